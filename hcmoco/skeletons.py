@@ -1,0 +1,154 @@
+"""Joint sets: names, edges, left/right pairs, and conversion from one set to another by joint name.
+
+Left is the person's own left on an unmirrored picture. Every set uses the same name for the same place on the body, so a conversion is a
+gather by name; a joint that the source does not have becomes invisible. Two places that different data sets mark differently are
+declared as stand-ins below, never guessed.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from hcmoco.errors import UserError
+
+_LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+
+
+@dataclass(frozen=True)
+class JointSet:
+    """A named, ordered set of joints with the edges of its skeleton graph.
+
+    Attributes:
+        name: what configs and manifests call it.
+        joints: joint names in storage order.
+        edges: undirected edges as pairs of joint names; one tree over all joints, or empty where no graph is defined.
+        stand_ins: joint wanted -> joint of this set that is taken for it when another set asks for it by a name this set lacks.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    edges: tuple[tuple[str, str], ...] = ()
+    stand_ins: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    def index(self, joint: str) -> int:
+        """Position of `joint` in storage order; ValueError if the set lacks it."""
+        return self.joints.index(joint)
+
+    @property
+    def edge_indices(self) -> tuple[tuple[int, int], ...]:
+        """The edges as pairs of positions."""
+        return tuple((self.index(a), self.index(b)) for a, b in self.edges)
+
+    @property
+    def flip(self) -> np.ndarray:
+        """int64 [J]: the gather that exchanges left and right after a mirror image; its own inverse."""
+        return np.array([self.index(_mirror_name(joint)) for joint in self.joints])
+
+    def find(self, joint: str) -> int:
+        """Position of `joint`, of its declared stand-in, or -1."""
+        if joint in self.joints:
+            return self.index(joint)
+        stand_in = dict(self.stand_ins).get(joint)
+        return -1 if stand_in is None else self.index(stand_in)
+
+
+def _mirror_name(joint: str) -> str:
+    if joint.startswith("left_"):
+        return "right_" + joint.removeprefix("left_")
+    if joint.startswith("right_"):
+        return "left_" + joint.removeprefix("right_")
+    return joint
+
+
+# COCO keypoints, order of the published annotation file's category entry.
+COCO_17 = JointSet(
+    "coco-17",
+    ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
+    + tuple(f"{side}_{limb}" for limb in _LIMBS for side in ("left", "right")),
+    stand_ins=(("head", "nose"),),
+)
+
+# MPII human pose; edges as the skeleton tree that the paper's graph encoder uses (root: pelvis).
+MPII_16 = JointSet(
+    "mpii-16",
+    (
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax", "upper_neck", "head_top",
+        "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+    ),
+    (
+        ("right_ankle", "right_knee"), ("right_knee", "right_hip"), ("right_hip", "pelvis"),
+        ("left_hip", "pelvis"), ("left_knee", "left_hip"), ("left_ankle", "left_knee"),
+        ("thorax", "pelvis"), ("upper_neck", "thorax"), ("head_top", "upper_neck"),
+        ("right_wrist", "right_elbow"), ("right_elbow", "right_shoulder"), ("right_shoulder", "upper_neck"),
+        ("left_shoulder", "upper_neck"), ("left_elbow", "left_shoulder"), ("left_wrist", "left_elbow"),
+    ),
+    stand_ins=(("head", "head_top"),),
+)  # fmt: skip
+
+# Kinect v2 skeleton; its spine base, spine shoulder and neck are the pelvis, thorax and upper neck of the other sets.
+KINECT_25 = JointSet(
+    "kinect-25",
+    (
+        "pelvis", "spine_mid", "upper_neck", "head",
+        "left_shoulder", "left_elbow", "left_wrist", "left_hand", "right_shoulder", "right_elbow", "right_wrist", "right_hand",
+        "left_hip", "left_knee", "left_ankle", "left_foot", "right_hip", "right_knee", "right_ankle", "right_foot",
+        "thorax", "left_hand_tip", "left_thumb", "right_hand_tip", "right_thumb",
+    ),
+    stand_ins=(("head_top", "head"),),
+)  # fmt: skip
+
+# The 13 joints that COCO, MPII and Kinect can all name; "head" is COCO's nose, MPII's head top, Kinect's head. The head is the root:
+# shoulders hang off it and hips off the shoulders.
+COMMON_13 = JointSet(
+    "common-13",
+    (
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "head",
+        "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+    ),
+    (
+        ("right_ankle", "right_knee"), ("right_knee", "right_hip"), ("right_hip", "right_shoulder"),
+        ("left_hip", "left_shoulder"), ("left_knee", "left_hip"), ("left_ankle", "left_knee"),
+        ("right_wrist", "right_elbow"), ("right_elbow", "right_shoulder"), ("right_shoulder", "head"),
+        ("left_shoulder", "head"), ("left_elbow", "left_shoulder"), ("left_wrist", "left_elbow"),
+    ),
+)  # fmt: skip
+
+# What the synthetic people carry: COCO-17, MPII-16 and Kinect-25 are gathers of it.
+PEOPLE_31 = JointSet(
+    "people-31",
+    COCO_17.joints
+    + ("pelvis", "thorax", "upper_neck", "head_top", "spine_mid", "head")
+    + tuple(f"{side}_{place}" for side in ("left", "right") for place in ("hand", "hand_tip", "thumb", "foot")),
+)
+
+JOINT_SETS = {each.name: each for each in (COCO_17, MPII_16, KINECT_25, COMMON_13, PEOPLE_31)}
+TRAINING_SETS = tuple(name for name, each in JOINT_SETS.items() if each.edges)
+
+
+def joint_set(name: str) -> JointSet:
+    """The joint set called `name`; UserError with the known names otherwise."""
+    if name not in JOINT_SETS:
+        raise UserError(f"joint set {name!r} is unknown; known are {', '.join(JOINT_SETS)}")
+    return JOINT_SETS[name]
+
+
+@cache
+def _gather(source: str, target: str) -> tuple[np.ndarray, np.ndarray]:
+    positions = np.array([joint_set(source).find(joint) for joint in joint_set(target).joints])
+    return np.maximum(positions, 0), positions >= 0
+
+
+def convert(keypoints: np.ndarray, source: str, target: str) -> np.ndarray:
+    """Keypoints of one joint set as those of another.
+
+    Args:
+        keypoints: [..., J_source, C] with C >= 1; the last column is the visibility.
+    Returns:
+        [..., J_target, C]; joints that the source cannot name are all zero, so invisible.
+    """
+    positions, known = _gather(source, target)
+    return keypoints[..., positions, :] * known[:, None].astype(keypoints.dtype)
