@@ -1,0 +1,61 @@
+"""What the workers of one step share: one averaged gradient and one gathered set of embeddings.
+
+With one worker every function here is the identity. The gradient travels as one flat vector in the order of the parameters, so the
+order of summation depends on nothing but the number of workers: a resumed run adds the same numbers in the same order.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+def world() -> int:
+    """Number of workers in the step."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def average_gradients(model: nn.Module) -> None:
+    """Replaces every gradient by its mean over the workers, and every floating-point buffer likewise.
+
+    A parameter that a worker did not use (no row of its modality) counts as a zero gradient there. Buffers are the running statistics of
+    batch norm: averaged each step they are those of the whole batch's means, and the same on every worker.
+    """
+    parameters = [each for each in model.parameters() if each.requires_grad]
+    for each in parameters:
+        if each.grad is None:
+            each.grad = torch.zeros_like(each)
+    if world() == 1:
+        return
+    tensors = [each.grad for each in parameters] + [each for each in model.buffers() if each.is_floating_point()]
+    flat = torch.cat([each.reshape(-1).float() for each in tensors])
+    dist.all_reduce(flat)
+    flat /= world()
+    offset = 0
+    for each in tensors:
+        each.copy_(flat[offset : offset + each.numel()].view_as(each))
+        offset += each.numel()
+
+
+def gather_lanes(tensor: torch.Tensor, lanes_here: int) -> torch.Tensor:
+    """The rows of all workers in the order of the lanes.
+
+    Args:
+        tensor: [B, ...], the rows of this worker's lanes r, r + W, r + 2W, ... one after the other, equally many each.
+    Returns:
+        [W * B, ...], rows of lane 0, lane 1, ...: the same order for any number of workers.
+    """
+    if world() == 1:
+        return tensor
+    gathered = torch.empty((world(), *tensor.shape), dtype=tensor.dtype, device=tensor.device)
+    dist.all_gather_into_tensor(gathered.view(-1, *tensor.shape[1:]), tensor.contiguous())
+    by_lane = gathered.view(world(), lanes_here, -1, *tensor.shape[1:]).transpose(0, 1)
+    return by_lane.reshape(-1, *tensor.shape[1:])
+
+
+def mean_over_workers(values: torch.Tensor) -> torch.Tensor:
+    """Mean over the workers of a small vector of statistics."""
+    if world() > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+        values /= world()
+    return values

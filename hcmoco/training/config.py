@@ -1,0 +1,98 @@
+"""What a pre-training run is: its data, model, objective, stages and optimiser, as one tree."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from hcmoco.config import Config
+from hcmoco.datasets.people import PeopleConfig
+from hcmoco.models.hcmoco import ModelConfig
+from hcmoco.objectives.config import ObjectiveConfig
+from hcmoco.probes.run import ProbeConfig
+from hcmoco.training.optim import OptimConfig
+from hcmoco.transforms import AugmentConfig
+
+
+class MadePeople(PeopleConfig):
+    """Synthetic people that are made where the shards are not there yet."""
+
+    count: int = Field(gt=0, description="people")
+
+
+class SourceConfig(Config):
+    """One prepared data set."""
+
+    path: str = Field(min_length=1, description="folder or URI of its shards; a relative one lies under the run's home")
+    weight: float = Field(1.0, gt=0, description="share of the rows of a step, relative to the other data sets")
+    people: MadePeople | None = Field(None, description="if set, and `path` does not exist, these people are made there first")
+
+
+class DataConfig(Config):
+    """What is read."""
+
+    sources: dict[str, SourceConfig] = Field(min_length=1, description="name -> data set; their order numbers the memory bank")
+    held_out: SourceConfig | None = Field(None, description="people for the probes, with RGB, depth and keypoints; none: no probes")
+
+
+class StagesConfig(Config):
+    """The two stages of the paper, in steps: 100 epochs each there."""
+
+    sample: int = Field(ge=0, description="steps of stage 1: the sample level alone")
+    full: int = Field(ge=0, description="steps of stage 2: all three levels; its dense mappers start fresh")
+
+    @property
+    def steps(self) -> int:
+        return self.sample + self.full
+
+    @model_validator(mode="after")
+    def _some(self) -> "StagesConfig":
+        if self.steps == 0:
+            raise ValueError("stages.sample + stages.full must be at least 1 step")
+        return self
+
+
+class TrainConfig(Config):
+    """How a step is made up and carried out."""
+
+    lanes: int = Field(8, ge=1, description="parts that a step's rows are dealt in; the number of workers must divide it")
+    rows_per_lane: int = Field(ge=1, description="rows per lane and step; a step has lanes x rows_per_lane rows")
+    workers: int = Field(1, ge=1, description="training processes. Batch-norm statistics and in-batch negatives are of one worker's rows")
+    gpu: bool = Field(False, description="each worker has a GPU of its own (NCCL), else CPUs (gloo)")
+    cpus_per_worker: float = Field(0.5, gt=0, description="share of the cluster's CPUs that a worker asks for; the rest reads data")
+    threads_per_worker: int = Field(1, ge=1, description="threads of a worker's CPU arithmetic")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the encoders' arithmetic; losses are float32 always")
+    log_every: int = Field(10, ge=1, description="steps between two lines of metrics")
+    save_every: int = Field(500, ge=1, description="steps between two train states; one is also kept at the stage boundary and the end")
+    keep: int = Field(2, ge=1, description="train states kept")
+
+    @model_validator(mode="after")
+    def _dealt(self) -> "TrainConfig":
+        if self.lanes % self.workers:
+            allowed = [count for count in range(1, self.lanes + 1) if self.lanes % count == 0]
+            raise ValueError(f"train.workers = {self.workers} does not divide train.lanes = {self.lanes}; allowed are {allowed}")
+        return self
+
+
+class PretrainConfig(Config):
+    """A pre-training run."""
+
+    name: str = Field("pretrain", pattern=r"^[\w.-]+$", description="what the run is called")
+    out: str = Field(min_length=1, description="folder or URI of the run; a relative one lies under the run's home")
+    seed: int = Field(0, ge=0, description="of everything that is drawn")
+    data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    stages: StagesConfig
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig
+    probe: ProbeConfig = ProbeConfig()
+
+    def identity(self) -> dict:
+        """What decides the result of the run: a resumed one must have the same. The number of workers may change, and with it
+        batch-norm statistics and in-batch negatives; samples and draws stay."""
+        everything = self.model_dump(mode="json")
+        free = {"train": ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "log_every", "save_every", "keep")}
+        decided = {key: everything[key] for key in ("seed", "augment", "model", "objective", "stages", "optim", "train")}
+        decided["train"] = {key: value for key, value in decided["train"].items() if key not in free["train"]}
+        return decided
