@@ -72,8 +72,9 @@ class Person:
 def person_schema(joints: int, joints3d: int = 0) -> pa.Schema:
     """Arrow schema of a shard of persons with `joints` 2D and `joints3d` 3D joints (0: the column is all null)."""
 
-    def floats(count: int) -> pa.DataType:
-        return pa.list_(pa.float32(), count)
+    def floats(name: str, length: int) -> pa.Field:
+        # Arrow C++ up to 25 cannot read a null fixed-size list from Parquet (apache/arrow#35692), so the length stands beside the type.
+        return pa.field(name, pa.list_(pa.float32()), metadata={"length": str(length)} if length else None)
 
     return pa.schema(
         [
@@ -85,14 +86,14 @@ def person_schema(joints: int, joints3d: int = 0) -> pa.Schema:
             pa.field("size", pa.int32(), nullable=False),
             pa.field("rgb", pa.binary()),
             pa.field("depth", pa.binary()),
-            pa.field("camera", floats(4)),
-            pa.field("crop", floats(5)),
-            pa.field("box", floats(4)),
-            pa.field("keypoints", floats(3 * joints)),
-            pa.field("joints3d", floats(3 * joints3d) if joints3d else pa.list_(pa.float32())),
+            floats("camera", 4),
+            floats("crop", 5),
+            floats("box", 4),
+            floats("keypoints", 3 * joints),
+            floats("joints3d", 3 * joints3d),
             pa.field("parts", pa.binary()),
             pa.field("iuv", pa.binary()),
-            pa.field("dp_points", pa.list_(pa.float32())),
+            floats("dp_points", 0),
             pa.field("mask", pa.binary()),
         ]
     )
@@ -102,7 +103,7 @@ def scene_schema() -> pa.Schema:
     """Arrow schema of a shard of scenes: one uncropped image and its annotated people, for detection and DensePose."""
     instance = pa.struct(
         [
-            ("box", pa.list_(pa.float32(), 4)),
+            ("box", pa.list_(pa.float32())),
             ("mask", pa.binary()),
             ("dp_points", pa.list_(pa.float32())),
             ("crowd", pa.bool_()),
