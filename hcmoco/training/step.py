@@ -1,59 +1,120 @@
-"""One training step: a batch to the device, through the encoders, to the terms of the objective and back.
+"""One step: a batch to the device, through the encoders, to the terms of the objective.
 
-Shapes: B rows of this worker, R rows of them that have the modality, P anchors, J joints, D embedding, K drawn bank rows, N bank rows.
+Shape suffixes: B rows of this worker, R rows of them that have the modality, P anchors, J joints, D embedding.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hcmoco import draws
 from hcmoco.models.hcmoco import HCMoCo
-from hcmoco.models.inputs import normalise_depth, normalise_keypoints, normalise_rgb
-from hcmoco.objectives import MODALITIES, MemoryBank, ObjectiveConfig, Terms, dense_terms, joint_terms, sample_terms
+from hcmoco.objectives import MODALITIES, Bank, ObjectiveConfig, Terms, dense_terms, sample_terms, sparse_terms
 from hcmoco.schema import Batch
-from hcmoco.training import collective
 
 
 @dataclass
 class Views:
-    """A batch on the device. An encoder sees only the rows that have its modality: `rows[m]` int64 [R_m] says which of the B they are."""
+    """A batch on the device, normalised. An encoder sees only the rows that have its modality.
+
+    Attributes:
+        inputs: modality -> [R, ...], what its encoder takes.
+        rows: modality -> int64 [R], which of the B rows these are.
+        present: modality -> bool [B].
+        keypoints_BJ3: x, y in pixels of the crop, visibility.
+        anchors_BP: flat stride-4 cells, -1 where there is none.
+        size: side of the crop in pixels.
+    """
 
     inputs: dict[str, Tensor]
     rows: dict[str, Tensor]
     present: dict[str, Tensor]
     index_B: Tensor
+    source_B: Tensor
     keypoints_BJ3: Tensor
     anchors_BP: Tensor
+    size: int
 
-    def scatter(self, modality: str, values_R: Tensor) -> Tensor:
-        """[R_m, ...] -> [B, ...], zeros in the rows without the modality."""
-        full = values_R.new_zeros((len(self.index_B), *values_R.shape[1:]))
-        return full.index_copy(0, self.rows[modality], values_R)
+    def spread(self, modality: str, values_R: Tensor) -> Tensor:
+        """[R, ...] -> [B, ...], zeros in the rows without the modality."""
+        return values_R.new_zeros((len(self.index_B), *values_R.shape[1:])).index_copy(0, self.rows[modality], values_R)
 
 
-def to_device(batch: Batch, device: torch.device) -> Views:
-    """Copies a batch to `device` and normalises it there (Section 3 of the paper leaves this open; see `models.inputs`)."""
+def to_device(batch: Batch, device: torch.device, model: HCMoCo) -> Views:
+    """Copies a batch to `device` and makes of its integers, there, what the encoders of `model` take."""
 
     def send(array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))
         return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
-    has = {"rgb": batch.has_rgb, "depth": batch.has_depth, "keypoints": batch.has_keypoints}
-    # The row numbers are found on the host, where presence is known: no wait for the device.
+    has = dict(zip(MODALITIES, (batch.has_rgb, batch.has_depth, batch.has_keypoints), strict=True))
+    # Row numbers are found on the host, which knows the flags: the device is never waited for.
     rows = {name: np.flatnonzero(flags) for name, flags in has.items()}
-    inputs = {
-        "rgb": normalise_rgb(send(batch.rgb[rows["rgb"]])),
-        "depth": normalise_depth(send(batch.depth[rows["depth"]])),
-        "keypoints": normalise_keypoints(send(batch.keypoints[rows["keypoints"]])),
-    }
+    keypoints_BJ3 = send(batch.keypoints)
+    row_tensors = {name: send(each) for name, each in rows.items()}
     return Views(
-        inputs,
-        {name: send(each) for name, each in rows.items()},
-        {name: send(flags) for name, flags in has.items()},
-        send(batch.index),
-        send(batch.keypoints),
-        send(batch.anchors),
+        inputs={
+            "rgb": model.prepare_rgb(send(batch.rgb[rows["rgb"]])),
+            "depth": model.prepare_depth(send(batch.depth[rows["depth"]])),
+            "keypoints": model.prepare_keypoints(keypoints_BJ3[row_tensors["keypoints"]]),
+        },
+        rows=row_tensors,
+        present={name: send(flags) for name, flags in has.items()},
+        index_B=send(batch.index),
+        source_B=send(batch.source),
+        keypoints_BJ3=keypoints_BJ3,
+        anchors_BP=send(batch.anchors),
+        size=batch.rgb.shape[1],
     )
+
+
+def compute_terms(
+    model: HCMoCo, config: ObjectiveConfig, views: Views, banks: Mapping[str, Bank], draws: Tensor, *, full: bool
+) -> tuple[Terms, dict[str, Tensor]]:
+    """The terms of one batch, and its global embeddings [B, D] by modality (zeros where absent).
+
+    Args:
+        draws: uniform draws for the negatives; `objectives.draw_shape` says how many.
+        full: all three levels (stage 2), else the sample level alone (stage 1).
+    """
+    visible_BJ = (views.keypoints_BJ3[..., 2] > 0) & views.present["keypoints"][:, None]
+    encoders = {
+        "rgb": model.encode_rgb,
+        "depth": model.encode_depth,
+        "keypoints": lambda x: model.encode_keypoints(x, visible_BJ[views.rows["keypoints"]]),
+    }
+    features = {name: encode(views.inputs[name]) for name, encode in encoders.items() if len(views.rows[name])}
+    width = model.config.embedding
+    embeddings = {}
+    for name in MODALITIES:
+        if name in features:
+            embeddings[name] = views.spread(name, model.global_embedding(name, features[name]))
+        else:
+            embeddings[name] = torch.zeros(len(views.index_B), width, device=views.index_B.device)
+    terms = sample_terms(config, embeddings, views.present, views.index_B, banks, draws)
+    if not full:
+        return terms, embeddings
+
+    # Anchors and joints are read in one go: the first P cells of a row are its anchors, the other J its joints.
+    P, J = views.anchors_BP.shape[1], views.keypoints_BJ3.shape[1]
+    grid = views.size // 4
+    joint_cells_BJ = model.joint_cells(views.keypoints_BJ3, views.size)
+    cells_BC = torch.cat([views.anchors_BP, joint_cells_BJ], 1)
+    dense = {}
+    for name in ("rgb", "depth"):
+        if name in features:
+            at_RCD = model.dense_at(name, features[name], cells_BC[views.rows[name]])
+            dense[name] = views.spread(name, at_RCD)
+        else:
+            dense[name] = torch.zeros(len(views.index_B), P + J, width, device=views.index_B.device)
+    valid_BP = (views.anchors_BP >= 0) & (views.present["rgb"] & views.present["depth"])[:, None]
+    cells_BP2 = torch.stack([views.anchors_BP // grid, views.anchors_BP % grid], -1).float()
+    terms |= dense_terms(config, dense["rgb"][:, :P], dense["depth"][:, :P], cells_BP2, valid_BP)
+
+    if "keypoints" in features:
+        skeleton_BJD = views.spread("keypoints", model.joint_embedding(features["keypoints"]))
+    else:
+        skeleton_BJD = torch.zeros(len(views.index_B), J, width, device=views.index_B.device)
+    return terms | sparse_terms(config, skeleton_BJD, dense["rgb"][:, P:], dense["depth"][:, P:], visible_BJ, views.present), embeddings

@@ -1,0 +1,154 @@
+"""The training loop, from the first step to the last, and what it needs from where it runs."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hcmoco.errors import UserError
+from hcmoco.probes.run import ProbeResult, ProbeViews, feature_picture, probe
+from hcmoco.schema import Batch
+from hcmoco.shards.plan import Plan
+from hcmoco.training import collective
+from hcmoco.training.config import PretrainConfig
+from hcmoco.training.pretraining import Pretraining
+from hcmoco.training.state import TrainState
+
+STAGE_1, STAGE_2 = "after stage 1", "after stage 2"
+
+
+class Host(Protocol):
+    """Where a loop runs: one process, or a worker of a cluster. Rank 0 alone records; all ranks call `save`."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        """This worker's batch of each step from `first_step` on."""
+
+    def restore(self) -> TrainState | None:
+        """The newest train state of this run, if there is one."""
+
+    def save(self, state: TrainState) -> None:
+        """Keeps `state` so that a restart finds it."""
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Records numbers of one step."""
+
+    def picture(self, name: str, step: int, rgb_HW3) -> None:
+        """Records a picture, uint8."""
+
+    def progress(self, line: str) -> None:
+        """Shows the one line of progress."""
+
+
+def pretrain(config: PretrainConfig, plan: Plan, host: Host, held_out: ProbeViews | None, tracking_run: str = "") -> Pretraining:
+    """Runs or resumes a pre-training to its last step.
+
+    Raises:
+        UserError: a loss term or the gradient is no longer finite, or the newest state belongs to another config.
+    """
+    saved = host.restore()
+    run = Pretraining(config, plan, host.device, plan.lanes // host.world, load_init=saved is None)
+    if saved:
+        run.load(saved, where=config.out)
+    run.tracking_run = tracking_run or run.tracking_run
+    steps, stages = plan.steps, config.stages
+    meter = Meter(config, plan, host, run.step)
+    batches = host.batches(run.step)
+    while run.step < steps:
+        if run.step == stages.sample and not run.full:
+            meter.report(run)
+            if run.step:
+                _look(run, host, held_out, STAGE_1)
+                host.save(run.state())
+            run.enter_full_stage()
+        with meter.waiting():
+            batch = next(batches)
+        meter.add(run.advance(batch), len(batch))
+        last = run.step == steps
+        if run.step % config.train.log_every == 0 or last:
+            meter.report(run)
+        if config.probe.every and run.step % config.probe.every == 0 and not last and held_out and host.rank == 0:
+            host.metrics(run.step, probe(run.model, held_out.first(config.probe.people_during), config.probe).flat())
+        if run.step % config.train.save_every == 0 and not last:
+            meter.check_finite(run.step)
+            host.save(run.state())
+    moment = STAGE_2 if run.full else STAGE_1
+    if moment not in run.history or not saved or saved.step < steps:
+        _look(run, host, held_out, moment)
+        host.save(run.state())
+    return run
+
+
+def _look(run: Pretraining, host: Host, held_out: ProbeViews | None, moment: str) -> None:
+    """The full probe at a moment that the closing table names; on rank 0, since the weights are the same everywhere."""
+    if held_out is None or host.rank != 0:
+        return
+    host.progress(f"step {run.step}: probing on {len(held_out)} held-out people")
+    result: ProbeResult = probe(run.model, held_out, run.config.probe)
+    run.history[moment] = result.to_json()
+    host.metrics(run.step, {f"{moment.replace(' ', '-')}/{name}": value for name, value in result.metrics.items()})
+    host.picture(f"features-{moment.replace(' ', '-')}", run.step, feature_picture(run.model, held_out))
+
+
+class Meter:
+    """Collects what a stretch of steps did and reports it in one go; the numbers stay on the device until then."""
+
+    def __init__(self, config: PretrainConfig, plan: Plan, host: Host, step: int):
+        self.config, self.plan, self.host = config, plan, host
+        self._run_start = (step, time.monotonic())
+        self._begin(step)
+
+    def _begin(self, step: int) -> None:
+        self._names: list[str] = []
+        self._sum: Tensor | None = None
+        self._since, self._start, self._waited, self._rows = step, time.monotonic(), 0.0, 0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the time inside as waiting for data."""
+        start = time.monotonic()
+        yield
+        self._waited += time.monotonic() - start
+
+    def add(self, values: dict[str, Tensor], rows: int) -> None:
+        """Adds one step's numbers (0-d tensors), the same names in every step of a stretch."""
+        stacked = torch.stack([each.detach().float() for each in values.values()])
+        self._names, self._sum = list(values), stacked if self._sum is None else self._sum + stacked
+        self._rows += rows
+
+    def check_finite(self, step: int) -> dict[str, float]:
+        """Means over the stretch and the workers; UserError that names the first number which is not finite."""
+        if self._sum is None:
+            return {}
+        means = dict(zip(self._names, (collective.mean_over_workers(self._sum) / (step - self._since)).tolist(), strict=True))
+        for name, value in means.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"{name} became {value} between steps {self._since} and {step}; the last train state is good: "
+                    "lower optim.lr, set optim.clip_norm, or raise the temperature of that term"
+                )
+        return means
+
+    def report(self, run: Pretraining) -> None:
+        """Records the stretch that ends here, shows the line of progress and begins the next stretch."""
+        means = self.check_finite(run.step)
+        if means and self.host.rank == 0:
+            elapsed = max(time.monotonic() - self._start, 1e-9)
+            speed, wait = self._rows * self.host.world / elapsed, self._waited / elapsed
+            passes = {f"passes/{name}": value for name, value in self.plan.drawn(run.step).items()}
+            self.host.metrics(run.step, {**means, **passes, "time/rows_per_s": speed, "time/wait_share": wait, "stage": 1.0 + run.full})
+            first, begun = self._run_start
+            left = int((self.plan.steps - run.step) * (time.monotonic() - begun) / (run.step - first))
+            levels = "  ".join(f"{level} {means[f'level/{level}']:.3f}" for level in ("g", "d", "s") if f"level/{level}" in means)
+            self.host.progress(
+                f"step {run.step}/{self.plan.steps}  stage {1 + run.full}  loss {means['loss']:.3f}  {levels}  "
+                f"{speed:.0f} rows/s  waiting {wait:.0%}  {left // 60}:{left % 60:02d} left"
+            )
+        self._begin(run.step)

@@ -1,0 +1,143 @@
+"""A pre-training in progress: models, banks, optimiser and where it stands."""
+
+import torch
+from torch import Tensor, nn
+
+from hcmoco.draws import generator
+from hcmoco.models.hcmoco import HCMoCo
+from hcmoco.objectives import MODALITIES, bank_state, draw_shape, load_bank_state, new_bank, total, update_banks
+from hcmoco.schema import Batch
+from hcmoco.shards.plan import Plan
+from hcmoco.training import collective
+from hcmoco.training.config import PretrainConfig
+from hcmoco.training.optim import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors
+from hcmoco.training.state import TrainState, check_identity
+from hcmoco.training.step import compute_terms, to_device
+
+
+class Pretraining:
+    """Holds everything that a step changes. The same object on every worker holds the same values after every step.
+
+    Args:
+        plan: which rows each step has; part of the run's identity.
+        device: where the models live.
+        lanes_here: lanes that this worker serves.
+        load_init: whether to read the encoders' `init`; a run that goes on from a state brings its own weights.
+
+    Attributes:
+        step: steps done.
+        full: whether stage 2 has begun.
+        history: probe results by moment, for the closing table.
+    """
+
+    def __init__(self, config: PretrainConfig, plan: Plan, device: torch.device, lanes_here: int, load_init: bool = True):
+        self.config, self.plan, self.device, self.lanes_here = config, plan, device, lanes_here
+        self.identity = {**config.identity(), "plan": plan.description}
+        self.step, self.full, self.tracking_run, self.history = 0, False, "", {}
+        self.model = self._place(HCMoCo(config.model, seed=config.seed, load=load_init))
+        rows = plan.offsets[-1]
+        self.banks = {}
+        if config.objective.needs_bank:
+            for number, name in enumerate(MODALITIES):
+                draws = generator(config.seed, "bank", number)
+                self.banks[name] = new_bank(config.objective, rows, config.model.embedding, draws, device)
+        self.optimizer = build_optimizer(config.optim, self.model)
+
+    def _place(self, model: nn.Module) -> HCMoCo:
+        return model.to(self.device, memory_format=torch.channels_last).train()
+
+    def enter_full_stage(self) -> None:
+        """Begins stage 2: dense mappers with fresh weights; banks and encoders go on; the optimiser restarts if the config says so."""
+        slots = optimizer_tensors(self.optimizer, self.model)
+        self.model.add_dense_mappers()
+        self._place(self.model)
+        self.optimizer = build_optimizer(self.config.optim, self.model)
+        if not self.config.optim.restart:
+            load_optimizer_tensors(self.optimizer, self.model, slots)
+        self.full = True
+
+    def advance(self, batch: Batch) -> dict[str, Tensor]:
+        """One step. Returns what it measured, as scalars on the device: `loss`, `level/<g|d|s>`, `loss/<term>`, `entered/<term>`,
+        `rows/<term>/<data set>`, `grad_norm`, `lr`."""
+        config = self.config
+        if batch.step != self.step:
+            raise RuntimeError(f"the plan says step {self.step}, the batch is of step {batch.step}")
+        views = to_device(batch, self.device, self.model)
+        draws = torch.from_numpy(self._draws(len(batch))).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16"):
+            terms, embeddings = compute_terms(self.model, config.objective, views, self.banks, draws, full=self.full)
+        loss = total(terms.values, config.objective, "full" if self.full else "sample")
+
+        rate = self._learning_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        collective.average_gradients(self.model)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.optim.clip_norm or float("inf"))
+        self.optimizer.step()
+        self._update_banks(views.index_B, embeddings, views.present)
+        self.step += 1
+
+        values = {"loss": loss, "grad_norm": norm, "lr": torch.tensor(rate, device=self.device)}
+        for level in ("g", "d", "s"):
+            members = [value for name, value in terms.values.items() if name.startswith(f"{level}/")]
+            if members:
+                values[f"level/{level}"] = torch.stack(members).sum()
+        values |= {f"loss/{name}": value for name, value in terms.values.items()}
+        values |= {f"entered/{name}": count for name, count in terms.counts.items()}
+        for number, source in enumerate(self.plan.sources):
+            of_source_B = views.source_B == number
+            values |= {f"rows/{name}/{source.name}": (used_B & of_source_B).sum() for name, used_B in terms.samples.items()}
+        return values
+
+    def _draws(self, rows: int):
+        # One draw a step, whatever the worker; the release's own draw per sample is of this worker's rows.
+        shape = draw_shape(self.config.objective, rows)
+        return generator(self.config.seed, "negatives", self.step).random(shape)
+
+    def _learning_rate(self) -> float:
+        stages = self.config.stages
+        if not self.config.optim.restart:
+            return learning_rate(self.config.optim, self.step, stages.steps)
+        begun = stages.sample if self.full else 0
+        return learning_rate(self.config.optim, self.step - begun, stages.full if self.full else stages.sample)
+
+    def _update_banks(self, index_B: Tensor, embeddings: dict[str, Tensor], present: dict[str, Tensor]) -> None:
+        if not self.banks:
+            return
+        here = torch.cat([torch.cat([embeddings[name].detach(), present[name][:, None].float()], 1) for name in MODALITIES], 1)
+        everyone = collective.gather_lanes(here, self.lanes_here).unflatten(1, (len(MODALITIES), -1))
+        index = collective.gather_lanes(index_B, self.lanes_here)
+        by_name = {name: everyone[:, number] for number, name in enumerate(MODALITIES)}
+        update_banks(
+            self.config.objective,
+            self.banks,
+            {name: each[:, :-1] for name, each in by_name.items()},
+            {name: each[:, -1] > 0 for name, each in by_name.items()},
+            index,
+        )
+
+    def state(self) -> TrainState:
+        """Everything that a resumed run needs."""
+        return TrainState(
+            step=self.step,
+            full=self.full,
+            identity=self.identity,
+            model=self.model.state_dict(),
+            optimizer=optimizer_tensors(self.optimizer, self.model),
+            bank=bank_state(self.banks),
+            tracking_run=self.tracking_run,
+            history=self.history,
+        )
+
+    def load(self, state: TrainState, where: str) -> None:
+        """Goes on from `state`. UserError, naming the difference, if it was trained as something else."""
+        check_identity(state, self.identity, where)
+        if state.full:
+            self.enter_full_stage()
+        self.model.load_state_dict(state.model)
+        self.optimizer = build_optimizer(self.config.optim, self.model)
+        load_optimizer_tensors(self.optimizer, self.model, state.optimizer)
+        load_bank_state(self.banks, state.bank)
+        self.step, self.full, self.tracking_run, self.history = state.step, state.full, state.tracking_run, state.history
