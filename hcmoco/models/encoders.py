@@ -1,0 +1,166 @@
+"""Image encoders: feature pyramids of timm backbones, from stride 4 on.
+
+Shape suffixes: B batch, C channels, H and W rows and columns.
+"""
+
+import difflib
+from typing import Literal
+
+import timm
+import torch
+from pydantic import Field, field_validator, model_validator
+from timm.layers import Format
+from torch import Tensor, nn
+
+from hcmoco.config import Config
+from hcmoco.errors import UserError
+from hcmoco.models.weights import WeightsReport, load_weights, trunk_key
+
+_OWN_ARGUMENTS = ("features_only", "feature_location", "pretrained", "in_chans", "out_indices")
+
+
+class EncoderConfig(Config):
+    """One image encoder.
+
+    `init` is "scratch", "timm" (the weights that timm publishes under `name`) or the path or URI of a weights file (see
+    `hcmoco.models.weights.load_weights`).
+    """
+
+    name: str = Field("hrnet_w18", description="timm model, with or without a tag for its published weights")
+    in_chans: int = Field(3, ge=1, description="channels of the input; depth is replicated to as many")
+    args: dict[str, bool | int | float | str] = Field({}, description="further arguments of timm.create_model, such as img_size")
+    fusion: Literal["nearest", "bilinear"] = Field("nearest", description="HRNet only: upsampling in fusions; the paper's is bilinear")
+    batch_norm_momentum: float | None = Field(None, gt=0, le=1, description="null keeps timm's; the release has 0.01")
+    conv_init: Literal["timm", "normal-0.001"] = Field("timm", description="initial convolutions; the release draws from N(0, 0.001)")
+    init: str = Field("scratch", min_length=1, description="scratch, timm, or a weights file")
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if not timm.is_model(name):
+            close = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=3)
+            raise ValueError(f"timm has no such model{'; close: ' + ', '.join(close) if close else ''}; timm.list_models() lists all")
+        return name
+
+    @field_validator("args")
+    @classmethod
+    def _free(cls, args: dict) -> dict:
+        if taken := [key for key in args if key in _OWN_ARGUMENTS]:
+            raise ValueError(f"{', '.join(taken)} is set by the encoder itself")
+        return args
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "EncoderConfig":
+        if self.fusion == "bilinear" and not self.is_hrnet:
+            raise ValueError(f"fusion=bilinear is for HRNet, {self.name} has no fusions; leave it at nearest")
+        if self.init == "timm" and not timm.models.is_model_pretrained(self.name):
+            raise ValueError(f"init=timm: timm publishes no weights for {self.name}; use scratch or a weights file")
+        return self
+
+    @property
+    def is_hrnet(self) -> bool:
+        return self.name.startswith("hrnet")
+
+    @property
+    def create_arguments(self) -> dict[str, bool | int | float | str]:
+        """Keyword arguments of `timm.create_model(name, ...)` that give exactly this trunk; exports print them."""
+        arguments: dict[str, bool | int | float | str] = {"features_only": True}
+        if self.is_hrnet:
+            arguments["feature_location"] = ""
+        if self.in_chans != 3:
+            arguments["in_chans"] = self.in_chans
+        return {**arguments, **self.args}
+
+
+class Encoder(nn.Module):
+    """A feature pyramid, finest map (stride 4) first.
+
+    Build one with `build_encoder`. The trunk is timm's own module, so its state loads into plain timm.
+
+    Attributes:
+        trunk: the timm model; may return further maps, finer than stride 4, that the encoder drops.
+        channels, strides: of the maps.
+        channels_last: whether the trunk itself returns [B, H, W, C]; the encoder never does.
+        report: what a weights file gave, None without one.
+    """
+
+    def __init__(self, trunk: nn.Module, config: EncoderConfig, report: WeightsReport | None = None):
+        super().__init__()
+        info = trunk.feature_info
+        kept = [(channels, stride) for channels, stride in zip(info.channels(), info.reduction(), strict=True) if stride >= 4]
+        self.trunk = trunk
+        self.config = config
+        self.channels = tuple(channels for channels, _ in kept)
+        self.strides = tuple(stride for _, stride in kept)
+        self.report = report
+        if not self.strides or self.strides[0] != 4 or sorted(set(self.strides)) != list(self.strides):
+            raise UserError(
+                f"encoder {config.name}: needs one map per stride, from 4 on; it has strides {info.reduction()}; take a pyramid"
+            )
+        self.channels_last = getattr(trunk, "output_fmt", Format.NCHW) == Format.NHWC
+
+    def check_size(self, height: int, width: int) -> None:
+        """UserError unless the coarsest stride divides both sides, in pixels."""
+        stride = self.strides[-1]
+        if height % stride or width % stride:
+            fits = " x ".join(str(-(-side // stride) * stride) for side in (height, width))
+            raise UserError(f"input of {height} x {width} pixels: {self.config.name} needs sides that {stride} divides; use {fits}")
+
+    def forward(self, x_BCHW: Tensor) -> list[Tensor]:
+        """Normalised images to maps [B, C_i, H / stride_i, W / stride_i]; UserError for a size that does not divide."""
+        self.check_size(x_BCHW.shape[2], x_BCHW.shape[3])
+        maps = self.trunk(x_BCHW)[-len(self.strides) :]
+        return [each.permute(0, 3, 1, 2) for each in maps] if self.channels_last else list(maps)
+
+
+def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:
+    """The encoder of a config, with its initial weights from torch's generator or from where `init` says.
+
+    Args:
+        load: False leaves `init` unread, for a caller that brings the state.
+    Raises:
+        UserError: weights that cannot be had or do not fit, arguments that the model does not take, a backbone without a pyramid.
+    """
+    download = load and config.init == "timm"
+    try:
+        trunk = timm.create_model(config.name, pretrained=download, **config.create_arguments)
+    except Exception as error:  # timm and what it downloads with raise many kinds; every one is about this config
+        hint = "; without a network, give a weights file" if download else ""
+        what = "cannot get timm's weights" if download else f"timm cannot make it with {config.create_arguments}"
+        raise UserError(f"encoder {config.name}: {what}: {' '.join(str(error).split())[:200]}{hint}") from error
+    _configure(trunk, config, fresh=not download)
+    encoder = Encoder(trunk, config)
+    if load and config.init not in ("scratch", "timm"):
+        encoder.report = load_weights(trunk, config.init, name=config.name, head_names=lambda: _head_names(config, trunk))
+    return encoder
+
+
+def set_fusion(trunk: nn.Module, fusion: str) -> None:
+    """Sets the upsampling of HRNet's fusions: "nearest" as timm's, "bilinear" (corners not aligned) as published."""
+    for module in trunk.modules():
+        if isinstance(module, nn.Upsample):
+            module.mode, module.align_corners = fusion, (False if fusion == "bilinear" else None)
+
+
+def _configure(trunk: nn.Module, config: EncoderConfig, fresh: bool) -> None:
+    if config.is_hrnet:
+        set_fusion(trunk, config.fusion)
+    for module in trunk.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if config.batch_norm_momentum is not None:
+                module.momentum = config.batch_norm_momentum
+            if fresh and config.conv_init == "normal-0.001":
+                module.reset_parameters()
+        elif isinstance(module, nn.Conv2d) and fresh and config.conv_init == "normal-0.001":
+            nn.init.normal_(module.weight, std=0.001)
+
+
+def _head_names(config: EncoderConfig, trunk: nn.Module) -> set[str]:
+    """What the whole backbone has and the trunk lacks: keys, and first parts of keys under which the trunk has nothing."""
+    with torch.device("meta"):
+        whole = timm.create_model(config.name, in_chans=config.in_chans, **config.args)
+    known = trunk.state_dict()
+    spare = {key for key in whole.state_dict() if trunk_key(key, known) is None}
+    used = {key.split(".")[0] for key in whole.state_dict() if key not in spare}
+    # The published segmentation HRNets end in last_layer.
+    return spare | ({key.split(".")[0] for key in spare} - used) | ({"last_layer"} if config.is_hrnet else set())

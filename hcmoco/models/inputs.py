@@ -1,0 +1,79 @@
+"""From the batch on the wire to what the encoders take, on whatever device the batch is.
+
+Shape suffixes: B batch, S side of the image, J joints; a 2 or 3 is that many columns or channels.
+"""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from hcmoco.skeletons import JointSet
+
+# Mean and standard deviation of ImageNet's training images, RGB in [0, 1]: what every timm backbone here was made for.
+RGB_MEAN = (0.485, 0.456, 0.406)
+RGB_STD = (0.229, 0.224, 0.225)
+
+# The published release takes this position of every joint set as the root, whatever joint it is.
+_RELEASED_ROOT = 6
+
+
+def normalise_rgb(rgb_BSS3: Tensor) -> Tensor:
+    """uint8 [B, S, S, 3], RGB -> float32 [B, 3, S, S] in channels-last memory, ImageNet's mean taken off, over its deviation."""
+    mean_3, std_3 = _rgb_constants(rgb_BSS3.device)
+    return rgb_BSS3.float().sub_(mean_3).div_(std_3).permute(0, 3, 1, 2)
+
+
+@cache
+def _rgb_constants(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation in 8-bit steps, copied to each device once."""
+    return 255 * torch.tensor(RGB_MEAN, device=device), 255 * torch.tensor(RGB_STD, device=device)
+
+
+def normalise_depth(depth_BSS: Tensor, channels: int = 3) -> Tensor:
+    """uint16 [B, S, S], millimetres, 0 = no reading -> float32 [B, channels, S, S] in channels-last memory.
+
+    Metres from the mean of the image's valid pixels; pixels without a reading are 0, so an image without any is all 0. Every channel is
+    the same.
+    """
+    # 16-bit unsigned tensors have next to no operations; sums of int32 are int64, so the mean is that of exact integers.
+    depth_BSS = depth_BSS.to(torch.int32)
+    valid_BSS = depth_BSS > 0
+    count_B11 = valid_BSS.sum((1, 2), keepdim=True).clamp(min=1)
+    mean_B11 = depth_BSS.sum((1, 2), keepdim=True) / count_B11
+    metres_BSS = (depth_BSS - mean_B11) * valid_BSS * 1e-3
+    return metres_BSS[..., None].repeat(1, 1, 1, channels).permute(0, 3, 1, 2)
+
+
+def normalise_keypoints(keypoints_BJ3: Tensor, joint_set: JointSet, *, polluted: bool = False) -> Tensor:
+    """float32 [B, J, 3] (x, y in pixels, visibility) -> [B, J, 2] (row, column), root-relative, within [-1, 1], invisible joints 0.
+
+    The root is the middle of the hips where both are visible, else the pelvis where it is, else the centre of the visible joints. The
+    scale is the largest absolute coordinate of a visible joint; a person of no extent is all 0.
+
+    Args:
+        polluted: as the published release does it: the root is joint 6 of whatever set, and invisible joints count for the scale.
+    """
+    visible_BJ1 = keypoints_BJ3[..., 2:] > 0
+    # Whatever an invisible joint's position holds must not reach a product: 0 * nan is nan.
+    position_BJ2 = keypoints_BJ3[..., :2].flip(-1)
+    if polluted:
+        offset_BJ2 = position_BJ2 - position_BJ2[:, _RELEASED_ROOT, None]
+        scale_B11 = offset_BJ2.abs().amax((1, 2), keepdim=True)
+    else:
+        position_BJ2 = position_BJ2.where(visible_BJ1, 0)
+        offset_BJ2 = position_BJ2 - _root(position_BJ2, visible_BJ1, joint_set)
+        scale_B11 = offset_BJ2.abs().where(visible_BJ1, 0).amax((1, 2), keepdim=True)
+    return (offset_BJ2 / scale_B11.clamp(min=1e-6)).where(visible_BJ1, 0)
+
+
+def _root(position_BJ2: Tensor, visible_BJ1: Tensor, joint_set: JointSet) -> Tensor:
+    """[B, 1, 2]: the first of mid-hip, pelvis and centre that the visible joints allow."""
+    root_B12 = position_BJ2.sum(1, keepdim=True) / visible_BJ1.sum(1, keepdim=True).clamp(min=1)
+    for names in (("pelvis",), ("left_hip", "right_hip")):
+        if all(name in joint_set.joints for name in names):
+            joints = [joint_set.index(name) for name in names]
+            middle_B12 = sum(position_BJ2[:, joint, None] for joint in joints) / len(joints)
+            all_visible_B11 = torch.stack([visible_BJ1[:, joint, None] for joint in joints]).all(0)
+            root_B12 = middle_B12.where(all_visible_B11, root_B12)
+    return root_B12
