@@ -1,0 +1,80 @@
+"""Dense intra-sample level (Eq. 3 to 5): a place on the body in RGB finds the same place in depth, and near places nearly so.
+
+Shape suffixes: B samples of the batch, P anchor cells of a sample, D embedding width.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hcmoco.objectives.terms import OUT, Terms, mean_of, no_autocast, only, precise
+
+
+def soft_target(cells_BP2: Tensor, valid_BP: Tensor, distance_scale: float = 1.0) -> Tensor:
+    """Eq. 4's weights [B, P, P]: entry [b, n, m] is the weight of cell m for anchor n, a softmax over the valid m of minus their distance.
+
+    The paper prints exp(+distance), by which the farthest cell would weigh most; the published release, and its text, mean exp(-distance).
+    Rows and columns of cells that are not valid are arbitrary but finite.
+
+    Args:
+        cells_BP2: (row, column) of each cell, in cells.
+        distance_scale: what a distance of one cell counts, per cell; larger is harder.
+    """
+    out_BP = _out(valid_BP)
+    # The expanded-square form of cdist loses the small distances, which carry nearly all the weight.
+    distance_BPP = torch.cdist(cells_BP2, cells_BP2, compute_mode="donot_use_mm_for_euclid_dist")
+    return distance_BPP.mul_(-distance_scale).masked_fill_(out_BP[:, None], OUT).softmax(2)
+
+
+def dense_intra(
+    rgb_BPD: Tensor,
+    depth_BPD: Tensor,
+    cells_BP2: Tensor,
+    valid_BP: Tensor,
+    *,
+    tau: float,
+    target: Literal["soft", "hard"] = "soft",
+    distance_scale: float = 1.0,
+) -> Terms:
+    """`d/rgb-depth` and `d/depth-rgb`: with W the target's weights, a sample's loss is the mean over its valid anchors n of
+
+        -sum over valid m of W[n, m] * log softmax over valid m of (anchor_n . other_m / tau),
+
+    and the term is the mean over samples that have a valid anchor: the nested expectations of Eq. 5 over Eq. 3, so that a person who fills
+    the picture weighs no more than a small one. (Eq. 3 averages over m too; as in the published release W sums to 1 and m is summed.)
+
+    Args:
+        rgb_BPD, depth_BPD: embeddings at the same cells, unit norm; cells that are not valid may hold anything.
+        cells_BP2: (row, column) of each cell, in cells; floating.
+        valid_BP: bool; False for padding, all False for a sample without one of the modalities.
+        tau: temperature, > 0.
+        target: "soft" is Eq. 4; "hard" is InfoNCE, weight 1 for the same anchor and 0 else.
+        distance_scale: see `soft_target`.
+    """
+    with no_autocast(rgb_BPD):
+        rgb_BPD, depth_BPD = only(precise(rgb_BPD), valid_BP), only(precise(depth_BPD), valid_BP)
+        scaled_BPD = rgb_BPD / tau
+        logits_BPP = scaled_BPD @ depth_BPD.mT
+        out_BP = _out(valid_BP)
+        # -sum W log softmax = logsumexp - anchor . (W other): no second P x P product to keep for the backward pass.
+        if target == "soft":
+            weights_BPP = soft_target(cells_BP2.to(rgb_BPD.dtype), valid_BP, distance_scale)
+            wanted_depth_BPD, wanted_rgb_BPD = weights_BPP @ depth_BPD, weights_BPP @ scaled_BPD
+        else:
+            wanted_depth_BPD, wanted_rgb_BPD = depth_BPD, scaled_BPD
+        from_rgb_BP = logits_BPP.masked_fill(out_BP[:, None], OUT).logsumexp(2) - (scaled_BPD * wanted_depth_BPD).sum(2)
+        from_depth_BP = logits_BPP.masked_fill(out_BP[:, :, None], OUT).logsumexp(1) - (depth_BPD * wanted_rgb_BPD).sum(2)
+        anchors_B = valid_BP.sum(1)
+        enters_B = anchors_B > 0
+
+        def term(name: str, loss_BP: Tensor) -> Terms:
+            loss_B = only(loss_BP, valid_BP).sum(1) / anchors_B.clamp(min=1)
+            return Terms.of(name, mean_of(loss_B, enters_B), anchors_B.sum(), enters_B)
+
+        return term("d/rgb-depth", from_rgb_BP) | term("d/depth-rgb", from_depth_BP)
+
+
+def _out(valid_BP: Tensor) -> Tensor:
+    """Cells that are out of a softmax's sum; none in a sample where all would be, which keeps its unused rows finite."""
+    return ~valid_BP & valid_BP.any(1, keepdim=True)

@@ -1,0 +1,96 @@
+"""Sparse structure-aware level (Eq. 6): a joint finds itself, in the skeleton of its own sample and in other people.
+
+Shape suffixes: B samples of the batch, J joints, D embedding width, R = 2BJ rows (both dense modalities' joints).
+"""
+
+import torch
+from torch import Tensor
+
+from hcmoco.objectives.terms import OUT, Terms, mean_of, no_autocast, only, precise
+
+
+def joint_intra(
+    skeleton_BJD: Tensor,
+    dense_BJD: Tensor,
+    visible_BJ: Tensor,
+    *,
+    tau: float,
+    modality: str,
+    invisible_in_denominator: bool = False,
+) -> Terms:
+    """`s/<modality>-keypoints`: the mean over visible joints j of all samples of
+
+        -log softmax over joints i of the same sample's skeleton of (skeleton_i . dense_j / tau), taken at i = j.
+
+    Eq. 6 within a sample, between a dense modality and the skeleton, anchored at the dense side as the published release has it.
+
+    Args:
+        skeleton_BJD: the skeleton encoder's joint embeddings, unit norm.
+        dense_BJD: the dense embedding at each joint's place, unit norm; joints that are not visible may hold anything.
+        visible_BJ: bool; all False for a sample without the modality or without keypoints.
+        tau: temperature, > 0.
+        modality: name of the dense modality, for the term's name.
+        invisible_in_denominator: whether skeleton joints that are not visible stay in the softmax (the release).
+    """
+    with no_autocast(dense_BJD):
+        skeleton_BJD, dense_BJD = precise(skeleton_BJD), only(precise(dense_BJD), visible_BJ)
+        if not invisible_in_denominator:
+            skeleton_BJD = only(skeleton_BJD, visible_BJ)
+        logits_BJJ = (dense_BJD / tau) @ skeleton_BJD.mT  # [b, anchor j, skeleton joint i]
+        positive_BJ = logits_BJJ.diagonal(dim1=1, dim2=2)
+        if not invisible_in_denominator:
+            # Rows of invisible anchors are not used and stay whole, which keeps them finite.
+            logits_BJJ = logits_BJJ.masked_fill(visible_BJ[:, :, None] & ~visible_BJ[:, None], OUT)
+        loss_BJ = logits_BJJ.logsumexp(2) - positive_BJ
+        return Terms.of(f"s/{modality}-keypoints", mean_of(loss_BJ, visible_BJ), visible_BJ.sum(), visible_BJ.any(1))
+
+
+def joint_inter(
+    rgb_BJD: Tensor,
+    depth_BJD: Tensor,
+    used_rgb_BJ: Tensor,
+    used_depth_BJ: Tensor,
+    *,
+    tau: float,
+    self_in_denominator: bool = False,
+    unused_in_denominator: bool = False,
+    mean_over_all_rows: bool = False,
+) -> Terms:
+    """`s/inter`: supervised contrast (Khosla et al., NeurIPS 2020) with the joint as the class, over the rows of both dense modalities:
+
+        the mean over rows i of -(mean over rows p of the same joint, p != i, of log softmax over rows k != i of (z_i . z_k / tau)[p]).
+
+    Eq. 6 between samples, where the same joint of another person, or of the other modality, is what should be near. Only used rows are
+    anchors, positives or in the softmax; a row without a positive does not enter. Skeletons take no part, as in the published release.
+
+    Args:
+        rgb_BJD, depth_BJD: embeddings at each joint's place, unit norm; rows that are not used may hold anything.
+        used_rgb_BJ, used_depth_BJ: bool: the joint is visible and the sample has the modality. (The release uses every joint of a sample
+            that has the modality.)
+        tau: temperature, > 0.
+        self_in_denominator: whether k = i stays in the softmax (the release); its exp(1 / tau) then outweighs all else.
+        unused_in_denominator: whether rows that are not used stay in the softmax (the release); then they must hold numbers.
+        mean_over_all_rows: whether the mean's divisor is all 2BJ rows, entered or not (the release).
+    """
+    B, J, _ = rgb_BJD.shape
+    with no_autocast(rgb_BJD):
+        rows_2BJD, used_2BJ = precise(torch.stack((rgb_BJD, depth_BJD))), torch.stack((used_rgb_BJ, used_depth_BJ))
+        clean_2BJD = only(rows_2BJD, used_2BJ)
+        used_R = used_2BJ.flatten()
+        positives_2BJ = used_2BJ.sum((0, 1)) - used_2BJ.int()
+        enters_2BJ = used_2BJ & (positives_2BJ > 0)
+        # A mean of dot products is the dot product with the mean, so the positives never need an R x R mask.
+        others_2BJD = clean_2BJD.sum((0, 1)) - clean_2BJD
+        positive_2BJ = (clean_2BJD * others_2BJD).sum(3) / tau / positives_2BJ.clamp(min=1)
+
+        rows_RD = (rows_2BJD if unused_in_denominator else clean_2BJD).flatten(0, 2)
+        logits_RR = (rows_RD / tau) @ rows_RD.T
+        if not unused_in_denominator:
+            # Rows that do not enter stay whole, which keeps them finite.
+            logits_RR = logits_RR.masked_fill(enters_2BJ.flatten()[:, None] & ~used_R, OUT)
+        if not self_in_denominator:
+            # A diagonal alone would be nothing to sum over: rows that do not enter keep theirs.
+            logits_RR = logits_RR.masked_fill(torch.diag(enters_2BJ.flatten()), OUT)
+        loss_2BJ = logits_RR.logsumexp(1).view(2, B, J) - positive_2BJ
+        value = only(loss_2BJ, enters_2BJ).sum() / used_R.numel() if mean_over_all_rows else mean_of(loss_2BJ, enters_2BJ)
+        return Terms.of("s/inter", value, enters_2BJ.sum(), enters_2BJ.any(2).any(0))
