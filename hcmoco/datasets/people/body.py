@@ -29,9 +29,7 @@ class Asset:
         group_names: names of the G = 14 limb groups: torso, head, then thigh, calf, foot, arm, fore, hand of .L and of .R.
         faces: int32 [F, 3], triangles, counter-clockwise seen from outside, ordered body, eyes, hair, skirt.
         face_kind: uint8 [F], BODY, EYE, HAIR or SKIRT; vertex_kind: uint8 [V], likewise. Hair and skirt are optional pieces.
-        label_points: float32 [V, 3], template position at which the vertex looks up its labels: its own, or for a skirt the nearest of
-            the trunk and the legs below it.
-        label_groups: float32 [V, G], how much each limb group owns the vertex (of the place below, for a skirt); rows sum to 1.
+        label_groups: float32 [V, G], how much each limb group owns the vertex (a skirt's: of the place below); rows sum to 1.
         island_uv: float32 [F, 3, 2], U and V in [0, 1] at a face's corners where the face touches a hand or a foot, else 0.
         lips: float32 [V], 1 on the lips.
         keypoint_weights: float32 [17, V], regressors of the COCO keypoints from posed vertices, rows sum to 1.
@@ -53,12 +51,16 @@ class Asset:
     faces: np.ndarray
     face_kind: np.ndarray
     vertex_kind: np.ndarray
-    label_points: np.ndarray
     label_groups: np.ndarray
     island_uv: np.ndarray
     lips: np.ndarray
     keypoint_weights: np.ndarray
     crown: int
+
+    @property
+    def label_points(self) -> np.ndarray:
+        """The template."""
+        return self.template
 
     def bone(self, name: str) -> int:
         """Number of a bone; ValueError if there is none of that name."""

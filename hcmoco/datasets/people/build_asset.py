@@ -146,8 +146,8 @@ def build(seed: int = 0) -> dict[str, np.ndarray]:
     dense = np.zeros((source_count, len(model.bone_labels)))
     np.add.at(dense, (np.arange(source_count)[:, None], model.vertex_bone_indices.numpy()), model.vertex_bone_weights.double().numpy())
     weights, weight_bones = top_weights(dense[kept], WEIGHTS_PER_VERTEX)
-    group_weights = mesh_tools.group_weights(dense, list(model.bone_labels), body_faces)
-    anchors, anchor_groups = mesh_tools.label_anchors(points[kept], group_weights[kept], mesh)
+    group_weights = mesh_tools.group_weights(points, dense, list(model.bone_labels), body_faces)
+    label_groups = mesh_tools.label_groups(points[kept], group_weights[kept], mesh)
     island_uv = mesh_tools.islands(points, mesh, group_weights, body_faces, uv_faces, uv)
 
     regressors = torch.load(data / "keypoints/coco.pth", weights_only=True)
@@ -183,8 +183,7 @@ def build(seed: int = 0) -> dict[str, np.ndarray]:
         "faces": mesh.faces.astype(np.uint16),
         "face_kind": mesh.face_kind,
         "vertex_kind": mesh.vertex_kind,
-        "label_points": anchors.astype(np.float32),
-        "label_groups": anchor_groups.astype(np.float16),
+        "label_groups": label_groups.astype(np.float16),
         "island_uv": island_uv.astype(np.float16),
         "lips": np.where(mesh.vertex_kind == mesh_tools.BODY, lips[row, column] / 255, 0).astype(np.float16),
         "keypoint_weights": moved.astype(np.float32),

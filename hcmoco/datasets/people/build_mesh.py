@@ -10,6 +10,7 @@ import fast_simplification
 import numpy as np
 import scipy.sparse as sparse
 from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import factorized
 from scipy.spatial import cKDTree
 
 SIDES = (".L", ".R")
@@ -85,42 +86,46 @@ def group_of(bone: str) -> str:
     return "torso"
 
 
-def group_weights(bone_weights: np.ndarray, bones: list[str], faces: np.ndarray, rounds: int = 8) -> np.ndarray:
-    """Skin weights summed over the bones of each limb group, float32 [V, 14], smoothed over the surface.
+def group_weights(points: np.ndarray, bone_weights: np.ndarray, bones: list[str], faces: np.ndarray) -> np.ndarray:
+    """Skin weights [V, Bn] summed over the bones of each limb group and smoothed over the surface, [V, 14].
 
-    Where two groups weigh the same is a border between parts. Painted weights are ragged there; averaging each vertex with its
-    neighbours a few times makes the border smooth and moves it by less than an edge.
+    Where two groups weigh the same is a border between parts. Painted weights are ragged there, and smoothing makes the border straight.
     """
     member = np.zeros((len(bones), len(GROUPS)))
     for number, bone in enumerate(bones):
         member[number, GROUPS.index(group_of(bone))] = 1
-    weights = bone_weights @ member
-    count = len(weights)
+    return smoothed(points, faces, bone_weights @ member, 0.02)
+
+
+def smoothed(points: np.ndarray, faces: np.ndarray, values: np.ndarray, width: float, steps: int = 4) -> np.ndarray:
+    """Values [V, C] after diffusion over the surface by about `width` metres, whatever the mesh's density: implicit Euler steps."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     edges = np.unique(np.concatenate([edges, edges[:, ::-1]]), axis=0)
-    adjacency = sparse.coo_matrix((np.ones(len(edges)), edges.T), shape=(count, count)).tocsr()
-    degree = np.maximum(np.asarray(adjacency.sum(1)), 1)
-    isolated = np.asarray(adjacency.sum(1)).ravel() == 0
-    for _ in range(rounds):
-        smooth = 0.5 * weights + 0.5 * (adjacency @ weights) / degree
-        weights = np.where(isolated[:, None], weights, smooth)
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    squared = ((points[edges[:, 0]] - points[edges[:, 1]]) ** 2).sum(1)
+    degree = np.maximum(np.bincount(edges[:, 0], minlength=len(points)), 1)
+    # on a regular mesh the mean over neighbours of (difference / length^2) is a quarter of the Laplacian
+    rate = 4 * width**2 / 2 / steps / degree[edges[:, 0]] / np.maximum(squared, 1e-8)
+    off_diagonal = sparse.coo_matrix((rate, edges.T), shape=(len(points),) * 2)
+    system = sparse.identity(len(points)) + sparse.diags(np.asarray(off_diagonal.sum(1)).ravel()) - off_diagonal
+    solve = factorized(system.tocsc())
+    for _ in range(steps):
+        values = np.stack([solve(column) for column in values.T], axis=1)
+    return values / values.sum(1, keepdims=True)
 
 
-def label_anchors(points: np.ndarray, groups: np.ndarray, mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
-    """Where each vertex looks up its labels: (template position [V, 3], group weights [V, 14]).
+def label_groups(points: np.ndarray, groups: np.ndarray, mesh: Mesh) -> np.ndarray:
+    """Group weights [V, 14] by which vertices get their labels, from those of the body's vertices.
 
-    Body vertices are their own anchor. Eyes and hair belong to the head. A skirt's vertex takes the nearest point of trunk and legs.
+    Eyes and hair belong to the head. A skirt takes the weights of the nearest places of trunk and legs, smoothed over the skirt.
     """
-    anchors, weights = points.copy(), groups.copy()
-    on_head = np.isin(mesh.vertex_kind, (EYE, HAIR))
-    weights[on_head] = np.eye(len(GROUPS))[GROUPS.index("head")]
+    weights = groups.copy()
+    weights[np.isin(mesh.vertex_kind, (EYE, HAIR))] = np.eye(len(GROUPS))[GROUPS.index("head")]
     covered = [GROUPS.index(name) for name in ("torso", "thigh.L", "thigh.R", "calf.L", "calf.R")]
     below = np.flatnonzero((mesh.vertex_kind == BODY) & np.isin(groups.argmax(1), covered))
     skirt = np.flatnonzero(mesh.vertex_kind == SKIRT)
-    nearest = below[cKDTree(points[below]).query(points[skirt])[1]]
-    anchors[skirt], weights[skirt] = points[nearest], groups[nearest]
-    return anchors, weights
+    weights[skirt] = groups[below[cKDTree(points[below]).query(points[skirt])[1]]]
+    weights[skirt] = smoothed(points, mesh.faces[mesh.face_kind == SKIRT], weights, 0.06)[skirt]
+    return weights
 
 
 def islands(points: np.ndarray, mesh: Mesh, groups: np.ndarray, faces: np.ndarray, uv_faces: np.ndarray, uv: np.ndarray) -> np.ndarray:
