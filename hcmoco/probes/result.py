@@ -1,12 +1,12 @@
 """What a probe reports: named figures in percent, each with its chance level and, where there is one, the baseline of position alone."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
 
-_HEAD = ("probe", "%", "+-", "chance", "position alone")
 _NOTE = (
     "+-: standard error over people. Retrieval is mostly the framing of the crop: its last column is the box of the silhouette alone. "
     "'different crops': the two modalities are cut and turned differently, so that position alone does not answer."
@@ -58,28 +58,61 @@ class ProbeResult:
         """The metrics alone, under names for a tracker."""
         return {prefix + name: value for name, value in self.metrics.items()}
 
+    def note(self, name: str, share_N: Tensor) -> None:
+        """Record a fact about the views (shares 0..1, NaN: none) as a percentage."""
+        known_N = share_N[~torch.isnan(share_N)]
+        if len(known_N):
+            self.notes[name] = 100 * float(known_N.double().mean())
+
+    def to_json(self) -> dict:
+        """The result as plain numbers, without those that JSON does not have."""
+        return {
+            key: value if key == "people" else {name: number for name, number in value.items() if math.isfinite(number)}
+            for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, values: dict) -> "ProbeResult":
+        """The result of `to_json`; TypeError for anything else."""
+        return cls(**values)
+
     def table(self, *, markdown: bool = False) -> str:
         """All figures as text with aligned columns, or as a Markdown table."""
         rows = [
-            (
-                name,
-                f"{value:.1f}",
-                *(
-                    f"{column[name]:.1f}" if math.isfinite(column.get(name, math.nan)) else "-"
-                    for column in (self.errors, self.chance, self.position)
-                ),
-            )
+            (name, f"{value:.1f}", *(_number(column, name) for column in (self.errors, self.chance, self.position)))
             for name, value in self.metrics.items()
         ]
-        widths = [max(len(row[column]) for row in [_HEAD, *rows]) for column in range(len(_HEAD))]
-        lines = [
-            [cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))]
-            for row in [_HEAD, *rows]
-        ]
-        if markdown:
-            text = ["| " + " | ".join(line) + " |" for line in lines]
-            text.insert(1, "|" + "-" * (widths[0] + 2) + "|" + "".join("-" * (width + 1) + ":|" for width in widths[1:]))
-        else:
-            text = ["  ".join(line) for line in lines]
         notes = "; ".join(f"{name}: {value:.1f} %" for name, value in self.notes.items())
-        return "\n".join([*text, "", f"{self.people} people. {_NOTE}" + (f" {notes}." if notes else "")])
+        closing = f"{self.people} people. {_NOTE}" + (f" {notes}." if notes else "")
+        return f"{_aligned(('probe', '%', '+-', 'chance', 'position alone'), rows, markdown)}\n\n{closing}"
+
+
+def comparison(results: Mapping[str, ProbeResult], *, markdown: bool = False) -> str:
+    """Several results side by side, one column each under its name, with chance and position alone of the last that has the figure."""
+    names = list(dict.fromkeys(name for result in results.values() for name in result.metrics))
+    chance = {name: value for result in results.values() for name, value in result.chance.items()}
+    position = {name: value for result in results.values() for name, value in result.position.items()}
+    rows = [
+        (name, *(_number(each.metrics, name) for each in results.values()), *(_number(each, name) for each in (chance, position)))
+        for name in names
+    ]
+    return _aligned(("probe, %", *results, "chance", "position alone"), rows, markdown)
+
+
+def _number(column: Mapping[str, float], name: str) -> str:
+    value = column.get(name, math.nan)
+    return f"{value:.1f}" if math.isfinite(value) else "-"
+
+
+def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool) -> str:
+    """Names to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        [cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        for row in [head, *rows]
+    ]
+    if not markdown:
+        return "\n".join("  ".join(line) for line in lines)
+    text = ["| " + " | ".join(line) + " |" for line in lines]
+    rule = "|" + "-" * (widths[0] + 2) + "|" + "".join("-" * (width + 1) + ":|" for width in widths[1:])
+    return "\n".join([text[0], rule, *text[1:]])
