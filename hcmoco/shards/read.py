@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from hcmoco.errors import UserError
 from hcmoco.shards.manifest import File, Manifest, read_manifest
 from hcmoco.shards.plan import Row, SourcePlan
-from hcmoco.shards.storage import Folder, first_line
+from hcmoco.shards.storage import Folder, absolute, first_line
 from hcmoco.shards.write import group_offsets
 
 
@@ -27,6 +27,7 @@ class Shards:
     @classmethod
     def open(cls, uri: str) -> "Shards":
         """The data set at `uri`. UserError where there is none, its manifest is not valid, or a file is missing or of another length."""
+        uri = absolute(uri)
         folder = Folder(uri)
         manifest = read_manifest(folder)
         there = folder.sizes()

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,30 +24,33 @@ def is_local(uri: str) -> bool:
     return "://" not in uri or uri.startswith(("file://", "local://"))
 
 
+def absolute(uri: str) -> str:
+    """`uri`, a local path made absolute: what another process may be given."""
+    return os.path.abspath(os.path.expanduser(uri.partition("://")[2] if "://" in uri else uri)) if is_local(uri) else uri.rstrip("/")
+
+
+@lru_cache(maxsize=64)  # one client per folder and process: connecting to an object store is not free
+def _connect(uri: str) -> tuple[pafs.FileSystem, str]:
+    try:
+        if uri.partition("://")[0] in _ARROW_SCHEMES:
+            return pafs.FileSystem.from_uri(uri)
+        store, path = fsspec.core.url_to_fs(uri)
+        return pafs.PyFileSystem(pafs.FSSpecHandler(store)), path
+    except (OSError, ValueError, ImportError, pa.ArrowException) as error:
+        raise UserError(f"storage {uri} cannot be opened: {first_line(error)}; give a path or a URI such as s3://bucket/folder") from None
+
+
 @dataclass(frozen=True)
 class Folder:
-    """One folder; `name` below is a file name inside it, `/` separating subfolders. Pickles as its URI."""
+    """One folder; `name` below is a file name inside it, `/` separating subfolders."""
 
     uri: str
 
-    def __getstate__(self):
-        return {"uri": self.uri}
-
-    @cached_property
+    @property
     def _store(self) -> tuple[pafs.FileSystem, str]:
         """File system and the folder's path on it."""
-        uri = self.uri.rstrip("/") or self.uri
-        try:
-            if is_local(uri):
-                return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri.partition("://")[2] if "://" in uri else uri))
-            if uri.partition("://")[0] in _ARROW_SCHEMES:
-                return pafs.FileSystem.from_uri(uri)
-            store, path = fsspec.core.url_to_fs(uri)
-            return pafs.PyFileSystem(pafs.FSSpecHandler(store)), path
-        except (OSError, ValueError, ImportError, pa.ArrowException) as error:
-            raise UserError(
-                f"storage {self.uri} cannot be opened: {first_line(error)}; give a path or a URI such as s3://bucket/folder"
-            ) from None
+        place = absolute(self.uri)
+        return (pafs.LocalFileSystem(), place) if is_local(place) else _connect(place)
 
     def _path(self, name: str) -> str:
         return f"{self._store[1]}/{name}"
