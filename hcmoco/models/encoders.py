@@ -4,7 +4,7 @@ Shape suffixes: B batch, C channels, H and W rows and columns.
 """
 
 import difflib
-from typing import Literal
+from typing import Any, Literal
 
 import timm
 import torch
@@ -26,13 +26,17 @@ class EncoderConfig(Config):
     `hcmoco.models.weights.load_weights`).
     """
 
-    name: str = Field("hrnet_w18", description="timm model, with or without a tag for its published weights")
-    in_chans: int = Field(3, ge=1, description="channels of the input; depth is replicated to as many")
-    args: dict[str, bool | int | float | str] = Field({}, description="further arguments of timm.create_model, such as img_size")
-    fusion: Literal["nearest", "bilinear"] = Field("nearest", description="HRNet only: upsampling in fusions; the paper's is bilinear")
-    batch_norm_momentum: float | None = Field(None, gt=0, le=1, description="null keeps timm's; the release has 0.01")
-    conv_init: Literal["timm", "normal-0.001"] = Field("timm", description="initial convolutions; the release draws from N(0, 0.001)")
-    init: str = Field("scratch", min_length=1, description="scratch, timm, or a weights file")
+    name: str = Field(default="hrnet_w18", description="timm model, with or without a tag for its published weights")
+    in_chans: int = Field(default=3, ge=1, description="channels of the input; depth is replicated to as many")
+    args: dict[str, bool | int | float | str] = Field(default={}, description="further arguments of timm.create_model, such as img_size")
+    fusion: Literal["nearest", "bilinear"] = Field(
+        default="nearest", description="HRNet only: upsampling in fusions; the paper's is bilinear"
+    )
+    batch_norm_momentum: float | None = Field(default=None, gt=0, le=1, description="null keeps timm's; the release has 0.01")
+    conv_init: Literal["timm", "normal-0.001"] = Field(
+        default="timm", description="initial convolutions; the release draws from N(0, 0.001)"
+    )
+    init: str = Field(default="scratch", min_length=1, description="scratch, timm, or a weights file")
 
     @field_validator("name")
     @classmethod
@@ -62,9 +66,9 @@ class EncoderConfig(Config):
         return self.name.startswith("hrnet")
 
     @property
-    def create_arguments(self) -> dict[str, bool | int | float | str]:
+    def create_arguments(self) -> dict[str, Any]:
         """Keyword arguments of `timm.create_model(name, ...)` that give exactly this trunk; exports print them."""
-        arguments: dict[str, bool | int | float | str] = {"features_only": True}
+        arguments: dict[str, Any] = {"features_only": True}
         if self.is_hrnet:
             arguments["feature_location"] = ""
         if self.in_chans != 3:
@@ -86,7 +90,7 @@ class Encoder(nn.Module):
 
     def __init__(self, trunk: nn.Module, config: EncoderConfig, report: WeightsReport | None = None):
         super().__init__()
-        info = trunk.feature_info
+        info: Any = trunk.feature_info
         kept = [(channels, stride) for channels, stride in zip(info.channels(), info.reduction(), strict=True) if stride >= 4]
         self.trunk = trunk
         self.config = config
@@ -94,9 +98,7 @@ class Encoder(nn.Module):
         self.strides = tuple(stride for _, stride in kept)
         self.report = report
         if not self.strides or self.strides[0] != 4 or sorted(set(self.strides)) != list(self.strides):
-            raise UserError(
-                f"encoder {config.name}: needs one map per stride, from 4 on; it has strides {info.reduction()}; take a pyramid"
-            )
+            raise UserError(f"encoder {config.name}: needs one map per stride, from 4 on; it has {info.reduction()}; take a pyramid")
         self.channels_last = getattr(trunk, "output_fmt", Format.NCHW) == Format.NHWC
 
     def check_size(self, height: int, width: int) -> None:
@@ -158,7 +160,8 @@ def _configure(trunk: nn.Module, config: EncoderConfig, fresh: bool) -> None:
 def _head_names(config: EncoderConfig, trunk: nn.Module) -> set[str]:
     """What the whole backbone has and the trunk lacks: keys, and first parts of keys under which the trunk has nothing."""
     with torch.device("meta"):
-        whole = timm.create_model(config.name, in_chans=config.in_chans, **config.args)
+        arguments: dict[str, Any] = {"in_chans": config.in_chans, **config.args}
+        whole = timm.create_model(config.name, **arguments)
     known = trunk.state_dict()
     spare = {key for key in whole.state_dict() if trunk_key(key, known) is None}
     used = {key.split(".")[0] for key in whole.state_dict() if key not in spare}

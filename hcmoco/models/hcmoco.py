@@ -6,7 +6,7 @@ unit length, computed in float32.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from hcmoco.models.semgcn import SemGCN, SkeletonConfig
 from hcmoco.skeletons import TRAINING_SETS, joint_set
 
 Modality = Literal["rgb", "depth", "keypoints"]
+DenseModality = Literal["rgb", "depth"]
 DENSE_MODALITIES = ("rgb", "depth")
 MODALITIES = ("rgb", "depth", "keypoints")
 
@@ -32,10 +33,10 @@ class ModelConfig(Config):
     rgb: EncoderConfig = EncoderConfig()
     depth: EncoderConfig = EncoderConfig()
     skeleton: SkeletonConfig = SkeletonConfig()
-    embedding: int = Field(128, ge=2, description="size of the shared space; joints' features have it too")
-    joint_set: str = Field("mpii-16", description="the skeleton that the batches carry")
+    embedding: int = Field(default=128, ge=2, description="size of the shared space; joints' features have it too")
+    joint_set: str = Field(default="mpii-16", description="the skeleton that the batches carry")
     polluted_keypoints: bool = Field(
-        False, description="root and scale of the keypoints as the release takes them, see normalise_keypoints"
+        default=False, description="root and scale of the keypoints as the release takes them, see normalise_keypoints"
     )
 
     @field_validator("rgb")
@@ -124,8 +125,7 @@ class HCMoCo(nn.Module):
     def global_embedding(self, modality: Modality, features: Sequence[Tensor] | Tensor) -> Tensor:
         """f^g of the paper's section 3.1, [B, D]: the mapper on the features' mean over cells, or over all joints as published."""
         mapper = self.global_mappers[modality]
-        mapped_BD = mapper(features.mean(1)) if isinstance(features, Tensor) else mapper.pooled(features)
-        return unit_length(mapped_BD)
+        return unit_length(mapper(features.mean(1)) if isinstance(features, Tensor) else cast(BranchMapper, mapper).pooled(features))
 
     def joint_embedding(self, features_BJD: Tensor) -> Tensor:
         """f^s of the keypoints, [B, J, D]: the skeleton encoder's own output, as published."""
@@ -135,17 +135,17 @@ class HCMoCo(nn.Module):
         """int64 [B, J]: flat stride-4 cells of keypoints [B, J, 2 or more] (x, y in pixels of an image of `size`), clamped into the map."""
         return cells_of(keypoints[..., :2], (size, size) if isinstance(size, int) else size)
 
-    def dense_at(self, modality: Modality, maps: Sequence[Tensor], cells_BP: Tensor) -> Tensor:
+    def dense_at(self, modality: DenseModality, maps: Sequence[Tensor], cells_BP: Tensor) -> Tensor:
         """[B, P, D]: the dense embedding f^d at flat stride-4 cells (row * W + column); cells below 0 are padding for who calls to mask."""
         return unit_length(self._dense_mapper(modality).at(maps, cells_BP))
 
-    def dense_map(self, modality: Modality, maps: Sequence[Tensor]) -> Tensor:
+    def dense_map(self, modality: DenseModality, maps: Sequence[Tensor]) -> Tensor:
         """[B, D, H, W]: the dense embedding f^d at every stride-4 cell."""
         return unit_length(self._dense_mapper(modality).full(maps), dim=1)
 
-    def _dense_mapper(self, modality: Modality) -> BranchMapper:
+    def _dense_mapper(self, modality: DenseModality) -> BranchMapper:
         mappers = self.global_mappers if self.dense_mappers is None else self.dense_mappers
-        return mappers[modality]
+        return cast(BranchMapper, mappers[modality])
 
 
 def unit_length(x: Tensor, dim: int = -1) -> Tensor:

@@ -73,7 +73,7 @@ def _root(position_BJ2: Tensor, visible_BJ1: Tensor, joint_set: JointSet) -> Ten
     for names in (("pelvis",), ("left_hip", "right_hip")):
         if all(name in joint_set.joints for name in names):
             joints = [joint_set.index(name) for name in names]
-            middle_B12 = sum(position_BJ2[:, joint, None] for joint in joints) / len(joints)
-            all_visible_B11 = torch.stack([visible_BJ1[:, joint, None] for joint in joints]).all(0)
+            middle_B12 = torch.stack([position_BJ2[:, joint] for joint in joints], 1).mean(1, keepdim=True)
+            all_visible_B11 = torch.stack([visible_BJ1[:, joint] for joint in joints], 1).all(1, keepdim=True)
             root_B12 = middle_B12.where(all_visible_B11, root_B12)
     return root_B12

@@ -15,8 +15,8 @@ from hcmoco.skeletons import JointSet
 class SkeletonConfig(Config):
     """Size of the skeleton encoder; the defaults are the paper's."""
 
-    width: int = Field(128, ge=1, description="channels of the hidden layers")
-    blocks: int = Field(4, ge=0, description="residual blocks of two graph convolutions each")
+    width: int = Field(default=128, ge=1, description="channels of the hidden layers")
+    blocks: int = Field(default=4, ge=0, description="residual blocks of two graph convolutions each")
 
 
 class GraphConv(nn.Module):
@@ -26,10 +26,12 @@ class GraphConv(nn.Module):
     output is diag(A) X W[0] + offdiag(A) X W[1] + b.
     """
 
+    pairs: Tensor  # int64 [2, N], the entries of the adjacency: rows, columns
+
     def __init__(self, joint_set: JointSet, inputs: int, outputs: int):
         super().__init__()
         directed = [(i, i) for i in range(len(joint_set))] + [pair for a, b in joint_set.edge_indices for pair in ((a, b), (b, a))]
-        self.register_buffer("pairs_2N", torch.tensor(sorted(directed)).T.contiguous(), persistent=False)
+        self.register_buffer("pairs", torch.tensor(sorted(directed)).T.contiguous(), persistent=False)
         self.joints = len(joint_set)
         self.weight = nn.Parameter(torch.empty(2, inputs, outputs))
         self.edges = nn.Parameter(torch.ones(len(directed)))
@@ -39,7 +41,7 @@ class GraphConv(nn.Module):
         nn.init.uniform_(self.bias, -(outputs**-0.5), outputs**-0.5)
 
     def forward(self, x_BJC: Tensor) -> Tensor:
-        rows, columns = self.pairs_2N
+        rows, columns = self.pairs.unbind()
         logits_JJ = self.edges.new_full((self.joints, self.joints), -torch.inf).index_put((rows, columns), self.edges)
         adjacency_JJ = logits_JJ.softmax(dim=1)
         own_J = adjacency_JJ.diagonal()
@@ -85,6 +87,6 @@ class SemGCN(nn.Module):
     def forward(self, keypoints_BJ2: Tensor) -> Tensor:
         """[B, J, 2] (row, column), root-relative and scaled to [-1, 1], invisible joints zero -> features [B, J, outputs]."""
         x_BJC = self.stem(keypoints_BJ2)
-        for block in self.blocks:
+        for block in self.blocks.children():
             x_BJC = x_BJC + block(x_BJC)
         return self.head(x_BJC)

@@ -15,7 +15,7 @@ def test_has_the_published_number_of_parameters(joints, parameters):
 
 def loop_conv(conv, joints, x_JC):
     """One graph convolution, joint by joint in NumPy, edge weights looked up by pair."""
-    pairs = [tuple(pair) for pair in conv.pairs_2N.T.tolist()]
+    pairs = [tuple(pair) for pair in conv.pairs.T.tolist()]
     weight_of = dict(zip(pairs, conv.edges.tolist(), strict=True))
     neighbours = {i: {i} for i in range(len(joints))}
     for a, b in joints.edge_indices:
