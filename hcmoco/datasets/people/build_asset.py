@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from hcmoco.datasets.people import build_mesh as mesh_tools
+from hcmoco.datasets.people.body import BODY
 
 PEOPLE = 700
 COMPONENTS = 32
@@ -152,7 +153,7 @@ def build(seed: int = 0) -> dict[str, np.ndarray]:
 
     regressors = torch.load(data / "keypoints/coco.pth", weights_only=True)
     source_regressors = np.stack([regressors[name].double().numpy() for name in KEYPOINTS])
-    on_body = np.flatnonzero(mesh.vertex_kind == mesh_tools.BODY)
+    on_body = np.flatnonzero(mesh.vertex_kind == BODY)
     moved = keypoint_regressors(source_regressors, points, kept, on_body)
     error = np.linalg.norm(
         np.einsum("jv,nvc->njc", moved, people["vertices"][:, kept]) - np.einsum("js,nsc->njc", source_regressors, people["vertices"]),
@@ -185,7 +186,7 @@ def build(seed: int = 0) -> dict[str, np.ndarray]:
         "vertex_kind": mesh.vertex_kind,
         "label_groups": label_groups.astype(np.float16),
         "island_uv": island_uv.astype(np.float16),
-        "lips": np.where(mesh.vertex_kind == mesh_tools.BODY, lips[row, column] / 255, 0).astype(np.float16),
+        "lips": np.where(mesh.vertex_kind == BODY, lips[row, column] / 255, 0).astype(np.float16),
         "keypoint_weights": moved.astype(np.float32),
         "crown": np.array(crown, np.int32),
     }

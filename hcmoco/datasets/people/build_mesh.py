@@ -13,10 +13,11 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import factorized
 from scipy.spatial import cKDTree
 
+from hcmoco.datasets.people.body import BODY, EYE, HAIR, SKIRT
+
 SIDES = (".L", ".R")
 LIMBS = ("thigh", "calf", "foot", "arm", "fore", "hand")
 GROUPS = ("torso", "head", *(limb + side for side in SIDES for limb in LIMBS))
-BODY, EYE, HAIR, SKIRT = range(4)
 
 _BONE_PREFIXES = {
     "thigh": ("upperleg",),
