@@ -89,8 +89,7 @@ def joint_inter(
             # Rows that do not enter stay whole, which keeps them finite.
             logits_RR = logits_RR.masked_fill(enters_2BJ.flatten()[:, None] & ~used_R, OUT)
         if not self_in_denominator:
-            # A diagonal alone would be nothing to sum over: rows that do not enter keep theirs.
-            logits_RR = logits_RR.masked_fill(torch.diag(enters_2BJ.flatten()), OUT)
+            logits_RR = logits_RR.masked_fill(torch.eye(len(rows_RD), dtype=torch.bool, device=rows_RD.device), OUT)
         loss_2BJ = logits_RR.logsumexp(1).view(2, B, J) - positive_2BJ
         value = only(loss_2BJ, enters_2BJ).sum() / used_R.numel() if mean_over_all_rows else mean_of(loss_2BJ, enters_2BJ)
         return Terms.of("s/inter", value, enters_2BJ.sum(), enters_2BJ.any(2).any(0))

@@ -64,9 +64,9 @@ def test_target_is_a_distribution_that_peaks_at_the_anchor():
 
 
 def test_small_distances_far_from_the_origin_are_exact():
-    cells = torch.tensor([[[1000.0 + i, 2000.0] for i in range(30)]])
+    cells = torch.tensor([[[1000.3 + i, 2000.7] for i in range(30)]])
     weights = soft_target(cells, torch.ones(1, 30, dtype=torch.bool))
-    assert weights[0, 10, 11].item() / weights[0, 10, 10].item() == pytest.approx(math.exp(-1), rel=1e-5)
+    assert weights[0, 10, 11].item() / weights[0, 10, 10].item() == pytest.approx(math.exp(-1), rel=1e-3)
 
 
 def test_a_large_scale_turns_soft_into_hard():
@@ -91,8 +91,10 @@ def test_nothing_valid_gives_exact_zeros_that_stay_in_the_graph():
     terms = dense_intra(rgb.requires_grad_(), depth.requires_grad_(), cells, torch.zeros_like(valid), tau=TAU)
     assert list(figures(terms).values()) == [0.0, 0.0]
     assert [count.item() for count in terms.counts.values()] == [0, 0]
-    for grad in torch.autograd.grad(sum(terms.values.values()), (rgb, depth)):
-        assert torch.equal(grad, torch.zeros_like(grad))
+    with torch.autograd.set_detect_anomaly(True):  # raises for a NaN anywhere on the way, also where a mask would hide it
+        terms = dense_intra(rgb, depth, cells, torch.zeros_like(valid), tau=TAU)
+        grads = torch.autograd.grad(sum(terms.values.values()), (rgb, depth))
+    assert all(torch.equal(grad, torch.zeros_like(grad)) for grad in grads)
 
 
 def test_padding_may_hold_nan_and_changes_nothing():

@@ -67,6 +67,11 @@ def test_nobody_visible_gives_exact_zeros_that_stay_in_the_graph():
     skeleton, rgb, depth, _, _ = case(0)
     nobody = torch.zeros(4, 5, dtype=torch.bool)
     leaves = [each.requires_grad_() for each in (skeleton, rgb, depth)]
+    with torch.autograd.set_detect_anomaly(True):  # raises for a NaN anywhere on the way, also where a mask would hide it
+        _check_zeros(skeleton, rgb, depth, nobody, leaves)
+
+
+def _check_zeros(skeleton, rgb, depth, nobody, leaves):
     for terms in (
         joint_intra(skeleton, rgb, nobody, tau=TAU, modality="rgb"),
         joint_intra(skeleton, rgb, nobody, tau=TAU, modality="rgb", invisible_in_denominator=True),
