@@ -25,12 +25,10 @@ from hcmoco.probes.nearest import closeness, cosine
 from hcmoco.probes.picture import compose
 from hcmoco.probes.result import ProbeResult
 from hcmoco.probes.retrieval import layout, retrieve
-from hcmoco.probes.views import CropConfig, Crops, ProbeViews, make_views
+from hcmoco.probes.views import PICTURE_PEOPLE, CropConfig, Crops, ProbeViews, make_views
 from hcmoco.skeletons import joint_set
 
-__all__ = ["CropConfig", "ProbeConfig", "ProbeResult", "ProbeViews", "feature_picture", "make_views", "probe"]
-
-PICTURE_PEOPLE = 8
+__all__ = ["PICTURE_PEOPLE", "CropConfig", "ProbeConfig", "ProbeResult", "ProbeViews", "feature_picture", "make_views", "probe"]
 
 
 class ProbeConfig(Config):
@@ -66,8 +64,8 @@ def probe(model: HCMoCo, views: ProbeViews, config: ProbeConfig | None = None) -
 
 
 def feature_picture(model: HCMoCo, views: ProbeViews, people: int = PICTURE_PEOPLE, title: str = "") -> np.ndarray:
-    """uint8 [H, W, 3]: the dense embeddings of the first people, see `hcmoco.probes.picture`."""
-    crops = views.first(people).first_crop
+    """uint8 [H, W, 3]: the dense embeddings of the first people, at most PICTURE_PEOPLE of them, see `hcmoco.probes.picture`."""
+    crops = views.upright.rows(slice(people))
     with _evaluating(model) as device:
         maps = {name: model.dense_map(name, _pyramid(model, name, crops, device)) for name in ("rgb", "depth")}
         return compose(

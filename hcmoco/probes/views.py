@@ -18,8 +18,9 @@ from hcmoco.errors import UserError
 from hcmoco.probes.correspondence import STRIDE
 from hcmoco.schema import Person
 from hcmoco.skeletons import convert, joint_set
-from hcmoco.transforms import AugmentConfig, draw_affine, warp_depth, warp_keypoints, warp_labels, warp_rgb
+from hcmoco.transforms import AugmentConfig, centre_affine, draw_affine, warp_depth, warp_keypoints, warp_labels, warp_rgb
 
+PICTURE_PEOPLE = 8
 _IGNORE = 255  # of the parts' labels
 
 
@@ -79,6 +80,7 @@ class ProbeViews:
 
     Attributes:
         first_crop, second_crop: "same crop" probes see the first alone.
+        upright: centred crops, not turned, of the first PICTURE_PEOPLE people: what the picture shows.
         heights: float64 [N], the longest side of the person's box in pixels of the source image: their height, whatever way they lie.
         subjects: who it is, "" where unknown.
         joint_set: name of the keypoints' joint set.
@@ -87,6 +89,7 @@ class ProbeViews:
 
     first_crop: Crops
     second_crop: Crops
+    upright: Crops
     heights: np.ndarray
     subjects: tuple[str, ...]
     joint_set: str
@@ -107,6 +110,7 @@ class ProbeViews:
             self,
             first_crop=self.first_crop.rows(rows),
             second_crop=self.second_crop.rows(rows),
+            upright=self.upright.rows(rows),
             heights=self.heights[rows],
             subjects=self.subjects[rows],
         )
@@ -131,7 +135,8 @@ def make_views(
     augment = crops.augment(size)
     seen = 0
     heights, subjects = [], []
-    views: tuple[list, list] = ([], [])
+    views: tuple[list, list, list] = ([], [], [])
+    flip_J = joint_set(target_joints).flip
 
     def whole() -> Iterable[Person]:
         nonlocal seen
@@ -148,15 +153,18 @@ def make_views(
         except ValueError as error:
             raise UserError(f"held-out person {person.id} is damaged: {error}; prepare the data set again") from None
         keypoints = convert(person.keypoints, joints, target_joints)
-        for number, crop in enumerate(views):
-            drawn = draw_affine(augment, person.box, (person.size, person.size), generator(crops.seed, "probe", row, number))
+        image_size = (person.size, person.size)
+        ways = [draw_affine(augment, person.box, image_size, generator(crops.seed, "probe", row, number)) for number in (0, 1)]
+        if row < PICTURE_PEOPLE:
+            ways.append(centre_affine(augment, person.box, image_size))
+        for crop, way in zip(views, ways, strict=False):
             crop.append(
                 (
-                    warp_rgb(rgb, drawn, size),
-                    warp_depth(depth, drawn, size),
-                    warp_keypoints(keypoints, drawn, size, joint_set(target_joints).flip),
-                    warp_labels(silhouette, drawn, size) > 0,
-                    drawn.matrix_23,
+                    warp_rgb(rgb, way, size),
+                    warp_depth(depth, way, size),
+                    warp_keypoints(keypoints, way, size, flip_J),
+                    warp_labels(silhouette, way, size) > 0,
+                    way.matrix_23,
                 )
             )
         heights.append(_height(person, silhouette))
@@ -166,8 +174,8 @@ def make_views(
             f"{len(subjects)} of the {seen} held-out people have RGB, depth and keypoints; the probes need at least 2: "
             "name another data set as data.held_out, or none"
         )
-    first, second = (Crops(*(np.stack(column) for column in zip(*crop, strict=True))) for crop in views)
-    return ProbeViews(first, second, np.array(heights, np.float64), tuple(subjects), target_joints, crops.seed)
+    first, second, upright = (Crops(*(np.stack(column) for column in zip(*crop, strict=True))) for crop in views)
+    return ProbeViews(first, second, upright, np.array(heights, np.float64), tuple(subjects), target_joints, crops.seed)
 
 
 def _silhouette(person: Person, depth_HW: np.ndarray) -> np.ndarray:

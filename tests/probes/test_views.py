@@ -9,7 +9,7 @@ from hcmoco.config import build
 from hcmoco.errors import UserError
 from hcmoco.probes.correspondence import STRIDE, apply, between, cell_centres
 from hcmoco.probes.run import ProbeConfig
-from hcmoco.probes.views import CropConfig, ProbeViews, make_views
+from hcmoco.probes.views import PICTURE_PEOPLE, CropConfig, ProbeViews, make_views
 from hcmoco.schema import Person
 from hcmoco.skeletons import COCO_17, MPII_16
 
@@ -107,6 +107,17 @@ def test_crops_are_as_declared():
         assert crop.keypoints[0, pelvis, 2] == 0
     assert np.allclose(np.linalg.det(first.affines[..., :2]) > 0, True)  # never mirrored
     assert not np.allclose(first.affines, made.second_crop.affines)
+
+
+def test_the_picture_shows_upright_people():
+    made = views([person(row) for row in range(10)])
+    upright = made.upright
+    assert len(upright.rgb) == PICTURE_PEOPLE
+    assert np.allclose(upright.affines[:, [0, 1], [1, 0]], 0)
+    rows, columns = np.nonzero(upright.silhouettes[0])
+    assert abs(rows.mean() - 47.5) < 1
+    assert abs(columns.mean() - 47.5) < 1
+    assert np.array_equal(made.first(2).upright.rgb, upright.rgb[:2])
 
 
 def test_same_seed_same_views_and_a_prefix_is_a_prefix():
