@@ -42,6 +42,11 @@ class ImageHeader:
     channels: int
     palette: bool = False
 
+    @property
+    def kind(self) -> str:
+        """For messages: `a PNG of 8 bits and 3 channels`."""
+        return f"a {self.format.upper()} of {self.bits} bits and {self.channels} channel{'s' if self.channels > 1 else ''}"
+
 
 def read_header(data: bytes) -> ImageHeader:
     """The declared size and kind of a PNG or JPEG; ValueError for anything else or for dimensions beyond MAX_SIDE or MAX_PIXELS."""
@@ -165,8 +170,7 @@ def decode_depth(data: bytes, codec: str, size: int | None = None) -> np.ndarray
         raise ValueError(f"depth codec {codec!r} is unknown; known are {', '.join(DEPTH_CODECS)}")
     header = read_header(data)
     if header.format != "png" or header.bits != 16 or header.channels != 1:
-        kind = f"{header.bits}-bit {header.format.upper()} of {header.channels} channel(s)"
-        raise ValueError(f"the depth image is a {kind}; a 16-bit PNG of one channel is needed")
+        raise ValueError(f"the depth image is {header.kind}; a 16-bit PNG of one channel is needed")
     _expect_square(header.width, header.height, size)
     return _decode(data, cv2.IMREAD_ANYDEPTH, header)
 
@@ -212,8 +216,7 @@ def decode_labels(data: bytes, size: int | None = None) -> np.ndarray:
     """uint8 [H, W] of a greyscale or palette PNG of at most 8 bits: the stored numbers themselves, never the palette's colours."""
     header = read_header(data)
     if header.format != "png" or header.channels != 1 or header.bits > 8:
-        kind = f"{header.bits}-bit {header.format.upper()} of {header.channels} channel(s)"
-        raise ValueError(f"the label image is a {kind}; an 8-bit PNG of one channel is needed")
+        raise ValueError(f"the label image is {header.kind}; an 8-bit PNG of one channel is needed")
     _expect_square(header.width, header.height, size)
     labels = _decode(_indices_as_grey(data) if header.palette else data, cv2.IMREAD_GRAYSCALE, header)
     # Decoders stretch grey of 1, 2 or 4 bits to 0..255.
@@ -244,8 +247,7 @@ def decode_iuv(data: bytes, size: int | None = None) -> np.ndarray:
     """uint8 [H, W, 3] of an IUV PNG: its red channel is I (chart 0..24), green U and blue V (0..255 for 0..1)."""
     header = read_header(data)
     if header.format != "png" or header.channels != 3 or header.bits != 8:
-        kind = f"{header.bits}-bit {header.format.upper()} of {header.channels} channel(s)"
-        raise ValueError(f"the IUV image is a {kind}; an 8-bit PNG of three channels is needed")
+        raise ValueError(f"the IUV image is {header.kind}; an 8-bit PNG of three channels is needed")
     _expect_square(header.width, header.height, size)
     return cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR, header), cv2.COLOR_BGR2RGB)
 

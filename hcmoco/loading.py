@@ -104,8 +104,8 @@ def make_micro_batch(
     )
     for position, (row, number) in enumerate(zip(rows, numbers, strict=True)):
         source = sources[number]
-        augmentation = row_augmentation(row, config, seed=seed, step=step, lane=lane, position=position, view=view, train=train)
         try:
+            augmentation = row_augmentation(row, config, seed=seed, step=step, lane=lane, position=position, view=view, train=train)
             if row.get("rgb") is not None:
                 batch.rgb[position] = warp_rgb(decode_rgb(row["rgb"], row["size"]), augmentation, size)
                 batch.has_rgb[position] = True

@@ -104,6 +104,8 @@ def _centre_and_side(box: np.ndarray | None, image_size: tuple[int, int]) -> tup
         width, height = image_size
         return width / 2, height / 2, min(width, height) / CROP_MARGIN
     x0, y0, x1, y1 = (float(value) for value in box)
+    if not (x0 < x1 < math.inf and y0 < y1 < math.inf and min(x0, y0) > -math.inf):
+        raise ValueError(f"the box {[x0, y0, x1, y1]} has no area")
     return (x0 + x1) / 2, (y0 + y1) / 2, max(x1 - x0, y1 - y0)
 
 
@@ -114,6 +116,8 @@ def draw_affine(config: AugmentConfig, box: np.ndarray | None, image_size: tuple
         box: x0, y0, x1, y1 in pixels of the source image, or None.
         image_size: width and height of the source image.
         rng: always gives the same number of values, so that switching one setting off leaves the other draws as they were.
+
+    Raises ValueError for a box that is not finite or has no area.
     """
     x, y, longest = _centre_and_side(box, image_size)
     unit = rng.random(8)
@@ -146,7 +150,7 @@ def _colour_matrix(brightness: float, contrast: float, saturation: float) -> np.
 
 def _warp(image: np.ndarray, matrix_23: np.ndarray, size: int, interpolation: int, border: int = 0) -> np.ndarray:
     """OpenCV puts a pixel's centre at integers: the inverse map is moved by half a pixel on both sides."""
-    inverse = cv2.invertAffineTransform(np.asarray(matrix_23, np.float64))
+    inverse = np.asarray(cv2.invertAffineTransform(matrix_23), np.float64)
     inverse[:, 2] += 0.5 * (inverse[:, 0] + inverse[:, 1]) - 0.5
     flags = interpolation | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(image, inverse, (size, size), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=(border,) * 4)

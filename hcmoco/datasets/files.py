@@ -1,0 +1,65 @@
+"""Reading the files that an annotation names, without following it out of its folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from hcmoco.codecs import check_whole, decode_rgb
+from hcmoco.errors import UserError
+
+MAX_BYTES = 1 << 29
+
+
+def read_inside(folder: str | Path, name: str) -> bytes:
+    """Bytes of the file `name`, relative to `folder`.
+
+    Raises ValueError with a sentence for a path that leaves the folder (by `..`, as an absolute path or through a symbolic link), and for
+    a file that is missing, empty, larger than MAX_BYTES or not a regular file (a pipe would wait for ever).
+    """
+    root = Path(folder).resolve()
+    try:
+        path = (root / name).resolve()
+        if not path.is_relative_to(root) or Path(name).is_absolute():
+            raise ValueError(f"{name!r} leaves the folder {root}; paths are relative to it and stay inside")
+        if not path.exists():
+            raise ValueError(f"{name!r} does not exist in {root}")
+        if not path.is_file():
+            raise ValueError(f"{name!r} is not a regular file")
+        size = path.stat().st_size
+        if not 0 < size <= MAX_BYTES:
+            raise ValueError(f"{name!r} is empty" if size == 0 else f"{name!r} has {size} bytes, at most {MAX_BYTES} are read")
+        return path.read_bytes()
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{name!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_rgb(folder: str | Path, name: str, expect: tuple[int, int] | None = None) -> np.ndarray:
+    """uint8 [H, W, 3] of the JPEG or PNG `name` in `folder`; EXIF orientation is ignored, as annotations are.
+
+    Raises ValueError as `read_inside` does, for a picture that is not whole, and for one whose width and height are not those expected.
+    """
+    data = read_inside(folder, name)
+    header = check_whole(data)
+    if expect is not None and (header.width, header.height) != expect:
+        raise ValueError(f"{name!r} is {header.width} x {header.height}, the annotation says {expect[0]} x {expect[1]}")
+    return decode_rgb(data)
+
+
+def read_json(path: str | Path, what: str) -> Any:
+    """The content of a JSON file; UserError with one line, naming it as `what`, if it is missing or not JSON."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{what} {path} does not exist; check the path")
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{what} {path} is not valid JSON ({error}); download or write it again") from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that is wrong with a record of an annotation file: where in the record, and what is allowed."""
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the record'}: {first['msg']}"

@@ -1,0 +1,117 @@
+"""MPII human pose from the JSON that HRNet's code base made popular: RGB and 16 joints.
+
+The file is a list of persons, each `{"image": name, "center": [x, y], "scale": s, "joints": 16 x [x, y], "joints_vis": 16 x 0/1}`; `scale`
+is the person's height / 200 pixels and coordinates count from 1, as in the MATLAB original. As every reader of this file does, the
+centre moves down by 15 * scale and the square of 200 * scale grows by a quarter, so that no limb is cut.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+
+from hcmoco.config import Config
+from hcmoco.datasets.files import first_fault, read_json, read_rgb
+from hcmoco.datasets.records import Rejected, checked, crop_person
+from hcmoco.errors import UserError
+from hcmoco.schema import Person
+from hcmoco.skeletons import MPII_16
+
+JOINT_SET = MPII_16.name
+
+
+class MpiiConfig(Config):
+    """Where MPII is and how it is cropped."""
+
+    annotations: str = Field(description="the JSON file, for example mpii/annot/train.json")
+    images: str = Field(description="folder of the pictures")
+    split: str = "train"
+    size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
+    padding: float = Field(1.25, gt=0, le=4, description="side of the person's box, in units of 200 * scale pixels")
+
+
+@dataclass(frozen=True)
+class MpiiItem:
+    """One annotated person, its picture not read yet; `box` and `joints` have pixel centres at +0.5."""
+
+    id: str
+    images: str
+    image: str
+    box: tuple[float, float, float, float]
+    joints: tuple[tuple[float, float, float], ...]
+    split: str
+    size: int
+
+
+class _Entry(BaseModel):
+    image: str
+    center: tuple[FiniteFloat, FiniteFloat]
+    scale: Annotated[FiniteFloat, Field(gt=0)]
+    joints: Annotated[list[tuple[FiniteFloat, FiniteFloat]], Field(min_length=16, max_length=16)]
+    joints_vis: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=16, max_length=16)]
+
+
+def items(config: MpiiConfig) -> list[MpiiItem | Rejected]:
+    """The persons of the annotation file in its order; an entry that cannot be used, or repeats an earlier one, as Rejected.
+
+    Ids are `mpii/<image>/<number of the person in that image>`. Raises UserError for a file that is missing or not a list.
+    """
+    entries = read_json(config.annotations, "MPII annotation file")
+    if not isinstance(entries, list):
+        raise UserError(
+            f"MPII annotation file {config.annotations} must be a list of persons in HRNet's layout; convert the .mat file first"
+        )
+    found: list[MpiiItem | Rejected] = []
+    in_image: dict[str, int] = {}
+    seen: set[tuple] = set()
+    for position, values in enumerate(entries):
+        item = _item(config, position, values, in_image)
+        if isinstance(item, MpiiItem):
+            key = (item.image, item.box, item.joints)
+            if key in seen:
+                item = Rejected(item.id, "the entry repeats an earlier one")
+            seen.add(key)
+        found.append(item)
+    return found
+
+
+def _item(config: MpiiConfig, position: int, values: object, in_image: dict[str, int]) -> MpiiItem | Rejected:
+    try:
+        entry = _Entry.model_validate(values)
+    except ValidationError as error:
+        return Rejected(f"mpii/entry {position}", first_fault(error))
+    number = in_image[entry.image] = in_image.get(entry.image, -1) + 1
+    id = f"mpii/{entry.image}/{number}"
+    if entry.center[0] == -1:
+        return Rejected(id, "the person's centre is not annotated")
+    # From counting at 1 to pixel centres at +0.5.
+    x, y = entry.center[0] - 0.5, entry.center[1] + 15 * entry.scale - 0.5
+    half = 100 * entry.scale * config.padding
+    joints = tuple((jx - 0.5, jy - 0.5, float(v > 0)) for (jx, jy), v in zip(entry.joints, entry.joints_vis, strict=True))
+    return MpiiItem(id, config.images, entry.image, (x - half, y - half, x + half, y + half), joints, config.split, config.size)
+
+
+def read(item: MpiiItem | Rejected) -> Person | Rejected:
+    """The record of one person; Rejected with the reason where its picture is missing, broken or elsewhere."""
+    if isinstance(item, Rejected):
+        return item
+
+    def make() -> Person:
+        return crop_person(
+            id=item.id,
+            dataset="mpii",
+            split=item.split,
+            box=np.array(item.box),
+            size=item.size,
+            rgb=read_rgb(item.images, item.image),
+            keypoints=np.array(item.joints),
+        )
+
+    return checked(item.id, len(MPII_16), make)
+
+
+def persons(config: MpiiConfig) -> Iterator[Person | Rejected]:
+    """Every person of the data set, in the annotation file's order."""
+    return map(read, items(config))

@@ -1,0 +1,293 @@
+"""Making a Person from a full picture, and finding what is wrong with one.
+
+Shapes: H, W of the source picture, J joints. Coordinates are x, y in pixels with a pixel's centre at +0.5.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hcmoco.codecs import (
+    MAX_SIDE,
+    check_whole,
+    decode_depth,
+    decode_iuv,
+    decode_labels,
+    decode_rgb,
+    encode_depth,
+    encode_iuv,
+    encode_labels,
+    encode_rgb,
+)
+from hcmoco.schema import Person
+from hcmoco.transforms import CROP_MARGIN
+
+PARTS = 24
+CHARTS = 24
+IGNORE = 255
+FAR_MM = 20_000
+FAR_SHARE = 0.01
+_LONGEST = 500
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A record that is set aside, and why; `reason` is one sentence for people."""
+
+    id: str
+    reason: str
+
+    def __post_init__(self):
+        # Both end up in reports: neither may break a line or an encoder, nor fill a page.
+        for name in ("id", "reason"):
+            text = " ".join(getattr(self, name).split())
+            text = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2 - 2]}...{text[1 - _LONGEST // 2 :]}"
+            object.__setattr__(self, name, text.encode(errors="backslashreplace").decode())
+
+
+def checked(id: str, joints: int, make: Callable[[], Person], depth_codec: str = "png16") -> Person | Rejected:
+    """What `make` returns if `check_person` finds nothing, else Rejected with the reasons; a ValueError of `make` is one, too."""
+    try:
+        person = make()
+    except ValueError as error:
+        return Rejected(id, str(error))
+    reasons = check_person(person, joints, depth_codec)
+    return Rejected(id, "; ".join(reasons)) if reasons else person
+
+
+def crop_square(box: np.ndarray, width: int, height: int) -> tuple[int, int, int]:
+    """x0, y0 and side, in whole pixels, of the square of CROP_MARGIN times the box's longest side around the box's centre.
+
+    Raises ValueError for a box that is not finite, has no area, does not touch the picture or needs more than MAX_SIDE pixels.
+    """
+    x0, y0, x1, y1 = (float(value) for value in box)
+    if not np.isfinite([x0, y0, x1, y1]).all() or x1 <= x0 or y1 <= y0:
+        raise ValueError(f"the box {[x0, y0, x1, y1]} has no area")
+    if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+        raise ValueError(f"the box {[x0, y0, x1, y1]} lies outside the {width} x {height} picture")
+    side = max(2.0, CROP_MARGIN * max(x1 - x0, y1 - y0))
+    if side > MAX_SIDE:
+        raise ValueError(f"the box {[x0, y0, x1, y1]} is too large; at most {MAX_SIDE / CROP_MARGIN:.0f} pixels are cropped")
+    side = round(side)
+    return round((x0 + x1) / 2 - side / 2), round((y0 + y1) / 2 - side / 2), side
+
+
+def _cut(image: np.ndarray, x0: int, y0: int, side: int, fill: int = 0) -> np.ndarray:
+    """The square as its own array, `fill` outside the source."""
+    height, width = image.shape[:2]
+    result = np.full((side, side, *image.shape[2:]), fill, image.dtype)
+    top, bottom, left, right = max(y0, 0), min(y0 + side, height), max(x0, 0), min(x0 + side, width)
+    if top < bottom and left < right:
+        result[top - y0 : bottom - y0, left - x0 : right - x0] = image[top:bottom, left:right]
+    return result
+
+
+def _shrink_nearest(image: np.ndarray, size: int) -> np.ndarray:
+    """Every pixel takes the one under its centre, so no value is ever blended."""
+    under = (2 * np.arange(size) + 1) * len(image) // (2 * size)
+    return image[under[:, None], under]
+
+
+def crop_person(
+    *,
+    id: str,
+    dataset: str,
+    split: str,
+    box: np.ndarray,
+    size: int,
+    subject: str = "",
+    depth_codec: str = "png16",
+    rgb: np.ndarray | None = None,
+    depth: np.ndarray | None = None,
+    camera: np.ndarray | None = None,
+    keypoints: np.ndarray | None = None,
+    joints3d: np.ndarray | None = None,
+    parts: np.ndarray | None = None,
+    iuv: np.ndarray | None = None,
+    dp_points: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+) -> Person:
+    """One person of a picture as a record: a square of CROP_MARGIN times the box's longest side, shrunk to `size` if it is larger.
+
+    A smaller square keeps its own pixels: nothing is enlarged, and `Person.size` is the smaller side.
+
+    Args:
+        box: x0, y0, x1, y1 in pixels of the picture; may reach over its edge.
+        size: largest side of the stored square, pixels.
+        rgb: uint8 [H, W, 3]; averaged over areas when shrunk, black outside the picture, stored as JPEG of quality 92.
+        depth: uint16 [H, W], millimetres; nearest pixel, 0 outside. parts, mask: uint8 [H, W]; iuv: uint8 [H, W, 3]; likewise.
+        camera: fx, fy, cx, cy of the picture; moved and scaled with the crop.
+        keypoints: float [J, 3], x, y, visibility (above 0 counts as 1); invisible ones, and those outside the square, become 0.
+        joints3d: float [J3, 3], metres; kept. dp_points: float [N, 5]; x, y are moved.
+
+    Raises ValueError for a box that `crop_square` refuses, for pictures of different sizes, and where there is no picture at all.
+    """
+    pictures = {"rgb": rgb, "depth": depth, "parts": parts, "iuv": iuv, "mask": mask}
+    shapes = {name: image.shape[1::-1] for name, image in pictures.items() if image is not None}
+    if not shapes:
+        raise ValueError("there is no picture")
+    if len(set(shapes.values())) > 1:
+        raise ValueError("the pictures differ in size: " + ", ".join(f"{name} {w} x {h}" for name, (w, h) in shapes.items()))
+    width, height = next(iter(shapes.values()))
+    x0, y0, side = crop_square(box, width, height)
+    stored = min(side, size)
+    zoom = stored / side
+
+    def moved(xy: np.ndarray) -> np.ndarray:
+        return (np.asarray(xy, np.float64) - (x0, y0)) * zoom
+
+    def nearest(image: np.ndarray | None) -> np.ndarray | None:
+        return None if image is None else _shrink_nearest(_cut(image, x0, y0, side), stored)
+
+    if rgb is not None:
+        rgb = _cut(rgb, x0, y0, side)
+        if stored < side:
+            rgb = cv2.resize(rgb, (stored, stored), interpolation=cv2.INTER_AREA)
+    if keypoints is not None:
+        keypoints = np.asarray(keypoints, np.float64)
+        xy = moved(keypoints[:, :2])
+        # What is not finite is kept, for `check_person` to find.
+        outside = (np.isfinite(xy) & ((xy < 0) | (xy >= stored))).any(1)
+        visible = (keypoints[:, 2:] > 0) & ~outside[:, None]
+        keypoints = np.where(visible, np.column_stack([xy, visible]), 0.0)
+    if camera is not None:
+        fx, fy, cx, cy = np.asarray(camera, np.float64)
+        camera = np.array([fx * zoom, fy * zoom, (cx - x0) * zoom, (cy - y0) * zoom])
+    if dp_points is not None:
+        dp_points = np.column_stack([moved(np.asarray(dp_points)[:, :2]), np.asarray(dp_points)[:, 2:]])
+    depth, parts, iuv, mask = nearest(depth), nearest(parts), nearest(iuv), nearest(mask)
+
+    def stored_floats(values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else np.asarray(values, np.float32)
+
+    return Person(
+        id=id,
+        dataset=dataset,
+        split=split,
+        size=stored,
+        subject=subject,
+        rgb=None if rgb is None else encode_rgb(rgb),
+        depth=None if depth is None else encode_depth(depth, depth_codec),
+        camera=stored_floats(camera),
+        crop=np.array([x0, y0, side, width, height], np.float32),
+        box=moved(np.asarray(box, np.float64).reshape(2, 2)).ravel().astype(np.float32),
+        keypoints=stored_floats(keypoints),
+        joints3d=stored_floats(joints3d),
+        parts=None if parts is None else encode_labels(parts),
+        iuv=None if iuv is None else encode_iuv(iuv),
+        dp_points=stored_floats(dp_points),
+        mask=None if mask is None else encode_labels(mask),
+    )
+
+
+def check_person(person: Person, joints: int, depth_codec: str = "png16") -> list[str]:
+    """All that is wrong with a record, one sentence each; empty for a good one. Never raises, whatever the bytes.
+
+    Args:
+        joints: number of 2D joints of the data set's joint set.
+        depth_codec: codec of `person.depth`.
+    """
+    reasons = [
+        f"the {name} {text!r} is {fault}"
+        for name in ("id", "dataset", "split", "subject")
+        if (fault := _text_fault(text := getattr(person, name), may_be_empty=name == "subject"))
+    ]
+    if not isinstance(person.size, int | np.integer) or not 1 <= person.size <= MAX_SIDE:
+        return [*reasons, f"the size {person.size!r} is not a whole number from 1 to {MAX_SIDE}"]
+    checks: dict[str, tuple[Any, Callable[[Any, int], object]]] = {
+        "RGB": (person.rgb, lambda data, size: (check_whole(data), decode_rgb(data, size))),
+        "depth": (person.depth, lambda data, size: _check_depth(data, depth_codec, size)),
+        "parts": (person.parts, _check_parts),
+        "IUV": (person.iuv, _check_iuv),
+        "mask": (person.mask, lambda data, size: (check_whole(data), decode_labels(data, size))),
+        "keypoints": (person.keypoints, lambda values, _: _check_keypoints(np.asarray(values), joints)),
+        "3D joints": (person.joints3d, lambda values, _: _check_table(values, 3)),
+        "surface points": (person.dp_points, lambda values, _: _check_table(values, 5)),
+        "camera": (person.camera, lambda values, _: _check_vector(values, 4, positive=(0, 1))),
+        "crop": (person.crop, lambda values, _: _check_vector(values, 5, positive=(2, 3, 4))),
+        "box": (person.box, _check_box),
+    }
+    for name, (value, check) in checks.items():
+        try:
+            if value is not None:
+                check(value, person.size)
+        except (ValueError, TypeError) as error:
+            reasons.append(f"{name}: {error}")
+    seen = isinstance(person.keypoints, np.ndarray) and person.keypoints.ndim == 2 and np.any(person.keypoints[:, 2:] == 1)
+    if person.rgb is None and person.depth is None and not seen:
+        reasons.append("the record has no modality: neither RGB nor depth nor a visible joint")
+    return reasons
+
+
+def _text_fault(text: object, may_be_empty: bool) -> str | None:
+    if not isinstance(text, str):
+        return "not a text"
+    if not text.strip():
+        return None if may_be_empty and not text else "empty"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "not valid Unicode"
+    return None
+
+
+def _check_depth(data: bytes, codec: str, size: int) -> None:
+    if codec == "png16":
+        check_whole(data)
+    depth = decode_depth(data, codec, size)
+    readings = depth[depth > 0]
+    if not len(readings):
+        raise ValueError("there is no reading at all")
+    far = float(np.mean(readings > FAR_MM))
+    if far > FAR_SHARE:
+        raise ValueError(f"{far:.0%} of the readings are beyond {FAR_MM // 1000} m; the unit must be millimetres")
+
+
+def _check_parts(data: bytes, size: int) -> None:
+    check_whole(data)
+    labels = np.unique(decode_labels(data, size))
+    wrong = labels[(labels > PARTS) & (labels != IGNORE)]
+    if len(wrong):
+        raise ValueError(f"there are labels {wrong[:5].tolist()}; allowed are 0..{PARTS} and {IGNORE}")
+
+
+def _check_iuv(data: bytes, size: int) -> None:
+    check_whole(data)
+    highest = int(decode_iuv(data, size)[..., 0].max())
+    if highest > CHARTS:
+        raise ValueError(f"there is a chart {highest}; allowed are 0..{CHARTS}")
+
+
+def _check_keypoints(keypoints: np.ndarray, joints: int) -> None:
+    if keypoints.shape != (joints, 3):
+        raise ValueError(f"the shape is {list(keypoints.shape)}, [{joints}, 3] is needed")
+    if not np.isfinite(keypoints).all():
+        raise ValueError(f"joint {int(np.flatnonzero(~np.isfinite(keypoints).all(1))[0])} is not finite")
+    if not np.isin(keypoints[:, 2], (0, 1)).all():
+        raise ValueError(f"there is a visibility {keypoints[~np.isin(keypoints[:, 2], (0, 1)), 2][0]:g}; allowed are 0 and 1")
+
+
+def _check_table(values: np.ndarray, width: int) -> None:
+    if np.ndim(values) != 2 or np.shape(values)[1] != width:
+        raise ValueError(f"the shape is {list(np.shape(values))}, [N, {width}] is needed")
+    if not np.isfinite(values).all():
+        raise ValueError("there is a value that is not finite")
+
+
+def _check_vector(values: np.ndarray, length: int, positive: tuple[int, ...] = ()) -> None:
+    if np.shape(values) != (length,) or not np.isfinite(values).all():
+        raise ValueError(f"{np.asarray(values).tolist()} is not {length} finite numbers")
+    if any(values[each] <= 0 for each in positive):
+        raise ValueError(f"{np.asarray(values).tolist()} must be above 0 at {list(positive)}")
+
+
+def _check_box(box: np.ndarray, size: int) -> None:
+    _check_vector(box, 4)
+    x0, y0, x1, y1 = (float(value) for value in box)
+    if not (x1 > max(x0, 0) and y1 > max(y0, 0) and max(x0, y0) < size):
+        raise ValueError(f"{[x0, y0, x1, y1]} has no area in the picture")
+    if max(x1 - x0, y1 - y0) > 2 * size:
+        raise ValueError(f"{[x0, y0, x1, y1]} is larger than the {size} x {size} picture")

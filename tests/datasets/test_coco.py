@@ -1,0 +1,126 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hcmoco import codecs
+from hcmoco.datasets import coco
+from hcmoco.datasets.records import Rejected
+from hcmoco.errors import UserError
+from hcmoco.skeletons import COCO_17
+
+REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples")) / "coco-keypoints"
+
+
+def annotation(id, **changes):
+    keypoints = [value for j in range(17) for value in (100 + 3 * j, 50 + 4 * j, j % 3)]
+    values = {"id": id, "image_id": 1, "category_id": 1, "bbox": [90, 40, 70, 100], "area": 3000.0, "iscrowd": 0, "keypoints": keypoints}
+    return {**values, **changes}
+
+
+def written(tmp_path, people, **changes):
+    (tmp_path / "train 2014").mkdir()
+    (tmp_path / "train 2014" / "ein Bild.jpg").write_bytes(codecs.encode_rgb(np.full((200, 300, 3), 99, np.uint8)))
+    content = {
+        "images": [{"id": 1, "file_name": "ein Bild.jpg", "width": 300, "height": 200}],
+        "annotations": people,
+        "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}],
+        **changes,
+    }
+    (tmp_path / "people.json").write_text(json.dumps(content))
+    return coco.CocoConfig(annotations=str(tmp_path / "people.json"), images=str(tmp_path / "train 2014"), padding=1.0)
+
+
+def test_keypoints_and_box_are_moved_into_the_crop(tmp_path):
+    (person,) = coco.persons(written(tmp_path, [annotation(7)]))
+    assert person.id == "coco/7"
+    x0, y0, side, width, height = person.crop
+    assert (x0, y0, side, width, height) == (50, 15, 150, 300, 200)
+    assert np.allclose(person.box, [40, 25, 110, 125])
+    given = np.array(annotation(7)["keypoints"]).reshape(17, 3)
+    # v = 1, occluded, counts; a keypoint names a pixel, whose centre is half a pixel on.
+    assert np.array_equal(person.keypoints[:, 2], given[:, 2] > 0)
+    seen = given[:, 2] > 0
+    assert np.allclose(person.keypoints[seen, :2], given[seen, :2] + 0.5 - (50, 15), atol=1e-4)
+    assert not person.keypoints[~seen].any()
+
+
+def test_padding_grows_the_box_around_its_centre(tmp_path):
+    config = written(tmp_path, [annotation(7)])
+    (person,) = coco.persons(coco.CocoConfig(**{**config.model_dump(), "padding": 1.25}))
+    x0, y0, side = person.crop[:3]
+    assert side == round(1.5 * 125)
+    assert np.allclose(person.box + np.array([x0, y0, x0, y0]), [125 - 43.75, 90 - 62.5, 125 + 43.75, 90 + 62.5], atol=1e-3)
+
+
+def test_filters_drop_without_a_word(tmp_path):
+    nothing = [0] * 51
+    annotations = [
+        annotation(1, iscrowd=1, keypoints=[]),
+        annotation(2, category_id=2, keypoints=[]),
+        annotation(3, area=0),
+        annotation(4, bbox=[90, 40, 0, 100]),
+        annotation(5, bbox=[400, 40, 20, 100]),
+        annotation(6, keypoints=nothing),
+        annotation(7),
+        annotation(8, bbox=[-50, -20, 500, 500]),
+    ]
+    found = coco.items(written(tmp_path, annotations))
+    assert [item.id for item in found] == ["coco/7", "coco/8"]
+    assert found[1].box == (0, 0, 300, 200)
+
+
+def test_faults_become_reasons(tmp_path):
+    annotations = [
+        annotation(1),
+        annotation(1),
+        annotation(2, image_id=99),
+        annotation(3, keypoints=[1, 2, 3]),
+        annotation(4, bbox=[0, 0, float("nan"), 3]),
+        {"category_id": 1},
+        "no object",
+        annotation(5, image_id=2),
+        annotation(6, image_id=3),
+        annotation(7, image_id=4),
+        annotation(8, category_id=[1]),
+        annotation([8]),
+    ]
+    images = [
+        {"id": 1, "file_name": "ein Bild.jpg", "width": 300, "height": 200},
+        {"id": 2, "file_name": "ein Bild.jpg", "width": 200, "height": 300},
+        {"id": 3, "file_name": "../people.json", "width": 300, "height": 200},
+        {"id": 4, "file_name": "ein Bild.jpg", "width": "wide", "height": 200},
+    ]
+    results = list(coco.persons(written(tmp_path, annotations, images=images)))
+    expected = {
+        "coco/1": "same id", "coco/2": "image 99 is not", "coco/3": "keypoints: ", "coco/4": "bbox.2: ", "coco/entry 5": "id: ",
+        "coco/entry 6": "the record: ", "coco/5": "is 300 x 200, the annotation says 200 x 300", "coco/6": "leaves the folder",
+        "coco/7": "image 4 is not", "coco/entry 11": "id: ",
+    }  # fmt: skip
+    assert [each.id for each in results if not isinstance(each, Rejected)] == ["coco/1"]
+    reasons = {each.id: each.reason for each in results if isinstance(each, Rejected)}
+    assert set(reasons) == set(expected)
+    assert all(words in reasons[id] for id, words in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"annotations": None}, "no list annotations"), ({"categories": [{"id": 1, "name": "dog"}]}, "no category person")],
+)
+def test_another_kind_of_file_is_one_line(tmp_path, changes, words):
+    with pytest.raises(UserError, match=words):
+        coco.items(written(tmp_path, [], **changes))
+
+
+def test_real_people_are_read():
+    if not REAL.is_dir():
+        pytest.skip("no real samples")
+    people = list(coco.persons(coco.CocoConfig(annotations=str(REAL / "person_keypoints_subset.json"), images=str(REAL / "images"))))
+    # Six annotated people, one of them without a labelled joint.
+    assert [int(person.keypoints[:, 2].sum()) for person in people] == [17, 15, 15, 12, 17]
+    skier = people[0]
+    assert skier.crop[3:].tolist() == [640, 425]
+    left, right = (skier.keypoints[COCO_17.index(f"{side}_shoulder"), 0] for side in ("left", "right"))
+    assert left > right, "a person who faces the camera has the left shoulder at the right"
