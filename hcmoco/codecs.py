@@ -1,7 +1,8 @@
 """Bytes to pixels and back: RGB, 16-bit depth, labels and IUV, and the check that a file is whole.
 
-Shapes: H rows, W columns; colour is RGB everywhere outside this module. A header is read before anything is decoded, so that a few bytes
-that declare a huge picture cost nothing. Every fault of the data is a ValueError with a sentence for people.
+Shapes: H rows, W columns; colour is RGB everywhere outside this module. The header and the container's structure are checked before
+anything is decoded (3 % of the time): decoders fill truncated JPEGs with grey, and take the gigabytes that a damaged length asks for.
+Every fault of the data is a ValueError with a sentence for people.
 
 Formats: PNG (W3C PNG, third edition), JPEG (ITU-T T.81). JPEG has no checksum: a flipped bit inside a scan that still decodes goes unseen.
 """
@@ -115,7 +116,7 @@ def _jpeg_segments(data: bytes):
 def check_whole(data: bytes) -> ImageHeader:
     """The header of an image whose container is whole: every PNG chunk with its checksum, every JPEG segment and the end marker.
 
-    Raises ValueError otherwise. Decoders return pictures for truncated JPEGs, with grey where data is missing; this does not.
+    Raises ValueError otherwise.
     """
     header = read_header(data)
     if header.format == "jpeg":
@@ -152,7 +153,7 @@ def _decode(data: bytes, flags: int, header: ImageHeader) -> np.ndarray:
 
 def decode_rgb(data: bytes, size: int | None = None) -> np.ndarray:
     """uint8 [H, W, 3] of a JPEG or PNG, with EXIF orientation ignored; `size` is the side that a square image must have."""
-    header = read_header(data)
+    header = check_whole(data)
     _expect_square(header.width, header.height, size)
     return cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, header), cv2.COLOR_BGR2RGB)
 
@@ -168,7 +169,7 @@ def decode_depth(data: bytes, codec: str, size: int | None = None) -> np.ndarray
         return _decode_delta(data, size)
     if codec != "png16":
         raise ValueError(f"depth codec {codec!r} is unknown; known are {', '.join(DEPTH_CODECS)}")
-    header = read_header(data)
+    header = check_whole(data)
     if header.format != "png" or header.bits != 16 or header.channels != 1:
         raise ValueError(f"the depth image is {header.kind}; a 16-bit PNG of one channel is needed")
     _expect_square(header.width, header.height, size)
@@ -214,7 +215,7 @@ def _decode_delta(data: bytes, size: int | None) -> np.ndarray:
 
 def decode_labels(data: bytes, size: int | None = None) -> np.ndarray:
     """uint8 [H, W] of a greyscale or palette PNG of at most 8 bits: the stored numbers themselves, never the palette's colours."""
-    header = read_header(data)
+    header = check_whole(data)
     if header.format != "png" or header.channels != 1 or header.bits > 8:
         raise ValueError(f"the label image is {header.kind}; an 8-bit PNG of one channel is needed")
     _expect_square(header.width, header.height, size)
@@ -245,7 +246,7 @@ def encode_labels(labels_HW: np.ndarray) -> bytes:
 
 def decode_iuv(data: bytes, size: int | None = None) -> np.ndarray:
     """uint8 [H, W, 3] of an IUV PNG: its red channel is I (chart 0..24), green U and blue V (0..255 for 0..1)."""
-    header = read_header(data)
+    header = check_whole(data)
     if header.format != "png" or header.channels != 3 or header.bits != 8:
         raise ValueError(f"the IUV image is {header.kind}; an 8-bit PNG of three channels is needed")
     _expect_square(header.width, header.height, size)

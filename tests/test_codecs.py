@@ -133,6 +133,15 @@ def test_every_truncation_and_flipped_bit_of_a_png_is_found():
             codecs.check_whole(bytes(broken))
 
 
+def test_damage_is_found_before_the_decoder_sees_it():
+    whole = codecs.encode_depth(depth_image(0), "png16")
+    hungry = whole[:33] + b"\x7f\xff\xff\xf0" + whole[37:]
+    with pytest.raises(ValueError, match="truncated"):
+        codecs.decode_depth(hungry, "png16")
+    with pytest.raises(ValueError, match="truncated"):
+        codecs.decode_rgb(codecs.encode_rgb(picture())[:-2])
+
+
 def test_a_small_file_declaring_a_huge_picture_is_refused():
     body = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     with pytest.raises(ValueError, match="60000 x 60000"):

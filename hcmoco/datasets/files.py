@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from hcmoco.codecs import check_whole, decode_rgb
+from hcmoco.codecs import decode_rgb
 from hcmoco.errors import UserError
 
 MAX_BYTES = 1 << 29
@@ -41,11 +41,11 @@ def read_rgb(folder: str | Path, name: str, expect: tuple[int, int] | None = Non
 
     Raises ValueError as `read_inside` does, for a picture that is not whole, and for one whose width and height are not those expected.
     """
-    data = read_inside(folder, name)
-    header = check_whole(data)
-    if expect is not None and (header.width, header.height) != expect:
-        raise ValueError(f"{name!r} is {header.width} x {header.height}, the annotation says {expect[0]} x {expect[1]}")
-    return decode_rgb(data)
+    rgb = decode_rgb(read_inside(folder, name))
+    height, width = rgb.shape[:2]
+    if expect is not None and (width, height) != expect:
+        raise ValueError(f"{name!r} is {width} x {height}, the annotation says {expect[0]} x {expect[1]}")
+    return rgb
 
 
 def read_json(path: str | Path, what: str) -> Any:

@@ -29,7 +29,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator
 
-from hcmoco.codecs import check_whole, decode_depth, decode_labels
+from hcmoco.codecs import decode_depth, decode_labels
 from hcmoco.config import Config, build
 from hcmoco.datasets.files import read_inside, read_rgb
 from hcmoco.datasets.records import Rejected, checked, crop_person
@@ -154,8 +154,8 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
     def make() -> Person:
         line, folder = item.line, item.config.path
         rgb = None if line.rgb is None else read_rgb(folder, line.rgb)
-        parts = None if line.parts is None else _labels(folder, line.parts)
-        mask = None if line.mask is None else np.where(_labels(folder, line.mask) > 0, np.uint8(255), np.uint8(0))
+        parts = None if line.parts is None else decode_labels(read_inside(folder, line.parts))
+        mask = None if line.mask is None else np.where(decode_labels(read_inside(folder, line.mask)) > 0, np.uint8(255), np.uint8(0))
         depth = None if line.depth is None else _depth(folder, line.depth, line.depth_scale)
         if depth is not None and mask is not None and depth.shape == mask.shape:
             depth = np.where(mask > 0, depth, np.uint16(0))
@@ -180,17 +180,9 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
     return checked(item.id, len(joint_set(item.config.joint_set)), make, item.config.depth_codec)
 
 
-def _labels(folder: str, name: str) -> np.ndarray:
-    data = read_inside(folder, name)
-    check_whole(data)
-    return decode_labels(data)
-
-
 def _depth(folder: str, name: str, scale: float) -> np.ndarray:
     """uint16 [H, W], millimetres, from a 16-bit PNG whose unit is `scale` millimetres; readings beyond 65.5 m become 65.5 m."""
-    data = read_inside(folder, name)
-    check_whole(data)
-    stored = decode_depth(data, "png16")
+    stored = decode_depth(read_inside(folder, name), "png16")
     return stored if scale == 1 else np.minimum(np.rint(stored * scale), np.iinfo(np.uint16).max).astype(np.uint16)
 
 

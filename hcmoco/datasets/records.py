@@ -12,7 +12,6 @@ import numpy as np
 
 from hcmoco.codecs import (
     MAX_SIDE,
-    check_whole,
     decode_depth,
     decode_iuv,
     decode_labels,
@@ -198,11 +197,11 @@ def check_person(person: Person, joints: int, depth_codec: str = "png16") -> lis
     if not isinstance(person.size, int | np.integer) or not 1 <= person.size <= MAX_SIDE:
         return [*reasons, f"the size {person.size!r} is not a whole number from 1 to {MAX_SIDE}"]
     checks: dict[str, tuple[Any, Callable[[Any, int], object]]] = {
-        "RGB": (person.rgb, lambda data, size: (check_whole(data), decode_rgb(data, size))),
+        "RGB": (person.rgb, decode_rgb),
         "depth": (person.depth, lambda data, size: _check_depth(data, depth_codec, size)),
         "parts": (person.parts, _check_parts),
         "IUV": (person.iuv, _check_iuv),
-        "mask": (person.mask, lambda data, size: (check_whole(data), decode_labels(data, size))),
+        "mask": (person.mask, decode_labels),
         "keypoints": (person.keypoints, lambda values, _: _check_keypoints(np.asarray(values), joints)),
         "3D joints": (person.joints3d, lambda values, _: _check_table(values, 3)),
         "surface points": (person.dp_points, lambda values, _: _check_table(values, 5)),
@@ -235,8 +234,6 @@ def _text_fault(text: object, may_be_empty: bool) -> str | None:
 
 
 def _check_depth(data: bytes, codec: str, size: int) -> None:
-    if codec == "png16":
-        check_whole(data)
     depth = decode_depth(data, codec, size)
     readings = depth[depth > 0]
     if not len(readings):
@@ -247,7 +244,6 @@ def _check_depth(data: bytes, codec: str, size: int) -> None:
 
 
 def _check_parts(data: bytes, size: int) -> None:
-    check_whole(data)
     labels = np.unique(decode_labels(data, size))
     wrong = labels[(labels > PARTS) & (labels != IGNORE)]
     if len(wrong):
@@ -255,7 +251,6 @@ def _check_parts(data: bytes, size: int) -> None:
 
 
 def _check_iuv(data: bytes, size: int) -> None:
-    check_whole(data)
     highest = int(decode_iuv(data, size)[..., 0].max())
     if highest > CHARTS:
         raise ValueError(f"there is a chart {highest}; allowed are 0..{CHARTS}")

@@ -92,7 +92,8 @@ def test_faults_become_reasons(tmp_path):
     assert [index for index, reason in enumerate(reasons) if reason is None] == [0, 2]
     expected = [
         None, "repeats an earlier", None, "does not exist", "truncated", "empty", "leaves the folder", "leaves the folder", "neither PNG",
-        "centre is not annotated", "joints: ", "scale: ", "outside the 300 x 200", "center: ", "the record: ", "null byte", "cannot be read",
+        "centre is not annotated", "joints: ", "scale: ", "outside the 300 x 200", "center: ", "the record: ", "null byte",
+        "cannot be read",
     ]  # fmt: skip
     for reason, words in zip(reasons, expected, strict=True):
         assert (reason is None and words is None) or words in reason
