@@ -180,7 +180,7 @@ def encode_depth(depth_HW: np.ndarray, codec: str) -> bytes:
     """Bytes of a uint16 depth image, without loss.
 
     `png16` is what other programs read. `zstd-delta` is a 16-byte header and, compressed by zstd, each row minus the row above it
-    (modulo 2^16); it is smaller and decodes in about a fifth to a half of the time.
+    (modulo 2^16); it is smaller and decodes in about half of the time.
     """
     if depth_HW.dtype != np.uint16 or depth_HW.ndim != 2:
         raise ValueError(f"depth must be uint16 [H, W], it is {depth_HW.dtype} {list(depth_HW.shape)}")
