@@ -10,12 +10,14 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from hcmoco.errors import UserError
 from hcmoco.shards.storage import is_local
 
 # The second Parquet reader starts an actor per footer reader at every execution: seconds before the first batch.
 RAY_ENV = {"RAY_DATA_USE_DATASOURCE_V2": "0"}
+ROOT = Path(__file__).resolve().parents[1]
 OBJECT_STORE_BYTES = 512 << 20
 _USERS_OS_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR}
 
@@ -61,14 +63,24 @@ def start(num_cpus: int | None = None, *, object_store_bytes: int = OBJECT_STORE
         address = os.environ.get("RAY_ADDRESS")
         try:
             if address:
-                ray.init(address, runtime_env={"env_vars": {name: os.environ[name] for name in RAY_ENV}}, **quiet)
+                ray.init(address, runtime_env=_environment(), **quiet)
             else:
                 cpus = num_cpus or max(2, cpus_here())
-                ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=object_store_bytes, **quiet)
+                ray.init(
+                    "local", num_cpus=cpus, include_dashboard=False, object_store_memory=object_store_bytes, runtime_env=_environment(), **quiet
+                )
         except ConnectionError as error:
             raise UserError(f"no Ray cluster answers at RAY_ADDRESS={address} ({_line(error)}); start it, or unset RAY_ADDRESS") from None
     alive = sum(node["Alive"] for node in ray.nodes())
     return Cluster(nodes=alive, cpus=max(1, int(ray.cluster_resources().get("CPU", 1))))
+
+
+def _environment() -> dict:
+    """Runtime environment of tasks and workers: they import this checkout, unless a submitted job brings its own copy of it."""
+    variables = {name: os.environ[name] for name in RAY_ENV}
+    if not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {"env_vars": variables}
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:

@@ -144,6 +144,11 @@ class Plan:
             raise UserError(f"{world} workers cannot share {self.lanes} lanes evenly; use {', '.join(fitting)}, or change the plan's lanes")
         return range(rank, self.lanes, world)
 
+    @property
+    def mixture_period(self) -> int:
+        """Steps after which the composition repeats."""
+        return self._mixture.period
+
     def composition(self, step: int) -> tuple[int, ...]:
         """Rows of each data set in every lane's micro-batch at `step`; they sum to `rows_per_lane`."""
         return tuple((self._mixture.cumulative(step + 1) - self._mixture.cumulative(step)).tolist())

@@ -59,3 +59,9 @@ def mean_over_workers(values: torch.Tensor) -> torch.Tensor:
         dist.all_reduce(values)
         values /= world()
     return values
+
+
+def barrier() -> None:
+    """Waits for all workers."""
+    if world() > 1:
+        dist.barrier()

@@ -133,7 +133,7 @@ class Pretraining:
 
     def load(self, state: TrainState, where: str) -> None:
         """Goes on from `state`. UserError, naming the difference, if it was trained as something else."""
-        check_identity(state, self.identity, where)
+        check_identity(state.identity, self.identity, where)
         if state.full:
             self.enter_full_stage()
         self.model.load_state_dict(state.model)

@@ -1,28 +1,27 @@
-"""The train state on disk: everything a resumed run needs, written so that a half-written one is never seen.
+"""The train state on disk or in an object store: everything a resumed run needs, and never seen half-written.
 
-    <folder>/
+    <run>/states/step-00000300/
       model.safetensors      parameters and buffers
       optimizer.safetensors  optimiser slots, one tensor per parameter and slot
       bank.safetensors       memory banks
-      state.json             step, stage, what the run is (plan, model, objective, data), tracking run
-      COMPLETE               JSON {file: SHA-256}, written last; without it the folder is not a state
+      state.json             step, stage, what the run is (plan, model, objective, ...), tracking run, probe results
+      COMPLETE               JSON {file: SHA-256}, written last; a folder without it is not a state
 """
 
 import hashlib
 import json
-import os
-import shutil
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from hcmoco.errors import UserError
+from hcmoco.shards.storage import Folder, first_line
 
 STATE_VERSION = 1
-_TENSOR_FILES = ("model", "optimizer", "bank")
+_TENSORS = ("model", "optimizer", "bank")
+_FACTS = ("step", "full", "identity", "tracking_run", "history")
 
 
 @dataclass
@@ -32,10 +31,10 @@ class TrainState:
     Attributes:
         step: steps done.
         full: the second stage has begun (dense mappers exist).
-        identity: name -> JSON value; a resumed run must have the same (plan, model, objective, optimiser, data).
+        identity: name -> JSON value; a resumed run must have the same (plan, model, objective, optimiser, ...).
         model, optimizer, bank: named tensors on the CPU.
         tracking_run: id of the run in the tracking store, or "".
-        history: metrics that the closing table compares, by name of the moment ("untrained", "after stage 1", ...).
+        history: probe results by the moment that the closing table names ("after stage 1", ...).
     """
 
     step: int
@@ -48,72 +47,86 @@ class TrainState:
     history: dict = field(default_factory=dict)
 
 
-def write_state(state: TrainState, folder: Path) -> None:
-    """Writes `state` as `folder`, which appears at once or not at all (a temporary folder beside it is renamed)."""
-    temporary = folder.parent / f".{folder.name}.writing-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name in _TENSOR_FILES:
-        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in getattr(state, name).items()}
-        save_file(tensors, temporary / f"{name}.safetensors")
-    about = {key: getattr(state, key) for key in ("step", "full", "identity", "tracking_run", "history")}
-    (temporary / "state.json").write_text(json.dumps({"version": STATE_VERSION, **about}, indent=1, sort_keys=True))
-    sums = {each.name: _sha256(each) for each in sorted(temporary.iterdir())}
-    for each in temporary.iterdir():
-        _flush(each)
-    (temporary / "COMPLETE").write_text(json.dumps(sums, indent=1))
-    _flush(temporary / "COMPLETE")
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+class States:
+    """The train states of one run.
+
+    Args:
+        uri: folder that holds them; any URI.
+        keep: how many to keep, newest last.
+    """
+
+    def __init__(self, uri: str, keep: int = 2):
+        self._folder = Folder(uri)
+        self._keep = keep
+
+    def write(self, state: TrainState) -> None:
+        """Adds `state`, then deletes those that are too many, and what a killed writer left. One process may write at a time."""
+        name = f"step-{state.step:08d}"
+        self._folder.delete(f"{name}/COMPLETE")
+        files = {
+            f"{each}.safetensors": save({key: value.detach().cpu().contiguous() for key, value in getattr(state, each).items()})
+            for each in _TENSORS
+        }
+        facts = {key: getattr(state, key) for key in _FACTS}
+        files["state.json"] = json.dumps({"version": STATE_VERSION, **facts}, indent=1).encode()
+        for file, data in files.items():
+            self._folder.write(f"{name}/{file}", data)
+        sums = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
+        self._folder.write(f"{name}/COMPLETE", json.dumps(sums, indent=1).encode())
+        kept = self.complete()[-self._keep :]
+        for other in self._folder.folders():
+            if other not in kept:
+                self._folder.delete_folder(other)
+
+    def complete(self) -> list[str]:
+        """Names of the states that were written to their end, oldest first."""
+        return [name for name in self._folder.folders() if name.startswith("step-") and self._folder.exists(f"{name}/COMPLETE")]
+
+    @property
+    def newest_step(self) -> int:
+        """Steps done in the newest state; 0 where there is none."""
+        names = self.complete()
+        return int(names[-1].removeprefix("step-")) if names else 0
+
+    def newest(self) -> TrainState | None:
+        """The newest state, or None. UserError where it is damaged or of another version."""
+        names = self.complete()
+        return self._read(names[-1]) if names else None
+
+    def _read(self, name: str) -> TrainState:
+        where = f"{self._folder.uri}/{name}"
+        try:
+            sums = json.loads(self._folder.read(f"{name}/COMPLETE"))
+            files = {f"{each}.safetensors" for each in _TENSORS} | {"state.json"}
+            data = {file: self._folder.read(f"{name}/{file}") for file in sorted(files)}
+            damaged = [file for file in sorted(files) if hashlib.sha256(data[file]).hexdigest() != sums.get(file)]
+            if damaged:
+                raise UserError(
+                    f"train state {where}: {', '.join(damaged)} does not match its checksum; delete that folder to go on from the state before"
+                )
+            facts = json.loads(data["state.json"])
+            if facts.pop("version") != STATE_VERSION:
+                raise UserError(f"train state {where} is of another version of hcmoco; this one reads version {STATE_VERSION}")
+            return TrainState(**facts, **{each: load(data[f"{each}.safetensors"]) for each in _TENSORS})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            raise UserError(
+                f"train state {where} cannot be read ({first_line(error)}); delete that folder to go on from the state before"
+            ) from None
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether `folder` holds a state that was written to its end."""
-    return (folder / "COMPLETE").is_file()
-
-
-def read_state(folder: Path) -> TrainState:
-    """The state in `folder`. UserError where it is incomplete, damaged or of another version."""
-    if not is_complete(folder):
-        raise UserError(f"{folder} is not a complete train state (no COMPLETE file); resume from another one or start a new run folder")
-    try:
-        sums = json.loads((folder / "COMPLETE").read_text())
-        damaged = [name for name, digest in sums.items() if _sha256(folder / Path(name).name) != digest]
-        if damaged:
-            raise UserError(f"train state {folder}: {', '.join(damaged)} does not match its checksum; delete this state to go on from the one before")
-        about = json.loads((folder / "state.json").read_text())
-        if about.pop("version") != STATE_VERSION:
-            raise UserError(f"train state {folder} is of another version of hcmoco; this one reads version {STATE_VERSION}")
-        return TrainState(**about, **{name: load_file(folder / f"{name}.safetensors") for name in _TENSOR_FILES})
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise UserError(f"train state {folder} cannot be read ({error}); it is not one that hcmoco wrote") from None
-
-
-def newest_state(folder: Path) -> Path | None:
-    """The complete state `step-########` with the highest step in `folder`, or None."""
-    states = [each for each in sorted(folder.glob("step-*")) if is_complete(each)] if folder.is_dir() else []
-    return states[-1] if states else None
-
-
-def check_identity(state: TrainState, identity: dict, where: str) -> None:
-    """UserError that names the first difference between what the state was trained as and what this run is."""
-    for key in sorted({*state.identity, *identity}):
-        difference = _difference(state.identity.get(key), identity.get(key), key)
-        if difference:
-            raise UserError(f"{where} holds a run with another config: {difference}; choose another folder with out=..., or the same config")
+def check_identity(saved: dict, identity: dict, where: str) -> None:
+    """UserError that names the first difference between what a run was (`saved`) and what it would now be."""
+    difference = _difference(json.loads(json.dumps(saved)), json.loads(json.dumps(identity)), "")
+    if difference:
+        raise UserError(f"{where} holds a run with another config: {difference}; take the same config again, or another folder with out=...")
 
 
 def _difference(was: object, now: object, key: str) -> str:
     if isinstance(was, dict) and isinstance(now, dict):
-        return next((text for name in sorted({*was, *now}) if (text := _difference(was.get(name), now.get(name), f"{key}.{name}"))), "")
+        for name in sorted({*was, *now}):
+            if text := _difference(was.get(name), now.get(name), f"{key}.{name}" if key else name):
+                return text
+        return ""
+    if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        return next((text for i, pair in enumerate(zip(was, now, strict=True)) if (text := _difference(*pair, f"{key}.{i}"))), "")
     return "" if was == now else f"{key} was {was!r}, now {now!r}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

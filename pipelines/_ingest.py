@@ -1,0 +1,42 @@
+"""Ray Data carries out the plan: it neither shuffles nor chooses.
+
+One dataset per start of the workers, whose elements are the plan's work items in order, one task and one block each.
+`streaming_split` then deals item k to worker k mod W, because every item has equally many rows; the feed checks it all the same.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+
+import pyarrow as pa
+
+from hcmoco.training.feed import Feed
+from hcmoco.training.state import States
+
+
+def dataset(feed: Feed, first_step: int):
+    """A `ray.data.Dataset` of the work items from the window of `first_step` on."""
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it announces every execution
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    context.target_max_block_size = None  # a task's output is one block, whatever its size
+    lanes = feed.plan.lanes
+    first = first_step // feed.plan.window_steps * lanes
+    count = feed.plan.windows * lanes - first
+
+    def read(batch: dict) -> pa.Table:
+        return feed.item(*divmod(first + int(batch["id"][0]), lanes))
+
+    return ray.data.range(count, override_num_blocks=count).map_batches(read, batch_size=None)
+
+
+def newest_dataset(feed: Feed, states: str) -> Callable:
+    """What a Trainer calls at each start of its workers: the dataset from the newest train state on. Workers ask the same folder."""
+    return lambda: dataset(feed, States(states).newest_step)
+
+
+def items(shard) -> Iterator[pa.Table]:
+    """A worker's work items, one table each, from its share of the dataset."""
+    return iter(shard.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1))

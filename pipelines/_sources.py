@@ -1,0 +1,158 @@
+"""The data sets that `prepare` knows: their readers, their command-line arguments and what their manifests say.
+
+A reader is a module of hcmoco.datasets with a config, `items(config)` and `read(item)`; synthetic people are numbered instead.
+"""
+
+import argparse
+import importlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import yaml
+
+import hcmoco
+from hcmoco.config import Config, build
+from hcmoco.datasets.records import Rejected, check_person
+from hcmoco.errors import UserError
+from hcmoco.schema import Person
+from hcmoco.shards.manifest import About, MadeBy
+from hcmoco.shards.storage import first_line
+from hcmoco.skeletons import joint_set
+
+PROGRAM = "pipelines/prepare.py"
+_PEOPLE_JOINTS = "people-31"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    module: str
+    config: str
+    help: str
+    licence: str
+
+
+KINDS = {
+    "people": _Kind(
+        "hcmoco.datasets.people",
+        "PeopleConfig",
+        "synthetic people",
+        "synthetic; the body derives from CC0 and Apache-2.0 data (see its NOTICE)",
+    ),
+    "folder": _Kind("hcmoco.datasets.folder", "FolderConfig", "your own pictures: a folder with a JSON Lines file", ""),
+    "mpii": _Kind("hcmoco.datasets.mpii", "MpiiConfig", "MPII Human Pose", "MPII Human Pose: research use, see its site"),
+    "coco": _Kind(
+        "hcmoco.datasets.coco", "CocoConfig", "COCO person keypoints", "COCO annotations: CC BY 4.0; pictures: their owners' terms"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set to prepare: which reader, with which config. Small to pickle.
+
+    Attributes:
+        kind: key of KINDS.
+        config: the reader's config.
+        seed: keys the order in which rows are stored.
+        count, split: of synthetic people only; others know theirs.
+        licence: goes into the manifest; "" takes the kind's.
+    """
+
+    kind: str
+    config: Config
+    seed: int = 0
+    count: int = 0
+    split: str = "train"
+    licence: str = ""
+
+    @property
+    def name(self) -> str:
+        """What ids and the manifest call the data set."""
+        return getattr(self.config, "name", self.kind)
+
+    @property
+    def arguments(self) -> dict:
+        """Everything that decides the content, as scalars for the manifest."""
+        values = {
+            key: json.dumps(value) if isinstance(value, dict | list) else value
+            for key, value in self.config.model_dump(mode="json").items()
+        }
+        own = {"count": self.count, "split": self.split} if self.kind == "people" else {"shuffle_seed": self.seed}
+        return {"source": self.kind, **values, **own}
+
+    @property
+    def about(self) -> About:
+        module = _reader(self.kind)
+        people = self.kind == "people"
+        values = {
+            "dataset": self.name,
+            "joints": _PEOPLE_JOINTS if people else getattr(self.config, "joint_set", None) or module.JOINT_SET,
+            "joints3d": _PEOPLE_JOINTS if people else getattr(module, "JOINT_SET_3D", ""),
+            "depth_codec": getattr(self.config, "depth_codec", None) or getattr(module, "DEPTH_CODEC", "png16"),
+            "size": self.config.size,
+            "licence": self.licence or KINDS[self.kind].licence,
+            "made_by": MadeBy(program=PROGRAM, arguments=self.arguments, version=hcmoco.__version__),
+        }
+        return build(About, values, f"data set {self.name!r}")
+
+    def items(self) -> Sequence:
+        """What can be read, in the source's own order. UserError where the source itself is missing or malformed."""
+        return range(self.count) if self.kind == "people" else _reader(self.kind).items(self.config)
+
+    def read(self, item: object) -> Person | Rejected:
+        """One record. A fault that the reader did not foresee sets the record aside too: it must not end hours of work."""
+        module = _reader(self.kind)
+        try:
+            if self.kind != "people":
+                return module.read(item)
+            person = module.make_person(self.config, item, dataset=self.name, split=self.split)
+            faults = check_person(person, len(joint_set(_PEOPLE_JOINTS)), module.DEPTH_CODEC)
+            return Rejected(person.id, "; ".join(faults)) if faults else person
+        except UserError:
+            raise
+        except Exception as error:
+            return Rejected(str(getattr(item, "id", item)), f"the reader failed: {type(error).__name__}: {first_line(error)}")
+
+
+def _reader(kind: str):
+    return importlib.import_module(KINDS[kind].module)
+
+
+def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
+    """The fields of the reader's config as flags, with their defaults and descriptions."""
+    for name, field in _config_class(kind).model_fields.items():
+        default = "required" if field.is_required() else f"default {field.default!r}"
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=f"config_{name}",
+            metavar=name.upper(),
+            help=f"{field.description or ''} ({default})".strip(),
+        )
+    if kind == "people":
+        parser.add_argument("--count", type=int, required=True, help="number of people")
+        parser.add_argument("--split", default="train", help="written into the rows (default train)")
+    else:
+        parser.add_argument("--shuffle-seed", type=int, default=0, help="keys the order in which rows are stored (default 0)")
+    parser.add_argument("--licence", default="", help="goes into the manifest")
+
+
+def from_arguments(kind: str, arguments: argparse.Namespace) -> Source:
+    """UserError with one line for a bad value."""
+    given = {
+        name.removeprefix("config_"): value for name, value in vars(arguments).items() if name.startswith("config_") and value is not None
+    }
+    fields = _config_class(kind).model_fields
+    values = {name: text if fields[name].annotation is str else yaml.safe_load(text) for name, text in given.items()}
+    config = build(_config_class(kind), values, f"prepare {kind}")
+    if kind != "people":
+        return Source(kind, config, seed=arguments.shuffle_seed, licence=arguments.licence)
+    if arguments.count < 1:
+        raise UserError(f"--count {arguments.count}: must be at least 1")
+    if not arguments.split.strip():
+        raise UserError("--split is empty; give a name such as train or val")
+    return Source(kind, config, seed=config.seed, count=arguments.count, split=arguments.split, licence=arguments.licence)
+
+
+def _config_class(kind: str) -> type[Config]:
+    return getattr(_reader(kind), KINDS[kind].config)

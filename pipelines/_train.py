@@ -1,0 +1,142 @@
+"""The loop under Ray: in this process for one CPU worker, else under a TorchTrainer."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hcmoco.errors import UserError
+from hcmoco.probes.run import ProbeViews
+from hcmoco.training.feed import Feed
+from hcmoco.training.loop import pretrain
+from pipelines import _ingest
+from pipelines._host import RayHost, states_of
+from pipelines._recipe import PretrainRecipe
+from pipelines._tracking import Tracker
+
+# Read when Ray Train is imported, here and in its controller. The interval bounds how long a lost worker goes unnoticed.
+TRAIN_ENV = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker of a run is given."""
+
+    config: PretrainRecipe
+    feed: Feed
+    held_out: Any  # object reference of ProbeViews, or None
+    tracker: Tracker
+    status: Any
+
+
+def train(job: Job) -> None:
+    """Runs or resumes the training to its end. UserError as `pretrain`, and where the cluster has too few CPUs or GPUs."""
+    config = job.config
+    _check_resources(config)
+    if config.train.workers == 1 and not config.train.gpu:
+        _in_this_process(job)
+    else:
+        _with_trainer(job)
+
+
+def _check_resources(config: PretrainRecipe) -> None:
+    import ray
+
+    there, train = ray.cluster_resources(), config.train
+    cpus = there.get("CPU", 0)
+    asked = 0 if train.workers == 1 and not train.gpu else train.workers * train.cpus_per_worker
+    if cpus - asked < 1:
+        raise UserError(
+            f"train.workers = {train.workers} with train.cpus_per_worker = {train.cpus_per_worker:g} leave {cpus - asked:g} of the cluster's "
+            f"{cpus:g} CPUs to read data, which needs at least 1; lower train.cpus_per_worker"
+        )
+    if train.gpu and there.get("GPU", 0) < train.workers:
+        raise UserError(
+            f"train.gpu with train.workers = {train.workers} needs as many GPUs, the cluster has {there.get('GPU', 0):g}; "
+            "set train.gpu=false or lower train.workers"
+        )
+
+
+def _in_this_process(job: Job) -> None:
+    torch.set_num_threads(job.config.train.threads_per_worker)
+    dataset = _ingest.dataset(job.feed, states_of(job.config).newest_step)
+    host = RayHost(job.config, job.feed, dataset, job.tracker, job.status, rank=0, world=1, device="cpu")
+    pretrain(job.config, job.feed.plan, host, _views(job), job.tracker.run_id)
+
+
+def _views(job: Job) -> ProbeViews | None:
+    import ray
+
+    return None if job.held_out is None else ray.get(job.held_out)
+
+
+def worker(settings: dict) -> None:
+    """One worker of a TorchTrainer."""
+    import ray.train
+    import ray.train.torch
+
+    job: Job = settings["job"]
+    context = ray.train.get_context()
+    torch.set_num_threads(job.config.train.threads_per_worker)
+    device = ray.train.torch.get_device() if job.config.train.gpu else "cpu"
+    rank = context.get_world_rank()
+    shard = ray.train.get_dataset_shard("train")
+    host = RayHost(
+        job.config, job.feed, shard, job.tracker, job.status, rank=rank, world=context.get_world_size(), device=str(device)
+    )
+    pretrain(job.config, job.feed.plan, host, _views(job) if rank == 0 else None, job.tracker.run_id)
+
+
+def _with_trainer(job: Job) -> None:
+    os.environ.update({name: value for name, value in TRAIN_ENV.items() if name not in os.environ})
+    import ray.data
+    import ray.train
+    import ray.train.torch
+
+    class StopAtUserError(ray.train.UserCallback):
+        """A user's mistake ends the run at once: starting the workers anew would meet it again."""
+
+        def after_exception(self, run_context, worker_exceptions):
+            for error in worker_exceptions.values():
+                if isinstance(error, UserError):
+                    raise error
+
+    config = job.config
+    train = config.train
+    order = ray.data.ExecutionOptions(preserve_order=True)
+    trainer = ray.train.torch.TorchTrainer(
+        worker,
+        train_loop_config={"job": job},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=train.workers, use_gpu=train.gpu, resources_per_worker=_resources(config)
+        ),
+        run_config=ray.train.RunConfig(
+            name=f"{config.name}-{job.tracker.run_id[:8]}",
+            storage_path=f"{config.out}/ray",
+            failure_config=ray.train.FailureConfig(max_failures=config.restarts),
+            callbacks=[StopAtUserError()],
+        ),
+        # Called at each start of the workers: they go on from the newest state, and so does what they read.
+        datasets={"train": _ingest.newest_dataset(job.feed, f"{config.out}/states")},
+        dataset_config=ray.train.DataConfig(execution_options=order, enable_shard_locality=False),
+        torch_config=ray.train.torch.TorchConfig(backend="nccl" if train.gpu else "gloo"),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        cause = getattr(error, "controller_failure", None)
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise
+
+
+def _resources(config: PretrainRecipe) -> dict[str, float]:
+    resources = {"CPU": config.train.cpus_per_worker}
+    return {**resources, "GPU": 1} if config.train.gpu else resources

@@ -1,0 +1,134 @@
+"""Prepares data sets: raw files, or synthetic people, become shards that training reads.
+
+    python pipelines/prepare.py people --out data/people --count 2000
+    python pipelines/prepare.py people --out data/people-wild --count 2000 --domain wild
+    python pipelines/prepare.py folder --out data/mine --path ~/pictures
+    python pipelines/prepare.py mpii --out s3://bucket/mpii --annotations mpii/annot/train.json --images mpii/images
+    python pipelines/prepare.py verify data/people
+    python pipelines/prepare.py sheet data/people people.png
+
+The same command again goes on where a killed one stopped, and does nothing where the data set is complete.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from hcmoco.errors import UserError
+from pipelines._cluster import main_wrapper
+from pipelines._progress import Progress
+from pipelines._sources import KINDS, add_arguments, from_arguments
+
+
+@main_wrapper
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program; returns its exit status. `argv` defaults to the command line's."""
+    arguments = _parser().parse_args(argv)
+    return arguments.run(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="prepare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for kind, about in KINDS.items():
+        command = commands.add_parser(kind, help=about.help, description=about.help)
+        command.add_argument("--out", required=True, help="folder or URI of the data set, for example data/people or s3://bucket/people")
+        command.add_argument(
+            "--max-broken", type=float, default=0.05, help="share of broken records that is set aside; more stop (default 0.05)"
+        )
+        add_arguments(command, kind)
+        command.set_defaults(run=_prepare, kind=kind)
+    command = commands.add_parser("verify", help="check every byte of a prepared data set against its manifest")
+    command.add_argument("uri")
+    command.set_defaults(run=_verify)
+    command = commands.add_parser("sheet", help="a picture of the first rows of a prepared data set")
+    command.add_argument("uri")
+    command.add_argument("png", help="file to write")
+    command.add_argument("--count", type=int, default=8, help="rows shown (default 8)")
+    command.set_defaults(run=_sheet)
+    return parser
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from pipelines._prepare import prepare
+
+    source = from_arguments(arguments.kind, arguments)
+    manifest, made = prepare(source, arguments.out, max_broken=arguments.max_broken)
+    size = sum(file.bytes for file in manifest.files)
+    state = "prepared" if made else "already prepared"
+    print(
+        f"{arguments.out}: {state}, {manifest.rows} rows in {len(manifest.files)} files, {size / 1e6:.1f} MB, {manifest.rejected} set aside"
+    )
+    for reason, count in manifest.reasons.items():
+        print(f"  {count} x {reason}")
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from hcmoco.shards.read import Shards
+    from hcmoco.shards.verify import verify
+
+    manifest = Shards.open(arguments.uri).manifest
+    progress = Progress(f"verifying {arguments.uri}", len(manifest.files), "files")
+    problems = verify(arguments.uri, progress=lambda _: progress.add(1))
+    progress.close()
+    if len(problems) == 1:
+        raise UserError(problems[0])
+    if problems:
+        print("\n".join(f"  {problem}" for problem in problems), file=sys.stderr)
+        raise UserError(
+            f"{arguments.uri}: {len(problems)} of {len(manifest.files)} files are bad; copy them again or prepare the data set again"
+        )
+    print(f"{arguments.uri}: whole, {manifest.rows} rows in {len(manifest.files)} files")
+    return 0
+
+
+def _sheet(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    import cv2
+
+    from hcmoco.datasets.people import contact_sheet
+
+    if not arguments.png.endswith(".png"):
+        raise UserError(f"{arguments.png}: the picture is written as PNG; give a name that ends in .png")
+    persons = _first_persons(arguments.uri, arguments.count)
+    Path(arguments.png).parent.mkdir(parents=True, exist_ok=True)
+    done, data = cv2.imencode(".png", contact_sheet(persons)[..., ::-1])
+    assert done
+    Path(arguments.png).write_bytes(data.tobytes())
+    print(f"{arguments.png}: {len(persons)} rows of {arguments.uri}")
+    return 0
+
+
+def _first_persons(uri: str, count: int) -> list:
+    """The first `count` rows with an RGB picture, in the joint set and depth codec that a contact sheet shows."""
+    from hcmoco.codecs import decode_depth, encode_depth
+    from hcmoco.datasets.people import DEPTH_CODEC
+    from hcmoco.schema import Person
+    from hcmoco.shards.read import Shards
+    from hcmoco.skeletons import convert
+
+    shards = Shards.open(uri)
+    if shards.manifest.kind != "person":
+        raise UserError(f"{uri} holds {shards.manifest.kind} records; a sheet shows persons")
+    persons: list[Person] = []
+    for group in range(len(shards.group_rows)):
+        for row in shards.read_group(group).to_pylist():
+            person = Person.from_row(row)
+            if person.rgb is None or len(persons) == count:
+                continue
+            if person.keypoints is not None:
+                person.keypoints = convert(person.keypoints, shards.manifest.joints, "people-31")
+            if person.depth is not None:
+                person.depth = encode_depth(decode_depth(person.depth, shards.manifest.depth_codec), DEPTH_CODEC)
+            persons.append(person)
+        if len(persons) == count:
+            return persons
+    if not persons:
+        raise UserError(f"{uri} has no row with an RGB picture to show")
+    return persons
+
+
+if __name__ == "__main__":
+    sys.exit(main())
