@@ -13,6 +13,9 @@ The same command again goes on where a killed one stopped, and does nothing wher
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file from a checkout, installed or not
 
 from hcmoco.errors import UserError
 from pipelines._cluster import main_wrapper
@@ -84,8 +87,6 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _sheet(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
     import cv2
 
     from hcmoco.datasets.people import contact_sheet
