@@ -253,6 +253,7 @@ def test_a_program_killed_while_it_makes_the_store_leaves_nothing_in_the_way(tmp
         assert killed.poll() is None
     killed.kill()
     killed.wait()
+    assert not (tmp_path / "mlflow.db").exists()
     open_store(uri, "x")
     assert sorted(path.name for path in tmp_path.iterdir() if ".new-" in path.name) == []
 
