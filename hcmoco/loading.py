@@ -49,10 +49,15 @@ def row_augmentation(
     return draw_affine(config, box, image_size, draws.generator(seed, "augment", *key))
 
 
-def draw_anchors(depth_SS: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """int64 [P]: up to `count` distinct cells of the stride-4 map whose pixel (4 * row, 4 * column) has a depth reading, then -1."""
+def draw_anchors(depth_SS: np.ndarray, count: int, rng: np.random.Generator, *, replace: bool = False) -> np.ndarray:
+    """int64 [P]: up to `count` distinct cells of the stride-4 map whose pixel (4 * row, 4 * column) has a depth reading, then -1.
+
+    With `replace` it is `count` draws with replacement, as the published release has them, or all -1 where no cell has a reading.
+    """
     cells = np.flatnonzero(depth_SS[::ANCHOR_STRIDE, ::ANCHOR_STRIDE])
-    if len(cells) > count:
+    if replace and len(cells):
+        cells = rng.choice(cells, count)
+    elif len(cells) > count:
         cells = rng.choice(cells, count, replace=False)
     return np.concatenate([cells, np.full(count - len(cells), -1)]).astype(np.int64)
 
@@ -68,6 +73,7 @@ def make_micro_batch(
     config: AugmentConfig,
     joint_set: str,
     anchors: int,
+    anchors_with_replacement: bool = False,
     view: int = 0,
     train: bool = True,
 ) -> Batch:
@@ -80,6 +86,7 @@ def make_micro_batch(
         step, lane, seed: what the draws depend on, beside a row's position.
         joint_set: name of the run's joint set; keypoints are converted to it by joint name.
         anchors: P, for the dense terms.
+        anchors_with_replacement: see `draw_anchors`.
         view: 0, or the number of another independent crop of the same rows (probes).
         train: False gives every row its centred crop and draws nothing but the anchors.
 
@@ -95,6 +102,7 @@ def make_micro_batch(
         rgb=np.zeros((count, size, size, 3), np.uint8),
         depth=np.zeros((count, size, size), np.uint16),
         keypoints=np.zeros((count, len(target), 3), np.float32),
+        stored_xy=np.zeros((count, len(target), 2), np.float32),
         has_rgb=np.zeros(count, bool),
         has_depth=np.zeros(count, bool),
         has_keypoints=np.zeros(count, bool),
@@ -114,10 +122,12 @@ def make_micro_batch(
                 batch.depth[position] = depth_SS
                 batch.has_depth[position] = depth_SS.any()
                 key = (step, lane, position) if view == 0 else (step, lane, position, view)
-                batch.anchors[position] = draw_anchors(depth_SS, anchors, draws.generator(seed, "anchors", *key))
+                rng = draws.generator(seed, "anchors", *key)
+                batch.anchors[position] = draw_anchors(depth_SS, anchors, rng, replace=anchors_with_replacement)
             if row.get("keypoints") is not None:
                 keypoints = convert(np.asarray(row["keypoints"], np.float32).reshape(-1, 3), source.joint_set, joint_set)
                 batch.keypoints[position] = warp_keypoints(keypoints, augmentation, size, flip_J)
+                batch.stored_xy[position] = keypoints[:, :2]
                 batch.has_keypoints[position] = batch.keypoints[position, :, 2].any()
         except (ValueError, IndexError, cv2.error) as error:
             raise ValueError(f"record {row.get('id')!r}: {error}") from error

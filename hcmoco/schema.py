@@ -134,17 +134,20 @@ class Batch:
         rgb: uint8 [B, S, S, 3], RGB.
         depth: uint16 [B, S, S], millimetres, 0 = no reading.
         keypoints: float32 [B, J, 3], x, y in pixels of the S x S image, visibility 0 or 1 (0 outside the image).
+        stored_xy: float32 [B, J, 2], x, y of the same joints in pixels of the stored image, 0 where it does not mark them: for those who
+            want the skeleton as it was before the augmentation.
         has_rgb, has_depth, has_keypoints: bool [B].
         index: int64 [B], row of the memory bank (dense over all data sets of the run).
         source: int64 [B], number of the data set in the run's mixture.
-        anchors: int64 [B, P], distinct valid cells of the stride-4 map, row * (S // 4) + column; -1 where there are fewer than P. For the
-            dense terms; all -1 for a row without depth.
+        anchors: int64 [B, P], valid cells of the stride-4 map, row * (S // 4) + column: distinct, and -1 where there are fewer than P, or
+            drawn with replacement. For the dense terms; all -1 for a row without depth.
     """
 
     step: int
     rgb: np.ndarray
     depth: np.ndarray
     keypoints: np.ndarray
+    stored_xy: np.ndarray
     has_rgb: np.ndarray
     has_depth: np.ndarray
     has_keypoints: np.ndarray

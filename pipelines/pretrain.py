@@ -98,11 +98,15 @@ def _open(name: str, source: SourceConfig) -> Shards:
 def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> None:
     train = config.train
     per_worker = train.lanes // train.workers * train.rows_per_lane
-    print(f"a step: {train.lanes * train.rows_per_lane} rows in {train.lanes} lanes; batch norm and in-batch negatives see {per_worker} of them")
+    print(
+        f"a step: {train.lanes * train.rows_per_lane} rows in {train.lanes} lanes; batch norm and in-batch negatives see {per_worker} of them"
+    )
     for number, (source, shards) in enumerate(zip(plan.sources, sources, strict=True)):
         modalities = ", ".join(f"{count} with {name}" for name, count in shards.manifest.modalities.items() if count)
         rows = plan.composition(0)[number] * plan.lanes
-        print(f"  {source.name}: {source.rows} people ({modalities}), about {rows} a step, {plan.drawn(plan.steps)[source.name]:.1f} passes")
+        print(
+            f"  {source.name}: {source.rows} people ({modalities}), about {rows} a step, {plan.drawn(plan.steps)[source.name]:.1f} passes"
+        )
 
 
 def _run(config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...], held_out: Shards | None) -> None:
@@ -118,12 +122,22 @@ def _run(config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...], held_o
     writer = open_writer(config.tracking, config.out, actor=True)
     tags = {"hcmoco.out": config.out}
     params = config.model_dump(mode="json")
-    tracker = start_run(writer, run_id=saved.tracking_run if saved else None, name=config.tracking.run_name or config.name, params=params, tags=tags)
+    tracker = start_run(
+        writer, run_id=saved.tracking_run if saved else None, name=config.tracking.run_name or config.name, params=params, tags=tags
+    )
     finished = "FAILED"
     try:
         if saved is None or saved.step < plan.steps:
             status = ray.remote(Status).options(num_cpus=0).remote()
-            feed = Feed(plan, sources, config.augment, config.model.joint_set, config.objective.anchors, config.ingest.decode)
+            feed = Feed(
+                plan,
+                sources,
+                config.augment,
+                config.model.joint_set,
+                config.objective.anchors,
+                config.ingest.decode,
+                config.objective.anchors_with_replacement,
+            )
             views = ray.put(_closing.views(config, held_out)) if held_out else None
             with _shown(status):
                 train(Job(config, feed, views, tracker, status))

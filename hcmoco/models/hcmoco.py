@@ -36,7 +36,7 @@ class ModelConfig(Config):
     embedding: int = Field(default=128, ge=2, description="size of the shared space; joints' features have it too")
     joint_set: str = Field(default="mpii-16", description="the skeleton that the batches carry")
     polluted_keypoints: bool = Field(
-        default=False, description="root and scale of the keypoints as the release takes them, see normalise_keypoints"
+        default=False, description="keypoints as the release feeds them: not turned with the image, root and scale see normalise_keypoints"
     )
 
     @field_validator("rgb")

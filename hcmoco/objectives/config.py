@@ -44,8 +44,15 @@ class ObjectiveConfig(Config):
         "empty",
         description="Bank before the first step: no row counts until visited, or (the release) all are random unit vectors that count.",
     )
+    encode_absent: bool = Field(
+        False,
+        description="Encoders, batch norm included, also see rows without their modality, as blank inputs (the release).",
+    )
     absent_in_bank: bool = Field(
         False, description="Update the bank with embeddings of blank images where a modality is absent (the release)."
+    )
+    anchors_with_replacement: bool = Field(
+        False, description="Draw `anchors` cells with replacement, so that all samples with a valid cell have as many (the release)."
     )
     intra_invisible_in_denominator: bool = Field(
         False, description="Skeleton joints that are not visible stay in the softmax of the intra-sample joint terms (the release)."
@@ -67,6 +74,8 @@ class ObjectiveConfig(Config):
     def _consistent(self) -> "ObjectiveConfig":
         if self.per_sample_negatives and self.bank_start != "random":
             raise ValueError("per_sample_negatives draws rows never visited, so it needs bank_start: random")
+        if self.absent_in_bank and not self.encode_absent:
+            raise ValueError("absent_in_bank writes embeddings of blank images, so it needs encode_absent: true")
         if not self.negatives and not self.in_batch_negatives:
             raise ValueError(
                 "negatives = 0 leaves the sample level nothing to contrast with; set in_batch_negatives: true or negatives > 0"
@@ -86,7 +95,9 @@ class ObjectiveConfig(Config):
             "positive": "bank",
             "per_sample_negatives": True,
             "bank_start": "random",
+            "encode_absent": True,
             "absent_in_bank": True,
+            "anchors_with_replacement": True,
             "intra_invisible_in_denominator": True,
             "inter_invisible_joints": True,
             "inter_self_in_denominator": True,

@@ -14,11 +14,21 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Which of the step's workers this is."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
 def average_gradients(model: nn.Module) -> None:
     """Replaces every gradient by its mean over the workers, and every floating-point buffer likewise.
 
     A parameter that a worker did not use (no row of its modality) counts as a zero gradient there. Buffers are the running statistics of
     batch norm: averaged each step they are those of the whole batch's means, and the same on every worker.
+
+    Every worker counts alike, although a term is a mean over the rows that entered it on that worker: where one worker has fewer rows
+    with depth than another, each of its rows weighs more in the depth terms, and a worker without any adds a zero to their mean. So the
+    gradient is that of the mean of the workers' losses, as in the published release, not that of one loss over the step's rows; the
+    mixture gives every lane equally many rows of each data set, which keeps the two close.
     """
     parameters = [each for each in model.parameters() if each.requires_grad]
     for each in parameters:

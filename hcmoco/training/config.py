@@ -89,6 +89,15 @@ class PretrainConfig(Config):
     train: TrainConfig
     probe: ProbeConfig = ProbeConfig()
 
+    @model_validator(mode="after")
+    def _unturned(self) -> "PretrainConfig":
+        if self.model.polluted_keypoints and self.augment.flip_probability:
+            raise ValueError(
+                "model.polluted_keypoints takes the skeleton as it was before the augmentation, which no mirrored image fits; "
+                "set augment.flip_probability: 0"
+            )
+        return self
+
     def identity(self) -> dict:
         """What decides the result of the run: a resumed one must have the same. The number of workers may change, and with it
         batch-norm statistics and in-batch negatives; samples and draws stay."""

@@ -33,6 +33,7 @@ class Feed:
         augment: how rows are cut.
         joint_set: the run's joint set.
         anchors: P, cells drawn per row for the dense terms.
+        anchors_with_replacement: how they are drawn, see `loading.draw_anchors`.
         decode: "worker": items hold encoded rows, about 30 to 160 kB each; "tasks": items hold decoded micro-batches.
     """
 
@@ -42,6 +43,7 @@ class Feed:
     joint_set: str
     anchors: int
     decode: Literal["worker", "tasks"] = "worker"
+    anchors_with_replacement: bool = False
 
     def item(self, window: int, lane: int) -> pa.Table:
         """The work item of a window and lane. All items of a run have equally many rows.
@@ -103,8 +105,18 @@ class Feed:
             for shards, offset in zip(self.sources, self.plan.offsets, strict=False)
         ]
         numbers = [row["source"] for row in rows]
-        draws = {"step": step, "lane": lane, "seed": self.plan.seed}
-        return make_micro_batch(rows, numbers, infos, **draws, config=self.augment, joint_set=self.joint_set, anchors=self.anchors)
+        return make_micro_batch(
+            rows,
+            numbers,
+            infos,
+            step=step,
+            lane=lane,
+            seed=self.plan.seed,
+            config=self.augment,
+            joint_set=self.joint_set,
+            anchors=self.anchors,
+            anchors_with_replacement=self.anchors_with_replacement,
+        )
 
     def _unpacked(self, table: pa.Table, t: int, step: int) -> Batch:
         like = _empty_batch(self.plan.rows_per_lane, self.augment.size, self.joint_set, self.anchors)

@@ -5,14 +5,14 @@ from torch import Tensor, nn
 
 from hcmoco.draws import generator
 from hcmoco.models.hcmoco import HCMoCo
-from hcmoco.objectives import MODALITIES, bank_state, draw_shape, load_bank_state, new_bank, total, update_banks
+from hcmoco.objectives import MODALITIES, bank_state, load_bank_state, new_bank, total, update_banks
 from hcmoco.schema import Batch
 from hcmoco.shards.plan import Plan
 from hcmoco.training import collective
 from hcmoco.training.config import PretrainConfig
 from hcmoco.training.optim import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors
 from hcmoco.training.state import TrainState, check_identity
-from hcmoco.training.step import compute_terms, to_device
+from hcmoco.training.step import compute_terms, draw_negatives, to_device
 
 
 class Pretraining:
@@ -62,8 +62,10 @@ class Pretraining:
         config = self.config
         if batch.step != self.step:
             raise RuntimeError(f"the plan says step {self.step}, the batch is of step {batch.step}")
-        views = to_device(batch, self.device, self.model)
-        draws = torch.from_numpy(self._draws(len(batch))).to(self.device)
+        views = to_device(batch, self.device, self.model, encode_absent=config.objective.encode_absent)
+        lanes = self.plan.lanes_of(collective.rank(), collective.world())
+        draws = draw_negatives(config.objective, seed=config.seed, step=self.step, lanes=lanes, rows_per_lane=len(batch) // self.lanes_here)
+        draws = torch.from_numpy(draws).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16"):
             terms, embeddings = compute_terms(self.model, config.objective, views, self.banks, draws, full=self.full)
         loss = total(terms.values, config.objective, "full" if self.full else "sample")
@@ -90,11 +92,6 @@ class Pretraining:
             of_source_B = views.source_B == number
             values |= {f"rows/{name}/{source.name}": (used_B & of_source_B).sum() for name, used_B in terms.samples.items()}
         return values
-
-    def _draws(self, rows: int):
-        # One draw a step, whatever the worker; the release's own draw per sample is of this worker's rows.
-        shape = draw_shape(self.config.objective, rows)
-        return generator(self.config.seed, "negatives", self.step).random(shape)
 
     def _learning_rate(self) -> float:
         stages = self.config.stages

@@ -1,27 +1,28 @@
 """One step: a batch to the device, through the encoders, to the terms of the objective.
 
-Shape suffixes: B rows of this worker, R rows of them that have the modality, P anchors, J joints, D embedding.
+Shape suffixes: B rows of this worker, R rows of them that an encoder sees, P anchors, J joints, D embedding.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hcmoco.draws import generator
 from hcmoco.models.hcmoco import HCMoCo
-from hcmoco.objectives import MODALITIES, Bank, ObjectiveConfig, Terms, dense_terms, sample_terms, sparse_terms
+from hcmoco.objectives import MODALITIES, Bank, ObjectiveConfig, Terms, dense_terms, draw_shape, sample_terms, sparse_terms
 from hcmoco.schema import Batch
 
 
 @dataclass
 class Views:
-    """A batch on the device, normalised. An encoder sees only the rows that have its modality.
+    """A batch on the device, normalised. An encoder sees only the rows that have its modality, or (the release) all of them.
 
     Attributes:
         inputs: modality -> [R, ...], what its encoder takes.
-        rows: modality -> int64 [R], which of the B rows these are.
+        rows: modality -> int64 [R], which of the B rows these are, ascending.
         present: modality -> bool [B].
         keypoints_BJ3: x, y in pixels of the crop, visibility.
         anchors_BP: flat stride-4 cells, -1 where there is none.
@@ -38,12 +39,27 @@ class Views:
     size: int
 
     def spread(self, modality: str, values_R: Tensor) -> Tensor:
-        """[R, ...] -> [B, ...], zeros in the rows without the modality."""
+        """[R, ...] -> [B, ...], zeros in the rows that the encoder did not see."""
         return values_R.new_zeros((len(self.index_B), *values_R.shape[1:])).index_copy(0, self.rows[modality], values_R)
 
 
-def to_device(batch: Batch, device: torch.device, model: HCMoCo) -> Views:
-    """Copies a batch to `device` and makes of its integers, there, what the encoders of `model` take."""
+def draw_negatives(config: ObjectiveConfig, *, seed: int, step: int, lanes: Iterable[int], rows_per_lane: int) -> np.ndarray:
+    """The float64 uniform draws of a step that `compute_terms` wants from the worker that serves `lanes`.
+
+    One set [K] for everybody, or (the release) [B, K], keyed by each row's lane: the same for any number of workers.
+    """
+    if not config.per_sample_negatives:
+        return generator(seed, "negatives", step).random(draw_shape(config, 0))
+    shape = draw_shape(config, rows_per_lane)
+    return np.concatenate([generator(seed, "negatives", step, lane).random(shape) for lane in lanes])
+
+
+def to_device(batch: Batch, device: torch.device, model: HCMoCo, *, encode_absent: bool = False) -> Views:
+    """Copies a batch to `device` and makes of its integers, there, what the encoders of `model` take.
+
+    Args:
+        encode_absent: give the encoders all rows; what a row lacks is zeros there, after normalisation (the release).
+    """
 
     def send(array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))
@@ -51,20 +67,25 @@ def to_device(batch: Batch, device: torch.device, model: HCMoCo) -> Views:
 
     has = dict(zip(MODALITIES, (batch.has_rgb, batch.has_depth, batch.has_keypoints), strict=True))
     # Row numbers are found on the host, which knows the flags: the device is never waited for.
-    rows = {name: np.flatnonzero(flags) for name, flags in has.items()}
-    keypoints_BJ3 = send(batch.keypoints)
-    row_tensors = {name: send(each) for name, each in rows.items()}
+    rows = {name: np.arange(len(batch)) if encode_absent else np.flatnonzero(flags) for name, flags in has.items()}
+    # The release's skeletons do not follow the augmentation; scale and shift go with the normalisation, the rotation does not.
+    skeleton = np.concatenate([batch.stored_xy, batch.keypoints[..., 2:]], 2) if model.config.polluted_keypoints else batch.keypoints
+    inputs = {
+        "rgb": model.prepare_rgb(send(batch.rgb[rows["rgb"]])),
+        "depth": model.prepare_depth(send(batch.depth[rows["depth"]])),
+        "keypoints": model.prepare_keypoints(send(skeleton[rows["keypoints"]])),
+    }
+    present = {name: send(flags) for name, flags in has.items()}
+    if encode_absent:
+        # Black is not zero once normalised; depth and keypoints are.
+        inputs["rgb"] = inputs["rgb"].masked_fill(~present["rgb"][:, None, None, None], 0)
     return Views(
-        inputs={
-            "rgb": model.prepare_rgb(send(batch.rgb[rows["rgb"]])),
-            "depth": model.prepare_depth(send(batch.depth[rows["depth"]])),
-            "keypoints": model.prepare_keypoints(keypoints_BJ3[row_tensors["keypoints"]]),
-        },
-        rows=row_tensors,
-        present={name: send(flags) for name, flags in has.items()},
+        inputs=inputs,
+        rows={name: send(each) for name, each in rows.items()},
+        present=present,
         index_B=send(batch.index),
         source_B=send(batch.source),
-        keypoints_BJ3=keypoints_BJ3,
+        keypoints_BJ3=send(batch.keypoints),
         anchors_BP=send(batch.anchors),
         size=batch.rgb.shape[1],
     )
@@ -73,10 +94,11 @@ def to_device(batch: Batch, device: torch.device, model: HCMoCo) -> Views:
 def compute_terms(
     model: HCMoCo, config: ObjectiveConfig, views: Views, banks: Mapping[str, Bank], draws: Tensor, *, full: bool
 ) -> tuple[Terms, dict[str, Tensor]]:
-    """The terms of one batch, and its global embeddings [B, D] by modality (zeros where absent).
+    """The terms of one batch, and its global embeddings [B, D] by modality (zeros where no encoder saw the row).
 
     Args:
-        draws: uniform draws for the negatives; `objectives.draw_shape` says how many.
+        views: of `to_device`, with the same `encode_absent` as `config`.
+        draws: uniform draws for the negatives, see `draw_negatives`.
         full: all three levels (stage 2), else the sample level alone (stage 1).
     """
     visible_BJ = (views.keypoints_BJ3[..., 2] > 0) & views.present["keypoints"][:, None]

@@ -166,7 +166,7 @@ def test_released_inter_term_takes_invisible_joints_and_keeps_absent_modalities(
 
 @pytest.mark.parametrize("absent_in_bank", [False, True])
 def test_banks_learn_the_batch_and_blank_images_only_where_asked(absent_in_bank):
-    step = Step(config(absent_in_bank=absent_in_bank))
+    step = Step(config(encode_absent=absent_in_bank, absent_in_bank=absent_in_bank))
     before = {name: each.clone() for name, each in bank_state(step.banks).items()}
     loss = total(step.terms().values, step.config, "full")
     update_banks(step.config, step.banks, step.embeddings, step.present, step.index)
@@ -248,6 +248,7 @@ def test_objective_learns_to_align_the_modalities():
         ({"positive": "stale"}, r"positive = 'stale': .*'current' or 'bank'"),
         ({"dense_target": "medium"}, r"'soft' or 'hard'"),
         ({"per_sample_negatives": True}, r"needs bank_start: random"),
+        ({"absent_in_bank": True}, r"needs encode_absent: true"),
         ({"negatives": 0, "in_batch_negatives": False}, r"nothing to contrast with"),
         ({"tau": 0.1}, r"unknown key 'tau'; allowed here: lambda_g"),
     ],
@@ -262,5 +263,5 @@ def test_every_field_says_what_it_is():
     assert all(field.description for field in ObjectiveConfig.model_fields.values())
     default, released = ObjectiveConfig(), ObjectiveConfig.released()
     differ = {name for name in ObjectiveConfig.model_fields if getattr(default, name) != getattr(released, name)}
-    assert len(differ) == 10
+    assert len(differ) == 12
     assert all("release" in ObjectiveConfig.model_fields[name].description for name in differ)
