@@ -107,9 +107,17 @@ def rest_shape(asset: Asset, coefficients: np.ndarray) -> tuple[np.ndarray, np.n
         vertices float32 [V, 3] and bone heads float32 [Bn, 3], metres.
     """
     c = np.asarray(coefficients, np.float32)
-    vertices = asset.template + (c @ asset.basis.reshape(len(c), -1)).reshape(-1, 3)
-    heads = asset.template_heads + (c @ asset.head_basis.reshape(len(c), -1)).reshape(-1, 3)
+    # einsum and not @: a threaded BLAS rounds differently with its number of threads, and a person has to be the same everywhere.
+    vertices = asset.template + np.einsum("k,kn->n", c, asset.basis.reshape(len(c), -1)).reshape(-1, 3)
+    heads = asset.template_heads + np.einsum("k,kn->n", c, asset.head_basis.reshape(len(c), -1)).reshape(-1, 3)
     return vertices, heads
+
+
+@cache
+def _strongest(asset: Asset) -> tuple[np.ndarray, np.ndarray]:
+    """The bones that move each vertex, int [V, 6], and their weights, float32 [V, 6]."""
+    bones = np.argsort(-asset.skin, axis=1, kind="stable")[:, :6]
+    return bones, np.take_along_axis(asset.skin, bones, axis=1)
 
 
 def pose_body(asset: Asset, vertices: np.ndarray, heads: np.ndarray, deltas: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -133,6 +141,7 @@ def pose_body(asset: Asset, vertices: np.ndarray, heads: np.ndarray, deltas: np.
             G[bone] = G[parent] @ G[bone]
     shift = posed - (G @ rest[:, :, None])[:, :, 0]
     transforms = np.concatenate([G, shift[:, :, None]], axis=2).astype(np.float32)
-    blended = (asset.skin @ transforms.reshape(-1, 12)).reshape(-1, 3, 4)
+    bones, weights = _strongest(asset)
+    blended = np.einsum("vk,vkc->vc", weights, transforms.reshape(-1, 12)[bones]).reshape(-1, 3, 4)
     skinned = np.einsum("vab,vb->va", blended[:, :, :3], vertices) + blended[:, :, 3]
     return skinned.astype(np.float32), posed.astype(np.float32), G.astype(np.float32)

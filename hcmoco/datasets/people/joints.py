@@ -56,7 +56,7 @@ def joints31(asset: Asset, vertices: np.ndarray, heads: np.ndarray) -> np.ndarra
     Args:
         vertices: [V, 3] posed vertices, heads: [Bn, 3] posed bone heads, as `body.pose_body` returns them (and moved alike since).
     """
-    found = dict(zip(COCO_17.joints, asset.keypoint_weights @ vertices, strict=True))
+    found = dict(zip(COCO_17.joints, np.einsum("kv,vc->kc", asset.keypoint_weights, vertices), strict=True))
     found["pelvis"] = (found["left_hip"] + found["right_hip"]) / 2
     found["head_top"] = vertices[asset.crown]
     found["head"] = (heads[asset.bone("head")] + vertices[asset.crown]) / 2

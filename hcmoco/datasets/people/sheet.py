@@ -1,0 +1,100 @@
+"""A picture of records for people to look at: what was seen and what it was labelled with.
+
+Shape legend: T side of a tile in pixels.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from hcmoco import codecs
+from hcmoco.datasets.people.person import DEPTH_CODEC
+from hcmoco.schema import Person
+from hcmoco.skeletons import COCO_17, MPII_16, PEOPLE_31
+
+_GAP = 4  # pixels between tiles
+_SEEN, _HIDDEN, _BONE = (60, 255, 60), (255, 40, 40), (255, 225, 40)
+_COCO_EDGES = (
+    ("left_ankle", "left_knee"), ("left_knee", "left_hip"), ("right_ankle", "right_knee"), ("right_knee", "right_hip"),
+    ("left_hip", "right_hip"), ("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"), ("left_shoulder", "right_shoulder"),
+    ("left_shoulder", "left_elbow"), ("right_shoulder", "right_elbow"), ("left_elbow", "left_wrist"), ("right_elbow", "right_wrist"),
+    ("left_eye", "right_eye"), ("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "left_ear"), ("right_eye", "right_ear"),
+)  # fmt: skip
+
+
+def _palette() -> np.ndarray:
+    """uint8 [256, 3]: black for 0, then hues a golden ratio apart in three brightnesses."""
+    number = np.arange(256)
+    hsv = np.stack([number * 0.618034 % 1 * 180, np.where(number % 2, 230, 150), np.where(number % 3 == 0, 160, 250)], axis=1)
+    colours = cv2.cvtColor(hsv.astype(np.uint8)[None], cv2.COLOR_HSV2RGB)[0]
+    colours[0] = 0
+    return colours
+
+
+def contact_sheet(persons: list[Person], tile: int = 192) -> np.ndarray:
+    """uint8 [H, W, 3], RGB: one column for each person; from top to bottom RGB, depth, parts, IUV, COCO joints, the other joints.
+
+    Joints are green where they are visible, red where they are not; near depth is red, far blue, no reading black. The records' joint set
+    is `people-31`; a tile whose modality is missing stays dark, but RGB must be there (else ValueError).
+    """
+    columns = []
+    others = [joint for joint in PEOPLE_31.joints if joint not in COCO_17.joints]
+    for person in persons:
+        if person.rgb is None:
+            raise ValueError(f"{person.id} has no RGB to draw on")
+        picture = _scaled(codecs.decode_rgb(person.rgb, person.size), tile, cv2.INTER_CUBIC)
+        tiles = [
+            picture,
+            _tile(person.depth, tile, lambda data: _depth_colours(codecs.decode_depth(data, DEPTH_CODEC))),
+            _tile(person.parts, tile, lambda data: _palette()[codecs.decode_labels(data)]),
+            _tile(person.iuv, tile, lambda data: _iuv_colours(codecs.decode_iuv(data))),
+            _joints(picture, person, tile, COCO_17.joints, _COCO_EDGES),
+            _joints((picture * 0.55).astype(np.uint8), person, tile, others, MPII_16.edges),
+        ]
+        columns.append(np.concatenate([np.pad(each, ((0, _GAP), (0, _GAP), (0, 0))) for each in tiles]))
+    return np.concatenate(columns, axis=1)
+
+
+def _tile(data: bytes | None, tile: int, show: Callable[[bytes], np.ndarray]) -> np.ndarray:
+    return np.full((tile, tile, 3), 24, np.uint8) if data is None else _scaled(show(data), tile, cv2.INTER_NEAREST)
+
+
+def _scaled(image: np.ndarray, tile: int, how: int) -> np.ndarray:
+    return cv2.resize(image, (tile, tile), interpolation=cv2.INTER_AREA if how == cv2.INTER_CUBIC and len(image) > tile else how)
+
+
+def _depth_colours(depth: np.ndarray) -> np.ndarray:
+    there = depth > 0
+    if not there.any():
+        return np.zeros((*depth.shape, 3), np.uint8)
+    low, high = np.percentile(depth[there], (1, 99))
+    near = np.clip(1 - (depth - low) / max(high - low, 1), 0, 1)
+    colours = cv2.cvtColor(cv2.applyColorMap((40 + 215 * near).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    return np.where(there[..., None], colours, 0).astype(np.uint8)
+
+
+def _iuv_colours(iuv: np.ndarray) -> np.ndarray:
+    """Hue for the chart, brightness in a fine grid of U and V."""
+    base = _palette()[iuv[..., 0]].astype(np.float32)
+    grid = (iuv[..., 1] // 32 + iuv[..., 2] // 32) % 2
+    shade = 0.55 + 0.3 * iuv[..., 2:] / 255 + 0.2 * grid[..., None]
+    return np.clip(base * shade, 0, 255).astype(np.uint8)
+
+
+def _joints(image: np.ndarray, person: Person, tile: int, names, edges) -> np.ndarray:
+    image = image.copy()
+    if person.keypoints is None:
+        return image
+    scale = tile / person.size
+    places = {joint: (person.keypoints[index, :2] * scale, person.keypoints[index, 2] > 0) for index, joint in enumerate(PEOPLE_31.joints)}
+
+    def pixel(point: np.ndarray) -> tuple[int, int]:
+        return int(np.clip(point[0], -999, 9999) * 8), int(np.clip(point[1], -999, 9999) * 8)
+
+    for a, b in edges:
+        cv2.line(image, pixel(places[a][0]), pixel(places[b][0]), _BONE, 1, cv2.LINE_AA, 3)
+    for name in names:
+        point, seen = places[name]
+        cv2.circle(image, pixel(point), round(8 * max(tile / 90, 1.5)), _SEEN if seen else _HIDDEN, -1, cv2.LINE_AA, 3)
+    return image
