@@ -77,7 +77,7 @@ def correspond(
         tolerance: radius of a correct answer as a share of the person's height.
         most_queries: of a person with more body cells this many are asked, evenly spaced; the gallery is always whole.
     """
-    centres_HW2 = cell_centres(*query_BDHW.shape[2:], device=query_BDHW.device)
+    centres_HW2 = cell_centres(query_BDHW.shape[2], query_BDHW.shape[3], device=query_BDHW.device)
     across_B23 = between(query_affine_B23, gallery_affine_B23)
     scale_B = torch.linalg.det(gallery_affine_B23[..., :2].double()).abs().sqrt()
     radius_B = tolerance * height_B.double() * scale_B + _SLACK
