@@ -12,7 +12,7 @@ import pytest
 from hcmoco import codecs
 from hcmoco.config import build
 from hcmoco.datasets.people import DEPTH_CODEC, PeopleConfig, Rendered, contact_sheet, make_person, render_person
-from hcmoco.datasets.people.clothes import BARE, BOTTOM, TOP
+from hcmoco.datasets.people.clothes import BOTTOM, SCALP, TOP
 from hcmoco.errors import UserError
 from hcmoco.parts import part
 from hcmoco.schema import Person
@@ -166,9 +166,8 @@ def test_torso_and_hips_are_always_covered(domain):
     trunk = [part(name) for name in ("crotch", "left hip", "right hip", "lower spine")]
     for number in range(60):
         seen = rendered(domain, number)
-        assert np.isin(seen.garment[np.isin(seen.parts, trunk)], (TOP, BOTTOM)).mean() > 0.97 or (seen.mask.sum() < 50)
-        # What is not cloth there is long hair in front of it, never skin.
-        assert not (seen.garment[np.isin(seen.parts, trunk)] == BARE).any()
+        # Long hair may hang in front of cloth; skin, shoes or eyes may not show.
+        assert np.isin(seen.garment[np.isin(seen.parts, trunk)], (TOP, BOTTOM, SCALP)).all()
 
 
 def test_pictures_are_not_mirrored():
