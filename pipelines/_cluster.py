@@ -7,6 +7,7 @@ import errno
 import functools
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,16 +64,29 @@ def start(num_cpus: int | None = None, *, object_store_bytes: int = OBJECT_STORE
         address = os.environ.get("RAY_ADDRESS")
         try:
             if address:
+                _knock(address)
                 ray.init(address, runtime_env=_environment(), **quiet)
             else:
                 cpus = num_cpus or max(2, cpus_here())
                 ray.init(
-                    "local", num_cpus=cpus, include_dashboard=False, object_store_memory=object_store_bytes, runtime_env=_environment(), **quiet
+                    "local",
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    object_store_memory=object_store_bytes,
+                    runtime_env=_environment(),
+                    **quiet,
                 )
-        except ConnectionError as error:
+        except OSError as error:
             raise UserError(f"no Ray cluster answers at RAY_ADDRESS={address} ({_line(error)}); start it, or unset RAY_ADDRESS") from None
     alive = sum(node["Alive"] for node in ray.nodes())
     return Cluster(nodes=alive, cpus=max(1, int(ray.cluster_resources().get("CPU", 1))))
+
+
+def _knock(address: str) -> None:
+    """OSError at once where nothing listens at host:port; Ray itself tries for two minutes. Other forms are left to Ray."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _environment() -> dict:

@@ -71,8 +71,8 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
             progress.close()
             _list_broken(broken)
             raise UserError(
-                f"{len(broken)} of the {len(items)} records of {source.name} are broken so far, --max-broken {max_broken} allows {allowed}; mend "
-                "them, or raise --max-broken to go on from the finished parts"
+                f"{len(broken)} of the {len(items)} records of {source.name} are broken so far, --max-broken {max_broken} allows "
+                f"{allowed}; mend them, or raise --max-broken to go on from the finished parts"
             )
 
     order = generator(source.seed, "write").permutation(len(items)).tolist()

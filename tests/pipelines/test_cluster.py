@@ -1,0 +1,79 @@
+import errno
+import subprocess
+import sys
+
+import pytest
+
+from hcmoco.errors import UserError
+from pipelines import _cluster
+
+
+def test_a_local_path_is_refused_on_several_nodes_only():
+    with pytest.raises(UserError, match="--out data/x is a path on one machine's disk, and the cluster has 3 nodes"):
+        _cluster.Cluster(nodes=3, cpus=4).refuse_local("--out", "data/x")
+    _cluster.Cluster(nodes=3, cpus=4).refuse_local("--out", "s3://bucket/x")
+    _cluster.Cluster(nodes=1, cpus=4).refuse_local("--out", "data/x")
+
+
+def test_start_joins_what_runs_and_says_what_it_is(ray_session):
+    assert _cluster.start(num_cpus=64) == ray_session == _cluster.Cluster(nodes=1, cpus=4)
+
+
+def test_a_mistake_inside_a_task_is_one_line(ray_session, capsys):
+    import ray
+
+    def task():
+        raise UserError("disk /x is full; make room")
+
+    @ray.remote
+    def nested():
+        return ray.get(ray.remote(task).remote())
+
+    for call in (ray.remote(task), nested):
+        assert _cluster.main_wrapper(lambda call=call: ray.get(call.remote()))() == 2
+        assert capsys.readouterr().err == "error: disk /x is full; make room\n"
+
+
+def test_a_bug_keeps_its_traceback(ray_session):
+    import ray
+
+    def bug():
+        raise ZeroDivisionError("bug")
+
+    with pytest.raises(ZeroDivisionError):
+        _cluster.main_wrapper(lambda: ray.get(ray.remote(bug).remote()))()
+
+
+def test_exit_statuses(capsys):
+    def failing(error):
+        def main():
+            raise error
+
+        return _cluster.main_wrapper(main)()
+
+    assert _cluster.main_wrapper(lambda: None)() == 0
+    assert _cluster.main_wrapper(lambda: 1)() == 1
+    assert failing(KeyboardInterrupt()) == 130
+    assert failing(OSError(errno.ENOSPC, "No space left on device", "/x")) == 2
+    assert "error: [Errno 28] No space left on device: '/x'" in capsys.readouterr().err
+    with pytest.raises(OSError, match="weird"):
+        failing(OSError("weird"))
+    wrapped = RuntimeError("workers failed")
+    wrapped.worker_failures = {0: None, 1: UserError("worker line")}
+    assert failing(wrapped) == 2
+    assert capsys.readouterr().err == "error: worker line\n"
+
+
+def test_ray_is_not_imported_before_it_is_needed():
+    code = "import sys, pipelines.prepare, pipelines._prepare; sys.exit('ray' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_cluster_at_the_address():
+    code = (
+        "import os; os.environ['RAY_ADDRESS'] = '127.0.0.1:1'\n"
+        "from pipelines import _cluster\nraise SystemExit(_cluster.main_wrapper(lambda: _cluster.start() and 0)())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("error: no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1")
