@@ -1,9 +1,8 @@
 """Work done ahead of who needs it, in threads."""
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
@@ -12,49 +11,29 @@ R = TypeVar("R")
 
 
 def map_ahead(function: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int) -> Iterator[R]:
-    """`map(function, items)` in order, with up to `ahead` results under way in `threads` threads. An error comes up at its place."""
+    """`map(function, items)` in order, with up to `ahead` results under way in `threads` threads.
+
+    An error, of `function` or of `items` itself, comes up at its place.
+    """
     with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
-        source = iter(items)
-        pending = [pool.submit(function, item) for item in islice(source, ahead)]
+        source = _submitted(pool, function, items)
+        pending = deque(islice(source, ahead))
         try:
             while pending:
-                result = pending.pop(0).result()
-                pending.extend(pool.submit(function, item) for item in islice(source, 1))
+                result = pending.popleft().result()
+                pending.extend(islice(source, 1))
                 yield result
         finally:
             for each in pending:
                 each.cancel()
 
 
-def read_ahead(items: Iterable[T], *, ahead: int) -> Iterator[T]:
-    """`items`, drawn by a thread that stays up to `ahead` items in front; the thread ends when the iterator is closed."""
-    ready: queue.Queue = queue.Queue(maxsize=ahead)
-    closed = threading.Event()
-
-    def offer(entry: tuple) -> bool:
-        while not closed.is_set():
-            try:
-                ready.put(entry, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def draw() -> None:
-        try:
-            if all(offer((True, item)) for item in items):
-                offer((False, None))
-        except BaseException as error:  # whatever it is, it belongs to the thread that asked for the item
-            offer((False, error))
-
-    threading.Thread(target=draw, name="read-ahead", daemon=True).start()
+def _submitted(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]) -> Iterator[Future]:
+    """A future for each item. An error of `items` is the last one: what was drawn before it is still handed out."""
     try:
-        while True:
-            more, item = ready.get()
-            if not more:
-                if item is not None:
-                    raise item
-                return
-            yield item
-    finally:
-        closed.set()
+        for item in items:
+            yield pool.submit(function, item)
+    except Exception as error:
+        failed: Future = Future()
+        failed.set_exception(error)
+        yield failed

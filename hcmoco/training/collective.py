@@ -36,12 +36,15 @@ def average_gradients(model: nn.Module) -> None:
             each.grad = torch.zeros_like(each)
     if world() == 1:
         return
+    # Batch norm also counts its batches: one more wherever a worker had rows, which is the mean of the counts rounded up.
+    counts = [each for name, each in model.named_buffers() if name.endswith("num_batches_tracked")]
     tensors = [each.grad for each in parameters] + [each for each in model.buffers() if each.is_floating_point()]
-    flat = torch.cat([each.reshape(-1).float() for each in tensors])
+    flat = torch.cat([each.reshape(-1).float() for each in [*tensors, *counts]])
     dist.all_reduce(flat)
     flat /= world()
+    flat[len(flat) - len(counts) :].ceil_()
     offset = 0
-    for each in tensors:
+    for each in [*tensors, *counts]:
         each.copy_(flat[offset : offset + each.numel()].view_as(each))
         offset += each.numel()
 
@@ -75,3 +78,12 @@ def barrier() -> None:
     """Waits for all workers."""
     if world() > 1:
         dist.barrier()
+
+
+def check_same_step(step: int) -> None:
+    """Waits for all workers; RuntimeError unless all are at the same step: they would average what does not belong together."""
+    if world() > 1:
+        steps: list = [None] * world()
+        dist.all_gather_object(steps, step)
+        if len(set(steps)) > 1:
+            raise RuntimeError(f"the workers found train states of different steps: {steps}; start the run again")

@@ -56,7 +56,11 @@ class TrainConfig(Config):
 
     lanes: int = Field(8, ge=1, description="parts that a step's rows are dealt in; the number of workers must divide it")
     rows_per_lane: int = Field(ge=1, description="rows per lane and step; a step has lanes x rows_per_lane rows")
-    window_steps: int = Field(16, ge=1, description="steps that one work item covers; with rows_per_lane x this far below 100 rows, row groups are read repeatedly")
+    window_steps: int = Field(
+        16,
+        ge=1,
+        description="steps that one work item covers; with rows_per_lane x this far below 100 rows, row groups are read repeatedly",
+    )
     workers: int = Field(1, ge=1, description="training processes. Batch-norm statistics and in-batch negatives are of one worker's rows")
     gpu: bool = Field(False, description="each worker has a GPU of its own (NCCL), else CPUs (gloo)")
     cpus_per_worker: float = Field(0.5, gt=0, description="share of the cluster's CPUs that a worker asks for; the rest reads data")
@@ -88,6 +92,15 @@ class PretrainConfig(Config):
     optim: OptimConfig = OptimConfig()
     train: TrainConfig
     probe: ProbeConfig = ProbeConfig()
+
+    @model_validator(mode="after")
+    def _more_than_one_value(self) -> "PretrainConfig":
+        if self.augment.size < 64:
+            raise ValueError(
+                f"augment.size = {self.augment.size}: must be at least 64, else a worker's only row with depth in a step leaves batch norm "
+                "one value at stride 32"
+            )
+        return self
 
     @model_validator(mode="after")
     def _unturned(self) -> "PretrainConfig":

@@ -57,7 +57,9 @@ class Feed:
         if self.decode == "tasks":
             first = window * self.plan.window_steps
             table = _packed([self._micro_batch(table, t, first + t, lane) for t in range(len(steps))])
-        return table.append_column("window", pa.array(np.full(len(table), window))).append_column("lane", pa.array(np.full(len(table), lane)))
+        for name, number in (("window", window), ("lane", lane)):
+            table = table.append_column(name, pa.array(np.full(len(table), number)))
+        return table
 
     def batches(self, items: Iterable[pa.Table], *, rank: int, world: int, first_step: int, threads: int, ahead: int) -> Iterator[Batch]:
         """This worker's batch of each step from `first_step` to the plan's end.

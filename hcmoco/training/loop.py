@@ -52,36 +52,40 @@ def pretrain(config: PretrainConfig, plan: Plan, host: Host, held_out: ProbeView
 
     Raises:
         UserError: a loss term or the gradient is no longer finite, or the newest state belongs to another config.
+        RuntimeError: the workers do not go on from the same step.
     """
     saved = host.restore()
     run = Pretraining(config, plan, host.device, plan.lanes // host.world, load_init=saved is None)
     if saved:
         run.load(saved, where=config.out)
+    collective.check_same_step(run.step)
     run.tracking_run = tracking_run or run.tracking_run
-    steps, stages = plan.steps, config.stages
+    resumed_at = run.step if saved else None
+    steps, boundary = plan.steps, config.stages.sample
     meter = Meter(config, plan, host, run.step)
     batches = host.batches(run.step)
     while run.step < steps:
-        if run.step == stages.sample and not run.full:
-            meter.report(run)
-            if run.step:
+        if run.step == boundary and not run.full:
+            # The state between the stages holds the probes of stage 1: who goes on from it has both behind them.
+            if run.step and run.step != resumed_at:
+                meter.report(run)
                 _look(run, host, held_out, STAGE_1)
                 host.save(run.state())
             run.enter_full_stage()
         with meter.waiting():
             batch = next(batches)
         meter.add(run.advance(batch), len(batch))
-        last = run.step == steps
-        if run.step % config.train.log_every == 0 or last:
+        last, between = run.step == steps, run.step == boundary and not run.full
+        save = run.step % config.train.save_every == 0 and not (last or between)
+        # A stretch of numbers ends with every state, so that a run that goes on from it reports the same ones.
+        if run.step % config.train.log_every == 0 or last or save:
             meter.report(run)
         if config.probe.every and run.step % config.probe.every == 0 and not last and held_out and host.rank == 0:
             host.metrics(run.step, probe(run.model, held_out.first(config.probe.people_during), config.probe).flat())
-        if run.step % config.train.save_every == 0 and not last:
-            meter.check_finite(run.step)
+        if save:
             host.save(run.state())
-    moment = STAGE_2 if run.full else STAGE_1
-    if moment not in run.history or not saved or saved.step < steps:
-        _look(run, host, held_out, moment)
+    if run.step != resumed_at:
+        _look(run, host, held_out, STAGE_2 if run.full else STAGE_1)
         host.save(run.state())
     return run
 
@@ -128,12 +132,14 @@ class Meter:
         if self._sum is None:
             return {}
         means = dict(zip(self._names, (collective.mean_over_workers(self._sum) / (step - self._since)).tolist(), strict=True))
-        for name, value in means.items():
-            if not math.isfinite(value):
-                raise UserError(
-                    f"{name} became {value} between steps {self._since} and {step}; the last train state is good: "
-                    "lower optim.lr, set optim.clip_norm, or raise the temperature of that term"
-                )
+        wrong = [name for name, value in means.items() if not math.isfinite(value)]
+        if wrong:
+            # A sum is as bad as its worst term: the term is what helps.
+            name = next((each for each in wrong if each.startswith("loss/")), wrong[0])
+            raise UserError(
+                f"{name} became {means[name]} between steps {self._since} and {step}; the last train state is good: "
+                "lower optim.lr, set optim.clip_norm, or raise the temperature of that term"
+            )
         return means
 
     def report(self, run: Pretraining) -> None:

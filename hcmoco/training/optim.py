@@ -15,13 +15,13 @@ class OptimConfig(Config):
     the peak, no warm-up, no clipping."""
 
     name: Literal["sgd", "adamw"] = Field("sgd", description="sgd (with momentum) or adamw (betas 0.9, 0.999)")
-    lr: float = Field(0.03, gt=0, description="peak learning rate")
+    lr: float = Field(0.03, gt=0, allow_inf_nan=False, description="peak learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; adamw ignores it")
-    weight_decay: float = Field(1e-4, ge=0, description="on every parameter, as released")
+    weight_decay: float = Field(1e-4, ge=0, allow_inf_nan=False, description="on every parameter, as released")
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up at the start of each cosine")
     final_lr: float = Field(0.001, ge=0, le=1, description="learning rate at the end of the cosine, as a share of the peak")
     restart: bool = Field(True, description="each stage has its own optimiser state and cosine; off: one of each over the whole run")
-    clip_norm: float = Field(0.0, ge=0, description="limit of the gradient's global L2 norm; 0: no clipping")
+    clip_norm: float = Field(0.0, ge=0, allow_inf_nan=False, description="limit of the gradient's global L2 norm; 0: no clipping")
 
 
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
@@ -51,13 +51,16 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """The inverse of `optimizer_tensors`, in place. ValueError for a tensor that belongs to no parameter."""
+    """The inverse of `optimizer_tensors`, in place. ValueError for a tensor that fits no parameter of the model."""
     parameters = dict(model.named_parameters())
     for key, value in tensors.items():
         name, _, slot = key.rpartition("|")
-        if name not in parameters:
-            raise ValueError(f"optimiser state {key!r} belongs to no parameter of this model")
-        parameter = parameters[name]
-        # Adam's step count stays on the host, as torch.optim keeps it there unless told otherwise.
-        place = torch.device("cpu") if value.ndim == 0 else parameter.device
-        optimizer.state[parameter][slot] = value.to(place, copy=True)
+        parameter = parameters.get(name)
+        # Adam's step count stays on the host, as torch.optim keeps it there unless told otherwise. Every other slot lies in memory as its
+        # parameter does (channels last): strides decide which kernel an update takes, and with it the last bit.
+        if parameter is not None and slot == "step" and not value.ndim:
+            optimizer.state[parameter][slot] = value.to("cpu", copy=True)
+        elif parameter is not None and value.shape == parameter.shape:
+            optimizer.state[parameter][slot] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        else:
+            raise ValueError(f"optimiser state {key!r} of shape {list(value.shape)} fits no parameter of this model")

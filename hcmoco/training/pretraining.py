@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from hcmoco.draws import generator
+from hcmoco.errors import UserError
 from hcmoco.models.hcmoco import HCMoCo
 from hcmoco.objectives import MODALITIES, bank_state, load_bank_state, new_bank, total, update_banks
 from hcmoco.schema import Batch
@@ -66,6 +67,8 @@ class Pretraining:
         lanes = self.plan.lanes_of(collective.rank(), collective.world())
         draws = draw_negatives(config.objective, seed=config.seed, step=self.step, lanes=lanes, rows_per_lane=len(batch) // self.lanes_here)
         draws = torch.from_numpy(draws).to(self.device)
+        # Layers that draw for themselves (stochastic depth, dropout) take from torch's generator: it too begins anew with every step.
+        torch.manual_seed(int(generator(config.seed, "layers", self.step, collective.rank()).integers(2**63)))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16"):
             terms, embeddings = compute_terms(self.model, config.objective, views, self.banks, draws, full=self.full)
         loss = total(terms.values, config.objective, "full" if self.full else "sample")
@@ -74,7 +77,8 @@ class Pretraining:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        if loss.requires_grad:  # not where no row of this worker has any modality
+            loss.backward()
         collective.average_gradients(self.model)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.optim.clip_norm or float("inf"))
         self.optimizer.step()
@@ -129,12 +133,19 @@ class Pretraining:
         )
 
     def load(self, state: TrainState, where: str) -> None:
-        """Goes on from `state`. UserError, naming the difference, if it was trained as something else."""
+        """Goes on from `state`. UserError, naming the difference, if it was trained as something else, or where its tensors are not
+        those of this model (another release of timm may name them otherwise)."""
         check_identity(state.identity, self.identity, where)
         if state.full:
             self.enter_full_stage()
-        self.model.load_state_dict(state.model)
         self.optimizer = build_optimizer(self.config.optim, self.model)
-        load_optimizer_tensors(self.optimizer, self.model, state.optimizer)
+        try:
+            self.model.load_state_dict(state.model)
+            load_optimizer_tensors(self.optimizer, self.model, state.optimizer)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"the train state in {where} does not fit this model ({' '.join(str(error).split())[:200]}); go on with the versions of "
+                "hcmoco and timm that wrote it, or choose another folder with out=..."
+            ) from None
         load_bank_state(self.banks, state.bank)
         self.step, self.full, self.tracking_run, self.history = state.step, state.full, state.tracking_run, state.history

@@ -1,15 +1,16 @@
 """The train state on disk or in an object store: everything a resumed run needs, and never seen half-written.
 
-    <run>/states/step-00000300/
-      model.safetensors      parameters and buffers
-      optimizer.safetensors  optimiser slots, one tensor per parameter and slot
-      bank.safetensors       memory banks
-      state.json             step, stage, what the run is (plan, model, objective, ...), tracking run, probe results
-      COMPLETE               JSON {file: SHA-256}, written last; a folder without it is not a state
+<run>/states/step-00000300/
+  model.safetensors      parameters and buffers
+  optimizer.safetensors  optimiser slots, one tensor per parameter and slot
+  bank.safetensors       memory banks
+  state.json             step, stage, what the run is (plan, model, objective, ...), tracking run, probe results
+  COMPLETE               JSON {file: SHA-256}, written last; a folder without it is not a state
 """
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 
 import torch
@@ -22,6 +23,7 @@ from hcmoco.shards.storage import Folder, first_line
 STATE_VERSION = 1
 _TENSORS = ("model", "optimizer", "bank")
 _FACTS = ("step", "full", "identity", "tracking_run", "history")
+_NAME = re.compile(r"step-[0-9]{8,}")
 
 
 @dataclass
@@ -60,33 +62,43 @@ class States:
         self._keep = keep
 
     def write(self, state: TrainState) -> None:
-        """Adds `state`, then deletes those that are too many, and what a killed writer left. One process may write at a time."""
+        """Adds `state`, then deletes those that are too many, and what a killed writer left. One process may write at a time.
+
+        A state that is there already, byte for byte, is not written again.
+        """
         name = f"step-{state.step:08d}"
-        self._folder.delete(f"{name}/COMPLETE")
         files = {
             f"{each}.safetensors": save({key: value.detach().cpu().contiguous() for key, value in getattr(state, each).items()})
             for each in _TENSORS
         }
         facts = {key: getattr(state, key) for key in _FACTS}
-        files["state.json"] = json.dumps({"version": STATE_VERSION, **facts}, indent=1).encode()
-        for file, data in files.items():
-            self._folder.write(f"{name}/{file}", data)
-        sums = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
-        self._folder.write(f"{name}/COMPLETE", json.dumps(sums, indent=1).encode())
+        files["state.json"] = json.dumps({"version": STATE_VERSION, **facts}, indent=1, sort_keys=True).encode()
+        sums = json.dumps({file: hashlib.sha256(data).hexdigest() for file, data in files.items()}, indent=1).encode()
+        if name not in self.complete() or self._folder.read(f"{name}/COMPLETE") != sums:
+            self._delete(name)
+            for file, data in files.items():
+                self._folder.write(f"{name}/{file}", data)
+            self._folder.write(f"{name}/COMPLETE", sums)
         kept = self.complete()[-self._keep :]
         for other in self._folder.folders():
-            if other not in kept:
-                self._folder.delete_folder(other)
+            if _NAME.fullmatch(other) and other not in kept:
+                self._delete(other)
+
+    def _delete(self, name: str) -> None:
+        # COMPLETE goes first, so that a folder that is deleted by half is not a state.
+        self._folder.delete(f"{name}/COMPLETE")
+        self._folder.delete_folder(name)
 
     def complete(self) -> list[str]:
         """Names of the states that were written to their end, oldest first."""
-        return [name for name in self._folder.folders() if name.startswith("step-") and self._folder.exists(f"{name}/COMPLETE")]
+        names = sorted((name for name in self._folder.folders() if _NAME.fullmatch(name)), key=_step)
+        return [name for name in names if self._folder.exists(f"{name}/COMPLETE")]
 
     @property
     def newest_step(self) -> int:
         """Steps done in the newest state; 0 where there is none."""
         names = self.complete()
-        return int(names[-1].removeprefix("step-")) if names else 0
+        return _step(names[-1]) if names else 0
 
     def newest(self) -> TrainState | None:
         """The newest state, or None. UserError where it is damaged or of another version."""
@@ -102,23 +114,38 @@ class States:
             damaged = [file for file in sorted(files) if hashlib.sha256(data[file]).hexdigest() != sums.get(file)]
             if damaged:
                 raise UserError(
-                    f"train state {where}: {', '.join(damaged)} does not match its checksum; delete that folder to go on from the state before"
+                    f"train state {where}: {', '.join(damaged)} does not match its checksum; "
+                    "delete that folder to go on from the state before"
                 )
             facts = json.loads(data["state.json"])
             if facts.pop("version") != STATE_VERSION:
-                raise UserError(f"train state {where} is of another version of hcmoco; this one reads version {STATE_VERSION}")
-            return TrainState(**facts, **{each: load(data[f"{each}.safetensors"]) for each in _TENSORS})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+                raise UserError(
+                    f"train state {where} is of another version of hcmoco; this one reads version {STATE_VERSION}: "
+                    "go on with the version that wrote it, or choose another folder"
+                )
+            state = TrainState(**facts, **{each: load(data[f"{each}.safetensors"]) for each in _TENSORS})
+            kinds = {"step": int, "full": bool, "identity": dict, "tracking_run": str, "history": dict}
+            wrong = [key for key, kind in kinds.items() if type(getattr(state, key)) is not kind]
+            if wrong or state.step != _step(name):
+                raise ValueError(f"state.json: {', '.join(wrong or ['step'])} is not what this program writes")
+            return state
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
             raise UserError(
                 f"train state {where} cannot be read ({first_line(error)}); delete that folder to go on from the state before"
             ) from None
+
+
+def _step(name: str) -> int:
+    return int(name.removeprefix("step-"))
 
 
 def check_identity(saved: dict, identity: dict, where: str) -> None:
     """UserError that names the first difference between what a run was (`saved`) and what it would now be."""
     difference = _difference(json.loads(json.dumps(saved)), json.loads(json.dumps(identity)), "")
     if difference:
-        raise UserError(f"{where} holds a run with another config: {difference}; take the same config again, or another folder with out=...")
+        raise UserError(
+            f"{where} holds a run with another config: {difference}; take the same config again, or another folder with out=..."
+        )
 
 
 def _difference(was: object, now: object, key: str) -> str:
