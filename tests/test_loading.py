@@ -110,6 +110,33 @@ def test_anchors_are_distinct_valid_cells():
     assert hits[valid].min() > 0.6 * 2000 * 20 / len(valid)
 
 
+def test_anchors_with_replacement_are_as_many_as_asked_for():
+    depth = np.zeros((64, 64), np.uint16)
+    depth[8, 12] = depth[20, 40] = depth[60, 60] = 900
+    depth[5:8, 1:4] = 900  # between the cells' pixels
+    drawn = draw_anchors(depth, 600, draws.generator(0, "anchors", 1), replace=True)
+    cells, hits = np.unique(drawn, return_counts=True)
+    assert cells.tolist() == [2 * 16 + 3, 5 * 16 + 10, 15 * 16 + 15]
+    assert hits.min() > 150
+    assert (draw_anchors(np.zeros((64, 64), np.uint16), 5, draws.generator(0, "anchors", 1), replace=True) == -1).all()
+    rows = [person_row(1), person_row(2, depth=None)]
+    distinct, repeated = make(rows), make(rows, anchors=256, anchors_with_replacement=True)
+    assert len(set(distinct.anchors[0])) == 20
+    assert len(set(repeated.anchors[0])) < 256
+    assert repeated.depth[0, ::4, ::4].ravel()[repeated.anchors[0]].all()
+    assert (repeated.anchors[1] == -1).all()
+
+
+def test_joints_are_kept_as_stored_beside_those_of_the_crop():
+    rows = [person_row(1), person_row(2, keypoints=None)]
+    batch = make(rows, config=AugmentConfig(size=64, rotation_probability=1))
+    stored = convert(np.asarray(rows[0]["keypoints"], np.float32).reshape(31, 3), "people-31", "common-13")
+    assert np.array_equal(batch.stored_xy[0], stored[:, :2])
+    assert not batch.stored_xy[1].any()
+    seen = batch.keypoints[0, :, 2] > 0
+    assert np.abs(batch.keypoints[0, seen, :2] - batch.stored_xy[0, seen]).max() > 1
+
+
 def test_a_crop_that_shows_nothing_of_a_modality_has_no_flag_for_it():
     empty = codecs.encode_depth(np.zeros((96, 96), np.uint16), "zstd-delta")
     corner = np.tile(np.float32([1, 1, 1]), 31)
