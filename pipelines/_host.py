@@ -42,7 +42,9 @@ class RayHost:
         tracker, status: the run's record and its line of progress.
     """
 
-    def __init__(self, config: PretrainRecipe, feed: Feed, shard: Any, tracker: Tracker, status: Any, *, rank: int, world: int, device: str):
+    def __init__(
+        self, config: PretrainRecipe, feed: Feed, shard: Any, tracker: Tracker, status: Any, *, rank: int, world: int, device: str
+    ):
         self.config, self.feed, self.shard, self.tracker, self.status = config, feed, shard, tracker, status
         self.rank, self.world, self.device = rank, world, torch.device(device)
         self.states = states_of(config)

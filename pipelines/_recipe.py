@@ -21,7 +21,9 @@ RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 class IngestConfig(Config):
     """How Ray Data carries out the plan; it decides nothing about the result."""
 
-    decode: Literal["worker", "tasks"] = Field("worker", description="who decodes pixels: the training workers' threads, or the cluster's CPUs")
+    decode: Literal["worker", "tasks"] = Field(
+        "worker", description="who decodes pixels: the training workers' threads, or the cluster's CPUs"
+    )
     threads: int = Field(1, ge=1, description="decoding threads of a training worker")
     ahead: int = Field(4, ge=1, description="batches that a worker holds ready")
 
@@ -37,7 +39,9 @@ class PretrainRecipe(PretrainConfig):
 def arguments(description: str) -> argparse.ArgumentParser:
     """A parser of `--recipe NAME [key=value ...]`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", default="people-cpu", help="name of a recipe in recipes/, or a path to a YAML file (default people-cpu)")
+    parser.add_argument(
+        "--recipe", default="people-cpu", help="name of a recipe in recipes/, or a path to a YAML file (default people-cpu)"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted overrides, for example objective.tau_g=0.1")
     return parser
 

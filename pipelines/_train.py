@@ -88,9 +88,7 @@ def worker(settings: dict) -> None:
     device = ray.train.torch.get_device() if job.config.train.gpu else "cpu"
     rank = context.get_world_rank()
     shard = ray.train.get_dataset_shard("train")
-    host = RayHost(
-        job.config, job.feed, shard, job.tracker, job.status, rank=rank, world=context.get_world_size(), device=str(device)
-    )
+    host = RayHost(job.config, job.feed, shard, job.tracker, job.status, rank=rank, world=context.get_world_size(), device=str(device))
     pretrain(job.config, job.feed.plan, host, _views(job) if rank == 0 else None, job.tracker.run_id)
 
 
@@ -114,9 +112,7 @@ def _with_trainer(job: Job) -> None:
     trainer = ray.train.torch.TorchTrainer(
         worker,
         train_loop_config={"job": job},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=train.workers, use_gpu=train.gpu, resources_per_worker=_resources(config)
-        ),
+        scaling_config=ray.train.ScalingConfig(num_workers=train.workers, use_gpu=train.gpu, resources_per_worker=_resources(config)),
         run_config=ray.train.RunConfig(
             name=f"{config.name}-{job.tracker.run_id[:8]}",
             storage_path=f"{config.out}/ray",
