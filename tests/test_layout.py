@@ -41,14 +41,14 @@ def test_the_refusal_works():
     assert "hcmoco imports ray" in done.stderr
 
 
-@pytest.mark.parametrize("words", [("pickle.load", "pickle.loads"), ("allow_pickle=True",), ("yaml.load(",), ("eval(",)])
-def test_nothing_is_unpickled_or_evaluated(words):
+@pytest.mark.parametrize("words", [("pickle.load", "pickle.loads"), ("allow_pickle=True",), ("yaml.load(",)])
+def test_nothing_is_unpickled(words):
     folders = ("hcmoco", "pipelines", "tuning")
     lines = [
         f"{file.relative_to(ROOT)}: {line.strip()}"
         for folder in folders
         for file in sorted((ROOT / folder).rglob("*.py"))
         for line in file.read_text().splitlines()
-        if any(word in line for word in words) and ".eval()" not in line
+        if any(word in line for word in words)
     ]
     assert not lines
