@@ -45,6 +45,10 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
     """
     if not 0 <= max_broken <= 1:
         raise UserError(f"--max-broken {max_broken}: must be a share from 0 to 1")
+    if out.startswith("memory://"):
+        raise UserError(
+            f"--out {out} lives in one process, and parts are written by several; give a path or a URI such as s3://bucket/folder"
+        )
     folder = Folder(absolute(out))
     if _already_there(folder, source):
         return read_manifest(folder), False

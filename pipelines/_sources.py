@@ -6,6 +6,7 @@ A reader is a module of hcmoco.datasets with a config, `items(config)` and `read
 import argparse
 import importlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from hcmoco.skeletons import joint_set
 
 PROGRAM = "pipelines/prepare.py"
 _PEOPLE_JOINTS = "people-31"
+_PATHS = ("path", "annotations", "images")
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,11 @@ class Source:
 
     def items(self) -> Sequence:
         """What can be read, in the source's own order. UserError where the source itself is missing or malformed."""
-        return range(self.count) if self.kind == "people" else _reader(self.kind).items(self.config)
+        if self.kind == "people":
+            return range(self.count)
+        # Tasks read the files, and their working directory is another one.
+        paths = {name: os.path.abspath(os.path.expanduser(value)) for name in _PATHS if (value := getattr(self.config, name, None))}
+        return _reader(self.kind).items(self.config.model_copy(update=paths))
 
     def read(self, item: object) -> Person | Rejected:
         """One record. A fault that the reader did not foresee sets the record aside too: it must not end hours of work."""
@@ -143,7 +149,7 @@ def from_arguments(kind: str, arguments: argparse.Namespace) -> Source:
         name.removeprefix("config_"): value for name, value in vars(arguments).items() if name.startswith("config_") and value is not None
     }
     fields = _config_class(kind).model_fields
-    values = {name: text if fields[name].annotation is str else yaml.safe_load(text) for name, text in given.items()}
+    values = {name: text if fields[name].annotation is str else _parsed(text) for name, text in given.items()}
     config = build(_config_class(kind), values, f"prepare {kind}")
     if kind != "people":
         return Source(kind, config, seed=arguments.shuffle_seed, licence=arguments.licence)
@@ -152,6 +158,13 @@ def from_arguments(kind: str, arguments: argparse.Namespace) -> Source:
     if not arguments.split.strip():
         raise UserError("--split is empty; give a name such as train or val")
     return Source(kind, config, seed=config.seed, count=arguments.count, split=arguments.split, licence=arguments.licence)
+
+
+def _parsed(text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text  # no number or switch, so the config says what it should be
 
 
 def _config_class(kind: str) -> type[Config]:

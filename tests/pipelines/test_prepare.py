@@ -119,8 +119,9 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path, capsys):
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
-def test_broken_records_stop_with_their_list_then_are_counted(ray_session, tmp_path, capsys, pictures):
-    command = ["folder", "--path", pictures, "--out", tmp_path / "mine", "--name", "mine"]
+def test_broken_records_stop_with_their_list_then_are_counted(ray_session, tmp_path, capsys, pictures, monkeypatch):
+    monkeypatch.chdir(pictures.parent)  # a relative path means the same to the tasks
+    command = ["folder", "--path", pictures.name, "--out", tmp_path / "mine", "--name", "mine"]
     line, listed = failing(capsys, *command)
     assert re.search(r"records of mine are broken so far, --max-broken 0.05 allows 7; .*raise --max-broken", line)
     assert any(re.fullmatch(r"  mine/\d\d3: .*truncated.*", each) for each in listed)
@@ -211,6 +212,7 @@ def test_sheet(ray_session, tmp_path, capsys):
         (["people", "--count", "0"], "--count 0: must be at least 1"),
         (["people", "--count", "5", "--domain", "space"], "domain = 'space'"),
         (["people", "--count", "5", "--size", "huge"], "size = 'huge'"),
+        (["people", "--count", "5", "--size", "["], r"size = '\['"),
         (["people", "--count", "5", "--max-broken", "5"], "--max-broken 5.0: must be a share from 0 to 1"),
         (["people", "--count", "1000000000"], "will need about .* GB, and .* free"),
         (["mpii"], "key 'annotations' is missing"),
@@ -224,6 +226,10 @@ def test_a_mistake_is_one_line_before_ray_starts(tmp_path, capsys, arguments, li
     assert re.search(line, found)
     assert before == []
     assert not (tmp_path / "p").exists()
+
+
+def test_a_place_that_tasks_cannot_share_is_refused(capsys):
+    assert "lives in one process" in failing(capsys, *PEOPLE, "--out", "memory://p", "--count", 8)[0]
 
 
 @pytest.mark.parametrize("command", [["verify", "nowhere"], ["sheet", "nowhere", "x.png"]])
@@ -240,11 +246,11 @@ def test_killed_anywhere_and_run_again(tmp_path):
     environment.pop("RAY_ADDRESS", None)
 
     def command(out):
-        return [sys.executable, str(repository / "pipelines" / "prepare.py"), *PEOPLE, "--out", str(out), "--count", "1500"]
+        return [sys.executable, str(repository / "pipelines" / "prepare.py"), *PEOPLE, "--out", str(out), "--count", "700"]
 
     subprocess.run(command(tmp_path / "whole"), env=environment, check=True, timeout=400)
     killed = 0
-    for finished in (1, 6, 12):
+    for finished in (1, 3, 6):
         process = subprocess.Popen(command(tmp_path / "killed"), env=environment, start_new_session=True)
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
