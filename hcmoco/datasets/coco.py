@@ -29,7 +29,7 @@ class CocoConfig(Config):
     images: str = Field(description="folder of the pictures, for example coco/images/train2014")
     split: str = "train"
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
-    padding: float = Field(1.25, gt=0, le=4, description="the annotated box grows by this factor around its centre")
+    padding: float = Field(1.0, gt=0, le=4, description="published: 1.25; the annotated box grows by this factor around its centre")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class MpiiConfig(Config):
     images: str = Field(description="folder of the pictures")
     split: str = "train"
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
-    padding: float = Field(1.25, gt=0, le=4, description="side of the person's box, in units of 200 * scale pixels")
+    padding: float = Field(1.0, gt=0, le=4, description="published: 1.25; side of the person's box, in units of 200 * scale pixels")
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,11 @@ def contact_sheet(persons: list[Person], tile: int = 192) -> np.ndarray:
     """uint8 [H, W, 3], RGB: one column for each person; from top to bottom RGB, depth, parts, IUV, COCO joints, the other joints.
 
     Joints are green where they are visible, red where they are not; near depth is red, far blue, no reading black. The records' joint set
-    is `people-31`; a tile whose modality is missing stays dark, but RGB must be there (else ValueError).
+    is `people-31`. A tile whose modality is missing stays dark, a row that nobody has is left out; RGB must be there (else ValueError).
     """
     columns = []
+    labels = [[person.depth, person.parts, person.iuv, person.keypoints, person.keypoints] for person in persons]
+    shown = [0] + [1 + row for row, column in enumerate(zip(*labels, strict=True)) if any(each is not None for each in column)]
     others = [joint for joint in PEOPLE_31.joints if joint not in COCO_17.joints]
     for person in persons:
         if person.rgb is None:
@@ -52,7 +54,7 @@ def contact_sheet(persons: list[Person], tile: int = 192) -> np.ndarray:
             _joints(picture, person, tile, COCO_17.joints, _COCO_EDGES),
             _joints((picture * 0.55).astype(np.uint8), person, tile, others, MPII_16.edges),
         ]
-        columns.append(np.concatenate([np.pad(each, ((0, _GAP), (0, _GAP), (0, 0))) for each in tiles]))
+        columns.append(np.concatenate([np.pad(tiles[row], ((0, _GAP), (0, _GAP), (0, 0))) for row in shown]))
     return np.concatenate(columns, axis=1)
 
 
@@ -87,14 +89,20 @@ def _joints(image: np.ndarray, person: Person, tile: int, names, edges) -> np.nd
     if person.keypoints is None:
         return image
     scale = tile / person.size
-    places = {joint: (person.keypoints[index, :2] * scale, person.keypoints[index, 2] > 0) for index, joint in enumerate(PEOPLE_31.joints)}
+    # A joint that the source does not name is all zero; it has no place to be drawn at.
+    places = {
+        joint: (point[:2] * scale, point[2] > 0) for joint, point in zip(PEOPLE_31.joints, person.keypoints, strict=True) if point.any()
+    }
 
     def pixel(point: np.ndarray) -> tuple[int, int]:
         return int(np.clip(point[0], -999, 9999) * 8), int(np.clip(point[1], -999, 9999) * 8)
 
     for a, b in edges:
-        cv2.line(image, pixel(places[a][0]), pixel(places[b][0]), _BONE, 1, cv2.LINE_AA, 3)
+        if a in places and b in places:
+            cv2.line(image, pixel(places[a][0]), pixel(places[b][0]), _BONE, 1, cv2.LINE_AA, 3)
     for name in names:
+        if name not in places:
+            continue
         point, seen = places[name]
         cv2.circle(image, pixel(point), round(8 * max(tile / 90, 1.5)), _SEEN if seen else _HIDDEN, -1, cv2.LINE_AA, 3)
     return image
