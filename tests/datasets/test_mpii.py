@@ -28,7 +28,7 @@ def written(tmp_path, entries, images=("a person é.jpg",)):
         (folder / name).write_bytes(codecs.encode_rgb(np.full((200, 300, 3), 120, np.uint8)))
     file = tmp_path / "train.json"
     file.write_text(json.dumps(entries))
-    return mpii.MpiiConfig(annotations=str(file), images=str(folder), size=320)
+    return mpii.MpiiConfig(annotations=str(file), images=str(folder), size=320, padding=1.25)
 
 
 def test_coordinates_count_from_one_and_the_box_grows(tmp_path):
