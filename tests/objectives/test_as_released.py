@@ -1,7 +1,7 @@
 """The recipe as-released against the published objective, written down once more in float64: term by term, and one whole step.
 
-The formulas below share nothing with the package: every sample has its own column of bank rows, dense maps are upsampled, concatenated and
-mapped whole, and every joint of every image is a row of one big product.
+The formulas, in `published_objective`, share nothing with the package, nor does the step composed of them here: dense maps are upsampled,
+concatenated and mapped whole.
 """
 
 import copy
@@ -12,6 +12,7 @@ import objective_references as reference
 import pytest
 import torch
 import torch.nn.functional as F
+from published_objective import published_dense, published_sample_level, published_sparse
 from torch import Tensor
 
 from hcmoco.draws import generator
@@ -22,10 +23,8 @@ from hcmoco.objectives import MODALITIES, Bank, ObjectiveConfig, dense_terms, ne
 from hcmoco.schema import Batch
 from hcmoco.training.step import Views, compute_terms, draw_negatives, to_device
 
-TAU = 0.07
 B, J, P, D, N, K, SIDE = 6, 16, 12, 8, 30, 40, 64
 GRID = SIDE // 4
-PAIRS = [(a, c) for a in MODALITIES for c in MODALITIES if a != c]
 RELEASED = ObjectiveConfig.released(negatives=K, anchors=P)
 # NTU and MPII half and half: the second half has no depth.
 MIXTURE = torch.tensor([True, True, True, False, False, False])
@@ -34,47 +33,6 @@ MIXTURE = torch.tensor([True, True, True, False, False, False])
 def present(has_depth: Tensor) -> dict[str, Tensor]:
     everyone = torch.ones(len(has_depth), dtype=torch.bool)
     return {"rgb": everyone, "depth": has_depth, "keypoints": everyone}
-
-
-# --- the published objective
-
-
-def published_sample_level(f: dict, has_depth: Tensor, index: Tensor, banks: dict, drawn_BK: Tensor) -> dict[str, Tensor]:
-    columns = torch.cat([index[:, None], drawn_BK], 1)  # column 0: the sample's own row
-    result = {}
-    for a, c in PAIRS:
-        logits = torch.einsum("bd,bkd->bk", f[a], banks[c][columns]) / TAU
-        loss = F.cross_entropy(logits, torch.zeros(len(index), dtype=torch.int64), reduction="none")
-        loss = loss[has_depth] if "depth" in (a, c) else loss
-        result[f"g/{a}-{c}"] = loss.mean() if len(loss) else logits.sum() * 0
-    return result
-
-
-def published_dense(rgb_NPD: Tensor, depth_NPD: Tensor, cells_NP2: Tensor) -> dict[str, Tensor]:
-    """Of the images that have a valid cell."""
-    away = cells_NP2[:, :, None] - cells_NP2[:, None]
-    weights = (-away.square().sum(3).sqrt()).softmax(1)  # [image, m, n], a distribution over m
-    result = {}
-    for name, anchors, others in (("d/rgb-depth", rgb_NPD, depth_NPD), ("d/depth-rgb", depth_NPD, rgb_NPD)):
-        log = (torch.einsum("bmd,bnd->bmn", others, anchors) / TAU).log_softmax(1)
-        result[name] = -(weights * log).sum(1).mean()
-    return result
-
-
-def published_sparse(skeleton_BJD: Tensor, rgb_BJD: Tensor, depth_BJD: Tensor, visible_BJ: Tensor, has_depth: Tensor) -> dict[str, Tensor]:
-    result = {}
-    for name, dense_BJD, rows_BJ in (("rgb", rgb_BJD, visible_BJ), ("depth", depth_BJD, visible_BJ & has_depth[:, None])):
-        log = (torch.einsum("bid,bjd->bij", skeleton_BJD, dense_BJD) / TAU).log_softmax(1)
-        loss = -log.diagonal(dim1=1, dim2=2)[rows_BJ]
-        result[f"s/{name}-keypoints"] = loss.mean() if len(loss) else log.sum() * 0
-    z = torch.cat([rgb_BJD.flatten(0, 1), depth_BJD.flatten(0, 1)])
-    samples, joints = visible_BJ.shape
-    joint = torch.arange(joints).repeat(2 * samples)
-    there = torch.cat([torch.ones(samples, dtype=torch.bool), has_depth]).repeat_interleave(joints)
-    positive = (joint[:, None] == joint) & there[:, None] & there & ~torch.eye(len(z), dtype=torch.bool)
-    log = (z @ z.T / TAU).log_softmax(1)
-    result["s/inter"] = -((log * positive).sum(1) / positive.sum(1).clamp(min=1)).mean()
-    return result
 
 
 def check(terms, expected: dict[str, Tensor], rel: float = 1e-9) -> None:
