@@ -124,7 +124,7 @@ def test_a_missing_file_is_one_line(tmp_path):
 def test_real_people_are_read():
     if not REAL.is_dir():
         pytest.skip("no real samples")
-    people = list(mpii.persons(mpii.MpiiConfig(annotations=str(REAL / "mpii_hrnet_style.json"), images=str(REAL / "images"))))
+    people = list(mpii.persons(mpii.MpiiConfig(annotations=str(REAL / "mpii_hrnet_style.json"), images=str(REAL / "images"), padding=1.25)))
     assert [int(person.keypoints[:, 2].sum()) for person in people] == [16, 16, 14]
     assert {person.size for person in people} == {320}
     # Published: scale 1.761835 in the 854 x 480 picture.
