@@ -1,4 +1,11 @@
-"""What a finished run leaves: encoders in a folder, a table of what they learnt, and what to do next."""
+"""What a finished run leaves: encoders in a folder, a table of what they learnt, and what to do next.
+
+<out>/export/      the encoders, see hcmoco.export
+<out>/table.md     all figures of the probes
+<out>/FINISHED     written last: the same command again only reports
+"""
+
+import json
 
 from hcmoco.errors import UserError
 from hcmoco.export import export_encoders
@@ -12,6 +19,19 @@ from hcmoco.training.state import TrainState
 from pipelines._host import states_of
 from pipelines._recipe import PretrainRecipe
 from pipelines._tracking import Tracker, store_uri
+
+TABLE, FINISHED = "table.md", "FINISHED"
+# What the screen shows: position alone answers the same crop, so pairs of modalities are shown in different crops.
+MAIN_FIGURES = (
+    "retrieval_same_crop/mean",
+    "retrieval_different_crops/mean",
+    "retrieval_different_crops/rgb_to_depth",
+    "retrieval_different_crops/rgb_to_keypoints",
+    "dense_same_crop/mean",
+    "dense_different_crops/mean",
+    "joint/rgb_to_rgb",
+    "joint/rgb_to_depth",
+)
 
 
 def views(config: PretrainRecipe, held_out: Shards) -> ProbeViews:
@@ -39,31 +59,64 @@ def final_model(config: PretrainRecipe, state: TrainState) -> HCMoCo:
 
 
 def close(config: PretrainRecipe, tracker: Tracker) -> None:
-    """Exports the encoders of the newest state, records them, and prints the table."""
-    state = states_of(config).newest()
-    if state is None:
-        raise UserError(f"{config.out} has no train state; run the training again")
-    model = final_model(config, state)
+    """Exports the encoders of the newest state and records them with the full table. Done twice it leaves what it leaves done once."""
+    state = _newest(config)
     training = {"recipe": config.name, "steps": state.step, "stage": 2 if state.full else 1, "seed": config.seed}
     training |= {"data": {name: each.path for name, each in config.data.sources.items()}}
-    results = {moment: ProbeResult.from_json(values) for moment, values in state.history.items()}
+    results = _results(state)
     if results:
         training["probes"] = {moment: result.metrics for moment, result in results.items()}
-    folder = export_encoders(model, f"{config.out}/export", training=training, overwrite=True)
+    folder = export_encoders(final_model(config, state), _export(config), training=training, overwrite=True)
     for name in ("config.json", "README.md"):
         tracker.text(f"export/{name}", Folder(folder).read(name).decode())
     tracker.text("export/place.txt", folder)
     tracker.text("states/place.txt", f"{config.out}/states")
-
     if results:
-        print(f"\nheld-out people: {next(iter(results.values())).people}; chance and position alone beside\n")
-        print(comparison(results))
         table = comparison(results, markdown=True)
-        Folder(config.out).write("table.md", table.encode())
-        tracker.text("table.md", table)
-    store = store_uri(config.tracking, config.out)
-    print(
-        f"\nencoders        {folder} (its README.md shows how to load them)"
-        f"\nrun             mlflow ui --backend-store-uri {store}"
-        f"\nnext            your own photographs: python pipelines/prepare.py folder --help"
-    )
+        Folder(config.out).write(TABLE, table.encode())
+        tracker.text(TABLE, table)
+
+
+def mark_finished(config: PretrainRecipe) -> None:
+    """Leaves the mark that `finished` looks for; the last thing that a run does."""
+    Folder(config.out).write(FINISHED, json.dumps({"step": states_of(config).newest_step}).encode())
+
+
+def finished(config: PretrainRecipe) -> bool:
+    """Whether the run in the folder has come to its end and its export is still there."""
+    folder = Folder(config.out)
+    if not folder.exists(FINISHED) or not Folder(_export(config)).exists("config.json"):
+        return False
+    step = states_of(config).newest_step
+    return step == config.stages.steps and folder.read(FINISHED) == json.dumps({"step": step}).encode()
+
+
+def report(config: PretrainRecipe) -> None:
+    """Prints the main figures and where everything is."""
+    results = _results(_newest(config))
+    lines = []
+    if results:
+        lines += ["", f"on {next(iter(results.values())).people} held-out people", comparison(results, only=MAIN_FIGURES), ""]
+        lines += [f"all figures     {config.out}/{TABLE}"]
+    lines += [
+        f"encoders        {_export(config)} (its README.md shows how to load them)",
+        f"run             mlflow ui --backend-store-uri {store_uri(config.tracking, config.out)}",
+        "next            your own photographs: python pipelines/prepare.py folder --help",
+    ]
+    print("\n".join(lines), flush=True)
+
+
+def _export(config: PretrainRecipe) -> str:
+    return f"{config.out}/export"
+
+
+def _newest(config: PretrainRecipe) -> TrainState:
+    state = states_of(config).newest()
+    if state is None:
+        raise UserError(f"{config.out} has no train state; run the training again")
+    return state
+
+
+def _results(state: TrainState) -> dict[str, ProbeResult]:
+    """Probe results by moment."""
+    return {moment: ProbeResult.from_json(values) for moment, values in state.history.items()}

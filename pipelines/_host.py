@@ -16,19 +16,6 @@ from pipelines._recipe import PretrainRecipe
 from pipelines._tracking import Tracker
 
 
-class Status:
-    """The newest line of progress; an actor, so that the driver can show what rank 0 says."""
-
-    def __init__(self):
-        self._line = ""
-
-    def put(self, line: str) -> None:
-        self._line = line
-
-    def get(self) -> str:
-        return self._line
-
-
 def states_of(config: PretrainRecipe) -> States:
     """The run's train states."""
     return States(f"{config.out}/states", config.train.keep)

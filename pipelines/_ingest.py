@@ -23,7 +23,8 @@ def dataset(feed: Feed, first_step: int):
     context.execution_options.preserve_order = True
     context.target_max_block_size = None  # a task's output is one block, whatever its size
     lanes = feed.plan.lanes
-    first = first_step // feed.plan.window_steps * lanes
+    # A run that has taken its last step reads nothing more, but a dataset of nothing cannot be.
+    first = min(first_step // feed.plan.window_steps, feed.plan.windows - 1) * lanes
     count = feed.plan.windows * lanes - first
 
     def read(batch: dict) -> pa.Table:

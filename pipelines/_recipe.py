@@ -1,6 +1,5 @@
 """The whole config of a program: the method's tree, and what the cluster and the record of the run add to it."""
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +8,14 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
-from hcmoco.config import Config, build, load_recipe, merge, parse_overrides
+from hcmoco.config import Config, build
 from hcmoco.errors import UserError
 from hcmoco.shards.storage import is_local
 from hcmoco.training.config import PretrainConfig
+from pipelines import _arguments
 from pipelines._tracking import TrackingConfig
 
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+_WIDTH = 140
 
 
 class IngestConfig(Config):
@@ -35,23 +35,24 @@ class PretrainRecipe(PretrainConfig):
     tracking: TrackingConfig = TrackingConfig()
     restarts: int = Field(3, ge=0, description="times that the workers are started anew after one was lost, before the run gives up")
 
-
-def arguments(description: str) -> argparse.ArgumentParser:
-    """A parser of `--recipe NAME [key=value ...]`."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--recipe", default="people-cpu", help="name of a recipe in recipes/, or a path to a YAML file (default people-cpu)"
-    )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted overrides, for example objective.tau_g=0.1")
-    return parser
+    def placed(self) -> "PretrainRecipe":
+        """The same run with the paths that are not asked for through `at_home` made absolute: workers have another current folder."""
+        model = self.model
+        for name in ("rgb", "depth"):
+            encoder = getattr(model, name)
+            if encoder.init not in ("scratch", "timm"):
+                model = model.model_copy(update={name: encoder.model_copy(update={"init": at_home(encoder.init)})})
+        return self.model_copy(update={"out": at_home(self.out), "model": model})
 
 
 def load(cls: type, recipe: str, overrides: Sequence[str]):
-    """The checked config of `cls`. UserError with one line for a recipe that is not there or a bad key or value."""
-    path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else RECIPES / f"{recipe}.yaml"
-    values = merge(load_recipe(path), parse_overrides(list(overrides)))
-    config = build(cls, values, f"recipe {recipe}")
-    return config.model_copy(update={"out": at_home(config.out)})
+    """The config of a recipe with overrides. UserError with one line for a recipe that is not there or a bad key or value."""
+    return check(cls, _arguments.values(recipe, list(overrides)), recipe)
+
+
+def check(cls: type, values: dict, recipe: str):
+    """The config of `cls` with these values, its paths placed. UserError with one line, naming the recipe, for a bad key or value."""
+    return build(cls, values, f"recipe {recipe}").placed()
 
 
 def home() -> Path:
@@ -72,5 +73,16 @@ def at_home(uri: str) -> str:
 
 
 def as_yaml(config: Config) -> str:
-    """The resolved config, readable: one line for each small mapping."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=150)
+    """The resolved config as YAML for people: a mapping that fits takes one line."""
+    return "\n".join(_lines(config.model_dump(mode="json"))) + "\n"
+
+
+def _lines(values: dict) -> list[str]:
+    lines = []
+    for key, value in values.items():
+        text = yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=True, width=_WIDTH).strip()[1:-1]
+        if "\n" in text and isinstance(value, dict) and any(isinstance(each, dict) for each in value.values()):
+            lines += [f"{key}:", *(f"  {line}" for line in _lines(value))]
+        else:
+            lines += text.splitlines()
+    return lines

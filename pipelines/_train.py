@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from hcmoco.errors import UserError
 from hcmoco.probes.run import ProbeViews
 from hcmoco.training.feed import Feed
 from hcmoco.training.loop import pretrain
 from pipelines import _ingest
+from pipelines._cluster import find_user_error
 from pipelines._host import RayHost, states_of
 from pipelines._recipe import PretrainRecipe
 from pipelines._tracking import Tracker
@@ -37,31 +37,16 @@ class Job:
 
 
 def train(job: Job) -> None:
-    """Runs or resumes the training to its end. UserError as `pretrain`, and where the cluster has too few CPUs or GPUs."""
-    config = job.config
-    _check_resources(config)
-    if config.train.workers == 1 and not config.train.gpu:
+    """Runs or resumes the training to its end. UserError as `pretrain`."""
+    if in_this_process(job.config):
         _in_this_process(job)
     else:
         _with_trainer(job)
 
 
-def _check_resources(config: PretrainRecipe) -> None:
-    import ray
-
-    there, train = ray.cluster_resources(), config.train
-    cpus = there.get("CPU", 0)
-    asked = 0 if train.workers == 1 and not train.gpu else train.workers * train.cpus_per_worker
-    if cpus - asked < 1:
-        raise UserError(
-            f"train.workers = {train.workers} with train.cpus_per_worker = {train.cpus_per_worker:g} leave {cpus - asked:g} of the cluster's "
-            f"{cpus:g} CPUs to read data, which needs at least 1; lower train.cpus_per_worker"
-        )
-    if train.gpu and there.get("GPU", 0) < train.workers:
-        raise UserError(
-            f"train.gpu with train.workers = {train.workers} needs as many GPUs, the cluster has {there.get('GPU', 0):g}; "
-            "set train.gpu=false or lower train.workers"
-        )
+def in_this_process(config: PretrainRecipe) -> bool:
+    """Whether the driver itself trains: one worker on a CPU needs no Trainer."""
+    return config.train.workers == 1 and not config.train.gpu
 
 
 def _in_this_process(job: Job) -> None:
@@ -103,8 +88,9 @@ def _with_trainer(job: Job) -> None:
 
         def after_exception(self, run_context, worker_exceptions):
             for error in worker_exceptions.values():
-                if isinstance(error, UserError):
-                    raise error
+                mistake = find_user_error(error)
+                if mistake:
+                    raise mistake
 
     config = job.config
     train = config.train
@@ -127,9 +113,9 @@ def _with_trainer(job: Job) -> None:
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
-        cause = getattr(error, "controller_failure", None)
-        if isinstance(cause, UserError):
-            raise cause from None
+        mistake = find_user_error(getattr(error, "controller_failure", None)) or find_user_error(error)
+        if mistake:
+            raise mistake from None
         raise
 
 

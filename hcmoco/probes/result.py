@@ -87,9 +87,13 @@ class ProbeResult:
         return f"{_aligned(('probe', '%', '+-', 'chance', 'position alone'), rows, markdown)}\n\n{closing}"
 
 
-def comparison(results: Mapping[str, ProbeResult], *, markdown: bool = False) -> str:
-    """Several results side by side, one column each under its name, with chance and position alone of the last that has the figure."""
+def comparison(results: Mapping[str, ProbeResult], *, only: Sequence[str] | None = None, markdown: bool = False) -> str:
+    """Several results side by side, one column each under its name, with chance and position alone of the last that has the figure.
+
+    `only` chooses figures and their order; one that no result has is left out.
+    """
     names = list(dict.fromkeys(name for result in results.values() for name in result.metrics))
+    names = names if only is None else [name for name in only if name in names]
     chance = {name: value for result in results.values() for name, value in result.chance.items()}
     position = {name: value for result in results.values() for name, value in result.position.items()}
     rows = [

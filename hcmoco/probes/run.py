@@ -92,8 +92,9 @@ def _evaluating(model: HCMoCo) -> Iterator[torch.device]:
             module.training = mode
 
 
-def _on(array: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+def _on(array: np.ndarray, device: torch.device | str) -> Tensor:
+    # Views may lie in shared memory that nobody may write to; PyTorch knows no such tensor, so those are copied.
+    return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(device)
 
 
 def _pyramid(model: HCMoCo, modality: str, crops: Crops, device: torch.device) -> list[Tensor]:
@@ -135,7 +136,7 @@ def _look_at(model: HCMoCo, views: ProbeViews, rows: slice, config: ProbeConfig,
 
 
 def _retrieval(result: ProbeResult, embeddings: dict[str, Tensor], views: ProbeViews) -> None:
-    boxes = [layout(torch.from_numpy(crop.silhouettes)) for crop in (views.first_crop, views.second_crop)]
+    boxes = [layout(_on(crop.silhouettes, "cpu")) for crop in (views.first_crop, views.second_crop)]
     for name, other in (("same_crop", 0), ("different_crops", 1)):
         framing_N = retrieve(closeness(boxes[0], boxes[other]))
         for query in MODALITIES:
@@ -159,7 +160,7 @@ def _dense(result: ProbeResult, parts: dict[str, list]) -> None:
 
 def _joints(result: ProbeResult, features: dict[str, Tensor], views: ProbeViews, config: ProbeConfig) -> None:
     features = {key: value.cpu() for key, value in features.items()}
-    keypoints_NJ3 = torch.from_numpy(views.first_crop.keypoints)
+    keypoints_NJ3 = _on(views.first_crop.keypoints, "cpu")
     visible_NJ, places_NJ2 = keypoints_NJ3[..., 2] > 0, keypoints_NJ3[..., :2]
     partners_NK = torch.from_numpy(draw_partners(views.subjects, config.partners, generator(views.seed, "probe partners", len(views))))
     for name, same_JJ in (("joint", None), ("joint_either_side", either_side(joint_set(views.joint_set).flip))):
