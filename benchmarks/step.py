@@ -1,0 +1,312 @@
+"""How much a stage-2 step costs beyond the encoders' own forward and backward pass on the same rows, and where that time goes.
+
+    python benchmarks/step.py                 # CPU: the sizes of the recipe people-cpu, one of its two workers
+    python benchmarks/step.py --device cuda   # GPU: the paper's sizes, HRNet-W18 at 320 pixels, 56 rows
+
+Needs hcmoco alone: pixels are noise, which costs what pictures cost.
+"""
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks._measure import ROOT, Table, arguments, in_turns, ratios
+from hcmoco.config import build, load_recipe, merge, parse_overrides
+from hcmoco.draws import generator
+from hcmoco.loading import draw_anchors
+from hcmoco.models.hcmoco import HCMoCo
+from hcmoco.objectives import MODALITIES, Bank, ObjectiveConfig, sample_terms
+from hcmoco.schema import Batch
+from hcmoco.shards.plan import Plan, SourcePlan
+from hcmoco.training import collective, pretraining
+from hcmoco.training.config import PretrainConfig
+from hcmoco.training.pretraining import Pretraining
+from hcmoco.training.step import Views, to_device
+
+# (recipe, overrides): the default recipe, and the paper's sizes on a GPU.
+SIZES = {
+    "cpu": ("people-cpu", []),
+    "cuda": ("people-gpu", ["augment.size=320", "train.lanes=1", "train.rows_per_lane=56"]),
+}
+
+
+PAPER_NEGATIVES, PAPER_WIDTH = 16384, 128
+
+
+def load_config(recipe: str, overrides: list[str]) -> PretrainConfig:
+    """The config of one worker's share of a recipe."""
+    values = merge(load_recipe(ROOT / "recipes" / f"{recipe}.yaml"), parse_overrides(overrides))
+    values = {key: value for key, value in values.items() if key in PretrainConfig.model_fields}
+    config = build(PretrainConfig, values, recipe)
+    train = config.train.model_copy(update={"lanes": config.train.lanes // config.train.workers, "workers": 1})
+    return config.model_copy(update={"train": train})
+
+
+def make_plan(config: PretrainConfig) -> Plan:
+    """A plan over data sets as large as the recipe's, of which nothing is read."""
+    sources = []
+    for name, source in config.data.sources.items():
+        rows = source.people.count if source.people else 10000
+        sources.append(SourcePlan(name, rows, tuple([32] * (rows // 32) + [rows % 32] * (rows % 32 > 0)), source.weight))
+    train = config.train
+    return Plan(config.seed, tuple(sources), train.lanes, train.rows_per_lane, train.window_steps, config.stages.steps)
+
+
+def make_batch(config: PretrainConfig, plan: Plan) -> Batch:
+    """Noise in the shapes of step 0, with depth where the recipe's data sets have it."""
+    rng = np.random.default_rng(0)
+    numbers = np.concatenate([np.repeat(np.arange(len(plan.sources)), plan.composition(0)) for _ in range(plan.lanes)])
+    wild = [source.people is not None and source.people.domain == "wild" for source in config.data.sources.values()]
+    B, S, J, P = len(numbers), config.augment.size, 16, config.objective.anchors
+    depth_BSS = rng.integers(1000, 4000, (B, S, S)).astype(np.uint16)
+    depth_BSS[:, :, : S // 3] = 0  # about a third of a crop is not the person
+    depth_BSS[np.array(wild)[numbers]] = 0
+    return Batch(
+        step=0,
+        rgb=rng.integers(0, 256, (B, S, S, 3)).astype(np.uint8),
+        depth=depth_BSS,
+        keypoints=np.concatenate([rng.uniform(0, S, (B, J, 2)), rng.random((B, J, 1)) < 0.9], 2).astype(np.float32),
+        stored_xy=rng.uniform(0, S, (B, J, 2)).astype(np.float32),
+        has_rgb=np.ones(B, bool),
+        has_depth=depth_BSS.any((1, 2)),
+        has_keypoints=np.ones(B, bool),
+        index=rng.permutation(plan.offsets[-1])[:B].astype(np.int64),
+        source=numbers.astype(np.int64),
+        anchors=np.stack([draw_anchors(each, P, rng) for each in depth_BSS]),
+    )
+
+
+class Bench:
+    """A run in its second stage with full banks, and one batch."""
+
+    def __init__(self, config: PretrainConfig, device: torch.device):
+        self.config, self.device = config, device
+        plan = make_plan(config)
+        self.run = Pretraining(config, plan, device, plan.lanes)
+        self.run.enter_full_stage()
+        for number, (name, bank) in enumerate(self.run.banks.items()):
+            self.run.banks[name] = Bank.random(len(bank), config.model.embedding, generator(0, "full bank", number), device)
+        self.batch = make_batch(config, plan)
+        self.views = to_device(self.batch, device, self.run.model)
+        # The encoders alone are another copy, as a program that has nothing but them would hold them.
+        self.alone = HCMoCo(config.model, seed=config.seed, load=False).to(device, memory_format=torch.channels_last).train()
+        self.gradients: list[Tensor] = []
+
+    def step(self) -> None:
+        """The product's whole step, from the host's arrays on."""
+        self.run.step = self.batch.step
+        self.run.advance(self.batch)
+
+    def encoders(self) -> None:
+        """The encoders alone on inputs that lie ready: forward, and backward from a gradient of every output."""
+        self.alone.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bfloat16"):
+            outputs = encode(self.alone, self.views)
+        if not self.gradients:
+            self.gradients = [torch.randn_like(each) * 1e-3 for each in outputs]
+        torch.autograd.backward(outputs, self.gradients)
+
+    def timed(self, function, count: int) -> tuple[float, float]:
+        """(seconds, CPU seconds of this process) per call."""
+        self._wait()
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(count):
+            function()
+        self._wait()
+        return (time.perf_counter() - wall) / count, (time.process_time() - cpu) / count
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def encode(model: HCMoCo, views: Views) -> list[Tensor]:
+    """All outputs of the three encoders."""
+    visible_RJ = views.keypoints_BJ3[views.rows["keypoints"], :, 2] > 0
+    keypoints = model.encode_keypoints(views.inputs["keypoints"], visible_RJ)
+    return [*model.encode_rgb(views.inputs["rgb"]), *model.encode_depth(views.inputs["depth"]), keypoints]
+
+
+class Parts:
+    """Where a step's time goes: every moment belongs to the innermost named function that is under way.
+
+    On a GPU it is the device's own clock, on a CPU the process's CPU time, which others on the machine do not stretch.
+    """
+
+    def __init__(self, device: torch.device):
+        self.cuda = device.type == "cuda"
+        self.marks: list[tuple[str, object]] = []
+        self.open: list[str] = []
+
+    def mark(self, part: str) -> None:
+        """What comes from here on belongs to `part`."""
+        stamp: object = time.process_time()
+        if self.cuda:
+            stamp = torch.cuda.Event(enable_timing=True)
+            stamp.record()
+        self.marks.append((part, stamp))
+
+    @contextmanager
+    def inside(self, part: str) -> Iterator[None]:
+        self.open.append(part)
+        self.mark(part)
+        yield
+        self.open.pop()
+        self.mark(self.open[-1] if self.open else "")
+
+    def wrap(self, owner: object, name: str, part: str):
+        """A patch of `owner.name` that counts its time for `part`."""
+        original = getattr(owner, name)
+
+        def counted(*args, **kwargs):
+            with self.inside(part):
+                return original(*args, **kwargs)
+
+        return patch.object(owner, name, counted)
+
+    def seconds(self) -> dict[str, float]:
+        """Of everything marked since the last call."""
+        if self.cuda:
+            torch.cuda.synchronize()
+        total: dict[str, float] = defaultdict(float)
+        for (part, begin), (_, end) in zip(self.marks, self.marks[1:], strict=False):
+            total[part] += begin.elapsed_time(end) / 1e3 if self.cuda else end - begin
+        self.marks = []
+        total.pop("", None)
+        return total
+
+
+@contextmanager
+def taken_apart(bench: Bench, parts: Parts) -> Iterator[None]:
+    """Patches the step so that `parts` sees it."""
+    run, model = bench.run, bench.run.model
+    encoder = {"encode_rgb": "RGB", "encode_depth": "depth", "encode_keypoints": "keypoints"}
+
+    def watched(original):
+        def encode_and_watch(*args):
+            with parts.inside("encoders, forward"):
+                maps = original(*args)
+            # Autograd runs what was recorded last first: the first of these gradients ends the backward pass of the terms.
+            for each in maps if isinstance(maps, list) else [maps]:
+                each.register_hook(lambda _: parts.mark("encoders, backward"))
+            return maps
+
+        return encode_and_watch
+
+    with ExitStack() as stack:
+        for name in encoder:
+            stack.enter_context(patch.object(model, name, watched(getattr(model, name))))
+        for owner, name, part in (
+            (pretraining, "to_device", "transfer"),
+            (pretraining, "draw_negatives", "bank"),
+            (Bank, "gather", "bank"),
+            (run, "_update_banks", "bank"),
+            (pretraining, "compute_terms", "terms, forward"),
+            (torch.Tensor, "backward", "terms, backward"),
+            (collective, "average_gradients", "averaging"),
+            (nn.utils, "clip_grad_norm_", "clipping"),
+            (run.optimizer, "step", "optimiser"),
+            (bench, "step", "rest"),
+        ):
+            stack.enter_context(parts.wrap(owner, name, part))
+        yield
+
+
+def gathered_bytes(rows: int, device: torch.device) -> int:
+    """Bytes that one step gathers for a batch of `rows` from banks of 60,000 people, with the paper's K and width."""
+    seen: list[int] = []
+    gather = Bank.gather
+
+    def counted(self, u_K):
+        drawn = gather(self, u_K)
+        seen.append(drawn.rows.nbytes + drawn.address.nbytes + drawn.eligible.nbytes)
+        return drawn
+
+    banks = {name: Bank.random(60000, PAPER_WIDTH, generator(0, "bytes", k), device) for k, name in enumerate(MODALITIES)}
+    embeddings = {name: torch.nn.functional.normalize(torch.randn(rows, PAPER_WIDTH, device=device), dim=1) for name in MODALITIES}
+    present = {name: torch.ones(rows, dtype=torch.bool, device=device) for name in MODALITIES}
+    draws = torch.rand(PAPER_NEGATIVES, dtype=torch.float64, device=device)
+    with patch.object(Bank, "gather", counted):
+        sample_terms(ObjectiveConfig(negatives=PAPER_NEGATIVES), embeddings, present, torch.arange(rows, device=device), banks, draws)
+    return sum(seen)
+
+
+def main() -> None:
+    parser = arguments(__doc__, rounds=15, quick="tiny sizes and 2 rounds")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--steps", type=int, default=0, help="steps per turn (default 2 on a CPU, 20 on a GPU)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of CPU arithmetic (default 1, as the recipe)")
+    parser.add_argument("--recipe", help="instead of the sizes above")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    device = torch.device(given.device)
+    recipe, overrides = SIZES[given.device]
+    if given.recipe:
+        recipe, overrides = given.recipe, []
+    if given.quick:
+        overrides = [*overrides, "augment.size=64", "train.rows_per_lane=4"]
+    config = load_config(recipe, [*overrides, *given.overrides])
+    rounds = 2 if given.quick else given.rounds
+    count = given.steps or (20 if given.device == "cuda" else 2)
+
+    bench = Bench(config, device)
+    depth_rows = int(bench.batch.has_depth.sum())
+    settings = {
+        "encoders": f"{config.model.rgb.name} and {config.model.depth.name}",
+        "pixels": config.augment.size,
+        "rows": f"{len(bench.batch)} ({depth_rows} with depth)",
+        "anchors": config.objective.anchors,
+        "bank": f"{bench.run.plan.offsets[-1]} rows, K {config.objective.negatives}",
+        "precision": config.train.precision,
+        "optimiser": config.optim.name,
+        "device": given.device,
+        "threads": given.threads,
+        "steps per turn": count,
+    }
+    table = Table("step-quick" if given.quick else "step", settings, gpu=given.device == "cuda")
+    arms = {"step": lambda: bench.timed(bench.step, count), "encoders": lambda: bench.timed(bench.encoders, count)}
+    in_turns(arms, 1 if given.device == "cpu" else 3)
+    timed = in_turns(arms, rounds)
+    wall = {name: [each[0] for each in values] for name, values in timed.items()}
+    cpu = {name: [each[1] for each in values] for name, values in timed.items()}
+    table.add("stage-2 step / encoders alone, wall time", ratios(wall["step"], wall["encoders"]), limit=1.10)
+    if given.device == "cpu":
+        # The target is one of wall time; CPU time is the sturdier figure where others use the machine too.
+        table.add("stage-2 step / encoders alone, CPU time", ratios(cpu["step"], cpu["encoders"]), limit=1.10)
+    table.add("stage-2 step", [1e3 * each for each in wall["step"]], "ms")
+    table.add("encoders alone", [1e3 * each for each in wall["encoders"]], "ms")
+    table.add("rows per second", [len(bench.batch) / each for each in wall["step"]], "/s")
+    _add_parts(table, bench, max(3, rounds * count // 3))
+    for rows in (16, 256):
+        what = f"gathered from the banks a step, K={PAPER_NEGATIVES}, 3 x {PAPER_WIDTH}, {rows} rows"
+        table.add(what, gathered_bytes(rows, device) / 1e6, "MB", limit=30)
+    table.show()
+    table.write(given.results)
+
+
+def _add_parts(table: Table, bench: Bench, count: int) -> None:
+    parts, each = Parts(bench.device), []
+    with taken_apart(bench, parts):
+        bench.step()
+        parts.seconds()
+        for _ in range(count):
+            bench.step()
+            each.append(parts.seconds())
+    for part in each[0]:
+        share = sum(step[part] for step in each) / sum(sum(step.values()) for step in each)
+        table.add(f"  {part}", [1e3 * step[part] for step in each], "ms", note=f"{share:.1%} of the step")
+
+
+if __name__ == "__main__":
+    main()
