@@ -22,8 +22,11 @@ def soft_target(cells_BP2: Tensor, valid_BP: Tensor, distance_scale: float = 1.0
         distance_scale: what a distance of one cell counts, per cell; larger is harder.
     """
     out_BP = _out(valid_BP)
-    # The expanded-square form of cdist loses the small distances, which carry nearly all the weight.
-    distance_BPP = torch.cdist(cells_BP2, cells_BP2, compute_mode="donot_use_mm_for_euclid_dist")
+    # Cells are whole numbers, so squares and their sums are exact; the expanded form a^2 + b^2 - 2ab would lose the small distances, which
+    # carry nearly all the weight.
+    row_BP, column_BP = cells_BP2.unbind(2)
+    down_BPP, across_BPP = row_BP[:, :, None] - row_BP[:, None], column_BP[:, :, None] - column_BP[:, None]
+    distance_BPP = down_BPP.square_().addcmul_(across_BPP, across_BPP).sqrt_()
     return distance_BPP.mul_(-distance_scale).masked_fill_(out_BP[:, None], OUT).softmax(2)
 
 
@@ -54,17 +57,16 @@ def dense_intra(
     """
     with no_autocast(rgb_BPD):
         rgb_BPD, depth_BPD = only(precise(rgb_BPD), valid_BP), only(precise(depth_BPD), valid_BP)
-        scaled_BPD = rgb_BPD / tau
-        logits_BPP = scaled_BPD @ depth_BPD.mT
+        logits_BPP = (rgb_BPD / tau) @ depth_BPD.mT
         out_BP = _out(valid_BP)
-        # -sum W log softmax = logsumexp - anchor . (W other): no second P x P product to keep for the backward pass.
+        # -sum W log softmax = logsumexp - sum W logits.
         if target == "soft":
             weights_BPP = soft_target(cells_BP2.to(rgb_BPD.dtype), valid_BP, distance_scale)
-            wanted_depth_BPD, wanted_rgb_BPD = weights_BPP @ depth_BPD, weights_BPP @ scaled_BPD
+            wanted_by_rgb_BP, wanted_by_depth_BP = (weights_BPP * logits_BPP).sum(2), (weights_BPP * logits_BPP.mT).sum(2)
         else:
-            wanted_depth_BPD, wanted_rgb_BPD = depth_BPD, scaled_BPD
-        from_rgb_BP = logits_BPP.masked_fill(out_BP[:, None], OUT).logsumexp(2) - (scaled_BPD * wanted_depth_BPD).sum(2)
-        from_depth_BP = logits_BPP.masked_fill(out_BP[:, :, None], OUT).logsumexp(1) - (depth_BPD * wanted_rgb_BPD).sum(2)
+            wanted_by_rgb_BP = wanted_by_depth_BP = logits_BPP.diagonal(dim1=1, dim2=2)
+        from_rgb_BP = logits_BPP.masked_fill(out_BP[:, None], OUT).logsumexp(2) - wanted_by_rgb_BP
+        from_depth_BP = logits_BPP.masked_fill(out_BP[:, :, None], OUT).logsumexp(1) - wanted_by_depth_BP
         anchors_B = valid_BP.sum(1)
         enters_B = anchors_B > 0
 
