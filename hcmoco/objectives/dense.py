@@ -5,7 +5,6 @@ Shape suffixes: B samples of the batch, P anchor cells of a sample, D embedding 
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from hcmoco.objectives.terms import OUT, Terms, mean_of, no_autocast, only, precise
