@@ -120,3 +120,23 @@ def clean_copy(tmp_path: Path) -> Path:
     for part in ("hcmoco", "pipelines", "tuning", "recipes"):
         shutil.copytree(ROOT / part, tmp_path / "copy" / part, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path / "copy"
+
+
+@pytest.fixture(scope="session")
+def tiny_home(tmp_path_factory) -> Iterator[Path]:
+    """HCMOCO_HOME of the tiny pre-trainings, with their recipe; the first of them makes the people."""
+    import tiny_run
+
+    home = tmp_path_factory.mktemp("home")
+    tiny_run.write_recipe(home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HCMOCO_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="session")
+def finished(ray_session, tiny_home):
+    """A tiny pre-training of one worker that was let to its end."""
+    import tiny_run
+
+    return tiny_run.call(tiny_home)
