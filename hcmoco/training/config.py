@@ -23,7 +23,7 @@ class SourceConfig(Config):
     """One prepared data set."""
 
     path: str = Field(min_length=1, description="folder or URI of its shards; a relative one lies under the run's home")
-    weight: float = Field(1.0, gt=0, description="share of the rows of a step, relative to the other data sets")
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="share of the rows of a step, relative to the other data sets")
     people: MadePeople | None = Field(None, description="if set, and `path` does not exist, these people are made there first")
 
 

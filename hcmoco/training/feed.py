@@ -68,7 +68,7 @@ class Feed:
             items: this worker's items, from the window of `first_step` on.
             threads, ahead: decoding threads, and how many batches they stay in front of the step.
         Raises:
-            RuntimeError: an item is not the one that the plan deals to this worker next.
+            RuntimeError: an item is not the one that the plan deals to this worker next, or there is none.
         """
         jobs = self._jobs(iter(items), rank, world, first_step)
         return map_ahead(lambda job: self._batch(*job), jobs, threads=threads, ahead=ahead)
@@ -84,7 +84,9 @@ class Feed:
         for window in range(first_step // self.plan.window_steps, self.plan.windows):
             tables = []
             for lane in lanes:
-                table = next(items)
+                table = next(items, None)
+                if table is None:
+                    raise RuntimeError(f"worker {rank} of {world} has no item (window, lane) = {(window, lane)}: its items have ended")
                 got = (table["window"][0].as_py(), table["lane"][0].as_py())
                 if got != (window, lane):
                     raise RuntimeError(f"worker {rank} of {world} was handed item (window, lane) = {got}, the plan says {(window, lane)}")

@@ -1,6 +1,5 @@
 """The training loop, from the first step to the last, and what it needs from where it runs."""
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,7 +101,10 @@ def _look(run: Pretraining, host: Host, held_out: ProbeViews | None, moment: str
 
 
 class Meter:
-    """Collects what a stretch of steps did and reports it in one go; the numbers stay on the device until then."""
+    """Collects what a stretch of steps did and reports it in one go; the numbers stay on the device until then.
+
+    Shape suffixes: T steps of the stretch, N numbers of a step.
+    """
 
     def __init__(self, config: PretrainConfig, plan: Plan, host: Host, step: int):
         self.config, self.plan, self.host = config, plan, host
@@ -111,7 +113,7 @@ class Meter:
 
     def _begin(self, step: int) -> None:
         self._names: list[str] = []
-        self._sum: Tensor | None = None
+        self._steps: list[Tensor] = []
         self._since, self._start, self._waited, self._rows = step, time.monotonic(), 0.0, 0
 
     @contextmanager
@@ -123,28 +125,30 @@ class Meter:
 
     def add(self, values: dict[str, Tensor], rows: int) -> None:
         """Adds one step's numbers (0-d tensors), the same names in every step of a stretch."""
-        stacked = torch.stack([each.detach().float() for each in values.values()])
-        self._names, self._sum = list(values), stacked if self._sum is None else self._sum + stacked
+        self._names = list(values)
+        self._steps.append(torch.stack([each.detach().float() for each in values.values()]))
         self._rows += rows
 
-    def check_finite(self, step: int) -> dict[str, float]:
-        """Means over the stretch and the workers; UserError that names the first number which is not finite."""
-        if self._sum is None:
+    def means(self) -> dict[str, float]:
+        """Means over the stretch and the workers; UserError that names the first number which is not finite, and its step."""
+        if not self._steps:
             return {}
-        means = dict(zip(self._names, (collective.mean_over_workers(self._sum) / (step - self._since)).tolist(), strict=True))
-        wrong = [name for name, value in means.items() if not math.isfinite(value)]
-        if wrong:
+        numbers_TN = collective.mean_over_workers(torch.stack(self._steps)).cpu()
+        wrong_TN = ~numbers_TN.isfinite()
+        if wrong_TN.any():
+            first = int(wrong_TN.any(1).nonzero()[0])
+            wrong = {name: value.item() for name, value, bad in zip(self._names, numbers_TN[first], wrong_TN[first], strict=True) if bad}
             # A sum is as bad as its worst term: the term is what helps.
-            name = next((each for each in wrong if each.startswith("loss/")), wrong[0])
+            name = next((each for each in wrong if each.startswith("loss/")), next(iter(wrong)))
             raise UserError(
-                f"{name} became {means[name]} between steps {self._since} and {step}; the last train state is good: "
+                f"{name} became {wrong[name]} in step {self._since + first + 1}; the last train state is good: "
                 "lower optim.lr, set optim.clip_norm, or raise the temperature of that term"
             )
-        return means
+        return dict(zip(self._names, numbers_TN.mean(0).tolist(), strict=True))
 
     def report(self, run: Pretraining) -> None:
         """Records the stretch that ends here, shows the line of progress and begins the next stretch."""
-        means = self.check_finite(run.step)
+        means = self.means()
         if means and self.host.rank == 0:
             elapsed = max(time.monotonic() - self._start, 1e-9)
             speed, wait = self._rows * self.host.world / elapsed, self._waited / elapsed

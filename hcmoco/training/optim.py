@@ -57,7 +57,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, t
         name, _, slot = key.rpartition("|")
         parameter = parameters.get(name)
         # Adam's step count stays on the host, as torch.optim keeps it there unless told otherwise. Every other slot lies in memory as its
-        # parameter does (channels last): strides decide which kernel an update takes, and with it the last bit.
+        # parameter does (channels last), so that an update of it takes the kernel that it always took.
         if parameter is not None and slot == "step" and not value.ndim:
             optimizer.state[parameter][slot] = value.to("cpu", copy=True)
         elif parameter is not None and value.shape == parameter.shape:

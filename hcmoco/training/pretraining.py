@@ -65,8 +65,9 @@ class Pretraining:
             raise RuntimeError(f"the plan says step {self.step}, the batch is of step {batch.step}")
         views = to_device(batch, self.device, self.model, encode_absent=config.objective.encode_absent)
         lanes = self.plan.lanes_of(collective.rank(), collective.world())
-        draws = draw_negatives(config.objective, seed=config.seed, step=self.step, lanes=lanes, rows_per_lane=len(batch) // self.lanes_here)
-        draws = torch.from_numpy(draws).to(self.device)
+        rows = len(batch) // self.lanes_here
+        drawn = draw_negatives(config.objective, seed=config.seed, step=self.step, lanes=lanes, rows_per_lane=rows)
+        draws = torch.from_numpy(drawn).to(self.device)
         # Layers that draw for themselves (stochastic depth, dropout) take from torch's generator: it too begins anew with every step.
         torch.manual_seed(int(generator(config.seed, "layers", self.step, collective.rank()).integers(2**63)))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16"):
@@ -120,7 +121,10 @@ class Pretraining:
         )
 
     def state(self) -> TrainState:
-        """Everything that a resumed run needs."""
+        """Everything that a resumed run needs. UserError if a weight is no longer finite: a state is good or it is not kept."""
+        bad = [name for name, each in self.model.named_parameters() if not each.isfinite().all()]
+        if bad:
+            raise UserError(f"the weights {bad[0]} are no longer finite after step {self.step}; lower optim.lr, or set optim.clip_norm")
         return TrainState(
             step=self.step,
             full=self.full,

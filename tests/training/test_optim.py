@@ -1,0 +1,128 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import nn
+
+from hcmoco.training.optim import OptimConfig, build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors
+
+
+def rates(steps: int, **config) -> np.ndarray:
+    return np.array([learning_rate(OptimConfig(**config), step, steps) for step in range(steps)])
+
+
+def test_cosine_is_the_closed_form():
+    got = rates(40, lr=0.3, warmup_steps=0, final_lr=0.2)
+    # The half-angle form, so that the oracle is not the code's own formula.
+    expected = 0.3 * (0.2 + 0.8 * np.cos(np.pi * np.arange(40) / 80) ** 2)
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+    assert got[0] == 0.3
+    assert (np.diff(got) < 0).all()
+
+
+def test_warm_up_is_linear_and_the_cosine_begins_at_its_end():
+    got = rates(30, lr=0.5, warmup_steps=10, final_lr=0.0)
+    np.testing.assert_allclose(got[:10], 0.5 * np.arange(1, 11) / 10, rtol=1e-12)
+    assert got[9] == got[10] == 0.5
+    assert got[20] == pytest.approx(0.25), "half-way down after half of the 20 steps"
+    np.testing.assert_allclose(got[10:], 0.5 * np.cos(np.pi * np.arange(20) / 40) ** 2, rtol=1e-12)
+
+
+def test_the_schedule_ends_at_the_final_share():
+    config = OptimConfig(lr=0.4, warmup_steps=3, final_lr=0.01)
+    assert learning_rate(config, 50, 50) == pytest.approx(0.004), "where the cosine would go on"
+    assert learning_rate(config, 49, 50) > 0.004
+
+
+def test_a_warm_up_longer_than_the_schedule_only_rises():
+    got = rates(4, lr=1.0, warmup_steps=100)
+    np.testing.assert_allclose(got, [0.01, 0.02, 0.03, 0.04])
+
+
+class Net(nn.Module):
+    """Weights of every shape that a model has; the convolution's lie in channels-last memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 7, 3, bias=False)
+        self.norm = nn.BatchNorm2d(7)
+        self.narrow = nn.Conv2d(7, 5, 1)
+        self.out = nn.Linear(5, 4)
+        self.unused = nn.Parameter(torch.randn(3))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x):
+        return self.out(self.narrow(self.norm(self.conv(x)).relu()).mean((2, 3)))
+
+
+def train(net: Net, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    for step in steps:
+        optimizer.zero_grad()
+        x = torch.randn(5, 3, 9, 9, generator=torch.Generator().manual_seed(step)).to(memory_format=torch.channels_last)
+        net(x).square().sum().backward()
+        optimizer.step()
+
+
+def layout(x: torch.Tensor) -> list[int]:
+    """Strides of the axes that have any length."""
+    return [stride for stride, length in zip(x.stride(), x.shape, strict=True) if length > 1]
+
+
+@pytest.mark.parametrize("config", [OptimConfig(lr=0.01), OptimConfig(lr=0.01, momentum=0.0), OptimConfig(name="adamw", lr=0.01)])
+def test_a_round_trip_through_a_file_changes_no_bit_of_the_steps_after_it(config):
+    torch.manual_seed(0)
+    net = Net()
+    optimizer = build_optimizer(config, net)
+    train(net, optimizer, range(4))
+    stored = save({key: value.contiguous() for key, value in optimizer_tensors(optimizer, net).items()})
+
+    again = Net()
+    again.load_state_dict(net.state_dict())
+    fresh = build_optimizer(config, again)
+    load_optimizer_tensors(fresh, again, load(stored))
+    for (name, a), b in zip(net.named_parameters(), again.parameters(), strict=True):
+        for slot, value in fresh.state.get(b, {}).items():
+            assert layout(value) == layout(optimizer.state[a][slot]), f"{name} {slot}"
+    train(net, optimizer, range(4, 7))
+    train(again, fresh, range(4, 7))
+    for (name, a), b in zip(net.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    one, other = optimizer_tensors(optimizer, net), optimizer_tensors(fresh, again)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert bool(one) == (config.name == "adamw" or config.momentum > 0)
+    assert not any(key.startswith("unused|") for key in one), "a parameter without a gradient has no state"
+
+
+def test_without_its_state_the_optimiser_goes_elsewhere():
+    torch.manual_seed(0)
+    net = Net()
+    config = OptimConfig(lr=0.01)
+    optimizer = build_optimizer(config, net)
+    train(net, optimizer, range(4))
+    again = Net()
+    again.load_state_dict(net.state_dict())
+    train(net, optimizer, range(4, 5))
+    train(again, build_optimizer(config, again), range(4, 5))
+    assert not torch.equal(net.out.weight, again.out.weight), "else the round trip above proves nothing"
+
+
+@pytest.mark.parametrize(
+    ("key", "shape"),
+    [("nothing.weight|momentum_buffer", (4, 5)), ("out.weight|momentum_buffer", (5, 4)), ("|step", ()), ("out.weight|x", ())],
+)
+def test_a_tensor_that_fits_no_parameter_is_refused(key, shape):
+    net = Net()
+    with pytest.raises(ValueError, match="fits no parameter"):
+        load_optimizer_tensors(build_optimizer(OptimConfig(), net), net, {key: torch.zeros(shape)})
+
+
+def test_weight_decay_is_on_every_parameter():
+    for name in ("sgd", "adamw"):
+        net = Net()
+        optimizer = build_optimizer(OptimConfig(name=name, weight_decay=0.25), net)
+        counted = sum(p.numel() for group in optimizer.param_groups for p in group["params"] if group["weight_decay"] == 0.25)
+        assert counted == sum(p.numel() for p in net.parameters())
+    assert math.isclose(OptimConfig().weight_decay, 1e-4)
