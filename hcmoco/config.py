@@ -30,7 +30,7 @@ def load_recipe(path: str | Path) -> dict:
     path = Path(path)
     if not path.is_file():
         known = sorted(each.stem for each in path.parent.glob("*.yaml"))
-        raise UserError(f"recipe {path} does not exist; in {path.parent}/ there are: {', '.join(known) or 'none'}")
+        raise UserError(f"recipe {path} does not exist; in {path.parent} there are: {', '.join(known) or 'none'}")
     try:
         values = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
@@ -99,7 +99,10 @@ def _line(cls: type[Config], error: Any) -> str:
     if error["type"] == "missing":
         return f"key {key!r} is missing"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{key or 'config'} = {error['input']!r}: {message}" if key else message
+    if not key:
+        return message
+    # What is wrong with several keys together names them itself; their whole mapping would bury it.
+    return f"{key}: {message}" if isinstance(error["input"], dict) else f"{key} = {error['input']!r}: {message}"
 
 
 def _keys_at(cls: Any, path: tuple) -> list[str]:

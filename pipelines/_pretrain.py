@@ -10,7 +10,7 @@ from hcmoco.datasets.people import PeopleConfig
 from hcmoco.errors import UserError
 from hcmoco.shards.plan import Plan
 from hcmoco.shards.read import Shards
-from hcmoco.shards.storage import Folder, is_local
+from hcmoco.shards.storage import Folder, first_line, is_local
 from hcmoco.training.config import SourceConfig
 from hcmoco.training.feed import Feed
 from hcmoco.training.state import TrainState, check_identity
@@ -18,7 +18,7 @@ from pipelines import _checks, _closing, _cluster, _recipe
 from pipelines._host import states_of
 from pipelines._recipe import PretrainRecipe, at_home
 from pipelines._status import open_status, shown
-from pipelines._tracking import Tracker, open_writer, start_run
+from pipelines._tracking import Tracker, open_writer, start_run, store_uri
 
 CONFIG, RUN = "config.yaml", "run.json"
 
@@ -26,13 +26,14 @@ CONFIG, RUN = "config.yaml", "run.json"
 def run(values: dict, recipe: str) -> int:
     """Runs, resumes or reports what `values`, of the recipe called `recipe`, describe; returns the exit status."""
     config = _recipe.check(PretrainRecipe, values, recipe)
-    there = _config_there(config)
-    if there == config and _closing.finished(config):
-        say(f"{config.out} is finished")
-        _closing.report(config)
-        return 0
-    say(_recipe.as_yaml(config))
+    store_uri(config.tracking, config.out)
     with _alone_in(config.out):
+        there = _config_there(config)
+        if there == config and _closing.finished(config):
+            say(f"{config.out} is finished")
+            _closing.report(config)
+            return 0
+        say(_recipe.as_yaml(config))
         saved = states_of(config).newest()
         _checks.check_model(config, load=saved is None)
         cluster = _cluster.start()
@@ -68,7 +69,7 @@ def run(values: dict, recipe: str) -> int:
                 _train(config, plan, sources, held_out, tracker)
             _closing.close(config, tracker)
         _closing.mark_finished(config)
-    _closing.report(config)
+        _closing.report(config)
     return 0
 
 
@@ -103,14 +104,18 @@ def _alone_in(out: str) -> Iterator[None]:
     import filelock
 
     folder = Folder(out).local_path
-    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock")  # the system lets go of it when its process ends, however it ends
     try:
-        with filelock.FileLock(folder / ".lock", timeout=0):  # the system lets go of it when its process ends, however it ends
-            yield
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise UserError(
-            f"{out}: another run is under way in this folder; wait for its end, or choose another folder with out=..."
-        ) from None
+        raise UserError(f"{out}: another run is under way in this folder; wait for its end or choose another with out=...") from None
+    except OSError as error:
+        raise UserError(f"{out} cannot be written to: {first_line(error)}; choose another folder with out=...") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _config_there(config: PretrainRecipe) -> PretrainRecipe | None:

@@ -18,6 +18,7 @@ from hcmoco.training.pretraining import Pretraining
 from hcmoco.training.state import TrainState
 
 STAGE_1, STAGE_2 = "after stage 1", "after stage 2"
+_SAY_EVERY = 5.0  # seconds; between two reports the step is news too
 
 
 class Host(Protocol):
@@ -109,6 +110,7 @@ class Meter:
     def __init__(self, config: PretrainConfig, plan: Plan, host: Host, step: int):
         self.config, self.plan, self.host = config, plan, host
         self._run_start = (step, time.monotonic())
+        self._figures, self._said = "", time.monotonic()
         self._begin(step)
 
     def _begin(self, step: int) -> None:
@@ -128,6 +130,8 @@ class Meter:
         self._names = list(values)
         self._steps.append(torch.stack([each.detach().float() for each in values.values()]))
         self._rows += rows
+        if time.monotonic() - self._said >= _SAY_EVERY and self.host.rank == 0:
+            self._say(self._since + len(self._steps))
 
     def means(self) -> dict[str, float]:
         """Means over the stretch and the workers; UserError that names the first number which is not finite, and its step."""
@@ -140,8 +144,11 @@ class Meter:
             wrong = {name: value.item() for name, value, bad in zip(self._names, numbers_TN[first], wrong_TN[first], strict=True) if bad}
             # A sum is as bad as its worst term: the term is what helps.
             name = next((each for each in wrong if each.startswith("loss/")), next(iter(wrong)))
+            terms = {each: value.item() for each, value in zip(self._names, numbers_TN[first], strict=True) if each.startswith("loss/")}
+            largest = max(terms, key=lambda each: abs(terms[each]))
+            where = "" if name in terms else f"; the largest term there is {largest} = {terms[largest]:.3g}"
             raise UserError(
-                f"{name} became {wrong[name]} in step {self._since + first + 1}; the last train state is good: "
+                f"{name} became {wrong[name]} in step {self._since + first + 1}{where}; the last train state is good: "
                 "lower optim.lr, set optim.clip_norm, or raise the temperature of that term"
             )
         return dict(zip(self._names, numbers_TN.mean(0).tolist(), strict=True))
@@ -154,11 +161,14 @@ class Meter:
             speed, wait = self._rows * self.host.world / elapsed, self._waited / elapsed
             passes = {f"passes/{name}": value for name, value in self.plan.drawn(run.step).items()}
             self.host.metrics(run.step, {**means, **passes, "time/rows_per_s": speed, "time/wait_share": wait, "stage": 1.0 + run.full})
-            first, begun = self._run_start
-            left = int((self.plan.steps - run.step) * (time.monotonic() - begun) / (run.step - first))
             levels = "  ".join(f"{level} {means[f'level/{level}']:.3f}" for level in ("g", "d", "s") if f"level/{level}" in means)
-            self.host.progress(
-                f"step {run.step}/{self.plan.steps}  stage {1 + run.full}  loss {means['loss']:.3f}  {levels}  "
-                f"{speed:.0f} rows/s  waiting {wait:.0%}  {left // 60}:{left % 60:02d} left"
-            )
+            self._figures = f"stage {1 + run.full}  loss {means['loss']:.3f}  {levels}  {speed:.0f} rows/s  waiting {wait:.0%}  "
+            self._say(run.step)
         self._begin(run.step)
+
+    def _say(self, step: int) -> None:
+        """Shows where the run is, with the figures of the last stretch."""
+        first, begun = self._run_start
+        left = int((self.plan.steps - step) * (time.monotonic() - begun) / (step - first))
+        self.host.progress(f"step {step}/{self.plan.steps}  {self._figures}{left // 60}:{left % 60:02d} left")
+        self._said = time.monotonic()
