@@ -47,6 +47,14 @@ def check_model(config: PretrainConfig, *, load: bool) -> None:
         encoder.check_size(config.augment.size, config.augment.size)
 
 
+def asked(config: PretrainConfig) -> list[dict[str, float]]:
+    """What each worker asks the cluster for, and one CPU to read data."""
+    train = config.train
+    alone = train.workers == 1 and not train.gpu  # trains in the program's own process
+    each = {"CPU": train.cpus_per_worker, **({"GPU": 1} if train.gpu else {})}
+    return [{"CPU": 1}, *([] if alone else [each] * train.workers)]
+
+
 def check_resources(config: PretrainConfig) -> None:
     """UserError where the cluster's CPUs do not leave one to read data, or its GPUs are too few."""
     import ray

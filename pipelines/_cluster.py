@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,19 @@ def start(num_cpus: int | None = None, *, object_store_bytes: int = OBJECT_STORE
             raise UserError(f"no Ray cluster answers at RAY_ADDRESS={address} ({_line(error)}); start it, or unset RAY_ADDRESS") from None
     alive = sum(node["Alive"] for node in ray.nodes())
     return Cluster(nodes=alive, cpus=max(1, int(ray.cluster_resources().get("CPU", 1))))
+
+
+def grow(bundles: list[dict[str, float]], seconds: float) -> Cluster:
+    """Asks an autoscaling cluster to hold all of `bundles`, and returns when it does or `seconds` have passed."""
+    import ray
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=bundles)
+    wanted = {name: sum(each.get(name, 0) for each in bundles) for name in ("CPU", "GPU")}
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and any(ray.cluster_resources().get(name, 0) < count for name, count in wanted.items()):
+        time.sleep(2)
+    return start()
 
 
 def _knock(address: str) -> None:

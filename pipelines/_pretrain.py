@@ -37,6 +37,9 @@ def run(values: dict, recipe: str) -> int:
         saved = states_of(config).newest()
         _checks.check_model(config, load=saved is None)
         cluster = _cluster.start()
+        if config.wait_for_nodes:
+            say(f"waiting up to {config.wait_for_nodes} s for the cluster to have what {config.train.workers} workers ask for")
+            cluster = _cluster.grow(_checks.asked(config), config.wait_for_nodes)
         cluster.refuse_local("out", config.out)
         for key, each in [*config.data.sources.items(), ("held_out", config.data.held_out)]:
             if each:

@@ -33,6 +33,7 @@ class PretrainRecipe(PretrainConfig):
 
     ingest: IngestConfig = IngestConfig()
     tracking: TrackingConfig = TrackingConfig()
+    wait_for_nodes: int = Field(0, ge=0, description="seconds to wait for an autoscaling cluster to grow to what the workers ask for")
     restarts: int = Field(3, ge=0, description="times that the workers are started anew after one was lost, before the run gives up")
 
     def placed(self) -> "PretrainRecipe":
