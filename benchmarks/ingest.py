@@ -1,0 +1,211 @@
+"""Samples per second of the Ray Data path beside a torch DataLoader with the same transforms, on the same cores, into a step that costs
+nothing.
+
+    python benchmarks/ingest.py                        # people of 128 and of 320 pixels, made in a temporary folder
+    python benchmarks/ingest.py --data data/bench      # kept there, and found again
+
+The DataLoader's processes read the same Parquet shards in whole windows and give their batches over in shared memory; those of a second one
+have all encoded records in memory before they begin, as only a small data set can be.
+"""
+
+import argparse
+import contextlib
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import ray
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks._measure import Table, arguments, in_turns, ratios
+from hcmoco.datasets.people import PeopleConfig
+from hcmoco.loading import SourceInfo, make_micro_batch
+from hcmoco.schema import Batch
+from hcmoco.shards.plan import Plan
+from hcmoco.shards.read import Shards
+from hcmoco.training.feed import Feed
+from hcmoco.transforms import AugmentConfig
+from pipelines import _cluster, _ingest
+from pipelines._prepare import prepare
+from pipelines._sources import Source
+
+# Stored side -> side of the crop, as the two recipes of synthetic people have them.
+SIZES = {128: 96, 320: 224}
+DOMAINS = (("indoor", 1, 0.75), ("wild", 2, 0.25))
+LANES, ROWS, WINDOW = 4, 8, 16
+STEPS = 6000  # more than any turn takes
+
+
+def make_people(folder: Path, stored: int, count: int) -> None:
+    """Three quarters of them with depth, as in the recipe people-cpu; made only where they are not there."""
+    for domain, seed, share in DOMAINS:
+        people = PeopleConfig(domain=domain, size=stored, seed=seed)
+        prepare(Source("people", people, seed=seed, count=round(share * count)), str(folder / f"people-{domain}-{stored}"))
+    ray.shutdown()
+
+
+def make_feed(folder: Path, stored: int, decode: str) -> Feed:
+    """What carries out a plan over them that no turn ends."""
+    shards = [Shards.open(str(folder / f"people-{domain}-{stored}")) for domain, _, _ in DOMAINS]
+    sources = tuple(each.source_plan(domain, share) for each, (domain, _, share) in zip(shards, DOMAINS, strict=True))
+    plan = Plan(0, sources, LANES, ROWS, WINDOW, STEPS)
+    return Feed(plan, tuple(shards), AugmentConfig(size=SIZES[stored]), "mpii-16", 100 if stored == 128 else 400, decode)
+
+
+def mock_step(batch: Batch | dict) -> int:
+    """Takes a batch as a GPU would, without arithmetic; returns its rows."""
+    rgb = batch["rgb"] if isinstance(batch, dict) else batch.rgb
+    return len(rgb)
+
+
+def rate(batches: Iterator, warm: float, seconds: float) -> tuple[float, float]:
+    """Rows per second, and per CPU second of all processes, over `seconds`; begun after `warm` seconds and with more still to come, so that
+    buffers count as little as may be."""
+    start = time.perf_counter()
+    while time.perf_counter() - start < warm:
+        mock_step(next(batches))
+    rows, start, spent = 0, time.perf_counter(), cpu_seconds()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        rows += mock_step(next(batches))
+    return rows / elapsed, rows / (cpu_seconds() - spent)
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and all that it started: DataLoader processes, Ray's servers and workers."""
+    here = psutil.Process()
+    total = 0.0
+    for each in [here, *here.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = each.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def through_ray(feed: Feed, threads: int, warm: float, seconds: float) -> tuple[float, float]:
+    """The product's path with one worker: items from Ray Data, batches from the feed."""
+    items = _ingest.items(_ingest.dataset(feed, 0))
+    batches = feed.batches(items, rank=0, world=1, first_step=0, threads=threads, ahead=4 * threads)
+    try:
+        return rate(batches, warm, seconds)
+    finally:
+        batches.close()
+        items.close()
+
+
+class Windows(IterableDataset):
+    """Each process takes every n-th window of the plan, reads its rows and makes its batches.
+
+    Args:
+        stored: read this many windows now, and give out no others.
+    """
+
+    def __init__(self, feed: Feed, stored: int = 0):
+        self.feed = feed
+        self.infos = [
+            SourceInfo(each.manifest.joints, each.manifest.depth_codec, offset)
+            for each, offset in zip(feed.sources, feed.plan.offsets, strict=False)
+        ]
+        self.stored = [self.steps(window) for window in range(stored)]
+
+    def steps(self, window: int) -> list[list[dict]]:
+        """The rows of each step of a window, still encoded."""
+        tables = [self.feed.item(window, lane) for lane in range(LANES)]
+        return [[row for table in tables for row in table.slice(t * ROWS, ROWS).to_pylist()] for t in range(WINDOW)]
+
+    def __iter__(self) -> Iterator[dict]:
+        cv2.setNumThreads(1)
+        info = get_worker_info()
+        feed = self.feed
+        for window in range(info.id, feed.plan.windows, info.num_workers):
+            steps = self.stored[window % len(self.stored)] if self.stored else self.steps(window)
+            for t, rows in enumerate(steps):
+                batch = make_micro_batch(
+                    rows,
+                    [row["source"] for row in rows],
+                    self.infos,
+                    step=window * WINDOW + t,
+                    lane=0,
+                    seed=feed.plan.seed,
+                    config=feed.augment,
+                    joint_set=feed.joint_set,
+                    anchors=feed.anchors,
+                )
+                yield {name: torch.from_numpy(value) for name, value in vars(batch).items() if isinstance(value, np.ndarray)}
+
+
+def loader(dataset: IterableDataset, workers: int) -> Iterator[dict]:
+    """Endless batches of a DataLoader with `workers` processes, which start now."""
+    return iter(DataLoader(dataset, batch_size=None, num_workers=workers, prefetch_factor=4))
+
+
+def main() -> None:
+    parser = arguments(__doc__, rounds=5, quick="128 pixels, 64 people, 1 round of half a second each")
+    parser.add_argument("--data", type=Path, help="folder of the people; made where they are not there (default: a temporary folder)")
+    parser.add_argument("--count", type=int, default=600, help="people of each size (default 600)")
+    parser.add_argument("--cores", type=int, default=2, help="cores that everything is pinned to, and processes or threads that decode")
+    parser.add_argument("--seconds", type=float, default=6.0, help="measured in each turn (default 6), after half as long to warm up")
+    given = parser.parse_args()
+    if given.quick:
+        given.rounds, given.count, given.seconds = 1, 64, 0.5
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.cores])
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        measure(given, given.data or Path(temporary))
+
+
+def measure(given: argparse.Namespace, folder: Path) -> None:
+    """All sizes, one table."""
+    cores = len(os.sched_getaffinity(0))
+    settings = {"cores": cores, "people": given.count, "rows a step": LANES * ROWS, "window": WINDOW, "seconds a turn": given.seconds}
+    for stored in [128] if given.quick else SIZES:
+        make_people(folder, stored, given.count)
+    table = Table("ingest-quick" if given.quick else "ingest", settings)
+    for stored, side in [(128, SIZES[128])] if given.quick else SIZES.items():
+        measured = compare(folder, stored, cores, given.rounds, given.seconds)
+        rates, thrift = ({name: [each[k] for each in values] for name, values in measured.items()} for k in (0, 1))
+        what = f"{stored} to {side} px"
+        for decode, limit in (("worker", 0.85), ("tasks", None)):
+            for other, target in (("same shards", limit), ("records in memory", None)):
+                over, under = f"Ray Data, decode: {decode}", f"DataLoader, {other}"
+                table.add(f"{what}: {over} / {under}", ratios(rates[over], rates[under]), limit=target, floor=True)
+                # Where others use the cores too, what a core gives is the sturdier figure.
+                table.add(f"  {what}: the same, rows per CPU second", ratios(thrift[over], thrift[under]))
+        for name, values in rates.items():
+            table.add(f"  {what}: {name}", values, "rows/s", note=f"{statistics.median(thrift[name]):,.0f} rows per CPU second")
+    table.show()
+    table.write(given.results)
+
+
+def compare(folder: Path, stored: int, cores: int, rounds: int, seconds: float) -> dict[str, list[tuple[float, float]]]:
+    """Rows per second and per CPU second of all four, turn by turn."""
+    encoded, decoded = make_feed(folder, stored, "worker"), make_feed(folder, stored, "tasks")
+    # The DataLoader's processes are forked before Ray has threads in this one, and wait with full queues while others are measured.
+    shards, memory = loader(Windows(encoded), cores), loader(Windows(encoded, stored=4), cores)
+    next(shards), next(memory)
+    _cluster.start(cores)
+    turn = {"warm": seconds / 2, "seconds": seconds}
+    arms = {
+        "DataLoader, same shards": lambda: rate(shards, **turn),
+        "DataLoader, records in memory": lambda: rate(memory, **turn),
+        "Ray Data, decode: worker": lambda: through_ray(encoded, cores, **turn),
+        "Ray Data, decode: tasks": lambda: through_ray(decoded, cores, **turn),
+    }
+    try:
+        return in_turns(arms, rounds)
+    finally:
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
