@@ -8,6 +8,7 @@ import yaml
 
 from hcmoco.datasets.people import PeopleConfig
 from hcmoco.errors import UserError
+from hcmoco.probes.run import ProbeViews
 from hcmoco.shards.plan import Plan
 from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import Folder, first_line, is_local
@@ -56,6 +57,8 @@ def run(values: dict, recipe: str) -> int:
         if saved:
             check_identity(saved.identity, {**config.identity(), "plan": plan.description}, config.out)
             say(f"going on from step {saved.step} of {plan.steps}")
+        more = saved is None or saved.step < plan.steps
+        views = _closing.views(config, held_out) if held_out and more else None
 
         tracker = start_run(
             writer,
@@ -67,9 +70,9 @@ def run(values: dict, recipe: str) -> int:
         Folder(config.out).write(CONFIG, _recipe.as_yaml(config).encode())
         Folder(config.out).write(RUN, json.dumps({"run_id": tracker.run_id}).encode())
         with _recorded(tracker):
-            if saved is None or saved.step < plan.steps:
-                del saved
-                _train(config, plan, sources, held_out, tracker)
+            if more:
+                del saved  # the training reads it anew, perhaps elsewhere
+                _train(config, plan, sources, views, tracker)
             _closing.close(config, tracker)
         _closing.mark_finished(config)
         _closing.report(config)
@@ -200,7 +203,7 @@ def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> 
 # --- the training
 
 
-def _train(config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...], held_out: Shards | None, tracker: Tracker) -> None:
+def _train(config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...], views: ProbeViews | None, tracker: Tracker) -> None:
     import ray
 
     from pipelines._train import Job, train
@@ -217,5 +220,4 @@ def _train(config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...], held
     workers = config.train.workers
     status = open_status("starting the training" if workers == 1 else f"starting {workers} workers")
     with shown(status):
-        views = ray.put(_closing.views(config, held_out)) if held_out else None
-        train(Job(config, feed, views, tracker, status))
+        train(Job(config, feed, None if views is None else ray.put(views), tracker, status))

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import torch
 
 from hcmoco.probes.run import ProbeViews
@@ -50,10 +51,15 @@ def in_this_process(config: PretrainRecipe) -> bool:
 
 
 def _in_this_process(job: Job) -> None:
-    torch.set_num_threads(job.config.train.threads_per_worker)
+    _set_threads(job.config)
     dataset = _ingest.dataset(job.feed, states_of(job.config).newest_step)
     host = RayHost(job.config, job.feed, dataset, job.tracker, job.status, rank=0, world=1, device="cpu")
     pretrain(job.config, job.feed.plan, host, _views(job), job.tracker.run_id)
+
+
+def _set_threads(config: PretrainRecipe) -> None:
+    torch.set_num_threads(config.train.threads_per_worker)
+    cv2.setNumThreads(1)  # pictures are decoded in threads of the feed
 
 
 def _views(job: Job) -> ProbeViews | None:
@@ -69,7 +75,7 @@ def worker(settings: dict) -> None:
 
     job: Job = settings["job"]
     context = ray.train.get_context()
-    torch.set_num_threads(job.config.train.threads_per_worker)
+    _set_threads(job.config)
     device = ray.train.torch.get_device() if job.config.train.gpu else "cpu"
     rank = context.get_world_rank()
     shard = ray.train.get_dataset_shard("train")

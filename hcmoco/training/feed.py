@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from hcmoco.errors import UserError
 from hcmoco.loading import SourceInfo, make_micro_batch
 from hcmoco.schema import Batch
 from hcmoco.shards.plan import Plan
@@ -45,10 +46,15 @@ class Feed:
     decode: Literal["worker", "tasks"] = "worker"
     anchors_with_replacement: bool = False
 
+    @property
+    def item_rows(self) -> int:
+        """Rows of a work item."""
+        return self.plan.window_steps * (1 if self.decode == "tasks" else self.plan.rows_per_lane)
+
     def item(self, window: int, lane: int) -> pa.Table:
         """The work item of a window and lane. All items of a run have equally many rows.
 
-        Raises UserError where a shard is not what its manifest says, ValueError for a row that does not decode.
+        Raises UserError where a shard is not what its manifest says, or a row does not decode.
         """
         steps = self.plan.item(window, lane)
         rows = [row for step in steps for row in step]
@@ -69,6 +75,7 @@ class Feed:
             threads, ahead: decoding threads, and how many batches they stay in front of the step.
         Raises:
             RuntimeError: an item is not the one that the plan deals to this worker next, or there is none.
+            UserError: a row does not decode.
         """
         jobs = self._jobs(iter(items), rank, world, first_step)
         return map_ahead(lambda job: self._batch(*job), jobs, threads=threads, ahead=ahead)
@@ -109,18 +116,24 @@ class Feed:
             for shards, offset in zip(self.sources, self.plan.offsets, strict=False)
         ]
         numbers = [row["source"] for row in rows]
-        return make_micro_batch(
-            rows,
-            numbers,
-            infos,
-            step=step,
-            lane=lane,
-            seed=self.plan.seed,
-            config=self.augment,
-            joint_set=self.joint_set,
-            anchors=self.anchors,
-            anchors_with_replacement=self.anchors_with_replacement,
-        )
+        try:
+            return make_micro_batch(
+                rows,
+                numbers,
+                infos,
+                step=step,
+                lane=lane,
+                seed=self.plan.seed,
+                config=self.augment,
+                joint_set=self.joint_set,
+                anchors=self.anchors,
+                anchors_with_replacement=self.anchors_with_replacement,
+            )
+        except ValueError as error:
+            # Records are checked before they are stored; this one was stored by something else, or changed together with its checksum.
+            raise UserError(
+                f"{error}; its data set is not as `python pipelines/prepare.py` leaves one: see what its verify says, then prepare it again"
+            ) from None
 
     def _unpacked(self, table: pa.Table, t: int, step: int) -> Batch:
         like = _empty_batch(self.plan.rows_per_lane, self.augment.size, self.joint_set, self.anchors)
