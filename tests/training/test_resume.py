@@ -16,6 +16,7 @@ from hcmoco.training.state import States
 STEPS, BOUNDARY = 9, 4
 RUNS = {
     "sgd, restarted": {"optim": {"restart": True}},
+    "sgd, one cosine": {"optim": {"restart": False}},
     "adamw, one cosine": {"optim": {"name": "adamw", "lr": 0.01, "restart": False, "clip_norm": 1.0}},
     # Stochastic depth draws from torch's own generator; a state every step cuts every window and every stretch of numbers.
     "drops layers, bfloat16, states at every step": {

@@ -1,0 +1,178 @@
+"""Runs of several workers, and runs that are killed: `python forked_runs.py JOBS.json`, each job in processes of its own.
+
+A program and no test: the processes are forked from one that has imported everything and opened nothing, so that each costs little. A
+job is {"call": name of a function below, "world": W, "arguments": {...}}; the function is called as `call(rank, world, **arguments)`.
+Written for each job are the exit codes of its processes, negative where a signal ended them.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from datetime import timedelta
+from pathlib import Path
+
+os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import tiny_pretraining as tiny
+import torch
+import torch.distributed as dist
+
+from hcmoco.shards.read import Shards
+from hcmoco.training import collective
+from hcmoco.training.loop import pretrain
+from hcmoco.training.state import States, TrainState
+
+
+class WorkerHost(tiny.StoppingHost):
+    """One of several workers; `killed` are the ranks that die, by SIGKILL, when they ask for the batch of step `stop`."""
+
+    def __init__(self, feed, states, *, rank, world, killed=(), **settings):
+        super().__init__(feed, states, **settings)
+        self.rank, self.world, self.killed = rank, world, killed
+
+    def batches(self, first_step):
+        where = {"rank": self.rank, "world": self.world, "first_step": first_step}
+        items = (self.feed.item(*each) for each in self.feed.own_items(**where))
+        for batch in self.feed.batches(items, **where, threads=1, ahead=1):
+            if batch.step == self.stop and self.rank in self.killed:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield batch
+
+    def save(self, state: TrainState) -> None:
+        if self.rank == 0:
+            self.states.write(state)
+            self.saved.append(state.step)
+        collective.barrier()
+
+
+def train(rank, world, *, sources, states, out, over, stop=None, killed=(), kill_at_file=None):
+    """A pre-training. Leaves in `out` each worker's final state, and rank 0's log."""
+    config = tiny.tiny_config(**over)
+    feed = tiny.tiny_feed(config, [Shards.open(each) for each in sources])
+    host = WorkerHost(feed, states, rank=rank, world=world, stop=stop, killed=killed, keep=config.train.keep)
+    if kill_at_file is not None:
+        die_at_file(states, kill_at_file)
+    run = pretrain(config, feed.plan, host, tiny.tiny_views() if config.probe.every and rank == 0 else None)
+    if out:
+        States(f"{out}/rank-{rank}").write(run.state())
+        if rank == 0:
+            Path(out, "log.json").write_text(json.dumps(host.logged))
+
+
+def die_at_file(folder, number):
+    """From here on the process dies by SIGKILL before it opens, renames or deletes for the `number`-th time something in `folder`."""
+    count = 0
+
+    def hook(event, arguments):
+        nonlocal count
+        if event in ("open", "os.rename", "os.remove") and str(arguments[0]).startswith(str(folder)):
+            if count == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            count += 1
+
+    sys.addaudithook(hook)
+
+
+def write_state(rank, world, *, folder, keep, step, kill_at_file):
+    """Writes a state of `step` steps whose every tensor says so, and dies on the way."""
+    states = States(folder, keep)
+    die_at_file(folder, kill_at_file)
+    states.write(numbered_state(step))
+
+
+def numbered_state(step: int) -> TrainState:
+    """A state whose every tensor says of which step it is."""
+    tensors = {name: torch.full((50,), float(step)) for name in ("a", "b")}
+    return TrainState(step=step, full=False, identity={"of": step}, model=tensors, optimizer=tensors, bank=tensors)
+
+
+def collectives(rank, world, *, lanes, out):
+    """What each worker gets from the functions of `collective`, for lanes of two rows."""
+    mine = torch.tensor([lane * 2 + row for lane in range(rank, lanes, world) for row in range(2)])
+    wide = mine[:, None, None] * torch.ones(1, 2, 3) + torch.arange(3) / 10
+    same_step = "fine"
+    try:
+        collective.check_same_step(4)
+        collective.check_same_step(4 + rank)
+    except RuntimeError as error:
+        same_step = str(error)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2), torch.nn.Conv2d(2, 2, 3)).to(
+        memory_format=torch.channels_last
+    )
+    for number, each in enumerate(model.parameters()):
+        each.grad = None if rank == 0 and number == 0 else torch.full_like(each, rank + number)
+    model[1].running_mean[:] = float(rank)
+    model[1].num_batches_tracked += 5 + (rank == 1)
+    collective.average_gradients(model)
+    result = {
+        "indices": collective.gather_lanes(mine, lanes // world).tolist(),
+        "rows": collective.gather_lanes(wide, lanes // world).tolist(),
+        "mean": collective.mean_over_workers(torch.tensor([rank, 1.0])).tolist(),
+        "same step": same_step,
+        "gradients": [each.grad.unique().tolist() for each in model.parameters()],
+        "running mean": model[1].running_mean.tolist(),
+        "batches": model[1].num_batches_tracked.item(),
+    }
+    Path(out, f"{world}-{rank}.json").write_text(json.dumps(result))
+
+
+CALLS = {each.__name__: each for each in (train, write_state, collectives)}
+
+
+def run_jobs(folder: Path, jobs: list[dict]) -> list[list[int]]:
+    """Has a program of its own do `jobs`, one after the other; gives the exit codes of every job's processes.
+
+    AssertionError, with the end of what they wrote, where a process failed that nothing was to kill.
+    """
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": "1"}
+    program = [sys.executable, __file__, str(folder / "jobs.json"), str(folder / "codes.json")]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    codes = json.loads((folder / "codes.json").read_text())
+    for job, each in zip(jobs, codes, strict=True):
+        assert each == [0] * job["world"] or "stop" in job["arguments"] or "kill_at_file" in job["arguments"], done.stderr[-3000:]
+    return codes
+
+
+def process(job: dict, rank: int, meeting: str) -> None:
+    """The life of a worker; never returns."""
+    status = 1
+    try:
+        torch.set_num_threads(1)
+        if job["world"] > 1:
+            settings = {"rank": rank, "world_size": job["world"], "timeout": timedelta(seconds=120)}
+            dist.init_process_group("gloo", init_method=f"file://{meeting}", **settings)
+        CALLS[job["call"]](rank, job["world"], **job["arguments"])
+        if job["world"] > 1:
+            dist.destroy_process_group()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def main(jobs: str, codes: str) -> None:
+    results = []
+    for job in json.loads(Path(jobs).read_text()):
+        with tempfile.TemporaryDirectory() as folder:
+            children = []
+            for rank in range(job["world"]):
+                child = os.fork()
+                if not child:
+                    process(job, rank, f"{folder}/meeting")
+                children.append(child)
+            results.append([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+    Path(codes).write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
