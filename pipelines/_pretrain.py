@@ -194,10 +194,10 @@ def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> 
     train = config.train
     seen = train.lanes // train.workers * train.rows_per_lane
     say(f"a step: {train.lanes * train.rows_per_lane} rows in {train.lanes} lanes; batch norm and in-batch negatives see {seen} of them")
-    for number, (source, shards) in enumerate(zip(plan.sources, sources, strict=True)):
+    for source, shards in zip(plan.sources, sources, strict=True):
         has = ", ".join(f"{shards.manifest.modalities.get(name, 0)} with {name}" for name in ("rgb", "depth", "keypoints"))
-        rows, passes = plan.composition(0)[number] * plan.lanes, plan.drawn(plan.steps)[source.name]
-        say(f"  {source.name}: {source.rows} people ({has}), about {rows} a step, {passes:.1f} passes")
+        passes = plan.drawn(plan.steps)[source.name]
+        say(f"  {source.name}: {source.rows} people ({has}), {passes * source.rows / plan.steps:.1f} a step, {passes:.1f} passes")
 
 
 # --- the training
