@@ -6,23 +6,8 @@ import tiny_pretraining as tiny
 import torch
 
 from hcmoco.models.hcmoco import HCMoCo
-from hcmoco.objectives import MODALITIES, Bank, dense_terms, new_bank, sample_terms, sparse_terms, total
-from hcmoco.training.pretraining import Pretraining
+from hcmoco.objectives import MODALITIES, dense_terms, new_bank, sample_terms, sparse_terms, total
 from hcmoco.training.step import compute_terms, draw_negatives, to_device
-
-CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def batch(sources):
-    """10 rows: some of room have depth, some lack it, those of street have none."""
-    config = tiny.tiny_config(train={"rows_per_lane": 5, "window_steps": 1})
-    feed = tiny.tiny_feed(config, sources)
-    batch = next(feed.batches((feed.item(0, lane) for lane in range(2)), rank=0, world=1, first_step=0, threads=1, ahead=1))
-    assert 3 <= batch.has_depth.sum() <= 7
-    assert batch.has_rgb.all()
-    assert batch.has_keypoints.all()
-    return batch
 
 
 @pytest.fixture
@@ -53,23 +38,12 @@ def negatives(objective, step=0):
 
 
 def terms_of(model, objective, batch, banks, full=True):
-    views = to_device(batch, CPU, model, encode_absent=objective.encode_absent)
+    views = to_device(batch, torch.device("cpu"), model, encode_absent=objective.encode_absent)
     return compute_terms(model, objective, views, banks, negatives(objective), full=full)
 
 
 def statistics(model, part):
     return {name: value.clone() for name, value in getattr(model, part).state_dict().items() if "running" in name or "batches" in name}
-
-
-def without(batch, *modalities):
-    """The batch with a modality taken from all rows."""
-    batch = copy.deepcopy(batch)
-    for name in modalities:
-        getattr(batch, f"has_{name}")[:] = False
-        getattr(batch, name)[:] = 0
-    if "depth" in modalities:
-        batch.anchors[:] = -1
-    return batch
 
 
 def test_terms_are_those_of_the_parts_put_together_by_hand(model, objective, batch, banks):
@@ -181,7 +155,7 @@ def test_what_stands_where_a_modality_is_absent_reaches_nothing(model, objective
 @pytest.mark.parametrize("gone", [("depth",), ("rgb",), ("keypoints",), ("depth", "keypoints"), ("rgb", "keypoints"), ("rgb", "depth")])
 def test_a_batch_without_a_modality(model, objective, batch, banks, gone, full):
     before = {part: statistics(model, part) for part in MODALITIES}
-    terms, embeddings = terms_of(model, objective, without(batch, *gone), banks, full=full)
+    terms, embeddings = terms_of(model, objective, tiny.without(batch, *gone), banks, full=full)
     for name, value in terms.values.items():
         assert value.isfinite(), name
         if any(modality in name for modality in gone):
@@ -199,7 +173,7 @@ def test_a_batch_without_a_modality(model, objective, batch, banks, gone, full):
 @pytest.mark.parametrize("kept", [(), ("rgb",), ("depth",), MODALITIES])
 def test_a_single_row(model, objective, batch, banks, kept):
     row = tiny.rows_of(batch, np.flatnonzero(batch.has_depth)[:1])
-    terms, embeddings = terms_of(model, objective, without(row, *set(MODALITIES) - set(kept)), banks)
+    terms, embeddings = terms_of(model, objective, tiny.without(row, *set(MODALITIES) - set(kept)), banks)
     assert all(value.isfinite() for value in terms.values.values())
     assert {name for name in MODALITIES if embeddings[name].any()} == set(kept)
     if len(kept) < 2:
@@ -228,7 +202,7 @@ def test_one_joint_visible_is_in_the_picture_and_the_others_are_not(model, objec
 
 def test_the_release_lets_the_encoders_see_blank_rows(model, batch, banks):
     released = tiny.tiny_config(objective={"encode_absent": True}).objective
-    blank = without(batch, "depth")
+    blank = tiny.without(batch, "depth")
     before = statistics(model, "depth")
     terms, embeddings = terms_of(model, released, blank, banks)
     assert embeddings["depth"].any()
@@ -264,52 +238,3 @@ def test_draws_of_a_step_are_the_same_for_any_number_of_workers():
                 np.testing.assert_array_equal(part, mine)
         assert not np.array_equal(whole, draw_negatives(objective, seed=1, step=4, lanes=range(6), rows_per_lane=2))
         assert len(np.unique(whole)) == whole.size
-
-
-def test_a_step_of_another_number_is_refused(sources, batch):
-    config = tiny.tiny_config()
-    run = Pretraining(config, tiny.tiny_plan(config, sources), CPU, lanes_here=2)
-    run.step = 1
-    with pytest.raises(RuntimeError, match="the plan says step 1, the batch is of step 0"):
-        run.advance(batch)
-
-
-def test_a_step_in_which_no_row_has_anything_changes_the_weights_by_their_decay_alone(sources, batch):
-    config = tiny.tiny_config(optim={"weight_decay": 0.1, "momentum": 0.0, "warmup_steps": 0}, train={"rows_per_lane": 5})
-    run = Pretraining(config, tiny.tiny_plan(config, sources), CPU, lanes_here=2)
-    before = {name: value.detach().clone() for name, value in run.model.named_parameters()}
-    values = run.advance(without(batch, *MODALITIES))
-    assert (run.step, values["loss"].item(), values["grad_norm"].item()) == (1, 0, 0)
-    for name, value in run.model.named_parameters():
-        torch.testing.assert_close(value.detach(), before[name] * (1 - 0.05 * 0.1))
-    assert not any(bank.visited.any() for bank in run.banks.values())
-
-
-def test_a_step_reports_what_entered_from_which_data_set(sources, batch):
-    config = tiny.tiny_config(train={"rows_per_lane": 5})
-    run = Pretraining(config, tiny.tiny_plan(config, sources), CPU, lanes_here=2)
-    values = {name: value.item() for name, value in run.advance(batch).items()}
-    assert values["rows/g/rgb-depth/room"] == values["entered/g/rgb-depth"] == batch.has_depth.sum()
-    assert values["rows/g/rgb-depth/street"] == 0
-    assert values["rows/g/rgb-keypoints/room"] + values["rows/g/rgb-keypoints/street"] == 10
-    assert values["level/g"] == pytest.approx(sum(value for name, value in values.items() if name.startswith("loss/g/")), rel=1e-6)
-    assert values["loss"] == pytest.approx(values["level/g"])
-    assert values["lr"] == pytest.approx(0.05 / 2)
-    visited = {name: set(torch.nonzero(bank.visited).flatten().tolist()) for name, bank in run.banks.items()}
-    assert visited == {name: set(batch.index[getattr(batch, f"has_{name}")].tolist()) for name in MODALITIES}
-    assert all(isinstance(bank, Bank) for bank in run.banks.values())
-
-
-def test_the_gradient_is_clipped_and_its_norm_is_that_before(sources, batch):
-    norms, moves = [], []
-    for clip in (0.0, 0.01):
-        config = tiny.tiny_config(
-            optim={"clip_norm": clip, "momentum": 0.0, "weight_decay": 0.0, "warmup_steps": 0}, train={"rows_per_lane": 5}
-        )
-        run = Pretraining(config, tiny.tiny_plan(config, sources), CPU, lanes_here=2)
-        before = torch.cat([each.detach().flatten() for each in run.model.parameters()])
-        norms.append(run.advance(batch)["grad_norm"].item())
-        moves.append((torch.cat([each.detach().flatten() for each in run.model.parameters()]) - before).norm().item())
-    assert norms[0] == norms[1] > 1
-    assert moves[0] == pytest.approx(0.05 * norms[0], rel=1e-3)
-    assert moves[1] == pytest.approx(0.05 * 0.01, rel=1e-2)

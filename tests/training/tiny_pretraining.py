@@ -4,6 +4,7 @@ Of "room" every third row lacks depth; "street" has RGB and keypoints only. A pe
 the same blob, nearer or farther; the joints lie on an ellipse around its middle.
 """
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from functools import cache
@@ -159,3 +160,14 @@ def rows_of(batch: Batch, rows) -> Batch:
     """Some of a batch's rows."""
     arrays = [field.name for field in dataclasses.fields(Batch) if field.name != "step"]
     return dataclasses.replace(batch, **{name: getattr(batch, name)[rows] for name in arrays})
+
+
+def without(batch: Batch, *modalities: str) -> Batch:
+    """The batch with a modality taken from all rows."""
+    batch = copy.deepcopy(batch)
+    for name in modalities:
+        getattr(batch, f"has_{name}")[:] = False
+        getattr(batch, name)[:] = 0
+    if "depth" in modalities:
+        batch.anchors[:] = -1
+    return batch
