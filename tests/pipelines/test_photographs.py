@@ -1,0 +1,42 @@
+"""The mix of the paper on real pictures: people with depth beside photographs of MPII and COCO, which have none."""
+
+import os
+from pathlib import Path
+
+import pytest
+from tiny_run import call, tracked
+
+REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES") or Path(__file__).parents[3] / "shared" / "real-samples")
+
+
+def prepare(*arguments: str) -> int:
+    from pipelines.prepare import main
+
+    return main(list(arguments))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real samples beside the checkout")
+def test_photographs_enter_the_terms_that_they_have_the_modalities_for(ray_session, tiny_home):
+    mpii, coco = REAL / "mpii", REAL / "coco-keypoints"
+    data = tiny_home / "photographs"
+    assert prepare("mpii", f"--annotations={mpii}/mpii_hrnet_style.json", f"--images={mpii}/images", f"--out={data}/mpii") == 0
+    assert prepare("coco", f"--annotations={coco}/person_keypoints_subset.json", f"--images={coco}/images", f"--out={data}/coco") == 0
+    assert prepare("verify", f"{data}/mpii") == 0
+
+    done = call(
+        tiny_home,
+        "out=runs/photographs",
+        f"data.sources.mpii.path={data}/mpii",
+        f"data.sources.coco.path={data}/coco",
+        "data.sources.coco.weight=2",
+        "data.held_out=null",
+        "train.rows_per_lane=7",
+    )
+    assert done.status == 0, done.err
+    (run,) = tracked(done.folder)
+    # Of 14 rows a step: indoor 3 / 7, wild 1 / 7, MPII 1 / 7, COCO 2 / 7.
+    rows = {name.removeprefix("rows/"): points[-1][1] for name, points in run["metrics"].items() if name.startswith("rows/")}
+    for term in ("g/rgb-keypoints", "g/keypoints-rgb", "s/rgb-keypoints", "s/inter"):
+        assert [rows[f"{term}/{source}"] for source in ("indoor", "wild", "mpii", "coco")] == [6, 2, 2, 4]
+    for term in ("g/rgb-depth", "g/depth-rgb", "g/depth-keypoints", "g/keypoints-depth", "d/rgb-depth", "d/depth-rgb", "s/depth-keypoints"):
+        assert [rows[f"{term}/{source}"] for source in ("indoor", "wild", "mpii", "coco")] == [6, 0, 0, 0]
