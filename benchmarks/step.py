@@ -213,8 +213,8 @@ def taken_apart(bench: Bench, parts: Parts) -> Iterator[None]:
             (run, "_update_banks", "bank"),
             (pretraining, "compute_terms", "terms, forward"),
             (torch.Tensor, "backward", "terms, backward"),
-            (collective, "average_gradients", "averaging"),
-            (nn.utils, "clip_grad_norm_", "clipping"),
+            (collective, "average", "averaging"),
+            (run.flat, "clip", "clipping"),
             (run.optimizer, "step", "optimiser"),
             (bench, "step", "rest"),
         ):

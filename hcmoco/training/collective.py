@@ -1,7 +1,7 @@
 """What the workers of one step share: one averaged gradient and one gathered set of embeddings.
 
-With one worker every function here is the identity. The gradient travels as one flat vector in the order of the parameters, so the
-order of summation depends on nothing but the number of workers: a resumed run adds the same numbers in the same order.
+With one worker every function here is the identity. The gradient travels as one flat vector, so the order of summation depends on nothing
+but the number of workers: a resumed run adds the same numbers in the same order.
 """
 
 import torch
@@ -19,34 +19,30 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def average_gradients(model: nn.Module) -> None:
-    """Replaces every gradient by its mean over the workers, and every floating-point buffer likewise.
+def average(gradients: torch.Tensor, model: nn.Module) -> None:
+    """Replaces the gradient by its mean over the workers, and every floating-point buffer of `model` likewise.
 
-    A parameter that a worker did not use (no row of its modality) counts as a zero gradient there. Buffers are the running statistics of
-    batch norm: averaged each step they are those of the whole batch's means, and the same on every worker.
+    What a worker did not use (no row of its modality) is zero in its gradient. Buffers are the running statistics of batch norm: averaged
+    each step they are those of the whole batch's means, and the same on every worker.
 
     Every worker counts alike, although a term is a mean over the rows that entered it on that worker: where one worker has fewer rows
     with depth than another, each of its rows weighs more in the depth terms, and a worker without any adds a zero to their mean. So the
     gradient is that of the mean of the workers' losses, as in the published release, not that of one loss over the step's rows; the
     mixture gives every lane equally many rows of each data set, which keeps the two close.
     """
-    parameters = [each for each in model.parameters() if each.requires_grad]
-    for each in parameters:
-        if each.grad is None:
-            each.grad = torch.zeros_like(each)
     if world() == 1:
         return
+    dist.all_reduce(gradients)
+    gradients /= world()
     # Batch norm also counts its batches: one more wherever a worker had rows, which is the mean of the counts rounded up.
     counts = [each for name, each in model.named_buffers() if name.endswith("num_batches_tracked")]
-    tensors = [each.grad for each in parameters] + [each for each in model.buffers() if each.is_floating_point()]
-    flat = torch.cat([each.reshape(-1).float() for each in [*tensors, *counts]])
+    buffers = [each for each in model.buffers() if each.is_floating_point()] + counts
+    flat = torch.cat([each.reshape(-1).float() for each in buffers])
     dist.all_reduce(flat)
     flat /= world()
     flat[len(flat) - len(counts) :].ceil_()
-    offset = 0
-    for each in [*tensors, *counts]:
-        each.copy_(flat[offset : offset + each.numel()].view_as(each))
-        offset += each.numel()
+    for each, mean in zip(buffers, flat.split([each.numel() for each in buffers]), strict=True):
+        each.copy_(mean.view_as(each))
 
 
 def gather_lanes(tensor: torch.Tensor, lanes_here: int) -> torch.Tensor:

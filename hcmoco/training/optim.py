@@ -5,9 +5,9 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import nn
 
 from hcmoco.config import Config
+from hcmoco.training.flat import FlatParameters
 
 
 class OptimConfig(Config):
@@ -32,35 +32,52 @@ def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """An optimiser over all parameters of `model`, in the order of `named_parameters`."""
-    parameters = list(model.parameters())
+def build_optimizer(config: OptimConfig, flat: FlatParameters) -> torch.optim.Optimizer:
+    """An optimiser over the parts of `flat`."""
+    parts = list(flat.parts.values())
     if config.name == "sgd":
-        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-    return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+        return torch.optim.SGD(parts, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(parts, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, torch.Tensor]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer, flat: FlatParameters) -> dict[str, torch.Tensor]:
     """The optimiser's state as named tensors, `<parameter>|<slot>`: what a file without pickles can hold."""
     tensors = {}
-    for name, parameter in model.named_parameters():
-        for slot, value in optimizer.state.get(parameter, {}).items():
+    for name in flat.names:
+        for slot, value in optimizer.state.get(flat.part_of(name), {}).items():
             if value is not None:
-                tensors[f"{name}|{slot}"] = torch.as_tensor(value)
+                tensors[f"{name}|{slot}"] = flat.view(name, value) if value.ndim else value.clone()
     return tensors
 
 
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """The inverse of `optimizer_tensors`, in place. ValueError for a tensor that fits no parameter of the model."""
-    parameters = dict(model.named_parameters())
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, flat: FlatParameters, tensors: dict[str, torch.Tensor]) -> None:
+    """The inverse of `optimizer_tensors`, a copy. Parameters that `tensors` does not name begin anew, with their whole part.
+
+    Raises ValueError for a tensor that fits no parameter, for a part of which only some parameters are named, and for one whose parameters
+    have taken different numbers of steps.
+    """
+    slots: dict[tuple[str, str], torch.Tensor] = {}
     for key, value in tensors.items():
         name, _, slot = key.rpartition("|")
-        parameter = parameters.get(name)
-        # Adam's step count stays on the host, as torch.optim keeps it there unless told otherwise. Every other slot lies in memory as its
-        # parameter does (channels last), so that an update of it takes the kernel that it always took.
-        if parameter is not None and slot == "step" and not value.ndim:
-            optimizer.state[parameter][slot] = value.to("cpu", copy=True)
-        elif parameter is not None and value.shape == parameter.shape:
-            optimizer.state[parameter][slot] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-        else:
+        if name not in flat.names or value.shape != (() if slot == "step" else flat.shape(name)):
             raise ValueError(f"optimiser state {key!r} of shape {list(value.shape)} fits no parameter of this model")
+        slots[name, slot] = value
+    for child, part in flat.parts.items():
+        inside = [name for name in flat.names if flat.part_of(name) is part]
+        for slot in {slot for name, slot in slots if name in inside}:
+            missing = [name for name in inside if (name, slot) not in slots]
+            if missing:
+                raise ValueError(f"optimiser state lacks {slot} of {missing[0]}, which others in {child} have")
+            optimizer.state[part][slot] = _joined(flat, part, {name: slots[name, slot] for name in inside}, slot)
+
+
+def _joined(flat: FlatParameters, part: torch.nn.Parameter, values: dict[str, torch.Tensor], slot: str) -> torch.Tensor:
+    if slot == "step":
+        steps = {value.item() for value in values.values()}
+        if len(steps) > 1:
+            raise ValueError(f"optimiser state: {next(iter(values))} and its neighbours have taken {sorted(steps)} steps")
+        return torch.tensor(steps.pop(), dtype=torch.float32, device=part.device)
+    vector = torch.zeros_like(part.detach())
+    for name, value in values.items():
+        flat.view(name, vector).copy_(value)
+    return vector

@@ -11,6 +11,7 @@ from hcmoco.schema import Batch
 from hcmoco.shards.plan import Plan
 from hcmoco.training import collective
 from hcmoco.training.config import PretrainConfig
+from hcmoco.training.flat import FlatParameters
 from hcmoco.training.optim import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors
 from hcmoco.training.state import TrainState, check_identity
 from hcmoco.training.step import compute_terms, draw_negatives, to_device
@@ -34,7 +35,8 @@ class Pretraining:
     def __init__(self, config: PretrainConfig, plan: Plan, device: torch.device, lanes_here: int, load_init: bool = True):
         self.config, self.plan, self.device, self.lanes_here = config, plan, device, lanes_here
         self.identity = {**config.identity(), "plan": plan.description}
-        self.step, self.full, self.tracking_run, self.history = 0, False, "", {}
+        self.step, self.full, self.tracking_run = 0, False, ""
+        self.history: dict[str, dict] = {}
         self.model = self._place(HCMoCo(config.model, seed=config.seed, load=load_init))
         rows = plan.offsets[-1]
         self.banks = {}
@@ -42,19 +44,24 @@ class Pretraining:
             for number, name in enumerate(MODALITIES):
                 draws = generator(config.seed, "bank", number)
                 self.banks[name] = new_bank(config.objective, rows, config.model.embedding, draws, device)
-        self.optimizer = build_optimizer(config.optim, self.model)
+        self._begin_optimizer()
 
-    def _place(self, model: nn.Module) -> HCMoCo:
-        return model.to(self.device, memory_format=torch.channels_last).train()
+    def _place(self, model: HCMoCo) -> HCMoCo:
+        model.to(self.device).to(memory_format=torch.channels_last)
+        return model.train()
+
+    def _begin_optimizer(self) -> None:
+        self.flat = FlatParameters(self.model)
+        self.optimizer = build_optimizer(self.config.optim, self.flat)
 
     def enter_full_stage(self) -> None:
         """Begins stage 2: dense mappers with fresh weights; banks and encoders go on; the optimiser restarts if the config says so."""
-        slots = optimizer_tensors(self.optimizer, self.model)
+        slots = optimizer_tensors(self.optimizer, self.flat)
         self.model.add_dense_mappers()
         self._place(self.model)
-        self.optimizer = build_optimizer(self.config.optim, self.model)
+        self._begin_optimizer()
         if not self.config.optim.restart:
-            load_optimizer_tensors(self.optimizer, self.model, slots)
+            load_optimizer_tensors(self.optimizer, self.flat, slots)
         self.full = True
 
     def advance(self, batch: Batch) -> dict[str, Tensor]:
@@ -77,11 +84,11 @@ class Pretraining:
         rate = self._learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
+        self.flat.gradients.zero_()
         if loss.requires_grad:  # not where no row of this worker has any modality
             loss.backward()
-        collective.average_gradients(self.model)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.optim.clip_norm or float("inf"))
+        collective.average(self.flat.gradients, self.model)
+        norm = self.flat.clip(config.optim.clip_norm or float("inf"))
         self.optimizer.step()
         self._update_banks(views.index_B, embeddings, views.present)
         self.step += 1
@@ -130,7 +137,7 @@ class Pretraining:
             full=self.full,
             identity=self.identity,
             model=self.model.state_dict(),
-            optimizer=optimizer_tensors(self.optimizer, self.model),
+            optimizer=optimizer_tensors(self.optimizer, self.flat),
             bank=bank_state(self.banks),
             tracking_run=self.tracking_run,
             history=self.history,
@@ -142,10 +149,10 @@ class Pretraining:
         check_identity(state.identity, self.identity, where)
         if state.full:
             self.enter_full_stage()
-        self.optimizer = build_optimizer(self.config.optim, self.model)
+        self.optimizer = build_optimizer(self.config.optim, self.flat)
         try:
             self.model.load_state_dict(state.model)
-            load_optimizer_tensors(self.optimizer, self.model, state.optimizer)
+            load_optimizer_tensors(self.optimizer, self.flat, state.optimizer)
         except (RuntimeError, ValueError) as error:
             raise UserError(
                 f"the train state in {where} does not fit this model ({' '.join(str(error).split())[:200]}); go on with the versions of "

@@ -24,6 +24,7 @@ import torch.distributed as dist
 
 from hcmoco.shards.read import Shards
 from hcmoco.training import collective
+from hcmoco.training.flat import FlatParameters
 from hcmoco.training.loop import pretrain
 from hcmoco.training.state import States, TrainState
 
@@ -104,11 +105,13 @@ def collectives(rank, world, *, lanes, out):
     model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2), torch.nn.Conv2d(2, 2, 3)).to(
         memory_format=torch.channels_last
     )
+    flat = FlatParameters(model)
     for number, each in enumerate(model.parameters()):
-        each.grad = None if rank == 0 and number == 0 else torch.full_like(each, rank + number)
+        if rank or number:  # rank 0 does not use the first
+            each.grad.fill_(rank + number)
     model[1].running_mean[:] = float(rank)
     model[1].num_batches_tracked += 5 + (rank == 1)
-    collective.average_gradients(model)
+    collective.average(flat.gradients, model)
     result = {
         "indices": collective.gather_lanes(mine, lanes // world).tolist(),
         "rows": collective.gather_lanes(wide, lanes // world).tolist(),
