@@ -67,8 +67,10 @@ def _mirror_name(joint: str) -> str:
 # COCO keypoints, order of the published annotation file's category entry.
 COCO_17 = JointSet(
     "coco-17",
-    ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
-    + tuple(f"{side}_{limb}" for limb in _LIMBS for side in ("left", "right")),
+    (
+        *("nose", "left_eye", "right_eye", "left_ear", "right_ear"),
+        *(f"{side}_{limb}" for limb in _LIMBS for side in ("left", "right")),
+    ),
     stand_ins=(("head", "nose"),),
 )
 
@@ -120,9 +122,11 @@ COMMON_13 = JointSet(
 # What the synthetic people carry: COCO-17, MPII-16 and Kinect-25 are gathers of it.
 PEOPLE_31 = JointSet(
     "people-31",
-    COCO_17.joints
-    + ("pelvis", "thorax", "upper_neck", "head_top", "spine_mid", "head")
-    + tuple(f"{side}_{place}" for side in ("left", "right") for place in ("hand", "hand_tip", "thumb", "foot")),
+    (
+        *COCO_17.joints,
+        *("pelvis", "thorax", "upper_neck", "head_top", "spine_mid", "head"),
+        *(f"{side}_{place}" for side in ("left", "right") for place in ("hand", "hand_tip", "thumb", "foot")),
+    ),
 )
 
 JOINT_SETS = {each.name: each for each in (COCO_17, MPII_16, KINECT_25, COMMON_13, PEOPLE_31)}

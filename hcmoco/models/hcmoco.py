@@ -6,7 +6,7 @@ unit length, computed in float32.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +21,8 @@ from hcmoco.models.mappers import BranchMapper, cells_of
 from hcmoco.models.semgcn import SemGCN, SkeletonConfig
 from hcmoco.skeletons import TRAINING_SETS, joint_set
 
-Modality = Literal["rgb", "depth", "keypoints"]
-DenseModality = Literal["rgb", "depth"]
+Modality = str  # one of MODALITIES
+DenseModality = str  # one of DENSE_MODALITIES
 DENSE_MODALITIES = ("rgb", "depth")
 MODALITIES = ("rgb", "depth", "keypoints")
 

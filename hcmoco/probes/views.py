@@ -146,6 +146,9 @@ def make_views(
                 yield person
 
     for row, person in enumerate(islice(whole(), count)):
+        assert person.rgb is not None
+        assert person.depth is not None
+        assert person.keypoints is not None
         try:
             rgb = decode_rgb(person.rgb, person.size)
             depth = decode_depth(person.depth, depth_codec, person.size)

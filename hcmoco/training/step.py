@@ -3,15 +3,16 @@
 Shape suffixes: B rows of this worker, R rows of them that an encoder sees, P anchors, J joints, D embedding.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hcmoco.draws import generator
-from hcmoco.models.hcmoco import HCMoCo
+from hcmoco.models.hcmoco import DENSE_MODALITIES, HCMoCo
 from hcmoco.objectives import MODALITIES, Bank, ObjectiveConfig, Terms, dense_terms, draw_shape, sample_terms, sparse_terms
 from hcmoco.schema import Batch
 
@@ -102,7 +103,7 @@ def compute_terms(
         full: all three levels (stage 2), else the sample level alone (stage 1).
     """
     visible_BJ = (views.keypoints_BJ3[..., 2] > 0) & views.present["keypoints"][:, None]
-    encoders = {
+    encoders: dict[str, Callable[[Tensor], Any]] = {
         "rgb": model.encode_rgb,
         "depth": model.encode_depth,
         "keypoints": lambda x: model.encode_keypoints(x, visible_BJ[views.rows["keypoints"]]),
@@ -110,7 +111,7 @@ def compute_terms(
     features = {name: encode(views.inputs[name]) for name, encode in encoders.items() if len(views.rows[name])}
     width = model.config.embedding
     embeddings = {}
-    for name in MODALITIES:
+    for name in encoders:
         if name in features:
             embeddings[name] = views.spread(name, model.global_embedding(name, features[name]))
         else:
@@ -125,7 +126,7 @@ def compute_terms(
     joint_cells_BJ = model.joint_cells(views.keypoints_BJ3, views.size)
     cells_BC = torch.cat([views.anchors_BP, joint_cells_BJ], 1)
     dense = {}
-    for name in ("rgb", "depth"):
+    for name in DENSE_MODALITIES:
         if name in features:
             at_RCD = model.dense_at(name, features[name], cells_BC[views.rows[name]])
             dense[name] = views.spread(name, at_RCD)
