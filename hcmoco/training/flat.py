@@ -45,11 +45,12 @@ class FlatParameters:
             self.parts[child] = nn.Parameter(self.values[start:stop])
             self.parts[child].grad = self.gradients[start:stop]
         for name, (child, _, parameter) in self._places.items():
-            part = self.parts[child]
+            part, gradient = self.parts[child], self.parts[child].grad
+            assert gradient is not None
             view = self.view(name, part.detach())
             view.copy_(parameter.detach())
             parameter.data = view
-            parameter.grad = self.view(name, part.grad)
+            parameter.grad = self.view(name, gradient)
 
     def clip(self, limit: float) -> Tensor:
         """Scales the gradients down where their global L2 norm is beyond `limit`; returns the norm before."""
