@@ -8,6 +8,7 @@ import tiny_pretraining as tiny
 import torch
 
 from hcmoco.errors import UserError
+from hcmoco.shards.storage import Folder
 from hcmoco.training.state import STATE_VERSION, States, TrainState, check_identity
 
 FILES = ["model.safetensors", "optimizer.safetensors", "bank.safetensors", "state.json", "COMPLETE"]
@@ -100,6 +101,25 @@ def test_as_many_states_stay_as_asked(tmp_path, keep):
         states.write(make_state(step))
         assert states.complete() == [f"step-{k:08d}" for k in range(max(1, step - keep + 1), step + 1)]
         assert sorted(each.name for each in tmp_path.iterdir()) == states.complete()
+
+
+def test_a_state_that_was_deleted_by_half_is_not_one(tmp_path, monkeypatch):
+    """Its COMPLETE goes first: what a killed process leaves must not look whole."""
+    states = States(str(tmp_path), keep=1)
+    states.write(make_state(1))
+
+    def dies_inside(folder, name):
+        (tmp_path / name / "model.safetensors").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Folder, "delete_folder", lambda folder, name: dies_inside(folder, name) if (tmp_path / name).is_dir() else None)
+        with pytest.raises(KeyboardInterrupt):
+            states.write(make_state(2))
+    assert (tmp_path / "step-00000001" / "bank.safetensors").exists()
+    assert states.complete() == ["step-00000002"]
+    states.write(make_state(3))
+    assert [each.name for each in tmp_path.iterdir()] == ["step-00000003"]
 
 
 def test_folders_of_others_stay(tmp_path):
