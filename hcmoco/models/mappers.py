@@ -8,10 +8,14 @@ Shape suffixes: B batch, C channels, H and W rows and columns of a map, P cells,
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+# A map of no more cells is read as a product with the rows of the upsampling's matrix, which is less work than finding its taps.
+_FEW_CELLS = 144
 
 
 def cells_of(positions: Tensor, size: tuple[int, int], stride: int = 4) -> Tensor:
@@ -40,6 +44,9 @@ def sample_cells(map_BCHW: Tensor, cells_BP: Tensor, size: tuple[int, int]) -> T
     map_NC = map_BCHW.permute(0, 2, 3, 1).reshape(-1, channels)
     if (height, width) == (rows, columns):
         return F.embedding(cells_BP + first_B1, map_NC)
+    if height * width <= _FEW_CELLS:
+        weights_NM = _upsampling(size, (height, width), map_BCHW.device).to(map_BCHW.dtype)
+        return F.embedding(cells_BP, weights_NM) @ map_NC.view(batch, height * width, channels)
     top, bottom, down = _taps(cells_BP // columns, rows, height, map_BCHW.dtype)
     left, right, across = _taps(cells_BP % columns, columns, width, map_BCHW.dtype)
     taps_BP4 = torch.stack([top * width + left, top * width + right, bottom * width + left, bottom * width + right], -1)
@@ -48,6 +55,13 @@ def sample_cells(map_BCHW: Tensor, cells_BP: Tensor, size: tuple[int, int]) -> T
     taps_BP4 = taps_BP4 + first_B1[..., None]
     sampled = F.embedding_bag(taps_BP4.view(-1, 4), map_NC, per_sample_weights=weights_BP4.view(-1, 4), mode="sum")
     return sampled.view(*cells_BP.shape, channels)
+
+
+@lru_cache(maxsize=16)
+def _upsampling(fine: tuple[int, int], coarse: tuple[int, int], device: torch.device) -> Tensor:
+    """Bilinear upsampling as a matrix, float32 [cells of the fine map, cells of the coarse map]."""
+    identity = torch.eye(coarse[0] * coarse[1], device=device).view(1, -1, *coarse)
+    return F.interpolate(identity, size=fine, mode="bilinear", align_corners=False)[0].flatten(1).T.contiguous()
 
 
 def _taps(position: Tensor, fine: int, coarse: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:

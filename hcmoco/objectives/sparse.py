@@ -84,12 +84,13 @@ def joint_inter(
         positive_2BJ = (clean_2BJD * others_2BJD).sum(3) / tau / positives_2BJ.clamp(min=1)
 
         rows_RD = (rows_2BJD if unused_in_denominator else clean_2BJD).flatten(0, 2)
-        logits_RR = (rows_RD / tau) @ rows_RD.T
+        # Rows that do not enter stay whole, which keeps them finite.
+        out_RR = torch.zeros(len(rows_RD), len(rows_RD), dtype=torch.bool, device=rows_RD.device)
         if not unused_in_denominator:
-            # Rows that do not enter stay whole, which keeps them finite.
-            logits_RR = logits_RR.masked_fill(enters_2BJ.flatten()[:, None] & ~used_R, OUT)
+            out_RR |= enters_2BJ.flatten()[:, None] & ~used_R
         if not self_in_denominator:
-            logits_RR = logits_RR.masked_fill(torch.eye(len(rows_RD), dtype=torch.bool, device=rows_RD.device), OUT)
+            out_RR.fill_diagonal_(True)
+        logits_RR = ((rows_RD / tau) @ rows_RD.T).masked_fill(out_RR, OUT)
         loss_2BJ = logits_RR.logsumexp(1).view(2, B, J) - positive_2BJ
         value = only(loss_2BJ, enters_2BJ).sum() / used_R.numel() if mean_over_all_rows else mean_of(loss_2BJ, enters_2BJ)
         return Terms.of("s/inter", value, enters_2BJ.sum(), enters_2BJ.any(2).any(0))

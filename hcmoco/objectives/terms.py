@@ -55,7 +55,7 @@ def no_autocast(x: Tensor) -> AbstractContextManager:
 
 def only(x: Tensor, keep: Tensor) -> Tensor:
     """`x` with zeros where `keep`, over `x`'s leading axes, is False: what stood there, even a NaN, reaches neither value nor gradient."""
-    return torch.where(keep.reshape(keep.shape + (1,) * (x.dim() - keep.dim())), x, 0.0)
+    return x.masked_fill(~keep.reshape(keep.shape + (1,) * (x.dim() - keep.dim())), 0)
 
 
 def mean_of(loss: Tensor, enters: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """A pre-training in progress: models, banks, optimiser and where it stands."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hcmoco.draws import generator
 from hcmoco.errors import UserError

@@ -41,6 +41,8 @@ class Views:
 
     def spread(self, modality: str, values_R: Tensor) -> Tensor:
         """[R, ...] -> [B, ...], zeros in the rows that the encoder did not see."""
+        if len(values_R) == len(self.index_B):
+            return values_R
         return values_R.new_zeros((len(self.index_B), *values_R.shape[1:])).index_copy(0, self.rows[modality], values_R)
 
 
