@@ -59,8 +59,8 @@ def sample_cells(map_BCHW: Tensor, cells_BP: Tensor, size: tuple[int, int]) -> T
 
 @lru_cache(maxsize=16)
 def _upsampling(fine: tuple[int, int], coarse: tuple[int, int], device: torch.device) -> Tensor:
-    """Bilinear upsampling as a matrix, float32 [cells of the fine map, cells of the coarse map]."""
-    identity = torch.eye(coarse[0] * coarse[1], device=device).view(1, -1, *coarse)
+    """Bilinear upsampling as a matrix, float64 [cells of the fine map, cells of the coarse map]."""
+    identity = torch.eye(coarse[0] * coarse[1], dtype=torch.float64, device=device).view(1, -1, *coarse)
     return F.interpolate(identity, size=fine, mode="bilinear", align_corners=False)[0].flatten(1).T.contiguous()
 
 
