@@ -100,9 +100,10 @@ class Pretraining:
                 values[f"level/{level}"] = torch.stack(members).sum()
         values |= {f"loss/{name}": value for name, value in terms.values.items()}
         values |= {f"entered/{name}": count for name, count in terms.counts.items()}
+        used_TB = torch.stack(list(terms.samples.values()))
         for number, source in enumerate(self.plan.sources):
-            of_source_B = views.source_B == number
-            values |= {f"rows/{name}/{source.name}": (used_B & of_source_B).sum() for name, used_B in terms.samples.items()}
+            count_T = (used_TB & (views.source_B == number)).sum(1)
+            values |= {f"rows/{name}/{source.name}": count for name, count in zip(terms.samples, count_T.unbind(), strict=True)}
         return values
 
     def _learning_rate(self) -> float:
