@@ -49,9 +49,9 @@ def rewrite(folder: Path, file: str, data: bytes, *, sums: bool) -> None:
         (state / "COMPLETE").write_text(json.dumps({**complete, file: hashlib.sha256(data).hexdigest()}))
 
 
-@pytest.mark.parametrize("place", ["disk", "memory://hcmoco-states/round-trip"])
+@pytest.mark.parametrize("place", ["disk", "memory"])
 def test_what_is_written_comes_back_bit_for_bit(tmp_path, place):
-    uri = str(tmp_path / "deep" / "states") if place == "disk" else place
+    uri = str(tmp_path / "deep" / "states") if place == "disk" else f"memory://{tmp_path.name}/states"
     states = States(uri)
     assert (states.newest(), states.newest_step, states.complete()) == (None, 0, [])
     states.write(make_state())
@@ -94,13 +94,15 @@ def test_a_state_that_was_not_written_to_its_end_is_not_seen(tmp_path, folder, c
         assert [each.name for each in sorted(folder.iterdir())] == ["step-00000007", "step-00000011"]
 
 
+@pytest.mark.parametrize("place", ["disk", "memory"])
 @pytest.mark.parametrize("keep", [1, 2, 3])
-def test_as_many_states_stay_as_asked(tmp_path, keep):
-    states = States(str(tmp_path), keep=keep)
+def test_as_many_states_stay_as_asked(tmp_path, keep, place):
+    uri = str(tmp_path) if place == "disk" else f"memory://{tmp_path.name}"
+    states = States(uri, keep=keep)
     for step in range(1, 6):
         states.write(make_state(step))
         assert states.complete() == [f"step-{k:08d}" for k in range(max(1, step - keep + 1), step + 1)]
-        assert sorted(each.name for each in tmp_path.iterdir()) == states.complete()
+        assert Folder(uri).folders() == states.complete()
 
 
 def test_a_state_that_was_deleted_by_half_is_not_one(tmp_path, monkeypatch):
