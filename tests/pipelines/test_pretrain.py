@@ -1,18 +1,12 @@
 """The program from the command line's point of view: both stages on one worker, to the end, again, and stopped in the middle."""
 
-import os
 import re
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 import yaml
-from tiny_run import PROGRESS, ROOT, call, differences, newest, tracked, tree
+from tiny_run import PROGRESS, ROOT, call, differences, interrupted_at, newest, numbers, tracked, tree
 
 from hcmoco.export import load_export
 from pipelines._recipe import PretrainRecipe, as_yaml, load
@@ -28,8 +22,8 @@ def test_it_says_what_it_does_and_nothing_else(finished):
     for line in (
         "stages: {sample: 3, full: 3}",
         "a step: 8 rows in 2 lanes; batch norm and in-batch negatives see 8 of them",
-        "  indoor: 48 people (48 with rgb, 48 with depth, 48 with keypoints), about 6 a step, 0.8 passes",
-        "  wild: 24 people (24 with rgb, 0 with depth, 24 with keypoints), about 2 a step, 0.5 passes",
+        "  indoor: 48 people (48 with rgb, 48 with depth, 48 with keypoints), 6.0 a step, 0.8 passes",
+        "  wild: 24 people (24 with rgb, 0 with depth, 24 with keypoints), 2.0 a step, 0.5 passes",
         "on 8 held-out people",
         f"encoders        {finished.folder}/export (its README.md shows how to load them)",
         f"run             mlflow ui --backend-store-uri sqlite:///{finished.folder}/mlflow.db",
@@ -92,33 +86,6 @@ def test_once_finished_the_same_command_only_reports(finished, tiny_home):
     assert again.out.splitlines()[0] == f"{finished.folder} is finished"
     assert again.out[again.out.index("on 8 held-out") :] == finished.out[finished.out.index("on 8 held-out") :]
     assert tree(finished.folder) == before
-
-
-def numbers(out: Path) -> dict[str, list[tuple[int, float]]]:
-    """All that the one MLflow run of a folder has measured, the clock's figures aside."""
-    (run,) = tracked(out)
-    assert run["status"] == "FINISHED"
-    return {name: points for name, points in run["metrics"].items() if not name.startswith("time/")}
-
-
-@contextmanager
-def interrupted_at(file: Path) -> Iterator[None]:
-    """As if someone pressed Ctrl-C once `file` is there."""
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.002):
-            if file.exists():
-                os.kill(os.getpid(), signal.SIGINT)
-                return
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def test_stopped_and_started_again_nothing_is_different(finished, tiny_home):

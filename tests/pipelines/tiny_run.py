@@ -3,9 +3,12 @@
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +88,13 @@ def tracked(out: Path) -> list[dict]:
     return runs
 
 
+def numbers(out: Path) -> dict[str, list[tuple[int, float]]]:
+    """All that the one MLflow run of a folder has measured, the clock's figures aside."""
+    (run,) = tracked(out)
+    assert run["status"] == "FINISHED"
+    return {name: points for name, points in run["metrics"].items() if not name.startswith("time/")}
+
+
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
     """Every file below `folder` with its size and time of change."""
     return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
@@ -118,6 +128,26 @@ def call(home: Path, *arguments: str, recipe: str | None = None) -> Done:
         status = main(["--recipe", recipe or str(home / "tiny.yaml"), *arguments])
     chosen = [each.partition("=")[2] for each in arguments if each.startswith("out=")]
     return Done(status, out.getvalue(), err.getvalue(), home / (chosen[-1] if chosen else RECIPE["out"]))
+
+
+@contextmanager
+def interrupted_at(file: Path) -> Iterator[None]:
+    """As if someone pressed Ctrl-C once `file` is there."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.002):
+            if file.exists():
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def start(home: Path, *arguments: str, **settings) -> subprocess.Popen:
