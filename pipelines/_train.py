@@ -74,10 +74,11 @@ def _views(job: Job) -> ProbeViews | None:
 
 def worker(settings: dict) -> None:
     """One worker of a TorchTrainer."""
+    import ray
     import ray.train
     import ray.train.torch
 
-    job: Job = settings["job"]
+    job: Job = ray.get(settings["job"])
     context = ray.train.get_context()
     _set_threads(job.config)
     device = ray.train.torch.get_device() if job.config.train.gpu else "cpu"
@@ -89,6 +90,7 @@ def worker(settings: dict) -> None:
 
 def _with_trainer(job: Job) -> None:
     os.environ.update({name: value for name, value in TRAIN_ENV.items() if name not in os.environ})
+    import ray
     import ray.data
     import ray.train
     import ray.train.torch
@@ -107,7 +109,8 @@ def _with_trainer(job: Job) -> None:
     order = ray.data.ExecutionOptions(preserve_order=True)
     trainer = ray.train.torch.TorchTrainer(
         worker,
-        train_loop_config={"job": job},
+        # By reference: the controller opens this config, and has no use for the modules that a job brings with it.
+        train_loop_config={"job": ray.put(job)},
         scaling_config=ray.train.ScalingConfig(num_workers=train.workers, use_gpu=train.gpu, resources_per_worker=_resources(config)),
         run_config=ray.train.RunConfig(
             name=f"{config.name}-{job.tracker.run_id[:8]}",
