@@ -151,5 +151,11 @@ def _empty_batch(rows: int, size: int, joint_set: str, anchors: int) -> Batch:
 
 
 def _packed(batches: list[Batch]) -> pa.Table:
-    """One row per micro-batch, its arrays as bytes."""
-    return pa.table({name: pa.array([getattr(batch, name).tobytes() for batch in batches], pa.large_binary()) for name in _ARRAYS})
+    """One row per micro-batch, its arrays as bytes, which are copied once."""
+    return pa.table({name: _as_bytes(np.stack([getattr(batch, name) for batch in batches])) for name in _ARRAYS})
+
+
+def _as_bytes(stacked: np.ndarray) -> pa.Array:
+    """The entries along the first axis as binary values over the array's own memory."""
+    offsets = np.arange(len(stacked) + 1, dtype=np.int64) * (stacked.nbytes // len(stacked))
+    return pa.Array.from_buffers(pa.large_binary(), len(stacked), [None, pa.py_buffer(offsets), pa.py_buffer(stacked)])
