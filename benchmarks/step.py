@@ -1,7 +1,8 @@
 """How much a stage-2 step costs beyond the encoders' own forward and backward pass on the same rows, and where that time goes.
 
-    python benchmarks/step.py                 # CPU: the sizes of the recipe people-cpu, one of its two workers
-    python benchmarks/step.py --device cuda   # GPU: the paper's sizes, HRNet-W18 at 320 pixels, 56 rows
+    python benchmarks/step.py                                     # CPU: the recipe people-cpu, one of its two workers
+    python benchmarks/step.py --device cuda                       # GPU: the paper's sizes, HRNet-W18 at 320 pixels, 56 rows
+    python benchmarks/step.py --sizes paper train.rows_per_lane=8 # CPU: the paper's sizes but for the rows
 
 Needs hcmoco alone: pixels are noise, which costs what pictures cost.
 """
@@ -33,13 +34,11 @@ from hcmoco.training.config import PretrainConfig
 from hcmoco.training.pretraining import Pretraining
 from hcmoco.training.step import Views, to_device
 
-# (recipe, overrides): the default recipe, and the paper's sizes on a GPU.
+# Recipe and overrides.
 SIZES = {
-    "cpu": ("people-cpu", []),
-    "cuda": ("people-gpu", ["augment.size=320", "train.lanes=1", "train.rows_per_lane=56"]),
+    "people-cpu": ("people-cpu", []),
+    "paper": ("people-gpu", ["augment.size=320", "train.lanes=1", "train.rows_per_lane=56"]),
 }
-
-
 PAPER_NEGATIVES, PAPER_WIDTH = 16384, 128
 
 
@@ -246,19 +245,18 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--steps", type=int, default=0, help="steps per turn (default 2 on a CPU, 20 on a GPU)")
     parser.add_argument("--threads", type=int, default=1, help="threads of CPU arithmetic (default 1, as the recipe)")
-    parser.add_argument("--recipe", help="instead of the sizes above")
+    parser.add_argument("--sizes", choices=SIZES, help="default: people-cpu on a CPU, paper on a GPU")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     device = torch.device(given.device)
-    recipe, overrides = SIZES[given.device]
-    if given.recipe:
-        recipe, overrides = given.recipe, []
+    sizes = given.sizes or ("paper" if given.device == "cuda" else "people-cpu")
+    recipe, overrides = SIZES[sizes]
     if given.quick:
         overrides = [*overrides, "augment.size=64", "train.rows_per_lane=4"]
     config = load_config(recipe, [*overrides, *given.overrides])
     rounds = 2 if given.quick else given.rounds
-    count = given.steps or (20 if given.device == "cuda" else 2)
+    count = given.steps or {("people-cpu", "cpu"): 2, ("paper", "cpu"): 1}.get((sizes, given.device), 20)
 
     bench = Bench(config, device)
     depth_rows = int(bench.batch.has_depth.sum())
@@ -274,7 +272,7 @@ def main() -> None:
         "threads": given.threads,
         "steps per turn": count,
     }
-    table = Table("step-quick" if given.quick else "step", settings, gpu=given.device == "cuda")
+    table = Table("step-quick" if given.quick else f"step-{sizes}", settings, gpu=given.device == "cuda")
     arms = {"step": lambda: bench.timed(bench.step, count), "encoders": lambda: bench.timed(bench.encoders, count)}
     in_turns(arms, 1 if given.device == "cpu" else 3)
     timed = in_turns(arms, rounds)
