@@ -48,6 +48,10 @@ def runs(sources, tmp_path_factory) -> Runs:
             if death:
                 jobs.append({"call": "train", "world": world, "arguments": {**fixed, "stop": death[0], "killed": death[1]}})
             jobs.append({"call": "train", "world": world, "arguments": fixed})
+    # Begun by two, gone on with by three.
+    moved = {"sources": [each.uri for each in sources], "states": str(folder / "moved"), "over": OVER, "out": str(folder / "3-moved-out")}
+    jobs.append({"call": "train", "world": 2, "arguments": {**moved, "stop": 5, "killed": [0, 1]}})
+    jobs.append({"call": "train", "world": 3, "arguments": moved})
     codes = forked_runs.run_jobs(folder, jobs)
     for job, each in zip(jobs, codes, strict=True):
         if "stop" in job["arguments"]:
@@ -86,6 +90,20 @@ def test_samples_and_order_are_those_of_one_worker(runs):
             for name, value in one.items():
                 if name.startswith(("entered/", "rows/")) and not name.endswith("inter"):
                     assert values[name] * world == pytest.approx(value, rel=1e-5), (world, step, name)
+
+
+def test_a_run_may_go_on_with_another_number_of_workers(runs):
+    """Batch norm then sees other rows, so bits differ; the samples and their order do not."""
+    (alone,) = runs.states(1)
+    first, *others = runs.states(3, "moved")
+    assert all(tiny.differences(first, other) == [] for other in others)
+    for name, value in alone.bank.items():
+        assert name.endswith(".rows") or torch.equal(value, first.bank[name]), name
+    log = runs.log(3, "moved")
+    assert [step for step, _ in log] == [5, 6, 7, 8, 9]
+    for step, values in log:
+        assert values["entered/g/rgb-depth"] * 3 == pytest.approx(dict(runs.log(1))[step]["entered/g/rgb-depth"], rel=1e-5)
+        assert values["lr"] == pytest.approx(dict(runs.log(1))[step]["lr"], rel=1e-6)
 
 
 def test_other_worlds_give_other_numbers(runs):
