@@ -50,6 +50,8 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
             f"--out {out} lives in one process, and parts are written by several; give a path or a URI such as s3://bucket/folder"
         )
     folder = Folder(absolute(out))
+    if is_local(out) and folder.local_path.exists() and not folder.local_path.is_dir():
+        raise UserError(f"--out {out} is a file; give a folder that is empty or not there yet")
     if _already_there(folder, source):
         return read_manifest(folder), False
     about = source.about

@@ -16,8 +16,9 @@ from hcmoco.training.config import SourceConfig
 from hcmoco.training.feed import Feed
 from hcmoco.training.state import TrainState, check_identity
 from pipelines import _checks, _closing, _cluster, _recipe
+from pipelines._home import at_home
 from pipelines._host import states_of
-from pipelines._recipe import PretrainRecipe, at_home
+from pipelines._recipe import PretrainRecipe
 from pipelines._status import open_status, shown
 from pipelines._tracking import Tracker, open_writer, start_run, store_uri
 

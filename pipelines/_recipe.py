@@ -1,18 +1,15 @@
 """The whole config of a program: the method's tree, and what the cluster and the record of the run add to it."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import yaml
 from pydantic import Field
 
 from hcmoco.config import Config, build
-from hcmoco.errors import UserError
-from hcmoco.shards.storage import is_local
 from hcmoco.training.config import PretrainConfig
 from pipelines import _arguments
+from pipelines._home import at_home
 from pipelines._tracking import TrackingConfig
 
 _WIDTH = 140
@@ -54,23 +51,6 @@ def load(cls: type, recipe: str, overrides: Sequence[str]):
 def check(cls: type, values: dict, recipe: str):
     """The config of `cls` with these values, its paths placed. UserError with one line, naming the recipe, for a bad key or value."""
     return build(cls, values, f"recipe {recipe}").placed()
-
-
-def home() -> Path:
-    """Where relative paths of a config lie: HCMOCO_HOME, else the current folder, but ~/hcmoco inside a submitted job, whose current
-    folder is a copy that the cluster deletes."""
-    if os.environ.get("HCMOCO_HOME"):
-        return Path(os.environ["HCMOCO_HOME"]).expanduser().absolute()
-    return Path.home() / "hcmoco" if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") else Path.cwd()
-
-
-def at_home(uri: str) -> str:
-    """`uri`, or where it lies if it is a relative path. UserError for a local URI form that is not a plain path."""
-    if not is_local(uri):
-        return uri
-    if "://" in uri and not uri.startswith(("file:///", "local:///")):
-        raise UserError(f"path {uri!r} is not understood; give a plain path or a URI such as s3://bucket/folder")
-    return str(home() / Path(uri.partition("://")[2] if "://" in uri else uri).expanduser())
 
 
 def as_yaml(config: Config) -> str:

@@ -125,6 +125,11 @@ def _reader(kind: str):
     return importlib.import_module(KINDS[kind].module)
 
 
+def described(kind: str) -> str:
+    """What `--help` says of a source: its reader's own words, so that the format of a file stands where it is asked for."""
+    return f"{KINDS[kind].help}\n\n{_reader(kind).__doc__}" if kind == "folder" else KINDS[kind].help
+
+
 def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
     """The fields of the reader's config as flags, with their defaults and descriptions."""
     for name, field in _config_class(kind).model_fields.items():

@@ -7,6 +7,7 @@
     python pipelines/prepare.py verify data/people
     python pipelines/prepare.py sheet data/people people.png
 
+A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
 The same command again goes on where a killed one stopped, and does nothing where the data set is complete.
 """
 
@@ -19,8 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file fr
 
 from hcmoco.errors import UserError
 from pipelines._cluster import main_wrapper
+from pipelines._home import at_home
 from pipelines._progress import Progress
-from pipelines._sources import KINDS, add_arguments, from_arguments
+from pipelines._sources import KINDS, add_arguments, described, from_arguments
 
 
 @main_wrapper
@@ -34,7 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="prepare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for kind, about in KINDS.items():
-        command = commands.add_parser(kind, help=about.help, description=about.help)
+        command = commands.add_parser(
+            kind, help=about.help, description=described(kind), formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         command.add_argument("--out", required=True, help="folder or URI of the data set, for example data/people or s3://bucket/people")
         command.add_argument(
             "--max-broken", type=float, default=0.05, help="share of broken records that is set aside; more stop (default 0.05)"
@@ -53,17 +57,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
+    from hcmoco.shards.manifest import reason_kind
     from pipelines._prepare import prepare
 
     source = from_arguments(arguments.kind, arguments)
-    manifest, made = prepare(source, arguments.out, max_broken=arguments.max_broken)
+    manifest, made = prepare(source, at_home(arguments.out), max_broken=arguments.max_broken)
     size = sum(file.bytes for file in manifest.files)
     state = "prepared" if made else "already prepared"
     print(
         f"{arguments.out}: {state}, {manifest.rows} rows in {len(manifest.files)} files, {size / 1e6:.1f} MB, {manifest.rejected} set aside"
     )
-    for reason, count in manifest.reasons.items():
-        print(f"  {count} x {reason}")
+    for kind, count in manifest.reasons.items():
+        example = next((each for each in manifest.rejected_examples if reason_kind(each.reason) == kind), None)
+        print(f"  {count} x {example.reason} ({example.id})" if example else f"  {count} x {kind}")
     return 0
 
 
@@ -71,18 +77,17 @@ def _verify(arguments: argparse.Namespace) -> int:
     from hcmoco.shards.read import Shards
     from hcmoco.shards.verify import verify
 
-    manifest = Shards.open(arguments.uri).manifest
-    progress = Progress(f"verifying {arguments.uri}", len(manifest.files), "files")
-    problems = verify(arguments.uri, progress=lambda _: progress.add(1))
+    uri = at_home(arguments.uri)
+    manifest = Shards.open(uri).manifest
+    progress = Progress(f"verifying {uri}", len(manifest.files), "files")
+    problems = verify(uri, progress=lambda _: progress.add(1))
     progress.close()
     if len(problems) == 1:
         raise UserError(problems[0])
     if problems:
         print("\n".join(f"  {problem}" for problem in problems), file=sys.stderr)
-        raise UserError(
-            f"{arguments.uri}: {len(problems)} of {len(manifest.files)} files are bad; copy them again or prepare the data set again"
-        )
-    print(f"{arguments.uri}: whole, {manifest.rows} rows in {len(manifest.files)} files")
+        raise UserError(f"{uri}: {len(problems)} of {len(manifest.files)} files are bad; copy them again or prepare the data set again")
+    print(f"{uri}: whole, {manifest.rows} rows in {len(manifest.files)} files")
     return 0
 
 
@@ -93,12 +98,13 @@ def _sheet(arguments: argparse.Namespace) -> int:
 
     if not arguments.png.endswith(".png"):
         raise UserError(f"{arguments.png}: the picture is written as PNG; give a name that ends in .png")
-    persons = _first_persons(arguments.uri, arguments.count)
+    uri = at_home(arguments.uri)
+    persons = _first_persons(uri, arguments.count)
     Path(arguments.png).parent.mkdir(parents=True, exist_ok=True)
     done, data = cv2.imencode(".png", contact_sheet(persons)[..., ::-1])
     assert done
     Path(arguments.png).write_bytes(data.tobytes())
-    print(f"{arguments.png}: {len(persons)} rows of {arguments.uri}")
+    print(f"{arguments.png}: {len(persons)} rows of {uri}")
     return 0
 
 

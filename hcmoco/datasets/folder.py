@@ -94,7 +94,7 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
     """
     path = Path(config.path) / config.file
     if not path.is_file():
-        raise UserError(f"{path} does not exist; write one JSON object per person into it, as hcmoco/datasets/folder.py shows")
+        raise UserError(f"{path} does not exist; write one JSON object per person into it, as `prepare.py folder --help` shows")
     try:
         lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
@@ -111,7 +111,7 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
             seen.add(item.id)
         found.append(item)
     if not found:
-        raise UserError(f"{path} has no line; write one JSON object per person into it, as hcmoco/datasets/folder.py shows")
+        raise UserError(f"{path} has no line; write one JSON object per person into it, as `prepare.py folder --help` shows")
     return found
 
 

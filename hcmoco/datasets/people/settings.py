@@ -19,8 +19,8 @@ class PeopleConfig(Config):
         jpeg_quality: 1..100.
     """
 
-    domain: Literal["indoor", "wild"] = "indoor"
-    size: int = Field(128, ge=32, le=2048)
-    masked_depth: bool = True
-    seed: int = 0
-    jpeg_quality: int = Field(JPEG_QUALITY, ge=1, le=100)
+    domain: Literal["indoor", "wild"] = Field("indoor", description="indoor (RGB and depth, a room) or wild (RGB, outdoors)")
+    size: int = Field(128, ge=32, le=2048, description="side of the square image, 32 to 2048 pixels")
+    masked_depth: bool = Field(True, description="depth is zero outside the person: true or false")
+    seed: int = Field(0, description="which people; the same seed and number are the same person")
+    jpeg_quality: int = Field(JPEG_QUALITY, ge=1, le=100, description="of RGB, 1 to 100")
