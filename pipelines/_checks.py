@@ -4,21 +4,16 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
-import torch
-
 from hcmoco.errors import UserError
 from hcmoco.models.hcmoco import HCMoCo
 from hcmoco.shards.plan import Plan
 from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import is_local
 from hcmoco.training.config import PretrainConfig
+from pipelines._memory import free_memory, needed_memory, shapes, state_bytes
 
 # A step without depth is accepted where it is rarer than this, by the share of rows with depth in each data set.
 _RARE = 1e-6
-# Resident memory of a training process before it holds a model: the interpreter, PyTorch, Ray (measured, proportional set size).
-_PROCESS_BYTES = 450 << 20
-_CLUSTER_BYTES = 700 << 20
 
 
 def check_mixture(config: PretrainConfig, plan: Plan, sources: Sequence[Shards]) -> None:
@@ -42,7 +37,7 @@ def check_mixture(config: PretrainConfig, plan: Plan, sources: Sequence[Shards])
 def check_model(config: PretrainConfig, *, load: bool) -> None:
     """UserError where an encoder cannot be made, does not take crops of this size or, with `load`, its initial weights cannot be had."""
     fresh = load and any(each.init != "scratch" for each in (config.model.rgb, config.model.depth))
-    model = HCMoCo(config.model, seed=config.seed) if fresh else _model(config)
+    model = HCMoCo(config.model, seed=config.seed) if fresh else shapes(config)
     for encoder in (model.rgb, model.depth):
         encoder.check_size(config.augment.size, config.augment.size)
 
@@ -74,24 +69,11 @@ def check_resources(config: PretrainConfig) -> None:
         )
 
 
-def needed_memory(config: PretrainConfig, rows: int) -> int:
-    """Bytes that a run on this machine's memory will need, roughly: processes, weights with optimiser, banks, activations.
-
-    Activations are estimated at 2.2 kB per input pixel and row for HRNet-W18-small in float32 and scaled with the parameters; measured
-    runs need less.
-    """
-    parameters = _parameters(config)
-    banks = 3 * rows * config.model.embedding * 4 if config.objective.needs_bank else 0
-    batch = config.train.lanes * config.train.rows_per_lane
-    activations = batch * 2 * config.augment.size**2 * 2200 * max(1.0, (parameters / 3.4e6) ** 0.5)
-    return int(config.train.workers * (_PROCESS_BYTES + parameters * 20 + banks) + activations + _CLUSTER_BYTES)
-
-
 def check_machine(config: PretrainConfig, rows: int, nodes: int) -> None:
     """UserError where this machine's memory or disk is too small for a run over `rows` people. On several nodes, or with GPUs, memory is
     not checked."""
     if nodes == 1 and not config.train.gpu:
-        needed, there = needed_memory(config, rows), psutil.virtual_memory().available
+        needed, there = needed_memory(config, rows), free_memory()
         if needed > there:
             raise UserError(
                 f"the run needs about {needed / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are free; "
@@ -104,23 +86,6 @@ def check_machine(config: PretrainConfig, rows: int, nodes: int) -> None:
                 f"{config.out}: {config.train.keep} train states need about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
                 "choose another disk with out=..., or lower train.keep"
             )
-
-
-def state_bytes(config: PretrainConfig, rows: int) -> int:
-    """Bytes of one train state: weights, optimiser slots and banks in float32."""
-    slots = 3 if config.optim.name == "adamw" else 2
-    banks = 3 * rows * config.model.embedding if config.objective.needs_bank else 0
-    return 4 * (slots * _parameters(config) + banks)
-
-
-def _parameters(config: PretrainConfig) -> int:
-    return sum(each.numel() for each in _model(config).parameters())
-
-
-def _model(config: PretrainConfig) -> HCMoCo:
-    """The model's shapes without their memory."""
-    with torch.device("meta"):
-        return HCMoCo(config.model, seed=0, load=False)
 
 
 def _existing(path: str) -> Path:
