@@ -11,7 +11,7 @@ from hcmoco.schema import Batch
 from hcmoco.training import collective
 from hcmoco.training.feed import Feed
 from hcmoco.training.state import States, TrainState
-from pipelines import _ingest
+from pipelines import _ingest, _interrupts
 from pipelines._recipe import PretrainRecipe
 from pipelines._tracking import Tracker
 
@@ -39,7 +39,9 @@ class RayHost:
     def batches(self, first_step: int) -> Iterator[Batch]:
         ingest = self.config.ingest
         where = {"rank": self.rank, "world": self.world, "first_step": first_step}
-        return self.feed.batches(_ingest.items(self.shard), **where, threads=ingest.threads, ahead=ingest.ahead)
+        for batch in self.feed.batches(_ingest.items(self.shard), **where, threads=ingest.threads, ahead=ingest.ahead):
+            _interrupts.check()
+            yield batch
 
     def restore(self) -> TrainState | None:
         return self.states.newest()

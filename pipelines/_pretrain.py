@@ -15,7 +15,7 @@ from hcmoco.shards.storage import Folder, first_line, is_local
 from hcmoco.training.config import SourceConfig
 from hcmoco.training.feed import Feed
 from hcmoco.training.state import TrainState, check_identity
-from pipelines import _checks, _closing, _cluster, _recipe
+from pipelines import _checks, _closing, _cluster, _interrupts, _recipe
 from pipelines._home import at_home
 from pipelines._host import states_of
 from pipelines._recipe import PretrainRecipe
@@ -29,7 +29,7 @@ def run(values: dict, recipe: str) -> int:
     """Runs, resumes or reports what `values`, of the recipe called `recipe`, describe; returns the exit status."""
     config = _recipe.check(PretrainRecipe, values, recipe)
     store_uri(config.tracking, config.out)
-    with _alone_in(config.out):
+    with _alone_in(config.out), _interrupts.heard():
         there = _config_there(config)
         if there == config and _closing.finished(config):
             say(f"{config.out} is finished")
@@ -221,4 +221,5 @@ def _train(config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...], view
     workers = config.train.workers
     status = open_status("starting the training" if workers == 1 else f"starting {workers} workers")
     with shown(status):
+        _interrupts.check()
         train(Job(config, feed, None if views is None else ray.put(views), tracker, status))

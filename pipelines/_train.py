@@ -1,10 +1,6 @@
 """The loop under Ray: in this process for one CPU worker, else under a TorchTrainer."""
 
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +10,7 @@ import torch
 from hcmoco.probes.run import ProbeViews
 from hcmoco.training.feed import Feed
 from hcmoco.training.loop import pretrain
-from pipelines import _ingest
+from pipelines import _ingest, _interrupts
 from pipelines._cluster import find_user_error
 from pipelines._host import RayHost, states_of
 from pipelines._recipe import PretrainRecipe
@@ -124,28 +120,13 @@ def _with_trainer(job: Job) -> None:
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if train.gpu else "gloo"),
     )
     try:
-        with _interruptible():
+        with _interrupts.heard():  # gives Ray Train's handler back
             trainer.fit()
     except ray.train.TrainingFailedError as error:
         mistake = find_user_error(getattr(error, "controller_failure", None)) or find_user_error(error)
         if mistake:
             raise mistake from None
         raise
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C is a KeyboardInterrupt. Ray Train's handler ends the workers, then the program with status 0, and outlives the training."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit:
-        raise KeyboardInterrupt from None
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _resources(config: PretrainRecipe) -> dict[str, float]:
