@@ -9,6 +9,7 @@ import yaml
 from hcmoco.datasets.people import PeopleConfig
 from hcmoco.errors import UserError
 from hcmoco.probes.run import ProbeViews
+from hcmoco.shards.manifest import MANIFEST, read_manifest
 from hcmoco.shards.plan import Plan
 from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import Folder, first_line, is_local
@@ -19,6 +20,7 @@ from pipelines import _checks, _closing, _cluster, _interrupts, _recipe
 from pipelines._home import at_home
 from pipelines._host import states_of
 from pipelines._recipe import PretrainRecipe
+from pipelines._sources import Source
 from pipelines._status import open_status, shown
 from pipelines._tracking import Tracker, open_writer, start_run, store_uri
 
@@ -50,7 +52,7 @@ def run(values: dict, recipe: str) -> int:
         _checks.check_machine(config, sum(_rows(each) for each in config.data.sources.values()), cluster.nodes)
         writer = open_writer(config.tracking, config.out, actor=True)
 
-        sources = tuple(_open(name, each) for name, each in config.data.sources.items())
+        sources = tuple(_open(f"sources.{name}", each) for name, each in config.data.sources.items())
         held_out = _open("held_out", config.data.held_out, split="held-out") if config.data.held_out else None
         plan = make_plan(config, sources)
         _checks.check_mixture(config, plan, sources)
@@ -168,26 +170,34 @@ def _recorded(tracker: Tracker) -> Iterator[None]:
 def _rows(source: SourceConfig) -> int:
     """Rows that a data set has or will have. UserError where it neither is there nor can be made."""
     where = at_home(source.path)
-    if source.people and not Folder(where).exists("manifest.json"):
+    if source.people and not Folder(where).exists(MANIFEST):
         return source.people.count
     return Shards.open(where).manifest.rows
 
 
-def _open(name: str, source: SourceConfig, split: str = "train") -> Shards:
-    """A data set, made first where it is to be made and is not there."""
+def _open(key: str, source: SourceConfig, split: str = "train") -> Shards:
+    """The data set of the config's `data.<key>`, made first where it is to be made and is not there. UserError where other people are."""
     where = at_home(source.path)
-    if source.people and not Folder(where).exists("manifest.json"):
-        from pipelines._prepare import prepare
-        from pipelines._sources import Source
-
+    if source.people:
         values = source.people.model_dump()
         count = values.pop("count")
         people = PeopleConfig(**values)
-        say(f"making {count} synthetic people in {where}")
-        prepare(Source("people", people, seed=people.seed, count=count, split=split), where)
+        asked = Source("people", people, seed=people.seed, count=count, split=split)
+        if not Folder(where).exists(MANIFEST):
+            from pipelines._prepare import prepare
+
+            say(f"making {count} synthetic people in {where}")
+            prepare(asked, where)
+        there = read_manifest(Folder(where)).made_by.arguments
+        other = next((each for each in asked.arguments if there.get(each) != asked.arguments[each]), None)
+        if other:
+            raise UserError(
+                f"{where} holds data with {other} = {there.get(other)!r}, data.{key}.people asks for {asked.arguments[other]!r}; "
+                f"set data.{key}.people=null to take what is there, or choose another data.{key}.path"
+            )
     shards = Shards.open(where)
     if shards.manifest.kind != "person":
-        raise UserError(f"data set {name} at {where} holds {shards.manifest.kind} records; pre-training reads persons")
+        raise UserError(f"data.{key}.path: {where} holds {shards.manifest.kind} records; pre-training reads persons")
     return shards
 
 

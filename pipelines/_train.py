@@ -7,7 +7,9 @@ from typing import Any
 import cv2
 import torch
 
+from hcmoco.errors import UserError
 from hcmoco.probes.run import ProbeViews
+from hcmoco.shards.storage import first_line
 from hcmoco.training.feed import Feed
 from hcmoco.training.loop import pretrain
 from pipelines import _ingest, _interrupts
@@ -38,7 +40,7 @@ class Job:
 
 
 def train(job: Job) -> None:
-    """Runs or resumes the training to its end. UserError as `pretrain`."""
+    """Runs or resumes the training to its end. UserError as `pretrain`, and where workers are lost too often."""
     if in_this_process(job.config):
         _in_this_process(job)
     else:
@@ -126,7 +128,20 @@ def _with_trainer(job: Job) -> None:
         mistake = find_user_error(getattr(error, "controller_failure", None)) or find_user_error(error)
         if mistake:
             raise mistake from None
+        lost = [each for each in getattr(error, "worker_failures", {}).values() if _is_lost(each)]
+        if lost:
+            raise UserError(
+                f"training workers were lost more often than restarts = {config.restarts} allows ({first_line(lost[0])}); the same command "
+                "goes on from the newest train state; if memory ran out, lower train.rows_per_lane or train.workers"
+            ) from None
         raise
+
+
+def _is_lost(failure: BaseException) -> bool:
+    """Whether a worker's process has gone, rather than raised."""
+    import ray
+
+    return isinstance(getattr(failure, "health_check_failure", failure), ray.exceptions.RayActorError)
 
 
 def _resources(config: PretrainRecipe) -> dict[str, float]:

@@ -82,6 +82,14 @@ def test_workers_killed_during_a_save_between_the_stages_and_in_a_window(two, ti
     assert numbers(done.folder) == numbers(two.folder)
 
 
+def test_workers_lost_too_often(two, tiny_home):
+    states = tiny_home / "runs" / "lost" / "states"
+    with killing([((states / "step-00000004" / "COMPLETE").exists, 1)]):
+        line = call(tiny_home, *TWO, "restarts=0", "out=runs/lost").error
+    assert line.startswith("training workers were lost more often than restarts = 0 allows (")
+    assert "; the same command goes on from the newest train state; " in line
+
+
 def test_three_workers_killed(finished, tiny_home):
     whole = call(tiny_home, *THREE, "out=runs/three")
     assert whole.status == 0, whole

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import filelock
 import pyarrow.parquet as pq
 import pytest
-from tiny_run import call, tracked
+from tiny_run import call, start, tracked
 
 from hcmoco.schema import Person
 from hcmoco.shards.manifest import About
@@ -130,6 +131,20 @@ def test_a_mixture_without_depth(finished, tiny_home):
 def test_held_out_people_without_depth(finished, tiny_home):
     line = call(tiny_home, "out=runs/never", "data.held_out.path=data/wild", "data.held_out.people=null").error
     assert "0 of the 24 held-out people have RGB, depth and keypoints; the probes need at least 2" in line
+
+
+def test_other_people_than_the_config_asks_for(finished, tiny_home):
+    line = call(tiny_home, "out=runs/never", "data.sources.wild.people.count=25").error
+    assert "data/wild holds data with count = 24, data.sources.wild.people asks for 25; set data.sources.wild.people=null to take" in line
+    line = call(tiny_home, "out=runs/never", "data.held_out.path=data/indoor").error
+    assert "data/indoor holds data with seed = 1, data.held_out.people asks for 3" in line
+
+
+def test_the_programs_own_process_says_one_line_too(tiny_home):
+    process = start(tiny_home, "--recipe", "nowhere", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    printed, said = process.communicate(timeout=120)
+    assert (process.returncode, printed) == (2, "")
+    assert re.fullmatch(r"error: recipe .*/nowhere.yaml does not exist; .*\n", said)
 
 
 def damaged(home: Path, name: str, change: Callable[[Path], None]) -> list[str]:
