@@ -1,4 +1,4 @@
-"""The records: one person in one view (`Person`), one uncropped image (Scene's Arrow schema), and the `Batch` that a step consumes.
+"""The records: one person in one view (`Person`), one uncropped image with its people (`Scene`), and the `Batch` that a step consumes.
 
 In storage and on the way through a cluster, pixels stay encoded; null means that a modality is absent. Only a Batch holds decoded
 pixels, and it says with explicit flags which of them are real.
@@ -97,6 +97,70 @@ def person_schema(joints: int, joints3d: int = 0) -> pa.Schema:
             pa.field("mask", pa.binary()),
         ]
     )
+
+
+@dataclass
+class Instance:
+    """One annotated person of a scene.
+
+    Attributes:
+        box: float32 [4], x0, y0, x1, y1: around what is visible of the person, outer edges of pixels of the image.
+        mask: 8-bit PNG bytes of the image's size, 255 on the visible person. None: not annotated.
+        dp_points: float32 [N, 5], x, y in pixels of the image (a pixel's centre is at +0.5), chart I 1..24, U and V 0..1: points of the
+            visible surface, annotated as COCO-DensePose has them. None: not annotated.
+        crowd: the box holds people that are not told apart; what is detected there is neither right nor wrong.
+    """
+
+    box: np.ndarray
+    mask: bytes | None = None
+    dp_points: np.ndarray | None = None
+    crowd: bool = False
+
+
+@dataclass
+class Scene:
+    """One uncropped image and all people that can be recognised in it.
+
+    Attributes:
+        id: stable and unique, `<dataset>/<source key>`.
+        dataset, split: where the row comes from.
+        rgb: JPEG or PNG bytes, RGB, of width x height pixels.
+        instances: the people, in no order that means anything.
+    """
+
+    id: str
+    dataset: str
+    split: str
+    rgb: bytes
+    width: int
+    height: int
+    instances: list[Instance]
+
+    def to_row(self, index: int) -> dict:
+        """The row of `scene_schema` for this record; `index` is its dense number inside its data set."""
+
+        def numbers(values: np.ndarray | None) -> list[float] | None:
+            return None if values is None else np.asarray(values, np.float32).ravel().tolist()
+
+        instances = [
+            {"box": numbers(each.box), "mask": each.mask, "dp_points": numbers(each.dp_points), "crowd": bool(each.crowd)}
+            for each in self.instances
+        ]
+        return {**{field.name: getattr(self, field.name) for field in fields(self)}, "instances": instances, "index": index}
+
+    @classmethod
+    def from_row(cls, row: dict) -> "Scene":
+        """The record of one row (a dict of Python or NumPy values, as Arrow's to_pylist gives). ValueError where points lack a number."""
+        instances = [
+            Instance(
+                box=np.asarray(each["box"], np.float32),
+                mask=each["mask"],
+                dp_points=None if each["dp_points"] is None else np.asarray(each["dp_points"], np.float32).reshape(-1, 5),
+                crowd=bool(each["crowd"]),
+            )
+            for each in row["instances"]
+        ]
+        return cls(**{**{field.name: row[field.name] for field in fields(cls)}, "instances": instances})
 
 
 def scene_schema() -> pa.Schema:

@@ -6,10 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hcmoco.codecs import check_whole
-from hcmoco.datasets.records import check_person
+from hcmoco.datasets.checks import check_person, check_scene
 from hcmoco.draws import generator
-from hcmoco.schema import Person
+from hcmoco.schema import Person, Scene
 from hcmoco.shards.manifest import File, Manifest
 from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import Folder, first_line
@@ -82,7 +81,7 @@ def _check_record(manifest: Manifest, row: dict) -> list[str]:
             return [f"{name} has {len(row[name])} numbers instead of {lengths[name]}" for name in wrong]
         return check_person(Person.from_row(row), len(joint_set(manifest.joints)), manifest.depth_codec)
     try:
-        header = check_whole(row["rgb"])
-    except ValueError as error:
-        return [str(error)]
-    return [] if (header.width, header.height) == (row["width"], row["height"]) else ["the picture is not of the size that the record says"]
+        scene = Scene.from_row(row)
+    except ValueError:
+        return ["the surface points of an instance are not rows of 5 numbers"]
+    return check_scene(scene)

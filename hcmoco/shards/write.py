@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from hcmoco.config import Config
 from hcmoco.draws import generator
 from hcmoco.errors import UserError
-from hcmoco.schema import SCHEMA_VERSION, Person
+from hcmoco.schema import SCHEMA_VERSION, Person, Scene
 from hcmoco.shards.manifest import EXAMPLES, MANIFEST, About, File, Manifest, RejectedRecord, reason_kind, write_manifest
 from hcmoco.shards.storage import Folder, HashingSink
 
@@ -22,6 +22,7 @@ _MODALITIES = {
     "person": ("rgb", "depth", "keypoints", "joints3d", "parts", "iuv", "dp_points", "mask"),
     "scene": ("rgb", "instances"),
 }
+Records = Sequence[Person] | Sequence[Scene] | Sequence[dict]
 
 
 class Part(Config):
@@ -45,16 +46,15 @@ def group_sizes(rows: int, largest: int = GROUP_ROWS) -> list[int]:
     return [rows // groups + (g < rows % groups) for g in range(groups)] if rows else []
 
 
-def write_part(
-    folder: Folder, number: int, about: About, records: Sequence[Person] | Sequence[dict], *, first_index: int, rejected: Iterable = ()
-) -> Part:
+def write_part(folder: Folder, number: int, about: About, records: Records, *, first_index: int, rejected: Iterable = ()) -> Part:
     """Writes `part-<number>.parquet` from records in their final order; rows are indexed from `first_index`.
 
-    Records are `Person`s, or rows of `scene_schema` without `index`. `rejected` are (id, reason) pairs that the manifest will count.
+    Records are of the kind that `about` says; a dict is a row without `index`. `rejected` are (id, reason) pairs that the manifest will
+    count.
     """
-    rows = [each.to_row(0) if isinstance(each, Person) else dict(each) for each in records]
-    for index, row in enumerate(rows, start=first_index):
-        row["index"] = index
+    rows = [
+        {**each, "index": index} if isinstance(each, dict) else each.to_row(index) for index, each in enumerate(records, start=first_index)
+    ]
     sizes, schema = group_sizes(len(rows)), about.schema
     starts = [sum(sizes[:g]) for g in range(len(sizes))]
     groups = (pa.Table.from_pylist(rows[start : start + size], schema=schema) for start, size in zip(starts, sizes, strict=True))
@@ -146,7 +146,7 @@ def finish(folder: Folder, about: About, parts: Sequence[Part]) -> Manifest:
 
 def write_shards(
     uri: str,
-    records: Sequence[Person] | Sequence[dict],
+    records: Records,
     about: About,
     *,
     seed: int = 0,
