@@ -1,0 +1,126 @@
+"""Where people are: torchvision's Faster R-CNN parts (Ren et al. 2015; Lin et al. 2017) for one class, with crowds left out.
+
+torchvision knows no crowds. Here what lies mostly inside a crowd is neither a person nor background: the samplers skip it.
+
+Shape suffixes: R boxes, K people; a 4 is x0, y0, x1, y1 in pixels of the network's input.
+"""
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.ops import MultiScaleRoIAlign
+
+from hcmoco.tasks.densepose.config import LEVELS, DensePoseConfig
+
+_INSIDE = 0.5  # share of a box inside a crowd from which on it is left out
+_BOX_CELLS = 7
+_CLASSES = 2  # background, person
+
+
+def inside_crowd(boxes_R4: Tensor, crowds_K4: Tensor) -> Tensor:
+    """bool [R]: more than half of the box lies in one of the crowds' boxes."""
+    if not len(crowds_K4):
+        return torch.zeros(len(boxes_R4), dtype=torch.bool, device=boxes_R4.device)
+    low = torch.maximum(boxes_R4[:, None, :2], crowds_K4[:, :2])
+    high = torch.minimum(boxes_R4[:, None, 2:], crowds_K4[:, 2:])
+    shared_RK = (high - low).clamp(min=0).prod(-1)
+    area_R = (boxes_R4[:, 2:] - boxes_R4[:, :2]).prod(-1)
+    return (shared_RK > _INSIDE * area_R[:, None]).any(1)
+
+
+class _Anchors(AnchorGenerator):
+    """Anchors in float32 whatever the maps are: in 16 bits their corners would be rounded to whole pixels and more."""
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        return super().forward(image_list, [each[:1, :1].float() for each in feature_maps])
+
+
+class _ProposalHead(RPNHead):
+    """Outputs in float32, for boxes and losses."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        logits, deltas = super().forward(x)
+        return [each.float() for each in logits], [each.float() for each in deltas]
+
+
+class _BoxPredictor(FastRCNNPredictor):
+    """Likewise."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scores, deltas = super().forward(x)
+        return scores.float(), deltas.float()
+
+
+class ProposalNetwork(RegionProposalNetwork):
+    """torchvision's, with anchors in crowds left out of the loss."""
+
+    def assign_targets_to_anchors(self, anchors: list[Tensor], targets: list[dict[str, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+        people = [{"boxes": each["boxes"][each["labels"] > 0]} for each in targets]
+        labels, boxes = super().assign_targets_to_anchors(anchors, people)
+        for each, anchors_R4, label_R in zip(targets, anchors, labels, strict=True):
+            label_R[(label_R == 0) & inside_crowd(anchors_R4, each["boxes"][each["labels"] < 0])] = -1
+        return labels, boxes
+
+
+class BoxHeads(RoIHeads):
+    """torchvision's, with proposals in crowds left out of the loss; `select_training_samples` and `postprocess_detections` are used."""
+
+    def assign_targets_to_proposals(
+        self, proposals: list[Tensor], gt_boxes: list[Tensor], gt_labels: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        people = [torch.where(labels > 0)[0] for labels in gt_labels]
+        matched, labels = super().assign_targets_to_proposals(
+            proposals,
+            [boxes[chosen] for boxes, chosen in zip(gt_boxes, people, strict=True)],
+            [labels[chosen] for labels, chosen in zip(gt_labels, people, strict=True)],
+        )
+        for image, chosen in enumerate(people):
+            if len(chosen):
+                matched[image] = chosen[matched[image]]
+            crowds = gt_boxes[image][gt_labels[image] < 0]
+            labels[image][(labels[image] == 0) & inside_crowd(proposals[image], crowds)] = -1
+        return matched, labels
+
+
+def region_features(cells: int) -> MultiScaleRoIAlign:
+    """Features of regions from the pyramid's level that fits their size (Lin et al. 2017, equation 1), `cells` a side."""
+    return MultiScaleRoIAlign([f"p{level + 1}" for level in range(LEVELS)], cells, sampling_ratio=2)
+
+
+def make_proposals(config: DensePoseConfig) -> ProposalNetwork:
+    """The proposal network; thresholds as published."""
+    anchors = _Anchors(config.anchor_sizes, (config.anchor_ratios,) * LEVELS)
+    head = _ProposalHead(config.pyramid_channels, anchors.num_anchors_per_location()[0])
+    return ProposalNetwork(
+        anchors,
+        head,
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=config.anchor_samples,
+        positive_fraction=0.5,
+        pre_nms_top_n={"training": config.proposals_per_level, "testing": config.proposals_per_level_test},
+        post_nms_top_n={"training": config.proposals, "testing": config.proposals_test},
+        nms_thresh=0.7,
+    )
+
+
+def make_boxes(config: DensePoseConfig) -> BoxHeads:
+    """The box head; thresholds as published."""
+    head: nn.Module = TwoMLPHead(config.pyramid_channels * _BOX_CELLS**2, config.box_width)
+    return BoxHeads(
+        region_features(_BOX_CELLS),
+        head,
+        _BoxPredictor(config.box_width, _CLASSES),
+        fg_iou_thresh=0.5,
+        bg_iou_thresh=0.5,
+        batch_size_per_image=config.box_samples,
+        positive_fraction=0.25,
+        bbox_reg_weights=None,
+        score_thresh=config.score_threshold,
+        nms_thresh=config.nms_threshold,
+        detections_per_img=config.detections,
+    )

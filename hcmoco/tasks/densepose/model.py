@@ -1,0 +1,142 @@
+"""The R-CNN: encoder, feature pyramid, proposals, boxes, charts.
+
+Shape suffixes: B images, H and W rows and columns of the network's input, R regions; a 2 is height and width, a 4 x0, y0, x1, y1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import fastrcnn_loss
+from torchvision.ops.boxes import box_area, clip_boxes_to_image
+
+from hcmoco.models.encoders import Encoder
+from hcmoco.tasks.densepose.config import LEVELS, DensePoseConfig
+from hcmoco.tasks.densepose.detector import make_boxes, make_proposals, region_features
+from hcmoco.tasks.densepose.fpn import HRFeaturePyramid
+from hcmoco.tasks.densepose.heads import ChartHead, ChartMaps
+from hcmoco.tasks.densepose.losses import chart_losses
+from hcmoco.tasks.densepose.targets import Truth, foreground_in, places_in
+
+STRIDE = 4 << (LEVELS - 1)
+"""Sides of the padded input are multiples of this, so that every level of the pyramid covers it exactly."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What is found in one image: boxes [D, 4] in pixels of the network's input, scores [D], falling, and the maps of the D boxes."""
+
+    boxes: Tensor
+    scores: Tensor
+    maps: ChartMaps
+
+
+class DensePoseRCNN(nn.Module):
+    """Persons and the surface coordinates inside their boxes.
+
+    The encoder's batch normalisation stays trainable, with statistics of the worker's own images (published: synchronised over GPUs).
+    """
+
+    def __init__(self, encoder: Encoder, config: DensePoseConfig):
+        super().__init__()
+        self.encoder = encoder
+        self.pyramid = HRFeaturePyramid(encoder, config.pyramid_channels, LEVELS)
+        self.proposals = make_proposals(config)
+        self.boxes = make_boxes(config)
+        self.chart_features = region_features(config.chart_cells)
+        self.charts = ChartHead(config)
+        self.config = config
+
+    def terms(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]], truth: Truth) -> dict[str, Tensor]:
+        """The unweighted terms of a training step.
+
+        Args:
+            images_B3HW: normalised, padded at the right and below to multiples of STRIDE.
+            sizes: rows and columns of each image without its padding.
+        """
+        pyramid, images = self._pyramid(images_B3HW, sizes)
+        targets = truth.for_torchvision()
+        proposals, terms = self.proposals(images, pyramid, targets)
+        proposals, matched, labels, deltas = self.boxes.select_training_samples(proposals, targets)
+        box_terms = fastrcnn_loss(*self._score(pyramid, proposals, images_B3HW), labels, deltas)
+        regions, instances_R = self._chart_regions(proposals, matched, labels, truth)
+        maps = self._maps(pyramid, regions, images_B3HW)
+        return {
+            "objectness": terms["loss_objectness"],
+            "proposal": terms["loss_rpn_box_reg"],
+            "class": box_terms[0],
+            "box": box_terms[1],
+            **_chart_terms(maps, torch.cat(regions), instances_R, truth, len(sizes)),
+        }
+
+    @torch.no_grad()
+    def detect(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        """What is found in images as `terms` takes them, by a model in evaluation mode."""
+        pyramid, images = self._pyramid(images_B3HW, sizes)
+        proposals, _ = self.proposals(images, pyramid)
+        scores, deltas = self._score(pyramid, proposals, images_B3HW)
+        boxes, scores, _ = self.boxes.postprocess_detections(scores, deltas, proposals, list(sizes))
+        maps = self._maps(pyramid, boxes, images_B3HW)
+        ends = torch.tensor([0, *map(len, boxes)]).cumsum(0).tolist()
+        return [Detections(boxes[image], scores[image], maps.at(slice(start, stop))) for image, (start, stop) in enumerate(pairwise(ends))]
+
+    def _pyramid(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]]) -> tuple[dict[str, Tensor], ImageList]:
+        return self.pyramid(self.encoder(images_B3HW)), ImageList(images_B3HW, list(sizes))
+
+    def _score(self, pyramid: dict[str, Tensor], proposals: list[Tensor], images_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.boxes.box_roi_pool(pyramid, proposals, _padded(images_B3HW))
+        return self.boxes.box_predictor(self.boxes.box_head(features))
+
+    def _maps(self, pyramid: dict[str, Tensor], regions: list[Tensor], images_B3HW: Tensor) -> ChartMaps:
+        return self.charts(self.chart_features(pyramid, regions, _padded(images_B3HW)))
+
+    def _chart_regions(
+        self, proposals: list[Tensor], matched: list[Tensor], labels: list[Tensor], truth: Truth
+    ) -> tuple[list[Tensor], Tensor]:
+        """Each image's proposals that the chart losses see, and the number of each one's person among the batch's instances."""
+        regions, instances = [], []
+        for image, (boxes_R4, person_R, label_R) in enumerate(zip(proposals, matched, labels, strict=True)):
+            chosen = torch.where(label_R > 0)[0]
+            number = person_R[chosen] + truth.first[image]
+            annotated = truth.has_mask[number] | truth.has_point[number].any(1)
+            overlap = _overlap(boxes_R4[chosen], truth.boxes[image][person_R[chosen]])
+            chosen = chosen[annotated & (overlap >= self.config.chart_overlap)]
+            chosen = chosen[torch.randperm(len(chosen), device=chosen.device)[: self.config.chart_samples]]
+            regions.append(boxes_R4[chosen])
+            instances.append(person_R[chosen] + truth.first[image])
+        return regions, torch.cat(instances)
+
+
+def _chart_terms(maps: ChartMaps, regions_R4: Tensor, instances_R: Tensor, truth: Truth, images: int) -> dict[str, Tensor]:
+    points_RN5 = truth.points[instances_R]
+    boxes_R4 = torch.cat(truth.boxes)[instances_R]
+    return chart_losses(
+        maps,
+        foreground_in(regions_R4, boxes_R4, truth.masks[instances_R], maps.coarse.shape[-1]),
+        truth.has_mask[instances_R],
+        places_in(regions_R4, points_RN5[..., :2]),
+        points_RN5[..., 2:],
+        truth.has_point[instances_R],
+        images,
+    )
+
+
+def _padded(images_B3HW: Tensor) -> list[tuple[int, int]]:
+    """torchvision derives the maps' strides from image sizes, by rounding, and keeps the first it sees: the padded size is exact."""
+    return [(images_B3HW.shape[2], images_B3HW.shape[3])] * len(images_B3HW)
+
+
+def _overlap(a_R4: Tensor, b_R4: Tensor) -> Tensor:
+    """[R]: intersection over union of each box of one list with its partner in the other."""
+    low, high = torch.maximum(a_R4[:, :2], b_R4[:, :2]), torch.minimum(a_R4[:, 2:], b_R4[:, 2:])
+    shared_R = (high - low).clamp(min=0).prod(-1)
+    return shared_R / (box_area(a_R4) + box_area(b_R4) - shared_R)
+
+
+def to_stored(boxes_D4: Tensor, seen: tuple[int, int], stored: tuple[int, int]) -> Tensor:
+    """Boxes in pixels of the network's input in those of the stored image, both given as rows and columns; clipped to it."""
+    scale = boxes_D4.new_tensor((stored[1] / seen[1], stored[0] / seen[0]) * 2)
+    return clip_boxes_to_image(boxes_D4 * scale, stored)

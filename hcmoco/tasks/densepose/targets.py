@@ -1,0 +1,180 @@
+"""What the R-CNN is trained towards: annotated people of an image, and their share in each proposal.
+
+Shape suffixes: B images, K instances of an image, T instances of a batch, R proposals (regions of interest), N points, M side of stored
+masks, S side of the head's maps, H and W rows and columns of an image; a 4 is x0, y0, x1, y1; a 5 is x, y, I, U, V.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hcmoco.codecs import decode_labels
+from hcmoco.datasets.people.surface import CHART_FLIP
+
+MASK_SIDE = 112
+"""M: masks are stored over their own box, as DensePose-COCO stores its own, at the side of the published head's maps."""
+
+PERSON, CROWD = 1, -1
+"""Labels of instances; torchvision's samplers leave out what is negative."""
+
+_CHARTS = 24
+_TORSO = (1, 2)  # the charts of people whose U runs across the body's plane of symmetry
+_SMALLEST = 1.0  # pixels; thinner boxes have no regression target that is finite
+
+
+@dataclass(frozen=True)
+class SceneTargets:
+    """Annotated people of one image, in pixels of what the network sees.
+
+    Attributes:
+        boxes: float32 [K, 4].
+        labels: int64 [K], PERSON or CROWD.
+        masks: uint8 [K, M, M], 1 on the person, over its own box.
+        has_mask: bool [K].
+        points: float32 [K, N, 5], padded.
+        has_point: bool [K, N].
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray
+    has_mask: np.ndarray
+    points: np.ndarray
+    has_point: np.ndarray
+
+
+def read_instances(row: dict) -> list[dict]:
+    """The people of a row of `scene_schema`: `box` float32 [4], `mask` bool [H, W] or None, `dp_points` float32 [N, 5] or None, `crowd`.
+
+    In pixels of the stored image. Raises ValueError for a mask of another size or of what is no mask.
+    """
+    instances = []
+    for each in row.get("instances") or ():
+        mask_HW = None
+        if each.get("mask") is not None:
+            mask_HW = decode_labels(each["mask"]) > 127
+            if mask_HW.shape != (row["height"], row["width"]):
+                raise ValueError(f"a mask is {mask_HW.shape[1]} x {mask_HW.shape[0]} pixels, the image {row['width']} x {row['height']}")
+        points = each.get("dp_points")
+        instances.append(
+            {
+                "box": np.asarray(each["box"], np.float32).reshape(4),
+                "mask": mask_HW,
+                "dp_points": None if points is None or not len(points) else np.asarray(points, np.float32).reshape(-1, 5),
+                "crowd": bool(each.get("crowd")),
+            }
+        )
+    return instances
+
+
+def scene_targets(instances: Sequence[dict], scale_2: tuple[float, float] = (1.0, 1.0), flip_width: float | None = None) -> SceneTargets:
+    """Targets of the people that `read_instances` gives.
+
+    Args:
+        scale_2: pixels of the network's input per pixel of the stored image, along x and y.
+        flip_width: width of the network's input where it is a mirror image, else None.
+
+    A crowd keeps nothing but its box; people thinner than a pixel are left out.
+    """
+    kept = [each for each in instances if ((each["box"][2:] - each["box"][:2]) * scale_2 >= _SMALLEST).all()]
+    count = len(kept)
+    most = max((len(each["dp_points"]) for each in kept if each["dp_points"] is not None), default=0)
+    targets = SceneTargets(
+        boxes=np.array([each["box"] for each in kept], np.float32).reshape(-1, 4) * np.array((*scale_2, *scale_2), np.float32),
+        labels=np.array([CROWD if each["crowd"] else PERSON for each in kept], np.int64),
+        masks=np.zeros((count, MASK_SIDE, MASK_SIDE), np.uint8),
+        has_mask=np.array([each["mask"] is not None and not each["crowd"] for each in kept], bool),
+        points=np.zeros((count, most, 5), np.float32),
+        has_point=np.zeros((count, most), bool),
+    )
+    for row, each in enumerate(kept):
+        if targets.has_mask[row]:
+            targets.masks[row] = _over_box(each["mask"], each["box"])
+        if each["dp_points"] is not None and not each["crowd"]:
+            points_N5 = each["dp_points"]
+            targets.points[row, : len(points_N5)] = points_N5
+            targets.has_point[row, : len(points_N5)] = (points_N5[:, 2] >= 1) & (points_N5[:, 2] <= _CHARTS)
+    targets.points[..., :2] *= np.array(scale_2, np.float32)
+    return targets if flip_width is None else _mirrored(targets, flip_width)
+
+
+def _over_box(mask_HW: np.ndarray, box_4: np.ndarray) -> np.ndarray:
+    """uint8 [M, M]: the mask's pixels under the centres of an M x M grid over the box; 0 outside the image."""
+    height, width = mask_HW.shape
+    share_M = (np.arange(MASK_SIDE) + 0.5) / MASK_SIDE
+    column_M = np.floor(box_4[0] + share_M * (box_4[2] - box_4[0])).astype(np.int64)
+    row_M = np.floor(box_4[1] + share_M * (box_4[3] - box_4[1])).astype(np.int64)
+    inside_MM = ((row_M >= 0) & (row_M < height))[:, None] & (column_M >= 0) & (column_M < width)
+    return mask_HW[row_M.clip(0, height - 1)[:, None], column_M.clip(0, width - 1)] & inside_MM
+
+
+def _mirrored(targets: SceneTargets, width: float) -> SceneTargets:
+    """Left and right exchanged: U runs from side to side on the torso, and along or around a limb everywhere else (surface.py)."""
+    points = targets.points.copy()
+    chart = points[..., 2].astype(np.int64)
+    points[..., 0] = width - points[..., 0]
+    points[..., 2] = CHART_FLIP[chart.clip(0, _CHARTS)]
+    points[..., 3] = np.where(np.isin(chart, _TORSO), 1 - points[..., 3], points[..., 3])
+    boxes = targets.boxes.copy()
+    boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+    return SceneTargets(boxes, targets.labels, targets.masks[:, :, ::-1], targets.has_mask, points, targets.has_point)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The targets of a batch on a device.
+
+    Attributes:
+        boxes, labels: for each image, float32 [K, 4] and int64 [K].
+        first: number of each image's first instance among the batch's T.
+        masks: uint8 [T, M, M]. has_mask: bool [T]. points: float32 [T, N, 5]. has_point: bool [T, N].
+    """
+
+    boxes: list[Tensor]
+    labels: list[Tensor]
+    first: list[int]
+    masks: Tensor
+    has_mask: Tensor
+    points: Tensor
+    has_point: Tensor
+
+    def for_torchvision(self) -> list[dict[str, Tensor]]:
+        """One dict per image, as torchvision's detection modules take targets."""
+        return [{"boxes": boxes, "labels": labels} for boxes, labels in zip(self.boxes, self.labels, strict=True)]
+
+
+def to_truth(targets: Sequence[SceneTargets], device: torch.device) -> Truth:
+    """The targets of several images as one `Truth`."""
+    most = max(each.points.shape[1] for each in targets)
+
+    def joined(name: str) -> Tensor:
+        arrays = [getattr(each, name) for each in targets]
+        if name in ("points", "has_point"):
+            arrays = [np.pad(each, [(0, 0), (0, most - each.shape[1])] + [(0, 0)] * (each.ndim - 2)) for each in arrays]
+        return torch.from_numpy(np.concatenate(arrays)).to(device)
+
+    counts = [len(each.labels) for each in targets]
+    return Truth(
+        boxes=list(joined("boxes").split(counts)),
+        labels=list(joined("labels").split(counts)),
+        first=[sum(counts[:image]) for image in range(len(counts))],
+        **{name: joined(name) for name in ("masks", "has_mask", "points", "has_point")},
+    )
+
+
+def places_in(rois_R4: Tensor, xy_RN2: Tensor) -> Tensor:
+    """[R, N, 2]: where image positions lie in each region, (0, 0) its upper left corner and (1, 1) its lower right one."""
+    return (xy_RN2 - rois_R4[:, None, :2]) / (rois_R4[:, None, 2:] - rois_R4[:, None, :2])
+
+
+def foreground_in(rois_R4: Tensor, boxes_R4: Tensor, masks_RMM: Tensor, side: int) -> Tensor:
+    """int64 [R, S, S]: each region's person, given over its own box, at the S x S cells of the region: 1 on it, 0 elsewhere."""
+    share_S = (torch.arange(side, device=rois_R4.device) + 0.5) / side
+    cells_S2_2 = torch.stack(torch.meshgrid(share_S, share_S, indexing="xy"), -1).reshape(1, -1, 2)
+    xy_RN2 = rois_R4[:, None, :2] + cells_S2_2 * (rois_R4[:, None, 2:] - rois_R4[:, None, :2])
+    grid = 2 * places_in(boxes_R4, xy_RN2).reshape(-1, side, side, 2) - 1
+    return F.grid_sample(masks_RMM[:, None].float(), grid, mode="nearest", align_corners=False)[:, 0].long()

@@ -1,0 +1,156 @@
+"""DensePose from RGB scenes as a task: resizing and mirroring, losses, detections with I, U, V in pixels of the stored image.
+
+Shape suffixes: B images, H and W rows and columns of an image.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hcmoco.codecs import decode_rgb
+from hcmoco.errors import UserError
+from hcmoco.models.encoders import Encoder
+from hcmoco.models.inputs import RGB_MEAN, normalise_rgb
+from hcmoco.shards.manifest import About
+from hcmoco.tasks.densepose.config import DensePoseConfig
+from hcmoco.tasks.densepose.decode import decode
+from hcmoco.tasks.densepose.model import STRIDE, DensePoseRCNN, to_stored
+from hcmoco.tasks.densepose.sheet import draw_sheet
+from hcmoco.tasks.densepose.targets import SceneTargets, read_instances, scene_targets, to_truth
+from hcmoco.tasks.task import Metric, Prediction, Task, TaskBatch, send
+
+_OWN_CHARTS = "people"
+
+
+@dataclass
+class SceneBatch(TaskBatch):
+    """B scenes.
+
+    Attributes:
+        images: what the network sees of each, uint8 [h, w, 3], of their own sizes.
+        sizes: int64 [B, 2], rows and columns of the stored images.
+        instances: for evaluation, each image's people as `read_instances` gives them, in pixels of the stored image; else empty.
+        targets: for training, each image's people in pixels of `images`; else without people.
+    """
+
+    images: list[np.ndarray]
+    sizes: np.ndarray
+    instances: list[list[dict]]
+    targets: list[SceneTargets]
+
+
+class DensePose(Task[SceneBatch]):
+    """Boxes of people, and part and surface coordinates of every pixel on them.
+
+    A prediction is `boxes` float32 [D, 4] in pixels of the stored image, `scores` float32 [D], falling, and `iuv`, for each detection
+    float32 [h, w, 3]: I (0..24), U, V (0..1) of the pixels that its box touches, from column floor(x0) and row floor(y0) on. The mask is
+    where I is above 0.
+    """
+
+    name = "densepose"
+    main = "gps_ap"
+    kind = "scene"
+    modality = "rgb"
+    inputs = ("rgb",)
+    labels = ("instances",)
+    columns = ("id", "rgb", "width", "height", "instances")
+
+    def __init__(self, config: DensePoseConfig, about: About):
+        super().__init__(config, about)
+        source = about.made_by.arguments.get("source", _OWN_CHARTS)
+        if config.charts == _OWN_CHARTS and source != _OWN_CHARTS:
+            raise UserError(
+                f"task.charts = {_OWN_CHARTS}: data set {about.dataset!r} is made from {source!r}, whose labels are on another surface; "
+                "give the folder of DensePose-COCO's evaluation files, and task.flip_probability=0"
+            )
+
+    def make_batch(self, rows: Sequence[dict], draws: Sequence[np.random.Generator] | None) -> SceneBatch:
+        images, instances, targets = [], [], []
+        for number, row in enumerate(rows):
+            try:
+                rgb_HW3 = decode_rgb(row["rgb"])
+                if rgb_HW3.shape[:2] != (row["height"], row["width"]):
+                    raise ValueError(f"the image is {rgb_HW3.shape[1]} x {rgb_HW3.shape[0]}, {row['width']} x {row['height']} are declared")
+                people = read_instances(row)
+                rng = None if draws is None else draws[number]
+                image_HW3, scale_2, flip = self._cut(rgb_HW3, rng)
+                images.append(image_HW3)
+                instances.append(people if rng is None else [])
+                targets.append(scene_targets(people if rng is not None else [], scale_2, image_HW3.shape[1] if flip else None))
+            except (ValueError, IndexError, cv2.error) as error:
+                raise ValueError(f"record {row.get('id')!r}: {error}") from error
+        sizes = np.array([(row["height"], row["width"]) for row in rows], np.int64).reshape(-1, 2)
+        return SceneBatch(tuple(row["id"] for row in rows), images, sizes, instances, targets)
+
+    def _cut(self, rgb_HW3: np.ndarray, rng: np.random.Generator | None) -> tuple[np.ndarray, tuple[float, float], bool]:
+        """What the network sees, its pixels per stored pixel along x and y, and whether it is a mirror image."""
+        config: DensePoseConfig = self.config
+        height, width = rgb_HW3.shape[:2]
+        short, flip = config.test_short_side, False
+        if rng is not None:
+            short = config.short_sides[rng.integers(len(config.short_sides))]
+            flip = bool(rng.random() < config.flip_probability)
+        scale = min(short / min(height, width), config.long_side / max(height, width))
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        if size != (width, height):
+            rgb_HW3 = cv2.resize(rgb_HW3, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        return np.ascontiguousarray(rgb_HW3[:, ::-1]) if flip else rgb_HW3, (size[0] / width, size[1] / height), flip
+
+    def make_model(self, encoder: Encoder) -> DensePoseRCNN:
+        return DensePoseRCNN(encoder, self.config)
+
+    def losses(self, model: nn.Module, batch: SceneBatch, device: torch.device) -> dict[str, Tensor]:
+        assert isinstance(model, DensePoseRCNN)
+        images, sizes = _padded_images(batch.images)
+        terms = model.terms(normalise_rgb(send(images, device)), sizes, to_truth(batch.targets, device))
+        config: DensePoseConfig = self.config
+        weights = {"coarse": config.coarse_weight, "part": config.part_weight, "uv": config.uv_weight}
+        return {**terms, "loss": torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()}
+
+    def predict(self, model: nn.Module, batch: SceneBatch, device: torch.device) -> list[Prediction]:
+        assert isinstance(model, DensePoseRCNN)
+        # Padding reaches into the features near it: an image is only ever padded for itself, so company does not change what is found.
+        alike = defaultdict(list)
+        for row, image in enumerate(batch.images):
+            alike[_padded_size([image])].append(row)
+        predictions: dict[int, Prediction] = {}
+        for rows in alike.values():
+            images, sizes = _padded_images([batch.images[row] for row in rows])
+            found = model.detect(normalise_rgb(send(images, device)), sizes)
+            for row, seen, each in zip(rows, sizes, found, strict=True):
+                height, width = (int(side) for side in batch.sizes[row])
+                boxes_D4 = to_stored(each.boxes, seen, (height, width))
+                predictions[row] = {
+                    "boxes": boxes_D4.cpu().numpy(),
+                    "scores": each.scores.cpu().numpy(),
+                    "iuv": [iuv.cpu().numpy() for iuv in decode(each.maps, boxes_D4, height, width)],
+                }
+        return [predictions[row] for row in range(len(batch))]
+
+    def metric(self) -> Metric:
+        from hcmoco.tasks.densepose import evaluation
+
+        module: Any = evaluation
+        return module.DensePoseMetric(module.read_geodesics(self.config.charts))
+
+    def sheet(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
+        return draw_sheet(rows, predictions)
+
+
+def _padded_size(images: Sequence[np.ndarray]) -> tuple[int, int]:
+    return tuple(-(-max(each.shape[axis] for each in images) // STRIDE) * STRIDE for axis in (0, 1))
+
+
+def _padded_images(images: Sequence[np.ndarray]) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """uint8 [B, H, W, 3] with the mean colour, which normalises to about 0, at the right and below, and each image's rows and columns."""
+    padded_BHW3 = np.empty((len(images), *_padded_size(images), 3), np.uint8)
+    padded_BHW3[:] = np.round(255 * np.array(RGB_MEAN))
+    for row, image_hw3 in enumerate(images):
+        padded_BHW3[row, : image_hw3.shape[0], : image_hw3.shape[1]] = image_hw3
+    return padded_BHW3, [each.shape[:2] for each in images]
