@@ -100,7 +100,7 @@ KINECT_25 = JointSet(
         "left_hip", "left_knee", "left_ankle", "left_foot", "right_hip", "right_knee", "right_ankle", "right_foot",
         "thorax", "left_hand_tip", "left_thumb", "right_hand_tip", "right_thumb",
     ),
-    stand_ins=(("head_top", "head"),),
+    stand_ins=(("head_top", "head"), ("neck", "thorax"), ("torso", "spine_mid")),
 )  # fmt: skip
 
 # The 13 joints that COCO, MPII and Kinect can all name; "head" is COCO's nose, MPII's head top, Kinect's head. The head is the root:
@@ -119,7 +119,25 @@ COMMON_13 = JointSet(
     ),
 )  # fmt: skip
 
-# What the synthetic people carry: COCO-17, MPII-16 and Kinect-25 are gathers of it.
+# ITOP, order of the published label files. Its neck is the middle of the shoulders (to 2 mm in 1,500 labelled frames), so Kinect's spine
+# shoulder and not Kinect's neck; its torso lies half-way from there to the middle of the hips.
+ITOP_15 = JointSet(
+    "itop-15",
+    (
+        "head", "neck", "right_shoulder", "left_shoulder", "right_elbow", "left_elbow", "right_hand", "left_hand", "torso",
+        "right_hip", "left_hip", "right_knee", "left_knee", "right_foot", "left_foot",
+    ),
+    (
+        ("head", "neck"), ("neck", "torso"),
+        ("right_shoulder", "neck"), ("right_elbow", "right_shoulder"), ("right_hand", "right_elbow"),
+        ("left_shoulder", "neck"), ("left_elbow", "left_shoulder"), ("left_hand", "left_elbow"),
+        ("right_hip", "torso"), ("right_knee", "right_hip"), ("right_foot", "right_knee"),
+        ("left_hip", "torso"), ("left_knee", "left_hip"), ("left_foot", "left_knee"),
+    ),
+    stand_ins=(("head_top", "head"), ("thorax", "neck"), ("spine_mid", "torso")),
+)  # fmt: skip
+
+# What the synthetic people carry: COCO-17, MPII-16, Kinect-25 and ITOP-15 are gathers of it.
 PEOPLE_31 = JointSet(
     "people-31",
     (
@@ -127,9 +145,10 @@ PEOPLE_31 = JointSet(
         *("pelvis", "thorax", "upper_neck", "head_top", "spine_mid", "head"),
         *(f"{side}_{place}" for side in ("left", "right") for place in ("hand", "hand_tip", "thumb", "foot")),
     ),
+    stand_ins=(("neck", "thorax"), ("torso", "spine_mid")),
 )
 
-JOINT_SETS = {each.name: each for each in (COCO_17, MPII_16, KINECT_25, COMMON_13, PEOPLE_31)}
+JOINT_SETS = {each.name: each for each in (COCO_17, MPII_16, KINECT_25, COMMON_13, ITOP_15, PEOPLE_31)}
 TRAINING_SETS = tuple(name for name, each in JOINT_SETS.items() if each.edges)
 
 

@@ -1,0 +1,28 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from hcmoco.datasets.people import PeopleConfig, make_person
+from hcmoco.shards.manifest import About, MadeBy
+
+
+@pytest.fixture(scope="session")
+def people_about():
+    return About(dataset="people", joints="people-31", joints3d="people-31", size=96, made_by=MadeBy(program="tests"))
+
+
+@pytest.fixture(scope="session")
+def people_rows():
+    """Eight synthetic people, 96 px, with masked depth; not to be changed."""
+    config = PeopleConfig(size=96, seed=5)
+    return [make_person(config, number, dataset="people", split="train").to_row(number) for number in range(8)]
+
+
+@pytest.fixture(scope="session")
+def itop_samples():
+    default = Path(__file__).parents[4] / "shared" / "real-samples"
+    folder = Path(os.environ.get("HCMOCO_REAL_SAMPLES", default)) / "itop-side"
+    if not folder.is_dir():
+        pytest.skip(f"no real samples at {folder}")
+    return folder
