@@ -216,7 +216,10 @@ def _check_disk(folder: Folder, source: Source, items: Sequence) -> None:
     for k in range(4 * _PROBED):
         record = source.read(items[k * len(items) // (4 * _PROBED)])
         if not isinstance(record, Rejected):
-            sizes.append(sum(len(value) for value in vars(record).values() if isinstance(value, bytes)) + 2000)
+            pieces = [record, *getattr(record, "instances", ())]
+            sizes.append(
+                sum(len(value) for each in pieces for value in vars(each).values() if isinstance(value, bytes)) + 2000 * len(pieces)
+            )
         if len(sizes) == _PROBED:
             break
     needed = int(1.05 * len(items) * sum(sizes) / max(1, len(sizes))) - sum(folder.sizes().values())

@@ -9,14 +9,15 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import yaml
 
 import hcmoco
 from hcmoco.config import Config, build
-from hcmoco.datasets.records import Rejected, check_person
+from hcmoco.datasets.records import Rejected, check_person, check_scene
 from hcmoco.errors import UserError
-from hcmoco.schema import Person
+from hcmoco.schema import Person, Scene
 from hcmoco.shards.manifest import About, MadeBy
 from hcmoco.shards.storage import first_line
 from hcmoco.skeletons import joint_set
@@ -32,21 +33,23 @@ class _Kind:
     config: str
     help: str
     licence: str
+    records: Literal["person", "scene"] = "person"
 
 
+_MADE = "synthetic; the body derives from CC0 and Apache-2.0 data (see its NOTICE)"
 KINDS = {
-    "people": _Kind(
-        "hcmoco.datasets.people",
-        "PeopleConfig",
-        "synthetic people",
-        "synthetic; the body derives from CC0 and Apache-2.0 data (see its NOTICE)",
-    ),
+    "people": _Kind("hcmoco.datasets.people", "PeopleConfig", "synthetic people, or with --scenes pictures of several", _MADE),
+    "scenes": _Kind("hcmoco.datasets.people", "ScenesConfig", "synthetic pictures of several people", _MADE, "scene"),
     "folder": _Kind("hcmoco.datasets.folder", "FolderConfig", "your own pictures: a folder with a JSON Lines file", ""),
     "mpii": _Kind("hcmoco.datasets.mpii", "MpiiConfig", "MPII Human Pose", "MPII Human Pose: research use, see its site"),
     "coco": _Kind(
         "hcmoco.datasets.coco", "CocoConfig", "COCO person keypoints", "COCO annotations: CC BY 4.0; pictures: their owners' terms"
     ),
 }
+# Nothing is read for these: records are numbered, and made.
+MADE = ("people", "scenes")
+# On the command line scenes are an option of people.
+COMMANDS = tuple(kind for kind in KINDS if kind != "scenes")
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Source:
         kind: key of KINDS.
         config: the reader's config.
         seed: keys the order in which rows are stored.
-        count, split: of synthetic people only; others know theirs.
+        count, split: of what is MADE only; others know theirs.
         licence: goes into the manifest; "" takes the kind's.
     """
 
@@ -80,18 +83,22 @@ class Source:
             key: json.dumps(value) if isinstance(value, dict | list) else value
             for key, value in self.config.model_dump(mode="json").items()
         }
-        own = {"count": self.count, "split": self.split} if self.kind == "people" else {"shuffle_seed": self.seed}
+        own = {"count": self.count, "split": self.split} if self.kind in MADE else {"shuffle_seed": self.seed}
         return {"source": self.kind, **values, **own}
 
     @property
     def about(self) -> About:
         module = _reader(self.kind)
-        people = self.kind == "people"
-        values = {
-            "dataset": self.name,
-            "joints": _PEOPLE_JOINTS if people else getattr(self.config, "joint_set", None) or module.JOINT_SET,
+        people, records = self.kind == "people", KINDS[self.kind].records
+        of_persons = {
+            "joints": _PEOPLE_JOINTS if people else getattr(self.config, "joint_set", None) or getattr(module, "JOINT_SET", ""),
             "joints3d": _PEOPLE_JOINTS if people else getattr(module, "JOINT_SET_3D", ""),
             "depth_codec": getattr(self.config, "depth_codec", None) or getattr(module, "DEPTH_CODEC", "png16"),
+        }
+        values = {
+            "kind": records,
+            "dataset": self.name,
+            **(of_persons if records == "person" else {}),
             "size": self.config.size,
             "licence": self.licence or KINDS[self.kind].licence,
             "made_by": MadeBy(program=PROGRAM, arguments=self.arguments, version=hcmoco.__version__),
@@ -100,21 +107,25 @@ class Source:
 
     def items(self) -> Sequence:
         """What can be read, in the source's own order. UserError where the source itself is missing or malformed."""
-        if self.kind == "people":
+        if self.kind in MADE:
             return range(self.count)
         # Tasks read the files, and their working directory is another one.
         paths = {name: os.path.abspath(os.path.expanduser(value)) for name in _PATHS if (value := getattr(self.config, name, None))}
         return _reader(self.kind).items(self.config.model_copy(update=paths))
 
-    def read(self, item: object) -> Person | Rejected:
+    def read(self, item: object) -> Person | Scene | Rejected:
         """One record. A fault that the reader did not foresee sets the record aside too: it must not end hours of work."""
         module = _reader(self.kind)
         try:
-            if self.kind != "people":
+            if self.kind not in MADE:
                 return module.read(item)
-            person = module.make_person(self.config, item, dataset=self.name, split=self.split)
-            faults = check_person(person, len(joint_set(_PEOPLE_JOINTS)), module.DEPTH_CODEC)
-            return Rejected(person.id, "; ".join(faults)) if faults else person
+            if self.kind == "scenes":
+                record = module.make_scene(self.config, item, dataset=self.name, split=self.split)
+                faults = check_scene(record)
+            else:
+                record = module.make_person(self.config, item, dataset=self.name, split=self.split)
+                faults = check_person(record, len(joint_set(_PEOPLE_JOINTS)), module.DEPTH_CODEC)
+            return Rejected(record.id, "; ".join(faults)) if faults else record
         except UserError:
             raise
         except Exception as error:
@@ -132,20 +143,28 @@ def described(kind: str) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
     """The fields of the reader's config as flags, with their defaults and descriptions."""
-    for name, field in _config_class(kind).model_fields.items():
+    fields = _config_class(kind).model_fields
+    for name, field in fields.items():
         default = "required" if field.is_required() else f"default {field.default!r}"
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=f"config_{name}",
-            metavar=name.upper(),
-            help=f"{field.description or ''} ({default})".strip(),
-        )
+        _add_field(parser, name, f"{field.description or ''} ({default})".strip())
     if kind == "people":
-        parser.add_argument("--count", type=int, required=True, help="number of people")
+        scenes = parser.add_argument_group("scenes of several people")
+        scenes.add_argument("--scenes", action="store_true", help="make pictures of several people, for detection and DensePose")
+        defaults = {name: field.default for name, field in _config_class("scenes").model_fields.items()}
+        others = [f"--{name} {value}" for name, value in defaults.items() if name in fields and value != fields[name].default]
+        scenes.description = f"With --scenes the defaults are {', '.join(others)}, and there are"
+        for name, field in _config_class("scenes").model_fields.items():
+            if name not in fields:
+                _add_field(scenes, name, f"{field.description} (default {field.default!r})")
+        parser.add_argument("--count", type=int, required=True, help="number of people, or of scenes")
         parser.add_argument("--split", default="train", help="written into the rows (default train)")
     else:
         parser.add_argument("--shuffle-seed", type=int, default=0, help="keys the order in which rows are stored (default 0)")
     parser.add_argument("--licence", default="", help="goes into the manifest")
+
+
+def _add_field(parser, name: str, help: str) -> None:
+    parser.add_argument(f"--{name.replace('_', '-')}", dest=f"config_{name}", metavar=name.upper(), help=help)
 
 
 def from_arguments(kind: str, arguments: argparse.Namespace) -> Source:
@@ -153,10 +172,13 @@ def from_arguments(kind: str, arguments: argparse.Namespace) -> Source:
     given = {
         name.removeprefix("config_"): value for name, value in vars(arguments).items() if name.startswith("config_") and value is not None
     }
+    command = f"prepare {kind}"
+    if getattr(arguments, "scenes", False):
+        kind, command = "scenes", f"{command} --scenes"
     fields = _config_class(kind).model_fields
-    values = {name: text if fields[name].annotation is str else _parsed(text) for name, text in given.items()}
-    config = build(_config_class(kind), values, f"prepare {kind}")
-    if kind != "people":
+    values = {name: text if name in fields and fields[name].annotation is str else _parsed(text) for name, text in given.items()}
+    config = build(_config_class(kind), values, command)
+    if kind not in MADE:
         return Source(kind, config, seed=arguments.shuffle_seed, licence=arguments.licence)
     if arguments.count < 1:
         raise UserError(f"--count {arguments.count}: must be at least 1")

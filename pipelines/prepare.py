@@ -2,6 +2,7 @@
 
     python pipelines/prepare.py people --out data/people --count 2000
     python pipelines/prepare.py people --out data/people-wild --count 2000 --domain wild
+    python pipelines/prepare.py people --scenes --out data/people-scenes --count 500
     python pipelines/prepare.py folder --out data/mine --path ~/pictures
     python pipelines/prepare.py mpii --out s3://bucket/mpii --annotations mpii/annot/train.json --images mpii/images
     python pipelines/prepare.py verify data/people
@@ -12,8 +13,9 @@ The same command again goes on where a killed one stopped, and does nothing wher
 """
 
 import argparse
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file from a checkout, installed or not
@@ -22,7 +24,7 @@ from hcmoco.errors import UserError
 from pipelines._cluster import main_wrapper
 from pipelines._home import at_home
 from pipelines._progress import Progress
-from pipelines._sources import KINDS, add_arguments, described, from_arguments
+from pipelines._sources import COMMANDS, KINDS, add_arguments, described, from_arguments
 
 
 @main_wrapper
@@ -35,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="prepare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for kind, about in KINDS.items():
+    for kind in COMMANDS:
         command = commands.add_parser(
-            kind, help=about.help, description=described(kind), formatter_class=argparse.RawDescriptionHelpFormatter
+            kind, help=KINDS[kind].help, description=described(kind), formatter_class=argparse.RawDescriptionHelpFormatter
         )
         command.add_argument("--out", required=True, help="folder or URI of the data set, for example data/people or s3://bucket/people")
         command.add_argument(
@@ -94,46 +96,51 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _sheet(arguments: argparse.Namespace) -> int:
     import cv2
 
-    from hcmoco.datasets.people import contact_sheet
+    from hcmoco.datasets.people import contact_sheet, scene_sheet
+    from hcmoco.schema import Scene
+    from hcmoco.shards.read import Shards
 
     if not arguments.png.endswith(".png"):
         raise UserError(f"{arguments.png}: the picture is written as PNG; give a name that ends in .png")
+    if arguments.count < 1:
+        raise UserError(f"--count {arguments.count}: must be at least 1")
     uri = at_home(arguments.uri)
-    persons = _first_persons(uri, arguments.count)
+    shards = Shards.open(uri)
+    records: list
+    if shards.manifest.kind == "scene":
+        records = [Scene.from_row(row) for row in itertools.islice(_rows(shards), arguments.count)]
+        picture = scene_sheet(records)
+    else:
+        records = _first_persons(shards, arguments.count)
+        picture = contact_sheet(records)
     Path(arguments.png).parent.mkdir(parents=True, exist_ok=True)
-    done, data = cv2.imencode(".png", contact_sheet(persons)[..., ::-1])
+    done, data = cv2.imencode(".png", picture[..., ::-1])
     assert done
     Path(arguments.png).write_bytes(data.tobytes())
-    print(f"{arguments.png}: {len(persons)} rows of {uri}")
+    print(f"{arguments.png}: {len(records)} rows of {uri}")
     return 0
 
 
-def _first_persons(uri: str, count: int) -> list:
+def _rows(shards) -> Iterator[dict]:
+    for group in range(len(shards.group_rows)):
+        yield from shards.read_group(group).to_pylist()
+
+
+def _first_persons(shards, count: int) -> list:
     """The first `count` rows with an RGB picture, in the joint set and depth codec that a contact sheet shows."""
     from hcmoco.codecs import decode_depth, encode_depth
     from hcmoco.datasets.people import DEPTH_CODEC
     from hcmoco.schema import Person
-    from hcmoco.shards.read import Shards
     from hcmoco.skeletons import convert
 
-    shards = Shards.open(uri)
-    if shards.manifest.kind != "person":
-        raise UserError(f"{uri} holds {shards.manifest.kind} records; a sheet shows persons")
-    persons: list[Person] = []
-    for group in range(len(shards.group_rows)):
-        for row in shards.read_group(group).to_pylist():
-            person = Person.from_row(row)
-            if person.rgb is None or len(persons) == count:
-                continue
-            if person.keypoints is not None:
-                person.keypoints = convert(person.keypoints, shards.manifest.joints, "people-31")
-            if person.depth is not None:
-                person.depth = encode_depth(decode_depth(person.depth, shards.manifest.depth_codec), DEPTH_CODEC)
-            persons.append(person)
-        if len(persons) == count:
-            return persons
+    persons: list[Person] = list(itertools.islice((Person.from_row(row) for row in _rows(shards) if row["rgb"] is not None), count))
     if not persons:
-        raise UserError(f"{uri} has no row with an RGB picture to show")
+        raise UserError(f"{shards.uri} has no row with an RGB picture to show")
+    for person in persons:
+        if person.keypoints is not None:
+            person.keypoints = convert(person.keypoints, shards.manifest.joints, "people-31")
+        if person.depth is not None:
+            person.depth = encode_depth(decode_depth(person.depth, shards.manifest.depth_codec), DEPTH_CODEC)
     return persons
 
 

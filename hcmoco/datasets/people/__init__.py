@@ -1,8 +1,13 @@
-"""Synthetic people: rendered persons with exact labels, made on the fly from a committed body asset."""
+"""Synthetic people: rendered persons, and scenes of several, with exact labels, made on the fly from a committed body asset."""
 
 from hcmoco.datasets.people.person import DEPTH_CODEC, make_person
 from hcmoco.datasets.people.render import Rendered, render_person
-from hcmoco.datasets.people.settings import PeopleConfig
-from hcmoco.datasets.people.sheet import contact_sheet
+from hcmoco.datasets.people.scenes import RenderedScene, make_scene, render_scene
+from hcmoco.datasets.people.settings import PeopleConfig, ScenesConfig
+from hcmoco.datasets.people.sheet import contact_sheet, scene_sheet
+from hcmoco.datasets.people.surface import CHART_FLIP, mirror_iuv
 
-__all__ = ["DEPTH_CODEC", "PeopleConfig", "Rendered", "contact_sheet", "make_person", "render_person"]
+__all__ = [
+    "CHART_FLIP", "DEPTH_CODEC", "PeopleConfig", "Rendered", "RenderedScene", "ScenesConfig", "contact_sheet", "make_person", "make_scene",
+    "mirror_iuv", "render_person", "render_scene", "scene_sheet",
+]  # fmt: skip

@@ -4,7 +4,7 @@ Shape legend: V vertices of the whole asset, F faces of the pieces that this per
 World axes: metres, x right, y away from the camera, z up; facing the camera is facing -y. The person stands on z = 0.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -48,6 +48,13 @@ class Figure:
     def shown(self) -> np.ndarray:
         """float32 [*, 3]: vertices of the pieces that are shown."""
         return self.vertices[_used(self.asset, self.outfit.pieces)]
+
+    def moved(self, x: float, y: float) -> "Figure":
+        """The same person standing elsewhere: moved by x and y, metres."""
+        by = np.array([x, y, 0], np.float32)
+        here = self.occupant
+        occupant = replace(here, low=here.low + by, high=here.high + by, seat=here.seat + by)
+        return replace(self, skin=self.skin + by, vertices=self.vertices + by, heads=self.heads + by, occupant=occupant)
 
 
 def make_figure(seed: int, stream: str, number: int) -> Figure:

@@ -5,7 +5,7 @@ so borders are as crisp as the image.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -31,6 +31,10 @@ class Pixels:
 
     def __getitem__(self, chosen: np.ndarray) -> "Pixels":
         return Pixels(self.flat[chosen], self.face[chosen], self.weights[chosen], self.depth[chosen], self.rays[chosen])
+
+    def of(self, first_face: int) -> "Pixels":
+        """The same pixels with faces counted from `first_face`: those of one figure in a mesh of several."""
+        return replace(self, face=self.face - first_face)
 
 
 def spread(values: np.ndarray, pixels: Pixels, size: int, fill: float = 0) -> np.ndarray:

@@ -22,7 +22,7 @@ class Occupant:
 
     Attributes:
         low, high: [3], corners of the box around the person.
-        mode: what the pose is (pose.Pose.mode).
+        mode: what the pose is (pose.Pose.mode), or `group` for the box around several people.
         seat: [3], the lowest point under the hips.
         heading: radians about the vertical; 0 looks at the camera.
         lift: metres above the floor at which the person lies.
@@ -71,6 +71,12 @@ def wild_camera(rng: np.random.Generator, person: Occupant) -> tuple[Camera, int
     distance = rng.uniform(2.2, 7.0) + max(0.0, -person.low[1] - 0.5)
     camera = _aim(rng, person, distance, rng.uniform(0.4, 2.3), rng.uniform(400, 800), 0.05)
     return _centred(camera, width, height), width, height
+
+
+def group_camera(rng: np.random.Generator, group: Occupant, indoor: bool) -> Camera:
+    """Any camera in a hand that takes a picture of several people; its principal point is at (0, 0)."""
+    distance = rng.uniform(2.2, 4.5) if indoor else rng.uniform(2.4, 7.5)
+    return _aim(rng, group, distance + max(0.0, -group.low[1] - 0.2), rng.uniform(0.5, 2.2), 500.0, 0.04)
 
 
 def _aim(rng: np.random.Generator, person: Occupant, distance: float, height: float, focal: float, roll: float) -> Camera:
@@ -133,7 +139,7 @@ def room(rng: np.random.Generator, person: Occupant, camera: Camera) -> Scene:
             things.furniture(rng, solids, kind, x, y, 0.0 if at_back else np.sign(x) * -np.pi / 2, ceiling)
     for _ in range(int(rng.integers(0, 5))):
         things.hang(rng, solids, half, back, ceiling)
-    _support(rng, solids, person)
+    support(rng, solids, person)
     if rng.random() < 0.12:
         _occlude(rng, scene.front, person, camera, ("bin", "table"))
     scene.light = np.array([rng.uniform(-1.2, 1.2), rng.uniform(-2.2, 0.2), ceiling - 0.15, 1], np.float32)
@@ -143,12 +149,12 @@ def room(rng: np.random.Generator, person: Occupant, camera: Camera) -> Scene:
     return scene
 
 
-def _support(rng: np.random.Generator, solids: Solids, person: Occupant) -> None:
-    """What a seated or lying person is on."""
+def support(rng: np.random.Generator, solids: Solids, person: Occupant, seats: dict[str, float] = things.SEATS) -> None:
+    """Adds what a seated or lying person is on; nothing for the others."""
     if person.mode == "lie" and person.lift > 0:
         things.bed(rng, solids, person.low, person.high, person.lift)
     elif person.mode == "sit":
-        things.seat(rng, solids, person.seat, person.heading)
+        things.seat(rng, solids, person.seat, person.heading, seats)
 
 
 def _occlude(rng: np.random.Generator, solids: Solids, person: Occupant, camera: Camera, kinds: tuple[str, ...]) -> None:
@@ -199,7 +205,7 @@ def wild(rng: np.random.Generator, person: Occupant, camera: Camera) -> Scene:
         for _ in range(int(rng.integers(4, 9))):
             across = rng.uniform(3, 7)
             solids.ball((rng.uniform(-18, 18), rng.uniform(16, 24), across * 0.4), (across, across, across), sf.foliage(rng))
-    _support(rng, solids, person)
+    support(rng, solids, person)
     if rng.random() < 0.4:
         _occlude(rng, scene.front, person, camera, ("pole", "bush", "sign", "bin"))
     angle, height = rng.uniform(-2.2, 2.2), rng.uniform(0.4, 1.6)

@@ -3,14 +3,14 @@
 Shape legend: T side of a tile in pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 
 from hcmoco import codecs
 from hcmoco.datasets.people.person import DEPTH_CODEC
-from hcmoco.schema import Person
+from hcmoco.schema import Instance, Person, Scene
 from hcmoco.skeletons import COCO_17, MPII_16, PEOPLE_31
 
 _GAP = 4  # pixels between tiles
@@ -21,6 +21,7 @@ _COCO_EDGES = (
     ("left_shoulder", "left_elbow"), ("right_shoulder", "right_elbow"), ("left_elbow", "left_wrist"), ("right_elbow", "right_wrist"),
     ("left_eye", "right_eye"), ("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "left_ear"), ("right_eye", "right_ear"),
 )  # fmt: skip
+_CROWD = (160, 160, 160)
 
 
 def _palette() -> np.ndarray:
@@ -56,6 +57,47 @@ def contact_sheet(persons: list[Person], tile: int = 192) -> np.ndarray:
         ]
         columns.append(np.concatenate([np.pad(tiles[row], ((0, _GAP), (0, _GAP), (0, 0))) for row in shown]))
     return np.concatenate(columns, axis=1)
+
+
+def scene_sheet(scenes: Sequence[Scene], tile: int = 288) -> np.ndarray:
+    """uint8 [H, W, 3], RGB: one column for each scene; from top to bottom the picture, its instances, and their charts.
+
+    Instances have a colour each (crowds are grey): box, tint of the mask, and the annotated points, these with the hue of their chart. In
+    the third picture each pixel of a mask shows chart, U and V of the nearest point of its person. Pictures are fitted into the tile.
+    """
+    columns = []
+    for scene in scenes:
+        scale = tile / max(scene.width, scene.height)
+        picture = codecs.decode_rgb(scene.rgb)
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        picture = cv2.resize(picture, (round(scene.width * scale), round(scene.height * scale)), interpolation=how)
+        marked, charts = picture.copy(), np.zeros_like(picture)
+        for number, each in enumerate(scene.instances):
+            _mark(marked, charts, each, _CROWD if each.crowd else _palette()[number % 250 + 1].tolist(), scale)
+        high, wide = tile + _GAP - picture.shape[0], tile + _GAP - picture.shape[1]
+        columns.append(np.concatenate([np.pad(image, ((0, high), (0, wide), (0, 0))) for image in (picture, marked, charts)]))
+    return np.concatenate(columns, axis=1)
+
+
+def _mark(image: np.ndarray, charts: np.ndarray, instance: Instance, colour: Sequence[int], scale: float) -> None:
+    """Draws one instance into the picture with all instances and, where it has points, into the one with charts."""
+    mask = None
+    if instance.mask is not None:
+        mask = cv2.resize(codecs.decode_labels(instance.mask), image.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
+        image[mask] = (0.55 * image[mask] + 0.45 * np.array(colour)).astype(np.uint8)
+    points = instance.dp_points if instance.dp_points is not None else np.zeros((0, 5), np.float32)
+    shown = _iuv_colours(np.rint(points[None, :, 2:] * (1, 255, 255)).astype(np.uint8))[0]
+    if mask is not None and len(points):
+        rows, columns = np.nonzero(mask)
+        places = np.column_stack([columns, rows]).astype(np.float32) + 0.5
+        nearest = np.concatenate(
+            [((part[:, None] - points[:, :2] * scale) ** 2).sum(2).argmin(1) for part in np.array_split(places, len(places) // 4096 + 1)]
+        )
+        charts[mask] = shown[nearest]
+    for (x, y), hue in zip(points[:, :2] * scale * 8, shown.tolist(), strict=True):
+        cv2.circle(image, (round(float(x)), round(float(y))), 13, hue, -1, cv2.LINE_AA, 3)
+    x0, y0, x1, y1 = (round(float(value) * scale) for value in instance.box)
+    cv2.rectangle(image, (x0, y0), (x1 - 1, y1 - 1), tuple(colour), 1)
 
 
 def _tile(data: bytes | None, tile: int, show: Callable[[bytes], np.ndarray]) -> np.ndarray:

@@ -63,6 +63,18 @@ CHART_FLIP = np.array([0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15,
 CHART_FLIP.setflags(write=False)
 
 
+def mirror_iuv(iuv: np.ndarray) -> np.ndarray:
+    """Chart coordinates of the same places on the body's mirror image: what a horizontal flip does to labels of these people.
+
+    `iuv` is [..., 3] of I (0..24), U, V; U and V are 0..255 where it is uint8, else 0..1. The pixels themselves are for the caller to flip.
+    Left and right charts change places and keep U and V; on the torso (charts 1, 2), which is its own mirror image, U becomes 1 - U.
+    """
+    chart = iuv[..., 0].astype(np.int64)
+    one = 255 if iuv.dtype == np.uint8 else 1
+    u = np.where((chart == 1) | (chart == 2), one - iuv[..., 1], iuv[..., 1])
+    return np.stack([CHART_FLIP[chart], u, iuv[..., 2]], axis=-1).astype(iuv.dtype)
+
+
 @dataclass(frozen=True, eq=False)
 class _Frames:
     """One row for each of the G limb groups. A frame is an origin and three unit vectors, given as the rows along, front, side."""

@@ -7,6 +7,7 @@ from hcmoco.datasets.people import textures as tx
 from hcmoco.datasets.people.geometry import Solids, tilt, turn
 
 FURNITURE = {"cabinet": 0.24, "shelf": 0.18, "table": 0.16, "sofa": 0.12, "plant": 0.1, "lamp": 0.08, "chair": 0.12}
+SEATS = {"chair": 0.5, "stool": 0.2, "block": 0.2, "bench": 0.1}
 # What each kind of place outdoors is full of.
 OUTDOORS = {
     "street": {"car": 0.25, "tree": 0.15, "pole": 0.25, "box": 0.2, "sign": 0.15},
@@ -90,8 +91,8 @@ def bed(rng: np.random.Generator, solids: Solids, low: np.ndarray, high: np.ndar
     solids.box((middle[0], middle[1], lift - 0.05), (size[0] - 0.04, size[1] - 0.04, 0.1), sf.thing(rng))
 
 
-def seat(rng: np.random.Generator, solids: Solids, under: np.ndarray, heading: float) -> None:
-    """Adds something to sit on whose top is at the point `under`, for someone who looks along `heading`."""
+def seat(rng: np.random.Generator, solids: Solids, under: np.ndarray, heading: float, seats: dict[str, float] = SEATS) -> None:
+    """Adds one of `seats` (with their weights) whose top is at the point `under`, for someone who looks along `heading`."""
     high = max(float(under[2]) - 0.005, 0.08)
     behind = turn(heading) @ np.array([0, 0.04, 0])
     x, y = under[0] + behind[0], under[1] + behind[1]
@@ -101,7 +102,7 @@ def seat(rng: np.random.Generator, solids: Solids, under: np.ndarray, heading: f
         offset = turn(heading) @ np.array([centre[0], centre[1], 0])
         solids.box((x + offset[0], y + offset[1], centre[2]), size, surface, heading)
 
-    kind = tx.pick(rng, {"chair": 0.5, "stool": 0.2, "block": 0.2, "bench": 0.1})
+    kind = tx.pick(rng, seats)
     if kind == "chair":
         _chair(part, high, rng)
     elif kind == "stool":
