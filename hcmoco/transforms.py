@@ -132,7 +132,7 @@ def draw_affine(config: AugmentConfig, box: np.ndarray | None, image_size: tuple
         flip,
     )
     ranges = np.array([config.brightness, config.contrast, config.saturation])
-    colour = _colour_matrix(*(1 + ranges * (2 * unit[5:] - 1))) if ranges.any() else None
+    colour = colour_matrix(*(1 + ranges * (2 * unit[5:] - 1))) if ranges.any() else None
     return Augmentation(matrix, flip, colour)
 
 
@@ -142,22 +142,23 @@ def centre_affine(config: AugmentConfig, box: np.ndarray | None, image_size: tup
     return Augmentation(crop_matrix((x, y), config.centre_scale * longest, config.size))
 
 
-def _colour_matrix(brightness: float, contrast: float, saturation: float) -> np.ndarray:
+def colour_matrix(brightness: float, contrast: float, saturation: float) -> np.ndarray:
+    """float64 [3, 4]: gains of brightness, of the distance to mid-grey and of the distance to the pixel's own grey, as one linear map."""
     grey = np.full((3, 1), 1.0) @ np.array([[0.299, 0.587, 0.114]])
     linear = saturation * np.eye(3) + (1 - saturation) * grey
     return np.column_stack([contrast * brightness * linear, np.full(3, 127.5 * (1 - contrast))])
 
 
-def _warp(image: np.ndarray, matrix_23: np.ndarray, size: int, interpolation: int, border: int = 0) -> np.ndarray:
+def _warp(image: np.ndarray, matrix_23: np.ndarray, size: int, interpolation: int, border: tuple[int, ...] = (0, 0, 0)) -> np.ndarray:
     """OpenCV puts a pixel's centre at integers: the inverse map is moved by half a pixel on both sides."""
     inverse = np.asarray(cv2.invertAffineTransform(matrix_23), np.float64)
     inverse[:, 2] += 0.5 * (inverse[:, 0] + inverse[:, 1]) - 0.5
     flags = interpolation | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(image, inverse, (size, size), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=(border,) * 4)
+    return cv2.warpAffine(image, inverse, (size, size), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
 
 
-def warp_rgb(rgb_HW3: np.ndarray, augmentation: Augmentation, size: int) -> np.ndarray:
-    """uint8 [S, S, 3]: bilinear, averaged over areas first where the crop shrinks by more than 1.5; black outside the source."""
+def warp_rgb(rgb_HW3: np.ndarray, augmentation: Augmentation, size: int, border: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+    """uint8 [S, S, 3]: bilinear, averaged over areas first where the crop shrinks by more than 1.5; `border` outside the source."""
     if augmentation.colour_34 is not None:
         rgb_HW3 = cv2.transform(rgb_HW3, augmentation.colour_34)
     matrix = augmentation.matrix_23
@@ -167,7 +168,7 @@ def warp_rgb(rgb_HW3: np.ndarray, augmentation: Augmentation, size: int) -> np.n
         small = max(1, round(width / shrink)), max(1, round(height / shrink))
         rgb_HW3 = cv2.resize(rgb_HW3, small, interpolation=cv2.INTER_AREA)
         matrix = matrix @ np.diag([width / small[0], height / small[1], 1.0])
-    return _warp(rgb_HW3, matrix, size, cv2.INTER_LINEAR)
+    return _warp(rgb_HW3, matrix, size, cv2.INTER_LINEAR, border)
 
 
 def warp_depth(depth_HW: np.ndarray, augmentation: Augmentation, size: int) -> np.ndarray:
@@ -179,7 +180,7 @@ def warp_labels(
     labels_HW: np.ndarray, augmentation: Augmentation, size: int, pairs: Iterable[tuple[int, int]] = (), border: int = 0
 ) -> np.ndarray:
     """uint8 [S, S]: nearest pixel, `border` outside the source; where the sample is mirrored the labels of each pair change places."""
-    labels = _warp(labels_HW, augmentation.matrix_23, size, cv2.INTER_NEAREST, border)
+    labels = _warp(labels_HW, augmentation.matrix_23, size, cv2.INTER_NEAREST, (border,))
     return flip_labels(labels, pairs) if augmentation.flipped else labels
 
 

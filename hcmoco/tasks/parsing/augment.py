@@ -1,0 +1,100 @@
+"""How a stored image and its label map become what the network is trained on, and what it is shown in evaluation.
+
+An image is RGB (uint8 [H, W, 3]) or depth (uint16 [H, W], millimetres, 0 = no reading); labels are uint8 [H, W], part ids or IGNORE.
+Depth and labels take single pixels: nothing is blended, except where the published protocol is asked to. Shapes: H, W of the stored
+image, S side of the result.
+"""
+
+import cv2
+import numpy as np
+
+from hcmoco.models.inputs import RGB_MEAN
+from hcmoco.parts import IGNORE, LEFT_RIGHT_PAIRS
+from hcmoco.tasks.parsing.config import ParsingAugment
+from hcmoco.transforms import Augmentation, colour_matrix, crop_matrix, flip_labels, warp_depth, warp_labels, warp_rgb
+
+_RED, _GREEN, _BLUE = (round(255 * value) for value in RGB_MEAN)
+
+
+def resize_nearest(image: np.ndarray, size: int) -> np.ndarray:
+    """[S, S, ...]: every pixel takes the one under its centre."""
+    rows, columns = ((2 * np.arange(size) + 1) * side // (2 * size) for side in image.shape[:2])
+    return image[rows[:, None], columns]
+
+
+def flip(image: np.ndarray, labels_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Image and labels mirrored, with left and right parts exchanged."""
+    return image[:, ::-1], flip_labels(labels_HW[:, ::-1], LEFT_RIGHT_PAIRS)
+
+
+def whole_image(image: np.ndarray, size: int, config: ParsingAugment) -> np.ndarray:
+    """The image resized to S x S, as evaluation and prediction see it: depth by nearest pixels, RGB as the geometry of training does."""
+    if image.ndim == 2:
+        return resize_nearest(image, size)
+    if config.geometry == "multi-scale":
+        return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+    height, width = image.shape[:2]
+    return warp_rgb(image, Augmentation(np.array([[size / width, 0, 0], [0, size / height, 0]])), size)
+
+
+def draw_zoom(config: ParsingAugment, unit: float) -> float:
+    """The zoom at `unit`, in [0, 1), of its distribution: uniform over the range, or over the steps within it, both ends included."""
+    low, high = config.scale
+    if not config.scale_step:
+        return low + (high - low) * unit
+    return low + config.scale_step * int(unit * (int((high - low) / config.scale_step + 1e-9) + 1))
+
+
+def training_cut(
+    image: np.ndarray, labels_HW: np.ndarray, size: int, config: ParsingAugment, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """An augmented training pair.
+
+    Args:
+        image, labels_HW: as stored, of the same height and width.
+        rng: always gives the same number of values, so that switching one setting off leaves the other draws as they were.
+    Returns:
+        image [S, S(, 3)] and labels uint8 [S, S], IGNORE outside the stored image.
+    """
+    unit, turn = rng.random(7), rng.standard_normal()
+    zoom, flipped = draw_zoom(config, unit[0]), bool(unit[1] < config.flip_probability)
+    ranges = np.array([config.brightness, config.contrast, config.saturation])
+    colour = colour_matrix(*(1 + ranges * (2 * unit[4:7] - 1))) if image.ndim == 3 and ranges.any() else None
+    if config.geometry == "multi-scale":
+        if colour is not None:
+            image = cv2.transform(image, colour)
+        return _multi_scale(image, labels_HW, size, config, zoom=zoom, flipped=flipped, place=unit[2:4])
+    side = labels_HW.shape[0]
+    x, y = side * (0.5 + config.shift * (2 * unit[2:4] - 1))
+    degrees = float(np.clip(turn * config.rotation, -config.rotation_limit, config.rotation_limit))
+    cut = Augmentation(crop_matrix((x, y), side / zoom, size, degrees, flipped), flipped, colour)
+    moved = warp_depth(image, cut, size) if image.ndim == 2 else warp_rgb(image, cut, size, _border(config))
+    return moved, warp_labels(labels_HW, cut, size, LEFT_RIGHT_PAIRS, border=IGNORE)
+
+
+def _multi_scale(
+    image: np.ndarray, labels: np.ndarray, size: int, config: ParsingAugment, *, zoom: float, flipped: bool, place: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The published cut: to the network's size, mirrored or not, to `zoom` times that, padded, and cropped at `place` in [0, 1) of x, y."""
+    image, labels = whole_image(image, size, config), resize_nearest(labels, size)
+    if flipped:
+        image, labels = flip(image, labels)
+    side = int(size * zoom + 0.5)
+    if image.ndim == 2 and config.depth_resize == "nearest":
+        image = resize_nearest(image, side)
+    else:
+        image = cv2.resize(np.ascontiguousarray(image), (side, side), interpolation=cv2.INTER_LINEAR)
+    labels = resize_nearest(labels, side)
+    if side < size:
+        room = ((0, size - side), (0, size - side))
+        padded = np.empty((size, size, *image.shape[2:]), image.dtype)
+        padded[...] = 0 if image.ndim == 2 else _border(config)
+        padded[:side, :side] = image
+        return padded, np.pad(labels, room, constant_values=IGNORE)
+    column, row = (place * (side - size + 1)).astype(int)
+    window = slice(row, row + size), slice(column, column + size)
+    return image[window], labels[window]
+
+
+def _border(config: ParsingAugment) -> tuple[int, int, int]:
+    return (_RED, _GREEN, _BLUE) if config.padding == "mean" else (0, 0, 0)

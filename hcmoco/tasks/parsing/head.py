@@ -1,0 +1,97 @@
+"""The published parsing head: all maps of the pyramid side by side at the finest grid, two 1 x 1 convolutions, one logit a class.
+
+Shape suffixes: B batch, C channels, K classes, H and W rows and columns of the finest map, S side of the input, L side of the labels.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hcmoco.models.encoders import Encoder
+from hcmoco.models.inputs import normalise_depth, normalise_rgb
+from hcmoco.parts import PART_NAMES
+
+STRIDE = 4
+
+
+class ParsingHead(nn.Module):
+    """Concatenated maps -> 1 x 1 convolution, batch norm, ReLU -> 1 x 1 convolution.
+
+    The first convolution is linear and acts on single cells, so it commutes with the bilinear upsampling of the coarse maps: each map is
+    convolved at its own size and the results are upsampled and added, an eighth of the arithmetic, equal up to rounding.
+
+    Args:
+        channels: of each map, finest first; as many are hidden as there are together.
+        classes: K.
+        std: deviation of the normal distribution that convolutions are drawn from; None for PyTorch's own initialisation.
+    """
+
+    def __init__(self, channels: Sequence[int], classes: int = len(PART_NAMES), std: float | None = None):
+        super().__init__()
+        self.channels = tuple(channels)
+        width = sum(channels)
+        self.merge = nn.Conv2d(width, width, 1)
+        self.norm = nn.BatchNorm2d(width)
+        self.classify = nn.Conv2d(width, classes, 1)
+        if std is not None:
+            for convolution in (self.merge, self.classify):
+                nn.init.normal_(convolution.weight, std=std)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps [B, C_i, H_i, W_i], finest first, to logits [B, K, H, W]."""
+        slices = self.merge.weight.split(self.channels, 1)
+        total_BCHW = F.conv2d(maps[0], slices[0], self.merge.bias)
+        for map_BCHW, weight in zip(maps[1:], slices[1:], strict=True):
+            coarse_BCHW = F.conv2d(map_BCHW, weight)
+            total_BCHW = total_BCHW + F.interpolate(coarse_BCHW, size=maps[0].shape[2:], mode="bilinear", align_corners=False)
+        return self.classify(F.relu(self.norm(total_BCHW)))
+
+
+class ParsingModel(nn.Module):
+    """Encoder and head, from pixels as they are stored to logits at stride 4.
+
+    Attributes:
+        encoder, head: its parts.
+        modality: what the pixels are.
+    """
+
+    def __init__(self, encoder: Encoder, modality: Literal["rgb", "depth"], std: float | None = None):
+        super().__init__()
+        self.encoder = encoder
+        self.head = ParsingHead(encoder.channels, std=std)
+        self.modality = modality
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits float [B, K, ceil(S / 4) or more, likewise] of images of S x S pixels.
+
+        A side that the encoder's coarsest stride does not divide (the published 473) is padded at the right and at the bottom, with the
+        mean colour or with 'no reading'; `resize_logits` leaves the padding out again.
+
+        Args:
+            image: uint8 [B, S, S, 3], RGB, or uint16 [B, S, S], millimetres.
+        """
+        x_B3SS = normalise_rgb(image) if self.modality == "rgb" else normalise_depth(image, self.encoder.config.in_chans)
+        room = -x_B3SS.shape[-1] % self.encoder.strides[-1]
+        return self.head(self.encoder(F.pad(x_B3SS, (0, room, 0, room)) if room else x_B3SS))
+
+
+def resize_logits(logits_BKHW: Tensor, size: int, label_size: int) -> Tensor:
+    """float32 [B, K, L, L]: the logits of an input of `size` pixels, read bilinearly at the centres of L x L pixels of the same image."""
+    logits_BKHW = logits_BKHW.float()
+    if logits_BKHW.shape[-1] * STRIDE == size:
+        return F.interpolate(logits_BKHW, size=(label_size, label_size), mode="bilinear", align_corners=False)
+    # The map is wider than the image; its padding ends up beyond L.
+    zoom = STRIDE * label_size / size
+    return F.interpolate(logits_BKHW, scale_factor=zoom, mode="bilinear", align_corners=False)[..., :label_size, :label_size]
+
+
+def mean_with_mirror(logits_BKLL: Tensor, mirrored_BKLL: Tensor, flip_K: Tensor) -> Tensor:
+    """[B, K, L, L]: the mean of an image's logits and of those of its mirror image, turned back.
+
+    Args:
+        flip_K: int64, the class that each class becomes in a mirror image.
+    """
+    return (logits_BKLL + torch.flip(mirrored_BKLL, (-1,)).index_select(1, flip_K)) / 2

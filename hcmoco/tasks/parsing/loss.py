@@ -1,0 +1,45 @@
+"""Cross entropy over part maps, and the class weights of the published depth protocol.
+
+Shape suffixes: B batch, K classes, L side of the labels.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hcmoco.parts import IGNORE, PART_NAMES
+
+
+def cross_entropy(logits_BKLL: Tensor, labels_BLL: Tensor, weights_K: Tensor | None = None) -> Tensor:
+    """0-d: the mean of -log softmax at the true class over labelled pixels, weighted by the pixels' classes; 0 where nothing is labelled.
+
+    Args:
+        labels_BLL: int64, class or IGNORE.
+        weights_K: of each class; None counts all pixels alike.
+    """
+    logits_BKLL = logits_BKLL.float()
+    total = F.cross_entropy(logits_BKLL, labels_BLL, weights_K, ignore_index=IGNORE, reduction="sum")
+    labelled = labels_BLL != IGNORE
+    if weights_K is None:
+        return total / labelled.sum().clamp(min=1)
+    mass = (weights_K[labels_BLL.where(labelled, 0)] * labelled).sum()
+    return total / mass.clamp(min=torch.finfo(mass.dtype).tiny)
+
+
+def class_counts(maps: Iterable[np.ndarray]) -> np.ndarray:
+    """int64 [K]: labelled pixels of each class in uint8 label maps."""
+    counts_256 = np.zeros(256, np.int64)
+    for labels in maps:
+        counts_256 += np.bincount(labels.ravel(), minlength=256)
+    return counts_256[: len(PART_NAMES)]
+
+
+def frequency_weights(counts_K: np.ndarray) -> np.ndarray:
+    """float64 [K]: 1 / ln(1.02 + share of the class among labelled pixels), the rule behind the published weights.
+
+    From 1.42 for a class that is everywhere to 50.5 for one that is nowhere.
+    """
+    return 1 / np.log(1.02 + counts_K / max(1, counts_K.sum()))

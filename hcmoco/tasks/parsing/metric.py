@@ -1,0 +1,82 @@
+"""Parsing scores of one confusion matrix of integers, so that they depend neither on batches, nor on order, nor on workers.
+
+K is the number of classes; rows of the matrix are the truth, columns the prediction.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hcmoco.parts import IGNORE, PART_NAMES
+from hcmoco.tasks.task import Metric, Prediction, Result
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int = len(PART_NAMES)) -> np.ndarray:
+    """int64 [K, K]: pixels by true and predicted class, those whose truth is IGNORE left out.
+
+    Raises ValueError for maps of different shapes and for classes that do not exist.
+    """
+    if truth.shape != predicted.shape:
+        raise ValueError(f"the prediction is {list(predicted.shape)} and the truth {list(truth.shape)}")
+    counted = truth != IGNORE
+    truth, predicted = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
+    if len(truth) and (max(truth.max(), predicted.max()) >= classes or min(truth.min(), predicted.min()) < 0):
+        raise ValueError(f"there are classes beyond 0..{classes - 1}")
+    return np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def scores(matrix_KK: np.ndarray) -> dict[str, np.ndarray]:
+    """Per class: `iou` = TP / max(1, truth + predicted - TP), `acc` = TP / max(1, truth), `share` of the pixels; all float64 [K]."""
+    hit_K, truth_K, predicted_K = np.diag(matrix_KK), matrix_KK.sum(1), matrix_KK.sum(0)
+    return {
+        "iou": hit_K / np.maximum(1, truth_K + predicted_K - hit_K),
+        "acc": hit_K / np.maximum(1, truth_K),
+        "share": truth_K / max(1, truth_K.sum()),
+    }
+
+
+class ParsingMetric(Metric):
+    """mIoU and mAcc over all classes, background and those that never occur included, as published; `mIoU_present` over the classes that
+    the truth holds; aAcc over pixels."""
+
+    def __init__(self):
+        self._matrix_KK = np.zeros((len(PART_NAMES), len(PART_NAMES)), np.int64)
+        self._rows = 0
+
+    def update(self, batch, predictions: Sequence[Prediction]) -> None:
+        """Adds rows; ValueError, with the id, for a row without a truth or with a prediction of another size."""
+        for id, truth, prediction in zip(batch.ids, batch.labels, predictions, strict=True):
+            if truth is None:
+                raise ValueError(f"record {id!r} has no parts to score by")
+            try:
+                self._matrix_KK += confusion(truth, prediction["parts"])
+            except ValueError as error:
+                raise ValueError(f"record {id!r}: {error}") from error
+            self._rows += 1
+
+    def state(self) -> tuple[np.ndarray, int]:
+        return self._matrix_KK, self._rows
+
+    def merge(self, state: tuple[np.ndarray, int]) -> None:
+        matrix_KK, rows = state
+        self._matrix_KK = self._matrix_KK + matrix_KK
+        self._rows += rows
+
+    def compute(self) -> Result:
+        per_class = scores(self._matrix_KK)
+        iou_K, acc_K, share_K = per_class["iou"], per_class["acc"], per_class["share"]
+        present_K = share_K > 0
+        return Result(
+            figures={
+                "mIoU": float(iou_K.mean()),
+                "mAcc": float(acc_K.mean()),
+                "aAcc": float(np.trace(self._matrix_KK) / max(1, self._matrix_KK.sum())),
+                "mIoU_present": float(iou_K[present_K].mean()) if present_K.any() else 0.0,
+            },
+            rows=self._rows,
+            columns=("part", "IoU", "Acc", "share"),
+            breakdown=tuple(
+                (name, float(iou), float(acc), float(share))
+                for name, iou, acc, share in zip(PART_NAMES, iou_K, acc_K, share_K, strict=True)
+            ),
+        )

@@ -1,0 +1,171 @@
+"""Human parsing as a task: from rows with RGB or depth to part maps and their scores.
+
+Shape suffixes: B batch, K classes, S side of the network's input, L side of a label map.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hcmoco.codecs import decode_depth, decode_labels, decode_rgb
+from hcmoco.errors import UserError
+from hcmoco.models.encoders import Encoder
+from hcmoco.parts import FLIP, IGNORE, PART_NAMES
+from hcmoco.shards.manifest import About
+from hcmoco.tasks.parsing.augment import resize_nearest, training_cut, whole_image
+from hcmoco.tasks.parsing.config import PARSING_4K_WEIGHTS, ParsingConfig
+from hcmoco.tasks.parsing.head import ParsingModel, mean_with_mirror, resize_logits
+from hcmoco.tasks.parsing.loss import class_counts, cross_entropy, frequency_weights
+from hcmoco.tasks.parsing.metric import ParsingMetric
+from hcmoco.tasks.parsing.sheet import parts_sheet
+from hcmoco.tasks.task import Prediction, Task, TaskBatch, send
+
+
+@dataclass
+class ParsingBatch(TaskBatch):
+    """Rows for one step.
+
+    Attributes:
+        image: uint8 [B, S, S, 3], RGB, or uint16 [B, S, S], depth in millimetres, 0 = no reading.
+        labels: uint8 [L, L] each, part ids or IGNORE, or None where the row has none. L is S in training, else the side that is scored.
+        sides: L of each row.
+    """
+
+    image: np.ndarray
+    labels: tuple[np.ndarray | None, ...]
+    sides: tuple[int, ...]
+
+
+class ParsingTask(Task[ParsingBatch]):
+    """What parsing from RGB and from depth share; see `Task`."""
+
+    main = "mIoU"
+    labels = ("parts",)
+    config: ParsingConfig
+
+    def __init__(self, config: ParsingConfig, about: About):
+        super().__init__(config, about)
+        self._weights_K: np.ndarray | None = None
+        if config.class_weights == "parsing-4k":
+            self._weights_K = np.array(PARSING_4K_WEIGHTS, np.float32)
+        elif not isinstance(config.class_weights, str):
+            self._weights_K = np.array(config.class_weights, np.float32)
+
+    def fit_statistics(self, rows: Iterable[dict]) -> dict:
+        """The class weights where they are to come from the labels' frequencies, else nothing."""
+        if self.config.class_weights != "frequency":
+            return {}
+        counts_K = class_counts(truth for row in rows if (truth := self._truth(row)) is not None)
+        return {"class_weights": frequency_weights(counts_K).tolist()}
+
+    def use_statistics(self, values: dict) -> None:
+        if self.config.class_weights == "frequency":
+            self._weights_K = np.array(values["class_weights"], np.float32)
+
+    def make_batch(self, rows: Sequence[dict], draws: Sequence[np.random.Generator] | None) -> ParsingBatch:
+        """See `Task.make_batch`; ValueError, with the id, also for a row without its image or, in training, without parts."""
+        size = self.config.size
+        images, labels, sides = [], [], []
+        for number, row in enumerate(rows):
+            image, truth = self._image(row), self._truth(row)
+            if draws is not None:
+                if truth is None:
+                    raise ValueError(f"record {row.get('id')!r} has no parts to train on")
+                image, truth = training_cut(image, truth, size, self.config.augment, draws[number])
+                side = size
+            else:
+                side = row["size"] if self.config.label_size == "record" else self.config.label_size
+                image = whole_image(image, size, self.config.augment)
+                truth = truth if truth is None or len(truth) == side else resize_nearest(truth, side)
+            images.append(image)
+            labels.append(truth)
+            sides.append(side)
+        return ParsingBatch(tuple(row["id"] for row in rows), np.stack(images), tuple(labels), tuple(sides))
+
+    def make_model(self, encoder: Encoder) -> ParsingModel:
+        """See `Task.make_model`; UserError for an encoder that does not take three colours as RGB parsing gives them."""
+        if self.modality == "rgb" and encoder.config.in_chans != 3:
+            raise UserError(f"{self.name}: encoder.in_chans is {encoder.config.in_chans}, RGB has 3; leave it at 3 or take parsing-depth")
+        return ParsingModel(encoder, self.modality, self.config.head_std)
+
+    def losses(self, model: nn.Module, batch: ParsingBatch, device: torch.device) -> dict[str, Tensor]:
+        """`loss`: cross entropy at the labels' resolution. Raises ValueError for label maps of several sizes."""
+        truths = [truth for truth in batch.labels if truth is not None]
+        if len(truths) != len(batch) or len(set(batch.sides)) != 1:
+            raise ValueError("a batch to train on needs label maps of one size for all rows")
+        if self.config.class_weights == "frequency" and self._weights_K is None:
+            raise RuntimeError("class_weights=frequency: use_statistics has to be called before training")
+        logits_BKHW = model(send(batch.image, device))
+        labels_BLL = send(np.stack(truths), device).long()
+        weights_K = None if self._weights_K is None else send(self._weights_K, device)
+        with torch.autocast(device.type, enabled=False):
+            return {"loss": cross_entropy(resize_logits(logits_BKHW, self.config.size, batch.sides[0]), labels_BLL, weights_K)}
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, batch: ParsingBatch, device: torch.device) -> list[Prediction]:
+        """`parts`: uint8 [L, L] of each row."""
+        logits_BKHW = model(send(batch.image, device))
+        mirrored_BKHW = model(send(batch.image[:, :, ::-1], device)) if self.config.flip_test else None
+        flip_K = send(FLIP.astype(np.int64), device)
+        predictions = []
+        # One row at a time: rows may differ in size, and logits of 1000 x 1000 pixels are 100 MB each.
+        for row, side in enumerate(batch.sides):
+            logits_1KLL = resize_logits(logits_BKHW[row : row + 1], self.config.size, side)
+            if mirrored_BKHW is not None:
+                logits_1KLL = mean_with_mirror(logits_1KLL, resize_logits(mirrored_BKHW[row : row + 1], self.config.size, side), flip_K)
+            predictions.append({"parts": logits_1KLL[0].argmax(0).to(torch.uint8).cpu().numpy()})
+        return predictions
+
+    def metric(self) -> ParsingMetric:
+        return ParsingMetric()
+
+    def sheet(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
+        """See `Task.sheet`; the parts in fixed colours, which a legend names."""
+        images = [self._image(row) for row in rows]
+        return parts_sheet(images, [self._truth(row) for row in rows], [each["parts"] for each in predictions])
+
+    def _image(self, row: dict) -> np.ndarray:
+        """The decoded image. ValueError, with the id, where it is missing or does not decode."""
+        data = row.get(self.inputs[0])
+        if data is None:
+            raise ValueError(f"record {row.get('id')!r} has no {self.inputs[0]}")
+        try:
+            return decode_rgb(data, row["size"]) if self.modality == "rgb" else decode_depth(data, self.about.depth_codec, row["size"])
+        except (ValueError, cv2.error) as error:
+            raise ValueError(f"record {row.get('id')!r}: {self.inputs[0]}: {error}") from error
+
+    def _truth(self, row: dict) -> np.ndarray | None:
+        """The decoded label map, or None without one. ValueError, with the id, where it does not decode or holds other labels."""
+        if row.get("parts") is None:
+            return None
+        try:
+            labels = decode_labels(row["parts"], row["size"])
+            wrong = np.unique(labels[(labels >= len(PART_NAMES)) & (labels != IGNORE)])
+            if len(wrong):
+                raise ValueError(f"there are labels {wrong[:5].tolist()}; allowed are 0..{len(PART_NAMES) - 1} and {IGNORE}")
+        except (ValueError, cv2.error) as error:
+            raise ValueError(f"record {row.get('id')!r}: parts: {error}") from error
+        return labels
+
+
+class RgbParsing(ParsingTask):
+    """`parsing-rgb`: the published protocol on Human3.6M."""
+
+    name = "parsing-rgb"
+    modality: ClassVar = "rgb"
+    inputs = ("rgb",)
+    columns = ("id", "size", "rgb", "parts")
+
+
+class DepthParsing(ParsingTask):
+    """`parsing-depth`: the published protocol on NTURGBD-Parsing-4K."""
+
+    name = "parsing-depth"
+    modality: ClassVar = "depth"
+    inputs = ("depth",)
+    columns = ("id", "size", "depth", "parts")
