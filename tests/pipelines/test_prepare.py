@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hcmoco.datasets.people import PeopleConfig, make_person
+from hcmoco.datasets.people import PeopleConfig, ScenesConfig, make_person, make_scene
 from hcmoco.draws import generator
 from hcmoco.schema import Person
 from hcmoco.shards.manifest import MANIFEST
@@ -207,9 +207,36 @@ def test_sheet(ray_session, tmp_path, capsys):
     assert failing(capsys, "sheet", tmp_path / "p", tmp_path / "people.jpg")
 
 
+def test_scenes_are_the_records_that_the_seed_names(ray_session, tmp_path, capsys):
+    command = ["people", "--scenes", "--size", 64, "--seed", 3, "--split", "val", "--out", tmp_path / "s", "--count", 9]
+    status, out, err = run(capsys, *command)
+    assert status == 0, err
+    assert "prepared, 9 rows in 1 files" in out
+    config = ScenesConfig(size=64, seed=3)
+    order = generator(3, "write").permutation(9)
+    for k, row in enumerate(rows_of(tmp_path / "s")):
+        assert row == make_scene(config, int(order[k]), dataset="scenes", split="val").to_row(k)
+    manifest = Shards.open(str(tmp_path / "s")).manifest
+    assert (manifest.kind, manifest.joints, manifest.modalities) == ("scene", "", {"rgb": 9, "instances": 9})
+    assert (manifest.made_by.arguments["source"], manifest.made_by.arguments["most"]) == ("scenes", 3)
+    assert run(capsys, "verify", tmp_path / "s")[0] == 0
+    assert "already prepared" in run(capsys, *command)[1]
+    line, _ = failing(capsys, "people", "--size", 64, "--seed", 3, "--out", tmp_path / "s", "--count", 9)
+    assert "already holds a data set with source = 'scenes', asked for is 'people'" in line
+
+    status, out, _ = run(capsys, "sheet", tmp_path / "s", tmp_path / "scenes.png", "--count", 4)
+    assert (status, "4 rows" in out) == (0, True)
+    picture = cv2.imread(str(tmp_path / "scenes.png"))
+    assert picture.shape[1] > picture.shape[0]
+    assert picture.std() > 20
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (["people", "--scenes", "--count", "5", "--least", "3", "--most", "2"], "prepare people --scenes: .*least = 3 people are more"),
+        (["people", "--scenes", "--count", "5", "--masked-depth", "true"], "prepare people --scenes: unknown key 'masked_depth'"),
+        (["people", "--count", "5", "--points", "3"], "prepare people: unknown key 'points'"),
         (["people", "--count", "0"], "--count 0: must be at least 1"),
         (["people", "--count", "5", "--domain", "space"], "domain = 'space'"),
         (["people", "--count", "5", "--size", "huge"], "size = 'huge'"),

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from people_made_here import ABOUT, make_persons
 
+from hcmoco.codecs import encode_labels
 from hcmoco.errors import UserError
-from hcmoco.schema import Person, person_schema
+from hcmoco.schema import Instance, Person, Scene, person_schema
 from hcmoco.shards.manifest import MANIFEST, read_manifest
 from hcmoco.shards.plan import Plan, Row
 from hcmoco.shards.read import Shards, read_rows
@@ -328,16 +329,38 @@ def test_verify_reads_what_the_bytes_mean(tmp_path):
 
 def test_scenes_are_data_sets_too(tmp_path):
     rgb = make_persons(1)[0].rgb
-    scenes = [
-        {"id": f"s/{k}", "dataset": "s", "split": "val", "rgb": rgb, "width": 32, "height": 32, "instances": [
-            {"box": [1.0, 2.0, 3.0, 4.0], "mask": None, "dp_points": None, "crowd": bool(k % 2)}] * (k % 3)}
-        for k in range(40)
-    ]  # fmt: skip
+    mask = encode_labels(np.full((32, 32), 255, np.uint8))
+    points = np.array([[1.5, 2.5, 3, 0.25, 0.5], [2.5, 3.5, 24, 0, 1]], np.float32)
+    people = [
+        Instance(np.array([1, 2, 3, 4], np.float32), mask, points),
+        Instance(np.array([0, 0, 32, 32], np.float32), crowd=True),
+    ]
+    scenes = [Scene(f"s/{k}", "s", "val", rgb, 32, 32, people[: k % 3]) for k in range(40)]
     about = ABOUT.model_copy(update={"kind": "scene", "dataset": "s", "joints": ""})
-    write_shards(str(tmp_path), scenes, about)
-    rows = {row.pop("id"): row for row in all_rows(Shards.open(str(tmp_path)))}
-    assert all(rows[scene["id"]]["instances"] == scene["instances"] for scene in scenes)
+    manifest = write_shards(str(tmp_path), scenes, about)
+    assert (manifest.kind, manifest.rows, manifest.modalities) == ("scene", 40, {"rgb": 40, "instances": 40})
+    stored = {row["id"]: Scene.from_row(row) for row in all_rows(Shards.open(str(tmp_path)))}
+    for scene in scenes:
+        found = stored[scene.id]
+        assert (found.rgb, found.width, found.height, found.split) == (rgb, 32, 32, "val")
+        assert len(found.instances) == len(scene.instances)
+        for one, other in zip(found.instances, scene.instances, strict=True):
+            np.testing.assert_array_equal(one.box, other.box)
+            np.testing.assert_array_equal(one.dp_points, other.dp_points)
+            assert (one.mask, one.crowd) == (other.mask, other.crowd)
     assert verify(str(tmp_path)) == []
+
+
+def test_verify_reads_scenes(tmp_path):
+    rgb = make_persons(1)[0].rgb
+    about = ABOUT.model_copy(update={"kind": "scene", "dataset": "s", "joints": ""})
+    bad = Instance(np.array([0, 0, 9, 9], np.float32), dp_points=np.array([[1, 1, 30, 0, 0]], np.float32))
+    write_shards(str(tmp_path / "chart"), [Scene("s/1", "s", "val", rgb, 32, 32, [bad])], about)
+    assert "instance 0: surface points: there is a chart 30" in verify(str(tmp_path / "chart"))[0]
+    short = {**Scene("s/1", "s", "val", rgb, 32, 32, [bad]).to_row(0)}
+    short["instances"][0]["dp_points"].pop()
+    write_shards(str(tmp_path / "short"), [short], about)
+    assert "not rows of 5 numbers" in verify(str(tmp_path / "short"))[0]
 
 
 # --- storage
