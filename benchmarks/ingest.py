@@ -170,9 +170,18 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
     settings = {"cores": cores, "people": given.count, "rows a step": LANES * ROWS, "window": WINDOW, "seconds a turn": given.seconds}
     for stored in [128] if given.quick else SIZES:
         make_people(folder, stored, given.count)
+    sizes = {128: SIZES[128]} if given.quick else SIZES
+    # The DataLoaders' processes are forked before Ray has threads in this one, and wait with full queues while others are measured.
+    feeds = {stored: (make_feed(folder, stored, "worker"), make_feed(folder, stored, "tasks")) for stored in sizes}
+    loaders = {
+        stored: (loader(Windows(encoded), cores), loader(Windows(encoded, stored=4), cores)) for stored, (encoded, _) in feeds.items()
+    }
+    for each in loaders.values():
+        next(each[0]), next(each[1])
+    _cluster.start(cores)
     table = Table("ingest-quick" if given.quick else "ingest", settings)
-    for stored, side in [(128, SIZES[128])] if given.quick else SIZES.items():
-        measured = compare(folder, stored, cores, given.rounds, given.seconds)
+    for stored, side in sizes.items():
+        measured = compare(feeds[stored], loaders[stored], cores, given.rounds, given.seconds)
         rates, thrift = ({name: [each[k] for each in values] for name, values in measured.items()} for k in (0, 1))
         what = f"{stored} to {side} px"
         for decode, limit in (("worker", 0.85), ("tasks", None)):
@@ -187,13 +196,9 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
     table.write(given.results)
 
 
-def compare(folder: Path, stored: int, cores: int, rounds: int, seconds: float) -> dict[str, list[tuple[float, float]]]:
+def compare(feeds: tuple, loaders: tuple, cores: int, rounds: int, seconds: float) -> dict[str, list[tuple[float, float]]]:
     """Rows per second and per CPU second of all four, turn by turn."""
-    encoded, decoded = make_feed(folder, stored, "worker"), make_feed(folder, stored, "tasks")
-    # The DataLoader's processes are forked before Ray has threads in this one, and wait with full queues while others are measured.
-    shards, memory = loader(Windows(encoded), cores), loader(Windows(encoded, stored=4), cores)
-    next(shards), next(memory)
-    _cluster.start(cores)
+    (encoded, decoded), (shards, memory) = feeds, loaders
     turn = {"warm": seconds / 2, "seconds": seconds}
     arms = {
         "DataLoader, same shards": lambda: rate(shards, **turn),
@@ -201,10 +206,7 @@ def compare(folder: Path, stored: int, cores: int, rounds: int, seconds: float) 
         "Ray Data, decode: worker": lambda: through_ray(encoded, cores, **turn),
         "Ray Data, decode: tasks": lambda: through_ray(decoded, cores, **turn),
     }
-    try:
-        return in_turns(arms, rounds)
-    finally:
-        ray.shutdown()
+    return in_turns(arms, rounds)
 
 
 if __name__ == "__main__":

@@ -121,6 +121,7 @@ def pretrain(data: Path, temporary: Path, over: dict[str, int]) -> Run:
     with tempfile.TemporaryDirectory(dir=temporary) as folder:
         values = {
             "out": f"{folder}/run",
+            **{f"data.{each}.people": "null" for each in ("sources.indoor", "sources.wild", "held_out")},  # fewer than the recipe's
             "data.sources.indoor.path": data / "people-indoor-128",
             "data.sources.wild.path": data / "people-wild-128",
             "data.held_out.path": data / "people-held-out-128",

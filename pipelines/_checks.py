@@ -10,6 +10,7 @@ from hcmoco.shards.plan import Plan
 from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import is_local
 from hcmoco.training.config import PretrainConfig
+from pipelines._folder import RunConfig
 from pipelines._memory import free_memory, needed_memory, shapes, state_bytes
 
 # A step without depth is accepted where it is rarer than this, by the share of rows with depth in each data set.
@@ -42,7 +43,7 @@ def check_model(config: PretrainConfig, *, load: bool) -> None:
         encoder.check_size(config.augment.size, config.augment.size)
 
 
-def asked(config: PretrainConfig) -> list[dict[str, float]]:
+def asked(config: RunConfig) -> list[dict[str, float]]:
     """What each worker asks the cluster for, and one CPU to read data."""
     train = config.train
     alone = train.workers == 1 and not train.gpu  # trains in the program's own process
@@ -50,7 +51,7 @@ def asked(config: PretrainConfig) -> list[dict[str, float]]:
     return [{"CPU": 1}, *([] if alone else [each] * train.workers)]
 
 
-def check_resources(config: PretrainConfig) -> None:
+def check_resources(config: RunConfig) -> None:
     """UserError where the cluster's CPUs do not leave one to read data, or its GPUs are too few."""
     import ray
 

@@ -16,7 +16,7 @@ from hcmoco.schema import Person
 from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import Folder
 from hcmoco.training.state import TrainState
-from pipelines._host import states_of
+from pipelines._folder import states_of
 from pipelines._recipe import PretrainRecipe
 from pipelines._tracking import Tracker, store_uri
 

@@ -10,30 +10,25 @@ import torch
 from hcmoco.schema import Batch
 from hcmoco.training import collective
 from hcmoco.training.feed import Feed
-from hcmoco.training.state import States, TrainState
+from hcmoco.training.state import TrainState
 from pipelines import _ingest, _interrupts
+from pipelines._folder import states_of
 from pipelines._recipe import PretrainRecipe
 from pipelines._tracking import Tracker
-
-
-def states_of(config: PretrainRecipe) -> States:
-    """The run's train states."""
-    return States(f"{config.out}/states", config.train.keep)
+from pipelines._train import Place
 
 
 class RayHost:
     """See `training.loop.Host`.
 
     Args:
-        shard: what gives this worker its work items: a dataset or a worker's share of it.
+        place: where this worker is, and the dataset "train" or its share of it.
         tracker, status: the run's record and its line of progress.
     """
 
-    def __init__(
-        self, config: PretrainRecipe, feed: Feed, shard: Any, tracker: Tracker, status: Any, *, rank: int, world: int, device: str
-    ):
-        self.config, self.feed, self.shard, self.tracker, self.status = config, feed, shard, tracker, status
-        self.rank, self.world, self.device = rank, world, torch.device(device)
+    def __init__(self, config: PretrainRecipe, feed: Feed, place: Place, tracker: Tracker, status: Any):
+        self.config, self.feed, self.shard, self.tracker, self.status = config, feed, place.shards["train"], tracker, status
+        self.rank, self.world, self.device = place.rank, place.world, torch.device(place.device)
         self.states = states_of(config)
 
     def batches(self, first_step: int) -> Iterator[Batch]:

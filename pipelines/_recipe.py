@@ -7,6 +7,8 @@ import yaml
 from pydantic import Field
 
 from hcmoco.config import Config, build
+from hcmoco.tasks.config import FinetuneConfig
+from hcmoco.tasks.initial import IMAGENET, SCRATCH
 from hcmoco.training.config import PretrainConfig
 from pipelines import _arguments
 from pipelines._home import at_home
@@ -22,6 +24,13 @@ class IngestConfig(Config):
         "worker", description="who decodes pixels: the training workers' threads, or the cluster's CPUs"
     )
     threads: int = Field(1, ge=1, description="decoding threads of a training worker")
+    ahead: int = Field(4, ge=1, description="batches that a worker holds ready")
+
+
+class ReadConfig(Config):
+    """How a fine-tuning's or an evaluation's workers decode."""
+
+    threads: int = Field(1, ge=1, description="decoding threads of a worker")
     ahead: int = Field(4, ge=1, description="batches that a worker holds ready")
 
 
@@ -41,6 +50,21 @@ class PretrainRecipe(PretrainConfig):
             if encoder.init not in ("scratch", "timm"):
                 model = model.model_copy(update={name: encoder.model_copy(update={"init": at_home(encoder.init)})})
         return self.model_copy(update={"out": at_home(self.out), "model": model})
+
+
+class FinetuneRecipe(FinetuneConfig):
+    """A fine-tuning with where it runs and where it is recorded."""
+
+    ingest: ReadConfig = ReadConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    wait_for_nodes: int = Field(0, ge=0, description="seconds to wait for an autoscaling cluster to grow to what the workers ask for")
+    restarts: int = Field(3, ge=0, description="times that the workers are started anew after one was lost, before the run gives up")
+
+    def placed(self) -> "FinetuneRecipe":
+        """The same run with the paths that are not asked for through `at_home` made absolute: workers have another current folder."""
+        init = self.init if self.init in (SCRATCH, IMAGENET) else at_home(self.init)
+        weights = at_home(self.imagenet_weights) if self.imagenet_weights else None
+        return self.model_copy(update={"out": at_home(self.out), "init": init, "imagenet_weights": weights})
 
 
 def load(cls: type, recipe: str, overrides: Sequence[str]):

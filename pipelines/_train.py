@@ -1,22 +1,19 @@
-"""The loop under Ray: in this process for one CPU worker, else under a TorchTrainer."""
+"""A training under Ray: in this process for one CPU worker, else under a TorchTrainer."""
 
 import os
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import torch
 
 from hcmoco.errors import UserError
-from hcmoco.probes.run import ProbeViews
 from hcmoco.shards.storage import first_line
-from hcmoco.training.feed import Feed
-from hcmoco.training.loop import pretrain
-from pipelines import _ingest, _interrupts
+from pipelines import _interrupts
 from pipelines._cluster import find_user_error
-from pipelines._host import RayHost, states_of
-from pipelines._recipe import PretrainRecipe
-from pipelines._tracking import Tracker
+from pipelines._folder import RunConfig
 
 # Read when Ray Train is imported, here and in its controller. The interval bounds how long a lost worker goes unnoticed.
 TRAIN_ENV = {
@@ -29,45 +26,46 @@ TRAIN_ENV = {
 
 
 @dataclass(frozen=True)
-class Job:
+class Place:
+    """Where a worker is, and what it reads: its share of each of the job's datasets."""
+
+    rank: int
+    world: int
+    device: str
+    shards: Mapping[str, Any]
+
+
+class Job(Protocol):
     """What every worker of a run is given."""
 
-    config: PretrainRecipe
-    feed: Feed
-    held_out: Any  # object reference of ProbeViews, or None
-    tracker: Tracker
-    status: Any
+    @property
+    def config(self) -> RunConfig: ...
+
+    def datasets(self) -> Mapping[str, Callable[[], Any]]:
+        """Makers of the Ray datasets by name. Called at each start of the workers: they go on from the newest state, and so does what
+        they read."""
+
+    def work(self, place: Place) -> None:
+        """The part of one worker."""
 
 
 def train(job: Job) -> None:
-    """Runs or resumes the training to its end. UserError as `pretrain`, and where workers are lost too often."""
+    """Runs or resumes a training to its end. UserError as the job's work, and where workers are lost too often."""
     if in_this_process(job.config):
-        _in_this_process(job)
+        _set_threads(job.config)
+        job.work(Place(0, 1, "cpu", {name: make() for name, make in job.datasets().items()}))
     else:
         _with_trainer(job)
 
 
-def in_this_process(config: PretrainRecipe) -> bool:
+def in_this_process(config: RunConfig) -> bool:
     """Whether the driver itself trains: one worker on a CPU needs no Trainer."""
     return config.train.workers == 1 and not config.train.gpu
 
 
-def _in_this_process(job: Job) -> None:
-    _set_threads(job.config)
-    dataset = _ingest.dataset(job.feed, states_of(job.config).newest_step)
-    host = RayHost(job.config, job.feed, dataset, job.tracker, job.status, rank=0, world=1, device="cpu")
-    pretrain(job.config, job.feed.plan, host, _views(job), job.tracker.run_id)
-
-
-def _set_threads(config: PretrainRecipe) -> None:
+def _set_threads(config: RunConfig) -> None:
     torch.set_num_threads(config.train.threads_per_worker)
     cv2.setNumThreads(1)  # pictures are decoded in threads of the feed
-
-
-def _views(job: Job) -> ProbeViews | None:
-    import ray
-
-    return None if job.held_out is None else ray.get(job.held_out)
 
 
 def worker(settings: dict) -> None:
@@ -80,10 +78,8 @@ def worker(settings: dict) -> None:
     context = ray.train.get_context()
     _set_threads(job.config)
     device = ray.train.torch.get_device() if job.config.train.gpu else "cpu"
-    rank = context.get_world_rank()
-    shard = ray.train.get_dataset_shard("train")
-    host = RayHost(job.config, job.feed, shard, job.tracker, job.status, rank=rank, world=context.get_world_size(), device=str(device))
-    pretrain(job.config, job.feed.plan, host, _views(job) if rank == 0 else None, job.tracker.run_id)
+    shards = {name: ray.train.get_dataset_shard(name) for name in settings["datasets"]}
+    job.work(Place(context.get_world_rank(), context.get_world_size(), str(device), shards))
 
 
 def _with_trainer(job: Job) -> None:
@@ -108,16 +104,15 @@ def _with_trainer(job: Job) -> None:
     trainer = ray.train.torch.TorchTrainer(
         worker,
         # By reference: the controller opens this config, and has no use for the modules that a job brings with it.
-        train_loop_config={"job": ray.put(job)},
+        train_loop_config={"job": ray.put(job), "datasets": list(job.datasets())},
         scaling_config=ray.train.ScalingConfig(num_workers=train.workers, use_gpu=train.gpu, resources_per_worker=_resources(config)),
         run_config=ray.train.RunConfig(
-            name=f"{config.name}-{job.tracker.run_id[:8]}",
+            name=f"{config.name}-{uuid.uuid4().hex[:8]}",
             storage_path=f"{config.out}/ray",
             failure_config=ray.train.FailureConfig(max_failures=config.restarts),
             callbacks=[StopAtUserError()],
         ),
-        # Called at each start of the workers: they go on from the newest state, and so does what they read.
-        datasets={"train": _ingest.newest_dataset(job.feed, f"{config.out}/states")},
+        datasets=dict(job.datasets()),
         dataset_config=ray.train.DataConfig(execution_options=order, enable_shard_locality=False),
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if train.gpu else "gloo"),
     )
@@ -144,6 +139,6 @@ def _is_lost(failure: BaseException) -> bool:
     return isinstance(getattr(failure, "health_check_failure", failure), ray.exceptions.RayActorError)
 
 
-def _resources(config: PretrainRecipe) -> dict[str, float]:
+def _resources(config: RunConfig) -> dict[str, float]:
     resources = {"CPU": config.train.cpus_per_worker}
     return {**resources, "GPU": 1} if config.train.gpu else resources

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,16 @@ from hcmoco.shards.manifest import File, Manifest, read_manifest
 from hcmoco.shards.plan import Row, SourcePlan
 from hcmoco.shards.storage import Folder, absolute, first_line
 from hcmoco.shards.write import group_offsets
+
+
+class RowGroups(Protocol):
+    """What a plan deals from: a data set, or some rows of one."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def read_group(self, group: int, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None) -> pa.Table:
+        """See `Shards.read_group`."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ class Shards:
         return table if rows is None else table.take(pa.array(rows, pa.int64()))
 
 
-def read_rows(sources: Sequence[Shards], rows: Sequence[Row], columns: Sequence[str] | None = None) -> pa.Table:
+def read_rows(sources: Sequence[RowGroups], rows: Sequence[Row], columns: Sequence[str] | None = None) -> pa.Table:
     """The rows that a plan names, in its order, as one table; `sources` are the data sets in the plan's order.
 
     Each row group is read once. `index` stays the row's number inside its own data set.

@@ -120,7 +120,7 @@ class Task(ABC, Generic[BatchT]):
         del rows
         return {}
 
-    def use_statistics(self, values: dict) -> None:  # noqa: B027: most tasks need none
+    def use_statistics(self, values: dict) -> None:
         """Takes what `fit_statistics` gave."""
 
     @abstractmethod

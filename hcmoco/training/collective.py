@@ -4,6 +4,8 @@ With one worker every function here is the identity. The gradient travels as one
 but the number of workers: a resumed run adds the same numbers in the same order.
 """
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -70,6 +72,15 @@ def mean_over_workers(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
+def gather_objects(value: Any) -> list:
+    """The values of all workers in the order of their ranks, on every worker. For what is small or rare: it is copied whole."""
+    if world() == 1:
+        return [value]
+    values: list = [None] * world()
+    dist.all_gather_object(values, value)
+    return values
+
+
 def barrier() -> None:
     """Waits for all workers."""
     if world() > 1:
@@ -79,7 +90,6 @@ def barrier() -> None:
 def check_same_step(step: int) -> None:
     """Waits for all workers; RuntimeError unless all are at the same step: they would average what does not belong together."""
     if world() > 1:
-        steps: list = [None] * world()
-        dist.all_gather_object(steps, step)
+        steps = gather_objects(step)
         if len(set(steps)) > 1:
             raise RuntimeError(f"the workers found train states of different steps: {steps}; start the run again")

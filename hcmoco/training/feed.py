@@ -1,13 +1,14 @@
 """The plan carried out: stored rows become work items, and work items the batches of a worker.
 
 A work item is one (window, lane) of the plan. Whoever executes the plan asks for items in the order (window 0, lane 0), (window 0,
-lane 1), ...; with W workers item k belongs to worker k mod W. Where pixels are decoded is a choice: by the worker that trains, or by
-whoever makes the item.
+lane 1), ...; with W workers item k belongs to worker k mod W. What is made of the rows is the caller's: pre-training (`Feed`) and each
+downstream task have their own.
 """
 
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,58 +17,61 @@ from hcmoco.errors import UserError
 from hcmoco.loading import SourceInfo, make_micro_batch
 from hcmoco.schema import Batch
 from hcmoco.shards.plan import Plan
-from hcmoco.shards.read import Shards, read_rows
+from hcmoco.shards.read import RowGroups, read_rows
 from hcmoco.training.ahead import map_ahead
 from hcmoco.transforms import AugmentConfig
 
 _COLUMNS = ("id", "index", "size", "rgb", "depth", "box", "keypoints")
 _ARRAYS = tuple(field.name for field in fields(Batch) if field.name != "step")
 
+BatchT = TypeVar("BatchT")
+
 
 @dataclass(frozen=True)
-class Feed:
+class PlanFeed(ABC, Generic[BatchT]):
     """Everything that turns a plan into batches; small to pickle, so that a cluster's tasks can hold it.
 
     Attributes:
         plan: which rows, when.
         sources: the data sets, in the plan's order.
-        augment: how rows are cut.
-        joint_set: the run's joint set.
-        anchors: P, cells drawn per row for the dense terms.
-        anchors_with_replacement: how they are drawn, see `loading.draw_anchors`.
-        decode: "worker": items hold encoded rows, about 30 to 160 kB each; "tasks": items hold decoded micro-batches.
     """
 
     plan: Plan
-    sources: tuple[Shards, ...]
-    augment: AugmentConfig
-    joint_set: str
-    anchors: int
-    decode: Literal["worker", "tasks"] = "worker"
-    anchors_with_replacement: bool = False
+    sources: tuple[RowGroups, ...]
+
+    @property
+    @abstractmethod
+    def columns(self) -> Sequence[str]:
+        """What is read of a row."""
+
+    @abstractmethod
+    def make(self, rows: list[dict], step: int, lane: int) -> BatchT:
+        """A lane's micro-batch of rows, which say with `source` which data set they are of: a pure function, called in threads.
+
+        Raises ValueError, with its id, for a row that does not decode.
+        """
+
+    @abstractmethod
+    def join(self, batches: list[BatchT], step: int) -> BatchT:
+        """The micro-batches of one step, in order, as one."""
 
     @property
     def item_rows(self) -> int:
         """Rows of a work item."""
-        return self.plan.window_steps * (1 if self.decode == "tasks" else self.plan.rows_per_lane)
+        return self.plan.window_steps * self.plan.rows_per_lane
 
     def item(self, window: int, lane: int) -> pa.Table:
         """The work item of a window and lane. All items of a run have equally many rows.
 
         Raises UserError where a shard is not what its manifest says, or a row does not decode.
         """
-        steps = self.plan.item(window, lane)
-        rows = [row for step in steps for row in step]
-        table = read_rows(self.sources, rows, _COLUMNS)
-        table = table.append_column("source", pa.array([row.source for row in rows], pa.int32()))
-        if self.decode == "tasks":
-            first = window * self.plan.window_steps
-            table = _packed([self._micro_batch(table, t, first + t, lane) for t in range(len(steps))])
-        for name, number in (("window", window), ("lane", lane)):
-            table = table.append_column(name, pa.array(np.full(len(table), number)))
-        return table
+        return _labelled(self._rows(window, lane), window, lane)
 
-    def batches(self, items: Iterable[pa.Table], *, rank: int, world: int, first_step: int, threads: int, ahead: int) -> Iterator[Batch]:
+    def _rows(self, window: int, lane: int) -> pa.Table:
+        rows = [row for step in self.plan.item(window, lane) for row in step]
+        return read_rows(self.sources, rows, self.columns).append_column("source", pa.array([row.source for row in rows], pa.int32()))
+
+    def batches(self, items: Iterable[pa.Table], *, rank: int, world: int, first_step: int, threads: int, ahead: int) -> Iterator[BatchT]:
         """This worker's batch of each step from `first_step` to the plan's end.
 
         Args:
@@ -103,37 +107,76 @@ class Feed:
                 if first_step <= step < self.plan.steps:
                     yield step, tables
 
-    def _batch(self, step: int, tables: list[pa.Table]) -> Batch:
+    def _batch(self, step: int, tables: list[pa.Table]) -> BatchT:
         t = step % self.plan.window_steps
-        if self.decode == "tasks":
-            return Batch.concatenate([self._unpacked(table, t, step) for table in tables])
-        return Batch.concatenate([self._micro_batch(table, t, step, lane=table["lane"][0].as_py()) for table in tables])
+        return self.join([self._micro_batch(table, t, step, lane=table["lane"][0].as_py()) for table in tables], step)
 
-    def _micro_batch(self, table: pa.Table, t: int, step: int, lane: int) -> Batch:
+    def _micro_batch(self, table: pa.Table, t: int, step: int, lane: int) -> BatchT:
         rows = table.slice(t * self.plan.rows_per_lane, self.plan.rows_per_lane).to_pylist()
-        infos = [
-            SourceInfo(shards.manifest.joints, shards.manifest.depth_codec, offset)
-            for shards, offset in zip(self.sources, self.plan.offsets, strict=False)
-        ]
-        numbers = [row["source"] for row in rows]
         try:
-            return make_micro_batch(
-                rows,
-                numbers,
-                infos,
-                step=step,
-                lane=lane,
-                seed=self.plan.seed,
-                config=self.augment,
-                joint_set=self.joint_set,
-                anchors=self.anchors,
-                anchors_with_replacement=self.anchors_with_replacement,
-            )
+            return self.make(rows, step, lane)
         except ValueError as error:
             # Records are checked before they are stored; this one was stored by something else, or changed together with its checksum.
             raise UserError(
                 f"{error}; its data set is not as `python pipelines/prepare.py` leaves one: see what its verify says, then prepare it again"
             ) from None
+
+
+@dataclass(frozen=True)
+class Feed(PlanFeed[Batch]):
+    """The batches of a pre-training.
+
+    Attributes:
+        augment: how rows are cut.
+        joint_set: the run's joint set.
+        anchors: P, cells drawn per row for the dense terms.
+        decode: "worker": items hold encoded rows, about 30 to 160 kB each, and the worker that trains decodes them; "tasks": items hold
+            decoded micro-batches, and whoever makes the item has decoded them.
+        anchors_with_replacement: how anchors are drawn, see `loading.draw_anchors`.
+    """
+
+    augment: AugmentConfig
+    joint_set: str
+    anchors: int
+    decode: Literal["worker", "tasks"] = "worker"
+    anchors_with_replacement: bool = False
+
+    columns: ClassVar[Sequence[str]] = _COLUMNS
+
+    @property
+    def item_rows(self) -> int:
+        return self.plan.window_steps if self.decode == "tasks" else super().item_rows
+
+    def item(self, window: int, lane: int) -> pa.Table:
+        if self.decode == "worker":
+            return super().item(window, lane)
+        table, first = self._rows(window, lane), window * self.plan.window_steps
+        packed = _packed([super(Feed, self)._micro_batch(table, t, first + t, lane) for t in range(self.plan.window_steps)])
+        return _labelled(packed, window, lane)
+
+    def _micro_batch(self, table: pa.Table, t: int, step: int, lane: int) -> Batch:
+        return super()._micro_batch(table, t, step, lane) if self.decode == "worker" else self._unpacked(table, t, step)
+
+    def join(self, batches: list[Batch], step: int) -> Batch:
+        return Batch.concatenate(batches)
+
+    def make(self, rows: list[dict], step: int, lane: int) -> Batch:
+        infos = [
+            SourceInfo(shards.manifest.joints, shards.manifest.depth_codec, offset)
+            for shards, offset in zip(self.sources, self.plan.offsets, strict=False)
+        ]
+        return make_micro_batch(
+            rows,
+            [row["source"] for row in rows],
+            infos,
+            step=step,
+            lane=lane,
+            seed=self.plan.seed,
+            config=self.augment,
+            joint_set=self.joint_set,
+            anchors=self.anchors,
+            anchors_with_replacement=self.anchors_with_replacement,
+        )
 
     def _unpacked(self, table: pa.Table, t: int, step: int) -> Batch:
         like = _empty_batch(self.plan.rows_per_lane, self.augment.size, self.joint_set, self.anchors)
@@ -142,6 +185,12 @@ class Feed:
             form = getattr(like, name)
             arrays[name] = np.frombuffer(table[name][t].as_buffer(), form.dtype).reshape(form.shape)
         return replace(like, step=step, **arrays)
+
+
+def _labelled(table: pa.Table, window: int, lane: int) -> pa.Table:
+    for name, number in (("window", window), ("lane", lane)):
+        table = table.append_column(name, pa.array(np.full(len(table), number)))
+    return table
 
 
 def _empty_batch(rows: int, size: int, joint_set: str, anchors: int) -> Batch:

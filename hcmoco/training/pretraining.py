@@ -12,7 +12,7 @@ from hcmoco.shards.plan import Plan
 from hcmoco.training import collective
 from hcmoco.training.config import PretrainConfig
 from hcmoco.training.flat import FlatParameters
-from hcmoco.training.optim import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors
+from hcmoco.training.optim import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors, set_learning_rate
 from hcmoco.training.state import TrainState, check_identity
 from hcmoco.training.step import compute_terms, draw_negatives, to_device
 
@@ -82,8 +82,7 @@ class Pretraining:
         loss = total(terms.values, config.objective, "full" if self.full else "sample")
 
         rate = self._learning_rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(self.optimizer, rate)
         self.flat.gradients.zero_()
         if loss.requires_grad:  # not where no row of this worker has any modality
             loss.backward()
@@ -105,6 +104,12 @@ class Pretraining:
             count_T = (used_TB & (views.source_B == number)).sum(1)
             values |= {f"rows/{name}/{source.name}": count for name, count in zip(terms.samples, count_T.unbind(), strict=True)}
         return values
+
+    def described(self, means: dict[str, float]) -> tuple[dict[str, float], str]:
+        """For a report: passes over each data set and the stage, and the line of progress."""
+        passes = {f"passes/{name}": value for name, value in self.plan.drawn(self.step).items()}
+        levels = "  ".join(f"{level} {means[f'level/{level}']:.3f}" for level in ("g", "d", "s") if f"level/{level}" in means)
+        return {**passes, "stage": 1.0 + self.full}, f"stage {1 + self.full}  loss {means['loss']:.3f}  {levels}"
 
     def _learning_rate(self) -> float:
         stages = self.config.stages

@@ -4,6 +4,7 @@
   model.safetensors      parameters and buffers
   optimizer.safetensors  optimiser slots, one tensor per parameter and slot
   bank.safetensors       memory banks
+  best.safetensors       the chosen model so far, of a fine-tuning
   state.json             step, stage, what the run is (plan, model, objective, ...), tracking run, probe results
   COMPLETE               JSON {file: SHA-256}, written last; a folder without it is not a state
 """
@@ -20,8 +21,8 @@ from safetensors.torch import load, save
 from hcmoco.errors import UserError
 from hcmoco.shards.storage import Folder, first_line
 
-STATE_VERSION = 1
-_TENSORS = ("model", "optimizer", "bank")
+STATE_VERSION = 2
+_TENSORS = ("model", "optimizer", "bank", "best")
 _FACTS = ("step", "full", "identity", "tracking_run", "history")
 _NAME = re.compile(r"step-[0-9]{8,}")
 
@@ -34,9 +35,9 @@ class TrainState:
         step: steps done.
         full: the second stage has begun (dense mappers exist).
         identity: name -> JSON value; a resumed run must have the same (plan, model, objective, optimiser, ...).
-        model, optimizer, bank: named tensors on the CPU.
+        model, optimizer, bank, best: named tensors on the CPU; those that a run does not have are empty.
         tracking_run: id of the run in the tracking store, or "".
-        history: probe results by the moment that the closing table names ("after stage 1", ...).
+        history: what a closing report needs: probe results by moment ("after stage 1", ...), or the validations of a fine-tuning.
     """
 
     step: int
@@ -44,7 +45,8 @@ class TrainState:
     identity: dict
     model: dict[str, torch.Tensor]
     optimizer: dict[str, torch.Tensor]
-    bank: dict[str, torch.Tensor]
+    bank: dict[str, torch.Tensor] = field(default_factory=dict)
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
     tracking_run: str = ""
     history: dict = field(default_factory=dict)
 

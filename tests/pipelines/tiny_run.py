@@ -57,7 +57,7 @@ def newest(out: Path) -> TrainState:
 def differences(one: TrainState, other: TrainState) -> list[str]:
     """Names of all that is not the same, bit for bit, in two train states; the id of the tracking run aside."""
     found = [name for name in ("step", "full", "identity", "history") if getattr(one, name) != getattr(other, name)]
-    for part in ("model", "optimizer", "bank"):
+    for part in ("model", "optimizer", "bank", "best"):
         a, b = getattr(one, part), getattr(other, part)
         found += [f"{part} {name}" for name in sorted(a.keys() | b.keys()) if name not in a or name not in b or not _same(a[name], b[name])]
     return found

@@ -9,7 +9,8 @@ import tiny_pretraining as tiny
 import torch
 
 from hcmoco.errors import UserError
-from hcmoco.training.loop import Meter, pretrain
+from hcmoco.training.loop import pretrain
+from hcmoco.training.meter import Meter
 from hcmoco.training.state import States
 
 
@@ -110,9 +111,8 @@ class Plain:
         ({"loss": -math.inf, "level/d": math.nan}, "loss became -inf"),
     ],
 )
-def test_the_term_is_named_before_the_sum_and_the_first_step_before_the_others(sources, bad, named):
-    config = tiny.tiny_config()
-    meter = Meter(config, tiny.tiny_plan(config, sources), Plain(), 10)
+def test_the_term_is_named_before_the_sum_and_the_first_step_before_the_others(bad, named):
+    meter = Meter(Plain(), 10, 20)
     good = {"loss": 1.0, "grad_norm": 1.0, "level/d": 1.0, "loss/d/rgb-depth": 1.0}
     for values in (good, {**good, **bad}, good, dict.fromkeys(good, math.nan)):
         meter.add({name: torch.tensor(value) for name, value in values.items()}, 4)

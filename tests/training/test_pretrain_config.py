@@ -28,7 +28,7 @@ from hcmoco.training.config import PretrainConfig
         ("optim.lr=.inf", r"optim.lr = inf"),
         ("optim.clip_norm=.inf", r"optim.clip_norm = inf"),
         ("optim.momentum=1", r"optim.momentum = 1"),
-        ("optim.name=lion", r"optim.name = 'lion': .*'sgd' or 'adamw'"),
+        ("optim.name=lion", r"optim.name = 'lion': .*'sgd', 'adam' or 'adamw'"),
         ("stages={sample: 0, full: 0}", r"stages.sample \+ stages.full must be at least 1 step"),
         ("stages.full=-1", r"stages.full = -1"),
         ("stages.full=1.5", r"stages.full = 1.5"),

@@ -11,7 +11,7 @@ from hcmoco.errors import UserError
 from hcmoco.shards.storage import Folder
 from hcmoco.training.state import STATE_VERSION, States, TrainState, check_identity
 
-FILES = ["model.safetensors", "optimizer.safetensors", "bank.safetensors", "state.json", "COMPLETE"]
+FILES = ["model.safetensors", "optimizer.safetensors", "bank.safetensors", "best.safetensors", "state.json", "COMPLETE"]
 
 
 def make_state(step: int = 7, seed: int = 0, **over) -> TrainState:

@@ -136,7 +136,7 @@ class StoppingHost(LocalHost):
 def differences(one: TrainState, other: TrainState) -> list[str]:
     """Names of all that is not the same, bit for bit, in two train states."""
     found = [name for name in ("step", "full", "identity", "history") if getattr(one, name) != getattr(other, name)]
-    for part in ("model", "optimizer", "bank"):
+    for part in ("model", "optimizer", "bank", "best"):
         a, b = getattr(one, part), getattr(other, part)
         found += [f"{part}: {name} is missing" for name in sorted(a.keys() ^ b.keys())]
         found += [f"{part}: {name}" for name in sorted(a.keys() & b.keys()) if not same_bits(a[name], b[name])]

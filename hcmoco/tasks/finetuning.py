@@ -1,0 +1,134 @@
+"""A fine-tuning in progress: model, optimiser, the chosen weights so far, and where it stands."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hcmoco.draws import generator
+from hcmoco.errors import UserError
+from hcmoco.models.encoders import Encoder
+from hcmoco.shards.plan import Plan
+from hcmoco.tasks.config import FinetuneConfig
+from hcmoco.tasks.initial import start
+from hcmoco.tasks.task import Result, Task, TaskBatch
+from hcmoco.training import collective
+from hcmoco.training.flat import FlatParameters
+from hcmoco.training.optim import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors, set_learning_rate
+from hcmoco.training.state import TrainState, check_identity
+
+
+def make_model(config: FinetuneConfig, task: Task, *, load: bool) -> nn.Module:
+    """Encoder and head; fresh weights are a function of the seed, and the head's do not depend on where the encoder starts.
+
+    Args:
+        load: whether to read `config.init`; not for a run that brings its own weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator(config.seed, "weights", 0).integers(2**63)))
+        encoder: Encoder = start(config.init, config.encoder, task.modality, imagenet_weights=config.imagenet_weights, load=load).encoder
+        torch.manual_seed(int(generator(config.seed, "weights", 1).integers(2**63)))
+        return task.make_model(encoder)
+
+
+class Finetuning:
+    """Holds everything that a step changes. The same object on every worker holds the same values after every step.
+
+    Args:
+        identity: what decides the result; a state of another run is refused.
+        steps: length of the run.
+        load_init: whether to read where the encoder starts; a run that goes on from a state brings its own weights.
+
+    Attributes:
+        step: steps done.
+        validations: (step, figures) of each evaluation during training.
+        best: weights of the best validation, empty while there is none; `best_step` is where it was.
+    """
+
+    def __init__(
+        self, config: FinetuneConfig, task: Task, plan: Plan, identity: dict, device: torch.device, *, steps: int, load_init: bool = True
+    ):
+        self.config, self.task, self.plan, self.device, self.steps = config, task, plan, device, steps
+        self.identity = identity
+        self.step, self.tracking_run = 0, ""
+        self.validations: list[tuple[int, dict[str, float]]] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_step = 0
+        self.model = make_model(config, task, load=load_init).to(device).to(memory_format=torch.channels_last).train()
+        self.flat = FlatParameters(self.model)
+        self.optimizer = build_optimizer(config.optim, self.flat, {"encoder": config.encoder_lr})
+
+    def advance(self, batch: TaskBatch) -> dict[str, Tensor]:
+        """One step. Returns what it measured, as scalars on the device: `loss`, `loss/<term>`, `grad_norm`, `lr`."""
+        config = self.config
+        # Layers and samplers that draw for themselves take from torch's generator: it begins anew with every step.
+        torch.manual_seed(int(generator(config.seed, "layers", self.step, collective.rank()).integers(2**63)))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16"):
+            terms = self.task.losses(self.model, batch, self.device)
+        rate = learning_rate(config.optim, self.step, self.steps)
+        set_learning_rate(self.optimizer, rate)
+        self.flat.gradients.zero_()
+        terms["loss"].backward()
+        collective.average(self.flat.gradients, self.model)
+        norm = self.flat.clip(config.optim.clip_norm or float("inf"))
+        self.optimizer.step()
+        self.step += 1
+        values = {name if name == "loss" else f"loss/{name}": value for name, value in terms.items()}
+        return {**values, "grad_norm": norm, "lr": torch.tensor(rate, device=self.device)}
+
+    def described(self, means: dict[str, float]) -> tuple[dict[str, float], str]:
+        """For a report: passes over the labelled rows, and the line of progress."""
+        (passes,) = self.plan.drawn(self.step).values()
+        scores = ""
+        if self.validations:
+            step, figures = self.validations[-1]
+            scores = f"  {self.task.main} {figures[self.task.main]:.3f} at step {step}"
+        return {"passes": passes}, f"loss {means['loss']:.3f}{scores}"
+
+    def note(self, result: Result) -> None:
+        """Takes a validation of the model as it is."""
+        score = result.figures[self.task.main]
+        scores = [figures[self.task.main] for _, figures in self.validations]
+        self.validations.append((self.step, dict(result.figures)))
+        if not scores or score > max(scores):
+            self.best_step = self.step
+            self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+
+    def choose(self) -> int:
+        """Makes the model the chosen one: that of the best validation, unless the last is asked for. Returns the step that it is from."""
+        if self.config.select == "last" or not self.best:
+            return self.step
+        self.model.load_state_dict(self.best)
+        return self.best_step
+
+    def state(self) -> TrainState:
+        """Everything that a resumed run needs. UserError if a weight is no longer finite: a state is good or it is not kept."""
+        bad = [name for name, each in self.model.named_parameters() if not each.isfinite().all()]
+        if bad:
+            raise UserError(f"the weights {bad[0]} are no longer finite after step {self.step}; lower optim.lr, or set optim.clip_norm")
+        history: dict[str, Any] = {"validations": self.validations, "best_step": self.best_step}
+        return TrainState(
+            step=self.step,
+            full=False,
+            identity=self.identity,
+            model=self.model.state_dict(),
+            optimizer=optimizer_tensors(self.optimizer, self.flat),
+            best=self.best,
+            tracking_run=self.tracking_run,
+            history=history,
+        )
+
+    def load(self, state: TrainState, where: str) -> None:
+        """Goes on from `state`. UserError, naming the difference, if it was trained as something else."""
+        check_identity(state.identity, self.identity, where)
+        try:
+            self.model.load_state_dict(state.model)
+            load_optimizer_tensors(self.optimizer, self.flat, state.optimizer)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"the train state in {where} does not fit this model ({' '.join(str(error).split())[:200]}); go on with the versions of "
+                "hcmoco, timm and torchvision that wrote it, or choose another folder with out=..."
+            ) from None
+        self.step, self.tracking_run, self.best = state.step, state.tracking_run, state.best
+        self.validations = [(int(step), figures) for step, figures in state.history["validations"]]
+        self.best_step = state.history["best_step"]

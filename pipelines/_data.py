@@ -1,0 +1,47 @@
+"""The data sets that a run names: opened, or made first where they are synthetic and not there yet."""
+
+from typing import Literal
+
+from hcmoco.datasets.people import PeopleConfig
+from hcmoco.errors import UserError
+from hcmoco.shards.manifest import MANIFEST, read_manifest
+from hcmoco.shards.read import Shards
+from hcmoco.shards.storage import Folder
+from hcmoco.training.config import SourceConfig
+from pipelines._folder import say
+from pipelines._home import at_home
+from pipelines._sources import Source
+
+
+def rows(source: SourceConfig) -> int:
+    """Rows that a data set has or will have. UserError where it neither is there nor can be made."""
+    where = at_home(source.path)
+    if source.people and not Folder(where).exists(MANIFEST):
+        return source.people.count
+    return Shards.open(where).manifest.rows
+
+
+def open_data(key: str, source: SourceConfig, *, kind: Literal["person", "scene"] = "person", split: str = "train") -> Shards:
+    """The data set of the config's `data.<key>`, made first where it is to be made and is not there. UserError where other people are."""
+    where = at_home(source.path)
+    if source.people:
+        values = source.people.model_dump()
+        count = values.pop("count")
+        people = PeopleConfig(**values)
+        asked = Source("people", people, seed=people.seed, count=count, split=split)
+        if not Folder(where).exists(MANIFEST):
+            from pipelines._prepare import prepare
+
+            say(f"making {count} synthetic people in {where}")
+            prepare(asked, where)
+        there = read_manifest(Folder(where)).made_by.arguments
+        other = next((each for each in asked.arguments if there.get(each) != asked.arguments[each]), None)
+        if other:
+            raise UserError(
+                f"{where} holds data with {other} = {there.get(other)!r}, data.{key}.people asks for {asked.arguments[other]!r}; "
+                f"set data.{key}.people=null to take what is there, or choose another data.{key}.path"
+            )
+    shards = Shards.open(where)
+    if shards.manifest.kind != kind:
+        raise UserError(f"data.{key}.path: {where} holds {shards.manifest.kind} records, {kind} records are needed; name another data set")
+    return shards

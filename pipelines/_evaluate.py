@@ -1,0 +1,57 @@
+"""An evaluation from its arguments to its table."""
+
+import json
+
+import cv2
+
+import hcmoco
+from hcmoco.config import build
+from hcmoco.errors import UserError
+from hcmoco.shards.read import Shards
+from hcmoco.shards.storage import Folder
+from hcmoco.tasks.labels import whole
+from hcmoco.tasks.saved import load_model
+from pipelines import _checks, _cluster, _interrupts
+from pipelines._folder import say
+from pipelines._score import ScoreConfig, markdown, score, sheet, text
+
+
+def run(weights: str, data: str, *, out: str | None, workers: int, gpu: bool, cpus: float, threads: int, piece_rows: int) -> int:
+    """Scores the model of `weights` on the data set `data`; see evaluate.py for the arguments. Returns the exit status."""
+    saved = load_model(weights)
+    out = out or f"{saved.folder.rstrip('/')}/evaluations/{data.rstrip('/').rpartition('/')[2]}"
+    train = {"lanes": workers, "workers": workers, "rows_per_lane": 1, "gpu": gpu, "cpus_per_worker": cpus, "threads_per_worker": threads}
+    if piece_rows < 1:
+        raise UserError(f"--piece-rows {piece_rows}: must be at least 1")
+    config = build(ScoreConfig, {"out": out, "piece_rows": piece_rows, "train": train}, "evaluate")
+    shards = Shards.open(data)
+    task = saved.task(shards.manifest)
+    if shards.manifest.kind != task.kind:
+        raise UserError(f"--data {data} holds {shards.manifest.kind} records, {task.name} is scored on {task.kind} records")
+    rows = whole(shards, (*task.inputs, *task.labels))
+    with _interrupts.heard():
+        cluster = _cluster.start()
+        cluster.refuse_local("weights", saved.folder)
+        cluster.refuse_local("--data", data)
+        _checks.check_resources(config)
+        say(f"{task.name} of {saved.folder} on {len(rows)} of {shards.manifest.rows} rows of {data}")
+        result = score(config, saved.folder, task, rows)
+        done, png = cv2.imencode(".png", sheet(saved.folder, task, rows)[..., ::-1])
+        assert done
+    folder = Folder(out)
+    folder.write("sheet.png", png.tobytes())
+    folder.write("table.md", markdown(result).encode())
+    facts = {
+        "hcmoco": hcmoco.__version__,
+        "task": task.name,
+        "main": task.main,
+        "weights": {"folder": saved.folder, "sha256": saved.digest, "training": saved.training},
+        "data": {"uri": data, "content": shards.manifest.content, "rows": result.rows, "digest": rows.digest},
+        "figures": result.figures,
+        "breakdown": {"columns": result.columns, "rows": result.breakdown},
+    }
+    folder.write("results.json", json.dumps(facts, indent=1).encode())
+    say(markdown(result))
+    say("   ".join(f"{name} {text(name, value)}" for name, value in result.figures.items()))
+    say(f"results   {out}/results.json\npicture   {out}/sheet.png")
+    return 0

@@ -1,0 +1,115 @@
+"""The folder of a run: one process at a time, one config, one tracking run that a restart continues.
+
+<out>/config.yaml   the resolved config
+<out>/run.json      id of the tracking run
+<out>/states/       train states
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import yaml
+
+from hcmoco.errors import UserError
+from hcmoco.shards.storage import Folder, first_line, is_local
+from hcmoco.training.config import TrainConfig
+from hcmoco.training.state import States, TrainState, check_identity
+from pipelines import _recipe
+from pipelines._tracking import Tracker
+
+CONFIG, RUN = "config.yaml", "run.json"
+
+
+class RunConfig(Protocol):
+    """What of a run's config the training under Ray reads."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def out(self) -> str: ...
+    @property
+    def restarts(self) -> int: ...
+    @property
+    def train(self) -> TrainConfig: ...
+
+
+def say(text: str) -> None:
+    """Prints at once: what follows may take long, and stderr is not held back either."""
+    print(text, flush=True)
+
+
+def states_of(config: Any) -> States:
+    """The run's train states."""
+    return States(f"{config.out}/states", config.train.keep)
+
+
+@contextmanager
+def alone_in(out: str) -> Iterator[None]:
+    """UserError while another process trains into the same local folder; both would write the same states."""
+    if not is_local(out):
+        yield
+        return
+    import filelock
+
+    folder = Folder(out).local_path
+    lock = filelock.FileLock(folder / ".lock")  # the system lets go of it when its process ends, however it ends
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise UserError(f"{out}: another run is under way in this folder; wait for its end or choose another with out=...") from None
+    except OSError as error:
+        raise UserError(f"{out} cannot be written to: {first_line(error)}; choose another folder with out=...") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def config_there(config: Any) -> Any:
+    """The config that the folder holds, None if there is none. UserError if it holds something else, or train states of another config.
+
+    Args:
+        config: of this run, a config with `out`, `train.keep` and `identity()`.
+    """
+    folder = Folder(config.out)
+    if not folder.exists(CONFIG):
+        return None
+    try:
+        there = type(config).model_validate(yaml.safe_load(folder.read(CONFIG)))
+    except (ValueError, yaml.YAMLError):
+        raise UserError(f"{config.out}/{CONFIG} is not a config of this program and version; choose another folder with out=...") from None
+    if states_of(config).complete():
+        check_identity(there.identity(), config.identity(), config.out)
+    return there
+
+
+def keep_config(config: Any, tracker: Tracker) -> None:
+    """Writes what a restart compares with."""
+    Folder(config.out).write(CONFIG, _recipe.as_yaml(config).encode())
+    Folder(config.out).write(RUN, json.dumps({"run_id": tracker.run_id}).encode())
+
+
+def run_there(config: Any, saved: TrainState | None, there: Any) -> str | None:
+    """The tracking run to go on with: that of the state, or of a start with the same config that ended before its first state."""
+    if saved:
+        return saved.tracking_run
+    folder = Folder(config.out)
+    same = there is not None and there.identity() == config.identity() and there.tracking == config.tracking
+    return json.loads(folder.read(RUN))["run_id"] if same and folder.exists(RUN) else None
+
+
+@contextmanager
+def recorded(tracker: Tracker) -> Iterator[None]:
+    """Closes the tracking run with how the block ended."""
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        tracker.finish(status)

@@ -1,0 +1,118 @@
+"""A fine-tuned model scored on a data set by any number of workers, which all see whole pieces of it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from hcmoco.config import Config
+from hcmoco.errors import UserError
+from hcmoco.tasks.feed import EvaluationFeed
+from hcmoco.tasks.labels import Subset
+from hcmoco.tasks.loop import evaluate
+from hcmoco.tasks.saved import load_model
+from hcmoco.tasks.task import Result, Task, TaskBatch
+from hcmoco.training import collective
+from hcmoco.training.config import TrainConfig
+from pipelines import _ingest, _interrupts
+from pipelines._status import open_status, shown
+from pipelines._train import Place, train
+
+SHEET_ROWS = 8
+
+
+class ScoreConfig(Config):
+    """How an evaluation is carried out; it decides nothing about its result."""
+
+    name: str = "evaluate"
+    out: str
+    piece_rows: int
+    threads: int = 1
+    restarts: int = 3
+    train: TrainConfig
+
+
+class Answer:
+    """Holds what rank 0 found. An actor: a worker puts, the driver gets."""
+
+    def __init__(self) -> None:
+        self._value: Any = None
+
+    def put(self, value: Any) -> None:
+        self._value = value
+
+    def get(self) -> Any:
+        return self._value
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """See `_train.Job`. `weights` is the folder of the model."""
+
+    config: ScoreConfig
+    weights: str
+    feed: EvaluationFeed
+    answer: Any
+    status: Any
+
+    def datasets(self) -> dict:
+        return {"rows": lambda: _ingest.evaluation_dataset(self.feed)}
+
+    def work(self, place: Place) -> None:
+        import ray
+
+        device = torch.device(place.device)
+        model = load_model(self.weights).model().to(device).to(memory_format=torch.channels_last)
+        result = evaluate(self.feed.task, model, self._batches(place), device)
+        if place.rank == 0:
+            ray.get(self.answer.put.remote(result))
+        collective.barrier()
+
+    def _batches(self, place: Place) -> Iterable[TaskBatch]:
+        done = 0
+        for batch in self.feed.batches(_ingest.items(place.shards["rows"]), threads=self.config.threads, ahead=2):
+            _interrupts.check()
+            yield batch
+            done += len(batch)
+            if place.rank == 0:
+                self.status.put.remote(f"scoring: {min(done * place.world, len(self.feed.rows))} of {len(self.feed.rows)} rows")
+
+
+def score(config: ScoreConfig, weights: str, task: Task, rows: Subset) -> Result:
+    """The scores of the model in the folder `weights` over all `rows`; `task` is over their data set."""
+    import ray
+
+    feed = EvaluationFeed(task, rows, config.piece_rows, config.train.workers)
+    answer, status = ray.remote(Answer).options(num_cpus=0).remote(), open_status(f"scoring {len(rows)} rows")
+    with shown(status):
+        train(ScoreJob(config, weights, feed, answer, status))
+    result = ray.get(answer.get.remote())
+    if result.rows != len(rows):
+        raise UserError(f"{result.rows} of {len(rows)} rows of {rows.shards.uri} were scored; this is an error of the program: report it")
+    return result
+
+
+def sheet(weights: str, task: Task, rows: Subset, count: int = SHEET_ROWS) -> np.ndarray:
+    """The picture of the first rows, on this machine's CPU."""
+    first = list(rows.rows(task.columns, count))
+    with torch.inference_mode():
+        predictions = task.predict(load_model(weights).model(), task.make_batch(first, None), torch.device("cpu"))
+    return task.sheet(first, predictions)
+
+
+def markdown(result: Result) -> str:
+    """The figures, then their breakdown, as Markdown tables."""
+    lines = ["| figure | value |", "|---|---:|", *(f"| {name} | {text(name, value)} |" for name, value in result.figures.items())]
+    if result.breakdown:
+        head = f"| {' | '.join(result.columns)} |"
+        rule = "|---|" + "---:|" * (len(result.columns) - 1)
+        body = [f"| {' | '.join(each if isinstance(each, str) else f'{each:.3f}' for each in row)} |" for row in result.breakdown]
+        lines += ["", head, rule, *body]
+    return "\n".join([*lines, "", f"{result.rows} rows.", ""])
+
+
+def text(name: str, value: float) -> str:
+    """A figure as people read it: shares in per cent, others as they are."""
+    return f"{value:.2f}" if name.endswith(("_cm", "_m", "_px")) else f"{100 * value:.2f} %"

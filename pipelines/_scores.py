@@ -1,0 +1,116 @@
+"""What a finished fine-tuning leaves: the chosen model in a folder, its scores on the test data, and what to do next.
+
+<out>/model/          the model, see hcmoco.tasks.saved
+<out>/pictures/       first rows of the test data: input, truth, prediction
+<out>/table.md        the scores
+<out>/results.json    the same for programs, and what they are of; written last: the same command again only reports
+"""
+
+import json
+from typing import Any
+
+import cv2
+import torch
+
+import hcmoco
+from hcmoco.shards.storage import Folder
+from hcmoco.tasks.finetuning import make_model
+from hcmoco.tasks.labels import Subset
+from hcmoco.tasks.saved import save_model
+from hcmoco.tasks.task import Result, Task
+from hcmoco.tasks.tasks import make_task
+from hcmoco.training.state import TrainState
+from pipelines._folder import say, states_of
+from pipelines._recipe import FinetuneRecipe
+from pipelines._score import ScoreConfig, markdown, score, sheet, text
+from pipelines._tracking import Tracker, store_uri
+
+RESULTS, TABLE, SHEET = "results.json", "table.md", "pictures/test.png"
+
+
+def close(
+    config: FinetuneRecipe, task: Task, statistics: dict, state: TrainState, test: Subset, facts: dict[str, Any], tracker: Tracker
+) -> None:
+    """Saves the chosen model, scores it and records both. Done twice it leaves what it leaves done once.
+
+    Args:
+        facts: JSON values to keep with the results: which labels, where the encoder started.
+    """
+    chosen_step = state.step if config.select == "last" or not state.best else state.history["best_step"]
+    model = make_model(config, task, load=False)
+    model.load_state_dict(state.model if config.select == "last" or not state.best else state.best)
+    facts = {
+        "task": config.task.task,
+        "recipe": config.name,
+        "seed": config.seed,
+        "steps": state.step,
+        "chosen_step": chosen_step,
+        "select": config.select,
+        **facts,
+    }
+    folder = f"{config.out}/model"
+    save_model(folder, model, task, config.encoder, statistics=statistics, training=facts, card=_card(config, task, facts, None))
+    how = ScoreConfig(
+        name=f"{config.name}-test", out=config.out, piece_rows=config.evaluation_rows, threads=config.ingest.threads, train=config.train
+    )
+    tested = make_task(config.task, test.manifest, statistics)
+    result = score(how, folder, tested, test)
+    save_model(folder, model, task, config.encoder, statistics=statistics, training=facts, card=_card(config, task, facts, result))
+    done, png = cv2.imencode(".png", sheet(folder, tested, test)[..., ::-1])
+    assert done
+    out = Folder(config.out)
+    out.write(SHEET, png.tobytes())
+    out.write(TABLE, markdown(result).encode())
+    results = {
+        "hcmoco": hcmoco.__version__,
+        "torch": torch.__version__,
+        **facts,
+        "test": {"rows": result.rows, "digest": test.digest, "figures": result.figures},
+        "breakdown": {"columns": result.columns, "rows": result.breakdown},
+        "validations": state.history["validations"],
+        "main": task.main,
+    }
+    tracker.metrics(state.step, {f"test/{name}": value for name, value in result.figures.items()})
+    tracker.picture(SHEET, png.tobytes())
+    tracker.text(TABLE, markdown(result))
+    tracker.text("model/place.txt", folder)
+    out.write(RESULTS, json.dumps(results, indent=1).encode())
+
+
+def finished(config: FinetuneRecipe) -> bool:
+    """Whether the run in the folder has come to its end and its model is still there."""
+    folder = Folder(config.out)
+    if not folder.exists(RESULTS) or not Folder(f"{config.out}/model").exists("config.json"):
+        return False
+    return states_of(config).newest_step == json.loads(folder.read(RESULTS))["steps"]
+
+
+def report(config: FinetuneRecipe) -> None:
+    """Prints the figures and where everything is."""
+    results = json.loads(Folder(config.out).read(RESULTS))
+    test, labels = results["test"], results["labels"]
+    figures = "   ".join(f"{name} {text(name, value)}" for name, value in test["figures"].items())
+    say(
+        f"\n{results['task']} with {labels['text']} of the labels ({labels['rows']} rows), seed {results['seed']}, from "
+        f"{results['start']['text']}\n"
+        f"on {test['rows']} test rows, model of step {results['chosen_step']} of {results['steps']} (select={results['select']}):\n"
+        f"  {figures}\n\n"
+        f"all figures   {config.out}/{TABLE}\n"
+        f"picture       {config.out}/{SHEET}\n"
+        f"model         {config.out}/model\n"
+        f"run           mlflow ui --backend-store-uri {store_uri(config.tracking, config.out)}\n"
+        f"next          python pipelines/predict.py IMAGES --weights {config.out}"
+    )
+
+
+def _card(config: FinetuneRecipe, task: Task, facts: dict[str, Any], result: Result | None) -> str:
+    scores = "" if result is None else f"\n## Scores on the test data\n\n{markdown(result)}"
+    return f"""# {task.name}, fine-tuned
+
+An encoder ({config.encoder.name}) with a head for {task.name}, {facts["steps"]} steps on {facts["labels"]["rows"]} labelled rows
+({facts["labels"]["text"]}), seed {facts["seed"]}. The encoder started from: {facts["start"]["text"]}.
+The model is that of step {facts["chosen_step"]} (select={facts["select"]}).
+
+    python pipelines/predict.py IMAGES --weights THIS_FOLDER --out predictions
+    python pipelines/evaluate.py THIS_FOLDER --data FOLDER_OF_SHARDS
+{scores}"""
