@@ -22,7 +22,7 @@ _MODALITIES = {
     "person": ("rgb", "depth", "keypoints", "joints3d", "parts", "iuv", "dp_points", "mask"),
     "scene": ("rgb", "instances"),
 }
-Records = Sequence[Person] | Sequence[Scene] | Sequence[dict]
+Records = Sequence[Person | Scene] | Sequence[dict]
 
 
 class Part(Config):

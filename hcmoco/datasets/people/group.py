@@ -139,7 +139,7 @@ def _framed(rng: np.random.Generator, wide: Camera, bodies: list[np.ndarray], si
     low, high = low_K2.min(0), high_K2.max(0)
     largest = float(extent_K.max())
     bounds = max(_SPAN[0], ease * _LEAST_SPAN * largest / float(extent_K.min())), min(_SPAN[1], 1.05 * largest / float((high - low).max()))
-    spans_2, cut, amount, spread_2 = rng.uniform(*sorted(bounds), 2), rng.random() < _CUT, rng.random(), rng.uniform(-1, 1, 2)
+    spans_2, cut, amount, spread_2 = rng.uniform(min(bounds), max(bounds), 2), rng.random() < _CUT, rng.random(), rng.uniform(-1, 1, 2)
     which = rng.choice(len(_CUTS), p=[share for share, _ in _CUTS.values()])
     if bounds[0] > bounds[1] and ease > 0:
         return None
