@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from hcmoco.datasets.people import PeopleConfig
+from hcmoco.datasets.people import PeopleConfig, ScenesConfig
 from hcmoco.errors import UserError
 from hcmoco.shards.manifest import MANIFEST, read_manifest
 from hcmoco.shards.read import Shards
@@ -16,30 +16,31 @@ from pipelines._sources import Source
 def rows(source: SourceConfig) -> int:
     """Rows that a data set has or will have. UserError where it neither is there nor can be made."""
     where = at_home(source.path)
-    if source.people and not Folder(where).exists(MANIFEST):
-        return source.people.count
+    if source.made and not Folder(where).exists(MANIFEST):
+        return source.made.count
     return Shards.open(where).manifest.rows
 
 
 def open_data(key: str, source: SourceConfig, *, kind: Literal["person", "scene"] = "person", split: str = "train") -> Shards:
-    """The data set of the config's `data.<key>`, made first where it is to be made and is not there. UserError where other people are."""
+    """The data set of the config's `data.<key>`, made first where it is to be made and is not there. UserError where others are."""
     where = at_home(source.path)
-    if source.people:
-        values = source.people.model_dump()
+    if source.made:
+        what = "people" if source.people else "scenes"
+        values = source.made.model_dump()
         count = values.pop("count")
-        people = PeopleConfig(**values)
-        asked = Source("people", people, seed=people.seed, count=count, split=split)
+        settings = PeopleConfig(**values) if source.people else ScenesConfig(**values)
+        asked = Source(what, settings, seed=settings.seed, count=count, split=split)
         if not Folder(where).exists(MANIFEST):
             from pipelines._prepare import prepare
 
-            say(f"making {count} synthetic people in {where}")
+            say(f"making {count} synthetic {what} in {where}")
             prepare(asked, where)
         there = read_manifest(Folder(where)).made_by.arguments
         other = next((each for each in asked.arguments if there.get(each) != asked.arguments[each]), None)
         if other:
             raise UserError(
-                f"{where} holds data with {other} = {there.get(other)!r}, data.{key}.people asks for {asked.arguments[other]!r}; "
-                f"set data.{key}.people=null to take what is there, or choose another data.{key}.path"
+                f"{where} holds data with {other} = {there.get(other)!r}, data.{key}.{what} asks for {asked.arguments[other]!r}; "
+                f"set data.{key}.{what}=null to take what is there, or choose another data.{key}.path"
             )
     shards = Shards.open(where)
     if shards.manifest.kind != kind:

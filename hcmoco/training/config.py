@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from hcmoco.config import Config
-from hcmoco.datasets.people import PeopleConfig
+from hcmoco.datasets.people import PeopleConfig, ScenesConfig
 from hcmoco.models.hcmoco import ModelConfig
 from hcmoco.objectives.config import ObjectiveConfig
 from hcmoco.probes.run import ProbeConfig
@@ -19,12 +19,30 @@ class MadePeople(PeopleConfig):
     count: int = Field(gt=0, description="people")
 
 
+class MadeScenes(ScenesConfig):
+    """Synthetic scenes that are made where the shards are not there yet."""
+
+    count: int = Field(gt=0, description="scenes")
+
+
 class SourceConfig(Config):
     """One prepared data set."""
 
     path: str = Field(min_length=1, description="folder or URI of its shards; a relative one lies under the run's home")
     weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="share of the rows of a step, relative to the other data sets")
     people: MadePeople | None = Field(None, description="if set, and `path` does not exist, these people are made there first")
+    scenes: MadeScenes | None = Field(None, description="likewise for scenes of several people, which DensePose is trained on")
+
+    @property
+    def made(self) -> MadePeople | MadeScenes | None:
+        """What is made where `path` does not exist."""
+        return self.people or self.scenes
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "SourceConfig":
+        if self.people and self.scenes:
+            raise ValueError("people and scenes are two kinds of records; give one of them")
+        return self
 
 
 class DataConfig(Config):
