@@ -34,12 +34,12 @@ class DensePoseConfig(TaskConfig):
     long_side: Pixels = Field(192, description="pixels; images whose longer side would exceed it are made smaller still. Published: 1333")
     flip_probability: Share = Field(0.5, description="share of training images that are mirrored; needs charts=people. Published: 0.5")
 
-    pyramid_channels: int = Field(64, ge=1, description="channels of each map. Published: 256")
+    pyramid_channels: int = Field(48, ge=1, description="channels of each map. Published: 256")
     anchor_sizes: tuple[tuple[Positive, ...], ...] = Field(
-        ((16.0,), (32.0,), (64.0,), (112.0,), (160.0,)),
+        ((24.0,), (40.0,), (60.0,), (84.0,), (120.0,)),
         description=f"pixels, roots of the areas, for each of the {LEVELS} maps. Published: 32, 64, 128, 256, 512",
     )
-    anchor_ratios: tuple[Positive, ...] = Field((0.5, 1.0, 2.0), min_length=1, description="heights over widths. Published: 0.5, 1, 2")
+    anchor_ratios: tuple[Positive, ...] = Field((1.0, 2.0, 3.0), min_length=1, description="heights over widths. Published: 0.5, 1, 2")
     anchor_samples: int = Field(64, ge=2, description="anchors per image in the proposal loss. Published: 256")
     proposals_per_level: int = Field(200, ge=1, description="best anchors of each map before suppression. Published: 2000, 1000 in tests")
     proposals: int = Field(200, ge=1, description="proposals per image after suppression. Published: 1000")
@@ -62,14 +62,14 @@ class DensePoseConfig(TaskConfig):
     coarse_weight: float = Field(5.0, ge=0, description="of the cross entropy of foreground and background. Published: 5")
     part_weight: float = Field(1.0, ge=0, description="of the cross entropy of the 25 parts at the annotated points. Published: 1")
     uv_weight: float = Field(
-        0.02, ge=0, description="of the sum of smooth L1 over the points, per image. Published: 0.01 of the sum over a worker's 2 images"
+        0.1, ge=0, description="of the sum of smooth L1 over the points, per image. Published: 0.02 (0.01 of the sum over a GPU's 2 images)"
     )
 
     @field_validator("anchor_sizes")
     @classmethod
     def _one_row_per_map(cls, sizes: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
         if len(sizes) != LEVELS or len({len(each) for each in sizes}) != 1 or not sizes[0]:
-            raise ValueError(f"needs {LEVELS} lists of equal length, one for each map, for example [[16], [32], [64], [112], [160]]")
+            raise ValueError(f"needs {LEVELS} lists of equal length, one for each map, for example [[24], [40], [60], [84], [120]]")
         return sizes
 
     @model_validator(mode="after")

@@ -6,7 +6,9 @@ Shape suffixes: B images, H and W rows and columns of an image.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -24,6 +26,9 @@ from hcmoco.tasks.densepose.model import STRIDE, DensePoseRCNN, to_stored
 from hcmoco.tasks.densepose.sheet import draw_sheet
 from hcmoco.tasks.densepose.targets import SceneTargets, read_instances, scene_targets, to_truth
 from hcmoco.tasks.task import Metric, Prediction, Task, TaskBatch, send
+
+if TYPE_CHECKING:
+    from hcmoco.tasks.densepose.evaluation.geodesics import Geodesics
 
 _OWN_CHARTS = "people"
 
@@ -134,10 +139,21 @@ class DensePose(Task[SceneBatch]):
         return [predictions[row] for row in range(len(batch))]
 
     def metric(self) -> Metric:
-        from hcmoco.tasks.densepose import evaluation
+        from hcmoco.tasks.densepose.evaluation.metric import DensePoseMetric
 
-        module: Any = evaluation
-        return module.DensePoseMetric(module.read_geodesics(self.config.charts))
+        return DensePoseMetric(self._geodesics)
+
+    @cached_property
+    def _geodesics(self) -> "Geodesics":
+        """Distances on the surface that the labels are on. The evaluation is imported where something is evaluated: training needs none."""
+        from hcmoco.tasks.densepose.evaluation.people_surface import people_geodesics
+        from hcmoco.tasks.densepose.evaluation.published import published_geodesics
+
+        if self.config.charts == _OWN_CHARTS:
+            return people_geodesics()
+        folder = Path(self.config.charts).expanduser()
+        distances = folder / "Pdist_matrix.npy"
+        return published_geodesics(folder, distances if distances.is_file() else None)
 
     def sheet(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
         return draw_sheet(rows, predictions)

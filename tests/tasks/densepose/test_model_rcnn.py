@@ -21,7 +21,8 @@ PUBLISHED = {
     "short_sides": (640, 672, 704, 736, 768, 800), "test_short_side": 800, "long_side": 1333, "pyramid_channels": 256,
     "anchor_sizes": ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,)), "anchor_samples": 256, "proposals_per_level": 2000,
     "proposals": 1000, "proposals_per_level_test": 1000, "proposals_test": 1000, "box_samples": 512, "box_width": 1024,
-    "detections": 100, "chart_depth": 8, "chart_width": 512, "chart_cells": 28, "chart_samples": 128,
+    "detections": 100, "anchor_ratios": (0.5, 1.0, 2.0), "uv_weight": 0.02,
+    "chart_depth": 8, "chart_width": 512, "chart_cells": 28, "chart_samples": 128,
 }  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def test_images_with_nobody_train_the_detector_alone():
     model = _model(task)
     row = {**pasted_scene(0), "instances": []}
     terms = task.losses(model, task.make_batch([row, {**row, "instances": [{"box": [0, 0, 90, 192], "crowd": True}]}], _draws(2)), CPU)
-    assert [float(terms[name]) for name in ("proposal", "box", "coarse", "part", "uv")] == [0] * 5
+    assert [terms[name].item() for name in ("proposal", "box", "coarse", "part", "uv")] == [0] * 5
     terms["loss"].backward()
     assert all(torch.isfinite(each.grad).all() for each in model.parameters())
     assert not any(each.grad.any() for each in model.charts.parameters())
@@ -89,7 +90,7 @@ def test_people_without_points_or_masks_train_what_they_have():
     for missing, zero in (("dp_points", ["part", "uv"]), ("mask", ["coarse"])):
         bare = {**row, "instances": [{**each, missing: None} for each in row["instances"]]}
         terms = task.losses(model, task.make_batch([bare], _draws(1)), CPU)
-        assert [name for name in ("coarse", "part", "uv") if float(terms[name]) == 0] == zero
+        assert [name for name in ("coarse", "part", "uv") if terms[name].item() == 0] == zero
 
 
 def test_half_precision_changes_the_loss_by_a_rounding():
