@@ -1,0 +1,9 @@
+"""The surface of `evaluation_scenes`, once."""
+
+import pytest
+from evaluation_scenes import line_surface
+
+
+@pytest.fixture(scope="session")
+def surface():
+    return line_surface()
