@@ -55,13 +55,14 @@ class PoseTask(Task[PoseBatch]):
     """3D pose of one person from depth, as ITOP has it. Predictions: `joints3d` float32 [J, 3], metres in the camera's frame, and
     `joints2d` float32 [J, 2], x, y in pixels of the stored image.
 
-    Raises UserError where the labels' joint set cannot name a joint of the one that is to be predicted.
+    Raises UserError where the labels' joint set cannot name a joint of the one that is to be predicted, and for a row without depth or
+    camera.
     """
 
     name: ClassVar = "pose"
     main: ClassVar = "acc_10cm"
     modality: ClassVar = "depth"
-    inputs: ClassVar = ("depth", "camera")
+    inputs: ClassVar = ("depth",)  # and the camera, which manifests do not count
     labels: ClassVar = ("joints3d",)
     columns: ClassVar = ("id", "size", "depth", "camera", "box", "joints3d")
 
@@ -100,8 +101,8 @@ class PoseTask(Task[PoseBatch]):
 
     def _fill(self, batch: PoseBatch, position: int, row: dict, rng: np.random.Generator | None) -> None:
         config: PoseConfig = self.config
-        if row.get("depth") is None or row.get("camera") is None:
-            raise ValueError("pose needs depth and the camera's focal lengths and centre")
+        if missing := [name for name in ("depth", "camera") if row.get(name) is None]:
+            raise UserError(f"record {row['id']!r} has no {' and no '.join(missing)}: pose needs both; prepare the data set with them")
         camera_4 = np.asarray(row["camera"], np.float64)
         box_4 = crop.person_box(row.get("box"), row["size"])
         truth_J3, annotated_J = self._truth(row)

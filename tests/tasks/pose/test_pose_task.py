@@ -150,7 +150,7 @@ def test_an_empty_crop_teaches_nothing_and_still_counts_as_a_miss(task, model, p
 def test_rows_that_do_not_decode_are_named(task, people_rows):
     with pytest.raises(ValueError, match=r"record 'people/indoor-5-1': .*truncated"):
         task.make_batch([people_rows[0], {**people_rows[1], "depth": people_rows[1]["depth"][:100]}], None)
-    with pytest.raises(ValueError, match="record 'people/indoor-5-0': pose needs depth and the camera"):
+    with pytest.raises(UserError, match="record 'people/indoor-5-0' has no camera: pose needs both"):
         task.make_batch([{**people_rows[0], "camera": None}], None)
 
 
