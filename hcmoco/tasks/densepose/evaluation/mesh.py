@@ -1,7 +1,7 @@
 """Shortest paths on a triangle mesh, and what has to be done to a mesh before: splitting long edges, choosing reference points.
 
 The paths are those of a graph whose edges are straight lines across up to a few triangles laid flat, so no distance comes out too short,
-the distances are a metric (symmetric, zero on the diagonal, triangle inequality), and with strips of four triangles they are about 1 %
+the distances are a metric (symmetric, zero on the diagonal, triangle inequality), and with strips of four triangles they are about 0.5 %
 too long. Shapes: V vertices, F triangles, E undirected edges, S sources, R reference points.
 """
 

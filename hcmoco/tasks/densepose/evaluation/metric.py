@@ -122,11 +122,7 @@ def compare(people: Sequence[Mapping], prediction: Prediction, height: int, widt
         if points is None or not len(points):
             continue
         has_points[column] = True
-        points = np.asarray(points, np.float64)
-        vertices = geodesics.vertices(points[:, 2:])
-        if (vertices < 0).any():
-            raise ValueError("an annotated point is of chart 0; charts of points are 1..24")
-        gps[:, column] = [point_similarity(each, points, vertices, geodesics) for each in surfaces]
+        gps[:, column] = point_similarity(surfaces, np.asarray(points, np.float64), geodesics)
     return {
         "scores": scores[order],
         "areas": box_areas(boxes[order]),

@@ -23,8 +23,12 @@ def people_geodesics(scale: float | None = None, folder: Path | None = None) -> 
     """Geodesic distances on the template of `hcmoco.datasets.people`, for I, U, V as its surface labels number them.
 
     The body alone (no hair, eyes, clothes: their labels are those of the body below), 1.7 m tall, at rest. Its charts are numbered as
-    DensePose-COCO's and cut the body at nearly the same places, so the published scales are used; figures are comparable among people
-    only, because U and V are parametrised in another way.
+    DensePose-COCO's and cut the body at nearly the same places, so the published scales are used. (The mean distance between the points
+    of a part, which those scales are on SMPL, is here 0.32 m on the torso, 0.08 on a hand, 0.12 on a foot, 0.19 and 0.16 on a leg, 0.12
+    and 0.10 on an arm, 0.16 on the head.) Figures are comparable among people only, because U and V are parametrised in another way.
+
+    A place is known to 13 mm on average, 7 to 10 on hands and feet (what I, U, V tell, and the reference points' spacing), which costs less
+    than 1 % of similarity. Computing takes about 10 s on a core and 150 MB.
 
     Args:
         scale: see `chart_scales`.

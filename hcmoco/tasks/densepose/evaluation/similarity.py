@@ -71,20 +71,22 @@ def mask_iou(surfaces: list[Surface], masks: list[np.ndarray | None], crowd_G: n
     return _over_union(inside_DG, areas_D, areas_G, crowd_G)
 
 
-def point_similarity(surface: Surface, points_N5: np.ndarray, vertices_N: np.ndarray, geodesics: Geodesics) -> float:
-    """Geodesic point similarity (GPS), the mean over the annotated points of exp(-d^2 / (2 kappa^2)).
+def point_similarity(surfaces: list[Surface], points_N5: np.ndarray, geodesics: Geodesics) -> np.ndarray:
+    """Geodesic point similarity (GPS), float64 [D]: the mean over one person's annotated points of exp(-d^2 / (2 kappa^2)).
 
     d is the distance on the body's surface between the annotated and the predicted place, and kappa the scale of the annotated chart
     (`Geodesics.kappa`). A point where the detection has no surface adds 0. Source: COCO DensePose challenge, evaluation page.
 
     Args:
-        points_N5: x, y, I, U, V; N > 0.
-        vertices_N: `geodesics.vertices` of their I, U, V.
+        points_N5: x, y, I, U, V; N > 0. ValueError for a chart that is none of 1..24.
     """
-    predicted_N3 = surface.at(points_N5[:, :2])
-    hit_N = predicted_N3[:, 0] > 0
-    if not hit_N.any():
-        return 0.0
-    distance = geodesics.distances(vertices_N[hit_N], geodesics.vertices(predicted_N3[hit_N]))
-    kappa = geodesics.kappa[points_N5[hit_N, 2].astype(np.int64)]
-    return float(np.exp(-(distance**2) / (2 * kappa**2)).sum() / len(points_N5))
+    true_N = geodesics.vertices(points_N5[:, 2:])
+    if (true_N < 0).any():
+        raise ValueError("an annotated point is of chart 0; charts of points are 1..24")
+    predicted_DN3 = np.stack([each.at(points_N5[:, :2]) for each in surfaces]) if surfaces else np.zeros((0, len(points_N5), 3))
+    seen = np.nonzero(predicted_DN3[:, :, 0])
+    distance = geodesics.distances(true_N[seen[1]], geodesics.vertices(predicted_DN3[seen]))
+    kappa = geodesics.kappa[points_N5[seen[1], 2].astype(np.int64)]
+    found_DN = np.zeros(predicted_DN3.shape[:2])
+    found_DN[seen] = np.exp(-(distance**2) / (2 * kappa**2))
+    return found_DN.mean(1)

@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
+from evaluation_scenes import Rows
 
 from hcmoco.datasets.people.body import BODY, load_asset
+from hcmoco.datasets.people.picture import box_around
+from hcmoco.datasets.people.scenes import render_scene
+from hcmoco.datasets.people.settings import ScenesConfig
 from hcmoco.datasets.people.surface import CHART_FLIP
 from hcmoco.draws import generator
 from hcmoco.tasks.densepose.evaluation import mesh
 from hcmoco.tasks.densepose.evaluation.geodesics import COARSE_PARTS, Geodesics, chart_scales, full_matrix, lower_triangle
+from hcmoco.tasks.densepose.evaluation.metric import DensePoseMetric
 from hcmoco.tasks.densepose.evaluation.people_surface import _body, _labels, compute, people_geodesics
 
 
@@ -119,6 +124,43 @@ def test_exchanged_sides_are_far_apart(body):
     assert similarity.mean() < 0.15
     hands = limbs[:, 0] <= 4
     assert similarity[hands].max() < 1e-6
+
+
+def test_rendered_scenes_score_as_they_should(body):
+    """What is rendered (8 bits) is right, with left and right exchanged the limbs are wrong, and another scene's is worth nothing."""
+    pytest.importorskip("embreex")
+    config = ScenesConfig(size=96, least=2, most=2, seed=3)
+    scenes = [render_scene(config, number) for number in range(3)]
+    people, predictions = [], {name: [] for name in ("truth", "exchanged", "others")}
+    for number, scene in enumerate(scenes):
+        people.append([])
+        found: dict[str, list] = {name: [] for name in predictions}
+        boxes = []
+        for k, points in enumerate(scene.points):
+            mask = scene.person == k + 1
+            if not len(points):
+                continue
+            box = box_around(mask)
+            people[-1].append({"box": box, "mask": mask, "dp_points": points, "crowd": False})
+            boxes.append(box)
+            x0, y0, x1, y1 = (int(each) for each in (*np.floor(box[:2]), *np.ceil(box[2:])))
+            iuv = (scene.iuv / np.array([1, 255, 255]))[y0:y1, x0:x1] * mask[y0:y1, x0:x1, None]
+            found["truth"].append(iuv)
+            found["exchanged"].append(np.concatenate([CHART_FLIP[iuv[..., :1].astype(int)], iuv[..., 1:]], axis=2))
+            other = scenes[(number + 1) % 3].iuv / np.array([1, 255, 255])
+            found["others"].append(other[y0:y1, x0:x1])
+        for name, arrays in found.items():
+            predictions[name].append({"boxes": np.stack(boxes), "scores": np.linspace(0.9, 0.5, len(boxes)), "iuv": arrays})
+    rows = Rows(("a", "b", "c"), np.full((3, 2), 96), people)
+    figures = {}
+    for name, each in predictions.items():
+        metric = DensePoseMetric(body)
+        metric.update(rows, each)
+        figures[name] = metric.compute().figures
+    assert figures["truth"]["gps_ap"] == figures["truth"]["gpsm_ap"] == figures["truth"]["mask_ap"] == figures["truth"]["box_ap"] == 1
+    assert figures["exchanged"]["mask_ap"] == 1
+    assert figures["exchanged"]["gps_ap"] < 0.1
+    assert figures["others"]["gps_ap"] < 0.1
 
 
 def test_reference_points_are_dense_where_scales_are_small():
