@@ -23,7 +23,7 @@ from pipelines import _arguments, _cluster
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     parser = _arguments.task_parser(__doc__)
-    given = parser.parse_args(argv)
+    given = parser.parse_intermixed_args(argv)
     values = _arguments.task_values(given.task, given.recipe, given.overrides)
     from pipelines import _finetune  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
 

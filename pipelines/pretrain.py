@@ -20,7 +20,7 @@ from pipelines import _arguments, _cluster
 @_cluster.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
-    given = _arguments.parser(__doc__).parse_args(argv)
+    given = _arguments.parser(__doc__).parse_intermixed_args(argv)
     values = _arguments.values(given.recipe, given.overrides)
     from pipelines import _pretrain  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
 

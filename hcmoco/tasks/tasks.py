@@ -10,7 +10,7 @@ TASKS = {
     "parsing-rgb": ("hcmoco.tasks.parsing", "RgbParsing"),
     "parsing-depth": ("hcmoco.tasks.parsing", "DepthParsing"),
     "pose": ("hcmoco.tasks.pose", "PoseTask"),
-    "densepose": ("hcmoco.tasks.densepose", "DensePoseTask"),
+    "densepose": ("hcmoco.tasks.densepose", "DensePose"),
 }
 
 
@@ -23,5 +23,6 @@ def task_class(name: str) -> type[Task]:
 def make_task(config: TaskConfig, about: About, statistics: dict[str, Any] | None = None) -> Task:
     """A task over a data set, with what was found out about its labelled rows before training."""
     task = task_class(config.task)(config, about)
-    task.use_statistics(statistics or {})
+    if statistics is not None:
+        task.use_statistics(statistics)
     return task

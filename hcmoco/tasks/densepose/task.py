@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from hcmoco.tasks.densepose.evaluation.geodesics import Geodesics
 
 _OWN_CHARTS = "people"
+# What `prepare` calls the sources whose labels are on them.
+_OWN_SOURCES = ("people", "scenes")
 
 
 @dataclass
@@ -68,8 +70,8 @@ class DensePose(Task[SceneBatch]):
 
     def __init__(self, config: DensePoseConfig, about: About):
         super().__init__(config, about)
-        source = about.made_by.arguments.get("source", _OWN_CHARTS)
-        if config.charts == _OWN_CHARTS and source != _OWN_CHARTS:
+        source = about.made_by.arguments.get("source", "scenes")
+        if config.charts == _OWN_CHARTS and source not in _OWN_SOURCES:
             raise UserError(
                 f"task.charts = {_OWN_CHARTS}: data set {about.dataset!r} is made from {source!r}, whose labels are on another surface; "
                 "give the folder of DensePose-COCO's evaluation files, and task.flip_probability=0"
