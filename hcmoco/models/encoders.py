@@ -4,6 +4,7 @@ Shape suffixes: B batch, C channels, H and W rows and columns.
 """
 
 import difflib
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import timm
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from hcmoco.config import Config
 from hcmoco.errors import UserError
+from hcmoco.models.hub import answers_soon
 from hcmoco.models.weights import WeightsReport, load_weights, trunk_key
 
 _OWN_ARGUMENTS = ("features_only", "feature_location", "pretrained", "in_chans", "out_indices")
@@ -125,7 +127,8 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:
     """
     download = load and config.init == "timm"
     try:
-        trunk = timm.create_model(config.name, pretrained=download, **config.create_arguments)
+        with answers_soon() if download else nullcontext():
+            trunk = timm.create_model(config.name, pretrained=download, **config.create_arguments)
     except Exception as error:  # timm and what it downloads with raise many kinds; every one is about this config
         hint = "; without a network, give a weights file" if download else ""
         what = "cannot get timm's weights" if download else f"timm cannot make it with {config.create_arguments}"
