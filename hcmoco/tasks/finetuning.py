@@ -1,5 +1,6 @@
 """A fine-tuning in progress: model, optimiser, the chosen weights so far, and where it stands."""
 
+import math
 from typing import Any
 
 import torch
@@ -88,9 +89,9 @@ class Finetuning:
     def note(self, result: Result) -> None:
         """Takes a validation of the model as it is."""
         score = result.figures[self.task.main]
-        scores = [figures[self.task.main] for _, figures in self.validations]
+        best = max((figures[self.task.main] for _, figures in self.validations if figures[self.task.main] > -math.inf), default=-math.inf)
         self.validations.append((self.step, dict(result.figures)))
-        if not scores or score > max(scores):
+        if not self.best or score > best:  # a score may be undefined (NaN), which is worse than any other
             self.best_step = self.step
             self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
 
