@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from hcmoco.shards.plan import Plan
-from hcmoco.tasks.feed import EvaluationFeed, TrainingFeed
 from hcmoco.tasks.initial import start
-from hcmoco.tasks.labels import Subset, split, whole
 from hcmoco.tasks.loop import finetune
-from hcmoco.tasks.task import Task
-from hcmoco.tasks.tasks import make_task, task_class
+from hcmoco.tasks.setup import Setup, set_up
+from hcmoco.tasks.tasks import task_class
 from hcmoco.training.state import check_identity
 from pipelines import _checks, _cluster, _data, _ingest, _interrupts, _recipe, _scores
 from pipelines._folder import alone_in, config_there, keep_config, recorded, run_there, say, states_of
@@ -19,9 +16,6 @@ from pipelines._status import open_status, shown
 from pipelines._task_host import RayTaskHost
 from pipelines._tracking import Tracker, open_writer, start_run, store_uri
 from pipelines._train import Place, train
-
-# Labels of so many rows tell the class frequencies well enough.
-_STATISTICS_ROWS = 2000
 
 
 def run(values: dict, recipe: str) -> int:
@@ -51,24 +45,11 @@ def run(values: dict, recipe: str) -> int:
 
         train_data = _data.open_data("train", config.data.train, kind=cls.kind)
         test_data = _data.open_data("test", config.data.test, kind=cls.kind, split="test")
-        needed = (*cls.inputs, *cls.labels)
-        labelled, validation = split(train_data, config, needed, seed=config.seed)
-        test = whole(test_data, needed)
-        task = make_task(config.task, train_data.manifest)
-        statistics = task.fit_statistics(labelled.rows(cls.columns, _STATISTICS_ROWS))
-        task.use_statistics(statistics)
-        chosen_on = {"validation": validation, "test": test, "last": validation}[config.select]
-        plan = make_plan(config, labelled)
-        identity = {
-            **config.identity(),
-            "labels": labelled.digest,
-            "chosen_on": chosen_on.digest if chosen_on else "",
-            "start": begun.digest,
-            "plan": plan.description,
-        }
-        _describe(config, labelled, validation, test, plan)
+        setup = set_up(config, train_data, test_data, begun)
+        plan = setup.plan
+        _describe(setup)
         if saved:
-            check_identity(saved.identity, identity, config.out)
+            check_identity(saved.identity, setup.identity, config.out)
             say(f"going on from step {saved.step} of {plan.steps}")
 
         tracker = start_run(
@@ -79,7 +60,7 @@ def run(values: dict, recipe: str) -> int:
             tags={
                 "hcmoco.out": config.out,
                 "hcmoco.task": config.task.task,
-                "hcmoco.labels": f"{config.text}, {len(labelled)} rows, {labelled.digest}",
+                "hcmoco.labels": f"{config.text}, {len(setup.labelled)} rows, {setup.labelled.digest}",
                 "hcmoco.start": f"{begun.text} {begun.digest}".strip(),
             },
         )
@@ -87,37 +68,20 @@ def run(values: dict, recipe: str) -> int:
         with recorded(tracker):
             if saved is None or saved.step < plan.steps:
                 del saved  # the training reads it anew, perhaps elsewhere
-                _train(config, task, plan, labelled, chosen_on, identity, tracker)
+                _train(config, setup, tracker)
             state = states_of(config).newest()
             assert state is not None
-            facts = {"labels": _label_facts(config, labelled), "start": {"text": begun.text, "digest": begun.digest}}
-            _scores.close(config, task, statistics, state, test, facts, tracker)
+            _scores.close(config, setup, state, tracker)
         _scores.report(config)
     return 0
 
 
-def make_plan(config: FinetuneRecipe, labelled: Subset) -> Plan:
-    """The plan of a run over its labelled rows: few rows come again and again, each time augmented anew."""
-    train = config.train
-    return Plan(
-        seed=config.seed,
-        sources=(labelled.source_plan("labelled"),),
-        lanes=train.lanes,
-        rows_per_lane=train.rows_per_lane,
-        window_steps=train.window_steps,
-        steps=config.total_steps(len(labelled)),
-    )
-
-
-def _label_facts(config: FinetuneRecipe, labelled: Subset) -> dict:
-    return {"text": config.text, "rows": len(labelled), "digest": labelled.digest}
-
-
-def _describe(config: FinetuneRecipe, labelled: Subset, validation: Subset | None, test: Subset, plan: Plan) -> None:
+def _describe(setup: Setup) -> None:
+    config, labelled, plan, aside = setup.config, setup.labelled, setup.plan, setup.chosen_on
     rows = config.train.lanes * config.train.rows_per_lane
-    aside = f"{len(validation)} rows are set aside for validation" if validation else "no rows are set aside for validation"
     say(
-        f"labels: {config.text}, {len(labelled)} rows ({labelled.digest[:12]}); {aside}, {len(test)} rows test\n"
+        f"labels: {config.text}, {len(labelled)} rows ({labelled.digest[:12]}); {len(aside) if aside else 'no'} rows choose the model, "
+        f"{len(setup.test)} rows test\n"
         f"{plan.steps} steps of {rows} rows: {plan.steps * rows / len(labelled):.1f} passes over the labelled rows"
     )
     if config.select == "test":
@@ -129,39 +93,28 @@ class FinetuneJob:
     """See `_train.Job`."""
 
     config: FinetuneRecipe
-    feed: TrainingFeed
-    validation: EvaluationFeed | None
-    identity: dict
+    setup: Setup
     tracker: Tracker
     status: Any
 
     def datasets(self) -> dict:
-        made = {"train": _ingest.newest_dataset(self.feed, f"{self.config.out}/states")}
-        validation = self.validation
+        made = {"train": _ingest.newest_dataset(self.setup.training_feed(), f"{self.config.out}/states")}
+        validation = self.setup.validation_feed(self.config.train.workers)
         if validation is not None:
             made["validation"] = lambda: _ingest.evaluation_dataset(validation)
         return made
 
     def work(self, place: Place) -> None:
-        host = RayTaskHost(self.config, self.feed, self.validation, place, self.tracker, self.status)
-        finetune(
-            self.config,
-            self.feed.task,
-            self.feed.plan,
-            host,
-            self.identity,
-            validated=self.validation is not None,
-            tracking_run=self.tracker.run_id,
-        )
+        setup = self.setup
+        feed, validation = setup.training_feed(), setup.validation_feed(place.world)
+        host = RayTaskHost(self.config, feed, validation, place, self.tracker, self.status)
+        run_id = self.tracker.run_id
+        finetune(self.config, setup.task, setup.plan, host, setup.identity, validated=setup.chosen_on is not None, tracking_run=run_id)
 
 
-def _train(
-    config: FinetuneRecipe, task: Task, plan: Plan, labelled: Subset, chosen_on: Subset | None, identity: dict, tracker: Tracker
-) -> None:
+def _train(config: FinetuneRecipe, setup: Setup, tracker: Tracker) -> None:
     workers = config.train.workers
-    feed = TrainingFeed(plan, (labelled,), task)
-    validation = EvaluationFeed(task, chosen_on, config.evaluation_rows, workers) if chosen_on else None
     status = open_status("starting the training" if workers == 1 else f"starting {workers} workers")
     with shown(status):
         _interrupts.check()
-        train(FinetuneJob(config, feed, validation, identity, tracker, status))
+        train(FinetuneJob(config, setup, tracker, status))

@@ -15,10 +15,9 @@ import torch
 import hcmoco
 from hcmoco.shards.storage import Folder
 from hcmoco.tasks.finetuning import make_model
-from hcmoco.tasks.labels import Subset
 from hcmoco.tasks.saved import save_model
+from hcmoco.tasks.setup import Setup
 from hcmoco.tasks.task import Result, Task
-from hcmoco.tasks.tasks import make_task
 from hcmoco.training.state import TrainState
 from pipelines._folder import say, states_of
 from pipelines._recipe import FinetuneRecipe
@@ -28,14 +27,9 @@ from pipelines._tracking import Tracker, store_uri
 RESULTS, TABLE, SHEET = "results.json", "table.md", "pictures/test.png"
 
 
-def close(
-    config: FinetuneRecipe, task: Task, statistics: dict, state: TrainState, test: Subset, facts: dict[str, Any], tracker: Tracker
-) -> None:
-    """Saves the chosen model, scores it and records both. Done twice it leaves what it leaves done once.
-
-    Args:
-        facts: JSON values to keep with the results: which labels, where the encoder started.
-    """
+def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Tracker) -> None:
+    """Saves the chosen model, scores it and records both. Done twice it leaves what it leaves done once."""
+    task, test, statistics = setup.task, setup.test, setup.statistics
     chosen_step = state.step if config.select == "last" or not state.best else state.history["best_step"]
     model = make_model(config, task, load=False)
     model.load_state_dict(state.model if config.select == "last" or not state.best else state.best)
@@ -46,17 +40,16 @@ def close(
         "steps": state.step,
         "chosen_step": chosen_step,
         "select": config.select,
-        **facts,
+        **setup.facts,
     }
     folder = f"{config.out}/model"
     save_model(folder, model, task, config.encoder, statistics=statistics, training=facts, card=_card(config, task, facts, None))
     how = ScoreConfig(
         name=f"{config.name}-test", out=config.out, piece_rows=config.evaluation_rows, threads=config.ingest.threads, train=config.train
     )
-    tested = make_task(config.task, test.manifest, statistics)
-    result = score(how, folder, tested, test)
+    result = score(how, folder, setup.tested, test)
     save_model(folder, model, task, config.encoder, statistics=statistics, training=facts, card=_card(config, task, facts, result))
-    done, png = cv2.imencode(".png", sheet(folder, tested, test)[..., ::-1])
+    done, png = cv2.imencode(".png", sheet(folder, setup.tested, test)[..., ::-1])
     assert done
     out = Folder(config.out)
     out.write(SHEET, png.tobytes())

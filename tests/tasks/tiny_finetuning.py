@@ -9,14 +9,13 @@ from hcmoco.config import build, merge
 from hcmoco.datasets.people import PeopleConfig, make_person
 from hcmoco.schema import Person
 from hcmoco.shards.manifest import About, MadeBy
-from hcmoco.shards.plan import Plan
 from hcmoco.shards.read import Shards
 from hcmoco.shards.write import write_shards
 from hcmoco.tasks.config import FinetuneConfig
-from hcmoco.tasks.feed import EvaluationFeed, TrainingFeed
-from hcmoco.tasks.labels import split
+from hcmoco.tasks.initial import start as start_of
 from hcmoco.tasks.local import LocalTaskHost
 from hcmoco.tasks.loop import finetune
+from hcmoco.tasks.setup import set_up
 from hcmoco.tasks.tasks import make_task
 
 PEOPLE = 40
@@ -56,16 +55,11 @@ def tiny_config(over: dict | None = None) -> FinetuneConfig:
     return build(FinetuneConfig, merge(TINY, over or {}), "tiny")
 
 
-def start(shards: Shards, over: dict | None = None, *, states: str | None = None, world: int = 1):
+def start(shards: Shards, over: dict | None = None, *, states: str | None = None):
     """Runs or resumes; returns the host and the run."""
     torch.set_num_threads(1)
     config = tiny_config(over)
-    task = make_task(config.task, shards.manifest)
-    labelled, validation = split(shards, config, (*task.inputs, *task.labels), seed=config.seed)
-    train = config.train
-    plan = Plan(config.seed, (labelled.source_plan("labelled"),), train.lanes, train.rows_per_lane, train.window_steps, config.steps)
-    feed = TrainingFeed(plan, (labelled,), task)
-    looked = EvaluationFeed(task, validation, config.evaluation_rows, world) if validation else None
-    host = LocalTaskHost(feed, looked, states, keep=train.keep)
-    identity = {**config.identity(), "labels": labelled.digest, "plan": plan.description}
-    return host, finetune(config, task, plan, host, identity, validated=looked is not None)
+    begun = start_of(config.init, config.encoder, "rgb")
+    setup = set_up(config, shards, shards, begun)
+    host = LocalTaskHost(setup.training_feed(), setup.validation_feed(), states, keep=config.train.keep)
+    return host, finetune(config, setup.task, setup.plan, host, setup.identity, validated=setup.chosen_on is not None)
