@@ -1,7 +1,5 @@
 """An evaluation from its arguments to its table."""
 
-import json
-
 import cv2
 
 import hcmoco
@@ -13,7 +11,7 @@ from hcmoco.tasks.labels import whole
 from hcmoco.tasks.saved import load_model
 from pipelines import _checks, _cluster, _interrupts
 from pipelines._folder import say
-from pipelines._score import ScoreConfig, markdown, score, sheet, text
+from pipelines._score import ScoreConfig, as_json, markdown, score, sheet, text
 
 
 def run(weights: str, data: str, *, out: str | None, workers: int, gpu: bool, cpus: float, threads: int, piece_rows: int) -> int:
@@ -50,7 +48,7 @@ def run(weights: str, data: str, *, out: str | None, workers: int, gpu: bool, cp
         "figures": result.figures,
         "breakdown": {"columns": result.columns, "rows": result.breakdown},
     }
-    folder.write("results.json", json.dumps(facts, indent=1).encode())
+    folder.write("results.json", as_json(facts))
     say(markdown(result))
     say("   ".join(f"{name} {text(name, value)}" for name, value in result.figures.items()))
     say(f"results   {out}/results.json\npicture   {out}/sheet.png")

@@ -1,5 +1,7 @@
 """A fine-tuned model scored on a data set by any number of workers, which all see whole pieces of it."""
 
+import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -108,11 +110,32 @@ def markdown(result: Result) -> str:
     if result.breakdown:
         head = f"| {' | '.join(result.columns)} |"
         rule = "|---|" + "---:|" * (len(result.columns) - 1)
-        body = [f"| {' | '.join(each if isinstance(each, str) else f'{each:.3f}' for each in row)} |" for row in result.breakdown]
+        body = [f"| {' | '.join(map(_cell, row))} |" for row in result.breakdown]
         lines += ["", head, rule, *body]
     return "\n".join([*lines, "", f"{result.rows} rows.", ""])
 
 
-def text(name: str, value: float) -> str:
-    """A figure as people read it: shares in per cent, others as they are."""
+def _cell(value: str | float) -> str:
+    if isinstance(value, str):
+        return value
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def as_json(facts: dict[str, Any]) -> bytes:
+    """Results for programs: a number that is undefined or infinite, which JSON does not have, becomes null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(each) for each in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(facts), indent=1, allow_nan=False).encode()
+
+
+def text(name: str, value: float | None) -> str:
+    """A figure as people read it: shares in per cent, others as they are, a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "-"
     return f"{value:.2f}" if name.endswith(("_cm", "_m", "_px")) else f"{100 * value:.2f} %"
