@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from hcmoco.errors import UserError
 from hcmoco.tasks.initial import start
 from hcmoco.tasks.loop import finetune
 from hcmoco.tasks.setup import Setup, set_up
@@ -20,6 +21,11 @@ from pipelines._train import Place, train
 
 def run(values: dict, recipe: str) -> int:
     """Runs, resumes or reports what `values`, of the recipe called `recipe`, describe; returns the exit status."""
+    if not values.get("init"):
+        raise UserError(
+            "init is not given: say where the encoder starts, with init=FOLDER of a run of pretrain.py, a weights file, "
+            "init=imagenet or init=scratch"
+        )
     config = _recipe.check(FinetuneRecipe, values, recipe)
     store_uri(config.tracking, config.out)
     with alone_in(config.out), _interrupts.heard():
@@ -71,7 +77,8 @@ def run(values: dict, recipe: str) -> int:
                 _train(config, setup, tracker)
             state = states_of(config).newest()
             assert state is not None
-            _scores.close(config, setup, state, tracker)
+            results = _scores.close(config, setup, state, tracker)
+        _scores.mark_finished(config, results)
         _scores.report(config)
     return 0
 

@@ -21,14 +21,15 @@ from hcmoco.tasks.task import Result, Task
 from hcmoco.training.state import TrainState
 from pipelines._folder import say, states_of
 from pipelines._recipe import FinetuneRecipe
-from pipelines._score import ScoreConfig, markdown, score, sheet, text
+from pipelines._score import ScoreConfig, as_json, markdown, score, sheet, text
 from pipelines._tracking import Tracker, store_uri
 
 RESULTS, TABLE, SHEET = "results.json", "table.md", "pictures/test.png"
 
 
-def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Tracker) -> None:
-    """Saves the chosen model, scores it and records both. Done twice it leaves what it leaves done once."""
+def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Tracker) -> dict[str, Any]:
+    """Saves the chosen model, scores it and records both; returns the results, for `mark_finished`. Done twice it leaves what it leaves
+    done once."""
     task, test, statistics = setup.task, setup.test, setup.statistics
     chosen_step = state.step if config.select == "last" or not state.best else state.history["best_step"]
     model = make_model(config, task, load=False)
@@ -54,7 +55,11 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
     out = Folder(config.out)
     out.write(SHEET, png.tobytes())
     out.write(TABLE, markdown(result).encode())
-    results = {
+    tracker.metrics(state.step, {f"test/{name}": value for name, value in result.figures.items()})
+    tracker.picture(SHEET, png.tobytes())
+    tracker.text(TABLE, markdown(result))
+    tracker.text("model/place.txt", folder)
+    return {
         "hcmoco": hcmoco.__version__,
         "torch": torch.__version__,
         **facts,
@@ -63,11 +68,11 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
         "validations": state.history["validations"],
         "main": task.main,
     }
-    tracker.metrics(state.step, {f"test/{name}": value for name, value in result.figures.items()})
-    tracker.picture(SHEET, png.tobytes())
-    tracker.text(TABLE, markdown(result))
-    tracker.text("model/place.txt", folder)
-    out.write(RESULTS, json.dumps(results, indent=1).encode())
+
+
+def mark_finished(config: FinetuneRecipe, results: dict[str, Any]) -> None:
+    """Writes the results, which `finished` looks for; the last thing that a run does."""
+    Folder(config.out).write(RESULTS, as_json(results))
 
 
 def finished(config: FinetuneRecipe) -> bool:
