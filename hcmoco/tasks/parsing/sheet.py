@@ -47,20 +47,29 @@ PALETTE.setflags(write=False)
 def panel_of(image: np.ndarray) -> np.ndarray:
     """uint8 [P, P, 3] of RGB (uint8 [H, W, 3]) or of depth (uint16 [H, W]): near is bright, 'no reading' black."""
     if image.ndim == 2:
-        readings = image[image > 0]
-        near, far = np.percentile(readings, (2, 98)) if len(readings) else (0, 1)
-        share = ((far - image.astype(np.float64)) / max(far - near, 1.0)).clip(0, 1)
-        grey = np.where(image > 0, np.round(60 + 195 * share), 0).astype(np.uint8)
-        return resize_nearest(np.repeat(grey[..., None], 3, axis=2), PANEL)
+        return resize_nearest(grey_depth(image), PANEL)
     return cv2.resize(image, (PANEL, PANEL), interpolation=cv2.INTER_AREA if len(image) > PANEL else cv2.INTER_CUBIC)
 
 
+def grey_depth(depth_HW: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] of depth (uint16 [H, W]): near is bright, 'no reading' black."""
+    readings = depth_HW[depth_HW > 0]
+    near, far = np.percentile(readings, (2, 98)) if len(readings) else (0, 1)
+    share = ((far - depth_HW.astype(np.float64)) / max(far - near, 1.0)).clip(0, 1)
+    grey = np.where(depth_HW > 0, np.round(60 + 195 * share), 0).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
 def paint(panel_PP3: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """uint8 [P, P, 3]: the parts' colours, with the picture's shading and dark borders, over the dimmed picture."""
-    labels = resize_nearest(labels, PANEL)
-    grey_PP1 = cv2.cvtColor(panel_PP3, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
-    coloured = PALETTE[labels] * (0.7 + 0.3 * grey_PP1 / 255)
-    picture = np.where((labels > 0)[..., None], coloured, 0.35 * grey_PP1)
+    """uint8 [P, P, 3]: `paint_labels` of a label map of any size."""
+    return paint_labels(panel_PP3, resize_nearest(labels, PANEL))
+
+
+def paint_labels(picture_HW3: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3]: the colours of the parts (uint8 [H, W]), with the picture's shading and dark borders, over the dimmed picture."""
+    grey_HW1 = cv2.cvtColor(picture_HW3, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
+    coloured = PALETTE[labels] * (0.7 + 0.3 * grey_HW1 / 255)
+    picture = np.where((labels > 0)[..., None], coloured, 0.35 * grey_HW1)
     border = np.zeros(labels.shape, bool)
     border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     border[1:] |= labels[1:] != labels[:-1]
@@ -88,7 +97,7 @@ def parts_sheet(images: Sequence[np.ndarray], truths: Sequence[np.ndarray | None
     for number, name in enumerate(HEADS):
         _write(header, name, number * PANEL + 6, _HEADER - 8)
     lines = [_abreast([header] * abreast), *(_abreast(cells[start : start + abreast]) for start in range(0, len(cells), abreast))]
-    return np.concatenate([*lines, _legend(lines[0].shape[1])])
+    return np.concatenate([*lines, legend(lines[0].shape[1])])
 
 
 def _abreast(cells: Sequence[np.ndarray]) -> np.ndarray:
@@ -99,7 +108,7 @@ def _abreast(cells: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(row, axis=1)
 
 
-def _legend(width: int) -> np.ndarray:
+def legend(width: int) -> np.ndarray:
     """Every part's colour and name, left parts beside their right ones."""
     names = [number for number in range(1, len(PART_NAMES)) if FLIP[number] == number]
     pairs = [number for number in range(1, len(PART_NAMES)) if PART_NAMES[number].startswith("right")]

@@ -44,19 +44,19 @@ def pose_sheet(
     for depth_HW, camera_4, (truth_J3, annotated_J), prediction in zip(depths, cameras, truths, predictions, strict=True):
         predicted_J3 = np.asarray(prediction["joints3d"], np.float64)
         drawn_J = np.isfinite(predicted_J3).all(1) & (predicted_J3[:, 2] > 0)
-        colours = _depth_colours(depth_HW)
+        colours = depth_colours(depth_HW)
         picture = cv2.resize(colours, (tile, tile), interpolation=cv2.INTER_NEAREST)
         dim = (picture * 0.45).astype(np.uint8)
         zoom = tile / depth_HW.shape[0]
 
         true, predicted, side = dim.copy(), dim.copy(), _side_ground(tile)
-        _skeleton(true, zoom * _safe_project(truth_J3, annotated_J, camera_4), annotated_J, joints)
-        _skeleton(predicted, zoom * _safe_project(predicted_J3, drawn_J, camera_4), drawn_J, joints)
+        draw_skeleton(true, zoom * _safe_project(truth_J3, annotated_J, camera_4), annotated_J, joints)
+        draw_skeleton(predicted, zoom * _safe_project(predicted_J3, drawn_J, camera_4), drawn_J, joints)
         known_K3 = truth_J3[annotated_J] if annotated_J.any() else predicted_J3[drawn_J]
         if len(known_K3):
             middle_3 = (known_K3.min(0) + known_K3.max(0)) / 2
-            _skeleton(side, _from_the_side(truth_J3, middle_3, tile), annotated_J, joints, _GREY)
-            _skeleton(side, _from_the_side(predicted_J3, middle_3, tile), drawn_J, joints)
+            draw_skeleton(side, _from_the_side(truth_J3, middle_3, tile), annotated_J, joints, _GREY)
+            draw_skeleton(side, _from_the_side(predicted_J3, middle_3, tile), drawn_J, joints)
         if annotated_J.any():
             error = 100 * np.linalg.norm(predicted_J3 - truth_J3, axis=1)[annotated_J].mean()
             _write(predicted, f"{error:.1f} cm", 8, tile - 10)
@@ -76,7 +76,8 @@ def _write(picture: np.ndarray, text: str, x: int, y: int) -> None:
     cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (235, 235, 235), 1, cv2.LINE_AA)
 
 
-def _depth_colours(depth_HW: np.ndarray) -> np.ndarray:
+def depth_colours(depth_HW: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3], RGB: near is red, far blue, no reading dark."""
     there_HW = depth_HW > 0
     colours = np.full((*depth_HW.shape, 3), _GROUND, np.uint8)
     if there_HW.any():
@@ -85,6 +86,15 @@ def _depth_colours(depth_HW: np.ndarray) -> np.ndarray:
         turbo = cv2.cvtColor(cv2.applyColorMap((30 + 215 * near_HW).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
         colours[there_HW] = turbo[there_HW]
     return colours
+
+
+def side_view(joints_J3: np.ndarray, drawn_J: np.ndarray, joints: JointSet, tile: int) -> np.ndarray:
+    """uint8 [T, T, 3], RGB: one skeleton (metres) as it looks from the camera's left, over lines every half metre."""
+    side = _side_ground(tile)
+    if drawn_J.any():
+        middle_3 = (joints_J3[drawn_J].min(0) + joints_J3[drawn_J].max(0)) / 2
+        draw_skeleton(side, _from_the_side(joints_J3, middle_3, tile), drawn_J, joints)
+    return side
 
 
 def _safe_project(joints_J3: np.ndarray, drawn_J: np.ndarray, camera_4: np.ndarray) -> np.ndarray:
@@ -104,9 +114,10 @@ def _side_ground(tile: int) -> np.ndarray:
     return ground
 
 
-def _skeleton(
+def draw_skeleton(
     picture: np.ndarray, xy_J2: np.ndarray, drawn_J: np.ndarray, joints: JointSet, colour: tuple[int, int, int] | None = None
 ) -> None:
+    """Draws the joints, at x, y in pixels of the uint8 RGB picture, for which `drawn_J` holds, and the bones between them."""
     width = max(1, round(len(picture) / 90))
     # Joints that are far outside the picture stay far outside, within what OpenCV's integers hold.
     places = np.round(np.clip(np.nan_to_num(xy_J2), -2000, 4000) * 2**_SHIFT).astype(int)
