@@ -10,35 +10,34 @@ from hcmoco.models.encoders import Encoder
 
 
 class HRFeaturePyramid(nn.Module):
-    """All branches upsampled to stride 4 and joined, averaged down again, one convolution per level.
+    """All branches upsampled to stride 4 and joined by a 1 x 1 convolution, averaged down again, one convolution per level.
 
-    As HRNet's authors describe it. detectron2's variant, which the paper trained, upsamples by transposed convolutions and averages by
-    strided ones, each with batch normalisation; its weights do not fit here.
+    As HRNet's authors describe it, with batch normalisation and a ReLU after the joining convolution. detectron2's variant, which the paper
+    trained, has those too, but upsamples by transposed convolutions and averages by strided ones; its weights do not fit here.
 
     Args:
         encoder: whose maps come in.
         channels: C of every level.
         levels: maps that come out, p1 of stride 4 first, each of twice the stride of the one before.
 
-    The 1 x 1 convolution of the joined maps is kept as one per branch, before the upsampling with which it commutes: the same function,
+    The joining convolution is kept as one per branch, before the upsampling with which it commutes: the same function,
     at a fraction of the cost.
     """
 
     def __init__(self, encoder: Encoder, channels: int, levels: int):
         super().__init__()
         self.factors = tuple(stride // encoder.strides[0] for stride in encoder.strides)
-        reduce = [nn.Conv2d(each, channels, 1, bias=not branch) for branch, each in enumerate(encoder.channels)]
+        reduce = [nn.Conv2d(each, channels, 1, bias=False) for each in encoder.channels]
         smooth = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(levels)]
         joined = sum(encoder.channels)
         for conv in reduce:
             # The variance that one convolution over all branches would be drawn with.
             nn.init.normal_(conv.weight, std=joined**-0.5)
-            if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
         for conv in smooth:
             nn.init.kaiming_uniform_(conv.weight, a=1)
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
+        self.norm = nn.BatchNorm2d(channels)
         self.reduce, self.smooth = nn.ModuleList(reduce), nn.ModuleList(smooth)
 
     def forward(self, maps: list[Tensor]) -> dict[str, Tensor]:
@@ -47,6 +46,7 @@ class HRFeaturePyramid(nn.Module):
         x_BCHW = self.reduce[0](maps[0])
         for conv, branch in zip(list(self.reduce)[1:], maps[1:], strict=True):
             x_BCHW = x_BCHW + F.interpolate(conv(branch), size=size, mode="bilinear", align_corners=False)
+        x_BCHW = F.relu(self.norm(x_BCHW))
         pyramid = {}
         for level, conv in enumerate(self.smooth):
             if level:

@@ -4,6 +4,7 @@ Shape suffixes: R regions, C channels, D side of the region features, S side of 
 """
 
 from dataclasses import dataclass
+from math import gcd
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ PARTS = 25
 """Background and 24 charts."""
 
 _COARSE = 2
+_GROUPS = 32
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,10 @@ class ChartHead(nn.Module):
         layers: list[nn.Module] = []
         channels = config.pyramid_channels
         for _ in range(config.chart_depth):
-            layers += [nn.Conv2d(channels, config.chart_width, 3, padding=1), nn.ReLU(inplace=True)]
+            layers.append(nn.Conv2d(channels, config.chart_width, 3, padding=1))
+            if config.chart_norm == "group":
+                layers.append(nn.GroupNorm(gcd(_GROUPS, config.chart_width), config.chart_width))
+            layers.append(nn.ReLU(inplace=True))
             channels = config.chart_width
         self.body = nn.Sequential(*layers)
         # The published four transposed convolutions, side by side in one.

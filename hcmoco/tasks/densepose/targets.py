@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hcmoco.codecs import decode_labels
-from hcmoco.datasets.people.surface import CHART_FLIP
+from hcmoco.datasets.people.surface import mirror_iuv
 
 MASK_SIDE = 112
 """M: masks are stored over their own box, as DensePose-COCO stores its own, at the side of the published head's maps."""
@@ -22,7 +22,6 @@ PERSON, CROWD = 1, -1
 """Labels of instances; torchvision's samplers leave out what is negative."""
 
 _CHARTS = 24
-_TORSO = (1, 2)  # the charts of people whose U runs across the body's plane of symmetry
 _SMALLEST = 1.0  # pixels; thinner boxes have no regression target that is finite
 
 
@@ -98,6 +97,7 @@ def scene_targets(instances: Sequence[dict], scale_2: tuple[float, float] = (1.0
             points_N5 = each["dp_points"]
             targets.points[row, : len(points_N5)] = points_N5
             targets.has_point[row, : len(points_N5)] = (points_N5[:, 2] >= 1) & (points_N5[:, 2] <= _CHARTS)
+    targets.points[~targets.has_point] = 0
     targets.points[..., :2] *= np.array(scale_2, np.float32)
     return targets if flip_width is None else _mirrored(targets, flip_width)
 
@@ -113,12 +113,10 @@ def _over_box(mask_HW: np.ndarray, box_4: np.ndarray) -> np.ndarray:
 
 
 def _mirrored(targets: SceneTargets, width: float) -> SceneTargets:
-    """Left and right exchanged: U runs from side to side on the torso, and along or around a limb everywhere else (surface.py)."""
+    """Left and right exchanged, of the body as of the picture; for the charts of people (surface.py)."""
     points = targets.points.copy()
-    chart = points[..., 2].astype(np.int64)
     points[..., 0] = width - points[..., 0]
-    points[..., 2] = CHART_FLIP[chart.clip(0, _CHARTS)]
-    points[..., 3] = np.where(np.isin(chart, _TORSO), 1 - points[..., 3], points[..., 3])
+    points[..., 2:] = mirror_iuv(points[..., 2:])
     boxes = targets.boxes.copy()
     boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
     return SceneTargets(boxes, targets.labels, targets.masks[:, :, ::-1], targets.has_mask, points, targets.has_point)

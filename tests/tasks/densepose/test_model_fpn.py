@@ -15,7 +15,7 @@ def test_levels_are_one_convolution_of_all_branches_averaged_down():
     maps = [torch.randn(2, conv.in_channels, 64 >> branch, 32 >> branch) for branch, conv in enumerate(pyramid.reduce)]
     joined = torch.cat([F.interpolate(each, size=(64, 32), mode="bilinear", align_corners=False) for each in maps], 1)
     weight = torch.cat([conv.weight for conv in pyramid.reduce], 1)
-    reduced = F.conv2d(joined, weight, pyramid.reduce[0].bias)
+    reduced = F.batch_norm(F.conv2d(joined, weight), None, None, training=True).relu()
     found = pyramid(maps)
     assert list(found) == ["p1", "p2", "p3", "p4", "p5"]
     for level, (each, conv) in enumerate(zip(found.values(), pyramid.smooth, strict=True)):
