@@ -5,7 +5,7 @@ allowed.
 """
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -92,9 +92,8 @@ def build(cls: type[T], values: dict[str, Any], where: str) -> T:
 
 
 def _line(cls: type[Config], error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
+    key, known = _place(cls, error["loc"])
     if error["type"] == "extra_forbidden":
-        known = _keys_at(cls, error["loc"][:-1])
         return f"unknown key {key!r}" + (f"; allowed here: {', '.join(known)}" if known else "")
     if error["type"] == "missing":
         return f"key {key!r} is missing"
@@ -105,10 +104,20 @@ def _line(cls: type[Config], error: Any) -> str:
     return f"{key}: {message}" if isinstance(error["input"], dict) else f"{key} = {error['input']!r}: {message}"
 
 
-def _keys_at(cls: Any, path: tuple) -> list[str]:
-    """Field names of the config that `path` leads to, as far as the declared types tell."""
+def _place(cls: type[BaseModel], path: tuple) -> tuple[str, list[str]]:
+    """The dotted key of `path`, and the keys that are allowed beside its last part, as far as the declared types tell.
+
+    Among the members of a union pydantic goes by a name that is no key: the value that tells them apart.
+    """
+    options, beside, key = [cls], [cls], []
     for part in path:
-        annotation = cls.model_fields[part].annotation if hasattr(cls, "model_fields") and part in cls.model_fields else None
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        cls = next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), cls)
-    return list(cls.model_fields) if hasattr(cls, "model_fields") else []
+        annotation = next((each.model_fields[part].annotation for each in options if part in each.model_fields), None)
+        named = [each for each in options if any(part in get_args(field.annotation) for field in each.model_fields.values())]
+        if annotation is None and named and len(options) > 1:
+            options = named
+            continue
+        key.append(str(part))
+        beside = options
+        if annotation is not None:
+            options = [each for each in (annotation, *get_args(annotation)) if isinstance(each, type) and issubclass(each, BaseModel)]
+    return ".".join(key), list(beside[0].model_fields) if beside else []

@@ -26,6 +26,8 @@ def open_data(key: str, source: SourceConfig, *, kind: Literal["person", "scene"
     where = at_home(source.path)
     if source.made:
         what = "people" if source.people else "scenes"
+        if what != {"person": "people", "scene": "scenes"}[kind]:
+            raise UserError(f"data.{key}.{what}: {kind} records are needed; set data.{key}.{what}=null and name or make others")
         values = source.made.model_dump()
         count = values.pop("count")
         settings = PeopleConfig(**values) if source.people else ScenesConfig(**values)

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from hcmoco.draws import generator
-from hcmoco.errors import UserError
 from hcmoco.shards.plan import Row
 from hcmoco.shards.read import read_rows
 from hcmoco.tasks.labels import Subset
 from hcmoco.tasks.task import Task, TaskBatch
 from hcmoco.training.ahead import map_ahead
-from hcmoco.training.feed import PlanFeed
+from hcmoco.training.feed import PlanFeed, not_as_prepared
 
 
 @dataclass(frozen=True)
@@ -95,9 +94,7 @@ class EvaluationFeed:
         try:
             return self.task.make_batch(rows, None) if rows else None
         except ValueError as error:
-            raise UserError(
-                f"{error}; its data set is not as `python pipelines/prepare.py` leaves one: see what its verify says, then prepare it again"
-            ) from None
+            raise not_as_prepared(error) from None
 
 
 def _place(starts: list[int], position: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from hcmoco.tasks.initial import Start
 from hcmoco.tasks.labels import Subset, split, whole
 from hcmoco.tasks.task import Task
 from hcmoco.tasks.tasks import make_task, task_class
+from hcmoco.training.feed import not_as_prepared
 
 # Labels of so many rows tell the class frequencies well enough.
 _STATISTICS_ROWS = 2000
@@ -93,7 +94,10 @@ def set_up(config: FinetuneConfig, train: Shards, test: Shards, begun: Start) ->
     labelled, validation = split(train, config, needed, seed=config.seed)
     tested_on = whole(test, needed)
     task = make_task(config.task, train.manifest)
-    statistics = task.fit_statistics(labelled.rows(cls.columns, _STATISTICS_ROWS))
+    try:
+        statistics = task.fit_statistics(labelled.rows(cls.columns, _STATISTICS_ROWS))
+    except ValueError as error:
+        raise not_as_prepared(error) from None
     task.use_statistics(statistics)
     return Setup(
         config=config,

@@ -27,6 +27,14 @@ _ARRAYS = tuple(field.name for field in fields(Batch) if field.name != "step")
 BatchT = TypeVar("BatchT")
 
 
+def not_as_prepared(error: ValueError) -> UserError:
+    """The mistake behind a record that does not decode. Records are checked before they are stored: this one was stored by something else,
+    or changed together with its checksum."""
+    return UserError(
+        f"{error}; its data set is not as `python pipelines/prepare.py` leaves one: see what its verify says, then prepare it again"
+    )
+
+
 @dataclass(frozen=True)
 class PlanFeed(ABC, Generic[BatchT]):
     """Everything that turns a plan into batches; small to pickle, so that a cluster's tasks can hold it.
@@ -116,10 +124,7 @@ class PlanFeed(ABC, Generic[BatchT]):
         try:
             return self.make(rows, step, lane)
         except ValueError as error:
-            # Records are checked before they are stored; this one was stored by something else, or changed together with its checksum.
-            raise UserError(
-                f"{error}; its data set is not as `python pipelines/prepare.py` leaves one: see what its verify says, then prepare it again"
-            ) from None
+            raise not_as_prepared(error) from None
 
 
 @dataclass(frozen=True)

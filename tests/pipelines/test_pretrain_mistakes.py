@@ -75,7 +75,7 @@ def test_a_folder_with_someone_elses_config(tiny_home):
     folder = tiny_home / "runs" / "foreign"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("theirs: 1\n")
-    assert "config.yaml is not a config of this version; choose another folder" in call(tiny_home, "out=runs/foreign").error
+    assert "config.yaml is not a config of this program and version; choose another folder" in call(tiny_home, "out=runs/foreign").error
     assert (folder / "config.yaml").read_text() == "theirs: 1\n"
 
 
