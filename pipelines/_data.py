@@ -13,10 +13,15 @@ from pipelines._home import at_home
 from pipelines._sources import Source
 
 
+def exists(source: SourceConfig) -> bool:
+    """Whether a data set is there already."""
+    return Folder(at_home(source.path)).exists(MANIFEST)
+
+
 def rows(source: SourceConfig) -> int:
     """Rows that a data set has or will have. UserError where it neither is there nor can be made."""
     where = at_home(source.path)
-    if source.made and not Folder(where).exists(MANIFEST):
+    if source.made and not exists(source):
         return source.made.count
     return Shards.open(where).manifest.rows
 
@@ -32,7 +37,7 @@ def open_data(key: str, source: SourceConfig, *, kind: Literal["person", "scene"
         count = values.pop("count")
         settings = PeopleConfig(**values) if source.people else ScenesConfig(**values)
         asked = Source(what, settings, seed=settings.seed, count=count, split=split)
-        if not Folder(where).exists(MANIFEST):
+        if not exists(source):
             from pipelines._prepare import prepare
 
             say(f"making {count} synthetic {what} in {where}")
