@@ -44,7 +44,7 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
     camera = None if given.camera is None else _four("--camera", given.camera, "365.5,365.5,256.3,208.5")
     if camera is not None and not (camera[0] > 0 and camera[1] > 0):
         raise UserError(f"--camera {given.camera}: fx and fy must be above 0")
-    box = given.box if given.box in (None, "picture") else _four("--box", given.box, "120,40,310,460")
+    box = given.box if given.box in (None, "picture") else _four("--box", given.box, "120,40,310,460 or --box picture")
     files = find_pictures(given.images, ABOUT)
     boxes = None if given.boxes is None else read_boxes(Path(given.boxes).expanduser(), files)
     check_out(Path(out))

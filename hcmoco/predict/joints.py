@@ -7,10 +7,12 @@ import numpy as np
 
 from hcmoco.errors import UserError
 from hcmoco.predict.persons import PersonView
-from hcmoco.predict.view import Answer, Asked, Asking, Place, numbers
+from hcmoco.predict.view import Answer, Asked, Asking, Place, draw_box, numbers
 from hcmoco.tasks.pose.sheet import depth_colours, draw_skeleton, side_view
 from hcmoco.tasks.pose.task import PoseBatch, PoseTask
 from hcmoco.tasks.task import Prediction
+
+_SIDES = 3  # people that are also drawn from the side
 
 
 class JointsView(PersonView):
@@ -43,10 +45,11 @@ class JointsView(PersonView):
             facts = {key: value for key, value in known.items() if key != "row_side"}
             xy_J2, xyz_J3 = place.to_picture(prediction["joints2d"]), np.asarray(prediction["joints3d"], np.float64)
             people.append({**facts, "joints2d": numbers(xy_J2), "joints3d": numbers(xyz_J3, 4)})
+            draw_box(front, facts["box"], (asked.width, asked.height))
             drawn_J = np.isfinite(xyz_J3).all(1) & np.isfinite(xy_J2).all(1)
             draw_skeleton(front, xy_J2 * zoom_2, drawn_J, self.task.joints)
             sides.append(side_view(xyz_J3, drawn_J, self.task.joints, len(front)))
-        return Answer(people, {}, np.concatenate([asked.drawn, front, *sides[:1]], axis=1))
+        return Answer(people, {}, np.concatenate([asked.drawn, front, *sides[:_SIDES]], axis=1))
 
     def facts(self) -> dict[str, Any]:
         return {

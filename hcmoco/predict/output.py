@@ -21,7 +21,7 @@ from hcmoco.errors import UserError
 ABOUT, LINES, INDEX = "about.json", "predictions.jsonl", "index.jpg"
 FORMAT, FORMAT_VERSION = "hcmoco-predictions", 1
 _LONGEST_NAME = 200
-_INDEXED, _INDEX_HEIGHT, _CAPTION = 12, 200, 20
+_INDEXED, _INDEX_HEIGHT, _INDEX_WIDTH, _CAPTION = 12, 200, 1600, 20
 
 
 class Output:
@@ -135,7 +135,7 @@ def _jpeg(rgb_HW3: np.ndarray) -> bytes:
 
 
 def _index_sheet(pictures: list[tuple[str, np.ndarray]], legend: np.ndarray | None) -> np.ndarray:
-    """uint8 [H, W, 3]: the pictures under each other, with their names, two abreast; over the legend."""
+    """uint8 [H, W, 3]: the pictures with their names, two abreast unless they are wide, over the legend."""
     cells = []
     for name, drawn in pictures:
         zoom = _INDEX_HEIGHT / drawn.shape[0]
@@ -144,7 +144,7 @@ def _index_sheet(pictures: list[tuple[str, np.ndarray]], legend: np.ndarray | No
         text = name.encode("ascii", "replace").decode()[-max(1, small.shape[1] // 8) :]
         cv2.putText(caption, text, (4, _CAPTION - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (235, 235, 235), 1, cv2.LINE_AA)
         cells.append(np.concatenate([caption, small]))
-    abreast = min(2, len(cells))
+    abreast = 2 if len(cells) > 1 and max(each.shape[1] for each in cells) <= _INDEX_WIDTH // 2 else 1
     widths = [max(each.shape[1] for each in cells[column::abreast]) for column in range(abreast)]
     lines = []
     for start in range(0, len(cells), abreast):

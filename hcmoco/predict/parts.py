@@ -9,7 +9,7 @@ import numpy as np
 from hcmoco.codecs import encode_labels
 from hcmoco.parts import PART_NAMES
 from hcmoco.predict.persons import PersonView
-from hcmoco.predict.view import Answer, Asked, Place, spread
+from hcmoco.predict.view import Answer, Asked, Place, draw_box, spread
 from hcmoco.tasks.parsing.sheet import grey_depth, legend, paint_labels
 from hcmoco.tasks.parsing.task import ParsingBatch
 from hcmoco.tasks.task import Prediction
@@ -40,7 +40,11 @@ class PartsView(PersonView):
             mine = spread(prediction["parts"], row_side, place, picture, small)
             together = np.where(together > 0, together, mine)
             people.append(facts)
-        return Answer(people, labels, np.concatenate([asked.drawn, paint_labels(asked.drawn, together)], axis=1))
+        painted = paint_labels(asked.drawn, together)
+        for each in people:
+            if each["box"] is not None:
+                draw_box(painted, each["box"], picture)
+        return Answer(people, labels, np.concatenate([asked.drawn, painted], axis=1))
 
     def facts(self) -> dict[str, Any]:
         return {"parts": "8-bit PNG of the picture's size, one number per pixel", "part_names": dict(enumerate(PART_NAMES))}

@@ -40,11 +40,14 @@ class PersonView(View):
                 size=about.size or self.task.config.size,
                 depth_codec=about.depth_codec,
                 camera=None if self.asking.camera is None else np.array(self.asking.camera) * np.tile(scale_2, 2),
-                **{"depth" if depth_read else "rgb": image},
+                depth=image if depth_read else None,
+                rgb=None if depth_read else image,
             )
+            assert person.crop is not None
+            assert person.box is not None
             x0, y0, side = (float(each) for each in person.crop[:3])
             zoom = person.size / side
-            place = Place(tuple((scale_2 * zoom).tolist()), (-x0 * zoom, -y0 * zoom))
+            place = Place((float(scale_2[0]) * zoom, float(scale_2[1]) * zoom), (-x0 * zoom, -y0 * zoom))
             row = {**person.to_row(0), "box": person.box.tolist()}
             asked.batches.append(self.make_batch(row, place))
             asked.places.append(place)

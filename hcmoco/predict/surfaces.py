@@ -11,14 +11,12 @@ import numpy as np
 
 from hcmoco.codecs import encode_iuv
 from hcmoco.predict.files import PictureFile, read_rgb
-from hcmoco.predict.view import Answer, Asked, Place, View, drawn_size, numbers, resize, working_size
+from hcmoco.predict.view import BOX_COLOUR, Answer, Asked, Place, View, draw_box, drawn_size, numbers, resize, working_size
 from hcmoco.tasks.densepose.sheet import colours, paste
 from hcmoco.tasks.task import Prediction
 
 FINEST = 1024
 """Longer side, pixels, at which surfaces are predicted, unless the network itself sees more."""
-
-_FRAME = (255, 225, 40)
 
 
 class SurfacesView(View):
@@ -39,18 +37,17 @@ class SurfacesView(View):
 
     def answer(self, asked: Asked, predictions: Sequence[Prediction]) -> Answer:
         prediction, place, picture = predictions[0], asked.places[0], (asked.width, asked.height)
-        people, labels = [], {}
-        small, found = asked.drawn.shape[1::-1], []
-        zoom = Place(tuple(small[axis] / picture[axis] for axis in (0, 1)))
+        people: list[dict[str, Any]] = []
+        labels, found = {}, []
+        small = asked.drawn.shape[1], asked.drawn.shape[0]
+        onto = Place((place.scale[0] * picture[0] / small[0], place.scale[1] * picture[1] / small[1]))
         for box_4, score, iuv_hw3 in zip(prediction["boxes"], prediction["scores"], prediction["iuv"], strict=True):
             if score < self.asking.min_score or not iuv_hw3.size:
                 continue
-            box = place.to_picture(box_4.reshape(2, 2)).ravel()
-            frame, finest = over_box(iuv_hw3, box_4, box, place, picture)
-            labels[len(people), "iuv"] = encode_iuv(to_bytes(finest))
-            people.append({"box": numbers(box), "score": round(float(score), 4), "frame": frame})
-            onto = Place(tuple(place.scale[axis] / zoom.scale[axis] for axis in (0, 1)))
-            found.append((onto.to_picture(box_4.reshape(2, 2)).ravel(), over_box(iuv_hw3, box_4, None, onto, small)[1], score))
+            frame, finest = over_box(to_bytes(iuv_hw3), box_4, place, picture)
+            labels[len(people), "iuv"] = encode_iuv(finest)
+            people.append({"box": numbers(_moved(box_4, place)), "score": round(float(score), 4), "frame": frame})
+            found.append((_moved(box_4, onto), *over_box(iuv_hw3, box_4, onto, small), score))
         return Answer(people, labels, _draw(asked.drawn, found))
 
     def facts(self) -> dict[str, Any]:
@@ -62,15 +59,12 @@ class SurfacesView(View):
         }
 
 
-def over_box(
-    iuv_hw3: np.ndarray, stored_4: np.ndarray, box_4: np.ndarray | None, place: Place, picture: tuple[int, int]
-) -> tuple[list[int], np.ndarray]:
-    """A prediction over a box of the row's image, resampled to the pixels of the picture that the same box touches.
+def over_box(iuv_hw3: np.ndarray, stored_4: np.ndarray, place: Place, picture: tuple[int, int]) -> tuple[list[int], np.ndarray]:
+    """A prediction over a box of the row's image, resampled to the pixels of the picture (width, height) that the same box touches.
 
-    Returns x0, y0, x1, y1 of those pixels, ends left out, and float32 [y1 - y0, x1 - x0, 3]; each takes the prediction under its centre.
+    Returns x0, y0, x1, y1 of those pixels, ends left out, and [y1 - y0, x1 - x0, 3]; each takes the prediction under its centre.
     """
-    if box_4 is None:
-        box_4 = place.to_picture(np.asarray(stored_4).reshape(2, 2)).ravel()
+    box_4 = _moved(stored_4, place)
     frame, index = [], []
     for axis in (0, 1):
         low, high = max(0, int(np.floor(box_4[axis]))), min(picture[axis], int(np.ceil(box_4[axis + 2])))
@@ -83,6 +77,11 @@ def over_box(
     return [x0, y0, x1, y1], iuv_hw3[index[1][:, None], index[0]]
 
 
+def _moved(stored_4: np.ndarray, place: Place) -> np.ndarray:
+    """float64 [4]: a box in pixels of the picture."""
+    return place.to_picture(np.asarray(stored_4).reshape(2, 2)).ravel()
+
+
 def to_bytes(iuv_hw3: np.ndarray) -> np.ndarray:
     """uint8 [h, w, 3]: I as it is, U and V times 255."""
     return np.concatenate([np.round(iuv_hw3[..., :1]), np.round(255 * iuv_hw3[..., 1:].clip(0, 1))], axis=-1).astype(np.uint8)
@@ -90,16 +89,15 @@ def to_bytes(iuv_hw3: np.ndarray) -> np.ndarray:
 
 def _draw(drawn: np.ndarray, found: list) -> np.ndarray:
     """The picture, its parts with boxes and scores, and U and V of every pixel."""
-    boxes_D4 = np.array([box for box, _, _ in found]).reshape(-1, 4).clip(0)
     height, width = drawn.shape[:2]
-    iuv_HW3 = paste([iuv for _, iuv, _ in found], boxes_D4, height, width)
+    iuv_HW3 = paste([iuv for _, _, iuv, _ in found], np.array([frame for _, frame, _, _ in found]).reshape(-1, 4), height, width)
     dim = cv2.cvtColor(drawn, cv2.COLOR_RGB2GRAY)[..., None].repeat(3, 2) // 3
     panels = [drawn]
     for channel in range(3):
         panel = np.where(iuv_HW3[..., :1] > 0, colours(iuv_HW3.reshape(-1, 3), channel).reshape(iuv_HW3.shape), dim).astype(np.uint8)
-        for box_4, _, score in found if channel == 0 else ():
-            x0, y0, x1, y1 = (int(each) for each in box_4)
-            cv2.rectangle(panel, (x0, y0), (min(x1, width - 1), min(y1, height - 1)), _FRAME, 1)
-            cv2.putText(panel, f"{100 * score:.0f}", (x0 + 3, y0 + 15), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _FRAME, 1, cv2.LINE_AA)
+        for box_4, _, _, score in found if channel == 0 else ():
+            draw_box(panel, box_4, (width, height))
+            x0, y0 = int(box_4[0]), int(box_4[1])
+            cv2.putText(panel, f"{100 * score:.0f}", (x0 + 3, y0 + 15), cv2.FONT_HERSHEY_SIMPLEX, 0.45, BOX_COLOUR, 1, cv2.LINE_AA)
         panels.append(panel)
     return np.concatenate(panels, axis=1)

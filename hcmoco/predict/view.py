@@ -20,6 +20,7 @@ WORKING_SIDE = 4096
 
 DRAWN_SIDE = 480
 PICTURE = "picture"
+BOX_COLOUR = (255, 225, 40)
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,15 @@ def spread(labels_LL: np.ndarray, row_side: int, place: Place, picture: tuple[in
     result = np.zeros((size[1], size[0]), labels_LL.dtype)
     result[inside[1][:, None], inside[0]] = labels_LL[index[1][:, None], index[0]]
     return result
+
+
+def draw_box(drawn_hw3: np.ndarray, box_4: Sequence[float], picture: tuple[int, int]) -> None:
+    """Draws a box of the picture (width, height) on its drawing."""
+    height, width = drawn_hw3.shape[:2]
+    x0, y0, x1, y1 = (
+        int(np.clip(each * zoom, -9, 9999)) for each, zoom in zip(box_4, (width / picture[0], height / picture[1]) * 2, strict=True)
+    )
+    cv2.rectangle(drawn_hw3, (x0, y0), (x1 - 1, y1 - 1), BOX_COLOUR, 1)
 
 
 def numbers(values: Any, digits: int = 3) -> list:
