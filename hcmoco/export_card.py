@@ -71,7 +71,7 @@ def card(model: HCMoCo, training: dict[str, Any]) -> str:
         training: JSON values, printed as a list.
     """
     config = model.config
-    told = "\n".join(f"- {key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in training.items())
+    told = "\n".join(f"- {key}: {value if isinstance(value, str) else json.dumps(_short(value))}" for key, value in training.items())
     detectron2 = _DETECTRON2.format(mean=[round(255 * each, 3) for each in RGB_MEAN], std=[round(255 * each, 3) for each in RGB_STD])
     return _CARD.format(
         rgb_name=config.rgb.name,
@@ -89,6 +89,15 @@ def card(model: HCMoCo, training: dict[str, Any]) -> str:
         depth_channels=config.depth.in_chans,
         detectron2=detectron2 if config.rgb.is_hrnet else "",
     )
+
+
+def _short(value: Any) -> Any:
+    """JSON values with numbers of four digits, which are enough to read."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: _short(each) for key, each in value.items()}
+    return [_short(each) for each in value] if isinstance(value, list) else value
 
 
 def _timm_code(encoder: Encoder, file: str) -> str:

@@ -71,7 +71,12 @@ def _prepare(arguments: argparse.Namespace) -> int:
     )
     for kind, count in manifest.reasons.items():
         example = next((each for each in manifest.rejected_examples if reason_kind(each.reason) == kind), None)
-        print(f"  {count} x {example.reason} ({example.id})" if example else f"  {count} x {kind}")
+        if example is None:
+            print(f"  {count} x {kind}")
+        else:
+            # A record without an id of its own is called by its line, which the reason begins with.
+            named = example.reason.startswith(example.id.partition("/")[2])
+            print(f"  {count} x {example.reason}" + ("" if named else f" ({example.id})"))
     return 0
 
 

@@ -139,6 +139,8 @@ def _line_fault(line: PersonLine, config: FolderConfig) -> str | None:
         return "neither rgb nor depth is given; a person needs one of them"
     if line.id is not None and not line.id.strip():
         return "the id is empty; leave it out or make it unique"
+    if line.id is not None and any(ord(character) < 32 for character in line.id):
+        return f"the id {line.id!r} has control characters; leave it out or give another"
     if line.joint_set is not None and line.joint_set != config.joint_set:
         return f"joint_set is {line.joint_set!r}, the data set is read as {config.joint_set!r}; a data set has one joint set"
     if line.keypoints is not None and len(line.keypoints) != len(joint_set(config.joint_set)):

@@ -135,6 +135,7 @@ def test_faults_become_reasons(tmp_path):
         "id is empty": {**good, "id": " "},
         "is not valid JSON: Exceeds": '{"id": "x", "rgb": "rgb 1.jpg", "depth_scale": ' + "9" * 5000 + "}",
         "line 29: depth_scale": '{"id": "y", "rgb": "rgb 1.jpg", "depth_scale": ' + "9" * 4000 + "}",
+        "has control characters": {**good, "id": "a\x00b"},
         "is not valid Unicode": '{"id": "\\ud800", "rgb": "rgb 1.jpg"}',
     }
     named = [line if isinstance(line, str) else {"id": f"line {number}", **line} for number, line in enumerate(lines.values(), start=1)]
