@@ -11,7 +11,7 @@ from hcmoco.tasks.densepose import DensePose, DensePoseConfig
 from hcmoco.tasks.densepose.task import SceneBatch
 
 CPU = torch.device("cpu")
-STEPS, ROWS, PEAK = 260, 4, 2e-3
+STEPS, ROWS, PEAK = 400, 4, 2e-3
 
 
 def _scores(batch: SceneBatch, predictions: list[dict]) -> tuple[list[float], float, float]:
@@ -57,10 +57,9 @@ def test_learns_eight_scenes_by_heart():
     assert np.mean(overlaps) > 0.9
     assert min(overlaps) > 0.7
     assert right > 0.9
-    assert error < 0.1
+    assert error < 0.05
     metric = task.metric()
     metric.update(batch, predictions)
     figures = metric.compute().figures
-    print(np.mean(overlaps), min(overlaps), right, error, figures)
-    assert figures["box_ap"] > 0.8
-    assert figures[task.main] > 0.6
+    assert figures["box_ap"] > 0.9
+    assert figures[task.main] > 0.8
