@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -36,22 +36,9 @@ class ScoreConfig(Config):
     train: TrainConfig
 
 
-class Answer:
-    """Holds what rank 0 found. An actor: a worker puts, the driver gets."""
-
-    def __init__(self) -> None:
-        self._value: Any = None
-
-    def put(self, value: Any) -> None:
-        self._value = value
-
-    def get(self) -> Any:
-        return self._value
-
-
 @dataclass(frozen=True)
 class ScoreJob:
-    """See `_train.Job`. `weights` is the folder of the model."""
+    """See `_train.Job`. `weights` is the folder of the model; `answer` takes the result as plain values, for its process to stay light."""
 
     config: ScoreConfig
     weights: str
@@ -69,7 +56,7 @@ class ScoreJob:
         model = load_model(self.weights).model().to(device).to(memory_format=torch.channels_last)
         result = evaluate(self.feed.task, model, self._batches(place), device)
         if place.rank == 0:
-            ray.get(self.answer.put.remote(result))
+            ray.get(self.answer.put.remote(asdict(result)))
         collective.barrier()
 
     def _batches(self, place: Place) -> Iterable[TaskBatch]:
@@ -87,10 +74,10 @@ def score(config: ScoreConfig, weights: str, task: Task, rows: Subset) -> Result
     import ray
 
     feed = EvaluationFeed(task, rows, config.piece_rows, config.train.workers)
-    answer, status = ray.remote(Answer).options(num_cpus=0).remote(), open_status(f"scoring {len(rows)} rows")
+    answer, status = open_status(None), open_status(f"scoring {len(rows)} rows")
     with shown(status):
         train(ScoreJob(config, weights, feed, answer, status))
-    result = ray.get(answer.get.remote())
+    result = Result(**ray.get(answer.get.remote()))
     if result.rows != len(rows):
         raise UserError(f"{result.rows} of {len(rows)} rows of {rows.shards.uri} were scored; this is an error of the program: report it")
     return result

@@ -11,19 +11,20 @@ _EVERY = 10.0  # seconds between two lines where there is no terminal to rewrite
 
 
 class Status:
-    """Holds the newest line. An actor: workers put, the driver gets. This module stays light, for the actor imports it."""
+    """Holds the newest line, or another plain value. An actor: workers put, the driver gets. This module stays light, for the actor
+    imports it."""
 
-    def __init__(self, line: str = ""):
-        self._line = line
+    def __init__(self, value: Any = ""):
+        self._value = value
 
-    def put(self, line: str) -> None:
-        self._line = line
+    def put(self, value: Any) -> None:
+        self._value = value
 
-    def get(self) -> str:
-        return self._line
+    def get(self) -> Any:
+        return self._value
 
 
-def open_status(line: str) -> Any:
+def open_status(line: Any) -> Any:
     """The handle of a `Status` actor that takes no CPU."""
     import ray
 
