@@ -1,5 +1,7 @@
 """An evaluation from its arguments to its table."""
 
+import math
+
 import cv2
 
 import hcmoco
@@ -9,6 +11,7 @@ from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import Folder
 from hcmoco.tasks.labels import whole
 from hcmoco.tasks.saved import load_model
+from hcmoco.tasks.tasks import task_class
 from pipelines import _checks, _cluster, _interrupts
 from pipelines._folder import say
 from pipelines._score import ScoreConfig, as_json, markdown, score, sheet, text
@@ -16,21 +19,26 @@ from pipelines._score import ScoreConfig, as_json, markdown, score, sheet, text
 
 def run(weights: str, data: str, *, out: str | None, workers: int, gpu: bool, cpus: float, threads: int, piece_rows: int) -> int:
     """Scores the model of `weights` on the data set `data`; see evaluate.py for the arguments. Returns the exit status."""
+    for name, value in (("workers", workers), ("threads", threads), ("piece-rows", piece_rows)):
+        if value < 1:
+            raise UserError(f"--{name} {value}: must be at least 1")
+    if not 0 < cpus < math.inf:
+        raise UserError(f"--cpus {cpus:g}: must be more than 0")
     saved = load_model(weights)
     out = out or f"{saved.folder.rstrip('/')}/evaluations/{data.rstrip('/').rpartition('/')[2]}"
     train = {"lanes": workers, "workers": workers, "rows_per_lane": 1, "gpu": gpu, "cpus_per_worker": cpus, "threads_per_worker": threads}
-    if piece_rows < 1:
-        raise UserError(f"--piece-rows {piece_rows}: must be at least 1")
     config = build(ScoreConfig, {"out": out, "piece_rows": piece_rows, "train": train}, "evaluate")
     shards = Shards.open(data)
+    kind = task_class(saved.config.task).kind
+    if shards.manifest.kind != kind:
+        raise UserError(f"--data {data} holds {shards.manifest.kind} records, {saved.config.task} is scored on {kind} records")
     task = saved.task(shards.manifest)
-    if shards.manifest.kind != task.kind:
-        raise UserError(f"--data {data} holds {shards.manifest.kind} records, {task.name} is scored on {task.kind} records")
     rows = whole(shards, (*task.inputs, *task.labels))
     with _interrupts.heard():
         cluster = _cluster.start()
         cluster.refuse_local("weights", saved.folder)
         cluster.refuse_local("--data", data)
+        cluster.refuse_local("--out", out)
         _checks.check_resources(config)
         say(f"{task.name} of {saved.folder} on {len(rows)} of {shards.manifest.rows} rows of {data}")
         result = score(config, saved.folder, task, rows)

@@ -78,11 +78,11 @@ class Meter:
             # A sum is as bad as its worst term: the term is what helps.
             name = next((each for each in wrong if each.startswith("loss/")), next(iter(wrong)))
             terms = {each: value.item() for each, value in zip(self._names, numbers_TN[first], strict=True) if each.startswith("loss/")}
-            largest = max(terms, key=lambda each: abs(terms[each]))
-            where = "" if name in terms else f"; the largest term there is {largest} = {terms[largest]:.3g}"
+            largest = max(terms, key=lambda each: abs(terms[each]), default="")
+            where = "" if name in terms or not terms else f"; the largest term there is {largest} = {terms[largest]:.3g}"
             raise UserError(
                 f"{name} became {wrong[name]} in step {self._since + first + 1}{where}; the last train state is good: "
-                "lower optim.lr, set optim.clip_norm, or raise the temperature of that term"
+                "lower optim.lr, set optim.clip_norm, or (in pre-training) raise the temperature of that term"
             )
         return dict(zip(self._names, numbers_TN.mean(0).tolist(), strict=True))
 
