@@ -140,3 +140,13 @@ def finished(ray_session, tiny_home):
     import tiny_run
 
     return tiny_run.call(tiny_home)
+
+
+@pytest.fixture(scope="session")
+def finetune_home(tmp_path_factory) -> Path:
+    """Home of the tiny fine-tunings, with their recipes; the first of them makes the people."""
+    import tiny_finetune
+
+    home = tmp_path_factory.mktemp("finetune")
+    tiny_finetune.write_recipes(home)
+    return home

@@ -1,57 +1,18 @@
 """Several workers, and what a SIGKILL of any process changes: nothing."""
 
-import os
 import re
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
-import psutil
 import pytest
+from killing_workers import killing
 from tiny_run import PROGRESS, Done, call, differences, interrupted_at, newest, numbers, start, tracked, write_recipe
 
 pytestmark = pytest.mark.slow
 
 TWO = ["train.workers=2", "stages={sample: 6, full: 6}", "train.save_every=4", "train.lanes=6", "train.rows_per_lane=2"]
 THREE = [*TWO, "train.workers=3", "train.cpus_per_worker=0.3"]
-
-
-def train_workers() -> list[psutil.Process]:
-    """The training workers of the Ray that this process has started."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if "ray::" in (name := " ".join(process.cmdline())) and "TrainWorker" in name:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-@contextmanager
-def killing(moments: list[tuple[Callable[[], bool], int]]) -> Iterator[list[int]]:
-    """Waits for each moment in turn and then kills the worker of that number, oldest first; gives the ids of the killed."""
-    over, killed = threading.Event(), []
-
-    def watch() -> None:
-        for moment, number in moments:
-            while not moment():
-                if over.wait(0.001):
-                    return
-            workers = sorted(train_workers(), key=lambda process: process.pid)
-            os.kill(workers[number].pid, signal.SIGKILL)
-            killed.append(workers[number].pid)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

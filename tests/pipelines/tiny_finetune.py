@@ -8,6 +8,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from tiny_run import ROOT, Done
@@ -85,20 +86,22 @@ def call(home: Path, task: str, *arguments: str, bare: bool = False) -> Done:
 
     given = [task, *arguments] if bare else command(home, task, *arguments)
     chosen = [each.partition("=")[2] for each in given if each.startswith("out=")]
-    return _called(main, given, home / (chosen[-1] if chosen else RECIPE["out"]))
+    return _called(main, home, given, home / (chosen[-1] if chosen else RECIPE["out"]))
 
 
 def evaluate(home: Path, weights: str, data: str, *arguments: str) -> Done:
-    """evaluate.py, likewise; its results lie in `evaluated/` of the home unless told."""
+    """evaluate.py, likewise; without --out its results lie beside the model."""
     from pipelines.evaluate import main
 
-    out = arguments[arguments.index("--out") + 1] if "--out" in arguments else "evaluated"
-    return _called(main, [weights, "--data", data, *([] if "--out" in arguments else ["--out", out]), *arguments], home / out)
+    beside = home / weights / "model" / "evaluations" / Path(data).name
+    folder = home / arguments[arguments.index("--out") + 1] if "--out" in arguments else beside
+    return _called(main, home, [weights, "--data", data, *arguments], folder)
 
 
-def _called(main, arguments: list[str], folder: Path) -> Done:
+def _called(main, home: Path, arguments: list[str], folder: Path) -> Done:
     out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
+    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HCMOCO_HOME", str(home))
         try:
             status = main(arguments)
         except SystemExit as refused:  # argparse's way

@@ -1,0 +1,44 @@
+"""SIGKILL for training workers at chosen moments."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+
+
+def train_workers() -> list[psutil.Process]:
+    """The training workers of the Ray that this process has started."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "ray::" in (name := " ".join(process.cmdline())) and "TrainWorker" in name:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@contextmanager
+def killing(moments: list[tuple[Callable[[], bool], int]]) -> Iterator[list[int]]:
+    """Waits for each moment in turn and then kills the worker of that number, oldest first; gives the ids of the killed."""
+    over, killed = threading.Event(), []
+
+    def watch() -> None:
+        for moment, number in moments:
+            while not moment():
+                if over.wait(0.001):
+                    return
+            workers = sorted(train_workers(), key=lambda process: process.pid)
+            os.kill(workers[number].pid, signal.SIGKILL)
+            killed.append(workers[number].pid)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
