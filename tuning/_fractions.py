@@ -18,7 +18,7 @@ from hcmoco.tasks.initial import start
 from hcmoco.tasks.tasks import TASKS, task_class
 from pipelines import _arguments, _cluster, _data, _interrupts, _recipe
 from pipelines._folder import alone_in, say
-from pipelines._home import at_home
+from pipelines._home import at_home, home
 from pipelines._recipe import FinetuneRecipe
 from pipelines._tracking import TrackingConfig, open_writer, start_run
 from tuning._cells import Cell, CellsConfig, GridConfig, cell_key, read_results, table, write_result
@@ -143,6 +143,8 @@ def _carry_out(
                 mistake = _cluster.find_user_error(error)
                 say(f"failed: {cell.name}: {mistake or first_line(error)}")
                 continue
+            # Files that may be handed on say where a run lies under its home, and not on whose disk.
+            result["start"]["text"] = result["start"]["text"].replace(f"{home()}/", "")
             write_result(folder, cell, {**result, "hcmoco": hcmoco.__version__, "torch": torch.__version__})
             folder.delete_folder(f"work/{cell.name}")
             _record(writer, cell, result)

@@ -6,6 +6,7 @@ from hcmoco.errors import UserError
 from hcmoco.tasks.finetuning import make_model
 from hcmoco.tasks.loop import evaluate, validation_steps
 from hcmoco.tasks.saved import load_model, save_model
+from hcmoco.tasks.tasks import make_task
 from hcmoco.training.state import States
 
 
@@ -76,7 +77,7 @@ def test_scores_do_not_depend_on_pieces_or_workers(people_shards):
 
 
 def test_the_heads_first_weights_do_not_depend_on_where_the_encoder_starts(tmp_path):
-    task = tiny.make_task(tiny.tiny_config().task, tiny.about())
+    task = make_task(tiny.tiny_config().task, tiny.about())
     scratch = make_model(tiny.tiny_config(), task, load=True)
     torch.save(scratch.encoder.trunk.state_dict(), tmp_path / "weights.pth")
     with torch.no_grad():

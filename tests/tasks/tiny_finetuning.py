@@ -16,7 +16,6 @@ from hcmoco.tasks.initial import start as start_of
 from hcmoco.tasks.local import LocalTaskHost
 from hcmoco.tasks.loop import finetune
 from hcmoco.tasks.setup import set_up
-from hcmoco.tasks.tasks import make_task
 
 PEOPLE = 40
 TINY = {
