@@ -16,7 +16,7 @@ from hcmoco.tasks.initial import weights_digest
 from hcmoco.tasks.saved import load_model
 from pipelines._recipe import FinetuneRecipe, load
 
-QUIET = rf"{PROGRESS}|scoring |$"
+QUIET = rf"{PROGRESS}|scoring|$"
 PERSON_TASKS = ("parsing-rgb", "parsing-depth", "pose")
 MAIN = {"parsing-rgb": "mIoU", "parsing-depth": "mIoU", "pose": "acc_10cm", "densepose": "gps_ap"}
 

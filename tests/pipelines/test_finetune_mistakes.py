@@ -29,7 +29,7 @@ from pipelines._recipe import FinetuneRecipe, check
 
 def mistake(done: Done) -> str:
     """The one line; `Done.error`, where scoring may have begun too."""
-    return replace(done, err="".join(line for line in done.err.splitlines(True) if not line.startswith("scoring "))).error
+    return replace(done, err="".join(line for line in done.err.splitlines(True) if not line.startswith("scoring"))).error
 
 
 def about(**over) -> About:
