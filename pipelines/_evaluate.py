@@ -14,7 +14,7 @@ from hcmoco.tasks.saved import load_model
 from hcmoco.tasks.tasks import task_class
 from pipelines import _checks, _cluster, _interrupts
 from pipelines._folder import say
-from pipelines._score import ScoreConfig, as_json, markdown, score, sheet, text
+from pipelines._score import ScoreConfig, as_json, markdown, score, sheet
 
 
 def run(weights: str, data: str, *, out: str | None, workers: int, gpu: bool, cpus: float, threads: int, piece_rows: int) -> int:
@@ -58,6 +58,5 @@ def run(weights: str, data: str, *, out: str | None, workers: int, gpu: bool, cp
     }
     folder.write("results.json", as_json(facts))
     say(markdown(result))
-    say("   ".join(f"{name} {text(name, value)}" for name, value in result.figures.items()))
     say(f"results   {out}/results.json\npicture   {out}/sheet.png")
     return 0

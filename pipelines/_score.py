@@ -126,3 +126,9 @@ def text(name: str, value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
     return f"{value:.2f}" if name.endswith(("_cm", "_m", "_px")) else f"{100 * value:.2f} %"
+
+
+def figure_lines(figures: dict[str, float | None], in_a_line: int = 6) -> list[str]:
+    """The figures for a terminal, some in a line."""
+    texts = [f"{name} {text(name, value)}" for name, value in figures.items()]
+    return ["   ".join(texts[start : start + in_a_line]) for start in range(0, len(texts), in_a_line)]

@@ -21,7 +21,7 @@ from hcmoco.tasks.task import Result, Task
 from hcmoco.training.state import TrainState
 from pipelines._folder import say, states_of
 from pipelines._recipe import FinetuneRecipe
-from pipelines._score import ScoreConfig, as_json, markdown, score, sheet, text
+from pipelines._score import ScoreConfig, as_json, figure_lines, markdown, score, sheet
 from pipelines._tracking import Tracker, store_uri
 
 RESULTS, TABLE, SHEET = "results.json", "table.md", "pictures/test.png"
@@ -87,12 +87,12 @@ def report(config: FinetuneRecipe) -> None:
     """Prints the figures and where everything is."""
     results = json.loads(Folder(config.out).read(RESULTS))
     test, labels = results["test"], results["labels"]
-    figures = "   ".join(f"{name} {text(name, value)}" for name, value in test["figures"].items())
+    figures = "\n".join(f"  {line}" for line in figure_lines(test["figures"]))
     say(
         f"\n{results['task']} with {labels['text']} of the labels ({labels['rows']} rows), seed {results['seed']}, from "
         f"{results['start']['text']}\n"
         f"on {test['rows']} test rows, model of step {results['chosen_step']} of {results['steps']} (select={results['select']}):\n"
-        f"  {figures}\n\n"
+        f"{figures}\n\n"
         f"all figures   {config.out}/{TABLE}\n"
         f"picture       {config.out}/{SHEET}\n"
         f"model         {config.out}/model\n"
