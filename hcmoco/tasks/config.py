@@ -62,9 +62,10 @@ class FinetuneConfig(LabelsConfig):
         if (self.steps is None) == (self.epochs is None):
             raise ValueError(f"steps = {self.steps} and epochs = {self.epochs}: give one of them, and set the other to null")
         rows = self.train.lanes // self.train.workers * self.train.rows_per_lane
-        if rows == 1 and getattr(self.task, "size", 64) < 64:
+        size = getattr(self.task, "size", 64)
+        if rows == 1 and size < 64:
             raise ValueError(
-                f"task.size = {self.task.size} with one row of a step on a worker leaves batch norm one value at stride 32; "
+                f"task.size = {size} with one row of a step on a worker leaves batch norm one value at stride 32; "
                 "raise train.rows_per_lane, or set task.size=64"
             )
         if self.select == "validation" and not self.validation:
