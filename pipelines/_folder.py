@@ -98,6 +98,8 @@ def run_there(config: Any, saved: TrainState | None, there: Any) -> str | None:
         return saved.tracking_run
     folder = Folder(config.out)
     same = there is not None and there.identity() == config.identity() and there.tracking == config.tracking
+    # What a fine-tuning starts from is known by its weights, which a start that ended early has not noted.
+    same = same and getattr(there, "init", None) == getattr(config, "init", None)
     return json.loads(folder.read(RUN))["run_id"] if same and folder.exists(RUN) else None
 
 

@@ -105,7 +105,9 @@ def markdown(result: Result) -> str:
 def _cell(value: str | float) -> str:
     if isinstance(value, str):
         return value
-    return "-" if math.isnan(value) else f"{value:.3f}"
+    if math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if value > 1 and value == round(value) else f"{value:.3f}"  # counts are whole
 
 
 def as_json(facts: dict[str, Any]) -> bytes:
