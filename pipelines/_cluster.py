@@ -79,6 +79,12 @@ def start(num_cpus: int | None = None, *, object_store_bytes: int = OBJECT_STORE
                 )
         except OSError as error:
             raise UserError(f"no Ray cluster answers at RAY_ADDRESS={address} ({_line(error)}); start it, or unset RAY_ADDRESS") from None
+        except Exception as error:  # Ray raises a plain Exception here
+            if "timed out during startup" not in str(error):
+                raise
+            raise UserError(
+                "Ray did not start in time, most likely because this machine is busy; run the same command again when it is less so"
+            ) from None
     alive = sum(node["Alive"] for node in ray.nodes())
     return Cluster(nodes=alive, cpus=max(1, int(ray.cluster_resources().get("CPU", 1))))
 

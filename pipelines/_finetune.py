@@ -5,6 +5,7 @@ from typing import Any
 
 from hcmoco.errors import UserError
 from hcmoco.tasks.initial import start
+from hcmoco.tasks.labels import STRIDES
 from hcmoco.tasks.loop import finetune
 from hcmoco.tasks.setup import Setup, set_up
 from hcmoco.tasks.tasks import task_class
@@ -91,6 +92,9 @@ def _describe(setup: Setup) -> None:
         f"{len(setup.test)} rows test\n"
         f"{plan.steps} steps of {rows} rows: {plan.steps * rows / len(labelled):.1f} passes over the labelled rows"
     )
+    if config.subset:
+        name = labelled.manifest.dataset
+        say(f"subset={config.subset}: every {STRIDES[config.subset]}th row of {name!r}, sorted by id; the published rows if that is ITOP")
     if config.select == "test":
         say("select=test: the model is chosen on the test rows, as the paper does; its test score is optimistic")
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import yaml
 
 from hcmoco.errors import UserError
+from hcmoco.shards.manifest import MANIFEST
 from hcmoco.shards.storage import Folder, first_line, is_local
 from hcmoco.training.config import TrainConfig
 from hcmoco.training.state import States, TrainState, check_identity
@@ -75,6 +76,8 @@ def config_there(config: Any) -> Any:
         config: of this run, a config with `out`, `train.keep` and `identity()`.
     """
     folder = Folder(config.out)
+    if folder.exists(MANIFEST):
+        raise UserError(f"{config.out} is a prepared data set; a run needs a folder of its own: choose another with out=...")
     if not folder.exists(CONFIG):
         return None
     try:

@@ -3,7 +3,8 @@
 <out>/model/          the model, see hcmoco.tasks.saved
 <out>/pictures/       first rows of the test data: input, truth, prediction
 <out>/table.md        the scores
-<out>/results.json    the same for programs, and what they are of; written last: the same command again only reports
+<out>/results.json    the same for programs, and what they are of
+<out>/FINISHED        checksums of these, written last: the same command again only reports; what was changed since is made anew
 """
 
 import json
@@ -19,12 +20,13 @@ from hcmoco.tasks.saved import save_model
 from hcmoco.tasks.setup import Setup
 from hcmoco.tasks.task import Result, Task
 from hcmoco.training.state import TrainState
-from pipelines._folder import say, states_of
+from pipelines._folder import say
 from pipelines._recipe import FinetuneRecipe
 from pipelines._score import ScoreConfig, as_json, figure_lines, markdown, score, sheet
 from pipelines._tracking import Tracker, store_uri
 
-RESULTS, TABLE, SHEET = "results.json", "table.md", "pictures/test.png"
+RESULTS, TABLE, SHEET, FINISHED = "results.json", "table.md", "pictures/test.png", "FINISHED"
+_LEFT = (RESULTS, TABLE, SHEET, "model/config.json", "model/model.safetensors", "model/README.md")
 
 
 def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Tracker) -> dict[str, Any]:
@@ -71,16 +73,20 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
 
 
 def mark_finished(config: FinetuneRecipe, results: dict[str, Any]) -> None:
-    """Writes the results, which `finished` looks for; the last thing that a run does."""
-    Folder(config.out).write(RESULTS, as_json(results))
+    """Writes the results, then the mark that `finished` looks for, with a checksum of every file; the last thing that a run does."""
+    folder = Folder(config.out)
+    folder.write(RESULTS, as_json(results))
+    folder.write(FINISHED, json.dumps({name: folder.sha256(name) for name in _LEFT}, indent=1).encode())
 
 
 def finished(config: FinetuneRecipe) -> bool:
-    """Whether the run in the folder has come to its end and its model is still there."""
+    """Whether the run in the folder has come to its end, and everything that it left is there as it left it."""
     folder = Folder(config.out)
-    if not folder.exists(RESULTS) or not Folder(f"{config.out}/model").exists("config.json"):
+    try:
+        sums = json.loads(folder.read(FINISHED))
+        return all(folder.sha256(name) == sums[name] for name in _LEFT)
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    return states_of(config).newest_step == json.loads(folder.read(RESULTS))["steps"]
 
 
 def report(config: FinetuneRecipe) -> None:

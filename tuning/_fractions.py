@@ -23,12 +23,22 @@ from pipelines._recipe import FinetuneRecipe
 from pipelines._tracking import TrackingConfig, open_writer, start_run
 from tuning._cells import Cell, CellsConfig, GridConfig, cell_key, read_results, table, write_result
 
+# Keys that differ from cell to cell.
+_OWN = ("init", "seed", "out", "fraction", "samples", "subset")
 GRIDS = _arguments.RECIPES / "grids"
 
 
 def run(grid: str, overrides: Sequence[str], *, plan_only: bool, cpus: float, gpus: float, threads: int) -> int:
     """Does what is missing of a grid; see fractions.py for the arguments. Returns the exit status: 1 where a cell failed."""
     config = build(GridConfig, load_recipe(grid if grid.endswith((".yaml", ".yml")) else GRIDS / f"{grid}.yaml"), f"grid {grid}")
+    for name, value in (("--cpus", cpus), ("--threads", threads)):
+        if not value > 0:
+            raise UserError(f"{name} {value:g}: must be more than 0")
+    if gpus < 0:
+        raise UserError(f"--gpus {gpus:g}: must be 0 or more")
+    taken = [each for each in overrides if each.partition("=")[0] in _OWN]
+    if taken:
+        raise UserError(f"{taken[0]}: the grid says what {', '.join(_OWN)} are; change them in its file")
     if config.baseline not in config.inits:
         raise UserError(f"grid {grid}: baseline = {config.baseline!r} is not among its inits: {', '.join(config.inits)}")
     out = at_home(config.out)
@@ -45,6 +55,9 @@ def run(grid: str, overrides: Sequence[str], *, plan_only: bool, cpus: float, gp
             failed = _carry_out(missing, data, folder, out, cpus=cpus, gpus=gpus, threads=threads)
         results = read_results(folder, cells)
         text = table(cells, results, config.baseline)
+        if plan_only:
+            say(f"\n{text}")
+            return 0
         folder.write("table.md", f"{text}\n".encode())
         say(f"\n{text}\n\ntable   {out}/table.md\ncells   {out}/cells ({len(results)} of {len(cells)})")
     return 1 if failed else 0

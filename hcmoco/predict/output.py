@@ -39,9 +39,12 @@ class Output:
         check_out(self.folder)
         for name in _files_there(self.folder):
             (self.folder / name).unlink(missing_ok=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # First of all files: from here on the folder is known as this program's own.
-        self._write_about()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # First of all files: from here on the folder is known as this program's own.
+            self._write_about()
+        except OSError as error:
+            raise UserError(f"--out {folder} cannot be written to: {error.strerror or error}; choose another folder") from None
         self._lines = (self.folder / LINES).open("w", encoding="ascii")
 
     def add(self, line: dict[str, Any], labels: dict[tuple[int, str], bytes], drawn: np.ndarray) -> None:

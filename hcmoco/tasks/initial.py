@@ -2,13 +2,14 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from hcmoco.errors import UserError
 from hcmoco.export import load_export
 from hcmoco.models.encoders import Encoder, EncoderConfig, build_encoder
-from hcmoco.shards.storage import Folder
+from hcmoco.shards.storage import Folder, absolute, is_local
 
 SCRATCH, IMAGENET = "scratch", "imagenet"
 # What of an encoder's config has to be the same for its weights to mean the same.
@@ -101,6 +102,8 @@ def _export_folder(init: str) -> str | None:
 
 
 def _is_folder(uri: str) -> bool:
+    if is_local(uri) and Path(absolute(uri)).is_dir():
+        return True
     try:
         folder = Folder(uri)
         return bool(folder.sizes() or folder.folders())

@@ -117,7 +117,7 @@ class States:
             if damaged:
                 raise UserError(
                     f"train state {where}: {', '.join(damaged)} does not match its checksum; "
-                    "delete that folder to go on from the state before"
+                    "delete that folder to go on from the state before, if there is one"
                 )
             facts = json.loads(data["state.json"])
             if facts.pop("version") != STATE_VERSION:
@@ -133,7 +133,7 @@ class States:
             return state
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
             raise UserError(
-                f"train state {where} cannot be read ({first_line(error)}); delete that folder to go on from the state before"
+                f"train state {where} cannot be read ({first_line(error)}); delete that folder to go on from the state before, if there is one"
             ) from None
 
 

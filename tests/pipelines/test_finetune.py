@@ -94,6 +94,21 @@ def test_once_finished_the_same_command_only_reports(done, finetune_home):
     assert tree(first.folder) == before
 
 
+@pytest.mark.parametrize(("name", "how"), [("model/model.safetensors", "changed"), ("results.json", "cut"), ("pictures/test.png", "gone")])
+def test_what_was_changed_since_is_made_anew(done, finetune_home, name, how):
+    first = done("parsing-rgb")
+    path = first.folder / name
+    left = ("results.json", "table.md", "pictures/test.png", "model/model.safetensors", "model/config.json", "model/README.md")
+    before, data = {each: (first.folder / each).read_bytes() for each in left}, path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(data[:100] if how == "cut" else data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    again = tiny.call(finetune_home, "parsing-rgb")
+    assert again.status == 0, again
+    assert {each: (first.folder / each).read_bytes() for each in left} == before
+
+
 @pytest.mark.parametrize(
     ("override", "line"),
     [

@@ -19,7 +19,7 @@ from tiny_run import Done
 from hcmoco.datasets.people import PeopleConfig, make_person
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.schema import Person
-from hcmoco.shards.manifest import About, MadeBy
+from hcmoco.shards.manifest import MANIFEST, About, MadeBy
 from hcmoco.shards.read import Shards
 from hcmoco.shards.write import write_shards
 from hcmoco.tasks.saved import save_model
@@ -145,6 +145,16 @@ def test_a_folder_of_another_program(finetune_home):
     (folder / "config.yaml").write_text(yaml.safe_dump({"stages": {"sample": 3, "full": 3}, "model": {}, "seed": 1}))
     line = tiny.call(finetune_home, "pose", "out=runs/pretraining").error
     assert "runs/pretraining/config.yaml is not a config of this program and version; choose another folder with out=..." in line
+
+
+def test_a_data_set_s_folder_as_the_run_s(finetune_home):
+    holding = finetune_home / "holding"
+    holding.mkdir()
+    (holding / MANIFEST).write_text("{}")
+    run = tiny.call(finetune_home, "parsing-rgb", "out=holding")
+    assert run.status == 2
+    assert "holding is a prepared data set; a run needs a folder of its own" in run.err
+    assert not (holding / "config.yaml").exists()
 
 
 def test_labels_that_the_data_do_not_have(ray_session, finetune_home, people):

@@ -49,6 +49,7 @@ def test_each_cell_is_done_once(home, capsys):
     assert go(home, None, "--plan") == 0
     assert "4 cells, 0 done, 4 to do" in capsys.readouterr().out
     assert not (home / "data").exists(), "a plan makes nothing"
+    assert not (home / "runs/grid/table.md").exists()
     assert go(home) == 0
     assert "| parsing-rgb | 5 samples (5) | mIoU | 2 |" in capsys.readouterr().out
     files = sorted((home / "runs/grid/cells").iterdir())
@@ -96,6 +97,12 @@ def test_a_mistake_is_one_line(home, capsys, over, message):
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(("argument", "message"), [("--cpus=0", "--cpus 0: must be"), ("seed=3", "seed=3: the grid says what")])
+def test_a_mistaken_argument_is_one_line(home, capsys, argument, message):
+    assert go(home, None, argument) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_the_table_pairs_seeds():
