@@ -1,7 +1,8 @@
 """How much memory a run will need, before it starts, and how much there is.
 
 The constants were measured as the peak of the proportional set size of the whole process tree, Ray's own processes included: tiny
-backbones need 1.8 GB with one worker and 3.8 GB with two, the recipe people-cpu 2.2 and 4.4 GB.
+backbones need 1.8 GB with one worker and 3.8 GB with two, the recipe people-cpu 2.2 and 4.4 GB, and where no other program shares the
+libraries' pages, 5.4 GB for a moment at the start of two workers.
 """
 
 from pathlib import Path
@@ -15,9 +16,9 @@ from hcmoco.training.config import PretrainConfig
 
 _MB = 1 << 20
 # Python, PyTorch, timm and Ray in a process that trains; in the program itself; in Ray Train's controller.
-_WORKER, _DRIVER, _CONTROLLER = 650 * _MB, 600 * _MB, 450 * _MB
+_WORKER, _DRIVER, _CONTROLLER = 800 * _MB, 600 * _MB, 450 * _MB
 # Ray's servers and actors, the MLflow writer, readers of data; and what Ray Train and the split of a dataset add.
-_CLUSTER, _SPLIT = 1200 * _MB, 350 * _MB
+_CLUSTER, _SPLIT = 1350 * _MB, 500 * _MB
 # Bytes per parameter: weights, gradients, two optimiser slots, the flat gradient.
 _PER_PARAMETER = 20
 # Copies of a term's logits that live at once, forward and backward.

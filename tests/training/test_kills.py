@@ -13,7 +13,7 @@ KILLED = -9
 @pytest.mark.parametrize("keep", [1, 2])
 def test_killed_at_any_file_of_a_save_there_is_always_a_whole_state(tmp_path, keep):
     """Before every file that is opened, renamed or deleted while the third state is written."""
-    points = 17
+    points = 20
     jobs = []
     for number in range(points):
         folder = tmp_path / str(number)
@@ -23,10 +23,10 @@ def test_killed_at_any_file_of_a_save_there_is_always_a_whole_state(tmp_path, ke
             {"call": "write_state", "world": 1, "arguments": {"folder": str(folder), "keep": keep, "step": 3, "kill_at_file": number}}
         )
     codes = [code for (code,) in forked_runs.run_jobs(tmp_path, jobs)]
-    assert codes == [KILLED] * 15 + [0] * 2, "five files, each opened, renamed and its temporary name taken away"
+    assert codes == [KILLED] * 18 + [0] * 2, "six files, each opened, renamed and its temporary name taken away"
     for number in range(points):
         states = States(str(tmp_path / str(number)), keep)
-        assert states.newest_step == (2 if number <= 13 else 3), "the renaming of COMPLETE, the fourteenth, is what counts"
+        assert states.newest_step == (2 if number <= 16 else 3), "the renaming of COMPLETE, the seventeenth, is what counts"
         assert tiny.differences(states.newest(), forked_runs.numbered_state(states.newest_step)) == []
         states.write(forked_runs.numbered_state(3))
         left = sorted(each.name for each in (tmp_path / str(number)).iterdir())
@@ -42,13 +42,13 @@ def settings(sources):
 
 def test_a_run_killed_in_any_save_and_started_again_ends_with_the_same_bits(settings, tmp_path):
     """With one state kept, at every fourth file that the run's four saves touch; the second is the one between the stages."""
-    points = range(0, 64, 4)
+    points = range(0, 76, 4)
     jobs = [{"call": "train", "world": 1, "arguments": {**settings, "states": str(tmp_path / "whole"), "out": None}}]
     for number in points:
         fixed = {**settings, "states": str(tmp_path / str(number)), "out": None}
         jobs += [{"call": "train", "world": 1, "arguments": {**fixed, **more}} for more in ({"kill_at_file": number}, {})]
     codes = [code for (code,) in forked_runs.run_jobs(tmp_path, jobs)]
-    assert codes[1::2] == [KILLED] * 15 + [0], "fifteen files a save"
+    assert codes[1::2] == [KILLED] * 18 + [0], "eighteen operations a save"
     assert codes[2::2] == [0] * len(points)
     whole = States(str(tmp_path / "whole")).newest()
     assert whole.step == 4
