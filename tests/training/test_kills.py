@@ -31,7 +31,7 @@ def test_killed_at_any_file_of_a_save_there_is_always_a_whole_state(tmp_path, ke
         states.write(forked_runs.numbered_state(3))
         left = sorted(each.name for each in (tmp_path / str(number)).iterdir())
         assert left == states.complete() == [f"step-{step:08d}" for step in range(4 - keep, 4)]
-        assert len(list((tmp_path / str(number) / "step-00000003").iterdir())) == 5
+        assert len(list((tmp_path / str(number) / "step-00000003").iterdir())) == 6
 
 
 @pytest.fixture(scope="module")
