@@ -73,7 +73,9 @@ def read_tensors(source: str) -> dict[str, Tensor]:
         )
         raise UserError(line) from None
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"weights {source} is no readable weights file (.safetensors or torch): {type(error).__name__} {_one_line(error)}") from None
+        raise UserError(
+            f"weights {source} is no readable weights file (.safetensors or torch): {type(error).__name__} {_one_line(error)}"
+        ) from None
     if isinstance(content, dict):
         content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
     if not isinstance(content, dict) or not (tensors := {key: value for key, value in content.items() if isinstance(value, Tensor)}):

@@ -133,7 +133,8 @@ class States:
             return state
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
             raise UserError(
-                f"train state {where} cannot be read ({first_line(error)}); delete that folder to go on from the state before, if there is one"
+                f"train state {where} cannot be read ({first_line(error)}); "
+                "delete that folder to go on from the state before, if there is one"
             ) from None
 
 
