@@ -255,7 +255,19 @@ def decode_iuv(data: bytes, size: int | None = None) -> np.ndarray:
 
 def encode_iuv(iuv_HW3: np.ndarray) -> bytes:
     """PNG bytes of a uint8 IUV image, I as red."""
-    return _encode(".png", cv2.cvtColor(iuv_HW3, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    return encode_png(iuv_HW3, compression=3)
+
+
+def encode_png(rgb_HW3: np.ndarray, compression: int | None = None) -> bytes:
+    """A picture as the bytes of a PNG, without loss.
+
+    Args:
+        rgb_HW3: uint8 [H, W, 3], RGB.
+        compression: 0..9; None leaves it to OpenCV.
+    """
+    return _encode(
+        ".png", np.ascontiguousarray(rgb_HW3[..., ::-1]), [] if compression is None else [cv2.IMWRITE_PNG_COMPRESSION, compression]
+    )
 
 
 def _encode(suffix: str, image: np.ndarray, options: list[int]) -> bytes:

@@ -2,9 +2,8 @@
 
 import math
 
-import cv2
-
 import hcmoco
+from hcmoco.codecs import encode_png
 from hcmoco.config import build
 from hcmoco.errors import UserError
 from hcmoco.shards.read import Shards
@@ -42,10 +41,9 @@ def run(weights: str, data: str, *, out: str | None, workers: int, gpu: bool, cp
         _checks.check_resources(config)
         say(f"{task.name} of {saved.folder} on {len(rows)} of {shards.manifest.rows} rows of {data}")
         result = score(config, saved.folder, task, rows)
-        done, png = cv2.imencode(".png", sheet(saved.folder, task, rows)[..., ::-1])
-        assert done
+        png = encode_png(sheet(saved.folder, task, rows))
     folder = Folder(out)
-    folder.write("sheet.png", png.tobytes())
+    folder.write("sheet.png", png)
     folder.write("table.md", markdown(result).encode())
     facts = {
         "hcmoco": hcmoco.__version__,

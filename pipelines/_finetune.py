@@ -13,9 +13,9 @@ from hcmoco.training.state import check_identity
 from pipelines import _checks, _cluster, _data, _ingest, _interrupts, _recipe, _scores
 from pipelines._folder import alone_in, config_there, keep_config, recorded, run_there, say, states_of
 from pipelines._home import at_home
+from pipelines._host import RayTaskHost
 from pipelines._recipe import FinetuneRecipe
 from pipelines._status import open_status, shown
-from pipelines._task_host import RayTaskHost
 from pipelines._tracking import Tracker, open_writer, start_run, store_uri
 from pipelines._train import Place, train
 

@@ -1,24 +1,25 @@
-"""A training loop's host on Ray: batches from Ray Data, states in the run's folder, numbers to the one MLflow writer."""
+"""A loop's host on Ray: batches from Ray Data, states in the run's folder, numbers to the one MLflow writer."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic
 
-import cv2
 import numpy as np
 import torch
 
-from hcmoco.schema import Batch
+from hcmoco.codecs import encode_png
+from hcmoco.tasks.feed import EvaluationFeed
+from hcmoco.tasks.task import TaskBatch
 from hcmoco.training import collective
-from hcmoco.training.feed import Feed
+from hcmoco.training.feed import BatchT, PlanFeed
 from hcmoco.training.state import TrainState
 from pipelines import _ingest, _interrupts
 from pipelines._folder import states_of
-from pipelines._recipe import PretrainRecipe
+from pipelines._recipe import FinetuneRecipe, PretrainRecipe
 from pipelines._tracking import Tracker
 from pipelines._train import Place
 
 
-class RayHost:
+class RayHost(Generic[BatchT]):
     """See `training.loop.Host`.
 
     Args:
@@ -26,15 +27,16 @@ class RayHost:
         tracker, status: the run's record and its line of progress.
     """
 
-    def __init__(self, config: PretrainRecipe, feed: Feed, place: Place, tracker: Tracker, status: Any):
-        self.config, self.feed, self.shard, self.tracker, self.status = config, feed, place.shards["train"], tracker, status
+    def __init__(self, config: PretrainRecipe | FinetuneRecipe, feed: PlanFeed[BatchT], place: Place, tracker: Tracker, status: Any):
+        self.config, self.feed, self.place, self.tracker, self.status = config, feed, place, tracker, status
         self.rank, self.world, self.device = place.rank, place.world, torch.device(place.device)
         self.states = states_of(config)
 
-    def batches(self, first_step: int) -> Iterator[Batch]:
+    def batches(self, first_step: int) -> Iterator[BatchT]:
         ingest = self.config.ingest
         where = {"rank": self.rank, "world": self.world, "first_step": first_step}
-        for batch in self.feed.batches(_ingest.items(self.shard), **where, threads=ingest.threads, ahead=ingest.ahead):
+        items = _ingest.items(self.place.shards["train"])
+        for batch in self.feed.batches(items, **where, threads=ingest.threads, ahead=ingest.ahead):
             _interrupts.check()
             yield batch
 
@@ -53,10 +55,35 @@ class RayHost:
         self.tracker.metrics(step, values)
 
     def picture(self, name: str, step: int, rgb_HW3: np.ndarray) -> None:
-        done, png = cv2.imencode(".png", rgb_HW3[..., ::-1])
-        assert done
-        self.tracker.picture(f"pictures/{name}.png", png.tobytes())
+        self.tracker.picture(f"pictures/{name}.png", encode_png(rgb_HW3))
 
     def progress(self, line: str) -> None:
         if self.rank == 0:
             self.status.put.remote(line)
+
+
+class RayTaskHost(RayHost[TaskBatch]):
+    """See `tasks.loop.TaskHost`.
+
+    Args:
+        validation: the rows that choose the model, whose pieces are the dataset "validation" of `place`; None if there are none.
+    """
+
+    def __init__(
+        self,
+        config: FinetuneRecipe,
+        feed: PlanFeed[TaskBatch],
+        validation: EvaluationFeed | None,
+        place: Place,
+        tracker: Tracker,
+        status: Any,
+    ):
+        super().__init__(config, feed, place, tracker, status)
+        self.validation = validation
+
+    def evaluation(self) -> Iterable[TaskBatch]:
+        assert self.validation is not None
+        items = _ingest.items(self.place.shards["validation"])
+        for batch in self.validation.batches(items, threads=self.config.ingest.threads, ahead=2):
+            _interrupts.check()
+            yield batch

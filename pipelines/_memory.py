@@ -60,7 +60,7 @@ def free_memory() -> int:
 
 def state_bytes(config: PretrainConfig, rows: int) -> int:
     """Bytes of one train state: weights, optimiser slots and banks in float32."""
-    slots = 3 if config.optim.name == "adamw" else 2
+    slots = 2 if config.optim.name == "sgd" else 3
     return 4 * slots * _parameters(shapes(config)) + _banks(config, rows)
 
 

@@ -17,30 +17,33 @@ from pipelines._tracking import TrackingConfig
 _WIDTH = 140
 
 
-class IngestConfig(Config):
-    """How Ray Data carries out the plan; it decides nothing about the result."""
-
-    decode: Literal["worker", "tasks"] = Field(
-        "worker", description="who decodes pixels: the training workers' threads, or the cluster's CPUs"
-    )
-    threads: int = Field(1, ge=1, description="decoding threads of a training worker")
-    ahead: int = Field(4, ge=1, description="batches that a worker holds ready")
-
-
 class ReadConfig(Config):
-    """How a fine-tuning's or an evaluation's workers decode."""
+    """How a worker decodes; it decides nothing about the result."""
 
     threads: int = Field(1, ge=1, description="decoding threads of a worker")
     ahead: int = Field(4, ge=1, description="batches that a worker holds ready")
 
 
-class PretrainRecipe(PretrainConfig):
-    """A pre-training run with where it runs and where it is recorded."""
+class IngestConfig(ReadConfig):
+    """How Ray Data carries out the plan of a pre-training; it decides nothing about the result."""
 
-    ingest: IngestConfig = IngestConfig()
+    decode: Literal["worker", "tasks"] = Field(
+        "worker", description="who decodes pixels: the training workers' threads, or the cluster's CPUs"
+    )
+
+
+class OnRay(Config):
+    """Where any run is recorded, and what it does about a cluster that grows or loses workers."""
+
     tracking: TrackingConfig = TrackingConfig()
     wait_for_nodes: int = Field(0, ge=0, description="seconds to wait for an autoscaling cluster to grow to what the workers ask for")
     restarts: int = Field(3, ge=0, description="times that the workers are started anew after one was lost, before the run gives up")
+
+
+class PretrainRecipe(OnRay, PretrainConfig):
+    """A pre-training run with where it runs and where it is recorded."""
+
+    ingest: IngestConfig = IngestConfig()
 
     def placed(self) -> "PretrainRecipe":
         """The same run with the paths that are not asked for through `at_home` made absolute: workers have another current folder."""
@@ -52,13 +55,10 @@ class PretrainRecipe(PretrainConfig):
         return self.model_copy(update={"out": at_home(self.out), "model": model})
 
 
-class FinetuneRecipe(FinetuneConfig):
+class FinetuneRecipe(OnRay, FinetuneConfig):
     """A fine-tuning with where it runs and where it is recorded."""
 
     ingest: ReadConfig = ReadConfig()
-    tracking: TrackingConfig = TrackingConfig()
-    wait_for_nodes: int = Field(0, ge=0, description="seconds to wait for an autoscaling cluster to grow to what the workers ask for")
-    restarts: int = Field(3, ge=0, description="times that the workers are started anew after one was lost, before the run gives up")
 
     def placed(self) -> "FinetuneRecipe":
         """The same run with the paths that are not asked for through `at_home` made absolute: workers have another current folder."""

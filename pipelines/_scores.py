@@ -10,12 +10,12 @@
 import json
 from typing import Any
 
-import cv2
 import torch
 
 import hcmoco
+from hcmoco.codecs import encode_png
 from hcmoco.shards.storage import Folder
-from hcmoco.tasks.finetuning import make_model
+from hcmoco.tasks.finetuning import chosen, make_model
 from hcmoco.tasks.saved import save_model
 from hcmoco.tasks.setup import Setup
 from hcmoco.tasks.task import Result, Task
@@ -33,9 +33,9 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
     """Saves the chosen model, scores it and records both; returns the results, for `mark_finished`. Done twice it leaves what it leaves
     done once."""
     task, test, statistics = setup.task, setup.test, setup.statistics
-    chosen_step = state.step if config.select == "last" or not state.best else state.history["best_step"]
+    chosen_step, weights = chosen(config, state)
     model = make_model(config, task, load=False)
-    model.load_state_dict(state.model if config.select == "last" or not state.best else state.best)
+    model.load_state_dict(weights)
     facts = {
         "task": config.task.task,
         "recipe": config.name,
@@ -52,13 +52,12 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
     )
     result = score(how, folder, setup.tested, test)
     save_model(folder, model, task, config.encoder, statistics=statistics, training=facts, card=_card(config, task, facts, result))
-    done, png = cv2.imencode(".png", sheet(folder, setup.tested, test)[..., ::-1])
-    assert done
+    png = encode_png(sheet(folder, setup.tested, test))
     out = Folder(config.out)
-    out.write(SHEET, png.tobytes())
+    out.write(SHEET, png)
     out.write(TABLE, markdown(result).encode())
     tracker.metrics(state.step, {f"test/{name}": value for name, value in result.figures.items()})
-    tracker.picture(SHEET, png.tobytes())
+    tracker.picture(SHEET, png)
     tracker.text(TABLE, markdown(result))
     tracker.text("model/place.txt", folder)
     return {

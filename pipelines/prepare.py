@@ -99,8 +99,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _sheet(arguments: argparse.Namespace) -> int:
-    import cv2
-
+    from hcmoco.codecs import encode_png
     from hcmoco.datasets.people import contact_sheet, scene_sheet
     from hcmoco.schema import Scene
     from hcmoco.shards.read import Shards
@@ -119,9 +118,7 @@ def _sheet(arguments: argparse.Namespace) -> int:
         records = _first_persons(shards, arguments.count)
         picture = contact_sheet(records)
     Path(arguments.png).parent.mkdir(parents=True, exist_ok=True)
-    done, data = cv2.imencode(".png", picture[..., ::-1])
-    assert done
-    Path(arguments.png).write_bytes(data.tobytes())
+    Path(arguments.png).write_bytes(encode_png(picture))
     print(f"{arguments.png}: {len(records)} rows of {uri}")
     return 0
 

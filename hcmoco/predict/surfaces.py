@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hcmoco.codecs import encode_iuv
+from hcmoco.codecs import encode_iuv, encode_png
 from hcmoco.predict.files import PictureFile, read_rgb
 from hcmoco.predict.view import BOX_COLOUR, Answer, Asked, Place, View, draw_box, drawn_size, numbers, resize, working_size
 from hcmoco.tasks.densepose.sheet import colours, paste
@@ -29,9 +29,7 @@ class SurfacesView(View):
         seen_HW3 = resize(rgb_HW3, working_size(width, height, max(FINEST, self.task.config.long_side)))
         seen_height, seen_width = seen_HW3.shape[:2]
         # Without loss: what is predicted for a file does not depend on how it was stored on the way.
-        done, png = cv2.imencode(".png", seen_HW3[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
-        assert done
-        row = {"id": file.name, "rgb": png.tobytes(), "width": seen_width, "height": seen_height, "instances": []}
+        row = {"id": file.name, "rgb": encode_png(seen_HW3, compression=1), "width": seen_width, "height": seen_height, "instances": []}
         place = Place((seen_width / width, seen_height / height))
         return Asked(file.name, width, height, drawn, [self.task.make_batch([row], None)], [place], [{}])
 

@@ -150,8 +150,3 @@ def compose(
 
 def _write(picture: np.ndarray, text: str, x: int, y: int) -> None:
     cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
-
-
-def encode_png(picture_HW3: np.ndarray) -> bytes:
-    """The picture as a PNG file's bytes."""
-    return cv2.imencode(".png", np.ascontiguousarray(picture_HW3[..., ::-1]))[1].tobytes()

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from hcmoco.draws import generator
-from hcmoco.errors import UserError
 from hcmoco.models.encoders import Encoder
 from hcmoco.shards.plan import Plan
 from hcmoco.tasks.config import FinetuneConfig
@@ -15,7 +14,8 @@ from hcmoco.tasks.initial import start
 from hcmoco.tasks.task import Result, Task, TaskBatch
 from hcmoco.training import collective
 from hcmoco.training.flat import FlatParameters
-from hcmoco.training.optim import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors, set_learning_rate
+from hcmoco.training.optim import build_optimizer, learning_rate, optimizer_tensors, set_learning_rate
+from hcmoco.training.restore import check_finite, restore
 from hcmoco.training.state import TrainState, check_identity
 
 
@@ -30,6 +30,13 @@ def make_model(config: FinetuneConfig, task: Task, *, load: bool) -> nn.Module:
         encoder: Encoder = start(config.init, config.encoder, task.modality, imagenet_weights=config.imagenet_weights, load=load).encoder
         torch.manual_seed(int(generator(config.seed, "weights", 1).integers(2**63)))
         return task.make_model(encoder)
+
+
+def chosen(config: FinetuneConfig, state: TrainState) -> tuple[int, dict[str, Tensor]]:
+    """The step that the chosen model is from, and its weights: the best validation's, unless the last is asked for or there was none."""
+    if config.select == "last" or not state.best:
+        return state.step, state.model
+    return state.history["best_step"], state.best
 
 
 class Finetuning:
@@ -97,16 +104,13 @@ class Finetuning:
 
     def choose(self) -> int:
         """Makes the model the chosen one: that of the best validation, unless the last is asked for. Returns the step that it is from."""
-        if self.config.select == "last" or not self.best:
-            return self.step
-        self.model.load_state_dict(self.best)
-        return self.best_step
+        step, weights = chosen(self.config, self.state())
+        self.model.load_state_dict(weights)
+        return step
 
     def state(self) -> TrainState:
         """Everything that a resumed run needs. UserError if a weight is no longer finite: a state is good or it is not kept."""
-        bad = [name for name, each in self.model.named_parameters() if not each.isfinite().all()]
-        if bad:
-            raise UserError(f"the weights {bad[0]} are no longer finite after step {self.step}; lower optim.lr, or set optim.clip_norm")
+        check_finite(self.model, self.step)
         history: dict[str, Any] = {"validations": self.validations, "best_step": self.best_step}
         return TrainState(
             step=self.step,
@@ -122,14 +126,7 @@ class Finetuning:
     def load(self, state: TrainState, where: str) -> None:
         """Goes on from `state`. UserError, naming the difference, if it was trained as something else."""
         check_identity(state.identity, self.identity, where)
-        try:
-            self.model.load_state_dict(state.model)
-            load_optimizer_tensors(self.optimizer, self.flat, state.optimizer)
-        except (RuntimeError, ValueError) as error:
-            raise UserError(
-                f"the train state in {where} does not fit this model ({' '.join(str(error).split())[:200]}); go on with the versions of "
-                "hcmoco, timm and torchvision that wrote it, or choose another folder with out=..."
-            ) from None
+        restore(state, self.model, self.optimizer, self.flat, where=where, libraries="hcmoco, timm and torchvision")
         self.step, self.tracking_run, self.best = state.step, state.tracking_run, state.best
         self.validations = [(int(step), figures) for step, figures in state.history["validations"]]
         self.best_step = state.history["best_step"]

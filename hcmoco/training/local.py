@@ -4,22 +4,22 @@ It is how a step is timed, tested and run on a machine that has nothing but PyTo
 """
 
 from collections.abc import Callable, Iterator
+from typing import Generic
 
 import numpy as np
 import torch
 
-from hcmoco.schema import Batch
 from hcmoco.training.ahead import map_ahead
-from hcmoco.training.feed import Feed
+from hcmoco.training.feed import BatchT, PlanFeed
 from hcmoco.training.state import States, TrainState
 
 
-class LocalHost:
+class LocalHost(Generic[BatchT]):
     """See `training.loop.Host`.
 
     Args:
         feed: carries out the plan.
-        states: folder (URI) of the train states, or None to keep none.
+        states: folder (URI) of the train states, the newest `keep`, or None to keep none.
         device: where to train.
         threads: threads that read and decode.
         show: called with each line of progress.
@@ -33,7 +33,7 @@ class LocalHost:
 
     def __init__(
         self,
-        feed: Feed,
+        feed: PlanFeed[BatchT],
         states: str | None = None,
         *,
         keep: int = 2,
@@ -46,7 +46,7 @@ class LocalHost:
         self.logged: list[tuple[int, dict[str, float]]] = []
         self.pictures: dict[str, np.ndarray] = {}
 
-    def batches(self, first_step: int) -> Iterator[Batch]:
+    def batches(self, first_step: int) -> Iterator[BatchT]:
         numbers = self.feed.own_items(rank=0, world=1, first_step=first_step)
         # Enough items under way to have the next window when this one ends.
         items = map_ahead(lambda each: self.feed.item(*each), numbers, threads=self.threads, ahead=self.feed.plan.lanes + self.threads)

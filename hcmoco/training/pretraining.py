@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from hcmoco.draws import generator
-from hcmoco.errors import UserError
 from hcmoco.models.hcmoco import HCMoCo
 from hcmoco.objectives import MODALITIES, bank_state, load_bank_state, new_bank, total, update_banks
 from hcmoco.schema import Batch
@@ -13,6 +12,7 @@ from hcmoco.training import collective
 from hcmoco.training.config import PretrainConfig
 from hcmoco.training.flat import FlatParameters
 from hcmoco.training.optim import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors, set_learning_rate
+from hcmoco.training.restore import check_finite, restore
 from hcmoco.training.state import TrainState, check_identity
 from hcmoco.training.step import compute_terms, draw_negatives, to_device
 
@@ -135,9 +135,7 @@ class Pretraining:
 
     def state(self) -> TrainState:
         """Everything that a resumed run needs. UserError if a weight is no longer finite: a state is good or it is not kept."""
-        bad = [name for name, each in self.model.named_parameters() if not each.isfinite().all()]
-        if bad:
-            raise UserError(f"the weights {bad[0]} are no longer finite after step {self.step}; lower optim.lr, or set optim.clip_norm")
+        check_finite(self.model, self.step)
         return TrainState(
             step=self.step,
             full=self.full,
@@ -156,13 +154,6 @@ class Pretraining:
         if state.full:
             self.enter_full_stage()
         self.optimizer = build_optimizer(self.config.optim, self.flat)
-        try:
-            self.model.load_state_dict(state.model)
-            load_optimizer_tensors(self.optimizer, self.flat, state.optimizer)
-        except (RuntimeError, ValueError) as error:
-            raise UserError(
-                f"the train state in {where} does not fit this model ({' '.join(str(error).split())[:200]}); go on with the versions of "
-                "hcmoco and timm that wrote it, or choose another folder with out=..."
-            ) from None
+        restore(state, self.model, self.optimizer, self.flat, where=where, libraries="hcmoco and timm")
         load_bank_state(self.banks, state.bank)
         self.step, self.full, self.tracking_run, self.history = state.step, state.full, state.tracking_run, state.history

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from hcmoco.probes.picture import MARGIN, body_places, compose, encode_png, grey_depth, orient, paint
+from hcmoco.codecs import encode_png
+from hcmoco.probes.picture import MARGIN, body_places, compose, grey_depth, orient, paint
 
 PEOPLE, WIDTH, CELLS, SIDE = 3, 16, 12, 48
 
