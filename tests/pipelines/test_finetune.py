@@ -129,9 +129,10 @@ def test_another_config_into_the_same_folder_is_refused(done, finetune_home, ove
 
 
 def test_another_start_into_the_same_folder_is_refused(done, finetune_home):
+    folder = done("pose").folder
     weights = tiny.export(finetune_home / "another", seed=1)
     line = tiny.call(finetune_home, "pose", f"init={weights}").error
-    assert f"{done('pose').folder} holds a run with another config: start was '', now '" in line
+    assert f"{folder} holds a run with another config: start was '', now '" in line
 
 
 @pytest.mark.parametrize("place", ["run", "file", pytest.param("export", marks=pytest.mark.slow)])
