@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hcmoco.errors import UserError
-from hcmoco.models.hcmoco import HCMoCo
 from hcmoco.shards.plan import Plan
 from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import is_local
 from hcmoco.training.config import PretrainConfig
+from hcmoco.training.pretraining import make_model
 from pipelines._folder import RunConfig
 from pipelines._memory import free_memory, needed_memory, shapes, state_bytes
 
@@ -38,7 +38,7 @@ def check_mixture(config: PretrainConfig, plan: Plan, sources: Sequence[Shards])
 def check_model(config: PretrainConfig, *, load: bool) -> None:
     """UserError where an encoder cannot be made, does not take crops of this size or, with `load`, its initial weights cannot be had."""
     fresh = load and any(each.init != "scratch" for each in (config.model.rgb, config.model.depth))
-    model = HCMoCo(config.model, seed=config.seed) if fresh else shapes(config)
+    model = make_model(config) if fresh else shapes(config)
     for encoder in (model.rgb, model.depth):
         encoder.check_size(config.augment.size, config.augment.size)
 

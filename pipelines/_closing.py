@@ -15,6 +15,7 @@ from hcmoco.probes.run import ProbeViews, make_views
 from hcmoco.schema import Person
 from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import Folder
+from hcmoco.training.pretraining import make_model
 from hcmoco.training.state import TrainState
 from pipelines._folder import states_of
 from pipelines._recipe import PretrainRecipe
@@ -51,7 +52,7 @@ def views(config: PretrainRecipe, held_out: Shards) -> ProbeViews:
 
 def final_model(config: PretrainRecipe, state: TrainState) -> HCMoCo:
     """The model of a state."""
-    model = HCMoCo(config.model, seed=config.seed, load=False)
+    model = make_model(config, load=False)
     if state.full:
         model.add_dense_mappers()
     model.load_state_dict(state.model)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hcmoco.models.hcmoco import DENSE_MODALITIES, HCMoCo
 from hcmoco.training.config import PretrainConfig
+from hcmoco.training.pretraining import make_model
 
 _MB = 1 << 20
 # Python, PyTorch, timm and Ray in a process that trains; in the program itself; in Ray Train's controller.
@@ -67,7 +68,7 @@ def state_bytes(config: PretrainConfig, rows: int) -> int:
 def shapes(config: PretrainConfig) -> HCMoCo:
     """The model without its memory: what it would be, on PyTorch's meta device. UserError as `HCMoCo`."""
     with torch.device("meta"):
-        return HCMoCo(config.model, seed=0, load=False)
+        return make_model(config, load=False)
 
 
 def kept_for_backward(model: HCMoCo, size: int) -> int:
@@ -98,7 +99,7 @@ def _training(config: PretrainConfig, batch: int, rows: int) -> float:
     logits = 4 * _LOGITS * ((batch * joints) ** 2 + batch * config.objective.anchors**2)
     step = batch * kept_for_backward(model, config.augment.size) * _BESIDE[config.train.precision] + logits
     # A probe holds four dense maps of each person of its batch, and about as much again to compare them; never during a step.
-    probe = 8 * 4 * config.probe.batch_size * config.model.embedding * (config.augment.size // 4) ** 2 if config.data.held_out else 0
+    probe = 8 * 4 * config.probe.batch_size * model.dense_width * (config.augment.size // 4) ** 2 if config.data.held_out else 0
     return _PER_PARAMETER * _parameters(model) + _banks(config, rows) + max(step, probe)
 
 

@@ -73,13 +73,13 @@ class HCMoCo(nn.Module):
         self.config = config
         self.seed = seed
         self.joint_set = joint_set(config.joint_set)
-        with _seeded(seed, "rgb"):
+        with seeded(seed, "rgb"):
             self.rgb = build_encoder(config.rgb, load=load)
-        with _seeded(seed, "depth"):
+        with seeded(seed, "depth"):
             self.depth = build_encoder(config.depth, load=load)
-        with _seeded(seed, "keypoints"):
+        with seeded(seed, "keypoints"):
             self.keypoints = SemGCN(self.joint_set, config.skeleton, config.embedding)
-        with _seeded(seed, "global mappers"):
+        with seeded(seed, "global mappers"):
             self.global_mappers = nn.ModuleDict(
                 {
                     "rgb": BranchMapper(self.rgb.channels, config.embedding),
@@ -89,11 +89,16 @@ class HCMoCo(nn.Module):
             )
         self.dense_mappers: nn.ModuleDict | None = None
 
+    @property
+    def dense_width(self) -> int:
+        """D of the dense embeddings."""
+        return self.config.embedding
+
     def add_dense_mappers(self) -> None:
         """Begins stage 2: fresh dense mappers for both image encoders. ValueError if they exist."""
         if self.dense_mappers is not None:
             raise ValueError("the model has its dense mappers already")
-        with _seeded(self.seed, "dense mappers"):
+        with seeded(self.seed, "dense mappers"):
             mappers = nn.ModuleDict({name: BranchMapper(getattr(self, name).channels, self.config.embedding) for name in DENSE_MODALITIES})
         self.dense_mappers = mappers.to(next(self.global_mappers.parameters()).device)
 
@@ -154,8 +159,8 @@ def unit_length(x: Tensor, dim: int = -1) -> Tensor:
 
 
 @contextmanager
-def _seeded(seed: int, part: str) -> Iterator[None]:
-    """torch's generator keyed by (seed, part) inside, as it was outside."""
+def seeded(seed: int, part: str) -> Iterator[None]:
+    """A context with torch's generator keyed by (seed, part); outside it is as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(seed, f"initial weights/{part}").integers(2**63)))
         yield

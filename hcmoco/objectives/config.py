@@ -14,6 +14,10 @@ class ObjectiveConfig(Config):
     does and we do not: each, turned on, gives its behaviour back; `released()` has them all.
     """
 
+    method: Literal["hcmoco", "cmc", "mmv"] = Field(
+        "hcmoco",
+        description="What is trained: all three levels, or a baseline for every step: the sample level alone (CMC), or MMV's two spaces.",
+    )
     lambda_g: float = Field(1.0, ge=0, allow_inf_nan=False, description="Eq. 1's weight of the sample level. Source: the release (1).")
     lambda_d: float = Field(1.0, ge=0, allow_inf_nan=False, description="Eq. 1's weight of the dense level. Source: the release (1).")
     lambda_s: float = Field(1.0, ge=0, allow_inf_nan=False, description="Eq. 1's weight of the sparse level. Source: the release (1).")
@@ -80,12 +84,14 @@ class ObjectiveConfig(Config):
             raise ValueError(
                 "negatives = 0 leaves the sample level nothing to contrast with; set in_batch_negatives: true or negatives > 0"
             )
+        if self.method == "mmv" and (self.positive == "bank" or not self.in_batch_negatives):
+            raise ValueError("method mmv has no memory bank: it needs positive: current and in_batch_negatives: true")
         return self
 
     @property
     def needs_bank(self) -> bool:
         """Whether the sample level reads a memory bank."""
-        return self.negatives > 0 or self.positive == "bank"
+        return self.method != "mmv" and (self.negatives > 0 or self.positive == "bank")
 
     @classmethod
     def released(cls, **over: object) -> "ObjectiveConfig":

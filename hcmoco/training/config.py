@@ -53,7 +53,7 @@ class DataConfig(Config):
 
 
 class StagesConfig(Config):
-    """The two stages of the paper, in steps: 100 epochs each there."""
+    """The two stages of the paper, in steps: 100 epochs each there. A baseline (`objective.method`) has one stage of `steps`."""
 
     sample: int = Field(ge=0, description="steps of stage 1: the sample level alone")
     full: int = Field(ge=0, description="steps of stage 2: all three levels; its dense mappers start fresh")
@@ -121,6 +121,13 @@ class PretrainConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _more_than_one_row(self) -> "PretrainConfig":
+        rows = self.train.lanes // self.train.workers * self.train.rows_per_lane
+        if self.objective.method == "mmv" and rows < 2:
+            raise ValueError("objective.method = mmv: a worker's only row leaves its batch norms one value; raise train.rows_per_lane")
+        return self
+
+    @model_validator(mode="after")
     def _unturned(self) -> "PretrainConfig":
         if self.model.polluted_keypoints and self.augment.flip_probability:
             raise ValueError(
@@ -128,6 +135,11 @@ class PretrainConfig(Config):
                 "set augment.flip_probability: 0"
             )
         return self
+
+    @property
+    def full_from(self) -> int | None:
+        """Step that stage 2 begins with; None for the baselines, which have one stage of as many steps."""
+        return self.stages.sample if self.objective.method == "hcmoco" else None
 
     def identity(self) -> dict:
         """What decides the result of the run: a resumed one must have the same. The number of workers may change, and with it

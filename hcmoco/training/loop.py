@@ -57,7 +57,7 @@ def pretrain(config: PretrainConfig, plan: Plan, host: Host, held_out: ProbeView
     collective.check_same_step(run.step)
     run.tracking_run = tracking_run or run.tracking_run
     resumed_at = run.step if saved else None
-    steps, boundary = plan.steps, config.stages.sample
+    steps, boundary = plan.steps, config.full_from
     meter = Meter(host, run.step, steps)
     batches = host.batches(run.step)
     while run.step < steps:

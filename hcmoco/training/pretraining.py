@@ -5,6 +5,7 @@ from torch import Tensor
 
 from hcmoco.draws import generator
 from hcmoco.models.hcmoco import HCMoCo
+from hcmoco.models.mmv import MMV
 from hcmoco.objectives import MODALITIES, bank_state, load_bank_state, new_bank, total, update_banks
 from hcmoco.schema import Batch
 from hcmoco.shards.plan import Plan
@@ -15,6 +16,12 @@ from hcmoco.training.optim import build_optimizer, learning_rate, load_optimizer
 from hcmoco.training.restore import check_finite, restore
 from hcmoco.training.state import TrainState, check_identity
 from hcmoco.training.step import compute_terms, draw_negatives, to_device
+
+
+def make_model(config: PretrainConfig, *, load: bool = True) -> HCMoCo:
+    """The model of a run as it begins. UserError as `HCMoCo`."""
+    kind = MMV if config.objective.method == "mmv" else HCMoCo
+    return kind(config.model, seed=config.seed, load=load)
 
 
 class Pretraining:
@@ -37,7 +44,7 @@ class Pretraining:
         self.identity = {**config.identity(), "plan": plan.description}
         self.step, self.full, self.tracking_run = 0, False, ""
         self.history: dict[str, dict] = {}
-        self.model = self._place(HCMoCo(config.model, seed=config.seed, load=load_init))
+        self.model = self._place(make_model(config, load=load_init))
         rows = plan.offsets[-1]
         self.banks = {}
         if config.objective.needs_bank:
@@ -113,7 +120,7 @@ class Pretraining:
 
     def _learning_rate(self) -> float:
         stages = self.config.stages
-        if not self.config.optim.restart:
+        if not self.config.optim.restart or self.config.full_from is None:
             return learning_rate(self.config.optim, self.step, stages.steps)
         begun = stages.sample if self.full else 0
         return learning_rate(self.config.optim, self.step - begun, stages.full if self.full else stages.sample)

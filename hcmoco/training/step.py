@@ -12,8 +12,19 @@ import torch
 from torch import Tensor
 
 from hcmoco.draws import generator
-from hcmoco.models.hcmoco import DENSE_MODALITIES, HCMoCo
-from hcmoco.objectives import MODALITIES, Bank, ObjectiveConfig, Terms, dense_terms, draw_shape, sample_terms, sparse_terms
+from hcmoco.models.hcmoco import DENSE_MODALITIES, HCMoCo, unit_length
+from hcmoco.models.mmv import COARSE, FINE, MMV
+from hcmoco.objectives import (
+    MODALITIES,
+    Bank,
+    ObjectiveConfig,
+    Terms,
+    dense_terms,
+    draw_shape,
+    sample_level,
+    sample_terms,
+    sparse_terms,
+)
 from hcmoco.schema import Batch
 
 
@@ -95,25 +106,30 @@ def to_device(batch: Batch, device: torch.device, model: HCMoCo, *, encode_absen
 
 
 def compute_terms(
-    model: HCMoCo, config: ObjectiveConfig, views: Views, banks: Mapping[str, Bank], draws: Tensor, *, full: bool
+    model: HCMoCo,
+    config: ObjectiveConfig,
+    views: Views,
+    banks: Mapping[str, Bank],
+    draws: Tensor,
+    *,
+    full: bool,
+    encoded: tuple[dict[str, Any], Tensor] | None = None,
 ) -> tuple[Terms, dict[str, Tensor]]:
-    """The terms of one batch, and its global embeddings [B, D] by modality (zeros where no encoder saw the row).
+    """The terms of one batch, and its global embeddings [B, D] by modality (zeros where no encoder saw the row; none of a model that has
+    no bank to keep them in, MMV).
 
     Args:
         views: of `to_device`, with the same `encode_absent` as `config`.
         draws: uniform draws for the negatives, see `draw_negatives`.
         full: all three levels (stage 2), else the sample level alone (stage 1).
+        encoded: of `encode`, for a caller that has use for the features itself.
     """
-    visible_BJ = (views.keypoints_BJ3[..., 2] > 0) & views.present["keypoints"][:, None]
-    encoders: dict[str, Callable[[Tensor], Any]] = {
-        "rgb": model.encode_rgb,
-        "depth": model.encode_depth,
-        "keypoints": lambda x: model.encode_keypoints(x, visible_BJ[views.rows["keypoints"]]),
-    }
-    features = {name: encode(views.inputs[name]) for name, encode in encoders.items() if len(views.rows[name])}
+    features, visible_BJ = encoded or encode(model, views)
+    if isinstance(model, MMV):
+        return _mmv_terms(model, config, views, features), {}
     width = model.config.embedding
     embeddings = {}
-    for name in encoders:
+    for name in MODALITIES:
         if name in features:
             embeddings[name] = views.spread(name, model.global_embedding(name, features[name]))
         else:
@@ -143,3 +159,29 @@ def compute_terms(
     else:
         skeleton_BJD = torch.zeros(len(views.index_B), J, width, device=views.index_B.device)
     return terms | sparse_terms(config, skeleton_BJD, dense["rgb"][:, P:], dense["depth"][:, P:], visible_BJ, views.present), embeddings
+
+
+def encode(model: HCMoCo, views: Views) -> tuple[dict[str, Any], Tensor]:
+    """Features of the rows that each encoder sees, by modality (none: the modality is left out), and which joints are visible, [B, J]."""
+    visible_BJ = (views.keypoints_BJ3[..., 2] > 0) & views.present["keypoints"][:, None]
+    encoders: dict[str, Callable[[Tensor], Any]] = {
+        "rgb": model.encode_rgb,
+        "depth": model.encode_depth,
+        "keypoints": lambda x: model.encode_keypoints(x, visible_BJ[views.rows["keypoints"]]),
+    }
+    return {name: encode(views.inputs[name]) for name, encode in encoders.items() if len(views.rows[name])}, visible_BJ
+
+
+def _mmv_terms(model: MMV, config: ObjectiveConfig, views: Views, features: dict[str, Any]) -> Terms:
+    """MMV's terms: RGB and depth find each other in the fine space, RGB and keypoints in the coarse one, in both directions, among the
+    worker's rows of the batch. Rows without depth enter the coarse terms alone."""
+    fine = {name: model.fine(name, features[name]) for name in DENSE_MODALITIES if name in features}
+    coarse = {"rgb": model.coarse("rgb", fine["rgb"])} if "rgb" in fine else {}
+    if "keypoints" in features:
+        coarse["keypoints"] = model.coarse("keypoints", features["keypoints"])
+    terms = Terms()
+    for space, names, width in ((fine, ("rgb", "depth"), FINE), (coarse, ("rgb", "keypoints"), COARSE)):
+        nothing_BD = torch.zeros(len(views.index_B), width, device=views.index_B.device)
+        embeddings = {name: views.spread(name, unit_length(space[name])) if name in space else nothing_BD for name in names}
+        terms |= sample_level(embeddings, views.present, views.index_B, {}, tau=config.tau_g)
+    return terms
