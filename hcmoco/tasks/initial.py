@@ -31,7 +31,9 @@ class Start:
     digest: str
 
 
-def start(init: str, config: EncoderConfig, modality: str, *, imagenet_weights: str | None = None, load: bool = True) -> Start:
+def start(
+    init: str, config: EncoderConfig, modality: str, *, imagenet_weights: str | None = None, load: bool = True, key: str = "encoder"
+) -> Start:
     """The encoder that `init` names, its fresh weights drawn from torch's generator.
 
     Args:
@@ -40,6 +42,7 @@ def start(init: str, config: EncoderConfig, modality: str, *, imagenet_weights: 
         modality: "rgb" or "depth": which encoder of a run is taken.
         imagenet_weights: file for "imagenet"; None asks timm for its published weights, over the network.
         load: False makes the encoder alone, for a caller that brings the weights.
+        key: what the caller's config calls the encoder, for messages.
     Raises:
         UserError: weights that are not there or are of another encoder.
     """
@@ -47,8 +50,8 @@ def start(init: str, config: EncoderConfig, modality: str, *, imagenet_weights: 
         return Start(build_encoder(config, load=False).train(), "scratch: weights drawn from the seed", "")
     if init == IMAGENET:
         return _imagenet(config, imagenet_weights)
-    if folder := _export_folder(init):
-        return _of_export(folder, config, modality)
+    if folder := export_folder(init):
+        return _of_export(folder, config, modality, key)
     if _is_folder(init):
         raise UserError(
             f"init: {init} is neither an export nor a finished run of pretrain.py (it has no config.json and no export/); "
@@ -81,14 +84,14 @@ def _imagenet(config: EncoderConfig, weights: str | None) -> Start:
     return Start(encoder.train(), text, weights_digest(encoder))
 
 
-def _of_export(folder: str, config: EncoderConfig, modality: str) -> Start:
+def _of_export(folder: str, config: EncoderConfig, modality: str, key: str) -> Start:
     export = load_export(folder)
     made = getattr(export.model, modality)
-    for key in _SHAPE:
-        if getattr(made, key) != getattr(config, key):
+    for name in _SHAPE:
+        if getattr(made, name) != getattr(config, name):
             raise UserError(
-                f"init: the {modality} encoder of {folder} has {key} = {getattr(made, key)!r}, encoder.{key} is {getattr(config, key)!r}; "
-                f"set encoder.{key}={getattr(made, key)} or take weights of that encoder"
+                f"init: the {modality} encoder of {folder} has {name} = {getattr(made, name)!r}, {key}.{name} is {getattr(config, name)!r}; "
+                f"set {key}.{name}={getattr(made, name)} or take weights of that encoder"
             )
     encoder = build_encoder(config, load=False)
     encoder.trunk.load_state_dict(export.encoder(modality).trunk.state_dict())
@@ -96,7 +99,8 @@ def _of_export(folder: str, config: EncoderConfig, modality: str) -> Start:
     return Start(encoder.train(), f"{modality} encoder of {folder} (stage {stage}, {steps} steps)", weights_digest(encoder))
 
 
-def _export_folder(init: str) -> str | None:
+def export_folder(init: str) -> str | None:
+    """The export that `init` is or, as a finished run, holds; None where it is neither."""
     init = init.rstrip("/")
     return next((each for each in (init, f"{init}/export") if _is_folder(each) and Folder(each).exists("config.json")), None)
 

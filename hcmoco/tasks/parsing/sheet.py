@@ -89,12 +89,16 @@ def parts_sheet(images: Sequence[np.ndarray], truths: Sequence[np.ndarray | None
         panel = panel_of(image)
         empty = np.full_like(panel, 24)
         cells.append(np.concatenate([panel, empty if truth is None else paint(panel, truth), paint(panel, prediction)], axis=1))
+    return stacked(cells, HEADS)
+
+
+def stacked(cells: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
+    """uint8 [H, W, 3]: cells [P, len(names) * P, 3], two abreast, under the names of their panels and over a legend."""
+    width = len(names) * PANEL
     abreast = min(2, max(1, len(cells)))
-    width = 3 * PANEL
-    blank = np.zeros((PANEL, width, 3), np.uint8)
-    cells += [blank] * (-len(cells) % abreast)
+    cells = [*cells, *[np.zeros((PANEL, width, 3), np.uint8)] * (-len(cells) % abreast)]
     header = np.zeros((_HEADER, width, 3), np.uint8)
-    for number, name in enumerate(HEADS):
+    for number, name in enumerate(names):
         _write(header, name, number * PANEL + 6, _HEADER - 8)
     lines = [_abreast([header] * abreast), *(_abreast(cells[start : start + abreast]) for start in range(0, len(cells), abreast))]
     return np.concatenate([*lines, legend(lines[0].shape[1])])

@@ -1,0 +1,46 @@
+"""What the shared dense space is good for: a parsing head trained on one modality and read on another (the paper's Tables 6 and 7).
+
+    python tuning/versatility.py --recipe people-cpu                   # recipes/versatility/people-cpu.yaml
+    python tuning/versatility.py --recipe people-cpu --plan            # what there is to do, and how long it may take
+    python tuning/versatility.py --recipe mine.yaml --seeds 3 train.gpu=true --cpus 4 --gpus 1
+
+Three experiments (RGB to depth, depth to RGB, one modality missing) with three methods each (no contrastive term, CMC, HCMoCo), all from
+the encoders of one sample-level pre-training (init=), as co-trainings of one process that the cluster runs side by side.
+A finished co-training is a small JSON file in RESULTS/versatility; the same command again does what is missing, whether it was stopped,
+killed or one failed. The tables are RESULTS/versatility.md, and RESULTS/versatility/<experiment>.png shows what HCMoCo's heads see.
+A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Run as a file from a checkout, installed or not; and beside this file the standard library's `fractions` could not be found.
+_HERE = Path(__file__).resolve().parent
+sys.path[:] = [str(_HERE.parent), *(each for each in sys.path if Path(each or ".").resolve() != _HERE)]
+
+from pipelines import _cluster
+
+
+@_cluster.main_wrapper
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program; returns its exit status. `argv` defaults to the command line's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="people-cpu", help="in recipes/versatility/, or a path to a YAML file (default people-cpu)")
+    parser.add_argument("--seeds", type=int, default=None, help="train every cell with the seeds 0 to SEEDS - 1 instead of the recipe's")
+    parser.add_argument("--plan", action="store_true", help="print what there is to do, and stop")
+    parser.add_argument("--cpus", type=float, default=1.0, help="CPUs that a co-training asks the cluster for (default 1)")
+    parser.add_argument("--gpus", type=float, default=0.0, help="GPUs that a co-training asks the cluster for (default 0)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a co-training's CPU arithmetic (default 1)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of the recipe, for example steps=100 init=runs/cmc")
+    given = parser.parse_intermixed_args(argv)
+    from tuning import _versatility  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+
+    return _versatility.run(
+        given.recipe, given.overrides, seeds=given.seeds, plan_only=given.plan, cpus=given.cpus, gpus=given.gpus, threads=given.threads
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
