@@ -11,6 +11,7 @@ class Cell:
         text: first line; `small`: a lesser second part.
         kind: "head", "paper", "here", "mark", "no" (why there is no number) or "" for plain text.
         strong: the best of its column.
+        edge: the first of a group of columns.
         columns, rows: how many it spans.
     """
 
@@ -18,6 +19,7 @@ class Cell:
     small: str = ""
     kind: str = ""
     strong: bool = False
+    edge: bool = False
     columns: int = 1
     rows: int = 1
 

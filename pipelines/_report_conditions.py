@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 
 from pipelines._report_blocks import Block, Cell, Grid, Heading, Text
 from pipelines._report_read import Entry, Pretraining, Results
@@ -20,6 +21,11 @@ def conditions(results: Results) -> list[Block]:
 def recipes(results: Results) -> str:
     """Names of the recipes."""
     return ", ".join(dict.fromkeys(each.recipe for each in results.indices.values())) or "unknown"
+
+
+def synthetic(results: Results) -> bool:
+    """Whether every number is of synthetic people, which the names of their recipes start with."""
+    return all(PurePosixPath(each.recipe).name.startswith("people") for each in results.indices.values())
 
 
 def duration(seconds: float) -> str:
@@ -45,7 +51,7 @@ def _among(values: Iterable[object]) -> str:
 
 
 def _commit(commits: Iterable[str]) -> str:
-    return _among(each[:10] for each in commits)
+    return _among(each[:10] if len(each) == 40 else each for each in commits)
 
 
 def _programs(results: Results) -> list[Block]:
@@ -59,7 +65,6 @@ def _programs(results: Results) -> list[Block]:
                 index.recipe,
                 f"{len(runs)} of {len(entries)}",
                 _among(each.seed for each in entries if each.run),
-                _among(f"{run.test.rows:,}" for run in runs),
                 _among([index.hcmoco, *(run.hcmoco for run in runs)]),
                 _among(run.torch for run in runs),
                 _commit([index.commit, *(run.commit for run in runs)]),
@@ -67,7 +72,7 @@ def _programs(results: Results) -> list[Block]:
         )
     if not body:
         return [Text("No program's index is in the folder.")]
-    return [Grid((_heads("Program", "Recipe", "Cells done", "Seeds", "Test rows", "hcmoco", "PyTorch", "Commit"),), tuple(body), texts=8)]
+    return [Grid((_heads("Program", "Recipe", "Cells done", "Seeds", "hcmoco", "PyTorch", "Commit"),), tuple(body), texts=7)]
 
 
 def _times(results: Results) -> list[Block]:
@@ -87,6 +92,7 @@ def _times(results: Results) -> list[Block]:
                 program,
                 task,
                 _among(run.steps for run in runs),
+                _among(f"{run.test.rows:,}" for run in runs),
                 str(len(runs)),
                 f"{duration(statistics.median(seconds))} ({duration(min(seconds))} to {duration(max(seconds))})",
                 duration(sum(seconds)),
@@ -96,7 +102,7 @@ def _times(results: Results) -> list[Block]:
     total = f"All cells together {duration(sum(once.values()))}"
     if results.pretrainings:
         total += f", the pre-trainings {duration(sum(each.seconds for each in results.pretrainings))}"
-    head = _heads("Program", "Task", "Steps", "Cells", "Time of a cell: median (range)", "Sum")
+    head = _heads("Program", "Task", "Steps", "Test rows", "Cells", "Time of a cell: median (range)", "Sum")
     total += ", as each one's own clock has it; what ran side by side overlaps."
     return [Grid((head,), tuple(body), texts=2), Text(total, "note")]
 
@@ -117,7 +123,7 @@ def _pretrainings(pretrainings: tuple[Pretraining, ...]) -> list[Block]:
             each.digests.get("depth", "")[:10] or "–",
             each.hcmoco,
             each.torch,
-            each.commit[:10] or "not recorded",
+            _commit([each.commit]),
         )
         for each in ranked
     ]

@@ -29,7 +29,10 @@ a { color: var(--here); }
 table { border-collapse: collapse; font-size: .82rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 th, td { padding: .22rem .55rem; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); white-space: nowrap; }
 thead th { background: var(--head); text-align: center; vertical-align: bottom; font-weight: 600; border-top: 1px solid var(--line); }
+thead small { color: var(--here); }
+thead .narrow small { max-width: 10em; margin: 0 auto; white-space: normal; }
 tbody th { font-weight: 600; }
+.edge { border-left: 1px solid var(--line); }
 th.text, td.text { text-align: left; }
 small { display: block; font-size: .86em; font-weight: 400; color: var(--dim); }
 td.paper { color: var(--dim); border-bottom-style: dotted; }
@@ -83,7 +86,13 @@ def _class(*names: str) -> str:
 
 
 def _grid(grid: Grid) -> str:
-    head = "\n".join(f"<tr>{''.join(_cell(each, 'th', '') for each in row)}</tr>" for row in grid.head)
+    head = []
+    for number, row in enumerate(grid.head):
+        cells, place = [], 0
+        for each in row:
+            cells.append(_cell(each, "th", "text" if number == 0 and place < grid.texts and each.columns == 1 else ""))
+            place += each.columns
+        head.append(f"<tr>{''.join(cells)}</tr>")
     body = []
     held: dict[int, int] = {}  # column -> rows that a cell from above still takes
     for row in grid.body:
@@ -97,7 +106,9 @@ def _grid(grid: Grid) -> str:
                 held[place] = each.rows - 1
             place += each.columns
         body.append(f"<tr>{''.join(cells)}</tr>")
-    return f'<div class="wide"><table>\n<thead>\n{head}\n</thead>\n<tbody>\n' + "\n".join(body) + "\n</tbody>\n</table></div>"
+    return (
+        '<div class="wide"><table>\n<thead>\n' + "\n".join(head) + "\n</thead>\n<tbody>\n" + "\n".join(body) + "\n</tbody>\n</table></div>"
+    )
 
 
 def _cell(cell: Cell, tag: str, text: str) -> str:
@@ -108,4 +119,5 @@ def _cell(cell: Cell, tag: str, text: str) -> str:
     if cell.small:
         inner += f"<small>{escape(cell.small)}</small>"
     kind = "" if cell.kind == "head" else cell.kind
-    return f"<{tag}{_class(kind, text)}{spans}>{inner}</{tag}>"
+    narrow = "narrow" if cell.columns == 1 and cell.small else ""
+    return f"<{tag}{_class(kind, text, 'edge' if cell.edge else '', narrow)}{spans}>{inner}</{tag}>"

@@ -35,9 +35,9 @@ def _block(block: Block) -> str:
 
 
 def _grid(grid: Grid) -> str:
-    """Markdown has one row of heads and no spans: heads are joined, a spanning cell stands in its first place."""
+    """Markdown has one row of heads and no spans: heads are stacked, a spanning cell stands in its first place."""
     heads = _spread(grid.head, repeat=True)
-    titles = [" ".join(dict.fromkeys(filter(None, (_text(row[place], bold=False) for row in heads)))) for place in range(len(heads[0]))]
+    titles = ["<br>".join(dict.fromkeys(filter(None, (_text(row[place], bold=False) for row in heads)))) for place in range(len(heads[0]))]
     lines = [titles, ["---" if place < grid.texts else "--:" for place in range(len(titles))]]
     lines += [[_text(each) for each in row] for row in _spread(grid.body, repeat=False)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -51,7 +51,7 @@ def _text(cell: Cell, *, bold: bool = True) -> str:
 
 
 def _spread(rows: Sequence[Sequence[Cell]], *, repeat: bool) -> list[list[Cell]]:
-    """The rows with a cell in every place; a span's further columns repeat it or are empty, its further rows repeat it."""
+    """The rows with a cell in every place; a span's further columns repeat its text or are empty, its further rows repeat it."""
     full: list[list[Cell]] = []
     held: dict[int, tuple[int, Cell]] = {}
     for row in rows:
@@ -66,6 +66,6 @@ def _spread(rows: Sequence[Sequence[Cell]], *, repeat: bool) -> list[list[Cell]]
             cell = waiting.pop(0)
             for number in range(cell.columns):
                 held[len(line)] = (cell.rows - 1, cell)
-                line.append(cell if number == 0 or repeat else Cell(""))
+                line.append(cell if number == 0 else Cell(cell.text if repeat else ""))
         full.append(line)
     return full

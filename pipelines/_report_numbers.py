@@ -81,7 +81,7 @@ class Filled:
     Attributes:
         rows: the paper's, then the starts that only this folder has.
         labels: for each group, the share of the labels here that stands in it, "" where none was run.
-        facts: for each group, one line: labelled rows, seeds.
+        facts: for each group, a line about what was run here: the share where it is another, labelled rows, seeds.
         open: (init, group number) -> how the cells without a result ended.
     """
 
@@ -106,7 +106,7 @@ def fill(table: Table, entries: Sequence[Entry]) -> Filled:
     for number, group in enumerate(groups):
         chosen, label = _of_group(group, mine)
         labels.append(label)
-        facts.append(_facts(chosen, label))
+        facts.append(_facts(chosen, other_share(group, label)))
         for each in chosen:
             if each.run is None:
                 open_cells.setdefault((each.init, number), each.status)
@@ -130,6 +130,11 @@ def fill(table: Table, entries: Sequence[Entry]) -> Filled:
     strange = dict.fromkeys(each.init for each in mine if each.init not in known)
     rows = (*table.rows, *(Row(init, "", init, False, ()) for init in strange))
     return Filled(table, tuple(groups), rows, tuple(columns), tuple(labels), tuple(facts), open_cells)
+
+
+def other_share(group: Group, label: str) -> str:
+    """`label`, the share of the labels here, where the group's title says another; else ""."""
+    return "" if label in group.title or group.title.startswith("Full") else label
 
 
 def status(filled: Filled, row: Row, group: int) -> str:
@@ -177,11 +182,12 @@ def _of_group(group: Group, entries: Sequence[Entry]) -> tuple[list[Entry], str]
 def _facts(entries: Sequence[Entry], label: str) -> str:
     runs = [each.run for each in entries if each.run]
     if not runs:
-        return "not run here" if not entries else "no result here yet"
+        return "not run" if not entries else "no result yet"
     rows = sorted({run.labels.rows for run in runs})
     seeds = len({each.seed for each in entries if each.run})
     counted = " or ".join(f"{each:,}" for each in rows)
-    return f"here: {f'{label}, ' if label else ''}{counted} rows, {seeds} seed{'s' if seeds > 1 else ''}"
+    share = f"{label}, " if label and not label.endswith("samples") else ""
+    return f"{share}{counted} rows, {seeds} seed{'s' if seeds > 1 else ''}"
 
 
 def _scores(entries: Sequence[Entry], figure: str) -> dict[str, Score]:
