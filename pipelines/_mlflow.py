@@ -67,6 +67,14 @@ class Writer:
             self.artifact(run_id, "config.yaml", yaml.safe_dump(_plain(params), sort_keys=False).encode())
         return run_id
 
+    def find(self, tag: str, value: str) -> str | None:
+        """Id of the oldest run of the experiment with this tag."""
+        with self._clear_errors("cannot look for a run in"):
+            found = self.client.search_runs(
+                [self.experiment_id], f"tags.`{tag}` = '{value}'", order_by=["attributes.start_time ASC"], max_results=1
+            )
+        return found[0].info.run_id if found else None
+
     def _continue(self, run_id: str) -> tuple[_Run, dict[str, str]]:
         from mlflow.exceptions import MlflowException
 

@@ -25,6 +25,7 @@ from hcmoco.config import Config
 from hcmoco.errors import UserError
 from pipelines._mlflow import Writer
 
+_PARENT, _KEY = "mlflow.parentRunId", "hcmoco.key"
 _SCHEMES = ("http://", "https://", "sqlite:///", "postgresql://", "mysql://")
 
 
@@ -90,13 +91,22 @@ def start_run(
     name: str | None = None,
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
+    parent: str | None = None,
+    key: str | None = None,
 ) -> "Tracker":
     """Begins a run, or continues the run `run_id`, and returns what rank 0 or a trial logs with.
 
     `params` is the resolved config, nested or flat: dotted keys become MLflow parameters and the whole tree the artifact `config.yaml`.
     A continued run keeps its first parameters; one that differs now is kept as the tag `resumed.<key>`.
+    With `parent`, the id of another run, it is shown nested in that one. `key` is what `find_run` finds it by.
     """
-    return Tracker(writer, _ask(writer, "start", run_id, name, dict(params or {}), dict(tags or {})))
+    marks = {**(tags or {}), **({_PARENT: parent} if parent else {}), **({_KEY: key} if key else {})}
+    return Tracker(writer, _ask(writer, "start", run_id, name, dict(params or {}), marks))
+
+
+def find_run(writer: Any, key: str) -> str | None:
+    """Id of the run that was started with `key`, or None: for a program that may be killed between starting a run and noting its id."""
+    return _ask(writer, "find", _KEY, key)
 
 
 @dataclass(frozen=True)
