@@ -1,36 +1,28 @@
-"""The cells of a grid, their results as files, and the table over them."""
+"""The cells of a grid and their results as files.
+
+RESULTS/cells/<cell>.json    a finished cell; whoever has it need not train it
+RESULTS/<program>.json       the index: every cell of the grid with where it stands
+"""
 
 import hashlib
 import json
-import math
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from pydantic import Field
+import torch
 
-from hcmoco.config import Config
+import hcmoco
+from hcmoco.errors import UserError
 from hcmoco.shards.storage import Folder
 from hcmoco.tasks.labels import LabelsConfig
+from hcmoco.tasks.tasks import task_class
+from pipelines import _arguments, _data, _recipe
+from pipelines._commit import commit
 from pipelines._recipe import FinetuneRecipe
+from tuning._grid import CellsConfig, GridConfig
+from tuning._starts import Origin, digest_of
 
-
-class CellsConfig(Config):
-    """Some cells: every task with every start and every seed."""
-
-    tasks: tuple[str, ...] = Field(min_length=1, description="names of tasks")
-    labels: dict[str, float | int | str] = Field(description="fraction, samples or subset, as in a fine-tuning's recipe")
-    seeds: tuple[int, ...] = Field(min_length=1, description="a training for each")
-
-
-class GridConfig(Config):
-    """A grid of fine-tunings."""
-
-    recipe: str = Field(description="the tasks' recipe: recipes/<task>/<recipe>.yaml")
-    out: str = Field(min_length=1, description="folder or URI of the results")
-    baseline: str = Field(description="the start that the others are compared with")
-    inits: dict[str, str] = Field(min_length=1, description="name -> where the encoder starts, as a fine-tuning's init")
-    cells: tuple[CellsConfig, ...] = Field(min_length=1)
+DONE, MISSING = "done", "missing"
 
 
 @dataclass(frozen=True)
@@ -40,13 +32,15 @@ class Cell:
     Attributes:
         init: name of its start in the grid.
         config: everything about it; its `out` is a folder for its train states.
-        key: digest of all that decides its result: config, weights that it starts from, data.
+        key: digest of all that decides its result: config, weights that it starts from, data; "" while the weights are not known.
+        refused: why it cannot be run, "" if it can.
     """
 
     task: str
     init: str
     config: FinetuneRecipe
     key: str
+    refused: str = ""
 
     @property
     def labels(self) -> str:
@@ -60,59 +54,97 @@ class Cell:
         return f"{self.task}_{self.init}_{labels}_seed{self.config.seed}_{self.key[:10]}"
 
 
-def cell_key(config: FinetuneRecipe, start_digest: str, train_content: str, test_content: str) -> str:
+def cells_of(grid: GridConfig, origins: Mapping[str, Origin], overrides: Sequence[str], out: str, results: Folder) -> list[Cell]:
+    """All cells of a grid, in its order. UserError for the first that cannot be."""
+    digests: dict[tuple[str, str], str | None] = {}
+    cells = []
+    for some, task, seed, origin in _combinations(grid, origins):
+        config = _recipe_of(grid, some, task, origin, seed, overrides, out)
+        modality = task_class(task).modality
+        try:
+            if (origin.name, modality) not in digests:
+                digests[origin.name, modality] = digest_of(origin, config.encoder, modality, config.imagenet_weights, results)
+            digest = digests[origin.name, modality]
+        except LookupError as reason:
+            cells.append(Cell(task, origin.name, config, "", str(reason)))
+            continue
+        key = cell_key(config, digest) if digest is not None else ""
+        cell = Cell(task, origin.name, config, key)
+        cells.append(replace(cell, config=config.model_copy(update={"out": f"{out}/work/{cell.name}"})))
+    return cells
+
+
+def _combinations(grid: GridConfig, origins: Mapping[str, Origin]) -> Iterator[tuple[CellsConfig, str, int, Origin]]:
+    for some in grid.cells:
+        for task in some.tasks:
+            for seed in some.seeds:
+                for origin in origins.values():
+                    yield some, task, seed, origin
+
+
+def _recipe_of(
+    grid: GridConfig, some: CellsConfig, task: str, origin: Origin, seed: int, overrides: Sequence[str], out: str
+) -> FinetuneRecipe:
+    own = [f"{key}={value}" for key, value in some.labels.items()] + [f"init={origin.init}", f"seed={seed}", f"out={out}"]
+    values = _arguments.task_values(task, grid.recipe, [*own, *overrides])
+    return _recipe.check(FinetuneRecipe, values, f"{task}/{grid.recipe}")
+
+
+def cell_key(config: FinetuneRecipe, start_digest: str) -> str:
     """Digest of all that decides a cell's result."""
     labels = {name: getattr(config, name) for name in LabelsConfig.model_fields}
-    decided = [config.identity(), labels, start_digest, train_content, test_content]
+    data = [_data.identity(source) for source in (config.data.train, config.data.test)]
+    decided = [config.identity(), labels, start_digest, data]
     return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
 
 
 def read_results(folder: Folder, cells: Sequence[Cell]) -> dict[str, dict]:
-    """The results that are there, by name of the cell."""
+    """The results that are there, by name of the cell. UserError for a file that is no result."""
     there = folder.sizes("cells")
-    return {cell.name: json.loads(folder.read(f"cells/{cell.name}.json")) for cell in cells if f"{cell.name}.json" in there}
+    found = {}
+    for cell in cells:
+        if cell.key and f"{cell.name}.json" in there:
+            place = f"cells/{cell.name}.json"
+            try:
+                found[cell.name] = json.loads(folder.read(place))
+                found[cell.name]["test"]["figures"][found[cell.name]["main"]]
+            except (ValueError, KeyError, TypeError):
+                raise UserError(f"{folder.uri}/{place} is not a cell's result; delete it, and the same command makes it again") from None
+    return found
 
 
 def write_result(folder: Folder, cell: Cell, result: Mapping) -> None:
     """Keeps the result of a finished cell."""
-    folder.write(f"cells/{cell.name}.json", json.dumps({**result, "init": cell.init, "key": cell.key}, indent=1).encode())
+    made_by = {"hcmoco": hcmoco.__version__, "torch": torch.__version__, "commit": commit()}
+    folder.write(f"cells/{cell.name}.json", json.dumps({**result, "init": cell.init, "key": cell.key, **made_by}, indent=1).encode())
 
 
-def table(cells: Sequence[Cell], results: Mapping[str, dict], baseline: str) -> str:
-    """Markdown: a row per task and share of the labels, a column per start with mean and standard deviation over seeds, in %, and for each
-    other start the mean paired difference to the baseline with its standard error, over the seeds that both have."""
-    inits = list(dict.fromkeys(cell.init for cell in cells))
-    others = [init for init in inits if init != baseline]
-    rows = list(dict.fromkeys((cell.task, cell.labels) for cell in cells))
-    head = ["task", "labels", "figure", "seeds", *inits, *(f"{init} - {baseline}" for init in others)]
-    lines = [f"| {' | '.join(head)} |", "|---|---|---|--:|" + "--:|" * (len(head) - 4)]
-    for task, labels in rows:
-        scores: dict[str, dict[int, float]] = {init: {} for init in inits}
-        main, count = "", 0
-        for cell in cells:
-            result = results.get(cell.name)
-            if (cell.task, cell.labels) == (task, labels) and result:
-                main, count = result["main"], result["labels"]["rows"]
-                scores[cell.init][cell.config.seed] = 100 * result["test"]["figures"][main]
-        texts = [_mean(list(scores[init].values())) for init in inits]
-        differences = []
-        for init in others:
-            shared = sorted(scores[init].keys() & scores[baseline].keys())
-            differences.append(_difference([scores[init][seed] - scores[baseline][seed] for seed in shared]))
-        seeds = max((len(each) for each in scores.values()), default=0)
-        lines.append(f"| {' | '.join([task, f'{labels} ({count})', main, str(seeds), *texts, *differences])} |")
-    return "\n".join(lines)
-
-
-def _mean(values: list[float]) -> str:
-    if not values:
-        return "-"
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread}"
-
-
-def _difference(values: list[float]) -> str:
-    if not values:
-        return "-"
-    error = f" ± {statistics.stdev(values) / math.sqrt(len(values)):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):+.1f}{error}"
+def write_index(
+    folder: Folder, program: str, grid: GridConfig, cells: Sequence[Cell], results: Mapping[str, dict], failures: Mapping[str, str]
+) -> None:
+    """Keeps where every cell stands; `failures` by name of the cell."""
+    entries = []
+    for cell in cells:
+        there = cell.name in results
+        failed = f"failed: {failures[cell.name]}" if cell.name in failures else MISSING
+        entries.append(
+            {
+                "task": cell.task,
+                "init": cell.init,
+                "labels": cell.labels,
+                "seed": cell.config.seed,
+                "status": DONE if there else cell.refused or failed,
+                "cell": f"cells/{cell.name}.json" if there else None,
+            }
+        )
+    inits = {name: each if isinstance(each, str) else each.model_dump(mode="json") for name, each in grid.inits.items()}
+    index = {
+        "program": program,
+        "recipe": grid.recipe,
+        "hcmoco": hcmoco.__version__,
+        "commit": commit(),
+        "baseline": grid.baseline,
+        "inits": inits,
+        "cells": entries,
+    }
+    folder.write(f"{program}.json", json.dumps(index, indent=1).encode())

@@ -1,127 +1,147 @@
-"""A grid of fine-tunings from its file to its table: the plan, the cells on whatever cluster there is, the record."""
+"""A grid of fine-tunings from its file to its table: the plan, what has to be pre-trained, the cells on whatever cluster there is."""
 
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-import hcmoco
-from hcmoco.config import build, load_recipe
 from hcmoco.errors import UserError
 from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import Folder, first_line
 from hcmoco.tasks.cell import run_cell
-from hcmoco.tasks.initial import start
-from hcmoco.tasks.tasks import TASKS, task_class
-from pipelines import _arguments, _cluster, _data, _interrupts, _recipe
+from hcmoco.tasks.tasks import task_class
+from pipelines import _cluster, _data, _interrupts
 from pipelines._folder import alone_in, say
 from pipelines._home import at_home, home
 from pipelines._recipe import FinetuneRecipe
-from pipelines._tracking import TrackingConfig, open_writer, start_run
-from tuning._cells import Cell, CellsConfig, GridConfig, cell_key, read_results, table, write_result
+from pipelines._tracking import Tracker, TrackingConfig, open_writer, start_run
+from tuning import _starts
+from tuning._cells import Cell, cells_of, read_results, write_index, write_result
+from tuning._grid import GridConfig, load_grid
+from tuning._starts import Origin
 
 # Keys that differ from cell to cell.
 _OWN = ("init", "seed", "out", "fraction", "samples", "subset")
-GRIDS = _arguments.RECIPES / "grids"
+Table = Callable[[GridConfig, Sequence[Cell], Mapping[str, dict]], str]
 
 
-def run(grid: str, overrides: Sequence[str], *, plan_only: bool, cpus: float, gpus: float, threads: int) -> int:
-    """Does what is missing of a grid; see fractions.py for the arguments. Returns the exit status: 1 where a cell failed."""
-    config = build(GridConfig, load_recipe(grid if grid.endswith((".yaml", ".yml")) else GRIDS / f"{grid}.yaml"), f"grid {grid}")
-    for name, value in (("--cpus", cpus), ("--threads", threads)):
-        if not value > 0:
-            raise UserError(f"{name} {value:g}: must be more than 0")
-    if gpus < 0:
-        raise UserError(f"--gpus {gpus:g}: must be 0 or more")
+class Asked:
+    """What one cell asks the cluster for.
+
+    Args:
+        cpus, gpus: shares of the cluster.
+        threads: threads of its CPU arithmetic.
+    Raises:
+        UserError: nothing that can be asked for.
+    """
+
+    def __init__(self, cpus: float, gpus: float, threads: int):
+        for name, value in (("--cpus", cpus), ("--threads", threads)):
+            if not value > 0:
+                raise UserError(f"{name} {value:g}: must be more than 0")
+        if gpus < 0:
+            raise UserError(f"--gpus {gpus:g}: must be 0 or more")
+        self.cpus, self.gpus, self.threads = cpus, gpus, threads
+
+    def at_once(self) -> int:
+        """Cells that the cluster's resources allow at a time. UserError if none."""
+        import ray
+
+        there = ray.cluster_resources()
+        allowed = [int(there.get(name, 0) // each) for name, each in (("CPU", self.cpus), ("GPU", self.gpus)) if each]
+        if min(allowed, default=1) < 1:
+            raise UserError(
+                f"a cell asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs, the cluster has {there.get('CPU', 0):g} and "
+                f"{there.get('GPU', 0):g}; lower --cpus or --gpus"
+            )
+        return min(allowed, default=1)
+
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
+
+
+def run(program: str, name: str, overrides: Sequence[str], asked: Asked, table: Table, *, plan_only: bool, seeds: int | None) -> int:
+    """Does what is missing of a grid.
+
+    Args:
+        program: whose index is written: RESULTS/<program>.json and <program>.md.
+        name: of the grid.
+        table: makes the closing table.
+    Returns:
+        The exit status: 1 where a pre-training or a cell failed.
+    """
+    grid = load_grid(name, seeds)
     taken = [each for each in overrides if each.partition("=")[0] in _OWN]
     if taken:
         raise UserError(f"{taken[0]}: the grid says what {', '.join(_OWN)} are; change them in its file")
-    if config.baseline not in config.inits:
-        raise UserError(f"grid {grid}: baseline = {config.baseline!r} is not among its inits: {', '.join(config.inits)}")
-    out = at_home(config.out)
+    out = at_home(grid.out)
+    folder = Folder(at_home(grid.results or grid.out))
     with alone_in(out), _interrupts.heard():
-        _cluster.start()
-        cells, data = _cells(config, list(overrides), out, make=not plan_only)
-        folder = Folder(out)
-        results = read_results(folder, cells)
-        missing = [cell for cell in cells if cell.name not in results]
-        at_once = _at_once(cpus, gpus)
-        _describe(cells, missing, results, at_once)
-        failed = 0
-        if missing and not plan_only:
-            failed = _carry_out(missing, data, folder, out, cpus=cpus, gpus=gpus, threads=threads)
-        results = read_results(folder, cells)
-        text = table(cells, results, config.baseline)
+        _cluster.start().refuse_local("out", out)
+        origins = _starts.origins(grid)
+
+        def look() -> tuple[list[Cell], dict[str, dict]]:
+            cells = cells_of(grid, origins, overrides, out, folder)
+            return cells, read_results(folder, cells)
+
+        cells, results = look()
+        first = _to_pretrain(origins, cells, results)
+        _describe(grid, first, cells, results, asked, folder)
+        failures: dict[str, str] = {}
+        if not plan_only:
+            failures = _pretrain_all(first, origins, folder)
+            cells, results = look()
+            failures = {cell.name: failures[cell.init] for cell in cells if cell.init in failures and cell.name not in results}
+            missing = [cell for cell in cells if _open(cell, results) and cell.name not in failures]
+            if missing:
+                failures |= _carry_out(program, name, missing, folder, out, asked)
+            results = read_results(folder, cells)
+            write_index(folder, program, grid, cells, results, failures)
+        text = table(grid, cells, results)
+        say(f"\n{text}")
         if plan_only:
-            say(f"\n{text}")
             return 0
-        folder.write("table.md", f"{text}\n".encode())
-        say(f"\n{text}\n\ntable   {out}/table.md\ncells   {out}/cells ({len(results)} of {len(cells)})")
-    return 1 if failed else 0
+        folder.write(f"{program}.md", f"{text}\n".encode())
+        say(f"\ntable   {folder.uri}/{program}.md\ncells   {folder.uri}/cells ({len(results)} of {len(cells)})")
+    return 1 if failures else 0
 
 
-def _cells(config: GridConfig, overrides: list[str], out: str, *, make: bool) -> tuple[list[Cell], dict[str, tuple[Shards, Shards]]]:
-    """All cells, and the data sets of each task, made where they are not there yet if `make` says so; without, cells on such a data set
-    are all to do. UserError for the first that cannot be."""
-    cells: list[Cell] = []
-    data: dict[str, tuple[Shards, Shards]] = {}
-    digests: dict[tuple[str, str], str] = {}
-    for some in config.cells:
-        for task in some.tasks:
-            if task not in TASKS:
-                raise UserError(f"tasks: {task!r} is not a task; allowed are {', '.join(TASKS)}")
-            for seed in some.seeds:
-                for name, init in config.inits.items():
-                    each = _recipe_of(config, some, task, init, seed, overrides, out)
-                    if task not in data and (make or all(_data.exists(source) for source in (each.data.train, each.data.test))):
-                        kind = task_class(task).kind
-                        data[task] = (
-                            _data.open_data("train", each.data.train, kind=kind),
-                            _data.open_data("test", each.data.test, kind=kind, split="test"),
-                        )
-                    modality = task_class(task).modality
-                    if (init, modality) not in digests:
-                        digests[init, modality] = start(each.init, each.encoder, modality, imagenet_weights=each.imagenet_weights).digest
-                    contents = [shards.manifest.content for shards in data[task]] if task in data else ["", ""]
-                    key = cell_key(each, digests[init, modality], *contents)
-                    cell = Cell(task, name, each, key)
-                    cells.append(Cell(task, name, each.model_copy(update={"out": f"{out}/work/{cell.name}"}), key))
-    return cells, data
+def _open(cell: Cell, results: Mapping[str, dict]) -> bool:
+    return cell.name not in results and not cell.refused
 
 
-def _recipe_of(config: GridConfig, some: CellsConfig, task: str, init: str, seed: int, overrides: list[str], out: str) -> FinetuneRecipe:
-    own = [f"{key}={value}" for key, value in some.labels.items()] + [f"init={init}", f"seed={seed}", f"out={out}"]
-    values = _arguments.task_values(task, config.recipe, own + overrides)
-    return _recipe.check(FinetuneRecipe, values, f"{task}/{config.recipe}")
+def _to_pretrain(origins: Mapping[str, Origin], cells: Sequence[Cell], results: Mapping[str, dict]) -> list[Origin]:
+    """The pre-trainings that a missing cell waits for."""
+    wanted = {cell.init for cell in cells if _open(cell, results)}
+    return [origin for name, origin in origins.items() if name in wanted and not origin.there]
 
 
-def _at_once(cpus: float, gpus: float) -> int:
-    """Cells that the cluster's resources allow at a time. UserError if none."""
-    import ray
-
-    there = ray.cluster_resources()
-    allowed = [int(there.get(name, 0) // each) for name, each in (("CPU", cpus), ("GPU", gpus)) if each]
-    if min(allowed, default=1) < 1:
-        raise UserError(
-            f"a cell asks for {cpus:g} CPUs and {gpus:g} GPUs, the cluster has {there.get('CPU', 0):g} and {there.get('GPU', 0):g}; "
-            "lower --cpus or --gpus"
-        )
-    return min(allowed, default=1)
-
-
-def _describe(cells: list[Cell], missing: list[Cell], results: dict[str, dict], at_once: int) -> None:
-    seconds: dict[str, list[float]] = {}
+def _describe(
+    grid: GridConfig, first: Sequence[Origin], cells: Sequence[Cell], results: Mapping[str, dict], asked: Asked, folder: Folder
+) -> None:
+    """Prints what there is to do, with what, and how long it may take."""
+    at_once = asked.at_once()
+    missing = [cell for cell in cells if _open(cell, results)]
+    refused = [cell for cell in cells if cell.refused]
+    known: dict[str, list[float]] = {task: [seconds] for task, seconds in grid.seconds.items()}
+    measured: dict[str, list[float]] = {}
     for cell in cells:
         if cell.name in results:
-            seconds.setdefault(cell.task, []).append(results[cell.name]["seconds"])
-    known = [statistics.median(seconds[cell.task]) for cell in missing if cell.task in seconds]
+            measured.setdefault(cell.task, []).append(results[cell.name]["seconds"])
+    known |= measured
+    if first:
+        each = f", about {known['pretrain'][0] / 60:.0f} minutes each" if "pretrain" in known else ""
+        say(f"{len(first)} pre-trainings to do, one after another{each}: {', '.join(origin.name for origin in first)}")
     time_left = ""
-    if missing and len(known) == len(missing):
-        time_left = f", about {sum(known) / at_once / 60:.0f} minutes from the cells that are done"
-    say(f"{len(cells)} cells, {len(cells) - len(missing)} done, {len(missing)} to do, {at_once} at a time{time_left}")
+    if missing and all(cell.task in known for cell in missing):
+        seconds = sum(statistics.median(known[cell.task]) for cell in missing) / at_once
+        time_left = f", about {seconds / 60:.0f} minutes"
+    said = f", {len(refused)} {refused[0].refused}" if refused else ""
+    done = len(cells) - len(missing) - len(refused)
+    say(f"{len(cells)} cells, {done} done, {len(missing)} to do{said}, {at_once} at a time with {asked} each{time_left}")
     for task in dict.fromkeys(cell.task for cell in missing):
         of_task = [cell for cell in missing if cell.task == task]
         shares = ", ".join(
@@ -130,20 +150,38 @@ def _describe(cells: list[Cell], missing: list[Cell], results: dict[str, dict], 
         say(f"  {task}: {shares}, {of_task[0].config.steps or of_task[0].config.epochs} {'steps' if of_task[0].config.steps else 'epochs'}")
 
 
-def _carry_out(
-    missing: list[Cell], data: dict[str, tuple[Shards, Shards]], folder: Folder, out: str, *, cpus: float, gpus: float, threads: int
-) -> int:
-    """Trains and scores the cells on the cluster, keeps each result as it comes, and returns how many failed."""
+def _pretrain_all(first: Sequence[Origin], origins: Mapping[str, Origin], folder: Folder) -> dict[str, str]:
+    """Runs the pre-trainings, keeps a record of those that had ended before too, and returns why others failed, by name."""
+    failures = {}
+    for number, origin in enumerate(first, 1):
+        _interrupts.check()
+        say(f"\npre-training {number} of {len(first)}: {origin.name}")
+        try:
+            _starts.pretrain(origin, folder)
+        except UserError as error:
+            failures[origin.name] = f"pre-training: {error}"
+            say(f"failed: {origin.name}: {error}")
+    for origin in origins.values():
+        if origin.made and origin.there and not _starts.read_record(origin, folder):
+            _starts.write_record(origin, folder, None)
+    return failures
+
+
+def _carry_out(program: str, grid: str, missing: Sequence[Cell], folder: Folder, out: str, asked: Asked) -> dict[str, str]:
+    """Trains and scores the cells on the cluster, keeps each result as it comes, and returns why cells failed, by name."""
     import ray
 
-    def work(config: FinetuneRecipe, train: Shards, test: Shards) -> dict:
-        torch.set_num_threads(threads)
-        return run_cell(config, train, test, states=f"{config.out}/states", device="cuda" if gpus else "cpu", threads=1)
+    data = {cell.task: _data_of(cell.config, cell.task) for cell in {cell.task: cell for cell in missing}.values()}
 
-    remote = ray.remote(work).options(num_cpus=cpus, num_gpus=gpus, max_retries=2)
-    waiting: dict[Any, Cell] = {remote.remote(cell.config, *data[cell.task]): cell for cell in missing}
+    def work(config: FinetuneRecipe, train: Shards, test: Shards) -> dict:
+        torch.set_num_threads(asked.threads)
+        return run_cell(config, train, test, states=f"{config.out}/states", device="cuda" if asked.gpus else "cpu", threads=1)
+
+    remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)
     writer = open_writer(TrackingConfig(), out, actor=True)
-    failed, total, begun = 0, len(missing), time.monotonic()
+    parent = _parent(writer, program, grid, out)
+    waiting: dict[Any, Cell] = {remote.remote(cell.config, *data[cell.task]): cell for cell in missing}
+    failures, total, begun = {}, len(missing), time.monotonic()
     while waiting:
         _interrupts.check()
         done, _ = ray.wait(list(waiting), timeout=1.0)
@@ -152,31 +190,48 @@ def _carry_out(
             try:
                 result = ray.get(each)
             except ray.exceptions.RayError as error:
-                failed += 1
                 mistake = _cluster.find_user_error(error)
-                say(f"failed: {cell.name}: {mistake or first_line(error)}")
+                failures[cell.name] = f"{mistake or first_line(error)}"
+                say(f"failed: {cell.name}: {failures[cell.name]}")
                 continue
             # Files that may be handed on say where a run lies under its home, and not on whose disk.
             result["start"]["text"] = result["start"]["text"].replace(f"{home()}/", "")
-            write_result(folder, cell, {**result, "hcmoco": hcmoco.__version__, "torch": torch.__version__})
-            folder.delete_folder(f"work/{cell.name}")
-            _record(writer, cell, result)
+            write_result(folder, cell, result)
+            Folder(out).delete_folder(f"work/{cell.name}")
+            _record(writer, parent, cell, result)
             left = (time.monotonic() - begun) / (total - len(waiting)) * len(waiting)
             figure = 100 * result["test"]["figures"][result["main"]]
             say(
                 f"{total - len(waiting)}/{total}  {cell.task}  {cell.labels}  {cell.init}  seed {cell.config.seed}:  "
                 f"{result['main']} {figure:.1f} %  ({result['seconds']:.0f} s)  {int(left) // 60}:{int(left) % 60:02d} left"
             )
-    return failed
+    parent.finish("FAILED" if failures else "FINISHED")
+    return failures
 
 
-def _record(writer: Any, cell: Cell, result: dict) -> None:
+def _data_of(config: FinetuneRecipe, task: str) -> tuple[Shards, Shards]:
+    """Training and test data of a task, made where they are to be made and are not there."""
+    kind = task_class(task).kind
+    return (
+        _data.open_data("train", config.data.train, kind=kind),
+        _data.open_data("test", config.data.test, kind=kind, split="test"),
+    )
+
+
+def _parent(writer: Any, program: str, grid: str, out: str) -> Tracker:
+    """The grid's own run in the record, which the cells' runs are children of; the same one every time."""
+    folder = Folder(out)
+    known = json.loads(folder.read("run.json"))["run_id"] if folder.exists("run.json") else None
+    parent = start_run(writer, run_id=known, name=f"{program} {grid.rpartition('/')[2]}", tags={"hcmoco.grid": grid, "hcmoco.out": out})
+    folder.write("run.json", json.dumps({"run_id": parent.run_id}).encode())
+    return parent
+
+
+def _record(writer: Any, parent: Tracker, cell: Cell, result: dict) -> None:
     """A finished cell as a run of its own."""
+    tags = {"hcmoco.task": cell.task, "hcmoco.init": cell.init, "hcmoco.labels": cell.labels, "hcmoco.key": cell.key}
     tracker = start_run(
-        writer,
-        name=cell.name,
-        params=cell.config.model_dump(mode="json"),
-        tags={"hcmoco.task": cell.task, "hcmoco.init": cell.init, "hcmoco.labels": cell.labels, "hcmoco.key": cell.key},
+        writer, name=cell.name, params=cell.config.model_dump(mode="json"), tags={**tags, "mlflow.parentRunId": parent.run_id}
     )
     for step, figures in result["validations"]:
         tracker.metrics(step, {f"validation/{name}": value for name, value in figures.items()})

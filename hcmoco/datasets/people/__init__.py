@@ -7,7 +7,10 @@ from hcmoco.datasets.people.settings import PeopleConfig, ScenesConfig
 from hcmoco.datasets.people.sheet import contact_sheet, scene_sheet
 from hcmoco.datasets.people.surface import CHART_FLIP, mirror_iuv
 
+PEOPLE_VERSION = 1
+"""Raised when the same settings begin to give other people: results on them are compared by it."""
+
 __all__ = [
-    "CHART_FLIP", "DEPTH_CODEC", "PeopleConfig", "Rendered", "RenderedScene", "ScenesConfig", "contact_sheet", "make_person", "make_scene",
+    "CHART_FLIP", "DEPTH_CODEC", "PEOPLE_VERSION", "PeopleConfig", "Rendered", "RenderedScene", "ScenesConfig", "contact_sheet", "make_person", "make_scene",
     "mirror_iuv", "render_person", "render_scene", "scene_sheet",
 ]  # fmt: skip

@@ -1,0 +1,137 @@
+"""Where a grid's encoders start, known by their weights: from a folder, from nothing, or from a pre-training that the grid makes.
+
+RESULTS/pretrainings/<init>.json keeps what a pre-training was and the digests of its encoders, so that a grid whose cells are all done
+needs no weights.
+"""
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+
+import torch
+
+import hcmoco
+from hcmoco.errors import UserError
+from hcmoco.export import load_export
+from hcmoco.models.encoders import EncoderConfig
+from hcmoco.models.hcmoco import DENSE_MODALITIES
+from hcmoco.shards.storage import Folder
+from hcmoco.tasks.initial import IMAGENET, start, weights_digest
+from pipelines import _arguments, _closing, _data, _pretrain, _recipe
+from pipelines._commit import commit
+from pipelines._folder import config_there, states_of
+from pipelines._home import at_home
+from pipelines._recipe import PretrainRecipe
+from tuning._grid import GridConfig, PretrainedConfig
+
+NO_WEIGHTS = "not run: no weight file"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A start of a grid.
+
+    Attributes:
+        init: as a fine-tuning's init.
+        made: the pre-training that makes it, and `config`, its whole config; None where it is there or is none.
+        key: digest of all that decides the pre-training's result.
+    """
+
+    name: str
+    init: str
+    made: PretrainedConfig | None = None
+    config: PretrainRecipe | None = None
+    key: str = ""
+
+    @property
+    def there(self) -> bool:
+        """Whether its weights can be read: always, but for a pre-training that has not come to its end. UserError where the folder of
+        the pre-training holds another one."""
+        if self.config is None:
+            return True
+        before = config_there(self.config)
+        return before is not None and before.identity() == self.config.identity() and _closing.finished(self.config)
+
+    def values(self) -> dict:
+        """The recipe's keys with the overrides."""
+        assert self.made is not None
+        return _arguments.values(self.made.pretrain, [*self.made.overrides, f"out={self.made.out}"])
+
+
+def origins(grid: GridConfig) -> dict[str, Origin]:
+    """The starts of a grid by name. UserError for a pre-training whose recipe is none."""
+    found = {}
+    for name, each in grid.inits.items():
+        if isinstance(each, str):
+            found[name] = Origin(name, each)
+            continue
+        bare = Origin(name, each.out, each)
+        config = _recipe.check(PretrainRecipe, bare.values(), each.pretrain)
+        decided = [config.identity(), {key: _data.identity(source) for key, source in config.data.sources.items()}]
+        key = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
+        found[name] = Origin(name, at_home(each.out), each, config, key)
+    return found
+
+
+def digest_of(origin: Origin, encoder: EncoderConfig, modality: str, imagenet_weights: str | None, results: Folder) -> str | None:
+    """Digest of the weights that an encoder would start from; None where the pre-training has yet to say.
+
+    Raises:
+        LookupError: with the reason, where ImageNet's weights cannot be had.
+        UserError: weights that are not there or are of another encoder.
+    """
+    record = read_record(origin, results)
+    if record and not origin.there:
+        return record["digests"][modality]
+    if not origin.there:
+        return None
+    init = at_home(origin.init) if origin.config is None and origin.init not in ("scratch", IMAGENET) else origin.init
+    try:
+        return start(init, encoder, modality, imagenet_weights=imagenet_weights).digest
+    except UserError:
+        if origin.init == IMAGENET and imagenet_weights is None:
+            raise LookupError(NO_WEIGHTS) from None
+        raise
+
+
+def read_record(origin: Origin, results: Folder) -> dict | None:
+    """What is kept of a pre-training, None if there is none or it was another one."""
+    name = f"pretrainings/{origin.name}.json"
+    if origin.made is None or not results.exists(name):
+        return None
+    record = json.loads(results.read(name))
+    return record if record.get("key") == origin.key else None
+
+
+def write_record(origin: Origin, results: Folder, seconds: float | None) -> dict:
+    """Keeps what a finished pre-training was; `seconds` None where it was not timed from its start to its end."""
+    assert origin.config is not None
+    assert origin.made is not None
+    export = load_export(f"{origin.config.out}/export")
+    record = {
+        "init": origin.name,
+        "recipe": origin.made.pretrain,
+        "overrides": list(origin.made.overrides),
+        "key": origin.key,
+        "steps": origin.config.stages.steps,
+        "seed": origin.config.seed,
+        "digests": {modality: weights_digest(export.encoder(modality)) for modality in DENSE_MODALITIES},
+        "probes": export.training.get("probes", {}),
+        "seconds": seconds,
+        "hcmoco": hcmoco.__version__,
+        "torch": torch.__version__,
+        "commit": commit(),
+    }
+    results.write(f"pretrainings/{origin.name}.json", json.dumps(record, indent=1).encode())
+    return record
+
+
+def pretrain(origin: Origin, results: Folder) -> None:
+    """Runs a pre-training, or what is left of it, and keeps what it was. UserError where it cannot be."""
+    assert origin.config is not None
+    assert origin.made is not None
+    from_start = states_of(origin.config).newest_step == 0
+    begun = time.monotonic()
+    _pretrain.run(origin.values(), origin.made.pretrain)
+    write_record(origin, results, round(time.monotonic() - begun, 1) if from_start else None)
