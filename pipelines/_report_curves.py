@@ -86,7 +86,7 @@ def _panel(panel: Panel, offset: int, figure: str, low: float, high: float, unit
         parts.append(f'<path d="M{left} {y:.1f}H{right}" stroke="currentColor" stroke-opacity=".15"/>')
         parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
     steps = sorted({step for line in panel.lines for step, _ in line.points})
-    for step in [0, *steps[:: max(1, math.ceil(len(steps) / 5))]]:
+    for step in [0, *steps[:: -max(1, math.ceil(len(steps) / 5))]]:
         x = at(step, low)[0]
         parts.append(f'<path d="M{x:.1f} {bottom}v4" stroke="currentColor"/>')
         parts.append(f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{step}</text>')

@@ -31,7 +31,7 @@ th, td { padding: .22rem .55rem; text-align: right; vertical-align: top; border-
 thead th { background: var(--head); text-align: center; vertical-align: bottom; font-weight: 600; border-top: 1px solid var(--line); }
 thead small { color: var(--here); }
 thead .narrow small { max-width: 10em; margin: 0 auto; white-space: normal; }
-tbody th { font-weight: 600; }
+tbody th { font-weight: 600; position: sticky; left: 0; background: var(--paper); }
 .edge { border-left: 1px solid var(--line); }
 th.text, td.text { text-align: left; }
 small { display: block; font-size: .86em; font-weight: 400; color: var(--dim); }

@@ -1,5 +1,6 @@
 """Pictures of a results folder, made small enough for a page that carries them."""
 
+import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
@@ -15,6 +16,7 @@ MAX_BYTES = 4_000_000  # of all pictures together; in a page they take a third m
 
 # Longest side, and JPEG quality (0: PNG), tried in this order until all pictures fit.
 _SIZES = ((MAX_SIDE, 0), (MAX_SIDE, 90), (1200, 85), (900, 80), (600, 75))
+_SPELLED = {"rgb": "RGB", "hcmoco": "HCMoCo", "cmc": "CMC", "mmv": "MMV", "densepose": "DensePose"}
 
 
 def embedded(files: Mapping[str, bytes], place: str) -> list[Picture]:
@@ -39,8 +41,9 @@ def embedded(files: Mapping[str, bytes], place: str) -> list[Picture]:
 
 
 def caption(name: str) -> str:
-    """`versatility/rgb-to-depth_hcmoco.png` -> `rgb to depth, hcmoco`."""
+    """`versatility/rgb-to-depth_hcmoco.png` -> `RGB to depth, HCMoCo`."""
     words = PurePosixPath(name).stem.replace("_", ", ").replace("-", " ")
+    words = re.sub(r"[a-z]+", lambda found: _SPELLED.get(found[0], found[0]), words)
     return words[:1].upper() + words[1:]
 
 
