@@ -69,7 +69,8 @@ def _lead(results: Results, source: str) -> Text:
 def _reading(source: str) -> str:
     return (
         f"Every method has the paper's line and beneath it the line “{source}”; under the head of each group of columns stands what was "
-        "run. Bold is the best of the rows compared. The last two lines say whether HCMoCo is first, with the marks explained above."
+        "run. Bold is the best of the rows compared. The last two lines say whether HCMoCo is first: ✓ yes, ✗ no, in brackets where the "
+        "difference is within two standard errors or there is one seed."
     )
 
 
@@ -77,5 +78,5 @@ def _summary(results: Results, tables: Sequence[Filled], source: str) -> list[Bl
     blocks: list[Block] = [Heading("Summary", "summary"), *summary_blocks(tables, source)]
     open_cells = sum(each.run is None for each in results.entries)
     if results.notes:
-        blocks += [Text(f"Not complete, {open_cells} of {len(results.entries)} cells without a result:"), Bullets(results.notes)]
+        blocks += [Text(f"Not there ({open_cells} of {len(results.entries)} cells are without a result):"), Bullets(results.notes)]
     return blocks
