@@ -100,8 +100,9 @@ def _times(results: Results) -> list[Block]:
         )
     once = {(each.task, each.init, each.labels, each.seed, each.run.seconds): each.run.seconds for each in results.entries if each.run}
     total = f"All cells together {duration(sum(once.values()))}"
-    if results.pretrainings:
-        total += f", the pre-trainings {duration(sum(each.seconds for each in results.pretrainings))}"
+    timed = [each.seconds for each in results.pretrainings if each.seconds is not None]
+    if timed:
+        total += f", {len(timed)} pre-training{'s' if len(timed) > 1 else ''} {duration(sum(timed))}"
     head = _heads("Program", "Task", "Steps", "Test rows", "Cells", "Time of a cell: median (range)", "Sum")
     total += ", as each one's own clock has it; what ran side by side overlaps."
     return [Grid((head,), tuple(body), texts=2), Text(total, "note")]
@@ -118,7 +119,7 @@ def _pretrainings(pretrainings: tuple[Pretraining, ...]) -> list[Block]:
             _overrides(each.overrides) or "–",
             str(each.seed),
             f"{each.steps:,}",
-            duration(each.seconds),
+            "not timed" if each.seconds is None else duration(each.seconds),
             each.digests.get("rgb", "")[:10] or "–",
             each.digests.get("depth", "")[:10] or "–",
             each.hcmoco,

@@ -53,7 +53,7 @@ class Run(_File):
 
 
 class Pretraining(_File):
-    """A pre-training; `probes` are percentages by moment and figure."""
+    """A pre-training; `probes` are percentages by moment and figure, `seconds` None where it was not timed from its start to its end."""
 
     init: str
     recipe: str = ""
@@ -62,7 +62,7 @@ class Pretraining(_File):
     seed: int
     digests: dict[str, str] = {}
     probes: dict[str, dict[str, float]] = {}
-    seconds: float
+    seconds: float | None
     hcmoco: str = ""
     torch: str = ""
     commit: str = ""

@@ -271,17 +271,20 @@ def test_curves_are_the_validations(tmp_path):
 
 def test_conditions_and_probes(tmp_path):
     parsing_grid(tmp_path, {"cmc": [0.2], "hcmoco": [0.3]})
-    for init, value in (("hcmoco", 53.5), ("cmc", 3.25)):
+    for init, value, seconds in (("hcmoco", 53.5, None), ("cmc", 3.25, 3725.0)):
         probes = {"after stage 1": {"dense/mean": 1.0}, "after stage 2": {"dense/mean": value}}
         digests = {"rgb": "a" * 64, "depth": "b" * 64}
         facts = {"init": init, "recipe": "people-cpu", "overrides": ["objective.x=1"], "key": "k", "steps": 1600, "seed": 0}
-        write(tmp_path, f"pretrainings/{init}.json", {**facts, "digests": digests, "probes": probes, "seconds": 3725.0, "commit": "d" * 40})
+        write(
+            tmp_path, f"pretrainings/{init}.json", {**facts, "digests": digests, "probes": probes, "seconds": seconds, "commit": "d" * 40}
+        )
     page, _ = pages(tmp_path)
     assert page.tables["probes"] == [["Probe, %", "CMC after stage 2", "HCMoCo after stage 2"], ["dense/mean", "3.2", "53.5"]]
     assert page.tables["pretrainings"][1][:6] == ["CMC", "people-cpu", "objective.x=1", "0", "1,600", "1 h 02 min"]
+    assert page.tables["pretrainings"][2][5] == "not timed"
     assert page.tables["conditions"][1][0] == "tuning/fractions.py"
     assert page.tables["conditions"][1][2:4] == ["2 of 2", "0"]
-    assert "All cells together 2 min 00 s, the pre-trainings 2 h 04 min" in page.text
+    assert "All cells together 2 min 00 s, 1 pre-training 1 h 02 min" in page.text
 
 
 def test_numbers_of_real_data_are_not_called_synthetic(tmp_path):
