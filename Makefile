@@ -7,9 +7,10 @@ RUN := $(VENV)/bin/python
 # One stamp per checkout, so that an environment shared by several checkouts imports the one that it is called from.
 STAMP := $(VENV)/.hcmoco-$(shell pwd | cksum | cut -d' ' -f1)
 
-.PHONY: help install pretrain people test test-slow lint format bench clean
+.PHONY: help install pretrain tables people test test-slow lint format bench clean
 help:
 	@echo "make pretrain   synthetic people, both stages on two CPU workers, probes, export (about 8 minutes on 2 cores)"
+	@echo "make tables     the paper's tables on synthetic people (about an hour and a half on 2 cores; goes on where it stopped)"
 	@echo "make test       the tests (make test-slow: several workers, kills, job submit)"
 	@echo "make people     a contact sheet of synthetic people: people.png"
 	@echo "make bench      the side-by-side benchmarks   make lint / make format   ruff and mypy"
@@ -26,6 +27,17 @@ $(STAMP): pyproject.toml constraints.txt
 
 pretrain: install
 	@$(RUN) pipelines/pretrain.py --recipe people-cpu $(ARGS)
+
+# Every table of the paper that can be made on synthetic people: what is done already is not done again, and what fails does not stop the
+# rest. RECIPE=people-gpu ARGS="--gpus 1 --cpus 4 --threads 4" for the large ones on GPUs; SEEDS=5 trains every cell with the seeds 0 to 4.
+RECIPE ?= people-cpu
+tables: install
+	@status=0; \
+	$(RUN) tuning/fractions.py --grid $(RECIPE) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS) || status=1; \
+	$(RUN) tuning/ablation.py --grid ablation-$(RECIPE) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS) || status=1; \
+	$(RUN) tuning/versatility.py --recipe $(RECIPE) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS) || status=1; \
+	$(RUN) pipelines/report.py docs/tables/$(RECIPE) || status=1; \
+	exit $$status
 
 people: install
 	@$(RUN) pipelines/prepare.py people --out data/people-look --count 8 --domain indoor

@@ -22,6 +22,11 @@ class Asked:
             raise UserError(f"--gpus {gpus:g}: must be 0 or more")
         self.what, self.cpus, self.gpus, self.threads = what, cpus, gpus, threads
 
+    @property
+    def text(self) -> str:
+        """How a plan says it."""
+        return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
+
     def at_once(self) -> int:
         """Parts that the cluster's resources allow at a time. UserError if none."""
         import ray

@@ -19,6 +19,7 @@ from pipelines._home import at_home, home
 from pipelines._recipe import FinetuneRecipe
 from pipelines._tracking import Tracker, TrackingConfig, open_writer, start_run
 from tuning import _starts
+from tuning._asked import Asked
 from tuning._cells import Cell, cells_of, read_results, write_index, write_result
 from tuning._grid import GridConfig, load_grid
 from tuning._starts import Origin
@@ -26,41 +27,6 @@ from tuning._starts import Origin
 # Keys that differ from cell to cell.
 _OWN = ("init", "seed", "out", "fraction", "samples", "subset")
 Table = Callable[[GridConfig, Sequence[Cell], Mapping[str, dict]], str]
-
-
-class Asked:
-    """What one cell asks the cluster for.
-
-    Args:
-        cpus, gpus: shares of the cluster.
-        threads: threads of its CPU arithmetic.
-    Raises:
-        UserError: nothing that can be asked for.
-    """
-
-    def __init__(self, cpus: float, gpus: float, threads: int):
-        for name, value in (("--cpus", cpus), ("--threads", threads)):
-            if not value > 0:
-                raise UserError(f"{name} {value:g}: must be more than 0")
-        if gpus < 0:
-            raise UserError(f"--gpus {gpus:g}: must be 0 or more")
-        self.cpus, self.gpus, self.threads = cpus, gpus, threads
-
-    def at_once(self) -> int:
-        """Cells that the cluster's resources allow at a time. UserError if none."""
-        import ray
-
-        there = ray.cluster_resources()
-        allowed = [int(there.get(name, 0) // each) for name, each in (("CPU", self.cpus), ("GPU", self.gpus)) if each]
-        if min(allowed, default=1) < 1:
-            raise UserError(
-                f"a cell asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs, the cluster has {there.get('CPU', 0):g} and "
-                f"{there.get('GPU', 0):g}; lower --cpus or --gpus"
-            )
-        return min(allowed, default=1)
-
-    def __str__(self) -> str:
-        return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
 
 
 def run(program: str, name: str, overrides: Sequence[str], asked: Asked, table: Table, *, plan_only: bool, seeds: int | None) -> int:
@@ -141,7 +107,7 @@ def _describe(
         time_left = f", about {seconds / 60:.0f} minutes"
     said = f", {len(refused)} {refused[0].refused}" if refused else ""
     done = len(cells) - len(missing) - len(refused)
-    say(f"{len(cells)} cells, {done} done, {len(missing)} to do{said}, {at_once} at a time with {asked} each{time_left}")
+    say(f"{len(cells)} cells, {done} done, {len(missing)} to do{said}, {at_once} at a time with {asked.text} each{time_left}")
     for task in dict.fromkeys(cell.task for cell in missing):
         of_task = [cell for cell in missing if cell.task == task]
         shares = ", ".join(

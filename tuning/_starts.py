@@ -17,7 +17,7 @@ from hcmoco.export import load_export
 from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.hcmoco import DENSE_MODALITIES
 from hcmoco.shards.storage import Folder
-from hcmoco.tasks.initial import IMAGENET, start, weights_digest
+from hcmoco.tasks.initial import IMAGENET, SCRATCH, start, weights_digest
 from pipelines import _arguments, _closing, _data, _pretrain, _recipe
 from pipelines._commit import commit
 from pipelines._folder import config_there, states_of
@@ -81,12 +81,12 @@ def digest_of(origin: Origin, encoder: EncoderConfig, modality: str, imagenet_we
         LookupError: with the reason, where ImageNet's weights cannot be had.
         UserError: weights that are not there or are of another encoder.
     """
-    record = read_record(origin, results)
-    if record and not origin.there:
-        return record["digests"][modality]
+    if origin.init == SCRATCH:
+        return ""
     if not origin.there:
-        return None
-    init = at_home(origin.init) if origin.config is None and origin.init not in ("scratch", IMAGENET) else origin.init
+        record = read_record(origin, results)
+        return record["digests"][modality] if record else None
+    init = origin.init if origin.init == IMAGENET else at_home(origin.init)
     try:
         return start(init, encoder, modality, imagenet_weights=imagenet_weights).digest
     except UserError:

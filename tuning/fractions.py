@@ -25,13 +25,13 @@ from tuning._parser import grid_parser
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     given = grid_parser(__doc__, "people-cpu").parse_intermixed_args(argv)
-    from tuning import _fractions, _summary  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+    from tuning import _asked, _fractions, _summary  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
 
     return _fractions.run(
         "fractions",
         given.grid,
         given.overrides,
-        _fractions.Asked(given.cpus, given.gpus, given.threads),
+        _asked.Asked("cell", given.cpus, given.gpus, given.threads),
         lambda grid, cells, results: _summary.comparison(cells, results, grid.baseline),
         plan_only=given.plan,
         seeds=given.seeds,

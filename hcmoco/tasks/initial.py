@@ -90,8 +90,8 @@ def _of_export(folder: str, config: EncoderConfig, modality: str, key: str) -> S
     for name in _SHAPE:
         if getattr(made, name) != getattr(config, name):
             raise UserError(
-                f"init: the {modality} encoder of {folder} has {name} = {getattr(made, name)!r}, {key}.{name} is {getattr(config, name)!r}; "
-                f"set {key}.{name}={getattr(made, name)} or take weights of that encoder"
+                f"init: the {modality} encoder of {folder} has {name} = {getattr(made, name)!r}, "
+                f"{key}.{name} is {getattr(config, name)!r}; set {key}.{name}={getattr(made, name)} or take weights of that encoder"
             )
     encoder = build_encoder(config, load=False)
     encoder.trunk.load_state_dict(export.encoder(modality).trunk.state_dict())

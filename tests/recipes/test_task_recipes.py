@@ -21,7 +21,7 @@ def test_each_is_valid_and_of_its_task(task, name):
 
 def test_every_task_has_a_small_and_a_published_recipe():
     for task in _arguments.TASK_NAMES:
-        assert {path.stem for path in (_arguments.RECIPES / task).glob("*.yaml")} >= {"people-cpu", "paper-w18"}
+        assert {path.stem for path in (_arguments.RECIPES / task).glob("*.yaml")} >= {"people-cpu", "people-gpu", "paper-w18"}
 
 
 def batch(config: FinetuneRecipe) -> int:

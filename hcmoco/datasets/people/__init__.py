@@ -11,6 +11,6 @@ PEOPLE_VERSION = 1
 """Raised when the same settings begin to give other people: results on them are compared by it."""
 
 __all__ = [
-    "CHART_FLIP", "DEPTH_CODEC", "PEOPLE_VERSION", "PeopleConfig", "Rendered", "RenderedScene", "ScenesConfig", "contact_sheet", "make_person", "make_scene",
-    "mirror_iuv", "render_person", "render_scene", "scene_sheet",
+    "CHART_FLIP", "DEPTH_CODEC", "PEOPLE_VERSION", "PeopleConfig", "Rendered", "RenderedScene", "ScenesConfig", "contact_sheet",
+    "make_person", "make_scene", "mirror_iuv", "render_person", "render_scene", "scene_sheet",
 ]  # fmt: skip

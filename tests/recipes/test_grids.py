@@ -1,0 +1,58 @@
+"""The grids: what they name is there, their programs share what they can, and the comparisons are fair."""
+
+import pytest
+
+from hcmoco.shards.storage import Folder
+from pipelines import _recipe
+from pipelines._recipe import PretrainRecipe
+from tuning._cells import cells_of
+from tuning._grid import GRIDS, load_grid
+from tuning._starts import origins
+
+NAMES = sorted(path.stem for path in GRIDS.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pre_trainings_differ_in_their_objective_alone(name):
+    """The same encoders, data, order, batch and number of steps for all."""
+    found = [each.config for each in origins(load_grid(name)).values() if each.config]
+    assert len(found) >= 3
+    identities = [each.identity() for each in found]
+    objectives = [each.pop("objective") for each in identities]
+    optims = [each.pop("optim") for each in identities]
+    assert all(each == identities[0] for each in identities)
+    assert all(optim | {"lr": 0} == optims[0] | {"lr": 0} for optim in optims), "each may have the learning rate that suits it"
+    assert len({str(each) for each in objectives}) == len(found), "and none is there twice"
+    assert all(each.data == found[0].data and each.stages.steps == found[0].stages.steps for each in found)
+    assert len({each.out for each in found}) == len({each.name for each in found}) == len(found)
+
+
+@pytest.mark.parametrize("recipe", ["people-cpu", "people-gpu"])
+def test_the_ablation_shares_pre_trainings_and_cells(recipe):
+    grid, ablation = load_grid(recipe), load_grid(f"ablation-{recipe}")
+    assert (grid.recipe, grid.out, grid.results) == (ablation.recipe, ablation.out, ablation.results)
+    for name in ("cmc", "hcmoco"):
+        assert grid.inits[name] == ablation.inits[name]
+    wanted = {(task, str(some.labels), seed) for some in ablation.cells for task in some.tasks for seed in some.seeds}
+    assert wanted <= {(task, str(some.labels), seed) for some in grid.cells for task in some.tasks for seed in some.seeds}
+    objectives = {name: origin.config.objective for name, origin in origins(ablation).items()}
+    assert objectives["cmc"].method == "cmc"
+    assert (objectives["hard"].dense_target, objectives["hard"].lambda_s) == ("hard", 0)
+    assert (objectives["soft"].dense_target, objectives["soft"].lambda_s) == ("soft", 0)
+    assert objectives["soft"].model_copy(update={"lambda_s": 1.0}) == objectives["hcmoco"]
+
+
+@pytest.mark.parametrize("recipe", ["people-cpu", "people-gpu"])
+def test_hcmoco_is_what_the_recipe_of_that_name_trains(recipe):
+    made = origins(load_grid(recipe))["hcmoco"].config
+    assert made == _recipe.load(PretrainRecipe, recipe, [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_cell_is_there_once(name, tmp_path):
+    """Before anything is pre-trained its starts are not known, and so neither are the keys."""
+    grid = load_grid(name)
+    found = {name: origin for name, origin in origins(grid).items() if name != "imagenet"}  # which may be on the network
+    cells = cells_of(grid, found, [], str(tmp_path), Folder(str(tmp_path)))
+    assert len(cells) == len({(each.task, each.init, each.labels, each.config.seed) for each in cells})
+    assert all(bool(each.key) == (each.init == "scratch") for each in cells)
