@@ -5,6 +5,7 @@ Tune's own experiment state is not used to go on: it is older than the trials by
 
 import os
 import uuid
+import warnings
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -106,7 +107,9 @@ def carry_out(job: Job, *, restarts: int, ended: Callable[[dict], None]) -> list
             verbose=0,
         ),
     )
-    tuner.fit()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consider boosting PBT")  # a trial's process cannot become another trial's
+        tuner.fit()
     records.folder.delete_folder("ray")
     return watcher.lost
 
