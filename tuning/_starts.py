@@ -61,17 +61,18 @@ class Origin:
 
 def origins(grid: GridConfig) -> dict[str, Origin]:
     """The starts of a grid by name. UserError for a pre-training whose recipe is none."""
-    found = {}
-    for name, each in grid.inits.items():
-        if isinstance(each, str):
-            found[name] = Origin(name, each)
-            continue
-        bare = Origin(name, each.out, each)
-        config = _recipe.check(PretrainRecipe, bare.values(), each.pretrain)
-        decided = [config.identity(), {key: _data.identity(source) for key, source in config.data.sources.items()}]
-        key = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
-        found[name] = Origin(name, at_home(each.out), each, config, key)
-    return found
+    return {name: origin_of(name, each) for name, each in grid.inits.items()}
+
+
+def origin_of(name: str, init: str | PretrainedConfig) -> Origin:
+    """The start that a config names so. UserError for a pre-training whose recipe is none."""
+    if isinstance(init, str):
+        return Origin(name, init)
+    bare = Origin(name, init.out, init)
+    config = _recipe.check(PretrainRecipe, bare.values(), init.pretrain)
+    decided = [config.identity(), {key: _data.identity(source) for key, source in config.data.sources.items()}]
+    key = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
+    return Origin(name, at_home(init.out), init, config, key)
 
 
 def digest_of(origin: Origin, encoder: EncoderConfig, modality: str, imagenet_weights: str | None, results: Folder) -> str | None:

@@ -6,15 +6,21 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from pydantic import Field
 
+import hcmoco
+from hcmoco.errors import UserError
 from hcmoco.shards.storage import Folder
-from hcmoco.tasks.initial import SCRATCH
-from hcmoco.versatility.config import EXPERIMENTS, METHODS, Experiment, Method, VersatilityConfig
+from hcmoco.versatility.config import EXPERIMENTS, METHODS, CoTrainingData, Experiment, Method, VersatilityConfig
+from pipelines import _data
+from pipelines._commit import commit
 from pipelines._home import at_home
 from pipelines._tracking import TrackingConfig
+from tuning._grid import PretrainedConfig
 
-BELOW = "versatility"
+PROGRAM = BELOW = "versatility"
+START = "cmc"  # how the record of pre-trainings names where all methods start
 TITLES: dict[str, str] = {"none": "No Contrastive", "cmc": "CMC", "hcmoco": "HCMoCo"}
 FIGURES = ("mIoU", "mAcc", "aAcc")
 TABLE_6 = (("RGB -> Depth", "rgb-to-depth", "depth"), ("Depth -> RGB", "depth-to-rgb", "rgb"))
@@ -26,6 +32,9 @@ class VersatilityRecipe(VersatilityConfig):
     """Some co-trainings: every experiment with every method and every seed; `experiment`, `method` and `seed` are each one's own."""
 
     out: str = Field(min_length=1, description="folder or URI of what is worth nothing afterwards: train states; and of the tracking store")
+    init: str | PretrainedConfig = Field(  # type: ignore[assignment]
+        description="as a co-training's, or the sample-level pre-training that makes it"
+    )
     results: str | None = Field(None, description="folder or URI of the results, small files that can be shared; null: `out`")
     experiments: tuple[Experiment, ...] = Field(EXPERIMENTS, min_length=1, description="which experiments")
     methods: tuple[Method, ...] = Field(METHODS, min_length=1, description="which methods")
@@ -35,8 +44,7 @@ class VersatilityRecipe(VersatilityConfig):
 
     def placed(self) -> "VersatilityRecipe":
         """The same with its own paths made absolute."""
-        init = self.init if self.init == SCRATCH else at_home(self.init)
-        return self.model_copy(update={"out": at_home(self.out), "results": at_home(self.results or self.out), "init": init})
+        return self.model_copy(update={"out": at_home(self.out), "results": at_home(self.results or self.out)})
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,8 @@ class Cell:
 
     Attributes:
         config: everything about it; its `out` is a folder for its train states.
-        key: digest of all that decides its result: config, weights that it starts from, data.
+        key: digest of all that decides its result: config, weights that it starts from, data; "" while the pre-training that makes
+            the weights has yet to run.
     """
 
     config: VersatilityConfig
@@ -58,29 +67,75 @@ class Cell:
         return f"{config.experiment}_{config.method}_seed{config.seed}_{self.key[:10]}"
 
 
-def cells_of(recipe: VersatilityRecipe, start_digest: str, contents: Sequence[str]) -> list[Cell]:
+def cells_of(recipe: VersatilityRecipe, init: str, start_digest: str | None) -> list[Cell]:
     """All co-trainings of a recipe.
 
     Args:
-        start_digest: of the weights that all start from.
-        contents: fingerprints of the data sets: unlabelled, labelled, test and validation ("" for none).
+        init: where the encoders start.
+        start_digest: of their weights; None where nobody knows yet.
     """
+    sources = [getattr(recipe.data, name) for name in CoTrainingData.model_fields]
+    contents = [_data.identity(source) if source else {} for source in sources]
     cells = []
     for experiment in dict.fromkeys(recipe.experiments):
         for method in dict.fromkeys(recipe.methods):
             for seed in dict.fromkeys(recipe.seeds):
                 values = {name: getattr(recipe, name) for name in VersatilityConfig.model_fields}
-                config = VersatilityConfig(**{**values, "experiment": experiment, "method": method, "seed": seed})
-                decided = [config.identity(), start_digest, list(contents)]
-                cell = Cell(config, hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest())
+                config = VersatilityConfig(**{**values, "init": init, "experiment": experiment, "method": method, "seed": seed})
+                decided = json.dumps([config.identity(), start_digest, contents], sort_keys=True)
+                cell = Cell(config, hashlib.sha256(decided.encode()).hexdigest() if start_digest is not None else "")
                 cells.append(Cell(config.model_copy(update={"out": f"{recipe.out}/work/{cell.name}"}), cell.key))
     return cells
 
 
 def read_results(folder: Folder, cells: Sequence[Cell]) -> dict[str, dict]:
-    """The results that are there, by name of the cell."""
+    """The results that are there, by name of the cell. UserError for a file that is no result."""
     there = folder.sizes(BELOW)
-    return {cell.name: json.loads(folder.read(f"{BELOW}/{cell.name}.json")) for cell in cells if f"{cell.name}.json" in there}
+    found = {}
+    for cell in cells:
+        if cell.key and f"{cell.name}.json" in there:
+            place = f"{BELOW}/{cell.name}.json"
+            try:
+                found[cell.name] = json.loads(folder.read(place))
+                found[cell.name]["test"]["figures"][found[cell.name]["main"]]
+            except (ValueError, KeyError, TypeError):
+                raise UserError(
+                    f"{folder.uri}/{place} is no result of a co-training; delete it, and the same command makes it again"
+                ) from None
+    return found
+
+
+def write_result(folder: Folder, cell: Cell, result: Mapping) -> None:
+    """Keeps the result of a finished co-training."""
+    made_by = {"hcmoco": hcmoco.__version__, "torch": torch.__version__, "commit": commit()}
+    folder.write(f"{BELOW}/{cell.name}.json", json.dumps({**result, "key": cell.key, **made_by}, indent=1).encode())
+
+
+def write_index(
+    folder: Folder, recipe: VersatilityRecipe, cells: Sequence[Cell], results: Mapping[str, dict], failures: Mapping[str, str]
+) -> None:
+    """Keeps where every co-training stands; `failures` by name of the cell."""
+    entries = [
+        {
+            "experiment": cell.config.experiment,
+            "method": cell.config.method,
+            "seed": cell.config.seed,
+            "status": "done" if cell.name in results else f"failed: {failures[cell.name]}" if cell.name in failures else "missing",
+            "cell": f"{BELOW}/{cell.name}.json" if cell.name in results else None,
+        }
+        for cell in cells
+    ]
+    init = recipe.init if isinstance(recipe.init, str) else recipe.init.model_dump(mode="json")
+    index = {
+        "program": PROGRAM,
+        "recipe": recipe.name,
+        "hcmoco": hcmoco.__version__,
+        "commit": commit(),
+        "baseline": "cmc",
+        "inits": {START: init},
+        "cells": entries,
+    }
+    folder.write(f"{PROGRAM}.json", json.dumps(index, indent=1).encode())
 
 
 def tables(cells: Sequence[Cell], results: Mapping[str, dict]) -> str:

@@ -11,7 +11,6 @@ killed or one failed. The tables are RESULTS/versatility.md, and RESULTS/versati
 A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,25 +20,19 @@ _HERE = Path(__file__).resolve().parent
 sys.path[:] = [str(_HERE.parent), *(each for each in sys.path if Path(each or ".").resolve() != _HERE)]
 
 from pipelines import _cluster
+from tuning._parser import option_parser
 
 
 @_cluster.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     parser.add_argument("--recipe", default="people-cpu", help="in recipes/versatility/, or a path to a YAML file (default people-cpu)")
-    parser.add_argument("--seeds", type=int, default=None, help="train every cell with the seeds 0 to SEEDS - 1 instead of the recipe's")
-    parser.add_argument("--plan", action="store_true", help="print what there is to do, and stop")
-    parser.add_argument("--cpus", type=float, default=1.0, help="CPUs that a co-training asks the cluster for (default 1)")
-    parser.add_argument("--gpus", type=float, default=0.0, help="GPUs that a co-training asks the cluster for (default 0)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of a co-training's CPU arithmetic (default 1)")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of the recipe, for example steps=100 init=runs/cmc")
     given = parser.parse_intermixed_args(argv)
-    from tuning import _versatility  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+    from tuning import _asked, _versatility  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
 
-    return _versatility.run(
-        given.recipe, given.overrides, seeds=given.seeds, plan_only=given.plan, cpus=given.cpus, gpus=given.gpus, threads=given.threads
-    )
+    asked = _asked.Asked("co-training", given.cpus, given.gpus, given.threads)
+    return _versatility.run(given.recipe, given.overrides, asked, seeds=given.seeds, plan_only=given.plan)
 
 
 if __name__ == "__main__":

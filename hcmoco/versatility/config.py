@@ -60,6 +60,13 @@ class VersatilityConfig(Config):
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    background_anchors: int = Field(
+        0,
+        ge=0,
+        description="cells without a reading that join each row's anchors in the dense terms. Where depth is masked to the person, anchors "
+        "of the body alone leave the two modalities' backgrounds unrelated, and the head takes the other's for body. Source: not the "
+        "paper's; the release ties the backgrounds by accident, as its invisible joints all lie on cell (0, 0)",
+    )
     task_weight: float = Field(10.0, gt=0, allow_inf_nan=False, description="weight of the parsing loss. Source: the release")
     class_weights: Literal["none", "frequency", "parsing-4k"] | PositiveWeights = Field(
         "frequency", description="none, frequency (1 / ln(1.02 + share of the labelled pixels)), parsing-4k (published), or 25 numbers"

@@ -4,7 +4,7 @@ Shape suffixes: B rows, S side of the crop in pixels.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, islice
 from typing import ClassVar
 
@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from hcmoco.codecs import decode_labels
-from hcmoco.loading import SourceInfo, make_micro_batch, row_augmentation
+from hcmoco.draws import generator
+from hcmoco.loading import SourceInfo, draw_anchors, make_micro_batch, row_augmentation
 from hcmoco.parts import IGNORE, LEFT_RIGHT_PAIRS, PART_NAMES
 from hcmoco.schema import Batch
 from hcmoco.tasks.labels import Subset
@@ -54,12 +55,14 @@ class CoTrainingFeed(PlanFeed[LabelledBatch]):
         augment: how rows are cut.
         joint_set: the run's joint set.
         anchors: P, cells drawn per row for the dense terms.
+        background_anchors: cells without a reading that are drawn beside them.
         lost: the modality that labelled rows are without, as if it had never been recorded; None: they keep all.
     """
 
     augment: AugmentConfig
     joint_set: str
     anchors: int
+    background_anchors: int
     lost: str | None
 
     columns: ClassVar[Sequence[str]] = COLUMNS
@@ -80,12 +83,22 @@ class CoTrainingFeed(PlanFeed[LabelledBatch]):
         batch = make_micro_batch(
             seen, numbers, infos, step=step, lane=lane, seed=seed, config=self.augment, joint_set=self.joint_set, anchors=self.anchors
         )
+        if self.background_anchors:
+            batch = replace(batch, anchors=np.concatenate([batch.anchors, self._background(batch, step, lane)], axis=1))
         parts_BSS = np.full((len(rows), size, size), IGNORE, np.uint8)
         for position, (row, number) in enumerate(zip(rows, numbers, strict=True)):
             if number == LABELLED:
                 cut = row_augmentation(row, self.augment, seed=seed, step=step, lane=lane, position=position)
                 parts_BSS[position] = cut_parts(row, cut, size)
         return LabelledBatch(batch, parts_BSS, np.array(numbers) == LABELLED)
+
+    def _background(self, batch: Batch, step: int, lane: int) -> np.ndarray:
+        """int64 [B, background_anchors]: distinct cells of the stride-4 map without a reading, -1 where a row has no depth."""
+        cells = np.full((len(batch), self.background_anchors), -1, np.int64)
+        for position in np.flatnonzero(batch.has_depth):
+            rng = generator(self.plan.seed, "background anchors", step, lane, int(position))
+            cells[position] = draw_anchors(batch.depth[position] == 0, self.background_anchors, rng)
+        return cells
 
     def join(self, batches: list[LabelledBatch], step: int) -> LabelledBatch:
         return LabelledBatch(

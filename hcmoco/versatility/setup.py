@@ -49,6 +49,7 @@ class CoTrainingSetup:
             config.augment,
             config.model.joint_set,
             config.objective.anchors,
+            config.background_anchors,
             config.lost,
         )
 

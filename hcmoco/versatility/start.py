@@ -1,12 +1,11 @@
 """Where all methods start: the encoders of one sample-level pre-training, everything else fresh."""
 
 import hashlib
-
-import torch
+from collections.abc import Mapping
 
 from hcmoco.errors import UserError
 from hcmoco.export import load_export
-from hcmoco.models.hcmoco import HCMoCo
+from hcmoco.models.hcmoco import DENSE_MODALITIES, HCMoCo
 from hcmoco.tasks.initial import SCRATCH, export_folder, start
 
 _OF_SKELETON = ("joint_set", "skeleton", "embedding")
@@ -18,7 +17,7 @@ def begin(model: HCMoCo, init: str) -> dict[str, str]:
     Args:
         init: folder of a run or an export of ours, or "scratch", which leaves the weights as they were drawn.
     Returns:
-        "text" for people, and "digest" of the weights; "" for scratch.
+        "text" for people, and "digest": see `start_digest`; "" for scratch.
     Raises:
         UserError: there is no such folder, or its encoders are others.
     """
@@ -35,18 +34,19 @@ def begin(model: HCMoCo, init: str) -> dict[str, str]:
         made, wanted = getattr(export.model, key), getattr(model.config, key)
         if made != wanted:
             raise UserError(f"init: the keypoint encoder of {folder} has {key} = {_text(made)}, model.{key} is {_text(wanted)}; set it so")
-    digest = hashlib.sha256()
-    for name in ("rgb", "depth"):
+    digests = {}
+    for name in DENSE_MODALITIES:
         begun = start(folder, getattr(model.config, name), name, key=f"model.{name}")
         getattr(model, name).load_state_dict(begun.encoder.state_dict())
-        digest.update(begun.digest.encode())
-    skeleton = export.skeleton_encoder().state_dict()
-    model.keypoints.load_state_dict(skeleton)
-    for name, value in sorted(skeleton.items()):
-        digest.update(f"{name}/{value.dtype}/{tuple(value.shape)}/".encode())
-        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
+        digests[name] = begun.digest
+    model.keypoints.load_state_dict(export.skeleton_encoder().state_dict())
     steps, stage = (export.training.get(key, "?") for key in ("steps", "stage"))
-    return {"text": f"encoders of {folder} (stage {stage}, {steps} steps)", "digest": digest.hexdigest()}
+    return {"text": f"encoders of {folder} (stage {stage}, {steps} steps)", "digest": start_digest(digests)}
+
+
+def start_digest(digests: Mapping[str, str]) -> str:
+    """One digest for those of both image encoders (by modality), which tell a pre-training from others."""
+    return hashlib.sha256("/".join(digests[name] for name in DENSE_MODALITIES).encode()).hexdigest()
 
 
 def _text(value: object) -> str:

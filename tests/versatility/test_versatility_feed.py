@@ -35,6 +35,19 @@ def test_parts_are_cut_as_the_images_are(sources, flip):
     assert (batch.parts_BSS[~batch.labelled] == IGNORE).all(), "unlabelled rows have parts too, which nobody may see"
 
 
+def test_background_anchors_are_cells_without_a_reading(sources):
+    plain = tiny.one_batch(tiny.tiny_setup(sources)).batch
+    rows = tiny.one_batch(tiny.tiny_setup(sources, {"background_anchors": 9})).batch
+    np.testing.assert_array_equal(rows.anchors[:, :12], plain.anchors)
+    added = rows.anchors[:, 12:]
+    assert (added[~rows.has_depth] == -1).all()
+    for depth_SS, cells in zip(rows.depth[rows.has_depth], added[rows.has_depth], strict=True):
+        empty = np.flatnonzero(depth_SS[::4, ::4] == 0)
+        assert set(cells[cells >= 0]) <= set(empty)
+        assert len(set(cells[cells >= 0])) == min(9, len(empty))
+    assert len({tuple(each) for each in added[rows.has_depth]}) > 1, "each row has draws of its own"
+
+
 def test_banks_number_whole_data_sets(tmp_path):
     """Rows keep their numbers though some of their neighbours lack labels and are left out."""
     some = [tiny.block_person(number, "some", parts=number >= 3) for number in range(6)]

@@ -1,0 +1,16 @@
+"""A program's own run in the record, which the runs of its parts are children of."""
+
+import json
+from typing import Any
+
+from hcmoco.shards.storage import Folder
+from pipelines._tracking import Tracker, start_run
+
+
+def parent_run(writer: Any, name: str, out: str) -> Tracker:
+    """The run of a program and its recipe; the same one every time that the program goes on in the folder `out`."""
+    folder, place = Folder(out), "run.json"
+    known = json.loads(folder.read(place))["run_id"] if folder.exists(place) else None
+    parent = start_run(writer, run_id=known, name=name, tags={"hcmoco.out": out})
+    folder.write(place, json.dumps({"run_id": parent.run_id}).encode())
+    return parent
