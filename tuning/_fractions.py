@@ -22,6 +22,7 @@ from tuning import _starts
 from tuning._asked import Asked
 from tuning._cells import Cell, cells_of, read_results, write_index, write_result
 from tuning._grid import GridConfig, load_grid
+from tuning._record import parent_run
 from tuning._starts import Origin
 
 # Keys that differ from cell to cell.
@@ -145,7 +146,7 @@ def _carry_out(program: str, grid: str, missing: Sequence[Cell], folder: Folder,
 
     remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)
     writer = open_writer(TrackingConfig(), out, actor=True)
-    parent = _parent(writer, program, grid, out)
+    parent = parent_run(writer, f"{program} {grid}", out)
     waiting: dict[Any, Cell] = {remote.remote(cell.config, *data[cell.task]): cell for cell in missing}
     failures, total, begun = {}, len(missing), time.monotonic()
     while waiting:
@@ -182,15 +183,6 @@ def _data_of(config: FinetuneRecipe, task: str) -> tuple[Shards, Shards]:
         _data.open_data("train", config.data.train, kind=kind),
         _data.open_data("test", config.data.test, kind=kind, split="test"),
     )
-
-
-def _parent(writer: Any, program: str, grid: str, out: str) -> Tracker:
-    """The grid's own run in the record, which the cells' runs are children of; the same one every time."""
-    folder = Folder(out)
-    known = json.loads(folder.read("run.json"))["run_id"] if folder.exists("run.json") else None
-    parent = start_run(writer, run_id=known, name=f"{program} {grid.rpartition('/')[2]}", tags={"hcmoco.grid": grid, "hcmoco.out": out})
-    folder.write("run.json", json.dumps({"run_id": parent.run_id}).encode())
-    return parent
 
 
 def _record(writer: Any, parent: Tracker, cell: Cell, result: dict) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hcmoco.shards.storage import Folder
 from pipelines import _recipe
 from pipelines._recipe import PretrainRecipe
+from tuning import _versatility
 from tuning._cells import cells_of
 from tuning._grid import GRIDS, load_grid
 from tuning._starts import origins
@@ -56,3 +57,8 @@ def test_every_cell_is_there_once(name, tmp_path):
     cells = cells_of(grid, found, [], str(tmp_path), Folder(str(tmp_path)))
     assert len(cells) == len({(each.task, each.init, each.labels, each.config.seed) for each in cells})
     assert all(bool(each.key) == (each.init == "scratch") for each in cells)
+
+
+@pytest.mark.parametrize("recipe", ["people-cpu", "people-gpu"])
+def test_versatility_starts_from_the_same_sample_level_run(recipe):
+    assert _versatility.load(recipe, []).init == load_grid(recipe).inits["cmc"]
