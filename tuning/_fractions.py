@@ -146,7 +146,7 @@ def _carry_out(program: str, grid: str, missing: Sequence[Cell], folder: Folder,
 
     remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)
     writer = open_writer(TrackingConfig(), out, actor=True)
-    parent = parent_run(writer, f"{program} {grid}", out)
+    parent = parent_run(writer, program, grid.rpartition("/")[2], out)
     waiting: dict[Any, Cell] = {remote.remote(cell.config, *data[cell.task]): cell for cell in missing}
     failures, total, begun = {}, len(missing), time.monotonic()
     while waiting:

@@ -7,10 +7,10 @@ from hcmoco.shards.storage import Folder
 from pipelines._tracking import Tracker, start_run
 
 
-def parent_run(writer: Any, name: str, out: str) -> Tracker:
+def parent_run(writer: Any, program: str, recipe: str, out: str) -> Tracker:
     """The run of a program and its recipe; the same one every time that the program goes on in the folder `out`."""
-    folder, place = Folder(out), "run.json"
+    folder, place = Folder(out), f"{program}-run.json"
     known = json.loads(folder.read(place))["run_id"] if folder.exists(place) else None
-    parent = start_run(writer, run_id=known, name=name, tags={"hcmoco.out": out})
+    parent = start_run(writer, run_id=known, name=f"{program} {recipe}", tags={"hcmoco.out": out})
     folder.write(place, json.dumps({"run_id": parent.run_id}).encode())
     return parent

@@ -148,7 +148,7 @@ def _carry_out(recipe: VersatilityRecipe, missing: Sequence[Cell], folder: Folde
 
     remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)
     writer = open_writer(recipe.tracking, recipe.out, actor=True)
-    parent = parent_run(writer, f"{PROGRAM} {recipe.name}", recipe.out)
+    parent = parent_run(writer, PROGRAM, recipe.name, recipe.out)
     waiting: dict[Any, Cell] = {remote.remote(cell.config, sources): cell for cell in missing}
     failures: dict[str, str] = {}
     total, begun = len(missing), time.monotonic()
