@@ -67,12 +67,11 @@ class Writer:
             self.artifact(run_id, "config.yaml", yaml.safe_dump(_plain(params), sort_keys=False).encode())
         return run_id
 
-    def find(self, tag: str, value: str) -> str | None:
-        """Id of the oldest run of the experiment with this tag."""
+    def find(self, tag: str, value: str, running: bool) -> str | None:
+        """Id of the oldest run of the experiment with this tag, and, with `running`, without an end."""
+        wanted = f"tags.`{tag}` = '{value}'" + (" and attributes.status = 'RUNNING'" if running else "")
         with self._clear_errors("cannot look for a run in"):
-            found = self.client.search_runs(
-                [self.experiment_id], f"tags.`{tag}` = '{value}'", order_by=["attributes.start_time ASC"], max_results=1
-            )
+            found = self.client.search_runs([self.experiment_id], wanted, order_by=["attributes.start_time ASC"], max_results=1)
         return found[0].info.run_id if found else None
 
     def _continue(self, run_id: str) -> tuple[_Run, dict[str, str]]:

@@ -104,9 +104,10 @@ def start_run(
     return Tracker(writer, _ask(writer, "start", run_id, name, dict(params or {}), marks))
 
 
-def find_run(writer: Any, key: str) -> str | None:
-    """Id of the run that was started with `key`, or None: for a program that may be killed between starting a run and noting its id."""
-    return _ask(writer, "find", _KEY, key)
+def find_run(writer: Any, key: str, *, running: bool = False) -> str | None:
+    """Id of the run that was started with `key`, or None: for a program that may be killed between starting a run and noting its id.
+    With `running`, only of one that was not finished."""
+    return _ask(writer, "find", _KEY, key, running)
 
 
 @dataclass(frozen=True)

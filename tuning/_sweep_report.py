@@ -102,17 +102,29 @@ def _panel(axis, records: Sequence[Mapping], first: Mapping | None, key: str, di
     if first is not None:
         axis.scatter(*places([first]), marker="*", s=180, color="tab:orange", label=f"best: trial {first['number']:04d}", zorder=4)
     axis.set_xlabel(key)
+    axis.margins(y=0.12)
     axis.grid(alpha=0.3)
     if dimension.choice is not None:
         axis.set_xticks(range(len(dimension.choice)), [text(each) for each in dimension.choice])
         axis.set_xlim(-0.5, len(dimension.choice) - 0.5)
         return
     assert dimension.limits is not None
+    low, high = dimension.limits
     if dimension.log:
         axis.set_xscale("log")
-    low, high = dimension.limits
+        axis.set_xticks(ticks := round_values(low, high), [f"{each:g}" for each in ticks])
+        axis.minorticks_off()
+    elif dimension.integers is not None:
+        axis.xaxis.get_major_locator().set_params(integer=True)
     pad = (high / low) ** 0.05 if dimension.log else 0.05 * (high - low)
     axis.set_xlim((low / pad, high * pad) if dimension.log else (low - pad, high + pad))
+
+
+def round_values(low: float, high: float) -> list[float]:
+    """Powers of ten from `low` to `high`, and their 2- and 5-fold where that leaves few enough to be read."""
+    powers = [10.0**exponent for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    every = [float(f"{power * factor:.6g}") for power in powers for factor in (1, 2, 5) if low <= float(f"{power * factor:.6g}") <= high]
+    return every if len(every) <= 6 else [each for each in every if f"{each:e}".startswith("1.0")]
 
 
 def _place(dimension: Dimension, value: Value) -> float:

@@ -92,6 +92,11 @@ def finetune_config(score: FinetuneScore, init: str, place: str, config: Pretrai
     return _recipe.check(FinetuneRecipe, merge(values, own), f"{score.task}/{score.recipe}")
 
 
+def run_key(sweep: str, number: int) -> str:
+    """What a trial's tracking run is found by."""
+    return f"{sweep}/{number:04d}"
+
+
 def changed(state: TrainState, identity: dict, where: str) -> TrainState:
     """The state as one of a run that goes on with other values of keys in CHANGEABLE. UserError for any other difference."""
     was = json.loads(json.dumps(state.identity))
@@ -262,7 +267,7 @@ def _finetune(job: Job, number: int, config: PretrainRecipe, run: Pretraining) -
 
 def _tracker(job: Job, number: int, values: dict[str, Value]) -> Tracker:
     """The trial's own tracking run, nested in the sweep's; the one that it had where it goes on."""
-    key = f"{job.key}/{number:04d}"
+    key = run_key(job.key, number)
     return start_run(
         job.writer,
         run_id=find_run(job.writer, key),

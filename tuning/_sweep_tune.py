@@ -17,7 +17,7 @@ from pipelines._tracking import find_run, start_run
 from tuning._sweep_config import Dimension, SweepConfig, Value
 from tuning._sweep_records import FAILED, STOPPED, Records
 from tuning._sweep_suggest import choose, draw
-from tuning._sweep_trial import Job, run_trial
+from tuning._sweep_trial import Job, run_key, run_trial
 
 # Read when Tune is imported or started. A Ctrl-C is the program's, not Tune's; a trial stays in the program's folder.
 TUNE_ENV = {
@@ -76,7 +76,9 @@ def carry_out(job: Job, *, restarts: int, ended: Callable[[dict], None]) -> list
     from ray import tune
 
     records, config = job.records, job.config
-    for number in records.over():
+    for number, record in records.over().items():
+        # A kill may have come between the end of a trial and that of its tracking run.
+        _close(job, number, "FAILED" if record["status"].startswith(FAILED) else "FINISHED")
         records.clear(number)
     records.folder.delete_folder("ray")
     queue = Queue(config, records)
@@ -112,6 +114,12 @@ def carry_out(job: Job, *, restarts: int, ended: Callable[[dict], None]) -> list
         tuner.fit()
     records.folder.delete_folder("ray")
     return watcher.lost
+
+
+def _close(job: Job, number: int, status: str, tags: dict[str, str] | None = None) -> None:
+    """Ends the tracking run of a trial that cannot do so itself."""
+    if run_id := find_run(job.writer, run_key(job.key, number), running=True):
+        start_run(job.writer, run_id=run_id, tags=tags).finish(status)
 
 
 def _name(trial: Any) -> str:
@@ -236,8 +244,7 @@ def _watcher(job: Job, ended: Callable[[dict], None]) -> Any:
                 step, figure = reports[-1] if reports else (0, None)
                 score = figure if job.config.score.finetune is None else None
                 record = job.records.end(number, STOPPED, score=score, steps=int(step))
-                if run_id := find_run(job.writer, f"{job.key}/{number:04d}"):
-                    start_run(job.writer, run_id=run_id, tags={"hcmoco.stopped": f"early, at step {int(step)}"}).finish()
+                _close(job, number, "FINISHED", {"hcmoco.stopped": f"early, at step {int(step)}"})
             job.records.clear(number)
             ended(record)
 
@@ -247,7 +254,6 @@ def _watcher(job: Job, ended: Callable[[dict], None]) -> Any:
             line = str(_cluster.find_user_error(error) or first_line(error) if error else "its process was lost")
             self.lost.append(f"{FAILED}: trial {number:04d}: {line}")
             say(self.lost[-1])
-            if run_id := find_run(job.writer, f"{job.key}/{number:04d}"):
-                start_run(job.writer, run_id=run_id).finish("FAILED")
+            _close(job, number, "FAILED")
 
     return Watcher()

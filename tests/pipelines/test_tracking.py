@@ -13,7 +13,7 @@ import yaml
 from hcmoco.config import build
 from hcmoco.errors import UserError
 from pipelines._mlflow import clean_key, flatten, open_store
-from pipelines._tracking import TrackingConfig, open_writer, start_run, store_uri
+from pipelines._tracking import TrackingConfig, find_run, open_writer, start_run, store_uri
 
 
 def history(uri, run_id, key):
@@ -113,6 +113,22 @@ def test_points_of_several_runs_stay_apart(store):
     assert history(uri, first.run_id, "loss") == [(step, 1.0) for step in range(3)]
     assert history(uri, second.run_id, "loss") == [(step, 2.0) for step in range(3)]
     assert writer.client.get_run(second.run_id).info.status == "FAILED"
+
+
+def test_a_run_is_found_by_its_key_and_lies_in_its_parent(store):
+    config, out, _ = store
+    writer = open_writer(config, out, actor=False)
+    parent = start_run(writer, key="sweep")
+    child = start_run(writer, key="sweep/0001", parent=parent.run_id, tags={"own": "1"})
+    assert find_run(writer, "sweep") == parent.run_id
+    assert find_run(writer, "sweep/0001", running=True) == child.run_id
+    assert find_run(writer, "sweep/0002") is None
+    child.finish()
+    assert find_run(writer, "sweep/0001", running=True) is None
+    assert find_run(open_writer(config, out, actor=False), "sweep/0001") == child.run_id
+    tags = writer.client.get_run(child.run_id).data.tags
+    assert (tags["mlflow.parentRunId"], tags["own"]) == (parent.run_id, "1")
+    parent.finish()
 
 
 def test_many_long_and_odd_params_are_taken(store):

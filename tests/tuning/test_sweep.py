@@ -8,6 +8,7 @@ import pytest
 import tiny_sweep
 import yaml
 
+SWEPT = {"space": {"objective.lambda_d": {"loguniform": [0.1, 10]}, "optim.lr": {"choice": [0.004, 1.0e30]}}, "seed": 1}
 PBT = {"method": "pbt", "population": {"every": 2, "quantile": 0.5, "resample": 0}, "trials": 4}
 
 
@@ -23,8 +24,7 @@ def home(ray_session, tmp_path_factory):
 @pytest.fixture(scope="module")
 def swept(home):
     """A sweep of which one trial fails: with a learning rate of 1e30 nothing stays finite."""
-    space = {"objective.lambda_d": {"loguniform": [0.1, 10]}, "optim.lr": {"choice": [0.004, 1.0e30]}}
-    done = tiny_sweep.call(home, {"space": space, "seed": 1, "fixed": {"optim": {"clip_norm": 0}}})
+    done = tiny_sweep.call(home, SWEPT)
     assert done.status == 0, done
     return done
 
@@ -83,15 +83,27 @@ def test_trials_are_nested_runs(swept):
 
 def test_the_same_command_again_repeats_nothing(swept, home):
     before = {path: path.stat().st_mtime_ns for path in (swept.folder / "trials").iterdir()}
-    sweep = yaml.safe_load((home / "sweep.yaml").read_text())
-    again = tiny_sweep.call(home, {key: sweep[key] for key in ("space", "seed", "fixed")})
+    again = tiny_sweep.call(home, SWEPT)
     assert again.status == 0, again
     assert "3 trials of 6 steps, 3 over, 0 to go on with, 0 new" in again.out
     assert {path: path.stat().st_mtime_ns for path in (swept.folder / "trials").iterdir()} == before
     assert len(tiny_sweep.runs(swept.folder)) == 4
-    other = tiny_sweep.call(home, {key: sweep[key] for key in ("space", "fixed")})
+    other = tiny_sweep.call(home, {**SWEPT, "seed": 0})
     assert other.status == 2
     assert "another config: sweep.seed was 1, now 0" in other.err
+
+
+def test_a_tracking_run_that_a_kill_left_open_is_closed(swept, home):
+    """Killed right after a trial's record was written: its run in the store has no end yet."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{swept.folder / 'mlflow.db'}")
+    for run in tiny_sweep.runs(swept.folder):
+        client.update_run(run.info.run_id, status="RUNNING")
+    assert tiny_sweep.call(home, SWEPT).status == 0
+    expected = {f"{number:04d}": "FAILED" if each["score"] is None else "FINISHED" for number, each in swept.records.items()}
+    ended = {run.data.tags.get("hcmoco.trial"): run.info.status for run in tiny_sweep.runs(swept.folder)}
+    assert ended == {**expected, None: "FINISHED"}
 
 
 @pytest.mark.parametrize(
