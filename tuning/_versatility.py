@@ -127,9 +127,8 @@ def _describe(
 def _sources(config: VersatilityRecipe, cells: Sequence[Cell]) -> Sources:
     """The data sets, made where they are to be made and are not there. UserError where one lacks what an experiment needs."""
     named = {name: getattr(config.data, name) for name in CoTrainingData.model_fields}
-    sources = Sources(
-        **{name: _data.open_data(name, each, split="test" if name == "test" else "train") for name, each in named.items() if each}
-    )
+    splits = {"test": "test", "validation": "held-out"}  # the pre-training's held-out people serve for the curve
+    sources = Sources(**{name: _data.open_data(name, each, split=splits.get(name, "train")) for name, each in named.items() if each})
     for cell in {each.config.experiment: each for each in cells}.values():  # said before anything runs
         set_up(cell.config, sources.unlabelled, sources.labelled, sources.test, sources.validation)
     return sources
