@@ -250,7 +250,7 @@ def test_objective_learns_to_align_the_modalities():
         ({"per_sample_negatives": True}, r"needs bank_start: random"),
         ({"absent_in_bank": True}, r"needs encode_absent: true"),
         ({"negatives": 0, "in_batch_negatives": False}, r"nothing to contrast with"),
-        ({"tau": 0.1}, r"unknown key 'tau'; allowed here: lambda_g"),
+        ({"tau": 0.1}, r"unknown key 'tau'; allowed here: method, lambda_g"),
     ],
 )
 def test_a_bad_value_is_one_line(values, message):

@@ -75,7 +75,7 @@ def test_each_cell_is_done_once(home, capsys):
     assert [(each["init"], each["seed"], each["status"], each["cell"]) for each in index(home)["cells"]] == [
         (init, seed, "done", f"cells/{file.name}")
         for seed in (0, 1)
-        for init, file in (("scratch", files[2 + seed]), ("other", files[seed]))
+        for init, file in (("other", files[seed]), ("scratch", files[2 + seed]))
     ]
 
     assert go(home) == 0
