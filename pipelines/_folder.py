@@ -47,8 +47,12 @@ def states_of(config: Any) -> States:
 
 
 @contextmanager
-def alone_in(out: str) -> Iterator[None]:
-    """UserError while another process trains into the same local folder; both would write the same states."""
+def alone_in(out: str, key: str = "out=...") -> Iterator[None]:
+    """UserError while another process trains into the same local folder; both would write the same states.
+
+    Args:
+        key: how the user chooses another folder.
+    """
     if not is_local(out):
         yield
         return
@@ -60,9 +64,9 @@ def alone_in(out: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise UserError(f"{out}: another run is under way in this folder; wait for its end or choose another with out=...") from None
+        raise UserError(f"{out}: another run is under way in this folder; wait for its end or choose another with {key}") from None
     except OSError as error:
-        raise UserError(f"{out} cannot be written to: {first_line(error)}; choose another folder with out=...") from None
+        raise UserError(f"{out} cannot be written to: {first_line(error)}; choose another folder with {key}") from None
     try:
         yield
     finally:

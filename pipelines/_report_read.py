@@ -41,6 +41,11 @@ class Test(_File):
 class Run(_File):
     """A fine-tuning or a co-training; `validations` are (step, figures), `seconds` its time."""
 
+    task: str = ""
+    init: str = ""
+    experiment: str = ""
+    method: str = ""
+    seed: int
     steps: int
     labels: Labels
     main: str
@@ -137,6 +142,8 @@ def read_results(uri: str) -> Results:
                 notes.append(f"{line.cell} is not there, though {program}.json names it")
             elif line.cell:
                 run = _read(folder, line.cell, Run)
+                if (run.experiment or run.task, run.method or run.init, run.seed) != (task, init, line.seed):
+                    raise UserError(f"{uri}/{line.cell} is another cell's result than {program}.json says; run tuning/{program}.py again")
             entries.append(Entry(program, task, init, line.labels, line.seed, status, run))
     notes += _open_cells(entries)
     files = sorted(name for name in folder.sizes("pretrainings") if _is(name, ".json"))

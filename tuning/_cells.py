@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import torch
 
 import hcmoco
-from hcmoco.errors import UserError
 from hcmoco.shards.storage import Folder
 from hcmoco.tasks.labels import LabelsConfig
 from hcmoco.tasks.tasks import task_class
@@ -20,6 +19,7 @@ from pipelines import _arguments, _data, _recipe
 from pipelines._commit import commit
 from pipelines._recipe import FinetuneRecipe
 from tuning._grid import CellsConfig, GridConfig
+from tuning._results import read_result
 from tuning._starts import Origin, digest_of
 
 DONE, MISSING = "done", "missing"
@@ -87,7 +87,7 @@ def _recipe_of(
 ) -> FinetuneRecipe:
     own = [f"{key}={value}" for key, value in some.labels.items()] + [f"init={origin.init}", f"seed={seed}", f"out={out}"]
     values = _arguments.task_values(task, grid.recipe, [*own, *overrides])
-    return _recipe.check(FinetuneRecipe, values, f"{task}/{grid.recipe}")
+    return _recipe.check(FinetuneRecipe, values, grid.recipe if "/" in grid.recipe else f"{task}/{grid.recipe}")
 
 
 def cell_key(config: FinetuneRecipe, start_digest: str) -> str:
@@ -99,18 +99,11 @@ def cell_key(config: FinetuneRecipe, start_digest: str) -> str:
 
 
 def read_results(folder: Folder, cells: Sequence[Cell]) -> dict[str, dict]:
-    """The results that are there, by name of the cell. UserError for a file that is no result."""
+    """The results that are there, by name of the cell. UserError for a file that is no result, or another cell's."""
     there = folder.sizes("cells")
-    found = {}
-    for cell in cells:
-        if cell.key and f"{cell.name}.json" in there:
-            place = f"cells/{cell.name}.json"
-            try:
-                found[cell.name] = json.loads(folder.read(place))
-                found[cell.name]["test"]["figures"][found[cell.name]["main"]]
-            except (ValueError, KeyError, TypeError):
-                raise UserError(f"{folder.uri}/{place} is not a cell's result; delete it, and the same command makes it again") from None
-    return found
+    return {
+        cell.name: read_result(folder, f"cells/{cell.name}.json", cell.key) for cell in cells if cell.key and f"{cell.name}.json" in there
+    }
 
 
 def write_result(folder: Folder, cell: Cell, result: Mapping) -> None:

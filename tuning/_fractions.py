@@ -4,6 +4,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ def run(program: str, name: str, overrides: Sequence[str], asked: Asked, table: 
         raise UserError(f"{taken[0]}: the grid says what {', '.join(_OWN)} are; change them in its file")
     out = at_home(grid.out)
     folder = Folder(at_home(grid.results or grid.out))
-    with alone_in(out), _interrupts.heard():
+    with nullcontext() if plan_only else alone_in(out, "the out of its file"), _interrupts.heard():
         _cluster.start().refuse_local("out", out)
         origins = _starts.origins(grid)
 

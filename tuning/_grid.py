@@ -1,8 +1,10 @@
 """What a grid of fine-tunings is: tasks, shares of the labels, seeds, and the starts that are compared."""
 
+import re
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from hcmoco.config import Config, build, load_recipe
 from hcmoco.errors import UserError
@@ -10,6 +12,16 @@ from hcmoco.tasks.tasks import TASKS
 from pipelines import _arguments
 
 GRIDS = _arguments.RECIPES / "grids"
+
+
+def _different(values: tuple) -> tuple:
+    twice = next((value for number, value in enumerate(values) if value in values[:number]), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is there twice")
+    return values
+
+
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63, strict=True)], ...], AfterValidator(_different)]
 
 
 class PretrainedConfig(Config):
@@ -24,8 +36,10 @@ class CellsConfig(Config):
     """Some cells: every task with every start and every seed."""
 
     tasks: tuple[str, ...] = Field(min_length=1, description="names of tasks")
-    labels: dict[str, float | int | str] = Field(description="fraction, samples or subset, as in a fine-tuning's recipe")
-    seeds: tuple[int, ...] = Field(min_length=1, description="a training for each")
+    labels: dict[str, float | int | str] = Field(
+        min_length=1, description="fraction, samples or subset, as in a fine-tuning's recipe; fraction: 1.0 for all"
+    )
+    seeds: Seeds = Field(min_length=1, description="a training for each")
 
 
 class GridConfig(Config):
@@ -50,6 +64,14 @@ class GridConfig(Config):
         unknown = [task for some in self.cells for task in some.tasks if task not in TASKS]
         if unknown:
             raise ValueError(f"cells: tasks: {unknown[0]!r} is not a task; allowed are {', '.join(TASKS)}")
+        bad = next((name for name in self.inits if not re.fullmatch(r"\w[\w.+-]*", name, re.ASCII)), None)
+        if bad is not None:
+            raise ValueError(f"inits: {bad!r} names files; letters, digits and _ . + - are allowed")
+        _different(tuple(each.out for each in self.inits.values() if not isinstance(each, str)))
+        _different(tuple((task, str(some.labels), seed) for some in self.cells for task in some.tasks for seed in some.seeds))
+        other = [name for name in self.seconds if name not in (*TASKS, "pretrain")]
+        if other or min(self.seconds.values(), default=1) <= 0:
+            raise ValueError(f"seconds: numbers above 0 for pretrain, {', '.join(TASKS)}")
         return self
 
 

@@ -1,10 +1,9 @@
 """Tables over the finished cells of a grid, in Markdown: means, spreads, paired differences, in %."""
 
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 
 from tuning._cells import Cell
+from tuning._results import difference_text, mean_text
 
 
 def comparison(cells: Sequence[Cell], results: Mapping[str, dict], baseline: str) -> str:
@@ -15,11 +14,11 @@ def comparison(cells: Sequence[Cell], results: Mapping[str, dict], baseline: str
     lines = _head(["task", "labels", "figure", "seeds"], [*inits, *(f"{init} - {baseline}" for init in others)])
     for task, labels in _in_order((cell.task, cell.labels) for cell in cells):
         scores, main, rows = _scores(cells, results, task, labels)
-        texts = [_mean(list(scores.get(init, {}).values())) or _refusal(cells, init) for init in inits]
+        texts = [_text(scores, init, cells) for init in inits]
         differences = []
         for init in others:
             one, other = scores.get(init, {}), scores.get(baseline, {})
-            differences.append(_difference([one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]))
+            differences.append(difference_text([one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]))
         seeds = max((len(each) for each in scores.values()), default=0)
         lines.append(f"| {' | '.join([task, f'{labels} ({rows})', main, str(seeds), *texts, *differences])} |")
     return "\n".join(lines)
@@ -36,7 +35,7 @@ def ablation(cells: Sequence[Cell], results: Mapping[str, dict], titles: Mapping
     names = [f"{task} {labels} {main}" for (task, labels), (_, main, _) in zip(columns, found, strict=True)]
     lines = _head(["objective"], names)
     for init in _in_order(cell.init for cell in cells):
-        texts = [_mean(list(scores.get(init, {}).values())) or "-" for scores, _, _ in found]
+        texts = [mean_text(list(scores.get(init, {}).values())) for scores, _, _ in found]
         lines.append(f"| {' | '.join([titles.get(init, init), *texts])} |")
     return "\n".join(lines)
 
@@ -61,19 +60,7 @@ def _in_order(values):
     return list(dict.fromkeys(values))
 
 
-def _refusal(cells: Sequence[Cell], init: str) -> str:
-    return next((cell.refused for cell in cells if cell.init == init and cell.refused), "-")
-
-
-def _mean(values: list[float]) -> str:
-    if not values:
-        return ""
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread}"
-
-
-def _difference(values: list[float]) -> str:
-    if not values:
-        return "-"
-    error = f" ± {statistics.stdev(values) / math.sqrt(len(values)):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):+.1f}{error}"
+def _text(scores: Mapping[str, dict[int, float]], init: str, cells: Sequence[Cell]) -> str:
+    """The figure of a start, or why it was not run."""
+    refused = next((cell.refused for cell in cells if cell.init == init and cell.refused), "")
+    return mean_text(list(scores[init].values())) if init in scores else refused or "-"

@@ -4,6 +4,7 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def run(recipe: str, overrides: Sequence[str], asked: Asked, *, seeds: int | Non
     config = load(recipe, overrides, seeds)
     assert config.results is not None
     folder = Folder(config.results)
-    with alone_in(config.out), _interrupts.heard():
+    with nullcontext() if plan_only else alone_in(config.out), _interrupts.heard():
         _cluster.start().refuse_local("out", config.out)
         origin = _starts.origin_of(START, config.init)
         cells = _cells(config, origin, folder)
@@ -93,7 +94,7 @@ def load(recipe: str, overrides: Sequence[str], seeds: int | None = None) -> Ver
     values = merge(values, given)
     if seeds is not None:
         values["seeds"] = list(range(seeds))
-    return _recipe.check(VersatilityRecipe, values, f"{PROGRAM}/{recipe}")
+    return _recipe.check(VersatilityRecipe, values, recipe if "/" in recipe else f"{PROGRAM}/{recipe}")
 
 
 def _cells(config: VersatilityRecipe, origin: Origin, results: Folder) -> list[Cell]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,14 +9,14 @@ import torch
 from pydantic import Field
 
 import hcmoco
-from hcmoco.errors import UserError
 from hcmoco.shards.storage import Folder
 from hcmoco.versatility.config import EXPERIMENTS, METHODS, CoTrainingData, Experiment, Method, VersatilityConfig
 from pipelines import _data
 from pipelines._commit import commit
 from pipelines._home import at_home
 from pipelines._tracking import TrackingConfig
-from tuning._grid import PretrainedConfig
+from tuning._grid import PretrainedConfig, Seeds
+from tuning._results import mean_text, read_result
 
 PROGRAM = BELOW = "versatility"
 START = "cmc"  # how the record of pre-trainings names where all methods start
@@ -38,7 +37,7 @@ class VersatilityRecipe(VersatilityConfig):
     results: str | None = Field(None, description="folder or URI of the results, small files that can be shared; null: `out`")
     experiments: tuple[Experiment, ...] = Field(EXPERIMENTS, min_length=1, description="which experiments")
     methods: tuple[Method, ...] = Field(METHODS, min_length=1, description="which methods")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="a co-training for each")
+    seeds: Seeds = Field((0,), min_length=1, description="a co-training for each")
     seconds: float | None = Field(None, gt=0, description="what one takes, for the first estimate; what is done already tells better")
     tracking: TrackingConfig = TrackingConfig()
 
@@ -91,18 +90,9 @@ def cells_of(recipe: VersatilityRecipe, init: str, start_digest: str | None) -> 
 def read_results(folder: Folder, cells: Sequence[Cell]) -> dict[str, dict]:
     """The results that are there, by name of the cell. UserError for a file that is no result."""
     there = folder.sizes(BELOW)
-    found = {}
-    for cell in cells:
-        if cell.key and f"{cell.name}.json" in there:
-            place = f"{BELOW}/{cell.name}.json"
-            try:
-                found[cell.name] = json.loads(folder.read(place))
-                found[cell.name]["test"]["figures"][found[cell.name]["main"]]
-            except (ValueError, KeyError, TypeError):
-                raise UserError(
-                    f"{folder.uri}/{place} is no result of a co-training; delete it, and the same command makes it again"
-                ) from None
-    return found
+    return {
+        cell.name: read_result(folder, f"{BELOW}/{cell.name}.json", cell.key) for cell in cells if cell.key and f"{cell.name}.json" in there
+    }
 
 
 def write_result(folder: Folder, cell: Cell, result: Mapping) -> None:
@@ -128,7 +118,7 @@ def write_index(
     init = recipe.init if isinstance(recipe.init, str) else recipe.init.model_dump(mode="json")
     index = {
         "program": PROGRAM,
-        "recipe": recipe.name,
+        "recipe": recipe.name.removeprefix(f"{PROGRAM}-"),
         "hcmoco": hcmoco.__version__,
         "commit": commit(),
         "baseline": "cmc",
@@ -156,13 +146,6 @@ def _table(cells: Sequence[Cell], results: Mapping[str, dict], columns: Sequence
         for _, experiment, which in columns:
             there = [c.name for c in cells if (c.config.experiment, c.config.method) == (experiment, method) and c.name in results]
             seeds = max(seeds, len(there))
-            found += [_mean([100 * results[name]["test"]["figures"][f"{which}/{figure}"] for name in there]) for figure in FIGURES]
+            found += [mean_text([100 * results[name]["test"]["figures"][f"{which}/{figure}"] for name in there]) for figure in FIGURES]
         lines.append(f"| {' | '.join([TITLES[method], str(seeds), *found])} |")
     return "\n".join(lines)
-
-
-def _mean(values: list[float]) -> str:
-    if not values:
-        return "-"
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread}"

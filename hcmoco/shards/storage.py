@@ -26,12 +26,18 @@ def is_local(uri: str) -> bool:
 
 def absolute(uri: str) -> str:
     """`uri`, a local path made absolute: what another process may be given."""
-    return os.path.abspath(os.path.expanduser(uri.partition("://")[2] if "://" in uri else uri)) if is_local(uri) else uri.rstrip("/")
+    return (
+        os.path.abspath(os.path.expanduser(uri.partition("://")[2] if "://" in uri else uri))
+        if is_local(uri)
+        else uri.partition("://")[0] + "://" + uri.partition("://")[2].rstrip("/")
+    )
 
 
 @lru_cache(maxsize=64)  # one client per folder and process: connecting to an object store is not free
 def _connect(uri: str) -> tuple[pafs.FileSystem, str]:
     try:
+        if not uri.partition("://")[2]:
+            raise ValueError("it names no bucket or folder")
         if uri.partition("://")[0] in _ARROW_SCHEMES:
             return pafs.FileSystem.from_uri(uri)
         store, path = fsspec.core.url_to_fs(uri)

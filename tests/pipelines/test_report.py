@@ -307,7 +307,7 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
     [
         ("fractions.json", "{", "fractions.json: not JSON"),
         ("fractions.json", "[1]", "fractions.json: the file"),
-        ("cells/parsing-rgb_hcmoco_10pc_seed0.json", '{"steps": 1}', "seed0.json: labels: Field required"),
+        ("cells/parsing-rgb_hcmoco_10pc_seed0.json", '{"steps": 1, "seed": 0}', "seed0.json: labels: Field required"),
         ("pretrainings/cmc.json", "\xff\xfe", "cmc.json: not JSON"),
         ("pictures/a.png", "no picture", "pictures/a.png: "),
         (

@@ -12,8 +12,9 @@ from hcmoco.export import load_export
 from hcmoco.tasks.initial import weights_digest
 from pipelines._commit import commit
 from tuning import ablation, fractions
-from tuning._summary import _difference, _mean, comparison
+from tuning._results import difference_text, mean_text
 from tuning._summary import ablation as ablation_table
+from tuning._summary import comparison
 
 PEOPLE = {"domain": "indoor", "size": 64, "seed": 1}
 RECIPE = {
@@ -58,6 +59,7 @@ def test_each_cell_is_done_once(home, capsys):
     assert go(home, None, "--plan") == 0
     assert "4 cells, 0 done, 4 to do" in capsys.readouterr().out
     assert not (home / "data").exists(), "a plan makes nothing"
+    assert not (home / "runs").exists()
     assert not (home / "runs/grid/fractions.md").exists()
     assert go(home) == 0
     assert "| parsing-rgb | 5 samples (5) | mIoU | 2 |" in capsys.readouterr().out
@@ -106,9 +108,15 @@ def test_a_cell_that_fails_does_not_stop_the_others(home, capsys):
     ("over", "message"),
     [
         ({"baseline": "nobody"}, "baseline = 'nobody' is not among its inits"),
-        ({"cells": [{"tasks": ["parsing"], "labels": {}, "seeds": [0]}]}, "'parsing' is not a task"),
+        ({"cells": [{**GRID["cells"][0], "tasks": ["parsing"]}]}, "'parsing' is not a task"),
         ({"inits": {"scratch": "scratch", "gone": "nowhere/at/all"}}, "nowhere/at/all cannot be read"),
         ({"seeds": 3}, "unknown key 'seeds'"),
+        ({"cells": [*GRID["cells"], *GRID["cells"]]}, "is there twice"),
+        ({"cells": [{**GRID["cells"][0], "seeds": [0, 0]}]}, "0 is there twice"),
+        ({"cells": [{**GRID["cells"][0], "seeds": [-1]}]}, "cells.0.seeds.0 = -1"),
+        ({"cells": [{**GRID["cells"][0], "labels": {}}]}, "cells.0.labels"),
+        ({"inits": {"scratch": "scratch", "..": "scratch"}}, "inits: '..' names files"),
+        ({"seconds": {"walking": 3}}, "seconds: numbers above 0 for pretrain"),
     ],
 )
 def test_a_mistake_is_one_line(home, capsys, over, message):
@@ -142,11 +150,15 @@ def test_a_cell_that_is_no_result_is_one_line(home, capsys):
     one = {"inits": {"scratch": "scratch"}, "cells": [{"tasks": ["parsing-rgb"], "labels": {"samples": 5}, "seeds": [0]}]}
     assert go(home, one) == 0
     (file,) = (home / "runs/grid/cells").iterdir()
+    good = json.loads(file.read_text())
     file.write_text("{}")
     assert go(home, one) == 2
     error = capsys.readouterr().err
     assert f"{file} is not a cell's result; delete it" in error
     assert len(error.splitlines()) == 1
+    file.write_text(json.dumps({**good, "key": "0" * 64}))
+    assert go(home, one, "--plan") == 2
+    assert f"{file} is another cell's result: its key is 0000000000, not {good['key'][:10]}; delete it" in capsys.readouterr().err
 
 
 def test_without_a_weight_file_imagenet_is_not_run_and_says_so(home, capsys, monkeypatch):
@@ -274,7 +286,8 @@ def test_the_table_pairs_seeds():
     row = comparison(*made_up(scores), "a").splitlines()[-1]
     # 5 and 15 points over the two seeds that both have.
     assert row == f"| t | 10% (9) | m | 3 | 20.0 ± {math.sqrt(200):.1f} | 50.0 ± 37.7 | +10.0 ± 5.0 |"
-    assert (_mean([]), _mean([3.0]), _difference([]), _difference([-2.0])) == ("", "3.0", "-", "-2.0")
+    assert (mean_text([]), mean_text([3.0]), difference_text([]), difference_text([-2.0])) == ("-", "3.0", "-", "-2.0")
+    assert (mean_text([1.0, math.nan]), difference_text([math.nan])) == ("nan", "nan")
 
 
 def test_the_ablation_has_a_row_per_objective():
