@@ -18,6 +18,7 @@ from hcmoco.tasks.tasks import task_class
 from pipelines import _arguments, _data, _recipe
 from pipelines._commit import commit
 from pipelines._recipe import FinetuneRecipe
+from tuning import _results
 from tuning._grid import CellsConfig, GridConfig
 from tuning._results import read_result
 from tuning._starts import Origin, digest_of
@@ -131,13 +132,4 @@ def write_index(
             }
         )
     inits = {name: each if isinstance(each, str) else each.model_dump(mode="json") for name, each in grid.inits.items()}
-    index = {
-        "program": program,
-        "recipe": grid.recipe,
-        "hcmoco": hcmoco.__version__,
-        "commit": commit(),
-        "baseline": grid.baseline,
-        "inits": inits,
-        "cells": entries,
-    }
-    folder.write(f"{program}.json", json.dumps(index, indent=1).encode())
+    _results.write_index(folder, program, {"recipe": grid.recipe, "baseline": grid.baseline, "inits": inits, "cells": entries})

@@ -1,11 +1,13 @@
-"""A finished cell's file, and how tables write figures over seeds."""
+"""The files that cells leave, and how tables write figures over seeds."""
 
 import json
 import math
 import statistics
 
+import hcmoco
 from hcmoco.errors import UserError
 from hcmoco.shards.storage import Folder
+from pipelines._commit import commit
 
 
 def read_result(folder: Folder, place: str, key: str) -> dict:
@@ -39,3 +41,17 @@ def difference_text(values: list[float]) -> str:
         return "nan"
     error = f" ± {statistics.stdev(values) / math.sqrt(len(values)):.1f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):+.1f}{error}"
+
+
+def write_index(folder: Folder, program: str, index: dict) -> None:
+    """Keeps where every cell of a program stands, with the program's state; left alone where nothing else has changed."""
+    name = f"{program}.json"
+    index = {"program": program, **index}
+    try:
+        before = json.loads(folder.read(name)) if folder.exists(name) else {}
+    except ValueError:
+        before = {}
+    if isinstance(before, dict) and {**before, "hcmoco": "", "commit": ""} == {**index, "hcmoco": "", "commit": ""}:
+        return
+    made_by = {"hcmoco": hcmoco.__version__, "commit": commit()}
+    folder.write(name, json.dumps({**index, **made_by}, indent=1).encode())

@@ -15,6 +15,7 @@ from pipelines import _data
 from pipelines._commit import commit
 from pipelines._home import at_home
 from pipelines._tracking import TrackingConfig
+from tuning import _results
 from tuning._grid import PretrainedConfig, Seeds
 from tuning._results import mean_text, read_result
 
@@ -116,16 +117,8 @@ def write_index(
         for cell in cells
     ]
     init = recipe.init if isinstance(recipe.init, str) else recipe.init.model_dump(mode="json")
-    index = {
-        "program": PROGRAM,
-        "recipe": recipe.name.removeprefix(f"{PROGRAM}-"),
-        "hcmoco": hcmoco.__version__,
-        "commit": commit(),
-        "baseline": "cmc",
-        "inits": {START: init},
-        "cells": entries,
-    }
-    folder.write(f"{PROGRAM}.json", json.dumps(index, indent=1).encode())
+    name = recipe.name.removeprefix(f"{PROGRAM}-")
+    _results.write_index(folder, PROGRAM, {"recipe": name, "baseline": "cmc", "inits": {START: init}, "cells": entries})
 
 
 def tables(cells: Sequence[Cell], results: Mapping[str, dict]) -> str:
