@@ -10,7 +10,7 @@ STAMP := $(VENV)/.hcmoco-$(shell pwd | cksum | cut -d' ' -f1)
 .PHONY: help install pretrain tables people test test-slow lint format bench clean
 help:
 	@echo "make pretrain   synthetic people, both stages on two CPU workers, probes, export (about 8 minutes on 2 cores)"
-	@echo "make tables     the paper's tables on synthetic people (about an hour and a half on 2 cores; goes on where it stopped)"
+	@echo "make tables     the paper's tables on synthetic people (about two hours on 2 cores; goes on where it stopped)"
 	@echo "make test       the tests (make test-slow: several workers, kills, job submit)"
 	@echo "make people     a contact sheet of synthetic people: people.png"
 	@echo "make bench      the side-by-side benchmarks   make lint / make format   ruff and mypy"

@@ -116,7 +116,7 @@ def test_mmv_learns_who_belongs_together(mmv, batch):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < 0.2 * losses[0]
 
 
