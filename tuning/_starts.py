@@ -97,12 +97,16 @@ def digest_of(origin: Origin, encoder: EncoderConfig, modality: str, imagenet_we
 
 
 def read_record(origin: Origin, results: Folder) -> dict | None:
-    """What is kept of a pre-training, None if there is none or it was another one."""
+    """What is kept of a pre-training, None if there is none or it was another one. UserError for a file that is something else."""
     name = f"pretrainings/{origin.name}.json"
     if origin.made is None or not results.exists(name):
         return None
-    record = json.loads(results.read(name))
-    return record if record.get("key") == origin.key else None
+    try:
+        record = json.loads(results.read(name))
+        return record if record["key"] == origin.key and record["digests"].keys() >= set(DENSE_MODALITIES) else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        again = "delete it, and the same command makes it again"
+        raise UserError(f"{results.uri}/{name} is not the record of a pre-training; {again}") from None
 
 
 def write_record(origin: Origin, results: Folder, seconds: float | None) -> dict:

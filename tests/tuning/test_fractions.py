@@ -142,6 +142,16 @@ def test_a_mistaken_argument_is_one_line(home, capsys, argument, message):
     assert message in capsys.readouterr().err
 
 
+def test_a_record_that_is_none_is_one_line(home, pretrained, capsys):
+    (home / "runs/grid/pretrainings").mkdir(parents=True)
+    for text in ("{", "[]", "{}"):
+        (home / "runs/grid/pretrainings/cmc.json").write_text(text)
+        assert go(home, {**pretrained, "inits": {"cmc": pretrained["inits"]["cmc"]}}, "--plan") == 2
+        error = capsys.readouterr().err
+        assert "pretrainings/cmc.json is not the record of a pre-training; delete it" in error
+        assert len(error.splitlines()) == 1
+
+
 def test_other_seeds_than_the_grids(home, capsys):
     assert go(home, {"inits": {"scratch": "scratch"}}, "--seeds", "3", "--plan") == 0
     assert "3 cells, 0 done, 3 to do" in capsys.readouterr().out
