@@ -114,7 +114,16 @@ def _environment() -> dict:
     variables = {name: os.environ[name] for name in RAY_ENV}
     if not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {"env_vars": variables}
+    return {"env_vars": variables, "worker_process_setup_hook": _import_whole}
+
+
+def _import_whole() -> None:
+    """Imports, as a worker process starts, what must not be imported by half.
+
+    Ray Data cancels what it no longer needs with an interrupt. One that hits the first `import pandas` leaves its submodules behind
+    without their package, and every later task of that process fails: "module 'pandas' has no attribute 'core'".
+    """
+    import pandas  # noqa: F401
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:

@@ -1,6 +1,9 @@
+import contextlib
 import errno
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -42,6 +45,34 @@ def test_a_bug_keeps_its_traceback(ray_session):
 
     with pytest.raises(ZeroDivisionError):
         _cluster.main_wrapper(lambda: ray.get(ray.remote(bug).remote()))()
+
+
+def test_a_cancelled_task_leaves_its_process_able_to_import(ray_session):
+    import ray
+
+    @ray.remote
+    def process() -> int:
+        return os.getpid()
+
+    @ray.remote
+    def imports():
+        import pandas  # noqa: F401
+
+    @ray.remote
+    def has_it_whole() -> tuple[int, bool]:
+        import pandas
+
+        return os.getpid(), hasattr(pandas, "core")
+
+    for delay in (0.01, 0.05, 0.1):  # an import takes 0.3 s
+        own = {"runtime_env": {"env_vars": {"A_PROCESS_OF_ITS_OWN": str(delay)}}}
+        fresh = ray.get(process.options(**own).remote())
+        running = imports.options(**own).remote()
+        time.sleep(delay)
+        ray.cancel(running)
+        with contextlib.suppress(ray.exceptions.TaskCancelledError):
+            ray.get(running)
+        assert ray.get(has_it_whole.options(**own).remote()) == (fresh, True)
 
 
 def test_exit_statuses(capsys):
