@@ -14,15 +14,13 @@ from hcmoco.datasets.checks import check_person, check_scene
 from hcmoco.schema import Person
 from hcmoco.transforms import CROP_MARGIN
 
-__all__ = ["Rejected", "check_person", "check_scene", "checked", "crop_person", "crop_square"]
+__all__ = ["LeftOut", "Rejected", "check_person", "check_scene", "checked", "crop_person", "crop_square"]
 
 _LONGEST = 500
 
 
 @dataclass(frozen=True)
-class Rejected:
-    """A record that is set aside, and why; `reason` is one sentence for people."""
-
+class _Named:
     id: str
     reason: str
 
@@ -32,6 +30,14 @@ class Rejected:
             text = " ".join(getattr(self, name).split())
             text = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2 - 2]}...{text[1 - _LONGEST // 2 :]}"
             object.__setattr__(self, name, text.encode(errors="backslashreplace").decode())
+
+
+class Rejected(_Named):
+    """A record that is broken, so set aside, and why; `reason` is one sentence for people."""
+
+
+class LeftOut(_Named):
+    """A record that is whole and not wanted, by a rule of the data set or of its reader; `reason` says which, the same words each time."""
 
 
 def checked(id: str, joints: int, make: Callable[[], Person], depth_codec: str = "png16") -> Person | Rejected:
