@@ -21,6 +21,23 @@ RAW_IDS = (0, 1, 2, 3, 6, 7, 8, 17, 18, 19, 25, 26, 27, 32, 33, 34, 38, 39, 43, 
 IGNORE = 255
 
 
+_NONE = 254
+_TRAIN_IDS = np.full(256, _NONE, np.uint8)
+_TRAIN_IDS[list(RAW_IDS)] = range(len(RAW_IDS))
+_TRAIN_IDS[IGNORE] = IGNORE
+
+
+def train_ids(raw: np.ndarray) -> np.ndarray:
+    """uint8, of the shape of `raw`: the train ids of Human3.6M's raw ids (uint8); IGNORE stays.
+
+    Raises ValueError that names the ids that the published table does not list: they are other parts, or no parts, and stay nobody's.
+    """
+    ids = _TRAIN_IDS[raw]
+    if (ids == _NONE).any():
+        raise ValueError(f"there are raw part ids {np.unique(raw[ids == _NONE])[:5].tolist()}, which Human3.6M's part table does not list")
+    return ids
+
+
 _OTHER = {"left": "right", "right": "left"}
 
 

@@ -13,11 +13,11 @@ from hcmoco.errors import UserError
 MAX_BYTES = 1 << 29
 
 
-def read_inside(folder: str | Path, name: str) -> bytes:
-    """Bytes of the file `name`, relative to `folder`.
+def path_inside(folder: str | Path, name: str, most: int = MAX_BYTES) -> Path:
+    """Where the file `name`, relative to `folder`, really lies: for libraries that open files by their path.
 
     Raises ValueError with a sentence for a path that leaves the folder (by `..`, as an absolute path or through a symbolic link), and for
-    a file that is missing, empty, larger than MAX_BYTES or not a regular file (a pipe would wait for ever).
+    a file that is missing, empty, larger than `most` bytes or not a regular file (a pipe would wait for ever).
     """
     root = Path(folder).resolve()
     try:
@@ -29,11 +29,20 @@ def read_inside(folder: str | Path, name: str) -> bytes:
         if not path.is_file():
             raise ValueError(f"{name!r} is not a regular file")
         size = path.stat().st_size
-        if not 0 < size <= MAX_BYTES:
-            raise ValueError(f"{name!r} is empty" if size == 0 else f"{name!r} has {size} bytes, at most {MAX_BYTES} are read")
-        return path.read_bytes()
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{name!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not 0 < size <= most:
+        raise ValueError(f"{name!r} is empty" if size == 0 else f"{name!r} has {size} bytes, at most {most} are read")
+    return path
+
+
+def read_inside(folder: str | Path, name: str) -> bytes:
+    """Bytes of the file `name`, relative to `folder`. Raises ValueError as `path_inside` does."""
+    path = path_inside(folder, name)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{name!r} cannot be read: {error.strerror or error}") from None
 
 
 def read_rgb(folder: str | Path, name: str, expect: tuple[int, int] | None = None) -> np.ndarray:

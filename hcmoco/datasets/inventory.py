@@ -13,6 +13,8 @@ SIGNATURES = {
     "AVI": ((0, b"RIFF"), (8, b"AVI ")),
     "MP4": ((4, b"ftyp"),),
     "HDF5": ((0, b"\x89HDF\r\n\x1a\n"),),
+    # HDF5 behind a block of 512 bytes that begins with this text.
+    "MATLAB 7.3": ((0, b"MATLAB 7.3 MAT-f"),),
 }
 """How files of a format begin: bytes at an offset, all of them."""
 

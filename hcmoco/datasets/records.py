@@ -4,17 +4,18 @@ Shapes: H, W of the source picture, J joints. Coordinates are x, y in pixels wit
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from hcmoco.codecs import MAX_SIDE, encode_depth, encode_iuv, encode_labels, encode_rgb
 from hcmoco.datasets.checks import check_person, check_scene
+from hcmoco.parts import IGNORE
 from hcmoco.schema import Person
 from hcmoco.transforms import CROP_MARGIN
 
-__all__ = ["LeftOut", "Rejected", "check_person", "check_scene", "checked", "crop_person", "crop_square"]
+__all__ = ["LeftOut", "Rejected", "check_person", "check_scene", "checked", "crop_person", "crop_square", "whole_picture"]
 
 _LONGEST = 500
 
@@ -117,23 +118,80 @@ def crop_person(
 
     Raises ValueError for a box that `crop_square` refuses, for pictures of different sizes, and where there is no picture at all.
     """
+    given = Person(id, dataset, split, 0, subject, camera=camera, keypoints=keypoints, joints3d=joints3d, dp_points=dp_points, box=box)
     pictures = {"rgb": rgb, "depth": depth, "parts": parts, "iuv": iuv, "mask": mask}
+    width, height = _picture_size(pictures)
+    return _squared(given, pictures, crop_square(box, width, height), size, depth_codec)
+
+
+def whole_picture(
+    *,
+    id: str,
+    dataset: str,
+    split: str,
+    size: int,
+    box: np.ndarray | None = None,
+    subject: str = "",
+    depth_codec: str = "png16",
+    rgb: np.ndarray | None = None,
+    depth: np.ndarray | None = None,
+    camera: np.ndarray | None = None,
+    keypoints: np.ndarray | None = None,
+    joints3d: np.ndarray | None = None,
+    parts: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+) -> Person:
+    """A whole picture as a record, for protocols that score all of it: the smallest square that holds it, the picture in its middle.
+
+    Outside the picture RGB is black, depth has no reading and `parts` are IGNORE: neither a loss nor a metric sees that a picture was not
+    square. In the middle, so that the mirror image of a record is the record of the mirror image. A square larger than `size` is shrunk
+    to it, a smaller one keeps its pixels.
+
+    Args and errors: as of `crop_person`, but the box may be absent.
+    """
+    given = Person(id, dataset, split, 0, subject, camera=camera, keypoints=keypoints, joints3d=joints3d, box=box)
+    pictures = {"rgb": rgb, "depth": depth, "parts": parts, "mask": mask}
+    width, height = _picture_size(pictures)
+    side = max(width, height)
+    square = (-((side - width) // 2), -((side - height) // 2), side)
+    return _squared(given, pictures, square, size, depth_codec, parts_outside=IGNORE)
+
+
+def _picture_size(pictures: dict[str, np.ndarray | None]) -> tuple[int, int]:
+    """Width and height, the same for all. ValueError where they differ, and where there is no picture."""
     shapes = {name: image.shape[1::-1] for name, image in pictures.items() if image is not None}
     if not shapes:
         raise ValueError("there is no picture")
     if len(set(shapes.values())) > 1:
         raise ValueError("the pictures differ in size: " + ", ".join(f"{name} {w} x {h}" for name, (w, h) in shapes.items()))
-    width, height = next(iter(shapes.values()))
-    x0, y0, side = crop_square(box, width, height)
+    return next(iter(shapes.values()))
+
+
+def _squared(
+    given: Person,
+    pictures: dict[str, np.ndarray | None],
+    square: tuple[int, int, int],
+    size: int,
+    depth_codec: str,
+    parts_outside: int = 0,
+) -> Person:
+    """`given`, whose coordinates are of the whole pictures, with what lies in the square x0, y0, side, shrunk to `size` if it is larger."""
+    width, height = _picture_size(pictures)
+    x0, y0, side = square
     stored = min(side, size)
     zoom = stored / side
 
     def moved(xy: np.ndarray) -> np.ndarray:
         return (np.asarray(xy, np.float64) - (x0, y0)) * zoom
 
-    def nearest(image: np.ndarray | None) -> np.ndarray | None:
-        return None if image is None else _shrink_nearest(_cut(image, x0, y0, side), stored)
+    def encoded(name: str, encode: Callable[[np.ndarray], bytes], fill: int = 0) -> bytes | None:
+        image = pictures.get(name)
+        return None if image is None else encode(_shrink_nearest(_cut(image, x0, y0, side, fill), stored))
 
+    def stored_floats(values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else np.asarray(values, np.float32)
+
+    rgb, keypoints, camera, dp_points = pictures["rgb"], given.keypoints, given.camera, given.dp_points
     if rgb is not None:
         rgb = _cut(rgb, x0, y0, side)
         if stored < side:
@@ -150,26 +208,18 @@ def crop_person(
         camera = np.array([fx * zoom, fy * zoom, (cx - x0) * zoom, (cy - y0) * zoom])
     if dp_points is not None:
         dp_points = np.column_stack([moved(np.asarray(dp_points)[:, :2]), np.asarray(dp_points)[:, 2:]])
-    depth, parts, iuv, mask = nearest(depth), nearest(parts), nearest(iuv), nearest(mask)
-
-    def stored_floats(values: np.ndarray | None) -> np.ndarray | None:
-        return None if values is None else np.asarray(values, np.float32)
-
-    return Person(
-        id=id,
-        dataset=dataset,
-        split=split,
+    return replace(
+        given,
         size=stored,
-        subject=subject,
         rgb=None if rgb is None else encode_rgb(rgb),
-        depth=None if depth is None else encode_depth(depth, depth_codec),
+        depth=encoded("depth", lambda image: encode_depth(image, depth_codec)),
         camera=stored_floats(camera),
         crop=np.array([x0, y0, side, width, height], np.float32),
-        box=moved(np.asarray(box, np.float64).reshape(2, 2)).ravel().astype(np.float32),
+        box=None if given.box is None else moved(np.asarray(given.box, np.float64).reshape(2, 2)).ravel().astype(np.float32),
         keypoints=stored_floats(keypoints),
-        joints3d=stored_floats(joints3d),
-        parts=None if parts is None else encode_labels(parts),
-        iuv=None if iuv is None else encode_iuv(iuv),
+        joints3d=stored_floats(given.joints3d),
+        parts=encoded("parts", encode_labels, parts_outside),
+        iuv=encoded("iuv", encode_iuv),
         dp_points=stored_floats(dp_points),
-        mask=None if mask is None else encode_labels(mask),
+        mask=encoded("mask", encode_labels),
     )
