@@ -3,38 +3,36 @@
 While it is being made, the folder also holds
 
     _parts/request.json      what was asked for; another request into the same folder is refused
+    _parts/study-NAME.json   one for each measurement that came before the reading
     _parts/part-00000.json   one for each finished part, with its checksum; a part without it does not count
 
-and neither remains beside the manifest. Row k of the result is a function of the source and the seed alone: items are shuffled
-before they are read and dealt to parts in that order, whoever reads them.
+and none remains beside the manifest. Row k of the result is a function of the source and the seed alone: items are shuffled before they
+are read and dealt to parts in that order, whoever reads them; where an item is a clip or a video, the rows of a part are shuffled too.
 """
 
 import json
-import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise
-from pathlib import Path
 
 import cv2
 
-import hcmoco
-from hcmoco.datasets.records import Rejected
+from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.draws import generator
 from hcmoco.errors import UserError
-from hcmoco.shards.manifest import MANIFEST, Manifest, read_manifest
-from hcmoco.shards.storage import Folder, absolute, is_local
+from hcmoco.shards.manifest import Manifest, read_manifest
+from hcmoco.shards.storage import Folder, absolute, first_line, is_local
 from hcmoco.shards.write import PART_ROWS, Part, finish, group_sizes, renumber, write_part
 from pipelines import _cluster
+from pipelines._prepare_checks import REQUEST, WORK, already_there, check_disk, check_request, request
 from pipelines._progress import Progress
-from pipelines._sources import PROGRAM, Source
+from pipelines._sources import Source
 
-WORK = "_parts"
-REQUEST = f"{WORK}/request.json"
 # Enough parts to keep a small cluster busy and to show progress, and parts that are not tiny.
 _PARTS_AIMED_AT, _SMALLEST_PART = 64, 64
 _SHOWN_BROKEN = 30
-_PROBED = 4
+_SETTLE_S = 60
 
 
 def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Manifest, bool]:
@@ -52,47 +50,48 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
     folder = Folder(absolute(out))
     if is_local(out) and folder.local_path.exists() and not folder.local_path.is_dir():
         raise UserError(f"--out {out} is a file; give a folder that is empty or not there yet")
-    if _already_there(folder, source):
+    if already_there(folder, source):
         return read_manifest(folder), False
     about = source.about
     items = source.items()
     if not len(items):
         raise UserError(f"{source.name}: there is no record to read; check what the arguments point to")
-    _check_request(folder, source, len(items))
-    _check_disk(folder, source, items)
+    check_request(folder, source, len(items))
+    studies = source.studies(items)
+    if not studies:
+        check_disk(folder, source, items)
     cluster = _cluster.start()
     cluster.refuse_local("--out", folder.uri)
-    folder.write(REQUEST, json.dumps(_request(source, len(items))).encode())
+    folder.write(REQUEST, json.dumps(request(source, len(items))).encode())
+    measured = _measure(source, folder, studies, cluster.cpus)
+    if measured:
+        items = source.with_studies(items, measured)
+        check_disk(folder, source, items)
 
     made: dict[int, Part] = {}
-    allowed = int(max_broken * len(items))
-    progress = Progress(f"preparing {source.name}", len(items), "records")
+    expected = len(items) * source.rows_per_item
+    progress = Progress(f"preparing {source.name}", len(items), source.unit)
 
     def collect(result: tuple[Part, int, bool]) -> None:
         part, read, was_there = result
         made[part.number] = part
         progress.add(read, free=was_there)
-        broken = [record for each in made.values() for record in each.rejected]
-        if len(broken) > allowed:
-            progress.close()
-            _list_broken(broken)
-            raise UserError(
-                f"{len(broken)} of the {len(items)} records of {source.name} are broken so far, --max-broken {max_broken} allows "
-                f"{allowed}; mend them, or raise --max-broken to go on from the finished parts"
-            )
+        _refuse_broken(source, made, max_broken, max(expected, _records(made)), progress)
 
     order = generator(source.seed, "write").permutation(len(items)).tolist()
-    bounds = part_bounds(len(items))
+    bounds = part_bounds(len(items), source.rows_per_item)
     calls = [
-        (source, folder, number, start, [items[k] for k in order[start:stop]]) for number, (start, stop) in enumerate(pairwise(bounds))
+        (source, folder, number, source.rows_per_item * start, [items[k] for k in order[start:stop]])
+        for number, (start, stop) in enumerate(pairwise(bounds))
     ]
     _run(make_part, calls, cluster.cpus, collect, progress.show)
+    _refuse_broken(source, made, max_broken, _records(made), progress)
     parts = [made[number] for number in range(len(calls))]
     starts = [0, *accumulate(part.rows for part in parts)]
     moves = [(folder, source, part, start) for part, start in zip(parts, starts, strict=False) if part.first_index != start]
     _run(move_part, moves, cluster.cpus, lambda part: made.update({part.number: part}), progress.show)
     progress.close()
-    manifest = finish(folder, about, [made[number] for number in range(len(calls))])
+    manifest = finish(folder, about, [made[number] for number in range(len(calls))], measured)
     folder.delete_folder(WORK)
     for name in folder.sizes():
         if ".writing-" in name:  # of a process that was killed
@@ -100,10 +99,42 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
     return manifest, True
 
 
-def part_bounds(records: int) -> list[int]:
-    """Where the parts of `records` shuffled records begin, and the end of the last: a function of their number alone."""
-    largest = min(PART_ROWS, max(_SMALLEST_PART, -(-records // _PARTS_AIMED_AT)))
-    return [0, *accumulate(group_sizes(records, largest))]
+def _measure(source: Source, folder: Folder, studies: dict[str, object], cpus: int) -> dict[str, dict]:
+    """The results of `studies` by name, those that an earlier run finished included."""
+    measured: dict[str, dict] = {}
+    progress = Progress(f"measuring {source.name}", len(studies), "studies")
+
+    def collect(result: tuple[str, dict, bool]) -> None:
+        name, values, was_there = result
+        measured[name] = values
+        progress.add(1, free=was_there)
+
+    _run(make_study, [(source, folder, name, each) for name, each in studies.items()], cpus, collect, progress.show)
+    progress.close()
+    return {name: measured[name] for name in studies}
+
+
+def _records(made: dict[int, Part]) -> int:
+    return sum(part.rows + len(part.rejected) for part in made.values())
+
+
+def _refuse_broken(source: Source, made: dict[int, Part], max_broken: float, records: int, progress: Progress) -> None:
+    """UserError with their list if more than the share `max_broken` of `records` is broken."""
+    broken = [record for each in made.values() for record in each.rejected]
+    allowed = int(max_broken * records)
+    if len(broken) > allowed:
+        progress.close()
+        _list_broken(broken)
+        raise UserError(
+            f"{len(broken)} of the {records} records of {source.name} are broken so far, --max-broken {max_broken} allows "
+            f"{allowed}; mend them, or raise --max-broken to go on from the finished parts"
+        )
+
+
+def part_bounds(items: int, rows_per_item: int = 1) -> list[int]:
+    """Where the parts of `items` shuffled items begin, and the end of the last: a function of their numbers alone."""
+    largest = min(PART_ROWS, max(_SMALLEST_PART, -(-items * rows_per_item // _PARTS_AIMED_AT)))
+    return [0, *accumulate(group_sizes(items, max(1, largest // rows_per_item)))]
 
 
 # --- tasks
@@ -118,16 +149,31 @@ def make_part(source: Source, folder: Folder, number: int, first_index: int, ite
     stored = _finished_part(folder, number)
     if stored:
         return stored, len(items), True
-    persons, rejected = [], []
+    records, rejected, left_out = [], [], Counter()
     for item in items:
-        record = source.read(item)
-        if isinstance(record, Rejected):
-            rejected.append((record.id, record.reason))
-        else:
-            persons.append(record)
-    part = write_part(folder, number, source.about, persons, first_index=first_index, rejected=rejected)
+        for outcome in source.read(item):
+            if isinstance(outcome, Rejected):
+                rejected.append((outcome.id, outcome.reason))
+            elif isinstance(outcome, LeftOut):
+                left_out[outcome.reason] += 1
+            else:
+                records.append(outcome)
+    if source.rows_per_item > 1:
+        records = [records[k] for k in generator(source.seed, "write", number).permutation(len(records))]
+    part = write_part(folder, number, source.about, records, first_index=first_index, rejected=rejected, left_out=left_out)
     folder.write(_record_name(number), part.model_dump_json().encode())
     return part, len(items), False
+
+
+def make_study(source: Source, folder: Folder, name: str, each: object) -> tuple[str, dict, bool]:
+    """(name, what was measured, False), or (name, what an earlier run measured, True)."""
+    stored = f"{WORK}/study-{name}.json"
+    try:
+        return name, json.loads(folder.read(stored)), True
+    except (OSError, ValueError):
+        values = source.study(each)
+    folder.write(stored, json.dumps(values).encode())
+    return name, values, False
 
 
 def move_part(folder: Folder, source: Source, part: Part, first_index: int) -> Part:
@@ -168,70 +214,17 @@ def _run(task: Callable, calls: Iterable[tuple], cpus: int, collect: Callable, i
             for result in ray.get(done):
                 collect(result)
             idle()
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        raise UserError(
+            f"a worker process died several times over the same files ({first_line(error)}); what was finished stays. Give it more memory, "
+            "or look for a damaged file with --check"
+        ) from None
     finally:
         for each in pending:
             ray.cancel(each)
-
-
-# --- what must hold before anything is read
-
-
-def _request(source: Source, records: int) -> dict:
-    return {"version": hcmoco.__version__, "records": records, **source.arguments}
-
-
-def _already_there(folder: Folder, source: Source) -> bool:
-    if not folder.exists(MANIFEST):
-        return False
-    made_by = read_manifest(folder).made_by
-    if made_by.program != PROGRAM:
-        raise UserError(f"{folder.uri} already holds a data set, made by {made_by.program}; choose another --out or delete it")
-    _same(made_by.arguments, source.arguments, folder, "already holds a data set")
-    return True
-
-
-def _check_request(folder: Folder, source: Source, records: int) -> None:
-    if folder.exists(REQUEST):
-        try:
-            earlier = json.loads(folder.read(REQUEST))
-        except ValueError:
-            earlier = {}
-        _same(earlier, _request(source, records), folder, "holds the beginning of a data set")
-    elif folder.sizes() or folder.folders():
-        raise UserError(f"{folder.uri} is not empty and holds no data set; choose another --out")
-
-
-def _same(earlier: dict, asked: dict, folder: Folder, what: str) -> None:
-    for key in [*asked, *earlier]:
-        if earlier.get(key) != asked.get(key):
-            was = f"{key} = {earlier[key]!r}" if key in earlier else f"no {key}"
-            raise UserError(f"{folder.uri} {what} with {was}, asked for is {asked.get(key)!r}; choose another --out or delete it")
-
-
-def _check_disk(folder: Folder, source: Source, items: Sequence) -> None:
-    """UserError if what is still to be written, by the size of a few records, does not fit on a local disk."""
-    if not is_local(folder.uri):
-        return
-    sizes: list[int] = []
-    for k in range(4 * _PROBED):
-        record = source.read(items[k * len(items) // (4 * _PROBED)])
-        if not isinstance(record, Rejected):
-            pieces = [record, *getattr(record, "instances", ())]
-            sizes.append(
-                sum(len(value) for each in pieces for value in vars(each).values() if isinstance(value, bytes)) + 2000 * len(pieces)
-            )
-        if len(sizes) == _PROBED:
-            break
-    needed = int(1.05 * len(items) * sum(sizes) / max(1, len(sizes))) - sum(folder.sizes().values())
-    place = Path(folder.uri)
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        raise UserError(
-            f"{folder.uri} will need about {needed / 1e9:.1f} GB, and {place} has {free / 1e9:.1f} GB free; "
-            "make room, choose another --out or ask for less"
-        )
+        # One that is writing would write over what the next run into this folder, which may begin at once, has put there.
+        if pending:
+            ray.wait(pending, num_returns=len(pending), timeout=_SETTLE_S)
 
 
 def _list_broken(broken: Sequence) -> None:

@@ -1,10 +1,23 @@
 """The data sets that `prepare` knows: their readers, their command-line arguments and what their manifests say.
 
-A reader is a module of hcmoco.datasets with a config, `items(config)` and `read(item)`; synthetic people are numbered instead.
+A reader is a module of hcmoco.datasets; synthetic people are numbered instead. It has a config and
+
+    items(config)                     what can be read, in the source's own order: items, or at once Rejected or LeftOut
+    read(item)                        a Person, Scene, Rejected or LeftOut, or a list of them where an item is a clip, a video or a chunk
+    inventory(config)                 what is there and what is missing, for --check
+    UNIT, ROWS_PER_ITEM               what an item is called and about how many records it gives, where that is not one
+    JOINT_SET, JOINT_SET_3D, DEPTH_CODEC    of its records, where its config does not choose them
+
+and, where something is to be measured over many items before any is read,
+
+    studies(config, items)            {name: what to measure}
+    study(each)                       the measurement: numbers, texts and lists that JSON can hold
+    with_studies(config, items, measured)   items that know what was measured
 """
 
 import argparse
 import importlib
+import importlib.util
 import json
 import os
 from collections.abc import Sequence
@@ -15,7 +28,8 @@ import yaml
 
 import hcmoco
 from hcmoco.config import Config, build
-from hcmoco.datasets.records import Rejected, check_person, check_scene
+from hcmoco.datasets.inventory import Inventory
+from hcmoco.datasets.records import LeftOut, Rejected, check_person, check_scene
 from hcmoco.errors import UserError
 from hcmoco.schema import Person, Scene
 from hcmoco.shards.manifest import About, MadeBy
@@ -24,7 +38,9 @@ from hcmoco.skeletons import joint_set
 
 PROGRAM = "pipelines/prepare.py"
 _PEOPLE_JOINTS = "people-31"
-_PATHS = ("path", "annotations", "images")
+# What readers open lies below one of these; tasks have another working directory.
+_ROOTS = ("path", "source")
+Outcome = Person | Scene | Rejected | LeftOut
 
 
 @dataclass(frozen=True)
@@ -33,23 +49,71 @@ class _Kind:
     config: str
     help: str
     licence: str
+    page: str = ""
     records: Literal["person", "scene"] = "person"
 
 
 _MADE = "synthetic; the body derives from CC0 and Apache-2.0 data (see its NOTICE)"
+_NTU_TERMS = "ROSE Lab's release agreement: academic research only, no redistribution, people's faces only as the agreement allows"
 KINDS = {
     "people": _Kind("hcmoco.datasets.people", "PeopleConfig", "synthetic people, or with --scenes pictures of several", _MADE),
-    "scenes": _Kind("hcmoco.datasets.people", "ScenesConfig", "synthetic pictures of several people", _MADE, "scene"),
+    "scenes": _Kind("hcmoco.datasets.people", "ScenesConfig", "synthetic pictures of several people", _MADE, records="scene"),
     "folder": _Kind("hcmoco.datasets.folder", "FolderConfig", "your own pictures: a folder with a JSON Lines file", ""),
-    "mpii": _Kind("hcmoco.datasets.mpii", "MpiiConfig", "MPII Human Pose", "MPII Human Pose: research use, see its site"),
+    "ntu": _Kind(
+        "hcmoco.datasets.ntu",
+        "NtuConfig",
+        "NTU RGB+D 60 and 120: RGB, masked depth and skeletons of clips",
+        _NTU_TERMS,
+        "https://rose1.ntu.edu.sg/dataset/actionRecognition",
+    ),
+    "ntu-parsing": _Kind(
+        "hcmoco.datasets.ntu_parsing",
+        "NtuParsingConfig",
+        "NTURGBD-Parsing-4K: body parts on frames of NTU RGB+D",
+        f"the pictures: {_NTU_TERMS}; the labels: as their authors state",
+        "https://github.com/hongfz16/HCMoCo",
+    ),
+    "mpii": _Kind(
+        "hcmoco.datasets.mpii",
+        "MpiiConfig",
+        "MPII Human Pose",
+        "annotations: free for research; pictures: no commercial use, their owners' rights",
+        "http://human-pose.mpi-inf.mpg.de",
+    ),
     "coco": _Kind(
-        "hcmoco.datasets.coco", "CocoConfig", "COCO person keypoints", "COCO annotations: CC BY 4.0; pictures: their owners' terms"
+        "hcmoco.datasets.coco",
+        "CocoConfig",
+        "COCO person keypoints",
+        "COCO annotations: CC BY 4.0; pictures: their owners' terms",
+        "https://cocodataset.org",
+    ),
+    "densepose-coco": _Kind(
+        "hcmoco.datasets.densepose_coco",
+        "DensePoseCocoConfig",
+        "COCO-DensePose: scenes with surface points, masks and boxes",
+        "DensePose annotations: CC BY-NC 4.0; COCO annotations: CC BY 4.0; pictures: their owners' terms",
+        "http://densepose.org",
+        "scene",
+    ),
+    "h36m-parsing": _Kind(
+        "hcmoco.datasets.h36m_parsing",
+        "H36mParsingConfig",
+        "Human3.6M: body parts on frames of the videos",
+        "Human3.6M licence agreement: academic research only, no redistribution",
+        "http://vision.imar.ro/human3.6m",
+    ),
+    "itop": _Kind(
+        "hcmoco.datasets.itop",
+        "ItopConfig",
+        "ITOP, side view: depth and 3D joints",
+        "ITOP (Haque et al. 2016): CC BY 4.0 by its deposit; cite it",
+        "https://doi.org/10.5281/zenodo.3932973",
     ),
 }
 # Nothing is read for these: records are numbered, and made.
 MADE = ("people", "scenes")
 # On the command line scenes are an option of people.
-COMMANDS = tuple(kind for kind in KINDS if kind != "scenes")
+COMMANDS = tuple(kind for kind in KINDS if kind != "scenes" and importlib.util.find_spec(KINDS[kind].module))
 
 
 @dataclass(frozen=True)
@@ -101,35 +165,68 @@ class Source:
             **(of_persons if records == "person" else {}),
             "size": self.config.size,
             "licence": self.licence or KINDS[self.kind].licence,
+            "page": KINDS[self.kind].page,
             "made_by": MadeBy(program=PROGRAM, arguments=self.arguments, version=hcmoco.__version__),
         }
         return build(About, values, f"data set {self.name!r}")
 
+    @property
+    def unit(self) -> str:
+        """What progress counts."""
+        return getattr(_reader(self.kind), "UNIT", "records")
+
+    @property
+    def rows_per_item(self) -> int:
+        """About how many records an item gives."""
+        return getattr(_reader(self.kind), "ROWS_PER_ITEM", 1)
+
+    @property
+    def _rooted(self) -> Config:
+        roots = {name: os.path.abspath(os.path.expanduser(value)) for name in _ROOTS if (value := getattr(self.config, name, None))}
+        return self.config.model_copy(update=roots)
+
+    def inventory(self) -> Inventory:
+        """What is there and what is missing or unreadable. UserError where the source as a whole is unusable."""
+        return _reader(self.kind).inventory(self._rooted)
+
     def items(self) -> Sequence:
         """What can be read, in the source's own order. UserError where the source itself is missing or malformed."""
-        if self.kind in MADE:
-            return range(self.count)
-        # Tasks read the files, and their working directory is another one.
-        paths = {name: os.path.abspath(os.path.expanduser(value)) for name in _PATHS if (value := getattr(self.config, name, None))}
-        return _reader(self.kind).items(self.config.model_copy(update=paths))
+        return range(self.count) if self.kind in MADE else _reader(self.kind).items(self._rooted)
 
-    def read(self, item: object) -> Person | Scene | Rejected:
-        """One record. A fault that the reader did not foresee sets the record aside too: it must not end hours of work."""
-        module = _reader(self.kind)
+    def studies(self, items: Sequence) -> dict[str, object]:
+        """What is to be measured before any item is read, by name; empty for most sources."""
+        studies = getattr(_reader(self.kind), "studies", None)
+        return studies(self._rooted, items) if studies else {}
+
+    def study(self, each: object) -> dict:
+        """The measurement that `each` of `studies` asks for."""
+        return _reader(self.kind).study(each)
+
+    def with_studies(self, items: Sequence, measured: dict[str, dict]) -> Sequence:
+        """`items` that know what was measured. UserError where nothing is left to read."""
+        return _reader(self.kind).with_studies(self._rooted, items, measured) if measured else items
+
+    def read(self, item: object) -> list[Outcome]:
+        """The records of one item. A fault that the reader did not foresee sets it aside too: it must not end hours of work."""
+        if isinstance(item, Rejected | LeftOut):
+            return [item]
         try:
-            if self.kind not in MADE:
-                return module.read(item)
-            if self.kind == "scenes":
-                record = module.make_scene(self.config, item, dataset=self.name, split=self.split)
-                faults = check_scene(record)
-            else:
-                record = module.make_person(self.config, item, dataset=self.name, split=self.split)
-                faults = check_person(record, len(joint_set(_PEOPLE_JOINTS)), module.DEPTH_CODEC)
-            return Rejected(record.id, "; ".join(faults)) if faults else record
+            outcome = self._make(item) if self.kind in MADE else _reader(self.kind).read(item)
         except UserError:
             raise
         except Exception as error:
-            return Rejected(str(getattr(item, "id", item)), f"the reader failed: {type(error).__name__}: {first_line(error)}")
+            outcome = Rejected(str(getattr(item, "id", item)), f"the reader failed: {type(error).__name__}: {first_line(error)}")
+        return outcome if isinstance(outcome, list) else [outcome]
+
+    def _make(self, number) -> Person | Scene | Rejected:
+        module = _reader(self.kind)
+        if self.kind == "scenes":
+            record = module.make_scene(self.config, number, dataset=self.name, split=self.split)
+            faults = check_scene(record)
+        else:
+            record = module.make_person(self.config, number, dataset=self.name, split=self.split)
+            faults = check_person(record, len(joint_set(_PEOPLE_JOINTS)), module.DEPTH_CODEC)
+        return Rejected(record.id, "; ".join(faults)) if faults else record
 
 
 def _reader(kind: str):

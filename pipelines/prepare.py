@@ -4,7 +4,8 @@
     python pipelines/prepare.py people --out data/people-wild --count 2000 --domain wild
     python pipelines/prepare.py people --scenes --out data/people-scenes --count 500
     python pipelines/prepare.py folder --out data/mine --path ~/pictures
-    python pipelines/prepare.py mpii --out s3://bucket/mpii --annotations mpii/annot/train.json --images mpii/images
+    python pipelines/prepare.py ntu --source downloads/NTU --check
+    python pipelines/prepare.py ntu --source downloads/NTU --out s3://bucket/ntu60-train
     python pipelines/prepare.py verify data/people
     python pipelines/prepare.py sheet data/people people.png
 
@@ -24,7 +25,7 @@ from hcmoco.errors import UserError
 from pipelines._cluster import main_wrapper
 from pipelines._home import at_home
 from pipelines._progress import Progress
-from pipelines._sources import COMMANDS, KINDS, add_arguments, described, from_arguments
+from pipelines._sources import COMMANDS, KINDS, MADE, Source, add_arguments, described, from_arguments
 
 
 @main_wrapper
@@ -41,10 +42,12 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(
             kind, help=KINDS[kind].help, description=described(kind), formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        command.add_argument("--out", required=True, help="folder or URI of the data set, for example data/people or s3://bucket/people")
+        command.add_argument("--out", help="folder or URI of the data set, for example data/people or s3://bucket/people")
         command.add_argument(
             "--max-broken", type=float, default=0.05, help="share of broken records that is set aside; more stop (default 0.05)"
         )
+        if kind not in MADE:
+            command.add_argument("--check", action="store_true", help="only list what is missing or unreadable; nothing is written")
         add_arguments(command, kind)
         command.set_defaults(run=_prepare, kind=kind)
     command = commands.add_parser("verify", help="check every byte of a prepared data set against its manifest")
@@ -59,10 +62,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
+    source = from_arguments(arguments.kind, arguments)
+    if getattr(arguments, "check", False):
+        return _check(source)
+    if not arguments.out:
+        raise UserError("--out is missing; give the folder or URI of the data set, for example data/people or s3://bucket/people")
     from hcmoco.shards.manifest import reason_kind
     from pipelines._prepare import prepare
 
-    source = from_arguments(arguments.kind, arguments)
     manifest, made = prepare(source, at_home(arguments.out), max_broken=arguments.max_broken)
     size = sum(file.bytes for file in manifest.files)
     state = "prepared" if made else "already prepared"
@@ -77,6 +84,25 @@ def _prepare(arguments: argparse.Namespace) -> int:
             # A record without an id of its own is called by its line, which the reason begins with.
             named = example.reason.startswith(example.id.partition("/")[2])
             print(f"  {count} x {example.reason}" + ("" if named else f" ({example.id})"))
+    for reason, count in manifest.left_out.items():
+        print(f"  {count} left out: {reason}")
+    return 0
+
+
+def _check(source: Source) -> int:
+    """Prints what the source has and every file that it lacks; UserError if there is one."""
+    found = source.inventory()
+    print(f"{source.name}: " + ", ".join(f"{count:,} {what}" for what, count in found.counts.items()))
+    for note in found.notes:
+        print(f"  {note}")
+    for fault in found.faults:
+        print(f"  {fault.path}: {fault.reason}")
+    if found.faults:
+        raise UserError(
+            f"{source.name}: {len(found.faults):,} of what is needed {'is' if len(found.faults) == 1 else 'are'} missing or unreadable, as "
+            "listed above; download it again, or prepare without: it will be set aside"
+        )
+    print("  nothing is missing")
     return 0
 
 

@@ -32,6 +32,7 @@ from pydantic import Field, FiniteFloat, field_validator
 from hcmoco.codecs import decode_depth, decode_labels
 from hcmoco.config import Config, build
 from hcmoco.datasets.files import read_inside, read_rgb
+from hcmoco.datasets.inventory import Fault, Inventory
 from hcmoco.datasets.records import Rejected, checked, crop_person
 from hcmoco.errors import UserError
 from hcmoco.schema import Person
@@ -112,6 +113,22 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
         found.append(item)
     if not found:
         raise UserError(f"{path} has no line; write one JSON object per person into it, as `prepare.py folder --help` shows")
+    return found
+
+
+def inventory(config: FolderConfig) -> Inventory:
+    """The pictures that the file names, and which of them are missing or unreadable."""
+    found = Inventory()
+    wanted = items(config)
+    lines = [each.line for each in wanted if isinstance(each, FolderItem)]
+    broken = [each for each in wanted if isinstance(each, Rejected)]
+    found.counts["lines"] = len(wanted)
+    found.faults += [Fault(str(Path(config.path) / config.file), each.reason) for each in broken]
+    found.look("RGB pictures", config.path, [line.rgb for line in lines if line.rgb is not None], "JPEG", "PNG")
+    for what in ("depth", "parts", "mask"):
+        named = [name for line in lines if (name := getattr(line, what)) is not None]
+        if named:
+            found.look(f"{what} pictures", config.path, named, "PNG")
     return found
 
 

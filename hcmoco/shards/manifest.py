@@ -3,6 +3,7 @@
 <folder>/
   part-00000.parquet   rows in the order in which they were shuffled, 16 to 32 per row group
   ...
+  README.md            the same for people: what it is, its terms, what was set aside
   manifest.json        written last, at once: a folder without it is not a data set
 """
 
@@ -12,7 +13,7 @@ import re
 from typing import Annotated, Literal
 
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from hcmoco.config import Config, build
 from hcmoco.errors import UserError
@@ -76,6 +77,7 @@ class About(Config):
     depth_codec: Literal["png16", "zstd-delta"] = "png16"
     size: Count = Field(0, description="largest side of an image, pixels; of persons")
     licence: str = ""
+    page: str = Field("", description="where the source is described and asked for")
     made_by: MadeBy
 
     @property
@@ -96,6 +98,8 @@ class Manifest(About):
     rejected: Count = Field(description="records set aside")
     reasons: dict[str, Count] = Field(description="records set aside, by kind of reason")
     rejected_examples: tuple[RejectedRecord, ...]
+    left_out: dict[str, Count] = Field(default_factory=dict, description="whole records that a rule of the reader leaves out, by rule")
+    studies: dict[str, dict[str, JsonValue]] = Field(default_factory=dict, description="what was measured on the source to read it")
     files: tuple[File, ...]
 
     @model_validator(mode="after")

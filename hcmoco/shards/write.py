@@ -4,15 +4,17 @@ Nothing here shuffles what it is given but `write_shards`: whoever deals records
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from hcmoco.config import Config
 from hcmoco.draws import generator
 from hcmoco.errors import UserError
 from hcmoco.schema import SCHEMA_VERSION, Person, Scene
+from hcmoco.shards.card import CARD, card
 from hcmoco.shards.manifest import EXAMPLES, MANIFEST, About, File, Manifest, RejectedRecord, reason_kind, write_manifest
 from hcmoco.shards.storage import Folder, HashingSink
 
@@ -34,6 +36,7 @@ class Part(Config):
     splits: dict[str, int]
     modalities: dict[str, int]
     rejected: tuple[RejectedRecord, ...] = ()
+    left_out: dict[str, int] = Field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -46,11 +49,20 @@ def group_sizes(rows: int, largest: int = GROUP_ROWS) -> list[int]:
     return [rows // groups + (g < rows % groups) for g in range(groups)] if rows else []
 
 
-def write_part(folder: Folder, number: int, about: About, records: Records, *, first_index: int, rejected: Iterable = ()) -> Part:
+def write_part(
+    folder: Folder,
+    number: int,
+    about: About,
+    records: Records,
+    *,
+    first_index: int,
+    rejected: Iterable = (),
+    left_out: Mapping[str, int] | None = None,
+) -> Part:
     """Writes `part-<number>.parquet` from records in their final order; rows are indexed from `first_index`.
 
     Records are of the kind that `about` says; a dict is a row without `index`. `rejected` are (id, reason) pairs that the manifest will
-    count.
+    count, `left_out` counts of records that are not wanted, by reason.
     """
     rows = [
         {**each, "index": index} if isinstance(each, dict) else each.to_row(index) for index, each in enumerate(records, start=first_index)
@@ -65,6 +77,7 @@ def write_part(folder: Folder, number: int, about: About, records: Records, *, f
         splits=dict(Counter(row["split"] for row in rows)),
         modalities={name: sum(row.get(name) is not None for row in rows) for name in _MODALITIES[about.kind]},
         rejected=tuple(RejectedRecord(id=id, reason=reason) for id, reason in rejected),
+        left_out=dict(left_out or {}),
     )
 
 
@@ -119,8 +132,11 @@ def group_offsets(metadata: pq.FileMetaData) -> tuple[int, ...]:
     return (*starts, end)
 
 
-def finish(folder: Folder, about: About, parts: Sequence[Part]) -> Manifest:
-    """Writes the manifest over `parts` (in order, indexed without gaps). ValueError where their indices do not follow each other."""
+def finish(folder: Folder, about: About, parts: Sequence[Part], studies: Mapping[str, dict] | None = None) -> Manifest:
+    """Writes the card and the manifest over `parts` (in order, indexed without gaps) and what was measured to read them.
+
+    ValueError where the parts' indices do not follow each other.
+    """
     first_index = 0
     for part in parts:
         if part.first_index != first_index:
@@ -138,8 +154,11 @@ def finish(folder: Folder, about: About, parts: Sequence[Part]) -> Manifest:
         rejected=len(rejected),
         reasons=dict(Counter(reason_kind(record.reason) for record in rejected).most_common(EXAMPLES)),
         rejected_examples=tuple(rejected[:EXAMPLES]),
+        left_out=dict(sum((Counter(part.left_out) for part in parts), Counter()).most_common()),
+        studies=dict(studies or {}),
         files=tuple(part.file for part in parts if part.file),
     )
+    folder.write(CARD, card(manifest).encode())
     write_manifest(folder, manifest)
     return manifest
 

@@ -16,10 +16,12 @@ import pytest
 from hcmoco.datasets.people import PeopleConfig, ScenesConfig, make_person, make_scene
 from hcmoco.draws import generator
 from hcmoco.schema import Person
+from hcmoco.shards.card import CARD
 from hcmoco.shards.manifest import MANIFEST
 from hcmoco.shards.read import Shards
 from hcmoco.shards.verify import verify
-from pipelines._prepare import WORK, make_part, part_bounds
+from pipelines._prepare import make_part, part_bounds
+from pipelines._prepare_checks import REQUEST, WORK, request
 from pipelines._sources import Source
 from pipelines.prepare import main
 
@@ -81,7 +83,7 @@ def test_people_are_the_records_that_the_seed_names(ray_session, tmp_path, capsy
     manifest = Shards.open(str(tmp_path / "p")).manifest
     assert manifest.made_by.arguments["count"] == 150
     assert manifest.modalities["depth"] == 0
-    assert sorted(os.listdir(tmp_path / "p")) == [MANIFEST, "part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
+    assert sorted(os.listdir(tmp_path / "p")) == [CARD, MANIFEST, "part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
     assert verify(str(tmp_path / "p"), sample=50) == []
 
 
@@ -159,10 +161,9 @@ def test_going_on_keeps_finished_parts_and_remakes_damaged_ones(ray_session, tmp
     source = _sources.from_arguments("folder", arguments)
     items, order, bounds = source.items(), generator(0, "write").permutation(150).tolist(), part_bounds(150)
     from hcmoco.shards.storage import Folder
-    from pipelines._prepare import REQUEST, _request
 
     folder = Folder(str(tmp_path / "again"))
-    folder.write(REQUEST, json.dumps(_request(source, 150)).encode())
+    folder.write(REQUEST, json.dumps(request(source, 150)).encode())
     for number in (0, 1):  # as a killed run leaves them: two parts, and the beginning of the third
         make_part(source, folder, number, bounds[number], [items[k] for k in order[bounds[number] : bounds[number + 1]]])
     again = tmp_path / "again"

@@ -1,0 +1,65 @@
+"""A data set's README.md: its manifest for people."""
+
+from hcmoco.shards.manifest import Manifest, reason_kind
+
+CARD = "README.md"
+_NO_TERMS = "not stated; whoever prepared the data set knows where it came from"
+
+
+def card(manifest: Manifest) -> str:
+    """Markdown: what the data set is, under which terms, what is in it, what is not, how it was made, and what was measured to read it."""
+    made = manifest.made_by
+    read = manifest.rows + manifest.rejected + sum(manifest.left_out.values())
+    of_persons = [("joint set", manifest.joints), ("3D joint set", manifest.joints3d), ("depth codec", manifest.depth_codec)]
+    facts = [
+        ("records", manifest.kind),
+        ("licence and terms", manifest.licence or _NO_TERMS),
+        ("source", manifest.page),
+        ("rows", f"{manifest.rows:,} in {len(manifest.files)} files, {sum(file.bytes for file in manifest.files) / 1e6:,.1f} MB"),
+        ("splits", _counts(manifest.splits)),
+        ("rows with", _counts({name: count for name, count in manifest.modalities.items() if count})),
+        *(of_persons if manifest.kind == "person" else []),
+        ("largest side", f"{manifest.size} pixels" if manifest.size else ""),
+        ("made by", f"{made.program}, hcmoco {made.version}" if made.version else made.program),
+    ]
+    lines = [f"# {manifest.dataset}", "", "| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in facts if value)]
+    if manifest.rejected or manifest.left_out:
+        lines += ["", "## What is not in it", "", f"Of {read:,} records that were read, {manifest.rows:,} are rows."]
+        lines += ["", "| records | why |", "|---:|---|"]
+        lines += [f"| {count:,} | left out: {_cell(reason)} |" for reason, count in manifest.left_out.items()]
+        lines += [f"| {count:,} | broken: {_cell(_example(manifest, kind))} |" for kind, count in manifest.reasons.items()]
+    if made.arguments:
+        lines += ["", "## How it was made", "", "| argument | value |", "|---|---|"]
+        lines += [f"| {name} | {_cell(value)} |" for name, value in made.arguments.items()]
+    lines += _measured(manifest)
+    lines += ["", "The schema, the checksums and the place of every row group are in manifest.json; `prepare.py verify` checks them.", ""]
+    return "\n".join(lines)
+
+
+def _measured(manifest: Manifest) -> list[str]:
+    if not manifest.studies:
+        return []
+    names = list(
+        dict.fromkeys(name for values in manifest.studies.values() for name, value in values.items() if not isinstance(value, dict))
+    )
+    head = ["", "## What was measured on the source", "", "| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    return head + [
+        f"| {study} | " + " | ".join(_cell(values.get(name, "")) for name in names) + " |"
+        for study, values in sorted(manifest.studies.items())
+    ]
+
+
+def _counts(values: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in values.items())
+
+
+def _example(manifest: Manifest, kind: str) -> str:
+    return next((each.reason for each in manifest.rejected_examples if reason_kind(each.reason) == kind), kind)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        value = f"{value:.4g}"
+    if isinstance(value, list):
+        value = " ".join(_cell(each) for each in value)
+    return str(value).replace("|", "\\|").replace("\n", " ")
