@@ -1,0 +1,95 @@
+"""Boxes of people in ITOP's frames from a file: A2J's published test boxes, or one's own. Never a pickle.
+
+    .mat    MATLAB v5, the variable FRbndbox_test (as published) or the only one of numbers: [frames, 4 or more], x0, y0, x1, y1 first
+    .npy    the same array; a row of NaN is a frame without a box
+    .json   {"1": [x0, y0, x1, y1], ...} or {"1": [[x0, y0, x1, y1, score], ...], ...}, best first: frames count from 1; [] is none
+
+Row k is of the k-th valid frame of the split, in pixels of the frame.
+"""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+
+from hcmoco.datasets.files import read_inside
+from hcmoco.errors import UserError
+
+PUBLISHED = "FRbndbox_test"
+_NUMBERS = ("double", "single")
+_CONVERT = (
+    "a pickle can run any program, so it is not opened; if you trust it, write it as JSON: "
+    "python -c \"import json, pickle; b = pickle.load(open('boxes.pkl', 'rb')); "
+    "json.dump({k: v.tolist() for k, v in b.items()}, open('boxes.json', 'w'))\""
+)
+
+
+def read_boxes(folder: str, name: str, frames: int) -> np.ndarray:
+    """float64 [frames, 4], x0, y0, x1, y1 of each valid frame, NaN where the file has none. UserError, one line, for any other file."""
+    if name.endswith((".pkl", ".pickle")):
+        raise UserError(f"boxes {name}: {_CONVERT}")
+    readers = {".mat": _mat, ".npy": _npy, ".json": _json}
+    suffix = next((each for each in readers if name.endswith(each)), None)
+    if suffix is None:
+        raise UserError(f"boxes {name}: is read as .mat, .npy or .json; give such a file, or boxes=joints")
+    try:
+        boxes = readers[suffix](read_inside(folder, name), frames)
+        if boxes.ndim != 2 or boxes.shape[1] < 4 or boxes.dtype.kind not in "fiu":
+            raise ValueError(f"holds {boxes.dtype} of shape {list(boxes.shape)}, needed are numbers [frames, 4]: x0, y0, x1, y1")
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"boxes {name}: {' '.join(str(error).split())}; give another file, or boxes=joints") from None
+    if len(boxes) != frames:
+        raise UserError(f"boxes {name}: has {len(boxes)} rows, the split has {frames} valid frames; give the file of this split")
+    return boxes[:, :4].astype(np.float64)
+
+
+def _mat(data: bytes, frames: int) -> np.ndarray:
+    from scipy import io as scipy_io
+
+    try:
+        found = {name: shape for name, shape, kind in scipy_io.whosmat(io.BytesIO(data)) if kind in _NUMBERS and len(shape) == 2}
+        if PUBLISHED not in found and len(found) != 1:
+            raise ValueError(f"has no variable {PUBLISHED}, and not one variable of numbers alone")
+        name = PUBLISHED if PUBLISHED in found else next(iter(found))
+        rows, columns = found[name]
+        # Before it is read: a damaged size could ask for any amount of memory.
+        if rows != frames or not 4 <= columns <= 16:
+            raise ValueError(f"{name} is {rows} x {columns}, needed is {frames} x 4: one row for each valid frame")
+        return np.asarray(scipy_io.loadmat(io.BytesIO(data), variable_names=[name])[name])
+    except ValueError:
+        raise
+    except Exception:  # the reader of a foreign format: whatever it meets is damage
+        raise ValueError("cannot be read as a MATLAB v5 file") from None
+
+
+def _npy(data: bytes, frames: int) -> np.ndarray:
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError, SyntaxError, MemoryError, TypeError, OverflowError) as error:
+        raise ValueError(f"cannot be read as a .npy array: {error}") from None
+
+
+def _json(data: bytes, frames: int) -> np.ndarray:
+    try:
+        found: Any = json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"is not valid JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise ValueError("must be an object of frame numbers, from 1, to boxes")
+    expected = [str(number) for number in range(1, frames + 1)]
+    if missing := [key for key in expected if key not in found]:
+        raise ValueError(f"has {len(found)} frames and lacks frame {missing[0]} of 1 to {frames}; a frame without a box is []")
+    if len(found) > frames:
+        raise ValueError(f"has {len(found)} frames, the split has {frames} valid ones")
+    return np.array([_first(key, found[key]) for key in expected]).reshape(-1, 4)
+
+
+def _first(key: str, value: Any) -> list[float]:
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        value = value[0]
+    if value == []:
+        return [np.nan] * 4
+    if not isinstance(value, list) or len(value) < 4 or not all(type(each) in (int, float) for each in value[:4]):
+        raise ValueError(f"frame {key}: its box is not [x0, y0, x1, y1]")
+    return [float(each) for each in value[:4]]
