@@ -38,6 +38,15 @@ def train_ids(raw: np.ndarray) -> np.ndarray:
     return ids
 
 
+def labelled_box(parts_HW: np.ndarray) -> np.ndarray | None:
+    """float64 [4], x0, y0, x1, y1 around all pixels of people in a map of train ids; None without any."""
+    person = (parts_HW > 0) & (parts_HW != IGNORE)
+    columns, rows = np.flatnonzero(person.any(0)), np.flatnonzero(person.any(1))
+    if not len(columns):
+        return None
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+
+
 _OTHER = {"left": "right", "right": "left"}
 
 

@@ -18,6 +18,8 @@ from hcmoco.transforms import CROP_MARGIN
 __all__ = ["LeftOut", "Rejected", "check_person", "check_scene", "checked", "crop_person", "crop_square", "whole_picture"]
 
 _LONGEST = 500
+# Side of a whole picture, pixels; crops of larger ones are small, but this one is filled.
+_LARGEST_WHOLE = 4096
 
 
 @dataclass(frozen=True)
@@ -147,12 +149,14 @@ def whole_picture(
     square. In the middle, so that the mirror image of a record is the record of the mirror image. A square larger than `size` is shrunk
     to it, a smaller one keeps its pixels.
 
-    Args and errors: as of `crop_person`, but the box may be absent.
+    Args and errors: as of `crop_person`, but the box may be absent; ValueError also for a picture of more than 4096 pixels a side.
     """
     given = Person(id, dataset, split, 0, subject, camera=camera, keypoints=keypoints, joints3d=joints3d, box=box)
     pictures = {"rgb": rgb, "depth": depth, "parts": parts, "mask": mask}
     width, height = _picture_size(pictures)
     side = max(width, height)
+    if side > _LARGEST_WHOLE:
+        raise ValueError(f"the picture is {width} x {height}; whole pictures have at most {_LARGEST_WHOLE} pixels a side")
     square = (-((side - width) // 2), -((side - height) // 2), side)
     return _squared(given, pictures, square, size, depth_codec, parts_outside=IGNORE)
 

@@ -1,0 +1,215 @@
+"""NTURGBD-Parsing-4K: single frames of NTU RGB+D with registered RGB, masked depth and the 25 parts of Human3.6M.
+
+<source>/
+  images/<frame>.jpg               512 x 424, RGB registered onto the depth picture
+  depth/MDepth-<frame>.png         16 bits, millimetres, 0 where no person is
+  png_annotation_v2/<frame>.png    8 bits, greyscale or palette; the numbers are Human3.6M's raw part ids
+  one list for training and one for validation, lines such as `images/S001C001P001R001A001F060.jpg`
+
+<frame> is SsssCcccPpppRrrrAaaaFfff: setup, camera, performer, repetition, action, and the frame's number, counted from 1. Pixels and labels
+stay as they are published, mirrored as Kinect sees the world, unless `mirror` says otherwise.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from hcmoco.codecs import decode_depth, decode_labels
+from hcmoco.config import Config
+from hcmoco.datasets.files import read_inside, read_rgb
+from hcmoco.datasets.inventory import Fault, Inventory
+from hcmoco.datasets.records import Rejected, checked, crop_person, whole_picture
+from hcmoco.errors import UserError
+from hcmoco.parts import FLIP, IGNORE, labelled_box, train_ids
+from hcmoco.schema import Person
+from hcmoco.skeletons import KINECT_25
+
+JOINT_SET = KINECT_25.name
+PUBLISHED = {"v2": 1963, "v3": 392}
+"""Lines of the published lists, of each split; those of version 3 are the beginnings of those of version 2."""
+
+_LINE = re.compile(r"(?:[^\s/]+/)*(?P<frame>S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}F\d{3,6})(?:\.(?:jpg|png))?")
+_PERFORMER = slice(8, 12)
+_LISTS = (".txt", ".lst")
+_LIST_BYTES = 1 << 24
+
+
+class NtuParsingConfig(Config):
+    """Where NTURGBD-Parsing-4K is, which list is read and what is stored of a frame."""
+
+    source: str = Field(description="folder of the download, with the folders and lists below")
+    split: Literal["train", "val"] = Field("train", description="train or val; which list is looked for, and what the rows are called")
+    lists: Literal["v2", "v3"] = Field("v2", description="v2 (1,963 frames of each split) or v3 (20 %: the first 392 of each)")
+    list_file: str | None = Field(
+        None, description="the list itself, relative to source or absolute; null: the one text file in source that is named after the split"
+    )
+    images: str = Field("images", description="folder of the registered RGB pictures, relative to source or absolute")
+    depth: str = Field("depth", description="folder of the depth pictures, likewise")
+    labels: str = Field("png_annotation_v2", description="folder of the label pictures, likewise")
+    stored: Literal["whole", "person"] = Field(
+        "whole", description="whole (the picture, as the protocol scores it) or person (1.5 times the labelled person's box)"
+    )
+    mirror: Literal["none", "pixels", "pixels and sides"] = Field(
+        "none",
+        description="none (as published), pixels (flipped, labels keep their side) or pixels and sides (left and right exchanged, too)",
+    )
+    size: int = Field(512, ge=32, le=4096, description="largest side of a stored picture, pixels")
+    depth_codec: Literal["png16", "zstd-delta"] = Field("png16", description="codec of the stored depth; the manifest names it")
+
+
+@dataclass(frozen=True)
+class NtuParsingItem:
+    """One frame of the list, its files not read yet."""
+
+    id: str
+    frame: str
+    config: NtuParsingConfig
+
+
+def inventory(config: NtuParsingConfig) -> Inventory:
+    """What is there of the frames of the list. UserError where `items` would raise it."""
+    path, found = _listed(config)
+    frames = [each.frame for each in found if isinstance(each, NtuParsingItem)]
+    result = Inventory(counts={"lines of the list": len(found)})
+    expected = PUBLISHED[config.lists]
+    published = "as many as" if len(found) == expected else f"not the {expected:,} of"
+    result.notes.append(f"{path} lists {len(found):,} frames, {published} the published {config.lists} list of {config.split}")
+    bad = [each for each in found if isinstance(each, Rejected)]
+    if bad:
+        result.notes.append(f"{len(bad)} lines of the list will be set aside, for example: {bad[0].reason}")
+    for what, (folder, names) in _files(config, frames).items():
+        if Path(folder).is_dir():
+            result.look(what, folder, names, "JPEG" if what == "RGB pictures" else "PNG")
+        else:
+            result.counts[what] = len(names)
+            result.faults.append(Fault(folder, f"does not exist; {len(names):,} {what} are looked for in it"))
+    return result
+
+
+def _files(config: NtuParsingConfig, frames: list[str]) -> dict[str, tuple[str, list[str]]]:
+    """Folder and names of each kind of picture."""
+    return {
+        "RGB pictures": (_folder(config, config.images), [f"{frame}.jpg" for frame in frames]),
+        "depth pictures": (_folder(config, config.depth), [f"MDepth-{frame}.png" for frame in frames]),
+        "label pictures": (_folder(config, config.labels), [f"{frame}.png" for frame in frames]),
+    }
+
+
+def _folder(config: NtuParsingConfig, name: str) -> str:
+    return str(Path(config.source) / Path(name).expanduser())
+
+
+def items(config: NtuParsingConfig) -> list[NtuParsingItem | Rejected]:
+    """The frames of the list in its order; a line that names no frame, or repeats an earlier one, as Rejected.
+
+    Ids are `ntu-parsing/<frame>`. Raises UserError for a folder that is missing, and for a list that is missing, ambiguous or not text.
+    """
+    found = _listed(config)[1]
+    for what, (folder, _) in _files(config, []).items():
+        if not Path(folder).is_dir():
+            raise UserError(f"folder of {what} {folder} does not exist; unpack them there, or name the folder with a flag (see --help)")
+    return found
+
+
+def _listed(config: NtuParsingConfig) -> tuple[Path, list[NtuParsingItem | Rejected]]:
+    source = Path(config.source)
+    if not source.is_dir():
+        raise UserError(f"NTURGBD-Parsing-4K folder {source} does not exist; give --source the folder that holds {config.images}/")
+    path = _find_list(config)
+    lines = _text_lines(path)
+    if not lines:
+        raise UserError(f"list {path} is empty; each line names a frame, such as images/S001C001P001R001A001F060.jpg")
+    if not any(_LINE.fullmatch(line) for _, line in lines):
+        raise UserError(f"list {path} names no frame; its lines should be such as images/S001C001P001R001A001F060.jpg")
+    found: list[NtuParsingItem | Rejected] = []
+    seen: set[str] = set()
+    for number, line in lines:
+        match = _LINE.fullmatch(line)
+        if match is None:
+            found.append(Rejected(f"ntu-parsing/line {number}", f"line {number} of the list, {line[:80]!r}, names no frame"))
+            continue
+        frame = match["frame"]
+        id = f"ntu-parsing/{frame}"
+        if frame in seen:
+            found.append(Rejected(id, f"line {number} of the list repeats an earlier one"))
+            continue
+        seen.add(frame)
+        found.append(NtuParsingItem(id, frame, config))
+    return path, found
+
+
+def _find_list(config: NtuParsingConfig) -> Path:
+    """The list that the config names, or the only one of its split and kind. UserError otherwise: which half a frame is in cannot be
+    told from its name."""
+    source = Path(config.source)
+    if config.list_file is not None:
+        path = source / Path(config.list_file).expanduser()
+        if not path.is_file():
+            raise UserError(f"list {path} does not exist; --list-file is relative to {source} or absolute")
+        return path
+    pictures = {Path(name).parts[0] for name in (config.images, config.depth, config.labels) if Path(name).parts}
+    folders = [source, *sorted(each for each in source.iterdir() if each.is_dir() and each.name not in pictures)]
+    texts = [each for folder in folders for each in sorted(folder.iterdir()) if each.suffix.lower() in _LISTS and each.is_file()]
+    named = [each for each in texts if config.split in each.stem.lower()]
+    fits = [each for each in named if config.lists in each.stem.lower()]
+    if not fits and config.lists == "v2":
+        fits = [each for each in named if "v3" not in each.stem.lower()]
+    if len(fits) == 1:
+        return fits[0]
+    names = ", ".join(str(each.relative_to(source)) for each in (fits or texts)[:8]) or "none"
+    own = "; it is the first 392 lines of the v2 list" if config.lists == "v3" else ""
+    raise UserError(
+        f"the {config.lists} list of {config.split} frames, a text file such as {config.split}_{config.lists}.txt, is "
+        f"{'not certain' if fits else 'missing'} in {source} (there: {names}); it comes with the annotations and cannot be guessed: put it "
+        f"there or name it with --list-file{own}"
+    )
+
+
+def _text_lines(path: Path) -> list[tuple[int, str]]:
+    """Lines that are not empty, with their numbers from 1."""
+    try:
+        if path.stat().st_size > _LIST_BYTES:
+            raise UserError(f"list {path} has {path.stat().st_size} bytes, which no list of frames has; check the path")
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"list {path} is not UTF-8 text ({error.reason} at byte {error.start}); download it again") from None
+    except OSError as error:
+        raise UserError(f"list {path} cannot be read: {error.strerror or error}; check the file") from None
+    return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+
+
+def read(item: NtuParsingItem | Rejected) -> Person | Rejected:
+    """The record of one frame; Rejected with the reason where a file is missing, broken, outside its folder, of another size than the
+    others, or has a part id that is in no table."""
+    if isinstance(item, Rejected):
+        return item
+    return checked(item.id, len(KINECT_25), lambda: _person(item), item.config.depth_codec)
+
+
+def _person(item: NtuParsingItem) -> Person:
+    config = item.config
+    rgb_file, depth_file, label_file = ((folder, names[0]) for folder, names in _files(config, [item.frame]).values())
+    rgb, depth = read_rgb(*rgb_file), decode_depth(read_inside(*depth_file), "png16")
+    parts = train_ids(decode_labels(read_inside(*label_file)))
+    if config.mirror != "none":
+        rgb, depth, parts = rgb[:, ::-1], depth[:, ::-1], parts[:, ::-1]
+    if config.mirror == "pixels and sides":
+        parts = np.where(parts == IGNORE, parts, FLIP[np.minimum(parts, len(FLIP) - 1)])
+    box = labelled_box(parts)
+    names: dict[str, Any] = {"id": item.id, "dataset": "ntu-parsing", "split": config.split, "subject": item.frame[_PERFORMER]}
+    stored = {**names, "size": config.size, "depth_codec": config.depth_codec, "rgb": rgb, "depth": depth, "parts": parts}
+    if config.stored == "whole":
+        return whole_picture(**stored, box=box)
+    if box is None:
+        raise ValueError("the label picture shows no person to crop around")
+    return crop_person(**stored, box=box)
+
+
+def persons(config: NtuParsingConfig) -> Iterator[Person | Rejected]:
+    """Every frame of the list, in its order."""
+    return map(read, items(config))
