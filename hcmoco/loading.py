@@ -13,6 +13,7 @@ import numpy as np
 from hcmoco import draws
 from hcmoco.codecs import decode_depth, decode_iuv, decode_labels, decode_rgb
 from hcmoco.schema import Batch
+from hcmoco.shards.read import RowGroups
 from hcmoco.skeletons import convert
 from hcmoco.skeletons import joint_set as joint_set_named
 from hcmoco.transforms import Augmentation, AugmentConfig, centre_affine, draw_affine, warp_depth, warp_keypoints, warp_rgb
@@ -32,6 +33,12 @@ class SourceInfo:
     joint_set: str
     depth_codec: str = "png16"
     bank_offset: int = 0
+
+    @classmethod
+    def of(cls, sources: Sequence[RowGroups], bank_offsets: Sequence[int]) -> "list[SourceInfo]":
+        """One for each data set; `bank_offsets` may go on with where the last one ends."""
+        pairs = zip(sources, bank_offsets, strict=False)
+        return [cls(source.manifest.joints, source.manifest.depth_codec, offset) for source, offset in pairs]
 
 
 def row_augmentation(

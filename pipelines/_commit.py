@@ -3,7 +3,15 @@
 import subprocess
 from functools import cache
 
+import torch
+
+import hcmoco
 from pipelines._cluster import ROOT
+
+
+def made_by() -> dict[str, str]:
+    """The versions and the commit that a record of a result names."""
+    return {"hcmoco": hcmoco.__version__, "torch": torch.__version__, "commit": commit()}
 
 
 @cache

@@ -38,39 +38,39 @@ class Test(_File):
     figures: dict[str, float]
 
 
-class Run(_File):
+class _Made(_File):
+    """What a result is of, and what made it."""
+
+    init: str = ""
+    seed: int
+    steps: int
+    hcmoco: str = ""
+    torch: str = ""
+    commit: str = ""
+
+
+class Run(_Made):
     """A fine-tuning or a co-training; `validations` are (step, figures), `seconds` its time."""
 
     task: str = ""
-    init: str = ""
     experiment: str = ""
     method: str = ""
-    seed: int
-    steps: int
     labels: Labels
     main: str
     test: Test
     validations: list[tuple[int, dict[str, float]]] = []
     seconds: float
-    hcmoco: str = ""
-    torch: str = ""
-    commit: str = ""
 
 
-class Pretraining(_File):
+class Pretraining(_Made):
     """A pre-training; `probes` are percentages by moment and figure, `seconds` None where it was not timed from its start to its end."""
 
     init: str
     recipe: str = ""
     overrides: list[str] | dict[str, object] = []
-    steps: int
-    seed: int
     digests: dict[str, str] = {}
     probes: dict[str, dict[str, float]] = {}
     seconds: float | None
-    hcmoco: str = ""
-    torch: str = ""
-    commit: str = ""
 
 
 class _Line(_File):

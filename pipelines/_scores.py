@@ -33,7 +33,7 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
     """Saves the chosen model, scores it and records both; returns the results, for `mark_finished`. Done twice it leaves what it leaves
     done once."""
     task, test, statistics = setup.task, setup.test, setup.statistics
-    chosen_step, weights = chosen(config, state)
+    chosen_step, weights = chosen(config, (state.step, state.model), (state.history["best_step"], state.best))
     model = make_model(config, task, load=False)
     model.load_state_dict(weights)
     facts = {

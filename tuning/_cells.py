@@ -9,21 +9,17 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
-import hcmoco
 from hcmoco.shards.storage import Folder
 from hcmoco.tasks.labels import LabelsConfig
 from hcmoco.tasks.tasks import task_class
 from pipelines import _arguments, _data, _recipe
-from pipelines._commit import commit
 from pipelines._recipe import FinetuneRecipe
 from tuning import _results
 from tuning._grid import CellsConfig, GridConfig
-from tuning._results import read_result
+from tuning._results import MISSING, standing
 from tuning._starts import Origin, digest_of
 
-DONE, MISSING = "done", "missing"
+BELOW = "cells"
 
 
 @dataclass(frozen=True)
@@ -99,37 +95,19 @@ def cell_key(config: FinetuneRecipe, start_digest: str) -> str:
     return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
 
 
-def read_results(folder: Folder, cells: Sequence[Cell]) -> dict[str, dict]:
-    """The results that are there, by name of the cell. UserError for a file that is no result, or another cell's."""
-    there = folder.sizes("cells")
-    return {
-        cell.name: read_result(folder, f"cells/{cell.name}.json", cell.key) for cell in cells if cell.key and f"{cell.name}.json" in there
-    }
-
-
-def write_result(folder: Folder, cell: Cell, result: Mapping) -> None:
-    """Keeps the result of a finished cell."""
-    made_by = {"hcmoco": hcmoco.__version__, "torch": torch.__version__, "commit": commit()}
-    folder.write(f"cells/{cell.name}.json", json.dumps({**result, "init": cell.init, "key": cell.key, **made_by}, indent=1).encode())
-
-
 def write_index(
     folder: Folder, program: str, grid: GridConfig, cells: Sequence[Cell], results: Mapping[str, dict], failures: Mapping[str, str]
 ) -> None:
     """Keeps where every cell stands; `failures` by name of the cell."""
-    entries = []
-    for cell in cells:
-        there = cell.name in results
-        failed = f"failed: {failures[cell.name]}" if cell.name in failures else MISSING
-        entries.append(
-            {
-                "task": cell.task,
-                "init": cell.init,
-                "labels": cell.labels,
-                "seed": cell.config.seed,
-                "status": DONE if there else cell.refused or failed,
-                "cell": f"cells/{cell.name}.json" if there else None,
-            }
-        )
+    entries = [
+        {
+            "task": cell.task,
+            "init": cell.init,
+            "labels": cell.labels,
+            "seed": cell.config.seed,
+            **standing(BELOW, cell, results, failures, cell.refused or MISSING),
+        }
+        for cell in cells
+    ]
     inits = {name: each if isinstance(each, str) else each.model_dump(mode="json") for name, each in grid.inits.items()}
     _results.write_index(folder, program, {"recipe": grid.recipe, "baseline": grid.baseline, "inits": inits, "cells": entries})

@@ -1,29 +1,28 @@
 """A grid of fine-tunings from its file to its table: the plan, what has to be pre-trained, the cells on whatever cluster there is."""
 
-import json
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 
 from hcmoco.errors import UserError
 from hcmoco.shards.read import Shards
-from hcmoco.shards.storage import Folder, first_line
+from hcmoco.shards.storage import Folder
 from hcmoco.tasks.cell import run_cell
 from hcmoco.tasks.tasks import task_class
 from pipelines import _cluster, _data, _interrupts
 from pipelines._folder import alone_in, say
-from pipelines._home import at_home, home
+from pipelines._home import at_home
 from pipelines._recipe import FinetuneRecipe
-from pipelines._tracking import Tracker, TrackingConfig, open_writer, start_run
+from pipelines._tracking import TrackingConfig, open_writer
 from tuning import _starts
 from tuning._asked import Asked
-from tuning._cells import Cell, cells_of, read_results, write_index, write_result
+from tuning._cells import BELOW, Cell, cells_of, write_index
+from tuning._collect import collect, record
 from tuning._grid import GridConfig, load_grid
 from tuning._record import parent_run
+from tuning._results import portable, read_results, write_result
 from tuning._starts import Origin
 
 # Keys that differ from cell to cell.
@@ -53,7 +52,7 @@ def run(program: str, name: str, overrides: Sequence[str], asked: Asked, table: 
 
         def look() -> tuple[list[Cell], dict[str, dict]]:
             cells = cells_of(grid, origins, overrides, out, folder)
-            return cells, read_results(folder, cells)
+            return cells, read_results(folder, BELOW, cells)
 
         cells, results = look()
         first = _to_pretrain(origins, cells, results)
@@ -66,7 +65,7 @@ def run(program: str, name: str, overrides: Sequence[str], asked: Asked, table: 
             missing = [cell for cell in cells if _open(cell, results) and cell.name not in failures]
             if missing:
                 failures |= _carry_out(program, name, missing, folder, out, asked)
-            results = read_results(folder, cells)
+            results = read_results(folder, BELOW, cells)
             write_index(folder, program, grid, cells, results, failures)
         text = table(grid, cells, results)
         say(f"\n{text}")
@@ -148,31 +147,15 @@ def _carry_out(program: str, grid: str, missing: Sequence[Cell], folder: Folder,
     remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)
     writer = open_writer(TrackingConfig(), out, actor=True)
     parent = parent_run(writer, program, grid.rpartition("/")[2], out)
-    waiting: dict[Any, Cell] = {remote.remote(cell.config, *data[cell.task]): cell for cell in missing}
-    failures, total, begun = {}, len(missing), time.monotonic()
-    while waiting:
-        _interrupts.check()
-        done, _ = ray.wait(list(waiting), timeout=1.0)
-        for each in done:
-            cell = waiting.pop(each)
-            try:
-                result = ray.get(each)
-            except ray.exceptions.RayError as error:
-                mistake = _cluster.find_user_error(error)
-                failures[cell.name] = f"{mistake or first_line(error)}"
-                say(f"failed: {cell.name}: {failures[cell.name]}")
-                continue
-            # Files that may be handed on say where a run lies under its home, and not on whose disk.
-            result["start"]["text"] = result["start"]["text"].replace(f"{home()}/", "")
-            write_result(folder, cell, result)
-            Folder(out).delete_folder(f"work/{cell.name}")
-            _record(writer, parent, cell, result)
-            left = (time.monotonic() - begun) / (total - len(waiting)) * len(waiting)
-            figure = 100 * result["test"]["figures"][result["main"]]
-            say(
-                f"{total - len(waiting)}/{total}  {cell.task}  {cell.labels}  {cell.init}  seed {cell.config.seed}:  "
-                f"{result['main']} {figure:.1f} %  ({result['seconds']:.0f} s)  {int(left) // 60}:{int(left) % 60:02d} left"
-            )
+
+    def keep(cell: Cell, outcome: dict) -> tuple[dict, str]:
+        result = portable(outcome)
+        write_result(folder, BELOW, cell, result, init=cell.init)
+        tags = {"hcmoco.task": cell.task, "hcmoco.init": cell.init, "hcmoco.labels": cell.labels}
+        record(writer, parent, cell, cell.config.model_dump(mode="json"), tags, result)
+        return result, f"{cell.task}  {cell.labels}  {cell.init}  seed {cell.config.seed}"
+
+    failures = collect({remote.remote(cell.config, *data[cell.task]): cell for cell in missing}, keep, out)
     parent.finish("FAILED" if failures else "FINISHED")
     return failures
 
@@ -184,16 +167,3 @@ def _data_of(config: FinetuneRecipe, task: str) -> tuple[Shards, Shards]:
         _data.open_data("train", config.data.train, kind=kind),
         _data.open_data("test", config.data.test, kind=kind, split="test"),
     )
-
-
-def _record(writer: Any, parent: Tracker, cell: Cell, result: dict) -> None:
-    """A finished cell as a run of its own."""
-    tags = {"hcmoco.task": cell.task, "hcmoco.init": cell.init, "hcmoco.labels": cell.labels, "hcmoco.key": cell.key}
-    tracker = start_run(
-        writer, name=cell.name, params=cell.config.model_dump(mode="json"), tags={**tags, "mlflow.parentRunId": parent.run_id}
-    )
-    for step, figures in result["validations"]:
-        tracker.metrics(step, {f"validation/{name}": value for name, value in figures.items()})
-    tracker.metrics(result["steps"], {f"test/{name}": value for name, value in result["test"]["figures"].items()})
-    tracker.text("result.json", json.dumps(result, indent=1))
-    tracker.finish()

@@ -88,6 +88,12 @@ def load_grid(name: str, seeds: int | None = None) -> GridConfig:
     config = build(GridConfig, values, f"grid {name}")
     if seeds is None:
         return config
-    if seeds < 1:
-        raise UserError(f"--seeds {seeds}: must be at least 1")
-    return config.model_copy(update={"cells": tuple(each.model_copy(update={"seeds": tuple(range(seeds))}) for each in config.cells)})
+    counted = first_seeds(seeds)
+    return config.model_copy(update={"cells": tuple(each.model_copy(update={"seeds": counted}) for each in config.cells)})
+
+
+def first_seeds(count: int) -> tuple[int, ...]:
+    """What `--seeds` asks for: 0 to count - 1. UserError where that is none."""
+    if count < 1:
+        raise UserError(f"--seeds {count}: must be at least 1")
+    return tuple(range(count))

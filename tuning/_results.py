@@ -3,11 +3,51 @@
 import json
 import math
 import statistics
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-import hcmoco
 from hcmoco.errors import UserError
 from hcmoco.shards.storage import Folder
-from pipelines._commit import commit
+from pipelines._commit import made_by
+from pipelines._home import home
+
+DONE, MISSING = "done", "missing"
+
+
+class Cell(Protocol):
+    """What the cells of all programs have: a name that is unique among them, and a digest of all that decides the result, "" while
+    that is not known."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+
+
+def read_results(folder: Folder, below: str, cells: Sequence[Cell]) -> dict[str, dict]:
+    """The results that are there, by name of the cell. UserError for a file that is no result, or another cell's."""
+    there = folder.sizes(below)
+    return {
+        cell.name: read_result(folder, f"{below}/{cell.name}.json", cell.key) for cell in cells if cell.key and f"{cell.name}.json" in there
+    }
+
+
+def write_result(folder: Folder, below: str, cell: Cell, result: Mapping, **facts: str) -> None:
+    """Keeps the result of a finished cell, with `facts` about it."""
+    folder.write(f"{below}/{cell.name}.json", json.dumps({**result, **facts, "key": cell.key, **made_by()}, indent=1).encode())
+
+
+def portable(result: dict) -> dict:
+    """`result`, for a file that may be handed on: it says where a run lies under its home, and not on whose disk."""
+    start = result["start"]
+    return {**result, "start": {**start, "text": start["text"].replace(f"{home()}/", "")}}
+
+
+def standing(below: str, cell: Cell, results: Mapping[str, dict], failures: Mapping[str, str], otherwise: str = MISSING) -> dict:
+    """Where a cell stands, for the index; `failures` by name of the cell."""
+    if cell.name in results:
+        return {"status": DONE, "cell": f"{below}/{cell.name}.json"}
+    return {"status": f"failed: {failures[cell.name]}" if cell.name in failures else otherwise, "cell": None}
 
 
 def read_result(folder: Folder, place: str, key: str) -> dict:
@@ -25,22 +65,21 @@ def read_result(folder: Folder, place: str, key: str) -> dict:
 
 def mean_text(values: list[float]) -> str:
     """Mean and, of several, standard deviation; "-" of none. A figure that is not a number makes both so."""
-    if not values:
-        return "-"
-    if not all(math.isfinite(value) for value in values):
-        return "nan"
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread}"
+    return _with_spread(values, ".1f", 1.0)
 
 
 def difference_text(values: list[float]) -> str:
     """Mean of paired differences and, of several, its standard error; "-" of none."""
+    return _with_spread(values, "+.1f", math.sqrt(max(1, len(values))))
+
+
+def _with_spread(values: list[float], form: str, divisor: float) -> str:
     if not values:
         return "-"
     if not all(math.isfinite(value) for value in values):
         return "nan"
-    error = f" ± {statistics.stdev(values) / math.sqrt(len(values)):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):+.1f}{error}"
+    spread = f" ± {statistics.stdev(values) / divisor:.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):{form}}{spread}"
 
 
 def write_index(folder: Folder, program: str, index: dict) -> None:
@@ -53,5 +92,5 @@ def write_index(folder: Folder, program: str, index: dict) -> None:
         before = {}
     if isinstance(before, dict) and {**before, "hcmoco": "", "commit": ""} == {**index, "hcmoco": "", "commit": ""}:
         return
-    made_by = {"hcmoco": hcmoco.__version__, "commit": commit()}
-    folder.write(name, json.dumps({**index, **made_by}, indent=1).encode())
+    by = made_by()
+    folder.write(name, json.dumps({**index, "hcmoco": by["hcmoco"], "commit": by["commit"]}, indent=1).encode())

@@ -9,9 +9,6 @@ import json
 import time
 from dataclasses import dataclass
 
-import torch
-
-import hcmoco
 from hcmoco.errors import UserError
 from hcmoco.export import load_export
 from hcmoco.models.encoders import EncoderConfig
@@ -19,7 +16,7 @@ from hcmoco.models.hcmoco import DENSE_MODALITIES
 from hcmoco.shards.storage import Folder
 from hcmoco.tasks.initial import IMAGENET, SCRATCH, start, weights_digest
 from pipelines import _arguments, _closing, _data, _pretrain, _recipe
-from pipelines._commit import commit
+from pipelines._commit import made_by
 from pipelines._folder import config_there, states_of
 from pipelines._home import at_home
 from pipelines._recipe import PretrainRecipe
@@ -124,9 +121,7 @@ def write_record(origin: Origin, results: Folder, seconds: float | None) -> dict
         "digests": {modality: weights_digest(export.encoder(modality)) for modality in DENSE_MODALITIES},
         "probes": export.training.get("probes", {}),
         "seconds": seconds,
-        "hcmoco": hcmoco.__version__,
-        "torch": torch.__version__,
-        "commit": commit(),
+        **made_by(),
     }
     results.write(f"pretrainings/{origin.name}.json", json.dumps(record, indent=1).encode())
     return record

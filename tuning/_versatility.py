@@ -1,12 +1,9 @@
 """The versatility experiments from their recipe to their tables: the plan, the co-trainings on whatever cluster there is, the record."""
 
-import json
 import statistics
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +12,7 @@ import torch
 from hcmoco.codecs import encode_png
 from hcmoco.config import load_recipe, merge, parse_overrides
 from hcmoco.errors import UserError
-from hcmoco.shards.storage import Folder, first_line
+from hcmoco.shards.storage import Folder
 from hcmoco.tasks.initial import SCRATCH
 from hcmoco.versatility.cell import Sources, run_cell, start_of
 from hcmoco.versatility.config import CoTrainingData, VersatilityConfig
@@ -23,11 +20,14 @@ from hcmoco.versatility.setup import set_up
 from hcmoco.versatility.start import start_digest
 from pipelines import _arguments, _cluster, _data, _interrupts, _recipe
 from pipelines._folder import alone_in, say
-from pipelines._home import at_home, home
-from pipelines._tracking import Tracker, open_writer, start_run
+from pipelines._home import at_home
+from pipelines._tracking import open_writer
 from tuning import _starts
 from tuning._asked import Asked
+from tuning._collect import collect, record
+from tuning._grid import first_seeds
 from tuning._record import parent_run
+from tuning._results import portable, read_results, write_result
 from tuning._starts import Origin
 from tuning._versatility_cells import (
     BELOW,
@@ -36,10 +36,8 @@ from tuning._versatility_cells import (
     Cell,
     VersatilityRecipe,
     cells_of,
-    read_results,
     tables,
     write_index,
-    write_result,
 )
 
 # Keys that differ from cell to cell.
@@ -55,7 +53,7 @@ def run(recipe: str, overrides: Sequence[str], asked: Asked, *, seeds: int | Non
         _cluster.start().refuse_local("out", config.out)
         origin = _starts.origin_of(START, config.init)
         cells = _cells(config, origin, folder)
-        results = read_results(folder, cells)
+        results = read_results(folder, BELOW, cells)
         missing = [cell for cell in cells if cell.name not in results]
         _describe(config, origin, cells, missing, results, asked)
         failures: dict[str, str] = {}
@@ -64,11 +62,11 @@ def run(recipe: str, overrides: Sequence[str], asked: Asked, *, seeds: int | Non
                 say(f"\npre-training {START}")
                 _starts.pretrain(origin, folder)
                 cells = _cells(config, origin, folder)
-                results = read_results(folder, cells)
+                results = read_results(folder, BELOW, cells)
                 missing = [cell for cell in cells if cell.name not in results]
             if missing:
                 failures = _carry_out(config, missing, folder, asked)
-            results = read_results(folder, cells)
+            results = read_results(folder, BELOW, cells)
         text = tables(cells, results)
         say(f"\n{text}")
         if plan_only:
@@ -84,16 +82,15 @@ def load(recipe: str, overrides: Sequence[str], seeds: int | None = None) -> Ver
     taken = next((each for each in overrides if each.partition("=")[0] in _OWN), None)
     if taken:
         raise UserError(f"{taken}: every co-training has its own; set {_OWN[taken.partition('=')[0]]}=[...]")
-    if seeds is not None and seeds < 1:
-        raise UserError(f"--seeds {seeds}: must be at least 1")
+    counted = None if seeds is None else list(first_seeds(seeds))
     path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else _arguments.RECIPES / PROGRAM / f"{recipe}.yaml"
     given = parse_overrides(list(overrides))
     values = load_recipe(path)
     if "init" in given:  # the whole of it: a folder does not merge with a pre-training
         values.pop("init", None)
     values = merge(values, given)
-    if seeds is not None:
-        values["seeds"] = list(range(seeds))
+    if counted is not None:
+        values["seeds"] = counted
     return _recipe.check(VersatilityRecipe, values, recipe if "/" in recipe else f"{PROGRAM}/{recipe}")
 
 
@@ -149,47 +146,16 @@ def _carry_out(recipe: VersatilityRecipe, missing: Sequence[Cell], folder: Folde
     remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)
     writer = open_writer(recipe.tracking, recipe.out, actor=True)
     parent = parent_run(writer, PROGRAM, recipe.name, recipe.out)
-    waiting: dict[Any, Cell] = {remote.remote(cell.config, sources): cell for cell in missing}
-    failures: dict[str, str] = {}
-    total, begun = len(missing), time.monotonic()
-    while waiting:
-        _interrupts.check()
-        done, _ = ray.wait(list(waiting), timeout=1.0)
-        for each in done:
-            cell = waiting.pop(each)
-            try:
-                result, sheet = ray.get(each)
-            except ray.exceptions.RayError as error:
-                failures[cell.name] = str(_cluster.find_user_error(error) or first_line(error))
-                say(f"failed: {cell.name}: {failures[cell.name]}")
-                continue
-            # Files that may be handed on say where a run lies under its home, and not on whose disk.
-            result["start"]["text"] = result["start"]["text"].replace(f"{home()}/", "")
-            png = encode_png(sheet)
-            if cell.config.method == "hcmoco" and cell.config.seed == recipe.seeds[0]:
-                folder.write(f"{BELOW}/{cell.config.experiment}.png", png)
-            write_result(folder, cell, result)
-            Folder(recipe.out).delete_folder(f"work/{cell.name}")
-            _record(writer, parent, cell, result, png)
-            left = (time.monotonic() - begun) / (total - len(waiting)) * len(waiting)
-            figure = 100 * result["test"]["figures"][result["main"]]
-            say(
-                f"{total - len(waiting)}/{total}  {cell.config.experiment}  {cell.config.method}  seed {cell.config.seed}:  "
-                f"{result['main']} {figure:.1f} %  ({result['seconds']:.0f} s)  {int(left) // 60}:{int(left) % 60:02d} left"
-            )
+
+    def keep(cell: Cell, outcome: tuple[dict, np.ndarray]) -> tuple[dict, str]:
+        result, png = portable(outcome[0]), encode_png(outcome[1])
+        if cell.config.method == "hcmoco" and cell.config.seed == recipe.seeds[0]:
+            folder.write(f"{BELOW}/{cell.config.experiment}.png", png)
+        write_result(folder, BELOW, cell, result)
+        tags = {"hcmoco.experiment": cell.config.experiment, "hcmoco.method": cell.config.method}
+        record(writer, parent, cell, cell.config.model_dump(mode="json"), tags, result, png)
+        return result, f"{cell.config.experiment}  {cell.config.method}  seed {cell.config.seed}"
+
+    failures = collect({remote.remote(cell.config, sources): cell for cell in missing}, keep, recipe.out)
     parent.finish("FAILED" if failures else "FINISHED")
     return failures
-
-
-def _record(writer: Any, parent: Tracker, cell: Cell, result: dict, png: bytes) -> None:
-    """A finished co-training as a run of its own."""
-    tags = {"hcmoco.experiment": cell.config.experiment, "hcmoco.method": cell.config.method, "hcmoco.key": cell.key}
-    tracker = start_run(
-        writer, name=cell.name, params=cell.config.model_dump(mode="json"), tags={**tags, "mlflow.parentRunId": parent.run_id}
-    )
-    for step, figures in result["validations"]:
-        tracker.metrics(step, {f"validation/{name}": value for name, value in figures.items()})
-    tracker.metrics(result["steps"], {f"test/{name}": value for name, value in result["test"]["figures"].items()})
-    tracker.text("result.json", json.dumps(result, indent=1))
-    tracker.picture("pictures/test.png", png)
-    tracker.finish()

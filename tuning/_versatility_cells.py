@@ -5,19 +5,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from pydantic import Field
 
-import hcmoco
 from hcmoco.shards.storage import Folder
 from hcmoco.versatility.config import EXPERIMENTS, METHODS, CoTrainingData, Experiment, Method, VersatilityConfig
 from pipelines import _data
-from pipelines._commit import commit
 from pipelines._home import at_home
 from pipelines._tracking import TrackingConfig
 from tuning import _results
 from tuning._grid import PretrainedConfig, Seeds
-from tuning._results import mean_text, read_result
+from tuning._results import mean_text, standing
 
 PROGRAM = BELOW = "versatility"
 START = "cmc"  # how the record of pre-trainings names where all methods start
@@ -88,20 +85,6 @@ def cells_of(recipe: VersatilityRecipe, init: str, start_digest: str | None) -> 
     return cells
 
 
-def read_results(folder: Folder, cells: Sequence[Cell]) -> dict[str, dict]:
-    """The results that are there, by name of the cell. UserError for a file that is no result."""
-    there = folder.sizes(BELOW)
-    return {
-        cell.name: read_result(folder, f"{BELOW}/{cell.name}.json", cell.key) for cell in cells if cell.key and f"{cell.name}.json" in there
-    }
-
-
-def write_result(folder: Folder, cell: Cell, result: Mapping) -> None:
-    """Keeps the result of a finished co-training."""
-    made_by = {"hcmoco": hcmoco.__version__, "torch": torch.__version__, "commit": commit()}
-    folder.write(f"{BELOW}/{cell.name}.json", json.dumps({**result, "key": cell.key, **made_by}, indent=1).encode())
-
-
 def write_index(
     folder: Folder, recipe: VersatilityRecipe, cells: Sequence[Cell], results: Mapping[str, dict], failures: Mapping[str, str]
 ) -> None:
@@ -111,8 +94,7 @@ def write_index(
             "experiment": cell.config.experiment,
             "method": cell.config.method,
             "seed": cell.config.seed,
-            "status": "done" if cell.name in results else f"failed: {failures[cell.name]}" if cell.name in failures else "missing",
-            "cell": f"{BELOW}/{cell.name}.json" if cell.name in results else None,
+            **standing(BELOW, cell, results, failures),
         }
         for cell in cells
     ]

@@ -26,11 +26,10 @@ def is_local(uri: str) -> bool:
 
 def absolute(uri: str) -> str:
     """`uri`, a local path made absolute: what another process may be given."""
-    return (
-        os.path.abspath(os.path.expanduser(uri.partition("://")[2] if "://" in uri else uri))
-        if is_local(uri)
-        else uri.partition("://")[0] + "://" + uri.partition("://")[2].rstrip("/")
-    )
+    scheme, separator, rest = uri.partition("://")
+    if is_local(uri):
+        return os.path.abspath(os.path.expanduser(rest if separator else uri))
+    return f"{scheme}://{rest.rstrip('/')}"
 
 
 @lru_cache(maxsize=64)  # one client per folder and process: connecting to an object store is not free

@@ -1,7 +1,6 @@
 """A fine-tuning in progress: model, optimiser, the chosen weights so far, and where it stands."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +13,8 @@ from hcmoco.tasks.initial import start
 from hcmoco.tasks.task import Result, Task, TaskBatch
 from hcmoco.training import collective
 from hcmoco.training.flat import FlatParameters
-from hcmoco.training.optim import build_optimizer, learning_rate, optimizer_tensors, set_learning_rate
-from hcmoco.training.restore import check_finite, restore
+from hcmoco.training.optim import build_optimizer, learning_rate, set_learning_rate
+from hcmoco.training.restore import capture, restore
 from hcmoco.training.state import TrainState, check_identity
 
 
@@ -32,11 +31,16 @@ def make_model(config: FinetuneConfig, task: Task, *, load: bool) -> nn.Module:
         return task.make_model(encoder)
 
 
-def chosen(config: FinetuneConfig, state: TrainState) -> tuple[int, dict[str, Tensor]]:
-    """The step that the chosen model is from, and its weights: the best validation's, unless the last is asked for or there was none."""
-    if config.select == "last" or not state.best:
-        return state.step, state.model
-    return state.history["best_step"], state.best
+_Weights = tuple[int, dict[str, Tensor]]
+
+
+def chosen(config: FinetuneConfig, last: _Weights, best: _Weights) -> _Weights:
+    """The step that the chosen model is from, and its weights: the best validation's, unless the last is asked for or there was none.
+
+    Args:
+        last, best: steps and weights; the best's are empty where there was no validation.
+    """
+    return last if config.select == "last" or not best[1] else best
 
 
 class Finetuning:
@@ -104,23 +108,23 @@ class Finetuning:
 
     def choose(self) -> int:
         """Makes the model the chosen one: that of the best validation, unless the last is asked for. Returns the step that it is from."""
-        step, weights = chosen(self.config, self.state())
-        self.model.load_state_dict(weights)
+        step, weights = chosen(self.config, (self.step, self.model.state_dict()), (self.best_step, self.best))
+        if weights is self.best:
+            self.model.load_state_dict(weights)
         return step
 
     def state(self) -> TrainState:
         """Everything that a resumed run needs. UserError if a weight is no longer finite: a state is good or it is not kept."""
-        check_finite(self.model, self.step)
-        history: dict[str, Any] = {"validations": self.validations, "best_step": self.best_step}
-        return TrainState(
+        return capture(
+            self.model,
+            self.optimizer,
+            self.flat,
             step=self.step,
             full=False,
             identity=self.identity,
-            model=self.model.state_dict(),
-            optimizer=optimizer_tensors(self.optimizer, self.flat),
             best=self.best,
             tracking_run=self.tracking_run,
-            history=history,
+            history={"validations": self.validations, "best_step": self.best_step},
         )
 
     def load(self, state: TrainState, where: str) -> None:

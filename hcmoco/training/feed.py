@@ -166,10 +166,7 @@ class Feed(PlanFeed[Batch]):
         return Batch.concatenate(batches)
 
     def make(self, rows: list[dict], step: int, lane: int) -> Batch:
-        infos = [
-            SourceInfo(shards.manifest.joints, shards.manifest.depth_codec, offset)
-            for shards, offset in zip(self.sources, self.plan.offsets, strict=False)
-        ]
+        infos = SourceInfo.of(self.sources, self.plan.offsets)
         return make_micro_batch(
             rows,
             [row["source"] for row in rows],

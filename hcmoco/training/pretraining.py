@@ -13,7 +13,7 @@ from hcmoco.training import collective
 from hcmoco.training.config import PretrainConfig
 from hcmoco.training.flat import FlatParameters
 from hcmoco.training.optim import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors, set_learning_rate
-from hcmoco.training.restore import check_finite, restore
+from hcmoco.training.restore import capture, restore
 from hcmoco.training.state import TrainState, check_identity
 from hcmoco.training.step import compute_terms, draw_negatives, to_device
 
@@ -142,13 +142,13 @@ class Pretraining:
 
     def state(self) -> TrainState:
         """Everything that a resumed run needs. UserError if a weight is no longer finite: a state is good or it is not kept."""
-        check_finite(self.model, self.step)
-        return TrainState(
+        return capture(
+            self.model,
+            self.optimizer,
+            self.flat,
             step=self.step,
             full=self.full,
             identity=self.identity,
-            model=self.model.state_dict(),
-            optimizer=optimizer_tensors(self.optimizer, self.flat),
             bank=bank_state(self.banks),
             tracking_run=self.tracking_run,
             history=self.history,

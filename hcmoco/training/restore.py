@@ -1,19 +1,25 @@
-"""A train state and the model it is of: what may be kept, and going on from it."""
+"""A train state and the model it is of: taking one, and going on from it."""
+
+from typing import Any
 
 import torch
 from torch import nn
 
 from hcmoco.errors import UserError
 from hcmoco.training.flat import FlatParameters
-from hcmoco.training.optim import load_optimizer_tensors
+from hcmoco.training.optim import load_optimizer_tensors, optimizer_tensors
 from hcmoco.training.state import TrainState
 
 
-def check_finite(model: nn.Module, step: int) -> None:
-    """UserError if a weight is no longer finite after `step` steps: a state is good or it is not kept."""
+def capture(model: nn.Module, optimizer: torch.optim.Optimizer, flat: FlatParameters, *, step: int, **facts: Any) -> TrainState:
+    """The state after `step` steps; `facts` are the other fields of a TrainState.
+
+    UserError if a weight is no longer finite: a state is good or it is not kept.
+    """
     bad = [name for name, each in model.named_parameters() if not each.isfinite().all()]
     if bad:
         raise UserError(f"the weights {bad[0]} are no longer finite after step {step}; lower optim.lr, or set optim.clip_norm")
+    return TrainState(step=step, model=model.state_dict(), optimizer=optimizer_tensors(optimizer, flat), **facts)
 
 
 def restore(

@@ -13,8 +13,8 @@ from hcmoco.objectives import MODALITIES, Terms, bank_state, load_bank_state, ne
 from hcmoco.shards.plan import Plan
 from hcmoco.tasks.task import Result, send
 from hcmoco.training.flat import FlatParameters
-from hcmoco.training.optim import build_optimizer, learning_rate, optimizer_tensors, set_learning_rate
-from hcmoco.training.restore import check_finite, restore
+from hcmoco.training.optim import build_optimizer, learning_rate, set_learning_rate
+from hcmoco.training.restore import capture, restore
 from hcmoco.training.state import TrainState, check_identity
 from hcmoco.training.step import compute_terms, draw_negatives, encode, to_device
 from hcmoco.versatility.config import VersatilityConfig
@@ -123,13 +123,13 @@ class CoTraining:
 
     def state(self) -> TrainState:
         """Everything that a resumed run needs. UserError if a weight is no longer finite: a state is good or it is not kept."""
-        check_finite(self.model, self.step)
-        return TrainState(
+        return capture(
+            self.model,
+            self.optimizer,
+            self.flat,
             step=self.step,
             full=self.full,
             identity=self.identity,
-            model=self.model.state_dict(),
-            optimizer=optimizer_tensors(self.optimizer, self.flat),
             bank=bank_state(self.banks),
             tracking_run=self.tracking_run,
             history={"validations": self.validations},

@@ -75,10 +75,7 @@ class CoTrainingFeed(PlanFeed[LabelledBatch]):
     def make(self, rows: list[dict], step: int, lane: int) -> LabelledBatch:
         numbers = [row["source"] for row in rows]
         seen = [{**row, self.lost: None} if self.lost and number == LABELLED else row for row, number in zip(rows, numbers, strict=True)]
-        infos = [
-            SourceInfo(source.manifest.joints, source.manifest.depth_codec, offset)
-            for source, offset in zip(self.sources, self.bank_offsets, strict=False)
-        ]
+        infos = SourceInfo.of(self.sources, self.bank_offsets)
         seed, size = self.plan.seed, self.augment.size
         batch = make_micro_batch(
             seen, numbers, infos, step=step, lane=lane, seed=seed, config=self.augment, joint_set=self.joint_set, anchors=self.anchors

@@ -2,7 +2,6 @@
 
 import pytest
 import tiny_pretraining as tiny
-import torch
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +23,5 @@ def batch(sources):
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Bits depend on how many threads add: every run of these tests has one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _same_bits(one_thread):
+    """Every test here has one thread."""

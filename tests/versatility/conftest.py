@@ -1,6 +1,5 @@
 import pytest
 import tiny_cotraining
-import torch
 
 
 @pytest.fixture(scope="session")
@@ -10,9 +9,5 @@ def sources(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Bits depend on how many threads add."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _same_bits(one_thread):
+    """Every test here has one thread."""
