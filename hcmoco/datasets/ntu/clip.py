@@ -1,0 +1,224 @@
+"""One clip as records: frames registered onto the depth picture, unmirrored and cropped.
+
+Frame n of video and depth, counted from 1, goes with frame n - 1 of the skeleton file, counted from 0. Kinect's pictures are mirrored: RGB,
+depth, x of joints and of the camera are turned back here, so that left is the person's own left and joint names stay as they are.
+"""
+
+import os
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from hcmoco.codecs import decode_depth
+from hcmoco.datasets.files import read_inside
+from hcmoco.datasets.ntu import registration, skeleton, video
+from hcmoco.datasets.ntu.layout import NtuItem, depth_name
+from hcmoco.datasets.ntu.settings import COLOUR_WIDTH, HEIGHT, WIDTH
+from hcmoco.datasets.ntu.studies import FAR, NEAR, pairs_of
+from hcmoco.datasets.records import LeftOut, Rejected, checked, crop_person
+from hcmoco.schema import Person
+from hcmoco.skeletons import KINECT_25
+
+_OFF_CAMERA = 15.0  # pixels from a joint's projection at which its numbers contradict each other; lens distortion stays below
+_LEAST_PAIRS = 12  # of a clip, to judge how it fits its registration
+_WINDOW = 0.25  # of the joints' longer side: how far beyond them depth still counts as the person's
+_LEAST_WINDOW = 16.0  # pixels
+
+Outcome = Person | Rejected | LeftOut
+
+
+@dataclass(frozen=True)
+class _Pose:
+    """One body of one frame, on the unmirrored picture, a pixel's centre at +0.5.
+
+    Attributes:
+        keypoints: float64 [25, 3], x, y, visibility. joints3d: float64 [25, 3], metres, x right, y down, z forward; None where a number is
+            missing. z: metres, the body's distance; NaN where no joint tells. pairs: see studies.pairs_of.
+    """
+
+    keypoints: np.ndarray
+    joints3d: np.ndarray | None
+    z: float
+    pairs: np.ndarray
+
+
+def read(item: NtuItem | Rejected | LeftOut) -> list[Outcome] | Rejected | LeftOut:
+    """The records of a clip's frames, one outcome for each frame of the stride, in their order, and one for a fault of the clip itself.
+
+    Ids are `ntu/<tag>F<frame, at least 3 digits>`. Rejected as a whole where the skeleton file cannot be read.
+    """
+    if not isinstance(item, NtuItem):
+        return item
+    if not item.matrix:
+        return Rejected(item.id, "the clip's setup and camera have no registration yet")
+    try:
+        bones = skeleton.parse(read_inside(item.skeletons, f"{item.tag.text}.skeleton"))
+    except ValueError as error:
+        return Rejected(item.id, str(error))
+    numbers = range(item.config.stride, max(len(bones.frames), _depth_pictures(item)) + 1, item.config.stride)
+    outcomes: dict[int, Outcome] = {}
+    poses: dict[int, _Pose] = {}
+    for number in numbers:
+        pose = _posed(item, bones, number)
+        if isinstance(pose, _Pose):
+            poses[number] = pose
+        else:
+            outcomes[number] = pose
+    off = _off_registration(item, poses)
+    if off:
+        outcomes |= {number: Rejected(_id(item, number), off) for number in poses}
+    else:
+        outcomes |= _records(item, poses)
+    result = [outcomes[number] for number in numbers]
+    if bones.fault and not any(isinstance(each, Rejected) for each in result):
+        result.append(Rejected(item.id, bones.fault))
+    elif not result:
+        result.append(LeftOut(item.id, "the clip has fewer frames than the stride"))
+    return result
+
+
+def _id(item: NtuItem, number: int) -> str:
+    return f"{item.id}F{number:03d}"
+
+
+def _depth_pictures(item: NtuItem) -> int:
+    """How many there are, so that frames after a cut skeleton file are counted, too."""
+    try:
+        names = os.listdir(os.path.join(item.depth, item.tag.text))
+    except OSError:
+        return 0
+    return min(sum(name.startswith("MDepth-") for name in names), skeleton.MAX_FRAMES)
+
+
+def _posed(item: NtuItem, bones: skeleton.Skeleton, number: int) -> _Pose | Rejected | LeftOut:
+    id = _id(item, number)
+    if number > len(bones.frames):
+        return Rejected(id, bones.fault or f"the skeleton has {len(bones.frames)} frames, there are more depth pictures")
+    bodies = bones.frames[number - 1]
+    if not bodies:
+        return LeftOut(id, "no body")
+    if len(bodies) > 1 and item.config.people == "one":
+        return LeftOut(id, "more than one body")
+    try:
+        return _pose(bones.joints(bodies[0]), np.array(item.camera))
+    except ValueError as error:
+        return Rejected(id, str(error))
+
+
+def _pose(joints: skeleton.Joints, camera: np.ndarray) -> _Pose:
+    xyz, xy = joints.xyz, joints.depth_xy
+    whole = np.isfinite(xyz).all(1)
+    far = whole & ((np.abs(xyz) > FAR).any(1) | (xyz[:, 2] < NEAR))
+    if far.any():
+        raise ValueError(f"the joint '{KINECT_25.joints[far.argmax()]}' lies at {np.round(xyz[far.argmax()], 1).tolist()} metres")
+    placed = whole & np.isfinite(xy).all(1)
+    off = np.zeros(len(xy))
+    off[placed] = np.hypot(*(registration.project_camera(camera, xyz[placed]) - xy[placed]).T)
+    if off.max() > _OFF_CAMERA:
+        raise ValueError(
+            f"the joint '{KINECT_25.joints[off.argmax()]}' lies {off.max():.0f} pixels from where its position in space is seen"
+        )
+    with np.errstate(invalid="ignore"):
+        unmirrored = np.column_stack([WIDTH - (xy[:, 0] + 0.5), xy[:, 1] + 0.5])
+        inside = (unmirrored >= 0).all(1) & (unmirrored < (WIDTH, HEIGHT)).all(1)
+    visible = (joints.state > 0) & inside
+    if not visible.any():
+        raise ValueError("no joint is tracked inside the picture")
+    keypoints = np.where(visible[:, None], np.column_stack([unmirrored, np.ones(len(xy))]), 0.0)
+    z = float(np.median(xyz[whole, 2])) if whole.any() else float("nan")
+    return _Pose(keypoints, xyz * (-1, -1, 1) if whole.all() else None, z, pairs_of(joints))
+
+
+def _off_registration(item: NtuItem, poses: dict[int, _Pose]) -> str:
+    """Why the clip does not fit its registration; "" where it does, or too few joints tell."""
+    pairs = np.concatenate([each.pairs for each in poses.values()]) if poses else np.empty((0, 7))
+    if len(pairs) < _LEAST_PAIRS:
+        return ""
+    matrix = _matrix(item)
+    misses = np.hypot(*(registration.project(matrix, pairs[:, 3:5], pairs[:, 2]) - pairs[:, 5:7]).T)
+    off = float(np.median(np.nan_to_num(misses, nan=np.inf))) / registration.magnification(matrix, float(np.median(pairs[:, 2])))
+    limit = item.config.max_clip_residual
+    return "" if off <= limit else f"the clip's joints lie {off:.1f} pixels off the registration of its setup and camera, at most {limit:g}"
+
+
+def _matrix(item: NtuItem) -> np.ndarray:
+    return np.array(item.matrix).reshape(3, 4)
+
+
+def _records(item: NtuItem, poses: dict[int, _Pose]) -> dict[int, Person | Rejected]:
+    """The records of the frames that have a pose, as the video gives their pictures."""
+    found: dict[int, Person | Rejected] = {}
+    why = "the video has no such frame, or ends before it is whole"
+    try:
+        for number, image in video.frames(item.rgb, f"{item.tag.text}_rgb.avi", sorted(poses)):
+            found[number] = _record(item, number, poses[number], image)
+    except ValueError as error:
+        why = str(error)
+    return {number: found.get(number) or Rejected(_id(item, number), why) for number in poses}
+
+
+def _record(item: NtuItem, number: int, pose: _Pose, image: np.ndarray) -> Person | Rejected:
+    config, id = item.config, _id(item, number)
+
+    def make() -> Person:
+        depth = decode_depth(read_inside(item.depth, depth_name(item.tag, number)), "png16")
+        if depth.shape != (HEIGHT, WIDTH):
+            raise ValueError(f"the depth picture is {depth.shape[1]} x {depth.shape[0]} pixels, Kinect's are {WIDTH} x {HEIGHT}")
+        depth = depth[:, ::-1]
+        box, readings = _extent(pose.keypoints, depth)
+        z = pose.z if np.isfinite(pose.z) else max(float(np.median(readings)) / 1000, NEAR)
+        fx, fy, cx, cy = item.camera
+        return crop_person(
+            id=id,
+            dataset="ntu",
+            split=config.split,
+            subject=f"P{item.tag.performer:03d}",
+            box=box,
+            size=config.size,
+            depth_codec=config.depth_codec,
+            rgb=registered(image, _matrix(item), z),
+            depth=depth,
+            camera=np.array([fx, fy, WIDTH - (cx + 0.5), cy + 0.5]),
+            keypoints=pose.keypoints,
+            joints3d=pose.joints3d,
+        )
+
+    return checked(id, skeleton.JOINTS, make, config.depth_codec)
+
+
+def _extent(keypoints: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x0, y0, x1, y1 around the visible joints and the readings near them, and these readings. ValueError where there is none."""
+    xy = keypoints[keypoints[:, 2] > 0, :2]
+    low, high = xy.min(0), xy.max(0)
+    margin = max(_WINDOW * float((high - low).max()), _LEAST_WINDOW)
+    (left, top), (right, bottom) = np.maximum(low - margin, 0).astype(int), np.ceil(high + margin).astype(int)
+    window = depth[top:bottom, left:right]
+    rows, columns = np.flatnonzero(window.any(1)), np.flatnonzero(window.any(0))
+    if not len(rows):
+        raise ValueError("the depth picture has no reading around the person")
+    first, last = (left + columns[0], top + rows[0]), (left + columns[-1] + 1, top + rows[-1] + 1)
+    return np.concatenate([np.minimum(low, first), np.maximum(high, last)]), window[window > 0]
+
+
+def registered(image: np.ndarray, matrix_34: np.ndarray, z: float) -> np.ndarray:
+    """A frame of the video as the depth camera would have seen what is z metres away, unmirrored.
+
+    Args:
+        image: uint8 [h, w, 3] BGR, the colour picture or a smaller copy of it.
+        matrix_34: the transform from depth to colour picture, see registration.py.
+    Returns:
+        uint8 [424, 512, 3] RGB; black where the colour camera sees nothing.
+    """
+    scale = image.shape[1] / COLOUR_WIDTH
+    # Three pixels of colour to one of depth: shrunk by areas first, what is thin does not flicker.
+    shrink = max(int(registration.magnification(matrix_34, z) * scale), 1)
+    if shrink > 1:
+        height, width = image.shape[0] // shrink, image.shape[1] // shrink
+        image = cv2.resize(image[: height * shrink, : width * shrink], (width, height), interpolation=cv2.INTER_AREA)
+        scale /= shrink
+    to_image = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])
+    unmirror = np.array([[-1.0, 0, WIDTH - 1], [0, 1, 0], [0, 0, 1]])
+    transform = to_image @ registration.at_distance(matrix_34, z) @ unmirror
+    warped = cv2.warpPerspective(image, transform, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return cv2.cvtColor(warped, cv2.COLOR_BGR2RGB)

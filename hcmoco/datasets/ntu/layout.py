@@ -1,0 +1,217 @@
+"""Which clips a download holds, under which folders, and what it lacks.
+
+    <source>/nturgb+d_rgb/S001C001P001R001A001_rgb.avi
+    <source>/nturgb+d_depth_masked/S001C001P001R001A001/MDepth-00000001.png ...
+    <source>/nturgb+d_skeletons/S001C001P001R001A001.skeleton
+
+or the same three under <source>/NTURGBD (setups 1 to 17) and <source>/NTURGBD120 (18 to 32). A tag names setup, camera, performer,
+replication and action.
+"""
+
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from hcmoco.datasets.files import path_inside
+from hcmoco.datasets.inventory import Fault, Inventory
+from hcmoco.datasets.ntu import skeleton
+from hcmoco.datasets.ntu.settings import TWO_PERSON_ACTIONS, NtuConfig
+from hcmoco.datasets.records import LeftOut, Rejected
+from hcmoco.errors import UserError
+
+_TAG = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+_ROOTS = ("", "NTURGBD", "NTURGBD/NTURGBD", "NTURGBD120", "NTURGBD120/NTURGBD120", "NTURGBD120/NTURGBD")
+_SUFFIXES = {"rgb": "_rgb.avi", "depth": "", "skeletons": ".skeleton"}
+_NAMES = {"rgb": "RGB video", "depth": "depth folder", "skeletons": "skeleton file"}
+_THREADS = 32
+_MOST_LIST_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A clip's name and its numbers."""
+
+    text: str
+    setup: int
+    camera: int
+    performer: int
+    action: int
+
+    @property
+    def pair(self) -> str:
+        """Setup and camera, which share a registration: S001C001."""
+        return self.text[:8]
+
+
+@dataclass(frozen=True)
+class NtuItem:
+    """One clip, none of its files read yet.
+
+    Attributes:
+        id: `ntu/<tag>`.
+        rgb, depth, skeletons: folders that hold the clip's files.
+        matrix: 12 numbers, rows of the 3 x 4 transform from depth to colour picture (registration.Fit), once it is measured.
+        camera: fx, fy, cx, cy of the mirrored depth picture, likewise.
+    """
+
+    id: str
+    tag: Tag
+    rgb: str
+    depth: str
+    skeletons: str
+    config: NtuConfig
+    matrix: tuple[float, ...] = ()
+    camera: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """Folder of each clip's file, by kind of file and tag; names that are no clip's; what lies in two folders."""
+
+    folders: dict[str, dict[str, str]]
+    strangers: int
+    doubles: int
+
+
+def _listing(config: NtuConfig) -> _Listing:
+    """UserError where the source or one of its three kinds of folders is missing."""
+    if not os.path.isdir(config.source):
+        raise UserError(
+            f"--source {config.source} is not a folder; give the one that holds {config.rgb}, {config.depth}, {config.skeletons}"
+        )
+    found: dict[str, dict[str, str]] = {}
+    strangers = doubles = 0
+    for kind, suffix in _SUFFIXES.items():
+        name = getattr(config, kind)
+        paths = [os.path.normpath(os.path.join(config.source, root, name)) for root in _ROOTS]
+        folders = [path for path in dict.fromkeys(paths) if os.path.isdir(path)]
+        if not folders:
+            raise UserError(
+                f"{config.source} has no folder {name}, nor have NTURGBD and NTURGBD120 in it; "
+                f"unpack the {_NAMES[kind]}s there or give --{kind}"
+            )
+        found[kind] = {}
+        for folder in folders:
+            for each in _names(folder):
+                tag = each[: len(each) - len(suffix)]
+                if not each.endswith(suffix) or not _TAG.fullmatch(tag):
+                    strangers += 1
+                elif tag in found[kind]:
+                    doubles += 1
+                else:
+                    found[kind][tag] = folder
+    return _Listing(found, strangers, doubles)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed: {error.strerror or error}; check its permissions") from None
+
+
+def _tag(text: str) -> Tag:
+    setup, camera, performer, _, action = map(int, _TAG.fullmatch(text).groups())  # type: ignore[union-attr]
+    return Tag(text, setup, camera, performer, action)
+
+
+def _asked_for(config: NtuConfig, tag: Tag) -> bool:
+    """Whether a clip is of the part of the data set that the config names."""
+    chosen = ((config.setups, tag.setup), (config.performers, tag.performer), (config.actions, tag.action))
+    return all(not only or number in only for only, number in chosen) and (config.dataset == 120 or (tag.setup <= 17 and tag.action <= 60))
+
+
+def _excluded(config: NtuConfig) -> frozenset[str]:
+    """The tags that the list of `config.exclude` names. UserError where it is missing or names none."""
+    if not config.exclude:
+        return frozenset()
+    path = Path(config.source, config.exclude)
+    try:
+        text = path_inside(path.parent, path.name, _MOST_LIST_BYTES).read_bytes().decode(errors="replace")
+    except (OSError, ValueError) as error:
+        raise UserError(f"--exclude {path}: {error}; give a text file with tags such as S001C002P005R002A008") from None
+    tags = frozenset(match.group() for match in _TAG.finditer(text))
+    if not tags:
+        raise UserError(f"--exclude {path} names no clip; give a text file with tags such as S001C002P005R002A008")
+    return tags
+
+
+def items(config: NtuConfig) -> list[NtuItem | Rejected | LeftOut]:
+    """The clips that the config asks for, by tag; Rejected where a clip lacks one of its three files, LeftOut where a rule leaves it out.
+
+    Raises UserError where a folder is missing, and where no clip is asked for.
+    """
+    listing, excluded = _listing(config), _excluded(config)
+    tags = [tag for tag in map(_tag, sorted(set().union(*listing.folders.values()))) if _asked_for(config, tag)]
+    if not tags:
+        raise UserError(f"{config.source} has no clip that is asked for; check the folder, --dataset, --setups, --performers and --actions")
+    return [_item(config, tag, listing, excluded) for tag in tags]
+
+
+def _item(config: NtuConfig, tag: Tag, listing: _Listing, excluded: frozenset[str]) -> NtuItem | Rejected | LeftOut:
+    id = f"ntu/{tag.text}"
+    if tag.text in excluded:
+        return LeftOut(id, "the clip is on the list to exclude")
+    if tag.action in TWO_PERSON_ACTIONS and not config.two_person_actions:
+        return LeftOut(id, "the clip's action is one of two people")
+    folders = {kind: listing.folders[kind].get(tag.text) for kind in _SUFFIXES}
+    missing = [_NAMES[kind] for kind, folder in folders.items() if folder is None]
+    if missing:
+        return Rejected(id, f"the clip has no {' and no '.join(missing)}")
+    return NtuItem(id, tag, config=config, **folders)  # type: ignore[arg-type]
+
+
+def inventory(config: NtuConfig) -> Inventory:
+    """What the clips that will be read have and lack: every video and skeleton file, and the depth picture of every frame to be read.
+
+    Files are opened for their first bytes alone; how many frames a clip has is what its skeleton file declares.
+    """
+    result = Inventory()
+    listing, found = _listing(config), items(config)
+    clips = [each for each in found if isinstance(each, NtuItem)]
+    result.counts["clips"] = len(found) - sum(isinstance(each, LeftOut) for each in found)
+    result.faults += [Fault(each.id.removeprefix("ntu/"), each.reason) for each in found if isinstance(each, Rejected)]
+    for folder in sorted({clip.rgb for clip in clips}):
+        result.look("RGB videos", folder, (f"{clip.tag.text}_rgb.avi" for clip in clips if clip.rgb == folder), "AVI")
+    for folder in sorted({clip.skeletons for clip in clips}):
+        result.look("skeleton files", folder, (f"{clip.tag.text}.skeleton" for clip in clips if clip.skeletons == folder))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        frames = dict(zip(clips, pool.map(_declared, clips), strict=True))
+    odd = [clip for clip in clips if not frames[clip]]
+    result.faults += [Fault(f"{clip.skeletons}/{clip.tag.text}.skeleton", "does not begin with a number of frames") for clip in odd]
+    for folder in sorted({clip.depth for clip in clips}):
+        names = (
+            depth_name(clip.tag, n) for clip in clips if clip.depth == folder for n in range(config.stride, frames[clip] + 1, config.stride)
+        )
+        result.look("depth pictures to be read", folder, names, "PNG")
+    for reason in sorted({each.reason for each in found if isinstance(each, LeftOut)}):
+        result.notes.append(
+            f"{sum(isinstance(each, LeftOut) and each.reason == reason for each in found)} clips will be left out: {reason}"
+        )
+    others = len(set().union(*listing.folders.values())) - len(found)
+    if others:
+        result.notes.append(f"{others} more clips are there and not asked for")
+    if listing.strangers:
+        result.notes.append(f"{listing.strangers} files or folders are not named as a clip's are, and not looked at")
+    if listing.doubles:
+        result.notes.append(
+            f"{listing.doubles} files lie in two folders; the first, in the order {config.source}, NTURGBD, NTURGBD120, is read"
+        )
+    return result
+
+
+def depth_name(tag: Tag, number: int) -> str:
+    """The depth picture of a frame, counted from 1, in the folder of all."""
+    return f"{tag.text}/MDepth-{number:08d}.png"
+
+
+def _declared(clip: NtuItem) -> int:
+    """Frames that the skeleton file declares; 0 where its first line does not say."""
+    try:
+        with path_inside(clip.skeletons, f"{clip.tag.text}.skeleton", skeleton.MAX_BYTES).open("rb") as file:
+            text = file.readline(32).strip()
+    except (OSError, ValueError):
+        return 0
+    return int(text) if text.isdigit() and int(text) <= skeleton.MAX_FRAMES else 0
