@@ -5,7 +5,6 @@ ValueError before anything is allocated by it: the mask API itself trusts its in
 """
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,8 @@ def annotated_points(annotation: Mapping) -> np.ndarray | None:
     left, top, width, height = annotation["bbox"]
     names = ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
     x, y, chart, u, v = (np.asarray(annotation[name], np.float64) for name in names)
-    return np.stack([x * width / _SIDE + left, y * height / _SIDE + top, chart, u, v], axis=1).astype(np.float32)
+    with np.errstate(over="ignore"):  # of a box that is none; the points are then not finite, and checked
+        return np.stack([x * width / _SIDE + left, y * height / _SIDE + top, chart, u, v], axis=1).astype(np.float32)
 
 
 def annotated_mask(annotation: Mapping, height: int, width: int) -> np.ndarray | None:
@@ -69,14 +69,14 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
     from pycocotools import mask as coco_mask
 
     runs = coco_mask.frPyObjects([each.ravel().tolist() for each in polygons], height, width)
-    return coco_mask.decode(coco_mask.merge(runs)).astype(bool)
+    return decode_rle(coco_mask.merge(runs))
 
 
 def _corners(polygon: object) -> np.ndarray:
     """float64 [C, 2], x, y; ValueError for a polygon that the mask API must not see."""
     if not isinstance(polygon, Sequence) or isinstance(polygon, str) or len(polygon) % 2:
         raise ValueError("a polygon of the segmentation is not a list of x, y, x, y, ...")
-    if not all(isinstance(each, Real) and not isinstance(each, bool) and abs(each) <= 2 * MAX_SIDE for each in polygon):
+    if not all(isinstance(each, int | float) and not isinstance(each, bool) and abs(each) <= 2 * MAX_SIDE for each in polygon):
         raise ValueError(f"a polygon of the segmentation has a corner that is no number of at most {2 * MAX_SIDE}")
     corners = np.array(polygon, np.float64).reshape(-1, 2)
     outline = np.abs(corners - np.roll(corners, 1, axis=0)).max(1, initial=0).sum() + len(corners)
@@ -91,7 +91,7 @@ def decode_rle(rle: Any, shape: tuple[int, int] | None = None) -> np.ndarray:
     if not isinstance(rle, Mapping) or "counts" not in rle:
         raise ValueError("a mask is not run lengths with size and counts")
     size = rle.get("size")
-    if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(side, Integral) and 0 < side <= MAX_SIDE for side in size):
+    if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in size):
         raise ValueError(f"the size {str(size)[:60]!r} of a mask is not its height and width, 1..{MAX_SIDE}")
     height, width = (int(side) for side in size)
     if shape is not None and (height, width) != shape:
@@ -101,7 +101,7 @@ def decode_rle(rle: Any, shape: tuple[int, int] | None = None) -> np.ndarray:
         raise ValueError(f"a mask has {pixels} pixels, at most {MAX_PIXELS} are decoded")
     if isinstance(counts, str | bytes):
         found = _runs(counts)
-    elif isinstance(counts, Sequence) and all(isinstance(each, Integral) for each in counts):
+    elif isinstance(counts, Sequence) and all(isinstance(each, int) for each in counts):
         found = [int(each) for each in counts]
     else:
         raise ValueError("the run lengths of a mask are neither a text nor a list of whole numbers")

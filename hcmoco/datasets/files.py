@@ -13,6 +13,14 @@ from hcmoco.errors import UserError
 MAX_BYTES = 1 << 29
 
 
+def below_source(source: str, path: str) -> Path:
+    """`path` as it is if it is absolute (or begins with ~), else below `source`. UserError for the home of nobody."""
+    try:
+        return Path(source) / Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: {error}; give the path in full") from None
+
+
 def path_inside(folder: str | Path, name: str, most: int = MAX_BYTES) -> Path:
     """Where the file `name`, relative to `folder`, really lies: for libraries that open files by their path.
 

@@ -13,34 +13,37 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from hcmoco.config import Config
-from hcmoco.datasets.files import first_fault, read_json, read_rgb
+from hcmoco.datasets.files import below_source, first_fault, read_json, read_rgb
+from hcmoco.datasets.inventory import Fault, Inventory
 from hcmoco.datasets.records import Rejected, checked, crop_person
 from hcmoco.errors import UserError
 from hcmoco.schema import Person
 from hcmoco.skeletons import MPII_16
 
 JOINT_SET = MPII_16.name
+UNIT = "people"
 
 
 class MpiiConfig(Config):
     """Where MPII is and how it is cropped."""
 
-    annotations: str = Field(description="the JSON file, for example mpii/annot/train.json")
-    images: str = Field(description="folder of the pictures")
-    split: str = "train"
+    source: str = Field(".", description="folder of the download; the other paths are relative to it")
+    annotations: str = Field("annot/train.json", description="the JSON file")
+    images: str = Field("images", description="folder of the pictures")
+    split: str = Field("train", description="written into the rows")
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
     padding: float = Field(1.0, gt=0, le=4, description="published: 1.25; side of the person's box, in units of 200 * scale pixels")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MpiiItem:
-    """One annotated person, its picture not read yet; `box` and `joints` have pixel centres at +0.5."""
+    """One annotated person, its picture not read yet; `box` and `joints`, float64 [16, 3], have pixel centres at +0.5."""
 
     id: str
     images: str
     image: str
     box: tuple[float, float, float, float]
-    joints: tuple[tuple[float, float, float], ...]
+    joints: np.ndarray
     split: str
     size: int
 
@@ -58,18 +61,19 @@ def items(config: MpiiConfig) -> list[MpiiItem | Rejected]:
 
     Ids are `mpii/<image>/<number of the person in that image>`. Raises UserError for a file that is missing or not a list.
     """
-    entries = read_json(config.annotations, "MPII annotation file")
+    path, images = below_source(config.source, config.annotations), below_source(config.source, config.images)
+    entries = read_json(path, "MPII annotation file")
     if not isinstance(entries, list):
-        raise UserError(
-            f"MPII annotation file {config.annotations} must be a list of persons in HRNet's layout; convert the .mat file first"
-        )
+        raise UserError(f"MPII annotation file {path} must be a list of persons in HRNet's layout; convert the .mat file first")
+    if not images.is_dir():
+        raise UserError(f"the folder of MPII's pictures {images} does not exist; unpack them there, or give --images")
     found: list[MpiiItem | Rejected] = []
     in_image: dict[str, int] = {}
     seen: set[tuple] = set()
     for position, values in enumerate(entries):
-        item = _item(config, position, values, in_image)
+        item = _item(config, str(images), position, values, in_image)
         if isinstance(item, MpiiItem):
-            key = (item.image, item.box, item.joints)
+            key = (item.image, item.box, item.joints.tobytes())
             if key in seen:
                 item = Rejected(item.id, "the entry repeats an earlier one")
             seen.add(key)
@@ -77,7 +81,7 @@ def items(config: MpiiConfig) -> list[MpiiItem | Rejected]:
     return found
 
 
-def _item(config: MpiiConfig, position: int, values: object, in_image: dict[str, int]) -> MpiiItem | Rejected:
+def _item(config: MpiiConfig, images: str, position: int, values: object, in_image: dict[str, int]) -> MpiiItem | Rejected:
     try:
         entry = _Entry.model_validate(values)
     except ValidationError as error:
@@ -89,8 +93,24 @@ def _item(config: MpiiConfig, position: int, values: object, in_image: dict[str,
     # From counting at 1 to pixel centres at +0.5.
     x, y = entry.center[0] - 0.5, entry.center[1] + 15 * entry.scale - 0.5
     half = 100 * entry.scale * config.padding
-    joints = tuple((jx - 0.5, jy - 0.5, float(v > 0)) for (jx, jy), v in zip(entry.joints, entry.joints_vis, strict=True))
-    return MpiiItem(id, config.images, entry.image, (x - half, y - half, x + half, y + half), joints, config.split, config.size)
+    joints = np.column_stack([np.array(entry.joints) - 0.5, np.array(entry.joints_vis) > 0])
+    return MpiiItem(id, images, entry.image, (x - half, y - half, x + half, y + half), joints, config.split, config.size)
+
+
+def inventory(config: MpiiConfig) -> Inventory:
+    """The pictures of the people in the annotation file."""
+    found = Inventory()
+    path, images = below_source(config.source, config.annotations), below_source(config.source, config.images)
+    missing = [Fault(str(each), "does not exist") for each, there in ((path, path.is_file()), (images, images.is_dir())) if not there]
+    if missing:
+        found.counts["annotation file and folder of pictures"] = 2
+        found.faults += missing
+        return found
+    people = items(config)
+    found.counts[UNIT] = len(people)
+    found.look("pictures", images, [each.image for each in people if isinstance(each, MpiiItem)], "JPEG", "PNG")
+    found.faults += [Fault(str(path), f"{each.id}: {each.reason}") for each in people if isinstance(each, Rejected)]
+    return found
 
 
 def read(item: MpiiItem | Rejected) -> Person | Rejected:
@@ -106,7 +126,7 @@ def read(item: MpiiItem | Rejected) -> Person | Rejected:
             box=np.array(item.box),
             size=item.size,
             rgb=read_rgb(item.images, item.image),
-            keypoints=np.array(item.joints),
+            keypoints=item.joints,
         )
 
     return checked(item.id, len(MPII_16), make)

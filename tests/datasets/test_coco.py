@@ -7,7 +7,7 @@ import pytest
 
 from hcmoco import codecs
 from hcmoco.datasets import coco
-from hcmoco.datasets.records import Rejected
+from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.errors import UserError
 from hcmoco.skeletons import COCO_17
 
@@ -55,7 +55,7 @@ def test_padding_grows_the_box_around_its_centre(tmp_path):
     assert np.allclose(person.box + np.array([x0, y0, x0, y0]), [125 - 43.75, 90 - 62.5, 125 + 43.75, 90 + 62.5], atol=1e-3)
 
 
-def test_filters_drop_without_a_word(tmp_path):
+def test_what_the_rules_drop_is_left_out_with_the_rule(tmp_path):
     nothing = [0] * 51
     annotations = [
         annotation(1, iscrowd=1, keypoints=[]),
@@ -68,8 +68,15 @@ def test_filters_drop_without_a_word(tmp_path):
         annotation(8, bbox=[-50, -20, 500, 500]),
     ]
     found = coco.items(written(tmp_path, annotations))
-    assert [item.id for item in found] == ["coco/7", "coco/8"]
-    assert found[1].box == (0, 0, 300, 200)
+    kept = [item for item in found if not isinstance(item, LeftOut)]
+    assert [item.id for item in kept] == ["coco/7", "coco/8"]
+    assert kept[1].box == (0, 0, 300, 200)
+    # The dog is no record of persons; everybody else is counted.
+    assert {each.id: each.reason for each in found if isinstance(each, LeftOut)} == {
+        "coco/1": "it is a crowd, not one person", "coco/3": "the person has no area",
+        "coco/4": "the person's box has no area in the picture", "coco/5": "the person's box has no area in the picture",
+        "coco/6": "no joint of the person is labelled",
+    }  # fmt: skip
 
 
 def test_faults_become_reasons(tmp_path):
@@ -117,8 +124,12 @@ def test_another_kind_of_file_is_one_line(tmp_path, changes, words):
 def test_real_people_are_read():
     if not REAL.is_dir():
         pytest.skip("no real samples")
-    people = list(coco.persons(coco.CocoConfig(annotations=str(REAL / "person_keypoints_subset.json"), images=str(REAL / "images"))))
+    config = coco.CocoConfig(source=str(REAL), annotations="person_keypoints_subset.json", images="images")
+    found = list(coco.persons(config))
+    assert coco.inventory(config).faults == []
     # Six annotated people, one of them without a labelled joint.
+    people = [each for each in found if not isinstance(each, LeftOut)]
+    assert [each.reason for each in found if isinstance(each, LeftOut)] == ["no joint of the person is labelled"]
     assert [int(person.keypoints[:, 2].sum()) for person in people] == [17, 15, 15, 12, 17]
     skier = people[0]
     assert skier.crop[3:].tolist() == [640, 425]

@@ -1,0 +1,297 @@
+import json
+import os
+from pathlib import Path
+
+import coco_files
+import cv2
+import numpy as np
+import pytest
+from mutations import lives_through
+from pycocotools import mask as coco_mask
+
+from hcmoco import codecs
+from hcmoco.datasets import densepose_coco
+from hcmoco.datasets.densepose_annotations import annotated_mask, annotated_points
+from hcmoco.datasets.densepose_coco import DensePoseCocoConfig
+from hcmoco.datasets.records import LeftOut, Rejected
+from hcmoco.errors import UserError
+from hcmoco.schema import Scene
+
+REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES") or Path(__file__).parents[3] / "shared" / "real-samples") / "densepose"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The folder of a download, and who is in its pictures."""
+    root = tmp_path_factory.mktemp("COCO für alle")
+    return root, coco_files.write_densepose(root)
+
+
+def annotations_of(root: Path, part: str = "train") -> dict:
+    return json.loads((root / "annotations" / f"densepose_coco_2014_{part}.json").read_text())
+
+
+def changed(root: Path, target: Path, change, part: str = "train") -> DensePoseCocoConfig:
+    """The download with one annotation file changed, elsewhere."""
+    content = annotations_of(root, part)
+    change(content)
+    target.write_text(json.dumps(content))
+    return DensePoseCocoConfig(source=str(root), annotations=(str(target),))
+
+
+def read_all(config: DensePoseCocoConfig) -> list:
+    return list(densepose_coco.scenes(config))
+
+
+@pytest.mark.parametrize(("split", "numbers"), [("train", {1, 2, 3}), ("test", {4, 5})])
+def test_what_was_put_in_comes_back(written, split, numbers):
+    root, truths = written
+    results = read_all(DensePoseCocoConfig(source=str(root), split=split))
+    scenes = [each for each in results if isinstance(each, Scene)]
+    assert {each.id for each in scenes} == {f"densepose-coco/{number}" for number in numbers}
+    left = [each for each in results if isinstance(each, LeftOut)]
+    assert [(each.id, each.reason) for each in left] == ([("densepose-coco/900", "nobody is annotated in it")] if split == "train" else [])
+    kinds = set()
+    for scene in scenes:
+        number = int(scene.id.rpartition("/")[2])
+        release = "train2014" if number < 3 else "val2014"
+        assert scene.rgb == (root / "images" / release / f"COCO_{release}_{number:012d}.jpg").read_bytes()
+        assert (scene.split, scene.dataset, scene.width) == (split, "densepose-coco", 96)
+        for instance, truth in zip(scene.instances, truths[number], strict=True):
+            kinds.add(truth.written)
+            assert instance.box.tolist() == truth.box.tolist()
+            assert instance.crowd == (truth.written == "crowd")
+            assert (instance.dp_points is None) == (truth.points is None)
+            if truth.written == "densepose":
+                np.testing.assert_allclose(instance.dp_points[:, :2], truth.points[:, :2], atol=1e-3)
+                np.testing.assert_array_equal(instance.dp_points[:, 2:], truth.points[:, 2:])
+            if split == "train" and truth.written != "densepose":
+                assert instance.mask is None, "published training sees DensePose's masks only"
+                continue
+            mask = codecs.decode_labels(instance.mask) > 0
+            overlap = (mask & truth.mask).sum() / (mask | truth.mask).sum()
+            if truth.written in ("runs", "compressed", "crowd"):
+                assert overlap == 1
+            else:  # over its box in 256 x 256 cells, or as an outline
+                assert overlap > 0.8
+    assert kinds > {"densepose", "crowd"}
+
+
+def test_a_painted_person_lies_under_its_points(written):
+    """The points are on the person's own pixels in the stored picture, so a half pixel more or less would show."""
+    root, truths = written
+    for scene in read_all(DensePoseCocoConfig(source=str(root), split="test")):
+        for instance, truth in zip(scene.instances, truths[int(scene.id.rpartition("/")[2])], strict=True):
+            if instance.dp_points is not None:
+                columns, rows = np.floor(instance.dp_points[:, :2]).astype(int).T
+                assert truth.mask[rows, columns].all()
+                np.testing.assert_allclose(instance.dp_points[:, :2] % 1, 0.5, atol=1e-3)
+
+
+def test_points_are_left_and_right_as_published(written):
+    """Charts keep their numbers: nothing between the file and the record renames a side."""
+    root, _ = written
+    content = annotations_of(root, "minival")
+    (scene, *_) = read_all(DensePoseCocoConfig(source=str(root), split="test"))
+    (annotation,) = (each for each in content["annotations"] if each["id"] == 40)
+    assert scene.instances[0].dp_points[:, 2].tolist() == annotation["dp_I"]
+
+
+def test_masks_are_chosen(written):
+    root, _ = written
+    masked = {
+        choice: [
+            sum(each.mask is not None for each in scene.instances)
+            for scene in read_all(DensePoseCocoConfig(source=str(root), masks=choice, split="test"))
+        ]
+        for choice in ("annotated", "all", "auto")
+    }
+    assert masked["annotated"] == [1, 1]
+    assert masked["all"] == masked["auto"] == [2, 3]
+
+
+def test_polygons_are_those_of_the_mask_api(written, tmp_path):
+    root, _ = written
+    outline = [[10.2, 5.1, 60.7, 9.9, 48.3, 70.4, 15.5, 66.6], [70.0, 70.0, 80.0, 70.0, 80.0, 85.0], [1.0, 1.0, 2.0, 2.0]]
+
+    def change(content):
+        content["annotations"] = [{**content["annotations"][1], "segmentation": outline, "image_id": 1, "bbox": [10, 5, 70, 80]}]
+        content["images"] = content["images"][:1]
+
+    (scene,) = read_all(changed(root, tmp_path / "a.json", change).model_copy(update={"masks": "all"}))
+    expected = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(outline[:2], 96, 96))) > 0
+    np.testing.assert_array_equal(codecs.decode_labels(scene.instances[0].mask) > 0, expected)
+
+
+def test_rounding_is_forgiven_and_more_is_not(written, tmp_path):
+    root, _ = written
+    config = changed(root, tmp_path / "a.json", lambda content: content["annotations"][0].update(bbox=[60.3, 10.2, 35.71, 60.0], dp_U=[
+        1.00001, *content["annotations"][0]["dp_U"][1:]], dp_x=[255.0, *content["annotations"][0]["dp_x"][1:]]))  # fmt: skip
+    scene = next(each for each in read_all(config) if each.id == "densepose-coco/1")
+    assert scene.instances[0].dp_points[0, 0] == 96
+    assert scene.instances[0].dp_points[0, 3] == 1
+    config = changed(root, tmp_path / "b.json", lambda content: content["annotations"][0].update(bbox=[60.3, 10.2, 40.0, 60.0], dp_x=[
+        255.0, *content["annotations"][0]["dp_x"][1:]]))  # fmt: skip
+    scene = next(each for each in read_all(config) if each.id == "densepose-coco/1")
+    assert "a point outside the picture" in scene.reason
+
+
+FAULTS = {
+    "dp_x: ": lambda a: a.update(dp_x=None),
+    "not of one number: ": lambda a: a.update(dp_x=a["dp_x"][:-1]),
+    "dp_y.0: ": lambda a: a.update(dp_y=[float("nan"), *a["dp_y"][1:]]),
+    "dp_y.1: Input should be less": lambda a: a.update(dp_y=[1, 1e6, *a["dp_y"][2:]]),
+    "dp_I.0: ": lambda a: a.update(dp_I=[25, *a["dp_I"][1:]]),
+    "chart 1.5": lambda a: a.update(dp_I=[1.5, *a["dp_I"][1:]]),
+    "U or V outside": lambda a: a.update(dp_V=[1.5, *a["dp_V"][1:]]),
+    "bbox.2: ": lambda a: a.update(bbox=[1, 2, float("inf"), 4]),
+    "points and a box without area": lambda a: a.update(bbox=[1, 2, 0, 4]),
+    "larger than the picture": lambda a: a.update(bbox=[1, 2, 1e300, 4]),
+    "has no area in the picture": lambda a: ([a.pop(key) for key in list(a) if key[:3] == "dp_"], a.update(bbox=[-3000, 2, 10, 10])),
+    "a list of at most 14": lambda a: a.update(dp_masks=a["dp_masks"] * 2),
+    "256 x 256 are needed": lambda a: a.update(dp_masks=[{"size": [16000, 16000], "counts": "0"}]),
+    "is not its height and width": lambda a: a.update(dp_masks=[{"size": [10**12, 10**12], "counts": [10**24]}]),
+    "cut off": lambda a: a.update(dp_masks=[{"size": [256, 256], "counts": "oooo"}]),
+    "are damaged": lambda a: a.update(dp_masks=[{"size": [256, 256], "counts": "o" * 100_000}]),
+    "run length of -": lambda a: a.update(dp_masks=[{"size": [256, 256], "counts": [-1, 65537]}]),
+    "run length of 1": lambda a: a.update(dp_masks=[{"size": [256, 256], "counts": [10**30]}]),
+    "fill 5 of 65536": lambda a: a.update(dp_masks=[{"size": [256, 256], "counts": [5]}]),
+    "neither a text nor a list": lambda a: a.update(dp_masks=[{"size": [256, 256], "counts": [0.5]}]),
+    "not run lengths": lambda a: a.update(dp_masks=["text"]),
+    "its mask is empty": lambda a: a.update(dp_masks=[[]] * 14),
+    "segmentation is neither": lambda a: (a.pop("dp_masks"), a.update(segmentation="text")),
+    "is not a list of x, y": lambda a: (a.pop("dp_masks"), a.update(segmentation=[[1, 2, 3]])),
+    "no number of at most": lambda a: (a.pop("dp_masks"), a.update(segmentation=[[1e308, 2, 3, 4, 5, 6]])),
+    "no number of": lambda a: (a.pop("dp_masks"), a.update(segmentation=[[float("nan"), 2, 3, 4, "x", 6]])),
+    "pixels long": lambda a: (a.pop("dp_masks"), a.update(segmentation=[[0, 0, 30000, 30000] * 100])),
+    "image_id: ": lambda a: a.update(image_id="one"),
+    "same id": lambda a: a.update(id=11),
+    "is not in the file's list": lambda a: a.update(image_id=77),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", FAULTS)
+def test_a_faulty_annotation_sets_its_picture_aside(written, tmp_path, words):
+    root, _ = written
+    broken = words if words != "dp_x: " else "no dp_x"
+    config = changed(root, tmp_path / "a.json", lambda content: FAULTS[words](content["annotations"][0]))
+    results = read_all(config)
+    reasons = [each.reason for each in results if isinstance(each, Rejected)]
+    assert len(reasons) == 1, reasons
+    assert broken in reasons[0]
+    assert "\n" not in reasons[0]
+    elsewhere = "image_id" in words or "in the file's list" in words  # the picture is not known, and keeps its other people
+    assert sum(isinstance(each, Scene) for each in results) == (2 if elsewhere else 1)
+    assert len(results) == (4 if elsewhere else 3)
+
+
+def test_faulty_pictures_are_set_aside(written, tmp_path):
+    root, _ = written
+    grey = tmp_path / "grey.jpg"
+    cv2.imwrite(str(grey), np.full((96, 96), 90, np.uint8))
+    images = root.parent / "images of this test"
+    images.mkdir()
+    whole = (root / "images" / "train2014" / "COCO_train2014_000000000001.jpg").read_bytes()
+    files = {"grey.jpg": grey.read_bytes(), "cut.jpg": whole[: len(whole) // 2], "text.jpg": b"<html>", "größe 1.jpg": whole}
+    for name, data in files.items():
+        (images / name).write_bytes(data)
+    (images / "link.jpg").symlink_to(grey)
+    names = [*files, "link.jpg", "../grey.jpg", "gone.jpg", "nul\x00.jpg", "x" * 3000]
+    one = annotations_of(root)["annotations"][0]
+
+    def change(content):
+        content["images"] = [{"id": number, "file_name": name, "width": 96, "height": 96} for number, name in enumerate(names)]
+        content["images"] += [{"id": 50, "file_name": "größe 1.jpg", "width": 95, "height": 96}, {"id": 51, "file_name": "a"}]
+        content["images"] += [{"id": 52, "file_name": "größe 1.jpg", "width": 10**12, "height": 96}]
+        content["images"] += [{"id": 0, "file_name": "gone.jpg", "width": 96, "height": 96}]
+        content["annotations"] = [{**one, "id": each, "image_id": each} for each in (*range(len(names)), 50, 51, 52)]
+
+    config = changed(root, tmp_path / "a.json", change).model_copy(update={"images": str(images)})
+    results = {each.id.removeprefix("densepose-coco/"): each for each in read_all(config)}
+    reasons = {id: each.reason for id, each in results.items() if isinstance(each, Rejected)}
+    expected = {
+        "1": "truncated", "2": "neither PNG", "4": "leaves the folder", "5": "leaves the folder", "6": "does not exist", "7": "null byte",
+        "8": "cannot be read", "50": "is 96 x 96, the annotation says 95 x 96", "51": "not in the file's list", "52": "raise --size",
+        "a.json picture 10": "width: ", "a.json picture 12": "has the id 0, too",
+    }  # fmt: skip
+    assert reasons.keys() == expected.keys()
+    assert all(words in reasons[id] for id, words in expected.items()), reasons
+    assert {id for id, each in results.items() if isinstance(each, Scene)} == {"0", "3"}
+    assert codecs.read_header(results["0"].rgb).channels == 3, "grey becomes RGB"
+    assert results["3"].rgb == whole
+    faults = densepose_coco.inventory(config).faults
+    assert {Path(each.path).name for each in faults} >= {"text.jpg", "link.jpg", "gone.jpg"}
+
+
+def test_the_same_picture_in_two_files_is_read_once(written):
+    root, _ = written
+    twice = tuple(str(root / "annotations" / f"densepose_coco_2014_{part}.json") for part in ("train", "train"))
+    results = read_all(DensePoseCocoConfig(source=str(root), annotations=twice))
+    assert sum(isinstance(each, Scene) for each in results) == 2
+    assert [each.reason for each in results if isinstance(each, Rejected)] == [
+        "another annotation file than 'densepose_coco_2014_train.json' has the same picture"
+    ] * 3
+
+
+def test_people_without_area_are_left_out_of_their_picture(written, tmp_path):
+    root, truths = written
+    config = changed(root, tmp_path / "a.json", lambda content: content["annotations"][1].update(bbox=[5, 5, 0, 3]))
+    scene = next(each for each in read_all(config) if each.id == "densepose-coco/1")
+    assert len(scene.instances) == len(truths[1]) - 1
+
+
+def test_the_inventory_names_what_is_missing(written, tmp_path):
+    root, truths = written
+    found = densepose_coco.inventory(DensePoseCocoConfig(source=str(root)))
+    assert found.faults == []
+    assert found.counts["pictures"] == 3
+    assert found.counts["people with points"] == 3
+    assert found.counts["people"] == sum(each.written != "crowd" for number in (1, 2, 3) for each in truths[number])
+    assert found.notes == ["1 of the pictures left out: nobody is annotated in it"]
+    found = densepose_coco.inventory(DensePoseCocoConfig(source=str(tmp_path)))
+    assert [Path(each.path).name for each in found.faults] == [
+        "densepose_coco_2014_train.json", "densepose_coco_2014_valminusminival.json",
+    ]  # fmt: skip
+
+
+def test_mistakes_are_one_line(written, tmp_path):
+    root, _ = written
+    with pytest.raises(UserError, match=r"pictures of train2014 is not there \(tried .*nowhere/train2014, .*nowhere\); unpack it"):
+        densepose_coco.items(DensePoseCocoConfig(source=str(root), images="nowhere"))
+    with pytest.raises(UserError, match="does not exist"):
+        densepose_coco.items(DensePoseCocoConfig(source=str(tmp_path)))
+    empty = changed(root, tmp_path / "a.json", lambda content: content.update(annotations=[]))
+    with pytest.raises(UserError, match="no picture with people"):
+        densepose_coco.items(empty)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real samples")
+def test_a_real_annotation_is_read(tmp_path):
+    """Its box, picture and ids were replaced by those who published the sample, so the picture is made here."""
+    content = json.loads((REAL / "densepose_coco_2014_validation.json").read_text())
+    content["annotations"][0]["bbox"] = [100, 50, 256, 256]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    picture = content["images"][0]
+    folder = tmp_path / "val2014"
+    folder.mkdir()
+    (folder / picture["file_name"]).write_bytes(codecs.encode_rgb(np.zeros((picture["height"], picture["width"], 3), np.uint8)))
+    (scene,) = read_all(DensePoseCocoConfig(source=str(tmp_path), split="test", annotations="a.json"))
+    (instance,) = scene.instances
+    np.testing.assert_array_equal(instance.dp_points, annotated_points(content["annotations"][0]))
+    expected = annotated_mask(content["annotations"][0], picture["height"], picture["width"])
+    np.testing.assert_array_equal(codecs.decode_labels(instance.mask) > 0, expected)
+    columns, rows = instance.dp_points[:, :2].astype(int).T
+    assert expected[rows, columns].mean() > 0.95
+
+
+def test_mutations(written, tmp_path):
+    root, _ = written
+
+    def read_everything(folder: Path):
+        for split in ("train", "test"):
+            config = DensePoseCocoConfig(source=str(folder), split=split)
+            densepose_coco.inventory(config)
+            yield from densepose_coco.scenes(config)
+
+    outcomes = [lives_through(root, tmp_path, read_everything, number, seed="densepose-coco") for number in range(200)]
+    assert {outcome: outcomes.count(outcome) > 10 for outcome in set(outcomes)} == {"read": True, "set aside": True, "refused": True}
