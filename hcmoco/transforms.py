@@ -7,10 +7,11 @@ pixel's centre at +0.5, so an image of W columns spans [0, W). `matrix_23` maps 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from hcmoco.config import Config
 
@@ -24,6 +25,16 @@ PART_FLIP_PAIRS = ((1, 4), (2, 5), (3, 6), (7, 10), (8, 11), (9, 12), (14, 16), 
 _ANTIALIAS_FROM = 1.5
 
 
+def _fits_encoders(size: int) -> int:
+    if size < 32 or size % 32:
+        raise ValueError(f"must be a positive multiple of 32, for example {max(32, round(size / 32) * 32)}")
+    return size
+
+
+InputSide = Annotated[int, AfterValidator(_fits_encoders)]
+"""Side of what an encoder takes, in pixels: its strides end at 32."""
+
+
 class AugmentConfig(Config):
     """How crops are drawn.
 
@@ -32,7 +43,7 @@ class AugmentConfig(Config):
     no flip, no colour jitter.
     """
 
-    size: int = Field(320, description="side of the result, pixels; a multiple of 32")
+    size: InputSide = Field(320, description="side of the result, pixels; a multiple of 32")
     scale: tuple[float, float] = Field((1.0, 1.4), description="range of the crop's side, in longest sides of the person's box; uniform")
     shift: float = Field(0.05, ge=0, description="largest move of the crop's centre along x and y, in longest sides of the box; uniform")
     rotation: float = Field(30.0, ge=0, description="standard deviation of the rotation, degrees; normal")
@@ -45,13 +56,6 @@ class AugmentConfig(Config):
     centre_scale: float = Field(
         1.25, gt=0, le=CROP_MARGIN, description="side of the fixed crop of evaluations, in longest sides of the box"
     )
-
-    @field_validator("size")
-    @classmethod
-    def _size_fits_encoders(cls, size: int) -> int:
-        if size < 32 or size % 32:
-            raise ValueError(f"must be a positive multiple of 32, for example {max(32, round(size / 32) * 32)}")
-        return size
 
     @field_validator("scale")
     @classmethod

@@ -10,7 +10,8 @@ from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import is_local
 from hcmoco.training.config import PretrainConfig
 from hcmoco.training.pretraining import make_model
-from pipelines._folder import RunConfig
+from pipelines import _cluster
+from pipelines._folder import RunConfig, say
 from pipelines._memory import free_memory, needed_memory, shapes, state_bytes
 
 # A step without depth is accepted where it is rarer than this, by the share of rows with depth in each data set.
@@ -43,12 +44,22 @@ def check_model(config: PretrainConfig, *, load: bool) -> None:
         encoder.check_size(config.augment.size, config.augment.size)
 
 
-def asked(config: RunConfig) -> list[dict[str, float]]:
+def _asked(config: RunConfig) -> list[dict[str, float]]:
     """What each worker asks the cluster for, and one CPU to read data."""
     train = config.train
     alone = train.workers == 1 and not train.gpu  # trains in the program's own process
     each = {"CPU": train.cpus_per_worker, **({"GPU": 1} if train.gpu else {})}
     return [{"CPU": 1}, *([] if alone else [each] * train.workers)]
+
+
+def cluster_for(config: RunConfig) -> _cluster.Cluster:
+    """The cluster, after a wait for its nodes where the config has one. UserError where it does not share the run's folder."""
+    cluster = _cluster.start()
+    if config.wait_for_nodes:
+        say(f"waiting up to {config.wait_for_nodes} s for the cluster to have what {config.train.workers} workers ask for")
+        cluster = _cluster.grow(_asked(config), config.wait_for_nodes)
+    cluster.refuse_local("out", config.out)
+    return cluster
 
 
 def check_resources(config: RunConfig) -> None:

@@ -10,7 +10,7 @@ from hcmoco.tasks.loop import finetune
 from hcmoco.tasks.setup import Setup, set_up
 from hcmoco.tasks.tasks import task_class
 from hcmoco.training.state import check_identity
-from pipelines import _checks, _cluster, _data, _ingest, _interrupts, _recipe, _scores
+from pipelines import _checks, _data, _ingest, _interrupts, _recipe, _scores
 from pipelines._folder import alone_in, config_there, keep_config, recorded, run_there, say, states_of
 from pipelines._home import at_home
 from pipelines._host import RayTaskHost
@@ -40,11 +40,7 @@ def run(values: dict, recipe: str) -> int:
         cls = task_class(config.task.task)
         begun = start(config.init, config.encoder, cls.modality, imagenet_weights=config.imagenet_weights)
         say(f"the encoder starts from {begun.text}")
-        cluster = _cluster.start()
-        if config.wait_for_nodes:
-            say(f"waiting up to {config.wait_for_nodes} s for the cluster to have what {config.train.workers} workers ask for")
-            cluster = _cluster.grow(_checks.asked(config), config.wait_for_nodes)
-        cluster.refuse_local("out", config.out)
+        cluster = _checks.cluster_for(config)
         for key in ("train", "test"):
             cluster.refuse_local(f"data set {key}:", at_home(getattr(config.data, key).path))
         _checks.check_resources(config)

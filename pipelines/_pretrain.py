@@ -10,7 +10,7 @@ from hcmoco.shards.read import Shards
 from hcmoco.training.feed import Feed
 from hcmoco.training.loop import pretrain
 from hcmoco.training.state import check_identity
-from pipelines import _checks, _closing, _cluster, _data, _ingest, _interrupts, _recipe
+from pipelines import _checks, _closing, _data, _ingest, _interrupts, _recipe
 from pipelines._folder import alone_in, config_there, keep_config, recorded, run_there, say, states_of
 from pipelines._home import at_home
 from pipelines._host import RayHost
@@ -33,11 +33,7 @@ def run(values: dict, recipe: str) -> int:
         say(_recipe.as_yaml(config))
         saved = states_of(config).newest()
         _checks.check_model(config, load=saved is None)
-        cluster = _cluster.start()
-        if config.wait_for_nodes:
-            say(f"waiting up to {config.wait_for_nodes} s for the cluster to have what {config.train.workers} workers ask for")
-            cluster = _cluster.grow(_checks.asked(config), config.wait_for_nodes)
-        cluster.refuse_local("out", config.out)
+        cluster = _checks.cluster_for(config)
         for key, each in [*config.data.sources.items(), ("held_out", config.data.held_out)]:
             if each:
                 cluster.refuse_local(f"data set {key}:", at_home(each.path))

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from hcmoco.config import Config
 from hcmoco.skeletons import JOINT_SETS
 from hcmoco.tasks.task import TaskConfig
+from hcmoco.transforms import InputSide
 
 STRIDE = 4
 """Pixels of the input between cells of the finest map, on which the anchors stand."""
@@ -41,7 +42,7 @@ class PoseConfig(TaskConfig):
 
     task: Literal["pose"] = "pose"
     joints: str = Field("itop-15", description="joint set that is predicted, gathered by name from that of the labels")
-    size: int = Field(288, description="side of the input, pixels; a multiple of 32")
+    size: InputSide = Field(288, description="side of the input, pixels; a multiple of 32")
     head: HeadConfig = HeadConfig()
     margin_unit: Literal["box", "pixels"] = Field(
         "box", description="what margins and jitter count in: longest sides of the person's box, or pixels of the stored image"
@@ -76,13 +77,6 @@ class PoseConfig(TaskConfig):
         if name not in JOINT_SETS:
             raise ValueError(f"allowed are {', '.join(JOINT_SETS)}")
         return name
-
-    @field_validator("size")
-    @classmethod
-    def _size_fits_encoders(cls, size: int) -> int:
-        if size < 32 or size % 32:
-            raise ValueError(f"must be a positive multiple of 32, for example {max(32, round(size / 32) * 32)}")
-        return size
 
     @field_validator("margin", "test_margin")
     @classmethod
