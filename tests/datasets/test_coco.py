@@ -1,15 +1,18 @@
 import json
 import os
+import pickle
 from pathlib import Path
 
+import coco_files
 import numpy as np
 import pytest
+from mutations import lives_through
 
 from hcmoco import codecs
 from hcmoco.datasets import coco
 from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.errors import UserError
-from hcmoco.skeletons import COCO_17
+from hcmoco.skeletons import COCO_17, convert
 
 REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples")) / "coco-keypoints"
 
@@ -135,3 +138,62 @@ def test_real_people_are_read():
     assert skier.crop[3:].tolist() == [640, 425]
     left, right = (skier.keypoints[COCO_17.index(f"{side}_shoulder"), 0] for side in ("left", "right"))
     assert left > right, "a person who faces the camera has the left shoulder at the right"
+
+
+def test_what_was_put_in_comes_back(tmp_path):
+    root = tmp_path / "COCO für alle"
+    people = coco_files.write_keypoints(root)
+    config = coco.CocoConfig(source=str(root))
+    results = list(coco.persons(config))
+    kept = [each for each in results if not isinstance(each, LeftOut)]
+    assert [each.id for each in kept] == ["coco/100", "coco/101", "coco/102"]
+    assert [(each.id, each.reason) for each in results if isinstance(each, LeftOut)] == [
+        ("coco/200", "it is a crowd, not one person"), ("coco/201", "no joint of the person is labelled"),
+    ]  # fmt: skip
+    for read, true in zip(kept, people, strict=True):
+        x0, y0, side = read.crop[:3]
+        zoom = read.size / side
+        joints = convert(true.keypoints, "people-31", "coco-17")
+        assert np.array_equal(read.keypoints[:, 2], joints[:, 2])
+        seen = joints[:, 2] > 0
+        assert np.allclose(read.keypoints[seen, :2] / zoom + (x0, y0), joints[seen, :2], atol=1e-3)
+        assert np.allclose(read.box.reshape(2, 2) / zoom + (x0, y0), true.box.reshape(2, 2), atol=1e-3)
+    found = coco.inventory(config)
+    assert (found.faults, found.counts) == ([], {"people": 3, "pictures": 3})
+    assert found.notes == [
+        "1 of the people left out: it is a crowd, not one person",
+        "1 of the people left out: no joint of the person is labelled",
+    ]
+
+
+def test_pictures_are_found_by_their_release(tmp_path):
+    coco_files.write_keypoints(tmp_path / "new", release="val2017")
+    name = "annotations/person_keypoints_val2017.json"
+    assert coco.inventory(coco.CocoConfig(source=str(tmp_path / "new"), annotations=name)).faults == []
+    (tmp_path / "new" / "images" / "val2017").rename(tmp_path / "new" / "val2017")
+    assert coco.inventory(coco.CocoConfig(source=str(tmp_path / "new"), annotations=name)).faults == []
+    (tmp_path / "new" / "val2017").rename(tmp_path / "new" / "pictures")
+    with pytest.raises(UserError, match=r"pictures of val2017 is not there \(tried .*images/val2017, .*new/val2017\); unpack it"):
+        coco.items(coco.CocoConfig(source=str(tmp_path / "new"), annotations=name))
+    config = coco.CocoConfig(source=str(tmp_path / "new"), annotations=name, images="pictures")
+    assert coco.inventory(config).faults == []
+    assert [Path(each.path).name for each in coco.inventory(coco.CocoConfig(source=str(tmp_path))).faults] == [
+        "person_keypoints_train2014.json"
+    ]
+
+
+def test_outlines_do_not_travel_with_the_people(tmp_path):
+    coco_files.write_keypoints(tmp_path)
+    assert max(len(pickle.dumps(each)) for each in coco.items(coco.CocoConfig(source=str(tmp_path)))) < 1200
+
+
+def test_mutations(tmp_path):
+    coco_files.write_keypoints(tmp_path / "coco")
+
+    def read_everything(folder: Path):
+        config = coco.CocoConfig(source=str(folder))
+        coco.inventory(config)
+        return coco.persons(config)
+
+    outcomes = [lives_through(tmp_path / "coco", tmp_path, read_everything, number, seed="coco") for number in range(200)]
+    assert {outcome: outcomes.count(outcome) > 10 for outcome in set(outcomes)} == {"read": True, "set aside": True, "refused": True}

@@ -3,15 +3,17 @@ import os
 from pathlib import Path
 
 import cv2
+import mpii_files
 import numpy as np
 import pytest
+from mutations import lives_through
 
 from hcmoco import codecs
 from hcmoco.datasets import mpii
 from hcmoco.datasets.records import Rejected
 from hcmoco.errors import UserError
 from hcmoco.schema import Person
-from hcmoco.skeletons import MPII_16
+from hcmoco.skeletons import MPII_16, convert
 
 REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples")) / "mpii"
 
@@ -132,3 +134,51 @@ def test_real_people_are_read():
     for person in people:
         # The person stands upright: the head is above the pelvis.
         assert person.keypoints[MPII_16.index("head_top"), 1] < person.keypoints[MPII_16.index("pelvis"), 1]
+
+
+def test_what_was_put_in_comes_back(tmp_path):
+    people = mpii_files.write_mpii(tmp_path / "MPII für alle")
+    config = mpii.MpiiConfig(source=str(tmp_path / "MPII für alle"))
+    found = mpii.inventory(config)
+    assert (found.faults, found.counts) == ([], {"people": 3, "pictures": 3})
+    for read, true in zip(mpii.persons(config), people, strict=True):
+        x0, y0, side = read.crop[:3]
+        zoom = read.size / side
+        joints = convert(true.keypoints, "people-31", "mpii-16")
+        assert np.array_equal(read.keypoints[:, 2], joints[:, 2])
+        seen = joints[:, 2] > 0
+        assert np.allclose(read.keypoints[seen, :2] / zoom + (x0, y0), joints[seen, :2], atol=1e-3)
+        # The published box: as high as the person and square, 15 * scale lower.
+        height = true.box[3] - true.box[1]
+        middle = (true.box[:2] + true.box[2:]) / 2 + (0, 15 * height / 200)
+        assert np.allclose(read.box.reshape(2, 2) / zoom + (x0, y0), [middle - height / 2, middle + height / 2], atol=1e-3)
+
+
+def test_the_inventory_names_what_is_missing(tmp_path):
+    mpii_files.write_mpii(tmp_path)
+    (tmp_path / "images" / "015601865.jpg").unlink()
+    (tmp_path / "images" / "015601864.jpg").write_text("<html>")
+    found = mpii.inventory(mpii.MpiiConfig(source=str(tmp_path)))
+    assert [(Path(each.path).name, each.reason) for each in found.faults] == [
+        ("015601864.jpg", "is not JPEG or PNG"), ("015601865.jpg", "does not exist"),
+    ]  # fmt: skip
+    found = mpii.inventory(mpii.MpiiConfig(source=str(tmp_path / "elsewhere")))
+    assert [Path(each.path).name for each in found.faults] == ["train.json", "images"]
+
+
+def test_a_missing_folder_of_pictures_is_one_line(tmp_path):
+    mpii_files.write_mpii(tmp_path)
+    with pytest.raises(UserError, match=r"pictures .*/elsewhere does not exist; unpack them there, or give --images"):
+        mpii.items(mpii.MpiiConfig(source=str(tmp_path), images="elsewhere"))
+
+
+def test_mutations(tmp_path):
+    mpii_files.write_mpii(tmp_path / "mpii")
+
+    def read_everything(folder: Path):
+        config = mpii.MpiiConfig(source=str(folder))
+        mpii.inventory(config)
+        return mpii.persons(config)
+
+    outcomes = [lives_through(tmp_path / "mpii", tmp_path, read_everything, number, seed="mpii") for number in range(200)]
+    assert {outcome: outcomes.count(outcome) > 10 for outcome in set(outcomes)} == {"read": True, "set aside": True, "refused": True}
