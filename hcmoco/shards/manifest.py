@@ -72,7 +72,7 @@ class About(Config):
 
     kind: Literal["person", "scene"] = "person"
     dataset: Name
-    joints: str = Field("", description="name of the joint set of `keypoints`; of persons")
+    joints: str = Field("", description="name of the joint set of `keypoints`; of persons; empty: there are none")
     joints3d: str = Field("", description="name of the joint set of `joints3d`; empty: there are none")
     depth_codec: Literal["png16", "zstd-delta"] = "png16"
     size: Count = Field(0, description="largest side of an image, pixels; of persons")
@@ -81,11 +81,16 @@ class About(Config):
     made_by: MadeBy
 
     @property
+    def joint_count(self) -> int:
+        """Number of 2D joints of a person. UserError for an unknown joint set."""
+        return len(joint_set(self.joints)) if self.joints else 0
+
+    @property
     def schema(self) -> pa.Schema:
         """The Arrow schema of the files. UserError for an unknown joint set."""
         if self.kind == "scene":
             return scene_schema()
-        return person_schema(len(joint_set(self.joints)), len(joint_set(self.joints3d)) if self.joints3d else 0)
+        return person_schema(self.joint_count, len(joint_set(self.joints3d)) if self.joints3d else 0)
 
 
 class Manifest(About):

@@ -13,7 +13,6 @@ from hcmoco.shards.manifest import File, Manifest
 from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import Folder, first_line
 from hcmoco.shards.write import group_offsets
-from hcmoco.skeletons import joint_set
 
 
 def verify(uri: str, *, sample: int = 8, progress: Callable[[int], None] | None = None) -> list[str]:
@@ -79,7 +78,7 @@ def _check_record(manifest: Manifest, row: dict) -> list[str]:
         wrong = [name for name, length in lengths.items() if row[name] is not None and len(row[name]) != length]
         if wrong:
             return [f"{name} has {len(row[name])} numbers instead of {lengths[name]}" for name in wrong]
-        return check_person(Person.from_row(row), len(joint_set(manifest.joints)), manifest.depth_codec)
+        return check_person(Person.from_row(row), manifest.joint_count, manifest.depth_codec)
     try:
         scene = Scene.from_row(row)
     except ValueError:
