@@ -109,9 +109,9 @@ def truth(clip: Clip, number: int) -> Truth:
 
 
 def colour_picture(clip: Clip, seen: Truth, width: int) -> np.ndarray:
-    """uint8 [h, width, 3] BGR, what the colour camera sees: everything at the pelvis's distance."""
+    """uint8 [h, width, 3] BGR, what the colour camera sees: everything as far away as the person's skin."""
     plane = clip.rig.matrix[:, :3].copy()
-    plane[:, 2] += clip.rig.matrix[:, 3] / seen.joints3d[0, 2]
+    plane[:, 2] += clip.rig.matrix[:, 3] / (np.median(seen.depth[seen.depth > 0]) / 1000)
     scale = width / 1920
     to_video = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])
     mirrored = np.ascontiguousarray(seen.rgb[:, ::-1, ::-1])

@@ -13,7 +13,7 @@ import numpy as np
 from hcmoco.codecs import decode_depth
 from hcmoco.datasets.files import read_inside
 from hcmoco.datasets.ntu import registration, skeleton, video
-from hcmoco.datasets.ntu.layout import NtuItem, depth_name
+from hcmoco.datasets.ntu.layout import NtuItem, depth_name, depth_number
 from hcmoco.datasets.ntu.settings import COLOUR_WIDTH, HEIGHT, WIDTH
 from hcmoco.datasets.ntu.studies import FAR, NEAR, pairs_of
 from hcmoco.datasets.records import LeftOut, Rejected, checked, crop_person
@@ -34,12 +34,11 @@ class _Pose:
 
     Attributes:
         keypoints: float64 [25, 3], x, y, visibility. joints3d: float64 [25, 3], metres, x right, y down, z forward; None where a number is
-            missing. z: metres, the body's distance; NaN where no joint tells. pairs: see studies.pairs_of.
+            missing. pairs: see studies.pairs_of.
     """
 
     keypoints: np.ndarray
     joints3d: np.ndarray | None
-    z: float
     pairs: np.ndarray
 
 
@@ -83,12 +82,12 @@ def _id(item: NtuItem, number: int) -> str:
 
 
 def _depth_pictures(item: NtuItem) -> int:
-    """How many there are, so that frames after a cut skeleton file are counted, too."""
+    """The number of the last one, so that frames after a cut skeleton file are counted, too; 0 where there is none."""
     try:
         names = os.listdir(os.path.join(item.depth, item.tag.text))
     except OSError:
         return 0
-    return min(sum(name.startswith("MDepth-") for name in names), skeleton.MAX_FRAMES)
+    return max((number for each in names if (number := depth_number(each)) <= skeleton.MAX_FRAMES), default=0)
 
 
 def _posed(item: NtuItem, bones: skeleton.Skeleton, number: int) -> _Pose | Rejected | LeftOut:
@@ -111,7 +110,8 @@ def _pose(joints: skeleton.Joints, camera: np.ndarray) -> _Pose:
     whole = np.isfinite(xyz).all(1)
     far = whole & ((np.abs(xyz) > FAR).any(1) | (xyz[:, 2] < NEAR))
     if far.any():
-        raise ValueError(f"the joint '{KINECT_25.joints[far.argmax()]}' lies at {np.round(xyz[far.argmax()], 1).tolist()} metres")
+        joint = int(far.argmax())
+        raise ValueError(f"the joint '{KINECT_25.joints[joint]}' lies at {', '.join(f'{value:.3g}' for value in xyz[joint])} metres")
     placed = whole & np.isfinite(xy).all(1)
     off = np.zeros(len(xy))
     off[placed] = np.hypot(*(registration.project_camera(camera, xyz[placed]) - xy[placed]).T)
@@ -126,8 +126,7 @@ def _pose(joints: skeleton.Joints, camera: np.ndarray) -> _Pose:
     if not visible.any():
         raise ValueError("no joint is tracked inside the picture")
     keypoints = np.where(visible[:, None], np.column_stack([unmirrored, np.ones(len(xy))]), 0.0)
-    z = float(np.median(xyz[whole, 2])) if whole.any() else float("nan")
-    return _Pose(keypoints, xyz * (-1, -1, 1) if whole.all() else None, z, pairs_of(joints))
+    return _Pose(keypoints, xyz * (-1, -1, 1) if whole.all() else None, pairs_of(joints))
 
 
 def _off_registration(item: NtuItem, poses: dict[int, _Pose]) -> str:
@@ -167,7 +166,7 @@ def _record(item: NtuItem, number: int, pose: _Pose, image: np.ndarray) -> Perso
             raise ValueError(f"the depth picture is {depth.shape[1]} x {depth.shape[0]} pixels, Kinect's are {WIDTH} x {HEIGHT}")
         depth = depth[:, ::-1]
         box, readings = _extent(pose.keypoints, depth)
-        z = pose.z if np.isfinite(pose.z) else max(float(np.median(readings)) / 1000, NEAR)
+        distance = max(float(np.median(readings)) / 1000, NEAR)
         fx, fy, cx, cy = item.camera
         return crop_person(
             id=id,
@@ -177,7 +176,7 @@ def _record(item: NtuItem, number: int, pose: _Pose, image: np.ndarray) -> Perso
             box=box,
             size=config.size,
             depth_codec=config.depth_codec,
-            rgb=registered(image, _matrix(item), z),
+            rgb=registered(image, _matrix(item), distance),
             depth=depth,
             camera=np.array([fx, fy, WIDTH - (cx + 0.5), cy + 0.5]),
             keypoints=pose.keypoints,

@@ -21,7 +21,8 @@ from hcmoco.datasets.ntu.settings import TWO_PERSON_ACTIONS, NtuConfig
 from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.errors import UserError
 
-_TAG = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+_TAG = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
+_DEPTH = re.compile(r"MDepth-(\d{8})\.png", re.ASCII)
 _ROOTS = ("", "NTURGBD", "NTURGBD/NTURGBD", "NTURGBD120", "NTURGBD120/NTURGBD120", "NTURGBD120/NTURGBD")
 _SUFFIXES = {"rgb": "_rgb.avi", "depth": "", "skeletons": ".skeleton"}
 _NAMES = {"rgb": "RGB video", "depth": "depth folder", "skeletons": "skeleton file"}
@@ -205,6 +206,12 @@ def inventory(config: NtuConfig) -> Inventory:
 def depth_name(tag: Tag, number: int) -> str:
     """The depth picture of a frame, counted from 1, in the folder of all."""
     return f"{tag.text}/MDepth-{number:08d}.png"
+
+
+def depth_number(name: str) -> int:
+    """The frame of a file in a clip's depth folder; 0 for what is no depth picture."""
+    found = _DEPTH.fullmatch(name)
+    return int(found[1]) if found else 0
 
 
 def _declared(clip: NtuItem) -> int:

@@ -8,7 +8,7 @@ Only the few lines that structure a file are read when it is opened, numbers whe
 the work. Nothing is allocated from a count in the file.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class Skeleton:
         fault: what is wrong with the file after those frames; "" for a whole file.
     """
 
-    lines: list[bytes]
+    lines: list[bytes] = field(repr=False)
     declared: int
     frames: tuple[tuple[Body, ...], ...]
     fault: str

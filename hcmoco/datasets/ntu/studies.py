@@ -45,9 +45,9 @@ def studies(config: NtuConfig, items: Sequence[NtuItem | Rejected | LeftOut]) ->
 def study(each: Study) -> dict:
     """The transform from depth to colour picture and the depth camera of one setup and camera, with their residuals.
 
-    Returns JSON values: `refused` (a sentence, "" where the fit is good), numbers of clips and pairs, `model`, `matrix` (rows of [A | b],
-    see registration.py), `camera` (fx, fy, cx, cy), residuals in pixels of the depth picture: `median_px` of all pairs, `p90_px` of
-    those that took part, `clip_median_px` the spread of the clips' own medians.
+    Returns JSON values: `refused` (a sentence, "" where the fit is good), numbers of clips and pairs, `model`, `camera` (fx, fy, cx, cy),
+    `transform.matrix` (rows of [A | b], see registration.py), residuals in pixels of the depth picture: `median_px` of all pairs, `p90_px`
+    of those that took part, `clip_median_..._px` the spread of the clips' own medians.
     """
     tables, numbers, unreadable = [], [], 0
     for number, (folder, tag) in enumerate(each.clips):
@@ -84,15 +84,16 @@ def _measured(config: NtuConfig, table: np.ndarray, of_clip: np.ndarray) -> dict
     inliers, camera_p90 = float(fit.inliers.mean()), float(np.percentile(misses, 90))
     figures = {
         "model": fit.model,
-        "matrix": fit.matrix.tolist(),
         "inliers": round(inliers, 4),
         "median_px": round(median, 4),
         "p90_px": round(p90, 4),
-        "clip_median_px": {name: round(float(np.percentile(by_clip, at)), 4) for name, at in (("p10", 10), ("median", 50), ("p90", 90))}
-        | {"max": round(max(by_clip), 4)},
+        "clip_median_p10_px": round(float(np.percentile(by_clip, 10)), 4),
+        "clip_median_p90_px": round(float(np.percentile(by_clip, 90)), 4),
+        "clip_median_max_px": round(max(by_clip), 4),
         "camera": camera.tolist(),
         "camera_median_px": round(float(np.median(misses)), 4),
         "camera_p90_px": round(camera_p90, 4),
+        "transform": {"matrix": fit.matrix.tolist()},
     }
     for value, what, limit in (
         (median, "the median residual of its registration", config.max_residual),
@@ -150,7 +151,7 @@ def with_studies(
             return Rejected(item.id, f"setup and camera {item.tag.pair!r} are refused: {result['refused']}")
         return replace(item, matrix=flat[item.tag.pair], camera=tuple(result["camera"]))
 
-    flat = {pair: tuple(np.ravel(each["matrix"]).tolist()) for pair, each in results.items() if not each["refused"]}
+    flat = {pair: tuple(np.ravel(each["transform"]["matrix"]).tolist()) for pair, each in results.items() if not each["refused"]}
     found = [measured(item) for item in items]
     if not any(isinstance(item, NtuItem) for item in found):
         reasons = [f"{pair}: {each['refused']}" for pair, each in results.items() if each["refused"]]
