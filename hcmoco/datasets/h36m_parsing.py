@@ -107,7 +107,7 @@ def inventory(config: H36mParsingConfig) -> Inventory:
         if len(taken) != _VIDEOS:
             result.notes.append(f"{subject} has {len(taken)} videos; the release has {_VIDEOS}")
         if len(taken) < len(stems):
-            result.notes.append(f"{len(stems) - len(taken)} videos of {subject} begin with _ and are left out")
+            result.notes.append(f"left out, since they begin with _: {len(stems) - len(taken)} videos of {subject}")
     known = all(subject in PUBLISHED for subject in config.chosen)
     if whole and known and config.stride == 25 and not result.faults:
         frames = sum(PUBLISHED[subject] for subject in config.chosen)

@@ -135,7 +135,7 @@ def test_the_published_count_is_told_for_a_whole_set(tmp_path):
     assert result.faults == []
     assert result.notes == ["the set is whole; the published lists have 9,996 frames of S1"]
     (videos / "_ALL 1.1.mp4").write_bytes(b"")
-    assert "1 videos of S1 begin with _ and are left out" in h36m_parsing.inventory(config(tmp_path)).notes
+    assert "left out, since they begin with _: 1 videos of S1" in h36m_parsing.inventory(config(tmp_path)).notes
 
 
 @pytest.mark.parametrize(
