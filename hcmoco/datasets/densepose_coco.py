@@ -1,9 +1,11 @@
 """COCO-DensePose: whole pictures with everybody's box, and for some their points on the surface and their masks.
 
-Read are `densepose_coco_2014_*.json`, COCO's own form with dp_x, dp_y, dp_I, dp_U, dp_V and dp_masks for the annotated people. Training
-is on train and valminusminival together, evaluation on minival, as published. Points are shares of the box, 0..255: x = left + dp_x *
-width / 255 in pixels whose centres are at +0.5, since that is where the published evaluator reads predictions (detectron2's training
-divides by 256, up to 0.4 % of the box less). A mask is the union of a person's masks of parts over its box, again the evaluator's.
+Read are `densepose_coco_2014_*.json` (detectron2 calls them `densepose_*2014.json`), COCO's own form with dp_x, dp_y, dp_I, dp_U, dp_V
+and dp_masks for the annotated people. Training is on train and valminusminival together, evaluation on minival, as published.
+
+Points are shares of the box, 0..255: x = left + dp_x * width / 255 in pixels whose centres are at +0.5, since that is where the published
+evaluator reads predictions (detectron2's training divides by 256, up to 0.4 % of the box less). A mask is the union of a person's masks
+of parts over its box, again the evaluator's.
 """
 
 import json
@@ -42,7 +44,9 @@ class DensePoseCocoConfig(Config):
     source: str = Field(".", description="folder of the download; the other paths are relative to it")
     split: Literal["train", "test"] = Field("train", description="train, or test: minival")
     annotations: tuple[str, ...] = Field(
-        (), description="the JSON files; if left out, annotations/densepose_coco_2014_*.json: train and valminusminival, or minival"
+        (),
+        description="the JSON files; if left out, annotations/densepose_coco_2014_*.json or annotations/densepose_*2014.json: train and "
+        "valminusminival, or minival",
     )
     images: str = Field(
         "",
@@ -63,8 +67,12 @@ class DensePoseCocoConfig(Config):
     @property
     def files(self) -> list[Path]:
         """The annotation files."""
-        published = tuple(f"annotations/densepose_coco_2014_{name}.json" for name in FILES[self.split])
-        return [below_source(self.source, each) for each in self.annotations or published]
+        return [below_source(self.source, each) for each in self.annotations] or [self._published(part) for part in FILES[self.split]]
+
+    def _published(self, part: str) -> Path:
+        names = (f"densepose_coco_2014_{part}.json", f"densepose_{part}2014.json")
+        usual = [below_source(self.source, folder) / name for folder in ("annotations", ".") for name in names]
+        return next((each for each in usual if each.is_file()), usual[0])
 
 
 class _Labels(NamedTuple):

@@ -254,6 +254,14 @@ def test_the_inventory_names_what_is_missing(written, tmp_path):
     ]  # fmt: skip
 
 
+def test_annotation_files_are_found_under_detectron2s_names(written, tmp_path):
+    root, _ = written
+    (tmp_path / "images").symlink_to(root / "images")
+    (tmp_path / "densepose_minival2014.json").symlink_to(root / "annotations" / "densepose_coco_2014_minival.json")
+    results = read_all(DensePoseCocoConfig(source=str(tmp_path), split="test"))
+    assert [each.id for each in results] == ["densepose-coco/4", "densepose-coco/5"]
+
+
 def test_mistakes_are_one_line(written, tmp_path):
     root, _ = written
     with pytest.raises(UserError, match=r"pictures of train2014 is not there \(tried .*nowhere/train2014, .*nowhere\); unpack it"):

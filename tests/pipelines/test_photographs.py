@@ -19,8 +19,12 @@ def prepare(*arguments: str) -> int:
 def test_photographs_enter_the_terms_that_they_have_the_modalities_for(ray_session, tiny_home):
     mpii, coco = REAL / "mpii", REAL / "coco-keypoints"
     data = tiny_home / "photographs"
-    assert prepare("mpii", f"--annotations={mpii}/mpii_hrnet_style.json", f"--images={mpii}/images", f"--out={data}/mpii") == 0
-    assert prepare("coco", f"--annotations={coco}/person_keypoints_subset.json", f"--images={coco}/images", f"--out={data}/coco") == 0
+    # Files that do not lie as in the release are named, below the folder of the download or with paths of their own.
+    of_mpii = (f"--source={mpii}", "--annotations=mpii_hrnet_style.json")
+    of_coco = (f"--source={coco}", "--annotations=person_keypoints_subset.json", f"--images={coco}/images")
+    for name, where in (("mpii", of_mpii), ("coco", of_coco)):
+        assert prepare(name, *where, "--check") == 0
+        assert prepare(name, *where, f"--out={data}/{name}") == 0
     assert prepare("verify", f"{data}/mpii") == 0
 
     done = call(
