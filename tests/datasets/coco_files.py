@@ -72,12 +72,12 @@ def keypoints_annotation(person: Person, id: int, image_id: int) -> dict:
     }  # fmt: skip
 
 
-def write_keypoints(root: Path, count: int = 3, release: str = "train2014") -> list[Person]:
+def write_keypoints(root: Path, count: int = 3, release: str = "train2014", size: int = 96) -> list[Person]:
     """`count` photographs of a person each, the last under a name with spaces and letters beyond ASCII; in the first also a crowd, a dog
     and somebody without a labelled joint. Returns the people; their annotations have the ids 100, 101, ..."""
     folder = root / "images" / release
     folder.mkdir(parents=True)
-    people = [person(number) for number in range(count)]
+    people = [person(number, size) for number in range(count)]
     images, annotations = [], []
     for number, each in enumerate(people):
         name = f"COCO_{release}_{number + 1:012d}.jpg" if number < count - 1 else "größe und 日本.jpg"
@@ -191,3 +191,19 @@ def write_densepose(root: Path, counts: dict[str, int] | None = None, size: int 
             annotations.append({"id": 901, "image_id": 900, "category_id": 18, "bbox": [1, 1, 5, 5], "area": 25.0, "iscrowd": 0})
         write_json(root / "annotations" / f"densepose_coco_2014_{part}.json", images, annotations)
     return truths
+
+
+def repeat(annotations: Path, pictures: Path, count: int) -> None:
+    """Makes the file's list of pictures `count` long: each further one is an earlier one under another name, with its people."""
+    content = json.loads(annotations.read_text())
+    images, people = content["images"], content["annotations"]
+    once, everybody = len(images), len(people)
+    step = 1 + max(each["id"] for each in images + people)
+    for number in range(once, count):
+        old, shift = images[number % once], number // once * step
+        name = f"COCO_{pictures.name}_{100_000 + number:012d}.jpg"
+        (pictures / name).hardlink_to(pictures / old["file_name"])
+        images.append({**old, "id": old["id"] + shift, "file_name": name})
+        mine = [each for each in people[:everybody] if each["image_id"] == old["id"]]
+        people += [{**each, "id": each["id"] + shift, "image_id": each["image_id"] + shift} for each in mine]
+    annotations.write_text(json.dumps(content))
