@@ -53,10 +53,10 @@ def fine_tuned(home, task, train, test):
     data = [f"data.train.path={train}", f"data.test.path={test}", "out=runs/short"]
     done = tiny.call(home, task, "--recipe", "paper-w18", *data, *SMALL, bare=True)
     assert done.status == 0, done
-    return tiny.results(home / "runs" / "short"), done
+    return tiny.results(home / "runs" / "short")
 
 
-def test_ntu_parsing_from_files_to_a_score(ray_session, ntu_source, tmp_path, capsys):
+def test_ntu_parsing_from_files_to_shards(ray_session, ntu_source, tmp_path, capsys):
     root, frames = ntu_source
     for split, count in (("train", 10), ("val", 2)):
         command = ["ntu-parsing", "--source", root, "--split", split]
@@ -82,7 +82,13 @@ def test_ntu_parsing_from_files_to_a_score(ray_session, ntu_source, tmp_path, ca
     assert manifest.modalities["parts"] == manifest.modalities["depth"] == 10
     assert "research" in (tmp_path / "train" / "README.md").read_text()
 
-    results, _ = fine_tuned(tmp_path, "parsing-depth", tmp_path / "train", tmp_path / "val")
+
+@pytest.mark.slow
+def test_ntu_parsing_is_trained_on_and_scored(ray_session, ntu_source, tmp_path, capsys):
+    root, frames = ntu_source
+    for split in ("train", "val"):
+        assert run(capsys, "ntu-parsing", "--source", root, "--split", split, "--out", tmp_path / split)[0] == 0
+    results = fine_tuned(tmp_path, "parsing-depth", tmp_path / "train", tmp_path / "val")
     assert (results["labels"]["rows"], results["test"]["rows"]) == (8, 2)
     # What pads the pictures is not scored: the shares of the classes are those of the pictures, resampled.
     shares = {name: share for name, _, _, share in results["breakdown"]["rows"]}
@@ -90,7 +96,7 @@ def test_ntu_parsing_from_files_to_a_score(ray_session, ntu_source, tmp_path, ca
     assert shares["background"] == pytest.approx(np.mean([(parts == 0).mean() for parts in scored]), abs=2e-3)
 
 
-def test_h36m_parsing_from_files_to_a_score(ray_session, h36m_source, tmp_path, capsys):
+def test_h36m_parsing_from_files_to_shards(ray_session, h36m_source, tmp_path, capsys):
     root, clips = h36m_source
     for split, subject in (("train", "S1"), ("test", "S9")):
         command = ["h36m-parsing", "--source", root, "--split", split, "--subjects", f"[{subject}]"]
@@ -113,7 +119,13 @@ def test_h36m_parsing_from_files_to_a_score(ray_session, h36m_source, tmp_path, 
     assert (manifest.joints, manifest.modalities["rgb"]) == ("", 12)
     assert "Human3.6M licence" in manifest.licence
 
-    results, _ = fine_tuned(tmp_path, "parsing-rgb", tmp_path / "train", tmp_path / "test")
+
+@pytest.mark.slow
+def test_h36m_parsing_is_trained_on_and_scored(ray_session, h36m_source, tmp_path, capsys):
+    for split, subject in (("train", "S1"), ("test", "S9")):
+        command = ["h36m-parsing", "--source", h36m_source[0], "--split", split, "--subjects", f"[{subject}]", "--out", tmp_path / split]
+        assert run(capsys, *command)[0] == 0
+    results = fine_tuned(tmp_path, "parsing-rgb", tmp_path / "train", tmp_path / "test")
     assert (results["labels"]["rows"], results["test"]["rows"]) == (10, 12)
 
 
