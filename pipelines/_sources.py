@@ -17,7 +17,6 @@ and, where something is to be measured over many items before any is read,
 
 import argparse
 import importlib
-import importlib.util
 import json
 import os
 from collections.abc import Sequence
@@ -113,7 +112,7 @@ KINDS = {
 # Nothing is read for these: records are numbered, and made.
 MADE = ("people", "scenes")
 # On the command line scenes are an option of people.
-COMMANDS = tuple(kind for kind in KINDS if kind != "scenes" and importlib.util.find_spec(KINDS[kind].module))
+COMMANDS = tuple(kind for kind in KINDS if kind != "scenes")
 
 
 @dataclass(frozen=True)
@@ -235,15 +234,15 @@ def _reader(kind: str):
 
 def described(kind: str) -> str:
     """What `--help` says of a source: its reader's own words, so that the format of a file stands where it is asked for."""
-    return f"{KINDS[kind].help}\n\n{_reader(kind).__doc__}" if kind == "folder" else KINDS[kind].help
+    return KINDS[kind].help if kind in MADE else f"{KINDS[kind].help}\n\n{_reader(kind).__doc__}"
 
 
 def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
     """The fields of the reader's config as flags, with their defaults and descriptions."""
     fields = _config_class(kind).model_fields
     for name, field in fields.items():
-        default = "required" if field.is_required() else f"default {field.default!r}"
-        _add_field(parser, name, f"{field.description or ''} ({default})".strip())
+        default = " (required)" if field.is_required() else "" if field.default in ("", (), None) else f" (default {field.default!r})"
+        _add_field(parser, name, f"{field.description or ''}{default}".strip())
     if kind == "people":
         scenes = parser.add_argument_group("scenes of several people")
         scenes.add_argument("--scenes", action="store_true", help="make pictures of several people, for detection and DensePose")
@@ -261,7 +260,8 @@ def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
 
 
 def _add_field(parser, name: str, help: str) -> None:
-    parser.add_argument(f"--{name.replace('_', '-')}", dest=f"config_{name}", metavar=name.upper(), help=help)
+    flag, help = f"--{name.replace('_', '-')}", help.replace("%", "%%")
+    parser.add_argument(flag, dest=f"config_{name}", metavar=name.upper(), help=help)
 
 
 def from_arguments(kind: str, arguments: argparse.Namespace) -> Source:

@@ -22,7 +22,7 @@ from hcmoco.shards.read import Shards
 from hcmoco.shards.verify import verify
 from pipelines._prepare import make_part, part_bounds
 from pipelines._prepare_checks import REQUEST, WORK, request
-from pipelines._sources import Source
+from pipelines._sources import COMMANDS, Source
 from pipelines.prepare import main
 
 PEOPLE = ["people", "--domain", "wild", "--size", "32"]
@@ -244,7 +244,8 @@ def test_scenes_are_the_records_that_the_seed_names(ray_session, tmp_path, capsy
         (["people", "--count", "5", "--size", "["], r"size = '\['"),
         (["people", "--count", "5", "--max-broken", "5"], "--max-broken 5.0: must be a share from 0 to 1"),
         (["people", "--count", "1000000000"], "will need about .* GB, and .* free"),
-        (["mpii"], "key 'annotations' is missing"),
+        (["ntu"], "key 'source' is missing"),
+        (["ntu", "--source", "nowhere"], "nowhere is not a folder"),
         (["mpii", "--annotations", "nowhere.json", "--images", "nowhere"], "nowhere.json does not exist"),
         (["coco", "--annotations", "nowhere.json", "--images", "nowhere"], "nowhere.json does not exist"),
         (["folder", "--path", "nowhere"], "people.jsonl does not exist"),
@@ -255,6 +256,16 @@ def test_a_mistake_is_one_line_before_ray_starts(tmp_path, capsys, arguments, li
     assert re.search(line, found)
     assert before == []
     assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_every_data_set_says_what_it_takes(capsys, kind):
+    with pytest.raises(SystemExit) as ended:
+        main([kind, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "--out OUT" in shown
+    assert ("--check" in shown) == (kind != "people")
 
 
 def test_a_place_that_tasks_cannot_share_is_refused(capsys):
