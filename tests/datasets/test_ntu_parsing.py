@@ -20,6 +20,7 @@ from hcmoco.schema import Person
 from hcmoco.tasks.parsing.loss import class_counts
 
 TOP = (WIDTH - HEIGHT) // 2
+REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples"))
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +248,45 @@ def test_255_is_left_out_and_a_frame_without_a_person_has_no_box(source):
     assert "no person to crop around" in persons(source, stored="person")[0].reason
     label.write_bytes(label_png(np.zeros((HEIGHT, WIDTH), np.uint8), palette=True))
     assert persons(source)[0].box is None
+
+
+def one_frame(root, image: bytes, depth: bytes, label: bytes):
+    name = frame_name(0)
+    for folder, file, data in (
+        ("images", f"{name}.jpg", image),
+        ("depth", f"MDepth-{name}.png", depth),
+        ("png_annotation_v2", f"{name}.png", label),
+    ):
+        (root / folder).mkdir(parents=True)
+        (root / folder / file).write_bytes(data)
+    (root / "train_v2.txt").write_text(f"images/{name}.jpg\n")
+    return persons(root)[0]
+
+
+def test_real_labels_of_another_table_are_refused(tmp_path):
+    if not (REAL / "lip-parsing").is_dir():
+        pytest.skip("no real samples")
+    image, label = ((REAL / "lip-parsing" / f"684_2150041.{suffix}").read_bytes() for suffix in ("jpg", "png"))
+    depth = codecs.encode_depth(np.full(codecs.decode_labels(label).shape, 2000, np.uint16), "png16")
+    found = one_frame(tmp_path / "parsing", image, depth, label)
+    assert "raw part ids [5, 13, 14, 15], which Human3.6M's part table does not list" in found.reason
+
+
+def test_real_masked_depth_comes_back(tmp_path):
+    files = sorted((REAL / "kinect1-masked-depth").glob("*.png"))
+    if not files:
+        pytest.skip("no real samples")
+    for number, file in enumerate(files):
+        depth = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        image = cv2.imencode(".jpg", np.full((*depth.shape, 3), 90, np.uint8))[1].tobytes()
+        person = one_frame(tmp_path / str(number), image, file.read_bytes(), label_png(np.where(depth > 0, 14, 0), palette=True))
+        _, stored, parts = decoded(person)
+        height, width = depth.shape
+        assert person.size == 512
+        assert person.crop.tolist() == [0, -(width - height) // 2, width, width, height]
+        assert set(np.unique(stored)) <= set(np.unique(depth))
+        assert np.array_equal(stored > 0, parts == 14)
+        assert (stored > 0).mean() == pytest.approx((depth > 0).sum() / width**2, rel=0.02)
 
 
 @pytest.fixture(scope="module")
