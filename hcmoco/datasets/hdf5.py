@@ -46,8 +46,8 @@ def array(file: Any, name: str, shape: Sequence[int | None], kinds: str = "fiub"
 
     Args:
         shape: sizes it must have; None allows any.
-        kinds: NumPy kinds of its type, e.g. "f" for floating point; "S" is a text of fixed length, "O" one of any length; "R" is a
-            reference to another object of the file.
+        kinds: NumPy kinds of its type, e.g. "f" for floating point; "S" is a text of fixed length, "R" a reference to another
+            object of the file. There is none for values of any length: a damaged heap of them makes the library (2.0) run for ever.
     Raises:
         ValueError: there is none, it is elsewhere (a link, an external or a virtual data set), or of another shape, type or storage.
     """
@@ -65,7 +65,7 @@ def array(file: Any, name: str, shape: Sequence[int | None], kinds: str = "fiub"
         wanted = ["N" if size is None else size for size in shape]
         raise ValueError(f"{name!r} has the shape {list(found.shape or ())}, needed is {_listed(wanted)}")
     kind = "R" if h5py.check_ref_dtype(found.dtype) is h5py.Reference else found.dtype.kind
-    if kind not in kinds or (kind == "O" and h5py.check_string_dtype(found.dtype) is None):
+    if kind not in kinds:
         raise ValueError(f"{name!r} has values of type {found.dtype}")
     if found.dtype.itemsize > 64:
         raise ValueError(f"{name!r} has values of {found.dtype.itemsize} bytes each")

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from hcmoco.datasets.files import read_inside
+from hcmoco.datasets.itop.matlab5 import read_matrices
 from hcmoco.errors import UserError
 
 PUBLISHED = "FRbndbox_test"
-_NUMBERS = ("double", "single")
 _CONVERT = (
     "a pickle can run any program, so it is not opened; if you trust it, write it as JSON: "
     "python -c \"import json, pickle; b = pickle.load(open('boxes.pkl', 'rb')); "
@@ -29,12 +29,12 @@ def read_boxes(folder: str, name: str, frames: int) -> np.ndarray:
     """float64 [frames, 4], x0, y0, x1, y1 of each valid frame, NaN where the file has none. UserError, one line, for any other file."""
     if name.endswith((".pkl", ".pickle")):
         raise UserError(f"boxes {name}: {_CONVERT}")
-    readers = {".mat": _mat, ".npy": _npy, ".json": _json}
+    readers = {".mat": _mat, ".npy": _npy, ".json": lambda data: _json(data, frames)}
     suffix = next((each for each in readers if name.endswith(each)), None)
     if suffix is None:
         raise UserError(f"boxes {name}: is read as .mat, .npy or .json; give such a file, or boxes=joints")
     try:
-        boxes = readers[suffix](read_inside(folder, name), frames)
+        boxes = readers[suffix](read_inside(folder, name))
         if boxes.ndim != 2 or boxes.shape[1] < 4 or boxes.dtype.kind not in "fiu":
             raise ValueError(f"holds {boxes.dtype} of shape {list(boxes.shape)}, needed are numbers [frames, 4]: x0, y0, x1, y1")
     except (ValueError, RecursionError) as error:
@@ -44,26 +44,14 @@ def read_boxes(folder: str, name: str, frames: int) -> np.ndarray:
     return boxes[:, :4].astype(np.float64)
 
 
-def _mat(data: bytes, frames: int) -> np.ndarray:
-    from scipy import io as scipy_io
-
-    try:
-        found = {name: shape for name, shape, kind in scipy_io.whosmat(io.BytesIO(data)) if kind in _NUMBERS and len(shape) == 2}
-        if PUBLISHED not in found and len(found) != 1:
-            raise ValueError(f"has no variable {PUBLISHED}, and not one variable of numbers alone")
-        name = PUBLISHED if PUBLISHED in found else next(iter(found))
-        rows, columns = found[name]
-        # Before it is read: a damaged size could ask for any amount of memory.
-        if rows != frames or not 4 <= columns <= 16:
-            raise ValueError(f"{name} is {rows} x {columns}, needed is {frames} x 4: one row for each valid frame")
-        return np.asarray(scipy_io.loadmat(io.BytesIO(data), variable_names=[name])[name])
-    except ValueError:
-        raise
-    except Exception:  # the reader of a foreign format: whatever it meets is damage
-        raise ValueError("cannot be read as a MATLAB v5 file") from None
+def _mat(data: bytes) -> np.ndarray:
+    found = {name: values for name, values in read_matrices(data).items() if values.size}
+    if PUBLISHED in found or len(found) == 1:
+        return found.get(PUBLISHED, next(iter(found.values())))
+    raise ValueError(f"has no variable {PUBLISHED}, and not one variable of numbers alone")
 
 
-def _npy(data: bytes, frames: int) -> np.ndarray:
+def _npy(data: bytes) -> np.ndarray:
     try:
         return np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError, SyntaxError, MemoryError, TypeError, OverflowError) as error:

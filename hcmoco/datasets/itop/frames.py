@@ -26,6 +26,7 @@ UNIT = "blocks of frames"
 ROWS_PER_ITEM = 16
 _FAR = 20.0
 _FAR_SHARE = 0.01
+_FAR_PIXELS = 10_000
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ def _frame(
         if not from_joints:
             return LeftOut(id, "the file of boxes has none for it")
         box = _box_of(joints[before], config.joint_margin)
+    if not np.abs(box).max() < _FAR_PIXELS:
+        return Rejected(id, f"the box {box.tolist()} is not of this frame")
     subject = re.match(r"(\d+)_\d+$", raw)
     return Frame(id, subject[1] if subject else "", at, box, labels.keypoints[row], joints)
 

@@ -31,6 +31,7 @@ class Labels:
         joints3d: float32 [N, J, 3], metres, x right, y down, z forward.
         rows: int64 [N], the frame's row in the depth file; -1: it has none, -2: more than one.
         unlabelled: ids of the depth file that the label file lacks.
+        by_number: whether rows were matched by their number, for want of ids.
     """
 
     ids: list[str]
@@ -39,6 +40,7 @@ class Labels:
     joints3d: np.ndarray
     rows: np.ndarray
     unlabelled: list[str]
+    by_number: bool
 
     @property
     def chosen(self) -> np.ndarray:
@@ -70,7 +72,8 @@ def read_labels(config: ItopConfig) -> Labels:
             if not 0 < depth_count <= _MAX_FRAMES:
                 raise ValueError(f"'data' has {depth_count} rows, 1 to {_MAX_FRAMES} are read")
             depth_ids = _ids(file, depth_count)
-        if (ids is None or depth_ids is None) and count != depth_count:
+        by_number = ids is None or depth_ids is None
+        if by_number and count != depth_count:
             raise ValueError(f"it has {depth_count} frames and the label file {count}, and without ids they cannot be matched")
     except ValueError as error:
         raise UserError(f"depth file {Path(folder, name)}: {what_to_do(folder, name, str(error))}; check --source and --depth") from None
@@ -82,13 +85,14 @@ def read_labels(config: ItopConfig) -> Labels:
         rows, unlabelled = _matched(ids, depth_ids)
     names = [str(row) for row in range(count)] if ids is None else ids
     # The file's y points up.
-    return Labels(names, valid, keypoints, world * np.array([1, -1, 1], np.float32), rows, unlabelled)
+    return Labels(names, valid, keypoints, world * np.array([1, -1, 1], np.float32), rows, unlabelled, by_number)
 
 
 def _ids(file, count: int) -> list[str] | None:
-    if "id" not in file:
+    """None where there are none, and for texts of any length, which `array` explains."""
+    if "id" not in file or array(file, "id", (count,), "SOiu").dtype.kind == "O":
         return None
-    values = whole(file, "id", (count,), "SOiu").tolist()
+    values = whole(file, "id", (count,), "Siu").tolist()
     return [each.rstrip(b"\0").decode(errors="backslashreplace") if isinstance(each, bytes) else str(each) for each in values]
 
 

@@ -57,6 +57,8 @@ def _count(config: ItopConfig, labels: Labels, found: Inventory) -> None:
         f"{valid} of {frames} frames are valid and read; the published {config.split} split has {all_valid} of {all_frames}"
         + ("" if whole else ", so this is not the whole of it, and the published subsets will be others")
     )
+    if labels.by_number:
+        found.notes.append("the files have no ids of fixed length: depth and labels are matched by the number of the row")
     for state, words in ((-1, "have no depth"), (-2, "have more than one depth frame")):
         if count := int((labels.rows[labels.chosen] == state).sum()):
             found.notes.append(f"{count} valid frames {words} and will be set aside")
