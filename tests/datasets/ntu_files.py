@@ -52,7 +52,8 @@ class Clip:
     """What a clip shall hold.
 
     Attributes:
-        bodies: number of bodies of a frame where it is not 1. lost: joints of a frame whose numbers are NaN.
+        bodies: number of bodies of a frame where it is not 1. lost: joints of a frame whose numbers are NaN; zeros: those whose line is
+            all zeros.
         shift: the colour positions in its skeleton file lie this many pixels off, as if the camera had been knocked.
     """
 
@@ -61,6 +62,7 @@ class Clip:
     person: int = 0
     bodies: dict[int, int] = field(default_factory=dict)
     lost: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    zeros: dict[int, tuple[int, ...]] = field(default_factory=dict)
     shift: float = 0.0
 
     @property
@@ -132,8 +134,9 @@ def skeleton_lines(clip: Clip, seen: Truth, number: int) -> list[str]:
         values = np.column_stack([moved, depth_xy, colour_xy, np.tile([0.1, -0.2, 0.3, 0.9], (25, 1))])
         if body == 0:
             values[list(clip.lost.get(number, ()))] = np.nan
+            values[list(clip.zeros.get(number, ()))] = 0
         for joint, row in enumerate(values):
-            lines.append(" ".join(f"{value:.7g}" for value in row) + f" {1 + int(seen.keypoints[joint, 2])}")
+            lines.append(" ".join(f"{value:.7g}" for value in row) + f" {(1 + int(seen.keypoints[joint, 2])) * bool(row.any())}")
     return lines
 
 

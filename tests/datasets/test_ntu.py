@@ -20,7 +20,7 @@ CLIPS = {
     for clip in (
         Clip("S001C001P001R001A001", frames=30, person=0, bodies={10: 2}),
         Clip("S001C001P002R002A002", frames=25, person=1, bodies={20: 0}),
-        Clip("S001C002P001R001A001", frames=20, person=2, lost={10: (3, 4), 20: tuple(range(25))}),
+        Clip("S001C002P001R001A001", frames=20, person=2, lost={10: (3, 4), 20: tuple(range(25))}, zeros={10: (15,)}),
         Clip("S001C002P003R001A050", frames=10, person=3),
         Clip("S018C001P041R001A061", frames=10, person=4),
     )
@@ -92,7 +92,7 @@ def test_what_was_written_comes_back(written):
         assert check_person(person, 25, "zstd-delta") == []
         assert (person.dataset, person.split, person.subject) == ("ntu", "train", clip.tag[8:12])
         assert person.crop[3:].tolist() == [WIDTH, HEIGHT]
-        lost = list(clip.lost.get(number, ()))
+        lost = [*clip.lost.get(number, ()), *clip.zeros.get(number, ())]
         # Also what is only inferred counts as seen; what has no number does not.
         assert np.array_equal(np.flatnonzero(person.keypoints[:, 2] == 0), lost)
         kept = np.setdiff1d(np.arange(25), lost)

@@ -107,7 +107,8 @@ def _posed(item: NtuItem, bones: skeleton.Skeleton, number: int) -> _Pose | Reje
 
 def _pose(joints: skeleton.Joints, camera: np.ndarray) -> _Pose:
     xyz, xy = joints.xyz, joints.depth_xy
-    whole = np.isfinite(xyz).all(1)
+    # A joint that was not found is NaN in some files, a line of zeros in others.
+    whole = np.isfinite(xyz).all(1) & xyz.any(1)
     far = whole & ((np.abs(xyz) > FAR).any(1) | (xyz[:, 2] < NEAR))
     if far.any():
         joint = int(far.argmax())
@@ -121,7 +122,7 @@ def _pose(joints: skeleton.Joints, camera: np.ndarray) -> _Pose:
         )
     with np.errstate(invalid="ignore"):
         unmirrored = np.column_stack([WIDTH - (xy[:, 0] + 0.5), xy[:, 1] + 0.5])
-        inside = (unmirrored >= 0).all(1) & (unmirrored < (WIDTH, HEIGHT)).all(1)
+        inside = xyz.any(1) & (unmirrored >= 0).all(1) & (unmirrored < (WIDTH, HEIGHT)).all(1)
     visible = (joints.state > 0) & inside
     if not visible.any():
         raise ValueError("no joint is tracked inside the picture")
