@@ -178,6 +178,27 @@ def test_a_bad_fit_is_refused_with_its_clips(tmp_path, written):
         outcomes(root, setups=(18,))
 
 
+def test_joints_in_space_that_fit_no_camera_cost_no_picture(tmp_path, written):
+    root = Path(shutil.copytree(written, tmp_path / "copy"))
+    rng = np.random.default_rng(0)
+    path = root / "nturgb+d_skeletons" / "S018C001P041R001A061.skeleton"
+    lines = path.read_text().splitlines()
+    for k, line in enumerate(lines):
+        values = line.split()
+        if len(values) == 12:
+            lines[k] = " ".join([*(f"{value:.4f}" for value in rng.uniform(-1, 1, 2)), *values[2:]])
+    path.write_text("\n".join(lines) + "\n")
+    config = ntu.NtuConfig(source=str(root))
+    result = ntu.study(ntu.studies(config, ntu.items(config))["S018C001"])
+    assert result["refused"] == ""
+    assert "camera" not in result
+    assert len(result["camera_refused"].split()) > 5
+    person, whole = (outcomes(each)["ntu/S018C001P041R001A061F010"] for each in (root, written))
+    assert (person.camera, person.joints3d) == (None, None)
+    assert (person.rgb, person.depth) == (whole.rgb, whole.depth)
+    assert np.array_equal(person.keypoints, whole.keypoints)
+
+
 def test_a_clip_that_does_not_fit_its_registration_is_set_aside(tmp_path):
     """A camera that somebody knocked during one of four clips."""
     clips = [Clip(f"S002C001P00{k}R001A001", person=k, frames=10, shift=30.0 * (k == 3)) for k in range(1, 5)]

@@ -34,7 +34,7 @@ class _Pose:
 
     Attributes:
         keypoints: float64 [25, 3], x, y, visibility. joints3d: float64 [25, 3], metres, x right, y down, z forward; None where a number is
-            missing. pairs: see studies.pairs_of.
+            missing or the camera is not known. pairs: see studies.pairs_of.
     """
 
     keypoints: np.ndarray
@@ -100,12 +100,12 @@ def _posed(item: NtuItem, bones: skeleton.Skeleton, number: int) -> _Pose | Reje
     if len(bodies) > 1 and item.config.people == "one":
         return LeftOut(id, "more than one body")
     try:
-        return _pose(bones.joints(bodies[0]), np.array(item.camera))
+        return _pose(bones.joints(bodies[0]), item.camera)
     except ValueError as error:
         return Rejected(id, str(error))
 
 
-def _pose(joints: skeleton.Joints, camera: np.ndarray) -> _Pose:
+def _pose(joints: skeleton.Joints, camera: tuple[float, ...]) -> _Pose:
     xyz, xy = joints.xyz, joints.depth_xy
     # A joint that was not found is NaN in some files, a line of zeros in others.
     whole = np.isfinite(xyz).all(1) & xyz.any(1)
@@ -113,21 +113,22 @@ def _pose(joints: skeleton.Joints, camera: np.ndarray) -> _Pose:
     if far.any():
         joint = int(far.argmax())
         raise ValueError(f"the joint '{KINECT_25.joints[joint]}' lies at {', '.join(f'{value:.3g}' for value in xyz[joint])} metres")
-    placed = whole & np.isfinite(xy).all(1)
+    placed = whole & np.isfinite(xy).all(1) & bool(camera)
     off = np.zeros(len(xy))
-    off[placed] = np.hypot(*(registration.project_camera(camera, xyz[placed]) - xy[placed]).T)
+    if placed.any():
+        off[placed] = np.hypot(*(registration.project_camera(np.array(camera), xyz[placed]) - xy[placed]).T)
     if off.max() > _OFF_CAMERA:
         raise ValueError(
             f"the joint '{KINECT_25.joints[off.argmax()]}' lies {off.max():.0f} pixels from where its position in space is seen"
         )
     with np.errstate(invalid="ignore"):
         unmirrored = np.column_stack([WIDTH - (xy[:, 0] + 0.5), xy[:, 1] + 0.5])
-        inside = xyz.any(1) & (unmirrored >= 0).all(1) & (unmirrored < (WIDTH, HEIGHT)).all(1)
+        inside = (xyz.any(1) | xy.any(1)) & (unmirrored >= 0).all(1) & (unmirrored < (WIDTH, HEIGHT)).all(1)
     visible = (joints.state > 0) & inside
     if not visible.any():
         raise ValueError("no joint is tracked inside the picture")
     keypoints = np.where(visible[:, None], np.column_stack([unmirrored, np.ones(len(xy))]), 0.0)
-    return _Pose(keypoints, xyz * (-1, -1, 1) if whole.all() else None, pairs_of(joints))
+    return _Pose(keypoints, xyz * (-1, -1, 1) if whole.all() and camera else None, pairs_of(joints))
 
 
 def _off_registration(item: NtuItem, poses: dict[int, _Pose]) -> str:
@@ -168,7 +169,7 @@ def _record(item: NtuItem, number: int, pose: _Pose, image: np.ndarray) -> Perso
         depth = depth[:, ::-1]
         box, readings = _extent(pose.keypoints, depth)
         distance = max(float(np.median(readings)) / 1000, NEAR)
-        fx, fy, cx, cy = item.camera
+        camera = np.array(item.camera) if item.camera else None
         return crop_person(
             id=id,
             dataset="ntu",
@@ -179,7 +180,7 @@ def _record(item: NtuItem, number: int, pose: _Pose, image: np.ndarray) -> Perso
             depth_codec=config.depth_codec,
             rgb=registered(image, _matrix(item), distance),
             depth=depth,
-            camera=np.array([fx, fy, WIDTH - (cx + 0.5), cy + 0.5]),
+            camera=None if camera is None else np.array([camera[0], camera[1], WIDTH - (camera[2] + 0.5), camera[3] + 0.5]),
             keypoints=pose.keypoints,
             joints3d=pose.joints3d,
         )

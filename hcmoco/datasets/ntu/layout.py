@@ -54,7 +54,7 @@ class NtuItem:
         id: `ntu/<tag>`.
         rgb, depth, skeletons: folders that hold the clip's files.
         matrix: 12 numbers, rows of the 3 x 4 transform from depth to colour picture (registration.Fit), once it is measured.
-        camera: fx, fy, cx, cy of the mirrored depth picture, likewise.
+        camera: fx, fy, cx, cy of the mirrored depth picture, likewise; stays empty where the joints do not agree on one.
     """
 
     id: str

@@ -45,7 +45,8 @@ def studies(config: NtuConfig, items: Sequence[NtuItem | Rejected | LeftOut]) ->
 def study(each: Study) -> dict:
     """The transform from depth to colour picture and the depth camera of one setup and camera, with their residuals.
 
-    Returns JSON values: `refused` (a sentence, "" where the fit is good), numbers of clips and pairs, `model`, `camera` (fx, fy, cx, cy),
+    Returns JSON values: `refused` (a sentence, "" where the fit is good), numbers of clips and pairs, `model`, `camera` (fx, fy, cx, cy;
+    instead `camera_refused`, a sentence, where the joints do not agree on one: the records then have neither camera nor 3D joints),
     `transform.matrix` (rows of [A | b], see registration.py), residuals in pixels of the depth picture: `median_px` of all pairs, `p90_px`
     of those that took part, `clip_median_..._px` the spread of the clips' own medians.
     """
@@ -78,10 +79,9 @@ class _RefusedError(ValueError):
 def _measured(config: NtuConfig, table: np.ndarray, of_clip: np.ndarray) -> dict:
     fit = registration.fit(table[:, 3:5], table[:, 2], table[:, 5:7])
     registration.magnification(fit.matrix, float(np.median(table[:, 2])))
-    camera, misses = registration.fit_camera(table[:, :3], table[:, 3:5])
     by_clip = [float(np.median(fit.residuals[of_clip == number])) for number in np.unique(of_clip)]
     median, p90 = float(np.median(fit.residuals)), float(np.percentile(fit.residuals[fit.inliers], 90))
-    inliers, camera_p90 = float(fit.inliers.mean()), float(np.percentile(misses, 90))
+    inliers = float(fit.inliers.mean())
     figures = {
         "model": fit.model,
         "inliers": round(inliers, 4),
@@ -90,21 +90,31 @@ def _measured(config: NtuConfig, table: np.ndarray, of_clip: np.ndarray) -> dict
         "clip_median_p10_px": round(float(np.percentile(by_clip, 10)), 4),
         "clip_median_p90_px": round(float(np.percentile(by_clip, 90)), 4),
         "clip_median_max_px": round(max(by_clip), 4),
-        "camera": camera.tolist(),
-        "camera_median_px": round(float(np.median(misses)), 4),
-        "camera_p90_px": round(camera_p90, 4),
+        **_camera(table),
         "transform": {"matrix": fit.matrix.tolist()},
     }
     for value, what, limit in (
         (median, "the median residual of its registration", config.max_residual),
         (p90, "the residual of 9 of 10 joints in its registration", config.max_residual_p90),
-        (camera_p90, "the residual of 9 of 10 joints in its camera", _CAMERA_P90),
     ):
         if value > limit:
             raise _RefusedError(f"{what} is {value:.1f} pixels, at most {limit:g} are allowed", figures)
     if inliers < _LEAST_INLIERS:
         raise _RefusedError(f"only {inliers:.0%} of the joints agree on a registration, at least {_LEAST_INLIERS:.0%} must", figures)
     return figures
+
+
+def _camera(table: np.ndarray) -> dict:
+    """The depth camera by the joints' positions in space, and its residuals in pixels; without `camera` where it is refused."""
+    try:
+        camera, misses = registration.fit_camera(table[:, :3], table[:, 3:5])
+    except ValueError as error:
+        return {"camera_refused": str(error)}
+    median, p90 = (round(float(np.percentile(misses, at)), 4) for at in (50, 90))
+    figures = {"camera_median_px": median, "camera_p90_px": p90}
+    if p90 > _CAMERA_P90:
+        return {"camera_refused": f"the residual of 9 of 10 joints is {p90:.1f} pixels, at most {_CAMERA_P90:g} are allowed", **figures}
+    return {"camera": camera.tolist(), **figures}
 
 
 def _pairs(folder: str, tag: str) -> np.ndarray | None:
@@ -149,7 +159,7 @@ def with_studies(
         result = results[item.tag.pair]
         if result["refused"]:
             return Rejected(item.id, f"setup and camera {item.tag.pair!r} are refused: {result['refused']}")
-        return replace(item, matrix=flat[item.tag.pair], camera=tuple(result["camera"]))
+        return replace(item, matrix=flat[item.tag.pair], camera=tuple(result.get("camera", ())))
 
     flat = {pair: tuple(np.ravel(each["transform"]["matrix"]).tolist()) for pair, each in results.items() if not each["refused"]}
     found = [measured(item) for item in items]
