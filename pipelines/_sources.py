@@ -143,7 +143,7 @@ class Source:
     def arguments(self) -> dict:
         """Everything that decides the content, as scalars for the manifest."""
         values = {
-            key: json.dumps(value) if isinstance(value, dict | list) else value
+            "download" if key == "source" else key: json.dumps(value) if isinstance(value, dict | list) else value
             for key, value in self.config.model_dump(mode="json").items()
         }
         own = {"count": self.count, "split": self.split} if self.kind in MADE else {"shuffle_seed": self.seed}
