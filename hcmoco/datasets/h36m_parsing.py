@@ -47,9 +47,7 @@ class H36mParsingConfig(Config):
 
     source: str = Field(description="folder with one folder per subject: S1, S5, ...")
     split: Literal["train", "test"] = Field("train", description="train (S1, S5, S6, S7, S8) or test (S9, S11)")
-    subjects: tuple[str, ...] | None = Field(
-        None, min_length=1, description="other subjects, for example [S1, S5]; null: those of the split"
-    )
+    subjects: tuple[str, ...] | None = Field(None, min_length=1, description="other subjects, for example S1,S5; null: those of the split")
     videos: str = Field("Videos", description="folder of the videos in that of a subject")
     labels: str = Field("MySegmentsMat/PartLabels", description="folder of the labels in that of a subject")
     stride: int = Field(25, ge=5, le=10_000, description="frames 0, stride, 2 x stride, ... are read; 25 is two a second")
@@ -57,6 +55,11 @@ class H36mParsingConfig(Config):
         "whole", description="whole (the picture, as the protocol scores it) or person (1.5 times the labelled person's box)"
     )
     size: int = Field(1002, ge=32, le=4096, description="largest side of a stored picture, pixels; 1002 keeps the videos' own")
+
+    @field_validator("subjects", mode="before")
+    @classmethod
+    def _listed(cls, subjects: object) -> object:
+        return subjects.replace(",", " ").split() if isinstance(subjects, str) else subjects
 
     @field_validator("subjects")
     @classmethod

@@ -99,7 +99,7 @@ def test_ntu_parsing_is_trained_on_and_scored(ray_session, ntu_source, tmp_path,
 def test_h36m_parsing_from_files_to_shards(ray_session, h36m_source, tmp_path, capsys):
     root, clips = h36m_source
     for split, subject in (("train", "S1"), ("test", "S9")):
-        command = ["h36m-parsing", "--source", root, "--split", split, "--subjects", f"[{subject}]"]
+        command = ["h36m-parsing", "--source", root, "--split", split, "--subjects", subject]
         status, out, err = run(capsys, *command, "--check")
         assert (status, err) == (0, "")
         assert "h36m-parsing: 2 videos, 2 label tracks" in out
@@ -123,7 +123,7 @@ def test_h36m_parsing_from_files_to_shards(ray_session, h36m_source, tmp_path, c
 @pytest.mark.slow
 def test_h36m_parsing_is_trained_on_and_scored(ray_session, h36m_source, tmp_path, capsys):
     for split, subject in (("train", "S1"), ("test", "S9")):
-        command = ["h36m-parsing", "--source", h36m_source[0], "--split", split, "--subjects", f"[{subject}]", "--out", tmp_path / split]
+        command = ["h36m-parsing", "--source", h36m_source[0], "--split", split, "--subjects", subject, "--out", tmp_path / split]
         assert run(capsys, *command)[0] == 0
     results = fine_tuned(tmp_path, "parsing-rgb", tmp_path / "train", tmp_path / "test")
     assert (results["labels"]["rows"], results["test"]["rows"]) == (10, 12)
@@ -146,7 +146,7 @@ def test_what_is_missing_is_listed_and_then_set_aside(ray_session, ntu_source, t
 
 def test_frames_beyond_the_labels_are_counted_as_left_out(ray_session, tmp_path, capsys):
     write_video(tmp_path / "h36m", "S1", "Eating.1", make_clip(3, 120, 48), label_frames=60)
-    status, out, _ = run(capsys, "h36m-parsing", "--source", tmp_path / "h36m", "--subjects", "[S1]", "--out", tmp_path / "out")
+    status, out, _ = run(capsys, "h36m-parsing", "--source", tmp_path / "h36m", "--subjects", "S1", "--out", tmp_path / "out")
     assert status == 0
     assert "2 left out: the labels end before the video does" in out
     manifest = Shards.open(str(tmp_path / "out")).manifest
@@ -158,7 +158,7 @@ def test_frames_beyond_the_labels_are_counted_as_left_out(ray_session, tmp_path,
 def test_damaged_downloads_end_in_shards_or_in_one_line(ray_session, ntu_source, h36m_source, tmp_path, capsys, dataset, number):
     source, arguments, records = {
         "ntu-parsing": (ntu_source[0], [], 10),
-        "h36m-parsing": (h36m_source[0], ["--subjects", "[S1]"], 12),
+        "h36m-parsing": (h36m_source[0], ["--subjects", "S1"], 12),
     }[dataset]
     root = tmp_path / "download"
     shutil.copytree(source, root)
