@@ -57,12 +57,11 @@ def check_disk(folder: Folder, source: Source, items: Sequence) -> None:
     sizes: list[int] = []
     for k in range(4 * _PROBED):
         outcomes = source.read(items[k * len(items) // (4 * _PROBED)])
-        records = [each for each in outcomes if not isinstance(each, Rejected | LeftOut)]
-        if records:
-            sizes.append(sum(map(_stored_bytes, records)))
-        if len(sizes) == _PROBED:
+        sizes += [_stored_bytes(each) for each in outcomes if not isinstance(each, Rejected | LeftOut)]
+        if len(sizes) >= _PROBED:
             break
-    needed = int(1.05 * len(items) * sum(sizes) / max(1, len(sizes))) - sum(folder.sizes().values())
+    rows = len(items) * source.rows_per_item
+    needed = int(1.05 * rows * sum(sizes) / max(1, len(sizes))) - sum(folder.sizes().values())
     place = Path(folder.uri)
     while not place.exists():
         place = place.parent
