@@ -99,6 +99,19 @@ def _ntu_parsing(root: Path, count: int) -> dict:
     return {}
 
 
+def _itop(root: Path, count: int) -> dict:
+    """Frames in full size, stored as they are; a few are made and repeated under other ids."""
+    import itop_files
+    import numpy as np
+
+    few = itop_files.frames(12)
+    at = np.arange(count) % len(few.ids)
+    ids = np.array([f"{number // 1000:02d}_{number:05d}" for number in range(count)], "S8")
+    many = itop_files.Frames(ids, few.depth[at], np.ones(count, np.uint8), few.xy[at], few.world[at], few.visible[at], few.boxes)
+    itop_files.write_split(root, "train", many)
+    return {}
+
+
 def _h36m_parsing(root: Path, count: int) -> dict:
     """Videos of 10 seconds in full size; two are written and copied under other names."""
     import h36m_files
@@ -118,6 +131,7 @@ DOWNLOADS = {
     "coco": Download(_coco, 1500, 20),
     "densepose-coco": Download(_densepose_coco, 1500, 20),
     "h36m-parsing": Download(_h36m_parsing, 16, 2),
+    "itop": Download(_itop, 6000, 40),
 }
 
 
