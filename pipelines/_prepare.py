@@ -79,11 +79,11 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
         _refuse_broken(source, made, max_broken, max(expected, _records(made)), progress)
 
     order = generator(source.seed, "write").permutation(len(items)).tolist()
-    bounds = part_bounds(len(items), source.rows_per_item)
-    calls = [
-        (source, folder, number, source.rows_per_item * start, [items[k] for k in order[start:stop]])
-        for number, (start, stop) in enumerate(pairwise(bounds))
-    ]
+    dealt = [[items[k] for k in order[start:stop]] for start, stop in pairwise(part_bounds(len(items), source.rows_per_item))]
+    # What is not going to be a row is not counted as one, so that few parts have to be numbered anew.
+    expected_rows = [source.rows_per_item * sum(not isinstance(item, Rejected | LeftOut) for item in each) for each in dealt]
+    firsts = accumulate(expected_rows, initial=0)
+    calls = [(source, folder, number, first, each) for number, (first, each) in enumerate(zip(firsts, dealt, strict=False))]
     _run(make_part, calls, cluster.cpus, collect, progress.show)
     _refuse_broken(source, made, max_broken, _records(made), progress)
     parts = [made[number] for number in range(len(calls))]
