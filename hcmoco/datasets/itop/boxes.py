@@ -18,11 +18,7 @@ from hcmoco.datasets.itop.matlab5 import read_matrices
 from hcmoco.errors import UserError
 
 PUBLISHED = "FRbndbox_test"
-_CONVERT = (
-    "a pickle can run any program, so it is not opened; if you trust it, write it as JSON: "
-    "python -c \"import json, pickle; b = pickle.load(open('boxes.pkl', 'rb')); "
-    "json.dump({k: v.tolist() for k, v in b.items()}, open('boxes.json', 'w'))\""
-)
+_CONVERT = "a pickle can run any program, so it is not opened; docs/data/itop.md says how to write one that you trust as JSON"
 
 
 def read_boxes(folder: str, name: str, frames: int) -> np.ndarray:
