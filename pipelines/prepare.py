@@ -155,15 +155,16 @@ def _rows(shards) -> Iterator[dict]:
 
 
 def _first_persons(shards, count: int) -> list:
-    """The first `count` rows with an RGB picture, in the joint set and depth codec that a contact sheet shows."""
+    """The first `count` rows with a picture, in the joint set and depth codec that a contact sheet shows."""
     from hcmoco.codecs import decode_depth, encode_depth
     from hcmoco.datasets.people import DEPTH_CODEC
     from hcmoco.schema import Person
     from hcmoco.skeletons import convert
 
-    persons: list[Person] = list(itertools.islice((Person.from_row(row) for row in _rows(shards) if row["rgb"] is not None), count))
+    seen = (row for row in _rows(shards) if row["rgb"] is not None or row["depth"] is not None)
+    persons: list[Person] = [Person.from_row(row) for row in itertools.islice(seen, count)]
     if not persons:
-        raise UserError(f"{shards.uri} has no row with an RGB picture to show")
+        raise UserError(f"{shards.uri} has no row with a picture to show")
     for person in persons:
         if person.keypoints is not None:
             person.keypoints = convert(person.keypoints, shards.manifest.joints, "people-31")

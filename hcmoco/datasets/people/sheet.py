@@ -37,19 +37,22 @@ def contact_sheet(persons: list[Person], tile: int = 192) -> np.ndarray:
     """uint8 [H, W, 3], RGB: one column for each person; from top to bottom RGB, depth, parts, IUV, COCO joints, the other joints.
 
     Joints are green where they are visible, red where they are not; near depth is red, far blue, no reading black. The records' joint set
-    is `people-31`. A tile whose modality is missing stays dark, a row that nobody has is left out; RGB must be there (else ValueError).
+    is `people-31`; where there is no RGB they are drawn on the depth. A tile whose modality is missing stays dark, a row that nobody has is
+    left out. ValueError for a person with neither.
     """
     columns = []
-    labels = [[person.depth, person.parts, person.iuv, person.keypoints, person.keypoints] for person in persons]
-    shown = [0] + [1 + row for row, column in enumerate(zip(*labels, strict=True)) if any(each is not None for each in column)]
+    drawn = [[person.rgb, person.depth, person.parts, person.iuv, person.keypoints, person.keypoints] for person in persons]
+    shown = [row for row, column in enumerate(zip(*drawn, strict=True)) if any(each is not None for each in column)]
     others = [joint for joint in PEOPLE_31.joints if joint not in COCO_17.joints]
     for person in persons:
-        if person.rgb is None:
-            raise ValueError(f"{person.id} has no RGB to draw on")
-        picture = _scaled(codecs.decode_rgb(person.rgb, person.size), tile, cv2.INTER_CUBIC)
+        if person.rgb is None and person.depth is None:
+            raise ValueError(f"{person.id} has neither RGB nor depth to draw on")
+        rgb = _tile(person.rgb, tile, lambda data: codecs.decode_rgb(data), cv2.INTER_CUBIC)
+        depth = _tile(person.depth, tile, lambda data: _depth_colours(codecs.decode_depth(data, DEPTH_CODEC)))
+        picture = depth if person.rgb is None else rgb
         tiles = [
-            picture,
-            _tile(person.depth, tile, lambda data: _depth_colours(codecs.decode_depth(data, DEPTH_CODEC))),
+            rgb,
+            depth,
             _tile(person.parts, tile, lambda data: _palette()[codecs.decode_labels(data)]),
             _tile(person.iuv, tile, lambda data: _iuv_colours(codecs.decode_iuv(data))),
             _joints(picture, person, tile, COCO_17.joints, _COCO_EDGES),
@@ -100,8 +103,8 @@ def _mark(image: np.ndarray, charts: np.ndarray, instance: Instance, colour: Seq
     cv2.rectangle(image, (x0, y0), (x1 - 1, y1 - 1), tuple(colour), 1)
 
 
-def _tile(data: bytes | None, tile: int, show: Callable[[bytes], np.ndarray]) -> np.ndarray:
-    return np.full((tile, tile, 3), 24, np.uint8) if data is None else _scaled(show(data), tile, cv2.INTER_NEAREST)
+def _tile(data: bytes | None, tile: int, show: Callable[[bytes], np.ndarray], how: int = cv2.INTER_NEAREST) -> np.ndarray:
+    return np.full((tile, tile, 3), 24, np.uint8) if data is None else _scaled(show(data), tile, how)
 
 
 def _scaled(image: np.ndarray, tile: int, how: int) -> np.ndarray:

@@ -218,3 +218,18 @@ def test_config_refuses_what_it_cannot_make():
         build(PeopleConfig, {"domain": "sea"}, "here")
     with pytest.raises(UserError, match="size"):
         build(PeopleConfig, {"size": 8}, "here")
+
+
+def test_contact_sheet_of_depth_alone_draws_the_joints_on_it():
+    people = [make_person(PeopleConfig(size=48), k, dataset="people", split="val") for k in range(2)]
+    whole = contact_sheet(people, tile=96)
+    for person in people:
+        person.rgb = None
+    sheet = contact_sheet(people, tile=96)
+    row = len(whole) // 6
+    assert len(sheet) == 5 * row
+    np.testing.assert_array_equal(sheet[:row], whole[row : 2 * row])  # depth comes first
+    assert (sheet[3 * row : 4 * row] != sheet[:row]).any()
+    people[0].depth = None
+    with pytest.raises(ValueError, match="neither RGB nor depth"):
+        contact_sheet(people)
