@@ -11,8 +11,8 @@ import pytest
 from evaluation_scenes import Rows
 from pycocotools import mask as coco_mask
 
-from hcmoco.draws import generator
 from hcmoco.datasets.densepose_annotations import annotated_mask, annotated_points, decode_rle, segmentation_mask
+from hcmoco.draws import generator
 from hcmoco.tasks.densepose.evaluation.metric import DensePoseMetric
 from hcmoco.tasks.densepose.evaluation.similarity import Surface, box_iou, mask_iou
 
