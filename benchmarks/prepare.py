@@ -9,6 +9,7 @@ runs, its workers and the loop's processes have read once. Starting Ray or the p
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import shutil
@@ -62,9 +63,17 @@ def _ntu(root: Path, count: int) -> dict:
 
 
 def _mpii(root: Path, count: int) -> dict:
+    """A person in each photograph of 480 pixels."""
     import mpii_files
 
-    mpii_files.write_mpii(root, count)
+    written = mpii_files.write_mpii(root, min(count, 8), size=480)
+    path = root / "annot" / "train.json"
+    entries = json.loads(path.read_text())
+    for number in range(len(written), count):
+        entry = entries[number % len(written)]
+        shutil.copy(root / "images" / entry["image"], root / "images" / f"{number}.jpg")
+        entries.append({**entry, "image": f"{number}.jpg"})
+    path.write_text(json.dumps(entries))
     return {}
 
 
@@ -127,10 +136,10 @@ def _h36m_parsing(root: Path, count: int) -> dict:
 DOWNLOADS = {
     "ntu": Download(_ntu, 48, 4),
     "ntu-parsing": Download(_ntu_parsing, 800, 20),
-    "mpii": Download(_mpii, 600, 20),
+    "mpii": Download(_mpii, 1500, 20),
     "coco": Download(_coco, 1500, 20),
     "densepose-coco": Download(_densepose_coco, 1500, 20),
-    "h36m-parsing": Download(_h36m_parsing, 16, 2),
+    "h36m-parsing": Download(_h36m_parsing, 48, 2),
     "itop": Download(_itop, 6000, 40),
 }
 

@@ -27,11 +27,14 @@ def entry(person: Person, image: str) -> dict:
     }
 
 
-def write_mpii(root: Path, count: int = 3) -> list[Person]:
-    """`count` photographs of a person each, the last under a name with spaces and letters beyond ASCII. Returns the people."""
+def write_mpii(root: Path, count: int = 3, size: int = 96) -> list[Person]:
+    """`count` photographs of `size` pixels with a person each, the last under a name with spaces and letters beyond ASCII.
+
+    Returns the people.
+    """
     (root / "images").mkdir(parents=True)
     (root / "annot").mkdir()
-    people = [person(number) for number in range(count)]
+    people = [person(number, size) for number in range(count)]
     names = [*(f"{15601864 + number:09d}.jpg" for number in range(count - 1)), "größe und 日本.jpg"]
     for each, name in zip(people, names, strict=True):
         (root / "images" / name).write_bytes(each.rgb)
