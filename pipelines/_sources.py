@@ -21,7 +21,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_origin
 
 import yaml
 
@@ -273,7 +273,7 @@ def from_arguments(kind: str, arguments: argparse.Namespace) -> Source:
     if getattr(arguments, "scenes", False):
         kind, command = "scenes", f"{command} --scenes"
     fields = _config_class(kind).model_fields
-    values = {name: text if name in fields and fields[name].annotation is str else _parsed(text) for name, text in given.items()}
+    values = {name: _value(fields[name].annotation, text) if name in fields else _parsed(text) for name, text in given.items()}
     config = build(_config_class(kind), values, command)
     if kind not in MADE:
         return Source(kind, config, seed=arguments.shuffle_seed, licence=arguments.licence)
@@ -282,6 +282,15 @@ def from_arguments(kind: str, arguments: argparse.Namespace) -> Source:
     if not arguments.split.strip():
         raise UserError("--split is empty; give a name such as train or val")
     return Source(kind, config, seed=config.seed, count=arguments.count, split=arguments.split, licence=arguments.licence)
+
+
+def _value(annotation: object, text: str) -> object:
+    """What a flag's text means to a field: a text itself, else YAML; where a list is wanted, 1,2 and 1 are lists, too."""
+    if annotation is str:
+        return text
+    value = _parsed(text)
+    wants_list = tuple in (get_origin(each) for each in (annotation, *get_args(annotation)))
+    return [_parsed(each.strip()) for each in text.split(",")] if wants_list and isinstance(value, str | int | float) else value
 
 
 def _parsed(text: str) -> object:

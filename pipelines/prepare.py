@@ -100,7 +100,7 @@ def _check(source: Source) -> int:
     if found.faults:
         raise UserError(
             f"{source.name}: {len(found.faults):,} of what is needed {'is' if len(found.faults) == 1 else 'are'} missing or unreadable, as "
-            "listed above; download it again (without it, prepare sets aside the records that need it)"
+            "listed above; download it again, or look at where --source points"
         )
     print("  nothing is missing")
     return 0

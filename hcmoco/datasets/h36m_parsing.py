@@ -56,11 +56,6 @@ class H36mParsingConfig(Config):
     )
     size: int = Field(1002, ge=32, le=4096, description="largest side of a stored picture, pixels; 1002 keeps the videos' own")
 
-    @field_validator("subjects", mode="before")
-    @classmethod
-    def _listed(cls, subjects: object) -> object:
-        return subjects.replace(",", " ").split() if isinstance(subjects, str) else subjects
-
     @field_validator("subjects")
     @classmethod
     def _plain_names(cls, subjects: tuple[str, ...] | None) -> tuple[str, ...] | None:

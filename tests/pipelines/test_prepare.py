@@ -22,8 +22,8 @@ from hcmoco.shards.read import Shards
 from hcmoco.shards.verify import verify
 from pipelines._prepare import make_part, part_bounds
 from pipelines._prepare_checks import REQUEST, WORK, request
-from pipelines._sources import COMMANDS, Source
-from pipelines.prepare import main
+from pipelines._sources import COMMANDS, Source, from_arguments
+from pipelines.prepare import _parser, main
 
 PEOPLE = ["people", "--domain", "wild", "--size", "32"]
 
@@ -154,11 +154,8 @@ def test_going_on_keeps_finished_parts_and_remakes_damaged_ones(ray_session, tmp
     run(capsys, *command, "--out", whole)
 
     source_lines = (pictures / "people.jsonl").read_text()
-    from pipelines import _sources
-    from pipelines.prepare import _parser
-
     arguments = _parser().parse_args([*map(str, command), "--out", str(tmp_path / "again")])
-    source = _sources.from_arguments("folder", arguments)
+    source = from_arguments("folder", arguments)
     items, order, bounds = source.items(), generator(0, "write").permutation(150).tolist(), part_bounds(150)
     from hcmoco.shards.storage import Folder
 
@@ -256,6 +253,22 @@ def test_a_mistake_is_one_line_before_ray_starts(tmp_path, capsys, arguments, li
     assert re.search(line, found)
     assert before == []
     assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (["ntu", "--actions", "9"], "actions", (9,)),
+        (["ntu", "--setups", "1, 2"], "setups", (1, 2)),
+        (["ntu", "--setups", "[1, 2]"], "setups", (1, 2)),
+        (["h36m-parsing", "--subjects", "S1,S5"], "subjects", ("S1", "S5")),
+        (["densepose-coco", "--annotations", "a.json"], "annotations", ("a.json",)),
+        (["ntu", "--rgb", "1"], "rgb", "1"),
+    ],
+)
+def test_a_list_is_written_with_commas(arguments, name, value):
+    parsed = _parser().parse_args([*arguments, "--source", "x", "--out", "y"])
+    assert getattr(from_arguments(arguments[0], parsed).config, name) == value
 
 
 @pytest.mark.parametrize("kind", COMMANDS)

@@ -23,7 +23,7 @@ class NtuConfig(Config):
     skeletons: str = Field("nturgb+d_skeletons", description="folder of <tag>.skeleton, in the source")
     exclude: str = Field("", description="text file with tags to leave out, such as the official list of missing skeletons; in the source")
     dataset: Literal[60, 120] = Field(120, description="120: every clip that is there; 60: setups 1 to 17 and actions 1 to 60 of them")
-    setups: tuple[int, ...] = Field((), description="only these setups, for example [1, 2]; none given: all")
+    setups: tuple[int, ...] = Field((), description="only these setups, for example 1,2; none given: all")
     performers: tuple[int, ...] = Field((), description="only these performers; none given: all")
     actions: tuple[int, ...] = Field((), description="only these actions; none given: all")
     two_person_actions: bool = Field(False, description="read the clips of actions 50-60 and 106-120, too")
