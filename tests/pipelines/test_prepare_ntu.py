@@ -1,5 +1,6 @@
 """NTU RGB+D from the download to a pre-training, through the programs."""
 
+import json
 from pathlib import Path
 
 import mpii_files
@@ -15,7 +16,9 @@ from hcmoco.shards.manifest import read_manifest
 from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import Folder
 from hcmoco.shards.verify import verify
-from pipelines.prepare import main
+from pipelines._prepare_checks import REQUEST, WORK, request
+from pipelines._sources import from_arguments
+from pipelines.prepare import _parser, main
 
 CLIPS = [
     *(ntu_files.Clip(f"S001C00{camera}P00{k}R001A001", frames=20, person=k) for camera in (1, 2) for k in (1, 2, 3)),
@@ -74,6 +77,22 @@ def test_from_the_download_to_verified_shards(ray_session, download, tmp_path, c
     assert run(capsys, "ntu", "--source", download, "--out", part, "--dataset", "60", "--performers", "[1, 2]", "--split", "val")[0] == 0
     manifest = read_manifest(Folder(str(part)))
     assert (manifest.splits, manifest.left_out) == ({"val": 8}, {"the clip's action is one of two people": 1})
+
+
+def test_what_a_killed_run_measured_is_not_measured_again(ray_session, download, tmp_path, capsys):
+    command = ["ntu", "--source", str(download), "--setups", "1"]
+    assert run(capsys, *command, "--out", tmp_path / "whole")[0] == 0
+    measured = read_manifest(Folder(str(tmp_path / "whole"))).studies
+
+    again = Folder(str(tmp_path / "again"))
+    source = from_arguments("ntu", _parser().parse_args([*command, "--out", again.uri]))
+    again.write(REQUEST, json.dumps(request(source, len(source.items()))).encode())
+    again.write(f"{WORK}/study-S001C001.json", json.dumps({**measured["S001C001"], "by": "the killed run"}).encode())
+    again.write(f"{WORK}/study-S001C002.json", b'{"cut')
+    assert run(capsys, *command, "--out", again.uri)[0] == 0
+    manifest = read_manifest(again)
+    assert manifest.studies == {**measured, "S001C001": {**measured["S001C001"], "by": "the killed run"}}
+    assert manifest.content == read_manifest(Folder(str(tmp_path / "whole"))).content
 
 
 def test_the_check_lists_what_is_missing(download, tmp_path, capsys):
