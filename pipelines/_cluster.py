@@ -21,7 +21,10 @@ from hcmoco.shards.storage import is_local
 RAY_ENV = {"RAY_DATA_USE_DATASOURCE_V2": "0"}
 ROOT = Path(__file__).resolve().parents[1]
 OBJECT_STORE_BYTES = 512 << 20
-_USERS_OS_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR}
+_USERS_OS_ERRORS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+}
 
 
 @dataclass(frozen=True)

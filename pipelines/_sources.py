@@ -181,6 +181,12 @@ class Source:
 
     @property
     def _rooted(self) -> Config:
+        for name in _ROOTS:
+            if "://" in (getattr(self.config, name, None) or ""):
+                raise UserError(
+                    f"--{name} {getattr(self.config, name)} is a URI; raw files are read from a folder: mount or copy it to where every "
+                    "machine of the cluster sees it"
+                )
         roots = {name: os.path.abspath(os.path.expanduser(value)) for name in _ROOTS if (value := getattr(self.config, name, None))}
         return self.config.model_copy(update=roots)
 

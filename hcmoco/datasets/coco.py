@@ -35,7 +35,7 @@ class CocoConfig(Config):
         "",
         description="folder of the pictures; if left out, images/train2014 or train2014, the release being the one in the JSON file's name",
     )
-    split: str = Field("train", description="written into the rows")
+    split: str = Field("train", min_length=1, description="written into the rows")
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
     padding: float = Field(1.0, gt=0, le=4, description="published: 1.25; the annotated box grows by this factor around its centre")
 

@@ -49,7 +49,7 @@ class FolderConfig(Config):
     file: str = Field("people.jsonl", description="the JSON Lines file in it")
     name: str = Field("folder", min_length=1, description="what ids, reports and manifests call the data set")
     joint_set: str = "coco-17"
-    split: str = "train"
+    split: str = Field("train", min_length=1)
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
     depth_codec: Literal["png16", "zstd-delta"] = Field("png16", description="codec of the stored depth; the manifest names it")
 

@@ -30,7 +30,7 @@ class MpiiConfig(Config):
     source: str = Field(".", description="folder of the download; the other paths are relative to it")
     annotations: str = Field("annot/train.json", description="the JSON file")
     images: str = Field("images", description="folder of the pictures")
-    split: str = Field("train", description="written into the rows")
+    split: str = Field("train", min_length=1, description="written into the rows")
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
     padding: float = Field(1.0, gt=0, le=4, description="published: 1.25; side of the person's box, in units of 200 * scale pixels")
 

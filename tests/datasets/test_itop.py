@@ -113,7 +113,7 @@ def test_boxes_of_training_surround_the_joints(tmp_path, content):
 
 def test_boxes_of_the_test_split_are_those_published(tmp_path, content):
     itop_files.write_split(tmp_path, "test", content)
-    with pytest.raises(UserError, match=r"itop_side_bndbox_test.mat.*does not exist.*boxes=joints"):
+    with pytest.raises(UserError, match=r"itop_side_bndbox_test.mat.*does not exist.*--boxes joints"):
         outcomes(tmp_path, "test")
     itop_files.write_boxes(tmp_path, content.boxes)
     people = persons(tmp_path, "test")

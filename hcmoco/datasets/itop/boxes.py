@@ -28,13 +28,13 @@ def read_boxes(folder: str, name: str, frames: int) -> np.ndarray:
     readers = {".mat": _mat, ".npy": _npy, ".json": lambda data: _json(data, frames)}
     suffix = next((each for each in readers if name.endswith(each)), None)
     if suffix is None:
-        raise UserError(f"boxes {name}: is read as .mat, .npy or .json; give such a file, or boxes=joints")
+        raise UserError(f"boxes {name}: is read as .mat, .npy or .json; give such a file, or --boxes joints")
     try:
         boxes = readers[suffix](read_inside(folder, name))
         if boxes.ndim != 2 or boxes.shape[1] < 4 or boxes.dtype.kind not in "fiu":
             raise ValueError(f"holds {boxes.dtype} of shape {list(boxes.shape)}, needed are numbers [frames, 4]: x0, y0, x1, y1")
     except (ValueError, RecursionError) as error:
-        raise UserError(f"boxes {name}: {' '.join(str(error).split())}; give another file, or boxes=joints") from None
+        raise UserError(f"boxes {name}: {' '.join(str(error).split())}; give another file, or --boxes joints") from None
     if len(boxes) != frames:
         raise UserError(f"boxes {name}: has {len(boxes)} rows, the split has {frames} valid frames; give the file of this split")
     return boxes[:, :4].astype(np.float64)
