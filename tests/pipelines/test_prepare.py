@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mutations import alarm, damage
 
 from hcmoco.datasets.people import PeopleConfig, ScenesConfig, make_person, make_scene
 from hcmoco.draws import generator
@@ -178,6 +180,24 @@ def test_going_on_keeps_finished_parts_and_remakes_damaged_ones(ray_session, tmp
     for name in os.listdir(whole):
         assert (again / name).read_bytes() == (whole / name).read_bytes()
     assert (pictures / "people.jsonl").read_text() == source_lines
+
+
+def test_damaged_folders_are_read_or_refused(ray_session, tmp_path, capsys, pictures):
+    """Ten kinds of damage: records and records set aside are all lines that there are, unless the file of lines itself is damaged."""
+    for number in range(10):
+        copy, out = tmp_path / f"copy {number}", tmp_path / f"out {number}"
+        shutil.copytree(pictures, copy)
+        what = damage(copy, generator(0, "prepare folder", number))
+        with alarm(60, what):
+            status, _, err = run(capsys, "folder", "--path", copy, "--out", out, "--max-broken", 1)
+        if status == 0:
+            manifest = Shards.open(str(out)).manifest
+            assert "people.jsonl" in what or manifest.rows + manifest.rejected == 150, what
+            assert verify(str(out)) == [], what
+        else:
+            *_, last = err.strip().splitlines()
+            assert last.startswith("error: "), what
+            assert "people.jsonl" in last, what
 
 
 def test_verify_names_the_changed_file(ray_session, tmp_path, capsys):
