@@ -76,7 +76,7 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
         part, read, was_there = result
         made[part.number] = part
         progress.add(read, free=was_there)
-        _refuse_broken(source, made, max_broken, max(expected, _records(made)), progress)
+        _refuse_broken(source, made, max_broken, max(expected, _records(made)), len(items), progress)
 
     order = generator(source.seed, "write").permutation(len(items)).tolist()
     dealt = [[items[k] for k in order[start:stop]] for start, stop in pairwise(part_bounds(len(items), source.rows_per_item))]
@@ -85,7 +85,7 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
     firsts = accumulate(expected_rows, initial=0)
     calls = [(source, folder, number, first, each) for number, (first, each) in enumerate(zip(firsts, dealt, strict=False))]
     _run(make_part, calls, cluster.cpus, collect, progress.show)
-    _refuse_broken(source, made, max_broken, _records(made), progress)
+    _refuse_broken(source, made, max_broken, _records(made), len(items), progress)
     parts = [made[number] for number in range(len(calls))]
     starts = [0, *accumulate(part.rows for part in parts)]
     moves = [(folder, source, part, start) for part, start in zip(parts, starts, strict=False) if part.first_index != start]
@@ -118,17 +118,19 @@ def _records(made: dict[int, Part]) -> int:
     return sum(part.rows + len(part.rejected) for part in made.values())
 
 
-def _refuse_broken(source: Source, made: dict[int, Part], max_broken: float, records: int, progress: Progress) -> None:
-    """UserError with their list if more than the share `max_broken` of `records` is broken."""
+def _refuse_broken(source: Source, made: dict[int, Part], max_broken: float, records: int, items: int, progress: Progress) -> None:
+    """UserError with their list if more than the share `max_broken` of `records` is broken, or of `items` lost: how many records a video
+    would have given that does not open is not known."""
     broken = [record for each in made.values() for record in each.rejected]
-    allowed = int(max_broken * records)
-    if len(broken) > allowed:
-        progress.close()
-        _list_broken(broken)
-        raise UserError(
-            f"{len(broken)} of the {records} records of {source.name} are broken so far, --max-broken {max_broken} allows "
-            f"{allowed}; mend them, or raise --max-broken to go on from the finished parts"
-        )
+    lost = sum(each.lost for each in made.values())
+    for count, total, what in ((len(broken), records, "records"), (lost, items, source.unit)):
+        if count > (allowed := int(max_broken * total)):
+            progress.close()
+            _list_broken(broken)
+            raise UserError(
+                f"{count} of the {total} {what} of {source.name} are broken so far, --max-broken {max_broken} allows "
+                f"{allowed}; mend them, or raise --max-broken to go on from the finished parts"
+            )
 
 
 def part_bounds(items: int, rows_per_item: int = 1) -> list[int]:
@@ -149,9 +151,11 @@ def make_part(source: Source, folder: Folder, number: int, first_index: int, ite
     stored = _finished_part(folder, number)
     if stored:
         return stored, len(items), True
-    records, rejected, left_out = [], [], Counter()
+    records, rejected, left_out, lost = [], [], Counter(), 0
     for item in items:
-        for outcome in source.read(item):
+        outcomes = source.read(item)
+        lost += source.rows_per_item > 1 and all(isinstance(each, Rejected) for each in outcomes)
+        for outcome in outcomes:
             if isinstance(outcome, Rejected):
                 rejected.append((outcome.id, outcome.reason))
             elif isinstance(outcome, LeftOut):
@@ -160,7 +164,7 @@ def make_part(source: Source, folder: Folder, number: int, first_index: int, ite
                 records.append(outcome)
     if source.rows_per_item > 1:
         records = [records[k] for k in generator(source.seed, "write", number).permutation(len(records))]
-    part = write_part(folder, number, source.about, records, first_index=first_index, rejected=rejected, left_out=left_out)
+    part = write_part(folder, number, source.about, records, first_index=first_index, rejected=rejected, left_out=left_out, lost=lost)
     folder.write(_record_name(number), part.model_dump_json().encode())
     return part, len(items), False
 

@@ -21,7 +21,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args, get_origin
+from typing import get_args, get_origin
 
 import yaml
 
@@ -34,85 +34,13 @@ from hcmoco.schema import Person, Scene
 from hcmoco.shards.manifest import About, MadeBy
 from hcmoco.shards.storage import first_line
 from hcmoco.skeletons import joint_set
+from pipelines._kinds import KINDS, MADE
 
 PROGRAM = "pipelines/prepare.py"
 _PEOPLE_JOINTS = "people-31"
 # What readers open lies below one of these; tasks have another working directory.
 _ROOTS = ("path", "source")
 Outcome = Person | Scene | Rejected | LeftOut
-
-
-@dataclass(frozen=True)
-class _Kind:
-    module: str
-    config: str
-    help: str
-    licence: str
-    page: str = ""
-    records: Literal["person", "scene"] = "person"
-
-
-_MADE = "synthetic; the body derives from CC0 and Apache-2.0 data (see its NOTICE)"
-_NTU_TERMS = "ROSE Lab's release agreement: academic research only, no redistribution, people's faces only as the agreement allows"
-KINDS = {
-    "people": _Kind("hcmoco.datasets.people", "PeopleConfig", "synthetic people, or with --scenes pictures of several", _MADE),
-    "scenes": _Kind("hcmoco.datasets.people", "ScenesConfig", "synthetic pictures of several people", _MADE, records="scene"),
-    "folder": _Kind("hcmoco.datasets.folder", "FolderConfig", "your own pictures: a folder with a JSON Lines file", ""),
-    "ntu": _Kind(
-        "hcmoco.datasets.ntu",
-        "NtuConfig",
-        "NTU RGB+D 60 and 120: RGB, masked depth and skeletons of clips",
-        _NTU_TERMS,
-        "https://rose1.ntu.edu.sg/dataset/actionRecognition",
-    ),
-    "ntu-parsing": _Kind(
-        "hcmoco.datasets.ntu_parsing",
-        "NtuParsingConfig",
-        "NTURGBD-Parsing-4K: body parts on frames of NTU RGB+D",
-        f"the pictures: {_NTU_TERMS}; the labels: as their authors state",
-        "https://github.com/hongfz16/HCMoCo",
-    ),
-    "mpii": _Kind(
-        "hcmoco.datasets.mpii",
-        "MpiiConfig",
-        "MPII Human Pose",
-        "annotations: free for research; pictures: no commercial use, their owners' rights",
-        "http://human-pose.mpi-inf.mpg.de",
-    ),
-    "coco": _Kind(
-        "hcmoco.datasets.coco",
-        "CocoConfig",
-        "COCO person keypoints",
-        "COCO annotations: CC BY 4.0; pictures: their owners' terms",
-        "https://cocodataset.org",
-    ),
-    "densepose-coco": _Kind(
-        "hcmoco.datasets.densepose_coco",
-        "DensePoseCocoConfig",
-        "COCO-DensePose: scenes with surface points, masks and boxes",
-        "DensePose annotations: CC BY-NC 4.0; COCO annotations: CC BY 4.0; pictures: their owners' terms",
-        "http://densepose.org",
-        "scene",
-    ),
-    "h36m-parsing": _Kind(
-        "hcmoco.datasets.h36m_parsing",
-        "H36mParsingConfig",
-        "Human3.6M: body parts on frames of the videos",
-        "Human3.6M licence agreement: academic research only, no redistribution",
-        "http://vision.imar.ro/human3.6m",
-    ),
-    "itop": _Kind(
-        "hcmoco.datasets.itop",
-        "ItopConfig",
-        "ITOP, side view: depth and 3D joints",
-        "ITOP (Haque et al. 2016): CC BY 4.0 by its deposit; cite it",
-        "https://doi.org/10.5281/zenodo.3932973",
-    ),
-}
-# Nothing is read for these: records are numbered, and made.
-MADE = ("people", "scenes")
-# On the command line scenes are an option of people.
-COMMANDS = tuple(kind for kind in KINDS if kind != "scenes")
 
 
 @dataclass(frozen=True)
@@ -144,7 +72,7 @@ class Source:
         """Everything that decides the content, as scalars for the manifest."""
         values = {
             "download" if key == "source" else key: json.dumps(value) if isinstance(value, dict | list) else value
-            for key, value in self.config.model_dump(mode="json").items()
+            for key, value in {**self.config.model_dump(mode="json"), **self._source}.items()
         }
         own = {"count": self.count, "split": self.split} if self.kind in MADE else {"shuffle_seed": self.seed}
         return {"source": self.kind, **values, **own}
@@ -165,6 +93,7 @@ class Source:
             "size": self.config.size,
             "licence": self.licence or KINDS[self.kind].licence,
             "page": KINDS[self.kind].page,
+            "unit": self.unit if self.rows_per_item > 1 else "records",
             "made_by": MadeBy(program=PROGRAM, arguments=self.arguments, version=hcmoco.__version__),
         }
         return build(About, values, f"data set {self.name!r}")
@@ -178,6 +107,11 @@ class Source:
     def rows_per_item(self) -> int:
         """About how many records an item gives."""
         return getattr(_reader(self.kind), "ROWS_PER_ITEM", 1)
+
+    @property
+    def _source(self) -> dict[str, str]:
+        """The folder of the download, spelled one way however it was given."""
+        return {"source": os.path.abspath(os.path.expanduser(self.config.source))} if hasattr(self.config, "source") else {}
 
     @property
     def _rooted(self) -> Config:

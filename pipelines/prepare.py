@@ -24,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file fr
 from hcmoco.errors import UserError
 from pipelines._cluster import main_wrapper
 from pipelines._home import at_home
+from pipelines._kinds import COMMANDS, KINDS, MADE
 from pipelines._progress import Progress
-from pipelines._sources import COMMANDS, KINDS, MADE, Source, add_arguments, described, from_arguments
+from pipelines._sources import Source, add_arguments, described, from_arguments
 
 
 @main_wrapper
@@ -83,7 +84,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
         else:
             # A record without an id of its own is called by its line, which the reason begins with.
             named = example.reason.startswith(example.id.partition("/")[2])
-            print(f"  {count} x {example.reason}" + ("" if named else f" ({example.id})"))
+            # Several that differ in names and numbers only are told by one of them.
+            one_of = "such as: " if count > 1 and example.reason != kind else ""
+            print(f"  {count} x {one_of}{example.reason}" + ("" if named else f" ({example.id})"))
     for reason, count in manifest.left_out.items():
         print(f"  {count} left out: {reason}")
     return 0
@@ -96,11 +99,14 @@ def _check(source: Source) -> int:
     for note in found.notes:
         print(f"  {note}")
     for fault in found.faults:
-        print(f"  {fault.path}: {fault.reason}")
+        print(f"  {fault.path}: {fault.reason}".encode(errors="backslashreplace").decode())
+    where = "--source" if hasattr(source.config, "source") else "--path"
+    if not found.faults and not any(found.counts.values()):
+        raise UserError(f"{source.name}: there is nothing to read; look at where {where} points")
     if found.faults:
         raise UserError(
             f"{source.name}: {len(found.faults):,} of what is needed {'is' if len(found.faults) == 1 else 'are'} missing or unreadable, as "
-            "listed above; download it again, or look at where --source points"
+            f"listed above; get it again or mend it, or look at where {where} points"
         )
     print("  nothing is missing")
     return 0

@@ -15,6 +15,7 @@ from hcmoco.datasets.files import below_source, first_fault
 from hcmoco.datasets.inventory import Inventory
 from hcmoco.datasets.json_lists import read_lists
 from hcmoco.errors import UserError
+from hcmoco.skeletons import COCO_17
 
 T = TypeVar("T")
 _RELEASE = re.compile(r"(?:COCO|.*(?:keypoints|instances))_([a-z]+20\d\d)(?:_\d+)?\.\w+")
@@ -87,9 +88,13 @@ def read_coco(path: Path, what: str, person: Callable[[Any], T]) -> CocoFile[T]:
     missing = [key for key in ("images", "annotations", "categories") if key not in found]
     if missing:
         raise UserError(f"{what} {path} has no list {', '.join(missing)}; give a file in COCO's form")
-    wanted = [each.get("id") for each in found["categories"] if isinstance(each, dict) and each.get("name") == "person"]
+    categories = [each for each in found["categories"] if isinstance(each, dict) and each.get("name") == "person"]
+    wanted = [each.get("id") for each in categories]
     if not wanted:
         raise UserError(f"{what} {path} has no category person; give a file of people in COCO's form")
+    for each in categories:
+        if each.get("keypoints", list(COCO_17.joints)) != list(COCO_17.joints):
+            raise UserError(f"{what} {path} lists other keypoints, or in another order, than COCO's 17; convert them first")
     pictures: dict[int, Picture] = {}
     broken: list[Broken] = []
     for position, entry in enumerate(found["images"]):

@@ -77,6 +77,7 @@ class About(Config):
     depth_codec: Literal["png16", "zstd-delta"] = "png16"
     size: Count = Field(0, description="largest side of an image, pixels; of persons")
     licence: str = ""
+    unit: str = Field("records", description="what its source consists of; a video or a clip gives several records")
     page: str = Field("", description="where the source is described and asked for")
     made_by: MadeBy
 

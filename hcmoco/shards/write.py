@@ -37,6 +37,7 @@ class Part(Config):
     modalities: dict[str, int]
     rejected: tuple[RejectedRecord, ...] = ()
     left_out: dict[str, int] = Field(default_factory=dict)
+    lost: int = Field(0, description="items of several records, such as videos, that gave none because they are broken")
 
     @property
     def rows(self) -> int:
@@ -58,11 +59,12 @@ def write_part(
     first_index: int,
     rejected: Iterable = (),
     left_out: Mapping[str, int] | None = None,
+    lost: int = 0,
 ) -> Part:
     """Writes `part-<number>.parquet` from records in their final order; rows are indexed from `first_index`.
 
     Records are of the kind that `about` says; a dict is a row without `index`. `rejected` are (id, reason) pairs that the manifest will
-    count, `left_out` counts of records that are not wanted, by reason.
+    count, `left_out` counts of records that are not wanted, by reason, `lost` see `Part`.
     """
     rows = [
         {**each, "index": index} if isinstance(each, dict) else each.to_row(index) for index, each in enumerate(records, start=first_index)
@@ -78,6 +80,7 @@ def write_part(
         modalities={name: sum(row.get(name) is not None for row in rows) for name in _MODALITIES[about.kind]},
         rejected=tuple(RejectedRecord(id=id, reason=reason) for id, reason in rejected),
         left_out=dict(left_out or {}),
+        lost=lost,
     )
 
 
@@ -143,7 +146,7 @@ def finish(folder: Folder, about: About, parts: Sequence[Part], studies: Mapping
             raise ValueError(f"part {part.number} begins at index {part.first_index}, the rows before it end at {first_index}")
         first_index += part.rows
     if not first_index:
-        raise UserError(f"{folder.uri}: no usable record; look at the reasons above, and at what --source points to")
+        raise UserError(f"{folder.uri}: no usable record; look at the reasons above, and at where its files are")
     rejected = [record for part in parts for record in part.rejected]
     manifest = Manifest(
         **about.model_dump(),

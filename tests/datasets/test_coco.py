@@ -117,7 +117,11 @@ def test_faults_become_reasons(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"annotations": None}, "no list annotations"), ({"categories": [{"id": 1, "name": "dog"}]}, "no category person")],
+    [
+        ({"annotations": None}, "no list annotations"),
+        ({"categories": [{"id": 1, "name": "dog"}]}, "no category person"),
+        ({"categories": [{"id": 1, "name": "person", "keypoints": [*reversed(COCO_17.joints)]}]}, "lists other keypoints"),
+    ],
 )
 def test_another_kind_of_file_is_one_line(tmp_path, changes, words):
     with pytest.raises(UserError, match=words):

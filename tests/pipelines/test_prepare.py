@@ -22,9 +22,10 @@ from hcmoco.shards.card import CARD
 from hcmoco.shards.manifest import MANIFEST
 from hcmoco.shards.read import Shards
 from hcmoco.shards.verify import verify
+from pipelines._kinds import COMMANDS
 from pipelines._prepare import make_part, part_bounds
 from pipelines._prepare_checks import REQUEST, WORK, request
-from pipelines._sources import COMMANDS, Source, from_arguments
+from pipelines._sources import Source, from_arguments
 from pipelines.prepare import _parser, main
 
 PEOPLE = ["people", "--domain", "wild", "--size", "32"]

@@ -56,6 +56,19 @@ def fine_tuned(home, task, train, test):
     return tiny.results(home / "runs" / "short")
 
 
+def test_lost_videos_stop_as_lost_records_do(ray_session, h36m_source, tmp_path, capsys):
+    """One of two videos is gone, and with it half of the frames, however few records its loss counts as."""
+    root = tmp_path / "Human 3.6M"
+    shutil.copytree(h36m_source[0], root)
+    next((root / "S1" / "Videos").glob("*.mp4")).write_bytes(b"")
+    command = ["h36m-parsing", "--source", root, "--subjects", "S1", "--out", tmp_path / "out"]
+    status, _, err = run(capsys, *command, "--max-broken", 0.3)
+    assert status == 2
+    assert re.search(r"error: 1 of the 2 videos of h36m-parsing are broken so far, --max-broken 0.3 allows 0", err)
+    assert run(capsys, *command, "--max-broken", 0.5)[0] == 0
+    assert "One of the videos that does not open counts as one record." in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_ntu_parsing_from_files_to_shards(ray_session, ntu_source, tmp_path, capsys):
     root, frames = ntu_source
     for split, count in (("train", 10), ("val", 2)):

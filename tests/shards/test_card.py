@@ -40,7 +40,7 @@ def test_a_card_adds_up(tmp_path):
         "| rows with | keypoints 3 |",
         "| 5 | left out: no body |",
         "| 1 | left out: two bodies |",
-        "| 2 | broken: 'a.avi' is cut short after 7 frames |",
+        "| 2 | broken, such as: 'a.avi' is cut short after 7 frames |",
         "| pattern | a\\|b |",
         "| | residual | clips |",
         "| S001C001 | 2 | 9 |",
