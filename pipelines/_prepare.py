@@ -4,6 +4,7 @@ While it is being made, the folder also holds
 
     _parts/request.json      what was asked for; another request into the same folder is refused
     _parts/study-NAME.json   one for each measurement that came before the reading
+    _parts/refused           after a run that found too much broken: the next one reads the broken records again, which may be mended
     _parts/part-00000.json   one for each finished part, with its checksum; a part without it does not count
 
 and none remains beside the manifest. Row k of the result is a function of the source and the seed alone: items are shuffled before they
@@ -25,7 +26,7 @@ from hcmoco.shards.manifest import Manifest, read_manifest
 from hcmoco.shards.storage import Folder, absolute, first_line, is_local
 from hcmoco.shards.write import PART_ROWS, Part, finish, group_sizes, renumber, write_part
 from pipelines import _cluster
-from pipelines._prepare_checks import REQUEST, WORK, already_there, check_disk, check_request, request
+from pipelines._prepare_checks import REFUSED, REQUEST, WORK, already_there, check_disk, check_request, request
 from pipelines._progress import Progress
 from pipelines._sources import Source
 
@@ -63,9 +64,14 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
     cluster = _cluster.start()
     cluster.refuse_local("--out", folder.uri)
     folder.write(REQUEST, json.dumps(request(source, len(items))).encode())
+    _forget_refused(folder, studies)
     measured = _measure(source, folder, studies, cluster.cpus)
     if measured:
-        items = source.with_studies(items, measured)
+        try:
+            items = source.with_studies(items, measured)
+        except UserError:
+            folder.write(REFUSED, b"")
+            raise
         check_disk(folder, source, items)
 
     made: dict[int, Part] = {}
@@ -76,7 +82,7 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
         part, read, was_there = result
         made[part.number] = part
         progress.add(read, free=was_there)
-        _refuse_broken(source, made, max_broken, max(expected, _records(made)), len(items), progress)
+        _refuse_broken(source, folder, made, max_broken, max(expected, _records(made)), len(items), progress)
 
     order = generator(source.seed, "write").permutation(len(items)).tolist()
     dealt = [[items[k] for k in order[start:stop]] for start, stop in pairwise(part_bounds(len(items), source.rows_per_item))]
@@ -85,7 +91,7 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
     firsts = accumulate(expected_rows, initial=0)
     calls = [(source, folder, number, first, each) for number, (first, each) in enumerate(zip(firsts, dealt, strict=False))]
     _run(make_part, calls, cluster.cpus, collect, progress.show)
-    _refuse_broken(source, made, max_broken, _records(made), len(items), progress)
+    _refuse_broken(source, folder, made, max_broken, _records(made), len(items), progress)
     parts = [made[number] for number in range(len(calls))]
     starts = [0, *accumulate(part.rows for part in parts)]
     moves = [(folder, source, part, start) for part, start in zip(parts, starts, strict=False) if part.first_index != start]
@@ -118,7 +124,21 @@ def _records(made: dict[int, Part]) -> int:
     return sum(part.rows + len(part.rejected) for part in made.values())
 
 
-def _refuse_broken(source: Source, made: dict[int, Part], max_broken: float, records: int, items: int, progress: Progress) -> None:
+def _forget_refused(folder: Folder, studies: dict[str, object]) -> None:
+    """After a run that was refused: forgets its parts with broken records, and everything where records depend on measurements."""
+    if not folder.exists(REFUSED):
+        return
+    for name in folder.sizes(WORK):
+        number = name.removeprefix("part-").removesuffix(".json")
+        part = _finished_part(folder, int(number)) if number.isdigit() else None
+        if (part and part.rejected) or (studies and name.startswith(("part-", "study-"))):
+            folder.delete(f"{WORK}/{name}")
+    folder.delete(REFUSED)
+
+
+def _refuse_broken(
+    source: Source, folder: Folder, made: dict[int, Part], max_broken: float, records: int, items: int, progress: Progress
+) -> None:
     """UserError with their list if more than the share `max_broken` of `records` is broken, or of `items` lost: how many records a video
     would have given that does not open is not known."""
     broken = [record for each in made.values() for record in each.rejected]
@@ -126,6 +146,7 @@ def _refuse_broken(source: Source, made: dict[int, Part], max_broken: float, rec
     for count, total, what in ((len(broken), records, "records"), (lost, items, source.unit)):
         if count > (allowed := int(max_broken * total)):
             progress.close()
+            folder.write(REFUSED, b"")
             _list_broken(broken)
             raise UserError(
                 f"{count} of the {total} {what} of {source.name} are broken so far, --max-broken {max_broken} allows "

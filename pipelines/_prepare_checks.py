@@ -15,6 +15,8 @@ from pipelines._sources import PROGRAM, Source
 
 WORK = "_parts"
 REQUEST = f"{WORK}/request.json"
+REFUSED = f"{WORK}/refused"
+"""There after a run that stopped because too much was broken."""
 _PROBED = 4
 
 

@@ -9,7 +9,8 @@
     python pipelines/prepare.py verify data/people
     python pipelines/prepare.py sheet data/people people.png
 
-A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
+A relative path of a data set lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
+Downloads and pictures are looked for in the current folder.
 The same command again goes on where a killed one stopped, and does nothing where the data set is complete.
 """
 

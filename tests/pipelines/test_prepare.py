@@ -183,6 +183,18 @@ def test_going_on_keeps_finished_parts_and_remakes_damaged_ones(ray_session, tmp
     assert (pictures / "people.jsonl").read_text() == source_lines
 
 
+def test_what_was_mended_is_read_again(ray_session, tmp_path, capsys, pictures):
+    command = ["folder", "--path", pictures, "--out", tmp_path / "mine"]
+    failing(capsys, *command)
+    whole = (pictures / "000.jpg").read_bytes()
+    for k in range(3, 150, 10):
+        (pictures / f"{k:03d}.jpg").write_bytes(whole)
+    status, out, err = run(capsys, *command)
+    assert status == 0, err
+    assert "150 rows" in out
+    assert " 0 set aside" in out
+
+
 def test_damaged_folders_are_read_or_refused(ray_session, tmp_path, capsys, pictures):
     """Ten kinds of damage: records and records set aside are all lines that there are, unless the file of lines itself is damaged."""
     for number in range(10):
