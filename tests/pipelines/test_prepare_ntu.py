@@ -1,6 +1,7 @@
 """NTU RGB+D from the download to a pre-training, through the programs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import mpii_files
@@ -93,6 +94,26 @@ def test_what_a_killed_run_measured_is_not_measured_again(ray_session, download,
     manifest = read_manifest(again)
     assert manifest.studies == {**measured, "S001C001": {**measured["S001C001"], "by": "the killed run"}}
     assert manifest.content == read_manifest(Folder(str(tmp_path / "whole"))).content
+
+
+def test_what_was_mended_is_measured_and_read_again(ray_session, download, tmp_path, capsys):
+    root = tmp_path / "NTU"
+    shutil.copytree(download, root)
+    skeletons = sorted((root / "nturgb+d_skeletons").glob("S001*A001.skeleton"))
+    whole = [each.read_bytes() for each in skeletons]
+    for each in skeletons[:4]:
+        each.write_bytes(b"moved")
+    command = ["ntu", "--source", root, "--out", tmp_path / "shards"]
+    status, _, err = run(capsys, *command)
+    assert status == 2
+    assert "are broken so far" in err
+    for each, data in zip(skeletons, whole, strict=True):
+        each.write_bytes(data)
+    status, out, err = run(capsys, *command)
+    assert status == 0, err
+    assert f"prepared, {ROWS} rows" in out
+    assert " 0 set aside" in out
+    assert not any(each["refused"] for each in read_manifest(Folder(str(tmp_path / "shards"))).studies.values())
 
 
 def test_the_check_lists_what_is_missing(download, tmp_path, capsys):
