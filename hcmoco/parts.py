@@ -5,6 +5,8 @@ Label maps hold train ids, 0..24, in the order of the published table; annotatio
 
 import numpy as np
 
+from hcmoco.transforms import extent
+
 PART_NAMES = (
     "background",
     "right hip", "right knee", "right foot", "left hip", "left knee", "left foot",
@@ -40,11 +42,7 @@ def train_ids(raw: np.ndarray) -> np.ndarray:
 
 def labelled_box(parts_HW: np.ndarray) -> np.ndarray | None:
     """float64 [4], x0, y0, x1, y1 around all pixels of people in a map of train ids; None without any."""
-    person = (parts_HW > 0) & (parts_HW != IGNORE)
-    columns, rows = np.flatnonzero(person.any(0)), np.flatnonzero(person.any(1))
-    if not len(columns):
-        return None
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+    return extent((parts_HW > 0) & (parts_HW != IGNORE))
 
 
 _OTHER = {"left": "right", "right": "left"}

@@ -18,11 +18,14 @@ from hcmoco.config import Config
 CROP_MARGIN = 1.5
 """Side of a stored crop as a multiple of the longest side of the person's box; an augmentation that reaches further is refused."""
 
-PART_FLIP_PAIRS = ((1, 4), (2, 5), (3, 6), (7, 10), (8, 11), (9, 12), (14, 16), (15, 17), (21, 23), (22, 24))
-"""Left/right pairs among the 24 parts of Human3.6M (joint-like parts, thighs and calves, arms and forearms)."""
-
 # Bilinear taps see two source pixels a side; from this shrinking factor on, the source is averaged down first.
 _ANTIALIAS_FROM = 1.5
+
+
+def extent(image_HW: np.ndarray) -> np.ndarray | None:
+    """float64 [4]: x0, y0, x1, y1 around all that is not 0, outer edges of its pixels; None where everything is."""
+    rows, columns = np.flatnonzero(image_HW.any(1)), np.flatnonzero(image_HW.any(0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64) if len(rows) else None
 
 
 def _fits_encoders(size: int) -> int:

@@ -129,10 +129,9 @@ def _forget_refused(folder: Folder, studies: dict[str, object]) -> None:
     if not folder.exists(REFUSED):
         return
     for name in folder.sizes(WORK):
-        number = name.removeprefix("part-").removesuffix(".json")
-        part = _finished_part(folder, int(number)) if number.isdigit() else None
-        if (part and part.rejected) or (studies and name.startswith(("part-", "study-"))):
-            folder.delete(f"{WORK}/{name}")
+        place = f"{WORK}/{name}"
+        if name.startswith("study-") or (name.startswith("part-") and (studies or not (part := _stored(folder, place)) or part.rejected)):
+            folder.delete(place)
     folder.delete(REFUSED)
 
 
@@ -210,13 +209,21 @@ def move_part(folder: Folder, source: Source, part: Part, first_index: int) -> P
 
 def _finished_part(folder: Folder, number: int) -> Part | None:
     """The part that an earlier run finished, if its file still has the checksum that its record says."""
+    part = _stored(folder, _record_name(number))
     try:
-        part = Part.model_validate_json(folder.read(_record_name(number)))
-        if part.number == number and (part.file is None or folder.sha256(part.file.name) == part.file.sha256):
+        if part and part.number == number and (part.file is None or folder.sha256(part.file.name) == part.file.sha256):
             return part
-    except (OSError, ValueError):
+    except OSError:
         pass
     return None
+
+
+def _stored(folder: Folder, name: str) -> Part | None:
+    """The record of a part, None where it is missing or damaged."""
+    try:
+        return Part.model_validate_json(folder.read(name))
+    except (OSError, ValueError):
+        return None
 
 
 def _record_name(number: int) -> str:

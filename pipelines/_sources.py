@@ -72,8 +72,10 @@ class Source:
         """Everything that decides the content, as scalars for the manifest."""
         values = {
             "download" if key == "source" else key: json.dumps(value) if isinstance(value, dict | list) else value
-            for key, value in {**self.config.model_dump(mode="json"), **self._source}.items()
+            for key, value in self.config.model_dump(mode="json").items()
         }
+        if hasattr(self.config, "source"):
+            values["download"] = _absolute(self.config.source)  # spelled one way, however it was given
         own = {"count": self.count, "split": self.split} if self.kind in MADE else {"shuffle_seed": self.seed}
         return {"source": self.kind, **values, **own}
 
@@ -109,20 +111,15 @@ class Source:
         return getattr(_reader(self.kind), "ROWS_PER_ITEM", 1)
 
     @property
-    def _source(self) -> dict[str, str]:
-        """The folder of the download, spelled one way however it was given."""
-        return {"source": os.path.abspath(os.path.expanduser(self.config.source))} if hasattr(self.config, "source") else {}
-
-    @property
     def _rooted(self) -> Config:
-        for name in _ROOTS:
-            if "://" in (getattr(self.config, name, None) or ""):
+        roots = {name: value for name in _ROOTS if (value := getattr(self.config, name, None))}
+        for name, value in roots.items():
+            if "://" in value:
                 raise UserError(
-                    f"--{name} {getattr(self.config, name)} is a URI; raw files are read from a folder: mount or copy it to where every "
-                    "machine of the cluster sees it"
+                    f"--{name} {value} is a URI; raw files are read from a folder: mount or copy it to where every machine of the cluster "
+                    "sees it"
                 )
-        roots = {name: os.path.abspath(os.path.expanduser(value)) for name in _ROOTS if (value := getattr(self.config, name, None))}
-        return self.config.model_copy(update=roots)
+        return self.config.model_copy(update={name: _absolute(value) for name, value in roots.items()})
 
     def inventory(self) -> Inventory:
         """What is there and what is missing or unreadable. UserError where the source as a whole is unusable."""
@@ -166,6 +163,10 @@ class Source:
             record = module.make_person(self.config, number, dataset=self.name, split=self.split)
             faults = check_person(record, len(joint_set(_PEOPLE_JOINTS)), module.DEPTH_CODEC)
         return Rejected(record.id, "; ".join(faults)) if faults else record
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _reader(kind: str):

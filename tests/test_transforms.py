@@ -9,10 +9,10 @@ import pytest
 from hcmoco import draws
 from hcmoco.config import build
 from hcmoco.errors import UserError
+from hcmoco.parts import LEFT_RIGHT_PAIRS
 from hcmoco.skeletons import COCO_17, JOINT_SETS
 from hcmoco.transforms import (
     CROP_MARGIN,
-    PART_FLIP_PAIRS,
     Augmentation,
     AugmentConfig,
     centre_affine,
@@ -162,15 +162,15 @@ def test_flipping_twice_is_the_identity(name):
     assert np.allclose(warp_keypoints(once, mirror, size, joints.flip), keypoints, atol=1e-4)
     assert np.array_equal(warp_rgb(warp_rgb(rgb, mirror, size), mirror, size), rgb)
     assert np.array_equal(warp_depth(warp_depth(depth, mirror, size), mirror, size), depth)
-    flipped = warp_labels(parts, mirror, size, PART_FLIP_PAIRS)
-    assert np.array_equal(flipped, flip_labels(parts[:, ::-1], PART_FLIP_PAIRS))
-    assert np.array_equal(warp_labels(flipped, mirror, size, PART_FLIP_PAIRS), parts)
+    flipped = warp_labels(parts, mirror, size, LEFT_RIGHT_PAIRS)
+    assert np.array_equal(flipped, flip_labels(parts[:, ::-1], LEFT_RIGHT_PAIRS))
+    assert np.array_equal(warp_labels(flipped, mirror, size, LEFT_RIGHT_PAIRS), parts)
 
 
 def test_label_pairs_change_places_and_nothing_else():
-    table = flip_labels(np.arange(256, dtype=np.uint8)[None], PART_FLIP_PAIRS)[0]
+    table = flip_labels(np.arange(256, dtype=np.uint8)[None], LEFT_RIGHT_PAIRS)[0]
     assert sorted(table) == list(range(256))
-    assert {(int(a), int(b)) for a, b in enumerate(table) if a < b} == set(PART_FLIP_PAIRS)
+    assert {(int(a), int(b)) for a, b in enumerate(table) if a < b} == set(LEFT_RIGHT_PAIRS)
 
 
 def test_depth_is_never_blended():

@@ -11,6 +11,7 @@ from hcmoco.codecs import decode_rgb
 from hcmoco.errors import UserError
 
 MAX_BYTES = 1 << 29
+LEAVES, MISSING = "leaves the folder", "does not exist"
 
 
 def below_source(source: str, path: str) -> Path:
@@ -29,19 +30,28 @@ def path_inside(folder: str | Path, name: str, most: int = MAX_BYTES) -> Path:
     """
     root = Path(folder).resolve()
     try:
+        reason = fault_inside(root, name)
         path = (root / name).resolve()
-        if not path.is_relative_to(root) or Path(name).is_absolute():
-            raise ValueError(f"{name!r} leaves the folder {root}; paths are relative to it and stay inside")
-        if not path.exists():
-            raise ValueError(f"{name!r} does not exist in {root}")
-        if not path.is_file():
-            raise ValueError(f"{name!r} is not a regular file")
-        size = path.stat().st_size
+        size = 0 if reason else path.stat().st_size
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{name!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if reason:
+        more = {LEAVES: f" {root}; paths are relative to it and stay inside", MISSING: f" in {root}"}
+        raise ValueError(f"{name!r} {reason}{more.get(reason, '')}")
     if not 0 < size <= most:
         raise ValueError(f"{name!r} is empty" if size == 0 else f"{name!r} has {size} bytes, at most {most} are read")
     return path
+
+
+def fault_inside(root: Path, name: str) -> str:
+    """Why `name` is no regular file inside `root`, a resolved folder; "" where it is one. Raises OSError, ValueError and RuntimeError as
+    `pathlib` does for what cannot be looked at."""
+    path = (root / name).resolve()
+    if not path.is_relative_to(root) or Path(name).is_absolute():
+        return LEAVES
+    if not path.exists():
+        return MISSING
+    return "" if path.is_file() else "is not a regular file"
 
 
 def read_inside(folder: str | Path, name: str) -> bytes:

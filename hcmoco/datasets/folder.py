@@ -37,6 +37,7 @@ from hcmoco.datasets.records import Rejected, checked, crop_person
 from hcmoco.errors import UserError
 from hcmoco.schema import Person
 from hcmoco.skeletons import joint_set
+from hcmoco.transforms import extent
 
 _Positive = Annotated[FiniteFloat, Field(gt=0)]
 _KEYPOINT_MARGIN = 0.1
@@ -211,22 +212,17 @@ def find_box(mask: np.ndarray | None, keypoints: np.ndarray | None, depth: np.nd
     Args:
         mask: uint8 [H, W], above 0 on the person. keypoints: float [J, 3]. depth: uint16 [H, W]. rgb: uint8 [H, W, 3].
     """
-    if mask is not None and mask.any():
-        return _extent(mask)
+    if mask is not None and (box := extent(mask)) is not None:
+        return box
     visible = keypoints[keypoints[:, 2] > 0, :2] if keypoints is not None else np.empty((0, 2))
     if len(visible) and np.ptp(visible, axis=0).max() > 0:
         low, high = visible.min(0), visible.max(0)
         margin = _KEYPOINT_MARGIN * (high - low).max()
         return np.concatenate([low - margin, high + margin])
-    if depth is not None and depth.any():
-        return _extent(depth)
+    if depth is not None and (box := extent(depth)) is not None:
+        return box
     height, width = next(image for image in (rgb, depth, mask) if image is not None).shape[:2]
     return np.array([0.0, 0.0, width, height])
-
-
-def _extent(image: np.ndarray) -> np.ndarray:
-    columns, rows = np.flatnonzero(image.any(0)), np.flatnonzero(image.any(1))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
 
 
 def persons(config: FolderConfig) -> Iterator[Person | Rejected]:

@@ -20,7 +20,7 @@ MAX_CHUNK = 1 << 28
 # DEFLATE, shuffle, Fletcher-32 and LZF, by their registered numbers.
 _FILTERS = {1, 2, 3, 32000}
 # What h5py raises for damage, besides ValueError.
-_LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, TypeError, AttributeError, OverflowError, MemoryError, SystemError)
+LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, TypeError, AttributeError, OverflowError, MemoryError, SystemError)
 
 
 @contextmanager
@@ -37,8 +37,8 @@ def open_hdf5(folder: str | Path, name: str) -> Iterator[Any]:
         # for is read.
         with h5py.File(path, "r", locking=False, rdcc_nbytes=0) as file:
             yield file
-    except _LIBRARY_ERRORS as error:
-        raise ValueError(f"{name!r} cannot be read as HDF5: {_line(error)}") from None
+    except LIBRARY_ERRORS as error:
+        raise ValueError(f"{name!r} cannot be read as HDF5: {line_of(error)}") from None
 
 
 def array(file: Any, name: str, shape: Sequence[int | None], kinds: str = "fiub") -> Any:
@@ -93,13 +93,14 @@ def rows(found: Any, start: int, stop: int) -> np.ndarray:
     """The values of rows `start` to `stop` of a data set that `array` accepts; ValueError where they are damaged."""
     try:
         return found[start:stop]
-    except _LIBRARY_ERRORS as error:
-        raise ValueError(f"rows {start} to {stop} cannot be read: {_line(error)}") from None
+    except LIBRARY_ERRORS as error:
+        raise ValueError(f"rows {start} to {stop} cannot be read: {line_of(error)}") from None
 
 
 def _listed(sizes: Sequence) -> str:
     return " x ".join(map(str, sizes))
 
 
-def _line(error: BaseException) -> str:
+def line_of(error: BaseException) -> str:
+    """What the library says, in one line."""
     return " ".join(str(error.args[0] if error.args else error).split()) or type(error).__name__

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hcmoco.datasets.files import fault_inside
+
 _THREADS = 32
 SIGNATURES = {
     "JPEG": ((0, b"\xff\xd8\xff"),),
@@ -62,15 +64,10 @@ def faults(folder: str | Path, names: Iterable[str], *formats: str) -> Iterator[
 
 
 def _reason(root: Path, name: str, formats: tuple[str, ...]) -> str | None:
-    path = root / name
     try:
-        if Path(name).is_absolute() or not path.resolve().is_relative_to(root):
-            return "leaves the folder"
-        if not path.exists():
-            return "does not exist"
-        if not path.is_file():
-            return "is not a regular file"
-        with path.open("rb") as file:
+        if reason := fault_inside(root, name):
+            return reason
+        with (root / name).open("rb") as file:
             start = file.read(16)
     except (OSError, ValueError, RuntimeError) as error:
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hcmoco.datasets.hdf5 import array, open_hdf5, whole
+from hcmoco.datasets.hdf5 import LIBRARY_ERRORS, array, line_of, open_hdf5, whole
 
 
 class Cells:
@@ -30,7 +30,7 @@ class Cells:
         reference = self._references[number]
         try:
             name = self._file[reference].name if reference else None
-        except (ValueError, KeyError, RuntimeError, OSError, TypeError, AttributeError):
+        except (ValueError, *LIBRARY_ERRORS):
             name = None
         if name is None:
             raise ValueError(f"cell {number} refers to nothing in the file")
@@ -38,8 +38,8 @@ class Cells:
             return whole(self._file, name, (None, None), "fiub", most).T
         except ValueError as error:
             raise ValueError(f"cell {number}: {error}") from None
-        except (OSError, RuntimeError, KeyError, TypeError, AttributeError, OverflowError, MemoryError, SystemError) as error:
-            raise ValueError(f"cell {number} cannot be read: {' '.join(str(error).split())}") from None
+        except LIBRARY_ERRORS as error:
+            raise ValueError(f"cell {number} cannot be read: {line_of(error)}") from None
 
 
 @contextmanager

@@ -16,18 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from hcmoco.codecs import decode_depth, decode_labels
 from hcmoco.config import Config
-from hcmoco.datasets.files import read_inside, read_rgb
+from hcmoco.datasets.files import below_source, read_inside, read_rgb
 from hcmoco.datasets.inventory import Fault, Inventory
 from hcmoco.datasets.records import Rejected, checked, crop_person, whole_picture
 from hcmoco.errors import UserError
-from hcmoco.parts import FLIP, IGNORE, labelled_box, train_ids
+from hcmoco.parts import LEFT_RIGHT_PAIRS, labelled_box, train_ids
 from hcmoco.schema import Person
 from hcmoco.skeletons import KINECT_25
+from hcmoco.transforms import flip_labels
 
 JOINT_SET = KINECT_25.name
 PUBLISHED = {"v2": 1963, "v3": 392}
@@ -101,7 +101,7 @@ def _files(config: NtuParsingConfig, frames: list[str]) -> dict[str, tuple[str, 
 
 
 def _folder(config: NtuParsingConfig, name: str) -> str:
-    return str(Path(config.source) / Path(name).expanduser())
+    return str(below_source(config.source, name))
 
 
 def items(config: NtuParsingConfig) -> list[NtuParsingItem | Rejected]:
@@ -148,7 +148,7 @@ def _find_list(config: NtuParsingConfig) -> Path:
     told from its name."""
     source = Path(config.source)
     if config.list_file is not None:
-        path = source / Path(config.list_file).expanduser()
+        path = below_source(config.source, config.list_file)
         if not path.is_file():
             raise UserError(f"list {path} does not exist; --list-file is relative to {source} or absolute")
         return path
@@ -199,7 +199,7 @@ def _person(item: NtuParsingItem) -> Person:
     if config.mirror != "none":
         rgb, depth, parts = rgb[:, ::-1], depth[:, ::-1], parts[:, ::-1]
     if config.mirror == "pixels and sides":
-        parts = np.where(parts == IGNORE, parts, FLIP[np.minimum(parts, len(FLIP) - 1)])
+        parts = flip_labels(parts, LEFT_RIGHT_PAIRS)
     box = labelled_box(parts)
     names: dict[str, Any] = {"id": item.id, "dataset": "ntu-parsing", "split": config.split, "subject": item.frame[_PERFORMER]}
     stored = {**names, "size": config.size, "depth_codec": config.depth_codec, "rgb": rgb, "depth": depth, "parts": parts}

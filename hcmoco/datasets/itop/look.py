@@ -69,10 +69,9 @@ def _count(config: ItopConfig, labels: Labels, found: Inventory) -> None:
     joints, seen = labels.joints3d[labels.chosen], labels.keypoints[labels.chosen]
     with np.errstate(all="ignore"):
         apart = np.abs(joints[..., :2] / joints[..., 2:] * FOCAL + CAMERA[2:] - seen[..., :2])[seen[..., 2] > 0]
-    if len(apart) and not np.nanmedian(apart) <= 2:
-        found.notes.append(
-            f"the labels' image coordinates lie {np.nanmedian(apart):.0f} pixels from their coordinates in space (median): check the file"
-        )
+    off = float(np.nanmedian(apart)) if len(apart) else 0.0
+    if not off <= 2:
+        found.notes.append(f"the labels' image coordinates lie {off:.0f} pixels from their coordinates in space (median): check the file")
     with open_hdf5(*place(config, config.depth_file)) as file:
         chunks = array(file, "data", (None, HEIGHT, WIDTH), "f").chunks
     if chunks and chunks[0] > _DEEP:

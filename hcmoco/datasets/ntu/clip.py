@@ -19,6 +19,7 @@ from hcmoco.datasets.ntu.studies import FAR, NEAR, pairs_of
 from hcmoco.datasets.records import LeftOut, Rejected, checked, crop_person
 from hcmoco.schema import Person
 from hcmoco.skeletons import KINECT_25
+from hcmoco.transforms import extent
 
 _OFF_CAMERA = 15.0  # pixels from a joint's projection at which its numbers contradict each other; lens distortion stays below
 _LEAST_PAIRS = 12  # of a clip, to judge how it fits its registration
@@ -195,11 +196,11 @@ def _extent(keypoints: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.nd
     margin = max(_WINDOW * float((high - low).max()), _LEAST_WINDOW)
     (left, top), (right, bottom) = np.maximum(low - margin, 0).astype(int), np.ceil(high + margin).astype(int)
     window = depth[top:bottom, left:right]
-    rows, columns = np.flatnonzero(window.any(1)), np.flatnonzero(window.any(0))
-    if not len(rows):
+    seen = extent(window)
+    if seen is None:
         raise ValueError("the depth picture has no reading around the person")
-    first, last = (left + columns[0], top + rows[0]), (left + columns[-1] + 1, top + rows[-1] + 1)
-    return np.concatenate([np.minimum(low, first), np.maximum(high, last)]), window[window > 0]
+    seen += (left, top, left, top)
+    return np.concatenate([np.minimum(low, seen[:2]), np.maximum(high, seen[2:])]), window[window > 0]
 
 
 def registered(image: np.ndarray, matrix_34: np.ndarray, z: float) -> np.ndarray:

@@ -15,6 +15,7 @@ from hcmoco.datasets.people.figure import Figure
 from hcmoco.datasets.people.geometry import Camera, Solids
 from hcmoco.datasets.people.surface import limb_position, surface_labels
 from hcmoco.datasets.people.trace import Mesh
+from hcmoco.transforms import extent
 
 _FINE = 200  # pixels: from this image side on, surroundings are shaded at half the resolution
 
@@ -149,5 +150,6 @@ def develop(image_SS3: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def box_around(mask: np.ndarray) -> np.ndarray:
     """float32 [4]: x0, y0, x1, y1 around the mask, outer edges of its pixels."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+    box = extent(mask)
+    assert box is not None, "there is always somebody to be seen"
+    return box.astype(np.float32)
