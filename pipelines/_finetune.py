@@ -10,14 +10,14 @@ from hcmoco.tasks.loop import finetune
 from hcmoco.tasks.setup import Setup, set_up
 from hcmoco.tasks.tasks import task_class
 from hcmoco.training.state import check_identity
-from pipelines import _checks, _data, _ingest, _interrupts, _recipe, _scores
+from pipelines import _checks, _data, _ingest, _interrupts, _precision, _recipe, _scores
 from pipelines._folder import alone_in, config_there, keep_config, recorded, run_there, say, states_of
 from pipelines._home import at_home
 from pipelines._host import RayTaskHost
 from pipelines._recipe import FinetuneRecipe
 from pipelines._status import open_status, shown
 from pipelines._tracking import Tracker, open_writer, start_run, store_uri
-from pipelines._train import Place, train
+from pipelines._train import Place, asked, train
 
 
 def run(values: dict, recipe: str) -> int:
@@ -30,20 +30,21 @@ def run(values: dict, recipe: str) -> int:
     config = _recipe.check(FinetuneRecipe, values, recipe)
     store_uri(config.tracking, config.out)
     with alone_in(config.out), _interrupts.heard():
-        there = config_there(config)
+        config, there = config_there(config)
         if there == config and _scores.finished(config):
             say(f"{config.out} is finished")
             _scores.report(config)
             return 0
-        say(_recipe.as_yaml(config))
         saved = states_of(config).newest()
         cls = task_class(config.task.task)
         begun = start(config.init, config.encoder, cls.modality, imagenet_weights=config.imagenet_weights)
-        say(f"the encoder starts from {begun.text}")
         cluster = _checks.cluster_for(config)
         for key in ("train", "test"):
             cluster.refuse_local(f"data set {key}:", at_home(getattr(config.data, key).path))
         _checks.check_resources(config)
+        config = _precision.decide(config, asked(config), saved.identity if saved else None)
+        say(_recipe.as_yaml(config))
+        say(f"the encoder starts from {begun.text}")
         writer = open_writer(config.tracking, config.out, actor=True)
 
         train_data = _data.open_data("train", config.data.train, kind=cls.kind)

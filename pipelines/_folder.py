@@ -16,6 +16,7 @@ from hcmoco.errors import UserError
 from hcmoco.shards.manifest import MANIFEST
 from hcmoco.shards.storage import Folder, first_line, is_local
 from hcmoco.training.config import TrainConfig
+from hcmoco.training.precision import with_precision
 from hcmoco.training.state import States, TrainState, check_identity
 from pipelines import _recipe
 from pipelines._tracking import Tracker
@@ -73,24 +74,29 @@ def alone_in(out: str, key: str = "out=...") -> Iterator[None]:
         lock.release()
 
 
-def config_there(config: Any) -> Any:
-    """The config that the folder holds, None if there is none. UserError if it holds something else, or train states of another config.
+def config_there(config: Any) -> tuple[Any, Any]:
+    """The config of this run, and the one that the folder holds, None if there is none.
 
     Args:
-        config: of this run, a config with `out`, `train.keep` and `identity()`.
+        config: of this run, a config with `out`, `train` and `identity()`.
+    Returns:
+        The first is `config`, and where its precision is auto and the folder's run is the same otherwise, with the precision of that one.
+    Raises:
+        UserError: the folder holds something else, or train states of another config.
     """
     folder = Folder(config.out)
     if folder.exists(MANIFEST):
         raise UserError(f"{config.out} is a prepared data set; a run needs a folder of its own: choose another with out=...")
     if not folder.exists(CONFIG):
-        return None
+        return config, None
     try:
         there = type(config).model_validate(yaml.safe_load(folder.read(CONFIG)))
     except (ValueError, yaml.YAMLError):
         raise UserError(f"{config.out}/{CONFIG} is not a config of this program and version; choose another folder with out=...") from None
+    begun = with_precision(config, there.train.precision) if config.train.precision == "auto" else config
     if states_of(config).complete():
-        check_identity(there.identity(), config.identity(), config.out)
-    return there
+        check_identity(there.identity(), begun.identity(), config.out)
+    return (begun if begun.identity() == there.identity() else config), there
 
 
 def keep_config(config: Any, tracker: Tracker) -> None:

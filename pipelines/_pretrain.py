@@ -10,14 +10,14 @@ from hcmoco.shards.read import Shards
 from hcmoco.training.feed import Feed
 from hcmoco.training.loop import pretrain
 from hcmoco.training.state import check_identity
-from pipelines import _checks, _closing, _data, _ingest, _interrupts, _recipe
+from pipelines import _checks, _closing, _data, _ingest, _interrupts, _precision, _recipe
 from pipelines._folder import alone_in, config_there, keep_config, recorded, run_there, say, states_of
 from pipelines._home import at_home
 from pipelines._host import RayHost
 from pipelines._recipe import PretrainRecipe
 from pipelines._status import open_status, shown
 from pipelines._tracking import Tracker, open_writer, start_run, store_uri
-from pipelines._train import Place, train
+from pipelines._train import Place, asked, train
 
 
 def run(values: dict, recipe: str) -> int:
@@ -25,12 +25,11 @@ def run(values: dict, recipe: str) -> int:
     config = _recipe.check(PretrainRecipe, values, recipe)
     store_uri(config.tracking, config.out)
     with alone_in(config.out), _interrupts.heard():
-        there = config_there(config)
+        config, there = config_there(config)
         if there == config and _closing.finished(config):
             say(f"{config.out} is finished")
             _closing.report(config)
             return 0
-        say(_recipe.as_yaml(config))
         saved = states_of(config).newest()
         _checks.check_model(config, load=saved is None)
         cluster = _checks.cluster_for(config)
@@ -38,6 +37,8 @@ def run(values: dict, recipe: str) -> int:
             if each:
                 cluster.refuse_local(f"data set {key}:", at_home(each.path))
         _checks.check_resources(config)
+        config = _precision.decide(config, asked(config), saved.identity if saved else None)
+        say(_recipe.as_yaml(config))
         _checks.check_machine(config, sum(_data.rows(each) for each in config.data.sources.values()), cluster.nodes)
         writer = open_writer(config.tracking, config.out, actor=True)
 

@@ -65,6 +65,7 @@ def _programs(results: Results) -> list[Block]:
                 index.recipe,
                 f"{len(runs)} of {len(entries)}",
                 _among(each.seed for each in entries if each.run),
+                _among(run.precision for run in runs),
                 _among([index.hcmoco, *(run.hcmoco for run in runs)]),
                 _among(run.torch for run in runs),
                 _commit([index.commit, *(run.commit for run in runs)]),
@@ -72,7 +73,7 @@ def _programs(results: Results) -> list[Block]:
         )
     if not body:
         return [Text("No program's index is in the folder.")]
-    return [Grid((_heads("Program", "Recipe", "Cells done", "Seeds", "hcmoco", "PyTorch", "Commit"),), tuple(body), texts=7)]
+    return [Grid((_heads("Program", "Recipe", "Cells done", "Seeds", "Precision", "hcmoco", "PyTorch", "Commit"),), tuple(body), texts=8)]
 
 
 def _times(results: Results) -> list[Block]:
@@ -111,12 +112,15 @@ def _times(results: Results) -> list[Block]:
 def _pretrainings(pretrainings: tuple[Pretraining, ...]) -> list[Block]:
     order = list(NAMES)
     ranked = sorted(pretrainings, key=lambda each: (order.index(each.init) if each.init in order else len(order), each.init))
-    head = _heads("Start", "Recipe", "Overrides", "Seed", "Steps", "Time", "RGB encoder", "Depth encoder", "hcmoco", "PyTorch", "Commit")
+    head = _heads(
+        "Start", "Recipe", "Overrides", "Precision", "Seed", "Steps", "Time", "RGB encoder", "Depth encoder", "hcmoco", "PyTorch", "Commit"
+    )
     body = [
         _row(
             NAMES.get(each.init, each.init),
             each.recipe,
             _overrides(each.overrides) or "–",
+            each.precision or "not recorded",
             str(each.seed),
             f"{each.steps:,}",
             "not timed" if each.seconds is None else duration(each.seconds),
@@ -128,7 +132,7 @@ def _pretrainings(pretrainings: tuple[Pretraining, ...]) -> list[Block]:
         )
         for each in ranked
     ]
-    blocks: list[Block] = [Heading("Pre-trainings", "pretrainings", 3), Grid((head,), tuple(body), texts=3)]
+    blocks: list[Block] = [Heading("Pre-trainings", "pretrainings", 3), Grid((head,), tuple(body), texts=4)]
     columns = [(each, moment, figures) for each in ranked for moment, figures in list(each.probes.items())[-1:]]
     if not columns:
         return blocks

@@ -44,6 +44,7 @@ class _Made(_File):
     init: str = ""
     seed: int
     steps: int
+    precision: str = ""
     hcmoco: str = ""
     torch: str = ""
     commit: str = ""

@@ -105,7 +105,7 @@ def _with_trainer(job: Job) -> None:
         worker,
         # By reference: the controller opens this config, and has no use for the modules that a job brings with it.
         train_loop_config={"job": ray.put(job), "datasets": list(job.datasets())},
-        scaling_config=ray.train.ScalingConfig(num_workers=train.workers, use_gpu=train.gpu, resources_per_worker=_resources(config)),
+        scaling_config=ray.train.ScalingConfig(num_workers=train.workers, use_gpu=train.gpu, resources_per_worker=asked(config)),
         run_config=ray.train.RunConfig(
             name=f"{config.name}-{uuid.uuid4().hex[:8]}",
             storage_path=f"{config.out}/ray",
@@ -139,6 +139,9 @@ def _is_lost(failure: BaseException) -> bool:
     return isinstance(getattr(failure, "health_check_failure", failure), ray.exceptions.RayActorError)
 
 
-def _resources(config: RunConfig) -> dict[str, float]:
+def asked(config: RunConfig) -> dict[str, float] | None:
+    """What each worker asks the cluster for; None where this process trains."""
+    if in_this_process(config):
+        return None
     resources = {"CPU": config.train.cpus_per_worker}
     return {**resources, "GPU": 1} if config.train.gpu else resources

@@ -16,7 +16,7 @@ from pipelines import _arguments, _data, _recipe
 from pipelines._recipe import FinetuneRecipe
 from tuning import _results
 from tuning._grid import CellsConfig, GridConfig
-from tuning._results import MISSING, standing
+from tuning._results import MISSING, deciding, standing
 from tuning._starts import Origin, digest_of
 
 BELOW = "cells"
@@ -91,7 +91,7 @@ def cell_key(config: FinetuneRecipe, start_digest: str) -> str:
     """Digest of all that decides a cell's result."""
     labels = {name: getattr(config, name) for name in LabelsConfig.model_fields}
     data = [_data.identity(source) for source in (config.data.train, config.data.test)]
-    decided = [config.identity(), labels, start_digest, data]
+    decided = [deciding(config), labels, start_digest, data]
     return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
 
 

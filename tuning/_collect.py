@@ -56,7 +56,8 @@ def _why(error: Exception) -> str:
 
 
 def record(writer: Any, parent: Tracker, cell: Cell, params: dict, tags: dict[str, str], result: dict, png: bytes | None = None) -> None:
-    """A finished cell as a run of its own, below `parent`, with its picture if it has one."""
+    """A finished cell as a run of its own, below `parent`, with its picture if it has one. Its params name the precision it came to."""
+    params = {**params, "train": {**params["train"], "precision": result["precision"]}}
     tracker = start_run(writer, name=cell.name, params=params, tags={**tags, "hcmoco.key": cell.key, "mlflow.parentRunId": parent.run_id})
     for step, figures in result["validations"]:
         tracker.metrics(step, {f"validation/{name}": value for name, value in figures.items()})

@@ -4,7 +4,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from hcmoco.errors import UserError
 from hcmoco.shards.storage import Folder
@@ -41,6 +41,12 @@ def portable(result: dict) -> dict:
     """`result`, for a file that may be handed on: it says where a run lies under its home, and not on whose disk."""
     start = result["start"]
     return {**result, "start": {**start, "text": start["text"].replace(f"{home()}/", "")}}
+
+
+def deciding(config: Any) -> dict:
+    """What decides a result, of a config with `identity()`: all of it but the precision, as what was computed in either counts."""
+    identity = config.identity()
+    return {**identity, "train": {key: value for key, value in identity["train"].items() if key != "precision"}}
 
 
 def standing(below: str, cell: Cell, results: Mapping[str, dict], failures: Mapping[str, str], otherwise: str = MISSING) -> dict:

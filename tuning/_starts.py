@@ -21,6 +21,7 @@ from pipelines._folder import config_there, states_of
 from pipelines._home import at_home
 from pipelines._recipe import PretrainRecipe
 from tuning._grid import GridConfig, PretrainedConfig
+from tuning._results import deciding
 
 NO_WEIGHTS = "not run: no weight file"
 
@@ -47,8 +48,8 @@ class Origin:
         the pre-training holds another one."""
         if self.config is None:
             return True
-        before = config_there(self.config)
-        return before is not None and before.identity() == self.config.identity() and _closing.finished(self.config)
+        config, before = config_there(self.config)
+        return before is not None and before.identity() == config.identity() and _closing.finished(config)
 
     def values(self) -> dict:
         """The recipe's keys with the overrides."""
@@ -67,7 +68,7 @@ def origin_of(name: str, init: str | PretrainedConfig) -> Origin:
         return Origin(name, init)
     bare = Origin(name, init.out, init)
     config = _recipe.check(PretrainRecipe, bare.values(), init.pretrain)
-    decided = [config.identity(), {key: _data.identity(source) for key, source in config.data.sources.items()}]
+    decided = [deciding(config), {key: _data.identity(source) for key, source in config.data.sources.items()}]
     key = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
     return Origin(name, at_home(init.out), init, config, key)
 
@@ -118,6 +119,7 @@ def write_record(origin: Origin, results: Folder, seconds: float | None) -> dict
         "key": origin.key,
         "steps": origin.config.stages.steps,
         "seed": origin.config.seed,
+        "precision": config_there(origin.config)[0].train.precision,
         "digests": {modality: weights_digest(export.encoder(modality)) for modality in DENSE_MODALITIES},
         "probes": export.training.get("probes", {}),
         "seconds": seconds,

@@ -10,7 +10,7 @@ from hcmoco.models.hcmoco import HCMoCo
 from hcmoco.probes.run import ProbeViews, probe
 from hcmoco.shards.storage import Folder
 from hcmoco.tasks.tasks import TASKS, task_class
-from pipelines import _arguments, _checks, _closing, _cluster, _data, _interrupts, _recipe
+from pipelines import _arguments, _checks, _closing, _cluster, _data, _interrupts, _precision, _recipe
 from pipelines._folder import alone_in, recorded, say
 from pipelines._home import at_home
 from pipelines._pretrain import make_plan
@@ -47,8 +47,12 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
 
         cluster.refuse_local("out", out)
         asked.at_once()
-        sources, views, finetune_data, identity = _data_of(config, recipe, out)
         records = Records(out)
+        # Once for all trials, or their scores would differ by where each ran.
+        there = records.there()
+        recipe = _precision.decide(recipe, {"CPU": asked.cpus, "GPU": asked.gpus}, there[1].get("pretrain") if there else None)
+        trials = merge(base, {"train": {"precision": recipe.train.precision}})
+        sources, views, finetune_data, identity = _data_of(config, recipe, out)
         key = records.open(sweep_identity(config, recipe, *identity))
         writer = open_writer(recipe.tracking, out, actor=True)
         parent = start_run(
@@ -62,7 +66,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
         with recorded(parent):
             job = Job(
                 config=config,
-                base=base,
+                base=trials,
                 records=records,
                 key=key,
                 parent=parent,
@@ -113,8 +117,8 @@ def _trials(job: Job, recipe: PretrainRecipe) -> list[str]:
     config, records = job.config, job.records
     over, queue = records.over(), Queue(config, records)
     say(
-        f"{config.trials} trials of {recipe.stages.steps} steps, {len(over)} over, {len(queue.begun)} to go on with, "
-        f"{len(queue.new)} new; {job.asked.at_once()} at a time; score: {_what(config)}"
+        f"{config.trials} trials of {recipe.stages.steps} steps in {recipe.train.precision}, {len(over)} over, "
+        f"{len(queue.begun)} to go on with, {len(queue.new)} new; {job.asked.at_once()} at a time; score: {_what(config)}"
     )
     count = [len(over)]
 

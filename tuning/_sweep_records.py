@@ -57,14 +57,21 @@ class Records:
     def folder(self) -> Folder:
         return Folder(self.out)
 
+    def there(self) -> tuple[str, dict] | None:
+        """Id and identity of the sweep in the folder, if there is one."""
+        if not self.folder.exists("sweep.json"):
+            return None
+        try:
+            there = json.loads(self.folder.read("sweep.json"))
+            return str(there["id"]), {**there["identity"]}
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{self.out}/sweep.json is not what this program writes; choose another folder with out=...") from None
+
     def open(self, identity: dict) -> str:
         """The id of the sweep in the folder, which begins here if there is none. UserError, naming the first difference, for another."""
-        if self.folder.exists("sweep.json"):
-            try:
-                there = json.loads(self.folder.read("sweep.json"))
-                number, was = str(there["id"]), there["identity"]
-            except (ValueError, KeyError, TypeError):
-                raise UserError(f"{self.out}/sweep.json is not what this program writes; choose another folder with out=...") from None
+        there = self.there()
+        if there:
+            number, was = there
             check_identity(was, json.loads(json.dumps(identity)), self.out)
             return number
         if self.folder.sizes():

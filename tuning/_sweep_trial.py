@@ -25,6 +25,7 @@ from hcmoco.tasks.tasks import task_class
 from hcmoco.training.feed import Feed
 from hcmoco.training.local import LocalHost
 from hcmoco.training.loop import STAGE_1, STAGE_2, pretrain
+from hcmoco.training.precision import with_precision
 from hcmoco.training.pretraining import Pretraining
 from hcmoco.training.state import States, TrainState, check_identity
 from pipelines import _arguments, _recipe
@@ -85,11 +86,12 @@ def trial_config(base: dict, values: Mapping[str, Value], place: str) -> Pretrai
 
 
 def finetune_config(score: FinetuneScore, init: str, place: str, config: PretrainRecipe) -> FinetuneRecipe:
-    """The scoring fine-tuning of a trial, its encoder that of the trial."""
+    """The scoring fine-tuning of a trial, its encoder that of the trial, and its precision where its recipe has auto."""
     encoder = getattr(config.model, task_class(score.task).modality).model_copy(update={"init": "scratch"})
     own = {**score.labels, "init": init, "seed": score.seed, "out": place, "encoder": encoder.model_dump(mode="json")}
     values = merge(_arguments.task_values(score.task, score.recipe, []), nested(score.fixed))
-    return _recipe.check(FinetuneRecipe, merge(values, own), f"{score.task}/{score.recipe}")
+    tuned = _recipe.check(FinetuneRecipe, merge(values, own), f"{score.task}/{score.recipe}")
+    return with_precision(tuned, config.train.precision) if tuned.train.precision == "auto" else tuned
 
 
 def run_key(sweep: str, number: int) -> str:

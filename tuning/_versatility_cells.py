@@ -14,7 +14,7 @@ from pipelines._home import at_home
 from pipelines._tracking import TrackingConfig
 from tuning import _results
 from tuning._grid import PretrainedConfig, Seeds
-from tuning._results import mean_text, standing
+from tuning._results import deciding, mean_text, standing
 
 PROGRAM = BELOW = "versatility"
 START = "cmc"  # how the record of pre-trainings names where all methods start
@@ -79,7 +79,7 @@ def cells_of(recipe: VersatilityRecipe, init: str, start_digest: str | None) -> 
             for seed in dict.fromkeys(recipe.seeds):
                 values = {name: getattr(recipe, name) for name in VersatilityConfig.model_fields}
                 config = VersatilityConfig(**{**values, "init": init, "experiment": experiment, "method": method, "seed": seed})
-                decided = json.dumps([config.identity(), start_digest, contents], sort_keys=True)
+                decided = json.dumps([deciding(config), start_digest, contents], sort_keys=True)
                 cell = Cell(config, hashlib.sha256(decided.encode()).hexdigest() if start_digest is not None else "")
                 cells.append(Cell(config.model_copy(update={"out": f"{recipe.out}/work/{cell.name}"}), cell.key))
     return cells

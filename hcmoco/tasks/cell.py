@@ -12,6 +12,8 @@ from hcmoco.tasks.local import LocalTaskHost
 from hcmoco.tasks.loop import evaluate, finetune
 from hcmoco.tasks.setup import set_up
 from hcmoco.tasks.tasks import task_class
+from hcmoco.training.precision import native_bfloat16, settle
+from hcmoco.training.state import States
 
 
 def run_cell(
@@ -34,6 +36,8 @@ def run_cell(
         JSON values: what was run, `test` figures, `validations` and `seconds`.
     """
     begun = time.monotonic()
+    saved = States(states).newest() if states else None
+    config = settle(config, native_bfloat16(device), saved.identity if saved else None)
     first = start(config.init, config.encoder, task_class(config.task.task).modality, imagenet_weights=config.imagenet_weights)
     setup = set_up(config, train, test, first)
     host = LocalTaskHost(

@@ -14,6 +14,7 @@ from hcmoco.tasks.task import Result, Task, TaskBatch
 from hcmoco.training import collective
 from hcmoco.training.flat import FlatParameters
 from hcmoco.training.optim import build_optimizer, learning_rate, set_learning_rate
+from hcmoco.training.precision import autocast
 from hcmoco.training.restore import capture, restore
 from hcmoco.training.state import TrainState, check_identity
 
@@ -75,7 +76,7 @@ class Finetuning:
         config = self.config
         # Layers and samplers that draw for themselves take from torch's generator: it begins anew with every step.
         torch.manual_seed(int(generator(config.seed, "layers", self.step, collective.rank()).integers(2**63)))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16"):
+        with autocast(self.device, config.train.precision):
             terms = self.task.losses(self.model, batch, self.device)
         rate = learning_rate(config.optim, self.step, self.steps)
         set_learning_rate(self.optimizer, rate)

@@ -65,8 +65,9 @@ class Setup:
 
     @property
     def facts(self) -> dict:
-        """For the record of the run: which labels, and where the encoder started."""
+        """For the record of the run: its precision, which labels, and where the encoder started."""
         return {
+            "precision": self.config.train.precision,
             "labels": {"text": self.config.text, "rows": len(self.labelled), "digest": self.labelled.digest},
             "start": self.start,
         }

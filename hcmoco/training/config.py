@@ -83,7 +83,11 @@ class TrainConfig(Config):
     gpu: bool = Field(False, description="each worker has a GPU of its own (NCCL), else CPUs (gloo)")
     cpus_per_worker: float = Field(0.5, gt=0, description="share of the cluster's CPUs that a worker asks for; the rest reads data")
     threads_per_worker: int = Field(1, ge=1, description="threads of a worker's CPU arithmetic")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the encoders' arithmetic; losses are float32 always")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of the encoders' arithmetic; losses are float32 always. auto: bfloat16 if every worker's processor computes in it "
+        "(AVX512-BF16, AMX-BF16, ARM's bf16, a GPU that has it) rather than emulating it, else float32; decided once, and kept on resume",
+    )
     log_every: int = Field(10, ge=1, description="steps between two lines of metrics")
     save_every: int = Field(500, ge=1, description="steps between two train states; one is also kept at the stage boundary and the end")
     keep: int = Field(2, ge=1, description="train states kept")

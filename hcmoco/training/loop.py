@@ -11,6 +11,7 @@ from hcmoco.shards.plan import Plan
 from hcmoco.training import collective
 from hcmoco.training.config import PretrainConfig
 from hcmoco.training.meter import Meter
+from hcmoco.training.precision import native_bfloat16, settle
 from hcmoco.training.pretraining import Pretraining
 from hcmoco.training.state import TrainState
 
@@ -51,6 +52,7 @@ def pretrain(config: PretrainConfig, plan: Plan, host: Host, held_out: ProbeView
         RuntimeError: the workers do not go on from the same step.
     """
     saved = host.restore()
+    config = settle(config, native_bfloat16(host.device.type), saved.identity if saved else None)
     run = Pretraining(config, plan, host.device, plan.lanes // host.world, load_init=saved is None)
     if saved:
         run.load(saved, where=config.out)

@@ -13,6 +13,7 @@ from hcmoco.training import collective
 from hcmoco.training.config import PretrainConfig
 from hcmoco.training.flat import FlatParameters
 from hcmoco.training.optim import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors, set_learning_rate
+from hcmoco.training.precision import autocast
 from hcmoco.training.restore import capture, restore
 from hcmoco.training.state import TrainState, check_identity
 from hcmoco.training.step import compute_terms, draw_negatives, to_device
@@ -84,7 +85,7 @@ class Pretraining:
         draws = torch.from_numpy(drawn).to(self.device)
         # Layers that draw for themselves (stochastic depth, dropout) take from torch's generator: it too begins anew with every step.
         torch.manual_seed(int(generator(config.seed, "layers", self.step, collective.rank()).integers(2**63)))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16"):
+        with autocast(self.device, config.train.precision):
             terms, embeddings = compute_terms(self.model, config.objective, views, self.banks, draws, full=self.full)
         loss = total(terms.values, config.objective, "full" if self.full else "sample")
 

@@ -11,6 +11,8 @@ from hcmoco.shards.read import Shards
 from hcmoco.tasks.loop import validation_steps
 from hcmoco.training.local import LocalHost
 from hcmoco.training.meter import Meter
+from hcmoco.training.precision import native_bfloat16, settle
+from hcmoco.training.state import States
 from hcmoco.versatility.config import VersatilityConfig
 from hcmoco.versatility.cotraining import CoTraining
 from hcmoco.versatility.evaluation import evaluate, predict
@@ -90,6 +92,8 @@ def run_cell(
         sheet of the first test people, uint8 [H, W, 3].
     """
     begun = time.monotonic()
+    saved = States(states).newest() if states else None
+    config = settle(config, native_bfloat16(device), saved.identity if saved else None)
     setup = set_up(config, sources.unlabelled, sources.labelled, sources.test, sources.validation)
     start = start_of(config)
     host = LocalHost(setup.feed, states, keep=config.train.keep, device=device, threads=threads, show=show)
@@ -102,6 +106,7 @@ def run_cell(
         "method": config.method,
         "seed": config.seed,
         "steps": run.step,
+        "precision": config.train.precision,
         "start": start,
         "labels": {"rows": len(setup.labelled), "digest": setup.labelled.digest},
         "main": config.main,

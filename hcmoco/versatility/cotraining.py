@@ -14,6 +14,7 @@ from hcmoco.shards.plan import Plan
 from hcmoco.tasks.task import Result, send
 from hcmoco.training.flat import FlatParameters
 from hcmoco.training.optim import build_optimizer, learning_rate, set_learning_rate
+from hcmoco.training.precision import autocast
 from hcmoco.training.restore import capture, restore
 from hcmoco.training.state import TrainState, check_identity
 from hcmoco.training.step import compute_terms, draw_negatives, encode, to_device
@@ -84,7 +85,7 @@ class CoTraining:
         torch.manual_seed(int(generator(config.seed, "layers", self.step).integers(2**63)))
         terms: Terms | None = None
         embeddings: dict[str, Tensor] = {}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16"):
+        with autocast(self.device, config.train.precision):
             encoded = encode(self.model.encoders, views)
             if self.contrasts:
                 draws = torch.from_numpy(drawn).to(self.device)

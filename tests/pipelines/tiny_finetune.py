@@ -35,7 +35,7 @@ RECIPE = {
     "validations": 3,
     "evaluation_rows": 3,
     "optim": {"name": "adamw", "lr": 0.002, "clip_norm": 1.0},
-    "train": {"lanes": 2, "rows_per_lane": 3, "window_steps": 2, "log_every": 1, "save_every": 2},
+    "train": {"precision": "float32", "lanes": 2, "rows_per_lane": 3, "window_steps": 2, "log_every": 1, "save_every": 2},
 }
 POSE = {"size": 64, "head": {"convolutions": 1, "channels": 16, "anchor_offsets": [2.0], "reduce": 16}}
 DENSEPOSE = {

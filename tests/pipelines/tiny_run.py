@@ -36,7 +36,7 @@ RECIPE = {
     "objective": {"negatives": 32, "anchors": 12},
     "stages": {"sample": 3, "full": 3},
     "optim": {"name": "adamw", "lr": 0.004, "restart": False},
-    "train": {"lanes": 2, "rows_per_lane": 4, "window_steps": 2, "log_every": 1, "save_every": 2},
+    "train": {"precision": "float32", "lanes": 2, "rows_per_lane": 4, "window_steps": 2, "log_every": 1, "save_every": 2},
     "probe": {"every": 2, "people": 8, "people_during": 4, "batch_size": 8, "cells": 16, "partners": 1},
 }
 

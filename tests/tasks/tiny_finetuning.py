@@ -30,7 +30,7 @@ TINY = {
     "validations": 3,
     "evaluation_rows": 3,
     "optim": {"name": "adamw", "lr": 0.002},
-    "train": {"lanes": 2, "rows_per_lane": 3, "window_steps": 2, "log_every": 2, "save_every": 2},
+    "train": {"precision": "float32", "lanes": 2, "rows_per_lane": 3, "window_steps": 2, "log_every": 2, "save_every": 2},
 }
 
 

@@ -79,7 +79,7 @@ TINY = {
     "objective": {"negatives": 24, "anchors": 12},
     "stages": {"sample": 4, "full": 5},
     "optim": {"lr": 0.05, "warmup_steps": 2},
-    "train": {"lanes": 2, "rows_per_lane": 3, "window_steps": 3, "log_every": 2, "save_every": 3, "keep": 2},
+    "train": {"precision": "float32", "lanes": 2, "rows_per_lane": 3, "window_steps": 3, "log_every": 2, "save_every": 3, "keep": 2},
     "probe": {"every": 0, "people": 6, "people_during": 4, "batch_size": 4, "cells": 8, "partners": 1},
 }
 

@@ -29,7 +29,7 @@ RECIPE = {
     "steps": 2,
     "validations": 1,
     "validation": 4,
-    "train": {"lanes": 1, "rows_per_lane": 4, "window_steps": 2},
+    "train": {"precision": "float32", "lanes": 1, "rows_per_lane": 4, "window_steps": 2},
 }
 GRID = {
     "out": "runs/grid",
@@ -192,7 +192,7 @@ PRETRAINING = {
     "model": {"rgb": {"name": "test_resnet"}, "depth": {"name": "test_resnet"}, "skeleton": {"width": 16, "blocks": 1}, "embedding": 16},
     "objective": {"negatives": 0, "anchors": 12},
     "stages": {"sample": 1, "full": 2},
-    "train": {"lanes": 1, "rows_per_lane": 4, "window_steps": 3},
+    "train": {"precision": "float32", "lanes": 1, "rows_per_lane": 4, "window_steps": 3},
     "probe": {"every": 0},
 }
 

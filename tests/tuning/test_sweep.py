@@ -85,7 +85,7 @@ def test_the_same_command_again_repeats_nothing(swept, home):
     before = {path: path.stat().st_mtime_ns for path in (swept.folder / "trials").iterdir()}
     again = tiny_sweep.call(home, SWEPT)
     assert again.status == 0, again
-    assert "3 trials of 6 steps, 3 over, 0 to go on with, 0 new" in again.out
+    assert "3 trials of 6 steps in float32, 3 over, 0 to go on with, 0 new" in again.out
     assert {path: path.stat().st_mtime_ns for path in (swept.folder / "trials").iterdir()} == before
     assert len(tiny_sweep.runs(swept.folder)) == 4
     other = tiny_sweep.call(home, {**SWEPT, "seed": 0})
@@ -188,7 +188,9 @@ def test_a_fine_tuning_is_the_score(swept, home):
         "test": {"path": "data/test", "people": {**people, "count": 4, "seed": 2}},
     }
     task = {"name": "t", "out": "x", "task": {"size": 64}, "data": data, "steps": 2, "validations": 1, "validation": 4}
-    (home / "task.yaml").write_text(yaml.safe_dump({**task, "train": {"lanes": 1, "rows_per_lane": 4, "window_steps": 2}}))
+    (home / "task.yaml").write_text(
+        yaml.safe_dump({**task, "train": {"precision": "float32", "lanes": 1, "rows_per_lane": 4, "window_steps": 2}})
+    )
     score = {"finetune": {"task": "parsing-rgb", "recipe": str(home / "task.yaml"), "labels": {"samples": 5}}}
     done = tiny_sweep.call(home, {"score": score, "trials": 2, "out": "runs/scored", "method": "optuna", "random_first": 1})
     assert done.status == 0, done

@@ -30,7 +30,7 @@ RECIPE = {
     "objective": {"anchors": 12, "negatives": 0},
     "steps": 2,
     "optim": {"name": "adamw", "lr": 0.002},
-    "train": {"lanes": 1, "rows_per_lane": 4, "window_steps": 2},
+    "train": {"precision": "float32", "lanes": 1, "rows_per_lane": 4, "window_steps": 2},
 }
 
 

@@ -25,7 +25,7 @@ RECIPE = {
     "objective": {"negatives": 0, "anchors": 12},
     "stages": {"sample": 2, "full": 4},
     "optim": {"name": "adamw", "lr": 0.004, "restart": False},
-    "train": {"lanes": 1, "rows_per_lane": 4, "window_steps": 2, "log_every": 1, "save_every": 4},
+    "train": {"precision": "float32", "lanes": 1, "rows_per_lane": 4, "window_steps": 2, "log_every": 1, "save_every": 4},
     "probe": {"every": 2, "people": 8, "people_during": 4, "batch_size": 8, "cells": 16, "partners": 1},
 }
 SWEEP = {

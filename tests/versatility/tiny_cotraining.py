@@ -38,7 +38,7 @@ TINY = {
     "objective": {"negatives": 8, "anchors": 12},
     "steps": 4,
     "optim": {"name": "adamw", "lr": 0.002, "weight_decay": 0.0},
-    "train": {"lanes": 2, "rows_per_lane": 4, "window_steps": 2, "log_every": 2, "save_every": 2},
+    "train": {"precision": "float32", "lanes": 2, "rows_per_lane": 4, "window_steps": 2, "log_every": 2, "save_every": 2},
     "evaluation_rows": 3,
 }
 
