@@ -31,13 +31,14 @@ from hcmoco.schema import Batch
 from hcmoco.shards.plan import Plan, SourcePlan
 from hcmoco.training import collective, pretraining
 from hcmoco.training.config import PretrainConfig
+from hcmoco.training.precision import autocast, native_bfloat16, settle
 from hcmoco.training.pretraining import Pretraining
 from hcmoco.training.step import Views, to_device
 
 # Recipe and overrides.
 SIZES = {
     "people-cpu": ("people-cpu", []),
-    "paper": ("people-gpu", ["augment.size=320", "train.lanes=1", "train.rows_per_lane=56"]),
+    "paper": ("people-gpu", ["augment.size=320", "train.lanes=1", "train.rows_per_lane=56", "train.precision=auto"]),
 }
 PAPER_NEGATIVES, PAPER_WIDTH = 16384, 128
 
@@ -109,7 +110,7 @@ class Bench:
     def encoders(self) -> None:
         """The encoders alone on inputs that lie ready: forward, and backward from a gradient of every output."""
         self.alone.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bfloat16"):
+        with autocast(self.device, self.config.train.precision):
             outputs = encode(self.alone, self.views)
         if not self.gradients:
             self.gradients = [torch.randn_like(each) * 1e-3 for each in outputs]
@@ -254,7 +255,7 @@ def main() -> None:
     recipe, overrides = SIZES[sizes]
     if given.quick:
         overrides = [*overrides, "augment.size=64", "train.rows_per_lane=4"]
-    config = load_config(recipe, [*overrides, *given.overrides])
+    config = settle(load_config(recipe, [*overrides, *given.overrides]), native_bfloat16(given.device), None)
     rounds = 2 if given.quick else given.rounds
     count = given.steps or {("people-cpu", "cpu"): 2, ("paper", "cpu"): 1}.get((sizes, given.device), 20)
 

@@ -1,6 +1,6 @@
 """`train.precision: auto` on a cluster: every node that could hold a worker says whether its processor computes in bfloat16."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hcmoco.errors import UserError
 from hcmoco.shards.storage import first_line
@@ -23,16 +23,21 @@ def decide(config: C, resources: Mapping[str, float] | None, begun: dict | None)
     """
     if config.train.precision == "float32":
         return config
-    native = [native_bfloat16("cpu")] if resources is None else _ask(resources)
+    native = [native_bfloat16("cpu")] if resources is None else ask_nodes(resources)
     config = settle(config, bool(native) and all(native), begun)
     if config.train.precision == "bfloat16" and not all(native):
-        where = "this processor only emulates" if len(native) == 1 else f"{native.count(False)} of {len(native)} nodes only emulate"
-        kept = "the run was begun in it and keeps it; a new one, with another out=..., takes float32" if begun else "auto takes float32"
-        say(f"train.precision is bfloat16, which {where}: steps take several times as long as in float32 ({kept})")
+        say(slow_line(native, begun=begun is not None))
     return config
 
 
-def _ask(resources: Mapping[str, float]) -> list[bool]:
+def slow_line(native: Sequence[bool], *, begun: bool) -> str:
+    """What is said of bfloat16 where not all processors compute in it."""
+    where = "this processor only emulates" if len(native) == 1 else f"{native.count(False)} of {len(native)} nodes only emulate"
+    kept = "the run was begun in it and keeps it; a new one, with another out=..., takes float32" if begun else "auto takes float32"
+    return f"train.precision is bfloat16, which {where}: steps take several times as long as in float32 ({kept})"
+
+
+def ask_nodes(resources: Mapping[str, float]) -> list[bool]:
     """The answer of every node that is large enough for a worker; one task each, on the node itself."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

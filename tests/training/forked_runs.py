@@ -26,6 +26,7 @@ from hcmoco.shards.read import Shards
 from hcmoco.training import collective
 from hcmoco.training.flat import FlatParameters
 from hcmoco.training.loop import pretrain
+from hcmoco.training.precision import settle
 from hcmoco.training.state import States, TrainState
 
 
@@ -124,7 +125,15 @@ def collectives(rank, world, *, lanes, out):
     Path(out, f"{world}-{rank}.json").write_text(json.dumps(result))
 
 
-CALLS = {each.__name__: each for each in (train, write_state, collectives)}
+def settled(rank, world, *, out):
+    """What each worker makes of auto: where all compute in bfloat16, where the last does not, and where the first one's state says so."""
+    config, last = tiny.tiny_config(train={"precision": "auto"}), rank == world - 1
+    begun = [settle(config, False, {"train": {"precision": each}}) for each in ("bfloat16", "float32")]
+    result = [each.train.precision for each in (settle(config, True, None), settle(config, not last, None), *begun)]
+    Path(out, f"{world}-{rank}.json").write_text(json.dumps(result))
+
+
+CALLS = {each.__name__: each for each in (train, write_state, collectives, settled)}
 
 
 def run_jobs(folder: Path, jobs: list[dict]) -> list[list[int]]:

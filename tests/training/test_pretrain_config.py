@@ -32,7 +32,7 @@ from hcmoco.training.config import PretrainConfig
         ("stages={sample: 0, full: 0}", r"stages.sample \+ stages.full must be at least 1 step"),
         ("stages.full=-1", r"stages.full = -1"),
         ("stages.full=1.5", r"stages.full = 1.5"),
-        ("train.precision=float16", r"train.precision = 'float16': .*'float32' or 'bfloat16'"),
+        ("train.precision=float16", r"train.precision = 'float16': .*'auto', 'float32' or 'bfloat16'"),
         ("train.keep=0", r"train.keep = 0"),
         ("train.save_every=0", r"train.save_every = 0"),
         ("train.lanes=0", r"train.lanes = 0"),

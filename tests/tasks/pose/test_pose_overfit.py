@@ -7,6 +7,7 @@ from hcmoco import draws
 from hcmoco.datasets.people import PeopleConfig, make_person
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.tasks.pose import HeadConfig, PoseConfig, PoseTask
+from hcmoco.training.precision import autocast, chosen, native_bfloat16
 
 CPU = torch.device("cpu")
 
@@ -26,7 +27,7 @@ def test_sixteen_people_are_learned_by_heart(people_about):
     for step in range(steps):
         batch = task.make_batch(rows, [draws.generator(0, "overfit", step, number) for number in range(16)])
         optimiser.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(CPU, chosen([native_bfloat16("cpu")])):
             loss = task.losses(model, batch, CPU)["loss"]
         loss.backward()
         optimiser.step()
