@@ -50,10 +50,11 @@ def ask_nodes(resources: Mapping[str, float]) -> list[bool]:
     here = ray.get_runtime_context().get_node_id()
     if device == "cpu" and [each["NodeID"] for each in nodes] == [here]:
         return [native_bfloat16(device)]  # no process need start for it
-    look = ray.remote(native_bfloat16).options(num_cpus=0, num_gpus=_A_LOOK if device == "cuda" else 0)
-    tasks = {
-        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(each["NodeID"], soft=False)).remote(device): each for each in nodes
-    }
+    look, gpus = ray.remote(native_bfloat16), _A_LOOK if device == "cuda" else 0
+    tasks = {}
+    for each in nodes:
+        there = NodeAffinitySchedulingStrategy(each["NodeID"], soft=False)
+        tasks[look.options(num_cpus=0, num_gpus=gpus, scheduling_strategy=there).remote(device)] = each
     waiting = list(tasks)
     while waiting:
         _interrupts.check()

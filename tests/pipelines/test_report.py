@@ -81,6 +81,7 @@ def cell(task, init, labels, seed, figures, *, rows=287, seconds=60.0, main=None
         "steps": 450,
         "chosen_step": 450,
         "select": "validation",
+        "precision": "bfloat16",
         "labels": {"text": labels, "rows": rows, "digest": "d"},
         "start": {"text": init, "digest": ""},
         "main": main,
@@ -274,16 +275,24 @@ def test_conditions_and_probes(tmp_path):
     for init, value, seconds in (("hcmoco", 53.5, None), ("cmc", 3.25, 3725.0)):
         probes = {"after stage 1": {"dense/mean": 1.0}, "after stage 2": {"dense/mean": value}}
         digests = {"rgb": "a" * 64, "depth": "b" * 64}
-        facts = {"init": init, "recipe": "people-cpu", "overrides": ["objective.x=1"], "key": "k", "steps": 1600, "seed": 0}
+        facts = {
+            "init": init,
+            "recipe": "people-cpu",
+            "overrides": ["objective.x=1"],
+            "key": "k",
+            "steps": 1600,
+            "seed": 0,
+            "precision": "float32",
+        }
         write(
             tmp_path, f"pretrainings/{init}.json", {**facts, "digests": digests, "probes": probes, "seconds": seconds, "commit": "d" * 40}
         )
     page, _ = pages(tmp_path)
     assert page.tables["probes"] == [["Probe, %", "CMC after stage 2", "HCMoCo after stage 2"], ["dense/mean", "3.2", "53.5"]]
-    assert page.tables["pretrainings"][1][:6] == ["CMC", "people-cpu", "objective.x=1", "0", "1,600", "1 h 02 min"]
-    assert page.tables["pretrainings"][2][5] == "not timed"
+    assert page.tables["pretrainings"][1][:7] == ["CMC", "people-cpu", "objective.x=1", "float32", "0", "1,600", "1 h 02 min"]
+    assert page.tables["pretrainings"][2][6] == "not timed"
     assert page.tables["conditions"][1][0] == "tuning/fractions.py"
-    assert page.tables["conditions"][1][2:4] == ["2 of 2", "0"]
+    assert page.tables["conditions"][1][2:5] == ["2 of 2", "0", "bfloat16"]
     assert "All cells together 2 min 00 s, 1 pre-training 1 h 02 min" in page.text
 
 

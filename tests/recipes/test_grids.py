@@ -1,5 +1,7 @@
 """The grids: what they name is there, their programs share what they can, and the comparisons are fair."""
 
+from pathlib import Path
+
 import pytest
 
 from hcmoco.shards.storage import Folder
@@ -8,7 +10,11 @@ from pipelines._recipe import PretrainRecipe
 from tuning import _versatility
 from tuning._cells import cells_of
 from tuning._grid import GRIDS, load_grid
-from tuning._starts import origins
+from tuning._results import read_results
+from tuning._starts import origin_of, origins
+from tuning._versatility_cells import START
+
+ROOT = Path(__file__).parents[2]
 
 NAMES = sorted(path.stem for path in GRIDS.glob("*.yaml"))
 
@@ -57,6 +63,29 @@ def test_every_cell_is_there_once(name, tmp_path):
     cells = cells_of(grid, found, [], str(tmp_path), Folder(str(tmp_path)))
     assert len(cells) == len({(each.task, each.init, each.labels, each.config.seed) for each in cells})
     assert all(bool(each.key) == (each.init == "scratch") for each in cells)
+
+
+@pytest.mark.parametrize("asked", ["auto", "float32", "bfloat16"])
+def test_the_committed_results_are_those_of_the_recipes_under_either_precision(asked, tmp_path, monkeypatch):
+    """Nobody's weights are needed, and nothing is trained, on whatever processor."""
+    monkeypatch.setenv("HCMOCO_HOME", str(tmp_path))
+    folder, override = Folder(str(ROOT / "docs" / "tables" / "people-cpu")), [f"train.precision={asked}"]
+    recipe = _versatility.load("people-cpu", override)
+    made = {"versatility": _versatility._cells(recipe, origin_of(START, recipe.init), folder)}
+    made["cells"] = []
+    for name in ("people-cpu", "ablation-people-cpu"):
+        grid = load_grid(name)
+        found = {name: origin for name, origin in origins(grid).items() if name != "imagenet"}  # whose weights are not ours to commit
+        made["cells"] += cells_of(grid, found, override, str(tmp_path), folder)
+    for below, cells in made.items():
+        results = read_results(folder, below, cells)
+        assert (
+            {each.name for each in cells}
+            == results.keys()
+            == {name.removesuffix(".json") for name in folder.sizes(below) if name.endswith(".json")}
+        )
+        assert {each["precision"] for each in results.values()} <= {"float32", "bfloat16"}
+        assert all(each["commit"] for each in results.values())
 
 
 @pytest.mark.parametrize("recipe", ["people-cpu", "people-gpu"])

@@ -10,6 +10,7 @@ import yaml
 
 from hcmoco.export import load_export
 from hcmoco.tasks.initial import weights_digest
+from hcmoco.training.precision import chosen, native_bfloat16
 from pipelines._commit import commit
 from tuning import ablation, fractions
 from tuning._results import difference_text, mean_text
@@ -74,7 +75,7 @@ def test_each_cell_is_done_once(home, capsys):
     assert results[0]["test"] == results[2]["test"]
     assert results[0]["labels"]["digest"] != results[1]["labels"]["digest"]
     assert not list((home / "runs/grid/work").iterdir())
-    assert {result["commit"] for result in results} == {commit()}
+    assert {(result["precision"], result["commit"]) for result in results} == {("float32", commit())}
     assert [(each["init"], each["seed"], each["status"], each["cell"]) for each in index(home)["cells"]] == [
         (init, seed, "done", f"cells/{file.name}")
         for seed in (0, 1)
@@ -83,6 +84,9 @@ def test_each_cell_is_done_once(home, capsys):
 
     assert go(home) == 0
     assert "4 done, 0 to do" in capsys.readouterr().out
+    for precision in ("bfloat16", "auto"):  # a cell is done in whichever it was computed
+        assert go(home, None, f"train.precision={precision}") == 0
+        assert "4 done, 0 to do" in capsys.readouterr().out
     assert {each: each.stat().st_mtime_ns for each in files_and_index} == before
 
     files[1].unlink()
@@ -94,13 +98,14 @@ def test_each_cell_is_done_once(home, capsys):
 
 def test_a_cell_that_fails_does_not_stop_the_others(home, capsys):
     cells = [{"tasks": ["parsing-rgb"], "labels": labels, "seeds": [0]} for labels in ({"samples": 5}, {"samples": 500})]
-    assert go(home, {"cells": cells, "inits": {"scratch": "scratch"}}) == 1
+    assert go(home, {"cells": cells, "inits": {"scratch": "scratch"}}, "train.precision=auto") == 1
     out = capsys.readouterr().out
     assert "failed: parsing-rgb_scratch_500-samples_seed0" in out
     assert "at most 20" in out
     assert "1 of 2" in out
     good, bad = index(home)["cells"]
     assert (good["status"], bad["cell"]) == ("done", None)
+    assert json.loads((home / "runs/grid" / good["cell"]).read_text())["precision"] == chosen([native_bfloat16("cpu")])
     assert bad["status"].startswith("failed: ")
     assert "at most 20" in bad["status"]
 
@@ -222,7 +227,7 @@ def test_what_a_cell_starts_from_is_pre_trained_first_and_once(home, pretrained,
     for name, record in records.items():
         export = load_export(home / f"runs/{name}/export")
         assert record["digests"] == {modality: weights_digest(export.encoder(modality)) for modality in ("rgb", "depth")}
-        assert record["steps"] == 3
+        assert (record["steps"], record["precision"]) == (3, "float32")
         assert record["seconds"] > 0
     assert records["cmc"]["digests"] != records["hcmoco"]["digests"]
     cells = [json.loads(each.read_text()) for each in sorted((home / "runs/grid/cells").iterdir())]

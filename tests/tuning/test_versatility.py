@@ -62,6 +62,7 @@ def test_each_co_training_is_done_once(home, capsys):
         assert (result["experiment"], result["steps"], result["main"], result["labels"]["rows"]) == ("rgb-to-depth", 2, "depth/mIoU", 8)
         assert result["start"]["text"] == "encoders of runs/start/export (stage 1, 7 steps)", "no disk of anybody's in it"
         assert result["test"]["rows"] == 5
+        assert result["precision"] == "float32"
         assert {"key", "hcmoco", "torch", "commit", "seconds", "validations", "seed", "method"} <= result.keys()
     assert results[0]["start"] == results[1]["start"]
     sheet = cv2.imread(str(home / "tables/versatility/rgb-to-depth.png"))
@@ -73,6 +74,8 @@ def test_each_co_training_is_done_once(home, capsys):
     assert not list((home / "runs/versatility/work").iterdir())
 
     before = {each: each.stat().st_mtime_ns for each in files}
+    assert go(home, *one, "train.precision=bfloat16") == 0
+    assert "2 done, 0 to do" in capsys.readouterr().out, "a co-training is done in whichever precision it was computed"
     files[1].unlink()
     assert go(home, *one) == 0
     assert "1 done, 1 to do" in capsys.readouterr().out
