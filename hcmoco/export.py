@@ -42,7 +42,8 @@ def export_encoders(model: HCMoCo, folder: str | Path, *, training: dict[str, An
 
     Args:
         folder: path or fsspec URI; its parents are made.
-        training: what to tell of the training: JSON values, such as recipe, stage, steps, data, metrics.
+        training: what to tell of the training: JSON values, such as recipe, stage, steps, data, metrics; `terms` are those of what it
+            was trained on (see `hcmoco.terms.as_json`), without which the card says that they are not recorded.
         overwrite: replace what is there.
     Returns:
         The folder as given.

@@ -3,12 +3,13 @@
 import json
 from typing import Any
 
+from hcmoco import terms
 from hcmoco.models.encoders import Encoder
 from hcmoco.models.hcmoco import HCMoCo
 from hcmoco.models.inputs import RGB_MEAN, RGB_STD
 
 _CARD = """---
-license: apache-2.0
+{license}
 library_name: timm
 tags: [hcmoco, rgb, depth, keypoints, human-centric, self-supervised]
 ---
@@ -46,10 +47,7 @@ export = load_export(".")
 rgb, depth, keypoints = export.encoder("rgb"), export.encoder("depth"), export.skeleton_encoder()
 ```
 {detectron2}
-## Licence
-
-Apache-2.0. The data it was trained on may have terms of its own.
-"""
+{licence}"""
 
 _DETECTRON2 = """
 For DensePose in detectron2 (HRFPN backbone; set `INPUT.FORMAT` to `RGB`, `MODEL.PIXEL_MEAN` to `{mean}`, `MODEL.PIXEL_STD` to `{std}`):
@@ -68,12 +66,17 @@ def card(model: HCMoCo, training: dict[str, Any]) -> str:
     """The card in Markdown.
 
     Args:
-        training: JSON values, printed as a list.
+        training: JSON values, printed as a list; `terms` (see `hcmoco.terms.as_json`) have a section of their own.
     """
     config = model.config
-    told = "\n".join(f"- {key}: {value if isinstance(value, str) else json.dumps(_short(value))}" for key, value in training.items())
+    known = terms.of_training(training, "this folder")
+    told = "\n".join(
+        f"- {key}: {value if isinstance(value, str) else json.dumps(_short(value))}" for key, value in training.items() if key != "terms"
+    )
     detectron2 = _DETECTRON2.format(mean=[round(255 * each, 3) for each in RGB_MEAN], std=[round(255 * each, 3) for each in RGB_STD])
     return _CARD.format(
+        license=terms.license_lines(known),
+        licence=terms.section(known),
         rgb_name=config.rgb.name,
         depth_name=config.depth.name,
         joint_set=config.joint_set,

@@ -6,7 +6,9 @@
 """
 
 import json
+from collections.abc import Sequence
 
+from hcmoco import terms
 from hcmoco.errors import UserError
 from hcmoco.export import export_encoders
 from hcmoco.models.hcmoco import HCMoCo
@@ -15,6 +17,7 @@ from hcmoco.probes.run import ProbeViews, make_views
 from hcmoco.schema import Person
 from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import Folder
+from hcmoco.training.config import PretrainConfig
 from hcmoco.training.pretraining import make_model
 from hcmoco.training.state import TrainState
 from pipelines._folder import states_of
@@ -59,11 +62,17 @@ def final_model(config: PretrainRecipe, state: TrainState) -> HCMoCo:
     return model.eval()
 
 
-def close(config: PretrainRecipe, tracker: Tracker) -> None:
+def terms_of(config: PretrainConfig, sources: Sequence[Shards]) -> list[dict[str, str]]:
+    """The terms of what a pre-training's weights are made from, as an export keeps them."""
+    begun = [each for encoder in (config.model.rgb, config.model.depth) for each in terms.of_init(encoder.init, encoder.name)]
+    return terms.as_json([*(terms.of_data(each.manifest) for each in sources), *begun])
+
+
+def close(config: PretrainRecipe, sources: Sequence[Shards], tracker: Tracker) -> None:
     """Exports the encoders of the newest state and records them with the full table. Done twice it leaves what it leaves done once."""
     state = _newest(config)
     training = {"recipe": config.name, "steps": state.step, "stage": 2 if state.full else 1, "seed": config.seed}
-    training |= {"data": {name: each.path for name, each in config.data.sources.items()}}
+    training |= {"data": {name: each.path for name, each in config.data.sources.items()}, "terms": terms_of(config, sources)}
     results = _results(state)
     if results:
         training["probes"] = {moment: result.metrics for moment, result in results.items()}

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from hcmoco.terms import SYNTHETIC
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -14,11 +16,10 @@ class Kind:
     records: Literal["person", "scene"] = "person"
 
 
-_MADE = "synthetic; the body derives from CC0 and Apache-2.0 data (see its NOTICE)"
 _NTU_TERMS = "ROSE Lab's release agreement: academic research only, no redistribution, people's faces only as the agreement allows"
 KINDS = {
-    "people": Kind("hcmoco.datasets.people", "PeopleConfig", "synthetic people, or with --scenes pictures of several", _MADE),
-    "scenes": Kind("hcmoco.datasets.people", "ScenesConfig", "synthetic pictures of several people", _MADE, records="scene"),
+    "people": Kind("hcmoco.datasets.people", "PeopleConfig", "synthetic people, or with --scenes pictures of several", SYNTHETIC),
+    "scenes": Kind("hcmoco.datasets.people", "ScenesConfig", "synthetic pictures of several people", SYNTHETIC, records="scene"),
     "folder": Kind("hcmoco.datasets.folder", "FolderConfig", "your own pictures: a folder with a JSON Lines file", ""),
     "ntu": Kind(
         "hcmoco.datasets.ntu",

@@ -65,7 +65,7 @@ def run(values: dict, recipe: str) -> int:
             if more:
                 del saved  # the training reads it anew, perhaps elsewhere
                 _train(config, plan, sources, views, tracker)
-            _closing.close(config, tracker)
+            _closing.close(config, sources, tracker)
         _closing.mark_finished(config)
         _closing.report(config)
     return 0

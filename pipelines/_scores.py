@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import hcmoco
+from hcmoco import terms
 from hcmoco.codecs import encode_png
 from hcmoco.shards.storage import Folder
 from hcmoco.tasks.finetuning import chosen, make_model
@@ -44,6 +45,7 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
         "chosen_step": chosen_step,
         "select": config.select,
         **setup.facts,
+        "terms": terms.as_json(setup.terms),
     }
     folder = f"{config.out}/model"
     save_model(folder, model, task, config.encoder, statistics=statistics, training=facts, card=_card(config, task, facts, None))
@@ -108,7 +110,13 @@ def report(config: FinetuneRecipe) -> None:
 
 def _card(config: FinetuneRecipe, task: Task, facts: dict[str, Any], result: Result | None) -> str:
     scores = "" if result is None else f"\n## Scores on the test data\n\n{markdown(result)}"
-    return f"""# {task.name}, fine-tuned
+    known = terms.of_training(facts, "this folder")
+    return f"""---
+{terms.license_lines(known)}
+tags: [hcmoco, human-centric, {task.name}]
+---
+
+# {task.name}, fine-tuned
 
 An encoder ({config.encoder.name}) with a head for {task.name}, {facts["steps"]} steps on {facts["labels"]["rows"]} labelled rows
 ({facts["labels"]["text"]}), seed {facts["seed"]}. The encoder started from: {facts["start"]["text"]}.
@@ -116,4 +124,5 @@ The model is that of step {facts["chosen_step"]} (select={facts["select"]}).
 
     python pipelines/predict.py IMAGES --weights THIS_FOLDER --out predictions
     python pipelines/evaluate.py THIS_FOLDER --data FOLDER_OF_SHARDS
-{scores}"""
+{scores}
+{terms.section(known)}"""

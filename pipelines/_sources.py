@@ -197,7 +197,9 @@ def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
         parser.add_argument("--split", default="train", help="written into the rows (default train)")
     else:
         parser.add_argument("--shuffle-seed", type=int, default=0, help="keys the order in which rows are stored (default 0)")
-    parser.add_argument("--licence", default="", help="goes into the manifest")
+    parser.add_argument(
+        "--licence", default="", help="terms of the data, for the manifest and the cards, in place of those that the reader knows"
+    )
 
 
 def _add_field(parser, name: str, help: str) -> None:

@@ -77,6 +77,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
     state = "prepared" if made else "already prepared"
     print(
         f"{arguments.out}: {state}, {manifest.rows} rows in {len(manifest.files)} files, {size / 1e6:.1f} MB, {manifest.rejected} set aside"
+        + (f" (all of them in {manifest.rejected_file.name})" if manifest.rejected_file else "")
     )
     for kind, count in manifest.reasons.items():
         example = next((each for each in manifest.rejected_examples if reason_kind(each.reason) == kind), None)
@@ -126,7 +127,8 @@ def _verify(arguments: argparse.Namespace) -> int:
         raise UserError(problems[0])
     if problems:
         print("\n".join(f"  {problem}" for problem in problems), file=sys.stderr)
-        raise UserError(f"{uri}: {len(problems)} of {len(manifest.files)} files are bad; copy them again or prepare the data set again")
+        files = len(manifest.files) + (manifest.rejected_file is not None)
+        raise UserError(f"{uri}: {len(problems)} of {files} files are bad; copy them again or prepare the data set again")
     print(f"{uri}: whole, {manifest.rows} rows in {len(manifest.files)} files")
     return 0
 

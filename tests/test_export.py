@@ -95,7 +95,8 @@ def test_config_and_card_tell_where_it_comes_from(exported):
     assert export.model == model.config
     assert export.training == {"recipe": "people-cpu", "steps": 12}
     card = (folder / "README.md").read_text()
-    assert card.startswith("---\nlicense: apache-2.0\n")
+    assert card.startswith("---\nlicense: other\n")  # nothing is known of what it was trained on
+    assert "not recorded by the hcmoco that exported it" in card
     assert "- recipe: people-cpu\n- steps: 12" in card
     assert sorted(path.name for path in folder.iterdir() if path.suffix != ".pth") == [
         "README.md", "config.json", "depth.safetensors", "keypoints.safetensors", "rgb.safetensors"

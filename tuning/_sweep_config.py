@@ -19,6 +19,7 @@ CHANGEABLE = (
 )
 # What trials share, or the sweep itself decides.
 _SHARED = ("name", "out", "data", "probe", "tracking", "ingest", "wait_for_nodes", "restarts", "augment.size", "model.joint_set")
+_FREE = "seed, objective.*, optim.*, stages.*, model.* but joint_set, augment.* but size, train.lanes, rows_per_lane and precision"
 _PLACED = tuple(f"train.{name}" for name in ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "save_every", "keep"))
 
 
@@ -150,9 +151,13 @@ def check_space(config: SweepConfig, base: dict, sweep: str) -> None:
     """
     for key, dimension in config.space.items():
         if _within(key, _SHARED):
-            raise UserError(f"sweep {sweep}: space.{key}: all trials of a sweep share {key}; set it in `fixed`, or as {key}=...")
+            raise UserError(
+                f"sweep {sweep}: space.{key}: all trials of a sweep share {key}; set it in `fixed`, or as {key}=...; what can vary: {_FREE}"
+            )
         if _within(key, _PLACED):
-            raise UserError(f"sweep {sweep}: space.{key}: a trial is one process, which --cpus, --gpus and --threads place")
+            raise UserError(
+                f"sweep {sweep}: space.{key}: a trial is one process, which --cpus, --gpus and --threads place; what can vary: {_FREE}"
+            )
         if config.method == "pbt" and key not in CHANGEABLE:
             raise UserError(f"sweep {sweep}: space.{key}: pbt changes values on the way, which is possible for {', '.join(CHANGEABLE)}")
         if (config.early_stopping or config.population) and _within(key, ("stages",)):

@@ -29,6 +29,7 @@ from hcmoco.training.precision import with_precision
 from hcmoco.training.pretraining import Pretraining
 from hcmoco.training.state import States, TrainState, check_identity
 from pipelines import _arguments, _recipe
+from pipelines._closing import terms_of
 from pipelines._pretrain import make_plan
 from pipelines._recipe import FinetuneRecipe, PretrainRecipe
 from pipelines._tracking import Tracker, find_run, start_run
@@ -260,6 +261,7 @@ def _finetune(job: Job, number: int, config: PretrainRecipe, run: Pretraining) -
     assert job.finetune_data
     place = job.records.place(number)
     training = {"recipe": config.name, "steps": run.step, "stage": 2 if run.full else 1, "seed": config.seed}
+    training["terms"] = terms_of(config, job.sources)
     export = export_encoders(run.model.eval(), f"{place}/export", training=training, overwrite=True)
     cell = finetune_config(job.config.score.finetune, export, f"{place}/finetune", config)
     result = run_cell(cell, *job.finetune_data, states=f"{place}/finetune/states", device=job.device, threads=1)

@@ -1,4 +1,4 @@
-"""Human3.6M's part segmentation: frames of its videos with the 25 parts, two a second.
+"""Human3.6M's part segmentation: frames of its videos with the 25 classes, two a second.
 
 <source>/S1/
   Videos/Directions 1.54138969.mp4                        50 frames a second; <action>.<camera>; those that begin with _ are no actions

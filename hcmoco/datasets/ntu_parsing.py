@@ -1,4 +1,4 @@
-"""NTURGBD-Parsing-4K: single frames of NTU RGB+D with registered RGB, masked depth and the 25 parts of Human3.6M.
+"""NTURGBD-Parsing-4K: single frames of NTU RGB+D with registered RGB, masked depth and the 25 classes of Human3.6M.
 
 <source>/
   images/<frame>.jpg               512 x 424, RGB registered onto the depth picture

@@ -31,6 +31,8 @@ def card(manifest: Manifest) -> str:
         lines += ["", "| records | why |", "|---:|---|"]
         lines += [f"| {count:,} | left out: {_cell(reason)} |" for reason, count in manifest.left_out.items()]
         lines += [f"| {count:,} | broken{_example(manifest, kind, count)} |" for kind, count in manifest.reasons.items()]
+        if manifest.rejected_file:
+            lines += ["", f"{manifest.rejected_file.name} lists every broken record with its reason."]
     if made.arguments:
         lines += ["", "## How it was made", "", "| argument | value |", "|---|---|"]
         lines += [f"| {name} | {_cell(value)} |" for name, value in made.arguments.items()]

@@ -3,6 +3,7 @@
 <folder>/
   part-00000.parquet   rows in the order in which they were shuffled, 16 to 32 per row group
   ...
+  rejected.jsonl       every broken record, one line {"id": ..., "reason": ...} each; only where there are some
   README.md            the same for people: what it is, its terms, what was set aside
   manifest.json        written last, at once: a folder without it is not a data set
 """
@@ -22,6 +23,7 @@ from hcmoco.shards.storage import Folder, first_line
 from hcmoco.skeletons import joint_set
 
 MANIFEST = "manifest.json"
+REJECTED = "rejected.jsonl"
 EXAMPLES = 20
 
 # A name that matches cannot leave the folder.
@@ -57,6 +59,14 @@ class RejectedRecord(Config):
 
     id: str
     reason: str
+
+
+class RejectedFile(Config):
+    """The list of all records that were set aside."""
+
+    name: Literal["rejected.jsonl"] = "rejected.jsonl"
+    bytes: Count
+    sha256: Sha256
 
 
 class MadeBy(Config):
@@ -102,8 +112,9 @@ class Manifest(About):
     splits: dict[str, Count] = Field(description="rows of each split")
     modalities: dict[str, Count] = Field(description="rows that have each modality")
     rejected: Count = Field(description="records set aside")
-    reasons: dict[str, Count] = Field(description="records set aside, by kind of reason")
-    rejected_examples: tuple[RejectedRecord, ...]
+    reasons: dict[str, Count] = Field(description=f"records set aside, by kind of reason: the {EXAMPLES} most frequent kinds")
+    rejected_examples: tuple[RejectedRecord, ...] = Field(description=f"the first {EXAMPLES} of them")
+    rejected_file: RejectedFile | None = Field(None, description="all of them; none where nothing was set aside, or by an older hcmoco")
     left_out: dict[str, Count] = Field(default_factory=dict, description="whole records that a rule of the reader leaves out, by rule")
     studies: dict[str, dict[str, JsonValue]] = Field(default_factory=dict, description="what was measured on the source to read it")
     files: tuple[File, ...]

@@ -9,17 +9,20 @@ import pyarrow.parquet as pq
 from hcmoco.datasets.checks import check_person, check_scene
 from hcmoco.draws import generator
 from hcmoco.schema import Person, Scene
-from hcmoco.shards.manifest import File, Manifest
+from hcmoco.shards.manifest import REJECTED, File, Manifest
 from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import Folder, first_line
 from hcmoco.shards.write import group_offsets
+
+_OTHER_BYTES = "its bytes are not those that were written (SHA-256 differs); copy it again or prepare the data set again"
 
 
 def verify(uri: str, *, sample: int = 8, progress: Callable[[int], None] | None = None) -> list[str]:
     """What is wrong with the data set at `uri`: one line for each bad file, empty if every promise of the manifest holds.
 
     Checked are each file's length, SHA-256, schema, row groups and their offsets, that `index` counts 0..N-1 over the files, that no id
-    comes twice, and that `sample` rows of each file decode as records. `progress` is called with the number of files done.
+    comes twice, and that `sample` rows of each file decode as records; of the list of broken records its SHA-256 and its number of lines.
+    `progress` is called with the number of files of rows done.
 
     Raises UserError where the manifest itself is missing or not valid, or a file is missing or of another length.
     """
@@ -35,13 +38,30 @@ def verify(uri: str, *, sample: int = 8, progress: Callable[[int], None] | None 
         first_index += file.rows
         if progress:
             progress(number + 1)
+    try:
+        _check_rejected(shards.manifest, Folder(uri))
+    except (OSError, ValueError) as error:
+        problems.append(f"{uri}/{REJECTED}: {first_line(error)}")
     return problems
+
+
+def _check_rejected(manifest: Manifest, folder: Folder) -> None:
+    """OSError or ValueError where the list of broken records is not the one that was written."""
+    listed = manifest.rejected_file
+    if listed is None:
+        return
+    if not folder.exists(listed.name):
+        raise ValueError("it is missing; copy it again or prepare the data set again")
+    if folder.sha256(listed.name) != listed.sha256:
+        raise ValueError(_OTHER_BYTES)
+    if (lines := folder.read(listed.name).count(b"\n")) != manifest.rejected:
+        raise ValueError(f"it has {lines} lines, the manifest counts {manifest.rejected} broken records")
 
 
 def _check_file(manifest: Manifest, folder: Folder, file: File, first_index: int, sample: int, ids: set[str]) -> None:
     """ValueError with the first thing that is wrong. Adds the file's ids to `ids`."""
     if folder.sha256(file.name) != file.sha256:
-        raise ValueError("its bytes are not those that were written (SHA-256 differs); copy it again or prepare the data set again")
+        raise ValueError(_OTHER_BYTES)
     with folder.open(file.name) as source:
         stored = pq.ParquetFile(source, page_checksum_verification=True)
         if not stored.schema_arrow.equals(manifest.schema):

@@ -3,6 +3,7 @@
 Nothing here shuffles what it is given but `write_shards`: whoever deals records to parts does so in an order drawn from the seed.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -15,7 +16,18 @@ from hcmoco.draws import generator
 from hcmoco.errors import UserError
 from hcmoco.schema import SCHEMA_VERSION, Person, Scene
 from hcmoco.shards.card import CARD, card
-from hcmoco.shards.manifest import EXAMPLES, MANIFEST, About, File, Manifest, RejectedRecord, reason_kind, write_manifest
+from hcmoco.shards.manifest import (
+    EXAMPLES,
+    MANIFEST,
+    REJECTED,
+    About,
+    File,
+    Manifest,
+    RejectedFile,
+    RejectedRecord,
+    reason_kind,
+    write_manifest,
+)  # fmt: skip
 from hcmoco.shards.storage import Folder, HashingSink
 
 GROUP_ROWS = 32
@@ -63,8 +75,8 @@ def write_part(
 ) -> Part:
     """Writes `part-<number>.parquet` from records in their final order; rows are indexed from `first_index`.
 
-    Records are of the kind that `about` says; a dict is a row without `index`. `rejected` are (id, reason) pairs that the manifest will
-    count, `left_out` counts of records that are not wanted, by reason, `lost` see `Part`.
+    Records are of the kind that `about` says; a dict is a row without `index`. `rejected` are (id, reason) pairs that will be counted
+    and listed, `left_out` counts of records that are not wanted, by reason, `lost` see `Part`.
     """
     rows = [
         {**each, "index": index} if isinstance(each, dict) else each.to_row(index) for index, each in enumerate(records, start=first_index)
@@ -136,7 +148,7 @@ def group_offsets(metadata: pq.FileMetaData) -> tuple[int, ...]:
 
 
 def finish(folder: Folder, about: About, parts: Sequence[Part], studies: Mapping[str, dict] | None = None) -> Manifest:
-    """Writes the card and the manifest over `parts` (in order, indexed without gaps) and what was measured to read them.
+    """Writes the list of broken records, the card and the manifest over `parts` (in order, indexed without gaps) and what was measured.
 
     ValueError where the parts' indices do not follow each other.
     """
@@ -157,6 +169,7 @@ def finish(folder: Folder, about: About, parts: Sequence[Part], studies: Mapping
         rejected=len(rejected),
         reasons=dict(Counter(reason_kind(record.reason) for record in rejected).most_common(EXAMPLES)),
         rejected_examples=tuple(rejected[:EXAMPLES]),
+        rejected_file=_write_rejected(folder, rejected),
         left_out=dict(sum((Counter(part.left_out) for part in parts), Counter()).most_common()),
         studies=dict(studies or {}),
         files=tuple(part.file for part in parts if part.file),
@@ -164,6 +177,18 @@ def finish(folder: Folder, about: About, parts: Sequence[Part], studies: Mapping
     folder.write(CARD, card(manifest).encode())
     write_manifest(folder, manifest)
     return manifest
+
+
+def _write_rejected(folder: Folder, rejected: Sequence[RejectedRecord]) -> RejectedFile | None:
+    """Writes every broken record, in the order of the parts, as one line each."""
+    if not rejected:
+        folder.delete(REJECTED)  # of a run before this one
+        return None
+    with folder.replacing(REJECTED) as file:
+        sink = HashingSink(file)
+        for record in rejected:
+            sink.write(json.dumps({"id": record.id, "reason": record.reason}).encode() + b"\n")
+    return RejectedFile(bytes=sink.bytes, sha256=sink.sha256)
 
 
 def write_shards(

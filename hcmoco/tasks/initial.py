@@ -10,6 +10,7 @@ from hcmoco.errors import UserError
 from hcmoco.export import load_export
 from hcmoco.models.encoders import Encoder, EncoderConfig, build_encoder
 from hcmoco.shards.storage import Folder, absolute, is_local
+from hcmoco.terms import Terms, of_init, of_training
 
 SCRATCH, IMAGENET = "scratch", "imagenet"
 # What of an encoder's config has to be the same for its weights to mean the same.
@@ -24,11 +25,13 @@ class Start:
         encoder: in training mode.
         text: a line for people.
         digest: SHA-256 over the encoder's weights; "" for scratch, whose weights are a function of the seed.
+        terms: of what the weights were made from.
     """
 
     encoder: Encoder
     text: str
     digest: str
+    terms: tuple[Terms, ...] = ()
 
 
 def start(
@@ -58,7 +61,7 @@ def start(
             "give one of these, a weights file, imagenet or scratch"
         )
     encoder = build_encoder(config.model_copy(update={"init": init}))
-    return Start(encoder.train(), f"weights file: {encoder.report}", weights_digest(encoder))
+    return _read(encoder, f"weights file: {encoder.report}")
 
 
 def weights_digest(encoder: Encoder) -> str:
@@ -81,7 +84,11 @@ def _imagenet(config: EncoderConfig, weights: str | None) -> Start:
     else:
         encoder = build_encoder(config.model_copy(update={"init": weights}))
         text = f"ImageNet: {encoder.report}"
-    return Start(encoder.train(), text, weights_digest(encoder))
+    return _read(encoder, text)
+
+
+def _read(encoder: Encoder, text: str) -> Start:
+    return Start(encoder.train(), text, weights_digest(encoder), of_init(encoder.config.init, encoder.config.name))
 
 
 def _of_export(folder: str, config: EncoderConfig, modality: str, key: str) -> Start:
@@ -96,7 +103,8 @@ def _of_export(folder: str, config: EncoderConfig, modality: str, key: str) -> S
     encoder = build_encoder(config, load=False)
     encoder.trunk.load_state_dict(export.encoder(modality).trunk.state_dict())
     steps, stage = (export.training.get(key, "?") for key in ("steps", "stage"))
-    return Start(encoder.train(), f"{modality} encoder of {folder} (stage {stage}, {steps} steps)", weights_digest(encoder))
+    text = f"{modality} encoder of {folder} (stage {stage}, {steps} steps)"
+    return Start(encoder.train(), text, weights_digest(encoder), of_training(export.training, folder))
 
 
 def export_folder(init: str) -> str | None:

@@ -33,7 +33,9 @@ class LabelsConfig(Config):
     samples: int | None = Field(None, ge=1, description="number of rows instead of a share")
     subset: str | None = Field(None, description=f"a published subset instead of a share: {', '.join(STRIDES)}")
     labels_seed: int | None = Field(None, ge=0, description="draws the rows; null: the run's seed")
-    validation: int = Field(256, ge=0, description="rows set aside for choosing the model, the same for every share and seed; 0: none")
+    validation: int = Field(
+        256, ge=0, description="rows set aside for choosing the model, the same for every fraction, samples and seed; 0: none"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> "LabelsConfig":

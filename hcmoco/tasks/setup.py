@@ -11,6 +11,7 @@ from hcmoco.tasks.initial import Start
 from hcmoco.tasks.labels import Subset, split, whole
 from hcmoco.tasks.task import Task
 from hcmoco.tasks.tasks import make_task, task_class
+from hcmoco.terms import Terms, of_data
 from hcmoco.training.feed import not_as_prepared
 
 # Labels of so many rows tell the class frequencies well enough.
@@ -28,6 +29,7 @@ class Setup:
         task: over the training data; `tested` is the same over the test data.
         statistics: what `Task.fit_statistics` gave.
         start: `text` and `digest` of where the encoder starts.
+        terms: of the training data, and of what the encoder's first weights were made from.
     """
 
     config: FinetuneConfig
@@ -38,6 +40,7 @@ class Setup:
     tested: Task
     statistics: dict
     start: dict[str, str]
+    terms: tuple[Terms, ...]
 
     @cached_property
     def plan(self) -> Plan:
@@ -109,4 +112,5 @@ def set_up(config: FinetuneConfig, train: Shards, test: Shards, begun: Start) ->
         tested=make_task(config.task, test.manifest, statistics),
         statistics=statistics,
         start={"text": begun.text, "digest": begun.digest},
+        terms=(of_data(train.manifest), *begun.terms),
     )

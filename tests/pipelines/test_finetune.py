@@ -14,6 +14,7 @@ from hcmoco.export import load_export
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.tasks.initial import weights_digest
 from hcmoco.tasks.saved import load_model
+from hcmoco.terms import SYNTHETIC
 from pipelines._recipe import FinetuneRecipe, load
 
 QUIET = rf"{PROGRESS}|scoring|$"
@@ -59,7 +60,9 @@ def test_a_task_from_labels_to_results(done, task):
     table = (run.folder / "table.md").read_text()
     assert all(f"| {name} | " in table for name in results["test"]["figures"])
     assert table.strip().endswith(f"{rows[2]} rows.")
-    assert table.strip() in (run.folder / "model" / "README.md").read_text()
+    card = (run.folder / "model" / "README.md").read_text()
+    assert table.strip() in card
+    assert card.startswith("---\nlicense: apache-2.0\n")
     assert (run.folder / "pictures" / "test.png").read_bytes()[:4] == b"\x89PNG"
     kept = FinetuneRecipe.model_validate(yaml.safe_load((run.folder / "config.yaml").read_text()))
     assert (kept.task.task, kept.train.rows_per_lane) == (task, config["train"]["rows_per_lane"])
@@ -155,6 +158,10 @@ def test_it_starts_from_the_weights_that_it_is_given(ray_session, finetune_home,
     assert tiny.tags(run.folder)["hcmoco.start"].endswith(results["start"]["digest"])
     expected = "weights file: " if place == "file" else f"depth encoder of {folder} (stage 2, 7 steps)"
     assert results["start"]["text"].startswith(expected)
+    assert load_model(str(run.folder)).training["terms"] == [{"name": "people", "terms": SYNTHETIC, "page": ""}, tiny.OTHERS]
+    card = (run.folder / "model" / "README.md").read_text()
+    assert card.startswith("---\nlicense: other\n")
+    assert "| clips | by agreement alone |" in card
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from hcmoco.datasets.people import PeopleConfig, ScenesConfig, make_person, make
 from hcmoco.draws import generator
 from hcmoco.schema import Person
 from hcmoco.shards.card import CARD
-from hcmoco.shards.manifest import MANIFEST
+from hcmoco.shards.manifest import MANIFEST, REJECTED
 from hcmoco.shards.read import Shards
 from hcmoco.shards.verify import verify
 from pipelines._kinds import COMMANDS
@@ -145,7 +145,9 @@ def test_broken_records_stop_with_their_list_then_are_counted(ray_session, tmp_p
     assert [(row["index"], row["id"]) for row in rows] == list(enumerate(f"mine/{k:03d}" for k in order if k % 10 != 3))
     manifest = Shards.open(str(tmp_path / "mine")).manifest
     assert (manifest.rejected, sum(manifest.reasons.values()), manifest.rows) == (15, 15, 135)
-    assert {each.id for each in manifest.rejected_examples} == {f"mine/{k:03d}" for k in range(3, 150, 10)}
+    listed = [json.loads(line) for line in (tmp_path / "mine" / REJECTED).read_text().splitlines()]
+    assert {each["id"] for each in listed} == {f"mine/{k:03d}" for k in range(3, 150, 10)}
+    assert all("truncated" in each["reason"] for each in listed)
     assert min(rows for file in manifest.files for rows in file.group_rows) >= 16
     assert verify(str(tmp_path / "mine"), sample=50) == []
     assert not (tmp_path / "mine" / WORK).exists()
@@ -178,6 +180,7 @@ def test_going_on_keeps_finished_parts_and_remakes_damaged_ones(ray_session, tmp
     assert status == 0
     assert (again / "part-00000.parquet").stat().st_ino == kept
     assert sorted(os.listdir(again)) == sorted(os.listdir(whole))
+    assert REJECTED in os.listdir(whole)
     for name in os.listdir(whole):
         assert (again / name).read_bytes() == (whole / name).read_bytes()
     assert (pictures / "people.jsonl").read_text() == source_lines
@@ -193,6 +196,7 @@ def test_what_was_mended_is_read_again(ray_session, tmp_path, capsys, pictures):
     assert status == 0, err
     assert "150 rows" in out
     assert " 0 set aside" in out
+    assert not (tmp_path / "mine" / REJECTED).exists()
 
 
 def test_damaged_folders_are_read_or_refused(ray_session, tmp_path, capsys, pictures):

@@ -9,6 +9,7 @@ import yaml
 from tiny_run import PROGRESS, ROOT, call, differences, interrupted_at, newest, numbers, tracked, tree
 
 from hcmoco.export import load_export
+from hcmoco.terms import SYNTHETIC
 from pipelines._recipe import PretrainRecipe, as_yaml, load
 
 STEPS = [1, 2, 3, 4, 5, 6]
@@ -46,6 +47,10 @@ def test_the_export_is_the_state(finished):
         assert torch.equal(value, state.model[f"keypoints.{name}"])
     assert (export.training["steps"], export.training["stage"], export.training["seed"]) == (6, 2, 3)
     assert export.training["probes"]["after stage 2"] == state.history["after stage 2"]["metrics"]
+    assert export.training["terms"] == [{"name": "people", "terms": SYNTHETIC, "page": ""}]
+    card = (finished.folder / "export" / "README.md").read_text()
+    assert card.startswith("---\nlicense: apache-2.0\n")
+    assert "synthetic people alone" in card
 
 
 def test_one_mlflow_run_holds_it_all(finished):

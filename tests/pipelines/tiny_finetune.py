@@ -62,6 +62,9 @@ RECIPES = {
 }
 
 
+OTHERS = {"name": "clips", "terms": "by agreement alone", "page": ""}
+
+
 def write_recipes(home: Path) -> None:
     """RECIPES as files."""
     for task, values in RECIPES.items():
@@ -72,7 +75,7 @@ def export(folder: Path, seed: int = 0, **encoder) -> str:
     """What a pre-training leaves, its weights as they were drawn."""
     config = EncoderConfig(**{"name": "test_resnet", **encoder})
     model = ModelConfig(rgb=config, depth=config, skeleton=SkeletonConfig(width=16, blocks=1), embedding=16)
-    return export_encoders(HCMoCo(model, seed=seed), folder, training={"stage": 2, "steps": 7})
+    return export_encoders(HCMoCo(model, seed=seed), folder, training={"stage": 2, "steps": 7, "terms": [OTHERS]})
 
 
 def command(home: Path, task: str, *arguments: str) -> list[str]:

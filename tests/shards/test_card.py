@@ -45,6 +45,7 @@ def test_a_card_adds_up(tmp_path):
         "| | residual | clips |",
         "| S001C001 | 2 | 9 |",
         "| S001C002 | 0.1235 | 2 |",
+        "rejected.jsonl lists every broken record with its reason.",
     ):
         assert line in text.splitlines()
 

@@ -62,6 +62,7 @@ def test_what_is_written_is_read_back(uri):
     assert manifest.splits == {"train": 90, "val": 10}
     assert manifest.reasons == {"the picture * is * x *": 1}
     assert manifest.rejected_examples[0].reason == "the picture 'a.jpg' is 3 x 4"
+    assert Folder(uri).read("rejected.jsonl") == b'{"id": "made/x", "reason": "the picture \'a.jpg\' is 3 x 4"}\n'
 
 
 def test_bytes_are_a_function_of_records_and_seed(tmp_path):
@@ -247,6 +248,27 @@ def test_a_file_of_the_same_layout_is_told_by_its_digest(made):
     write_shards(str(other), persons, ABOUT, part_rows=40)
     (other / "part-00001.parquet").replace(made / "part-00001.parquet")
     assert ["part-00001.parquet: its bytes" in line for line in verify(str(made))] == [True]
+
+
+def test_all_broken_records_are_listed_and_the_list_is_checked(tmp_path):
+    rejected = [(f"made/ü{k}", f"it is broken\nat byte {k}") for k in range(300)]
+    manifest = write_shards(str(tmp_path), make_persons(20), ABOUT, rejected=rejected)
+    path = tmp_path / "rejected.jsonl"
+    assert [tuple(json.loads(line).values()) for line in path.read_text().splitlines()] == rejected
+    assert manifest.rejected == 300
+    assert len(manifest.rejected_examples) == 20
+    assert verify(str(tmp_path)) == []
+    good = path.read_bytes()
+    path.write_bytes(good.replace(b"byte 7", b"byte 8"))
+    assert ["rejected.jsonl: its bytes are not those" in line for line in verify(str(tmp_path))] == [True]
+    path.unlink()
+    assert ["rejected.jsonl: it is missing" in line for line in verify(str(tmp_path))] == [True]
+    assert len(Shards.open(str(tmp_path))) == 20  # training needs no list
+    path.write_bytes(good)
+    edit_manifest(tmp_path, lambda values: values.update(rejected=299))
+    assert ["rejected.jsonl: it has 300 lines, the manifest counts 299" in line for line in verify(str(tmp_path))] == [True]
+    edit_manifest(tmp_path, lambda values: values.pop("rejected_file"))  # as hcmoco wrote manifests before
+    assert verify(str(tmp_path)) == []
 
 
 def test_missing_and_cut_files(made):

@@ -116,6 +116,7 @@ def test_a_tracking_run_that_a_kill_left_open_is_closed(swept, home):
             "space.objective.tau_g: objective.tau_g = 0.0: Input should be greater than 0",
         ),
         ({"space": {"out": {"choice": ["a"]}}}, (), "space.out: all trials of a sweep share out"),
+        ({"space": {"model.joint_set": {"choice": ["mpii-16"]}}}, (), "; what can vary: seed, objective.*, optim.*, stages.*, model.* but"),
         ({"space": {"train.workers": {"choice": [1]}}}, (), "a trial is one process"),
         ({"space": {"optim.name": {"choice": ["sgd"]}}, **PBT}, (), "pbt changes values on the way"),
         ({"method": "pbt"}, (), "needs population"),

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -148,14 +147,9 @@ class DensePose(Task[SceneBatch]):
     @cached_property
     def _geodesics(self) -> "Geodesics":
         """Distances on the surface that the labels are on. The evaluation is imported where something is evaluated: training needs none."""
-        from hcmoco.tasks.densepose.evaluation.people_surface import people_geodesics
-        from hcmoco.tasks.densepose.evaluation.published import published_geodesics
+        from hcmoco.tasks.densepose.evaluation import read_geodesics
 
-        if self.config.charts == _OWN_CHARTS:
-            return people_geodesics()
-        folder = Path(self.config.charts).expanduser()
-        distances = folder / "Pdist_matrix.npy"
-        return published_geodesics(folder, distances if distances.is_file() else None)
+        return read_geodesics(self.config.charts)
 
     def sheet(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
         return draw_sheet(rows, predictions)

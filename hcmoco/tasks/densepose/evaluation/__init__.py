@@ -19,4 +19,7 @@ def read_geodesics(charts: str) -> Geodesics:
     Raises:
         UserError: the folder does not hold what is needed.
     """
-    return people_geodesics() if charts == "people" else published_geodesics(Path(charts), find_distances(Path(charts)))
+    if charts == "people":
+        return people_geodesics()
+    folder = Path(charts).expanduser()
+    return published_geodesics(folder, find_distances(folder))

@@ -34,11 +34,19 @@ _FORMATS = (".npy", ".npz", ".safetensors", ".mat")
 
 
 def find_distances(folder: Path) -> Path | None:
-    """The file of published distances in a folder, None if there is none; UserError if there are several."""
+    """The file of published distances in a folder, None if there is none; UserError if there are several, or the pickle alone."""
     found = [folder / f"{_ENTRY}{suffix}" for suffix in _FORMATS if (folder / f"{_ENTRY}{suffix}").exists()]
     if len(found) > 1:
         raise UserError(f"{folder} has {' and '.join(each.name for each in found)}; keep the one that is to be used")
+    pickle = folder / f"{_ENTRY}.pkl"
+    if not found and pickle.exists():
+        raise UserError(f"{_refused(pickle)}, or move it elsewhere to have the distances computed from SMPL_subdiv.mat")
     return found[0] if found else None
+
+
+def _refused(path: Path) -> str:
+    stored = path.with_suffix(".npy").name
+    return f"{path} is a pickle and is not read; where you trust it, store its array {_ENTRY} with numpy.save as {stored}"
 
 
 def published_geodesics(
@@ -142,7 +150,7 @@ def _stored(path: Path, count: int):
 
 def _read(path: Path) -> np.ndarray:
     if path.suffix == ".pkl":
-        raise UserError(f"{path} is a pickle and is not read; store its array {_ENTRY} with numpy.save as {path.with_suffix('.npy').name}")
+        raise UserError(_refused(path))
     try:
         if path.suffix == ".npy":
             array = np.load(path, mmap_mode="r", allow_pickle=False)

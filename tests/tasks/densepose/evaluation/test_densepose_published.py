@@ -151,7 +151,7 @@ def test_files_that_are_none_are_told_in_a_line(folder, spoil, message):
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
-        ("Pdist_matrix.pkl", None, r"is a pickle and is not read; store its array Pdist_matrix with numpy\.save as Pdist_matrix\.npy"),
+        ("Pdist_matrix.pkl", None, r"is a pickle and is not read; .* store its array Pdist_matrix with numpy\.save as Pdist_matrix\.npy"),
         ("missing.npy", None, "is missing; leave it out to have the distances computed"),
         ("d.txt", None, r"distances are read from \.npy, \.npz, \.safetensors, \.mat"),
         ("d.npy", lambda path: np.save(path, np.zeros(7)), r"holds \[7\]; distances of \d+ points are \[\d+\]"),
@@ -168,6 +168,13 @@ def test_distances_that_are_none_are_told_in_a_line(folder, name, write, message
         write(folder / name)
     with pytest.raises(UserError, match=message) as error:
         published_geodesics(folder, folder / name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_download_with_the_pickle_alone_is_told_what_to_do(folder):
+    (folder / "Pdist_matrix.pkl").write_bytes(b"never opened")
+    with pytest.raises(UserError, match=r"is a pickle and is not read; .* or move it elsewhere to have the distances computed") as error:
+        read_geodesics(str(folder))
     assert "\n" not in str(error.value)
 
 
