@@ -82,12 +82,14 @@ def to_device(batch: Batch, device: torch.device, model: HCMoCo, *, encode_absen
     has = dict(zip(MODALITIES, (batch.has_rgb, batch.has_depth, batch.has_keypoints), strict=True))
     # Row numbers are found on the host, which knows the flags: the device is never waited for.
     rows = {name: np.arange(len(batch)) if encode_absent else np.flatnonzero(flags) for name, flags in has.items()}
-    # The release's skeletons do not follow the augmentation; scale and shift go with the normalisation, the rotation does not.
-    skeleton = np.concatenate([batch.stored_xy, batch.keypoints[..., 2:]], 2) if model.config.polluted_keypoints else batch.keypoints
+    shown = rows["keypoints"]
     inputs = {
         "rgb": model.prepare_rgb(send(batch.rgb[rows["rgb"]])),
         "depth": model.prepare_depth(send(batch.depth[rows["depth"]])),
-        "keypoints": model.prepare_keypoints(send(skeleton[rows["keypoints"]])),
+        # The release's skeletons do not follow the augmentation, and are normalized already.
+        "keypoints": send(batch.released_keypoints[shown] * (batch.keypoints[shown][..., 2:] > 0))
+        if model.config.polluted_keypoints
+        else model.prepare_keypoints(send(batch.keypoints[shown])),
     }
     present = {name: send(flags) for name, flags in has.items()}
     if encode_absent:
