@@ -76,7 +76,7 @@ def make_batch(config: PretrainConfig, plan: Plan) -> Batch:
         rgb=rng.integers(0, 256, (B, S, S, 3)).astype(np.uint8),
         depth=depth_BSS,
         keypoints=np.concatenate([rng.uniform(0, S, (B, J, 2)), rng.random((B, J, 1)) < 0.9], 2).astype(np.float32),
-        stored_xy=rng.uniform(0, S, (B, J, 2)).astype(np.float32),
+        released_keypoints=rng.uniform(-1, 1, (B, J, 2)).astype(np.float32),
         has_rgb=np.ones(B, bool),
         has_depth=depth_BSS.any((1, 2)),
         has_keypoints=np.ones(B, bool),

@@ -12,6 +12,7 @@ import numpy as np
 
 from hcmoco import draws
 from hcmoco.codecs import decode_depth, decode_iuv, decode_labels, decode_rgb
+from hcmoco.released_keypoints import released_keypoints
 from hcmoco.schema import Batch
 from hcmoco.shards.read import RowGroups
 from hcmoco.skeletons import convert
@@ -109,7 +110,7 @@ def make_micro_batch(
         rgb=np.zeros((count, size, size, 3), np.uint8),
         depth=np.zeros((count, size, size), np.uint16),
         keypoints=np.zeros((count, len(target), 3), np.float32),
-        stored_xy=np.zeros((count, len(target), 2), np.float32),
+        released_keypoints=np.zeros((count, len(target), 2), np.float32),
         has_rgb=np.zeros(count, bool),
         has_depth=np.zeros(count, bool),
         has_keypoints=np.zeros(count, bool),
@@ -132,9 +133,12 @@ def make_micro_batch(
                 rng = draws.generator(seed, "anchors", *key)
                 batch.anchors[position] = draw_anchors(depth_SS, anchors, rng, replace=anchors_with_replacement)
             if row.get("keypoints") is not None:
-                keypoints = convert(np.asarray(row["keypoints"], np.float32).reshape(-1, 3), source.joint_set, joint_set)
+                stored_J3 = np.asarray(row["keypoints"], np.float32).reshape(-1, 3)
+                keypoints = convert(stored_J3, source.joint_set, joint_set)
                 batch.keypoints[position] = warp_keypoints(keypoints, augmentation, size, flip_J)
-                batch.stored_xy[position] = keypoints[:, :2]
+                batch.released_keypoints[position] = released_keypoints(
+                    stored_J3, row.get("crop"), row["size"], source.joint_set, joint_set
+                )
                 batch.has_keypoints[position] = batch.keypoints[position, :, 2].any()
         except (ValueError, IndexError, cv2.error) as error:
             raise ValueError(f"record {row.get('id')!r}: {error}") from error

@@ -198,8 +198,8 @@ class Batch:
         rgb: uint8 [B, S, S, 3], RGB.
         depth: uint16 [B, S, S], millimetres, 0 = no reading.
         keypoints: float32 [B, J, 3], x, y in pixels of the S x S image, visibility 0 or 1 (0 outside the image).
-        stored_xy: float32 [B, J, 2], x, y of the same joints in pixels of the stored image, 0 where it does not mark them: for those who
-            want the skeleton as it was before the augmentation.
+        released_keypoints: float32 [B, J, 2], row, column of the same joints as the published code normalizes them, before the
+            augmentation (see hcmoco.released_keypoints); for `model.polluted_keypoints`, which sets those to 0 that are not visible.
         has_rgb, has_depth, has_keypoints: bool [B].
         index: int64 [B], row of the memory bank (dense over all data sets of the run).
         source: int64 [B], number of the data set in the run's mixture.
@@ -211,7 +211,7 @@ class Batch:
     rgb: np.ndarray
     depth: np.ndarray
     keypoints: np.ndarray
-    stored_xy: np.ndarray
+    released_keypoints: np.ndarray
     has_rgb: np.ndarray
     has_depth: np.ndarray
     has_keypoints: np.ndarray

@@ -4,7 +4,7 @@ from typing import Literal
 
 from hcmoco.datasets.people import PEOPLE_VERSION, PeopleConfig, ScenesConfig
 from hcmoco.errors import UserError
-from hcmoco.shards.manifest import MANIFEST, read_manifest
+from hcmoco.shards.manifest import MANIFEST, Manifest, read_manifest
 from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import Folder
 from hcmoco.training.config import SourceConfig
@@ -34,6 +34,19 @@ def identity(source: SourceConfig) -> dict:
     return {"content": Shards.open(at_home(source.path)).manifest.content}
 
 
+def other_options(key: str, source: SourceConfig, manifest: Manifest) -> str:
+    """One line about options that a data set was prepared with and that are not the recipe's; empty where none is known to differ."""
+    used = manifest.made_by.arguments
+    wanted = {name: value for name, value in source.prepared_with.items() if used.get(name, value) != value}
+    if not wanted:
+        return ""
+    own, other = (" ".join(f"--{name} {values[name]}" for name in wanted) for values in (wanted, used))
+    return (
+        f"warning: data.{key}: {at_home(source.path)} was prepared with {other}, this recipe is made for {own}; crops will not be as "
+        "published. Prepare it again with that, or go on"
+    )
+
+
 def open_data(key: str, source: SourceConfig, *, kind: Literal["person", "scene"] = "person", split: str = "train") -> Shards:
     """The data set of the config's `data.<key>`, made first where it is to be made and is not there. UserError where others are."""
     where = at_home(source.path)
@@ -58,6 +71,8 @@ def open_data(key: str, source: SourceConfig, *, kind: Literal["person", "scene"
                 f"set data.{key}.{what}=null to take what is there, or choose another data.{key}.path"
             )
     shards = Shards.open(where)
+    if warning := other_options(key, source, shards.manifest):
+        say(warning)
     if shards.manifest.kind != kind:
         raise UserError(f"data.{key}.path: {where} holds {shards.manifest.kind} records, {kind} records are needed; name another data set")
     return shards

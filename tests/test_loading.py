@@ -127,16 +127,6 @@ def test_anchors_with_replacement_are_as_many_as_asked_for():
     assert (repeated.anchors[1] == -1).all()
 
 
-def test_joints_are_kept_as_stored_beside_those_of_the_crop():
-    rows = [person_row(1), person_row(2, keypoints=None)]
-    batch = make(rows, config=AugmentConfig(size=64, rotation_probability=1))
-    stored = convert(np.asarray(rows[0]["keypoints"], np.float32).reshape(31, 3), "people-31", "common-13")
-    assert np.array_equal(batch.stored_xy[0], stored[:, :2])
-    assert not batch.stored_xy[1].any()
-    seen = batch.keypoints[0, :, 2] > 0
-    assert np.abs(batch.keypoints[0, seen, :2] - batch.stored_xy[0, seen]).max() > 1
-
-
 def test_a_crop_that_shows_nothing_of_a_modality_has_no_flag_for_it():
     empty = codecs.encode_depth(np.zeros((96, 96), np.uint16), "zstd-delta")
     corner = np.tile(np.float32([1, 1, 1]), 31)

@@ -70,20 +70,18 @@ def read_result(folder: Folder, place: str, key: str) -> dict:
 
 
 def mean_text(values: list[float]) -> str:
-    """Mean and, of several, standard deviation; "-" of none. A figure that is not a number makes both so."""
+    """Mean and, of several, standard deviation; "-" of none, and where one of them is undefined (NaN)."""
     return _with_spread(values, ".1f", 1.0)
 
 
 def difference_text(values: list[float]) -> str:
-    """Mean of paired differences and, of several, its standard error; "-" of none."""
+    """Mean of paired differences and, of several, its standard error; "-" of none, and where one of them is undefined (NaN)."""
     return _with_spread(values, "+.1f", math.sqrt(max(1, len(values))))
 
 
 def _with_spread(values: list[float], form: str, divisor: float) -> str:
-    if not values:
+    if not values or not all(math.isfinite(value) for value in values):
         return "-"
-    if not all(math.isfinite(value) for value in values):
-        return "nan"
     spread = f" ± {statistics.stdev(values) / divisor:.1f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):{form}}{spread}"
 

@@ -19,16 +19,19 @@ def ranked(records: Sequence[Mapping]) -> list[Mapping]:
 
     def key(record: Mapping) -> tuple:
         kind, score = _kind(record), record["score"]
-        known = score is not None and math.isfinite(score)
-        return (_ORDER[kind], -record["steps"] if kind == STOPPED else 0, -score if known else math.inf, record["number"])
+        return (_ORDER[kind], -record["steps"] if kind == STOPPED else 0, -score if _known(score) else math.inf, record["number"])
 
     return sorted(records, key=key)
 
 
 def best(records: Sequence[Mapping]) -> Mapping | None:
-    """The trial with the highest score of those that came to their end: a figure on the way is another figure. None if there is none."""
-    first = next(iter(ranked(records)), None)
-    return first if first is not None and first["status"] == DONE else None
+    """The trial with the highest score of those that came to their end: a figure on the way is another figure. None if there is none; a
+    score that is undefined (NaN) is none."""
+    return next((each for each in ranked(records) if each["status"] == DONE and _known(each["score"])), None)
+
+
+def _known(score: float | None) -> bool:
+    return score is not None and math.isfinite(score)
 
 
 def table(records: Sequence[Mapping], space: Mapping[str, Dimension], what: str) -> str:
@@ -41,7 +44,7 @@ def table(records: Sequence[Mapping], space: Mapping[str, Dimension], what: str)
     lines = [f"| {' | '.join(head)} |", "|--:|--:|" + "--:|" * len(space) + "--:|--:|---|"]
     for record in ranked(records):
         values = [text(record["values"][key]) for key in space]
-        score = "-" if record["score"] is None else f"{record['score']:.2f}"
+        score = f"{record['score']:.2f}" if _known(record["score"]) else "-"
         cells = [f"{record['number']:04d}", score, *values, str(record["steps"]), f"{record['seconds']:.0f}", record["status"]]
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return "\n".join(lines)

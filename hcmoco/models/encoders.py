@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hcmoco.config import Config
 from hcmoco.errors import UserError
 from hcmoco.models.hub import answers_soon
+from hcmoco.models.lane_draws import draw_by_lane
 from hcmoco.models.weights import WeightsReport, load_weights, trunk_key
 
 _OWN_ARGUMENTS = ("features_only", "feature_location", "pretrained", "in_chans", "out_indices")
@@ -134,6 +135,7 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:
         what = "cannot get timm's weights" if download else f"timm cannot make it with {config.create_arguments}"
         raise UserError(f"encoder {config.name}: {what}: {' '.join(str(error).split())[:200]}{hint}") from error
     _configure(trunk, config, fresh=not download)
+    draw_by_lane(trunk)
     encoder = Encoder(trunk, config)
     if load and config.init not in ("scratch", "timm"):
         encoder.report = load_weights(trunk, config.init, name=config.name, head_names=lambda: _head_names(config, trunk))

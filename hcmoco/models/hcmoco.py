@@ -36,7 +36,9 @@ class ModelConfig(Config):
     embedding: int = Field(default=128, ge=2, description="size of the shared space; joints' features have it too")
     joint_set: str = Field(default="mpii-16", description="the skeleton that the batches carry")
     polluted_keypoints: bool = Field(
-        default=False, description="keypoints as the release feeds them: not turned with the image, root and scale see normalise_keypoints"
+        default=False,
+        description="keypoints as the release feeds them in pre-training: not turned with the image, joint 6 as the root, joints that are "
+        "not annotated count for root and scale, COCO's normalized before 13 are chosen; what differs still: see released_keypoints",
     )
 
     @field_validator("rgb")
@@ -112,7 +114,7 @@ class HCMoCo(nn.Module):
 
     def prepare_keypoints(self, keypoints_BJ3: Tensor) -> Tensor:
         """Keypoints of the batch, pixels and visibility [B, J, 3], as the encoder takes them: [B, J, 2]."""
-        return normalise_keypoints(keypoints_BJ3, self.joint_set, polluted=self.config.polluted_keypoints)
+        return normalise_keypoints(keypoints_BJ3, self.joint_set, released_root=self.config.polluted_keypoints)
 
     def encode_rgb(self, x_BCHW: Tensor) -> list[Tensor]:
         """Normalised RGB to its feature pyramid, stride 4 first."""

@@ -8,14 +8,12 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from hcmoco.released_keypoints import ROOT as _RELEASED_ROOT
 from hcmoco.skeletons import JointSet
 
 # Mean and standard deviation of ImageNet's training images, RGB in [0, 1]: what every timm backbone here was made for.
 RGB_MEAN = (0.485, 0.456, 0.406)
 RGB_STD = (0.229, 0.224, 0.225)
-
-# The published release takes this position of every joint set as the root, whatever joint it is.
-_RELEASED_ROOT = 6
 
 
 def normalise_rgb(rgb_BSS3: Tensor) -> Tensor:
@@ -45,32 +43,29 @@ def normalise_depth(depth_BSS: Tensor, channels: int = 3) -> Tensor:
     return metres_BSS[..., None].repeat(1, 1, 1, channels).permute(0, 3, 1, 2)
 
 
-def normalise_keypoints(keypoints_BJ3: Tensor, joint_set: JointSet, *, polluted: bool = False) -> Tensor:
+def normalise_keypoints(keypoints_BJ3: Tensor, joint_set: JointSet, *, released_root: bool = False) -> Tensor:
     """float32 [B, J, 3] (x, y in pixels, visibility) -> [B, J, 2] (row, column), root-relative, within [-1, 1], invisible joints 0.
 
     The root is the middle of the hips where both are visible, else the pelvis where it is, else the centre of the visible joints. The
     scale is the largest absolute coordinate of a visible joint; a person of no extent is all 0.
 
     Args:
-        polluted: as the published release does it: the root is joint 6 of whatever set, and invisible joints count for the scale.
+        released_root: joint 6 of whatever set is the root where it is visible, as in `released_keypoints`: what probes give a model that
+            was trained on those.
     """
     visible_BJ1 = keypoints_BJ3[..., 2:] > 0
     # Whatever an invisible joint's position holds must not reach a product: 0 * nan is nan.
-    position_BJ2 = keypoints_BJ3[..., :2].flip(-1)
-    if polluted:
-        offset_BJ2 = position_BJ2 - position_BJ2[:, _RELEASED_ROOT, None]
-        scale_B11 = offset_BJ2.abs().amax((1, 2), keepdim=True)
-    else:
-        position_BJ2 = position_BJ2.where(visible_BJ1, 0)
-        offset_BJ2 = position_BJ2 - _root(position_BJ2, visible_BJ1, joint_set)
-        scale_B11 = offset_BJ2.abs().where(visible_BJ1, 0).amax((1, 2), keepdim=True)
+    position_BJ2 = keypoints_BJ3[..., :2].flip(-1).where(visible_BJ1, 0)
+    roots = ((joint_set.joints[_RELEASED_ROOT],),) if released_root else (("pelvis",), ("left_hip", "right_hip"))
+    offset_BJ2 = position_BJ2 - _root(position_BJ2, visible_BJ1, joint_set, roots)
+    scale_B11 = offset_BJ2.abs().where(visible_BJ1, 0).amax((1, 2), keepdim=True)
     return (offset_BJ2 / scale_B11.clamp(min=1e-6)).where(visible_BJ1, 0)
 
 
-def _root(position_BJ2: Tensor, visible_BJ1: Tensor, joint_set: JointSet) -> Tensor:
-    """[B, 1, 2]: the first of mid-hip, pelvis and centre that the visible joints allow."""
+def _root(position_BJ2: Tensor, visible_BJ1: Tensor, joint_set: JointSet, roots: tuple[tuple[str, ...], ...]) -> Tensor:
+    """[B, 1, 2]: the middle of the last of `roots` whose joints are all visible, else the centre of the visible joints."""
     root_B12 = position_BJ2.sum(1, keepdim=True) / visible_BJ1.sum(1, keepdim=True).clamp(min=1)
-    for names in (("pelvis",), ("left_hip", "right_hip")):
+    for names in roots:
         if all(name in joint_set.joints for name in names):
             joints = [joint_set.index(name) for name in names]
             middle_B12 = torch.stack([position_BJ2[:, joint] for joint in joints], 1).mean(1, keepdim=True)

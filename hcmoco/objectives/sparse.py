@@ -22,7 +22,8 @@ def joint_intra(
 
         -log softmax over joints i of the same sample's skeleton of (skeleton_i . dense_j / tau), taken at i = j.
 
-    Eq. 6 within a sample, between a dense modality and the skeleton, anchored at the dense side as the published release has it.
+    Eq. 6 within a sample, between a dense modality and the skeleton, anchored at the dense side as the published release has it. In a
+    batch without a visible joint (for depth: without depth) it is exactly 0 with zero gradients; the release's is NaN there.
 
     Args:
         skeleton_BJD: the skeleton encoder's joint embeddings, unit norm.

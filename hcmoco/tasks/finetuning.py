@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from hcmoco.draws import generator
 from hcmoco.models.encoders import Encoder
+from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.shards.plan import Plan
 from hcmoco.tasks.config import FinetuneConfig
 from hcmoco.tasks.initial import start
@@ -74,9 +75,9 @@ class Finetuning:
     def advance(self, batch: TaskBatch) -> dict[str, Tensor]:
         """One step. Returns what it measured, as scalars on the device: `loss`, `loss/<term>`, `grad_norm`, `lr`."""
         config = self.config
-        # Layers and samplers that draw for themselves take from torch's generator: it begins anew with every step.
-        torch.manual_seed(int(generator(config.seed, "layers", self.step, collective.rank()).integers(2**63)))
-        with autocast(self.device, config.train.precision):
+        lanes = self.plan.lanes_of(collective.rank(), collective.world())
+        drawing = LaneDraws(config.seed, self.step, lanes, self.plan.rows_per_lane, self.device).of("model")
+        with drawing, autocast(self.device, config.train.precision):
             terms = self.task.losses(self.model, batch, self.device)
         rate = learning_rate(config.optim, self.step, self.steps)
         set_learning_rate(self.optimizer, rate)

@@ -32,6 +32,9 @@ class SourceConfig(Config):
     weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="share of the rows of a step, relative to the other data sets")
     people: MadePeople | None = Field(None, description="if set, and `path` does not exist, these people are made there first")
     scenes: MadeScenes | None = Field(None, description="likewise for scenes of several people, which DensePose is trained on")
+    prepared_with: dict[str, bool | int | float | str] = Field(
+        {}, description="options of prepare.py that the recipe's numbers are for, such as padding: 1.25; other data is used with a warning"
+    )
 
     @property
     def made(self) -> MadePeople | MadeScenes | None:

@@ -21,7 +21,7 @@ from hcmoco.shards.read import RowGroups, read_rows
 from hcmoco.training.ahead import map_ahead
 from hcmoco.transforms import AugmentConfig
 
-_COLUMNS = ("id", "index", "size", "rgb", "depth", "box", "keypoints")
+_COLUMNS = ("id", "index", "size", "rgb", "depth", "crop", "box", "keypoints")
 _ARRAYS = tuple(field.name for field in fields(Batch) if field.name != "step")
 
 BatchT = TypeVar("BatchT")

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from hcmoco.draws import generator
 from hcmoco.models.hcmoco import HCMoCo
+from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.models.mmv import MMV
 from hcmoco.objectives import MODALITIES, bank_state, load_bank_state, new_bank, total, update_banks
 from hcmoco.schema import Batch
@@ -81,10 +82,9 @@ class Pretraining:
         views = to_device(batch, self.device, self.model, encode_absent=config.objective.encode_absent)
         lanes = self.plan.lanes_of(collective.rank(), collective.world())
         rows = len(batch) // self.lanes_here
+        views.layers = LaneDraws(config.seed, self.step, lanes, rows, self.device)
         drawn = draw_negatives(config.objective, seed=config.seed, step=self.step, lanes=lanes, rows_per_lane=rows)
         draws = torch.from_numpy(drawn).to(self.device)
-        # Layers that draw for themselves (stochastic depth, dropout) take from torch's generator: it too begins anew with every step.
-        torch.manual_seed(int(generator(config.seed, "layers", self.step, collective.rank()).integers(2**63)))
         with autocast(self.device, config.train.precision):
             terms, embeddings = compute_terms(self.model, config.objective, views, self.banks, draws, full=self.full)
         loss = total(terms.values, config.objective, "full" if self.full else "sample")

@@ -4,6 +4,7 @@ Shape suffixes: B rows of this worker, R rows of them that an encoder sees, P an
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from hcmoco.draws import generator
 from hcmoco.models.hcmoco import DENSE_MODALITIES, HCMoCo, unit_length
+from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.models.mmv import COARSE, FINE, MMV
 from hcmoco.objectives import (
     MODALITIES,
@@ -39,6 +41,7 @@ class Views:
         keypoints_BJ3: x, y in pixels of the crop, visibility.
         anchors_BP: flat stride-4 cells, -1 where there is none.
         size: side of the crop in pixels.
+        layers: what the encoders' layers draw from in training; None: torch's generator.
     """
 
     inputs: dict[str, Tensor]
@@ -49,6 +52,7 @@ class Views:
     keypoints_BJ3: Tensor
     anchors_BP: Tensor
     size: int
+    layers: LaneDraws | None = None
 
     def spread(self, modality: str, values_R: Tensor) -> Tensor:
         """[R, ...] -> [B, ...], zeros in the rows that the encoder did not see."""
@@ -82,12 +86,14 @@ def to_device(batch: Batch, device: torch.device, model: HCMoCo, *, encode_absen
     has = dict(zip(MODALITIES, (batch.has_rgb, batch.has_depth, batch.has_keypoints), strict=True))
     # Row numbers are found on the host, which knows the flags: the device is never waited for.
     rows = {name: np.arange(len(batch)) if encode_absent else np.flatnonzero(flags) for name, flags in has.items()}
-    # The release's skeletons do not follow the augmentation; scale and shift go with the normalisation, the rotation does not.
-    skeleton = np.concatenate([batch.stored_xy, batch.keypoints[..., 2:]], 2) if model.config.polluted_keypoints else batch.keypoints
+    shown = rows["keypoints"]
     inputs = {
         "rgb": model.prepare_rgb(send(batch.rgb[rows["rgb"]])),
         "depth": model.prepare_depth(send(batch.depth[rows["depth"]])),
-        "keypoints": model.prepare_keypoints(send(skeleton[rows["keypoints"]])),
+        # The release's skeletons do not follow the augmentation, and are normalized already.
+        "keypoints": send(batch.released_keypoints[shown] * (batch.keypoints[shown][..., 2:] > 0))
+        if model.config.polluted_keypoints
+        else model.prepare_keypoints(send(batch.keypoints[shown])),
     }
     present = {name: send(flags) for name, flags in has.items()}
     if encode_absent:
@@ -169,7 +175,12 @@ def encode(model: HCMoCo, views: Views) -> tuple[dict[str, Any], Tensor]:
         "depth": model.encode_depth,
         "keypoints": lambda x: model.encode_keypoints(x, visible_BJ[views.rows["keypoints"]]),
     }
-    return {name: encode(views.inputs[name]) for name, encode in encoders.items() if len(views.rows[name])}, visible_BJ
+    features = {}
+    for name, encoder in encoders.items():
+        if len(views.rows[name]):
+            with views.layers.of(name, views.rows[name]) if views.layers else nullcontext():
+                features[name] = encoder(views.inputs[name])
+    return features, visible_BJ
 
 
 def _mmv_terms(model: MMV, config: ObjectiveConfig, views: Views, features: dict[str, Any]) -> Terms:

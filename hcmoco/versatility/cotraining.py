@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hcmoco.draws import generator
+from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.objectives import MODALITIES, Terms, bank_state, load_bank_state, new_bank, total, update_banks
 from hcmoco.shards.plan import Plan
 from hcmoco.tasks.task import Result, send
@@ -80,9 +81,8 @@ class CoTraining:
         views = to_device(batch.batch, self.device, self.model.encoders)
         parts_BSS, labelled_B = send(batch.parts_BSS, self.device).long(), send(batch.labelled, self.device)
         lanes, rows = range(self.plan.lanes), self.plan.rows_per_lane
+        views.layers = LaneDraws(config.seed, self.step, lanes, rows, self.device)
         drawn = draw_negatives(self.objective, seed=config.seed, step=self.step, lanes=lanes, rows_per_lane=rows)
-        # Layers that draw for themselves take from torch's generator: it begins anew with every step.
-        torch.manual_seed(int(generator(config.seed, "layers", self.step).integers(2**63)))
         terms: Terms | None = None
         embeddings: dict[str, Tensor] = {}
         with autocast(self.device, config.train.precision):

@@ -88,12 +88,12 @@ def test_keypoints_ignore_shift_and_scale():
     torch.testing.assert_close(normalise_keypoints(moved, MPII_16), normalise_keypoints(keypoints, MPII_16), rtol=1e-4, atol=1e-4)
 
 
-def test_polluted_takes_joint_6_and_every_joint_as_released():
-    keypoints = np.random.default_rng(5).uniform(0, 320, (16, 3)).astype(np.float32)
+def test_the_released_root_is_joint_6_where_it_is_visible():
+    keypoints = np.random.default_rng(5).uniform(1, 320, (16, 3)).astype(np.float32)
     keypoints[:, 2] = 1
     keypoints[0] = (-1, -1, 0)
-    x = normalise_keypoints(torch.from_numpy(keypoints)[None], MPII_16, polluted=True)[0]
-    offset = keypoints[:, 1::-1] - keypoints[6, 1::-1]
-    expected = offset / np.abs(offset).max()
-    expected[0] = 0
-    np.testing.assert_allclose(x.numpy(), expected, atol=1e-6)
+    x = normalise_keypoints(torch.from_numpy(keypoints)[None], MPII_16, released_root=True)[0]
+    np.testing.assert_allclose(x.numpy(), reference(keypoints, MPII_16, lambda p, _: p[6]), atol=1e-5)
+    keypoints[6, 2] = 0
+    x = normalise_keypoints(torch.from_numpy(keypoints)[None], MPII_16, released_root=True)[0]
+    np.testing.assert_allclose(x.numpy(), reference(keypoints, MPII_16, lambda p, v: p[v].mean(0)), atol=1e-5)

@@ -152,7 +152,7 @@ def mixed_batch(has_depth: Tensor) -> Batch:
         rgb=rng.integers(0, 256, (B, SIDE, SIDE, 3)).astype(np.uint8),
         depth=depth,
         keypoints=keypoints,
-        stored_xy=rng.uniform(0, 100, (B, J, 2)).astype(np.float32),
+        released_keypoints=rng.uniform(-1, 1, (B, J, 2)).astype(np.float32),
         has_rgb=np.ones(B, bool),
         has_depth=has_depth,
         has_keypoints=np.ones(B, bool),
@@ -252,11 +252,8 @@ def test_encoders_see_blank_rows_only_as_released():
 def test_skeletons_do_not_turn_with_the_image_as_released():
     batch, model = mixed_batch(MIXTURE), small_model()
     x = to_device(batch, torch.device("cpu"), model, encode_absent=True).inputs["keypoints"].numpy()
-    row_column = batch.stored_xy[..., ::-1].astype(np.float64)
-    offset = row_column - row_column[:, 6:7]
-    expected = offset / np.abs(offset).max((1, 2), keepdims=True) * (batch.keypoints[..., 2:] > 0)
-    np.testing.assert_allclose(x, expected, atol=1e-6)
-    batch.stored_xy[:] = 0
+    np.testing.assert_array_equal(x, batch.released_keypoints * (batch.keypoints[..., 2:] > 0))
+    batch.released_keypoints[:] = 0
     plain = HCMoCo(model.config.model_copy(update={"polluted_keypoints": False}), seed=0)
     assert to_device(batch, torch.device("cpu"), plain).inputs["keypoints"].any(), "by default the joints of the crop"
 

@@ -80,3 +80,16 @@ def test_as_released_is_paper_w18_with_every_switch():
     assert released["model"] == {**paper["model"], "polluted_keypoints": True}
     same = {"name", "out", "objective", "model"}
     assert {key: value for key, value in released.items() if key not in same} == {k: v for k, v in paper.items() if k not in same}
+
+
+def test_no_switch_is_left_at_our_way():
+    """A switch says "the release" in its description, and not as a source; one that is added later must enter the recipe."""
+    released, ours = recipe("as-released"), recipe("paper-w18")
+    found = set()
+    for given, other in ((released.objective, ours.objective), (released.model, ours.model)):
+        for name, field in type(given).model_fields.items():
+            if "the release" in (field.description or "").lower().split("source:")[0]:
+                assert getattr(given, name) != getattr(other, name), name
+                found.add(name)
+    switches = {name for name, field in ObjectiveConfig.model_fields.items() if field.annotation is bool}
+    assert found == switches | {"positive", "bank_start", "polluted_keypoints"}

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import tiny_finetuning as tiny
 import torch
@@ -6,6 +8,7 @@ from hcmoco.errors import UserError
 from hcmoco.tasks.finetuning import make_model
 from hcmoco.tasks.loop import evaluate, validation_steps
 from hcmoco.tasks.saved import load_model, save_model
+from hcmoco.tasks.task import Result
 from hcmoco.tasks.tasks import make_task
 from hcmoco.training.state import States
 
@@ -41,6 +44,16 @@ def test_the_model_is_scored_at_even_steps_and_the_best_is_kept(people_shards):
     assert run.choose() == run.best_step
     result = evaluate(run.task, run.model, host.evaluation(), host.device)
     assert result.figures["mIoU"] == pytest.approx(scores[run.best_step], abs=1e-9)
+
+
+def test_an_undefined_score_is_worse_than_any_other(people_shards):
+    """No labelled pixel among the validation rows: NaN. It never beats a score, and any score beats it."""
+    _, run = tiny.start(people_shards, {"validations": 1})
+    run.best, run.validations = {}, []
+    for step, score in ((1, math.nan), (2, 0.1), (3, math.nan), (4, 0.05), (5, 0.2)):
+        run.step = step
+        run.note(Result({"mIoU": score}, rows=8))
+        assert run.best_step == {1: 1, 2: 2, 3: 2, 4: 2, 5: 5}[step]
 
 
 @pytest.mark.parametrize(("steps", "count", "at"), [(6, 3, {2, 4, 6}), (10, 4, {2, 5, 8, 10}), (2, 10, {1, 2}), (7, 1, {7})])

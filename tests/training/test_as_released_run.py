@@ -28,7 +28,7 @@ def test_every_row_with_depth_has_all_its_anchors_some_of_them_twice(sources, de
     for cells_N, anchors_P, has in zip(cells_BN, batch.anchors, batch.has_depth, strict=True):
         assert cells_N[anchors_P].all() if has else (anchors_P == -1).all()
         assert np.unique(anchors_P).size < OBJECTIVE.anchors
-    assert batch.stored_xy.any()
+    assert batch.released_keypoints.any()
 
 
 def test_both_stages_train_and_a_stopped_run_goes_on_bit_by_bit(sources, tmp_path):

@@ -303,7 +303,7 @@ def test_the_table_pairs_seeds():
     # 5 and 15 points over the two seeds that both have.
     assert row == f"| t | 10% (9) | m | 3 | 20.0 ± {math.sqrt(200):.1f} | 50.0 ± 37.7 | +10.0 ± 5.0 |"
     assert (mean_text([]), mean_text([3.0]), difference_text([]), difference_text([-2.0])) == ("-", "3.0", "-", "-2.0")
-    assert (mean_text([1.0, math.nan]), difference_text([math.nan])) == ("nan", "nan")
+    assert (mean_text([1.0, math.nan]), difference_text([math.nan])) == ("-", "-")
 
 
 def test_the_ablation_has_a_row_per_objective():

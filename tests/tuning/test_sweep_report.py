@@ -1,6 +1,7 @@
 """What a sweep's table, picture and recipe say."""
 
 import io
+import math
 
 import matplotlib
 import matplotlib.image
@@ -37,6 +38,10 @@ def test_the_best_came_to_its_end():
     assert best(RECORDS)["number"] == 3
     assert best([RECORDS[1], RECORDS[2]]) is None
     assert best([]) is None
+    undefined = record(5, "done", math.nan)
+    assert ranked([undefined, *RECORDS])[:3] == [RECORDS[3], RECORDS[0], undefined]
+    assert best([undefined]) is None
+    assert table([undefined], SPACE, "mIoU").splitlines()[-1].startswith("| 0005 | - |")
 
 
 def test_the_table_is_sorted_and_whole():

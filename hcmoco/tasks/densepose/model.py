@@ -14,6 +14,7 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops.boxes import box_area, clip_boxes_to_image
 
 from hcmoco.models.encoders import Encoder
+from hcmoco.models.lane_draws import permutation
 from hcmoco.tasks.densepose.config import LEVELS, DensePoseConfig
 from hcmoco.tasks.densepose.detector import make_boxes, make_proposals, region_features
 from hcmoco.tasks.densepose.fpn import HRFeaturePyramid
@@ -104,7 +105,7 @@ class DensePoseRCNN(nn.Module):
             annotated = truth.has_mask[number] | truth.has_point[number].any(1)
             overlap = _overlap(boxes_R4[chosen], truth.boxes[image][person_R[chosen]])
             chosen = chosen[annotated & (overlap >= self.config.chart_overlap)]
-            chosen = chosen[torch.randperm(len(chosen), device=chosen.device)[: self.config.chart_samples]]
+            chosen = chosen[permutation(len(chosen), image, chosen.device)[: self.config.chart_samples]]
             regions.append(boxes_R4[chosen])
             instances.append(person_R[chosen] + truth.first[image])
         return regions, torch.cat(instances)
