@@ -26,7 +26,7 @@ SHEET_ROWS = 8
 
 
 class ScoreConfig(Config):
-    """How an evaluation is carried out; it decides nothing about its result."""
+    """How an evaluation is carried out; it moves the result by no more than rounding."""
 
     name: str = "evaluate"
     out: str

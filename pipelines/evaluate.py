@@ -3,7 +3,8 @@
     python pipelines/evaluate.py runs/parsing-rgb --data data/people-test-128
     python pipelines/evaluate.py s3://bucket/run --data s3://bucket/h36m-test --workers 4 --gpu
 
-The scores do not depend on the number of workers. They are printed, and written to OUT/results.json with OUT/table.md and OUT/sheet.png
+The scores are the same for any number of workers, bit for bit on one machine's CPU; another --piece-rows or --threads moves them by
+rounding (docs/reproducibility.md). They are printed, and written to OUT/results.json with OUT/table.md and OUT/sheet.png
 (default: evaluations/<name of the data's folder> beside the model).
 A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
 """

@@ -80,7 +80,8 @@ class FinetuneConfig(LabelsConfig):
         return max(self.min_steps, math.ceil(self.epochs * rows / (self.train.lanes * self.train.rows_per_lane)))
 
     def identity(self) -> dict:
-        """What decides the result of the run: a resumed one must have the same."""
+        """What decides the result of the run: a resumed one must have the same. Workers, threads and `evaluation_rows` may change; they
+        move it by rounding, and more workers by batch norm's statistics."""
         everything = self.model_dump(mode="json")
         free = ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "log_every", "save_every", "keep")
         places = ("name", "out", "data", "init", "imagenet_weights", "evaluation_rows")

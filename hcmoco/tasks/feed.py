@@ -1,7 +1,8 @@
 """Batches of a downstream task: for training from a plan over labelled rows, for evaluation every row once.
 
-Evaluation deals pieces of `evaluation_rows` rows to the workers in turn. Which rows are predicted together depends on nothing but the
-data set, no row is left out and none counts twice: scores are the same for any number of workers.
+Evaluation deals pieces of `evaluation_rows` rows to the workers in turn. Which rows are predicted together depends on the data
+set and `piece_rows` alone, no row is left out and none counts twice: scores are the same for any number of workers. Other pieces, or
+another number of threads, move them by rounding (docs/reproducibility.md).
 """
 
 from bisect import bisect_right

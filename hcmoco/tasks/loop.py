@@ -90,8 +90,8 @@ def validation_steps(steps: int, count: int) -> set[int]:
 def evaluate(task: Task, model: nn.Module, batches: Iterable[TaskBatch], device: torch.device) -> Result:
     """The scores of a model, over the batches of all workers; every worker must call it and gets the same.
 
-    Predictions are in float32, whatever the training's precision, and of batch norm's running statistics: a row's prediction does not
-    depend on the rows beside it.
+    Predictions are in float32, whatever the training's precision, and of batch norm's running statistics: the rows beside a row
+    move its prediction by no more than rounding.
     """
     training = model.training
     model.eval()

@@ -67,7 +67,7 @@ class Result:
 
 
 class Metric(ABC):
-    """Collects predictions and scores them. What it holds does not depend on batch size, on order or on which worker saw what."""
+    """Collects predictions and scores them. The same predictions give the same scores, in any batches and order and from any worker."""
 
     @abstractmethod
     def update(self, batch: Any, predictions: Sequence[Prediction]) -> None:

@@ -150,7 +150,7 @@ class PretrainConfig(Config):
 
     def identity(self) -> dict:
         """What decides the result of the run: a resumed one must have the same. The number of workers may change, and with it
-        batch-norm statistics and in-batch negatives; samples and draws stay."""
+        batch-norm statistics and in-batch negatives; so may threads, and with them rounding. Samples and draws stay."""
         everything = self.model_dump(mode="json")
         free = {"train": ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "log_every", "save_every", "keep")}
         decided = {key: everything[key] for key in ("seed", "augment", "model", "objective", "stages", "optim", "train")}

@@ -1,7 +1,7 @@
 """A model's parameters side by side in one vector, and their gradients in another.
 
 An image encoder has hundreds of small parameters; an optimiser step, a norm or an average over workers that visits each of them costs
-more than its arithmetic. Over one vector it is one operation, whose order of summation depends on the layout alone.
+more than its arithmetic. Over one vector it is one operation, whose order of summation depends on the layout and the threads alone.
 """
 
 from collections.abc import Iterable

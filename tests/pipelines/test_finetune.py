@@ -9,6 +9,7 @@ import tiny_finetune as tiny
 import torch
 import yaml
 from tiny_run import PROGRESS, ROOT, newest, numbers, tracked, tree
+from tolerances import assert_figures_close
 
 from hcmoco.export import load_export
 from hcmoco.models.encoders import EncoderConfig, build_encoder
@@ -180,9 +181,10 @@ def test_imagenet_weights_from_a_file(ray_session, finetune_home):
     "task", ["pose", "parsing-depth", *(pytest.param(task, marks=pytest.mark.slow) for task in ("parsing-rgb", "densepose"))]
 )
 def test_evaluating_the_model_gives_the_same_figures(done, finetune_home, task):
+    """With the pieces and the thread of the run that made it: the same bits."""
     results = tiny.results(done(task).folder)
     data = tiny.RECIPES[task]["data"]["test"]["path"]
-    again = tiny.evaluate(finetune_home, f"runs/{task}", data, "--piece-rows", "3")
+    again = tiny.evaluate(finetune_home, f"runs/{task}", data, "--piece-rows", "3", "--threads", "1")
     assert again.status == 0, again
     found = tiny.results(again.folder)
     assert f"results   {again.folder}/results.json" in again.out
@@ -194,10 +196,28 @@ def test_evaluating_the_model_gives_the_same_figures(done, finetune_home, task):
     assert (again.folder / "sheet.png").read_bytes() == (done(task).folder / "pictures" / "test.png").read_bytes()
 
 
+def test_other_pieces_and_threads_give_the_same_figures_to_rounding(done, finetune_home):
+    results = tiny.results(done("pose").folder)
+    data = tiny.PEOPLE["test"]["path"]
+    how = ["--piece-rows", "5", "--threads", "2", "--out", "evaluated-otherwise"]
+    again = tiny.evaluate(finetune_home, "runs/pose", data, *how)
+    assert again.status == 0, again
+    found = tiny.results(again.folder)
+    columns = results["breakdown"]["columns"]
+    before, after = ([dict(zip(columns, row, strict=True)) for row in each["breakdown"]["rows"]] for each in (results, found))
+    annotated = [joint["annotated"] for joint in before]
+    assert_figures_close(found["figures"], results["test"]["figures"], {"acc_10cm": sum(annotated)})
+    for one, other, count in zip(before, after, annotated, strict=True):
+        assert one.pop("joint") == other.pop("joint")
+        assert one["annotated"] == other["annotated"]
+        assert_figures_close(other, one, {"acc_10cm": count})
+    assert found["data"]["digest"] == results["test"]["digest"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "pieces"), [("pose", 3), ("parsing-rgb", 11), ("densepose", 2)])
 def test_evaluation_by_several_workers_gives_the_same_figures(done, finetune_home, task, pieces):
-    """With pieces of 11 rows there is one piece, and one of the workers has none."""
+    """The same pieces and threads: the same bits. With pieces of 11 rows there is one piece, and one of the workers has none."""
     data = tiny.RECIPES[task]["data"]["test"]["path"]
     assert done(task).status == 0
     found = []

@@ -149,7 +149,7 @@ def test_probes_are_part_of_the_state_between_the_stages(sources, tmp_path):
 
 
 def test_what_only_watches_the_run_changes_no_bit(sources, tmp_path):
-    """Reports, states, probes, threads and the place of decoding are free: they may even change between two starts."""
+    """Reports, states, probes, the threads that decode and the place of decoding are free: they may even change between two starts."""
     config = tiny.tiny_config()
     plain, _ = run(config, sources, tmp_path / "plain")
     watched = tiny.tiny_config(probe={"every": 1}, train={"log_every": 1, "save_every": 1, "keep": 1, "threads_per_worker": 2})

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import tiny_pretraining as tiny
 import torch
+from tolerances import assert_step_close, flat_gradient
 
 from hcmoco.models.hcmoco import HCMoCo
 from hcmoco.objectives import MODALITIES, dense_terms, new_bank, sample_terms, sparse_terms, total
-from hcmoco.training.step import compute_terms, draw_negatives, to_device
+from hcmoco.training.step import compute_terms, draw_negatives, encode, to_device
 
 
 @pytest.fixture
@@ -223,6 +224,45 @@ def test_bfloat16_is_near_float32(model, objective, batch, banks):
         # Eight bits of mantissa: cosines are off by about 0.01, logits by 0.01 / 0.07.
         assert rough.values[name].item() == pytest.approx(value.item(), abs=0.25), name
         assert rough.values[name].item() != value.item(), "else nothing was rounded"
+
+
+def views_of(model, batch, dtype):
+    views = to_device(batch, torch.device("cpu"), model)
+    views.inputs = {name: each.to(dtype) for name, each in views.inputs.items()}
+    return views
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_threads_change_a_step_by_rounding_alone(model, objective, batch, banks, dtype):
+    steps = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        again = copy.deepcopy(model).to(dtype)
+        terms, _ = compute_terms(again, objective, views_of(again, batch, dtype), banks, negatives(objective), full=True)
+        loss = total(terms.values, objective, "full")
+        loss.backward()
+        steps.append((loss.detach(), flat_gradient(again)))
+    for one, other in zip(*steps, strict=True):
+        assert_step_close(other, one)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_pieces_of_a_batch_change_embeddings_and_gradients_by_rounding_alone(model, batch, dtype):
+    """Batch norm takes its running statistics: rows do not see each other."""
+    results = []
+    for pieces in ([range(10)], [range(3), range(3, 10)]):
+        again = copy.deepcopy(model).to(dtype).eval()
+        found = []
+        for rows in pieces:
+            views = views_of(again, tiny.rows_of(batch, list(rows)), dtype)
+            features, _ = encode(again, views)
+            found.append(torch.cat([views.spread(name, again.global_embedding(name, each)) for name, each in features.items()], 1))
+        whole = torch.cat(found)
+        whole.sin().sum().backward()
+        results.append((whole.detach(), flat_gradient(again)))
+    for one, other in zip(*results, strict=True):
+        assert one.any()
+        assert_step_close(other, one)
 
 
 def test_draws_of_a_step_are_the_same_for_any_number_of_workers():

@@ -9,7 +9,8 @@ DEPTH_CODEC = "png16"
 
 
 def make_person(config: PeopleConfig, number: int, *, dataset: str, split: str) -> Person:
-    """Person `number` as a record: the same bytes for the same config and number, on any worker and in any order.
+    """Person `number` as a record: the same bytes for the same config and number, on any worker of one make of processor and
+    in any order.
 
     `dataset` and `split` are only written into the record; splits that must not share people need disjoint numbers or another seed.
     Depth is in the codec DEPTH_CODEC; keypoints and joints3d are of the joint set `people-31`.

@@ -81,7 +81,8 @@ def render_scene(config: ScenesConfig, number: int) -> RenderedScene:
 
 
 def make_scene(config: ScenesConfig, number: int, *, dataset: str, split: str) -> schema.Scene:
-    """Scene `number` as a record: the same bytes for the same config and number, on any worker and in any order.
+    """Scene `number` as a record: the same bytes for the same config and number, on any worker of one make of processor and
+    in any order.
 
     Everybody of whom a pixel is visible is an instance. `dataset` and `split` are only written into the record; splits that must not share
     scenes need disjoint numbers or another seed. Raises UserError where the renderer is missing (trace.py).
