@@ -26,6 +26,10 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--mutations", type=int, default=25, help="damaged copies of a data set that each reader is fed (default 25)")
+
+
 # Before xdist reads the groups.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):

@@ -6,7 +6,6 @@ import coco_files
 import cv2
 import numpy as np
 import pytest
-from mutations import lives_through
 from pycocotools import mask as coco_mask
 
 from hcmoco import codecs
@@ -290,16 +289,3 @@ def test_a_real_annotation_is_read(tmp_path):
     np.testing.assert_array_equal(codecs.decode_labels(instance.mask) > 0, expected)
     columns, rows = instance.dp_points[:, :2].astype(int).T
     assert expected[rows, columns].mean() > 0.95
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_mutations(written, tmp_path, split):
-    root, _ = written
-
-    def read_everything(folder: Path):
-        config = DensePoseCocoConfig(source=str(folder), split=split)
-        densepose_coco.inventory(config)
-        return densepose_coco.scenes(config)
-
-    outcomes = [lives_through(root, tmp_path, read_everything, number, seed=f"densepose-coco {split}") for number in range(100)]
-    assert {outcome: outcomes.count(outcome) > 5 for outcome in set(outcomes)} == {"read": True, "set aside": True, "refused": True}

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import h5py
 import itop_files
-import mutations
 import numpy as np
 import pytest
 
@@ -440,28 +439,6 @@ def test_the_published_numbers_are_recognised(tmp_path):
     in_order = sorted(frames, key=lambda frame: frame.id)
     assert [frame.row for frame in in_order] == sorted(frame.row for frame in frames)
     assert max(len(pickle.dumps(block)) for block in blocks[:50]) < 40_000
-
-
-def read_both(root):
-    for split in ("train", "test"):
-        yield from outcomes(root, split)
-
-
-@pytest.mark.parametrize("number", range(200))
-def test_mutations(tmp_path, number, original):
-    mutations.lives_through(original, tmp_path, read_both, number, seed="itop")
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    """Both ways of storing depth, and boxes."""
-    root = tmp_path_factory.mktemp("itop") / "whole"
-    few = itop_files.frames(6)
-    itop_files.write_split(root, "train", few, chunks=(2, 240, 320), compression="gzip")
-    itop_files.write_split(root, "test", few)
-    itop_files.write_boxes(root, few.boxes)
-    assert not rejected(read_both(root))
-    return root
 
 
 @pytest.fixture(scope="module")

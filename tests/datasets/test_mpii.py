@@ -6,7 +6,6 @@ import cv2
 import mpii_files
 import numpy as np
 import pytest
-from mutations import lives_through
 
 from hcmoco import codecs
 from hcmoco.datasets import mpii
@@ -118,11 +117,6 @@ def test_a_file_that_is_not_a_list_of_people_is_one_line(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_file_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
-        mpii.items(mpii.MpiiConfig(annotations=str(tmp_path / "none.json"), images=str(tmp_path)))
-
-
 def test_real_people_are_read():
     if not REAL.is_dir():
         pytest.skip("no real samples")
@@ -170,15 +164,3 @@ def test_a_missing_folder_of_pictures_is_one_line(tmp_path):
     mpii_files.write_mpii(tmp_path)
     with pytest.raises(UserError, match=r"pictures .*/elsewhere does not exist; unpack them there, or give --images"):
         mpii.items(mpii.MpiiConfig(source=str(tmp_path), images="elsewhere"))
-
-
-def test_mutations(tmp_path):
-    mpii_files.write_mpii(tmp_path / "mpii")
-
-    def read_everything(folder: Path):
-        config = mpii.MpiiConfig(source=str(folder))
-        mpii.inventory(config)
-        return mpii.persons(config)
-
-    outcomes = [lives_through(tmp_path / "mpii", tmp_path, read_everything, number, seed="mpii") for number in range(200)]
-    assert {outcome: outcomes.count(outcome) > 10 for outcome in set(outcomes)} == {"read": True, "set aside": True, "refused": True}

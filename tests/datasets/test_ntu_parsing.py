@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mutations import lives_through
 from ntu_parsing_files import HEIGHT, WIDTH, frame_name, label_png, make_frame, write_ntu_parsing
 
 from hcmoco import codecs
@@ -160,11 +159,6 @@ def test_a_list_that_is_none_is_one_line(source, data):
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_that_is_not_there_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"folder .*nowhere does not exist"):
-        ntu_parsing.items(config(tmp_path / "nowhere"))
-
-
 def test_lines_that_name_no_frame(source):
     name = frame_name(0)
     lines = [
@@ -287,24 +281,3 @@ def test_real_masked_depth_comes_back(tmp_path):
         assert set(np.unique(stored)) <= set(np.unique(depth))
         assert np.array_equal(stored > 0, parts == 14)
         assert (stored > 0).mean() == pytest.approx((depth > 0).sum() / width**2, rel=0.02)
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    root = tmp_path_factory.mktemp("small") / "parsing"
-    write_ntu_parsing(root, 2, 1)
-    return root
-
-
-@pytest.mark.parametrize("block", range(8))
-def test_200_mutations(small, tmp_path, block):
-    outcomes = [lives_through(small, tmp_path, everything, number, seed="ntu-parsing") for number in range(25 * block, 25 * block + 25)]
-    assert "set aside" in outcomes
-
-
-def everything(root):
-    for split in ("train", "val"):
-        inventory = ntu_parsing.inventory(config(root, split=split))
-        found = persons(root, split=split)
-        assert len(found) == inventory.counts["lines of the list"]
-        yield from found

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mutations import alarm, damage
+from mutations import damage
 
 from hcmoco.datasets.people import PeopleConfig, ScenesConfig, make_person, make_scene
 from hcmoco.draws import generator
@@ -201,8 +201,8 @@ def test_damaged_folders_are_read_or_refused(ray_session, tmp_path, capsys, pict
         copy, out = tmp_path / f"copy {number}", tmp_path / f"out {number}"
         shutil.copytree(pictures, copy)
         what = damage(copy, generator(0, "prepare folder", number))
-        with alarm(60, what):
-            status, _, err = run(capsys, "folder", "--path", copy, "--out", out, "--max-broken", 1)
+        print(what)  # shown where the time limit ends it
+        status, _, err = run(capsys, "folder", "--path", copy, "--out", out, "--max-broken", 1)
         if status == 0:
             manifest = Shards.open(str(out)).manifest
             assert "people.jsonl" in what or manifest.rows + manifest.rejected == 150, what
