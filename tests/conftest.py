@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.helpers import real_samples
+
 
 @pytest.fixture(scope="session")
 def ray_session():
@@ -36,3 +38,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "ray_session" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("ray"))
+
+
+# Outermost, so that its line comes last.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter):
+    yield
+    skipped = [each for each in terminalreporter.stats.get("skipped", []) if real_samples.REASON in str(each.longrepr)]
+    if skipped:
+        terminalreporter.write_line(f"{len(skipped)} tests were skipped: {real_samples.REASON}; HCMOCO_REAL_SAMPLES names their folder")

@@ -1,5 +1,4 @@
 import json
-import os
 from pathlib import Path
 
 import coco_files
@@ -11,8 +10,7 @@ from hcmoco.datasets import coco
 from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.errors import UserError
 from hcmoco.skeletons import COCO_17, convert
-
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples")) / "coco-keypoints"
+from tests.helpers.real_samples import real_sample
 
 
 def annotation(id, **changes):
@@ -127,9 +125,7 @@ def test_another_kind_of_file_is_one_line(tmp_path, changes, words):
 
 
 def test_real_people_are_read():
-    if not REAL.is_dir():
-        pytest.skip("no real samples")
-    config = coco.CocoConfig(source=str(REAL), annotations="person_keypoints_subset.json", images="images")
+    config = coco.CocoConfig(source=str(real_sample("coco-keypoints")), annotations="person_keypoints_subset.json", images="images")
     found = list(coco.persons(config))
     assert coco.inventory(config).faults == []
     # Six annotated people, one of them without a labelled joint.

@@ -1,5 +1,4 @@
 import json
-import os
 from pathlib import Path
 
 import coco_files
@@ -15,8 +14,7 @@ from hcmoco.datasets.densepose_coco import DensePoseCocoConfig
 from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.errors import UserError
 from hcmoco.schema import Scene
-
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES") or Path(__file__).parents[3] / "shared" / "real-samples") / "densepose"
+from tests.helpers.real_samples import real_sample
 
 
 @pytest.fixture(scope="module")
@@ -272,10 +270,9 @@ def test_mistakes_are_one_line(written, tmp_path):
         densepose_coco.items(empty)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="no real samples")
 def test_a_real_annotation_is_read(tmp_path):
     """Its box, picture and ids were replaced by those who published the sample, so the picture is made here."""
-    content = json.loads((REAL / "densepose_coco_2014_validation.json").read_text())
+    content = json.loads(real_sample("densepose/densepose_coco_2014_validation.json").read_text())
     content["annotations"][0]["bbox"] = [100, 50, 256, 256]
     (tmp_path / "a.json").write_text(json.dumps(content))
     picture = content["images"][0]

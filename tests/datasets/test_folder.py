@@ -1,6 +1,4 @@
 import json
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,8 +10,8 @@ from hcmoco.datasets import folder
 from hcmoco.datasets.records import Rejected
 from hcmoco.errors import UserError
 from hcmoco.schema import Person
+from tests.helpers.real_samples import real_sample
 
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples"))
 WIDTH, HEIGHT = 120, 90
 
 
@@ -174,9 +172,7 @@ def test_the_example_of_the_docstring_is_a_valid_line():
 
 
 def test_real_masked_depth_is_read(tmp_path):
-    files = sorted((REAL / "kinect1-masked-depth").glob("*.png"))
-    if not files:
-        pytest.skip("no real samples")
+    files = sorted(real_sample("kinect1-masked-depth").glob("*.png"))
     for path in files:
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "people.jsonl").write_text("\n".join(json.dumps({"depth": path.name}) for path in files))

@@ -15,8 +15,8 @@ from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.errors import UserError
 from hcmoco.schema import Person
 from hcmoco.skeletons import ITOP_15
+from tests.helpers.real_samples import real_sample
 
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples")) / "itop-side"
 TOP = 40  # rows above the 320 x 240 frame in its square
 DOWN = np.array([0, TOP, 0, TOP])
 
@@ -443,10 +443,9 @@ def test_the_published_numbers_are_recognised(tmp_path):
 
 @pytest.fixture(scope="module")
 def real():
-    if not REAL.is_dir():
-        pytest.skip("no real samples")
-    rows = np.load(REAL / "itop_side_test_rows_0000_1499.npz")
-    return np.load(REAL / "depth_mm_side_test_00053.npy"), {name: rows[name] for name in rows}
+    folder = real_sample("itop-side")
+    rows = np.load(folder / "itop_side_test_rows_0000_1499.npz")
+    return np.load(folder / "depth_mm_side_test_00053.npy"), {name: rows[name] for name in rows}
 
 
 def test_a_real_frame_is_read(tmp_path, real):

@@ -13,8 +13,7 @@ from hcmoco.datasets.records import Rejected
 from hcmoco.errors import UserError
 from hcmoco.schema import Person
 from hcmoco.skeletons import MPII_16, convert
-
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples")) / "mpii"
+from tests.helpers.real_samples import real_sample
 
 
 def entry(image="a person é.jpg", center=(151.0, 101.0), scale=0.5, **changes):
@@ -118,9 +117,9 @@ def test_a_file_that_is_not_a_list_of_people_is_one_line(tmp_path, text):
 
 
 def test_real_people_are_read():
-    if not REAL.is_dir():
-        pytest.skip("no real samples")
-    people = list(mpii.persons(mpii.MpiiConfig(annotations=str(REAL / "mpii_hrnet_style.json"), images=str(REAL / "images"), padding=1.25)))
+    folder = real_sample("mpii")
+    config = mpii.MpiiConfig(annotations=str(folder / "mpii_hrnet_style.json"), images=str(folder / "images"), padding=1.25)
+    people = list(mpii.persons(config))
     assert [int(person.keypoints[:, 2].sum()) for person in people] == [16, 16, 14]
     assert {person.size for person in people} == {320}
     # Published: scale 1.761835 in the 854 x 480 picture.

@@ -17,9 +17,9 @@ from hcmoco.errors import UserError
 from hcmoco.parts import FLIP, IGNORE, RAW_IDS
 from hcmoco.schema import Person
 from hcmoco.tasks.parsing.loss import class_counts
+from tests.helpers.real_samples import real_sample
 
 TOP = (WIDTH - HEIGHT) // 2
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples"))
 
 
 @pytest.fixture(scope="module")
@@ -258,18 +258,15 @@ def one_frame(root, image: bytes, depth: bytes, label: bytes):
 
 
 def test_real_labels_of_another_table_are_refused(tmp_path):
-    if not (REAL / "lip-parsing").is_dir():
-        pytest.skip("no real samples")
-    image, label = ((REAL / "lip-parsing" / f"684_2150041.{suffix}").read_bytes() for suffix in ("jpg", "png"))
+    folder = real_sample("lip-parsing")
+    image, label = ((folder / f"684_2150041.{suffix}").read_bytes() for suffix in ("jpg", "png"))
     depth = codecs.encode_depth(np.full(codecs.decode_labels(label).shape, 2000, np.uint16), "png16")
     found = one_frame(tmp_path / "parsing", image, depth, label)
     assert "raw part ids [5, 13, 14, 15], which Human3.6M's part table does not list" in found.reason
 
 
 def test_real_masked_depth_comes_back(tmp_path):
-    files = sorted((REAL / "kinect1-masked-depth").glob("*.png"))
-    if not files:
-        pytest.skip("no real samples")
+    files = sorted(real_sample("kinect1-masked-depth").glob("*.png"))
     for number, file in enumerate(files):
         depth = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
         image = cv2.imencode(".jpg", np.full((*depth.shape, 3), 90, np.uint8))[1].tobytes()
