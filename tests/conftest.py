@@ -8,13 +8,26 @@ from tests.helpers import real_samples
 @pytest.fixture(scope="session")
 def ray_session():
     """A local Ray of 4 logical CPUs; programs under test find it running and use it."""
-    from pipelines import _cluster
-
-    cluster = _cluster.start(num_cpus=4, object_store_bytes=300 << 20)
     import ray
 
-    yield cluster
+    yield _start_ray()
     ray.shutdown()
+
+
+def _start_ray(tries: int = 10):
+    """Ray gives its node 30 seconds to start, which a busy machine may not keep: then it is tried again."""
+    import ray
+
+    from hcmoco.errors import UserError
+    from pipelines import _cluster
+
+    for left in reversed(range(tries)):
+        try:
+            return _cluster.start(num_cpus=4, object_store_bytes=300 << 20)
+        except UserError:
+            ray.shutdown()
+            if not left:
+                raise
 
 
 @pytest.fixture
