@@ -1,6 +1,4 @@
 import math
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,8 +22,8 @@ from hcmoco.transforms import (
     warp_labels,
     warp_rgb,
 )
+from tests.helpers.real_samples import real_sample
 
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[2] / "shared" / "real-samples"))
 STRONG = AugmentConfig(size=192, scale=(0.8, 1.4), shift=0.05, rotation=40, rotation_probability=0.8, flip_probability=0.5)
 BOX = np.array([60.0, 40.0, 180.0, 210.0])
 SIZE = 255
@@ -239,9 +237,7 @@ def test_centred_crop_is_fixed_and_a_missing_box_means_the_middle():
 
 
 def test_real_depth_keeps_its_readings():
-    files = sorted((REAL / "kinect1-masked-depth").glob("*.png"))
-    if not files:
-        pytest.skip("no real samples")
+    files = sorted(real_sample("kinect1-masked-depth").glob("*.png"))
     for path in files:
         depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         drawn = draw_affine(STRONG, np.array([150.0, 20.0, 500.0, 470.0]), (640, 480), draws.generator(0, "test"))
@@ -249,10 +245,7 @@ def test_real_depth_keeps_its_readings():
 
 
 def test_real_labels_keep_their_classes_and_exchange_sides():
-    folder = REAL / "lip-parsing"
-    if not folder.is_dir():
-        pytest.skip("no real samples")
-    labels = cv2.imread(str(folder / "684_2150041.png"), cv2.IMREAD_UNCHANGED)
+    labels = cv2.imread(str(real_sample("lip-parsing/684_2150041.png")), cv2.IMREAD_UNCHANGED)
     height, width = labels.shape
     mirror = Augmentation(crop_matrix((width / 2, height / 2), 220, 220, flip=True), flipped=True)
     mirrored = warp_labels(labels, mirror, 220, pairs=[(14, 15)])

@@ -2,10 +2,8 @@
 
 import re
 import shutil
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -124,23 +122,7 @@ def repeat_a_line(path: Path, rng, _) -> None:
     path.write_bytes(b"".join(lines[: at + 1] + lines[at:]))
 
 
-@contextmanager
-def alarm(seconds: int, what: str):
-    """AssertionError where the body takes longer: nothing may wait for ever."""
-
-    def late(*_):
-        raise AssertionError(f"{what}: not over after {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def lives_through(original: Path, scratch: Path, read_all: Callable[[Path], Iterable], number: int, *, seed: str, seconds: int = 30) -> str:
+def lives_through(original: Path, scratch: Path, read_all: Callable[[Path], Iterable], number: int, *, seed: str) -> str:
     """Damages a copy of the folder `original` in the way of `number` and reads all of it.
 
     `read_all` gives every outcome of every item of the data set in that folder. Each must be a record, Rejected or LeftOut with a reason in
@@ -151,16 +133,16 @@ def lives_through(original: Path, scratch: Path, read_all: Callable[[Path], Iter
     root = scratch / str(number)
     shutil.copytree(original, root, symlinks=True)
     what = f"mutation {number}: {damage(root, generator(0, seed, number))}"
-    with alarm(seconds, what):
-        try:
-            outcomes = list(read_all(root))
-        except UserError as error:
-            line = str(error)
-            outcomes = None
-        except AssertionError:
-            raise
-        except BaseException as error:
-            raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
+    print(what)  # shown where pytest's own time limit ends it: nothing may wait for ever
+    try:
+        outcomes = list(read_all(root))
+    except UserError as error:
+        line = str(error)
+        outcomes = None
+    except AssertionError:
+        raise
+    except Exception as error:
+        raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
     if outcomes is None:
         assert "\n" not in line, f"{what}: {line!r}"
         assert len(line) > 20, f"{what}: {line!r} tells a person nothing"

@@ -1,20 +1,16 @@
 import json
-import os
-import pickle
 from pathlib import Path
 
 import coco_files
 import numpy as np
 import pytest
-from mutations import lives_through
 
 from hcmoco import codecs
 from hcmoco.datasets import coco
 from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.errors import UserError
 from hcmoco.skeletons import COCO_17, convert
-
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples")) / "coco-keypoints"
+from tests.helpers.real_samples import real_sample
 
 
 def annotation(id, **changes):
@@ -129,9 +125,7 @@ def test_another_kind_of_file_is_one_line(tmp_path, changes, words):
 
 
 def test_real_people_are_read():
-    if not REAL.is_dir():
-        pytest.skip("no real samples")
-    config = coco.CocoConfig(source=str(REAL), annotations="person_keypoints_subset.json", images="images")
+    config = coco.CocoConfig(source=str(real_sample("coco-keypoints")), annotations="person_keypoints_subset.json", images="images")
     found = list(coco.persons(config))
     assert coco.inventory(config).faults == []
     # Six annotated people, one of them without a labelled joint.
@@ -184,20 +178,3 @@ def test_pictures_are_found_by_their_release(tmp_path):
     assert [Path(each.path).name for each in coco.inventory(coco.CocoConfig(source=str(tmp_path))).faults] == [
         "person_keypoints_train2014.json"
     ]
-
-
-def test_outlines_do_not_travel_with_the_people(tmp_path):
-    coco_files.write_keypoints(tmp_path)
-    assert max(len(pickle.dumps(each)) for each in coco.items(coco.CocoConfig(source=str(tmp_path)))) < 1200
-
-
-def test_mutations(tmp_path):
-    coco_files.write_keypoints(tmp_path / "coco")
-
-    def read_everything(folder: Path):
-        config = coco.CocoConfig(source=str(folder))
-        coco.inventory(config)
-        return coco.persons(config)
-
-    outcomes = [lives_through(tmp_path / "coco", tmp_path, read_everything, number, seed="coco") for number in range(200)]
-    assert {outcome: outcomes.count(outcome) > 10 for outcome in set(outcomes)} == {"read": True, "set aside": True, "refused": True}

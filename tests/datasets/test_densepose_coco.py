@@ -1,12 +1,10 @@
 import json
-import os
 from pathlib import Path
 
 import coco_files
 import cv2
 import numpy as np
 import pytest
-from mutations import lives_through
 from pycocotools import mask as coco_mask
 
 from hcmoco import codecs
@@ -16,8 +14,7 @@ from hcmoco.datasets.densepose_coco import DensePoseCocoConfig
 from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.errors import UserError
 from hcmoco.schema import Scene
-
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES") or Path(__file__).parents[3] / "shared" / "real-samples") / "densepose"
+from tests.helpers.real_samples import real_sample
 
 
 @pytest.fixture(scope="module")
@@ -273,10 +270,9 @@ def test_mistakes_are_one_line(written, tmp_path):
         densepose_coco.items(empty)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="no real samples")
 def test_a_real_annotation_is_read(tmp_path):
     """Its box, picture and ids were replaced by those who published the sample, so the picture is made here."""
-    content = json.loads((REAL / "densepose_coco_2014_validation.json").read_text())
+    content = json.loads(real_sample("densepose/densepose_coco_2014_validation.json").read_text())
     content["annotations"][0]["bbox"] = [100, 50, 256, 256]
     (tmp_path / "a.json").write_text(json.dumps(content))
     picture = content["images"][0]
@@ -290,16 +286,3 @@ def test_a_real_annotation_is_read(tmp_path):
     np.testing.assert_array_equal(codecs.decode_labels(instance.mask) > 0, expected)
     columns, rows = instance.dp_points[:, :2].astype(int).T
     assert expected[rows, columns].mean() > 0.95
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_mutations(written, tmp_path, split):
-    root, _ = written
-
-    def read_everything(folder: Path):
-        config = DensePoseCocoConfig(source=str(folder), split=split)
-        densepose_coco.inventory(config)
-        return densepose_coco.scenes(config)
-
-    outcomes = [lives_through(root, tmp_path, read_everything, number, seed=f"densepose-coco {split}") for number in range(100)]
-    assert {outcome: outcomes.count(outcome) > 5 for outcome in set(outcomes)} == {"read": True, "set aside": True, "refused": True}

@@ -1,11 +1,8 @@
 import json
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from mutations import lives_through
 
 from hcmoco import codecs
 from hcmoco.config import build
@@ -13,8 +10,8 @@ from hcmoco.datasets import folder
 from hcmoco.datasets.records import Rejected
 from hcmoco.errors import UserError
 from hcmoco.schema import Person
+from tests.helpers.real_samples import real_sample
 
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples"))
 WIDTH, HEIGHT = 120, 90
 
 
@@ -175,9 +172,7 @@ def test_the_example_of_the_docstring_is_a_valid_line():
 
 
 def test_real_masked_depth_is_read(tmp_path):
-    files = sorted((REAL / "kinect1-masked-depth").glob("*.png"))
-    if not files:
-        pytest.skip("no real samples")
+    files = sorted(real_sample("kinect1-masked-depth").glob("*.png"))
     for path in files:
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "people.jsonl").write_text("\n".join(json.dumps({"depth": path.name}) for path in files))
@@ -192,25 +187,3 @@ def test_real_masked_depth_is_read(tmp_path):
         x0, y0, side = person.crop[:3].astype(int)
         inside = given[max(y0, 0) : y0 + side, max(x0, 0) : x0 + side]
         assert (kept > 0).mean() == pytest.approx((inside > 0).sum() / side**2, rel=0.02)
-
-
-def test_mutations(tmp_path):
-    root = tmp_path / "pictures"
-    pictures(root)
-    keypoints = [[50.0, 40.0, 2], *[[0, 0, 0]] * 16]
-    lines = [
-        {"id": "anna", "rgb": "rgb 1.jpg", "depth": "depth.png", "camera": [100, 100, 60, 45], "keypoints": keypoints, "mask": "mask.png"},
-        {"rgb": "bilder über/rgb 2.jpg", "parts": "parts.png", "box": [30, 20, 70, 60]},
-        {"depth": "depth.png", "depth_scale": 0.2, "subject": "ben"},
-    ]
-    for unused in ("parts bad.png", "depth 8.png", "depth small.png", "cut.jpg", "cut.png", "nothing.png"):
-        (root / unused).unlink()
-    (root / "people.jsonl").write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8")
-
-    def read_everything(copy: Path):
-        config = folder.FolderConfig(path=str(copy))
-        folder.inventory(config)
-        return folder.persons(config)
-
-    outcomes = [lives_through(root, tmp_path, read_everything, number, seed="folder") for number in range(200)]
-    assert {outcome: outcomes.count(outcome) > 5 for outcome in set(outcomes)} == {"read": True, "set aside": True, "refused": True}

@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import pytest
 from h36m_files import Clip, damage_frame, hold_frame, make_clip, skip_frame, write_h36m, write_mat, write_mp4, write_video
-from mutations import lives_through
 
 from hcmoco import codecs
 from hcmoco.datasets import h36m_parsing
@@ -354,27 +353,3 @@ def test_too_many_frames_are_refused_before_they_are_decoded(tmp_path):
         open_mp4(str(mp4_of(tmp_path, "A.1").parent), "A.1.mp4", 29),
     ):
         pass
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """A video of 12 frames, read with a stride of 5, and one more without labels."""
-    root = tmp_path_factory.mktemp("small") / "h36m"
-    write_video(root, "S1", "Eating %03d.1", make_clip(20, 12, 48))
-    write_video(root, "S1", "Posing.2", make_clip(21, 11, 48, 50), label_frames=7)
-    return root
-
-
-@pytest.mark.parametrize("block", range(8))
-def test_200_mutations(small, tmp_path, block):
-    results = [lives_through(small, tmp_path, everything, number, seed="h36m-parsing") for number in range(25 * block, 25 * block + 25)]
-    assert "set aside" in results
-
-
-def everything(root):
-    h36m_parsing.inventory(config(root))
-    return outcomes(root, stride=5)
-
-
-def test_the_small_set_is_whole_before_it_is_mutated(small):
-    assert [type(each) for each in outcomes(small, stride=5)] == [Person] * 3 + [Person] * 2 + [LeftOut]

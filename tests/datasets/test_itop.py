@@ -5,7 +5,6 @@ from pathlib import Path
 
 import h5py
 import itop_files
-import mutations
 import numpy as np
 import pytest
 
@@ -16,8 +15,8 @@ from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.errors import UserError
 from hcmoco.schema import Person
 from hcmoco.skeletons import ITOP_15
+from tests.helpers.real_samples import real_sample
 
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples")) / "itop-side"
 TOP = 40  # rows above the 320 x 240 frame in its square
 DOWN = np.array([0, TOP, 0, TOP])
 
@@ -442,34 +441,11 @@ def test_the_published_numbers_are_recognised(tmp_path):
     assert max(len(pickle.dumps(block)) for block in blocks[:50]) < 40_000
 
 
-def read_both(root):
-    for split in ("train", "test"):
-        yield from outcomes(root, split)
-
-
-@pytest.mark.parametrize("number", range(200))
-def test_mutations(tmp_path, number, original):
-    mutations.lives_through(original, tmp_path, read_both, number, seed="itop")
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    """Both ways of storing depth, and boxes."""
-    root = tmp_path_factory.mktemp("itop") / "whole"
-    few = itop_files.frames(6)
-    itop_files.write_split(root, "train", few, chunks=(2, 240, 320), compression="gzip")
-    itop_files.write_split(root, "test", few)
-    itop_files.write_boxes(root, few.boxes)
-    assert not rejected(read_both(root))
-    return root
-
-
 @pytest.fixture(scope="module")
 def real():
-    if not REAL.is_dir():
-        pytest.skip("no real samples")
-    rows = np.load(REAL / "itop_side_test_rows_0000_1499.npz")
-    return np.load(REAL / "depth_mm_side_test_00053.npy"), {name: rows[name] for name in rows}
+    folder = real_sample("itop-side")
+    rows = np.load(folder / "itop_side_test_rows_0000_1499.npz")
+    return np.load(folder / "depth_mm_side_test_00053.npy"), {name: rows[name] for name in rows}
 
 
 def test_a_real_frame_is_read(tmp_path, real):

@@ -6,7 +6,6 @@ import cv2
 import mpii_files
 import numpy as np
 import pytest
-from mutations import lives_through
 
 from hcmoco import codecs
 from hcmoco.datasets import mpii
@@ -14,8 +13,7 @@ from hcmoco.datasets.records import Rejected
 from hcmoco.errors import UserError
 from hcmoco.schema import Person
 from hcmoco.skeletons import MPII_16, convert
-
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples")) / "mpii"
+from tests.helpers.real_samples import real_sample
 
 
 def entry(image="a person é.jpg", center=(151.0, 101.0), scale=0.5, **changes):
@@ -118,15 +116,10 @@ def test_a_file_that_is_not_a_list_of_people_is_one_line(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_file_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
-        mpii.items(mpii.MpiiConfig(annotations=str(tmp_path / "none.json"), images=str(tmp_path)))
-
-
 def test_real_people_are_read():
-    if not REAL.is_dir():
-        pytest.skip("no real samples")
-    people = list(mpii.persons(mpii.MpiiConfig(annotations=str(REAL / "mpii_hrnet_style.json"), images=str(REAL / "images"), padding=1.25)))
+    folder = real_sample("mpii")
+    config = mpii.MpiiConfig(annotations=str(folder / "mpii_hrnet_style.json"), images=str(folder / "images"), padding=1.25)
+    people = list(mpii.persons(config))
     assert [int(person.keypoints[:, 2].sum()) for person in people] == [16, 16, 14]
     assert {person.size for person in people} == {320}
     # Published: scale 1.761835 in the 854 x 480 picture.
@@ -170,15 +163,3 @@ def test_a_missing_folder_of_pictures_is_one_line(tmp_path):
     mpii_files.write_mpii(tmp_path)
     with pytest.raises(UserError, match=r"pictures .*/elsewhere does not exist; unpack them there, or give --images"):
         mpii.items(mpii.MpiiConfig(source=str(tmp_path), images="elsewhere"))
-
-
-def test_mutations(tmp_path):
-    mpii_files.write_mpii(tmp_path / "mpii")
-
-    def read_everything(folder: Path):
-        config = mpii.MpiiConfig(source=str(folder))
-        mpii.inventory(config)
-        return mpii.persons(config)
-
-    outcomes = [lives_through(tmp_path / "mpii", tmp_path, read_everything, number, seed="mpii") for number in range(200)]
-    assert {outcome: outcomes.count(outcome) > 10 for outcome in set(outcomes)} == {"read": True, "set aside": True, "refused": True}

@@ -4,7 +4,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mutations import lives_through
 from ntu_files import HEIGHT, SLIDE, WIDTH, Clip, truth, write
 
 from hcmoco import codecs
@@ -404,32 +403,3 @@ def test_a_source_that_cannot_be_used_is_one_line(copy, change, options, words):
     with pytest.raises(UserError, match=words) as caught:
         ntu.items(ntu.NtuConfig(source=str(copy), **options))
     assert "\n" not in str(caught.value)
-
-
-@pytest.fixture(scope="module")
-def few(tmp_path_factory) -> Path:
-    """Three clips, as small as they may be."""
-    root = tmp_path_factory.mktemp("few")
-    clips = [Clip("S001C001P001R001A001", 10, 0), Clip("S001C001P002R001A001", 10, 1), Clip("S001C002P001R001A001", 10, 2)]
-    write(root, clips, width=240)
-    for path in (root / "nturgb+d_depth_masked").rglob("MDepth-*.png"):
-        if path.name[-6:] not in ("05.png", "10.png"):
-            path.unlink()
-    return root
-
-
-@pytest.mark.parametrize("block", range(10))
-def test_any_damage_is_read_or_set_aside(few, tmp_path, block):
-    """200 mutations. Each clip has two records: none gets lost."""
-
-    def read_all(root):
-        found = list(ntu.persons(ntu.NtuConfig(source=str(root), stride=5)))
-        for tag in ("S001C001P001R001A001", "S001C001P002R001A001", "S001C002P001R001A001"):
-            records = [each for each in found if each.id.startswith(f"ntu/{tag}")]
-            whole = [each for each in records if each.id == f"ntu/{tag}"]
-            assert len(records) - len(whole) == 2 or len(whole) == 1, f"{tag}: {[each.id for each in records]}"
-        ntu.inventory(ntu.NtuConfig(source=str(root), stride=5))
-        return found
-
-    seen = [lives_through(few, tmp_path, read_all, number, seed="ntu") for number in range(20 * block, 20 * block + 20)]
-    assert "set aside" in seen

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mutations import lives_through
 from ntu_parsing_files import HEIGHT, WIDTH, frame_name, label_png, make_frame, write_ntu_parsing
 
 from hcmoco import codecs
@@ -18,9 +17,9 @@ from hcmoco.errors import UserError
 from hcmoco.parts import FLIP, IGNORE, RAW_IDS
 from hcmoco.schema import Person
 from hcmoco.tasks.parsing.loss import class_counts
+from tests.helpers.real_samples import real_sample
 
 TOP = (WIDTH - HEIGHT) // 2
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples"))
 
 
 @pytest.fixture(scope="module")
@@ -160,11 +159,6 @@ def test_a_list_that_is_none_is_one_line(source, data):
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_that_is_not_there_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"folder .*nowhere does not exist"):
-        ntu_parsing.items(config(tmp_path / "nowhere"))
-
-
 def test_lines_that_name_no_frame(source):
     name = frame_name(0)
     lines = [
@@ -264,18 +258,15 @@ def one_frame(root, image: bytes, depth: bytes, label: bytes):
 
 
 def test_real_labels_of_another_table_are_refused(tmp_path):
-    if not (REAL / "lip-parsing").is_dir():
-        pytest.skip("no real samples")
-    image, label = ((REAL / "lip-parsing" / f"684_2150041.{suffix}").read_bytes() for suffix in ("jpg", "png"))
+    folder = real_sample("lip-parsing")
+    image, label = ((folder / f"684_2150041.{suffix}").read_bytes() for suffix in ("jpg", "png"))
     depth = codecs.encode_depth(np.full(codecs.decode_labels(label).shape, 2000, np.uint16), "png16")
     found = one_frame(tmp_path / "parsing", image, depth, label)
     assert "raw part ids [5, 13, 14, 15], which Human3.6M's part table does not list" in found.reason
 
 
 def test_real_masked_depth_comes_back(tmp_path):
-    files = sorted((REAL / "kinect1-masked-depth").glob("*.png"))
-    if not files:
-        pytest.skip("no real samples")
+    files = sorted(real_sample("kinect1-masked-depth").glob("*.png"))
     for number, file in enumerate(files):
         depth = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
         image = cv2.imencode(".jpg", np.full((*depth.shape, 3), 90, np.uint8))[1].tobytes()
@@ -287,24 +278,3 @@ def test_real_masked_depth_comes_back(tmp_path):
         assert set(np.unique(stored)) <= set(np.unique(depth))
         assert np.array_equal(stored > 0, parts == 14)
         assert (stored > 0).mean() == pytest.approx((depth > 0).sum() / width**2, rel=0.02)
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    root = tmp_path_factory.mktemp("small") / "parsing"
-    write_ntu_parsing(root, 2, 1)
-    return root
-
-
-@pytest.mark.parametrize("block", range(8))
-def test_200_mutations(small, tmp_path, block):
-    outcomes = [lives_through(small, tmp_path, everything, number, seed="ntu-parsing") for number in range(25 * block, 25 * block + 25)]
-    assert "set aside" in outcomes
-
-
-def everything(root):
-    for split in ("train", "val"):
-        inventory = ntu_parsing.inventory(config(root, split=split))
-        found = persons(root, split=split)
-        assert len(found) == inventory.counts["lines of the list"]
-        yield from found

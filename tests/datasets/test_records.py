@@ -1,5 +1,4 @@
 import contextlib
-import time
 from dataclasses import fields, replace
 
 import cv2
@@ -223,7 +222,6 @@ def test_damaged_records_are_rejected_or_load_and_never_crash(codec):
     person = crop(depth_codec=codec)
     config = AugmentConfig(size=64)
     rejected = 0
-    started = time.monotonic()
     for seed in range(150):
         broken = mutate(person, np.random.default_rng(seed))
         reasons = check_person(broken, 17, codec)
@@ -236,7 +234,6 @@ def test_damaged_records_are_rejected_or_load_and_never_crash(codec):
         with contextlib.suppress(ValueError):
             make_micro_batch(rows, [0], sources, **draws)
     assert rejected > 75
-    assert time.monotonic() - started < 60
 
 
 def test_checked_turns_faults_into_one_line():

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.waiting import CEILING, wait_until
 
 ROOT = Path(__file__).parents[2]
 HEAD_PORTS = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port")
@@ -28,7 +29,7 @@ class OwnCluster:
     environment: dict[str, str]
     home: Path
 
-    def submit(self, *command: str, folder: Path, timeout: float = 900) -> subprocess.CompletedProcess:
+    def submit(self, *command: str, folder: Path, timeout: float = CEILING) -> subprocess.CompletedProcess:
         """`ray job submit --working-dir . -- <command>` from `folder`; returns when the job has ended."""
         arguments = [_tool("ray"), "job", "submit", "--working-dir", ".", "--", *command]
         return subprocess.run(arguments, cwd=folder, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False)
@@ -69,8 +70,8 @@ def head(num_cpus: int = 2, object_store_bytes: int = 200 << 20) -> Iterator[Own
         tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
         for each in tree:
             _kill(each)
-        process.wait(30)
-        psutil.wait_procs(tree, timeout=30)
+        process.wait()
+        psutil.wait_procs(tree)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -87,15 +88,18 @@ def _free_ports(count: int) -> list[int]:
 
 def _wait_for(process: subprocess.Popen, address: str, folder: Path) -> None:
     request = urllib.request.Request(f"{address}/api/version", headers={"Authorization": f"Bearer {(folder / 'token').read_text()}"})
-    deadline = time.monotonic() + 120
-    while True:
-        assert process.poll() is None, (folder / "head.log").read_text()
-        assert time.monotonic() < deadline, (folder / "head.log").read_text()
+
+    def answers() -> bool:
         try:
-            with urllib.request.urlopen(request, timeout=5):
-                return
+            with urllib.request.urlopen(request, timeout=60):
+                return True
         except OSError:
-            time.sleep(0.3)
+            return False
+
+    try:
+        wait_until(answers, process, pause=0.3)
+    except AssertionError as error:
+        raise AssertionError((folder / "head.log").read_text()) from error
 
 
 def _kill(process) -> None:

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import time
 
 import pytest
 import tiny_finetune as tiny
@@ -15,6 +14,7 @@ from hcmoco.tasks.config import FinetuneConfig
 from hcmoco.tasks.initial import start
 from hcmoco.tasks.saved import load_model
 from hcmoco.tasks.setup import set_up
+from tests.helpers.waiting import CEILING, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -56,16 +56,12 @@ def test_the_driver_killed_twice(one, tmp_path):
     out = tmp_path / "runs" / "one"
     for moment in (out / "states" / "step-00000006" / "COMPLETE", out / "model" / "config.json"):
         process = tiny.start(tmp_path, "pose", *LONG, "out=runs/one", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 250
-        while not moment.exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        wait_until(moment.exists, process, pause=0.002)
         process.kill()
         process.wait()
         assert not (out / "results.json").exists()
     process = tiny.start(tmp_path, "pose", *LONG, "out=runs/one", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    printed, said = process.communicate(timeout=300)
+    printed, said = process.communicate(timeout=CEILING)
     assert process.returncode == 0, said
     assert not [line for line in said.splitlines() if line and not re.match(rf"{PROGRESS}|scoring", line)]
     assert re.search(r"^going on from step 12 of 12$", printed, re.MULTILINE)

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -102,19 +101,17 @@ def test_an_unknown_recipe(finetune_home):
 
 
 def test_published_weights_without_a_network(finetune_home, monkeypatch):
-    """Nothing listens at that port: what would be a minute of retries ends at once."""
+    """Nothing listens at that port."""
     from huggingface_hub import constants
 
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     empty = str(finetune_home / "no-cache")
-    begun = time.monotonic()
     line = tiny.call(finetune_home, "pose", "init=imagenet", f"encoder.args={{cache_dir: {empty}}}", "out=runs/never").error
     assert line.startswith("init=imagenet: no imagenet_weights file is given, and encoder test_resnet: cannot get timm's weights: ")
     assert line.endswith("; set imagenet_weights=FILE")
     assert "http://127.0.0.1:9 cannot be reached" in line
-    assert time.monotonic() - begun < 10
     assert constants.HF_HUB_OFFLINE is False
 
 

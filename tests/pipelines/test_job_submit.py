@@ -5,6 +5,8 @@ import urllib.request
 
 import pytest
 
+from tests.helpers.waiting import CEILING
+
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("own-cluster")]
 
 WHERE = """
@@ -71,8 +73,8 @@ def test_pretraining_as_a_job(own_cluster, clean_copy):
 
 def test_without_the_token_nothing_is_answered(own_cluster):
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{own_cluster.address}/api/jobs/", timeout=10)
+        urllib.request.urlopen(f"{own_cluster.address}/api/jobs/", timeout=CEILING)
     assert refused.value.code in (401, 403)
     environment = {**own_cluster.environment, "RAY_AUTH_TOKEN_PATH": "", "RAY_AUTH_TOKEN": "0" * 64}
     command = ["ray", "job", "submit", "--", "true"]
-    assert subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False).returncode != 0
+    assert subprocess.run(command, env=environment, capture_output=True, timeout=CEILING, check=False).returncode != 0

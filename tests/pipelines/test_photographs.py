@@ -1,12 +1,9 @@
 """The mix of the paper on real pictures: people with depth beside photographs of MPII and COCO, which have none."""
 
-import os
-from pathlib import Path
-
 import pytest
 from tiny_run import call, tracked
 
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES") or Path(__file__).parents[3] / "shared" / "real-samples")
+from tests.helpers.real_samples import real_sample
 
 
 def prepare(*arguments: str) -> int:
@@ -15,9 +12,14 @@ def prepare(*arguments: str) -> int:
     return main(list(arguments))
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="no real samples beside the checkout")
-def test_photographs_enter_the_terms_that_they_have_the_modalities_for(ray_session, tiny_home):
-    mpii, coco = REAL / "mpii", REAL / "coco-keypoints"
+@pytest.fixture
+def samples():
+    """The folders of MPII and of COCO; before Ray is started for nothing."""
+    return real_sample("mpii"), real_sample("coco-keypoints")
+
+
+def test_photographs_enter_the_terms_that_they_have_the_modalities_for(samples, ray_session, tiny_home):
+    mpii, coco = samples
     data = tiny_home / "photographs"
     # Files that do not lie as in the release are named, below the folder of the download or with paths of their own.
     of_mpii = (f"--source={mpii}", "--annotations=mpii_hrnet_style.json")

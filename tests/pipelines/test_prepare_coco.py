@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_finetune as tiny
 import yaml
-from mutations import alarm, damage
+from mutations import damage
 from scipy.io import savemat
 
 from hcmoco.draws import generator
@@ -97,8 +97,8 @@ def test_damaged_downloads_are_read_or_refused(ray_session, tmp_path, capsys, na
         source, out = tmp_path / f"{number}" / "download", tmp_path / f"{number}" / "shards"
         WRITERS[name](source)
         what = damage(source, generator(0, f"prepare {name}", number))
-        with alarm(60, what):
-            status, _, err = run(capsys, name, f"--source={source}", f"--out={out}", "--max-broken=1")
+        print(what)  # shown where the time limit ends it
+        status, _, err = run(capsys, name, f"--source={source}", f"--out={out}", "--max-broken=1")
         if status == 0:
             manifest = read_manifest(Folder(str(out)))
             total = manifest.rows + manifest.rejected + sum(manifest.left_out.values())

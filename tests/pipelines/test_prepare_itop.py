@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_finetune as tiny
 from itop_files import frames, write_boxes, write_split
-from mutations import alarm, damage
+from mutations import damage
 
 from hcmoco import codecs
 from hcmoco.draws import generator
@@ -124,8 +124,8 @@ def test_damaged_downloads_end_in_shards_or_in_one_line(ray_session, tmp_path, c
     write_split(root, "test", content, chunks=(1, 240, 320), compression="gzip")
     write_boxes(root, content.boxes)
     what = damage(root, generator(0, "prepare itop", number))
-    with alarm(60, what):
-        status, _, err = run(capsys, "itop", "--source", root, "--split", "test", "--out", out, "--max-broken", 1)
+    print(what)  # shown where the time limit ends it
+    status, _, err = run(capsys, "itop", "--source", root, "--split", "test", "--out", out, "--max-broken", 1)
     if status == 0:
         manifest = json.loads((out / "manifest.json").read_text())
         assert manifest["rows"] + manifest["rejected"] + sum(manifest["left_out"].values()) == TEST, what

@@ -9,7 +9,7 @@ import ntu_files
 import numpy as np
 import pytest
 import tiny_run
-from mutations import alarm, damage
+from mutations import damage
 
 from hcmoco.draws import generator
 from hcmoco.schema import Person
@@ -135,8 +135,8 @@ def test_damaged_downloads_are_read_or_refused(ray_session, tmp_path, capsys):
         source, out = tmp_path / f"{number}" / "download", tmp_path / f"{number}" / "shards"
         ntu_files.write(source, clips, width=240)
         what = damage(source, generator(0, "prepare ntu", number))
-        with alarm(90, what):
-            status, _, err = run(capsys, "ntu", "--source", source, "--out", out, "--max-broken", "1")
+        print(what)  # shown where the time limit ends it
+        status, _, err = run(capsys, "ntu", "--source", source, "--out", out, "--max-broken", "1")
         assert status == 0, f"{what}: {err}"
         manifest = read_manifest(Folder(str(out)))
         assert manifest.rows + manifest.rejected + sum(manifest.left_out.values()) >= len(clips), what

@@ -3,11 +3,12 @@
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 from killing_workers import killing
 from tiny_run import PROGRESS, Done, call, differences, interrupted_at, newest, numbers, start, tracked, write_recipe
+
+from tests.helpers.waiting import CEILING, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -69,16 +70,12 @@ def test_the_driver_killed_while_people_are_made_and_while_two_train(two, tmp_pa
     out = tmp_path / "runs" / "two"
     for moment in (tmp_path / "data" / "wild" / "_parts" / "request.json", out / "states" / "step-00000004" / "COMPLETE"):
         process = start(tmp_path, *TWO, "out=runs/two", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 200
-        while not moment.exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        wait_until(moment.exists, process, pause=0.002)
         process.kill()
         process.wait()
     indoor = (tmp_path / "data" / "indoor" / "part-00000.parquet").stat().st_mtime_ns
     process = start(tmp_path, *TWO, "out=runs/two", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    printed, said = process.communicate(timeout=300)
+    printed, said = process.communicate(timeout=CEILING)
     assert process.returncode == 0, said
     assert not [line for line in said.splitlines() if not re.match(PROGRESS, line)]
     assert re.search(r"^going on from step \d+ of 12$", printed, re.MULTILINE)

@@ -17,6 +17,7 @@ from hcmoco.schema import Person
 from hcmoco.shards.manifest import About
 from hcmoco.shards.read import Shards
 from hcmoco.shards.write import write_shards
+from tests.helpers.waiting import CEILING
 
 BEFORE_RAY = {
     "an unknown key": ("optim.leraning_rate=1", "unknown key 'optim.leraning_rate'; allowed here: name, lr, momentum"),
@@ -142,7 +143,7 @@ def test_other_people_than_the_config_asks_for(finished, tiny_home):
 
 def test_the_programs_own_process_says_one_line_too(tiny_home):
     process = start(tiny_home, "--recipe", "nowhere", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    printed, said = process.communicate(timeout=120)
+    printed, said = process.communicate(timeout=CEILING)
     assert (process.returncode, printed) == (2, "")
     assert re.fullmatch(r"error: recipe .*/nowhere.yaml does not exist; .*\n", said)
 

@@ -1,8 +1,8 @@
+import contextlib
 import socket
 import struct
 import subprocess
 import sys
-import time
 import zlib
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from hcmoco.config import build
 from hcmoco.errors import UserError
 from pipelines._mlflow import clean_key, flatten, open_store
 from pipelines._tracking import TrackingConfig, find_run, open_writer, start_run, store_uri
+from tests.helpers.waiting import CEILING, wait_until
 
 
 def history(uri, run_id, key):
@@ -190,12 +191,10 @@ def test_an_artifact_outside_the_run_is_refused(store, name):
     tracker.finish()
 
 
-def test_a_server_that_does_not_answer_is_one_line_within_seconds(tmp_path):
+def test_a_server_that_does_not_answer_is_one_line(tmp_path):
     config = TrackingConfig(uri=f"http://127.0.0.1:{free_port()}")
-    start = time.monotonic()
     with pytest.raises(UserError, match=r"cannot be opened.*start the server, correct tracking.uri") as caught:
         open_writer(config, tmp_path, actor=False)
-    assert time.monotonic() - start < 15
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
@@ -249,7 +248,7 @@ tracker.finish()
         subprocess.Popen([sys.executable, "-c", program, str(tmp_path), str(i)], cwd=root, stderr=subprocess.PIPE, text=True)
         for i in range(8)
     ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
+    errors = [process.communicate(timeout=CEILING)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * 8, errors
     writer = open_writer(TrackingConfig(), tmp_path, actor=False)
     runs = writer.client.search_runs([writer.experiment_id])
@@ -263,10 +262,11 @@ def test_a_program_killed_while_it_makes_the_store_leaves_nothing_in_the_way(tmp
     program = "import sys; from pipelines._mlflow import open_store; open_store(sys.argv[1], 'x')"
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     killed = subprocess.Popen([sys.executable, "-c", program, uri], cwd=Path(__file__).parents[2])
-    deadline = time.monotonic() + 60
-    while not any(each.stat().st_size > 50_000 for each in tmp_path.iterdir() if not each.name.endswith("-journal")):  # some tables
-        assert time.monotonic() < deadline
-        assert killed.poll() is None
+
+    def some_tables() -> bool:
+        return any(each.stat().st_size > 50_000 for each in tmp_path.iterdir() if not each.name.endswith("-journal"))
+
+    wait_until(some_tables, killed, pause=0)
     killed.kill()
     killed.wait()
     assert not (tmp_path / "mlflow.db").exists()
@@ -289,14 +289,15 @@ def test_a_server_is_used_as_it_is(tmp_path):
     )
     try:
         config = TrackingConfig(uri=f"http://127.0.0.1:{port}", experiment="served")
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                writer = open_writer(config, tmp_path / "out", actor=False)
-                break
-            except UserError:
-                assert time.monotonic() < deadline
-                time.sleep(0.5)
+        writers = []
+
+        def answers() -> bool:
+            with contextlib.suppress(UserError):
+                writers.append(open_writer(config, tmp_path / "out", actor=False))
+            return bool(writers)
+
+        wait_until(answers, server, pause=0.5)
+        (writer,) = writers
         tracker = start_run(writer, params={"seed": 1})
         tracker.metrics(1, {"loss": 1})
         tracker.picture("pictures/a.png", png())

@@ -28,6 +28,7 @@ from hcmoco.training.flat import FlatParameters
 from hcmoco.training.loop import pretrain
 from hcmoco.training.precision import settle
 from hcmoco.training.state import States, TrainState
+from tests.helpers.waiting import CEILING
 
 
 class WorkerHost(tiny.StoppingHost):
@@ -145,7 +146,7 @@ def run_jobs(folder: Path, jobs: list[dict]) -> list[list[int]]:
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": "1"}
     program = [sys.executable, __file__, str(folder / "jobs.json"), str(folder / "codes.json")]
-    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=CEILING, check=False)
     assert done.returncode == 0, done.stderr
     codes = json.loads((folder / "codes.json").read_text())
     for job, each in zip(jobs, codes, strict=True):
@@ -159,7 +160,7 @@ def process(job: dict, rank: int, meeting: str) -> None:
     try:
         torch.set_num_threads(1)
         if job["world"] > 1:
-            settings = {"rank": rank, "world_size": job["world"], "timeout": timedelta(seconds=120)}
+            settings = {"rank": rank, "world_size": job["world"], "timeout": timedelta(seconds=CEILING)}
             dist.init_process_group("gloo", init_method=f"file://{meeting}", **settings)
         CALLS[job["call"]](rank, job["world"], **job["arguments"])
         if job["world"] > 1:

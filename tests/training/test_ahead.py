@@ -4,19 +4,11 @@ import time
 import pytest
 
 from hcmoco.training.ahead import map_ahead
+from tests.helpers.waiting import wait_until
 
 
 def threads_alive() -> int:
     return sum(each.name.startswith("ahead") for each in threading.enumerate())
-
-
-def wait_until(condition, seconds: float = 5.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -40,7 +32,7 @@ def test_it_stays_ahead_but_no_further_than_asked():
 
     results = map_ahead(lambda number: done.append(number) or number, items(), threads=2, ahead=5)
     assert next(results) == 0
-    assert wait_until(lambda: len(done) == 6), "works while nobody asks"
+    wait_until(lambda: len(done) == 6)  # works while nobody asks
     time.sleep(0.05)
     assert (len(drawn), len(done)) == (6, 6)
     results.close()
@@ -89,5 +81,5 @@ def test_closing_early_ends_the_threads_and_the_source(taken):
     assert [next(outer) for _ in range(taken)] == [2, 4, 6, 8][:taken]
     outer.close()
     del outer
-    assert wait_until(lambda: threads_alive() == before)
+    wait_until(lambda: threads_alive() == before)
     assert closed.is_set() or taken == 0

@@ -1,12 +1,13 @@
 """Sweeps through the program itself: what they leave, and what kills and mistakes change."""
 
 import json
-import time
 
 import psutil
 import pytest
 import tiny_sweep
 import yaml
+
+from tests.helpers.waiting import CEILING, wait_until
 
 SWEPT = {"space": {"objective.lambda_d": {"loguniform": [0.1, 10]}, "optim.lr": {"choice": [0.004, 1.0e30]}}, "seed": 1}
 PBT = {"method": "pbt", "population": {"every": 2, "quantile": 0.5, "resample": 0}, "trials": 4}
@@ -219,11 +220,7 @@ def test_a_killed_sweep_goes_on(tmp_path, method):
         return bool(over) and any(count >= 2 for count in reports)
 
     process = tiny_sweep.start(tmp_path, over)
-    deadline = time.monotonic() + 500
-    while not under_way():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(under_way, process, pause=0.02)
     for each in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
         try:
             each.kill()
@@ -235,7 +232,7 @@ def test_a_killed_sweep_goes_on(tmp_path, method):
     half = {name: each for name, each in half.items() if name not in {path.stem for path in finished}}
 
     process = tiny_sweep.start(tmp_path, over)
-    out, err = process.communicate(timeout=500)
+    out, err = process.communicate(timeout=CEILING)
     assert process.returncode == 0, err
     assert f"{len(finished)} over" in out
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in finished} == finished

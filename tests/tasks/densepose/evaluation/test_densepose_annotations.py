@@ -2,8 +2,6 @@
 
 import base64
 import json
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,11 +13,7 @@ from hcmoco.datasets.densepose_annotations import annotated_mask, annotated_poin
 from hcmoco.draws import generator
 from hcmoco.tasks.densepose.evaluation.metric import DensePoseMetric
 from hcmoco.tasks.densepose.evaluation.similarity import Surface, box_iou, mask_iou
-
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES") or Path(__file__).parents[5] / "shared" / "real-samples")
-ANNOTATION = REAL / "densepose" / "densepose_coco_2014_validation.json"
-RESULT = REAL / "densepose" / "example_results_image785.json"
-KEYPOINTS = REAL / "coco-keypoints" / "person_keypoints_subset.json"
+from tests.helpers.real_samples import real_sample
 
 
 def blobs(draws, height, width):
@@ -82,9 +76,8 @@ def test_points_and_parts_lie_in_the_box():
     assert annotated_mask({"bbox": [0, 0, 1, 1]}, 4, 4) is None
 
 
-@pytest.mark.skipif(not ANNOTATION.exists(), reason="the real samples are not there")
 def test_the_real_annotation_is_whole():
-    (annotation,) = json.loads(ANNOTATION.read_text())["annotations"]
+    (annotation,) = json.loads(real_sample("densepose/densepose_coco_2014_validation.json").read_text())["annotations"]
     annotation["bbox"] = [0, 0, 256, 256]
     parts = [decode_rle(each).sum() if each else 0 for each in annotation["dp_masks"]]
     assert {k + 1: int(area) for k, area in enumerate(parts) if area} == {1: 20969, 7: 3520, 10: 3457, 11: 2780, 14: 3207}
@@ -101,11 +94,10 @@ def test_the_real_annotation_is_whole():
     assert mask[rows, columns].mean() > 0.95
 
 
-@pytest.mark.skipif(not (RESULT.exists() and KEYPOINTS.exists()), reason="the real samples are not there")
 def test_the_real_result_is_scored(surface):
     """A published result of a real photograph against COCO's own box and outline, and against points read off the result itself."""
-    (result,) = (each for each in json.loads(RESULT.read_text()) if each["image_id"] == 785)
-    records = json.loads(KEYPOINTS.read_text())
+    (result,) = (each for each in json.loads(real_sample("densepose/example_results_image785.json").read_text()) if each["image_id"] == 785)
+    records = json.loads(real_sample("coco-keypoints/person_keypoints_subset.json").read_text())
     (truth,) = (each for each in records["annotations"] if each["image_id"] == 785)
     image = next(each for each in records["images"] if each["id"] == 785)
     height, width = image["height"], image["width"]
