@@ -1,13 +1,17 @@
-# `make pretrain` and `make test` each set up all they need. VENV= chooses the environment, ARGS= passes overrides:
+# `make pretrain` and `make test` each set up all they need. A SIGTERM to make is passed on to the command that it runs, but not by a shell in
+# between: so a line of a recipe is one command, which replaces its shell. VENV= chooses the environment, ARGS= passes overrides:
 #   make pretrain ARGS="stages.full=200 out=runs/short"
 VENV ?= .venv
 PYTHON ?= python3
 ARGS ?=
-RUN := $(VENV)/bin/python
+RUN := exec $(VENV)/bin/python
 # One stamp per checkout, so that an environment shared by several checkouts imports the one that it is called from.
 STAMP := $(VENV)/.hcmoco-$(shell pwd | cksum | cut -d' ' -f1)
 
-.PHONY: help install pretrain tables people test test-slow lint format bench clean
+BENCHES := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+
+.NOTPARALLEL:
+.PHONY: help install pretrain tables fractions ablation versatility report people test test-slow lint format bench $(BENCHES) clean
 help:
 	@echo "make pretrain   synthetic people, both stages on two CPU workers, probes, export (about 8 minutes on 2 cores)"
 	@echo "make tables     the paper's tables on synthetic people (about two hours on 2 cores; goes on where it stopped)"
@@ -32,12 +36,15 @@ pretrain: install
 # rest. RECIPE=people-gpu ARGS="--gpus 1 --cpus 4 --threads 4" for the large ones on GPUs; SEEDS=5 trains every cell with the seeds 0 to 4.
 RECIPE ?= people-cpu
 tables: install
-	@status=0; \
-	$(RUN) tuning/fractions.py --grid $(RECIPE) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS) || status=1; \
-	$(RUN) tuning/ablation.py --grid ablation-$(RECIPE) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS) || status=1; \
-	$(RUN) tuning/versatility.py --recipe $(RECIPE) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS) || status=1; \
-	$(RUN) pipelines/report.py docs/tables/$(RECIPE) || status=1; \
-	exit $$status
+	@$(MAKE) --no-print-directory --keep-going fractions ablation versatility report
+fractions: install
+	@$(RUN) tuning/fractions.py --grid $(RECIPE) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+ablation: install
+	@$(RUN) tuning/ablation.py --grid ablation-$(RECIPE) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+versatility: install
+	@$(RUN) tuning/versatility.py --recipe $(RECIPE) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+report: install
+	@$(RUN) pipelines/report.py docs/tables/$(RECIPE)
 
 people: install
 	@$(RUN) pipelines/prepare.py people --out data/people-look --count 8 --domain indoor
@@ -51,13 +58,17 @@ test-slow: install
 	@$(RUN) -m pytest -q -m slow $(ARGS)
 
 lint: install
-	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
 
 format: install
-	@$(RUN) -m ruff check --fix . ; $(RUN) -m ruff format .
+	-@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
 
-bench: install
-	@for each in benchmarks/*.py; do case $$each in */_*) ;; *) $(RUN) $$each $(ARGS) || exit 1 ;; esac; done
+bench: install $(BENCHES)
+$(BENCHES): install
+	@$(RUN) $@ $(ARGS)
 
 clean:
 	rm -rf runs data people.png .pytest_cache .ruff_cache .mypy_cache

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hcmoco.errors import UserError
 from hcmoco.shards.storage import is_local
+from pipelines import _interrupts
 
 # The second Parquet reader starts an actor per footer reader at every execution: seconds before the first batch.
 RAY_ENV = {"RAY_DATA_USE_DATASOURCE_V2": "0"}
@@ -61,6 +62,11 @@ def start(num_cpus: int | None = None, *, object_store_bytes: int = OBJECT_STORE
     for name, value in RAY_ENV.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with _interrupts.kept():
+        return _start(num_cpus, object_store_bytes, worker_output)
+
+
+def _start(num_cpus: int | None, object_store_bytes: int, worker_output: bool) -> Cluster:
     import ray
 
     if not ray.is_initialized():
@@ -147,23 +153,26 @@ def find_user_error(error: BaseException | None) -> UserError | None:
 
 
 def main_wrapper(main: Callable[..., int | None]) -> Callable[..., int]:
-    """Decorates a program's `main`: a user's mistake becomes `error: ...` on stderr and status 2, an interrupt status 130."""
+    """Decorates a program's `main`: a user's mistake becomes `error: ...` on stderr and status 2, a Ctrl-C or SIGTERM the line
+    that says so and status 130 or 143."""
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs) -> int:
-        try:
-            return main(*args, **kwargs) or 0
-        except KeyboardInterrupt:
-            print("\nstopped; the same command goes on from here", file=sys.stderr)
-            return 130
-        except Exception as error:
-            mistake = find_user_error(error)
-            if mistake is None and isinstance(error, OSError) and error.errno in _USERS_OS_ERRORS:
-                mistake = UserError(_line(error))
-            if mistake is None:
-                raise
-            print(f"error: {mistake}", file=sys.stderr)
-            return 2
+        with _interrupts.heard():
+            try:
+                status = main(*args, **kwargs) or 0
+                _interrupts.check()
+                return status
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) or _interrupts.noted():  # what fails on the way out is of no interest
+                    return _interrupts.say_stopped(str(error) if isinstance(error, KeyboardInterrupt) else "")
+                mistake = find_user_error(error)
+                if mistake is None and isinstance(error, OSError) and error.errno in _USERS_OS_ERRORS:
+                    mistake = UserError(_line(error))
+                if mistake is None:
+                    raise
+                print(f"error: {mistake}", file=sys.stderr)
+                return 2
 
     return wrapped
 

@@ -11,7 +11,7 @@ from hcmoco.shards.storage import Folder
 from hcmoco.tasks.labels import whole
 from hcmoco.tasks.saved import load_model
 from hcmoco.tasks.tasks import task_class
-from pipelines import _checks, _cluster, _interrupts
+from pipelines import _checks, _cluster
 from pipelines._folder import say
 from pipelines._score import ScoreConfig, as_json, markdown, score, sheet
 
@@ -33,15 +33,14 @@ def run(weights: str, data: str, *, out: str | None, workers: int, gpu: bool, cp
         raise UserError(f"--data {data} holds {shards.manifest.kind} records, {saved.config.task} is scored on {kind} records")
     task = saved.task(shards.manifest)
     rows = whole(shards, (*task.inputs, *task.labels))
-    with _interrupts.heard():
-        cluster = _cluster.start()
-        cluster.refuse_local("weights", saved.folder)
-        cluster.refuse_local("--data", data)
-        cluster.refuse_local("--out", out)
-        _checks.check_resources(config)
-        say(f"{task.name} of {saved.folder} on {len(rows)} of {shards.manifest.rows} rows of {data}")
-        result = score(config, saved.folder, task, rows)
-        png = encode_png(sheet(saved.folder, task, rows))
+    cluster = _cluster.start()
+    cluster.refuse_local("weights", saved.folder)
+    cluster.refuse_local("--data", data)
+    cluster.refuse_local("--out", out)
+    _checks.check_resources(config)
+    say(f"{task.name} of {saved.folder} on {len(rows)} of {shards.manifest.rows} rows of {data}")
+    result = score(config, saved.folder, task, rows)
+    png = encode_png(sheet(saved.folder, task, rows))
     folder = Folder(out)
     folder.write("sheet.png", png)
     folder.write("table.md", markdown(result).encode())

@@ -29,7 +29,7 @@ def run(values: dict, recipe: str) -> int:
         )
     config = _recipe.check(FinetuneRecipe, values, recipe)
     store_uri(config.tracking, config.out)
-    with alone_in(config.out), _interrupts.heard():
+    with alone_in(config.out):
         config, there = config_there(config)
         if there == config and _scores.finished(config):
             say(f"{config.out} is finished")

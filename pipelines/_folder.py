@@ -6,7 +6,7 @@
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from hcmoco.shards.storage import Folder, first_line, is_local
 from hcmoco.training.config import TrainConfig
 from hcmoco.training.precision import with_precision
 from hcmoco.training.state import States, TrainState, check_identity
-from pipelines import _recipe
+from pipelines import _interrupts, _recipe
 from pipelines._tracking import Tracker
 
 CONFIG, RUN = "config.yaml", "run.json"
@@ -117,14 +117,16 @@ def run_there(config: Any, saved: TrainState | None, there: Any) -> str | None:
 
 
 @contextmanager
-def recorded(tracker: Tracker) -> Iterator[None]:
-    """Closes the tracking run with how the block ended."""
+def recorded(tracker: Tracker, failures: Sized = ()) -> Iterator[None]:
+    """Closes the tracking run with how the block ended: KILLED by a signal, FAILED by an error or with `failures` that the block has
+    noted, else FINISHED."""
     status = "FAILED"
-    try:
-        yield
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        tracker.finish(status)
+    with _interrupts.at_stop(lambda: tracker.finish("KILLED")):
+        try:
+            yield
+            status = "FAILED" if failures else "FINISHED"
+        except BaseException as error:
+            status = "KILLED" if isinstance(error, KeyboardInterrupt) or _interrupts.noted() else "FAILED"
+            raise
+        finally:
+            tracker.finish(status)

@@ -1,42 +1,196 @@
-"""Ctrl-C is not lost.
+"""Ctrl-C and SIGTERM end a program within seconds, with everything that it has started.
 
-A KeyboardInterrupt that meets Ray's compiled code inside a call is printed and dropped there. So it is noted as well, and raised again
-at the next place that asks.
+On the first signal two things happen. The main thread gets a KeyboardInterrupt and unwinds: runs are closed, files are flushed. And a
+thread, which hears of the signal through a pipe whatever the main thread is busy with, waits GRACE_S for that; then it does what is left
+to do, kills every process below this one and ends it. Further signals change nothing.
+
+A KeyboardInterrupt that meets Ray's compiled code inside a call is dropped there. So a program raises it again, and it is noted as well,
+for the next place that asks (`check`). This module needs the standard library alone: programs import it first.
 """
 
+import _thread
+import ctypes
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
-_pressed = threading.Event()
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE_S = 5.0
+_LAST_WORDS_S, _SAYING_S, _KILLING_S = 2.0, 0.5, 2.0  # with GRACE_S less than 10 seconds
+_PR_SET_CHILD_SUBREAPER = 36
+
+_noted = 0  # number of the signal since the innermost `heard` began
+_unwound = threading.Event()  # set while the main thread has nothing to close
+_unwound.set()
+_ended_by = 0  # number of the signal that the thread has heard of
+_said = False
+_last_words: list[Callable[[], object]] = []
+
+
+def listen(meant: Callable[[int], bool] = lambda number: True, *, grace: float = GRACE_S, quiet: bool = False) -> None:
+    """From now on a signal ends this process, with status 128 + its number: 130 or 143.
+
+    Args:
+        meant: called in the listening thread with the number of each signal; False where it is to end something else.
+        grace: seconds that the main thread has for unwinding.
+        quiet: the thread says nothing.
+    """
+    global _said
+    _said = quiet
+    if not quiet:
+        sys.unraisablehook = _raise_again
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # written to whoever's Python handler is in place
+    os.register_at_fork(after_in_child=_forget)
+    for each in SIGNALS:
+        signal.signal(each, _note)
+    threading.Thread(target=_end, args=(reader, meant, grace), daemon=True).start()
 
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """Notes interrupts while the block runs; afterwards the handler is the one from before. Does nothing outside the main thread."""
+    """Signals become KeyboardInterrupts while the block runs; afterwards the handlers are those from before. Does nothing outside the
+    main thread."""
+    global _noted
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
-    _pressed.clear()
-    signal.signal(signal.SIGINT, _note)
+    outermost = _unwound.is_set()
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    _noted = 0
+    _unwound.clear()
+    try:
+        for each in SIGNALS:
+            signal.signal(each, _note)
+        yield
+    finally:
+        _noted = 0
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        if outermost:
+            _unwound.set()
+            if _ended_by:
+                threading.Event().wait()  # the thread ends the process
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Puts the handlers back that the block, which runs code of Ray's, replaces. Does nothing outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.getsignal(each) for each in SIGNALS}
     try:
         yield
-    except SystemExit:
-        # Ray Train puts a handler of its own in place, which ends the workers and then the program, with status 0.
+    except SystemExit:  # Ray's own handlers leave the program with a status of theirs
         raise KeyboardInterrupt from None
     finally:
-        signal.signal(signal.SIGINT, before)
-        _pressed.clear()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
+def at_stop(work: Callable[[], object]) -> Iterator[None]:
+    """`work` is done in the end for a block that a signal finds and that does not get to unwind in time."""
+    _last_words.append(work)
+    try:
+        yield
+    finally:
+        _last_words.remove(work)
 
 
 def check() -> None:
-    """KeyboardInterrupt if there was one since `heard` began."""
-    if _pressed.is_set():
+    """KeyboardInterrupt if there was a signal since `heard` began."""
+    if noted():
         raise KeyboardInterrupt
 
 
+def noted() -> int:
+    """Number of the signal since `heard` began, 0 if there was none."""
+    return _noted or _ended_by
+
+
+def say_stopped(instead: str = "") -> int:
+    """Says the one line, and returns the exit status."""
+    global _said
+    _said = True
+    print(f"\nstopped; {instead or 'the same command goes on from here'}", file=sys.stderr, flush=True)
+    return 128 + (noted() or signal.SIGINT)
+
+
+def end_children() -> None:
+    """Kills every process below this one."""
+    import psutil
+
+    if sys.platform == "linux":  # one that loses its parent meanwhile becomes a child of this process
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    until = time.monotonic() + _KILLING_S
+    while (children := psutil.Process().children(recursive=True)) and time.monotonic() < until:
+        for each in children:
+            with suppress(psutil.Error):
+                each.kill()
+        psutil.wait_procs(children, timeout=0.2)
+
+
 def _note(number: int, frame: object) -> None:
-    _pressed.set()
-    raise KeyboardInterrupt
+    global _noted
+    first, _noted = not _noted, _noted or number
+    # The handler that Ray Train puts in place for a Ctrl-C ends its workers.
+    other = signal.getsignal(signal.SIGINT)
+    if first and number == signal.SIGTERM and callable(other) and other is not _note:
+        other(number, frame)
+    if first and not _unwound.is_set():
+        raise KeyboardInterrupt
+
+
+def _raise_again(dropped: Any) -> None:
+    """The hook for exceptions that nobody can catch: one of a signal's handler is raised anew at the next chance, others are printed."""
+    global _noted
+    if issubclass(dropped.exc_type, KeyboardInterrupt | SystemExit):
+        _noted = 0
+        _thread.interrupt_main()
+    else:
+        sys.__unraisablehook__(dropped)
+
+
+def _forget() -> None:
+    """In a forked child: it is a process of its own, and the pipe is its parent's."""
+    signal.set_wakeup_fd(-1)
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_DFL)
+
+
+def _end(reader: int, meant: Callable[[int], bool], grace: float) -> None:
+    global _ended_by
+    number = 0
+    while number not in SIGNALS or not meant(number):
+        number = os.read(reader, 1)[0]
+    _ended_by = number
+    if not _unwound.wait(grace):
+        _within(_LAST_WORDS_S, lambda: [each() for each in reversed(_last_words)])
+    if not _said:
+        _within(_SAYING_S, say_stopped)
+    _within(_SAYING_S, sys.stdout.flush)
+    nowhere = os.open(os.devnull, os.O_WRONLY)  # Ray logs that its processes are lost
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    end_children()
+    os._exit(128 + number)
+
+
+def _within(seconds: float, work: Callable[[], object]) -> None:
+    """Does `work`, and goes on without it if it takes longer or fails."""
+
+    def quietly() -> None:
+        with suppress(Exception):
+            work()
+
+    thread = threading.Thread(target=quietly, daemon=True)
+    thread.start()
+    thread.join(seconds)

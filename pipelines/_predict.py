@@ -77,8 +77,7 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
         summary = predict_pictures(view, model, device, files, output, batch=given.batch, threads=threads, done=progress.add)
     except KeyboardInterrupt:
         progress.close()
-        print(f"\nstopped; {out}/{LINES} has what was predicted so far, the same command starts anew", file=sys.stderr)
-        return 130
+        raise KeyboardInterrupt(f"{out}/{LINES} has what was predicted so far, the same command starts anew") from None
     finally:
         output.close()
     progress.close()

@@ -33,7 +33,7 @@ from pipelines._sources import Source
 # Enough parts to keep a small cluster busy and to show progress, and parts that are not tiny.
 _PARTS_AIMED_AT, _SMALLEST_PART = 64, 64
 _SHOWN_BROKEN = 30
-_SETTLE_S = 60
+_SETTLE_S = 2.0
 
 
 def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Manifest, bool]:
@@ -252,11 +252,12 @@ def _run(task: Callable, calls: Iterable[tuple], cpus: int, collect: Callable, i
             "or look for a damaged file with --check"
         ) from None
     finally:
-        for each in pending:
-            ray.cancel(each)
         # One that is writing would write over what the next run into this folder, which may begin at once, has put there.
-        if pending:
-            ray.wait(pending, num_returns=len(pending), timeout=_SETTLE_S)
+        for force in (False, True):
+            for each in pending:
+                ray.cancel(each, force=force)
+            if pending:
+                _, pending = ray.wait(pending, num_returns=len(pending), timeout=_SETTLE_S)
 
 
 def _list_broken(broken: Sequence) -> None:

@@ -24,7 +24,7 @@ def run(values: dict, recipe: str) -> int:
     """Runs, resumes or reports what `values`, of the recipe called `recipe`, describe; returns the exit status."""
     config = _recipe.check(PretrainRecipe, values, recipe)
     store_uri(config.tracking, config.out)
-    with alone_in(config.out), _interrupts.heard():
+    with alone_in(config.out):
         config, there = config_there(config)
         if there == config and _closing.finished(config):
             say(f"{config.out} is finished")

@@ -117,7 +117,7 @@ def _with_trainer(job: Job) -> None:
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if train.gpu else "gloo"),
     )
     try:
-        with _interrupts.heard():  # gives Ray Train's handler back
+        with _interrupts.kept():  # gives Ray Train's handler back
             trainer.fit()
     except ray.train.TrainingFailedError as error:
         mistake = find_user_error(getattr(error, "controller_failure", None)) or find_user_error(error)

@@ -16,6 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file from a checkout, installed or not
 
+from pipelines import _interrupts
+
+if __name__ == "__main__":
+    _interrupts.listen()  # before all that takes long to import
+
 from pipelines import _cluster, _report
 from pipelines._home import at_home
 

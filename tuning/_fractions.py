@@ -12,7 +12,7 @@ from hcmoco.shards.storage import Folder
 from hcmoco.tasks.cell import run_cell
 from hcmoco.tasks.tasks import task_class
 from pipelines import _cluster, _data, _interrupts
-from pipelines._folder import alone_in, say
+from pipelines._folder import alone_in, recorded, say
 from pipelines._home import at_home
 from pipelines._recipe import FinetuneRecipe
 from pipelines._tracking import TrackingConfig, open_writer
@@ -46,7 +46,7 @@ def run(program: str, name: str, overrides: Sequence[str], asked: Asked, table: 
         raise UserError(f"{taken[0]}: the grid says what {', '.join(_OWN)} are; change them in its file")
     out = at_home(grid.out)
     folder = Folder(at_home(grid.results or grid.out))
-    with nullcontext() if plan_only else alone_in(out, "the out of its file"), _interrupts.heard():
+    with nullcontext() if plan_only else alone_in(out, "the out of its file"):
         _cluster.start().refuse_local("out", out)
         origins = _starts.origins(grid)
 
@@ -155,8 +155,9 @@ def _carry_out(program: str, grid: str, missing: Sequence[Cell], folder: Folder,
         record(writer, parent, cell, cell.config.model_dump(mode="json"), tags, result)
         return result, f"{cell.task}  {cell.labels}  {cell.init}  seed {cell.config.seed}"
 
-    failures = collect({remote.remote(cell.config, *data[cell.task]): cell for cell in missing}, keep, out)
-    parent.finish("FAILED" if failures else "FINISHED")
+    failures: dict[str, str] = {}
+    with recorded(parent, failures):
+        failures |= collect({remote.remote(cell.config, *data[cell.task]): cell for cell in missing}, keep, out)
     return failures
 
 

@@ -41,7 +41,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
     recipe = _recipe.check(PretrainRecipe, base, config.recipe)
     out = at_home(config.out)
     store_uri(recipe.tracking, out)
-    with alone_in(out), _interrupts.heard():
+    with alone_in(out):
         cluster = _cluster.start()
         import ray
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from hcmoco.shards.storage import first_line
-from pipelines import _cluster
+from pipelines import _cluster, _interrupts
 from pipelines._folder import say
 from pipelines._tracking import find_run, start_run
 from tuning._sweep_config import Dimension, SweepConfig, Value
@@ -111,9 +111,24 @@ def carry_out(job: Job, *, restarts: int, ended: Callable[[dict], None]) -> list
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consider boosting PBT")  # a trial's process cannot become another trial's
-        tuner.fit()
+        _fit(tuner, job)
     records.folder.delete_folder("ray")
     return watcher.lost
+
+
+def _fit(tuner: Any, job: Job) -> None:
+    """Runs the trials. Those that a signal stops have their tracking runs marked KILLED; the next start goes on with them."""
+
+    def stop() -> None:
+        for number in job.records.begun():
+            _close(job, number, "KILLED")
+
+    with _interrupts.at_stop(stop):
+        try:
+            tuner.fit()
+        except KeyboardInterrupt:
+            stop()
+            raise
 
 
 def _close(job: Job, number: int, status: str, tags: dict[str, str] | None = None) -> None:

@@ -18,8 +18,8 @@ from hcmoco.versatility.cell import Sources, run_cell, start_of
 from hcmoco.versatility.config import CoTrainingData, VersatilityConfig
 from hcmoco.versatility.setup import set_up
 from hcmoco.versatility.start import start_digest
-from pipelines import _arguments, _cluster, _data, _interrupts, _recipe
-from pipelines._folder import alone_in, say
+from pipelines import _arguments, _cluster, _data, _recipe
+from pipelines._folder import alone_in, recorded, say
 from pipelines._home import at_home
 from pipelines._tracking import open_writer
 from tuning import _starts
@@ -49,7 +49,7 @@ def run(recipe: str, overrides: Sequence[str], asked: Asked, *, seeds: int | Non
     config = load(recipe, overrides, seeds)
     assert config.results is not None
     folder = Folder(config.results)
-    with nullcontext() if plan_only else alone_in(config.out), _interrupts.heard():
+    with nullcontext() if plan_only else alone_in(config.out):
         _cluster.start().refuse_local("out", config.out)
         origin = _starts.origin_of(START, config.init)
         cells = _cells(config, origin, folder)
@@ -156,6 +156,7 @@ def _carry_out(recipe: VersatilityRecipe, missing: Sequence[Cell], folder: Folde
         record(writer, parent, cell, cell.config.model_dump(mode="json"), tags, result, png)
         return result, f"{cell.config.experiment}  {cell.config.method}  seed {cell.config.seed}"
 
-    failures = collect({remote.remote(cell.config, sources): cell for cell in missing}, keep, recipe.out)
-    parent.finish("FAILED" if failures else "FINISHED")
+    failures: dict[str, str] = {}
+    with recorded(parent, failures):
+        failures |= collect({remote.remote(cell.config, sources): cell for cell in missing}, keep, recipe.out)
     return failures

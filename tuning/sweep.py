@@ -21,6 +21,11 @@ from pathlib import Path
 _HERE = Path(__file__).resolve().parent
 sys.path[:] = [str(_HERE.parent), *(each for each in sys.path if Path(each or ".").resolve() != _HERE)]
 
+from pipelines import _interrupts
+
+if __name__ == "__main__":
+    _interrupts.listen()  # before all that takes long to import
+
 from pipelines import _cluster
 
 
