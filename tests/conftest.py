@@ -1,6 +1,7 @@
 """One Ray for all tests that need one, in one process of the test run."""
 
 import pytest
+from ending import pytest_configure, pytest_sessionstart  # noqa: F401 (hooks)
 
 from tests.helpers import real_samples
 

@@ -23,9 +23,11 @@ HEAD_PORTS = ("port", "dashboard-port", "ray-client-server-port", "dashboard-age
 
 @dataclass(frozen=True)
 class OwnCluster:
-    """A head on loopback with token authentication. `home` is where relative paths of its jobs lie (HCMOCO_HOME)."""
+    """A head on loopback with token authentication: `address` takes jobs, `gcs` is what programs join. `home` is where relative paths of
+    its jobs lie (HCMOCO_HOME)."""
 
     address: str
+    gcs: str
     environment: dict[str, str]
     home: Path
 
@@ -64,7 +66,7 @@ def head(num_cpus: int = 2, object_store_bytes: int = 200 << 20) -> Iterator[Own
         process = subprocess.Popen(arguments, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         _wait_for(process, address, folder)
-        yield OwnCluster(address, environment, folder / "home")
+        yield OwnCluster(address, f"127.0.0.1:{ports['port']}", environment, folder / "home")
     finally:
         # With --block every process of the cluster descends from this one, so that they can be found without a search by name.
         tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []

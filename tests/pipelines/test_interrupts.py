@@ -1,15 +1,11 @@
-import os
 import signal
 import threading
 from contextlib import suppress
 
 import pytest
+from ending import interrupt_this_process
 
 from pipelines import _interrupts
-
-
-def press() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_swallowed_interrupt_comes_up_at_the_next_check():
@@ -17,7 +13,7 @@ def test_a_swallowed_interrupt_comes_up_at_the_next_check():
         with _interrupts.heard():
             _interrupts.check()
             with suppress(KeyboardInterrupt):  # as compiled code does
-                press()
+                interrupt_this_process()
             _interrupts.check()
 
     before = signal.getsignal(signal.SIGINT)
@@ -34,9 +30,9 @@ def test_a_handler_that_someone_else_leaves_behind_is_replaced_and_its_exit_is_a
         raise SystemExit(0)
 
     def work():
-        with _interrupts.heard():
+        with _interrupts.heard(), _interrupts.kept():
             signal.signal(signal.SIGINT, leave)
-            press()
+            interrupt_this_process()
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):

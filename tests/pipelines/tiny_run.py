@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from ending import interrupt_this_process
 
 from hcmoco.training.state import States, TrainState
 
@@ -138,7 +138,7 @@ def interrupted_at(file: Path) -> Iterator[None]:
     def watch() -> None:
         while not over.wait(0.002):
             if file.exists():
-                os.kill(os.getpid(), signal.SIGINT)
+                interrupt_this_process()
                 return
 
     thread = threading.Thread(target=watch, daemon=True)
