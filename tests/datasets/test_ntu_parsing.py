@@ -11,8 +11,9 @@ from ntu_parsing_files import HEIGHT, WIDTH, frame_name, label_png, make_frame, 
 
 from hcmoco import codecs
 from hcmoco.datasets import ntu_parsing
+from hcmoco.datasets.checks import check_person
 from hcmoco.datasets.ntu_parsing import NtuParsingConfig
-from hcmoco.datasets.records import Rejected, check_person
+from hcmoco.datasets.records import Rejected
 from hcmoco.errors import UserError
 from hcmoco.parts import FLIP, IGNORE, RAW_IDS
 from hcmoco.schema import Person

@@ -56,7 +56,7 @@ def on(data: str) -> list[str]:
 
 
 BEFORE_RAY = {
-    "no labels left": ("fraction=0", "fraction = 0: Input should be greater than 0"),
+    "no labels left": ("fraction=0", "fraction = 0: "),
     "two ways to choose labels": ("fraction=0.5 samples=3", "samples and fraction are given; give one of fraction, samples and subset"),
     "an unknown subset": ("subset=itop-3%", "subset = 'itop-3%': allowed are itop-10%, "),
     "steps and epochs": ("epochs=3", "steps = 6 and epochs = 3.0: give one of them, and set the other to null"),
