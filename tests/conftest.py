@@ -48,9 +48,12 @@ def pytest_addoption(parser):
 # Before xdist reads the groups.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    """All tests on the shared Ray run in one process; of the others those of a file do, so that its fixtures are made once."""
     for item in items:
         if "ray_session" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("ray"))
+        elif not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 # Outermost, so that its line comes last.
