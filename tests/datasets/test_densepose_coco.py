@@ -1,7 +1,6 @@
 import json
 from pathlib import Path
 
-import coco_files
 import cv2
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from hcmoco.datasets.densepose_coco import DensePoseCocoConfig
 from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.errors import UserError
 from hcmoco.schema import Scene
+from tests.helpers import coco_files
 from tests.helpers.real_samples import real_sample
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from ntu_parsing_files import HEIGHT, WIDTH, frame_name, label_png, make_frame, write_ntu_parsing
 
 from hcmoco import codecs
 from hcmoco.datasets import ntu_parsing
@@ -18,6 +17,7 @@ from hcmoco.errors import UserError
 from hcmoco.parts import FLIP, IGNORE, RAW_IDS
 from hcmoco.schema import Person
 from hcmoco.tasks.parsing.loss import class_counts
+from tests.helpers.ntu_parsing_files import HEIGHT, WIDTH, frame_name, label_png, make_frame, write_ntu_parsing
 from tests.helpers.real_samples import real_sample
 
 TOP = (WIDTH - HEIGHT) // 2

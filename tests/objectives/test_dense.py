@@ -1,11 +1,11 @@
 import math
 
 import numpy as np
-import objective_references as reference
 import pytest
 import torch
 
 from hcmoco.objectives import dense_intra, soft_target
+from tests.helpers import objective_references as reference
 
 TAU = 0.07
 

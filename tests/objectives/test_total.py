@@ -1,7 +1,6 @@
 import math
 
 import numpy as np
-import objective_references as reference
 import pytest
 import torch
 
@@ -21,6 +20,7 @@ from hcmoco.objectives import (
     total,
     update_banks,
 )
+from tests.helpers import objective_references as reference
 
 NAMES = {
     *(f"g/{a}-{c}" for a in MODALITIES for c in MODALITIES if a != c),

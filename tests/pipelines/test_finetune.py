@@ -5,16 +5,16 @@ import subprocess
 import sys
 
 import pytest
-import tiny_finetune as tiny
 import torch
 import yaml
-from tiny_run import PROGRESS, ROOT, newest, numbers, tracked, tree
 
 from hcmoco.export import load_export
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.tasks.initial import weights_digest
 from hcmoco.tasks.saved import load_model
 from pipelines._recipe import FinetuneRecipe, load
+from tests.helpers import finetune_program as tiny
+from tests.helpers.pretrain_program import PROGRESS, ROOT, newest, numbers, tracked, tree
 
 QUIET = rf"{PROGRESS}|scoring|$"
 PERSON_TASKS = ("parsing-rgb", "parsing-depth", "pose")

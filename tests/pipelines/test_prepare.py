@@ -12,7 +12,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mutations import damage
 
 from hcmoco.datasets.people import PeopleConfig, ScenesConfig, make_person, make_scene
 from hcmoco.draws import generator
@@ -26,6 +25,7 @@ from pipelines._prepare import make_part, part_bounds
 from pipelines._prepare_checks import REQUEST, WORK, request
 from pipelines._sources import Source, from_arguments
 from pipelines.prepare import main, parser
+from tests.helpers.mutations import damage
 from tests.helpers.waiting import CEILING, wait_until
 
 PEOPLE = ["people", "--domain", "wild", "--size", "32"]

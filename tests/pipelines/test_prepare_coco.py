@@ -3,13 +3,9 @@
 import re
 from pathlib import Path
 
-import coco_files
-import mpii_files
 import numpy as np
 import pytest
-import tiny_finetune as tiny
 import yaml
-from mutations import damage
 from scipy.io import savemat
 
 from hcmoco.draws import generator
@@ -19,6 +15,9 @@ from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import Folder
 from hcmoco.shards.verify import verify
 from pipelines.prepare import main
+from tests.helpers import coco_files, mpii_files
+from tests.helpers import finetune_program as tiny
+from tests.helpers.mutations import damage
 
 WRITERS = {"mpii": mpii_files.write_mpii, "coco": coco_files.write_keypoints, "densepose-coco": coco_files.write_densepose}
 RECORDS = {"mpii": 3, "coco": 5, "densepose-coco": 4}  # all that the download lists, read or left out

@@ -7,9 +7,6 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-import tiny_finetune as tiny
-from itop_files import frames, write_boxes, write_split
-from mutations import damage
 
 from hcmoco import codecs
 from hcmoco.draws import generator
@@ -18,6 +15,9 @@ from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import Folder
 from hcmoco.tasks.labels import LabelsConfig, split
 from pipelines.prepare import main
+from tests.helpers import finetune_program as tiny
+from tests.helpers.itop_files import frames, write_boxes, write_split
+from tests.helpers.mutations import damage
 
 TRAIN, TEST = 33, 6
 SMALL = [

@@ -11,12 +11,12 @@ from pathlib import Path
 import filelock
 import pyarrow.parquet as pq
 import pytest
-from tiny_run import call, start, tracked
 
 from hcmoco.schema import Person
 from hcmoco.shards.manifest import About
 from hcmoco.shards.read import Shards
 from hcmoco.shards.write import write_shards
+from tests.helpers.pretrain_program import call, start, tracked
 from tests.helpers.waiting import CEILING
 
 BEFORE_RAY = {

@@ -11,7 +11,6 @@ import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from people_made_here import ABOUT, make_persons
 
 from hcmoco.codecs import encode_labels
 from hcmoco.errors import UserError
@@ -22,6 +21,7 @@ from hcmoco.shards.read import Shards, read_rows
 from hcmoco.shards.storage import Folder, is_local
 from hcmoco.shards.verify import verify
 from hcmoco.shards.write import Part, finish, group_sizes, renumber, write_part, write_shards
+from tests.helpers.people_made_here import ABOUT, make_persons
 
 
 def assert_same_person(one: Person, other: Person):

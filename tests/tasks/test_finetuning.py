@@ -1,5 +1,4 @@
 import pytest
-import tiny_finetuning as tiny
 import torch
 
 from hcmoco.errors import UserError
@@ -8,6 +7,7 @@ from hcmoco.tasks.loop import evaluate, validation_steps
 from hcmoco.tasks.saved import load_model, save_model
 from hcmoco.tasks.tasks import make_task
 from hcmoco.training.state import States
+from tests.helpers import local_finetuning as tiny
 
 
 def same(one: dict, other: dict) -> bool:

@@ -1,10 +1,10 @@
 """A process that is killed in the middle of anything, by a signal that nobody can catch."""
 
-import forked_runs
 import pytest
-import tiny_pretraining as tiny
 
 from hcmoco.training.state import States
+from tests.helpers import forked_runs
+from tests.helpers import local_pretraining as tiny
 
 pytestmark = pytest.mark.slow
 KILLED = -9

@@ -2,12 +2,12 @@ import copy
 
 import numpy as np
 import pytest
-import tiny_pretraining as tiny
 import torch
 
 from hcmoco.models.hcmoco import HCMoCo
 from hcmoco.objectives import MODALITIES, dense_terms, new_bank, sample_terms, sparse_terms, total
 from hcmoco.training.step import compute_terms, draw_negatives, to_device
+from tests.helpers import local_pretraining as tiny
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 import yaml
-from tiny_sweep import RECIPE
 
 from hcmoco.config import build
 from pipelines._recipe import PretrainRecipe
+from tests.helpers.sweep_program import RECIPE
 from tuning._sweep_config import Dimension, SweepConfig
 from tuning._sweep_report import best, draw_panel, picture, ranked, recipe, round_values, table
 

@@ -2,7 +2,6 @@ import copy
 
 import numpy as np
 import pytest
-import tiny_cotraining as tiny
 import torch
 import torch.nn.functional as F
 
@@ -11,6 +10,7 @@ from hcmoco.parts import IGNORE
 from hcmoco.training.step import encode, to_device
 from hcmoco.versatility.evaluation import evaluate, predict
 from hcmoco.versatility.model import CoTrained, parsing_loss
+from tests.helpers import local_cotraining as tiny
 
 CPU = torch.device("cpu")
 

@@ -2,7 +2,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pasted_scenes import about, pasted_scene
 
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import EncoderConfig, build_encoder
@@ -13,6 +12,7 @@ from hcmoco.tasks.densepose.decode import pixel_frame
 from hcmoco.tasks.densepose.heads import ChartHead
 from hcmoco.tasks.densepose.model import DensePoseRCNN, to_stored
 from hcmoco.tasks.densepose.sheet import HEADS, PANEL, draw_sheet, paste
+from tests.helpers.pasted_scenes import about, pasted_scene
 
 CPU = torch.device("cpu")
 TERMS = ["objectness", "proposal", "class", "box", "coarse", "part", "uv"]

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from evaluation_scenes import Rows
 
 from hcmoco.datasets.people.body import BODY, load_asset
 from hcmoco.datasets.people.picture import box_around
@@ -14,6 +13,7 @@ from hcmoco.tasks.densepose.evaluation import mesh
 from hcmoco.tasks.densepose.evaluation.geodesics import COARSE_PARTS, Geodesics, chart_scales, full_matrix, lower_triangle
 from hcmoco.tasks.densepose.evaluation.metric import DensePoseMetric
 from hcmoco.tasks.densepose.evaluation.people_surface import body_faces, compute, corner_labels, people_geodesics
+from tests.helpers.evaluation_scenes import Rows
 
 
 @pytest.fixture(scope="module")
