@@ -55,7 +55,7 @@ test: install
 	@$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadgroup $(ARGS)
 
 test-slow: install
-	@$(RUN) -m pytest -q -m slow $(ARGS)
+	@$(RUN) -m pytest -q -m slow -n 2 --dist loadgroup $(ARGS)
 
 lint: install
 	@$(RUN) -m ruff check .

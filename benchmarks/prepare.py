@@ -23,15 +23,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks._measure import ROOT, Table, arguments, in_turns, ratios
+from benchmarks._measure import Table, arguments, in_turns, ratios
 from hcmoco.config import build
 from hcmoco.draws import generator
 from hcmoco.shards.storage import Folder
 from pipelines import _cluster
 from pipelines._prepare import make_part, part_bounds, prepare
 from pipelines._sources import Source, _config_class
-
-sys.path.insert(0, str(ROOT / "tests" / "datasets"))  # the writers of the tests' downloads
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Download:
 
 def _ntu(root: Path, count: int) -> dict:
     """Clips of 60 frames in full size; a few are written and copied under other names of the same camera."""
-    import ntu_files
+    from tests.helpers import ntu_files
 
     written = [ntu_files.Clip(f"S001C001P00{k}R001A001", frames=60, person=k) for k in range(1, 1 + min(count, 4))]
     ntu_files.write(root, written)
@@ -64,7 +62,7 @@ def _ntu(root: Path, count: int) -> dict:
 
 def _mpii(root: Path, count: int) -> dict:
     """A person in each photograph of 480 pixels."""
-    import mpii_files
+    from tests.helpers import mpii_files
 
     written = mpii_files.write_mpii(root, min(count, 8), size=480)
     path = root / "annot" / "train.json"
@@ -79,7 +77,7 @@ def _mpii(root: Path, count: int) -> dict:
 
 def _coco(root: Path, count: int) -> dict:
     """A person in each photograph of 480 pixels."""
-    import coco_files
+    from tests.helpers import coco_files
 
     coco_files.write_keypoints(root, 4, size=480)
     coco_files.repeat(root / "annotations" / "person_keypoints_train2014.json", root / "images" / "train2014", count)
@@ -88,7 +86,7 @@ def _coco(root: Path, count: int) -> dict:
 
 def _densepose_coco(root: Path, count: int) -> dict:
     """Two people in each photograph of 480 pixels."""
-    import coco_files
+    from tests.helpers import coco_files
 
     coco_files.write_densepose(root, {"train": 4, "valminusminival": 1}, size=480)
     coco_files.repeat(root / "annotations" / "densepose_coco_2014_train.json", root / "images" / "train2014", count)
@@ -97,7 +95,7 @@ def _densepose_coco(root: Path, count: int) -> dict:
 
 def _ntu_parsing(root: Path, count: int) -> dict:
     """Frames in full size; a few are written and copied under other names."""
-    import ntu_parsing_files
+    from tests.helpers import ntu_parsing_files
 
     written = list(ntu_parsing_files.write_ntu_parsing(root, min(count, 8), 0))
     names = written + [f"S{number // 900 + 2:03d}C001P001R001A{number % 900 + 1:03d}F020" for number in range(len(written), count)]
@@ -110,8 +108,9 @@ def _ntu_parsing(root: Path, count: int) -> dict:
 
 def _itop(root: Path, count: int) -> dict:
     """Frames in full size, stored as they are; a few are made and repeated under other ids."""
-    import itop_files
     import numpy as np
+
+    from tests.helpers import itop_files
 
     few = itop_files.frames(12)
     at = np.arange(count) % len(few.ids)
@@ -123,7 +122,7 @@ def _itop(root: Path, count: int) -> dict:
 
 def _h36m_parsing(root: Path, count: int) -> dict:
     """Videos of 10 seconds in full size; two are written and copied under other names."""
-    import h36m_files
+    from tests.helpers import h36m_files
 
     for k in range(min(count, 2)):
         h36m_files.write_video(root, "S1", f"Walking.{k}", h36m_files.make_clip(k, 500, 1000, 1000 + 2 * k))

@@ -11,18 +11,13 @@ import cv2
 import numpy as np
 
 from hcmoco import draws
-from hcmoco.codecs import decode_depth, decode_iuv, decode_labels, decode_rgb
+from hcmoco.codecs import decode_depth, decode_rgb
 from hcmoco.released_keypoints import released_keypoints
 from hcmoco.schema import Batch
 from hcmoco.shards.read import RowGroups
 from hcmoco.skeletons import convert
 from hcmoco.skeletons import joint_set as joint_set_named
 from hcmoco.transforms import Augmentation, AugmentConfig, centre_affine, draw_affine, warp_depth, warp_keypoints, warp_rgb
-
-__all__ = [
-    "ANCHOR_STRIDE", "SourceInfo", "decode_depth", "decode_iuv", "decode_labels", "decode_rgb", "draw_anchors", "make_micro_batch",
-    "row_augmentation",
-]  # fmt: skip
 
 ANCHOR_STRIDE = 4
 

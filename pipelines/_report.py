@@ -32,7 +32,7 @@ def run(results_uri: str, out_uri: str) -> int:
     blocks += [block for filled in tables for block in table_blocks(filled, source)]
     blocks += [
         Heading("Validation score by training step", "figure-6"),
-        Text(_CURVES if drawn else "No cell with a validation is there yet."),
+        Text(_CURVES if drawn else _NO_CURVES),
     ]
     blocks += [drawing for drawing, _ in drawn]
     blocks.append(Heading("Pictures", "pictures"))

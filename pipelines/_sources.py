@@ -27,8 +27,9 @@ import yaml
 
 import hcmoco
 from hcmoco.config import Config, build
+from hcmoco.datasets.checks import check_person, check_scene
 from hcmoco.datasets.inventory import Inventory
-from hcmoco.datasets.records import LeftOut, Rejected, check_person, check_scene
+from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.errors import UserError
 from hcmoco.schema import Person, Scene
 from hcmoco.shards.manifest import About, MadeBy

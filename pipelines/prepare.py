@@ -38,11 +38,11 @@ from pipelines._sources import Source, add_arguments, described, from_arguments
 @main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     return arguments.run(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="prepare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for kind in COMMANDS:

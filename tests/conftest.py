@@ -1,9 +1,9 @@
 """One Ray for all tests that need one, in one process of the test run."""
 
 import pytest
-from ending import pytest_configure, pytest_sessionstart  # noqa: F401 (hooks)
 
 from tests.helpers import real_samples
+from tests.helpers.ending import pytest_configure, pytest_sessionstart  # noqa: F401 (hooks)
 
 
 @pytest.fixture(scope="session")
@@ -49,9 +49,12 @@ def pytest_addoption(parser):
 # Before xdist reads the groups.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    """All tests on the shared Ray run in one process; of the others those of a file do, so that its fixtures are made once."""
     for item in items:
         if "ray_session" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("ray"))
+        elif not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 # Outermost, so that its line comes last.

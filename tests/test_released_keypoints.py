@@ -5,8 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from coco_files import write_keypoints
-from mpii_files import write_mpii
 
 from hcmoco.datasets import coco, mpii
 from hcmoco.loading import SourceInfo, make_micro_batch
@@ -18,6 +16,8 @@ from hcmoco.schema import Person
 from hcmoco.skeletons import COCO_17, JOINT_SETS, KINECT_25, convert
 from hcmoco.training.step import to_device
 from hcmoco.transforms import AugmentConfig
+from tests.helpers.coco_files import write_keypoints
+from tests.helpers.mpii_files import write_mpii
 
 # Right ankle, knee, hip, left hip, knee, ankle, nose, right wrist, elbow, shoulder, left shoulder, elbow, wrist of COCO's 17.
 CHOICE = [16, 14, 12, 11, 13, 15, 0, 10, 8, 6, 5, 7, 9]

@@ -30,9 +30,5 @@ def test_itop_is_a_gather_of_kinect_and_people(source):
     assert taken == [{"neck": "thorax", "torso": "spine_mid"}.get(joint, joint) for joint in ITOP_15.joints]
 
 
-def test_itop_has_the_order_of_its_label_files_and_exchanges_sides():
-    assert [joint.split("_")[0][0] + "_" + joint.split("_")[-1] for joint in ITOP_15.joints] == [
-        *("h_head", "n_neck", "r_shoulder", "l_shoulder", "r_elbow", "l_elbow", "r_hand", "l_hand"),
-        *("t_torso", "r_hip", "l_hip", "r_knee", "l_knee", "r_foot", "l_foot"),
-    ]
+def test_itop_exchanges_sides():
     assert joint_set("itop-15").flip.tolist() == [0, 1, 3, 2, 5, 4, 7, 6, 8, 10, 9, 12, 11, 14, 13]

@@ -69,7 +69,7 @@ def picture(records: Sequence[Mapping], space: Mapping[str, Dimension], what: st
     )
     first = best(records)
     for axis, (key, dimension) in zip(axes.flat, space.items(), strict=False):
-        _panel(axis, records, first, key, dimension)
+        draw_panel(axis, records, first, key, dimension)
     for row in axes:
         row[0].set_ylabel(f"{what}, %")
     for axis in axes.flat[len(space) :]:
@@ -82,7 +82,7 @@ def picture(records: Sequence[Mapping], space: Mapping[str, Dimension], what: st
     return buffer.getvalue()
 
 
-def _panel(axis, records: Sequence[Mapping], first: Mapping | None, key: str, dimension: Dimension) -> None:
+def draw_panel(axis, records: Sequence[Mapping], first: Mapping | None, key: str, dimension: Dimension) -> None:
     """Whatever a key's trials were is in every panel, so that one legend serves all."""
     groups: dict[str, list[Mapping]] = {kind: [] for kind in _ORDER}
     for record in records:

@@ -202,7 +202,7 @@ def _scheduler(job: Job) -> Any:
             log_config=False,
         )
     if config.early_stopping:
-        return _halving(job, figures)
+        return halving(job, figures)
     return None
 
 
@@ -211,7 +211,7 @@ def within(space: dict[str, Dimension], point: dict) -> dict[str, Value]:
     return {key: point[key] if each.choice is not None else each.tidy(float(point[key])) for key, each in space.items()}
 
 
-def _halving(job: Job, figures: dict) -> Any:
+def halving(job: Job, figures: dict) -> Any:
     """Asynchronous successive halving that has seen all reports of the trials before it."""
     from ray.tune.schedulers import ASHAScheduler
 

@@ -19,11 +19,12 @@ from pydantic import BaseModel, Field, FiniteFloat, field_validator, model_valid
 
 from hcmoco.codecs import decode_rgb, encode_labels, encode_rgb, read_header
 from hcmoco.config import Config
+from hcmoco.datasets.checks import check_scene
 from hcmoco.datasets.coco_layout import Broken, CocoFile, Folders, Picture, look_for, read_coco
 from hcmoco.datasets.densepose_annotations import annotated_mask, annotated_points
 from hcmoco.datasets.files import below_source, read_inside
 from hcmoco.datasets.inventory import Fault, Inventory
-from hcmoco.datasets.records import LeftOut, Rejected, check_scene
+from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.errors import UserError
 from hcmoco.schema import Instance, Scene
 
@@ -32,7 +33,6 @@ DATASET = "densepose-coco"
 FILES = {"train": ("train", "valminusminival"), "test": ("minival",)}
 """Which published annotation files a split is made of."""
 
-_POINTS = ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
 _NOBODY = "nobody is annotated in it"
 _EDGE = 1.0  # pixels, by which rounding may put a box, and a point on its edge, beyond the picture
 _ROUNDING = 1e-4  # likewise for U and V

@@ -10,12 +10,10 @@ import cv2
 import numpy as np
 
 from hcmoco.codecs import MAX_SIDE, encode_depth, encode_iuv, encode_labels, encode_rgb
-from hcmoco.datasets.checks import check_person, check_scene
+from hcmoco.datasets.checks import check_person
 from hcmoco.parts import IGNORE
 from hcmoco.schema import Person
 from hcmoco.transforms import CROP_MARGIN
-
-__all__ = ["LeftOut", "Rejected", "check_person", "check_scene", "checked", "crop_person", "crop_square", "whole_picture"]
 
 _LONGEST = 500
 # Side of a whole picture, pixels; crops of larger ones are small, but this one is filled.

@@ -9,7 +9,7 @@ from hcmoco.objectives.dense import dense_intra, soft_target
 from hcmoco.objectives.sample_level import MODALITIES, sample_level
 from hcmoco.objectives.sparse import joint_inter, joint_intra
 from hcmoco.objectives.terms import Terms
-from hcmoco.objectives.total import dense_terms, draw_shape, new_bank, report, sample_terms, sparse_terms, total, update_banks
+from hcmoco.objectives.total import dense_terms, draw_shape, new_bank, sample_terms, sparse_terms, total, update_banks
 
 __all__ = [
     "MODALITIES",
@@ -27,7 +27,6 @@ __all__ = [
     "joint_intra",
     "load_bank_state",
     "new_bank",
-    "report",
     "sample_level",
     "sample_terms",
     "soft_target",

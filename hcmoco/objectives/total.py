@@ -128,13 +128,3 @@ def total(terms: Mapping[str, Tensor], config: ObjectiveConfig, level: Level) ->
     if not sums:
         raise ValueError(f"level {level!r}: every weight of {', '.join(GROUPS[level])} is 0, so there is nothing to train")
     return torch.stack(sums).sum()
-
-
-def report(terms: Terms, loss: Tensor) -> dict[str, Tensor]:
-    """What a step logs: `loss/total`, `loss/<term>` and `entered/<term>`, detached float32 scalars still on the device.
-
-    `torch.stack(list(report.values())).tolist()` brings them to the host in one transfer, whenever that suits.
-    """
-    figures = {"loss/total": loss, **{f"loss/{name}": value for name, value in terms.values.items()}}
-    figures |= {f"entered/{name}": count for name, count in terms.counts.items()}
-    return {name: figure.detach().float() for name, figure in figures.items()}

@@ -7,7 +7,6 @@ r, r + W, ...: the rows of a global step are the same for every W.
 """
 
 import hashlib
-import json
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -113,17 +112,6 @@ class Plan:
                 for source in self.sources
             ],
         }
-
-    @cached_property
-    def identity(self) -> str:
-        """Hex digest of `description`: equal for plans that give every step the same rows."""
-        return hashlib.sha256(json.dumps(self.description, sort_keys=True).encode()).hexdigest()
-
-    def check_resumes(self, saved: dict) -> None:
-        """UserError, naming the first difference, unless `saved` is the `description` of a plan with this order."""
-        difference = _difference(saved, self.description)
-        if difference:
-            raise UserError(f"the saved run has another plan: {difference}; resume with the saved value, or start a new run")
 
     # --- shape
 
@@ -245,19 +233,3 @@ class Plan:
         inside = np.concatenate([np.arange(size) for size in sizes])
         mixed = generator(self.seed, "mix", d, p, chunk).permutation(len(inside))
         return np.repeat(groups, sizes)[mixed], inside[mixed]
-
-
-def _difference(saved: dict, new: dict) -> str:
-    for key, value in new.items():
-        if key == "sources":
-            continue
-        if saved.get(key) != value:
-            return f"{key} was {saved.get(key)}, now {value}"
-    names = [[each["name"] for each in side.get("sources", [])] for side in (saved, new)]
-    if names[0] != names[1]:
-        return f"data sets were {', '.join(names[0])}, now {', '.join(names[1])}"
-    for before, now in zip(saved.get("sources", []), new["sources"], strict=True):
-        for key, value in now.items():
-            if before.get(key) != value:
-                return f"{key} of data set {now['name']} was {before.get(key)}, now {value}"
-    return ""

@@ -1,7 +1,6 @@
 import json
 from pathlib import Path
 
-import coco_files
 import numpy as np
 import pytest
 
@@ -10,6 +9,7 @@ from hcmoco.datasets import coco
 from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.errors import UserError
 from hcmoco.skeletons import COCO_17, convert
+from tests.helpers import coco_files
 from tests.helpers.real_samples import real_sample
 
 

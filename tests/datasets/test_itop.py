@@ -4,7 +4,6 @@ import pickle
 from pathlib import Path
 
 import h5py
-import itop_files
 import numpy as np
 import pytest
 
@@ -15,6 +14,7 @@ from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.errors import UserError
 from hcmoco.schema import Person
 from hcmoco.skeletons import ITOP_15
+from tests.helpers import itop_files
 from tests.helpers.real_samples import real_sample
 
 TOP = 40  # rows above the 320 x 240 frame in its square

@@ -3,7 +3,6 @@ import os
 from pathlib import Path
 
 import cv2
-import mpii_files
 import numpy as np
 import pytest
 
@@ -13,6 +12,7 @@ from hcmoco.datasets.records import Rejected
 from hcmoco.errors import UserError
 from hcmoco.schema import Person
 from hcmoco.skeletons import MPII_16, convert
+from tests.helpers import mpii_files
 from tests.helpers.real_samples import real_sample
 
 

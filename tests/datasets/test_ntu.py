@@ -4,7 +4,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from ntu_files import HEIGHT, SLIDE, WIDTH, Clip, truth, write
 
 from hcmoco import codecs
 from hcmoco.datasets import ntu
@@ -13,6 +12,7 @@ from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.errors import UserError
 from hcmoco.schema import Person
 from hcmoco.skeletons import KINECT_25
+from tests.helpers.ntu_files import HEIGHT, SLIDE, WIDTH, Clip, truth, write
 
 CLIPS = {
     clip.tag: clip

@@ -7,16 +7,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from ntu_parsing_files import HEIGHT, WIDTH, frame_name, label_png, make_frame, write_ntu_parsing
 
 from hcmoco import codecs
 from hcmoco.datasets import ntu_parsing
+from hcmoco.datasets.checks import check_person
 from hcmoco.datasets.ntu_parsing import NtuParsingConfig
-from hcmoco.datasets.records import Rejected, check_person
+from hcmoco.datasets.records import Rejected
 from hcmoco.errors import UserError
 from hcmoco.parts import FLIP, IGNORE, RAW_IDS
 from hcmoco.schema import Person
 from hcmoco.tasks.parsing.loss import class_counts
+from tests.helpers.ntu_parsing_files import HEIGHT, WIDTH, frame_name, label_png, make_frame, write_ntu_parsing
 from tests.helpers.real_samples import real_sample
 
 TOP = (WIDTH - HEIGHT) // 2

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from ntu_files import rig
 
 from hcmoco.datasets.ntu import registration
 from hcmoco.draws import generator
+from tests.helpers.ntu_files import rig
 
 AFFINE = np.array([[2.9, 0.02, 200, 0], [-0.01, 2.88, -70, 0], [0, 0, 1, 0]])
 HOMOGRAPHY = np.array([[2.9, 0.02, 200, 0], [-0.01, 2.88, -70, 0], [6e-5, -4e-5, 1, 0]])

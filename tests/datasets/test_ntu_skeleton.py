@@ -2,9 +2,9 @@ import time
 
 import numpy as np
 import pytest
-from ntu_files import STRANGER, Clip, skeleton_lines, truth
 
 from hcmoco.datasets.ntu import skeleton
+from tests.helpers.ntu_files import STRANGER, Clip, skeleton_lines, truth
 
 
 def text(clip, ends="\r\n"):

@@ -10,12 +10,12 @@ import shutil
 
 import numpy as np
 import pytest
-from mutations import lives_through
-from readers import NTU_CLIPS, READERS, Reader
 
 from hcmoco.datasets.records import Rejected
 from hcmoco.errors import UserError
 from hcmoco.schema import Person, Scene
+from tests.helpers.mutations import lives_through
+from tests.helpers.readers import NTU_CLIPS, READERS, Reader
 
 BLOCK = 25  # mutations of one test
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hcmoco import codecs
-from hcmoco.datasets.records import Rejected, check_person, checked, crop_person, crop_square
+from hcmoco.datasets.checks import check_person
+from hcmoco.datasets.records import Rejected, checked, crop_person, crop_square
 from hcmoco.loading import SourceInfo, make_micro_batch
 from hcmoco.schema import Person
 from hcmoco.transforms import AugmentConfig

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from hcmoco import codecs
-from hcmoco.datasets.records import check_person, whole_picture
+from hcmoco.datasets.checks import check_person
+from hcmoco.datasets.records import whole_picture
 from hcmoco.parts import IGNORE, PART_NAMES, RAW_IDS, train_ids
 
 HEIGHT, WIDTH = 424, 512

@@ -8,11 +8,9 @@ import copy
 import math
 
 import numpy as np
-import objective_references as reference
 import pytest
 import torch
 import torch.nn.functional as F
-from published_objective import published_dense, published_sample_level, published_sparse
 from torch import Tensor
 
 from hcmoco.draws import generator
@@ -22,6 +20,8 @@ from hcmoco.models.semgcn import SkeletonConfig
 from hcmoco.objectives import MODALITIES, Bank, ObjectiveConfig, dense_terms, new_bank, sample_terms, sparse_terms, total, update_banks
 from hcmoco.schema import Batch
 from hcmoco.training.step import Views, compute_terms, draw_negatives, to_device
+from tests.helpers import objective_references as reference
+from tests.helpers.published_objective import published_dense, published_sample_level, published_sparse
 
 B, J, P, D, N, K, SIDE = 6, 16, 12, 8, 30, 40, 64
 GRID = SIDE // 4

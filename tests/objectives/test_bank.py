@@ -1,11 +1,11 @@
 import numpy as np
-import objective_references as reference
 import pytest
 import safetensors.torch
 import torch
 
 from hcmoco.errors import UserError
 from hcmoco.objectives import Bank, bank_state, load_bank_state
+from tests.helpers import objective_references as reference
 
 
 class PlainBank:

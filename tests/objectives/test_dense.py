@@ -1,12 +1,12 @@
 import math
 
 import numpy as np
-import objective_references as reference
 import pytest
 import torch
-from tolerances import FLOAT64
 
 from hcmoco.objectives import dense_intra, soft_target
+from tests.helpers import objective_references as reference
+from tests.helpers.tolerances import FLOAT64
 
 TAU = 0.07
 

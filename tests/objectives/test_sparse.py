@@ -1,11 +1,11 @@
 import math
 
 import numpy as np
-import objective_references as reference
 import pytest
 import torch
 
 from hcmoco.objectives import joint_inter, joint_intra
+from tests.helpers import objective_references as reference
 
 TAU = 0.07
 RELEASED = {"self_in_denominator": True, "unused_in_denominator": True, "mean_over_all_rows": True}

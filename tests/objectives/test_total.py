@@ -1,7 +1,6 @@
 import math
 
 import numpy as np
-import objective_references as reference
 import pytest
 import torch
 
@@ -16,12 +15,12 @@ from hcmoco.objectives import (
     dense_terms,
     draw_shape,
     new_bank,
-    report,
     sample_terms,
     sparse_terms,
     total,
     update_banks,
 )
+from tests.helpers import objective_references as reference
 
 NAMES = {
     *(f"g/{a}-{c}" for a in MODALITIES for c in MODALITIES if a != c),
@@ -117,16 +116,6 @@ def test_missing_unknown_and_repeated_terms_are_refused():
         Terms.of("g/rgb-depth", one, one, one) | Terms.of("g/rgb-depth", one, one, one)
 
 
-def test_report_is_detached_and_complete():
-    step = Step(config())
-    terms = step.terms()
-    figures = report(terms, total(terms.values, step.config, "full"))
-    assert figures.keys() == {"loss/total", *(f"loss/{name}" for name in NAMES), *(f"entered/{name}" for name in NAMES)}
-    assert not any(figure.requires_grad for figure in figures.values())
-    assert torch.stack(list(figures.values())).shape == (23,)
-    assert figures["entered/d/rgb-depth"].item() == step.valid.sum().item()
-
-
 @pytest.mark.parametrize(
     "switch",
     [
@@ -183,7 +172,6 @@ def test_nothing_waits_for_the_device(settings):
     terms = step.terms()
     total(terms.values, settings, "full").backward()
     update_banks(settings, step.banks, step.embeddings, step.present, step.index)
-    report(terms, total(terms.values, settings, "full"))
     assert all(value.shape == () for value in terms.values.values())
 
 

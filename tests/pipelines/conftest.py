@@ -131,10 +131,10 @@ def clean_copy(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_home(tmp_path_factory) -> Iterator[Path]:
     """HCMOCO_HOME of the tiny pre-trainings, with their recipe; the first of them makes the people."""
-    import tiny_run
+    from tests.helpers import pretrain_program
 
     home = tmp_path_factory.mktemp("home")
-    tiny_run.write_recipe(home)
+    pretrain_program.write_recipe(home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HCMOCO_HOME", str(home))
         yield home
@@ -143,16 +143,16 @@ def tiny_home(tmp_path_factory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def finished(ray_session, tiny_home):
     """A tiny pre-training of one worker that was let to its end."""
-    import tiny_run
+    from tests.helpers import pretrain_program
 
-    return tiny_run.call(tiny_home)
+    return pretrain_program.call(tiny_home)
 
 
 @pytest.fixture(scope="session")
 def finetune_home(tmp_path_factory) -> Path:
     """Home of the tiny fine-tunings, with their recipes; the first of them makes the people."""
-    import tiny_finetune
+    from tests.helpers import finetune_program
 
     home = tmp_path_factory.mktemp("finetune")
-    tiny_finetune.write_recipes(home)
+    finetune_program.write_recipes(home)
     return home

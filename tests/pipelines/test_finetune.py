@@ -5,11 +5,8 @@ import subprocess
 import sys
 
 import pytest
-import tiny_finetune as tiny
 import torch
 import yaml
-from tiny_run import PROGRESS, ROOT, newest, numbers, tracked, tree
-from tolerances import assert_figures_close
 
 from hcmoco.export import load_export
 from hcmoco.models.encoders import EncoderConfig, build_encoder
@@ -17,6 +14,9 @@ from hcmoco.tasks.initial import weights_digest
 from hcmoco.tasks.saved import load_model
 from hcmoco.terms import SYNTHETIC
 from pipelines._recipe import FinetuneRecipe, load
+from tests.helpers import finetune_program as tiny
+from tests.helpers.pretrain_program import PROGRESS, ROOT, newest, numbers, tracked, tree
+from tests.helpers.tolerances import assert_figures_close
 
 QUIET = rf"{PROGRESS}|scoring|$"
 PERSON_TASKS = ("parsing-rgb", "parsing-depth", "pose")

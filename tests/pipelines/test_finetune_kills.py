@@ -4,9 +4,6 @@ import re
 import subprocess
 
 import pytest
-import tiny_finetune as tiny
-from killing_workers import killing, train_workers
-from tiny_run import PROGRESS, Done, differences, interrupted_at, newest, numbers, tracked
 
 from hcmoco.config import build, merge
 from hcmoco.shards.read import Shards
@@ -14,6 +11,9 @@ from hcmoco.tasks.config import FinetuneConfig
 from hcmoco.tasks.initial import start
 from hcmoco.tasks.saved import load_model
 from hcmoco.tasks.setup import set_up
+from tests.helpers import finetune_program as tiny
+from tests.helpers.killing_workers import killing, train_workers
+from tests.helpers.pretrain_program import PROGRESS, Done, differences, interrupted_at, newest, numbers, tracked
 from tests.helpers.waiting import CEILING, wait_until
 
 pytestmark = pytest.mark.slow

@@ -10,10 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import tiny_finetune as tiny
 import torch
 import yaml
-from tiny_run import Done
 
 from hcmoco.datasets.people import PeopleConfig, make_person
 from hcmoco.models.encoders import EncoderConfig, build_encoder
@@ -24,6 +22,8 @@ from hcmoco.shards.write import write_shards
 from hcmoco.tasks.saved import save_model
 from hcmoco.tasks.tasks import make_task
 from pipelines._recipe import FinetuneRecipe, check
+from tests.helpers import finetune_program as tiny
+from tests.helpers.pretrain_program import Done
 
 
 def mistake(done: Done) -> str:
@@ -56,7 +56,7 @@ def on(data: str) -> list[str]:
 
 
 BEFORE_RAY = {
-    "no labels left": ("fraction=0", "fraction = 0: Input should be greater than 0"),
+    "no labels left": ("fraction=0", "fraction = 0: "),
     "two ways to choose labels": ("fraction=0.5 samples=3", "samples and fraction are given; give one of fraction, samples and subset"),
     "an unknown subset": ("subset=itop-3%", "subset = 'itop-3%': allowed are itop-10%, "),
     "steps and epochs": ("epochs=3", "steps = 6 and epochs = 3.0: give one of them, and set the other to null"),

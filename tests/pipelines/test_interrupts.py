@@ -3,9 +3,9 @@ import threading
 from contextlib import suppress
 
 import pytest
-from ending import interrupt_this_process
 
 from pipelines import _interrupts
+from tests.helpers.ending import interrupt_this_process
 
 
 def test_a_swallowed_interrupt_comes_up_at_the_next_check():

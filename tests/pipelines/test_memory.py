@@ -5,11 +5,11 @@ import time
 import psutil
 import pytest
 import torch
-from tiny_run import start, write_recipe
 
 from hcmoco.models.hcmoco import HCMoCo
 from pipelines._memory import free_memory, kept_for_backward, needed_memory, shapes, state_bytes
 from pipelines._recipe import PretrainRecipe, load
+from tests.helpers.pretrain_program import start, write_recipe
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", pytest.param("hrnet_w18_small", marks=pytest.mark.slow)])

@@ -1,8 +1,8 @@
 """The mix of the paper on real pictures: people with depth beside photographs of MPII and COCO, which have none."""
 
 import pytest
-from tiny_run import call, tracked
 
+from tests.helpers.pretrain_program import call, tracked
 from tests.helpers.real_samples import real_sample
 
 

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 import yaml
-from tiny_run import ROOT, call, interrupted_at, newest, tracked, tree
 
 from hcmoco.training.precision import chosen, native_bfloat16
 from pipelines._precision import slow_line
+from tests.helpers.pretrain_program import ROOT, call, interrupted_at, newest, tracked, tree
 
 HERE = chosen([native_bfloat16("cpu")])
 OTHER = {"float32": "bfloat16", "bfloat16": "float32"}[HERE]

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tolerances import assert_labels_close
 
 from hcmoco.codecs import decode_depth, decode_iuv, decode_labels, decode_rgb, encode_depth, encode_rgb
 from hcmoco.datasets.people import PeopleConfig, make_person
@@ -26,6 +25,7 @@ from hcmoco.tasks.pose.camera import project
 from hcmoco.tasks.saved import load_model, save_model
 from hcmoco.tasks.tasks import make_task
 from pipelines.predict import main
+from tests.helpers.tolerances import assert_labels_close
 
 ROOT = Path(__file__).parents[2]
 SIDE = 64
@@ -34,7 +34,7 @@ CONFIGS = {
     "parsing-rgb": ParsingConfig(task="parsing-rgb", size=SIDE),
     "parsing-depth": ParsingConfig(task="parsing-depth", size=SIDE),
     "pose": PoseConfig(size=SIDE),
-    "densepose": DensePoseConfig(score_threshold=0.0, detections=5),
+    "densepose": DensePoseConfig(score_threshold=0.0, detections=5, pyramid_channels=16, box_width=32, chart_width=16, chart_depth=1),
 }
 
 

@@ -3,13 +3,9 @@
 import re
 from pathlib import Path
 
-import coco_files
-import mpii_files
 import numpy as np
 import pytest
-import tiny_finetune as tiny
 import yaml
-from mutations import damage
 from scipy.io import savemat
 
 from hcmoco.draws import generator
@@ -19,6 +15,9 @@ from hcmoco.shards.read import Shards
 from hcmoco.shards.storage import Folder
 from hcmoco.shards.verify import verify
 from pipelines.prepare import main
+from tests.helpers import coco_files, mpii_files
+from tests.helpers import finetune_program as tiny
+from tests.helpers.mutations import damage
 
 WRITERS = {"mpii": mpii_files.write_mpii, "coco": coco_files.write_keypoints, "densepose-coco": coco_files.write_densepose}
 RECORDS = {"mpii": 3, "coco": 5, "densepose-coco": 4}  # all that the download lists, read or left out
@@ -91,9 +90,9 @@ def test_annotation_files_may_be_named(ray_session, downloads, tmp_path, capsys)
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_damaged_downloads_are_read_or_refused(ray_session, tmp_path, capsys, name):
-    """Ten kinds of damage, each through the program: records, records set aside and records left out are all that there are, unless an
+    """Four kinds of damage, each through the program: records, records set aside and records left out are all that there are, unless an
     annotation file itself is damaged, or the program says in a line why it reads nothing."""
-    for number in range(10):
+    for number in range(4):
         source, out = tmp_path / f"{number}" / "download", tmp_path / f"{number}" / "shards"
         WRITERS[name](source)
         what = damage(source, generator(0, f"prepare {name}", number))

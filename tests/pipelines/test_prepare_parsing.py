@@ -6,16 +6,16 @@ import shutil
 
 import numpy as np
 import pytest
-import tiny_finetune as tiny
-from h36m_files import make_clip, write_h36m, write_video
-from mutations import damage
-from ntu_parsing_files import frame_name, write_ntu_parsing
 
 from hcmoco import codecs
 from hcmoco.draws import generator
 from hcmoco.parts import IGNORE
 from hcmoco.shards.read import Shards
 from pipelines.prepare import main
+from tests.helpers import finetune_program as tiny
+from tests.helpers.h36m_files import make_clip, write_h36m, write_video
+from tests.helpers.mutations import damage
+from tests.helpers.ntu_parsing_files import frame_name, write_ntu_parsing
 
 SMALL = [
     *("init=scratch", "task.size=64", "epochs=1", "min_steps=2", "validations=1", "validation=2", "evaluation_rows=2"),

@@ -6,11 +6,11 @@ import sys
 
 import torch
 import yaml
-from tiny_run import PROGRESS, ROOT, call, differences, interrupted_at, newest, numbers, tracked, tree
 
 from hcmoco.export import load_export
 from hcmoco.terms import SYNTHETIC
 from pipelines._recipe import PretrainRecipe, as_yaml, load
+from tests.helpers.pretrain_program import PROGRESS, ROOT, call, differences, interrupted_at, newest, numbers, tracked, tree
 
 STEPS = [1, 2, 3, 4, 5, 6]
 

@@ -5,9 +5,9 @@ import signal
 import subprocess
 
 import pytest
-from killing_workers import killing
-from tiny_run import PROGRESS, Done, call, differences, interrupted_at, newest, numbers, start, tracked, write_recipe
 
+from tests.helpers.killing_workers import killing
+from tests.helpers.pretrain_program import PROGRESS, Done, call, differences, interrupted_at, newest, numbers, start, tracked, write_recipe
 from tests.helpers.waiting import CEILING, wait_until
 
 pytestmark = pytest.mark.slow

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from started import ROOT, Started
-from tiny_run import tracked, write_recipe
+
+from tests.helpers.pretrain_program import tracked, write_recipe
+from tests.helpers.started import ROOT, Started
 
 SAID = "\nstopped; the same command goes on from here\n"
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -134,7 +135,7 @@ def wait(name):
 @pytest.mark.parametrize(("more", "number"), [("0", signal.SIGINT), ("0", signal.SIGTERM), ("2", signal.SIGTERM)])
 def test_a_test_run_whose_tests_catch_everything(tmp_path, more, number):
     """With the hooks of this folder's conftest.py; its tests' processes have sessions of their own."""
-    (tmp_path / "conftest.py").write_text("from ending import pytest_configure, pytest_sessionstart\n")
+    (tmp_path / "conftest.py").write_text("from tests.helpers.ending import pytest_configure, pytest_sessionstart\n")
     (tmp_path / "test_it.py").write_text(f"FOLDER = {str(tmp_path)!r}\n{TESTS}")
     path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
     program = Started(

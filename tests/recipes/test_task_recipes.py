@@ -56,4 +56,4 @@ def test_densepose_as_published():
     config = recipe("densepose", "paper-w18")
     assert (config.steps, batch(config), config.optim.lr, config.optim.clip_norm) == (130_000, 16, 0.01, 1.0)
     assert [round(share * 130_000, -3) for share in config.optim.drops] == [100_000, 120_000]
-    assert (config.task.chart_depth, config.task.chart_width, config.task.heatmap) == (8, 512, 112)
+    assert (config.task.chart_depth, config.task.chart_width) == (8, 512)

@@ -177,22 +177,10 @@ def test_identity_changes_with_whatever_decides_the_order():
         dataclasses.replace(base, sources=(a,)),
         *(dataclasses.replace(base, sources=(a, dataclasses.replace(b, **change))) for change in changes),
     ]
-    assert len({each.identity for each in [base, *others]}) == len(others) + 1
+    assert len({json.dumps(each.description) for each in [base, *others]}) == len(others) + 1
     longer = dataclasses.replace(base, steps=999)
-    assert longer.identity == base.identity
+    assert longer.description == base.description
     assert longer.rows(40, 1) == base.rows(40, 1)
-
-
-def test_resuming_another_plan_names_the_difference():
-    base = plan(source("a", 100), source("b", 50))
-    saved = json.loads(json.dumps(base.description))
-    base.check_resumes(saved)
-    with pytest.raises(UserError, match="seed was 3, now 4"):
-        dataclasses.replace(base, seed=4).check_resumes(saved)
-    with pytest.raises(UserError, match=r"weight of data set b was 1\.0, now 2"):
-        dataclasses.replace(base, sources=(base.sources[0], dataclasses.replace(base.sources[1], weight=2.0))).check_resumes(saved)
-    with pytest.raises(UserError, match="data sets were a, b, now a"):
-        dataclasses.replace(base, sources=base.sources[:1]).check_resumes(saved)
 
 
 def test_reports_count_epochs():

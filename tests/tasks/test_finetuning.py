@@ -1,9 +1,7 @@
 import math
 
 import pytest
-import tiny_finetuning as tiny
 import torch
-from tolerances import assert_confusion_close
 
 from hcmoco.errors import UserError
 from hcmoco.tasks.finetuning import make_model
@@ -12,6 +10,8 @@ from hcmoco.tasks.saved import load_model, save_model
 from hcmoco.tasks.task import Result
 from hcmoco.tasks.tasks import make_task
 from hcmoco.training.state import States
+from tests.helpers import local_finetuning as tiny
+from tests.helpers.tolerances import assert_confusion_close
 
 
 def same(one: dict, other: dict) -> bool:

@@ -2,13 +2,13 @@ import itertools
 
 import numpy as np
 import pytest
-import tiny_finetuning as tiny
 
 from hcmoco.errors import UserError
 from hcmoco.schema import Person
 from hcmoco.shards.read import Shards
 from hcmoco.shards.write import write_shards
 from hcmoco.tasks.labels import STRIDES, LabelsConfig, Subset, split, whole
+from tests.helpers import local_finetuning as tiny
 
 NEEDED = ("rgb", "parts")
 

@@ -1,7 +1,8 @@
 """What all tests of the training share."""
 
 import pytest
-import tiny_pretraining as tiny
+
+from tests.helpers import local_pretraining as tiny
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 import pytest
-import tiny_pretraining as tiny
 
 from hcmoco.objectives import ObjectiveConfig
 from hcmoco.training.loop import pretrain
+from tests.helpers import local_pretraining as tiny
 
 OBJECTIVE = ObjectiveConfig.released(negatives=24, anchors=300)
 

@@ -3,7 +3,6 @@
 import dataclasses
 
 import pytest
-import tiny_pretraining as tiny
 import torch
 import torch.nn.functional as F
 
@@ -14,6 +13,7 @@ from hcmoco.training.optim import learning_rate
 from hcmoco.training.pretraining import make_model
 from hcmoco.training.state import States
 from hcmoco.training.step import compute_terms, to_device
+from tests.helpers import local_pretraining as tiny
 
 METHODS = ("cmc", "mmv")
 NO_DRAWS = torch.zeros(24, dtype=torch.float64)

@@ -4,11 +4,11 @@ import pickle
 import numpy as np
 import pyarrow as pa
 import pytest
-import tiny_pretraining as tiny
 
 from hcmoco.errors import UserError
 from hcmoco.schema import Batch
 from hcmoco.shards.read import Shards
+from tests.helpers import local_pretraining as tiny
 
 LANES, ROWS, WINDOW, STEPS = 6, 2, 3, 8
 

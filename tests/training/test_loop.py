@@ -5,13 +5,13 @@ import re
 import time
 
 import pytest
-import tiny_pretraining as tiny
 import torch
 
 from hcmoco.errors import UserError
 from hcmoco.training.loop import pretrain
 from hcmoco.training.meter import Meter
 from hcmoco.training.state import States
+from tests.helpers import local_pretraining as tiny
 
 
 def start(sources, host_class=tiny.StoppingHost, states=None, views=None, over=None, **settings):

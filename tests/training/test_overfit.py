@@ -1,7 +1,6 @@
 """Sixteen people seen again and again: a method that works learns them by heart."""
 
 import pytest
-import tiny_pretraining as tiny
 import torch
 
 from hcmoco.objectives import MODALITIES, soft_target
@@ -9,6 +8,7 @@ from hcmoco.probes.nearest import cosine
 from hcmoco.probes.retrieval import retrieve
 from hcmoco.training.loop import pretrain
 from hcmoco.training.step import compute_terms, to_device
+from tests.helpers import local_pretraining as tiny
 
 pytestmark = pytest.mark.slow
 PEOPLE = 16

@@ -2,15 +2,15 @@
 
 import json
 
-import forked_runs
 import pytest
-import tiny_pretraining as tiny
 import torch
 
 from hcmoco.training import precision
 from hcmoco.training.loop import pretrain
 from hcmoco.training.precision import autocast, chosen, computes_bfloat16, cpu_features, linux_features, native_bfloat16, settle
 from hcmoco.training.state import States
+from tests.helpers import forked_runs
+from tests.helpers import local_pretraining as tiny
 
 HERE = chosen([native_bfloat16("cpu")])
 OTHER = {"float32": "bfloat16", "bfloat16": "float32"}[HERE]

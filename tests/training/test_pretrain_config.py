@@ -1,10 +1,10 @@
 import pytest
-import tiny_pretraining as tiny
 import yaml
 
 from hcmoco.config import build, merge, parse_overrides
 from hcmoco.errors import UserError
 from hcmoco.training.config import PretrainConfig
+from tests.helpers import local_pretraining as tiny
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 import pytest
-import tiny_pretraining as tiny
 import torch
 
 from hcmoco.objectives import MODALITIES, Bank
 from hcmoco.training.pretraining import Pretraining
+from tests.helpers import local_pretraining as tiny
 
 CPU = torch.device("cpu")
 

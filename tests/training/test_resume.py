@@ -4,13 +4,13 @@ import math
 from functools import cache
 
 import pytest
-import tiny_pretraining as tiny
 
 from hcmoco.errors import UserError
 from hcmoco.models.hcmoco import HCMoCo
 from hcmoco.training.loop import pretrain
 from hcmoco.training.optim import learning_rate
 from hcmoco.training.state import States
+from tests.helpers import local_pretraining as tiny
 
 # TINY has stage 1 in steps 0 to 3, stage 2 in 4 to 8, windows of 3 steps, a state every 3 steps and at 4 (between the stages) and 9.
 STEPS, BOUNDARY = 9, 4

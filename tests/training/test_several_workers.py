@@ -3,15 +3,15 @@
 import json
 from pathlib import Path
 
-import forked_runs
 import numpy as np
 import pytest
-import tiny_pretraining as tiny
 import torch
 
 from hcmoco.training.optim import learning_rate
 from hcmoco.training.pretraining import Pretraining
 from hcmoco.training.state import States
+from tests.helpers import forked_runs
+from tests.helpers import local_pretraining as tiny
 
 pytestmark = pytest.mark.slow
 

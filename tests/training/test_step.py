@@ -2,13 +2,13 @@ import copy
 
 import numpy as np
 import pytest
-import tiny_pretraining as tiny
 import torch
-from tolerances import assert_step_close, flat_gradient
 
 from hcmoco.models.hcmoco import HCMoCo
 from hcmoco.objectives import MODALITIES, dense_terms, new_bank, sample_terms, sparse_terms, total
 from hcmoco.training.step import compute_terms, draw_negatives, encode, to_device
+from tests.helpers import local_pretraining as tiny
+from tests.helpers.tolerances import assert_step_close, flat_gradient
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tiny_pretraining as tiny
 import torch
 
 from hcmoco.errors import UserError
 from hcmoco.shards.storage import Folder
 from hcmoco.training.state import STATE_VERSION, States, TrainState, check_identity
+from tests.helpers import local_pretraining as tiny
 
 FILES = ["model.safetensors", "optimizer.safetensors", "bank.safetensors", "best.safetensors", "state.json", "COMPLETE"]
 

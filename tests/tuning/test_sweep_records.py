@@ -10,7 +10,7 @@ from tuning._sweep_config import SweepConfig
 from tuning._sweep_records import DONE, STOPPED, Progress, Records
 from tuning._sweep_suggest import draw
 from tuning._sweep_trial import changed
-from tuning._sweep_tune import Queue, _halving
+from tuning._sweep_tune import Queue, halving
 
 CONFIG = SweepConfig(recipe="r", out="o", trials=5, space={"optim.lr": {"loguniform": (0.001, 0.1)}})
 
@@ -122,7 +122,7 @@ def test_early_stopping_has_seen_what_was_reported_before(records, monkeypatch):
     figures = {"time_attr": "step", "metric": "figure", "mode": "max"}
     for number in REPORTS:
         records.begin(number, {"optim.lr": 0.1})
-    whole = decisions(_halving(job, figures), records, {})
+    whole = decisions(halving(job, figures), records, {})
     assert {said for _, _, said in whole} == {"CONTINUE", "STOP"}
 
     # Killed when 0 was over, 1 stopped and 2 had made two reports.
@@ -130,4 +130,4 @@ def test_early_stopping_has_seen_what_was_reported_before(records, monkeypatch):
         records.keep(number, Progress(reports=[[step, float(value)] for step, value in enumerate(REPORTS[number][:upto], 1)]))
         if status:
             records.end(number, status, score=1.0, steps=upto)
-    assert decisions(_halving(job, figures), records, {2: 2}) == [each for each in whole if each[0] == 3 or (each[0] == 2 and each[1] > 2)]
+    assert decisions(halving(job, figures), records, {2: 2}) == [each for each in whole if each[0] == 3 or (each[0] == 2 and each[1] > 2)]

@@ -8,12 +8,12 @@ import matplotlib.image
 import numpy as np
 import pytest
 import yaml
-from tiny_sweep import RECIPE
 
 from hcmoco.config import build
 from pipelines._recipe import PretrainRecipe
+from tests.helpers.sweep_program import RECIPE
 from tuning._sweep_config import Dimension, SweepConfig
-from tuning._sweep_report import _panel, best, picture, ranked, recipe, round_values, table
+from tuning._sweep_report import best, draw_panel, picture, ranked, recipe, round_values, table
 
 SPACE = {"objective.lambda_d": Dimension(loguniform=(0.1, 10)), "optim.name": Dimension(choice=("adam", "adamw"))}
 
@@ -67,7 +67,7 @@ def places(axis) -> dict[str, list[tuple[float, float]]]:
 
 
 def test_a_panel_shows_every_trial_where_it_was(axis):
-    _panel(axis, RECORDS, RECORDS[3], "objective.lambda_d", SPACE["objective.lambda_d"])
+    draw_panel(axis, RECORDS, RECORDS[3], "objective.lambda_d", SPACE["objective.lambda_d"])
     assert axis.get_xscale() == "log"
     assert axis.get_xlim()[0] <= 0.1 < 10 <= axis.get_xlim()[1]
     shown = places(axis)
@@ -84,12 +84,12 @@ def test_ticks_can_be_read(axis):
     assert round_values(0.1, 10) == [0.1, 1, 10]
     assert round_values(1e-5, 10) == [1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10]
     assert round_values(3, 4) == []
-    _panel(axis, [], None, "optim.lr", Dimension(loguniform=(0.001, 0.01)))
+    draw_panel(axis, [], None, "optim.lr", Dimension(loguniform=(0.001, 0.01)))
     assert [label.get_text() for label in axis.get_xticklabels()] == ["0.001", "0.002", "0.005", "0.01"]
 
 
 def test_a_choice_has_a_place_for_each_value(axis):
-    _panel(axis, RECORDS, RECORDS[3], "optim.name", SPACE["optim.name"])
+    draw_panel(axis, RECORDS, RECORDS[3], "optim.name", SPACE["optim.name"])
     assert axis.get_xscale() == "linear"
     assert [label.get_text() for label in axis.get_xticklabels()] == ["adam", "adamw"]
     assert places(axis)["to its end"] == [(0.0, 20.0), (1.0, 35.5)]

@@ -1,11 +1,12 @@
 import pytest
-import tiny_cotraining
+
+from tests.helpers import local_cotraining
 
 
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory):
     """14 people to be read without labels, 7 with, 5 to test on."""
-    return tiny_cotraining.write_sources(tmp_path_factory.mktemp("versatility"))
+    return local_cotraining.write_sources(tmp_path_factory.mktemp("versatility"))
 
 
 @pytest.fixture(autouse=True)

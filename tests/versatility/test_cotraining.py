@@ -1,5 +1,4 @@
 import pytest
-import tiny_cotraining as tiny
 import torch
 
 from hcmoco.config import build, merge
@@ -10,6 +9,7 @@ from hcmoco.versatility.config import VersatilityConfig
 from hcmoco.versatility.cotraining import CoTraining
 from hcmoco.versatility.model import CoTrained
 from hcmoco.versatility.start import begin
+from tests.helpers import local_cotraining as tiny
 
 PARTS = ("encoders.rgb.", "encoders.depth.", "encoders.keypoints.", "encoders.global_mappers.rgb.", "encoders.global_mappers.depth.",
          "encoders.global_mappers.keypoints.", "encoders.dense_mappers.rgb.", "encoders.dense_mappers.depth.", "head.")  # fmt: skip

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-import tiny_cotraining as tiny
 
 from hcmoco.errors import UserError
 from hcmoco.parts import FLIP, IGNORE
 from hcmoco.versatility.feed import LABELLED, UNLABELLED, CoTrainingFeed
+from tests.helpers import local_cotraining as tiny
 
 
 @pytest.mark.parametrize(("experiment", "lost"), [("rgb-to-depth", "depth"), ("depth-to-rgb", "rgb"), ("missing-modality", None)])

@@ -2,16 +2,16 @@ import copy
 
 import numpy as np
 import pytest
-import tiny_cotraining as tiny
 import torch
 import torch.nn.functional as F
-from tolerances import assert_figures_close
 
 from hcmoco.errors import UserError
 from hcmoco.parts import IGNORE
 from hcmoco.training.step import encode, to_device
 from hcmoco.versatility.evaluation import evaluate, predict
 from hcmoco.versatility.model import CoTrained, parsing_loss
+from tests.helpers import local_cotraining as tiny
+from tests.helpers.tolerances import assert_figures_close
 
 CPU = torch.device("cpu")
 

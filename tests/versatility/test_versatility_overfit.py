@@ -1,7 +1,6 @@
 """Eight people seen again and again by both modalities: losses, fusion, head and decoding together learn their parts by heart."""
 
 import pytest
-import tiny_cotraining as tiny
 import torch
 
 from hcmoco.datasets.people import DEPTH_CODEC, PeopleConfig, make_person
@@ -9,6 +8,7 @@ from hcmoco.shards.manifest import About, MadeBy
 from hcmoco.shards.read import Shards
 from hcmoco.shards.write import write_shards
 from hcmoco.versatility.evaluation import evaluate
+from tests.helpers import local_cotraining as tiny
 
 pytestmark = pytest.mark.slow
 PEOPLE, STEPS = 8, 250

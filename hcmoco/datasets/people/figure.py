@@ -93,7 +93,7 @@ def _posed(
     asset: Asset, vertices: np.ndarray, heads: np.ndarray, rng: np.random.Generator
 ) -> tuple[pose.Pose, np.ndarray, np.ndarray, np.ndarray]:
     """A pose in which the body does not run into itself, and with it what pose_body returns."""
-    torso = _torso_size(asset, vertices)
+    torso = torso_size(asset, vertices)
     unit = float(heads[asset.bone("neck01"), 2] - heads[asset.bone("upperleg01.L"), 2]) / 0.55
     for attempt in range(_TRIES + 1):
         chosen = pose.sample(rng) if attempt < _TRIES else pose.at_ease()
@@ -137,7 +137,7 @@ def _hip_vertices(asset: Asset) -> np.ndarray:
     return np.flatnonzero((asset.vertex_kind == BODY) & (_vertex_place(asset)[0] == asset.group("torso")) & near)
 
 
-def _torso_size(asset: Asset, vertices: np.ndarray) -> np.ndarray:
+def torso_size(asset: Asset, vertices: np.ndarray) -> np.ndarray:
     """[3]: half axes in metres of the ellipsoid that stands for the trunk of a body at rest."""
     points = vertices[_trunk(asset)]
     half = (np.percentile(points, 95, axis=0) - np.percentile(points, 5, axis=0)) / 2

@@ -69,11 +69,11 @@ def cloth_colour(rng: np.random.Generator, neutral: float = 0.45, unlike: np.nda
     """float32 [3]: a colour that clothes have; `neutral` is the share of greys, navies, browns; never one that passes for `unlike`."""
     while True:
         colour = near(rng, _NEUTRAL) if rng.random() < neutral else any_colour(rng, (0.2, rng.choice((0.5, 0.65, 0.85))), (0.15, 0.85))
-        if unlike is None or not _passes_for(colour, unlike):
+        if unlike is None or not passes_for(colour, unlike):
             return colour
 
 
-def _passes_for(colour: np.ndarray, other: np.ndarray) -> bool:
+def passes_for(colour: np.ndarray, other: np.ndarray) -> bool:
     """Whether two colours may be the same one under another light: close in hue and saturation, and within a factor 2.2 of brightness."""
     lengths = np.linalg.norm(colour), np.linalg.norm(other)
     angle = np.arccos(min(colour @ other / (lengths[0] * lengths[1]), 1.0))

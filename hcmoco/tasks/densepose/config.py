@@ -81,8 +81,3 @@ class DensePoseConfig(TaskConfig):
         if self.flip_probability and self.charts != "people":
             raise ValueError("flip_probability: what a mirror image does to the charts is known for charts=people only; set it to 0")
         return self
-
-    @property
-    def heatmap(self) -> int:
-        """Side of the chart head's maps. Published: 112."""
-        return 2 * self.chart_cells * self.chart_upscale

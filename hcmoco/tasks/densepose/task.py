@@ -113,7 +113,7 @@ class DensePose(Task[SceneBatch]):
 
     def losses(self, model: nn.Module, batch: SceneBatch, device: torch.device) -> dict[str, Tensor]:
         assert isinstance(model, DensePoseRCNN)
-        images, sizes = _padded_images(batch.images)
+        images, sizes = padded_images(batch.images)
         terms = model.terms(normalise_rgb(send(images, device)), sizes, to_truth(batch.targets, device))
         config: DensePoseConfig = self.config
         weights = {"coarse": config.coarse_weight, "part": config.part_weight, "uv": config.uv_weight}
@@ -127,7 +127,7 @@ class DensePose(Task[SceneBatch]):
             alike[_padded_size([image])].append(row)
         predictions: dict[int, Prediction] = {}
         for rows in alike.values():
-            images, sizes = _padded_images([batch.images[row] for row in rows])
+            images, sizes = padded_images([batch.images[row] for row in rows])
             found = model.detect(normalise_rgb(send(images, device)), sizes)
             for row, seen, each in zip(rows, sizes, found, strict=True):
                 height, width = (int(side) for side in batch.sizes[row])
@@ -159,7 +159,7 @@ def _padded_size(images: Sequence[np.ndarray]) -> tuple[int, int]:
     return tuple(-(-max(each.shape[axis] for each in images) // STRIDE) * STRIDE for axis in (0, 1))
 
 
-def _padded_images(images: Sequence[np.ndarray]) -> tuple[np.ndarray, list[tuple[int, int]]]:
+def padded_images(images: Sequence[np.ndarray]) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """uint8 [B, H, W, 3] with the mean colour, which normalises to about 0, at the right and below, and each image's rows and columns."""
     padded_BHW3 = np.empty((len(images), *_padded_size(images), 3), np.uint8)
     padded_BHW3[:] = np.round(255 * np.array(RGB_MEAN))

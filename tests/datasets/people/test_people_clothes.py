@@ -7,7 +7,7 @@ from hcmoco import draws
 from hcmoco.datasets.people import clothes
 from hcmoco.datasets.people.body import BODY, EYE, HAIR, SKIRT, load_asset
 from hcmoco.datasets.people.surface import limb_position
-from hcmoco.datasets.people.textures import _passes_for
+from hcmoco.datasets.people.textures import passes_for
 
 
 def outfits(count: int) -> list[clothes.Outfit]:
@@ -45,7 +45,7 @@ def test_pieces_of_the_mesh_are_what_they_are(places):
 def test_cloth_never_has_the_colour_of_the_wearers_skin():
     for outfit in outfits(200):
         solid = [outfit.inner, *(pattern.colours[0] for pattern in (outfit.top, outfit.bottom))]
-        assert not any(_passes_for(colour, outfit.skin) for colour in solid)
+        assert not any(passes_for(colour, outfit.skin) for colour in solid)
 
 
 def test_cloth_stands_off_the_skin_and_colours_are_colours(places):

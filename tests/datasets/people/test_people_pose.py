@@ -6,7 +6,7 @@ import pytest
 from hcmoco import draws
 from hcmoco.datasets.people import pose
 from hcmoco.datasets.people.body import load_asset, pose_body, rest_shape, sample_coefficients
-from hcmoco.datasets.people.figure import _torso_size
+from hcmoco.datasets.people.figure import torso_size
 
 LIMBS = [
     (first + side, last + side)
@@ -75,7 +75,7 @@ def test_mirror_exchanges_the_sides():
 def test_at_ease_never_collides(body):
     asset, vertices, bones, rotations = posed(body, pose.at_ease())
     unit = (bones[asset.bone("neck01"), 2] - bones[asset.bone("upperleg01.L"), 2]) / 0.55
-    assert not pose.collides(asset.bone_names, bones, rotations, _torso_size(asset, vertices), unit)
+    assert not pose.collides(asset.bone_names, bones, rotations, torso_size(asset, vertices), unit)
 
 
 def test_hand_through_the_belly_or_crossed_legs_collide():

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from pasted_scenes import about, pasted_scene
 from torchvision.ops import box_iou
 
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.tasks.densepose import DensePose, DensePoseConfig
 from hcmoco.tasks.densepose.task import SceneBatch
+from tests.helpers.pasted_scenes import about, pasted_scene
 
 CPU = torch.device("cpu")
 STEPS, ROWS, PEAK = 400, 4, 2e-3

@@ -2,7 +2,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pasted_scenes import about, pasted_scene
 
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import EncoderConfig, build_encoder
@@ -13,6 +12,7 @@ from hcmoco.tasks.densepose.decode import pixel_frame
 from hcmoco.tasks.densepose.heads import ChartHead
 from hcmoco.tasks.densepose.model import DensePoseRCNN, to_stored
 from hcmoco.tasks.densepose.sheet import HEADS, PANEL, draw_sheet, paste
+from tests.helpers.pasted_scenes import about, pasted_scene
 
 CPU = torch.device("cpu")
 TERMS = ["objectness", "proposal", "class", "box", "coarse", "part", "uv"]
@@ -41,7 +41,6 @@ def _draws(count: int) -> list[np.random.Generator]:
 
 def test_shapes_at_the_published_sizes():
     config = DensePoseConfig(**PUBLISHED)
-    assert config.heatmap == 112
     with torch.device("meta"):
         model = DensePoseRCNN(build_encoder(EncoderConfig(name="hrnet_w18")), config)
         pyramid = model.pyramid(model.encoder(torch.zeros(2, 3, 832, 1344)))
@@ -50,6 +49,7 @@ def test_shapes_at_the_published_sizes():
     assert [tuple(each.shape) for each in (maps.coarse, maps.fine, maps.u, maps.v)] == [(5, n, 112, 112) for n in (2, 25, 24, 24)]
 
 
+@pytest.mark.slow
 def test_a_step_at_the_published_widths():
     task = DensePose(DensePoseConfig(**{**PUBLISHED, "short_sides": (64,), "long_side": 800, "chart_samples": 2}), about())
     model = _model(task, name="hrnet_w18")
@@ -132,7 +132,7 @@ def test_predictions_have_the_declared_form():
 
 def test_a_prediction_does_not_depend_on_the_other_rows():
     task = _task(score_threshold=0.0, detections=8)
-    model = _model(task).eval()
+    model = _model(task, name="test_resnet").eval()
     rows = [pasted_scene(0), pasted_scene(1, height=100, width=140), pasted_scene(2), pasted_scene(3, height=192, width=100)]
     together = task.predict(model, task.make_batch(rows, None), CPU)
     for row, prediction in zip(rows, together, strict=True):
@@ -182,9 +182,9 @@ def test_boxes_return_to_the_stored_image():
 
 
 def test_padding_is_next_to_nothing_to_the_network():
-    from hcmoco.tasks.densepose.task import _padded_images
+    from hcmoco.tasks.densepose.task import padded_images
 
-    images, sizes = _padded_images([np.full((60, 100, 3), 255, np.uint8), np.zeros((64, 30, 3), np.uint8)])
+    images, sizes = padded_images([np.full((60, 100, 3), 255, np.uint8), np.zeros((64, 30, 3), np.uint8)])
     assert images.shape == (2, 64, 128, 3)
     assert sizes == [(60, 100), (64, 30)]
     assert normalise_rgb(torch.from_numpy(images))[0, :, 60:].abs().max() < 0.01

@@ -2,12 +2,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pasted_scenes import pasted_scene
 
 from hcmoco import codecs
 from hcmoco.datasets.people.body import BODY, load_asset
 from hcmoco.datasets.people.surface import surface_labels
 from hcmoco.tasks.densepose.targets import CROWD, MASK_SIDE, PERSON, foreground_in, places_in, read_instances, scene_targets, to_truth
+from tests.helpers.pasted_scenes import pasted_scene
 
 
 def _person(box, mask=None, points=None, crowd=False):

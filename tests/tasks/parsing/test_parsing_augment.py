@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from parsing_rows import NEAR, block_labels, depth_of, rgb_of
 
 from hcmoco.config import build
 from hcmoco.draws import generator
@@ -10,6 +9,7 @@ from hcmoco.errors import UserError
 from hcmoco.parts import FLIP, IGNORE
 from hcmoco.tasks.parsing import ParsingAugment
 from hcmoco.tasks.parsing.augment import draw_zoom, flip, resize_nearest, training_cut, whole_image
+from tests.helpers.parsing_rows import NEAR, block_labels, depth_of, rgb_of
 
 MULTI_SCALE = {"geometry": "multi-scale", "shift": 0.0, "rotation": 0.0, "scale": (0.5, 1.6), "scale_step": 0.1}
 NO_COLOUR = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0}

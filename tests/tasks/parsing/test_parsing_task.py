@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from parsing_rows import ABOUT, block_labels, depth_of, make_rows, png, rgb_of
 
 from hcmoco.codecs import encode_labels
 from hcmoco.config import build
@@ -14,6 +13,7 @@ from hcmoco.parts import FLIP, IGNORE
 from hcmoco.tasks.parsing import PARSING_4K_WEIGHTS, DepthParsing, ParsingBatch, ParsingConfig, RgbParsing
 from hcmoco.tasks.parsing.loss import frequency_weights
 from hcmoco.tasks.parsing.sheet import PALETTE, PANEL, parts_sheet
+from tests.helpers.parsing_rows import ABOUT, block_labels, depth_of, make_rows, png, rgb_of
 
 CPU = torch.device("cpu")
 TASKS = [pytest.param(RgbParsing, id="rgb"), pytest.param(DepthParsing, id="depth")]

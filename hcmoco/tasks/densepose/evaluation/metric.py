@@ -82,7 +82,7 @@ class DensePoseMetric(Metric):
             )
         masked = all(image["has_mask"][image["has_points"]].all() for image in images)
         scored = {
-            (kind, size): _score(images, kind, *bounds)
+            (kind, size): score_images(images, kind, *bounds)
             for kind in KINDS
             for size, bounds in SIZES.items()
             if masked or kind in ("box", "gps")
@@ -142,7 +142,7 @@ def _area(person: Mapping, mask: np.ndarray | None) -> float:
     return float(box_areas(person["box"])[0]) if mask is None else float(np.count_nonzero(mask))
 
 
-def _score(images: Sequence[Image], kind: str, smallest: float, largest: float) -> PrecisionRecall:
+def score_images(images: Sequence[Image], kind: str, smallest: float, largest: float) -> PrecisionRecall:
     scores, matches = [], []
     most = _MOST[kind]
     for image in images:

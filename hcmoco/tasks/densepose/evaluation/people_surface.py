@@ -35,11 +35,11 @@ def people_geodesics(scale: float | None = None, folder: Path | None = None) -> 
         folder: where the distances are kept, default `cache_folder()`.
     """
     asset = load_asset()
-    body, islands = _body(asset)
+    body, islands = body_faces(asset)
     corners = np.concatenate(
         [np.broadcast_to(np.arange(len(body))[:, None, None], (len(body), 3, 1)), np.tile(np.eye(3), (len(body), 1, 1))], 2
     )
-    depends = {"vertices": asset.template, "faces": body, "labels": _labels(asset, body, islands, corners)}
+    depends = {"vertices": asset.template, "faces": body, "labels": corner_labels(asset, body, islands, corners)}
     key = fingerprint(depends | {"settings": np.array([_VERSION, _LONGEST_EDGE, _REFERENCES, _INWARDS])})
     arrays = cached(f"geodesics-{NAME}", key, lambda: compute(asset), folder)
     pairs = full_matrix(arrays["distances"])
@@ -51,10 +51,10 @@ def compute(asset: Asset, references: int = _REFERENCES) -> dict[str, np.ndarray
 
     Reference points are spread evenly in units of the scale of their chart, so hands and feet have more of them.
     """
-    body, islands = _body(asset)
+    body, islands = body_faces(asset)
     used, compact = np.unique(body, return_inverse=True)
     vertices, faces, places = mesh.split_long_edges(asset.template[used], compact.reshape(-1, 3), _LONGEST_EDGE)
-    iuv = _labels(asset, body, islands, places)
+    iuv = corner_labels(asset, body, islands, places)
     corner = faces.reshape(-1)
     scale = np.full(len(vertices), np.inf)
     np.minimum.at(scale, corner, chart_scales()[iuv[:, 0].astype(np.int64)])
@@ -64,11 +64,11 @@ def compute(asset: Asset, references: int = _REFERENCES) -> dict[str, np.ndarray
     return {"distances": mesh.all_distances(graph, chosen), "iuv": iuv, "reference": reference}
 
 
-def _body(asset: Asset) -> tuple[np.ndarray, np.ndarray]:
+def body_faces(asset: Asset) -> tuple[np.ndarray, np.ndarray]:
     return asset.faces[asset.face_kind == BODY].astype(np.int64), asset.island_uv[asset.face_kind == BODY]
 
 
-def _labels(asset: Asset, body: np.ndarray, islands: np.ndarray, places: np.ndarray) -> np.ndarray:
+def corner_labels(asset: Asset, body: np.ndarray, islands: np.ndarray, places: np.ndarray) -> np.ndarray:
     """float32 [3 F', 3], chart, U, V at the corners of the smaller triangles, `places` as `mesh.split_long_edges` gives them."""
     places = places.copy()
     places[:, :, 1:] += _INWARDS * (places[:, :, 1:].mean(1, keepdims=True) - places[:, :, 1:])

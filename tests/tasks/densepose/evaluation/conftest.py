@@ -1,7 +1,8 @@
 """The surface of `evaluation_scenes`, once."""
 
 import pytest
-from evaluation_scenes import line_surface
+
+from tests.helpers.evaluation_scenes import line_surface
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,13 @@ import json
 import cv2
 import numpy as np
 import pytest
-from evaluation_scenes import Rows
 from pycocotools import mask as coco_mask
 
 from hcmoco.datasets.densepose_annotations import annotated_mask, annotated_points, decode_rle, segmentation_mask
 from hcmoco.draws import generator
 from hcmoco.tasks.densepose.evaluation.metric import DensePoseMetric
 from hcmoco.tasks.densepose.evaluation.similarity import Surface, box_iou, mask_iou
+from tests.helpers.evaluation_scenes import Rows
 from tests.helpers.real_samples import real_sample
 
 

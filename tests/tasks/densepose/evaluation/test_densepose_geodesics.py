@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from evaluation_scenes import Rows
 
 from hcmoco.datasets.people.body import BODY, load_asset
 from hcmoco.datasets.people.picture import box_around
@@ -13,7 +12,8 @@ from hcmoco.draws import generator
 from hcmoco.tasks.densepose.evaluation import mesh
 from hcmoco.tasks.densepose.evaluation.geodesics import COARSE_PARTS, Geodesics, chart_scales, full_matrix, lower_triangle
 from hcmoco.tasks.densepose.evaluation.metric import DensePoseMetric
-from hcmoco.tasks.densepose.evaluation.people_surface import _body, _labels, compute, people_geodesics
+from hcmoco.tasks.densepose.evaluation.people_surface import body_faces, compute, corner_labels, people_geodesics
+from tests.helpers.evaluation_scenes import Rows
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +27,13 @@ def body() -> Geodesics:
 def places() -> tuple[np.ndarray, np.ndarray]:
     """Random points of the body: metres [N, 3], and I, U, V [N, 3]."""
     asset = load_asset()
-    faces, islands = _body(asset)
+    faces, islands = body_faces(asset)
     corners = asset.template[faces].astype(float)
     size = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     draws = generator(0, "places")
     face = draws.choice(len(faces), 1500, p=size / size.sum())
     weights = draws.dirichlet((1, 1, 1), (len(face), 1)).repeat(3, 1)
-    iuv = _labels(asset, faces, islands, np.concatenate([np.broadcast_to(face[:, None, None], (len(face), 3, 1)), weights], 2))
+    iuv = corner_labels(asset, faces, islands, np.concatenate([np.broadcast_to(face[:, None, None], (len(face), 3, 1)), weights], 2))
     return np.einsum("nk,nkc->nc", weights[:, 0], corners[face]), iuv.reshape(-1, 3, 3)[:, 0]
 
 
@@ -166,11 +166,11 @@ def test_rendered_scenes_score_as_they_should(body):
 def test_reference_points_are_dense_where_scales_are_small():
     """In units of the chart's scale, a point is as well served on a hand as on the torso."""
     asset = load_asset()
-    faces, islands = _body(asset)
+    faces, islands = body_faces(asset)
     used, compact = np.unique(faces, return_inverse=True)
     vertices, pieces, where = mesh.split_long_edges(asset.template[used], compact.reshape(-1, 3), 0.03)
     scale = np.full(len(vertices), np.inf)
-    np.minimum.at(scale, pieces.reshape(-1), chart_scales()[_labels(asset, faces, islands, where)[:, 0].astype(int)])
+    np.minimum.at(scale, pieces.reshape(-1), chart_scales()[corner_labels(asset, faces, islands, where)[:, 0].astype(int)])
     chosen = mesh.farthest_points(vertices, scale, 700)
     gap = np.linalg.norm(vertices[:, None].astype(np.float32) - vertices[chosen].astype(np.float32), axis=2).min(1) / scale
     assert gap.max() < 0.32

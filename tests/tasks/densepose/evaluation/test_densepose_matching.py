@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 from hcmoco.draws import generator
 from hcmoco.tasks.densepose.evaluation.average_precision import precision_recall
 from hcmoco.tasks.densepose.evaluation.matching import THRESHOLDS, match, match_surfaces
-from hcmoco.tasks.densepose.evaluation.metric import SIZES, _score
+from hcmoco.tasks.densepose.evaluation.metric import SIZES, score_images
 from hcmoco.tasks.densepose.evaluation.similarity import Surface, box_areas, box_iou, mask_iou
 
 
@@ -80,7 +80,7 @@ def test_box_scores_are_those_of_pycocotools(seed):
     images = [random_image(draws) for _ in range(40)]
     for size, bounds in SIZES.items():
         precision, recall = coco_scores(images, size)
-        found = _score([ours(image) for image in images], "box", *bounds)
+        found = score_images([ours(image) for image in images], "box", *bounds)
         np.testing.assert_allclose(found.precision, precision, atol=1e-9)
         np.testing.assert_allclose(found.recall, recall, atol=1e-9)
         assert size == "all" or 0.02 < precision.mean() < 0.98

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from evaluation_scenes import ELSEWHERE, Rows, detected, line_surface, painted, person
 
 from hcmoco.draws import generator
 from hcmoco.errors import UserError
 from hcmoco.tasks.densepose.evaluation.geodesics import COARSE_PARTS, PART_SCALES, SINGLE_SCALE, chart_scales
 from hcmoco.tasks.densepose.evaluation.matching import THRESHOLDS
 from hcmoco.tasks.densepose.evaluation.metric import KINDS, MAIN, DensePoseMetric
+from tests.helpers.evaluation_scenes import ELSEWHERE, Rows, detected, line_surface, painted, person
 
 SIZE = (120, 160)
 BODY = painted(41, 48)

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from coco_files import person
 
 from hcmoco.schema import Person
 from hcmoco.skeletons import MPII_16, convert
+from tests.helpers.coco_files import person
 
 
 def entry(person: Person, image: str) -> dict:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 import yaml
-from ending import interrupt_this_process
 
 from hcmoco.training.state import States, TrainState
+from tests.helpers.ending import interrupt_this_process
 
 ROOT = Path(__file__).parents[2]
 PROGRESS = r"starting |step \d+|preparing "

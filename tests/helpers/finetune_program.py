@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tiny_run import ROOT, Done
 
 from hcmoco.export import export_encoders
 from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.hcmoco import HCMoCo, ModelConfig
 from hcmoco.models.semgcn import SkeletonConfig
+from tests.helpers.pretrain_program import ROOT, Done
 
 PEOPLE = {
     "train": {"path": "data/people", "people": {"size": 64, "count": 40, "seed": 1}},

@@ -6,12 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-import coco_files
-import h36m_files
-import itop_files
-import mpii_files
-import ntu_files
-import ntu_parsing_files
 import numpy as np
 
 from hcmoco import codecs
@@ -19,6 +13,7 @@ from hcmoco.datasets import coco, densepose_coco, folder, h36m_parsing, itop, mp
 from hcmoco.datasets.inventory import Inventory
 from hcmoco.datasets.records import LeftOut, Rejected
 from hcmoco.schema import Person, Scene
+from tests.helpers import coco_files, h36m_files, itop_files, mpii_files, ntu_files, ntu_parsing_files
 
 Outcome = Person | Scene | Rejected | LeftOut
 NTU_CLIPS = ("S001C001P001R001A001", "S001C001P002R001A001", "S001C002P001R001A001")

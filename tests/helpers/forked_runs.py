@@ -16,9 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import tiny_pretraining as tiny
 import torch
 import torch.distributed as dist
 
@@ -28,6 +26,7 @@ from hcmoco.training.flat import FlatParameters
 from hcmoco.training.loop import pretrain
 from hcmoco.training.precision import settle
 from hcmoco.training.state import States, TrainState
+from tests.helpers import local_pretraining as tiny
 from tests.helpers.waiting import CEILING
 
 
