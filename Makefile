@@ -13,7 +13,7 @@ BENCHES := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 .NOTPARALLEL:
 .PHONY: help install pretrain tables fractions ablation versatility report people test test-slow lint format bench $(BENCHES) clean
 help:
-	@echo "make pretrain   synthetic people, both stages on two CPU workers, probes, export (about 8 minutes on 2 cores)"
+	@echo "make pretrain   synthetic people, both stages on two CPU workers, probes, export (8 minutes on 2 cores with AVX512-BF16, 24 with AVX2)"
 	@echo "make tables     the paper's tables on synthetic people (about two hours on 2 cores; goes on where it stopped)"
 	@echo "make test       the tests (make test-slow: several workers, kills, job submit)"
 	@echo "make people     a contact sheet of synthetic people: people.png"
