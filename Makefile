@@ -38,7 +38,7 @@ RECIPE ?= people-cpu
 tables: install
 	@$(MAKE) --no-print-directory --keep-going fractions ablation versatility report
 fractions: install
-	@$(RUN) tuning/fractions.py --grid $(RECIPE) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+	@$(RUN) tuning/label_fractions.py --grid $(RECIPE) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 ablation: install
 	@$(RUN) tuning/ablation.py --grid ablation-$(RECIPE) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 versatility: install

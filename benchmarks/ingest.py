@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,19 +24,18 @@ import ray
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks._measure import Table, arguments, in_turns, ratios
-from hcmoco.datasets.people import PeopleConfig
-from hcmoco.loading import SourceInfo, make_micro_batch
-from hcmoco.schema import Batch
-from hcmoco.shards.plan import Plan
-from hcmoco.shards.read import Shards
-from hcmoco.training.feed import Feed
-from hcmoco.transforms import AugmentConfig
-from pipelines import _cluster, _ingest
-from pipelines._prepare import prepare
-from pipelines._sources import Source
+from hcmoco.data.collate import SourceInfo, make_micro_batch
+from hcmoco.data.loader import Feed
+from hcmoco.data.sampler import Plan
+from hcmoco.data.schema import Batch
+from hcmoco.data.shards.reader import Shards
+from hcmoco.data.transforms import AugmentConfig
+from hcmoco.synthetic import PeopleConfig
+from hcmoco_ray.cluster import session
+from hcmoco_ray.ingest import dataset as ingest_dataset
+from hcmoco_ray.prepare.reader import Source
+from hcmoco_ray.prepare.run import prepare
 
 # Stored side -> side of the crop, as the two recipes of synthetic people have them.
 SIZES = {128: 96, 320: 224}
@@ -93,7 +91,7 @@ def cpu_seconds() -> float:
 
 def through_ray(feed: Feed, threads: int, warm: float, seconds: float) -> tuple[float, float]:
     """The product's path with one worker: items from Ray Data, batches from the feed."""
-    items = _ingest.items(_ingest.dataset(feed, 0))
+    items = ingest_dataset.items(ingest_dataset.dataset(feed, 0))
     batches = feed.batches(items, rank=0, world=1, first_step=0, threads=threads, ahead=4 * threads)
     try:
         return rate(batches, warm, seconds)
@@ -178,7 +176,7 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
     }
     for each in loaders.values():
         next(each[0]), next(each[1])
-    _cluster.start(cores)
+    session.start(cores)
     table = Table("ingest-quick" if given.quick else "ingest", settings)
     for stored, side in sizes.items():
         measured = compare(feeds[stored], loaders[stored], cores, given.rounds, given.seconds)

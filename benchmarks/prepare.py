@@ -13,7 +13,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,15 +20,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks._measure import Table, arguments, in_turns, ratios
 from hcmoco.config import build
-from hcmoco.draws import generator
-from hcmoco.shards.storage import Folder
-from pipelines import _cluster
-from pipelines._prepare import make_part, part_bounds, prepare
-from pipelines._sources import Source, _config_class
+from hcmoco.rng import make_rng
+from hcmoco.storage import Folder
+from hcmoco_ray.cluster import session
+from hcmoco_ray.prepare.reader import Source, _config_class
+from hcmoco_ray.prepare.run import make_part, part_bounds, prepare
 
 
 @dataclass(frozen=True)
@@ -156,7 +153,7 @@ def plain(pool, source: Source, out: Path) -> int:
     studies = source.studies(items)
     measured = dict(zip(studies, pool.map(source.study, studies.values(), chunksize=1), strict=True))
     items = source.with_studies(items, measured)
-    order = generator(source.seed, "write").permutation(len(items)).tolist()
+    order = make_rng(source.seed, "write").permutation(len(items)).tolist()
     bounds = part_bounds(len(items), source.rows_per_item)
     folder = Folder(str(out))
     calls = [
@@ -181,7 +178,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.cores])
     with tempfile.TemporaryDirectory(prefix="hb-") as temporary, multiprocessing.get_context("spawn").Pool(given.cores) as pool:
-        _cluster.start(given.cores)
+        session.start(given.cores)
         measure(given, Path(temporary), pool)
 
 

@@ -20,8 +20,6 @@ from pathlib import Path
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks._measure import ROOT, Table, arguments, in_turns
 
 WORKERS = 2
@@ -86,9 +84,9 @@ def make_people(data: Path, count: int) -> None:
     import ray
 
     from benchmarks import ingest
-    from hcmoco.datasets.people import PeopleConfig
-    from pipelines._prepare import prepare
-    from pipelines._sources import Source
+    from hcmoco.synthetic import PeopleConfig
+    from hcmoco_ray.prepare.reader import Source
+    from hcmoco_ray.prepare.run import prepare
 
     ingest.make_people(data, 128, count)
     people = PeopleConfig(domain="indoor", size=128, seed=3)
@@ -182,10 +180,10 @@ def empty_trainer(entered: Path) -> None:
     """A program with a Trainer of WORKERS whose loop notes when it begins."""
     import os
 
-    from pipelines import _cluster
-    from pipelines._train import TRAIN_ENV
+    from hcmoco_ray.cluster import session
+    from hcmoco_ray.train.launch import TRAIN_ENV
 
-    _cluster.start()
+    session.start()
     os.environ.update(TRAIN_ENV)
     import ray.train
     import ray.train.torch

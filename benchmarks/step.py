@@ -7,33 +7,30 @@
 Needs hcmoco alone: pixels are noise, which costs what pictures cost.
 """
 
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks._measure import ROOT, Table, arguments, in_turns, ratios
 from hcmoco.config import build, load_recipe, merge, parse_overrides
-from hcmoco.draws import generator
-from hcmoco.loading import draw_anchors
-from hcmoco.models.hcmoco import HCMoCo
+from hcmoco.data.collate import draw_anchors
+from hcmoco.data.sampler import Plan, SourcePlan
+from hcmoco.data.schema import Batch
+from hcmoco.models.multimodal import HCMoCo
 from hcmoco.objectives import MODALITIES, Bank, ObjectiveConfig, sample_terms
-from hcmoco.schema import Batch
-from hcmoco.shards.plan import Plan, SourcePlan
-from hcmoco.training import collective, pretraining
-from hcmoco.training.config import PretrainConfig
+from hcmoco.pretraining import trainer
+from hcmoco.pretraining.config import PretrainConfig
+from hcmoco.pretraining.losses import Views, to_device
+from hcmoco.pretraining.trainer import Pretraining
+from hcmoco.rng import make_rng
+from hcmoco.training import distributed
 from hcmoco.training.precision import autocast, native_bfloat16, settle
-from hcmoco.training.pretraining import Pretraining
-from hcmoco.training.step import Views, to_device
 
 # Recipe and overrides.
 SIZES = {
@@ -95,7 +92,7 @@ class Bench:
         self.run = Pretraining(config, plan, device, plan.lanes)
         self.run.enter_full_stage()
         for number, (name, bank) in enumerate(self.run.banks.items()):
-            self.run.banks[name] = Bank.random(len(bank), config.model.embedding, generator(0, "full bank", number), device)
+            self.run.banks[name] = Bank.random(len(bank), config.model.embedding, make_rng(0, "full bank", number), device)
         self.batch = make_batch(config, plan)
         self.views = to_device(self.batch, device, self.run.model)
         # The encoders alone are another copy, as a program that has nothing but them would hold them.
@@ -207,13 +204,13 @@ def taken_apart(bench: Bench, parts: Parts) -> Iterator[None]:
         for name in encoder:
             stack.enter_context(patch.object(model, name, watched(getattr(model, name))))
         for owner, name, part in (
-            (pretraining, "to_device", "transfer"),
-            (pretraining, "draw_negatives", "bank"),
+            (trainer, "to_device", "transfer"),
+            (trainer, "draw_negatives", "bank"),
             (Bank, "gather", "bank"),
             (run, "_update_banks", "bank"),
-            (pretraining, "compute_terms", "terms, forward"),
+            (trainer, "compute_terms", "terms, forward"),
             (torch.Tensor, "backward", "terms, backward"),
-            (collective, "average", "averaging"),
+            (distributed, "average", "averaging"),
             (run.flat, "clip", "clipping"),
             (run.optimizer, "step", "optimiser"),
             (bench, "step", "rest"),
@@ -232,7 +229,7 @@ def gathered_bytes(rows: int, device: torch.device) -> int:
         seen.append(drawn.rows.nbytes + drawn.address.nbytes + drawn.eligible.nbytes)
         return drawn
 
-    banks = {name: Bank.random(60000, PAPER_WIDTH, generator(0, "bytes", k), device) for k, name in enumerate(MODALITIES)}
+    banks = {name: Bank.random(60000, PAPER_WIDTH, make_rng(0, "bytes", k), device) for k, name in enumerate(MODALITIES)}
     embeddings = {name: torch.nn.functional.normalize(torch.randn(rows, PAPER_WIDTH, device=device), dim=1) for name in MODALITIES}
     present = {name: torch.ones(rows, dtype=torch.bool, device=device) for name in MODALITIES}
     draws = torch.rand(PAPER_NEGATIVES, dtype=torch.float64, device=device)

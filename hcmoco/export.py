@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 from hcmoco import __version__
 from hcmoco.config import build
+from hcmoco.data.skeletons import joint_set
 from hcmoco.errors import UserError
-from hcmoco.export_card import card
+from hcmoco.model_card import card
 from hcmoco.models.encoders import Encoder, build_encoder
-from hcmoco.models.hcmoco import MODALITIES, HCMoCo, ModelConfig
-from hcmoco.models.inputs import RGB_MEAN, RGB_STD
+from hcmoco.models.multimodal import MODALITIES, HCMoCo, ModelConfig
+from hcmoco.models.normalization import RGB_MEAN, RGB_STD
 from hcmoco.models.semgcn import SemGCN
-from hcmoco.skeletons import joint_set
 
 FORMAT = "hcmoco-encoders"
 FORMAT_VERSION = 1
@@ -43,7 +43,7 @@ def export_encoders(model: HCMoCo, folder: str | Path, *, training: dict[str, An
     Args:
         folder: path or fsspec URI; its parents are made.
         training: what to tell of the training: JSON values, such as recipe, stage, steps, data, metrics; `terms` are those of what it
-            was trained on (see `hcmoco.terms.as_json`), without which the card says that they are not recorded.
+            was trained on (see `hcmoco.license_terms.as_json`), without which the card says that they are not recorded.
         overwrite: replace what is there.
     Returns:
         The folder as given.

@@ -20,11 +20,11 @@ def _start_ray(tries: int = 10):
     import ray
 
     from hcmoco.errors import UserError
-    from pipelines import _cluster
+    from hcmoco_ray.cluster import session
 
     for left in reversed(range(tries)):
         try:
-            return _cluster.start(num_cpus=4, object_store_bytes=300 << 20)
+            return session.start(num_cpus=4, object_store_bytes=300 << 20)
         except UserError:
             ray.shutdown()
             if not left:

@@ -9,7 +9,7 @@ import torch
 from hcmoco.errors import UserError
 from hcmoco.export import export_encoders, load_export
 from hcmoco.models.encoders import EncoderConfig
-from hcmoco.models.hcmoco import HCMoCo, ModelConfig
+from hcmoco.models.multimodal import HCMoCo, ModelConfig
 
 SMALL = EncoderConfig(name="hrnet_w18_small")
 

@@ -15,12 +15,12 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat
 
 from hcmoco.config import Config
-from hcmoco.datasets.coco_layout import Broken, CocoFile, Folders, look_for, read_coco
-from hcmoco.datasets.files import below_source, read_rgb
-from hcmoco.datasets.inventory import Fault, Inventory
-from hcmoco.datasets.records import LeftOut, Rejected, checked, crop_person
-from hcmoco.schema import Person
-from hcmoco.skeletons import COCO_17
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import COCO_17
+from hcmoco.datasets.coco_format import Broken, CocoFile, Folders, look_for, read_coco
+from hcmoco.datasets.io.files import below_source, read_rgb
+from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.person_crop import LeftOut, Rejected, checked, crop_person
 
 JOINT_SET = COCO_17.name
 UNIT = "people"

@@ -17,16 +17,16 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, field_validator, model_validator
 
-from hcmoco.codecs import decode_rgb, encode_labels, encode_rgb, read_header
 from hcmoco.config import Config
-from hcmoco.datasets.checks import check_scene
-from hcmoco.datasets.coco_layout import Broken, CocoFile, Folders, Picture, look_for, read_coco
-from hcmoco.datasets.densepose_annotations import annotated_mask, annotated_points
-from hcmoco.datasets.files import below_source, read_inside
-from hcmoco.datasets.inventory import Fault, Inventory
-from hcmoco.datasets.records import LeftOut, Rejected
+from hcmoco.data.codecs import decode_rgb, encode_labels, encode_rgb, read_header
+from hcmoco.data.schema import Instance, Scene
+from hcmoco.data.validation import check_scene
+from hcmoco.datasets.coco_format import Broken, CocoFile, Folders, Picture, look_for, read_coco
+from hcmoco.datasets.densepose_format import annotated_mask, annotated_points
+from hcmoco.datasets.io.files import below_source, read_inside
+from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.person_crop import LeftOut, Rejected
 from hcmoco.errors import UserError
-from hcmoco.schema import Instance, Scene
 
 UNIT = "images"
 DATASET = "densepose-coco"

@@ -29,15 +29,15 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator
 
-from hcmoco.codecs import decode_depth, decode_labels
 from hcmoco.config import Config, build
-from hcmoco.datasets.files import read_inside, read_rgb
-from hcmoco.datasets.inventory import Fault, Inventory
-from hcmoco.datasets.records import Rejected, checked, crop_person
+from hcmoco.data.codecs import decode_depth, decode_labels
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import joint_set
+from hcmoco.data.transforms import extent
+from hcmoco.datasets.io.files import read_inside, read_rgb
+from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.person_crop import Rejected, checked, crop_person
 from hcmoco.errors import UserError
-from hcmoco.schema import Person
-from hcmoco.skeletons import joint_set
-from hcmoco.transforms import extent
 
 _Positive = Annotated[FiniteFloat, Field(gt=0)]
 _KEYPOINT_MARGIN = 0.1

@@ -17,13 +17,13 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from hcmoco.config import Config
-from hcmoco.datasets.inventory import Fault, Inventory
-from hcmoco.datasets.matlab import Cells, open_cells
-from hcmoco.datasets.mp4 import open_mp4
-from hcmoco.datasets.records import LeftOut, Rejected, checked, crop_person, whole_picture
+from hcmoco.data.body_parts import labelled_box, train_ids
+from hcmoco.data.schema import Person
+from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.io.matlab_v73 import Cells, open_cells
+from hcmoco.datasets.io.mp4 import open_mp4
+from hcmoco.datasets.person_crop import LeftOut, Rejected, checked, crop_person, whole_picture
 from hcmoco.errors import UserError
-from hcmoco.parts import labelled_box, train_ids
-from hcmoco.schema import Person
 
 JOINT_SET = ""
 UNIT = "videos"

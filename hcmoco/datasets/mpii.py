@@ -13,12 +13,12 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from hcmoco.config import Config
-from hcmoco.datasets.files import below_source, first_fault, read_json, read_rgb
-from hcmoco.datasets.inventory import Fault, Inventory
-from hcmoco.datasets.records import Rejected, checked, crop_person
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import MPII_16
+from hcmoco.datasets.io.files import below_source, first_fault, read_json, read_rgb
+from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.person_crop import Rejected, checked, crop_person
 from hcmoco.errors import UserError
-from hcmoco.schema import Person
-from hcmoco.skeletons import MPII_16
 
 JOINT_SET = MPII_16.name
 UNIT = "people"

@@ -18,16 +18,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from hcmoco.codecs import decode_depth, decode_labels
 from hcmoco.config import Config
-from hcmoco.datasets.files import below_source, read_inside, read_rgb
-from hcmoco.datasets.inventory import Fault, Inventory
-from hcmoco.datasets.records import Rejected, checked, crop_person, whole_picture
+from hcmoco.data.body_parts import LEFT_RIGHT_PAIRS, labelled_box, train_ids
+from hcmoco.data.codecs import decode_depth, decode_labels
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import KINECT_25
+from hcmoco.data.transforms import flip_labels
+from hcmoco.datasets.io.files import below_source, read_inside, read_rgb
+from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.person_crop import Rejected, checked, crop_person, whole_picture
 from hcmoco.errors import UserError
-from hcmoco.parts import LEFT_RIGHT_PAIRS, labelled_box, train_ids
-from hcmoco.schema import Person
-from hcmoco.skeletons import KINECT_25
-from hcmoco.transforms import flip_labels
 
 JOINT_SET = KINECT_25.name
 PUBLISHED = {"v2": 1963, "v3": 392}

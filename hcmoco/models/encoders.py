@@ -17,7 +17,7 @@ from hcmoco.config import Config
 from hcmoco.errors import UserError
 from hcmoco.models.hub import answers_soon
 from hcmoco.models.lane_draws import draw_by_lane
-from hcmoco.models.weights import WeightsReport, load_weights, trunk_key
+from hcmoco.models.pretrained import WeightsReport, load_weights, trunk_key
 
 _OWN_ARGUMENTS = ("features_only", "feature_location", "pretrained", "in_chans", "out_indices")
 
@@ -26,7 +26,7 @@ class EncoderConfig(Config):
     """One image encoder.
 
     `init` is "scratch", "timm" (the weights that timm publishes under `name`) or the path or URI of a weights file (see
-    `hcmoco.models.weights.load_weights`).
+    `hcmoco.models.pretrained.load_weights`).
     """
 
     name: str = Field(default="hrnet_w18", description="timm model, with or without a tag for its published weights")

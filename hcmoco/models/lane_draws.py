@@ -15,8 +15,8 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from hcmoco.draws import generator
 from hcmoco.errors import UserError
+from hcmoco.rng import make_rng
 
 
 class LaneDraws:
@@ -60,12 +60,12 @@ class LaneDraws:
     def _torch_state(self) -> Tensor:
         return torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else torch.random.get_rng_state()
 
-    def generator(self, lane: int) -> torch.Generator:
+    def make_rng(self, lane: int) -> torch.Generator:
         """The generator of a lane for the part that runs."""
         key = (self._part, lane)
         if key not in self._generators:
             seed, step = self._key
-            number = int(generator(seed, f"layers/{self._part}", step, lane).integers(2**63))
+            number = int(make_rng(seed, f"layers/{self._part}", step, lane).integers(2**63))
             self._generators[key] = torch.Generator(self._device).manual_seed(number)
         return self._generators[key]
 

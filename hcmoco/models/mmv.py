@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hcmoco.models.hcmoco import DenseModality, HCMoCo, Modality, ModelConfig, seeded, unit_length
 from hcmoco.models.mappers import BranchMapper
+from hcmoco.models.multimodal import DenseModality, HCMoCo, Modality, ModelConfig, seeded, unit_length
 
 FINE, COARSE = 512, 256
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hcmoco.config import Config
-from hcmoco.skeletons import JointSet
+from hcmoco.data.skeletons import JointSet
 
 
 class SkeletonConfig(Config):

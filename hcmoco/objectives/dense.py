@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from hcmoco.objectives.terms import OUT, Terms, mean_of, no_autocast, only, precise
+from hcmoco.objectives.loss_terms import OUT, Terms, mean_of, no_autocast, only, precise
 
 
 def soft_target(cells_BP2: Tensor, valid_BP: Tensor, distance_scale: float = 1.0) -> Tensor:

@@ -6,7 +6,7 @@ Shape suffixes: B samples of the batch, J joints, D embedding width, R = 2BJ row
 import torch
 from torch import Tensor
 
-from hcmoco.objectives.terms import OUT, Terms, mean_of, no_autocast, only, precise
+from hcmoco.objectives.loss_terms import OUT, Terms, mean_of, no_autocast, only, precise
 
 
 def joint_intra(

@@ -9,9 +9,9 @@ from typing import Generic
 import numpy as np
 import torch
 
-from hcmoco.training.ahead import map_ahead
-from hcmoco.training.feed import BatchT, PlanFeed
-from hcmoco.training.state import States, TrainState
+from hcmoco.data.loader import BatchT, PlanFeed
+from hcmoco.data.prefetch import map_ahead
+from hcmoco.training.checkpoint import States, TrainState
 
 
 class LocalHost(Generic[BatchT]):

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 
 from hcmoco.config import Config
-from hcmoco.training.flat import FlatParameters
+from hcmoco.training.flat_grads import FlatParameters
 
 
 class OptimConfig(Config):

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, Self, TypeVar
 
 import torch
 
-from hcmoco.training import collective
+from hcmoco.training import distributed
 from hcmoco.training.config import TrainConfig
 
 # As Linux and PyTorch both call them: AVX512-BF16 and AMX-BF16 of x86, and the extension of ARMv8.6.
@@ -83,7 +83,7 @@ def settle(config: C, native: bool, begun: dict | None) -> C:
     if config.train.precision != "auto":
         return config
     kept = begun["train"]["precision"] if begun else None
-    kept_W, native_W = zip(*collective.gather_objects((kept, native)), strict=True)
+    kept_W, native_W = zip(*distributed.gather_objects((kept, native)), strict=True)
     return with_precision(config, kept_W[0] or chosen(native_W))
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from hcmoco.errors import UserError
-from hcmoco.training.flat import FlatParameters
+from hcmoco.training.checkpoint import TrainState
+from hcmoco.training.flat_grads import FlatParameters
 from hcmoco.training.optim import load_optimizer_tensors, optimizer_tensors
-from hcmoco.training.state import TrainState
 
 
 def capture(model: nn.Module, optimizer: torch.optim.Optimizer, flat: FlatParameters, *, step: int, **facts: Any) -> TrainState:

@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hcmoco import codecs
+from hcmoco.data import codecs
+from hcmoco.data.skeletons import COCO_17, convert
 from hcmoco.datasets import coco
-from hcmoco.datasets.records import LeftOut, Rejected
+from hcmoco.datasets.person_crop import LeftOut, Rejected
 from hcmoco.errors import UserError
-from hcmoco.skeletons import COCO_17, convert
 from tests.helpers import coco_files
 from tests.helpers.real_samples import real_sample
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from hcmoco import codecs
+from hcmoco.data import codecs
+from hcmoco.data.schema import Scene
 from hcmoco.datasets import densepose_coco
-from hcmoco.datasets.densepose_annotations import annotated_mask, annotated_points
 from hcmoco.datasets.densepose_coco import DensePoseCocoConfig
-from hcmoco.datasets.records import LeftOut, Rejected
+from hcmoco.datasets.densepose_format import annotated_mask, annotated_points
+from hcmoco.datasets.person_crop import LeftOut, Rejected
 from hcmoco.errors import UserError
-from hcmoco.schema import Scene
 from tests.helpers import coco_files
 from tests.helpers.real_samples import real_sample
 

@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from hcmoco import codecs
 from hcmoco.config import build
+from hcmoco.data import codecs
+from hcmoco.data.schema import Person
 from hcmoco.datasets import folder
-from hcmoco.datasets.records import Rejected
+from hcmoco.datasets.person_crop import Rejected
 from hcmoco.errors import UserError
-from hcmoco.schema import Person
 from tests.helpers.real_samples import real_sample
 
 WIDTH, HEIGHT = 120, 90

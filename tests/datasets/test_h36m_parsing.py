@@ -9,15 +9,15 @@ import h5py
 import numpy as np
 import pytest
 
-from hcmoco import codecs
+from hcmoco.data import codecs
+from hcmoco.data.body_parts import IGNORE, RAW_IDS
+from hcmoco.data.schema import Person
+from hcmoco.data.validation import check_person
 from hcmoco.datasets import h36m_parsing
-from hcmoco.datasets.checks import check_person
 from hcmoco.datasets.h36m_parsing import H36mParsingConfig
-from hcmoco.datasets.mp4 import open_mp4
-from hcmoco.datasets.records import LeftOut, Rejected
+from hcmoco.datasets.io.mp4 import open_mp4
+from hcmoco.datasets.person_crop import LeftOut, Rejected
 from hcmoco.errors import UserError
-from hcmoco.parts import IGNORE, RAW_IDS
-from hcmoco.schema import Person
 from tests.helpers.h36m_files import Clip, damage_frame, hold_frame, make_clip, skip_frame, write_h36m, write_mat, write_mp4, write_video
 
 RAW = np.array(RAW_IDS, np.uint8)

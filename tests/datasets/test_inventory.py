@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hcmoco.datasets.inventory import Inventory
+from hcmoco.datasets.io.inventory import Inventory
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import h5py
 import numpy as np
 import pytest
 
-from hcmoco.codecs import decode_depth
+from hcmoco.data.codecs import decode_depth
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import ITOP_15
 from hcmoco.datasets import itop
-from hcmoco.datasets.itop.matlab5 import read_matrices
-from hcmoco.datasets.records import LeftOut, Rejected
+from hcmoco.datasets.io.matlab5 import read_matrices
+from hcmoco.datasets.person_crop import LeftOut, Rejected
 from hcmoco.errors import UserError
-from hcmoco.schema import Person
-from hcmoco.skeletons import ITOP_15
 from tests.helpers import itop_files
 from tests.helpers.real_samples import real_sample
 

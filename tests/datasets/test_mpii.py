@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from hcmoco import codecs
+from hcmoco.data import codecs
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import MPII_16, convert
 from hcmoco.datasets import mpii
-from hcmoco.datasets.records import Rejected
+from hcmoco.datasets.person_crop import Rejected
 from hcmoco.errors import UserError
-from hcmoco.schema import Person
-from hcmoco.skeletons import MPII_16, convert
 from tests.helpers import mpii_files
 from tests.helpers.real_samples import real_sample
 

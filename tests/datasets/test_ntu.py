@@ -5,13 +5,13 @@ import cv2
 import numpy as np
 import pytest
 
-from hcmoco import codecs
+from hcmoco.data import codecs
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import KINECT_25
+from hcmoco.data.validation import check_person
 from hcmoco.datasets import ntu
-from hcmoco.datasets.checks import check_person
-from hcmoco.datasets.records import LeftOut, Rejected
+from hcmoco.datasets.person_crop import LeftOut, Rejected
 from hcmoco.errors import UserError
-from hcmoco.schema import Person
-from hcmoco.skeletons import KINECT_25
 from tests.helpers.ntu_files import HEIGHT, SLIDE, WIDTH, Clip, truth, write
 
 CLIPS = {

@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from hcmoco import codecs
+from hcmoco.data import codecs
+from hcmoco.data.body_parts import FLIP, IGNORE, RAW_IDS
+from hcmoco.data.schema import Person
+from hcmoco.data.validation import check_person
 from hcmoco.datasets import ntu_parsing
-from hcmoco.datasets.checks import check_person
 from hcmoco.datasets.ntu_parsing import NtuParsingConfig
-from hcmoco.datasets.records import Rejected
+from hcmoco.datasets.person_crop import Rejected
 from hcmoco.errors import UserError
-from hcmoco.parts import FLIP, IGNORE, RAW_IDS
-from hcmoco.schema import Person
 from hcmoco.tasks.parsing.loss import class_counts
 from tests.helpers.ntu_parsing_files import HEIGHT, WIDTH, frame_name, label_png, make_frame, write_ntu_parsing
 from tests.helpers.real_samples import real_sample

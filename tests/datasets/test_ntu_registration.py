@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hcmoco.datasets.ntu import registration
-from hcmoco.draws import generator
+from hcmoco.rng import make_rng
 from tests.helpers.ntu_files import rig
 
 AFFINE = np.array([[2.9, 0.02, 200, 0], [-0.01, 2.88, -70, 0], [0, 0, 1, 0]])
@@ -13,7 +13,7 @@ DEPTH_PIXEL = 2.9  # pixels of the colour picture
 
 def pairs(matrix, count, *, noise=0.0, wrong=0.0, near=2.0, far=4.2):
     """Joints anywhere in the room; noise in pixels of depth; a share of them is wrong by hundreds of pixels."""
-    rng = generator(0, "pairs", count)
+    rng = make_rng(0, "pairs", count)
     xy, z = rng.uniform((90, 40), (430, 400), (count, 2)), rng.uniform(near, far, count)
     colour = registration.project(matrix, xy, z) + rng.normal(0, noise * DEPTH_PIXEL, (count, 2))
     outliers = rng.random(count) < wrong
@@ -83,7 +83,7 @@ def test_a_picture_that_is_turned_over_is_no_registration():
 
 
 def test_the_camera_comes_back_from_joints():
-    truth, rng = rig(2, 3).camera, generator(0, "camera")
+    truth, rng = rig(2, 3).camera, make_rng(0, "camera")
     xyz = np.column_stack([rng.uniform(-1, 1, (4000, 2)), rng.uniform(2, 4, 4000)])
     xy = registration.project_camera(truth, xyz)
     assert np.allclose(registration.fit_camera(xyz, xy)[0], truth, atol=1e-6)

@@ -11,9 +11,9 @@ import shutil
 import numpy as np
 import pytest
 
-from hcmoco.datasets.records import Rejected
+from hcmoco.data.schema import Person, Scene
+from hcmoco.datasets.person_crop import Rejected
 from hcmoco.errors import UserError
-from hcmoco.schema import Person, Scene
 from tests.helpers.mutations import lives_through
 from tests.helpers.readers import NTU_CLIPS, READERS, Reader
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from hcmoco import codecs
-from hcmoco.datasets.checks import check_person
-from hcmoco.datasets.records import whole_picture
-from hcmoco.parts import IGNORE, PART_NAMES, RAW_IDS, train_ids
+from hcmoco.data import codecs
+from hcmoco.data.body_parts import IGNORE, PART_NAMES, RAW_IDS, train_ids
+from hcmoco.data.validation import check_person
+from hcmoco.datasets.person_crop import whole_picture
 
 HEIGHT, WIDTH = 424, 512
 

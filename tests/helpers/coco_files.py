@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from hcmoco import codecs
-from hcmoco.datasets.people import PeopleConfig, ScenesConfig, make_person
-from hcmoco.datasets.people.points import PART_OF_CHART
-from hcmoco.datasets.people.scenes import RenderedScene, render_scene
-from hcmoco.schema import Person
-from hcmoco.skeletons import COCO_17, convert
+from hcmoco.data import codecs
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import COCO_17, convert
+from hcmoco.synthetic import PeopleConfig, ScenesConfig, make_person
+from hcmoco.synthetic.body.surface_points import PART_OF_CHART
+from hcmoco.synthetic.multi_person import RenderedScene, render_scene
 
 CATEGORIES = [
     {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO_17.joints), "skeleton": [[16, 14], [14, 12]]},

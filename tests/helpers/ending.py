@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import psutil
 
-from pipelines import _interrupts
+from hcmoco_ray.cluster import interrupts
 
 GRACE_S = 4.0
 _announced: list[int] = []
@@ -33,9 +33,9 @@ def pytest_configure(config):
         return True
 
     # Workers have the shorter time: they close what they have started before their controller ends.
-    _interrupts.listen(meant, grace=GRACE_S + 2 * controller, quiet=True)
+    interrupts.listen(meant, grace=GRACE_S + 2 * controller, quiet=True)
     stack = ExitStack()
-    stack.enter_context(_interrupts.heard())
+    stack.enter_context(interrupts.heard())
     config.add_cleanup(stack.close)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hcmoco.tasks.densepose.evaluation.geodesics import Geodesics
+from hcmoco.tasks.densepose.metric.geodesics import Geodesics
 
 STEPS = 101
 STEP_METRES = 0.01

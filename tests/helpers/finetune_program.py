@@ -14,7 +14,7 @@ import yaml
 
 from hcmoco.export import export_encoders
 from hcmoco.models.encoders import EncoderConfig
-from hcmoco.models.hcmoco import HCMoCo, ModelConfig
+from hcmoco.models.multimodal import HCMoCo, ModelConfig
 from hcmoco.models.semgcn import SkeletonConfig
 from tests.helpers.pretrain_program import ROOT, Done
 
@@ -85,7 +85,7 @@ def command(home: Path, task: str, *arguments: str) -> list[str]:
 
 def call(home: Path, task: str, *arguments: str, bare: bool = False) -> Done:
     """finetune.py in this process, on the Ray that runs already. `bare`: with these arguments alone."""
-    from pipelines.finetune import main
+    from hcmoco_ray.commands.finetune import main
 
     given = [task, *arguments] if bare else command(home, task, *arguments)
     chosen = [each.partition("=")[2] for each in given if each.startswith("out=")]
@@ -94,7 +94,7 @@ def call(home: Path, task: str, *arguments: str, bare: bool = False) -> Done:
 
 def evaluate(home: Path, weights: str, data: str, *arguments: str) -> Done:
     """evaluate.py, likewise; without --out its results lie beside the model."""
-    from pipelines.evaluate import main
+    from hcmoco_ray.commands.evaluate import main
 
     beside = home / weights / "model" / "evaluations" / Path(data).name
     folder = home / arguments[arguments.index("--out") + 1] if "--out" in arguments else beside

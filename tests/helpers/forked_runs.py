@@ -20,12 +20,12 @@ os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 import torch
 import torch.distributed as dist
 
-from hcmoco.shards.read import Shards
-from hcmoco.training import collective
-from hcmoco.training.flat import FlatParameters
-from hcmoco.training.loop import pretrain
+from hcmoco.data.shards.reader import Shards
+from hcmoco.pretraining.loop import pretrain
+from hcmoco.training import distributed
+from hcmoco.training.checkpoint import States, TrainState
+from hcmoco.training.flat_grads import FlatParameters
 from hcmoco.training.precision import settle
-from hcmoco.training.state import States, TrainState
 from tests.helpers import local_pretraining as tiny
 from tests.helpers.waiting import CEILING
 
@@ -49,7 +49,7 @@ class WorkerHost(tiny.StoppingHost):
         if self.rank == 0:
             self.states.write(state)
             self.saved.append(state.step)
-        collective.barrier()
+        distributed.barrier()
 
 
 def train(rank, world, *, sources, states, out, over, stop=None, killed=(), kill_at_file=None):
@@ -99,8 +99,8 @@ def collectives(rank, world, *, lanes, out):
     wide = mine[:, None, None] * torch.ones(1, 2, 3) + torch.arange(3) / 10
     same_step = "fine"
     try:
-        collective.check_same_step(4)
-        collective.check_same_step(4 + rank)
+        distributed.check_same_step(4)
+        distributed.check_same_step(4 + rank)
     except RuntimeError as error:
         same_step = str(error)
     model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2), torch.nn.Conv2d(2, 2, 3)).to(
@@ -112,11 +112,11 @@ def collectives(rank, world, *, lanes, out):
             each.grad.fill_(rank + number)
     model[1].running_mean[:] = float(rank)
     model[1].num_batches_tracked += 5 + (rank == 1)
-    collective.average(flat.gradients, model)
+    distributed.average(flat.gradients, model)
     result = {
-        "indices": collective.gather_lanes(mine, lanes // world).tolist(),
-        "rows": collective.gather_lanes(wide, lanes // world).tolist(),
-        "mean": collective.mean_over_workers(torch.tensor([rank, 1.0])).tolist(),
+        "indices": distributed.gather_lanes(mine, lanes // world).tolist(),
+        "rows": distributed.gather_lanes(wide, lanes // world).tolist(),
+        "mean": distributed.mean_over_workers(torch.tensor([rank, 1.0])).tolist(),
         "same step": same_step,
         "gradients": [each.grad.unique().tolist() for each in model.parameters()],
         "running mean": model[1].running_mean.tolist(),

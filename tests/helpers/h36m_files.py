@@ -7,8 +7,8 @@ import cv2
 import h5py
 import numpy as np
 
-from hcmoco.datasets.people import PeopleConfig, render_person
-from hcmoco.parts import RAW_IDS
+from hcmoco.data.body_parts import RAW_IDS
+from hcmoco.synthetic import PeopleConfig, render_person
 
 RATE = 50
 _HEADER = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Tue Mar  4 11:02:09 2014 HDF5 schema 1.00 ."

@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hcmoco.codecs import decode_depth
-from hcmoco.datasets.people import DEPTH_CODEC, PeopleConfig, make_person
-from hcmoco.skeletons import convert
+from hcmoco.data.codecs import decode_depth
+from hcmoco.data.skeletons import convert
+from hcmoco.synthetic import DEPTH_CODEC, PeopleConfig, make_person
 
 HEIGHT, WIDTH, CONSTANT = 240, 320, 0.0035
 WALL = 4.5

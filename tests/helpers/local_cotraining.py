@@ -11,19 +11,19 @@ import cv2
 import numpy as np
 import torch
 
-from hcmoco.codecs import encode_depth, encode_labels
 from hcmoco.config import build, merge
-from hcmoco.draws import generator
+from hcmoco.cotraining.config import VersatilityConfig
+from hcmoco.cotraining.resolve import CoTrainingSetup, set_up
+from hcmoco.cotraining.run import Sources, cotrain, start_of
+from hcmoco.data.codecs import encode_depth, encode_labels
+from hcmoco.data.schema import Person
+from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.reader import Shards
+from hcmoco.data.shards.writer import write_shards
 from hcmoco.export import export_encoders
-from hcmoco.models.hcmoco import HCMoCo, ModelConfig
-from hcmoco.schema import Person
-from hcmoco.shards.manifest import About, MadeBy
-from hcmoco.shards.read import Shards
-from hcmoco.shards.write import write_shards
+from hcmoco.models.multimodal import HCMoCo, ModelConfig
+from hcmoco.rng import make_rng
 from hcmoco.training.local import LocalHost
-from hcmoco.versatility.cell import Sources, cotrain, start_of
-from hcmoco.versatility.config import VersatilityConfig
-from hcmoco.versatility.setup import CoTrainingSetup, set_up
 
 SIDE, JOINTS, NEAR = 72, 16, 1000
 ENCODER = {"name": "test_resnet"}
@@ -45,7 +45,7 @@ TINY = {
 
 def block_person(number: int, dataset: str, *, parts: bool = True) -> Person:
     """Blocks of random parts on background, with joints in random places."""
-    rng = generator(0, f"blocks/{dataset}", number)
+    rng = make_rng(0, f"blocks/{dataset}", number)
     labels = np.zeros((SIDE, SIDE), np.uint8)
     labels[12:60, 12:60] = np.kron(rng.integers(1, 25, (6, 6)).astype(np.uint8), np.ones((8, 8), np.uint8))
     depth = np.where(labels > 0, labels.astype(np.uint16) + NEAR, 0).astype(np.uint16)

@@ -6,16 +6,16 @@ from pathlib import Path
 import torch
 
 from hcmoco.config import build, merge
-from hcmoco.datasets.people import PeopleConfig, make_person
-from hcmoco.schema import Person
-from hcmoco.shards.manifest import About, MadeBy
-from hcmoco.shards.read import Shards
-from hcmoco.shards.write import write_shards
-from hcmoco.tasks.config import FinetuneConfig
-from hcmoco.tasks.initial import start as start_of
-from hcmoco.tasks.local import LocalTaskHost
-from hcmoco.tasks.loop import finetune
-from hcmoco.tasks.setup import set_up
+from hcmoco.data.schema import Person
+from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.reader import Shards
+from hcmoco.data.shards.writer import write_shards
+from hcmoco.finetuning.config import FinetuneConfig
+from hcmoco.finetuning.encoder_init import start as start_of
+from hcmoco.finetuning.local import LocalTaskHost
+from hcmoco.finetuning.loop import finetune
+from hcmoco.finetuning.resolve import set_up
+from hcmoco.synthetic import PeopleConfig, make_person
 
 PEOPLE = 40
 TINY = {

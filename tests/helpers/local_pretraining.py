@@ -14,19 +14,19 @@ import cv2
 import numpy as np
 import torch
 
-from hcmoco.codecs import encode_depth, encode_rgb
 from hcmoco.config import build, merge
-from hcmoco.draws import generator
-from hcmoco.probes.views import ProbeViews, make_views
-from hcmoco.schema import Batch, Person
-from hcmoco.shards.manifest import About, MadeBy
-from hcmoco.shards.plan import Plan
-from hcmoco.shards.read import Shards
-from hcmoco.shards.write import write_shards
-from hcmoco.training.config import PretrainConfig
-from hcmoco.training.feed import Feed
+from hcmoco.data.codecs import encode_depth, encode_rgb
+from hcmoco.data.loader import Feed
+from hcmoco.data.sampler import Plan
+from hcmoco.data.schema import Batch, Person
+from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.reader import Shards
+from hcmoco.data.shards.writer import write_shards
+from hcmoco.pretraining.config import PretrainConfig
+from hcmoco.pretraining.probes.views import ProbeViews, make_views
+from hcmoco.rng import make_rng
+from hcmoco.training.checkpoint import TrainState
 from hcmoco.training.local import LocalHost
-from hcmoco.training.state import TrainState
 
 SIDE, JOINTS = 72, 16
 ENCODER = {"name": "test_resnet"}
@@ -34,7 +34,7 @@ ENCODER = {"name": "test_resnet"}
 
 def blob_person(number: int, *, dataset: str, depth: bool, seed: int = 0) -> Person:
     """One made-up person."""
-    rng = generator(seed, f"blob/{dataset}", number)
+    rng = make_rng(seed, f"blob/{dataset}", number)
     centre, axes = rng.uniform(30, 42, 2), rng.uniform(10, 22, 2)
     angle, colour = rng.uniform(0, 360), rng.integers(0, 256, 3)
     inside = np.zeros((SIDE, SIDE), np.uint8)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hcmoco.schema import Person
-from hcmoco.skeletons import MPII_16, convert
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import MPII_16, convert
 from tests.helpers.coco_files import person
 
 

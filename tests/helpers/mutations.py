@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hcmoco.datasets.records import LeftOut, Rejected
-from hcmoco.draws import generator
+from hcmoco.data.schema import Person, Scene
+from hcmoco.datasets.person_crop import LeftOut, Rejected
 from hcmoco.errors import UserError
-from hcmoco.schema import Person, Scene
+from hcmoco.rng import make_rng
 
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _IN_PLACE_OF_A_NUMBER = (
@@ -132,7 +132,7 @@ def lives_through(original: Path, scratch: Path, read_all: Callable[[Path], Iter
     """
     root = scratch / str(number)
     shutil.copytree(original, root, symlinks=True)
-    what = f"mutation {number}: {damage(root, generator(0, seed, number))}"
+    what = f"mutation {number}: {damage(root, make_rng(0, seed, number))}"
     print(what)  # shown where pytest's own time limit ends it: nothing may wait for ever
     try:
         outcomes = list(read_all(root))

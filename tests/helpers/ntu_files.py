@@ -11,9 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hcmoco.datasets.people import PeopleConfig, render_person
-from hcmoco.draws import generator
-from hcmoco.skeletons import convert
+from hcmoco.data.skeletons import convert
+from hcmoco.rng import make_rng
+from hcmoco.synthetic import PeopleConfig, render_person
 
 WIDTH, HEIGHT = 512, 424
 SLIDE = 1.5  # pixels of the depth picture per frame
@@ -38,7 +38,7 @@ class Rig:
 
 
 def rig(setup: int, camera: int) -> Rig:
-    rng = generator(0, "rig", setup, camera)
+    rng = make_rng(0, "rig", setup, camera)
     focal, cx, cy = 366 + rng.uniform(-2, 2), 256 + rng.uniform(-6, 6), 208 + rng.uniform(-4, 4)
     depth = np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1]])
     colour = np.array([[1060 + rng.uniform(-5, 5), 0, 960], [0, 1060, 540], [0, 0, 1]])

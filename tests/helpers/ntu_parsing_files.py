@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from hcmoco.datasets.people import PeopleConfig, render_person
-from hcmoco.parts import RAW_IDS
+from hcmoco.data.body_parts import RAW_IDS
+from hcmoco.synthetic import PeopleConfig, render_person
 
 WIDTH, HEIGHT = 512, 424
 _SIDE = 256  # of a person, who stands in an empty room

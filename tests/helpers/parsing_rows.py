@@ -3,10 +3,10 @@
 import cv2
 import numpy as np
 
-from hcmoco.codecs import encode_depth, encode_labels
-from hcmoco.draws import generator
-from hcmoco.parts import PART_NAMES
-from hcmoco.shards.manifest import About, MadeBy
+from hcmoco.data.body_parts import PART_NAMES
+from hcmoco.data.codecs import encode_depth, encode_labels
+from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.rng import make_rng
 
 ABOUT = About(dataset="made", joints="mpii-16", depth_codec="png16", size=64, made_by=MadeBy(program="tests"))
 NEAR = 1000  # depth of part k is NEAR + k, RGB is 10 * k
@@ -14,7 +14,7 @@ NEAR = 1000  # depth of part k is NEAR + k, RGB is 10 * k
 
 def block_labels(size: int, seed: int, blocks: int = 8) -> np.ndarray:
     """uint8 [size, size]: squares of random parts."""
-    small = generator(seed, "blocks").integers(0, len(PART_NAMES), (blocks, blocks)).astype(np.uint8)
+    small = make_rng(seed, "blocks").integers(0, len(PART_NAMES), (blocks, blocks)).astype(np.uint8)
     return np.kron(small, np.ones((size // blocks, size // blocks), np.uint8))
 
 

@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
-from hcmoco import codecs
-from hcmoco.datasets.people import PeopleConfig, make_person
-from hcmoco.shards.manifest import About, MadeBy
+from hcmoco.data import codecs
+from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.synthetic import PeopleConfig, make_person
 
 SIDE = 192
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from hcmoco.codecs import encode_depth, encode_rgb
-from hcmoco.draws import generator
-from hcmoco.schema import Person
-from hcmoco.shards.manifest import About, MadeBy
+from hcmoco.data.codecs import encode_depth, encode_rgb
+from hcmoco.data.schema import Person
+from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.rng import make_rng
 
 ABOUT = About(dataset="made", joints="mpii-16", depth_codec="png16", size=32, licence="CC0-1.0", made_by=MadeBy(program="tests"))
 
@@ -14,7 +14,7 @@ def make_persons(count: int, *, joints: int = 16, dataset: str = "made", seed: i
     """`count` records of 32 pixels; every third has no depth, every fourth no RGB, every fifth no keypoints."""
     persons = []
     for k in range(count):
-        rng = generator(seed, "made", k)
+        rng = make_rng(seed, "made", k)
         keypoints = np.column_stack([rng.uniform(0, 32, (joints, 2)), rng.integers(0, 2, joints)]).astype(np.float32)
         persons.append(
             Person(

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from hcmoco.training.state import States, TrainState
+from hcmoco.training.checkpoint import States, TrainState
 from tests.helpers.ending import interrupt_this_process
 
 ROOT = Path(__file__).parents[2]
@@ -121,7 +121,7 @@ class Done:
 
 def call(home: Path, *arguments: str, recipe: str | None = None) -> Done:
     """The program in this process, on the Ray that runs already."""
-    from pipelines.pretrain import main
+    from hcmoco_ray.commands.pretrain import main
 
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):

@@ -8,11 +8,11 @@ from types import ModuleType
 
 import numpy as np
 
-from hcmoco import codecs
+from hcmoco.data import codecs
+from hcmoco.data.schema import Person, Scene
 from hcmoco.datasets import coco, densepose_coco, folder, h36m_parsing, itop, mpii, ntu, ntu_parsing
-from hcmoco.datasets.inventory import Inventory
-from hcmoco.datasets.records import LeftOut, Rejected
-from hcmoco.schema import Person, Scene
+from hcmoco.datasets.io.inventory import Inventory
+from hcmoco.datasets.person_crop import LeftOut, Rejected
 from tests.helpers import coco_files, h36m_files, itop_files, mpii_files, ntu_files, ntu_parsing_files
 
 Outcome = Person | Scene | Rejected | LeftOut

@@ -60,7 +60,7 @@ def write(home: Path, over: dict | None = None) -> Path:
 
 def call(home: Path, over: dict | None = None, *arguments: str) -> Swept:
     """The program in this process, on the Ray that runs already. HCMOCO_HOME must be `home`."""
-    from tuning.sweep import main
+    from hcmoco_ray.commands.sweep import main
 
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):

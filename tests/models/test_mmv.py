@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from hcmoco.models.encoders import EncoderConfig
-from hcmoco.models.hcmoco import HCMoCo, ModelConfig
 from hcmoco.models.mmv import COARSE, FINE, MMV
+from hcmoco.models.multimodal import HCMoCo, ModelConfig
 
 TINY = ModelConfig(rgb=EncoderConfig(name="test_resnet"), depth=EncoderConfig(name="test_resnet"), embedding=32)
 

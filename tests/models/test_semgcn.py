@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from hcmoco.data.skeletons import COCO_17, COMMON_13, MPII_16
 from hcmoco.models.semgcn import GraphConv, SemGCN, SkeletonConfig
-from hcmoco.skeletons import COCO_17, COMMON_13, MPII_16
 
 
 @pytest.mark.parametrize(("joints", "parameters"), [(MPII_16, 299_468), (COMMON_13, 299_378)])

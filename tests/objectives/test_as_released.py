@@ -13,13 +13,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hcmoco.draws import generator
+from hcmoco.data.schema import Batch
 from hcmoco.models.encoders import EncoderConfig
-from hcmoco.models.hcmoco import HCMoCo, ModelConfig
+from hcmoco.models.multimodal import HCMoCo, ModelConfig
 from hcmoco.models.semgcn import SkeletonConfig
-from hcmoco.objectives import MODALITIES, Bank, ObjectiveConfig, dense_terms, new_bank, sample_terms, sparse_terms, total, update_banks
-from hcmoco.schema import Batch
-from hcmoco.training.step import Views, compute_terms, draw_negatives, to_device
+from hcmoco.objectives import (
+    MODALITIES,
+    Bank,
+    ObjectiveConfig,
+    dense_terms,
+    new_bank,
+    sample_terms,
+    sparse_terms,
+    total,
+    update_banks,
+)
+from hcmoco.pretraining.losses import Views, compute_terms, draw_negatives, to_device
+from hcmoco.rng import make_rng
 from tests.helpers import objective_references as reference
 from tests.helpers.published_objective import published_dense, published_sample_level, published_sparse
 
@@ -277,7 +287,7 @@ def test_negatives_are_the_same_for_any_number_of_workers(settings):
 
 
 def test_random_banks_differ_by_modality_and_hold_unit_rows():
-    banks = [new_bank(RELEASED, N, D, generator(0, "bank", number)) for number in range(3)]
+    banks = [new_bank(RELEASED, N, D, make_rng(0, "bank", number)) for number in range(3)]
     assert all(isinstance(bank, Bank) and bank.visited.all() for bank in banks)
     for bank in banks:
         torch.testing.assert_close(bank.rows.norm(dim=1), torch.ones(N))

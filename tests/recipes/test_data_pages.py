@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from hcmoco.config import build, load_recipe
+from hcmoco.data.schema import Person
+from hcmoco.data.shards.writer import write_shards
 from hcmoco.datasets.mpii import MpiiConfig
-from hcmoco.schema import Person
-from hcmoco.shards.write import write_shards
 from hcmoco.training.config import SourceConfig
-from pipelines import _data
-from pipelines._sources import Source, add_arguments, from_arguments
+from hcmoco_ray.prepare import ensure
+from hcmoco_ray.prepare.reader import Source, add_arguments, from_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted({*(ROOT / "recipes").glob("*/paper-w18.yaml"), ROOT / "recipes" / "paper-w18.yaml"})
@@ -68,14 +68,14 @@ def test_other_padding_is_said_when_data_is_opened(tmp_path, capsys, padding, wa
     ]
     write_shards(str(tmp_path / "mpii"), people, about)
     source = SourceConfig(path=str(tmp_path / "mpii"), prepared_with={"padding": 1.25})
-    _data.open_data("sources.mpii", source)
+    ensure.open_data("sources.mpii", source)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == warned
     if warned:
         assert lines[0].startswith(
             f"warning: data.sources.mpii: {tmp_path}/mpii was prepared with --padding 1.0, this recipe is made for --padding 1.25;"
         )
-    _data.open_data("sources.mpii", SourceConfig(path=source.path))
+    ensure.open_data("sources.mpii", SourceConfig(path=source.path))
     assert not capsys.readouterr().out, "a recipe that expects nothing"
 
 
@@ -83,4 +83,4 @@ def test_an_option_that_a_reader_does_not_know_is_not_compared(tmp_path):
     about = Source("mpii", MpiiConfig()).about
     manifest = write_shards(str(tmp_path / "mpii"), [Person("mpii/a/0", "mpii", "train", 32, rgb=b"not read")], about)
     source = SourceConfig(path=str(tmp_path / "mpii"), prepared_with={"stored": "whole"})
-    assert _data.other_options("train", source, manifest) == ""
+    assert ensure.other_options("train", source, manifest) == ""

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from hcmoco.shards.storage import Folder
-from pipelines import _recipe
-from pipelines._recipe import PretrainRecipe
-from tuning import _versatility
-from tuning._cells import cells_of
-from tuning._grid import GRIDS, load_grid
-from tuning._results import read_results
-from tuning._starts import origin_of, origins
-from tuning._versatility_cells import START
+from hcmoco.storage import Folder
+from hcmoco_ray import config
+from hcmoco_ray.config import PretrainRecipe
+from hcmoco_ray.experiments.grid.cells import cells_of
+from hcmoco_ray.experiments.grid.config import GRIDS, load_grid
+from hcmoco_ray.experiments.pretrained import origin_of, origins
+from hcmoco_ray.experiments.results import read_results
+from hcmoco_ray.experiments.versatility import run
+from hcmoco_ray.experiments.versatility.cells import START
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +52,7 @@ def test_the_ablation_shares_pre_trainings_and_cells(recipe):
 @pytest.mark.parametrize("recipe", ["people-cpu", "people-gpu"])
 def test_hcmoco_is_what_the_recipe_of_that_name_trains(recipe):
     made = origins(load_grid(recipe))["hcmoco"].config
-    assert made == _recipe.load(PretrainRecipe, recipe, [])
+    assert made == config.load(PretrainRecipe, recipe, [])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -70,8 +70,8 @@ def test_the_committed_results_are_those_of_the_recipes_under_either_precision(a
     """Nobody's weights are needed, and nothing is trained, on whatever processor."""
     monkeypatch.setenv("HCMOCO_HOME", str(tmp_path))
     folder, override = Folder(str(ROOT / "docs" / "tables" / "people-cpu")), [f"train.precision={asked}"]
-    recipe = _versatility.load("people-cpu", override)
-    made = {"versatility": _versatility._cells(recipe, origin_of(START, recipe.init), folder)}
+    recipe = run.load("people-cpu", override)
+    made = {"versatility": run._cells(recipe, origin_of(START, recipe.init), folder)}
     made["cells"] = []
     for name in ("people-cpu", "ablation-people-cpu"):
         grid = load_grid(name)
@@ -90,4 +90,4 @@ def test_the_committed_results_are_those_of_the_recipes_under_either_precision(a
 
 @pytest.mark.parametrize("recipe", ["people-cpu", "people-gpu"])
 def test_versatility_starts_from_the_same_sample_level_run(recipe):
-    assert _versatility.load(recipe, []).init == load_grid(recipe).inits["cmc"]
+    assert run.load(recipe, []).init == load_grid(recipe).inits["cmc"]

@@ -7,9 +7,9 @@ import torch
 
 from hcmoco.config import build, load_recipe, merge, parse_overrides
 from hcmoco.models.encoders import EncoderConfig
-from hcmoco.models.hcmoco import HCMoCo
+from hcmoco.models.multimodal import HCMoCo
 from hcmoco.objectives import ObjectiveConfig
-from hcmoco.training.config import PretrainConfig
+from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.training.optim import learning_rate
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

@@ -2,16 +2,17 @@
 
 import pytest
 
-from pipelines import _arguments, _recipe
-from pipelines._recipe import FinetuneRecipe
+from hcmoco_ray import cli
+from hcmoco_ray import config as run_config
+from hcmoco_ray.config import FinetuneRecipe
 
 
 def recipe(task: str, name: str) -> FinetuneRecipe:
-    return _recipe.check(FinetuneRecipe, _arguments.task_values(task, name, ["init=scratch"]), name)
+    return run_config.check(FinetuneRecipe, cli.task_values(task, name, ["init=scratch"]), name)
 
 
 @pytest.mark.parametrize(
-    ("task", "name"), [(task, path.stem) for task in _arguments.TASK_NAMES for path in sorted((_arguments.RECIPES / task).glob("*.yaml"))]
+    ("task", "name"), [(task, path.stem) for task in cli.TASK_NAMES for path in sorted((cli.RECIPES / task).glob("*.yaml"))]
 )
 def test_each_is_valid_and_of_its_task(task, name):
     config = recipe(task, name)
@@ -20,8 +21,8 @@ def test_each_is_valid_and_of_its_task(task, name):
 
 
 def test_every_task_has_a_small_and_a_published_recipe():
-    for task in _arguments.TASK_NAMES:
-        assert {path.stem for path in (_arguments.RECIPES / task).glob("*.yaml")} >= {"people-cpu", "people-gpu", "paper-w18"}
+    for task in cli.TASK_NAMES:
+        assert {path.stem for path in (cli.RECIPES / task).glob("*.yaml")} >= {"people-cpu", "people-gpu", "paper-w18"}
 
 
 def batch(config: FinetuneRecipe) -> int:

@@ -2,11 +2,11 @@
 
 import pytest
 
-from pipelines import _arguments
-from tuning._versatility import load
+from hcmoco_ray import cli
+from hcmoco_ray.experiments.versatility.run import load
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted((_arguments.RECIPES / "versatility").glob("*.yaml"))])
+@pytest.mark.parametrize("name", [path.stem for path in sorted((cli.RECIPES / "versatility").glob("*.yaml"))])
 def test_each_is_valid_and_compares_all_nine(name):
     config = load(name, [])
     assert config.name == f"versatility-{name}"

@@ -7,8 +7,14 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from hcmoco.training.flat import FlatParameters
-from hcmoco.training.optim import OptimConfig, build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors
+from hcmoco.training.flat_grads import FlatParameters
+from hcmoco.training.optim import (
+    OptimConfig,
+    build_optimizer,
+    learning_rate,
+    load_optimizer_tensors,
+    optimizer_tensors,
+)
 
 
 def rates(steps: int, **config) -> np.ndarray:

@@ -5,10 +5,18 @@ import json
 import pytest
 import torch
 
+from hcmoco.pretraining.loop import pretrain
 from hcmoco.training import precision
-from hcmoco.training.loop import pretrain
-from hcmoco.training.precision import autocast, chosen, computes_bfloat16, cpu_features, linux_features, native_bfloat16, settle
-from hcmoco.training.state import States
+from hcmoco.training.checkpoint import States
+from hcmoco.training.precision import (
+    autocast,
+    chosen,
+    computes_bfloat16,
+    cpu_features,
+    linux_features,
+    native_bfloat16,
+    settle,
+)
 from tests.helpers import forked_runs
 from tests.helpers import local_pretraining as tiny
 

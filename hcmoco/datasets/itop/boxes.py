@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from hcmoco.datasets.files import read_inside
-from hcmoco.datasets.itop.matlab5 import read_matrices
+from hcmoco.datasets.io.files import read_inside
+from hcmoco.datasets.io.matlab5 import read_matrices
 from hcmoco.errors import UserError
 
 PUBLISHED = "FRbndbox_test"

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hcmoco.datasets.hdf5 import array, open_hdf5, rows
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import ITOP_15
+from hcmoco.datasets.io.hdf5 import array, open_hdf5, rows
 from hcmoco.datasets.itop.boxes import read_boxes
 from hcmoco.datasets.itop.config import ItopConfig, place
 from hcmoco.datasets.itop.labels import CAMERA, FOCAL, HEIGHT, JOINTS, WIDTH, Labels, read_labels
-from hcmoco.datasets.records import LeftOut, Rejected, checked, whole_picture
+from hcmoco.datasets.person_crop import LeftOut, Rejected, checked, whole_picture
 from hcmoco.errors import UserError
-from hcmoco.schema import Person
-from hcmoco.skeletons import ITOP_15
 
 JOINT_SET = JOINT_SET_3D = ITOP_15.name
 # As small as png16 on real frames, written in an eighth and read in a third of the time.

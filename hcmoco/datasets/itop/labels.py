@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hcmoco.datasets.hdf5 import array, open_hdf5, whole
+from hcmoco.datasets.io.hdf5 import array, open_hdf5, whole
 from hcmoco.datasets.itop.config import ItopConfig, place, what_to_do
 from hcmoco.errors import UserError
 

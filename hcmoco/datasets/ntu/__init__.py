@@ -7,13 +7,13 @@ two cameras are brought together.
 
 from collections.abc import Iterator
 
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import KINECT_25
+from hcmoco.datasets.ntu.calibration import Study, studies, study, with_studies
 from hcmoco.datasets.ntu.clip import read
+from hcmoco.datasets.ntu.config import NtuConfig
 from hcmoco.datasets.ntu.layout import NtuItem, inventory, items
-from hcmoco.datasets.ntu.settings import NtuConfig
-from hcmoco.datasets.ntu.studies import Study, studies, study, with_studies
-from hcmoco.datasets.records import LeftOut, Rejected
-from hcmoco.schema import Person
-from hcmoco.skeletons import KINECT_25
+from hcmoco.datasets.person_crop import LeftOut, Rejected
 
 JOINT_SET = JOINT_SET_3D = KINECT_25.name
 UNIT = "clips"

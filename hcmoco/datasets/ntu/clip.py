@@ -10,16 +10,17 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hcmoco.codecs import decode_depth
-from hcmoco.datasets.files import read_inside
-from hcmoco.datasets.ntu import registration, skeleton, video
+from hcmoco.data.codecs import decode_depth
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import KINECT_25
+from hcmoco.data.transforms import extent
+from hcmoco.datasets.io import video
+from hcmoco.datasets.io.files import read_inside
+from hcmoco.datasets.ntu import registration, skeleton_file
+from hcmoco.datasets.ntu.calibration import FAR, NEAR, pairs_of
+from hcmoco.datasets.ntu.config import COLOUR_WIDTH, HEIGHT, WIDTH
 from hcmoco.datasets.ntu.layout import NtuItem, depth_name, depth_number
-from hcmoco.datasets.ntu.settings import COLOUR_WIDTH, HEIGHT, WIDTH
-from hcmoco.datasets.ntu.studies import FAR, NEAR, pairs_of
-from hcmoco.datasets.records import LeftOut, Rejected, checked, crop_person
-from hcmoco.schema import Person
-from hcmoco.skeletons import KINECT_25
-from hcmoco.transforms import extent
+from hcmoco.datasets.person_crop import LeftOut, Rejected, checked, crop_person
 
 _OFF_CAMERA = 15.0  # pixels from a joint's projection at which its numbers contradict each other; lens distortion stays below
 _LEAST_PAIRS = 12  # of a clip, to judge how it fits its registration
@@ -53,7 +54,7 @@ def read(item: NtuItem | Rejected | LeftOut) -> list[Outcome] | Rejected | LeftO
     if not item.matrix:
         return Rejected(item.id, "the clip's setup and camera have no registration yet")
     try:
-        bones = skeleton.parse(read_inside(item.skeletons, f"{item.tag.text}.skeleton"))
+        bones = skeleton_file.parse(read_inside(item.skeletons, f"{item.tag.text}.skeleton"))
     except ValueError as error:
         return Rejected(item.id, str(error))
     numbers = range(item.config.stride, max(len(bones.frames), _depth_pictures(item)) + 1, item.config.stride)
@@ -88,10 +89,10 @@ def _depth_pictures(item: NtuItem) -> int:
         names = os.listdir(os.path.join(item.depth, item.tag.text))
     except OSError:
         return 0
-    return max((number for each in names if (number := depth_number(each)) <= skeleton.MAX_FRAMES), default=0)
+    return max((number for each in names if (number := depth_number(each)) <= skeleton_file.MAX_FRAMES), default=0)
 
 
-def _posed(item: NtuItem, bones: skeleton.Skeleton, number: int) -> _Pose | Rejected | LeftOut:
+def _posed(item: NtuItem, bones: skeleton_file.Skeleton, number: int) -> _Pose | Rejected | LeftOut:
     id = _id(item, number)
     if number > len(bones.frames):
         return Rejected(id, bones.fault or f"the skeleton has {len(bones.frames)} frames, there are more depth pictures")
@@ -106,7 +107,7 @@ def _posed(item: NtuItem, bones: skeleton.Skeleton, number: int) -> _Pose | Reje
         return Rejected(id, str(error))
 
 
-def _pose(joints: skeleton.Joints, camera: tuple[float, ...]) -> _Pose:
+def _pose(joints: skeleton_file.Joints, camera: tuple[float, ...]) -> _Pose:
     xyz, xy = joints.xyz, joints.depth_xy
     # A joint that was not found is NaN in some files, a line of zeros in others.
     whole = np.isfinite(xyz).all(1) & xyz.any(1)
@@ -186,7 +187,7 @@ def _record(item: NtuItem, number: int, pose: _Pose, image: np.ndarray) -> Perso
             joints3d=pose.joints3d,
         )
 
-    return checked(id, skeleton.JOINTS, make, config.depth_codec)
+    return checked(id, skeleton_file.JOINTS, make, config.depth_codec)
 
 
 def _extent(keypoints: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from hcmoco.datasets.files import path_inside
-from hcmoco.datasets.inventory import Fault, Inventory
-from hcmoco.datasets.ntu import skeleton
-from hcmoco.datasets.ntu.settings import TWO_PERSON_ACTIONS, NtuConfig
-from hcmoco.datasets.records import LeftOut, Rejected
+from hcmoco.datasets.io.files import path_inside
+from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.ntu import skeleton_file
+from hcmoco.datasets.ntu.config import TWO_PERSON_ACTIONS, NtuConfig
+from hcmoco.datasets.person_crop import LeftOut, Rejected
 from hcmoco.errors import UserError
 
 _TAG = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
@@ -217,8 +217,8 @@ def depth_number(name: str) -> int:
 def _declared(clip: NtuItem) -> int:
     """Frames that the skeleton file declares; 0 where its first line does not say."""
     try:
-        with path_inside(clip.skeletons, f"{clip.tag.text}.skeleton", skeleton.MAX_BYTES).open("rb") as file:
+        with path_inside(clip.skeletons, f"{clip.tag.text}.skeleton", skeleton_file.MAX_BYTES).open("rb") as file:
             text = file.readline(32).strip()
     except (OSError, ValueError):
         return 0
-    return int(text) if text.isdigit() and int(text) <= skeleton.MAX_FRAMES else 0
+    return int(text) if text.isdigit() and int(text) <= skeleton_file.MAX_FRAMES else 0

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hcmoco.datasets.ntu.settings import COLOUR_HEIGHT, COLOUR_WIDTH, HEIGHT, WIDTH
-from hcmoco.draws import generator
+from hcmoco.datasets.ntu.config import COLOUR_HEIGHT, COLOUR_WIDTH, HEIGHT, WIDTH
+from hcmoco.rng import make_rng
 
 MIN_PAIRS = 24
 """Joints of one body in one frame, less one that is not seen."""
@@ -191,7 +191,7 @@ def project_camera(camera: np.ndarray, xyz_N3: np.ndarray) -> np.ndarray:
 
 def _line(a_N: np.ndarray, b_N: np.ndarray) -> tuple[float, float]:
     """Slope and offset of b over a: the best of 256 lines through two points each (least median), then as `_reweighted`."""
-    rng = generator(0, "ntu line", len(a_N))
+    rng = make_rng(0, "ntu line", len(a_N))
     i, j = rng.integers(len(a_N), size=(2, 256))
     apart = np.abs(a_N[i] - a_N[j]) > 0.02
     if not apart.any():

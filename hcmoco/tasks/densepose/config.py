@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hcmoco.tasks.task import TaskConfig
+from hcmoco.tasks.base import TaskConfig
 
 LEVELS = 5
 """Maps of the feature pyramid: strides 4, 8, 16, 32, 64."""

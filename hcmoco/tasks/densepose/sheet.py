@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from hcmoco.codecs import decode_rgb
+from hcmoco.data.codecs import decode_rgb
+from hcmoco.tasks.base import Prediction
 from hcmoco.tasks.densepose.targets import read_instances
-from hcmoco.tasks.task import Prediction
 
 PANEL = 192
 HEADS = ("input", "I annotated", "I predicted", "U annotated", "U predicted", "V annotated", "V predicted")

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hcmoco.codecs import decode_labels
-from hcmoco.datasets.people.surface import mirror_iuv
+from hcmoco.data.codecs import decode_labels
+from hcmoco.synthetic.body.surface_labels import mirror_iuv
 
 MASK_SIDE = 112
 """M: masks are stored over their own box, as DensePose-COCO stores its own, at the side of the published head's maps."""

@@ -14,20 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hcmoco.codecs import decode_rgb
+from hcmoco.data.codecs import decode_rgb
+from hcmoco.data.shards.manifest import About
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import Encoder
-from hcmoco.models.inputs import RGB_MEAN, normalise_rgb
-from hcmoco.shards.manifest import About
+from hcmoco.models.normalization import RGB_MEAN, normalise_rgb
+from hcmoco.tasks.base import Metric, Prediction, Task, TaskBatch, send
 from hcmoco.tasks.densepose.config import DensePoseConfig
 from hcmoco.tasks.densepose.decode import decode
 from hcmoco.tasks.densepose.model import STRIDE, DensePoseRCNN, to_stored
 from hcmoco.tasks.densepose.sheet import draw_sheet
 from hcmoco.tasks.densepose.targets import SceneTargets, read_instances, scene_targets, to_truth
-from hcmoco.tasks.task import Metric, Prediction, Task, TaskBatch, send
 
 if TYPE_CHECKING:
-    from hcmoco.tasks.densepose.evaluation.geodesics import Geodesics
+    from hcmoco.tasks.densepose.metric.geodesics import Geodesics
 
 _OWN_CHARTS = "people"
 # What `prepare` calls the sources whose labels are on them.
@@ -140,14 +140,14 @@ class DensePose(Task[SceneBatch]):
         return [predictions[row] for row in range(len(batch))]
 
     def metric(self) -> Metric:
-        from hcmoco.tasks.densepose.evaluation.metric import DensePoseMetric
+        from hcmoco.tasks.densepose.metric.metric import DensePoseMetric
 
         return DensePoseMetric(self._geodesics)
 
     @cached_property
     def _geodesics(self) -> "Geodesics":
         """Distances on the surface that the labels are on. The evaluation is imported where something is evaluated: training needs none."""
-        from hcmoco.tasks.densepose.evaluation import read_geodesics
+        from hcmoco.tasks.densepose.metric import read_geodesics
 
         return read_geodesics(self.config.charts)
 

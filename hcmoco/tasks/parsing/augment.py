@@ -8,10 +8,18 @@ image, S side of the result.
 import cv2
 import numpy as np
 
-from hcmoco.models.inputs import RGB_MEAN
-from hcmoco.parts import IGNORE, LEFT_RIGHT_PAIRS
+from hcmoco.data.body_parts import IGNORE, LEFT_RIGHT_PAIRS
+from hcmoco.data.transforms import (
+    Augmentation,
+    colour_matrix,
+    crop_matrix,
+    flip_labels,
+    warp_depth,
+    warp_labels,
+    warp_rgb,
+)
+from hcmoco.models.normalization import RGB_MEAN
 from hcmoco.tasks.parsing.config import ParsingAugment
-from hcmoco.transforms import Augmentation, colour_matrix, crop_matrix, flip_labels, warp_depth, warp_labels, warp_rgb
 
 _RED, _GREEN, _BLUE = (round(255 * value) for value in RGB_MEAN)
 

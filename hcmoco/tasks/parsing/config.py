@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hcmoco.config import Config
-from hcmoco.parts import PART_NAMES
-from hcmoco.tasks.task import TaskConfig
+from hcmoco.data.body_parts import PART_NAMES
+from hcmoco.tasks.base import TaskConfig
 
 PARSING_4K_WEIGHTS = (
     1.448, 49.234, 49.483, 48.030, 49.247, 49.492, 48.018, 49.704, 50.052, 49.369, 49.694, 50.090, 49.425,
@@ -57,7 +57,7 @@ class ParsingAugment(Config):
 
 
 class ParsingConfig(TaskConfig):
-    """Human parsing into the 25 classes of `hcmoco.parts`, from RGB or from depth.
+    """Human parsing into the 25 classes of `hcmoco.data.body_parts`, from RGB or from depth.
 
     Published protocol: size 473, label size 1000, flip test, geometry multi-scale with zooms 0.5 to 1.6 in steps of 0.1, black padding,
     convolutions of the head from N(0, 0.001), no class weights for RGB and `parsing-4k` for depth.

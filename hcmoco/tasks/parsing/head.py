@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hcmoco.data.body_parts import PART_NAMES
 from hcmoco.models.encoders import Encoder
-from hcmoco.models.inputs import normalise_depth, normalise_rgb
-from hcmoco.parts import PART_NAMES
+from hcmoco.models.normalization import normalise_depth, normalise_rgb
 
 STRIDE = 4
 

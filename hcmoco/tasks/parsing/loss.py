@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hcmoco.parts import IGNORE, PART_NAMES
+from hcmoco.data.body_parts import IGNORE, PART_NAMES
 
 
 def cross_entropy(logits_BKLL: Tensor, labels_BLL: Tensor, weights_K: Tensor | None = None) -> Tensor:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hcmoco.parts import IGNORE, PART_NAMES
-from hcmoco.tasks.task import Metric, Prediction, Result
+from hcmoco.data.body_parts import IGNORE, PART_NAMES
+from hcmoco.tasks.base import Metric, Prediction, Result
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int = len(PART_NAMES)) -> np.ndarray:

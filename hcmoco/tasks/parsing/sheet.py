@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from hcmoco.parts import FLIP, IGNORE, PART_NAMES
+from hcmoco.data.body_parts import FLIP, IGNORE, PART_NAMES
 from hcmoco.tasks.parsing.augment import resize_nearest
 
 PANEL = 192

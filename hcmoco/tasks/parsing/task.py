@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hcmoco.codecs import decode_depth, decode_labels, decode_rgb
+from hcmoco.data.body_parts import FLIP, IGNORE, PART_NAMES
+from hcmoco.data.codecs import decode_depth, decode_labels, decode_rgb
+from hcmoco.data.shards.manifest import About
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import Encoder
-from hcmoco.parts import FLIP, IGNORE, PART_NAMES
-from hcmoco.shards.manifest import About
+from hcmoco.tasks.base import Prediction, Task, TaskBatch, send
 from hcmoco.tasks.parsing.augment import resize_nearest, training_cut, whole_image
 from hcmoco.tasks.parsing.config import PARSING_4K_WEIGHTS, ParsingConfig
 from hcmoco.tasks.parsing.head import ParsingModel, mean_with_mirror, resize_logits
 from hcmoco.tasks.parsing.loss import class_counts, cross_entropy, frequency_weights
 from hcmoco.tasks.parsing.metric import ParsingMetric
 from hcmoco.tasks.parsing.sheet import parts_sheet
-from hcmoco.tasks.task import Prediction, Task, TaskBatch, send
 
 
 @dataclass

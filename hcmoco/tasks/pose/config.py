@@ -5,9 +5,9 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from hcmoco.config import Config
-from hcmoco.skeletons import JOINT_SETS
-from hcmoco.tasks.task import TaskConfig
-from hcmoco.transforms import InputSide
+from hcmoco.data.skeletons import JOINT_SETS
+from hcmoco.data.transforms import InputSide
+from hcmoco.tasks.base import TaskConfig
 
 STRIDE = 4
 """Pixels of the input between cells of the finest map, on which the anchors stand."""

@@ -7,8 +7,8 @@ in pixels with a pixel's centre at +0.5. `matrix_23` maps the stored image to th
 import cv2
 import numpy as np
 
+from hcmoco.data.transforms import CROP_MARGIN, crop_matrix
 from hcmoco.tasks.pose.config import PoseConfig
-from hcmoco.transforms import CROP_MARGIN, crop_matrix
 
 TRUTH_MARGIN = 0.05
 """Metres behind the last labelled joint at which background=ground-truth cuts."""
@@ -128,6 +128,6 @@ def keep_before(depth_HW: np.ndarray, limit: float) -> np.ndarray:
 
 
 def mean_depth(depth_SS: np.ndarray) -> float:
-    """Metres: mean of the readings, as `hcmoco.models.inputs.normalise_depth` takes it off; 0 where there is none."""
+    """Metres: mean of the readings, as `hcmoco.models.normalization.normalise_depth` takes it off; 0 where there is none."""
     readings = depth_SS[depth_SS > 0]
     return float(readings.mean(dtype=np.float64)) / 1000 if len(readings) else 0.0

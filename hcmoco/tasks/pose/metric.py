@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hcmoco.errors import UserError
-from hcmoco.tasks.task import Metric, Prediction, Result
+from hcmoco.tasks.base import Metric, Prediction, Result
 
 THRESHOLD = 0.10
 AUC_LIMIT = 0.20

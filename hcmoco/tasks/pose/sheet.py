@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from hcmoco.skeletons import JointSet
+from hcmoco.data.skeletons import JointSet
+from hcmoco.tasks.base import Prediction
 from hcmoco.tasks.pose.camera import project
-from hcmoco.tasks.task import Prediction
 
 _GAP = 6
 _HEADER = 26

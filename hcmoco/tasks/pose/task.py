@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hcmoco.codecs import decode_depth
+from hcmoco.data.codecs import decode_depth
+from hcmoco.data.shards.manifest import About
+from hcmoco.data.skeletons import joint_set
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import Encoder
-from hcmoco.models.inputs import normalise_depth
-from hcmoco.shards.manifest import About
-from hcmoco.skeletons import joint_set
+from hcmoco.models.normalization import normalise_depth
+from hcmoco.tasks.base import Prediction, Task, TaskBatch, send
 from hcmoco.tasks.pose import crop
 from hcmoco.tasks.pose.camera import project, unproject
 from hcmoco.tasks.pose.config import PoseConfig
@@ -25,7 +26,6 @@ from hcmoco.tasks.pose.head import PoseModel
 from hcmoco.tasks.pose.loss import pose_losses
 from hcmoco.tasks.pose.metric import PoseMetric
 from hcmoco.tasks.pose.sheet import pose_sheet
-from hcmoco.tasks.task import Prediction, Task, TaskBatch, send
 
 
 @dataclass

@@ -1,7 +1,7 @@
 import pytest
 
-from hcmoco.datasets.people import PeopleConfig, make_person
-from hcmoco.shards.manifest import About, MadeBy
+from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.synthetic import PeopleConfig, make_person
 from tests.helpers.real_samples import real_sample
 
 
