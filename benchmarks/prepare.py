@@ -95,7 +95,9 @@ def _ntu_parsing(root: Path, count: int) -> dict:
     from tests.helpers import ntu_parsing_files
 
     written = list(ntu_parsing_files.write_ntu_parsing(root, min(count, 8), 0))
-    names = written + [f"S{number // 900 + 2:03d}C001P001R001A{number % 900 + 1:03d}F020" for number in range(len(written), count)]
+    names = written + [
+        f"S{number // 900 + 2:03d}C001P001R001A{number % 900 + 1:03d}F020" for number in range(len(written), count)
+    ]
     for number, new in enumerate(names[len(written) :]):
         for name in ("images/{}.jpg", "depth/MDepth-{}.png", "png_annotation_v2/{}.png"):
             shutil.copy(root / name.format(written[number % len(written)]), root / name.format(new))
@@ -112,7 +114,9 @@ def _itop(root: Path, count: int) -> dict:
     few = itop_files.frames(12)
     at = np.arange(count) % len(few.ids)
     ids = np.array([f"{number // 1000:02d}_{number:05d}" for number in range(count)], "S8")
-    many = itop_files.Frames(ids, few.depth[at], np.ones(count, np.uint8), few.xy[at], few.world[at], few.visible[at], few.boxes)
+    many = itop_files.Frames(
+        ids, few.depth[at], np.ones(count, np.uint8), few.xy[at], few.world[at], few.visible[at], few.boxes
+    )
     itop_files.write_split(root, "train", many)
     return {}
 
@@ -170,14 +174,19 @@ def _make_part(call: tuple):
 
 def main() -> None:
     parser = arguments(__doc__, rounds=5, quick="a few items, 1 round")
-    parser.add_argument("--only", nargs="+", choices=DOWNLOADS, default=list(DOWNLOADS), help="data sets (default: all)")
+    parser.add_argument(
+        "--only", nargs="+", choices=DOWNLOADS, default=list(DOWNLOADS), help="data sets (default: all)"
+    )
     parser.add_argument("--cores", type=int, default=2, help="cores that everything is pinned to")
     given = parser.parse_args()
     if given.quick:
         given.rounds = 1
     os.environ["OMP_NUM_THREADS"] = "1"
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.cores])
-    with tempfile.TemporaryDirectory(prefix="hb-") as temporary, multiprocessing.get_context("spawn").Pool(given.cores) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="hb-") as temporary,
+        multiprocessing.get_context("spawn").Pool(given.cores) as pool,
+    ):
         session.start(given.cores)
         measure(given, Path(temporary), pool)
 
@@ -206,7 +215,12 @@ def measure(given: argparse.Namespace, folder: Path, pool) -> None:
         for warm in arms.values():
             warm()
         rates = in_turns(arms, given.rounds)
-        table.add(f"{name}: prepare / a plain loop on {given.cores} cores", ratios(rates["Ray"], rates["plain"]), limit=0.9, floor=True)
+        table.add(
+            f"{name}: prepare / a plain loop on {given.cores} cores",
+            ratios(rates["Ray"], rates["plain"]),
+            limit=0.9,
+            floor=True,
+        )
         table.add(f"  {name}: prepare", rates["Ray"], "records/s")
         table.add(f"  {name}: plain loop", rates["plain"], "records/s")
         shutil.rmtree(download)

@@ -2,7 +2,7 @@
 
     python benchmarks/step.py                                     # CPU: the recipe people-cpu, one of its two workers
     python benchmarks/step.py --device cuda                       # GPU: the paper's sizes, HRNet-W18 at 320 pixels, 56 rows
-    python benchmarks/step.py --sizes paper train.rows_per_lane=8 # CPU: the paper's sizes but for the rows
+    python benchmarks/step.py --sizes paper train.batch_size_per_lane=8 # CPU: the paper's sizes but for the rows
 
 Needs hcmoco alone: pixels are noise, which costs what pictures cost.
 """
@@ -35,7 +35,10 @@ from hcmoco.training.precision import autocast, native_bfloat16, settle
 # Recipe and overrides.
 SIZES = {
     "people-cpu": ("people-cpu", []),
-    "paper": ("people-gpu", ["augment.size=320", "train.lanes=1", "train.rows_per_lane=56", "train.precision=auto"]),
+    "paper": (
+        "people-gpu",
+        ["augment.size=320", "train.lanes=1", "train.batch_size_per_lane=56", "train.precision=auto"],
+    ),
 }
 PAPER_NEGATIVES, PAPER_WIDTH = 16384, 128
 
@@ -54,9 +57,13 @@ def make_plan(config: PretrainConfig) -> Plan:
     sources = []
     for name, source in config.data.sources.items():
         rows = source.people.count if source.people else 10000
-        sources.append(SourcePlan(name, rows, tuple([32] * (rows // 32) + [rows % 32] * (rows % 32 > 0)), source.weight))
+        sources.append(
+            SourcePlan(name, rows, tuple([32] * (rows // 32) + [rows % 32] * (rows % 32 > 0)), source.weight)
+        )
     train = config.train
-    return Plan(config.seed, tuple(sources), train.lanes, train.rows_per_lane, train.window_steps, config.stages.steps)
+    return Plan(
+        config.seed, tuple(sources), train.lanes, train.batch_size_per_lane, train.window_steps, config.stages.steps
+    )
 
 
 def make_batch(config: PretrainConfig, plan: Plan) -> Batch:
@@ -90,13 +97,17 @@ class Bench:
         self.config, self.device = config, device
         plan = make_plan(config)
         self.run = Pretraining(config, plan, device, plan.lanes)
-        self.run.enter_full_stage()
+        self.run.start_stage2()
         for number, (name, bank) in enumerate(self.run.banks.items()):
-            self.run.banks[name] = Bank.random(len(bank), config.model.embedding, make_rng(0, "full bank", number), device)
+            self.run.banks[name] = Bank.random(
+                len(bank), config.model.embedding, make_rng(0, "full bank", number), device
+            )
         self.batch = make_batch(config, plan)
         self.views = to_device(self.batch, device, self.run.model)
         # The encoders alone are another copy, as a program that has nothing but them would hold them.
-        self.alone = HCMoCo(config.model, seed=config.seed, load=False).to(device, memory_format=torch.channels_last).train()
+        self.alone = (
+            HCMoCo(config.model, seed=config.seed, load=False).to(device, memory_format=torch.channels_last).train()
+        )
         self.gradients: list[Tensor] = []
 
     def step(self) -> None:
@@ -212,7 +223,7 @@ def taken_apart(bench: Bench, parts: Parts) -> Iterator[None]:
             (torch.Tensor, "backward", "terms, backward"),
             (distributed, "average", "averaging"),
             (run.flat, "clip", "clipping"),
-            (run.optimizer, "step", "optimiser"),
+            (run.optimizer, "step", "optimizer"),
             (bench, "step", "rest"),
         ):
             stack.enter_context(parts.wrap(owner, name, part))
@@ -229,12 +240,23 @@ def gathered_bytes(rows: int, device: torch.device) -> int:
         seen.append(drawn.rows.nbytes + drawn.address.nbytes + drawn.eligible.nbytes)
         return drawn
 
-    banks = {name: Bank.random(60000, PAPER_WIDTH, make_rng(0, "bytes", k), device) for k, name in enumerate(MODALITIES)}
-    embeddings = {name: torch.nn.functional.normalize(torch.randn(rows, PAPER_WIDTH, device=device), dim=1) for name in MODALITIES}
+    banks = {
+        name: Bank.random(60000, PAPER_WIDTH, make_rng(0, "bytes", k), device) for k, name in enumerate(MODALITIES)
+    }
+    embeddings = {
+        name: torch.nn.functional.normalize(torch.randn(rows, PAPER_WIDTH, device=device), dim=1) for name in MODALITIES
+    }
     present = {name: torch.ones(rows, dtype=torch.bool, device=device) for name in MODALITIES}
     draws = torch.rand(PAPER_NEGATIVES, dtype=torch.float64, device=device)
     with patch.object(Bank, "gather", counted):
-        sample_terms(ObjectiveConfig(negatives=PAPER_NEGATIVES), embeddings, present, torch.arange(rows, device=device), banks, draws)
+        sample_terms(
+            ObjectiveConfig(negatives=PAPER_NEGATIVES),
+            embeddings,
+            present,
+            torch.arange(rows, device=device),
+            banks,
+            draws,
+        )
     return sum(seen)
 
 
@@ -251,7 +273,7 @@ def main() -> None:
     sizes = given.sizes or ("paper" if given.device == "cuda" else "people-cpu")
     recipe, overrides = SIZES[sizes]
     if given.quick:
-        overrides = [*overrides, "augment.size=64", "train.rows_per_lane=4"]
+        overrides = [*overrides, "augment.size=64", "train.batch_size_per_lane=4"]
     config = settle(load_config(recipe, [*overrides, *given.overrides]), native_bfloat16(given.device), None)
     rounds = 2 if given.quick else given.rounds
     count = given.steps or {("people-cpu", "cpu"): 2, ("paper", "cpu"): 1}.get((sizes, given.device), 20)
@@ -265,7 +287,7 @@ def main() -> None:
         "anchors": config.objective.anchors,
         "bank": f"{bench.run.plan.offsets[-1]} rows, K {config.objective.negatives}",
         "precision": config.train.precision,
-        "optimiser": config.optim.name,
+        "optimizer": config.optim.name,
         "device": given.device,
         "threads": given.threads,
         "steps per turn": count,

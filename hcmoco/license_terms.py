@@ -28,7 +28,7 @@ class Terms(Config):
 
 def of_data(about: About) -> Terms:
     """The terms of a prepared data set."""
-    return Terms(name=about.dataset, terms=about.licence or _OF_YOUR_DATA, page=about.page)
+    return Terms(name=about.dataset, terms=about.license or _OF_YOUR_DATA, page=about.page)
 
 
 def of_init(init: str, encoder: str) -> tuple[Terms, ...]:
@@ -84,7 +84,9 @@ def section(terms: Iterable[Terms]) -> str:
             "The program is Apache-2.0. The weights are not its authors' to license:\n"
             "whoever uses them or hands them on has to keep to the terms of all that they were trained on."
         )
-    rows = [f"| {_cell(each.name)}{f' ({_cell(each.page)})' if each.page else ''} | {_cell(each.terms)} |" for each in known]
+    rows = [
+        f"| {_cell(each.name)}{f' ({_cell(each.page)})' if each.page else ''} | {_cell(each.terms)} |" for each in known
+    ]
     table = ["| trained on | terms |", "|---|---|", *(rows or ["| not recorded | not known to hcmoco |"])]
     return "\n".join(["## Licence", "", text, "", *table, ""])
 

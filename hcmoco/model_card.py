@@ -47,7 +47,7 @@ export = load_export(".")
 rgb, depth, keypoints = export.encoder("rgb"), export.encoder("depth"), export.skeleton_encoder()
 ```
 {detectron2}
-{licence}"""
+{terms}"""
 
 _DETECTRON2 = """
 For DensePose in detectron2 (HRFPN backbone; set `INPUT.FORMAT` to `RGB`, `MODEL.PIXEL_MEAN` to `{mean}`, `MODEL.PIXEL_STD` to `{std}`):
@@ -71,12 +71,16 @@ def card(model: HCMoCo, training: dict[str, Any]) -> str:
     config = model.config
     known = license_terms.of_training(training, "this folder")
     told = "\n".join(
-        f"- {key}: {value if isinstance(value, str) else json.dumps(_short(value))}" for key, value in training.items() if key != "terms"
+        f"- {key}: {value if isinstance(value, str) else json.dumps(_short(value))}"
+        for key, value in training.items()
+        if key != "terms"
     )
-    detectron2 = _DETECTRON2.format(mean=[round(255 * each, 3) for each in RGB_MEAN], std=[round(255 * each, 3) for each in RGB_STD])
+    detectron2 = _DETECTRON2.format(
+        mean=[round(255 * each, 3) for each in RGB_MEAN], std=[round(255 * each, 3) for each in RGB_STD]
+    )
     return _CARD.format(
         license=license_terms.license_lines(known),
-        licence=license_terms.section(known),
+        terms=license_terms.section(known),
         rgb_name=config.rgb.name,
         depth_name=config.depth.name,
         joint_set=config.joint_set,
@@ -107,7 +111,8 @@ def _timm_code(encoder: Encoder, file: str) -> str:
     config = encoder.config
     side = config.args.get("img_size", 10 * encoder.strides[-1])
     arguments = ", ".join(
-        f"{key}={json.dumps(value) if isinstance(value, str) else value}" for key, value in config.create_arguments.items()
+        f"{key}={json.dumps(value) if isinstance(value, str) else value}"
+        for key, value in config.create_arguments.items()
     )
     lines = ["import timm", "import torch", "from safetensors.torch import load_file", ""]
     lines += [f'encoder = timm.create_model("{config.name}", {arguments})']

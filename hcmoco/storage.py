@@ -42,7 +42,9 @@ def _connect(uri: str) -> tuple[pafs.FileSystem, str]:
         store, path = fsspec.core.url_to_fs(uri)
         return pafs.PyFileSystem(pafs.FSSpecHandler(store)), path
     except (OSError, ValueError, ImportError, pa.ArrowException) as error:
-        raise UserError(f"storage {uri} cannot be opened: {first_line(error)}; give a path or a URI such as s3://bucket/folder") from None
+        raise UserError(
+            f"storage {uri} cannot be opened: {first_line(error)}; give a path or a URI such as s3://bucket/folder"
+        ) from None
 
 
 @dataclass(frozen=True)

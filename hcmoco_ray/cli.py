@@ -42,9 +42,14 @@ def task_parser(description: str) -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("task", choices=TASK_NAMES, metavar="TASK", help=", ".join(TASK_NAMES))
     arguments.add_argument(
-        "--recipe", default="people-cpu", metavar="NAME", help="a recipe in recipes/TASK/, or a path to a YAML file (default people-cpu)"
+        "--recipe",
+        default="people-cpu",
+        metavar="NAME",
+        help="a recipe in recipes/TASK/, or a path to a YAML file (default people-cpu)",
     )
-    arguments.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of the recipe, for example fraction=0.1 seed=1")
+    arguments.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="dotted keys of the recipe, for example fraction=0.1 seed=1"
+    )
     return arguments
 
 
@@ -87,7 +92,9 @@ def run_script(name: str, script: str) -> int:
 def run_command(arguments: Sequence[str]) -> int:
     """Run the program that the first argument names, with the others; returns its exit status."""
     if not arguments or arguments[0] not in PROGRAMS:
-        given = f"{arguments[0]!r} is no program" if arguments and not arguments[0].startswith("-") else "name a program"
+        given = (
+            f"{arguments[0]!r} is no program" if arguments and not arguments[0].startswith("-") else "name a program"
+        )
         print(f"{given}: python -m hcmoco_ray {'|'.join(PROGRAMS)} --help", file=sys.stderr)
         return 2
     interrupts.listen()  # before all that takes long to import

@@ -36,8 +36,12 @@ class OnRay(Config):
     """Where any run is recorded, and what it does about a cluster that grows or loses workers."""
 
     tracking: TrackingConfig = TrackingConfig()
-    wait_for_nodes: int = Field(0, ge=0, description="seconds to wait for an autoscaling cluster to grow to what the workers ask for")
-    restarts: int = Field(3, ge=0, description="times that the workers are started anew after one was lost, before the run gives up")
+    wait_for_nodes: int = Field(
+        0, ge=0, description="seconds to wait for an autoscaling cluster to grow to what the workers ask for"
+    )
+    restarts: int = Field(
+        3, ge=0, description="times that the workers are started anew after one was lost, before the run gives up"
+    )
 
 
 class PretrainRecipe(OnRay, PretrainConfig):

@@ -58,13 +58,19 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
     saved = load_model(weights)
     task = saved.task()
     if given.task not in (None, task.name):
-        raise UserError(f"--weights {weights} are of {task.name}, --task says {given.task}; leave --task out, or give other weights")
+        raise UserError(
+            f"--weights {weights} are of {task.name}, --task says {given.task}; leave --task out, or give other weights"
+        )
     for name, tasks in _OF_TASKS.items():
         if getattr(given, name) is not None and task.name not in tasks:
-            raise UserError(f"--{name.replace('_', '-')} is for {' and '.join(tasks)}; the weights are of {task.name}: leave it out")
+            raise UserError(
+                f"--{name.replace('_', '-')} is for {' and '.join(tasks)}; the weights are of {task.name}: leave it out"
+            )
     if given.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no usable GPU here; give --device cpu")
-    asking = Asking(box, boxes, camera, given.depth_scale or 1000.0, 0.3 if given.min_score is None else given.min_score)
+    asking = Asking(
+        box, boxes, camera, given.depth_scale or 1000.0, 0.3 if given.min_score is None else given.min_score
+    )
     view = make_view(task, asking)
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.set_num_threads(threads)
@@ -74,14 +80,18 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
     output = Output(out, _facts(task.name, saved, given, view.facts()))
     progress = Progress("predict", len(files), "pictures")
     try:
-        summary = predict_pictures(view, model, device, files, output, batch=given.batch, threads=threads, done=progress.add)
+        summary = predict_pictures(
+            view, model, device, files, output, batch=given.batch, threads=threads, done=progress.add
+        )
     except KeyboardInterrupt:
         progress.close()
         raise KeyboardInterrupt(f"{out}/{LINES} has what was predicted so far, the same command starts anew") from None
     finally:
         output.close()
     progress.close()
-    output.finish({"pictures": summary.predicted, "people": summary.people, "set_aside": len(summary.set_aside)}, view.legend())
+    output.finish(
+        {"pictures": summary.predicted, "people": summary.people, "set_aside": len(summary.set_aside)}, view.legend()
+    )
     for name, reason in summary.set_aside[:_SHOWN]:
         print(f"set aside {_text(name)}: {reason}", file=sys.stderr)
     if len(summary.set_aside) > _SHOWN:
@@ -117,7 +127,9 @@ def read_boxes(path: Path, files: list[PictureFile]) -> dict[str, list[tuple[flo
         if len(box) != 4 or not all(map(math.isfinite, box)) or box[0] >= box[2] or box[1] >= box[3]:
             raise UserError(f"{where}: the box must be x0, y0, x1, y1 with x0 < x1 and y0 < y1, it is {list(box)}")
         if name not in names:
-            raise UserError(f"{where}: {name!r} is none of the {_count(len(names), 'picture')}, for example {min(names)!r}")
+            raise UserError(
+                f"{where}: {name!r} is none of the {_count(len(names), 'picture')}, for example {min(names)!r}"
+            )
         found[name].append(box)
     if not found:
         raise UserError(f"--boxes {path} has no line; write one JSON object per person into it, as --help shows")
@@ -130,7 +142,9 @@ def _four(option: str, text: str, example: str) -> tuple[float, float, float, fl
         if not all(map(math.isfinite, (a, b, c, d))):
             raise ValueError
     except ValueError:
-        raise UserError(f"{option} {text!r}: must be four numbers with commas between them, for example {option} {example}") from None
+        raise UserError(
+            f"{option} {text!r}: must be four numbers with commas between them, for example {option} {example}"
+        ) from None
     return a, b, c, d
 
 

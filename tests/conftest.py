@@ -43,7 +43,9 @@ def one_thread():
 
 
 def pytest_addoption(parser):
-    parser.addoption("--mutations", type=int, default=25, help="damaged copies of a data set that each reader is fed (default 25)")
+    parser.addoption(
+        "--mutations", type=int, default=25, help="damaged copies of a data set that each reader is fed (default 25)"
+    )
 
 
 # Before xdist reads the groups.
@@ -63,4 +65,6 @@ def pytest_terminal_summary(terminalreporter):
     yield
     skipped = [each for each in terminalreporter.stats.get("skipped", []) if real_samples.REASON in str(each.longrepr)]
     if skipped:
-        terminalreporter.write_line(f"{len(skipped)} tests were skipped: {real_samples.REASON}; HCMOCO_REAL_SAMPLES names their folder")
+        terminalreporter.write_line(
+            f"{len(skipped)} tests were skipped: {real_samples.REASON}; HCMOCO_REAL_SAMPLES names their folder"
+        )

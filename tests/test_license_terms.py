@@ -13,11 +13,13 @@ MINE = Terms(name="people", terms=SYNTHETIC)
 NTU = Terms(name="ntu", terms="research only", page="https://example.org/ntu")
 
 
-def about(dataset, licence):
-    return About(dataset=dataset, licence=licence, made_by=MadeBy(program="tests"))
+def about(dataset, license):
+    return About(dataset=dataset, license=license, made_by=MadeBy(program="tests"))
 
 
-@pytest.mark.parametrize(("known", "license"), [([MINE], "apache-2.0"), ([MINE, NTU], "other"), ([NTU], "other"), ([], "other")])
+@pytest.mark.parametrize(
+    ("known", "license"), [([MINE], "apache-2.0"), ([MINE, NTU], "other"), ([NTU], "other"), ([], "other")]
+)
 def test_only_weights_of_synthetic_people_are_ours_to_license(known, license):
     assert license_terms.license_lines(known).splitlines()[0] == f"license: {license}"
     text = license_terms.section(known)
@@ -27,9 +29,9 @@ def test_only_weights_of_synthetic_people_are_ours_to_license(known, license):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_data_set_that_others_own_is_none_of_ours(kind):
-    known = license_terms.of_data(about(kind, KINDS[kind].licence))
+    known = license_terms.of_data(about(kind, KINDS[kind].license))
     assert (license_terms.license_lines([known]) == "license: apache-2.0") == (kind in MADE)
-    assert known.terms == (KINDS[kind].licence or "terms of your data: not known to hcmoco")
+    assert known.terms == (KINDS[kind].license or "terms of your data: not known to hcmoco")
 
 
 def test_terms_are_kept_once_and_come_back():

@@ -33,7 +33,9 @@ def begin(model: HCMoCo, init: str) -> dict[str, str]:
     for key in _OF_SKELETON:
         made, wanted = getattr(export.model, key), getattr(model.config, key)
         if made != wanted:
-            raise UserError(f"init: the keypoint encoder of {folder} has {key} = {_text(made)}, model.{key} is {_text(wanted)}; set it so")
+            raise UserError(
+                f"init: the keypoint encoder of {folder} has {key} = {_text(made)}, model.{key} is {_text(wanted)}; set it so"
+            )
     digests = {}
     for name in DENSE_MODALITIES:
         begun = start(folder, getattr(model.config, name), name, key=f"model.{name}")

@@ -53,5 +53,9 @@ def evaluate(model: CoTrained, batches: Iterable[LabelledBatch], device: torch.d
             metrics[which].update(rows, [{"parts": each} for each in parts_BSS])
     model.train(training)
     results = {which: metric.compute() for which, metric in metrics.items()}
-    figures = {f"{which}/{name}": result.figures[name] for which, result in results.items() for name in ("mIoU", "mAcc", "aAcc")}
+    figures = {
+        f"{which}/{name}": result.figures[name]
+        for which, result in results.items()
+        for name in ("mIoU", "mAcc", "aAcc")
+    }
     return Result(figures, rows=results["rgb"].rows)

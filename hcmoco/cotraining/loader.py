@@ -14,7 +14,7 @@ import numpy as np
 from hcmoco.data.body_parts import IGNORE, LEFT_RIGHT_PAIRS, PART_NAMES
 from hcmoco.data.codecs import decode_labels
 from hcmoco.data.collate import SourceInfo, draw_anchors, make_micro_batch, row_augmentation
-from hcmoco.data.loader import PlanFeed, not_as_prepared
+from hcmoco.data.loader import PlanLoader, not_as_prepared
 from hcmoco.data.schema import Batch
 from hcmoco.data.transforms import Augmentation, AugmentConfig, warp_labels
 from hcmoco.finetuning.label_subset import Subset
@@ -37,7 +37,7 @@ class LabelledBatch:
 
     batch: Batch
     parts_BSS: np.ndarray
-    labelled: np.ndarray
+    labeled: np.ndarray
 
     @property
     def step(self) -> int:
@@ -48,21 +48,21 @@ class LabelledBatch:
 
 
 @dataclass(frozen=True)
-class CoTrainingFeed(PlanFeed[LabelledBatch]):
+class CoTrainingFeed(PlanLoader[LabelledBatch]):
     """The batches of a co-training; the plan's sources are the unlabelled and the labelled rows, in this order.
 
     Attributes:
         augment: how rows are cut.
         joint_set: the run's joint set.
         anchors: P, cells drawn per row for the dense terms.
-        background_anchors: cells without a reading that are drawn beside them.
+        num_background_anchors: cells without a reading that are drawn beside them.
         lost: the modality that labelled rows are without, as if it had never been recorded; None: they keep all.
     """
 
     augment: AugmentConfig
     joint_set: str
     anchors: int
-    background_anchors: int
+    num_background_anchors: int
     lost: str | None
 
     columns: ClassVar[Sequence[str]] = COLUMNS
@@ -74,13 +74,24 @@ class CoTrainingFeed(PlanFeed[LabelledBatch]):
 
     def make(self, rows: list[dict], step: int, lane: int) -> LabelledBatch:
         numbers = [row["source"] for row in rows]
-        seen = [{**row, self.lost: None} if self.lost and number == LABELLED else row for row, number in zip(rows, numbers, strict=True)]
+        seen = [
+            {**row, self.lost: None} if self.lost and number == LABELLED else row
+            for row, number in zip(rows, numbers, strict=True)
+        ]
         infos = SourceInfo.of(self.sources, self.bank_offsets)
         seed, size = self.plan.seed, self.augment.size
         batch = make_micro_batch(
-            seen, numbers, infos, step=step, lane=lane, seed=seed, config=self.augment, joint_set=self.joint_set, anchors=self.anchors
+            seen,
+            numbers,
+            infos,
+            step=step,
+            lane=lane,
+            seed=seed,
+            config=self.augment,
+            joint_set=self.joint_set,
+            anchors=self.anchors,
         )
-        if self.background_anchors:
+        if self.num_background_anchors:
             batch = replace(batch, anchors=np.concatenate([batch.anchors, self._background(batch, step, lane)], axis=1))
         parts_BSS = np.full((len(rows), size, size), IGNORE, np.uint8)
         for position, (row, number) in enumerate(zip(rows, numbers, strict=True)):
@@ -90,18 +101,18 @@ class CoTrainingFeed(PlanFeed[LabelledBatch]):
         return LabelledBatch(batch, parts_BSS, np.array(numbers) == LABELLED)
 
     def _background(self, batch: Batch, step: int, lane: int) -> np.ndarray:
-        """int64 [B, background_anchors]: distinct cells of the stride-4 map without a reading, -1 where a row has no depth."""
-        cells = np.full((len(batch), self.background_anchors), -1, np.int64)
+        """int64 [B, num_background_anchors]: distinct cells of the stride-4 map without a reading, -1 where a row has no depth."""
+        cells = np.full((len(batch), self.num_background_anchors), -1, np.int64)
         for position in np.flatnonzero(batch.has_depth):
             rng = make_rng(self.plan.seed, "background anchors", step, lane, int(position))
-            cells[position] = draw_anchors(batch.depth[position] == 0, self.background_anchors, rng)
+            cells[position] = draw_anchors(batch.depth[position] == 0, self.num_background_anchors, rng)
         return cells
 
     def join(self, batches: list[LabelledBatch], step: int) -> LabelledBatch:
         return LabelledBatch(
             Batch.concatenate([each.batch for each in batches]),
             np.concatenate([each.parts_BSS for each in batches]),
-            np.concatenate([each.labelled for each in batches]),
+            np.concatenate([each.labeled for each in batches]),
         )
 
 
@@ -122,7 +133,9 @@ def cut_parts(row: dict, cut: Augmentation, size: int) -> np.ndarray:
     return warp_labels(labels, cut, size, LEFT_RIGHT_PAIRS, border=IGNORE)
 
 
-def fixed_crops(rows: Subset, augment: AugmentConfig, joint_set: str, *, limit: int | None, together: int) -> Iterator[LabelledBatch]:
+def fixed_crops(
+    rows: Subset, augment: AugmentConfig, joint_set: str, *, limit: int | None, together: int
+) -> Iterator[LabelledBatch]:
     """The rows (or the first `limit`) in storage order, `together` at a time, each in its centred crop: the same pixels every time.
 
     The release scores random crops of its training instead, anew at every evaluation. UserError where a row does not decode.
@@ -133,7 +146,16 @@ def fixed_crops(rows: Subset, augment: AugmentConfig, joint_set: str, *, limit: 
     while piece := list(islice(reading, together)):
         try:
             batch = make_micro_batch(
-                piece, [0] * len(piece), info, step=0, lane=0, seed=0, config=augment, joint_set=joint_set, anchors=0, train=False
+                piece,
+                [0] * len(piece),
+                info,
+                step=0,
+                lane=0,
+                seed=0,
+                config=augment,
+                joint_set=joint_set,
+                anchors=0,
+                train=False,
             )
             cuts = [row_augmentation(row, augment, seed=0, step=0, lane=0, position=0, train=False) for row in piece]
             parts = [cut_parts(row, cut, augment.size) for row, cut in zip(piece, cuts, strict=True)]

@@ -52,7 +52,9 @@ class CoTrained(nn.Module):
         for name in names:
             # The encoder saw the rows `views.rows[name]`; of these, those that are wanted.
             wanted_R = rows_B[views.rows[name]]
-            maps.append(self.encoders.dense_map(name, [each[wanted_R] for each in features[name]]) if name in features else None)
+            maps.append(
+                self.encoders.dense_map(name, [each[wanted_R] for each in features[name]]) if name in features else None
+            )
         rows_L = rows_B.nonzero()[:, 0]
         known = [each for each in maps if each is not None]
         if len(known) < len(names):  # nobody has the modality
@@ -66,7 +68,13 @@ class CoTrained(nn.Module):
 
 
 def parsing_loss(
-    model: CoTrained, features: Mapping[str, Any], views: Views, which: str, parts_BSS: Tensor, labelled_B: Tensor, weights_K: Tensor | None
+    model: CoTrained,
+    features: Mapping[str, Any],
+    views: Views,
+    which: str,
+    parts_BSS: Tensor,
+    labeled_B: Tensor,
+    weights_K: Tensor | None,
 ) -> Tensor:
     """0-d: the class-weighted cross entropy of the head on labelled rows that have its input; pixels of IGNORE and all other rows are out
     of it, and 0 is what is left where there is no row.
@@ -76,7 +84,7 @@ def parsing_loss(
         parts_BSS: int64, class or IGNORE.
         labelled_B: bool.
     """
-    dense_LDHW, rows_L = model.dense(features, views, which, labelled_B)
+    dense_LDHW, rows_L = model.dense(features, views, which, labeled_B)
     if not len(rows_L):
         return dense_LDHW.sum()
     logits_LKSS = model.logits(dense_LDHW, views.size)

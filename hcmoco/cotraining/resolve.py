@@ -29,8 +29,8 @@ class CoTrainingSetup:
     """
 
     config: VersatilityConfig
-    unlabelled: Subset
-    labelled: Subset
+    unlabeled: Subset
+    labeled: Subset
     test: Subset
     validation: Subset | None
     class_weights: tuple[float, ...] | None
@@ -41,15 +41,15 @@ class CoTrainingSetup:
         config, train = self.config, self.config.train
         sources = tuple(
             replace(each.source_plan(name), weight=getattr(config.data, name).weight)
-            for name, each in (("unlabelled", self.unlabelled), ("labelled", self.labelled))
+            for name, each in (("unlabeled", self.unlabeled), ("labeled", self.labeled))
         )
         return CoTrainingFeed(
-            Plan(config.seed, sources, train.lanes, train.rows_per_lane, train.window_steps, config.steps),
-            (self.unlabelled, self.labelled),
+            Plan(config.seed, sources, train.lanes, train.batch_size_per_lane, train.window_steps, config.steps),
+            (self.unlabeled, self.labeled),
             config.augment,
             config.model.joint_set,
             config.objective.anchors,
-            config.background_anchors,
+            config.num_background_anchors,
             config.lost,
         )
 
@@ -60,29 +60,35 @@ class CoTrainingSetup:
     def crops(self, rows: Subset, limit: int | None = None) -> Iterator[LabelledBatch]:
         """Rows to be scored, in fixed crops."""
         config = self.config
-        return fixed_crops(rows, config.augment, config.model.joint_set, limit=limit, together=config.evaluation_rows)
+        return fixed_crops(rows, config.augment, config.model.joint_set, limit=limit, together=config.eval_batch_size)
 
 
-def set_up(config: VersatilityConfig, unlabelled: Shards, labelled: Shards, test: Shards, validation: Shards | None) -> CoTrainingSetup:
+def set_up(
+    config: VersatilityConfig, unlabeled: Shards, labeled: Shards, test: Shards, validation: Shards | None
+) -> CoTrainingSetup:
     """Decides a co-training over opened data sets. UserError where they lack what the experiment needs."""
     source = ("rgb", "depth") if config.supervised == "fused" else (config.supervised,)
     scored = ("rgb", "depth", "parts")
-    with_labels = whole(labelled, (*source, "parts"))
-    named = {"none": lambda: None, "parsing-4k": lambda: PARSING_4K_WEIGHTS, "frequency": lambda: _frequency_weights(with_labels)}
+    with_labels = whole(labeled, (*source, "parts"))
+    named = {
+        "none": lambda: None,
+        "parsing-4k": lambda: PARSING_4K_WEIGHTS,
+        "frequency": lambda: _frequency_weights(with_labels),
+    }
     weights = named[config.class_weights]() if isinstance(config.class_weights, str) else config.class_weights
     return CoTrainingSetup(
         config=config,
-        unlabelled=whole(unlabelled, ("rgb", "depth", "keypoints")),
-        labelled=with_labels,
+        unlabeled=whole(unlabeled, ("rgb", "depth", "keypoints")),
+        labeled=with_labels,
         test=whole(test, scored),
         validation=whole(validation, scored) if validation and config.validations else None,
         class_weights=weights,
     )
 
 
-def _frequency_weights(labelled: Subset) -> tuple[float, ...]:
+def _frequency_weights(labeled: Subset) -> tuple[float, ...]:
     def maps():
-        for row in labelled.rows(("id", "size", "parts"), _STATISTICS_ROWS):
+        for row in labeled.rows(("id", "size", "parts"), _STATISTICS_ROWS):
             try:
                 yield decode_labels(row["parts"], row["size"])
             except ValueError as error:

@@ -18,7 +18,7 @@ from hcmoco.finetuning.loop import validation_steps
 from hcmoco.models.multimodal import HCMoCo
 from hcmoco.training.checkpoint import States
 from hcmoco.training.local import LocalHost
-from hcmoco.training.metrics import Meter
+from hcmoco.training.metrics import MetricsProcessor
 from hcmoco.training.precision import native_bfloat16, settle
 
 SHOWN = 6  # people of a sheet
@@ -28,8 +28,8 @@ SHOWN = 6  # people of a sheet
 class Sources:
     """The opened data sets of `VersatilityConfig.data`."""
 
-    unlabelled: Shards
-    labelled: Shards
+    unlabeled: Shards
+    labeled: Shards
     test: Shards
     validation: Shards | None = None
 
@@ -55,7 +55,7 @@ def cotrain(setup: CoTrainingSetup, host: LocalHost[LabelledBatch], start_digest
         run.load(saved, where=config.out)
     resumed_at, steps = (run.step if saved else None), feed.plan.steps
     moments = validation_steps(steps, config.validations) if setup.validation else set()
-    meter = Meter(host, run.step, steps)
+    meter = MetricsProcessor(host, run.step, steps)
     batches = host.batches(run.step)
     while run.step < steps:
         with meter.waiting():
@@ -94,7 +94,7 @@ def run_cell(
     begun = time.monotonic()
     saved = States(states).newest() if states else None
     config = settle(config, native_bfloat16(device), saved.identity if saved else None)
-    setup = set_up(config, sources.unlabelled, sources.labelled, sources.test, sources.validation)
+    setup = set_up(config, sources.unlabeled, sources.labeled, sources.test, sources.validation)
     start = start_of(config)
     host = LocalHost(setup.feed, states, keep=config.train.keep, device=device, threads=threads, show=show)
     run = cotrain(setup, host, start["digest"])
@@ -108,7 +108,7 @@ def run_cell(
         "steps": run.step,
         "precision": config.train.precision,
         "start": start,
-        "labels": {"rows": len(setup.labelled), "digest": setup.labelled.digest},
+        "labels": {"rows": len(setup.labeled), "digest": setup.labeled.digest},
         "main": config.main,
         "test": {"rows": result.rows, "digest": setup.test.digest, "figures": result.figures},
         "validations": run.validations,

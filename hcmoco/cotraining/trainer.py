@@ -57,7 +57,9 @@ class CoTraining:
         self.contrasts = self.full or bool(self.objective.lambda_g)
         self.step, self.tracking_run = 0, ""
         self.validations: list[tuple[int, dict[str, float]]] = []
-        self.weights_K = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32, device=device)
+        self.weights_K = (
+            None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32, device=device)
+        )
         self.model = CoTrained(config.model, seed=config.seed)
         if load_init:
             begin(self.model.encoders, config.init)
@@ -79,10 +81,10 @@ class CoTraining:
         if batch.step != self.step:
             raise RuntimeError(f"the plan says step {self.step}, the batch is of step {batch.step}")
         views = to_device(batch.batch, self.device, self.model.encoders)
-        parts_BSS, labelled_B = send(batch.parts_BSS, self.device).long(), send(batch.labelled, self.device)
-        lanes, rows = range(self.plan.lanes), self.plan.rows_per_lane
+        parts_BSS, labeled_B = send(batch.parts_BSS, self.device).long(), send(batch.labeled, self.device)
+        lanes, rows = range(self.plan.lanes), self.plan.batch_size_per_lane
         views.layers = LaneDraws(config.seed, self.step, lanes, rows, self.device)
-        drawn = draw_negatives(self.objective, seed=config.seed, step=self.step, lanes=lanes, rows_per_lane=rows)
+        drawn = draw_negatives(self.objective, seed=config.seed, step=self.step, lanes=lanes, batch_size_per_lane=rows)
         terms: Terms | None = None
         embeddings: dict[str, Tensor] = {}
         with autocast(self.device, config.train.precision):
@@ -92,7 +94,9 @@ class CoTraining:
                 terms, embeddings = compute_terms(
                     self.model.encoders, self.objective, views, self.banks, draws, full=self.full, encoded=encoded
                 )
-            parsing = parsing_loss(self.model, encoded[0], views, config.supervised, parts_BSS, labelled_B, self.weights_K)
+            parsing = parsing_loss(
+                self.model, encoded[0], views, config.supervised, parts_BSS, labeled_B, self.weights_K
+            )
         loss = config.task_weight * parsing
         if terms is not None:
             loss = loss + total(terms.values, self.objective, "full" if self.full else "sample")
@@ -104,9 +108,16 @@ class CoTraining:
         norm = self.flat.clip(config.optim.clip_norm or float("inf"))
         self.optimizer.step()
         if self.banks:
-            update_banks(self.objective, self.banks, {k: v.detach() for k, v in embeddings.items()}, views.present, views.index_B)
+            update_banks(
+                self.objective, self.banks, {k: v.detach() for k, v in embeddings.items()}, views.present, views.index_B
+            )
         self.step += 1
-        values = {"loss": loss, "loss/parsing": parsing, "grad_norm": norm, "lr": torch.tensor(rate, device=self.device)}
+        values = {
+            "loss": loss,
+            "loss/parsing": parsing,
+            "grad_norm": norm,
+            "lr": torch.tensor(rate, device=self.device),
+        }
         return values | {f"loss/{name}": value for name, value in (terms.values if terms else {}).items()}
 
     def described(self, means: dict[str, float]) -> tuple[dict[str, float], str]:

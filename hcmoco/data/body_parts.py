@@ -36,11 +36,13 @@ def train_ids(raw: np.ndarray) -> np.ndarray:
     """
     ids = _TRAIN_IDS[raw]
     if (ids == _NONE).any():
-        raise ValueError(f"there are raw part ids {np.unique(raw[ids == _NONE])[:5].tolist()}, which Human3.6M's part table does not list")
+        raise ValueError(
+            f"there are raw part ids {np.unique(raw[ids == _NONE])[:5].tolist()}, which Human3.6M's part table does not list"
+        )
     return ids
 
 
-def labelled_box(parts_HW: np.ndarray) -> np.ndarray | None:
+def labeled_box(parts_HW: np.ndarray) -> np.ndarray | None:
     """float64 [4], x0, y0, x1, y1 around all pixels of people in a map of train ids; None without any."""
     return extent((parts_HW > 0) & (parts_HW != IGNORE))
 

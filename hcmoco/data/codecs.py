@@ -46,7 +46,9 @@ class ImageHeader:
     @property
     def kind(self) -> str:
         """For messages: `a PNG of 8 bits and 3 channels`."""
-        return f"a {self.format.upper()} of {self.bits} bits and {self.channels} channel{'s' if self.channels > 1 else ''}"
+        return (
+            f"a {self.format.upper()} of {self.bits} bits and {self.channels} channel{'s' if self.channels > 1 else ''}"
+        )
 
 
 def read_header(data: bytes) -> ImageHeader:
@@ -59,7 +61,9 @@ def read_header(data: bytes) -> ImageHeader:
         header = _jpeg_header(data)
     else:
         raise ValueError("the image is neither PNG nor JPEG")
-    if not (0 < header.width <= MAX_SIDE and 0 < header.height <= MAX_SIDE and header.width * header.height <= MAX_PIXELS):
+    if not (
+        0 < header.width <= MAX_SIDE and 0 < header.height <= MAX_SIDE and header.width * header.height <= MAX_PIXELS
+    ):
         raise ValueError(
             f"the image declares {header.width} x {header.height} pixels; at most {MAX_SIDE} a side and {MAX_PIXELS} in all are read"
         )
@@ -69,10 +73,10 @@ def read_header(data: bytes) -> ImageHeader:
 def _png_header(data: bytes) -> ImageHeader:
     if len(data) < 33 or data[12:16] != b"IHDR":
         raise ValueError("the PNG is truncated in its header")
-    width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
-    if colour not in _PNG_CHANNELS:
-        raise ValueError(f"the PNG declares the unknown colour type {colour}")
-    return ImageHeader("png", width, height, bits, _PNG_CHANNELS[colour], palette=colour == 3)
+    width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
+    if color not in _PNG_CHANNELS:
+        raise ValueError(f"the PNG declares the unknown colour type {color}")
+    return ImageHeader("png", width, height, bits, _PNG_CHANNELS[color], palette=color == 3)
 
 
 def _jpeg_header(data: bytes) -> ImageHeader:
@@ -219,12 +223,12 @@ def decode_labels(data: bytes, size: int | None = None) -> np.ndarray:
     if header.format != "png" or header.channels != 1 or header.bits > 8:
         raise ValueError(f"the label image is {header.kind}; an 8-bit PNG of one channel is needed")
     _expect_square(header.width, header.height, size)
-    labels = _decode(_indices_as_grey(data) if header.palette else data, cv2.IMREAD_GRAYSCALE, header)
+    labels = _decode(_indices_as_gray(data) if header.palette else data, cv2.IMREAD_GRAYSCALE, header)
     # Decoders stretch grey of 1, 2 or 4 bits to 0..255.
     return labels if header.bits == 8 else labels // (255 // (2**header.bits - 1))
 
 
-def _indices_as_grey(data: bytes) -> bytes:
+def _indices_as_gray(data: bytes) -> bytes:
     """A palette PNG as a greyscale PNG of the same samples: the colour type changed, the palette and its transparency left out."""
     parts, position = [_PNG_SIGNATURE], 8
     while position + 12 <= len(data):
@@ -266,7 +270,9 @@ def encode_png(rgb_HW3: np.ndarray, compression: int | None = None) -> bytes:
         compression: 0..9; None leaves it to OpenCV.
     """
     return _encode(
-        ".png", np.ascontiguousarray(rgb_HW3[..., ::-1]), [] if compression is None else [cv2.IMWRITE_PNG_COMPRESSION, compression]
+        ".png",
+        np.ascontiguousarray(rgb_HW3[..., ::-1]),
+        [] if compression is None else [cv2.IMWRITE_PNG_COMPRESSION, compression],
     )
 
 

@@ -19,7 +19,7 @@ from hcmoco.data.skeletons import joint_set as joint_set_named
 from hcmoco.data.transforms import (
     Augmentation,
     AugmentConfig,
-    centre_affine,
+    center_affine,
     draw_affine,
     warp_depth,
     warp_keypoints,
@@ -46,7 +46,15 @@ class SourceInfo:
 
 
 def row_augmentation(
-    row: dict, config: AugmentConfig, *, seed: int, step: int, lane: int, position: int, view: int = 0, train: bool = True
+    row: dict,
+    config: AugmentConfig,
+    *,
+    seed: int,
+    step: int,
+    lane: int,
+    position: int,
+    view: int = 0,
+    train: bool = True,
 ) -> Augmentation:
     """How the row at `position` of a micro-batch is cut: what `make_micro_batch` uses, for those who need the matrix itself.
 
@@ -55,7 +63,7 @@ def row_augmentation(
     box = None if row.get("box") is None else np.asarray(row["box"], np.float64)
     image_size = (row["size"], row["size"])
     if not train:
-        return centre_affine(config, box, image_size)
+        return center_affine(config, box, image_size)
     key = (step, lane, position) if view == 0 else (step, lane, position, view)
     return draw_affine(config, box, image_size, make_rng(seed, "augment", *key))
 
@@ -117,14 +125,18 @@ def make_micro_batch(
         has_rgb=np.zeros(count, bool),
         has_depth=np.zeros(count, bool),
         has_keypoints=np.zeros(count, bool),
-        index=np.array([row["index"] + sources[number].bank_offset for row, number in zip(rows, numbers, strict=True)], np.int64),
+        index=np.array(
+            [row["index"] + sources[number].bank_offset for row, number in zip(rows, numbers, strict=True)], np.int64
+        ),
         source=np.array(numbers, np.int64),
         anchors=np.full((count, anchors), -1, np.int64),
     )
     for position, (row, number) in enumerate(zip(rows, numbers, strict=True)):
         source = sources[number]
         try:
-            augmentation = row_augmentation(row, config, seed=seed, step=step, lane=lane, position=position, view=view, train=train)
+            augmentation = row_augmentation(
+                row, config, seed=seed, step=step, lane=lane, position=position, view=view, train=train
+            )
             if row.get("rgb") is not None:
                 batch.rgb[position] = warp_rgb(decode_rgb(row["rgb"], row["size"]), augmentation, size)
                 batch.has_rgb[position] = True

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from hcmoco.data.collate import SourceInfo, make_micro_batch
-from hcmoco.data.prefetch import map_ahead
+from hcmoco.data.prefetch import prefetch_map
 from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Batch
 from hcmoco.data.shards.reader import RowGroups, read_rows
@@ -36,7 +36,7 @@ def not_as_prepared(error: ValueError) -> UserError:
 
 
 @dataclass(frozen=True)
-class PlanFeed(ABC, Generic[BatchT]):
+class PlanLoader(ABC, Generic[BatchT]):
     """Everything that turns a plan into batches; small to pickle, so that a cluster's tasks can hold it.
 
     Attributes:
@@ -66,20 +66,24 @@ class PlanFeed(ABC, Generic[BatchT]):
     @property
     def item_rows(self) -> int:
         """Rows of a work item."""
-        return self.plan.window_steps * self.plan.rows_per_lane
+        return self.plan.window_steps * self.plan.batch_size_per_lane
 
     def item(self, window: int, lane: int) -> pa.Table:
         """The work item of a window and lane. All items of a run have equally many rows.
 
         Raises UserError where a shard is not what its manifest says, or a row does not decode.
         """
-        return _labelled(self._rows(window, lane), window, lane)
+        return _labeled(self._rows(window, lane), window, lane)
 
     def _rows(self, window: int, lane: int) -> pa.Table:
         rows = [row for step in self.plan.item(window, lane) for row in step]
-        return read_rows(self.sources, rows, self.columns).append_column("source", pa.array([row.source for row in rows], pa.int32()))
+        return read_rows(self.sources, rows, self.columns).append_column(
+            "source", pa.array([row.source for row in rows], pa.int32())
+        )
 
-    def batches(self, items: Iterable[pa.Table], *, rank: int, world: int, first_step: int, threads: int, ahead: int) -> Iterator[BatchT]:
+    def batches(
+        self, items: Iterable[pa.Table], *, rank: int, world: int, first_step: int, threads: int, ahead: int
+    ) -> Iterator[BatchT]:
         """This worker's batch of each step from `first_step` to the plan's end.
 
         Args:
@@ -90,7 +94,7 @@ class PlanFeed(ABC, Generic[BatchT]):
             UserError: a row does not decode.
         """
         jobs = self._jobs(iter(items), rank, world, first_step)
-        return map_ahead(lambda job: self._batch(*job), jobs, threads=threads, ahead=ahead)
+        return prefetch_map(lambda job: self._batch(*job), jobs, threads=threads, ahead=ahead)
 
     def own_items(self, *, rank: int, world: int, first_step: int) -> Iterator[tuple[int, int]]:
         """(window, lane) of this worker's items, in order: for a worker that reads them itself."""
@@ -98,17 +102,23 @@ class PlanFeed(ABC, Generic[BatchT]):
             for lane in self.plan.lanes_of(rank, world):
                 yield window, lane
 
-    def _jobs(self, items: Iterator[pa.Table], rank: int, world: int, first_step: int) -> Iterator[tuple[int, list[pa.Table]]]:
+    def _jobs(
+        self, items: Iterator[pa.Table], rank: int, world: int, first_step: int
+    ) -> Iterator[tuple[int, list[pa.Table]]]:
         lanes = self.plan.lanes_of(rank, world)
         for window in range(first_step // self.plan.window_steps, self.plan.windows):
             tables = []
             for lane in lanes:
                 table = next(items, None)
                 if table is None:
-                    raise RuntimeError(f"worker {rank} of {world} has no item (window, lane) = {(window, lane)}: its items have ended")
+                    raise RuntimeError(
+                        f"worker {rank} of {world} has no item (window, lane) = {(window, lane)}: its items have ended"
+                    )
                 got = (table["window"][0].as_py(), table["lane"][0].as_py())
                 if got != (window, lane):
-                    raise RuntimeError(f"worker {rank} of {world} was handed item (window, lane) = {got}, the plan says {(window, lane)}")
+                    raise RuntimeError(
+                        f"worker {rank} of {world} was handed item (window, lane) = {got}, the plan says {(window, lane)}"
+                    )
                 tables.append(table)
             for t in range(self.plan.window_steps):
                 step = window * self.plan.window_steps + t
@@ -120,7 +130,7 @@ class PlanFeed(ABC, Generic[BatchT]):
         return self.join([self._micro_batch(table, t, step, lane=table["lane"][0].as_py()) for table in tables], step)
 
     def _micro_batch(self, table: pa.Table, t: int, step: int, lane: int) -> BatchT:
-        rows = table.slice(t * self.plan.rows_per_lane, self.plan.rows_per_lane).to_pylist()
+        rows = table.slice(t * self.plan.batch_size_per_lane, self.plan.batch_size_per_lane).to_pylist()
         try:
             return self.make(rows, step, lane)
         except ValueError as error:
@@ -128,7 +138,7 @@ class PlanFeed(ABC, Generic[BatchT]):
 
 
 @dataclass(frozen=True)
-class Feed(PlanFeed[Batch]):
+class PretrainLoader(PlanLoader[Batch]):
     """The batches of a pre-training.
 
     Attributes:
@@ -156,8 +166,10 @@ class Feed(PlanFeed[Batch]):
         if self.decode == "worker":
             return super().item(window, lane)
         table, first = self._rows(window, lane), window * self.plan.window_steps
-        packed = _packed([super(Feed, self)._micro_batch(table, t, first + t, lane) for t in range(self.plan.window_steps)])
-        return _labelled(packed, window, lane)
+        packed = _packed(
+            [super(PretrainLoader, self)._micro_batch(table, t, first + t, lane) for t in range(self.plan.window_steps)]
+        )
+        return _labeled(packed, window, lane)
 
     def _micro_batch(self, table: pa.Table, t: int, step: int, lane: int) -> Batch:
         return super()._micro_batch(table, t, step, lane) if self.decode == "worker" else self._unpacked(table, t, step)
@@ -181,7 +193,7 @@ class Feed(PlanFeed[Batch]):
         )
 
     def _unpacked(self, table: pa.Table, t: int, step: int) -> Batch:
-        like = _empty_batch(self.plan.rows_per_lane, self.augment.size, self.joint_set, self.anchors)
+        like = _empty_batch(self.plan.batch_size_per_lane, self.augment.size, self.joint_set, self.anchors)
         arrays = {}
         for name in _ARRAYS:
             form = getattr(like, name)
@@ -189,7 +201,7 @@ class Feed(PlanFeed[Batch]):
         return replace(like, step=step, **arrays)
 
 
-def _labelled(table: pa.Table, window: int, lane: int) -> pa.Table:
+def _labeled(table: pa.Table, window: int, lane: int) -> pa.Table:
     for name, number in (("window", window), ("lane", lane)):
         table = table.append_column(name, pa.array(np.full(len(table), number)))
     return table
@@ -197,8 +209,12 @@ def _labelled(table: pa.Table, window: int, lane: int) -> pa.Table:
 
 def _empty_batch(rows: int, size: int, joint_set: str, anchors: int) -> Batch:
     """A batch of the right shapes and types."""
-    one = make_micro_batch([], [], [], step=0, lane=0, seed=0, config=AugmentConfig(size=size), joint_set=joint_set, anchors=anchors)
-    return replace(one, **{name: np.zeros((rows, *getattr(one, name).shape[1:]), getattr(one, name).dtype) for name in _ARRAYS})
+    one = make_micro_batch(
+        [], [], [], step=0, lane=0, seed=0, config=AugmentConfig(size=size), joint_set=joint_set, anchors=anchors
+    )
+    return replace(
+        one, **{name: np.zeros((rows, *getattr(one, name).shape[1:]), getattr(one, name).dtype) for name in _ARRAYS}
+    )
 
 
 def _packed(batches: list[Batch]) -> pa.Table:

@@ -20,7 +20,9 @@ def units_of(weights: tuple[float, ...]) -> tuple[int, ...]:
     """
     for weight in weights:
         if not (weight > 0 and weight < float("inf")):
-            raise UserError(f"weight {weight!r} of a data set: must be a number above 0; leave a data set out to give it no rows")
+            raise UserError(
+                f"weight {weight!r} of a data set: must be a number above 0; leave a data set out to give it no rows"
+            )
     exact = [Fraction(str(weight)) for weight in weights]
     scale = lcm(*(each.denominator for each in exact))
     units = [int(each * scale) for each in exact]
@@ -75,7 +77,9 @@ class Mixture:
             spare = self.rows * step - sum(cum)
             if spare:
                 # One more row may come early where the share is not whole; its deadline is the step whose floor first counts it.
-                early = [(-(-(cum[d] + 1) * total // (units[d] * self.rows)), d) for d in range(D) if cum[d] * total < due[d]]
+                early = [
+                    (-(-(cum[d] + 1) * total // (units[d] * self.rows)), d) for d in range(D) if cum[d] * total < due[d]
+                ]
                 for _, d in sorted(early)[:spare]:
                     cum[d] += 1
             table.append(tuple(cum))

@@ -15,7 +15,9 @@ ROOT = 6
 _NOT_ANNOTATED = {MPII_16.name: -1.5, COCO_17.name: 0.5}
 
 
-def released_keypoints(keypoints_J3: np.ndarray, crop: np.ndarray | None, size: int, source: str, target: str) -> np.ndarray:
+def released_keypoints(
+    keypoints_J3: np.ndarray, crop: np.ndarray | None, size: int, source: str, target: str
+) -> np.ndarray:
     """Root-relative, scaled (row, column) of a record's joints, taken before the augmentation, so not turned with the image.
 
     Joint 6 is the origin, and the largest absolute coordinate of all joints is 1. Joints that are not annotated count for both, at the

@@ -64,9 +64,9 @@ class Plan:
 
     Attributes:
         seed: keys every permutation.
-        sources: data sets of the mixture, in order; their weights are shares of `rows_per_lane`.
+        sources: data sets of the mixture, in order; their weights are shares of `batch_size_per_lane`.
         lanes: fixed number of parallel micro-batches per step; a world size must divide it.
-        rows_per_lane: rows in one lane's micro-batch.
+        batch_size_per_lane: rows in one lane's micro-batch.
         window_steps: steps that one work item covers.
         steps: length of the run.
     """
@@ -74,17 +74,19 @@ class Plan:
     seed: int
     sources: tuple[SourcePlan, ...]
     lanes: int
-    rows_per_lane: int
+    batch_size_per_lane: int
     window_steps: int
     steps: int
 
     def __post_init__(self):
-        for name in ("lanes", "rows_per_lane", "window_steps", "steps"):
+        for name in ("lanes", "batch_size_per_lane", "window_steps", "steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} = {getattr(self, name)}: must be at least 1")
         names = [source.name for source in self.sources]
         if not names or len(set(names)) != len(names):
-            raise UserError(f"data sets of the mixture: {', '.join(names) or 'none'}; give at least one, each name once")
+            raise UserError(
+                f"data sets of the mixture: {', '.join(names) or 'none'}; give at least one, each name once"
+            )
         _ = self._mixture  # bad weights are named here, not at the first step
 
     def __getstate__(self):
@@ -99,7 +101,7 @@ class Plan:
             "order_version": ORDER_VERSION,
             "seed": self.seed,
             "lanes": self.lanes,
-            "rows_per_lane": self.rows_per_lane,
+            "batch_size_per_lane": self.batch_size_per_lane,
             "window_steps": self.window_steps,
             "sources": [
                 {
@@ -129,7 +131,9 @@ class Plan:
         """Lanes that worker `rank` of `world` serves. UserError unless `world` divides `lanes`."""
         if world < 1 or self.lanes % world:
             fitting = [str(each) for each in range(1, self.lanes + 1) if self.lanes % each == 0]
-            raise UserError(f"{world} workers cannot share {self.lanes} lanes evenly; use {', '.join(fitting)}, or change the plan's lanes")
+            raise UserError(
+                f"{world} workers cannot share {self.lanes} lanes evenly; use {', '.join(fitting)}, or change the plan's lanes"
+            )
         return range(rank, self.lanes, world)
 
     @property
@@ -138,7 +142,7 @@ class Plan:
         return self._mixture.period
 
     def composition(self, step: int) -> tuple[int, ...]:
-        """Rows of each data set in every lane's micro-batch at `step`; they sum to `rows_per_lane`."""
+        """Rows of each data set in every lane's micro-batch at `step`; they sum to `batch_size_per_lane`."""
         return tuple((self._mixture.cumulative(step + 1) - self._mixture.cumulative(step)).tolist())
 
     def drawn(self, step: int) -> dict[str, float]:
@@ -149,7 +153,7 @@ class Plan:
     # --- rows
 
     def item(self, window: int, lane: int) -> list[list[Row]]:
-        """The rows of one work item, per step of the window: `window_steps` lists of `rows_per_lane` rows, data sets in order."""
+        """The rows of one work item, per step of the window: `window_steps` lists of `batch_size_per_lane` rows, data sets in order."""
         if window < 0 or not 0 <= lane < self.lanes:
             raise ValueError(f"item ({window}, {lane}): windows count from 0, lanes are 0..{self.lanes - 1}")
         first = window * self.window_steps
@@ -193,7 +197,9 @@ class Plan:
             upto = int(np.searchsorted(positions, end))
             groups, inside = self._chunk(d, p, chunk)
             picked = offsets[done:upto] - chunk_starts[chunk]
-            rows.extend(Row(d, group, row) for group, row in zip(groups[picked].tolist(), inside[picked].tolist(), strict=True))
+            rows.extend(
+                Row(d, group, row) for group, row in zip(groups[picked].tolist(), inside[picked].tolist(), strict=True)
+            )
             done = upto
         return rows
 
@@ -201,7 +207,7 @@ class Plan:
 
     @cached_property
     def _mixture(self) -> Mixture:
-        return Mixture(tuple(source.weight for source in self.sources), self.rows_per_lane)
+        return Mixture(tuple(source.weight for source in self.sources), self.batch_size_per_lane)
 
     @cached_property
     def _sizes(self) -> list[np.ndarray]:

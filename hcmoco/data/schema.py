@@ -62,7 +62,14 @@ class Person:
     def from_row(cls, row: dict) -> "Person":
         """The record of one row (a dict of Python or NumPy values, as Arrow's to_pylist gives)."""
         values = {field.name: row.get(field.name) for field in fields(cls)}
-        for name, width in (("camera", None), ("crop", None), ("box", None), ("keypoints", 3), ("joints3d", 3), ("dp_points", 5)):
+        for name, width in (
+            ("camera", None),
+            ("crop", None),
+            ("box", None),
+            ("keypoints", 3),
+            ("joints3d", 3),
+            ("dp_points", 5),
+        ):
             if values[name] is not None:
                 array = np.asarray(values[name], np.float32)
                 values[name] = array if width is None else array.reshape(-1, width)
@@ -143,10 +150,19 @@ class Scene:
             return None if values is None else np.asarray(values, np.float32).ravel().tolist()
 
         instances = [
-            {"box": numbers(each.box), "mask": each.mask, "dp_points": numbers(each.dp_points), "crowd": bool(each.crowd)}
+            {
+                "box": numbers(each.box),
+                "mask": each.mask,
+                "dp_points": numbers(each.dp_points),
+                "crowd": bool(each.crowd),
+            }
             for each in self.instances
         ]
-        return {**{field.name: getattr(self, field.name) for field in fields(self)}, "instances": instances, "index": index}
+        return {
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+            "instances": instances,
+            "index": index,
+        }
 
     @classmethod
     def from_row(cls, row: dict) -> "Scene":
@@ -155,7 +171,9 @@ class Scene:
             Instance(
                 box=np.asarray(each["box"], np.float32),
                 mask=each["mask"],
-                dp_points=None if each["dp_points"] is None else np.asarray(each["dp_points"], np.float32).reshape(-1, 5),
+                dp_points=None
+                if each["dp_points"] is None
+                else np.asarray(each["dp_points"], np.float32).reshape(-1, 5),
                 crowd=bool(each["crowd"]),
             )
             for each in row["instances"]
@@ -228,4 +246,6 @@ class Batch:
         if len({each.step for each in batches}) != 1:
             raise ValueError(f"micro-batches of different steps: {[each.step for each in batches]}")
         arrays = [field.name for field in fields(Batch) if field.name != "step"]
-        return Batch(batches[0].step, **{name: np.concatenate([getattr(each, name) for each in batches]) for name in arrays})
+        return Batch(
+            batches[0].step, **{name: np.concatenate([getattr(each, name) for each in batches]) for name in arrays}
+        )

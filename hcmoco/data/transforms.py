@@ -7,7 +7,7 @@ pixel's centre at +0.5, so an image of W columns spans [0, W). `matrix_23` maps 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
@@ -46,17 +46,25 @@ class AugmentConfig(Config):
     no flip, no colour jitter.
     """
 
+    renamed: ClassVar = {"centre_scale": "center_scale"}
+
     size: InputSide = Field(320, description="side of the result, pixels; a multiple of 32")
-    scale: tuple[float, float] = Field((1.0, 1.4), description="range of the crop's side, in longest sides of the person's box; uniform")
-    shift: float = Field(0.05, ge=0, description="largest move of the crop's centre along x and y, in longest sides of the box; uniform")
+    scale: tuple[float, float] = Field(
+        (1.0, 1.4), description="range of the crop's side, in longest sides of the person's box; uniform"
+    )
+    shift: float = Field(
+        0.05, ge=0, description="largest move of the crop's centre along x and y, in longest sides of the box; uniform"
+    )
     rotation: float = Field(30.0, ge=0, description="standard deviation of the rotation, degrees; normal")
     rotation_limit: float = Field(60.0, ge=0, le=180, description="rotations beyond this are cut to it, degrees")
     rotation_probability: float = Field(0.6, ge=0, le=1, description="share of samples that are turned at all")
-    flip_probability: float = Field(0.0, ge=0, le=1, description="share of samples that are mirrored, with left and right exchanged")
+    flip_probability: float = Field(
+        0.0, ge=0, le=1, description="share of samples that are mirrored, with left and right exchanged"
+    )
     brightness: float = Field(0.0, ge=0, lt=1, description="RGB gain is drawn from 1 - this to 1 + this")
     contrast: float = Field(0.0, ge=0, lt=1, description="likewise for the distance to mid-grey")
     saturation: float = Field(0.0, ge=0, le=1, description="likewise for the distance to the pixel's own grey")
-    centre_scale: float = Field(
+    center_scale: float = Field(
         1.25, gt=0, le=CROP_MARGIN, description="side of the fixed crop of evaluations, in longest sides of the box"
     )
 
@@ -92,20 +100,22 @@ class Augmentation:
 
     matrix_23: np.ndarray
     flipped: bool = False
-    colour_34: np.ndarray | None = None
+    color_34: np.ndarray | None = None
 
 
-def crop_matrix(centre: tuple[float, float], side: float, size: int, degrees: float = 0.0, flip: bool = False) -> np.ndarray:
+def crop_matrix(
+    center: tuple[float, float], side: float, size: int, degrees: float = 0.0, flip: bool = False
+) -> np.ndarray:
     """float64 [2, 3]: the square of `side` around `centre`, turned clockwise on screen by `degrees`, onto [0, size) squared."""
     zoom = size / side
     cos, sin = zoom * math.cos(math.radians(degrees)), zoom * math.sin(math.radians(degrees))
     linear = np.array([[cos, sin], [-sin, cos]])
     if flip:
         linear[0] = -linear[0]
-    return np.column_stack([linear, size / 2 - linear @ np.asarray(centre, np.float64)])
+    return np.column_stack([linear, size / 2 - linear @ np.asarray(center, np.float64)])
 
 
-def _centre_and_side(box: np.ndarray | None, image_size: tuple[int, int]) -> tuple[float, float, float]:
+def _center_and_side(box: np.ndarray | None, image_size: tuple[int, int]) -> tuple[float, float, float]:
     """Centre of the person's box and its longest side; without a box, those of a centred square that the stored margin surrounds."""
     if box is None:
         width, height = image_size
@@ -116,7 +126,9 @@ def _centre_and_side(box: np.ndarray | None, image_size: tuple[int, int]) -> tup
     return (x0 + x1) / 2, (y0 + y1) / 2, max(x1 - x0, y1 - y0)
 
 
-def draw_affine(config: AugmentConfig, box: np.ndarray | None, image_size: tuple[int, int], rng: np.random.Generator) -> Augmentation:
+def draw_affine(
+    config: AugmentConfig, box: np.ndarray | None, image_size: tuple[int, int], rng: np.random.Generator
+) -> Augmentation:
     """A random crop around a person.
 
     Args:
@@ -126,7 +138,7 @@ def draw_affine(config: AugmentConfig, box: np.ndarray | None, image_size: tuple
 
     Raises ValueError for a box that is not finite or has no area.
     """
-    x, y, longest = _centre_and_side(box, image_size)
+    x, y, longest = _center_and_side(box, image_size)
     unit = rng.random(8)
     degrees = float(np.clip(rng.standard_normal() * config.rotation, -config.rotation_limit, config.rotation_limit))
     low, high = config.scale
@@ -139,24 +151,26 @@ def draw_affine(config: AugmentConfig, box: np.ndarray | None, image_size: tuple
         flip,
     )
     ranges = np.array([config.brightness, config.contrast, config.saturation])
-    colour = colour_matrix(*(1 + ranges * (2 * unit[5:] - 1))) if ranges.any() else None
-    return Augmentation(matrix, flip, colour)
+    color = color_matrix(*(1 + ranges * (2 * unit[5:] - 1))) if ranges.any() else None
+    return Augmentation(matrix, flip, color)
 
 
-def centre_affine(config: AugmentConfig, box: np.ndarray | None, image_size: tuple[int, int]) -> Augmentation:
-    """The fixed crop of evaluations: centred on the box, `config.centre_scale` times its longest side."""
-    x, y, longest = _centre_and_side(box, image_size)
-    return Augmentation(crop_matrix((x, y), config.centre_scale * longest, config.size))
+def center_affine(config: AugmentConfig, box: np.ndarray | None, image_size: tuple[int, int]) -> Augmentation:
+    """The fixed crop of evaluations: centred on the box, `config.center_scale` times its longest side."""
+    x, y, longest = _center_and_side(box, image_size)
+    return Augmentation(crop_matrix((x, y), config.center_scale * longest, config.size))
 
 
-def colour_matrix(brightness: float, contrast: float, saturation: float) -> np.ndarray:
+def color_matrix(brightness: float, contrast: float, saturation: float) -> np.ndarray:
     """float64 [3, 4]: gains of brightness, of the distance to mid-grey and of the distance to the pixel's own grey, as one linear map."""
-    grey = np.full((3, 1), 1.0) @ np.array([[0.299, 0.587, 0.114]])
-    linear = saturation * np.eye(3) + (1 - saturation) * grey
+    gray = np.full((3, 1), 1.0) @ np.array([[0.299, 0.587, 0.114]])
+    linear = saturation * np.eye(3) + (1 - saturation) * gray
     return np.column_stack([contrast * brightness * linear, np.full(3, 127.5 * (1 - contrast))])
 
 
-def _warp(image: np.ndarray, matrix_23: np.ndarray, size: int, interpolation: int, border: tuple[int, ...] = (0, 0, 0)) -> np.ndarray:
+def _warp(
+    image: np.ndarray, matrix_23: np.ndarray, size: int, interpolation: int, border: tuple[int, ...] = (0, 0, 0)
+) -> np.ndarray:
     """OpenCV puts a pixel's centre at integers: the inverse map is moved by half a pixel on both sides."""
     inverse = np.asarray(cv2.invertAffineTransform(matrix_23), np.float64)
     inverse[:, 2] += 0.5 * (inverse[:, 0] + inverse[:, 1]) - 0.5
@@ -164,10 +178,12 @@ def _warp(image: np.ndarray, matrix_23: np.ndarray, size: int, interpolation: in
     return cv2.warpAffine(image, inverse, (size, size), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
 
 
-def warp_rgb(rgb_HW3: np.ndarray, augmentation: Augmentation, size: int, border: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+def warp_rgb(
+    rgb_HW3: np.ndarray, augmentation: Augmentation, size: int, border: tuple[int, int, int] = (0, 0, 0)
+) -> np.ndarray:
     """uint8 [S, S, 3]: bilinear, averaged over areas first where the crop shrinks by more than 1.5; `border` outside the source."""
-    if augmentation.colour_34 is not None:
-        rgb_HW3 = cv2.transform(rgb_HW3, augmentation.colour_34)
+    if augmentation.color_34 is not None:
+        rgb_HW3 = cv2.transform(rgb_HW3, augmentation.color_34)
     matrix = augmentation.matrix_23
     shrink = 1 / math.sqrt(abs(np.linalg.det(matrix[:, :2])))
     if shrink > _ANTIALIAS_FROM:

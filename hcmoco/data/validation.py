@@ -51,7 +51,9 @@ def check_person(person: Person, joints: int, depth_codec: str = "png16") -> lis
                 check(value, person.size)
         except (ValueError, TypeError) as error:
             reasons.append(f"{name}: {error}")
-    seen = isinstance(person.keypoints, np.ndarray) and person.keypoints.ndim == 2 and np.any(person.keypoints[:, 2:] == 1)
+    seen = (
+        isinstance(person.keypoints, np.ndarray) and person.keypoints.ndim == 2 and np.any(person.keypoints[:, 2:] == 1)
+    )
     if person.rgb is None and person.depth is None and not seen:
         reasons.append("the record has no modality: neither RGB nor depth nor a visible joint")
     return reasons
@@ -80,7 +82,9 @@ def check_scene(scene: Scene) -> list[str]:
         if each.mask is not None:
             checks.append((f"{who}mask", each.mask, lambda mask: _check_instance_mask(mask, width, height)))
         if each.dp_points is not None:
-            checks.append((f"{who}surface points", each.dp_points, lambda points: _check_surface_points(points, width, height)))
+            checks.append(
+                (f"{who}surface points", each.dp_points, lambda points: _check_surface_points(points, width, height))
+            )
     for name, value, check in checks:
         try:
             check(value)
@@ -130,7 +134,9 @@ def _check_keypoints(keypoints: np.ndarray, joints: int) -> None:
     if not np.isfinite(keypoints).all():
         raise ValueError(f"joint {int(np.flatnonzero(~np.isfinite(keypoints).all(1))[0])} is not finite")
     if not np.isin(keypoints[:, 2], (0, 1)).all():
-        raise ValueError(f"there is a visibility {keypoints[~np.isin(keypoints[:, 2], (0, 1)), 2][0]:g}; allowed are 0 and 1")
+        raise ValueError(
+            f"there is a visibility {keypoints[~np.isin(keypoints[:, 2], (0, 1)), 2][0]:g}; allowed are 0 and 1"
+        )
 
 
 def _check_table(values: np.ndarray, width: int) -> None:
@@ -175,6 +181,8 @@ def _check_surface_points(points: np.ndarray, width: int, height: int) -> None:
     if (xy < 0).any() or (xy > (width, height)).any():
         raise ValueError("there is a point outside the picture")
     if not np.isin(chart, range(1, CHARTS + 1)).all():
-        raise ValueError(f"there is a chart {chart[~np.isin(chart, range(1, CHARTS + 1))][0]:g}; allowed are 1..{CHARTS}")
+        raise ValueError(
+            f"there is a chart {chart[~np.isin(chart, range(1, CHARTS + 1))][0]:g}; allowed are 1..{CHARTS}"
+        )
     if (uv < 0).any() or (uv > 1).any():
         raise ValueError("there is a U or V outside 0..1")

@@ -81,7 +81,9 @@ def read_coco(path: Path, what: str, person: Callable[[Any], T]) -> CocoFile[T]:
             return category, person(values)
         except ValidationError as error:
             id, of = (values.get(key) if isinstance(values, dict) else None for key in ("id", "image_id"))
-            return category, Broken(str(id) if type(id) is int else "", first_fault(error), of if type(of) is int else None)
+            return category, Broken(
+                str(id) if type(id) is int else "", first_fault(error), of if type(of) is int else None
+            )
 
     people_of = object()  # stands for the category of what names none
     found = read_lists(path, what, {"images": picture, "annotations": annotation, "categories": lambda values: values})
@@ -94,14 +96,18 @@ def read_coco(path: Path, what: str, person: Callable[[Any], T]) -> CocoFile[T]:
         raise UserError(f"{what} {path} has no category person; give a file of people in COCO's form")
     for each in categories:
         if each.get("keypoints", list(COCO_17.joints)) != list(COCO_17.joints):
-            raise UserError(f"{what} {path} lists other keypoints, or in another order, than COCO's 17; convert them first")
+            raise UserError(
+                f"{what} {path} lists other keypoints, or in another order, than COCO's 17; convert them first"
+            )
     pictures: dict[int, Picture] = {}
     broken: list[Broken] = []
     for position, entry in enumerate(found["images"]):
         if isinstance(entry, str):
             broken.append(Broken(f"picture {position}", entry))
         elif entry.id in pictures:
-            broken.append(Broken(f"picture {position}", f"an earlier entry of the list of pictures has the id {entry.id}, too"))
+            broken.append(
+                Broken(f"picture {position}", f"an earlier entry of the list of pictures has the id {entry.id}, too")
+            )
         else:
             pictures[entry.id] = entry
     people: list[T | Broken] = []

@@ -44,12 +44,20 @@ def annotated_mask(annotation: Mapping, height: int, width: int) -> np.ndarray |
     parts = [decode_rle(each, (_MASK_SIDE, _MASK_SIDE)) for each in masks if each]
     body = np.any(parts, axis=0).astype(np.float64) if parts else np.zeros((_MASK_SIDE, _MASK_SIDE))
     left, top, box_width, box_height = annotation["bbox"]
-    if not (max(abs(left), abs(top), abs(box_width), abs(box_height)) <= MAX_SIDE and box_width * box_height <= _BOX_PIXELS):
+    if not (
+        max(abs(left), abs(top), abs(box_width), abs(box_height)) <= MAX_SIDE and box_width * box_height <= _BOX_PIXELS
+    ):
         raise ValueError(f"the box {[left, top, box_width, box_height]} is too large for a mask")
-    scaled = zoom(body, (max(box_height, 1) / body.shape[0], max(box_width, 1) / body.shape[1]), order=1, prefilter=False) > 0.5
+    scaled = (
+        zoom(body, (max(box_height, 1) / body.shape[0], max(box_width, 1) / body.shape[1]), order=1, prefilter=False)
+        > 0.5
+    )
     x, y = int(left), int(top)
     x0, y0 = max(x, 0), max(y, 0)
-    x1, y1 = min(int(left + box_width), width, x + scaled.shape[1]), min(int(top + box_height), height, y + scaled.shape[0])
+    x1, y1 = (
+        min(int(left + box_width), width, x + scaled.shape[1]),
+        min(int(top + box_height), height, y + scaled.shape[0]),
+    )
     mask = np.zeros((height, width), bool)
     if x1 > x0 and y1 > y0:
         mask[y0:y1, x0:x1] = scaled[y0 - y : y1 - y, x0 - x : x1 - x]
@@ -76,7 +84,9 @@ def _corners(polygon: object) -> np.ndarray:
     """float64 [C, 2], x, y; ValueError for a polygon that the mask API must not see."""
     if not isinstance(polygon, Sequence) or isinstance(polygon, str) or len(polygon) % 2:
         raise ValueError("a polygon of the segmentation is not a list of x, y, x, y, ...")
-    if not all(isinstance(each, int | float) and not isinstance(each, bool) and abs(each) <= 2 * MAX_SIDE for each in polygon):
+    if not all(
+        isinstance(each, int | float) and not isinstance(each, bool) and abs(each) <= 2 * MAX_SIDE for each in polygon
+    ):
         raise ValueError(f"a polygon of the segmentation has a corner that is no number of at most {2 * MAX_SIDE}")
     corners = np.array(polygon, np.float64).reshape(-1, 2)
     outline = np.abs(corners - np.roll(corners, 1, axis=0)).max(1, initial=0).sum() + len(corners)
@@ -91,7 +101,11 @@ def decode_rle(rle: Any, shape: tuple[int, int] | None = None) -> np.ndarray:
     if not isinstance(rle, Mapping) or "counts" not in rle:
         raise ValueError("a mask is not run lengths with size and counts")
     size = rle.get("size")
-    if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in size):
+    if (
+        not isinstance(size, Sequence)
+        or len(size) != 2
+        or not all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in size)
+    ):
         raise ValueError(f"the size {str(size)[:60]!r} of a mask is not its height and width, 1..{MAX_SIDE}")
     height, width = (int(side) for side in size)
     if shape is not None and (height, width) != shape:

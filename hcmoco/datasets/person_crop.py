@@ -37,7 +37,7 @@ class Rejected(_Named):
     """A record that is broken, so set aside, and why; `reason` is one sentence for people."""
 
 
-class LeftOut(_Named):
+class Skipped(_Named):
     """A record that is whole and not wanted, by a rule of the data set or of its reader; `reason` says which, the same words each time."""
 
 
@@ -63,7 +63,9 @@ def crop_square(box: np.ndarray, width: int, height: int) -> tuple[int, int, int
         raise ValueError(f"the box {[x0, y0, x1, y1]} lies outside the {width} x {height} picture")
     side = max(2.0, CROP_MARGIN * max(x1 - x0, y1 - y0))
     if side > MAX_SIDE:
-        raise ValueError(f"the box {[x0, y0, x1, y1]} is too large; at most {MAX_SIDE / CROP_MARGIN:.0f} pixels are cropped")
+        raise ValueError(
+            f"the box {[x0, y0, x1, y1]} is too large; at most {MAX_SIDE / CROP_MARGIN:.0f} pixels are cropped"
+        )
     side = round(side)
     return round((x0 + x1) / 2 - side / 2), round((y0 + y1) / 2 - side / 2), side
 
@@ -118,7 +120,18 @@ def crop_person(
 
     Raises ValueError for a box that `crop_square` refuses, for pictures of different sizes, and where there is no picture at all.
     """
-    given = Person(id, dataset, split, 0, subject, camera=camera, keypoints=keypoints, joints3d=joints3d, dp_points=dp_points, box=box)
+    given = Person(
+        id,
+        dataset,
+        split,
+        0,
+        subject,
+        camera=camera,
+        keypoints=keypoints,
+        joints3d=joints3d,
+        dp_points=dp_points,
+        box=box,
+    )
     pictures = {"rgb": rgb, "depth": depth, "parts": parts, "iuv": iuv, "mask": mask}
     width, height = _picture_size(pictures)
     return _squared(given, pictures, crop_square(box, width, height), size, depth_codec)
@@ -154,7 +167,9 @@ def whole_picture(
     width, height = _picture_size(pictures)
     side = max(width, height)
     if side > _LARGEST_WHOLE:
-        raise ValueError(f"the picture is {width} x {height}; whole pictures have at most {_LARGEST_WHOLE} pixels a side")
+        raise ValueError(
+            f"the picture is {width} x {height}; whole pictures have at most {_LARGEST_WHOLE} pixels a side"
+        )
     square = (-((side - width) // 2), -((side - height) // 2), side)
     return _squared(given, pictures, square, size, depth_codec, parts_outside=IGNORE)
 
@@ -165,7 +180,9 @@ def _picture_size(pictures: dict[str, np.ndarray | None]) -> tuple[int, int]:
     if not shapes:
         raise ValueError("there is no picture")
     if len(set(shapes.values())) > 1:
-        raise ValueError("the pictures differ in size: " + ", ".join(f"{name} {w} x {h}" for name, (w, h) in shapes.items()))
+        raise ValueError(
+            "the pictures differ in size: " + ", ".join(f"{name} {w} x {h}" for name, (w, h) in shapes.items())
+        )
     return next(iter(shapes.values()))
 
 
@@ -217,7 +234,9 @@ def _squared(
         depth=encoded("depth", lambda image: encode_depth(image, depth_codec)),
         camera=stored_floats(camera),
         crop=np.array([x0, y0, side, width, height], np.float32),
-        box=None if given.box is None else moved(np.asarray(given.box, np.float64).reshape(2, 2)).ravel().astype(np.float32),
+        box=None
+        if given.box is None
+        else moved(np.asarray(given.box, np.float64).reshape(2, 2)).ravel().astype(np.float32),
         keypoints=stored_floats(keypoints),
         joints3d=stored_floats(given.joints3d),
         parts=encoded("parts", encode_labels, parts_outside),

@@ -11,15 +11,19 @@ class Kind:
     module: str
     config: str
     help: str
-    licence: str
+    license: str
     page: str = ""
     records: Literal["person", "scene"] = "person"
 
 
 _NTU_TERMS = "ROSE Lab's release agreement: academic research only, no redistribution, people's faces only as the agreement allows"
 KINDS = {
-    "people": Kind("hcmoco.synthetic", "PeopleConfig", "synthetic people, or with --scenes pictures of several", SYNTHETIC),
-    "scenes": Kind("hcmoco.synthetic", "ScenesConfig", "synthetic pictures of several people", SYNTHETIC, records="scene"),
+    "people": Kind(
+        "hcmoco.synthetic", "PeopleConfig", "synthetic people, or with --scenes pictures of several", SYNTHETIC
+    ),
+    "scenes": Kind(
+        "hcmoco.synthetic", "ScenesConfig", "synthetic pictures of several people", SYNTHETIC, records="scene"
+    ),
     "folder": Kind("hcmoco.datasets.folder", "FolderConfig", "your own pictures: a folder with a JSON Lines file", ""),
     "ntu": Kind(
         "hcmoco.datasets.ntu",

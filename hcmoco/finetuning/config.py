@@ -1,7 +1,7 @@
 """What a fine-tuning is: the task, the labels, where the encoder starts, and how long it trains."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,9 +27,13 @@ class TaskDataConfig(Config):
 class FinetuneConfig(LabelsConfig):
     """A fine-tuning run."""
 
+    renamed: ClassVar = {"evaluation_rows": "eval_batch_size"}
+
     name: str = Field("finetune", pattern=r"^[\w.-]+$", description="what the run is called")
     out: str = Field(min_length=1, description="folder or URI of the run; a relative one lies under the run's home")
-    seed: int = Field(0, ge=0, description="of everything that is drawn: labelled rows, the head's weights, order, augmentation")
+    seed: int = Field(
+        0, ge=0, description="of everything that is drawn: labelled rows, the head's weights, order, augmentation"
+    )
     task: AnyTaskConfig
     init: str = Field(
         min_length=1,
@@ -39,15 +43,22 @@ class FinetuneConfig(LabelsConfig):
     encoder: EncoderConfig = EncoderConfig()
     data: TaskDataConfig
     steps: int | None = Field(None, ge=1, description="length of the training; the same for every share of the labels")
-    epochs: float | None = Field(None, gt=0, allow_inf_nan=False, description="length in passes over the labelled rows, instead of steps")
-    min_steps: int = Field(1, ge=1, description="with `epochs`: at least this many steps, for few labels")
-    validations: int = Field(10, ge=1, description="times that the model is scored during training, evenly spaced, the last at the end")
-    select: Literal["last", "validation", "test"] = Field(
-        "validation", description="which model is kept: the last, the best on the validation rows, or (the paper's habit) the best on test"
+    epochs: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="length in passes over the labelled rows, instead of steps"
     )
-    evaluation_rows: int = Field(32, ge=1, description="rows that are predicted together in an evaluation")
+    min_steps: int = Field(1, ge=1, description="with `epochs`: at least this many steps, for few labels")
+    validations: int = Field(
+        10, ge=1, description="times that the model is scored during training, evenly spaced, the last at the end"
+    )
+    select: Literal["last", "validation", "test"] = Field(
+        "validation",
+        description="which model is kept: the last, the best on the validation rows, or (the paper's habit) the best on test",
+    )
+    eval_batch_size: int = Field(32, ge=1, description="rows that are predicted together in an evaluation")
     optim: OptimConfig = OptimConfig()
-    encoder_lr: float = Field(1.0, ge=0, allow_inf_nan=False, description="the encoder's learning rate relative to the head's")
+    encoder_lr: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="the encoder's learning rate relative to the head's"
+    )
     train: TrainConfig
 
     @field_validator("encoder")
@@ -60,13 +71,15 @@ class FinetuneConfig(LabelsConfig):
     @model_validator(mode="after")
     def _consistent(self) -> "FinetuneConfig":
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError(f"steps = {self.steps} and epochs = {self.epochs}: give one of them, and set the other to null")
-        rows = self.train.lanes // self.train.workers * self.train.rows_per_lane
+            raise ValueError(
+                f"steps = {self.steps} and epochs = {self.epochs}: give one of them, and set the other to null"
+            )
+        rows = self.train.lanes // self.train.workers * self.train.batch_size_per_lane
         size = getattr(self.task, "size", 64)
         if rows == 1 and size < 64:
             raise ValueError(
                 f"task.size = {size} with one row of a step on a worker leaves batch norm one value at stride 32; "
-                "raise train.rows_per_lane, or set task.size=64"
+                "raise train.batch_size_per_lane, or set task.size=64"
             )
         if self.select == "validation" and not self.validation:
             raise ValueError("select = validation needs validation rows; set validation=64, or select=last")
@@ -77,14 +90,16 @@ class FinetuneConfig(LabelsConfig):
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
-        return max(self.min_steps, math.ceil(self.epochs * rows / (self.train.lanes * self.train.rows_per_lane)))
+        return max(self.min_steps, math.ceil(self.epochs * rows / (self.train.lanes * self.train.batch_size_per_lane)))
 
     def identity(self) -> dict:
-        """What decides the result of the run: a resumed one must have the same. Workers, threads and `evaluation_rows` may change; they
+        """What decides the result of the run: a resumed one must have the same. Workers, threads and `eval_batch_size` may change; they
         move it by rounding, and more workers by batch norm's statistics."""
         everything = self.model_dump(mode="json")
         free = ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "log_every", "save_every", "keep")
-        places = ("name", "out", "data", "init", "imagenet_weights", "evaluation_rows")
-        decided = {key: value for key, value in everything.items() if key not in places and key in FinetuneConfig.model_fields}
+        places = ("name", "out", "data", "init", "imagenet_weights", "eval_batch_size")
+        decided = {
+            key: value for key, value in everything.items() if key not in places and key in FinetuneConfig.model_fields
+        }
         decided["train"] = {key: value for key, value in decided["train"].items() if key not in free}
         return decided

@@ -35,7 +35,13 @@ class Start:
 
 
 def start(
-    init: str, config: EncoderConfig, modality: str, *, imagenet_weights: str | None = None, load: bool = True, key: str = "encoder"
+    init: str,
+    config: EncoderConfig,
+    modality: str,
+    *,
+    imagenet_weights: str | None = None,
+    load: bool = True,
+    key: str = "encoder",
 ) -> Start:
     """The encoder that `init` names, its fresh weights drawn from torch's generator.
 
@@ -79,7 +85,9 @@ def _imagenet(config: EncoderConfig, weights: str | None) -> Start:
         try:
             encoder = build_encoder(config.model_copy(update={"init": "timm"}))
         except UserError as error:
-            raise UserError(f"init=imagenet: no imagenet_weights file is given, and {error}; set imagenet_weights=FILE") from None
+            raise UserError(
+                f"init=imagenet: no imagenet_weights file is given, and {error}; set imagenet_weights=FILE"
+            ) from None
         text = f"ImageNet weights that timm publishes for {config.name}"
     else:
         encoder = build_encoder(config.model_copy(update={"init": weights}))
@@ -110,7 +118,9 @@ def _of_export(folder: str, config: EncoderConfig, modality: str, key: str) -> S
 def export_folder(init: str) -> str | None:
     """The export that `init` is or, as a finished run, holds; None where it is neither."""
     init = init.rstrip("/")
-    return next((each for each in (init, f"{init}/export") if _is_folder(each) and Folder(each).exists("config.json")), None)
+    return next(
+        (each for each in (init, f"{init}/export") if _is_folder(each) and Folder(each).exists("config.json")), None
+    )
 
 
 def _is_folder(uri: str) -> bool:

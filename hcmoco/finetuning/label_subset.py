@@ -29,17 +29,23 @@ _READERS = 8
 class LabelsConfig(Config):
     """How many labels are used, and which."""
 
-    fraction: float = Field(1.0, gt=0, le=1, description="share of the labelled rows that are not set aside for validation")
+    fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the labelled rows that are not set aside for validation"
+    )
     samples: int | None = Field(None, ge=1, description="number of rows instead of a share")
     subset: str | None = Field(None, description=f"a published subset instead of a share: {', '.join(STRIDES)}")
     labels_seed: int | None = Field(None, ge=0, description="draws the rows; null: the run's seed")
     validation: int = Field(
-        256, ge=0, description="rows set aside for choosing the model, the same for every fraction, samples and seed; 0: none"
+        256,
+        ge=0,
+        description="rows set aside for choosing the model, the same for every fraction, samples and seed; 0: none",
     )
 
     @model_validator(mode="after")
     def _one_way(self) -> "LabelsConfig":
-        given = [name for name in ("samples", "subset") if getattr(self, name) is not None] + ["fraction"] * (self.fraction != 1)
+        given = [name for name in ("samples", "subset") if getattr(self, name) is not None] + ["fraction"] * (
+            self.fraction != 1
+        )
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are given; give one of fraction, samples and subset")
         if self.subset is not None and self.subset not in STRIDES:
@@ -76,7 +82,9 @@ class Subset:
         """Of the whole data set."""
         return self.shards.manifest
 
-    def read_group(self, group: int, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None) -> pa.Table:
+    def read_group(
+        self, group: int, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None
+    ) -> pa.Table:
         """See `Shards.read_group`; groups and rows count within the subset."""
         real, inside = self.groups[group]
         return self.shards.read_group(real, columns, inside if rows is None else [inside[row] for row in rows])
@@ -125,7 +133,9 @@ def split(shards: Shards, config: LabelsConfig, needed: Sequence[str], *, seed: 
                 f"samples = {wanted}: {shards.uri} has {count} labelled rows, of which {len(aside)} are set aside for validation; "
                 f"at most {len(pool)}, or a smaller validation"
             )
-        ranked = pool[make_rng(seed if config.labels_seed is None else config.labels_seed, "labels").permutation(len(pool))]
+        ranked = pool[
+            make_rng(seed if config.labels_seed is None else config.labels_seed, "labels").permutation(len(pool))
+        ]
         chosen = ranked[:wanted]
     if not len(chosen):
         raise UserError(
@@ -142,18 +152,24 @@ def _candidates(shards: Shards, needed: Sequence[str]) -> tuple[list[str], np.nd
     missing = [name for name, rows in counts.items() if not rows]
     if missing:
         has = ", ".join(name for name, rows in manifest.modalities.items() if rows)
-        raise UserError(f"{shards.uri} has no {' and no '.join(missing)} (its rows have {has}); prepare or name a data set that has")
+        raise UserError(
+            f"{shards.uri} has no {' and no '.join(missing)} (its rows have {has}); prepare or name a data set that has"
+        )
     partial = [name for name, rows in counts.items() if rows < manifest.rows]
 
     def group(number: int) -> list[tuple[str, int, int]]:
         table = shards.read_group(number, ["id", *partial])
-        valid = np.logical_and.reduce([np.ones(len(table), bool), *(table[name].is_valid().to_numpy() for name in partial)])
+        valid = np.logical_and.reduce(
+            [np.ones(len(table), bool), *(table[name].is_valid().to_numpy() for name in partial)]
+        )
         return [(id, number, row) for row, id in enumerate(table["id"].to_pylist()) if valid[row]]
 
     with ThreadPoolExecutor(_READERS) as pool:
         found = sorted(each for rows in pool.map(group, range(len(shards.group_rows))) for each in rows)
     if not found:
-        raise UserError(f"{shards.uri} has no row with {' and '.join(needed)} together; prepare or name a data set that has")
+        raise UserError(
+            f"{shards.uri} has no row with {' and '.join(needed)} together; prepare or name a data set that has"
+        )
     return [id for id, _, _ in found], np.array([place for _, *place in found], np.int64)
 
 

@@ -1,6 +1,6 @@
 """Batches of a downstream task: for training from a plan over labelled rows, for evaluation every row once.
 
-Evaluation deals pieces of `evaluation_rows` rows to the workers in turn. Which rows are predicted together depends on the data
+Evaluation deals pieces of `eval_batch_size` rows to the workers in turn. Which rows are predicted together depends on the data
 set and `piece_rows` alone, no row is left out and none counts twice: scores are the same for any number of workers. Other pieces, or
 another number of threads, move them by rounding (docs/reproducibility.md).
 """
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from hcmoco.data.loader import PlanFeed, not_as_prepared
-from hcmoco.data.prefetch import map_ahead
+from hcmoco.data.loader import PlanLoader, not_as_prepared
+from hcmoco.data.prefetch import prefetch_map
 from hcmoco.data.sampler import Row
 from hcmoco.data.shards.reader import read_rows
 from hcmoco.finetuning.label_subset import Subset
@@ -21,7 +21,7 @@ from hcmoco.tasks.base import Task, TaskBatch
 
 
 @dataclass(frozen=True)
-class TrainingFeed(PlanFeed[TaskBatch]):
+class TrainLoader(PlanLoader[TaskBatch]):
     """The labelled rows of a task in the order of a plan, augmented."""
 
     task: Task
@@ -39,7 +39,7 @@ class TrainingFeed(PlanFeed[TaskBatch]):
 
 
 @dataclass(frozen=True)
-class EvaluationFeed:
+class EvalLoader:
     """Every row of a subset once.
 
     Attributes:
@@ -86,7 +86,7 @@ class EvaluationFeed:
 
     def batches(self, items: Iterable[pa.Table], *, threads: int, ahead: int) -> Iterator[TaskBatch]:
         """The batches of some pieces, in order. UserError where a row does not decode."""
-        for batch in map_ahead(self._batch, iter(items), threads=threads, ahead=ahead):
+        for batch in prefetch_map(self._batch, iter(items), threads=threads, ahead=ahead):
             if batch is not None:
                 yield batch
 

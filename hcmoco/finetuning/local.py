@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable
 
-from hcmoco.finetuning.loader import EvaluationFeed, TrainingFeed
+from hcmoco.finetuning.loader import EvalLoader, TrainLoader
 from hcmoco.tasks.base import TaskBatch
 from hcmoco.training.local import LocalHost
 
 
 class LocalTaskHost(LocalHost[TaskBatch]):
-    """See `tasks.loop.TaskHost`, and `LocalHost` for the other arguments.
+    """See `tasks.loop.EvalContext`, and `LocalHost` for the other arguments.
 
     Args:
         feed: the labelled rows.
@@ -17,8 +17,8 @@ class LocalTaskHost(LocalHost[TaskBatch]):
 
     def __init__(
         self,
-        feed: TrainingFeed,
-        validation: EvaluationFeed | None = None,
+        feed: TrainLoader,
+        validation: EvalLoader | None = None,
         states: str | None = None,
         *,
         keep: int = 2,

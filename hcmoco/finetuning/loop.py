@@ -12,10 +12,10 @@ from hcmoco.finetuning.trainer import Finetuning
 from hcmoco.tasks.base import Result, Task, TaskBatch
 from hcmoco.training import distributed
 from hcmoco.training.checkpoint import TrainState
-from hcmoco.training.metrics import Meter
+from hcmoco.training.metrics import MetricsProcessor
 
 
-class TaskHost(Protocol):
+class EvalContext(Protocol):
     """Where a loop runs: one process, or a worker of a cluster. Rank 0 alone records; all ranks call `save` and evaluate."""
 
     rank: int
@@ -42,7 +42,14 @@ class TaskHost(Protocol):
 
 
 def finetune(
-    config: FinetuneConfig, task: Task, plan: Plan, host: TaskHost, identity: dict, *, validated: bool, tracking_run: str = ""
+    config: FinetuneConfig,
+    task: Task,
+    plan: Plan,
+    host: EvalContext,
+    identity: dict,
+    *,
+    validated: bool,
+    tracking_run: str = "",
 ) -> Finetuning:
     """Runs or resumes a fine-tuning to its last step.
 
@@ -60,7 +67,7 @@ def finetune(
     run.tracking_run = run.tracking_run or tracking_run
     resumed_at = run.step if saved else None
     moments = validation_steps(plan.steps, config.validations) if validated else set()
-    meter = Meter(host, run.step, plan.steps)
+    meter = MetricsProcessor(host, run.step, plan.steps)
     batches = host.batches(run.step)
     while run.step < plan.steps:
         with meter.waiting():

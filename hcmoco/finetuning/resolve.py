@@ -9,7 +9,7 @@ from hcmoco.data.shards.reader import Shards
 from hcmoco.finetuning.config import FinetuneConfig
 from hcmoco.finetuning.encoder_init import Start
 from hcmoco.finetuning.label_subset import Subset, split, whole
-from hcmoco.finetuning.loader import EvaluationFeed, TrainingFeed
+from hcmoco.finetuning.loader import EvalLoader, TrainLoader
 from hcmoco.license_terms import Terms, of_data
 from hcmoco.tasks.base import Task
 from hcmoco.tasks.registry import make_task, task_class
@@ -33,7 +33,7 @@ class Setup:
     """
 
     config: FinetuneConfig
-    labelled: Subset
+    labeled: Subset
     chosen_on: Subset | None
     test: Subset
     task: Task
@@ -48,11 +48,11 @@ class Setup:
         train = self.config.train
         return Plan(
             seed=self.config.seed,
-            sources=(self.labelled.source_plan("labelled"),),
+            sources=(self.labeled.source_plan("labeled"),),
             lanes=train.lanes,
-            rows_per_lane=train.rows_per_lane,
+            batch_size_per_lane=train.batch_size_per_lane,
             window_steps=train.window_steps,
-            steps=self.config.total_steps(len(self.labelled)),
+            steps=self.config.total_steps(len(self.labeled)),
         )
 
     @property
@@ -60,7 +60,7 @@ class Setup:
         """What decides the result: a resumed run must have the same."""
         return {
             **self.config.identity(),
-            "labels": self.labelled.digest,
+            "labels": self.labeled.digest,
             "chosen_on": self.chosen_on.digest if self.chosen_on else "",
             "start": self.start["digest"],
             "plan": self.plan.description,
@@ -71,41 +71,41 @@ class Setup:
         """For the record of the run: its precision, which labels, and where the encoder started."""
         return {
             "precision": self.config.train.precision,
-            "labels": {"text": self.config.text, "rows": len(self.labelled), "digest": self.labelled.digest},
+            "labels": {"text": self.config.text, "rows": len(self.labeled), "digest": self.labeled.digest},
             "start": self.start,
         }
 
-    def training_feed(self) -> TrainingFeed:
+    def train_loader(self) -> TrainLoader:
         """The labelled rows in the plan's order."""
-        return TrainingFeed(self.plan, (self.labelled,), self.task)
+        return TrainLoader(self.plan, (self.labeled,), self.task)
 
-    def validation_feed(self, world: int = 1) -> EvaluationFeed | None:
+    def eval_loader(self, world: int = 1) -> EvalLoader | None:
         """The rows that the model is scored on during training."""
         if self.chosen_on is None:
             return None
         task = self.tested if self.config.select == "test" else self.task
-        return EvaluationFeed(task, self.chosen_on, self.config.evaluation_rows, world)
+        return EvalLoader(task, self.chosen_on, self.config.eval_batch_size, world)
 
-    def test_feed(self, world: int = 1) -> EvaluationFeed:
+    def test_feed(self, world: int = 1) -> EvalLoader:
         """The rows of the closing score."""
-        return EvaluationFeed(self.tested, self.test, self.config.evaluation_rows, world)
+        return EvalLoader(self.tested, self.test, self.config.eval_batch_size, world)
 
 
 def set_up(config: FinetuneConfig, train: Shards, test: Shards, begun: Start) -> Setup:
     """Decides a fine-tuning over opened data sets. UserError where they lack labels, or the share of the labels leaves nothing."""
     cls = task_class(config.task.task)
     needed = (*cls.inputs, *cls.labels)
-    labelled, validation = split(train, config, needed, seed=config.seed)
+    labeled, validation = split(train, config, needed, seed=config.seed)
     tested_on = whole(test, needed)
     task = make_task(config.task, train.manifest)
     try:
-        statistics = task.fit_statistics(labelled.rows(cls.columns, _STATISTICS_ROWS))
+        statistics = task.fit_statistics(labeled.rows(cls.columns, _STATISTICS_ROWS))
     except ValueError as error:
         raise not_as_prepared(error) from None
     task.use_statistics(statistics)
     return Setup(
         config=config,
-        labelled=labelled,
+        labeled=labeled,
         chosen_on=tested_on if config.select == "test" else validation,
         test=tested_on,
         task=task,

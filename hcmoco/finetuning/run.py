@@ -38,10 +38,18 @@ def run_cell(
     begun = time.monotonic()
     saved = States(states).newest() if states else None
     config = settle(config, native_bfloat16(device), saved.identity if saved else None)
-    first = start(config.init, config.encoder, task_class(config.task.task).modality, imagenet_weights=config.imagenet_weights)
+    first = start(
+        config.init, config.encoder, task_class(config.task.task).modality, imagenet_weights=config.imagenet_weights
+    )
     setup = set_up(config, train, test, first)
     host = LocalTaskHost(
-        setup.training_feed(), setup.validation_feed(), states, keep=config.train.keep, device=device, threads=threads, show=show
+        setup.train_loader(),
+        setup.eval_loader(),
+        states,
+        keep=config.train.keep,
+        device=device,
+        threads=threads,
+        show=show,
     )
     run = finetune(config, setup.task, setup.plan, host, setup.identity, validated=setup.chosen_on is not None)
     chosen = run.choose()

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from hcmoco import __version__
-from hcmoco.config import build
+from hcmoco.config import build, upgrade
 from hcmoco.data.shards.manifest import About
 from hcmoco.errors import UserError
 from hcmoco.finetuning.config import AnyTaskConfig
@@ -63,11 +63,15 @@ class Saved:
         try:
             model.load_state_dict(safetensors.torch.load(self.weights))
         except (RuntimeError, SafetensorError) as error:
-            raise UserError(f"{self.folder}: model.safetensors does not fit what its config.json describes: {first_line(error)}") from None
+            raise UserError(
+                f"{self.folder}: model.safetensors does not fit what its config.json describes: {first_line(error)}"
+            ) from None
         return model.eval()
 
 
-def save_model(folder: str, model: nn.Module, task: Task, encoder: EncoderConfig, *, statistics: dict, training: dict, card: str) -> None:
+def save_model(
+    folder: str, model: nn.Module, task: Task, encoder: EncoderConfig, *, statistics: dict, training: dict, card: str
+) -> None:
     """Writes a fine-tuned model; what is there is replaced, and a folder without config.json is not one.
 
     Args:
@@ -87,7 +91,9 @@ def save_model(folder: str, model: nn.Module, task: Task, encoder: EncoderConfig
         "about": about.model_dump(mode="json"),
         "statistics": statistics,
         "training": training,
-        "files": {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()},
+        "files": {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
+        },
     }
     there = Folder(folder)
     there.delete(_FACTS)  # it must not vouch for files that are being replaced
@@ -119,21 +125,27 @@ def load_model(weights: str) -> Saved:
         if facts["format"] != FORMAT:
             raise ValueError(f"its format is {facts['format']!r}")
         if facts["format_version"] != FORMAT_VERSION:
-            raise UserError(f"{folder} has format version {facts['format_version']}, this program reads {FORMAT_VERSION}")
+            raise UserError(
+                f"{folder} has format version {facts['format_version']}, this program reads {FORMAT_VERSION}"
+            )
         data = Folder(folder).read("model.safetensors")
         digest = facts["files"]["model.safetensors"]["sha256"]
         config: Any = TypeAdapter(AnyTaskConfig).validate_python(facts["task"])
         if hashlib.sha256(data).hexdigest() != digest:
-            raise UserError(f"{folder}: model.safetensors does not match its checksum in config.json; copy it or train it again")
+            raise UserError(
+                f"{folder}: model.safetensors does not match its checksum in config.json; copy it or train it again"
+            )
         return Saved(
             folder,
             config,
-            build(EncoderConfig, facts["encoder"], f"{folder}/{_FACTS}: encoder"),
-            build(About, facts["about"], f"{folder}/{_FACTS}: about"),
+            build(EncoderConfig, upgrade(EncoderConfig, facts["encoder"]), f"{folder}/{_FACTS}: encoder"),
+            build(About, upgrade(About, facts["about"]), f"{folder}/{_FACTS}: about"),
             facts["statistics"],
             facts["training"],
             digest,
             data,
         )
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise UserError(f"{folder}/{_FACTS} is not that of a fine-tuned model: {first_line(error)}; train it again") from None
+        raise UserError(
+            f"{folder}/{_FACTS} is not that of a fine-tuned model: {first_line(error)}; train it again"
+        ) from None

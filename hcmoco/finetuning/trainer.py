@@ -28,7 +28,9 @@ def make_model(config: FinetuneConfig, task: Task, *, load: bool) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(make_rng(config.seed, "weights", 0).integers(2**63)))
-        encoder: Encoder = start(config.init, config.encoder, task.modality, imagenet_weights=config.imagenet_weights, load=load).encoder
+        encoder: Encoder = start(
+            config.init, config.encoder, task.modality, imagenet_weights=config.imagenet_weights, load=load
+        ).encoder
         torch.manual_seed(int(make_rng(config.seed, "weights", 1).integers(2**63)))
         return task.make_model(encoder)
 
@@ -60,7 +62,15 @@ class Finetuning:
     """
 
     def __init__(
-        self, config: FinetuneConfig, task: Task, plan: Plan, identity: dict, device: torch.device, *, steps: int, load_init: bool = True
+        self,
+        config: FinetuneConfig,
+        task: Task,
+        plan: Plan,
+        identity: dict,
+        device: torch.device,
+        *,
+        steps: int,
+        load_init: bool = True,
     ):
         self.config, self.task, self.plan, self.device, self.steps = config, task, plan, device, steps
         self.identity = identity
@@ -76,7 +86,7 @@ class Finetuning:
         """One step. Returns what it measured, as scalars on the device: `loss`, `loss/<term>`, `grad_norm`, `lr`."""
         config = self.config
         lanes = self.plan.lanes_of(distributed.rank(), distributed.world())
-        drawing = LaneDraws(config.seed, self.step, lanes, self.plan.rows_per_lane, self.device).of("model")
+        drawing = LaneDraws(config.seed, self.step, lanes, self.plan.batch_size_per_lane, self.device).of("model")
         with drawing, autocast(self.device, config.train.precision):
             terms = self.task.losses(self.model, batch, self.device)
         rate = learning_rate(config.optim, self.step, self.steps)
@@ -102,7 +112,10 @@ class Finetuning:
     def note(self, result: Result) -> None:
         """Takes a validation of the model as it is."""
         score = result.figures[self.task.main]
-        best = max((figures[self.task.main] for _, figures in self.validations if figures[self.task.main] > -math.inf), default=-math.inf)
+        best = max(
+            (figures[self.task.main] for _, figures in self.validations if figures[self.task.main] > -math.inf),
+            default=-math.inf,
+        )
         self.validations.append((self.step, dict(result.figures)))
         if not self.best or score > best:  # a score may be undefined (NaN), which is worse than any other
             self.best_step = self.step

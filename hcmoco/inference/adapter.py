@@ -38,7 +38,7 @@ class Asking:
     box: tuple[float, float, float, float] | str | None = None
     boxes: Mapping[str, Sequence[tuple[float, float, float, float]]] | None = None
     camera: tuple[float, float, float, float] | None = None
-    units_per_metre: float = 1000.0
+    units_per_meter: float = 1000.0
     min_score: float = 0.3
 
 
@@ -136,12 +136,16 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if size == (width, height):
         return image
     if image.ndim == 2:
-        rows, columns = (((np.arange(new) + 0.5) * old / new).astype(int) for new, old in ((size[1], height), (size[0], width)))
+        rows, columns = (
+            ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in ((size[1], height), (size[0], width))
+        )
         return image[rows[:, None], columns]
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if size[0] < width else cv2.INTER_CUBIC)
 
 
-def spread(labels_LL: np.ndarray, row_side: int, place: Place, picture: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+def spread(
+    labels_LL: np.ndarray, row_side: int, place: Place, picture: tuple[int, int], size: tuple[int, int]
+) -> np.ndarray:
     """uint8 [size[1], size[0]]: a square prediction where it belongs on the picture, 0 around it; pixels take what is under their centre.
 
     Args:
@@ -151,8 +155,8 @@ def spread(labels_LL: np.ndarray, row_side: int, place: Place, picture: tuple[in
     side = len(labels_LL)
     index, inside = [], []
     for axis in (0, 1):
-        centre = (np.arange(size[axis]) + 0.5) * (picture[axis] / size[axis])
-        at = np.floor((centre * place.scale[axis] + place.offset[axis]) * (side / row_side)).astype(int)
+        center = (np.arange(size[axis]) + 0.5) * (picture[axis] / size[axis])
+        at = np.floor((center * place.scale[axis] + place.offset[axis]) * (side / row_side)).astype(int)
         within = (at >= 0) & (at < side)
         index.append(at[within])
         inside.append(np.flatnonzero(within))
@@ -165,7 +169,8 @@ def draw_box(drawn_hw3: np.ndarray, box_4: Sequence[float], picture: tuple[int, 
     """Draws a box of the picture (width, height) on its drawing."""
     height, width = drawn_hw3.shape[:2]
     x0, y0, x1, y1 = (
-        int(np.clip(each * zoom, -9, 9999)) for each, zoom in zip(box_4, (width / picture[0], height / picture[1]) * 2, strict=True)
+        int(np.clip(each * zoom, -9, 9999))
+        for each, zoom in zip(box_4, (width / picture[0], height / picture[1]) * 2, strict=True)
     )
     cv2.rectangle(drawn_hw3, (x0, y0), (x1 - 1, y1 - 1), BOX_COLOUR, 1)
 

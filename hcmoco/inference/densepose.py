@@ -24,7 +24,7 @@ from hcmoco.inference.adapter import (
 )
 from hcmoco.inference.images import PictureFile, read_rgb
 from hcmoco.tasks.base import Prediction
-from hcmoco.tasks.densepose.sheet import colours, paste
+from hcmoco.tasks.densepose.sheet import colors, paste
 
 FINEST = 1024
 """Longer side, pixels, at which surfaces are predicted, unless the network itself sees more."""
@@ -40,7 +40,13 @@ class SurfacesView(View):
         seen_HW3 = resize(rgb_HW3, working_size(width, height, max(FINEST, self.task.config.long_side)))
         seen_height, seen_width = seen_HW3.shape[:2]
         # Without loss: what is predicted for a file does not depend on how it was stored on the way.
-        row = {"id": file.name, "rgb": encode_png(seen_HW3, compression=1), "width": seen_width, "height": seen_height, "instances": []}
+        row = {
+            "id": file.name,
+            "rgb": encode_png(seen_HW3, compression=1),
+            "width": seen_width,
+            "height": seen_height,
+            "instances": [],
+        }
         place = Place((seen_width / width, seen_height / height))
         return Asked(file.name, width, height, drawn, [self.task.make_batch([row], None)], [place], [{}])
 
@@ -68,7 +74,9 @@ class SurfacesView(View):
         }
 
 
-def over_box(iuv_hw3: np.ndarray, stored_4: np.ndarray, place: Place, picture: tuple[int, int]) -> tuple[list[int], np.ndarray]:
+def over_box(
+    iuv_hw3: np.ndarray, stored_4: np.ndarray, place: Place, picture: tuple[int, int]
+) -> tuple[list[int], np.ndarray]:
     """A prediction over a box of the row's image, resampled to the pixels of the picture (width, height) that the same box touches.
 
     Returns x0, y0, x1, y1 of those pixels, ends left out, and [y1 - y0, x1 - x0, 3]; each takes the prediction under its centre.
@@ -93,20 +101,35 @@ def _moved(stored_4: np.ndarray, place: Place) -> np.ndarray:
 
 def to_bytes(iuv_hw3: np.ndarray) -> np.ndarray:
     """uint8 [h, w, 3]: I as it is, U and V times 255."""
-    return np.concatenate([np.round(iuv_hw3[..., :1]), np.round(255 * iuv_hw3[..., 1:].clip(0, 1))], axis=-1).astype(np.uint8)
+    return np.concatenate([np.round(iuv_hw3[..., :1]), np.round(255 * iuv_hw3[..., 1:].clip(0, 1))], axis=-1).astype(
+        np.uint8
+    )
 
 
 def _draw(drawn: np.ndarray, found: list) -> np.ndarray:
     """The picture, its parts with boxes and scores, and U and V of every pixel."""
     height, width = drawn.shape[:2]
-    iuv_HW3 = paste([iuv for _, _, iuv, _ in found], np.array([frame for _, frame, _, _ in found]).reshape(-1, 4), height, width)
+    iuv_HW3 = paste(
+        [iuv for _, _, iuv, _ in found], np.array([frame for _, frame, _, _ in found]).reshape(-1, 4), height, width
+    )
     dim = cv2.cvtColor(drawn, cv2.COLOR_RGB2GRAY)[..., None].repeat(3, 2) // 3
     panels = [drawn]
     for channel in range(3):
-        panel = np.where(iuv_HW3[..., :1] > 0, colours(iuv_HW3.reshape(-1, 3), channel).reshape(iuv_HW3.shape), dim).astype(np.uint8)
+        panel = np.where(
+            iuv_HW3[..., :1] > 0, colors(iuv_HW3.reshape(-1, 3), channel).reshape(iuv_HW3.shape), dim
+        ).astype(np.uint8)
         for box_4, _, _, score in found if channel == 0 else ():
             draw_box(panel, box_4, (width, height))
             x0, y0 = int(box_4[0]), int(box_4[1])
-            cv2.putText(panel, f"{100 * score:.0f}", (x0 + 3, y0 + 15), cv2.FONT_HERSHEY_SIMPLEX, 0.45, BOX_COLOUR, 1, cv2.LINE_AA)
+            cv2.putText(
+                panel,
+                f"{100 * score:.0f}",
+                (x0 + 3, y0 + 15),
+                cv2.FONT_HERSHEY_SIMPLEX,
+                0.45,
+                BOX_COLOUR,
+                1,
+                cv2.LINE_AA,
+            )
         panels.append(panel)
     return np.concatenate(panels, axis=1)

@@ -57,7 +57,9 @@ def find_pictures(images: str, marker: str) -> list[PictureFile]:
                 other[suffix or "no suffix"] += 1
     if not found:
         there = ", ".join(f"{count} of {suffix}" for suffix, count in other.most_common(3))
-        raise UserError(f"images: {root} holds no {', '.join(SUFFIXES)} file{f' (there are {there})' if there else ''}; convert them first")
+        raise UserError(
+            f"images: {root} holds no {', '.join(SUFFIXES)} file{f' (there are {there})' if there else ''}; convert them first"
+        )
     return sorted(found, key=lambda each: each.name)
 
 
@@ -66,7 +68,9 @@ def read_rgb(path: Path) -> np.ndarray:
     data = _read(path)
     header = check_whole(data)
     if header.bits > 8:
-        raise ValueError(f"RGB must have 8 bits per channel, this is {header.kind}; 16-bit depth is for parsing-depth and pose")
+        raise ValueError(
+            f"RGB must have 8 bits per channel, this is {header.kind}; 16-bit depth is for parsing-depth and pose"
+        )
     # OpenCV applies EXIF orientation unless it is told not to.
     bgr_HW3 = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if bgr_HW3 is None or sorted(bgr_HW3.shape[:2]) != sorted((header.width, header.height)):
@@ -74,16 +78,16 @@ def read_rgb(path: Path) -> np.ndarray:
     return _large_enough(cv2.cvtColor(bgr_HW3, cv2.COLOR_BGR2RGB))
 
 
-def read_depth(path: Path, units_per_metre: float) -> np.ndarray:
+def read_depth(path: Path, units_per_meter: float) -> np.ndarray:
     """uint16 [H, W], millimetres, 0 = no reading, of a 16-bit PNG; beyond 65.5 m is 65.5 m. ValueError for any other file."""
     data = _read(path)
     header = check_whole(data)
     if (header.format, header.bits, header.channels) != ("png", 16, 1):
         raise ValueError(f"depth must be a 16-bit PNG of one channel, this is {header.kind}")
     stored_HW = _large_enough(decode_depth(data, "png16"))
-    if units_per_metre == 1000:
+    if units_per_meter == 1000:
         return stored_HW
-    return np.minimum(np.rint(stored_HW * (1000 / units_per_metre)), np.iinfo(np.uint16).max).astype(np.uint16)
+    return np.minimum(np.rint(stored_HW * (1000 / units_per_meter)), np.iinfo(np.uint16).max).astype(np.uint16)
 
 
 def _read(path: Path) -> bytes:
@@ -92,7 +96,9 @@ def _read(path: Path) -> bytes:
             raise ValueError("it does not exist" if not path.exists() else "it is not a regular file")
         size = path.stat().st_size
         if not 0 < size <= MAX_BYTES:
-            raise ValueError("the file is empty" if size == 0 else f"the file has {size} bytes, at most {MAX_BYTES} are read")
+            raise ValueError(
+                "the file is empty" if size == 0 else f"the file has {size} bytes, at most {MAX_BYTES} are read"
+            )
         return path.read_bytes()
     except OSError as error:
         raise ValueError(f"it cannot be read: {error.strerror or error}") from None

@@ -11,7 +11,7 @@ from hcmoco.data.codecs import encode_labels
 from hcmoco.inference.adapter import Answer, Asked, Place, draw_box, spread
 from hcmoco.inference.person import PersonView
 from hcmoco.tasks.base import Prediction
-from hcmoco.tasks.parsing.sheet import grey_depth, legend, paint_labels
+from hcmoco.tasks.parsing.sheet import gray_depth, legend, paint_labels
 from hcmoco.tasks.parsing.task import ParsingBatch
 
 FINEST = 1024
@@ -28,7 +28,7 @@ class PartsView(PersonView):
         return replace(batch, sides=(min(FINEST, max(16, round(row["size"] / min(place.scale)))),))
 
     def draw_input(self, image: np.ndarray) -> np.ndarray:
-        return grey_depth(image) if image.ndim == 2 else image
+        return gray_depth(image) if image.ndim == 2 else image
 
     def answer(self, asked: Asked, predictions: Sequence[Prediction]) -> Answer:
         picture, small = (asked.width, asked.height), asked.drawn.shape[1::-1]
@@ -47,7 +47,10 @@ class PartsView(PersonView):
         return Answer(people, labels, np.concatenate([asked.drawn, painted], axis=1))
 
     def facts(self) -> dict[str, Any]:
-        return {"parts": "8-bit PNG of the picture's size, one number per pixel", "part_names": dict(enumerate(PART_NAMES))}
+        return {
+            "parts": "8-bit PNG of the picture's size, one number per pixel",
+            "part_names": dict(enumerate(PART_NAMES)),
+        }
 
     def legend(self) -> np.ndarray:
         return legend(_LEGEND_WIDTH)

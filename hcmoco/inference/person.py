@@ -19,7 +19,7 @@ class PersonView(View):
 
     def ask(self, file: PictureFile) -> Asked:
         depth_read = self.task.modality == "depth"
-        image = read_depth(file.path, self.asking.units_per_metre) if depth_read else read_rgb(file.path)
+        image = read_depth(file.path, self.asking.units_per_meter) if depth_read else read_rgb(file.path)
         height, width = image.shape[:2]
         found = self._boxes(file.name, image)
         drawn = self.draw_input(resize(image, drawn_size(width, height)))
@@ -97,7 +97,7 @@ class PersonView(View):
         middle = float(np.median(readings)) / 1000
         if not _NEAREST <= middle <= _FURTHEST:
             raise ValueError(
-                f"the person's median depth is {middle:.3g} m at {self.asking.units_per_metre:g} units per metre; {_NEAREST} to "
+                f"the person's median depth is {middle:.3g} m at {self.asking.units_per_meter:g} units per metre; {_NEAREST} to "
                 f"{_FURTHEST:g} m can be right, so --depth-scale is not"
             )
 

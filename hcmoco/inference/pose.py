@@ -9,7 +9,7 @@ from hcmoco.errors import UserError
 from hcmoco.inference.adapter import Answer, Asked, Asking, Place, draw_box, numbers
 from hcmoco.inference.person import PersonView
 from hcmoco.tasks.base import Prediction
-from hcmoco.tasks.pose.sheet import depth_colours, draw_skeleton, side_view
+from hcmoco.tasks.pose.sheet import depth_colors, draw_skeleton, side_view
 from hcmoco.tasks.pose.task import PoseBatch, PoseTask
 
 _SIDES = 3  # people that are also drawn from the side
@@ -36,7 +36,7 @@ class JointsView(PersonView):
         return batch
 
     def draw_input(self, image: np.ndarray) -> np.ndarray:
-        return depth_colours(image)
+        return depth_colors(image)
 
     def answer(self, asked: Asked, predictions: Sequence[Prediction]) -> Answer:
         people, front, sides = [], (asked.drawn * 0.45).astype(np.uint8), []

@@ -77,7 +77,9 @@ def predict_pictures(
     return summary
 
 
-def _read_ahead(view: View, files: Sequence[PictureFile], threads: int, ahead: int) -> Iterator[Asked | tuple[str, str]]:
+def _read_ahead(
+    view: View, files: Sequence[PictureFile], threads: int, ahead: int
+) -> Iterator[Asked | tuple[str, str]]:
     """The pictures in order, or name and reason of those that cannot be used; at most `ahead` are held."""
 
     def read(file: PictureFile) -> Asked | tuple[str, str]:
@@ -100,7 +102,9 @@ def _read_ahead(view: View, files: Sequence[PictureFile], threads: int, ahead: i
                 each.cancel()
 
 
-def _write(view: View, model: nn.Module, device: torch.device, pictures: list, out: Output, batch: int, summary: Summary) -> None:
+def _write(
+    view: View, model: nn.Module, device: torch.device, pictures: list, out: Output, batch: int, summary: Summary
+) -> None:
     asked = [each for each in pictures if isinstance(each, Asked)]
     predictions = iter(_predict(view.task, model, device, [row for each in asked for row in each.batches], batch))
     for each in pictures:
@@ -110,7 +114,11 @@ def _write(view: View, model: nn.Module, device: torch.device, pictures: list, o
             out.add_error({**line, "error": each[1], "people": []})
             continue
         answer = view.answer(each, [next(predictions) for _ in each.batches])
-        out.add({**line, "error": None, "width": each.width, "height": each.height, "people": answer.people}, answer.labels, answer.drawn)
+        out.add(
+            {**line, "error": None, "width": each.width, "height": each.height, "people": answer.people},
+            answer.labels,
+            answer.drawn,
+        )
         summary.predicted += 1
         summary.people += len(answer.people)
 
@@ -123,5 +131,7 @@ def _predict(task: Task, model: nn.Module, device: torch.device, rows: list, bat
                 some = rows[start : start + batch]
                 found += task.predict(model, type(some[0]).concatenate(some), device)
     except torch.OutOfMemoryError:
-        raise UserError(f"the memory of {device} does not hold {batch} pictures at once; give a smaller --batch, or --device cpu") from None
+        raise UserError(
+            f"the memory of {device} does not hold {batch} pictures at once; give a smaller --batch, or --device cpu"
+        ) from None
     return found

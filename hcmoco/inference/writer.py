@@ -44,7 +44,9 @@ class Output:
             # First of all files: from here on the folder is known as this program's own.
             self._write_about()
         except OSError as error:
-            raise UserError(f"--out {folder} cannot be written to: {error.strerror or error}; choose another folder") from None
+            raise UserError(
+                f"--out {folder} cannot be written to: {error.strerror or error}; choose another folder"
+            ) from None
         self._lines = (self.folder / LINES).open("w", encoding="ascii")
 
     def add(self, line: dict[str, Any], labels: dict[tuple[int, str], bytes], drawn: np.ndarray) -> None:
@@ -89,7 +91,9 @@ def check_out(folder: Path) -> None:
     """UserError for a folder that holds something, but no earlier predictions."""
     if folder.is_dir():
         if any(folder.iterdir()) and not _is_ours(folder):
-            raise UserError(f"--out {folder} holds other files and no earlier predictions; give an empty or a new folder")
+            raise UserError(
+                f"--out {folder} holds other files and no earlier predictions; give an empty or a new folder"
+            )
     elif folder.exists():
         raise UserError(f"--out {folder} is a file; give a folder")
 
@@ -126,7 +130,11 @@ def _files_there(folder: Path) -> list[str]:
         except (ValueError, KeyError, TypeError, AttributeError):
             continue  # cut short
         for name in [line.get("picture"), *people]:
-            if isinstance(name, str) and name.startswith(("labels/", "pictures/")) and ".." not in PurePosixPath(name).parts:
+            if (
+                isinstance(name, str)
+                and name.startswith(("labels/", "pictures/"))
+                and ".." not in PurePosixPath(name).parts
+            ):
                 names.append(name)
     return [*names, INDEX, LINES]
 
@@ -151,7 +159,10 @@ def _index_sheet(pictures: list[tuple[str, np.ndarray]], legend: np.ndarray | No
     widths = [max(each.shape[1] for each in cells[column::abreast]) for column in range(abreast)]
     lines = []
     for start in range(0, len(cells), abreast):
-        line = [np.pad(each, ((0, 6), (0, width - each.shape[1] + 6), (0, 0))) for each, width in zip(cells[start:], widths, strict=False)]
+        line = [
+            np.pad(each, ((0, 6), (0, width - each.shape[1] + 6), (0, 0)))
+            for each, width in zip(cells[start:], widths, strict=False)
+        ]
         lines.append(np.concatenate(line, axis=1))
     if legend is not None:
         lines.append(legend)

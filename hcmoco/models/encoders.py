@@ -31,11 +31,15 @@ class EncoderConfig(Config):
 
     name: str = Field(default="hrnet_w18", description="timm model, with or without a tag for its published weights")
     in_chans: int = Field(default=3, ge=1, description="channels of the input; depth is replicated to as many")
-    args: dict[str, bool | int | float | str] = Field(default={}, description="further arguments of timm.create_model, such as img_size")
+    args: dict[str, bool | int | float | str] = Field(
+        default={}, description="further arguments of timm.create_model, such as img_size"
+    )
     fusion: Literal["nearest", "bilinear"] = Field(
         default="nearest", description="HRNet only: upsampling in fusions; the paper's is bilinear"
     )
-    batch_norm_momentum: float | None = Field(default=None, gt=0, le=1, description="null keeps timm's; the release has 0.01")
+    batch_norm_momentum: float | None = Field(
+        default=None, gt=0, le=1, description="null keeps timm's; the release has 0.01"
+    )
     conv_init: Literal["timm", "normal-0.001"] = Field(
         default="timm", description="initial convolutions; the release draws from N(0, 0.001)"
     )
@@ -46,7 +50,9 @@ class EncoderConfig(Config):
     def _known(cls, name: str) -> str:
         if not timm.is_model(name):
             close = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=3)
-            raise ValueError(f"timm has no such model{'; close: ' + ', '.join(close) if close else ''}; timm.list_models() lists all")
+            raise ValueError(
+                f"timm has no such model{'; close: ' + ', '.join(close) if close else ''}; timm.list_models() lists all"
+            )
         return name
 
     @field_validator("args")
@@ -94,14 +100,20 @@ class Encoder(nn.Module):
     def __init__(self, trunk: nn.Module, config: EncoderConfig, report: WeightsReport | None = None):
         super().__init__()
         info: Any = trunk.feature_info
-        kept = [(channels, stride) for channels, stride in zip(info.channels(), info.reduction(), strict=True) if stride >= 4]
+        kept = [
+            (channels, stride)
+            for channels, stride in zip(info.channels(), info.reduction(), strict=True)
+            if stride >= 4
+        ]
         self.trunk = trunk
         self.config = config
         self.channels = tuple(channels for channels, _ in kept)
         self.strides = tuple(stride for _, stride in kept)
         self.report = report
         if not self.strides or self.strides[0] != 4 or sorted(set(self.strides)) != list(self.strides):
-            raise UserError(f"encoder {config.name}: needs one map per stride, from 4 on; it has {info.reduction()}; take a pyramid")
+            raise UserError(
+                f"encoder {config.name}: needs one map per stride, from 4 on; it has {info.reduction()}; take a pyramid"
+            )
         self.channels_last = getattr(trunk, "output_fmt", Format.NCHW) == Format.NHWC
 
     def check_size(self, height: int, width: int) -> None:
@@ -109,7 +121,9 @@ class Encoder(nn.Module):
         stride = self.strides[-1]
         if height % stride or width % stride:
             fits = " x ".join(str(-(-side // stride) * stride) for side in (height, width))
-            raise UserError(f"input of {height} x {width} pixels: {self.config.name} needs sides that {stride} divides; use {fits}")
+            raise UserError(
+                f"input of {height} x {width} pixels: {self.config.name} needs sides that {stride} divides; use {fits}"
+            )
 
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         """Normalised images to maps [B, C_i, H / stride_i, W / stride_i]; UserError for a size that does not divide."""
@@ -138,7 +152,9 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:
     draw_by_lane(trunk)
     encoder = Encoder(trunk, config)
     if load and config.init not in ("scratch", "timm"):
-        encoder.report = load_weights(trunk, config.init, name=config.name, head_names=lambda: _head_names(config, trunk))
+        encoder.report = load_weights(
+            trunk, config.init, name=config.name, head_names=lambda: _head_names(config, trunk)
+        )
     return encoder
 
 

@@ -24,12 +24,12 @@ class LaneDraws:
 
     Args:
         lanes: which lanes the worker serves, in the order of its rows.
-        rows_per_lane: B is as many times the number of lanes.
+        batch_size_per_lane: B is as many times the number of lanes.
         device: where the layers are.
     """
 
-    def __init__(self, seed: int, step: int, lanes: Sequence[int], rows_per_lane: int, device: torch.device):
-        self._key, self._lanes, self._rows_per_lane, self._device = (seed, step), lanes, rows_per_lane, device
+    def __init__(self, seed: int, step: int, lanes: Sequence[int], batch_size_per_lane: int, device: torch.device):
+        self._key, self._lanes, self._rows_per_lane, self._device = (seed, step), lanes, batch_size_per_lane, device
         self._part = ""
         self._rows_R: Tensor | None = None
         self._generators: dict[tuple[str, int], torch.Generator] = {}
@@ -80,9 +80,13 @@ class LaneDraws:
         """
         rows = len(self._lanes) * self._rows_per_lane if self._rows_R is None else len(self._rows_R)
         if first % rows:
-            raise RuntimeError(f"a layer of {self._part} draws for {first} entries of a batch of {rows} rows; no lane owns them")
+            raise RuntimeError(
+                f"a layer of {self._part} draws for {first} entries of a batch of {rows} rows; no lane owns them"
+            )
         shape = (self._rows_per_lane, first // rows, *rest)
-        drawn_B = torch.cat([torch.rand(shape, generator=self.generator(lane), device=self._device) for lane in self._lanes])
+        drawn_B = torch.cat(
+            [torch.rand(shape, generator=self.generator(lane), device=self._device) for lane in self._lanes]
+        )
         return (drawn_B if self._rows_R is None else drawn_B[self._rows_R]).reshape(first, *rest)
 
 

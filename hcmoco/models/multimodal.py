@@ -17,7 +17,7 @@ from hcmoco.config import Config
 from hcmoco.data.skeletons import TRAINING_SETS, joint_set
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.models.mappers import BranchMapper, cells_of
-from hcmoco.models.normalization import normalise_depth, normalise_keypoints, normalise_rgb
+from hcmoco.models.normalization import normalize_depth, normalize_keypoints, normalize_rgb
 from hcmoco.models.semgcn import SemGCN, SkeletonConfig
 from hcmoco.rng import make_rng
 
@@ -101,20 +101,22 @@ class HCMoCo(nn.Module):
         if self.dense_mappers is not None:
             raise ValueError("the model has its dense mappers already")
         with seeded(self.seed, "dense mappers"):
-            mappers = nn.ModuleDict({name: BranchMapper(getattr(self, name).channels, self.config.embedding) for name in DENSE_MODALITIES})
+            mappers = nn.ModuleDict(
+                {name: BranchMapper(getattr(self, name).channels, self.config.embedding) for name in DENSE_MODALITIES}
+            )
         self.dense_mappers = mappers.to(next(self.global_mappers.parameters()).device)
 
     def prepare_rgb(self, rgb_BSS3: Tensor) -> Tensor:
         """Pixels of the batch, uint8 [B, S, S, 3], as the encoder takes them."""
-        return normalise_rgb(rgb_BSS3)
+        return normalize_rgb(rgb_BSS3)
 
     def prepare_depth(self, depth_BSS: Tensor) -> Tensor:
         """Millimetres of the batch, uint16 [B, S, S], as the encoder takes them."""
-        return normalise_depth(depth_BSS, self.config.depth.in_chans)
+        return normalize_depth(depth_BSS, self.config.depth.in_chans)
 
     def prepare_keypoints(self, keypoints_BJ3: Tensor) -> Tensor:
         """Keypoints of the batch, pixels and visibility [B, J, 3], as the encoder takes them: [B, J, 2]."""
-        return normalise_keypoints(keypoints_BJ3, self.joint_set, released_root=self.config.polluted_keypoints)
+        return normalize_keypoints(keypoints_BJ3, self.joint_set, released_root=self.config.polluted_keypoints)
 
     def encode_rgb(self, x_BCHW: Tensor) -> list[Tensor]:
         """Normalised RGB to its feature pyramid, stride 4 first."""
@@ -132,7 +134,9 @@ class HCMoCo(nn.Module):
     def global_embedding(self, modality: Modality, features: Sequence[Tensor] | Tensor) -> Tensor:
         """f^g of the paper's section 3.1, [B, D]: the mapper on the features' mean over cells, or over all joints as published."""
         mapper = self.global_mappers[modality]
-        return unit_length(mapper(features.mean(1)) if isinstance(features, Tensor) else cast(BranchMapper, mapper).pooled(features))
+        return unit_length(
+            mapper(features.mean(1)) if isinstance(features, Tensor) else cast(BranchMapper, mapper).pooled(features)
+        )
 
     def joint_embedding(self, features_BJD: Tensor) -> Tensor:
         """f^s of the keypoints, [B, J, D]: the skeleton encoder's own output, as published."""

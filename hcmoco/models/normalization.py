@@ -16,7 +16,7 @@ RGB_MEAN = (0.485, 0.456, 0.406)
 RGB_STD = (0.229, 0.224, 0.225)
 
 
-def normalise_rgb(rgb_BSS3: Tensor) -> Tensor:
+def normalize_rgb(rgb_BSS3: Tensor) -> Tensor:
     """uint8 [B, S, S, 3], RGB -> float32 [B, 3, S, S] in channels-last memory, ImageNet's mean taken off, over its deviation."""
     mean_3, std_3 = _rgb_constants(rgb_BSS3.device)
     return rgb_BSS3.float().sub_(mean_3).div_(std_3).permute(0, 3, 1, 2)
@@ -28,7 +28,7 @@ def _rgb_constants(device: torch.device) -> tuple[Tensor, Tensor]:
     return 255 * torch.tensor(RGB_MEAN, device=device), 255 * torch.tensor(RGB_STD, device=device)
 
 
-def normalise_depth(depth_BSS: Tensor, channels: int = 3) -> Tensor:
+def normalize_depth(depth_BSS: Tensor, channels: int = 3) -> Tensor:
     """uint16 [B, S, S], millimetres, 0 = no reading -> float32 [B, channels, S, S] in channels-last memory.
 
     Metres from the mean of the image's valid pixels; pixels without a reading are 0, so an image without any is all 0. Every channel is
@@ -39,11 +39,11 @@ def normalise_depth(depth_BSS: Tensor, channels: int = 3) -> Tensor:
     valid_BSS = depth_BSS > 0
     count_B11 = valid_BSS.sum((1, 2), keepdim=True).clamp(min=1)
     mean_B11 = depth_BSS.sum((1, 2), keepdim=True) / count_B11
-    metres_BSS = (depth_BSS - mean_B11) * valid_BSS * 1e-3
-    return metres_BSS[..., None].repeat(1, 1, 1, channels).permute(0, 3, 1, 2)
+    meters_BSS = (depth_BSS - mean_B11) * valid_BSS * 1e-3
+    return meters_BSS[..., None].repeat(1, 1, 1, channels).permute(0, 3, 1, 2)
 
 
-def normalise_keypoints(keypoints_BJ3: Tensor, joint_set: JointSet, *, released_root: bool = False) -> Tensor:
+def normalize_keypoints(keypoints_BJ3: Tensor, joint_set: JointSet, *, released_root: bool = False) -> Tensor:
     """float32 [B, J, 3] (x, y in pixels, visibility) -> [B, J, 2] (row, column), root-relative, within [-1, 1], invisible joints 0.
 
     The root is the middle of the hips where both are visible, else the pelvis where it is, else the centre of the visible joints. The

@@ -68,9 +68,7 @@ def read_tensors(source: str) -> dict[str, Tensor]:
             return safetensors.torch.load(data)
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        line = (
-            f"weights {source}: not a torch file, or one that holds more than tensors, which is never unpickled; save its state_dict alone"
-        )
+        line = f"weights {source}: not a torch file, or one that holds more than tensors, which is never unpickled; save its state_dict alone"
         raise UserError(line) from None
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise UserError(
@@ -78,12 +76,16 @@ def read_tensors(source: str) -> dict[str, Tensor]:
         ) from None
     if isinstance(content, dict):
         content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
-    if not isinstance(content, dict) or not (tensors := {key: value for key, value in content.items() if isinstance(value, Tensor)}):
+    if not isinstance(content, dict) or not (
+        tensors := {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    ):
         raise UserError(f"weights {source} holds no mapping of names to tensors; save a model's state_dict")
     return tensors
 
 
-def load_weights(trunk: nn.Module, source: str, *, name: str, head_names: Callable[[], set[str]] = set) -> WeightsReport:
+def load_weights(
+    trunk: nn.Module, source: str, *, name: str, head_names: Callable[[], set[str]] = set
+) -> WeightsReport:
     """Copies a file's weights into a timm feature pyramid, all of them or none.
 
     The prefix of the encoder's keys (`module.`, `encoder1.`, `backbone.bottom_up.`, ...) is found by itself. A file with several fitting
@@ -109,7 +111,9 @@ def load_weights(trunk: nn.Module, source: str, *, name: str, head_names: Callab
         else:
             state[ours] = tensors[key]
     heads = head_names() if strange else set()
-    head_keys = tuple(key for key in strange if not heads.isdisjoint((bare := key.removeprefix(prefix), bare.split(".")[0])))
+    head_keys = tuple(
+        key for key in strange if not heads.isdisjoint((bare := key.removeprefix(prefix), bare.split(".")[0]))
+    )
     unexpected = [key for key in strange if key not in set(head_keys)]
     absent = [key for key in wanted if key not in state]
     counters = tuple(key for key in absent if key.endswith(".num_batches_tracked"))
@@ -117,12 +121,16 @@ def load_weights(trunk: nn.Module, source: str, *, name: str, head_names: Callab
         "missing": [key for key in absent if key not in set(counters)],
         "unexpected": unexpected,
         "of another shape": [
-            f"{key} is {_shape(value)}, wanted {_shape(wanted[key])}" for key, value in state.items() if value.shape != wanted[key].shape
+            f"{key} is {_shape(value)}, wanted {_shape(wanted[key])}"
+            for key, value in state.items()
+            if value.shape != wanted[key].shape
         ],
     }
     if any(problems.values()):
         listed = "; ".join(f"{len(keys)} {what}: {_listed(keys)}" for what, keys in problems.items() if keys)
-        raise UserError(f"weights {source} do not fit {name}: {listed}; give weights of {name}, or set its init to scratch")
+        raise UserError(
+            f"weights {source} do not fit {name}: {listed}; give weights of {name}, or set its init to scratch"
+        )
     trunk.load_state_dict(state, strict=False)
     other_keys = tuple(key for key in tensors if not key.startswith(prefix))
     return WeightsReport(path, prefix, len(state), head_keys, other_keys, counters)
@@ -135,7 +143,9 @@ def trunk_key(key: str, wanted: dict[str, Tensor]) -> str | None:
 
 def _find_prefix(tensors: Iterable[str], wanted: dict[str, Tensor], path: str) -> str:
     """The prefix under which most keys of the encoder stand. UserError if several hold all of them."""
-    counts = Counter(".".join([*key.split(".")[:depth], ""]) for key in tensors for depth in range(1, min(5, key.count(".") + 1)))
+    counts = Counter(
+        ".".join([*key.split(".")[:depth], ""]) for key in tensors for depth in range(1, min(5, key.count(".") + 1))
+    )
     candidates = ["", *(prefix for prefix, count in counts.items() if 2 * count >= len(wanted))]
     found = {
         prefix: len({trunk_key(key.removeprefix(prefix), wanted) for key in tensors if key.startswith(prefix)} - {None})

@@ -39,7 +39,9 @@ class Terms:
         """The terms of both; ValueError where both have one of the same name."""
         if twice := sorted(self.values.keys() & other.values.keys()):
             raise ValueError(f"terms given twice: {', '.join(twice)}")
-        return Terms({**self.values, **other.values}, {**self.counts, **other.counts}, {**self.samples, **other.samples})
+        return Terms(
+            {**self.values, **other.values}, {**self.counts, **other.counts}, {**self.samples, **other.samples}
+        )
 
 
 def precise(x: Tensor) -> Tensor:

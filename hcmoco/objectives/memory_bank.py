@@ -99,7 +99,9 @@ class Bank:
         )
 
     @classmethod
-    def random(cls, size: int, width: int, generator: np.random.Generator, device: torch.device | str = "cpu") -> "Bank":
+    def random(
+        cls, size: int, width: int, generator: np.random.Generator, device: torch.device | str = "cpu"
+    ) -> "Bank":
         """The release's start: every row a random unit vector, and all count as visited."""
         rows_ND = torch.from_numpy(generator.standard_normal((size, width), np.float32)).to(device)
         return cls(
@@ -164,7 +166,9 @@ class Bank:
         self.rows[index_B] = torch.where(written_B[:, None], new_BD, old_BD)
         self.visited[index_B] = seen_B | written_B
         first_B = (last_B == place_B) & ~seen_B
-        self.order[torch.where(first_B, self.count + first_B.cumsum(0) - 1, len(self))] = torch.where(first_B, index_B, len(self))
+        self.order[torch.where(first_B, self.count + first_B.cumsum(0) - 1, len(self))] = torch.where(
+            first_B, index_B, len(self)
+        )
         self.count += first_B.sum()
 
 

@@ -21,9 +21,13 @@ Level = Literal["sample", "full"]  # the first stage's objective, and the second
 GROUPS: dict[Level, tuple[str, ...]] = {"sample": ("g",), "full": ("g", "d", "s")}
 
 
-def new_bank(config: ObjectiveConfig, size: int, width: int, generator: np.random.Generator, device: torch.device | str = "cpu") -> Bank:
+def new_bank(
+    config: ObjectiveConfig, size: int, width: int, generator: np.random.Generator, device: torch.device | str = "cpu"
+) -> Bank:
     """A bank for `size` samples as the run starts with it; `generator` is used where the config starts from random rows."""
-    return Bank.empty(size, width, device) if config.bank_start == "empty" else Bank.random(size, width, generator, device)
+    return (
+        Bank.empty(size, width, device) if config.bank_start == "empty" else Bank.random(size, width, generator, device)
+    )
 
 
 def draw_shape(config: ObjectiveConfig, batch: int) -> tuple[int, ...]:
@@ -53,7 +57,11 @@ def sample_terms(
 
 
 def update_banks(
-    config: ObjectiveConfig, banks: Mapping[str, Bank], embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor], index_B: Tensor
+    config: ObjectiveConfig,
+    banks: Mapping[str, Bank],
+    embeddings: Mapping[str, Tensor],
+    present: Mapping[str, Tensor],
+    index_B: Tensor,
 ) -> None:
     """Writes a step's embeddings, gathered from all workers in one fixed order, into the banks."""
     for name, bank in banks.items():
@@ -61,10 +69,18 @@ def update_banks(
         bank.update(embeddings[name], index_B, taken_B, config.bank_momentum)
 
 
-def dense_terms(config: ObjectiveConfig, rgb_BPD: Tensor, depth_BPD: Tensor, cells_BP2: Tensor, valid_BP: Tensor) -> Terms:
+def dense_terms(
+    config: ObjectiveConfig, rgb_BPD: Tensor, depth_BPD: Tensor, cells_BP2: Tensor, valid_BP: Tensor
+) -> Terms:
     """The d terms; see `dense_intra`."""
     return dense_intra(
-        rgb_BPD, depth_BPD, cells_BP2, valid_BP, tau=config.tau_d, target=config.dense_target, distance_scale=config.distance_scale
+        rgb_BPD,
+        depth_BPD,
+        cells_BP2,
+        valid_BP,
+        tau=config.tau_d,
+        target=config.dense_target,
+        distance_scale=config.distance_scale,
     )
 
 
@@ -126,5 +142,7 @@ def total(terms: Mapping[str, Tensor], config: ObjectiveConfig, level: Level) ->
             raise ValueError(f"lambda_{group} = {weights[group]:g} but there is no {group}/ term")
         sums.append(weights[group] * torch.stack(members).sum())
     if not sums:
-        raise ValueError(f"level {level!r}: every weight of {', '.join(GROUPS[level])} is 0, so there is nothing to train")
+        raise ValueError(
+            f"level {level!r}: every weight of {', '.join(GROUPS[level])} is 0, so there is nothing to train"
+        )
     return torch.stack(sums).sum()

@@ -93,5 +93,7 @@ def joint_inter(
             out_RR.fill_diagonal_(True)
         logits_RR = ((rows_RD / tau) @ rows_RD.T).masked_fill(out_RR, OUT)
         loss_2BJ = logits_RR.logsumexp(1).view(2, B, J) - positive_2BJ
-        value = only(loss_2BJ, enters_2BJ).sum() / used_R.numel() if mean_over_all_rows else mean_of(loss_2BJ, enters_2BJ)
+        value = (
+            only(loss_2BJ, enters_2BJ).sum() / used_R.numel() if mean_over_all_rows else mean_of(loss_2BJ, enters_2BJ)
+        )
         return Terms.of("s/inter", value, enters_2BJ.sum(), enters_2BJ.any(2).any(0))

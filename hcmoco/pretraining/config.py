@@ -14,8 +14,12 @@ from hcmoco.training.optim import OptimConfig
 class DataConfig(Config):
     """What is read."""
 
-    sources: dict[str, SourceConfig] = Field(min_length=1, description="name -> data set; their order numbers the memory bank")
-    held_out: SourceConfig | None = Field(None, description="people for the probes, with RGB, depth and keypoints; none: no probes")
+    sources: dict[str, SourceConfig] = Field(
+        min_length=1, description="name -> data set; their order numbers the memory bank"
+    )
+    held_out: SourceConfig | None = Field(
+        None, description="people for the probes, with RGB, depth and keypoints; none: no probes"
+    )
 
 
 class StagesConfig(Config):
@@ -61,9 +65,11 @@ class PretrainConfig(Config):
 
     @model_validator(mode="after")
     def _more_than_one_row(self) -> "PretrainConfig":
-        rows = self.train.lanes // self.train.workers * self.train.rows_per_lane
+        rows = self.train.lanes // self.train.workers * self.train.batch_size_per_lane
         if self.objective.method == "mmv" and rows < 2:
-            raise ValueError("objective.method = mmv: a worker's only row leaves its batch norms one value; raise train.rows_per_lane")
+            raise ValueError(
+                "objective.method = mmv: a worker's only row leaves its batch norms one value; raise train.batch_size_per_lane"
+            )
         return self
 
     @model_validator(mode="after")
@@ -76,7 +82,7 @@ class PretrainConfig(Config):
         return self
 
     @property
-    def full_from(self) -> int | None:
+    def stage2_start_step(self) -> int | None:
         """Step that stage 2 begins with; None for the baselines, which have one stage of as many steps."""
         return self.stages.sample if self.objective.method == "hcmoco" else None
 
@@ -85,6 +91,8 @@ class PretrainConfig(Config):
         batch-norm statistics and in-batch negatives; so may threads, and with them rounding. Samples and draws stay."""
         everything = self.model_dump(mode="json")
         free = {"train": ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "log_every", "save_every", "keep")}
-        decided = {key: everything[key] for key in ("seed", "augment", "model", "objective", "stages", "optim", "train")}
+        decided = {
+            key: everything[key] for key in ("seed", "augment", "model", "objective", "stages", "optim", "train")
+        }
         decided["train"] = {key: value for key, value in decided["train"].items() if key not in free["train"]}
         return decided

@@ -12,7 +12,7 @@ from hcmoco.pretraining.probes.run import ProbeResult, ProbeViews, feature_pictu
 from hcmoco.pretraining.trainer import Pretraining
 from hcmoco.training import distributed
 from hcmoco.training.checkpoint import TrainState
-from hcmoco.training.metrics import Meter
+from hcmoco.training.metrics import MetricsProcessor
 from hcmoco.training.precision import native_bfloat16, settle
 
 STAGE_1, STAGE_2 = "after stage 1", "after stage 2"
@@ -44,7 +44,9 @@ class Host(Protocol):
         """Shows the one line of progress."""
 
 
-def pretrain(config: PretrainConfig, plan: Plan, host: Host, held_out: ProbeViews | None, tracking_run: str = "") -> Pretraining:
+def pretrain(
+    config: PretrainConfig, plan: Plan, host: Host, held_out: ProbeViews | None, tracking_run: str = ""
+) -> Pretraining:
     """Runs or resumes a pre-training to its last step.
 
     Raises:
@@ -59,8 +61,8 @@ def pretrain(config: PretrainConfig, plan: Plan, host: Host, held_out: ProbeView
     distributed.check_same_step(run.step)
     run.tracking_run = tracking_run or run.tracking_run
     resumed_at = run.step if saved else None
-    steps, boundary = plan.steps, config.full_from
-    meter = Meter(host, run.step, steps)
+    steps, boundary = plan.steps, config.stage2_start_step
+    meter = MetricsProcessor(host, run.step, steps)
     batches = host.batches(run.step)
     while run.step < steps:
         if run.step == boundary and not run.full:
@@ -69,7 +71,7 @@ def pretrain(config: PretrainConfig, plan: Plan, host: Host, held_out: ProbeView
                 meter.report(run.step, run.described)
                 _look(run, host, held_out, STAGE_1)
                 host.save(run.state())
-            run.enter_full_stage()
+            run.start_stage2()
         with meter.waiting():
             batch = next(batches)
         meter.add(run.advance(batch), len(batch))
@@ -79,7 +81,9 @@ def pretrain(config: PretrainConfig, plan: Plan, host: Host, held_out: ProbeView
         if run.step % config.train.log_every == 0 or last or save:
             meter.report(run.step, run.described)
         if config.probe.every and run.step % config.probe.every == 0 and not last and held_out and host.rank == 0:
-            host.metrics(run.step, probe(run.model, held_out.first(config.probe.people_during), config.probe).flat())
+            host.metrics(
+                run.step, probe(run.model, held_out.first(config.probe.num_people_during_training), config.probe).flat()
+            )
         if save:
             host.save(run.state())
     if run.step != resumed_at:

@@ -61,14 +61,16 @@ class Views:
         return values_R.new_zeros((len(self.index_B), *values_R.shape[1:])).index_copy(0, self.rows[modality], values_R)
 
 
-def draw_negatives(config: ObjectiveConfig, *, seed: int, step: int, lanes: Iterable[int], rows_per_lane: int) -> np.ndarray:
+def draw_negatives(
+    config: ObjectiveConfig, *, seed: int, step: int, lanes: Iterable[int], batch_size_per_lane: int
+) -> np.ndarray:
     """The float64 uniform draws of a step that `compute_terms` wants from the worker that serves `lanes`.
 
     One set [K] for everybody, or (the release) [B, K], keyed by each row's lane: the same for any number of workers.
     """
     if not config.per_sample_negatives:
         return make_rng(seed, "negatives", step).random(draw_shape(config, 0))
-    shape = draw_shape(config, rows_per_lane)
+    shape = draw_shape(config, batch_size_per_lane)
     return np.concatenate([make_rng(seed, "negatives", step, lane).random(shape) for lane in lanes])
 
 
@@ -164,7 +166,9 @@ def compute_terms(
         skeleton_BJD = views.spread("keypoints", model.joint_embedding(features["keypoints"]))
     else:
         skeleton_BJD = torch.zeros(len(views.index_B), J, width, device=views.index_B.device)
-    return terms | sparse_terms(config, skeleton_BJD, dense["rgb"][:, P:], dense["depth"][:, P:], visible_BJ, views.present), embeddings
+    return terms | sparse_terms(
+        config, skeleton_BJD, dense["rgb"][:, P:], dense["depth"][:, P:], visible_BJ, views.present
+    ), embeddings
 
 
 def encode(model: HCMoCo, views: Views) -> tuple[dict[str, Any], Tensor]:
@@ -193,6 +197,8 @@ def _mmv_terms(model: MMV, config: ObjectiveConfig, views: Views, features: dict
     terms = Terms()
     for space, names, width in ((fine, ("rgb", "depth"), FINE), (coarse, ("rgb", "keypoints"), COARSE)):
         nothing_BD = torch.zeros(len(views.index_B), width, device=views.index_B.device)
-        embeddings = {name: views.spread(name, unit_length(space[name])) if name in space else nothing_BD for name in names}
+        embeddings = {
+            name: views.spread(name, unit_length(space[name])) if name in space else nothing_BD for name in names
+        }
         terms |= sample_level(embeddings, views.present, views.index_B, {}, tau=config.tau_g)
     return terms

@@ -47,7 +47,9 @@ class Pretraining:
         history: probe results by moment, for the closing table.
     """
 
-    def __init__(self, config: PretrainConfig, plan: Plan, device: torch.device, lanes_here: int, load_init: bool = True):
+    def __init__(
+        self, config: PretrainConfig, plan: Plan, device: torch.device, lanes_here: int, load_init: bool = True
+    ):
         self.config, self.plan, self.device, self.lanes_here = config, plan, device, lanes_here
         self.identity = {**config.identity(), "plan": plan.description}
         self.step, self.full, self.tracking_run = 0, False, ""
@@ -69,7 +71,7 @@ class Pretraining:
         self.flat = FlatParameters(self.model)
         self.optimizer = build_optimizer(self.config.optim, self.flat)
 
-    def enter_full_stage(self) -> None:
+    def start_stage2(self) -> None:
         """Begins stage 2: dense mappers with fresh weights; banks and encoders go on; the optimiser restarts if the config says so."""
         slots = optimizer_tensors(self.optimizer, self.flat)
         self.model.add_dense_mappers()
@@ -89,7 +91,9 @@ class Pretraining:
         lanes = self.plan.lanes_of(distributed.rank(), distributed.world())
         rows = len(batch) // self.lanes_here
         views.layers = LaneDraws(config.seed, self.step, lanes, rows, self.device)
-        drawn = draw_negatives(config.objective, seed=config.seed, step=self.step, lanes=lanes, rows_per_lane=rows)
+        drawn = draw_negatives(
+            config.objective, seed=config.seed, step=self.step, lanes=lanes, batch_size_per_lane=rows
+        )
         draws = torch.from_numpy(drawn).to(self.device)
         with autocast(self.device, config.train.precision):
             terms, embeddings = compute_terms(self.model, config.objective, views, self.banks, draws, full=self.full)
@@ -116,18 +120,22 @@ class Pretraining:
         used_TB = torch.stack(list(terms.samples.values()))
         for number, source in enumerate(self.plan.sources):
             count_T = (used_TB & (views.source_B == number)).sum(1)
-            values |= {f"rows/{name}/{source.name}": count for name, count in zip(terms.samples, count_T.unbind(), strict=True)}
+            values |= {
+                f"rows/{name}/{source.name}": count for name, count in zip(terms.samples, count_T.unbind(), strict=True)
+            }
         return values
 
     def described(self, means: dict[str, float]) -> tuple[dict[str, float], str]:
         """For a report: passes over each data set and the stage, and the line of progress."""
         passes = {f"passes/{name}": value for name, value in self.plan.drawn(self.step).items()}
-        levels = "  ".join(f"{level} {means[f'level/{level}']:.3f}" for level in ("g", "d", "s") if f"level/{level}" in means)
+        levels = "  ".join(
+            f"{level} {means[f'level/{level}']:.3f}" for level in ("g", "d", "s") if f"level/{level}" in means
+        )
         return {**passes, "stage": 1.0 + self.full}, f"stage {1 + self.full}  loss {means['loss']:.3f}  {levels}"
 
     def _learning_rate(self) -> float:
         stages = self.config.stages
-        if not self.config.optim.restart or self.config.full_from is None:
+        if not self.config.optim.restart or self.config.stage2_start_step is None:
             return learning_rate(self.config.optim, self.step, stages.steps)
         begun = stages.sample if self.full else 0
         return learning_rate(self.config.optim, self.step - begun, stages.full if self.full else stages.sample)
@@ -135,7 +143,9 @@ class Pretraining:
     def _update_banks(self, index_B: Tensor, embeddings: dict[str, Tensor], present: dict[str, Tensor]) -> None:
         if not self.banks:
             return
-        here = torch.cat([torch.cat([embeddings[name].detach(), present[name][:, None].float()], 1) for name in MODALITIES], 1)
+        here = torch.cat(
+            [torch.cat([embeddings[name].detach(), present[name][:, None].float()], 1) for name in MODALITIES], 1
+        )
         everyone = distributed.gather_lanes(here, self.lanes_here).unflatten(1, (len(MODALITIES), -1))
         index = distributed.gather_lanes(index_B, self.lanes_here)
         by_name = {name: everyone[:, number] for number, name in enumerate(MODALITIES)}
@@ -166,8 +176,13 @@ class Pretraining:
         those of this model (another release of timm may name them otherwise)."""
         check_identity(state.identity, self.identity, where)
         if state.full:
-            self.enter_full_stage()
+            self.start_stage2()
         self.optimizer = build_optimizer(self.config.optim, self.flat)
         restore(state, self.model, self.optimizer, self.flat, where=where, libraries="hcmoco and timm")
         load_bank_state(self.banks, state.bank)
-        self.step, self.full, self.tracking_run, self.history = state.step, state.full, state.tracking_run, state.history
+        self.step, self.full, self.tracking_run, self.history = (
+            state.step,
+            state.full,
+            state.tracking_run,
+            state.history,
+        )

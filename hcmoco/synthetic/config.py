@@ -21,7 +21,9 @@ class PeopleConfig(Config):
         jpeg_quality: 1..100.
     """
 
-    domain: Literal["indoor", "wild"] = Field("indoor", description="indoor (RGB and depth, a room) or wild (RGB, outdoors)")
+    domain: Literal["indoor", "wild"] = Field(
+        "indoor", description="indoor (RGB and depth, a room) or wild (RGB, outdoors)"
+    )
     size: int = Field(128, ge=32, le=2048, description="side of the square image, 32 to 2048 pixels")
     masked_depth: bool = Field(True, description="depth is zero outside the person: true or false")
     seed: int = Field(0, description="which people; the same seed and number are the same person")
@@ -40,7 +42,9 @@ class ScenesConfig(Config):
         jpeg_quality: 1..100.
     """
 
-    domain: Literal["mixed", "indoor", "wild"] = Field("mixed", description="indoor (rooms), wild (outdoors) or mixed (1 : 2)")
+    domain: Literal["mixed", "indoor", "wild"] = Field(
+        "mixed", description="indoor (rooms), wild (outdoors) or mixed (1 : 2)"
+    )
     size: int = Field(192, ge=64, le=2048, description="side of the square image, 64 to 2048 pixels")
     least: int = Field(1, ge=1, le=MOST_PEOPLE, description=f"people in a scene at least, 1 to {MOST_PEOPLE}")
     most: int = Field(3, ge=1, le=MOST_PEOPLE, description=f"people in a scene at most, 1 to {MOST_PEOPLE}")

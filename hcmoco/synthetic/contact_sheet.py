@@ -27,10 +27,12 @@ _CROWD = (160, 160, 160)
 def _palette() -> np.ndarray:
     """uint8 [256, 3]: black for 0, then hues a golden ratio apart in three brightnesses."""
     number = np.arange(256)
-    hsv = np.stack([number * 0.618034 % 1 * 180, np.where(number % 2, 230, 150), np.where(number % 3 == 0, 160, 250)], axis=1)
-    colours = cv2.cvtColor(hsv.astype(np.uint8)[None], cv2.COLOR_HSV2RGB)[0]
-    colours[0] = 0
-    return colours
+    hsv = np.stack(
+        [number * 0.618034 % 1 * 180, np.where(number % 2, 230, 150), np.where(number % 3 == 0, 160, 250)], axis=1
+    )
+    colors = cv2.cvtColor(hsv.astype(np.uint8)[None], cv2.COLOR_HSV2RGB)[0]
+    colors[0] = 0
+    return colors
 
 
 def contact_sheet(persons: list[Person], tile: int = 192) -> np.ndarray:
@@ -41,20 +43,22 @@ def contact_sheet(persons: list[Person], tile: int = 192) -> np.ndarray:
     left out. ValueError for a person with neither.
     """
     columns = []
-    drawn = [[person.rgb, person.depth, person.parts, person.iuv, person.keypoints, person.keypoints] for person in persons]
+    drawn = [
+        [person.rgb, person.depth, person.parts, person.iuv, person.keypoints, person.keypoints] for person in persons
+    ]
     shown = [row for row, column in enumerate(zip(*drawn, strict=True)) if any(each is not None for each in column)]
     others = [joint for joint in PEOPLE_31.joints if joint not in COCO_17.joints]
     for person in persons:
         if person.rgb is None and person.depth is None:
             raise ValueError(f"{person.id} has neither RGB nor depth to draw on")
         rgb = _tile(person.rgb, tile, lambda data: codecs.decode_rgb(data), cv2.INTER_CUBIC)
-        depth = _tile(person.depth, tile, lambda data: _depth_colours(codecs.decode_depth(data, DEPTH_CODEC)))
+        depth = _tile(person.depth, tile, lambda data: _depth_colors(codecs.decode_depth(data, DEPTH_CODEC)))
         picture = depth if person.rgb is None else rgb
         tiles = [
             rgb,
             depth,
             _tile(person.parts, tile, lambda data: _palette()[codecs.decode_labels(data)]),
-            _tile(person.iuv, tile, lambda data: _iuv_colours(codecs.decode_iuv(data))),
+            _tile(person.iuv, tile, lambda data: _iuv_colors(codecs.decode_iuv(data))),
             _joints(picture, person, tile, COCO_17.joints, _COCO_EDGES),
             _joints((picture * 0.55).astype(np.uint8), person, tile, others, MPII_16.edges),
         ]
@@ -78,50 +82,59 @@ def scene_sheet(scenes: Sequence[Scene], tile: int = 288) -> np.ndarray:
         for number, each in enumerate(scene.instances):
             _mark(marked, charts, each, _CROWD if each.crowd else _palette()[number % 250 + 1].tolist(), scale)
         high, wide = tile + _GAP - picture.shape[0], tile + _GAP - picture.shape[1]
-        columns.append(np.concatenate([np.pad(image, ((0, high), (0, wide), (0, 0))) for image in (picture, marked, charts)]))
+        columns.append(
+            np.concatenate([np.pad(image, ((0, high), (0, wide), (0, 0))) for image in (picture, marked, charts)])
+        )
     return np.concatenate(columns, axis=1)
 
 
-def _mark(image: np.ndarray, charts: np.ndarray, instance: Instance, colour: Sequence[int], scale: float) -> None:
+def _mark(image: np.ndarray, charts: np.ndarray, instance: Instance, color: Sequence[int], scale: float) -> None:
     """Draws one instance into the picture with all instances and, where it has points, into the one with charts."""
     mask = None
     if instance.mask is not None:
         mask = cv2.resize(codecs.decode_labels(instance.mask), image.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
-        image[mask] = (0.55 * image[mask] + 0.45 * np.array(colour)).astype(np.uint8)
+        image[mask] = (0.55 * image[mask] + 0.45 * np.array(color)).astype(np.uint8)
     points = instance.dp_points if instance.dp_points is not None else np.zeros((0, 5), np.float32)
-    shown = _iuv_colours(np.rint(points[None, :, 2:] * (1, 255, 255)).astype(np.uint8))[0]
+    shown = _iuv_colors(np.rint(points[None, :, 2:] * (1, 255, 255)).astype(np.uint8))[0]
     if mask is not None and len(points):
         rows, columns = np.nonzero(mask)
         places = np.column_stack([columns, rows]).astype(np.float32) + 0.5
         nearest = np.concatenate(
-            [((part[:, None] - points[:, :2] * scale) ** 2).sum(2).argmin(1) for part in np.array_split(places, len(places) // 4096 + 1)]
+            [
+                ((part[:, None] - points[:, :2] * scale) ** 2).sum(2).argmin(1)
+                for part in np.array_split(places, len(places) // 4096 + 1)
+            ]
         )
         charts[mask] = shown[nearest]
     for (x, y), hue in zip(points[:, :2] * scale * 8, shown.tolist(), strict=True):
         cv2.circle(image, (round(float(x)), round(float(y))), 13, hue, -1, cv2.LINE_AA, 3)
     x0, y0, x1, y1 = (round(float(value) * scale) for value in instance.box)
-    cv2.rectangle(image, (x0, y0), (x1 - 1, y1 - 1), tuple(colour), 1)
+    cv2.rectangle(image, (x0, y0), (x1 - 1, y1 - 1), tuple(color), 1)
 
 
-def _tile(data: bytes | None, tile: int, show: Callable[[bytes], np.ndarray], how: int = cv2.INTER_NEAREST) -> np.ndarray:
+def _tile(
+    data: bytes | None, tile: int, show: Callable[[bytes], np.ndarray], how: int = cv2.INTER_NEAREST
+) -> np.ndarray:
     return np.full((tile, tile, 3), 24, np.uint8) if data is None else _scaled(show(data), tile, how)
 
 
 def _scaled(image: np.ndarray, tile: int, how: int) -> np.ndarray:
-    return cv2.resize(image, (tile, tile), interpolation=cv2.INTER_AREA if how == cv2.INTER_CUBIC and len(image) > tile else how)
+    return cv2.resize(
+        image, (tile, tile), interpolation=cv2.INTER_AREA if how == cv2.INTER_CUBIC and len(image) > tile else how
+    )
 
 
-def _depth_colours(depth: np.ndarray) -> np.ndarray:
+def _depth_colors(depth: np.ndarray) -> np.ndarray:
     there = depth > 0
     if not there.any():
         return np.zeros((*depth.shape, 3), np.uint8)
     low, high = np.percentile(depth[there], (1, 99))
     near = np.clip(1 - (depth - low) / max(high - low, 1), 0, 1)
-    colours = cv2.cvtColor(cv2.applyColorMap((40 + 215 * near).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
-    return np.where(there[..., None], colours, 0).astype(np.uint8)
+    colors = cv2.cvtColor(cv2.applyColorMap((40 + 215 * near).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    return np.where(there[..., None], colors, 0).astype(np.uint8)
 
 
-def _iuv_colours(iuv: np.ndarray) -> np.ndarray:
+def _iuv_colors(iuv: np.ndarray) -> np.ndarray:
     """Hue for the chart, brightness in a fine grid of U and V."""
     base = _palette()[iuv[..., 0]].astype(np.float32)
     grid = (iuv[..., 1] // 32 + iuv[..., 2] // 32) % 2
@@ -136,7 +149,9 @@ def _joints(image: np.ndarray, person: Person, tile: int, names, edges) -> np.nd
     scale = tile / person.size
     # A joint that the source does not name is all zero; it has no place to be drawn at.
     places = {
-        joint: (point[:2] * scale, point[2] > 0) for joint, point in zip(PEOPLE_31.joints, person.keypoints, strict=True) if point.any()
+        joint: (point[:2] * scale, point[2] > 0)
+        for joint, point in zip(PEOPLE_31.joints, person.keypoints, strict=True)
+        if point.any()
     }
 
     def pixel(point: np.ndarray) -> tuple[int, int]:

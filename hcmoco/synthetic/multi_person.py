@@ -73,7 +73,7 @@ def render_scene(config: ScenesConfig, number: int) -> RenderedScene:
             continue
         look = Look(figure, own.of(first_face[k]))
         places = camera.position + own.rays * own.depth[:, None]
-        image.reshape(-1, 3)[own.flat] = lighting.lit(place, look.colour, places, look.normal, (bodies, room))
+        image.reshape(-1, 3)[own.flat] = lighting.lit(place, look.color, places, look.normal, (bodies, room))
         person.reshape(-1)[own.flat] = k + 1
         iuv.reshape(-1, 3)[own.flat] = np.rint(look.iuv * (1, 255, 255))
         rng = make_rng(config.seed, f"{stream}/points", number, k)
@@ -94,7 +94,9 @@ def make_scene(config: ScenesConfig, number: int, *, dataset: str, split: str) -
     for k, points in enumerate(seen.points):
         mask = seen.person == k + 1
         if mask.any():
-            instances.append(schema.Instance(box_around(mask), codecs.encode_labels(mask.astype(np.uint8) * 255), points))
+            instances.append(
+                schema.Instance(box_around(mask), codecs.encode_labels(mask.astype(np.uint8) * 255), points)
+            )
     return schema.Scene(
         id=f"{dataset}/{config.domain}-{config.seed}-{number}",
         dataset=dataset,

@@ -70,7 +70,9 @@ class States:
         """
         name = f"step-{state.step:08d}"
         files = {
-            f"{each}.safetensors": save({key: value.detach().cpu().contiguous() for key, value in getattr(state, each).items()})
+            f"{each}.safetensors": save(
+                {key: value.detach().cpu().contiguous() for key, value in getattr(state, each).items()}
+            )
             for each in _TENSORS
         }
         facts = {key: getattr(state, key) for key in _FACTS}
@@ -158,5 +160,8 @@ def _difference(was: object, now: object, key: str) -> str:
                 return text
         return ""
     if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
-        return next((text for i, pair in enumerate(zip(was, now, strict=True)) if (text := _difference(*pair, f"{key}.{i}"))), "")
+        return next(
+            (text for i, pair in enumerate(zip(was, now, strict=True)) if (text := _difference(*pair, f"{key}.{i}"))),
+            "",
+        )
     return "" if was == now else f"{key} was {was!r}, now {now!r}"

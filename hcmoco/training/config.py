@@ -1,6 +1,6 @@
 """What every training has: where its rows come from, and how a step is made up and carried out."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -8,13 +8,13 @@ from hcmoco.config import Config
 from hcmoco.synthetic import PeopleConfig, ScenesConfig
 
 
-class MadePeople(PeopleConfig):
+class SyntheticPeople(PeopleConfig):
     """Synthetic people that are made where the shards are not there yet."""
 
     count: int = Field(gt=0, description="people")
 
 
-class MadeScenes(ScenesConfig):
+class SyntheticScenes(ScenesConfig):
     """Synthetic scenes that are made where the shards are not there yet."""
 
     count: int = Field(gt=0, description="scenes")
@@ -24,15 +24,22 @@ class SourceConfig(Config):
     """One prepared data set."""
 
     path: str = Field(min_length=1, description="folder or URI of its shards; a relative one lies under the run's home")
-    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="share of the rows of a step, relative to the other data sets")
-    people: MadePeople | None = Field(None, description="if set, and `path` does not exist, these people are made there first")
-    scenes: MadeScenes | None = Field(None, description="likewise for scenes of several people, which DensePose is trained on")
+    weight: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="share of the rows of a step, relative to the other data sets"
+    )
+    people: SyntheticPeople | None = Field(
+        None, description="if set, and `path` does not exist, these people are made there first"
+    )
+    scenes: SyntheticScenes | None = Field(
+        None, description="likewise for scenes of several people, which DensePose is trained on"
+    )
     prepared_with: dict[str, bool | int | float | str] = Field(
-        {}, description="options of prepare.py that the recipe's numbers are for, such as padding: 1.25; other data is used with a warning"
+        {},
+        description="options of prepare.py that the recipe's numbers are for, such as padding: 1.25; other data is used with a warning",
     )
 
     @property
-    def made(self) -> MadePeople | MadeScenes | None:
+    def made(self) -> SyntheticPeople | SyntheticScenes | None:
         """What is made where `path` does not exist."""
         return self.people or self.scenes
 
@@ -46,16 +53,26 @@ class SourceConfig(Config):
 class TrainConfig(Config):
     """How a step is made up and carried out."""
 
-    lanes: int = Field(8, ge=1, description="parts that a step's rows are dealt in; the number of workers must divide it")
-    rows_per_lane: int = Field(ge=1, description="rows per lane and step; a step has lanes x rows_per_lane rows")
+    renamed: ClassVar = {"rows_per_lane": "batch_size_per_lane"}
+
+    lanes: int = Field(
+        8, ge=1, description="parts that a step's rows are dealt in; the number of workers must divide it"
+    )
+    batch_size_per_lane: int = Field(
+        ge=1, description="rows per lane and step; a step has lanes x batch_size_per_lane rows"
+    )
     window_steps: int = Field(
         16,
         ge=1,
-        description="steps that one work item covers; with rows_per_lane x this far below 100 rows, row groups are read repeatedly",
+        description="steps that one work item covers; with batch_size_per_lane x this far below 100 rows, row groups are read repeatedly",
     )
-    workers: int = Field(1, ge=1, description="training processes. Batch-norm statistics and in-batch negatives are of one worker's rows")
+    workers: int = Field(
+        1, ge=1, description="training processes. Batch-norm statistics and in-batch negatives are of one worker's rows"
+    )
     gpu: bool = Field(False, description="each worker has a GPU of its own (NCCL), else CPUs (gloo)")
-    cpus_per_worker: float = Field(0.5, gt=0, description="share of the cluster's CPUs that a worker asks for; the rest reads data")
+    cpus_per_worker: float = Field(
+        0.5, gt=0, description="share of the cluster's CPUs that a worker asks for; the rest reads data"
+    )
     threads_per_worker: int = Field(1, ge=1, description="threads of a worker's CPU arithmetic")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
@@ -63,12 +80,16 @@ class TrainConfig(Config):
         "(AVX512-BF16, AMX-BF16, ARM's bf16, a GPU that has it) rather than emulating it, else float32; decided once, and kept on resume",
     )
     log_every: int = Field(10, ge=1, description="steps between two lines of metrics")
-    save_every: int = Field(500, ge=1, description="steps between two train states; one is also kept at the stage boundary and the end")
+    save_every: int = Field(
+        500, ge=1, description="steps between two train states; one is also kept at the stage boundary and the end"
+    )
     keep: int = Field(2, ge=1, description="train states kept")
 
     @model_validator(mode="after")
     def _dealt(self) -> "TrainConfig":
         if self.lanes % self.workers:
             allowed = [count for count in range(1, self.lanes + 1) if self.lanes % count == 0]
-            raise ValueError(f"train.workers = {self.workers} does not divide train.lanes = {self.lanes}; allowed are {allowed}")
+            raise ValueError(
+                f"train.workers = {self.workers} does not divide train.lanes = {self.lanes}; allowed are {allowed}"
+            )
         return self

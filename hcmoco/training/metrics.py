@@ -27,7 +27,7 @@ class MeterHost(Protocol):
         """Shows the one line of progress."""
 
 
-class Meter:
+class MetricsProcessor:
     """Collects what a stretch of steps did and reports it in one go; the numbers stay on the device until then.
 
     Shape suffixes: T steps of the stretch, N numbers of a step.
@@ -74,12 +74,22 @@ class Meter:
         wrong_TN = ~numbers_TN.isfinite()
         if wrong_TN.any():
             first = int(wrong_TN.any(1).nonzero()[0])
-            wrong = {name: value.item() for name, value, bad in zip(self._names, numbers_TN[first], wrong_TN[first], strict=True) if bad}
+            wrong = {
+                name: value.item()
+                for name, value, bad in zip(self._names, numbers_TN[first], wrong_TN[first], strict=True)
+                if bad
+            }
             # A sum is as bad as its worst term: the term is what helps.
             name = next((each for each in wrong if each.startswith("loss/")), next(iter(wrong)))
-            terms = {each: value.item() for each, value in zip(self._names, numbers_TN[first], strict=True) if each.startswith("loss/")}
+            terms = {
+                each: value.item()
+                for each, value in zip(self._names, numbers_TN[first], strict=True)
+                if each.startswith("loss/")
+            }
             largest = max(terms, key=lambda each: abs(terms[each]), default="")
-            where = "" if name in terms or not terms else f"; the largest term there is {largest} = {terms[largest]:.3g}"
+            where = (
+                "" if name in terms or not terms else f"; the largest term there is {largest} = {terms[largest]:.3g}"
+            )
             raise UserError(
                 f"{name} became {wrong[name]} in step {self._since + first + 1}{where}; the last train state is good: "
                 "lower optim.lr, set optim.clip_norm, or (in pre-training) raise the temperature of that term"

@@ -32,10 +32,12 @@ _MARGIN = 1.1
 def needed_memory(config: PretrainConfig, rows: int) -> int:
     """Bytes of memory that a run over `rows` people will need on one machine without a GPU; meant to err to the high side."""
     train = config.train
-    each = _training(config, train.lanes // train.workers * train.rows_per_lane, rows)
+    each = _training(config, train.lanes // train.workers * train.batch_size_per_lane, rows)
     if train.workers == 1:
         return int(_MARGIN * (_WORKER + _CLUSTER + each + _views(config)))
-    return int(_MARGIN * (train.workers * (_WORKER + each) + _DRIVER + _CONTROLLER + _CLUSTER + _SPLIT + 2 * _views(config)))
+    return int(
+        _MARGIN * (train.workers * (_WORKER + each) + _DRIVER + _CONTROLLER + _CLUSTER + _SPLIT + 2 * _views(config))
+    )
 
 
 def free_memory() -> int:
@@ -99,7 +101,11 @@ def _training(config: PretrainConfig, batch: int, rows: int) -> float:
     logits = 4 * _LOGITS * ((batch * joints) ** 2 + batch * config.objective.anchors**2)
     step = batch * kept_for_backward(model, config.augment.size) * _BESIDE[config.train.precision] + logits
     # A probe holds four dense maps of each person of its batch, and about as much again to compare them; never during a step.
-    probe = 8 * 4 * config.probe.batch_size * model.dense_width * (config.augment.size // 4) ** 2 if config.data.held_out else 0
+    probe = (
+        8 * 4 * config.probe.batch_size * model.dense_width * (config.augment.size // 4) ** 2
+        if config.data.held_out
+        else 0
+    )
     return _PER_PARAMETER * _parameters(model) + _banks(config, rows) + max(step, probe)
 
 

@@ -32,8 +32,16 @@ def decide(config: C, resources: Mapping[str, float] | None, begun: dict | None)
 
 def slow_line(native: Sequence[bool], *, begun: bool) -> str:
     """What is said of bfloat16 where not all processors compute in it."""
-    where = "this processor only emulates" if len(native) == 1 else f"{native.count(False)} of {len(native)} nodes only emulate"
-    kept = "the run was begun in it and keeps it; a new one, with another out=..., takes float32" if begun else "auto takes float32"
+    where = (
+        "this processor only emulates"
+        if len(native) == 1
+        else f"{native.count(False)} of {len(native)} nodes only emulate"
+    )
+    kept = (
+        "the run was begun in it and keeps it; a new one, with another out=..., takes float32"
+        if begun
+        else "auto takes float32"
+    )
     return f"train.precision is bfloat16, which {where}: steps take several times as long as in float32 ({kept})"
 
 
@@ -45,7 +53,9 @@ def ask_nodes(resources: Mapping[str, float]) -> list[bool]:
     asked = {name: count for name, count in resources.items() if count}
     device = "cuda" if asked.get("GPU") else "cpu"
     nodes = [
-        each for each in ray.nodes() if each["Alive"] and all(each["Resources"].get(name, 0) >= count for name, count in asked.items())
+        each
+        for each in ray.nodes()
+        if each["Alive"] and all(each["Resources"].get(name, 0) >= count for name, count in asked.items())
     ]
     here = ray.get_runtime_context().get_node_id()
     if device == "cpu" and [each["NodeID"] for each in nodes] == [here]:

@@ -29,7 +29,7 @@ def check_mixture(config: PretrainConfig, plan: Plan, sources: Sequence[Shards])
             names = ", ".join(f"{source.name} {share:.0%}" for source, share in zip(plan.sources, shares, strict=True))
             raise UserError(
                 f"data.sources: step {step} would hold no depth with probability {missing:.2g} (rows with depth: {names}); "
-                "add a data set with depth, raise its weight, or raise train.rows_per_lane"
+                "add a data set with depth, raise its weight, or raise train.batch_size_per_lane"
             )
     for modality in ("rgb", "keypoints"):
         if not any(each.manifest.modalities.get(modality) for each in sources):
@@ -56,7 +56,9 @@ def cluster_for(config: RunConfig) -> session.Cluster:
     """The cluster, after a wait for its nodes where the config has one. UserError where it does not share the run's folder."""
     cluster = session.start()
     if config.wait_for_nodes:
-        say(f"waiting up to {config.wait_for_nodes} s for the cluster to have what {config.train.workers} workers ask for")
+        say(
+            f"waiting up to {config.wait_for_nodes} s for the cluster to have what {config.train.workers} workers ask for"
+        )
         cluster = session.grow(_asked(config), config.wait_for_nodes)
     cluster.refuse_local("out", config.out)
     return cluster
@@ -89,7 +91,7 @@ def check_machine(config: PretrainConfig, rows: int, nodes: int) -> None:
         if needed > there:
             raise UserError(
                 f"the run needs about {needed / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are free; "
-                "lower train.rows_per_lane, augment.size or train.workers, or take a smaller model.rgb.name and model.depth.name"
+                "lower train.batch_size_per_lane, augment.size or train.workers, or take a smaller model.rgb.name and model.depth.name"
             )
     if is_local(config.out):
         free = shutil.disk_usage(_existing(config.out)).free

@@ -49,7 +49,9 @@ def cpus_here() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def start(num_cpus: int | None = None, *, object_store_bytes: int = OBJECT_STORE_BYTES, worker_output: bool = False) -> Cluster:
+def start(
+    num_cpus: int | None = None, *, object_store_bytes: int = OBJECT_STORE_BYTES, worker_output: bool = False
+) -> Cluster:
     """Joins the cluster of RAY_ADDRESS (`ray job submit` sets it), else starts one for this program alone; a second call changes nothing.
 
     Args:
@@ -87,7 +89,9 @@ def _start(num_cpus: int | None, object_store_bytes: int, worker_output: bool) -
                     **quiet,
                 )
         except OSError as error:
-            raise UserError(f"no Ray cluster answers at RAY_ADDRESS={address} ({_line(error)}); start it, or unset RAY_ADDRESS") from None
+            raise UserError(
+                f"no Ray cluster answers at RAY_ADDRESS={address} ({_line(error)}); start it, or unset RAY_ADDRESS"
+            ) from None
         except Exception as error:  # Ray raises a plain Exception here
             if "timed out during startup" not in str(error):
                 raise
@@ -106,7 +110,9 @@ def grow(bundles: list[dict[str, float]], seconds: float) -> Cluster:
     request_resources(bundles=bundles)
     wanted = {name: sum(each.get(name, 0) for each in bundles) for name in ("CPU", "GPU")}
     until = time.monotonic() + seconds
-    while time.monotonic() < until and any(ray.cluster_resources().get(name, 0) < count for name, count in wanted.items()):
+    while time.monotonic() < until and any(
+        ray.cluster_resources().get(name, 0) < count for name, count in wanted.items()
+    ):
         time.sleep(2)
     return start()
 
@@ -143,7 +149,9 @@ def find_user_error(error: BaseException | None) -> UserError | None:
         if each is None or id(each) in seen:
             continue
         seen.add(id(each))
-        cause = getattr(each, "cause", None)  # RayTaskError: an instance of its cause's class whose own text is a traceback
+        cause = getattr(
+            each, "cause", None
+        )  # RayTaskError: an instance of its cause's class whose own text is a traceback
         failures = getattr(each, "worker_failures", None)
         waiting += [each.__cause__, cause if isinstance(cause, BaseException) else None]
         waiting += failures.values() if isinstance(failures, dict) else []
@@ -164,7 +172,9 @@ def main_wrapper(main: Callable[..., int | None]) -> Callable[..., int]:
                 interrupts.check()
                 return status
             except BaseException as error:
-                if isinstance(error, KeyboardInterrupt) or interrupts.noted():  # what fails on the way out is of no interest
+                if (
+                    isinstance(error, KeyboardInterrupt) or interrupts.noted()
+                ):  # what fails on the way out is of no interest
                     return interrupts.say_stopped(str(error) if isinstance(error, KeyboardInterrupt) else "")
                 mistake = find_user_error(error)
                 if mistake is None and isinstance(error, OSError) and error.errno in _USERS_OS_ERRORS:

@@ -21,8 +21,13 @@ TITLES = {"cmc": "sample level", "hard": "+ hard dense", "soft": "+ soft dense",
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     given = grid_parser(__doc__, "ablation-people-cpu").parse_intermixed_args(argv)
-    from hcmoco_ray.cluster import resources  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
-    from hcmoco_ray.experiments.grid import run, tables  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+    from hcmoco_ray.cluster import (
+        resources,
+    )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+    from hcmoco_ray.experiments.grid import (
+        run,
+        tables,
+    )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
 
     return run.run(
         "ablation",

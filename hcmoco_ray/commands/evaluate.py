@@ -25,11 +25,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", help="folder or URI of the results")
     parser.add_argument("--workers", type=int, default=1, help="processes that predict (default 1)")
     parser.add_argument("--gpu", action="store_true", help="each of them on a GPU of its own")
-    parser.add_argument("--cpus", type=float, default=0.5, help="share of the cluster's CPUs that each worker asks for (default 0.5)")
+    parser.add_argument(
+        "--cpus", type=float, default=0.5, help="share of the cluster's CPUs that each worker asks for (default 0.5)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="threads of a worker's CPU arithmetic (default 2)")
     parser.add_argument("--piece-rows", type=int, default=32, help="rows that are predicted together (default 32)")
     given = parser.parse_args(argv)
-    from hcmoco_ray.train import evaluate  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+    from hcmoco_ray.train import (
+        evaluate,
+    )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
 
     return evaluate.run(
         at_home(given.weights),

@@ -22,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.task_parser(__doc__)
     given = parser.parse_intermixed_args(argv)
     values = cli.task_values(given.task, given.recipe, given.overrides)
-    from hcmoco_ray.train import finetune  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+    from hcmoco_ray.train import (
+        finetune,
+    )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
 
     return finetune.run(values, f"{given.task}/{given.recipe}")

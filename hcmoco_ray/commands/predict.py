@@ -40,11 +40,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     where.add_argument("--box", help="the person, x0,y0,x1,y1 in pixels, or `picture`; parsing and pose")
     where.add_argument("--boxes", metavar="FILE", help="a JSON Lines file of boxes; parsing and pose")
     parser.add_argument("--camera", help="fx,fy,cx,cy in pixels of the whole picture; pose")
-    parser.add_argument("--depth-scale", type=float, help="units of depth files per metre (default 1000: millimetres); parsing-depth, pose")
+    parser.add_argument(
+        "--depth-scale",
+        type=float,
+        help="units of depth files per metre (default 1000: millimetres); parsing-depth, pose",
+    )
     parser.add_argument("--min-score", type=float, help="people below this are left out (default 0.3); densepose")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
-    parser.add_argument("--batch", type=int, default=8, help="people, or densepose's pictures, that are predicted together (default 8)")
-    parser.add_argument("--threads", type=int, help="threads of the CPU's arithmetic and of reading (default: the CPUs of this machine)")
+    parser.add_argument(
+        "--batch", type=int, default=8, help="people, or densepose's pictures, that are predicted together (default 8)"
+    )
+    parser.add_argument(
+        "--threads", type=int, help="threads of the CPU's arithmetic and of reading (default: the CPUs of this machine)"
+    )
     given = parser.parse_args(argv)
     from hcmoco_ray import predict
 

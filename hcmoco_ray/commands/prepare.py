@@ -36,18 +36,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="prepare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="prepare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for kind in COMMANDS:
         command = commands.add_parser(
-            kind, help=KINDS[kind].help, description=described(kind), formatter_class=argparse.RawDescriptionHelpFormatter
+            kind,
+            help=KINDS[kind].help,
+            description=described(kind),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_argument("--out", help="folder or URI of the data set, for example data/people or s3://bucket/people")
         command.add_argument(
-            "--max-broken", type=float, default=0.05, help="share of broken records that is set aside; more stop (default 0.05)"
+            "--out", help="folder or URI of the data set, for example data/people or s3://bucket/people"
+        )
+        command.add_argument(
+            "--max-broken",
+            type=float,
+            default=0.05,
+            help="share of broken records that is set aside; more stop (default 0.05)",
         )
         if kind not in MADE:
-            command.add_argument("--check", action="store_true", help="only list what is missing or unreadable; nothing is written")
+            command.add_argument(
+                "--check", action="store_true", help="only list what is missing or unreadable; nothing is written"
+            )
         add_arguments(command, kind)
         command.set_defaults(run=_prepare, kind=kind)
     command = commands.add_parser("verify", help="check every byte of a prepared data set against its manifest")
@@ -66,7 +78,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
     if getattr(arguments, "check", False):
         return _check(source)
     if not arguments.out:
-        raise UserError("--out is missing; give the folder or URI of the data set, for example data/people or s3://bucket/people")
+        raise UserError(
+            "--out is missing; give the folder or URI of the data set, for example data/people or s3://bucket/people"
+        )
     from hcmoco.data.shards.manifest import reason_kind
     from hcmoco_ray.prepare.run import prepare
 
@@ -126,7 +140,9 @@ def _verify(arguments: argparse.Namespace) -> int:
     if problems:
         print("\n".join(f"  {problem}" for problem in problems), file=sys.stderr)
         files = len(manifest.files) + (manifest.rejected_file is not None)
-        raise UserError(f"{uri}: {len(problems)} of {files} files are bad; copy them again or prepare the data set again")
+        raise UserError(
+            f"{uri}: {len(problems)} of {files} files are bad; copy them again or prepare the data set again"
+        )
     print(f"{uri}: whole, {manifest.rows} rows in {len(manifest.files)} files")
     return 0
 

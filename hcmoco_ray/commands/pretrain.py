@@ -19,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     given = cli.parser(__doc__).parse_intermixed_args(argv)
     values = cli.values(given.recipe, given.overrides)
-    from hcmoco_ray.train import pretrain  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+    from hcmoco_ray.train import (
+        pretrain,
+    )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
 
     return pretrain.run(values, given.recipe)

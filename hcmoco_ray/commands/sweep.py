@@ -22,12 +22,20 @@ from hcmoco_ray.cluster import session
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sweep", default="people-cpu", help="a sweep in recipes/sweeps/, or a path to a YAML file (default people-cpu)")
+    parser.add_argument(
+        "--sweep",
+        default="people-cpu",
+        help="a sweep in recipes/sweeps/, or a path to a YAML file (default people-cpu)",
+    )
     parser.add_argument("--cpus", type=float, default=1.0, help="CPUs that a trial asks the cluster for (default 1)")
     parser.add_argument("--gpus", type=float, default=0.0, help="GPUs that a trial asks the cluster for (default 0)")
     parser.add_argument("--threads", type=int, default=1, help="threads of a trial's CPU arithmetic (default 1)")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of all trials, for example stages.full=100")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="dotted keys of all trials, for example stages.full=100"
+    )
     given = parser.parse_intermixed_args(argv)
-    from hcmoco_ray.experiments.sweep import run  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+    from hcmoco_ray.experiments.sweep import (
+        run,
+    )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
 
     return run.run(given.sweep, given.overrides, cpus=given.cpus, gpus=given.gpus, threads=given.threads)

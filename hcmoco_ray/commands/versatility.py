@@ -21,10 +21,16 @@ from hcmoco_ray.experiments.cli import option_parser
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     parser = option_parser(__doc__)
-    parser.add_argument("--recipe", default="people-cpu", help="in recipes/versatility/, or a path to a YAML file (default people-cpu)")
+    parser.add_argument(
+        "--recipe", default="people-cpu", help="in recipes/versatility/, or a path to a YAML file (default people-cpu)"
+    )
     given = parser.parse_intermixed_args(argv)
-    from hcmoco_ray.cluster import resources  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
-    from hcmoco_ray.experiments.versatility import run  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+    from hcmoco_ray.cluster import (
+        resources,
+    )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+    from hcmoco_ray.experiments.versatility import (
+        run,
+    )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
 
     asked = resources.Asked("co-training", given.cpus, given.gpus, given.threads)
     return run.run(given.recipe, given.overrides, asked, seeds=given.seeds, plan_only=given.plan)

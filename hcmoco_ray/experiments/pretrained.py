@@ -25,7 +25,7 @@ from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.provenance import made_by
 from hcmoco_ray.train import pretrain as train_pretrain
 from hcmoco_ray.train import pretrain_results
-from hcmoco_ray.train.run_dir import config_there, states_of
+from hcmoco_ray.train.run_dir import load_saved_config, states_of
 
 NO_WEIGHTS = "not run: no weight file"
 
@@ -52,7 +52,7 @@ class Origin:
         the pre-training holds another one."""
         if self.config is None:
             return True
-        config, before = config_there(self.config)
+        config, before = load_saved_config(self.config)
         return before is not None and before.identity() == config.identity() and pretrain_results.finished(config)
 
     def values(self) -> dict:
@@ -77,7 +77,9 @@ def origin_of(name: str, init: str | PretrainedConfig) -> Origin:
     return Origin(name, at_home(init.out), init, config, key)
 
 
-def digest_of(origin: Origin, encoder: EncoderConfig, modality: str, imagenet_weights: str | None, results: Folder) -> str | None:
+def digest_of(
+    origin: Origin, encoder: EncoderConfig, modality: str, imagenet_weights: str | None, results: Folder
+) -> str | None:
     """Digest of the weights that an encoder would start from; None where the pre-training has yet to say.
 
     Raises:
@@ -123,7 +125,7 @@ def write_record(origin: Origin, results: Folder, seconds: float | None) -> dict
         "key": origin.key,
         "steps": origin.config.stages.steps,
         "seed": origin.config.seed,
-        "precision": config_there(origin.config)[0].train.precision,
+        "precision": load_saved_config(origin.config)[0].train.precision,
         "digests": {modality: weights_digest(export.encoder(modality)) for modality in DENSE_MODALITIES},
         "probes": export.training.get("probes", {}),
         "seconds": seconds,

@@ -28,13 +28,17 @@ def read_results(folder: Folder, below: str, cells: Sequence[Cell]) -> dict[str,
     """The results that are there, by name of the cell. UserError for a file that is no result, or another cell's."""
     there = folder.sizes(below)
     return {
-        cell.name: read_result(folder, f"{below}/{cell.name}.json", cell.key) for cell in cells if cell.key and f"{cell.name}.json" in there
+        cell.name: read_result(folder, f"{below}/{cell.name}.json", cell.key)
+        for cell in cells
+        if cell.key and f"{cell.name}.json" in there
     }
 
 
 def write_result(folder: Folder, below: str, cell: Cell, result: Mapping, **facts: str) -> None:
     """Keeps the result of a finished cell, with `facts` about it."""
-    folder.write(f"{below}/{cell.name}.json", json.dumps({**result, **facts, "key": cell.key, **made_by()}, indent=1).encode())
+    folder.write(
+        f"{below}/{cell.name}.json", json.dumps({**result, **facts, "key": cell.key, **made_by()}, indent=1).encode()
+    )
 
 
 def portable(result: dict) -> dict:
@@ -49,7 +53,9 @@ def deciding(config: Any) -> dict:
     return {**identity, "train": {key: value for key, value in identity["train"].items() if key != "precision"}}
 
 
-def standing(below: str, cell: Cell, results: Mapping[str, dict], failures: Mapping[str, str], otherwise: str = MISSING) -> dict:
+def standing(
+    below: str, cell: Cell, results: Mapping[str, dict], failures: Mapping[str, str], otherwise: str = MISSING
+) -> dict:
     """Where a cell stands, for the index; `failures` by name of the cell."""
     if cell.name in results:
         return {"status": DONE, "cell": f"{below}/{cell.name}.json"}
@@ -65,7 +71,9 @@ def read_result(folder: Folder, place: str, key: str) -> dict:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{folder.uri}/{place} is not a cell's result; {again}") from None
     if found != key:
-        raise UserError(f"{folder.uri}/{place} is another cell's result: its key is {str(found)[:10]}, not {key[:10]}; {again}")
+        raise UserError(
+            f"{folder.uri}/{place} is another cell's result: its key is {str(found)[:10]}, not {key[:10]}; {again}"
+        )
     return result
 
 

@@ -51,14 +51,23 @@ def collect(waiting: dict[Any, CellT], keep: Callable[[CellT, Any], tuple[dict, 
 
 def _why(error: Exception) -> str:
     mistake = session.find_user_error(error)
-    cause = getattr(error, "cause", None)  # of a task's error, whose own text begins with the task and not with what happened
+    cause = getattr(
+        error, "cause", None
+    )  # of a task's error, whose own text begins with the task and not with what happened
     return str(mistake) if mistake else f"{type(cause).__name__}: {first_line(cause)}" if cause else first_line(error)
 
 
-def record(writer: Any, parent: Tracker, cell: Cell, params: dict, tags: dict[str, str], result: dict, png: bytes | None = None) -> None:
+def record(
+    writer: Any, parent: Tracker, cell: Cell, params: dict, tags: dict[str, str], result: dict, png: bytes | None = None
+) -> None:
     """A finished cell as a run of its own, below `parent`, with its picture if it has one. Its params name the precision it came to."""
     params = {**params, "train": {**params["train"], "precision": result["precision"]}}
-    tracker = start_run(writer, name=cell.name, params=params, tags={**tags, "hcmoco.key": cell.key, "mlflow.parentRunId": parent.run_id})
+    tracker = start_run(
+        writer,
+        name=cell.name,
+        params=params,
+        tags={**tags, "hcmoco.key": cell.key, "mlflow.parentRunId": parent.run_id},
+    )
     for step, figures in result["validations"]:
         tracker.metrics(step, {f"validation/{name}": value for name, value in figures.items()})
     tracker.metrics(result["steps"], {f"test/{name}": value for name, value in result["test"]["figures"].items()})

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
-from hcmoco.data.loader import PlanFeed
+from hcmoco.data.loader import PlanLoader
 from hcmoco.errors import UserError
-from hcmoco.finetuning.loader import EvaluationFeed
+from hcmoco.finetuning.loader import EvalLoader
 from hcmoco.training.checkpoint import States
 
 _MISTAKE = "mistake"
@@ -24,20 +24,22 @@ _PACKED = "item"
 LISTED = 1000
 
 
-def dataset(feed: PlanFeed, first_step: int):
+def dataset(feed: PlanLoader, first_step: int):
     """A `ray.data.Dataset` of a plan's work items from the window of `first_step` on."""
     lanes = feed.plan.lanes
     # A run that has taken its last step reads nothing more, but a dataset of nothing cannot be.
     first = min(first_step // feed.plan.window_steps, feed.plan.windows - 1) * lanes
-    return _dataset(lambda number: feed.item(*divmod(first + number, lanes)), feed.plan.windows * lanes - first, feed.item_rows)
+    return _dataset(
+        lambda number: feed.item(*divmod(first + number, lanes)), feed.plan.windows * lanes - first, feed.item_rows
+    )
 
 
-def newest_dataset(feed: PlanFeed, states: str) -> Callable:
+def newest_dataset(feed: PlanLoader, states: str) -> Callable:
     """Makes the dataset from the newest train state on. Workers ask the same folder."""
     return lambda: dataset(feed, States(states).newest_step)
 
 
-def evaluation_dataset(feed: EvaluationFeed):
+def evaluation_dataset(feed: EvalLoader):
     """A `ray.data.Dataset` of every piece of an evaluation; it can be gone through any number of times."""
     return _dataset(feed.item, feed.pieces, feed.piece_rows)
 

@@ -47,13 +47,17 @@ def other_options(key: str, source: SourceConfig, manifest: Manifest) -> str:
     )
 
 
-def open_data(key: str, source: SourceConfig, *, kind: Literal["person", "scene"] = "person", split: str = "train") -> Shards:
+def open_data(
+    key: str, source: SourceConfig, *, kind: Literal["person", "scene"] = "person", split: str = "train"
+) -> Shards:
     """The data set of the config's `data.<key>`, made first where it is to be made and is not there. UserError where others are."""
     where = at_home(source.path)
     if source.made:
         what = "people" if source.people else "scenes"
         if what != {"person": "people", "scene": "scenes"}[kind]:
-            raise UserError(f"data.{key}.{what}: {kind} records are needed; set data.{key}.{what}=null and name or make others")
+            raise UserError(
+                f"data.{key}.{what}: {kind} records are needed; set data.{key}.{what}=null and name or make others"
+            )
         values = source.made.model_dump()
         count = values.pop("count")
         settings = PeopleConfig(**values) if source.people else ScenesConfig(**values)
@@ -74,5 +78,7 @@ def open_data(key: str, source: SourceConfig, *, kind: Literal["person", "scene"
     if warning := other_options(key, source, shards.manifest):
         say(warning)
     if shards.manifest.kind != kind:
-        raise UserError(f"data.{key}.path: {where} holds {shards.manifest.kind} records, {kind} records are needed; name another data set")
+        raise UserError(
+            f"data.{key}.path: {where} holds {shards.manifest.kind} records, {kind} records are needed; name another data set"
+        )
     return shards

@@ -2,8 +2,8 @@
 
 A reader is a module of hcmoco.datasets; synthetic people are numbered instead. It has a config and
 
-    items(config)                     what can be read, in the source's own order: items, or at once Rejected or LeftOut
-    read(item)                        a Person, Scene, Rejected or LeftOut, or a list of them where an item is a clip, a video or a chunk
+    items(config)                     what can be read, in the source's own order: items, or at once Rejected or Skipped
+    read(item)                        a Person, Scene, Rejected or Skipped, or a list of them where an item is a clip, a video or a chunk
     inventory(config)                 what is there and what is missing, for --check
     UNIT, ROWS_PER_ITEM               what an item is called and about how many records it gives, where that is not one
     JOINT_SET, JOINT_SET_3D, DEPTH_CODEC    of its records, where its config does not choose them
@@ -32,7 +32,7 @@ from hcmoco.data.shards.manifest import About, MadeBy
 from hcmoco.data.skeletons import joint_set
 from hcmoco.data.validation import check_person, check_scene
 from hcmoco.datasets.io.inventory import Inventory
-from hcmoco.datasets.person_crop import LeftOut, Rejected
+from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.datasets.registry import KINDS, MADE
 from hcmoco.errors import UserError
 from hcmoco.storage import first_line
@@ -41,7 +41,7 @@ PROGRAM = "pipelines/prepare.py"
 _PEOPLE_JOINTS = "people-31"
 # What readers open lies below one of these; tasks have another working directory.
 _ROOTS = ("path", "source")
-Outcome = Person | Scene | Rejected | LeftOut
+Outcome = Person | Scene | Rejected | Skipped
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Source:
     seed: int = 0
     count: int = 0
     split: str = "train"
-    licence: str = ""
+    license: str = ""
 
     @property
     def name(self) -> str:
@@ -85,7 +85,9 @@ class Source:
         module = _reader(self.kind)
         people, records = self.kind == "people", KINDS[self.kind].records
         of_persons = {
-            "joints": _PEOPLE_JOINTS if people else getattr(self.config, "joint_set", None) or getattr(module, "JOINT_SET", ""),
+            "joints": _PEOPLE_JOINTS
+            if people
+            else getattr(self.config, "joint_set", None) or getattr(module, "JOINT_SET", ""),
             "joints3d": _PEOPLE_JOINTS if people else getattr(module, "JOINT_SET_3D", ""),
             "depth_codec": getattr(self.config, "depth_codec", None) or getattr(module, "DEPTH_CODEC", "png16"),
         }
@@ -94,7 +96,7 @@ class Source:
             "dataset": self.name,
             **(of_persons if records == "person" else {}),
             "size": self.config.size,
-            "licence": self.licence or KINDS[self.kind].licence,
+            "license": self.license or KINDS[self.kind].license,
             "page": KINDS[self.kind].page,
             "unit": self.unit if self.rows_per_item > 1 else "records",
             "made_by": MadeBy(program=PROGRAM, arguments=self.arguments, version=hcmoco.__version__),
@@ -145,14 +147,16 @@ class Source:
 
     def read(self, item: object) -> list[Outcome]:
         """The records of one item. A fault that the reader did not foresee sets it aside too: it must not end hours of work."""
-        if isinstance(item, Rejected | LeftOut):
+        if isinstance(item, Rejected | Skipped):
             return [item]
         try:
             outcome = self._make(item) if self.kind in MADE else _reader(self.kind).read(item)
         except UserError:
             raise
         except Exception as error:
-            outcome = Rejected(str(getattr(item, "id", item)), f"the reader failed: {type(error).__name__}: {first_line(error)}")
+            outcome = Rejected(
+                str(getattr(item, "id", item)), f"the reader failed: {type(error).__name__}: {first_line(error)}"
+            )
         return outcome if isinstance(outcome, list) else [outcome]
 
     def _make(self, number) -> Person | Scene | Rejected:
@@ -183,13 +187,23 @@ def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
     """The fields of the reader's config as flags, with their defaults and descriptions."""
     fields = _config_class(kind).model_fields
     for name, field in fields.items():
-        default = " (required)" if field.is_required() else "" if field.default in ("", (), None) else f" (default {field.default!r})"
+        default = (
+            " (required)"
+            if field.is_required()
+            else ""
+            if field.default in ("", (), None)
+            else f" (default {field.default!r})"
+        )
         _add_field(parser, name, f"{field.description or ''}{default}".strip())
     if kind == "people":
         scenes = parser.add_argument_group("scenes of several people")
-        scenes.add_argument("--scenes", action="store_true", help="make pictures of several people, for detection and DensePose")
+        scenes.add_argument(
+            "--scenes", action="store_true", help="make pictures of several people, for detection and DensePose"
+        )
         defaults = {name: field.default for name, field in _config_class("scenes").model_fields.items()}
-        others = [f"--{name} {value}" for name, value in defaults.items() if name in fields and value != fields[name].default]
+        others = [
+            f"--{name} {value}" for name, value in defaults.items() if name in fields and value != fields[name].default
+        ]
         scenes.description = f"With --scenes the defaults are {', '.join(others)}, and there are"
         for name, field in _config_class("scenes").model_fields.items():
             if name not in fields:
@@ -197,9 +211,14 @@ def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
         parser.add_argument("--count", type=int, required=True, help="number of people, or of scenes")
         parser.add_argument("--split", default="train", help="written into the rows (default train)")
     else:
-        parser.add_argument("--shuffle-seed", type=int, default=0, help="keys the order in which rows are stored (default 0)")
+        parser.add_argument(
+            "--shuffle-seed", type=int, default=0, help="keys the order in which rows are stored (default 0)"
+        )
     parser.add_argument(
-        "--licence", default="", help="terms of the data, for the manifest and the cards, in place of those that the reader knows"
+        "--license",
+        "--licence",
+        default="",
+        help="terms of the data, for the manifest and the cards, in place of those that the reader knows",
     )
 
 
@@ -211,21 +230,27 @@ def _add_field(parser, name: str, help: str) -> None:
 def from_arguments(kind: str, arguments: argparse.Namespace) -> Source:
     """UserError with one line for a bad value."""
     given = {
-        name.removeprefix("config_"): value for name, value in vars(arguments).items() if name.startswith("config_") and value is not None
+        name.removeprefix("config_"): value
+        for name, value in vars(arguments).items()
+        if name.startswith("config_") and value is not None
     }
     command = f"prepare {kind}"
     if getattr(arguments, "scenes", False):
         kind, command = "scenes", f"{command} --scenes"
     fields = _config_class(kind).model_fields
-    values = {name: _value(fields[name].annotation, text) if name in fields else _parsed(text) for name, text in given.items()}
+    values = {
+        name: _value(fields[name].annotation, text) if name in fields else _parsed(text) for name, text in given.items()
+    }
     config = build(_config_class(kind), values, command)
     if kind not in MADE:
-        return Source(kind, config, seed=arguments.shuffle_seed, licence=arguments.licence)
+        return Source(kind, config, seed=arguments.shuffle_seed, license=arguments.license)
     if arguments.count < 1:
         raise UserError(f"--count {arguments.count}: must be at least 1")
     if not arguments.split.strip():
         raise UserError("--split is empty; give a name such as train or val")
-    return Source(kind, config, seed=config.seed, count=arguments.count, split=arguments.split, licence=arguments.licence)
+    return Source(
+        kind, config, seed=config.seed, count=arguments.count, split=arguments.split, license=arguments.license
+    )
 
 
 def _value(annotation: object, text: str) -> object:
@@ -234,7 +259,11 @@ def _value(annotation: object, text: str) -> object:
         return text
     value = _parsed(text)
     wants_list = tuple in (get_origin(each) for each in (annotation, *get_args(annotation)))
-    return [_parsed(each.strip()) for each in text.split(",")] if wants_list and isinstance(value, str | int | float) else value
+    return (
+        [_parsed(each.strip()) for each in text.split(",")]
+        if wants_list and isinstance(value, str | int | float)
+        else value
+    )
 
 
 def _parsed(text: str) -> object:

@@ -8,7 +8,7 @@ from pathlib import Path
 import hcmoco
 from hcmoco.data.schema import Person, Scene
 from hcmoco.data.shards.manifest import MANIFEST, read_manifest
-from hcmoco.datasets.person_crop import LeftOut, Rejected
+from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.errors import UserError
 from hcmoco.storage import Folder, is_local
 from hcmoco_ray.prepare.reader import PROGRAM, Source
@@ -29,7 +29,9 @@ def already_there(folder: Folder, source: Source) -> bool:
         return False
     made_by = read_manifest(folder).made_by
     if made_by.program != PROGRAM:
-        raise UserError(f"{folder.uri} already holds a data set, made by {made_by.program}; choose another --out or delete it")
+        raise UserError(
+            f"{folder.uri} already holds a data set, made by {made_by.program}; choose another --out or delete it"
+        )
     _same(made_by.arguments, source.arguments, folder, "already holds a data set")
     return True
 
@@ -49,7 +51,9 @@ def _same(earlier: dict, asked: dict, folder: Folder, what: str) -> None:
     for key in [*asked, *earlier]:
         if earlier.get(key) != asked.get(key):
             was = f"{key} = {earlier[key]!r}" if key in earlier else f"no {key}"
-            raise UserError(f"{folder.uri} {what} with {was}, asked for is {asked.get(key)!r}; choose another --out or delete it")
+            raise UserError(
+                f"{folder.uri} {what} with {was}, asked for is {asked.get(key)!r}; choose another --out or delete it"
+            )
 
 
 def check_disk(folder: Folder, source: Source, items: Sequence) -> None:
@@ -59,7 +63,7 @@ def check_disk(folder: Folder, source: Source, items: Sequence) -> None:
     sizes: list[int] = []
     for k in range(4 * _PROBED):
         outcomes = source.read(items[k * len(items) // (4 * _PROBED)])
-        sizes += [_stored_bytes(each) for each in outcomes if not isinstance(each, Rejected | LeftOut)]
+        sizes += [_stored_bytes(each) for each in outcomes if not isinstance(each, Rejected | Skipped)]
         if len(sizes) >= _PROBED:
             break
     rows = len(items) * source.rows_per_item
@@ -77,4 +81,6 @@ def check_disk(folder: Folder, source: Source, items: Sequence) -> None:
 
 def _stored_bytes(record: Person | Scene) -> int:
     pieces = [record, *getattr(record, "instances", ())]
-    return sum(len(value) for each in pieces for value in vars(each).values() if isinstance(value, bytes)) + 2000 * len(pieces)
+    return sum(len(value) for each in pieces for value in vars(each).values() if isinstance(value, bytes)) + 2000 * len(
+        pieces
+    )

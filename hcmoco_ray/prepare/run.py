@@ -21,7 +21,7 @@ import cv2
 
 from hcmoco.data.shards.manifest import Manifest, read_manifest
 from hcmoco.data.shards.writer import PART_ROWS, Part, finish, group_sizes, renumber, write_part
-from hcmoco.datasets.person_crop import LeftOut, Rejected
+from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.errors import UserError
 from hcmoco.rng import make_rng
 from hcmoco.storage import Folder, absolute, first_line, is_local
@@ -85,16 +85,24 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
         _refuse_broken(source, folder, made, max_broken, max(expected, _records(made)), len(items), progress)
 
     order = make_rng(source.seed, "write").permutation(len(items)).tolist()
-    dealt = [[items[k] for k in order[start:stop]] for start, stop in pairwise(part_bounds(len(items), source.rows_per_item))]
+    dealt = [
+        [items[k] for k in order[start:stop]] for start, stop in pairwise(part_bounds(len(items), source.rows_per_item))
+    ]
     # What is not going to be a row is not counted as one, so that few parts have to be numbered anew.
-    expected_rows = [source.rows_per_item * sum(not isinstance(item, Rejected | LeftOut) for item in each) for each in dealt]
+    expected_rows = [
+        source.rows_per_item * sum(not isinstance(item, Rejected | Skipped) for item in each) for each in dealt
+    ]
     firsts = accumulate(expected_rows, initial=0)
-    calls = [(source, folder, number, first, each) for number, (first, each) in enumerate(zip(firsts, dealt, strict=False))]
+    calls = [
+        (source, folder, number, first, each) for number, (first, each) in enumerate(zip(firsts, dealt, strict=False))
+    ]
     _run(make_part, calls, cluster.cpus, collect, progress.show)
     _refuse_broken(source, folder, made, max_broken, _records(made), len(items), progress)
     parts = [made[number] for number in range(len(calls))]
     starts = [0, *accumulate(part.rows for part in parts)]
-    moves = [(folder, source, part, start) for part, start in zip(parts, starts, strict=False) if part.first_index != start]
+    moves = [
+        (folder, source, part, start) for part, start in zip(parts, starts, strict=False) if part.first_index != start
+    ]
     _run(move_part, moves, cluster.cpus, lambda part: made.update({part.number: part}), progress.show)
     progress.close()
     manifest = finish(folder, about, [made[number] for number in range(len(calls))], measured)
@@ -130,13 +138,21 @@ def _forget_refused(folder: Folder, studies: dict[str, object]) -> None:
         return
     for name in folder.sizes(WORK):
         place = f"{WORK}/{name}"
-        if name.startswith("study-") or (name.startswith("part-") and (studies or not (part := _stored(folder, place)) or part.rejected)):
+        if name.startswith("study-") or (
+            name.startswith("part-") and (studies or not (part := _stored(folder, place)) or part.rejected)
+        ):
             folder.delete(place)
     folder.delete(REFUSED)
 
 
 def _refuse_broken(
-    source: Source, folder: Folder, made: dict[int, Part], max_broken: float, records: int, items: int, progress: Progress
+    source: Source,
+    folder: Folder,
+    made: dict[int, Part],
+    max_broken: float,
+    records: int,
+    items: int,
+    progress: Progress,
 ) -> None:
     """UserError with their list if more than the share `max_broken` of `records` is broken, or of `items` lost: how many records a video
     would have given that does not open is not known."""
@@ -178,13 +194,15 @@ def make_part(source: Source, folder: Folder, number: int, first_index: int, ite
         for outcome in outcomes:
             if isinstance(outcome, Rejected):
                 rejected.append((outcome.id, outcome.reason))
-            elif isinstance(outcome, LeftOut):
+            elif isinstance(outcome, Skipped):
                 left_out[outcome.reason] += 1
             else:
                 records.append(outcome)
     if source.rows_per_item > 1:
         records = [records[k] for k in make_rng(source.seed, "write", number).permutation(len(records))]
-    part = write_part(folder, number, source.about, records, first_index=first_index, rejected=rejected, left_out=left_out, lost=lost)
+    part = write_part(
+        folder, number, source.about, records, first_index=first_index, rejected=rejected, left_out=left_out, lost=lost
+    )
     folder.write(_record_name(number), part.model_dump_json().encode())
     return part, len(items), False
 

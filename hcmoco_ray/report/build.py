@@ -50,7 +50,9 @@ def run(results_uri: str, out_uri: str) -> int:
     out.write("index.html", page)
     done = sum(each.run is not None for each in results.entries)
     print(f"page       {out_uri}/index.html ({len(page) / 1e6:.1f} MB)\nMarkdown   {out_uri}/tables.md")
-    print(f"cells      {done} of {len(results.entries)} have a result, {len(results.notes)} remarks on what is not there")
+    print(
+        f"cells      {done} of {len(results.entries)} have a result, {len(results.notes)} remarks on what is not there"
+    )
     return 0
 
 
@@ -78,5 +80,8 @@ def _summary(results: Results, tables: Sequence[Filled], source: str) -> list[Bl
     blocks: list[Block] = [Heading("Summary", "summary"), *summary_blocks(tables, source)]
     open_cells = sum(each.run is None for each in results.entries)
     if results.notes:
-        blocks += [Text(f"Not there ({open_cells} of {len(results.entries)} cells are without a result):"), Bullets(results.notes)]
+        blocks += [
+            Text(f"Not there ({open_cells} of {len(results.entries)} cells are without a result):"),
+            Bullets(results.notes),
+        ]
     return blocks

@@ -73,7 +73,13 @@ def _programs(results: Results) -> list[Block]:
         )
     if not body:
         return [Text("No program's index is in the folder.")]
-    return [Grid((_heads("Program", "Recipe", "Cells done", "Seeds", "Precision", "hcmoco", "PyTorch", "Commit"),), tuple(body), texts=8)]
+    return [
+        Grid(
+            (_heads("Program", "Recipe", "Cells done", "Seeds", "Precision", "hcmoco", "PyTorch", "Commit"),),
+            tuple(body),
+            texts=8,
+        )
+    ]
 
 
 def _times(results: Results) -> list[Block]:
@@ -99,7 +105,11 @@ def _times(results: Results) -> list[Block]:
                 duration(sum(seconds)),
             )
         )
-    once = {(each.task, each.init, each.labels, each.seed, each.run.seconds): each.run.seconds for each in results.entries if each.run}
+    once = {
+        (each.task, each.init, each.labels, each.seed, each.run.seconds): each.run.seconds
+        for each in results.entries
+        if each.run
+    }
     total = f"All cells together {duration(sum(once.values()))}"
     timed = [each.seconds for each in results.pretrainings if each.seconds is not None]
     if timed:
@@ -111,9 +121,22 @@ def _times(results: Results) -> list[Block]:
 
 def _pretrainings(pretrainings: tuple[Pretraining, ...]) -> list[Block]:
     order = list(NAMES)
-    ranked = sorted(pretrainings, key=lambda each: (order.index(each.init) if each.init in order else len(order), each.init))
+    ranked = sorted(
+        pretrainings, key=lambda each: (order.index(each.init) if each.init in order else len(order), each.init)
+    )
     head = _heads(
-        "Start", "Recipe", "Overrides", "Precision", "Seed", "Steps", "Time", "RGB encoder", "Depth encoder", "hcmoco", "PyTorch", "Commit"
+        "Start",
+        "Recipe",
+        "Overrides",
+        "Precision",
+        "Seed",
+        "Steps",
+        "Time",
+        "RGB encoder",
+        "Depth encoder",
+        "hcmoco",
+        "PyTorch",
+        "Commit",
     )
     body = [
         _row(
@@ -137,12 +160,17 @@ def _pretrainings(pretrainings: tuple[Pretraining, ...]) -> list[Block]:
     if not columns:
         return blocks
     figures = sorted({name for _, _, values in columns for name in values})
-    heads = (Cell("Probe, %", kind="head"), *(Cell(NAMES.get(each.init, each.init), moment, kind="head") for each, moment, _ in columns))
+    heads = (
+        Cell("Probe, %", kind="head"),
+        *(Cell(NAMES.get(each.init, each.init), moment, kind="head") for each, moment, _ in columns),
+    )
     lines = []
     for name in figures:
         best = max(values[name] for _, _, values in columns if name in values)
         numbers = (
-            Cell(f"{values[name]:.1f}", strong=len(columns) > 1 and values[name] == best) if name in values else Cell("–")
+            Cell(f"{values[name]:.1f}", strong=len(columns) > 1 and values[name] == best)
+            if name in values
+            else Cell("–")
             for _, _, values in columns
         )
         lines.append((Cell(name), *numbers))
@@ -156,5 +184,7 @@ def _pretrainings(pretrainings: tuple[Pretraining, ...]) -> list[Block]:
 
 def _overrides(overrides: list[str] | dict[str, object]) -> str:
     if isinstance(overrides, dict):
-        return " ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in overrides.items())
+        return " ".join(
+            f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in overrides.items()
+        )
     return " ".join(overrides)

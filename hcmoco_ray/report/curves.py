@@ -52,11 +52,11 @@ def curves(panels: Sequence[Panel], figure: str, *, alone: bool = False) -> str:
     style = 'font-family="system-ui, DejaVu Sans, sans-serif" font-size="12" fill="currentColor"'
     space = ' xmlns="http://www.w3.org/2000/svg"' if alone else ""
     ground = f'<rect width="{max(width, place)}" height="{height}" fill="white"/>' if alone else ""
-    colour = ' color="#1b1f24"' if alone else ""
+    color = ' color="#1b1f24"' if alone else ""
     title = f"{figure} by training step: {', '.join(panel.title for panel in panels)}"
     return (
         f'<svg{space} viewBox="0 0 {max(width, place)} {height}" width="{max(width, place)}" height="{height}" role="img" '
-        f'aria-label="{escape(title)}" {style}{colour}>{ground}' + "".join(parts) + "</svg>"
+        f'aria-label="{escape(title)}" {style}{color}>{ground}' + "".join(parts) + "</svg>"
     )
 
 
@@ -79,7 +79,9 @@ def _panel(panel: Panel, offset: int, figure: str, low: float, high: float, unit
     def at(step: float, value: float) -> tuple[float, float]:
         return left + (right - left) * step / last, bottom - (bottom - top) * (value - low) / (high - low)
 
-    parts = [f'<text x="{(left + right) / 2:.0f}" y="18" text-anchor="middle" font-weight="600">{escape(panel.title)}</text>']
+    parts = [
+        f'<text x="{(left + right) / 2:.0f}" y="18" text-anchor="middle" font-weight="600">{escape(panel.title)}</text>'
+    ]
     for number in range(round((high - low) / unit) + 1):
         value = low + number * unit
         y = at(0, value)[1]
@@ -99,17 +101,17 @@ def _panel(panel: Panel, offset: int, figure: str, low: float, high: float, unit
     )
     # HCMoCo last, so that it lies on top.
     for line in sorted(panel.lines, key=lambda each: each.init == "hcmoco"):
-        colour, dash, mark = _look(line.init)
+        color, dash, mark = _look(line.init)
         middles = [(step, statistics.mean(seeds)) for step, seeds in line.points]
         spreads = [_spread(seeds) for _, seeds in line.points]
         if any(spreads):
             upper = [at(step, value + spread) for (step, value), spread in zip(middles, spreads, strict=True)]
             lower = [at(step, value - spread) for (step, value), spread in zip(middles, spreads, strict=True)]
             outline = " ".join(f"{x:.1f},{y:.1f}" for x, y in upper + lower[::-1])
-            parts.append(f'<polygon points="{outline}" fill="{colour}" fill-opacity=".15"/>')
+            parts.append(f'<polygon points="{outline}" fill="{color}" fill-opacity=".15"/>')
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(step, value) for step, value in middles))
-        parts.append(_stroke(path, colour, dash, 2.4 if line.init == "hcmoco" else 1.8))
-        parts += [_mark(*at(step, value), colour, mark) for step, value in middles]
+        parts.append(_stroke(path, color, dash, 2.4 if line.init == "hcmoco" else 1.8))
+        parts += [_mark(*at(step, value), color, mark) for step, value in middles]
     return "".join(parts)
 
 
@@ -117,24 +119,28 @@ def _look(init: str) -> tuple[str, str, str]:
     return _LOOKS.get(init, ("#555555", "1 2", "square"))
 
 
-def _stroke(points: str, colour: str, dash: str, width: float) -> str:
+def _stroke(points: str, color: str, dash: str, width: float) -> str:
     dashes = f' stroke-dasharray="{dash}"' if dash else ""
-    return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"{dashes}/>'
+    return f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="{width}"{dashes}/>'
 
 
-def _mark(x: float, y: float, colour: str, mark: str) -> str:
+def _mark(x: float, y: float, color: str, mark: str) -> str:
     if mark == "circle":
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.6" fill="{colour}"/>'
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.6" fill="{color}"/>'
     if mark == "cross":
-        return f'<path d="M{x - 3.4:.1f} {y - 3.4:.1f}l6.8 6.8m0 -6.8l-6.8 6.8" stroke="{colour}" stroke-width="1.8" fill="none"/>'
-    shapes = {"square": "m-3.2 -3.2h6.4v6.4h-6.4z", "triangle": "m0 -4.4l4.2 7.4h-8.4z", "diamond": "m0 -4.6l4.6 4.6l-4.6 4.6l-4.6 -4.6z"}
-    return f'<path d="M{x:.1f} {y:.1f}{shapes[mark]}" fill="{colour}"/>'
+        return f'<path d="M{x - 3.4:.1f} {y - 3.4:.1f}l6.8 6.8m0 -6.8l-6.8 6.8" stroke="{color}" stroke-width="1.8" fill="none"/>'
+    shapes = {
+        "square": "m-3.2 -3.2h6.4v6.4h-6.4z",
+        "triangle": "m0 -4.4l4.2 7.4h-8.4z",
+        "diamond": "m0 -4.6l4.6 4.6l-4.6 4.6l-4.6 -4.6z",
+    }
+    return f'<path d="M{x:.1f} {y:.1f}{shapes[mark]}" fill="{color}"/>'
 
 
 def _legend(init: str, name: str, x: float, y: float) -> str:
-    colour, dash, mark = _look(init)
+    color, dash, mark = _look(init)
     return (
-        _stroke(f"{x:.0f},{y} {x + 36:.0f},{y}", colour, dash, 2.4 if init == "hcmoco" else 1.8)
-        + _mark(x + 18, y, colour, mark)
+        _stroke(f"{x:.0f},{y} {x + 36:.0f},{y}", color, dash, 2.4 if init == "hcmoco" else 1.8)
+        + _mark(x + 18, y, color, mark)
         + f'<text x="{x + 43:.0f}" y="{y + 4}">{escape(name)}</text>'
     )

@@ -34,7 +34,9 @@ def drawings(entries: Sequence[Entry]) -> list[tuple[Drawing, str]]:
         panels = [_panel(f"{labels} ({_rows(cells):,} labelled rows)", cells) for labels, cells in ranked]
         made += _drawing(task, title, panels, [cell for cells in shares.values() for cell in cells])
     cells = [each for each in entries if each.program == "versatility" and each.run]
-    panels = [_panel(title, [each for each in cells if each.task == experiment]) for experiment, title in _EXPERIMENTS.items()]
+    panels = [
+        _panel(title, [each for each in cells if each.task == experiment]) for experiment, title in _EXPERIMENTS.items()
+    ]
     return made + _drawing("versatility", "Co-trainings, by the modality that is tested", panels, cells)
 
 
@@ -56,7 +58,9 @@ def _panel(title: str, cells: Sequence[Entry]) -> Panel:
     """A line for each start that has a validation."""
     order = list(NAMES)
     lines = []
-    for init in sorted({each.init for each in cells}, key=lambda name: (order.index(name) if name in NAMES else len(order), name)):
+    for init in sorted(
+        {each.init for each in cells}, key=lambda name: (order.index(name) if name in NAMES else len(order), name)
+    ):
         steps: dict[int, list[float]] = {}
         for each in cells:
             for step, figures in each.run.validations if each.run and each.init == init else ():

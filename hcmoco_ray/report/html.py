@@ -50,7 +50,9 @@ figcaption { color: var(--dim); font-size: .86rem; }
 
 def page(title: str, blocks: Sequence[Block]) -> str:
     """The whole page, with links to its headings of the first two levels and to the tables."""
-    links = [each for each in blocks if isinstance(each, Heading) and (each.level == 2 or each.name.startswith("table-"))]
+    links = [
+        each for each in blocks if isinstance(each, Heading) and (each.level == 2 or each.name.startswith("table-"))
+    ]
     nav = "".join(f'<a href="#{escape(each.name)}">{escape(each.text.split(". ")[0])}</a>' for each in links)
     parts = [_block(each) for each in blocks]
     parts.insert(2, f"<nav>{nav}</nav>")
@@ -107,12 +109,18 @@ def _grid(grid: Grid) -> str:
             place += each.columns
         body.append(f"<tr>{''.join(cells)}</tr>")
     return (
-        '<div class="wide"><table>\n<thead>\n' + "\n".join(head) + "\n</thead>\n<tbody>\n" + "\n".join(body) + "\n</tbody>\n</table></div>"
+        '<div class="wide"><table>\n<thead>\n'
+        + "\n".join(head)
+        + "\n</thead>\n<tbody>\n"
+        + "\n".join(body)
+        + "\n</tbody>\n</table></div>"
     )
 
 
 def _cell(cell: Cell, tag: str, text: str) -> str:
-    spans = (f' colspan="{cell.columns}"' if cell.columns > 1 else "") + (f' rowspan="{cell.rows}"' if cell.rows > 1 else "")
+    spans = (f' colspan="{cell.columns}"' if cell.columns > 1 else "") + (
+        f' rowspan="{cell.rows}"' if cell.rows > 1 else ""
+    )
     inner = escape(cell.text)
     if cell.strong:
         inner = f"<b>{inner}</b>"

@@ -37,7 +37,10 @@ def _block(block: Block) -> str:
 def _grid(grid: Grid) -> str:
     """Markdown has one row of heads and no spans: heads are stacked, a spanning cell stands in its first place."""
     heads = _spread(grid.head, repeat=True)
-    titles = ["<br>".join(dict.fromkeys(filter(None, (_text(row[place], bold=False) for row in heads)))) for place in range(len(heads[0]))]
+    titles = [
+        "<br>".join(dict.fromkeys(filter(None, (_text(row[place], bold=False) for row in heads))))
+        for place in range(len(heads[0]))
+    ]
     lines = [titles, ["---" if place < grid.texts else "--:" for place in range(len(titles))]]
     lines += [[_text(each) for each in row] for row in _spread(grid.body, repeat=False)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

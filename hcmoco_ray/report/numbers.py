@@ -150,7 +150,10 @@ def status(filled: Filled, row: Row, group: int) -> str:
 def _more_groups(table: Table, entries: Sequence[Entry]) -> list[Group]:
     """Groups of shares of the labels, and of figures of a co-training, that were run here and stand in no group of the paper's."""
     if table.program == "versatility":
-        sides = {"rgb-to-depth": ("RGB, where it was supervised", "rgb"), "depth-to-rgb": ("Depth, where it was supervised", "depth")}
+        sides = {
+            "rgb-to-depth": ("RGB, where it was supervised", "rgb"),
+            "depth-to-rgb": ("Depth, where it was supervised", "depth"),
+        }
         sides["missing-modality"] = ("Both modalities", "fused")
         more = []
         for task in dict.fromkeys(group.task for group in table.groups):

@@ -120,7 +120,13 @@ TABLES = (
         "Ablation Study on DensePose, ITOP, Human3.6M and NTURGBD-Parsing-4K",
         "ablation",
         (
-            Group("DensePose 10%", "densepose", ("10%",), tuple((head.removesuffix(" AP"), name) for head, name in _DENSEPOSE), main=1),
+            Group(
+                "DensePose 10%",
+                "densepose",
+                ("10%",),
+                tuple((head.removesuffix(" AP"), name) for head, name in _DENSEPOSE),
+                main=1,
+            ),
             Group("ITOP 0.2%", "pose", ("35 samples", "itop-0.2%"), (("Acc", "acc_10cm"),)),
             Group("ITOP 0.1%", "pose", ("17 samples", "itop-0.1%"), (("Acc", "acc_10cm"),)),
             Group("Human3.6M 10%", "parsing-rgb", ("10%",), _PARSING[:2]),
@@ -209,7 +215,9 @@ TABLES = (
         "Experiments on Changing the Backbone: DensePose (HRNet-W32) and NTURGBD 20% (PointNet++)",
         "",
         (
-            Group("DensePose 10%", "", (), tuple((head.removesuffix(" AP"), name) for head, name in _DENSEPOSE), main=1),
+            Group(
+                "DensePose 10%", "", (), tuple((head.removesuffix(" AP"), name) for head, name in _DENSEPOSE), main=1
+            ),
             Group("NTURGBD 20%", "", (), _PARSING[:2]),
         ),
         _rows("""

@@ -124,7 +124,9 @@ def read_results(uri: str) -> Results:
     """Reads the folder at `uri`. UserError for a folder that is not there or empty, and for a file that is not what it should be."""
     folder = Folder(uri)
     if not folder.sizes() and not folder.folders():
-        raise UserError(f"{uri}: there is no such folder, or nothing is in it; give a folder of results that the programs in tuning/ left")
+        raise UserError(
+            f"{uri}: there is no such folder, or nothing is in it; give a folder of results that the programs in tuning/ left"
+        )
     indices: dict[str, Index] = {}
     entries: list[Entry] = []
     notes: list[str] = []
@@ -137,22 +139,30 @@ def read_results(uri: str) -> Results:
             task, init = line.experiment or line.task, line.method or line.init
             run, status = None, line.status
             if line.cell and (".." in line.cell.split("/") or line.cell.startswith("/") or ":" in line.cell):
-                raise UserError(f"{uri}/{program}.json: cell {line.cell!r} lies outside the folder; run tuning/{program}.py again")
+                raise UserError(
+                    f"{uri}/{program}.json: cell {line.cell!r} lies outside the folder; run tuning/{program}.py again"
+                )
             if line.cell and not folder.exists(line.cell):
                 status = "missing"
                 notes.append(f"{line.cell} is not there, though {program}.json names it")
             elif line.cell:
                 run = _read(folder, line.cell, Run)
                 if (run.experiment or run.task, run.method or run.init, run.seed) != (task, init, line.seed):
-                    raise UserError(f"{uri}/{line.cell} is another cell's result than {program}.json says; run tuning/{program}.py again")
+                    raise UserError(
+                        f"{uri}/{line.cell} is another cell's result than {program}.json says; run tuning/{program}.py again"
+                    )
             entries.append(Entry(program, task, init, line.labels, line.seed, status, run))
     notes += _open_cells(entries)
     files = sorted(name for name in folder.sizes("pretrainings") if _is(name, ".json"))
     pretrainings = [_read(folder, f"pretrainings/{name}", Pretraining) for name in files]
     if not pretrainings:
         notes.append("pretrainings/ holds no file: what the starts learnt in pre-training is not shown")
-    names = [f"{below}/{name}" for below in PICTURE_FOLDERS for name in sorted(folder.sizes(below)) if _is(name, ".png")]
-    return Results(indices, tuple(entries), tuple(pretrainings), {name: folder.read(name) for name in names}, tuple(notes))
+    names = [
+        f"{below}/{name}" for below in PICTURE_FOLDERS for name in sorted(folder.sizes(below)) if _is(name, ".png")
+    ]
+    return Results(
+        indices, tuple(entries), tuple(pretrainings), {name: folder.read(name) for name in names}, tuple(notes)
+    )
 
 
 def _is(name: str, suffix: str) -> bool:
@@ -169,7 +179,8 @@ def _open_cells(entries: list[Entry]) -> list[str]:
     lines = []
     for (program, init, status), names in cells.items():
         listed = "; ".join(
-            f"{name} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))})" for name, seeds in names.items()
+            f"{name} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))})"
+            for name, seeds in names.items()
         )
         lines.append(f"{program}, {init}: {status}: {listed}")
     return lines
@@ -186,6 +197,8 @@ def _read(folder: Folder, name: str, kind: type[_Kind]) -> _Kind:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(each) for each in first["loc"]) or "the file"
-        raise UserError(f"{place}: {where}: {first['msg']}; delete the file and run its program in tuning/ again") from None
+        raise UserError(
+            f"{place}: {where}: {first['msg']}; delete the file and run its program in tuning/ again"
+        ) from None
     except ValueError as error:
         raise UserError(f"{place}: not JSON ({error}); delete the file and run its program in tuning/ again") from None

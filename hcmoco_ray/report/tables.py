@@ -43,7 +43,11 @@ def _grid(filled: Filled, source: str) -> Grid:
         body += [(name, *line) if place == 0 else tuple(line) for place, line in enumerate(lines)]
     if filled.table.program:
         body += [
-            (Cell("HCMoCo first?", kind="head", rows=2), Cell("paper", kind="mark"), *(_mark(each, each.paper) for each in filled.columns)),
+            (
+                Cell("HCMoCo first?", kind="head", rows=2),
+                Cell("paper", kind="mark"),
+                *(_mark(each, each.paper) for each in filled.columns),
+            ),
             (Cell(source, kind="mark"), *(_mark(each, each.here) for each in filled.columns)),
         ]
     return Grid(tuple(tuple(each) for each in head), tuple(body), texts=2)
@@ -111,15 +115,28 @@ def summary_blocks(tables: Sequence[Filled], source: str) -> list[Block]:
         f"standard errors of the paired difference; of the {len(mains)} main figures in {sum(each.first for each in mains)}."
     )
     if papers:
-        counted += f" Of these columns the paper has {len(papers)}, and is first in {sum(each.first for each in papers)}."
+        counted += (
+            f" Of these columns the paper has {len(papers)}, and is first in {sum(each.first for each in papers)}."
+        )
     blocks: list[Block] = [Text(counted)]
     losses = [_loss(*each) for each in found if not each[2].first]
-    blocks += [Text("Not first here:"), Bullets(tuple(losses))] if losses else [Text("There is no column in which it is not first.")]
+    blocks += (
+        [Text("Not first here:"), Bullets(tuple(losses))]
+        if losses
+        else [Text("There is no column in which it is not first.")]
+    )
     compared = [(filled, column) for filled in tables if filled.table.program for column in filled.columns]
-    paper_losses = [_paper_loss(filled, column) for filled, column in compared if column.paper and not column.paper.first]
+    paper_losses = [
+        _paper_loss(filled, column) for filled, column in compared if column.paper and not column.paper.first
+    ]
     if paper_losses:
         blocks += [Text("Not first in the paper, among the rows compared:"), Bullets(tuple(paper_losses))]
-    return [*blocks, Heading("Margins of the main figures", "margins", 3), _margins(tables, source), Text(_MARKS, "note")]
+    return [
+        *blocks,
+        Heading("Margins of the main figures", "margins", 3),
+        _margins(tables, source),
+        Text(_MARKS, "note"),
+    ]
 
 
 _MARKS = (
@@ -162,7 +179,18 @@ def _paper_loss(filled: Filled, column: Column) -> str:
 
 
 def _margins(tables: Sequence[Filled], source: str) -> Grid:
-    head = ("Table", "Columns", "Figure", "HCMoCo", "Strongest other", "Difference", "Seeds", "First?", "Difference", "First?")
+    head = (
+        "Table",
+        "Columns",
+        "Figure",
+        "HCMoCo",
+        "Strongest other",
+        "Difference",
+        "Seeds",
+        "First?",
+        "Difference",
+        "First?",
+    )
     spans = (
         Cell("", kind="head", columns=3),
         Cell(source.capitalize(), kind="head", edge=True, columns=5),
@@ -183,6 +211,9 @@ def _margins(tables: Sequence[Filled], source: str) -> Grid:
                 Cell(str(here.seeds), kind="here"),
                 Cell(here.mark, kind="mark"),
             ]
-            cells += [Cell(_signed(paper.difference) if paper else "–", kind="paper"), Cell(paper.mark if paper else "–", kind="mark")]
+            cells += [
+                Cell(_signed(paper.difference) if paper else "–", kind="paper"),
+                Cell(paper.mark if paper else "–", kind="mark"),
+            ]
             body.append(tuple(cells))
     return Grid((spans, tuple(Cell(each, kind="head") for each in head)), tuple(body), texts=3)

@@ -32,7 +32,9 @@ _SCHEMES = ("http://", "https://", "sqlite:///", "postgresql://", "mysql://")
 class TrackingConfig(Config):
     """Where a run is recorded."""
 
-    uri: str | None = None  # None: SQLite in the output folder; else http(s)://..., sqlite:///..., postgresql://..., mysql://...
+    uri: str | None = (
+        None  # None: SQLite in the output folder; else http(s)://..., sqlite:///..., postgresql://..., mysql://...
+    )
     experiment: str = "hcmoco"
     run_name: str | None = None  # None: MLflow invents one
 
@@ -119,7 +121,14 @@ class Tracker:
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Scalars of one step. Batched; a key that already has this step or a later one is left as it is."""
-        _tell(self.writer, "metrics", self.run_id, int(step), {key: float(value) for key, value in values.items()}, int(time.time() * 1000))
+        _tell(
+            self.writer,
+            "metrics",
+            self.run_id,
+            int(step),
+            {key: float(value) for key, value in values.items()},
+            int(time.time() * 1000),
+        )
 
     def picture(self, name: str, png: bytes) -> None:
         """An encoded picture as the artifact `name` (a relative path such as `pictures/batch.png`)."""

@@ -17,10 +17,16 @@ import yaml
 
 from hcmoco.errors import UserError
 
-_KEY_LENGTH, _PARAM_LENGTH, _TAG_LENGTH = 250, 6000, 5000  # MLflow's limits on characters (a tag's is 8000; older servers take 5000)
+_KEY_LENGTH, _PARAM_LENGTH, _TAG_LENGTH = (
+    250,
+    6000,
+    5000,
+)  # MLflow's limits on characters (a tag's is 8000; older servers take 5000)
 _PARAMS_PER_CALL, _METRICS_PER_CALL = 100, 1000  # MLflow's limits on one log_batch
 _FLUSH_POINTS, _FLUSH_SECONDS = 500, 5.0
-_PAUSE_AFTER_FAILURE = 60.0  # seconds before a store that failed is tried again, so that a dead server does not slow the writer
+_PAUSE_AFTER_FAILURE = (
+    60.0  # seconds before a store that failed is tried again, so that a dead server does not slow the writer
+)
 _PROBE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
@@ -29,7 +35,9 @@ _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_LO
 @dataclass
 class _Run:
     newest: dict[str, int] = field(default_factory=dict)  # highest step per metric key
-    points: list[tuple[str, float, int, int]] = field(default_factory=list)  # key, value, time in ms, step; not yet written
+    points: list[tuple[str, float, int, int]] = field(
+        default_factory=list
+    )  # key, value, time in ms, step; not yet written
     files: list[tuple[str, bytes]] = field(default_factory=list)  # artifact name, content; not yet written
 
 
@@ -71,7 +79,9 @@ class Writer:
         """Id of the oldest run of the experiment with this tag, and, with `running`, without an end."""
         wanted = f"tags.`{tag}` = '{value}'" + (" and attributes.status = 'RUNNING'" if running else "")
         with self._clear_errors("cannot look for a run in"):
-            found = self.client.search_runs([self.experiment_id], wanted, order_by=["attributes.start_time ASC"], max_results=1)
+            found = self.client.search_runs(
+                [self.experiment_id], wanted, order_by=["attributes.start_time ASC"], max_results=1
+            )
         return found[0].info.run_id if found else None
 
     def _continue(self, run_id: str) -> tuple[_Run, dict[str, str]]:
@@ -119,7 +129,9 @@ class Writer:
     def artifact(self, run_id: str, name: str, content: bytes) -> None:
         path = Path(name)
         if path.is_absolute() or ".." in path.parts or not path.name:
-            raise UserError(f"artifact name {name!r} must be a relative path inside the run, for example pictures/batch.png")
+            raise UserError(
+                f"artifact name {name!r} must be a relative path inside the run, for example pictures/batch.png"
+            )
         self.runs[run_id].files.append((name, content))
         self._write_unless_pausing()
 
@@ -150,7 +162,9 @@ class Writer:
             with tempfile.TemporaryDirectory() as folder:
                 local = Path(folder, Path(name).name)
                 local.write_bytes(content)
-                self.client.log_artifact(run_id, str(local), artifact_path=None if "/" not in name else str(Path(name).parent))
+                self.client.log_artifact(
+                    run_id, str(local), artifact_path=None if "/" not in name else str(Path(name).parent)
+                )
             del run.files[0]
 
     def finish(self, run_id: str, status: str) -> None:
@@ -189,7 +203,9 @@ def open_store(uri: str, experiment: str) -> tuple[Any, str]:
 
         database = Path(uri.removeprefix("sqlite:///"))
         database.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(f"{database}.lock"):  # two processes that make the tables of one file at once make neither
+        with filelock.FileLock(
+            f"{database}.lock"
+        ):  # two processes that make the tables of one file at once make neither
             if not database.exists():
                 _make_tables(database)
             client = MlflowClient(uri)
@@ -224,7 +240,9 @@ def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
                 raise
             found = client.get_experiment_by_name(name)
     if found.lifecycle_stage != "active":
-        raise UserError(f"MLflow experiment {name!r} has been deleted; restore it (mlflow experiments restore) or set tracking.experiment")
+        raise UserError(
+            f"MLflow experiment {name!r} has been deleted; restore it (mlflow experiments restore) or set tracking.experiment"
+        )
     return found.experiment_id
 
 

@@ -45,5 +45,7 @@ class Progress:
     def _print(self, note: str, end: str) -> None:
         rate = (self._done - self._free) / max(1e-9, time.monotonic() - self._begun)
         left = f", {duration((self._total - self._done) / rate)} left" if rate > 0 else ""
-        text = f"{self._what}: {self._done} of {self._total} {self._unit}, {rate:.0f}/s{left}{', ' + note if note else ''}"
+        text = (
+            f"{self._what}: {self._done} of {self._total} {self._unit}, {rate:.0f}/s{left}{', ' + note if note else ''}"
+        )
         print(f"\r\x1b[K{text}" if self._tty else text, end=end, file=self._stream, flush=True)

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from hcmoco.data.codecs import encode_png
-from hcmoco.data.loader import BatchT, PlanFeed
-from hcmoco.finetuning.loader import EvaluationFeed
+from hcmoco.data.loader import BatchT, PlanLoader
+from hcmoco.finetuning.loader import EvalLoader
 from hcmoco.tasks.base import TaskBatch
 from hcmoco.training import distributed
 from hcmoco.training.checkpoint import TrainState
@@ -28,7 +28,14 @@ class RayHost(Generic[BatchT]):
         tracker, status: the run's record and its line of progress.
     """
 
-    def __init__(self, config: PretrainRecipe | FinetuneRecipe, feed: PlanFeed[BatchT], place: Place, tracker: Tracker, status: Any):
+    def __init__(
+        self,
+        config: PretrainRecipe | FinetuneRecipe,
+        feed: PlanLoader[BatchT],
+        place: Place,
+        tracker: Tracker,
+        status: Any,
+    ):
         self.config, self.feed, self.place, self.tracker, self.status = config, feed, place, tracker, status
         self.rank, self.world, self.device = place.rank, place.world, torch.device(place.device)
         self.states = states_of(config)
@@ -64,7 +71,7 @@ class RayHost(Generic[BatchT]):
 
 
 class RayTaskHost(RayHost[TaskBatch]):
-    """See `tasks.loop.TaskHost`.
+    """See `tasks.loop.EvalContext`.
 
     Args:
         validation: the rows that choose the model, whose pieces are the dataset "validation" of `place`; None if there are none.
@@ -73,8 +80,8 @@ class RayTaskHost(RayHost[TaskBatch]):
     def __init__(
         self,
         config: FinetuneRecipe,
-        feed: PlanFeed[TaskBatch],
-        validation: EvaluationFeed | None,
+        feed: PlanLoader[TaskBatch],
+        validation: EvalLoader | None,
         place: Place,
         tracker: Tracker,
         status: Any,

@@ -16,7 +16,9 @@ from hcmoco_ray.train.run_dir import say
 from hcmoco_ray.train.score import ScoreConfig, as_json, markdown, score, sheet
 
 
-def run(weights: str, data: str, *, out: str | None, workers: int, gpu: bool, cpus: float, threads: int, piece_rows: int) -> int:
+def run(
+    weights: str, data: str, *, out: str | None, workers: int, gpu: bool, cpus: float, threads: int, piece_rows: int
+) -> int:
     """Scores the model of `weights` on the data set `data`; see evaluate.py for the arguments. Returns the exit status."""
     for name, value in (("workers", workers), ("threads", threads), ("piece-rows", piece_rows)):
         if value < 1:
@@ -25,12 +27,21 @@ def run(weights: str, data: str, *, out: str | None, workers: int, gpu: bool, cp
         raise UserError(f"--cpus {cpus:g}: must be more than 0")
     saved = load_model(weights)
     out = out or f"{saved.folder.rstrip('/')}/evaluations/{data.rstrip('/').rpartition('/')[2]}"
-    train = {"lanes": workers, "workers": workers, "rows_per_lane": 1, "gpu": gpu, "cpus_per_worker": cpus, "threads_per_worker": threads}
+    train = {
+        "lanes": workers,
+        "workers": workers,
+        "batch_size_per_lane": 1,
+        "gpu": gpu,
+        "cpus_per_worker": cpus,
+        "threads_per_worker": threads,
+    }
     config = build(ScoreConfig, {"out": out, "piece_rows": piece_rows, "train": train}, "evaluate")
     shards = Shards.open(data)
     kind = task_class(saved.config.task).kind
     if shards.manifest.kind != kind:
-        raise UserError(f"--data {data} holds {shards.manifest.kind} records, {saved.config.task} is scored on {kind} records")
+        raise UserError(
+            f"--data {data} holds {shards.manifest.kind} records, {saved.config.task} is scored on {kind} records"
+        )
     task = saved.task(shards.manifest)
     rows = whole(shards, (*task.inputs, *task.labels))
     cluster = session.start()

@@ -21,7 +21,15 @@ from hcmoco_ray.tracking.status import open_status, shown
 from hcmoco_ray.train import finetune_results
 from hcmoco_ray.train.context import RayTaskHost
 from hcmoco_ray.train.launch import Place, asked, train
-from hcmoco_ray.train.run_dir import alone_in, config_there, keep_config, recorded, run_there, say, states_of
+from hcmoco_ray.train.run_dir import (
+    load_saved_config,
+    lock_run_dir,
+    recorded,
+    save_config,
+    saved_run_id,
+    say,
+    states_of,
+)
 
 
 def run(values: dict, recipe: str) -> int:
@@ -33,8 +41,8 @@ def run(values: dict, recipe: str) -> int:
         )
     config = run_config.check(FinetuneRecipe, values, recipe)
     store_uri(config.tracking, config.out)
-    with alone_in(config.out):
-        config, there = config_there(config)
+    with lock_run_dir(config.out):
+        config, there = load_saved_config(config)
         if there == config and finetune_results.finished(config):
             say(f"{config.out} is finished")
             finetune_results.report(config)
@@ -62,17 +70,17 @@ def run(values: dict, recipe: str) -> int:
 
         tracker = start_run(
             writer,
-            run_id=run_there(config, saved, there),
+            run_id=saved_run_id(config, saved, there),
             name=config.tracking.run_name or config.name,
             params=config.model_dump(mode="json"),
             tags={
                 "hcmoco.out": config.out,
                 "hcmoco.task": config.task.task,
-                "hcmoco.labels": f"{config.text}, {len(setup.labelled)} rows, {setup.labelled.digest}",
+                "hcmoco.labels": f"{config.text}, {len(setup.labeled)} rows, {setup.labeled.digest}",
                 "hcmoco.start": f"{begun.text} {begun.digest}".strip(),
             },
         )
-        keep_config(config, tracker)
+        save_config(config, tracker)
         with recorded(tracker):
             if saved is None or saved.step < plan.steps:
                 del saved  # the training reads it anew, perhaps elsewhere
@@ -86,16 +94,18 @@ def run(values: dict, recipe: str) -> int:
 
 
 def _describe(setup: Setup) -> None:
-    config, labelled, plan, aside = setup.config, setup.labelled, setup.plan, setup.chosen_on
-    rows = config.train.lanes * config.train.rows_per_lane
+    config, labeled, plan, aside = setup.config, setup.labeled, setup.plan, setup.chosen_on
+    rows = config.train.lanes * config.train.batch_size_per_lane
     say(
-        f"labels: {config.text}, {len(labelled)} rows ({labelled.digest[:12]}); {len(aside) if aside else 'no'} rows choose the model, "
+        f"labels: {config.text}, {len(labeled)} rows ({labeled.digest[:12]}); {len(aside) if aside else 'no'} rows choose the model, "
         f"{len(setup.test)} rows test\n"
-        f"{plan.steps} steps of {rows} rows: {plan.steps * rows / len(labelled):.1f} passes over the labelled rows"
+        f"{plan.steps} steps of {rows} rows: {plan.steps * rows / len(labeled):.1f} passes over the labelled rows"
     )
     if config.subset:
-        name = labelled.manifest.dataset
-        say(f"subset={config.subset}: every {STRIDES[config.subset]}th row of {name!r}, sorted by id; the published rows if that is ITOP")
+        name = labeled.manifest.dataset
+        say(
+            f"subset={config.subset}: every {STRIDES[config.subset]}th row of {name!r}, sorted by id; the published rows if that is ITOP"
+        )
     if config.select == "test":
         say("select=test: the model is chosen on the test rows, as the paper does; its test score is optimistic")
 
@@ -110,18 +120,26 @@ class FinetuneJob:
     status: Any
 
     def datasets(self) -> dict:
-        made = {"train": dataset.newest_dataset(self.setup.training_feed(), f"{self.config.out}/states")}
-        validation = self.setup.validation_feed(self.config.train.workers)
+        made = {"train": dataset.newest_dataset(self.setup.train_loader(), f"{self.config.out}/states")}
+        validation = self.setup.eval_loader(self.config.train.workers)
         if validation is not None:
             made["validation"] = lambda: dataset.evaluation_dataset(validation)
         return made
 
     def work(self, place: Place) -> None:
         setup = self.setup
-        feed, validation = setup.training_feed(), setup.validation_feed(place.world)
+        feed, validation = setup.train_loader(), setup.eval_loader(place.world)
         host = RayTaskHost(self.config, feed, validation, place, self.tracker, self.status)
         run_id = self.tracker.run_id
-        finetune(self.config, setup.task, setup.plan, host, setup.identity, validated=setup.chosen_on is not None, tracking_run=run_id)
+        finetune(
+            self.config,
+            setup.task,
+            setup.plan,
+            host,
+            setup.identity,
+            validated=setup.chosen_on is not None,
+            tracking_run=run_id,
+        )
 
 
 def _train(config: FinetuneRecipe, setup: Setup, tracker: Tracker) -> None:

@@ -48,12 +48,32 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
         "terms": license_terms.as_json(setup.terms),
     }
     folder = f"{config.out}/model"
-    save_model(folder, model, task, config.encoder, statistics=statistics, training=facts, card=_card(config, task, facts, None))
+    save_model(
+        folder,
+        model,
+        task,
+        config.encoder,
+        statistics=statistics,
+        training=facts,
+        card=_card(config, task, facts, None),
+    )
     how = ScoreConfig(
-        name=f"{config.name}-test", out=config.out, piece_rows=config.evaluation_rows, threads=config.ingest.threads, train=config.train
+        name=f"{config.name}-test",
+        out=config.out,
+        piece_rows=config.eval_batch_size,
+        threads=config.ingest.threads,
+        train=config.train,
     )
     result = score(how, folder, setup.tested, test)
-    save_model(folder, model, task, config.encoder, statistics=statistics, training=facts, card=_card(config, task, facts, result))
+    save_model(
+        folder,
+        model,
+        task,
+        config.encoder,
+        statistics=statistics,
+        training=facts,
+        card=_card(config, task, facts, result),
+    )
     png = encode_png(sheet(folder, setup.tested, test))
     out = Folder(config.out)
     out.write(SHEET, png)

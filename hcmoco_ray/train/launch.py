@@ -105,7 +105,9 @@ def _with_trainer(job: Job) -> None:
         worker,
         # By reference: the controller opens this config, and has no use for the modules that a job brings with it.
         train_loop_config={"job": ray.put(job), "datasets": list(job.datasets())},
-        scaling_config=ray.train.ScalingConfig(num_workers=train.workers, use_gpu=train.gpu, resources_per_worker=asked(config)),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=train.workers, use_gpu=train.gpu, resources_per_worker=asked(config)
+        ),
         run_config=ray.train.RunConfig(
             name=f"{config.name}-{uuid.uuid4().hex[:8]}",
             storage_path=f"{config.out}/ray",
@@ -127,7 +129,7 @@ def _with_trainer(job: Job) -> None:
         if lost:
             raise UserError(
                 f"training workers were lost more often than restarts = {config.restarts} allows ({first_line(lost[0])}); the same command "
-                "goes on from the newest train state; if memory ran out, lower train.rows_per_lane or train.workers"
+                "goes on from the newest train state; if memory ran out, lower train.batch_size_per_lane or train.workers"
             ) from None
         raise
 

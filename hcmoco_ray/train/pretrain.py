@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hcmoco.data.loader import Feed
+from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.sampler import Plan
 from hcmoco.data.shards.reader import Shards
 from hcmoco.pretraining.loop import pretrain
@@ -21,15 +21,23 @@ from hcmoco_ray.tracking.status import open_status, shown
 from hcmoco_ray.train import pretrain_results
 from hcmoco_ray.train.context import RayHost
 from hcmoco_ray.train.launch import Place, asked, train
-from hcmoco_ray.train.run_dir import alone_in, config_there, keep_config, recorded, run_there, say, states_of
+from hcmoco_ray.train.run_dir import (
+    load_saved_config,
+    lock_run_dir,
+    recorded,
+    save_config,
+    saved_run_id,
+    say,
+    states_of,
+)
 
 
 def run(values: dict, recipe: str) -> int:
     """Runs, resumes or reports what `values`, of the recipe called `recipe`, describe; returns the exit status."""
     config = run_config.check(PretrainRecipe, values, recipe)
     store_uri(config.tracking, config.out)
-    with alone_in(config.out):
-        config, there = config_there(config)
+    with lock_run_dir(config.out):
+        config, there = load_saved_config(config)
         if there == config and pretrain_results.finished(config):
             say(f"{config.out} is finished")
             pretrain_results.report(config)
@@ -47,7 +55,9 @@ def run(values: dict, recipe: str) -> int:
         writer = open_writer(config.tracking, config.out, actor=True)
 
         sources = tuple(ensure.open_data(f"sources.{name}", each) for name, each in config.data.sources.items())
-        held_out = ensure.open_data("held_out", config.data.held_out, split="held-out") if config.data.held_out else None
+        held_out = (
+            ensure.open_data("held_out", config.data.held_out, split="held-out") if config.data.held_out else None
+        )
         plan = make_plan(config, sources)
         preflight.check_mixture(config, plan, sources)
         _describe(config, plan, sources)
@@ -59,12 +69,12 @@ def run(values: dict, recipe: str) -> int:
 
         tracker = start_run(
             writer,
-            run_id=run_there(config, saved, there),
+            run_id=saved_run_id(config, saved, there),
             name=config.tracking.run_name or config.name,
             params=config.model_dump(mode="json"),
             tags={"hcmoco.out": config.out},
         )
-        keep_config(config, tracker)
+        save_config(config, tracker)
         with recorded(tracker):
             if more:
                 del saved  # the training reads it anew, perhaps elsewhere
@@ -83,7 +93,7 @@ def make_plan(config: PretrainRecipe, sources: Sequence[Shards]) -> Plan:
         seed=config.seed,
         sources=tuple(shards.source_plan(name, source.weight) for (name, source), shards in named),
         lanes=train.lanes,
-        rows_per_lane=train.rows_per_lane,
+        batch_size_per_lane=train.batch_size_per_lane,
         window_steps=train.window_steps,
         steps=config.stages.steps,
     )
@@ -91,12 +101,18 @@ def make_plan(config: PretrainRecipe, sources: Sequence[Shards]) -> Plan:
 
 def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> None:
     train = config.train
-    seen = train.lanes // train.workers * train.rows_per_lane
-    say(f"a step: {train.lanes * train.rows_per_lane} rows in {train.lanes} lanes; batch norm and in-batch negatives see {seen} of them")
+    seen = train.lanes // train.workers * train.batch_size_per_lane
+    say(
+        f"a step: {train.lanes * train.batch_size_per_lane} rows in {train.lanes} lanes; batch norm and in-batch negatives see {seen} of them"
+    )
     for source, shards in zip(plan.sources, sources, strict=True):
-        has = ", ".join(f"{shards.manifest.modalities.get(name, 0)} with {name}" for name in ("rgb", "depth", "keypoints"))
+        has = ", ".join(
+            f"{shards.manifest.modalities.get(name, 0)} with {name}" for name in ("rgb", "depth", "keypoints")
+        )
         passes = plan.drawn(plan.steps)[source.name]
-        say(f"  {source.name}: {source.rows} people ({has}), {passes * source.rows / plan.steps:.1f} a step, {passes:.1f} passes")
+        say(
+            f"  {source.name}: {source.rows} people ({has}), {passes * source.rows / plan.steps:.1f} a step, {passes:.1f} passes"
+        )
 
 
 # --- the training
@@ -107,7 +123,7 @@ class PretrainJob:
     """See `_train.Job`. `held_out` is an object reference of ProbeViews, or None."""
 
     config: PretrainRecipe
-    feed: Feed
+    feed: PretrainLoader
     held_out: Any
     tracker: Tracker
     status: Any
@@ -123,10 +139,12 @@ class PretrainJob:
         pretrain(self.config, self.feed.plan, host, views, self.tracker.run_id)
 
 
-def _train(config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...], views: ProbeViews | None, tracker: Tracker) -> None:
+def _train(
+    config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...], views: ProbeViews | None, tracker: Tracker
+) -> None:
     import ray
 
-    feed = Feed(
+    feed = PretrainLoader(
         plan,
         sources,
         config.augment,

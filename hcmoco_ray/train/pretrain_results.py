@@ -41,7 +41,11 @@ MAIN_FIGURES = (
 def views(config: PretrainRecipe, held_out: Shards) -> ProbeViews:
     """The held-out people as the probes look at them."""
     manifest = held_out.manifest
-    people = (Person.from_row(row) for group in range(len(held_out.group_rows)) for row in held_out.read_group(group).to_pylist())
+    people = (
+        Person.from_row(row)
+        for group in range(len(held_out.group_rows))
+        for row in held_out.read_group(group).to_pylist()
+    )
     return make_views(
         people,
         joints=manifest.joints,
@@ -64,7 +68,11 @@ def final_model(config: PretrainRecipe, state: TrainState) -> HCMoCo:
 
 def terms_of(config: PretrainConfig, sources: Sequence[Shards]) -> list[dict[str, str]]:
     """The terms of what a pre-training's weights are made from, as an export keeps them."""
-    begun = [each for encoder in (config.model.rgb, config.model.depth) for each in license_terms.of_init(encoder.init, encoder.name)]
+    begun = [
+        each
+        for encoder in (config.model.rgb, config.model.depth)
+        for each in license_terms.of_init(encoder.init, encoder.name)
+    ]
     return license_terms.as_json([*(license_terms.of_data(each.manifest) for each in sources), *begun])
 
 
@@ -72,7 +80,10 @@ def close(config: PretrainRecipe, sources: Sequence[Shards], tracker: Tracker) -
     """Exports the encoders of the newest state and records them with the full table. Done twice it leaves what it leaves done once."""
     state = _newest(config)
     training = {"recipe": config.name, "steps": state.step, "stage": 2 if state.full else 1, "seed": config.seed}
-    training |= {"data": {name: each.path for name, each in config.data.sources.items()}, "terms": terms_of(config, sources)}
+    training |= {
+        "data": {name: each.path for name, each in config.data.sources.items()},
+        "terms": terms_of(config, sources),
+    }
     results = _results(state)
     if results:
         training["probes"] = {moment: result.metrics for moment, result in results.items()}
@@ -106,7 +117,12 @@ def report(config: PretrainRecipe) -> None:
     results = _results(_newest(config))
     lines = []
     if results:
-        lines += ["", f"on {next(iter(results.values())).people} held-out people", comparison(results, only=MAIN_FIGURES), ""]
+        lines += [
+            "",
+            f"on {next(iter(results.values())).people} held-out people",
+            comparison(results, only=MAIN_FIGURES),
+            "",
+        ]
         lines += [f"all figures     {config.out}/{TABLE}"]
     lines += [
         f"encoders        {_export(config)} (its README.md shows how to load them)",

@@ -49,7 +49,7 @@ def states_of(config: Any) -> States:
 
 
 @contextmanager
-def alone_in(out: str, key: str = "out=...") -> Iterator[None]:
+def lock_run_dir(out: str, key: str = "out=...") -> Iterator[None]:
     """UserError while another process trains into the same local folder; both would write the same states.
 
     Args:
@@ -66,7 +66,9 @@ def alone_in(out: str, key: str = "out=...") -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise UserError(f"{out}: another run is under way in this folder; wait for its end or choose another with {key}") from None
+        raise UserError(
+            f"{out}: another run is under way in this folder; wait for its end or choose another with {key}"
+        ) from None
     except OSError as error:
         raise UserError(f"{out} cannot be written to: {first_line(error)}; choose another folder with {key}") from None
     try:
@@ -75,7 +77,7 @@ def alone_in(out: str, key: str = "out=...") -> Iterator[None]:
         lock.release()
 
 
-def config_there(config: Any) -> tuple[Any, Any]:
+def load_saved_config(config: Any) -> tuple[Any, Any]:
     """The config of this run, and the one that the folder holds, None if there is none.
 
     Args:
@@ -87,26 +89,30 @@ def config_there(config: Any) -> tuple[Any, Any]:
     """
     folder = Folder(config.out)
     if folder.exists(MANIFEST):
-        raise UserError(f"{config.out} is a prepared data set; a run needs a folder of its own: choose another with out=...")
+        raise UserError(
+            f"{config.out} is a prepared data set; a run needs a folder of its own: choose another with out=..."
+        )
     if not folder.exists(CONFIG):
         return config, None
     try:
         there = type(config).model_validate(yaml.safe_load(folder.read(CONFIG)))
     except (ValueError, yaml.YAMLError):
-        raise UserError(f"{config.out}/{CONFIG} is not a config of this program and version; choose another folder with out=...") from None
+        raise UserError(
+            f"{config.out}/{CONFIG} is not a config of this program and version; choose another folder with out=..."
+        ) from None
     begun = with_precision(config, there.train.precision) if config.train.precision == "auto" else config
     if states_of(config).complete():
         check_identity(there.identity(), begun.identity(), config.out)
     return (begun if begun.identity() == there.identity() else config), there
 
 
-def keep_config(config: Any, tracker: Tracker) -> None:
+def save_config(config: Any, tracker: Tracker) -> None:
     """Writes what a restart compares with."""
     Folder(config.out).write(CONFIG, run_config.as_yaml(config).encode())
     Folder(config.out).write(RUN, json.dumps({"run_id": tracker.run_id}).encode())
 
 
-def run_there(config: Any, saved: TrainState | None, there: Any) -> str | None:
+def saved_run_id(config: Any, saved: TrainState | None, there: Any) -> str | None:
     """The tracking run to go on with: that of the state, or of a start with the same config that ended before its first state."""
     if saved:
         return saved.tracking_run

@@ -12,7 +12,7 @@ import torch
 from hcmoco.config import Config
 from hcmoco.errors import UserError
 from hcmoco.finetuning.label_subset import Subset
-from hcmoco.finetuning.loader import EvaluationFeed
+from hcmoco.finetuning.loader import EvalLoader
 from hcmoco.finetuning.loop import evaluate
 from hcmoco.finetuning.saved_model import load_model
 from hcmoco.tasks.base import Result, Task, TaskBatch
@@ -43,7 +43,7 @@ class ScoreJob:
 
     config: ScoreConfig
     weights: str
-    feed: EvaluationFeed
+    feed: EvalLoader
     answer: Any
     status: Any
 
@@ -67,20 +67,24 @@ class ScoreJob:
             yield batch
             done += len(batch)
             if place.rank == 0:
-                self.status.put.remote(f"scoring: {min(done * place.world, len(self.feed.rows))} of {len(self.feed.rows)} rows")
+                self.status.put.remote(
+                    f"scoring: {min(done * place.world, len(self.feed.rows))} of {len(self.feed.rows)} rows"
+                )
 
 
 def score(config: ScoreConfig, weights: str, task: Task, rows: Subset) -> Result:
     """The scores of the model in the folder `weights` over all `rows`; `task` is over their data set."""
     import ray
 
-    feed = EvaluationFeed(task, rows, config.piece_rows, config.train.workers)
+    feed = EvalLoader(task, rows, config.piece_rows, config.train.workers)
     answer, status = open_status(None), open_status(f"scoring {len(rows)} rows")
     with shown(status):
         train(ScoreJob(config, weights, feed, answer, status))
     result = Result(**ray.get(answer.get.remote()))
     if result.rows != len(rows):
-        raise UserError(f"{result.rows} of {len(rows)} rows of {rows.shards.uri} were scored; this is an error of the program: report it")
+        raise UserError(
+            f"{result.rows} of {len(rows)} rows of {rows.shards.uri} were scored; this is an error of the program: report it"
+        )
     return result
 
 
@@ -94,7 +98,11 @@ def sheet(weights: str, task: Task, rows: Subset, count: int = SHEET_ROWS) -> np
 
 def markdown(result: Result) -> str:
     """The figures, then their breakdown, as Markdown tables."""
-    lines = ["| figure | value |", "|---|---:|", *(f"| {name} | {text(name, value)} |" for name, value in result.figures.items())]
+    lines = [
+        "| figure | value |",
+        "|---|---:|",
+        *(f"| {name} | {text(name, value)} |" for name, value in result.figures.items()),
+    ]
     if result.breakdown:
         head = f"| {' | '.join(result.columns)} |"
         rule = "|---|" + "---:|" * (len(result.columns) - 1)

@@ -27,19 +27,21 @@ def encoded(request, sources):
     return model, setup, batch, views, features
 
 
-def loss_of(encoded, *, features=None, parts=None, labelled=None):
+def loss_of(encoded, *, features=None, parts=None, labeled=None):
     model, setup, batch, views, own = encoded
     weights_K = torch.tensor(setup.class_weights, dtype=torch.float32)
     parts = torch.from_numpy(batch.parts_BSS if parts is None else parts).long()
-    labelled = torch.from_numpy(batch.labelled if labelled is None else labelled)
-    return parsing_loss(copy.deepcopy(model), features or own, views, setup.config.supervised, parts, labelled, weights_K)
+    labeled = torch.from_numpy(batch.labeled if labeled is None else labeled)
+    return parsing_loss(
+        copy.deepcopy(model), features or own, views, setup.config.supervised, parts, labeled, weights_K
+    )
 
 
 def test_the_loss_by_hand(encoded):
     """Row by row, the maps made and fused here, the logits enlarged, and each labelled pixel's -log p weighted by its class."""
     model, setup, batch, views, features = encoded
     names = {"fused": ("rgb", "depth")}.get(setup.config.supervised, (setup.config.supervised,))
-    numbers = np.flatnonzero(batch.labelled)
+    numbers = np.flatnonzero(batch.labeled)
     maps = []
     for name in names:
         seen = views.rows[name].tolist()
@@ -50,7 +52,9 @@ def test_the_loss_by_hand(encoded):
     head = model.head
     hidden = F.conv2d(fused, head.merge.weight, head.merge.bias)
     mean, var = hidden.mean((0, 2, 3), keepdim=True), hidden.var((0, 2, 3), keepdim=True, unbiased=False)
-    normed = (hidden - mean) / (var + head.norm.eps).sqrt() * head.norm.weight[:, None, None] + head.norm.bias[:, None, None]
+    normed = (hidden - mean) / (var + head.norm.eps).sqrt() * head.norm.weight[:, None, None] + head.norm.bias[
+        :, None, None
+    ]
     logits = F.conv2d(normed.relu(), head.classify.weight, head.classify.bias)
     logits = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)
     losses = -logits.log_softmax(1)
@@ -63,25 +67,25 @@ def test_the_loss_by_hand(encoded):
     assert loss_of(encoded).item() == pytest.approx(total / mass, rel=1e-4)
 
 
-def test_unlabelled_rows_and_ignored_pixels_are_out_of_it(encoded):
+def test_unlabeled_rows_and_ignored_pixels_are_out_of_it(encoded):
     _, _, batch, views, features = encoded
     expected = loss_of(encoded).item()
-    labelled = torch.from_numpy(batch.labelled)
+    labeled = torch.from_numpy(batch.labeled)
     spoilt = {
-        name: [torch.where(labelled[views.rows[name]][:, None, None, None], each, torch.nan) for each in maps]
+        name: [torch.where(labeled[views.rows[name]][:, None, None, None], each, torch.nan) for each in maps]
         for name, maps in features.items() if name != "keypoints"
     }  # fmt: skip
     assert loss_of(encoded, features=spoilt).item() == expected
     parts = batch.parts_BSS.copy()
-    parts[~batch.labelled] = 7
+    parts[~batch.labeled] = 7
     assert loss_of(encoded, parts=parts).item() == expected
     parts = batch.parts_BSS.copy()
-    parts[batch.labelled, :20] = IGNORE
+    parts[batch.labeled, :20] = IGNORE
     assert loss_of(encoded, parts=parts).item() != expected
     assert loss_of(encoded, parts=np.full_like(parts, IGNORE)).item() == 0
 
 
-def test_nothing_labelled_is_zero_that_backward_takes(encoded):
+def test_nothing_labeled_is_zero_that_backward_takes(encoded):
     model, setup, batch, views, features = encoded
     nobody = torch.zeros(len(batch), dtype=torch.bool)
     parts = torch.from_numpy(batch.parts_BSS).long()
@@ -114,13 +118,15 @@ def test_scores_are_those_of_the_predictions_and_of_no_batch(sources):
     assert model.training
     assert result.rows == 5
     model.eval()
-    whole = next(tiny.tiny_setup(sources, {"evaluation_rows": 64}).crops(setup.test))
+    whole = next(tiny.tiny_setup(sources, {"eval_batch_size": 64}).crops(setup.test))
     for which, predicted in predict(model, whole, CPU).items():
         counted = whole.parts_BSS != IGNORE
         accuracy = (predicted == whole.parts_BSS)[counted].mean()
         name = f"{which}/aAcc"
         assert_figures_close({name: result.figures[name]}, {name: accuracy}, {name: counted.sum()})
-    assert set(result.figures) == {f"{which}/{name}" for which in ("rgb", "depth", "fused") for name in ("mIoU", "mAcc", "aAcc")}
+    assert set(result.figures) == {
+        f"{which}/{name}" for which in ("rgb", "depth", "fused") for name in ("mIoU", "mAcc", "aAcc")
+    }
 
 
 def test_people_without_depth_in_the_crop_are_not_scored_in_silence(sources):

@@ -20,7 +20,11 @@ def people(tmp_path_factory):
     persons = [make_person(PeopleConfig(size=128), number, dataset="people", split="train") for number in range(PEOPLE)]
     made = MadeBy(program="tests")
     write_shards(
-        folder, persons, About(dataset="people", joints="people-31", joints3d="people-31", depth_codec=DEPTH_CODEC, size=128, made_by=made)
+        folder,
+        persons,
+        About(
+            dataset="people", joints="people-31", joints3d="people-31", depth_codec=DEPTH_CODEC, size=128, made_by=made
+        ),
     )
     return Shards.open(folder)
 
@@ -33,7 +37,7 @@ def test_eight_people_are_learnt_by_heart(people):
         "objective": {"anchors": 60, "negatives": 0},
         "steps": STEPS,
         "optim": {"lr": 0.004, "warmup_steps": 10, "clip_norm": 1.0},
-        "train": {"lanes": 1, "rows_per_lane": 16, "log_every": 50},
+        "train": {"lanes": 1, "batch_size_per_lane": 16, "log_every": 50},
     }
     run, _ = tiny.start(tiny.Sources(people, people, people), over)
     setup = tiny.tiny_setup(tiny.Sources(people, people, people), over)

@@ -31,14 +31,18 @@ DENSE = {"rgb": "encoders.dense_mappers.rgb.", "depth": "encoders.dense_mappers.
 def test_what_learns_is_what_the_method_reaches(sources, experiment, method, expected):
     """The other branch is as it was, bit for bit: the head's loss does not reach it, nor does a term of weight 0."""
     setup = tiny.tiny_setup(sources, {"experiment": experiment, "method": method})
-    run = CoTraining(setup.config, setup.feed.plan, {}, torch.device("cpu"), bank_rows=21, class_weights=setup.class_weights)
+    run = CoTraining(
+        setup.config, setup.feed.plan, {}, torch.device("cpu"), bank_rows=21, class_weights=setup.class_weights
+    )
     before = {name: value.clone() for name, value in run.model.named_parameters()}
     values = run.advance(tiny.one_batch(setup))
     learnt = {name for name, value in run.model.named_parameters() if not torch.equal(value, before[name])}
     assert {part for part in PARTS if any(name.startswith(part) for name in learnt)} == expected
     terms = {name.removeprefix("loss/") for name in values if name.startswith("loss/")} - {"parsing"}
     assert {name[0] for name in terms} == {"none": set(), "cmc": {"g"}, "hcmoco": {"g", "d", "s"}}[method]
-    assert values["loss"].item() == pytest.approx(10 * values["loss/parsing"].item() + sum(values[f"loss/{name}"].item() for name in terms))
+    assert values["loss"].item() == pytest.approx(
+        10 * values["loss/parsing"].item() + sum(values[f"loss/{name}"].item() for name in terms)
+    )
 
 
 @pytest.mark.parametrize(("experiment", "method"), [("missing-modality", "hcmoco"), ("rgb-to-depth", "none")])
@@ -59,10 +63,12 @@ def test_a_resumed_run_ends_in_the_same_weights_and_banks(sources, tmp_path, exp
 
 def test_scores_during_training_survive_and_choose_nothing(sources, tmp_path):
     over = {"data": {"validation": {"path": "test"}}, "validations": 2, "validation": 2}
-    watched = tiny.Sources(sources.unlabelled, sources.labelled, sources.test, sources.test)
+    watched = tiny.Sources(sources.unlabeled, sources.labeled, sources.test, sources.test)
     run, _ = tiny.start(watched, over, states=str(tmp_path))
     assert [step for step, _ in run.validations] == [2, 4]
-    assert States(str(tmp_path)).newest().history["validations"] == [[step, figures] for step, figures in run.validations]
+    assert States(str(tmp_path)).newest().history["validations"] == [
+        [step, figures] for step, figures in run.validations
+    ]
     unwatched, _ = tiny.start(sources)
     assert tiny.same(run.model.state_dict(), unwatched.model.state_dict()), "to look changes nothing"
 

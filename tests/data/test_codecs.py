@@ -20,7 +20,7 @@ def depth_image(seed, height=40, width=56):
     return depth
 
 
-def png(samples, bits, colour_type, palette=None):
+def png(samples, bits, color_type, palette=None):
     """A PNG written by hand: one filter-0 row of packed samples each."""
 
     def chunk(kind, body):
@@ -31,7 +31,7 @@ def png(samples, bits, colour_type, palette=None):
     for row in samples:
         packed = np.packbits(np.unpackbits(row[:, None], axis=1)[:, -bits:].ravel()).tobytes()
         rows += b"\x00" + packed
-    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))]
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0))]
     if palette is not None:
         parts.append(chunk(b"PLTE", palette.astype(np.uint8).tobytes()))
     return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")])
@@ -71,17 +71,19 @@ def test_exif_orientation_is_ignored():
     tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
     exif = b"\xff\xe1" + struct.pack(">H", 2 + 6 + len(tiff)) + b"Exif\x00\x00" + tiff
     turned = data[:2] + exif + data[2:]
-    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape[:2] == (64, 48), "the test's EXIF tag has no effect"
+    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape[:2] == (64, 48), (
+        "the test's EXIF tag has no effect"
+    )
     assert np.array_equal(codecs.decode_rgb(turned), codecs.decode_rgb(data))
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-@pytest.mark.parametrize("colour_type", [0, 3])
-def test_labels_are_the_stored_numbers(bits, colour_type):
+@pytest.mark.parametrize("color_type", [0, 3])
+def test_labels_are_the_stored_numbers(bits, color_type):
     rng = np.random.default_rng(bits)
     labels = rng.integers(0, 2**bits, (13, 17)).astype(np.uint8)
-    palette = rng.integers(0, 256, (2**bits, 3)) if colour_type == 3 else None
-    assert np.array_equal(codecs.decode_labels(png(labels, bits, colour_type, palette)), labels)
+    palette = rng.integers(0, 256, (2**bits, 3)) if color_type == 3 else None
+    assert np.array_equal(codecs.decode_labels(png(labels, bits, color_type, palette)), labels)
 
 
 def test_labels_and_iuv_survive_exactly():
@@ -91,14 +93,14 @@ def test_labels_and_iuv_survive_exactly():
 
 
 def test_kinds_are_told_apart():
-    grey = codecs.encode_labels(picture()[..., 0])
+    gray = codecs.encode_labels(picture()[..., 0])
     deep = codecs.encode_depth(depth_image(0), "png16")
     with pytest.raises(ValueError, match=r"a PNG of 8 bits and 1 channel; a 16-bit PNG"):
-        codecs.decode_depth(grey, "png16")
+        codecs.decode_depth(gray, "png16")
     with pytest.raises(ValueError, match=r"a PNG of 16 bits and 1 channel; an 8-bit PNG"):
         codecs.decode_labels(deep)
     with pytest.raises(ValueError, match="three channels"):
-        codecs.decode_iuv(grey)
+        codecs.decode_iuv(gray)
     with pytest.raises(ValueError, match="neither PNG nor JPEG"):
         codecs.decode_rgb(b"GIF89a" + bytes(100))
     with pytest.raises(ValueError, match="empty"):
@@ -111,7 +113,9 @@ def test_kinds_are_told_apart():
 
 @pytest.mark.parametrize("progressive", [0, 1])
 def test_every_truncation_of_a_jpeg_is_found(progressive):
-    whole = cv2.imencode(".jpg", picture(), [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, 2])[1].tobytes()
+    whole = cv2.imencode(
+        ".jpg", picture(), [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, 2]
+    )[1].tobytes()
     header = codecs.check_whole(whole)
     assert (header.format, header.width, header.height, header.channels) == ("jpeg", 64, 48, 3)
     codecs.check_whole(whole + b"trailing bytes of a camera")

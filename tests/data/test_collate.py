@@ -12,7 +12,7 @@ from hcmoco.rng import make_rng
 
 CONFIG = AugmentConfig(size=64, flip_probability=0.5)
 SOURCES = (SourceInfo("people-31", "zstd-delta", 0), SourceInfo("coco-17", "png16", 1000))
-STILL = AugmentConfig(size=96, scale=(1.5, 1.5), shift=0, rotation_probability=0, centre_scale=1.5)
+STILL = AugmentConfig(size=96, scale=(1.5, 1.5), shift=0, rotation_probability=0, center_scale=1.5)
 
 
 def person_row(index, joints=31, codec="zstd-delta", size=96, **without):
@@ -38,7 +38,12 @@ def same(a: Batch, b: Batch) -> bool:
 
 
 def test_shapes_flags_and_bank_rows():
-    rows = [person_row(3), person_row(4, rgb=None), person_row(5, joints=17, codec="png16", depth=None), person_row(6, keypoints=None)]
+    rows = [
+        person_row(3),
+        person_row(4, rgb=None),
+        person_row(5, joints=17, codec="png16", depth=None),
+        person_row(6, keypoints=None),
+    ]
     batch = make(rows, [0, 0, 1, 0])
     assert batch.rgb.shape == (4, 64, 64, 3)
     assert (batch.rgb.dtype, batch.depth.dtype, batch.keypoints.dtype) == (np.uint8, np.uint16, np.float32)
@@ -107,7 +112,9 @@ def test_anchors_are_distinct_valid_cells():
     assert every[: len(valid)].tolist() == valid
     assert (every[len(valid) :] == -1).all()
     # Each cell is as likely as another.
-    hits = np.bincount(np.concatenate([draw_anchors(depth, 20, make_rng(0, "anchors", i)) for i in range(2000)]), minlength=256)
+    hits = np.bincount(
+        np.concatenate([draw_anchors(depth, 20, make_rng(0, "anchors", i)) for i in range(2000)]), minlength=256
+    )
     assert hits[valid].min() > 0.6 * 2000 * 20 / len(valid)
 
 

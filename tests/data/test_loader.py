@@ -15,7 +15,7 @@ LANES, ROWS, WINDOW, STEPS = 6, 2, 3, 8
 
 @pytest.fixture(scope="module")
 def config():
-    train = {"lanes": LANES, "rows_per_lane": ROWS, "window_steps": WINDOW}
+    train = {"lanes": LANES, "batch_size_per_lane": ROWS, "window_steps": WINDOW}
     return tiny.tiny_config(train=train, stages={"sample": 3, "full": STEPS - 3}, augment={"flip_probability": 0.5})
 
 
@@ -50,7 +50,9 @@ def test_one_batch_a_step_with_the_rows_of_the_plan(feed, whole, sources):
         rows = [row for lane in range(LANES) for row in feed.plan.rows(batch.step, lane)]
         np.testing.assert_array_equal(batch.source, [row.source for row in rows])
         expected = [
-            firsts[row.source] + sources[row.source].read_group(row.group, ["index"], rows=[row.row])["index"][0].as_py() for row in rows
+            firsts[row.source]
+            + sources[row.source].read_group(row.group, ["index"], rows=[row.row])["index"][0].as_py()
+            for row in rows
         ]
         np.testing.assert_array_equal(batch.index, expected)
     assert any((batch.has_depth != whole[0].has_depth).any() for batch in whole)
@@ -97,7 +99,9 @@ def test_all_items_have_equally_many_rows_and_say_what_they_are(config, sources,
     items = {(window, lane): feed.item(window, lane) for window in range(feed.plan.windows) for lane in range(LANES)}
     assert feed.plan.windows == 3
     assert {len(table) for table in items.values()} == {WINDOW * ROWS if decode == "worker" else WINDOW}
-    assert len({str(table.schema) for table in items.values()}) == 1, "one schema, so that they can be blocks of one dataset"
+    assert len({str(table.schema) for table in items.values()}) == 1, (
+        "one schema, so that they can be blocks of one dataset"
+    )
     for (window, lane), table in items.items():
         assert set(table["window"].to_pylist()) == {window}
         assert set(table["lane"].to_pylist()) == {lane}
@@ -124,7 +128,12 @@ def test_items_survive_the_way_through_a_cluster(config, sources, whole):
     ("rank", "world", "items", "line"),
     [
         (0, 1, [(0, 1), (0, 0)], r"worker 0 of 1 was handed item \(window, lane\) = \(0, 1\), the plan says \(0, 0\)"),
-        (1, 2, [(0, 1), (0, 5), (0, 3)], r"worker 1 of 2 was handed item \(window, lane\) = \(0, 5\), the plan says \(0, 3\)"),
+        (
+            1,
+            2,
+            [(0, 1), (0, 5), (0, 3)],
+            r"worker 1 of 2 was handed item \(window, lane\) = \(0, 5\), the plan says \(0, 3\)",
+        ),
         (0, 3, [(1, 0), (1, 3)], r"= \(1, 0\), the plan says \(0, 0\)"),
     ],
 )
@@ -135,7 +144,9 @@ def test_an_item_out_of_turn_stops_the_worker(feed, rank, world, items, line):
 
 
 def test_items_that_end_too_early_stop_the_worker(feed):
-    batches = feed.batches((feed.item(0, lane) for lane in range(LANES)), rank=0, world=1, first_step=0, threads=1, ahead=1)
+    batches = feed.batches(
+        (feed.item(0, lane) for lane in range(LANES)), rank=0, world=1, first_step=0, threads=1, ahead=1
+    )
     assert [next(batches).step for _ in range(WINDOW)] == [0, 1, 2]
     with pytest.raises(RuntimeError, match=r"worker 0 of 1 has no item \(window, lane\) = \(1, 0\)"):
         next(batches)

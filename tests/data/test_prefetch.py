@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from hcmoco.data.prefetch import map_ahead
+from hcmoco.data.prefetch import prefetch_map
 from tests.helpers.waiting import wait_until
 
 
@@ -18,8 +18,10 @@ def test_results_come_in_order_however_long_each_takes(threads, ahead):
         time.sleep(0.01 if number % 3 == 0 else 0)
         return number * number
 
-    assert list(map_ahead(slow, range(20), threads=threads, ahead=ahead)) == [number * number for number in range(20)]
-    assert list(map_ahead(slow, [], threads=threads, ahead=ahead)) == []
+    assert list(prefetch_map(slow, range(20), threads=threads, ahead=ahead)) == [
+        number * number for number in range(20)
+    ]
+    assert list(prefetch_map(slow, [], threads=threads, ahead=ahead)) == []
 
 
 def test_it_stays_ahead_but_no_further_than_asked():
@@ -30,7 +32,7 @@ def test_it_stays_ahead_but_no_further_than_asked():
             drawn.append(number)
             yield number
 
-    results = map_ahead(lambda number: done.append(number) or number, items(), threads=2, ahead=5)
+    results = prefetch_map(lambda number: done.append(number) or number, items(), threads=2, ahead=5)
     assert next(results) == 0
     wait_until(lambda: len(done) == 6)  # works while nobody asks
     time.sleep(0.05)
@@ -44,7 +46,7 @@ def test_an_error_of_the_function_comes_at_its_place():
             raise ValueError("three")
         return number
 
-    results = map_ahead(fails, range(10), threads=2, ahead=8)
+    results = prefetch_map(fails, range(10), threads=2, ahead=8)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="three"):
         next(results)
@@ -58,7 +60,7 @@ def test_an_error_of_the_items_comes_at_its_place(place):
                 raise OSError("the disk")
             yield number
 
-    results = map_ahead(lambda number: number, items(), threads=2, ahead=4)
+    results = prefetch_map(lambda number: number, items(), threads=2, ahead=4)
     assert [next(results) for _ in range(place)] == list(range(place))
     with pytest.raises(OSError, match="the disk"):
         next(results)
@@ -75,8 +77,8 @@ def test_closing_early_ends_the_threads_and_the_source(taken):
         finally:
             closed.set()
 
-    inner = map_ahead(lambda number: number + 1, items(), threads=2, ahead=3)
-    outer = map_ahead(lambda number: number * 2, inner, threads=2, ahead=3)
+    inner = prefetch_map(lambda number: number + 1, items(), threads=2, ahead=3)
+    outer = prefetch_map(lambda number: number * 2, inner, threads=2, ahead=3)
     del inner
     assert [next(outer) for _ in range(taken)] == [2, 4, 6, 8][:taken]
     outer.close()

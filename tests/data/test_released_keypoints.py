@@ -40,7 +40,9 @@ def fed(people: list[Person], source: str, target: str) -> tuple[np.ndarray, np.
     )
     encoder = EncoderConfig(name="test_resnet")
     skeleton = SkeletonConfig(width=8, blocks=1)
-    config = ModelConfig(rgb=encoder, depth=encoder, skeleton=skeleton, embedding=8, joint_set=target, polluted_keypoints=True)
+    config = ModelConfig(
+        rgb=encoder, depth=encoder, skeleton=skeleton, embedding=8, joint_set=target, polluted_keypoints=True
+    )
     views = to_device(batch, torch.device("cpu"), HCMoCo(config, seed=0), encode_absent=True)
     return views.inputs["keypoints"].numpy(), batch.keypoints[..., 2] > 0
 
@@ -63,7 +65,9 @@ def test_mpii_joints_that_are_not_annotated_keep_their_place_in_the_picture(tmp_
     missing = np.array(entries[1]["joints_vis"]) == 0
     without = np.array(entries[1]["joints"])[~missing]
     largest = np.abs(without - np.array(entries[1]["joints"][6])).max()
-    assert np.abs(np.array(entries[1]["joints"]) - entries[1]["joints"][6]).max() > 1.2 * largest, "the missing joints decide the scale"
+    assert np.abs(np.array(entries[1]["joints"]) - entries[1]["joints"][6]).max() > 1.2 * largest, (
+        "the missing joints decide the scale"
+    )
 
 
 def test_coco_is_normalized_over_17_joints_before_13_are_chosen(tmp_path):

@@ -19,17 +19,24 @@ def source(name, rows, group=16, weight=1.0):
     return SourcePlan(name, rows, sizes, weight)
 
 
-def plan(*sources, seed=3, lanes=4, rows_per_lane=6, window_steps=5, steps=60):
-    return Plan(seed, sources, lanes, rows_per_lane, window_steps, steps)
+def plan(*sources, seed=3, lanes=4, batch_size_per_lane=6, window_steps=5, steps=60):
+    return Plan(seed, sources, lanes, batch_size_per_lane, window_steps, steps)
 
 
 SHAPES = {
     "one source": plan(source("a", 333)),
-    "smaller than a step": plan(source("a", 7, group=3), lanes=2, rows_per_lane=8),
+    "smaller than a step": plan(source("a", 7, group=3), lanes=2, batch_size_per_lane=8),
     "smaller than a window": plan(source("a", 40, group=16), source("b", 500, weight=3)),
-    "three sources": plan(source("a", 200, weight=0.5), source("b", 90, group=32, weight=0.3), source("c", 61, weight=0.2), lanes=3),
-    "rare sources": plan(source("a", 300), *(source(f"r{k}", 20 + k, group=5, weight=0.03) for k in range(4)), lanes=2, rows_per_lane=3),
-    "single-row groups": plan(source("a", 50, group=1), lanes=8, rows_per_lane=1, window_steps=1),
+    "three sources": plan(
+        source("a", 200, weight=0.5), source("b", 90, group=32, weight=0.3), source("c", 61, weight=0.2), lanes=3
+    ),
+    "rare sources": plan(
+        source("a", 300),
+        *(source(f"r{k}", 20 + k, group=5, weight=0.03) for k in range(4)),
+        lanes=2,
+        batch_size_per_lane=3,
+    ),
+    "single-row groups": plan(source("a", 50, group=1), lanes=8, batch_size_per_lane=1, window_steps=1),
     "one step windows": plan(source("a", 128), source("b", 65, weight=2), window_steps=1),
 }
 
@@ -41,11 +48,18 @@ def shape(request):
 
 def draws_of(plan, d):
     """(step, (group, row)) of every draw of data set d, by step."""
-    return [(step, row[1:]) for step in range(plan.steps) for lane in range(plan.lanes) for row in plan.rows(step, lane) if row.source == d]
+    return [
+        (step, row[1:])
+        for step in range(plan.steps)
+        for lane in range(plan.lanes)
+        for row in plan.rows(step, lane)
+        if row.source == d
+    ]
 
 
 @pytest.mark.parametrize(
-    "weights", [(1,), (1, 2), (0.5, 0.3, 0.2), (1, 1, 1), (10, 0.1, 0.1, 0.1, 0.1), (3, 3, 3, 1, 1, 1), (38119, 25013, 7)]
+    "weights",
+    [(1,), (1, 2), (0.5, 0.3, 0.2), (1, 1, 1), (10, 0.1, 0.1, 0.1, 0.1), (3, 3, 3, 1, 1, 1), (38119, 25013, 7)],
 )
 @pytest.mark.parametrize("rows", [1, 2, 7, 32])
 def test_composition_follows_the_weights_within_one_row(weights, rows):
@@ -92,8 +106,10 @@ def test_every_micro_batch_has_the_composition(shape):
     for step in range(shape.steps):
         for lane in range(shape.lanes):
             rows = shape.rows(step, lane)
-            assert len(rows) == shape.rows_per_lane
-            assert tuple(Counter(row.source for row in rows)[d] for d in range(len(shape.sources))) == shape.composition(step)
+            assert len(rows) == shape.batch_size_per_lane
+            assert tuple(
+                Counter(row.source for row in rows)[d] for d in range(len(shape.sources))
+            ) == shape.composition(step)
 
 
 def test_a_pass_draws_every_row_once_and_none_earlier_than_the_pass_before(shape):
@@ -113,7 +129,7 @@ def test_a_pass_draws_every_row_once_and_none_earlier_than_the_pass_before(shape
 
 
 def test_passes_differ_and_rows_are_mixed():
-    shape = plan(source("a", 64 * 16), lanes=1, rows_per_lane=64, window_steps=4, steps=32)
+    shape = plan(source("a", 64 * 16), lanes=1, batch_size_per_lane=64, window_steps=4, steps=32)
     first, second = ([row for step in range(p * 16, p * 16 + 16) for row in shape.rows(step, 0)] for p in (0, 1))
     assert sorted(first) == sorted(second)
     assert first != second
@@ -125,7 +141,7 @@ def test_passes_differ_and_rows_are_mixed():
 
 def test_group_order_of_a_pass_is_uniform():
     """Chi-square over the place of group 0 in 4 x 3 groups: the first chunk holds it in a third of the passes."""
-    shape = plan(source("a", 12, group=1), lanes=1, rows_per_lane=12, window_steps=1, steps=3000)
+    shape = plan(source("a", 12, group=1), lanes=1, batch_size_per_lane=12, window_steps=1, steps=3000)
     hits = sum((0, 0, 0) in shape.rows(step, 0)[:4] for step in range(3000))
     assert abs(hits - 1000) < 4 * np.sqrt(3000 / 3 * 2 / 3)
 
@@ -136,7 +152,7 @@ def test_items_equal_rows_and_any_order_of_asking(shape):
     fresh = pickle.loads(pickle.dumps(shape))
     for w, lane in sorted(forward, key=lambda key: hash((key, 1)), reverse=True):
         assert fresh.item(w, lane) == forward[w, lane]
-        assert sum(map(len, forward[w, lane])) == shape.window_steps * shape.rows_per_lane
+        assert sum(map(len, forward[w, lane])) == shape.window_steps * shape.batch_size_per_lane
     far = 10**9 + 1
     assert shape.rows(far, 0) == fresh.item(far // shape.window_steps, 0)[far % shape.window_steps]
 
@@ -144,7 +160,9 @@ def test_items_equal_rows_and_any_order_of_asking(shape):
 def test_the_same_global_step_for_every_world_size(shape):
     for world in (each for each in range(1, shape.lanes + 1) if shape.lanes % each == 0):
         for step in (0, 7, 31):
-            dealt = [row for rank in range(world) for lane in shape.lanes_of(rank, world) for row in shape.rows(step, lane)]
+            dealt = [
+                row for rank in range(world) for lane in shape.lanes_of(rank, world) for row in shape.rows(step, lane)
+            ]
             assert sorted(dealt) == sorted(row for lane in range(shape.lanes) for row in shape.rows(step, lane))
 
 
@@ -154,8 +172,13 @@ def test_a_world_that_does_not_divide_the_lanes_is_refused():
 
 
 def test_a_contiguous_run_touches_few_groups():
-    shape = plan(source("a", 32 * 64, group=32), lanes=4, rows_per_lane=16, window_steps=8, steps=16)  # items of 128 rows = one chunk
-    assert max(len({row.group for rows in shape.item(w, lane) for row in rows}) for w in range(2) for lane in range(4)) == MIX_GROUPS
+    shape = plan(
+        source("a", 32 * 64, group=32), lanes=4, batch_size_per_lane=16, window_steps=8, steps=16
+    )  # items of 128 rows = one chunk
+    assert (
+        max(len({row.group for rows in shape.item(w, lane) for row in rows}) for w in range(2) for lane in range(4))
+        == MIX_GROUPS
+    )
 
 
 def test_identity_changes_with_whatever_decides_the_order():
@@ -171,7 +194,7 @@ def test_identity_changes_with_whatever_decides_the_order():
     others = [
         dataclasses.replace(base, seed=4),
         dataclasses.replace(base, lanes=2),
-        dataclasses.replace(base, rows_per_lane=5),
+        dataclasses.replace(base, batch_size_per_lane=5),
         dataclasses.replace(base, window_steps=4),
         dataclasses.replace(base, sources=(b, a)),
         dataclasses.replace(base, sources=(a,)),
@@ -184,14 +207,19 @@ def test_identity_changes_with_whatever_decides_the_order():
 
 
 def test_reports_count_epochs():
-    shape = plan(source("a", 100), source("b", 50, weight=2), lanes=4, rows_per_lane=6)
+    shape = plan(source("a", 100), source("b", 50, weight=2), lanes=4, batch_size_per_lane=6)
     assert shape.drawn(25) == {"a": 2.0, "b": 8.0}
     assert shape.offsets == (0, 100, 150)
 
 
 @pytest.mark.parametrize(
     ("change", "line"),
-    [({"lanes": 0}, "lanes = 0"), ({"steps": 0}, "steps = 0"), ({"sources": ()}, "at least one"), ({"rows_per_lane": -1}, "rows_per_lane")],
+    [
+        ({"lanes": 0}, "lanes = 0"),
+        ({"steps": 0}, "steps = 0"),
+        ({"sources": ()}, "at least one"),
+        ({"batch_size_per_lane": -1}, "batch_size_per_lane"),
+    ],
 )
 def test_bad_shapes_are_named(change, line):
     with pytest.raises(UserError, match=line):
@@ -208,7 +236,7 @@ def test_a_million_rows_and_steps_stay_cheap():
         source("a", 1_000_000, group=32, weight=38119),
         source("b", 40_000, weight=25013),
         lanes=8,
-        rows_per_lane=32,
+        batch_size_per_lane=32,
         window_steps=8,
         steps=10**6,
     )

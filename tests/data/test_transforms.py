@@ -11,7 +11,7 @@ from hcmoco.data.transforms import (
     CROP_MARGIN,
     Augmentation,
     AugmentConfig,
-    centre_affine,
+    center_affine,
     crop_matrix,
     draw_affine,
     flip_labels,
@@ -24,7 +24,9 @@ from hcmoco.errors import UserError
 from hcmoco.rng import make_rng
 from tests.helpers.real_samples import real_sample
 
-STRONG = AugmentConfig(size=192, scale=(0.8, 1.4), shift=0.05, rotation=40, rotation_probability=0.8, flip_probability=0.5)
+STRONG = AugmentConfig(
+    size=192, scale=(0.8, 1.4), shift=0.05, rotation=40, rotation_probability=0.8, flip_probability=0.5
+)
 BOX = np.array([60.0, 40.0, 180.0, 210.0])
 SIZE = 255
 
@@ -61,16 +63,18 @@ def test_unrotated_crops_stay_inside_the_stored_square():
 
 def test_matrix_follows_the_published_construction():
     # Centre to the middle; the point half a side above it, turned with the box, to the middle of the upper edge.
-    centre, side, size, degrees = (70.0, 90.0), 80.0, 320, 25.0
-    matrix = crop_matrix(centre, side, size, degrees)
+    center, side, size, degrees = (70.0, 90.0), 80.0, 320, 25.0
+    matrix = crop_matrix(center, side, size, degrees)
     angle = math.radians(degrees)
     up = np.array([math.sin(angle), -math.cos(angle)]) * side / 2
-    assert matrix @ [*centre, 1] == pytest.approx([160, 160])
-    assert matrix @ [*(centre + up), 1] == pytest.approx([160, 0], abs=1e-9)
+    assert matrix @ [*center, 1] == pytest.approx([160, 160])
+    assert matrix @ [*(center + up), 1] == pytest.approx([160, 0], abs=1e-9)
 
 
 def test_draws_follow_their_declared_distribution():
-    config = AugmentConfig(scale=(0.9, 1.3), shift=0.1, rotation=30, rotation_limit=60, rotation_probability=0.6, flip_probability=0.25)
+    config = AugmentConfig(
+        scale=(0.9, 1.3), shift=0.1, rotation=30, rotation_limit=60, rotation_probability=0.6, flip_probability=0.25
+    )
     matrices, flips = [], []
     for index in range(3000):
         drawn = draw_affine(config, BOX, (SIZE, SIZE), make_rng(1, "test", index))
@@ -178,7 +182,7 @@ def test_depth_is_never_blended():
         assert set(np.unique(warp_depth(chessboard, augmentation, STRONG.size))) <= {0, 257, 60001}
 
 
-def test_nearest_takes_the_pixel_under_the_centre():
+def test_nearest_takes_the_pixel_under_the_center():
     ids = np.arange(SIZE * SIZE, dtype=np.uint16).reshape(SIZE, SIZE)
     for augmentation in strong_augmentations(10):
         result = warp_depth(ids, augmentation, STRONG.size)
@@ -190,21 +194,21 @@ def test_nearest_takes_the_pixel_under_the_centre():
         assert np.abs(found - source)[inside].max() < 0.51
 
 
-def test_outside_the_source_is_black_even_with_colour_jitter():
+def test_outside_the_source_is_black_even_with_color_jitter():
     white = np.full((64, 64, 3), 255, np.uint8)
     config = AugmentConfig(size=64, rotation_probability=0, contrast=0.5, brightness=0.2, saturation=0.5)
     drawn = draw_affine(config, np.array([0.0, 0.0, 60.0, 60.0]), (64, 64), make_rng(0, "test"))
-    shifted = Augmentation(crop_matrix((0, 32), 64, 64), colour_34=drawn.colour_34)
+    shifted = Augmentation(crop_matrix((0, 32), 64, 64), color_34=drawn.color_34)
     assert warp_rgb(white, shifted, 64)[:, :31].max() == 0
     assert warp_labels(white[..., 0], shifted, 64, border=9)[:, :31].min() == 9
 
 
-def test_colour_jitter_of_grey_keeps_it_grey_and_saturation_keeps_its_luma():
+def test_color_jitter_of_gray_keeps_it_gray_and_saturation_keeps_its_luma():
     config = AugmentConfig(size=64, saturation=1.0)
     drawn = draw_affine(config, BOX, (SIZE, SIZE), make_rng(2, "test"))
-    assert drawn.colour_34 @ [90, 90, 90, 1] == pytest.approx([90, 90, 90])
+    assert drawn.color_34 @ [90, 90, 90, 1] == pytest.approx([90, 90, 90])
     luma = np.array([0.299, 0.587, 0.114])
-    assert luma @ (drawn.colour_34 @ [200, 40, 10, 1]) == pytest.approx(luma @ [200, 40, 10])
+    assert luma @ (drawn.color_34 @ [200, 40, 10, 1]) == pytest.approx(luma @ [200, 40, 10])
 
 
 def test_strong_shrinking_averages_instead_of_picking():
@@ -226,12 +230,12 @@ def test_keypoints_outside_are_invisible_and_zero():
     assert not moved[[1, 2, 4]].any()
 
 
-def test_centred_crop_is_fixed_and_a_missing_box_means_the_middle():
-    config = AugmentConfig(size=96, centre_scale=1.2)
-    matrix = centre_affine(config, BOX, (SIZE, SIZE)).matrix_23
+def test_centerd_crop_is_fixed_and_a_missing_box_means_the_middle():
+    config = AugmentConfig(size=96, center_scale=1.2)
+    matrix = center_affine(config, BOX, (SIZE, SIZE)).matrix_23
     assert matrix @ [120, 125, 1] == pytest.approx([48, 48])
     assert matrix[0, 0] == pytest.approx(96 / (1.2 * 170))
-    without = centre_affine(config, None, (240, 240)).matrix_23
+    without = center_affine(config, None, (240, 240)).matrix_23
     assert without @ [120, 120, 1] == pytest.approx([48, 48])
     assert without[0, 0] == pytest.approx(96 / (1.2 * 240 / CROP_MARGIN))
 
@@ -250,4 +254,7 @@ def test_real_labels_keep_their_classes_and_exchange_sides():
     mirror = Augmentation(crop_matrix((width / 2, height / 2), 220, 220, flip=True), flipped=True)
     mirrored = warp_labels(labels, mirror, 220, pairs=[(14, 15)])
     counts = np.bincount(labels.ravel(), minlength=20)
-    assert np.bincount(mirrored.ravel(), minlength=20)[1:].tolist() == counts[[*range(1, 14), 15, 14, 16, 17, 18, 19]].tolist()
+    assert (
+        np.bincount(mirrored.ravel(), minlength=20)[1:].tolist()
+        == counts[[*range(1, 14), 15, 14, 16, 17, 18, 19]].tolist()
+    )

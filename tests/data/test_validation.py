@@ -17,7 +17,9 @@ def scene(**changes) -> Scene:
     rng = np.random.default_rng(0)
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[5:30, 10:25] = 255
-    points = np.column_stack([rng.uniform(10, 25, 9), rng.uniform(5, 30, 9), rng.integers(1, 25, 9), rng.random((9, 2))]).astype(np.float32)
+    points = np.column_stack(
+        [rng.uniform(10, 25, 9), rng.uniform(5, 30, 9), rng.integers(1, 25, 9), rng.random((9, 2))]
+    ).astype(np.float32)
     instances = [
         Instance(np.array([10, 5, 25, 30], np.float32), codecs.encode_labels(mask), points),
         Instance(np.array([-3, 0, 8.5, 44], np.float32)),
@@ -55,14 +57,26 @@ FAULTS = {
     "no RGB": (scene(rgb=None), "RGB: "),
     "box": (with_first(box=np.array([25, 5, 10, 30], np.float32)), "instance 0: box: .* no area"),
     "box of nan": (with_first(box=np.array([np.nan, 5, 10, 30], np.float32)), "instance 0: box: .* not 4 finite"),
-    "box outside": (with_first(box=np.array([60, 5, 70, 30], np.float32)), "instance 0: box: .* no area in the picture"),
-    "box too large": (with_first(box=np.array([0, 0, 30, 90], np.float32)), "instance 0: box: .* larger than the 60 x 40"),
+    "box outside": (
+        with_first(box=np.array([60, 5, 70, 30], np.float32)),
+        "instance 0: box: .* no area in the picture",
+    ),
+    "box too large": (
+        with_first(box=np.array([0, 0, 30, 90], np.float32)),
+        "instance 0: box: .* larger than the 60 x 40",
+    ),
     "mask of another size": (
         with_first(mask=codecs.encode_labels(np.full((60, 40), 255, np.uint8))),
         "instance 0: mask: the image is 40 x 60",
     ),
-    "mask of ones": (with_first(mask=codecs.encode_labels(np.ones((40, 60), np.uint8))), "instance 0: mask: there is a value 1"),
-    "empty mask": (with_first(mask=codecs.encode_labels(np.zeros((40, 60), np.uint8))), "instance 0: mask: it is empty"),
+    "mask of ones": (
+        with_first(mask=codecs.encode_labels(np.ones((40, 60), np.uint8))),
+        "instance 0: mask: there is a value 1",
+    ),
+    "empty mask": (
+        with_first(mask=codecs.encode_labels(np.zeros((40, 60), np.uint8))),
+        "instance 0: mask: it is empty",
+    ),
     "coloured mask": (with_first(mask=scene().rgb), "instance 0: mask: the label image"),
     "chart 0": (with_first(dp_points=points(2, 0)), "instance 0: surface points: there is a chart 0"),
     "chart 25": (with_first(dp_points=points(2, 25)), "there is a chart 25"),

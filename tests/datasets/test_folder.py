@@ -55,7 +55,13 @@ def test_a_full_line(tmp_path):
         "box": [30, 20, 70, 60], "joint_set": "coco-17", "parts": "parts.png", "mask": "mask.png", "subject": "anna", "split": "val",
     }  # fmt: skip
     (person,) = read_all(tmp_path, [line], name="mine")
-    assert (person.id, person.dataset, person.subject, person.split, person.size) == ("mine/anna-1", "mine", "anna", "val", 60)
+    assert (person.id, person.dataset, person.subject, person.split, person.size) == (
+        "mine/anna-1",
+        "mine",
+        "anna",
+        "val",
+        60,
+    )
     assert person.crop.tolist() == [20, 10, 60, WIDTH, HEIGHT]
     assert person.keypoints[0].tolist() == [30, 30, 1]
     assert person.camera.tolist() == [100, 100, 40, 35]
@@ -66,7 +72,10 @@ def test_a_full_line(tmp_path):
 
 
 def test_ids_default_to_the_path_and_later_ones_of_the_same_name_are_rejected(tmp_path):
-    results = read_all(tmp_path, [{"rgb": "rgb 1.jpg"}, "", {"rgb": "bilder über/rgb 2.jpg"}, {"rgb": "rgb 1.jpg"}, {"depth": "depth.png"}])
+    results = read_all(
+        tmp_path,
+        [{"rgb": "rgb 1.jpg"}, "", {"rgb": "bilder über/rgb 2.jpg"}, {"rgb": "rgb 1.jpg"}, {"depth": "depth.png"}],
+    )
     assert [each.id for each in results] == [
         "folder/rgb 1.jpg", "folder/bilder über/rgb 2.jpg", "folder/rgb 1.jpg", "folder/depth.png",
     ]  # fmt: skip
@@ -75,7 +84,7 @@ def test_ids_default_to_the_path_and_later_ones_of_the_same_name_are_rejected(tm
 
 
 @pytest.mark.parametrize("scale", [0.2, 1.0, 10.0])
-def test_depth_units_become_millimetres(tmp_path, scale):
+def test_depth_units_become_millimeters(tmp_path, scale):
     (person,) = read_all(tmp_path, [{"depth": "depth.png", "depth_scale": scale}], depth_codec="zstd-delta")
     depth = codecs.decode_depth(person.depth, "zstd-delta")
     assert set(np.unique(depth)) == {0, round(2000 * scale)}
@@ -136,7 +145,10 @@ def test_faults_become_reasons(tmp_path):
         "has control characters": {**good, "id": "a\x00b"},
         "is not valid Unicode": '{"id": "\\ud800", "rgb": "rgb 1.jpg"}',
     }
-    named = [line if isinstance(line, str) else {"id": f"line {number}", **line} for number, line in enumerate(lines.values(), start=1)]
+    named = [
+        line if isinstance(line, str) else {"id": f"line {number}", **line}
+        for number, line in enumerate(lines.values(), start=1)
+    ]
     results = read_all(root, named)
     for words, result in zip(lines, results, strict=True):
         assert isinstance(result, Rejected), words

@@ -18,7 +18,14 @@ from tests.helpers.real_samples import real_sample
 
 def entry(image="a person é.jpg", center=(151.0, 101.0), scale=0.5, **changes):
     joints = [[100.0 + 5 * j, 60.0 + 5 * j] for j in range(16)]
-    return {"image": image, "center": list(center), "scale": scale, "joints": joints, "joints_vis": [1] * 15 + [0], **changes}
+    return {
+        "image": image,
+        "center": list(center),
+        "scale": scale,
+        "joints": joints,
+        "joints_vis": [1] * 15 + [0],
+        **changes,
+    }
 
 
 def written(tmp_path, entries, images=("a person é.jpg",)):
@@ -36,12 +43,12 @@ def test_coordinates_count_from_one_and_the_box_grows(tmp_path):
     assert isinstance(person, Person)
     assert person.id == "mpii/a person é.jpg/0"
     # Centre (151, 101) counted from 1 has its middle at 150.5, 100.5; 15 * 0.5 further down; side 200 * 0.5 * 1.25.
-    centre, side = np.array([150.5, 108.0]), 125.0
+    center, side = np.array([150.5, 108.0]), 125.0
     x0, y0, stored_side, width, height = person.crop
     assert (stored_side, width, height) == (round(1.5 * side), 300, 200)
     zoom = person.size / stored_side
     corners = person.box.reshape(2, 2) / zoom + (x0, y0)
-    assert np.allclose(corners, [centre - side / 2, centre + side / 2], atol=1e-3)
+    assert np.allclose(corners, [center - side / 2, center + side / 2], atol=1e-3)
     ankle = person.keypoints[MPII_16.index("right_ankle")]
     assert np.allclose(ankle[:2] / zoom + (x0, y0), [99.5, 59.5], atol=1e-3)
     assert ankle[2] == 1
@@ -118,7 +125,9 @@ def test_a_file_that_is_not_a_list_of_people_is_one_line(tmp_path, text):
 
 def test_real_people_are_read():
     folder = real_sample("mpii")
-    config = mpii.MpiiConfig(annotations=str(folder / "mpii_hrnet_style.json"), images=str(folder / "images"), padding=1.25)
+    config = mpii.MpiiConfig(
+        annotations=str(folder / "mpii_hrnet_style.json"), images=str(folder / "images"), padding=1.25
+    )
     people = list(mpii.persons(config))
     assert [int(person.keypoints[:, 2].sum()) for person in people] == [16, 16, 14]
     assert {person.size for person in people} == {320}
@@ -144,7 +153,9 @@ def test_what_was_put_in_comes_back(tmp_path):
         # The published box: as high as the person and square, 15 * scale lower.
         height = true.box[3] - true.box[1]
         middle = (true.box[:2] + true.box[2:]) / 2 + (0, 15 * height / 200)
-        assert np.allclose(read.box.reshape(2, 2) / zoom + (x0, y0), [middle - height / 2, middle + height / 2], atol=1e-3)
+        assert np.allclose(
+            read.box.reshape(2, 2) / zoom + (x0, y0), [middle - height / 2, middle + height / 2], atol=1e-3
+        )
 
 
 def test_the_inventory_names_what_is_missing(tmp_path):

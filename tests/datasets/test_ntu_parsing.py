@@ -134,7 +134,9 @@ def test_what_is_missing_is_listed_exactly(source):
 def test_the_halves_are_never_guessed(source):
     for name, other in (("train_v2.txt", "half one.txt"), ("val_v2.txt", "half two.txt")):
         (source / name).rename(source / other)
-    with pytest.raises(UserError, match=r"v2 list of train frames.*is missing.*cannot be guessed.*--list-file") as error:
+    with pytest.raises(
+        UserError, match=r"v2 list of train frames.*is missing.*cannot be guessed.*--list-file"
+    ) as error:
         ntu_parsing.items(config(source))
     assert "\n" not in str(error.value)
     (source / "lists").mkdir()
@@ -201,16 +203,16 @@ def test_faults_become_reasons(source, tmp_path):
     wrong[5, 5], wrong[6, 6] = 9, 200
     outside = tmp_path / "elsewhere.png"
     shutil.copy(label, outside)
-    grey = lambda values: cv2.imencode(".png", values)[1].tobytes()  # noqa: E731
+    gray = lambda values: cv2.imencode(".png", values)[1].tobytes()  # noqa: E731
     cases = [
-        (label, grey(wrong), r"raw part ids \[9, 200\]"),
-        (label, grey(raw[:, :-1]), "differ in size: rgb 512 x 424, depth 512 x 424, parts 511 x 424"),
-        (label, grey(np.dstack([raw] * 3)), "a PNG of 8 bits and 3 channels"),
-        (label, grey(raw.astype(np.uint16)), "a PNG of 16 bits"),
+        (label, gray(wrong), r"raw part ids \[9, 200\]"),
+        (label, gray(raw[:, :-1]), "differ in size: rgb 512 x 424, depth 512 x 424, parts 511 x 424"),
+        (label, gray(np.dstack([raw] * 3)), "a PNG of 8 bits and 3 channels"),
+        (label, gray(raw.astype(np.uint16)), "a PNG of 16 bits"),
         (label, label.read_bytes()[:-30], "truncated"),
-        (depth, grey(frame.depth.astype(np.uint8)), "a 16-bit PNG of one channel is needed"),
-        (depth, grey(frame.depth * 0), "no reading at all"),
-        (depth, grey(np.uint16(frame.depth > 0) * 30000), "beyond 20 m"),
+        (depth, gray(frame.depth.astype(np.uint8)), "a 16-bit PNG of one channel is needed"),
+        (depth, gray(frame.depth * 0), "no reading at all"),
+        (depth, gray(np.uint16(frame.depth > 0) * 30000), "beyond 20 m"),
         (image, image.read_bytes()[:1000], "truncated"),
         (image, b"", "is empty"),
         (image, None, "does not exist"),
@@ -271,7 +273,9 @@ def test_real_masked_depth_comes_back(tmp_path):
     for number, file in enumerate(files):
         depth = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
         image = cv2.imencode(".jpg", np.full((*depth.shape, 3), 90, np.uint8))[1].tobytes()
-        person = one_frame(tmp_path / str(number), image, file.read_bytes(), label_png(np.where(depth > 0, 14, 0), palette=True))
+        person = one_frame(
+            tmp_path / str(number), image, file.read_bytes(), label_png(np.where(depth > 0, 14, 0), palette=True)
+        )
         _, stored, parts = decoded(person)
         height, width = depth.shape
         assert person.size == 512

@@ -36,7 +36,7 @@ def test_numbers_come_back_as_they_were_written(ends):
         unmirrored = np.column_stack([511.5 - joints.depth_xy[:, 0], joints.depth_xy[:, 1] + 0.5])
         assert np.allclose(unmirrored[kept], seen.keypoints[kept, :2], atol=1e-3)
         assert np.array_equal(joints.state, 1 + seen.keypoints[:, 2])
-        assert np.allclose(joints.colour_xy[kept], CLIP.rig.colour(joints.depth_xy[kept], joints.xyz[kept, 2]), atol=0.02)
+        assert np.allclose(joints.color_xy[kept], CLIP.rig.color(joints.depth_xy[kept], joints.xyz[kept, 2]), atol=0.02)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,9 @@ def test_a_fault_ends_the_frames(change, frames, words):
     assert words in clip.fault
 
 
-@pytest.mark.parametrize("data", [b"", b"\n", b"no number\n", b"-3\n", b"0\n", b"1e9\n", b"99999999999999999999\n", b"1000000000\n0\n"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\n", b"no number\n", b"-3\n", b"0\n", b"1e9\n", b"99999999999999999999\n", b"1000000000\n0\n"]
+)
 def test_a_file_without_a_believable_number_of_frames(data):
     with pytest.raises(ValueError, match=r"a number of frames|frames; 1 to 10000 are read"):
         skeleton_file.parse(data)

@@ -29,12 +29,22 @@ def source(seed=0):
         "camera": np.array([400.0, 410.0, 150.0, 100.0]),
         "keypoints": np.column_stack([rng.uniform(120, 180, (17, 2)) - (0, 60), np.ones(17)]),
         "joints3d": rng.normal(0, 1, (25, 3)),
-        "dp_points": np.column_stack([rng.uniform(120, 180, (5, 2)) - (0, 60), rng.integers(1, 25, 5), rng.random((5, 2))]),
+        "dp_points": np.column_stack(
+            [rng.uniform(120, 180, (5, 2)) - (0, 60), rng.integers(1, 25, 5), rng.random((5, 2))]
+        ),
     }
 
 
 def crop(box=(100.0, 40.0, 200.0, 160.0), size=320, **changes):
-    values = {"id": "made/1", "dataset": "made", "split": "train", "box": np.array(box), "size": size, **source(), **changes}
+    values = {
+        "id": "made/1",
+        "dataset": "made",
+        "split": "train",
+        "box": np.array(box),
+        "size": size,
+        **source(),
+        **changes,
+    }
     return crop_person(**values)
 
 
@@ -147,13 +157,22 @@ FAULTS = {
     "RGB is not an image": (lambda p: {"rgb": b"<html>" * 50}, "RGB: the image is neither"),
     "RGB of another size": (lambda p: {"rgb": codecs.encode_rgb(blank((90, 90, 3)))}, "RGB: the image is 90 x 90"),
     "truncated depth": (lambda p: {"depth": p.depth[:-20]}, "depth: the PNG is truncated"),
-    "8-bit depth": (lambda p: {"depth": codecs.encode_labels(blank((180, 180)))}, "depth: the depth image is a PNG of 8 bits"),
+    "8-bit depth": (
+        lambda p: {"depth": codecs.encode_labels(blank((180, 180)))},
+        "depth: the depth image is a PNG of 8 bits",
+    ),
     "depth in tenths": (
         lambda p: {"depth": codecs.encode_depth(blank((180, 180), np.uint16, 25000), "png16")},
         "depth: 100% .* millimetres",
     ),
-    "no depth": (lambda p: {"depth": codecs.encode_depth(blank((180, 180), np.uint16), "png16")}, "depth: there is no reading"),
-    "a part 25": (lambda p: {"parts": codecs.encode_labels(blank((180, 180), value=25))}, r"parts: there are labels \[25\]"),
+    "no depth": (
+        lambda p: {"depth": codecs.encode_depth(blank((180, 180), np.uint16), "png16")},
+        "depth: there is no reading",
+    ),
+    "a part 25": (
+        lambda p: {"parts": codecs.encode_labels(blank((180, 180), value=25))},
+        r"parts: there are labels \[25\]",
+    ),
     "a chart 200": (lambda p: {"iuv": codecs.encode_iuv(blank((180, 180, 3), value=200))}, "IUV: there is a chart 200"),
     "coloured mask": (lambda p: {"mask": codecs.encode_iuv(blank((180, 180, 3)))}, "mask: the label image"),
     "a joint too few": (lambda p: {"keypoints": p.keypoints[1:]}, r"keypoints: the shape is \[16, 3\]"),
@@ -251,6 +270,8 @@ def test_checked_turns_faults_into_one_line():
 def test_a_large_picture_is_cropped_without_an_enlarged_copy():
     rgb = np.zeros((4000, 6000, 3), np.uint8)
     cv2.circle(rgb, (3000, 2000), 500, (255, 0, 0), -1)
-    person = crop_person(id="a/1", dataset="a", split="train", box=np.array([2500.0, 1500, 3500, 2500]), size=128, rgb=rgb)
+    person = crop_person(
+        id="a/1", dataset="a", split="train", box=np.array([2500.0, 1500, 3500, 2500]), size=128, rgb=rgb
+    )
     seen = codecs.decode_rgb(person.rgb)[..., 0] > 128
     assert seen.sum() == pytest.approx(np.pi * (128 / 3) ** 2, rel=0.02)

@@ -57,7 +57,9 @@ def refusal(call, *arguments) -> str | None:
 def plain(value):
     """Records as values that can be compared."""
     if dataclasses.is_dataclass(value):
-        return type(value).__name__, {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return type(value).__name__, {
+            field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
     return (value.dtype, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
@@ -95,7 +97,9 @@ def test_a_place_that_is_not_there_is_one_line(reader, tmp_path):
     line = refusal(reader.items, tmp_path / "nowhere")
     assert line is not None
     assert str(tmp_path / "nowhere") in line
-    assert refusal(reader.inventories, tmp_path / "nowhere") or any(each.faults for each in reader.inventories(tmp_path / "nowhere"))
+    assert refusal(reader.inventories, tmp_path / "nowhere") or any(
+        each.faults for each in reader.inventories(tmp_path / "nowhere")
+    )
 
 
 def test_a_missing_file_is_one_line_or_sets_its_records_aside(reader, original, tmp_path):
@@ -107,7 +111,11 @@ def test_a_missing_file_is_one_line_or_sets_its_records_aside(reader, original, 
         if path.name in reader.unneeded:
             assert line is None
             continue
-        faults = [] if (refused := refusal(reader.inventories, root)) else [f for each in reader.inventories(root) for f in each.faults]
+        faults = (
+            []
+            if (refused := refusal(reader.inventories, root))
+            else [f for each in reader.inventories(root) for f in each.faults]
+        )
         assert refused or faults, f"{path.name}: nothing is missed"
         found = [] if line else reader.read(reader.items(root))
         reasons = [line] if line else [each.reason for each in found if isinstance(each, Rejected)]

@@ -30,7 +30,11 @@ def test_the_picture_lies_in_the_middle_and_what_is_outside_is_nothing():
     assert check_person(person, 3) == []
     assert person.size == WIDTH
     assert person.crop.tolist() == [0, -top, WIDTH, WIDTH, HEIGHT]
-    rgb, depth, parts = codecs.decode_rgb(person.rgb), codecs.decode_depth(person.depth, "png16"), codecs.decode_labels(person.parts)
+    rgb, depth, parts = (
+        codecs.decode_rgb(person.rgb),
+        codecs.decode_depth(person.depth, "png16"),
+        codecs.decode_labels(person.parts),
+    )
     assert np.array_equal(depth[inside], given["depth"])
     assert np.array_equal(parts[inside], given["parts"])
     outside = np.ones(WIDTH, bool)
@@ -57,7 +61,9 @@ def test_a_tall_picture_a_square_one_and_one_of_odd_sides():
 def test_a_mirrored_picture_gives_the_mirrored_record():
     given = picture()
     mirrored = whole(depth=given["depth"][:, ::-1].copy(), parts=given["parts"][:, ::-1].copy())
-    assert np.array_equal(codecs.decode_depth(mirrored.depth, "png16"), codecs.decode_depth(whole().depth, "png16")[:, ::-1])
+    assert np.array_equal(
+        codecs.decode_depth(mirrored.depth, "png16"), codecs.decode_depth(whole().depth, "png16")[:, ::-1]
+    )
     assert np.array_equal(codecs.decode_labels(mirrored.parts), codecs.decode_labels(whole().parts)[:, ::-1])
 
 

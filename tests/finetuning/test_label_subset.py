@@ -27,7 +27,8 @@ def many(tmp_path_factory) -> Shards:
     """2,100 rows that are only names, some without parts."""
     folder = tmp_path_factory.mktemp("many")
     people = [
-        Person(id=f"many/{k:05d}", dataset="many", split="train", size=8, rgb=b"x", parts=b"x" if k % 3 else None) for k in range(3150)
+        Person(id=f"many/{k:05d}", dataset="many", split="train", size=8, rgb=b"x", parts=b"x" if k % 3 else None)
+        for k in range(3150)
     ]
     write_shards(str(folder / "rows"), people, tiny.about(dataset="many"), part_rows=1000)
     return Shards.open(str(folder / "rows"))
@@ -55,18 +56,22 @@ def test_another_seed_takes_other_rows(many):
 
 def test_a_subset_does_not_depend_on_how_the_rows_are_stored(people_shards, tmp_path):
     other = tiny.write_people(tmp_path / "again", part_rows=7, order_seed=4)
-    subsets = [split(shards, LabelsConfig(samples=11, validation=5), NEEDED, seed=2) for shards in (people_shards, other)]
+    subsets = [
+        split(shards, LabelsConfig(samples=11, validation=5), NEEDED, seed=2) for shards in (people_shards, other)
+    ]
     assert ids(subsets[0][0]) != ids(subsets[1][0])
     assert sorted(ids(subsets[0][0])) == sorted(ids(subsets[1][0]))
     assert [each.digest for each in subsets[0]] == [each.digest for each in subsets[1]]
-    assert subsets[0][0].digest != split(people_shards, LabelsConfig(samples=11, validation=5), NEEDED, seed=3)[0].digest
+    assert (
+        subsets[0][0].digest != split(people_shards, LabelsConfig(samples=11, validation=5), NEEDED, seed=3)[0].digest
+    )
 
 
 @pytest.mark.parametrize(("name", "stride"), STRIDES.items())
 def test_the_strided_subsets_are_the_published_rows(many, name, stride):
-    labelled = [f"many/{k:05d}" for k in range(3150) if k % 3]
+    labeled = [f"many/{k:05d}" for k in range(3150) if k % 3]
     train, validation = chosen(many, subset=name, validation=100)
-    assert train == set(labelled[::stride][: len(labelled) // stride])
+    assert train == set(labeled[::stride][: len(labeled) // stride])
     assert len(validation) == 100
     assert not train & validation
     assert {stride: 17991 // stride for stride in STRIDES.values()} == {10: 1799, 100: 179, 200: 89, 500: 35, 1000: 17}
@@ -79,7 +84,7 @@ def test_rows_without_the_labels_are_left_out(many):
 
 def test_a_subset_reads_what_it_says(people_shards):
     train, _ = split(people_shards, LabelsConfig(samples=13, validation=4), NEEDED, seed=1)
-    plan = train.source_plan("labelled")
+    plan = train.source_plan("labeled")
     assert (len(train), plan.rows, sum(plan.group_rows)) == (13, 13, 13)
     read = [each for group in range(len(plan.group_rows)) for each in train.read_group(group, ["id"])["id"].to_pylist()]
     assert read == ids(train)
@@ -109,7 +114,9 @@ def test_rows_without_any_label_are_refused(tmp_path):
         whole(Shards.open(str(tmp_path / "bare")), NEEDED)
 
 
-@pytest.mark.parametrize("values", [{"fraction": 0.5, "samples": 3}, {"samples": 3, "subset": "itop-1%"}, {"subset": "itop-3%"}])
+@pytest.mark.parametrize(
+    "values", [{"fraction": 0.5, "samples": 3}, {"samples": 3, "subset": "itop-1%"}, {"subset": "itop-3%"}]
+)
 def test_one_way_to_choose(values):
     with pytest.raises(ValueError, match=r"given; give one of|allowed are"):
         LabelsConfig(**values)

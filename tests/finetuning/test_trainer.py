@@ -57,14 +57,16 @@ def test_an_undefined_score_is_worse_than_any_other(people_shards):
         assert run.best_step == {1: 1, 2: 2, 3: 2, 4: 2, 5: 5}[step]
 
 
-@pytest.mark.parametrize(("steps", "count", "at"), [(6, 3, {2, 4, 6}), (10, 4, {2, 5, 8, 10}), (2, 10, {1, 2}), (7, 1, {7})])
+@pytest.mark.parametrize(
+    ("steps", "count", "at"), [(6, 3, {2, 4, 6}), (10, 4, {2, 5, 8, 10}), (2, 10, {1, 2}), (7, 1, {7})]
+)
 def test_moments_of_validation(steps, count, at):
     assert validation_steps(steps, count) == at
 
 
 def test_few_labels_are_drawn_again_and_again(people_shards):
     host, run = tiny.start(people_shards, {"samples": 4, "fraction": 1.0})
-    assert run.plan.drawn(run.step) == {"labelled": 6 * 6 / 4}
+    assert run.plan.drawn(run.step) == {"labeled": 6 * 6 / 4}
     drawn = [row for step in range(6) for lane in range(2) for row in host.feed.plan.rows(step, lane)]
     assert len(set(drawn)) == 4
     assert {drawn.count(each) for each in set(drawn)} == {9}
@@ -101,7 +103,10 @@ def test_the_heads_first_weights_do_not_depend_on_where_the_encoder_starts(tmp_p
     torch.save(scratch.encoder.trunk.state_dict(), tmp_path / "weights.pth")
     loaded = make_model(tiny.tiny_config({"init": str(tmp_path / "weights.pth")}), task, load=True)
     assert same(loaded.encoder.state_dict(), scratch.encoder.state_dict())
-    heads = [{name: each for name, each in model.state_dict().items() if not name.startswith("encoder.")} for model in (scratch, loaded)]
+    heads = [
+        {name: each for name, each in model.state_dict().items() if not name.startswith("encoder.")}
+        for model in (scratch, loaded)
+    ]
     assert heads[0]
     assert same(*heads)
 
@@ -122,7 +127,10 @@ def test_a_saved_model_predicts_the_same(people_shards, tmp_path):
     assert saved.training == {"seed": 5}
     result = evaluate(saved.task(people_shards.manifest), saved.model(), host.evaluation(), host.device)
     assert result == evaluate(run.task, run.model, host.evaluation(), host.device)
-    for name, message in (("model.safetensors", "does not match its checksum"), ("config.json", "is not that of a fine-tuned model")):
+    for name, message in (
+        ("model.safetensors", "does not match its checksum"),
+        ("config.json", "is not that of a fine-tuned model"),
+    ):
         path = tmp_path / "model" / name
         data = path.read_bytes()
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))

@@ -18,7 +18,13 @@ import pytest
 from tests.helpers.waiting import CEILING, wait_until
 
 ROOT = Path(__file__).parents[2]
-HEAD_PORTS = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port")
+HEAD_PORTS = (
+    "port",
+    "dashboard-port",
+    "ray-client-server-port",
+    "dashboard-agent-listen-port",
+    "dashboard-agent-grpc-port",
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,9 @@ class OwnCluster:
     def submit(self, *command: str, folder: Path, timeout: float = CEILING) -> subprocess.CompletedProcess:
         """`ray job submit --working-dir . -- <command>` from `folder`; returns when the job has ended."""
         arguments = [_tool("ray"), "job", "submit", "--working-dir", ".", "--", *command]
-        return subprocess.run(arguments, cwd=folder, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False)
+        return subprocess.run(
+            arguments, cwd=folder, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
 
 
 def _tool(name: str) -> str:
@@ -46,12 +54,18 @@ def head(num_cpus: int = 2, object_store_bytes: int = 200 << 20) -> Iterator[Own
     """Starts a head and ends it with every process that came from it; other clusters on the machine are not touched."""
     import psutil
 
-    folder = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))  # short: Ray puts sockets under it, whose paths end at 107 characters
+    folder = Path(
+        tempfile.mkdtemp(prefix="hc-", dir="/tmp")
+    )  # short: Ray puts sockets under it, whose paths end at 107 characters
     (folder / "token").touch(mode=0o600)
     (folder / "token").write_text(secrets.token_hex(32))
     ports = dict(zip(HEAD_PORTS, _free_ports(len(HEAD_PORTS)), strict=True))
     address = f"http://127.0.0.1:{ports['dashboard-port']}"
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTEST_")) and key != "PYTHONPATH"}
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("RAY_", "PYTEST_")) and key != "PYTHONPATH"
+    }
     environment |= {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
@@ -69,7 +83,11 @@ def head(num_cpus: int = 2, object_store_bytes: int = 200 << 20) -> Iterator[Own
         yield OwnCluster(address, f"127.0.0.1:{ports['port']}", environment, folder / "home")
     finally:
         # With --block every process of the cluster descends from this one, so that they can be found without a search by name.
-        tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
+        tree = (
+            [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            if process.poll() is None
+            else []
+        )
         for each in tree:
             _kill(each)
         process.wait()
@@ -89,7 +107,9 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _wait_for(process: subprocess.Popen, address: str, folder: Path) -> None:
-    request = urllib.request.Request(f"{address}/api/version", headers={"Authorization": f"Bearer {(folder / 'token').read_text()}"})
+    request = urllib.request.Request(
+        f"{address}/api/version", headers={"Authorization": f"Bearer {(folder / 'token').read_text()}"}
+    )
 
     def answers() -> bool:
         try:

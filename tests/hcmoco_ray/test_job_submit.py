@@ -52,14 +52,23 @@ def test_driver_workers_and_data_tasks_import_what_was_submitted(own_cluster, cl
 def test_a_jobs_mistake_is_one_line_and_its_failure_is_the_commands(own_cluster, clean_copy):
     done = own_cluster.submit("python", "pipelines/pretrain.py", "optim.lr=-1", folder=clean_copy)
     assert done.returncode != 0
-    errors = {line for line in done.stdout.splitlines() if line.startswith("error: ")}  # Ray shows a failed job's last lines again
+    errors = {
+        line for line in done.stdout.splitlines() if line.startswith("error: ")
+    }  # Ray shows a failed job's last lines again
     assert len(errors) == 1
     assert "optim.lr" in errors.pop()
     assert "Traceback" not in done.stdout
 
 
 def test_pretraining_as_a_job(own_cluster, clean_copy):
-    tiny = ["stages.sample=2", "stages.full=2", "train.lanes=2", "train.rows_per_lane=4", "train.window_steps=2", "train.save_every=2"]
+    tiny = [
+        "stages.sample=2",
+        "stages.full=2",
+        "train.lanes=2",
+        "train.batch_size_per_lane=4",
+        "train.window_steps=2",
+        "train.save_every=2",
+    ]
     tiny += ["augment.size=64", "data.sources.indoor.people.count=48", "data.sources.wild.people.count=24"]
     tiny += ["data.held_out.people.count=8", "objective.anchors=16", "out=runs/job"]
     done = own_cluster.submit("python", "pipelines/pretrain.py", "--recipe", "people-cpu", *tiny, folder=clean_copy)

@@ -36,13 +36,23 @@ def test_photographs_enter_the_terms_that_they_have_the_modalities_for(samples, 
         f"data.sources.coco.path={data}/coco",
         "data.sources.coco.weight=2",
         "data.held_out=null",
-        "train.rows_per_lane=7",
+        "train.batch_size_per_lane=7",
     )
     assert done.status == 0, done.err
     (run,) = tracked(done.folder)
     # Of 14 rows a step: indoor 3 / 7, wild 1 / 7, MPII 1 / 7, COCO 2 / 7.
-    rows = {name.removeprefix("rows/"): points[-1][1] for name, points in run["metrics"].items() if name.startswith("rows/")}
+    rows = {
+        name.removeprefix("rows/"): points[-1][1] for name, points in run["metrics"].items() if name.startswith("rows/")
+    }
     for term in ("g/rgb-keypoints", "g/keypoints-rgb", "s/rgb-keypoints", "s/inter"):
         assert [rows[f"{term}/{source}"] for source in ("indoor", "wild", "mpii", "coco")] == [6, 2, 2, 4]
-    for term in ("g/rgb-depth", "g/depth-rgb", "g/depth-keypoints", "g/keypoints-depth", "d/rgb-depth", "d/depth-rgb", "s/depth-keypoints"):
+    for term in (
+        "g/rgb-depth",
+        "g/depth-rgb",
+        "g/depth-keypoints",
+        "g/keypoints-depth",
+        "d/rgb-depth",
+        "d/depth-rgb",
+        "s/depth-keypoints",
+    ):
         assert [rows[f"{term}/{source}"] for source in ("indoor", "wild", "mpii", "coco")] == [6, 0, 0, 0]

@@ -34,7 +34,9 @@ CONFIGS = {
     "parsing-rgb": ParsingConfig(task="parsing-rgb", size=SIDE),
     "parsing-depth": ParsingConfig(task="parsing-depth", size=SIDE),
     "pose": PoseConfig(size=SIDE),
-    "densepose": DensePoseConfig(score_threshold=0.0, detections=5, pyramid_channels=16, box_width=32, chart_width=16, chart_depth=1),
+    "densepose": DensePoseConfig(
+        score_threshold=0.0, detections=5, pyramid_channels=16, box_width=32, chart_width=16, chart_depth=1
+    ),
 }
 
 
@@ -88,7 +90,14 @@ def predict(models, tmp_path, capsys):
     def call(images, name="parsing-rgb", *more, out="out") -> Done:
         capsys.readouterr()
         status = main(
-            [str(images), f"--weights={models / name}", f"--out={tmp_path / out}", "--device=cpu", "--threads=1", *map(str, more)]
+            [
+                str(images),
+                f"--weights={models / name}",
+                f"--out={tmp_path / out}",
+                "--device=cpu",
+                "--threads=1",
+                *map(str, more),
+            ]
         )
         said = capsys.readouterr()
         return Done(status, said.out, said.err, tmp_path / out)
@@ -143,7 +152,9 @@ def test_parts_of_a_crop_are_those_of_the_record_in_their_place(models, person, 
     done = predict(tmp_path / "d.png", "parsing-depth", f"--box={text(middle_box(at))}")
     # What of the square is outside the picture is unknown, and empty.
     seen = square_of(picture, at, SIDE)
-    expected = on_record(models, "parsing-depth", {**person.to_row(0), "depth": encode_depth(seen, "png16"), "parts": None})["parts"]
+    expected = on_record(
+        models, "parsing-depth", {**person.to_row(0), "depth": encode_depth(seen, "png16"), "parts": None}
+    )["parts"]
     assert len(np.unique(expected)) > 2
     (one,) = done.lines[0]["people"]
     labels = decode_labels((done.folder / one["parts"]).read_bytes())
@@ -157,7 +168,9 @@ def test_parts_of_a_large_picture_have_its_resolution(models, person, predict, t
     done = predict(tmp_path / "d.png", "parsing-depth", f"--box={text(middle_box((60, 90), 3 * SIDE))}")
     labels = decode_labels((done.folder / done.lines[0]["people"][0]["parts"]).read_bytes())
     assert labels.shape == (330, 300)
-    expected = pasted(on_record(models, "parsing-depth", {**person.to_row(0), "parts": None})["parts"], 100, 110, (20, 30))
+    expected = pasted(
+        on_record(models, "parsing-depth", {**person.to_row(0), "parts": None})["parts"], 100, 110, (20, 30)
+    )
     # The middle pixel of each 3 x 3 lies where the smaller picture's pixel lies, and the network has seen the same.
     assert (labels[1::3, 1::3] == expected).mean() > 0.999
     assert (labels != np.kron(expected, np.ones((3, 3), np.uint8))).any()
@@ -184,7 +197,9 @@ def test_a_whole_picture_is_padded_to_a_square(models, predict, tmp_path):
     rgb = np.zeros((64, 64, 3), np.uint8)
     rgb[12:52] = decode_rgb(path.read_bytes())
     expected = on_record(models, "parsing-rgb", {"id": "x", "size": 64, "rgb": encode_rgb(rgb)})["parts"]
-    np.testing.assert_array_equal(decode_labels((done.folder / line["people"][0]["parts"]).read_bytes()), expected[12:52])
+    np.testing.assert_array_equal(
+        decode_labels((done.folder / line["people"][0]["parts"]).read_bytes()), expected[12:52]
+    )
 
 
 def test_boxes_of_a_file_are_one_person_each(person, predict, tmp_path):
@@ -205,7 +220,7 @@ def test_boxes_of_a_file_are_one_person_each(person, predict, tmp_path):
     assert not first[:, 74:].any()
 
 
-def test_joints_are_in_metres_and_in_pixels_of_the_picture(models, person, predict, tmp_path):
+def test_joints_are_in_meters_and_in_pixels_of_the_picture(models, person, predict, tmp_path):
     fx, fy, cx, cy = (float(each) for each in person.camera)
     box = [float(person.box[number]) + AT[number % 2] for number in range(4)]
     picture = pasted(decode_depth(person.depth, "png16"), 300, 220, AT)
@@ -220,13 +235,20 @@ def test_joints_are_in_metres_and_in_pixels_of_the_picture(models, person, predi
     joints2d, joints3d = np.array(found["joints2d"]), np.array(found["joints3d"])
     np.testing.assert_allclose(joints2d, project(joints3d, np.array(camera)), atol=0.02)
     assert other.lines[0]["people"] == one.lines[0]["people"]
-    assert json.loads((one.folder / "about.json").read_text())["joint_names"] == list(load_model(str(models / "pose")).task().joints.joints)
+    assert json.loads((one.folder / "about.json").read_text())["joint_names"] == list(
+        load_model(str(models / "pose")).task().joints.joints
+    )
 
     left, top, right, _ = (round(each) for each in found["crop"])
     side = right - left
     assert side <= SIDE, "the crop would be made smaller"
     seen = square_of(picture, (left, top), side)
-    moved = {"id": "x", "size": side, "depth": encode_depth(seen, "png16"), "camera": [fx, fy, camera[2] - left, camera[3] - top]}
+    moved = {
+        "id": "x",
+        "size": side,
+        "depth": encode_depth(seen, "png16"),
+        "camera": [fx, fy, camera[2] - left, camera[3] - top],
+    }
     moved["box"] = [each - (left, top)[number % 2] for number, each in enumerate(box)]
     np.testing.assert_allclose(joints3d, on_record(models, "pose", moved)["joints3d"], atol=2e-4)
 
@@ -284,7 +306,9 @@ def test_exif_orientation_is_applied(models, predict, tmp_path):
     # 6: the first stored row is the right side of the upright picture.
     cv2.imwrite(str(tmp_path / "upright.png"), np.rot90(decode_rgb(data), -1)[..., ::-1])
     upright = predict(tmp_path / "upright.png", "parsing-rgb", "--box=picture", out="upright")
-    parts = [decode_labels((each.folder / each.lines[0]["people"][0]["parts"]).read_bytes()) for each in (done, upright)]
+    parts = [
+        decode_labels((each.folder / each.lines[0]["people"][0]["parts"]).read_bytes()) for each in (done, upright)
+    ]
     np.testing.assert_array_equal(*parts)
 
 
@@ -301,7 +325,16 @@ def test_other_batches_give_the_same_results_to_rounding(predict, tmp_path):
 
 
 def test_names_stay_apart(predict, tmp_path):
-    names = ["a.jpg", "a.png", "A b ü.JPG", "sub/a.jpg", "sub/a.jpg.png", "x" * 250 + ".png", "x" * 249 + "y.png", os.fsdecode(b"\xff.png")]
+    names = [
+        "a.jpg",
+        "a.png",
+        "A b ü.JPG",
+        "sub/a.jpg",
+        "sub/a.jpg.png",
+        "x" * 250 + ".png",
+        "x" * 249 + "y.png",
+        os.fsdecode(b"\xff.png"),
+    ]
     for number, name in enumerate(names):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -382,7 +415,12 @@ def test_a_folder_of_other_things_is_refused(predict, tmp_path):
         ("rgb.png", "pose", ["--camera=1,2,3"], "four numbers"),
         ("rgb.png", "pose", ["--camera=0,2,3,4"], "above 0"),
         ("rgb.png", "pose", ["--camera=80,80,60,40"], "depth must be a 16-bit PNG"),
-        ("rgb.png", "parsing-depth", [], "depth must be a 16-bit PNG of one channel, this is a PNG of 8 bits and 3 channels"),
+        (
+            "rgb.png",
+            "parsing-depth",
+            [],
+            "depth must be a 16-bit PNG of one channel, this is a PNG of 8 bits and 3 channels",
+        ),
         ("depth.png", "parsing-rgb", [], "16-bit depth is for parsing-depth and pose"),
         ("depth.png", "parsing-depth", ["--depth-scale=10"], "--depth-scale"),
         ("depth.png", "parsing-depth", ["--depth-scale=0"], "units per metre"),
@@ -439,7 +477,14 @@ sys.exit(status)
 @pytest.mark.slow
 def test_no_cluster_is_imported(models, tmp_path):
     path = photo(tmp_path / "a.png")
-    command = [sys.executable, "-c", PROGRAM, str(path), f"--weights={models / 'densepose'}", f"--out={tmp_path / 'out'}"]
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        str(path),
+        f"--weights={models / 'densepose'}",
+        f"--out={tmp_path / 'out'}",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"

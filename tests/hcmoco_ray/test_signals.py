@@ -61,7 +61,9 @@ def test_while_ray_starts(home):
 def test_while_people_are_made(tmp_path, number):
     """The second key press of somebody without patience changes nothing."""
     command = ("pipelines/prepare.py", "people", "--out", "people", "--count", "5000", "--size", "64")
-    program = Started(*command, HCMOCO_HOME=str(tmp_path)).until(lambda: any(tmp_path.glob("people/_parts/part-*.json")))
+    program = Started(*command, HCMOCO_HOME=str(tmp_path)).until(
+        lambda: any(tmp_path.glob("people/_parts/part-*.json"))
+    )
     status, said = program.stop(number, group=number == signal.SIGINT, times=2)
     assert status == STATUS[number]
     assert said.endswith(SAID)
@@ -105,7 +107,9 @@ while True:
     time.sleep(0.5)
 print(left)
 """
-    done = subprocess.run([sys.executable, "-c", code], env=own_cluster.environment, cwd="/", capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=own_cluster.environment, cwd="/", capture_output=True, text=True, timeout=200
+    )
     assert done.stdout.splitlines()[-1:] == ["[]"], done
 
 
@@ -139,9 +143,21 @@ def test_a_test_run_whose_tests_catch_everything(tmp_path, more, number):
     (tmp_path / "test_it.py").write_text(f"FOLDER = {str(tmp_path)!r}\n{TESTS}")
     path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
     program = Started(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", more, str(tmp_path), "--rootdir", str(tmp_path), PYTHONPATH=path
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-n",
+        more,
+        str(tmp_path),
+        "--rootdir",
+        str(tmp_path),
+        PYTHONPATH=path,
     )
     names = ("A", "B") if more == "2" else ("A",)
-    program.until(lambda: all((tmp_path / name).exists() for name in names) or (len(names) == 1 and (tmp_path / "B").exists()))
+    program.until(
+        lambda: all((tmp_path / name).exists() for name in names) or (len(names) == 1 and (tmp_path / "B").exists())
+    )
     status, _ = program.stop(number)
     assert status == STATUS[number]

@@ -20,7 +20,13 @@ from hcmoco.synthetic.body.surface_points import PART_OF_CHART
 from hcmoco.synthetic.multi_person import RenderedScene, render_scene
 
 CATEGORIES = [
-    {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO_17.joints), "skeleton": [[16, 14], [14, 12]]},
+    {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(COCO_17.joints),
+        "skeleton": [[16, 14], [14, 12]],
+    },
     {"id": 18, "name": "dog", "supercategory": "animal"},
 ]
 _OTHERS = ("polygons", "runs", "compressed")
@@ -87,11 +93,26 @@ def write_keypoints(root: Path, count: int = 3, release: str = "train2014", size
     side = people[0].size
     crowd = np.zeros((side, side), bool)
     crowd[:20, 5:50] = True
-    first = {"image_id": 1, "category_id": 1, "iscrowd": 0, "bbox": [5, 0, 45, 20], "area": 900.0, "keypoints": [0] * 51}
+    first = {
+        "image_id": 1,
+        "category_id": 1,
+        "iscrowd": 0,
+        "bbox": [5, 0, 45, 20],
+        "area": 900.0,
+        "keypoints": [0] * 51,
+    }
     annotations += [
         {**first, "id": 200, "iscrowd": 1, "segmentation": runs(crowd)},
         {**first, "id": 201, "segmentation": [[5, 0, 50, 0, 50, 20]]},
-        {"id": 202, "image_id": 1, "category_id": 18, "iscrowd": 0, "bbox": [1, 2, 3, 4], "area": 12.0, "segmentation": []},
+        {
+            "id": 202,
+            "image_id": 1,
+            "category_id": 18,
+            "iscrowd": 0,
+            "bbox": [1, 2, 3, 4],
+            "area": 12.0,
+            "segmentation": [],
+        },
     ]
     write_json(root / "annotations" / f"person_keypoints_{release}.json", images, annotations)
     return people
@@ -188,7 +209,9 @@ def write_densepose(root: Path, counts: dict[str, int] | None = None, size: int 
             name = f"COCO_{release}_{900:012d}.jpg"
             (folder / name).write_bytes(codecs.encode_rgb(np.full((size, size, 3), 70, np.uint8)))
             images.append({"id": 900, "file_name": name, "width": size, "height": size, "license": 1})
-            annotations.append({"id": 901, "image_id": 900, "category_id": 18, "bbox": [1, 1, 5, 5], "area": 25.0, "iscrowd": 0})
+            annotations.append(
+                {"id": 901, "image_id": 900, "category_id": 18, "bbox": [1, 1, 5, 5], "area": 25.0, "iscrowd": 0}
+            )
         write_json(root / "annotations" / f"densepose_coco_2014_{part}.json", images, annotations)
     return truths
 

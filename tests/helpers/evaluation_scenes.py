@@ -45,7 +45,9 @@ def person(left: int, top: int, iuv: np.ndarray, size=(120, 160), every: int = 3
     mask[top : top + height, left : left + width] = iuv[..., 0] > 0
     rows, columns = np.nonzero(iuv[..., 0])
     rows, columns = rows[::every], columns[::every]
-    points = np.concatenate([np.stack([columns + left + 0.5, rows + top + 0.5], 1), iuv[rows, columns]], axis=1).astype(np.float32)
+    points = np.concatenate([np.stack([columns + left + 0.5, rows + top + 0.5], 1), iuv[rows, columns]], axis=1).astype(
+        np.float32
+    )
     box = np.array([left, top, left + width, top + height], np.float32)
     return {"box": box, "mask": mask, "dp_points": points, "crowd": False}
 
@@ -53,7 +55,9 @@ def person(left: int, top: int, iuv: np.ndarray, size=(120, 160), every: int = 3
 def detected(*found) -> dict:
     """A prediction of (score, left, top, iuv)."""
     return {
-        "boxes": np.array([[x, y, x + iuv.shape[1], y + iuv.shape[0]] for _, x, y, iuv in found], np.float32).reshape(-1, 4),
+        "boxes": np.array([[x, y, x + iuv.shape[1], y + iuv.shape[0]] for _, x, y, iuv in found], np.float32).reshape(
+            -1, 4
+        ),
         "scores": np.array([each[0] for each in found], np.float32),
         "iuv": [each[3] for each in found],
     }

@@ -33,9 +33,16 @@ RECIPE = {
     "steps": 6,
     "validation": 8,
     "validations": 3,
-    "evaluation_rows": 3,
+    "eval_batch_size": 3,
     "optim": {"name": "adamw", "lr": 0.002, "clip_norm": 1.0},
-    "train": {"precision": "float32", "lanes": 2, "rows_per_lane": 3, "window_steps": 2, "log_every": 1, "save_every": 2},
+    "train": {
+        "precision": "float32",
+        "lanes": 2,
+        "batch_size_per_lane": 3,
+        "window_steps": 2,
+        "log_every": 1,
+        "save_every": 2,
+    },
 }
 POSE = {"size": 64, "head": {"convolutions": 1, "channels": 16, "anchor_offsets": [2.0], "reduce": 16}}
 DENSEPOSE = {
@@ -58,7 +65,13 @@ RECIPES = {
     "parsing-rgb": {**RECIPE, "data": PEOPLE, "task": {"size": 64}},
     "parsing-depth": {**RECIPE, "data": PEOPLE, "task": {"size": 64, "class_weights": "frequency"}},
     "pose": {**RECIPE, "data": PEOPLE, "task": POSE},
-    "densepose": {**RECIPE, "data": SCENES, "task": DENSEPOSE, "validation": 3, "train": {**RECIPE["train"], "rows_per_lane": 1}},
+    "densepose": {
+        **RECIPE,
+        "data": SCENES,
+        "task": DENSEPOSE,
+        "validation": 3,
+        "train": {**RECIPE["train"], "batch_size_per_lane": 1},
+    },
 }
 
 

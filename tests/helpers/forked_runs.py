@@ -143,13 +143,19 @@ def run_jobs(folder: Path, jobs: list[dict]) -> list[list[int]]:
     """
     (folder / "jobs.json").write_text(json.dumps(jobs))
     root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "OMP_NUM_THREADS": "1",
+    }
     program = [sys.executable, __file__, str(folder / "jobs.json"), str(folder / "codes.json")]
     done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=CEILING, check=False)
     assert done.returncode == 0, done.stderr
     codes = json.loads((folder / "codes.json").read_text())
     for job, each in zip(jobs, codes, strict=True):
-        assert each == [0] * job["world"] or "stop" in job["arguments"] or "kill_at_file" in job["arguments"], done.stderr[-3000:]
+        assert each == [0] * job["world"] or "stop" in job["arguments"] or "kill_at_file" in job["arguments"], (
+            done.stderr[-3000:]
+        )
     return codes
 
 

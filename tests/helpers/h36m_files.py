@@ -28,7 +28,10 @@ def make_clip(seed: int, frames: int, size: int = 96, height: int | None = None)
     seen = render_person(PeopleConfig(size=size, seed=seed), 0)
     below = ((0, (height or size) - size), (0, 0))
     rgb, parts = np.pad(seen.rgb, (*below, (0, 0)), mode="edge"), np.pad(seen.parts, below)
-    return Clip(np.stack([np.roll(rgb, n % 20, 1) for n in range(frames)]), np.stack([np.roll(parts, n % 20, 1) for n in range(frames)]))
+    return Clip(
+        np.stack([np.roll(rgb, n % 20, 1) for n in range(frames)]),
+        np.stack([np.roll(parts, n % 20, 1) for n in range(frames)]),
+    )
 
 
 def write_mp4(path: Path, rgb: np.ndarray) -> None:
@@ -60,7 +63,9 @@ def write_mat(path: Path, matrices: list[np.ndarray], **changes) -> None:
             if not matrix.size:  # its size, as values
                 matrix, options = np.array(matrix.shape, np.uint64), {}
             stored = group.create_dataset(_reference_name(number + 1), data=matrix.T, **options)
-            stored.attrs["MATLAB_class"] = np.bytes_({"float64": "double", "bool": "logical"}.get(str(matrix.dtype), str(matrix.dtype)))
+            stored.attrs["MATLAB_class"] = np.bytes_(
+                {"float64": "double", "bool": "logical"}.get(str(matrix.dtype), str(matrix.dtype))
+            )
             cells[number, 0] = stored.ref
     with path.open("r+b") as file:
         file.write(_HEADER.ljust(116) + bytes(8) + b"\x00\x02" + b"IM")

@@ -58,12 +58,12 @@ def frames(count: int = 12, seed: int = 3) -> Frames:
 
 def _seen_by_itop(person, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The person moved to 3.6 m before ITOP's camera: metres [240, 320], joints [15, 3] with y up, and the person's box."""
-    metres = decode_depth(person.depth, DEPTH_CODEC) / 1000
-    away = 3.6 - float(np.median(metres[metres > 0]))
+    meters = decode_depth(person.depth, DEPTH_CODEC) / 1000
+    away = 3.6 - float(np.median(meters[meters > 0]))
     fx, fy, cx, cy = person.camera
     v, u = np.mgrid[: person.size, : person.size] + 0.5
-    on = metres > 0
-    points = np.stack([(u[on] - cx) / fx * metres[on], (v[on] - cy) / fy * metres[on], metres[on]], -1)
+    on = meters > 0
+    points = np.stack([(u[on] - cx) / fx * meters[on], (v[on] - cy) / fy * meters[on], meters[on]], -1)
     # The middle of what is seen, before the camera; and away.
     shift = np.array([*-np.median(points[:, :2], 0), away])
     points, joints = points + shift, joints + shift
@@ -86,7 +86,9 @@ def _seen_by_itop(person, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     return result.astype(np.float16), (joints * (1, -1, 1)).astype(np.float16), box
 
 
-def write_split(folder: Path, split: str, content: Frames, *, order: np.ndarray | None = None, ids: bool = True, **storage) -> None:
+def write_split(
+    folder: Path, split: str, content: Frames, *, order: np.ndarray | None = None, ids: bool = True, **storage
+) -> None:
     """The two files of a split; `order` is that of the depth file's rows, `storage` goes to its data set, e.g. chunks and compression."""
     import h5py
 
@@ -101,7 +103,9 @@ def write_split(folder: Path, split: str, content: Frames, *, order: np.ndarray 
         file.create_dataset("image_coordinates", data=content.xy)
         file.create_dataset("real_world_coordinates", data=content.world)
         file.create_dataset("visible_joints", data=content.visible)
-        file.create_dataset("segmentation", data=np.full((len(content.ids), HEIGHT, WIDTH), -1, np.int8), compression="gzip")
+        file.create_dataset(
+            "segmentation", data=np.full((len(content.ids), HEIGHT, WIDTH), -1, np.int8), compression="gzip"
+        )
         if ids:
             file.create_dataset("id", data=content.ids)
 

@@ -32,14 +32,21 @@ TINY = {
     "out": "made by a test",
     "seed": 5,
     "init": "scratch",
-    "data": {name: {"path": name} for name in ("unlabelled", "labelled", "test")},
+    "data": {name: {"path": name} for name in ("unlabeled", "labeled", "test")},
     "augment": {"size": 64},
     "model": MODEL,
     "objective": {"negatives": 8, "anchors": 12},
     "steps": 4,
     "optim": {"name": "adamw", "lr": 0.002, "weight_decay": 0.0},
-    "train": {"precision": "float32", "lanes": 2, "rows_per_lane": 4, "window_steps": 2, "log_every": 2, "save_every": 2},
-    "evaluation_rows": 3,
+    "train": {
+        "precision": "float32",
+        "lanes": 2,
+        "batch_size_per_lane": 4,
+        "window_steps": 2,
+        "log_every": 2,
+        "save_every": 2,
+    },
+    "eval_batch_size": 3,
 }
 
 
@@ -74,7 +81,7 @@ def persons(name: str, count: int) -> tuple[Person, ...]:
 
 
 def write_sources(folder: Path) -> Sources:
-    counts = {"unlabelled": 14, "labelled": 7, "test": 5}
+    counts = {"unlabeled": 14, "labeled": 7, "test": 5}
     return Sources(**{name: write(folder, name, persons(name, count)) for name, count in counts.items()})
 
 
@@ -83,7 +90,7 @@ def tiny_config(over: dict | None = None) -> VersatilityConfig:
 
 
 def tiny_setup(sources: Sources, over: dict | None = None) -> CoTrainingSetup:
-    return set_up(tiny_config(over), sources.unlabelled, sources.labelled, sources.test, sources.validation)
+    return set_up(tiny_config(over), sources.unlabeled, sources.labeled, sources.test, sources.validation)
 
 
 def start(sources: Sources, over: dict | None = None, *, states: str | None = None):

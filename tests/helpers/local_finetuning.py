@@ -28,9 +28,16 @@ TINY = {
     "steps": 6,
     "validation": 8,
     "validations": 3,
-    "evaluation_rows": 3,
+    "eval_batch_size": 3,
     "optim": {"name": "adamw", "lr": 0.002},
-    "train": {"precision": "float32", "lanes": 2, "rows_per_lane": 3, "window_steps": 2, "log_every": 2, "save_every": 2},
+    "train": {
+        "precision": "float32",
+        "lanes": 2,
+        "batch_size_per_lane": 3,
+        "window_steps": 2,
+        "log_every": 2,
+        "save_every": 2,
+    },
 }
 
 
@@ -41,7 +48,13 @@ def people() -> tuple[Person, ...]:
 
 
 def about(**over) -> About:
-    values = {"dataset": "people", "joints": "people-31", "joints3d": "people-31", "size": 64, "made_by": MadeBy(program="tests")}
+    values = {
+        "dataset": "people",
+        "joints": "people-31",
+        "joints3d": "people-31",
+        "size": 64,
+        "made_by": MadeBy(program="tests"),
+    }
     return About(**{**values, **over})
 
 
@@ -60,5 +73,5 @@ def start(shards: Shards, over: dict | None = None, *, states: str | None = None
     config = tiny_config(over)
     begun = start_of(config.init, config.encoder, "rgb")
     setup = set_up(config, shards, shards, begun)
-    host = LocalTaskHost(setup.training_feed(), setup.validation_feed(), states, keep=config.train.keep)
+    host = LocalTaskHost(setup.train_loader(), setup.eval_loader(), states, keep=config.train.keep)
     return host, finetune(config, setup.task, setup.plan, host, setup.identity, validated=setup.chosen_on is not None)

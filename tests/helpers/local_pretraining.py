@@ -16,7 +16,7 @@ import torch
 
 from hcmoco.config import build, merge
 from hcmoco.data.codecs import encode_depth, encode_rgb
-from hcmoco.data.loader import Feed
+from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Batch, Person
 from hcmoco.data.shards.manifest import About, MadeBy
@@ -35,15 +35,15 @@ ENCODER = {"name": "test_resnet"}
 def blob_person(number: int, *, dataset: str, depth: bool, seed: int = 0) -> Person:
     """One made-up person."""
     rng = make_rng(seed, f"blob/{dataset}", number)
-    centre, axes = rng.uniform(30, 42, 2), rng.uniform(10, 22, 2)
-    angle, colour = rng.uniform(0, 360), rng.integers(0, 256, 3)
+    center, axes = rng.uniform(30, 42, 2), rng.uniform(10, 22, 2)
+    angle, color = rng.uniform(0, 360), rng.integers(0, 256, 3)
     inside = np.zeros((SIDE, SIDE), np.uint8)
-    cv2.ellipse(inside, (centre.astype(int).tolist(), (2 * axes).tolist(), float(angle)), 1, -1)
-    rgb = np.where(inside[..., None] > 0, colour, 128) + rng.integers(-20, 21, (SIDE, SIDE, 3))
+    cv2.ellipse(inside, (center.astype(int).tolist(), (2 * axes).tolist(), float(angle)), 1, -1)
+    rgb = np.where(inside[..., None] > 0, color, 128) + rng.integers(-20, 21, (SIDE, SIDE, 3))
     turn = np.linspace(0, 2 * np.pi, JOINTS, endpoint=False)
     around = np.column_stack([np.cos(turn) * axes[0], np.sin(turn) * axes[1]]) * 0.8
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    joints = centre + around @ np.array([[cos, sin], [-sin, cos]])
+    joints = center + around @ np.array([[cos, sin], [-sin, cos]])
     near = int(rng.integers(900, 4000)) + np.add.outer(np.arange(SIDE), np.arange(SIDE) * 2)
     return Person(
         id=f"{dataset}/{number}",
@@ -67,7 +67,9 @@ def write_blobs(folder: Path, name: str, count: int, *, depth_of: Sequence[bool]
 
 def write_sources(folder: Path) -> tuple[Shards, Shards]:
     """ "room" and "street"."""
-    return write_blobs(folder, "room", 70, depth_of=(True, True, False)), write_blobs(folder, "street", 50, depth_of=(False,))
+    return write_blobs(folder, "room", 70, depth_of=(True, True, False)), write_blobs(
+        folder, "street", 50, depth_of=(False,)
+    )
 
 
 TINY = {
@@ -79,8 +81,16 @@ TINY = {
     "objective": {"negatives": 24, "anchors": 12},
     "stages": {"sample": 4, "full": 5},
     "optim": {"lr": 0.05, "warmup_steps": 2},
-    "train": {"precision": "float32", "lanes": 2, "rows_per_lane": 3, "window_steps": 3, "log_every": 2, "save_every": 3, "keep": 2},
-    "probe": {"every": 0, "people": 6, "people_during": 4, "batch_size": 4, "cells": 8, "partners": 1},
+    "train": {
+        "precision": "float32",
+        "lanes": 2,
+        "batch_size_per_lane": 3,
+        "window_steps": 3,
+        "log_every": 2,
+        "save_every": 3,
+        "keep": 2,
+    },
+    "probe": {"every": 0, "people": 6, "num_people_during_training": 4, "batch_size": 4, "cells": 8, "partners": 1},
 }
 
 
@@ -94,13 +104,15 @@ def tiny_plan(config: PretrainConfig, sources: Sequence[Shards]) -> Plan:
     train = config.train
     named = zip(config.data.sources.items(), sources, strict=True)
     parts = tuple(shards.source_plan(name, source.weight) for (name, source), shards in named)
-    return Plan(config.seed, parts, train.lanes, train.rows_per_lane, train.window_steps, config.stages.steps)
+    return Plan(config.seed, parts, train.lanes, train.batch_size_per_lane, train.window_steps, config.stages.steps)
 
 
-def tiny_feed(config: PretrainConfig, sources: Sequence[Shards], decode: str = "worker") -> Feed:
+def tiny_feed(config: PretrainConfig, sources: Sequence[Shards], decode: str = "worker") -> PretrainLoader:
     """What carries out `tiny_plan`."""
     plan = tiny_plan(config, sources)
-    return Feed(plan, tuple(sources), config.augment, config.model.joint_set, config.objective.anchors, decode)
+    return PretrainLoader(
+        plan, tuple(sources), config.augment, config.model.joint_set, config.objective.anchors, decode
+    )
 
 
 @cache
@@ -117,7 +129,7 @@ class DiedError(Exception):
 class StoppingHost(LocalHost):
     """A LocalHost whose process dies when the batch of step `stop` would be handed out; what was logged and saved until then stays."""
 
-    def __init__(self, feed: Feed, states: str | None = None, *, stop: int | None = None, **settings):
+    def __init__(self, feed: PretrainLoader, states: str | None = None, *, stop: int | None = None, **settings):
         super().__init__(feed, states, threads=1, **settings)
         self.stop = stop
         self.saved: list[int] = []
@@ -153,7 +165,10 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 def without_times(logged: list[tuple[int, dict[str, float]]]) -> list[tuple[int, dict[str, float]]]:
     """What a host logged but for what the clock decides."""
-    return [(step, {name: value for name, value in values.items() if not name.startswith("time/")}) for step, values in logged]
+    return [
+        (step, {name: value for name, value in values.items() if not name.startswith("time/")})
+        for step, values in logged
+    ]
 
 
 def rows_of(batch: Batch, rows) -> Batch:

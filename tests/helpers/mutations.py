@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hcmoco.data.schema import Person, Scene
-from hcmoco.datasets.person_crop import LeftOut, Rejected
+from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.errors import UserError
 from hcmoco.rng import make_rng
 
@@ -37,7 +37,18 @@ def damage(root: Path, rng: np.random.Generator) -> str:
     """Breaks one file under `root` in one way; returns what was done, for the message of a failing test."""
     files = sorted(path for path in root.rglob("*") if path.is_file())
     path = files[rng.integers(len(files))]
-    ways = [truncate, flip_bits, blank, insert, empty, replace_by_another, remove, turn_into_folder, link_out, turn_into_text]
+    ways = [
+        truncate,
+        flip_bits,
+        blank,
+        insert,
+        empty,
+        replace_by_another,
+        remove,
+        turn_into_folder,
+        link_out,
+        turn_into_text,
+    ]
     if path.suffix in _TEXTS:
         ways += 6 * [change_a_number] + 2 * [drop_a_line, repeat_a_line]
     way = ways[rng.integers(len(ways))]
@@ -122,10 +133,12 @@ def repeat_a_line(path: Path, rng, _) -> None:
     path.write_bytes(b"".join(lines[: at + 1] + lines[at:]))
 
 
-def lives_through(original: Path, scratch: Path, read_all: Callable[[Path], Iterable], number: int, *, seed: str) -> str:
+def lives_through(
+    original: Path, scratch: Path, read_all: Callable[[Path], Iterable], number: int, *, seed: str
+) -> str:
     """Damages a copy of the folder `original` in the way of `number` and reads all of it.
 
-    `read_all` gives every outcome of every item of the data set in that folder. Each must be a record, Rejected or LeftOut with a reason in
+    `read_all` gives every outcome of every item of the data set in that folder. Each must be a record, Rejected or Skipped with a reason in
     words, or the whole is refused with a UserError of one line; an id never comes twice among the records. Anything else fails the test.
 
     Returns "read" (nothing set aside), "set aside" or "refused".
@@ -149,8 +162,8 @@ def lives_through(original: Path, scratch: Path, read_all: Callable[[Path], Iter
         shutil.rmtree(root)
         return "refused"
     for each in outcomes:
-        assert isinstance(each, Person | Scene | Rejected | LeftOut), f"{what}: {each!r}"
-        if isinstance(each, Rejected | LeftOut):
+        assert isinstance(each, Person | Scene | Rejected | Skipped), f"{what}: {each!r}"
+        if isinstance(each, Rejected | Skipped):
             assert len(each.reason.split()) >= 2, f"{what}: {each!r} tells a person nothing"
             assert not re.search("Error|Traceback|object at 0x", each.reason), f"{what}: {each!r} is not for people"
     ids = Counter(each.id for each in outcomes if isinstance(each, Person | Scene))

@@ -32,7 +32,7 @@ class Rig:
     camera: np.ndarray
     matrix: np.ndarray
 
-    def colour(self, xy_N2: np.ndarray, z_N: np.ndarray) -> np.ndarray:
+    def color(self, xy_N2: np.ndarray, z_N: np.ndarray) -> np.ndarray:
         flat = np.column_stack([xy_N2, np.ones(len(xy_N2)), 1 / z_N]) @ self.matrix.T
         return flat[:, :2] / flat[:, 2:]
 
@@ -41,10 +41,12 @@ def rig(setup: int, camera: int) -> Rig:
     rng = make_rng(0, "rig", setup, camera)
     focal, cx, cy = 366 + rng.uniform(-2, 2), 256 + rng.uniform(-6, 6), 208 + rng.uniform(-4, 4)
     depth = np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1]])
-    colour = np.array([[1060 + rng.uniform(-5, 5), 0, 960], [0, 1060, 540], [0, 0, 1]])
+    color = np.array([[1060 + rng.uniform(-5, 5), 0, 960], [0, 1060, 540], [0, 0, 1]])
     turned = cv2.Rodrigues(rng.uniform(-0.02, 0.02, 3))[0]
     apart = np.array([0.052, 0.001, 0.001])
-    return Rig(np.array([focal, focal, cx, cy]), np.column_stack([colour @ turned @ np.linalg.inv(depth), colour @ apart]))
+    return Rig(
+        np.array([focal, focal, cx, cy]), np.column_stack([color @ turned @ np.linalg.inv(depth), color @ apart])
+    )
 
 
 @dataclass(frozen=True)
@@ -110,14 +112,16 @@ def truth(clip: Clip, number: int) -> Truth:
     return Truth(rgb, depth, keypoints, joints3d, camera)
 
 
-def colour_picture(clip: Clip, seen: Truth, width: int) -> np.ndarray:
+def color_picture(clip: Clip, seen: Truth, width: int) -> np.ndarray:
     """uint8 [h, width, 3] BGR, what the colour camera sees: everything as far away as the person's skin."""
     plane = clip.rig.matrix[:, :3].copy()
     plane[:, 2] += clip.rig.matrix[:, 3] / (np.median(seen.depth[seen.depth > 0]) / 1000)
     scale = width / 1920
     to_video = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])
     mirrored = np.ascontiguousarray(seen.rgb[:, ::-1, ::-1])
-    return cv2.warpPerspective(mirrored, to_video @ plane, (width, width * 9 // 16), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    return cv2.warpPerspective(
+        mirrored, to_video @ plane, (width, width * 9 // 16), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+    )
 
 
 def skeleton_lines(clip: Clip, seen: Truth, number: int) -> list[str]:
@@ -128,15 +132,17 @@ def skeleton_lines(clip: Clip, seen: Truth, number: int) -> list[str]:
         moved = seen.joints3d * (-1, -1, 1) + (body * 0.7, 0, 0)  # x to the sensor's left, y up
         fx, fy, cx, cy = clip.rig.camera
         depth_xy = np.column_stack([cx + fx * moved[:, 0] / moved[:, 2], cy - fy * moved[:, 1] / moved[:, 2]])
-        colour_xy = clip.rig.colour(depth_xy, moved[:, 2]) + clip.shift
+        color_xy = clip.rig.color(depth_xy, moved[:, 2]) + clip.shift
         lines.append(f"{STRANGER + body} 0 1 1 1 1 0 0.01 -0.2 2")
         lines.append("25")
-        values = np.column_stack([moved, depth_xy, colour_xy, np.tile([0.1, -0.2, 0.3, 0.9], (25, 1))])
+        values = np.column_stack([moved, depth_xy, color_xy, np.tile([0.1, -0.2, 0.3, 0.9], (25, 1))])
         if body == 0:
             values[list(clip.lost.get(number, ()))] = np.nan
             values[list(clip.zeros.get(number, ()))] = 0
         for joint, row in enumerate(values):
-            lines.append(" ".join(f"{value:.7g}" for value in row) + f" {(1 + int(seen.keypoints[joint, 2])) * bool(row.any())}")
+            lines.append(
+                " ".join(f"{value:.7g}" for value in row) + f" {(1 + int(seen.keypoints[joint, 2])) * bool(row.any())}"
+            )
     return lines
 
 
@@ -150,7 +156,7 @@ def write_clip(root: Path, clip: Clip, *, width: int = 1920, codec: str = "XVID"
     lines = [str(clip.frames)]
     for number in range(1, clip.frames + 1):
         seen = truth(clip, number)
-        writer.write(colour_picture(clip, seen, width))
+        writer.write(color_picture(clip, seen, width))
         lines += skeleton_lines(clip, seen, number)
         depth = np.ascontiguousarray(seen.depth[:, ::-1]) * (clip.bodies.get(number, 1) > 0)
         data = cv2.imencode(".png", depth.astype(np.uint16))[1].tobytes()

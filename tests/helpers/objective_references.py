@@ -109,7 +109,9 @@ def intra(skeleton, dense, visible, tau, released=False) -> float:
         for j in range(J):
             if not visible[b, j]:
                 continue
-            others = [dot(dense[b, j], skeleton[b, i]) / tau for i in range(J) if i != j and (released or visible[b, i])]
+            others = [
+                dot(dense[b, j], skeleton[b, i]) / tau for i in range(J) if i != j and (released or visible[b, i])
+            ]
             losses.append(cross_entropy(dot(dense[b, j], skeleton[b, j]) / tau, others))
     return mean(losses)
 
@@ -133,7 +135,9 @@ def released_inter(rgb, depth, has_rgb, has_depth, tau) -> float:
     """The release: every joint of every sample is a row and in every sum, its own row too; absent modalities only lose their positives."""
     rows = []
     for embeddings, has in ((rgb, has_rgb), (depth, has_depth)):
-        rows += [(j, bool(has[b]), embeddings[b, j]) for b in range(embeddings.shape[0]) for j in range(embeddings.shape[1])]
+        rows += [
+            (j, bool(has[b]), embeddings[b, j]) for b in range(embeddings.shape[0]) for j in range(embeddings.shape[1])
+        ]
     losses = []
     for i, (joint, here, z) in enumerate(rows):
         scores = [dot(z, other) / tau for _, _, other in rows]

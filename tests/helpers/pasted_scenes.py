@@ -27,7 +27,10 @@ def pasted_scene(number: int, points: int = 100, height: int = SIDE, width: int 
         mask = codecs.decode_labels(person.mask) > 127
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         cut = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        zoom = min(rng.uniform(0.6, 0.85) * height / (rows[-1] + 1 - rows[0]), 0.9 * width / count / (columns[-1] + 1 - columns[0]))
+        zoom = min(
+            rng.uniform(0.6, 0.85) * height / (rows[-1] + 1 - rows[0]),
+            0.9 * width / count / (columns[-1] + 1 - columns[0]),
+        )
         tall, wide = int(zoom * (rows[-1] + 1 - rows[0])), int(zoom * (columns[-1] + 1 - columns[0]))
 
         def scaled(image, how=cv2.INTER_NEAREST, size=(wide, tall)):

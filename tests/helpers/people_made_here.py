@@ -7,7 +7,9 @@ from hcmoco.data.schema import Person
 from hcmoco.data.shards.manifest import About, MadeBy
 from hcmoco.rng import make_rng
 
-ABOUT = About(dataset="made", joints="mpii-16", depth_codec="png16", size=32, licence="CC0-1.0", made_by=MadeBy(program="tests"))
+ABOUT = About(
+    dataset="made", joints="mpii-16", depth_codec="png16", size=32, license="CC0-1.0", made_by=MadeBy(program="tests")
+)
 
 
 def make_persons(count: int, *, joints: int = 16, dataset: str = "made", seed: int = 0) -> list[Person]:

@@ -26,18 +26,38 @@ RECIPE = {
     "seed": 3,
     "data": {
         "sources": {
-            "indoor": {"path": "data/indoor", "weight": 3, "people": {"domain": "indoor", "size": 64, "count": 48, "seed": 1}},
-            "wild": {"path": "data/wild", "weight": 1, "people": {"domain": "wild", "size": 64, "count": 24, "seed": 2}},
+            "indoor": {
+                "path": "data/indoor",
+                "weight": 3,
+                "people": {"domain": "indoor", "size": 64, "count": 48, "seed": 1},
+            },
+            "wild": {
+                "path": "data/wild",
+                "weight": 1,
+                "people": {"domain": "wild", "size": 64, "count": 24, "seed": 2},
+            },
         },
         "held_out": {"path": "data/held-out", "people": {"domain": "indoor", "size": 64, "count": 16, "seed": 3}},
     },
     "augment": {"size": 64},
-    "model": {"rgb": {"name": "test_resnet"}, "depth": {"name": "test_resnet"}, "skeleton": {"width": 16, "blocks": 1}, "embedding": 16},
+    "model": {
+        "rgb": {"name": "test_resnet"},
+        "depth": {"name": "test_resnet"},
+        "skeleton": {"width": 16, "blocks": 1},
+        "embedding": 16,
+    },
     "objective": {"negatives": 32, "anchors": 12},
     "stages": {"sample": 3, "full": 3},
     "optim": {"name": "adamw", "lr": 0.004, "restart": False},
-    "train": {"precision": "float32", "lanes": 2, "rows_per_lane": 4, "window_steps": 2, "log_every": 1, "save_every": 2},
-    "probe": {"every": 2, "people": 8, "people_during": 4, "batch_size": 8, "cells": 16, "partners": 1},
+    "train": {
+        "precision": "float32",
+        "lanes": 2,
+        "batch_size_per_lane": 4,
+        "window_steps": 2,
+        "log_every": 1,
+        "save_every": 2,
+    },
+    "probe": {"every": 2, "people": 8, "num_people_during_training": 4, "batch_size": 8, "cells": 16, "partners": 1},
 }
 
 
@@ -59,12 +79,20 @@ def differences(one: TrainState, other: TrainState) -> list[str]:
     found = [name for name in ("step", "full", "identity", "history") if getattr(one, name) != getattr(other, name)]
     for part in ("model", "optimizer", "bank", "best"):
         a, b = getattr(one, part), getattr(other, part)
-        found += [f"{part} {name}" for name in sorted(a.keys() | b.keys()) if name not in a or name not in b or not _same(a[name], b[name])]
+        found += [
+            f"{part} {name}"
+            for name in sorted(a.keys() | b.keys())
+            if name not in a or name not in b or not _same(a[name], b[name])
+        ]
     return found
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and a.contiguous().numpy().tobytes() == b.contiguous().numpy().tobytes()
+    return (
+        a.dtype == b.dtype
+        and a.shape == b.shape
+        and a.contiguous().numpy().tobytes() == b.contiguous().numpy().tobytes()
+    )
 
 
 def tracked(out: Path) -> list[dict]:
@@ -81,7 +109,9 @@ def tracked(out: Path) -> list[dict]:
                 "id": run.info.run_id,
                 "status": run.info.status,
                 "params": dict(run.data.params),
-                "metrics": {name: sorted((point.step, point.value) for point in points) for name, points in history.items()},
+                "metrics": {
+                    name: sorted((point.step, point.value) for point in points) for name, points in history.items()
+                },
                 "artifacts": {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()},
             }
         )
@@ -97,7 +127,11 @@ def numbers(out: Path) -> dict[str, list[tuple[int, float]]]:
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
     """Every file below `folder` with its size and time of change."""
-    return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ MODALITIES = ("rgb", "depth", "keypoints")
 PAIRS = [(a, c) for a in MODALITIES for c in MODALITIES if a != c]
 
 
-def published_sample_level(f: dict, has_depth: Tensor, index: Tensor, banks: dict, drawn_BK: Tensor) -> dict[str, Tensor]:
+def published_sample_level(
+    f: dict, has_depth: Tensor, index: Tensor, banks: dict, drawn_BK: Tensor
+) -> dict[str, Tensor]:
     columns = torch.cat([index[:, None], drawn_BK], 1)  # column 0: the sample's own row
     result = {}
     for a, c in PAIRS:
@@ -31,9 +33,14 @@ def published_dense(rgb_NPD: Tensor, depth_NPD: Tensor, cells_NP2: Tensor) -> di
     return result
 
 
-def published_sparse(skeleton_BJD: Tensor, rgb_BJD: Tensor, depth_BJD: Tensor, visible_BJ: Tensor, has_depth: Tensor) -> dict[str, Tensor]:
+def published_sparse(
+    skeleton_BJD: Tensor, rgb_BJD: Tensor, depth_BJD: Tensor, visible_BJ: Tensor, has_depth: Tensor
+) -> dict[str, Tensor]:
     result = {}
-    for name, dense_BJD, rows_BJ in (("rgb", rgb_BJD, visible_BJ), ("depth", depth_BJD, visible_BJ & has_depth[:, None])):
+    for name, dense_BJD, rows_BJ in (
+        ("rgb", rgb_BJD, visible_BJ),
+        ("depth", depth_BJD, visible_BJ & has_depth[:, None]),
+    ):
         log = (torch.einsum("bid,bjd->bij", skeleton_BJD, dense_BJD) / TAU).log_softmax(1)
         loss = -log.diagonal(dim1=1, dim2=2)[rows_BJ]
         result[f"s/{name}-keypoints"] = loss.mean() if len(loss) else log.sum() * 0

@@ -12,10 +12,10 @@ from hcmoco.data import codecs
 from hcmoco.data.schema import Person, Scene
 from hcmoco.datasets import coco, densepose_coco, folder, h36m_parsing, itop, mpii, ntu, ntu_parsing
 from hcmoco.datasets.io.inventory import Inventory
-from hcmoco.datasets.person_crop import LeftOut, Rejected
+from hcmoco.datasets.person_crop import Rejected, Skipped
 from tests.helpers import coco_files, h36m_files, itop_files, mpii_files, ntu_files, ntu_parsing_files
 
-Outcome = Person | Scene | Rejected | LeftOut
+Outcome = Person | Scene | Rejected | Skipped
 NTU_CLIPS = ("S001C001P001R001A001", "S001C001P002R001A001", "S001C002P001R001A001")
 
 
@@ -56,7 +56,7 @@ class Reader:
         """Every outcome of the items."""
         found = []
         for item in items:
-            outcome = self.module.read(item) if not isinstance(item, Rejected | LeftOut) else item
+            outcome = self.module.read(item) if not isinstance(item, Rejected | Skipped) else item
             found += outcome if isinstance(outcome, list) else [outcome]
         return found
 
@@ -67,7 +67,11 @@ class Reader:
 
 def write_folder(root: Path) -> None:
     """Three lines of people.jsonl, which between them use every kind of picture."""
-    rgb, depth, mask = np.full((90, 120, 3), 80, np.uint8), np.zeros((90, 120), np.uint16), np.zeros((90, 120), np.uint8)
+    rgb, depth, mask = (
+        np.full((90, 120, 3), 80, np.uint8),
+        np.zeros((90, 120), np.uint16),
+        np.zeros((90, 120), np.uint8),
+    )
     depth[20:60, 30:70], mask[25:55, 35:65] = 2000, 1
     (root / "bilder über").mkdir(parents=True)
     (root / "rgb 1.jpg").write_bytes(codecs.encode_rgb(rgb))
@@ -77,11 +81,20 @@ def write_folder(root: Path) -> None:
     (root / "parts.png").write_bytes(codecs.encode_labels(mask * 24))
     keypoints = [[50.0, 40.0, 2], *[[0, 0, 0]] * 16]
     lines = [
-        {"id": "anna", "rgb": "rgb 1.jpg", "depth": "depth.png", "camera": [100, 100, 60, 45], "keypoints": keypoints, "mask": "mask.png"},
+        {
+            "id": "anna",
+            "rgb": "rgb 1.jpg",
+            "depth": "depth.png",
+            "camera": [100, 100, 60, 45],
+            "keypoints": keypoints,
+            "mask": "mask.png",
+        },
         {"rgb": "bilder über/rgb 2.jpg", "parts": "parts.png", "box": [30, 20, 70, 60]},
         {"depth": "depth.png", "depth_scale": 0.2, "subject": "ben"},
     ]
-    (root / "people.jsonl").write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8")
+    (root / "people.jsonl").write_text(
+        "\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8"
+    )
 
 
 def write_ntu(root: Path) -> None:
@@ -125,7 +138,9 @@ READERS = {
             "densepose-coco",
             densepose_coco,
             coco_files.write_densepose,
-            lambda root: [densepose_coco.DensePoseCocoConfig(source=str(root), split=split) for split in ("train", "test")],
+            lambda root: [
+                densepose_coco.DensePoseCocoConfig(source=str(root), split=split) for split in ("train", "test")
+            ],
             records=5,
             item_bytes=6000,
             unneeded=("COCO_train2014_000000000900.jpg",),

@@ -17,16 +17,30 @@ RECIPE = {
     "out": "runs/tiny",
     "seed": 3,
     "data": {
-        "sources": {"indoor": {"path": "data/indoor", "people": {"domain": "indoor", "size": 64, "count": 24, "seed": 1}}},
+        "sources": {
+            "indoor": {"path": "data/indoor", "people": {"domain": "indoor", "size": 64, "count": 24, "seed": 1}}
+        },
         "held_out": {"path": "data/held-out", "people": {"domain": "indoor", "size": 64, "count": 8, "seed": 3}},
     },
     "augment": {"size": 64},
-    "model": {"rgb": {"name": "test_resnet"}, "depth": {"name": "test_resnet"}, "skeleton": {"width": 16, "blocks": 1}, "embedding": 16},
+    "model": {
+        "rgb": {"name": "test_resnet"},
+        "depth": {"name": "test_resnet"},
+        "skeleton": {"width": 16, "blocks": 1},
+        "embedding": 16,
+    },
     "objective": {"negatives": 0, "anchors": 12},
     "stages": {"sample": 2, "full": 4},
     "optim": {"name": "adamw", "lr": 0.004, "restart": False},
-    "train": {"precision": "float32", "lanes": 1, "rows_per_lane": 4, "window_steps": 2, "log_every": 1, "save_every": 4},
-    "probe": {"every": 2, "people": 8, "people_during": 4, "batch_size": 8, "cells": 16, "partners": 1},
+    "train": {
+        "precision": "float32",
+        "lanes": 1,
+        "batch_size_per_lane": 4,
+        "window_steps": 2,
+        "log_every": 1,
+        "save_every": 4,
+    },
+    "probe": {"every": 2, "people": 8, "num_people_during_training": 4, "batch_size": 8, "cells": 16, "partners": 1},
 }
 SWEEP = {
     "out": "runs/sweep",
@@ -47,7 +61,9 @@ class Swept:
     @property
     def records(self) -> dict[int, dict]:
         """The trials that are over."""
-        return {int(path.stem): json.loads(path.read_text()) for path in sorted((self.folder / "trials").glob("*.json"))}
+        return {
+            int(path.stem): json.loads(path.read_text()) for path in sorted((self.folder / "trials").glob("*.json"))
+        }
 
 
 def write(home: Path, over: dict | None = None) -> Path:
@@ -88,4 +104,7 @@ def points(folder: Path, run_id: str, key: str) -> list[tuple[int, float]]:
     """What a run has measured."""
     from mlflow import MlflowClient
 
-    return [(each.step, each.value) for each in MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").get_metric_history(run_id, key)]
+    return [
+        (each.step, each.value)
+        for each in MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").get_metric_history(run_id, key)
+    ]

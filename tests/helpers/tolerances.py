@@ -24,7 +24,9 @@ FLOAT64, FLOAT32, MEAN = 1e-10, 1e-4, 1e-6
 
 def flat_gradient(model: torch.nn.Module) -> torch.Tensor:
     """The gradients of all parameters as one vector; zeros where there is none."""
-    return torch.cat([torch.zeros_like(each).flatten() if each.grad is None else each.grad.flatten() for each in model.parameters()])
+    return torch.cat(
+        [torch.zeros_like(each).flatten() if each.grad is None else each.grad.flatten() for each in model.parameters()]
+    )
 
 
 def assert_step_close(found: torch.Tensor, expected: torch.Tensor) -> None:

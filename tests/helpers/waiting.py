@@ -8,7 +8,9 @@ CEILING = 1500
 """Seconds. A slow and busy machine must not come near it; pytest's own time limit is a little above."""
 
 
-def wait_until(happened: Callable[[], object], process: subprocess.Popen | None = None, *, pause: float = 0.005) -> None:
+def wait_until(
+    happened: Callable[[], object], process: subprocess.Popen | None = None, *, pause: float = 0.005
+) -> None:
     """Returns as soon as `happened()` is true. AssertionError where `process` ends before, or after CEILING seconds."""
     end = time.monotonic() + CEILING
     while not happened():

@@ -9,7 +9,7 @@ from hcmoco.inference.writer import file_name
 
 
 @pytest.mark.parametrize("side", [16, 40, 80])
-def test_spread_takes_what_lies_under_each_centre(side):
+def test_spread_takes_what_lies_under_each_center(side):
     """A prediction of 4 x 4 numbered cells over a square of 40 x 40 pixels at (-10, 20) of a 60 x 50 picture."""
     cells = np.arange(1, 17, dtype=np.uint8).reshape(4, 4).repeat(side // 4, 0).repeat(side // 4, 1)
     place = Place((0.5, 0.5), (5.0, -10.0))  # the row's image is 20 x 20
@@ -31,7 +31,7 @@ def test_places_go_back():
 
 
 @pytest.mark.parametrize(("scale", "size"), [(1.0, (40, 30)), (0.5, (80, 60)), (0.25, (160, 120)), (2.0, (20, 15))])
-def test_surfaces_are_read_under_each_centre(scale, size):
+def test_surfaces_are_read_under_each_center(scale, size):
     """Channels that hold the column and row of the image (40 x 30) that was predicted on."""
     box = np.array([3.4, 5.5, 22.2, 29.9])
     rows, columns = np.mgrid[5:30, 3:23]
@@ -52,7 +52,9 @@ def test_surfaces_of_no_width_keep_a_pixel_inside(box):
 
 
 def test_iuv_bytes():
-    np.testing.assert_array_equal(to_bytes(np.array([[[24.0, 0.0, 1.0], [3.0, 0.5, 2.0]]])), [[[24, 0, 255], [3, 128, 255]]])
+    np.testing.assert_array_equal(
+        to_bytes(np.array([[[24.0, 0.0, 1.0], [3.0, 0.5, 2.0]]])), [[[24, 0, 255], [3, 128, 255]]]
+    )
 
 
 def test_depth_is_never_blended():

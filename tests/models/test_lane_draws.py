@@ -84,7 +84,9 @@ def test_encoders_draw_by_lane_and_keep_their_names():
 
 def test_what_draws_otherwise_is_refused():
     with (
-        pytest.raises(UserError, match=r"rgb: a layer of the encoder draws for a worker's rows together.*drop_path_rate"),
+        pytest.raises(
+            UserError, match=r"rgb: a layer of the encoder draws for a worker's rows together.*drop_path_rate"
+        ),
         draws().of("rgb"),
     ):
         nn.Dropout2d(0.5).train()(torch.ones(LANES * ROWS, 2, 4, 4))
@@ -117,7 +119,9 @@ def test_detection_samples_boxes_of_an_image_by_its_lane():
                 assert torch.equal(permutation(30, number, CPU), order[row])
 
 
-@pytest.mark.parametrize(("persons", "background", "expected"), [(0, 40, (0, 16)), (2, 40, (2, 14)), (9, 3, (4, 3)), (0, 0, (0, 0))])
+@pytest.mark.parametrize(
+    ("persons", "background", "expected"), [(0, 40, (0, 16)), (2, 40, (2, 14)), (9, 3, (4, 3)), (0, 0, (0, 0))]
+)
 def test_few_boxes_are_all_taken(persons, background, expected):
     label = torch.tensor([1] * persons + [0] * background + [-1] * 5)
     (positive,), (negative,) = ImageSampler(16, 0.25)([label])

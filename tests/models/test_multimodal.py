@@ -25,7 +25,11 @@ def parameters(module):
 
 @pytest.mark.parametrize(
     ("width", "trunk", "first", "second"),
-    [(18, 9_562_260, 19_509_876, 19_579_252), (32, 29_305_536, 59_050_188, 59_173_324), (48, 65_325_120, 131_150_796, 131_335_372)],
+    [
+        (18, 9_562_260, 19_509_876, 19_579_252),
+        (32, 29_305_536, 59_050_188, 59_173_324),
+        (48, 65_325_120, 131_150_796, 131_335_372),
+    ],
 )
 def test_published_sizes(width, trunk, first, second):
     backbone = EncoderConfig(name=f"hrnet_w{width}")
@@ -82,7 +86,10 @@ def test_global_mappers_stand_in_for_cells_until_there_are_dense_ones():
     # Constant maps have their mean in every cell.
     flat = [each.mean((2, 3), keepdim=True).expand_as(each).contiguous() for each in maps]
     torch.testing.assert_close(
-        model.dense_at("rgb", flat, cells), model.global_embedding("rgb", flat)[:, None].expand(-1, 256, -1), rtol=0, atol=1e-5
+        model.dense_at("rgb", flat, cells),
+        model.global_embedding("rgb", flat)[:, None].expand(-1, 256, -1),
+        rtol=0,
+        atol=1e-5,
     )
     model.add_dense_mappers()
     assert (model.dense_at("rgb", flat, cells) - model.global_embedding("rgb", flat)[:, None]).abs().max() > 0.01
@@ -112,7 +119,12 @@ def test_parts_have_weights_of_their_own_by_seed():
     assert not torch.equal(first["dense_mappers.rgb.linear.weight"], first["global_mappers.rgb.linear.weight"])
     # Another depth encoder leaves all else as it was.
     mixed = state(5, TINY.model_copy(update={"depth": EncoderConfig(name="resnet18")}))
-    for key in ("rgb.trunk.conv1.weight", "keypoints.head.weight", "global_mappers.rgb.linear.weight", "dense_mappers.rgb.linear.weight"):
+    for key in (
+        "rgb.trunk.conv1.weight",
+        "keypoints.head.weight",
+        "global_mappers.rgb.linear.weight",
+        "dense_mappers.rgb.linear.weight",
+    ):
         assert torch.equal(first[key], mixed[key])
 
 

@@ -38,7 +38,12 @@ def test_classification_file_loads_and_its_head_is_reported(whole, tmp_path, suf
     encoder = load(path)
     assert_has(encoder, whole)
     assert encoder.report.loaded == len(encoder.trunk.state_dict())
-    assert {key.split(".")[0] for key in encoder.report.head_keys} == {"incre_modules", "downsamp_modules", "final_layer", "classifier"}
+    assert {key.split(".")[0] for key in encoder.report.head_keys} == {
+        "incre_modules",
+        "downsamp_modules",
+        "final_layer",
+        "classifier",
+    }
     assert len(encoder.report.head_keys) == len(whole) - encoder.report.loaded
     assert "incre_modules" in str(encoder.report)
 
@@ -49,7 +54,9 @@ def test_published_segmentation_head_is_known(whole, tmp_path):
     assert load(tmp_path / "seg.pth").report.head_keys == ("last_layer.0.weight",)
 
 
-@pytest.mark.parametrize("prefix", ["module.", "encoder1.", "module.encoder2.", "backbone.", "backbone.bottom_up.", "rgb.trunk."])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "encoder1.", "module.encoder2.", "backbone.", "backbone.bottom_up.", "rgb.trunk."]
+)
 @pytest.mark.parametrize("wrapper", [None, "model", "state_dict"])
 def test_prefixes_and_wrappers_are_found(whole, tmp_path, prefix, wrapper):
     state = {prefix + key: value for key, value in whole.items()} | {"queue": torch.zeros(2)}
@@ -61,7 +68,9 @@ def test_prefixes_and_wrappers_are_found(whole, tmp_path, prefix, wrapper):
 
 
 def test_one_of_two_encoders_is_told_by_a_fragment(whole, tmp_path):
-    state = {f"encoder1.{key}": value for key, value in whole.items()} | {f"encoder2.{key}": value + 1 for key, value in whole.items()}
+    state = {f"encoder1.{key}": value for key, value in whole.items()} | {
+        f"encoder2.{key}": value + 1 for key, value in whole.items()
+    }
     path = tmp_path / "pretrain.pth"
     torch.save(state, path)
     with pytest.raises(UserError, match=r"2 encoders.*#encoder1\., .*#encoder2\."):
@@ -81,7 +90,8 @@ def test_counters_older_than_the_file_stay_fresh(whole, tmp_path):
 
 def test_half_precision_weights_come_in_as_float32(whole, tmp_path):
     safetensors.torch.save_file(
-        {key: value.half() if value.is_floating_point() else value for key, value in whole.items()}, tmp_path / "half.safetensors"
+        {key: value.half() if value.is_floating_point() else value for key, value in whole.items()},
+        tmp_path / "half.safetensors",
     )
     assert load(tmp_path / "half.safetensors").trunk.conv1.weight.dtype == torch.float32
 

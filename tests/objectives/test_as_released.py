@@ -54,7 +54,9 @@ def check(terms, expected: dict[str, Tensor], rel: float = 1e-9) -> None:
 # --- term by term
 
 
-@pytest.mark.parametrize("has_depth", [MIXTURE, ~MIXTURE, torch.ones(B, dtype=torch.bool), torch.zeros(B, dtype=torch.bool)])
+@pytest.mark.parametrize(
+    "has_depth", [MIXTURE, ~MIXTURE, torch.ones(B, dtype=torch.bool), torch.zeros(B, dtype=torch.bool)]
+)
 @pytest.mark.parametrize("repeated", [False, True])
 def test_sample_level(has_depth, repeated):
     rng = np.random.default_rng(0)
@@ -69,7 +71,9 @@ def test_sample_level(has_depth, repeated):
     assert drawn[0].unique().numel() < K, "a row is drawn twice"
 
     terms = sample_terms(RELEASED, f, present(has_depth), index, banks, u)
-    expected = published_sample_level(f, has_depth, index, {name: bank.rows.double() for name, bank in banks.items()}, drawn)
+    expected = published_sample_level(
+        f, has_depth, index, {name: bank.rows.double() for name, bank in banks.items()}, drawn
+    )
     check(terms, expected)
     if not has_depth.any():
         assert all(value.item() == 0 for name, value in terms.values.items() if "depth" in name)
@@ -144,7 +148,9 @@ def test_banks_move_half_way_for_every_row_blank_or_not():
 
 def small_model() -> HCMoCo:
     encoder = EncoderConfig(name="test_resnet", batch_norm_momentum=0.01)
-    config = ModelConfig(rgb=encoder, depth=encoder, skeleton=SkeletonConfig(width=12, blocks=1), embedding=D, polluted_keypoints=True)
+    config = ModelConfig(
+        rgb=encoder, depth=encoder, skeleton=SkeletonConfig(width=12, blocks=1), embedding=D, polluted_keypoints=True
+    )
     return HCMoCo(config, seed=0).double().train()
 
 
@@ -172,14 +178,20 @@ def mixed_batch(has_depth: Tensor) -> Batch:
     )
 
 
-def composed(model: HCMoCo, views: Views, batch: Batch, banks: dict, drawn_BK: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def composed(
+    model: HCMoCo, views: Views, batch: Batch, banks: dict, drawn_BK: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The published step from the encoders' inputs on: all rows through all encoders, maps brought to stride 4 and concatenated."""
     has_depth = torch.from_numpy(batch.has_depth)
     f, dense = {}, {}
     for name, encoder in (("rgb", model.rgb), ("depth", model.depth)):
         maps = encoder(views.inputs[name])
-        f[name] = F.normalize(model.global_mappers[name].linear(torch.cat([each.mean((2, 3)) for each in maps], 1)), dim=1)
-        merged = torch.cat([F.interpolate(each, size=(GRID, GRID), mode="bilinear", align_corners=False) for each in maps], 1)
+        f[name] = F.normalize(
+            model.global_mappers[name].linear(torch.cat([each.mean((2, 3)) for each in maps], 1)), dim=1
+        )
+        merged = torch.cat(
+            [F.interpolate(each, size=(GRID, GRID), mode="bilinear", align_corners=False) for each in maps], 1
+        )
         dense[name] = F.normalize(model.dense_mappers[name].linear(merged.permute(0, 2, 3, 1)), dim=3)
     skeleton = model.keypoints(views.inputs["keypoints"])
     f["keypoints"] = F.normalize(model.global_mappers["keypoints"](skeleton.mean(1)), dim=1)
@@ -211,7 +223,7 @@ def test_a_step_is_the_published_one_with_its_gradients_statistics_and_banks(has
     rng = np.random.default_rng(5)
     banks = {name: new_bank(RELEASED, N, D, rng) for name in MODALITIES}
     before = {name: bank.rows.double().clone() for name, bank in banks.items()}
-    u = torch.from_numpy(draw_negatives(RELEASED, seed=7, step=0, lanes=range(2), rows_per_lane=B // 2))
+    u = torch.from_numpy(draw_negatives(RELEASED, seed=7, step=0, lanes=range(2), batch_size_per_lane=B // 2))
 
     terms, embeddings = compute_terms(model, RELEASED, views, banks, u, full=True)
     expected, f = composed(other, views, batch, before, (u * N).floor().long())
@@ -274,16 +286,20 @@ def test_skeletons_do_not_turn_with_the_image_as_released():
 @pytest.mark.parametrize("settings", [RELEASED, ObjectiveConfig(negatives=K)])
 def test_negatives_are_the_same_for_any_number_of_workers(settings):
     lanes, rows = 4, 3
-    alone = draw_negatives(settings, seed=1, step=9, lanes=range(lanes), rows_per_lane=rows)
+    alone = draw_negatives(settings, seed=1, step=9, lanes=range(lanes), batch_size_per_lane=rows)
     assert alone.shape == ((lanes * rows, K) if settings.per_sample_negatives else (K,))
     assert alone.dtype == np.float64
     for world in (2, 4):
         for rank in range(world):
             served = range(rank, lanes, world)
-            here = draw_negatives(settings, seed=1, step=9, lanes=served, rows_per_lane=rows)
-            wanted = alone.reshape(lanes, rows, K)[list(served)].reshape(-1, K) if settings.per_sample_negatives else alone
+            here = draw_negatives(settings, seed=1, step=9, lanes=served, batch_size_per_lane=rows)
+            wanted = (
+                alone.reshape(lanes, rows, K)[list(served)].reshape(-1, K) if settings.per_sample_negatives else alone
+            )
             assert np.array_equal(here, wanted)
-    assert not np.array_equal(alone, draw_negatives(settings, seed=1, step=10, lanes=range(lanes), rows_per_lane=rows))
+    assert not np.array_equal(
+        alone, draw_negatives(settings, seed=1, step=10, lanes=range(lanes), batch_size_per_lane=rows)
+    )
 
 
 def test_random_banks_differ_by_modality_and_hold_unit_rows():

@@ -15,7 +15,9 @@ class PlainBank:
         self.rows: dict[int, np.ndarray] = {}
 
     def update(self, embeddings, index, present, momentum):
-        last = {int(i): np.asarray(f, np.float64) for f, i, here in zip(embeddings, index, present, strict=True) if here}
+        last = {
+            int(i): np.asarray(f, np.float64) for f, i, here in zip(embeddings, index, present, strict=True) if here
+        }
         for i, f in last.items():
             f = f / np.linalg.norm(f)
             mixed = momentum * self.rows[i] + (1 - momentum) * f if i in self.rows else f
@@ -34,7 +36,11 @@ def test_updates_equal_the_rule_row_by_row(momentum):
     rng = np.random.default_rng(0)
     bank, plain = Bank.empty(20, 6), PlainBank()
     for _ in range(12):
-        embeddings, index, present = reference.unit(rng, 8, 6, dtype=torch.float32), rng.integers(0, 20, 8), rng.random(8) < 0.6
+        embeddings, index, present = (
+            reference.unit(rng, 8, 6, dtype=torch.float32),
+            rng.integers(0, 20, 8),
+            rng.random(8) < 0.6,
+        )
         bank.update(embeddings, torch.from_numpy(index), torch.from_numpy(present), momentum)
         plain.update(embeddings, index, present, momentum)
         assert bank.visited.nonzero().flatten().tolist() == sorted(plain.rows)
@@ -72,7 +78,9 @@ def test_rows_stay_unit_length_from_half_precision_embeddings():
     rng = np.random.default_rng(0)
     bank = Bank.empty(10, 128)
     for _ in range(5):
-        bank.update(reference.unit(rng, 10, 128, dtype=torch.bfloat16), torch.arange(10), torch.ones(10, dtype=torch.bool), 0.5)
+        bank.update(
+            reference.unit(rng, 10, 128, dtype=torch.bfloat16), torch.arange(10), torch.ones(10, dtype=torch.bool), 0.5
+        )
     assert bank.rows.dtype == torch.float32
     assert bank.rows.norm(dim=1).numpy() == pytest.approx(np.ones(10), abs=1e-6)
 
@@ -88,7 +96,9 @@ def test_draws_take_visited_rows_by_their_number():
 
 @pytest.mark.parametrize("count", [1, 3, 7, 1000, 999_983])
 def test_the_largest_draw_below_one_stays_inside(count):
-    bank = Bank(torch.zeros(1_000_000, 1), torch.ones(1_000_000, dtype=torch.bool), torch.arange(1_000_001), torch.tensor(count))
+    bank = Bank(
+        torch.zeros(1_000_000, 1), torch.ones(1_000_000, dtype=torch.bool), torch.arange(1_000_001), torch.tensor(count)
+    )
     bank.order[count:] = -1
     drawn = bank.gather(torch.tensor([np.nextafter(1.0, 0.0)], dtype=torch.float64))
     assert drawn.address.tolist() == [count - 1]
@@ -150,7 +160,12 @@ def test_random_start_counts_every_row():
     assert bank.rows.norm(dim=1).numpy() == pytest.approx(np.ones(300), abs=1e-6)
     assert torch.equal(bank.rows, Bank.random(300, 16, np.random.default_rng(0)).rows)
     old = bank.rows[5].clone()
-    bank.update(new := reference.unit(np.random.default_rng(1), 1, 16, dtype=torch.float32), torch.tensor([5]), torch.tensor([True]), 0.5)
+    bank.update(
+        new := reference.unit(np.random.default_rng(1), 1, 16, dtype=torch.float32),
+        torch.tensor([5]),
+        torch.tensor([True]),
+        0.5,
+    )
     mixed = 0.5 * old + 0.5 * new[0]
     assert torch.allclose(bank.rows[5], mixed / mixed.norm(), atol=1e-6)
     assert bank.count == 300

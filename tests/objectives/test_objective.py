@@ -66,7 +66,9 @@ class Step:
     def terms(self) -> Terms:
         sample = sample_terms(self.config, self.embeddings, self.present, self.index, self.banks, self.draws)
         dense = dense_terms(self.config, self.rgb_cells, self.depth_cells, self.cells, self.valid)
-        sparse = sparse_terms(self.config, self.skeleton, self.rgb_joints, self.depth_joints, self.visible, self.present)
+        sparse = sparse_terms(
+            self.config, self.skeleton, self.rgb_joints, self.depth_joints, self.visible, self.present
+        )
         return sample | dense | sparse
 
 
@@ -80,7 +82,9 @@ def test_all_eleven_terms_and_their_weighted_sum():
     values = {name: value.item() for name, value in terms.values.items()}
     assert values.keys() == terms.counts.keys() == terms.samples.keys() == NAMES
     sums = {group: math.fsum(value for name, value in values.items() if name[0] == group) for group in "gds"}
-    assert total(terms.values, settings, "full").item() == pytest.approx(0.5 * sums["g"] + 2 * sums["d"] + 3 * sums["s"], rel=1e-6)
+    assert total(terms.values, settings, "full").item() == pytest.approx(
+        0.5 * sums["g"] + 2 * sums["d"] + 3 * sums["s"], rel=1e-6
+    )
     assert total(terms.values, settings, "sample").item() == pytest.approx(0.5 * sums["g"], rel=1e-6)
     released = Step(ObjectiveConfig.released(negatives=12))
     assert total(released.terms().values, released.config, "full").item() == pytest.approx(
@@ -149,7 +153,9 @@ def test_each_switch_reaches_its_terms_and_no_other(switch):
 
 def test_released_inter_term_takes_invisible_joints_and_keeps_absent_modalities():
     step = Step(ObjectiveConfig.released(negatives=12), dtype=torch.float64)
-    expected = reference.released_inter(step.rgb_joints, step.depth_joints, step.present["rgb"], step.present["depth"], 0.07)
+    expected = reference.released_inter(
+        step.rgb_joints, step.depth_joints, step.present["rgb"], step.present["depth"], 0.07
+    )
     assert step.terms().values["s/inter"].item() == pytest.approx(expected, rel=1e-9)
 
 
@@ -182,7 +188,9 @@ def test_autocast_changes_nothing(settings):
     with torch.autocast("cpu", torch.bfloat16):
         terms = cast.terms()
         loss = total(terms.values, settings, "full")
-    assert {name: value.item() for name, value in terms.values.items()} == {n: v.item() for n, v in expected.values.items()}
+    assert {name: value.item() for name, value in terms.values.items()} == {
+        n: v.item() for n, v in expected.values.items()
+    }
     total(expected.values, settings, "full").backward()
     loss.backward()
     assert all(torch.equal(a.grad, b.grad) for a, b in zip(plain.leaves(), cast.leaves(), strict=True))
@@ -207,16 +215,16 @@ def test_objective_learns_to_align_the_modalities():
     raw = {name: reference.unit(rng, 12, 8, dtype=torch.float32).requires_grad_() for name in MODALITIES}
     everyone = {name: torch.ones(12, dtype=torch.bool) for name in MODALITIES}
     banks = {name: Bank.empty(12, 8) for name in MODALITIES}
-    optimiser = torch.optim.SGD(list(raw.values()), lr=0.3)
+    optimizer = torch.optim.SGD(list(raw.values()), lr=0.3)
     losses = []
     for _ in range(60):
         unit = {name: torch.nn.functional.normalize(each, dim=1) for name, each in raw.items()}
         draws = torch.from_numpy(rng.random(draw_shape(settings, 12)))
         terms = sample_terms(settings, unit, everyone, torch.arange(12), banks, draws)
         loss = total(terms.values, settings, "sample")
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         update_banks(settings, banks, unit, everyone, torch.arange(12))
         losses.append(loss.item())
     assert losses[0] > 6 * math.log(12)

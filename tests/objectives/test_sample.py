@@ -20,7 +20,9 @@ def case(seed: int, batch: int = 6, width: int = 5, drawn: int = 9, dtype: torch
     index[1] = index[0]
     negatives = {
         name: Drawn(
-            reference.unit(rng, drawn, width, dtype=dtype), torch.from_numpy(rng.integers(0, 10, drawn)), reference.flags(rng, drawn)
+            reference.unit(rng, drawn, width, dtype=dtype),
+            torch.from_numpy(rng.integers(0, 10, drawn)),
+            reference.flags(rng, drawn),
         )
         for name in MODALITIES
     }
@@ -28,7 +30,10 @@ def case(seed: int, batch: int = 6, width: int = 5, drawn: int = 9, dtype: torch
 
 
 def usable(negatives: dict[str, Drawn]) -> dict:
-    return {name: [(row, address) for row, address, eligible in zip(*drawn, strict=True) if eligible] for name, drawn in negatives.items()}
+    return {
+        name: [(row, address) for row, address, eligible in zip(*drawn, strict=True) if eligible]
+        for name, drawn in negatives.items()
+    }
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -65,7 +70,9 @@ def test_released_form_equals_its_description(seed):
     )
     drawn = np.floor(u.numpy() * 12).astype(int)
     assert any(index[b] in drawn[b] for b in range(5)), "the case must hold an own row among the negatives"
-    expected = reference.released_sample_level(embeddings, has_depth, index, {name: bank.rows for name, bank in banks.items()}, drawn, TAU)
+    expected = reference.released_sample_level(
+        embeddings, has_depth, index, {name: bank.rows for name, bank in banks.items()}, drawn, TAU
+    )
     assert {name: value.item() for name, value in terms.values.items()} == pytest.approx(expected, rel=1e-9)
 
 
@@ -73,7 +80,11 @@ def test_gradients_equal_finite_differences():
     embeddings, present, index, negatives = case(3, batch=4, width=3, drawn=4)
 
     def summed(*tensors):
-        return sum(sample_level(dict(zip(MODALITIES, tensors, strict=True)), present, index, negatives, tau=0.3).values.values())
+        return sum(
+            sample_level(
+                dict(zip(MODALITIES, tensors, strict=True)), present, index, negatives, tau=0.3
+            ).values.values()
+        )
 
     assert torch.autograd.gradcheck(summed, [embeddings[name].requires_grad_() for name in MODALITIES])
 
@@ -122,9 +133,13 @@ def test_a_batch_without_depth_gives_exact_zeros_that_stay_in_the_graph():
 def test_absent_rows_may_hold_nan():
     embeddings, present, index, negatives = case(2)
     expected = sample_level(embeddings, present, index, negatives, tau=TAU)
-    spoilt = {name: torch.where(present[name][:, None], each, torch.nan).requires_grad_() for name, each in embeddings.items()}
+    spoilt = {
+        name: torch.where(present[name][:, None], each, torch.nan).requires_grad_() for name, each in embeddings.items()
+    }
     terms = sample_level(spoilt, present, index, negatives, tau=TAU)
-    assert {name: value.item() for name, value in terms.values.items()} == {name: value.item() for name, value in expected.values.items()}
+    assert {name: value.item() for name, value in terms.values.items()} == {
+        name: value.item() for name, value in expected.values.items()
+    }
     sum(terms.values.values()).backward()
     assert all(torch.isfinite(each.grad).all() for each in spoilt.values())
 
@@ -134,7 +149,9 @@ def test_one_sample_alone_has_nothing_to_contrast_with():
     leaves = {name: each[:1].clone().requires_grad_() for name, each in embeddings.items()}
     bank = Bank.empty(100, 5)
     draws = {name: bank.gather(torch.zeros(7, dtype=torch.float64)) for name in MODALITIES}
-    terms = sample_level(leaves, {name: torch.ones(1, dtype=torch.bool) for name in MODALITIES}, torch.tensor([4]), draws, tau=TAU)
+    terms = sample_level(
+        leaves, {name: torch.ones(1, dtype=torch.bool) for name in MODALITIES}, torch.tensor([4]), draws, tau=TAU
+    )
     assert [value.item() for value in terms.values.values()] == pytest.approx([0.0] * 6, abs=1e-12)
     assert all(count == 1 for count in terms.counts.values())
     sum(terms.values.values()).backward()
@@ -153,7 +170,9 @@ def test_order_of_samples_and_of_drawn_rows_does_not_matter():
         {name: Drawn(*(part[drawn_order] for part in each)) for name, each in negatives.items()},
         tau=TAU,
     )
-    assert {n: v.item() for n, v in terms.values.items()} == pytest.approx({n: v.item() for n, v in expected.values.items()}, rel=1e-12)
+    assert {n: v.item() for n, v in terms.values.items()} == pytest.approx(
+        {n: v.item() for n, v in expected.values.items()}, rel=1e-12
+    )
 
 
 def test_random_unit_vectors_give_the_value_of_a_normal_logit():
@@ -163,7 +182,9 @@ def test_random_unit_vectors_give_the_value_of_a_normal_logit():
     embeddings = {name: reference.unit(rng, batch, width, dtype=torch.float32) for name in MODALITIES}
     everyone = {name: torch.ones(batch, dtype=torch.bool) for name in MODALITIES}
     rows = {name: reference.unit(rng, K, width, dtype=torch.float32) for name in MODALITIES}
-    negatives = {name: Drawn(each, torch.arange(K) + batch, torch.ones(K, dtype=torch.bool)) for name, each in rows.items()}
+    negatives = {
+        name: Drawn(each, torch.arange(K) + batch, torch.ones(K, dtype=torch.bool)) for name, each in rows.items()
+    }
     terms = sample_level(embeddings, everyone, torch.arange(batch), negatives, tau=TAU, in_batch=False)
     expected = math.log(K + 1) + 0.5 / (TAU**2 * width)
     # The positive's logit has a standard deviation of 1.26: 0.08 for the mean of 256.

@@ -15,7 +15,9 @@ OBJECTIVE = ObjectiveConfig.released(negatives=24, anchors=300)
 
 def released_run(sources, decode="worker"):
     config = tiny.tiny_config(objective=OBJECTIVE.model_dump(), model={"polluted_keypoints": True})
-    feed = dataclasses.replace(tiny.tiny_feed(config, sources, decode), anchors_with_replacement=OBJECTIVE.anchors_with_replacement)
+    feed = dataclasses.replace(
+        tiny.tiny_feed(config, sources, decode), anchors_with_replacement=OBJECTIVE.anchors_with_replacement
+    )
     return config, feed
 
 

@@ -55,7 +55,10 @@ def test_a_death_changes_no_bit(config, sources, tmp_path, stop):
 def test_cmc_is_hcmoco_that_never_leaves_its_first_stage(sources):
     cmc, _ = run(tiny.tiny_config(objective={"method": "cmc"}), sources)
     alone, _ = run(tiny.tiny_config(stages={"sample": 9, "full": 0}), sources)
-    assert tiny.differences(dataclasses.replace(cmc.state(), identity={}), dataclasses.replace(alone.state(), identity={})) == []
+    assert (
+        tiny.differences(dataclasses.replace(cmc.state(), identity={}), dataclasses.replace(alone.state(), identity={}))
+        == []
+    )
 
 
 def terms(model, config, batch):
@@ -133,7 +136,10 @@ def test_mmv_has_neither_bank_nor_dense_mappers(mmv, sources):
         ({"objective": {"method": "clip"}}, "objective.method = 'clip'"),
         ({"objective": {"method": "mmv", "positive": "bank"}}, "method mmv has no memory bank"),
         ({"objective": {"method": "mmv", "in_batch_negatives": False}}, "method mmv has no memory bank"),
-        ({"objective": {"method": "mmv"}, "train": {"lanes": 2, "rows_per_lane": 1, "workers": 2}}, "raise train.rows_per_lane"),
+        (
+            {"objective": {"method": "mmv"}, "train": {"lanes": 2, "batch_size_per_lane": 1, "workers": 2}},
+            "raise train.batch_size_per_lane",
+        ),
     ],
 )
 def test_what_a_baseline_cannot_be_is_one_line(over, line):

@@ -16,7 +16,7 @@ from tests.helpers import local_pretraining as tiny
         ("data.sources.room.weight=.inf", r"data.sources.room.weight = inf: .*finite"),
         ("data.sources.room=null data.sources.street=null", r"data.sources.*: .*at least 1 item"),
         ("data.sources.room.path=", r"data.sources.room.path = ''"),
-        ("train.rows=3", r"unknown key 'train.rows'; allowed here: .*rows_per_lane"),
+        ("train.rows=3", r"unknown key 'train.rows'; allowed here: .*batch_size_per_lane"),
         ("optim.learning_rate=3", r"unknown key 'optim.learning_rate'; allowed here: .*lr"),
         ("epochs=3", r"unknown key 'epochs'; allowed here: .*stages"),
         ("augment.size=100", r"augment.size = 100: must be a positive multiple of 32, for example 96"),
@@ -46,7 +46,11 @@ from tests.helpers import local_pretraining as tiny
 )
 def test_a_bad_value_is_one_line_with_key_value_and_what_is_allowed(override, line):
     with pytest.raises(UserError, match=rf"^recipe tiny: .*{line}") as caught:
-        build(PretrainConfig, merge(tiny.TINY, parse_overrides(override.split() if "null" in override else [override])), "recipe tiny")
+        build(
+            PretrainConfig,
+            merge(tiny.TINY, parse_overrides(override.split() if "null" in override else [override])),
+            "recipe tiny",
+        )
     assert "\n" not in str(caught.value)
 
 
@@ -85,7 +89,7 @@ DECIDES = {
     "stages.sample": 5,
     "optim.lr": 0.2,
     "train.lanes": 4,
-    "train.rows_per_lane": 4,
+    "train.batch_size_per_lane": 4,
     "train.window_steps": 4,
     "train.precision": "bfloat16",
 }

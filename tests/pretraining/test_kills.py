@@ -20,13 +20,19 @@ def test_killed_at_any_file_of_a_save_there_is_always_a_whole_state(tmp_path, ke
         for step in (1, 2):
             States(str(folder), keep).write(forked_runs.numbered_state(step))
         jobs.append(
-            {"call": "write_state", "world": 1, "arguments": {"folder": str(folder), "keep": keep, "step": 3, "kill_at_file": number}}
+            {
+                "call": "write_state",
+                "world": 1,
+                "arguments": {"folder": str(folder), "keep": keep, "step": 3, "kill_at_file": number},
+            }
         )
     codes = [code for (code,) in forked_runs.run_jobs(tmp_path, jobs)]
     assert codes == [KILLED] * 18 + [0] * 2, "six files, each opened, renamed and its temporary name taken away"
     for number in range(points):
         states = States(str(tmp_path / str(number)), keep)
-        assert states.newest_step == (2 if number <= 16 else 3), "the renaming of COMPLETE, the seventeenth, is what counts"
+        assert states.newest_step == (2 if number <= 16 else 3), (
+            "the renaming of COMPLETE, the seventeenth, is what counts"
+        )
         assert tiny.differences(states.newest(), forked_runs.numbered_state(states.newest_step)) == []
         states.write(forked_runs.numbered_state(3))
         left = sorted(each.name for each in (tmp_path / str(number)).iterdir())
@@ -36,7 +42,12 @@ def test_killed_at_any_file_of_a_save_there_is_always_a_whole_state(tmp_path, ke
 
 @pytest.fixture(scope="module")
 def settings(sources):
-    over = {"stages": {"sample": 2, "full": 2}, "train": {"save_every": 1, "keep": 1}, "optim": {"name": "adamw"}, "probe": {"every": 2}}
+    over = {
+        "stages": {"sample": 2, "full": 2},
+        "train": {"save_every": 1, "keep": 1},
+        "optim": {"name": "adamw"},
+        "probe": {"every": 2},
+    }
     return {"sources": [each.uri for each in sources], "over": over}
 
 
@@ -49,7 +60,9 @@ def test_a_run_killed_in_any_save_and_started_again_ends_with_the_same_bits(sett
     jobs = [{"call": "train", "world": 1, "arguments": {**settings, "states": str(tmp_path / "whole"), "out": None}}]
     for number in points:
         fixed = {**settings, "states": str(tmp_path / str(number)), "out": None}
-        jobs += [{"call": "train", "world": 1, "arguments": {**fixed, **more}} for more in ({"kill_at_file": number}, {})]
+        jobs += [
+            {"call": "train", "world": 1, "arguments": {**fixed, **more}} for more in ({"kill_at_file": number}, {})
+        ]
     codes = [code for (code,) in forked_runs.run_jobs(tmp_path, jobs)]
     assert codes[1::2] == [KILLED] * 11 + [0], "eighteen operations a save"
     assert codes[2::2] == [0] * len(points)
@@ -65,7 +78,9 @@ def test_a_run_that_dies_in_every_save_on_its_way_ends_with_the_same_bits(settin
     """Five deaths, each a little later than the one before."""
     fixed = {**settings, "states": str(tmp_path / "dying"), "out": None}
     jobs = [{"call": "train", "world": 1, "arguments": {**settings, "states": str(tmp_path / "whole"), "out": None}}]
-    jobs += [{"call": "train", "world": 1, "arguments": {**fixed, "kill_at_file": number}} for number in (2, 9, 13, 14, 17)]
+    jobs += [
+        {"call": "train", "world": 1, "arguments": {**fixed, "kill_at_file": number}} for number in (2, 9, 13, 14, 17)
+    ]
     jobs += [{"call": "train", "world": 1, "arguments": fixed}]
     codes = [code for (code,) in forked_runs.run_jobs(tmp_path, jobs)]
     assert codes == [0, *[KILLED] * 5, 0]

@@ -10,7 +10,7 @@ import torch
 from hcmoco.errors import UserError
 from hcmoco.pretraining.loop import pretrain
 from hcmoco.training.checkpoint import States
-from hcmoco.training.metrics import Meter
+from hcmoco.training.metrics import MetricsProcessor
 from tests.helpers import local_pretraining as tiny
 
 
@@ -43,8 +43,18 @@ def test_what_is_logged_is_the_mean_over_the_steps_since_the_last_report(sources
     assert [step for step, _ in some.logged] == [3, 4, 6, 9], "also where stage 1 ends"
     single = dict(every.logged)
     for (step, values), stretch in zip(some.logged, [(1, 2, 3), (4,), (5, 6), (7, 8, 9)], strict=True):
-        for name in ("loss", "grad_norm", "lr", "entered/g/rgb-depth", "loss/g/keypoints-rgb", "rows/g/rgb-keypoints/street"):
-            assert values[name] == pytest.approx(sum(single[k][name] for k in stretch) / len(stretch), rel=1e-5), (step, name)
+        for name in (
+            "loss",
+            "grad_norm",
+            "lr",
+            "entered/g/rgb-depth",
+            "loss/g/keypoints-rgb",
+            "rows/g/rgb-keypoints/street",
+        ):
+            assert values[name] == pytest.approx(sum(single[k][name] for k in stretch) / len(stretch), rel=1e-5), (
+                step,
+                name,
+            )
         assert values["stage"] == (1 if step <= 4 else 2)
         # 2 lanes of 3 rows, half and half over two steps, of 70 and 50 rows.
         assert values["passes/room"] * 70 + values["passes/street"] * 50 == pytest.approx(6 * step)
@@ -80,7 +90,11 @@ class NanHost(tiny.StoppingHost):
 
 @pytest.mark.parametrize(
     ("train", "kept"),
-    [({"save_every": 2, "log_every": 50}, 6), ({"save_every": 3, "log_every": 1}, 6), ({"save_every": 50, "log_every": 50}, 4)],
+    [
+        ({"save_every": 2, "log_every": 50}, 6),
+        ({"save_every": 3, "log_every": 1}, 6),
+        ({"save_every": 50, "log_every": 50}, 4),
+    ],
 )
 def test_a_term_that_is_no_number_stops_the_run_and_nothing_after_it_is_kept(sources, tmp_path, train, kept):
     with pytest.raises(
@@ -90,7 +104,11 @@ def test_a_term_that_is_no_number_stops_the_run_and_nothing_after_it_is_kept(sou
     assert "\n" not in str(caught.value)
     states = States(str(tmp_path))
     assert states.newest_step == kept
-    assert all(value.isfinite().all() for part in ("model", "optimizer", "bank") for value in getattr(states.newest(), part).values())
+    assert all(
+        value.isfinite().all()
+        for part in ("model", "optimizer", "bank")
+        for value in getattr(states.newest(), part).values()
+    )
     # With the fault gone the run goes on as if nothing had been.
     _, run = start(sources, states=str(tmp_path))
     _, whole = start(sources)
@@ -112,7 +130,7 @@ class Plain:
     ],
 )
 def test_the_term_is_named_before_the_sum_and_the_first_step_before_the_others(bad, named):
-    meter = Meter(Plain(), 10, 20)
+    meter = MetricsProcessor(Plain(), 10, 20)
     good = {"loss": 1.0, "grad_norm": 1.0, "level/d": 1.0, "loss/d/rgb-depth": 1.0}
     for values in (good, {**good, **bad}, good, dict.fromkeys(good, math.nan)):
         meter.add({name: torch.tensor(value) for name, value in values.items()}, 4)
@@ -122,7 +140,10 @@ def test_the_term_is_named_before_the_sum_and_the_first_step_before_the_others(b
 
 def test_probes_come_at_their_steps_and_at_the_end_of_each_stage(sources, tmp_path):
     host, run = start(sources, states=str(tmp_path), views=tiny.tiny_views(), over={"probe": {"every": 3}})
-    probed = {step: {name.partition("/retrieval")[0] for name in values if "retrieval" in name} for step, values in host.logged}
+    probed = {
+        step: {name.partition("/retrieval")[0] for name in values if "retrieval" in name}
+        for step, values in host.logged
+    }
     # The small probe at 3 and 6; not at 9, the last step, which has the full one.
     assert {step: moments for step, moments in probed.items() if moments} == {
         3: {"probe"}, 4: {"after-stage-1"}, 6: {"probe"}, 9: {"after-stage-2"}

@@ -35,7 +35,7 @@ def banks(objective):
 
 
 def negatives(objective, step=0):
-    return torch.from_numpy(draw_negatives(objective, seed=0, step=step, lanes=range(2), rows_per_lane=5))
+    return torch.from_numpy(draw_negatives(objective, seed=0, step=step, lanes=range(2), batch_size_per_lane=5))
 
 
 def terms_of(model, objective, batch, banks, full=True):
@@ -44,7 +44,11 @@ def terms_of(model, objective, batch, banks, full=True):
 
 
 def statistics(model, part):
-    return {name: value.clone() for name, value in getattr(model, part).state_dict().items() if "running" in name or "batches" in name}
+    return {
+        name: value.clone()
+        for name, value in getattr(model, part).state_dict().items()
+        if "running" in name or "batches" in name
+    }
 
 
 def test_terms_are_those_of_the_parts_put_together_by_hand(model, objective, batch, banks):
@@ -57,10 +61,15 @@ def test_terms_are_those_of_the_parts_put_together_by_hand(model, objective, bat
         depth = again.encode_depth(again.prepare_depth(torch.from_numpy(batch.depth[batch.has_depth])))
         keypoints_BJ3 = torch.from_numpy(batch.keypoints)
         skeleton = again.encode_keypoints(again.prepare_keypoints(keypoints_BJ3), keypoints_BJ3[..., 2])
-        embeddings = {"rgb": again.global_embedding("rgb", rgb), "keypoints": again.global_embedding("keypoints", skeleton)}
+        embeddings = {
+            "rgb": again.global_embedding("rgb", rgb),
+            "keypoints": again.global_embedding("keypoints", skeleton),
+        }
         embeddings["depth"] = torch.zeros(B, D)
         embeddings["depth"][present["depth"]] = again.global_embedding("depth", depth)
-        expected |= sample_terms(objective, embeddings, present, torch.from_numpy(batch.index), banks, negatives(objective)).values
+        expected |= sample_terms(
+            objective, embeddings, present, torch.from_numpy(batch.index), banks, negatives(objective)
+        ).values
         # Whole dense maps, and then one cell after the other.
         maps = {"rgb": again.dense_map("rgb", rgb), "depth": torch.zeros(B, D, 16, 16)}
         maps["depth"][present["depth"]] = again.dense_map("depth", depth)
@@ -74,7 +83,9 @@ def test_terms_are_those_of_the_parts_put_together_by_hand(model, objective, bat
                     if visible:
                         joints[b, j] = maps[name][b, :, int(y // 4), int(x // 4)]
         cells = torch.from_numpy(np.stack([batch.anchors // 16, batch.anchors % 16], 2)).float()
-        expected |= dense_terms(objective, at["rgb"][0], at["depth"][0], cells, torch.from_numpy(batch.anchors >= 0)).values
+        expected |= dense_terms(
+            objective, at["rgb"][0], at["depth"][0], cells, torch.from_numpy(batch.anchors >= 0)
+        ).values
         visible = keypoints_BJ3[..., 2] > 0
         joints = at["rgb"][1], at["depth"][1]
         expected |= sparse_terms(objective, again.joint_embedding(skeleton), *joints, visible, present).values
@@ -101,7 +112,9 @@ def test_every_parameter_learns_where_all_modalities_are_there(model, objective,
         model.dense_mappers = None
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.ones_(module.weight)  # timm begins residual branches at 0, which stops the gradient for one step
+            torch.nn.init.ones_(
+                module.weight
+            )  # timm begins residual branches at 0, which stops the gradient for one step
     terms, _ = terms_of(model, objective, batch, banks, full=full)
     total(terms.values, objective, "full" if full else "sample").backward()
     idle = [name for name, each in model.named_parameters() if each.grad is None or not each.grad.any()]
@@ -119,7 +132,11 @@ def test_rows_without_depth_never_reach_the_depth_encoder(model, objective, batc
         assert tiny.same_bits(value, statistics(model, "depth")[name]), name
     assert tiny.same_bits(embeddings["depth"][batch.has_depth], expected["depth"])
     assert not embeddings["depth"][~batch.has_depth].any()
-    moved = [not torch.equal(value, statistics(model, "rgb")[name]) for name, value in statistics(alone, "rgb").items() if "mean" in name]
+    moved = [
+        not torch.equal(value, statistics(model, "rgb")[name])
+        for name, value in statistics(alone, "rgb").items()
+        if "mean" in name
+    ]
     assert all(moved), "the RGB encoder did see the other rows"
 
 
@@ -153,7 +170,9 @@ def test_what_stands_where_a_modality_is_absent_reaches_nothing(model, objective
 
 
 @pytest.mark.parametrize("full", [True, False])
-@pytest.mark.parametrize("gone", [("depth",), ("rgb",), ("keypoints",), ("depth", "keypoints"), ("rgb", "keypoints"), ("rgb", "depth")])
+@pytest.mark.parametrize(
+    "gone", [("depth",), ("rgb",), ("keypoints",), ("depth", "keypoints"), ("rgb", "keypoints"), ("rgb", "depth")]
+)
 def test_a_batch_without_a_modality(model, objective, batch, banks, gone, full):
     before = {part: statistics(model, part) for part in MODALITIES}
     terms, embeddings = terms_of(model, objective, tiny.without(batch, *gone), banks, full=full)
@@ -189,7 +208,12 @@ def test_nobody_visible(model, objective, batch, banks):
     batch.keypoints[..., :2] = 1e9
     terms, _ = terms_of(model, objective, batch, banks)
     assert all(value.isfinite() for value in terms.values.values())
-    assert {name for name, count in terms.counts.items() if count} == {"g/rgb-depth", "g/depth-rgb", "d/rgb-depth", "d/depth-rgb"}
+    assert {name for name, count in terms.counts.items() if count} == {
+        "g/rgb-depth",
+        "g/depth-rgb",
+        "d/rgb-depth",
+        "d/depth-rgb",
+    }
 
 
 def test_one_joint_visible_is_in_the_picture_and_the_others_are_not(model, objective, batch, banks):
@@ -208,7 +232,9 @@ def test_the_release_lets_the_encoders_see_blank_rows(model, batch, banks):
     terms, embeddings = terms_of(model, released, blank, banks)
     assert embeddings["depth"].any()
     assert any(not torch.equal(value, before[name]) for name, value in statistics(model, "depth").items())
-    assert not any(terms.counts[name].item() for name in terms.counts if "depth" in name), "they enter no term all the same"
+    assert not any(terms.counts[name].item() for name in terms.counts if "depth" in name), (
+        "they enter no term all the same"
+    )
 
 
 def test_bfloat16_is_near_float32(model, objective, batch, banks):
@@ -238,7 +264,9 @@ def test_threads_change_a_step_by_rounding_alone(model, objective, batch, banks,
     for threads in (1, 2):
         torch.set_num_threads(threads)
         again = copy.deepcopy(model).to(dtype)
-        terms, _ = compute_terms(again, objective, views_of(again, batch, dtype), banks, negatives(objective), full=True)
+        terms, _ = compute_terms(
+            again, objective, views_of(again, batch, dtype), banks, negatives(objective), full=True
+        )
         loss = total(terms.values, objective, "full")
         loss.backward()
         steps.append((loss.detach(), flat_gradient(again)))
@@ -256,7 +284,11 @@ def test_pieces_of_a_batch_change_embeddings_and_gradients_by_rounding_alone(mod
         for rows in pieces:
             views = views_of(again, tiny.rows_of(batch, list(rows)), dtype)
             features, _ = encode(again, views)
-            found.append(torch.cat([views.spread(name, again.global_embedding(name, each)) for name, each in features.items()], 1))
+            found.append(
+                torch.cat(
+                    [views.spread(name, again.global_embedding(name, each)) for name, each in features.items()], 1
+                )
+            )
         whole = torch.cat(found)
         whole.sin().sum().backward()
         results.append((whole.detach(), flat_gradient(again)))
@@ -269,12 +301,18 @@ def test_draws_of_a_step_are_the_same_for_any_number_of_workers():
     for per_sample in (False, True):
         over = {"per_sample_negatives": per_sample, "bank_start": "random"}
         objective = tiny.tiny_config(objective=over).objective
-        whole = draw_negatives(objective, seed=1, step=3, lanes=range(6), rows_per_lane=2)
+        whole = draw_negatives(objective, seed=1, step=3, lanes=range(6), batch_size_per_lane=2)
         assert whole.dtype == np.float64
         for world in (1, 2, 3, 6):
             for rank in range(world):
-                part = draw_negatives(objective, seed=1, step=3, lanes=range(rank, 6, world), rows_per_lane=2)
-                mine = whole if not per_sample else np.concatenate([whole[2 * lane : 2 * lane + 2] for lane in range(rank, 6, world)])
+                part = draw_negatives(objective, seed=1, step=3, lanes=range(rank, 6, world), batch_size_per_lane=2)
+                mine = (
+                    whole
+                    if not per_sample
+                    else np.concatenate([whole[2 * lane : 2 * lane + 2] for lane in range(rank, 6, world)])
+                )
                 np.testing.assert_array_equal(part, mine)
-        assert not np.array_equal(whole, draw_negatives(objective, seed=1, step=4, lanes=range(6), rows_per_lane=2))
+        assert not np.array_equal(
+            whole, draw_negatives(objective, seed=1, step=4, lanes=range(6), batch_size_per_lane=2)
+        )
         assert len(np.unique(whole)) == whole.size

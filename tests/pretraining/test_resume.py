@@ -74,7 +74,9 @@ STOPS = {"sgd, restarted": range(1, STEPS), "adamw, one cosine": range(1, STEPS)
 
 
 @pytest.mark.parametrize(
-    ("reference", "stop"), [(name, stop) for name in RUNS for stop in STOPS.get(name, (1, BOUNDARY, 6))], indirect=["reference"]
+    ("reference", "stop"),
+    [(name, stop) for name in RUNS for stop in STOPS.get(name, (1, BOUNDARY, 6))],
+    indirect=["reference"],
 )
 def test_stopped_before_any_step_it_ends_with_the_same_bits_and_numbers(reference, sources, tmp_path, stop):
     config, expected, whole = reference
@@ -144,7 +146,9 @@ def test_probes_are_part_of_the_state_between_the_stages(sources, tmp_path):
             go()
         host, go = start(tmp_path / f"at {stop}")
         assert tiny.differences(expected, go().state()) == []
-        assert tiny.without_times(host.logged) == [each for each in tiny.without_times(whole.logged) if each[0] > BOUNDARY]
+        assert tiny.without_times(host.logged) == [
+            each for each in tiny.without_times(whole.logged) if each[0] > BOUNDARY
+        ]
         assert set(host.pictures) == {"features-after-stage-2"}
 
 
@@ -152,7 +156,9 @@ def test_what_only_watches_the_run_changes_no_bit(sources, tmp_path):
     """Reports, states, probes, the threads that decode and the place of decoding are free: they may even change between two starts."""
     config = tiny.tiny_config()
     plain, _ = run(config, sources, tmp_path / "plain")
-    watched = tiny.tiny_config(probe={"every": 1}, train={"log_every": 1, "save_every": 1, "keep": 1, "threads_per_worker": 2})
+    watched = tiny.tiny_config(
+        probe={"every": 1}, train={"log_every": 1, "save_every": 1, "keep": 1, "threads_per_worker": 2}
+    )
     for decode, threads in (("worker", 3), ("tasks", 1)):
         feed = tiny.tiny_feed(watched, sources, decode)
         host = tiny.LocalHost(feed, str(tmp_path / decode), threads=threads)
@@ -169,7 +175,9 @@ def test_rates_follow_the_schedule_of_each_stage_or_of_the_whole_run(sources):
         pretrain(config, feed.plan, host, None)
         logged = [values["lr"] for _, values in host.logged]
         if restart:
-            expected = [learning_rate(config.optim, k, 4) for k in range(4)] + [learning_rate(config.optim, k, 5) for k in range(5)]
+            expected = [learning_rate(config.optim, k, 4) for k in range(4)] + [
+                learning_rate(config.optim, k, 5) for k in range(5)
+            ]
         else:
             expected = [learning_rate(config.optim, k, 9) for k in range(9)]
         assert logged == pytest.approx(expected, rel=1e-6)

@@ -17,7 +17,10 @@ pytestmark = pytest.mark.slow
 
 LANES, ROWS, KILLED = 6, 2, -9
 # Stage 1 is steps 0 to 3, stage 2 steps 4 to 8; a state every 3 steps, at 4 and at 9.
-OVER = {"train": {"lanes": LANES, "rows_per_lane": ROWS, "log_every": 1}, "optim": {"name": "adamw", "lr": 0.01, "restart": False}}
+OVER = {
+    "train": {"lanes": LANES, "batch_size_per_lane": ROWS, "log_every": 1},
+    "optim": {"name": "adamw", "lr": 0.01, "restart": False},
+}
 
 
 class Runs:
@@ -34,7 +37,10 @@ class Runs:
 
 
 # name -> (step, ranks that die then); in stage 1 inside a window, at the boundary before and after its state, in stage 2.
-DEATHS = {2: {"a": (2, [1]), "b": (4, [0]), "c": (5, [0, 1]), "d": (7, [1])}, 3: {"a": (3, [2]), "b": (4, [0, 1]), "c": (8, [1])}}
+DEATHS = {
+    2: {"a": (2, [1]), "b": (4, [0]), "c": (5, [0, 1]), "d": (7, [1])},
+    3: {"a": (3, [2]), "b": (4, [0, 1]), "c": (8, [1])},
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +52,17 @@ def runs(sources, tmp_path_factory) -> Runs:
             fixed = {"sources": [each.uri for each in sources], "states": str(folder / f"{world}-{name}"), "over": OVER}
             fixed["out"] = str(folder / f"{world}-{name}-out")
             if death:
-                jobs.append({"call": "train", "world": world, "arguments": {**fixed, "stop": death[0], "killed": death[1]}})
+                jobs.append(
+                    {"call": "train", "world": world, "arguments": {**fixed, "stop": death[0], "killed": death[1]}}
+                )
             jobs.append({"call": "train", "world": world, "arguments": fixed})
     # Begun by two, gone on with by three.
-    moved = {"sources": [each.uri for each in sources], "states": str(folder / "moved"), "over": OVER, "out": str(folder / "3-moved-out")}
+    moved = {
+        "sources": [each.uri for each in sources],
+        "states": str(folder / "moved"),
+        "over": OVER,
+        "out": str(folder / "3-moved-out"),
+    }
     jobs.append({"call": "train", "world": 2, "arguments": {**moved, "stop": 5, "killed": [0, 1]}})
     jobs.append({"call": "train", "world": 3, "arguments": moved})
     codes = forked_runs.run_jobs(folder, jobs)
@@ -102,7 +115,9 @@ def test_a_run_may_go_on_with_another_number_of_workers(runs):
     log = runs.log(3, "moved")
     assert [step for step, _ in log] == [5, 6, 7, 8, 9]
     for step, values in log:
-        assert values["entered/g/rgb-depth"] * 3 == pytest.approx(dict(runs.log(1))[step]["entered/g/rgb-depth"], rel=1e-5)
+        assert values["entered/g/rgb-depth"] * 3 == pytest.approx(
+            dict(runs.log(1))[step]["entered/g/rgb-depth"], rel=1e-5
+        )
         assert values["lr"] == pytest.approx(dict(runs.log(1))[step]["lr"], rel=1e-6)
 
 
@@ -119,15 +134,29 @@ def test_some_worker_had_no_depth_at_some_step(sources):
     seen = []
     for rank in range(3):
         items = (feed.item(*each) for each in feed.own_items(rank=rank, world=3, first_step=0))
-        seen.append([int(each.has_depth.sum()) for each in feed.batches(items, rank=rank, world=3, first_step=0, threads=1, ahead=1)])
+        seen.append(
+            [
+                int(each.has_depth.sum())
+                for each in feed.batches(items, rank=rank, world=3, first_step=0, threads=1, ahead=1)
+            ]
+        )
     counts = np.array(seen)
     assert ((counts == 0).any(0) & (counts > 0).any(0)).any()
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_the_first_step_takes_the_mean_of_the_workers_gradients(sources, tmp_path, world):
-    over = {**OVER, "stages": {"sample": 1, "full": 0}, "optim": {"momentum": 0.0, "weight_decay": 0.0, "lr": 0.5, "warmup_steps": 0}}
-    arguments = {"sources": [each.uri for each in sources], "states": str(tmp_path / "s"), "out": str(tmp_path / "out"), "over": over}
+    over = {
+        **OVER,
+        "stages": {"sample": 1, "full": 0},
+        "optim": {"momentum": 0.0, "weight_decay": 0.0, "lr": 0.5, "warmup_steps": 0},
+    }
+    arguments = {
+        "sources": [each.uri for each in sources],
+        "states": str(tmp_path / "s"),
+        "out": str(tmp_path / "out"),
+        "over": over,
+    }
     forked_runs.run_jobs(tmp_path, [{"call": "train", "world": world, "arguments": arguments}])
     got = States(str(tmp_path / "out" / "rank-0")).newest().model
 
@@ -146,12 +175,18 @@ def test_the_first_step_takes_the_mean_of_the_workers_gradients(sources, tmp_pat
         mean = torch.stack([each[name] for each in gradients]).mean(0)
         torch.testing.assert_close(got[name], value - rate * mean, rtol=1e-5, atol=1e-6, msg=name)
     for name in statistics[0]:
-        torch.testing.assert_close(got[name], torch.stack([each[name] for each in statistics]).mean(0), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            got[name], torch.stack([each[name] for each in statistics]).mean(0), rtol=1e-5, atol=1e-6
+        )
 
 
 def test_collectives(tmp_path):
     forked_runs.run_jobs(
-        tmp_path, [{"call": "collectives", "world": world, "arguments": {"lanes": 6, "out": str(tmp_path)}} for world in (1, 2, 3)]
+        tmp_path,
+        [
+            {"call": "collectives", "world": world, "arguments": {"lanes": 6, "out": str(tmp_path)}}
+            for world in (1, 2, 3)
+        ],
     )
     for world in (1, 2, 3):
         results = [json.loads((tmp_path / f"{world}-{rank}.json").read_text()) for rank in range(world)]

@@ -17,7 +17,9 @@ def test_a_step_of_another_number_is_refused(sources, batch):
 
 
 def test_a_step_in_which_no_row_has_anything_changes_the_weights_by_their_decay_alone(sources, batch):
-    config = tiny.tiny_config(optim={"weight_decay": 0.1, "momentum": 0.0, "warmup_steps": 0}, train={"rows_per_lane": 5})
+    config = tiny.tiny_config(
+        optim={"weight_decay": 0.1, "momentum": 0.0, "warmup_steps": 0}, train={"batch_size_per_lane": 5}
+    )
     run = Pretraining(config, tiny.tiny_plan(config, sources), CPU, lanes_here=2)
     before = {name: value.detach().clone() for name, value in run.model.named_parameters()}
     values = run.advance(tiny.without(batch, *MODALITIES))
@@ -28,13 +30,15 @@ def test_a_step_in_which_no_row_has_anything_changes_the_weights_by_their_decay_
 
 
 def test_a_step_reports_what_entered_from_which_data_set(sources, batch):
-    config = tiny.tiny_config(train={"rows_per_lane": 5})
+    config = tiny.tiny_config(train={"batch_size_per_lane": 5})
     run = Pretraining(config, tiny.tiny_plan(config, sources), CPU, lanes_here=2)
     values = {name: value.item() for name, value in run.advance(batch).items()}
     assert values["rows/g/rgb-depth/room"] == values["entered/g/rgb-depth"] == batch.has_depth.sum()
     assert values["rows/g/rgb-depth/street"] == 0
     assert values["rows/g/rgb-keypoints/room"] + values["rows/g/rgb-keypoints/street"] == 10
-    assert values["level/g"] == pytest.approx(sum(value for name, value in values.items() if name.startswith("loss/g/")), rel=1e-6)
+    assert values["level/g"] == pytest.approx(
+        sum(value for name, value in values.items() if name.startswith("loss/g/")), rel=1e-6
+    )
     assert values["loss"] == pytest.approx(values["level/g"])
     assert values["lr"] == pytest.approx(0.05 / 2)
     visited = {name: set(torch.nonzero(bank.visited).flatten().tolist()) for name, bank in run.banks.items()}
@@ -46,7 +50,8 @@ def test_the_gradient_is_clipped_and_its_norm_is_that_before(sources, batch):
     norms, moves = [], []
     for clip in (0.0, 0.01):
         config = tiny.tiny_config(
-            optim={"clip_norm": clip, "momentum": 0.0, "weight_decay": 0.0, "warmup_steps": 0}, train={"rows_per_lane": 5}
+            optim={"clip_norm": clip, "momentum": 0.0, "weight_decay": 0.0, "warmup_steps": 0},
+            train={"batch_size_per_lane": 5},
         )
         run = Pretraining(config, tiny.tiny_plan(config, sources), CPU, lanes_here=2)
         before = torch.cat([each.detach().flatten() for each in run.model.parameters()])

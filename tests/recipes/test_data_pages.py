@@ -24,7 +24,9 @@ def commands() -> dict[str, Source]:
     """Folder -> the `prepare.py NAME ... --out FOLDER` of the pages."""
     found = {}
     for page in sorted((ROOT / "docs" / "data").glob("*.md")):
-        for line in re.findall(r"^\s*python pipelines/prepare.py (.*--out data/[\w-]+.*)$", page.read_text(), re.MULTILINE):
+        for line in re.findall(
+            r"^\s*python pipelines/prepare.py (.*--out data/[\w-]+.*)$", page.read_text(), re.MULTILINE
+        ):
             kind, *flags = shlex.split(line)
             if kind != "NAME":
                 parser = argparse.ArgumentParser()
@@ -63,7 +65,15 @@ def test_mpii_crops_are_as_wide_as_published():
 def test_other_padding_is_said_when_data_is_opened(tmp_path, capsys, padding, warned):
     about = Source("mpii", MpiiConfig(padding=padding)).about
     people = [
-        Person(f"mpii/{k}/0", "mpii", "train", 32, rgb=b"not read", keypoints=np.ones((16, 3)), box=np.float32([4, 4, 28, 28]))
+        Person(
+            f"mpii/{k}/0",
+            "mpii",
+            "train",
+            32,
+            rgb=b"not read",
+            keypoints=np.ones((16, 3)),
+            box=np.float32([4, 4, 28, 28]),
+        )
         for k in range(3)
     ]
     write_shards(str(tmp_path / "mpii"), people, about)

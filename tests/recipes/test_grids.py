@@ -28,7 +28,9 @@ def test_pre_trainings_differ_in_their_objective_alone(name):
     objectives = [each.pop("objective") for each in identities]
     optims = [each.pop("optim") for each in identities]
     assert all(each == identities[0] for each in identities)
-    assert all(optim | {"lr": 0} == optims[0] | {"lr": 0} for optim in optims), "each may have the learning rate that suits it"
+    assert all(optim | {"lr": 0} == optims[0] | {"lr": 0} for optim in optims), (
+        "each may have the learning rate that suits it"
+    )
     assert len({str(each) for each in objectives}) == len(found), "and none is there twice"
     assert all(each.data == found[0].data and each.stages.steps == found[0].stages.steps for each in found)
     assert len({each.out for each in found}) == len({each.name for each in found}) == len(found)
@@ -41,7 +43,9 @@ def test_the_ablation_shares_pre_trainings_and_cells(recipe):
     for name in ("cmc", "hcmoco"):
         assert grid.inits[name] == ablation.inits[name]
     wanted = {(task, str(some.labels), seed) for some in ablation.cells for task in some.tasks for seed in some.seeds}
-    assert wanted <= {(task, str(some.labels), seed) for some in grid.cells for task in some.tasks for seed in some.seeds}
+    assert wanted <= {
+        (task, str(some.labels), seed) for some in grid.cells for task in some.tasks for seed in some.seeds
+    }
     objectives = {name: origin.config.objective for name, origin in origins(ablation).items()}
     assert objectives["cmc"].method == "cmc"
     assert (objectives["hard"].dense_target, objectives["hard"].lambda_s) == ("hard", 0)
@@ -59,7 +63,9 @@ def test_hcmoco_is_what_the_recipe_of_that_name_trains(recipe):
 def test_every_cell_is_there_once(name, tmp_path):
     """Before anything is pre-trained its starts are not known, and so neither are the keys."""
     grid = load_grid(name)
-    found = {name: origin for name, origin in origins(grid).items() if name != "imagenet"}  # which may be on the network
+    found = {
+        name: origin for name, origin in origins(grid).items() if name != "imagenet"
+    }  # which may be on the network
     cells = cells_of(grid, found, [], str(tmp_path), Folder(str(tmp_path)))
     assert len(cells) == len({(each.task, each.init, each.labels, each.config.seed) for each in cells})
     assert all(bool(each.key) == (each.init == "scratch") for each in cells)
@@ -75,7 +81,9 @@ def test_the_committed_results_are_those_of_the_recipes_under_either_precision(a
     made["cells"] = []
     for name in ("people-cpu", "ablation-people-cpu"):
         grid = load_grid(name)
-        found = {name: origin for name, origin in origins(grid).items() if name != "imagenet"}  # whose weights are not ours to commit
+        found = {
+            name: origin for name, origin in origins(grid).items() if name != "imagenet"
+        }  # whose weights are not ours to commit
         made["cells"] += cells_of(grid, found, override, str(tmp_path), folder)
     for below, cells in made.items():
         results = read_results(folder, below, cells)

@@ -12,7 +12,8 @@ def recipe(task: str, name: str) -> FinetuneRecipe:
 
 
 @pytest.mark.parametrize(
-    ("task", "name"), [(task, path.stem) for task in cli.TASK_NAMES for path in sorted((cli.RECIPES / task).glob("*.yaml"))]
+    ("task", "name"),
+    [(task, path.stem) for task in cli.TASK_NAMES for path in sorted((cli.RECIPES / task).glob("*.yaml"))],
 )
 def test_each_is_valid_and_of_its_task(task, name):
     config = recipe(task, name)
@@ -26,7 +27,7 @@ def test_every_task_has_a_small_and_a_published_recipe():
 
 
 def batch(config: FinetuneRecipe) -> int:
-    return config.train.lanes * config.train.rows_per_lane
+    return config.train.lanes * config.train.batch_size_per_lane
 
 
 @pytest.mark.parametrize(("task", "rows", "epochs"), [("parsing-rgb", 40, 50), ("parsing-depth", 80, 150)])
@@ -34,7 +35,14 @@ def test_parsing_as_published(task, rows, epochs):
     config = recipe(task, "paper-w18")
     assert (batch(config), config.epochs, config.encoder.name) == (rows, epochs, "hrnet_w18")
     optim = config.optim
-    assert (optim.name, optim.lr, optim.momentum, optim.weight_decay, optim.schedule, optim.power) == ("sgd", 0.007, 0.9, 5e-4, "poly", 0.9)
+    assert (optim.name, optim.lr, optim.momentum, optim.weight_decay, optim.schedule, optim.power) == (
+        "sgd",
+        0.007,
+        0.9,
+        5e-4,
+        "poly",
+        0.9,
+    )
     assert (config.task.size, config.task.label_size, config.task.flip_test) == (473, 1000, True)
     assert (config.task.augment.scale, config.task.augment.flip_probability) == ((0.5, 1.6), 0.5)
     assert config.task.class_weights == {"parsing-rgb": "none", "parsing-depth": "parsing-4k"}[task]
@@ -45,9 +53,18 @@ def test_parsing_as_published(task, rows, epochs):
 def test_pose_as_published():
     config = recipe("pose", "paper-w18")
     assert (batch(config), config.epochs, config.task.size) == (12, 50, 288)
-    assert (config.optim.name, config.optim.lr, config.optim.weight_decay, config.optim.drop_factor) == ("adam", 3.5e-4, 1e-4, 0.2)
+    assert (config.optim.name, config.optim.lr, config.optim.weight_decay, config.optim.gamma) == (
+        "adam",
+        3.5e-4,
+        1e-4,
+        0.2,
+    )
     assert [round(share * 50) for share in config.optim.drops] == [10, 20, 30, 40]
-    assert (config.task.head.convolutions, config.task.head.channels, len(config.task.head.anchor_offsets) ** 2) == (4, 256, 9)
+    assert (config.task.head.convolutions, config.task.head.channels, len(config.task.head.anchor_offsets) ** 2) == (
+        4,
+        256,
+        9,
+    )
     assert config.task.background != "ground-truth", "labels must not reach the input"
     # 17 frames would have 100 steps in 50 epochs.
     assert config.total_steps(17) == config.min_steps == 2000

@@ -28,10 +28,14 @@ def random_rotations(count: int, largest: float, seed: int = 0) -> np.ndarray:
     rng = make_rng(seed, "rotations")
     axes = rng.normal(size=(count, 3))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
-    return np.stack([cv2.Rodrigues(axis * angle)[0] for axis, angle in zip(axes, rng.uniform(0, largest, count), strict=True)])
+    return np.stack(
+        [cv2.Rodrigues(axis * angle)[0] for axis, angle in zip(axes, rng.uniform(0, largest, count), strict=True)]
+    )
 
 
-def skinned_slowly(asset: Asset, vertices: np.ndarray, heads: np.ndarray, deltas: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def skinned_slowly(
+    asset: Asset, vertices: np.ndarray, heads: np.ndarray, deltas: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
     """The definition, vertex by vertex: each bone carries the vertex rigidly, joint by joint up to the root; then the weighted mean."""
     out = np.zeros((len(rows), 3))
     for row, vertex in enumerate(rows):
@@ -133,7 +137,18 @@ def test_joints_lie_where_their_names_say(asset, person):
             np.testing.assert_allclose(joints["right_" + name[5:]] * [-1, 1, 1], place, atol=0.01)
         elif not name.startswith("right_"):
             assert abs(place[0]) < 0.01
-    above = ("head_top", "left_eye", "nose", "upper_neck", "thorax", "spine_mid", "pelvis", "left_knee", "left_ankle", "left_foot")
+    above = (
+        "head_top",
+        "left_eye",
+        "nose",
+        "upper_neck",
+        "thorax",
+        "spine_mid",
+        "pelvis",
+        "left_knee",
+        "left_ankle",
+        "left_foot",
+    )
     for upper, lower in pairwise(above):
         assert joints[upper][2] > joints[lower][2], (upper, lower)
     assert joints["nose"][1] < joints["left_ear"][1]  # the face looks along -Y
@@ -147,7 +162,9 @@ def test_joints_move_with_the_body(asset, person):
     posed, posed_heads, _ = pose_body(asset, vertices, heads, random_rotations(len(heads), 0.3))
     joints = joints31(asset, posed, posed_heads)
     turn, shift = cv2.Rodrigues(np.array([1.0, 0.4, -2.0]))[0].astype(np.float32), np.array([0.4, 2, 1], np.float32)
-    np.testing.assert_allclose(joints31(asset, posed @ turn.T + shift, posed_heads @ turn.T + shift), joints @ turn.T + shift, atol=1e-5)
+    np.testing.assert_allclose(
+        joints31(asset, posed @ turn.T + shift, posed_heads @ turn.T + shift), joints @ turn.T + shift, atol=1e-5
+    )
 
 
 def test_other_joint_sets_are_gathers(asset, person):

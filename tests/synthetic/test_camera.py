@@ -23,7 +23,7 @@ def test_camera_axes_are_right_handed_and_look_at_the_target():
     assert right[0] > 256 + 50
 
 
-def test_rays_go_through_the_centres_of_their_pixels():
+def test_rays_go_through_the_centers_of_their_pixels():
     eye = camera().zoomed(40.0, 30.0, 0.5)
     rays = eye.rays(slice(10, 20, 2), slice(4, 7))
     pixels = eye.project(eye.to_camera(eye.position + 2.5 * rays))
@@ -35,7 +35,9 @@ def test_rays_go_through_the_centres_of_their_pixels():
 def test_zoom_is_a_crop_and_a_scale():
     point = np.array([[0.4, 0.2, 1.1]])
     whole, part = camera(), camera().zoomed(40.0, 30.0, 0.5)
-    np.testing.assert_allclose(part.project(part.to_camera(point)), (whole.project(whole.to_camera(point)) - [40, 30]) / 2, atol=1e-4)
+    np.testing.assert_allclose(
+        part.project(part.to_camera(point)), (whole.project(whole.to_camera(point)) - [40, 30]) / 2, atol=1e-4
+    )
 
 
 def volume(solids: Solids) -> float:
@@ -72,13 +74,13 @@ def test_pick_follows_its_weights():
 
 
 @pytest.mark.parametrize("kind", sorted(materials._KINDS))
-def test_every_surface_is_two_colours_mixed(kind):
+def test_every_surface_is_two_colors_mixed(kind):
     rng = make_rng(0, "test")
     points = rng.uniform(-5, 5, (3000, 3)).astype(np.float32)
     normals = np.eye(3, dtype=np.float32)[rng.integers(3, size=3000)]
     first, second = np.float32([0.2, 0.3, 0.4]), np.float32([0.8, 0.7, 0.6])
-    colour = materials.Surface(kind, (first, second), 1.0, 3)(points, normals)
-    share = (colour - first) / (second - first)
+    color = materials.Surface(kind, (first, second), 1.0, 3)(points, normals)
+    share = (color - first) / (second - first)
     np.testing.assert_allclose(share, np.broadcast_to(share[:, :1], share.shape), atol=1e-4)
     assert share.min() > -0.05
     assert share.max() < 1.3

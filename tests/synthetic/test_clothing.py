@@ -42,13 +42,13 @@ def test_pieces_of_the_mesh_are_what_they_are(places):
             assert (cover[asset.vertex_kind == kind] == what).all()
 
 
-def test_cloth_never_has_the_colour_of_the_wearers_skin():
+def test_cloth_never_has_the_color_of_the_wearers_skin():
     for outfit in outfits(200):
-        solid = [outfit.inner, *(pattern.colours[0] for pattern in (outfit.top, outfit.bottom))]
-        assert not any(passes_for(colour, outfit.skin) for colour in solid)
+        solid = [outfit.inner, *(pattern.colors[0] for pattern in (outfit.top, outfit.bottom))]
+        assert not any(passes_for(color, outfit.skin) for color in solid)
 
 
-def test_cloth_stands_off_the_skin_and_colours_are_colours(places):
+def test_cloth_stands_off_the_skin_and_colors_are_colors(places):
     asset, group, position = places
     for outfit in outfits(20):
         cover = clothing.cover(asset, outfit, asset.template, group, position, asset.vertex_kind)
@@ -56,7 +56,7 @@ def test_cloth_stands_off_the_skin_and_colours_are_colours(places):
         assert (off >= 0).all()
         assert off.max() < 0.04
         assert (off[(cover == clothing.TOP) | (cover == clothing.BOTTOM)] > 0.001).all()
-        colour = clothing.colour(asset, outfit, asset.template, group, cover, asset.lips)
-        assert np.isfinite(colour).all()
-        assert colour.min() >= 0
-        assert colour.max() < 1.5
+        color = clothing.color(asset, outfit, asset.template, group, cover, asset.lips)
+        assert np.isfinite(color).all()
+        assert color.min() >= 0
+        assert color.max() < 1.5

@@ -15,7 +15,7 @@ def read(depth: np.ndarray, scale: float, cosine=FACING, dark=BRIGHT) -> np.ndar
 
 
 @pytest.mark.parametrize("distance", [1.5, 3.0])
-def test_wall_is_read_in_millimetres_with_the_stated_noise(distance):
+def test_wall_is_read_in_millimeters_with_the_stated_noise(distance):
     depth = read(np.full((200, 200), distance), 1.0)
     there = depth[depth > 0].astype(float)
     assert len(there) > 0.9 * depth.size

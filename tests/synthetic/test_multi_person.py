@@ -44,7 +44,10 @@ def test_same_bytes_in_any_order_and_process():
     numbers = [2, 7, 11]
 
     def all_of(order):
-        return {number: digest(make_scene(ScenesConfig(size=SIZE, seed=5), number, dataset="d", split="s")) for number in order}
+        return {
+            number: digest(make_scene(ScenesConfig(size=SIZE, seed=5), number, dataset="d", split="s"))
+            for number in order
+        }
 
     first = all_of(numbers)
     assert all_of(numbers[::-1]) == first
@@ -61,7 +64,9 @@ def test_same_bytes_in_any_order_and_process():
         "OMP_NUM_THREADS": "2",
         "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)]),
     }
-    output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout
     assert {int(number): value for number, value in (line.split() for line in output.splitlines())} == first
 
 
@@ -71,7 +76,9 @@ def test_who_is_nearest_is_who_is_seen():
     for number in range(14):
         people, seen = group(number), rendered(number)
         rays = people.camera.rays(slice(0, SIZE), slice(0, SIZE))
-        depth = np.stack([Mesh(each.vertices, each.faces).depth(people.camera.position, rays) for each in people.figures])
+        depth = np.stack(
+            [Mesh(each.vertices, each.faces).depth(people.camera.position, rays) for each in people.figures]
+        )
         nearest = np.where(depth.min(0) < 1e30, depth.argmin(0) + 1, 0).reshape(SIZE, SIZE)
         on = seen.person > 0
         np.testing.assert_array_equal(seen.person[on], nearest[on])
@@ -130,7 +137,13 @@ def test_people_are_apart_and_on_the_ground():
                 a, b = each.shown[::2], other.shown[::2]
                 near = a[((a > b.min(0) - 0.1) & (a < b.max(0) + 0.1)).all(1)]
                 if len(near):
-                    assert min(((chunk[:, None] - b) ** 2).sum(2).min() for chunk in np.array_split(near, len(near) // 200 + 1)) > 0.07**2
+                    assert (
+                        min(
+                            ((chunk[:, None] - b) ** 2).sum(2).min()
+                            for chunk in np.array_split(near, len(near) // 200 + 1)
+                        )
+                        > 0.07**2
+                    )
 
 
 def test_people_are_large_enough_and_in_the_picture():
@@ -175,7 +188,9 @@ def test_points_are_spread_over_a_part():
     square = (rows * size + columns).ravel()
     small = 60 * size + np.arange(10)
     flat = np.concatenate([square, small])
-    iuv = np.concatenate([np.tile([2.0, 0.5, 0.25], (len(square), 1)), np.tile([24.0, 0.1, 0.9], (len(small), 1))]).astype(np.float32)
+    iuv = np.concatenate(
+        [np.tile([2.0, 0.5, 0.25], (len(square), 1)), np.tile([24.0, 0.1, 0.9], (len(small), 1))]
+    ).astype(np.float32)
     for seed in range(5):
         points = surface_points(flat, iuv, size, 16, make_rng(seed, "test"))
         on_square = points[points[:, 2] == 2]
@@ -210,7 +225,12 @@ def test_sheet_shows_pictures_instances_and_charts():
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [({"least": 3, "most": 2}, "least = 3"), ({"most": 9}, "most"), ({"domain": "sea"}, "domain"), ({"size": 8}, "size")],
+    [
+        ({"least": 3, "most": 2}, "least = 3"),
+        ({"most": 9}, "most"),
+        ({"domain": "sea"}, "domain"),
+        ({"size": 8}, "size"),
+    ],
 )
 def test_config_refuses_what_it_cannot_make(values, words):
     with pytest.raises(UserError, match=words):

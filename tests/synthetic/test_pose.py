@@ -11,7 +11,12 @@ from hcmoco.synthetic.body.mesh import load_asset, pose_body, rest_shape, sample
 LIMBS = [
     (first + side, last + side)
     for side in pose.SIDES
-    for first, last in (("upperleg01", "lowerleg01"), ("lowerleg01", "foot"), ("upperarm01", "lowerarm01"), ("lowerarm01", "wrist"))
+    for first, last in (
+        ("upperleg01", "lowerleg01"),
+        ("lowerleg01", "foot"),
+        ("upperarm01", "lowerarm01"),
+        ("lowerarm01", "wrist"),
+    )
 ]
 TORSO = np.array([0.17, 0.135, 0.3])
 
@@ -24,8 +29,15 @@ def posed(body: int, chosen: pose.Pose):
 
 
 def standing(**joints: np.ndarray) -> pose.Pose:
-    names = ["root", "chest", "neck", *(joint + side for joint in ("hip", "knee", "ankle", "shoulder", "elbow") for side in pose.SIDES)]
-    return pose.Pose("stand", {name: np.eye(3) for name in names} | {name.replace("_", "."): turn for name, turn in joints.items()})
+    names = [
+        "root",
+        "chest",
+        "neck",
+        *(joint + side for joint in ("hip", "knee", "ankle", "shoulder", "elbow") for side in pose.SIDES),
+    ]
+    return pose.Pose(
+        "stand", {name: np.eye(3) for name in names} | {name.replace("_", "."): turn for name, turn in joints.items()}
+    )
 
 
 def direction(asset, bones, first: str, last: str) -> np.ndarray:
@@ -42,7 +54,8 @@ def test_without_angles_arms_and_legs_hang_straight_down(body):
 
 def test_angles_move_limbs_the_way_they_say():
     asset, _, bones, _ = posed(
-        0, standing(shoulder_L=pose._arm(".L", np.pi / 2, 0, 0, 0)["shoulder.L"], knee_R=pose.rotation((np.pi / 2, 0, 0)))
+        0,
+        standing(shoulder_L=pose._arm(".L", np.pi / 2, 0, 0, 0)["shoulder.L"], knee_R=pose.rotation((np.pi / 2, 0, 0))),
     )
     assert direction(asset, bones, "upperarm01.L", "lowerarm01.L") @ [0, -1, 0] > 0.98  # raised forward
     assert direction(asset, bones, "lowerleg01.R", "foot.R") @ [0, 1, 0] > 0.98  # heel to the back
@@ -67,7 +80,9 @@ def test_mirror_exchanges_the_sides():
         asset.bone(name[:-2] + {".L": ".R", ".R": ".L"}[name[-2:]]) if name[-2:] in pose.SIDES else asset.bone(name)
         for name in asset.bone_names
     ]
-    symmetric = [not name.startswith(("neck02", "neck03")) for name in asset.bone_names]  # the rig has these off its middle
+    symmetric = [
+        not name.startswith(("neck02", "neck03")) for name in asset.bone_names
+    ]  # the rig has these off its middle
     np.testing.assert_allclose((mirrored[swap] * [-1, 1, 1])[symmetric], bones[symmetric], atol=2e-3)
 
 
@@ -82,7 +97,9 @@ def test_hand_through_the_belly_or_crossed_legs_collide():
     inward = pose._arm(".L", 0.0, 0.0, 1.5, 1.6)
     legs = pose._leg(".L", 0.0, -0.2, 0.0)
     for joints in (inward, legs):
-        asset, _, bones, rotations = posed(0, standing(**{name.replace(".", "_"): turn for name, turn in joints.items()}))
+        asset, _, bones, rotations = posed(
+            0, standing(**{name.replace(".", "_"): turn for name, turn in joints.items()})
+        )
         assert pose.collides(asset.bone_names, bones, rotations, TORSO, 1.0)
 
 

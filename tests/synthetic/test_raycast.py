@@ -14,7 +14,9 @@ FACES = np.int32([[0, 1, 2]])
 
 def test_hits_are_those_of_the_plane():
     pytest.importorskip("embreex")
-    rays = np.float32([[0.1, 1, 0.2], [0.2, 1, 0.05], [0.4, 1, 0.4], [0, -1, 0]])  # the plane y = 2 is met at twice each direction
+    rays = np.float32(
+        [[0.1, 1, 0.2], [0.2, 1, 0.05], [0.4, 1, 0.4], [0, -1, 0]]
+    )  # the plane y = 2 is met at twice each direction
     hits = raycast.Mesh(CORNERS, FACES).hits(np.zeros(3), rays)
     np.testing.assert_array_equal(hits.face, [0, 0, -1, -1])
     np.testing.assert_allclose(hits.depth[:2], 2, rtol=1e-6)

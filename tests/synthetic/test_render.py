@@ -41,7 +41,10 @@ def test_same_bytes_in_any_order_and_process():
     jobs = [(domain, number) for domain in DOMAINS for number in (3, 11)]
 
     def all_of(order):
-        return {job: digest(make_person(PeopleConfig(domain=job[0], seed=5), job[1], dataset="d", split="s")) for job in order}
+        return {
+            job: digest(make_person(PeopleConfig(domain=job[0], seed=5), job[1], dataset="d", split="s"))
+            for job in order
+        }
 
     first = all_of(jobs)
     assert all_of(jobs[::-1]) == first
@@ -59,8 +62,12 @@ def test_same_bytes_in_any_order_and_process():
         "OMP_NUM_THREADS": "2",
         "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)]),
     }
-    output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
-    assert {(domain, int(number)): value for domain, number, value in (line.split() for line in output.splitlines())} == first
+    output = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert {
+        (domain, int(number)): value for domain, number, value in (line.split() for line in output.splitlines())
+    } == first
 
 
 def test_another_seed_or_domain_is_another_person():
@@ -177,7 +184,9 @@ def test_pictures_are_not_mirrored():
     ahead, left, right = [], 0, 0
     for number in range(30):
         seen = rendered("wild", number)
-        forward = np.cross(at(seen, "left_shoulder") - at(seen, "right_shoulder"), at(seen, "upper_neck") - at(seen, "pelvis"))
+        forward = np.cross(
+            at(seen, "left_shoulder") - at(seen, "right_shoulder"), at(seen, "upper_neck") - at(seen, "pelvis")
+        )
         ahead.append(forward @ (at(seen, "nose") - at(seen, "head")) > 0)
         x, y, visible = seen.keypoints[PEOPLE_31.index("left_wrist")]
         if visible:

@@ -19,7 +19,7 @@ class Points:
     groups: np.ndarray
 
 
-def labelled(asset, faces: np.ndarray, weights: np.ndarray) -> Points:
+def labeled(asset, faces: np.ndarray, weights: np.ndarray) -> Points:
     def interpolate(corner_values):
         return np.einsum("nk,nkc->nc", weights, corner_values)
 
@@ -34,7 +34,9 @@ def sampled(asset, kind: int, count: int) -> Points:
     faces = np.flatnonzero(asset.face_kind == kind)
     a, b, c = np.moveaxis(asset.template[asset.faces[faces]].astype(np.float64), 1, 0)
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    return labelled(asset, rng.choice(faces, count, p=area / area.sum()), rng.dirichlet([1, 1, 1], count).astype(np.float32))
+    return labeled(
+        asset, rng.choice(faces, count, p=area / area.sum()), rng.dirichlet([1, 1, 1], count).astype(np.float32)
+    )
 
 
 def nearest(queries: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -59,7 +61,7 @@ def body(asset) -> Points:
 def corners(asset) -> Points:
     """Each body face's three corners, as that face labels them."""
     faces = np.flatnonzero(asset.face_kind == BODY)
-    return labelled(asset, np.repeat(faces, 3), np.tile(np.eye(3, dtype=np.float32), (len(faces), 1)))
+    return labeled(asset, np.repeat(faces, 3), np.tile(np.eye(3, dtype=np.float32), (len(faces), 1)))
 
 
 def test_chart_coordinates_lead_back_to_the_place(body, corners):
@@ -108,7 +110,9 @@ def test_a_mirror_image_exchanges_left_and_right(body):
     assert same_chart[close].mean() > 0.97
     for chart in range(1, 25):
         off = np.abs(expected - mirrored)[same_chart & (mirrored[:, 0] == chart), 1:]
-        assert np.median(off) < 0.02, chart  # not the mean: across the cuts of hands and feet neighbours have far coordinates
+        assert np.median(off) < 0.02, (
+            chart
+        )  # not the mean: across the cuts of hands and feet neighbours have far coordinates
 
 
 @pytest.mark.parametrize("turned", [0.0, 0.9, 2.0, np.pi])
@@ -129,7 +133,7 @@ def test_a_flipped_picture_has_the_labels_of_the_mirrored_body(asset, turned):
         hits = mesh.hits(camera.position, camera.rays(slice(0, size), slice(0, size)))
         on = hits.face >= 0
         image = np.zeros((size * size, 3), np.float32)
-        image[on] = labelled(asset, faces[hits.face[on]], hits.weights[on]).iuv
+        image[on] = labeled(asset, faces[hits.face[on]], hits.weights[on]).iuv
         return image.reshape(size, size, 3)
 
     flipped, other = mirror_iuv(seen(turned)[:, ::-1]), seen(-turned)
@@ -158,11 +162,25 @@ def test_left_is_the_persons_left(body):
         assert (side * body.place[body.parts == number, 0] > -0.02).all(), name
     for back, front in ((1, 2), (7, 9), (8, 10), (11, 13), (12, 14)):
         assert body.place[body.iuv[:, 0] == back, 1].mean() > body.place[body.iuv[:, 0] == front, 1].mean() + 0.03
-    for right, left in ((3, 4), (6, 5), (7, 8), (9, 10), (11, 12), (13, 14), (16, 15), (18, 17), (20, 19), (22, 21), (23, 24)):
+    for right, left in (
+        (3, 4),
+        (6, 5),
+        (7, 8),
+        (9, 10),
+        (11, 12),
+        (13, 14),
+        (16, 15),
+        (18, 17),
+        (20, 19),
+        (22, 21),
+        (23, 24),
+    ):
         assert body.place[body.iuv[:, 0] == right, 0].mean() < 0 < body.place[body.iuv[:, 0] == left, 0].mean()
 
 
-@pytest.mark.parametrize("parts", [("hip", "thigh", "knee", "calf", "foot"), ("shoulder", "arm", "elbow", "forearm", "hand")])
+@pytest.mark.parametrize(
+    "parts", [("hip", "thigh", "knee", "calf", "foot"), ("shoulder", "arm", "elbow", "forearm", "hand")]
+)
 def test_parts_follow_each_other_along_a_limb(asset, body, parts):
     for side in ("left", "right"):
         group, position = limb_position(asset, body.place, body.groups)
@@ -179,7 +197,11 @@ def test_hair_and_eyes_are_head_and_a_skirt_is_what_it_covers(asset):
         assert (points.parts == part("head")).all()
         assert np.isin(points.iuv[:, 0], (23, 24)).all()
     points = sampled(asset, SKIRT, 2000)
-    allowed = ["lower spine", "crotch", *(f"{side} {name}" for side in ("left", "right") for name in ("hip", "thigh", "knee", "calf"))]
+    allowed = [
+        "lower spine",
+        "crotch",
+        *(f"{side} {name}" for side in ("left", "right") for name in ("hip", "thigh", "knee", "calf")),
+    ]
     assert set(np.unique(points.parts)) == {part(name) for name in allowed}
     thighs = np.isin(points.parts, (part("left thigh"), part("right thigh"))) & (np.abs(points.place[:, 0]) > 0.05)
     assert ((points.parts[thighs] == part("left thigh")) == (points.place[thighs, 0] > 0)).all()
@@ -187,6 +209,17 @@ def test_hair_and_eyes_are_head_and_a_skirt_is_what_it_covers(asset):
 
 def test_part_names_pair_up():
     assert len(PART_NAMES) == len(RAW_IDS) == 25
-    assert LEFT_RIGHT_PAIRS == ((1, 4), (2, 5), (3, 6), (7, 10), (8, 11), (9, 12), (14, 16), (15, 17), (21, 23), (22, 24))
+    assert LEFT_RIGHT_PAIRS == (
+        (1, 4),
+        (2, 5),
+        (3, 6),
+        (7, 10),
+        (8, 11),
+        (9, 12),
+        (14, 16),
+        (15, 17),
+        (21, 23),
+        (22, 24),
+    )
     assert (FLIP[FLIP] == np.arange(25)).all()
     assert (CHART_FLIP[CHART_FLIP] == np.arange(25)).all()

@@ -22,10 +22,25 @@ def make_state(step: int = 7, seed: int = 0, **over) -> TrainState:
         **{
             "step": step,
             "full": True,
-            "identity": {"seed": 3, "optim": {"lr": 0.1, "name": "sgd"}, "plan": {"sources": [{"name": "a"}, {"name": "b"}]}},
-            "model": {"conv.weight": weight, "norm.num_batches_tracked": torch.tensor(5), "nan": torch.tensor([float("nan"), -0.0])},
-            "optimizer": {"conv.weight|momentum_buffer": torch.randn(6, 4, 3, 3, generator=draw), "conv.weight|step": torch.tensor(3.0)},
-            "bank": {"rgb.visited": torch.tensor([True, False]), "rgb.order": torch.arange(3), "half": torch.ones(2, dtype=torch.bfloat16)},
+            "identity": {
+                "seed": 3,
+                "optim": {"lr": 0.1, "name": "sgd"},
+                "plan": {"sources": [{"name": "a"}, {"name": "b"}]},
+            },
+            "model": {
+                "conv.weight": weight,
+                "norm.num_batches_tracked": torch.tensor(5),
+                "nan": torch.tensor([float("nan"), -0.0]),
+            },
+            "optimizer": {
+                "conv.weight|momentum_buffer": torch.randn(6, 4, 3, 3, generator=draw),
+                "conv.weight|step": torch.tensor(3.0),
+            },
+            "bank": {
+                "rgb.visited": torch.tensor([True, False]),
+                "rgb.order": torch.arange(3),
+                "half": torch.ones(2, dtype=torch.bfloat16),
+            },
             "tracking_run": "abc",
             "history": {"after stage 1": {"x": 0.1 + 0.2}},
             **over,
@@ -60,7 +75,7 @@ def test_what_is_written_comes_back_bit_for_bit(tmp_path, place):
     assert (again.newest_step, again.newest().tracking_run) == (7, "abc")
 
 
-def test_a_run_without_bank_and_optimiser_slots_has_a_state_too(tmp_path):
+def test_a_run_without_bank_and_optimizer_slots_has_a_state_too(tmp_path):
     states = States(str(tmp_path))
     states.write(make_state(bank={}, optimizer={}, tracking_run="", history={}))
     assert tiny.differences(make_state(bank={}, optimizer={}, history={}), states.newest()) == []
@@ -115,7 +130,11 @@ def test_a_state_that_was_deleted_by_half_is_not_one(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as dying:
-        dying.setattr(Folder, "delete_folder", lambda folder, name: dies_inside(folder, name) if (tmp_path / name).is_dir() else None)
+        dying.setattr(
+            Folder,
+            "delete_folder",
+            lambda folder, name: dies_inside(folder, name) if (tmp_path / name).is_dir() else None,
+        )
         with pytest.raises(KeyboardInterrupt):
             states.write(make_state(2))
     assert (tmp_path / "step-00000001" / "bank.safetensors").exists()
@@ -132,12 +151,20 @@ def test_folders_of_others_stay(tmp_path):
     for step in (3, 4):
         states.write(make_state(step))
     assert states.complete() == ["step-00000004"]
-    assert {each.name for each in tmp_path.iterdir()} == {"mine", "step-final", "step-7", "backup-step-00000001", "step-00000004"}
+    assert {each.name for each in tmp_path.iterdir()} == {
+        "mine",
+        "step-final",
+        "step-7",
+        "backup-step-00000001",
+        "step-00000004",
+    }
 
 
 def test_the_same_state_again_touches_no_file_and_another_replaces_it(folder):
     def stamps() -> dict:
-        return {each.name: (each.stat().st_mtime_ns, each.stat().st_ino) for each in (folder / "step-00000007").iterdir()}
+        return {
+            each.name: (each.stat().st_mtime_ns, each.stat().st_ino) for each in (folder / "step-00000007").iterdir()
+        }
 
     before, states = stamps(), States(str(folder), keep=1)
     states.write(make_state())
@@ -151,7 +178,9 @@ def test_one_changed_byte_is_refused_by_name(folder, file):
     data = bytearray((folder / "step-00000007" / file).read_bytes())
     data[len(data) // 2] ^= 1
     rewrite(folder, file, bytes(data), sums=False)
-    with pytest.raises(UserError, match=rf"step-00000007: {file} does not match its checksum; delete that folder") as caught:
+    with pytest.raises(
+        UserError, match=rf"step-00000007: {file} does not match its checksum; delete that folder"
+    ) as caught:
         States(str(folder)).newest()
     assert "\n" not in str(caught.value)
 
@@ -209,7 +238,9 @@ def test_facts_of_something_else_are_one_line_even_with_a_checksum_that_fits(fol
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00" * 8, b"\x80\x04\x95" + b"pickle", (2**40).to_bytes(8, "little") + b"{}"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00" * 8, b"\x80\x04\x95" + b"pickle", (2**40).to_bytes(8, "little") + b"{}"]
+)
 def test_tensors_of_something_else_are_one_line_even_with_a_checksum_that_fits(folder, content):
     rewrite(folder, "model.safetensors", content, sums=True)
     with pytest.raises(UserError, match="step-00000007 cannot be read") as caught:
@@ -237,7 +268,9 @@ def test_another_version_is_named(folder):
 )
 def test_a_run_of_another_config_is_told_what_differs(change, line):
     identity = make_state().identity
-    with pytest.raises(UserError, match=rf"^runs/x holds a run with another config: {line}; take the same config again") as caught:
+    with pytest.raises(
+        UserError, match=rf"^runs/x holds a run with another config: {line}; take the same config again"
+    ) as caught:
         check_identity(identity, {**identity, **change}, "runs/x")
     assert "\n" not in str(caught.value)
 

@@ -55,13 +55,17 @@ def test_every_parameter_is_a_view_of_its_own_part_of_the_vector(nets):
     flat = FlatParameters(net)
     flat.values.fill_(2.0)
     flat.gradients.fill_(3.0)
-    assert all((each == 2).all() and (each.grad == 3).all() for name, each in net.named_parameters() if name != "frozen")
+    assert all(
+        (each == 2).all() and (each.grad == 3).all() for name, each in net.named_parameters() if name != "frozen"
+    )
     flat.values.zero_()
     for number, (name, each) in enumerate(net.named_parameters(), start=1):
         if name != "frozen":
             each.data.fill_(float(number))
     counts = {int(value): int((flat.values == value).sum()) for value in flat.values.unique() if value}
-    expected = {number: each.numel() for number, (name, each) in enumerate(net.named_parameters(), start=1) if name != "frozen"}
+    expected = {
+        number: each.numel() for number, (name, each) in enumerate(net.named_parameters(), start=1) if name != "frozen"
+    }
     assert counts == expected, "two parameters share places"
     assert set(flat.parts) == {"", "body", "head"}
     assert sum(len(part) for part in flat.parts.values()) == len(flat.values)

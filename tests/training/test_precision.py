@@ -46,7 +46,9 @@ def test_a_processor_computes_in_bfloat16_by_its_features(features, computes):
 
 
 def test_features_of_every_core_count(tmp_path):
-    (tmp_path / "x86").write_text("processor\t: 0\nflags\t\t: fpu avx512_bf16 amx_bf16\n\nprocessor\t: 1\nflags\t\t: fpu avx512_bf16\n")
+    (tmp_path / "x86").write_text(
+        "processor\t: 0\nflags\t\t: fpu avx512_bf16 amx_bf16\n\nprocessor\t: 1\nflags\t\t: fpu avx512_bf16\n"
+    )
     (tmp_path / "arm").write_text("processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd bf16\n")
     assert linux_features(str(tmp_path / "x86")) == {"fpu", "avx512_bf16"}
     assert linux_features(str(tmp_path / "arm")) == {"fp", "asimd", "bf16"}
@@ -68,7 +70,12 @@ def test_all_workers_settle_alike(tmp_path):
     forked_runs.run_jobs(tmp_path, [{"call": "settled", "world": world, "arguments": arguments} for world in (1, 2)])
     for world in (1, 2):
         for rank in range(world):
-            assert json.loads((tmp_path / f"{world}-{rank}.json").read_text()) == ["bfloat16", "float32", "bfloat16", "float32"]
+            assert json.loads((tmp_path / f"{world}-{rank}.json").read_text()) == [
+                "bfloat16",
+                "float32",
+                "bfloat16",
+                "float32",
+            ]
 
 
 def test_what_is_given_is_kept():

@@ -14,30 +14,45 @@ def card(manifest: Manifest) -> str:
     of_persons.append(("depth", "depth codec", manifest.depth_codec))
     facts = [
         ("records", manifest.kind),
-        ("licence and terms", manifest.licence or _NO_TERMS),
+        ("licence and terms", manifest.license or _NO_TERMS),
         ("source", manifest.page),
-        ("rows", f"{manifest.rows:,} in {len(manifest.files)} files, {_size(sum(file.bytes for file in manifest.files))}"),
+        (
+            "rows",
+            f"{manifest.rows:,} in {len(manifest.files)} files, {_size(sum(file.bytes for file in manifest.files))}",
+        ),
         ("splits", _counts(manifest.splits)),
         ("rows with", _counts({name: count for name, count in manifest.modalities.items() if count})),
         *((name, value) for modality, name, value in of_persons if manifest.modalities.get(modality)),
         ("largest side", f"{manifest.size} pixels" if manifest.size else ""),
         ("made by", f"{made.program}, hcmoco {made.version}" if made.version else made.program),
     ]
-    lines = [f"# {manifest.dataset}", "", "| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in facts if value)]
+    lines = [
+        f"# {manifest.dataset}",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {_cell(value)} |" for name, value in facts if value),
+    ]
     if manifest.rejected or manifest.left_out:
         lines += ["", "## What is not in it", "", f"Of {read:,} records that were read, {manifest.rows:,} are rows."]
         if manifest.unit != "records":
             lines[-1] += f" One of the {manifest.unit} that does not open counts as one record."
         lines += ["", "| records | why |", "|---:|---|"]
         lines += [f"| {count:,} | left out: {_cell(reason)} |" for reason, count in manifest.left_out.items()]
-        lines += [f"| {count:,} | broken{_example(manifest, kind, count)} |" for kind, count in manifest.reasons.items()]
+        lines += [
+            f"| {count:,} | broken{_example(manifest, kind, count)} |" for kind, count in manifest.reasons.items()
+        ]
         if manifest.rejected_file:
             lines += ["", f"{manifest.rejected_file.name} lists every broken record with its reason."]
     if made.arguments:
         lines += ["", "## How it was made", "", "| argument | value |", "|---|---|"]
         lines += [f"| {name} | {_cell(value)} |" for name, value in made.arguments.items()]
     lines += _measured(manifest)
-    lines += ["", "The schema, the checksums and the place of every row group are in manifest.json; `prepare.py verify` checks them.", ""]
+    lines += [
+        "",
+        "The schema, the checksums and the place of every row group are in manifest.json; `prepare.py verify` checks them.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -45,9 +60,20 @@ def _measured(manifest: Manifest) -> list[str]:
     if not manifest.studies:
         return []
     names = list(
-        dict.fromkeys(name for values in manifest.studies.values() for name, value in values.items() if not isinstance(value, dict))
+        dict.fromkeys(
+            name
+            for values in manifest.studies.values()
+            for name, value in values.items()
+            if not isinstance(value, dict)
+        )
     )
-    head = ["", "## What was measured on the source", "", "| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    head = [
+        "",
+        "## What was measured on the source",
+        "",
+        "| | " + " | ".join(names) + " |",
+        "|---|" + "---:|" * len(names),
+    ]
     return head + [
         f"| {study} | " + " | ".join(_cell(values.get(name, "")) for name in names) + " |"
         for study, values in sorted(manifest.studies.items())

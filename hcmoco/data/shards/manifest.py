@@ -11,12 +11,12 @@
 import hashlib
 import json
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import Field, JsonValue, model_validator
 
-from hcmoco.config import Config, build
+from hcmoco.config import Config, build, upgrade
 from hcmoco.data.schema import SCHEMA_VERSION, person_schema, scene_schema
 from hcmoco.data.skeletons import joint_set
 from hcmoco.errors import UserError
@@ -45,8 +45,14 @@ class File(Config):
     @model_validator(mode="after")
     def _consistent(self) -> "File":
         steps = zip(self.offsets, self.offsets[1:], strict=False)
-        if len(self.offsets) != len(self.group_rows) + 1 or any(a >= b for a, b in steps) or self.offsets[-1] > self.bytes:
-            raise ValueError(f"offsets of {self.name} do not fit its {len(self.group_rows)} row groups and {self.bytes} bytes")
+        if (
+            len(self.offsets) != len(self.group_rows) + 1
+            or any(a >= b for a, b in steps)
+            or self.offsets[-1] > self.bytes
+        ):
+            raise ValueError(
+                f"offsets of {self.name} do not fit its {len(self.group_rows)} row groups and {self.bytes} bytes"
+            )
         return self
 
     @property
@@ -86,7 +92,8 @@ class About(Config):
     joints3d: str = Field("", description="name of the joint set of `joints3d`; empty: there are none")
     depth_codec: Literal["png16", "zstd-delta"] = "png16"
     size: Count = Field(0, description="largest side of an image, pixels; of persons")
-    licence: str = ""
+    license: str = ""
+    renamed: ClassVar = {"licence": "license"}
     unit: str = Field("records", description="what its source consists of; a video or a clip gives several records")
     page: str = Field("", description="where the source is described and asked for")
     made_by: MadeBy
@@ -112,11 +119,19 @@ class Manifest(About):
     splits: dict[str, Count] = Field(description="rows of each split")
     modalities: dict[str, Count] = Field(description="rows that have each modality")
     rejected: Count = Field(description="records set aside")
-    reasons: dict[str, Count] = Field(description=f"records set aside, by kind of reason: the {EXAMPLES} most frequent kinds")
+    reasons: dict[str, Count] = Field(
+        description=f"records set aside, by kind of reason: the {EXAMPLES} most frequent kinds"
+    )
     rejected_examples: tuple[RejectedRecord, ...] = Field(description=f"the first {EXAMPLES} of them")
-    rejected_file: RejectedFile | None = Field(None, description="all of them; none where nothing was set aside, or by an older hcmoco")
-    left_out: dict[str, Count] = Field(default_factory=dict, description="whole records that a rule of the reader leaves out, by rule")
-    studies: dict[str, dict[str, JsonValue]] = Field(default_factory=dict, description="what was measured on the source to read it")
+    rejected_file: RejectedFile | None = Field(
+        None, description="all of them; none where nothing was set aside, or by an older hcmoco"
+    )
+    left_out: dict[str, Count] = Field(
+        default_factory=dict, description="whole records that a rule of the reader leaves out, by rule"
+    )
+    studies: dict[str, dict[str, JsonValue]] = Field(
+        default_factory=dict, description="what was measured on the source to read it"
+    )
     files: tuple[File, ...]
 
     @model_validator(mode="after")
@@ -125,7 +140,9 @@ class Manifest(About):
         if len(set(names)) != len(names):
             raise ValueError("a file is listed twice")
         if sum(file.rows for file in self.files) != self.rows:
-            raise ValueError(f"the files have {sum(file.rows for file in self.files)} rows together, the manifest says {self.rows}")
+            raise ValueError(
+                f"the files have {sum(file.rows for file in self.files)} rows together, the manifest says {self.rows}"
+            )
         return self
 
     @property
@@ -161,7 +178,9 @@ def read_manifest(folder: Folder) -> Manifest:
         raise UserError(f"{where} cannot be read: {first_line(error)}; prepare the data set again") from None
     if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
         found = values.get("schema_version") if isinstance(values, dict) else None
-        raise UserError(f"{where}: schema_version is {found!r}, this hcmoco reads {SCHEMA_VERSION}; prepare the data set again")
-    manifest = build(Manifest, values, where)
+        raise UserError(
+            f"{where}: schema_version is {found!r}, this hcmoco reads {SCHEMA_VERSION}; prepare the data set again"
+        )
+    manifest = build(Manifest, upgrade(Manifest, values), where)
     _ = manifest.schema  # names an unknown joint set now
     return manifest

@@ -24,7 +24,9 @@ class RowGroups(Protocol):
     @property
     def manifest(self) -> Manifest: ...
 
-    def read_group(self, group: int, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None) -> pa.Table:
+    def read_group(
+        self, group: int, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None
+    ) -> pa.Table:
         """See `Shards.read_group`."""
 
 
@@ -67,9 +69,13 @@ class Shards:
 
     def source_plan(self, name: str | None = None, weight: float = 1.0) -> SourcePlan:
         """This data set for a `Plan`; `name` is what the mixture calls it (the data set's own name if None)."""
-        return SourcePlan(name or self.manifest.dataset, self.manifest.rows, self.group_rows, weight, self.manifest.content)
+        return SourcePlan(
+            name or self.manifest.dataset, self.manifest.rows, self.group_rows, weight, self.manifest.content
+        )
 
-    def read_group(self, group: int, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None) -> pa.Table:
+    def read_group(
+        self, group: int, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None
+    ) -> pa.Table:
         """Row group `group`: all columns or `columns`, all rows or `rows` (in their order).
 
         Raises UserError, naming the file, where its bytes are not those that were written (pages carry checksums), IndexError for a group

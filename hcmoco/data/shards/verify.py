@@ -14,7 +14,9 @@ from hcmoco.data.validation import check_person, check_scene
 from hcmoco.rng import make_rng
 from hcmoco.storage import Folder, first_line
 
-_OTHER_BYTES = "its bytes are not those that were written (SHA-256 differs); copy it again or prepare the data set again"
+_OTHER_BYTES = (
+    "its bytes are not those that were written (SHA-256 differs); copy it again or prepare the data set again"
+)
 
 
 def verify(uri: str, *, sample: int = 8, progress: Callable[[int], None] | None = None) -> list[str]:
@@ -65,7 +67,9 @@ def _check_file(manifest: Manifest, folder: Folder, file: File, first_index: int
     with folder.open(file.name) as source:
         stored = pq.ParquetFile(source, page_checksum_verification=True)
         if not stored.schema_arrow.equals(manifest.schema):
-            raise ValueError(f"its columns are not those of {manifest.kind} records with the joint set {manifest.joints!r}")
+            raise ValueError(
+                f"its columns are not those of {manifest.kind} records with the joint set {manifest.joints!r}"
+            )
         sizes = tuple(stored.metadata.row_group(g).num_rows for g in range(stored.metadata.num_row_groups))
         if sizes != file.group_rows or group_offsets(stored.metadata) != file.offsets:
             raise ValueError("its row groups are not those of the manifest")

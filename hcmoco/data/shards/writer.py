@@ -79,11 +79,15 @@ def write_part(
     and listed, `left_out` counts of records that are not wanted, by reason, `lost` see `Part`.
     """
     rows = [
-        {**each, "index": index} if isinstance(each, dict) else each.to_row(index) for index, each in enumerate(records, start=first_index)
+        {**each, "index": index} if isinstance(each, dict) else each.to_row(index)
+        for index, each in enumerate(records, start=first_index)
     ]
     sizes, schema = group_sizes(len(rows)), about.schema
     starts = [sum(sizes[:g]) for g in range(len(sizes))]
-    groups = (pa.Table.from_pylist(rows[start : start + size], schema=schema) for start, size in zip(starts, sizes, strict=True))
+    groups = (
+        pa.Table.from_pylist(rows[start : start + size], schema=schema)
+        for start, size in zip(starts, sizes, strict=True)
+    )
     return Part(
         number=number,
         first_index=first_index,
@@ -111,7 +115,9 @@ def renumber(folder: Folder, part: Part, about: About, first_index: int) -> Part
         def numbered() -> Iterable[pa.Table]:
             for g, start in enumerate(starts):
                 table = stored.read_row_group(g)
-                yield table.set_column(column, about.schema.field(column), pa.array(range(start, start + len(table)), pa.int64()))
+                yield table.set_column(
+                    column, about.schema.field(column), pa.array(range(start, start + len(table)), pa.int64())
+                )
 
         file = _write_file(folder, part.file.name, about.schema, numbered())
     return part.model_copy(update={"first_index": first_index, "file": file})
@@ -155,7 +161,9 @@ def finish(folder: Folder, about: About, parts: Sequence[Part], studies: Mapping
     first_index = 0
     for part in parts:
         if part.first_index != first_index:
-            raise ValueError(f"part {part.number} begins at index {part.first_index}, the rows before it end at {first_index}")
+            raise ValueError(
+                f"part {part.number} begins at index {part.first_index}, the rows before it end at {first_index}"
+            )
         first_index += part.rows
     if not first_index:
         raise UserError(f"{folder.uri}: no usable record; look at the reasons above, and at where its files are")
@@ -208,7 +216,14 @@ def write_shards(
     shuffled = [records[k] for k in order]
     starts = range(0, len(shuffled), part_rows)
     parts = [
-        write_part(folder, k, about, shuffled[start : start + part_rows], first_index=start, rejected=rejected if k == 0 else ())
+        write_part(
+            folder,
+            k,
+            about,
+            shuffled[start : start + part_rows],
+            first_index=start,
+            rejected=rejected if k == 0 else (),
+        )
         for k, start in enumerate(starts)
     ]
     return finish(folder, about, parts)

@@ -61,7 +61,11 @@ def array(file: Any, name: str, shape: Sequence[int | None], kinds: str = "fiub"
     found = file[name]
     if not isinstance(found, h5py.Dataset):
         raise ValueError(f"{name!r} is not a data set")
-    if found.shape is None or len(found.shape) != len(shape) or any(w not in (None, h) for w, h in zip(shape, found.shape, strict=True)):
+    if (
+        found.shape is None
+        or len(found.shape) != len(shape)
+        or any(w not in (None, h) for w, h in zip(shape, found.shape, strict=True))
+    ):
         wanted = ["N" if size is None else size for size in shape]
         raise ValueError(f"{name!r} has the shape {list(found.shape or ())}, needed is {_listed(wanted)}")
     kind = "R" if h5py.check_ref_dtype(found.dtype) is h5py.Reference else found.dtype.kind
@@ -74,9 +78,13 @@ def array(file: Any, name: str, shape: Sequence[int | None], kinds: str = "fiub"
     plan = found.id.get_create_plist()
     filters = {plan.get_filter(each)[0] for each in range(plan.get_nfilters())}
     if not filters <= _FILTERS:
-        raise ValueError(f"{name!r} is stored with the filter number {min(filters - _FILTERS)}; h5repack can store it with GZIP")
+        raise ValueError(
+            f"{name!r} is stored with the filter number {min(filters - _FILTERS)}; h5repack can store it with GZIP"
+        )
     if found.chunks and int(np.prod(found.chunks, dtype=np.float64)) * found.dtype.itemsize > MAX_CHUNK:
-        raise ValueError(f"{name!r} is stored in chunks of {_listed(found.chunks)}, too large to hold; h5repack can make them smaller")
+        raise ValueError(
+            f"{name!r} is stored in chunks of {_listed(found.chunks)}, too large to hold; h5repack can make them smaller"
+        )
     return found
 
 

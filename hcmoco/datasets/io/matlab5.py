@@ -16,7 +16,9 @@ MAX_BYTES = 1 << 26
 
 _MATRIX, _COMPRESSED = 14, 15
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-_NUMBERS = range(6, 16)  # the classes double, single and the integers; 1 to 5 are cells, structures, objects, text and sparse matrices
+_NUMBERS = range(
+    6, 16
+)  # the classes double, single and the integers; 1 to 5 are cells, structures, objects, text and sparse matrices
 _COMPLEX = 0x0800
 
 

@@ -51,5 +51,7 @@ def open_cells(folder: str, name: str, variable: str, most: int) -> Iterator[Cel
     with open_hdf5(folder, name) as file:
         found = array(file, variable, (None, None), "R")
         if min(found.shape) > 1 or found.size > most:
-            raise ValueError(f"{variable!r} has {found.shape[1]} x {found.shape[0]} cells; a row of at most {most} is read")
+            raise ValueError(
+                f"{variable!r} has {found.shape[1]} x {found.shape[0]} cells; a row of at most {most} is read"
+            )
         yield Cells(file, found[()].ravel())

@@ -70,12 +70,15 @@ def open_mp4(folder: str, name: str, most: int) -> Iterator[Video]:
         if not capture.isOpened():
             raise ValueError(f"the video {name!r} does not open; it is cut short or damaged")
         declared, width, height = (
-            capture.get(each) for each in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+            capture.get(each)
+            for each in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
         )
         if not 1 <= declared <= most:
             raise ValueError(f"the video {name!r} declares {declared:.0f} frames; 1 to {most} are read")
         if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
-            raise ValueError(f"the video {name!r} is {width:.0f} x {height:.0f} pixels; at most {_MAX_SIDE} a side are read")
+            raise ValueError(
+                f"the video {name!r} is {width:.0f} x {height:.0f} pixels; at most {_MAX_SIDE} a side are read"
+            )
         yield Video(capture, int(declared))
     except cv2.error as error:
         raise ValueError(f"the video {name!r} cannot be decoded: {error.err}") from None

@@ -12,7 +12,7 @@ from hcmoco.datasets.io.files import read_inside
 from hcmoco.datasets.ntu import registration, skeleton_file
 from hcmoco.datasets.ntu.config import COLOUR_HEIGHT, COLOUR_WIDTH, HEIGHT, WIDTH, NtuConfig
 from hcmoco.datasets.ntu.layout import NtuItem
-from hcmoco.datasets.person_crop import LeftOut, Rejected
+from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.errors import UserError
 
 FRAMES = 4
@@ -33,7 +33,7 @@ class Study:
     config: NtuConfig
 
 
-def studies(config: NtuConfig, items: Sequence[NtuItem | Rejected | LeftOut]) -> dict[str, Study]:
+def studies(config: NtuConfig, items: Sequence[NtuItem | Rejected | Skipped]) -> dict[str, Study]:
     """One study per setup and camera, over all clips that will be read."""
     clips: dict[str, list[tuple[str, str]]] = {}
     for item in items:
@@ -59,7 +59,12 @@ def study(each: Study) -> dict:
             numbers.append(np.full(len(pairs), number))
     table = np.concatenate(tables) if tables else np.empty((0, 7))
     of_clip = np.concatenate(numbers) if numbers else np.empty(0, int)
-    result = {"clips": len(each.clips), "clips_with_pairs": len(tables), "unreadable_skeletons": unreadable, "pairs": len(table)}
+    result = {
+        "clips": len(each.clips),
+        "clips_with_pairs": len(tables),
+        "unreadable_skeletons": unreadable,
+        "pairs": len(table),
+    }
     try:
         return {**result, "refused": "", **_measured(each.config, table, of_clip)}
     except _RefusedError as error:
@@ -100,7 +105,9 @@ def _measured(config: NtuConfig, table: np.ndarray, of_clip: np.ndarray) -> dict
         if value > limit:
             raise _RefusedError(f"{what} is {value:.1f} pixels, at most {limit:g} are allowed", figures)
     if inliers < _LEAST_INLIERS:
-        raise _RefusedError(f"only {inliers:.0%} of the joints agree on a registration, at least {_LEAST_INLIERS:.0%} must", figures)
+        raise _RefusedError(
+            f"only {inliers:.0%} of the joints agree on a registration, at least {_LEAST_INLIERS:.0%} must", figures
+        )
     return figures
 
 
@@ -113,7 +120,10 @@ def _camera(table: np.ndarray) -> dict:
     median, p90 = (round(float(np.percentile(misses, at)), 4) for at in (50, 90))
     figures = {"camera_median_px": median, "camera_p90_px": p90}
     if p90 > _CAMERA_P90:
-        return {"camera_refused": f"the residual of 9 of 10 joints is {p90:.1f} pixels, at most {_CAMERA_P90:g} are allowed", **figures}
+        return {
+            "camera_refused": f"the residual of 9 of 10 joints is {p90:.1f} pixels, at most {_CAMERA_P90:g} are allowed",
+            **figures,
+        }
     return {"camera": camera.tolist(), **figures}
 
 
@@ -136,7 +146,7 @@ def _pairs(folder: str, tag: str) -> np.ndarray | None:
 
 def pairs_of(joints: skeleton_file.Joints) -> np.ndarray:
     """float64 [N, 7], x y z, depth x y and colour x y of those joints of a body whose numbers are all believable."""
-    table = np.column_stack([joints.xyz, joints.depth_xy, joints.colour_xy])
+    table = np.column_stack([joints.xyz, joints.depth_xy, joints.color_xy])
     table = table[np.isfinite(table).all(1)]
     near = (table[:, 2] > NEAR) & (table[:, 2] < FAR) & (np.abs(table[:, :2]) < FAR).all(1)
     for columns, size in ((slice(3, 5), (WIDTH, HEIGHT)), (slice(5, 7), (COLOUR_WIDTH, COLOUR_HEIGHT))):
@@ -146,14 +156,14 @@ def pairs_of(joints: skeleton_file.Joints) -> np.ndarray:
 
 
 def with_studies(
-    config: NtuConfig, items: Sequence[NtuItem | Rejected | LeftOut], results: Mapping[str, dict]
-) -> list[NtuItem | Rejected | LeftOut]:
+    config: NtuConfig, items: Sequence[NtuItem | Rejected | Skipped], results: Mapping[str, dict]
+) -> list[NtuItem | Rejected | Skipped]:
     """The items with the registration and camera of their setup and camera; those of a refused one as Rejected with the reason.
 
     Raises UserError where every clip would be.
     """
 
-    def measured(item: NtuItem | Rejected | LeftOut) -> NtuItem | Rejected | LeftOut:
+    def measured(item: NtuItem | Rejected | Skipped) -> NtuItem | Rejected | Skipped:
         if not isinstance(item, NtuItem):
             return item
         result = results[item.tag.pair]
@@ -161,7 +171,11 @@ def with_studies(
             return Rejected(item.id, f"setup and camera {item.tag.pair!r} are refused: {result['refused']}")
         return replace(item, matrix=flat[item.tag.pair], camera=tuple(result.get("camera", ())))
 
-    flat = {pair: tuple(np.ravel(each["transform"]["matrix"]).tolist()) for pair, each in results.items() if not each["refused"]}
+    flat = {
+        pair: tuple(np.ravel(each["transform"]["matrix"]).tolist())
+        for pair, each in results.items()
+        if not each["refused"]
+    }
     found = [measured(item) for item in items]
     if not any(isinstance(item, NtuItem) for item in found):
         reasons = [f"{pair}: {each['refused']}" for pair, each in results.items() if each["refused"]]

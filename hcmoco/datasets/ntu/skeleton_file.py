@@ -46,7 +46,7 @@ class Joints:
 
     xyz: np.ndarray
     depth_xy: np.ndarray
-    colour_xy: np.ndarray
+    color_xy: np.ndarray
     state: np.ndarray
 
 
@@ -71,7 +71,9 @@ class Skeleton:
         rows = [line.split() for line in self.lines[body.line : body.line + JOINTS]]
         for at, row in enumerate(rows):
             if len(row) != VALUES:
-                raise ValueError(f"line {body.line + at + 1} of the skeleton has {len(row)} values, a joint has {VALUES}")
+                raise ValueError(
+                    f"line {body.line + at + 1} of the skeleton has {len(row)} values, a joint has {VALUES}"
+                )
         values = np.array([[_number(text) for text in row] for row in rows])
         state = values[:, 11]
         known = np.isin(state, (0, 1, 2))
@@ -137,9 +139,13 @@ def _frame(lines: list[bytes], at: int) -> tuple[tuple[Body, ...], int]:
         head = lines[at].split()
         if len(head) != _BODY_VALUES or not (head[0].isdigit() and len(head[0]) <= _ID_DIGITS):
             lines[at + 1]  # a last line that is cut off is a file that ends
-            raise ValueError(f"line {at + 1} of the skeleton has {len(head)} values, a body begins with its id and 9 more")
+            raise ValueError(
+                f"line {at + 1} of the skeleton has {len(head)} values, a body begins with its id and 9 more"
+            )
         if _count(lines, at + 1, "a number of joints") != JOINTS:
-            raise ValueError(f"line {at + 2} of the skeleton declares {lines[at + 1].strip().decode()} joints; Kinect has {JOINTS}")
+            raise ValueError(
+                f"line {at + 2} of the skeleton declares {lines[at + 1].strip().decode()} joints; Kinect has {JOINTS}"
+            )
         bodies.append(Body(int(head[0]), at + 2))
         at += 2 + JOINTS
         lines[at - 1]

@@ -36,7 +36,7 @@ class Correspondence:
     answerable: Tensor
 
 
-def cell_centres(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
+def cell_centers(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
     """float64 [height, width, 2]: x, y in crop pixels of each cell's centre."""
     y_H, x_W = (STRIDE * (torch.arange(count, dtype=torch.float64, device=device) + 0.5) for count in (height, width))
     return torch.stack(torch.meshgrid(y_H, x_W, indexing="ij")[::-1], dim=-1)
@@ -77,7 +77,7 @@ def correspond(
         tolerance: radius of a correct answer as a share of the person's height.
         most_queries: of a person with more body cells this many are asked, evenly spaced; the gallery is always whole.
     """
-    centres_HW2 = cell_centres(query_BDHW.shape[2], query_BDHW.shape[3], device=query_BDHW.device)
+    centers_HW2 = cell_centers(query_BDHW.shape[2], query_BDHW.shape[3], device=query_BDHW.device)
     across_B23 = between(query_affine_B23, gallery_affine_B23)
     scale_B = torch.linalg.det(gallery_affine_B23[..., :2].double()).abs().sqrt()
     radius_B = tolerance * height_B.double() * scale_B + _SLACK
@@ -85,8 +85,8 @@ def correspond(
         _person(
             query_DHW[:, query_body_HW].T,
             gallery_DHW[:, gallery_body_HW].T,
-            centres_HW2[query_body_HW],
-            centres_HW2[gallery_body_HW],
+            centers_HW2[query_body_HW],
+            centers_HW2[gallery_body_HW],
             across_23,
             radius,
             most_queries,
@@ -100,7 +100,13 @@ def correspond(
 
 
 def _person(
-    query_QD: Tensor, gallery_GD: Tensor, places_Q2: Tensor, gallery_places_G2: Tensor, across_23: Tensor, radius: Tensor, most: int
+    query_QD: Tensor,
+    gallery_GD: Tensor,
+    places_Q2: Tensor,
+    gallery_places_G2: Tensor,
+    across_23: Tensor,
+    radius: Tensor,
+    most: int,
 ) -> Tensor:
     if len(query_QD) > most:
         chosen_Q = torch.linspace(0, len(query_QD) - 1, most, device=query_QD.device).round().long()

@@ -30,18 +30,20 @@ def principal_axes(cells_QD: Tensor, places_Q2: Tensor) -> tuple[Tensor, Tensor]
     """
     cells_QD = F.normalize(cells_QD.double(), dim=1)
     mean_D = cells_QD.mean(dim=0)
-    centred_QD = cells_QD - mean_D
-    variance_D, axes_DD = torch.linalg.eigh(centred_QD.T @ centred_QD / len(centred_QD))
+    centerd_QD = cells_QD - mean_D
+    variance_D, axes_DD = torch.linalg.eigh(centerd_QD.T @ centerd_QD / len(centerd_QD))
     axes_D3 = axes_DD.flip(1)[:, :COMPONENTS]
     # Directions that hold only rounding would paint noise over a constant embedding.
     axes_D3 = axes_D3 * (variance_D.flip(0)[:COMPONENTS] > 1e-12)
-    return mean_D, axes_D3 * orient(centred_QD @ axes_D3, places_Q2)
+    return mean_D, axes_D3 * orient(centerd_QD @ axes_D3, places_Q2)
 
 
 def orient(scores_Q3: Tensor, places_Q2: Tensor) -> Tensor:
     """[3] of +1 or -1: each component grows along that axis of the body, down or rightwards, with which it correlates more."""
     places_Q2 = places_Q2.to(scores_Q3.dtype)
-    covariance_32 = (scores_Q3 - scores_Q3.mean(dim=0)).T @ ((places_Q2 - places_Q2.mean(dim=0)) / places_Q2.std(dim=0).clamp(min=1e-12))
+    covariance_32 = (scores_Q3 - scores_Q3.mean(dim=0)).T @ (
+        (places_Q2 - places_Q2.mean(dim=0)) / places_Q2.std(dim=0).clamp(min=1e-12)
+    )
     strongest_31 = covariance_32.abs().argmax(dim=1, keepdim=True)
     return torch.where(covariance_32.gather(1, strongest_31)[:, 0] < 0, -1.0, 1.0).to(scores_Q3.dtype)
 
@@ -71,10 +73,10 @@ def paint(maps: list[Tensor], body_Nhw: Tensor, silhouettes_NSS: Tensor) -> list
     size = silhouettes_NSS.shape[1:]
     if not body_Nhw.any():
         return [np.zeros((len(body_Nhw), *size, 3), np.uint8) for _ in maps]
-    normalised = [F.normalize(each.double(), dim=1).permute(0, 2, 3, 1) for each in maps]
+    normalized = [F.normalize(each.double(), dim=1).permute(0, 2, 3, 1) for each in maps]
     places_Q2 = body_places(body_Nhw).repeat(len(maps), 1)
-    mean_D, axes_D3 = principal_axes(torch.cat([each[body_Nhw] for each in normalised]), places_Q2)
-    scores = [(each - mean_D) @ axes_D3 for each in normalised]
+    mean_D, axes_D3 = principal_axes(torch.cat([each[body_Nhw] for each in normalized]), places_Q2)
+    scores = [(each - mean_D) @ axes_D3 for each in normalized]
     body_Q3 = torch.cat([each[body_Nhw] for each in scores]).cpu().numpy()
     low_3, high_3 = np.percentile(body_Q3, _SPREAD, axis=0)
     span_3 = np.where(high_3 - low_3 > 1e-6, high_3 - low_3, np.inf)
@@ -88,14 +90,14 @@ def paint(maps: list[Tensor], body_Nhw: Tensor, silhouettes_NSS: Tensor) -> list
         smooth_NSS3 = (above / below).permute(0, 2, 3, 1).cpu().numpy()
         share_NSS3 = np.where(np.isfinite(span_3), (smooth_NSS3 - low_3) / span_3, 0.5)
         # Black is kept for "not the person".
-        colour_NSS3 = np.round(30 + 225 * share_NSS3.clip(0, 1)).astype(np.uint8)
-        pictures.append(colour_NSS3 * silhouettes_NSS[..., None].cpu().numpy())
+        color_NSS3 = np.round(30 + 225 * share_NSS3.clip(0, 1)).astype(np.uint8)
+        pictures.append(color_NSS3 * silhouettes_NSS[..., None].cpu().numpy())
     return pictures
 
 
-def grey_depth(depth_NSS: np.ndarray, silhouettes_NSS: np.ndarray) -> np.ndarray:
+def gray_depth(depth_NSS: np.ndarray, silhouettes_NSS: np.ndarray) -> np.ndarray:
     """uint8 [N, S, S, 3]: depth as grey, near is bright, over the person's own range; what was not read is black."""
-    grey_NSS = np.zeros(depth_NSS.shape, np.uint8)
+    gray_NSS = np.zeros(depth_NSS.shape, np.uint8)
     for row, (depth_SS, silhouette_SS) in enumerate(zip(depth_NSS.astype(np.float64), silhouettes_NSS, strict=True)):
         read_SS = depth_SS > 0
         person = depth_SS[read_SS & silhouette_SS]
@@ -104,8 +106,8 @@ def grey_depth(depth_NSS: np.ndarray, silhouettes_NSS: np.ndarray) -> np.ndarray
             continue
         near, far = np.percentile(person, _SPREAD)
         share_SS = ((far - depth_SS) / max(far - near, 1.0)).clip(0, 1)
-        grey_NSS[row] = np.where(read_SS, np.round(60 + 195 * share_SS), 0)
-    return np.repeat(grey_NSS[..., None], 3, axis=-1)
+        gray_NSS[row] = np.where(read_SS, np.round(60 + 195 * share_SS), 0)
+    return np.repeat(gray_NSS[..., None], 3, axis=-1)
 
 
 def compose(
@@ -131,7 +133,7 @@ def compose(
     """
     rows = [
         rgb_NSS3,
-        grey_depth(depth_NSS, silhouettes_NSS.cpu().numpy()),
+        gray_depth(depth_NSS, silhouettes_NSS.cpu().numpy()),
         *paint([rgb_map_NDhw, depth_map_NDhw], body_Nhw, silhouettes_NSS),
     ]
     lines = []

@@ -42,7 +42,9 @@ class ProbeResult:
         scores = score_N[asked_N].double()
         self.metrics[name] = 100 * float(scores.mean())
         self.errors[name] = 100 * float(scores.std(correction=1)) / math.sqrt(count) if count > 1 else math.nan
-        self.chance[name] = 100 * (float(chance_N) if not isinstance(chance_N, Tensor) else float(chance_N[asked_N].double().mean()))
+        self.chance[name] = 100 * (
+            float(chance_N) if not isinstance(chance_N, Tensor) else float(chance_N[asked_N].double().mean())
+        )
         if position_N is not None:
             self.position[name] = 100 * float(position_N[asked_N].double().mean())
 
@@ -97,7 +99,11 @@ def comparison(results: Mapping[str, ProbeResult], *, only: Sequence[str] | None
     chance = {name: value for result in results.values() for name, value in result.chance.items()}
     position = {name: value for result in results.values() for name, value in result.position.items()}
     rows = [
-        (name, *(_number(each.metrics, name) for each in results.values()), *(_number(each, name) for each in (chance, position)))
+        (
+            name,
+            *(_number(each.metrics, name) for each in results.values()),
+            *(_number(each, name) for each in (chance, position)),
+        )
         for name in names
     ]
     return _aligned(("probe, %", *results, "chance", "position alone"), rows, markdown)
@@ -112,7 +118,10 @@ def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool)
     """Names to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [
-        [cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        [
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         for row in [head, *rows]
     ]
     if not markdown:

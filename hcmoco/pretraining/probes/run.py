@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,17 +29,30 @@ from hcmoco.pretraining.probes.retrieval import layout, retrieve
 from hcmoco.pretraining.probes.views import PICTURE_PEOPLE, CropConfig, Crops, ProbeViews, make_views
 from hcmoco.rng import make_rng
 
-__all__ = ["PICTURE_PEOPLE", "CropConfig", "ProbeConfig", "ProbeResult", "ProbeViews", "feature_picture", "make_views", "probe"]
+__all__ = [
+    "PICTURE_PEOPLE",
+    "CropConfig",
+    "ProbeConfig",
+    "ProbeResult",
+    "ProbeViews",
+    "feature_picture",
+    "make_views",
+    "probe",
+]
 
 
 class ProbeConfig(Config):
     """What is probed, and how often. It decides nothing about the training."""
 
+    renamed: ClassVar = {"people_during": "num_people_during_training"}
+
     people: int = Field(256, ge=2, description="held-out people of a full probe; retrieval is among this many")
-    people_during: int = Field(64, ge=2, description="people of the small probe during training")
+    num_people_during_training: int = Field(64, ge=2, description="people of the small probe during training")
     every: int = Field(200, ge=0, description="steps between two small probes; 0: none")
     batch_size: int = Field(32, ge=1, description="people encoded at once")
-    tolerance: float = Field(0.05, gt=0, le=1, description="a dense match within this share of the person's height is right")
+    tolerance: float = Field(
+        0.05, gt=0, le=1, description="a dense match within this share of the person's height is right"
+    )
     cells: int = Field(256, ge=1, description="cells asked for per person and direction; all body cells are candidates")
     partners: int = Field(4, ge=1, description="other people that each person's joints are looked for in")
     crops: CropConfig = CropConfig()
@@ -59,7 +73,9 @@ def probe(model: HCMoCo, views: ProbeViews, config: ProbeConfig | None = None) -
         result = ProbeResult(people=len(views))
         _retrieval(result, {key: torch.cat(value) for key, value in parts.items() if key.startswith("global")}, views)
         _dense(result, parts)
-        _joints(result, {key: torch.cat(value) for key, value in parts.items() if key.startswith("joints")}, views, config)
+        _joints(
+            result, {key: torch.cat(value) for key, value in parts.items() if key.startswith("joints")}, views, config
+        )
     return result
 
 
@@ -103,7 +119,9 @@ def _pyramid(model: HCMoCo, modality: str, crops: Crops, device: torch.device) -
     return model.encode_depth(model.prepare_depth(_on(crops.depth, device)))
 
 
-def _look_at(model: HCMoCo, views: ProbeViews, rows: slice, config: ProbeConfig, device: torch.device, parts: dict[str, list]) -> None:
+def _look_at(
+    model: HCMoCo, views: ProbeViews, rows: slice, config: ProbeConfig, device: torch.device, parts: dict[str, list]
+) -> None:
     """Encodes one batch of people in both crops and keeps what outlives it."""
     crops = [views.first_crop.rows(rows), views.second_crop.rows(rows)]
     maps: dict[tuple[str, int], Tensor] = {}
@@ -151,7 +169,10 @@ def _dense(result: ProbeResult, parts: dict[str, list]) -> None:
     for name in ("dense_same_crop", "dense_different_crops"):
         for direction in ("rgb_to_depth", "depth_to_rgb"):
             found = Correspondence(
-                *(torch.cat([getattr(each, field.name) for each in parts[f"{name}/{direction}"]]).cpu() for field in fields(Correspondence))
+                *(
+                    torch.cat([getattr(each, field.name) for each in parts[f"{name}/{direction}"]]).cpu()
+                    for field in fields(Correspondence)
+                )
             )
             result.add(f"{name}/{direction}", found.score, found.chance, found.position)
             result.note(f"{name}/{direction}: body cells asked", found.answerable)
@@ -162,11 +183,20 @@ def _joints(result: ProbeResult, features: dict[str, Tensor], views: ProbeViews,
     features = {key: value.cpu() for key, value in features.items()}
     keypoints_NJ3 = _on(views.first_crop.keypoints, "cpu")
     visible_NJ, places_NJ2 = keypoints_NJ3[..., 2] > 0, keypoints_NJ3[..., :2]
-    partners_NK = torch.from_numpy(draw_partners(views.subjects, config.partners, make_rng(views.seed, "probe partners", len(views))))
+    partners_NK = torch.from_numpy(
+        draw_partners(views.subjects, config.partners, make_rng(views.seed, "probe partners", len(views)))
+    )
     for name, same_JJ in (("joint", None), ("joint_either_side", either_side(joint_set(views.joint_set).flip))):
-        position_N, _ = same_joint(places_NJ2, places_NJ2, visible_NJ, visible_NJ, partners_NK, same_JJ=same_JJ, measure=closeness)
+        position_N, _ = same_joint(
+            places_NJ2, places_NJ2, visible_NJ, visible_NJ, partners_NK, same_JJ=same_JJ, measure=closeness
+        )
         for gallery in ("rgb", "depth"):
             found_N, chance_N = same_joint(
-                features["joints/rgb"], features[f"joints/{gallery}"], visible_NJ, visible_NJ, partners_NK, same_JJ=same_JJ
+                features["joints/rgb"],
+                features[f"joints/{gallery}"],
+                visible_NJ,
+                visible_NJ,
+                partners_NK,
+                same_JJ=same_JJ,
             )
             result.add(f"{name}/rgb_to_{gallery}", found_N, chance_N, position_N)

@@ -17,7 +17,7 @@ from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import convert, joint_set
 from hcmoco.data.transforms import (
     AugmentConfig,
-    centre_affine,
+    center_affine,
     draw_affine,
     warp_depth,
     warp_keypoints,
@@ -51,7 +51,9 @@ class CropConfig(Config):
 
     def augment(self, size: int) -> AugmentConfig:
         """The transforms' own config for crops of `size` pixels."""
-        return AugmentConfig(size=size, scale=self.scale, shift=self.shift, rotation=self.rotation, rotation_probability=1.0)
+        return AugmentConfig(
+            size=size, scale=self.scale, shift=self.shift, rotation=self.rotation, rotation_probability=1.0
+        )
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,14 @@ class ProbeViews:
 
 
 def make_views(
-    people: Iterable[Person], *, joints: str, target_joints: str, depth_codec: str, size: int, count: int, crops: CropConfig | None = None
+    people: Iterable[Person],
+    *,
+    joints: str,
+    target_joints: str,
+    depth_codec: str,
+    size: int,
+    count: int,
+    crops: CropConfig | None = None,
 ) -> ProbeViews:
     """Two crops of the first `count` people that have RGB, depth and keypoints.
 
@@ -165,9 +174,12 @@ def make_views(
             raise UserError(f"held-out person {person.id} is damaged: {error}; prepare the data set again") from None
         keypoints = convert(person.keypoints, joints, target_joints)
         image_size = (person.size, person.size)
-        ways = [draw_affine(augment, person.box, image_size, make_rng(crops.seed, "probe", row, number)) for number in (0, 1)]
+        ways = [
+            draw_affine(augment, person.box, image_size, make_rng(crops.seed, "probe", row, number))
+            for number in (0, 1)
+        ]
         if row < PICTURE_PEOPLE:
-            ways.append(centre_affine(augment, person.box, image_size))
+            ways.append(center_affine(augment, person.box, image_size))
         for crop, way in zip(views, ways, strict=False):
             crop.append(
                 (

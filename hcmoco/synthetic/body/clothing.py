@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 
 from hcmoco.synthetic.body.mesh import EYE, HAIR, SKIRT, Asset
-from hcmoco.synthetic.scene.textures import MAPS, Pattern, any_colour, cloth_colour, noise, pick
+from hcmoco.synthetic.scene.textures import MAPS, Pattern, any_color, cloth_color, noise, pick
 
 BARE, TOP, BOTTOM, SHOE, SCALP, EYEBALL, SOCK, HAT = range(8)  # what covers a point
 
@@ -81,20 +81,22 @@ class Outfit:
         tone = rng.uniform(0, len(_SKIN) - 1)
         low = min(int(tone), len(_SKIN) - 2)
         woman = rng.random() < 0.1 + 0.8 * female
-        grey = age > 50 and rng.random() < 0.35
+        gray = age > 50 and rng.random() < 0.35
         skin = 0.94 * (_SKIN[low] + (tone - low) * (_SKIN[low + 1] - _SKIN[low]))
         top = Pattern.draw(rng, unlike=skin)
         skirt = bool(woman and rng.random() < 0.3)
         dress = skirt and rng.random() < 0.5
         return cls(
             skin=skin,
-            hair=_HAIR[4] * np.float32(rng.uniform(0.6, 1.3)) if grey else _HAIR[rng.choice(6, p=(0.3, 0.27, 0.18, 0.13, 0.05, 0.07))],
+            hair=_HAIR[4] * np.float32(rng.uniform(0.6, 1.3))
+            if gray
+            else _HAIR[rng.choice(6, p=(0.3, 0.27, 0.18, 0.13, 0.05, 0.07))],
             iris=_IRIS[rng.integers(len(_IRIS))],
-            shoe=cloth_colour(rng, 0.7),
-            sock=cloth_colour(rng, 0.7),
-            inner=cloth_colour(rng, 0.6, skin),
-            hat=cloth_colour(rng, 0.5),
-            belt=any_colour(rng, (0.1, 0.6), (0.05, 0.3)),
+            shoe=cloth_color(rng, 0.7),
+            sock=cloth_color(rng, 0.7),
+            inner=cloth_color(rng, 0.6, skin),
+            hat=cloth_color(rng, 0.5),
+            belt=any_color(rng, (0.1, 0.6), (0.05, 0.3)),
             top=top,
             bottom=top if dress else Pattern.draw(rng, 0.7, skin),
             sleeve=float(pick(rng, _SLEEVES)) + rng.uniform(-0.05, 0.05),
@@ -214,11 +216,15 @@ def folds(outfit: Outfit, points_N3: np.ndarray, cover_N: np.ndarray) -> np.ndar
     cloth = (cover_N == TOP) | (cover_N == BOTTOM)
     across, along = (x + y)[cloth] * 2.2, z[cloth] * 1.1
     for axis in range(3):
-        result[cloth, axis] = outfit.creased * (noise(outfit.folds + 4 + axis, across, along + 0.6 * axis * across) - 0.45)
+        result[cloth, axis] = outfit.creased * (
+            noise(outfit.folds + 4 + axis, across, along + 0.6 * axis * across) - 0.45
+        )
     return result
 
 
-def colour(asset: Asset, outfit: Outfit, points_N3: np.ndarray, group_N: np.ndarray, cover_N: np.ndarray, lips_N: np.ndarray) -> np.ndarray:
+def color(
+    asset: Asset, outfit: Outfit, points_N3: np.ndarray, group_N: np.ndarray, cover_N: np.ndarray, lips_N: np.ndarray
+) -> np.ndarray:
     """float32 [N, 3]: colour without light at template points; `lips_N` in 0..1 says where the lips are."""
     marks = _landmarks(asset)
     x, y, z = points_N3.T
@@ -246,17 +252,29 @@ def colour(asset: Asset, outfit: Outfit, points_N3: np.ndarray, group_N: np.ndar
         result[cover_N == what] = paint
     hair = cover_N == SCALP
     result[hair] = outfit.hair * strands[hair, None]
-    _face(marks, outfit, points_N3, (group_N == asset.group("head")) & (cover_N == BARE), cover_N == EYEBALL, lips_N, result)
+    _face(
+        marks,
+        outfit,
+        points_N3,
+        (group_N == asset.group("head")) & (cover_N == BARE),
+        cover_N == EYEBALL,
+        lips_N,
+        result,
+    )
     return result
 
 
-def _face(marks: _Landmarks, outfit: Outfit, points_N3: np.ndarray, face_N, eyes_N, lips_N, result_N3: np.ndarray) -> None:
+def _face(
+    marks: _Landmarks, outfit: Outfit, points_N3: np.ndarray, face_N, eyes_N, lips_N, result_N3: np.ndarray
+) -> None:
     """Paints irises, eyebrows and beard into the colours."""
     ahead, up = points_N3[:, 1] - marks.eye[1], points_N3[:, 2] - marks.eye[2]
     aside = np.abs(points_N3[:, 0]) - marks.eye[0]
     round_eye = np.hypot(aside, up)
     result_N3[eyes_N] = np.where(
-        (round_eye < 0.003)[eyes_N, None], np.float32(0.02), np.where((round_eye < 0.0064)[eyes_N, None], outfit.iris, np.float32(0.9))
+        (round_eye < 0.003)[eyes_N, None],
+        np.float32(0.02),
+        np.where((round_eye < 0.0064)[eyes_N, None], outfit.iris, np.float32(0.9)),
     )
     result_N3[face_N & (np.abs(aside) < 0.02) & (np.abs(up - 0.02) < 0.0035) & (ahead < 0)] = outfit.hair * 0.8
     if outfit.beard:

@@ -76,8 +76,8 @@ def make_figure(seed: int, stream: str, number: int) -> Figure:
     used = _used(asset, outfit.pieces)
 
     about = turn(heading).astype(np.float32)
-    centre = np.append(skin[asset.vertex_kind == BODY].mean(0)[:2], 0).astype(np.float32)
-    skin, bones, rotations = turned(skin - centre, about), turned(bones - centre, about), about @ rotations
+    center = np.append(skin[asset.vertex_kind == BODY].mean(0)[:2], 0).astype(np.float32)
+    skin, bones, rotations = turned(skin - center, about), turned(bones - center, about), about @ rotations
     dressed = skin + _normals(skin, faces) * clothing.stand_off(asset, outfit, _vertex_cover(asset, outfit))[:, None]
     up = np.array([0, 0, lift - dressed[used, 2].min()], np.float32)
     skin, bones, dressed = skin + up, bones + up, dressed + up
@@ -128,7 +128,9 @@ def _trunk(asset: Asset) -> np.ndarray:
     """Vertices of the trunk between hips and shoulders."""
     z = asset.template[:, 2]
     low, high = asset.template_heads[asset.bone("spine05"), 2], asset.template_heads[asset.bone("spine01"), 2]
-    return np.flatnonzero((asset.vertex_kind == BODY) & (asset.label_groups[:, asset.group("torso")] > 0.9) & (z > low) & (z < high))
+    return np.flatnonzero(
+        (asset.vertex_kind == BODY) & (asset.label_groups[:, asset.group("torso")] > 0.9) & (z > low) & (z < high)
+    )
 
 
 @cache

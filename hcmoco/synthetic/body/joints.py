@@ -35,7 +35,9 @@ _DEPTHS = {
 }  # fmt: skip
 
 # float32 [31], metres: a joint counts as visible where the first surface on the ray to it is no nearer than the joint less this margin
-VISIBILITY_MARGIN = np.array([_DEPTHS[joint.removeprefix("left_").removeprefix("right_")] for joint in PEOPLE_31.joints], np.float32)
+VISIBILITY_MARGIN = np.array(
+    [_DEPTHS[joint.removeprefix("left_").removeprefix("right_")] for joint in PEOPLE_31.joints], np.float32
+)
 VISIBILITY_MARGIN.setflags(write=False)
 
 

@@ -120,7 +120,9 @@ def _strongest(asset: Asset) -> tuple[np.ndarray, np.ndarray]:
     return bones, np.take_along_axis(asset.skin, bones, axis=1)
 
 
-def pose_body(asset: Asset, vertices: np.ndarray, heads: np.ndarray, deltas: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pose_body(
+    asset: Asset, vertices: np.ndarray, heads: np.ndarray, deltas: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Turns the bones of a person at rest and lets the skin follow (linear blend skinning).
 
     A bone's delta turns it, and all below it, about its head, in the axes of the rest pose: bone c with parent p has rotation

@@ -17,7 +17,16 @@ _LEGS = {
     "stand": 0.3, "walk": 0.2, "run": 0.07, "sit": 0.15, "squat": 0.05, "lunge": 0.05,
     "bend": 0.06, "kick": 0.04, "kneel": 0.04, "lie": 0.04,
 }  # fmt: skip
-_ARMS = {"relaxed": 0.3, "free": 0.26, "overhead": 0.08, "head": 0.1, "akimbo": 0.06, "point": 0.08, "side": 0.05, "carry": 0.07}
+_ARMS = {
+    "relaxed": 0.3,
+    "free": 0.26,
+    "overhead": 0.08,
+    "head": 0.1,
+    "akimbo": 0.06,
+    "point": 0.08,
+    "side": 0.05,
+    "carry": 0.07,
+}
 # Range of (flexion, abduction, inward twist, elbow flexion) in radians for each habit of an arm.
 _ARM_RANGES = {
     "relaxed": ((-0.3, 0.4), (0.06, 0.32), (-0.2, 0.5), (0.05, 0.7)),
@@ -74,7 +83,9 @@ def _between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.eye(3) if length < 1e-9 else rotation(axis / length * np.arctan2(length, a @ b))
 
 
-def _leg(side: str, flexion: float, abduction: float, knee: float, ankle: float = 0.0, outward: float = 0.0) -> dict[str, np.ndarray]:
+def _leg(
+    side: str, flexion: float, abduction: float, knee: float, ankle: float = 0.0, outward: float = 0.0
+) -> dict[str, np.ndarray]:
     sign = 1 if side == ".L" else -1
     hip = rotation((0, -sign * abduction, 0)) @ rotation((0, 0, sign * outward)) @ _about_x(-flexion)
     return {"hip" + side: hip, "knee" + side: _about_x(knee), "ankle" + side: _about_x(ankle)}
@@ -96,9 +107,19 @@ def _gait(rng: np.random.Generator, mode: str) -> dict[str, np.ndarray]:
     for side, here in ((".L", phase), (".R", phase + np.pi)):
         lift = max(0.0, np.cos(here + 0.5)) * swing * (2.6 if running else 1.5)
         result |= _leg(
-            side, swing * np.sin(here) + (0.25 if running else 0.1), uniform(0.0, 0.07), min(0.08 + lift, 2.1), -0.2 * np.cos(here + 0.5)
+            side,
+            swing * np.sin(here) + (0.25 if running else 0.1),
+            uniform(0.0, 0.07),
+            min(0.08 + lift, 2.1),
+            -0.2 * np.cos(here + 0.5),
         )
-        result |= _arm(side, -swing * np.sin(here) * uniform(0.7, 1.2), uniform(0.08, 0.28), uniform(0, 0.3), bend + uniform(-0.1, 0.1))
+        result |= _arm(
+            side,
+            -swing * np.sin(here) * uniform(0.7, 1.2),
+            uniform(0.08, 0.28),
+            uniform(0, 0.3),
+            bend + uniform(-0.1, 0.1),
+        )
     result["chest"] = rotation((uniform(0.1, 0.35) if running else uniform(0, 0.12), 0, -0.25 * swing * np.sin(phase)))
     return result
 
@@ -121,15 +142,28 @@ def _legs(rng: np.random.Generator, mode: str) -> tuple[dict[str, np.ndarray], f
         outward = uniform(-0.1, 0.35)
         match mode:
             case "sit":
-                result |= _leg(side, uniform(1.25, 1.65) + lean, uniform(0.02, 0.35), uniform(1.1, 1.8), uniform(-0.2, 0.2), outward)
+                result |= _leg(
+                    side,
+                    uniform(1.25, 1.65) + lean,
+                    uniform(0.02, 0.35),
+                    uniform(1.1, 1.8),
+                    uniform(-0.2, 0.2),
+                    outward,
+                )
             case "squat":
                 flexion = uniform(1.1, 1.9)
-                result |= _leg(side, flexion + lean, uniform(0.1, 0.4), flexion + uniform(0.1, 0.5), -uniform(0.2, 0.5), outward)
+                result |= _leg(
+                    side, flexion + lean, uniform(0.1, 0.4), flexion + uniform(0.1, 0.5), -uniform(0.2, 0.5), outward
+                )
             case "lunge":
-                hip, knee = (uniform(0.8, 1.2), uniform(0.9, 1.4)) if front else (uniform(-0.5, -0.1), uniform(0.2, 0.8))
+                hip, knee = (
+                    (uniform(0.8, 1.2), uniform(0.9, 1.4)) if front else (uniform(-0.5, -0.1), uniform(0.2, 0.8))
+                )
                 result |= _leg(side, hip + lean, uniform(0.0, 0.12), knee, uniform(-0.2, 0.1))
             case "kneel":
-                hip, knee = (uniform(1.3, 1.6), uniform(1.4, 1.7)) if front else (uniform(-0.15, 0.1), uniform(1.4, 1.7))
+                hip, knee = (
+                    (uniform(1.3, 1.6), uniform(1.4, 1.7)) if front else (uniform(-0.15, 0.1), uniform(1.4, 1.7))
+                )
                 result |= _leg(side, hip + lean, uniform(0.0, 0.15), knee, uniform(-0.1, 0.1) if front else 0.5)
             case "kick":
                 hip, knee = (uniform(0.7, 1.6), uniform(0, 0.6)) if front else (uniform(0, 0.15), uniform(0, 0.3))
@@ -137,7 +171,9 @@ def _legs(rng: np.random.Generator, mode: str) -> tuple[dict[str, np.ndarray], f
             case "lie":
                 result |= _leg(side, uniform(-0.1, 0.7), uniform(0, 0.3), uniform(0, 1.0), uniform(0, 0.4))
             case _:  # stand and bend
-                result |= _leg(side, uniform(-0.12, 0.25) + lean, uniform(0.0, 0.25), uniform(0, 0.3), uniform(-0.1, 0.1), outward)
+                result |= _leg(
+                    side, uniform(-0.12, 0.25) + lean, uniform(0.0, 0.25), uniform(0, 0.3), uniform(-0.1, 0.1), outward
+                )
     return result, lean
 
 
@@ -169,7 +205,9 @@ def sample(rng: np.random.Generator) -> Pose:
         if mode == "bend":
             joints["chest"] = rotation((uniform(0.4, 1.1), uniform(-0.1, 0.1), uniform(-0.3, 0.3)))
         if mode == "lie":
-            joints["root"] = _about_x(rng.choice((-1, 1), p=(0.75, 0.25)) * np.pi / 2) @ rotation((0, 0, uniform(-0.3, 0.3)))
+            joints["root"] = _about_x(rng.choice((-1, 1), p=(0.75, 0.25)) * np.pi / 2) @ rotation(
+                (0, 0, uniform(-0.3, 0.3))
+            )
     if rng.random() < 0.5:
         joints = _mirrored(joints)
     for name in joints:
@@ -196,7 +234,10 @@ def at_ease() -> Pose:
 def _mirrored(joints: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     flip = np.diag((-1.0, 1.0, 1.0))
     other = {".L": ".R", ".R": ".L"}
-    return {name[:-2] + other[name[-2:]] if name[-2:] in other else name: flip @ turn @ flip for name, turn in joints.items()}
+    return {
+        name[:-2] + other[name[-2:]] if name[-2:] in other else name: flip @ turn @ flip
+        for name, turn in joints.items()
+    }
 
 
 def deltas(bones: tuple[str, ...], heads_Bn3: np.ndarray, pose: Pose) -> np.ndarray:
@@ -216,7 +257,10 @@ def deltas(bones: tuple[str, ...], heads_Bn3: np.ndarray, pose: Pose) -> np.ndar
         put(bone, _part(joints["neck"], 0.25))
     for side in SIDES:
         # The rest body stands with spread arms and legs: first bring each limb to hang, then apply the pose.
-        thigh, shin = head["lowerleg01" + side] - head["upperleg01" + side], head["foot" + side] - head["lowerleg01" + side]
+        thigh, shin = (
+            head["lowerleg01" + side] - head["upperleg01" + side],
+            head["foot" + side] - head["lowerleg01" + side],
+        )
         slightly_out = np.array([0.04 if side == ".L" else -0.04, 0, 0])
         hang_thigh = _between(thigh, _DOWN * np.linalg.norm(thigh) + slightly_out)
         hang_shin = _between(hang_thigh @ shin, _DOWN) @ hang_thigh
@@ -224,7 +268,10 @@ def deltas(bones: tuple[str, ...], heads_Bn3: np.ndarray, pose: Pose) -> np.ndar
         put("lowerleg01" + side, hang_thigh.T @ joints["knee" + side] @ hang_shin)
         put("foot" + side, hang_shin.T @ joints["ankle" + side])
 
-        upper, fore = head["lowerarm01" + side] - head["upperarm01" + side], head["wrist" + side] - head["lowerarm01" + side]
+        upper, fore = (
+            head["lowerarm01" + side] - head["upperarm01" + side],
+            head["wrist" + side] - head["lowerarm01" + side],
+        )
         hang_upper = _between(upper, _DOWN)
         hang_fore = _between(hang_upper @ fore, _DOWN) @ hang_upper
         raised = joints["shoulder" + side] @ hang_upper
@@ -249,7 +296,9 @@ def _curl(put, head: dict[str, np.ndarray], side: str, amount: float) -> None:
             put(f"finger{finger}-{joint}{side}", rotation(axis / np.linalg.norm(axis) * 0.7 * amount))
 
 
-def collides(bones: tuple[str, ...], heads_Bn3: np.ndarray, rotations_Bn33: np.ndarray, torso: np.ndarray, unit: float) -> bool:
+def collides(
+    bones: tuple[str, ...], heads_Bn3: np.ndarray, rotations_Bn33: np.ndarray, torso: np.ndarray, unit: float
+) -> bool:
     """Whether hands or forearms are inside trunk, head or thighs, or the legs inside each other.
 
     Args:
@@ -278,7 +327,9 @@ def collides(bones: tuple[str, ...], heads_Bn3: np.ndarray, rotations_Bn33: np.n
         if _distance(points_N3, hip, knee) < 0.085 * unit * thick:
             return True
     (_, knee_l, foot_l), (_, knee_r, foot_r) = legs
-    shins = [np.linspace(0.15, 1, 5)[:, None] * (foot - knee) + knee for knee, foot in ((knee_l, foot_l), (knee_r, foot_r))]
+    shins = [
+        np.linspace(0.15, 1, 5)[:, None] * (foot - knee) + knee for knee, foot in ((knee_l, foot_l), (knee_r, foot_r))
+    ]
     return bool(
         np.linalg.norm(knee_l - knee_r) < 0.12 * unit * thick
         or np.linalg.norm(shins[0][:, None] - shins[1][None], axis=-1).min() < 0.085 * unit

@@ -59,7 +59,9 @@ _AROUND = {
 _ISLANDS = {"hand.R": 3, "hand.L": 4, "foot.L": 5, "foot.R": 6}
 _HEAD_CHARTS = (23, 24)  # right, left
 
-CHART_FLIP = np.array([0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21, 24, 23], np.uint8)
+CHART_FLIP = np.array(
+    [0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21, 24, 23], np.uint8
+)
 CHART_FLIP.setflags(write=False)
 
 
@@ -175,10 +177,14 @@ def _parts(asset: Asset, frames: _Frames, points: np.ndarray, group: np.ndarray,
     is_left, x = x > 0, np.abs(x)
     hip, shoulder = (asset.template_heads[asset.bone(name)] for name in ("upperleg01.L", "upperarm01.L"))
     label = np.where(z < asset.template_heads[asset.bone("spine02"), 2], part("lower spine"), part("upper spine"))
-    pelvis = np.where(x < _CROTCH_SHARE * hip[0], part("crotch"), np.where(is_left, part("left hip"), part("right hip")))
+    pelvis = np.where(
+        x < _CROTCH_SHARE * hip[0], part("crotch"), np.where(is_left, part("left hip"), part("right hip"))
+    )
     label = np.where(z < hip[2] + _PELVIS_ABOVE_HIP, pelvis, label)
     from_shoulder = np.linalg.norm(np.stack([x, y, z], axis=1) - shoulder, axis=1)
-    parts[trunk] = np.where(from_shoulder < _SHOULDER_RADIUS, np.where(is_left, part("left shoulder"), part("right shoulder")), label)
+    parts[trunk] = np.where(
+        from_shoulder < _SHOULDER_RADIUS, np.where(is_left, part("left shoulder"), part("right shoulder")), label
+    )
     return parts
 
 
@@ -194,10 +200,14 @@ def _charts(asset: Asset, frames: _Frames, local: np.ndarray, group: np.ndarray,
     u = np.where(on_head, np.abs(angle) / np.pi, u)
     second = np.where(on_head, local[:, 2] > 0, second)
     uv = np.where(frames.is_island[group, None], islands, np.stack([u, v], axis=1))
-    return np.concatenate([frames.charts[group, second.astype(np.int8)][:, None], np.clip(uv, 0, 1)], axis=1, dtype=np.float32)
+    return np.concatenate(
+        [frames.charts[group, second.astype(np.int8)][:, None], np.clip(uv, 0, 1)], axis=1, dtype=np.float32
+    )
 
 
-def surface_labels(asset: Asset, points_N3: np.ndarray, groups_NG: np.ndarray, islands_N2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def surface_labels(
+    asset: Asset, points_N3: np.ndarray, groups_NG: np.ndarray, islands_N2: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Part and chart coordinates of N surface points, of body, eyes, hair and skirt alike.
 
     Args:

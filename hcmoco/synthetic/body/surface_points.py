@@ -6,12 +6,16 @@ Shape legend: P pixels of one person.
 import numpy as np
 
 # The 14 parts on which annotators of DensePose-COCO were shown points, by chart 1..24: front and back of a limb are one part.
-PART_OF_CHART = np.array([0, 1, 1, 2, 3, 4, 5, 6, 7, 6, 7, 8, 9, 8, 9, 10, 11, 10, 11, 12, 13, 12, 13, 14, 14], np.uint8)
+PART_OF_CHART = np.array(
+    [0, 1, 1, 2, 3, 4, 5, 6, 7, 6, 7, 8, 9, 8, 9, 10, 11, 10, 11, 12, 13, 12, 13, 14, 14], np.uint8
+)
 PART_OF_CHART.setflags(write=False)
 _PIXELS_A_POINT = 5  # on parts too small for all of their points
 
 
-def surface_points(flat_P: np.ndarray, iuv_P3: np.ndarray, size: int, most: int, rng: np.random.Generator) -> np.ndarray:
+def surface_points(
+    flat_P: np.ndarray, iuv_P3: np.ndarray, size: int, most: int, rng: np.random.Generator
+) -> np.ndarray:
     """float32 [N, 5]: x, y, I, U, V of points at the centres of pixels, up to `most` on each of the 14 parts.
 
     Args:

@@ -48,7 +48,9 @@ class Camera:
 
     def zoomed(self, x0: float, y0: float, scale: float) -> "Camera":
         """The camera of the image that is cut out at (x0, y0) of this one and enlarged by `scale`."""
-        return Camera(self.position, self.axes, self.fx * scale, self.fy * scale, (self.cx - x0) * scale, (self.cy - y0) * scale)
+        return Camera(
+            self.position, self.axes, self.fx * scale, self.fy * scale, (self.cx - x0) * scale, (self.cy - y0) * scale
+        )
 
     def to_camera(self, points_N3: np.ndarray) -> np.ndarray:
         """World points in camera axes."""
@@ -95,9 +97,13 @@ def _unit_ball(rings: int, sectors: int) -> tuple[np.ndarray, np.ndarray]:
         polar = np.linspace(0, np.pi, rings)
         profile = list(zip(0.5 * np.sin(polar), -0.5 * np.cos(polar), strict=True))
     points = np.array([[r * np.cos(a), r * np.sin(a), z] for r, z in profile for a in angles], np.float32)
-    first = np.array([(ring * sectors + k, ring * sectors + (k + 1) % sectors) for ring in range(rings - 1) for k in range(sectors)])
+    first = np.array(
+        [(ring * sectors + k, ring * sectors + (k + 1) % sectors) for ring in range(rings - 1) for k in range(sectors)]
+    )
     a, b = first.T
-    return points, np.concatenate([np.stack([a, b, b + sectors], 1), np.stack([a, b + sectors, a + sectors], 1)]).astype(np.int32)
+    return points, np.concatenate(
+        [np.stack([a, b, b + sectors], 1), np.stack([a, b + sectors, a + sectors], 1)]
+    ).astype(np.int32)
 
 
 class Solids:
@@ -111,10 +117,19 @@ class Solids:
         self._rounds: list[np.ndarray] = []
         self.surfaces: list[Surface] = []
 
-    def _add(self, shape: tuple[np.ndarray, np.ndarray], centre, size, yaw: float, surface: Surface, lean=None, bulge=(0, 0, 0)) -> None:
+    def _add(
+        self,
+        shape: tuple[np.ndarray, np.ndarray],
+        center,
+        size,
+        yaw: float,
+        surface: Surface,
+        lean=None,
+        bulge=(0, 0, 0),
+    ) -> None:
         points, faces = shape
         axes = turn(yaw) if lean is None else turn(yaw) @ lean
-        middle, edges = np.asarray(centre, np.float32), np.asarray(size, np.float32)
+        middle, edges = np.asarray(center, np.float32), np.asarray(size, np.float32)
         self._vertices.append(turned(points * edges, axes) + middle)
         self._faces.append(faces + self._count)
         self._owners.append(np.full(len(faces), len(self.surfaces), np.int32))
@@ -122,17 +137,17 @@ class Solids:
         self._rounds.append(np.concatenate([middle, np.asarray(bulge, np.float32) / np.square(edges)]))
         self.surfaces.append(surface)
 
-    def box(self, centre, size, surface: Surface, yaw: float = 0.0) -> None:
+    def box(self, center, size, surface: Surface, yaw: float = 0.0) -> None:
         """A box with the given centre and edge lengths, turned by `yaw` about the vertical."""
-        self._add(_unit_box(), centre, size, yaw, surface)
+        self._add(_unit_box(), center, size, yaw, surface)
 
-    def ball(self, centre, size, surface: Surface) -> None:
+    def ball(self, center, size, surface: Surface) -> None:
         """An ellipsoid with the given centre and diameters."""
-        self._add(_unit_ball(8, 12), centre, size, 0.0, surface, bulge=(1, 1, 1))
+        self._add(_unit_ball(8, 12), center, size, 0.0, surface, bulge=(1, 1, 1))
 
-    def pole(self, centre, size, surface: Surface, lean: np.ndarray | None = None) -> None:
+    def pole(self, center, size, surface: Surface, lean: np.ndarray | None = None) -> None:
         """A round pole with the given centre and size (x, y diameters and length), upright unless `lean` (a rotation) says otherwise."""
-        self._add(_unit_ball(2, 10), centre, size, 0.0, surface, lean, bulge=(1, 1, 0) if lean is None else (0, 0, 0))
+        self._add(_unit_ball(2, 10), center, size, 0.0, surface, lean, bulge=(1, 1, 0) if lean is None else (0, 0, 0))
 
     def __bool__(self) -> bool:
         return bool(self._faces)

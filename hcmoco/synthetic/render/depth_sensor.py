@@ -25,7 +25,9 @@ def _speckle(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> n
     return cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def measure(depth_HW: np.ndarray, cosine_HW: np.ndarray, dark_HW: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
+def measure(
+    depth_HW: np.ndarray, cosine_HW: np.ndarray, dark_HW: np.ndarray, scale: float, rng: np.random.Generator
+) -> np.ndarray:
     """Readings of true depth.
 
     Args:

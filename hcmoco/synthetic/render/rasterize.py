@@ -97,17 +97,23 @@ class Look:
         def mixed(values: np.ndarray) -> np.ndarray:
             return np.einsum("pk,pk...->p...", pixels.weights, values)
 
-        points, places, groups = mixed(asset.template[corners]), mixed(asset.label_points[corners]), mixed(asset.label_groups[corners])
+        points, places, groups = (
+            mixed(asset.template[corners]),
+            mixed(asset.label_points[corners]),
+            mixed(asset.label_groups[corners]),
+        )
         self.parts, self.iuv = surface_labels(asset, places, groups, mixed(asset.island_uv[ids]))
         group, position = limb_position(asset, places, groups)
         self.cover = clothing.cover(asset, figure.outfit, points, group, position, asset.face_kind[ids])
-        self.colour = clothing.colour(asset, figure.outfit, points, group, self.cover, mixed(asset.lips[corners]))
+        self.color = clothing.color(asset, figure.outfit, points, group, self.cover, mixed(asset.lips[corners]))
         normal = mixed(figure.normals[corners]) + clothing.folds(figure.outfit, points, self.cover)
         normal *= np.where(np.einsum("pi,pi->p", normal, pixels.rays) > 0, -1, 1)[:, None]
         self.normal = (normal / (np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9)).astype(np.float32)
 
 
-def background(place: environment.Scene, solids: list[Solids], room: Mesh, body: Mesh, camera: Camera, size: int) -> np.ndarray:
+def background(
+    place: environment.Scene, solids: list[Solids], room: Mesh, body: Mesh, camera: Camera, size: int
+) -> np.ndarray:
     """float32 [S, S, 3]: the surroundings as if the person only threw its shadow on them."""
     step = 1 if size < _FINE else 2
     every = slice(0, size, step)
@@ -117,9 +123,11 @@ def background(place: environment.Scene, solids: list[Solids], room: Mesh, body:
     points = camera.position + rays[there] * hits.depth[there, None]
     owners = _joined(solids)[2][hits.face[there]]
     normals = _rounded(np.concatenate([each.rounds() for each in solids]), owners, points, hits.normal[there])
-    colour, glow = lighting.surroundings([surface for each in solids for surface in each.surfaces], owners, points, normals)
+    color, glow = lighting.surroundings(
+        [surface for each in solids for surface in each.surfaces], owners, points, normals
+    )
     image = lighting.sky(place, rays)
-    image[there] = lighting.lit(place, colour, points, normals, (body, room), glow)
+    image[there] = lighting.lit(place, color, points, normals, (body, room), glow)
     side = len(range(size)[every])
     image = image.reshape(side, side, 3)
     if step > 1:

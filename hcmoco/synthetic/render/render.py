@@ -75,7 +75,7 @@ def render_person(config: PeopleConfig, number: int) -> Rendered:
     look = Look(figure, pixels)
     image = background(place, solids, room, body, camera, size)
     points = camera.position + pixels.rays * pixels.depth[:, None]
-    image.reshape(-1, 3)[pixels.flat] = lighting.lit(place, look.colour, points, look.normal, (body, room))
+    image.reshape(-1, 3)[pixels.flat] = lighting.lit(place, look.color, points, look.normal, (body, room))
 
     mask = spread(np.ones(len(pixels.flat), bool), pixels, size)
     garment = spread(look.cover, pixels, size, 255)
@@ -84,7 +84,9 @@ def render_person(config: PeopleConfig, number: int) -> Rendered:
         true_depth = _depth(room, camera, pixels, size)
         cosine = np.abs(np.einsum("pi,pi->p", look.normal, pixels.rays)) / np.linalg.norm(pixels.rays, axis=1)
         noise = make_rng(config.seed, f"{stream}/sensor", number)
-        depth = depth_sensor.measure(true_depth, spread(cosine, pixels, size, 1), garment == clothing.SCALP, size / crop[2], noise)
+        depth = depth_sensor.measure(
+            true_depth, spread(cosine, pixels, size, 1), garment == clothing.SCALP, size / crop[2], noise
+        )
         if config.masked_depth:
             depth[~mask] = 0
     joints = joints31(figure.asset, figure.skin, figure.heads)
@@ -117,7 +119,9 @@ def _depth(room: Mesh, camera: Camera, pixels: Pixels, size: int) -> np.ndarray:
     return depth.reshape(size, size)
 
 
-def _framed(source: Camera, shown_N3: np.ndarray, size: int, rng: np.random.Generator) -> tuple[Camera, tuple[float, float, float]]:
+def _framed(
+    source: Camera, shown_N3: np.ndarray, size: int, rng: np.random.Generator
+) -> tuple[Camera, tuple[float, float, float]]:
     """The camera of a square crop that the person fills by _SPAN, and the crop's corner and side in pixels of the source."""
     flat = source.project(source.to_camera(shown_N3))
     low, high = flat.min(0), flat.max(0)

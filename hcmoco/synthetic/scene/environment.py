@@ -62,7 +62,7 @@ def room_camera(rng: np.random.Generator, person: Occupant) -> tuple[Camera, int
     """A depth camera on a stand, and its image's width and height."""
     distance = rng.uniform(2.0, 4.2) + max(0.0, -person.low[1] - 0.5)
     camera = _aim(rng, person, distance, rng.uniform(0.7, 1.8), FOCAL, 0.02)
-    return _centred(camera, WIDTH, HEIGHT), WIDTH, HEIGHT
+    return _centerd(camera, WIDTH, HEIGHT), WIDTH, HEIGHT
 
 
 def wild_camera(rng: np.random.Generator, person: Occupant) -> tuple[Camera, int, int]:
@@ -70,7 +70,7 @@ def wild_camera(rng: np.random.Generator, person: Occupant) -> tuple[Camera, int
     width, height = ((640, 480), (480, 640), (640, 360))[rng.integers(3)]
     distance = rng.uniform(2.2, 7.0) + max(0.0, -person.low[1] - 0.5)
     camera = _aim(rng, person, distance, rng.uniform(0.4, 2.3), rng.uniform(400, 800), 0.05)
-    return _centred(camera, width, height), width, height
+    return _centerd(camera, width, height), width, height
 
 
 def group_camera(rng: np.random.Generator, group: Occupant, indoor: bool) -> Camera:
@@ -79,7 +79,9 @@ def group_camera(rng: np.random.Generator, group: Occupant, indoor: bool) -> Cam
     return _aim(rng, group, distance + max(0.0, -group.low[1] - 0.2), rng.uniform(0.5, 2.2), 500.0, 0.04)
 
 
-def _aim(rng: np.random.Generator, person: Occupant, distance: float, height: float, focal: float, roll: float) -> Camera:
+def _aim(
+    rng: np.random.Generator, person: Occupant, distance: float, height: float, focal: float, roll: float
+) -> Camera:
     angle = rng.uniform(-0.2, 0.2)
     middle = (person.low + person.high) / 2
     target = middle + np.array([rng.uniform(-0.2, 0.2), 0.0, rng.uniform(-0.2, 0.2)])
@@ -87,7 +89,7 @@ def _aim(rng: np.random.Generator, person: Occupant, distance: float, height: fl
     return Camera.look(position, target, rng.normal(0, roll), focal)
 
 
-def _centred(camera: Camera, width: int, height: int) -> Camera:
+def _centerd(camera: Camera, width: int, height: int) -> Camera:
     return camera.zoomed(-width / 2, -height / 2, 1.0)
 
 
@@ -126,7 +128,9 @@ def room(rng: np.random.Generator, person: Occupant, camera: Camera) -> Scene:
     solids.box((0, back - 0.01, 0.05), (2 * half, 0.02, 0.1), skirting)
     if rng.random() < 0.3:
         solids.box(
-            (rng.uniform(-0.5, 0.5), rng.uniform(-0.4, 0.6), 0.004), (rng.uniform(1.2, 2.6), rng.uniform(1, 2), 0.008), sf.thing(rng)
+            (rng.uniform(-0.5, 0.5), rng.uniform(-0.4, 0.6), 0.004),
+            (rng.uniform(1.2, 2.6), rng.uniform(1, 2), 0.008),
+            sf.thing(rng),
         )
 
     for _ in range(int(rng.integers(2, 8))):
@@ -157,7 +161,9 @@ def support(rng: np.random.Generator, solids: Solids, person: Occupant, seats: d
         props.seat(rng, solids, person.seat, person.heading, seats)
 
 
-def _occlude(rng: np.random.Generator, solids: Solids, person: Occupant, camera: Camera, kinds: tuple[str, ...]) -> None:
+def _occlude(
+    rng: np.random.Generator, solids: Solids, person: Occupant, camera: Camera, kinds: tuple[str, ...]
+) -> None:
     """Something between camera and person that hides a part of it."""
     middle, half = (person.low + person.high) / 2, (person.high - person.low) / 2
     towards = camera.position[:2] - middle[:2]
@@ -175,7 +181,12 @@ def _occlude(rng: np.random.Generator, solids: Solids, person: Occupant, camera:
             solids.ball((x, y, high * 0.4), (rng.uniform(0.4, 0.9), 0.4, high), sf.foliage(rng))
         case "sign":
             solids.pole((x, y, 0.6), (0.05, 0.05, 1.2), sf.bark(rng))
-            solids.box((x, y - 0.03, 1.1), (rng.uniform(0.3, 0.5), 0.02, rng.uniform(0.2, 0.4)), sf.clutter(rng), rng.normal(0, 0.2))
+            solids.box(
+                (x, y - 0.03, 1.1),
+                (rng.uniform(0.3, 0.5), 0.02, rng.uniform(0.2, 0.4)),
+                sf.clutter(rng),
+                rng.normal(0, 0.2),
+            )
         case "table":
             props.furniture(rng, solids, "table", x, y, 0.0, 3.0)
         case _:
@@ -204,7 +215,9 @@ def wild(rng: np.random.Generator, person: Occupant, camera: Camera) -> Scene:
     if place == "park":
         for _ in range(int(rng.integers(4, 9))):
             across = rng.uniform(3, 7)
-            solids.ball((rng.uniform(-18, 18), rng.uniform(16, 24), across * 0.4), (across, across, across), sf.foliage(rng))
+            solids.ball(
+                (rng.uniform(-18, 18), rng.uniform(16, 24), across * 0.4), (across, across, across), sf.foliage(rng)
+            )
     support(rng, solids, person)
     if rng.random() < 0.4:
         _occlude(rng, scene.front, person, camera, ("pole", "bush", "sign", "bin"))
@@ -213,9 +226,15 @@ def wild(rng: np.random.Generator, person: Occupant, camera: Camera) -> Scene:
     scene.light = np.array([*(sun / np.linalg.norm(sun)), 0], np.float32)
     overcast = rng.random() < 0.35
     scene.direct = rng.uniform(0.1, 0.3) if overcast else rng.uniform(0.5, 0.95)
-    scene.ambient = (rng.uniform(0.6, 0.8), rng.uniform(0.35, 0.5)) if overcast else (rng.uniform(0.4, 0.6), rng.uniform(0.2, 0.35))
+    scene.ambient = (
+        (rng.uniform(0.6, 0.8), rng.uniform(0.35, 0.5)) if overcast else (rng.uniform(0.4, 0.6), rng.uniform(0.2, 0.35))
+    )
     scene.tint = ((1 + rng.normal(0, 0.06, 3)) * rng.uniform(0.75, 1.15)).astype(np.float32)
-    scene.sky = (tx.any_colour(rng, (0.1, 0.5), (0.6, 1)), tx.any_colour(rng, (0, 0.2), (0.75, 1)), int(rng.integers(tx.MAPS)))
+    scene.sky = (
+        tx.any_color(rng, (0.1, 0.5), (0.6, 1)),
+        tx.any_color(rng, (0, 0.2), (0.75, 1)),
+        int(rng.integers(tx.MAPS)),
+    )
     if rng.random() < 0.7:  # mostly blue or grey
         scene.sky = (
             np.array([0.45, 0.6, 0.85], np.float32) * rng.uniform(0.7, 1.1),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hcmoco.synthetic.scene.textures import MAPS, WOOD, any_colour, cloth_colour, mix, near, noise, pick
+from hcmoco.synthetic.scene.textures import MAPS, WOOD, any_color, cloth_color, mix, near, noise, pick
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Surface:
     """A texture of room or street: a function of the point and its normal in world axes (z up)."""
 
     kind: str
-    colours: tuple[np.ndarray, np.ndarray]
+    colors: tuple[np.ndarray, np.ndarray]
     scale: float  # repeats per metre, of the kind's own unit
     which: int
     glow: float = 0.0  # share of the colour that needs no light: windows, lamps, screens
@@ -30,7 +30,7 @@ class Surface:
             u = np.where(np.abs(normals_N3[:, 0]) > np.abs(normals_N3[:, 1]), y, x)
             v = np.where(flat, y, z)
             u = np.where(flat, x, u)
-        return mix(*self.colours, _KINDS[self.kind](self.which, u * self.scale, v * self.scale))
+        return mix(*self.colors, _KINDS[self.kind](self.which, u * self.scale, v * self.scale))
 
 
 def _bricks(which: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -41,7 +41,9 @@ def _bricks(which: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def _windows(which: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     pane = (np.abs(u % 1 - 0.5) < 0.3) & (np.abs(v * 0.8 % 1 - 0.5) < 0.32)
-    return pane * (0.6 + 0.4 * noise(which, np.floor(u) * 0.37, np.floor(v * 0.8) * 0.23)) + ~pane * 0.15 * noise(which, u * 0.5, v * 0.5)
+    return pane * (0.6 + 0.4 * noise(which, np.floor(u) * 0.37, np.floor(v * 0.8) * 0.23)) + ~pane * 0.15 * noise(
+        which, u * 0.5, v * 0.5
+    )
 
 
 def _books(which: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -65,7 +67,8 @@ _KINDS: dict[str, Callable[[int, np.ndarray, np.ndarray], np.ndarray]] = {
     "paint": lambda k, u, v: 0.3 * noise(k, u * 0.15, v * 0.15),
     "plaster": lambda k, u, v: 0.5 * noise(k, u * 0.9, v * 0.9) + 0.2 * noise(k + 1, u * 0.13, v * 0.13),
     "panels": lambda k, u, v: (
-        0.7 * ((np.abs(u * 1.4 % 1 - 0.5) > 0.475) | (np.abs(v * 0.9 % 1 - 0.5) > 0.48)) + 0.2 * noise(k, u * 0.3, v * 0.3)
+        0.7 * ((np.abs(u * 1.4 % 1 - 0.5) > 0.475) | (np.abs(v * 0.9 % 1 - 0.5) > 0.48))
+        + 0.2 * noise(k, u * 0.3, v * 0.3)
     ),
     "bricks": _bricks,
     "wallpaper": lambda k, u, v: 0.8 * (u * 5 % 1 < 0.5) + 0.1 * noise(k, u * 0.3, v * 0.3),
@@ -91,49 +94,67 @@ _FLOORS = {"planks", "tiles", "carpet", "chequer", "grass", "asphalt", "paving",
 
 
 def _surface(
-    rng: np.random.Generator, kind: str, first: np.ndarray, second: np.ndarray, scale: tuple[float, float] = (0.7, 1.5), glow=0.0
+    rng: np.random.Generator,
+    kind: str,
+    first: np.ndarray,
+    second: np.ndarray,
+    scale: tuple[float, float] = (0.7, 1.5),
+    glow=0.0,
 ) -> Surface:
     return Surface(
-        kind, (np.asarray(first, np.float32), np.asarray(second, np.float32)), float(rng.uniform(*scale)), int(rng.integers(MAPS)), glow
+        kind,
+        (np.asarray(first, np.float32), np.asarray(second, np.float32)),
+        float(rng.uniform(*scale)),
+        int(rng.integers(MAPS)),
+        glow,
     )
 
 
 def wall(rng: np.random.Generator) -> Surface:
     """The wall of a room: mostly light and little saturated."""
-    first = any_colour(rng, (0.0, 0.35), (0.35, 0.95))
-    kind = pick(rng, {"paint": 0.35, "plaster": 0.2, "panels": 0.12, "bricks": 0.1, "wallpaper": 0.1, "damask": 0.08, "wood": 0.05})
+    first = any_color(rng, (0.0, 0.35), (0.35, 0.95))
+    kind = pick(
+        rng,
+        {"paint": 0.35, "plaster": 0.2, "panels": 0.12, "bricks": 0.1, "wallpaper": 0.1, "damask": 0.08, "wood": 0.05},
+    )
     return _surface(rng, kind, first, np.clip(first * rng.uniform(0.55, 1.25), 0, 1))
 
 
 def floor(rng: np.random.Generator) -> Surface:
     """The floor of a room."""
     kind = pick(rng, {"planks": 0.4, "tiles": 0.2, "carpet": 0.25, "chequer": 0.15})
-    first = near(rng, WOOD) if kind == "planks" else any_colour(rng, (0.02, 0.4), (0.25, 0.85))
+    first = near(rng, WOOD) if kind == "planks" else any_color(rng, (0.02, 0.4), (0.25, 0.85))
     return _surface(rng, kind, first, first * rng.uniform(0.45, 0.85))
 
 
 def thing(rng: np.random.Generator) -> Surface:
     """A piece of furniture: wood, painted or covered with cloth."""
     kind = pick(rng, {"wood": 0.4, "paint": 0.3, "plaster": 0.1, "wallpaper": 0.05, "damask": 0.1, "panels": 0.05})
-    first = near(rng, WOOD) if kind == "wood" else cloth_colour(rng, 0.6)
+    first = near(rng, WOOD) if kind == "wood" else cloth_color(rng, 0.6)
     return _surface(rng, kind, first, np.clip(first * rng.uniform(0.5, 1.4), 0, 1))
 
 
 def picture(rng: np.random.Generator) -> Surface:
     """What hangs on walls: two free colours."""
     return _surface(
-        rng, pick(rng, {"picture": 0.6, "graffiti": 0.2, "chequer": 0.1, "books": 0.1}), any_colour(rng), any_colour(rng), (1.0, 4.0)
+        rng,
+        pick(rng, {"picture": 0.6, "graffiti": 0.2, "chequer": 0.1, "books": 0.1}),
+        any_color(rng),
+        any_color(rng),
+        (1.0, 4.0),
     )
 
 
 def books(rng: np.random.Generator) -> Surface:
     """The front of a filled shelf."""
-    return _surface(rng, "books", near(rng, WOOD), any_colour(rng))
+    return _surface(rng, "books", near(rng, WOOD), any_color(rng))
 
 
 def bright(rng: np.random.Generator) -> Surface:
     """A window by day, or a lamp: it gives light of its own."""
-    return _surface(rng, "plaster", any_colour(rng, (0.0, 0.2), (0.9, 1.0)), any_colour(rng, (0.0, 0.4), (0.7, 1.0)), glow=0.7)
+    return _surface(
+        rng, "plaster", any_color(rng, (0.0, 0.2), (0.9, 1.0)), any_color(rng, (0.0, 0.4), (0.7, 1.0)), glow=0.7
+    )
 
 
 def ground(rng: np.random.Generator) -> Surface:
@@ -152,19 +173,21 @@ def ground(rng: np.random.Generator) -> Surface:
 def facade(rng: np.random.Generator) -> Surface:
     """The front of a building."""
     kind = pick(rng, {"windows": 0.45, "bricks": 0.2, "plaster": 0.12, "graffiti": 0.08, "panels": 0.15})
-    first = any_colour(rng, (0.0, 0.45), (0.3, 0.95))
-    return _surface(rng, kind, first, any_colour(rng, (0.0, 0.5), (0.05, 0.45)), (0.35, 1.0))
+    first = any_color(rng, (0.0, 0.45), (0.3, 0.95))
+    return _surface(rng, kind, first, any_color(rng, (0.0, 0.5), (0.05, 0.45)), (0.35, 1.0))
 
 
 def clutter(rng: np.random.Generator) -> Surface:
     """Anything else that stands outside: stalls, cars, signs."""
     kind = pick(rng, {"paint": 0.35, "panels": 0.2, "picture": 0.2, "graffiti": 0.15, "wallpaper": 0.1})
-    return _surface(rng, kind, any_colour(rng), any_colour(rng), (0.7, 2.5))
+    return _surface(rng, kind, any_color(rng), any_color(rng), (0.7, 2.5))
 
 
 def foliage(rng: np.random.Generator) -> Surface:
     """Leaves of a tree or bush."""
-    first = np.array([0.16, 0.30, 0.10], np.float32) * rng.uniform(0.5, 1.5) + rng.uniform(0, 0.1) * np.array([1, 0.6, 0], np.float32)
+    first = np.array([0.16, 0.30, 0.10], np.float32) * rng.uniform(0.5, 1.5) + rng.uniform(0, 0.1) * np.array(
+        [1, 0.6, 0], np.float32
+    )
     return _surface(rng, "leaves", first, np.clip(first * rng.uniform(1.4, 2.2), 0, 1), (0.8, 2.0))
 
 

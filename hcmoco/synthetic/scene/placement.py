@@ -62,7 +62,10 @@ def make_group(config: ScenesConfig, stream: str, number: int) -> Group:
         places_K2 = _places(rng, solids)
         moved = [body + np.append(place, 0).astype(np.float32) for body, place in zip(bodies, places_K2, strict=True)]
         low, high = (
-            edge([edge(solid, axis=0) + np.append(place, 0) for solid, place in zip(solids, places_K2, strict=True)], axis=0)
+            edge(
+                [edge(solid, axis=0) + np.append(place, 0) for solid, place in zip(solids, places_K2, strict=True)],
+                axis=0,
+            )
             for edge in (np.min, np.max)
         )
         around = environment.Occupant(low, high, "group", (low + high) / 2, 0.0)
@@ -71,7 +74,12 @@ def make_group(config: ScenesConfig, stream: str, number: int) -> Group:
         if camera is not None:
             break
     assert camera is not None
-    return Group(indoor, tuple(figure.moved(*place) for figure, place in zip(figures, places_K2.tolist(), strict=True)), around, camera)
+    return Group(
+        indoor,
+        tuple(figure.moved(*place) for figure, place in zip(figures, places_K2.tolist(), strict=True)),
+        around,
+        camera,
+    )
 
 
 def _figure(seed: int, stream: str, number: int) -> Figure:
@@ -93,10 +101,14 @@ def _under(person: environment.Occupant) -> np.ndarray:
 
     if person.mode == "lie" and person.lift > 0:
         margin = np.array([0.15, 0.15, 0])
-        return grid((person.low - margin) * (1, 1, 0), (person.high + margin) * (1, 1, 0) + (0, 0, person.lift)).astype(np.float32)
+        return grid((person.low - margin) * (1, 1, 0), (person.high + margin) * (1, 1, 0) + (0, 0, person.lift)).astype(
+            np.float32
+        )
     if person.mode == "sit":
         high = max(float(person.seat[2]), 0.1)
-        seat = np.concatenate([grid((-0.25, -0.2, 0), (0.25, 0.28, high)), grid((-0.25, 0.28, high), (0.25, 0.3, high + 0.5))])
+        seat = np.concatenate(
+            [grid((-0.25, -0.2, 0), (0.25, 0.28, high)), grid((-0.25, 0.28, high), (0.25, 0.3, high + 0.5))]
+        )
         return (turned(seat, turn(person.heading)) + person.seat * (1, 1, 0)).astype(np.float32)
     return np.zeros((0, 3), np.float32)
 
@@ -138,8 +150,16 @@ def _framed(rng: np.random.Generator, wide: Camera, bodies: list[np.ndarray], si
     extent_K = (high_K2 - low_K2).max(1)
     low, high = low_K2.min(0), high_K2.max(0)
     largest = float(extent_K.max())
-    bounds = max(_SPAN[0], ease * _LEAST_SPAN * largest / float(extent_K.min())), min(_SPAN[1], 1.05 * largest / float((high - low).max()))
-    spans_2, cut, amount, spread_2 = rng.uniform(min(bounds), max(bounds), 2), rng.random() < _CUT, rng.random(), rng.uniform(-1, 1, 2)
+    bounds = (
+        max(_SPAN[0], ease * _LEAST_SPAN * largest / float(extent_K.min())),
+        min(_SPAN[1], 1.05 * largest / float((high - low).max())),
+    )
+    spans_2, cut, amount, spread_2 = (
+        rng.uniform(min(bounds), max(bounds), 2),
+        rng.random() < _CUT,
+        rng.random(),
+        rng.uniform(-1, 1, 2),
+    )
     which = rng.choice(len(_CUTS), p=[share for share, _ in _CUTS.values()])
     if bounds[0] > bounds[1] and ease > 0:
         return None

@@ -32,21 +32,27 @@ def hang(rng: np.random.Generator, solids: Solids, half: float, back: float, cei
     solids.box((x, back - 0.02, z), (wide, 0.04, high), sf.bright(rng) if kind == "window" else sf.picture(rng))
 
 
-def furniture(rng: np.random.Generator, solids: Solids, kind: str, x: float, y: float, yaw: float, ceiling: float) -> None:
+def furniture(
+    rng: np.random.Generator, solids: Solids, kind: str, x: float, y: float, yaw: float, ceiling: float
+) -> None:
     """Adds a piece of furniture at (x, y); at yaw 0 its back is towards +y."""
     yaw = yaw + rng.normal(0, 0.06)
     skin = sf.thing(rng)
 
-    def part(centre, size, surface=skin) -> None:
-        offset = turn(yaw) @ np.array([centre[0], centre[1], 0])
-        solids.box((x + offset[0], y + offset[1], centre[2]), size, surface, yaw)
+    def part(center, size, surface=skin) -> None:
+        offset = turn(yaw) @ np.array([center[0], center[1], 0])
+        solids.box((x + offset[0], y + offset[1], center[2]), size, surface, yaw)
 
     match kind:
         case "cabinet":
             wide, high = rng.uniform(0.4, 1.0), rng.uniform(0.5, min(2.1, ceiling - 0.2))
             part((0, 0, high / 2), (wide, 0.5, high))
             for side in (-1, 1):
-                part((side * wide / 4, -0.01, high / 2), (wide / 2 - 0.03, 0.5, high - 0.08), sf.thing(rng) if side < 0 else skin)
+                part(
+                    (side * wide / 4, -0.01, high / 2),
+                    (wide / 2 - 0.03, 0.5, high - 0.08),
+                    sf.thing(rng) if side < 0 else skin,
+                )
         case "shelf":
             wide, high = rng.uniform(0.6, 1.0), rng.uniform(0.9, min(2.1, ceiling - 0.2))
             part((0, 0, high / 2), (wide, 0.3, high))
@@ -91,16 +97,18 @@ def bed(rng: np.random.Generator, solids: Solids, low: np.ndarray, high: np.ndar
     solids.box((middle[0], middle[1], lift - 0.05), (size[0] - 0.04, size[1] - 0.04, 0.1), sf.thing(rng))
 
 
-def seat(rng: np.random.Generator, solids: Solids, under: np.ndarray, heading: float, seats: dict[str, float] = SEATS) -> None:
+def seat(
+    rng: np.random.Generator, solids: Solids, under: np.ndarray, heading: float, seats: dict[str, float] = SEATS
+) -> None:
     """Adds one of `seats` (with their weights) whose top is at the point `under`, for someone who looks along `heading`."""
     high = max(float(under[2]) - 0.005, 0.08)
     behind = turn(heading) @ np.array([0, 0.04, 0])
     x, y = under[0] + behind[0], under[1] + behind[1]
     skin = sf.thing(rng)
 
-    def part(centre, size, surface=skin) -> None:
-        offset = turn(heading) @ np.array([centre[0], centre[1], 0])
-        solids.box((x + offset[0], y + offset[1], centre[2]), size, surface, heading)
+    def part(center, size, surface=skin) -> None:
+        offset = turn(heading) @ np.array([center[0], center[1], 0])
+        solids.box((x + offset[0], y + offset[1], center[2]), size, surface, heading)
 
     kind = tx.pick(rng, seats)
     if kind == "chair":

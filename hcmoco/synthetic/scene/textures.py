@@ -22,7 +22,9 @@ _NEUTRAL = np.array(
     ],
     np.float32,
 )  # fmt: skip
-WOOD = np.array([(0.62, 0.45, 0.28), (0.45, 0.30, 0.18), (0.75, 0.62, 0.45), (0.28, 0.19, 0.13), (0.55, 0.50, 0.44)], np.float32)
+WOOD = np.array(
+    [(0.62, 0.45, 0.28), (0.45, 0.30, 0.18), (0.75, 0.62, 0.45), (0.28, 0.19, 0.13), (0.55, 0.50, 0.44)], np.float32
+)
 
 
 @cache
@@ -51,7 +53,7 @@ def noise(which: int, u_N: np.ndarray, v_N: np.ndarray) -> np.ndarray:
     return _noise_maps()[which % MAPS].ravel().take(rows * _SIDE + columns)
 
 
-def any_colour(
+def any_color(
     rng: np.random.Generator, saturation: tuple[float, float] = (0.0, 0.7), value: tuple[float, float] = (0.1, 0.95)
 ) -> np.ndarray:
     """float32 [3]: a colour of any hue with saturation and value drawn from the given ranges."""
@@ -61,29 +63,35 @@ def any_colour(
 
 def near(rng: np.random.Generator, palette: np.ndarray, spread: float = 0.12) -> np.ndarray:
     """float32 [3]: a colour close to one of the palette's."""
-    colour = palette[rng.integers(len(palette))] * (1 + rng.normal(0, spread, 3)) + rng.normal(0, 0.015, 3)
-    return np.clip(colour, 0.02, 0.97).astype(np.float32)
+    color = palette[rng.integers(len(palette))] * (1 + rng.normal(0, spread, 3)) + rng.normal(0, 0.015, 3)
+    return np.clip(color, 0.02, 0.97).astype(np.float32)
 
 
-def cloth_colour(rng: np.random.Generator, neutral: float = 0.45, unlike: np.ndarray | None = None) -> np.ndarray:
+def cloth_color(rng: np.random.Generator, neutral: float = 0.45, unlike: np.ndarray | None = None) -> np.ndarray:
     """float32 [3]: a colour that clothes have; `neutral` is the share of greys, navies, browns; never one that passes for `unlike`."""
     while True:
-        colour = near(rng, _NEUTRAL) if rng.random() < neutral else any_colour(rng, (0.2, rng.choice((0.5, 0.65, 0.85))), (0.15, 0.85))
-        if unlike is None or not passes_for(colour, unlike):
-            return colour
+        color = (
+            near(rng, _NEUTRAL)
+            if rng.random() < neutral
+            else any_color(rng, (0.2, rng.choice((0.5, 0.65, 0.85))), (0.15, 0.85))
+        )
+        if unlike is None or not passes_for(color, unlike):
+            return color
 
 
-def passes_for(colour: np.ndarray, other: np.ndarray) -> bool:
+def passes_for(color: np.ndarray, other: np.ndarray) -> bool:
     """Whether two colours may be the same one under another light: close in hue and saturation, and within a factor 2.2 of brightness."""
-    lengths = np.linalg.norm(colour), np.linalg.norm(other)
-    angle = np.arccos(min(colour @ other / (lengths[0] * lengths[1]), 1.0))
+    lengths = np.linalg.norm(color), np.linalg.norm(other)
+    angle = np.arccos(min(color @ other / (lengths[0] * lengths[1]), 1.0))
     return bool(angle < 0.17 and max(lengths) < 2.2 * min(lengths))
 
 
 def pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
     """A key of `weights`, drawn in proportion to its value."""
     shares = np.fromiter(weights.values(), float)
-    return list(weights)[int(np.searchsorted(np.cumsum(shares / shares.sum()), rng.random(), side="right").clip(max=len(shares) - 1))]
+    return list(weights)[
+        int(np.searchsorted(np.cumsum(shares / shares.sum()), rng.random(), side="right").clip(max=len(shares) - 1))
+    ]
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ class Pattern:
     """A two-colour solid texture of cloth: a function of the place on the template body, so it has no seams and moves with the skin."""
 
     kind: str
-    colours: tuple[np.ndarray, np.ndarray]
+    colors: tuple[np.ndarray, np.ndarray]
     frequency: float  # repeats per metre
     phase: tuple[float, float]
     which: int
@@ -110,14 +118,20 @@ class Pattern:
             "print": 0.1,
         }
         kind = "plain" if rng.random() < plain else pick(rng, kinds)
-        first = cloth_colour(rng, unlike=unlike)
-        second = np.clip(first * rng.uniform(0.55, 1.5), 0, 1).astype(np.float32) if kind == "heather" else cloth_colour(rng, unlike=unlike)
+        first = cloth_color(rng, unlike=unlike)
+        second = (
+            np.clip(first * rng.uniform(0.55, 1.5), 0, 1).astype(np.float32)
+            if kind == "heather"
+            else cloth_color(rng, unlike=unlike)
+        )
         frequency = float(rng.uniform(9, 34))
-        return cls(kind, (first, second), frequency, (float(rng.random()), float(rng.random())), int(rng.integers(MAPS)))
+        return cls(
+            kind, (first, second), frequency, (float(rng.random()), float(rng.random())), int(rng.integers(MAPS))
+        )
 
     def __call__(self, points_N3: np.ndarray) -> np.ndarray:
         """float32 [N, 3]: colour at points of the template body."""
-        first, second = self.colours
+        first, second = self.colors
         if self.kind == "plain":
             return np.broadcast_to(first, points_N3.shape)
         u = points_N3[:, 0] * self.frequency + self.phase[0]

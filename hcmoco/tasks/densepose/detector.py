@@ -76,7 +76,9 @@ class ImageSampler:
         chosen: tuple[list[Tensor], list[Tensor]] = ([], [])
         for image, label_R in enumerate(labels):
             left = self.count
-            for masks, boxes, most in zip(chosen, (label_R >= 1, label_R == 0), (self.most_positive, self.count), strict=True):
+            for masks, boxes, most in zip(
+                chosen, (label_R >= 1, label_R == 0), (self.most_positive, self.count), strict=True
+            ):
                 found = torch.where(boxes)[0]
                 found = found[permutation(len(found), image, found.device)[: min(most, left)]]
                 masks.append(torch.zeros_like(label_R, dtype=torch.uint8).index_fill_(0, found, 1))
@@ -87,7 +89,9 @@ class ImageSampler:
 class ProposalNetwork(RegionProposalNetwork):
     """torchvision's, with anchors in crowds left out of the loss."""
 
-    def assign_targets_to_anchors(self, anchors: list[Tensor], targets: list[dict[str, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
         people = [{"boxes": each["boxes"][each["labels"] > 0]} for each in targets]
         labels, boxes = super().assign_targets_to_anchors(anchors, people)
         for each, anchors_R4, label_R in zip(targets, anchors, labels, strict=True):

@@ -82,7 +82,10 @@ class DensePoseRCNN(nn.Module):
         boxes, scores, _ = self.boxes.postprocess_detections(scores, deltas, proposals, list(sizes))
         maps = self._maps(pyramid, boxes, images_B3HW)
         ends = torch.tensor([0, *map(len, boxes)]).cumsum(0).tolist()
-        return [Detections(boxes[image], scores[image], maps.at(slice(start, stop))) for image, (start, stop) in enumerate(pairwise(ends))]
+        return [
+            Detections(boxes[image], scores[image], maps.at(slice(start, stop)))
+            for image, (start, stop) in enumerate(pairwise(ends))
+        ]
 
     def _pyramid(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]]) -> tuple[dict[str, Tensor], ImageList]:
         return self.pyramid(self.encoder(images_B3HW)), ImageList(images_B3HW, list(sizes))
@@ -111,7 +114,9 @@ class DensePoseRCNN(nn.Module):
         return regions, torch.cat(instances)
 
 
-def _chart_terms(maps: ChartMaps, regions_R4: Tensor, instances_R: Tensor, truth: Truth, images: int) -> dict[str, Tensor]:
+def _chart_terms(
+    maps: ChartMaps, regions_R4: Tensor, instances_R: Tensor, truth: Truth, images: int
+) -> dict[str, Tensor]:
     points_RN5 = truth.points[instances_R]
     boxes_R4 = torch.cat(truth.boxes)[instances_R]
     return chart_losses(

@@ -18,7 +18,7 @@ from hcmoco.data.codecs import decode_rgb
 from hcmoco.data.shards.manifest import About
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import Encoder
-from hcmoco.models.normalization import RGB_MEAN, normalise_rgb
+from hcmoco.models.normalization import RGB_MEAN, normalize_rgb
 from hcmoco.tasks.base import Metric, Prediction, Task, TaskBatch, send
 from hcmoco.tasks.densepose.config import DensePoseConfig
 from hcmoco.tasks.densepose.decode import decode
@@ -82,19 +82,25 @@ class DensePose(Task[SceneBatch]):
             try:
                 rgb_HW3 = decode_rgb(row["rgb"])
                 if rgb_HW3.shape[:2] != (row["height"], row["width"]):
-                    raise ValueError(f"the image is {rgb_HW3.shape[1]} x {rgb_HW3.shape[0]}, {row['width']} x {row['height']} are declared")
+                    raise ValueError(
+                        f"the image is {rgb_HW3.shape[1]} x {rgb_HW3.shape[0]}, {row['width']} x {row['height']} are declared"
+                    )
                 people = read_instances(row)
                 rng = None if draws is None else draws[number]
                 image_HW3, scale_2, flip = self._cut(rgb_HW3, rng)
                 images.append(image_HW3)
                 instances.append(people if rng is None else [])
-                targets.append(scene_targets(people if rng is not None else [], scale_2, image_HW3.shape[1] if flip else None))
+                targets.append(
+                    scene_targets(people if rng is not None else [], scale_2, image_HW3.shape[1] if flip else None)
+                )
             except (ValueError, IndexError, cv2.error) as error:
                 raise ValueError(f"record {row.get('id')!r}: {error}") from error
         sizes = np.array([(row["height"], row["width"]) for row in rows], np.int64).reshape(-1, 2)
         return SceneBatch(tuple(row["id"] for row in rows), images, sizes, instances, targets)
 
-    def _cut(self, rgb_HW3: np.ndarray, rng: np.random.Generator | None) -> tuple[np.ndarray, tuple[float, float], bool]:
+    def _cut(
+        self, rgb_HW3: np.ndarray, rng: np.random.Generator | None
+    ) -> tuple[np.ndarray, tuple[float, float], bool]:
         """What the network sees, its pixels per stored pixel along x and y, and whether it is a mirror image."""
         config: DensePoseConfig = self.config
         height, width = rgb_HW3.shape[:2]
@@ -114,7 +120,7 @@ class DensePose(Task[SceneBatch]):
     def losses(self, model: nn.Module, batch: SceneBatch, device: torch.device) -> dict[str, Tensor]:
         assert isinstance(model, DensePoseRCNN)
         images, sizes = padded_images(batch.images)
-        terms = model.terms(normalise_rgb(send(images, device)), sizes, to_truth(batch.targets, device))
+        terms = model.terms(normalize_rgb(send(images, device)), sizes, to_truth(batch.targets, device))
         config: DensePoseConfig = self.config
         weights = {"coarse": config.coarse_weight, "part": config.part_weight, "uv": config.uv_weight}
         return {**terms, "loss": torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()}
@@ -128,7 +134,7 @@ class DensePose(Task[SceneBatch]):
         predictions: dict[int, Prediction] = {}
         for rows in alike.values():
             images, sizes = padded_images([batch.images[row] for row in rows])
-            found = model.detect(normalise_rgb(send(images, device)), sizes)
+            found = model.detect(normalize_rgb(send(images, device)), sizes)
             for row, seen, each in zip(rows, sizes, found, strict=True):
                 height, width = (int(side) for side in batch.sizes[row])
                 boxes_D4 = to_stored(each.boxes, seen, (height, width))

@@ -53,7 +53,9 @@ class Cell:
         return f"{self.task}_{self.init}_{labels}_seed{self.config.seed}_{self.key[:10]}"
 
 
-def cells_of(grid: GridConfig, origins: Mapping[str, Origin], overrides: Sequence[str], out: str, results: Folder) -> list[Cell]:
+def cells_of(
+    grid: GridConfig, origins: Mapping[str, Origin], overrides: Sequence[str], out: str, results: Folder
+) -> list[Cell]:
     """All cells of a grid, in its order. UserError for the first that cannot be."""
     digests: dict[tuple[str, str], str | None] = {}
     cells = []
@@ -62,7 +64,9 @@ def cells_of(grid: GridConfig, origins: Mapping[str, Origin], overrides: Sequenc
         modality = task_class(task).modality
         try:
             if (origin.name, modality) not in digests:
-                digests[origin.name, modality] = digest_of(origin, config.encoder, modality, config.imagenet_weights, results)
+                digests[origin.name, modality] = digest_of(
+                    origin, config.encoder, modality, config.imagenet_weights, results
+                )
             digest = digests[origin.name, modality]
         except LookupError as reason:
             cells.append(Cell(task, origin.name, config, "", str(reason)))
@@ -84,7 +88,11 @@ def _combinations(grid: GridConfig, origins: Mapping[str, Origin]) -> Iterator[t
 def _recipe_of(
     grid: GridConfig, some: CellsConfig, task: str, origin: Origin, seed: int, overrides: Sequence[str], out: str
 ) -> FinetuneRecipe:
-    own = [f"{key}={value}" for key, value in some.labels.items()] + [f"init={origin.init}", f"seed={seed}", f"out={out}"]
+    own = [f"{key}={value}" for key, value in some.labels.items()] + [
+        f"init={origin.init}",
+        f"seed={seed}",
+        f"out={out}",
+    ]
     values = cli.task_values(task, grid.recipe, [*own, *overrides])
     return run_config.check(FinetuneRecipe, values, grid.recipe if "/" in grid.recipe else f"{task}/{grid.recipe}")
 
@@ -98,7 +106,12 @@ def cell_key(config: FinetuneRecipe, start_digest: str) -> str:
 
 
 def write_index(
-    folder: Folder, program: str, grid: GridConfig, cells: Sequence[Cell], results: Mapping[str, dict], failures: Mapping[str, str]
+    folder: Folder,
+    program: str,
+    grid: GridConfig,
+    cells: Sequence[Cell],
+    results: Mapping[str, dict],
+    failures: Mapping[str, str],
 ) -> None:
     """Keeps where every cell stands; `failures` by name of the cell."""
     entries = [
@@ -112,4 +125,6 @@ def write_index(
         for cell in cells
     ]
     inits = {name: each if isinstance(each, str) else each.model_dump(mode="json") for name, each in grid.inits.items()}
-    result_files.write_index(folder, program, {"recipe": grid.recipe, "baseline": grid.baseline, "inits": inits, "cells": entries})
+    result_files.write_index(
+        folder, program, {"recipe": grid.recipe, "baseline": grid.baseline, "inits": inits, "cells": entries}
+    )

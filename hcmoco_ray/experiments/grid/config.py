@@ -46,15 +46,22 @@ class GridConfig(Config):
     """A grid of fine-tunings."""
 
     recipe: str = Field(description="the tasks' recipe: recipes/<task>/<recipe>.yaml")
-    out: str = Field(min_length=1, description="folder or URI of what is worth nothing afterwards: train states; and of the tracking store")
-    results: str | None = Field(None, description="folder or URI of the results, small files that can be shared; null: `out`")
+    out: str = Field(
+        min_length=1,
+        description="folder or URI of what is worth nothing afterwards: train states; and of the tracking store",
+    )
+    results: str | None = Field(
+        None, description="folder or URI of the results, small files that can be shared; null: `out`"
+    )
     baseline: str = Field(description="the start that the others are compared with")
     inits: dict[str, str | PretrainedConfig] = Field(
-        min_length=1, description="name -> where the encoder starts: as a fine-tuning's init, or the pre-training that makes it"
+        min_length=1,
+        description="name -> where the encoder starts: as a fine-tuning's init, or the pre-training that makes it",
     )
     cells: tuple[CellsConfig, ...] = Field(min_length=1)
     seconds: dict[str, float] = Field(
-        {}, description="task or 'pretrain' -> seconds that one takes, for the first estimate; what is done already tells better"
+        {},
+        description="task or 'pretrain' -> seconds that one takes, for the first estimate; what is done already tells better",
     )
 
     @model_validator(mode="after")
@@ -68,7 +75,9 @@ class GridConfig(Config):
         if bad is not None:
             raise ValueError(f"inits: {bad!r} names files; letters, digits and _ . + - are allowed")
         _different(tuple(each.out for each in self.inits.values() if not isinstance(each, str)))
-        _different(tuple((task, str(some.labels), seed) for some in self.cells for task in some.tasks for seed in some.seeds))
+        _different(
+            tuple((task, str(some.labels), seed) for some in self.cells for task in some.tasks for seed in some.seeds)
+        )
         other = [name for name in self.seconds if name not in (*TASKS, "pretrain")]
         if other or min(self.seconds.values(), default=1) <= 0:
             raise ValueError(f"seconds: numbers above 0 for pretrain, {', '.join(TASKS)}")
@@ -89,7 +98,9 @@ def load_grid(name: str, seeds: int | None = None) -> GridConfig:
     if seeds is None:
         return config
     counted = first_seeds(seeds)
-    return config.model_copy(update={"cells": tuple(each.model_copy(update={"seeds": counted}) for each in config.cells)})
+    return config.model_copy(
+        update={"cells": tuple(each.model_copy(update={"seeds": counted}) for each in config.cells)}
+    )
 
 
 def first_seeds(count: int) -> tuple[int, ...]:

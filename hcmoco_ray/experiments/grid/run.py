@@ -24,14 +24,16 @@ from hcmoco_ray.experiments.runner import collect, record
 from hcmoco_ray.paths import at_home
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import TrackingConfig, open_writer
-from hcmoco_ray.train.run_dir import alone_in, recorded, say
+from hcmoco_ray.train.run_dir import lock_run_dir, recorded, say
 
 # Keys that differ from cell to cell.
 _OWN = ("init", "seed", "out", "fraction", "samples", "subset")
 Table = Callable[[GridConfig, Sequence[Cell], Mapping[str, dict]], str]
 
 
-def run(program: str, name: str, overrides: Sequence[str], asked: Asked, table: Table, *, plan_only: bool, seeds: int | None) -> int:
+def run(
+    program: str, name: str, overrides: Sequence[str], asked: Asked, table: Table, *, plan_only: bool, seeds: int | None
+) -> int:
     """Does what is missing of a grid.
 
     Args:
@@ -47,7 +49,7 @@ def run(program: str, name: str, overrides: Sequence[str], asked: Asked, table: 
         raise UserError(f"{taken[0]}: the grid says what {', '.join(_OWN)} are; change them in its file")
     out = at_home(grid.out)
     folder = Folder(at_home(grid.results or grid.out))
-    with nullcontext() if plan_only else alone_in(out, "the out of its file"):
+    with nullcontext() if plan_only else lock_run_dir(out, "the out of its file"):
         session.start().refuse_local("out", out)
         origins = pretrained.origins(grid)
 
@@ -62,7 +64,9 @@ def run(program: str, name: str, overrides: Sequence[str], asked: Asked, table: 
         if not plan_only:
             failures = _pretrain_all(first, origins, folder)
             cells, results = look()
-            failures = {cell.name: failures[cell.init] for cell in cells if cell.init in failures and cell.name not in results}
+            failures = {
+                cell.name: failures[cell.init] for cell in cells if cell.init in failures and cell.name not in results
+            }
             missing = [cell for cell in cells if _open(cell, results) and cell.name not in failures]
             if missing:
                 failures |= _carry_out(program, name, missing, folder, out, asked)
@@ -88,7 +92,12 @@ def _to_pretrain(origins: Mapping[str, Origin], cells: Sequence[Cell], results: 
 
 
 def _describe(
-    grid: GridConfig, first: Sequence[Origin], cells: Sequence[Cell], results: Mapping[str, dict], asked: Asked, folder: Folder
+    grid: GridConfig,
+    first: Sequence[Origin],
+    cells: Sequence[Cell],
+    results: Mapping[str, dict],
+    asked: Asked,
+    folder: Folder,
 ) -> None:
     """Prints what there is to do, with what, and how long it may take."""
     at_once = asked.at_once()
@@ -109,13 +118,18 @@ def _describe(
         time_left = f", about {seconds / 60:.0f} minutes"
     said = f", {len(refused)} {refused[0].refused}" if refused else ""
     done = len(cells) - len(missing) - len(refused)
-    say(f"{len(cells)} cells, {done} done, {len(missing)} to do{said}, {at_once} at a time with {asked.text} each{time_left}")
+    say(
+        f"{len(cells)} cells, {done} done, {len(missing)} to do{said}, {at_once} at a time with {asked.text} each{time_left}"
+    )
     for task in dict.fromkeys(cell.task for cell in missing):
         of_task = [cell for cell in missing if cell.task == task]
         shares = ", ".join(
-            f"{labels} x {sum(cell.labels == labels for cell in of_task)}" for labels in dict.fromkeys(c.labels for c in of_task)
+            f"{labels} x {sum(cell.labels == labels for cell in of_task)}"
+            for labels in dict.fromkeys(c.labels for c in of_task)
         )
-        say(f"  {task}: {shares}, {of_task[0].config.steps or of_task[0].config.epochs} {'steps' if of_task[0].config.steps else 'epochs'}")
+        say(
+            f"  {task}: {shares}, {of_task[0].config.steps or of_task[0].config.epochs} {'steps' if of_task[0].config.steps else 'epochs'}"
+        )
 
 
 def _pretrain_all(first: Sequence[Origin], origins: Mapping[str, Origin], folder: Folder) -> dict[str, str]:
@@ -135,7 +149,9 @@ def _pretrain_all(first: Sequence[Origin], origins: Mapping[str, Origin], folder
     return failures
 
 
-def _carry_out(program: str, grid: str, missing: Sequence[Cell], folder: Folder, out: str, asked: Asked) -> dict[str, str]:
+def _carry_out(
+    program: str, grid: str, missing: Sequence[Cell], folder: Folder, out: str, asked: Asked
+) -> dict[str, str]:
     """Trains and scores the cells on the cluster, keeps each result as it comes, and returns why cells failed, by name."""
     import ray
 
@@ -143,7 +159,9 @@ def _carry_out(program: str, grid: str, missing: Sequence[Cell], folder: Folder,
 
     def work(config: FinetuneRecipe, train: Shards, test: Shards) -> dict:
         torch.set_num_threads(asked.threads)
-        return run_cell(config, train, test, states=f"{config.out}/states", device="cuda" if asked.gpus else "cpu", threads=1)
+        return run_cell(
+            config, train, test, states=f"{config.out}/states", device="cuda" if asked.gpus else "cpu", threads=1
+        )
 
     remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)
     writer = open_writer(TrackingConfig(), out, actor=True)

@@ -40,7 +40,9 @@ def ablation(cells: Sequence[Cell], results: Mapping[str, dict], titles: Mapping
     return "\n".join(lines)
 
 
-def _scores(cells: Sequence[Cell], results: Mapping[str, dict], task: str, labels: str) -> tuple[dict[str, dict[int, float]], str, int]:
+def _scores(
+    cells: Sequence[Cell], results: Mapping[str, dict], task: str, labels: str
+) -> tuple[dict[str, dict[int, float]], str, int]:
     """Start -> seed -> the main figure in %, the figure's name, and the number of labelled rows."""
     scores: dict[str, dict[int, float]] = {}
     main, rows = "", 0

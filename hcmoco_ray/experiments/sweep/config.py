@@ -1,7 +1,7 @@
 """What a sweep is: the keys that vary and how, which trial is better, who chooses the next one, and when a bad one is stopped."""
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,13 +14,29 @@ Value = bool | int | float | str
 
 # What a training may go on with changed; of another key its train state would be of another model, data order or length.
 CHANGEABLE = (
-    *(f"objective.{name}" for name in ("lambda_g", "lambda_d", "lambda_s", "tau_g", "tau_d", "tau_s", "bank_momentum", "distance_scale")),
+    *(
+        f"objective.{name}"
+        for name in ("lambda_g", "lambda_d", "lambda_s", "tau_g", "tau_d", "tau_s", "bank_momentum", "distance_scale")
+    ),
     *(f"optim.{name}" for name in ("lr", "momentum", "weight_decay", "clip_norm")),
 )
 # What trials share, or the sweep itself decides.
-_SHARED = ("name", "out", "data", "probe", "tracking", "ingest", "wait_for_nodes", "restarts", "augment.size", "model.joint_set")
-_FREE = "seed, objective.*, optim.*, stages.*, model.* but joint_set, augment.* but size, train.lanes, rows_per_lane and precision"
-_PLACED = tuple(f"train.{name}" for name in ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "save_every", "keep"))
+_SHARED = (
+    "name",
+    "out",
+    "data",
+    "probe",
+    "tracking",
+    "ingest",
+    "wait_for_nodes",
+    "restarts",
+    "augment.size",
+    "model.joint_set",
+)
+_FREE = "seed, objective.*, optim.*, stages.*, model.* but joint_set, augment.* but size, train.lanes, batch_size_per_lane and precision"
+_PLACED = tuple(
+    f"train.{name}" for name in ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "save_every", "keep")
+)
 
 
 class Dimension(Config):
@@ -35,7 +51,9 @@ class Dimension(Config):
     def _one(self) -> "Dimension":
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give one of uniform, loguniform, integers and choice, not {' and '.join(given) or 'none'}")
+            raise ValueError(
+                f"give one of uniform, loguniform, integers and choice, not {' and '.join(given) or 'none'}"
+            )
         if self.limits is not None:
             low, high = self.limits
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -72,7 +90,9 @@ class FinetuneScore(Config):
 
     task: str = Field(description="name of a task")
     recipe: str = Field("people-cpu", description="recipes/<task>/<recipe>.yaml, or a path")
-    labels: dict[str, float | int | str] = Field(description="fraction, samples or subset, as in a fine-tuning's recipe")
+    labels: dict[str, float | int | str] = Field(
+        description="fraction, samples or subset, as in a fine-tuning's recipe"
+    )
     seed: int = Field(0, ge=0)
     fixed: dict[str, Any] = Field({}, description="dotted keys of the fine-tuning's recipe, for example steps: 100")
 
@@ -91,31 +111,44 @@ class EarlyStopping(Config):
     """Asynchronous successive halving (Li et al., MLSys 2020)."""
 
     first: int = Field(ge=1, description="steps that every trial may take")
-    factor: float = Field(3.0, gt=1, description="at `first` x factor^k steps a trial goes on if it is in the best 1/factor of those there")
+    factor: float = Field(
+        3.0,
+        gt=1,
+        description="at `first` x factor^k steps a trial goes on if it is in the best 1/factor of those there",
+    )
 
 
 class PopulationConfig(Config):
     """Population based training (Jaderberg et al., 2017)."""
 
     every: int = Field(ge=1, description="steps between two comparisons")
-    quantile: float = Field(0.25, gt=0, le=0.5, description="so many of the worst go on from the state of one of so many of the best")
-    resample: float = Field(0.25, ge=0, le=1, description="probability of a fresh value for a key, instead of 0.8 or 1.2 times the other's")
+    quantile: float = Field(
+        0.25, gt=0, le=0.5, description="so many of the worst go on from the state of one of so many of the best"
+    )
+    resample: float = Field(
+        0.25, ge=0, le=1, description="probability of a fresh value for a key, instead of 0.8 or 1.2 times the other's"
+    )
 
 
 class SweepConfig(Config):
     """Many short pre-trainings that differ in some keys."""
 
+    renamed: ClassVar = {"random_first": "num_random_trials"}
+
     recipe: str = Field(description="the pre-training's recipe")
-    fixed: dict[str, Any] = Field({}, description="dotted keys of it that all trials have otherwise, for example stages.full: 200")
+    fixed: dict[str, Any] = Field(
+        {}, description="dotted keys of it that all trials have otherwise, for example stages.full: 200"
+    )
     out: str = Field(min_length=1, description="folder or URI of the results")
     seed: int = Field(0, ge=0, description="draws the values; the trials' own seed is the recipe's")
     trials: int = Field(ge=1)
     space: dict[str, Dimension] = Field(min_length=1, description="dotted key of the recipe -> its values")
     score: ScoreConfig = ScoreConfig()
     method: Literal["random", "optuna", "asha", "pbt"] = Field(
-        "random", description="random; optuna (TPE, Bergstra et al., 2011); asha: random with early stopping; pbt: values change on the way"
+        "random",
+        description="random; optuna (TPE, Bergstra et al., 2011); asha: random with early stopping; pbt: values change on the way",
     )
-    random_first: int = Field(6, ge=1, description="of optuna: trials that must have ended before it chooses")
+    num_random_trials: int = Field(6, ge=1, description="of optuna: trials that must have ended before it chooses")
     early_stopping: EarlyStopping | None = Field(None, description="of random, asha and optuna")
     population: PopulationConfig | None = Field(None, description="of pbt")
 
@@ -159,7 +192,9 @@ def check_space(config: SweepConfig, base: dict, sweep: str) -> None:
                 f"sweep {sweep}: space.{key}: a trial is one process, which --cpus, --gpus and --threads place; what can vary: {_FREE}"
             )
         if config.method == "pbt" and key not in CHANGEABLE:
-            raise UserError(f"sweep {sweep}: space.{key}: pbt changes values on the way, which is possible for {', '.join(CHANGEABLE)}")
+            raise UserError(
+                f"sweep {sweep}: space.{key}: pbt changes values on the way, which is possible for {', '.join(CHANGEABLE)}"
+            )
         if (config.early_stopping or config.population) and _within(key, ("stages",)):
             raise UserError(
                 f"sweep {sweep}: space.{key}: trials of unlike length cannot be compared on the way; take method: random or optuna"
@@ -173,7 +208,11 @@ def check_space(config: SweepConfig, base: dict, sweep: str) -> None:
             f"sweep {sweep}: trials are compared by a probe on the way; set probe.every and data.held_out in its recipe or `fixed`"
         )
     interval = (
-        config.early_stopping.first if config.early_stopping else config.population.every if config.population else recipe.probe.every
+        config.early_stopping.first
+        if config.early_stopping
+        else config.population.every
+        if config.population
+        else recipe.probe.every
     )
     if compared and (interval < recipe.probe.every or interval >= recipe.stages.steps):
         raise UserError(
@@ -181,7 +220,9 @@ def check_space(config: SweepConfig, base: dict, sweep: str) -> None:
             f"and less than the {recipe.stages.steps} steps of a trial"
         )
     if config.score.finetune is None and recipe.data.held_out is None:
-        raise UserError(f"sweep {sweep}: score.probe needs people to look at; set data.held_out in its recipe, or take score.finetune")
+        raise UserError(
+            f"sweep {sweep}: score.probe needs people to look at; set data.held_out in its recipe, or take score.finetune"
+        )
 
 
 def check_probe(name: str, known: list[str]) -> None:

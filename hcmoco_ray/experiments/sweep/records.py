@@ -65,7 +65,9 @@ class Records:
             there = json.loads(self.folder.read("sweep.json"))
             return str(there["id"]), {**there["identity"]}
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"{self.out}/sweep.json is not what this program writes; choose another folder with out=...") from None
+            raise UserError(
+                f"{self.out}/sweep.json is not what this program writes; choose another folder with out=..."
+            ) from None
 
     def open(self, identity: dict) -> str:
         """The id of the sweep in the folder, which begins here if there is none. UserError, naming the first difference, for another."""
@@ -92,7 +94,9 @@ class Records:
         over = {int(name.removesuffix(".json")) for name in self.folder.sizes("trials") if name.endswith(".json")}
         numbers = sorted(int(name) for name in Folder(f"{self.out}/work").folders() if name.isdigit())
         values = {
-            n: json.loads(self.folder.read(f"{_work(n)}/values.json")) for n in numbers if self.folder.exists(f"{_work(n)}/values.json")
+            n: json.loads(self.folder.read(f"{_work(n)}/values.json"))
+            for n in numbers
+            if self.folder.exists(f"{_work(n)}/values.json")
         }
         return {number: each for number, each in values.items() if number not in over}
 
@@ -126,7 +130,15 @@ class Records:
         """Notes that a trial is over, once and for all, and returns its record."""
         first, progress = json.loads(self.folder.read(f"{_work(number)}/values.json")), self.progress(number)
         values = progress.schedule[-1]["values"] if progress.schedule else first
-        record = {"number": number, "values": values, "status": status, "score": score, "steps": steps, **asdict(progress), **more}
+        record = {
+            "number": number,
+            "values": values,
+            "status": status,
+            "score": score,
+            "steps": steps,
+            **asdict(progress),
+            **more,
+        }
         record["ended"] = time.time()
         self.folder.write(f"trials/{number:04d}.json", json.dumps(record, indent=1).encode())
         return record

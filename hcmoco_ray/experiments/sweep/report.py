@@ -19,7 +19,12 @@ def ranked(records: Sequence[Mapping]) -> list[Mapping]:
 
     def key(record: Mapping) -> tuple:
         kind, score = _kind(record), record["score"]
-        return (_ORDER[kind], -record["steps"] if kind == STOPPED else 0, -score if _known(score) else math.inf, record["number"])
+        return (
+            _ORDER[kind],
+            -record["steps"] if kind == STOPPED else 0,
+            -score if _known(score) else math.inf,
+            record["number"],
+        )
 
     return sorted(records, key=key)
 
@@ -45,7 +50,14 @@ def table(records: Sequence[Mapping], space: Mapping[str, Dimension], what: str)
     for record in ranked(records):
         values = [text(record["values"][key]) for key in space]
         score = f"{record['score']:.2f}" if _known(record["score"]) else "-"
-        cells = [f"{record['number']:04d}", score, *values, str(record["steps"]), f"{record['seconds']:.0f}", record["status"]]
+        cells = [
+            f"{record['number']:04d}",
+            score,
+            *values,
+            str(record["steps"]),
+            f"{record['seconds']:.0f}",
+            record["status"],
+        ]
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return "\n".join(lines)
 
@@ -99,11 +111,20 @@ def draw_panel(axis, records: Sequence[Mapping], first: Mapping | None, key: str
 
     axis.scatter(*places(groups[DONE]), color="tab:blue", label="to its end", zorder=3)
     if groups[STOPPED]:
-        axis.scatter(*places(groups[STOPPED]), facecolors="none", edgecolors="tab:blue", label="stopped early", zorder=2)
+        axis.scatter(
+            *places(groups[STOPPED]), facecolors="none", edgecolors="tab:blue", label="stopped early", zorder=2
+        )
     if groups[FAILED]:
         axis.scatter(*places(groups[FAILED]), marker="x", color="tab:red", label="failed", zorder=2)
     if first is not None:
-        axis.scatter(*places([first]), marker="*", s=180, color="tab:orange", label=f"best: trial {first['number']:04d}", zorder=4)
+        axis.scatter(
+            *places([first]),
+            marker="*",
+            s=180,
+            color="tab:orange",
+            label=f"best: trial {first['number']:04d}",
+            zorder=4,
+        )
     axis.set_xlabel(key)
     axis.margins(y=0.12)
     axis.grid(alpha=0.3)
@@ -126,7 +147,12 @@ def draw_panel(axis, records: Sequence[Mapping], first: Mapping | None, key: str
 def round_values(low: float, high: float) -> list[float]:
     """Powers of ten from `low` to `high`, and their 2- and 5-fold where that leaves few enough to be read."""
     powers = [10.0**exponent for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    every = [float(f"{power * factor:.6g}") for power in powers for factor in (1, 2, 5) if low <= float(f"{power * factor:.6g}") <= high]
+    every = [
+        float(f"{power * factor:.6g}")
+        for power in powers
+        for factor in (1, 2, 5)
+        if low <= float(f"{power * factor:.6g}") <= high
+    ]
     return every if len(every) <= 6 else [each for each in every if f"{each:e}".startswith("1.0")]
 
 
@@ -142,13 +168,17 @@ def recipe(base: dict, record: Mapping, config: SweepConfig, sweep: str, what: s
     """The recipe of a trial as YAML that pretrain.py takes: that of a run with the trial's weights, its worker included."""
     values = trial_values(base, record["values"])
     name = f"{values.get('name', 'pretrain')}-best"
-    checked = build(PretrainRecipe, merge(values, {"name": name, "out": f"{values['out']}-best"}), f"trial {record['number']:04d}")
+    checked = build(
+        PretrainRecipe, merge(values, {"name": name, "out": f"{values['out']}-best"}), f"trial {record['number']:04d}"
+    )
     lines = [
         f"# The best of {config.trials} trials of the sweep {sweep}: trial {record['number']:04d}, {what} {record['score']:.2f} %.",
         f"#   {', '.join(f'{key} = {text(value)}' for key, value in record['values'].items())}",
     ]
     if len(record["schedule"]) > 1:
-        lines.append("# Its values changed on the way, which a recipe cannot say; these are the last ones. From step 0 on:")
+        lines.append(
+            "# Its values changed on the way, which a recipe cannot say; these are the last ones. From step 0 on:"
+        )
         lines += [f"#   {_entry(entry)}" for entry in record["schedule"]]
     lines.append(
         f"# Steps and everything else are the trial's; the recipe {config.recipe} may be longer: stages.sample=... stages.full=..."
@@ -158,4 +188,6 @@ def recipe(base: dict, record: Mapping, config: SweepConfig, sweep: str, what: s
 
 def _entry(entry: Mapping) -> str:
     origin = f" (went on from the state of trial {entry['from']:04d})" if "from" in entry else ""
-    return f"step {entry['step']}: {', '.join(f'{key} = {text(value)}' for key, value in entry['values'].items())}{origin}"
+    return (
+        f"step {entry['step']}: {', '.join(f'{key} = {text(value)}' for key, value in entry['values'].items())}{origin}"
+    )

@@ -25,7 +25,7 @@ from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, find_run, open_writer, start_run, store_uri
 from hcmoco_ray.train import pretrain_results
 from hcmoco_ray.train.pretrain import make_plan
-from hcmoco_ray.train.run_dir import alone_in, recorded, say
+from hcmoco_ray.train.run_dir import lock_run_dir, recorded, say
 
 SWEEPS = cli.RECIPES / "sweeps"
 TABLE, PICTURE, BEST = "table.md", "response.png", "best.yaml"
@@ -34,18 +34,24 @@ TABLE, PICTURE, BEST = "table.md", "response.png", "best.yaml"
 def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threads: int) -> int:
     """Does what is missing of a sweep; see sweep.py for the arguments. Returns the exit status: 1 where a trial was lost or none came to
     its end."""
-    config = build(SweepConfig, load_recipe(sweep if sweep.endswith((".yaml", ".yml")) else SWEEPS / f"{sweep}.yaml"), f"sweep {sweep}")
+    config = build(
+        SweepConfig,
+        load_recipe(sweep if sweep.endswith((".yaml", ".yml")) else SWEEPS / f"{sweep}.yaml"),
+        f"sweep {sweep}",
+    )
     asked = Asked("trial", cpus, gpus, threads)
     given = parse_overrides([each for each in overrides if each.partition("=")[0] != "out"])
     config = config.model_copy(update=parse_overrides([each for each in overrides if each.partition("=")[0] == "out"]))
     base = merge(merge(cli.values(config.recipe, []), nested(config.fixed)), given)
     check_space(config, base, sweep)
     if config.score.finetune and config.score.finetune.task not in TASKS:
-        raise UserError(f"sweep {sweep}: score.finetune.task: {config.score.finetune.task!r} is not a task; allowed are {', '.join(TASKS)}")
+        raise UserError(
+            f"sweep {sweep}: score.finetune.task: {config.score.finetune.task!r} is not a task; allowed are {', '.join(TASKS)}"
+        )
     recipe = run_config.check(PretrainRecipe, base, config.recipe)
     out = at_home(config.out)
     store_uri(recipe.tracking, out)
-    with alone_in(out):
+    with lock_run_dir(out):
         cluster = session.start()
         import ray
 
@@ -54,7 +60,9 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
         records = Records(out)
         # Once for all trials, or their scores would differ by where each ran.
         there = records.there()
-        recipe = precision.decide(recipe, {"CPU": asked.cpus, "GPU": asked.gpus}, there[1].get("pretrain") if there else None)
+        recipe = precision.decide(
+            recipe, {"CPU": asked.cpus, "GPU": asked.gpus}, there[1].get("pretrain") if there else None
+        )
         trials = merge(base, {"train": {"precision": recipe.train.precision}})
         sources, views, finetune_data, identity = _data_of(config, recipe, out)
         key = records.open(sweep_identity(config, recipe, *identity))
@@ -113,7 +121,9 @@ def _data_of(config: SweepConfig, recipe: PretrainRecipe, out: str) -> tuple:
 
 def _figures(recipe: PretrainRecipe, views: ProbeViews) -> list[str]:
     """Names of the figures that these people give."""
-    return list(probe(HCMoCo(recipe.model, seed=recipe.seed, load=False), views.first(min(8, len(views))), recipe.probe).metrics)
+    return list(
+        probe(HCMoCo(recipe.model, seed=recipe.seed, load=False), views.first(min(8, len(views))), recipe.probe).metrics
+    )
 
 
 def _trials(job: Job, recipe: PretrainRecipe) -> list[str]:
@@ -131,7 +141,9 @@ def _trials(job: Job, recipe: PretrainRecipe) -> list[str]:
         count[0] += 1
         values = ", ".join(f"{name} {report.text(value)}" for name, value in record["values"].items())
         score = "" if record["score"] is None else f"{record['score']:.2f} %"
-        say(f"{count[0]}/{max(config.trials, count[0])}  trial {record['number']:04d}  {score or '-'}  {values}  ({record['status']})")
+        say(
+            f"{count[0]}/{max(config.trials, count[0])}  trial {record['number']:04d}  {score or '-'}  {values}  ({record['status']})"
+        )
         best = report.best(list(records.over().values()))
         if best and record["status"] == DONE:
             job.parent.metrics(count[0], {"best score": best["score"], "score": record["score"]})
@@ -150,7 +162,9 @@ def _report(config: SweepConfig, base: dict, records: Records, sweep: str, paren
     folder.write(PICTURE, image)
     parent.text(TABLE, text)
     parent.picture(PICTURE, image)
-    say(f"\n{text}\n\ntable   {records.out}/{TABLE}\npicture {records.out}/{PICTURE}\ntrials  {records.out}/trials ({len(over)})")
+    say(
+        f"\n{text}\n\ntable   {records.out}/{TABLE}\npicture {records.out}/{PICTURE}\ntrials  {records.out}/trials ({len(over)})"
+    )
     failed = sum(each["status"].startswith(FAILED) for each in over)
     if failed:
         say(f"{failed} of {len(over)} trials failed; the table says why")

@@ -39,15 +39,17 @@ def draw(space: Mapping[str, Dimension], seed: int, number: int) -> dict[str, Va
     return values
 
 
-def choose(space: Mapping[str, Dimension], seed: int, number: int, tried: Sequence[Tried], random_first: int) -> dict[str, Value]:
+def choose(
+    space: Mapping[str, Dimension], seed: int, number: int, tried: Sequence[Tried], num_random_trials: int
+) -> dict[str, Value]:
     """Values for trial `number` by the tree-structured Parzen estimator of Optuna over `tried`, or `draw`'s while fewer than
-    `random_first` trials have ended with a score.
+    `num_random_trials` trials have ended with a score.
 
     A trial that failed or is under way counts with the lowest score so far: where it is, nothing good is known yet, so that several trials
     at a time do not crowd one place.
     """
     scores = [each.score for each in tried if each.over and each.score is not None and math.isfinite(each.score)]
-    if len(scores) < random_first:
+    if len(scores) < num_random_trials:
         return draw(space, seed, number)
     import optuna
 

@@ -16,7 +16,7 @@ import torch
 
 from hcmoco.config import merge
 from hcmoco.data.codecs import encode_png
-from hcmoco.data.loader import Feed
+from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
 from hcmoco.export import export_encoders
@@ -119,7 +119,15 @@ class TrialHost(LocalHost):
         state: the train state to go on from, or None.
     """
 
-    def __init__(self, feed: Feed, job: Job, number: int, progress: Progress, tracker: Tracker, state: TrainState | None):
+    def __init__(
+        self,
+        feed: PretrainLoader,
+        job: Job,
+        number: int,
+        progress: Progress,
+        tracker: Tracker,
+        state: TrainState | None,
+    ):
         super().__init__(feed, job.records.states(number, progress.generation), keep=1, device=job.device, threads=1)
         self.job, self.number, self.progress_there, self.tracker, self.state = job, number, progress, tracker, state
         self.figures: dict[int, float] = {}
@@ -204,15 +212,23 @@ def _carry_out(job: Job, number: int, values: dict[str, Value], tracker: Tracker
     config = trial_config(job.base, values, job.records.place(number))
     plan = make_plan(config, job.sources)
     objective, ingest = config.objective, config.ingest
-    feed = Feed(
-        plan, job.sources, config.augment, config.model.joint_set, objective.anchors, ingest.decode, objective.anchors_with_replacement
+    feed = PretrainLoader(
+        plan,
+        job.sources,
+        config.augment,
+        config.model.joint_set,
+        objective.anchors,
+        ingest.decode,
+        objective.anchors_with_replacement,
     )
     progress = job.records.progress(number)
     state = _newest(job, number, progress, values, {**config.identity(), "plan": plan.description})
     step = state.step if state else 0
     progress.starts.append({"step": step, "time": time.time()})
     if job.exchange:
-        tracker.metrics(step, {f"value/{key}": value for key, value in values.items() if isinstance(value, (int, float))})
+        tracker.metrics(
+            step, {f"value/{key}": value for key, value in values.items() if isinstance(value, (int, float))}
+        )
     job.records.keep(number, progress)
     host = TrialHost(feed, job, number, progress, tracker, state)
     views = _views(job)
@@ -225,7 +241,9 @@ def _carry_out(job: Job, number: int, values: dict[str, Value], tracker: Tracker
     elif job.config.score.probe in figures:
         score = figures[job.config.score.probe]
     else:
-        raise UserError(f"none of the held-out people could take the probe {job.config.score.probe}; take another score.probe")
+        raise UserError(
+            f"none of the held-out people could take the probe {job.config.score.probe}; take another score.probe"
+        )
     host.note()
     tracker.metrics(run.step, {"score": score})
     tracker.flush()
@@ -249,7 +267,10 @@ def _newest(job: Job, number: int, progress: Progress, values: dict[str, Value],
             # Written beside the old states, then named as its own: a kill in between leaves the trial as it was.
             States(records.states(number, progress.generation + 1), 1).write(state)
             progress.generation += 1
-            progress.schedule = [*lineage["schedule"], {"step": state.step, "from": lineage["number"], "values": values}]
+            progress.schedule = [
+                *lineage["schedule"],
+                {"step": state.step, "from": lineage["number"], "values": values},
+            ]
             records.keep(number, progress)
             Folder(records.place(number)).delete_folder(f"states-{progress.generation - 1}")
             return state

@@ -60,7 +60,7 @@ class Queue:
     def _values(self, number: int) -> dict[str, Value]:
         config = self.config
         if config.method == "optuna":
-            return choose(config.space, config.seed, number, self.records.tried(), config.random_first)
+            return choose(config.space, config.seed, number, self.records.tried(), config.num_random_trials)
         return draw(config.space, config.seed, number)
 
 
@@ -110,7 +110,9 @@ def carry_out(job: Job, *, restarts: int, ended: Callable[[dict], None]) -> list
         ),
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consider boosting PBT")  # a trial's process cannot become another trial's
+        warnings.filterwarnings(
+            "ignore", message="Consider boosting PBT"
+        )  # a trial's process cannot become another trial's
         _fit(tuner, job)
     records.folder.delete_folder("ray")
     return watcher.lost
@@ -191,7 +193,9 @@ def _scheduler(job: Job) -> Any:
         from ray.tune.schedulers import PopulationBasedTraining
 
         space, population = config.space, config.population
-        mutations = {key: list(each.choice) if each.choice is not None else _domain(each) for key, each in space.items()}
+        mutations = {
+            key: list(each.choice) if each.choice is not None else _domain(each) for key, each in space.items()
+        }
         return PopulationBasedTraining(
             **figures,
             perturbation_interval=population.every,

@@ -21,22 +21,33 @@ START = "cmc"  # how the record of pre-trainings names where all methods start
 TITLES: dict[str, str] = {"none": "No Contrastive", "cmc": "CMC", "hcmoco": "HCMoCo"}
 FIGURES = ("mIoU", "mAcc", "aAcc")
 TABLE_6 = (("RGB -> Depth", "rgb-to-depth", "depth"), ("Depth -> RGB", "depth-to-rgb", "rgb"))
-TABLE_7 = (("Only RGB", "missing-modality", "rgb"), ("Only Depth", "missing-modality", "depth"), ("Both", "missing-modality", "fused"))
+TABLE_7 = (
+    ("Only RGB", "missing-modality", "rgb"),
+    ("Only Depth", "missing-modality", "depth"),
+    ("Both", "missing-modality", "fused"),
+)
 """Title of a group of columns, experiment, and what the head is read on."""
 
 
 class VersatilityRecipe(VersatilityConfig):
     """Some co-trainings: every experiment with every method and every seed; `experiment`, `method` and `seed` are each one's own."""
 
-    out: str = Field(min_length=1, description="folder or URI of what is worth nothing afterwards: train states; and of the tracking store")
+    out: str = Field(
+        min_length=1,
+        description="folder or URI of what is worth nothing afterwards: train states; and of the tracking store",
+    )
     init: str | PretrainedConfig = Field(  # type: ignore[assignment]
         description="as a co-training's, or the sample-level pre-training that makes it"
     )
-    results: str | None = Field(None, description="folder or URI of the results, small files that can be shared; null: `out`")
+    results: str | None = Field(
+        None, description="folder or URI of the results, small files that can be shared; null: `out`"
+    )
     experiments: tuple[Experiment, ...] = Field(EXPERIMENTS, min_length=1, description="which experiments")
     methods: tuple[Method, ...] = Field(METHODS, min_length=1, description="which methods")
     seeds: Seeds = Field((0,), min_length=1, description="a co-training for each")
-    seconds: float | None = Field(None, gt=0, description="what one takes, for the first estimate; what is done already tells better")
+    seconds: float | None = Field(
+        None, gt=0, description="what one takes, for the first estimate; what is done already tells better"
+    )
     tracking: TrackingConfig = TrackingConfig()
 
     def placed(self) -> "VersatilityRecipe":
@@ -78,7 +89,9 @@ def cells_of(recipe: VersatilityRecipe, init: str, start_digest: str | None) -> 
         for method in dict.fromkeys(recipe.methods):
             for seed in dict.fromkeys(recipe.seeds):
                 values = {name: getattr(recipe, name) for name in VersatilityConfig.model_fields}
-                config = VersatilityConfig(**{**values, "init": init, "experiment": experiment, "method": method, "seed": seed})
+                config = VersatilityConfig(
+                    **{**values, "init": init, "experiment": experiment, "method": method, "seed": seed}
+                )
                 decided = json.dumps([deciding(config), start_digest, contents], sort_keys=True)
                 cell = Cell(config, hashlib.sha256(decided.encode()).hexdigest() if start_digest is not None else "")
                 cells.append(Cell(config.model_copy(update={"out": f"{recipe.out}/work/{cell.name}"}), cell.key))
@@ -86,7 +99,11 @@ def cells_of(recipe: VersatilityRecipe, init: str, start_digest: str | None) -> 
 
 
 def write_index(
-    folder: Folder, recipe: VersatilityRecipe, cells: Sequence[Cell], results: Mapping[str, dict], failures: Mapping[str, str]
+    folder: Folder,
+    recipe: VersatilityRecipe,
+    cells: Sequence[Cell],
+    results: Mapping[str, dict],
+    failures: Mapping[str, str],
 ) -> None:
     """Keeps where every co-training stands; `failures` by name of the cell."""
     entries = [
@@ -100,7 +117,9 @@ def write_index(
     ]
     init = recipe.init if isinstance(recipe.init, str) else recipe.init.model_dump(mode="json")
     name = recipe.name.removeprefix(f"{PROGRAM}-")
-    result_files.write_index(folder, PROGRAM, {"recipe": name, "baseline": "cmc", "inits": {START: init}, "cells": entries})
+    result_files.write_index(
+        folder, PROGRAM, {"recipe": name, "baseline": "cmc", "inits": {START: init}, "cells": entries}
+    )
 
 
 def tables(cells: Sequence[Cell], results: Mapping[str, dict]) -> str:
@@ -119,8 +138,15 @@ def _table(cells: Sequence[Cell], results: Mapping[str, dict], columns: Sequence
     for method in dict.fromkeys(cell.config.method for cell in cells):
         found, seeds = [], 0
         for _, experiment, which in columns:
-            there = [c.name for c in cells if (c.config.experiment, c.config.method) == (experiment, method) and c.name in results]
+            there = [
+                c.name
+                for c in cells
+                if (c.config.experiment, c.config.method) == (experiment, method) and c.name in results
+            ]
             seeds = max(seeds, len(there))
-            found += [mean_text([100 * results[name]["test"]["figures"][f"{which}/{figure}"] for name in there]) for figure in FIGURES]
+            found += [
+                mean_text([100 * results[name]["test"]["figures"][f"{which}/{figure}"] for name in there])
+                for figure in FIGURES
+            ]
         lines.append(f"| {' | '.join([TITLES[method], str(seeds), *found])} |")
     return "\n".join(lines)

@@ -41,7 +41,7 @@ from hcmoco_ray.experiments.versatility.cells import (
 from hcmoco_ray.paths import at_home
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import open_writer
-from hcmoco_ray.train.run_dir import alone_in, recorded, say
+from hcmoco_ray.train.run_dir import lock_run_dir, recorded, say
 
 # Keys that differ from cell to cell.
 _OWN = {"experiment": "experiments", "method": "methods", "seed": "seeds"}
@@ -52,7 +52,7 @@ def run(recipe: str, overrides: Sequence[str], asked: Asked, *, seeds: int | Non
     config = load(recipe, overrides, seeds)
     assert config.results is not None
     folder = Folder(config.results)
-    with nullcontext() if plan_only else alone_in(config.out):
+    with nullcontext() if plan_only else lock_run_dir(config.out):
         session.start().refuse_local("out", config.out)
         origin = pretrained.origin_of(START, config.init)
         cells = _cells(config, origin, folder)
@@ -108,7 +108,12 @@ def _cells(config: VersatilityRecipe, origin: Origin, results: Folder) -> list[C
 
 
 def _describe(
-    config: VersatilityRecipe, origin: Origin, cells: list[Cell], missing: list[Cell], results: dict[str, dict], asked: Asked
+    config: VersatilityRecipe,
+    origin: Origin,
+    cells: list[Cell],
+    missing: list[Cell],
+    results: dict[str, dict],
+    asked: Asked,
 ) -> None:
     """Prints what there is to do, with what, and how long it may take."""
     at_once = asked.at_once()
@@ -117,7 +122,9 @@ def _describe(
     taken = [each["seconds"] for each in results.values()]
     each = statistics.median(taken) if taken else config.seconds
     time_left = f", about {len(missing) * each / at_once / 60:.0f} minutes" if each and missing else ""
-    say(f"{len(cells)} co-trainings, {len(results)} done, {len(missing)} to do, {at_once} at a time with {asked.text} each{time_left}")
+    say(
+        f"{len(cells)} co-trainings, {len(results)} done, {len(missing)} to do, {at_once} at a time with {asked.text} each{time_left}"
+    )
     for experiment in dict.fromkeys(cell.config.experiment for cell in missing):
         methods = [cell.config.method for cell in missing if cell.config.experiment == experiment]
         say(
@@ -129,9 +136,11 @@ def _sources(config: VersatilityRecipe, cells: Sequence[Cell]) -> Sources:
     """The data sets, made where they are to be made and are not there. UserError where one lacks what an experiment needs."""
     named = {name: getattr(config.data, name) for name in CoTrainingData.model_fields}
     splits = {"test": "test", "validation": "held-out"}  # the pre-training's held-out people serve for the curve
-    sources = Sources(**{name: ensure.open_data(name, each, split=splits.get(name, "train")) for name, each in named.items() if each})
+    sources = Sources(
+        **{name: ensure.open_data(name, each, split=splits.get(name, "train")) for name, each in named.items() if each}
+    )
     for cell in {each.config.experiment: each for each in cells}.values():  # said before anything runs
-        set_up(cell.config, sources.unlabelled, sources.labelled, sources.test, sources.validation)
+        set_up(cell.config, sources.unlabeled, sources.labeled, sources.test, sources.validation)
     return sources
 
 
@@ -144,7 +153,9 @@ def _carry_out(recipe: VersatilityRecipe, missing: Sequence[Cell], folder: Folde
     def work(config: VersatilityConfig, sources: Sources) -> tuple[dict, np.ndarray]:
         torch.set_num_threads(asked.threads)
         cv2.setNumThreads(1)
-        return run_cell(config, sources, states=f"{config.out}/states", device="cuda" if asked.gpus else "cpu", threads=1)
+        return run_cell(
+            config, sources, states=f"{config.out}/states", device="cuda" if asked.gpus else "cpu", threads=1
+        )
 
     remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)
     writer = open_writer(recipe.tracking, recipe.out, actor=True)

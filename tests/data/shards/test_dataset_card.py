@@ -13,7 +13,7 @@ ABOUT = About(
     dataset="clips",
     joints="coco-17",
     size=8,
-    licence="research only",
+    license="research only",
     page="https://example.org/clips",
     made_by=MadeBy(program="pipelines/prepare.py", arguments={"source": "clips", "pattern": "a|b"}, version="1.0"),
 )
@@ -21,16 +21,29 @@ ABOUT = About(
 
 def test_a_card_adds_up(tmp_path):
     people = [
-        Person(id=f"clips/{k}", dataset="clips", split="train", size=8, keypoints=np.ones((len(joint_set("coco-17")), 3), np.float32))
+        Person(
+            id=f"clips/{k}",
+            dataset="clips",
+            split="train",
+            size=8,
+            keypoints=np.ones((len(joint_set("coco-17")), 3), np.float32),
+        )
         for k in range(3)
     ]
     rejected = [("clips/7", "'a.avi' is cut short after 7 frames"), ("clips/8", "'b.avi' is cut short after 12 frames")]
     folder = Folder(str(tmp_path))
     parts = [
         write_part(folder, 0, ABOUT, people[:2], first_index=0, rejected=rejected[:1], left_out={"no body": 4}),
-        write_part(folder, 1, ABOUT, people[2:], first_index=2, rejected=rejected[1:], left_out={"two bodies": 1, "no body": 1}),
+        write_part(
+            folder, 1, ABOUT, people[2:], first_index=2, rejected=rejected[1:], left_out={"two bodies": 1, "no body": 1}
+        ),
     ]
-    manifest = finish(folder, ABOUT, parts, {"S001C002": {"residual": 0.123456, "clips": 2}, "S001C001": {"residual": 2.0, "clips": 9}})
+    manifest = finish(
+        folder,
+        ABOUT,
+        parts,
+        {"S001C002": {"residual": 0.123456, "clips": 2}, "S001C001": {"residual": 2.0, "clips": 9}},
+    )
     assert manifest.left_out == {"no body": 5, "two bodies": 1}
     text = (tmp_path / CARD).read_text()
     assert "Of 11 records that were read, 3 are rows." in text
@@ -51,7 +64,7 @@ def test_a_card_adds_up(tmp_path):
 
 
 def test_a_card_without_terms_says_so(tmp_path):
-    about = ABOUT.model_copy(update={"licence": "", "page": ""})
+    about = ABOUT.model_copy(update={"license": "", "page": ""})
     person = Person(id="clips/0", dataset="clips", split="train", size=8, keypoints=[[1, 1, 1]] * 17)
     finish(Folder(str(tmp_path)), about, [write_part(Folder(str(tmp_path)), 0, about, [person], first_index=0)])
     text = (tmp_path / CARD).read_text()

@@ -45,7 +45,9 @@ def uri(request, tmp_path):
 
 def test_what_is_written_is_read_back(uri):
     persons = make_persons(100)
-    manifest = write_shards(uri, persons, ABOUT, seed=5, part_rows=40, rejected=[("made/x", "the picture 'a.jpg' is 3 x 4")])
+    manifest = write_shards(
+        uri, persons, ABOUT, seed=5, part_rows=40, rejected=[("made/x", "the picture 'a.jpg' is 3 x 4")]
+    )
     shards = Shards.open(uri)
     assert shards.manifest == manifest
     rows = all_rows(shards)
@@ -67,7 +69,9 @@ def test_what_is_written_is_read_back(uri):
 
 def test_bytes_are_a_function_of_records_and_seed(tmp_path):
     persons = make_persons(50)
-    contents = [write_shards(str(tmp_path / str(k)), persons, ABOUT, seed=seed).content for k, seed in enumerate((1, 1, 2))]
+    contents = [
+        write_shards(str(tmp_path / str(k)), persons, ABOUT, seed=seed).content for k, seed in enumerate((1, 1, 2))
+    ]
     assert contents[0] == contents[1] != contents[2]
 
 
@@ -87,7 +91,9 @@ def test_files_are_stored_as_they_are(tmp_path):
     file = write_shards(uri, persons, ABOUT).files[0]
     data = (tmp_path / "set" / file.name).read_bytes()
     metadata = pq.read_metadata(tmp_path / "set" / file.name)
-    columns = [metadata.row_group(g).column(c) for g in range(metadata.num_row_groups) for c in range(metadata.num_columns)]
+    columns = [
+        metadata.row_group(g).column(c) for g in range(metadata.num_row_groups) for c in range(metadata.num_columns)
+    ]
     assert {column.compression for column in columns} == {"UNCOMPRESSED"}
     assert not any(column.has_dictionary_page for column in columns)
     shards = Shards.open(uri)
@@ -121,7 +127,9 @@ def test_rows_of_a_mixture_come_in_the_order_of_the_plan(tmp_path):
     """Two data sets with other joint sets, drawn for one pass of the first: the rows are those that the plan names."""
     write_shards(str(tmp_path / "a"), make_persons(120, dataset="a"), ABOUT.model_copy(update={"dataset": "a"}))
     write_shards(
-        str(tmp_path / "b"), make_persons(70, joints=17, dataset="b"), ABOUT.model_copy(update={"dataset": "b", "joints": "coco-17"})
+        str(tmp_path / "b"),
+        make_persons(70, joints=17, dataset="b"),
+        ABOUT.model_copy(update={"dataset": "b", "joints": "coco-17"}),
     )
     sources = [Shards.open(str(tmp_path / name)) for name in "ab"]
     plan = Plan(1, tuple(each.source_plan(weight=2.0 - k) for k, each in enumerate(sources)), 2, 6, 5, 15)
@@ -155,10 +163,14 @@ def test_parts_are_renumbered_when_earlier_ones_lost_records(uri):
     with pytest.raises(ValueError, match="part 1 begins at index 30, the rows before it end at 28"):
         finish(folder, ABOUT, parts)
     parts = [Part.model_validate_json(part.model_dump_json()) for part in parts]
-    manifest = finish(folder, ABOUT, [renumber(folder, part, ABOUT, first) for part, first in zip(parts, (0, 28, 28), strict=True)])
+    manifest = finish(
+        folder, ABOUT, [renumber(folder, part, ABOUT, first) for part, first in zip(parts, (0, 28, 28), strict=True)]
+    )
     assert [file.name for file in manifest.files] == ["part-00000.parquet", "part-00002.parquet"]
     rows = all_rows(Shards.open(uri))
-    assert [(row["index"], row["id"]) for row in rows] == [(k, each.id) for k, each in enumerate(persons[:28] + persons[30:])]
+    assert [(row["index"], row["id"]) for row in rows] == [
+        (k, each.id) for k, each in enumerate(persons[:28] + persons[30:])
+    ]
     assert manifest.rejected == 3
     assert verify(uri) == []
 
@@ -234,7 +246,9 @@ def test_another_valid_file_in_its_place_is_refused(made):
     other = made.parent / "other"
     write_shards(str(other), make_persons(70, seed=1), ABOUT, part_rows=40)
     (other / "part-00000.parquet").replace(made / "part-00000.parquet")
-    with pytest.raises(UserError, match=r"part-00000\.parquet is not the file that was written \(its row groups are not where"):
+    with pytest.raises(
+        UserError, match=r"part-00000\.parquet is not the file that was written \(its row groups are not where"
+    ):
         shards.read_group(0)
 
 
@@ -264,7 +278,9 @@ def test_all_broken_records_are_listed_and_the_list_is_checked(tmp_path):
     assert len(Shards.open(str(tmp_path))) == 20  # training needs no list
     path.write_bytes(good)
     edit_manifest(tmp_path, lambda values: values.update(rejected=299))
-    assert ["rejected.jsonl: it has 300 lines, the manifest counts 299" in line for line in verify(str(tmp_path))] == [True]
+    assert ["rejected.jsonl: it has 300 lines, the manifest counts 299" in line for line in verify(str(tmp_path))] == [
+        True
+    ]
     edit_manifest(tmp_path, lambda values: values.pop("rejected_file"))  # as hcmoco wrote manifests before
     assert verify(str(tmp_path)) == []
 
@@ -281,7 +297,15 @@ def test_missing_and_cut_files(made):
 
 @pytest.mark.parametrize(
     "name",
-    ["../part-00000.parquet", "/etc/passwd", "part-00000.parquet\n", "sub/part-00000.parquet", "..\\x", "part-0.parquet", "s3://b/k"],
+    [
+        "../part-00000.parquet",
+        "/etc/passwd",
+        "part-00000.parquet\n",
+        "sub/part-00000.parquet",
+        "..\\x",
+        "part-0.parquet",
+        "s3://b/k",
+    ],
 )
 def test_a_manifest_cannot_point_out_of_its_folder(made, name):
     edit_manifest(made, lambda values: values["files"][0].update(name=name))
@@ -296,7 +320,7 @@ def test_a_manifest_cannot_point_out_of_its_folder(made, name):
         (lambda values: values.update(schema_version=99), "schema_version is 99, this hcmoco reads 1"),
         (lambda values: values.pop("schema_version"), "schema_version is None"),
         (lambda values: values.update(surprise=1), "unknown key 'surprise'"),
-        (lambda values: values.pop("licence") and values.pop("dataset"), "key 'dataset' is missing"),
+        (lambda values: values.pop("license") and values.pop("dataset"), "key 'dataset' is missing"),
         (lambda values: values.update(rows=71), "the files have 70 rows together, the manifest says 71"),
         (lambda values: values.update(joints="mpii-17"), "mpii-17"),
         (lambda values: values.update(depth_codec="pickle"), "depth_codec"),
@@ -313,7 +337,9 @@ def test_a_bad_manifest_is_one_line(made, change, line):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\x00", '{"schema_version": 1}', '{"schema_version": NaN}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "[" * 100_000, "\x00", '{"schema_version": 1}', '{"schema_version": NaN}']
+)
 def test_a_manifest_that_is_no_manifest(made, text):
     (made / MANIFEST).write_text(text)
     with pytest.raises(UserError, match=r"manifest\.json"):

@@ -37,7 +37,9 @@ def test_the_check_would_see_a_mistake(config):
 
 def test_every_ray_process_authenticates_and_the_dashboard_is_on_loopback(config):
     ready = prepared(config)
-    starts = [each for kind in ("head", "worker") for each in ready[f"{kind}_start_ray_commands"] if "ray start" in each]
+    starts = [
+        each for kind in ("head", "worker") for each in ready[f"{kind}_start_ray_commands"] if "ray start" in each
+    ]
     assert len(starts) == 2
     assert all("RAY_AUTH_MODE=token ray start" in each or "RAY_AUTH_MODE=token RAY_TRAIN" in each for each in starts)
     assert "--dashboard-host=127.0.0.1" in starts[0]

@@ -32,10 +32,18 @@ def test_more_of_anything_needs_more():
     small = ["model.rgb.name=test_resnet", "model.depth.name=test_resnet"]
 
     def needed(*overrides):
-        return needed_memory(load(PretrainRecipe, "people-cpu", ["train.workers=1", "train.precision=bfloat16", *small, *overrides]), 1000)
+        return needed_memory(
+            load(PretrainRecipe, "people-cpu", ["train.workers=1", "train.precision=bfloat16", *small, *overrides]),
+            1000,
+        )
 
     plain = needed()
-    for override in ("train.rows_per_lane=32", "augment.size=192", "model.rgb.name=resnet18", "train.precision=float32"):
+    for override in (
+        "train.batch_size_per_lane=32",
+        "augment.size=192",
+        "model.rgb.name=resnet18",
+        "train.precision=float32",
+    ):
         assert needed(override) > 1.02 * plain, override
     for override in ("objective.anchors=400", "objective.negatives=64", "train.workers=2", "probe.people=2000"):
         assert needed(override) > plain, override

@@ -69,8 +69,12 @@ cluster.shutdown()
 
 @pytest.mark.slow
 def test_every_node_that_can_hold_a_worker_is_asked():
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", NODES], env=environment, capture_output=True, text=True, timeout=600, check=False)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {
+        "PYTHONPATH": str(ROOT)
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", NODES], env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stderr
     native = native_bfloat16("cpu")
     assert done.stdout.splitlines()[-1] == str([[native] * 3, [native] * 2, []]).lower()

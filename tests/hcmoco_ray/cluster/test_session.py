@@ -47,7 +47,7 @@ def test_a_bug_keeps_its_traceback(ray_session):
         session.main_wrapper(lambda: ray.get(ray.remote(bug).remote()))()
 
 
-def test_a_cancelled_task_leaves_its_process_able_to_import(ray_session):
+def test_a_canceled_task_leaves_its_process_able_to_import(ray_session):
     import ray
 
     @ray.remote

@@ -30,7 +30,7 @@ RECIPE = {
     "steps": 2,
     "validations": 1,
     "validation": 4,
-    "train": {"precision": "float32", "lanes": 1, "rows_per_lane": 4, "window_steps": 2},
+    "train": {"precision": "float32", "lanes": 1, "batch_size_per_lane": 4, "window_steps": 2},
 }
 GRID = {
     "out": "runs/grid",
@@ -97,7 +97,9 @@ def test_each_cell_is_done_once(home, capsys):
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(home, capsys):
-    cells = [{"tasks": ["parsing-rgb"], "labels": labels, "seeds": [0]} for labels in ({"samples": 5}, {"samples": 500})]
+    cells = [
+        {"tasks": ["parsing-rgb"], "labels": labels, "seeds": [0]} for labels in ({"samples": 5}, {"samples": 500})
+    ]
     assert go(home, {"cells": cells, "inits": {"scratch": "scratch"}}, "train.precision=auto") == 1
     out = capsys.readouterr().out
     assert "failed: parsing-rgb_scratch_500-samples_seed0" in out
@@ -163,7 +165,10 @@ def test_other_seeds_than_the_grids(home, capsys):
 
 
 def test_a_cell_that_is_no_result_is_one_line(home, capsys):
-    one = {"inits": {"scratch": "scratch"}, "cells": [{"tasks": ["parsing-rgb"], "labels": {"samples": 5}, "seeds": [0]}]}
+    one = {
+        "inits": {"scratch": "scratch"},
+        "cells": [{"tasks": ["parsing-rgb"], "labels": {"samples": 5}, "seeds": [0]}],
+    }
     assert go(home, one) == 0
     (file,) = (home / "runs/grid/cells").iterdir()
     good = json.loads(file.read_text())
@@ -174,7 +179,10 @@ def test_a_cell_that_is_no_result_is_one_line(home, capsys):
     assert len(error.splitlines()) == 1
     file.write_text(json.dumps({**good, "key": "0" * 64}))
     assert go(home, one, "--plan") == 2
-    assert f"{file} is another cell's result: its key is 0000000000, not {good['key'][:10]}; delete it" in capsys.readouterr().err
+    assert (
+        f"{file} is another cell's result: its key is 0000000000, not {good['key'][:10]}; delete it"
+        in capsys.readouterr().err
+    )
 
 
 def test_without_a_weight_file_imagenet_is_not_run_and_says_so(home, capsys, monkeypatch):
@@ -194,10 +202,15 @@ PRETRAINING = {
     "out": "unused",
     "data": {"sources": {"indoor": {"path": "data/train", "people": {**PEOPLE, "count": 24}}}},
     "augment": {"size": 64},
-    "model": {"rgb": {"name": "test_resnet"}, "depth": {"name": "test_resnet"}, "skeleton": {"width": 16, "blocks": 1}, "embedding": 16},
+    "model": {
+        "rgb": {"name": "test_resnet"},
+        "depth": {"name": "test_resnet"},
+        "skeleton": {"width": 16, "blocks": 1},
+        "embedding": 16,
+    },
     "objective": {"negatives": 0, "anchors": 12},
     "stages": {"sample": 1, "full": 2},
-    "train": {"precision": "float32", "lanes": 1, "rows_per_lane": 4, "window_steps": 3},
+    "train": {"precision": "float32", "lanes": 1, "batch_size_per_lane": 4, "window_steps": 3},
     "probe": {"every": 0},
 }
 
@@ -209,8 +222,16 @@ def pretrained(home):
     def init(name: str, *overrides: str) -> dict:
         return {"pretrain": str(home / "pretraining.yaml"), "overrides": list(overrides), "out": f"runs/{name}"}
 
-    inits = {"cmc": init("cmc", "objective.method=cmc"), "hcmoco": init("hcmoco"), "broken": init("broken", "optim.lr=1.0e+30")}
-    return {"baseline": "cmc", "inits": inits, "cells": [{"tasks": ["parsing-rgb"], "labels": {"samples": 5}, "seeds": [0]}]}
+    inits = {
+        "cmc": init("cmc", "objective.method=cmc"),
+        "hcmoco": init("hcmoco"),
+        "broken": init("broken", "optim.lr=1.0e+30"),
+    }
+    return {
+        "baseline": "cmc",
+        "inits": inits,
+        "cells": [{"tasks": ["parsing-rgb"], "labels": {"samples": 5}, "seeds": [0]}],
+    }
 
 
 @pytest.mark.slow
@@ -226,12 +247,16 @@ def test_what_a_cell_starts_from_is_pre_trained_first_and_once(home, pretrained,
     records = {name: json.loads((home / f"runs/grid/pretrainings/{name}.json").read_text()) for name in over["inits"]}
     for name, record in records.items():
         export = load_export(home / f"runs/{name}/export")
-        assert record["digests"] == {modality: weights_digest(export.encoder(modality)) for modality in ("rgb", "depth")}
+        assert record["digests"] == {
+            modality: weights_digest(export.encoder(modality)) for modality in ("rgb", "depth")
+        }
         assert (record["steps"], record["precision"]) == (3, "float32")
         assert record["seconds"] > 0
     assert records["cmc"]["digests"] != records["hcmoco"]["digests"]
     cells = [json.loads(each.read_text()) for each in sorted((home / "runs/grid/cells").iterdir())]
-    assert [each["start"]["digest"] for each in cells] == [records[name]["digests"]["rgb"] for name in ("cmc", "hcmoco")]
+    assert [each["start"]["digest"] for each in cells] == [
+        records[name]["digests"]["rgb"] for name in ("cmc", "hcmoco")
+    ]
     assert all(str(home) not in json.dumps(each) for each in cells), "a file that is handed on names nobody's disk"
     capsys.readouterr()
 
@@ -286,7 +311,12 @@ def made_up(scores: dict[tuple, float]) -> tuple[list, dict]:
     """Cells and results of (task, labels, init, seed) -> figure."""
     cells = [
         SimpleNamespace(
-            task=task, init=init, labels=labels, refused="", name=f"{task}{labels}{init}{seed}", config=SimpleNamespace(seed=seed)
+            task=task,
+            init=init,
+            labels=labels,
+            refused="",
+            name=f"{task}{labels}{init}{seed}",
+            config=SimpleNamespace(seed=seed),
         )
         for task, labels, init, seed in scores
     ]
@@ -298,7 +328,10 @@ def made_up(scores: dict[tuple, float]) -> tuple[list, dict]:
 
 
 def test_the_table_pairs_seeds():
-    scores = {("t", "10%", name[0], int(name[1])): v for name, v in {"a0": 0.10, "a1": 0.30, "b0": 0.15, "b1": 0.45, "b2": 0.90}.items()}
+    scores = {
+        ("t", "10%", name[0], int(name[1])): v
+        for name, v in {"a0": 0.10, "a1": 0.30, "b0": 0.15, "b1": 0.45, "b2": 0.90}.items()
+    }
     row = comparison(*made_up(scores), "a").splitlines()[-1]
     # 5 and 15 points over the two seeds that both have.
     assert row == f"| t | 10% (9) | m | 3 | 20.0 ± {math.sqrt(200):.1f} | 50.0 ± 37.7 | +10.0 ± 5.0 |"
@@ -307,7 +340,12 @@ def test_the_table_pairs_seeds():
 
 
 def test_the_ablation_has_a_row_per_objective():
-    scores = {("t", "10%", "cmc", 0): 0.1, ("t", "10%", "soft", 0): 0.2, ("t", "10%", "soft", 1): 0.4, ("u", "17 samples", "cmc", 0): 0.5}
+    scores = {
+        ("t", "10%", "cmc", 0): 0.1,
+        ("t", "10%", "soft", 0): 0.2,
+        ("t", "10%", "soft", 1): 0.4,
+        ("u", "17 samples", "cmc", 0): 0.5,
+    }
     assert ablation_table(*made_up(scores), ablation.TITLES).splitlines() == [
         "| objective | t 10% m | u 17 samples m |",
         "|---|--:|--:|",

@@ -62,7 +62,12 @@ def test_the_best_trial_is_a_recipe_that_pretrain_takes(swept):
     assert config.objective.lambda_d == best["values"]["objective.lambda_d"]
     assert config.optim.lr == best["values"]["optim.lr"]
     assert load_recipe(swept.folder / "best.yaml")["out"] == "runs/tiny-best"
-    assert (swept.folder / "table.md").read_text().splitlines()[2].startswith(f"| {best['number']:04d} | {best['score']:.2f} |")
+    assert (
+        (swept.folder / "table.md")
+        .read_text()
+        .splitlines()[2]
+        .startswith(f"| {best['number']:04d} | {best['score']:.2f} |")
+    )
     assert (swept.folder / "response.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -79,7 +84,9 @@ def test_trials_are_nested_runs(swept):
         assert run.info.status == ("FINISHED" if record["status"] == "done" else "FAILED")
         if record["status"] == "done":
             assert run.data.metrics["score"] == record["score"]
-            assert [step for step, _ in sweep_program.points(swept.folder, run.info.run_id, "loss")] == list(range(1, 7))
+            assert [step for step, _ in sweep_program.points(swept.folder, run.info.run_id, "loss")] == list(
+                range(1, 7)
+            )
 
 
 def test_the_same_command_again_repeats_nothing(swept, home):
@@ -102,7 +109,9 @@ def test_a_tracking_run_that_a_kill_left_open_is_closed(swept, home):
     for run in sweep_program.runs(swept.folder):
         client.update_run(run.info.run_id, status="RUNNING")
     assert sweep_program.call(home, SWEPT).status == 0
-    expected = {f"{number:04d}": "FAILED" if each["score"] is None else "FINISHED" for number, each in swept.records.items()}
+    expected = {
+        f"{number:04d}": "FAILED" if each["score"] is None else "FINISHED" for number, each in swept.records.items()
+    }
     ended = {run.data.tags.get("hcmoco.trial"): run.info.status for run in sweep_program.runs(swept.folder)}
     assert ended == {**expected, None: "FINISHED"}
 
@@ -117,7 +126,11 @@ def test_a_tracking_run_that_a_kill_left_open_is_closed(swept, home):
             "space.objective.tau_g: objective.tau_g = 0.0: ",
         ),
         ({"space": {"out": {"choice": ["a"]}}}, (), "space.out: all trials of a sweep share out"),
-        ({"space": {"model.joint_set": {"choice": ["mpii-16"]}}}, (), "; what can vary: seed, objective.*, optim.*, stages.*, model.* but"),
+        (
+            {"space": {"model.joint_set": {"choice": ["mpii-16"]}}},
+            (),
+            "; what can vary: seed, objective.*, optim.*, stages.*, model.* but",
+        ),
         ({"space": {"train.workers": {"choice": [1]}}}, (), "a trial is one process"),
         ({"space": {"optim.name": {"choice": ["sgd"]}}, **PBT}, (), "pbt changes values on the way"),
         ({"method": "pbt"}, (), "needs population"),
@@ -191,10 +204,14 @@ def test_a_fine_tuning_is_the_score(swept, home):
     }
     task = {"name": "t", "out": "x", "task": {"size": 64}, "data": data, "steps": 2, "validations": 1, "validation": 4}
     (home / "task.yaml").write_text(
-        yaml.safe_dump({**task, "train": {"precision": "float32", "lanes": 1, "rows_per_lane": 4, "window_steps": 2}})
+        yaml.safe_dump(
+            {**task, "train": {"precision": "float32", "lanes": 1, "batch_size_per_lane": 4, "window_steps": 2}}
+        )
     )
     score = {"finetune": {"task": "parsing-rgb", "recipe": str(home / "task.yaml"), "labels": {"samples": 5}}}
-    done = sweep_program.call(home, {"score": score, "trials": 2, "out": "runs/scored", "method": "optuna", "random_first": 1})
+    done = sweep_program.call(
+        home, {"score": score, "trials": 2, "out": "runs/scored", "method": "optuna", "num_random_trials": 1}
+    )
     assert done.status == 0, done
     for each in done.records.values():
         cell = each["finetuning"]
@@ -211,12 +228,20 @@ def test_a_fine_tuning_is_the_score(swept, home):
 def test_a_killed_sweep_goes_on(tmp_path, method):
     """Driver and Ray are killed; what was over stays as it is, what was under way goes on from its state in its own tracking run."""
     over = {"fixed": {"stages": {"full": 10}}, "trials": 4, "space": {"optim.lr": {"loguniform": [0.001, 0.01]}}}
-    over |= {"method": "optuna", "random_first": 2} if method == "optuna" else {**PBT, "population": {"every": 4, "quantile": 0.25}}
+    over |= (
+        {"method": "optuna", "num_random_trials": 2}
+        if method == "optuna"
+        else {**PBT, "population": {"every": 4, "quantile": 0.25}}
+    )
     folder = tmp_path / "runs" / "sweep"
 
     def under_way() -> bool:
         over = {path.stem for path in folder.glob("trials/*.json")}
-        reports = [len(_progress(path)["reports"]) for path in folder.glob("work/*/progress.json") if path.parent.name not in over]
+        reports = [
+            len(_progress(path)["reports"])
+            for path in folder.glob("work/*/progress.json")
+            if path.parent.name not in over
+        ]
         return bool(over) and any(count >= 2 for count in reports)
 
     process = sweep_program.start(tmp_path, over)

@@ -46,7 +46,13 @@ def test_the_queue_goes_on_and_repeats_nothing(records):
     again = Queue(CONFIG, records)
     assert len(again) == 3
     assert [again.take() for _ in range(4)] == [taken[0], taken[2], {"number": 4, **draw(CONFIG.space, 0, 4)}, None]
-    assert [(each.score, each.over) for each in records.tried()] == [(None, False), (3.0, True), (None, False), (None, True), (None, False)]
+    assert [(each.score, each.over) for each in records.tried()] == [
+        (None, False),
+        (3.0, True),
+        (None, False),
+        (None, True),
+        (None, False),
+    ]
 
 
 def test_a_deleted_result_is_done_anew_with_its_values(records):
@@ -127,7 +133,11 @@ def test_early_stopping_has_seen_what_was_reported_before(records, monkeypatch):
 
     # Killed when 0 was over, 1 stopped and 2 had made two reports.
     for number, upto, status in ((0, 4, DONE), (1, 4, STOPPED), (2, 2, None)):
-        records.keep(number, Progress(reports=[[step, float(value)] for step, value in enumerate(REPORTS[number][:upto], 1)]))
+        records.keep(
+            number, Progress(reports=[[step, float(value)] for step, value in enumerate(REPORTS[number][:upto], 1)])
+        )
         if status:
             records.end(number, status, score=1.0, steps=upto)
-    assert decisions(halving(job, figures), records, {2: 2}) == [each for each in whole if each[0] == 3 or (each[0] == 2 and each[1] > 2)]
+    assert decisions(halving(job, figures), records, {2: 2}) == [
+        each for each in whole if each[0] == 3 or (each[0] == 2 and each[1] > 2)
+    ]

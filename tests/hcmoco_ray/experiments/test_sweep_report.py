@@ -18,10 +18,20 @@ from tests.helpers.sweep_program import RECIPE
 SPACE = {"objective.lambda_d": Dimension(loguniform=(0.1, 10)), "optim.name": Dimension(choice=("adam", "adamw"))}
 
 
-def record(number: int, status: str, score: float | None, steps: int = 6, lambda_d: float = 1.0, name: str = "adam") -> dict:
+def record(
+    number: int, status: str, score: float | None, steps: int = 6, lambda_d: float = 1.0, name: str = "adam"
+) -> dict:
     values = {"objective.lambda_d": lambda_d, "optim.name": name}
     schedule = [{"step": 0, "values": values}]
-    return {"number": number, "values": values, "status": status, "score": score, "steps": steps, "seconds": 12.4, "schedule": schedule}
+    return {
+        "number": number,
+        "values": values,
+        "status": status,
+        "score": score,
+        "steps": steps,
+        "seconds": 12.4,
+        "schedule": schedule,
+    }
 
 
 RECORDS = [
@@ -63,7 +73,10 @@ def axis():
 
 
 def places(axis) -> dict[str, list[tuple[float, float]]]:
-    return {each.get_label(): [tuple(place) for place in np.asarray(each.get_offsets()).tolist()] for each in axis.collections}
+    return {
+        each.get_label(): [tuple(place) for place in np.asarray(each.get_offsets()).tolist()]
+        for each in axis.collections
+    }
 
 
 def test_a_panel_shows_every_trial_where_it_was(axis):

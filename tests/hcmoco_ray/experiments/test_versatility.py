@@ -21,8 +21,8 @@ RECIPE = {
     "results": "tables",
     "init": "runs/start",
     "data": {
-        "unlabelled": {"path": "data/unlabelled", "people": {"size": 64, "count": 12, "seed": 1}},
-        "labelled": {"path": "data/labelled", "people": {"size": 64, "count": 8, "seed": 5}},
+        "unlabeled": {"path": "data/unlabelled", "people": {"size": 64, "count": 12, "seed": 1}},
+        "labeled": {"path": "data/labelled", "people": {"size": 64, "count": 8, "seed": 5}},
         "test": {"path": "data/test", "people": {"size": 64, "count": 5, "seed": 4}},
     },
     "augment": {"size": 64},
@@ -30,7 +30,7 @@ RECIPE = {
     "objective": {"anchors": 12, "negatives": 0},
     "steps": 2,
     "optim": {"name": "adamw", "lr": 0.002},
-    "train": {"precision": "float32", "lanes": 1, "rows_per_lane": 4, "window_steps": 2},
+    "train": {"precision": "float32", "lanes": 1, "batch_size_per_lane": 4, "window_steps": 2},
 }
 
 
@@ -59,8 +59,15 @@ def test_each_co_training_is_done_once(home, capsys):
     assert [each.name.rpartition("_")[0] for each in files] == ["rgb-to-depth_hcmoco_seed0", "rgb-to-depth_none_seed0"]
     results = [json.loads(each.read_text()) for each in files]
     for result in results:
-        assert (result["experiment"], result["steps"], result["main"], result["labels"]["rows"]) == ("rgb-to-depth", 2, "depth/mIoU", 8)
-        assert result["start"]["text"] == "encoders of runs/start/export (stage 1, 7 steps)", "no disk of anybody's in it"
+        assert (result["experiment"], result["steps"], result["main"], result["labels"]["rows"]) == (
+            "rgb-to-depth",
+            2,
+            "depth/mIoU",
+            8,
+        )
+        assert result["start"]["text"] == "encoders of runs/start/export (stage 1, 7 steps)", (
+            "no disk of anybody's in it"
+        )
         assert result["test"]["rows"] == 5
         assert result["precision"] == "float32"
         assert {"key", "hcmoco", "torch", "commit", "seconds", "validations", "seed", "method"} <= result.keys()
@@ -90,7 +97,11 @@ def test_all_nine(home, capsys):
     assert "9 co-trainings, 0 done, 9 to do" in out
     assert len(list((home / "tables/versatility").glob("*.json"))) == 9
     assert len(list((home / "tables/versatility").glob("*.png"))) == 3
-    rows = [line for line in (home / "tables/versatility.md").read_text().splitlines() if line.startswith(("| No", "| CMC", "| HC"))]
+    rows = [
+        line
+        for line in (home / "tables/versatility.md").read_text().splitlines()
+        if line.startswith(("| No", "| CMC", "| HC"))
+    ]
     assert [line.count("|") for line in rows] == [9] * 3 + [12] * 3
     assert "-" not in "".join(rows).split()
 
@@ -151,7 +162,9 @@ def test_the_tables_are_the_papers():
         "| No Contrastive | 2 | 10.5 ± 0.7 | 10.5 ± 0.7 | 10.5 ± 0.7 |",
         "| HCMoCo | 2 | 12.5 ± 0.7 | 12.5 ± 0.7 | 12.5 ± 0.7 |",
         "| Method | seeds | "
-        + " | ".join(f"{title}: {name}" for title in ("Only RGB", "Only Depth", "Both") for name in ("mIoU", "mAcc", "aAcc"))
+        + " | ".join(
+            f"{title}: {name}" for title in ("Only RGB", "Only Depth", "Both") for name in ("mIoU", "mAcc", "aAcc")
+        )
         + " |",
         "| No Contrastive | 2 |" + " 4.5 ± 0.7 |" * 3 + " 14.5 ± 0.7 |" * 3 + " 24.5 ± 0.7 |" * 3,
         "| HCMoCo | 1 |" + " 6.0 |" * 3 + " 16.0 |" * 3 + " 26.0 |" * 3,

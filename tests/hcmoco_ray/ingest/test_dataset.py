@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from hcmoco.data.codecs import encode_rgb
-from hcmoco.data.loader import Feed
+from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Person
 from hcmoco.data.shards.manifest import About, MadeBy
@@ -25,18 +25,24 @@ LANES = 4
 def shards(tmp_path_factory) -> Shards:
     """Forty pictures of 32 pixels."""
     folder = str(tmp_path_factory.mktemp("shards"))
-    about = About(dataset="grey", joints="mpii-16", depth_codec="png16", size=32, made_by=MadeBy(program="tests"))
+    about = About(dataset="gray", joints="mpii-16", depth_codec="png16", size=32, made_by=MadeBy(program="tests"))
     people = [
-        Person(id=f"grey/{k}", dataset="grey", split="train", size=32, rgb=encode_rgb(np.full((32, 32, 3), 5 * k, np.uint8)))
+        Person(
+            id=f"grey/{k}",
+            dataset="gray",
+            split="train",
+            size=32,
+            rgb=encode_rgb(np.full((32, 32, 3), 5 * k, np.uint8)),
+        )
         for k in range(40)
     ]
     write_shards(folder, people, about)
     return Shards.open(folder)
 
 
-def make_feed(shards: Shards, steps: int, decode: str = "worker") -> Feed:
-    plan = Plan(1, (shards.source_plan(),), lanes=LANES, rows_per_lane=2, window_steps=2, steps=steps)
-    return Feed(plan, (shards,), AugmentConfig(size=32), "mpii-16", 4, decode)
+def make_feed(shards: Shards, steps: int, decode: str = "worker") -> PretrainLoader:
+    plan = Plan(1, (shards.source_plan(),), lanes=LANES, batch_size_per_lane=2, window_steps=2, steps=steps)
+    return PretrainLoader(plan, (shards,), AugmentConfig(size=32), "mpii-16", 4, decode)
 
 
 def first_items(split, count: int, into: list) -> None:
@@ -45,7 +51,8 @@ def first_items(split, count: int, into: list) -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "decode"), [(40, "worker"), (40, "tasks"), (4000, "worker"), pytest.param(4000, "tasks", marks=pytest.mark.slow)]
+    ("steps", "decode"),
+    [(40, "worker"), (40, "tasks"), (4000, "worker"), pytest.param(4000, "tasks", marks=pytest.mark.slow)],
 )
 def test_items_come_in_the_plan_s_order_to_the_workers_it_names(ray_session, shards, steps, decode):
     feed = make_feed(shards, steps, decode)
@@ -53,7 +60,10 @@ def test_items_come_in_the_plan_s_order_to_the_workers_it_names(ray_session, sha
     first_step, took = 5, 12
     splits = dataset.dataset(feed, first_step).streaming_split(2)
     got: list[list[pa.Table]] = [[], []]
-    threads = [threading.Thread(target=first_items, args=(split, took, items)) for split, items in zip(splits, got, strict=True)]
+    threads = [
+        threading.Thread(target=first_items, args=(split, took, items))
+        for split, items in zip(splits, got, strict=True)
+    ]
     for each in threads:
         each.start()
     for each in threads:

@@ -86,7 +86,13 @@ def test_people_are_the_records_that_the_seed_names(ray_session, tmp_path, capsy
     manifest = Shards.open(str(tmp_path / "p")).manifest
     assert manifest.made_by.arguments["count"] == 150
     assert manifest.modalities["depth"] == 0
-    assert sorted(os.listdir(tmp_path / "p")) == [CARD, MANIFEST, "part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
+    assert sorted(os.listdir(tmp_path / "p")) == [
+        CARD,
+        MANIFEST,
+        "part-00000.parquet",
+        "part-00001.parquet",
+        "part-00002.parquet",
+    ]
     assert verify(str(tmp_path / "p"), sample=50) == []
 
 
@@ -167,7 +173,9 @@ def test_going_on_keeps_finished_parts_and_remakes_damaged_ones(ray_session, tmp
     folder = Folder(str(tmp_path / "again"))
     folder.write(REQUEST, json.dumps(request(source, 150)).encode())
     for number in (0, 1):  # as a killed run leaves them: two parts, and the beginning of the third
-        make_part(source, folder, number, bounds[number], [items[k] for k in order[bounds[number] : bounds[number + 1]]])
+        make_part(
+            source, folder, number, bounds[number], [items[k] for k in order[bounds[number] : bounds[number + 1]]]
+        )
     again = tmp_path / "again"
     (again / "part-00002.parquet.writing-1").write_bytes(b"PAR1")
     kept = (again / "part-00000.parquet").stat().st_ino
@@ -269,8 +277,14 @@ def test_scenes_are_the_records_that_the_seed_names(ray_session, tmp_path, capsy
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["people", "--scenes", "--count", "5", "--least", "3", "--most", "2"], "prepare people --scenes: .*least = 3 people are more"),
-        (["people", "--scenes", "--count", "5", "--masked-depth", "true"], "prepare people --scenes: unknown key 'masked_depth'"),
+        (
+            ["people", "--scenes", "--count", "5", "--least", "3", "--most", "2"],
+            "prepare people --scenes: .*least = 3 people are more",
+        ),
+        (
+            ["people", "--scenes", "--count", "5", "--masked-depth", "true"],
+            "prepare people --scenes: unknown key 'masked_depth'",
+        ),
         (["people", "--count", "5", "--points", "3"], "prepare people: unknown key 'points'"),
         (["people", "--count", "0"], "--count 0: must be at least 1"),
         (["people", "--count", "5", "--domain", "space"], "domain = 'space'"),
@@ -280,7 +294,10 @@ def test_scenes_are_the_records_that_the_seed_names(ray_session, tmp_path, capsy
         (["people", "--count", "1000000000"], "will need about .* GB, and .* free"),
         (["ntu"], "key 'source' is missing"),
         (["ntu", "--source", "nowhere"], "nowhere is not a folder"),
-        (["coco", "--source", "s3://bucket/coco"], "--source s3://bucket/coco is a URI; raw files are read from a folder"),
+        (
+            ["coco", "--source", "s3://bucket/coco"],
+            "--source s3://bucket/coco is a URI; raw files are read from a folder",
+        ),
         (["coco", "--source", 200 * "ä"], "File name too long"),
         (["mpii", "--split", ""], "split = ''"),
         (["mpii", "--annotations", "nowhere.json", "--images", "nowhere"], "nowhere.json does not exist"),
@@ -339,7 +356,15 @@ def test_killed_anywhere_and_run_again(tmp_path):
     environment.pop("RAY_ADDRESS", None)
 
     def command(out):
-        return [sys.executable, str(repository / "pipelines" / "prepare.py"), *PEOPLE, "--out", str(out), "--count", "700"]
+        return [
+            sys.executable,
+            str(repository / "pipelines" / "prepare.py"),
+            *PEOPLE,
+            "--out",
+            str(out),
+            "--count",
+            "700",
+        ]
 
     subprocess.run(command(tmp_path / "whole"), env=environment, check=True, timeout=CEILING)
     for finished in (1, 3, 6):

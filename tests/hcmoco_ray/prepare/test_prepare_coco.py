@@ -19,7 +19,11 @@ from tests.helpers import coco_files, mpii_files
 from tests.helpers import finetune_program as tiny
 from tests.helpers.mutations import damage
 
-WRITERS = {"mpii": mpii_files.write_mpii, "coco": coco_files.write_keypoints, "densepose-coco": coco_files.write_densepose}
+WRITERS = {
+    "mpii": mpii_files.write_mpii,
+    "coco": coco_files.write_keypoints,
+    "densepose-coco": coco_files.write_densepose,
+}
 RECORDS = {"mpii": 3, "coco": 5, "densepose-coco": 4}  # all that the download lists, read or left out
 
 
@@ -50,7 +54,7 @@ def test_from_the_download_to_verified_shards(ray_session, downloads, tmp_path, 
     left_out = {"mpii": 0, "coco": 2, "densepose-coco": 1}[name]
     assert (manifest.rows, manifest.rejected, sum(manifest.left_out.values())) == (3, 0, left_out)
     assert manifest.kind == ("scene" if name == "densepose-coco" else "person")
-    assert manifest.licence
+    assert manifest.license
     assert manifest.page.startswith("http")
     assert verify(str(tmp_path / "shards")) == []
     assert run(capsys, "verify", tmp_path / "shards")[0] == 0
@@ -74,7 +78,11 @@ def test_scenes_come_back_from_the_shards(ray_session, downloads, tmp_path, caps
     arguments = [f"--source={downloads / 'densepose-coco'}", "--split=test", f"--out={tmp_path / 'minival'}"]
     assert run(capsys, "densepose-coco", *arguments)[0] == 0
     shards = Shards.open(str(tmp_path / "minival"))
-    scenes = {row["id"]: Scene.from_row(row) for group in range(len(shards.group_rows)) for row in shards.read_group(group).to_pylist()}
+    scenes = {
+        row["id"]: Scene.from_row(row)
+        for group in range(len(shards.group_rows))
+        for row in shards.read_group(group).to_pylist()
+    }
     assert set(scenes) == {"densepose-coco/4", "densepose-coco/5"}
     assert sorted(each.crowd for each in scenes["densepose-coco/5"].instances) == [False, False, True]
     assert scenes["densepose-coco/4"].instances[0].dp_points.shape[1] == 5
@@ -136,12 +144,23 @@ def test_the_published_recipe_trains_and_is_scored_on_them(ray_session, download
     assert run(capsys, "densepose-coco", source, "--out=data/densepose-coco-train")[0] == 0
     assert run(capsys, "densepose-coco", source, "--split=test", "--out=data/densepose-coco-minival")[0] == 0
     write_charts(tmp_path / "densepose-eval")
-    small = {f"task.{key}": value for key, value in tiny.DENSEPOSE.items()} | {"encoder.name": "test_resnet", "steps": 4}
-    small |= {f"train.{key}": value for key, value in tiny.RECIPES["densepose"]["train"].items()} | {"train.workers": 1, "train.gpu": False}
+    small = {f"task.{key}": value for key, value in tiny.DENSEPOSE.items()} | {
+        "encoder.name": "test_resnet",
+        "steps": 4,
+    }
+    small |= {f"train.{key}": value for key, value in tiny.RECIPES["densepose"]["train"].items()} | {
+        "train.workers": 1,
+        "train.gpu": False,
+    }
     small |= {"train.cpus_per_worker": 1, "train.threads_per_worker": 1, "validations": 1, "validation": 1}
     small |= {"task.charts": str(tmp_path / "densepose-eval")}
-    overrides = [f"{key}={yaml.safe_dump(value, default_flow_style=True).removesuffix('...').strip()}" for key, value in small.items()]
-    done = tiny.call(tmp_path, "densepose", "--recipe", "paper-w18", "init=scratch", "out=runs/paper", *overrides, bare=True)
+    overrides = [
+        f"{key}={yaml.safe_dump(value, default_flow_style=True).removesuffix('...').strip()}"
+        for key, value in small.items()
+    ]
+    done = tiny.call(
+        tmp_path, "densepose", "--recipe", "paper-w18", "init=scratch", "out=runs/paper", *overrides, bare=True
+    )
     assert done.status == 0, done.err
     results = tiny.results(tmp_path / "runs" / "paper")
     assert results["test"]["rows"] == 2

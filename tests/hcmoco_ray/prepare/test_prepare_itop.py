@@ -21,8 +21,8 @@ from tests.helpers.mutations import damage
 
 TRAIN, TEST = 33, 6
 SMALL = [
-    *("init=scratch", "task.size=64", "epochs=1", "min_steps=2", "validations=1", "validation=4", "evaluation_rows=2"),
-    *("train.lanes=2", "train.rows_per_lane=2", "train.workers=1", "train.gpu=false", "train.save_every=2"),
+    *("init=scratch", "task.size=64", "epochs=1", "min_steps=2", "validations=1", "validation=4", "eval_batch_size=2"),
+    *("train.lanes=2", "train.batch_size_per_lane=2", "train.workers=1", "train.gpu=false", "train.save_every=2"),
     *("train.cpus_per_worker=1", "train.threads_per_worker=1"),
 ]
 
@@ -66,16 +66,25 @@ def test_from_files_to_shards(ray_session, source, shards, capsys):
         assert f"{int(content.valid.sum())} of {len(content.ids)} frames are valid" in out
         assert run(capsys, "verify", shards / name)[0] == 0
         manifest = read_manifest(Folder(str(shards / name)))
-        assert (manifest.joints, manifest.joints3d, manifest.depth_codec, manifest.size) == ("itop-15", "itop-15", "zstd-delta", 320)
+        assert (manifest.joints, manifest.joints3d, manifest.depth_codec, manifest.size) == (
+            "itop-15",
+            "itop-15",
+            "zstd-delta",
+            320,
+        )
         assert manifest.rows == manifest.modalities["depth"] == manifest.modalities["joints3d"] == content.valid.sum()
-        assert manifest.left_out == {"not approved by its annotators (is_valid = 0)": len(content.ids) - content.valid.sum()}
-        assert "CC BY" in manifest.licence
+        assert manifest.left_out == {
+            "not approved by its annotators (is_valid = 0)": len(content.ids) - content.valid.sum()
+        }
+        assert "CC BY" in manifest.license
         rows = {row["id"]: row for row in rows_of(shards / name)}
         for number, at in enumerate(np.flatnonzero(content.valid)):
             row = rows[f"itop/{name}-{number + 1:05d}/{content.ids[at].decode()}"]
             depth = codecs.decode_depth(row["depth"], manifest.depth_codec, 320)[40:-40]
             assert np.array_equal(depth, np.rint(1000 * content.depth[at].astype(np.float64)).astype(np.uint16))
-            assert np.array_equal(np.reshape(row["joints3d"], (15, 3)), content.world[at].astype(np.float32) * (1, -1, 1))
+            assert np.array_equal(
+                np.reshape(row["joints3d"], (15, 3)), content.world[at].astype(np.float32) * (1, -1, 1)
+            )
             if name == "test":
                 assert np.allclose(row["box"], content.boxes[number] + (0, 40, 0, 40))
 
@@ -106,7 +115,12 @@ def test_what_is_missing_is_listed(source, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_it_is_trained_on_and_scored(shards, tmp_path):
-    data = [f"data.train.path={shards / 'train'}", f"data.test.path={shards / 'test'}", "out=runs/short", "subset=itop-10%"]
+    data = [
+        f"data.train.path={shards / 'train'}",
+        f"data.test.path={shards / 'test'}",
+        "out=runs/short",
+        "subset=itop-10%",
+    ]
     done = tiny.call(tmp_path, "pose", "--recipe", "paper-w18", *data, *SMALL, bare=True)
     assert done.status == 0, done
     results = tiny.results(done.folder)

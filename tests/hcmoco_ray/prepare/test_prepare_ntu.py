@@ -56,7 +56,7 @@ def test_from_the_download_to_verified_shards(ray_session, download, tmp_path, c
     assert manifest.left_out == {"more than one body": 1, "no body": 1, "the clip's action is one of two people": 1}
     assert sorted(manifest.studies) == ["S001C001", "S001C002", "S018C001"]
     assert all(each["median_px"] < 0.05 and not each["refused"] for each in manifest.studies.values())
-    assert "agreement" in manifest.licence
+    assert "agreement" in manifest.license
     card = (tmp_path / "ntu" / "README.md").read_text()
     assert "S018C001" in card
     assert "median_px" in card
@@ -64,7 +64,9 @@ def test_from_the_download_to_verified_shards(ray_session, download, tmp_path, c
     assert "already prepared" in run(capsys, *command)[1]
 
     shards = Shards.open(str(tmp_path / "ntu"))
-    persons = [Person.from_row(row) for group in range(len(shards.group_rows)) for row in shards.read_group(group).to_pylist()]
+    persons = [
+        Person.from_row(row) for group in range(len(shards.group_rows)) for row in shards.read_group(group).to_pylist()
+    ]
     by_tag = {clip.tag: clip for clip in CLIPS}
     for person in persons:
         tag, _, number = person.id.removeprefix("ntu/").partition("F")
@@ -73,7 +75,23 @@ def test_from_the_download_to_verified_shards(ray_session, download, tmp_path, c
         assert np.allclose(person.keypoints[:, :2] / zoom + person.crop[:2], seen.keypoints[:, :2], atol=0.01)
 
     part = tmp_path / "part"
-    assert run(capsys, "ntu", "--source", download, "--out", part, "--dataset", "60", "--performers", "[1, 2]", "--split", "val")[0] == 0
+    assert (
+        run(
+            capsys,
+            "ntu",
+            "--source",
+            download,
+            "--out",
+            part,
+            "--dataset",
+            "60",
+            "--performers",
+            "[1, 2]",
+            "--split",
+            "val",
+        )[0]
+        == 0
+    )
     manifest = read_manifest(Folder(str(part)))
     assert (manifest.splits, manifest.left_out) == ({"val": 8}, {"the clip's action is one of two people": 1})
 
@@ -152,17 +170,25 @@ def test_the_recipe_of_the_paper_trains_on_them_and_mpii(ray_session, download, 
     mpii_files.write_mpii(tmp_path / "mpii")
     assert run(capsys, "mpii", "--source", tmp_path / "mpii", "--out", "data/mpii-train")[0] == 0
     assert run(capsys, "ntu", "--source", download, "--out", "data/ntu60-train", "--dataset", "60")[0] == 0
-    encoders = [f"model.{each}.{what}" for each in ("rgb", "depth") for what in ("name=test_resnet", "fusion=null", "init=scratch")]
+    encoders = [
+        f"model.{each}.{what}"
+        for each in ("rgb", "depth")
+        for what in ("name=test_resnet", "fusion=null", "init=scratch")
+    ]
     small = (
         "out=runs/paper augment.size=64 model.skeleton.width=16 model.skeleton.blocks=1 model.embedding=16 objective.negatives=8 "
-        "objective.anchors=12 stages.sample=3 stages.full=3 train.lanes=2 train.rows_per_lane=4 train.window_steps=2 train.workers=1 "
+        "objective.anchors=12 stages.sample=3 stages.full=3 train.lanes=2 train.batch_size_per_lane=4 train.window_steps=2 train.workers=1 "
         "train.gpu=false train.cpus_per_worker=1 train.threads_per_worker=1 train.save_every=3 train.log_every=1"
     )
     done = pretrain_program.call(tmp_path, *encoders, *small.split(), recipe="paper-w18")
     assert done.status == 0, done.err
     (tracked,) = pretrain_program.tracked(done.folder)
     assert tracked["status"] == "FINISHED"
-    rows = {name.removeprefix("rows/"): points[-1][1] for name, points in tracked["metrics"].items() if name.startswith("rows/")}
+    rows = {
+        name.removeprefix("rows/"): points[-1][1]
+        for name, points in tracked["metrics"].items()
+        if name.startswith("rows/")
+    }
     assert [rows[f"d/rgb-depth/{source}"] for source in ("ntu", "mpii")] == [4, 0]
     assert [rows[f"s/rgb-keypoints/{source}"] for source in ("ntu", "mpii")] == [4, 4]
     assert all(np.isfinite(value) for _, value in tracked["metrics"]["loss"])

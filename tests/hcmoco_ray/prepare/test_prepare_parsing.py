@@ -18,8 +18,8 @@ from tests.helpers.mutations import damage
 from tests.helpers.ntu_parsing_files import frame_name, write_ntu_parsing
 
 SMALL = [
-    *("init=scratch", "task.size=64", "epochs=1", "min_steps=2", "validations=1", "validation=2", "evaluation_rows=2"),
-    *("train.lanes=2", "train.rows_per_lane=2", "train.workers=1", "train.gpu=false", "train.save_every=2"),
+    *("init=scratch", "task.size=64", "epochs=1", "min_steps=2", "validations=1", "validation=2", "eval_batch_size=2"),
+    *("train.lanes=2", "train.batch_size_per_lane=2", "train.workers=1", "train.gpu=false", "train.save_every=2"),
     *("train.cpus_per_worker=1", "train.threads_per_worker=1"),
 ]
 
@@ -75,7 +75,10 @@ def test_ntu_parsing_from_files_to_shards(ray_session, ntu_source, tmp_path, cap
         command = ["ntu-parsing", "--source", root, "--split", split]
         status, out, err = run(capsys, *command, "--check")
         assert (status, err) == (0, "")
-        assert f"ntu-parsing: {count} lines of the list, {count} RGB pictures, {count} depth pictures, {count} label pictures" in out
+        assert (
+            f"ntu-parsing: {count} lines of the list, {count} RGB pictures, {count} depth pictures, {count} label pictures"
+            in out
+        )
         assert "nothing is missing" in out
         status, out, err = run(capsys, *command, "--out", tmp_path / split)
         assert status == 0, err
@@ -91,7 +94,7 @@ def test_ntu_parsing_from_files_to_shards(ray_session, ntu_source, tmp_path, cap
         assert np.array_equal(depth[top:-top], frame.depth)
         assert (parts[:top] == IGNORE).all()
     manifest = Shards.open(str(tmp_path / "train")).manifest
-    assert "ROSE Lab" in manifest.licence
+    assert "ROSE Lab" in manifest.license
     assert manifest.modalities["parts"] == manifest.modalities["depth"] == 10
     assert "research" in (tmp_path / "train" / "README.md").read_text()
 
@@ -126,17 +129,29 @@ def test_h36m_parsing_from_files_to_shards(ray_session, h36m_source, tmp_path, c
         _, subject, stem, number = row["id"].split("/")
         clip = clips[f"{subject}/{stem}"]
         left = (clip.parts.shape[1] - clip.parts.shape[2]) // 2
-        assert np.array_equal(codecs.decode_labels(row["parts"])[:, left : left + clip.parts.shape[2]], clip.parts[int(number)])
+        assert np.array_equal(
+            codecs.decode_labels(row["parts"])[:, left : left + clip.parts.shape[2]], clip.parts[int(number)]
+        )
         assert row["keypoints"] is None
     manifest = Shards.open(str(tmp_path / "train")).manifest
     assert (manifest.joints, manifest.modalities["rgb"]) == ("", 12)
-    assert "Human3.6M licence" in manifest.licence
+    assert "Human3.6M licence" in manifest.license
 
 
 @pytest.mark.slow
 def test_h36m_parsing_is_trained_on_and_scored(ray_session, h36m_source, tmp_path, capsys):
     for split, subject in (("train", "S1"), ("test", "S9")):
-        command = ["h36m-parsing", "--source", h36m_source[0], "--split", split, "--subjects", subject, "--out", tmp_path / split]
+        command = [
+            "h36m-parsing",
+            "--source",
+            h36m_source[0],
+            "--split",
+            split,
+            "--subjects",
+            subject,
+            "--out",
+            tmp_path / split,
+        ]
         assert run(capsys, *command)[0] == 0
     results = fine_tuned(tmp_path, "parsing-rgb", tmp_path / "train", tmp_path / "test")
     assert (results["labels"]["rows"], results["test"]["rows"]) == (10, 12)
@@ -159,7 +174,9 @@ def test_what_is_missing_is_listed_and_then_set_aside(ray_session, ntu_source, t
 
 def test_frames_beyond_the_labels_are_counted_as_left_out(ray_session, tmp_path, capsys):
     write_video(tmp_path / "h36m", "S1", "Eating.1", make_clip(3, 120, 48), label_frames=60)
-    status, out, _ = run(capsys, "h36m-parsing", "--source", tmp_path / "h36m", "--subjects", "S1", "--out", tmp_path / "out")
+    status, out, _ = run(
+        capsys, "h36m-parsing", "--source", tmp_path / "h36m", "--subjects", "S1", "--out", tmp_path / "out"
+    )
     assert status == 0
     assert "2 left out: the labels end before the video does" in out
     manifest = Shards.open(str(tmp_path / "out")).manifest
@@ -168,7 +185,9 @@ def test_frames_beyond_the_labels_are_counted_as_left_out(ray_session, tmp_path,
 
 @pytest.mark.parametrize("number", range(10))
 @pytest.mark.parametrize("dataset", ["ntu-parsing", "h36m-parsing"])
-def test_damaged_downloads_end_in_shards_or_in_one_line(ray_session, ntu_source, h36m_source, tmp_path, capsys, dataset, number):
+def test_damaged_downloads_end_in_shards_or_in_one_line(
+    ray_session, ntu_source, h36m_source, tmp_path, capsys, dataset, number
+):
     source, arguments, records = {
         "ntu-parsing": (ntu_source[0], [], 10),
         "h36m-parsing": (h36m_source[0], ["--subjects", "S1"], 12),

@@ -103,7 +103,14 @@ def write(folder: Path, name: str, value) -> None:
 
 
 def write_index(folder: Path, program: str, lines: list[dict], recipe: str = "people-cpu") -> None:
-    head = {"program": program, "recipe": recipe, "hcmoco": "0.1.0", "commit": "c" * 40, "baseline": "scratch", "inits": {}}
+    head = {
+        "program": program,
+        "recipe": recipe,
+        "hcmoco": "0.1.0",
+        "commit": "c" * 40,
+        "baseline": "scratch",
+        "inits": {},
+    }
     write(folder, f"{program}.json", {**head, "cells": lines})
 
 
@@ -115,7 +122,9 @@ def parsing_grid(folder: Path, scores: dict[str, list[float]], **keys) -> None:
             name = f"cells/parsing-rgb_{init}_10pc_seed{seed}.json"
             figures = {figure: value * times for figure, times in zip(PARSING, (1, 2, 3), strict=True)}
             write(folder, name, cell("parsing-rgb", init, "10%", seed, figures))
-            lines.append({"task": "parsing-rgb", "init": init, "labels": "10%", "seed": seed, "status": "done", "cell": name})
+            lines.append(
+                {"task": "parsing-rgb", "init": init, "labels": "10%", "seed": seed, "status": "done", "cell": name}
+            )
     write_index(folder, "fractions", [*lines, *keys.pop("more", [])], **keys)
 
 
@@ -147,7 +156,11 @@ def test_mean_spread_and_who_is_first(tmp_path):
     ("hcmoco", "mark", "line"),
     [
         ([0.20, 0.22, 0.19], "✗", "HCMoCo 20.33, CMC 25.00 (difference −4.67 ± 0.33, 3 seeds)"),
-        ([0.20, 0.27, 0.26], "(✗)", "HCMoCo 24.33, CMC 25.00 (difference −0.67 ± 2.19, 3 seeds, within two standard errors)"),
+        (
+            [0.20, 0.27, 0.26],
+            "(✗)",
+            "HCMoCo 24.33, CMC 25.00 (difference −0.67 ± 2.19, 3 seeds, within two standard errors)",
+        ),
         ([0.20], "(✗)", "HCMoCo 20.00, CMC 25.00 (difference −5.00, 1 seed)"),
         ([0.25, 0.27, 0.24], "(✓)", None),
     ],
@@ -173,8 +186,22 @@ def test_the_papers_own_defeat_is_said(tmp_path):
 
 def test_cells_without_a_result_say_why(tmp_path):
     more = [
-        {"task": "parsing-rgb", "init": "imagenet", "labels": "10%", "seed": 0, "status": "not run: no weight file", "cell": None},
-        {"task": "parsing-rgb", "init": "mmv", "labels": "10%", "seed": 1, "status": "failed: <b> & | gone", "cell": None},
+        {
+            "task": "parsing-rgb",
+            "init": "imagenet",
+            "labels": "10%",
+            "seed": 0,
+            "status": "not run: no weight file",
+            "cell": None,
+        },
+        {
+            "task": "parsing-rgb",
+            "init": "mmv",
+            "labels": "10%",
+            "seed": 1,
+            "status": "failed: <b> & | gone",
+            "cell": None,
+        },
         {"task": "parsing-rgb", "init": "mmv", "labels": "10%", "seed": 0, "status": "done", "cell": "cells/lost.json"},
     ]
     parsing_grid(tmp_path, {"scratch": [0.1, 0.1], "hcmoco": [0.2, 0.2]}, more=more)
@@ -249,7 +276,9 @@ def test_pictures_shrink_until_the_page_is_small_enough(tmp_path):
     (tmp_path / "pictures").mkdir()
     noise = np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), np.uint8)
     for number in range(3):
-        (tmp_path / f"pictures/{number}.png").write_bytes(cv2.imencode(".png", noise, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
+        (tmp_path / f"pictures/{number}.png").write_bytes(
+            cv2.imencode(".png", noise, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+        )
     pages(tmp_path)
     assert (tmp_path / "index.html").stat().st_size < 6_000_000
 
@@ -259,8 +288,8 @@ def test_curves_are_the_validations(tmp_path):
     pages(tmp_path)
     svg = (tmp_path / "curves/parsing-rgb.svg").read_text()
     lines = {}
-    for points, colour in re.findall(r'<polyline points="([^"]*)" fill="none" stroke="([^"]*)"', svg)[:2]:
-        lines[colour] = [tuple(map(float, each.split(","))) for each in points.split()]
+    for points, color in re.findall(r'<polyline points="([^"]*)" fill="none" stroke="([^"]*)"', svg)[:2]:
+        lines[color] = [tuple(map(float, each.split(","))) for each in points.split()]
     scratch, hcmoco = lines["#7a7a7a"], lines["#d55e00"]
     # Scratch 5 and 10 %, HCMoCo 10 and 20 %, at steps 225 and 450: one linear axis each way.
     assert scratch[1][1] == pytest.approx(hcmoco[0][1], abs=0.11)
@@ -285,11 +314,24 @@ def test_conditions_and_probes(tmp_path):
             "precision": "float32",
         }
         write(
-            tmp_path, f"pretrainings/{init}.json", {**facts, "digests": digests, "probes": probes, "seconds": seconds, "commit": "d" * 40}
+            tmp_path,
+            f"pretrainings/{init}.json",
+            {**facts, "digests": digests, "probes": probes, "seconds": seconds, "commit": "d" * 40},
         )
     page, _ = pages(tmp_path)
-    assert page.tables["probes"] == [["Probe, %", "CMC after stage 2", "HCMoCo after stage 2"], ["dense/mean", "3.2", "53.5"]]
-    assert page.tables["pretrainings"][1][:7] == ["CMC", "people-cpu", "objective.x=1", "float32", "0", "1,600", "1 h 02 min"]
+    assert page.tables["probes"] == [
+        ["Probe, %", "CMC after stage 2", "HCMoCo after stage 2"],
+        ["dense/mean", "3.2", "53.5"],
+    ]
+    assert page.tables["pretrainings"][1][:7] == [
+        "CMC",
+        "people-cpu",
+        "objective.x=1",
+        "float32",
+        "0",
+        "1,600",
+        "1 h 02 min",
+    ]
     assert page.tables["pretrainings"][2][6] == "not timed"
     assert page.tables["conditions"][1][0] == "tuning/label_fractions.py"
     assert page.tables["conditions"][1][2:5] == ["2 of 2", "0", "bfloat16"]
@@ -321,7 +363,9 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
         ("pictures/a.png", "no picture", "pictures/a.png: "),
         (
             "fractions.json",
-            json.dumps({"recipe": "r", "cells": [{"task": "pose", "seed": 0, "status": "done", "cell": "../secret.json"}]}),
+            json.dumps(
+                {"recipe": "r", "cells": [{"task": "pose", "seed": 0, "status": "done", "cell": "../secret.json"}]}
+            ),
             "cell '../secret.json' lies outside the folder",
         ),
     ],
@@ -354,7 +398,9 @@ def test_a_file_in_place_of_a_folder(tmp_path, capsys):
 def test_a_start_that_the_paper_does_not_have_is_a_row_of_its_own(tmp_path):
     name = "<i>mine</i>|&"
     write(tmp_path, "cells/mine.json", cell("parsing-rgb", name, "10%", 0, {"mIoU": 0.4}))
-    more = [{"task": "parsing-rgb", "init": name, "labels": "10%", "seed": 0, "status": "done", "cell": "cells/mine.json"}]
+    more = [
+        {"task": "parsing-rgb", "init": name, "labels": "10%", "seed": 0, "status": "done", "cell": "cells/mine.json"}
+    ]
     parsing_grid(tmp_path, {"hcmoco": [0.3]}, more=more)
     page, markdown = pages(tmp_path)
     assert page.row(2, name, "synthetic")[6] == "40.00"

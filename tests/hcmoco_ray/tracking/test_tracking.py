@@ -58,7 +58,12 @@ def test_one_run_is_recorded_whole(store):
     run = writer.client.get_run(tracker.run_id)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "first"
-    assert run.data.params == {"seed": "3", "objective.tau_g": "0.07", "objective.terms": '["sample", "dense"]', "a_b_": "null"}
+    assert run.data.params == {
+        "seed": "3",
+        "objective.tau_g": "0.07",
+        "objective.terms": '["sample", "dense"]',
+        "a_b_": "null",
+    }
     assert run.data.tags["git commit"] == "abc"
     assert history(uri, tracker.run_id, "loss/sample") == [(step, step / 2) for step in range(5)]
     assert history(uri, tracker.run_id, "loss") == [(step, float(step)) for step in range(5)]
@@ -93,7 +98,10 @@ def test_a_continued_run_has_every_step_once(store):
     assert run.data.params == {"steps": "10", "extra": "1"}
     assert run.data.tags["resumed.steps"] == "20"
     assert run.info.status == "FINISHED"
-    assert len([each for each in writer.client.search_runs([writer.experiment_id]) if each.info.run_id == after.run_id]) == 1
+    assert (
+        len([each for each in writer.client.search_runs([writer.experiment_id]) if each.info.run_id == after.run_id])
+        == 1
+    )
 
 
 def test_a_run_that_the_store_does_not_know_is_refused(store):
@@ -245,7 +253,9 @@ tracker.finish()
 """
     root = Path(__file__).parents[3]
     processes = [
-        subprocess.Popen([sys.executable, "-c", program, str(tmp_path), str(i)], cwd=root, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path), str(i)], cwd=root, stderr=subprocess.PIPE, text=True
+        )
         for i in range(8)
     ]
     errors = [process.communicate(timeout=CEILING)[1] for process in processes]
@@ -254,7 +264,9 @@ tracker.finish()
     runs = writer.client.search_runs([writer.experiment_id])
     assert sorted(run.data.params["index"] for run in runs) == [str(i) for i in range(8)]
     for run in runs:
-        assert [step for step, _ in history(store_uri(TrackingConfig(), tmp_path), run.info.run_id, "loss")] == list(range(20))
+        assert [step for step, _ in history(store_uri(TrackingConfig(), tmp_path), run.info.run_id, "loss")] == list(
+            range(20)
+        )
 
 
 @pytest.mark.slow
@@ -279,7 +291,12 @@ def test_a_server_is_used_as_it_is(tmp_path):
     port = free_port()
     open_store(f"sqlite:///{tmp_path}/server.db", "made before")
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    stores = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "served")]
+    stores = [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/server.db",
+        "--artifacts-destination",
+        str(tmp_path / "served"),
+    ]
     server = subprocess.Popen(
         [*command, *stores],
         stdout=subprocess.DEVNULL,

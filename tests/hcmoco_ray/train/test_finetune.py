@@ -66,7 +66,7 @@ def test_a_task_from_labels_to_results(done, task):
     assert card.startswith("---\nlicense: apache-2.0\n")
     assert (run.folder / "pictures" / "test.png").read_bytes()[:4] == b"\x89PNG"
     kept = FinetuneRecipe.model_validate(yaml.safe_load((run.folder / "config.yaml").read_text()))
-    assert (kept.task.task, kept.train.rows_per_lane) == (task, config["train"]["rows_per_lane"])
+    assert (kept.task.task, kept.train.batch_size_per_lane) == (task, config["train"]["batch_size_per_lane"])
 
 
 @pytest.mark.parametrize("task", PERSON_TASKS)
@@ -98,11 +98,20 @@ def test_once_finished_the_same_command_only_reports(done, finetune_home):
     assert tree(first.folder) == before
 
 
-@pytest.mark.parametrize(("name", "how"), [("model/model.safetensors", "changed"), ("results.json", "cut"), ("pictures/test.png", "gone")])
+@pytest.mark.parametrize(
+    ("name", "how"), [("model/model.safetensors", "changed"), ("results.json", "cut"), ("pictures/test.png", "gone")]
+)
 def test_what_was_changed_since_is_made_anew(done, finetune_home, name, how):
     first = done("parsing-rgb")
     path = first.folder / name
-    left = ("results.json", "table.md", "pictures/test.png", "model/model.safetensors", "model/config.json", "model/README.md")
+    left = (
+        "results.json",
+        "table.md",
+        "pictures/test.png",
+        "model/model.safetensors",
+        "model/config.json",
+        "model/README.md",
+    )
     before, data = {each: (first.folder / each).read_bytes() for each in left}, path.read_bytes()
     if how == "gone":
         path.unlink()
@@ -126,7 +135,9 @@ def test_what_was_changed_since_is_made_anew(done, finetune_home, name, how):
 def test_another_config_into_the_same_folder_is_refused(done, finetune_home, override, line):
     folder = done("pose").folder
     before = tree(folder)
-    assert f"{folder} holds a run with another config: {line}" in tiny.call(finetune_home, "pose", *override.split()).error
+    assert (
+        f"{folder} holds a run with another config: {line}" in tiny.call(finetune_home, "pose", *override.split()).error
+    )
     assert {name: file for name, file in tree(folder).items() if "mlflow" not in name} == {
         name: file for name, file in before.items() if "mlflow" not in name
     }
@@ -146,7 +157,16 @@ def test_it_starts_from_the_weights_that_it_is_given(ray_session, finetune_home,
     folder = folder or tiny.export(finetune_home / f"given-{place}", seed=3)
     init = {"run": "runs/pretrained", "export": "given-export", "file": "given-file/depth.safetensors"}[place]
     out = f"runs/from-{place}"
-    run = tiny.call(finetune_home, "parsing-depth", f"init={init}", f"out={out}", "encoder_lr=0", "steps=1", "validation=0", "select=last")
+    run = tiny.call(
+        finetune_home,
+        "parsing-depth",
+        f"init={init}",
+        f"out={out}",
+        "encoder_lr=0",
+        "steps=1",
+        "validation=0",
+        "select=last",
+    )
     assert run.status == 0, run
     given = load_export(folder).encoder("depth")
     model = load_model(str(run.folder)).model()
@@ -159,7 +179,10 @@ def test_it_starts_from_the_weights_that_it_is_given(ray_session, finetune_home,
     assert tiny.tags(run.folder)["hcmoco.start"].endswith(results["start"]["digest"])
     expected = "weights file: " if place == "file" else f"depth encoder of {folder} (stage 2, 7 steps)"
     assert results["start"]["text"].startswith(expected)
-    assert load_model(str(run.folder)).training["terms"] == [{"name": "people", "terms": SYNTHETIC, "page": ""}, tiny.OTHERS]
+    assert load_model(str(run.folder)).training["terms"] == [
+        {"name": "people", "terms": SYNTHETIC, "page": ""},
+        tiny.OTHERS,
+    ]
     card = (run.folder / "model" / "README.md").read_text()
     assert card.startswith("---\nlicense: other\n")
     assert "| clips | by agreement alone |" in card
@@ -169,7 +192,14 @@ def test_it_starts_from_the_weights_that_it_is_given(ray_session, finetune_home,
 def test_imagenet_weights_from_a_file(ray_session, finetune_home):
     encoder = build_encoder(EncoderConfig(name="test_resnet"))
     torch.save(encoder.trunk.state_dict(), finetune_home / "imagenet.pth")
-    given = ["init=imagenet", "imagenet_weights=imagenet.pth", "out=runs/imagenet", "steps=1", "validation=0", "select=last"]
+    given = [
+        "init=imagenet",
+        "imagenet_weights=imagenet.pth",
+        "out=runs/imagenet",
+        "steps=1",
+        "validation=0",
+        "select=last",
+    ]
     run = tiny.call(finetune_home, "parsing-rgb", *given)
     assert run.status == 0, run
     start = tiny.results(run.folder)["start"]
@@ -178,7 +208,8 @@ def test_imagenet_weights_from_a_file(ray_session, finetune_home):
 
 
 @pytest.mark.parametrize(
-    "task", ["pose", "parsing-depth", *(pytest.param(task, marks=pytest.mark.slow) for task in ("parsing-rgb", "densepose"))]
+    "task",
+    ["pose", "parsing-depth", *(pytest.param(task, marks=pytest.mark.slow) for task in ("parsing-rgb", "densepose"))],
 )
 def test_evaluating_the_model_gives_the_same_figures(done, finetune_home, task):
     """With the pieces and the thread of the run that made it: the same bits."""
@@ -204,7 +235,9 @@ def test_other_pieces_and_threads_give_the_same_figures_to_rounding(done, finetu
     assert again.status == 0, again
     found = tiny.results(again.folder)
     columns = results["breakdown"]["columns"]
-    before, after = ([dict(zip(columns, row, strict=True)) for row in each["breakdown"]["rows"]] for each in (results, found))
+    before, after = (
+        [dict(zip(columns, row, strict=True)) for row in each["breakdown"]["rows"]] for each in (results, found)
+    )
     annotated = [joint["annotated"] for joint in before]
     assert_figures_close(found["figures"], results["test"]["figures"], {"acc_10cm": sum(annotated)})
     for one, other, count in zip(before, after, annotated, strict=True):
@@ -243,7 +276,9 @@ def test_the_model_of_the_last_step(ray_session, finetune_home, done):
 def test_the_model_chosen_on_the_test_rows(ray_session, finetune_home):
     run = tiny.call(finetune_home, "pose", "select=test", "validation=0", "samples=7", "out=runs/chosen-on-test")
     assert run.status == 0, run
-    assert "select=test: the model is chosen on the test rows, as the paper does; its test score is optimistic" in run.out
+    assert (
+        "select=test: the model is chosen on the test rows, as the paper does; its test score is optimistic" in run.out
+    )
     results = tiny.results(run.folder)
     assert results["labels"]["text"] == "7 samples"
     assert dict(results["validations"])[results["chosen_step"]] == results["test"]["figures"]
@@ -267,7 +302,15 @@ def test_passes_instead_of_steps_and_bfloat16(ray_session, finetune_home):
 
 
 def test_one_row_in_a_step(ray_session, finetune_home):
-    given = ["train.lanes=1", "train.rows_per_lane=1", "samples=1", "validation=1", "steps=2", "validations=1", "out=runs/one-row"]
+    given = [
+        "train.lanes=1",
+        "train.batch_size_per_lane=1",
+        "samples=1",
+        "validation=1",
+        "steps=2",
+        "validations=1",
+        "out=runs/one-row",
+    ]
     run = tiny.call(finetune_home, "parsing-rgb", *given)
     assert run.status == 0, run
     assert numbers(run.folder)["passes"][-1] == (2, 2)

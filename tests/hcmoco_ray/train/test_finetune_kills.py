@@ -45,7 +45,11 @@ def two(ray_session, finetune_home) -> Done:
 
 def test_two_workers_come_to_the_end_quietly(two):
     assert two.status == 0, two
-    assert not [line for line in two.err.splitlines() if line and not line.startswith(("starting 2 workers", "step ", "scoring"))]
+    assert not [
+        line
+        for line in two.err.splitlines()
+        if line and not line.startswith(("starting 2 workers", "step ", "scoring"))
+    ]
     assert newest(two.folder).step == 12
     assert tiny.results(two.folder)["test"]["rows"] == 11
 
@@ -55,12 +59,16 @@ def test_the_driver_killed_twice(one, tmp_path):
     tiny.write_recipes(tmp_path)
     out = tmp_path / "runs" / "one"
     for moment in (out / "states" / "step-00000006" / "COMPLETE", out / "model" / "config.json"):
-        process = tiny.start(tmp_path, "pose", *LONG, "out=runs/one", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = tiny.start(
+            tmp_path, "pose", *LONG, "out=runs/one", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         wait_until(moment.exists, process, pause=0.002)
         process.kill()
         process.wait()
         assert not (out / "results.json").exists()
-    process = tiny.start(tmp_path, "pose", *LONG, "out=runs/one", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = tiny.start(
+        tmp_path, "pose", *LONG, "out=runs/one", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     printed, said = process.communicate(timeout=CEILING)
     assert process.returncode == 0, said
     assert not [line for line in said.splitlines() if line and not re.match(rf"{PROGRESS}|scoring", line)]
@@ -105,9 +113,13 @@ def test_one_worker_and_two_train_on_the_same_rows(one, two):
 @pytest.mark.parametrize("rows", [1, 9])
 def test_every_worker_sees_its_share_of_a_steps_rows(two, finetune_home, rows):
     """With one labelled row there are fewer rows than workers."""
-    config = build(FinetuneConfig, merge(tiny.RECIPES["pose"], {"init": "scratch", "samples": rows, "task": {"task": "pose"}}), "tiny")
+    config = build(
+        FinetuneConfig,
+        merge(tiny.RECIPES["pose"], {"init": "scratch", "samples": rows, "task": {"task": "pose"}}),
+        "tiny",
+    )
     data = [Shards.open(str(finetune_home / tiny.PEOPLE[key]["path"])) for key in ("train", "test")]
-    feed = set_up(config, *data, start("scratch", config.encoder, "depth")).training_feed()
+    feed = set_up(config, *data, start("scratch", config.encoder, "depth")).train_loader()
 
     def seen(world: int) -> list[list[str]]:
         """Ids of each step, those of worker 0 first."""
@@ -134,7 +146,7 @@ def test_a_run_goes_on_with_another_number_of_workers(two, finetune_home):
     assert numbers(out)["passes"] == numbers(two.folder)["passes"]
 
 
-def test_fewer_labelled_rows_than_workers(two, finetune_home):
+def test_fewer_labeled_rows_than_workers(two, finetune_home):
     done = tiny.call(finetune_home, "pose", *TWO, "samples=1", "validation=1", "out=runs/one-row-two-workers")
     assert done.status == 0, done
     assert numbers(done.folder)["passes"][-1] == (12, 72)

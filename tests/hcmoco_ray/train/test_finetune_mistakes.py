@@ -28,11 +28,19 @@ from tests.helpers.pretrain_program import Done
 
 def mistake(done: Done) -> str:
     """The one line; `Done.error`, where scoring may have begun too."""
-    return replace(done, err="".join(line for line in done.err.splitlines(True) if not line.startswith("scoring"))).error
+    return replace(
+        done, err="".join(line for line in done.err.splitlines(True) if not line.startswith("scoring"))
+    ).error
 
 
 def about(**over) -> About:
-    values = {"dataset": "people", "joints": "people-31", "joints3d": "people-31", "size": 64, "made_by": MadeBy(program="tests")}
+    values = {
+        "dataset": "people",
+        "joints": "people-31",
+        "joints3d": "people-31",
+        "size": 64,
+        "made_by": MadeBy(program="tests"),
+    }
     return About(**{**values, **over})
 
 
@@ -57,22 +65,37 @@ def on(data: str) -> list[str]:
 
 BEFORE_RAY = {
     "no labels left": ("fraction=0", "fraction = 0: "),
-    "two ways to choose labels": ("fraction=0.5 samples=3", "samples and fraction are given; give one of fraction, samples and subset"),
+    "two ways to choose labels": (
+        "fraction=0.5 samples=3",
+        "samples and fraction are given; give one of fraction, samples and subset",
+    ),
     "an unknown subset": ("subset=itop-3%", "subset = 'itop-3%': allowed are itop-10%, "),
     "steps and epochs": ("epochs=3", "steps = 6 and epochs = 3.0: give one of them, and set the other to null"),
     "neither steps nor epochs": ("steps=null", "steps = None and epochs = None: give one of them"),
-    "nothing to choose on": ("validation=0", "select = validation needs validation rows; set validation=64, or select=last"),
+    "nothing to choose on": (
+        "validation=0",
+        "select = validation needs validation rows; set validation=64, or select=last",
+    ),
     "an unknown key": ("fractoin=0.1", "unknown key 'fractoin'; allowed here: fraction, samples, subset"),
     "an unknown key of the task": ("task.siez=3", "unknown key 'task.siez'; allowed here: task, joints, size, head"),
     "a task's value": ("task.size=65", "task.size = 65: must be a positive multiple of 32, for example 64"),
-    "where the encoder starts, twice": ("encoder.init=timm", "encoder.init = 'timm': say where the encoder starts with the key init"),
+    "where the encoder starts, twice": (
+        "encoder.init=timm",
+        "encoder.init = 'timm': say where the encoder starts with the key init",
+    ),
     "one row of 32 pixels": (
-        "task.size=32 train.rows_per_lane=1 train.lanes=1",
-        "task.size = 32 with one row of a step on a worker .*; raise train.rows_per_lane, or set task.size=64",
+        "task.size=32 train.batch_size_per_lane=1 train.lanes=1",
+        "task.size = 32 with one row of a step on a worker .*; raise train.batch_size_per_lane, or set task.size=64",
     ),
     "weights that are not there": ("init=nowhere.pth", "weights .*/nowhere.pth cannot be read: "),
-    "a folder that is no pre-training": ("init=data", "init: .*/data is neither an export nor a finished run of pretrain.py"),
-    "a people's key for scenes": ("data.train.people.least=2", "unknown key 'data.train.people.least'; allowed here: domain, size"),
+    "a folder that is no pre-training": (
+        "init=data",
+        "init: .*/data is neither an export nor a finished run of pretrain.py",
+    ),
+    "a people's key for scenes": (
+        "data.train.people.least=2",
+        "unknown key 'data.train.people.least'; allowed here: domain, size",
+    ),
 }
 
 
@@ -86,7 +109,9 @@ def test_before_ray_starts(finetune_home, arguments, line):
 @pytest.mark.parametrize("given", [[], ["init="], ["init=null"]])
 def test_where_the_encoder_starts_has_to_be_said(finetune_home, given):
     line = tiny.call(finetune_home, "pose", "--recipe", str(finetune_home / "pose.yaml"), *given, bare=True).error
-    assert line.startswith("init is not given: say where the encoder starts, with init=FOLDER of a run of pretrain.py, a weights file, ")
+    assert line.startswith(
+        "init is not given: say where the encoder starts, with init=FOLDER of a run of pretrain.py, a weights file, "
+    )
 
 
 def test_an_unknown_task(finetune_home):
@@ -108,8 +133,12 @@ def test_published_weights_without_a_network(finetune_home, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     empty = str(finetune_home / "no-cache")
-    line = tiny.call(finetune_home, "pose", "init=imagenet", f"encoder.args={{cache_dir: {empty}}}", "out=runs/never").error
-    assert line.startswith("init=imagenet: no imagenet_weights file is given, and encoder test_resnet: cannot get timm's weights: ")
+    line = tiny.call(
+        finetune_home, "pose", "init=imagenet", f"encoder.args={{cache_dir: {empty}}}", "out=runs/never"
+    ).error
+    assert line.startswith(
+        "init=imagenet: no imagenet_weights file is given, and encoder test_resnet: cannot get timm's weights: "
+    )
     assert line.endswith("; set imagenet_weights=FILE")
     assert "http://127.0.0.1:9 cannot be reached" in line
     assert constants.HF_HUB_OFFLINE is False
@@ -119,14 +148,19 @@ def test_an_export_of_another_encoder(finetune_home):
     tiny.export(finetune_home / "wide", name="resnet18")
     line = tiny.call(finetune_home, "parsing-depth", "init=wide", "out=runs/never").error
     assert "the depth encoder of " in line
-    assert "/wide has name = 'resnet18', encoder.name is 'test_resnet'; set encoder.name=resnet18 or take weights of that" in line
+    assert (
+        "/wide has name = 'resnet18', encoder.name is 'test_resnet'; set encoder.name=resnet18 or take weights of that"
+        in line
+    )
 
 
 def test_a_file_of_another_encoder(finetune_home):
     torch.save(build_encoder(EncoderConfig(name="resnet10t")).trunk.state_dict(), finetune_home / "resnet10t.pth")
     line = tiny.call(finetune_home, "parsing-rgb", "init=resnet10t.pth", "out=runs/never").error
     assert re.search(r"weights .*/resnet10t.pth do not fit test_resnet: .* of another shape", line)
-    line = tiny.call(finetune_home, "parsing-rgb", "init=imagenet", "imagenet_weights=resnet10t.pth", "out=runs/never").error
+    line = tiny.call(
+        finetune_home, "parsing-rgb", "init=imagenet", "imagenet_weights=resnet10t.pth", "out=runs/never"
+    ).error
     assert re.search(r"weights .*/resnet10t.pth do not fit test_resnet: ", line)
 
 
@@ -141,7 +175,10 @@ def test_a_folder_of_another_program(finetune_home):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump({"stages": {"sample": 3, "full": 3}, "model": {}, "seed": 1}))
     line = tiny.call(finetune_home, "pose", "out=runs/pretraining").error
-    assert "runs/pretraining/config.yaml is not a config of this program and version; choose another folder with out=..." in line
+    assert (
+        "runs/pretraining/config.yaml is not a config of this program and version; choose another folder with out=..."
+        in line
+    )
 
 
 def test_a_data_set_s_folder_as_the_run_s(finetune_home):
@@ -157,7 +194,9 @@ def test_a_data_set_s_folder_as_the_run_s(finetune_home):
 def test_labels_that_the_data_do_not_have(ray_session, finetune_home, people):
     bare = people("without-parts", lambda person, number: replace(person, parts=None, joints3d=None))
     line = tiny.call(finetune_home, "parsing-rgb", *on(bare), "out=runs/never").error
-    assert re.search(r"data/without-parts has no parts \(its rows have .*keypoints.*\); prepare or name a data set that has", line)
+    assert re.search(
+        r"data/without-parts has no parts \(its rows have .*keypoints.*\); prepare or name a data set that has", line
+    )
     line = tiny.call(finetune_home, "pose", *on(bare), "out=runs/never").error
     assert re.search(r"data/without-parts has no joints3d ", line)
 
@@ -187,11 +226,16 @@ def test_scenes_for_persons_and_persons_for_scenes(ray_session, finetune_home, p
     assert line.startswith("data.train.scenes: person records are needed; set data.train.scenes=null")
     assert not (finetune_home / "data" / "never-made").exists()
     line = tiny.call(
-        finetune_home, "densepose", "data.train={path: data/never-made, scenes: null, people: {count: 500}}", "out=runs/never"
+        finetune_home,
+        "densepose",
+        "data.train={path: data/never-made, scenes: null, people: {count: 500}}",
+        "out=runs/never",
     ).error
     assert line.startswith("data.train.people: scene records are needed; ")
     line = tiny.call(finetune_home, "densepose", *on(people("sound")), "out=runs/never").error
-    assert re.search(r"data.train.path: .*data/sound holds person records, scene records are needed; name another data set", line)
+    assert re.search(
+        r"data.train.path: .*data/sound holds person records, scene records are needed; name another data set", line
+    )
 
 
 def test_data_that_are_not_there(ray_session, finetune_home):
@@ -241,14 +285,25 @@ def test_a_record_that_does_not_decode(ray_session, finetune_home, people, name)
 
     def change(person: Person, number: int) -> Person:
         old = getattr(person, column)
-        return replace(person, **{column: old[: len(old) // 2] if stored is None else stored}) if number == 7 else person
+        return (
+            replace(person, **{column: old[: len(old) // 2] if stored is None else stored}) if number == 7 else person
+        )
 
     data = people(f"unsound-{column}-{len(stored or b'')}", change)
     out = f"runs/unsound-{name.replace(' ', '-')}"
-    given = [*on(data), *settings, "validation=0", "select=last", f"out={out}", f"tracking.uri=sqlite:///{finetune_home}/mistakes.db"]
+    given = [
+        *on(data),
+        *settings,
+        "validation=0",
+        "select=last",
+        f"out={out}",
+        f"tracking.uri=sqlite:///{finetune_home}/mistakes.db",
+    ]
     said = tiny.call(finetune_home, task, *given).error
     assert re.search(line, said)
-    assert said.endswith("its data set is not as `python pipelines/prepare.py` leaves one: see what its verify says, then prepare it again")
+    assert said.endswith(
+        "its data set is not as `python pipelines/prepare.py` leaves one: see what its verify says, then prepare it again"
+    )
 
 
 def test_a_learning_rate_too_large(ray_session, finetune_home, people):
@@ -279,7 +334,8 @@ def fine_tuned(folder: Path, data: str, home: Path) -> str:
 def test_weights_that_are_none(finetune_home, people):
     line = tiny.evaluate(finetune_home, "data", people("sound")).error
     assert re.search(
-        r"weights: .*/data holds no fine-tuned model; give the folder of a finished run of `python pipelines/finetune.py`", line
+        r"weights: .*/data holds no fine-tuned model; give the folder of a finished run of `python pipelines/finetune.py`",
+        line,
     )
     line = tiny.evaluate(finetune_home, tiny.export(finetune_home / "exported"), people("sound")).error
     assert "exported holds no fine-tuned model" in line
@@ -294,7 +350,11 @@ def test_a_model_that_was_changed(finetune_home, people, tmp_path, part):
         data[-3] ^= 1
         (model / "model.safetensors").write_bytes(data)
     else:
-        facts |= {"the format": {"format": "else"}, "the version": {"format_version": 9}, "the task": {"task": {"task": "poes"}}}[part]
+        facts |= {
+            "the format": {"format": "else"},
+            "the version": {"format_version": 9},
+            "the task": {"task": {"task": "poes"}},
+        }[part]
         (model / "config.json").write_text(json.dumps(facts))
     line = tiny.evaluate(finetune_home, str(model), people("sound")).error
     expected = {
@@ -316,7 +376,8 @@ def test_what_a_model_cannot_be_scored_on(finetune_home, people, tmp_path):
     manifest = json.loads((scenes / "manifest.json").read_text())
     (scenes / "manifest.json").write_text(json.dumps({**manifest, "kind": "scene"}))
     assert (
-        "data/called-scenes holds scene records, pose is scored on person records" in tiny.evaluate(finetune_home, model, str(scenes)).error
+        "data/called-scenes holds scene records, pose is scored on person records"
+        in tiny.evaluate(finetune_home, model, str(scenes)).error
     )
 
 
@@ -338,5 +399,7 @@ def test_workers_that_cannot_be(ray_session, finetune_home, people, tmp_path, gi
 
 def test_a_record_that_cannot_be_scored(ray_session, finetune_home, people, tmp_path):
     model = fine_tuned(tmp_path, people("sound"), finetune_home)
-    unsound = people("unsound-depth-scored", lambda person, number: replace(person, depth=EIGHT_BITS) if number == 7 else person)
+    unsound = people(
+        "unsound-depth-scored", lambda person, number: replace(person, depth=EIGHT_BITS) if number == 7 else person
+    )
     assert re.search(r"record 'people/indoor-8-7': .*8 bits", mistake(tiny.evaluate(finetune_home, model, unsound)))

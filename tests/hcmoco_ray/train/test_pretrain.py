@@ -10,7 +10,17 @@ import yaml
 from hcmoco.export import load_export
 from hcmoco.license_terms import SYNTHETIC
 from hcmoco_ray.config import PretrainRecipe, as_yaml, load
-from tests.helpers.pretrain_program import PROGRESS, ROOT, call, differences, interrupted_at, newest, numbers, tracked, tree
+from tests.helpers.pretrain_program import (
+    PROGRESS,
+    ROOT,
+    call,
+    differences,
+    interrupted_at,
+    newest,
+    numbers,
+    tracked,
+    tree,
+)
 
 STEPS = [1, 2, 3, 4, 5, 6]
 
@@ -60,7 +70,16 @@ def test_one_mlflow_run_holds_it_all(finished):
     assert run["params"]["optim.lr"] == "0.004"
     assert run["params"]["data.sources.wild.people.count"] == "24"
     metrics = run["metrics"]
-    first = ["loss", "level/g", "loss/g/rgb-depth", "entered/g/rgb-depth", "rows/g/rgb-depth/indoor", "grad_norm", "lr", "time/wait_share"]
+    first = [
+        "loss",
+        "level/g",
+        "loss/g/rgb-depth",
+        "entered/g/rgb-depth",
+        "rows/g/rgb-depth/indoor",
+        "grad_norm",
+        "lr",
+        "time/wait_share",
+    ]
     for name in first:
         assert [step for step, _ in metrics[name]] == STEPS, name
     for name in ("level/d", "level/s", "loss/d/rgb-depth"):

@@ -7,12 +7,29 @@ import subprocess
 import pytest
 
 from tests.helpers.killing_workers import killing
-from tests.helpers.pretrain_program import PROGRESS, Done, call, differences, interrupted_at, newest, numbers, start, tracked, write_recipe
+from tests.helpers.pretrain_program import (
+    PROGRESS,
+    Done,
+    call,
+    differences,
+    interrupted_at,
+    newest,
+    numbers,
+    start,
+    tracked,
+    write_recipe,
+)
 from tests.helpers.waiting import CEILING, wait_until
 
 pytestmark = pytest.mark.slow
 
-TWO = ["train.workers=2", "stages={sample: 6, full: 6}", "train.save_every=4", "train.lanes=6", "train.rows_per_lane=2"]
+TWO = [
+    "train.workers=2",
+    "stages={sample: 6, full: 6}",
+    "train.save_every=4",
+    "train.lanes=6",
+    "train.batch_size_per_lane=2",
+]
 THREE = [*TWO, "train.workers=3", "train.cpus_per_worker=0.3"]
 
 
@@ -56,7 +73,9 @@ def test_three_workers_killed(finished, tiny_home):
     whole = call(tiny_home, *THREE, "out=runs/three")
     assert whole.status == 0, whole
     states = tiny_home / "runs" / "three-killed" / "states"
-    with killing([((states / "step-00000006" / "COMPLETE").exists, 2), ((states / "step-00000008").exists, 0)]) as killed:
+    with killing(
+        [((states / "step-00000006" / "COMPLETE").exists, 2), ((states / "step-00000008").exists, 0)]
+    ) as killed:
         done = call(tiny_home, *THREE, "out=runs/three-killed")
     assert done.status == 0, done
     assert len(killed) == 2
@@ -68,7 +87,10 @@ def test_the_driver_killed_while_people_are_made_and_while_two_train(two, tmp_pa
     """Everything of the program dies at once, twice; a third start finishes with the bits of the undisturbed run."""
     write_recipe(tmp_path)
     out = tmp_path / "runs" / "two"
-    for moment in (tmp_path / "data" / "wild" / "_parts" / "request.json", out / "states" / "step-00000004" / "COMPLETE"):
+    for moment in (
+        tmp_path / "data" / "wild" / "_parts" / "request.json",
+        out / "states" / "step-00000004" / "COMPLETE",
+    ):
         process = start(tmp_path, *TWO, "out=runs/two", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_until(moment.exists, process, pause=0.002)
         process.kill()
@@ -94,7 +116,9 @@ def test_one_worker_and_two_train_on_the_same(two, tiny_home):
     assert len(same) > 30
     for name in same:
         share = 1 if name.startswith(("passes/", "lr")) else 2  # counts are means over the workers
-        assert [(step, value) for step, value in alone[name]] == [(step, share * value) for step, value in together[name]], name
+        assert [(step, value) for step, value in alone[name]] == [
+            (step, share * value) for step, value in together[name]
+        ], name
     one_bank, two_bank = newest(one.folder).bank, newest(two.folder).bank
     for modality in ("rgb", "depth", "keypoints"):
         assert one_bank[f"{modality}.visited"].any()
@@ -116,7 +140,13 @@ def test_two_workers_interrupted(two, tiny_home):
 
 def test_a_run_goes_on_with_another_number_of_workers(two, tiny_home):
     out = tiny_home / "runs" / "grown"
-    stages = ["stages={sample: 6, full: 6}", "train.save_every=4", "train.lanes=6", "train.rows_per_lane=2", "out=runs/grown"]
+    stages = [
+        "stages={sample: 6, full: 6}",
+        "train.save_every=4",
+        "train.lanes=6",
+        "train.batch_size_per_lane=2",
+        "out=runs/grown",
+    ]
     with interrupted_at(out / "states" / "step-00000004" / "COMPLETE"):
         assert call(tiny_home, *stages).status == 130
     done = call(tiny_home, *stages, "train.workers=2")

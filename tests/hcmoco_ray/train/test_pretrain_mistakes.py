@@ -25,20 +25,50 @@ BEFORE_RAY = {
     "a negative weight of the objective": ("objective.lambda_d=-1", "objective.lambda_d = -1: "),
     "a negative weight of data": ("data.sources.indoor.weight=-1", "data.sources.indoor.weight = -1: "),
     "no steps": ("stages={sample: 0, full: 0}", r"stages.sample \+ stages.full must be at least 1 step"),
-    "an unknown joint set": ("model.joint_set=coco-133", "model.joint_set = 'coco-133': allowed are mpii-16, common-13"),
+    "an unknown joint set": (
+        "model.joint_set=coco-133",
+        "model.joint_set = 'coco-133': allowed are mpii-16, common-13",
+    ),
     "a misspelt backbone": ("model.rgb.name=hrnet_w18_smal", "timm has no such model; close: hrnet_w18_small,"),
-    "workers that do not divide the lanes": ("train.workers=4", r"train.workers = 4 does not divide train.lanes = 2; allowed are \[1, 2\]"),
+    "workers that do not divide the lanes": (
+        "train.workers=4",
+        r"train.workers = 4 does not divide train.lanes = 2; allowed are \[1, 2\]",
+    ),
     "an override without =": ("stages.sample", "override 'stages.sample' is not of the form key=value, for example"),
     "an override that is not YAML": ("stages.sample=[3", r"override 'stages.sample=\[3': the value is not valid YAML"),
     "a learning rate that is no number": ("optim.lr=nan", "optim.lr = 'nan': "),
-    "crops that reach beyond what is stored": ("augment.scale=[0.1, 5]", "augment.scale = .*: must be low <= high within 0.05 and 1.5"),
-    "an unknown store": ("tracking.uri=mydisk", "tracking.uri = 'mydisk': must be null .* or start with one of http://"),
-    "weights that are not there": ("model.rgb.init=/nope.safetensors", "weights /nope.safetensors cannot be read: .*No such file"),
-    "an output folder that cannot be": ("out=/proc/nowhere/run", "/proc/nowhere/run cannot be written to: .*; choose another folder with"),
-    "an output folder that is a file": ("out=tiny.yaml", "tiny.yaml cannot be written to: .*; choose another folder with out="),
-    "an output folder below a file": ("out=tiny.yaml/x", "tiny.yaml/x cannot be written to: .*; choose another folder with out="),
-    "storage of an unknown kind": ("out=bogus://x/y tracking.uri=http://h", "storage bogus://x/y cannot be opened: .*give a path or a URI"),
-    "remote results without a tracking server": ("out=memory://x", "tracking.uri is not set and the output folder .* is not local"),
+    "crops that reach beyond what is stored": (
+        "augment.scale=[0.1, 5]",
+        "augment.scale = .*: must be low <= high within 0.05 and 1.5",
+    ),
+    "an unknown store": (
+        "tracking.uri=mydisk",
+        "tracking.uri = 'mydisk': must be null .* or start with one of http://",
+    ),
+    "weights that are not there": (
+        "model.rgb.init=/nope.safetensors",
+        "weights /nope.safetensors cannot be read: .*No such file",
+    ),
+    "an output folder that cannot be": (
+        "out=/proc/nowhere/run",
+        "/proc/nowhere/run cannot be written to: .*; choose another folder with",
+    ),
+    "an output folder that is a file": (
+        "out=tiny.yaml",
+        "tiny.yaml cannot be written to: .*; choose another folder with out=",
+    ),
+    "an output folder below a file": (
+        "out=tiny.yaml/x",
+        "tiny.yaml/x cannot be written to: .*; choose another folder with out=",
+    ),
+    "storage of an unknown kind": (
+        "out=bogus://x/y tracking.uri=http://h",
+        "storage bogus://x/y cannot be opened: .*give a path or a URI",
+    ),
+    "remote results without a tracking server": (
+        "out=memory://x",
+        "tracking.uri is not set and the output folder .* is not local",
+    ),
 }
 
 
@@ -69,14 +99,20 @@ def test_recipes(tiny_home, text, line):
 
 
 def test_a_recipe_that_is_not_there_names_those_that_are(tiny_home):
-    assert re.search("recipe .*recipes/people.yaml does not exist; .* as-released, .* people-cpu", call(tiny_home, recipe="people").error)
+    assert re.search(
+        "recipe .*recipes/people.yaml does not exist; .* as-released, .* people-cpu",
+        call(tiny_home, recipe="people").error,
+    )
 
 
 def test_a_folder_with_someone_elses_config(tiny_home):
     folder = tiny_home / "runs" / "foreign"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("theirs: 1\n")
-    assert "config.yaml is not a config of this program and version; choose another folder" in call(tiny_home, "out=runs/foreign").error
+    assert (
+        "config.yaml is not a config of this program and version; choose another folder"
+        in call(tiny_home, "out=runs/foreign").error
+    )
     assert (folder / "config.yaml").read_text() == "theirs: 1\n"
 
 
@@ -108,10 +144,22 @@ def test_a_second_run_on_other_data_into_the_same_folder(finished, tiny_home):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ("train.gpu=true", "train.gpu with train.workers = 1 needs as many GPUs, the cluster has 0; set train.gpu=false"),
-        ("train.workers=2 train.cpus_per_worker=2", r"leave 0 of the cluster's 4 CPUs to read data, .* lower train.cpus_per_worker"),
-        ("augment.size=8192 train.rows_per_lane=4096", "the run needs about .* GB of memory, .* GB are free; lower train.rows_per_lane"),
-        ("train.keep=1000000000", "1000000000 train states need about .* GB, .* GB are free; choose another disk with out="),
+        (
+            "train.gpu=true",
+            "train.gpu with train.workers = 1 needs as many GPUs, the cluster has 0; set train.gpu=false",
+        ),
+        (
+            "train.workers=2 train.cpus_per_worker=2",
+            r"leave 0 of the cluster's 4 CPUs to read data, .* lower train.cpus_per_worker",
+        ),
+        (
+            "augment.size=8192 train.batch_size_per_lane=4096",
+            "the run needs about .* GB of memory, .* GB are free; lower train.batch_size_per_lane",
+        ),
+        (
+            "train.keep=1000000000",
+            "1000000000 train states need about .* GB, .* GB are free; choose another disk with out=",
+        ),
     ],
 )
 def test_a_machine_too_small(ray_session, tiny_home, arguments, line):
@@ -126,7 +174,10 @@ def test_a_server_that_does_not_answer(ray_session, tiny_home):
 
 def test_a_mixture_without_depth(finished, tiny_home):
     line = call(tiny_home, "out=runs/never", "data.sources.indoor.weight=0.01").error
-    assert re.search(r"step \d+ would hold no depth with probability 1 \(rows with depth: indoor 100%, wild 0%\); add a data set", line)
+    assert re.search(
+        r"step \d+ would hold no depth with probability 1 \(rows with depth: indoor 100%, wild 0%\); add a data set",
+        line,
+    )
 
 
 def test_held_out_people_without_depth(finished, tiny_home):
@@ -136,7 +187,10 @@ def test_held_out_people_without_depth(finished, tiny_home):
 
 def test_other_people_than_the_config_asks_for(finished, tiny_home):
     line = call(tiny_home, "out=runs/never", "data.sources.wild.people.count=25").error
-    assert "data/wild holds data with count = 24, data.sources.wild.people asks for 25; set data.sources.wild.people=null to take" in line
+    assert (
+        "data/wild holds data with count = 24, data.sources.wild.people asks for 25; set data.sources.wild.people=null to take"
+        in line
+    )
     line = call(tiny_home, "out=runs/never", "data.held_out.path=data/indoor").error
     assert "data/indoor holds data with seed = 1, data.held_out.people asks for 3" in line
 
@@ -179,7 +233,9 @@ def cut(folder: Path) -> None:
 def store_half_a_picture(folder: Path) -> None:
     """As another program might: sound shards, unsound records."""
     shards = Shards.open(str(folder))
-    persons = [Person.from_row(row) for group in range(len(shards.group_rows)) for row in shards.read_group(group).to_pylist()]
+    persons = [
+        Person.from_row(row) for group in range(len(shards.group_rows)) for row in shards.read_group(group).to_pylist()
+    ]
     about = About(**{name: getattr(shards.manifest, name) for name in About.model_fields})
     shutil.rmtree(folder)
     write_shards(str(folder), [replace(person, rgb=person.rgb[: len(person.rgb) // 2]) for person in persons], about)
@@ -187,8 +243,14 @@ def store_half_a_picture(folder: Path) -> None:
 
 DAMAGE = {
     "cut": (cut, r"part-00000.parquet has \d+ bytes, the manifest says \d+ bytes; copy it again"),
-    "outside": (name_a_file_outside, r"manifest.json: files.0.name = '../indoor/part-00000.parquet': String should match pattern"),
-    "missing": (lambda folder: (folder / "part-00000.parquet").unlink(), "part-00000.parquet is missing, the manifest says"),
+    "outside": (
+        name_a_file_outside,
+        r"manifest.json: files.0.name = '../indoor/part-00000.parquet': String should match pattern",
+    ),
+    "missing": (
+        lambda folder: (folder / "part-00000.parquet").unlink(),
+        "part-00000.parquet is missing, the manifest says",
+    ),
     "no-manifest": (
         lambda folder: (folder / "manifest.json").write_text('{"schema_version":'),
         "manifest.json cannot be read: .*; prepare the data set again",
@@ -216,9 +278,7 @@ def test_a_record_that_does_not_decode(finished, tiny_home, decode):
     assert re.search(r"record 'people/indoor-1-\d+': .*truncated.*; its data set is not as", line)
 
 
-INFINITE = (
-    r"^(loss/g/\S+ became inf|grad_norm became inf in step 1; the largest term there is loss/g/\S+) .*lower optim.lr, set optim.clip_norm"
-)
+INFINITE = r"^(loss/g/\S+ became inf|grad_norm became inf in step 1; the largest term there is loss/g/\S+) .*lower optim.lr, set optim.clip_norm"
 
 
 def test_a_temperature_too_small(finished, tiny_home):

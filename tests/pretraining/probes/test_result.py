@@ -13,9 +13,14 @@ def result() -> ProbeResult:
     result = ProbeResult(people=4)
     result.add("retrieval_same_crop/rgb_to_depth", torch.tensor([1.0, 0, 0, 1]), 1 / 4)
     result.add(
-        "dense_same_crop/rgb_to_depth", torch.tensor([0.5, math.nan, 1, 0.9]), torch.full((4,), 0.02), torch.tensor([1.0, math.nan, 1, 1])
+        "dense_same_crop/rgb_to_depth",
+        torch.tensor([0.5, math.nan, 1, 0.9]),
+        torch.full((4,), 0.02),
+        torch.tensor([1.0, math.nan, 1, 1]),
     )
-    result.add("dense_same_crop/depth_to_rgb", torch.tensor([0.1, 0.1, 0.1, 0.1]), torch.full((4,), 0.04), torch.ones(4))
+    result.add(
+        "dense_same_crop/depth_to_rgb", torch.tensor([0.1, 0.1, 0.1, 0.1]), torch.full((4,), 0.04), torch.ones(4)
+    )
     result.add("joint/rgb_to_rgb", torch.full((4,), math.nan), torch.full((4,), math.nan))
     return result
 
@@ -44,7 +49,13 @@ def test_table_is_aligned_and_markdown_is_a_table(result: ProbeResult):
     plain, markdown = result.table().splitlines(), result.table(markdown=True).splitlines()
     assert len({len(line) for line in plain[:4]}) == 1
     assert len({len(line) for line in markdown[:5]}) == 1
-    assert [cell.strip() for cell in markdown[2].strip("|").split("|")] == ["retrieval_same_crop/rgb_to_depth", "50.0", "28.9", "25.0", "-"]
+    assert [cell.strip() for cell in markdown[2].strip("|").split("|")] == [
+        "retrieval_same_crop/rgb_to_depth",
+        "50.0",
+        "28.9",
+        "25.0",
+        "-",
+    ]
     assert {line.count("|") for line in markdown[:5]} == {6}
     assert set(markdown[1]) == set("|-:")
     assert "cells asked: 93.0 %" in plain[-1]

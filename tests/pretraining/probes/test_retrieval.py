@@ -23,7 +23,9 @@ def test_credit_is_shared_among_equals_and_nothing_for_nan():
 
 def test_cosine_ignores_length_and_closeness_is_exact():
     a, b = normal(7, 5), normal(9, 5, seed=1)
-    assert torch.allclose(cosine(a * 7, b * 0.1), torch.nn.functional.cosine_similarity(a[:, None], b[None], dim=-1), atol=1e-6)
+    assert torch.allclose(
+        cosine(a * 7, b * 0.1), torch.nn.functional.cosine_similarity(a[:, None], b[None], dim=-1), atol=1e-6
+    )
     places = torch.stack(torch.meshgrid(torch.arange(40), torch.arange(40), indexing="ij"), dim=-1).reshape(-1, 2)
     distances = -closeness(places[:50], places)
     assert torch.equal(distances.square().round(), (places[:50, None] - places[None]).square().sum(-1).double())
@@ -50,7 +52,9 @@ def test_collapsed_embedding_scores_exactly_chance(width: int):
 
 def test_random_embedding_is_at_chance():
     """300 independent trials of 64 people: hits are Binomial(19200, 1/64) up to the gallery that a trial's queries share; 4 sigma."""
-    hits = torch.stack([retrieve(cosine(normal(64, 128, seed=2 * k), normal(64, 128, seed=2 * k + 1))) for k in range(300)])
+    hits = torch.stack(
+        [retrieve(cosine(normal(64, 128, seed=2 * k), normal(64, 128, seed=2 * k + 1))) for k in range(300)]
+    )
     sigma = math.sqrt(1 / 64 * (1 - 1 / 64) / hits.numel())
     assert abs(hits.mean().item() - 1 / 64) < 4 * sigma
 

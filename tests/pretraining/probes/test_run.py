@@ -43,7 +43,14 @@ def person(number: int) -> Person:
 
 @pytest.fixture(scope="module")
 def views() -> ProbeViews:
-    return make_views(map(person, range(100)), joints="mpii-16", target_joints="mpii-16", depth_codec="zstd-delta", size=SIZE, count=PEOPLE)
+    return make_views(
+        map(person, range(100)),
+        joints="mpii-16",
+        target_joints="mpii-16",
+        depth_codec="zstd-delta",
+        size=SIZE,
+        count=PEOPLE,
+    )
 
 
 class Reader(nn.Module):
@@ -71,7 +78,9 @@ class Reader(nn.Module):
 
     def encode_keypoints(self, keypoints, visible):
         limb, ruler = (keypoints[:, a] - keypoints[:, b] for a, b in ((0, 1), (2, 3)))
-        return ((1 - limb.norm(dim=-1) / ruler.norm(dim=-1)) * 10 / 0.8)[:, None, None]  # 10 pixels lie between two joints of a row
+        return ((1 - limb.norm(dim=-1) / ruler.norm(dim=-1)) * 10 / 0.8)[
+            :, None, None
+        ]  # 10 pixels lie between two joints of a row
 
     def global_embedding(self, modality, features):
         middle = SIZE // 2
@@ -89,7 +98,11 @@ class Surveyor(Reader):
     """Knows only where in the crop it looks: a code whose cosine falls with the distance between cells."""
 
     def dense_map(self, modality, maps):
-        cells = torch.stack(torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij"), dim=-1).reshape(-1, 2).double()
+        cells = (
+            torch.stack(torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij"), dim=-1)
+            .reshape(-1, 2)
+            .double()
+        )
         values, vectors = torch.linalg.eigh(torch.exp(-torch.cdist(cells, cells).square() / 200))
         code = (vectors * values.clamp(min=0).sqrt()).T.reshape(1, -1, 24, 24)
         return code.expand(len(maps[0]), -1, -1, -1).float()
@@ -112,7 +125,11 @@ DIRECTIONS = ["rgb_to_depth", "depth_to_rgb"]
 def test_names_of_the_figures(views: ProbeViews):
     result = probe(Reader(), views)
     expected = [f"retrieval_{crops}/{pair}" for crops in ("same_crop", "different_crops") for pair in [*PAIRS, "mean"]]
-    expected += [f"dense_{crops}/{direction}" for crops in ("same_crop", "different_crops") for direction in [*DIRECTIONS, "mean"]]
+    expected += [
+        f"dense_{crops}/{direction}"
+        for crops in ("same_crop", "different_crops")
+        for direction in [*DIRECTIONS, "mean"]
+    ]
     expected += [f"{kind}/rgb_to_{gallery}" for kind in ("joint", "joint_either_side") for gallery in ("rgb", "depth")]
     assert list(result.metrics) == expected
     assert list(result.chance) == expected
@@ -198,7 +215,14 @@ def test_modes_come_back_after_an_error(model: HCMoCo, views: ProbeViews):
     with pytest.raises(RuntimeError):
         probe(
             model,
-            make_views(map(person, range(2)), joints="mpii-16", target_joints="common-13", depth_codec="zstd-delta", size=SIZE, count=2),
+            make_views(
+                map(person, range(2)),
+                joints="mpii-16",
+                target_joints="common-13",
+                depth_codec="zstd-delta",
+                size=SIZE,
+                count=2,
+            ),
         )
     assert all(module.training for module in model.modules())
 

@@ -9,7 +9,7 @@ from hcmoco.data.codecs import encode_depth, encode_labels, encode_rgb
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import COCO_17, MPII_16
 from hcmoco.errors import UserError
-from hcmoco.pretraining.probes.correspondence import STRIDE, apply, between, cell_centres
+from hcmoco.pretraining.probes.correspondence import STRIDE, apply, between, cell_centers
 from hcmoco.pretraining.probes.run import ProbeConfig
 from hcmoco.pretraining.probes.views import PICTURE_PEOPLE, CropConfig, ProbeViews, make_views
 
@@ -53,7 +53,7 @@ def test_truth_between_crops_holds_in_the_pixels():
     """The pixel that the truth of a cell names in the second crop shows the same place of the source image, to within a pixel's turn."""
     made = views([person(row) for row in range(6)])
     across = between(*(torch.from_numpy(crop.affines) for crop in (made.first_crop, made.second_crop)))
-    places = cell_centres(24, 24)
+    places = cell_centers(24, 24)
     checked = 0
     for row in range(6):
         body = torch.from_numpy(made.first_crop.body[row])
@@ -61,7 +61,9 @@ def test_truth_between_crops_holds_in_the_pixels():
         second = apply(across[row], first)
         columns, rows = second.floor().long().unbind(1)
         inside = ((columns >= 0) & (columns < 96) & (rows >= 0) & (rows < 96)).numpy()
-        column, line = (first[inside].long() - 1).unbind(1)  # the pixel up and left of the cell's middle; its centre is half a pixel off
+        column, line = (first[inside].long() - 1).unbind(
+            1
+        )  # the pixel up and left of the cell's middle; its centre is half a pixel off
         here = made.first_crop.depth[row][line, column]
         there = made.second_crop.depth[row][rows[inside], columns[inside]]
         both = (here > 0) & (there > 0)
@@ -81,7 +83,7 @@ def test_cells_map_to_the_source_pixels_that_they_show():
         for row in range(6):
             inverse = between(torch.from_numpy(crop.affines[row])[None], torch.eye(2, 3)[None])[0]
             rows, columns = np.nonzero(crop.body[row])
-            predicted = apply(inverse, cell_centres(24, 24)[rows, columns]).numpy()
+            predicted = apply(inverse, cell_centers(24, 24)[rows, columns]).numpy()
             around = [crop.depth[row][STRIDE * rows + i, STRIDE * columns + j] for i in (1, 2) for j in (1, 2)]
             whole = np.all([each > 0 for each in around], axis=0)
             shown = np.mean([source_places(each)[whole] for each in around], axis=0)
@@ -100,7 +102,10 @@ def test_crops_are_as_declared():
     assert made.heights.tolist() == [104.0] * 3
     assert made.subjects == ("subject 0", "subject 0", "subject 1")
     assert (len(made), made.size) == (3, 96)
-    for crop in (first, made.second_crop):  # the stand-in for a joint goes with it, one that the source lacks is invisible
+    for crop in (
+        first,
+        made.second_crop,
+    ):  # the stand-in for a joint goes with it, one that the source lacks is invisible
         ankle, pelvis = MPII_16.index("left_ankle"), MPII_16.index("pelvis")
         source = np.array([*person(0).keypoints[COCO_17.index("left_ankle"), :2], 1])
         assert np.allclose(crop.keypoints[0, ankle, :2], crop.affines[0] @ source, atol=1e-3)
@@ -140,7 +145,12 @@ def test_silhouette_comes_from_mask_then_parts_then_depth():
     ignore[60:100, 60:100] = 255
     mask = np.zeros((SOURCE, SOURCE), np.uint8)
     mask[70:90, 70:90] = 255
-    people = [person(0), person(0, parts=None), person(0, mask=encode_labels(mask)), person(0, parts=encode_labels(ignore))]
+    people = [
+        person(0),
+        person(0, parts=None),
+        person(0, mask=encode_labels(mask)),
+        person(0, parts=encode_labels(ignore)),
+    ]
     made = views(people, crops=CropConfig(scale=(1.2, 1.2), shift=0, rotation=0)).first_crop.silhouettes
     assert np.array_equal(made[0], made[1])
     zoom = 96 / (1.2 * 104)
@@ -165,14 +175,21 @@ def test_height_without_a_box_is_that_of_the_silhouette():
 
 
 def test_too_few_and_damaged_are_one_line():
-    with pytest.raises(UserError, match=r"^1 of the 3 held-out people have RGB, depth and keypoints.*data\.held_out[^\n]*$"):
+    with pytest.raises(
+        UserError, match=r"^1 of the 3 held-out people have RGB, depth and keypoints.*data\.held_out[^\n]*$"
+    ):
         views([person(0), person(1, depth=None), person(2, keypoints=None)])
     with pytest.raises(UserError, match=r"^held-out person test/1 is damaged: [^\n]*$"):
         views([person(0), person(1, rgb=b"\xff\xd8nothing")])
 
 
 @pytest.mark.parametrize(
-    ("values", "key"), [({"crops": {"shift": 0.3}}, "crops"), ({"tolerance": 0}, "tolerance"), ({"crops": {"mirrored": True}}, "mirrored")]
+    ("values", "key"),
+    [
+        ({"crops": {"shift": 0.3}}, "crops"),
+        ({"tolerance": 0}, "tolerance"),
+        ({"crops": {"mirrored": True}}, "mirrored"),
+    ],
 )
 def test_bad_settings_are_one_line(values: dict, key: str):
     with pytest.raises(UserError, match=rf"^recipe: [^\n]*{key}[^\n]*$"):

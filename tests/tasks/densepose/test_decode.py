@@ -42,7 +42,13 @@ def test_perfect_maps_decode_to_the_truth():
         x, y = np.meshgrid(np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5)
         person, part, u, v = _truth(x, y)
         width, height = (box[2] - box[0]) / SIDE, (box[3] - box[1]) / SIDE
-        clear = ~_near_a_border(x, width) & (x > box[0] + width) & (x < box[2] - width) & (y > box[1] + height) & (y < box[3] - height)
+        clear = (
+            ~_near_a_border(x, width)
+            & (x > box[0] + width)
+            & (x < box[2] - width)
+            & (y > box[1] + height)
+            & (y < box[3] - height)
+        )
         assert clear.mean() > 0.6
         found = iuv.numpy()
         np.testing.assert_array_equal(found[..., 0][clear], np.where(person, part, 0)[clear])
@@ -68,7 +74,11 @@ def test_perfect_maps_cost_nothing():
 
 @pytest.mark.parametrize(
     ("box", "frame"),
-    [((1.2, 2.0, 5.0, 6.1), (1, 2, 5, 7)), ((0.0, 0.0, 10.0, 8.0), (0, 0, 10, 8)), ((-0.5, 3.5, 11.0, 9.0), (0, 3, 10, 8))],
+    [
+        ((1.2, 2.0, 5.0, 6.1), (1, 2, 5, 7)),
+        ((0.0, 0.0, 10.0, 8.0), (0, 0, 10, 8)),
+        ((-0.5, 3.5, 11.0, 9.0), (0, 3, 10, 8)),
+    ],
 )
 def test_frame_is_the_pixels_that_a_box_touches(box, frame):
     assert pixel_frame(box, 8, 10) == frame

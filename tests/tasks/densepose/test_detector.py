@@ -31,7 +31,9 @@ def test_anchors_of_a_crowd_are_left_out():
 def test_proposals_of_a_crowd_are_left_out_and_matches_count_all_instances():
     heads = make_boxes(DensePoseConfig())
     proposals = torch.tensor([[5.0, 5, 30, 40], [82.0, 45, 118, 140], [130.0, 100, 180, 180], CROWD])
-    matched, labels = heads.assign_targets_to_proposals([proposals], [_targets()[0]["boxes"]], [_targets()[0]["labels"]])
+    matched, labels = heads.assign_targets_to_proposals(
+        [proposals], [_targets()[0]["boxes"]], [_targets()[0]["labels"]]
+    )
     assert labels[0].tolist() == [-1, 1, 0, -1]
     assert matched[0][1] == 1
 
@@ -41,7 +43,9 @@ def test_images_without_people_are_all_background(labels):
     boxes = torch.tensor([CROWD][: len(labels)]).reshape(-1, 4)
     targets = [{"boxes": boxes, "labels": torch.tensor(labels, dtype=torch.int64)}]
     torch.manual_seed(0)
-    chosen, _, kinds, _ = make_boxes(DensePoseConfig()).select_training_samples([torch.tensor([PERSON, [5.0, 5, 30, 40]])], targets)
+    chosen, _, kinds, _ = make_boxes(DensePoseConfig()).select_training_samples(
+        [torch.tensor([PERSON, [5.0, 5, 30, 40]])], targets
+    )
     assert kinds[0].tolist() == [0] * len(chosen[0])
     assert PERSON in chosen[0].tolist()
     assert ([5.0, 5, 30, 40] in chosen[0].tolist()) == (not labels)
@@ -59,4 +63,6 @@ def test_anchors_stay_exact_whatever_the_maps_precision():
     # The first anchors of the second cell of p1, and of p5's second row, are moved by one stride.
     assert torch.equal(plain[3:6] - plain[:3], torch.tensor([4.0, 0, 4, 0]).expand(3, 4))
     start = len(plain) - 3 * 9 * 5
-    assert torch.equal(plain[start + 15 : start + 18] - plain[start : start + 3], torch.tensor([0.0, 64, 0, 64]).expand(3, 4))
+    assert torch.equal(
+        plain[start + 15 : start + 18] - plain[start : start + 3], torch.tensor([0.0, 64, 0, 64]).expand(3, 4)
+    )

@@ -9,7 +9,12 @@ from hcmoco.tasks.densepose.losses import chart_losses, sample_maps
 
 def _maps(regions: int, side: int, seed: int = 0) -> ChartMaps:
     generator = torch.Generator().manual_seed(seed)
-    return ChartMaps(*(torch.randn(regions, channels, side, side, generator=generator).requires_grad_() for channels in (2, PARTS, 24, 24)))
+    return ChartMaps(
+        *(
+            torch.randn(regions, channels, side, side, generator=generator).requires_grad_()
+            for channels in (2, PARTS, 24, 24)
+        )
+    )
 
 
 def _read(map_SS: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
@@ -102,4 +107,6 @@ def test_points_beyond_the_region_do_not_count():
     inside, all_of_them = (chart_losses(*arguments, each, images=1) for each in (first, both))
     for name in inside:
         assert torch.equal(inside[name], all_of_them[name])
-    torch.testing.assert_close(inside["part"], F.cross_entropy(sample_maps(maps.fine, places)[:, :, 0], torch.tensor([3])))
+    torch.testing.assert_close(
+        inside["part"], F.cross_entropy(sample_maps(maps.fine, places)[:, :, 0], torch.tensor([3]))
+    )

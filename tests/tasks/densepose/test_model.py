@@ -6,7 +6,7 @@ import torch
 from hcmoco.data.shards.manifest import About, MadeBy
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import EncoderConfig, build_encoder
-from hcmoco.models.normalization import normalise_rgb
+from hcmoco.models.normalization import normalize_rgb
 from hcmoco.tasks.densepose import DensePose, DensePoseConfig
 from hcmoco.tasks.densepose.decode import pixel_frame
 from hcmoco.tasks.densepose.heads import ChartHead
@@ -45,13 +45,19 @@ def test_shapes_at_the_published_sizes():
         model = DensePoseRCNN(build_encoder(EncoderConfig(name="hrnet_w18")), config)
         pyramid = model.pyramid(model.encoder(torch.zeros(2, 3, 832, 1344)))
         maps = ChartHead(config)(torch.zeros(5, 256, 28, 28))
-    assert [tuple(each.shape) for each in pyramid.values()] == [(2, 256, 832 >> shift, 1344 >> shift) for shift in range(2, 7)]
-    assert [tuple(each.shape) for each in (maps.coarse, maps.fine, maps.u, maps.v)] == [(5, n, 112, 112) for n in (2, 25, 24, 24)]
+    assert [tuple(each.shape) for each in pyramid.values()] == [
+        (2, 256, 832 >> shift, 1344 >> shift) for shift in range(2, 7)
+    ]
+    assert [tuple(each.shape) for each in (maps.coarse, maps.fine, maps.u, maps.v)] == [
+        (5, n, 112, 112) for n in (2, 25, 24, 24)
+    ]
 
 
 @pytest.mark.slow
 def test_a_step_at_the_published_widths():
-    task = DensePose(DensePoseConfig(**{**PUBLISHED, "short_sides": (64,), "long_side": 800, "chart_samples": 2}), about())
+    task = DensePose(
+        DensePoseConfig(**{**PUBLISHED, "short_sides": (64,), "long_side": 800, "chart_samples": 2}), about()
+    )
     model = _model(task, name="hrnet_w18")
     terms = task.losses(model, task.make_batch([pasted_scene(0)], _draws(1)), CPU)
     assert list(terms) == [*TERMS, "loss"]
@@ -76,7 +82,9 @@ def test_images_with_nobody_train_the_detector_alone():
     task = _task()
     model = _model(task)
     row = {**pasted_scene(0), "instances": []}
-    terms = task.losses(model, task.make_batch([row, {**row, "instances": [{"box": [0, 0, 90, 192], "crowd": True}]}], _draws(2)), CPU)
+    terms = task.losses(
+        model, task.make_batch([row, {**row, "instances": [{"box": [0, 0, 90, 192], "crowd": True}]}], _draws(2)), CPU
+    )
     assert [terms[name].item() for name in ("proposal", "box", "coarse", "part", "uv")] == [0] * 5
     terms["loss"].backward()
     assert all(torch.isfinite(each.grad).all() for each in model.parameters())
@@ -133,7 +141,12 @@ def test_predictions_have_the_declared_form():
 def test_a_prediction_does_not_depend_on_the_other_rows():
     task = _task(score_threshold=0.0, detections=8)
     model = _model(task, name="test_resnet").eval()
-    rows = [pasted_scene(0), pasted_scene(1, height=100, width=140), pasted_scene(2), pasted_scene(3, height=192, width=100)]
+    rows = [
+        pasted_scene(0),
+        pasted_scene(1, height=100, width=140),
+        pasted_scene(2),
+        pasted_scene(3, height=192, width=100),
+    ]
     together = task.predict(model, task.make_batch(rows, None), CPU)
     for row, prediction in zip(rows, together, strict=True):
         (alone,) = task.predict(model, task.make_batch([row], None), CPU)
@@ -162,7 +175,13 @@ def test_targets_lie_on_what_the_network_sees():
     canvas = np.zeros((120, 200, 3), np.uint8)
     canvas[40:60, 130:150] = 255
     instance = {"box": [130, 40, 150, 60], "mask": None, "dp_points": [140.0, 50.0, 3, 0.5, 0.5], "crowd": False}
-    row = {"id": "a", "rgb": cv2.imencode(".png", canvas)[1].tobytes(), "width": 200, "height": 120, "instances": [instance]}
+    row = {
+        "id": "a",
+        "rgb": cv2.imencode(".png", canvas)[1].tobytes(),
+        "width": 200,
+        "height": 120,
+        "instances": [instance],
+    }
     task = _task(short_sides=(96,), test_short_side=96, flip_probability=0.5)
     flips = set()
     for seed in range(8):
@@ -170,7 +189,9 @@ def test_targets_lie_on_what_the_network_sees():
         y, x = np.nonzero(batch.images[0][..., 0] > 127)
         targets = batch.targets[0]
         np.testing.assert_allclose(targets.boxes[0], [x.min(), y.min(), x.max() + 1, y.max() + 1], atol=0.51)
-        np.testing.assert_allclose(targets.points[0, 0, :2], [(x.min() + x.max() + 1) / 2, (y.min() + y.max() + 1) / 2], atol=0.51)
+        np.testing.assert_allclose(
+            targets.points[0, 0, :2], [(x.min() + x.max() + 1) / 2, (y.min() + y.max() + 1) / 2], atol=0.51
+        )
         flips.add(targets.points[0, 0, 2])
     assert flips == {3, 4}
 
@@ -187,12 +208,14 @@ def test_padding_is_next_to_nothing_to_the_network():
     images, sizes = padded_images([np.full((60, 100, 3), 255, np.uint8), np.zeros((64, 30, 3), np.uint8)])
     assert images.shape == (2, 64, 128, 3)
     assert sizes == [(60, 100), (64, 30)]
-    assert normalise_rgb(torch.from_numpy(images))[0, :, 60:].abs().max() < 0.01
+    assert normalize_rgb(torch.from_numpy(images))[0, :, 60:].abs().max() < 0.01
     assert (images[0, :60, :100] == 255).all()
 
 
 def test_mistakes_are_named():
-    coco = About(kind="scene", dataset="densepose-coco", made_by=MadeBy(program="p", arguments={"source": "coco-densepose"}))
+    coco = About(
+        kind="scene", dataset="densepose-coco", made_by=MadeBy(program="p", arguments={"source": "coco-densepose"})
+    )
     with pytest.raises(UserError, match=r"made from 'coco-densepose'.*task.flip_probability=0"):
         DensePose(DensePoseConfig(), coco)
     DensePose(DensePoseConfig(charts="files", flip_probability=0.0), coco)
@@ -213,7 +236,11 @@ def test_mistakes_are_named():
 def test_sheet_has_a_line_for_each_row():
     rows = [pasted_scene(0), pasted_scene(1, height=100, width=160)]
     predictions = [
-        {"boxes": np.float32([[10, 10, 50.5, 90]]), "scores": np.float32([0.9]), "iuv": [np.full((80, 41, 3), [5, 0.5, 0.2], np.float32)]},
+        {
+            "boxes": np.float32([[10, 10, 50.5, 90]]),
+            "scores": np.float32([0.9]),
+            "iuv": [np.full((80, 41, 3), [5, 0.5, 0.2], np.float32)],
+        },
         {"boxes": np.zeros((0, 4), np.float32), "scores": np.zeros(0, np.float32), "iuv": []},
     ]
     sheet = draw_sheet(rows, predictions)

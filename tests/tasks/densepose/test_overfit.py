@@ -38,17 +38,21 @@ def test_learns_eight_scenes_by_heart():
     rows = [pasted_scene(number, points=150) for number in range(8)]
     task = DensePose(DensePoseConfig(flip_probability=0.0), about())
     torch.manual_seed(0)
-    model = task.make_model(build_encoder(EncoderConfig(name="hrnet_w18_small"))).to(memory_format=torch.channels_last).train()
-    optimiser = torch.optim.Adam(model.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK, total_steps=STEPS, pct_start=0.1)
+    model = (
+        task.make_model(build_encoder(EncoderConfig(name="hrnet_w18_small")))
+        .to(memory_format=torch.channels_last)
+        .train()
+    )
+    optimizer = torch.optim.Adam(model.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=STEPS, pct_start=0.1)
     rng = np.random.default_rng(0)
     for step in range(STEPS):
         torch.manual_seed(step)
         chosen = [rows[number] for number in rng.choice(len(rows), ROWS, replace=False)]
         task.losses(model, task.make_batch(chosen, list(rng.spawn(ROWS))), CPU)["loss"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         schedule.step()
     with torch.inference_mode():
         batch = task.make_batch(rows, None)

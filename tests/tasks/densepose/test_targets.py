@@ -93,7 +93,10 @@ def test_mirror_of_the_charts_is_that_of_the_body():
     asset = load_asset()
     on_body = np.flatnonzero(asset.vertex_kind == BODY)
     names = list(asset.group_names)
-    other = [names.index(name[:-1] + {"L": "R", "R": "L"}[name[-1]]) if name[-2:] in (".L", ".R") else k for k, name in enumerate(names)]
+    other = [
+        names.index(name[:-1] + {"L": "R", "R": "L"}[name[-1]]) if name[-2:] in (".L", ".R") else k
+        for k, name in enumerate(names)
+    ]
     points, groups = asset.template[on_body], asset.label_groups[on_body]
     # Off the limits of charts and groups, where a rounding decides.
     top = np.sort(groups, axis=1)
@@ -138,7 +141,9 @@ def test_foreground_of_a_region_is_the_mask_at_its_cells():
 
 
 def test_truth_of_a_batch_keeps_images_apart():
-    first, second, nobody = (scene_targets(read_instances(row)) for row in (pasted_scene(1), pasted_scene(2, points=30), {}))
+    first, second, nobody = (
+        scene_targets(read_instances(row)) for row in (pasted_scene(1), pasted_scene(2, points=30), {})
+    )
     truth = to_truth([first, nobody, second], torch.device("cpu"))
     assert [len(each) for each in truth.boxes] == [2, 0, 1]
     assert truth.first == [0, 2, 2]

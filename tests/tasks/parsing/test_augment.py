@@ -82,8 +82,8 @@ def test_published_zooms():
     assert draw_zoom(free, 0.25) == 0.75
 
 
-@pytest.mark.parametrize(("padding", "colour"), [("mean", (124, 116, 104)), ("black", (0, 0, 0))])
-def test_small_zoom_is_padded_right_and_below(padding: str, colour: tuple[int, int, int]):
+@pytest.mark.parametrize(("padding", "color"), [("mean", (124, 116, 104)), ("black", (0, 0, 0))])
+def test_small_zoom_is_padded_right_and_below(padding: str, color: tuple[int, int, int]):
     labels = block_labels(64, 5)
     config = ParsingAugment(**{**MULTI_SCALE, "scale": (0.5, 0.5)}, **NO_COLOUR, padding=padding)
     rgb, moved = training_cut(rgb_of(labels), labels, 473, config, make_rng(0, "pad"))
@@ -91,11 +91,11 @@ def test_small_zoom_is_padded_right_and_below(padding: str, colour: tuple[int, i
     assert (moved[:side, :side] != IGNORE).all()
     assert (moved[side:] == IGNORE).all()
     assert (moved[:, side:] == IGNORE).all()
-    assert (rgb[side:] == colour).all()
-    assert (rgb[:, side:] == colour).all()
+    assert (rgb[side:] == color).all()
+    assert (rgb[:, side:] == color).all()
 
 
-def test_border_of_the_square_cut_has_the_padding_colour():
+def test_border_of_the_square_cut_has_the_padding_color():
     labels = block_labels(64, 5)
     config = ParsingAugment(scale=(0.5, 0.5), shift=0, rotation=0, **NO_COLOUR)
     rgb, moved = training_cut(rgb_of(labels), labels, 64, config, make_rng(0, "pad"))
@@ -110,7 +110,7 @@ def test_nearest_enlarging_repeats_pixels(factor: int):
     assert np.array_equal(resize_nearest(image, 9 * factor), np.kron(image, np.ones((factor, factor), np.uint16)))
 
 
-def test_nearest_shrinking_takes_the_pixel_under_the_centre():
+def test_nearest_shrinking_takes_the_pixel_under_the_center():
     image = np.arange(9 * 9).reshape(9, 9)
     assert np.array_equal(resize_nearest(image, 3), image[1::3, 1::3])
     assert np.array_equal(resize_nearest(image[:6], 3), image[1:6:2, 1::3])
@@ -123,7 +123,9 @@ def test_evaluation_sees_the_whole_image():
         assert np.array_equal(whole_image(rgb_of(labels), 64, config), rgb_of(labels))
         larger = whole_image(rgb_of(labels), 128, config)
         assert np.array_equal(larger[4::16, 4::16, 0], 10 * labels[2::8, 2::8])
-        assert np.array_equal(whole_image(depth_of(labels), 128, config), np.kron(depth_of(labels), np.ones((2, 2), np.uint16)))
+        assert np.array_equal(
+            whole_image(depth_of(labels), 128, config), np.kron(depth_of(labels), np.ones((2, 2), np.uint16))
+        )
 
 
 def test_switching_one_setting_off_leaves_the_other_draws():
@@ -134,7 +136,9 @@ def test_switching_one_setting_off_leaves_the_other_draws():
         config = ParsingAugment(**still, **NO_COLOUR, rotation=rotation)
         cuts = [training_cut(depth_of(labels), labels, 64, config, rng) for rng in draws()]
         # The image's middle stays near the middle; parts are exchanged in mirrored ones only.
-        mirrored.append([not np.array_equal(moved[moved != IGNORE], (depth[depth > 0] - NEAR)) for depth, moved in cuts])
+        mirrored.append(
+            [not np.array_equal(moved[moved != IGNORE], (depth[depth > 0] - NEAR)) for depth, moved in cuts]
+        )
     assert mirrored[0] == mirrored[1]
     assert len(set(mirrored[0])) == 2
 

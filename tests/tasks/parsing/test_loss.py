@@ -19,11 +19,13 @@ def test_loss_is_pytorchs_weighted_mean(weighted: bool):
     labels = torch.randint(0, 25, (3, 9, 9), generator=random)
     labels[:, 2:4] = IGNORE
     weights = torch.rand(25, generator=random) + 0.1 if weighted else None
-    torch.testing.assert_close(cross_entropy(logits, labels, weights), F.cross_entropy(logits, labels, weights, ignore_index=IGNORE))
+    torch.testing.assert_close(
+        cross_entropy(logits, labels, weights), F.cross_entropy(logits, labels, weights, ignore_index=IGNORE)
+    )
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_nothing_labelled_costs_nothing(weighted: bool):
+def test_nothing_labeled_costs_nothing(weighted: bool):
     logits = torch.randn(1, 25, 4, 4, requires_grad=True)
     loss = cross_entropy(logits, torch.full((1, 4, 4), IGNORE), torch.ones(25) if weighted else None)
     loss.backward()

@@ -23,7 +23,9 @@ def scored(truths, predictions, *, batch: int = 4, metric: ParsingMetric | None 
     for start in range(0, len(truths), batch):
         part = slice(start, start + batch)
         ids = tuple(f"made/{number}" for number in range(len(truths[part])))
-        metric.update(SimpleNamespace(ids=ids, labels=tuple(truths[part])), [{"parts": each} for each in predictions[part]])
+        metric.update(
+            SimpleNamespace(ids=ids, labels=tuple(truths[part])), [{"parts": each} for each in predictions[part]]
+        )
     return metric
 
 
@@ -94,7 +96,7 @@ def test_merging_takes_nothing_from_the_other():
 
 
 @pytest.mark.parametrize("rows", [0, 2])
-def test_without_a_labelled_pixel_nothing_is_defined(rows):
+def test_without_a_labeled_pixel_nothing_is_defined(rows):
     ignored = [np.full((4, 4), IGNORE, np.uint8)] * rows
     result = scored(ignored, [np.zeros((4, 4), np.uint8)] * rows).compute()
     assert result.rows == rows

@@ -15,7 +15,15 @@ from hcmoco.tasks.parsing import DepthParsing, ParsingConfig, RgbParsing
 pytestmark = pytest.mark.slow
 PEOPLE, STEPS = 16, 170
 LEARNING_RATE = 0.01
-STILL = {"scale": (1.0, 1.0), "shift": 0, "rotation": 0, "flip_probability": 0, "brightness": 0, "contrast": 0, "saturation": 0}
+STILL = {
+    "scale": (1.0, 1.0),
+    "shift": 0,
+    "rotation": 0,
+    "flip_probability": 0,
+    "brightness": 0,
+    "contrast": 0,
+    "saturation": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +36,20 @@ def rows() -> list[dict]:
 @pytest.mark.parametrize("cls", [RgbParsing, DepthParsing])
 def test_sixteen_people_are_learnt_by_heart(cls, rows: list[dict]):
     torch.manual_seed(0)
-    about = About(dataset="people", joints="people-31", depth_codec=DEPTH_CODEC, size=64, made_by=MadeBy(program="tests"))
+    about = About(
+        dataset="people", joints="people-31", depth_codec=DEPTH_CODEC, size=64, made_by=MadeBy(program="tests")
+    )
     task = cls(ParsingConfig(task=cls.name, size=128, augment=STILL), about)
     model = task.make_model(build_encoder(EncoderConfig(name="hrnet_w18_small")))
-    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
-    schedule = OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS, pct_start=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
+    schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS, pct_start=0.1)
     batch = task.make_batch(rows, [make_rng(0, "augment", number) for number in range(PEOPLE)])
     cpu = torch.device("cpu")
     began = time.monotonic()
     for _ in range(STEPS):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         task.losses(model, batch, cpu)["loss"].backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     metric = task.metric()
     truth = task.make_batch(rows, None)

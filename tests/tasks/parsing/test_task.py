@@ -89,7 +89,9 @@ def test_predictions_have_the_labels_size_and_do_not_depend_on_the_batch(cls, la
     task = make_task(cls, label_size=label_size)
     rows = [{**row, "parts": None} for row in [*make_rows(2, 64), *make_rows(3, 96)]]
     together = task.predict(models[cls], task.make_batch(rows, None), CPU)
-    assert [each["parts"].shape[0] for each in together] == ([64, 64, 96, 96, 96] if label_size == "record" else [100] * 5)
+    assert [each["parts"].shape[0] for each in together] == (
+        [64, 64, 96, 96, 96] if label_size == "record" else [100] * 5
+    )
     assert all(each["parts"].dtype == np.uint8 for each in together)
     for row, prediction in zip(rows, together, strict=True):
         alone = task.predict(models[cls], task.make_batch([row], None), CPU)[0]["parts"]
@@ -109,7 +111,9 @@ def test_flip_test_predicts_the_mirror_image_of_the_mirror_image(cls, size: int,
         task = make_task(cls, flip_test=flip_test, size=size)
         straight = task.predict(models[cls], task.make_batch(rows, None), CPU)
         mirrored = task.predict(models[cls], task.make_batch([row["mirrored"] for row in rows], None), CPU)
-        agree[flip_test] = np.mean([FLIP[b["parts"]][:, ::-1] == a["parts"] for a, b in zip(straight, mirrored, strict=True)])
+        agree[flip_test] = np.mean(
+            [FLIP[b["parts"]][:, ::-1] == a["parts"] for a, b in zip(straight, mirrored, strict=True)]
+        )
     assert agree[True] > 0.999
     assert agree[False] < 0.9
 
@@ -170,7 +174,7 @@ def test_loss_under_autocast_is_in_single_precision(cls):
     assert loss.item() == pytest.approx(task.losses(model, batch, CPU)["loss"].item(), rel=0.05)
 
 
-def test_class_weights_come_from_the_labelled_rows():
+def test_class_weights_come_from_the_labeled_rows():
     rows = make_rows(3)
     ignored = block_labels(64, 9)
     ignored[:32] = IGNORE
@@ -229,7 +233,7 @@ def test_bad_settings_are_refused_in_a_line(values: dict, words: str):
     assert "\n" not in str(caught.value)
 
 
-def test_rgb_needs_an_encoder_of_three_colours():
+def test_rgb_needs_an_encoder_of_three_colors():
     encoder = build_encoder(EncoderConfig(name="hrnet_w18_small", in_chans=1))
     with pytest.raises(UserError, match="in_chans is 1"):
         make_task(RgbParsing).make_model(encoder)
@@ -252,7 +256,11 @@ def test_published_settings_make_published_shapes(cls):
 def test_sheet_shows_input_truth_and_prediction(cls):
     task, rows = make_task(cls), make_rows(3)
     rows[1]["parts"] = None
-    predictions = [{"parts": np.full((64, 64), 20, np.uint8)}, {"parts": block_labels(64, 1)}, {"parts": block_labels(128, 2)}]
+    predictions = [
+        {"parts": np.full((64, 64), 20, np.uint8)},
+        {"parts": block_labels(64, 1)},
+        {"parts": block_labels(128, 2)},
+    ]
     sheet = task.sheet(rows, predictions)
     assert sheet.dtype == np.uint8
     assert sheet.shape[1] == 2 * 3 * PANEL + 12
@@ -261,12 +269,12 @@ def test_sheet_shows_input_truth_and_prediction(cls):
     head_of_prediction = sheet[head + 40, 2 * PANEL + 40].astype(float)
     ratio = head_of_prediction / PALETTE[20]
     assert 0.65 < ratio.min() <= ratio.max() <= 1
-    unlabelled = sheet[head : head + PANEL, 3 * PANEL + 12 + PANEL : 3 * PANEL + 12 + 2 * PANEL]
-    assert len(np.unique(unlabelled)) == 1
+    unlabeled = sheet[head : head + PANEL, 3 * PANEL + 12 + PANEL : 3 * PANEL + 12 + 2 * PANEL]
+    assert len(np.unique(unlabeled)) == 1
     assert parts_sheet([rgb_of(block_labels(64, 0))], [None], [block_labels(64, 0)]).shape[1] == 3 * PANEL
 
 
 def test_palette_tells_all_parts_apart():
-    colours = PALETTE[:25].astype(int)
-    distances = np.abs(colours[:, None] - colours[None]).sum(2) + 1000 * np.eye(25, dtype=int)
+    colors = PALETTE[:25].astype(int)
+    distances = np.abs(colors[:, None] - colors[None]).sum(2) + 1000 * np.eye(25, dtype=int)
     assert distances.min() >= 40

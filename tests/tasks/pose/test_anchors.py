@@ -8,7 +8,9 @@ from hcmoco.tasks.pose.anchors import anchor_positions, weighted_joints
 def test_anchors_stand_at_the_published_offsets_in_every_cell():
     anchors = anchor_positions(72, 72, (1.0, 2.0, 3.0))
     assert anchors.shape == (46656, 2)
-    expected = {(4 * column + x, 4 * row + y) for row in range(72) for column in range(72) for x in (1, 2, 3) for y in (1, 2, 3)}
+    expected = {
+        (4 * column + x, 4 * row + y) for row in range(72) for column in range(72) for x in (1, 2, 3) for y in (1, 2, 3)
+    }
     assert {tuple(each) for each in anchors.tolist()} == expected
 
 
@@ -24,7 +26,10 @@ def test_one_hot_responses_pick_one_anchor_its_offset_and_its_depth():
     batch, joints, count = 2, 3, len(anchors)
     chosen = torch.randint(count, (batch, joints), generator=rng)
     response = torch.zeros(batch, joints, count).scatter_(2, chosen[..., None], 1e4)
-    offset, depth = torch.randn(batch, 2, joints, count, generator=rng), torch.randn(batch, joints, count, generator=rng)
+    offset, depth = (
+        torch.randn(batch, 2, joints, count, generator=rng),
+        torch.randn(batch, joints, count, generator=rng),
+    )
     found = weighted_joints(response, offset, depth, anchors)
     for row, joint in np.ndindex(batch, joints):
         pick = chosen[row, joint]
@@ -47,7 +52,10 @@ def test_equal_responses_give_plain_means():
 def test_autocast_does_not_round_positions(dtype):
     rng = torch.Generator().manual_seed(0)
     anchors = anchor_positions(72, 72, (1.0, 2.0, 3.0))
-    maps = [torch.randn(shape, generator=rng).to(dtype) for shape in [(1, 2, len(anchors)), (1, 2, 2, len(anchors)), (1, 2, len(anchors))]]
+    maps = [
+        torch.randn(shape, generator=rng).to(dtype)
+        for shape in [(1, 2, len(anchors)), (1, 2, 2, len(anchors)), (1, 2, len(anchors))]
+    ]
     with torch.autocast("cpu", torch.bfloat16):
         found = weighted_joints(*maps, anchors)
     exact = weighted_joints(*(each.double() for each in maps), anchors.double())
@@ -59,5 +67,8 @@ def test_autocast_does_not_round_positions(dtype):
 def test_gradients_are_those_of_finite_differences():
     rng = torch.Generator().manual_seed(1)
     anchors = anchor_positions(2, 3, (2.0,)).double()
-    maps = [torch.randn(shape, generator=rng, dtype=torch.float64, requires_grad=True) for shape in [(2, 2, 6), (2, 2, 2, 6), (2, 2, 6)]]
+    maps = [
+        torch.randn(shape, generator=rng, dtype=torch.float64, requires_grad=True)
+        for shape in [(2, 2, 6), (2, 2, 2, 6), (2, 2, 6)]
+    ]
     assert torch.autograd.gradcheck(lambda *values: tuple(weighted_joints(*values, anchors)), maps)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from hcmoco.models.normalization import normalise_depth
+from hcmoco.models.normalization import normalize_depth
 from hcmoco.rng import make_rng
 from hcmoco.tasks.pose import PoseConfig, crop
 from hcmoco.tasks.pose.camera import project, unproject
@@ -42,7 +42,9 @@ def test_windows_are_the_box_with_margins_clipped_to_the_image():
     # In longest sides of the box, so that the crop of an image stored at another scale is the same.
     relative = config(margin=(0.1, 0.2), jitter=0.0)
     np.testing.assert_allclose(crop.evaluation_crop(relative, BOX, 128), BOX + 80.5 * np.array([-0.1, -0.2, 0.1, 0.2]))
-    np.testing.assert_allclose(crop.evaluation_crop(relative, 2 * BOX, 256), 2 * crop.evaluation_crop(relative, BOX, 128))
+    np.testing.assert_allclose(
+        crop.evaluation_crop(relative, 2 * BOX, 256), 2 * crop.evaluation_crop(relative, BOX, 128)
+    )
 
 
 def test_windows_map_onto_the_whole_input():
@@ -60,7 +62,7 @@ def test_jitter_keeps_the_box_inside_and_reaches_its_limits():
     assert (offsets.max(0) > 9.5).all()
 
 
-def test_augmentations_turn_and_scale_about_the_centre_within_their_ranges():
+def test_augmentations_turn_and_scale_about_the_center_within_their_ranges():
     angles, zooms, mirrored = [], [], []
     for number in range(400):
         _, matrix, flip = crop.draw_crop(config(flip_probability=0.3), BOX, 128, make_rng(number, "test"))
@@ -141,8 +143,8 @@ def test_the_mean_is_the_one_that_the_network_does_not_see():
     depth[:10] = 0
     import torch
 
-    metres = normalise_depth(torch.from_numpy(depth[None]))[0, 0].numpy()
-    np.testing.assert_allclose(metres[10:] + crop.mean_depth(depth), depth[10:] / 1000, atol=1e-6)
+    meters = normalize_depth(torch.from_numpy(depth[None]))[0, 0].numpy()
+    np.testing.assert_allclose(meters[10:] + crop.mean_depth(depth), depth[10:] / 1000, atol=1e-6)
     assert crop.mean_depth(np.zeros((4, 4), np.uint16)) == 0
 
 

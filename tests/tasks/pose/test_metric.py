@@ -9,7 +9,7 @@ from hcmoco.errors import UserError
 from hcmoco.tasks.pose import PoseMetric
 
 
-def labelled(truth, annotated=None):
+def labeled(truth, annotated=None):
     return SimpleNamespace(truth=truth, annotated=np.ones(truth.shape[:2], bool) if annotated is None else annotated)
 
 
@@ -19,7 +19,7 @@ def predictions(joints):
 
 def scored(names, truth, found, annotated=None):
     metric = PoseMetric(names)
-    metric.update(labelled(truth, annotated), predictions(found))
+    metric.update(labeled(truth, annotated), predictions(found))
     return metric.compute()
 
 
@@ -36,7 +36,9 @@ def test_known_distances_have_known_scores():
     found[0, 1] = [0, 0, 0.15]
     found[1, 1] = [0, 0.3, 0]
     result = scored(("a", "b"), truth, found)
-    assert result.figures == pytest.approx({"acc_10cm": 0.5, "error_cm": (5 + 15 + 0 + 30) / 4, "auc_20cm": (0.75 + 0.25 + 1 + 0) / 4})
+    assert result.figures == pytest.approx(
+        {"acc_10cm": 0.5, "error_cm": (5 + 15 + 0 + 30) / 4, "auc_20cm": (0.75 + 0.25 + 1 + 0) / 4}
+    )
     assert result.rows == 2
     assert result.columns == ("joint", "acc_10cm", "error_cm", "auc_20cm", "annotated")
     assert result.breakdown[0] == ("a", 1.0, pytest.approx(2.5), pytest.approx(0.875), 2)
@@ -76,9 +78,9 @@ def test_scores_do_not_depend_on_batches_order_or_workers():
     workers = [PoseMetric("abc") for _ in range(3)]
     for number, start in enumerate(range(0, 41, 6)):
         rows = order[start : start + 6]
-        workers[number % 3].update(labelled(truth[rows], annotated[rows]), predictions(found[rows]))
+        workers[number % 3].update(labeled(truth[rows], annotated[rows]), predictions(found[rows]))
     empty = PoseMetric("abc")
-    empty.update(labelled(truth[:0]), [])
+    empty.update(labeled(truth[:0]), [])
     merged = PoseMetric("abc")
     for worker in (workers[2], empty, workers[0], workers[1]):
         merged.merge(worker.state())
@@ -118,6 +120,13 @@ def test_published_predictions_have_their_published_accuracy(itop_samples):
     assert result.figures["acc_10cm"] == pytest.approx(0.8267, abs=5e-5)
     assert result.figures["error_cm"] == pytest.approx(6.94, abs=5e-3)
     by_joint = {row[0]: row[1] for row in result.breakdown}
-    published = {"head": 0.9920, "neck": 0.9933, "left_hand": 0.5547, "torso": 0.9767, "right_hip": 0.8960, "right_knee": 0.8873}
+    published = {
+        "head": 0.9920,
+        "neck": 0.9933,
+        "left_hand": 0.5547,
+        "torso": 0.9767,
+        "right_hip": 0.8960,
+        "right_knee": 0.8873,
+    }
     for joint, accuracy in published.items():
         assert by_joint[joint] == pytest.approx(accuracy, abs=5e-5), joint

@@ -21,16 +21,16 @@ def test_sixteen_people_are_learned_by_heart(people_about):
     torch.manual_seed(0)
     model = task.make_model(build_encoder(EncoderConfig(name="hrnet_w18_small")))
     steps = 150
-    optimiser = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
     model.train()
     for step in range(steps):
         batch = task.make_batch(rows, [make_rng(0, "overfit", step, number) for number in range(16)])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         with autocast(CPU, chosen([native_bfloat16("cpu")])):
             loss = task.losses(model, batch, CPU)["loss"]
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     metric = task.metric()
     batch = task.make_batch(rows, None)

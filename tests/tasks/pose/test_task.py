@@ -81,17 +81,20 @@ def test_evaluation_never_sees_a_label(people_about, people_rows):
     absent = [{**row, "joints3d": None} for row in people_rows]
     for background, leaks in (("box-depth", False), ("none", False), ("ground-truth", True)):
         task = PoseTask(SMALL.model_copy(update={"background": background}), people_about)
-        as_labelled, otherwise = task.make_batch(people_rows, None), task.make_batch(changed, None)
-        inputs = [getattr(as_labelled, name).tobytes() == getattr(otherwise, name).tobytes() for name in ("depth", "mean", "matrix")]
+        as_labeled, otherwise = task.make_batch(people_rows, None), task.make_batch(changed, None)
+        inputs = [
+            getattr(as_labeled, name).tobytes() == getattr(otherwise, name).tobytes()
+            for name in ("depth", "mean", "matrix")
+        ]
         assert all(inputs) != leaks
-        assert not np.array_equal(as_labelled.truth, otherwise.truth)
+        assert not np.array_equal(as_labeled.truth, otherwise.truth)
         if leaks:
             with pytest.raises(UserError, match="cuts the input behind the labelled joints"):
                 task.make_batch(absent, None)
         else:
-            unlabelled = task.make_batch(absent, None)
-            assert np.array_equal(unlabelled.depth, as_labelled.depth)
-            assert not unlabelled.annotated.any()
+            unlabeled = task.make_batch(absent, None)
+            assert np.array_equal(unlabeled.depth, as_labeled.depth)
+            assert not unlabeled.annotated.any()
 
 
 def test_masked_people_lose_only_stray_readings_as_background(people_about, people_rows):
@@ -115,7 +118,9 @@ def test_batches_are_functions_of_rows_and_draws(task, people_rows):
 
 def test_mirrored_crops_are_mirrored_with_left_and_right_exchanged(people_about, people_rows):
     plain, mirrored = (
-        PoseTask(SMALL.model_copy(update={"flip_probability": share, "rotation": 0.0}), people_about).make_batch(people_rows, drawn(8))
+        PoseTask(SMALL.model_copy(update={"flip_probability": share, "rotation": 0.0}), people_about).make_batch(
+            people_rows, drawn(8)
+        )
         for share in (0.0, 1.0)
     )
     flip = PoseTask(SMALL, people_about).joints.flip
@@ -155,7 +160,9 @@ def test_rows_that_do_not_decode_are_named(task, people_rows):
 
 
 def test_labels_that_cannot_name_a_joint_are_refused(people_about):
-    with pytest.raises(UserError, match="the labels of people are coco-17, which has no neck, right_hand, left_hand, torso"):
+    with pytest.raises(
+        UserError, match="the labels of people are coco-17, which has no neck, right_hand, left_hand, torso"
+    ):
         PoseTask(SMALL, people_about.model_copy(update={"joints3d": "coco-17"}))
     assert len(PoseTask(SMALL.model_copy(update={"joints": "common-13"}), people_about).joints) == 13
 
@@ -173,9 +180,13 @@ def test_every_parameter_learns_and_autocast_agrees(task, model, people_rows):
     model.train().zero_grad()
     losses = task.losses(model, batch, CPU)
     losses["loss"].backward()
-    assert losses["loss"].item() == pytest.approx((losses["anchor"] + 3 * (0.5 * losses["in_plane"] + losses["depth"])).item())
+    assert losses["loss"].item() == pytest.approx(
+        (losses["anchor"] + 3 * (0.5 * losses["in_plane"] + losses["depth"])).item()
+    )
     assert all(each.grad is not None and torch.isfinite(each.grad).all() for each in model.parameters())
-    assert all(each.grad.any() for name, each in model.named_parameters() if name.startswith("head") and "0.bias" not in name)
+    assert all(
+        each.grad.any() for name, each in model.named_parameters() if name.startswith("head") and "0.bias" not in name
+    )
     with torch.autocast("cpu", torch.bfloat16):
         rounded = task.losses(model, batch, CPU)["loss"]
     assert rounded.dtype == torch.float32
@@ -190,8 +201,15 @@ def test_published_sizes(people_about):
     assert [tuple(each.shape[1:]) for each in maps] == [(18, 72, 72), (36, 36, 36), (72, 18, 18), (144, 9, 9)]
     assert model.head.anchors_N2.shape == (46656, 2)
     assert [branch[0].in_channels for branch in (model.head.response, model.head.offset, model.head.depth)] == [270] * 3
-    assert [branch[-1].out_channels for branch in (model.head.response, model.head.offset, model.head.depth)] == [135, 270, 135]
-    assert [sum(isinstance(layer, torch.nn.Conv2d) for layer in model.head.response), model.head.response[-1].in_channels] == [5, 256]
+    assert [branch[-1].out_channels for branch in (model.head.response, model.head.offset, model.head.depth)] == [
+        135,
+        270,
+        135,
+    ]
+    assert [
+        sum(isinstance(layer, torch.nn.Conv2d) for layer in model.head.response),
+        model.head.response[-1].in_channels,
+    ] == [5, 256]
     with torch.no_grad():
         joints = model.head([torch.randn(each.shape) for each in maps])
     assert [tuple(each.shape) for each in joints] == [(1, 15, 2), (1, 15, 2), (1, 15)]
@@ -202,11 +220,11 @@ def test_one_published_step(people_about, people_rows):
     task = PoseTask(PoseConfig(), people_about)
     torch.manual_seed(0)
     model = task.make_model(build_encoder(EncoderConfig(name="hrnet_w18")))
-    optimiser = torch.optim.Adam(model.parameters(), 3.5e-4, weight_decay=1e-4)
+    optimizer = torch.optim.Adam(model.parameters(), 3.5e-4, weight_decay=1e-4)
     before = [each.detach().clone() for each in model.head.parameters()]
     loss = task.losses(model, task.make_batch(people_rows[:2], drawn(2)), CPU)["loss"]
     loss.backward()
-    optimiser.step()
+    optimizer.step()
     assert torch.isfinite(loss)
     assert any(not torch.equal(a, b) for a, b in zip(before, model.head.parameters(), strict=True))
 
@@ -221,8 +239,8 @@ def test_a_sheet_shows_each_person_in_a_line(task, people_rows):
     changed = np.abs(sheet.astype(int) - wrong).any(-1)
     assert not changed[:, :460].any()
     assert changed[:, 460:690].any()
-    unlabelled = task.sheet([{**people_rows[0], "joints3d": None}], [{"joints3d": np.full((15, 3), np.nan)}])
-    assert unlabelled.shape[0] == 256
+    unlabeled = task.sheet([{**people_rows[0], "joints3d": None}], [{"joints3d": np.full((15, 3), np.nan)}])
+    assert unlabeled.shape[0] == 256
 
 
 def test_a_real_frame_goes_there_and_back(people_about, itop_samples):
@@ -236,7 +254,9 @@ def test_a_real_frame_goes_there_and_back(people_about, itop_samples):
     config = replace_published(PoseConfig(size=288, depth_range=0.7))
     task = PoseTask(config, people_about.model_copy(update={"joints3d": "itop-15"}))
     batch = task.make_batch([row], None)
-    (prediction,) = task.decode(batch.target[..., :2].astype(np.float64), batch.target[..., 2].astype(np.float64), batch)
+    (prediction,) = task.decode(
+        batch.target[..., :2].astype(np.float64), batch.target[..., 2].astype(np.float64), batch
+    )
     np.testing.assert_allclose(prediction["joints3d"], world, atol=1e-4)
     # What is kept is the person's depth: the joints lie within a hand's breadth behind a reading, and the wall is gone.
     places = batch.target[0, :, :2].astype(int)
@@ -248,4 +268,6 @@ def test_a_real_frame_goes_there_and_back(people_about, itop_samples):
 
 
 def replace_published(config: PoseConfig) -> PoseConfig:
-    return config.model_copy(update={"margin_unit": "pixels", "margin": (25.0, 15.0), "jitter": 10.0, "test_margin": (0.0, 0.0)})
+    return config.model_copy(
+        update={"margin_unit": "pixels", "margin": (25.0, 15.0), "jitter": 10.0, "test_margin": (0.0, 0.0)}
+    )

@@ -37,7 +37,9 @@ def sample_people(model, count: int, body: np.ndarray, seed: int) -> dict[str, n
 
     torch.manual_seed(seed)
     drawn = count * 5 // 4
-    ages, traits = SimpleShapeDistribution(model, morphological_age_distribution=torch.distributions.Uniform(*ADULT_YEARS)).sample(drawn)
+    ages, traits = SimpleShapeDistribution(
+        model, morphological_age_distribution=torch.distributions.Uniform(*ADULT_YEARS)
+    ).sample(drawn)
     distance = torch.rand(drawn) * 0.15
     traits["gender"] = torch.where(torch.rand(drawn) < 0.5, distance, 1 - distance)
     for name in ("cupsize", "firmness"):
@@ -71,16 +73,18 @@ def principal_components(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.n
     people = len(rows)
     flat = rows.reshape(people, -1)
     mean = flat.mean(0)
-    centred = flat - mean
-    values, vectors = np.linalg.eigh((centred @ centred.T).astype(np.float64))
+    centerd = flat - mean
+    values, vectors = np.linalg.eigh((centerd @ centerd.T).astype(np.float64))
     order = np.argsort(-values)[:count]
     coefficients = vectors[:, order] * np.sqrt(people)
-    basis = coefficients.T @ centred / people
+    basis = coefficients.T @ centerd / people
     # an eigenvector's sign is arbitrary: fix it, so that another linear-algebra library builds the same asset
     signs = np.sign(basis[np.arange(count), np.abs(basis).argmax(1)])
     basis, coefficients = basis * signs[:, None], coefficients * signs
-    error = np.linalg.norm((centred - coefficients @ basis).reshape(people, -1, 3), axis=-1)
-    print(f"  {count} components: error {error.mean() * 1e3:.2f} mm, p99 {np.percentile(error, 99) * 1e3:.2f}, max {error.max() * 1e3:.1f}")
+    error = np.linalg.norm((centerd - coefficients @ basis).reshape(people, -1, 3), axis=-1)
+    print(
+        f"  {count} components: error {error.mean() * 1e3:.2f} mm, p99 {np.percentile(error, 99) * 1e3:.2f}, max {error.max() * 1e3:.1f}"
+    )
     return mean.reshape(-1, 3), basis.reshape(count, -1, 3), coefficients
 
 
@@ -133,7 +137,9 @@ def build(seed: int = 0) -> dict[str, np.ndarray]:
     print("sampling people")
     people = sample_people(model, PEOPLE, np.unique(body_faces), seed)
     source_count = people["vertices"].shape[1]
-    mean, basis, coefficients = principal_components(np.concatenate([people["vertices"], people["heads"]], axis=1), COMPONENTS)
+    mean, basis, coefficients = principal_components(
+        np.concatenate([people["vertices"], people["heads"]], axis=1), COMPONENTS
+    )
     points = mean[:source_count].astype(np.float64)
 
     print("thinning the mesh")
@@ -145,7 +151,11 @@ def build(seed: int = 0) -> dict[str, np.ndarray]:
     kept = mesh.kept
 
     dense = np.zeros((source_count, len(model.bone_labels)))
-    np.add.at(dense, (np.arange(source_count)[:, None], model.vertex_bone_indices.numpy()), model.vertex_bone_weights.double().numpy())
+    np.add.at(
+        dense,
+        (np.arange(source_count)[:, None], model.vertex_bone_indices.numpy()),
+        model.vertex_bone_weights.double().numpy(),
+    )
     weights, weight_bones = top_weights(dense[kept], WEIGHTS_PER_VERTEX)
     group_weights = mesh_tools.group_weights(points, dense, list(model.bone_labels), body_faces)
     label_groups = mesh_tools.label_groups(points[kept], group_weights[kept], mesh)
@@ -156,7 +166,8 @@ def build(seed: int = 0) -> dict[str, np.ndarray]:
     on_body = np.flatnonzero(mesh.vertex_kind == BODY)
     moved = keypoint_regressors(source_regressors, points, kept, on_body)
     error = np.linalg.norm(
-        np.einsum("jv,nvc->njc", moved, people["vertices"][:, kept]) - np.einsum("js,nsc->njc", source_regressors, people["vertices"]),
+        np.einsum("jv,nvc->njc", moved, people["vertices"][:, kept])
+        - np.einsum("js,nsc->njc", source_regressors, people["vertices"]),
         axis=-1,
     )
     print(f"  keypoints moved by {error.mean() * 1e3:.2f} mm (max {error.max() * 1e3:.1f})")
@@ -164,7 +175,9 @@ def build(seed: int = 0) -> dict[str, np.ndarray]:
     lips = cv2.imread(str(data / "mpfb2/textures/mpfb_lips.jpg"), cv2.IMREAD_GRAYSCALE)
     vertex_uv = np.zeros((source_count, 2))
     vertex_uv[body_faces] = uv[uv_faces]
-    column, row = (np.clip(vertex_uv[kept] * [1, -1] + [0, 1], 0, 1) * [lips.shape[1] - 1, lips.shape[0] - 1]).astype(int).T
+    column, row = (
+        (np.clip(vertex_uv[kept] * [1, -1] + [0, 1], 0, 1) * [lips.shape[1] - 1, lips.shape[0] - 1]).astype(int).T
+    )
     crown = on_body[np.argmax(points[kept][on_body, 2])]
 
     return {
@@ -199,7 +212,9 @@ def main() -> None:
     options = parser.parse_args()
     arrays = build(options.seed)
     np.savez_compressed(options.out, **arrays)
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, {len(arrays['template'])} vertices, {len(arrays['faces'])} triangles")
+    print(
+        f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, {len(arrays['template'])} vertices, {len(arrays['faces'])} triangles"
+    )
 
 
 if __name__ == "__main__":

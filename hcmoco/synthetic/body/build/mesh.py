@@ -62,7 +62,9 @@ def decimate(points: np.ndarray, faces: np.ndarray, target: int) -> np.ndarray:
         points[used].astype(np.float32), local.reshape(-1, 3).astype(np.int32), target_count=target, agg=3
     )
     distance, nearest = cKDTree(points[used]).query(simple_points)
-    print(f"  decimated to {len(simple_faces)} triangles, snapped by {distance.mean() * 1e3:.2f} mm (max {distance.max() * 1e3:.1f})")
+    print(
+        f"  decimated to {len(simple_faces)} triangles, snapped by {distance.mean() * 1e3:.2f} mm (max {distance.max() * 1e3:.1f})"
+    )
     snapped = used[nearest[simple_faces]]
     proper = (snapped[:, 0] != snapped[:, 1]) & (snapped[:, 1] != snapped[:, 2]) & (snapped[:, 2] != snapped[:, 0])
     return snapped[proper]
@@ -129,7 +131,9 @@ def label_groups(points: np.ndarray, groups: np.ndarray, mesh: Mesh) -> np.ndarr
     return weights
 
 
-def islands(points: np.ndarray, mesh: Mesh, groups: np.ndarray, faces: np.ndarray, uv_faces: np.ndarray, uv: np.ndarray) -> np.ndarray:
+def islands(
+    points: np.ndarray, mesh: Mesh, groups: np.ndarray, faces: np.ndarray, uv_faces: np.ndarray, uv: np.ndarray
+) -> np.ndarray:
     """UV of hands and feet at each face's corners, float32 [F, 3, 2] in [0, 1]; zero elsewhere.
 
     The source unwraps each hand and each foot as one island. A vertex on the cut has a UV on either side; a face takes, for its corners,
@@ -164,4 +168,7 @@ def islands(points: np.ndarray, mesh: Mesh, groups: np.ndarray, faces: np.ndarra
 
 
 def _closest_together(choices: list[list[tuple]]) -> np.ndarray:
-    return min(map(np.array, product(*choices)), key=lambda corners: np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=1).sum())
+    return min(
+        map(np.array, product(*choices)),
+        key=lambda corners: np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=1).sum(),
+    )

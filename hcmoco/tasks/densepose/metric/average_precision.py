@@ -56,6 +56,8 @@ def precision_recall(scores: Sequence[np.ndarray], matches: Sequence[Matches]) -
     # one column more: recalls that are never reached have no precision
     best_TD = np.concatenate([best_TD, np.zeros((len(best_TD), 1))], axis=1)
     recall_TD = right_TD / people
-    average_T = np.array([best[np.searchsorted(recall, _RECALL_POINTS)].mean() for best, recall in zip(best_TD, recall_TD, strict=True)])
+    average_T = np.array(
+        [best[np.searchsorted(recall, _RECALL_POINTS)].mean() for best, recall in zip(best_TD, recall_TD, strict=True)]
+    )
     reached_T = recall_TD[:, -1] if recall_TD.shape[1] else np.zeros(len(THRESHOLDS))
     return PrecisionRecall(average_T, reached_T)

@@ -32,7 +32,9 @@ def fingerprint(arrays: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def cached(name: str, key: str, compute: Callable[[], dict[str, np.ndarray]], folder: Path | None = None) -> dict[str, np.ndarray]:
+def cached(
+    name: str, key: str, compute: Callable[[], dict[str, np.ndarray]], folder: Path | None = None
+) -> dict[str, np.ndarray]:
     """What `compute` returns, from the cache if it is there whole, else computed and left there.
 
     A file that is cut off or damaged is made anew. Of several processes that need it one computes and the others wait. Where the folder

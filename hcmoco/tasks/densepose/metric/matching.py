@@ -74,7 +74,9 @@ def match_surfaces(
     return Matches(matched_TD, left_out_TD | (~matched_TD & far_D), int((~ignored_G).sum()))
 
 
-def _assign(similarity_DG: np.ndarray, ignored_G: np.ndarray, crowd_G: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _assign(
+    similarity_DG: np.ndarray, ignored_G: np.ndarray, crowd_G: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     detections, people = similarity_DG.shape
     thresholds_T1 = np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]
     matched_TG = np.zeros((len(THRESHOLDS), people), bool)

@@ -13,7 +13,9 @@ _STRIP = 4
 _SOURCES = 256  # rows of distances held in double precision at a time
 
 
-def split_long_edges(vertices_V3: np.ndarray, faces_F3: np.ndarray, longest: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def split_long_edges(
+    vertices_V3: np.ndarray, faces_F3: np.ndarray, longest: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same surface in smaller triangles: edges longer than `longest` are halved until there are none.
 
     Returns:
@@ -22,10 +24,16 @@ def split_long_edges(vertices_V3: np.ndarray, faces_F3: np.ndarray, longest: flo
     """
     vertices, faces = np.asarray(vertices_V3, np.float64), np.asarray(faces_F3, np.int64)
     places = np.concatenate(
-        [np.broadcast_to(np.arange(len(faces))[:, None, None], (len(faces), 3, 1)), np.broadcast_to(np.eye(3), (len(faces), 3, 3))], axis=2
+        [
+            np.broadcast_to(np.arange(len(faces))[:, None, None], (len(faces), 3, 1)),
+            np.broadcast_to(np.eye(3), (len(faces), 3, 3)),
+        ],
+        axis=2,
     )
     while True:
-        ends = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], axis=2), axis=2)  # [F, 3, 2], edge k from corner k to k + 1
+        ends = np.sort(
+            np.stack([faces, np.roll(faces, -1, axis=1)], axis=2), axis=2
+        )  # [F, 3, 2], edge k from corner k to k + 1
         edges, number = np.unique(ends.reshape(-1, 2), axis=0, return_inverse=True)
         number = number.reshape(-1, 3)
         length = np.linalg.norm(vertices[edges[:, 0]] - vertices[edges[:, 1]], axis=1)
@@ -53,14 +61,21 @@ def _bisect(faces: np.ndarray, places: np.ndarray, number: np.ndarray, length: n
         turn = (edge[:, None] + np.arange(3)) % 3
         a, b, c = np.take_along_axis(faces[split], turn, axis=1).T
         turned = np.take_along_axis(places[split], turn[:, :, None], axis=1)
-        cuts, middles = np.take_along_axis(cut_F3[split], turn, axis=1), np.take_along_axis(middle_F3[split], turn, axis=1)
+        cuts, middles = (
+            np.take_along_axis(cut_F3[split], turn, axis=1),
+            np.take_along_axis(middle_F3[split], turn, axis=1),
+        )
         m, m_place = middles[:, 0], turned[:, :2].mean(1)
         none, nobody = np.full(len(split), -1.0), np.full(len(split), -1)
         # halves a m c and m b c; edges b c and c a may be halved too
         faces = np.concatenate([np.stack([a, m, c], 1), np.stack([m, b, c], 1)])
-        places = np.concatenate([np.stack([turned[:, 0], m_place, turned[:, 2]], 1), np.stack([m_place, turned[:, 1], turned[:, 2]], 1)])
+        places = np.concatenate(
+            [np.stack([turned[:, 0], m_place, turned[:, 2]], 1), np.stack([m_place, turned[:, 1], turned[:, 2]], 1)]
+        )
         cut_F3 = np.concatenate([np.stack([none, none, cuts[:, 2]], 1), np.stack([none, cuts[:, 1], none], 1)])
-        middle_F3 = np.concatenate([np.stack([nobody, nobody, middles[:, 2]], 1), np.stack([nobody, middles[:, 1], nobody], 1)])
+        middle_F3 = np.concatenate(
+            [np.stack([nobody, nobody, middles[:, 2]], 1), np.stack([nobody, middles[:, 1], nobody], 1)]
+        )
         whole = (middle_F3 < 0).all(1)
         done_faces.append(faces[whole])
         done_places.append(places[whole])
@@ -90,7 +105,9 @@ def surface_graph(vertices_V3: np.ndarray, faces_F3: np.ndarray, strip: int = _S
     low, high = flat_a, flat_b
     for _ in range(strip - 1):
         alive = across[half] >= 0
-        source, a, b, half, flat_a, flat_b, low, high = (each[alive] for each in (source, a, b, half, flat_a, flat_b, low, high))
+        source, a, b, half, flat_a, flat_b, low, high = (
+            each[alive] for each in (source, a, b, half, flat_a, flat_b, low, high)
+        )
         twin = across[half]
         apex = faces.reshape(-1)[twin // 3 * 3 + (twin + 2) % 3]
         flat = _third_corner(flat_b, flat_a, side(b, apex), side(a, apex))

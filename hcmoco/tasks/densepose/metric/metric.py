@@ -93,7 +93,9 @@ class DensePoseMetric(Metric):
             by_size = [scored[kind, size].figures() if (kind, size) in scored else {} for size in SIZES]
             for name in ("ap", "ap50", "ap75", "ar", "ar50", "ar75"):
                 figures[f"{kind}_{name}"] = by_size[0].get(name, float("nan"))
-            rows += [(f"{kind} {name}", *(each.get(name.lower(), float("nan")) for each in by_size)) for name in ("AP", "AR")]
+            rows += [
+                (f"{kind} {name}", *(each.get(name.lower(), float("nan")) for each in by_size)) for name in ("AP", "AR")
+            ]
         return Result(figures, len(images), ("figure", *SIZES), tuple(rows))
 
 

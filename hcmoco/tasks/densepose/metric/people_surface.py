@@ -37,7 +37,11 @@ def people_geodesics(scale: float | None = None, folder: Path | None = None) -> 
     asset = load_asset()
     body, islands = body_faces(asset)
     corners = np.concatenate(
-        [np.broadcast_to(np.arange(len(body))[:, None, None], (len(body), 3, 1)), np.tile(np.eye(3), (len(body), 1, 1))], 2
+        [
+            np.broadcast_to(np.arange(len(body))[:, None, None], (len(body), 3, 1)),
+            np.tile(np.eye(3), (len(body), 1, 1)),
+        ],
+        2,
     )
     depends = {"vertices": asset.template, "faces": body, "labels": corner_labels(asset, body, islands, corners)}
     key = fingerprint(depends | {"settings": np.array([_VERSION, _LONGEST_EDGE, _REFERENCES, _INWARDS])})
@@ -78,4 +82,6 @@ def corner_labels(asset: Asset, body: np.ndarray, islands: np.ndarray, places: n
         return np.einsum("lk,lkc->lc", weights, values)
 
     corners = body[face]
-    return surface_labels(asset, there(asset.template[corners]), there(asset.label_groups[corners]), there(islands[face]))[1]
+    return surface_labels(
+        asset, there(asset.template[corners]), there(asset.label_groups[corners]), there(islands[face])
+    )[1]

@@ -46,11 +46,17 @@ def find_distances(folder: Path) -> Path | None:
 
 def _refused(path: Path) -> str:
     stored = path.with_suffix(".npy").name
-    return f"{path} is a pickle and is not read; where you trust it, store its array {_ENTRY} with numpy.save as {stored}"
+    return (
+        f"{path} is a pickle and is not read; where you trust it, store its array {_ENTRY} with numpy.save as {stored}"
+    )
 
 
 def published_geodesics(
-    folder: Path, distances: Path | None = None, scale: float | None = None, cache: Path | None = None, references: int = _REFERENCES
+    folder: Path,
+    distances: Path | None = None,
+    scale: float | None = None,
+    cache: Path | None = None,
+    references: int = _REFERENCES,
 ) -> Geodesics:
     """Geodesic distances for DensePose-COCO's I, U, V.
 
@@ -72,7 +78,9 @@ def published_geodesics(
             f"{surface} has {len(chart)} charts, {len(u)} U, {len(v)} V and {transform.name} {len(index)} numbers; all must be equal"
         )
     if set(np.unique(chart)) != set(range(1, CHARTS + 1)) or index.min() < 0:
-        raise UserError(f"{surface} or {transform.name} is damaged: charts must be 1..{CHARTS} and numbers at least 1; fetch them again")
+        raise UserError(
+            f"{surface} or {transform.name} is damaged: charts must be 1..{CHARTS} and numbers at least 1; fetch them again"
+        )
     iuv = np.stack([chart, u, v], axis=1).astype(np.float32)
     if distances is not None:
         return Geodesics(NAME, iuv, index, _stored(Path(distances), int(index.max()) + 1), chart_scales(scale))
@@ -82,7 +90,9 @@ def published_geodesics(
         vertices, faces = _closed_surface(vertex, faces, index)
     except (ValueError, IndexError) as error:
         raise UserError(f"{surface} is not a mesh that distances can be computed on: {error}") from None
-    key = fingerprint({"vertices": vertices, "faces": faces, "iuv": iuv, "index": index, "settings": np.array([_VERSION, references])})
+    key = fingerprint(
+        {"vertices": vertices, "faces": faces, "iuv": iuv, "index": index, "settings": np.array([_VERSION, references])}
+    )
     try:
         arrays = cached(f"geodesics-{NAME}", key, lambda: compute(vertices, faces, iuv, index, references), cache)
     except ValueError as error:
@@ -90,7 +100,9 @@ def published_geodesics(
     return Geodesics(NAME, iuv, arrays["reference"], full_matrix(arrays["distances"]), chart_scales(scale))
 
 
-def compute(vertices: np.ndarray, faces: np.ndarray, iuv: np.ndarray, index: np.ndarray, references: int) -> dict[str, np.ndarray]:
+def compute(
+    vertices: np.ndarray, faces: np.ndarray, iuv: np.ndarray, index: np.ndarray, references: int
+) -> dict[str, np.ndarray]:
     """`distances` float16 [R, R] metres and `reference` int32 [N] of a closed surface [V, 3], [F, 3] whose point `index` is `iuv`."""
     scale = np.full(len(vertices), np.inf)
     np.minimum.at(scale, index, chart_scales()[iuv[:, 0].astype(np.int64)])
@@ -103,7 +115,9 @@ def compute(vertices: np.ndarray, faces: np.ndarray, iuv: np.ndarray, index: np.
 def _closed_surface(vertex: np.ndarray, faces: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     vertex, faces = (each.T if each.shape[0] == 3 else each for each in (vertex, faces))
     if vertex.shape != (len(index), 3) or faces.ndim != 2 or faces.shape[1] != 3:
-        raise ValueError(f"vertex is {list(vertex.shape)} and faces {list(faces.shape)}, needed are [{len(index)}, 3] and [F, 3]")
+        raise ValueError(
+            f"vertex is {list(vertex.shape)} and faces {list(faces.shape)}, needed are [{len(index)}, 3] and [F, 3]"
+        )
     if faces.min() < 1 or faces.max() > len(index):
         raise ValueError(f"faces must count vertices from 1 to {len(index)}")
     vertices = np.full((index.max() + 1, 3), np.nan)
@@ -121,13 +135,17 @@ def _variables(path: Path, *names: str) -> list[np.ndarray]:
     try:
         found = loadmat(path)
     except NotImplementedError:
-        raise UserError(f"{path} is a MATLAB 7.3 file; the published one is of MATLAB 5, or store it again with -v7") from None
+        raise UserError(
+            f"{path} is a MATLAB 7.3 file; the published one is of MATLAB 5, or store it again with -v7"
+        ) from None
     except (OSError, ValueError, TypeError, KeyError, zlib.error) as error:
         raise UserError(f"{path} does not read as a MATLAB file ({error}); fetch it again") from None
     for name in names:
         if not isinstance(found.get(name), np.ndarray) or found[name].dtype.kind not in "fiu" or not found[name].size:
             known = ", ".join(sorted(each for each in found if not each.startswith("__")))
-            raise UserError(f"{path} has no numbers named {name} but {known or 'nothing'}; fetch DensePose's evaluation data again")
+            raise UserError(
+                f"{path} has no numbers named {name} but {known or 'nothing'}; fetch DensePose's evaluation data again"
+            )
     return [found[name] for name in names]
 
 
@@ -141,10 +159,14 @@ def _stored(path: Path, count: int):
         flat = array.reshape(-1)
         lookup = lower_triangle(flat)
     else:
-        raise UserError(f"{path} holds {list(array.shape)}; distances of {count} points are [{pairs}] (or [{count}, {count}])")
+        raise UserError(
+            f"{path} holds {list(array.shape)}; distances of {count} points are [{pairs}] (or [{count}, {count}])"
+        )
     some = np.asarray(flat[:: max(len(flat) // 10000, 1)], np.float64)
     if not (np.isfinite(some).all() and (some >= 0).all()):
-        raise UserError(f"{path} holds values that are no distances (negative or not finite); convert Pdist_matrix.pkl again")
+        raise UserError(
+            f"{path} holds values that are no distances (negative or not finite); convert Pdist_matrix.pkl again"
+        )
     return lookup
 
 
@@ -165,7 +187,9 @@ def _read(path: Path) -> np.ndarray:
         else:
             raise UserError(f"{path}: distances are read from {', '.join(_FORMATS)}")
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; leave it out to have the distances computed from SMPL_subdiv.mat") from None
+        raise UserError(
+            f"{path} is missing; leave it out to have the distances computed from SMPL_subdiv.mat"
+        ) from None
     except (OSError, ValueError, EOFError, BadZipFile, SafetensorError) as error:
         raise UserError(f"{path} does not read as an array ({error})") from None
     if array.dtype.kind != "f":

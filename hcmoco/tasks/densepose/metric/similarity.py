@@ -83,7 +83,9 @@ def point_similarity(surfaces: list[Surface], points_N5: np.ndarray, geodesics: 
     true_N = geodesics.vertices(points_N5[:, 2:])
     if (true_N < 0).any():
         raise ValueError("an annotated point is of chart 0; charts of points are 1..24")
-    predicted_DN3 = np.stack([each.at(points_N5[:, :2]) for each in surfaces]) if surfaces else np.zeros((0, len(points_N5), 3))
+    predicted_DN3 = (
+        np.stack([each.at(points_N5[:, :2]) for each in surfaces]) if surfaces else np.zeros((0, len(points_N5), 3))
+    )
     seen = np.nonzero(predicted_DN3[:, :, 0])
     distance = geodesics.distances(true_N[seen[1]], geodesics.vertices(predicted_DN3[seen]))
     kappa = geodesics.kappa[points_N5[seen[1], 2].astype(np.int64)]

@@ -51,7 +51,9 @@ def test_polygons_are_those_of_pycocotools():
     star = np.stack([50.3 + radius * np.cos(angle), 45.7 + radius * np.sin(angle)], axis=1).ravel().tolist()
     square = [80, 5, 100, 5, 100, 25, 80, 25]
     mask = segmentation_mask([star, square], 100, 120)
-    expected = coco_mask.decode([coco_mask.merge(coco_mask.frPyObjects([star, square], 100, 120))])[:, :, 0].astype(bool)
+    expected = coco_mask.decode([coco_mask.merge(coco_mask.frPyObjects([star, square], 100, 120))])[:, :, 0].astype(
+        bool
+    )
     np.testing.assert_array_equal(mask, expected)
 
 
@@ -59,7 +61,13 @@ def test_points_and_parts_lie_in_the_box():
     first, second = np.zeros((256, 256), bool), np.zeros((256, 256), bool)
     first[:128], second[128:, 64:192] = True, True
     annotation = {"bbox": [20.0, 10.0, 64.0, 32.0], "dp_masks": [[], compressed(first), compressed(second)]}
-    annotation |= {"dp_x": [0.0, 255.0, 127.5], "dp_y": [0.0, 255.0, 51.0], "dp_I": [1, 2, 24], "dp_U": [0, 0.5, 1], "dp_V": [1, 0.5, 0]}
+    annotation |= {
+        "dp_x": [0.0, 255.0, 127.5],
+        "dp_y": [0.0, 255.0, 51.0],
+        "dp_I": [1, 2, 24],
+        "dp_U": [0, 0.5, 1],
+        "dp_V": [1, 0.5, 0],
+    }
     points = annotated_points(annotation)
     np.testing.assert_allclose(points, [[20, 10, 1, 0, 1], [84, 42, 2, 0.5, 0.5], [52, 16.4, 24, 1, 0]], rtol=1e-6)
     mask = annotated_mask(annotation, 60, 80)
@@ -80,7 +88,13 @@ def test_the_real_annotation_is_whole():
     (annotation,) = json.loads(real_sample("densepose/densepose_coco_2014_validation.json").read_text())["annotations"]
     annotation["bbox"] = [0, 0, 256, 256]
     parts = [decode_rle(each).sum() if each else 0 for each in annotation["dp_masks"]]
-    assert {k + 1: int(area) for k, area in enumerate(parts) if area} == {1: 20969, 7: 3520, 10: 3457, 11: 2780, 14: 3207}
+    assert {k + 1: int(area) for k, area in enumerate(parts) if area} == {
+        1: 20969,
+        7: 3520,
+        10: 3457,
+        11: 2780,
+        14: 3207,
+    }
     points = annotated_points(annotation)
     assert points.shape == (70, 5)
     assert dict(zip(*(each.tolist() for each in np.unique(points[:, 2], return_counts=True)), strict=True)) == {
@@ -96,7 +110,11 @@ def test_the_real_annotation_is_whole():
 
 def test_the_real_result_is_scored(surface):
     """A published result of a real photograph against COCO's own box and outline, and against points read off the result itself."""
-    (result,) = (each for each in json.loads(real_sample("densepose/example_results_image785.json").read_text()) if each["image_id"] == 785)
+    (result,) = (
+        each
+        for each in json.loads(real_sample("densepose/example_results_image785.json").read_text())
+        if each["image_id"] == 785
+    )
     records = json.loads(real_sample("coco-keypoints/person_keypoints_subset.json").read_text())
     (truth,) = (each for each in records["annotations"] if each["image_id"] == 785)
     image = next(each for each in records["images"] if each["id"] == 785)

@@ -34,7 +34,8 @@ def test_another_key_is_another_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda data: data[:-7], lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: b"", lambda data: b"x" * 99]
+    "damage",
+    [lambda data: data[:-7], lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: b"", lambda data: b"x" * 99],
 )
 def test_a_damaged_file_is_made_anew(tmp_path, damage, caplog):
     cached("thing", KEY, lambda: ARRAYS, tmp_path)

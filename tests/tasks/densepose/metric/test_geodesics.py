@@ -33,14 +33,18 @@ def places() -> tuple[np.ndarray, np.ndarray]:
     draws = make_rng(0, "places")
     face = draws.choice(len(faces), 1500, p=size / size.sum())
     weights = draws.dirichlet((1, 1, 1), (len(face), 1)).repeat(3, 1)
-    iuv = corner_labels(asset, faces, islands, np.concatenate([np.broadcast_to(face[:, None, None], (len(face), 3, 1)), weights], 2))
+    iuv = corner_labels(
+        asset, faces, islands, np.concatenate([np.broadcast_to(face[:, None, None], (len(face), 3, 1)), weights], 2)
+    )
     return np.einsum("nk,nkc->nc", weights[:, 0], corners[face]), iuv.reshape(-1, 3, 3)[:, 0]
 
 
 def test_a_surface_finds_its_places(surface):
     iuv = np.array([[3, 0.2, 0.5], [3, 0.204, 0.1], [24, 1, 0], [0, 0.5, 0.5]])
     np.testing.assert_array_equal(surface.vertices(iuv), [2 * 101 + 20, 2 * 101 + 20, 23 * 101 + 100, -1])
-    np.testing.assert_allclose(surface.between(iuv, np.array([[3, 0.5, 0.5], [0, 0, 0], [1, 0, 0], [0, 0, 0]])), [0.3, np.inf, 0.8, np.inf])
+    np.testing.assert_allclose(
+        surface.between(iuv, np.array([[3, 0.5, 0.5], [0, 0, 0], [1, 0, 0], [0, 0, 0]])), [0.3, np.inf, 0.8, np.inf]
+    )
     with pytest.raises(ValueError, match=r"chart 2\.5 is none of 1\.\.24"):
         surface.vertices(np.array([[2.5, 0, 0]]))
     with pytest.raises(ValueError, match="not finite"):
@@ -150,14 +154,22 @@ def test_rendered_scenes_score_as_they_should(body):
             other = scenes[(number + 1) % 3].iuv / np.array([1, 255, 255])
             found["others"].append(other[y0:y1, x0:x1])
         for name, arrays in found.items():
-            predictions[name].append({"boxes": np.stack(boxes), "scores": np.linspace(0.9, 0.5, len(boxes)), "iuv": arrays})
+            predictions[name].append(
+                {"boxes": np.stack(boxes), "scores": np.linspace(0.9, 0.5, len(boxes)), "iuv": arrays}
+            )
     rows = Rows(("a", "b", "c"), np.full((3, 2), 96), people)
     figures = {}
     for name, each in predictions.items():
         metric = DensePoseMetric(body)
         metric.update(rows, each)
         figures[name] = metric.compute().figures
-    assert figures["truth"]["gps_ap"] == figures["truth"]["gpsm_ap"] == figures["truth"]["mask_ap"] == figures["truth"]["box_ap"] == 1
+    assert (
+        figures["truth"]["gps_ap"]
+        == figures["truth"]["gpsm_ap"]
+        == figures["truth"]["mask_ap"]
+        == figures["truth"]["box_ap"]
+        == 1
+    )
     assert figures["exchanged"]["mask_ap"] == 1
     assert figures["exchanged"]["gps_ap"] < 0.1
     assert figures["others"]["gps_ap"] < 0.1
@@ -170,9 +182,14 @@ def test_reference_points_are_dense_where_scales_are_small():
     used, compact = np.unique(faces, return_inverse=True)
     vertices, pieces, where = mesh.split_long_edges(asset.template[used], compact.reshape(-1, 3), 0.03)
     scale = np.full(len(vertices), np.inf)
-    np.minimum.at(scale, pieces.reshape(-1), chart_scales()[corner_labels(asset, faces, islands, where)[:, 0].astype(int)])
+    np.minimum.at(
+        scale, pieces.reshape(-1), chart_scales()[corner_labels(asset, faces, islands, where)[:, 0].astype(int)]
+    )
     chosen = mesh.farthest_points(vertices, scale, 700)
-    gap = np.linalg.norm(vertices[:, None].astype(np.float32) - vertices[chosen].astype(np.float32), axis=2).min(1) / scale
+    gap = (
+        np.linalg.norm(vertices[:, None].astype(np.float32) - vertices[chosen].astype(np.float32), axis=2).min(1)
+        / scale
+    )
     assert gap.max() < 0.32
     assert (asset.face_kind == BODY).sum() == len(faces)
 

@@ -19,9 +19,14 @@ from hcmoco.tasks.densepose.metric.similarity import Surface, box_areas, box_iou
 def random_image(draws: np.random.Generator) -> dict:
     """Boxes of people and detections near them, some of equal score, some exact; now and then nobody or nothing."""
     people = draws.integers(0, 6) * (draws.random() < 0.85)
-    corner, side = draws.integers(0, 150, (people, 2)), draws.choice([8, 20, 60, 140], (people, 1)) + draws.integers(0, 20, (people, 2))
+    corner, side = (
+        draws.integers(0, 150, (people, 2)),
+        draws.choice([8, 20, 60, 140], (people, 1)) + draws.integers(0, 20, (people, 2)),
+    )
     boxes = np.concatenate([corner, corner + side], axis=1).astype(float)
-    found = boxes[draws.integers(0, people, draws.integers(0, 9))] if people and draws.random() < 0.9 else np.zeros((0, 4))
+    found = (
+        boxes[draws.integers(0, people, draws.integers(0, 9))] if people and draws.random() < 0.9 else np.zeros((0, 4))
+    )
     found = found + draws.choice([0, 1, 3, 12], (len(found), 1)) * draws.integers(-1, 2, found.shape)
     stray = draws.integers(0, 150, (draws.integers(0, 4), 2))
     found = np.concatenate([found, np.concatenate([stray, stray + draws.integers(5, 90, stray.shape)], axis=1)])
@@ -94,7 +99,9 @@ def test_box_iou_is_that_of_pycocotools():
     def xywh(boxes):
         return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
-    np.testing.assert_allclose(box_iou(a, b, crowd), coco_mask.iou(xywh(a), xywh(b), crowd.astype(int).tolist()), atol=1e-12)
+    np.testing.assert_allclose(
+        box_iou(a, b, crowd), coco_mask.iou(xywh(a), xywh(b), crowd.astype(int).tolist()), atol=1e-12
+    )
     assert box_iou(np.zeros((1, 4)), np.zeros((1, 4)), np.array([False])) == 0
 
 
@@ -115,7 +122,9 @@ def test_mask_iou_is_that_of_pycocotools():
     def encoded(each):
         return coco_mask.encode(np.asfortranarray(each, np.uint8))
 
-    expected = coco_mask.iou([encoded(each) for each in whole], [encoded(each) for each in masks], crowd.astype(int).tolist())
+    expected = coco_mask.iou(
+        [encoded(each) for each in whole], [encoded(each) for each in masks], crowd.astype(int).tolist()
+    )
     np.testing.assert_allclose(mask_iou(surfaces, masks, crowd), expected, atol=1e-12)
     assert (mask_iou(surfaces, [None], np.array([False])) == 0).all()
 
@@ -180,7 +189,9 @@ def test_surfaces_are_matched_by_the_rules(seed):
 def test_of_detections_the_surest_chooses_first():
     """Both are nearest to person 0; the second has to take person 1, or nobody where the threshold is above that."""
     matches = match(np.array([[0.9, 0.6], [0.95, 0.7]]), np.zeros(2, bool), np.zeros(2, bool), np.zeros(2, bool))
-    np.testing.assert_array_equal(matches.matched, np.stack([THRESHOLDS <= 0.9, (THRESHOLDS <= 0.7) | (THRESHOLDS > 0.9)], axis=1))
+    np.testing.assert_array_equal(
+        matches.matched, np.stack([THRESHOLDS <= 0.9, (THRESHOLDS <= 0.7) | (THRESHOLDS > 0.9)], axis=1)
+    )
 
 
 def test_nobody_to_find_is_no_figure():

@@ -24,7 +24,9 @@ def tube(around: int, along: int, height: float) -> tuple[np.ndarray, np.ndarray
     """An open cylinder of radius 1: vertex (row, column) is row * around + column."""
     angle = 2 * np.pi * np.arange(around) / around
     level = np.linspace(0, height, along)
-    vertices = np.stack([np.tile(np.cos(angle), along), np.tile(np.sin(angle), along), np.repeat(level, around)], axis=1)
+    vertices = np.stack(
+        [np.tile(np.cos(angle), along), np.tile(np.sin(angle), along), np.repeat(level, around)], axis=1
+    )
     row, column = (each.ravel() for each in np.meshgrid(np.arange(along - 1), np.arange(around), indexing="ij"))
     a, b = row * around + column, row * around + (column + 1) % around
     return vertices, np.concatenate([np.stack([a, b, b + around], 1), np.stack([a, b + around, a + around], 1)])
@@ -79,7 +81,9 @@ def test_on_a_flat_grid_lines_are_straight_and_never_shorter_than_the_air():
     draws = make_rng(0, "grid")
     side = 9
     x, y = (each.ravel() for each in np.meshgrid(np.arange(side), np.arange(side)))
-    vertices = np.stack([x, y, np.zeros(side * side)], axis=1) + np.pad(draws.uniform(-0.25, 0.25, (side * side, 2)), ((0, 0), (0, 1)))
+    vertices = np.stack([x, y, np.zeros(side * side)], axis=1) + np.pad(
+        draws.uniform(-0.25, 0.25, (side * side, 2)), ((0, 0), (0, 1))
+    )
     a = (np.arange(side - 1)[:, None] * side + np.arange(side - 1)).ravel()
     faces = np.concatenate([np.stack([a, a + 1, a + side + 1], 1), np.stack([a, a + side + 1, a + side], 1)])
     graph = mesh.surface_graph(vertices, faces).tocoo()

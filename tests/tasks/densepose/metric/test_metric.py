@@ -95,7 +95,9 @@ def test_masks_and_points_make_gpsm():
     gps = np.where(seen, np.exp(-(0.06**2) / (2 * kappa**2)), 0).mean()
     assert gps < 0.5 < np.sqrt(gps * 0.7)
     wide = np.concatenate([shifted, np.zeros_like(shifted)], axis=1)
-    figures = scored([[{**annotated, "mask": annotated["mask"] & (np.arange(SIZE[1]) < 30)}]], [detected((0.9, 5, 10, wide))])
+    figures = scored(
+        [[{**annotated, "mask": annotated["mask"] & (np.arange(SIZE[1]) < 30)}]], [detected((0.9, 5, 10, wide))]
+    )
     iou = 21 / 25
     assert figures["gpsm_ap"] == pytest.approx((np.sqrt(gps * iou) >= THRESHOLDS).mean())
     assert figures["gps_ap"] == 0
@@ -132,7 +134,8 @@ def test_people_without_points_are_boxes_only():
     """Like most people of COCO: who has no points is to be found for the boxes, and is left out of the rest."""
     plain = {**person(70, 20, BODY), "dp_points": None}
     figures = scored(
-        [[plain, person(5, 10, BODY)], [plain]], [detected((0.99, 70, 20, BODY), (0.9, 5, 10, BODY)), detected((0.99, 70, 20, BODY))]
+        [[plain, person(5, 10, BODY)], [plain]],
+        [detected((0.99, 70, 20, BODY), (0.9, 5, 10, BODY)), detected((0.99, 70, 20, BODY))],
     )
     assert set(figures.values()) == {1.0}
     figures = scored([[plain, person(5, 10, BODY)]], [detected((0.9, 5, 10, BODY))])
@@ -152,7 +155,9 @@ def test_background_everywhere_scores_zero_but_for_the_box():
 
 def test_without_points_there_is_one_line():
     plain = {**person(5, 10, BODY), "dp_points": None}
-    with pytest.raises(UserError, match=r"none of the 2 evaluated rows has a person with DensePose points .*; evaluate on") as error:
+    with pytest.raises(
+        UserError, match=r"none of the 2 evaluated rows has a person with DensePose points .*; evaluate on"
+    ) as error:
         scored([[plain], []], [detected((0.9, 5, 10, BODY)), detected()])
     assert "\n" not in str(error.value)
 
@@ -193,9 +198,9 @@ def test_order_batches_and_workers_do_not_matter():
     names = [f"row-{k:02d}" for k in range(24)]
 
     def part(numbers):
-        return Rows(tuple(names[k] for k in numbers), np.tile(SIZE, (len(numbers), 1)), [scenes[k][0] for k in numbers]), [
-            scenes[k][1] for k in numbers
-        ]
+        return Rows(
+            tuple(names[k] for k in numbers), np.tile(SIZE, (len(numbers), 1)), [scenes[k][0] for k in numbers]
+        ), [scenes[k][1] for k in numbers]
 
     surface = line_surface()
     whole = DensePoseMetric(surface)

@@ -100,7 +100,9 @@ def test_stored_distances_are_taken_as_they_are(folder, sphere, write):
     geodesics = read_geodesics(str(folder))
     a, b = make_rng(0, "pairs").integers(0, len(index), (2, 500))
     np.testing.assert_allclose(
-        geodesics.between(labels[a], labels[b]), np.where(index[a] == index[b], 0, square[index[a], index[b]]), rtol=1e-6
+        geodesics.between(labels[a], labels[b]),
+        np.where(index[a] == index[b], 0, square[index[a], index[b]]),
+        rtol=1e-6,
     )
     assert not (folder / "home").exists()
 
@@ -130,8 +132,14 @@ def rewrite(name, **values):
     [
         (remove("SMPL_subdiv.mat"), r"SMPL_subdiv\.mat is missing; it is part of DensePose's evaluation data"),
         (remove("SMPL_SUBDIV_TRANSFORM.mat"), r"SMPL_SUBDIV_TRANSFORM\.mat is missing"),
-        (overwrite("SMPL_subdiv.mat", b"<html>not found</html>" * 20), r"SMPL_subdiv\.mat does not read as a MATLAB file"),
-        (overwrite("SMPL_subdiv.mat", b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(512)), "is a MATLAB 7.3 file"),
+        (
+            overwrite("SMPL_subdiv.mat", b"<html>not found</html>" * 20),
+            r"SMPL_subdiv\.mat does not read as a MATLAB file",
+        ),
+        (
+            overwrite("SMPL_subdiv.mat", b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(512)),
+            "is a MATLAB 7.3 file",
+        ),
         (rewrite("SMPL_subdiv.mat", All_U_norm=np.ones(3)), "has no numbers named Part_ID_subdiv but All_U_norm"),
         (rewrite("SMPL_SUBDIV_TRANSFORM.mat", index=np.ones(5)), "numbers; all must be equal"),
         (rewrite("SMPL_SUBDIV_TRANSFORM.mat", index=np.zeros(24 * 17 * 3)), "is damaged: charts must be 1..24"),
@@ -151,13 +159,21 @@ def test_files_that_are_none_are_told_in_a_line(folder, spoil, message):
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
-        ("Pdist_matrix.pkl", None, r"is a pickle and is not read; .* store its array Pdist_matrix with numpy\.save as Pdist_matrix\.npy"),
+        (
+            "Pdist_matrix.pkl",
+            None,
+            r"is a pickle and is not read; .* store its array Pdist_matrix with numpy\.save as Pdist_matrix\.npy",
+        ),
         ("missing.npy", None, "is missing; leave it out to have the distances computed"),
         ("d.txt", None, r"distances are read from \.npy, \.npz, \.safetensors, \.mat"),
         ("d.npy", lambda path: np.save(path, np.zeros(7)), r"holds \[7\]; distances of \d+ points are \[\d+\]"),
         ("d.npy", lambda path: np.save(path, np.zeros(7, int)), "holds int64; distances are floating-point"),
         ("d.npy", lambda path: path.write_bytes(b"nothing"), "does not read as an array"),
-        ("d.npz", lambda path: np.savez(path, a=np.zeros(1), b=np.zeros(1)), "holds a, b; one array, or one named Pdist_matrix"),
+        (
+            "d.npz",
+            lambda path: np.savez(path, a=np.zeros(1), b=np.zeros(1)),
+            "holds a, b; one array, or one named Pdist_matrix",
+        ),
         ("d.npz", lambda path: path.write_bytes(b"nothing"), "does not read as an array"),
         ("d.safetensors", lambda path: path.write_bytes(b"nothing"), "does not read as an array"),
         ("d.npy", lambda path: np.save(path, np.array([{"code": 1}])), "does not read as an array"),
@@ -173,7 +189,9 @@ def test_distances_that_are_none_are_told_in_a_line(folder, name, write, message
 
 def test_a_download_with_the_pickle_alone_is_told_what_to_do(folder):
     (folder / "Pdist_matrix.pkl").write_bytes(b"never opened")
-    with pytest.raises(UserError, match=r"is a pickle and is not read; .* or move it elsewhere to have the distances computed") as error:
+    with pytest.raises(
+        UserError, match=r"is a pickle and is not read; .* or move it elsewhere to have the distances computed"
+    ) as error:
         read_geodesics(str(folder))
     assert "\n" not in str(error.value)
 
