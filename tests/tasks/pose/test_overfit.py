@@ -19,7 +19,7 @@ def test_sixteen_people_are_learned_by_heart(people_about):
     head = HeadConfig(convolutions=1, channels=64, anchor_offsets=(2.0,), reduce=64)
     task = PoseTask(PoseConfig(size=96, head=head, scale=(0.9, 1.1)), people_about)
     torch.manual_seed(0)
-    model = task.make_model(build_encoder(EncoderConfig(name="hrnet_w18_small")))
+    model = task.make_model(build_encoder(EncoderConfig(name="test_resnet")))
     steps = 150
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
