@@ -22,10 +22,16 @@ import tiny_pretraining as tiny
 import torch
 import torch.distributed as dist
 
+from hcmoco.config import build
 from hcmoco.shards.read import Shards
+from hcmoco.tasks.config import FinetuneConfig
+from hcmoco.tasks.finetuning import Finetuning
+from hcmoco.tasks.initial import start
+from hcmoco.tasks.setup import set_up
 from hcmoco.training import collective
 from hcmoco.training.flat import FlatParameters
 from hcmoco.training.loop import pretrain
+from hcmoco.training.pretraining import Pretraining
 from hcmoco.training.state import States, TrainState
 
 
@@ -124,7 +130,44 @@ def collectives(rank, world, *, lanes, out):
     Path(out, f"{world}-{rank}.json").write_text(json.dumps(result))
 
 
-CALLS = {each.__name__: each for each in (train, write_state, collectives)}
+def in_float64(run, encoders):
+    """Batch norm as in evaluation, so that a row does not see the others, and inputs in the weights' precision."""
+    for module in run.model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    for encoder in encoders:
+        encoder.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(), *inputs[1:]))
+
+
+def pretraining_step(rank, world, *, sources, over, full, out):
+    """The gradient of one step of a pre-training, averaged over the workers."""
+    torch.set_default_dtype(torch.float64)
+    config = tiny.tiny_config(**over)
+    feed = tiny.tiny_feed(config, [Shards.open(each) for each in sources])
+    run = Pretraining(config, feed.plan, torch.device("cpu"), lanes_here=config.train.lanes // world)
+    if full:
+        run.enter_full_stage()
+    in_float64(run, (run.model.rgb, run.model.depth, run.model.keypoints))
+    write_gradient(rank, world, feed, run, out)
+
+
+def finetuning_step(rank, world, *, source, values, out):
+    """The same of a fine-tuning from scratch."""
+    torch.set_default_dtype(torch.float64)
+    config, shards = build(FinetuneConfig, values, "test"), Shards.open(source)
+    setup = set_up(config, shards, shards, start(config.init, config.encoder, "depth"))
+    run = Finetuning(config, setup.task, setup.plan, setup.identity, torch.device("cpu"), steps=setup.plan.steps)
+    in_float64(run, (run.model.encoder,))
+    write_gradient(rank, world, setup.training_feed(), run, out)
+
+
+def write_gradient(rank, world, feed, run, out):
+    items = (feed.item(0, lane) for lane in range(rank, feed.plan.lanes, world))
+    run.advance(next(feed.batches(items, rank=rank, world=world, first_step=0, threads=1, ahead=1)))
+    torch.save({name: each.grad.clone() for name, each in run.model.named_parameters()}, f"{out}/{world}-{rank}.pt")
+
+
+CALLS = {each.__name__: each for each in (train, write_state, collectives, pretraining_step, finetuning_step)}
 
 
 def run_jobs(folder: Path, jobs: list[dict]) -> list[list[int]]:
