@@ -20,6 +20,7 @@ os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 import torch
 import torch.distributed as dist
 
+<<<<<<< HEAD:tests/helpers/forked_runs.py
 from hcmoco.data.shards.reader import Shards
 from hcmoco.pretraining.loop import pretrain
 from hcmoco.training import distributed
@@ -28,6 +29,19 @@ from hcmoco.training.flat_grads import FlatParameters
 from hcmoco.training.precision import settle
 from tests.helpers import local_pretraining as tiny
 from tests.helpers.waiting import CEILING
+=======
+from hcmoco.config import build
+from hcmoco.shards.read import Shards
+from hcmoco.tasks.config import FinetuneConfig
+from hcmoco.tasks.finetuning import Finetuning
+from hcmoco.tasks.initial import start
+from hcmoco.tasks.setup import set_up
+from hcmoco.training import collective
+from hcmoco.training.flat import FlatParameters
+from hcmoco.training.loop import pretrain
+from hcmoco.training.pretraining import Pretraining
+from hcmoco.training.state import States, TrainState
+>>>>>>> wt-fidelity:tests/training/forked_runs.py
 
 
 class WorkerHost(tiny.StoppingHost):
@@ -125,6 +139,7 @@ def collectives(rank, world, *, lanes, out):
     Path(out, f"{world}-{rank}.json").write_text(json.dumps(result))
 
 
+<<<<<<< HEAD:tests/helpers/forked_runs.py
 def settled(rank, world, *, out):
     """What each worker makes of auto: where all compute in bfloat16, where the last does not, and where the first one's state says so."""
     config, last = tiny.tiny_config(train={"precision": "auto"}), rank == world - 1
@@ -134,6 +149,46 @@ def settled(rank, world, *, out):
 
 
 CALLS = {each.__name__: each for each in (train, write_state, collectives, settled)}
+=======
+def in_float64(run, encoders):
+    """Batch norm as in evaluation, so that a row does not see the others, and inputs in the weights' precision."""
+    for module in run.model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    for encoder in encoders:
+        encoder.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(), *inputs[1:]))
+
+
+def pretraining_step(rank, world, *, sources, over, full, out):
+    """The gradient of one step of a pre-training, averaged over the workers."""
+    torch.set_default_dtype(torch.float64)
+    config = tiny.tiny_config(**over)
+    feed = tiny.tiny_feed(config, [Shards.open(each) for each in sources])
+    run = Pretraining(config, feed.plan, torch.device("cpu"), lanes_here=config.train.lanes // world)
+    if full:
+        run.start_stage2()
+    in_float64(run, (run.model.rgb, run.model.depth, run.model.keypoints))
+    write_gradient(rank, world, feed, run, out)
+
+
+def finetuning_step(rank, world, *, source, values, out):
+    """The same of a fine-tuning from scratch."""
+    torch.set_default_dtype(torch.float64)
+    config, shards = build(FinetuneConfig, values, "test"), Shards.open(source)
+    setup = set_up(config, shards, shards, start(config.init, config.encoder, "depth"))
+    run = Finetuning(config, setup.task, setup.plan, setup.identity, torch.device("cpu"), steps=setup.plan.steps)
+    in_float64(run, (run.model.encoder,))
+    write_gradient(rank, world, setup.training_feed(), run, out)
+
+
+def write_gradient(rank, world, feed, run, out):
+    items = (feed.item(0, lane) for lane in range(rank, feed.plan.lanes, world))
+    run.advance(next(feed.batches(items, rank=rank, world=world, first_step=0, threads=1, ahead=1)))
+    torch.save({name: each.grad.clone() for name, each in run.model.named_parameters()}, f"{out}/{world}-{rank}.pt")
+
+
+CALLS = {each.__name__: each for each in (train, write_state, collectives, pretraining_step, finetuning_step)}
+>>>>>>> wt-fidelity:tests/training/forked_runs.py
 
 
 def run_jobs(folder: Path, jobs: list[dict]) -> list[list[int]]:
