@@ -1,4 +1,4 @@
-"""Scenes of several people: who hides whom, labels against pixels, people apart and on the ground, the same bytes anywhere."""
+"""Scenes of several people: who hides whom, labels on pixels, people apart and on the ground; the same bytes in any order or process."""
 
 import hashlib
 import os
