@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from started import Started
 
 from hcmoco.codecs import decode_depth, decode_iuv, decode_labels, decode_rgb, encode_depth, encode_rgb
 from hcmoco.datasets.people import PeopleConfig, make_person
@@ -441,3 +443,17 @@ def test_no_cluster_is_imported(models, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
     assert done.stdout.startswith("densepose of ")
+
+
+@pytest.mark.slow
+def test_what_was_predicted_before_a_signal_is_there(models, tmp_path):
+    for number in range(500):
+        photo(tmp_path / "photos" / f"{number:03d}.png")
+    out = tmp_path / "out"
+    program = Started("pipelines/predict.py", str(tmp_path / "photos"), f"--weights={models / 'densepose'}", f"--out={out}", "--threads=1")
+    program.until(lambda: any(out.glob("pictures/*")))
+    status, said = program.stop(signal.SIGTERM)
+    assert status == 143
+    assert said.endswith(f"\nstopped; {out}/predictions.jsonl has what was predicted so far, the same command starts anew\n")
+    lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert 0 < len(lines) < 500
