@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from hcmoco.tasks.pose import PoseConfig
 from hcmoco.tasks.pose.camera import project
 from hcmoco.tasks.registry import make_task
 from hcmoco_ray.commands.predict import main
+from tests.helpers.started import Started
 from tests.helpers.tolerances import assert_labels_close
 
 ROOT = Path(__file__).parents[2]
@@ -489,3 +491,25 @@ def test_no_cluster_is_imported(models, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
     assert done.stdout.startswith("densepose of ")
+
+
+@pytest.mark.slow
+def test_what_was_predicted_before_a_signal_is_there(models, tmp_path):
+    for number in range(500):
+        photo(tmp_path / "photos" / f"{number:03d}.png")
+    out = tmp_path / "out"
+    program = Started(
+        "pipelines/predict.py",
+        str(tmp_path / "photos"),
+        f"--weights={models / 'densepose'}",
+        f"--out={out}",
+        "--threads=1",
+    )
+    program.until(lambda: any(out.glob("pictures/*")))
+    status, said = program.stop(signal.SIGTERM)
+    assert status == 143
+    assert said.endswith(
+        f"\nstopped; {out}/predictions.jsonl has what was predicted so far, the same command starts anew\n"
+    )
+    lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert 0 < len(lines) < 500

@@ -20,28 +20,20 @@ os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 import torch
 import torch.distributed as dist
 
-<<<<<<< HEAD:tests/helpers/forked_runs.py
+from hcmoco.config import build
 from hcmoco.data.shards.reader import Shards
+from hcmoco.finetuning.config import FinetuneConfig
+from hcmoco.finetuning.encoder_init import start
+from hcmoco.finetuning.resolve import set_up
+from hcmoco.finetuning.trainer import Finetuning
 from hcmoco.pretraining.loop import pretrain
+from hcmoco.pretraining.trainer import Pretraining
 from hcmoco.training import distributed
 from hcmoco.training.checkpoint import States, TrainState
 from hcmoco.training.flat_grads import FlatParameters
 from hcmoco.training.precision import settle
 from tests.helpers import local_pretraining as tiny
 from tests.helpers.waiting import CEILING
-=======
-from hcmoco.config import build
-from hcmoco.shards.read import Shards
-from hcmoco.tasks.config import FinetuneConfig
-from hcmoco.tasks.finetuning import Finetuning
-from hcmoco.tasks.initial import start
-from hcmoco.tasks.setup import set_up
-from hcmoco.training import collective
-from hcmoco.training.flat import FlatParameters
-from hcmoco.training.loop import pretrain
-from hcmoco.training.pretraining import Pretraining
-from hcmoco.training.state import States, TrainState
->>>>>>> wt-fidelity:tests/training/forked_runs.py
 
 
 class WorkerHost(tiny.StoppingHost):
@@ -139,7 +131,6 @@ def collectives(rank, world, *, lanes, out):
     Path(out, f"{world}-{rank}.json").write_text(json.dumps(result))
 
 
-<<<<<<< HEAD:tests/helpers/forked_runs.py
 def settled(rank, world, *, out):
     """What each worker makes of auto: where all compute in bfloat16, where the last does not, and where the first one's state says so."""
     config, last = tiny.tiny_config(train={"precision": "auto"}), rank == world - 1
@@ -148,8 +139,6 @@ def settled(rank, world, *, out):
     Path(out, f"{world}-{rank}.json").write_text(json.dumps(result))
 
 
-CALLS = {each.__name__: each for each in (train, write_state, collectives, settled)}
-=======
 def in_float64(run, encoders):
     """Batch norm as in evaluation, so that a row does not see the others, and inputs in the weights' precision."""
     for module in run.model.modules():
@@ -178,7 +167,7 @@ def finetuning_step(rank, world, *, source, values, out):
     setup = set_up(config, shards, shards, start(config.init, config.encoder, "depth"))
     run = Finetuning(config, setup.task, setup.plan, setup.identity, torch.device("cpu"), steps=setup.plan.steps)
     in_float64(run, (run.model.encoder,))
-    write_gradient(rank, world, setup.training_feed(), run, out)
+    write_gradient(rank, world, setup.train_loader(), run, out)
 
 
 def write_gradient(rank, world, feed, run, out):
@@ -187,8 +176,7 @@ def write_gradient(rank, world, feed, run, out):
     torch.save({name: each.grad.clone() for name, each in run.model.named_parameters()}, f"{out}/{world}-{rank}.pt")
 
 
-CALLS = {each.__name__: each for each in (train, write_state, collectives, pretraining_step, finetuning_step)}
->>>>>>> wt-fidelity:tests/training/forked_runs.py
+CALLS = {each.__name__: each for each in (train, write_state, collectives, settled, pretraining_step, finetuning_step)}
 
 
 def run_jobs(folder: Path, jobs: list[dict]) -> list[list[int]]:

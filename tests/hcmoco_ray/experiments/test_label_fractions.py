@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+import signal
+import sqlite3
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +18,7 @@ from hcmoco_ray.experiments.grid.tables import ablation as ablation_table
 from hcmoco_ray.experiments.grid.tables import comparison
 from hcmoco_ray.experiments.results import difference_text, mean_text
 from hcmoco_ray.tracking.provenance import commit
+from tests.helpers.started import Started
 
 PEOPLE = {"domain": "indoor", "size": 64, "seed": 1}
 RECIPE = {
@@ -352,3 +355,17 @@ def test_the_ablation_has_a_row_per_objective():
         "| sample level | 10.0 | 50.0 |",
         "| + soft dense | 30.0 ± 14.1 | - |",
     ]
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_cells(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({**RECIPE, "steps": 5000}))
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump({**GRID, "recipe": str(tmp_path / "tiny.yaml")}))
+    program = Started("tuning/fractions.py", "--grid", str(tmp_path / "grid.yaml"), HCMOCO_HOME=str(tmp_path))
+    program.until(lambda: any(tmp_path.glob("runs/grid/work/*/states")))
+    status, said = program.stop(signal.SIGTERM)
+    assert status == 143
+    assert said.endswith("\nstopped; the same command goes on from here\n")
+    store = sqlite3.connect(tmp_path / "runs/grid/mlflow.db")
+    assert store.execute("select status from runs").fetchall() == [("KILLED",)]
+    store.close()

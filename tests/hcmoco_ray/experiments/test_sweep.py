@@ -1,12 +1,14 @@
 """Sweeps through the program itself: what they leave, and what kills and mistakes change."""
 
 import json
+import signal
 
 import psutil
 import pytest
 import yaml
 
 from tests.helpers import sweep_program
+from tests.helpers.started import Started
 from tests.helpers.waiting import CEILING, wait_until
 
 SWEPT = {"space": {"objective.lambda_d": {"loguniform": [0.1, 10]}, "optim.lr": {"choice": [0.004, 1.0e30]}}, "seed": 1}
@@ -284,3 +286,16 @@ def _progress(path) -> dict:
         return json.loads(path.read_text())
     except FileNotFoundError:  # just deleted: it is over
         return {"reports": [], "starts": []}
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_trials_and_the_next_start_goes_on_with_them(tmp_path):
+    path = tiny_sweep.write(tmp_path, {"trials": 2, "fixed": {"stages": {"sample": 5000}}})
+    program = Started("tuning/sweep.py", "--sweep", str(path), HCMOCO_HOME=str(tmp_path))
+    folder = tmp_path / tiny_sweep.SWEEP["out"]
+    program.until(lambda: any(_progress(each)["reports"] for each in folder.glob("work/*/progress.json")))
+    status, said = program.stop(signal.SIGTERM)
+    assert status == 143
+    assert said.endswith("\nstopped; the same command goes on from here\n")
+    assert {run.info.status for run in tiny_sweep.runs(folder)} == {"KILLED"}
+    assert list(folder.glob("work/*/values.json"))
