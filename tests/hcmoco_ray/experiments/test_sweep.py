@@ -290,12 +290,12 @@ def _progress(path) -> dict:
 
 @pytest.mark.slow
 def test_a_signal_ends_the_trials_and_the_next_start_goes_on_with_them(tmp_path):
-    path = tiny_sweep.write(tmp_path, {"trials": 2, "fixed": {"stages": {"sample": 5000}}})
+    path = sweep_program.write(tmp_path, {"trials": 2, "fixed": {"stages": {"sample": 5000}}})
     program = Started("tuning/sweep.py", "--sweep", str(path), HCMOCO_HOME=str(tmp_path))
-    folder = tmp_path / tiny_sweep.SWEEP["out"]
+    folder = tmp_path / sweep_program.SWEEP["out"]
     program.until(lambda: any(_progress(each)["reports"] for each in folder.glob("work/*/progress.json")))
     status, said = program.stop(signal.SIGTERM)
     assert status == 143
     assert said.endswith("\nstopped; the same command goes on from here\n")
-    assert {run.info.status for run in tiny_sweep.runs(folder)} == {"KILLED"}
+    assert {run.info.status for run in sweep_program.runs(folder)} == {"KILLED"}
     assert list(folder.glob("work/*/values.json"))
