@@ -25,7 +25,7 @@ from hcmoco.training import distributed
 from hcmoco.training.config import TrainConfig
 from hcmoco_ray.cluster import interrupts, preflight, session
 from hcmoco_ray.ingest import dataset
-from hcmoco_ray.tracking.status import open_status, shown
+from hcmoco_ray.tracking.progress import Status, shown
 from hcmoco_ray.train.launch import Place, train
 from hcmoco_ray.train.run_dir import say
 
@@ -50,20 +50,18 @@ class ScoreJob:
     config: ScoreConfig
     weights: str
     feed: EvalLoader
-    answer: Any
-    status: Any
+    answer: Status
+    status: Status
 
     def datasets(self) -> Mapping[str, Callable[[], Any]]:
         return {"rows": lambda: dataset.evaluation_dataset(self.feed)}
 
     def work(self, place: Place) -> None:
-        import ray
-
         device = torch.device(place.device)
         model = load_model(self.weights).model().to(device).to(memory_format=torch.channels_last)
         result = evaluate(self.feed.task, model, self._batches(place), device)
         if place.rank == 0:
-            ray.get(self.answer.put.remote(asdict(result)))
+            self.answer.put(asdict(result), wait=True)
         distributed.barrier()
 
     def _batches(self, place: Place) -> Iterable[TaskBatch]:
@@ -73,7 +71,7 @@ class ScoreJob:
             yield batch
             done += len(batch)
             if place.rank == 0:
-                self.status.put.remote(
+                self.status.put(
                     f"scoring: {min(done * place.world, len(self.feed.rows))} of {len(self.feed.rows)} rows"
                 )
 
@@ -134,13 +132,11 @@ def run(
 
 def score(config: ScoreConfig, weights: str, task: Task, rows: Subset) -> Result:
     """The scores of the model in the folder `weights` over all `rows`; `task` is over their data set."""
-    import ray
-
     feed = EvalLoader(task, rows, config.piece_rows, config.train.workers)
-    answer, status = open_status(None), open_status(f"scoring {len(rows)} rows")
+    answer, status = Status(None), Status(f"scoring {len(rows)} rows")
     with shown(status):
         train(ScoreJob(config, weights, feed, answer, status))
-    result = Result(**ray.get(answer.get.remote()))
+    result = Result(**answer.get())
     if result.rows != len(rows):
         raise UserError(
             f"{result.rows} of {len(rows)} rows of {rows.shards.uri} were scored; this is an error of the program: report it"

@@ -36,6 +36,7 @@ from hcmoco_ray.config import FinetuneRecipe
 from hcmoco_ray.ingest import dataset
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, store_uri
+from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.context import RayTaskHost
 from hcmoco_ray.train.evaluate import ScoreConfig, as_json, figure_lines, markdown, score, sheet
 from hcmoco_ray.train.launch import Place
@@ -110,7 +111,7 @@ class PlannedFinetuning(PlannedRun):
             "hcmoco.start": f"{setup.start['text']} {setup.start['digest']}".strip(),
         }
 
-    def job(self, tracker: Tracker, status: Any) -> "FinetuneJob":
+    def job(self, tracker: Tracker, status: Status) -> "FinetuneJob":
         return FinetuneJob(self.config, self.setup, tracker, status)
 
     def close(self, tracker: Tracker) -> dict[str, Any]:
@@ -131,7 +132,7 @@ class FinetuneJob:
     config: FinetuneRecipe
     setup: Setup
     tracker: Tracker
-    status: Any
+    status: Status
 
     def datasets(self) -> Mapping[str, Callable[[], Any]]:
         made = {"train": dataset.newest_dataset(self.setup.train_loader(), f"{self.config.out}/states")}

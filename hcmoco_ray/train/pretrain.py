@@ -32,6 +32,7 @@ from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.ingest import dataset
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, store_uri
+from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.context import RayHost
 from hcmoco_ray.train.launch import Place
 from hcmoco_ray.train.run import PlannedRun, Run, execute
@@ -105,7 +106,7 @@ class PlannedPretraining(PlannedRun):
         self.identity = {**config.identity(), "plan": plan.description}
         self.tags = {}
 
-    def job(self, tracker: Tracker, status: Any) -> "PretrainJob":
+    def job(self, tracker: Tracker, status: Status) -> "PretrainJob":
         import ray
 
         views = None if self.views is None else ray.put(self.views)
@@ -126,7 +127,7 @@ class PretrainJob:
     feed: PretrainLoader
     held_out: Any
     tracker: Tracker
-    status: Any
+    status: Status
 
     def datasets(self) -> Mapping[str, Callable[[], Any]]:
         return {"train": dataset.newest_dataset(self.feed, f"{self.config.out}/states")}

@@ -12,7 +12,7 @@ from hcmoco_ray.cluster import interrupts, precision, preflight
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
 from hcmoco_ray.paths import at_home
 from hcmoco_ray.tracking.client import Tracker, open_writer, start_run, store_uri
-from hcmoco_ray.tracking.status import open_status, shown
+from hcmoco_ray.tracking.progress import Status, shown
 from hcmoco_ray.train.launch import Job, asked, train
 from hcmoco_ray.train.run_dir import (
     load_saved_config,
@@ -41,7 +41,7 @@ class PlannedRun(ABC):
     tags: dict[str, str]
 
     @abstractmethod
-    def job(self, tracker: Tracker, status: Any) -> Job:
+    def job(self, tracker: Tracker, status: Status) -> Job:
         """Return what the training workers are given."""
 
     @abstractmethod
@@ -159,7 +159,7 @@ def execute(run: Run) -> int:
 
 def _train(run: Run, planned: PlannedRun, tracker: Tracker) -> None:
     workers = run.config.train.workers
-    status = open_status("starting the training" if workers == 1 else f"starting {workers} workers")
+    status = Status("starting the training" if workers == 1 else f"starting {workers} workers")
     with shown(status):
         interrupts.check()
         train(planned.job(tracker, status))

@@ -34,7 +34,7 @@ from hcmoco_ray.cluster.resources import Asked
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
 from hcmoco_ray.experiments.sweep.config import CHANGEABLE, FinetuneScore, SweepConfig, Value, nested
 from hcmoco_ray.experiments.sweep.records import DONE, FAILED, Progress, Records
-from hcmoco_ray.tracking.client import Tracker, find_run, start_run
+from hcmoco_ray.tracking.client import Tracker, TrackingWriter, find_run, start_run
 from hcmoco_ray.train.pretrain import make_loader, make_plan, terms_of
 
 LINEAGE = "lineage.json"
@@ -61,7 +61,7 @@ class Job:
     sources: tuple[Shards, ...]
     views: Any
     finetune_data: tuple[Shards, Shards] | None
-    writer: Any
+    writer: TrackingWriter
     asked: Asked
 
     @property
