@@ -200,7 +200,7 @@ def empty_trainer(entered: Path) -> None:
     from hcmoco_ray.cluster import session
     from hcmoco_ray.train.launch import TRAIN_ENV
 
-    session.start()
+    session.connect()
     os.environ.update(TRAIN_ENV)
     import ray.train
     import ray.train.torch

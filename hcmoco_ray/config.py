@@ -11,7 +11,7 @@ from hcmoco.finetuning.config import FinetuneConfig
 from hcmoco.finetuning.encoder_init import IMAGENET, SCRATCH
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco_ray import cli
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.tracking.client import TrackingConfig
 
 _WIDTH = 140
@@ -49,14 +49,14 @@ class PretrainRecipe(OnRay, PretrainConfig):
 
     ingest: IngestConfig = IngestConfig()
 
-    def placed(self) -> "PretrainRecipe":
-        """The same run with the paths that are not asked for through `at_home` made absolute: workers have another current folder."""
+    def with_absolute_paths(self) -> "PretrainRecipe":
+        """The same run with the paths that are not asked for through `resolve_path` made absolute: workers have another current folder."""
         model = self.model
         for name in ("rgb", "depth"):
             encoder = getattr(model, name)
             if encoder.init not in ("scratch", "timm"):
-                model = model.model_copy(update={name: encoder.model_copy(update={"init": at_home(encoder.init)})})
-        return self.model_copy(update={"out": at_home(self.out), "model": model})
+                model = model.model_copy(update={name: encoder.model_copy(update={"init": resolve_path(encoder.init)})})
+        return self.model_copy(update={"out": resolve_path(self.out), "model": model})
 
 
 class FinetuneRecipe(OnRay, FinetuneConfig):
@@ -64,11 +64,11 @@ class FinetuneRecipe(OnRay, FinetuneConfig):
 
     ingest: ReadConfig = ReadConfig()
 
-    def placed(self) -> "FinetuneRecipe":
-        """The same run with the paths that are not asked for through `at_home` made absolute: workers have another current folder."""
-        init = self.init if self.init in (SCRATCH, IMAGENET) else at_home(self.init)
-        weights = at_home(self.imagenet_weights) if self.imagenet_weights else None
-        return self.model_copy(update={"out": at_home(self.out), "init": init, "imagenet_weights": weights})
+    def with_absolute_paths(self) -> "FinetuneRecipe":
+        """The same run with the paths that are not asked for through `resolve_path` made absolute: workers have another current folder."""
+        init = self.init if self.init in (SCRATCH, IMAGENET) else resolve_path(self.init)
+        weights = resolve_path(self.imagenet_weights) if self.imagenet_weights else None
+        return self.model_copy(update={"out": resolve_path(self.out), "init": init, "imagenet_weights": weights})
 
 
 def load(cls: type, recipe: str, overrides: Sequence[str]):
@@ -78,7 +78,7 @@ def load(cls: type, recipe: str, overrides: Sequence[str]):
 
 def check(cls: type, values: dict, recipe: str):
     """The config of `cls` with these values, its paths placed. UserError with one line, naming the recipe, for a bad key or value."""
-    return build(cls, values, f"recipe {recipe}").placed()
+    return build(cls, values, f"recipe {recipe}").with_absolute_paths()
 
 
 def as_yaml(config: Config) -> str:

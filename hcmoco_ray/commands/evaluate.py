@@ -12,11 +12,11 @@ A relative path lies in the current folder, or under HCMOCO_HOME where that is s
 import argparse
 from collections.abc import Sequence
 
-from hcmoco_ray.cluster import session
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.cluster import entrypoint
+from hcmoco_ray.paths import resolve_path
 
 
-@session.main_wrapper
+@entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -36,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
 
     return evaluate.run(
-        at_home(given.weights),
-        at_home(given.data),
-        out=at_home(given.out) if given.out else None,
+        resolve_path(given.weights),
+        resolve_path(given.data),
+        out=resolve_path(given.out) if given.out else None,
         workers=given.workers,
         gpu=given.gpu,
         cpus=given.cpus,

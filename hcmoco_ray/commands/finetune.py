@@ -13,10 +13,10 @@ A relative path lies in the current folder, or under HCMOCO_HOME where that is s
 from collections.abc import Sequence
 
 from hcmoco_ray import cli
-from hcmoco_ray.cluster import session
+from hcmoco_ray.cluster import entrypoint
 
 
-@session.main_wrapper
+@entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     parser = cli.task_parser(__doc__)

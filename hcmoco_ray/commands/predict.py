@@ -24,11 +24,11 @@ import argparse
 from collections.abc import Sequence
 
 from hcmoco_ray.cli import TASK_NAMES
-from hcmoco_ray.cluster import session
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.cluster import entrypoint
+from hcmoco_ray.paths import resolve_path
 
 
-@session.main_wrapper
+@entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -56,4 +56,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     from hcmoco_ray import predict
 
-    return predict.run(given, weights=at_home(given.weights), out=at_home(given.out))
+    return predict.run(given, weights=resolve_path(given.weights), out=resolve_path(given.out))

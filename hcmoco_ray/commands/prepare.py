@@ -22,8 +22,8 @@ from pathlib import Path
 
 from hcmoco.datasets.registry import COMMANDS, KINDS, MADE
 from hcmoco.errors import UserError
-from hcmoco_ray.cluster.session import main_wrapper
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.cluster.entrypoint import main_wrapper
+from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare.reader import Source, add_arguments, described, from_arguments
 from hcmoco_ray.tracking.progress import Progress
 
@@ -84,7 +84,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
     from hcmoco.data.shards.manifest import reason_kind
     from hcmoco_ray.prepare.run import prepare
 
-    manifest, made = prepare(source, at_home(arguments.out), max_broken=arguments.max_broken)
+    manifest, made = prepare(source, resolve_path(arguments.out), max_broken=arguments.max_broken)
     size = sum(file.bytes for file in manifest.files)
     state = "prepared" if made else "already prepared"
     print(
@@ -130,7 +130,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     from hcmoco.data.shards.reader import Shards
     from hcmoco.data.shards.verify import verify
 
-    uri = at_home(arguments.uri)
+    uri = resolve_path(arguments.uri)
     manifest = Shards.open(uri).manifest
     progress = Progress(f"verifying {uri}", len(manifest.files), "files")
     problems = verify(uri, progress=lambda _: progress.add(1))
@@ -157,7 +157,7 @@ def _sheet(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.png}: the picture is written as PNG; give a name that ends in .png")
     if arguments.count < 1:
         raise UserError(f"--count {arguments.count}: must be at least 1")
-    uri = at_home(arguments.uri)
+    uri = resolve_path(arguments.uri)
     shards = Shards.open(uri)
     records: list
     if shards.manifest.kind == "scene":

@@ -20,7 +20,7 @@ from hcmoco_ray import config as run_config
 from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.experiments.grid.config import GridConfig, PretrainedConfig
 from hcmoco_ray.experiments.results import deciding
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.provenance import made_by
 from hcmoco_ray.train import pretrain as train_pretrain
@@ -73,7 +73,7 @@ def origin_of(name: str, init: str | PretrainedConfig) -> Origin:
     config = run_config.check(PretrainRecipe, bare.values(), init.pretrain)
     decided = [deciding(config), {key: ensure.identity(source) for key, source in config.data.sources.items()}]
     key = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
-    return Origin(name, at_home(init.out), init, config, key)
+    return Origin(name, resolve_path(init.out), init, config, key)
 
 
 def digest_of(
@@ -90,7 +90,7 @@ def digest_of(
     if not origin.there:
         record = read_record(origin, results)
         return record["digests"][modality] if record else None
-    init = origin.init if origin.init == IMAGENET else at_home(origin.init)
+    init = origin.init if origin.init == IMAGENET else resolve_path(origin.init)
     try:
         return start(init, encoder, modality, imagenet_weights=imagenet_weights).digest
     except UserError:

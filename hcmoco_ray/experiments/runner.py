@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from hcmoco.storage import Folder, first_line
-from hcmoco_ray.cluster import interrupts, session
+from hcmoco_ray.cluster import entrypoint, interrupts
 from hcmoco_ray.experiments.results import Cell
 from hcmoco_ray.tracking.client import Tracker, TrackingWriter, start_run
-from hcmoco_ray.train.run_dir import say
+from hcmoco_ray.train.run_dir import log
 
 CellT = TypeVar("CellT", bound=Cell)
 
@@ -28,7 +28,7 @@ def collect(waiting: dict[Any, CellT], keep: Callable[[CellT, Any], tuple[dict, 
     failures: dict[str, str] = {}
     waiting, total, begun = dict(waiting), len(waiting), time.monotonic()
     while waiting:
-        interrupts.check()
+        interrupts.raise_if_interrupted()
         done, _ = ray.wait(list(waiting), timeout=1.0)
         for each in done:
             cell = waiting.pop(each)
@@ -36,13 +36,13 @@ def collect(waiting: dict[Any, CellT], keep: Callable[[CellT, Any], tuple[dict, 
                 outcome = ray.get(each)
             except ray.exceptions.RayError as error:
                 failures[cell.name] = _why(error)
-                say(f"failed: {cell.name}: {failures[cell.name]}")
+                log(f"failed: {cell.name}: {failures[cell.name]}")
                 continue
             result, called = keep(cell, outcome)
             Folder(out).delete_folder(f"work/{cell.name}")
             left = (time.monotonic() - begun) / (total - len(waiting)) * len(waiting)
             figure = 100 * result["test"]["figures"][result["main"]]
-            say(
+            log(
                 f"{total - len(waiting)}/{total}  {called}:  {result['main']} {figure:.1f} %  ({result['seconds']:.0f} s)  "
                 f"{int(left) // 60}:{int(left) % 60:02d} left"
             )
@@ -50,7 +50,7 @@ def collect(waiting: dict[Any, CellT], keep: Callable[[CellT, Any], tuple[dict, 
 
 
 def _why(error: Exception) -> str:
-    mistake = session.find_user_error(error)
+    mistake = entrypoint.find_user_error(error)
     cause = getattr(
         error, "cause", None
     )  # of a task's error, whose own text begins with the task and not with what happened

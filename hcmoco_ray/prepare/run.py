@@ -61,8 +61,8 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
     studies = source.studies(items)
     if not studies:
         check_disk(folder, source, items)
-    cluster = session.start()
-    cluster.refuse_local("--out", folder.uri)
+    cluster = session.connect()
+    cluster.require_shared_storage("--out", folder.uri)
     folder.write(REQUEST, json.dumps(request(source, len(items))).encode())
     _forget_refused(folder, studies)
     measured = _measure(source, folder, studies, cluster.cpus)

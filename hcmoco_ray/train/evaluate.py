@@ -26,8 +26,8 @@ from hcmoco.training.config import TrainConfig
 from hcmoco_ray.cluster import interrupts, preflight, session
 from hcmoco_ray.ingest import dataset
 from hcmoco_ray.tracking.progress import Status, shown
-from hcmoco_ray.train.launch import Place, train
-from hcmoco_ray.train.run_dir import say
+from hcmoco_ray.train.launch import WorkerContext, train
+from hcmoco_ray.train.run_dir import log
 
 SHEET_ROWS = 8
 
@@ -56,23 +56,23 @@ class ScoreJob:
     def datasets(self) -> Mapping[str, Callable[[], Any]]:
         return {"rows": lambda: dataset.evaluation_dataset(self.feed)}
 
-    def work(self, place: Place) -> None:
-        device = torch.device(place.device)
+    def work(self, worker: WorkerContext) -> None:
+        device = torch.device(worker.device)
         model = load_model(self.weights).model().to(device).to(memory_format=torch.channels_last)
-        result = evaluate(self.feed.task, model, self._batches(place), device)
-        if place.rank == 0:
+        result = evaluate(self.feed.task, model, self._batches(worker), device)
+        if worker.rank == 0:
             self.answer.put(asdict(result), wait=True)
         distributed.barrier()
 
-    def _batches(self, place: Place) -> Iterable[TaskBatch]:
+    def _batches(self, worker: WorkerContext) -> Iterable[TaskBatch]:
         done = 0
-        for batch in self.feed.batches(dataset.items(place.shards["rows"]), threads=self.config.threads, ahead=2):
-            interrupts.check()
+        for batch in self.feed.batches(dataset.items(worker.shards["rows"]), threads=self.config.threads, ahead=2):
+            interrupts.raise_if_interrupted()
             yield batch
             done += len(batch)
-            if place.rank == 0:
+            if worker.rank == 0:
                 self.status.put(
-                    f"scoring: {min(done * place.world, len(self.feed.rows))} of {len(self.feed.rows)} rows"
+                    f"scoring: {min(done * worker.world, len(self.feed.rows))} of {len(self.feed.rows)} rows"
                 )
 
 
@@ -104,12 +104,12 @@ def run(
         )
     task = saved.task(shards.manifest)
     rows = whole(shards, (*task.inputs, *task.labels))
-    cluster = session.start()
-    cluster.refuse_local("weights", saved.folder)
-    cluster.refuse_local("--data", data)
-    cluster.refuse_local("--out", out)
+    cluster = session.connect()
+    cluster.require_shared_storage("weights", saved.folder)
+    cluster.require_shared_storage("--data", data)
+    cluster.require_shared_storage("--out", out)
     preflight.check_resources(config)
-    say(f"{task.name} of {saved.folder} on {len(rows)} of {shards.manifest.rows} rows of {data}")
+    log(f"{task.name} of {saved.folder} on {len(rows)} of {shards.manifest.rows} rows of {data}")
     result = score(config, saved.folder, task, rows)
     png = encode_png(sheet(saved.folder, task, rows))
     folder = Folder(out)
@@ -125,8 +125,8 @@ def run(
         "breakdown": {"columns": result.columns, "rows": result.breakdown},
     }
     folder.write("results.json", as_json(facts))
-    say(markdown(result))
-    say(f"results   {out}/results.json\npicture   {out}/sheet.png")
+    log(markdown(result))
+    log(f"results   {out}/results.json\npicture   {out}/sheet.png")
     return 0
 
 

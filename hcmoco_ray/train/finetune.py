@@ -37,11 +37,11 @@ from hcmoco_ray.ingest import dataset
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, store_uri
 from hcmoco_ray.tracking.progress import Status
-from hcmoco_ray.train.context import RayTaskHost
+from hcmoco_ray.train.context import RayFinetuneContext
 from hcmoco_ray.train.evaluate import ScoreConfig, as_json, figure_lines, markdown, score, sheet
-from hcmoco_ray.train.launch import Place
+from hcmoco_ray.train.launch import WorkerContext
 from hcmoco_ray.train.run import PlannedRun, Run, execute
-from hcmoco_ray.train.run_dir import say, states_of
+from hcmoco_ray.train.run_dir import log, states_of
 
 RESULTS, TABLE, SHEET, FINISHED = "results.json", "table.md", "pictures/test.png", "FINISHED"
 _LEFT = (RESULTS, TABLE, SHEET, "model/config.json", "model/model.safetensors", "model/README.md")
@@ -87,7 +87,7 @@ class FinetuneRun(Run[FinetuneRecipe]):
         return {"train": self.config.data.train, "test": self.config.data.test}
 
     def check_machine(self, nodes: int) -> None:
-        say(f"the encoder starts from {self.encoder_init.text}")
+        log(f"the encoder starts from {self.encoder_init.text}")
 
     def open_data(self, saved_step: int | None) -> "PlannedFinetuning":
         kind = task_class(self.config.task.task).kind
@@ -141,16 +141,16 @@ class FinetuneJob:
             made["validation"] = lambda: dataset.evaluation_dataset(validation)
         return made
 
-    def work(self, place: Place) -> None:
+    def work(self, worker: WorkerContext) -> None:
         setup = self.setup
-        feed, validation = setup.train_loader(), setup.eval_loader(place.world)
-        host = RayTaskHost(self.config, feed, validation, place, self.tracker, self.status)
+        feed, validation = setup.train_loader(), setup.eval_loader(worker.world)
+        context = RayFinetuneContext(self.config, feed, validation, worker, self.tracker, self.status)
         run_id = self.tracker.run_id
         finetune(
             self.config,
             setup.task,
             setup.plan,
-            host,
+            context,
             setup.identity,
             validated=setup.chosen_on is not None,
             tracking_run=run_id,
@@ -160,18 +160,18 @@ class FinetuneJob:
 def _describe(setup: Setup) -> None:
     config, labeled, plan, aside = setup.config, setup.labeled, setup.plan, setup.chosen_on
     rows = config.train.lanes * config.train.batch_size_per_lane
-    say(
+    log(
         f"labels: {config.text}, {len(labeled)} rows ({labeled.digest[:12]}); {len(aside) if aside else 'no'} rows choose the model, "
         f"{len(setup.test)} rows test\n"
         f"{plan.steps} steps of {rows} rows: {plan.steps * rows / len(labeled):.1f} passes over the labelled rows"
     )
     if config.subset:
         name = labeled.manifest.dataset
-        say(
+        log(
             f"subset={config.subset}: every {STRIDES[config.subset]}th row of {name!r}, sorted by id; the published rows if that is ITOP"
         )
     if config.select == "test":
-        say("select=test: the model is chosen on the test rows, as the paper does; its test score is optimistic")
+        log("select=test: the model is chosen on the test rows, as the paper does; its test score is optimistic")
 
 
 def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Tracker) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def report(config: FinetuneRecipe) -> None:
     results = json.loads(Folder(config.out).read(RESULTS))
     test, labels = results["test"], results["labels"]
     figures = "\n".join(f"  {line}" for line in figure_lines(test["figures"]))
-    say(
+    log(
         f"\n{results['task']} with {labels['text']} of the labels ({labels['rows']} rows), seed {results['seed']}, from "
         f"{results['start']['text']}\n"
         f"on {test['rows']} test rows, model of step {results['chosen_step']} of {results['steps']} (select={results['select']}):\n"

@@ -33,10 +33,10 @@ from hcmoco_ray.ingest import dataset
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, store_uri
 from hcmoco_ray.tracking.progress import Status
-from hcmoco_ray.train.context import RayHost
-from hcmoco_ray.train.launch import Place
+from hcmoco_ray.train.context import RayTrainContext
+from hcmoco_ray.train.launch import WorkerContext
 from hcmoco_ray.train.run import PlannedRun, Run, execute
-from hcmoco_ray.train.run_dir import say, states_of
+from hcmoco_ray.train.run_dir import log, states_of
 
 TABLE, FINISHED = "table.md", "FINISHED"
 # What the screen shows: position alone answers the same crop, so pairs of modalities are shown in different crops.
@@ -132,12 +132,12 @@ class PretrainJob:
     def datasets(self) -> Mapping[str, Callable[[], Any]]:
         return {"train": dataset.newest_dataset(self.feed, f"{self.config.out}/states")}
 
-    def work(self, place: Place) -> None:
+    def work(self, worker: WorkerContext) -> None:
         import ray
 
-        host = RayHost(self.config, self.feed, place, self.tracker, self.status)
-        views = ray.get(self.held_out) if self.held_out is not None and place.rank == 0 else None
-        pretrain(self.config, self.feed.plan, host, views, self.tracker.run_id)
+        context = RayTrainContext(self.config, self.feed, worker, self.tracker, self.status)
+        views = ray.get(self.held_out) if self.held_out is not None and worker.rank == 0 else None
+        pretrain(self.config, self.feed.plan, context, views, self.tracker.run_id)
 
 
 def make_plan(config: PretrainRecipe, sources: Sequence[Shards]) -> Plan:
@@ -170,7 +170,7 @@ def make_loader(config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...])
 def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> None:
     train = config.train
     seen = train.lanes // train.workers * train.batch_size_per_lane
-    say(
+    log(
         f"a step: {train.lanes * train.batch_size_per_lane} rows in {train.lanes} lanes; "
         f"batch norm and in-batch negatives see {seen} of them"
     )
@@ -179,7 +179,7 @@ def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> 
             f"{shards.manifest.modalities.get(name, 0)} with {name}" for name in ("rgb", "depth", "keypoints")
         )
         passes = plan.drawn(plan.steps)[source.name]
-        say(
+        log(
             f"  {source.name}: {source.rows} people ({has}), {passes * source.rows / plan.steps:.1f} a step, {passes:.1f} passes"
         )
 

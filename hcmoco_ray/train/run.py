@@ -10,18 +10,18 @@ from hcmoco.training.config import SourceConfig
 from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import interrupts, precision, preflight
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.tracking.client import Tracker, open_writer, start_run, store_uri
 from hcmoco_ray.tracking.progress import Status, shown
-from hcmoco_ray.train.launch import Job, asked, train
+from hcmoco_ray.train.launch import Job, train, worker_resources
 from hcmoco_ray.train.run_dir import (
     load_saved_config,
     lock_run_dir,
-    recorded,
+    log,
     save_config,
     saved_run_id,
-    say,
     states_of,
+    tracked_run,
 )
 
 RecipeT = TypeVar("RecipeT", PretrainRecipe, FinetuneRecipe)
@@ -119,17 +119,17 @@ def execute(run: Run) -> int:
     with lock_run_dir(out):
         run.config, earlier = load_saved_config(run.config)
         if earlier == run.config and run.finished():
-            say(f"{out} is finished")
+            log(f"{out} is finished")
             run.report()
             return 0
         saved = states_of(run.config).newest()
         run.check_config(resumed=saved is not None)
-        cluster = preflight.cluster_for(run.config)
+        cluster = preflight.connect_for(run.config)
         for key, source in run.sources().items():
-            cluster.refuse_local(f"data set {key}:", at_home(source.path))
+            cluster.require_shared_storage(f"data set {key}:", resolve_path(source.path))
         preflight.check_resources(run.config)
-        run.config = precision.decide(run.config, asked(run.config), saved.identity if saved else None)
-        say(run_config.as_yaml(run.config))
+        run.config = precision.decide(run.config, worker_resources(run.config), saved.identity if saved else None)
+        log(run_config.as_yaml(run.config))
         run.check_machine(cluster.nodes)
         writer = open_writer(run.config.tracking, out, actor=True)
 
@@ -137,7 +137,7 @@ def execute(run: Run) -> int:
         steps = planned.plan.steps
         if saved:
             check_identity(saved.identity, planned.identity, out)
-            say(f"going on from step {saved.step} of {steps}")
+            log(f"going on from step {saved.step} of {steps}")
 
         tracker = start_run(
             writer,
@@ -147,7 +147,7 @@ def execute(run: Run) -> int:
             tags={"hcmoco.out": out, **planned.tags},
         )
         save_config(run.config, tracker)
-        with recorded(tracker):
+        with tracked_run(tracker):
             if saved is None or saved.step < steps:
                 del saved  # the workers read it again, perhaps on another machine
                 _train(run, planned, tracker)
@@ -161,5 +161,5 @@ def _train(run: Run, planned: PlannedRun, tracker: Tracker) -> None:
     workers = run.config.train.workers
     status = Status("starting the training" if workers == 1 else f"starting {workers} workers")
     with shown(status):
-        interrupts.check()
+        interrupts.raise_if_interrupted()
         train(planned.job(tracker, status))

@@ -38,7 +38,7 @@ class RunConfig(Protocol):
     def train(self) -> TrainConfig: ...
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """Prints at once: what follows may take long, and stderr is not held back either."""
     print(text, flush=True)
 
@@ -124,7 +124,7 @@ def saved_run_id(config: Any, saved: TrainState | None, there: Any) -> str | Non
 
 
 @contextmanager
-def recorded(tracker: Tracker, failures: Sized = ()) -> Iterator[None]:
+def tracked_run(tracker: Tracker, failures: Sized = ()) -> Iterator[None]:
     """Closes the tracking run with how the block ended: KILLED by a signal, FAILED by an error or with `failures` that the block has
     noted, else FINISHED."""
     status = "FAILED"

@@ -13,7 +13,7 @@ WHERE = """
 import json
 import hcmoco
 import ray, ray.data, ray.train.torch
-from hcmoco_ray.cluster.session import start
+from hcmoco_ray.cluster.session import connect
 from hcmoco_ray.train.launch import TRAIN_ENV
 import os
 os.environ.update(TRAIN_ENV)
@@ -28,7 +28,7 @@ def worker():
     shard = ray.train.get_dataset_shard("train")
     return [hcmoco.__file__, *(table["where"][0].as_py() for table in shard.iter_batches(batch_size=None, batch_format="pyarrow"))]
 
-cluster = start()
+cluster = connect()
 trainer = ray.train.torch.TorchTrainer(
     worker,
     scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 0.5}),

@@ -30,7 +30,7 @@ from hcmoco.training.local import LocalHost
 from hcmoco.training.precision import with_precision
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
-from hcmoco_ray.cluster.resources import Asked
+from hcmoco_ray.cluster.resources import ResourceRequest
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
 from hcmoco_ray.experiments.sweep.config import CHANGEABLE, FinetuneScore, SweepConfig, Value, nested
 from hcmoco_ray.experiments.sweep.records import DONE, FAILED, Progress, Records
@@ -62,7 +62,7 @@ class Job:
     views: Any
     finetune_data: tuple[Shards, Shards] | None
     writer: TrackingWriter
-    asked: Asked
+    asked: ResourceRequest
 
     @property
     def device(self) -> str:

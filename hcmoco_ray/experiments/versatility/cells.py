@@ -12,7 +12,7 @@ from hcmoco.storage import Folder
 from hcmoco_ray.experiments import results as result_files
 from hcmoco_ray.experiments.grid.config import PretrainedConfig, Seeds
 from hcmoco_ray.experiments.results import deciding, mean_text, standing
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import TrackingConfig
 
@@ -50,9 +50,11 @@ class VersatilityRecipe(VersatilityConfig):
     )
     tracking: TrackingConfig = TrackingConfig()
 
-    def placed(self) -> "VersatilityRecipe":
+    def with_absolute_paths(self) -> "VersatilityRecipe":
         """The same with its own paths made absolute."""
-        return self.model_copy(update={"out": at_home(self.out), "results": at_home(self.results or self.out)})
+        return self.model_copy(
+            update={"out": resolve_path(self.out), "results": resolve_path(self.results or self.out)}
+        )
 
 
 @dataclass(frozen=True)

@@ -278,7 +278,10 @@ def test_a_record_that_does_not_decode(finished, tiny_home, decode):
     assert re.search(r"record 'people/indoor-1-\d+': .*truncated.*; its data set is not as", line)
 
 
-INFINITE = r"^(loss/g/\S+ became inf|grad_norm became inf in step 1; the largest term there is loss/g/\S+) .*lower optim.lr, set optim.clip_norm"
+INFINITE = (
+    r"^(loss/g/\S+ became inf|grad_norm became inf in step 1; the largest term there is loss/g/\S+) .*"
+    r"lower optim.lr, set optim.clip_norm"
+)
 
 
 def test_a_temperature_too_small(finished, tiny_home):
