@@ -129,7 +129,7 @@ def pretrain(data: Path, temporary: Path, over: dict[str, int]) -> Run:
     """A run of `pipelines/pretrain.py` over people that are there."""
     with tempfile.TemporaryDirectory(dir=temporary) as folder:
         values = {
-            "out": f"{folder}/run",
+            "output_dir": f"{folder}/run",
             **{
                 f"data.{each}.people": "null" for each in ("sources.indoor", "sources.wild", "held_out")
             },  # fewer than the recipe's

@@ -27,10 +27,12 @@ class TaskDataConfig(Config):
 class FinetuneConfig(LabelsConfig):
     """A fine-tuning run."""
 
-    renamed: ClassVar = {"evaluation_rows": "eval_batch_size"}
+    renamed: ClassVar = {"evaluation_rows": "eval_batch_size", "out": "output_dir"}
 
     name: str = Field("finetune", pattern=r"^[\w.-]+$", description="what the run is called")
-    out: str = Field(min_length=1, description="folder or URI of the run; a relative one lies under the run's home")
+    output_dir: str = Field(
+        min_length=1, description="folder or URI of the run; a relative one lies under the run's home"
+    )
     seed: int = Field(
         0, ge=0, description="of everything that is drawn: labelled rows, the head's weights, order, augmentation"
     )
@@ -97,7 +99,7 @@ class FinetuneConfig(LabelsConfig):
         move it by rounding, and more workers by batch norm's statistics."""
         everything = self.model_dump(mode="json")
         free = ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "log_every", "save_every", "keep")
-        places = ("name", "out", "data", "init", "imagenet_weights", "eval_batch_size")
+        places = ("name", "output_dir", "data", "init", "imagenet_weights", "eval_batch_size")
         decided = {
             key: value for key, value in everything.items() if key not in places and key in FinetuneConfig.model_fields
         }

@@ -62,7 +62,7 @@ def finetune(
     saved = host.restore()
     run = Finetuning(config, task, plan, identity, host.device, steps=plan.steps, load_init=saved is None)
     if saved:
-        run.load(saved, where=config.out)
+        run.load(saved, where=config.output_dir)
     distributed.check_same_step(run.step)
     run.tracking_run = run.tracking_run or tracking_run
     resumed_at = run.step if saved else None

@@ -1,5 +1,7 @@
 """What a pre-training run is: its data, model, objective, stages and optimizer, as one tree."""
 
+from typing import ClassVar
+
 from pydantic import Field, model_validator
 
 from hcmoco.config import Config
@@ -42,8 +44,12 @@ class StagesConfig(Config):
 class PretrainConfig(Config):
     """A pre-training run."""
 
+    renamed: ClassVar = {"out": "output_dir"}
+
     name: str = Field("pretrain", pattern=r"^[\w.-]+$", description="what the run is called")
-    out: str = Field(min_length=1, description="folder or URI of the run; a relative one lies under the run's home")
+    output_dir: str = Field(
+        min_length=1, description="folder or URI of the run; a relative one lies under the run's home"
+    )
     seed: int = Field(0, ge=0, description="of everything that is drawn")
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()

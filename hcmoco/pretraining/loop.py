@@ -57,7 +57,7 @@ def pretrain(
     config = settle(config, native_bfloat16(host.device.type), saved.identity if saved else None)
     run = Pretraining(config, plan, host.device, plan.lanes // host.world, load_init=saved is None)
     if saved:
-        run.load(saved, where=config.out)
+        run.load(saved, where=config.output_dir)
     distributed.check_same_step(run.step)
     run.tracking_run = tracking_run or run.tracking_run
     resumed_at = run.step if saved else None

@@ -149,7 +149,7 @@ def check_identity(saved: dict, identity: dict, where: str) -> None:
     difference = _difference(json.loads(json.dumps(saved)), json.loads(json.dumps(identity)), "")
     if difference:
         raise UserError(
-            f"{where} holds a run with another config: {difference}; take the same config again, or another folder with out=..."
+            f"{where} holds a run with another config: {difference}; take the same config again, or another folder with output_dir=..."
         )
 
 

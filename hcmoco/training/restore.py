@@ -43,5 +43,5 @@ def restore(
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"the train state in {where} does not fit this model ({' '.join(str(error).split())[:200]}); go on with the versions of "
-            f"{libraries} that wrote it, or choose another folder with out=..."
+            f"{libraries} that wrote it, or choose another folder with output_dir=..."
         ) from None

@@ -38,7 +38,7 @@ def slow_line(native: Sequence[bool], *, begun: bool) -> str:
         else f"{native.count(False)} of {len(native)} nodes only emulate"
     )
     kept = (
-        "the run was begun in it and keeps it; a new one, with another out=..., takes float32"
+        "the run was begun in it and keeps it; a new one, with another output_dir=..., takes float32"
         if begun
         else "auto takes float32"
     )

@@ -74,7 +74,7 @@ def connect_for(config: RunConfig) -> session.Cluster:
             f"waiting up to {config.wait_for_nodes} s for the cluster to have what {config.train.workers} workers ask for"
         )
         cluster = session.wait_for_nodes(_bundles(config), config.wait_for_nodes)
-    cluster.require_shared_storage("out", config.out)
+    cluster.require_shared_storage("output_dir", config.output_dir)
     return cluster
 
 
@@ -117,12 +117,12 @@ def check_machine(config: PretrainConfig, rows: int, nodes: int) -> None:
                 f"the run needs about {needed / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are free; "
                 "lower train.batch_size_per_lane, augment.size or train.workers, or take a smaller model.rgb.name and model.depth.name"
             )
-    if is_local(config.out):
-        free = shutil.disk_usage(_existing(config.out)).free
+    if is_local(config.output_dir):
+        free = shutil.disk_usage(_existing(config.output_dir)).free
         if (needed := state_bytes(config, rows) * (config.train.keep + 1)) > free:
             raise UserError(
-                f"{config.out}: {config.train.keep} train states need about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
-                "choose another disk with out=..., or lower train.keep"
+                f"{config.output_dir}: {config.train.keep} train states need about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
+                "choose another disk with output_dir=..., or lower train.keep"
             )
 
 

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", help="folder of a finished fine-tuning, or of its model")
     parser.add_argument("--data", required=True, help="folder or URI of a prepared data set with the task's labels")
-    parser.add_argument("--out", help="folder or URI of the results")
+    parser.add_argument("--output-dir", "--out", dest="output_dir", help="folder or URI of the results")
     parser.add_argument("--workers", type=int, default=1, help="processes that predict (default 1)")
     parser.add_argument("--gpu", action="store_true", help="each of them on a GPU of its own")
     parser.add_argument(
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return evaluate.run(
         resolve_path(given.weights),
         resolve_path(given.data),
-        out=resolve_path(given.out) if given.out else None,
+        out=resolve_path(given.output_dir) if given.output_dir else None,
         workers=given.workers,
         gpu=given.gpu,
         cpus=given.cpus,

@@ -6,7 +6,7 @@
     python pipelines/finetune.py densepose init=imagenet imagenet_weights=hrnetv2_w18.pth --recipe paper-w18
 
 `init` is always said: a folder of pretrain.py, a weights file, imagenet or scratch. The same command again goes on where a stopped one
-was. Results lie in the recipe's `out`: results.json, table.md, model/, pictures/, states/, config.yaml, mlflow.db.
+was. Results lie in the recipe's `output_dir`: results.json, table.md, model/, pictures/, states/, config.yaml, mlflow.db.
 A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
 """
 

@@ -48,7 +48,10 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_argument(
-            "--out", help="folder or URI of the data set, for example data/people or s3://bucket/people"
+            "--output-dir",
+            "--out",
+            dest="output_dir",
+            help="folder or URI of the data set, for example data/people or s3://bucket/people",
         )
         command.add_argument(
             "--max-broken",
@@ -77,18 +80,19 @@ def _prepare(arguments: argparse.Namespace) -> int:
     source = from_arguments(arguments.kind, arguments)
     if getattr(arguments, "check", False):
         return _check(source)
-    if not arguments.out:
+    if not arguments.output_dir:
         raise UserError(
             "--out is missing; give the folder or URI of the data set, for example data/people or s3://bucket/people"
         )
     from hcmoco.data.shards.manifest import reason_kind
     from hcmoco_ray.prepare.run import prepare
 
-    manifest, made = prepare(source, resolve_path(arguments.out), max_broken=arguments.max_broken)
+    manifest, made = prepare(source, resolve_path(arguments.output_dir), max_broken=arguments.max_broken)
     size = sum(file.bytes for file in manifest.files)
     state = "prepared" if made else "already prepared"
     print(
-        f"{arguments.out}: {state}, {manifest.rows} rows in {len(manifest.files)} files, {size / 1e6:.1f} MB, {manifest.rejected} set aside"
+        f"{arguments.output_dir}: {state}, {manifest.rows} rows in {len(manifest.files)} files, {size / 1e6:.1f} MB, "
+        f"{manifest.rejected} set aside"
         + (f" (all of them in {manifest.rejected_file.name})" if manifest.rejected_file else "")
     )
     for kind, count in manifest.reasons.items():

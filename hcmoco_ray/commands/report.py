@@ -28,6 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="RESULTS",
         help="folder or URI of results (default docs/tables/people-cpu)",
     )
-    parser.add_argument("--out", metavar="FOLDER", help="folder or URI of the page (default: RESULTS)")
+    parser.add_argument(
+        "--output-dir",
+        "--out",
+        dest="output_dir",
+        metavar="FOLDER",
+        help="folder or URI of the page (default: RESULTS)",
+    )
     given = parser.parse_args(argv)
-    return build.run(resolve_path(given.results), resolve_path(given.out or given.results))
+    return build.run(resolve_path(given.results), resolve_path(given.output_dir or given.results))

@@ -57,7 +57,7 @@ class Origin:
     def values(self) -> dict:
         """The recipe's keys with the overrides."""
         assert self.made is not None
-        return cli.values(self.made.pretrain, [*self.made.overrides, f"out={self.made.out}"])
+        return cli.values(self.made.pretrain, [*self.made.overrides, f"output_dir={self.made.out}"])
 
 
 def origins(grid: GridConfig) -> dict[str, Origin]:
@@ -116,7 +116,7 @@ def write_record(origin: Origin, results: Folder, seconds: float | None) -> dict
     """Keeps what a finished pre-training was; `seconds` None where it was not timed from its start to its end."""
     assert origin.config is not None
     assert origin.made is not None
-    export = load_export(f"{origin.config.out}/export")
+    export = load_export(f"{origin.config.output_dir}/export")
     record = {
         "init": origin.name,
         "recipe": origin.made.pretrain,

@@ -21,7 +21,7 @@ from hcmoco_ray.train.launch import WorkerContext
 from hcmoco_ray.train.run_dir import states_of
 
 
-class RayTrainContext(Generic[BatchT]):
+class RayContext(Generic[BatchT]):
     """See `training.loop.Host`.
 
     Args:
@@ -46,7 +46,7 @@ class RayTrainContext(Generic[BatchT]):
         ingest = self.config.ingest
         where = {"rank": self.rank, "world": self.world, "first_step": first_step}
         items = dataset.items(self.worker.shards["train"])
-        for batch in self.feed.batches(items, **where, threads=ingest.threads, ahead=ingest.ahead):
+        for batch in self.feed.batches(items, **where, threads=ingest.num_threads, ahead=ingest.prefetch):
             interrupts.raise_if_interrupted()
             yield batch
 
@@ -72,7 +72,7 @@ class RayTrainContext(Generic[BatchT]):
             self.status.put(line)
 
 
-class RayFinetuneContext(RayTrainContext[TaskBatch]):
+class RayTaskContext(RayContext[TaskBatch]):
     """See `tasks.loop.EvalContext`.
 
     Args:
@@ -94,6 +94,6 @@ class RayFinetuneContext(RayTrainContext[TaskBatch]):
     def evaluation(self) -> Iterable[TaskBatch]:
         assert self.validation is not None
         items = dataset.items(self.worker.shards["validation"])
-        for batch in self.validation.batches(items, threads=self.config.ingest.threads, ahead=2):
+        for batch in self.validation.batches(items, threads=self.config.ingest.num_threads, ahead=2):
             interrupts.raise_if_interrupted()
             yield batch

@@ -36,10 +36,10 @@ class ScoreConfig(Config):
     """How an evaluation is carried out; it moves the result by no more than rounding."""
 
     name: str = "evaluate"
-    out: str
+    output_dir: str
     piece_rows: int
-    threads: int = 1
-    restarts: int = 3
+    num_threads: int = 1
+    max_restarts: int = 3
     train: TrainConfig
 
 
@@ -66,7 +66,7 @@ class ScoreJob:
 
     def _batches(self, worker: WorkerContext) -> Iterable[TaskBatch]:
         done = 0
-        for batch in self.feed.batches(dataset.items(worker.shards["rows"]), threads=self.config.threads, ahead=2):
+        for batch in self.feed.batches(dataset.items(worker.shards["rows"]), threads=self.config.num_threads, ahead=2):
             interrupts.raise_if_interrupted()
             yield batch
             done += len(batch)
@@ -95,7 +95,7 @@ def run(
         "cpus_per_worker": cpus,
         "threads_per_worker": threads,
     }
-    config = build(ScoreConfig, {"out": out, "piece_rows": piece_rows, "train": train}, "evaluate")
+    config = build(ScoreConfig, {"output_dir": out, "piece_rows": piece_rows, "train": train}, "evaluate")
     shards = Shards.open(data)
     kind = task_class(saved.config.task).kind
     if shards.manifest.kind != kind:

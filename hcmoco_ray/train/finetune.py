@@ -37,7 +37,7 @@ from hcmoco_ray.ingest import dataset
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, store_uri
 from hcmoco_ray.tracking.progress import Status
-from hcmoco_ray.train.context import RayFinetuneContext
+from hcmoco_ray.train.context import RayTaskContext
 from hcmoco_ray.train.evaluate import ScoreConfig, as_json, figure_lines, markdown, score, sheet
 from hcmoco_ray.train.launch import WorkerContext
 from hcmoco_ray.train.run import PlannedRun, Run, execute
@@ -120,7 +120,7 @@ class PlannedFinetuning(PlannedRun):
         return close(self.config, self.setup, state, tracker)
 
     def mark_finished(self, results: dict[str, Any]) -> None:
-        folder = Folder(self.config.out)
+        folder = Folder(self.config.output_dir)
         folder.write(RESULTS, as_json(results))
         folder.write(FINISHED, json.dumps({name: folder.sha256(name) for name in _LEFT}, indent=1).encode())
 
@@ -135,7 +135,7 @@ class FinetuneJob:
     status: Status
 
     def datasets(self) -> Mapping[str, Callable[[], Any]]:
-        made = {"train": dataset.newest_dataset(self.setup.train_loader(), f"{self.config.out}/states")}
+        made = {"train": dataset.newest_dataset(self.setup.train_loader(), f"{self.config.output_dir}/states")}
         validation = self.setup.eval_loader(self.config.train.workers)
         if validation is not None:
             made["validation"] = lambda: dataset.evaluation_dataset(validation)
@@ -144,7 +144,7 @@ class FinetuneJob:
     def work(self, worker: WorkerContext) -> None:
         setup = self.setup
         feed, validation = setup.train_loader(), setup.eval_loader(worker.world)
-        context = RayFinetuneContext(self.config, feed, validation, worker, self.tracker, self.status)
+        context = RayTaskContext(self.config, feed, validation, worker, self.tracker, self.status)
         run_id = self.tracker.run_id
         finetune(
             self.config,
@@ -190,7 +190,7 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
         **setup.facts,
         "terms": license_terms.as_json(setup.terms),
     }
-    folder = f"{config.out}/model"
+    folder = f"{config.output_dir}/model"
     save_model(
         folder,
         model,
@@ -202,9 +202,9 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
     )
     how = ScoreConfig(
         name=f"{config.name}-test",
-        out=config.out,
+        output_dir=config.output_dir,
         piece_rows=config.eval_batch_size,
-        threads=config.ingest.threads,
+        num_threads=config.ingest.num_threads,
         train=config.train,
     )
     result = score(how, folder, setup.tested, test)
@@ -218,7 +218,7 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
         card=_card(config, task, facts, result),
     )
     png = encode_png(sheet(folder, setup.tested, test))
-    out = Folder(config.out)
+    out = Folder(config.output_dir)
     out.write(SHEET, png)
     out.write(TABLE, markdown(result).encode())
     tracker.metrics(state.step, {f"test/{name}": value for name, value in result.figures.items()})
@@ -238,7 +238,7 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
 
 def finished(config: FinetuneRecipe) -> bool:
     """Whether the run in the folder has come to its end, and everything that it left is there as it left it."""
-    folder = Folder(config.out)
+    folder = Folder(config.output_dir)
     try:
         sums = json.loads(folder.read(FINISHED))
         return all(folder.sha256(name) == sums[name] for name in _LEFT)
@@ -248,7 +248,7 @@ def finished(config: FinetuneRecipe) -> bool:
 
 def report(config: FinetuneRecipe) -> None:
     """Prints the figures and where everything is."""
-    results = json.loads(Folder(config.out).read(RESULTS))
+    results = json.loads(Folder(config.output_dir).read(RESULTS))
     test, labels = results["test"], results["labels"]
     figures = "\n".join(f"  {line}" for line in figure_lines(test["figures"]))
     log(
@@ -256,11 +256,11 @@ def report(config: FinetuneRecipe) -> None:
         f"{results['start']['text']}\n"
         f"on {test['rows']} test rows, model of step {results['chosen_step']} of {results['steps']} (select={results['select']}):\n"
         f"{figures}\n\n"
-        f"all figures   {config.out}/{TABLE}\n"
-        f"picture       {config.out}/{SHEET}\n"
-        f"model         {config.out}/model\n"
-        f"run           mlflow ui --backend-store-uri {store_uri(config.tracking, config.out)}\n"
-        f"next          python pipelines/predict.py IMAGES --weights {config.out}"
+        f"all figures   {config.output_dir}/{TABLE}\n"
+        f"picture       {config.output_dir}/{SHEET}\n"
+        f"model         {config.output_dir}/model\n"
+        f"run           mlflow ui --backend-store-uri {store_uri(config.tracking, config.output_dir)}\n"
+        f"next          python pipelines/predict.py IMAGES --weights {config.output_dir}"
     )
 
 

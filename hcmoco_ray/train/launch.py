@@ -124,8 +124,8 @@ def _with_trainer(job: Job) -> None:
         ),
         run_config=ray.train.RunConfig(
             name=f"{config.name}-{uuid.uuid4().hex[:8]}",
-            storage_path=f"{config.out}/ray",
-            failure_config=ray.train.FailureConfig(max_failures=config.restarts),
+            storage_path=f"{config.output_dir}/ray",
+            failure_config=ray.train.FailureConfig(max_failures=config.max_restarts),
             callbacks=[StopAtUserError()],
         ),
         datasets=dict(job.datasets()),
@@ -143,8 +143,9 @@ def _with_trainer(job: Job) -> None:
         lost = [failure for failure in failures if compat.is_lost_worker(failure)]
         if lost:
             raise UserError(
-                f"training workers were lost more often than restarts = {config.restarts} allows ({first_line(lost[0])}); the same command "
-                "goes on from the newest train state; if memory ran out, lower train.batch_size_per_lane or train.workers"
+                f"training workers were lost more often than max_restarts = {config.max_restarts} allows "
+                f"({first_line(lost[0])}); the same command goes on from the newest train state; "
+                "if memory ran out, lower train.batch_size_per_lane or train.workers"
             ) from None
         raise
 

@@ -33,7 +33,7 @@ from hcmoco_ray.ingest import dataset
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, store_uri
 from hcmoco_ray.tracking.progress import Status
-from hcmoco_ray.train.context import RayTrainContext
+from hcmoco_ray.train.context import RayContext
 from hcmoco_ray.train.launch import WorkerContext
 from hcmoco_ray.train.run import PlannedRun, Run, execute
 from hcmoco_ray.train.run_dir import log, states_of
@@ -116,7 +116,7 @@ class PlannedPretraining(PlannedRun):
         return close(self.config, self.sources, tracker)
 
     def mark_finished(self, results: dict[str, Any]) -> None:
-        Folder(self.config.out).write(FINISHED, json.dumps(results).encode())
+        Folder(self.config.output_dir).write(FINISHED, json.dumps(results).encode())
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,12 @@ class PretrainJob:
     status: Status
 
     def datasets(self) -> Mapping[str, Callable[[], Any]]:
-        return {"train": dataset.newest_dataset(self.feed, f"{self.config.out}/states")}
+        return {"train": dataset.newest_dataset(self.feed, f"{self.config.output_dir}/states")}
 
     def work(self, worker: WorkerContext) -> None:
         import ray
 
-        context = RayTrainContext(self.config, self.feed, worker, self.tracker, self.status)
+        context = RayContext(self.config, self.feed, worker, self.tracker, self.status)
         views = ray.get(self.held_out) if self.held_out is not None and worker.rank == 0 else None
         pretrain(self.config, self.feed.plan, context, views, self.tracker.run_id)
 
@@ -237,17 +237,17 @@ def close(config: PretrainRecipe, sources: Sequence[Shards], tracker: Tracker) -
     for name in ("config.json", "README.md"):
         tracker.text(f"export/{name}", Folder(folder).read(name).decode())
     tracker.text("export/place.txt", folder)
-    tracker.text("states/place.txt", f"{config.out}/states")
+    tracker.text("states/place.txt", f"{config.output_dir}/states")
     if results:
         table = comparison(results, markdown=True)
-        Folder(config.out).write(TABLE, table.encode())
+        Folder(config.output_dir).write(TABLE, table.encode())
         tracker.text(TABLE, table)
     return {"step": state.step}
 
 
 def finished(config: PretrainRecipe) -> bool:
     """Whether the run in the folder has come to its end and its export is still there."""
-    folder = Folder(config.out)
+    folder = Folder(config.output_dir)
     if not folder.exists(FINISHED) or not Folder(_export(config)).exists("config.json"):
         return False
     step = states_of(config).newest_step
@@ -265,23 +265,23 @@ def report(config: PretrainRecipe) -> None:
             comparison(results, only=MAIN_FIGURES),
             "",
         ]
-        lines += [f"all figures     {config.out}/{TABLE}"]
+        lines += [f"all figures     {config.output_dir}/{TABLE}"]
     lines += [
         f"encoders        {_export(config)} (its README.md shows how to load them)",
-        f"run             mlflow ui --backend-store-uri {store_uri(config.tracking, config.out)}",
+        f"run             mlflow ui --backend-store-uri {store_uri(config.tracking, config.output_dir)}",
         "next            your own photographs: python pipelines/prepare.py folder --help",
     ]
     print("\n".join(lines), flush=True)
 
 
 def _export(config: PretrainRecipe) -> str:
-    return f"{config.out}/export"
+    return f"{config.output_dir}/export"
 
 
 def _newest(config: PretrainRecipe) -> TrainState:
     state = states_of(config).newest()
     if state is None:
-        raise UserError(f"{config.out} has no train state; run the training again")
+        raise UserError(f"{config.output_dir} has no train state; run the training again")
     return state
 
 

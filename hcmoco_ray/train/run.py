@@ -2,14 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from hcmoco.data.sampler import Plan
 from hcmoco.training.checkpoint import check_identity
 from hcmoco.training.config import SourceConfig
 from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import interrupts, precision, preflight
-from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
+from hcmoco_ray.config import RecipeT
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.tracking.client import Tracker, open_writer, start_run, store_uri
 from hcmoco_ray.tracking.progress import Status, shown
@@ -23,8 +23,6 @@ from hcmoco_ray.train.run_dir import (
     states_of,
     tracked_run,
 )
-
-RecipeT = TypeVar("RecipeT", PretrainRecipe, FinetuneRecipe)
 
 
 class PlannedRun(ABC):
@@ -114,7 +112,7 @@ def execute(run: Run) -> int:
     Raises:
         UserError: a mistake in the config, the data, the weights, the cluster or the tracking store.
     """
-    out = run.config.out
+    out = run.config.output_dir
     store_uri(run.config.tracking, out)
     with lock_run_dir(out):
         run.config, earlier = load_saved_config(run.config)

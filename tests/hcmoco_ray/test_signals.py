@@ -74,7 +74,7 @@ def test_while_people_are_made(tmp_path, number):
 @pytest.mark.parametrize(("workers", "number"), [(1, signal.SIGTERM), (2, signal.SIGINT), (2, signal.SIGTERM)])
 def test_while_training(home, workers, number):
     out = home / "runs" / f"{workers}-{number}"
-    program = pretrain(home, *LONG, f"train.workers={workers}", f"out={out}").until(
+    program = pretrain(home, *LONG, f"train.workers={workers}", f"output_dir={out}").until(
         lambda: (out / "states/step-00000050/COMPLETE").exists()
     )
     status, said = program.stop(number, group=number == signal.SIGINT)
@@ -89,7 +89,7 @@ def test_a_joined_cluster_stays_and_what_the_program_had_there_ends(home, own_cl
     """Its placement groups and actors, those that Ray itself keeps for the next program aside."""
     out = home / "runs" / "joined"
     cluster = {key: value for key, value in own_cluster.environment.items() if key.startswith("RAY_")}
-    program = pretrain(home, *LONG, "train.workers=2", f"out={out}", **cluster, RAY_ADDRESS=own_cluster.gcs)
+    program = pretrain(home, *LONG, "train.workers=2", f"output_dir={out}", **cluster, RAY_ADDRESS=own_cluster.gcs)
     status, said = program.until(lambda: (out / "states/step-00000050/COMPLETE").exists()).stop(signal.SIGTERM)
     assert status == 143
     assert said.endswith(SAID)

@@ -19,7 +19,7 @@ from hcmoco.synthetic import PeopleConfig, make_person
 
 PEOPLE = 40
 TINY = {
-    "out": "made by a test",
+    "output_dir": "made by a test",
     "seed": 5,
     "task": {"task": "parsing-rgb", "size": 64},
     "init": "scratch",

@@ -73,7 +73,7 @@ def write_sources(folder: Path) -> tuple[Shards, Shards]:
 
 
 TINY = {
-    "out": "made by a test",
+    "output_dir": "made by a test",
     "seed": 5,
     "data": {"sources": {"room": {"path": "room"}, "street": {"path": "street"}}},
     "augment": {"size": 64, "brightness": 0.2},

@@ -22,7 +22,7 @@ PROGRESS = r"starting |step \d+|preparing "
 
 RECIPE = {
     "name": "tiny",
-    "out": "runs/tiny",
+    "output_dir": "runs/tiny",
     "seed": 3,
     "data": {
         "sources": {
@@ -160,8 +160,8 @@ def call(home: Path, *arguments: str, recipe: str | None = None) -> Done:
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         status = main(["--recipe", recipe or str(home / "tiny.yaml"), *arguments])
-    chosen = [each.partition("=")[2] for each in arguments if each.startswith("out=")]
-    return Done(status, out.getvalue(), err.getvalue(), home / (chosen[-1] if chosen else RECIPE["out"]))
+    chosen = [each.partition("=")[2] for each in arguments if each.startswith("output_dir=")]
+    return Done(status, out.getvalue(), err.getvalue(), home / (chosen[-1] if chosen else RECIPE["output_dir"]))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 RECIPE = {
     "name": "tiny",
-    "out": "runs/tiny",
+    "output_dir": "runs/tiny",
     "seed": 3,
     "data": {
         "sources": {

@@ -41,7 +41,7 @@ from tests.helpers import local_pretraining as tiny
         ("objective.negatives=-1", r"objective.negatives = -1"),
         ("seed=-1", r"seed = -1"),
         ("name=a b", r"name = 'a b'"),
-        ("out=", r"out = ''"),
+        ("output_dir=", r"output_dir = ''"),
     ],
 )
 def test_a_bad_value_is_one_line_with_key_value_and_what_is_allowed(override, line):
@@ -54,7 +54,7 @@ def test_a_bad_value_is_one_line_with_key_value_and_what_is_allowed(override, li
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["out", "data", "stages", "train"])
+@pytest.mark.parametrize("key", ["output_dir", "data", "stages", "train"])
 def test_a_missing_key_is_named(key):
     with pytest.raises(UserError, match=rf"key '{key}' is missing"):
         build(PretrainConfig, {name: value for name, value in tiny.TINY.items() if name != key}, "recipe tiny")
@@ -69,7 +69,7 @@ def test_a_config_survives_its_own_yaml():
 
 FREE = {
     "name": "other",
-    "out": "elsewhere",
+    "output_dir": "elsewhere",
     "train.workers": 2,
     "train.gpu": True,
     "train.cpus_per_worker": 3.0,

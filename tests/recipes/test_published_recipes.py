@@ -94,7 +94,7 @@ def test_as_released_is_paper_w18_with_every_switch():
     assert released["objective"] == ObjectiveConfig.released().model_dump()
     assert paper["objective"] == ObjectiveConfig().model_dump()
     assert released["model"] == {**paper["model"], "polluted_keypoints": True}
-    same = {"name", "out", "objective", "model"}
+    same = {"name", "output_dir", "objective", "model"}
     assert {key: value for key, value in released.items() if key not in same} == {
         k: v for k, v in paper.items() if k not in same
     }

@@ -27,7 +27,7 @@ from hcmoco_ray.tracking.client import TrackingConfig, open_writer
 from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
 
 # Keys that differ from cell to cell.
-_OWN = ("init", "seed", "out", "fraction", "samples", "subset")
+_OWN = ("init", "seed", "output_dir", "fraction", "samples", "subset")
 Table = Callable[[GridConfig, Sequence[Cell], Mapping[str, dict]], str]
 
 
@@ -167,7 +167,7 @@ def _carry_out(
     def work(config: FinetuneRecipe, train: Shards, test: Shards) -> dict:
         torch.set_num_threads(asked.threads)
         return run_cell(
-            config, train, test, states=f"{config.out}/states", device="cuda" if asked.gpus else "cpu", threads=1
+            config, train, test, states=f"{config.output_dir}/states", device="cuda" if asked.gpus else "cpu", threads=1
         )
 
     remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)

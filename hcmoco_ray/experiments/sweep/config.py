@@ -23,13 +23,13 @@ CHANGEABLE = (
 # What trials share, or the sweep itself decides.
 _SHARED = (
     "name",
-    "out",
+    "output_dir",
     "data",
     "probe",
     "tracking",
     "ingest",
     "wait_for_nodes",
-    "restarts",
+    "max_restarts",
     "augment.size",
     "model.joint_set",
 )

@@ -169,7 +169,9 @@ def recipe(base: dict, record: Mapping, config: SweepConfig, sweep: str, what: s
     values = trial_values(base, record["values"])
     name = f"{values.get('name', 'pretrain')}-best"
     checked = build(
-        PretrainRecipe, merge(values, {"name": name, "out": f"{values['out']}-best"}), f"trial {record['number']:04d}"
+        PretrainRecipe,
+        merge(values, {"name": name, "output_dir": f"{values['output_dir']}-best"}),
+        f"trial {record['number']:04d}",
     )
     lines = [
         f"# The best of {config.trials} trials of the sweep {sweep}: trial {record['number']:04d}, {what} {record['score']:.2f} %.",

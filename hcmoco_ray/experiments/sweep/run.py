@@ -147,7 +147,7 @@ def _trials(job: Job, recipe: PretrainRecipe) -> list[str]:
         if best and record["status"] == DONE:
             job.parent.metrics(count[0], {"best score": best["score"], "score": record["score"]})
 
-    return carry_out(job, restarts=recipe.restarts, ended=ended)
+    return carry_out(job, restarts=recipe.max_restarts, ended=ended)
 
 
 def _report(config: SweepConfig, base: dict, records: Records, sweep: str, parent: Tracker) -> Any:

@@ -81,7 +81,7 @@ def trial_values(base: dict, values: Mapping[str, Value]) -> dict:
 
 def trial_config(base: dict, values: Mapping[str, Value], place: str) -> PretrainRecipe:
     """The config of a trial, checked, its paths placed. It keeps a state with every probe."""
-    config = run_config.check(PretrainRecipe, merge(trial_values(base, values), {"out": place}), "of the trial")
+    config = run_config.check(PretrainRecipe, merge(trial_values(base, values), {"output_dir": place}), "of the trial")
     every = min(config.probe.every or config.train.save_every, config.train.save_every)
     return config.model_copy(update={"train": config.train.model_copy(update={"save_every": every, "keep": 1})})
 
@@ -89,7 +89,13 @@ def trial_config(base: dict, values: Mapping[str, Value], place: str) -> Pretrai
 def finetune_config(score: FinetuneScore, init: str, place: str, config: PretrainRecipe) -> FinetuneRecipe:
     """The scoring fine-tuning of a trial, its encoder that of the trial, and its precision where its recipe has auto."""
     encoder = getattr(config.model, task_class(score.task).modality).model_copy(update={"init": "scratch"})
-    own = {**score.labels, "init": init, "seed": score.seed, "out": place, "encoder": encoder.model_dump(mode="json")}
+    own = {
+        **score.labels,
+        "init": init,
+        "seed": score.seed,
+        "output_dir": place,
+        "encoder": encoder.model_dump(mode="json"),
+    }
     values = merge(cli.task_values(score.task, score.recipe, []), nested(score.fixed))
     tuned = run_config.check(FinetuneRecipe, merge(values, own), f"{score.task}/{score.recipe}")
     return with_precision(tuned, config.train.precision) if tuned.train.precision == "auto" else tuned

@@ -20,7 +20,7 @@ from hcmoco_ray.tracking.provenance import commit
 PEOPLE = {"domain": "indoor", "size": 64, "seed": 1}
 RECIPE = {
     "name": "tiny",
-    "out": "unused",
+    "output_dir": "unused",
     "task": {"size": 64},
     "encoder": {"name": "test_resnet"},
     "data": {
@@ -199,7 +199,7 @@ def test_without_a_weight_file_imagenet_is_not_run_and_says_so(home, capsys, mon
 
 PRETRAINING = {
     "name": "tiny-pretraining",
-    "out": "unused",
+    "output_dir": "unused",
     "data": {"sources": {"indoor": {"path": "data/train", "people": {**PEOPLE, "count": 24}}}},
     "augment": {"size": 64},
     "model": {

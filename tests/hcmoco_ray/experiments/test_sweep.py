@@ -61,7 +61,7 @@ def test_the_best_trial_is_a_recipe_that_pretrain_takes(swept):
     config = run_config.load(PretrainRecipe, str(swept.folder / "best.yaml"), [])
     assert config.objective.lambda_d == best["values"]["objective.lambda_d"]
     assert config.optim.lr == best["values"]["optim.lr"]
-    assert load_recipe(swept.folder / "best.yaml")["out"] == "runs/tiny-best"
+    assert load_recipe(swept.folder / "best.yaml")["output_dir"] == "runs/tiny-best"
     assert (
         (swept.folder / "table.md")
         .read_text()
@@ -125,7 +125,7 @@ def test_a_tracking_run_that_a_kill_left_open_is_closed(swept, home):
             (),
             "space.objective.tau_g: objective.tau_g = 0.0: ",
         ),
-        ({"space": {"out": {"choice": ["a"]}}}, (), "space.out: all trials of a sweep share out"),
+        ({"space": {"output_dir": {"choice": ["a"]}}}, (), "space.output_dir: all trials of a sweep share output_dir"),
         (
             {"space": {"model.joint_set": {"choice": ["mpii-16"]}}},
             (),
@@ -202,7 +202,15 @@ def test_a_fine_tuning_is_the_score(swept, home):
         "train": {"path": "data/train", "people": {**people, "count": 16}},
         "test": {"path": "data/test", "people": {**people, "count": 4, "seed": 2}},
     }
-    task = {"name": "t", "out": "x", "task": {"size": 64}, "data": data, "steps": 2, "validations": 1, "validation": 4}
+    task = {
+        "name": "t",
+        "output_dir": "x",
+        "task": {"size": 64},
+        "data": data,
+        "steps": 2,
+        "validations": 1,
+        "validation": 4,
+    }
     (home / "task.yaml").write_text(
         yaml.safe_dump(
             {**task, "train": {"precision": "float32", "lanes": 1, "batch_size_per_lane": 4, "window_steps": 2}}

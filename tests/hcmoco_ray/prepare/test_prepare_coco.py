@@ -159,7 +159,7 @@ def test_the_published_recipe_trains_and_is_scored_on_them(ray_session, download
         for key, value in small.items()
     ]
     done = tiny.call(
-        tmp_path, "densepose", "--recipe", "paper-w18", "init=scratch", "out=runs/paper", *overrides, bare=True
+        tmp_path, "densepose", "--recipe", "paper-w18", "init=scratch", "output_dir=runs/paper", *overrides, bare=True
     )
     assert done.status == 0, done.err
     results = tiny.results(tmp_path / "runs" / "paper")

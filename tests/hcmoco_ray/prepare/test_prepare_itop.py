@@ -118,7 +118,7 @@ def test_it_is_trained_on_and_scored(shards, tmp_path):
     data = [
         f"data.train.path={shards / 'train'}",
         f"data.test.path={shards / 'test'}",
-        "out=runs/short",
+        "output_dir=runs/short",
         "subset=itop-10%",
     ]
     done = tiny.call(tmp_path, "pose", "--recipe", "paper-w18", *data, *SMALL, bare=True)

@@ -50,7 +50,7 @@ def rows_of(uri):
 
 def fine_tuned(home, task, train, test):
     """The published recipe, its encoder included, on small pictures for two steps; scored at its own 1000 x 1000 pixels."""
-    data = [f"data.train.path={train}", f"data.test.path={test}", "out=runs/short"]
+    data = [f"data.train.path={train}", f"data.test.path={test}", "output_dir=runs/short"]
     done = tiny.call(home, task, "--recipe", "paper-w18", *data, *SMALL, bare=True)
     assert done.status == 0, done
     return tiny.results(home / "runs" / "short")

@@ -125,7 +125,7 @@ def test_what_was_changed_since_is_made_anew(done, finetune_home, name, how):
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("optim.lr=0.5", "optim.lr was 0.002, now 0.5; take the same config again, or another folder with out="),
+        ("optim.lr=0.5", "optim.lr was 0.002, now 0.5; take the same config again, or another folder with output_dir="),
         ("samples=9", "samples was None, now 9"),
         ("task.depth_scale=20", "task.depth_scale was 50.0, now 20.0"),
         ("data.train.path=data/people-test data.train.people=null validation=3", "validation was 8, now 3"),
@@ -161,7 +161,7 @@ def test_it_starts_from_the_weights_that_it_is_given(ray_session, finetune_home,
         finetune_home,
         "parsing-depth",
         f"init={init}",
-        f"out={out}",
+        f"output_dir={out}",
         "encoder_lr=0",
         "steps=1",
         "validation=0",
@@ -195,7 +195,7 @@ def test_imagenet_weights_from_a_file(ray_session, finetune_home):
     given = [
         "init=imagenet",
         "imagenet_weights=imagenet.pth",
-        "out=runs/imagenet",
+        "output_dir=runs/imagenet",
         "steps=1",
         "validation=0",
         "select=last",
@@ -265,7 +265,7 @@ def test_evaluation_by_several_workers_gives_the_same_figures(done, finetune_hom
 
 
 def test_the_model_of_the_last_step(ray_session, finetune_home, done):
-    run = tiny.call(finetune_home, "pose", "select=last", "out=runs/last")
+    run = tiny.call(finetune_home, "pose", "select=last", "output_dir=runs/last")
     assert run.status == 0, run
     assert tiny.results(run.folder)["chosen_step"] == 6
     assert tiny.same(load_model(str(run.folder)).model().state_dict(), newest(run.folder).model)
@@ -274,7 +274,7 @@ def test_the_model_of_the_last_step(ray_session, finetune_home, done):
 
 
 def test_the_model_chosen_on_the_test_rows(ray_session, finetune_home):
-    run = tiny.call(finetune_home, "pose", "select=test", "validation=0", "samples=7", "out=runs/chosen-on-test")
+    run = tiny.call(finetune_home, "pose", "select=test", "validation=0", "samples=7", "output_dir=runs/chosen-on-test")
     assert run.status == 0, run
     assert (
         "select=test: the model is chosen on the test rows, as the paper does; its test score is optimistic" in run.out
@@ -292,7 +292,7 @@ def test_passes_instead_of_steps_and_bfloat16(ray_session, finetune_home):
         "epochs=0.5",
         "samples=13",
         "train.precision=bfloat16",
-        "out=runs/passes",
+        "output_dir=runs/passes",
         "validations=1",
     )
     assert run.status == 0, run
@@ -309,7 +309,7 @@ def test_one_row_in_a_step(ray_session, finetune_home):
         "validation=1",
         "steps=2",
         "validations=1",
-        "out=runs/one-row",
+        "output_dir=runs/one-row",
     ]
     run = tiny.call(finetune_home, "parsing-rgb", *given)
     assert run.status == 0, run

@@ -34,13 +34,13 @@ def equal(done: Done, undisturbed: Done) -> None:
 @pytest.fixture(scope="module")
 def one(ray_session, finetune_home) -> Done:
     """An undisturbed run of one worker."""
-    return tiny.call(finetune_home, "pose", *LONG, "out=runs/one")
+    return tiny.call(finetune_home, "pose", *LONG, "output_dir=runs/one")
 
 
 @pytest.fixture(scope="module")
 def two(ray_session, finetune_home) -> Done:
     """An undisturbed run of two workers."""
-    return tiny.call(finetune_home, "pose", *TWO, "out=runs/two")
+    return tiny.call(finetune_home, "pose", *TWO, "output_dir=runs/two")
 
 
 def test_two_workers_come_to_the_end_quietly(two):
@@ -60,14 +60,14 @@ def test_the_driver_killed_twice(one, tmp_path):
     out = tmp_path / "runs" / "one"
     for moment in (out / "states" / "step-00000006" / "COMPLETE", out / "model" / "config.json"):
         process = tiny.start(
-            tmp_path, "pose", *LONG, "out=runs/one", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            tmp_path, "pose", *LONG, "output_dir=runs/one", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         wait_until(moment.exists, process, pause=0.002)
         process.kill()
         process.wait()
         assert not (out / "results.json").exists()
     process = tiny.start(
-        tmp_path, "pose", *LONG, "out=runs/one", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        tmp_path, "pose", *LONG, "output_dir=runs/one", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     printed, said = process.communicate(timeout=CEILING)
     assert process.returncode == 0, said
@@ -82,7 +82,7 @@ def test_workers_killed_while_they_train_and_while_they_score(two, finetune_home
     # Validation follows step 3, 6, 9 and 12; what is saved after step 4 is saved between two of them.
     moments = [((states / "step-00000004" / "COMPLETE").exists, 1), ((states / "step-00000008").exists, 0)]
     with killing(moments) as killed:
-        done = tiny.call(finetune_home, "pose", *TWO, "out=runs/two-killed")
+        done = tiny.call(finetune_home, "pose", *TWO, "output_dir=runs/two-killed")
     assert done.status == 0, done
     assert len(killed) == 2
     equal(done, two)
@@ -138,8 +138,8 @@ def test_every_worker_sees_its_share_of_a_steps_rows(two, finetune_home, rows):
 def test_a_run_goes_on_with_another_number_of_workers(two, finetune_home):
     out = finetune_home / "runs" / "grown"
     with interrupted_at(out / "states" / "step-00000004" / "COMPLETE"):
-        assert tiny.call(finetune_home, "pose", *LONG, "out=runs/grown").status == 130
-    done = tiny.call(finetune_home, "pose", *TWO, "out=runs/grown")
+        assert tiny.call(finetune_home, "pose", *LONG, "output_dir=runs/grown").status == 130
+    done = tiny.call(finetune_home, "pose", *TWO, "output_dir=runs/grown")
     assert done.status == 0, done
     (run,) = tracked(out)
     assert [step for step, _ in run["metrics"]["loss"]] == list(range(1, 13))
@@ -147,6 +147,6 @@ def test_a_run_goes_on_with_another_number_of_workers(two, finetune_home):
 
 
 def test_fewer_labeled_rows_than_workers(two, finetune_home):
-    done = tiny.call(finetune_home, "pose", *TWO, "samples=1", "validation=1", "out=runs/one-row-two-workers")
+    done = tiny.call(finetune_home, "pose", *TWO, "samples=1", "validation=1", "output_dir=runs/one-row-two-workers")
     assert done.status == 0, done
     assert numbers(done.folder)["passes"][-1] == (12, 72)

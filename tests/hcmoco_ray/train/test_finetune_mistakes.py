@@ -102,7 +102,7 @@ BEFORE_RAY = {
 @pytest.mark.parametrize(("arguments", "line"), BEFORE_RAY.values(), ids=BEFORE_RAY.keys())
 def test_before_ray_starts(finetune_home, arguments, line):
     (finetune_home / "data" / "something").mkdir(parents=True, exist_ok=True)
-    assert re.search(line, tiny.call(finetune_home, "pose", *arguments.split(" "), "out=runs/never").error)
+    assert re.search(line, tiny.call(finetune_home, "pose", *arguments.split(" "), "output_dir=runs/never").error)
     assert not (finetune_home / "runs" / "never" / "config.yaml").exists()
 
 
@@ -134,7 +134,7 @@ def test_published_weights_without_a_network(finetune_home, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     empty = str(finetune_home / "no-cache")
     line = tiny.call(
-        finetune_home, "pose", "init=imagenet", f"encoder.args={{cache_dir: {empty}}}", "out=runs/never"
+        finetune_home, "pose", "init=imagenet", f"encoder.args={{cache_dir: {empty}}}", "output_dir=runs/never"
     ).error
     assert line.startswith(
         "init=imagenet: no imagenet_weights file is given, and encoder test_resnet: cannot get timm's weights: "
@@ -146,7 +146,7 @@ def test_published_weights_without_a_network(finetune_home, monkeypatch):
 
 def test_an_export_of_another_encoder(finetune_home):
     tiny.export(finetune_home / "wide", name="resnet18")
-    line = tiny.call(finetune_home, "parsing-depth", "init=wide", "out=runs/never").error
+    line = tiny.call(finetune_home, "parsing-depth", "init=wide", "output_dir=runs/never").error
     assert "the depth encoder of " in line
     assert (
         "/wide has name = 'resnet18', encoder.name is 'test_resnet'; set encoder.name=resnet18 or take weights of that"
@@ -156,17 +156,17 @@ def test_an_export_of_another_encoder(finetune_home):
 
 def test_a_file_of_another_encoder(finetune_home):
     torch.save(build_encoder(EncoderConfig(name="resnet10t")).trunk.state_dict(), finetune_home / "resnet10t.pth")
-    line = tiny.call(finetune_home, "parsing-rgb", "init=resnet10t.pth", "out=runs/never").error
+    line = tiny.call(finetune_home, "parsing-rgb", "init=resnet10t.pth", "output_dir=runs/never").error
     assert re.search(r"weights .*/resnet10t.pth do not fit test_resnet: .* of another shape", line)
     line = tiny.call(
-        finetune_home, "parsing-rgb", "init=imagenet", "imagenet_weights=resnet10t.pth", "out=runs/never"
+        finetune_home, "parsing-rgb", "init=imagenet", "imagenet_weights=resnet10t.pth", "output_dir=runs/never"
     ).error
     assert re.search(r"weights .*/resnet10t.pth do not fit test_resnet: ", line)
 
 
 def test_a_fine_tuned_model_is_no_pre_training(finetune_home, people, tmp_path):
     model = fine_tuned(tmp_path, people("sound"), finetune_home)
-    line = tiny.call(finetune_home, "pose", f"init={model}", "out=runs/never").error
+    line = tiny.call(finetune_home, "pose", f"init={model}", "output_dir=runs/never").error
     assert "config.json is not that of an export" in line
 
 
@@ -174,9 +174,9 @@ def test_a_folder_of_another_program(finetune_home):
     folder = finetune_home / "runs" / "pretraining"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump({"stages": {"sample": 3, "full": 3}, "model": {}, "seed": 1}))
-    line = tiny.call(finetune_home, "pose", "out=runs/pretraining").error
+    line = tiny.call(finetune_home, "pose", "output_dir=runs/pretraining").error
     assert (
-        "runs/pretraining/config.yaml is not a config of this program and version; choose another folder with out=..."
+        "runs/pretraining/config.yaml is not a config of this program and version; choose another folder with output_dir=..."
         in line
     )
 
@@ -185,7 +185,7 @@ def test_a_data_set_s_folder_as_the_run_s(finetune_home):
     holding = finetune_home / "holding"
     holding.mkdir()
     (holding / MANIFEST).write_text("{}")
-    run = tiny.call(finetune_home, "parsing-rgb", "out=holding")
+    run = tiny.call(finetune_home, "parsing-rgb", "output_dir=holding")
     assert run.status == 2
     assert "holding is a prepared data set; a run needs a folder of its own" in run.err
     assert not (holding / "config.yaml").exists()
@@ -193,11 +193,11 @@ def test_a_data_set_s_folder_as_the_run_s(finetune_home):
 
 def test_labels_that_the_data_do_not_have(ray_session, finetune_home, people):
     bare = people("without-parts", lambda person, number: replace(person, parts=None, joints3d=None))
-    line = tiny.call(finetune_home, "parsing-rgb", *on(bare), "out=runs/never").error
+    line = tiny.call(finetune_home, "parsing-rgb", *on(bare), "output_dir=runs/never").error
     assert re.search(
         r"data/without-parts has no parts \(its rows have .*keypoints.*\); prepare or name a data set that has", line
     )
-    line = tiny.call(finetune_home, "pose", *on(bare), "out=runs/never").error
+    line = tiny.call(finetune_home, "pose", *on(bare), "output_dir=runs/never").error
     assert re.search(r"data/without-parts has no joints3d ", line)
 
 
@@ -217,29 +217,29 @@ def test_labels_that_the_data_do_not_have(ray_session, finetune_home, people):
     ],
 )
 def test_a_share_that_leaves_nothing(ray_session, finetune_home, people, given, line):
-    assert re.search(line, tiny.call(finetune_home, "pose", *on(people("sound")), given, "out=runs/never").error)
+    assert re.search(line, tiny.call(finetune_home, "pose", *on(people("sound")), given, "output_dir=runs/never").error)
 
 
 def test_scenes_for_persons_and_persons_for_scenes(ray_session, finetune_home, people):
     scenes = "data.train={path: data/never-made, people: null, scenes: {count: 500}}"
-    line = tiny.call(finetune_home, "pose", scenes, "out=runs/never").error
+    line = tiny.call(finetune_home, "pose", scenes, "output_dir=runs/never").error
     assert line.startswith("data.train.scenes: person records are needed; set data.train.scenes=null")
     assert not (finetune_home / "data" / "never-made").exists()
     line = tiny.call(
         finetune_home,
         "densepose",
         "data.train={path: data/never-made, scenes: null, people: {count: 500}}",
-        "out=runs/never",
+        "output_dir=runs/never",
     ).error
     assert line.startswith("data.train.people: scene records are needed; ")
-    line = tiny.call(finetune_home, "densepose", *on(people("sound")), "out=runs/never").error
+    line = tiny.call(finetune_home, "densepose", *on(people("sound")), "output_dir=runs/never").error
     assert re.search(
         r"data.train.path: .*data/sound holds person records, scene records are needed; name another data set", line
     )
 
 
 def test_data_that_are_not_there(ray_session, finetune_home):
-    line = tiny.call(finetune_home, "pose", *on("data/nowhere"), "out=runs/never").error
+    line = tiny.call(finetune_home, "pose", *on("data/nowhere"), "output_dir=runs/never").error
     assert "data/nowhere" in line
 
 
@@ -296,7 +296,7 @@ def test_a_record_that_does_not_decode(ray_session, finetune_home, people, name)
         *settings,
         "validation=0",
         "select=last",
-        f"out={out}",
+        f"output_dir={out}",
         f"tracking.uri=sqlite:///{finetune_home}/mistakes.db",
     ]
     said = tiny.call(finetune_home, task, *given).error
@@ -311,7 +311,7 @@ def test_a_learning_rate_too_large(ray_session, finetune_home, people):
         *on(people("sound")),
         "optim.lr=1e30",
         "optim.clip_norm=null",
-        "out=runs/large",
+        "output_dir=runs/large",
         f"tracking.uri=sqlite:///{finetune_home}/mistakes.db",
     ]
     line = tiny.call(finetune_home, "parsing-rgb", *given, "validation=0", "select=last", "train.save_every=6").error

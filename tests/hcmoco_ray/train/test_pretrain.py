@@ -115,7 +115,7 @@ def test_once_finished_the_same_command_only_reports(finished, tiny_home):
 def test_stopped_and_started_again_nothing_is_different(finished, tiny_home):
     out = tiny_home / "runs" / "stopped"
     with interrupted_at(out / "states" / "step-00000002" / "COMPLETE"):
-        stopped = call(tiny_home, "out=runs/stopped", "train.keep=9")
+        stopped = call(tiny_home, "output_dir=runs/stopped", "train.keep=9")
     assert stopped.status == 130
     assert "stopped; the same command goes on from here" in stopped.err
     assert 2 <= newest(out).step < 6
@@ -123,7 +123,7 @@ def test_stopped_and_started_again_nothing_is_different(finished, tiny_home):
     assert run["status"] == "KILLED"
     assert not (out / "export").exists()
 
-    again = call(tiny_home, "out=runs/stopped")
+    again = call(tiny_home, "output_dir=runs/stopped")
     assert again.status == 0
     assert re.search(r"^going on from step \d of 6$", again.out, re.MULTILINE)
     assert differences(newest(out), newest(finished.folder)) == []
@@ -136,8 +136,8 @@ def test_stopped_and_started_again_nothing_is_different(finished, tiny_home):
 def test_stopped_before_the_first_state_it_is_still_one_run(finished, tiny_home):
     out = tiny_home / "runs" / "early"
     with interrupted_at(out / "run.json"):
-        assert call(tiny_home, "out=runs/early").status == 130
-    assert call(tiny_home, "out=runs/early").status == 0
+        assert call(tiny_home, "output_dir=runs/early").status == 130
+    assert call(tiny_home, "output_dir=runs/early").status == 0
     assert differences(newest(out), newest(finished.folder)) == []
     assert numbers(out) == numbers(finished.folder)
 
@@ -145,23 +145,23 @@ def test_stopped_before_the_first_state_it_is_still_one_run(finished, tiny_home)
 def test_stopped_between_the_last_step_and_the_export(finished, tiny_home):
     out = tiny_home / "runs" / "late"
     with interrupted_at(out / "states" / "step-00000006" / "COMPLETE"):
-        first = call(tiny_home, "out=runs/late")
-    again = call(tiny_home, "out=runs/late")
+        first = call(tiny_home, "output_dir=runs/late")
+    again = call(tiny_home, "output_dir=runs/late")
     assert (again.status, first.status) in [(0, 130), (0, 0)]
     assert load_export(out / "export").training == {**load_export(finished.folder / "export").training}
     assert numbers(out) == numbers(finished.folder)
 
 
 def test_pixels_decoded_by_tasks_are_the_same(finished, tiny_home):
-    assert call(tiny_home, "out=runs/tasks", "ingest.decode=tasks", "train.window_steps=2").status == 0
+    assert call(tiny_home, "output_dir=runs/tasks", "ingest.decode=tasks", "train.window_steps=2").status == 0
     assert differences(newest(tiny_home / "runs" / "tasks"), newest(finished.folder)) == []
 
 
 def test_only_one_stage(finished, tiny_home):
-    assert call(tiny_home, "out=runs/sample", "stages={sample: 2, full: 0}", "data.held_out=null").status == 0
+    assert call(tiny_home, "output_dir=runs/sample", "stages={sample: 2, full: 0}", "data.held_out=null").status == 0
     state = newest(tiny_home / "runs" / "sample")
     assert (state.step, state.full, state.history) == (2, False, {})
-    full = call(tiny_home, "out=runs/full", "stages={sample: 0, full: 2}")
+    full = call(tiny_home, "output_dir=runs/full", "stages={sample: 0, full: 2}")
     assert full.status == 0
     state = newest(tiny_home / "runs" / "full")
     assert (state.step, state.full, list(state.history)) == (2, True, ["after stage 2"])
