@@ -150,7 +150,7 @@ def upgrade(cls: type[BaseModel], values: Any) -> Any:
     renamed = {old: new for old, new in getattr(cls, "renamed", {}).items() if not new.startswith("removed: ")}
     result: dict = {}
     for old, value in values.items():
-        *parents, key = renamed.get(old, old).split(".")
+        *parents, key = str(renamed.get(old, old)).split(".")
         field = cls.model_fields.get(parents[0] if parents else key)
         models = _models(field.annotation) if field else []
         if not parents and models:

@@ -1,7 +1,7 @@
 """The whole config of a program: the method's tree, and what the cluster and the record of the run add to it."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, cast
 
 import yaml
 from pydantic import Field
@@ -55,8 +55,7 @@ class PretrainRecipe(OnRay, PretrainConfig):
 
     ingest: IngestConfig = IngestConfig()
 
-    def with_absolute_paths(self) -> "PretrainRecipe":
-        """Return the run with absolute paths, because workers have another current folder. Data sets are resolved where they are opened."""
+    def with_absolute_paths(self) -> Self:
         model = self.model
         for name in ("rgb", "depth"):
             encoder = getattr(model, name)
@@ -72,8 +71,7 @@ class FinetuneRecipe(OnRay, FinetuneConfig):
 
     ingest: ReadConfig = ReadConfig()
 
-    def with_absolute_paths(self) -> "FinetuneRecipe":
-        """Return the run with absolute paths, because workers have another current folder. Data sets are resolved where they are opened."""
+    def with_absolute_paths(self) -> Self:
         init = self.init if self.init in (SCRATCH, IMAGENET) else resolve_path(self.init)
         weights = resolve_path(self.imagenet_weights) if self.imagenet_weights else None
         return self.model_copy(
@@ -84,7 +82,17 @@ class FinetuneRecipe(OnRay, FinetuneConfig):
 RecipeT = TypeVar("RecipeT", PretrainRecipe, FinetuneRecipe)
 
 
-def load(cls: type[RecipeT], recipe: str, overrides: Sequence[str]) -> RecipeT:
+class HasPaths(Protocol):
+    """A config whose relative paths mean something else on another machine."""
+
+    def with_absolute_paths(self) -> Self:
+        """Return the config with absolute paths, for workers have another current folder. Data sets are resolved as they are opened."""
+
+
+HasPathsT = TypeVar("HasPathsT", bound=HasPaths)
+
+
+def load(cls: type[HasPathsT], recipe: str, overrides: Sequence[str]) -> HasPathsT:
     """Build the config of a recipe with overrides.
 
     Raises:
@@ -93,7 +101,7 @@ def load(cls: type[RecipeT], recipe: str, overrides: Sequence[str]) -> RecipeT:
     return check(cls, cli.values(recipe, list(overrides)), recipe)
 
 
-def check(cls: type[RecipeT], values: dict[str, Any], recipe: str) -> RecipeT:
+def check(cls: type[HasPathsT], values: dict[str, Any], recipe: str) -> HasPathsT:
     """Build a config from its keys, with absolute paths.
 
     Args:
@@ -101,7 +109,8 @@ def check(cls: type[RecipeT], values: dict[str, Any], recipe: str) -> RecipeT:
     Raises:
         UserError: a key or value is bad.
     """
-    return build(cls, values, f"recipe {recipe}").with_absolute_paths()
+    config: Any = build(cast("type[Config]", cls), values, f"recipe {recipe}")
+    return config.with_absolute_paths()
 
 
 def as_yaml(config: Config) -> str:

@@ -12,6 +12,7 @@ from hcmoco.pretraining.trainer import make_model
 from hcmoco.storage import is_local
 from hcmoco_ray.cluster import session
 from hcmoco_ray.cluster.memory_estimate import free_memory, needed_memory, shapes, state_bytes
+from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
 from hcmoco_ray.train.run_dir import RunConfig, log
 
 # A step without depth is accepted where it is rarer than this, by the share of rows with depth in each data set.
@@ -62,7 +63,7 @@ def _bundles(config: RunConfig) -> list[dict[str, float]]:
     return [{"CPU": 1}, *([] if alone else [each] * train.workers)]
 
 
-def connect_for(config: RunConfig) -> session.Cluster:
+def connect_for(config: PretrainRecipe | FinetuneRecipe) -> session.Cluster:
     """Join the cluster, and wait for its nodes where the config says so.
 
     Raises:

@@ -9,6 +9,7 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hcmoco.errors import UserError, one_line
 from hcmoco.storage import is_local
@@ -71,7 +72,7 @@ def _connect(num_cpus: int | None, object_store_bytes: int, worker_output: bool)
     import ray
 
     if not ray.is_initialized():
-        quiet = {"log_to_driver": worker_output, "logging_level": logging.ERROR}
+        quiet: dict[str, Any] = {"log_to_driver": worker_output, "logging_level": logging.ERROR}
         address = os.environ.get("RAY_ADDRESS")
         try:
             if address:
@@ -129,7 +130,7 @@ def _check_port_open(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-def _runtime_env() -> dict:
+def _runtime_env() -> dict[str, Any]:
     """Return the runtime environment of tasks: they import this checkout, unless a submitted job brings its own copy of it."""
     variables = {name: os.environ[name] for name in RAY_ENV}
     if not in_submitted_job():

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from hcmoco.storage import Folder, first_line
@@ -62,7 +62,7 @@ def record(
     parent: Tracker,
     cell: Cell,
     params: dict,
-    tags: dict[str, str],
+    tags: Mapping[str, str],
     result: dict,
     png: bytes | None = None,
 ) -> None:

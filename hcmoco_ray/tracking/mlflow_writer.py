@@ -61,10 +61,11 @@ class Writer:
     def start(self, run_id: str | None, name: str | None, params: dict[str, Any], tags: dict[str, str]) -> str:
         flat = {clean_key(key): value for key, value in flatten(params).items()}
         tags = {clean_key(key): str(value)[:_TAG_LENGTH] for key, value in tags.items()}
+        stored: dict[str, str] = {}
         with self._clear_errors("cannot start a run in"):
             if run_id is None:
                 run_id = self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id
-                run, stored = _Run(), {}
+                run = _Run()
             else:
                 run, stored = self._continue(run_id)
                 changed = {key: value for key, value in flat.items() if key in stored and stored[key] != value}

@@ -93,7 +93,7 @@ class Status:
     def __init__(self, value: Any = ""):
         import ray
 
-        self._actor = ray.remote(_Holder).options(num_cpus=0).remote(value)
+        self._actor: Any = ray.remote(_Holder).options(num_cpus=0).remote(value)
 
     def put(self, value: Any, *, wait: bool = False) -> None:
         """Replace the value; with `wait`, return once `get` gives it."""

@@ -114,6 +114,7 @@ def _with_trainer(job: Job) -> None:
 
     config = job.config
     train = config.train
+    callbacks: list[Any] = [StopAtUserError()]  # typed as those of Ray Train's first version
     order = ray.data.ExecutionOptions(preserve_order=True)
     trainer = ray.train.torch.TorchTrainer(
         run_worker,
@@ -126,7 +127,7 @@ def _with_trainer(job: Job) -> None:
             name=f"{config.name}-{uuid.uuid4().hex[:8]}",
             storage_path=f"{config.output_dir}/ray",
             failure_config=ray.train.FailureConfig(max_failures=config.max_restarts),
-            callbacks=[StopAtUserError()],
+            callbacks=callbacks,
         ),
         datasets=dict(job.datasets()),
         dataset_config=ray.train.DataConfig(execution_options=order, enable_shard_locality=False),

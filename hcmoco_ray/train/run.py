@@ -63,7 +63,7 @@ class Run(ABC, Generic[RecipeT]):
     """
 
     def __init__(self, config: RecipeT):
-        self.config = config
+        self.config: RecipeT = config
 
     @abstractmethod
     def finished(self) -> bool:

@@ -128,9 +128,9 @@ def tables(cells: Sequence[Cell], results: Mapping[str, dict]) -> str:
     """Markdown: Tables 6 and 7 in the paper's form, in %, with mean and standard deviation over seeds."""
     parts = []
     for title, columns in (("Cross-modality supervision", TABLE_6), ("Missing-modality inference", TABLE_7)):
-        columns = tuple(each for each in columns if any(cell.config.experiment == each[1] for cell in cells))
-        if columns:
-            parts.append(f"{title}, in %\n\n{_table(cells, results, columns)}")
+        shown = tuple(each for each in columns if any(cell.config.experiment == each[1] for cell in cells))
+        if shown:
+            parts.append(f"{title}, in %\n\n{_table(cells, results, shown)}")
     return "\n\n".join(parts)
 
 
