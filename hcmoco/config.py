@@ -13,6 +13,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hcmoco.errors import UserError
 
+FREE: dict[str, Any] = {"affects_result": False}
+"""`Field(..., json_schema_extra=FREE)`: a field that decides nothing about the result of a run, see `Config.identity`."""
+
+
+def _identity(value: Any, dumped: Any) -> Any:
+    if isinstance(value, Config):
+        return value.identity()
+    if isinstance(value, Mapping):
+        return {str(key): _identity(item, dumped[str(key)]) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_identity(item, plain) for item, plain in zip(value, dumped, strict=True)]
+    return dumped
+
 
 class Config(BaseModel):
     """Base of all configs: frozen, strict about unknown keys, defaults checked like values."""
@@ -22,6 +35,18 @@ class Config(BaseModel):
     renamed: ClassVar[Mapping[str, str]] = {}
     """Keys of earlier versions: old key -> what it is called now, or "removed: " and why. An old key in a recipe is refused in one
     line that names the new one; files that programs wrote are brought up to date by `upgrade`."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the result of a run, as JSON values: every field but those declared with `FREE`.
+
+        A resumed run must have the same; what is left out (folders, workers, threads, how often something is logged or saved) may change.
+        """
+        dumped = self.model_dump(mode="json")
+        return {
+            name: _identity(getattr(self, name), dumped[name])
+            for name, field in type(self).model_fields.items()
+            if field.json_schema_extra != FREE
+        }
 
 
 T = TypeVar("T", bound=Config)

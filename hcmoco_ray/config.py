@@ -6,7 +6,7 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
-from hcmoco.config import Config, build
+from hcmoco.config import FREE, Config, build
 from hcmoco.finetuning.config import FinetuneConfig
 from hcmoco.finetuning.encoder_init import IMAGENET, SCRATCH
 from hcmoco.pretraining.config import PretrainConfig
@@ -35,19 +35,25 @@ class IngestConfig(ReadConfig):
 class OnRay(Config):
     """Where any run is recorded, and what it does about a cluster that grows or loses workers."""
 
-    tracking: TrackingConfig = TrackingConfig()
+    tracking: TrackingConfig = Field(TrackingConfig(), json_schema_extra=FREE)
     wait_for_nodes: int = Field(
-        0, ge=0, description="seconds to wait for an autoscaling cluster to grow to what the workers ask for"
+        0,
+        ge=0,
+        description="seconds to wait for an autoscaling cluster to grow to what the workers ask for",
+        json_schema_extra=FREE,
     )
     restarts: int = Field(
-        3, ge=0, description="times that the workers are started anew after one was lost, before the run gives up"
+        3,
+        ge=0,
+        description="times that the workers are started anew after one was lost, before the run gives up",
+        json_schema_extra=FREE,
     )
 
 
 class PretrainRecipe(OnRay, PretrainConfig):
     """A pre-training run with where it runs and where it is recorded."""
 
-    ingest: IngestConfig = IngestConfig()
+    ingest: IngestConfig = Field(IngestConfig(), json_schema_extra=FREE)
 
     def placed(self) -> "PretrainRecipe":
         """The same run with the paths that are not asked for through `at_home` made absolute: workers have another current folder."""
@@ -62,7 +68,7 @@ class PretrainRecipe(OnRay, PretrainConfig):
 class FinetuneRecipe(OnRay, FinetuneConfig):
     """A fine-tuning with where it runs and where it is recorded."""
 
-    ingest: ReadConfig = ReadConfig()
+    ingest: ReadConfig = Field(ReadConfig(), json_schema_extra=FREE)
 
     def placed(self) -> "FinetuneRecipe":
         """The same run with the paths that are not asked for through `at_home` made absolute: workers have another current folder."""

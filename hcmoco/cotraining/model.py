@@ -82,7 +82,7 @@ def parsing_loss(
     Args:
         which: one of INPUTS.
         parts_BSS: int64, class or IGNORE.
-        labelled_B: bool.
+        labeled_B: bool.
     """
     dense_LDHW, rows_L = model.dense(features, views, which, labeled_B)
     if not len(rows_L):

@@ -1,4 +1,4 @@
-"""One step: a batch to the device, through the encoders, to the terms of the objective.
+"""The terms of the objective of one batch: to the device, through the encoders, to the levels.
 
 Shape suffixes: B rows of this worker, R rows of them that an encoder sees, P anchors, J joints, D embedding.
 """
@@ -6,7 +6,7 @@ Shape suffixes: B rows of this worker, R rows of them that an encoder sees, P an
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -120,7 +120,7 @@ def compute_terms(
     banks: Mapping[str, Bank],
     draws: Tensor,
     *,
-    full: bool,
+    stage: Literal[1, 2],
     encoded: tuple[dict[str, Any], Tensor] | None = None,
 ) -> tuple[Terms, dict[str, Tensor]]:
     """The terms of one batch, and its global embeddings [B, D] by modality (zeros where no encoder saw the row; none of a model that has
@@ -129,7 +129,7 @@ def compute_terms(
     Args:
         views: of `to_device`, with the same `encode_absent` as `config`.
         draws: uniform draws for the negatives, see `draw_negatives`.
-        full: all three levels (stage 2), else the sample level alone (stage 1).
+        stage: 1 has the sample level alone, 2 all three levels.
         encoded: of `encode`, for a caller that has use for the features itself.
     """
     features, visible_BJ = encoded or encode(model, views)
@@ -143,7 +143,7 @@ def compute_terms(
         else:
             embeddings[name] = torch.zeros(len(views.index_B), width, device=views.index_B.device)
     terms = sample_terms(config, embeddings, views.present, views.index_B, banks, draws)
-    if not full:
+    if stage == 1:
         return terms, embeddings
 
     # Anchors and joints are read in one go: the first P cells of a row are its anchors, the other J its joints.

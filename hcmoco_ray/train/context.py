@@ -1,4 +1,4 @@
-"""A loop's host on Ray: batches from Ray Data, states in the run's folder, numbers to the one MLflow writer."""
+"""The training context of a Ray worker: batches from Ray Data, states in the run's folder, numbers to the one MLflow writer."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Generic
@@ -20,8 +20,8 @@ from hcmoco_ray.train.launch import Place
 from hcmoco_ray.train.run_dir import states_of
 
 
-class RayHost(Generic[BatchT]):
-    """See `training.loop.Host`.
+class RayContext(Generic[BatchT]):
+    """A `TrainContext` of a worker.
 
     Args:
         place: where this worker is, and the dataset "train" or its share of it.
@@ -48,6 +48,9 @@ class RayHost(Generic[BatchT]):
             interrupts.check()
             yield batch
 
+    def evaluation(self) -> Iterable[BatchT]:
+        raise NotImplementedError("this run has no validation rows")
+
     def restore(self) -> TrainState | None:
         return self.states.newest()
 
@@ -70,8 +73,8 @@ class RayHost(Generic[BatchT]):
             self.status.put.remote(line)
 
 
-class RayTaskHost(RayHost[TaskBatch]):
-    """See `tasks.loop.EvalContext`.
+class RayTaskContext(RayContext[TaskBatch]):
+    """A `TrainContext` of a worker of a fine-tuning.
 
     Args:
         validation: the rows that choose the model, whose pieces are the dataset "validation" of `place`; None if there are none.

@@ -7,7 +7,7 @@ from hcmoco.config import build
 from hcmoco.data.codecs import encode_png
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
-from hcmoco.finetuning.label_subset import whole
+from hcmoco.finetuning.label_subset import all_rows
 from hcmoco.finetuning.saved_model import load_model
 from hcmoco.storage import Folder
 from hcmoco.tasks.registry import task_class
@@ -43,7 +43,7 @@ def run(
             f"--data {data} holds {shards.manifest.kind} records, {saved.config.task} is scored on {kind} records"
         )
     task = saved.task(shards.manifest)
-    rows = whole(shards, (*task.inputs, *task.labels))
+    rows = all_rows(shards, (*task.inputs, *task.labels))
     cluster = session.start()
     cluster.refuse_local("weights", saved.folder)
     cluster.refuse_local("--data", data)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hcmoco.errors import UserError
-from hcmoco.finetuning.encoder_init import start
+from hcmoco.finetuning.encoder_init import load_encoder_init
 from hcmoco.finetuning.label_subset import STRIDES
 from hcmoco.finetuning.loop import finetune
-from hcmoco.finetuning.resolve import Setup, set_up
+from hcmoco.finetuning.resolve import ResolvedRun, resolve
 from hcmoco.tasks.registry import task_class
 from hcmoco.training.checkpoint import check_identity
 from hcmoco_ray import config as run_config
@@ -19,7 +19,7 @@ from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, open_writer, start_run, store_uri
 from hcmoco_ray.tracking.status import open_status, shown
 from hcmoco_ray.train import finetune_results
-from hcmoco_ray.train.context import RayTaskHost
+from hcmoco_ray.train.context import RayTaskContext
 from hcmoco_ray.train.launch import Place, asked, train
 from hcmoco_ray.train.run_dir import (
     load_saved_config,
@@ -49,19 +49,21 @@ def run(values: dict, recipe: str) -> int:
             return 0
         saved = states_of(config).newest()
         cls = task_class(config.task.task)
-        begun = start(config.init, config.encoder, cls.modality, imagenet_weights=config.imagenet_weights)
+        encoder_init = load_encoder_init(
+            config.init, config.encoder, cls.modality, imagenet_weights=config.imagenet_weights
+        )
         cluster = preflight.cluster_for(config)
         for key in ("train", "test"):
             cluster.refuse_local(f"data set {key}:", at_home(getattr(config.data, key).path))
         preflight.check_resources(config)
         config = precision.decide(config, asked(config), saved.identity if saved else None)
         say(run_config.as_yaml(config))
-        say(f"the encoder starts from {begun.text}")
+        say(f"the encoder starts from {encoder_init.text}")
         writer = open_writer(config.tracking, config.out, actor=True)
 
         train_data = ensure.open_data("train", config.data.train, kind=cls.kind)
         test_data = ensure.open_data("test", config.data.test, kind=cls.kind, split="test")
-        setup = set_up(config, train_data, test_data, begun)
+        setup = resolve(config, train_data, test_data, encoder_init)
         plan = setup.plan
         _describe(setup)
         if saved:
@@ -76,8 +78,8 @@ def run(values: dict, recipe: str) -> int:
             tags={
                 "hcmoco.out": config.out,
                 "hcmoco.task": config.task.task,
-                "hcmoco.labels": f"{config.text}, {len(setup.labeled)} rows, {setup.labeled.digest}",
-                "hcmoco.start": f"{begun.text} {begun.digest}".strip(),
+                "hcmoco.labels": f"{config.text}, {len(setup.train_subset)} rows, {setup.train_subset.digest}",
+                "hcmoco.start": f"{encoder_init.text} {encoder_init.digest}".strip(),
             },
         )
         save_config(config, tracker)
@@ -93,12 +95,12 @@ def run(values: dict, recipe: str) -> int:
     return 0
 
 
-def _describe(setup: Setup) -> None:
-    config, labeled, plan, aside = setup.config, setup.labeled, setup.plan, setup.chosen_on
+def _describe(setup: ResolvedRun) -> None:
+    config, labeled, plan, aside = setup.config, setup.train_subset, setup.plan, setup.val_subset
     rows = config.train.lanes * config.train.batch_size_per_lane
     say(
         f"labels: {config.text}, {len(labeled)} rows ({labeled.digest[:12]}); {len(aside) if aside else 'no'} rows choose the model, "
-        f"{len(setup.test)} rows test\n"
+        f"{len(setup.test_subset)} rows test\n"
         f"{plan.steps} steps of {rows} rows: {plan.steps * rows / len(labeled):.1f} passes over the labelled rows"
     )
     if config.subset:
@@ -115,7 +117,7 @@ class FinetuneJob:
     """See `_train.Job`."""
 
     config: FinetuneRecipe
-    setup: Setup
+    setup: ResolvedRun
     tracker: Tracker
     status: Any
 
@@ -129,20 +131,11 @@ class FinetuneJob:
     def work(self, place: Place) -> None:
         setup = self.setup
         feed, validation = setup.train_loader(), setup.eval_loader(place.world)
-        host = RayTaskHost(self.config, feed, validation, place, self.tracker, self.status)
-        run_id = self.tracker.run_id
-        finetune(
-            self.config,
-            setup.task,
-            setup.plan,
-            host,
-            setup.identity,
-            validated=setup.chosen_on is not None,
-            tracking_run=run_id,
-        )
+        context = RayTaskContext(self.config, feed, validation, place, self.tracker, self.status)
+        finetune(setup, context, self.tracker.run_id)
 
 
-def _train(config: FinetuneRecipe, setup: Setup, tracker: Tracker) -> None:
+def _train(config: FinetuneRecipe, setup: ResolvedRun, tracker: Tracker) -> None:
     workers = config.train.workers
     status = open_status("starting the training" if workers == 1 else f"starting {workers} workers")
     with shown(status):

@@ -15,9 +15,9 @@ import torch
 import hcmoco
 from hcmoco import license_terms
 from hcmoco.data.codecs import encode_png
-from hcmoco.finetuning.resolve import Setup
+from hcmoco.finetuning.resolve import ResolvedRun
 from hcmoco.finetuning.saved_model import save_model
-from hcmoco.finetuning.trainer import chosen, make_model
+from hcmoco.finetuning.trainer import make_model, select_weights
 from hcmoco.storage import Folder
 from hcmoco.tasks.base import Result, Task
 from hcmoco.training.checkpoint import TrainState
@@ -30,11 +30,11 @@ RESULTS, TABLE, SHEET, FINISHED = "results.json", "table.md", "pictures/test.png
 _LEFT = (RESULTS, TABLE, SHEET, "model/config.json", "model/model.safetensors", "model/README.md")
 
 
-def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Tracker) -> dict[str, Any]:
+def close(config: FinetuneRecipe, setup: ResolvedRun, state: TrainState, tracker: Tracker) -> dict[str, Any]:
     """Saves the chosen model, scores it and records both; returns the results, for `mark_finished`. Done twice it leaves what it leaves
     done once."""
-    task, test, statistics = setup.task, setup.test, setup.statistics
-    chosen_step, weights = chosen(config, (state.step, state.model), (state.history["best_step"], state.best))
+    task, test, statistics = setup.task, setup.test_subset, setup.statistics
+    chosen_step, weights = select_weights(config, (state.step, state.model), (state.history["best_step"], state.best))
     model = make_model(config, task, load=False)
     model.load_state_dict(weights)
     facts = {
@@ -64,7 +64,7 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
         threads=config.ingest.threads,
         train=config.train,
     )
-    result = score(how, folder, setup.tested, test)
+    result = score(how, folder, setup.test_task, test)
     save_model(
         folder,
         model,
@@ -74,7 +74,7 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
         training=facts,
         card=_card(config, task, facts, result),
     )
-    png = encode_png(sheet(folder, setup.tested, test))
+    png = encode_png(sheet(folder, setup.test_task, test))
     out = Folder(config.out)
     out.write(SHEET, png)
     out.write(TABLE, markdown(result).encode())
@@ -88,7 +88,7 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
         **facts,
         "test": {"rows": result.rows, "digest": test.digest, "figures": result.figures},
         "breakdown": {"columns": result.columns, "rows": result.breakdown},
-        "validations": state.history["validations"],
+        "validations": state.history["evals"],
         "main": task.main,
     }
 

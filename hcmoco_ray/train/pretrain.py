@@ -19,7 +19,7 @@ from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, open_writer, start_run, store_uri
 from hcmoco_ray.tracking.status import open_status, shown
 from hcmoco_ray.train import pretrain_results
-from hcmoco_ray.train.context import RayHost
+from hcmoco_ray.train.context import RayContext
 from hcmoco_ray.train.launch import Place, asked, train
 from hcmoco_ray.train.run_dir import (
     load_saved_config,
@@ -134,9 +134,9 @@ class PretrainJob:
     def work(self, place: Place) -> None:
         import ray
 
-        host = RayHost(self.config, self.feed, place, self.tracker, self.status)
+        context = RayContext(self.config, self.feed, place, self.tracker, self.status)
         views = ray.get(self.held_out) if self.held_out is not None and place.rank == 0 else None
-        pretrain(self.config, self.feed.plan, host, views, self.tracker.run_id)
+        pretrain(self.config, self.feed.plan, context, views, self.tracker.run_id)
 
 
 def _train(

@@ -45,7 +45,7 @@ def say(text: str) -> None:
 
 def states_of(config: Any) -> States:
     """The run's train states."""
-    return States(f"{config.out}/states", config.train.keep)
+    return States(f"{config.out}/states", config.train.num_checkpoints)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from hcmoco_ray.tracking.client import TrackingConfig, open_writer
 from hcmoco_ray.train.run_dir import lock_run_dir, recorded, say
 
 # Keys that differ from cell to cell.
-_OWN = ("init", "seed", "out", "fraction", "samples", "subset")
+_OWN = ("init", "seed", "out", "fraction", "num_samples", "subset")
 Table = Callable[[GridConfig, Sequence[Cell], Mapping[str, dict]], str]
 
 

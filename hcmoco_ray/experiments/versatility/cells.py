@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from hcmoco.cotraining.config import EXPERIMENTS, METHODS, CoTrainingData, Experiment, Method, VersatilityConfig
+from hcmoco.cotraining.config import EXPERIMENTS, METHODS, CoTrainingConfig, CoTrainingData, Experiment, Method
 from hcmoco.storage import Folder
 from hcmoco_ray.experiments import results as result_files
 from hcmoco_ray.experiments.grid.config import PretrainedConfig, Seeds
@@ -29,7 +29,7 @@ TABLE_7 = (
 """Title of a group of columns, experiment, and what the head is read on."""
 
 
-class VersatilityRecipe(VersatilityConfig):
+class VersatilityRecipe(CoTrainingConfig):
     """Some co-trainings: every experiment with every method and every seed; `experiment`, `method` and `seed` are each one's own."""
 
     out: str = Field(
@@ -65,7 +65,7 @@ class Cell:
             the weights has yet to run.
     """
 
-    config: VersatilityConfig
+    config: CoTrainingConfig
     key: str
 
     @property
@@ -88,8 +88,8 @@ def cells_of(recipe: VersatilityRecipe, init: str, start_digest: str | None) -> 
     for experiment in dict.fromkeys(recipe.experiments):
         for method in dict.fromkeys(recipe.methods):
             for seed in dict.fromkeys(recipe.seeds):
-                values = {name: getattr(recipe, name) for name in VersatilityConfig.model_fields}
-                config = VersatilityConfig(
+                values = {name: getattr(recipe, name) for name in CoTrainingConfig.model_fields}
+                config = CoTrainingConfig(
                     **{**values, "init": init, "experiment": experiment, "method": method, "seed": seed}
                 )
                 decided = json.dumps([deciding(config), start_digest, contents], sort_keys=True)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from hcmoco.config import load_recipe, merge, parse_overrides
-from hcmoco.cotraining.config import CoTrainingData, VersatilityConfig
+from hcmoco.cotraining.config import CoTrainingConfig, CoTrainingData
 from hcmoco.cotraining.encoder_init import start_digest
-from hcmoco.cotraining.resolve import set_up
-from hcmoco.cotraining.run import Sources, run_cell, start_of
+from hcmoco.cotraining.resolve import resolve
+from hcmoco.cotraining.run import Sources, init_of, run_cell
 from hcmoco.data.codecs import encode_png
 from hcmoco.errors import UserError
 from hcmoco.finetuning.encoder_init import SCRATCH
@@ -102,7 +102,7 @@ def _cells(config: VersatilityRecipe, origin: Origin, results: Folder) -> list[C
     init = origin.init if origin.init == SCRATCH else at_home(origin.init)
     if origin.there:
         one = cells_of(config, init, "")[0]
-        return cells_of(config, init, start_of(one.config)["digest"])
+        return cells_of(config, init, init_of(one.config)["digest"])
     record = pretrained.read_record(origin, results)
     return cells_of(config, init, start_digest(record["digests"]) if record else None)
 
@@ -140,7 +140,7 @@ def _sources(config: VersatilityRecipe, cells: Sequence[Cell]) -> Sources:
         **{name: ensure.open_data(name, each, split=splits.get(name, "train")) for name, each in named.items() if each}
     )
     for cell in {each.config.experiment: each for each in cells}.values():  # said before anything runs
-        set_up(cell.config, sources.unlabeled, sources.labeled, sources.test, sources.validation)
+        resolve(cell.config, sources.unlabeled, sources.labeled, sources.test, sources.validation)
     return sources
 
 
@@ -150,7 +150,7 @@ def _carry_out(recipe: VersatilityRecipe, missing: Sequence[Cell], folder: Folde
 
     sources = _sources(recipe, missing)
 
-    def work(config: VersatilityConfig, sources: Sources) -> tuple[dict, np.ndarray]:
+    def work(config: CoTrainingConfig, sources: Sources) -> tuple[dict, np.ndarray]:
         torch.set_num_threads(asked.threads)
         cv2.setNumThreads(1)
         return run_cell(
