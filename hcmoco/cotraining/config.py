@@ -23,7 +23,8 @@ _LOST = {"rgb-to-depth": "depth", "depth-to-rgb": "rgb", "missing-modality": Non
 
 
 class CoTrainingData(Config):
-    """What is read. `weight` of the first two says how a step's rows are shared: the paper's release takes half of each."""
+    """What is read. `weight` of the first two says how a step's rows are shared: the paper's release takes half of
+    each."""
 
     renamed: ClassVar = {"labelled": "labeled", "unlabelled": "unlabeled"}
 
@@ -50,8 +51,9 @@ class CoTrainingData(Config):
 class CoTrainingConfig(Config):
     """A co-training: L = w_cmc L_g + w_other (L_d + L_s) + task_weight L_parsing.
 
-    The method says which of the objective's weights count: none has none of them, cmc lambda_g alone, hcmoco all three. With lambdas of 1
-    these are the release's weights; the two baselines' are inferred from its options, it has no scripts for them.
+    The method says which of the objective's weights count: none has none of them, cmc lambda_g alone, hcmoco all three.
+    With lambdas of 1 these are the release's weights; the two baselines' are inferred from its options, it has no
+    scripts for them.
     """
 
     renamed: ClassVar = {
@@ -76,7 +78,8 @@ class CoTrainingConfig(Config):
     )
     init: str = Field(
         min_length=1,
-        description="where the encoders start, the same for all methods: a sample-level pre-training of pretrain.py (a run or its "
+        description="where the encoders start, the same for all methods: a sample-level pre-training of pretrain.py (a "
+        "run or its "
         "export), or scratch",
         json_schema_extra=FREE,
     )
@@ -87,8 +90,10 @@ class CoTrainingConfig(Config):
     num_background_anchors: int = Field(
         0,
         ge=0,
-        description="cells without a reading that join each row's anchors in the dense terms. Where depth is masked to the person, anchors "
-        "of the body alone leave the two modalities' backgrounds unrelated, and the head takes the other's for body. Source: not the "
+        description="cells without a reading that join each row's anchors in the dense terms. Where depth is masked to "
+        "the person, anchors "
+        "of the body alone leave the two modalities' backgrounds unrelated, and the head takes the other's for body. "
+        "Source: not the "
         "paper's; the release ties the backgrounds by accident, as its invisible joints all lie on cell (0, 0)",
     )
     task_weight: float = Field(
@@ -96,7 +101,8 @@ class CoTrainingConfig(Config):
     )
     class_weights: Literal["none", "frequency", "parsing-4k"] | PositiveWeights = Field(
         "frequency",
-        description="none, frequency (1 / ln(1.02 + share of the labelled pixels)), parsing-4k (published), or 25 numbers",
+        description="none, frequency (1 / ln(1.02 + share of the labelled pixels)), parsing-4k (published), or 25 "
+        "numbers",
     )
     steps: int = Field(ge=1, description="length of the training; 100 epochs in the release")
     optim: OptimConfig = OptimConfig()
@@ -117,15 +123,18 @@ class CoTrainingConfig(Config):
                 raise ValueError(f"model.{name}.init = {init!r}: say where the encoders start with the key init")
         if self.objective.method != "hcmoco":
             raise ValueError(
-                f"objective.method = {self.objective.method!r}: a co-training's method is the key method; leave it at hcmoco"
+                f"objective.method = {self.objective.method!r}: a co-training's method is the key method; leave it at "
+                f"hcmoco"
             )
         if not self.objective.lambda_d + self.objective.lambda_s or not self.objective.lambda_g:
             raise ValueError(
-                "objective: lambda_g, and lambda_d or lambda_s, must be above 0; what a method goes without is the key method"
+                "objective: lambda_g, and lambda_d or lambda_s, must be above 0; what a method goes without is the key "
+                "method"
             )
         if self.objective.encode_absent or self.model.polluted_keypoints:
             raise ValueError(
-                "objective.encode_absent and model.polluted_keypoints are of the release's pre-training; set both to false"
+                "objective.encode_absent and model.polluted_keypoints are of the release's pre-training; set both to "
+                "false"
             )
         if self.train.workers != 1:
             raise ValueError(
@@ -133,7 +142,8 @@ class CoTrainingConfig(Config):
             )
         if self.augment.size < 64:
             raise ValueError(
-                f"augment.size = {self.augment.size}: must be at least 64, else batch norm may see one value at stride 32"
+                f"augment.size = {self.augment.size}: must be at least 64, else batch norm may see one value at stride "
+                f"32"
             )
         if self.num_evals and self.data.validation is None:
             raise ValueError(

@@ -26,7 +26,8 @@ def load_encoders_init(model: HCMoCo, init: str) -> dict[str, str]:
     folder = export_folder(init)
     if folder is None:
         raise UserError(
-            f"init: {init} is neither an export nor a finished run of pretrain.py (it has no config.json and no export/); give one of "
+            f"init: {init} is neither an export nor a finished run of pretrain.py (it has no config.json and no "
+            f"export/); give one of "
             "these (python pipelines/pretrain.py --recipe people-cpu objective.method=cmc makes one), or scratch"
         )
     export = load_export(folder)
@@ -34,7 +35,8 @@ def load_encoders_init(model: HCMoCo, init: str) -> dict[str, str]:
         exported, wanted = getattr(export.model, key), getattr(model.config, key)
         if exported != wanted:
             raise UserError(
-                f"init: the keypoint encoder of {folder} has {key} = {_text(exported)}, model.{key} is {_text(wanted)}; set it so"
+                f"init: the keypoint encoder of {folder} has {key} = {_text(exported)}, model.{key} is "
+                f"{_text(wanted)}; set it so"
             )
     digests = {}
     for name in DENSE_MODALITIES:

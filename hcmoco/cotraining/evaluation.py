@@ -39,7 +39,8 @@ def predict(model: CoTrained, batch: LabeledBatch, device: torch.device) -> dict
 
 
 def evaluate(model: CoTrained, batches: Iterable[LabeledBatch], device: torch.device) -> Result:
-    """`<input>/mIoU`, `mAcc` and `aAcc` for each of INPUTS, from one confusion matrix over all pixels of all crops each.
+    """`<input>/mIoU`, `mAcc` and `aAcc` for each of INPUTS, from one confusion matrix over all pixels of all crops
+    each.
 
     In float32 and with batch norm's running statistics, whatever the training's precision.
     """

@@ -101,7 +101,8 @@ class CoTrainingLoader(PlanLoader[LabeledBatch]):
         return LabeledBatch(batch, parts_BSS, np.array(numbers) == LABELED)
 
     def _background(self, batch: Batch, step: int, lane: int) -> np.ndarray:
-        """int64 [B, num_background_anchors]: distinct cells of the stride-4 map without a reading, -1 where a row has no depth."""
+        """int64 [B, num_background_anchors]: distinct cells of the stride-4 map without a reading, -1 where a row has
+        no depth."""
         cells = np.full((len(batch), self.num_background_anchors), -1, np.int64)
         for position in np.flatnonzero(batch.has_depth):
             rng = make_rng(self.plan.seed, "background anchors", step, lane, int(position))
@@ -117,8 +118,9 @@ class CoTrainingLoader(PlanLoader[LabeledBatch]):
 
 
 def cut_parts(row: dict, cut: Augmentation, size: int) -> np.ndarray:
-    """uint8 [S, S]: the parts of a row, cut as its images are, left and right exchanged where it is mirrored; IGNORE outside the stored
-    image. ValueError, with the id, for a row without parts and for one whose parts do not decode or hold labels that do not exist."""
+    """uint8 [S, S]: the parts of a row, cut as its images are, left and right exchanged where it is mirrored; IGNORE
+    outside the stored image. ValueError, with the id, for a row without parts and for one whose parts do not decode or
+    hold labels that do not exist."""
     if row.get("parts") is None:
         raise ValueError(f"record {row.get('id')!r} has no parts")
     try:
@@ -128,7 +130,8 @@ def cut_parts(row: dict, cut: Augmentation, size: int) -> np.ndarray:
     wrong = np.unique(labels[(labels >= len(PART_NAMES)) & (labels != IGNORE)])
     if len(wrong):
         raise ValueError(
-            f"record {row.get('id')!r}: parts: there are labels {wrong[:5].tolist()}; allowed are 0..{len(PART_NAMES) - 1} and {IGNORE}"
+            f"record {row.get('id')!r}: parts: there are labels {wrong[:5].tolist()}; allowed are "
+            f"0..{len(PART_NAMES) - 1} and {IGNORE}"
         )
     return warp_labels(labels, cut, size, LEFT_RIGHT_PAIRS, border=IGNORE)
 
@@ -136,9 +139,11 @@ def cut_parts(row: dict, cut: Augmentation, size: int) -> np.ndarray:
 def fixed_crops(
     rows: Subset, augment: AugmentConfig, joint_set: str, *, limit: int | None, together: int
 ) -> Iterator[LabeledBatch]:
-    """The rows (or the first `limit`) in storage order, `together` at a time, each in its centred crop: the same pixels every time.
+    """The rows (or the first `limit`) in storage order, `together` at a time, each in its centred crop: the same pixels
+    every time.
 
-    The release scores random crops of its training instead, anew at every evaluation. UserError where a row does not decode.
+    The release scores random crops of its training instead, anew at every evaluation. UserError where a row does not
+    decode.
     """
     manifest = rows.manifest
     info = [SourceInfo(manifest.joints, manifest.depth_codec)]

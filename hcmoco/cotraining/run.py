@@ -46,7 +46,8 @@ def init_of(config: CoTrainingConfig) -> dict[str, str]:
 def cotrain(run: ResolvedCoTraining, context: TrainContext[LabeledBatch], init_digest: str) -> CoTraining:
     """Run or resume a co-training to its last step.
 
-    The last model is the result. (The release keeps the best of all epochs by the score that is reported, on the test images.)
+    The last model is the result. (The release keeps the best of all epochs by the score that is reported, on the test
+    images.)
 
     Raises:
         UserError: the loss or the gradient is no longer finite, or the newest state belongs to another config.
@@ -89,8 +90,8 @@ def run_cell(
         threads: threads that read and decode.
         show: called with each line of progress.
     Returns:
-        JSON values: what was run, `test` figures, `validations` and `seconds` (of this process: of what was left, if it went on); and the
-        sheet of the first test people, uint8 [H, W, 3].
+        JSON values: what was run, `test` figures, `validations` and `seconds` (of this process: of what was left, if it
+        went on); and the sheet of the first test people, uint8 [H, W, 3].
     """
     begun = time.monotonic()
     saved = States(states).newest() if states else None

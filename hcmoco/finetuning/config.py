@@ -27,15 +27,12 @@ class TaskDataConfig(Config):
 class FinetuneConfig(LabelsConfig):
     """A fine-tuning run.
 
-    Where the encoder starts is not part of its identity as a config: the digest of the weights is, see `ResolvedRun.identity`. Workers,
-    threads and `eval_batch_size` move the result by rounding, more workers also by batch norm's statistics.
+    Where the encoder starts is not part of its identity as a config: the digest of the weights is, see
+    `ResolvedRun.identity`. Workers, threads and `eval_batch_size` move the result by rounding, more workers also by
+    batch norm's statistics.
     """
 
-    renamed: ClassVar = {
-        **LabelsConfig.renamed,
-        "evaluation_rows": "eval_batch_size",
-        "validations": "num_evals",
-    }
+    renamed: ClassVar = {"evaluation_rows": "eval_batch_size", "validations": "num_evals"}
 
     name: str = Field("finetune", pattern=r"^[\w.-]+$", description="what the run is called", json_schema_extra=FREE)
     out: str = Field(
@@ -49,7 +46,8 @@ class FinetuneConfig(LabelsConfig):
     task: AnyTaskConfig
     init: str = Field(
         min_length=1,
-        description="where the encoder starts: scratch, imagenet, a folder of pretrain.py (a run or its export), or a weights file",
+        description="where the encoder starts: scratch, imagenet, a folder of pretrain.py (a run or its export), or a "
+        "weights file",
         json_schema_extra=FREE,
     )
     imagenet_weights: str | None = Field(
@@ -67,7 +65,8 @@ class FinetuneConfig(LabelsConfig):
     )
     select: Literal["last", "validation", "test"] = Field(
         "validation",
-        description="which model is kept: the last, the best on the validation rows, or (the paper's habit) the best on test",
+        description="which model is kept: the last, the best on the validation rows, or (the paper's habit) the best "
+        "on test",
     )
     eval_batch_size: int = Field(
         32, ge=1, description="rows that are predicted together in an evaluation", json_schema_extra=FREE

@@ -1,4 +1,5 @@
-"""The encoder that a fine-tuning starts with: of a pre-training, ImageNet, a weights file, or fresh. Always what was asked for."""
+"""The encoder that a fine-tuning starts with: of a pre-training, ImageNet, a weights file, or fresh. Always what was
+asked for."""
 
 import hashlib
 from dataclasses import dataclass
@@ -46,7 +47,8 @@ def load_encoder_init(
     """Load the encoder that `init` names, its fresh weights drawn from torch's generator.
 
     Args:
-        init: "scratch", "imagenet", the folder of a run or an export of ours, or a weights file (see `models.weights.load_weights`).
+        init: "scratch", "imagenet", the folder of a run or an export of ours, or a weights file (see
+            `models.weights.load_weights`).
         config: the encoder; its own `init` must be "scratch".
         modality: "rgb" or "depth": which encoder of a run is taken.
         imagenet_weights: file for "imagenet"; None asks timm for its published weights, over the network.
@@ -63,7 +65,8 @@ def load_encoder_init(
         return _of_export(folder, config, modality, key)
     if _is_folder(init):
         raise UserError(
-            f"init: {init} is neither an export nor a finished run of pretrain.py (it has no config.json and no export/); "
+            f"init: {init} is neither an export nor a finished run of pretrain.py (it has no config.json and no "
+            f"export/); "
             "give one of these, a weights file, imagenet or scratch"
         )
     encoder = build_encoder(config.model_copy(update={"init": init}))
@@ -108,7 +111,8 @@ def _of_export(folder: str, config: EncoderConfig, modality: str, key: str) -> E
         if getattr(exported, name) != getattr(config, name):
             raise UserError(
                 f"init: the {modality} encoder of {folder} has {name} = {getattr(exported, name)!r}, "
-                f"{key}.{name} is {getattr(config, name)!r}; set {key}.{name}={getattr(exported, name)} or take weights of that encoder"
+                f"{key}.{name} is {getattr(config, name)!r}; set {key}.{name}={getattr(exported, name)} or take "
+                f"weights of that encoder"
             )
     encoder = build_encoder(config, load=False)
     encoder.trunk.load_state_dict(export.encoder(modality).trunk.state_dict())

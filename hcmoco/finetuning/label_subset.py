@@ -1,6 +1,8 @@
-"""Which labelled rows a fine-tuning sees: a function of (data set, share, seed), and nested: the rows of 1 % are among those of 10 %.
+"""Which labelled rows a fine-tuning sees: a function of (data set, share, seed), and nested: the rows of 1 % are among
+those of 10 %.
 
-Rows are ranked by id, not by where they are stored, so that a data set prepared anew with another order gives the same subset.
+Rows are ranked by id, not by where they are stored, so that a data set prepared anew with another order gives the same
+subset.
 """
 
 import hashlib
@@ -22,7 +24,8 @@ from hcmoco.errors import UserError
 from hcmoco.rng import make_rng
 
 STRIDES = {"itop-10%": 10, "itop-1%": 100, "itop-0.5%": 200, "itop-0.2%": 500, "itop-0.1%": 1000}
-"""The published subsets of ITOP: rows 0, s, 2s, ... of the list sorted by frame, floor(rows / s) of them; 17 at s = 1000."""
+"""The published subsets of ITOP: rows 0, s, 2s, ... of the list sorted by frame, floor(rows / s) of them; 17 at s =
+1000."""
 
 _READERS = 8
 
@@ -133,7 +136,8 @@ def split(shards: Shards, config: LabelsConfig, needed: Sequence[str], *, seed: 
         )
         if wanted > len(pool):
             raise UserError(
-                f"num_samples = {wanted}: {shards.uri} has {count} labelled rows, of which {len(aside)} are set aside for validation; "
+                f"num_samples = {wanted}: {shards.uri} has {count} labelled rows, of which {len(aside)} are set aside "
+                f"for validation; "
                 f"at most {len(pool)}, or a smaller num_val_rows"
             )
         ranked = pool[
@@ -142,14 +146,16 @@ def split(shards: Shards, config: LabelsConfig, needed: Sequence[str], *, seed: 
         chosen = ranked[:wanted]
     if not len(chosen):
         raise UserError(
-            f"{config.text} of the {count} labelled rows of {shards.uri}, with num_val_rows = {config.num_val_rows} of them set "
+            f"{config.text} of the {count} labelled rows of {shards.uri}, with num_val_rows = {config.num_val_rows} of "
+            f"them set "
             "aside, leaves no row to train on; give a larger fraction, num_samples=17, or a smaller num_val_rows"
         )
     return _subset(shards, ids, places, chosen), _subset(shards, ids, places, aside) if len(aside) else None
 
 
 def _candidates(shards: Shards, needed: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Ids of the rows that have all `needed` columns, sorted, and where each is stored: int64 [N, 2], row group and row."""
+    """Ids of the rows that have all `needed` columns, sorted, and where each is stored: int64 [N, 2], row group and
+    row."""
     manifest = shards.manifest
     counts = {name: manifest.modalities.get(name, 0) for name in needed}
     missing = [name for name, rows in counts.items() if not rows]

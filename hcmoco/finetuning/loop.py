@@ -40,8 +40,8 @@ def finetune(run: ResolvedRun, context: TrainContext[TaskBatch], tracking_run: s
 def evaluate(task: Task, model: nn.Module, batches: Iterable[TaskBatch], device: torch.device) -> Result:
     """Score a model on the batches of all workers; every worker must call it and gets the same result.
 
-    Predictions are in float32, whatever the training's precision, and of batch norm's running statistics: the rows beside a row
-    move its prediction by no more than rounding.
+    Predictions are in float32, whatever the training's precision, and of batch norm's running statistics: the rows
+    beside a row move its prediction by no more than rounding.
     """
     training = model.training
     model.eval()

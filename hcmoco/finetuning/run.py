@@ -1,4 +1,5 @@
-"""A whole fine-tuning and its test score in this process, without a cluster: an experiment of a grid, or a run on one GPU."""
+"""A whole fine-tuning and its test score in this process, without a cluster: an experiment of a grid, or a run on one
+GPU."""
 
 import time
 from collections.abc import Callable

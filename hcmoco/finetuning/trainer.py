@@ -21,7 +21,8 @@ from hcmoco.training.trainer import Losses, Trainer
 
 
 def make_model(config: FinetuneConfig, task: Task, *, load: bool) -> nn.Module:
-    """Build encoder and head; fresh weights are a function of the seed, and the head's do not depend on where the encoder starts.
+    """Build encoder and head; fresh weights are a function of the seed, and the head's do not depend on where the
+    encoder starts.
 
     Args:
         load: whether to read `config.init`; not for a run that brings its own weights.
@@ -39,7 +40,8 @@ _Weights = tuple[int, dict[str, Tensor]]
 
 
 def select_weights(config: FinetuneConfig, last: _Weights, best: _Weights) -> _Weights:
-    """Return the selected model's step and weights: the best validation's, unless the last is asked for or there was none.
+    """Return the selected model's step and weights: the best validation's, unless the last is asked for or there was
+    none.
 
     Args:
         last, best: steps and weights; the best's are empty where there was no validation.

@@ -25,7 +25,8 @@ class DataConfig(Config):
 
 
 class StagesConfig(Config):
-    """The two stages of the paper, in steps: 100 epochs each there. A baseline (`objective.method`) has one stage of `steps`."""
+    """The two stages of the paper, in steps: 100 epochs each there. A baseline (`objective.method`) has one stage of
+    `steps`."""
 
     renamed: ClassVar = {"sample": "stage1_steps", "full": "stage2_steps"}
 
@@ -46,7 +47,8 @@ class StagesConfig(Config):
 class PretrainConfig(Config):
     """A pre-training run.
 
-    The number of workers is not part of its identity: samples and draws stay, batch-norm statistics and in-batch negatives change with it.
+    The number of workers is not part of its identity: samples and draws stay, batch-norm statistics and in-batch
+    negatives change with it.
     """
 
     name: str = Field("pretrain", pattern=r"^[\w.-]+$", description="what the run is called", json_schema_extra=FREE)
@@ -69,7 +71,8 @@ class PretrainConfig(Config):
     def _more_than_one_value(self) -> "PretrainConfig":
         if self.augment.size < 64:
             raise ValueError(
-                f"augment.size = {self.augment.size}: must be at least 64, else a worker's only row with depth in a step leaves batch norm "
+                f"augment.size = {self.augment.size}: must be at least 64, else a worker's only row with depth in a "
+                f"step leaves batch norm "
                 "one value at stride 32"
             )
         return self
@@ -79,7 +82,8 @@ class PretrainConfig(Config):
         rows = self.train.lanes // self.train.workers * self.train.batch_size_per_lane
         if self.objective.method == "mmv" and rows < 2:
             raise ValueError(
-                "objective.method = mmv: a worker's only row leaves its batch norms one value; raise train.batch_size_per_lane"
+                "objective.method = mmv: a worker's only row leaves its batch norms one value; raise "
+                "train.batch_size_per_lane"
             )
         return self
 
@@ -87,7 +91,8 @@ class PretrainConfig(Config):
     def _unturned(self) -> "PretrainConfig":
         if self.model.polluted_keypoints and self.augment.flip_probability:
             raise ValueError(
-                "model.polluted_keypoints takes the skeleton as it was before the augmentation, which no mirrored image fits; "
+                "model.polluted_keypoints takes the skeleton as it was before the augmentation, which no mirrored "
+                "image fits; "
                 "set augment.flip_probability: 0"
             )
         return self

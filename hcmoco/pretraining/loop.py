@@ -33,7 +33,8 @@ def pretrain(
     config = settle(config, native_bfloat16(context.device.type), saved.identity if saved else None)
     trainer = Pretraining(config, plan, context.device, plan.lanes // context.world, load_init=saved is None)
     every, steps = config.probe.every, plan.steps
-    # The checkpoint saved at the stage boundary already contains the probe results of stage 1, so a resumed run does not repeat them.
+    # The checkpoint saved at the stage boundary already contains the probe results of stage 1, so a resumed run does
+    # not repeat them.
     ends = {config.stage2_start_step, steps}
     hooks = [
         Hook(
@@ -57,7 +58,8 @@ def _probe_during_training(trainer: Pretraining, context: TrainContext[Batch], h
 
 
 def probe_and_log(trainer: Pretraining, context: TrainContext[Batch], held_out: ProbeViews | None) -> None:
-    """Log the full probe at the end of a stage, for the closing table; on rank 0, since the weights are the same everywhere."""
+    """Log the full probe at the end of a stage, for the closing table; on rank 0, since the weights are the same
+    everywhere."""
     if held_out is None or context.rank != 0:
         return
     context.progress(f"step {trainer.step}: probing on {len(held_out)} held-out people")

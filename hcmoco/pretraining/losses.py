@@ -32,7 +32,8 @@ from hcmoco.rng import make_rng
 
 @dataclass
 class Views:
-    """A batch on the device, normalised. An encoder sees only the rows that have its modality, or (the release) all of them.
+    """A batch on the device, normalised. An encoder sees only the rows that have its modality, or (the release) all of
+    them.
 
     Attributes:
         inputs: modality -> [R, ...], what its encoder takes.
@@ -123,8 +124,8 @@ def compute_terms(
     stage: Literal[1, 2],
     encoded: tuple[dict[str, Any], Tensor] | None = None,
 ) -> tuple[Terms, dict[str, Tensor]]:
-    """The terms of one batch, and its global embeddings [B, D] by modality (zeros where no encoder saw the row; none of a model that has
-    no bank to keep them in, MMV).
+    """The terms of one batch, and its global embeddings [B, D] by modality (zeros where no encoder saw the row; none of
+    a model that has no bank to keep them in, MMV).
 
     Args:
         views: of `to_device`, with the same `encode_absent` as `config`.
@@ -172,7 +173,8 @@ def compute_terms(
 
 
 def encode(model: HCMoCo, views: Views) -> tuple[dict[str, Any], Tensor]:
-    """Features of the rows that each encoder sees, by modality (none: the modality is left out), and which joints are visible, [B, J]."""
+    """Features of the rows that each encoder sees, by modality (none: the modality is left out), and which joints are
+    visible, [B, J]."""
     visible_BJ = (views.keypoints_BJ3[..., 2] > 0) & views.present["keypoints"][:, None]
     encoders: dict[str, Callable[[Tensor], Any]] = {
         "rgb": model.encode_rgb,
@@ -188,8 +190,8 @@ def encode(model: HCMoCo, views: Views) -> tuple[dict[str, Any], Tensor]:
 
 
 def _mmv_terms(model: MMV, config: ObjectiveConfig, views: Views, features: dict[str, Any]) -> Terms:
-    """MMV's terms: RGB and depth find each other in the fine space, RGB and keypoints in the coarse one, in both directions, among the
-    worker's rows of the batch. Rows without depth enter the coarse terms alone."""
+    """MMV's terms: RGB and depth find each other in the fine space, RGB and keypoints in the coarse one, in both
+    directions, among the worker's rows of the batch. Rows without depth enter the coarse terms alone."""
     fine = {name: model.fine(name, features[name]) for name in DENSE_MODALITIES if name in features}
     coarse = {"rgb": model.coarse("rgb", fine["rgb"])} if "rgb" in fine else {}
     if "keypoints" in features:

@@ -65,7 +65,8 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
                 self.banks[name] = new_bank(config.objective, rows, config.model.embedding, draws, device)
 
     def start_stage2(self) -> None:
-        """Begin stage 2: dense mappers with fresh weights; banks and encoders stay; the optimizer restarts if the config says so."""
+        """Begin stage 2: dense mappers with fresh weights; banks and encoders stay; the optimizer restarts if the
+        config says so."""
         slots = self.optim_step.state_dict()
         self.model.add_dense_mappers()
         self.optim_step = OptimStep(_on_device(self.model, self.device), self.config.optim)
@@ -80,7 +81,8 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
         return super().train_step(batch)
 
     def losses(self, batch: Batch) -> Losses:
-        """See `Trainer`. Beside `loss/<term>` the values are `level/<g|d|s>`, `num_anchors/<term>` and `rows/<term>/<data set>`."""
+        """See `Trainer`. Beside `loss/<term>` the values are `level/<g|d|s>`, `num_anchors/<term>` and
+        `rows/<term>/<data set>`."""
         config = self.config
         views = to_device(batch, self.device, self.model, encode_absent=config.objective.encode_absent)
         lanes = self.plan.lanes_of(distributed.rank(), distributed.world())

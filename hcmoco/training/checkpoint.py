@@ -40,7 +40,8 @@ class TrainState:
         identity: name -> JSON value; a resumed run must have the same (plan, model, objective, optimizer, ...).
         model, optimizer, bank, best: named tensors on the CPU; those that a run does not have are empty.
         tracking_run: id of the run in the tracking store, or "".
-        history: what a closing report needs: probe results by moment ("after stage 1", ...), or the evaluations during training.
+        history: what a closing report needs: probe results by moment ("after stage 1", ...), or the evaluations during
+            training.
     """
 
     step: int
@@ -67,7 +68,8 @@ class States:
         self._num_checkpoints = num_checkpoints
 
     def write(self, state: TrainState) -> None:
-        """Add `state`, then delete those that are too many, and what a killed writer left. One process may write at a time.
+        """Add `state`, then delete those that are too many, and what a killed writer left. One process may write at a
+        time.
 
         A state that exists already, byte for byte, is not written again.
         """
@@ -145,11 +147,13 @@ def _check_version(version: object, where: str) -> None:
         return
     if version in (1, 2):
         raise UserError(
-            f"train state {where} was written by hcmoco 0.1, which this version cannot resume: finish the run with hcmoco 0.1, or start "
+            f"train state {where} was written by hcmoco 0.1, which this version cannot resume: finish the run with "
+            f"hcmoco 0.1, or start "
             "again in another folder; an export of that run still loads"
         )
     raise UserError(
-        f"train state {where} has version {version}, this program reads {STATE_VERSION}: resume with the version of hcmoco that wrote "
+        f"train state {where} has version {version}, this program reads {STATE_VERSION}: resume with the version of "
+        f"hcmoco that wrote "
         "it, or start again in another folder"
     )
 
@@ -163,7 +167,8 @@ def check_identity(saved: dict, identity: dict, where: str) -> None:
     difference = _difference(json.loads(json.dumps(saved)), json.loads(json.dumps(identity)), "")
     if difference:
         raise UserError(
-            f"{where} holds a run with another config: {difference}; take the same config again, or another folder with out=..."
+            f"{where} holds a run with another config: {difference}; take the same config again, or another folder "
+            f"with out=..."
         )
 
 
@@ -210,6 +215,7 @@ def restore(state: TrainState, model: nn.Module, optim: OptimStep, *, where: str
         optim.load_state_dict(state.optimizer)
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"the train state in {where} does not fit this model ({' '.join(str(error).split())[:200]}); resume with the versions of "
+            f"the train state in {where} does not fit this model ({' '.join(str(error).split())[:200]}); resume with "
+            f"the versions of "
             f"{libraries} that wrote it, or choose another folder with out=..."
         ) from None

@@ -35,7 +35,8 @@ class SourceConfig(Config):
     )
     prepared_with: dict[str, bool | int | float | str] = Field(
         {},
-        description="options of prepare.py that the recipe's numbers are for, such as padding: 1.25; other data is used with a warning",
+        description="options of prepare.py that the recipe's numbers are for, such as padding: 1.25; other data is "
+        "used with a warning",
     )
 
     @property
@@ -64,7 +65,8 @@ class TrainConfig(Config):
     window_steps: int = Field(
         16,
         ge=1,
-        description="steps that one work item covers; with batch_size_per_lane x this far below 100 rows, row groups are read repeatedly",
+        description="steps that one work item covers; with batch_size_per_lane x this far below 100 rows, row groups "
+        "are read repeatedly",
     )
     workers: int = Field(
         1,
@@ -84,8 +86,10 @@ class TrainConfig(Config):
     threads_per_worker: int = Field(1, ge=1, description="threads of a worker's CPU arithmetic", json_schema_extra=FREE)
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="of the encoders' arithmetic; losses are float32 always. auto: bfloat16 if every worker's processor computes in it "
-        "(AVX512-BF16, AMX-BF16, ARM's bf16, a GPU that has it) rather than emulating it, else float32; decided once, and kept on resume",
+        description="of the encoders' arithmetic; losses are float32 always. auto: bfloat16 if every worker's "
+        "processor computes in it "
+        "(AVX512-BF16, AMX-BF16, ARM's bf16, a GPU that has it) rather than emulating it, else float32; decided once, "
+        "and kept on resume",
     )
     log_every: int = Field(10, ge=1, description="steps between two lines of metrics", json_schema_extra=FREE)
     save_every: int = Field(

@@ -8,8 +8,8 @@ from hcmoco.training.optim import OptimConfig
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     """Return the learning rate of a step: linear warm-up, then from the peak down.
 
-    cosine falls to `final_lr` of the peak. poly is (1 - progress)^power (Chen et al., DeepLab). multistep multiplies by `gamma` at each of
-    `milestones`, which are shares of the whole schedule, warm-up included.
+    cosine falls to `final_lr` of the peak. poly is (1 - progress)^power (Chen et al., DeepLab). multistep multiplies by
+    `gamma` at each of `milestones`, which are shares of the whole schedule, warm-up included.
 
     Args:
         step: 0-based.

@@ -57,7 +57,8 @@ class MetricsProcessor:
             self._say(self._since + len(self._steps))
 
     def means(self) -> dict[str, float]:
-        """Return the means over the stretch and the workers; UserError that names the first number which is not finite, and its step."""
+        """Return the means over the stretch and the workers; UserError that names the first number which is not finite,
+        and its step."""
         if not self._steps:
             return {}
         numbers_TN = distributed.mean_over_workers(torch.stack(self._steps)).cpu()
@@ -90,7 +91,8 @@ class MetricsProcessor:
         """Record the stretch that ends with `step`, show the line of progress and begin the next stretch.
 
         Args:
-            summarize: from the means of the stretch, further numbers to record and what the line of progress says of them.
+            summarize: from the means of the stretch, further numbers to record and what the line of progress says of
+                them.
         """
         means = self.means()
         if means and self.context.rank == 0:

@@ -11,8 +11,8 @@ from hcmoco.training.flat_grads import FlatParameters
 
 
 class OptimConfig(Config):
-    """Optimizer and schedule. Defaults are the paper's release: SGD 0.03, momentum 0.9, weight decay 1e-4, a cosine per stage to 0.001 of
-    the peak, no warm-up, no clipping."""
+    """Optimizer and schedule. Defaults are the paper's release: SGD 0.03, momentum 0.9, weight decay 1e-4, a cosine per
+    stage to 0.001 of the peak, no warm-up, no clipping."""
 
     renamed: ClassVar = {"drop_factor": "gamma", "drops": "milestones"}
 
@@ -52,7 +52,8 @@ class OptimConfig(Config):
 def build_optimizer(
     config: OptimConfig, flat: FlatParameters, scales: Mapping[str, float] | None = None
 ) -> torch.optim.Optimizer:
-    """Build an optimizer over the parts of `flat`; `scales` gives parts (children of the model) a learning rate relative to the others'."""
+    """Build an optimizer over the parts of `flat`; `scales` gives parts (children of the model) a learning rate
+    relative to the others'."""
     scales = scales or {}
     groups = [
         {"params": [part], "lr": config.lr, "scale": scales.get(child, 1.0)} for child, part in flat.parts.items()
@@ -82,10 +83,11 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, flat: FlatParameters) ->
 def load_optimizer_tensors(
     optimizer: torch.optim.Optimizer, flat: FlatParameters, tensors: dict[str, torch.Tensor]
 ) -> None:
-    """Load a copy of what `optimizer_tensors` returned. Parameters that `tensors` does not name start fresh, with their whole part.
+    """Load a copy of what `optimizer_tensors` returned. Parameters that `tensors` does not name start fresh, with their
+    whole part.
 
-    Raises ValueError for a tensor that fits no parameter, for a part of which only some parameters are named, and for one whose parameters
-    have taken different numbers of steps.
+    Raises ValueError for a tensor that fits no parameter, for a part of which only some parameters are named, and for
+    one whose parameters have taken different numbers of steps.
     """
     slots: dict[tuple[str, str], torch.Tensor] = {}
     for key, value in tensors.items():

@@ -19,7 +19,8 @@ class OptimStep:
     """The optimizer of a model, with the model's parameters and gradients in flat vectors.
 
     Args:
-        model: on its device, in its memory layout; after a change of either, or where it gains parameters, make a new one.
+        model: on its device, in its memory layout; after a change of either, or where it gains parameters, make a new
+            one.
         scales: child of the model -> its learning rate relative to the others'.
     """
 
@@ -32,7 +33,8 @@ class OptimStep:
         """Update the weights by the gradient of `loss`, averaged over the workers; every worker must call it.
 
         Args:
-            loss: 0-d; one that requires no gradient (no row of this worker has any modality) counts as a gradient of zero.
+            loss: 0-d; one that requires no gradient (no row of this worker has any modality) counts as a gradient of
+                zero.
             lr: learning rate of this step.
 
         Returns:

@@ -15,7 +15,8 @@ class Hook(NamedTuple):
 
     Attributes:
         when: called with the number of steps done; must say the same on every worker.
-        what: called after the report of these steps, before their train state is saved. Its time counts neither as training nor as waiting.
+        what: called after the report of these steps, before their train state is saved. Its time counts neither as
+            training nor as waiting.
         saves: whether a train state is saved after it.
     """
 
@@ -34,8 +35,8 @@ def run_loop(
 ) -> None:
     """Run or resume a training to its last step.
 
-    A train state is saved every `train.save_every` steps, after a hook that saves, and at the end. A report ends with every state, so that
-    a run that is resumed from it reports the same numbers.
+    A train state is saved every `train.save_every` steps, after a hook that saves, and at the end. A report ends with
+    every state, so that a run that is resumed from it reports the same numbers.
 
     Args:
         saved: the state to resume from.

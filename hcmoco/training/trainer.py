@@ -45,7 +45,8 @@ class Losses:
 
     Attributes:
         loss: 0-d, what is minimized.
-        values: name -> 0-d; what is reported beside the loss, `loss/<term>` and others, the same names in every step of a stage.
+        values: name -> 0-d; what is reported beside the loss, `loss/<term>` and others, the same names in every step of
+            a stage.
         after_step: called once the weights have been updated.
     """
 
@@ -122,7 +123,8 @@ class Trainer(ABC, Generic[ConfigT, BatchT_contra]):
         return measured | losses.values
 
     def summarize(self, means: dict[str, float]) -> tuple[dict[str, float], str]:
-        """Return what a report adds to the means over its steps: `epochs/<data set>` and others, and the text of the progress line."""
+        """Return what a report adds to the means over its steps: `epochs/<data set>` and others, and the text of the
+        progress line."""
         return {
             f"epochs/{name}": value for name, value in self.plan.drawn(self.step).items()
         }, f"loss {means['loss']:.3f}"
