@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, cast
 import yaml
 from pydantic import Field
 
-from hcmoco.config import Config, build
+from hcmoco.config import FREE, Config, build
 from hcmoco.finetuning.config import FinetuneConfig
 from hcmoco.finetuning.encoder_init import IMAGENET, SCRATCH
 from hcmoco.pretraining.config import PretrainConfig
@@ -39,21 +39,25 @@ class OnRay(Config):
 
     renamed: ClassVar = {"restarts": "max_restarts"}
 
-    tracking: TrackingConfig = TrackingConfig()
+    tracking: TrackingConfig = Field(TrackingConfig(), json_schema_extra=FREE)
     wait_for_nodes: int = Field(
-        0, ge=0, description="seconds to wait for an autoscaling cluster to grow to what the workers ask for"
+        0,
+        ge=0,
+        description="seconds to wait for an autoscaling cluster to grow to what the workers ask for",
+        json_schema_extra=FREE,
     )
     max_restarts: int = Field(
-        3, ge=0, description="times that the workers are started again after one was lost, before the run gives up"
+        3,
+        ge=0,
+        description="times that the workers are started again after one was lost, before the run gives up",
+        json_schema_extra=FREE,
     )
 
 
 class PretrainRecipe(OnRay, PretrainConfig):
     """A pre-training run with where it runs and where it is recorded."""
 
-    renamed: ClassVar = {**OnRay.renamed, **PretrainConfig.renamed}
-
-    ingest: IngestConfig = IngestConfig()
+    ingest: IngestConfig = Field(IngestConfig(), json_schema_extra=FREE)
 
     def with_absolute_paths(self) -> Self:
         model = self.model
@@ -67,9 +71,7 @@ class PretrainRecipe(OnRay, PretrainConfig):
 class FinetuneRecipe(OnRay, FinetuneConfig):
     """A fine-tuning with where it runs and where it is recorded."""
 
-    renamed: ClassVar = {**OnRay.renamed, **FinetuneConfig.renamed}
-
-    ingest: ReadConfig = ReadConfig()
+    ingest: ReadConfig = Field(ReadConfig(), json_schema_extra=FREE)
 
     def with_absolute_paths(self) -> Self:
         init = self.init if self.init in (SCRATCH, IMAGENET) else resolve_path(self.init)

@@ -1,7 +1,7 @@
 """Fine-tunes an encoder for a task, with any share of the labels, and scores it on the test data.
 
     python pipelines/finetune.py parsing-rgb init=runs/people-cpu fraction=0.1 seed=1
-    python pipelines/finetune.py parsing-depth init=scratch samples=17
+    python pipelines/finetune.py parsing-depth init=scratch num_samples=17
     python pipelines/finetune.py pose --recipe people-cpu init=runs/people-cpu
     python pipelines/finetune.py densepose init=imagenet imagenet_weights=hrnetv2_w18.pth --recipe paper-w18
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hcmoco.errors import UserError
 from hcmoco.export import load_export
-from hcmoco.finetuning.encoder_init import IMAGENET, SCRATCH, start, weights_digest
+from hcmoco.finetuning.encoder_init import IMAGENET, SCRATCH, load_encoder_init, weights_digest
 from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.multimodal import DENSE_MODALITIES
 from hcmoco.storage import Folder
@@ -92,7 +92,7 @@ def digest_of(
         return record["digests"][modality] if record else None
     init = origin.init if origin.init == IMAGENET else resolve_path(origin.init)
     try:
-        return start(init, encoder, modality, imagenet_weights=imagenet_weights).digest
+        return load_encoder_init(init, encoder, modality, imagenet_weights=imagenet_weights).digest
     except UserError:
         if origin.init == IMAGENET and imagenet_weights is None:
             raise LookupError(NO_WEIGHTS) from None

@@ -75,7 +75,7 @@ def record(
         tags={**tags, "hcmoco.key": cell.key, "mlflow.parentRunId": parent.run_id},
     )
     for step, figures in result["validations"]:
-        tracker.metrics(step, {f"validation/{name}": value for name, value in figures.items()})
+        tracker.metrics(step, {f"val/{name}": value for name, value in figures.items()})
     tracker.metrics(result["steps"], {f"test/{name}": value for name, value in result["test"]["figures"].items()})
     tracker.text("result.json", json.dumps(result, indent=1))
     if png is not None:

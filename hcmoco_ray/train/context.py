@@ -22,7 +22,7 @@ from hcmoco_ray.train.run_dir import states_of
 
 
 class RayContext(Generic[BatchT]):
-    """See `training.loop.Host`.
+    """A `TrainContext` of a worker.
 
     Args:
         worker: this worker's rank and device, and the dataset "train" or its share of it.
@@ -50,6 +50,9 @@ class RayContext(Generic[BatchT]):
             interrupts.raise_if_interrupted()
             yield batch
 
+    def evaluation(self) -> Iterable[BatchT]:
+        raise NotImplementedError("this run has no validation rows")
+
     def restore(self) -> TrainState | None:
         return self.states.newest()
 
@@ -73,7 +76,7 @@ class RayContext(Generic[BatchT]):
 
 
 class RayTaskContext(RayContext[TaskBatch]):
-    """See `tasks.loop.EvalContext`.
+    """A `TrainContext` of a worker of a fine-tuning.
 
     Args:
         validation: the rows that choose the model, whose pieces are the dataset "validation" of `worker`; None if there are none.

@@ -14,7 +14,7 @@ from hcmoco.config import Config, build
 from hcmoco.data.codecs import encode_png
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
-from hcmoco.finetuning.label_subset import Subset, whole
+from hcmoco.finetuning.label_subset import Subset, all_rows
 from hcmoco.finetuning.loader import EvalLoader
 from hcmoco.finetuning.loop import evaluate
 from hcmoco.finetuning.saved_model import load_model
@@ -103,7 +103,7 @@ def run(
             f"--data {data} holds {shards.manifest.kind} records, {saved.config.task} is scored on {kind} records"
         )
     task = saved.task(shards.manifest)
-    rows = whole(shards, (*task.inputs, *task.labels))
+    rows = all_rows(shards, (*task.inputs, *task.labels))
     cluster = session.connect()
     cluster.require_shared_storage("weights", saved.folder)
     cluster.require_shared_storage("--data", data)

@@ -20,12 +20,12 @@ from hcmoco import license_terms
 from hcmoco.data.codecs import encode_png
 from hcmoco.data.sampler import Plan
 from hcmoco.errors import UserError
-from hcmoco.finetuning.encoder_init import Start, start
+from hcmoco.finetuning.encoder_init import EncoderInit, load_encoder_init
 from hcmoco.finetuning.label_subset import STRIDES
 from hcmoco.finetuning.loop import finetune
-from hcmoco.finetuning.resolve import Setup, set_up
+from hcmoco.finetuning.resolve import ResolvedRun, resolve
 from hcmoco.finetuning.saved_model import save_model
-from hcmoco.finetuning.trainer import chosen, make_model
+from hcmoco.finetuning.trainer import make_model, select_weights
 from hcmoco.storage import Folder
 from hcmoco.tasks.base import Result, Task
 from hcmoco.tasks.registry import task_class
@@ -68,11 +68,11 @@ class FinetuneRun(Run[FinetuneRecipe]):
     """See `Run`."""
 
     @cached_property
-    def encoder_init(self) -> Start:
+    def encoder_init(self) -> EncoderInit:
         """The first weights of the encoder."""
         config = self.config
         modality = task_class(config.task.task).modality
-        return start(config.init, config.encoder, modality, imagenet_weights=config.imagenet_weights)
+        return load_encoder_init(config.init, config.encoder, modality, imagenet_weights=config.imagenet_weights)
 
     def finished(self) -> bool:
         return finished(self.config)
@@ -93,7 +93,7 @@ class FinetuneRun(Run[FinetuneRecipe]):
         kind = task_class(self.config.task.task).kind
         train_data = ensure.open_data("train", self.config.data.train, kind=kind)
         test_data = ensure.open_data("test", self.config.data.test, kind=kind, split="test")
-        setup = set_up(self.config, train_data, test_data, self.encoder_init)
+        setup = resolve(self.config, train_data, test_data, self.encoder_init)
         _describe(setup)
         return PlannedFinetuning(self.config, setup)
 
@@ -101,13 +101,13 @@ class FinetuneRun(Run[FinetuneRecipe]):
 class PlannedFinetuning(PlannedRun):
     """See `PlannedRun`."""
 
-    def __init__(self, config: FinetuneRecipe, setup: Setup):
+    def __init__(self, config: FinetuneRecipe, setup: ResolvedRun):
         self.config, self.setup = config, setup
         self.plan: Plan = setup.plan
         self.identity = setup.identity
         self.tags = {
             "hcmoco.task": config.task.task,
-            "hcmoco.labels": f"{config.text}, {len(setup.labeled)} rows, {setup.labeled.digest}",
+            "hcmoco.labels": f"{config.text}, {len(setup.train_subset)} rows, {setup.train_subset.digest}",
             "hcmoco.start": f"{setup.start['text']} {setup.start['digest']}".strip(),
         }
 
@@ -130,7 +130,7 @@ class FinetuneJob:
     """See `launch.Job`."""
 
     config: FinetuneRecipe
-    setup: Setup
+    setup: ResolvedRun
     tracker: Tracker
     status: Status
 
@@ -145,24 +145,15 @@ class FinetuneJob:
         setup = self.setup
         feed, validation = setup.train_loader(), setup.eval_loader(worker.world)
         context = RayTaskContext(self.config, feed, validation, worker, self.tracker, self.status)
-        run_id = self.tracker.run_id
-        finetune(
-            self.config,
-            setup.task,
-            setup.plan,
-            context,
-            setup.identity,
-            validated=setup.chosen_on is not None,
-            tracking_run=run_id,
-        )
+        finetune(setup, context, self.tracker.run_id)
 
 
-def _describe(setup: Setup) -> None:
-    config, labeled, plan, aside = setup.config, setup.labeled, setup.plan, setup.chosen_on
+def _describe(setup: ResolvedRun) -> None:
+    config, labeled, plan, aside = setup.config, setup.train_subset, setup.plan, setup.val_subset
     rows = config.train.lanes * config.train.batch_size_per_lane
     log(
         f"labels: {config.text}, {len(labeled)} rows ({labeled.digest[:12]}); {len(aside) if aside else 'no'} rows choose the model, "
-        f"{len(setup.test)} rows test\n"
+        f"{len(setup.test_subset)} rows test\n"
         f"{plan.steps} steps of {rows} rows: {plan.steps * rows / len(labeled):.1f} passes over the labelled rows"
     )
     if config.subset:
@@ -174,10 +165,10 @@ def _describe(setup: Setup) -> None:
         log("select=test: the model is chosen on the test rows, as the paper does; its test score is optimistic")
 
 
-def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Tracker) -> dict[str, Any]:
+def close(config: FinetuneRecipe, setup: ResolvedRun, state: TrainState, tracker: Tracker) -> dict[str, Any]:
     """See `PlannedRun.close`: save the selected model, score it on the test data, and record both."""
-    task, test, statistics = setup.task, setup.test, setup.statistics
-    chosen_step, weights = chosen(config, (state.step, state.model), (state.history["best_step"], state.best))
+    task, test, statistics = setup.task, setup.test_subset, setup.statistics
+    chosen_step, weights = select_weights(config, (state.step, state.model), (state.history["best_step"], state.best))
     model = make_model(config, task, load=False)
     model.load_state_dict(weights)
     facts = {
@@ -207,7 +198,7 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
         num_threads=config.ingest.num_threads,
         train=config.train,
     )
-    result = score(how, folder, setup.tested, test)
+    result = score(how, folder, setup.test_task, test)
     save_model(
         folder,
         model,
@@ -217,7 +208,7 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
         training=facts,
         card=_card(config, task, facts, result),
     )
-    png = encode_png(sheet(folder, setup.tested, test))
+    png = encode_png(sheet(folder, setup.test_task, test))
     out = Folder(config.output_dir)
     out.write(SHEET, png)
     out.write(TABLE, markdown(result).encode())
@@ -231,7 +222,7 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
         **facts,
         "test": {"rows": result.rows, "digest": test.digest, "figures": result.figures},
         "breakdown": {"columns": result.columns, "rows": result.breakdown},
-        "validations": state.history["validations"],
+        "validations": state.history["evals"],
         "main": task.main,
     }
 

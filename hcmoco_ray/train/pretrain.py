@@ -206,7 +206,7 @@ def probe_views(config: PretrainRecipe, held_out: Shards) -> ProbeViews:
 def final_model(config: PretrainRecipe, state: TrainState) -> HCMoCo:
     """The model of a state."""
     model = make_model(config, load=False)
-    if state.full:
+    if state.stage == 2:
         model.add_dense_mappers()
     model.load_state_dict(state.model)
     return model.eval()
@@ -225,7 +225,7 @@ def terms_of(config: PretrainConfig, sources: Sequence[Shards]) -> list[dict[str
 def close(config: PretrainRecipe, sources: Sequence[Shards], tracker: Tracker) -> dict[str, Any]:
     """See `PlannedRun.close`: export the encoders of the newest state, and record them with the table of all probe results."""
     state = _newest(config)
-    training = {"recipe": config.name, "steps": state.step, "stage": 2 if state.full else 1, "seed": config.seed}
+    training = {"recipe": config.name, "steps": state.step, "stage": state.stage, "seed": config.seed}
     training |= {
         "data": {name: each.path for name, each in config.data.sources.items()},
         "terms": terms_of(config, sources),

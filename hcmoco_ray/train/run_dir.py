@@ -47,7 +47,7 @@ def log(text: str) -> None:
 
 def states_of(config: RunConfig) -> States:
     """Return the run's train states."""
-    return States(f"{config.output_dir}/states", config.train.keep)
+    return States(f"{config.output_dir}/states", config.train.num_checkpoints)
 
 
 @contextmanager

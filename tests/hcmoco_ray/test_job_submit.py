@@ -62,8 +62,8 @@ def test_a_jobs_mistake_is_one_line_and_its_failure_is_the_commands(own_cluster,
 
 def test_pretraining_as_a_job(own_cluster, clean_copy):
     tiny = [
-        "stages.sample=2",
-        "stages.full=2",
+        "stages.stage1_steps=2",
+        "stages.stage2_steps=2",
         "train.lanes=2",
         "train.batch_size_per_lane=4",
         "train.window_steps=2",

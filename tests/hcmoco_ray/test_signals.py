@@ -17,7 +17,7 @@ PROGRAMS = {
     "pipelines": ("prepare", "pretrain", "finetune", "evaluate", "predict", "report"),
     "tuning": ("sweep", "fractions", "ablation", "versatility"),
 }
-LONG = ("stages.sample=2000", "train.save_every=50")
+LONG = ("stages.stage1_steps=2000", "train.save_every=50")
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,8 @@ RECIPE = {
     "seed": 5,
     "encoder": {"name": "test_resnet"},
     "steps": 6,
-    "validation": 8,
-    "validations": 3,
+    "num_val_rows": 8,
+    "num_evals": 3,
     "eval_batch_size": 3,
     "optim": {"name": "adamw", "lr": 0.002, "clip_norm": 1.0},
     "train": {
@@ -69,7 +69,7 @@ RECIPES = {
         **RECIPE,
         "data": SCENES,
         "task": DENSEPOSE,
-        "validation": 3,
+        "num_val_rows": 3,
         "train": {**RECIPE["train"], "batch_size_per_lane": 1},
     },
 }

@@ -27,7 +27,7 @@ from hcmoco_ray.tracking.client import TrackingConfig, open_writer
 from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
 
 # Keys that differ from cell to cell.
-_OWN = ("init", "seed", "output_dir", "fraction", "samples", "subset")
+_OWN = ("init", "seed", "output_dir", "fraction", "num_samples", "subset")
 Table = Callable[[GridConfig, Sequence[Cell], Mapping[str, dict]], str]
 
 

@@ -26,7 +26,7 @@ from hcmoco.pretraining.trainer import Pretraining
 from hcmoco.storage import Folder, is_local
 from hcmoco.tasks.registry import task_class
 from hcmoco.training.checkpoint import States, TrainState, check_identity
-from hcmoco.training.local import LocalHost
+from hcmoco.training.local import LocalContext
 from hcmoco.training.precision import with_precision
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
@@ -83,7 +83,9 @@ def trial_config(base: dict, values: Mapping[str, Value], place: str) -> Pretrai
     """The config of a trial, checked, its paths placed. It keeps a state with every probe."""
     config = run_config.check(PretrainRecipe, merge(trial_values(base, values), {"output_dir": place}), "of the trial")
     every = min(config.probe.every or config.train.save_every, config.train.save_every)
-    return config.model_copy(update={"train": config.train.model_copy(update={"save_every": every, "keep": 1})})
+    return config.model_copy(
+        update={"train": config.train.model_copy(update={"save_every": every, "num_checkpoints": 1})}
+    )
 
 
 def finetune_config(score: FinetuneScore, init: str, place: str, config: PretrainRecipe) -> FinetuneRecipe:
@@ -114,11 +116,11 @@ def changed(state: TrainState, identity: dict, where: str) -> TrainState:
         if name in was.get(group, {}) and name in identity[group]:
             was[group][name] = identity[group][name]
     check_identity(was, identity, where)
-    return replace(state, identity=identity)
+    return replace(state, identity=identity, tracking_run="")  # the loop fills in the trial's own
 
 
-class TrialHost(LocalHost):
-    """A host whose probes go to Tune.
+class TrialContext(LocalContext):
+    """A context whose probes go to Tune.
 
     Args:
         state: the train state to go on from, or None.
@@ -133,7 +135,9 @@ class TrialHost(LocalHost):
         tracker: Tracker,
         state: TrainState | None,
     ):
-        super().__init__(feed, job.records.states(number, progress.generation), keep=1, device=job.device, threads=1)
+        super().__init__(
+            feed, job.records.states(number, progress.generation), num_checkpoints=1, device=job.device, threads=1
+        )
         self.job, self.number, self.progress_there, self.tracker, self.state = job, number, progress, tracker, state
         self.figures: dict[int, float] = {}
         self.since = time.monotonic()
@@ -226,10 +230,10 @@ def _carry_out(job: Job, number: int, values: dict[str, Value], tracker: Tracker
             step, {f"value/{key}": value for key, value in values.items() if isinstance(value, (int, float))}
         )
     job.records.keep(number, progress)
-    host = TrialHost(feed, job, number, progress, tracker, state)
+    context = TrialContext(feed, job, number, progress, tracker, state)
     views = _views(job)
-    run = pretrain(config, plan, host, views, tracker.run_id)
-    figures = run.history.get(STAGE_2 if run.full else STAGE_1, {}).get("metrics", {})
+    run = pretrain(config, plan, context, views, tracker.run_id)
+    figures = run.history.get(STAGE_2 if run.stage == 2 else STAGE_1, {}).get("metrics", {})
     more: dict = {}
     if job.config.score.finetune:
         more["finetuning"] = _finetune(job, number, config, run)
@@ -240,7 +244,7 @@ def _carry_out(job: Job, number: int, values: dict[str, Value], tracker: Tracker
         raise UserError(
             f"none of the held-out people could take the probe {job.config.score.probe}; take another score.probe"
         )
-    host.note()
+    context.note()
     tracker.metrics(run.step, {"score": score})
     tracker.flush()
     return job.records.end(number, DONE, score=score, steps=run.step, figures=figures, **more)
@@ -278,7 +282,7 @@ def _finetune(job: Job, number: int, config: PretrainRecipe, run: Pretraining) -
     assert job.config.score.finetune
     assert job.finetune_data
     place = job.records.place(number)
-    training = {"recipe": config.name, "steps": run.step, "stage": 2 if run.full else 1, "seed": config.seed}
+    training = {"recipe": config.name, "steps": run.step, "stage": run.stage, "seed": config.seed}
     training["terms"] = terms_of(config, job.sources)
     export = export_encoders(run.model.eval(), f"{place}/export", training=training, overwrite=True)
     cell = finetune_config(job.config.score.finetune, export, f"{place}/finetune", config)

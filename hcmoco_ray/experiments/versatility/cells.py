@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from hcmoco.cotraining.config import EXPERIMENTS, METHODS, CoTrainingData, Experiment, Method, VersatilityConfig
+from hcmoco.cotraining.config import EXPERIMENTS, METHODS, CoTrainingConfig, CoTrainingData, Experiment, Method
 from hcmoco.storage import Folder
 from hcmoco_ray.experiments import results as result_files
 from hcmoco_ray.experiments.grid.config import PretrainedConfig, Seeds
@@ -29,7 +29,7 @@ TABLE_7 = (
 """Title of a group of columns, experiment, and what the head is read on."""
 
 
-class VersatilityRecipe(VersatilityConfig):
+class VersatilityRecipe(CoTrainingConfig):
     """Some co-trainings: every experiment with every method and every seed; `experiment`, `method` and `seed` are each one's own."""
 
     out: str = Field(
@@ -53,7 +53,10 @@ class VersatilityRecipe(VersatilityConfig):
     def with_absolute_paths(self) -> "VersatilityRecipe":
         """The same with its own paths made absolute."""
         return self.model_copy(
-            update={"out": resolve_path(self.out), "results": resolve_path(self.results or self.out)}
+            update={
+                "output_dir": resolve_path(self.output_dir),
+                "results": resolve_path(self.results or self.output_dir),
+            }
         )
 
 
@@ -67,7 +70,7 @@ class Cell:
             the weights has yet to run.
     """
 
-    config: VersatilityConfig
+    config: CoTrainingConfig
     key: str
 
     @property
@@ -90,13 +93,15 @@ def cells_of(recipe: VersatilityRecipe, init: str, start_digest: str | None) -> 
     for experiment in dict.fromkeys(recipe.experiments):
         for method in dict.fromkeys(recipe.methods):
             for seed in dict.fromkeys(recipe.seeds):
-                values = {name: getattr(recipe, name) for name in VersatilityConfig.model_fields}
-                config = VersatilityConfig(
+                values = {name: getattr(recipe, name) for name in CoTrainingConfig.model_fields}
+                config = CoTrainingConfig(
                     **{**values, "init": init, "experiment": experiment, "method": method, "seed": seed}
                 )
                 decided = json.dumps([deciding(config), start_digest, contents], sort_keys=True)
                 cell = Cell(config, hashlib.sha256(decided.encode()).hexdigest() if start_digest is not None else "")
-                cells.append(Cell(config.model_copy(update={"out": f"{recipe.out}/work/{cell.name}"}), cell.key))
+                cells.append(
+                    Cell(config.model_copy(update={"output_dir": f"{recipe.output_dir}/work/{cell.name}"}), cell.key)
+                )
     return cells
 
 

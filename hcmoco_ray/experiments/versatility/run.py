@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from hcmoco.config import load_recipe, merge, parse_overrides
-from hcmoco.cotraining.config import CoTrainingData, VersatilityConfig
+from hcmoco.cotraining.config import CoTrainingConfig, CoTrainingData
 from hcmoco.cotraining.encoder_init import start_digest
-from hcmoco.cotraining.resolve import set_up
-from hcmoco.cotraining.run import Sources, run_cell, start_of
+from hcmoco.cotraining.resolve import resolve
+from hcmoco.cotraining.run import Sources, init_of, run_cell
 from hcmoco.data.codecs import encode_png
 from hcmoco.errors import UserError
 from hcmoco.finetuning.encoder_init import SCRATCH
@@ -52,8 +52,8 @@ def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds:
     config = load(recipe, overrides, seeds)
     assert config.results is not None
     folder = Folder(config.results)
-    with nullcontext() if plan_only else lock_run_dir(config.out):
-        session.connect().require_shared_storage("out", config.out)
+    with nullcontext() if plan_only else lock_run_dir(config.output_dir):
+        session.connect().require_shared_storage("output_dir", config.output_dir)
         origin = pretrained.origin_of(START, config.init)
         cells = _cells(config, origin, folder)
         results = read_results(folder, BELOW, cells)
@@ -102,7 +102,7 @@ def _cells(config: VersatilityRecipe, origin: Origin, results: Folder) -> list[C
     init = origin.init if origin.init == SCRATCH else resolve_path(origin.init)
     if origin.there:
         one = cells_of(config, init, "")[0]
-        return cells_of(config, init, start_of(one.config)["digest"])
+        return cells_of(config, init, init_of(one.config)["digest"])
     record = pretrained.read_record(origin, results)
     return cells_of(config, init, start_digest(record["digests"]) if record else None)
 
@@ -140,7 +140,7 @@ def _sources(config: VersatilityRecipe, cells: Sequence[Cell]) -> Sources:
         **{name: ensure.open_data(name, each, split=splits.get(name, "train")) for name, each in named.items() if each}
     )
     for cell in {each.config.experiment: each for each in cells}.values():  # said before anything runs
-        set_up(cell.config, sources.unlabeled, sources.labeled, sources.test, sources.validation)
+        resolve(cell.config, sources.unlabeled, sources.labeled, sources.test, sources.validation)
     return sources
 
 
@@ -152,16 +152,16 @@ def _carry_out(
 
     sources = _sources(recipe, missing)
 
-    def work(config: VersatilityConfig, sources: Sources) -> tuple[dict, np.ndarray]:
+    def work(config: CoTrainingConfig, sources: Sources) -> tuple[dict, np.ndarray]:
         torch.set_num_threads(asked.threads)
         cv2.setNumThreads(1)
         return run_cell(
-            config, sources, states=f"{config.out}/states", device="cuda" if asked.gpus else "cpu", threads=1
+            config, sources, states=f"{config.output_dir}/states", device="cuda" if asked.gpus else "cpu", threads=1
         )
 
     remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)
-    writer = open_writer(recipe.tracking, recipe.out, actor=True)
-    parent = parent_run(writer, PROGRAM, recipe.name, recipe.out)
+    writer = open_writer(recipe.tracking, recipe.output_dir, actor=True)
+    parent = parent_run(writer, PROGRAM, recipe.name, recipe.output_dir)
 
     def keep(cell: Cell, outcome: tuple[dict, np.ndarray]) -> tuple[dict, str]:
         result, png = portable(outcome[0]), encode_png(outcome[1])
@@ -174,5 +174,5 @@ def _carry_out(
 
     failures: dict[str, str] = {}
     with tracked_run(parent, failures):
-        failures |= collect({remote.remote(cell.config, sources): cell for cell in missing}, keep, recipe.out)
+        failures |= collect({remote.remote(cell.config, sources): cell for cell in missing}, keep, recipe.output_dir)
     return failures

@@ -20,9 +20,7 @@ def kept(folder) -> str:
 
 
 def test_auto_is_decided_printed_and_recorded(ray_session, tiny_home):
-    done = call(
-        tiny_home, "train.precision=auto", "stages={sample: 1, full: 1}", "data.held_out=null", "output_dir=runs/auto"
-    )
+    done = call(tiny_home, "train.precision=auto", "stages={stage1_steps: 1, stage2_steps: 1}", "data.held_out=null", "output_dir=runs/auto")
     assert done.status == 0, done
     assert f"precision: {HERE}" in done.out
     assert "precision: auto" not in done.out
@@ -31,7 +29,7 @@ def test_auto_is_decided_printed_and_recorded(ray_session, tiny_home):
 
 
 def test_a_run_begun_on_another_kind_of_machine_goes_on_as_it_was(ray_session, tiny_home):
-    short = ("stages={sample: 2, full: 2}", "data.held_out=null", "output_dir=runs/moved")
+    short = ("stages={stage1_steps: 2, stage2_steps: 2}", "data.held_out=null", "output_dir=runs/moved")
     out = tiny_home / "runs" / "moved"
     with interrupted_at(out / "states" / "step-00000002" / "COMPLETE"):
         assert call(tiny_home, *short, f"train.precision={OTHER}").status == 130

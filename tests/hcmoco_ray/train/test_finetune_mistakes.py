@@ -66,17 +66,17 @@ def on(data: str) -> list[str]:
 BEFORE_RAY = {
     "no labels left": ("fraction=0", "fraction = 0: "),
     "two ways to choose labels": (
-        "fraction=0.5 samples=3",
-        "samples and fraction are given; give one of fraction, samples and subset",
+        "fraction=0.5 num_samples=3",
+        "num_samples and fraction are given; give one of fraction, num_samples and subset",
     ),
     "an unknown subset": ("subset=itop-3%", "subset = 'itop-3%': allowed are itop-10%, "),
     "steps and epochs": ("epochs=3", "steps = 6 and epochs = 3.0: give one of them, and set the other to null"),
     "neither steps nor epochs": ("steps=null", "steps = None and epochs = None: give one of them"),
     "nothing to choose on": (
-        "validation=0",
-        "select = validation needs validation rows; set validation=64, or select=last",
+        "num_val_rows=0",
+        "select = validation needs validation rows; set num_val_rows=64, or select=last",
     ),
-    "an unknown key": ("fractoin=0.1", "unknown key 'fractoin'; allowed here: fraction, samples, subset"),
+    "an unknown key": ("fractoin=0.1", "unknown key 'fractoin'; allowed here: fraction, num_samples, subset"),
     "an unknown key of the task": ("task.siez=3", "unknown key 'task.siez'; allowed here: task, joints, size, head"),
     "a task's value": ("task.size=65", "task.size = 65: must be a positive multiple of 32, for example 64"),
     "where the encoder starts, twice": (
@@ -173,7 +173,7 @@ def test_a_fine_tuned_model_is_no_pre_training(finetune_home, people, tmp_path):
 def test_a_folder_of_another_program(finetune_home):
     folder = finetune_home / "runs" / "pretraining"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"stages": {"sample": 3, "full": 3}, "model": {}, "seed": 1}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"stages": {"stage1_steps": 3, "stage2_steps": 3}, "model": {}, "seed": 1}))
     line = tiny.call(finetune_home, "pose", "output_dir=runs/pretraining").error
     assert (
         "runs/pretraining/config.yaml is not a config of this program and version; choose another folder with output_dir=..."
@@ -206,13 +206,13 @@ def test_labels_that_the_data_do_not_have(ray_session, finetune_home, people):
     [
         (
             "fraction=0.01",
-            r"1% of the 20 labelled rows of .*, with validation = 8 of them set aside, leaves no row to train on; give a larger",
+            r"1% of the 20 labelled rows of .*, with num_val_rows = 8 of them set aside, leaves no row to train on; give a larger",
         ),
         (
-            "samples=13",
-            r"samples = 13: .* has 20 labelled rows, of which 8 are set aside for validation; at most 12, or a smaller validation",
+            "num_samples=13",
+            r"num_samples = 13: .* has 20 labelled rows, of which 8 are set aside for validation; at most 12, or a smaller num_val_rows",
         ),
-        ("validation=20", r"100% of the 20 labelled rows .* leaves no row to train on"),
+        ("num_val_rows=20", r"100% of the 20 labelled rows .* leaves no row to train on"),
         ("subset=itop-1%", r"itop-1% of the 20 labelled rows .* leaves no row to train on"),
     ],
 )
@@ -294,7 +294,7 @@ def test_a_record_that_does_not_decode(ray_session, finetune_home, people, name)
     given = [
         *on(data),
         *settings,
-        "validation=0",
+        "num_val_rows=0",
         "select=last",
         f"output_dir={out}",
         f"tracking.uri=sqlite:///{finetune_home}/mistakes.db",
@@ -314,7 +314,7 @@ def test_a_learning_rate_too_large(ray_session, finetune_home, people):
         "output_dir=runs/large",
         f"tracking.uri=sqlite:///{finetune_home}/mistakes.db",
     ]
-    line = tiny.call(finetune_home, "parsing-rgb", *given, "validation=0", "select=last", "train.save_every=6").error
+    line = tiny.call(finetune_home, "parsing-rgb", *given, "num_val_rows=0", "select=last", "train.save_every=6").error
     assert re.search(r"^(loss|grad_norm)\S* became (nan|inf) in step \d.* lower optim.lr", line)
 
 

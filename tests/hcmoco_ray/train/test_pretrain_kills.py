@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 TWO = [
     "train.workers=2",
-    "stages={sample: 6, full: 6}",
+    "stages={stage1_steps: 6, stage2_steps: 6}",
     "train.save_every=4",
     "train.lanes=6",
     "train.batch_size_per_lane=2",
@@ -111,11 +111,11 @@ def test_one_worker_and_two_train_on_the_same(two, tiny_home):
     one = call(tiny_home, *TWO, "train.workers=1", "output_dir=runs/one")
     assert one.status == 0, one
     alone, together = numbers(one.folder), numbers(two.folder)
-    counts = ("entered/g", "entered/d", "entered/s/rgb", "entered/s/depth", "rows/", "passes/", "lr")
+    counts = ("train/num_anchors/g", "train/num_anchors/d", "train/num_anchors/s/rgb", "train/num_anchors/s/depth", "train/rows/", "train/epochs/", "train/lr")
     same = [name for name in alone if name.startswith(counts)]
     assert len(same) > 30
     for name in same:
-        share = 1 if name.startswith(("passes/", "lr")) else 2  # counts are means over the workers
+        share = 1 if name.startswith(("train/epochs/", "train/lr")) else 2  # counts are means over the workers
         assert [(step, value) for step, value in alone[name]] == [
             (step, share * value) for step, value in together[name]
         ], name
@@ -141,7 +141,7 @@ def test_two_workers_interrupted(two, tiny_home):
 def test_a_run_goes_on_with_another_number_of_workers(two, tiny_home):
     out = tiny_home / "runs" / "grown"
     stages = [
-        "stages={sample: 6, full: 6}",
+        "stages={stage1_steps: 6, stage2_steps: 6}",
         "train.save_every=4",
         "train.lanes=6",
         "train.batch_size_per_lane=2",
@@ -153,6 +153,6 @@ def test_a_run_goes_on_with_another_number_of_workers(two, tiny_home):
     assert done.status == 0, done
     (run,) = tracked(out)
     assert run["params"]["train.workers"] == "1"
-    assert [step for step, _ in run["metrics"]["loss"]] == list(range(1, 13))
+    assert [step for step, _ in run["metrics"]["train/loss"]] == list(range(1, 13))
     ours, theirs = numbers(out), numbers(two.folder)
-    assert ours["passes/indoor"] == theirs["passes/indoor"]
+    assert ours["train/epochs/indoor"] == theirs["train/epochs/indoor"]

@@ -24,7 +24,7 @@ BEFORE_RAY = {
     "an unknown group": ("trian.workers=2", "unknown key 'trian'; allowed here: name, out, seed, data,"),
     "a negative weight of the objective": ("objective.lambda_d=-1", "objective.lambda_d = -1: "),
     "a negative weight of data": ("data.sources.indoor.weight=-1", "data.sources.indoor.weight = -1: "),
-    "no steps": ("stages={sample: 0, full: 0}", r"stages.sample \+ stages.full must be at least 1 step"),
+    "no steps": ("stages={stage1_steps: 0, stage2_steps: 0}", r"stages.stage1_steps \+ stages.stage2_steps must be at least 1 step"),
     "an unknown joint set": (
         "model.joint_set=coco-133",
         "model.joint_set = 'coco-133': allowed are mpii-16, common-13",
@@ -34,8 +34,8 @@ BEFORE_RAY = {
         "train.workers=4",
         r"train.workers = 4 does not divide train.lanes = 2; allowed are \[1, 2\]",
     ),
-    "an override without =": ("stages.sample", "override 'stages.sample' is not of the form key=value, for example"),
-    "an override that is not YAML": ("stages.sample=[3", r"override 'stages.sample=\[3': the value is not valid YAML"),
+    "an override without =": ("stages.stage1_steps", "override 'stages.stage1_steps' is not of the form key=value, for example"),
+    "an override that is not YAML": ("stages.stage1_steps=[3", r"override 'stages.stage1_steps=\[3': the value is not valid YAML"),
     "a learning rate that is no number": ("optim.lr=nan", "optim.lr = 'nan': "),
     "crops that reach beyond what is stored": (
         "augment.scale=[0.1, 5]",
@@ -127,7 +127,7 @@ def test_a_folder_in_which_a_run_is_under_way(tiny_home):
     ("override", "line"),
     [
         ("optim.lr=0.5", "optim.lr was 0.004, now 0.5; take the same config again, or another folder with output_dir="),
-        ("stages.full=4", "stages.full was 3, now 4"),
+        ("stages.stage2_steps=4", "stages.stage2_steps was 3, now 4"),
         ("objective.tau_s=0.1", "objective.tau_s was 0.07, now 0.1"),
         ("seed=4", "seed was 3, now 4"),
     ],
@@ -157,7 +157,7 @@ def test_a_second_run_on_other_data_into_the_same_folder(finished, tiny_home):
             "the run needs about .* GB of memory, .* GB are free; lower train.batch_size_per_lane",
         ),
         (
-            "train.keep=1000000000",
+            "train.num_checkpoints=1000000000",
             "1000000000 train states need about .* GB, .* GB are free; choose another disk with output_dir=",
         ),
     ],
@@ -278,10 +278,7 @@ def test_a_record_that_does_not_decode(finished, tiny_home, decode):
     assert re.search(r"record 'people/indoor-1-\d+': .*truncated.*; its data set is not as", line)
 
 
-INFINITE = (
-    r"^(loss/g/\S+ became inf|grad_norm became inf in step 1; the largest term there is loss/g/\S+) .*"
-    r"lower optim.lr, set optim.clip_norm"
-)
+INFINITE = r"^(loss/g/\S+ became inf|grad_norm became inf in step 1; the largest term there is loss/g/\S+) .*lower optim.lr, set optim.clip_norm"
 
 
 def test_a_temperature_too_small(finished, tiny_home):
@@ -304,6 +301,4 @@ def test_a_changed_byte_on_two_workers(finished, tiny_home, decode):
 
 @pytest.mark.slow
 def test_a_temperature_too_small_on_two_workers(finished, tiny_home):
-    assert re.search(
-        INFINITE, call(tiny_home, "output_dir=runs/cold-two", "objective.tau_g=1e-30", "train.workers=2").error
-    )
+    assert re.search(INFINITE, call(tiny_home, "output_dir=runs/cold-two", "objective.tau_g=1e-30", "train.workers=2").error)
