@@ -120,9 +120,10 @@ def check_machine(config: PretrainConfig, rows: int, nodes: int) -> None:
             )
     if is_local(config.output_dir):
         free = shutil.disk_usage(_existing(config.output_dir)).free
-        if (needed := state_bytes(config, rows) * (config.train.num_checkpoints + 1)) > free:
+        count = config.train.num_checkpoints
+        if (needed := state_bytes(config, rows) * (count + 1)) > free:
             raise UserError(
-                f"{config.output_dir}: {config.train.num_checkpoints} train states need about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
+                f"{config.output_dir}: {count} train states need about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
                 "choose another disk with output_dir=..., or lower train.num_checkpoints"
             )
 

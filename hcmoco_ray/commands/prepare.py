@@ -19,6 +19,7 @@ import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hcmoco.datasets.registry import COMMANDS, KINDS, MADE
 from hcmoco.errors import UserError
@@ -26,6 +27,9 @@ from hcmoco_ray.cluster.entrypoint import main_wrapper
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare.reader import Source, add_arguments, described, from_arguments
 from hcmoco_ray.tracking.progress import Progress
+
+if TYPE_CHECKING:
+    from hcmoco.data.shards.reader import Shards
 
 
 @main_wrapper
@@ -176,12 +180,12 @@ def _sheet(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(shards) -> Iterator[dict]:
+def _rows(shards: "Shards") -> Iterator[dict]:
     for group in range(len(shards.group_rows)):
         yield from shards.read_group(group).to_pylist()
 
 
-def _first_persons(shards, count: int) -> list:
+def _first_persons(shards: "Shards", count: int) -> list:
     """The first `count` rows with a picture, in the joint set and depth codec that a contact sheet shows."""
     from hcmoco.data.codecs import decode_depth, encode_depth
     from hcmoco.data.schema import Person

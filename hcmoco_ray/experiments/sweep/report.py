@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hcmoco.config import build, merge
 from hcmoco_ray import config as run_config
@@ -94,7 +95,7 @@ def picture(records: Sequence[Mapping], space: Mapping[str, Dimension], what: st
     return buffer.getvalue()
 
 
-def draw_panel(axis, records: Sequence[Mapping], first: Mapping | None, key: str, dimension: Dimension) -> None:
+def draw_panel(axis: Any, records: Sequence[Mapping], first: Mapping | None, key: str, dimension: Dimension) -> None:
     """Whatever a key's trials were is in every panel, so that one legend serves all."""
     groups: dict[str, list[Mapping]] = {kind: [] for kind in _ORDER}
     for record in records:

@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import filelock
+import numpy as np
 import torch
 
 from hcmoco.config import merge
@@ -151,7 +152,7 @@ class TrialContext(LocalContext):
         if figure is not None:
             self.figures[step] = figure
 
-    def picture(self, name: str, step: int, rgb_HW3) -> None:
+    def picture(self, name: str, step: int, rgb_HW3: np.ndarray) -> None:
         self.tracker.picture(f"pictures/{name}.png", encode_png(rgb_HW3))
 
     def save(self, state: TrainState) -> None:
@@ -305,7 +306,7 @@ def _tracker(job: Job, number: int, values: dict[str, Value]) -> Tracker:
     )
 
 
-def _views(job: Job):
+def _views(job: Job) -> Any:
     import ray
 
     return ray.get(job.views) if job.views is not None else None

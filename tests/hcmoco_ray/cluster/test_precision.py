@@ -20,7 +20,13 @@ def kept(folder) -> str:
 
 
 def test_auto_is_decided_printed_and_recorded(ray_session, tiny_home):
-    done = call(tiny_home, "train.precision=auto", "stages={stage1_steps: 1, stage2_steps: 1}", "data.held_out=null", "output_dir=runs/auto")
+    done = call(
+        tiny_home,
+        "train.precision=auto",
+        "stages={stage1_steps: 1, stage2_steps: 1}",
+        "data.held_out=null",
+        "output_dir=runs/auto",
+    )
     assert done.status == 0, done
     assert f"precision: {HERE}" in done.out
     assert "precision: auto" not in done.out

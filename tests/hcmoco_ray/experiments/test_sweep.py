@@ -176,7 +176,9 @@ def test_early_stopping_ends_trials(swept, home):
 def test_a_population_exchanges_states_and_says_so(swept, home):
     # At the lowest rates nothing is learnt: who has one goes on from another's state.
     space = {"optim.lr": {"loguniform": [1e-7, 0.01]}, "objective.lambda_d": {"uniform": [0.5, 2]}}
-    done = sweep_program.call(home, {**PBT, "space": space, "out": "runs/pbt", "fixed": {"stages": {"stage2_steps": 10}}})
+    done = sweep_program.call(
+        home, {**PBT, "space": space, "out": "runs/pbt", "fixed": {"stages": {"stage2_steps": 10}}}
+    )
     assert done.status == 0, done
     records = done.records
     assert {each["status"] for each in records.values()} == {"done"}
@@ -202,7 +204,15 @@ def test_a_fine_tuning_is_the_score(swept, home):
         "train": {"path": "data/train", "people": {**people, "count": 16}},
         "test": {"path": "data/test", "people": {**people, "count": 4, "seed": 2}},
     }
-    task = {"name": "t", "output_dir": "x", "task": {"size": 64}, "data": data, "steps": 2, "num_evals": 1, "num_val_rows": 4}
+    task = {
+        "name": "t",
+        "output_dir": "x",
+        "task": {"size": 64},
+        "data": data,
+        "steps": 2,
+        "num_evals": 1,
+        "num_val_rows": 4,
+    }
     (home / "task.yaml").write_text(
         yaml.safe_dump(
             {**task, "train": {"precision": "float32", "lanes": 1, "batch_size_per_lane": 4, "window_steps": 2}}
@@ -227,7 +237,11 @@ def test_a_fine_tuning_is_the_score(swept, home):
 @pytest.mark.parametrize("method", ["optuna", "pbt"])
 def test_a_killed_sweep_goes_on(tmp_path, method):
     """Driver and Ray are killed; what was over stays as it is, what was under way goes on from its state in its own tracking run."""
-    over = {"fixed": {"stages": {"stage2_steps": 10}}, "trials": 4, "space": {"optim.lr": {"loguniform": [0.001, 0.01]}}}
+    over = {
+        "fixed": {"stages": {"stage2_steps": 10}},
+        "trials": 4,
+        "space": {"optim.lr": {"loguniform": [0.001, 0.01]}},
+    }
     over |= (
         {"method": "optuna", "num_random_trials": 2}
         if method == "optuna"

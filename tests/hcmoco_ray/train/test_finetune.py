@@ -274,7 +274,9 @@ def test_the_model_of_the_last_step(ray_session, finetune_home, done):
 
 
 def test_the_model_chosen_on_the_test_rows(ray_session, finetune_home):
-    run = tiny.call(finetune_home, "pose", "select=test", "num_val_rows=0", "num_samples=7", "output_dir=runs/chosen-on-test")
+    run = tiny.call(
+        finetune_home, "pose", "select=test", "num_val_rows=0", "num_samples=7", "output_dir=runs/chosen-on-test"
+    )
     assert run.status == 0, run
     assert (
         "select=test: the model is chosen on the test rows, as the paper does; its test score is optimistic" in run.out

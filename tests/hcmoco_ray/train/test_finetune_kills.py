@@ -147,6 +147,8 @@ def test_a_run_goes_on_with_another_number_of_workers(two, finetune_home):
 
 
 def test_fewer_labeled_rows_than_workers(two, finetune_home):
-    done = tiny.call(finetune_home, "pose", *TWO, "num_samples=1", "num_val_rows=1", "output_dir=runs/one-row-two-workers")
+    done = tiny.call(
+        finetune_home, "pose", *TWO, "num_samples=1", "num_val_rows=1", "output_dir=runs/one-row-two-workers"
+    )
     assert done.status == 0, done
     assert numbers(done.folder)["train/epochs/labeled"][-1] == (12, 72)

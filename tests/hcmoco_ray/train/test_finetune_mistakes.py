@@ -173,7 +173,9 @@ def test_a_fine_tuned_model_is_no_pre_training(finetune_home, people, tmp_path):
 def test_a_folder_of_another_program(finetune_home):
     folder = finetune_home / "runs" / "pretraining"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"stages": {"stage1_steps": 3, "stage2_steps": 3}, "model": {}, "seed": 1}))
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump({"stages": {"stage1_steps": 3, "stage2_steps": 3}, "model": {}, "seed": 1})
+    )
     line = tiny.call(finetune_home, "pose", "output_dir=runs/pretraining").error
     assert (
         "runs/pretraining/config.yaml is not a config of this program and version; choose another folder with output_dir=..."

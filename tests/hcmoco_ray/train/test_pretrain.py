@@ -85,7 +85,9 @@ def test_one_mlflow_run_holds_it_all(finished):
     for name in ("train/level/d", "train/level/s", "train/loss/d/rgb-depth"):
         assert [step for step, _ in metrics[name]] == [4, 5, 6], name
     assert [value for _, value in metrics["train/stage"]] == [1, 1, 1, 2, 2, 2]
-    assert all(value == 6 for _, value in metrics["train/num_anchors/g/rgb-depth"])  # rows with depth: the people of "indoor"
+    assert all(
+        value == 6 for _, value in metrics["train/num_anchors/g/rgb-depth"]
+    )  # rows with depth: the people of "indoor"
     assert all(value == 0 for _, value in metrics["train/rows/g/rgb-depth/wild"])
     assert metrics["train/epochs/indoor"][-1] == (6, 0.75)
     assert [step for step, _ in metrics["probe/joint/rgb_to_rgb"]] == [2, 4]
@@ -158,7 +160,12 @@ def test_pixels_decoded_by_tasks_are_the_same(finished, tiny_home):
 
 
 def test_only_one_stage(finished, tiny_home):
-    assert call(tiny_home, "output_dir=runs/sample", "stages={stage1_steps: 2, stage2_steps: 0}", "data.held_out=null").status == 0
+    assert (
+        call(
+            tiny_home, "output_dir=runs/sample", "stages={stage1_steps: 2, stage2_steps: 0}", "data.held_out=null"
+        ).status
+        == 0
+    )
     state = newest(tiny_home / "runs" / "sample")
     assert (state.step, state.stage, state.history) == (2, 1, {})
     full = call(tiny_home, "output_dir=runs/full", "stages={stage1_steps: 0, stage2_steps: 2}")

@@ -111,7 +111,8 @@ def test_one_worker_and_two_train_on_the_same(two, tiny_home):
     one = call(tiny_home, *TWO, "train.workers=1", "output_dir=runs/one")
     assert one.status == 0, one
     alone, together = numbers(one.folder), numbers(two.folder)
-    counts = ("train/num_anchors/g", "train/num_anchors/d", "train/num_anchors/s/rgb", "train/num_anchors/s/depth", "train/rows/", "train/epochs/", "train/lr")
+    terms = ("g", "d", "s/rgb", "s/depth")
+    counts = (*(f"train/num_anchors/{term}" for term in terms), "train/rows/", "train/epochs/", "train/lr")
     same = [name for name in alone if name.startswith(counts)]
     assert len(same) > 30
     for name in same:

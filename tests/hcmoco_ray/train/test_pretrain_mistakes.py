@@ -24,7 +24,10 @@ BEFORE_RAY = {
     "an unknown group": ("trian.workers=2", "unknown key 'trian'; allowed here: name, out, seed, data,"),
     "a negative weight of the objective": ("objective.lambda_d=-1", "objective.lambda_d = -1: "),
     "a negative weight of data": ("data.sources.indoor.weight=-1", "data.sources.indoor.weight = -1: "),
-    "no steps": ("stages={stage1_steps: 0, stage2_steps: 0}", r"stages.stage1_steps \+ stages.stage2_steps must be at least 1 step"),
+    "no steps": (
+        "stages={stage1_steps: 0, stage2_steps: 0}",
+        r"stages.stage1_steps \+ stages.stage2_steps must be at least 1 step",
+    ),
     "an unknown joint set": (
         "model.joint_set=coco-133",
         "model.joint_set = 'coco-133': allowed are mpii-16, common-13",
@@ -34,8 +37,14 @@ BEFORE_RAY = {
         "train.workers=4",
         r"train.workers = 4 does not divide train.lanes = 2; allowed are \[1, 2\]",
     ),
-    "an override without =": ("stages.stage1_steps", "override 'stages.stage1_steps' is not of the form key=value, for example"),
-    "an override that is not YAML": ("stages.stage1_steps=[3", r"override 'stages.stage1_steps=\[3': the value is not valid YAML"),
+    "an override without =": (
+        "stages.stage1_steps",
+        "override 'stages.stage1_steps' is not of the form key=value, for example",
+    ),
+    "an override that is not YAML": (
+        "stages.stage1_steps=[3",
+        r"override 'stages.stage1_steps=\[3': the value is not valid YAML",
+    ),
     "a learning rate that is no number": ("optim.lr=nan", "optim.lr = 'nan': "),
     "crops that reach beyond what is stored": (
         "augment.scale=[0.1, 5]",
@@ -278,7 +287,10 @@ def test_a_record_that_does_not_decode(finished, tiny_home, decode):
     assert re.search(r"record 'people/indoor-1-\d+': .*truncated.*; its data set is not as", line)
 
 
-INFINITE = r"^(loss/g/\S+ became inf|grad_norm became inf in step 1; the largest term there is loss/g/\S+) .*lower optim.lr, set optim.clip_norm"
+INFINITE = (
+    r"^(loss/g/\S+ became inf|grad_norm became inf in step 1; the largest term there is loss/g/\S+) .*"
+    r"lower optim.lr, set optim.clip_norm"
+)
 
 
 def test_a_temperature_too_small(finished, tiny_home):
@@ -301,4 +313,6 @@ def test_a_changed_byte_on_two_workers(finished, tiny_home, decode):
 
 @pytest.mark.slow
 def test_a_temperature_too_small_on_two_workers(finished, tiny_home):
-    assert re.search(INFINITE, call(tiny_home, "output_dir=runs/cold-two", "objective.tau_g=1e-30", "train.workers=2").error)
+    assert re.search(
+        INFINITE, call(tiny_home, "output_dir=runs/cold-two", "objective.tau_g=1e-30", "train.workers=2").error
+    )
