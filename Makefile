@@ -1,6 +1,6 @@
 # `make pretrain` and `make test` each set up all they need. A SIGTERM to make is passed on to the command that it runs, but not by a shell in
 # between: so a line of a recipe is one command, which replaces its shell. VENV= chooses the environment, ARGS= passes overrides:
-#   make pretrain ARGS="stages.full=200 out=runs/short"
+#   make pretrain ARGS="stages.stage2_steps=200 output_dir=runs/short"
 VENV ?= .venv
 PYTHON ?= python3
 ARGS ?=

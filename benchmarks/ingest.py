@@ -197,7 +197,7 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
     }
     for each in loaders.values():
         next(each[0]), next(each[1])
-    session.start(cores)
+    session.connect(cores)
     table = Table("ingest-quick" if given.quick else "ingest", settings)
     for stored, side in sizes.items():
         measured = compare(feeds[stored], loaders[stored], cores, given.rounds, given.seconds)

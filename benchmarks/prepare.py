@@ -187,7 +187,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="hb-") as temporary,
         multiprocessing.get_context("spawn").Pool(given.cores) as pool,
     ):
-        session.start(given.cores)
+        session.connect(given.cores)
         measure(given, Path(temporary), pool)
 
 

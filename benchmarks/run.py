@@ -52,7 +52,7 @@ def measure(given: argparse.Namespace, data: Path, temporary: Path) -> None:
     table = Table("run-quick" if given.quick else "run", settings)
 
     def first_step() -> float:
-        run = pretrain(data, temporary, {"stages.sample": 1, "stages.full": 1, "train.log_every": 1})
+        run = pretrain(data, temporary, {"stages.stage1_steps": 1, "stages.stage2_steps": 1, "train.log_every": 1})
         return run.first_step - run.begun
 
     def empty() -> float:
@@ -68,19 +68,19 @@ def measure(given: argparse.Namespace, data: Path, temporary: Path) -> None:
     table.add("  program begun to an empty Trainer's loop begun", starts["empty"], "s")
 
     runs = [
-        pretrain(data, temporary, {"stages.sample": given.steps, "stages.full": given.steps, "train.log_every": 5})
+        pretrain(data, temporary, {"stages.stage1_steps": given.steps, "stages.stage2_steps": given.steps, "train.log_every": 5})
         for _ in range(max(1, given.rounds // 2))
     ]
     # The first stretch of each stage finds empty queues or a stop for probes.
     waits = [
-        [value for step, value in each.metrics("time/wait_share") if step % given.steps > 10 or given.quick]
+        [value for step, value in each.metrics("perf/data_wait_share") if step % given.steps > 10 or given.quick]
         for each in runs
     ]
     table.add(
         "share of a step that waits for data, both stages", [value for each in waits for value in each], limit=0.02
     )
     table.add("  the same, mean of each run", [sum(each) / len(each) for each in waits])
-    table.add("rows per second", [value for each in runs for _, value in each.metrics("time/rows_per_s")], "/s")
+    table.add("rows per second", [value for each in runs for _, value in each.metrics("perf/samples_per_s")], "/s")
     table.add("spilled", [each.spilled for each in runs], "bytes", limit=0)
     table.add(
         "peak proportional set size of all processes", [each.peak / 1e9 for each in runs], "GB", note=runs[0].largest
@@ -118,7 +118,7 @@ class Run:
 
     @property
     def first_step(self) -> float:
-        return min(at for key, step, _, at in self.numbers if key == "loss" and step == 1)
+        return min(at for key, step, _, at in self.numbers if key == "train/loss" and step == 1)
 
     def metrics(self, name: str) -> list[tuple[int, float]]:
         """(step, value) of one metric."""
@@ -129,7 +129,7 @@ def pretrain(data: Path, temporary: Path, over: dict[str, int]) -> Run:
     """A run of `pipelines/pretrain.py` over people that are there."""
     with tempfile.TemporaryDirectory(dir=temporary) as folder:
         values = {
-            "out": f"{folder}/run",
+            "output_dir": f"{folder}/run",
             **{
                 f"data.{each}.people": "null" for each in ("sources.indoor", "sources.wild", "held_out")
             },  # fewer than the recipe's
@@ -200,7 +200,7 @@ def empty_trainer(entered: Path) -> None:
     from hcmoco_ray.cluster import session
     from hcmoco_ray.train.launch import TRAIN_ENV
 
-    session.start()
+    session.connect()
     os.environ.update(TRAIN_ENV)
     import ray.train
     import ray.train.torch

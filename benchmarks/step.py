@@ -113,7 +113,7 @@ class Bench:
     def step(self) -> None:
         """The product's whole step, from the host's arrays on."""
         self.run.step = self.batch.step
-        self.run.advance(self.batch)
+        self.run.train_step(self.batch)
 
     def encoders(self) -> None:
         """The encoders alone on inputs that lie ready: forward, and backward from a gradient of every output."""
@@ -222,8 +222,8 @@ def taken_apart(bench: Bench, parts: Parts) -> Iterator[None]:
             (trainer, "compute_terms", "terms, forward"),
             (torch.Tensor, "backward", "terms, backward"),
             (distributed, "average", "averaging"),
-            (run.flat, "clip", "clipping"),
-            (run.optimizer, "step", "optimizer"),
+            (run.optim_step.flat, "clip", "clipping"),
+            (run.optim_step.optimizer, "step", "optimizer"),
             (bench, "step", "rest"),
         ):
             stack.enter_context(parts.wrap(owner, name, part))

@@ -13,6 +13,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hcmoco.errors import UserError
 
+FREE: dict[str, Any] = {"affects_result": False}
+"""`Field(..., json_schema_extra=FREE)`: a field that decides nothing about the result of a run, see `Config.identity`."""
+
+
+def _identity(value: Any, dumped: Any) -> Any:
+    if isinstance(value, Config):
+        return value.identity()
+    if isinstance(value, Mapping):
+        return {str(key): _identity(item, dumped[str(key)]) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_identity(item, plain) for item, plain in zip(value, dumped, strict=True)]
+    return dumped
+
 
 class Config(BaseModel):
     """Base of all configs: frozen, strict about unknown keys, defaults checked like values."""
@@ -21,7 +34,19 @@ class Config(BaseModel):
 
     renamed: ClassVar[Mapping[str, str]] = {}
     """Keys of earlier versions: old key -> what it is called now, or "removed: " and why. An old key in a recipe is refused in one
-    line that names the new one; files that programs wrote are brought up to date by `upgrade`."""
+    line that names the new one; files that programs wrote are brought up to date by `upgrade`. A subclass adds its own."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the result of a run, as JSON values: every field but those declared with `FREE`.
+
+        A resumed run must have the same; what is left out (folders, workers, threads, how often something is logged or saved) may change.
+        """
+        dumped = self.model_dump(mode="json")
+        return {
+            name: _identity(getattr(self, name), dumped[name])
+            for name, field in type(self).model_fields.items()
+            if field.json_schema_extra != FREE
+        }
 
 
 T = TypeVar("T", bound=Config)
@@ -125,8 +150,13 @@ def _place(cls: type[BaseModel], path: tuple) -> tuple[str, list[str], dict[str,
         beside = options
         if annotation is not None:
             options = _models(annotation)
-    renamed = {old: new for each in beside for old, new in getattr(each, "renamed", {}).items()}
+    renamed = {old: new for each in beside for old, new in _renamed(each).items()}
     return ".".join(key), list(beside[0].model_fields) if beside else [], renamed
+
+
+def _renamed(cls: type[BaseModel]) -> dict[str, str]:
+    """`renamed` of a config and of all that it inherits from."""
+    return {old: new for base in reversed(cls.__mro__) for old, new in vars(base).get("renamed", {}).items()}
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -147,10 +177,10 @@ def upgrade(cls: type[BaseModel], values: Any) -> Any:
     """
     if not isinstance(values, dict):
         return values
-    renamed = {old: new for old, new in getattr(cls, "renamed", {}).items() if not new.startswith("removed: ")}
+    renamed = {old: new for old, new in _renamed(cls).items() if not new.startswith("removed: ")}
     result: dict = {}
     for old, value in values.items():
-        *parents, key = renamed.get(old, old).split(".")
+        *parents, key = str(renamed.get(old, old)).split(".")
         field = cls.model_fields.get(parents[0] if parents else key)
         models = _models(field.annotation) if field else []
         if not parents and models:
@@ -165,10 +195,10 @@ def _upgrade_below(models: list[type[BaseModel]], value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if len(models) == 1 and not any(
-        key in models[0].model_fields or key in getattr(models[0], "renamed", {}) for key in value
+        key in models[0].model_fields or key in _renamed(models[0]) for key in value
     ):
         return {key: upgrade(models[0], item) for key, item in value.items()}  # a mapping of names to models
-    best = max(models, key=lambda model: len(value.keys() & {*model.model_fields, *getattr(model, "renamed", {})}))
+    best = max(models, key=lambda model: len(value.keys() & {*model.model_fields, *_renamed(model)}))
     return upgrade(best, value)
 
 

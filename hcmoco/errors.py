@@ -7,3 +7,8 @@ class UserError(Exception):
     The message is one line that says what is wrong, where, what is allowed and what to do next. A program's `main` prints it as
     `error: ...` and exits with status 2; a traceback would add nothing.
     """
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """Return an error's text as one line of at most `limit` characters; the name of its kind where it has no text."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__

@@ -32,7 +32,7 @@ def parser(description: str) -> argparse.ArgumentParser:
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="dotted keys of the recipe, for example optim.lr=0.002 stages.full=200 out=runs/other",
+        help="dotted keys of the recipe, for example optim.lr=0.002 stages.stage2_steps=200 output_dir=runs/other",
     )
     return arguments
 

@@ -1,22 +1,26 @@
-"""Where relative paths of configs and command lines lie."""
+"""Resolve relative paths of configs and command lines against HCMOCO_HOME."""
 
 import os
 from pathlib import Path
 
 from hcmoco.errors import UserError
 from hcmoco.storage import is_local
+from hcmoco_ray.compat import in_submitted_job
 
 
 def home() -> Path:
-    """HCMOCO_HOME, else the current folder, but ~/hcmoco inside a submitted job, whose current folder is a copy that the cluster
-    deletes."""
+    """Return HCMOCO_HOME, else the current folder, but ~/hcmoco in a submitted job: the cluster deletes the current folder of that."""
     if os.environ.get("HCMOCO_HOME"):
         return Path(os.environ["HCMOCO_HOME"]).expanduser().absolute()
-    return Path.home() / "hcmoco" if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") else Path.cwd()
+    return Path.home() / "hcmoco" if in_submitted_job() else Path.cwd()
 
 
-def at_home(uri: str) -> str:
-    """`uri`, or where it lies if it is a relative path. UserError for a local URI form that is not a plain path."""
+def resolve_path(uri: str) -> str:
+    """Return `uri` with a relative path made absolute.
+
+    Raises:
+        UserError: a local URI that is not a plain path.
+    """
     if not is_local(uri):
         return uri
     if "://" in uri and not uri.startswith(("file:///", "local:///")):

@@ -24,7 +24,7 @@ def _start_ray(tries: int = 10):
 
     for left in reversed(range(tries)):
         try:
-            return session.start(num_cpus=4, object_store_bytes=300 << 20)
+            return session.connect(num_cpus=4, object_store_bytes=300 << 20)
         except UserError:
             ray.shutdown()
             if not left:

@@ -1,10 +1,10 @@
-"""What a co-training is: the experiment, the method, the data, and how long it trains."""
+"""The config of a co-training: experiment, method, data, and how long it trains."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from hcmoco.config import Config
+from hcmoco.config import FREE, Config
 from hcmoco.data.transforms import AugmentConfig
 from hcmoco.models.multimodal import ModelConfig
 from hcmoco.objectives.config import ObjectiveConfig
@@ -23,7 +23,8 @@ _LOST = {"rgb-to-depth": "depth", "depth-to-rgb": "rgb", "missing-modality": Non
 
 
 class CoTrainingData(Config):
-    """What is read. `weight` of the first two says how a step's rows are shared: the paper's release takes half of each."""
+    """What is read. `weight` of the first two says how a step's rows are shared: the paper's release takes half of
+    each."""
 
     renamed: ClassVar = {"labelled": "labeled", "unlabelled": "unlabeled"}
 
@@ -47,17 +48,28 @@ class CoTrainingData(Config):
         return self
 
 
-class VersatilityConfig(Config):
+class CoTrainingConfig(Config):
     """A co-training: L = w_cmc L_g + w_other (L_d + L_s) + task_weight L_parsing.
 
-    The method says which of the objective's weights count: none has none of them, cmc lambda_g alone, hcmoco all three. With lambdas of 1
-    these are the release's weights; the two baselines' are inferred from its options, it has no scripts for them.
+    The method says which of the objective's weights count: none has none of them, cmc lambda_g alone, hcmoco all three.
+    With lambdas of 1 these are the release's weights; the two baselines' are inferred from its options, it has no
+    scripts for them.
     """
 
-    renamed: ClassVar = {"evaluation_rows": "eval_batch_size", "background_anchors": "num_background_anchors"}
+    renamed: ClassVar = {
+        "evaluation_rows": "eval_batch_size",
+        "background_anchors": "num_background_anchors",
+        "validations": "num_evals",
+        "validation": "num_val_rows",
+        "out": "output_dir",
+    }
 
-    name: str = Field("versatility", pattern=r"^[\w.-]+$", description="what the run is called")
-    out: str = Field(min_length=1, description="folder or URI of the run; a relative one lies under the run's home")
+    name: str = Field("versatility", pattern=r"^[\w.-]+$", description="what the run is called", json_schema_extra=FREE)
+    output_dir: str = Field(
+        min_length=1,
+        description="folder or URI of the run; a relative one lies under the run's home",
+        json_schema_extra=FREE,
+    )
     seed: int = Field(
         0, ge=0, description="of everything that is drawn: fresh weights, order, augmentation, anchors, negatives"
     )
@@ -67,18 +79,22 @@ class VersatilityConfig(Config):
     )
     init: str = Field(
         min_length=1,
-        description="where the encoders start, the same for all methods: a sample-level pre-training of pretrain.py (a run or its "
+        description="where the encoders start, the same for all methods: a sample-level pre-training of pretrain.py (a "
+        "run or its "
         "export), or scratch",
+        json_schema_extra=FREE,
     )
-    data: CoTrainingData
+    data: CoTrainingData = Field(json_schema_extra=FREE)  # its weights and the plan decide, see `identity`
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     num_background_anchors: int = Field(
         0,
         ge=0,
-        description="cells without a reading that join each row's anchors in the dense terms. Where depth is masked to the person, anchors "
-        "of the body alone leave the two modalities' backgrounds unrelated, and the head takes the other's for body. Source: not the "
+        description="cells without a reading that join each row's anchors in the dense terms. Where depth is masked to "
+        "the person, anchors "
+        "of the body alone leave the two modalities' backgrounds unrelated, and the head takes the other's for body. "
+        "Source: not the "
         "paper's; the release ties the backgrounds by accident, as its invisible joints all lie on cell (0, 0)",
     )
     task_weight: float = Field(
@@ -86,34 +102,40 @@ class VersatilityConfig(Config):
     )
     class_weights: Literal["none", "frequency", "parsing-4k"] | PositiveWeights = Field(
         "frequency",
-        description="none, frequency (1 / ln(1.02 + share of the labelled pixels)), parsing-4k (published), or 25 numbers",
+        description="none, frequency (1 / ln(1.02 + share of the labelled pixels)), parsing-4k (published), or 25 "
+        "numbers",
     )
     steps: int = Field(ge=1, description="length of the training; 100 epochs in the release")
     optim: OptimConfig = OptimConfig()
     train: TrainConfig
-    validations: int = Field(
+    num_evals: int = Field(
         0, ge=0, description="scores on data.validation during training, evenly spaced, the last at the end"
     )
-    validation: int = Field(128, ge=1, description="rows of data.validation that are scored")
-    eval_batch_size: int = Field(32, ge=1, description="rows that are predicted together in an evaluation")
+    num_val_rows: int = Field(128, ge=1, description="rows of data.validation that are scored")
+    eval_batch_size: int = Field(
+        32, ge=1, description="rows that are predicted together in an evaluation", json_schema_extra=FREE
+    )
 
     @model_validator(mode="after")
-    def _consistent(self) -> "VersatilityConfig":
+    def _consistent(self) -> "CoTrainingConfig":
         for name in ("rgb", "depth"):
             init = getattr(self.model, name).init
             if init != "scratch":
                 raise ValueError(f"model.{name}.init = {init!r}: say where the encoders start with the key init")
         if self.objective.method != "hcmoco":
             raise ValueError(
-                f"objective.method = {self.objective.method!r}: a co-training's method is the key method; leave it at hcmoco"
+                f"objective.method = {self.objective.method!r}: a co-training's method is the key method; leave it at "
+                f"hcmoco"
             )
         if not self.objective.lambda_d + self.objective.lambda_s or not self.objective.lambda_g:
             raise ValueError(
-                "objective: lambda_g, and lambda_d or lambda_s, must be above 0; what a method goes without is the key method"
+                "objective: lambda_g, and lambda_d or lambda_s, must be above 0; what a method goes without is the key "
+                "method"
             )
         if self.objective.encode_absent or self.model.polluted_keypoints:
             raise ValueError(
-                "objective.encode_absent and model.polluted_keypoints are of the release's pre-training; set both to false"
+                "objective.encode_absent and model.polluted_keypoints are of the release's pre-training; set both to "
+                "false"
             )
         if self.train.workers != 1:
             raise ValueError(
@@ -121,11 +143,12 @@ class VersatilityConfig(Config):
             )
         if self.augment.size < 64:
             raise ValueError(
-                f"augment.size = {self.augment.size}: must be at least 64, else batch norm may see one value at stride 32"
+                f"augment.size = {self.augment.size}: must be at least 64, else batch norm may see one value at stride "
+                f"32"
             )
-        if self.validations and self.data.validation is None:
+        if self.num_evals and self.data.validation is None:
             raise ValueError(
-                f"validations = {self.validations} need data.validation; name such a data set, or set validations: 0"
+                f"num_evals = {self.num_evals} needs data.validation; name such a data set, or set num_evals: 0"
             )
         return self
 
@@ -152,12 +175,7 @@ class VersatilityConfig(Config):
         """The figure of the experiment."""
         return MAIN[self.experiment]
 
-    def identity(self) -> dict:
-        """What decides the result: a resumed run must have the same."""
-        everything = self.model_dump(mode="json")
-        places = ("name", "out", "data", "init", "eval_batch_size")
-        free = ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "log_every", "save_every", "keep")
-        decided = {key: everything[key] for key in VersatilityConfig.model_fields if key not in places}
-        decided["train"] = {key: value for key, value in decided["train"].items() if key not in free}
-        decided["weights"] = {name: getattr(self.data, name).weight for name in ("unlabeled", "labeled")}
-        return decided
+    def identity(self) -> dict[str, Any]:
+        """See `Config.identity`. Of the data, the weights decide too."""
+        weights = {name: getattr(self.data, name).weight for name in ("unlabeled", "labeled")}
+        return {**super().identity(), "weights": weights}

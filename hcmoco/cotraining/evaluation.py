@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from hcmoco.cotraining.loader import LabelledBatch
+from hcmoco.cotraining.loader import LabeledBatch
 from hcmoco.cotraining.model import INPUTS, CoTrained
 from hcmoco.errors import UserError
 from hcmoco.pretraining.losses import encode, to_device
@@ -18,7 +18,7 @@ from hcmoco.tasks.parsing.task import ParsingBatch
 
 
 @torch.inference_mode()
-def predict(model: CoTrained, batch: LabelledBatch, device: torch.device) -> dict[str, np.ndarray]:
+def predict(model: CoTrained, batch: LabeledBatch, device: torch.device) -> dict[str, np.ndarray]:
     """uint8 [B, S, S], the most likely part, by what the head is read on (INPUTS), of a model in evaluation mode.
 
     UserError where a row's crop shows no RGB or no depth: all three are to be of the same people.
@@ -38,8 +38,9 @@ def predict(model: CoTrained, batch: LabelledBatch, device: torch.device) -> dic
     return predicted
 
 
-def evaluate(model: CoTrained, batches: Iterable[LabelledBatch], device: torch.device) -> Result:
-    """`<input>/mIoU`, `mAcc` and `aAcc` for each of INPUTS, from one confusion matrix over all pixels of all crops each.
+def evaluate(model: CoTrained, batches: Iterable[LabeledBatch], device: torch.device) -> Result:
+    """`<input>/mIoU`, `mAcc` and `aAcc` for each of INPUTS, from one confusion matrix over all pixels of all crops
+    each.
 
     In float32 and with batch norm's running statistics, whatever the training's precision.
     """

@@ -20,19 +20,19 @@ from hcmoco.data.transforms import Augmentation, AugmentConfig, warp_labels
 from hcmoco.finetuning.label_subset import Subset
 from hcmoco.rng import make_rng
 
-UNLABELLED, LABELLED = 0, 1
+UNLABELED, LABELED = 0, 1
 """Numbers of the two data sets in the mixture."""
 COLUMNS = ("id", "index", "size", "rgb", "depth", "box", "keypoints", "parts")
 
 
 @dataclass
-class LabelledBatch:
+class LabeledBatch:
     """A batch of pre-training, and the parts of those of its rows that have labels.
 
     Attributes:
         batch: everything else; rows that lost a modality are without it there.
         parts_BSS: uint8 [B, S, S], cut as the row's RGB and depth are; IGNORE in rows without labels.
-        labelled: bool [B].
+        labeled: bool [B].
     """
 
     batch: Batch
@@ -48,7 +48,7 @@ class LabelledBatch:
 
 
 @dataclass(frozen=True)
-class CoTrainingFeed(PlanLoader[LabelledBatch]):
+class CoTrainingLoader(PlanLoader[LabeledBatch]):
     """The batches of a co-training; the plan's sources are the unlabelled and the labelled rows, in this order.
 
     Attributes:
@@ -72,10 +72,10 @@ class CoTrainingFeed(PlanLoader[LabelledBatch]):
         """First memory-bank row of each data set, and the banks' size: rows are numbered within whole data sets."""
         return tuple(accumulate((source.manifest.rows for source in self.sources), initial=0))
 
-    def make(self, rows: list[dict], step: int, lane: int) -> LabelledBatch:
+    def make(self, rows: list[dict], step: int, lane: int) -> LabeledBatch:
         numbers = [row["source"] for row in rows]
         seen = [
-            {**row, self.lost: None} if self.lost and number == LABELLED else row
+            {**row, self.lost: None} if self.lost and number == LABELED else row
             for row, number in zip(rows, numbers, strict=True)
         ]
         infos = SourceInfo.of(self.sources, self.bank_offsets)
@@ -95,21 +95,22 @@ class CoTrainingFeed(PlanLoader[LabelledBatch]):
             batch = replace(batch, anchors=np.concatenate([batch.anchors, self._background(batch, step, lane)], axis=1))
         parts_BSS = np.full((len(rows), size, size), IGNORE, np.uint8)
         for position, (row, number) in enumerate(zip(rows, numbers, strict=True)):
-            if number == LABELLED:
+            if number == LABELED:
                 cut = row_augmentation(row, self.augment, seed=seed, step=step, lane=lane, position=position)
                 parts_BSS[position] = cut_parts(row, cut, size)
-        return LabelledBatch(batch, parts_BSS, np.array(numbers) == LABELLED)
+        return LabeledBatch(batch, parts_BSS, np.array(numbers) == LABELED)
 
     def _background(self, batch: Batch, step: int, lane: int) -> np.ndarray:
-        """int64 [B, num_background_anchors]: distinct cells of the stride-4 map without a reading, -1 where a row has no depth."""
+        """int64 [B, num_background_anchors]: distinct cells of the stride-4 map without a reading, -1 where a row has
+        no depth."""
         cells = np.full((len(batch), self.num_background_anchors), -1, np.int64)
         for position in np.flatnonzero(batch.has_depth):
             rng = make_rng(self.plan.seed, "background anchors", step, lane, int(position))
             cells[position] = draw_anchors(batch.depth[position] == 0, self.num_background_anchors, rng)
         return cells
 
-    def join(self, batches: list[LabelledBatch], step: int) -> LabelledBatch:
-        return LabelledBatch(
+    def join(self, batches: list[LabeledBatch], step: int) -> LabeledBatch:
+        return LabeledBatch(
             Batch.concatenate([each.batch for each in batches]),
             np.concatenate([each.parts_BSS for each in batches]),
             np.concatenate([each.labeled for each in batches]),
@@ -117,8 +118,9 @@ class CoTrainingFeed(PlanLoader[LabelledBatch]):
 
 
 def cut_parts(row: dict, cut: Augmentation, size: int) -> np.ndarray:
-    """uint8 [S, S]: the parts of a row, cut as its images are, left and right exchanged where it is mirrored; IGNORE outside the stored
-    image. ValueError, with the id, for a row without parts and for one whose parts do not decode or hold labels that do not exist."""
+    """uint8 [S, S]: the parts of a row, cut as its images are, left and right exchanged where it is mirrored; IGNORE
+    outside the stored image. ValueError, with the id, for a row without parts and for one whose parts do not decode or
+    hold labels that do not exist."""
     if row.get("parts") is None:
         raise ValueError(f"record {row.get('id')!r} has no parts")
     try:
@@ -128,17 +130,20 @@ def cut_parts(row: dict, cut: Augmentation, size: int) -> np.ndarray:
     wrong = np.unique(labels[(labels >= len(PART_NAMES)) & (labels != IGNORE)])
     if len(wrong):
         raise ValueError(
-            f"record {row.get('id')!r}: parts: there are labels {wrong[:5].tolist()}; allowed are 0..{len(PART_NAMES) - 1} and {IGNORE}"
+            f"record {row.get('id')!r}: parts: there are labels {wrong[:5].tolist()}; allowed are "
+            f"0..{len(PART_NAMES) - 1} and {IGNORE}"
         )
     return warp_labels(labels, cut, size, LEFT_RIGHT_PAIRS, border=IGNORE)
 
 
 def fixed_crops(
     rows: Subset, augment: AugmentConfig, joint_set: str, *, limit: int | None, together: int
-) -> Iterator[LabelledBatch]:
-    """The rows (or the first `limit`) in storage order, `together` at a time, each in its centred crop: the same pixels every time.
+) -> Iterator[LabeledBatch]:
+    """The rows (or the first `limit`) in storage order, `together` at a time, each in its centred crop: the same pixels
+    every time.
 
-    The release scores random crops of its training instead, anew at every evaluation. UserError where a row does not decode.
+    The release scores random crops of its training instead, anew at every evaluation. UserError where a row does not
+    decode.
     """
     manifest = rows.manifest
     info = [SourceInfo(manifest.joints, manifest.depth_codec)]
@@ -161,4 +166,4 @@ def fixed_crops(
             parts = [cut_parts(row, cut, augment.size) for row, cut in zip(piece, cuts, strict=True)]
         except ValueError as error:
             raise not_as_prepared(error) from None
-        yield LabelledBatch(batch, np.stack(parts), np.ones(len(piece), bool))
+        yield LabeledBatch(batch, np.stack(parts), np.ones(len(piece), bool))

@@ -1,7 +1,7 @@
 """The encoders and mappers of a pre-training with one parsing head on their dense embeddings.
 
-Shape suffixes: B rows, R rows that an encoder saw, L labelled rows, D embedding, K classes, H and W rows and columns at stride 4, S side of
-the crop in pixels.
+Shape suffixes: B rows, R rows that an encoder saw, L labelled rows, D embedding, K classes, H and W rows and columns at
+stride 4, S side of the crop in pixels.
 """
 
 from collections.abc import Mapping
@@ -24,10 +24,12 @@ INPUTS = ("rgb", "depth", "fused")
 class CoTrained(nn.Module):
     """All that is trained.
 
-    The head is the paper's: 1 x 1 convolution of D to D channels, batch norm, ReLU, 1 x 1 convolution to the classes; one for all inputs.
+    The head is the paper's: 1 x 1 convolution of D to D channels, batch norm, ReLU, 1 x 1 convolution to the classes;
+    one for all inputs.
 
     Args:
-        seed: of fresh weights; dense mappers and head have streams of their own, so they are the same for every start and method.
+        seed: of fresh weights; dense mappers and head have streams of their own, so they are the same for every start
+            and method.
 
     Attributes:
         encoders: the multi-modal model, with its dense mappers.
@@ -43,8 +45,9 @@ class CoTrained(nn.Module):
             self.head = ParsingHead([config.embedding])
 
     def dense(self, features: Mapping[str, Any], views: Views, which: str, rows_B: Tensor) -> tuple[Tensor, Tensor]:
-        """The head's input at the rows that `rows_B` (bool [B]) marks and that have it: unit vectors [L, D, H, W] of "rgb" or "depth",
-        or for "fused" the elementwise maximum of both; and which of the B rows these are, int64 [L], ascending."""
+        """The head's input at the rows that `rows_B` (bool [B]) marks and that have it: unit vectors [L, D, H, W] of
+        "rgb" or "depth", or for "fused" the elementwise maximum of both; and which of the B rows these are, int64 [L],
+        ascending."""
         names = ("rgb", "depth") if which == "fused" else (which,)
         for name in names:
             rows_B = rows_B & views.present[name]
@@ -76,13 +79,13 @@ def parsing_loss(
     labeled_B: Tensor,
     weights_K: Tensor | None,
 ) -> Tensor:
-    """0-d: the class-weighted cross entropy of the head on labelled rows that have its input; pixels of IGNORE and all other rows are out
-    of it, and 0 is what is left where there is no row.
+    """0-d: the class-weighted cross entropy of the head on labelled rows that have its input; pixels of IGNORE and all
+    other rows are out of it, and 0 is what is left where there is no row.
 
     Args:
         which: one of INPUTS.
         parts_BSS: int64, class or IGNORE.
-        labelled_B: bool.
+        labeled_B: bool.
     """
     dense_LDHW, rows_L = model.dense(features, views, which, labeled_B)
     if not len(rows_L):

@@ -1,16 +1,16 @@
-"""What is decided of a co-training before its first step: which rows, which plan, which class weights."""
+"""Resolve a co-training before its first step: its rows, its plan, its class weights."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from hcmoco.cotraining.config import VersatilityConfig
-from hcmoco.cotraining.loader import CoTrainingFeed, LabelledBatch, fixed_crops
+from hcmoco.cotraining.config import CoTrainingConfig
+from hcmoco.cotraining.loader import CoTrainingLoader, LabeledBatch, fixed_crops
 from hcmoco.data.codecs import decode_labels
 from hcmoco.data.loader import not_as_prepared
 from hcmoco.data.sampler import Plan
 from hcmoco.data.shards.reader import Shards
-from hcmoco.finetuning.label_subset import Subset, whole
+from hcmoco.finetuning.label_subset import Subset, all_rows
 from hcmoco.tasks.parsing.config import PARSING_4K_WEIGHTS
 from hcmoco.tasks.parsing.loss import class_counts, frequency_weights
 
@@ -19,16 +19,16 @@ _STATISTICS_ROWS = 2000
 
 
 @dataclass(frozen=True)
-class CoTrainingSetup:
-    """A co-training, decided.
+class ResolvedCoTraining:
+    """A co-training whose data sets have been read as far as they decide something.
 
     Attributes:
-        unlabelled, labelled: rows that are trained on.
+        unlabeled, labeled: rows that are trained on.
         test: rows of the closing score; `validation` those of scores during training, if there are any.
         class_weights: 25 numbers, None counts all pixels alike.
     """
 
-    config: VersatilityConfig
+    config: CoTrainingConfig
     unlabeled: Subset
     labeled: Subset
     test: Subset
@@ -36,14 +36,14 @@ class CoTrainingSetup:
     class_weights: tuple[float, ...] | None
 
     @cached_property
-    def feed(self) -> CoTrainingFeed:
-        """The batches: every lane has rows of both data sets by their weights."""
+    def loader(self) -> CoTrainingLoader:
+        """Return the loader of the training: every lane has rows of both data sets by their weights."""
         config, train = self.config, self.config.train
         sources = tuple(
             replace(each.source_plan(name), weight=getattr(config.data, name).weight)
             for name, each in (("unlabeled", self.unlabeled), ("labeled", self.labeled))
         )
-        return CoTrainingFeed(
+        return CoTrainingLoader(
             Plan(config.seed, sources, train.lanes, train.batch_size_per_lane, train.window_steps, config.steps),
             (self.unlabeled, self.labeled),
             config.augment,
@@ -53,35 +53,39 @@ class CoTrainingSetup:
             config.lost,
         )
 
-    def identity(self, start_digest: str) -> dict:
-        """What decides the result: a resumed run must have the same."""
-        return {**self.config.identity(), "start": start_digest, "plan": self.feed.plan.description}
+    def identity(self, init_digest: str) -> dict:
+        """Return what decides the result: a resumed run must have the same."""
+        return {**self.config.identity(), "start": init_digest, "plan": self.loader.plan.description}
 
-    def crops(self, rows: Subset, limit: int | None = None) -> Iterator[LabelledBatch]:
-        """Rows to be scored, in fixed crops."""
+    def crops(self, rows: Subset, limit: int | None = None) -> Iterator[LabeledBatch]:
+        """Yield rows to be scored, in fixed crops."""
         config = self.config
         return fixed_crops(rows, config.augment, config.model.joint_set, limit=limit, together=config.eval_batch_size)
 
 
-def set_up(
-    config: VersatilityConfig, unlabeled: Shards, labeled: Shards, test: Shards, validation: Shards | None
-) -> CoTrainingSetup:
-    """Decides a co-training over opened data sets. UserError where they lack what the experiment needs."""
+def resolve(
+    config: CoTrainingConfig, unlabeled: Shards, labeled: Shards, test: Shards, validation: Shards | None
+) -> ResolvedCoTraining:
+    """Resolve a co-training over opened data sets.
+
+    Raises:
+        UserError: they lack what the experiment needs.
+    """
     source = ("rgb", "depth") if config.supervised == "fused" else (config.supervised,)
     scored = ("rgb", "depth", "parts")
-    with_labels = whole(labeled, (*source, "parts"))
+    with_labels = all_rows(labeled, (*source, "parts"))
     named = {
         "none": lambda: None,
         "parsing-4k": lambda: PARSING_4K_WEIGHTS,
         "frequency": lambda: _frequency_weights(with_labels),
     }
     weights = named[config.class_weights]() if isinstance(config.class_weights, str) else config.class_weights
-    return CoTrainingSetup(
+    return ResolvedCoTraining(
         config=config,
-        unlabeled=whole(unlabeled, ("rgb", "depth", "keypoints")),
+        unlabeled=all_rows(unlabeled, ("rgb", "depth", "keypoints")),
         labeled=with_labels,
-        test=whole(test, scored),
-        validation=whole(validation, scored) if validation and config.validations else None,
+        test=all_rows(test, scored),
+        validation=all_rows(validation, scored) if validation and config.num_evals else None,
         class_weights=weights,
     )
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hcmoco.cotraining.loader import LabelledBatch
+from hcmoco.cotraining.loader import LabeledBatch
 from hcmoco.cotraining.model import INPUTS
 from hcmoco.tasks.parsing.sheet import paint, panel_of, stacked
 
 HEADS = ("RGB", "depth", "truth", "from RGB", "from depth", "from both")
 
 
-def versatility_sheet(batch: LabelledBatch, predicted: Mapping[str, np.ndarray]) -> np.ndarray:
+def versatility_sheet(batch: LabeledBatch, predicted: Mapping[str, np.ndarray]) -> np.ndarray:
     """uint8 [H, W, 3]: a person per line, two lines abreast, over a legend of the parts.
 
     Args:

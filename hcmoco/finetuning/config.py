@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hcmoco.config import Config
+from hcmoco.config import FREE, Config
 from hcmoco.finetuning.label_subset import LabelsConfig
 from hcmoco.models.encoders import EncoderConfig
 from hcmoco.tasks.densepose import DensePoseConfig
@@ -25,36 +25,52 @@ class TaskDataConfig(Config):
 
 
 class FinetuneConfig(LabelsConfig):
-    """A fine-tuning run."""
+    """A fine-tuning run.
 
-    renamed: ClassVar = {"evaluation_rows": "eval_batch_size"}
+    Where the encoder starts is not part of its identity as a config: the digest of the weights is, see
+    `ResolvedRun.identity`. Workers, threads and `eval_batch_size` move the result by rounding, more workers also by
+    batch norm's statistics.
+    """
 
-    name: str = Field("finetune", pattern=r"^[\w.-]+$", description="what the run is called")
-    out: str = Field(min_length=1, description="folder or URI of the run; a relative one lies under the run's home")
+    renamed: ClassVar = {"evaluation_rows": "eval_batch_size", "validations": "num_evals", "out": "output_dir"}
+
+    name: str = Field("finetune", pattern=r"^[\w.-]+$", description="what the run is called", json_schema_extra=FREE)
+    output_dir: str = Field(
+        min_length=1,
+        description="folder or URI of the run; a relative one lies under the run's home",
+        json_schema_extra=FREE,
+    )
     seed: int = Field(
         0, ge=0, description="of everything that is drawn: labelled rows, the head's weights, order, augmentation"
     )
     task: AnyTaskConfig
     init: str = Field(
         min_length=1,
-        description="where the encoder starts: scratch, imagenet, a folder of pretrain.py (a run or its export), or a weights file",
+        description="where the encoder starts: scratch, imagenet, a folder of pretrain.py (a run or its export), or a "
+        "weights file",
+        json_schema_extra=FREE,
     )
-    imagenet_weights: str | None = Field(None, description="file for init=imagenet; null: timm's, over the network")
+    imagenet_weights: str | None = Field(
+        None, description="file for init=imagenet; null: timm's, over the network", json_schema_extra=FREE
+    )
     encoder: EncoderConfig = EncoderConfig()
-    data: TaskDataConfig
+    data: TaskDataConfig = Field(json_schema_extra=FREE)  # the digests of its rows decide
     steps: int | None = Field(None, ge=1, description="length of the training; the same for every share of the labels")
     epochs: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="length in passes over the labelled rows, instead of steps"
     )
     min_steps: int = Field(1, ge=1, description="with `epochs`: at least this many steps, for few labels")
-    validations: int = Field(
+    num_evals: int = Field(
         10, ge=1, description="times that the model is scored during training, evenly spaced, the last at the end"
     )
     select: Literal["last", "validation", "test"] = Field(
         "validation",
-        description="which model is kept: the last, the best on the validation rows, or (the paper's habit) the best on test",
+        description="which model is kept: the last, the best on the validation rows, or (the paper's habit) the best "
+        "on test",
     )
-    eval_batch_size: int = Field(32, ge=1, description="rows that are predicted together in an evaluation")
+    eval_batch_size: int = Field(
+        32, ge=1, description="rows that are predicted together in an evaluation", json_schema_extra=FREE
+    )
     optim: OptimConfig = OptimConfig()
     encoder_lr: float = Field(
         1.0, ge=0, allow_inf_nan=False, description="the encoder's learning rate relative to the head's"
@@ -81,8 +97,8 @@ class FinetuneConfig(LabelsConfig):
                 f"task.size = {size} with one row of a step on a worker leaves batch norm one value at stride 32; "
                 "raise train.batch_size_per_lane, or set task.size=64"
             )
-        if self.select == "validation" and not self.validation:
-            raise ValueError("select = validation needs validation rows; set validation=64, or select=last")
+        if self.select == "validation" and not self.num_val_rows:
+            raise ValueError("select = validation needs validation rows; set num_val_rows=64, or select=last")
         return self
 
     def total_steps(self, rows: int) -> int:
@@ -91,15 +107,3 @@ class FinetuneConfig(LabelsConfig):
             return self.steps
         assert self.epochs is not None
         return max(self.min_steps, math.ceil(self.epochs * rows / (self.train.lanes * self.train.batch_size_per_lane)))
-
-    def identity(self) -> dict:
-        """What decides the result of the run: a resumed one must have the same. Workers, threads and `eval_batch_size` may change; they
-        move it by rounding, and more workers by batch norm's statistics."""
-        everything = self.model_dump(mode="json")
-        free = ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "log_every", "save_every", "keep")
-        places = ("name", "out", "data", "init", "imagenet_weights", "eval_batch_size")
-        decided = {
-            key: value for key, value in everything.items() if key not in places and key in FinetuneConfig.model_fields
-        }
-        decided["train"] = {key: value for key, value in decided["train"].items() if key not in free}
-        return decided

@@ -1,4 +1,5 @@
-"""Where a fine-tuning's encoder starts: from a pre-training of ours, ImageNet, a weights file, or nothing. Always what was asked for."""
+"""The encoder that a fine-tuning starts with: of a pre-training, ImageNet, a weights file, or fresh. Always what was
+asked for."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ _SHAPE = ("name", "in_chans", "args", "fusion")
 
 
 @dataclass(frozen=True)
-class Start:
+class EncoderInit:
     """An encoder and where its weights are from.
 
     Attributes:
@@ -34,7 +35,7 @@ class Start:
     terms: tuple[Terms, ...] = ()
 
 
-def start(
+def load_encoder_init(
     init: str,
     config: EncoderConfig,
     modality: str,
@@ -42,11 +43,12 @@ def start(
     imagenet_weights: str | None = None,
     load: bool = True,
     key: str = "encoder",
-) -> Start:
-    """The encoder that `init` names, its fresh weights drawn from torch's generator.
+) -> EncoderInit:
+    """Load the encoder that `init` names, its fresh weights drawn from torch's generator.
 
     Args:
-        init: "scratch", "imagenet", the folder of a run or an export of ours, or a weights file (see `models.weights.load_weights`).
+        init: "scratch", "imagenet", the folder of a run or an export of ours, or a weights file (see
+            `models.weights.load_weights`).
         config: the encoder; its own `init` must be "scratch".
         modality: "rgb" or "depth": which encoder of a run is taken.
         imagenet_weights: file for "imagenet"; None asks timm for its published weights, over the network.
@@ -56,14 +58,15 @@ def start(
         UserError: weights that are not there or are of another encoder.
     """
     if init == SCRATCH or not load:
-        return Start(build_encoder(config, load=False).train(), "scratch: weights drawn from the seed", "")
+        return EncoderInit(build_encoder(config, load=False).train(), "scratch: weights drawn from the seed", "")
     if init == IMAGENET:
         return _imagenet(config, imagenet_weights)
     if folder := export_folder(init):
         return _of_export(folder, config, modality, key)
     if _is_folder(init):
         raise UserError(
-            f"init: {init} is neither an export nor a finished run of pretrain.py (it has no config.json and no export/); "
+            f"init: {init} is neither an export nor a finished run of pretrain.py (it has no config.json and no "
+            f"export/); "
             "give one of these, a weights file, imagenet or scratch"
         )
     encoder = build_encoder(config.model_copy(update={"init": init}))
@@ -80,7 +83,7 @@ def weights_digest(encoder: Encoder) -> str:
     return digest.hexdigest()
 
 
-def _imagenet(config: EncoderConfig, weights: str | None) -> Start:
+def _imagenet(config: EncoderConfig, weights: str | None) -> EncoderInit:
     if weights is None:
         try:
             encoder = build_encoder(config.model_copy(update={"init": "timm"}))
@@ -95,31 +98,35 @@ def _imagenet(config: EncoderConfig, weights: str | None) -> Start:
     return _read(encoder, text)
 
 
-def _read(encoder: Encoder, text: str) -> Start:
-    return Start(encoder.train(), text, weights_digest(encoder), of_init(encoder.config.init, encoder.config.name))
+def _read(encoder: Encoder, text: str) -> EncoderInit:
+    return EncoderInit(
+        encoder.train(), text, weights_digest(encoder), of_init(encoder.config.init, encoder.config.name)
+    )
 
 
-def _of_export(folder: str, config: EncoderConfig, modality: str, key: str) -> Start:
+def _of_export(folder: str, config: EncoderConfig, modality: str, key: str) -> EncoderInit:
     export = load_export(folder)
-    made = getattr(export.model, modality)
+    exported = getattr(export.model, modality)
     for name in _SHAPE:
-        if getattr(made, name) != getattr(config, name):
+        if getattr(exported, name) != getattr(config, name):
             raise UserError(
-                f"init: the {modality} encoder of {folder} has {name} = {getattr(made, name)!r}, "
-                f"{key}.{name} is {getattr(config, name)!r}; set {key}.{name}={getattr(made, name)} or take weights of that encoder"
+                f"init: the {modality} encoder of {folder} has {name} = {getattr(exported, name)!r}, "
+                f"{key}.{name} is {getattr(config, name)!r}; set {key}.{name}={getattr(exported, name)} or take "
+                f"weights of that encoder"
             )
     encoder = build_encoder(config, load=False)
     encoder.trunk.load_state_dict(export.encoder(modality).trunk.state_dict())
     steps, stage = (export.training.get(key, "?") for key in ("steps", "stage"))
     text = f"{modality} encoder of {folder} (stage {stage}, {steps} steps)"
-    return Start(encoder.train(), text, weights_digest(encoder), of_training(export.training, folder))
+    return EncoderInit(encoder.train(), text, weights_digest(encoder), of_training(export.training, folder))
 
 
 def export_folder(init: str) -> str | None:
     """The export that `init` is or, as a finished run, holds; None where it is neither."""
     init = init.rstrip("/")
     return next(
-        (each for each in (init, f"{init}/export") if _is_folder(each) and Folder(each).exists("config.json")), None
+        (folder for folder in (init, f"{init}/export") if _is_folder(folder) and Folder(folder).exists("config.json")),
+        None,
     )
 
 

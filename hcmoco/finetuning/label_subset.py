@@ -1,6 +1,8 @@
-"""Which labelled rows a fine-tuning sees: a function of (data set, share, seed), and nested: the rows of 1 % are among those of 10 %.
+"""Which labelled rows a fine-tuning sees: a function of (data set, share, seed), and nested: the rows of 1 % are among
+those of 10 %.
 
-Rows are ranked by id, not by where they are stored, so that a data set prepared anew with another order gives the same subset.
+Rows are ranked by id, not by where they are stored, so that a data set prepared anew with another order gives the same
+subset.
 """
 
 import hashlib
@@ -8,6 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +24,8 @@ from hcmoco.errors import UserError
 from hcmoco.rng import make_rng
 
 STRIDES = {"itop-10%": 10, "itop-1%": 100, "itop-0.5%": 200, "itop-0.2%": 500, "itop-0.1%": 1000}
-"""The published subsets of ITOP: rows 0, s, 2s, ... of the list sorted by frame, floor(rows / s) of them; 17 at s = 1000."""
+"""The published subsets of ITOP: rows 0, s, 2s, ... of the list sorted by frame, floor(rows / s) of them; 17 at s =
+1000."""
 
 _READERS = 8
 
@@ -29,25 +33,25 @@ _READERS = 8
 class LabelsConfig(Config):
     """How many labels are used, and which."""
 
-    fraction: float = Field(
-        1.0, gt=0, le=1, description="share of the labelled rows that are not set aside for validation"
-    )
-    samples: int | None = Field(None, ge=1, description="number of rows instead of a share")
+    renamed: ClassVar = {"samples": "num_samples", "validation": "num_val_rows"}
+
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the labelled rows that are not validation rows")
+    num_samples: int | None = Field(None, ge=1, description="number of rows instead of a share")
     subset: str | None = Field(None, description=f"a published subset instead of a share: {', '.join(STRIDES)}")
     labels_seed: int | None = Field(None, ge=0, description="draws the rows; null: the run's seed")
-    validation: int = Field(
+    num_val_rows: int = Field(
         256,
         ge=0,
-        description="rows set aside for choosing the model, the same for every fraction, samples and seed; 0: none",
+        description="rows kept for choosing the model, the same for every fraction, num_samples and seed; 0: none",
     )
 
     @model_validator(mode="after")
     def _one_way(self) -> "LabelsConfig":
-        given = [name for name in ("samples", "subset") if getattr(self, name) is not None] + ["fraction"] * (
+        given = [name for name in ("num_samples", "subset") if getattr(self, name) is not None] + ["fraction"] * (
             self.fraction != 1
         )
         if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} are given; give one of fraction, samples and subset")
+            raise ValueError(f"{' and '.join(given)} are given; give one of fraction, num_samples and subset")
         if self.subset is not None and self.subset not in STRIDES:
             raise ValueError(f"subset = {self.subset!r}: allowed are {', '.join(STRIDES)}")
         return self
@@ -55,8 +59,8 @@ class LabelsConfig(Config):
     @property
     def text(self) -> str:
         """How a table names it: "10%", "17 samples", "itop-1%"."""
-        if self.samples is not None:
-            return f"{self.samples} samples"
+        if self.num_samples is not None:
+            return f"{self.num_samples} samples"
         return self.subset or f"{100 * self.fraction:g}%"
 
 
@@ -103,8 +107,8 @@ class Subset:
             left -= len(self.groups[group][1])
 
 
-def whole(shards: Shards, needed: Sequence[str]) -> Subset:
-    """All rows that have the columns `needed`. UserError where there is none."""
+def all_rows(shards: Shards, needed: Sequence[str]) -> Subset:
+    """Return all rows that have the columns `needed`. UserError where there is none."""
     ids, places = _candidates(shards, needed)
     return _subset(shards, ids, places, np.arange(len(ids)))
 
@@ -124,14 +128,17 @@ def split(shards: Shards, config: LabelsConfig, needed: Sequence[str], *, seed: 
     if config.subset is not None:
         stride = STRIDES[config.subset]
         chosen = np.arange(count // stride) * stride
-        aside = aside[~np.isin(aside, chosen)][: config.validation]
+        aside = aside[~np.isin(aside, chosen)][: config.num_val_rows]
     else:
-        aside, pool = aside[: config.validation], np.sort(aside[config.validation :])
-        wanted = config.samples if config.samples is not None else int(np.floor(config.fraction * len(pool) + 1e-9))
+        aside, pool = aside[: config.num_val_rows], np.sort(aside[config.num_val_rows :])
+        wanted = (
+            config.num_samples if config.num_samples is not None else int(np.floor(config.fraction * len(pool) + 1e-9))
+        )
         if wanted > len(pool):
             raise UserError(
-                f"samples = {wanted}: {shards.uri} has {count} labelled rows, of which {len(aside)} are set aside for validation; "
-                f"at most {len(pool)}, or a smaller validation"
+                f"num_samples = {wanted}: {shards.uri} has {count} labelled rows, of which {len(aside)} are set aside "
+                f"for validation; "
+                f"at most {len(pool)}, or a smaller num_val_rows"
             )
         ranked = pool[
             make_rng(seed if config.labels_seed is None else config.labels_seed, "labels").permutation(len(pool))
@@ -139,14 +146,16 @@ def split(shards: Shards, config: LabelsConfig, needed: Sequence[str], *, seed: 
         chosen = ranked[:wanted]
     if not len(chosen):
         raise UserError(
-            f"{config.text} of the {count} labelled rows of {shards.uri}, with validation = {config.validation} of them set "
-            "aside, leaves no row to train on; give a larger fraction, samples=17, or a smaller validation"
+            f"{config.text} of the {count} labelled rows of {shards.uri}, with num_val_rows = {config.num_val_rows} of "
+            f"them set "
+            "aside, leaves no row to train on; give a larger fraction, num_samples=17, or a smaller num_val_rows"
         )
     return _subset(shards, ids, places, chosen), _subset(shards, ids, places, aside) if len(aside) else None
 
 
 def _candidates(shards: Shards, needed: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Ids of the rows that have all `needed` columns, sorted, and where each is stored: int64 [N, 2], row group and row."""
+    """Ids of the rows that have all `needed` columns, sorted, and where each is stored: int64 [N, 2], row group and
+    row."""
     manifest = shards.manifest
     counts = {name: manifest.modalities.get(name, 0) for name in needed}
     missing = [name for name, rows in counts.items() if not rows]

@@ -1,8 +1,9 @@
 """Batches of a downstream task: for training from a plan over labelled rows, for evaluation every row once.
 
-Evaluation deals pieces of `eval_batch_size` rows to the workers in turn. Which rows are predicted together depends on the data
-set and `piece_rows` alone, no row is left out and none counts twice: scores are the same for any number of workers. Other pieces, or
-another number of threads, move them by rounding (docs/reproducibility.md).
+Evaluation deals pieces of `eval_batch_size` rows to the workers in turn. Which rows are predicted together depends on
+the data
+set and `piece_rows` alone, no row is left out and none counts twice: scores are the same for any number of workers.
+Other pieces, or another number of threads, move them by rounding (docs/reproducibility.md).
 """
 
 from bisect import bisect_right
@@ -60,7 +61,8 @@ class EvalLoader:
         return -(-pieces // self.world) * self.world
 
     def item(self, piece: int) -> pa.Table:
-        """Piece `piece` as `piece_rows` rows, of which the first are real: whoever deals pieces wants them equally long.
+        """Piece `piece` as `piece_rows` rows, of which the first are real: whoever deals pieces wants them equally
+        long.
 
         Raises UserError where a shard is not what its manifest says.
         """

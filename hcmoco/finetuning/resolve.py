@@ -1,4 +1,4 @@
-"""What is decided of a fine-tuning before its first step: which rows, which plan, and what makes the run the one that it is."""
+"""Resolve a fine-tuning before its first step: its rows, its plan, its identity."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,8 +7,8 @@ from hcmoco.data.loader import not_as_prepared
 from hcmoco.data.sampler import Plan
 from hcmoco.data.shards.reader import Shards
 from hcmoco.finetuning.config import FinetuneConfig
-from hcmoco.finetuning.encoder_init import Start
-from hcmoco.finetuning.label_subset import Subset, split, whole
+from hcmoco.finetuning.encoder_init import EncoderInit
+from hcmoco.finetuning.label_subset import Subset, all_rows, split
 from hcmoco.finetuning.loader import EvalLoader, TrainLoader
 from hcmoco.license_terms import Terms, of_data
 from hcmoco.tasks.base import Task
@@ -19,98 +19,102 @@ _STATISTICS_ROWS = 2000
 
 
 @dataclass(frozen=True)
-class Setup:
-    """A fine-tuning, decided. Small to pickle.
+class ResolvedRun:
+    """A fine-tuning whose data sets have been read as far as they decide something. Small to pickle.
 
     Attributes:
-        labelled: rows that are trained on.
-        chosen_on: rows that the model is scored on during training; None if there are none.
-        test: rows of the closing score.
-        task: over the training data; `tested` is the same over the test data.
+        train_subset: labelled rows that are trained on.
+        val_subset: rows that the model is scored on during training; None if there are none.
+        test_subset: rows of the closing score.
+        task: over the training data; `test_task` is the same over the test data.
         statistics: what `Task.fit_statistics` gave.
-        start: `text` and `digest` of where the encoder starts.
+        init: `text` and `digest` of where the encoder starts.
         terms: of the training data, and of what the encoder's first weights were made from.
     """
 
     config: FinetuneConfig
-    labeled: Subset
-    chosen_on: Subset | None
-    test: Subset
+    train_subset: Subset
+    val_subset: Subset | None
+    test_subset: Subset
     task: Task
-    tested: Task
+    test_task: Task
     statistics: dict
-    start: dict[str, str]
+    init: dict[str, str]
     terms: tuple[Terms, ...]
 
     @cached_property
     def plan(self) -> Plan:
-        """The order of the labelled rows: few rows come again and again, each time augmented anew."""
+        """Return the order of the labelled rows: few rows come again and again, each time with another augmentation."""
         train = self.config.train
         return Plan(
             seed=self.config.seed,
-            sources=(self.labeled.source_plan("labeled"),),
+            sources=(self.train_subset.source_plan("labeled"),),
             lanes=train.lanes,
             batch_size_per_lane=train.batch_size_per_lane,
             window_steps=train.window_steps,
-            steps=self.config.total_steps(len(self.labeled)),
+            steps=self.config.total_steps(len(self.train_subset)),
         )
 
     @property
     def identity(self) -> dict:
-        """What decides the result: a resumed run must have the same."""
+        """Return what decides the result: a resumed run must have the same."""
         return {
             **self.config.identity(),
-            "labels": self.labeled.digest,
-            "chosen_on": self.chosen_on.digest if self.chosen_on else "",
-            "start": self.start["digest"],
+            "labels": self.train_subset.digest,
+            "chosen_on": self.val_subset.digest if self.val_subset else "",
+            "start": self.init["digest"],
             "plan": self.plan.description,
         }
 
     @property
     def facts(self) -> dict:
-        """For the record of the run: its precision, which labels, and where the encoder started."""
+        """Return what the record of the run says: its precision, which labels, and where the encoder started."""
         return {
             "precision": self.config.train.precision,
-            "labels": {"text": self.config.text, "rows": len(self.labeled), "digest": self.labeled.digest},
-            "start": self.start,
+            "labels": {"text": self.config.text, "rows": len(self.train_subset), "digest": self.train_subset.digest},
+            "start": self.init,
         }
 
     def train_loader(self) -> TrainLoader:
-        """The labelled rows in the plan's order."""
-        return TrainLoader(self.plan, (self.labeled,), self.task)
+        """Return the loader of the labelled rows in the plan's order."""
+        return TrainLoader(self.plan, (self.train_subset,), self.task)
 
     def eval_loader(self, world: int = 1) -> EvalLoader | None:
-        """The rows that the model is scored on during training."""
-        if self.chosen_on is None:
+        """Return the loader of the rows that the model is scored on during training."""
+        if self.val_subset is None:
             return None
-        task = self.tested if self.config.select == "test" else self.task
-        return EvalLoader(task, self.chosen_on, self.config.eval_batch_size, world)
+        task = self.test_task if self.config.select == "test" else self.task
+        return EvalLoader(task, self.val_subset, self.config.eval_batch_size, world)
 
-    def test_feed(self, world: int = 1) -> EvalLoader:
-        """The rows of the closing score."""
-        return EvalLoader(self.tested, self.test, self.config.eval_batch_size, world)
+    def test_loader(self, world: int = 1) -> EvalLoader:
+        """Return the loader of the rows of the closing score."""
+        return EvalLoader(self.test_task, self.test_subset, self.config.eval_batch_size, world)
 
 
-def set_up(config: FinetuneConfig, train: Shards, test: Shards, begun: Start) -> Setup:
-    """Decides a fine-tuning over opened data sets. UserError where they lack labels, or the share of the labels leaves nothing."""
+def resolve(config: FinetuneConfig, train: Shards, test: Shards, encoder_init: EncoderInit) -> ResolvedRun:
+    """Resolve a fine-tuning over opened data sets.
+
+    Raises:
+        UserError: they lack labels, or the share of the labels leaves nothing.
+    """
     cls = task_class(config.task.task)
     needed = (*cls.inputs, *cls.labels)
-    labeled, validation = split(train, config, needed, seed=config.seed)
-    tested_on = whole(test, needed)
+    train_subset, val_subset = split(train, config, needed, seed=config.seed)
+    test_subset = all_rows(test, needed)
     task = make_task(config.task, train.manifest)
     try:
-        statistics = task.fit_statistics(labeled.rows(cls.columns, _STATISTICS_ROWS))
+        statistics = task.fit_statistics(train_subset.rows(cls.columns, _STATISTICS_ROWS))
     except ValueError as error:
         raise not_as_prepared(error) from None
     task.use_statistics(statistics)
-    return Setup(
+    return ResolvedRun(
         config=config,
-        labeled=labeled,
-        chosen_on=tested_on if config.select == "test" else validation,
-        test=tested_on,
+        train_subset=train_subset,
+        val_subset=test_subset if config.select == "test" else val_subset,
+        test_subset=test_subset,
         task=task,
-        tested=make_task(config.task, test.manifest, statistics),
+        test_task=make_task(config.task, test.manifest, statistics),
         statistics=statistics,
-        start={"text": begun.text, "digest": begun.digest},
-        terms=(of_data(train.manifest), *begun.terms),
+        init={"text": encoder_init.text, "digest": encoder_init.digest},
+        terms=(of_data(train.manifest), *encoder_init.terms),
     )

@@ -1,4 +1,5 @@
-"""A whole fine-tuning and its test score in this process, without a cluster: a cell of a grid, or a run on one GPU."""
+"""A whole fine-tuning and its test score in this process, without a cluster: an experiment of a grid, or a run on one
+GPU."""
 
 import time
 from collections.abc import Callable
@@ -7,12 +8,12 @@ import torch
 
 from hcmoco.data.shards.reader import Shards
 from hcmoco.finetuning.config import FinetuneConfig
-from hcmoco.finetuning.encoder_init import start
-from hcmoco.finetuning.local import LocalTaskHost
+from hcmoco.finetuning.encoder_init import load_encoder_init
 from hcmoco.finetuning.loop import evaluate, finetune
-from hcmoco.finetuning.resolve import set_up
+from hcmoco.finetuning.resolve import resolve
 from hcmoco.tasks.registry import task_class
 from hcmoco.training.checkpoint import States
+from hcmoco.training.local import LocalContext
 from hcmoco.training.precision import native_bfloat16, settle
 
 
@@ -26,10 +27,10 @@ def run_cell(
     threads: int = 1,
     show: Callable[[str], None] = lambda line: None,
 ) -> dict:
-    """Trains or goes on, chooses the model and scores it on the test data.
+    """Train or resume, select the model and score it on the test data.
 
     Args:
-        states: folder (URI) of train states, from which a cell that was killed goes on; None keeps none.
+        states: folder (URI) of train states, from which a killed run resumes; None keeps none.
         threads: threads that read and decode.
         show: called with each line of progress.
     Returns:
@@ -38,33 +39,33 @@ def run_cell(
     begun = time.monotonic()
     saved = States(states).newest() if states else None
     config = settle(config, native_bfloat16(device), saved.identity if saved else None)
-    first = start(
+    encoder_init = load_encoder_init(
         config.init, config.encoder, task_class(config.task.task).modality, imagenet_weights=config.imagenet_weights
     )
-    setup = set_up(config, train, test, first)
-    host = LocalTaskHost(
-        setup.train_loader(),
-        setup.eval_loader(),
+    run = resolve(config, train, test, encoder_init)
+    context = LocalContext(
+        run.train_loader(),
         states,
-        keep=config.train.keep,
+        validation=run.eval_loader(),
+        num_checkpoints=config.train.num_checkpoints,
         device=device,
         threads=threads,
         show=show,
     )
-    run = finetune(config, setup.task, setup.plan, host, setup.identity, validated=setup.chosen_on is not None)
-    chosen = run.choose()
-    feed = setup.test_feed()
-    batches = feed.batches(feed.own_items(0), threads=threads, ahead=2)
-    result = evaluate(setup.tested, run.model, batches, torch.device(device))
+    trainer = finetune(run, context)
+    selected_step = trainer.select()
+    loader = run.test_loader()
+    batches = loader.batches(loader.own_items(0), threads=threads, ahead=2)
+    result = evaluate(run.test_task, trainer.model, batches, torch.device(device))
     return {
         "task": config.task.task,
         "seed": config.seed,
-        "steps": run.step,
-        "chosen_step": chosen,
+        "steps": trainer.step,
+        "chosen_step": selected_step,
         "select": config.select,
-        **setup.facts,
-        "main": setup.task.main,
-        "test": {"rows": result.rows, "digest": setup.test.digest, "figures": result.figures},
-        "validations": run.validations,
+        **run.facts,
+        "main": run.task.main,
+        "test": {"rows": result.rows, "digest": run.test_subset.digest, "figures": result.figures},
+        "validations": trainer.evals,
         "seconds": round(time.monotonic() - begun, 1),
     }

@@ -103,14 +103,16 @@ def save_model(
 
 
 def model_folder(weights: str) -> str:
-    """The folder of the model that `weights` names: itself, or `model` inside a fine-tuning's folder. UserError where there is none."""
+    """The folder of the model that `weights` names: itself, or `model` inside a fine-tuning's folder. UserError where
+    there is none."""
     weights = weights.rstrip("/")
     for each in (weights, f"{weights}/model"):
         folder = Folder(each)
         if folder.exists(_FACTS) and folder.exists("model.safetensors"):
             return each
     raise UserError(
-        f"weights: {weights} holds no fine-tuned model; give the folder of a finished run of `python pipelines/finetune.py`, or its model/"
+        f"weights: {weights} holds no fine-tuned model; give the folder of a finished run of `python "
+        f"pipelines/finetune.py`, or its model/"
     )
 
 

@@ -60,7 +60,7 @@ class LaneDraws:
     def _torch_state(self) -> Tensor:
         return torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else torch.random.get_rng_state()
 
-    def make_rng(self, lane: int) -> torch.Generator:
+    def generator(self, lane: int) -> torch.Generator:
         """The generator of a lane for the part that runs."""
         key = (self._part, lane)
         if key not in self._generators:

@@ -1,4 +1,4 @@
-"""One step: a batch to the device, through the encoders, to the terms of the objective.
+"""The terms of the objective of one batch: to the device, through the encoders, to the levels.
 
 Shape suffixes: B rows of this worker, R rows of them that an encoder sees, P anchors, J joints, D embedding.
 """
@@ -6,7 +6,7 @@ Shape suffixes: B rows of this worker, R rows of them that an encoder sees, P an
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,7 +32,8 @@ from hcmoco.rng import make_rng
 
 @dataclass
 class Views:
-    """A batch on the device, normalised. An encoder sees only the rows that have its modality, or (the release) all of them.
+    """A batch on the device, normalised. An encoder sees only the rows that have its modality, or (the release) all of
+    them.
 
     Attributes:
         inputs: modality -> [R, ...], what its encoder takes.
@@ -120,16 +121,16 @@ def compute_terms(
     banks: Mapping[str, Bank],
     draws: Tensor,
     *,
-    full: bool,
+    stage: Literal[1, 2],
     encoded: tuple[dict[str, Any], Tensor] | None = None,
 ) -> tuple[Terms, dict[str, Tensor]]:
-    """The terms of one batch, and its global embeddings [B, D] by modality (zeros where no encoder saw the row; none of a model that has
-    no bank to keep them in, MMV).
+    """The terms of one batch, and its global embeddings [B, D] by modality (zeros where no encoder saw the row; none of
+    a model that has no bank to keep them in, MMV).
 
     Args:
         views: of `to_device`, with the same `encode_absent` as `config`.
         draws: uniform draws for the negatives, see `draw_negatives`.
-        full: all three levels (stage 2), else the sample level alone (stage 1).
+        stage: 1 has the sample level alone, 2 all three levels.
         encoded: of `encode`, for a caller that has use for the features itself.
     """
     features, visible_BJ = encoded or encode(model, views)
@@ -143,7 +144,7 @@ def compute_terms(
         else:
             embeddings[name] = torch.zeros(len(views.index_B), width, device=views.index_B.device)
     terms = sample_terms(config, embeddings, views.present, views.index_B, banks, draws)
-    if not full:
+    if stage == 1:
         return terms, embeddings
 
     # Anchors and joints are read in one go: the first P cells of a row are its anchors, the other J its joints.
@@ -172,7 +173,8 @@ def compute_terms(
 
 
 def encode(model: HCMoCo, views: Views) -> tuple[dict[str, Any], Tensor]:
-    """Features of the rows that each encoder sees, by modality (none: the modality is left out), and which joints are visible, [B, J]."""
+    """Features of the rows that each encoder sees, by modality (none: the modality is left out), and which joints are
+    visible, [B, J]."""
     visible_BJ = (views.keypoints_BJ3[..., 2] > 0) & views.present["keypoints"][:, None]
     encoders: dict[str, Callable[[Tensor], Any]] = {
         "rgb": model.encode_rgb,
@@ -188,8 +190,8 @@ def encode(model: HCMoCo, views: Views) -> tuple[dict[str, Any], Tensor]:
 
 
 def _mmv_terms(model: MMV, config: ObjectiveConfig, views: Views, features: dict[str, Any]) -> Terms:
-    """MMV's terms: RGB and depth find each other in the fine space, RGB and keypoints in the coarse one, in both directions, among the
-    worker's rows of the batch. Rows without depth enter the coarse terms alone."""
+    """MMV's terms: RGB and depth find each other in the fine space, RGB and keypoints in the coarse one, in both
+    directions, among the worker's rows of the batch. Rows without depth enter the coarse terms alone."""
     fine = {name: model.fine(name, features[name]) for name in DENSE_MODALITIES if name in features}
     coarse = {"rgb": model.coarse("rgb", fine["rgb"])} if "rgb" in fine else {}
     if "keypoints" in features:

@@ -1,4 +1,6 @@
-"""A pre-training in progress: models, banks, optimiser and where it stands."""
+"""The pre-training: models, memory banks, and what a step computes."""
+
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,80 +15,75 @@ from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.losses import compute_terms, draw_negatives, to_device
 from hcmoco.rng import make_rng
 from hcmoco.training import distributed
-from hcmoco.training.checkpoint import TrainState, check_identity
-from hcmoco.training.flat_grads import FlatParameters
-from hcmoco.training.optim import (
-    build_optimizer,
-    learning_rate,
-    load_optimizer_tensors,
-    optimizer_tensors,
-    set_learning_rate,
-)
+from hcmoco.training.checkpoint import TrainState
+from hcmoco.training.lr_schedule import learning_rate
+from hcmoco.training.optim_step import OptimStep
 from hcmoco.training.precision import autocast
-from hcmoco.training.restore import capture, restore
+from hcmoco.training.trainer import Losses, Trainer
 
 
 def make_model(config: PretrainConfig, *, load: bool = True) -> HCMoCo:
-    """The model of a run as it begins. UserError as `HCMoCo`."""
+    """Build the model that a run starts with.
+
+    Args:
+        load: whether to read the encoders' `init`.
+
+    Raises:
+        UserError: see `HCMoCo`.
+    """
     kind = MMV if config.objective.method == "mmv" else HCMoCo
     return kind(config.model, seed=config.seed, load=load)
 
 
-class Pretraining:
-    """Holds everything that a step changes. The same object on every worker holds the same values after every step.
+class Pretraining(Trainer[PretrainConfig, Batch]):
+    """See `Trainer`.
 
     Args:
         plan: which rows each step has; part of the run's identity.
         device: where the models live.
         lanes_here: lanes that this worker serves.
-        load_init: whether to read the encoders' `init`; a run that goes on from a state brings its own weights.
+        load_init: whether to read the encoders' `init`; a run that resumes from a state brings its own weights.
 
     Attributes:
-        step: steps done.
-        full: whether stage 2 has begun.
         history: probe results by moment, for the closing table.
+        banks: modality -> its memory bank; empty where the objective has none.
     """
+
+    model: HCMoCo
 
     def __init__(
         self, config: PretrainConfig, plan: Plan, device: torch.device, lanes_here: int, load_init: bool = True
     ):
-        self.config, self.plan, self.device, self.lanes_here = config, plan, device, lanes_here
-        self.identity = {**config.identity(), "plan": plan.description}
-        self.step, self.full, self.tracking_run = 0, False, ""
-        self.history: dict[str, dict] = {}
-        self.model = self._place(make_model(config, load=load_init))
+        model = _on_device(make_model(config, load=load_init), device)
+        super().__init__(config, model, plan, {**config.identity(), "plan": plan.description}, device)
+        self.lanes_here = lanes_here
         rows = plan.offsets[-1]
         self.banks = {}
         if config.objective.needs_bank:
             for number, name in enumerate(MODALITIES):
                 draws = make_rng(config.seed, "bank", number)
                 self.banks[name] = new_bank(config.objective, rows, config.model.embedding, draws, device)
-        self._begin_optimizer()
-
-    def _place(self, model: HCMoCo) -> HCMoCo:
-        model.to(self.device).to(memory_format=torch.channels_last)
-        return model.train()
-
-    def _begin_optimizer(self) -> None:
-        self.flat = FlatParameters(self.model)
-        self.optimizer = build_optimizer(self.config.optim, self.flat)
 
     def start_stage2(self) -> None:
-        """Begins stage 2: dense mappers with fresh weights; banks and encoders go on; the optimiser restarts if the config says so."""
-        slots = optimizer_tensors(self.optimizer, self.flat)
+        """Begin stage 2: dense mappers with fresh weights; banks and encoders stay; the optimizer restarts if the
+        config says so."""
+        slots = self.optim_step.state_dict()
         self.model.add_dense_mappers()
-        self._place(self.model)
-        self._begin_optimizer()
+        self.optim_step = OptimStep(_on_device(self.model, self.device), self.config.optim)
         if not self.config.optim.restart:
-            load_optimizer_tensors(self.optimizer, self.flat, slots)
-        self.full = True
+            self.optim_step.load_state_dict(slots)
+        self.stage = 2
 
-    def advance(self, batch: Batch) -> dict[str, Tensor]:
-        """One step. Returns what it measured, as scalars on the device: `loss`, `level/<g|d|s>`, `loss/<term>`, `entered/<term>`,
-        `rows/<term>/<data set>`, `grad_norm`, `lr`."""
+    def train_step(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Trainer`. The first step of stage 2 begins with `start_stage2`."""
+        if self.step == self.config.stage2_start_step and self.stage == 1:
+            self.start_stage2()
+        return super().train_step(batch)
+
+    def losses(self, batch: Batch) -> Losses:
+        """See `Trainer`. Beside `loss/<term>` the values are `level/<g|d|s>`, `num_anchors/<term>` and
+        `rows/<term>/<data set>`."""
         config = self.config
-        if batch.step != self.step:
-            raise RuntimeError(f"the plan says step {self.step}, the batch is of step {batch.step}")
         views = to_device(batch, self.device, self.model, encode_absent=config.objective.encode_absent)
         lanes = self.plan.lanes_of(distributed.rank(), distributed.world())
         rows = len(batch) // self.lanes_here
@@ -96,49 +93,40 @@ class Pretraining:
         )
         draws = torch.from_numpy(drawn).to(self.device)
         with autocast(self.device, config.train.precision):
-            terms, embeddings = compute_terms(self.model, config.objective, views, self.banks, draws, full=self.full)
-        loss = total(terms.values, config.objective, "full" if self.full else "sample")
+            terms, embeddings = compute_terms(self.model, config.objective, views, self.banks, draws, stage=self.stage)
+        loss = total(terms.values, config.objective, "full" if self.stage == 2 else "sample")
 
-        rate = self._learning_rate()
-        set_learning_rate(self.optimizer, rate)
-        self.flat.gradients.zero_()
-        if loss.requires_grad:  # not where no row of this worker has any modality
-            loss.backward()
-        distributed.average(self.flat.gradients, self.model)
-        norm = self.flat.clip(config.optim.clip_norm or float("inf"))
-        self.optimizer.step()
-        self._update_banks(views.index_B, embeddings, views.present)
-        self.step += 1
-
-        values = {"loss": loss, "grad_norm": norm, "lr": torch.tensor(rate, device=self.device)}
+        values = {}
         for level in ("g", "d", "s"):
             members = [value for name, value in terms.values.items() if name.startswith(f"{level}/")]
             if members:
                 values[f"level/{level}"] = torch.stack(members).sum()
         values |= {f"loss/{name}": value for name, value in terms.values.items()}
-        values |= {f"entered/{name}": count for name, count in terms.counts.items()}
+        values |= {f"num_anchors/{name}": count for name, count in terms.counts.items()}
         used_TB = torch.stack(list(terms.samples.values()))
         for number, source in enumerate(self.plan.sources):
             count_T = (used_TB & (views.source_B == number)).sum(1)
             values |= {
                 f"rows/{name}/{source.name}": count for name, count in zip(terms.samples, count_T.unbind(), strict=True)
             }
-        return values
+        return Losses(loss, values, lambda: self._update_banks(views.index_B, embeddings, views.present))
 
-    def described(self, means: dict[str, float]) -> tuple[dict[str, float], str]:
-        """For a report: passes over each data set and the stage, and the line of progress."""
-        passes = {f"passes/{name}": value for name, value in self.plan.drawn(self.step).items()}
+    def learning_rate(self) -> float:
+        """See `Trainer`. Each stage has a schedule of its own if `optim.restart`, else the run has one."""
+        stages = self.config.stages
+        if not self.config.optim.restart or self.config.stage2_start_step is None:
+            return super().learning_rate()
+        if self.stage == 2:
+            return learning_rate(self.config.optim, self.step - stages.stage1_steps, stages.stage2_steps)
+        return learning_rate(self.config.optim, self.step, stages.stage1_steps)
+
+    def summarize(self, means: dict[str, float]) -> tuple[dict[str, float], str]:
+        """See `Trainer`. Adds the stage, and the levels to the text."""
+        numbers, text = super().summarize(means)
         levels = "  ".join(
             f"{level} {means[f'level/{level}']:.3f}" for level in ("g", "d", "s") if f"level/{level}" in means
         )
-        return {**passes, "stage": 1.0 + self.full}, f"stage {1 + self.full}  loss {means['loss']:.3f}  {levels}"
-
-    def _learning_rate(self) -> float:
-        stages = self.config.stages
-        if not self.config.optim.restart or self.config.stage2_start_step is None:
-            return learning_rate(self.config.optim, self.step, stages.steps)
-        begun = stages.sample if self.full else 0
-        return learning_rate(self.config.optim, self.step - begun, stages.full if self.full else stages.sample)
+        return {**numbers, "stage": float(self.stage)}, f"stage {self.stage}  {text}  {levels}"
 
     def _update_banks(self, index_B: Tensor, embeddings: dict[str, Tensor], present: dict[str, Tensor]) -> None:
         if not self.banks:
@@ -152,37 +140,23 @@ class Pretraining:
         update_banks(
             self.config.objective,
             self.banks,
-            {name: each[:, :-1] for name, each in by_name.items()},
-            {name: each[:, -1] > 0 for name, each in by_name.items()},
+            {name: rows[:, :-1] for name, rows in by_name.items()},
+            {name: rows[:, -1] > 0 for name, rows in by_name.items()},
             index,
         )
 
-    def state(self) -> TrainState:
-        """Everything that a resumed run needs. UserError if a weight is no longer finite: a state is good or it is not kept."""
-        return capture(
-            self.model,
-            self.optimizer,
-            self.flat,
-            step=self.step,
-            full=self.full,
-            identity=self.identity,
-            bank=bank_state(self.banks),
-            tracking_run=self.tracking_run,
-            history=self.history,
-        )
+    def more_state(self) -> dict[str, Any]:
+        return {"bank": bank_state(self.banks), "history": self.history}
 
-    def load(self, state: TrainState, where: str) -> None:
-        """Goes on from `state`. UserError, naming the difference, if it was trained as something else, or where its tensors are not
-        those of this model (another release of timm may name them otherwise)."""
-        check_identity(state.identity, self.identity, where)
-        if state.full:
+    def prepare_stage(self, stage: Literal[1, 2]) -> None:
+        if stage == 2 and self.stage == 1:
             self.start_stage2()
-        self.optimizer = build_optimizer(self.config.optim, self.flat)
-        restore(state, self.model, self.optimizer, self.flat, where=where, libraries="hcmoco and timm")
+
+    def load_more_state(self, state: TrainState) -> None:
         load_bank_state(self.banks, state.bank)
-        self.step, self.full, self.tracking_run, self.history = (
-            state.step,
-            state.full,
-            state.tracking_run,
-            state.history,
-        )
+        self.history = state.history
+
+
+def _on_device(model: HCMoCo, device: torch.device) -> HCMoCo:
+    model.to(device).to(memory_format=torch.channels_last)
+    return model.train()

@@ -1,10 +1,10 @@
-"""The train state on disk or in an object store: everything a resumed run needs, and never seen half-written.
+"""Train states: everything a resumed run needs, on disk or in an object store, never seen half-written.
 
 <run>/states/step-00000300/
   model.safetensors      parameters and buffers
-  optimizer.safetensors  optimiser slots, one tensor per parameter and slot
+  optimizer.safetensors  optimizer slots, one tensor per parameter and slot
   bank.safetensors       memory banks
-  best.safetensors       the chosen model so far, of a fine-tuning
+  best.safetensors       weights of the best validation so far, of a fine-tuning
   state.json             step, stage, what the run is (plan, model, objective, ...), tracking run, probe results
   COMPLETE               JSON {file: SHA-256}, written last; a folder without it is not a state
 """
@@ -13,35 +13,39 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import nn
 
 from hcmoco.errors import UserError
 from hcmoco.storage import Folder, first_line
+from hcmoco.training.optim_step import OptimStep
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 _TENSORS = ("model", "optimizer", "bank", "best")
-_FACTS = ("step", "full", "identity", "tracking_run", "history")
+_FACTS = ("step", "stage", "identity", "tracking_run", "history")
 _NAME = re.compile(r"step-[0-9]{8,}")
 
 
 @dataclass
 class TrainState:
-    """What a run is after `step` steps.
+    """A run after `step` steps.
 
     Attributes:
         step: steps done.
-        full: the second stage has begun (dense mappers exist).
-        identity: name -> JSON value; a resumed run must have the same (plan, model, objective, optimiser, ...).
+        stage: 1, or 2 once the second stage has begun (dense mappers exist).
+        identity: name -> JSON value; a resumed run must have the same (plan, model, objective, optimizer, ...).
         model, optimizer, bank, best: named tensors on the CPU; those that a run does not have are empty.
         tracking_run: id of the run in the tracking store, or "".
-        history: what a closing report needs: probe results by moment ("after stage 1", ...), or the validations of a fine-tuning.
+        history: what a closing report needs: probe results by moment ("after stage 1", ...), or the evaluations during
+            training.
     """
 
     step: int
-    full: bool
+    stage: Literal[1, 2]
     identity: dict
     model: dict[str, torch.Tensor]
     optimizer: dict[str, torch.Tensor]
@@ -56,24 +60,25 @@ class States:
 
     Args:
         uri: folder that holds them; any URI.
-        keep: how many to keep, newest last.
+        num_checkpoints: how many of the newest to keep.
     """
 
-    def __init__(self, uri: str, keep: int = 2):
+    def __init__(self, uri: str, num_checkpoints: int = 2):
         self._folder = Folder(uri)
-        self._keep = keep
+        self._num_checkpoints = num_checkpoints
 
     def write(self, state: TrainState) -> None:
-        """Adds `state`, then deletes those that are too many, and what a killed writer left. One process may write at a time.
+        """Add `state`, then delete those that are too many, and what a killed writer left. One process may write at a
+        time.
 
-        A state that is there already, byte for byte, is not written again.
+        A state that exists already, byte for byte, is not written again.
         """
         name = f"step-{state.step:08d}"
         files = {
-            f"{each}.safetensors": save(
-                {key: value.detach().cpu().contiguous() for key, value in getattr(state, each).items()}
+            f"{part}.safetensors": save(
+                {key: value.detach().cpu().contiguous() for key, value in getattr(state, part).items()}
             )
-            for each in _TENSORS
+            for part in _TENSORS
         }
         facts = {key: getattr(state, key) for key in _FACTS}
         files["state.json"] = json.dumps({"version": STATE_VERSION, **facts}, indent=1, sort_keys=True).encode()
@@ -83,10 +88,10 @@ class States:
             for file, data in files.items():
                 self._folder.write(f"{name}/{file}", data)
             self._folder.write(f"{name}/COMPLETE", sums)
-        kept = self.complete()[-self._keep :]
-        for other in self._folder.folders():
-            if _NAME.fullmatch(other) and other not in kept:
-                self._delete(other)
+        kept = self.complete()[-self._num_checkpoints :]
+        for folder in self._folder.folders():
+            if _NAME.fullmatch(folder) and folder not in kept:
+                self._delete(folder)
 
     def _delete(self, name: str) -> None:
         # COMPLETE goes first, so that a folder that is deleted by half is not a state.
@@ -113,31 +118,44 @@ class States:
         where = f"{self._folder.uri}/{name}"
         try:
             sums = json.loads(self._folder.read(f"{name}/COMPLETE"))
-            files = {f"{each}.safetensors" for each in _TENSORS} | {"state.json"}
+            files = {f"{part}.safetensors" for part in _TENSORS} | {"state.json"}
             data = {file: self._folder.read(f"{name}/{file}") for file in sorted(files)}
             damaged = [file for file in sorted(files) if hashlib.sha256(data[file]).hexdigest() != sums.get(file)]
             if damaged:
                 raise UserError(
                     f"train state {where}: {', '.join(damaged)} does not match its checksum; "
-                    "delete that folder to go on from the state before, if there is one"
+                    "delete that folder to resume from the state before it, if there is one"
                 )
             facts = json.loads(data["state.json"])
-            if facts.pop("version") != STATE_VERSION:
-                raise UserError(
-                    f"train state {where} is of another version of hcmoco; this one reads version {STATE_VERSION}: "
-                    "go on with the version that wrote it, or choose another folder"
-                )
-            state = TrainState(**facts, **{each: load(data[f"{each}.safetensors"]) for each in _TENSORS})
-            kinds = {"step": int, "full": bool, "identity": dict, "tracking_run": str, "history": dict}
+            _check_version(facts.pop("version"), where)
+            state = TrainState(**facts, **{part: load(data[f"{part}.safetensors"]) for part in _TENSORS})
+            kinds = {"step": int, "stage": int, "identity": dict, "tracking_run": str, "history": dict}
             wrong = [key for key, kind in kinds.items() if type(getattr(state, key)) is not kind]
+            wrong += [] if state.stage in (1, 2) else ["stage"]
             if wrong or state.step != _step(name):
                 raise ValueError(f"state.json: {', '.join(wrong or ['step'])} is not what this program writes")
             return state
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
             raise UserError(
                 f"train state {where} cannot be read ({first_line(error)}); "
-                "delete that folder to go on from the state before, if there is one"
+                "delete that folder to resume from the state before it, if there is one"
             ) from None
+
+
+def _check_version(version: object, where: str) -> None:
+    if version == STATE_VERSION:
+        return
+    if version in (1, 2):
+        raise UserError(
+            f"train state {where} was written by hcmoco 0.1, which this version cannot resume: finish the run with "
+            f"hcmoco 0.1, or start "
+            "again in another folder; an export of that run still loads"
+        )
+    raise UserError(
+        f"train state {where} has version {version}, this program reads {STATE_VERSION}: resume with the version of "
+        f"hcmoco that wrote "
+        "it, or start again in another folder"
+    )
 
 
 def _step(name: str) -> int:
@@ -145,11 +163,12 @@ def _step(name: str) -> int:
 
 
 def check_identity(saved: dict, identity: dict, where: str) -> None:
-    """UserError that names the first difference between what a run was (`saved`) and what it would now be."""
+    """Raise UserError that names the first difference between what a run was (`saved`) and what it would now be."""
     difference = _difference(json.loads(json.dumps(saved)), json.loads(json.dumps(identity)), "")
     if difference:
         raise UserError(
-            f"{where} holds a run with another config: {difference}; take the same config again, or another folder with out=..."
+            f"{where} holds a run with another config: {difference}; take the same config again, or another folder "
+            f"with output_dir=..."
         )
 
 
@@ -165,3 +184,38 @@ def _difference(was: object, now: object, key: str) -> str:
             "",
         )
     return "" if was == now else f"{key} was {was!r}, now {now!r}"
+
+
+def capture(model: nn.Module, optim: OptimStep, *, step: int, **facts: Any) -> TrainState:
+    """Return the state after `step` steps; `facts` are the other fields of a TrainState.
+
+    Raises:
+        UserError: a weight is no longer finite; such a state is not kept.
+    """
+    bad = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    if bad:
+        raise UserError(
+            f"the weights {bad[0]} are no longer finite after step {step}; lower optim.lr, or set optim.clip_norm"
+        )
+    return TrainState(step=step, model=model.state_dict(), optimizer=optim.state_dict(), **facts)
+
+
+def restore(state: TrainState, model: nn.Module, optim: OptimStep, *, where: str, libraries: str) -> None:
+    """Copy the weights and the optimizer's slots of a state into a model.
+
+    Args:
+        where: the run's folder, for messages.
+        libraries: whose versions matter, for messages: another release may name the weights otherwise.
+
+    Raises:
+        UserError: the tensors are not those of this model.
+    """
+    try:
+        model.load_state_dict(state.model)
+        optim.load_state_dict(state.optimizer)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"the train state in {where} does not fit this model ({' '.join(str(error).split())[:200]}); resume with "
+            f"the versions of "
+            f"{libraries} that wrote it, or choose another folder with output_dir=..."
+        ) from None

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from hcmoco.config import Config
+from hcmoco.config import FREE, Config
 from hcmoco.synthetic import PeopleConfig, ScenesConfig
 
 
@@ -35,7 +35,8 @@ class SourceConfig(Config):
     )
     prepared_with: dict[str, bool | int | float | str] = Field(
         {},
-        description="options of prepare.py that the recipe's numbers are for, such as padding: 1.25; other data is used with a warning",
+        description="options of prepare.py that the recipe's numbers are for, such as padding: 1.25; other data is "
+        "used with a warning",
     )
 
     @property
@@ -53,7 +54,7 @@ class SourceConfig(Config):
 class TrainConfig(Config):
     """How a step is made up and carried out."""
 
-    renamed: ClassVar = {"rows_per_lane": "batch_size_per_lane"}
+    renamed: ClassVar = {"rows_per_lane": "batch_size_per_lane", "keep": "num_checkpoints"}
 
     lanes: int = Field(
         8, ge=1, description="parts that a step's rows are dealt in; the number of workers must divide it"
@@ -64,26 +65,40 @@ class TrainConfig(Config):
     window_steps: int = Field(
         16,
         ge=1,
-        description="steps that one work item covers; with batch_size_per_lane x this far below 100 rows, row groups are read repeatedly",
+        description="steps that one work item covers; with batch_size_per_lane x this far below 100 rows, row groups "
+        "are read repeatedly",
     )
     workers: int = Field(
-        1, ge=1, description="training processes. Batch-norm statistics and in-batch negatives are of one worker's rows"
+        1,
+        ge=1,
+        description="training processes. Batch-norm statistics and in-batch negatives are of one worker's rows",
+        json_schema_extra=FREE,
     )
-    gpu: bool = Field(False, description="each worker has a GPU of its own (NCCL), else CPUs (gloo)")
+    gpu: bool = Field(
+        False, description="each worker has a GPU of its own (NCCL), else CPUs (gloo)", json_schema_extra=FREE
+    )
     cpus_per_worker: float = Field(
-        0.5, gt=0, description="share of the cluster's CPUs that a worker asks for; the rest reads data"
+        0.5,
+        gt=0,
+        description="share of the cluster's CPUs that a worker asks for; the rest reads data",
+        json_schema_extra=FREE,
     )
-    threads_per_worker: int = Field(1, ge=1, description="threads of a worker's CPU arithmetic")
+    threads_per_worker: int = Field(1, ge=1, description="threads of a worker's CPU arithmetic", json_schema_extra=FREE)
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="of the encoders' arithmetic; losses are float32 always. auto: bfloat16 if every worker's processor computes in it "
-        "(AVX512-BF16, AMX-BF16, ARM's bf16, a GPU that has it) rather than emulating it, else float32; decided once, and kept on resume",
+        description="of the encoders' arithmetic; losses are float32 always. auto: bfloat16 if every worker's "
+        "processor computes in it "
+        "(AVX512-BF16, AMX-BF16, ARM's bf16, a GPU that has it) rather than emulating it, else float32; decided once, "
+        "and kept on resume",
     )
-    log_every: int = Field(10, ge=1, description="steps between two lines of metrics")
+    log_every: int = Field(10, ge=1, description="steps between two lines of metrics", json_schema_extra=FREE)
     save_every: int = Field(
-        500, ge=1, description="steps between two train states; one is also kept at the stage boundary and the end"
+        500,
+        ge=1,
+        description="steps between two train states; one is also saved at the stage boundary and the end",
+        json_schema_extra=FREE,
     )
-    keep: int = Field(2, ge=1, description="train states kept")
+    num_checkpoints: int = Field(2, ge=1, description="train states kept", json_schema_extra=FREE)
 
     @model_validator(mode="after")
     def _dealt(self) -> "TrainConfig":

@@ -1,6 +1,7 @@
 """What the workers of one step share: one averaged gradient and one gathered set of embeddings.
 
-With one worker every function here is the identity. The gradient travels as one flat vector, so the order of summation depends on nothing
+With one worker every function here is the identity. The gradient travels as one flat vector, so the order of summation
+depends on nothing
 but the number of workers: a resumed run adds the same numbers in the same order.
 """
 
@@ -24,19 +25,21 @@ def rank() -> int:
 def average(gradients: torch.Tensor, model: nn.Module) -> None:
     """Replaces the gradient by its mean over the workers, and every floating-point buffer of `model` likewise.
 
-    What a worker did not use (no row of its modality) is zero in its gradient. Buffers are the running statistics of batch norm: averaged
-    each step they are those of the whole batch's means, and the same on every worker.
+    What a worker did not use (no row of its modality) is zero in its gradient. Buffers are the running statistics of
+    batch norm: averaged each step they are those of the whole batch's means, and the same on every worker.
 
-    Every worker counts alike, although a term is a mean over the rows that entered it on that worker: where one worker has fewer rows
-    with depth than another, each of its rows weighs more in the depth terms, and a worker without any adds a zero to their mean. So the
-    gradient is that of the mean of the workers' losses, as in the published release, not that of one loss over the step's rows; the
-    mixture gives every lane equally many rows of each data set, which keeps the two close.
+    Every worker counts alike, although a term is a mean over the rows that entered it on that worker: where one worker
+    has fewer rows with depth than another, each of its rows weighs more in the depth terms, and a worker without any
+    adds a zero to their mean. So the gradient is that of the mean of the workers' losses, as in the published release,
+    not that of one loss over the step's rows; the mixture gives every lane equally many rows of each data set, which
+    keeps the two close.
     """
     if world() == 1:
         return
     dist.all_reduce(gradients)
     gradients /= world()
-    # Batch norm also counts its batches: one more wherever a worker had rows, which is the mean of the counts rounded up.
+    # Batch norm also counts its batches: one more wherever a worker had rows, which is the mean of the counts rounded
+    # up.
     counts = [each for name, each in model.named_buffers() if name.endswith("num_batches_tracked")]
     buffers = [each for each in model.buffers() if each.is_floating_point()] + counts
     flat = torch.cat([each.reshape(-1).float() for each in buffers])
@@ -73,7 +76,8 @@ def mean_over_workers(values: torch.Tensor) -> torch.Tensor:
 
 
 def gather_objects(value: Any) -> list:
-    """The values of all workers in the order of their ranks, on every worker. For what is small or rare: it is copied whole."""
+    """The values of all workers in the order of their ranks, on every worker. For what is small or rare: it is copied
+    whole."""
     if world() == 1:
         return [value]
     values: list = [None] * world()
@@ -88,7 +92,8 @@ def barrier() -> None:
 
 
 def check_same_step(step: int) -> None:
-    """Waits for all workers; RuntimeError unless all are at the same step: they would average what does not belong together."""
+    """Waits for all workers; RuntimeError unless all are at the same step: they would average what does not belong
+    together."""
     if world() > 1:
         steps = gather_objects(step)
         if len(set(steps)) > 1:

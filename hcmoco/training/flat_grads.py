@@ -1,7 +1,9 @@
 """A model's parameters side by side in one vector, and their gradients in another.
 
-An image encoder has hundreds of small parameters; an optimiser step, a norm or an average over workers that visits each of them costs
-more than its arithmetic. Over one vector it is one operation, whose order of summation depends on the layout and the threads alone.
+An image encoder has hundreds of small parameters; an optimizer step, a norm or an average over workers that visits each
+of them costs more than its arithmetic. Over one vector it is one operation, whose order of summation depends on the
+layout and the threads alone. Measured on one CPU thread, 3.4 million parameters in 484 tensors: a step of fused AdamW
+takes 6 ms over the vector and 15 ms over the tensors, one of SGD 14 and 11 ms; and the tensors' ends round otherwise.
 """
 
 from collections.abc import Iterable
@@ -9,21 +11,23 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-# Elements; every parameter begins at a multiple, so that kernels find the alignment that tensors of their own would have.
+# Elements; every parameter begins at a multiple, so that kernels find the alignment that tensors of their own would
+# have.
 _ALIGNED = 32
 
 
 class FlatParameters:
-    """Moves the parameters of a model into one vector; the model's own tensors become views of it, and so do their gradients.
+    """Moves the parameters of a model into one vector; the model's own tensors become views of it, and so do their
+    gradients.
 
-    A gradient view is never None: a backward pass adds to it, and what it does not reach stays zero. Whoever sets a gradient to None or a
-    parameter's data anew takes it out of the vector. `load_state_dict` copies in place and is fine; after `to` to another device or
-    layout, or where the model gains parameters, make a new one.
+    A gradient view is never None: a backward pass adds to it, and what it does not reach stays zero. Setting a gradient
+    to None, or a parameter's data to another tensor, takes it out of the vector. `load_state_dict` copies in place and
+    is fine; after `to` to another device or layout, or where the model gains parameters, make a new one.
 
     Attributes:
         values, gradients: [N], with zeros between the parameters.
-        parts: child of the model -> its share of `values` as one parameter, with its gradient: what an optimiser is given. Children are
-            apart because they may begin at different steps.
+        parts: child of the model -> its share of `values` as one parameter, with its gradient: what an optimizer is
+            given. Children are apart because they may begin at different steps.
     """
 
     def __init__(self, model: nn.Module):

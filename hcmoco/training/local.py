@@ -1,12 +1,10 @@
-"""A host without a cluster: one process, shards read by its own threads, numbers kept in memory.
+"""A training without a cluster: one process, shards read by its own threads, numbers kept in memory."""
 
-It is how a step is timed, tested and run on a machine that has nothing but PyTorch.
-"""
-
-from collections.abc import Callable, Iterator
-from typing import Generic
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, Protocol
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from hcmoco.data.loader import BatchT, PlanLoader
@@ -14,12 +12,24 @@ from hcmoco.data.prefetch import prefetch_map
 from hcmoco.training.checkpoint import States, TrainState
 
 
-class LocalHost(Generic[BatchT]):
-    """See `training.loop.Host`.
+class EvalBatches(Protocol[BatchT]):
+    """The loader of a run's validation rows."""
+
+    def own_items(self, rank: int) -> Iterator[pa.Table]:
+        """Yield the work items of worker `rank`."""
+
+    def batches(self, items: Iterable[pa.Table], *, threads: int, ahead: int) -> Iterator[BatchT]:
+        """Yield the batches of these work items, in order."""
+
+
+class LocalContext(Generic[BatchT]):
+    """A `TrainContext` of one process.
 
     Args:
-        feed: carries out the plan.
-        states: folder (URI) of the train states, the newest `keep`, or None to keep none.
+        loader: carries out the plan.
+        states: folder (URI) of the train states, None to keep none.
+        validation: loader of the validation rows, if the run has some.
+        num_checkpoints: how many of the newest train states to keep.
         device: where to train.
         threads: threads that read and decode.
         show: called with each line of progress.
@@ -33,28 +43,37 @@ class LocalHost(Generic[BatchT]):
 
     def __init__(
         self,
-        feed: PlanLoader[BatchT],
+        loader: PlanLoader[BatchT],
         states: str | None = None,
         *,
-        keep: int = 2,
+        validation: EvalBatches[BatchT] | None = None,
+        num_checkpoints: int = 2,
         device: str = "cpu",
         threads: int = 2,
         show: Callable[[str], None] = lambda line: None,
     ):
-        self.feed, self.device, self.threads, self.show = feed, torch.device(device), threads, show
-        self.states = States(states, keep) if states else None
+        self.loader, self.validation, self.threads, self.show = loader, validation, threads, show
+        self.device = torch.device(device)
+        self.states = States(states, num_checkpoints) if states else None
         self.logged: list[tuple[int, dict[str, float]]] = []
         self.pictures: dict[str, np.ndarray] = {}
 
     def batches(self, first_step: int) -> Iterator[BatchT]:
-        numbers = self.feed.own_items(rank=0, world=1, first_step=first_step)
+        numbers = self.loader.own_items(rank=0, world=1, first_step=first_step)
         # Enough items under way to have the next window when this one ends.
         items = prefetch_map(
-            lambda each: self.feed.item(*each), numbers, threads=self.threads, ahead=self.feed.plan.lanes + self.threads
+            lambda number: self.loader.item(*number),
+            numbers,
+            threads=self.threads,
+            ahead=self.loader.plan.lanes + self.threads,
         )
-        return self.feed.batches(
+        return self.loader.batches(
             items, rank=0, world=1, first_step=first_step, threads=self.threads, ahead=2 * self.threads
         )
+
+    def evaluation(self) -> Iterable[BatchT]:
+        assert self.validation is not None
+        return self.validation.batches(self.validation.own_items(0), threads=self.threads, ahead=self.threads)
 
     def restore(self) -> TrainState | None:
         return self.states.newest() if self.states else None

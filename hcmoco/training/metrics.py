@@ -1,42 +1,32 @@
-"""What a stretch of steps did, collected on the device and reported in one go."""
+"""Numbers of a training: collected on the device over a stretch of steps, reported in one go."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hcmoco.errors import UserError
 from hcmoco.training import distributed
+from hcmoco.training.context import TrainContext
 
 _SAY_EVERY = 5.0  # seconds; between two reports the step is news too
 
 
-class MeterHost(Protocol):
-    """Where a loop runs, as far as its numbers go."""
-
-    rank: int
-    world: int
-
-    def metrics(self, step: int, values: dict[str, float]) -> None:
-        """Records numbers of one step."""
-
-    def progress(self, line: str) -> None:
-        """Shows the one line of progress."""
-
-
 class MetricsProcessor:
-    """Collects what a stretch of steps did and reports it in one go; the numbers stay on the device until then.
+    """Collects the numbers of a stretch of steps; they stay on the device until they are reported.
+
+    A step's numbers are recorded as `train/<name>`, how fast the stretch was as `perf/<name>`.
 
     Shape suffixes: T steps of the stretch, N numbers of a step.
     """
 
-    def __init__(self, host: MeterHost, step: int, steps: int):
-        self.host, self.steps = host, steps
+    def __init__(self, context: TrainContext[Any], step: int, steps: int):
+        self.context, self.steps = context, steps
         self._run_start = (step, time.monotonic())
-        self._figures, self._said = "", time.monotonic()
+        self._text, self._said = "", time.monotonic()
         self._begin(step)
 
     def _begin(self, step: int) -> None:
@@ -46,28 +36,29 @@ class MetricsProcessor:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Counts the time inside as waiting for data."""
+        """Count the time inside as waiting for data."""
         start = time.monotonic()
         yield
         self._waited += time.monotonic() - start
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """The time inside counts neither as training nor as waiting."""
+        """Count the time inside neither as training nor as waiting."""
         start = time.monotonic()
         yield
         self._start += time.monotonic() - start
 
     def add(self, values: dict[str, Tensor], rows: int) -> None:
-        """Adds one step's numbers (0-d tensors), the same names in every step of a stretch."""
+        """Add one step's numbers (0-d tensors), the same names in every step of a stretch."""
         self._names = list(values)
         self._steps.append(torch.stack([each.detach().float() for each in values.values()]))
         self._rows += rows
-        if time.monotonic() - self._said >= _SAY_EVERY and self.host.rank == 0:
+        if time.monotonic() - self._said >= _SAY_EVERY and self.context.rank == 0:
             self._say(self._since + len(self._steps))
 
     def means(self) -> dict[str, float]:
-        """Means over the stretch and the workers; UserError that names the first number which is not finite, and its step."""
+        """Return the means over the stretch and the workers; UserError that names the first number which is not finite,
+        and its step."""
         if not self._steps:
             return {}
         numbers_TN = distributed.mean_over_workers(torch.stack(self._steps)).cpu()
@@ -96,25 +87,27 @@ class MetricsProcessor:
             )
         return dict(zip(self._names, numbers_TN.mean(0).tolist(), strict=True))
 
-    def report(self, step: int, describe: Callable[[dict[str, float]], tuple[dict[str, float], str]]) -> None:
-        """Records the stretch that ends with `step`, shows the line of progress and begins the next stretch.
+    def report(self, step: int, summarize: Callable[[dict[str, float]], tuple[dict[str, float], str]]) -> None:
+        """Record the stretch that ends with `step`, show the line of progress and begin the next stretch.
 
         Args:
-            describe: from the means of the stretch, further numbers to record and what the line of progress says of them.
+            summarize: from the means of the stretch, further numbers to record and what the line of progress says of
+                them.
         """
         means = self.means()
-        if means and self.host.rank == 0:
+        if means and self.context.rank == 0:
             elapsed = max(time.monotonic() - self._start, 1e-9)
-            speed, wait = self._rows * self.host.world / elapsed, self._waited / elapsed
-            more, figures = describe(means)
-            self.host.metrics(step, {**means, **more, "time/rows_per_s": speed, "time/wait_share": wait})
-            self._figures = f"{figures}  {speed:.0f} rows/s  waiting {wait:.0%}  "
+            speed, wait = self._rows * self.context.world / elapsed, self._waited / elapsed
+            more, text = summarize(means)
+            numbers = {f"train/{name}": value for name, value in (means | more).items()}
+            self.context.metrics(step, {**numbers, "perf/samples_per_s": speed, "perf/data_wait_share": wait})
+            self._text = f"{text}  {speed:.0f} samples/s  waiting {wait:.0%}  "
             self._say(step)
         self._begin(step)
 
     def _say(self, step: int) -> None:
-        """Shows where the run is, with the figures of the last stretch."""
+        """Show where the run is, with the numbers of the last stretch."""
         first, begun = self._run_start
         left = int((self.steps - step) * (time.monotonic() - begun) / (step - first))
-        self.host.progress(f"step {step}/{self.steps}  {self._figures}{left // 60}:{left % 60:02d} left")
+        self.context.progress(f"step {step}/{self.steps}  {self._text}{left // 60}:{left % 60:02d} left")
         self._said = time.monotonic()

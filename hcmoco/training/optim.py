@@ -1,21 +1,20 @@
-"""The optimiser and its learning-rate schedule."""
+"""The optimizer, its config, and its state as named tensors."""
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from hcmoco.config import Config
 from hcmoco.training.flat_grads import FlatParameters
 
 
 class OptimConfig(Config):
-    """Optimiser and schedule. Defaults are the paper's release: SGD 0.03, momentum 0.9, weight decay 1e-4, a cosine per stage to 0.001 of
-    the peak, no warm-up, no clipping."""
+    """Optimizer and schedule. Defaults are the paper's release: SGD 0.03, momentum 0.9, weight decay 1e-4, a cosine per
+    stage to 0.001 of the peak, no warm-up, no clipping."""
 
-    renamed: ClassVar = {"drop_factor": "gamma"}
+    renamed: ClassVar = {"drop_factor": "gamma", "drops": "milestones"}
 
     name: Literal["sgd", "adam", "adamw"] = Field(
         "sgd", description="sgd (with momentum), adam (weight decay as L2 in the gradient) or adamw; betas 0.9, 0.999"
@@ -24,45 +23,37 @@ class OptimConfig(Config):
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; the others ignore it")
     weight_decay: float = Field(1e-4, ge=0, allow_inf_nan=False, description="on every parameter, as released")
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up at the start of each cosine")
-    schedule: Literal["cosine", "poly", "drops"] = Field(
+    schedule: Literal["cosine", "poly", "multistep"] = Field(
         "cosine", description="how the learning rate falls after the warm-up"
     )
     final_lr: float = Field(
         0.001, ge=0, le=1, description="of cosine: learning rate at its end, as a share of the peak"
     )
     power: float = Field(0.9, gt=0, allow_inf_nan=False, description="of poly: (1 - progress) to this power")
-    drops: tuple[float, ...] = Field(
-        (), description="of drops: shares of the run at which the learning rate is multiplied by gamma"
+    milestones: tuple[float, ...] = Field(
+        (), description="of multistep: shares of the run at which the learning rate is multiplied by gamma"
     )
-    gamma: float = Field(0.1, gt=0, lt=1, description="of drops")
+    gamma: float = Field(0.1, gt=0, lt=1, description="of multistep")
     restart: bool = Field(
-        True, description="each stage has its own optimiser state and cosine; off: one of each over the whole run"
+        True, description="each stage has its own optimizer state and cosine; off: one of each over the whole run"
     )
     clip_norm: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="limit of the gradient's global L2 norm; 0: no clipping"
     )
 
-
-def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
-    """Learning rate of step `step` (0-based) of a schedule of `steps`: linear warm-up, then from the peak down.
-
-    cosine: to `final_lr` of the peak. poly: (1 - progress)^power (Chen et al., DeepLab). drops: times `gamma` at each of the shares
-    `drops` of the whole schedule, warm-up included.
-    """
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
-    if config.schedule == "drops":
-        return config.lr * config.gamma ** sum(step >= share * steps for share in config.drops)
-    progress = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
-    if config.schedule == "poly":
-        return config.lr * (1 - progress) ** config.power
-    return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * progress)))
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _renamed_schedule(cls, schedule: object) -> object:
+        if schedule == "drops":
+            raise ValueError("this schedule is now called 'multistep'")
+        return schedule
 
 
 def build_optimizer(
     config: OptimConfig, flat: FlatParameters, scales: Mapping[str, float] | None = None
 ) -> torch.optim.Optimizer:
-    """An optimiser over the parts of `flat`; `scales` gives parts (children of the model) a learning rate relative to the others'."""
+    """Build an optimizer over the parts of `flat`; `scales` gives parts (children of the model) a learning rate
+    relative to the others'."""
     scales = scales or {}
     groups = [
         {"params": [part], "lr": config.lr, "scale": scales.get(child, 1.0)} for child, part in flat.parts.items()
@@ -74,13 +65,13 @@ def build_optimizer(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Gives every part `rate` times its scale."""
+    """Give every part `rate` times its scale."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, flat: FlatParameters) -> dict[str, torch.Tensor]:
-    """The optimiser's state as named tensors, `<parameter>|<slot>`: what a file without pickles can hold."""
+    """Return the optimizer's state as named tensors, `<parameter>|<slot>`: what a file without pickles can hold."""
     tensors = {}
     for name in flat.names:
         for slot, value in optimizer.state.get(flat.part_of(name), {}).items():
@@ -92,23 +83,24 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, flat: FlatParameters) ->
 def load_optimizer_tensors(
     optimizer: torch.optim.Optimizer, flat: FlatParameters, tensors: dict[str, torch.Tensor]
 ) -> None:
-    """The inverse of `optimizer_tensors`, a copy. Parameters that `tensors` does not name begin anew, with their whole part.
+    """Load a copy of what `optimizer_tensors` returned. Parameters that `tensors` does not name start fresh, with their
+    whole part.
 
-    Raises ValueError for a tensor that fits no parameter, for a part of which only some parameters are named, and for one whose parameters
-    have taken different numbers of steps.
+    Raises ValueError for a tensor that fits no parameter, for a part of which only some parameters are named, and for
+    one whose parameters have taken different numbers of steps.
     """
     slots: dict[tuple[str, str], torch.Tensor] = {}
     for key, value in tensors.items():
         name, _, slot = key.rpartition("|")
         if name not in flat.names or value.shape != (() if slot == "step" else flat.shape(name)):
-            raise ValueError(f"optimiser state {key!r} of shape {list(value.shape)} fits no parameter of this model")
+            raise ValueError(f"optimizer state {key!r} of shape {list(value.shape)} fits no parameter of this model")
         slots[name, slot] = value
     for child, part in flat.parts.items():
         inside = [name for name in flat.names if flat.part_of(name) is part]
         for slot in {slot for name, slot in slots if name in inside}:
             missing = [name for name in inside if (name, slot) not in slots]
             if missing:
-                raise ValueError(f"optimiser state lacks {slot} of {missing[0]}, which others in {child} have")
+                raise ValueError(f"optimizer state lacks {slot} of {missing[0]}, which others in {child} have")
             optimizer.state[part][slot] = _joined(flat, part, {name: slots[name, slot] for name in inside}, slot)
 
 
@@ -117,7 +109,7 @@ def _joined(flat: FlatParameters, part: torch.nn.Parameter, values: dict[str, to
         steps = {value.item() for value in values.values()}
         if len(steps) > 1:
             raise ValueError(
-                f"optimiser state: {next(iter(values))} and its neighbours have taken {sorted(steps)} steps"
+                f"optimizer state: {next(iter(values))} and its neighbours have taken {sorted(steps)} steps"
             )
         return torch.tensor(steps.pop(), dtype=torch.float32, device=part.device)
     vector = torch.zeros_like(part.detach())

@@ -1,7 +1,8 @@
 """In which precision the encoders compute: what `train.precision: auto` is on a processor, decided once and kept.
 
-Autocast in bfloat16 gains where the processor has instructions that compute in it. Elsewhere every product is emulated, at several times
-the cost of float32. The instructions that it names decide, never a stopwatch: the same machine always decides alike.
+Autocast in bfloat16 gains where the processor has instructions that compute in it. Elsewhere every product is emulated,
+at several times the cost of float32. The instructions that it names decide, never a stopwatch: the same machine always
+decides alike.
 """
 
 from collections.abc import Collection, Sequence
@@ -31,7 +32,8 @@ C = TypeVar("C", bound=Trained)
 
 
 def cpu_features() -> frozenset[str]:
-    """Names of the instruction sets of this machine's processor, and ONEDNN if PyTorch has it; no names where the system tells none."""
+    """Names of the instruction sets of this machine's processor, and ONEDNN if PyTorch has it; no names where the
+    system tells none."""
     if hasattr(torch.cpu, "get_capabilities"):  # not in the oldest release that is allowed
         found = {name for name, there in torch.cpu.get_capabilities().items() if there is True}
     else:

@@ -5,7 +5,7 @@ thread, which hears of the signal through a pipe whatever the main thread is bus
 to do, kills every process below this one and ends it. Further signals change nothing.
 
 A KeyboardInterrupt that meets Ray's compiled code inside a call is dropped there. So a program raises it again, and it is noted as well,
-for the next place that asks (`check`). This module needs the standard library alone: programs import it first.
+for the next place that asks (`raise_if_interrupted`). This module needs the standard library alone: programs import it first.
 """
 
 import _thread
@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -24,7 +25,7 @@ GRACE_S = 5.0
 _LAST_WORDS_S, _SAYING_S, _KILLING_S = 2.0, 0.5, 2.0  # with GRACE_S less than 10 seconds
 _PR_SET_CHILD_SUBREAPER = 36
 
-_noted = 0  # number of the signal since the innermost `heard` began
+_noted = 0  # number of the signal since the innermost `handle_signals` began
 _unwound = threading.Event()  # set while the main thread has nothing to close
 _unwound.set()
 _ended_by = 0  # number of the signal that the thread has heard of
@@ -33,7 +34,7 @@ _last_words: list[Callable[[], object]] = []
 
 
 def listen(meant: Callable[[int], bool] = lambda number: True, *, grace: float = GRACE_S, quiet: bool = False) -> None:
-    """From now on a signal ends this process, with status 128 + its number: 130 or 143.
+    """Let a signal end this process from now on, with status 128 + its number: 130 or 143.
 
     Args:
         meant: called in the listening thread with the number of each signal; False where it is to end something else.
@@ -54,9 +55,9 @@ def listen(meant: Callable[[int], bool] = lambda number: True, *, grace: float =
 
 
 @contextmanager
-def heard() -> Iterator[None]:
-    """Signals become KeyboardInterrupts while the block runs; afterwards the handlers are those from before. Does nothing outside the
-    main thread."""
+def handle_signals() -> Iterator[None]:
+    """Raise KeyboardInterrupt at a signal while the block runs, and restore the handlers from before afterwards. Does nothing outside
+    the main thread."""
     global _noted
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -81,7 +82,7 @@ def heard() -> Iterator[None]:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Puts the handlers back that the block, which runs code of Ray's, replaces. Does nothing outside the main thread."""
+    """Restore the signal handlers that the block, which runs code of Ray's, replaces. Does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -97,7 +98,7 @@ def kept() -> Iterator[None]:
 
 @contextmanager
 def at_stop(work: Callable[[], object]) -> Iterator[None]:
-    """`work` is done in the end for a block that a signal finds and that does not get to unwind in time."""
+    """Call `work` at the very end where a signal stops the block and the block does not unwind in time."""
     _last_words.append(work)
     try:
         yield
@@ -105,19 +106,23 @@ def at_stop(work: Callable[[], object]) -> Iterator[None]:
         _last_words.remove(work)
 
 
-def check() -> None:
-    """KeyboardInterrupt if there was a signal since `heard` began."""
+def raise_if_interrupted() -> None:
+    """Stop where a signal came since `handle_signals` began.
+
+    Raises:
+        KeyboardInterrupt: it did.
+    """
     if noted():
         raise KeyboardInterrupt
 
 
 def noted() -> int:
-    """Number of the signal since `heard` began, 0 if there was none."""
+    """Return the number of the signal since `handle_signals` began, 0 if there was none."""
     return _noted or _ended_by
 
 
 def say_stopped(instead: str = "") -> int:
-    """Says the one line, and returns the exit status."""
+    """Print the one line of a stopped program, and return its exit status."""
     global _said
     _said = True
     print(f"\nstopped; {instead or 'the same command goes on from here'}", file=sys.stderr, flush=True)
@@ -125,7 +130,7 @@ def say_stopped(instead: str = "") -> int:
 
 
 def end_children() -> None:
-    """Kills every process below this one."""
+    """Kill every process below this one."""
     import psutil
 
     if sys.platform == "linux":  # one that loses its parent meanwhile becomes a child of this process
@@ -138,7 +143,7 @@ def end_children() -> None:
         psutil.wait_procs(children, timeout=0.2)
 
 
-def _note(number: int, frame: object) -> None:
+def _note(number: int, frame: FrameType | None) -> None:
     global _noted
     first, _noted = not _noted, _noted or number
     # The handler that Ray Train puts in place for a Ctrl-C ends its workers.

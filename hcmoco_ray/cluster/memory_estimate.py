@@ -1,4 +1,4 @@
-"""How much memory a run will need, before it starts, and how much there is.
+"""Estimate how much memory a run will need before it starts, and measure how much there is.
 
 The constants were measured as the peak of the proportional set size of the whole process tree, Ray's own processes included: tiny
 backbones need 1.8 GB with one worker and 3.8 GB with two, the recipe people-cpu 2.2 and 4.4 GB, and where no other program shares the
@@ -14,6 +14,7 @@ from torch import Tensor
 from hcmoco.models.multimodal import DENSE_MODALITIES, HCMoCo
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.trainer import make_model
+from hcmoco_ray.compat import storage_key
 
 _MB = 1 << 20
 # Python, PyTorch, timm and Ray in a process that trains; in the program itself; in Ray Train's controller.
@@ -30,7 +31,7 @@ _MARGIN = 1.1
 
 
 def needed_memory(config: PretrainConfig, rows: int) -> int:
-    """Bytes of memory that a run over `rows` people will need on one machine without a GPU; meant to err to the high side."""
+    """Return the bytes of memory that a run over `rows` people will need on one machine without a GPU; errs to the high side."""
     train = config.train
     each = _training(config, train.lanes // train.workers * train.batch_size_per_lane, rows)
     if train.workers == 1:
@@ -41,8 +42,8 @@ def needed_memory(config: PretrainConfig, rows: int) -> int:
 
 
 def free_memory() -> int:
-    """Bytes that this machine, or the container around this program, has for a run: free ones, and those that this program and the Ray
-    that it has started hold already."""
+    """Return the bytes that this machine, or the container around this program, has for a run: those that are free, and those that
+    this program and the Ray that it has started hold already."""
     free = psutil.virtual_memory().available
     group = Path("/sys/fs/cgroup")
     try:
@@ -62,29 +63,33 @@ def free_memory() -> int:
 
 
 def state_bytes(config: PretrainConfig, rows: int) -> int:
-    """Bytes of one train state: weights, optimiser slots and banks in float32."""
+    """Return the bytes of one train state: weights, optimizer slots and banks in float32."""
     slots = 2 if config.optim.name == "sgd" else 3
     return 4 * slots * _parameters(shapes(config)) + _banks(config, rows)
 
 
 def shapes(config: PretrainConfig) -> HCMoCo:
-    """The model without its memory: what it would be, on PyTorch's meta device. UserError as `HCMoCo`."""
+    """Build the model of a run on PyTorch's meta device, where it takes no memory.
+
+    Raises:
+        UserError: as `HCMoCo`.
+    """
     with torch.device("meta"):
         return make_model(config, load=False)
 
 
 def kept_for_backward(model: HCMoCo, size: int) -> int:
-    """Bytes that autograd keeps of one row's RGB and depth image of `size` pixels, in float32.
+    """Return the bytes that autograd keeps of one row's RGB and depth image of `size` pixels, in float32.
 
     Counted by running the encoders on tensors that have the device of `model`; on the meta device nothing is computed.
     """
     device = next(model.parameters()).device
-    own = {each.untyped_storage()._cdata for each in model.parameters()}
+    own = {storage_key(each.untyped_storage()) for each in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage  # held, so that no other takes its place
+        kept[storage_key(storage)] = storage  # held, so that no other takes its place
         return tensor
 
     rows = 2  # batch norm in training mode wants more than one value per channel

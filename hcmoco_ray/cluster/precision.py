@@ -1,4 +1,4 @@
-"""`train.precision: auto` on a cluster: every node that could hold a worker says whether its processor computes in bfloat16."""
+"""Decide `train.precision: auto` on a cluster: ask every node that could hold a worker whether its processor computes in bfloat16."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,18 +6,18 @@ from hcmoco.errors import UserError
 from hcmoco.storage import first_line
 from hcmoco.training.precision import C, native_bfloat16, settle
 from hcmoco_ray.cluster import interrupts
-from hcmoco_ray.train.run_dir import say
+from hcmoco_ray.train.run_dir import log
 
 # Of a GPU: enough to be allowed to look at it.
 _A_LOOK = 0.01
 
 
 def decide(config: C, resources: Mapping[str, float] | None, begun: dict | None) -> C:
-    """`config` with its precision decided, see `settle`; says where bfloat16 will be slow.
+    """Return `config` with its precision decided, see `settle`; print a line where bfloat16 will be slow.
 
     Args:
-        resources: what each worker asks the cluster for, "CPU" and "GPU"; None where this process trains.
-        begun: the identity of the run that it goes on with, if it does.
+        resources: what each worker requests of the cluster, "CPU" and "GPU"; None where this process trains.
+        begun: the identity of the run that is resumed, if one is.
     Raises:
         UserError: a node does not answer.
     """
@@ -26,19 +26,19 @@ def decide(config: C, resources: Mapping[str, float] | None, begun: dict | None)
     native = [native_bfloat16("cpu")] if resources is None else ask_nodes(resources)
     config = settle(config, bool(native) and all(native), begun)
     if config.train.precision == "bfloat16" and not all(native):
-        say(slow_line(native, begun=begun is not None))
+        log(slow_line(native, begun=begun is not None))
     return config
 
 
 def slow_line(native: Sequence[bool], *, begun: bool) -> str:
-    """What is said of bfloat16 where not all processors compute in it."""
+    """Return the warning about bfloat16 where not all processors compute in it."""
     where = (
         "this processor only emulates"
         if len(native) == 1
         else f"{native.count(False)} of {len(native)} nodes only emulate"
     )
     kept = (
-        "the run was begun in it and keeps it; a new one, with another out=..., takes float32"
+        "the run was begun in it and keeps it; a new one, with another output_dir=..., takes float32"
         if begun
         else "auto takes float32"
     )
@@ -46,7 +46,15 @@ def slow_line(native: Sequence[bool], *, begun: bool) -> str:
 
 
 def ask_nodes(resources: Mapping[str, float]) -> list[bool]:
-    """The answer of every node that is large enough for a worker; one task each, on the node itself."""
+    """Ask every node that is large enough for a worker, by a task on the node itself.
+
+    Args:
+        resources: of one worker, "CPU" and "GPU".
+    Returns:
+        For each such node whether it computes in bfloat16.
+    Raises:
+        UserError: a node does not answer.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -67,7 +75,7 @@ def ask_nodes(resources: Mapping[str, float]) -> list[bool]:
         tasks[look.options(num_cpus=0, num_gpus=gpus, scheduling_strategy=there).remote(device)] = each
     waiting = list(tasks)
     while waiting:
-        interrupts.check()
+        interrupts.raise_if_interrupted()
         _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)
     answers = []
     for task, node in tasks.items():

@@ -1,4 +1,4 @@
-"""What can be known to fail before anything starts: weights that are not there, a mixture without depth, a machine too small."""
+"""Find what is bound to fail before anything starts: missing weights, a mixture without depth, a machine too small."""
 
 import shutil
 from collections.abc import Sequence
@@ -12,14 +12,19 @@ from hcmoco.pretraining.trainer import make_model
 from hcmoco.storage import is_local
 from hcmoco_ray.cluster import session
 from hcmoco_ray.cluster.memory_estimate import free_memory, needed_memory, shapes, state_bytes
-from hcmoco_ray.train.run_dir import RunConfig, say
+from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
+from hcmoco_ray.train.run_dir import RunConfig, log
 
 # A step without depth is accepted where it is rarer than this, by the share of rows with depth in each data set.
 _RARE = 1e-6
 
 
 def check_mixture(config: PretrainConfig, plan: Plan, sources: Sequence[Shards]) -> None:
-    """UserError where some steps would hold no row with depth, though the objective compares depth with the other modalities."""
+    """Check that every step holds rows with depth, which the objective compares with the other modalities.
+
+    Raises:
+        UserError: some steps would hold none.
+    """
     shares = [each.manifest.modalities.get("depth", 0) / each.manifest.rows for each in sources]
     for step in range(min(plan.steps, plan.mixture_period)):
         missing = 1.0
@@ -37,35 +42,49 @@ def check_mixture(config: PretrainConfig, plan: Plan, sources: Sequence[Shards])
 
 
 def check_model(config: PretrainConfig, *, load: bool) -> None:
-    """UserError where an encoder cannot be made, does not take crops of this size or, with `load`, its initial weights cannot be had."""
+    """Check that the encoders can be built and take crops of this size.
+
+    Args:
+        load: also check that their first weights can be loaded.
+    Raises:
+        UserError: they cannot.
+    """
     fresh = load and any(each.init != "scratch" for each in (config.model.rgb, config.model.depth))
     model = make_model(config) if fresh else shapes(config)
     for encoder in (model.rgb, model.depth):
         encoder.check_size(config.augment.size, config.augment.size)
 
 
-def _asked(config: RunConfig) -> list[dict[str, float]]:
-    """What each worker asks the cluster for, and one CPU to read data."""
+def _bundles(config: RunConfig) -> list[dict[str, float]]:
+    """Return the resources of each worker, and one CPU to read data."""
     train = config.train
     alone = train.workers == 1 and not train.gpu  # trains in the program's own process
     each = {"CPU": train.cpus_per_worker, **({"GPU": 1} if train.gpu else {})}
     return [{"CPU": 1}, *([] if alone else [each] * train.workers)]
 
 
-def cluster_for(config: RunConfig) -> session.Cluster:
-    """The cluster, after a wait for its nodes where the config has one. UserError where it does not share the run's folder."""
-    cluster = session.start()
+def connect_for(config: PretrainRecipe | FinetuneRecipe) -> session.Cluster:
+    """Join the cluster, and wait for its nodes where the config says so.
+
+    Raises:
+        UserError: no cluster answers, or its nodes do not share the output directory.
+    """
+    cluster = session.connect()
     if config.wait_for_nodes:
-        say(
+        log(
             f"waiting up to {config.wait_for_nodes} s for the cluster to have what {config.train.workers} workers ask for"
         )
-        cluster = session.grow(_asked(config), config.wait_for_nodes)
-    cluster.refuse_local("out", config.out)
+        cluster = session.wait_for_nodes(_bundles(config), config.wait_for_nodes)
+    cluster.require_shared_storage("output_dir", config.output_dir)
     return cluster
 
 
 def check_resources(config: RunConfig) -> None:
-    """UserError where the cluster's CPUs do not leave one to read data, or its GPUs are too few."""
+    """Check that the cluster has the workers' GPUs, and their CPUs with one more to read data.
+
+    Raises:
+        UserError: it has not.
+    """
     import ray
 
     there, train = ray.cluster_resources(), config.train
@@ -84,8 +103,14 @@ def check_resources(config: RunConfig) -> None:
 
 
 def check_machine(config: PretrainConfig, rows: int, nodes: int) -> None:
-    """UserError where this machine's memory or disk is too small for a run over `rows` people. On several nodes, or with GPUs, memory is
-    not checked."""
+    """Check the memory and disk of this machine. On several nodes, or with GPUs, memory is not checked.
+
+    Args:
+        rows: number of people that are trained on.
+        nodes: number of machines of the cluster.
+    Raises:
+        UserError: one of them is too small.
+    """
     if nodes == 1 and not config.train.gpu:
         needed, there = needed_memory(config, rows), free_memory()
         if needed > there:
@@ -93,12 +118,13 @@ def check_machine(config: PretrainConfig, rows: int, nodes: int) -> None:
                 f"the run needs about {needed / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are free; "
                 "lower train.batch_size_per_lane, augment.size or train.workers, or take a smaller model.rgb.name and model.depth.name"
             )
-    if is_local(config.out):
-        free = shutil.disk_usage(_existing(config.out)).free
-        if (needed := state_bytes(config, rows) * (config.train.keep + 1)) > free:
+    if is_local(config.output_dir):
+        free = shutil.disk_usage(_existing(config.output_dir)).free
+        count = config.train.num_checkpoints
+        if (needed := state_bytes(config, rows) * (count + 1)) > free:
             raise UserError(
-                f"{config.out}: {config.train.keep} train states need about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
-                "choose another disk with out=..., or lower train.keep"
+                f"{config.output_dir}: {count} train states need about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
+                "choose another disk with output_dir=..., or lower train.num_checkpoints"
             )
 
 

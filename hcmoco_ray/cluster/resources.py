@@ -1,17 +1,18 @@
-"""What one part of a program asks the cluster for, and so how many parts run at a time."""
+"""The share of the cluster that one part of a program requests, and so how many parts run at a time."""
 
 from hcmoco.errors import UserError
 
 
-class Asked:
-    """Shares of the cluster for one part.
+class ResourceRequest:
+    """CPUs and GPUs for one trial or experiment.
 
     Args:
-        what: how messages name it: "trial", "cell".
-        cpus, gpus: shares of the cluster.
-        threads: threads of its CPU arithmetic.
+        what: how messages name it, such as "trial".
+        cpus: more than 0; fractions are allowed.
+        gpus: 0 or more; fractions are allowed.
+        threads: threads of its CPU arithmetic, at least 1.
     Raises:
-        UserError: nothing that can be asked for.
+        UserError: a value is out of range.
     """
 
     def __init__(self, what: str, cpus: float, gpus: float, threads: int):
@@ -24,18 +25,22 @@ class Asked:
 
     @property
     def text(self) -> str:
-        """How a plan says it."""
+        """The request as a plan prints it."""
         return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
 
     def at_once(self) -> int:
-        """Parts that the cluster's resources allow at a time. UserError if none."""
+        """Return how many such requests the cluster can fulfill at a time.
+
+        Raises:
+            UserError: none.
+        """
         import ray
 
-        there = ray.cluster_resources()
-        allowed = [int(there.get(name, 0) // each) for name, each in (("CPU", self.cpus), ("GPU", self.gpus)) if each]
+        total = ray.cluster_resources()
+        allowed = [int(total.get(name, 0) // each) for name, each in (("CPU", self.cpus), ("GPU", self.gpus)) if each]
         if min(allowed) < 1:
             raise UserError(
-                f"a {self.what} asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs, the cluster has {there.get('CPU', 0):g} and "
-                f"{there.get('GPU', 0):g}; lower --cpus or --gpus"
+                f"a {self.what} asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs, the cluster has {total.get('CPU', 0):g} and "
+                f"{total.get('GPU', 0):g}; lower --cpus or --gpus"
             )
         return min(allowed)

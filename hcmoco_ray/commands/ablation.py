@@ -11,13 +11,13 @@ A relative path lies in the current folder, or under HCMOCO_HOME where that is s
 
 from collections.abc import Sequence
 
-from hcmoco_ray.cluster import session
+from hcmoco_ray.cluster import entrypoint
 from hcmoco_ray.experiments.cli import grid_parser
 
 TITLES = {"cmc": "sample level", "hard": "+ hard dense", "soft": "+ soft dense", "hcmoco": "+ sparse"}
 
 
-@session.main_wrapper
+@entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     given = grid_parser(__doc__, "ablation-people-cpu").parse_intermixed_args(argv)
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ablation",
         given.grid,
         given.overrides,
-        resources.Asked("cell", given.cpus, given.gpus, given.threads),
+        resources.ResourceRequest("cell", given.cpus, given.gpus, given.threads),
         lambda grid, cells, results: tables.ablation(cells, results, TITLES),
         plan_only=given.plan,
         seeds=given.seeds,

@@ -12,17 +12,17 @@ A relative path lies in the current folder, or under HCMOCO_HOME where that is s
 import argparse
 from collections.abc import Sequence
 
-from hcmoco_ray.cluster import session
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.cluster import entrypoint
+from hcmoco_ray.paths import resolve_path
 
 
-@session.main_wrapper
+@entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", help="folder of a finished fine-tuning, or of its model")
     parser.add_argument("--data", required=True, help="folder or URI of a prepared data set with the task's labels")
-    parser.add_argument("--out", help="folder or URI of the results")
+    parser.add_argument("--output-dir", "--out", dest="output_dir", help="folder or URI of the results")
     parser.add_argument("--workers", type=int, default=1, help="processes that predict (default 1)")
     parser.add_argument("--gpu", action="store_true", help="each of them on a GPU of its own")
     parser.add_argument(
@@ -36,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
 
     return evaluate.run(
-        at_home(given.weights),
-        at_home(given.data),
-        out=at_home(given.out) if given.out else None,
+        resolve_path(given.weights),
+        resolve_path(given.data),
+        out=resolve_path(given.output_dir) if given.output_dir else None,
         workers=given.workers,
         gpu=given.gpu,
         cpus=given.cpus,

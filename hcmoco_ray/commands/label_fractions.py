@@ -11,11 +11,11 @@ A relative path lies in the current folder, or under HCMOCO_HOME where that is s
 
 from collections.abc import Sequence
 
-from hcmoco_ray.cluster import session
+from hcmoco_ray.cluster import entrypoint
 from hcmoco_ray.experiments.cli import grid_parser
 
 
-@session.main_wrapper
+@entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     given = grid_parser(__doc__, "people-cpu").parse_intermixed_args(argv)
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "fractions",
         given.grid,
         given.overrides,
-        resources.Asked("cell", given.cpus, given.gpus, given.threads),
+        resources.ResourceRequest("cell", given.cpus, given.gpus, given.threads),
         lambda grid, cells, results: tables.comparison(cells, results, grid.baseline),
         plan_only=given.plan,
         seeds=given.seeds,

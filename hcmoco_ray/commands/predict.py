@@ -24,18 +24,24 @@ import argparse
 from collections.abc import Sequence
 
 from hcmoco_ray.cli import TASK_NAMES
-from hcmoco_ray.cluster import session
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.cluster import entrypoint
+from hcmoco_ray.paths import resolve_path
 
 
-@session.main_wrapper
+@entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", metavar="IMAGES", help="a picture, or a folder of pictures")
     parser.add_argument("--weights", required=True, help="folder or URI of a finished fine-tuning, or of its model")
     parser.add_argument("--task", choices=TASK_NAMES, metavar="NAME", help="refuse weights of any other task")
-    parser.add_argument("--out", default="predictions", help="folder of the results (default predictions)")
+    parser.add_argument(
+        "--output-dir",
+        "--out",
+        dest="output_dir",
+        default="predictions",
+        help="folder of the results (default predictions)",
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--box", help="the person, x0,y0,x1,y1 in pixels, or `picture`; parsing and pose")
     where.add_argument("--boxes", metavar="FILE", help="a JSON Lines file of boxes; parsing and pose")
@@ -56,4 +62,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     from hcmoco_ray import predict
 
-    return predict.run(given, weights=at_home(given.weights), out=at_home(given.out))
+    return predict.run(given, weights=resolve_path(given.weights), out=resolve_path(given.output_dir))

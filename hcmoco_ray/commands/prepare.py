@@ -19,13 +19,17 @@ import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hcmoco.datasets.registry import COMMANDS, KINDS, MADE
 from hcmoco.errors import UserError
-from hcmoco_ray.cluster.session import main_wrapper
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.cluster.entrypoint import main_wrapper
+from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare.reader import Source, add_arguments, described, from_arguments
 from hcmoco_ray.tracking.progress import Progress
+
+if TYPE_CHECKING:
+    from hcmoco.data.shards.reader import Shards
 
 
 @main_wrapper
@@ -48,7 +52,10 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_argument(
-            "--out", help="folder or URI of the data set, for example data/people or s3://bucket/people"
+            "--output-dir",
+            "--out",
+            dest="output_dir",
+            help="folder or URI of the data set, for example data/people or s3://bucket/people",
         )
         command.add_argument(
             "--max-broken",
@@ -77,18 +84,19 @@ def _prepare(arguments: argparse.Namespace) -> int:
     source = from_arguments(arguments.kind, arguments)
     if getattr(arguments, "check", False):
         return _check(source)
-    if not arguments.out:
+    if not arguments.output_dir:
         raise UserError(
             "--out is missing; give the folder or URI of the data set, for example data/people or s3://bucket/people"
         )
     from hcmoco.data.shards.manifest import reason_kind
     from hcmoco_ray.prepare.run import prepare
 
-    manifest, made = prepare(source, at_home(arguments.out), max_broken=arguments.max_broken)
+    manifest, made = prepare(source, resolve_path(arguments.output_dir), max_broken=arguments.max_broken)
     size = sum(file.bytes for file in manifest.files)
     state = "prepared" if made else "already prepared"
     print(
-        f"{arguments.out}: {state}, {manifest.rows} rows in {len(manifest.files)} files, {size / 1e6:.1f} MB, {manifest.rejected} set aside"
+        f"{arguments.output_dir}: {state}, {manifest.rows} rows in {len(manifest.files)} files, {size / 1e6:.1f} MB, "
+        f"{manifest.rejected} set aside"
         + (f" (all of them in {manifest.rejected_file.name})" if manifest.rejected_file else "")
     )
     for kind, count in manifest.reasons.items():
@@ -130,7 +138,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     from hcmoco.data.shards.reader import Shards
     from hcmoco.data.shards.verify import verify
 
-    uri = at_home(arguments.uri)
+    uri = resolve_path(arguments.uri)
     manifest = Shards.open(uri).manifest
     progress = Progress(f"verifying {uri}", len(manifest.files), "files")
     problems = verify(uri, progress=lambda _: progress.add(1))
@@ -157,7 +165,7 @@ def _sheet(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.png}: the picture is written as PNG; give a name that ends in .png")
     if arguments.count < 1:
         raise UserError(f"--count {arguments.count}: must be at least 1")
-    uri = at_home(arguments.uri)
+    uri = resolve_path(arguments.uri)
     shards = Shards.open(uri)
     records: list
     if shards.manifest.kind == "scene":
@@ -172,12 +180,12 @@ def _sheet(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(shards) -> Iterator[dict]:
+def _rows(shards: "Shards") -> Iterator[dict]:
     for group in range(len(shards.group_rows)):
         yield from shards.read_group(group).to_pylist()
 
 
-def _first_persons(shards, count: int) -> list:
+def _first_persons(shards: "Shards", count: int) -> list:
     """The first `count` rows with a picture, in the joint set and depth codec that a contact sheet shows."""
     from hcmoco.data.codecs import decode_depth, encode_depth
     from hcmoco.data.schema import Person

@@ -2,19 +2,19 @@
 
     python pipelines/pretrain.py                                          # synthetic people on two CPU workers
     python pipelines/pretrain.py --recipe people-gpu train.workers=4
-    ray job submit --working-dir . -- python pipelines/pretrain.py --recipe people-cpu out=/shared/run
+    ray job submit --working-dir . -- python pipelines/pretrain.py --recipe people-cpu output_dir=/shared/run
 
-The same command again goes on where a stopped one was. Results lie in the recipe's `out`: config.yaml, states/, export/, mlflow.db.
+The same command again goes on where a stopped one was. Results lie in the recipe's `output_dir`: config.yaml, states/, export/, mlflow.db.
 A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
 """
 
 from collections.abc import Sequence
 
 from hcmoco_ray import cli
-from hcmoco_ray.cluster import session
+from hcmoco_ray.cluster import entrypoint
 
 
-@session.main_wrapper
+@entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     given = cli.parser(__doc__).parse_intermixed_args(argv)

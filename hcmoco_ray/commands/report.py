@@ -12,12 +12,12 @@ A relative path lies in the current folder, or under HCMOCO_HOME where that is s
 import argparse
 from collections.abc import Sequence
 
-from hcmoco_ray.cluster import session
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.cluster import entrypoint
+from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.report import build
 
 
-@session.main_wrapper
+@entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -28,6 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="RESULTS",
         help="folder or URI of results (default docs/tables/people-cpu)",
     )
-    parser.add_argument("--out", metavar="FOLDER", help="folder or URI of the page (default: RESULTS)")
+    parser.add_argument(
+        "--output-dir",
+        "--out",
+        dest="output_dir",
+        metavar="FOLDER",
+        help="folder or URI of the page (default: RESULTS)",
+    )
     given = parser.parse_args(argv)
-    return build.run(at_home(given.results), at_home(given.out or given.results))
+    return build.run(resolve_path(given.results), resolve_path(given.output_dir or given.results))

@@ -1,7 +1,7 @@
 """A hyperparameter sweep: many short pre-trainings whose values are drawn or chosen, and which of them is the best.
 
     python tuning/sweep.py --sweep people-cpu                                   # recipes/sweeps/people-cpu.yaml
-    python tuning/sweep.py --sweep mine.yaml stages.full=200 out=runs/other     # keys of every trial's recipe; out is the sweep's
+    python tuning/sweep.py --sweep mine.yaml stages.stage2_steps=200 out=runs/other     # keys of every trial's recipe; out is the sweep's
     ray job submit --working-dir . -- python tuning/sweep.py --sweep mine.yaml out=/shared/sweep --cpus 4 --gpus 1
 
 The sweep's file says which dotted keys of the pre-training vary, how the next values are found (random, optuna, asha, pbt) and what a
@@ -15,10 +15,10 @@ A relative path lies in the current folder, or under HCMOCO_HOME where that is s
 import argparse
 from collections.abc import Sequence
 
-from hcmoco_ray.cluster import session
+from hcmoco_ray.cluster import entrypoint
 
 
-@session.main_wrapper
+@entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -31,7 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--gpus", type=float, default=0.0, help="GPUs that a trial asks the cluster for (default 0)")
     parser.add_argument("--threads", type=int, default=1, help="threads of a trial's CPU arithmetic (default 1)")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="dotted keys of all trials, for example stages.full=100"
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="dotted keys of all trials, for example stages.stage2_steps=100",
     )
     given = parser.parse_intermixed_args(argv)
     from hcmoco_ray.experiments.sweep import (

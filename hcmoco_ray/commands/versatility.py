@@ -13,11 +13,11 @@ A relative path lies in the current folder, or under HCMOCO_HOME where that is s
 
 from collections.abc import Sequence
 
-from hcmoco_ray.cluster import session
+from hcmoco_ray.cluster import entrypoint
 from hcmoco_ray.experiments.cli import option_parser
 
 
-@session.main_wrapper
+@entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit status. `argv` defaults to the command line's."""
     parser = option_parser(__doc__)
@@ -32,5 +32,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         run,
     )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
 
-    asked = resources.Asked("co-training", given.cpus, given.gpus, given.threads)
+    asked = resources.ResourceRequest("co-training", given.cpus, given.gpus, given.threads)
     return run.run(given.recipe, given.overrides, asked, seeds=given.seeds, plan_only=given.plan)

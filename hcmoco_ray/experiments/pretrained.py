@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hcmoco.errors import UserError
 from hcmoco.export import load_export
-from hcmoco.finetuning.encoder_init import IMAGENET, SCRATCH, start, weights_digest
+from hcmoco.finetuning.encoder_init import IMAGENET, SCRATCH, load_encoder_init, weights_digest
 from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.multimodal import DENSE_MODALITIES
 from hcmoco.storage import Folder
@@ -20,11 +20,10 @@ from hcmoco_ray import config as run_config
 from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.experiments.grid.config import GridConfig, PretrainedConfig
 from hcmoco_ray.experiments.results import deciding
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.provenance import made_by
 from hcmoco_ray.train import pretrain as train_pretrain
-from hcmoco_ray.train import pretrain_results
 from hcmoco_ray.train.run_dir import load_saved_config, states_of
 
 NO_WEIGHTS = "not run: no weight file"
@@ -53,12 +52,12 @@ class Origin:
         if self.config is None:
             return True
         config, before = load_saved_config(self.config)
-        return before is not None and before.identity() == config.identity() and pretrain_results.finished(config)
+        return before is not None and before.identity() == config.identity() and train_pretrain.finished(config)
 
     def values(self) -> dict:
         """The recipe's keys with the overrides."""
         assert self.made is not None
-        return cli.values(self.made.pretrain, [*self.made.overrides, f"out={self.made.out}"])
+        return cli.values(self.made.pretrain, [*self.made.overrides, f"output_dir={self.made.out}"])
 
 
 def origins(grid: GridConfig) -> dict[str, Origin]:
@@ -74,7 +73,7 @@ def origin_of(name: str, init: str | PretrainedConfig) -> Origin:
     config = run_config.check(PretrainRecipe, bare.values(), init.pretrain)
     decided = [deciding(config), {key: ensure.identity(source) for key, source in config.data.sources.items()}]
     key = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
-    return Origin(name, at_home(init.out), init, config, key)
+    return Origin(name, resolve_path(init.out), init, config, key)
 
 
 def digest_of(
@@ -91,9 +90,9 @@ def digest_of(
     if not origin.there:
         record = read_record(origin, results)
         return record["digests"][modality] if record else None
-    init = origin.init if origin.init == IMAGENET else at_home(origin.init)
+    init = origin.init if origin.init == IMAGENET else resolve_path(origin.init)
     try:
-        return start(init, encoder, modality, imagenet_weights=imagenet_weights).digest
+        return load_encoder_init(init, encoder, modality, imagenet_weights=imagenet_weights).digest
     except UserError:
         if origin.init == IMAGENET and imagenet_weights is None:
             raise LookupError(NO_WEIGHTS) from None
@@ -117,7 +116,7 @@ def write_record(origin: Origin, results: Folder, seconds: float | None) -> dict
     """Keeps what a finished pre-training was; `seconds` None where it was not timed from its start to its end."""
     assert origin.config is not None
     assert origin.made is not None
-    export = load_export(f"{origin.config.out}/export")
+    export = load_export(f"{origin.config.output_dir}/export")
     record = {
         "init": origin.name,
         "recipe": origin.made.pretrain,

@@ -2,14 +2,14 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from hcmoco.storage import Folder, first_line
-from hcmoco_ray.cluster import interrupts, session
+from hcmoco_ray.cluster import entrypoint, interrupts
 from hcmoco_ray.experiments.results import Cell
-from hcmoco_ray.tracking.client import Tracker, start_run
-from hcmoco_ray.train.run_dir import say
+from hcmoco_ray.tracking.client import Tracker, TrackingWriter, start_run
+from hcmoco_ray.train.run_dir import log
 
 CellT = TypeVar("CellT", bound=Cell)
 
@@ -28,7 +28,7 @@ def collect(waiting: dict[Any, CellT], keep: Callable[[CellT, Any], tuple[dict, 
     failures: dict[str, str] = {}
     waiting, total, begun = dict(waiting), len(waiting), time.monotonic()
     while waiting:
-        interrupts.check()
+        interrupts.raise_if_interrupted()
         done, _ = ray.wait(list(waiting), timeout=1.0)
         for each in done:
             cell = waiting.pop(each)
@@ -36,13 +36,13 @@ def collect(waiting: dict[Any, CellT], keep: Callable[[CellT, Any], tuple[dict, 
                 outcome = ray.get(each)
             except ray.exceptions.RayError as error:
                 failures[cell.name] = _why(error)
-                say(f"failed: {cell.name}: {failures[cell.name]}")
+                log(f"failed: {cell.name}: {failures[cell.name]}")
                 continue
             result, called = keep(cell, outcome)
             Folder(out).delete_folder(f"work/{cell.name}")
             left = (time.monotonic() - begun) / (total - len(waiting)) * len(waiting)
             figure = 100 * result["test"]["figures"][result["main"]]
-            say(
+            log(
                 f"{total - len(waiting)}/{total}  {called}:  {result['main']} {figure:.1f} %  ({result['seconds']:.0f} s)  "
                 f"{int(left) // 60}:{int(left) % 60:02d} left"
             )
@@ -50,7 +50,7 @@ def collect(waiting: dict[Any, CellT], keep: Callable[[CellT, Any], tuple[dict, 
 
 
 def _why(error: Exception) -> str:
-    mistake = session.find_user_error(error)
+    mistake = entrypoint.find_user_error(error)
     cause = getattr(
         error, "cause", None
     )  # of a task's error, whose own text begins with the task and not with what happened
@@ -58,7 +58,13 @@ def _why(error: Exception) -> str:
 
 
 def record(
-    writer: Any, parent: Tracker, cell: Cell, params: dict, tags: dict[str, str], result: dict, png: bytes | None = None
+    writer: TrackingWriter,
+    parent: Tracker,
+    cell: Cell,
+    params: dict,
+    tags: Mapping[str, str],
+    result: dict,
+    png: bytes | None = None,
 ) -> None:
     """A finished cell as a run of its own, below `parent`, with its picture if it has one. Its params name the precision it came to."""
     params = {**params, "train": {**params["train"], "precision": result["precision"]}}
@@ -69,7 +75,7 @@ def record(
         tags={**tags, "hcmoco.key": cell.key, "mlflow.parentRunId": parent.run_id},
     )
     for step, figures in result["validations"]:
-        tracker.metrics(step, {f"validation/{name}": value for name, value in figures.items()})
+        tracker.metrics(step, {f"val/{name}": value for name, value in figures.items()})
     tracker.metrics(result["steps"], {f"test/{name}": value for name, value in result["test"]["figures"].items()})
     tracker.text("result.json", json.dumps(result, indent=1))
     if png is not None:

@@ -8,19 +8,19 @@ from hcmoco.errors import UserError
 from hcmoco.storage import Folder
 from hcmoco.synthetic import PEOPLE_VERSION, PeopleConfig, ScenesConfig
 from hcmoco.training.config import SourceConfig
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare.reader import Source
-from hcmoco_ray.train.run_dir import say
+from hcmoco_ray.train.run_dir import log
 
 
 def exists(source: SourceConfig) -> bool:
     """Whether a data set is there already."""
-    return Folder(at_home(source.path)).exists(MANIFEST)
+    return Folder(resolve_path(source.path)).exists(MANIFEST)
 
 
 def rows(source: SourceConfig) -> int:
     """Rows that a data set has or will have. UserError where it neither is there nor can be made."""
-    where = at_home(source.path)
+    where = resolve_path(source.path)
     if source.made and not exists(source):
         return source.made.count
     return Shards.open(where).manifest.rows
@@ -31,7 +31,7 @@ def identity(source: SourceConfig) -> dict:
     else the digest of what is there. UserError where it neither is there nor can be made."""
     if source.made:
         return {"made": source.made.model_dump(mode="json"), "people": PEOPLE_VERSION}
-    return {"content": Shards.open(at_home(source.path)).manifest.content}
+    return {"content": Shards.open(resolve_path(source.path)).manifest.content}
 
 
 def other_options(key: str, source: SourceConfig, manifest: Manifest) -> str:
@@ -42,7 +42,7 @@ def other_options(key: str, source: SourceConfig, manifest: Manifest) -> str:
         return ""
     own, other = (" ".join(f"--{name} {values[name]}" for name in wanted) for values in (wanted, used))
     return (
-        f"warning: data.{key}: {at_home(source.path)} was prepared with {other}, this recipe is made for {own}; crops will not be as "
+        f"warning: data.{key}: {resolve_path(source.path)} was prepared with {other}, this recipe is made for {own}; crops will not be as "
         "published. Prepare it again with that, or go on"
     )
 
@@ -51,7 +51,7 @@ def open_data(
     key: str, source: SourceConfig, *, kind: Literal["person", "scene"] = "person", split: str = "train"
 ) -> Shards:
     """The data set of the config's `data.<key>`, made first where it is to be made and is not there. UserError where others are."""
-    where = at_home(source.path)
+    where = resolve_path(source.path)
     if source.made:
         what = "people" if source.people else "scenes"
         if what != {"person": "people", "scene": "scenes"}[kind]:
@@ -65,7 +65,7 @@ def open_data(
         if not exists(source):
             from hcmoco_ray.prepare.run import prepare
 
-            say(f"making {count} synthetic {what} in {where}")
+            log(f"making {count} synthetic {what} in {where}")
             prepare(asked, where)
         there = read_manifest(Folder(where)).made_by.arguments
         other = next((each for each in asked.arguments if there.get(each) != asked.arguments[each]), None)
@@ -76,7 +76,7 @@ def open_data(
             )
     shards = Shards.open(where)
     if warning := other_options(key, source, shards.manifest):
-        say(warning)
+        log(warning)
     if shards.manifest.kind != kind:
         raise UserError(
             f"data.{key}.path: {where} holds {shards.manifest.kind} records, {kind} records are needed; name another data set"

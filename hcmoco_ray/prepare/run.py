@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise
+from typing import Any
 
 import cv2
 
@@ -61,8 +62,8 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
     studies = source.studies(items)
     if not studies:
         check_disk(folder, source, items)
-    cluster = session.start()
-    cluster.refuse_local("--out", folder.uri)
+    cluster = session.connect()
+    cluster.require_shared_storage("--out", folder.uri)
     folder.write(REQUEST, json.dumps(request(source, len(items))).encode())
     _forget_refused(folder, studies)
     measured = _measure(source, folder, studies, cluster.cpus)
@@ -187,7 +188,8 @@ def make_part(source: Source, folder: Folder, number: int, first_index: int, ite
     stored = _finished_part(folder, number)
     if stored:
         return stored, len(items), True
-    records, rejected, left_out, lost = [], [], Counter(), 0
+    records, rejected, lost = [], [], 0
+    left_out: Counter[str] = Counter()
     for item in items:
         outcomes = source.read(item)
         lost += source.rows_per_item > 1 and all(isinstance(each, Rejected) for each in outcomes)
@@ -253,7 +255,8 @@ def _run(task: Callable, calls: Iterable[tuple], cpus: int, collect: Callable, i
     import ray
 
     remote = ray.remote(num_cpus=1)(task)
-    waiting, pending = iter(calls), []
+    waiting = iter(calls)
+    pending: list[Any] = []
     try:
         while True:
             while len(pending) < 2 * cpus and (call := next(waiting, None)) is not None:

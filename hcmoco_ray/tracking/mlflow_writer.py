@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from hcmoco.errors import UserError
+from hcmoco.errors import UserError, one_line
 
 _KEY_LENGTH, _PARAM_LENGTH, _TAG_LENGTH = (
     250,
@@ -61,10 +61,11 @@ class Writer:
     def start(self, run_id: str | None, name: str | None, params: dict[str, Any], tags: dict[str, str]) -> str:
         flat = {clean_key(key): value for key, value in flatten(params).items()}
         tags = {clean_key(key): str(value)[:_TAG_LENGTH] for key, value in tags.items()}
+        stored: dict[str, str] = {}
         with self._clear_errors("cannot start a run in"):
             if run_id is None:
                 run_id = self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id
-                run, stored = _Run(), {}
+                run = _Run()
             else:
                 run, stored = self._continue(run_id)
                 changed = {key: value for key, value in flat.items() if key in stored and stored[key] != value}
@@ -142,7 +143,7 @@ class Writer:
                 self._write(run_id, run)
             self.failure = None
         except _store_errors() as error:
-            self.failure = _one_line(error)
+            self.failure = one_line(error, 300)
             self.retry_at = time.monotonic() + _PAUSE_AFTER_FAILURE
         self.flushed_at = time.monotonic()
 
@@ -184,7 +185,7 @@ class Writer:
         try:
             yield
         except _store_errors() as error:
-            raise UserError(f"{what} the MLflow store {self.uri}: {_one_line(error)}") from None
+            raise UserError(f"{what} the MLflow store {self.uri}: {one_line(error, 300)}") from None
 
 
 def open_store(uri: str, experiment: str) -> tuple[Any, str]:
@@ -212,7 +213,7 @@ def open_store(uri: str, experiment: str) -> tuple[Any, str]:
             return client, _experiment_id(client, experiment, str(database.parent / "mlartifacts"))
     except _store_errors() as error:
         raise UserError(
-            f"the MLflow store {uri} cannot be opened: {_one_line(error)}; start the server, correct tracking.uri, "
+            f"the MLflow store {uri} cannot be opened: {one_line(error, 300)}; start the server, correct tracking.uri, "
             "or leave tracking.uri out to log to a local file"
         ) from None
 
@@ -279,10 +280,6 @@ def _store_errors() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     return MlflowException, SQLAlchemyError, OSError
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 @contextmanager

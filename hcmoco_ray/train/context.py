@@ -1,7 +1,7 @@
-"""A loop's host on Ray: batches from Ray Data, states in the run's folder, numbers to the one MLflow writer."""
+"""The context of a training loop on Ray: batches from Ray Data, states in the output directory, numbers to the one MLflow writer."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Generic
+from typing import Generic
 
 import numpy as np
 import torch
@@ -16,37 +16,42 @@ from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
 from hcmoco_ray.ingest import dataset
 from hcmoco_ray.tracking.client import Tracker
-from hcmoco_ray.train.launch import Place
+from hcmoco_ray.tracking.progress import Status
+from hcmoco_ray.train.launch import WorkerContext
 from hcmoco_ray.train.run_dir import states_of
 
 
-class RayHost(Generic[BatchT]):
-    """See `training.loop.Host`.
+class RayContext(Generic[BatchT]):
+    """A `TrainContext` of a worker.
 
     Args:
-        place: where this worker is, and the dataset "train" or its share of it.
-        tracker, status: the run's record and its line of progress.
+        worker: this worker's rank and device, and the dataset "train" or its share of it.
+        tracker: of the run.
+        status: its line of progress.
     """
 
     def __init__(
         self,
         config: PretrainRecipe | FinetuneRecipe,
         feed: PlanLoader[BatchT],
-        place: Place,
+        worker: WorkerContext,
         tracker: Tracker,
-        status: Any,
+        status: Status,
     ):
-        self.config, self.feed, self.place, self.tracker, self.status = config, feed, place, tracker, status
-        self.rank, self.world, self.device = place.rank, place.world, torch.device(place.device)
+        self.config, self.feed, self.worker, self.tracker, self.status = config, feed, worker, tracker, status
+        self.rank, self.world, self.device = worker.rank, worker.world, torch.device(worker.device)
         self.states = states_of(config)
 
     def batches(self, first_step: int) -> Iterator[BatchT]:
         ingest = self.config.ingest
         where = {"rank": self.rank, "world": self.world, "first_step": first_step}
-        items = dataset.items(self.place.shards["train"])
-        for batch in self.feed.batches(items, **where, threads=ingest.threads, ahead=ingest.ahead):
-            interrupts.check()
+        items = dataset.items(self.worker.shards["train"])
+        for batch in self.feed.batches(items, **where, threads=ingest.num_threads, ahead=ingest.prefetch):
+            interrupts.raise_if_interrupted()
             yield batch
+
+    def evaluation(self) -> Iterable[BatchT]:
+        raise NotImplementedError("this run has no validation rows")
 
     def restore(self) -> TrainState | None:
         return self.states.newest()
@@ -67,14 +72,14 @@ class RayHost(Generic[BatchT]):
 
     def progress(self, line: str) -> None:
         if self.rank == 0:
-            self.status.put.remote(line)
+            self.status.put(line)
 
 
-class RayTaskHost(RayHost[TaskBatch]):
-    """See `tasks.loop.EvalContext`.
+class RayTaskContext(RayContext[TaskBatch]):
+    """A `TrainContext` of a worker of a fine-tuning.
 
     Args:
-        validation: the rows that choose the model, whose pieces are the dataset "validation" of `place`; None if there are none.
+        validation: the rows that choose the model, whose pieces are the dataset "validation" of `worker`; None if there are none.
     """
 
     def __init__(
@@ -82,16 +87,16 @@ class RayTaskHost(RayHost[TaskBatch]):
         config: FinetuneRecipe,
         feed: PlanLoader[TaskBatch],
         validation: EvalLoader | None,
-        place: Place,
+        worker: WorkerContext,
         tracker: Tracker,
-        status: Any,
+        status: Status,
     ):
-        super().__init__(config, feed, place, tracker, status)
+        super().__init__(config, feed, worker, tracker, status)
         self.validation = validation
 
     def evaluation(self) -> Iterable[TaskBatch]:
         assert self.validation is not None
-        items = dataset.items(self.place.shards["validation"])
-        for batch in self.validation.batches(items, threads=self.config.ingest.threads, ahead=2):
-            interrupts.check()
+        items = dataset.items(self.worker.shards["validation"])
+        for batch in self.validation.batches(items, threads=self.config.ingest.num_threads, ahead=2):
+            interrupts.raise_if_interrupted()
             yield batch

@@ -1,19 +1,79 @@
-"""An evaluation from its arguments to its table."""
+"""Score a fine-tuned model on a data set with any number of workers, which all see whole pieces of it."""
 
+import json
 import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
 
 import hcmoco
-from hcmoco.config import build
+from hcmoco.config import Config, build
 from hcmoco.data.codecs import encode_png
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
-from hcmoco.finetuning.label_subset import whole
+from hcmoco.finetuning.label_subset import Subset, all_rows
+from hcmoco.finetuning.loader import EvalLoader
+from hcmoco.finetuning.loop import evaluate
 from hcmoco.finetuning.saved_model import load_model
 from hcmoco.storage import Folder
+from hcmoco.tasks.base import Result, Task, TaskBatch
 from hcmoco.tasks.registry import task_class
-from hcmoco_ray.cluster import preflight, session
-from hcmoco_ray.train.run_dir import say
-from hcmoco_ray.train.score import ScoreConfig, as_json, markdown, score, sheet
+from hcmoco.training import distributed
+from hcmoco.training.config import TrainConfig
+from hcmoco_ray.cluster import interrupts, preflight, session
+from hcmoco_ray.ingest import dataset
+from hcmoco_ray.tracking.progress import Status, shown
+from hcmoco_ray.train.launch import WorkerContext, train
+from hcmoco_ray.train.run_dir import log
+
+SHEET_ROWS = 8
+
+
+class ScoreConfig(Config):
+    """How an evaluation is carried out; it moves the result by no more than rounding."""
+
+    name: str = "evaluate"
+    output_dir: str
+    piece_rows: int
+    num_threads: int = 1
+    max_restarts: int = 3
+    train: TrainConfig
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """See `launch.Job`. `weights` is the folder of the model; `answer` takes the result as plain values, for its process to stay light."""
+
+    config: ScoreConfig
+    weights: str
+    feed: EvalLoader
+    answer: Status
+    status: Status
+
+    def datasets(self) -> Mapping[str, Callable[[], Any]]:
+        return {"rows": lambda: dataset.evaluation_dataset(self.feed)}
+
+    def work(self, worker: WorkerContext) -> None:
+        device = torch.device(worker.device)
+        model = load_model(self.weights).model().to(device).to(memory_format=torch.channels_last)
+        result = evaluate(self.feed.task, model, self._batches(worker), device)
+        if worker.rank == 0:
+            self.answer.put(asdict(result), wait=True)
+        distributed.barrier()
+
+    def _batches(self, worker: WorkerContext) -> Iterable[TaskBatch]:
+        done = 0
+        for batch in self.feed.batches(dataset.items(worker.shards["rows"]), threads=self.config.num_threads, ahead=2):
+            interrupts.raise_if_interrupted()
+            yield batch
+            done += len(batch)
+            if worker.rank == 0:
+                self.status.put(
+                    f"scoring: {min(done * worker.world, len(self.feed.rows))} of {len(self.feed.rows)} rows"
+                )
 
 
 def run(
@@ -35,7 +95,7 @@ def run(
         "cpus_per_worker": cpus,
         "threads_per_worker": threads,
     }
-    config = build(ScoreConfig, {"out": out, "piece_rows": piece_rows, "train": train}, "evaluate")
+    config = build(ScoreConfig, {"output_dir": out, "piece_rows": piece_rows, "train": train}, "evaluate")
     shards = Shards.open(data)
     kind = task_class(saved.config.task).kind
     if shards.manifest.kind != kind:
@@ -43,13 +103,13 @@ def run(
             f"--data {data} holds {shards.manifest.kind} records, {saved.config.task} is scored on {kind} records"
         )
     task = saved.task(shards.manifest)
-    rows = whole(shards, (*task.inputs, *task.labels))
-    cluster = session.start()
-    cluster.refuse_local("weights", saved.folder)
-    cluster.refuse_local("--data", data)
-    cluster.refuse_local("--out", out)
+    rows = all_rows(shards, (*task.inputs, *task.labels))
+    cluster = session.connect()
+    cluster.require_shared_storage("weights", saved.folder)
+    cluster.require_shared_storage("--data", data)
+    cluster.require_shared_storage("--out", out)
     preflight.check_resources(config)
-    say(f"{task.name} of {saved.folder} on {len(rows)} of {shards.manifest.rows} rows of {data}")
+    log(f"{task.name} of {saved.folder} on {len(rows)} of {shards.manifest.rows} rows of {data}")
     result = score(config, saved.folder, task, rows)
     png = encode_png(sheet(saved.folder, task, rows))
     folder = Folder(out)
@@ -65,6 +125,77 @@ def run(
         "breakdown": {"columns": result.columns, "rows": result.breakdown},
     }
     folder.write("results.json", as_json(facts))
-    say(markdown(result))
-    say(f"results   {out}/results.json\npicture   {out}/sheet.png")
+    log(markdown(result))
+    log(f"results   {out}/results.json\npicture   {out}/sheet.png")
     return 0
+
+
+def score(config: ScoreConfig, weights: str, task: Task, rows: Subset) -> Result:
+    """The scores of the model in the folder `weights` over all `rows`; `task` is over their data set."""
+    feed = EvalLoader(task, rows, config.piece_rows, config.train.workers)
+    answer, status = Status(None), Status(f"scoring {len(rows)} rows")
+    with shown(status):
+        train(ScoreJob(config, weights, feed, answer, status))
+    result = Result(**answer.get())
+    if result.rows != len(rows):
+        raise UserError(
+            f"{result.rows} of {len(rows)} rows of {rows.shards.uri} were scored; this is an error of the program: report it"
+        )
+    return result
+
+
+def sheet(weights: str, task: Task, rows: Subset, count: int = SHEET_ROWS) -> np.ndarray:
+    """The picture of the first rows, on this machine's CPU."""
+    first = list(rows.rows(task.columns, count))
+    with torch.inference_mode():
+        predictions = task.predict(load_model(weights).model(), task.make_batch(first, None), torch.device("cpu"))
+    return task.sheet(first, predictions)
+
+
+def markdown(result: Result) -> str:
+    """The figures, then their breakdown, as Markdown tables."""
+    lines = [
+        "| figure | value |",
+        "|---|---:|",
+        *(f"| {name} | {text(name, value)} |" for name, value in result.figures.items()),
+    ]
+    if result.breakdown:
+        head = f"| {' | '.join(result.columns)} |"
+        rule = "|---|" + "---:|" * (len(result.columns) - 1)
+        body = [f"| {' | '.join(map(_cell, row))} |" for row in result.breakdown]
+        lines += ["", head, rule, *body]
+    return "\n".join([*lines, "", f"{result.rows} rows.", ""])
+
+
+def _cell(value: str | float) -> str:
+    if isinstance(value, str):
+        return value
+    if math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if value > 1 and value == round(value) else f"{value:.3f}"  # counts are whole
+
+
+def as_json(facts: dict[str, Any]) -> bytes:
+    """Results for programs: a number that is undefined or infinite, which JSON does not have, becomes null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(each) for each in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(facts), indent=1, allow_nan=False).encode()
+
+
+def text(name: str, value: float | None) -> str:
+    """A figure as people read it: shares in per cent, others as they are, a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:.2f}" if name.endswith(("_cm", "_m", "_px")) else f"{100 * value:.2f} %"
+
+
+def figure_lines(figures: dict[str, float | None], in_a_line: int = 6) -> list[str]:
+    """The figures for a terminal, some in a line."""
+    texts = [f"{name} {text(name, value)}" for name, value in figures.items()]
+    return ["   ".join(texts[start : start + in_a_line]) for start in range(0, len(texts), in_a_line)]

@@ -1,4 +1,4 @@
-"""A training under Ray: in this process for one CPU worker, else under a TorchTrainer."""
+"""Run a training under Ray: in this process for one CPU worker, else under a TorchTrainer."""
 
 import os
 import uuid
@@ -11,8 +11,9 @@ import torch
 
 from hcmoco.errors import UserError
 from hcmoco.storage import first_line
+from hcmoco_ray import compat
 from hcmoco_ray.cluster import interrupts
-from hcmoco_ray.cluster.session import find_user_error
+from hcmoco_ray.cluster.entrypoint import find_user_error
 from hcmoco_ray.train.run_dir import RunConfig
 
 # Read when Ray Train is imported, here and in its controller. The interval bounds how long a lost worker goes unnoticed.
@@ -26,8 +27,15 @@ TRAIN_ENV = {
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a worker is, and what it reads: its share of each of the job's datasets."""
+class WorkerContext:
+    """One worker of a run.
+
+    Attributes:
+        rank: 0 to `world` - 1.
+        world: number of workers.
+        device: as PyTorch names it.
+        shards: its share of each of the job's datasets, by name.
+    """
 
     rank: int
     world: int
@@ -36,40 +44,46 @@ class Place:
 
 
 class Job(Protocol):
-    """What every worker of a run is given."""
+    """What every worker of a run is given. It is pickled."""
 
     @property
     def config(self) -> RunConfig: ...
 
     def datasets(self) -> Mapping[str, Callable[[], Any]]:
-        """Makers of the Ray datasets by name. Called at each start of the workers: they go on from the newest state, and so does what
-        they read."""
+        """Return a function for each Ray dataset by name, which builds it.
 
-    def work(self, place: Place) -> None:
-        """The part of one worker."""
+        They are called at each start of the workers, which resume from the newest state, and so must what they read.
+        """
+
+    def work(self, worker: WorkerContext) -> None:
+        """Do the part of one worker."""
 
 
 def train(job: Job) -> None:
-    """Runs or resumes a training to its end. UserError as the job's work, and where workers are lost too often."""
+    """Run or resume a training to its end.
+
+    Raises:
+        UserError: as the job's work does, or because workers are lost too often.
+    """
     if in_this_process(job.config):
         _set_threads(job.config)
-        job.work(Place(0, 1, "cpu", {name: make() for name, make in job.datasets().items()}))
+        job.work(WorkerContext(0, 1, "cpu", {name: make() for name, make in job.datasets().items()}))
     else:
         _with_trainer(job)
 
 
 def in_this_process(config: RunConfig) -> bool:
-    """Whether the driver itself trains: one worker on a CPU needs no Trainer."""
+    """Return whether the driver itself trains: one worker on a CPU needs no Trainer."""
     return config.train.workers == 1 and not config.train.gpu
 
 
 def _set_threads(config: RunConfig) -> None:
     torch.set_num_threads(config.train.threads_per_worker)
-    cv2.setNumThreads(1)  # pictures are decoded in threads of the feed
+    cv2.setNumThreads(1)  # images are decoded in threads of the loader
 
 
-def worker(settings: dict) -> None:
-    """One worker of a TorchTrainer."""
+def run_worker(settings: dict[str, Any]) -> None:
+    """Run one worker of a TorchTrainer."""
     import ray
     import ray.train
     import ray.train.torch
@@ -79,7 +93,7 @@ def worker(settings: dict) -> None:
     _set_threads(job.config)
     device = ray.train.torch.get_device() if job.config.train.gpu else "cpu"
     shards = {name: ray.train.get_dataset_shard(name) for name in settings["datasets"]}
-    job.work(Place(context.get_world_rank(), context.get_world_size(), str(device), shards))
+    job.work(WorkerContext(context.get_world_rank(), context.get_world_size(), str(device), shards))
 
 
 def _with_trainer(job: Job) -> None:
@@ -90,9 +104,9 @@ def _with_trainer(job: Job) -> None:
     import ray.train.torch
 
     class StopAtUserError(ray.train.UserCallback):
-        """A user's mistake ends the run at once: starting the workers anew would meet it again."""
+        """A user's mistake ends the run at once: starting the workers again would meet it again."""
 
-        def after_exception(self, run_context, worker_exceptions):
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             for error in worker_exceptions.values():
                 mistake = find_user_error(error)
                 if mistake:
@@ -100,19 +114,20 @@ def _with_trainer(job: Job) -> None:
 
     config = job.config
     train = config.train
+    callbacks: list[Any] = [StopAtUserError()]  # typed as those of Ray Train's first version
     order = ray.data.ExecutionOptions(preserve_order=True)
     trainer = ray.train.torch.TorchTrainer(
-        worker,
+        run_worker,
         # By reference: the controller opens this config, and has no use for the modules that a job brings with it.
         train_loop_config={"job": ray.put(job), "datasets": list(job.datasets())},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=train.workers, use_gpu=train.gpu, resources_per_worker=asked(config)
+            num_workers=train.workers, use_gpu=train.gpu, resources_per_worker=worker_resources(config)
         ),
         run_config=ray.train.RunConfig(
             name=f"{config.name}-{uuid.uuid4().hex[:8]}",
-            storage_path=f"{config.out}/ray",
-            failure_config=ray.train.FailureConfig(max_failures=config.restarts),
-            callbacks=[StopAtUserError()],
+            storage_path=f"{config.output_dir}/ray",
+            failure_config=ray.train.FailureConfig(max_failures=config.max_restarts),
+            callbacks=callbacks,
         ),
         datasets=dict(job.datasets()),
         dataset_config=ray.train.DataConfig(execution_options=order, enable_shard_locality=False),
@@ -125,24 +140,19 @@ def _with_trainer(job: Job) -> None:
         mistake = find_user_error(getattr(error, "controller_failure", None)) or find_user_error(error)
         if mistake:
             raise mistake from None
-        lost = [each for each in getattr(error, "worker_failures", {}).values() if _is_lost(each)]
+        failures = getattr(error, "worker_failures", {}).values()
+        lost = [failure for failure in failures if compat.is_lost_worker(failure)]
         if lost:
             raise UserError(
-                f"training workers were lost more often than restarts = {config.restarts} allows ({first_line(lost[0])}); the same command "
-                "goes on from the newest train state; if memory ran out, lower train.batch_size_per_lane or train.workers"
+                f"training workers were lost more often than max_restarts = {config.max_restarts} allows "
+                f"({first_line(lost[0])}); the same command goes on from the newest train state; "
+                "if memory ran out, lower train.batch_size_per_lane or train.workers"
             ) from None
         raise
 
 
-def _is_lost(failure: BaseException) -> bool:
-    """Whether a worker's process has gone, rather than raised."""
-    import ray
-
-    return isinstance(getattr(failure, "health_check_failure", failure), ray.exceptions.RayActorError)
-
-
-def asked(config: RunConfig) -> dict[str, float] | None:
-    """What each worker asks the cluster for; None where this process trains."""
+def worker_resources(config: RunConfig) -> dict[str, float] | None:
+    """Return the resources that each worker requests; None where this process trains."""
     if in_this_process(config):
         return None
     resources = {"CPU": config.train.cpus_per_worker}

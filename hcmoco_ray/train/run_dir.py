@@ -1,4 +1,4 @@
-"""The folder of a run: one process at a time, one config, one tracking run that a restart continues.
+"""The output directory of a run: one process at a time, one config, one tracking run that a restart continues.
 
 <out>/config.yaml   the resolved config
 <out>/run.json      id of the tracking run
@@ -8,10 +8,11 @@
 import json
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import yaml
 
+from hcmoco.config import upgrade
 from hcmoco.data.shards.manifest import MANIFEST
 from hcmoco.errors import UserError
 from hcmoco.storage import Folder, first_line, is_local
@@ -20,40 +21,44 @@ from hcmoco.training.config import TrainConfig
 from hcmoco.training.precision import with_precision
 from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import interrupts
+from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe, RecipeT
 from hcmoco_ray.tracking.client import Tracker
 
 CONFIG, RUN = "config.yaml", "run.json"
 
 
 class RunConfig(Protocol):
-    """What of a run's config the training under Ray reads."""
+    """The keys of a config that a training under Ray reads."""
 
     @property
     def name(self) -> str: ...
     @property
-    def out(self) -> str: ...
+    def output_dir(self) -> str: ...
     @property
-    def restarts(self) -> int: ...
+    def max_restarts(self) -> int: ...
     @property
     def train(self) -> TrainConfig: ...
 
 
-def say(text: str) -> None:
-    """Prints at once: what follows may take long, and stderr is not held back either."""
+def log(text: str) -> None:
+    """Print at once: what follows may take long, and stderr is not held back either."""
     print(text, flush=True)
 
 
-def states_of(config: Any) -> States:
-    """The run's train states."""
-    return States(f"{config.out}/states", config.train.keep)
+def states_of(config: RunConfig) -> States:
+    """Return the run's train states."""
+    return States(f"{config.output_dir}/states", config.train.num_checkpoints)
 
 
 @contextmanager
-def lock_run_dir(out: str, key: str = "out=...") -> Iterator[None]:
-    """UserError while another process trains into the same local folder; both would write the same states.
+def lock_run_dir(out: str, key: str = "output_dir=...") -> Iterator[None]:
+    """Hold the lock of a local folder while the block runs: two processes would write the same states.
 
     Args:
+        out: folder or URI of the run; a URI of another machine is not locked.
         key: how the user chooses another folder.
+    Raises:
+        UserError: another process trains into the folder, or it cannot be written to.
     """
     if not is_local(out):
         yield
@@ -77,56 +82,66 @@ def lock_run_dir(out: str, key: str = "out=...") -> Iterator[None]:
         lock.release()
 
 
-def load_saved_config(config: Any) -> tuple[Any, Any]:
-    """The config of this run, and the one that the folder holds, None if there is none.
+def load_saved_config(config: RecipeT) -> tuple[RecipeT, RecipeT | None]:
+    """Load the config that the run's folder holds.
 
     Args:
-        config: of this run, a config with `out`, `train` and `identity()`.
+        config: of this run.
     Returns:
-        The first is `config`, and where its precision is auto and the folder's run is the same otherwise, with the precision of that one.
+        `config`, with the saved precision where its own is auto and it is the same run otherwise; and the saved one, None if there is none.
     Raises:
         UserError: the folder holds something else, or train states of another config.
     """
-    folder = Folder(config.out)
+    folder = Folder(config.output_dir)
     if folder.exists(MANIFEST):
         raise UserError(
-            f"{config.out} is a prepared data set; a run needs a folder of its own: choose another with out=..."
+            f"{config.output_dir} is a prepared data set; a run needs a folder of its own: choose another with output_dir=..."
         )
     if not folder.exists(CONFIG):
         return config, None
     try:
-        there = type(config).model_validate(yaml.safe_load(folder.read(CONFIG)))
+        saved = type(config).model_validate(upgrade(type(config), yaml.safe_load(folder.read(CONFIG))))
     except (ValueError, yaml.YAMLError):
         raise UserError(
-            f"{config.out}/{CONFIG} is not a config of this program and version; choose another folder with out=..."
+            f"{config.output_dir}/{CONFIG} is not a config of this program and version; choose another folder with output_dir=..."
         ) from None
-    begun = with_precision(config, there.train.precision) if config.train.precision == "auto" else config
+    resumed = with_precision(config, saved.train.precision) if config.train.precision == "auto" else config
     if states_of(config).complete():
-        check_identity(there.identity(), begun.identity(), config.out)
-    return (begun if begun.identity() == there.identity() else config), there
+        check_identity(saved.identity(), resumed.identity(), config.output_dir)
+    return (resumed if resumed.identity() == saved.identity() else config), saved
 
 
-def save_config(config: Any, tracker: Tracker) -> None:
-    """Writes what a restart compares with."""
-    Folder(config.out).write(CONFIG, run_config.as_yaml(config).encode())
-    Folder(config.out).write(RUN, json.dumps({"run_id": tracker.run_id}).encode())
+def save_config(config: PretrainRecipe | FinetuneRecipe, tracker: Tracker) -> None:
+    """Write what a restart compares with: the config, and the id of the tracking run."""
+    Folder(config.output_dir).write(CONFIG, run_config.as_yaml(config).encode())
+    Folder(config.output_dir).write(RUN, json.dumps({"run_id": tracker.run_id}).encode())
 
 
-def saved_run_id(config: Any, saved: TrainState | None, there: Any) -> str | None:
-    """The tracking run to go on with: that of the state, or of a start with the same config that ended before its first state."""
-    if saved:
-        return saved.tracking_run
-    folder = Folder(config.out)
-    same = there is not None and there.identity() == config.identity() and there.tracking == config.tracking
-    # What a fine-tuning starts from is known by its weights, which a start that ended early has not noted.
-    same = same and getattr(there, "init", None) == getattr(config, "init", None)
+def saved_run_id(config: RecipeT, state: TrainState | None, saved: RecipeT | None) -> str | None:
+    """Return the id of the tracking run to continue.
+
+    Args:
+        state: newest train state, which names its tracking run.
+        saved: config in the folder: a run with the same config may have ended before its first state.
+    Returns:
+        The id; None for a new run.
+    """
+    if state:
+        return state.tracking_run
+    folder = Folder(config.output_dir)
+    same = saved is not None and saved.identity() == config.identity() and saved.tracking == config.tracking
+    # What a fine-tuning starts from is known by its weights, which a run that ended early has not recorded.
+    same = same and getattr(saved, "init", None) == getattr(config, "init", None)
     return json.loads(folder.read(RUN))["run_id"] if same and folder.exists(RUN) else None
 
 
 @contextmanager
-def recorded(tracker: Tracker, failures: Sized = ()) -> Iterator[None]:
-    """Closes the tracking run with how the block ended: KILLED by a signal, FAILED by an error or with `failures` that the block has
-    noted, else FINISHED."""
+def tracked_run(tracker: Tracker, failures: Sized = ()) -> Iterator[None]:
+    """Close the tracking run with how the block ended: KILLED by a signal, FAILED by an error, else FINISHED.
+
+    Args:
+        failures: filled by the block; the run is FAILED if there are any.
+    """
     status = "FAILED"
     with interrupts.at_stop(lambda: tracker.finish("KILLED")):
         try:

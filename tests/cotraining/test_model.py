@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(params=["rgb-to-depth", "depth-to-rgb", "missing-modality"])
 def encoded(request, sources):
     """Model, config, batch on the device and features of an experiment."""
-    setup = tiny.tiny_setup(sources, {"experiment": request.param})
+    setup = tiny.tiny_resolved(sources, {"experiment": request.param})
     model = CoTrained(setup.config.model, seed=1)
     batch = tiny.one_batch(setup)
     views = to_device(batch.batch, CPU, model.encoders)
@@ -112,13 +112,13 @@ def test_the_maximum_of_both_is_in_neither_modality_alone(encoded):
 
 
 def test_scores_are_those_of_the_predictions_and_of_no_batch(sources):
-    setup = tiny.tiny_setup(sources)
+    setup = tiny.tiny_resolved(sources)
     model = CoTrained(setup.config.model, seed=1).train()
     result = evaluate(model, setup.crops(setup.test), CPU)
     assert model.training
     assert result.rows == 5
     model.eval()
-    whole = next(tiny.tiny_setup(sources, {"eval_batch_size": 64}).crops(setup.test))
+    whole = next(tiny.tiny_resolved(sources, {"eval_batch_size": 64}).crops(setup.test))
     for which, predicted in predict(model, whole, CPU).items():
         counted = whole.parts_BSS != IGNORE
         accuracy = (predicted == whole.parts_BSS)[counted].mean()
@@ -130,7 +130,7 @@ def test_scores_are_those_of_the_predictions_and_of_no_batch(sources):
 
 
 def test_people_without_depth_in_the_crop_are_not_scored_in_silence(sources):
-    setup = tiny.tiny_setup(sources)
+    setup = tiny.tiny_resolved(sources)
     crop = next(setup.crops(setup.test))
     crop.batch.has_depth[0] = False
     with pytest.raises(UserError, match="1 of 3 people to be scored have no depth"):

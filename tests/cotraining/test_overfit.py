@@ -40,7 +40,7 @@ def test_eight_people_are_learnt_by_heart(people):
         "train": {"lanes": 1, "batch_size_per_lane": 16, "log_every": 50},
     }
     run, _ = tiny.start(tiny.Sources(people, people, people), over)
-    setup = tiny.tiny_setup(tiny.Sources(people, people, people), over)
+    setup = tiny.tiny_resolved(tiny.Sources(people, people, people), over)
     figures = evaluate(run.model, setup.crops(setup.test), torch.device("cpu")).figures
     assert figures["fused/mIoU"] > 0.7, figures
     # The contrast makes one modality enough.

@@ -7,7 +7,7 @@ from hcmoco.data.schema import Person
 from hcmoco.data.shards.reader import Shards
 from hcmoco.data.shards.writer import write_shards
 from hcmoco.errors import UserError
-from hcmoco.finetuning.label_subset import STRIDES, LabelsConfig, Subset, split, whole
+from hcmoco.finetuning.label_subset import STRIDES, LabelsConfig, Subset, all_rows, split
 from tests.helpers import local_finetuning as tiny
 
 NEEDED = ("rgb", "parts")
@@ -39,11 +39,11 @@ def test_smaller_shares_lie_inside_larger_ones(many):
     for small, large in itertools.pairwise(nested):
         assert small < large
     assert [len(each) for each in nested] == [18, 184, 368, 1844]  # of the 2,100 with parts, 256 are set aside
-    assert chosen(many, seed=3, samples=17)[0] < nested[0]
+    assert chosen(many, seed=3, num_samples=17)[0] < nested[0]
 
 
 def test_validation_rows_are_the_same_for_every_share_and_seed_and_never_trained_on(many):
-    seen = [chosen(many, seed=seed, **how) for seed in (0, 1) for how in ({"fraction": 0.1}, {"samples": 5}, {})]
+    seen = [chosen(many, seed=seed, **how) for seed in (0, 1) for how in ({"fraction": 0.1}, {"num_samples": 5}, {})]
     assert len({frozenset(validation) for _, validation in seen}) == 1
     assert all(len(validation) == 256 and not train & validation for train, validation in seen)
 
@@ -57,20 +57,21 @@ def test_another_seed_takes_other_rows(many):
 def test_a_subset_does_not_depend_on_how_the_rows_are_stored(people_shards, tmp_path):
     other = tiny.write_people(tmp_path / "again", part_rows=7, order_seed=4)
     subsets = [
-        split(shards, LabelsConfig(samples=11, validation=5), NEEDED, seed=2) for shards in (people_shards, other)
+        split(shards, LabelsConfig(num_samples=11, num_val_rows=5), NEEDED, seed=2) for shards in (people_shards, other)
     ]
     assert ids(subsets[0][0]) != ids(subsets[1][0])
     assert sorted(ids(subsets[0][0])) == sorted(ids(subsets[1][0]))
     assert [each.digest for each in subsets[0]] == [each.digest for each in subsets[1]]
     assert (
-        subsets[0][0].digest != split(people_shards, LabelsConfig(samples=11, validation=5), NEEDED, seed=3)[0].digest
+        subsets[0][0].digest
+        != split(people_shards, LabelsConfig(num_samples=11, num_val_rows=5), NEEDED, seed=3)[0].digest
     )
 
 
 @pytest.mark.parametrize(("name", "stride"), STRIDES.items())
 def test_the_strided_subsets_are_the_published_rows(many, name, stride):
     labeled = [f"many/{k:05d}" for k in range(3150) if k % 3]
-    train, validation = chosen(many, subset=name, validation=100)
+    train, validation = chosen(many, subset=name, num_val_rows=100)
     assert train == set(labeled[::stride][: len(labeled) // stride])
     assert len(validation) == 100
     assert not train & validation
@@ -78,12 +79,12 @@ def test_the_strided_subsets_are_the_published_rows(many, name, stride):
 
 
 def test_rows_without_the_labels_are_left_out(many):
-    assert len(whole(many, ("rgb",))) == 3150
-    assert {int(each[-5:]) % 3 for each in ids(whole(many, NEEDED))} == {1, 2}
+    assert len(all_rows(many, ("rgb",))) == 3150
+    assert {int(each[-5:]) % 3 for each in ids(all_rows(many, NEEDED))} == {1, 2}
 
 
 def test_a_subset_reads_what_it_says(people_shards):
-    train, _ = split(people_shards, LabelsConfig(samples=13, validation=4), NEEDED, seed=1)
+    train, _ = split(people_shards, LabelsConfig(num_samples=13, num_val_rows=4), NEEDED, seed=1)
     plan = train.source_plan("labeled")
     assert (len(train), plan.rows, sum(plan.group_rows)) == (13, 13, 13)
     read = [each for group in range(len(plan.group_rows)) for each in train.read_group(group, ["id"])["id"].to_pylist()]
@@ -96,10 +97,10 @@ def test_a_subset_reads_what_it_says(people_shards):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"fraction": 0.0001, "validation": 0}, "0.01% of the 40 labelled rows"),
-        ({"samples": 39, "validation": 2}, "samples = 39: .* at most 38"),
+        ({"fraction": 0.0001, "num_val_rows": 0}, "0.01% of the 40 labelled rows"),
+        ({"num_samples": 39, "num_val_rows": 2}, "num_samples = 39: .* at most 38"),
         ({"subset": "itop-1%"}, "itop-1% of the 40 labelled rows"),
-        ({"validation": 40}, "leaves no row to train on"),
+        ({"num_val_rows": 40}, "leaves no row to train on"),
     ],
 )
 def test_a_share_that_leaves_nothing_is_refused(people_shards, values, message):
@@ -111,11 +112,11 @@ def test_rows_without_any_label_are_refused(tmp_path):
     bare = [Person(id=f"bare/{k}", dataset="bare", split="train", size=8, rgb=b"x") for k in range(4)]
     write_shards(str(tmp_path / "bare"), bare, tiny.about(dataset="bare"))
     with pytest.raises(UserError, match=r"has no parts \(its rows have rgb\)"):
-        whole(Shards.open(str(tmp_path / "bare")), NEEDED)
+        all_rows(Shards.open(str(tmp_path / "bare")), NEEDED)
 
 
 @pytest.mark.parametrize(
-    "values", [{"fraction": 0.5, "samples": 3}, {"samples": 3, "subset": "itop-1%"}, {"subset": "itop-3%"}]
+    "values", [{"fraction": 0.5, "num_samples": 3}, {"num_samples": 3, "subset": "itop-1%"}, {"subset": "itop-3%"}]
 )
 def test_one_way_to_choose(values):
     with pytest.raises(ValueError, match=r"given; give one of|allowed are"):

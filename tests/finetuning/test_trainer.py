@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from hcmoco.errors import UserError
-from hcmoco.finetuning.loop import evaluate, validation_steps
+from hcmoco.finetuning.loop import evaluate
 from hcmoco.finetuning.saved_model import load_model, save_model
 from hcmoco.finetuning.trainer import make_model
-from hcmoco.tasks.base import Result
 from hcmoco.tasks.registry import make_task
 from hcmoco.training.checkpoint import States
+from hcmoco.training.run_loop import validation_steps
 from tests.helpers import local_finetuning as tiny
 from tests.helpers.tolerances import assert_confusion_close
 
@@ -23,37 +23,37 @@ def test_a_resumed_run_ends_in_the_same_weights_validations_and_choice(people_sh
     _, whole = tiny.start(people_shards)
     folder = str(tmp_path / "states")
     # The schedule knows the whole length; the run is cut by taking its later states away.
-    tiny.start(people_shards, {"train": {"keep": 5}}, states=folder)
+    tiny.start(people_shards, {"train": {"num_checkpoints": 5}}, states=folder)
     for name in States(folder).complete():
         if int(name.removeprefix("step-")) > stop:
             (tmp_path / "states" / name / "COMPLETE").unlink()
     assert States(folder).newest_step == stop
     _, resumed = tiny.start(people_shards, states=folder)
     assert same(resumed.model.state_dict(), whole.model.state_dict())
-    assert resumed.validations == whole.validations
+    assert resumed.evals == whole.evals
     assert resumed.best_step == whole.best_step
     assert same(resumed.best, whole.best)
 
 
 def test_the_model_is_scored_at_even_steps_and_the_best_is_kept(people_shards):
     host, run = tiny.start(people_shards)
-    assert [step for step, _ in run.validations] == [2, 4, 6]
-    scores = {step: figures["mIoU"] for step, figures in run.validations}
+    assert [step for step, _ in run.evals] == [2, 4, 6]
+    scores = {step: figures["mIoU"] for step, figures in run.evals}
     assert scores[run.best_step] == max(scores.values())
-    logged = {step: values["validation/mIoU"] for step, values in host.logged if "validation/mIoU" in values}
+    logged = {step: values["val/mIoU"] for step, values in host.logged if "val/mIoU" in values}
     assert logged == scores
-    assert run.choose() == run.best_step
+    assert run.select() == run.best_step
     result = evaluate(run.task, run.model, host.evaluation(), host.device)
     assert result.figures["mIoU"] == pytest.approx(scores[run.best_step], abs=1e-9)
 
 
 def test_an_undefined_score_is_worse_than_any_other(people_shards):
     """No labelled pixel among the validation rows: NaN. It never beats a score, and any score beats it."""
-    _, run = tiny.start(people_shards, {"validations": 1})
-    run.best, run.validations = {}, []
+    _, run = tiny.start(people_shards, {"num_evals": 1})
+    run.best, run.evals = {}, []
     for step, score in ((1, math.nan), (2, 0.1), (3, math.nan), (4, 0.05), (5, 0.2)):
         run.step = step
-        run.note(Result({"mIoU": score}, rows=8))
+        run.record_validation({"mIoU": score})
         assert run.best_step == {1: 1, 2: 2, 3: 2, 4: 2, 5: 5}[step]
 
 
@@ -65,9 +65,9 @@ def test_moments_of_validation(steps, count, at):
 
 
 def test_few_labels_are_drawn_again_and_again(people_shards):
-    host, run = tiny.start(people_shards, {"samples": 4, "fraction": 1.0})
+    host, run = tiny.start(people_shards, {"num_samples": 4, "fraction": 1.0})
     assert run.plan.drawn(run.step) == {"labeled": 6 * 6 / 4}
-    drawn = [row for step in range(6) for lane in range(2) for row in host.feed.plan.rows(step, lane)]
+    drawn = [row for step in range(6) for lane in range(2) for row in host.loader.plan.rows(step, lane)]
     assert len(set(drawn)) == 4
     assert {drawn.count(each) for each in set(drawn)} == {9}
 
@@ -144,6 +144,6 @@ def test_a_saved_model_predicts_the_same(people_shards, tmp_path):
 def test_a_state_of_another_fine_tuning_is_refused(people_shards, tmp_path):
     tiny.start(people_shards, states=str(tmp_path))
     with pytest.raises(UserError, match=r"another config: labels"):
-        tiny.start(people_shards, {"samples": 9}, states=str(tmp_path))
+        tiny.start(people_shards, {"num_samples": 9}, states=str(tmp_path))
     with pytest.raises(UserError, match=r"another config: optim.lr"):
         tiny.start(people_shards, {"optim": {"lr": 0.1}}, states=str(tmp_path))

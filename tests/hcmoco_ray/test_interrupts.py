@@ -10,17 +10,17 @@ from tests.helpers.ending import interrupt_this_process
 
 def test_a_swallowed_interrupt_comes_up_at_the_next_check():
     def work():
-        with interrupts.heard():
-            interrupts.check()
+        with interrupts.handle_signals():
+            interrupts.raise_if_interrupted()
             with suppress(KeyboardInterrupt):  # as compiled code does
                 interrupt_this_process()
-            interrupts.check()
+            interrupts.raise_if_interrupted()
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         work()
     assert signal.getsignal(signal.SIGINT) is before
-    interrupts.check()
+    interrupts.raise_if_interrupted()
 
 
 def test_a_handler_that_someone_else_leaves_behind_is_replaced_and_its_exit_is_an_interrupt():
@@ -30,7 +30,7 @@ def test_a_handler_that_someone_else_leaves_behind_is_replaced_and_its_exit_is_a
         raise SystemExit(0)
 
     def work():
-        with interrupts.heard(), interrupts.kept():
+        with interrupts.handle_signals(), interrupts.kept():
             signal.signal(signal.SIGINT, leave)
             interrupt_this_process()
 
@@ -44,7 +44,7 @@ def test_other_threads_go_without():
     ended = []
 
     def run():
-        with interrupts.heard():
+        with interrupts.handle_signals():
             ended.append(True)
 
     thread = threading.Thread(target=run)

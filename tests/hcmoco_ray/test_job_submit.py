@@ -13,7 +13,7 @@ WHERE = """
 import json
 import hcmoco
 import ray, ray.data, ray.train.torch
-from hcmoco_ray.cluster.session import start
+from hcmoco_ray.cluster.session import connect
 from hcmoco_ray.train.launch import TRAIN_ENV
 import os
 os.environ.update(TRAIN_ENV)
@@ -28,7 +28,7 @@ def worker():
     shard = ray.train.get_dataset_shard("train")
     return [hcmoco.__file__, *(table["where"][0].as_py() for table in shard.iter_batches(batch_size=None, batch_format="pyarrow"))]
 
-cluster = start()
+cluster = connect()
 trainer = ray.train.torch.TorchTrainer(
     worker,
     scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 0.5}),
@@ -62,15 +62,15 @@ def test_a_jobs_mistake_is_one_line_and_its_failure_is_the_commands(own_cluster,
 
 def test_pretraining_as_a_job(own_cluster, clean_copy):
     tiny = [
-        "stages.sample=2",
-        "stages.full=2",
+        "stages.stage1_steps=2",
+        "stages.stage2_steps=2",
         "train.lanes=2",
         "train.batch_size_per_lane=4",
         "train.window_steps=2",
         "train.save_every=2",
     ]
     tiny += ["augment.size=64", "data.sources.indoor.people.count=48", "data.sources.wild.people.count=24"]
-    tiny += ["data.held_out.people.count=8", "objective.anchors=16", "out=runs/job"]
+    tiny += ["data.held_out.people.count=8", "objective.anchors=16", "output_dir=runs/job"]
     done = own_cluster.submit("python", "pipelines/pretrain.py", "--recipe", "people-cpu", *tiny, folder=clean_copy)
     assert done.returncode == 0, done.stdout + done.stderr
     run = own_cluster.home / "runs" / "job"

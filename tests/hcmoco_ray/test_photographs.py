@@ -31,7 +31,7 @@ def test_photographs_enter_the_terms_that_they_have_the_modalities_for(samples, 
 
     done = call(
         tiny_home,
-        "out=runs/photographs",
+        "output_dir=runs/photographs",
         f"data.sources.mpii.path={data}/mpii",
         f"data.sources.coco.path={data}/coco",
         "data.sources.coco.weight=2",

@@ -15,9 +15,9 @@ SAID = "\nstopped; the same command goes on from here\n"
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 PROGRAMS = {
     "pipelines": ("prepare", "pretrain", "finetune", "evaluate", "predict", "report"),
-    "tuning": ("sweep", "fractions", "ablation", "versatility"),
+    "tuning": ("sweep", "label_fractions", "ablation", "versatility"),
 }
-LONG = ("stages.sample=5000", "train.save_every=10", "probe.every=1000")
+LONG = ("stages.stage1_steps=5000", "train.save_every=10", "probe.every=1000")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_while_people_are_made(tmp_path, number):
 @pytest.mark.parametrize(("workers", "number"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
 def test_while_training(home, workers, number):
     out = home / "runs" / f"{workers}-{number}"
-    program = pretrain(home, *LONG, f"train.workers={workers}", f"out={out}").until(
+    program = pretrain(home, *LONG, f"train.workers={workers}", f"output_dir={out}").until(
         (out / "states/step-00000010/COMPLETE").exists
     )
     status, said = program.stop(number, group=number == signal.SIGINT)
@@ -88,7 +88,7 @@ def test_while_training(home, workers, number):
 def test_a_joined_cluster_stays_and_what_the_program_had_there_ends(home, own_cluster):
     out = home / "runs" / "joined"
     cluster = {key: value for key, value in own_cluster.environment.items() if key.startswith("RAY_")}
-    program = pretrain(home, *LONG, "train.workers=2", f"out={out}", **cluster, RAY_ADDRESS=own_cluster.gcs)
+    program = pretrain(home, *LONG, "train.workers=2", f"output_dir={out}", **cluster, RAY_ADDRESS=own_cluster.gcs)
     program.until((out / "states/step-00000010/COMPLETE").exists)
     assert (
         len(there(own_cluster, 0)) >= 5

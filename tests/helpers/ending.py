@@ -35,7 +35,7 @@ def pytest_configure(config):
     # Workers have the shorter time: they close what they have started before their controller ends.
     interrupts.listen(meant, grace=GRACE_S + 2 * controller, quiet=True)
     stack = ExitStack()
-    stack.enter_context(interrupts.heard())
+    stack.enter_context(interrupts.handle_signals())
     config.add_cleanup(stack.close)
 
 

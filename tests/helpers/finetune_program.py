@@ -27,12 +27,12 @@ SCENES = {
     "test": {"path": "data/scenes-test", "scenes": {"size": 64, "count": 5, "seed": 4}},
 }
 RECIPE = {
-    "out": "runs/tiny",
+    "output_dir": "runs/tiny",
     "seed": 5,
     "encoder": {"name": "test_resnet"},
     "steps": 6,
-    "validation": 8,
-    "validations": 3,
+    "num_val_rows": 8,
+    "num_evals": 3,
     "eval_batch_size": 3,
     "optim": {"name": "adamw", "lr": 0.002, "clip_norm": 1.0},
     "train": {
@@ -69,7 +69,7 @@ RECIPES = {
         **RECIPE,
         "data": SCENES,
         "task": DENSEPOSE,
-        "validation": 3,
+        "num_val_rows": 3,
         "train": {**RECIPE["train"], "batch_size_per_lane": 1},
     },
 }
@@ -93,7 +93,7 @@ def export(folder: Path, seed: int = 0, **encoder) -> str:
 
 def command(home: Path, task: str, *arguments: str) -> list[str]:
     """Arguments of the program; those given win."""
-    return [task, "--recipe", str(home / f"{task}.yaml"), "init=scratch", f"out=runs/{task}", *arguments]
+    return [task, "--recipe", str(home / f"{task}.yaml"), "init=scratch", f"output_dir=runs/{task}", *arguments]
 
 
 def call(home: Path, task: str, *arguments: str, bare: bool = False) -> Done:
@@ -101,8 +101,8 @@ def call(home: Path, task: str, *arguments: str, bare: bool = False) -> Done:
     from hcmoco_ray.commands.finetune import main
 
     given = [task, *arguments] if bare else command(home, task, *arguments)
-    chosen = [each.partition("=")[2] for each in given if each.startswith("out=")]
-    return _called(main, home, given, home / (chosen[-1] if chosen else RECIPE["out"]))
+    chosen = [each.partition("=")[2] for each in given if each.startswith("output_dir=")]
+    return _called(main, home, given, home / (chosen[-1] if chosen else RECIPE["output_dir"]))
 
 
 def evaluate(home: Path, weights: str, data: str, *arguments: str) -> Done:

@@ -36,17 +36,17 @@ from tests.helpers import local_pretraining as tiny
 from tests.helpers.waiting import CEILING
 
 
-class WorkerHost(tiny.StoppingHost):
+class WorkerContext(tiny.StoppingContext):
     """One of several workers; `killed` are the ranks that die, by SIGKILL, when they ask for the batch of step `stop`."""
 
-    def __init__(self, feed, states, *, rank, world, killed=(), **settings):
-        super().__init__(feed, states, **settings)
+    def __init__(self, loader, states, *, rank, world, killed=(), **settings):
+        super().__init__(loader, states, **settings)
         self.rank, self.world, self.killed = rank, world, killed
 
     def batches(self, first_step):
         where = {"rank": self.rank, "world": self.world, "first_step": first_step}
-        items = (self.feed.item(*each) for each in self.feed.own_items(**where))
-        for batch in self.feed.batches(items, **where, threads=1, ahead=1):
+        items = (self.loader.item(*number) for number in self.loader.own_items(**where))
+        for batch in self.loader.batches(items, **where, threads=1, ahead=1):
             if batch.step == self.stop and self.rank in self.killed:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield batch
@@ -62,14 +62,16 @@ def train(rank, world, *, sources, states, out, over, stop=None, killed=(), kill
     """A pre-training. Leaves in `out` each worker's final state, and rank 0's log."""
     config = tiny.tiny_config(**over)
     feed = tiny.tiny_feed(config, [Shards.open(each) for each in sources])
-    host = WorkerHost(feed, states, rank=rank, world=world, stop=stop, killed=killed, keep=config.train.keep)
+    context = WorkerContext(
+        feed, states, rank=rank, world=world, stop=stop, killed=killed, num_checkpoints=config.train.num_checkpoints
+    )
     if kill_at_file is not None:
         die_at_file(states, kill_at_file)
-    run = pretrain(config, feed.plan, host, tiny.tiny_views() if config.probe.every and rank == 0 else None)
+    run = pretrain(config, feed.plan, context, tiny.tiny_views() if config.probe.every and rank == 0 else None)
     if out:
-        States(f"{out}/rank-{rank}").write(run.state())
+        States(f"{out}/rank-{rank}").write(run.state_dict())
         if rank == 0:
-            Path(out, "log.json").write_text(json.dumps(host.logged))
+            Path(out, "log.json").write_text(json.dumps(context.logged))
 
 
 def die_at_file(folder, number):
@@ -96,11 +98,11 @@ def write_state(rank, world, *, folder, keep, step, kill_at_file):
 def numbered_state(step: int) -> TrainState:
     """A state whose every tensor says of which step it is."""
     tensors = {name: torch.full((50,), float(step)) for name in ("a", "b")}
-    return TrainState(step=step, full=False, identity={"of": step}, model=tensors, optimizer=tensors, bank=tensors)
+    return TrainState(step=step, stage=1, identity={"of": step}, model=tensors, optimizer=tensors, bank=tensors)
 
 
 def collectives(rank, world, *, lanes, out):
-    """What each worker gets from the functions of `collective`, for lanes of two rows."""
+    """What each worker gets from the functions of `distributed`, for lanes of two rows."""
     mine = torch.tensor([lane * 2 + row for lane in range(rank, lanes, world) for row in range(2)])
     wide = mine[:, None, None] * torch.ones(1, 2, 3) + torch.arange(3) / 10
     same_step = "fine"

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from hcmoco.config import build, merge
-from hcmoco.cotraining.config import VersatilityConfig
-from hcmoco.cotraining.resolve import CoTrainingSetup, set_up
-from hcmoco.cotraining.run import Sources, cotrain, start_of
+from hcmoco.cotraining.config import CoTrainingConfig
+from hcmoco.cotraining.resolve import ResolvedCoTraining, resolve
+from hcmoco.cotraining.run import Sources, cotrain, init_of
 from hcmoco.data.codecs import encode_depth, encode_labels
 from hcmoco.data.schema import Person
 from hcmoco.data.shards.manifest import About, MadeBy
@@ -23,13 +23,13 @@ from hcmoco.data.shards.writer import write_shards
 from hcmoco.export import export_encoders
 from hcmoco.models.multimodal import HCMoCo, ModelConfig
 from hcmoco.rng import make_rng
-from hcmoco.training.local import LocalHost
+from hcmoco.training.local import LocalContext
 
 SIDE, JOINTS, NEAR = 72, 16, 1000
 ENCODER = {"name": "test_resnet"}
 MODEL = {"rgb": ENCODER, "depth": ENCODER, "skeleton": {"width": 16, "blocks": 1}, "embedding": 16}
 TINY = {
-    "out": "made by a test",
+    "output_dir": "made by a test",
     "seed": 5,
     "init": "scratch",
     "data": {name: {"path": name} for name in ("unlabeled", "labeled", "test")},
@@ -85,19 +85,19 @@ def write_sources(folder: Path) -> Sources:
     return Sources(**{name: write(folder, name, persons(name, count)) for name, count in counts.items()})
 
 
-def tiny_config(over: dict | None = None) -> VersatilityConfig:
-    return build(VersatilityConfig, merge(TINY, over or {}), "tiny")
+def tiny_config(over: dict | None = None) -> CoTrainingConfig:
+    return build(CoTrainingConfig, merge(TINY, over or {}), "tiny")
 
 
-def tiny_setup(sources: Sources, over: dict | None = None) -> CoTrainingSetup:
-    return set_up(tiny_config(over), sources.unlabeled, sources.labeled, sources.test, sources.validation)
+def tiny_resolved(sources: Sources, over: dict | None = None) -> ResolvedCoTraining:
+    return resolve(tiny_config(over), sources.unlabeled, sources.labeled, sources.test, sources.validation)
 
 
 def start(sources: Sources, over: dict | None = None, *, states: str | None = None):
-    """Runs or resumes; returns the run and its host."""
-    setup = tiny_setup(sources, over)
-    host = LocalHost(setup.feed, states, keep=setup.config.train.keep, threads=1)
-    return cotrain(setup, host, start_of(setup.config)["digest"]), host
+    """Runs or resumes; returns the trainer and its context."""
+    run = tiny_resolved(sources, over)
+    context = LocalContext(run.loader, states, num_checkpoints=run.config.train.num_checkpoints, threads=1)
+    return cotrain(run, context, init_of(run.config)["digest"]), context
 
 
 def export(folder: Path, seed: int = 3, **model) -> str:
@@ -106,11 +106,11 @@ def export(folder: Path, seed: int = 3, **model) -> str:
     return export_encoders(HCMoCo(config, seed=seed), folder, training={"stage": 1, "steps": 7})
 
 
-def one_batch(setup: CoTrainingSetup):
+def one_batch(run: ResolvedCoTraining):
     """The batch of the first step."""
-    feed = setup.feed
-    items = (feed.item(0, lane) for lane in range(feed.plan.lanes))
-    return next(feed.batches(items, rank=0, world=1, first_step=0, threads=1, ahead=1))
+    loader = run.loader
+    items = (loader.item(0, lane) for lane in range(loader.plan.lanes))
+    return next(loader.batches(items, rank=0, world=1, first_step=0, threads=1, ahead=1))
 
 
 def same(one: dict, other: dict) -> bool:

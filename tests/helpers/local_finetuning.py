@@ -11,23 +11,23 @@ from hcmoco.data.shards.manifest import About, MadeBy
 from hcmoco.data.shards.reader import Shards
 from hcmoco.data.shards.writer import write_shards
 from hcmoco.finetuning.config import FinetuneConfig
-from hcmoco.finetuning.encoder_init import start as start_of
-from hcmoco.finetuning.local import LocalTaskHost
+from hcmoco.finetuning.encoder_init import load_encoder_init
 from hcmoco.finetuning.loop import finetune
-from hcmoco.finetuning.resolve import set_up
+from hcmoco.finetuning.resolve import resolve
 from hcmoco.synthetic import PeopleConfig, make_person
+from hcmoco.training.local import LocalContext
 
 PEOPLE = 40
 TINY = {
-    "out": "made by a test",
+    "output_dir": "made by a test",
     "seed": 5,
     "task": {"task": "parsing-rgb", "size": 64},
     "init": "scratch",
     "encoder": {"name": "test_resnet"},
     "data": {"train": {"path": "people"}, "test": {"path": "people"}},
     "steps": 6,
-    "validation": 8,
-    "validations": 3,
+    "num_val_rows": 8,
+    "num_evals": 3,
     "eval_batch_size": 3,
     "optim": {"name": "adamw", "lr": 0.002},
     "train": {
@@ -68,10 +68,11 @@ def tiny_config(over: dict | None = None) -> FinetuneConfig:
 
 
 def start(shards: Shards, over: dict | None = None, *, states: str | None = None):
-    """Runs or resumes; returns the host and the run."""
+    """Runs or resumes; returns the context and the trainer."""
     torch.set_num_threads(1)
     config = tiny_config(over)
-    begun = start_of(config.init, config.encoder, "rgb")
-    setup = set_up(config, shards, shards, begun)
-    host = LocalTaskHost(setup.train_loader(), setup.eval_loader(), states, keep=config.train.keep)
-    return host, finetune(config, setup.task, setup.plan, host, setup.identity, validated=setup.chosen_on is not None)
+    run = resolve(config, shards, shards, load_encoder_init(config.init, config.encoder, "rgb"))
+    context = LocalContext(
+        run.train_loader(), states, validation=run.eval_loader(), num_checkpoints=config.train.num_checkpoints
+    )
+    return context, finetune(run, context)

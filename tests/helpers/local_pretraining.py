@@ -26,7 +26,7 @@ from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.probes.views import ProbeViews, make_views
 from hcmoco.rng import make_rng
 from hcmoco.training.checkpoint import TrainState
-from hcmoco.training.local import LocalHost
+from hcmoco.training.local import LocalContext
 
 SIDE, JOINTS = 72, 16
 ENCODER = {"name": "test_resnet"}
@@ -73,13 +73,13 @@ def write_sources(folder: Path) -> tuple[Shards, Shards]:
 
 
 TINY = {
-    "out": "made by a test",
+    "output_dir": "made by a test",
     "seed": 5,
     "data": {"sources": {"room": {"path": "room"}, "street": {"path": "street"}}},
     "augment": {"size": 64, "brightness": 0.2},
     "model": {"rgb": ENCODER, "depth": ENCODER, "skeleton": {"width": 16, "blocks": 1}, "embedding": 16},
     "objective": {"negatives": 24, "anchors": 12},
-    "stages": {"sample": 4, "full": 5},
+    "stages": {"stage1_steps": 4, "stage2_steps": 5},
     "optim": {"lr": 0.05, "warmup_steps": 2},
     "train": {
         "precision": "float32",
@@ -88,7 +88,7 @@ TINY = {
         "window_steps": 3,
         "log_every": 2,
         "save_every": 3,
-        "keep": 2,
+        "num_checkpoints": 2,
     },
     "probe": {"every": 0, "people": 6, "num_people_during_training": 4, "batch_size": 4, "cells": 8, "partners": 1},
 }
@@ -126,11 +126,11 @@ class DiedError(Exception):
     """Stands for the death of the process."""
 
 
-class StoppingHost(LocalHost):
-    """A LocalHost whose process dies when the batch of step `stop` would be handed out; what was logged and saved until then stays."""
+class StoppingContext(LocalContext):
+    """A LocalContext whose process dies when the batch of step `stop` would be handed out; what was logged and saved until then stays."""
 
-    def __init__(self, feed: PretrainLoader, states: str | None = None, *, stop: int | None = None, **settings):
-        super().__init__(feed, states, threads=1, **settings)
+    def __init__(self, loader: PretrainLoader, states: str | None = None, *, stop: int | None = None, **settings):
+        super().__init__(loader, states, threads=1, **settings)
         self.stop = stop
         self.saved: list[int] = []
 
@@ -147,7 +147,7 @@ class StoppingHost(LocalHost):
 
 def differences(one: TrainState, other: TrainState) -> list[str]:
     """Names of all that is not the same, bit for bit, in two train states."""
-    found = [name for name in ("step", "full", "identity", "history") if getattr(one, name) != getattr(other, name)]
+    found = [name for name in ("step", "stage", "identity", "history") if getattr(one, name) != getattr(other, name)]
     for part in ("model", "optimizer", "bank", "best"):
         a, b = getattr(one, part), getattr(other, part)
         found += [f"{part}: {name} is missing" for name in sorted(a.keys() ^ b.keys())]
@@ -164,9 +164,9 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def without_times(logged: list[tuple[int, dict[str, float]]]) -> list[tuple[int, dict[str, float]]]:
-    """What a host logged but for what the clock decides."""
+    """What a context logged but for what the clock decides."""
     return [
-        (step, {name: value for name, value in values.items() if not name.startswith("time/")})
+        (step, {name: value for name, value in values.items() if not name.startswith("perf/")})
         for step, values in logged
     ]
 

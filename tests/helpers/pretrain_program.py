@@ -22,7 +22,7 @@ PROGRESS = r"starting |step \d+|preparing "
 
 RECIPE = {
     "name": "tiny",
-    "out": "runs/tiny",
+    "output_dir": "runs/tiny",
     "seed": 3,
     "data": {
         "sources": {
@@ -47,7 +47,7 @@ RECIPE = {
         "embedding": 16,
     },
     "objective": {"negatives": 32, "anchors": 12},
-    "stages": {"sample": 3, "full": 3},
+    "stages": {"stage1_steps": 3, "stage2_steps": 3},
     "optim": {"name": "adamw", "lr": 0.004, "restart": False},
     "train": {
         "precision": "float32",
@@ -76,7 +76,7 @@ def newest(out: Path) -> TrainState:
 
 def differences(one: TrainState, other: TrainState) -> list[str]:
     """Names of all that is not the same, bit for bit, in two train states; the id of the tracking run aside."""
-    found = [name for name in ("step", "full", "identity", "history") if getattr(one, name) != getattr(other, name)]
+    found = [name for name in ("step", "stage", "identity", "history") if getattr(one, name) != getattr(other, name)]
     for part in ("model", "optimizer", "bank", "best"):
         a, b = getattr(one, part), getattr(other, part)
         found += [
@@ -122,7 +122,7 @@ def numbers(out: Path) -> dict[str, list[tuple[int, float]]]:
     """All that the one MLflow run of a folder has measured, the clock's figures aside."""
     (run,) = tracked(out)
     assert run["status"] == "FINISHED"
-    return {name: points for name, points in run["metrics"].items() if not name.startswith("time/")}
+    return {name: points for name, points in run["metrics"].items() if not name.startswith("perf/")}
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
@@ -160,8 +160,8 @@ def call(home: Path, *arguments: str, recipe: str | None = None) -> Done:
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         status = main(["--recipe", recipe or str(home / "tiny.yaml"), *arguments])
-    chosen = [each.partition("=")[2] for each in arguments if each.startswith("out=")]
-    return Done(status, out.getvalue(), err.getvalue(), home / (chosen[-1] if chosen else RECIPE["out"]))
+    chosen = [each.partition("=")[2] for each in arguments if each.startswith("output_dir=")]
+    return Done(status, out.getvalue(), err.getvalue(), home / (chosen[-1] if chosen else RECIPE["output_dir"]))
 
 
 @contextmanager

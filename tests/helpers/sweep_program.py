@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 RECIPE = {
     "name": "tiny",
-    "out": "runs/tiny",
+    "output_dir": "runs/tiny",
     "seed": 3,
     "data": {
         "sources": {
@@ -30,7 +30,7 @@ RECIPE = {
         "embedding": 16,
     },
     "objective": {"negatives": 0, "anchors": 12},
-    "stages": {"sample": 2, "full": 4},
+    "stages": {"stage1_steps": 2, "stage2_steps": 4},
     "optim": {"name": "adamw", "lr": 0.004, "restart": False},
     "train": {
         "precision": "float32",

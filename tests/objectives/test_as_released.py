@@ -225,7 +225,7 @@ def test_a_step_is_the_published_one_with_its_gradients_statistics_and_banks(has
     before = {name: bank.rows.double().clone() for name, bank in banks.items()}
     u = torch.from_numpy(draw_negatives(RELEASED, seed=7, step=0, lanes=range(2), batch_size_per_lane=B // 2))
 
-    terms, embeddings = compute_terms(model, RELEASED, views, banks, u, full=True)
+    terms, embeddings = compute_terms(model, RELEASED, views, banks, u, stage=2)
     expected, f = composed(other, views, batch, before, (u * N).floor().long())
     check(terms, expected)
     assert len(expected) == 6 + 2 + 2 + 1
@@ -251,7 +251,7 @@ def test_the_first_stage_has_the_sample_level_alone():
     views.inputs = {name: each.double() for name, each in views.inputs.items()}
     banks = {name: new_bank(RELEASED, N, D, np.random.default_rng(6)) for name in MODALITIES}
     u = torch.from_numpy(np.random.default_rng(7).random((B, K)))
-    terms, f = compute_terms(model, RELEASED, views, banks, u, full=False)
+    terms, f = compute_terms(model, RELEASED, views, banks, u, stage=1)
     rows = {name: bank.rows.double() for name, bank in banks.items()}
     check(terms, published_sample_level(f, MIXTURE, views.index_B, rows, (u * N).floor().long()))
 

@@ -12,7 +12,7 @@ from hcmoco.pretraining.loop import STAGE_1, pretrain
 from hcmoco.pretraining.losses import compute_terms, to_device
 from hcmoco.pretraining.trainer import make_model
 from hcmoco.training.checkpoint import States
-from hcmoco.training.optim import learning_rate
+from hcmoco.training.lr_schedule import learning_rate
 from tests.helpers import local_pretraining as tiny
 
 METHODS = ("cmc", "mmv")
@@ -21,7 +21,7 @@ NO_DRAWS = torch.zeros(24, dtype=torch.float64)
 
 def run(config, sources, states=None, stop=None, views=None):
     feed = tiny.tiny_feed(config, sources)
-    host = tiny.StoppingHost(feed, str(states) if states else None, stop=stop)
+    host = tiny.StoppingContext(feed, str(states) if states else None, stop=stop)
     return pretrain(config, feed.plan, host, views), host
 
 
@@ -32,12 +32,12 @@ def config(request):
 
 def test_it_has_one_stage_of_as_many_steps_with_one_schedule(config, sources):
     done, host = run(config, sources, views=tiny.tiny_views())
-    assert (done.step, done.full) == (9, False)
+    assert (done.step, done.stage) == (9, 1)
     for step, values in host.logged:
-        if "lr" in values:
-            assert values["stage"] == 1, step
-            assert not any(name.startswith(("loss/d/", "loss/s/")) for name in values), step
-    (last,) = [values["lr"] for step, values in host.logged if step == 9 and "lr" in values]
+        if "train/lr" in values:
+            assert values["train/stage"] == 1, step
+            assert not any(name.startswith(("train/loss/d/", "train/loss/s/")) for name in values), step
+    (last,) = [values["train/lr"] for step, values in host.logged if step == 9 and "train/lr" in values]
     assert last == pytest.approx(learning_rate(config.optim, 8, 9), rel=1e-6)
     assert list(done.history) == [STAGE_1], "and the probes know what to make of it"
 
@@ -48,22 +48,24 @@ def test_a_death_changes_no_bit(config, sources, tmp_path, stop):
     with pytest.raises(tiny.DiedError):
         run(config, sources, tmp_path, stop)
     again, _ = run(config, sources, tmp_path)
-    assert tiny.differences(whole.state(), again.state()) == []
-    assert tiny.differences(whole.state(), States(str(tmp_path)).newest()) == []
+    assert tiny.differences(whole.state_dict(), again.state_dict()) == []
+    assert tiny.differences(whole.state_dict(), States(str(tmp_path)).newest()) == []
 
 
 def test_cmc_is_hcmoco_that_never_leaves_its_first_stage(sources):
     cmc, _ = run(tiny.tiny_config(objective={"method": "cmc"}), sources)
-    alone, _ = run(tiny.tiny_config(stages={"sample": 9, "full": 0}), sources)
+    alone, _ = run(tiny.tiny_config(stages={"stage1_steps": 9, "stage2_steps": 0}), sources)
     assert (
-        tiny.differences(dataclasses.replace(cmc.state(), identity={}), dataclasses.replace(alone.state(), identity={}))
+        tiny.differences(
+            dataclasses.replace(cmc.state_dict(), identity={}), dataclasses.replace(alone.state_dict(), identity={})
+        )
         == []
     )
 
 
 def terms(model, config, batch):
     views = to_device(batch, torch.device("cpu"), model)
-    return compute_terms(model, config.objective, views, {}, NO_DRAWS, full=False)
+    return compute_terms(model, config.objective, views, {}, NO_DRAWS, stage=1)
 
 
 @pytest.fixture

@@ -18,6 +18,9 @@ from tests.helpers import local_pretraining as tiny
         ("data.sources.room.path=", r"data.sources.room.path = ''"),
         ("train.rows=3", r"unknown key 'train.rows'; allowed here: .*batch_size_per_lane"),
         ("optim.learning_rate=3", r"unknown key 'optim.learning_rate'; allowed here: .*lr"),
+        ("stages.sample=3", "'stages.sample' is now called 'stages.stage1_steps'"),
+        ("stages.full=3", "'stages.full' is now called 'stages.stage2_steps'"),
+        ("train.keep=3", "'train.keep' is now called 'train.num_checkpoints'"),
         ("epochs=3", r"unknown key 'epochs'; allowed here: .*stages"),
         ("augment.size=100", r"augment.size = 100: must be a positive multiple of 32, for example 96"),
         ("augment.size=32", r"augment.size = 32: must be at least 64"),
@@ -29,11 +32,14 @@ from tests.helpers import local_pretraining as tiny
         ("optim.clip_norm=.inf", r"optim.clip_norm = inf"),
         ("optim.momentum=1", r"optim.momentum = 1"),
         ("optim.name=lion", r"optim.name = 'lion': .*'sgd', 'adam' or 'adamw'"),
-        ("stages={sample: 0, full: 0}", r"stages.sample \+ stages.full must be at least 1 step"),
-        ("stages.full=-1", r"stages.full = -1"),
-        ("stages.full=1.5", r"stages.full = 1.5"),
+        (
+            "stages={stage1_steps: 0, stage2_steps: 0}",
+            r"stages.stage1_steps \+ stages.stage2_steps must be at least 1 step",
+        ),
+        ("stages.stage2_steps=-1", r"stages.stage2_steps = -1"),
+        ("stages.stage2_steps=1.5", r"stages.stage2_steps = 1.5"),
         ("train.precision=float16", r"train.precision = 'float16': .*'auto', 'float32' or 'bfloat16'"),
-        ("train.keep=0", r"train.keep = 0"),
+        ("train.num_checkpoints=0", r"train.num_checkpoints = 0"),
         ("train.save_every=0", r"train.save_every = 0"),
         ("train.lanes=0", r"train.lanes = 0"),
         ("model.joint_set=people-31", r"model.joint_set = 'people-31': allowed are"),
@@ -41,7 +47,7 @@ from tests.helpers import local_pretraining as tiny
         ("objective.negatives=-1", r"objective.negatives = -1"),
         ("seed=-1", r"seed = -1"),
         ("name=a b", r"name = 'a b'"),
-        ("out=", r"out = ''"),
+        ("output_dir=", r"output_dir = ''"),
     ],
 )
 def test_a_bad_value_is_one_line_with_key_value_and_what_is_allowed(override, line):
@@ -54,7 +60,7 @@ def test_a_bad_value_is_one_line_with_key_value_and_what_is_allowed(override, li
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["out", "data", "stages", "train"])
+@pytest.mark.parametrize("key", ["output_dir", "data", "stages", "train"])
 def test_a_missing_key_is_named(key):
     with pytest.raises(UserError, match=rf"key '{key}' is missing"):
         build(PretrainConfig, {name: value for name, value in tiny.TINY.items() if name != key}, "recipe tiny")
@@ -69,14 +75,14 @@ def test_a_config_survives_its_own_yaml():
 
 FREE = {
     "name": "other",
-    "out": "elsewhere",
+    "output_dir": "elsewhere",
     "train.workers": 2,
     "train.gpu": True,
     "train.cpus_per_worker": 3.0,
     "train.threads_per_worker": 4,
     "train.log_every": 7,
     "train.save_every": 7,
-    "train.keep": 7,
+    "train.num_checkpoints": 7,
     "probe.every": 7,
     "data.held_out": {"path": "held"},
 }
@@ -86,7 +92,7 @@ DECIDES = {
     "augment.rotation": 1.0,
     "model.embedding": 8,
     "objective.tau_d": 0.2,
-    "stages.sample": 5,
+    "stages.stage1_steps": 5,
     "optim.lr": 0.2,
     "train.lanes": 4,
     "train.batch_size_per_lane": 4,

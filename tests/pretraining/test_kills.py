@@ -43,8 +43,8 @@ def test_killed_at_any_file_of_a_save_there_is_always_a_whole_state(tmp_path, ke
 @pytest.fixture(scope="module")
 def settings(sources):
     over = {
-        "stages": {"sample": 2, "full": 2},
-        "train": {"save_every": 1, "keep": 1},
+        "stages": {"stage1_steps": 2, "stage2_steps": 2},
+        "train": {"save_every": 1, "num_checkpoints": 1},
         "optim": {"name": "adamw"},
         "probe": {"every": 2},
     }

@@ -14,7 +14,7 @@ from hcmoco.training.metrics import MetricsProcessor
 from tests.helpers import local_pretraining as tiny
 
 
-def start(sources, host_class=tiny.StoppingHost, states=None, views=None, over=None, **settings):
+def start(sources, host_class=tiny.StoppingContext, states=None, views=None, over=None, **settings):
     config = tiny.tiny_config(**(over or {}))
     feed = tiny.tiny_feed(config, sources)
     host = host_class(feed, states, **settings)
@@ -26,12 +26,12 @@ def test_the_line_of_progress_says_where_the_run_is(sources):
     host, _ = start(sources, show=lines.append)
     assert len(lines) == len(host.logged) == 6, "at 2, 4, 6, 8 and 9, and at the state of step 3"
     pattern = r"step (\d)/9  stage ([12])  loss (\d+\.\d{3})  g (\d+\.\d{3})(  d \d+\.\d{3}  s \d+\.\d{3})?  "
-    pattern += r"(\d+) rows/s  waiting (\d+)%  \d+:\d\d left"
+    pattern += r"(\d+) samples/s  waiting (\d+)%  \d+:\d\d left"
     for line, (step, values) in zip(lines, host.logged, strict=True):
         found = re.fullmatch(pattern, line)
         assert found, line
         assert (int(found[1]), int(found[2])) == (step, 1 if step <= 4 else 2)
-        assert float(found[3]) == pytest.approx(values["loss"], abs=6e-4)
+        assert float(found[3]) == pytest.approx(values["train/loss"], abs=6e-4)
         assert bool(found[5]) == (step > 4)
     assert lines[-1].endswith("0:00 left")
 
@@ -44,23 +44,23 @@ def test_what_is_logged_is_the_mean_over_the_steps_since_the_last_report(sources
     single = dict(every.logged)
     for (step, values), stretch in zip(some.logged, [(1, 2, 3), (4,), (5, 6), (7, 8, 9)], strict=True):
         for name in (
-            "loss",
-            "grad_norm",
-            "lr",
-            "entered/g/rgb-depth",
-            "loss/g/keypoints-rgb",
-            "rows/g/rgb-keypoints/street",
+            "train/loss",
+            "train/grad_norm",
+            "train/lr",
+            "train/num_anchors/g/rgb-depth",
+            "train/loss/g/keypoints-rgb",
+            "train/rows/g/rgb-keypoints/street",
         ):
             assert values[name] == pytest.approx(sum(single[k][name] for k in stretch) / len(stretch), rel=1e-5), (
                 step,
                 name,
             )
-        assert values["stage"] == (1 if step <= 4 else 2)
+        assert values["train/stage"] == (1 if step <= 4 else 2)
         # 2 lanes of 3 rows, half and half over two steps, of 70 and 50 rows.
-        assert values["passes/room"] * 70 + values["passes/street"] * 50 == pytest.approx(6 * step)
+        assert values["train/epochs/room"] * 70 + values["train/epochs/street"] * 50 == pytest.approx(6 * step)
 
 
-class SlowHost(tiny.StoppingHost):
+class SlowContext(tiny.StoppingContext):
     """Every batch takes a while to come."""
 
     def batches(self, first_step):
@@ -70,15 +70,15 @@ class SlowHost(tiny.StoppingHost):
 
 
 def test_waiting_for_data_is_seen(sources):
-    slow, _ = start(sources, SlowHost, over={"train": {"save_every": 50}})
+    slow, _ = start(sources, SlowContext, over={"train": {"save_every": 50}})
     for step, values in slow.logged:
         steps = 2 if step < 9 else 1
-        waited = values["time/wait_share"] * (6 * steps / values["time/rows_per_s"])
-        assert 0 < values["time/wait_share"] < 1
+        waited = values["perf/data_wait_share"] * (6 * steps / values["perf/samples_per_s"])
+        assert 0 < values["perf/data_wait_share"] < 1
         assert waited >= 0.15 * steps
 
 
-class NanHost(tiny.StoppingHost):
+class NanContext(tiny.StoppingContext):
     """At step 6 one joint is nowhere."""
 
     def batches(self, first_step):
@@ -100,7 +100,7 @@ def test_a_term_that_is_no_number_stops_the_run_and_nothing_after_it_is_kept(sou
     with pytest.raises(
         UserError, match=r"^loss/g/rgb-keypoints became nan in step 7; the last train state is good: lower optim.lr"
     ) as caught:
-        start(sources, NanHost, str(tmp_path), over={"train": train})
+        start(sources, NanContext, str(tmp_path), over={"train": train})
     assert "\n" not in str(caught.value)
     states = States(str(tmp_path))
     assert states.newest_step == kept
@@ -112,11 +112,11 @@ def test_a_term_that_is_no_number_stops_the_run_and_nothing_after_it_is_kept(sou
     # With the fault gone the run goes on as if nothing had been.
     _, run = start(sources, states=str(tmp_path))
     _, whole = start(sources)
-    assert tiny.differences(run.state(), whole.state()) == []
+    assert tiny.differences(run.state_dict(), whole.state_dict()) == []
 
 
 class Plain:
-    """As much of a host as a Meter uses."""
+    """As much of a context as a MetricsProcessor uses."""
 
     rank, world = 0, 1
 

@@ -21,19 +21,19 @@ def learnt(tmp_path_factory):
         data={"sources": {"street": None}},
         augment={"scale": [1.25, 1.25], "shift": 0.0, "rotation": 0.0, "brightness": 0.0},
         objective={"negatives": 0, "anchors": 40},
-        stages={"sample": 100, "full": 200},
+        stages={"stage1_steps": 100, "stage2_steps": 200},
         optim={"name": "adamw", "lr": 0.003, "weight_decay": 0.0, "warmup_steps": 10, "restart": False},
         train={"lanes": 1, "batch_size_per_lane": PEOPLE, "log_every": 100, "save_every": 1000},
     )
     feed = tiny.tiny_feed(config, [tiny.write_blobs(tmp_path_factory.mktemp("people"), "room", PEOPLE)])
-    host = tiny.LocalHost(feed, threads=1)
+    host = tiny.LocalContext(feed, threads=1)
     run = pretrain(config, feed.plan, host, None)
     batch = next(host.batches(0))
     assert len(set(batch.index.tolist())) == PEOPLE
     with torch.no_grad():
         views = to_device(batch, run.device, run.model.eval())
         terms, embeddings = compute_terms(
-            run.model, config.objective, views, {}, torch.zeros(0, dtype=torch.float64), full=True
+            run.model, config.objective, views, {}, torch.zeros(0, dtype=torch.float64), stage=2
         )
     return {name: value.item() for name, value in terms.values.items()}, embeddings, batch
 

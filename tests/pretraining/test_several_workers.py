@@ -9,7 +9,7 @@ import torch
 
 from hcmoco.pretraining.trainer import Pretraining
 from hcmoco.training.checkpoint import States
-from hcmoco.training.optim import learning_rate
+from hcmoco.training.lr_schedule import learning_rate
 from tests.helpers import forked_runs
 from tests.helpers import local_pretraining as tiny
 
@@ -101,7 +101,7 @@ def test_samples_and_order_are_those_of_one_worker(runs):
         for step, values in runs.log(world):
             one = dict(runs.log(1))[step]
             for name, value in one.items():
-                if name.startswith(("entered/", "rows/")) and not name.endswith("inter"):
+                if name.startswith(("train/num_anchors/", "train/rows/")) and not name.endswith("inter"):
                     assert values[name] * world == pytest.approx(value, rel=1e-5), (world, step, name)
 
 
@@ -115,10 +115,10 @@ def test_a_run_may_go_on_with_another_number_of_workers(runs):
     log = runs.log(3, "moved")
     assert [step for step, _ in log] == [5, 6, 7, 8, 9]
     for step, values in log:
-        assert values["entered/g/rgb-depth"] * 3 == pytest.approx(
-            dict(runs.log(1))[step]["entered/g/rgb-depth"], rel=1e-5
+        assert values["train/num_anchors/g/rgb-depth"] * 3 == pytest.approx(
+            dict(runs.log(1))[step]["train/num_anchors/g/rgb-depth"], rel=1e-5
         )
-        assert values["lr"] == pytest.approx(dict(runs.log(1))[step]["lr"], rel=1e-6)
+        assert values["train/lr"] == pytest.approx(dict(runs.log(1))[step]["train/lr"], rel=1e-6)
 
 
 def test_other_worlds_give_other_numbers(runs):
@@ -148,7 +148,7 @@ def test_some_worker_had_no_depth_at_some_step(sources):
 def test_the_first_step_takes_the_mean_of_the_workers_gradients(sources, tmp_path, world):
     over = {
         **OVER,
-        "stages": {"sample": 1, "full": 0},
+        "stages": {"stage1_steps": 1, "stage2_steps": 0},
         "optim": {"momentum": 0.0, "weight_decay": 0.0, "lr": 0.5, "warmup_steps": 0},
     }
     arguments = {
@@ -167,7 +167,7 @@ def test_the_first_step_takes_the_mean_of_the_workers_gradients(sources, tmp_pat
         run = Pretraining(config, feed.plan, torch.device("cpu"), lanes_here=LANES // world)
         before = {name: value.detach().clone() for name, value in run.model.named_parameters()}
         items = (feed.item(0, lane) for lane in range(rank, LANES, world))
-        run.advance(next(feed.batches(items, rank=rank, world=world, first_step=0, threads=1, ahead=1)))
+        run.train_step(next(feed.batches(items, rank=rank, world=world, first_step=0, threads=1, ahead=1)))
         gradients.append({name: value.grad for name, value in run.model.named_parameters()})
         statistics.append({name: value for name, value in run.model.state_dict().items() if "running" in name})
     rate = learning_rate(config.optim, 0, 1)

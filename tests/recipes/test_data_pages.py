@@ -33,7 +33,7 @@ def commands() -> dict[str, Source]:
                 parser.add_argument("--out")
                 add_arguments(parser, kind)
                 parsed = parser.parse_args(flags)
-                found[parsed.out] = from_arguments(kind, parsed)
+                found[parsed.output_dir] = from_arguments(kind, parsed)
     return found
 
 

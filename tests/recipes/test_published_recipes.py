@@ -10,7 +10,7 @@ from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.multimodal import HCMoCo
 from hcmoco.objectives import ObjectiveConfig
 from hcmoco.pretraining.config import PretrainConfig
-from hcmoco.training.optim import learning_rate
+from hcmoco.training.lr_schedule import learning_rate
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
@@ -56,7 +56,7 @@ def test_paper_w18_has_the_published_constants():
     assert {objective.lambda_g, objective.lambda_d, objective.lambda_s} == {1}
     assert len({source.weight for source in config.data.sources.values()}) == 1
     assert (config.augment.size, config.model.joint_set, config.data.held_out) == (320, "mpii-16", None)
-    assert config.stages.sample == config.stages.full == 100 * -(-350_000 // 224)
+    assert config.stages.stage1_steps == config.stages.stage2_steps == 100 * -(-350_000 // 224)
     for encoder in (config.model.rgb, config.model.depth):
         assert encoder == EncoderConfig(
             name="hrnet_w18",
@@ -94,7 +94,7 @@ def test_as_released_is_paper_w18_with_every_switch():
     assert released["objective"] == ObjectiveConfig.released().model_dump()
     assert paper["objective"] == ObjectiveConfig().model_dump()
     assert released["model"] == {**paper["model"], "polluted_keypoints": True}
-    same = {"name", "out", "objective", "model"}
+    same = {"name", "output_dir", "objective", "model"}
     assert {key: value for key, value in released.items() if key not in same} == {
         k: v for k, v in paper.items() if k not in same
     }

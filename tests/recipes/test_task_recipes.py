@@ -59,7 +59,7 @@ def test_pose_as_published():
         1e-4,
         0.2,
     )
-    assert [round(share * 50) for share in config.optim.drops] == [10, 20, 30, 40]
+    assert [round(share * 50) for share in config.optim.milestones] == [10, 20, 30, 40]
     assert (config.task.head.convolutions, config.task.head.channels, len(config.task.head.anchor_offsets) ** 2) == (
         4,
         256,
@@ -73,5 +73,5 @@ def test_pose_as_published():
 def test_densepose_as_published():
     config = recipe("densepose", "paper-w18")
     assert (config.steps, batch(config), config.optim.lr, config.optim.clip_norm) == (130_000, 16, 0.01, 1.0)
-    assert [round(share * 130_000, -3) for share in config.optim.drops] == [100_000, 120_000]
+    assert [round(share * 130_000, -3) for share in config.optim.milestones] == [100_000, 120_000]
     assert (config.task.chart_depth, config.task.chart_width) == (8, 512)

@@ -21,7 +21,7 @@ def make_state(step: int = 7, seed: int = 0, **over) -> TrainState:
     return TrainState(
         **{
             "step": step,
-            "full": True,
+            "stage": 2,
             "identity": {
                 "seed": 3,
                 "optim": {"lr": 0.1, "name": "sgd"},
@@ -82,7 +82,7 @@ def test_a_run_without_bank_and_optimizer_slots_has_a_state_too(tmp_path):
 
 
 def test_the_newest_is_the_one_with_the_most_steps(tmp_path):
-    states = States(str(tmp_path), keep=10)
+    states = States(str(tmp_path), num_checkpoints=10)
     for step in (5, 100_000_000, 40, 99_999_999):
         states.write(make_state(step))
     assert [int(name.removeprefix("step-")) for name in states.complete()] == [5, 40, 99_999_999, 100_000_000]
@@ -113,7 +113,7 @@ def test_a_state_that_was_not_written_to_its_end_is_not_seen(tmp_path, folder, c
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_as_many_states_stay_as_asked(tmp_path, keep, place):
     uri = str(tmp_path) if place == "disk" else f"memory://{tmp_path.name}"
-    states = States(uri, keep=keep)
+    states = States(uri, num_checkpoints=keep)
     for step in range(1, 6):
         states.write(make_state(step))
         assert states.complete() == [f"step-{k:08d}" for k in range(max(1, step - keep + 1), step + 1)]
@@ -122,7 +122,7 @@ def test_as_many_states_stay_as_asked(tmp_path, keep, place):
 
 def test_a_state_that_was_deleted_by_half_is_not_one(tmp_path, monkeypatch):
     """Its COMPLETE goes first: what a killed process leaves must not look whole."""
-    states = States(str(tmp_path), keep=1)
+    states = States(str(tmp_path), num_checkpoints=1)
     states.write(make_state(1))
 
     def dies_inside(folder, name):
@@ -147,7 +147,7 @@ def test_folders_of_others_stay(tmp_path):
     for name in ("mine", "step-final", "step-7", "backup-step-00000001"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "COMPLETE").write_text("{}")
-    states = States(str(tmp_path), keep=1)
+    states = States(str(tmp_path), num_checkpoints=1)
     for step in (3, 4):
         states.write(make_state(step))
     assert states.complete() == ["step-00000004"]
@@ -166,7 +166,7 @@ def test_the_same_state_again_touches_no_file_and_another_replaces_it(folder):
             each.name: (each.stat().st_mtime_ns, each.stat().st_ino) for each in (folder / "step-00000007").iterdir()
         }
 
-    before, states = stamps(), States(str(folder), keep=1)
+    before, states = stamps(), States(str(folder), num_checkpoints=1)
     states.write(make_state())
     assert stamps() == before
     states.write(make_state(history={"after stage 2": {}}))
@@ -224,11 +224,11 @@ def test_a_complete_file_of_something_else_is_one_line(folder, content):
         b"not json",
         b"\xff",
         json.dumps({"version": STATE_VERSION}).encode(),
-        json.dumps({"version": STATE_VERSION, "step": 7, "full": True, "identity": {}, "extra": 1}).encode(),
-        json.dumps({"version": STATE_VERSION, "step": "7", "full": True, "identity": {}}).encode(),
-        json.dumps({"version": STATE_VERSION, "step": 8, "full": True, "identity": {}}).encode(),
-        json.dumps({"version": STATE_VERSION, "step": 7, "full": 1, "identity": {}}).encode(),
-        json.dumps({"version": STATE_VERSION, "step": 7, "full": True, "identity": []}).encode(),
+        json.dumps({"version": STATE_VERSION, "step": 7, "stage": 2, "identity": {}, "extra": 1}).encode(),
+        json.dumps({"version": STATE_VERSION, "step": "7", "stage": 2, "identity": {}}).encode(),
+        json.dumps({"version": STATE_VERSION, "step": 8, "stage": 2, "identity": {}}).encode(),
+        json.dumps({"version": STATE_VERSION, "step": 7, "stage": 3, "identity": {}}).encode(),
+        json.dumps({"version": STATE_VERSION, "step": 7, "stage": 2, "identity": []}).encode(),
     ],
 )
 def test_facts_of_something_else_are_one_line_even_with_a_checksum_that_fits(folder, content):
@@ -251,8 +251,17 @@ def test_tensors_of_something_else_are_one_line_even_with_a_checksum_that_fits(f
 def test_another_version_is_named(folder):
     facts = json.loads((folder / "step-00000007" / "state.json").read_text())
     rewrite(folder, "state.json", json.dumps({**facts, "version": STATE_VERSION + 1}).encode(), sums=True)
-    with pytest.raises(UserError, match=f"another version of hcmoco; this one reads version {STATE_VERSION}"):
+    with pytest.raises(UserError, match=f"has version {STATE_VERSION + 1}, this program reads {STATE_VERSION}: resume with"):
         States(str(folder)).newest()
+
+
+def test_a_state_of_the_version_before_says_what_to_do(folder):
+    facts = json.loads((folder / "step-00000007" / "state.json").read_text())
+    older = {**facts, "version": 2, "full": facts.pop("stage") == 2}
+    rewrite(folder, "state.json", json.dumps(older).encode(), sums=True)
+    with pytest.raises(UserError, match=r"finish the run with hcmoco 0\.1, or start again .* still loads$") as caught:
+        States(str(folder)).newest()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

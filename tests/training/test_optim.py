@@ -7,11 +7,13 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
+from hcmoco.config import build
+from hcmoco.errors import UserError
 from hcmoco.training.flat_grads import FlatParameters
+from hcmoco.training.lr_schedule import learning_rate
 from hcmoco.training.optim import (
     OptimConfig,
     build_optimizer,
-    learning_rate,
     load_optimizer_tensors,
     optimizer_tensors,
 )
@@ -47,6 +49,18 @@ def test_the_schedule_ends_at_the_final_share():
 def test_a_warm_up_longer_than_the_schedule_only_rises():
     got = rates(4, lr=1.0, warmup_steps=100)
     np.testing.assert_allclose(got, [0.01, 0.02, 0.03, 0.04])
+
+
+def test_multistep_falls_at_each_share_of_the_whole_schedule():
+    got = rates(10, lr=1.0, warmup_steps=2, schedule="multistep", milestones=(0.3, 0.8), gamma=0.5)
+    np.testing.assert_allclose(got, [0.5, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25])
+
+
+def test_an_old_name_of_the_schedule_gets_its_new_one():
+    with pytest.raises(UserError, match=r"^recipe: schedule = 'drops': this schedule is now called 'multistep'$"):
+        build(OptimConfig, {"schedule": "drops"}, "recipe")
+    with pytest.raises(UserError, match=r"'drops' is now called 'milestones'$"):
+        build(OptimConfig, {"drops": [0.5]}, "recipe")
 
 
 class Net(nn.Module):

@@ -94,13 +94,15 @@ def test_an_undecided_precision_trains_nothing():
 
 def test_a_run_settles_by_this_processor_and_goes_on_as_it_was_begun(sources, tmp_path):
     def run(asked: str, states: str, steps: int) -> str:
-        config = tiny.tiny_config(train={"precision": asked, "save_every": 1}, stages={"sample": 2, "full": 2})
+        config = tiny.tiny_config(
+            train={"precision": asked, "save_every": 1}, stages={"stage1_steps": 2, "stage2_steps": 2}
+        )
         feed = tiny.tiny_feed(config, sources)
         if steps < 4:
             with pytest.raises(tiny.DiedError):
-                pretrain(config, feed.plan, tiny.StoppingHost(feed, states, stop=steps), None)
+                pretrain(config, feed.plan, tiny.StoppingContext(feed, states, stop=steps), None)
         else:
-            pretrain(config, feed.plan, tiny.StoppingHost(feed, states), None)
+            pretrain(config, feed.plan, tiny.StoppingContext(feed, states), None)
         state = States(states).newest()
         assert state.step == steps
         return state.identity["train"]["precision"]

@@ -73,7 +73,7 @@ def cells_of(
             continue
         key = cell_key(config, digest) if digest is not None else ""
         cell = Cell(task, origin.name, config, key)
-        cells.append(replace(cell, config=config.model_copy(update={"out": f"{out}/work/{cell.name}"})))
+        cells.append(replace(cell, config=config.model_copy(update={"output_dir": f"{out}/work/{cell.name}"})))
     return cells
 
 

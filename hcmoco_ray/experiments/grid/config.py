@@ -37,7 +37,7 @@ class CellsConfig(Config):
 
     tasks: tuple[str, ...] = Field(min_length=1, description="names of tasks")
     labels: dict[str, float | int | str] = Field(
-        min_length=1, description="fraction, samples or subset, as in a fine-tuning's recipe; fraction: 1.0 for all"
+        min_length=1, description="fraction, num_samples or subset, as in a fine-tuning's recipe; fraction: 1.0 for all"
     )
     seeds: Seeds = Field(min_length=1, description="a training for each")
 

@@ -12,7 +12,7 @@ from hcmoco.finetuning.run import run_cell
 from hcmoco.storage import Folder
 from hcmoco.tasks.registry import task_class
 from hcmoco_ray.cluster import interrupts, session
-from hcmoco_ray.cluster.resources import Asked
+from hcmoco_ray.cluster.resources import ResourceRequest
 from hcmoco_ray.config import FinetuneRecipe
 from hcmoco_ray.experiments import pretrained
 from hcmoco_ray.experiments.grid.cells import BELOW, Cell, cells_of, write_index
@@ -21,18 +21,25 @@ from hcmoco_ray.experiments.parent_run import parent_run
 from hcmoco_ray.experiments.pretrained import Origin
 from hcmoco_ray.experiments.results import portable, read_results, write_result
 from hcmoco_ray.experiments.runner import collect, record
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import TrackingConfig, open_writer
-from hcmoco_ray.train.run_dir import lock_run_dir, recorded, say
+from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
 
 # Keys that differ from cell to cell.
-_OWN = ("init", "seed", "out", "fraction", "samples", "subset")
+_OWN = ("init", "seed", "output_dir", "fraction", "num_samples", "subset")
 Table = Callable[[GridConfig, Sequence[Cell], Mapping[str, dict]], str]
 
 
 def run(
-    program: str, name: str, overrides: Sequence[str], asked: Asked, table: Table, *, plan_only: bool, seeds: int | None
+    program: str,
+    name: str,
+    overrides: Sequence[str],
+    asked: ResourceRequest,
+    table: Table,
+    *,
+    plan_only: bool,
+    seeds: int | None,
 ) -> int:
     """Does what is missing of a grid.
 
@@ -47,10 +54,10 @@ def run(
     taken = [each for each in overrides if each.partition("=")[0] in _OWN]
     if taken:
         raise UserError(f"{taken[0]}: the grid says what {', '.join(_OWN)} are; change them in its file")
-    out = at_home(grid.out)
-    folder = Folder(at_home(grid.results or grid.out))
+    out = resolve_path(grid.out)
+    folder = Folder(resolve_path(grid.results or grid.out))
     with nullcontext() if plan_only else lock_run_dir(out, "the out of its file"):
-        session.start().refuse_local("out", out)
+        session.connect().require_shared_storage("out", out)
         origins = pretrained.origins(grid)
 
         def look() -> tuple[list[Cell], dict[str, dict]]:
@@ -73,11 +80,11 @@ def run(
             results = read_results(folder, BELOW, cells)
             write_index(folder, program, grid, cells, results, failures)
         text = table(grid, cells, results)
-        say(f"\n{text}")
+        log(f"\n{text}")
         if plan_only:
             return 0
         folder.write(f"{program}.md", f"{text}\n".encode())
-        say(f"\ntable   {folder.uri}/{program}.md\ncells   {folder.uri}/cells ({len(results)} of {len(cells)})")
+        log(f"\ntable   {folder.uri}/{program}.md\ncells   {folder.uri}/cells ({len(results)} of {len(cells)})")
     return 1 if failures else 0
 
 
@@ -96,7 +103,7 @@ def _describe(
     first: Sequence[Origin],
     cells: Sequence[Cell],
     results: Mapping[str, dict],
-    asked: Asked,
+    asked: ResourceRequest,
     folder: Folder,
 ) -> None:
     """Prints what there is to do, with what, and how long it may take."""
@@ -111,14 +118,14 @@ def _describe(
     known |= measured
     if first:
         each = f", about {known['pretrain'][0] / 60:.0f} minutes each" if "pretrain" in known else ""
-        say(f"{len(first)} pre-trainings to do, one after another{each}: {', '.join(origin.name for origin in first)}")
+        log(f"{len(first)} pre-trainings to do, one after another{each}: {', '.join(origin.name for origin in first)}")
     time_left = ""
     if missing and all(cell.task in known for cell in missing):
         seconds = sum(statistics.median(known[cell.task]) for cell in missing) / at_once
         time_left = f", about {seconds / 60:.0f} minutes"
     said = f", {len(refused)} {refused[0].refused}" if refused else ""
     done = len(cells) - len(missing) - len(refused)
-    say(
+    log(
         f"{len(cells)} cells, {done} done, {len(missing)} to do{said}, {at_once} at a time with {asked.text} each{time_left}"
     )
     for task in dict.fromkeys(cell.task for cell in missing):
@@ -127,7 +134,7 @@ def _describe(
             f"{labels} x {sum(cell.labels == labels for cell in of_task)}"
             for labels in dict.fromkeys(c.labels for c in of_task)
         )
-        say(
+        log(
             f"  {task}: {shares}, {of_task[0].config.steps or of_task[0].config.epochs} {'steps' if of_task[0].config.steps else 'epochs'}"
         )
 
@@ -136,13 +143,13 @@ def _pretrain_all(first: Sequence[Origin], origins: Mapping[str, Origin], folder
     """Runs the pre-trainings, keeps a record of those that had ended before too, and returns why others failed, by name."""
     failures = {}
     for number, origin in enumerate(first, 1):
-        interrupts.check()
-        say(f"\npre-training {number} of {len(first)}: {origin.name}")
+        interrupts.raise_if_interrupted()
+        log(f"\npre-training {number} of {len(first)}: {origin.name}")
         try:
             pretrained.pretrain(origin, folder)
         except UserError as error:
             failures[origin.name] = f"pre-training: {error}"
-            say(f"failed: {origin.name}: {error}")
+            log(f"failed: {origin.name}: {error}")
     for origin in origins.values():
         if origin.made and origin.there and not pretrained.read_record(origin, folder):
             pretrained.write_record(origin, folder, None)
@@ -150,7 +157,7 @@ def _pretrain_all(first: Sequence[Origin], origins: Mapping[str, Origin], folder
 
 
 def _carry_out(
-    program: str, grid: str, missing: Sequence[Cell], folder: Folder, out: str, asked: Asked
+    program: str, grid: str, missing: Sequence[Cell], folder: Folder, out: str, asked: ResourceRequest
 ) -> dict[str, str]:
     """Trains and scores the cells on the cluster, keeps each result as it comes, and returns why cells failed, by name."""
     import ray
@@ -160,7 +167,7 @@ def _carry_out(
     def work(config: FinetuneRecipe, train: Shards, test: Shards) -> dict:
         torch.set_num_threads(asked.threads)
         return run_cell(
-            config, train, test, states=f"{config.out}/states", device="cuda" if asked.gpus else "cpu", threads=1
+            config, train, test, states=f"{config.output_dir}/states", device="cuda" if asked.gpus else "cpu", threads=1
         )
 
     remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)
@@ -175,7 +182,7 @@ def _carry_out(
         return result, f"{cell.task}  {cell.labels}  {cell.init}  seed {cell.config.seed}"
 
     failures: dict[str, str] = {}
-    with recorded(parent, failures):
+    with tracked_run(parent, failures):
         failures |= collect({remote.remote(cell.config, *data[cell.task]): cell for cell in missing}, keep, out)
     return failures
 

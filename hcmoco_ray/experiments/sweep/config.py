@@ -23,19 +23,20 @@ CHANGEABLE = (
 # What trials share, or the sweep itself decides.
 _SHARED = (
     "name",
-    "out",
+    "output_dir",
     "data",
     "probe",
     "tracking",
     "ingest",
     "wait_for_nodes",
-    "restarts",
+    "max_restarts",
     "augment.size",
     "model.joint_set",
 )
 _FREE = "seed, objective.*, optim.*, stages.*, model.* but joint_set, augment.* but size, train.lanes, batch_size_per_lane and precision"
 _PLACED = tuple(
-    f"train.{name}" for name in ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "save_every", "keep")
+    f"train.{name}"
+    for name in ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "save_every", "num_checkpoints")
 )
 
 
@@ -91,7 +92,7 @@ class FinetuneScore(Config):
     task: str = Field(description="name of a task")
     recipe: str = Field("people-cpu", description="recipes/<task>/<recipe>.yaml, or a path")
     labels: dict[str, float | int | str] = Field(
-        description="fraction, samples or subset, as in a fine-tuning's recipe"
+        description="fraction, num_samples or subset, as in a fine-tuning's recipe"
     )
     seed: int = Field(0, ge=0)
     fixed: dict[str, Any] = Field({}, description="dotted keys of the fine-tuning's recipe, for example steps: 100")
@@ -137,7 +138,7 @@ class SweepConfig(Config):
 
     recipe: str = Field(description="the pre-training's recipe")
     fixed: dict[str, Any] = Field(
-        {}, description="dotted keys of it that all trials have otherwise, for example stages.full: 200"
+        {}, description="dotted keys of it that all trials have otherwise, for example stages.stage2_steps: 200"
     )
     out: str = Field(min_length=1, description="folder or URI of the results")
     seed: int = Field(0, ge=0, description="draws the values; the trials' own seed is the recipe's")

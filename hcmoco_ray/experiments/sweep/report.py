@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hcmoco.config import build, merge
 from hcmoco_ray import config as run_config
@@ -94,7 +95,7 @@ def picture(records: Sequence[Mapping], space: Mapping[str, Dimension], what: st
     return buffer.getvalue()
 
 
-def draw_panel(axis, records: Sequence[Mapping], first: Mapping | None, key: str, dimension: Dimension) -> None:
+def draw_panel(axis: Any, records: Sequence[Mapping], first: Mapping | None, key: str, dimension: Dimension) -> None:
     """Whatever a key's trials were is in every panel, so that one legend serves all."""
     groups: dict[str, list[Mapping]] = {kind: [] for kind in _ORDER}
     for record in records:
@@ -169,7 +170,9 @@ def recipe(base: dict, record: Mapping, config: SweepConfig, sweep: str, what: s
     values = trial_values(base, record["values"])
     name = f"{values.get('name', 'pretrain')}-best"
     checked = build(
-        PretrainRecipe, merge(values, {"name": name, "out": f"{values['out']}-best"}), f"trial {record['number']:04d}"
+        PretrainRecipe,
+        merge(values, {"name": name, "output_dir": f"{values['output_dir']}-best"}),
+        f"trial {record['number']:04d}",
     )
     lines = [
         f"# The best of {config.trials} trials of the sweep {sweep}: trial {record['number']:04d}, {what} {record['score']:.2f} %.",
@@ -181,7 +184,7 @@ def recipe(base: dict, record: Mapping, config: SweepConfig, sweep: str, what: s
         )
         lines += [f"#   {_entry(entry)}" for entry in record["schedule"]]
     lines.append(
-        f"# Steps and everything else are the trial's; the recipe {config.recipe} may be longer: stages.sample=... stages.full=..."
+        f"# Steps and everything else are the trial's; the recipe {config.recipe} may be longer: stages.stage1_steps=... stages.stage2_steps=..."
     )
     return "\n".join([*lines, run_config.as_yaml(checked)])
 

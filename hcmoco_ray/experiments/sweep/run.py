@@ -13,19 +13,18 @@ from hcmoco.tasks.registry import TASKS, task_class
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import interrupts, precision, preflight, session
-from hcmoco_ray.cluster.resources import Asked
+from hcmoco_ray.cluster.resources import ResourceRequest
 from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.experiments.sweep import report
 from hcmoco_ray.experiments.sweep.config import SweepConfig, check_probe, check_space, nested, sweep_identity
 from hcmoco_ray.experiments.sweep.records import DONE, FAILED, Records
 from hcmoco_ray.experiments.sweep.trial import Job, finetune_config
 from hcmoco_ray.experiments.sweep.tune import Queue, carry_out
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, find_run, open_writer, start_run, store_uri
-from hcmoco_ray.train import pretrain_results
-from hcmoco_ray.train.pretrain import make_plan
-from hcmoco_ray.train.run_dir import lock_run_dir, recorded, say
+from hcmoco_ray.train.pretrain import make_plan, probe_views
+from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
 
 SWEEPS = cli.RECIPES / "sweeps"
 TABLE, PICTURE, BEST = "table.md", "response.png", "best.yaml"
@@ -39,7 +38,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
         load_recipe(sweep if sweep.endswith((".yaml", ".yml")) else SWEEPS / f"{sweep}.yaml"),
         f"sweep {sweep}",
     )
-    asked = Asked("trial", cpus, gpus, threads)
+    asked = ResourceRequest("trial", cpus, gpus, threads)
     given = parse_overrides([each for each in overrides if each.partition("=")[0] != "out"])
     config = config.model_copy(update=parse_overrides([each for each in overrides if each.partition("=")[0] == "out"]))
     base = merge(merge(cli.values(config.recipe, []), nested(config.fixed)), given)
@@ -49,13 +48,13 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
             f"sweep {sweep}: score.finetune.task: {config.score.finetune.task!r} is not a task; allowed are {', '.join(TASKS)}"
         )
     recipe = run_config.check(PretrainRecipe, base, config.recipe)
-    out = at_home(config.out)
+    out = resolve_path(config.out)
     store_uri(recipe.tracking, out)
     with lock_run_dir(out):
-        cluster = session.start()
+        cluster = session.connect()
         import ray
 
-        cluster.refuse_local("out", out)
+        cluster.require_shared_storage("out", out)
         asked.at_once()
         records = Records(out)
         # Once for all trials, or their scores would differ by where each ran.
@@ -75,7 +74,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
             params={"sweep": config.model_dump(mode="json"), "recipe": recipe.model_dump(mode="json")},
             tags={"hcmoco.out": out},
         )
-        with recorded(parent):
+        with tracked_run(parent):
             job = Job(
                 config=config,
                 base=trials,
@@ -90,7 +89,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
             )
             lost = _trials(job, recipe)
             first = _report(config, base, records, sweep, parent)
-        say(f"run     mlflow ui --backend-store-uri {store_uri(recipe.tracking, out)}")
+        log(f"run     mlflow ui --backend-store-uri {store_uri(recipe.tracking, out)}")
     return 1 if lost or first is None else 0
 
 
@@ -101,7 +100,7 @@ def _data_of(config: SweepConfig, recipe: PretrainRecipe, out: str) -> tuple:
     held_out = ensure.open_data("held_out", recipe.data.held_out, split="held-out") if recipe.data.held_out else None
     preflight.check_mixture(recipe, make_plan(recipe, sources), sources)
     preflight.check_model(recipe, load=True)
-    views = pretrain_results.views(recipe, held_out) if held_out else None
+    views = probe_views(recipe, held_out) if held_out else None
     if views is not None:
         check_probe(config.score.probe, _figures(recipe, views))
     contents = {name: shards.manifest.content for name, shards in zip(recipe.data.sources, sources, strict=True)}
@@ -130,25 +129,25 @@ def _trials(job: Job, recipe: PretrainRecipe) -> list[str]:
     """Runs what is missing, and says what ends; returns a line for each trial that was lost."""
     config, records = job.config, job.records
     over, queue = records.over(), Queue(config, records)
-    say(
+    log(
         f"{config.trials} trials of {recipe.stages.steps} steps in {recipe.train.precision}, {len(over)} over, "
         f"{len(queue.begun)} to go on with, {len(queue.new)} new; {job.asked.at_once()} at a time; score: {_what(config)}"
     )
     count = [len(over)]
 
     def ended(record: dict) -> None:
-        interrupts.check()
+        interrupts.raise_if_interrupted()
         count[0] += 1
         values = ", ".join(f"{name} {report.text(value)}" for name, value in record["values"].items())
         score = "" if record["score"] is None else f"{record['score']:.2f} %"
-        say(
+        log(
             f"{count[0]}/{max(config.trials, count[0])}  trial {record['number']:04d}  {score or '-'}  {values}  ({record['status']})"
         )
         best = report.best(list(records.over().values()))
         if best and record["status"] == DONE:
             job.parent.metrics(count[0], {"best score": best["score"], "score": record["score"]})
 
-    return carry_out(job, restarts=recipe.restarts, ended=ended)
+    return carry_out(job, restarts=recipe.max_restarts, ended=ended)
 
 
 def _report(config: SweepConfig, base: dict, records: Records, sweep: str, parent: Tracker) -> Any:
@@ -162,19 +161,19 @@ def _report(config: SweepConfig, base: dict, records: Records, sweep: str, paren
     folder.write(PICTURE, image)
     parent.text(TABLE, text)
     parent.picture(PICTURE, image)
-    say(
+    log(
         f"\n{text}\n\ntable   {records.out}/{TABLE}\npicture {records.out}/{PICTURE}\ntrials  {records.out}/trials ({len(over)})"
     )
     failed = sum(each["status"].startswith(FAILED) for each in over)
     if failed:
-        say(f"{failed} of {len(over)} trials failed; the table says why")
+        log(f"{failed} of {len(over)} trials failed; the table says why")
     if first is None:
-        say("no trial came to its end, so there is no best one")
+        log("no trial came to its end, so there is no best one")
         return None
     best = report.recipe(base, first, config, Path(sweep).stem, what)
     folder.write(BEST, best.encode())
     parent.text(BEST, best)
-    say(f"best    python pipelines/pretrain.py --recipe {records.out}/{BEST}")
+    log(f"best    python pipelines/pretrain.py --recipe {records.out}/{BEST}")
     return first
 
 

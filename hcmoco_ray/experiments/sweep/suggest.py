@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hcmoco.rng import make_rng
 from hcmoco_ray.experiments.sweep.config import Dimension, Value
@@ -68,7 +69,7 @@ def choose(
     return {key: asked[key] if space[key].choice is not None else space[key].tidy(asked[key]) for key in space}
 
 
-def _distribution(dimension: Dimension):
+def _distribution(dimension: Dimension) -> Any:
     import optuna
 
     if dimension.choice is not None:

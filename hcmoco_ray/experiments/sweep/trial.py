@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import filelock
+import numpy as np
 import torch
 
 from hcmoco.config import merge
@@ -26,17 +27,16 @@ from hcmoco.pretraining.trainer import Pretraining
 from hcmoco.storage import Folder, is_local
 from hcmoco.tasks.registry import task_class
 from hcmoco.training.checkpoint import States, TrainState, check_identity
-from hcmoco.training.local import LocalHost
+from hcmoco.training.local import LocalContext
 from hcmoco.training.precision import with_precision
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
-from hcmoco_ray.cluster.resources import Asked
+from hcmoco_ray.cluster.resources import ResourceRequest
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
 from hcmoco_ray.experiments.sweep.config import CHANGEABLE, FinetuneScore, SweepConfig, Value, nested
 from hcmoco_ray.experiments.sweep.records import DONE, FAILED, Progress, Records
-from hcmoco_ray.tracking.client import Tracker, find_run, start_run
-from hcmoco_ray.train.pretrain import make_plan
-from hcmoco_ray.train.pretrain_results import terms_of
+from hcmoco_ray.tracking.client import Tracker, TrackingWriter, find_run, start_run
+from hcmoco_ray.train.pretrain import make_loader, make_plan, terms_of
 
 LINEAGE = "lineage.json"
 
@@ -62,8 +62,8 @@ class Job:
     sources: tuple[Shards, ...]
     views: Any
     finetune_data: tuple[Shards, Shards] | None
-    writer: Any
-    asked: Asked
+    writer: TrackingWriter
+    asked: ResourceRequest
 
     @property
     def device(self) -> str:
@@ -82,15 +82,23 @@ def trial_values(base: dict, values: Mapping[str, Value]) -> dict:
 
 def trial_config(base: dict, values: Mapping[str, Value], place: str) -> PretrainRecipe:
     """The config of a trial, checked, its paths placed. It keeps a state with every probe."""
-    config = run_config.check(PretrainRecipe, merge(trial_values(base, values), {"out": place}), "of the trial")
+    config = run_config.check(PretrainRecipe, merge(trial_values(base, values), {"output_dir": place}), "of the trial")
     every = min(config.probe.every or config.train.save_every, config.train.save_every)
-    return config.model_copy(update={"train": config.train.model_copy(update={"save_every": every, "keep": 1})})
+    return config.model_copy(
+        update={"train": config.train.model_copy(update={"save_every": every, "num_checkpoints": 1})}
+    )
 
 
 def finetune_config(score: FinetuneScore, init: str, place: str, config: PretrainRecipe) -> FinetuneRecipe:
     """The scoring fine-tuning of a trial, its encoder that of the trial, and its precision where its recipe has auto."""
     encoder = getattr(config.model, task_class(score.task).modality).model_copy(update={"init": "scratch"})
-    own = {**score.labels, "init": init, "seed": score.seed, "out": place, "encoder": encoder.model_dump(mode="json")}
+    own = {
+        **score.labels,
+        "init": init,
+        "seed": score.seed,
+        "output_dir": place,
+        "encoder": encoder.model_dump(mode="json"),
+    }
     values = merge(cli.task_values(score.task, score.recipe, []), nested(score.fixed))
     tuned = run_config.check(FinetuneRecipe, merge(values, own), f"{score.task}/{score.recipe}")
     return with_precision(tuned, config.train.precision) if tuned.train.precision == "auto" else tuned
@@ -109,11 +117,11 @@ def changed(state: TrainState, identity: dict, where: str) -> TrainState:
         if name in was.get(group, {}) and name in identity[group]:
             was[group][name] = identity[group][name]
     check_identity(was, identity, where)
-    return replace(state, identity=identity)
+    return replace(state, identity=identity, tracking_run="")  # the loop fills in the trial's own
 
 
-class TrialHost(LocalHost):
-    """A host whose probes go to Tune.
+class TrialContext(LocalContext):
+    """A context whose probes go to Tune.
 
     Args:
         state: the train state to go on from, or None.
@@ -128,7 +136,9 @@ class TrialHost(LocalHost):
         tracker: Tracker,
         state: TrainState | None,
     ):
-        super().__init__(feed, job.records.states(number, progress.generation), keep=1, device=job.device, threads=1)
+        super().__init__(
+            feed, job.records.states(number, progress.generation), num_checkpoints=1, device=job.device, threads=1
+        )
         self.job, self.number, self.progress_there, self.tracker, self.state = job, number, progress, tracker, state
         self.figures: dict[int, float] = {}
         self.since = time.monotonic()
@@ -142,7 +152,7 @@ class TrialHost(LocalHost):
         if figure is not None:
             self.figures[step] = figure
 
-    def picture(self, name: str, step: int, rgb_HW3) -> None:
+    def picture(self, name: str, step: int, rgb_HW3: np.ndarray) -> None:
         self.tracker.picture(f"pictures/{name}.png", encode_png(rgb_HW3))
 
     def save(self, state: TrainState) -> None:
@@ -211,16 +221,7 @@ def run_trial(point: dict, job: Job) -> None:
 def _carry_out(job: Job, number: int, values: dict[str, Value], tracker: Tracker) -> dict:
     config = trial_config(job.base, values, job.records.place(number))
     plan = make_plan(config, job.sources)
-    objective, ingest = config.objective, config.ingest
-    feed = PretrainLoader(
-        plan,
-        job.sources,
-        config.augment,
-        config.model.joint_set,
-        objective.anchors,
-        ingest.decode,
-        objective.anchors_with_replacement,
-    )
+    feed = make_loader(config, plan, job.sources)
     progress = job.records.progress(number)
     state = _newest(job, number, progress, values, {**config.identity(), "plan": plan.description})
     step = state.step if state else 0
@@ -230,10 +231,10 @@ def _carry_out(job: Job, number: int, values: dict[str, Value], tracker: Tracker
             step, {f"value/{key}": value for key, value in values.items() if isinstance(value, (int, float))}
         )
     job.records.keep(number, progress)
-    host = TrialHost(feed, job, number, progress, tracker, state)
+    context = TrialContext(feed, job, number, progress, tracker, state)
     views = _views(job)
-    run = pretrain(config, plan, host, views, tracker.run_id)
-    figures = run.history.get(STAGE_2 if run.full else STAGE_1, {}).get("metrics", {})
+    run = pretrain(config, plan, context, views, tracker.run_id)
+    figures = run.history.get(STAGE_2 if run.stage == 2 else STAGE_1, {}).get("metrics", {})
     more: dict = {}
     if job.config.score.finetune:
         more["finetuning"] = _finetune(job, number, config, run)
@@ -244,7 +245,7 @@ def _carry_out(job: Job, number: int, values: dict[str, Value], tracker: Tracker
         raise UserError(
             f"none of the held-out people could take the probe {job.config.score.probe}; take another score.probe"
         )
-    host.note()
+    context.note()
     tracker.metrics(run.step, {"score": score})
     tracker.flush()
     return job.records.end(number, DONE, score=score, steps=run.step, figures=figures, **more)
@@ -282,7 +283,7 @@ def _finetune(job: Job, number: int, config: PretrainRecipe, run: Pretraining) -
     assert job.config.score.finetune
     assert job.finetune_data
     place = job.records.place(number)
-    training = {"recipe": config.name, "steps": run.step, "stage": 2 if run.full else 1, "seed": config.seed}
+    training = {"recipe": config.name, "steps": run.step, "stage": run.stage, "seed": config.seed}
     training["terms"] = terms_of(config, job.sources)
     export = export_encoders(run.model.eval(), f"{place}/export", training=training, overwrite=True)
     cell = finetune_config(job.config.score.finetune, export, f"{place}/finetune", config)
@@ -305,7 +306,7 @@ def _tracker(job: Job, number: int, values: dict[str, Value]) -> Tracker:
     )
 
 
-def _views(job: Job):
+def _views(job: Job) -> Any:
     import ray
 
     return ray.get(job.views) if job.views is not None else None

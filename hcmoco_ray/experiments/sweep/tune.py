@@ -7,17 +7,17 @@ import os
 import uuid
 import warnings
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 from hcmoco.storage import first_line
-from hcmoco_ray.cluster import interrupts, session
+from hcmoco_ray import compat
+from hcmoco_ray.cluster import entrypoint, interrupts
 from hcmoco_ray.experiments.sweep.config import Dimension, SweepConfig, Value
 from hcmoco_ray.experiments.sweep.records import FAILED, STOPPED, Records
 from hcmoco_ray.experiments.sweep.suggest import choose, draw
 from hcmoco_ray.experiments.sweep.trial import Job, run_key, run_trial
 from hcmoco_ray.tracking.client import find_run, start_run
-from hcmoco_ray.train.run_dir import say
+from hcmoco_ray.train.run_dir import log
 
 # Read when Tune is imported or started. A Ctrl-C is the program's, not Tune's; a trial stays in the program's folder.
 TUNE_ENV = {
@@ -233,10 +233,7 @@ def halving(job: Job, figures: dict) -> Any:
     longest = max(2, stopping.first, _steps(job))
     scheduler = Halving(**figures, grace_period=stopping.first, max_t=longest, reduction_factor=stopping.factor)
     for number, record in records.over().items():
-        stand_in = SimpleNamespace(trial_id=f"over-{number}", config={"number": number})
-        ASHAScheduler.on_trial_add(scheduler, None, stand_in)  # type: ignore[arg-type]
-        for step, figure in record["reports"]:
-            ASHAScheduler.on_trial_result(scheduler, None, stand_in, {"step": step, "figure": figure})  # type: ignore[arg-type]
+        compat.replay_trial(scheduler, number, record["reports"])
     return scheduler
 
 
@@ -270,9 +267,9 @@ def _watcher(job: Job, ended: Callable[[dict], None]) -> Any:
         def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
             number = int(str(trial))
             error = trial.get_error() if hasattr(trial, "get_error") else None
-            line = str(session.find_user_error(error) or first_line(error) if error else "its process was lost")
+            line = str(entrypoint.find_user_error(error) or first_line(error) if error else "its process was lost")
             self.lost.append(f"{FAILED}: trial {number:04d}: {line}")
-            say(self.lost[-1])
+            log(self.lost[-1])
             _close(job, number, "FAILED")
 
     return Watcher()

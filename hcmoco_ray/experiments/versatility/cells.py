@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from hcmoco.cotraining.config import EXPERIMENTS, METHODS, CoTrainingData, Experiment, Method, VersatilityConfig
+from hcmoco.cotraining.config import EXPERIMENTS, METHODS, CoTrainingConfig, CoTrainingData, Experiment, Method
 from hcmoco.storage import Folder
 from hcmoco_ray.experiments import results as result_files
 from hcmoco_ray.experiments.grid.config import PretrainedConfig, Seeds
 from hcmoco_ray.experiments.results import deciding, mean_text, standing
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import TrackingConfig
 
@@ -29,7 +29,7 @@ TABLE_7 = (
 """Title of a group of columns, experiment, and what the head is read on."""
 
 
-class VersatilityRecipe(VersatilityConfig):
+class VersatilityRecipe(CoTrainingConfig):
     """Some co-trainings: every experiment with every method and every seed; `experiment`, `method` and `seed` are each one's own."""
 
     out: str = Field(
@@ -50,9 +50,14 @@ class VersatilityRecipe(VersatilityConfig):
     )
     tracking: TrackingConfig = TrackingConfig()
 
-    def placed(self) -> "VersatilityRecipe":
+    def with_absolute_paths(self) -> "VersatilityRecipe":
         """The same with its own paths made absolute."""
-        return self.model_copy(update={"out": at_home(self.out), "results": at_home(self.results or self.out)})
+        return self.model_copy(
+            update={
+                "output_dir": resolve_path(self.output_dir),
+                "results": resolve_path(self.results or self.output_dir),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Cell:
             the weights has yet to run.
     """
 
-    config: VersatilityConfig
+    config: CoTrainingConfig
     key: str
 
     @property
@@ -88,13 +93,15 @@ def cells_of(recipe: VersatilityRecipe, init: str, start_digest: str | None) -> 
     for experiment in dict.fromkeys(recipe.experiments):
         for method in dict.fromkeys(recipe.methods):
             for seed in dict.fromkeys(recipe.seeds):
-                values = {name: getattr(recipe, name) for name in VersatilityConfig.model_fields}
-                config = VersatilityConfig(
+                values = {name: getattr(recipe, name) for name in CoTrainingConfig.model_fields}
+                config = CoTrainingConfig(
                     **{**values, "init": init, "experiment": experiment, "method": method, "seed": seed}
                 )
                 decided = json.dumps([deciding(config), start_digest, contents], sort_keys=True)
                 cell = Cell(config, hashlib.sha256(decided.encode()).hexdigest() if start_digest is not None else "")
-                cells.append(Cell(config.model_copy(update={"out": f"{recipe.out}/work/{cell.name}"}), cell.key))
+                cells.append(
+                    Cell(config.model_copy(update={"output_dir": f"{recipe.output_dir}/work/{cell.name}"}), cell.key)
+                )
     return cells
 
 
@@ -126,9 +133,9 @@ def tables(cells: Sequence[Cell], results: Mapping[str, dict]) -> str:
     """Markdown: Tables 6 and 7 in the paper's form, in %, with mean and standard deviation over seeds."""
     parts = []
     for title, columns in (("Cross-modality supervision", TABLE_6), ("Missing-modality inference", TABLE_7)):
-        columns = tuple(each for each in columns if any(cell.config.experiment == each[1] for cell in cells))
-        if columns:
-            parts.append(f"{title}, in %\n\n{_table(cells, results, columns)}")
+        shown = tuple(each for each in columns if any(cell.config.experiment == each[1] for cell in cells))
+        if shown:
+            parts.append(f"{title}, in %\n\n{_table(cells, results, shown)}")
     return "\n\n".join(parts)
 
 

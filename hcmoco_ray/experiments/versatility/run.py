@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from hcmoco.config import load_recipe, merge, parse_overrides
-from hcmoco.cotraining.config import CoTrainingData, VersatilityConfig
+from hcmoco.cotraining.config import CoTrainingConfig, CoTrainingData
 from hcmoco.cotraining.encoder_init import start_digest
-from hcmoco.cotraining.resolve import set_up
-from hcmoco.cotraining.run import Sources, run_cell, start_of
+from hcmoco.cotraining.resolve import resolve
+from hcmoco.cotraining.run import Sources, init_of, run_cell
 from hcmoco.data.codecs import encode_png
 from hcmoco.errors import UserError
 from hcmoco.finetuning.encoder_init import SCRATCH
@@ -21,7 +21,7 @@ from hcmoco.storage import Folder
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import session
-from hcmoco_ray.cluster.resources import Asked
+from hcmoco_ray.cluster.resources import ResourceRequest
 from hcmoco_ray.experiments import pretrained
 from hcmoco_ray.experiments.grid.config import first_seeds
 from hcmoco_ray.experiments.parent_run import parent_run
@@ -38,22 +38,22 @@ from hcmoco_ray.experiments.versatility.cells import (
     tables,
     write_index,
 )
-from hcmoco_ray.paths import at_home
+from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import open_writer
-from hcmoco_ray.train.run_dir import lock_run_dir, recorded, say
+from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
 
 # Keys that differ from cell to cell.
 _OWN = {"experiment": "experiments", "method": "methods", "seed": "seeds"}
 
 
-def run(recipe: str, overrides: Sequence[str], asked: Asked, *, seeds: int | None, plan_only: bool) -> int:
+def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds: int | None, plan_only: bool) -> int:
     """Does what is missing of a recipe; see versatility.py for the arguments. Returns the exit status: 1 where a co-training failed."""
     config = load(recipe, overrides, seeds)
     assert config.results is not None
     folder = Folder(config.results)
-    with nullcontext() if plan_only else lock_run_dir(config.out):
-        session.start().refuse_local("out", config.out)
+    with nullcontext() if plan_only else lock_run_dir(config.output_dir):
+        session.connect().require_shared_storage("output_dir", config.output_dir)
         origin = pretrained.origin_of(START, config.init)
         cells = _cells(config, origin, folder)
         results = read_results(folder, BELOW, cells)
@@ -62,7 +62,7 @@ def run(recipe: str, overrides: Sequence[str], asked: Asked, *, seeds: int | Non
         failures: dict[str, str] = {}
         if missing and not plan_only:
             if not origin.there:
-                say(f"\npre-training {START}")
+                log(f"\npre-training {START}")
                 pretrained.pretrain(origin, folder)
                 cells = _cells(config, origin, folder)
                 results = read_results(folder, BELOW, cells)
@@ -71,12 +71,12 @@ def run(recipe: str, overrides: Sequence[str], asked: Asked, *, seeds: int | Non
                 failures = _carry_out(config, missing, folder, asked)
             results = read_results(folder, BELOW, cells)
         text = tables(cells, results)
-        say(f"\n{text}")
+        log(f"\n{text}")
         if plan_only:
             return 0
         write_index(folder, config, cells, results, failures)
         folder.write(f"{PROGRAM}.md", f"{text}\n".encode())
-        say(f"\ntables   {folder.uri}/{PROGRAM}.md\nresults  {folder.uri}/{BELOW} ({len(results)} of {len(cells)})")
+        log(f"\ntables   {folder.uri}/{PROGRAM}.md\nresults  {folder.uri}/{BELOW} ({len(results)} of {len(cells)})")
     return 1 if failures else 0
 
 
@@ -99,10 +99,10 @@ def load(recipe: str, overrides: Sequence[str], seeds: int | None = None) -> Ver
 
 def _cells(config: VersatilityRecipe, origin: Origin, results: Folder) -> list[Cell]:
     """All cells. UserError where the weights that they start from are not there and cannot be made, or are of other encoders."""
-    init = origin.init if origin.init == SCRATCH else at_home(origin.init)
+    init = origin.init if origin.init == SCRATCH else resolve_path(origin.init)
     if origin.there:
         one = cells_of(config, init, "")[0]
-        return cells_of(config, init, start_of(one.config)["digest"])
+        return cells_of(config, init, init_of(one.config)["digest"])
     record = pretrained.read_record(origin, results)
     return cells_of(config, init, start_digest(record["digests"]) if record else None)
 
@@ -113,21 +113,21 @@ def _describe(
     cells: list[Cell],
     missing: list[Cell],
     results: dict[str, dict],
-    asked: Asked,
+    asked: ResourceRequest,
 ) -> None:
     """Prints what there is to do, with what, and how long it may take."""
     at_once = asked.at_once()
     if missing and not origin.there:
-        say(f"1 pre-training to do first: {START}")
+        log(f"1 pre-training to do first: {START}")
     taken = [each["seconds"] for each in results.values()]
     each = statistics.median(taken) if taken else config.seconds
     time_left = f", about {len(missing) * each / at_once / 60:.0f} minutes" if each and missing else ""
-    say(
+    log(
         f"{len(cells)} co-trainings, {len(results)} done, {len(missing)} to do, {at_once} at a time with {asked.text} each{time_left}"
     )
     for experiment in dict.fromkeys(cell.config.experiment for cell in missing):
         methods = [cell.config.method for cell in missing if cell.config.experiment == experiment]
-        say(
+        log(
             f"  {experiment}: {', '.join(f'{method} x {methods.count(method)}' for method in dict.fromkeys(methods))}, {config.steps} steps"
         )
 
@@ -140,26 +140,28 @@ def _sources(config: VersatilityRecipe, cells: Sequence[Cell]) -> Sources:
         **{name: ensure.open_data(name, each, split=splits.get(name, "train")) for name, each in named.items() if each}
     )
     for cell in {each.config.experiment: each for each in cells}.values():  # said before anything runs
-        set_up(cell.config, sources.unlabeled, sources.labeled, sources.test, sources.validation)
+        resolve(cell.config, sources.unlabeled, sources.labeled, sources.test, sources.validation)
     return sources
 
 
-def _carry_out(recipe: VersatilityRecipe, missing: Sequence[Cell], folder: Folder, asked: Asked) -> dict[str, str]:
+def _carry_out(
+    recipe: VersatilityRecipe, missing: Sequence[Cell], folder: Folder, asked: ResourceRequest
+) -> dict[str, str]:
     """Trains and scores the cells on the cluster, keeps each result as it comes, and returns why those that failed did, by name."""
     import ray
 
     sources = _sources(recipe, missing)
 
-    def work(config: VersatilityConfig, sources: Sources) -> tuple[dict, np.ndarray]:
+    def work(config: CoTrainingConfig, sources: Sources) -> tuple[dict, np.ndarray]:
         torch.set_num_threads(asked.threads)
         cv2.setNumThreads(1)
         return run_cell(
-            config, sources, states=f"{config.out}/states", device="cuda" if asked.gpus else "cpu", threads=1
+            config, sources, states=f"{config.output_dir}/states", device="cuda" if asked.gpus else "cpu", threads=1
         )
 
     remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)
-    writer = open_writer(recipe.tracking, recipe.out, actor=True)
-    parent = parent_run(writer, PROGRAM, recipe.name, recipe.out)
+    writer = open_writer(recipe.tracking, recipe.output_dir, actor=True)
+    parent = parent_run(writer, PROGRAM, recipe.name, recipe.output_dir)
 
     def keep(cell: Cell, outcome: tuple[dict, np.ndarray]) -> tuple[dict, str]:
         result, png = portable(outcome[0]), encode_png(outcome[1])
@@ -171,6 +173,6 @@ def _carry_out(recipe: VersatilityRecipe, missing: Sequence[Cell], folder: Folde
         return result, f"{cell.config.experiment}  {cell.config.method}  seed {cell.config.seed}"
 
     failures: dict[str, str] = {}
-    with recorded(parent, failures):
-        failures |= collect({remote.remote(cell.config, sources): cell for cell in missing}, keep, recipe.out)
+    with tracked_run(parent, failures):
+        failures |= collect({remote.remote(cell.config, sources): cell for cell in missing}, keep, recipe.output_dir)
     return failures

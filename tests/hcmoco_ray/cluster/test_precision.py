@@ -20,7 +20,13 @@ def kept(folder) -> str:
 
 
 def test_auto_is_decided_printed_and_recorded(ray_session, tiny_home):
-    done = call(tiny_home, "train.precision=auto", "stages={sample: 1, full: 1}", "data.held_out=null", "out=runs/auto")
+    done = call(
+        tiny_home,
+        "train.precision=auto",
+        "stages={stage1_steps: 1, stage2_steps: 1}",
+        "data.held_out=null",
+        "output_dir=runs/auto",
+    )
     assert done.status == 0, done
     assert f"precision: {HERE}" in done.out
     assert "precision: auto" not in done.out
@@ -29,7 +35,7 @@ def test_auto_is_decided_printed_and_recorded(ray_session, tiny_home):
 
 
 def test_a_run_begun_on_another_kind_of_machine_goes_on_as_it_was(ray_session, tiny_home):
-    short = ("stages={sample: 2, full: 2}", "data.held_out=null", "out=runs/moved")
+    short = ("stages={stage1_steps: 2, stage2_steps: 2}", "data.held_out=null", "output_dir=runs/moved")
     out = tiny_home / "runs" / "moved"
     with interrupted_at(out / "states" / "step-00000002" / "COMPLETE"):
         assert call(tiny_home, *short, f"train.precision={OTHER}").status == 130
@@ -46,7 +52,7 @@ def test_a_run_begun_on_another_kind_of_machine_goes_on_as_it_was(ray_session, t
 def test_emulation_is_one_line():
     assert slow_line([False], begun=True) == (
         "train.precision is bfloat16, which this processor only emulates: steps take several times as long as in float32 "
-        "(the run was begun in it and keeps it; a new one, with another out=..., takes float32)"
+        "(the run was begun in it and keeps it; a new one, with another output_dir=..., takes float32)"
     )
     assert "which 1 of 3 nodes only emulate" in slow_line([True, False, True], begun=False)
 

@@ -8,18 +8,18 @@ import time
 import pytest
 
 from hcmoco.errors import UserError
-from hcmoco_ray.cluster import session
+from hcmoco_ray.cluster import entrypoint, session
 
 
 def test_a_local_path_is_refused_on_several_nodes_only():
     with pytest.raises(UserError, match="--out data/x is a path on one machine's disk, and the cluster has 3 nodes"):
-        session.Cluster(nodes=3, cpus=4).refuse_local("--out", "data/x")
-    session.Cluster(nodes=3, cpus=4).refuse_local("--out", "s3://bucket/x")
-    session.Cluster(nodes=1, cpus=4).refuse_local("--out", "data/x")
+        session.Cluster(nodes=3, cpus=4).require_shared_storage("--out", "data/x")
+    session.Cluster(nodes=3, cpus=4).require_shared_storage("--out", "s3://bucket/x")
+    session.Cluster(nodes=1, cpus=4).require_shared_storage("--out", "data/x")
 
 
 def test_start_joins_what_runs_and_says_what_it_is(ray_session):
-    assert session.start(num_cpus=64) == ray_session == session.Cluster(nodes=1, cpus=4)
+    assert session.connect(num_cpus=64) == ray_session == session.Cluster(nodes=1, cpus=4)
 
 
 def test_a_mistake_inside_a_task_is_one_line(ray_session, capsys):
@@ -33,7 +33,7 @@ def test_a_mistake_inside_a_task_is_one_line(ray_session, capsys):
         return ray.get(ray.remote(task).remote())
 
     for call in (ray.remote(task), nested):
-        assert session.main_wrapper(lambda call=call: ray.get(call.remote()))() == 2
+        assert entrypoint.main_wrapper(lambda call=call: ray.get(call.remote()))() == 2
         assert capsys.readouterr().err == "error: disk /x is full; make room\n"
 
 
@@ -44,7 +44,7 @@ def test_a_bug_keeps_its_traceback(ray_session):
         raise ZeroDivisionError("bug")
 
     with pytest.raises(ZeroDivisionError):
-        session.main_wrapper(lambda: ray.get(ray.remote(bug).remote()))()
+        entrypoint.main_wrapper(lambda: ray.get(ray.remote(bug).remote()))()
 
 
 def test_a_canceled_task_leaves_its_process_able_to_import(ray_session):
@@ -80,10 +80,10 @@ def test_exit_statuses(capsys):
         def main():
             raise error
 
-        return session.main_wrapper(main)()
+        return entrypoint.main_wrapper(main)()
 
-    assert session.main_wrapper(lambda: None)() == 0
-    assert session.main_wrapper(lambda: 1)() == 1
+    assert entrypoint.main_wrapper(lambda: None)() == 0
+    assert entrypoint.main_wrapper(lambda: 1)() == 1
     assert failing(KeyboardInterrupt()) == 130
     assert failing(OSError(errno.ENOSPC, "No space left on device", "/x")) == 2
     assert "error: [Errno 28] No space left on device: '/x'" in capsys.readouterr().err
@@ -103,7 +103,8 @@ def test_ray_is_not_imported_before_it_is_needed():
 def test_no_cluster_at_the_address():
     code = (
         "import os; os.environ['RAY_ADDRESS'] = '127.0.0.1:1'\n"
-        "from hcmoco_ray.cluster import session\nraise SystemExit(session.main_wrapper(lambda: session.start() and 0)())"
+        "from hcmoco_ray.cluster import entrypoint, session\n"
+        "raise SystemExit(entrypoint.main_wrapper(lambda: session.connect() and 0)())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2

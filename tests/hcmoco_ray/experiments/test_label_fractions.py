@@ -23,7 +23,7 @@ from tests.helpers.started import Started
 PEOPLE = {"domain": "indoor", "size": 64, "seed": 1}
 RECIPE = {
     "name": "tiny",
-    "out": "unused",
+    "output_dir": "unused",
     "task": {"size": 64},
     "encoder": {"name": "test_resnet"},
     "data": {
@@ -31,15 +31,15 @@ RECIPE = {
         "test": {"path": "data/test", "people": {**PEOPLE, "count": 6, "seed": 2}},
     },
     "steps": 2,
-    "validations": 1,
-    "validation": 4,
+    "num_evals": 1,
+    "num_val_rows": 4,
     "train": {"precision": "float32", "lanes": 1, "batch_size_per_lane": 4, "window_steps": 2},
 }
 GRID = {
     "out": "runs/grid",
     "baseline": "scratch",
     "inits": {"scratch": "scratch", "other": "scratch"},
-    "cells": [{"tasks": ["parsing-rgb"], "labels": {"samples": 5}, "seeds": [0, 1]}],
+    "cells": [{"tasks": ["parsing-rgb"], "labels": {"num_samples": 5}, "seeds": [0, 1]}],
 }
 
 
@@ -101,7 +101,8 @@ def test_each_cell_is_done_once(home, capsys):
 
 def test_a_cell_that_fails_does_not_stop_the_others(home, capsys):
     cells = [
-        {"tasks": ["parsing-rgb"], "labels": labels, "seeds": [0]} for labels in ({"samples": 5}, {"samples": 500})
+        {"tasks": ["parsing-rgb"], "labels": labels, "seeds": [0]}
+        for labels in ({"num_samples": 5}, {"num_samples": 500})
     ]
     assert go(home, {"cells": cells, "inits": {"scratch": "scratch"}}, "train.precision=auto") == 1
     out = capsys.readouterr().out
@@ -170,7 +171,7 @@ def test_other_seeds_than_the_grids(home, capsys):
 def test_a_cell_that_is_no_result_is_one_line(home, capsys):
     one = {
         "inits": {"scratch": "scratch"},
-        "cells": [{"tasks": ["parsing-rgb"], "labels": {"samples": 5}, "seeds": [0]}],
+        "cells": [{"tasks": ["parsing-rgb"], "labels": {"num_samples": 5}, "seeds": [0]}],
     }
     assert go(home, one) == 0
     (file,) = (home / "runs/grid/cells").iterdir()
@@ -202,7 +203,7 @@ def test_without_a_weight_file_imagenet_is_not_run_and_says_so(home, capsys, mon
 
 PRETRAINING = {
     "name": "tiny-pretraining",
-    "out": "unused",
+    "output_dir": "unused",
     "data": {"sources": {"indoor": {"path": "data/train", "people": {**PEOPLE, "count": 24}}}},
     "augment": {"size": 64},
     "model": {
@@ -212,7 +213,7 @@ PRETRAINING = {
         "embedding": 16,
     },
     "objective": {"negatives": 0, "anchors": 12},
-    "stages": {"sample": 1, "full": 2},
+    "stages": {"stage1_steps": 1, "stage2_steps": 2},
     "train": {"precision": "float32", "lanes": 1, "batch_size_per_lane": 4, "window_steps": 3},
     "probe": {"every": 0},
 }
@@ -233,7 +234,7 @@ def pretrained(home):
     return {
         "baseline": "cmc",
         "inits": inits,
-        "cells": [{"tasks": ["parsing-rgb"], "labels": {"samples": 5}, "seeds": [0]}],
+        "cells": [{"tasks": ["parsing-rgb"], "labels": {"num_samples": 5}, "seeds": [0]}],
     }
 
 

@@ -63,7 +63,7 @@ def test_the_best_trial_is_a_recipe_that_pretrain_takes(swept):
     config = run_config.load(PretrainRecipe, str(swept.folder / "best.yaml"), [])
     assert config.objective.lambda_d == best["values"]["objective.lambda_d"]
     assert config.optim.lr == best["values"]["optim.lr"]
-    assert load_recipe(swept.folder / "best.yaml")["out"] == "runs/tiny-best"
+    assert load_recipe(swept.folder / "best.yaml")["output_dir"] == "runs/tiny-best"
     assert (
         (swept.folder / "table.md")
         .read_text()
@@ -86,7 +86,7 @@ def test_trials_are_nested_runs(swept):
         assert run.info.status == ("FINISHED" if record["status"] == "done" else "FAILED")
         if record["status"] == "done":
             assert run.data.metrics["score"] == record["score"]
-            assert [step for step, _ in sweep_program.points(swept.folder, run.info.run_id, "loss")] == list(
+            assert [step for step, _ in sweep_program.points(swept.folder, run.info.run_id, "train/loss")] == list(
                 range(1, 7)
             )
 
@@ -127,7 +127,7 @@ def test_a_tracking_run_that_a_kill_left_open_is_closed(swept, home):
             (),
             "space.objective.tau_g: objective.tau_g = 0.0: ",
         ),
-        ({"space": {"out": {"choice": ["a"]}}}, (), "space.out: all trials of a sweep share out"),
+        ({"space": {"output_dir": {"choice": ["a"]}}}, (), "space.output_dir: all trials of a sweep share output_dir"),
         (
             {"space": {"model.joint_set": {"choice": ["mpii-16"]}}},
             (),
@@ -178,7 +178,9 @@ def test_early_stopping_ends_trials(swept, home):
 def test_a_population_exchanges_states_and_says_so(swept, home):
     # At the lowest rates nothing is learnt: who has one goes on from another's state.
     space = {"optim.lr": {"loguniform": [1e-7, 0.01]}, "objective.lambda_d": {"uniform": [0.5, 2]}}
-    done = sweep_program.call(home, {**PBT, "space": space, "out": "runs/pbt", "fixed": {"stages": {"full": 10}}})
+    done = sweep_program.call(
+        home, {**PBT, "space": space, "out": "runs/pbt", "fixed": {"stages": {"stage2_steps": 10}}}
+    )
     assert done.status == 0, done
     records = done.records
     assert {each["status"] for each in records.values()} == {"done"}
@@ -204,13 +206,21 @@ def test_a_fine_tuning_is_the_score(swept, home):
         "train": {"path": "data/train", "people": {**people, "count": 16}},
         "test": {"path": "data/test", "people": {**people, "count": 4, "seed": 2}},
     }
-    task = {"name": "t", "out": "x", "task": {"size": 64}, "data": data, "steps": 2, "validations": 1, "validation": 4}
+    task = {
+        "name": "t",
+        "output_dir": "x",
+        "task": {"size": 64},
+        "data": data,
+        "steps": 2,
+        "num_evals": 1,
+        "num_val_rows": 4,
+    }
     (home / "task.yaml").write_text(
         yaml.safe_dump(
             {**task, "train": {"precision": "float32", "lanes": 1, "batch_size_per_lane": 4, "window_steps": 2}}
         )
     )
-    score = {"finetune": {"task": "parsing-rgb", "recipe": str(home / "task.yaml"), "labels": {"samples": 5}}}
+    score = {"finetune": {"task": "parsing-rgb", "recipe": str(home / "task.yaml"), "labels": {"num_samples": 5}}}
     done = sweep_program.call(
         home, {"score": score, "trials": 2, "out": "runs/scored", "method": "optuna", "num_random_trials": 1}
     )
@@ -229,7 +239,11 @@ def test_a_fine_tuning_is_the_score(swept, home):
 @pytest.mark.parametrize("method", ["optuna", "pbt"])
 def test_a_killed_sweep_goes_on(tmp_path, method):
     """Driver and Ray are killed; what was over stays as it is, what was under way goes on from its state in its own tracking run."""
-    over = {"fixed": {"stages": {"full": 10}}, "trials": 4, "space": {"optim.lr": {"loguniform": [0.001, 0.01]}}}
+    over = {
+        "fixed": {"stages": {"stage2_steps": 10}},
+        "trials": 4,
+        "space": {"optim.lr": {"loguniform": [0.001, 0.01]}},
+    }
     over |= (
         {"method": "optuna", "num_random_trials": 2}
         if method == "optuna"
@@ -276,7 +290,7 @@ def test_a_killed_sweep_goes_on(tmp_path, method):
     assert {run.info.status for run in runs} == {"FINISHED"}
     for run in runs:
         if trial := run.data.tags.get("hcmoco.trial"):
-            assert [step for step, _ in sweep_program.points(folder, run.info.run_id, "loss")] == list(
+            assert [step for step, _ in sweep_program.points(folder, run.info.run_id, "train/loss")] == list(
                 range(1, records[trial]["steps"] + 1)
             )
 

@@ -123,7 +123,7 @@ def test_the_best_trial_is_a_recipe_of_its_own(tmp_path):
     values = yaml.safe_load(text)
     built = build(PretrainRecipe, values, "best")
     assert (built.objective.lambda_d, built.optim.name) == (0.2, "adamw")
-    assert (built.name, built.out, built.train.workers) == ("tiny-best", "runs/tiny-best", 1)
+    assert (built.name, built.output_dir, built.train.workers) == ("tiny-best", "runs/tiny-best", 1)
     assert built.train.save_every == RECIPE["train"]["save_every"]
     base = build(PretrainRecipe, RECIPE, "tiny")
     assert {key: value for key, value in built.identity().items() if key not in ("objective", "optim")} == {

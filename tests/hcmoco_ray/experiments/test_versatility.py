@@ -17,7 +17,7 @@ from hcmoco_ray.experiments.versatility.cells import tables
 ENCODER = {"name": "test_resnet"}
 RECIPE = {
     "name": "tiny",
-    "out": "runs/versatility",
+    "output_dir": "runs/versatility",
     "results": "tables",
     "init": "runs/start",
     "data": {

@@ -334,7 +334,7 @@ def test_every_data_set_says_what_it_takes(capsys, kind):
         main([kind, "--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert "--out OUT" in shown
+    assert "--output-dir OUTPUT_DIR, --out OUTPUT_DIR" in shown
     assert ("--check" in shown) == (kind != "people")
 
 

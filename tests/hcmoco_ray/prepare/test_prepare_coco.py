@@ -152,14 +152,14 @@ def test_the_published_recipe_trains_and_is_scored_on_them(ray_session, download
         "train.workers": 1,
         "train.gpu": False,
     }
-    small |= {"train.cpus_per_worker": 1, "train.threads_per_worker": 1, "validations": 1, "validation": 1}
+    small |= {"train.cpus_per_worker": 1, "train.threads_per_worker": 1, "num_evals": 1, "num_val_rows": 1}
     small |= {"task.charts": str(tmp_path / "densepose-eval")}
     overrides = [
         f"{key}={yaml.safe_dump(value, default_flow_style=True).removesuffix('...').strip()}"
         for key, value in small.items()
     ]
     done = tiny.call(
-        tmp_path, "densepose", "--recipe", "paper-w18", "init=scratch", "out=runs/paper", *overrides, bare=True
+        tmp_path, "densepose", "--recipe", "paper-w18", "init=scratch", "output_dir=runs/paper", *overrides, bare=True
     )
     assert done.status == 0, done.err
     results = tiny.results(tmp_path / "runs" / "paper")

@@ -21,7 +21,7 @@ from tests.helpers.mutations import damage
 
 TRAIN, TEST = 33, 6
 SMALL = [
-    *("init=scratch", "task.size=64", "epochs=1", "min_steps=2", "validations=1", "validation=4", "eval_batch_size=2"),
+    *("init=scratch", "task.size=64", "epochs=1", "min_steps=2", "num_evals=1", "num_val_rows=4", "eval_batch_size=2"),
     *("train.lanes=2", "train.batch_size_per_lane=2", "train.workers=1", "train.gpu=false", "train.save_every=2"),
     *("train.cpus_per_worker=1", "train.threads_per_worker=1"),
 ]
@@ -118,7 +118,7 @@ def test_it_is_trained_on_and_scored(shards, tmp_path):
     data = [
         f"data.train.path={shards / 'train'}",
         f"data.test.path={shards / 'test'}",
-        "out=runs/short",
+        "output_dir=runs/short",
         "subset=itop-10%",
     ]
     done = tiny.call(tmp_path, "pose", "--recipe", "paper-w18", *data, *SMALL, bare=True)

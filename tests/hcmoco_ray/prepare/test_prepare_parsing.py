@@ -18,7 +18,7 @@ from tests.helpers.mutations import damage
 from tests.helpers.ntu_parsing_files import frame_name, write_ntu_parsing
 
 SMALL = [
-    *("init=scratch", "task.size=64", "epochs=1", "min_steps=2", "validations=1", "validation=2", "eval_batch_size=2"),
+    *("init=scratch", "task.size=64", "epochs=1", "min_steps=2", "num_evals=1", "num_val_rows=2", "eval_batch_size=2"),
     *("train.lanes=2", "train.batch_size_per_lane=2", "train.workers=1", "train.gpu=false", "train.save_every=2"),
     *("train.cpus_per_worker=1", "train.threads_per_worker=1"),
 ]
@@ -50,7 +50,7 @@ def rows_of(uri):
 
 def fine_tuned(home, task, train, test):
     """The published recipe, its encoder included, on small pictures for two steps; scored at its own 1000 x 1000 pixels."""
-    data = [f"data.train.path={train}", f"data.test.path={test}", "out=runs/short"]
+    data = [f"data.train.path={train}", f"data.test.path={test}", "output_dir=runs/short"]
     done = tiny.call(home, task, "--recipe", "paper-w18", *data, *SMALL, bare=True)
     assert done.status == 0, done
     return tiny.results(home / "runs" / "short")

@@ -76,11 +76,11 @@ def test_one_mlflow_run_holds_it_all(done, task):
     assert (run["status"], run["id"]) == ("FINISHED", newest(folder).tracking_run)
     assert (run["params"]["task.task"], run["params"]["init"], run["params"]["optim.lr"]) == (task, "scratch", "0.002")
     metrics = run["metrics"]
-    assert [step for step, _ in metrics["loss"]] == [1, 2, 3, 4, 5, 6]
-    assert metrics["passes"][-1] == (6, 36 / 32)
+    assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5, 6]
+    assert metrics["train/epochs/labeled"][-1] == (6, 36 / 32)
     for name, value in results["test"]["figures"].items():
         assert metrics[f"test/{name}"] == [(6, value)]
-        assert metrics[f"validation/{name}"] == [(step, figures[name]) for step, figures in results["validations"]]
+        assert metrics[f"val/{name}"] == [(step, figures[name]) for step, figures in results["validations"]]
     assert run["artifacts"] >= {"config.yaml", "table.md", "pictures/test.png", "model/place.txt"}
     tags = tiny.tags(folder)
     assert tags["hcmoco.labels"] == f"100%, 32 rows, {results['labels']['digest']}"
@@ -125,10 +125,10 @@ def test_what_was_changed_since_is_made_anew(done, finetune_home, name, how):
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("optim.lr=0.5", "optim.lr was 0.002, now 0.5; take the same config again, or another folder with out="),
-        ("samples=9", "samples was None, now 9"),
+        ("optim.lr=0.5", "optim.lr was 0.002, now 0.5; take the same config again, or another folder with output_dir="),
+        ("num_samples=9", "num_samples was None, now 9"),
         ("task.depth_scale=20", "task.depth_scale was 50.0, now 20.0"),
-        ("data.train.path=data/people-test data.train.people=null validation=3", "validation was 8, now 3"),
+        ("data.train.path=data/people-test data.train.people=null num_val_rows=3", "num_val_rows was 8, now 3"),
         ("data.train.path=data/people-test data.train.people=null", "chosen_on was "),
     ],
 )
@@ -161,10 +161,10 @@ def test_it_starts_from_the_weights_that_it_is_given(ray_session, finetune_home,
         finetune_home,
         "parsing-depth",
         f"init={init}",
-        f"out={out}",
+        f"output_dir={out}",
         "encoder_lr=0",
         "steps=1",
-        "validation=0",
+        "num_val_rows=0",
         "select=last",
     )
     assert run.status == 0, run
@@ -195,9 +195,9 @@ def test_imagenet_weights_from_a_file(ray_session, finetune_home):
     given = [
         "init=imagenet",
         "imagenet_weights=imagenet.pth",
-        "out=runs/imagenet",
+        "output_dir=runs/imagenet",
         "steps=1",
-        "validation=0",
+        "num_val_rows=0",
         "select=last",
     ]
     run = tiny.call(finetune_home, "parsing-rgb", *given)
@@ -265,7 +265,7 @@ def test_evaluation_by_several_workers_gives_the_same_figures(done, finetune_hom
 
 
 def test_the_model_of_the_last_step(ray_session, finetune_home, done):
-    run = tiny.call(finetune_home, "pose", "select=last", "out=runs/last")
+    run = tiny.call(finetune_home, "pose", "select=last", "output_dir=runs/last")
     assert run.status == 0, run
     assert tiny.results(run.folder)["chosen_step"] == 6
     assert tiny.same(load_model(str(run.folder)).model().state_dict(), newest(run.folder).model)
@@ -274,7 +274,9 @@ def test_the_model_of_the_last_step(ray_session, finetune_home, done):
 
 
 def test_the_model_chosen_on_the_test_rows(ray_session, finetune_home):
-    run = tiny.call(finetune_home, "pose", "select=test", "validation=0", "samples=7", "out=runs/chosen-on-test")
+    run = tiny.call(
+        finetune_home, "pose", "select=test", "num_val_rows=0", "num_samples=7", "output_dir=runs/chosen-on-test"
+    )
     assert run.status == 0, run
     assert (
         "select=test: the model is chosen on the test rows, as the paper does; its test score is optimistic" in run.out
@@ -290,10 +292,10 @@ def test_passes_instead_of_steps_and_bfloat16(ray_session, finetune_home):
         "parsing-rgb",
         "steps=null",
         "epochs=0.5",
-        "samples=13",
+        "num_samples=13",
         "train.precision=bfloat16",
-        "out=runs/passes",
-        "validations=1",
+        "output_dir=runs/passes",
+        "num_evals=1",
     )
     assert run.status == 0, run
     assert "2 steps of 6 rows: 0.9 passes" in run.out  # 13 rows / 2 / 6, rounded up
@@ -305,15 +307,15 @@ def test_one_row_in_a_step(ray_session, finetune_home):
     given = [
         "train.lanes=1",
         "train.batch_size_per_lane=1",
-        "samples=1",
-        "validation=1",
+        "num_samples=1",
+        "num_val_rows=1",
         "steps=2",
-        "validations=1",
-        "out=runs/one-row",
+        "num_evals=1",
+        "output_dir=runs/one-row",
     ]
     run = tiny.call(finetune_home, "parsing-rgb", *given)
     assert run.status == 0, run
-    assert numbers(run.folder)["passes"][-1] == (2, 2)
+    assert numbers(run.folder)["train/epochs/labeled"][-1] == (2, 2)
 
 
 def test_help_does_not_wait_for_pytorch_or_ray():

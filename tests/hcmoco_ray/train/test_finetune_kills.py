@@ -8,8 +8,8 @@ import pytest
 from hcmoco.config import build, merge
 from hcmoco.data.shards.reader import Shards
 from hcmoco.finetuning.config import FinetuneConfig
-from hcmoco.finetuning.encoder_init import start
-from hcmoco.finetuning.resolve import set_up
+from hcmoco.finetuning.encoder_init import load_encoder_init
+from hcmoco.finetuning.resolve import resolve
 from hcmoco.finetuning.saved_model import load_model
 from tests.helpers import finetune_program as tiny
 from tests.helpers.killing_workers import killing, train_workers
@@ -18,7 +18,7 @@ from tests.helpers.waiting import CEILING, wait_until
 
 pytestmark = pytest.mark.slow
 
-LONG = ["steps=12", "validations=4", "train.save_every=2", "train.keep=9"]
+LONG = ["steps=12", "num_evals=4", "train.save_every=2", "train.num_checkpoints=9"]
 TWO = [*LONG, "train.workers=2"]
 
 
@@ -34,13 +34,13 @@ def equal(done: Done, undisturbed: Done) -> None:
 @pytest.fixture(scope="module")
 def one(ray_session, finetune_home) -> Done:
     """An undisturbed run of one worker."""
-    return tiny.call(finetune_home, "pose", *LONG, "out=runs/one")
+    return tiny.call(finetune_home, "pose", *LONG, "output_dir=runs/one")
 
 
 @pytest.fixture(scope="module")
 def two(ray_session, finetune_home) -> Done:
     """An undisturbed run of two workers."""
-    return tiny.call(finetune_home, "pose", *TWO, "out=runs/two")
+    return tiny.call(finetune_home, "pose", *TWO, "output_dir=runs/two")
 
 
 def test_two_workers_come_to_the_end_quietly(two):
@@ -60,14 +60,14 @@ def test_the_driver_killed_twice(one, tmp_path):
     out = tmp_path / "runs" / "one"
     for moment in (out / "states" / "step-00000006" / "COMPLETE", out / "model" / "config.json"):
         process = tiny.start(
-            tmp_path, "pose", *LONG, "out=runs/one", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            tmp_path, "pose", *LONG, "output_dir=runs/one", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         wait_until(moment.exists, process, pause=0.002)
         process.kill()
         process.wait()
         assert not (out / "results.json").exists()
     process = tiny.start(
-        tmp_path, "pose", *LONG, "out=runs/one", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        tmp_path, "pose", *LONG, "output_dir=runs/one", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     printed, said = process.communicate(timeout=CEILING)
     assert process.returncode == 0, said
@@ -82,7 +82,7 @@ def test_workers_killed_while_they_train_and_while_they_score(two, finetune_home
     # Validation follows step 3, 6, 9 and 12; what is saved after step 4 is saved between two of them.
     moments = [((states / "step-00000004" / "COMPLETE").exists, 1), ((states / "step-00000008").exists, 0)]
     with killing(moments) as killed:
-        done = tiny.call(finetune_home, "pose", *TWO, "out=runs/two-killed")
+        done = tiny.call(finetune_home, "pose", *TWO, "output_dir=runs/two-killed")
     assert done.status == 0, done
     assert len(killed) == 2
     equal(done, two)
@@ -104,7 +104,7 @@ def test_a_scoring_worker_killed(two, finetune_home):
 def test_one_worker_and_two_train_on_the_same_rows(one, two):
     """Passes and rates agree; the plan deals the same rows, whose ids the feeds below show step by step."""
     alone, together = numbers(one.folder), numbers(two.folder)
-    for name in ("passes", "lr"):
+    for name in ("train/epochs/labeled", "train/lr"):
         assert alone[name] == together[name]
     assert tiny.results(one.folder)["labels"] == tiny.results(two.folder)["labels"]
     assert newest(one.folder).identity == newest(two.folder).identity
@@ -115,11 +115,11 @@ def test_every_worker_sees_its_share_of_a_steps_rows(two, finetune_home, rows):
     """With one labelled row there are fewer rows than workers."""
     config = build(
         FinetuneConfig,
-        merge(tiny.RECIPES["pose"], {"init": "scratch", "samples": rows, "task": {"task": "pose"}}),
+        merge(tiny.RECIPES["pose"], {"init": "scratch", "num_samples": rows, "task": {"task": "pose"}}),
         "tiny",
     )
     data = [Shards.open(str(finetune_home / tiny.PEOPLE[key]["path"])) for key in ("train", "test")]
-    feed = set_up(config, *data, start("scratch", config.encoder, "depth")).train_loader()
+    feed = resolve(config, *data, load_encoder_init("scratch", config.encoder, "depth")).train_loader()
 
     def seen(world: int) -> list[list[str]]:
         """Ids of each step, those of worker 0 first."""
@@ -138,15 +138,17 @@ def test_every_worker_sees_its_share_of_a_steps_rows(two, finetune_home, rows):
 def test_a_run_goes_on_with_another_number_of_workers(two, finetune_home):
     out = finetune_home / "runs" / "grown"
     with interrupted_at(out / "states" / "step-00000004" / "COMPLETE"):
-        assert tiny.call(finetune_home, "pose", *LONG, "out=runs/grown").status == 130
-    done = tiny.call(finetune_home, "pose", *TWO, "out=runs/grown")
+        assert tiny.call(finetune_home, "pose", *LONG, "output_dir=runs/grown").status == 130
+    done = tiny.call(finetune_home, "pose", *TWO, "output_dir=runs/grown")
     assert done.status == 0, done
     (run,) = tracked(out)
-    assert [step for step, _ in run["metrics"]["loss"]] == list(range(1, 13))
-    assert numbers(out)["passes"] == numbers(two.folder)["passes"]
+    assert [step for step, _ in run["metrics"]["train/loss"]] == list(range(1, 13))
+    assert numbers(out)["train/epochs/labeled"] == numbers(two.folder)["train/epochs/labeled"]
 
 
 def test_fewer_labeled_rows_than_workers(two, finetune_home):
-    done = tiny.call(finetune_home, "pose", *TWO, "samples=1", "validation=1", "out=runs/one-row-two-workers")
+    done = tiny.call(
+        finetune_home, "pose", *TWO, "num_samples=1", "num_val_rows=1", "output_dir=runs/one-row-two-workers"
+    )
     assert done.status == 0, done
-    assert numbers(done.folder)["passes"][-1] == (12, 72)
+    assert numbers(done.folder)["train/epochs/labeled"][-1] == (12, 72)

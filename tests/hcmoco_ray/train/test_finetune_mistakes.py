@@ -66,17 +66,17 @@ def on(data: str) -> list[str]:
 BEFORE_RAY = {
     "no labels left": ("fraction=0", "fraction = 0: "),
     "two ways to choose labels": (
-        "fraction=0.5 samples=3",
-        "samples and fraction are given; give one of fraction, samples and subset",
+        "fraction=0.5 num_samples=3",
+        "num_samples and fraction are given; give one of fraction, num_samples and subset",
     ),
     "an unknown subset": ("subset=itop-3%", "subset = 'itop-3%': allowed are itop-10%, "),
     "steps and epochs": ("epochs=3", "steps = 6 and epochs = 3.0: give one of them, and set the other to null"),
     "neither steps nor epochs": ("steps=null", "steps = None and epochs = None: give one of them"),
     "nothing to choose on": (
-        "validation=0",
-        "select = validation needs validation rows; set validation=64, or select=last",
+        "num_val_rows=0",
+        "select = validation needs validation rows; set num_val_rows=64, or select=last",
     ),
-    "an unknown key": ("fractoin=0.1", "unknown key 'fractoin'; allowed here: fraction, samples, subset"),
+    "an unknown key": ("fractoin=0.1", "unknown key 'fractoin'; allowed here: fraction, num_samples, subset"),
     "an unknown key of the task": ("task.siez=3", "unknown key 'task.siez'; allowed here: task, joints, size, head"),
     "a task's value": ("task.size=65", "task.size = 65: must be a positive multiple of 32, for example 64"),
     "where the encoder starts, twice": (
@@ -102,7 +102,7 @@ BEFORE_RAY = {
 @pytest.mark.parametrize(("arguments", "line"), BEFORE_RAY.values(), ids=BEFORE_RAY.keys())
 def test_before_ray_starts(finetune_home, arguments, line):
     (finetune_home / "data" / "something").mkdir(parents=True, exist_ok=True)
-    assert re.search(line, tiny.call(finetune_home, "pose", *arguments.split(" "), "out=runs/never").error)
+    assert re.search(line, tiny.call(finetune_home, "pose", *arguments.split(" "), "output_dir=runs/never").error)
     assert not (finetune_home / "runs" / "never" / "config.yaml").exists()
 
 
@@ -134,7 +134,7 @@ def test_published_weights_without_a_network(finetune_home, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     empty = str(finetune_home / "no-cache")
     line = tiny.call(
-        finetune_home, "pose", "init=imagenet", f"encoder.args={{cache_dir: {empty}}}", "out=runs/never"
+        finetune_home, "pose", "init=imagenet", f"encoder.args={{cache_dir: {empty}}}", "output_dir=runs/never"
     ).error
     assert line.startswith(
         "init=imagenet: no imagenet_weights file is given, and encoder test_resnet: cannot get timm's weights: "
@@ -146,7 +146,7 @@ def test_published_weights_without_a_network(finetune_home, monkeypatch):
 
 def test_an_export_of_another_encoder(finetune_home):
     tiny.export(finetune_home / "wide", name="resnet18")
-    line = tiny.call(finetune_home, "parsing-depth", "init=wide", "out=runs/never").error
+    line = tiny.call(finetune_home, "parsing-depth", "init=wide", "output_dir=runs/never").error
     assert "the depth encoder of " in line
     assert (
         "/wide has name = 'resnet18', encoder.name is 'test_resnet'; set encoder.name=resnet18 or take weights of that"
@@ -156,27 +156,29 @@ def test_an_export_of_another_encoder(finetune_home):
 
 def test_a_file_of_another_encoder(finetune_home):
     torch.save(build_encoder(EncoderConfig(name="resnet10t")).trunk.state_dict(), finetune_home / "resnet10t.pth")
-    line = tiny.call(finetune_home, "parsing-rgb", "init=resnet10t.pth", "out=runs/never").error
+    line = tiny.call(finetune_home, "parsing-rgb", "init=resnet10t.pth", "output_dir=runs/never").error
     assert re.search(r"weights .*/resnet10t.pth do not fit test_resnet: .* of another shape", line)
     line = tiny.call(
-        finetune_home, "parsing-rgb", "init=imagenet", "imagenet_weights=resnet10t.pth", "out=runs/never"
+        finetune_home, "parsing-rgb", "init=imagenet", "imagenet_weights=resnet10t.pth", "output_dir=runs/never"
     ).error
     assert re.search(r"weights .*/resnet10t.pth do not fit test_resnet: ", line)
 
 
 def test_a_fine_tuned_model_is_no_pre_training(finetune_home, people, tmp_path):
     model = fine_tuned(tmp_path, people("sound"), finetune_home)
-    line = tiny.call(finetune_home, "pose", f"init={model}", "out=runs/never").error
+    line = tiny.call(finetune_home, "pose", f"init={model}", "output_dir=runs/never").error
     assert "config.json is not that of an export" in line
 
 
 def test_a_folder_of_another_program(finetune_home):
     folder = finetune_home / "runs" / "pretraining"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"stages": {"sample": 3, "full": 3}, "model": {}, "seed": 1}))
-    line = tiny.call(finetune_home, "pose", "out=runs/pretraining").error
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump({"stages": {"stage1_steps": 3, "stage2_steps": 3}, "model": {}, "seed": 1})
+    )
+    line = tiny.call(finetune_home, "pose", "output_dir=runs/pretraining").error
     assert (
-        "runs/pretraining/config.yaml is not a config of this program and version; choose another folder with out=..."
+        "runs/pretraining/config.yaml is not a config of this program and version; choose another folder with output_dir=..."
         in line
     )
 
@@ -185,7 +187,7 @@ def test_a_data_set_s_folder_as_the_run_s(finetune_home):
     holding = finetune_home / "holding"
     holding.mkdir()
     (holding / MANIFEST).write_text("{}")
-    run = tiny.call(finetune_home, "parsing-rgb", "out=holding")
+    run = tiny.call(finetune_home, "parsing-rgb", "output_dir=holding")
     assert run.status == 2
     assert "holding is a prepared data set; a run needs a folder of its own" in run.err
     assert not (holding / "config.yaml").exists()
@@ -193,11 +195,11 @@ def test_a_data_set_s_folder_as_the_run_s(finetune_home):
 
 def test_labels_that_the_data_do_not_have(ray_session, finetune_home, people):
     bare = people("without-parts", lambda person, number: replace(person, parts=None, joints3d=None))
-    line = tiny.call(finetune_home, "parsing-rgb", *on(bare), "out=runs/never").error
+    line = tiny.call(finetune_home, "parsing-rgb", *on(bare), "output_dir=runs/never").error
     assert re.search(
         r"data/without-parts has no parts \(its rows have .*keypoints.*\); prepare or name a data set that has", line
     )
-    line = tiny.call(finetune_home, "pose", *on(bare), "out=runs/never").error
+    line = tiny.call(finetune_home, "pose", *on(bare), "output_dir=runs/never").error
     assert re.search(r"data/without-parts has no joints3d ", line)
 
 
@@ -206,40 +208,40 @@ def test_labels_that_the_data_do_not_have(ray_session, finetune_home, people):
     [
         (
             "fraction=0.01",
-            r"1% of the 20 labelled rows of .*, with validation = 8 of them set aside, leaves no row to train on; give a larger",
+            r"1% of the 20 labelled rows of .*, with num_val_rows = 8 of them set aside, leaves no row to train on; give a larger",
         ),
         (
-            "samples=13",
-            r"samples = 13: .* has 20 labelled rows, of which 8 are set aside for validation; at most 12, or a smaller validation",
+            "num_samples=13",
+            r"num_samples = 13: .* has 20 labelled rows, of which 8 are set aside for validation; at most 12, or a smaller num_val_rows",
         ),
-        ("validation=20", r"100% of the 20 labelled rows .* leaves no row to train on"),
+        ("num_val_rows=20", r"100% of the 20 labelled rows .* leaves no row to train on"),
         ("subset=itop-1%", r"itop-1% of the 20 labelled rows .* leaves no row to train on"),
     ],
 )
 def test_a_share_that_leaves_nothing(ray_session, finetune_home, people, given, line):
-    assert re.search(line, tiny.call(finetune_home, "pose", *on(people("sound")), given, "out=runs/never").error)
+    assert re.search(line, tiny.call(finetune_home, "pose", *on(people("sound")), given, "output_dir=runs/never").error)
 
 
 def test_scenes_for_persons_and_persons_for_scenes(ray_session, finetune_home, people):
     scenes = "data.train={path: data/never-made, people: null, scenes: {count: 500}}"
-    line = tiny.call(finetune_home, "pose", scenes, "out=runs/never").error
+    line = tiny.call(finetune_home, "pose", scenes, "output_dir=runs/never").error
     assert line.startswith("data.train.scenes: person records are needed; set data.train.scenes=null")
     assert not (finetune_home / "data" / "never-made").exists()
     line = tiny.call(
         finetune_home,
         "densepose",
         "data.train={path: data/never-made, scenes: null, people: {count: 500}}",
-        "out=runs/never",
+        "output_dir=runs/never",
     ).error
     assert line.startswith("data.train.people: scene records are needed; ")
-    line = tiny.call(finetune_home, "densepose", *on(people("sound")), "out=runs/never").error
+    line = tiny.call(finetune_home, "densepose", *on(people("sound")), "output_dir=runs/never").error
     assert re.search(
         r"data.train.path: .*data/sound holds person records, scene records are needed; name another data set", line
     )
 
 
 def test_data_that_are_not_there(ray_session, finetune_home):
-    line = tiny.call(finetune_home, "pose", *on("data/nowhere"), "out=runs/never").error
+    line = tiny.call(finetune_home, "pose", *on("data/nowhere"), "output_dir=runs/never").error
     assert "data/nowhere" in line
 
 
@@ -294,9 +296,9 @@ def test_a_record_that_does_not_decode(ray_session, finetune_home, people, name)
     given = [
         *on(data),
         *settings,
-        "validation=0",
+        "num_val_rows=0",
         "select=last",
-        f"out={out}",
+        f"output_dir={out}",
         f"tracking.uri=sqlite:///{finetune_home}/mistakes.db",
     ]
     said = tiny.call(finetune_home, task, *given).error
@@ -311,10 +313,10 @@ def test_a_learning_rate_too_large(ray_session, finetune_home, people):
         *on(people("sound")),
         "optim.lr=1e30",
         "optim.clip_norm=null",
-        "out=runs/large",
+        "output_dir=runs/large",
         f"tracking.uri=sqlite:///{finetune_home}/mistakes.db",
     ]
-    line = tiny.call(finetune_home, "parsing-rgb", *given, "validation=0", "select=last", "train.save_every=6").error
+    line = tiny.call(finetune_home, "parsing-rgb", *given, "num_val_rows=0", "select=last", "train.save_every=6").error
     assert re.search(r"^(loss|grad_norm)\S* became (nan|inf) in step \d.* lower optim.lr", line)
 
 

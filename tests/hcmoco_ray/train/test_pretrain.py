@@ -31,7 +31,7 @@ def test_it_says_what_it_does_and_nothing_else(finished):
     lines = finished.out.splitlines()
     assert len(lines) <= 70
     for line in (
-        "stages: {sample: 3, full: 3}",
+        "stages: {stage1_steps: 3, stage2_steps: 3}",
         "a step: 8 rows in 2 lanes; batch norm and in-batch negatives see 8 of them",
         "  indoor: 48 people (48 with rgb, 48 with depth, 48 with keypoints), 6.0 a step, 0.8 passes",
         "  wild: 24 people (24 with rgb, 0 with depth, 24 with keypoints), 2.0 a step, 0.5 passes",
@@ -48,7 +48,7 @@ def test_it_says_what_it_does_and_nothing_else(finished):
 
 def test_the_export_is_the_state(finished):
     state = newest(finished.folder)
-    assert (state.step, state.full) == (6, True)
+    assert (state.step, state.stage) == (6, 2)
     export = load_export(finished.folder / "export")
     for modality in ("rgb", "depth"):
         for name, value in export.encoder(modality).trunk.state_dict().items():
@@ -71,23 +71,25 @@ def test_one_mlflow_run_holds_it_all(finished):
     assert run["params"]["data.sources.wild.people.count"] == "24"
     metrics = run["metrics"]
     first = [
-        "loss",
-        "level/g",
-        "loss/g/rgb-depth",
-        "entered/g/rgb-depth",
-        "rows/g/rgb-depth/indoor",
-        "grad_norm",
-        "lr",
-        "time/wait_share",
+        "train/loss",
+        "train/level/g",
+        "train/loss/g/rgb-depth",
+        "train/num_anchors/g/rgb-depth",
+        "train/rows/g/rgb-depth/indoor",
+        "train/grad_norm",
+        "train/lr",
+        "perf/data_wait_share",
     ]
     for name in first:
         assert [step for step, _ in metrics[name]] == STEPS, name
-    for name in ("level/d", "level/s", "loss/d/rgb-depth"):
+    for name in ("train/level/d", "train/level/s", "train/loss/d/rgb-depth"):
         assert [step for step, _ in metrics[name]] == [4, 5, 6], name
-    assert [value for _, value in metrics["stage"]] == [1, 1, 1, 2, 2, 2]
-    assert all(value == 6 for _, value in metrics["entered/g/rgb-depth"])  # rows with depth: the people of "indoor"
-    assert all(value == 0 for _, value in metrics["rows/g/rgb-depth/wild"])
-    assert metrics["passes/indoor"][-1] == (6, 0.75)
+    assert [value for _, value in metrics["train/stage"]] == [1, 1, 1, 2, 2, 2]
+    assert all(
+        value == 6 for _, value in metrics["train/num_anchors/g/rgb-depth"]
+    )  # rows with depth: the people of "indoor"
+    assert all(value == 0 for _, value in metrics["train/rows/g/rgb-depth/wild"])
+    assert metrics["train/epochs/indoor"][-1] == (6, 0.75)
     assert [step for step, _ in metrics["probe/joint/rgb_to_rgb"]] == [2, 4]
     assert [step for step, _ in metrics["after-stage-1/joint/rgb_to_rgb"]] == [3]
     assert [step for step, _ in metrics["after-stage-2/joint/rgb_to_rgb"]] == [6]
@@ -115,7 +117,7 @@ def test_once_finished_the_same_command_only_reports(finished, tiny_home):
 def test_stopped_and_started_again_nothing_is_different(finished, tiny_home):
     out = tiny_home / "runs" / "stopped"
     with interrupted_at(out / "states" / "step-00000002" / "COMPLETE"):
-        stopped = call(tiny_home, "out=runs/stopped", "train.keep=9")
+        stopped = call(tiny_home, "output_dir=runs/stopped", "train.num_checkpoints=9")
     assert stopped.status == 130
     assert "stopped; the same command goes on from here" in stopped.err
     assert 2 <= newest(out).step < 6
@@ -123,7 +125,7 @@ def test_stopped_and_started_again_nothing_is_different(finished, tiny_home):
     assert run["status"] == "KILLED"
     assert not (out / "export").exists()
 
-    again = call(tiny_home, "out=runs/stopped")
+    again = call(tiny_home, "output_dir=runs/stopped")
     assert again.status == 0
     assert re.search(r"^going on from step \d of 6$", again.out, re.MULTILINE)
     assert differences(newest(out), newest(finished.folder)) == []
@@ -136,8 +138,8 @@ def test_stopped_and_started_again_nothing_is_different(finished, tiny_home):
 def test_stopped_before_the_first_state_it_is_still_one_run(finished, tiny_home):
     out = tiny_home / "runs" / "early"
     with interrupted_at(out / "run.json"):
-        assert call(tiny_home, "out=runs/early").status == 130
-    assert call(tiny_home, "out=runs/early").status == 0
+        assert call(tiny_home, "output_dir=runs/early").status == 130
+    assert call(tiny_home, "output_dir=runs/early").status == 0
     assert differences(newest(out), newest(finished.folder)) == []
     assert numbers(out) == numbers(finished.folder)
 
@@ -145,26 +147,31 @@ def test_stopped_before_the_first_state_it_is_still_one_run(finished, tiny_home)
 def test_stopped_between_the_last_step_and_the_export(finished, tiny_home):
     out = tiny_home / "runs" / "late"
     with interrupted_at(out / "states" / "step-00000006" / "COMPLETE"):
-        first = call(tiny_home, "out=runs/late")
-    again = call(tiny_home, "out=runs/late")
+        first = call(tiny_home, "output_dir=runs/late")
+    again = call(tiny_home, "output_dir=runs/late")
     assert (again.status, first.status) in [(0, 130), (0, 0)]
     assert load_export(out / "export").training == {**load_export(finished.folder / "export").training}
     assert numbers(out) == numbers(finished.folder)
 
 
 def test_pixels_decoded_by_tasks_are_the_same(finished, tiny_home):
-    assert call(tiny_home, "out=runs/tasks", "ingest.decode=tasks", "train.window_steps=2").status == 0
+    assert call(tiny_home, "output_dir=runs/tasks", "ingest.decode=tasks", "train.window_steps=2").status == 0
     assert differences(newest(tiny_home / "runs" / "tasks"), newest(finished.folder)) == []
 
 
 def test_only_one_stage(finished, tiny_home):
-    assert call(tiny_home, "out=runs/sample", "stages={sample: 2, full: 0}", "data.held_out=null").status == 0
+    assert (
+        call(
+            tiny_home, "output_dir=runs/sample", "stages={stage1_steps: 2, stage2_steps: 0}", "data.held_out=null"
+        ).status
+        == 0
+    )
     state = newest(tiny_home / "runs" / "sample")
-    assert (state.step, state.full, state.history) == (2, False, {})
-    full = call(tiny_home, "out=runs/full", "stages={sample: 0, full: 2}")
+    assert (state.step, state.stage, state.history) == (2, 1, {})
+    full = call(tiny_home, "output_dir=runs/full", "stages={stage1_steps: 0, stage2_steps: 2}")
     assert full.status == 0
     state = newest(tiny_home / "runs" / "full")
-    assert (state.step, state.full, list(state.history)) == (2, True, ["after stage 2"])
+    assert (state.step, state.stage, list(state.history)) == (2, 2, ["after stage 2"])
     assert "after stage 1" not in full.out
 
 

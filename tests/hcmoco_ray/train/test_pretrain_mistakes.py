@@ -24,7 +24,10 @@ BEFORE_RAY = {
     "an unknown group": ("trian.workers=2", "unknown key 'trian'; allowed here: name, out, seed, data,"),
     "a negative weight of the objective": ("objective.lambda_d=-1", "objective.lambda_d = -1: "),
     "a negative weight of data": ("data.sources.indoor.weight=-1", "data.sources.indoor.weight = -1: "),
-    "no steps": ("stages={sample: 0, full: 0}", r"stages.sample \+ stages.full must be at least 1 step"),
+    "no steps": (
+        "stages={stage1_steps: 0, stage2_steps: 0}",
+        r"stages.stage1_steps \+ stages.stage2_steps must be at least 1 step",
+    ),
     "an unknown joint set": (
         "model.joint_set=coco-133",
         "model.joint_set = 'coco-133': allowed are mpii-16, common-13",
@@ -34,8 +37,14 @@ BEFORE_RAY = {
         "train.workers=4",
         r"train.workers = 4 does not divide train.lanes = 2; allowed are \[1, 2\]",
     ),
-    "an override without =": ("stages.sample", "override 'stages.sample' is not of the form key=value, for example"),
-    "an override that is not YAML": ("stages.sample=[3", r"override 'stages.sample=\[3': the value is not valid YAML"),
+    "an override without =": (
+        "stages.stage1_steps",
+        "override 'stages.stage1_steps' is not of the form key=value, for example",
+    ),
+    "an override that is not YAML": (
+        "stages.stage1_steps=[3",
+        r"override 'stages.stage1_steps=\[3': the value is not valid YAML",
+    ),
     "a learning rate that is no number": ("optim.lr=nan", "optim.lr = 'nan': "),
     "crops that reach beyond what is stored": (
         "augment.scale=[0.1, 5]",
@@ -50,23 +59,23 @@ BEFORE_RAY = {
         "weights /nope.safetensors cannot be read: .*No such file",
     ),
     "an output folder that cannot be": (
-        "out=/proc/nowhere/run",
+        "output_dir=/proc/nowhere/run",
         "/proc/nowhere/run cannot be written to: .*; choose another folder with",
     ),
     "an output folder that is a file": (
-        "out=tiny.yaml",
-        "tiny.yaml cannot be written to: .*; choose another folder with out=",
+        "output_dir=tiny.yaml",
+        "tiny.yaml cannot be written to: .*; choose another folder with output_dir=",
     ),
     "an output folder below a file": (
-        "out=tiny.yaml/x",
-        "tiny.yaml/x cannot be written to: .*; choose another folder with out=",
+        "output_dir=tiny.yaml/x",
+        "tiny.yaml/x cannot be written to: .*; choose another folder with output_dir=",
     ),
     "storage of an unknown kind": (
-        "out=bogus://x/y tracking.uri=http://h",
+        "output_dir=bogus://x/y tracking.uri=http://h",
         "storage bogus://x/y cannot be opened: .*give a path or a URI",
     ),
     "remote results without a tracking server": (
-        "out=memory://x",
+        "output_dir=memory://x",
         "tracking.uri is not set and the output folder .* is not local",
     ),
 }
@@ -75,7 +84,7 @@ BEFORE_RAY = {
 @pytest.mark.parametrize(("arguments", "line"), BEFORE_RAY.values(), ids=BEFORE_RAY.keys())
 def test_before_ray_starts(tiny_home, arguments, line):
     apart = arguments.split(" ") if "tracking.uri=http" in arguments else [arguments]
-    out = [] if "out=" in arguments else ["out=runs/never"]
+    out = [] if "output_dir=" in arguments else ["output_dir=runs/never"]
     assert re.search(line, call(tiny_home, *apart, *out).error)
     assert not (tiny_home / "runs" / "never" / "config.yaml").exists()
 
@@ -87,7 +96,7 @@ def test_before_ray_starts(tiny_home, arguments, line):
         ("a: [1\nb: }", "recipe {path} is not valid YAML: "),
         ("- a\n- b\n", "recipe {path} must be a mapping of keys to values, it is list"),
         ("extends: nobody\nseed: 1\n", "recipe {folder}/nobody.yaml does not exist"),
-        ("seed: 1\n", "recipe {path}: key 'out' is missing; key 'data' is missing; key 'stages' is missing"),
+        ("seed: 1\n", "recipe {path}: key 'output_dir' is missing; key 'data' is missing; key 'stages' is missing"),
     ],
 )
 def test_recipes(tiny_home, text, line):
@@ -111,7 +120,7 @@ def test_a_folder_with_someone_elses_config(tiny_home):
     (folder / "config.yaml").write_text("theirs: 1\n")
     assert (
         "config.yaml is not a config of this program and version; choose another folder"
-        in call(tiny_home, "out=runs/foreign").error
+        in call(tiny_home, "output_dir=runs/foreign").error
     )
     assert (folder / "config.yaml").read_text() == "theirs: 1\n"
 
@@ -120,14 +129,14 @@ def test_a_folder_in_which_a_run_is_under_way(tiny_home):
     folder = tiny_home / "runs" / "busy"
     folder.mkdir(parents=True)
     with filelock.FileLock(folder / ".lock"):
-        assert "another run is under way in this folder" in call(tiny_home, "out=runs/busy").error
+        assert "another run is under way in this folder" in call(tiny_home, "output_dir=runs/busy").error
 
 
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("optim.lr=0.5", "optim.lr was 0.004, now 0.5; take the same config again, or another folder with out="),
-        ("stages.full=4", "stages.full was 3, now 4"),
+        ("optim.lr=0.5", "optim.lr was 0.004, now 0.5; take the same config again, or another folder with output_dir="),
+        ("stages.stage2_steps=4", "stages.stage2_steps was 3, now 4"),
         ("objective.tau_s=0.1", "objective.tau_s was 0.07, now 0.1"),
         ("seed=4", "seed was 3, now 4"),
     ],
@@ -157,23 +166,23 @@ def test_a_second_run_on_other_data_into_the_same_folder(finished, tiny_home):
             "the run needs about .* GB of memory, .* GB are free; lower train.batch_size_per_lane",
         ),
         (
-            "train.keep=1000000000",
-            "1000000000 train states need about .* GB, .* GB are free; choose another disk with out=",
+            "train.num_checkpoints=1000000000",
+            "1000000000 train states need about .* GB, .* GB are free; choose another disk with output_dir=",
         ),
     ],
 )
 def test_a_machine_too_small(ray_session, tiny_home, arguments, line):
-    assert re.search(line, call(tiny_home, *arguments.split(), "out=runs/never").error)
+    assert re.search(line, call(tiny_home, *arguments.split(), "output_dir=runs/never").error)
 
 
 def test_a_server_that_does_not_answer(ray_session, tiny_home):
-    line = call(tiny_home, "out=runs/never", "tracking.uri=http://127.0.0.1:9").error
+    line = call(tiny_home, "output_dir=runs/never", "tracking.uri=http://127.0.0.1:9").error
     assert line.startswith("the MLflow store http://127.0.0.1:9 cannot be opened: ")
     assert line.endswith("start the server, correct tracking.uri, or leave tracking.uri out to log to a local file")
 
 
 def test_a_mixture_without_depth(finished, tiny_home):
-    line = call(tiny_home, "out=runs/never", "data.sources.indoor.weight=0.01").error
+    line = call(tiny_home, "output_dir=runs/never", "data.sources.indoor.weight=0.01").error
     assert re.search(
         r"step \d+ would hold no depth with probability 1 \(rows with depth: indoor 100%, wild 0%\); add a data set",
         line,
@@ -181,17 +190,17 @@ def test_a_mixture_without_depth(finished, tiny_home):
 
 
 def test_held_out_people_without_depth(finished, tiny_home):
-    line = call(tiny_home, "out=runs/never", "data.held_out.path=data/wild", "data.held_out.people=null").error
+    line = call(tiny_home, "output_dir=runs/never", "data.held_out.path=data/wild", "data.held_out.people=null").error
     assert "0 of the 24 held-out people have RGB, depth and keypoints; the probes need at least 2" in line
 
 
 def test_other_people_than_the_config_asks_for(finished, tiny_home):
-    line = call(tiny_home, "out=runs/never", "data.sources.wild.people.count=25").error
+    line = call(tiny_home, "output_dir=runs/never", "data.sources.wild.people.count=25").error
     assert (
         "data/wild holds data with count = 24, data.sources.wild.people asks for 25; set data.sources.wild.people=null to take"
         in line
     )
-    line = call(tiny_home, "out=runs/never", "data.held_out.path=data/indoor").error
+    line = call(tiny_home, "output_dir=runs/never", "data.held_out.path=data/indoor").error
     assert "data/indoor holds data with seed = 1, data.held_out.people asks for 3" in line
 
 
@@ -207,7 +216,7 @@ def damaged(home: Path, name: str, change: Callable[[Path], None]) -> list[str]:
     folder = home / "data" / name
     shutil.copytree(home / "data" / "indoor", folder)
     change(folder)
-    return [f"out=runs/{name}", f"data.sources.indoor.path=data/{name}"]
+    return [f"output_dir=runs/{name}", f"data.sources.indoor.path=data/{name}"]
 
 
 def flip_a_byte_of_a_picture(folder: Path) -> None:
@@ -278,17 +287,20 @@ def test_a_record_that_does_not_decode(finished, tiny_home, decode):
     assert re.search(r"record 'people/indoor-1-\d+': .*truncated.*; its data set is not as", line)
 
 
-INFINITE = r"^(loss/g/\S+ became inf|grad_norm became inf in step 1; the largest term there is loss/g/\S+) .*lower optim.lr, set optim.clip_norm"
+INFINITE = (
+    r"^(loss/g/\S+ became inf|grad_norm became inf in step 1; the largest term there is loss/g/\S+) .*"
+    r"lower optim.lr, set optim.clip_norm"
+)
 
 
 def test_a_temperature_too_small(finished, tiny_home):
-    assert re.search(INFINITE, call(tiny_home, "out=runs/cold", "objective.tau_g=1e-30").error)
+    assert re.search(INFINITE, call(tiny_home, "output_dir=runs/cold", "objective.tau_g=1e-30").error)
 
 
 def test_a_learning_rate_too_large_is_not_in_the_way_of_a_mended_one(finished, tiny_home):
-    line = call(tiny_home, "out=runs/mended", "optim.lr=1e30", "train.save_every=6").error
+    line = call(tiny_home, "output_dir=runs/mended", "optim.lr=1e30", "train.save_every=6").error
     assert re.search(r"^loss/g/\S+ became nan in step 2; .* lower optim.lr", line)
-    assert call(tiny_home, "out=runs/mended", "train.save_every=6").status == 0
+    assert call(tiny_home, "output_dir=runs/mended", "train.save_every=6").status == 0
     assert len(tracked(tiny_home / "runs" / "mended")) == 2
 
 
@@ -301,4 +313,6 @@ def test_a_changed_byte_on_two_workers(finished, tiny_home, decode):
 
 @pytest.mark.slow
 def test_a_temperature_too_small_on_two_workers(finished, tiny_home):
-    assert re.search(INFINITE, call(tiny_home, "out=runs/cold-two", "objective.tau_g=1e-30", "train.workers=2").error)
+    assert re.search(
+        INFINITE, call(tiny_home, "output_dir=runs/cold-two", "objective.tau_g=1e-30", "train.workers=2").error
+    )

@@ -1,0 +1,63 @@
+"""One optimizer step: backward, average over the workers, clip, update."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from hcmoco.training import distributed
+from hcmoco.training.flat_grads import FlatParameters
+from hcmoco.training.optim import (
+    OptimConfig,
+    build_optimizer,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    set_learning_rate,
+)
+
+
+class OptimStep:
+    """The optimizer of a model, with the model's parameters and gradients in flat vectors.
+
+    Args:
+        model: on its device, in its memory layout; after a change of either, or where it gains parameters, make a new
+            one.
+        scales: child of the model -> its learning rate relative to the others'.
+    """
+
+    def __init__(self, model: nn.Module, config: OptimConfig, scales: Mapping[str, float] | None = None):
+        self.model, self.config, self.scales = model, config, scales
+        self.flat = FlatParameters(model)
+        self.optimizer = build_optimizer(config, self.flat, scales)
+
+    def step(self, loss: Tensor, lr: float) -> Tensor:
+        """Update the weights by the gradient of `loss`, averaged over the workers; every worker must call it.
+
+        Args:
+            loss: 0-d; one that requires no gradient (no row of this worker has any modality) counts as a gradient of
+                zero.
+            lr: learning rate of this step.
+
+        Returns:
+            0-d, on the device: L2 norm of the gradient before clipping.
+        """
+        set_learning_rate(self.optimizer, lr)
+        self.flat.gradients.zero_()
+        if loss.requires_grad:
+            loss.backward()
+        distributed.average(self.flat.gradients, self.model)
+        norm = self.flat.clip(self.config.clip_norm or float("inf"))
+        self.optimizer.step()
+        return norm
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the optimizer's slots as named tensors, `<parameter>|<slot>`; they share memory with the optimizer."""
+        return optimizer_tensors(self.optimizer, self.flat)
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Replace the optimizer's slots by copies of `tensors`; children of the model that have none start fresh.
+
+        Raises:
+            ValueError: a tensor fits no parameter, or only some parameters of a child have one.
+        """
+        self.optimizer = build_optimizer(self.config, self.flat, self.scales)
+        load_optimizer_tensors(self.optimizer, self.flat, dict(tensors))

@@ -1,0 +1,62 @@
+"""What every program does last: turn a user's mistake into one line and status 2, and a signal into its status."""
+
+import errno
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from hcmoco.errors import UserError, one_line
+from hcmoco_ray.cluster import interrupts
+
+_USERS_OS_ERRORS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+}
+
+
+def find_user_error(error: BaseException | None) -> UserError | None:
+    """Return the UserError that `error` is, wraps or was caused by, through Ray's task and worker-group errors; None if none is."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        # RayTaskError: an instance of its cause's class whose own text is a traceback
+        cause = getattr(each, "cause", None)
+        failures = getattr(each, "worker_failures", None)
+        waiting += [each.__cause__, cause if isinstance(cause, BaseException) else None]
+        waiting += failures.values() if isinstance(failures, dict) else []
+        if isinstance(each, UserError) and not isinstance(cause, BaseException):
+            return each
+    return None
+
+
+def main_wrapper(main: Callable[..., int | None]) -> Callable[..., int]:
+    """Decorate a program's `main` so that nobody reads a traceback of their own mistake.
+
+    A UserError becomes `error: ...` on stderr and status 2; a Ctrl-C or SIGTERM the line that says so and status 130 or 143.
+    """
+
+    @functools.wraps(main)
+    def wrapped(*args: Any, **kwargs: Any) -> int:
+        with interrupts.handle_signals():
+            try:
+                status = main(*args, **kwargs) or 0
+                interrupts.raise_if_interrupted()
+                return status
+            except BaseException as error:
+                # What fails on the way out is of no interest.
+                if isinstance(error, KeyboardInterrupt) or interrupts.noted():
+                    return interrupts.say_stopped(str(error) if isinstance(error, KeyboardInterrupt) else "")
+                mistake = find_user_error(error)
+                if mistake is None and isinstance(error, OSError) and error.errno in _USERS_OS_ERRORS:
+                    mistake = UserError(one_line(error, 1000))
+                if mistake is None:
+                    raise
+                print(f"error: {mistake}", file=sys.stderr)
+                return 2
+
+    return wrapped
