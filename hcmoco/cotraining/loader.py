@@ -13,7 +13,7 @@ import numpy as np
 
 from hcmoco.data.body_parts import IGNORE, LEFT_RIGHT_PAIRS, PART_NAMES
 from hcmoco.data.codecs import decode_labels
-from hcmoco.data.collate import SourceInfo, draw_anchors, make_micro_batch, row_augmentation
+from hcmoco.data.collate import CollateConfig, SampleKey, SourceInfo, draw_anchors, make_micro_batch, row_augmentation
 from hcmoco.data.loader import PlanLoader, not_as_prepared
 from hcmoco.data.schema import Batch
 from hcmoco.data.transforms import Augmentation, AugmentConfig, warp_labels
@@ -79,24 +79,15 @@ class CoTrainingFeed(PlanLoader[LabelledBatch]):
             for row, number in zip(rows, numbers, strict=True)
         ]
         infos = SourceInfo.of(self.sources, self.bank_offsets)
-        seed, size = self.plan.seed, self.augment.size
-        batch = make_micro_batch(
-            seen,
-            numbers,
-            infos,
-            step=step,
-            lane=lane,
-            seed=seed,
-            config=self.augment,
-            joint_set=self.joint_set,
-            anchors=self.anchors,
-        )
+        size = self.augment.size
+        key = SampleKey(self.plan.seed, step, lane)
+        batch = make_micro_batch(seen, numbers, infos, CollateConfig(self.augment, self.joint_set, self.anchors), key)
         if self.num_background_anchors:
             batch = replace(batch, anchors=np.concatenate([batch.anchors, self._background(batch, step, lane)], axis=1))
         parts_BSS = np.full((len(rows), size, size), IGNORE, np.uint8)
         for position, (row, number) in enumerate(zip(rows, numbers, strict=True)):
             if number == LABELLED:
-                cut = row_augmentation(row, self.augment, seed=seed, step=step, lane=lane, position=position)
+                cut = row_augmentation(row, self.augment, key.at(position))
                 parts_BSS[position] = cut_parts(row, cut, size)
         return LabelledBatch(batch, parts_BSS, np.array(numbers) == LABELLED)
 
@@ -145,19 +136,9 @@ def fixed_crops(
     reading = rows.rows(COLUMNS, limit)
     while piece := list(islice(reading, together)):
         try:
-            batch = make_micro_batch(
-                piece,
-                [0] * len(piece),
-                info,
-                step=0,
-                lane=0,
-                seed=0,
-                config=augment,
-                joint_set=joint_set,
-                anchors=0,
-                train=False,
-            )
-            cuts = [row_augmentation(row, augment, seed=0, step=0, lane=0, position=0, train=False) for row in piece]
+            config, key = CollateConfig(augment, joint_set), SampleKey(0, 0)
+            batch = make_micro_batch(piece, [0] * len(piece), info, config, key, train=False)
+            cuts = [row_augmentation(row, augment, key, train=False) for row in piece]
             parts = [cut_parts(row, cut, augment.size) for row, cut in zip(piece, cuts, strict=True)]
         except ValueError as error:
             raise not_as_prepared(error) from None

@@ -28,6 +28,21 @@ def extent(image_HW: np.ndarray) -> np.ndarray | None:
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64) if len(rows) else None
 
 
+def resize_nearest(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resample so that every pixel takes the one under its centre: no value is ever blended.
+
+    Args:
+        image: [H, W] or [H, W, C], any type.
+        height, width: of the result, pixels.
+
+    Returns:
+        [height, width] or [height, width, C] of the same type.
+    """
+    row = (2 * np.arange(height) + 1) * image.shape[0] // (2 * height)
+    column = (2 * np.arange(width) + 1) * image.shape[1] // (2 * width)
+    return image[row[:, None], column]
+
+
 def _fits_encoders(size: int) -> int:
     if size < 32 or size % 32:
         raise ValueError(f"must be a positive multiple of 32, for example {max(32, round(size / 32) * 32)}")

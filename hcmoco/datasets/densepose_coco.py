@@ -9,7 +9,6 @@ of parts over its box, again the evaluator's.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -21,11 +20,11 @@ from hcmoco.config import Config
 from hcmoco.data.codecs import decode_rgb, encode_labels, encode_rgb, read_header
 from hcmoco.data.schema import Instance, Scene
 from hcmoco.data.validation import check_scene
+from hcmoco.datasets.base import DatasetReader, Rejected, Skipped
 from hcmoco.datasets.coco_format import Broken, CocoFile, Folders, Picture, look_for, read_coco
 from hcmoco.datasets.densepose_format import annotated_mask, annotated_points
 from hcmoco.datasets.io.files import below_source, read_inside
 from hcmoco.datasets.io.inventory import Fault, Inventory
-from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.errors import UserError
 
 UNIT = "images"
@@ -301,6 +300,4 @@ def _settled(points: np.ndarray, width: int, height: int) -> np.ndarray:
     return points
 
 
-def scenes(config: DensePoseCocoConfig) -> Iterator[Scene | Rejected | Skipped]:
-    """Every picture of the data set, in the annotation files' order."""
-    return map(read, items(config))
+READER = DatasetReader(DensePoseCocoConfig, items, read, inventory, unit=UNIT)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hcmoco.data.collate import CollateConfig
 from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.sampler import Plan
 from hcmoco.data.shards.reader import Shards
@@ -147,11 +148,13 @@ def _train(
     feed = PretrainLoader(
         plan,
         sources,
-        config.augment,
-        config.model.joint_set,
-        config.objective.anchors,
+        CollateConfig(
+            config.augment,
+            config.model.joint_set,
+            config.objective.anchors,
+            config.objective.anchors_with_replacement,
+        ),
         config.ingest.decode,
-        config.objective.anchors_with_replacement,
     )
     workers = config.train.workers
     status = open_status("starting the training" if workers == 1 else f"starting {workers} workers")

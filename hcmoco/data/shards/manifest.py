@@ -4,7 +4,7 @@
   part-00000.parquet   rows in the order in which they were shuffled, 16 to 32 per row group
   ...
   rejected.jsonl       every broken record, one line {"id": ..., "reason": ...} each; only where there are some
-  README.md            the same for people: what it is, its terms, what was set aside
+  README.md            the same for people: what it is, its terms, what was rejected
   manifest.json        written last, at once: a folder without it is not a data set
 """
 
@@ -61,21 +61,21 @@ class File(Config):
 
 
 class RejectedRecord(Config):
-    """A record that was set aside."""
+    """An invalid record."""
 
     id: str
     reason: str
 
 
 class RejectedFile(Config):
-    """The list of all records that were set aside."""
+    """The list of all rejected records."""
 
     name: Literal["rejected.jsonl"] = "rejected.jsonl"
     bytes: Count
     sha256: Sha256
 
 
-class MadeBy(Config):
+class Provenance(Config):
     """What wrote the data set: enough to write it again."""
 
     program: str
@@ -86,6 +86,8 @@ class MadeBy(Config):
 class About(Config):
     """What is known of a data set before a row is written."""
 
+    renamed: ClassVar = {"licence": "license", "made_by": "provenance"}
+
     kind: Literal["person", "scene"] = "person"
     dataset: Name
     joints: str = Field("", description="name of the joint set of `keypoints`; of persons; empty: there are none")
@@ -93,10 +95,9 @@ class About(Config):
     depth_codec: Literal["png16", "zstd-delta"] = "png16"
     size: Count = Field(0, description="largest side of an image, pixels; of persons")
     license: str = ""
-    renamed: ClassVar = {"licence": "license"}
     unit: str = Field("records", description="what its source consists of; a video or a clip gives several records")
     page: str = Field("", description="where the source is described and asked for")
-    made_by: MadeBy
+    provenance: Provenance
 
     @property
     def joint_count(self) -> int:
@@ -114,22 +115,24 @@ class About(Config):
 class Manifest(About):
     """`About`, and what was written."""
 
+    renamed: ClassVar = {**About.renamed, "left_out": "skipped", "studies": "calibrations"}
+
     schema_version: int
     rows: Annotated[int, Field(ge=1)]
     splits: dict[str, Count] = Field(description="rows of each split")
     modalities: dict[str, Count] = Field(description="rows that have each modality")
-    rejected: Count = Field(description="records set aside")
+    rejected: Count = Field(description="invalid records, which are no rows")
     reasons: dict[str, Count] = Field(
-        description=f"records set aside, by kind of reason: the {EXAMPLES} most frequent kinds"
+        description=f"rejected records by kind of reason: the {EXAMPLES} most frequent kinds"
     )
     rejected_examples: tuple[RejectedRecord, ...] = Field(description=f"the first {EXAMPLES} of them")
     rejected_file: RejectedFile | None = Field(
-        None, description="all of them; none where nothing was set aside, or by an older hcmoco"
+        None, description="all of them; none where nothing was rejected, or by an older hcmoco"
     )
-    left_out: dict[str, Count] = Field(
-        default_factory=dict, description="whole records that a rule of the reader leaves out, by rule"
+    skipped: dict[str, Count] = Field(
+        default_factory=dict, description="valid records that a rule of the reader excludes, by rule"
     )
-    studies: dict[str, dict[str, JsonValue]] = Field(
+    calibrations: dict[str, dict[str, JsonValue]] = Field(
         default_factory=dict, description="what was measured on the source to read it"
     )
     files: tuple[File, ...]

@@ -16,6 +16,7 @@ import torch
 
 from hcmoco.config import merge
 from hcmoco.data.codecs import encode_png
+from hcmoco.data.collate import CollateConfig
 from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
@@ -215,11 +216,8 @@ def _carry_out(job: Job, number: int, values: dict[str, Value], tracker: Tracker
     feed = PretrainLoader(
         plan,
         job.sources,
-        config.augment,
-        config.model.joint_set,
-        objective.anchors,
+        CollateConfig(config.augment, config.model.joint_set, objective.anchors, objective.anchors_with_replacement),
         ingest.decode,
-        objective.anchors_with_replacement,
     )
     progress = job.records.progress(number)
     state = _newest(job, number, progress, values, {**config.identity(), "plan": plan.description})
