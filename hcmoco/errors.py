@@ -1,4 +1,4 @@
-"""The one error that a user is meant to read."""
+"""The one error that a user is meant to read, and how other errors become a part of its line."""
 
 
 class UserError(Exception):
@@ -7,3 +7,16 @@ class UserError(Exception):
     The message is one line that says what is wrong, where, what is allowed and what to do next. A program's `main` prints it as
     `error: ...` and exits with status 2; a traceback would add nothing.
     """
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """The text of an error as one line, for use inside a one-line message.
+
+    Args:
+        error: any exception; one without a text gives the name of its type.
+        limit: characters of the result at most.
+    """
+    # str() of a KeyError is the repr of its text.
+    text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    text = text or type(error).__name__
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -11,6 +11,7 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -18,7 +19,8 @@ import pyarrow as pa
 
 MAX_SIDE = 16384
 MAX_PIXELS = 1 << 27
-DEPTH_CODECS = ("png16", "zstd-delta")
+DepthCodec = Literal["png16", "zstd-delta"]
+DEPTH_CODECS: tuple[DepthCodec, ...] = get_args(DepthCodec)
 JPEG_QUALITY = 92
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -12,7 +12,7 @@ import numpy as np
 
 from hcmoco.data.codecs import decode_depth, decode_rgb
 from hcmoco.data.released_keypoints import released_keypoints
-from hcmoco.data.schema import Batch
+from hcmoco.data.schema import MAP_STRIDE, Batch
 from hcmoco.data.shards.reader import RowGroups
 from hcmoco.data.skeletons import convert
 from hcmoco.data.skeletons import joint_set as joint_set_named
@@ -26,8 +26,6 @@ from hcmoco.data.transforms import (
     warp_rgb,
 )
 from hcmoco.rng import make_rng
-
-ANCHOR_STRIDE = 4
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def draw_anchors(depth_SS: np.ndarray, count: int, rng: np.random.Generator, *, 
 
     With `replace` it is `count` draws with replacement, as the published release has them, or all -1 where no cell has a reading.
     """
-    cells = np.flatnonzero(depth_SS[::ANCHOR_STRIDE, ::ANCHOR_STRIDE])
+    cells = np.flatnonzero(depth_SS[::MAP_STRIDE, ::MAP_STRIDE])
     if replace and len(cells):
         cells = rng.choice(cells, count)
     elif len(cells) > count:

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, field_validator, model_validator
 
 from hcmoco.config import Config
+from hcmoco.data.body_parts import NUM_CHARTS
 from hcmoco.data.codecs import decode_rgb, encode_labels, encode_rgb, read_header
 from hcmoco.data.schema import Instance, Scene
 from hcmoco.data.validation import check_scene
@@ -110,7 +111,7 @@ class _Annotation(BaseModel):
     segmentation: Any = None
     dp_x: list[_Share] | None = None
     dp_y: list[_Share] | None = None
-    dp_I: list[Annotated[FiniteFloat, Field(ge=1, le=24)]] | None = None
+    dp_I: list[Annotated[FiniteFloat, Field(ge=1, le=NUM_CHARTS)]] | None = None
     dp_U: list[FiniteFloat] | None = None
     dp_V: list[FiniteFloat] | None = None
     dp_masks: list[Any] | None = None

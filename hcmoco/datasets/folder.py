@@ -23,13 +23,13 @@ Left is the person's own left on a picture that is not mirrored.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator
 
 from hcmoco.config import Config, build
-from hcmoco.data.codecs import decode_depth, decode_labels
+from hcmoco.data.codecs import DepthCodec, decode_depth, decode_labels
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import joint_set
 from hcmoco.data.transforms import extent
@@ -52,9 +52,7 @@ class FolderConfig(Config):
     joint_set: str = "coco-17"
     split: str = Field("train", min_length=1)
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
-    depth_codec: Literal["png16", "zstd-delta"] = Field(
-        "png16", description="codec of the stored depth; the manifest names it"
-    )
+    depth_codec: DepthCodec = Field("png16", description="codec of the stored depth; the manifest names it")
 
     @field_validator("joint_set")
     @classmethod

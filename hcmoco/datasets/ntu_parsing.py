@@ -19,7 +19,7 @@ from pydantic import Field
 
 from hcmoco.config import Config
 from hcmoco.data.body_parts import LEFT_RIGHT_PAIRS, labeled_box, train_ids
-from hcmoco.data.codecs import decode_depth, decode_labels
+from hcmoco.data.codecs import DepthCodec, decode_depth, decode_labels
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import KINECT_25
 from hcmoco.data.transforms import flip_labels
@@ -65,9 +65,7 @@ class NtuParsingConfig(Config):
         description="none (as published), pixels (flipped, labels keep their side) or pixels and sides (left and right exchanged, too)",
     )
     size: int = Field(512, ge=32, le=4096, description="largest side of a stored picture, pixels")
-    depth_codec: Literal["png16", "zstd-delta"] = Field(
-        "png16", description="codec of the stored depth; the manifest names it"
-    )
+    depth_codec: DepthCodec = Field("png16", description="codec of the stored depth; the manifest names it")
 
 
 @dataclass(frozen=True)

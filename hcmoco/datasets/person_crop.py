@@ -154,7 +154,7 @@ def _cut_record(
         return (np.asarray(xy, np.float64) - (x0, y0)) * zoom
 
     def encoded(image: np.ndarray | None, encode: Callable[[np.ndarray], bytes], fill: int = 0) -> bytes | None:
-        return None if image is None else encode(resize_nearest(_cut(image, x0, y0, side, fill), stored, stored))
+        return None if image is None else encode(resize_nearest(_cut(image, x0, y0, side, fill), stored))
 
     def stored_floats(values: np.ndarray | None) -> np.ndarray | None:
         return None if values is None else np.asarray(values, np.float32)

@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from hcmoco.errors import UserError
-from hcmoco.storage import Folder, first_line
+from hcmoco.errors import UserError, one_line
+from hcmoco.storage import Folder
 
 STATE_VERSION = 2
 _TENSORS = ("model", "optimizer", "bank", "best")
@@ -135,7 +135,7 @@ class States:
             return state
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
             raise UserError(
-                f"train state {where} cannot be read ({first_line(error)}); "
+                f"train state {where} cannot be read ({one_line(error)}); "
                 "delete that folder to go on from the state before, if there is one"
             ) from None
 

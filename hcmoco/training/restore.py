@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hcmoco.errors import UserError
+from hcmoco.errors import UserError, one_line
 from hcmoco.training.checkpoint import TrainState
 from hcmoco.training.flat_grads import FlatParameters
 from hcmoco.training.optim import load_optimizer_tensors, optimizer_tensors
@@ -42,6 +42,6 @@ def restore(
         load_optimizer_tensors(optimizer, flat, state.optimizer)
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"the train state in {where} does not fit this model ({' '.join(str(error).split())[:200]}); go on with the versions of "
+            f"the train state in {where} does not fit this model ({one_line(error)}); go on with the versions of "
             f"{libraries} that wrote it, or choose another folder with out=..."
         ) from None

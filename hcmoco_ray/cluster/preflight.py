@@ -2,14 +2,13 @@
 
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 from hcmoco.data.sampler import Plan
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.trainer import make_model
-from hcmoco.storage import is_local
+from hcmoco.storage import existing_parent, is_local
 from hcmoco_ray.cluster import session
 from hcmoco_ray.cluster.memory_estimate import free_memory, needed_memory, shapes, state_bytes
 from hcmoco_ray.train.run_dir import RunConfig, say
@@ -94,16 +93,9 @@ def check_machine(config: PretrainConfig, rows: int, nodes: int) -> None:
                 "lower train.batch_size_per_lane, augment.size or train.workers, or take a smaller model.rgb.name and model.depth.name"
             )
     if is_local(config.out):
-        free = shutil.disk_usage(_existing(config.out)).free
+        free = shutil.disk_usage(existing_parent(config.out)).free
         if (needed := state_bytes(config, rows) * (config.train.keep + 1)) > free:
             raise UserError(
                 f"{config.out}: {config.train.keep} train states need about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
                 "choose another disk with out=..., or lower train.keep"
             )
-
-
-def _existing(path: str) -> Path:
-    here = Path(path)
-    while not here.exists():
-        here = here.parent
-    return here

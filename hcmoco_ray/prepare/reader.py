@@ -16,8 +16,7 @@ from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.datasets.base import DatasetReader, Item, Outcome, Rejected, Skipped
 from hcmoco.datasets.io.inventory import Inventory
 from hcmoco.datasets.registry import REGISTRY, Entry
-from hcmoco.errors import UserError
-from hcmoco.storage import first_line
+from hcmoco.errors import UserError, one_line
 
 PROGRAM = "pipelines/prepare.py"
 # On the command line scenes are an option of people.
@@ -134,7 +133,7 @@ class Source:
         except UserError:
             raise
         except Exception as error:
-            reason = f"the reader failed: {type(error).__name__}: {first_line(error)}"
+            reason = f"the reader failed: {type(error).__name__}: {one_line(error)}"
             return [Rejected(item.id, reason)]
 
 

@@ -3,14 +3,13 @@
 import json
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 import hcmoco
 from hcmoco.data.schema import Person, Scene
 from hcmoco.data.shards.manifest import MANIFEST, read_manifest
 from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.errors import UserError
-from hcmoco.storage import Folder, is_local
+from hcmoco.storage import Folder, existing_parent, is_local
 from hcmoco_ray.prepare.reader import PROGRAM, Source
 
 WORK = "_parts"
@@ -68,9 +67,7 @@ def check_disk(folder: Folder, source: Source, items: Sequence) -> None:
             break
     rows = len(items) * source.rows_per_item
     needed = int(1.05 * rows * sum(sizes) / max(1, len(sizes))) - sum(folder.sizes().values())
-    place = Path(folder.uri)
-    while not place.exists():
-        place = place.parent
+    place = existing_parent(folder.uri)
     free = shutil.disk_usage(place).free
     if needed > free:
         raise UserError(

@@ -24,9 +24,9 @@ from hcmoco.config import upgrade
 from hcmoco.data.shards.manifest import Manifest, read_manifest
 from hcmoco.data.shards.writer import PART_ROWS, Part, finish, group_sizes, renumber, write_part
 from hcmoco.datasets.base import Rejected, Skipped
-from hcmoco.errors import UserError
+from hcmoco.errors import UserError, one_line
 from hcmoco.rng import make_rng
-from hcmoco.storage import Folder, absolute, first_line, is_local
+from hcmoco.storage import Folder, absolute, is_local
 from hcmoco_ray.cluster import session
 from hcmoco_ray.prepare.reader import Source
 from hcmoco_ray.prepare.request import REFUSED, REQUEST, WORK, already_there, check_disk, check_request, request
@@ -281,7 +281,7 @@ def _run(task: Callable, calls: Iterable[tuple], cpus: int, collect: Callable, i
             idle()
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise UserError(
-            f"a worker process died several times over the same files ({first_line(error)}); what was finished stays. Give it more memory, "
+            f"a worker process died several times over the same files ({one_line(error)}); what was finished stays. Give it more memory, "
             "or look for a damaged file with --check"
         ) from None
     finally:

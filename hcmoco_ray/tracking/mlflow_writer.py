@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from hcmoco.errors import UserError
+from hcmoco.errors import UserError, one_line
 
 _KEY_LENGTH, _PARAM_LENGTH, _TAG_LENGTH = (
     250,
@@ -142,7 +142,7 @@ class Writer:
                 self._write(run_id, run)
             self.failure = None
         except _store_errors() as error:
-            self.failure = _one_line(error)
+            self.failure = one_line(error, 300)
             self.retry_at = time.monotonic() + _PAUSE_AFTER_FAILURE
         self.flushed_at = time.monotonic()
 
@@ -184,7 +184,7 @@ class Writer:
         try:
             yield
         except _store_errors() as error:
-            raise UserError(f"{what} the MLflow store {self.uri}: {_one_line(error)}") from None
+            raise UserError(f"{what} the MLflow store {self.uri}: {one_line(error, 300)}") from None
 
 
 def open_store(uri: str, experiment: str) -> tuple[Any, str]:
@@ -212,7 +212,7 @@ def open_store(uri: str, experiment: str) -> tuple[Any, str]:
             return client, _experiment_id(client, experiment, str(database.parent / "mlartifacts"))
     except _store_errors() as error:
         raise UserError(
-            f"the MLflow store {uri} cannot be opened: {_one_line(error)}; start the server, correct tracking.uri, "
+            f"the MLflow store {uri} cannot be opened: {one_line(error, 300)}; start the server, correct tracking.uri, "
             "or leave tracking.uri out to log to a local file"
         ) from None
 
@@ -279,10 +279,6 @@ def _store_errors() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     return MlflowException, SQLAlchemyError, OSError
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 @contextmanager

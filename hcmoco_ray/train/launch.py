@@ -9,8 +9,7 @@ from typing import Any, Protocol
 import cv2
 import torch
 
-from hcmoco.errors import UserError
-from hcmoco.storage import first_line
+from hcmoco.errors import UserError, one_line
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.cluster.session import find_user_error
 from hcmoco_ray.train.run_dir import RunConfig
@@ -128,7 +127,7 @@ def _with_trainer(job: Job) -> None:
         lost = [each for each in getattr(error, "worker_failures", {}).values() if _is_lost(each)]
         if lost:
             raise UserError(
-                f"training workers were lost more often than restarts = {config.restarts} allows ({first_line(lost[0])}); the same command "
+                f"training workers were lost more often than restarts = {config.restarts} allows ({one_line(lost[0])}); the same command "
                 "goes on from the newest train state; if memory ran out, lower train.batch_size_per_lane or train.workers"
             ) from None
         raise

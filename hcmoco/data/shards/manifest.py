@@ -17,10 +17,11 @@ import pyarrow as pa
 from pydantic import Field, JsonValue, model_validator
 
 from hcmoco.config import Config, build, upgrade
+from hcmoco.data.codecs import DepthCodec
 from hcmoco.data.schema import SCHEMA_VERSION, person_schema, scene_schema
 from hcmoco.data.skeletons import joint_set
-from hcmoco.errors import UserError
-from hcmoco.storage import Folder, first_line
+from hcmoco.errors import UserError, one_line
+from hcmoco.storage import Folder
 
 MANIFEST = "manifest.json"
 REJECTED = "rejected.jsonl"
@@ -92,7 +93,7 @@ class About(Config):
     dataset: Name
     joints: str = Field("", description="name of the joint set of `keypoints`; of persons; empty: there are none")
     joints3d: str = Field("", description="name of the joint set of `joints3d`; empty: there are none")
-    depth_codec: Literal["png16", "zstd-delta"] = "png16"
+    depth_codec: DepthCodec = "png16"
     size: Count = Field(0, description="largest side of an image, pixels; of persons")
     license: str = ""
     unit: str = Field("records", description="what its source consists of; a video or a clip gives several records")
@@ -178,7 +179,7 @@ def read_manifest(folder: Folder) -> Manifest:
             "`python pipelines/prepare.py`, or run an interrupted prepare again"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{where} cannot be read: {first_line(error)}; prepare the data set again") from None
+        raise UserError(f"{where} cannot be read: {one_line(error)}; prepare the data set again") from None
     if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
         found = values.get("schema_version") if isinstance(values, dict) else None
         raise UserError(

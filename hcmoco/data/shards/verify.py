@@ -11,8 +11,9 @@ from hcmoco.data.shards.manifest import REJECTED, File, Manifest
 from hcmoco.data.shards.reader import Shards
 from hcmoco.data.shards.writer import group_offsets
 from hcmoco.data.validation import check_person, check_scene
+from hcmoco.errors import one_line
 from hcmoco.rng import make_rng
-from hcmoco.storage import Folder, first_line
+from hcmoco.storage import Folder
 
 _OTHER_BYTES = (
     "its bytes are not those that were written (SHA-256 differs); copy it again or prepare the data set again"
@@ -36,14 +37,14 @@ def verify(uri: str, *, sample: int = 8, progress: Callable[[int], None] | None 
         try:
             _check_file(shards.manifest, Folder(uri), file, first_index, sample, ids)
         except (OSError, ValueError, pa.ArrowException) as error:
-            problems.append(f"{uri}/{file.name}: {first_line(error)}")
+            problems.append(f"{uri}/{file.name}: {one_line(error)}")
         first_index += file.rows
         if progress:
             progress(number + 1)
     try:
         _check_rejected(shards.manifest, Folder(uri))
     except (OSError, ValueError) as error:
-        problems.append(f"{uri}/{REJECTED}: {first_line(error)}")
+        problems.append(f"{uri}/{REJECTED}: {one_line(error)}")
     return problems
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from hcmoco.storage import first_line
+from hcmoco.errors import one_line
 from hcmoco_ray.cluster import interrupts, session
 from hcmoco_ray.experiments.sweep.config import Dimension, SweepConfig, Value
 from hcmoco_ray.experiments.sweep.records import FAILED, STOPPED, Records
@@ -270,7 +270,7 @@ def _watcher(job: Job, ended: Callable[[dict], None]) -> Any:
         def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
             number = int(str(trial))
             error = trial.get_error() if hasattr(trial, "get_error") else None
-            line = str(session.find_user_error(error) or first_line(error) if error else "its process was lost")
+            line = str(session.find_user_error(error) or one_line(error) if error else "its process was lost")
             self.lost.append(f"{FAILED}: trial {number:04d}: {line}")
             say(self.lost[-1])
             _close(job, number, "FAILED")
