@@ -37,9 +37,16 @@ _TRAIN_IDS[IGNORE] = IGNORE
 
 
 def train_ids(raw: np.ndarray) -> np.ndarray:
-    """uint8, of the shape of `raw`: the train ids of Human3.6M's raw ids (uint8); IGNORE stays.
+    """Map Human3.6M's raw part ids to train ids.
 
-    Raises ValueError that names the ids that the published table does not list: they are other parts, or no parts, and stay nobody's.
+    Args:
+        raw: uint8 of any shape; IGNORE stays.
+
+    Returns:
+        uint8 of the same shape.
+
+    Raises:
+        ValueError: names the ids that the published table does not list.
     """
     ids = _TRAIN_IDS[raw]
     if (ids == _NONE).any():
@@ -75,7 +82,11 @@ def decode_parts(data: bytes, size: int) -> np.ndarray:
 
 
 def labeled_box(parts_HW: np.ndarray) -> np.ndarray | None:
-    """float64 [4], x0, y0, x1, y1 around all pixels of people in a map of train ids; None without any."""
+    """Find the box around all pixels of people in a map of train ids.
+
+    Returns:
+        float64 [4], x0, y0, x1, y1, outer edges of pixels; None where no person is labeled.
+    """
     return extent((parts_HW > 0) & (parts_HW != IGNORE))
 
 
@@ -96,5 +107,5 @@ LEFT_RIGHT_PAIRS = tuple((int(a), int(b)) for a, b in enumerate(FLIP) if a < b)
 
 
 def part(name: str) -> int:
-    """Train id of a part; ValueError if there is none of that name."""
+    """Look up the train id of a part. ValueError for an unknown name."""
     return PART_NAMES.index(name)

@@ -1,4 +1,4 @@
-"""What is wrong with a record: every fault of the data in a sentence, found before anything is trained on it.
+"""Validate records: every fault of the data in a sentence, found before anything is trained on it.
 
 Coordinates are x, y in pixels with a pixel's centre at +0.5.
 """
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from hcmoco.data.body_parts import NUM_CHARTS, decode_parts
-from hcmoco.data.codecs import MAX_SIDE, decode_depth, decode_iuv, decode_labels, decode_rgb
+from hcmoco.data.codecs import decode_depth, decode_iuv, decode_labels, decode_rgb
+from hcmoco.data.containers import MAX_SIDE
 from hcmoco.data.schema import Person, Scene
 
 FAR_MM = 20_000
@@ -17,11 +18,15 @@ FAR_SHARE = 0.01
 
 
 def check_person(person: Person, joints: int, depth_codec: str = "png16") -> list[str]:
-    """All that is wrong with a record, one sentence each; empty for a good one. Never raises, whatever the bytes.
+    """Validate one person.
 
     Args:
+        person: any record, however damaged; never raises.
         joints: number of 2D joints of the data set's joint set.
         depth_codec: codec of `person.depth`.
+
+    Returns:
+        All that is wrong with it, one sentence each; empty for a valid record.
     """
     reasons = [
         f"the {name} {text!r} is {fault}"
@@ -58,7 +63,7 @@ def check_person(person: Person, joints: int, depth_codec: str = "png16") -> lis
 
 
 def check_scene(scene: Scene) -> list[str]:
-    """All that is wrong with a record, one sentence each; empty for a good one. Never raises, whatever the bytes."""
+    """Validate one scene; as `check_person`."""
     reasons = [
         f"the {name} {text!r} is {fault}"
         for name in ("id", "dataset", "split")

@@ -18,7 +18,8 @@ from pydantic import BaseModel, Field, FiniteFloat, field_validator, model_valid
 
 from hcmoco.config import Config
 from hcmoco.data.body_parts import NUM_CHARTS
-from hcmoco.data.codecs import decode_rgb, encode_labels, encode_rgb, read_header
+from hcmoco.data.codecs import decode_rgb, encode_labels, encode_rgb
+from hcmoco.data.containers import read_header
 from hcmoco.data.schema import Instance, Scene
 from hcmoco.data.validation import check_scene
 from hcmoco.datasets.base import DatasetReader, Rejected, Skipped

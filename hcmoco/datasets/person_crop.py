@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from hcmoco.data.body_parts import IGNORE
-from hcmoco.data.codecs import MAX_SIDE, encode_depth, encode_iuv, encode_labels, encode_rgb
+from hcmoco.data.codecs import encode_depth, encode_iuv, encode_labels, encode_rgb
+from hcmoco.data.containers import MAX_SIDE
 from hcmoco.data.schema import Person
 from hcmoco.data.transforms import CROP_MARGIN, resize_nearest
 from hcmoco.data.validation import check_person

@@ -7,6 +7,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from hcmoco.data import codecs
+from hcmoco.data.containers import read_header
 from hcmoco.data.schema import Scene
 from hcmoco.datasets import densepose_coco
 from hcmoco.datasets.base import Rejected, Skipped, read_all
@@ -234,7 +235,7 @@ def test_faulty_pictures_are_set_aside(written, tmp_path):
     assert reasons.keys() == expected.keys()
     assert all(words in reasons[id] for id, words in expected.items()), reasons
     assert {id for id, each in results.items() if isinstance(each, Scene)} == {"0", "3"}
-    assert codecs.read_header(results["0"].rgb).channels == 3, "grey becomes RGB"
+    assert read_header(results["0"].rgb).channels == 3, "grey becomes RGB"
     assert results["3"].rgb == whole
     faults = densepose_coco.inventory(config).faults
     assert {Path(each.path).name for each in faults} >= {"text.jpg", "link.jpg", "gone.jpg"}

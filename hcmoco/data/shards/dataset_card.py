@@ -1,4 +1,4 @@
-"""A data set's README.md: its manifest for people."""
+"""The data set card: README.md, the manifest for people."""
 
 from hcmoco.data.shards.manifest import Manifest, reason_kind
 
@@ -7,7 +7,7 @@ _NO_TERMS = "not stated; whoever prepared the data set knows where it came from"
 
 
 def card(manifest: Manifest) -> str:
-    """Markdown: what the data set is, under which terms, what is in it, what is not, how it was made, and what was measured to read it."""
+    """Render a manifest as Markdown: terms, contents, rejected and skipped records, provenance, and calibrations of the source."""
     provenance = manifest.provenance
     read = manifest.rows + manifest.rejected + sum(manifest.skipped.values())
     of_persons = [("keypoints", "joint set", manifest.joints), ("joints3d", "3D joint set", manifest.joints3d)]

@@ -1,4 +1,4 @@
-"""What a prepared data set says about itself.
+"""The manifest of a prepared data set.
 
 <folder>/
   part-00000.parquet   rows in the order in which they were shuffled, 16 to 32 per row group
@@ -156,7 +156,7 @@ class Manifest(About):
 
 
 def write_manifest(folder: Folder, manifest: Manifest) -> None:
-    """Writes `manifest` in one step: from then on the folder is a data set."""
+    """Write `manifest` in one step: from then on the folder is a data set."""
     values = manifest.model_dump(mode="json")
     files = ",\n".join("  " + json.dumps(file) for file in values.pop("files"))
     head = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in values.items())
@@ -169,7 +169,11 @@ def reason_kind(reason: str) -> str:
 
 
 def read_manifest(folder: Folder) -> Manifest:
-    """The manifest of a data set. UserError where there is none, where it is of another version or where it contradicts itself."""
+    """Read the manifest of a data set; names of earlier versions are brought up to date.
+
+    Raises:
+        UserError: there is none, it is of another schema version, or it contradicts itself.
+    """
     where = f"{folder.uri.rstrip('/')}/{MANIFEST}"
     try:
         values = json.loads(folder.read(MANIFEST))

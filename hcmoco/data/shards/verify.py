@@ -1,4 +1,4 @@
-"""Checking a prepared data set against its manifest, byte for byte."""
+"""Check a prepared data set against its manifest, byte for byte."""
 
 from collections.abc import Callable, Iterator
 
@@ -21,13 +21,21 @@ _OTHER_BYTES = (
 
 
 def verify(uri: str, *, sample: int = 8, progress: Callable[[int], None] | None = None) -> list[str]:
-    """What is wrong with the data set at `uri`: one line for each bad file, empty if every promise of the manifest holds.
+    """Check the data set at `uri`.
 
     Checked are each file's length, SHA-256, schema, row groups and their offsets, that `index` counts 0..N-1 over the files, that no id
-    comes twice, and that `sample` rows of each file decode as records; of the list of broken records its SHA-256 and its number of lines.
-    `progress` is called with the number of files of rows done.
+    comes twice, and that `sample` rows of each file decode as records; of the list of rejected records its SHA-256 and its number of lines.
 
-    Raises UserError where the manifest itself is missing or not valid, or a file is missing or of another length.
+    Args:
+        uri: folder of the data set.
+        sample: rows of each file that are decoded.
+        progress: called with the number of files of rows done.
+
+    Returns:
+        One line for each bad file; empty if every promise of the manifest holds.
+
+    Raises:
+        UserError: the manifest itself is missing or not valid, or a file is missing or of another length.
     """
     shards = Shards.open(uri)
     problems: list[str] = []

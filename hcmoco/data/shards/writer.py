@@ -1,4 +1,4 @@
-"""Writing a data set: parts in any order and by any process, then one manifest.
+"""Write a data set: parts in any order and by any process, then one manifest.
 
 Nothing here shuffles what it is given but `write_shards`: whoever deals records to parts does so in an order drawn from the seed.
 """
@@ -78,7 +78,7 @@ def write_part(
     skipped: Mapping[str, int] | None = None,
     rejected_items: int = 0,
 ) -> Part:
-    """Writes `part-<number>.parquet` from records in their final order; rows are indexed from `first_index`.
+    """Write `part-<number>.parquet` from records in their final order; rows are indexed from `first_index`.
 
     Records are of the kind that `about` says; a dict is a row without `index`. `rejected` are (id, reason) pairs that will be counted
     and listed, `skipped` counts of records that are not wanted, by reason, `rejected_items` see `Part`.
@@ -106,7 +106,7 @@ def write_part(
 
 
 def renumber(folder: Folder, part: Part, about: About, first_index: int) -> Part:
-    """The same part with its rows indexed from `first_index`, rewritten where that is another number.
+    """Index a part's rows from `first_index`; the file is rewritten where that is another number.
 
     What a part's first row is called is known only when it is known how many records of the parts before it were usable.
     """
@@ -161,7 +161,7 @@ def group_offsets(metadata: pq.FileMetaData) -> tuple[int, ...]:
 def finish(
     folder: Folder, about: About, parts: Sequence[Part], calibrations: Mapping[str, dict] | None = None
 ) -> Manifest:
-    """Writes the list of broken records, the card and the manifest over `parts` (in order, indexed without gaps) and what was measured.
+    """Write the list of rejected records, the card and the manifest over `parts` (in order, indexed without gaps).
 
     ValueError where the parts' indices do not follow each other.
     """
@@ -195,7 +195,7 @@ def finish(
 
 
 def _write_rejected(folder: Folder, rejected: Sequence[RejectedRecord]) -> RejectedFile | None:
-    """Writes every broken record, in the order of the parts, as one line each."""
+    """Write every rejected record, in the order of the parts, as one line each."""
     if not rejected:
         folder.delete(REJECTED)  # of a run before this one
         return None
@@ -215,7 +215,7 @@ def write_shards(
     rejected: Iterable = (),
     part_rows: int = PART_ROWS,
 ) -> Manifest:
-    """A whole data set from records that fit in memory, shuffled by `seed`. UserError where the folder already has one."""
+    """Write a whole data set from records that fit in memory, shuffled by `seed`. UserError where the folder already has one."""
     folder = Folder(uri)
     if folder.exists(MANIFEST):
         raise UserError(f"{uri} already holds a prepared data set; choose another folder or delete it")
