@@ -25,13 +25,13 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from benchmarks._measure import Table, arguments, in_turns, ratios
-from hcmoco.data.collate import SourceInfo, make_micro_batch
+from hcmoco.data.collate import CollateConfig, SampleKey, SourceInfo, make_micro_batch
 from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Batch
 from hcmoco.data.shards.reader import Shards
 from hcmoco.data.transforms import AugmentConfig
-from hcmoco.synthetic import PeopleConfig
+from hcmoco.datasets.synthetic import NumberedPeople
 from hcmoco_ray.cluster import session
 from hcmoco_ray.ingest import dataset as ingest_dataset
 from hcmoco_ray.prepare.reader import Source
@@ -47,10 +47,8 @@ STEPS = 6000  # more than any turn takes
 def make_people(folder: Path, stored: int, count: int) -> None:
     """Three quarters of them with depth, as in the recipe people-cpu; made only where they are not there."""
     for domain, seed, share in DOMAINS:
-        people = PeopleConfig(domain=domain, size=stored, seed=seed)
-        prepare(
-            Source("people", people, seed=seed, count=round(share * count)), str(folder / f"people-{domain}-{stored}")
-        )
+        people = NumberedPeople(domain=domain, size=stored, seed=seed, count=round(share * count))
+        prepare(Source("people", people, seed=seed), str(folder / f"people-{domain}-{stored}"))
     ray.shutdown()
 
 
@@ -59,9 +57,8 @@ def make_feed(folder: Path, stored: int, decode: str) -> PretrainLoader:
     shards = [Shards.open(str(folder / f"people-{domain}-{stored}")) for domain, _, _ in DOMAINS]
     sources = tuple(each.source_plan(domain, share) for each, (domain, _, share) in zip(shards, DOMAINS, strict=True))
     plan = Plan(0, sources, LANES, ROWS, WINDOW, STEPS)
-    return PretrainLoader(
-        plan, tuple(shards), AugmentConfig(size=SIZES[stored]), "mpii-16", 100 if stored == 128 else 400, decode
-    )
+    collate = CollateConfig(AugmentConfig(size=SIZES[stored]), "mpii-16", 100 if stored == 128 else 400)
+    return PretrainLoader(plan, tuple(shards), collate, decode)
 
 
 def mock_step(batch: Batch | dict) -> int:
@@ -135,12 +132,8 @@ class Windows(IterableDataset):
                     rows,
                     [row["source"] for row in rows],
                     self.infos,
-                    step=window * WINDOW + t,
-                    lane=0,
-                    seed=feed.plan.seed,
-                    config=feed.augment,
-                    joint_set=feed.joint_set,
-                    anchors=feed.anchors,
+                    feed.collate,
+                    SampleKey(feed.plan.seed, window * WINDOW + t),
                 )
                 yield {
                     name: torch.from_numpy(value)

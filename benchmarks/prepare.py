@@ -22,10 +22,11 @@ from pathlib import Path
 
 from benchmarks._measure import Table, arguments, in_turns, ratios
 from hcmoco.config import build
+from hcmoco.datasets.registry import REGISTRY
 from hcmoco.rng import make_rng
 from hcmoco.storage import Folder
 from hcmoco_ray.cluster import session
-from hcmoco_ray.prepare.reader import Source, _config_class
+from hcmoco_ray.prepare.reader import Source
 from hcmoco_ray.prepare.run import make_part, part_bounds, prepare
 
 
@@ -147,16 +148,16 @@ DOWNLOADS = {
 def through_ray(source: Source, out: Path) -> int:
     """Records that `prepare` read."""
     manifest, _ = prepare(source, str(out), max_broken=1)
-    return manifest.rows + manifest.rejected + sum(manifest.left_out.values())
+    return manifest.rows + manifest.rejected + sum(manifest.skipped.values())
 
 
 def plain(pool, source: Source, out: Path) -> int:
     """Records that a process per core read, each taking the next part when it is done with one."""
     out.mkdir()
     items = source.items()
-    studies = source.studies(items)
-    measured = dict(zip(studies, pool.map(source.study, studies.values(), chunksize=1), strict=True))
-    items = source.with_studies(items, measured)
+    calibrations = source.calibrations(items)
+    measured = dict(zip(calibrations, pool.map(source.calibrate, calibrations.values(), chunksize=1), strict=True))
+    items = source.with_calibrations(items, measured)
     order = make_rng(source.seed, "write").permutation(len(items)).tolist()
     bounds = part_bounds(len(items), source.rows_per_item)
     folder = Folder(str(out))
@@ -165,7 +166,7 @@ def plain(pool, source: Source, out: Path) -> int:
         for number, (start, stop) in enumerate(pairwise(bounds))
     ]
     parts = pool.imap_unordered(_make_part, calls)
-    return sum(part.rows + len(part.rejected) + sum(part.left_out.values()) for part in parts)
+    return sum(part.rows + len(part.rejected) + sum(part.skipped.values()) for part in parts)
 
 
 def _make_part(call: tuple):
@@ -198,7 +199,7 @@ def measure(given: argparse.Namespace, folder: Path, pool) -> None:
     for name, count in counts.items():
         download = folder / name
         values = DOWNLOADS[name].write(download, count)
-        source = Source(name, build(_config_class(name), {"source": str(download), **values}, name))
+        source = Source(name, build(REGISTRY[name].load().config_class, {"source": str(download), **values}, name))
         out = folder / f"{name}-out"
 
         def rate(way: Callable[[], int], out: Path = out) -> float:

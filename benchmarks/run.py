@@ -95,13 +95,13 @@ def make_people(data: Path, count: int) -> None:
     import ray
 
     from benchmarks import ingest
-    from hcmoco.synthetic import PeopleConfig
+    from hcmoco.datasets.synthetic import NumberedPeople
     from hcmoco_ray.prepare.reader import Source
     from hcmoco_ray.prepare.run import prepare
 
     ingest.make_people(data, 128, count)
-    people = PeopleConfig(domain="indoor", size=128, seed=3)
-    prepare(Source("people", people, seed=3, count=64, split="held-out"), str(data / "people-held-out-128"))
+    people = NumberedPeople(domain="indoor", size=128, seed=3, count=64, split="held-out")
+    prepare(Source("people", people, seed=3), str(data / "people-held-out-128"))
     ray.shutdown()
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hcmoco.errors import UserError
+from hcmoco.errors import UserError, one_line
 
 FREE: dict[str, Any] = {"affects_result": False}
 """`Field(..., json_schema_extra=FREE)`: a field that decides nothing about the result of a run, see `Config.identity`."""
@@ -64,7 +64,7 @@ def load_recipe(path: str | Path) -> dict:
     try:
         values = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"recipe {path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(values, dict):
         raise UserError(f"recipe {path} must be a mapping of keys to values, it is {type(values).__name__}")
     parent = values.pop("extends", None)

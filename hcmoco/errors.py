@@ -1,4 +1,4 @@
-"""The one error that a user is meant to read."""
+"""The one error that a user is meant to read, and how other errors become a part of its line."""
 
 
 class UserError(Exception):
@@ -10,5 +10,13 @@ class UserError(Exception):
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:
-    """Return an error's text as one line of at most `limit` characters; the name of its kind where it has no text."""
-    return " ".join(str(error).split())[:limit] or type(error).__name__
+    """The text of an error as one line, for use inside a one-line message.
+
+    Args:
+        error: any exception; one without a text gives the name of its type.
+        limit: characters of the result at most.
+    """
+    # str() of a KeyError is the repr of its text.
+    text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    text = text or type(error).__name__
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

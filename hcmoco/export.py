@@ -23,11 +23,12 @@ from torch import Tensor, nn
 
 from hcmoco import __version__
 from hcmoco.config import build, upgrade
+from hcmoco.data.schema import MODALITIES
 from hcmoco.data.skeletons import joint_set
-from hcmoco.errors import UserError
+from hcmoco.errors import UserError, one_line
 from hcmoco.model_card import card
 from hcmoco.models.encoders import Encoder, build_encoder
-from hcmoco.models.multimodal import MODALITIES, HCMoCo, ModelConfig
+from hcmoco.models.multimodal import HCMoCo, ModelConfig
 from hcmoco.models.normalization import RGB_MEAN, RGB_STD
 from hcmoco.models.semgcn import SemGCN
 
@@ -73,7 +74,7 @@ def export_encoders(
     try:
         _write(str(folder), files, overwrite)
     except (OSError, ImportError, ValueError) as error:
-        raise UserError(f"export {folder} cannot be written: {_one_line(error)}") from error
+        raise UserError(f"export {folder} cannot be written: {one_line(error)}") from error
     return str(folder)
 
 
@@ -120,7 +121,7 @@ def load_export(folder: str | Path) -> Export:
             raise ValueError(f"its format is {config['format']!r}")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"export {folder}: config.json is not that of an export: {_one_line(error)}; export the model again"
+            f"export {folder}: config.json is not that of an export: {one_line(error)}; export the model again"
         ) from None
     if config.get("format_version") != FORMAT_VERSION:
         raise UserError(
@@ -157,7 +158,7 @@ def _restore(module: nn.Module, state: dict[str, Tensor], folder: str, modality:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        line = f"export {folder}: {_file_name(modality)} does not fit the model that config.json describes: {_one_line(error)}"
+        line = f"export {folder}: {_file_name(modality)} does not fit the model that config.json describes: {one_line(error)}"
         raise UserError(line) from None
 
 
@@ -194,8 +195,4 @@ def _read(folder: str, name: str) -> bytes:
         with fsspec.open(f"{folder.rstrip('/')}/{name}", "rb") as file:
             return file.read()
     except (OSError, ImportError, ValueError) as error:
-        raise UserError(f"export {folder}: {name} cannot be read: {_one_line(error)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"export {folder}: {name} cannot be read: {one_line(error)}") from None

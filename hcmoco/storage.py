@@ -13,7 +13,7 @@ import fsspec
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from hcmoco.errors import UserError
+from hcmoco.errors import UserError, one_line
 
 # Arrow has its own clients for these; everything else is asked of fsspec.
 _ARROW_SCHEMES = {"s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss"}
@@ -32,6 +32,14 @@ def absolute(uri: str) -> str:
     return f"{scheme}://{rest.rstrip('/')}"
 
 
+def existing_parent(path: str | Path) -> Path:
+    """The nearest folder at or above a local path that exists: the disk that the path will be on."""
+    parent = Path(path)
+    while not parent.exists():
+        parent = parent.parent
+    return parent
+
+
 @lru_cache(maxsize=64)  # one client per folder and process: connecting to an object store is not free
 def _connect(uri: str) -> tuple[pafs.FileSystem, str]:
     try:
@@ -43,7 +51,7 @@ def _connect(uri: str) -> tuple[pafs.FileSystem, str]:
         return pafs.PyFileSystem(pafs.FSSpecHandler(store)), path
     except (OSError, ValueError, ImportError, pa.ArrowException) as error:
         raise UserError(
-            f"storage {uri} cannot be opened: {first_line(error)}; give a path or a URI such as s3://bucket/folder"
+            f"storage {uri} cannot be opened: {one_line(error)}; give a path or a URI such as s3://bucket/folder"
         ) from None
 
 
@@ -160,8 +168,3 @@ class HashingSink:
     @property
     def sha256(self) -> str:
         return self._digest.hexdigest()
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, for use inside a one-line message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

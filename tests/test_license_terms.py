@@ -5,8 +5,8 @@ import json
 import pytest
 
 from hcmoco import license_terms
-from hcmoco.data.shards.manifest import About, MadeBy
-from hcmoco.datasets.registry import KINDS, MADE
+from hcmoco.data.shards.manifest import About, Provenance
+from hcmoco.datasets.registry import REGISTRY
 from hcmoco.license_terms import SYNTHETIC, Terms
 
 MINE = Terms(name="people", terms=SYNTHETIC)
@@ -14,7 +14,7 @@ NTU = Terms(name="ntu", terms="research only", page="https://example.org/ntu")
 
 
 def about(dataset, license):
-    return About(dataset=dataset, license=license, made_by=MadeBy(program="tests"))
+    return About(dataset=dataset, license=license, provenance=Provenance(program="tests"))
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,11 @@ def test_only_weights_of_synthetic_people_are_ours_to_license(known, license):
     assert all(f"| {each.name}" in text and f"| {each.terms} |" in text for each in known)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", REGISTRY)
 def test_every_data_set_that_others_own_is_none_of_ours(kind):
-    known = license_terms.of_data(about(kind, KINDS[kind].license))
-    assert (license_terms.license_lines([known]) == "license: apache-2.0") == (kind in MADE)
-    assert known.terms == (KINDS[kind].license or "terms of your data: not known to hcmoco")
+    known = license_terms.of_data(about(kind, REGISTRY[kind].license))
+    assert (license_terms.license_lines([known]) == "license: apache-2.0") == REGISTRY[kind].numbered
+    assert known.terms == (REGISTRY[kind].license or "terms of your data: not known to hcmoco")
 
 
 def test_terms_are_kept_once_and_come_back():

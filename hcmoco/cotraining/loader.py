@@ -11,9 +11,8 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from hcmoco.data.body_parts import IGNORE, LEFT_RIGHT_PAIRS, PART_NAMES
-from hcmoco.data.codecs import decode_labels
-from hcmoco.data.collate import SourceInfo, draw_anchors, make_micro_batch, row_augmentation
+from hcmoco.data.body_parts import IGNORE, LEFT_RIGHT_PAIRS, decode_parts
+from hcmoco.data.collate import CollateConfig, SampleKey, SourceInfo, draw_anchors, make_micro_batch, row_augmentation
 from hcmoco.data.loader import PlanLoader, not_as_prepared
 from hcmoco.data.schema import Batch
 from hcmoco.data.transforms import Augmentation, AugmentConfig, warp_labels
@@ -79,24 +78,15 @@ class CoTrainingLoader(PlanLoader[LabeledBatch]):
             for row, number in zip(rows, numbers, strict=True)
         ]
         infos = SourceInfo.of(self.sources, self.bank_offsets)
-        seed, size = self.plan.seed, self.augment.size
-        batch = make_micro_batch(
-            seen,
-            numbers,
-            infos,
-            step=step,
-            lane=lane,
-            seed=seed,
-            config=self.augment,
-            joint_set=self.joint_set,
-            anchors=self.anchors,
-        )
+        size = self.augment.size
+        key = SampleKey(self.plan.seed, step, lane)
+        batch = make_micro_batch(seen, numbers, infos, CollateConfig(self.augment, self.joint_set, self.anchors), key)
         if self.num_background_anchors:
             batch = replace(batch, anchors=np.concatenate([batch.anchors, self._background(batch, step, lane)], axis=1))
         parts_BSS = np.full((len(rows), size, size), IGNORE, np.uint8)
         for position, (row, number) in enumerate(zip(rows, numbers, strict=True)):
             if number == LABELED:
-                cut = row_augmentation(row, self.augment, seed=seed, step=step, lane=lane, position=position)
+                cut = row_augmentation(row, self.augment, key.at(position))
                 parts_BSS[position] = cut_parts(row, cut, size)
         return LabeledBatch(batch, parts_BSS, np.array(numbers) == LABELED)
 
@@ -124,15 +114,9 @@ def cut_parts(row: dict, cut: Augmentation, size: int) -> np.ndarray:
     if row.get("parts") is None:
         raise ValueError(f"record {row.get('id')!r} has no parts")
     try:
-        labels = decode_labels(row["parts"], row["size"])
+        labels = decode_parts(row["parts"], row["size"])
     except (ValueError, cv2.error) as error:
         raise ValueError(f"record {row.get('id')!r}: parts: {error}") from error
-    wrong = np.unique(labels[(labels >= len(PART_NAMES)) & (labels != IGNORE)])
-    if len(wrong):
-        raise ValueError(
-            f"record {row.get('id')!r}: parts: there are labels {wrong[:5].tolist()}; allowed are "
-            f"0..{len(PART_NAMES) - 1} and {IGNORE}"
-        )
     return warp_labels(labels, cut, size, LEFT_RIGHT_PAIRS, border=IGNORE)
 
 
@@ -150,19 +134,9 @@ def fixed_crops(
     reading = rows.rows(COLUMNS, limit)
     while piece := list(islice(reading, together)):
         try:
-            batch = make_micro_batch(
-                piece,
-                [0] * len(piece),
-                info,
-                step=0,
-                lane=0,
-                seed=0,
-                config=augment,
-                joint_set=joint_set,
-                anchors=0,
-                train=False,
-            )
-            cuts = [row_augmentation(row, augment, seed=0, step=0, lane=0, position=0, train=False) for row in piece]
+            config, key = CollateConfig(augment, joint_set), SampleKey(0, 0)
+            batch = make_micro_batch(piece, [0] * len(piece), info, config, key, train=False)
+            cuts = [row_augmentation(row, augment, key, train=False) for row in piece]
             parts = [cut_parts(row, cut, augment.size) for row, cut in zip(piece, cuts, strict=True)]
         except ValueError as error:
             raise not_as_prepared(error) from None

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hcmoco.data.schema import MAP_STRIDE
 from hcmoco.models.multimodal import HCMoCo, ModelConfig
 from hcmoco.pretraining.losses import Views
 from hcmoco.rng import make_rng
-from hcmoco.tasks.parsing.head import STRIDE, ParsingHead
+from hcmoco.tasks.parsing.head import ParsingHead
 from hcmoco.tasks.parsing.loss import cross_entropy
 
 INPUTS = ("rgb", "depth", "fused")
@@ -61,7 +62,7 @@ class CoTrained(nn.Module):
         rows_L = rows_B.nonzero()[:, 0]
         known = [each for each in maps if each is not None]
         if len(known) < len(names):  # nobody has the modality
-            grid = views.size // STRIDE
+            grid = views.size // MAP_STRIDE
             return torch.zeros(0, self.encoders.config.embedding, grid, grid, device=rows_B.device), rows_L
         return known[0] if len(known) == 1 else torch.maximum(*known), rows_L
 

@@ -5,6 +5,7 @@ Label maps hold train ids, 0..24, in the order of the published table; annotatio
 
 import numpy as np
 
+from hcmoco.data.codecs import decode_labels
 from hcmoco.data.transforms import extent
 
 PART_NAMES = (
@@ -16,12 +17,18 @@ PART_NAMES = (
     "left arm", "left forearm", "right arm", "right forearm",
 )  # fmt: skip
 
+NUM_PARTS = len(PART_NAMES)
+"""Classes of a part map, background included: 25."""
+
 # raw Human3.6M id of each train id
 RAW_IDS = (0, 1, 2, 3, 6, 7, 8, 17, 18, 19, 25, 26, 27, 32, 33, 34, 38, 39, 43, 44, 46, 49, 50, 56, 58)
 
-# pixels of this value are left out of losses and metrics
 IGNORE = 255
+"""Pixels of this value are excluded from losses and metrics."""
 
+
+NUM_CHARTS = 24
+"""Charts of DensePose's surface, counted from 1; 0 is background (Güler et al., CVPR 2018)."""
 
 _NONE = 254
 _TRAIN_IDS = np.full(256, _NONE, np.uint8)
@@ -30,9 +37,16 @@ _TRAIN_IDS[IGNORE] = IGNORE
 
 
 def train_ids(raw: np.ndarray) -> np.ndarray:
-    """uint8, of the shape of `raw`: the train ids of Human3.6M's raw ids (uint8); IGNORE stays.
+    """Map Human3.6M's raw part ids to train ids.
 
-    Raises ValueError that names the ids that the published table does not list: they are other parts, or no parts, and stay nobody's.
+    Args:
+        raw: uint8 of any shape; IGNORE stays.
+
+    Returns:
+        uint8 of the same shape.
+
+    Raises:
+        ValueError: names the ids that the published table does not list.
     """
     ids = _TRAIN_IDS[raw]
     if (ids == _NONE).any():
@@ -42,8 +56,37 @@ def train_ids(raw: np.ndarray) -> np.ndarray:
     return ids
 
 
+def check_parts(labels: np.ndarray) -> None:
+    """ValueError where a map holds values that are neither train ids nor IGNORE."""
+    wrong = np.unique(labels[(labels >= NUM_PARTS) & (labels != IGNORE)])
+    if len(wrong):
+        raise ValueError(f"there are labels {wrong[:5].tolist()}; allowed are 0..{NUM_PARTS - 1} and {IGNORE}")
+
+
+def decode_parts(data: bytes, size: int) -> np.ndarray:
+    """Decode a stored part map.
+
+    Args:
+        data: 8-bit PNG bytes, `Person.parts`.
+        size: side that the map must have, pixels.
+
+    Returns:
+        uint8 [size, size], train ids and IGNORE.
+
+    Raises:
+        ValueError: bytes that do not decode, another size, or other labels.
+    """
+    labels = decode_labels(data, size)
+    check_parts(labels)
+    return labels
+
+
 def labeled_box(parts_HW: np.ndarray) -> np.ndarray | None:
-    """float64 [4], x0, y0, x1, y1 around all pixels of people in a map of train ids; None without any."""
+    """Find the box around all pixels of people in a map of train ids.
+
+    Returns:
+        float64 [4], x0, y0, x1, y1, outer edges of pixels; None where no person is labeled.
+    """
     return extent((parts_HW > 0) & (parts_HW != IGNORE))
 
 
@@ -64,5 +107,5 @@ LEFT_RIGHT_PAIRS = tuple((int(a), int(b)) for a, b in enumerate(FLIP) if a < b)
 
 
 def part(name: str) -> int:
-    """Train id of a part; ValueError if there is none of that name."""
+    """Look up the train id of a part. ValueError for an unknown name."""
     return PART_NAMES.index(name)

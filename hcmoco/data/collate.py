@@ -5,14 +5,14 @@ release the interpreter lock, so one call per thread scales; callers with a pool
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from hcmoco.data.codecs import decode_depth, decode_rgb
 from hcmoco.data.released_keypoints import released_keypoints
-from hcmoco.data.schema import Batch
+from hcmoco.data.schema import MAP_STRIDE, Batch
 from hcmoco.data.shards.reader import RowGroups
 from hcmoco.data.skeletons import convert
 from hcmoco.data.skeletons import joint_set as joint_set_named
@@ -26,8 +26,6 @@ from hcmoco.data.transforms import (
     warp_rgb,
 )
 from hcmoco.rng import make_rng
-
-ANCHOR_STRIDE = 4
 
 
 @dataclass(frozen=True)
@@ -45,27 +43,68 @@ class SourceInfo:
         return [cls(source.manifest.joints, source.manifest.depth_codec, offset) for source, offset in pairs]
 
 
-def row_augmentation(
-    row: dict,
-    config: AugmentConfig,
-    *,
-    seed: int,
-    step: int,
-    lane: int,
-    position: int,
-    view: int = 0,
-    train: bool = True,
-) -> Augmentation:
-    """How the row at `position` of a micro-batch is cut: what `make_micro_batch` uses, for those who need the matrix itself.
+@dataclass(frozen=True)
+class CollateConfig:
+    """What becomes of a row in a batch.
 
-    Views other than 0 are further, independent crops of the same rows. With `train` False it is the centred crop, without randomness.
+    Attributes:
+        augment: how rows are cut.
+        joint_set: name of the run's joint set; keypoints are converted to it by joint name.
+        num_anchors: P, positions drawn per row for the dense terms.
+        anchors_with_replacement: see `draw_anchors`.
+    """
+
+    augment: AugmentConfig
+    joint_set: str
+    num_anchors: int = 0
+    anchors_with_replacement: bool = False
+
+
+@dataclass(frozen=True)
+class SampleKey:
+    """What the random draws of one row depend on, and nothing else.
+
+    Attributes:
+        seed: of the run.
+        step: of the run, from 0.
+        lane: which of the parallel micro-batches of the step.
+        position: of the row in its micro-batch.
+        view: 0, or the number of another independent crop of the same row (probes).
+    """
+
+    seed: int
+    step: int
+    lane: int = 0
+    position: int = 0
+    view: int = 0
+
+    def at(self, position: int) -> "SampleKey":
+        """The key of another row of the micro-batch."""
+        return replace(self, position=position)
+
+    def make_rng(self, purpose: str) -> np.random.Generator:
+        """The generator of one kind of draw, e.g. "augment"."""
+        key = (self.step, self.lane, self.position)
+        return make_rng(self.seed, purpose, *(key if self.view == 0 else (*key, self.view)))
+
+
+def row_augmentation(row: dict, config: AugmentConfig, key: SampleKey, *, train: bool = True) -> Augmentation:
+    """The crop of one row: what `make_micro_batch` uses, for callers that need the matrix itself.
+
+    Args:
+        row: of `person_schema`; `size` and `box` are used.
+        config: how rows are cut.
+        key: what the draws depend on.
+        train: False gives the centered crop, without randomness.
+
+    Raises:
+        ValueError: a box that is not finite or has no area.
     """
     box = None if row.get("box") is None else np.asarray(row["box"], np.float64)
     image_size = (row["size"], row["size"])
     if not train:
         return center_affine(config, box, image_size)
-    key = (step, lane, position) if view == 0 else (step, lane, position, view)
-    return draw_affine(config, box, image_size, make_rng(seed, "augment", *key))
+    return draw_affine(config, box, image_size, key.make_rng("augment"))
 
 
 def draw_anchors(depth_SS: np.ndarray, count: int, rng: np.random.Generator, *, replace: bool = False) -> np.ndarray:
@@ -73,7 +112,7 @@ def draw_anchors(depth_SS: np.ndarray, count: int, rng: np.random.Generator, *, 
 
     With `replace` it is `count` draws with replacement, as the published release has them, or all -1 where no cell has a reading.
     """
-    cells = np.flatnonzero(depth_SS[::ANCHOR_STRIDE, ::ANCHOR_STRIDE])
+    cells = np.flatnonzero(depth_SS[::MAP_STRIDE, ::MAP_STRIDE])
     if replace and len(cells):
         cells = rng.choice(cells, count)
     elif len(cells) > count:
@@ -85,39 +124,34 @@ def make_micro_batch(
     rows: Sequence[dict],
     numbers: Sequence[int],
     sources: Sequence[SourceInfo],
+    config: CollateConfig,
+    key: SampleKey,
     *,
-    step: int,
-    lane: int,
-    seed: int,
-    config: AugmentConfig,
-    joint_set: str,
-    anchors: int,
-    anchors_with_replacement: bool = False,
-    view: int = 0,
     train: bool = True,
 ) -> Batch:
-    """The rows of one micro-batch as a Batch with S = `config.size`.
+    """Collate the rows of one micro-batch.
 
     Args:
-        rows: rows of `person_schema`, as dicts of Python or NumPy values.
+        rows: of `person_schema`, as dicts of Python or NumPy values.
         numbers: for each row, the number of its data set in the run's mixture.
         sources: the mixture, by number.
-        step, lane, seed: what the draws depend on, beside a row's position.
-        joint_set: name of the run's joint set; keypoints are converted to it by joint name.
-        anchors: P, for the dense terms.
-        anchors_with_replacement: see `draw_anchors`.
-        view: 0, or the number of another independent crop of the same rows (probes).
-        train: False gives every row its centred crop and draws nothing but the anchors.
+        config: what becomes of a row.
+        key: of the first row; the others differ from it in their position.
+        train: False gives every row its centered crop and draws nothing but the anchors.
 
-    A flag is False, and the array zero, where the row's modality is null or the crop shows nothing of it: no visible joint, no depth
-    reading. Raises ValueError with the record's id for a row that does not decode; records are checked when shards are written, so this
-    means that a shard has changed since.
+    Returns:
+        A Batch with S = `config.augment.size`. A flag is False, and the array zero, where the row's modality is null or the crop
+        shows nothing of it: no visible joint, no depth reading.
+
+    Raises:
+        ValueError: with the record's id, a row that does not decode. Records are checked when shards are written, so a shard has
+            changed since.
     """
-    size, count = config.size, len(rows)
-    target = joint_set_named(joint_set)
+    size, count = config.augment.size, len(rows)
+    target = joint_set_named(config.joint_set)
     flip_J = target.flip
     batch = Batch(
-        step=step,
+        step=key.step,
         rgb=np.zeros((count, size, size, 3), np.uint8),
         depth=np.zeros((count, size, size), np.uint16),
         keypoints=np.zeros((count, len(target), 3), np.float32),
@@ -129,14 +163,13 @@ def make_micro_batch(
             [row["index"] + sources[number].bank_offset for row, number in zip(rows, numbers, strict=True)], np.int64
         ),
         source=np.array(numbers, np.int64),
-        anchors=np.full((count, anchors), -1, np.int64),
+        anchors=np.full((count, config.num_anchors), -1, np.int64),
     )
     for position, (row, number) in enumerate(zip(rows, numbers, strict=True)):
         source = sources[number]
         try:
-            augmentation = row_augmentation(
-                row, config, seed=seed, step=step, lane=lane, position=position, view=view, train=train
-            )
+            own = key.at(position)
+            augmentation = row_augmentation(row, config.augment, own, train=train)
             if row.get("rgb") is not None:
                 batch.rgb[position] = warp_rgb(decode_rgb(row["rgb"], row["size"]), augmentation, size)
                 batch.has_rgb[position] = True
@@ -144,15 +177,15 @@ def make_micro_batch(
                 depth_SS = warp_depth(decode_depth(row["depth"], source.depth_codec, row["size"]), augmentation, size)
                 batch.depth[position] = depth_SS
                 batch.has_depth[position] = depth_SS.any()
-                key = (step, lane, position) if view == 0 else (step, lane, position, view)
-                rng = make_rng(seed, "anchors", *key)
-                batch.anchors[position] = draw_anchors(depth_SS, anchors, rng, replace=anchors_with_replacement)
+                batch.anchors[position] = draw_anchors(
+                    depth_SS, config.num_anchors, own.make_rng("anchors"), replace=config.anchors_with_replacement
+                )
             if row.get("keypoints") is not None:
                 stored_J3 = np.asarray(row["keypoints"], np.float32).reshape(-1, 3)
-                keypoints = convert(stored_J3, source.joint_set, joint_set)
+                keypoints = convert(stored_J3, source.joint_set, config.joint_set)
                 batch.keypoints[position] = warp_keypoints(keypoints, augmentation, size, flip_J)
                 batch.released_keypoints[position] = released_keypoints(
-                    stored_J3, row.get("crop"), row["size"], source.joint_set, joint_set
+                    stored_J3, row.get("crop"), row["size"], source.joint_set, config.joint_set
                 )
                 batch.has_keypoints[position] = batch.keypoints[position, :, 2].any()
         except (ValueError, IndexError, cv2.error) as error:

@@ -13,12 +13,11 @@ from typing import ClassVar, Generic, Literal, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from hcmoco.data.collate import SourceInfo, make_micro_batch
+from hcmoco.data.collate import CollateConfig, SampleKey, SourceInfo, make_micro_batch
 from hcmoco.data.prefetch import prefetch_map
 from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Batch
 from hcmoco.data.shards.reader import RowGroups, read_rows
-from hcmoco.data.transforms import AugmentConfig
 from hcmoco.errors import UserError
 
 _COLUMNS = ("id", "index", "size", "rgb", "depth", "crop", "box", "keypoints")
@@ -142,19 +141,13 @@ class PretrainLoader(PlanLoader[Batch]):
     """The batches of a pre-training.
 
     Attributes:
-        augment: how rows are cut.
-        joint_set: the run's joint set.
-        anchors: P, cells drawn per row for the dense terms.
+        collate: what becomes of a row.
         decode: "worker": items hold encoded rows, about 30 to 160 kB each, and the worker that trains decodes them; "tasks": items hold
             decoded micro-batches, and whoever makes the item has decoded them.
-        anchors_with_replacement: how anchors are drawn, see `loading.draw_anchors`.
     """
 
-    augment: AugmentConfig
-    joint_set: str
-    anchors: int
+    collate: CollateConfig
     decode: Literal["worker", "tasks"] = "worker"
-    anchors_with_replacement: bool = False
 
     columns: ClassVar[Sequence[str]] = _COLUMNS
 
@@ -179,21 +172,11 @@ class PretrainLoader(PlanLoader[Batch]):
 
     def make(self, rows: list[dict], step: int, lane: int) -> Batch:
         infos = SourceInfo.of(self.sources, self.plan.offsets)
-        return make_micro_batch(
-            rows,
-            [row["source"] for row in rows],
-            infos,
-            step=step,
-            lane=lane,
-            seed=self.plan.seed,
-            config=self.augment,
-            joint_set=self.joint_set,
-            anchors=self.anchors,
-            anchors_with_replacement=self.anchors_with_replacement,
-        )
+        numbers = [row["source"] for row in rows]
+        return make_micro_batch(rows, numbers, infos, self.collate, SampleKey(self.plan.seed, step, lane))
 
     def _unpacked(self, table: pa.Table, t: int, step: int) -> Batch:
-        like = _empty_batch(self.plan.batch_size_per_lane, self.augment.size, self.joint_set, self.anchors)
+        like = _empty_batch(self.plan.batch_size_per_lane, self.collate)
         arrays = {}
         for name in _ARRAYS:
             form = getattr(like, name)
@@ -207,11 +190,9 @@ def _labeled(table: pa.Table, window: int, lane: int) -> pa.Table:
     return table
 
 
-def _empty_batch(rows: int, size: int, joint_set: str, anchors: int) -> Batch:
+def _empty_batch(rows: int, config: CollateConfig) -> Batch:
     """A batch of the right shapes and types."""
-    one = make_micro_batch(
-        [], [], [], step=0, lane=0, seed=0, config=AugmentConfig(size=size), joint_set=joint_set, anchors=anchors
-    )
+    one = make_micro_batch([], [], [], config, SampleKey(0, 0))
     return replace(
         one, **{name: np.zeros((rows, *getattr(one, name).shape[1:]), getattr(one, name).dtype) for name in _ARRAYS}
     )

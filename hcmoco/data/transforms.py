@@ -28,6 +28,23 @@ def extent(image_HW: np.ndarray) -> np.ndarray | None:
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64) if len(rows) else None
 
 
+def resize_nearest(image: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
+    """Resample so that every pixel takes the one under its centre: no value is ever blended.
+
+    Args:
+        image: [H, W] or [H, W, C], any type.
+        height: of the result, pixels.
+        width: likewise; None: a square.
+
+    Returns:
+        [height, width] or [height, width, C] of the same type.
+    """
+    width = height if width is None else width
+    row = (2 * np.arange(height) + 1) * image.shape[0] // (2 * height)
+    column = (2 * np.arange(width) + 1) * image.shape[1] // (2 * width)
+    return image[row[:, None], column]
+
+
 def _fits_encoders(size: int) -> int:
     if size < 32 or size % 32:
         raise ValueError(f"must be a positive multiple of 32, for example {max(32, round(size / 32) * 32)}")
@@ -168,10 +185,22 @@ def color_matrix(brightness: float, contrast: float, saturation: float) -> np.nd
     return np.column_stack([contrast * brightness * linear, np.full(3, 127.5 * (1 - contrast))])
 
 
-def _warp(
+def warp(
     image: np.ndarray, matrix_23: np.ndarray, size: int, interpolation: int, border: tuple[int, ...] = (0, 0, 0)
 ) -> np.ndarray:
-    """OpenCV puts a pixel's centre at integers: the inverse map is moved by half a pixel on both sides."""
+    """Map an image by an affine whose pixel centers are at +0.5.
+
+    Args:
+        image: [H, W] or [H, W, C].
+        matrix_23: float64 [2, 3], source to result.
+        size: S, side of the result.
+        interpolation: OpenCV's, e.g. `cv2.INTER_NEAREST`.
+        border: value outside the source.
+
+    Returns:
+        [S, S] or [S, S, C] of the same type.
+    """
+    # OpenCV puts a pixel's center at integers: the inverse map is moved by half a pixel on both sides.
     inverse = np.asarray(cv2.invertAffineTransform(matrix_23), np.float64)
     inverse[:, 2] += 0.5 * (inverse[:, 0] + inverse[:, 1]) - 0.5
     flags = interpolation | cv2.WARP_INVERSE_MAP
@@ -191,19 +220,19 @@ def warp_rgb(
         small = max(1, round(width / shrink)), max(1, round(height / shrink))
         rgb_HW3 = cv2.resize(rgb_HW3, small, interpolation=cv2.INTER_AREA)
         matrix = matrix @ np.diag([width / small[0], height / small[1], 1.0])
-    return _warp(rgb_HW3, matrix, size, cv2.INTER_LINEAR, border)
+    return warp(rgb_HW3, matrix, size, cv2.INTER_LINEAR, border)
 
 
 def warp_depth(depth_HW: np.ndarray, augmentation: Augmentation, size: int) -> np.ndarray:
     """uint16 [S, S]: nearest pixel, so every value is one of the source's, or 0 outside it."""
-    return _warp(depth_HW, augmentation.matrix_23, size, cv2.INTER_NEAREST)
+    return warp(depth_HW, augmentation.matrix_23, size, cv2.INTER_NEAREST)
 
 
 def warp_labels(
     labels_HW: np.ndarray, augmentation: Augmentation, size: int, pairs: Iterable[tuple[int, int]] = (), border: int = 0
 ) -> np.ndarray:
     """uint8 [S, S]: nearest pixel, `border` outside the source; where the sample is mirrored the labels of each pair change places."""
-    labels = _warp(labels_HW, augmentation.matrix_23, size, cv2.INTER_NEAREST, (border,))
+    labels = warp(labels_HW, augmentation.matrix_23, size, cv2.INTER_NEAREST, (border,))
     return flip_labels(labels, pairs) if augmentation.flipped else labels
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a record: every fault of the data in a sentence, found before anything is trained on it.
+"""Validate records: every fault of the data in a sentence, found before anything is trained on it.
 
 Coordinates are x, y in pixels with a pixel's centre at +0.5.
 """
@@ -8,22 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from hcmoco.data.codecs import MAX_SIDE, decode_depth, decode_iuv, decode_labels, decode_rgb
+from hcmoco.data.body_parts import NUM_CHARTS, decode_parts
+from hcmoco.data.codecs import decode_depth, decode_iuv, decode_labels, decode_rgb
+from hcmoco.data.containers import MAX_SIDE
 from hcmoco.data.schema import Person, Scene
 
-PARTS = 24
-CHARTS = 24
-IGNORE = 255
 FAR_MM = 20_000
 FAR_SHARE = 0.01
 
 
 def check_person(person: Person, joints: int, depth_codec: str = "png16") -> list[str]:
-    """All that is wrong with a record, one sentence each; empty for a good one. Never raises, whatever the bytes.
+    """Validate one person.
 
     Args:
+        person: any record, however damaged; never raises.
         joints: number of 2D joints of the data set's joint set.
         depth_codec: codec of `person.depth`.
+
+    Returns:
+        All that is wrong with it, one sentence each; empty for a valid record.
     """
     reasons = [
         f"the {name} {text!r} is {fault}"
@@ -35,7 +38,7 @@ def check_person(person: Person, joints: int, depth_codec: str = "png16") -> lis
     checks: dict[str, tuple[Any, Callable[[Any, int], object]]] = {
         "RGB": (person.rgb, decode_rgb),
         "depth": (person.depth, lambda data, size: _check_depth(data, depth_codec, size)),
-        "parts": (person.parts, _check_parts),
+        "parts": (person.parts, decode_parts),
         "IUV": (person.iuv, _check_iuv),
         "mask": (person.mask, decode_labels),
         "keypoints": (person.keypoints, lambda values, _: _check_keypoints(np.asarray(values), joints)),
@@ -60,7 +63,7 @@ def check_person(person: Person, joints: int, depth_codec: str = "png16") -> lis
 
 
 def check_scene(scene: Scene) -> list[str]:
-    """All that is wrong with a record, one sentence each; empty for a good one. Never raises, whatever the bytes."""
+    """Validate one scene; as `check_person`."""
     reasons = [
         f"the {name} {text!r} is {fault}"
         for name in ("id", "dataset", "split")
@@ -115,17 +118,10 @@ def _check_depth(data: bytes, codec: str, size: int) -> None:
         raise ValueError(f"{far:.0%} of the readings are beyond {FAR_MM // 1000} m; the unit must be millimetres")
 
 
-def _check_parts(data: bytes, size: int) -> None:
-    labels = np.unique(decode_labels(data, size))
-    wrong = labels[(labels > PARTS) & (labels != IGNORE)]
-    if len(wrong):
-        raise ValueError(f"there are labels {wrong[:5].tolist()}; allowed are 0..{PARTS} and {IGNORE}")
-
-
 def _check_iuv(data: bytes, size: int) -> None:
     highest = int(decode_iuv(data, size)[..., 0].max())
-    if highest > CHARTS:
-        raise ValueError(f"there is a chart {highest}; allowed are 0..{CHARTS}")
+    if highest > NUM_CHARTS:
+        raise ValueError(f"there is a chart {highest}; allowed are 0..{NUM_CHARTS}")
 
 
 def _check_keypoints(keypoints: np.ndarray, joints: int) -> None:
@@ -166,7 +162,7 @@ def _check_instance_mask(data: bytes, width: int, height: int) -> None:
     mask = decode_labels(data)
     if mask.shape != (height, width):
         raise ValueError(f"the image is {mask.shape[1]} x {mask.shape[0]} pixels, {width} x {height} are declared")
-    wrong = (mask != 0) & (mask != IGNORE)  # np.isin would be a third of the reading of a scene
+    wrong = (mask != 0) & (mask != 255)  # np.isin would be a third of the reading of a scene
     if wrong.any():
         raise ValueError(f"there is a value {mask[wrong][0]}; allowed are 0 and 255")
     if not mask.any():
@@ -180,9 +176,9 @@ def _check_surface_points(points: np.ndarray, width: int, height: int) -> None:
         raise ValueError("there is none; leave the column out")
     if (xy < 0).any() or (xy > (width, height)).any():
         raise ValueError("there is a point outside the picture")
-    if not np.isin(chart, range(1, CHARTS + 1)).all():
+    if not np.isin(chart, range(1, NUM_CHARTS + 1)).all():
         raise ValueError(
-            f"there is a chart {chart[~np.isin(chart, range(1, CHARTS + 1))][0]:g}; allowed are 1..{CHARTS}"
+            f"there is a chart {chart[~np.isin(chart, range(1, NUM_CHARTS + 1))][0]:g}; allowed are 1..{NUM_CHARTS}"
         )
     if (uv < 0).any() or (uv > 1).any():
         raise ValueError("there is a U or V outside 0..1")

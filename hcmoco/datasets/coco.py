@@ -6,7 +6,6 @@ keypoints are indices of pixels, so half a pixel is added.
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -17,10 +16,11 @@ from pydantic import BaseModel, Field, FiniteFloat
 from hcmoco.config import Config
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import COCO_17
+from hcmoco.datasets.base import DatasetReader, Rejected, Skipped
 from hcmoco.datasets.coco_format import Broken, CocoFile, Folders, look_for, read_coco
 from hcmoco.datasets.io.files import below_source, read_rgb
 from hcmoco.datasets.io.inventory import Fault, Inventory
-from hcmoco.datasets.person_crop import Rejected, Skipped, checked, crop_person
+from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
 
 JOINT_SET = COCO_17.name
 UNIT = "people"
@@ -164,19 +164,11 @@ def read(item: CocoItem | Rejected | Skipped) -> Person | Rejected | Skipped:
         return item
 
     def make() -> Person:
-        return crop_person(
-            id=item.id,
-            dataset="coco",
-            split=item.split,
-            box=np.array(item.box),
-            size=item.size,
-            rgb=read_rgb(item.images, item.image, (item.width, item.height)),
-            keypoints=item.joints,
-        )
+        person = Person(item.id, "coco", item.split, item.size, box=np.array(item.box), keypoints=item.joints)
+        rgb = read_rgb(item.images, item.image, (item.width, item.height))
+        return crop_person(person, PersonImages(rgb=rgb))
 
     return checked(item.id, len(COCO_17), make)
 
 
-def persons(config: CocoConfig) -> Iterator[Person | Rejected | Skipped]:
-    """Every person of the data set, in the annotation file's order."""
-    return map(read, items(config))
+READER = DatasetReader(CocoConfig, items, read, inventory, unit=UNIT, joint_set=JOINT_SET)

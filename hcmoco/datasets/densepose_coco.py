@@ -9,7 +9,6 @@ of parts over its box, again the evaluator's.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -18,14 +17,16 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, field_validator, model_validator
 
 from hcmoco.config import Config
-from hcmoco.data.codecs import decode_rgb, encode_labels, encode_rgb, read_header
+from hcmoco.data.body_parts import NUM_CHARTS
+from hcmoco.data.codecs import decode_rgb, encode_labels, encode_rgb
+from hcmoco.data.containers import read_header
 from hcmoco.data.schema import Instance, Scene
 from hcmoco.data.validation import check_scene
+from hcmoco.datasets.base import DatasetReader, Rejected, Skipped
 from hcmoco.datasets.coco_format import Broken, CocoFile, Folders, Picture, look_for, read_coco
 from hcmoco.datasets.densepose_format import annotated_mask, annotated_points
 from hcmoco.datasets.io.files import below_source, read_inside
 from hcmoco.datasets.io.inventory import Fault, Inventory
-from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.errors import UserError
 
 UNIT = "images"
@@ -111,7 +112,7 @@ class _Annotation(BaseModel):
     segmentation: Any = None
     dp_x: list[_Share] | None = None
     dp_y: list[_Share] | None = None
-    dp_I: list[Annotated[FiniteFloat, Field(ge=1, le=24)]] | None = None
+    dp_I: list[Annotated[FiniteFloat, Field(ge=1, le=NUM_CHARTS)]] | None = None
     dp_U: list[FiniteFloat] | None = None
     dp_V: list[FiniteFloat] | None = None
     dp_masks: list[Any] | None = None
@@ -301,6 +302,4 @@ def _settled(points: np.ndarray, width: int, height: int) -> np.ndarray:
     return points
 
 
-def scenes(config: DensePoseCocoConfig) -> Iterator[Scene | Rejected | Skipped]:
-    """Every picture of the data set, in the annotation files' order."""
-    return map(read, items(config))
+READER = DatasetReader(DensePoseCocoConfig, items, read, inventory, unit=UNIT)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import zoom
 
-from hcmoco.data.codecs import MAX_PIXELS, MAX_SIDE
+from hcmoco.data.containers import MAX_PIXELS, MAX_SIDE
 
 # Annotated coordinates are shares of the box, 0..255 in the published evaluator; masks of parts are 256 x 256 images of the box.
 _SIDE = 255.0

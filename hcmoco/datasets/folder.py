@@ -21,22 +21,22 @@ Left is the person's own left on a picture that is not mirrored.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator
 
 from hcmoco.config import Config, build
-from hcmoco.data.codecs import decode_depth, decode_labels
+from hcmoco.data.codecs import DepthCodec, decode_depth, decode_labels
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import joint_set
 from hcmoco.data.transforms import extent
+from hcmoco.datasets.base import DatasetReader, Rejected
 from hcmoco.datasets.io.files import read_inside, read_rgb
 from hcmoco.datasets.io.inventory import Fault, Inventory
-from hcmoco.datasets.person_crop import Rejected, checked, crop_person
+from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
 from hcmoco.errors import UserError
 
 _Positive = Annotated[FiniteFloat, Field(gt=0)]
@@ -52,9 +52,7 @@ class FolderConfig(Config):
     joint_set: str = "coco-17"
     split: str = Field("train", min_length=1)
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
-    depth_codec: Literal["png16", "zstd-delta"] = Field(
-        "png16", description="codec of the stored depth; the manifest names it"
-    )
+    depth_codec: DepthCodec = Field("png16", description="codec of the stored depth; the manifest names it")
 
     @field_validator("joint_set")
     @classmethod
@@ -191,21 +189,18 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
             depth = np.where(mask > 0, depth, np.uint16(0))
         keypoints = None if line.keypoints is None else np.array(line.keypoints)
         box = find_box(mask, keypoints, depth, rgb) if line.box is None else np.array(line.box)
-        return crop_person(
+        person = Person(
             id=item.id,
             dataset=item.config.name,
             split=line.split or item.config.split,
-            subject=line.subject,
-            box=box,
             size=item.config.size,
-            depth_codec=item.config.depth_codec,
-            rgb=rgb,
-            depth=depth,
+            subject=line.subject,
             camera=None if line.camera is None else np.array(line.camera),
+            box=box,
             keypoints=keypoints,
-            parts=parts,
-            mask=mask,
         )
+        images = PersonImages(rgb=rgb, depth=depth, parts=parts, mask=mask)
+        return crop_person(person, images, item.config.depth_codec)
 
     return checked(item.id, len(joint_set(item.config.joint_set)), make, item.config.depth_codec)
 
@@ -237,6 +232,13 @@ def find_box(
     return np.array([0.0, 0.0, width, height])
 
 
-def persons(config: FolderConfig) -> Iterator[Person | Rejected]:
-    """Every person of the folder, in the file's order."""
-    return map(read, items(config))
+READER = DatasetReader(
+    FolderConfig,
+    items,
+    read,
+    inventory,
+    root="path",
+    name=lambda config: config.name,
+    joint_set=lambda config: config.joint_set,
+    depth_codec=lambda config: config.depth_codec,
+)

@@ -8,10 +8,9 @@ other's end is left out. Pixels and labels are unmirrored, left is the person's.
 """
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -19,13 +18,13 @@ from pydantic import Field, field_validator
 from hcmoco.config import Config
 from hcmoco.data.body_parts import labeled_box, train_ids
 from hcmoco.data.schema import Person
+from hcmoco.datasets.base import DatasetReader, Outcome, Rejected, Skipped
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.io.matlab_v73 import Cells, open_cells
 from hcmoco.datasets.io.mp4 import open_mp4
-from hcmoco.datasets.person_crop import Rejected, Skipped, checked, crop_person, whole_picture
+from hcmoco.datasets.person_crop import PersonImages, checked, crop_person, whole_picture
 from hcmoco.errors import UserError
 
-JOINT_SET = ""
 UNIT = "videos"
 ROWS_PER_ITEM = 100
 SUBJECTS = {"train": ("S1", "S5", "S6", "S7", "S8"), "test": ("S9", "S11")}
@@ -39,7 +38,6 @@ _VIDEOS = 120
 _MAX_LABEL_BYTES = 8 * 2048 * 2048
 _VIDEO_ENDS = "the video ends before its labels do"
 _LABELS_END = "the labels end before the video does"
-Outcome = Person | Rejected | Skipped
 
 
 class H36mParsingConfig(Config):
@@ -211,13 +209,13 @@ def _frame(item: H36mParsingItem, number: int, rgb: np.ndarray, cells: Cells) ->
     def make() -> Person:
         parts = train_ids(_part_ids(cells.matrix(number, _MAX_LABEL_BYTES)))
         box = labeled_box(parts)
-        names: dict[str, Any] = {"id": id, "dataset": "h36m-parsing", "split": config.split, "subject": item.subject}
-        stored: dict[str, Any] = {**names, "size": config.size, "rgb": rgb, "parts": parts}
+        person = Person(id, "h36m-parsing", config.split, config.size, item.subject, box=box)
+        images = PersonImages(rgb=rgb, parts=parts)
         if config.stored == "whole":
-            return whole_picture(**stored, box=box)
+            return whole_picture(person, images)
         if box is None:
             raise ValueError("the labels show no person to crop around")
-        return crop_person(**stored, box=box)
+        return crop_person(person, images)
 
     return checked(id, 0, make)
 
@@ -233,7 +231,4 @@ def _part_ids(matrix: np.ndarray) -> np.ndarray:
     return ids
 
 
-def persons(config: H36mParsingConfig) -> Iterator[Outcome]:
-    """Every frame, video by video."""
-    for item in items(config):
-        yield from read(item)
+READER = DatasetReader(H36mParsingConfig, items, read, inventory, unit=UNIT, rows_per_item=ROWS_PER_ITEM)

@@ -5,7 +5,6 @@ is the person's height / 200 pixels and coordinates count from 1, as in the MATL
 centre moves down by 15 * scale and the square of 200 * scale grows by a quarter, so that no limb is cut.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,9 +14,10 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 from hcmoco.config import Config
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import MPII_16
+from hcmoco.datasets.base import DatasetReader, Rejected
 from hcmoco.datasets.io.files import below_source, first_fault, read_json, read_rgb
 from hcmoco.datasets.io.inventory import Fault, Inventory
-from hcmoco.datasets.person_crop import Rejected, checked, crop_person
+from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
 from hcmoco.errors import UserError
 
 JOINT_SET = MPII_16.name
@@ -131,19 +131,10 @@ def read(item: MpiiItem | Rejected) -> Person | Rejected:
         return item
 
     def make() -> Person:
-        return crop_person(
-            id=item.id,
-            dataset="mpii",
-            split=item.split,
-            box=np.array(item.box),
-            size=item.size,
-            rgb=read_rgb(item.images, item.image),
-            keypoints=item.joints,
-        )
+        person = Person(item.id, "mpii", item.split, item.size, box=np.array(item.box), keypoints=item.joints)
+        return crop_person(person, PersonImages(rgb=read_rgb(item.images, item.image)))
 
     return checked(item.id, len(MPII_16), make)
 
 
-def persons(config: MpiiConfig) -> Iterator[Person | Rejected]:
-    """Every person of the data set, in the annotation file's order."""
-    return map(read, items(config))
+READER = DatasetReader(MpiiConfig, items, read, inventory, unit=UNIT, joint_set=JOINT_SET)

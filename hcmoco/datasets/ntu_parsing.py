@@ -11,22 +11,22 @@ stay as they are published, mirrored as Kinect sees the world, unless `mirror` s
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from hcmoco.config import Config
 from hcmoco.data.body_parts import LEFT_RIGHT_PAIRS, labeled_box, train_ids
-from hcmoco.data.codecs import decode_depth, decode_labels
+from hcmoco.data.codecs import DepthCodec, decode_depth, decode_labels
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import KINECT_25
 from hcmoco.data.transforms import flip_labels
+from hcmoco.datasets.base import DatasetReader, Rejected
 from hcmoco.datasets.io.files import below_source, read_inside, read_rgb
 from hcmoco.datasets.io.inventory import Fault, Inventory
-from hcmoco.datasets.person_crop import Rejected, checked, crop_person, whole_picture
+from hcmoco.datasets.person_crop import PersonImages, checked, crop_person, whole_picture
 from hcmoco.errors import UserError
 
 JOINT_SET = KINECT_25.name
@@ -65,9 +65,7 @@ class NtuParsingConfig(Config):
         description="none (as published), pixels (flipped, labels keep their side) or pixels and sides (left and right exchanged, too)",
     )
     size: int = Field(512, ge=32, le=4096, description="largest side of a stored picture, pixels")
-    depth_codec: Literal["png16", "zstd-delta"] = Field(
-        "png16", description="codec of the stored depth; the manifest names it"
-    )
+    depth_codec: DepthCodec = Field("png16", description="codec of the stored depth; the manifest names it")
 
 
 @dataclass(frozen=True)
@@ -224,27 +222,15 @@ def _person(item: NtuParsingItem) -> Person:
     if config.mirror == "pixels and sides":
         parts = flip_labels(parts, LEFT_RIGHT_PAIRS)
     box = labeled_box(parts)
-    names: dict[str, Any] = {
-        "id": item.id,
-        "dataset": "ntu-parsing",
-        "split": config.split,
-        "subject": item.frame[_PERFORMER],
-    }
-    stored = {
-        **names,
-        "size": config.size,
-        "depth_codec": config.depth_codec,
-        "rgb": rgb,
-        "depth": depth,
-        "parts": parts,
-    }
+    person = Person(item.id, "ntu-parsing", config.split, config.size, item.frame[_PERFORMER], box=box)
+    images = PersonImages(rgb=rgb, depth=depth, parts=parts)
     if config.stored == "whole":
-        return whole_picture(**stored, box=box)
+        return whole_picture(person, images, config.depth_codec)
     if box is None:
         raise ValueError("the label picture shows no person to crop around")
-    return crop_person(**stored, box=box)
+    return crop_person(person, images, config.depth_codec)
 
 
-def persons(config: NtuParsingConfig) -> Iterator[Person | Rejected]:
-    """Every frame of the list, in its order."""
-    return map(read, items(config))
+READER = DatasetReader(
+    NtuParsingConfig, items, read, inventory, joint_set=JOINT_SET, depth_codec=lambda config: config.depth_codec
+)

@@ -1,4 +1,4 @@
-"""Making a Person from a full picture, and setting aside what is broken.
+"""Turn a full picture into a Person record.
 
 Shapes: H, W of the source picture, J joints. Coordinates are x, y in pixels with a pixel's centre at +0.5.
 """
@@ -10,35 +10,15 @@ import cv2
 import numpy as np
 
 from hcmoco.data.body_parts import IGNORE
-from hcmoco.data.codecs import MAX_SIDE, encode_depth, encode_iuv, encode_labels, encode_rgb
+from hcmoco.data.codecs import encode_depth, encode_iuv, encode_labels, encode_rgb
+from hcmoco.data.containers import MAX_SIDE
 from hcmoco.data.schema import Person
-from hcmoco.data.transforms import CROP_MARGIN
+from hcmoco.data.transforms import CROP_MARGIN, resize_nearest
 from hcmoco.data.validation import check_person
+from hcmoco.datasets.base import Rejected
 
-_LONGEST = 500
 # Side of a whole picture, pixels; crops of larger ones are small, but this one is filled.
 _LARGEST_WHOLE = 4096
-
-
-@dataclass(frozen=True)
-class _Named:
-    id: str
-    reason: str
-
-    def __post_init__(self):
-        # Both end up in reports: neither may break a line or an encoder, nor fill a page.
-        for name in ("id", "reason"):
-            text = " ".join(getattr(self, name).split())
-            text = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2 - 2]}...{text[1 - _LONGEST // 2 :]}"
-            object.__setattr__(self, name, text.encode(errors="backslashreplace").decode())
-
-
-class Rejected(_Named):
-    """A record that is broken, so set aside, and why; `reason` is one sentence for people."""
-
-
-class Skipped(_Named):
-    """A record that is whole and not wanted, by a rule of the data set or of its reader; `reason` says which, the same words each time."""
 
 
 def checked(id: str, joints: int, make: Callable[[], Person], depth_codec: str = "png16") -> Person | Rejected:
@@ -80,137 +60,107 @@ def _cut(image: np.ndarray, x0: int, y0: int, side: int, fill: int = 0) -> np.nd
     return result
 
 
-def _shrink_nearest(image: np.ndarray, size: int) -> np.ndarray:
-    """Every pixel takes the one under its centre, so no value is ever blended."""
-    under = (2 * np.arange(size) + 1) * len(image) // (2 * size)
-    return image[under[:, None], under]
+@dataclass(frozen=True)
+class PersonImages:
+    """The decoded images of one picture, all of one size, each None where it is absent.
+
+    Attributes:
+        rgb: uint8 [H, W, 3], RGB.
+        depth: uint16 [H, W], millimetres along the optical axis, 0 = no reading.
+        parts: uint8 [H, W], train ids of body parts or IGNORE.
+        iuv: uint8 [H, W, 3], chart I, U and V.
+        mask: uint8 [H, W], 255 on the person.
+    """
+
+    rgb: np.ndarray | None = None
+    depth: np.ndarray | None = None
+    parts: np.ndarray | None = None
+    iuv: np.ndarray | None = None
+    mask: np.ndarray | None = None
+
+    @property
+    def width_height(self) -> tuple[int, int]:
+        """Width and height in pixels. ValueError where the images differ in size, and where there is none."""
+        shapes = {name: image.shape[1::-1] for name, image in vars(self).items() if image is not None}
+        if not shapes:
+            raise ValueError("there is no picture")
+        if len(set(shapes.values())) > 1:
+            raise ValueError(
+                "the pictures differ in size: " + ", ".join(f"{name} {w} x {h}" for name, (w, h) in shapes.items())
+            )
+        return next(iter(shapes.values()))
 
 
-def crop_person(
-    *,
-    id: str,
-    dataset: str,
-    split: str,
-    box: np.ndarray,
-    size: int,
-    subject: str = "",
-    depth_codec: str = "png16",
-    rgb: np.ndarray | None = None,
-    depth: np.ndarray | None = None,
-    camera: np.ndarray | None = None,
-    keypoints: np.ndarray | None = None,
-    joints3d: np.ndarray | None = None,
-    parts: np.ndarray | None = None,
-    iuv: np.ndarray | None = None,
-    dp_points: np.ndarray | None = None,
-    mask: np.ndarray | None = None,
-) -> Person:
-    """One person of a picture as a record: a square of CROP_MARGIN times the box's longest side, shrunk to `size` if it is larger.
+def crop_person(person: Person, images: PersonImages, depth_codec: str = "png16") -> Person:
+    """Crop one person of a picture: a square of CROP_MARGIN times the box's longest side, shrunk where it is too large.
 
-    A smaller square keeps its own pixels: nothing is enlarged, and `Person.size` is the smaller side.
+    A smaller square keeps its own pixels: nothing is enlarged.
 
     Args:
-        box: x0, y0, x1, y1 in pixels of the picture; may reach over its edge.
-        size: largest side of the stored square, pixels.
-        rgb: uint8 [H, W, 3]; averaged over areas when shrunk, black outside the picture, stored as JPEG of quality 92.
-        depth: uint16 [H, W], millimetres; nearest pixel, 0 outside. parts, mask: uint8 [H, W]; iuv: uint8 [H, W, 3]; likewise.
-        camera: fx, fy, cx, cy of the picture; moved and scaled with the crop.
-        keypoints: float [J, 3], x, y, visibility (above 0 counts as 1); invisible ones, and those outside the square, become 0.
-        joints3d: float [J3, 3], metres; kept. dp_points: float [N, 5]; x, y are moved.
+        person: everything but the images, with coordinates in pixels of the picture. `box` is required and may reach over the
+            picture's edge; `size` is the largest side of the stored square; of `keypoints`, a visibility above 0 counts as 1.
+        images: RGB is averaged over areas when shrunk, black outside the picture and stored as JPEG of quality 92; of the others
+            the nearest pixel is taken, 0 outside.
+        depth_codec: codec of the stored depth.
 
-    Raises ValueError for a box that `crop_square` refuses, for pictures of different sizes, and where there is no picture at all.
+    Returns:
+        The record: `size` is the square's side; coordinates and camera are moved and scaled with the crop; keypoints that are
+        invisible or outside the square are 0.
+
+    Raises:
+        ValueError: a box that `crop_square` refuses, images of different sizes, or none at all.
     """
-    given = Person(
-        id,
-        dataset,
-        split,
-        0,
-        subject,
-        camera=camera,
-        keypoints=keypoints,
-        joints3d=joints3d,
-        dp_points=dp_points,
-        box=box,
-    )
-    pictures = {"rgb": rgb, "depth": depth, "parts": parts, "iuv": iuv, "mask": mask}
-    width, height = _picture_size(pictures)
-    return _squared(given, pictures, crop_square(box, width, height), size, depth_codec)
+    if person.box is None:
+        raise ValueError("there is no box to crop around")
+    return _cut_record(person, images, crop_square(person.box, *images.width_height), depth_codec)
 
 
-def whole_picture(
-    *,
-    id: str,
-    dataset: str,
-    split: str,
-    size: int,
-    box: np.ndarray | None = None,
-    subject: str = "",
-    depth_codec: str = "png16",
-    rgb: np.ndarray | None = None,
-    depth: np.ndarray | None = None,
-    camera: np.ndarray | None = None,
-    keypoints: np.ndarray | None = None,
-    joints3d: np.ndarray | None = None,
-    parts: np.ndarray | None = None,
-    mask: np.ndarray | None = None,
-) -> Person:
-    """A whole picture as a record, for protocols that score all of it: the smallest square that holds it, the picture in its middle.
+def whole_picture(person: Person, images: PersonImages, depth_codec: str = "png16") -> Person:
+    """Store a whole picture, for protocols that score all of it: the smallest square that holds it, the picture in its middle.
 
     Outside the picture RGB is black, depth has no reading and `parts` are IGNORE: neither a loss nor a metric sees that a picture was not
-    square. In the middle, so that the mirror image of a record is the record of the mirror image. A square larger than `size` is shrunk
-    to it, a smaller one keeps its pixels.
+    square. In the middle, so that the mirror image of a record is the record of the mirror image.
 
-    Args and errors: as of `crop_person`, but the box may be absent; ValueError also for a picture of more than 4096 pixels a side.
+    Args:
+        person: as of `crop_person`, but the box may be absent.
+        images: as of `crop_person`.
+        depth_codec: codec of the stored depth.
+
+    Returns:
+        The record, as of `crop_person`.
+
+    Raises:
+        ValueError: images of different sizes, none at all, or more than 4096 pixels a side.
     """
-    given = Person(id, dataset, split, 0, subject, camera=camera, keypoints=keypoints, joints3d=joints3d, box=box)
-    pictures = {"rgb": rgb, "depth": depth, "parts": parts, "mask": mask}
-    width, height = _picture_size(pictures)
+    width, height = images.width_height
     side = max(width, height)
     if side > _LARGEST_WHOLE:
         raise ValueError(
             f"the picture is {width} x {height}; whole pictures have at most {_LARGEST_WHOLE} pixels a side"
         )
     square = (-((side - width) // 2), -((side - height) // 2), side)
-    return _squared(given, pictures, square, size, depth_codec, parts_outside=IGNORE)
+    return _cut_record(person, images, square, depth_codec, parts_outside=IGNORE)
 
 
-def _picture_size(pictures: dict[str, np.ndarray | None]) -> tuple[int, int]:
-    """Width and height, the same for all. ValueError where they differ, and where there is no picture."""
-    shapes = {name: image.shape[1::-1] for name, image in pictures.items() if image is not None}
-    if not shapes:
-        raise ValueError("there is no picture")
-    if len(set(shapes.values())) > 1:
-        raise ValueError(
-            "the pictures differ in size: " + ", ".join(f"{name} {w} x {h}" for name, (w, h) in shapes.items())
-        )
-    return next(iter(shapes.values()))
-
-
-def _squared(
-    given: Person,
-    pictures: dict[str, np.ndarray | None],
-    square: tuple[int, int, int],
-    size: int,
-    depth_codec: str,
-    parts_outside: int = 0,
+def _cut_record(
+    person: Person, images: PersonImages, square: tuple[int, int, int], depth_codec: str, parts_outside: int = 0
 ) -> Person:
-    """`given`, whose coordinates are of the whole pictures, with what lies in the square x0, y0, side, shrunk to `size` if it is larger."""
-    width, height = _picture_size(pictures)
+    """`person`, whose coordinates are of the whole picture, with what lies in the square x0, y0, side."""
+    width, height = images.width_height
     x0, y0, side = square
-    stored = min(side, size)
+    stored = min(side, person.size)
     zoom = stored / side
 
     def moved(xy: np.ndarray) -> np.ndarray:
         return (np.asarray(xy, np.float64) - (x0, y0)) * zoom
 
-    def encoded(name: str, encode: Callable[[np.ndarray], bytes], fill: int = 0) -> bytes | None:
-        image = pictures.get(name)
-        return None if image is None else encode(_shrink_nearest(_cut(image, x0, y0, side, fill), stored))
+    def encoded(image: np.ndarray | None, encode: Callable[[np.ndarray], bytes], fill: int = 0) -> bytes | None:
+        return None if image is None else encode(resize_nearest(_cut(image, x0, y0, side, fill), stored))
 
     def stored_floats(values: np.ndarray | None) -> np.ndarray | None:
         return None if values is None else np.asarray(values, np.float32)
 
-    rgb, keypoints, camera, dp_points = pictures["rgb"], given.keypoints, given.camera, given.dp_points
+    rgb, keypoints, camera, dp_points = images.rgb, person.keypoints, person.camera, person.dp_points
     if rgb is not None:
         rgb = _cut(rgb, x0, y0, side)
         if stored < side:
@@ -228,19 +178,19 @@ def _squared(
     if dp_points is not None:
         dp_points = np.column_stack([moved(np.asarray(dp_points)[:, :2]), np.asarray(dp_points)[:, 2:]])
     return replace(
-        given,
+        person,
         size=stored,
         rgb=None if rgb is None else encode_rgb(rgb),
-        depth=encoded("depth", lambda image: encode_depth(image, depth_codec)),
+        depth=encoded(images.depth, lambda image: encode_depth(image, depth_codec)),
         camera=stored_floats(camera),
         crop=np.array([x0, y0, side, width, height], np.float32),
         box=None
-        if given.box is None
-        else moved(np.asarray(given.box, np.float64).reshape(2, 2)).ravel().astype(np.float32),
+        if person.box is None
+        else moved(np.asarray(person.box, np.float64).reshape(2, 2)).ravel().astype(np.float32),
         keypoints=stored_floats(keypoints),
-        joints3d=stored_floats(given.joints3d),
-        parts=encoded("parts", encode_labels, parts_outside),
-        iuv=encoded("iuv", encode_iuv),
+        joints3d=stored_floats(person.joints3d),
+        parts=encoded(images.parts, encode_labels, parts_outside),
+        iuv=encoded(images.iuv, encode_iuv),
         dp_points=stored_floats(dp_points),
-        mask=encoded("mask", encode_labels),
+        mask=encoded(images.mask, encode_labels),
     )

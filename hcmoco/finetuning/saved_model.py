@@ -19,10 +19,10 @@ from torch import nn
 from hcmoco import __version__
 from hcmoco.config import build, upgrade
 from hcmoco.data.shards.manifest import About
-from hcmoco.errors import UserError
+from hcmoco.errors import UserError, one_line
 from hcmoco.finetuning.config import AnyTaskConfig
 from hcmoco.models.encoders import EncoderConfig, build_encoder
-from hcmoco.storage import Folder, first_line
+from hcmoco.storage import Folder
 from hcmoco.tasks.base import Task
 from hcmoco.tasks.registry import make_task
 
@@ -64,7 +64,7 @@ class Saved:
             model.load_state_dict(safetensors.torch.load(self.weights))
         except (RuntimeError, SafetensorError) as error:
             raise UserError(
-                f"{self.folder}: model.safetensors does not fit what its config.json describes: {first_line(error)}"
+                f"{self.folder}: model.safetensors does not fit what its config.json describes: {one_line(error)}"
             ) from None
         return model.eval()
 
@@ -149,5 +149,5 @@ def load_model(weights: str) -> Saved:
         )
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise UserError(
-            f"{folder}/{_FACTS} is not that of a fine-tuned model: {first_line(error)}; train it again"
+            f"{folder}/{_FACTS} is not that of a fine-tuned model: {one_line(error)}; train it again"
         ) from None

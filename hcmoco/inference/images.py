@@ -11,7 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hcmoco.data.codecs import check_whole, decode_depth
+from hcmoco.data.codecs import decode_depth
+from hcmoco.data.containers import check_whole
 from hcmoco.datasets.io.files import MAX_BYTES
 from hcmoco.errors import UserError
 

@@ -4,9 +4,10 @@ from abc import abstractmethod
 
 import numpy as np
 
+from hcmoco.data.schema import Person
 from hcmoco.data.transforms import CROP_MARGIN
 from hcmoco.datasets.folder import find_box
-from hcmoco.datasets.person_crop import crop_person
+from hcmoco.datasets.person_crop import PersonImages, crop_person
 from hcmoco.inference.adapter import PICTURE, Asked, Place, View, drawn_size, numbers, resize, working_size
 from hcmoco.inference.images import PictureFile, read_depth, read_rgb
 
@@ -31,18 +32,17 @@ class PersonView(View):
             working_4 = box_4 * np.tile(scale_2, 2)
             if depth_read:
                 self._check_depth(image, working_4)
-            person = crop_person(
+            given = Person(
                 id=f"{file.name}#{number}",
                 dataset="predict",
                 split="predict",
+                size=about.size or self.task.config.size,
+                camera=None if self.asking.camera is None else np.array(self.asking.camera) * np.tile(scale_2, 2),
                 # Of a picture that is the square itself, the box is what the margin of a stored square surrounds.
                 box=_middle(image.shape[1], image.shape[0]) if source == "none" else working_4,
-                size=about.size or self.task.config.size,
-                depth_codec=about.depth_codec,
-                camera=None if self.asking.camera is None else np.array(self.asking.camera) * np.tile(scale_2, 2),
-                depth=image if depth_read else None,
-                rgb=None if depth_read else image,
             )
+            images = PersonImages(depth=image) if depth_read else PersonImages(rgb=image)
+            person = crop_person(given, images, about.depth_codec)
             assert person.crop is not None
             assert person.box is not None
             x0, y0, side = (float(each) for each in person.crop[:3])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from hcmoco.errors import UserError
+from hcmoco.errors import UserError, one_line
 from hcmoco.inference.adapter import Asked, Asking, View
 from hcmoco.inference.images import PictureFile
 from hcmoco.inference.writer import Output
@@ -86,7 +86,7 @@ def _read_ahead(
         try:
             return view.ask(file)
         except ValueError as error:
-            return file.name, " ".join(str(error).split())
+            return file.name, one_line(error)
 
     with ThreadPoolExecutor(threads) as pool:
         futures: deque[Future] = deque()

@@ -14,7 +14,7 @@ from timm.layers import Format
 from torch import Tensor, nn
 
 from hcmoco.config import Config
-from hcmoco.errors import UserError
+from hcmoco.errors import UserError, one_line
 from hcmoco.models.hub import answers_soon
 from hcmoco.models.lane_draws import draw_by_lane
 from hcmoco.models.pretrained import WeightsReport, load_weights, trunk_key
@@ -147,7 +147,7 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:
     except Exception as error:  # timm and what it downloads with raise many kinds; every one is about this config
         hint = "; without a network, give a weights file" if download else ""
         what = "cannot get timm's weights" if download else f"timm cannot make it with {config.create_arguments}"
-        raise UserError(f"encoder {config.name}: {what}: {' '.join(str(error).split())[:200]}{hint}") from error
+        raise UserError(f"encoder {config.name}: {what}: {one_line(error)}{hint}") from error
     _configure(trunk, config, fresh=not download)
     draw_by_lane(trunk)
     encoder = Encoder(trunk, config)

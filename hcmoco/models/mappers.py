@@ -14,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hcmoco.data.schema import MAP_STRIDE
+
 # A map of no more cells is read as a product with the rows of the upsampling's matrix, which is less work than finding its taps.
 _FEW_CELLS = 144
 
 
-def cells_of(positions: Tensor, size: tuple[int, int], stride: int = 4) -> Tensor:
+def cells_of(positions: Tensor, size: tuple[int, int], stride: int = MAP_STRIDE) -> Tensor:
     """Flat cells of positions: row * (width / stride) + column of floor(position / stride), clamped into the map.
 
     Args:

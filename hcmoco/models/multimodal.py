@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from hcmoco.config import Config
+from hcmoco.data.schema import Modality
 from hcmoco.data.skeletons import TRAINING_SETS, joint_set
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.models.mappers import BranchMapper, cells_of
@@ -21,10 +22,8 @@ from hcmoco.models.normalization import normalize_depth, normalize_keypoints, no
 from hcmoco.models.semgcn import SemGCN, SkeletonConfig
 from hcmoco.rng import make_rng
 
-Modality = str  # one of MODALITIES
 DenseModality = str  # one of DENSE_MODALITIES
 DENSE_MODALITIES = ("rgb", "depth")
-MODALITIES = ("rgb", "depth", "keypoints")
 
 
 class ModelConfig(Config):

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from hcmoco.errors import UserError
+from hcmoco.errors import UserError, one_line
 
 # Under which keys a training checkpoint keeps the state of its model.
 _WRAPPERS = ("state_dict", "model")
@@ -62,7 +62,7 @@ def read_tensors(source: str) -> dict[str, Tensor]:
         with fsspec.open(source, "rb") as file:
             data = file.read()
     except (OSError, ImportError, ValueError) as error:
-        raise UserError(f"weights {source} cannot be read: {_one_line(error)}") from None
+        raise UserError(f"weights {source} cannot be read: {one_line(error)}") from None
     try:
         if source.endswith(".safetensors"):
             return safetensors.torch.load(data)
@@ -72,7 +72,7 @@ def read_tensors(source: str) -> dict[str, Tensor]:
         raise UserError(line) from None
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise UserError(
-            f"weights {source} is no readable weights file (.safetensors or torch): {type(error).__name__} {_one_line(error)}"
+            f"weights {source} is no readable weights file (.safetensors or torch): {type(error).__name__} {one_line(error)}"
         ) from None
     if isinstance(content, dict):
         content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
@@ -169,7 +169,3 @@ def _first_parts(keys: Iterable[str]) -> list[str]:
 
 def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a scalar"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

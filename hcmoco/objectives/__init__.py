@@ -3,6 +3,7 @@
 Nothing here draws a random number or reads a value from the device; draws are arguments.
 """
 
+from hcmoco.data.schema import MODALITIES
 from hcmoco.objectives.config import ObjectiveConfig
 from hcmoco.objectives.dense import dense_intra, soft_target
 from hcmoco.objectives.loss_terms import Terms
@@ -16,7 +17,7 @@ from hcmoco.objectives.objective import (
     total,
     update_banks,
 )
-from hcmoco.objectives.sample import MODALITIES, sample_level
+from hcmoco.objectives.sample import sample_level
 from hcmoco.objectives.sparse import joint_inter, joint_intra
 
 __all__ = [

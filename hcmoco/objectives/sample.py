@@ -12,8 +12,6 @@ from torch import Tensor
 from hcmoco.objectives.loss_terms import OUT, Terms, mean_of, no_autocast, only, precise
 from hcmoco.objectives.memory_bank import Drawn, DrawnPerSample, Stale
 
-MODALITIES = ("rgb", "depth", "keypoints")
-
 
 def sample_level(
     embeddings: Mapping[str, Tensor],

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hcmoco.data.schema import Batch
+from hcmoco.data.schema import MAP_STRIDE, Batch
 from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.models.mmv import COARSE, FINE, MMV
 from hcmoco.models.multimodal import DENSE_MODALITIES, HCMoCo, unit_length
@@ -149,7 +149,7 @@ def compute_terms(
 
     # Anchors and joints are read in one go: the first P cells of a row are its anchors, the other J its joints.
     P, J = views.anchors_BP.shape[1], views.keypoints_BJ3.shape[1]
-    grid = views.size // 4
+    grid = views.size // MAP_STRIDE
     joint_cells_BJ = model.joint_cells(views.keypoints_BJ3, views.size)
     cells_BC = torch.cat([views.anchors_BP, joint_cells_BJ], 1)
     dense = {}

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from hcmoco.errors import UserError
-from hcmoco.storage import Folder, first_line
+from hcmoco.errors import UserError, one_line
+from hcmoco.storage import Folder
 from hcmoco.training.optim_step import OptimStep
 
 STATE_VERSION = 3
@@ -137,7 +137,7 @@ class States:
             return state
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
             raise UserError(
-                f"train state {where} cannot be read ({first_line(error)}); "
+                f"train state {where} cannot be read ({one_line(error)}); "
                 "delete that folder to resume from the state before it, if there is one"
             ) from None
 

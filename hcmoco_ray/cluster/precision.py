@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from hcmoco.errors import UserError
-from hcmoco.storage import first_line
+from hcmoco.errors import UserError, one_line
 from hcmoco.training.precision import C, native_bfloat16, settle
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.train.run_dir import log
@@ -83,7 +82,7 @@ def ask_nodes(resources: Mapping[str, float]) -> list[bool]:
             answers.append(ray.get(task))
         except ray.exceptions.RayError as error:
             raise UserError(
-                f"train.precision: node {node['NodeManagerAddress']} does not say whether it computes in bfloat16 ({first_line(error)}); "
+                f"train.precision: node {node['NodeManagerAddress']} does not say whether it computes in bfloat16 ({one_line(error)}); "
                 "run the same command again, or set train.precision=float32"
             ) from None
     return answers

@@ -2,14 +2,13 @@
 
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 from hcmoco.data.sampler import Plan
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.trainer import make_model
-from hcmoco.storage import is_local
+from hcmoco.storage import existing_parent, is_local
 from hcmoco_ray.cluster import session
 from hcmoco_ray.cluster.memory_estimate import free_memory, needed_memory, shapes, state_bytes
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
@@ -119,17 +118,10 @@ def check_machine(config: PretrainConfig, rows: int, nodes: int) -> None:
                 "lower train.batch_size_per_lane, augment.size or train.workers, or take a smaller model.rgb.name and model.depth.name"
             )
     if is_local(config.output_dir):
-        free = shutil.disk_usage(_existing(config.output_dir)).free
+        free = shutil.disk_usage(existing_parent(config.output_dir)).free
         count = config.train.num_checkpoints
         if (needed := state_bytes(config, rows) * (count + 1)) > free:
             raise UserError(
                 f"{config.output_dir}: {count} train states need about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
                 "choose another disk with output_dir=..., or lower train.num_checkpoints"
             )
-
-
-def _existing(path: str) -> Path:
-    here = Path(path)
-    while not here.exists():
-        here = here.parent
-    return here

@@ -21,11 +21,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hcmoco.datasets.registry import COMMANDS, KINDS, MADE
+from hcmoco.datasets.registry import REGISTRY
 from hcmoco.errors import UserError
 from hcmoco_ray.cluster.entrypoint import main_wrapper
 from hcmoco_ray.paths import resolve_path
-from hcmoco_ray.prepare.reader import Source, add_arguments, described, from_arguments
+from hcmoco_ray.prepare.reader import Source, add_arguments, commands, described, from_arguments
 from hcmoco_ray.tracking.progress import Progress
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="prepare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for kind in COMMANDS:
-        command = commands.add_parser(
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for kind in commands():
+        command = subparsers.add_parser(
             kind,
-            help=KINDS[kind].help,
+            help=REGISTRY[kind].help,
             description=described(kind),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -63,16 +63,16 @@ def parser() -> argparse.ArgumentParser:
             default=0.05,
             help="share of broken records that is set aside; more stop (default 0.05)",
         )
-        if kind not in MADE:
+        if not REGISTRY[kind].numbered:
             command.add_argument(
                 "--check", action="store_true", help="only list what is missing or unreadable; nothing is written"
             )
         add_arguments(command, kind)
         command.set_defaults(run=_prepare, kind=kind)
-    command = commands.add_parser("verify", help="check every byte of a prepared data set against its manifest")
+    command = subparsers.add_parser("verify", help="check every byte of a prepared data set against its manifest")
     command.add_argument("uri")
     command.set_defaults(run=_verify)
-    command = commands.add_parser("sheet", help="a picture of the first rows of a prepared data set")
+    command = subparsers.add_parser("sheet", help="a picture of the first rows of a prepared data set")
     command.add_argument("uri")
     command.add_argument("png", help="file to write")
     command.add_argument("--count", type=int, default=8, help="rows shown (default 8)")
@@ -109,8 +109,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
             # Several that differ in names and numbers only are told by one of them.
             one_of = "such as: " if count > 1 and example.reason != kind else ""
             print(f"  {count} x {one_of}{example.reason}" + ("" if named else f" ({example.id})"))
-    for reason, count in manifest.left_out.items():
-        print(f"  {count} left out: {reason}")
+    for reason, count in manifest.skipped.items():
+        print(f"  {count} skipped: {reason}")
     return 0
 
 
@@ -122,7 +122,7 @@ def _check(source: Source) -> int:
         print(f"  {note}")
     for fault in found.faults:
         print(f"  {fault.path}: {fault.reason}".encode(errors="backslashreplace").decode())
-    where = "--source" if hasattr(source.config, "source") else "--path"
+    where = f"--{source.reader.root}"
     if not found.faults and not any(found.counts.values()):
         raise UserError(f"{source.name}: there is nothing to read; look at where {where} points")
     if found.faults:

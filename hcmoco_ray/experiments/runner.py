@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from hcmoco.storage import Folder, first_line
+from hcmoco.errors import one_line
+from hcmoco.storage import Folder
 from hcmoco_ray.cluster import entrypoint, interrupts
 from hcmoco_ray.experiments.results import Cell
 from hcmoco_ray.tracking.client import Tracker, TrackingWriter, start_run
@@ -54,7 +55,7 @@ def _why(error: Exception) -> str:
     cause = getattr(
         error, "cause", None
     )  # of a task's error, whose own text begins with the task and not with what happened
-    return str(mistake) if mistake else f"{type(cause).__name__}: {first_line(cause)}" if cause else first_line(error)
+    return str(mistake) if mistake else f"{type(cause).__name__}: {one_line(cause)}" if cause else one_line(error)
 
 
 def record(

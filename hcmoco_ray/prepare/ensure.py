@@ -4,9 +4,10 @@ from typing import Literal
 
 from hcmoco.data.shards.manifest import MANIFEST, Manifest, read_manifest
 from hcmoco.data.shards.reader import Shards
+from hcmoco.datasets.synthetic import NumberedPeople, NumberedScenes
 from hcmoco.errors import UserError
 from hcmoco.storage import Folder
-from hcmoco.synthetic import PEOPLE_VERSION, PeopleConfig, ScenesConfig
+from hcmoco.synthetic import PEOPLE_VERSION
 from hcmoco.training.config import SourceConfig
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare.reader import Source
@@ -36,7 +37,7 @@ def identity(source: SourceConfig) -> dict:
 
 def other_options(key: str, source: SourceConfig, manifest: Manifest) -> str:
     """One line about options that a data set was prepared with and that are not the recipe's; empty where none is known to differ."""
-    used = manifest.made_by.arguments
+    used = manifest.provenance.arguments
     wanted = {name: value for name, value in source.prepared_with.items() if used.get(name, value) != value}
     if not wanted:
         return ""
@@ -58,16 +59,15 @@ def open_data(
             raise UserError(
                 f"data.{key}.{what}: {kind} records are needed; set data.{key}.{what}=null and name or make others"
             )
-        values = source.made.model_dump()
-        count = values.pop("count")
-        settings = PeopleConfig(**values) if source.people else ScenesConfig(**values)
-        asked = Source(what, settings, seed=settings.seed, count=count, split=split)
+        numbered: type[NumberedPeople | NumberedScenes] = NumberedPeople if source.people else NumberedScenes
+        settings = numbered(**source.made.model_dump(), split=split)
+        asked = Source(what, settings, seed=settings.seed)
         if not exists(source):
             from hcmoco_ray.prepare.run import prepare
 
-            log(f"making {count} synthetic {what} in {where}")
+            log(f"rendering {settings.count} synthetic {what} in {where}")
             prepare(asked, where)
-        there = read_manifest(Folder(where)).made_by.arguments
+        there = read_manifest(Folder(where)).provenance.arguments
         other = next((each for each in asked.arguments if there.get(each) != asked.arguments[each]), None)
         if other:
             raise UserError(

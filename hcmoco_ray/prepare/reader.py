@@ -1,47 +1,26 @@
-"""The data sets that `prepare` knows: their readers, their command-line arguments and what their manifests say.
-
-A reader is a module of hcmoco.datasets; synthetic people are numbered instead. It has a config and
-
-    items(config)                     what can be read, in the source's own order: items, or at once Rejected or Skipped
-    read(item)                        a Person, Scene, Rejected or Skipped, or a list of them where an item is a clip, a video or a chunk
-    inventory(config)                 what is there and what is missing, for --check
-    UNIT, ROWS_PER_ITEM               what an item is called and about how many records it gives, where that is not one
-    JOINT_SET, JOINT_SET_3D, DEPTH_CODEC    of its records, where its config does not choose them
-
-and, where something is to be measured over many items before any is read,
-
-    studies(config, items)            {name: what to measure}
-    study(each)                       the measurement: numbers, texts and lists that JSON can hold
-    with_studies(config, items, measured)   items that know what was measured
-"""
+"""A data set of the registry as something to prepare: its settings from the command line, and what its manifest says."""
 
 import argparse
-import importlib
 import json
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import get_args, get_origin
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, get_args, get_origin
 
 import yaml
+from pydantic_core import PydanticUndefined
 
 import hcmoco
 from hcmoco.config import Config, build
-from hcmoco.data.schema import Person, Scene
-from hcmoco.data.shards.manifest import About, MadeBy
-from hcmoco.data.skeletons import joint_set
-from hcmoco.data.validation import check_person, check_scene
+from hcmoco.data.shards.manifest import About, Provenance
+from hcmoco.datasets.base import DatasetReader, Item, Outcome, Rejected, Skipped
 from hcmoco.datasets.io.inventory import Inventory
-from hcmoco.datasets.person_crop import Rejected, Skipped
-from hcmoco.datasets.registry import KINDS, MADE
-from hcmoco.errors import UserError
-from hcmoco.storage import first_line
+from hcmoco.datasets.registry import REGISTRY, Entry
+from hcmoco.errors import UserError, one_line
 
 PROGRAM = "pipelines/prepare.py"
-_PEOPLE_JOINTS = "people-31"
-# What readers open lies below one of these; tasks have another working directory.
-_ROOTS = ("path", "source")
-Outcome = Person | Scene | Rejected | Skipped
+# On the command line scenes are an option of people.
+_PEOPLE, _SCENES = "people", "scenes"
 
 
 @dataclass(frozen=True)
@@ -49,168 +28,147 @@ class Source:
     """One data set to prepare: which reader, with which config. Small to pickle.
 
     Attributes:
-        kind: key of KINDS.
+        kind: key of REGISTRY.
         config: the reader's config.
         seed: keys the order in which rows are stored.
-        count, split: of what is MADE only; others know theirs.
-        licence: goes into the manifest; "" takes the kind's.
+        license: goes into the manifest; "" takes the registry's.
+        entry: of the registry; it travels with the source, so that a worker need not have registered it.
     """
 
     kind: str
     config: Config
     seed: int = 0
-    count: int = 0
-    split: str = "train"
     license: str = ""
+    entry: Entry = field(default=None)  # type: ignore[assignment]  # filled in below
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "entry", self.entry or REGISTRY[self.kind])
+
+    @cached_property
+    def reader(self) -> DatasetReader[Any, Any]:
+        """The reader, imported on first use."""
+        return self.entry.load()
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name != "reader"}
 
     @property
     def name(self) -> str:
         """What ids and the manifest call the data set."""
-        return getattr(self.config, "name", self.kind)
+        return self.reader.name(self.config) if self.reader.name else self.kind
 
     @property
     def arguments(self) -> dict:
         """Everything that decides the content, as scalars for the manifest."""
         values = {
-            "download" if key == "source" else key: json.dumps(value) if isinstance(value, dict | list) else value
-            for key, value in self.config.model_dump(mode="json").items()
+            name: json.dumps(value) if isinstance(value, dict | list) else value
+            for name, value in self.config.model_dump(mode="json").items()
         }
-        if hasattr(self.config, "source"):
-            values["download"] = _absolute(self.config.source)  # spelled one way, however it was given
-        own = {"count": self.count, "split": self.split} if self.kind in MADE else {"shuffle_seed": self.seed}
+        if "source" in values:  # a name that the manifest has for the data set itself
+            del values["source"]
+            values["download"] = self.reader.folder(self.config)
+        own = {} if self.entry.numbered else {"shuffle_seed": self.seed}
         return {"source": self.kind, **values, **own}
 
     @property
     def about(self) -> About:
-        module = _reader(self.kind)
-        people, records = self.kind == "people", KINDS[self.kind].records
-        of_persons = {
-            "joints": _PEOPLE_JOINTS
-            if people
-            else getattr(self.config, "joint_set", None) or getattr(module, "JOINT_SET", ""),
-            "joints3d": _PEOPLE_JOINTS if people else getattr(module, "JOINT_SET_3D", ""),
-            "depth_codec": getattr(self.config, "depth_codec", None) or getattr(module, "DEPTH_CODEC", "png16"),
-        }
+        """The manifest's first part. UserError for a name that no manifest can have."""
+        persons = self.entry.records == "person"
         values = {
-            "kind": records,
+            "kind": self.entry.records,
             "dataset": self.name,
-            **(of_persons if records == "person" else {}),
-            "size": self.config.size,
-            "license": self.license or KINDS[self.kind].license,
-            "page": KINDS[self.kind].page,
+            "joints": self.reader.joints(self.config) if persons else "",
+            "joints3d": self.reader.joint_set_3d if persons else "",
+            "depth_codec": self.reader.codec(self.config) if persons else "png16",
+            "size": self.config.model_dump(include={"size"})["size"],
+            "license": self.license or self.entry.license,
+            "page": self.entry.page,
             "unit": self.unit if self.rows_per_item > 1 else "records",
-            "made_by": MadeBy(program=PROGRAM, arguments=self.arguments, version=hcmoco.__version__),
+            "provenance": Provenance(program=PROGRAM, arguments=self.arguments, version=hcmoco.__version__),
         }
         return build(About, values, f"data set {self.name!r}")
 
     @property
     def unit(self) -> str:
         """What progress counts."""
-        return getattr(_reader(self.kind), "UNIT", "records")
+        return self.reader.unit
 
     @property
     def rows_per_item(self) -> int:
         """About how many records an item gives."""
-        return getattr(_reader(self.kind), "ROWS_PER_ITEM", 1)
+        return self.reader.rows_per_item
 
-    @property
+    @cached_property
     def _rooted(self) -> Config:
-        roots = {name: value for name in _ROOTS if (value := getattr(self.config, name, None))}
-        for name, value in roots.items():
-            if "://" in value:
-                raise UserError(
-                    f"--{name} {value} is a URI; raw files are read from a folder: mount or copy it to where every machine of the cluster "
-                    "sees it"
-                )
-        return self.config.model_copy(update={name: _absolute(value) for name, value in roots.items()})
+        return self.reader.rooted(self.config)
 
     def inventory(self) -> Inventory:
-        """What is there and what is missing or unreadable. UserError where the source as a whole is unusable."""
-        return _reader(self.kind).inventory(self._rooted)
+        """What is present and what is missing or unreadable. UserError where the source as a whole is unusable."""
+        return self.reader.inventory(self._rooted)
 
     def items(self) -> Sequence:
         """What can be read, in the source's own order. UserError where the source itself is missing or malformed."""
-        return range(self.count) if self.kind in MADE else _reader(self.kind).items(self._rooted)
+        return self.reader.items(self._rooted)
 
-    def studies(self, items: Sequence) -> dict[str, object]:
+    def calibrations(self, items: Sequence) -> Mapping[str, Any]:
         """What is to be measured before any item is read, by name; empty for most sources."""
-        studies = getattr(_reader(self.kind), "studies", None)
-        return studies(self._rooted, items) if studies else {}
+        return self.reader.calibrations(self._rooted, items) if self.reader.calibrations else {}
 
-    def study(self, each: object) -> dict:
-        """The measurement that `each` of `studies` asks for."""
-        return _reader(self.kind).study(each)
+    def calibrate(self, calibration: Any) -> dict:
+        """Measure one of `calibrations`."""
+        if self.reader.calibrate is None:
+            raise TypeError(f"the reader of {self.kind} measures nothing")
+        return self.reader.calibrate(calibration)
 
-    def with_studies(self, items: Sequence, measured: dict[str, dict]) -> Sequence:
+    def with_calibrations(self, items: Sequence, measured: Mapping[str, dict]) -> Sequence:
         """`items` that know what was measured. UserError where nothing is left to read."""
-        return _reader(self.kind).with_studies(self._rooted, items, measured) if measured else items
+        if not measured or self.reader.with_calibrations is None:
+            return items
+        return self.reader.with_calibrations(self._rooted, items, measured)
 
-    def read(self, item: object) -> list[Outcome]:
-        """The records of one item. A fault that the reader did not foresee sets it aside too: it must not end hours of work."""
-        if isinstance(item, Rejected | Skipped):
-            return [item]
+    def read(self, item: Item | Rejected | Skipped) -> list[Outcome]:
+        """The records of one item. An error that the reader did not foresee rejects the item: it must not end hours of work."""
         try:
-            outcome = self._make(item) if self.kind in MADE else _reader(self.kind).read(item)
+            return self.reader.outcomes(item)
         except UserError:
             raise
         except Exception as error:
-            outcome = Rejected(
-                str(getattr(item, "id", item)), f"the reader failed: {type(error).__name__}: {first_line(error)}"
-            )
-        return outcome if isinstance(outcome, list) else [outcome]
-
-    def _make(self, number) -> Person | Scene | Rejected:
-        module = _reader(self.kind)
-        if self.kind == "scenes":
-            record = module.make_scene(self.config, number, dataset=self.name, split=self.split)
-            faults = check_scene(record)
-        else:
-            record = module.make_person(self.config, number, dataset=self.name, split=self.split)
-            faults = check_person(record, len(joint_set(_PEOPLE_JOINTS)), module.DEPTH_CODEC)
-        return Rejected(record.id, "; ".join(faults)) if faults else record
+            reason = f"the reader failed: {type(error).__name__}: {one_line(error)}"
+            return [Rejected(item.id, reason)]
 
 
-def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
-
-
-def _reader(kind: str):
-    return importlib.import_module(KINDS[kind].module)
+def commands() -> tuple[str, ...]:
+    """Keys of the registry that are commands of `prepare`."""
+    return tuple(kind for kind in REGISTRY if kind != _SCENES)
 
 
 def described(kind: str) -> str:
-    """What `--help` says of a source: its reader's own words, so that the format of a file stands where it is asked for."""
-    return KINDS[kind].help if kind in MADE else f"{KINDS[kind].help}\n\n{_reader(kind).__doc__}"
+    """What `--help` says of a source: its module's own words, so that the format of a file stands where it is asked for."""
+    entry = REGISTRY[kind]
+    return entry.help if entry.numbered else f"{entry.help}\n\n{entry.module_docstring()}"
 
 
 def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
     """The fields of the reader's config as flags, with their defaults and descriptions."""
     fields = _config_class(kind).model_fields
-    for name, field in fields.items():
-        default = (
-            " (required)"
-            if field.is_required()
-            else ""
-            if field.default in ("", (), None)
-            else f" (default {field.default!r})"
-        )
-        _add_field(parser, name, f"{field.description or ''}{default}".strip())
-    if kind == "people":
+    for name, info in fields.items():
+        _add_field(parser, name, info)
+    if kind == _PEOPLE:
         scenes = parser.add_argument_group("scenes of several people")
         scenes.add_argument(
             "--scenes", action="store_true", help="make pictures of several people, for detection and DensePose"
         )
-        defaults = {name: field.default for name, field in _config_class("scenes").model_fields.items()}
+        own = _config_class(_SCENES).model_fields
         others = [
-            f"--{name} {value}" for name, value in defaults.items() if name in fields and value != fields[name].default
+            f"--{name} {info.default}"
+            for name, info in own.items()
+            if name in fields and info.default != fields[name].default
         ]
         scenes.description = f"With --scenes the defaults are {', '.join(others)}, and there are"
-        for name, field in _config_class("scenes").model_fields.items():
+        for name, info in own.items():
             if name not in fields:
-                _add_field(scenes, name, f"{field.description} (default {field.default!r})")
-        parser.add_argument("--count", type=int, required=True, help="number of people, or of scenes")
-        parser.add_argument("--split", default="train", help="written into the rows (default train)")
-    else:
+                _add_field(scenes, name, info)
+    if not REGISTRY[kind].numbered:
         parser.add_argument(
             "--shuffle-seed", type=int, default=0, help="keys the order in which rows are stored (default 0)"
         )
@@ -222,35 +180,41 @@ def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
     )
 
 
-def _add_field(parser, name: str, help: str) -> None:
-    flag, help = f"--{name.replace('_', '-')}", help.replace("%", "%%")
-    parser.add_argument(flag, dest=f"config_{name}", metavar=name.upper(), help=help)
+def _add_field(parser: Any, name: str, info: Any) -> None:
+    if info.is_required():
+        default = " (required)"
+    else:
+        default = "" if info.default in ("", (), None, PydanticUndefined) else f" (default {info.default!r})"
+    help = f"{info.description or ''}{default}".strip().replace("%", "%%")
+    parser.add_argument(f"--{name.replace('_', '-')}", dest=f"config_{name}", metavar=name.upper(), help=help)
 
 
 def from_arguments(kind: str, arguments: argparse.Namespace) -> Source:
-    """UserError with one line for a bad value."""
+    """The source that a command line asks for.
+
+    Args:
+        kind: key of REGISTRY.
+        arguments: what a parser with `add_arguments` returned.
+
+    Raises:
+        UserError: a bad value, in one line.
+    """
+    options = vars(arguments)
     given = {
         name.removeprefix("config_"): value
-        for name, value in vars(arguments).items()
+        for name, value in options.items()
         if name.startswith("config_") and value is not None
     }
     command = f"prepare {kind}"
-    if getattr(arguments, "scenes", False):
-        kind, command = "scenes", f"{command} --scenes"
+    if options.get("scenes"):
+        kind, command = _SCENES, f"{command} --scenes"
     fields = _config_class(kind).model_fields
     values = {
         name: _value(fields[name].annotation, text) if name in fields else _parsed(text) for name, text in given.items()
     }
     config = build(_config_class(kind), values, command)
-    if kind not in MADE:
-        return Source(kind, config, seed=arguments.shuffle_seed, license=arguments.license)
-    if arguments.count < 1:
-        raise UserError(f"--count {arguments.count}: must be at least 1")
-    if not arguments.split.strip():
-        raise UserError("--split is empty; give a name such as train or val")
-    return Source(
-        kind, config, seed=config.seed, count=arguments.count, split=arguments.split, license=arguments.license
-    )
+    seed = config.model_dump(include={"seed"})["seed"] if REGISTRY[kind].numbered else options["shuffle_seed"]
+    return Source(kind, config, seed=seed, license=options["license"])
 
 
 def _value(annotation: object, text: str) -> object:
@@ -274,4 +238,4 @@ def _parsed(text: str) -> object:
 
 
 def _config_class(kind: str) -> type[Config]:
-    return getattr(_reader(kind), KINDS[kind].config)
+    return REGISTRY[kind].load().config_class

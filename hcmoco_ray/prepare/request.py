@@ -3,14 +3,13 @@
 import json
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 import hcmoco
 from hcmoco.data.schema import Person, Scene
 from hcmoco.data.shards.manifest import MANIFEST, read_manifest
-from hcmoco.datasets.person_crop import Rejected, Skipped
+from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.errors import UserError
-from hcmoco.storage import Folder, is_local
+from hcmoco.storage import Folder, existing_parent, is_local
 from hcmoco_ray.prepare.reader import PROGRAM, Source
 
 WORK = "_parts"
@@ -27,12 +26,12 @@ def request(source: Source, records: int) -> dict:
 def already_there(folder: Folder, source: Source) -> bool:
     if not folder.exists(MANIFEST):
         return False
-    made_by = read_manifest(folder).made_by
-    if made_by.program != PROGRAM:
+    provenance = read_manifest(folder).provenance
+    if provenance.program != PROGRAM:
         raise UserError(
-            f"{folder.uri} already holds a data set, made by {made_by.program}; choose another --out or delete it"
+            f"{folder.uri} already holds a data set, made by {provenance.program}; choose another --out or delete it"
         )
-    _same(made_by.arguments, source.arguments, folder, "already holds a data set")
+    _same(provenance.arguments, source.arguments, folder, "already holds a data set")
     return True
 
 
@@ -68,9 +67,7 @@ def check_disk(folder: Folder, source: Source, items: Sequence) -> None:
             break
     rows = len(items) * source.rows_per_item
     needed = int(1.05 * rows * sum(sizes) / max(1, len(sizes))) - sum(folder.sizes().values())
-    place = Path(folder.uri)
-    while not place.exists():
-        place = place.parent
+    place = existing_parent(folder.uri)
     free = shutil.disk_usage(place).free
     if needed > free:
         raise UserError(

@@ -3,7 +3,7 @@
 While it is being made, the folder also holds
 
     _parts/request.json      what was asked for; another request into the same folder is refused
-    _parts/study-NAME.json   one for each measurement that came before the reading
+    _parts/calibration-NAME.json one for each measurement that came before the reading
     _parts/refused           after a run that found too much broken: the next one reads the broken records again, which may be mended
     _parts/part-00000.json   one for each finished part, with its checksum; a part without it does not count
 
@@ -14,18 +14,19 @@ are read and dealt to parts in that order, whoever reads them; where an item is 
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
 import cv2
 
+from hcmoco.config import upgrade
 from hcmoco.data.shards.manifest import Manifest, read_manifest
 from hcmoco.data.shards.writer import PART_ROWS, Part, finish, group_sizes, renumber, write_part
-from hcmoco.datasets.person_crop import Rejected, Skipped
-from hcmoco.errors import UserError
+from hcmoco.datasets.base import Rejected, Skipped
+from hcmoco.errors import UserError, one_line
 from hcmoco.rng import make_rng
-from hcmoco.storage import Folder, absolute, first_line, is_local
+from hcmoco.storage import Folder, absolute, is_local
 from hcmoco_ray.cluster import session
 from hcmoco_ray.prepare.reader import Source
 from hcmoco_ray.prepare.request import REFUSED, REQUEST, WORK, already_there, check_disk, check_request, request
@@ -59,17 +60,17 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
     if not len(items):
         raise UserError(f"{source.name}: there is no record to read; check what the arguments point to")
     check_request(folder, source, len(items))
-    studies = source.studies(items)
-    if not studies:
+    calibrations = source.calibrations(items)
+    if not calibrations:
         check_disk(folder, source, items)
     cluster = session.connect()
     cluster.require_shared_storage("--out", folder.uri)
     folder.write(REQUEST, json.dumps(request(source, len(items))).encode())
-    _forget_refused(folder, studies)
-    measured = _measure(source, folder, studies, cluster.cpus)
+    _forget_refused(folder, calibrations)
+    measured = _measure(source, folder, calibrations, cluster.cpus)
     if measured:
         try:
-            items = source.with_studies(items, measured)
+            items = source.with_calibrations(items, measured)
         except UserError:
             folder.write(REFUSED, b"")
             raise
@@ -114,33 +115,39 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
     return manifest, True
 
 
-def _measure(source: Source, folder: Folder, studies: dict[str, object], cpus: int) -> dict[str, dict]:
-    """The results of `studies` by name, those that an earlier run finished included."""
+def _measure(source: Source, folder: Folder, calibrations: Mapping[str, Any], cpus: int) -> dict[str, dict]:
+    """The results of `calibrations` by name, those that an earlier run finished included."""
     measured: dict[str, dict] = {}
-    progress = Progress(f"measuring {source.name}", len(studies), "studies")
+    progress = Progress(f"measuring {source.name}", len(calibrations), "calibrations")
 
     def collect(result: tuple[str, dict, bool]) -> None:
         name, values, was_there = result
         measured[name] = values
         progress.add(1, free=was_there)
 
-    _run(make_study, [(source, folder, name, each) for name, each in studies.items()], cpus, collect, progress.show)
+    _run(
+        calibrate,
+        [(source, folder, name, calibration) for name, calibration in calibrations.items()],
+        cpus,
+        collect,
+        progress.show,
+    )
     progress.close()
-    return {name: measured[name] for name in studies}
+    return {name: measured[name] for name in calibrations}
 
 
 def _records(made: dict[int, Part]) -> int:
     return sum(part.rows + len(part.rejected) for part in made.values())
 
 
-def _forget_refused(folder: Folder, studies: dict[str, object]) -> None:
+def _forget_refused(folder: Folder, calibrations: Mapping[str, Any]) -> None:
     """After a run that was refused: forgets its parts with broken records, and everything where records depend on measurements."""
     if not folder.exists(REFUSED):
         return
     for name in folder.sizes(WORK):
         place = f"{WORK}/{name}"
-        if name.startswith("study-") or (
-            name.startswith("part-") and (studies or not (part := _stored(folder, place)) or part.rejected)
+        if name.startswith("calibration-") or (
+            name.startswith("part-") and (calibrations or not (part := _stored(folder, place)) or part.rejected)
         ):
             folder.delete(place)
     folder.delete(REFUSED)
@@ -155,11 +162,11 @@ def _refuse_broken(
     items: int,
     progress: Progress,
 ) -> None:
-    """UserError with their list if more than the share `max_broken` of `records` is broken, or of `items` lost: how many records a video
+    """UserError with their list if more than the share `max_broken` of `records` is broken, or of `items` rejected: how many records a video
     would have given that does not open is not known."""
     broken = [record for each in made.values() for record in each.rejected]
-    lost = sum(each.lost for each in made.values())
-    for count, total, what in ((len(broken), records, "records"), (lost, items, source.unit)):
+    rejected_items = sum(each.rejected_items for each in made.values())
+    for count, total, what in ((len(broken), records, "records"), (rejected_items, items, source.unit)):
         if count > (allowed := int(max_broken * total)):
             progress.close()
             folder.write(REFUSED, b"")
@@ -188,34 +195,41 @@ def make_part(source: Source, folder: Folder, number: int, first_index: int, ite
     stored = _finished_part(folder, number)
     if stored:
         return stored, len(items), True
-    records, rejected, lost = [], [], 0
-    left_out: Counter[str] = Counter()
+    records, rejected, rejected_items = [], [], 0
+    skipped: Counter[str] = Counter()
     for item in items:
         outcomes = source.read(item)
-        lost += source.rows_per_item > 1 and all(isinstance(each, Rejected) for each in outcomes)
+        rejected_items += source.rows_per_item > 1 and all(isinstance(each, Rejected) for each in outcomes)
         for outcome in outcomes:
             if isinstance(outcome, Rejected):
                 rejected.append((outcome.id, outcome.reason))
             elif isinstance(outcome, Skipped):
-                left_out[outcome.reason] += 1
+                skipped[outcome.reason] += 1
             else:
                 records.append(outcome)
     if source.rows_per_item > 1:
         records = [records[k] for k in make_rng(source.seed, "write", number).permutation(len(records))]
     part = write_part(
-        folder, number, source.about, records, first_index=first_index, rejected=rejected, left_out=left_out, lost=lost
+        folder,
+        number,
+        source.about,
+        records,
+        first_index=first_index,
+        rejected=rejected,
+        skipped=skipped,
+        rejected_items=rejected_items,
     )
     folder.write(_record_name(number), part.model_dump_json().encode())
     return part, len(items), False
 
 
-def make_study(source: Source, folder: Folder, name: str, each: object) -> tuple[str, dict, bool]:
+def calibrate(source: Source, folder: Folder, name: str, calibration: Any) -> tuple[str, dict, bool]:
     """(name, what was measured, False), or (name, what an earlier run measured, True)."""
-    stored = f"{WORK}/study-{name}.json"
+    stored = f"{WORK}/calibration-{name}.json"
     try:
         return name, json.loads(folder.read(stored)), True
     except (OSError, ValueError):
-        values = source.study(each)
+        values = source.calibrate(calibration)
     folder.write(stored, json.dumps(values).encode())
     return name, values, False
 
@@ -241,7 +255,7 @@ def _finished_part(folder: Folder, number: int) -> Part | None:
 def _stored(folder: Folder, name: str) -> Part | None:
     """The record of a part, None where it is missing or damaged."""
     try:
-        return Part.model_validate_json(folder.read(name))
+        return Part.model_validate(upgrade(Part, json.loads(folder.read(name))))
     except (OSError, ValueError):
         return None
 
@@ -269,7 +283,7 @@ def _run(task: Callable, calls: Iterable[tuple], cpus: int, collect: Callable, i
             idle()
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise UserError(
-            f"a worker process died several times over the same files ({first_line(error)}); what was finished stays. Give it more memory, "
+            f"a worker process died several times over the same files ({one_line(error)}); what was finished stays. Give it more memory, "
             "or look for a damaged file with --check"
         ) from None
     finally:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 import cv2
 import numpy as np
 
-from hcmoco.data.codecs import check_whole
+from hcmoco.data.containers import check_whole
 from hcmoco.errors import UserError
 from hcmoco_ray.report.model import Picture
 

@@ -9,8 +9,7 @@ from typing import Any, Protocol
 import cv2
 import torch
 
-from hcmoco.errors import UserError
-from hcmoco.storage import first_line
+from hcmoco.errors import UserError, one_line
 from hcmoco_ray import compat
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.cluster.entrypoint import find_user_error
@@ -145,7 +144,7 @@ def _with_trainer(job: Job) -> None:
         if lost:
             raise UserError(
                 f"training workers were lost more often than max_restarts = {config.max_restarts} allows "
-                f"({first_line(lost[0])}); the same command goes on from the newest train state; "
+                f"({one_line(lost[0])}); the same command goes on from the newest train state; "
                 "if memory ran out, lower train.batch_size_per_lane or train.workers"
             ) from None
         raise

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hcmoco import license_terms
+from hcmoco.data.collate import CollateConfig
 from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Person
@@ -159,11 +160,13 @@ def make_loader(config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...])
     return PretrainLoader(
         plan,
         sources,
-        config.augment,
-        config.model.joint_set,
-        config.objective.anchors,
+        CollateConfig(
+            config.augment,
+            config.model.joint_set,
+            config.objective.anchors,
+            config.objective.anchors_with_replacement,
+        ),
         config.ingest.decode,
-        config.objective.anchors_with_replacement,
     )
 
 

@@ -14,8 +14,8 @@ import yaml
 
 from hcmoco.config import upgrade
 from hcmoco.data.shards.manifest import MANIFEST
-from hcmoco.errors import UserError
-from hcmoco.storage import Folder, first_line, is_local
+from hcmoco.errors import UserError, one_line
+from hcmoco.storage import Folder, is_local
 from hcmoco.training.checkpoint import States, TrainState, check_identity
 from hcmoco.training.config import TrainConfig
 from hcmoco.training.precision import with_precision
@@ -75,7 +75,7 @@ def lock_run_dir(out: str, key: str = "output_dir=...") -> Iterator[None]:
             f"{out}: another run is under way in this folder; wait for its end or choose another with {key}"
         ) from None
     except OSError as error:
-        raise UserError(f"{out} cannot be written to: {first_line(error)}; choose another folder with {key}") from None
+        raise UserError(f"{out} cannot be written to: {one_line(error)}; choose another folder with {key}") from None
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hcmoco.cotraining.evaluation import evaluate
-from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.data.shards.reader import Shards
 from hcmoco.data.shards.writer import write_shards
 from hcmoco.synthetic import DEPTH_CODEC, PeopleConfig, make_person
@@ -18,12 +18,17 @@ PEOPLE, STEPS = 8, 250
 def people(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("overfit") / "people")
     persons = [make_person(PeopleConfig(size=128), number, dataset="people", split="train") for number in range(PEOPLE)]
-    made = MadeBy(program="tests")
+    made = Provenance(program="tests")
     write_shards(
         folder,
         persons,
         About(
-            dataset="people", joints="people-31", joints3d="people-31", depth_codec=DEPTH_CODEC, size=128, made_by=made
+            dataset="people",
+            joints="people-31",
+            joints3d="people-31",
+            depth_codec=DEPTH_CODEC,
+            size=128,
+            provenance=made,
         ),
     )
     return Shards.open(folder)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hcmoco.data import codecs
+from hcmoco.data.containers import check_whole
 
 
 def picture(height=48, width=64):
@@ -116,25 +117,25 @@ def test_every_truncation_of_a_jpeg_is_found(progressive):
     whole = cv2.imencode(
         ".jpg", picture(), [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, 2]
     )[1].tobytes()
-    header = codecs.check_whole(whole)
+    header = check_whole(whole)
     assert (header.format, header.width, header.height, header.channels) == ("jpeg", 64, 48, 3)
-    codecs.check_whole(whole + b"trailing bytes of a camera")
+    check_whole(whole + b"trailing bytes of a camera")
     for length in range(len(whole)):
         with pytest.raises(ValueError, match=r"JPEG|empty|neither"):
-            codecs.check_whole(whole[:length])
+            check_whole(whole[:length])
 
 
 def test_every_truncation_and_flipped_bit_of_a_png_is_found():
     whole = cv2.imencode(".png", picture(12, 9))[1].tobytes()
-    codecs.check_whole(whole)
+    check_whole(whole)
     for length in range(len(whole)):
         with pytest.raises(ValueError, match=r"PNG|empty|neither"):
-            codecs.check_whole(whole[:length])
+            check_whole(whole[:length])
     for bit in range(0, 8 * len(whole), 5):
         broken = bytearray(whole)
         broken[bit // 8] ^= 1 << bit % 8
         with pytest.raises(ValueError, match=r"PNG|pixels"):
-            codecs.check_whole(bytes(broken))
+            check_whole(bytes(broken))
 
 
 def test_damage_is_found_before_the_decoder_sees_it():

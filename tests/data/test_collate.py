@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hcmoco.data import codecs
-from hcmoco.data.collate import SourceInfo, draw_anchors, make_micro_batch, row_augmentation
+from hcmoco.data.collate import CollateConfig, SampleKey, SourceInfo, draw_anchors, make_micro_batch, row_augmentation
 from hcmoco.data.schema import Batch, Person
 from hcmoco.data.skeletons import COMMON_13, convert
 from hcmoco.data.transforms import AugmentConfig
@@ -29,8 +29,11 @@ def person_row(index, joints=31, codec="zstd-delta", size=96, **without):
 
 
 def make(rows, numbers=None, **options):
-    options = {"step": 5, "lane": 2, "seed": 0, "config": CONFIG, "joint_set": "common-13", "anchors": 20, **options}
-    return make_micro_batch(rows, numbers or [0] * len(rows), SOURCES, **options)
+    key = {name: options.pop(name) for name in ("step", "lane", "seed", "view") if name in options}
+    train = options.pop("train", True)
+    config = CollateConfig(**{"augment": CONFIG, "joint_set": "common-13", "num_anchors": 20, **options})
+    key = SampleKey(**{"seed": 0, "step": 5, "lane": 2, **key})
+    return make_micro_batch(rows, numbers or [0] * len(rows), SOURCES, config, key, train=train)
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -61,7 +64,7 @@ def test_shapes_flags_and_bank_rows():
 
 def test_an_untouched_crop_returns_what_was_stored():
     row = person_row(1)
-    batch = make([row], config=STILL, train=False)
+    batch = make([row], augment=STILL, train=False)
     assert np.array_equal(batch.rgb[0], codecs.decode_rgb(row["rgb"]))
     assert np.array_equal(batch.depth[0], codecs.decode_depth(row["depth"], "zstd-delta"))
     stored = np.asarray(row["keypoints"], np.float32).reshape(31, 3)
@@ -92,7 +95,7 @@ def test_the_matrix_of_a_row_is_the_one_that_was_used():
     joints = convert(np.asarray(row["keypoints"], np.float32).reshape(31, 3), "people-31", "common-13")
     for view in (0, 1, 2):
         batch = make([row], view=view)
-        used = row_augmentation(row, CONFIG, seed=0, step=5, lane=2, position=0, view=view)
+        used = row_augmentation(row, CONFIG, SampleKey(0, 5, 2, view=view))
         moved = joints[:, :2] @ used.matrix_23[:, :2].T + used.matrix_23[:, 2]
         moved = moved[COMMON_13.flip] if used.flipped else moved
         seen = batch.keypoints[0, :, 2] > 0
@@ -128,7 +131,7 @@ def test_anchors_with_replacement_are_as_many_as_asked_for():
     assert hits.min() > 150
     assert (draw_anchors(np.zeros((64, 64), np.uint16), 5, make_rng(0, "anchors", 1), replace=True) == -1).all()
     rows = [person_row(1), person_row(2, depth=None)]
-    distinct, repeated = make(rows), make(rows, anchors=256, anchors_with_replacement=True)
+    distinct, repeated = make(rows), make(rows, num_anchors=256, anchors_with_replacement=True)
     assert len(set(distinct.anchors[0])) == 20
     assert len(set(repeated.anchors[0])) < 256
     assert repeated.depth[0, ::4, ::4].ravel()[repeated.anchors[0]].all()
@@ -139,7 +142,7 @@ def test_a_crop_that_shows_nothing_of_a_modality_has_no_flag_for_it():
     empty = codecs.encode_depth(np.zeros((96, 96), np.uint16), "zstd-delta")
     corner = np.tile(np.float32([1, 1, 1]), 31)
     far = AugmentConfig(size=64, scale=(0.5, 0.5), shift=0, rotation_probability=0)
-    batch = make([person_row(0, depth=empty, keypoints=corner)], config=far)
+    batch = make([person_row(0, depth=empty, keypoints=corner)], augment=far)
     assert not batch.has_depth[0]
     assert not batch.has_keypoints[0]
     assert batch.has_rgb[0]

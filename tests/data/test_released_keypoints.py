@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from hcmoco.data.collate import SourceInfo, make_micro_batch
+from hcmoco.data.collate import CollateConfig, SampleKey, SourceInfo, make_micro_batch
 from hcmoco.data.released_keypoints import released_keypoints
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import COCO_17, JOINT_SETS, KINECT_25, convert
 from hcmoco.data.transforms import AugmentConfig
 from hcmoco.datasets import coco, mpii
+from hcmoco.datasets.base import read_all
 from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.multimodal import HCMoCo, ModelConfig
 from hcmoco.models.semgcn import SkeletonConfig
@@ -36,7 +37,7 @@ def fed(people: list[Person], source: str, target: str) -> tuple[np.ndarray, np.
     rows = [each.to_row(number) for number, each in enumerate(people)]
     turned = AugmentConfig(size=64, scale=(0.75, 1.25), shift=0.125, rotation_probability=1)
     batch = make_micro_batch(
-        rows, [0] * len(rows), [SourceInfo(source)], step=3, lane=0, seed=1, config=turned, joint_set=target, anchors=4
+        rows, [0] * len(rows), [SourceInfo(source)], CollateConfig(turned, target, 4), SampleKey(seed=1, step=3)
     )
     encoder = EncoderConfig(name="test_resnet")
     skeleton = SkeletonConfig(width=8, blocks=1)
@@ -55,7 +56,7 @@ def test_mpii_joints_that_are_not_annotated_keep_their_place_in_the_picture(tmp_
         for joint in ((), (0, 15), (6, 9))[number]:
             entry["joints"][joint], entry["joints_vis"][joint] = [-1.0, -1.0], 0
     path.write_text(json.dumps(entries))
-    people = list(mpii.persons(mpii.MpiiConfig(source=str(tmp_path), size=64, padding=1.25)))
+    people = list(read_all(mpii.READER, mpii.MpiiConfig(source=str(tmp_path), size=64, padding=1.25)))
     assert all(isinstance(each, Person) and each.size == 64 for each in people)
 
     got, visible = fed(people, "mpii-16", "mpii-16")
@@ -78,7 +79,11 @@ def test_coco_is_normalized_over_17_joints_before_13_are_chosen(tmp_path):
         for joint in joints:
             annotation["keypoints"][3 * joint : 3 * joint + 3] = [0, 0, 0]
     path.write_text(json.dumps(content))
-    people = [each for each in coco.persons(coco.CocoConfig(source=str(tmp_path), size=64)) if isinstance(each, Person)]
+    people = [
+        each
+        for each in read_all(coco.READER, coco.CocoConfig(source=str(tmp_path), size=64))
+        if isinstance(each, Person)
+    ]
     assert len(people) == 3
 
     got, visible = fed(people, "coco-17", "common-13")

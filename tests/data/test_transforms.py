@@ -15,6 +15,8 @@ from hcmoco.data.transforms import (
     crop_matrix,
     draw_affine,
     flip_labels,
+    resize_nearest,
+    warp,
     warp_depth,
     warp_keypoints,
     warp_labels,
@@ -258,3 +260,20 @@ def test_real_labels_keep_their_classes_and_exchange_sides():
         np.bincount(mirrored.ravel(), minlength=20)[1:].tolist()
         == counts[[*range(1, 14), 15, 14, 16, 17, 18, 19]].tolist()
     )
+
+
+def test_nearest_pixels_are_those_under_the_centers():
+    image = np.arange(4 * 6).reshape(4, 6)
+    assert np.array_equal(resize_nearest(image, 2, 3), image[1::2, 1::2])
+    assert np.array_equal(resize_nearest(image, 8, 12), np.kron(image, np.ones((2, 2), int)))
+    assert resize_nearest(np.zeros((4, 6, 3), np.uint8), 5).shape == (5, 5, 3)
+
+
+def test_a_warp_by_whole_pixels_is_exact():
+    image = np.random.default_rng(0).integers(1, 9, (6, 6)).astype(np.uint8)
+    moved = warp(image, np.array([[1.0, 0, 2], [0, 1, -1]]), 6, cv2.INTER_NEAREST)
+    assert np.array_equal(moved[:5, 2:], image[1:, :4])
+    assert not moved[5].any()
+    assert not moved[:, :2].any()
+    # A mirror image about the middle: half a pixel off, and it would blend.
+    assert np.array_equal(warp(image, np.array([[-1.0, 0, 6], [0, 1, 0]]), 6, cv2.INTER_LINEAR), image[:, ::-1])

@@ -7,7 +7,7 @@ import pytest
 from hcmoco.data import codecs
 from hcmoco.data.skeletons import COCO_17, convert
 from hcmoco.datasets import coco
-from hcmoco.datasets.person_crop import Rejected, Skipped
+from hcmoco.datasets.base import Rejected, Skipped, read_all
 from hcmoco.errors import UserError
 from tests.helpers import coco_files
 from tests.helpers.real_samples import real_sample
@@ -41,7 +41,7 @@ def written(tmp_path, people, **changes):
 
 
 def test_keypoints_and_box_are_moved_into_the_crop(tmp_path):
-    (person,) = coco.persons(written(tmp_path, [annotation(7)]))
+    (person,) = read_all(coco.READER, written(tmp_path, [annotation(7)]))
     assert person.id == "coco/7"
     x0, y0, side, width, height = person.crop
     assert (x0, y0, side, width, height) == (50, 15, 150, 300, 200)
@@ -56,7 +56,7 @@ def test_keypoints_and_box_are_moved_into_the_crop(tmp_path):
 
 def test_padding_grows_the_box_around_its_center(tmp_path):
     config = written(tmp_path, [annotation(7)])
-    (person,) = coco.persons(coco.CocoConfig(**{**config.model_dump(), "padding": 1.25}))
+    (person,) = read_all(coco.READER, coco.CocoConfig(**{**config.model_dump(), "padding": 1.25}))
     x0, y0, side = person.crop[:3]
     assert side == round(1.5 * 125)
     assert np.allclose(
@@ -109,7 +109,7 @@ def test_faults_become_reasons(tmp_path):
         {"id": 3, "file_name": "../people.json", "width": 300, "height": 200},
         {"id": 4, "file_name": "ein Bild.jpg", "width": "wide", "height": 200},
     ]
-    results = list(coco.persons(written(tmp_path, annotations, images=images)))
+    results = list(read_all(coco.READER, written(tmp_path, annotations, images=images)))
     expected = {
         "coco/1": "same id", "coco/2": "image 99 is not", "coco/3": "keypoints: ", "coco/4": "bbox.2: ", "coco/entry 5": "id: ",
         "coco/entry 6": "the record: ", "coco/5": "is 300 x 200, the annotation says 200 x 300", "coco/6": "leaves the folder",
@@ -141,7 +141,7 @@ def test_real_people_are_read():
     config = coco.CocoConfig(
         source=str(real_sample("coco-keypoints")), annotations="person_keypoints_subset.json", images="images"
     )
-    found = list(coco.persons(config))
+    found = list(read_all(coco.READER, config))
     assert coco.inventory(config).faults == []
     # Six annotated people, one of them without a labelled joint.
     people = [each for each in found if not isinstance(each, Skipped)]
@@ -157,7 +157,7 @@ def test_what_was_put_in_comes_back(tmp_path):
     root = tmp_path / "COCO für alle"
     people = coco_files.write_keypoints(root)
     config = coco.CocoConfig(source=str(root))
-    results = list(coco.persons(config))
+    results = list(read_all(coco.READER, config))
     kept = [each for each in results if not isinstance(each, Skipped)]
     assert [each.id for each in kept] == ["coco/100", "coco/101", "coco/102"]
     assert [(each.id, each.reason) for each in results if isinstance(each, Skipped)] == [

@@ -7,11 +7,12 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from hcmoco.data import codecs
+from hcmoco.data.containers import read_header
 from hcmoco.data.schema import Scene
 from hcmoco.datasets import densepose_coco
+from hcmoco.datasets.base import Rejected, Skipped, read_all
 from hcmoco.datasets.densepose_coco import DensePoseCocoConfig
 from hcmoco.datasets.densepose_format import annotated_mask, annotated_points
-from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.errors import UserError
 from tests.helpers import coco_files
 from tests.helpers.real_samples import real_sample
@@ -36,14 +37,14 @@ def changed(root: Path, target: Path, change, part: str = "train") -> DensePoseC
     return DensePoseCocoConfig(source=str(root), annotations=(str(target),))
 
 
-def read_all(config: DensePoseCocoConfig) -> list:
-    return list(densepose_coco.scenes(config))
+def outcomes(config: DensePoseCocoConfig) -> list:
+    return list(read_all(densepose_coco.READER, config))
 
 
 @pytest.mark.parametrize(("split", "numbers"), [("train", {1, 2, 3}), ("test", {4, 5})])
 def test_what_was_put_in_comes_back(written, split, numbers):
     root, truths = written
-    results = read_all(DensePoseCocoConfig(source=str(root), split=split))
+    results = outcomes(DensePoseCocoConfig(source=str(root), split=split))
     scenes = [each for each in results if isinstance(each, Scene)]
     assert {each.id for each in scenes} == {f"densepose-coco/{number}" for number in numbers}
     left = [each for each in results if isinstance(each, Skipped)]
@@ -79,7 +80,7 @@ def test_what_was_put_in_comes_back(written, split, numbers):
 def test_a_painted_person_lies_under_its_points(written):
     """The points are on the person's own pixels in the stored picture, so a half pixel more or less would show."""
     root, truths = written
-    for scene in read_all(DensePoseCocoConfig(source=str(root), split="test")):
+    for scene in outcomes(DensePoseCocoConfig(source=str(root), split="test")):
         for instance, truth in zip(scene.instances, truths[int(scene.id.rpartition("/")[2])], strict=True):
             if instance.dp_points is not None:
                 columns, rows = np.floor(instance.dp_points[:, :2]).astype(int).T
@@ -91,7 +92,7 @@ def test_points_are_left_and_right_as_published(written):
     """Charts keep their numbers: nothing between the file and the record renames a side."""
     root, _ = written
     content = annotations_of(root, "minival")
-    (scene, *_) = read_all(DensePoseCocoConfig(source=str(root), split="test"))
+    (scene, *_) = outcomes(DensePoseCocoConfig(source=str(root), split="test"))
     (annotation,) = (each for each in content["annotations"] if each["id"] == 40)
     assert scene.instances[0].dp_points[:, 2].tolist() == annotation["dp_I"]
 
@@ -101,7 +102,7 @@ def test_masks_are_chosen(written):
     masked = {
         choice: [
             sum(each.mask is not None for each in scene.instances)
-            for scene in read_all(DensePoseCocoConfig(source=str(root), masks=choice, split="test"))
+            for scene in outcomes(DensePoseCocoConfig(source=str(root), masks=choice, split="test"))
         ]
         for choice in ("annotated", "all", "auto")
     }
@@ -123,7 +124,7 @@ def test_polygons_are_those_of_the_mask_api(written, tmp_path):
         ]
         content["images"] = content["images"][:1]
 
-    (scene,) = read_all(changed(root, tmp_path / "a.json", change).model_copy(update={"masks": "all"}))
+    (scene,) = outcomes(changed(root, tmp_path / "a.json", change).model_copy(update={"masks": "all"}))
     expected = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(outline[:2], 96, 96))) > 0
     np.testing.assert_array_equal(codecs.decode_labels(scene.instances[0].mask) > 0, expected)
 
@@ -132,12 +133,12 @@ def test_rounding_is_forgiven_and_more_is_not(written, tmp_path):
     root, _ = written
     config = changed(root, tmp_path / "a.json", lambda content: content["annotations"][0].update(bbox=[60.3, 10.2, 35.71, 60.0], dp_U=[
         1.00001, *content["annotations"][0]["dp_U"][1:]], dp_x=[255.0, *content["annotations"][0]["dp_x"][1:]]))  # fmt: skip
-    scene = next(each for each in read_all(config) if each.id == "densepose-coco/1")
+    scene = next(each for each in outcomes(config) if each.id == "densepose-coco/1")
     assert scene.instances[0].dp_points[0, 0] == 96
     assert scene.instances[0].dp_points[0, 3] == 1
     config = changed(root, tmp_path / "b.json", lambda content: content["annotations"][0].update(bbox=[60.3, 10.2, 40.0, 60.0], dp_x=[
         255.0, *content["annotations"][0]["dp_x"][1:]]))  # fmt: skip
-    scene = next(each for each in read_all(config) if each.id == "densepose-coco/1")
+    scene = next(each for each in outcomes(config) if each.id == "densepose-coco/1")
     assert "a point outside the picture" in scene.reason
 
 
@@ -180,7 +181,7 @@ def test_a_faulty_annotation_sets_its_picture_aside(written, tmp_path, words):
     root, _ = written
     broken = words if words != "dp_x: " else "no dp_x"
     config = changed(root, tmp_path / "a.json", lambda content: FAULTS[words](content["annotations"][0]))
-    results = read_all(config)
+    results = outcomes(config)
     reasons = [each.reason for each in results if isinstance(each, Rejected)]
     assert len(reasons) == 1, reasons
     assert broken in reasons[0]
@@ -224,7 +225,7 @@ def test_faulty_pictures_are_set_aside(written, tmp_path):
         content["annotations"] = [{**one, "id": each, "image_id": each} for each in (*range(len(names)), 50, 51, 52)]
 
     config = changed(root, tmp_path / "a.json", change).model_copy(update={"images": str(images)})
-    results = {each.id.removeprefix("densepose-coco/"): each for each in read_all(config)}
+    results = {each.id.removeprefix("densepose-coco/"): each for each in outcomes(config)}
     reasons = {id: each.reason for id, each in results.items() if isinstance(each, Rejected)}
     expected = {
         "1": "truncated", "2": "neither PNG", "4": "leaves the folder", "5": "leaves the folder", "6": "does not exist", "7": "null byte",
@@ -234,7 +235,7 @@ def test_faulty_pictures_are_set_aside(written, tmp_path):
     assert reasons.keys() == expected.keys()
     assert all(words in reasons[id] for id, words in expected.items()), reasons
     assert {id for id, each in results.items() if isinstance(each, Scene)} == {"0", "3"}
-    assert codecs.read_header(results["0"].rgb).channels == 3, "grey becomes RGB"
+    assert read_header(results["0"].rgb).channels == 3, "grey becomes RGB"
     assert results["3"].rgb == whole
     faults = densepose_coco.inventory(config).faults
     assert {Path(each.path).name for each in faults} >= {"text.jpg", "link.jpg", "gone.jpg"}
@@ -243,7 +244,7 @@ def test_faulty_pictures_are_set_aside(written, tmp_path):
 def test_the_same_picture_in_two_files_is_read_once(written):
     root, _ = written
     twice = tuple(str(root / "annotations" / f"densepose_coco_2014_{part}.json") for part in ("train", "train"))
-    results = read_all(DensePoseCocoConfig(source=str(root), annotations=twice))
+    results = outcomes(DensePoseCocoConfig(source=str(root), annotations=twice))
     assert sum(isinstance(each, Scene) for each in results) == 2
     assert [each.reason for each in results if isinstance(each, Rejected)] == [
         "another annotation file than 'densepose_coco_2014_train.json' has the same picture"
@@ -253,7 +254,7 @@ def test_the_same_picture_in_two_files_is_read_once(written):
 def test_people_without_area_are_left_out_of_their_picture(written, tmp_path):
     root, truths = written
     config = changed(root, tmp_path / "a.json", lambda content: content["annotations"][1].update(bbox=[5, 5, 0, 3]))
-    scene = next(each for each in read_all(config) if each.id == "densepose-coco/1")
+    scene = next(each for each in outcomes(config) if each.id == "densepose-coco/1")
     assert len(scene.instances) == len(truths[1]) - 1
 
 
@@ -275,7 +276,7 @@ def test_annotation_files_are_found_under_detectron2s_names(written, tmp_path):
     root, _ = written
     (tmp_path / "images").symlink_to(root / "images")
     (tmp_path / "densepose_minival2014.json").symlink_to(root / "annotations" / "densepose_coco_2014_minival.json")
-    results = read_all(DensePoseCocoConfig(source=str(tmp_path), split="test"))
+    results = outcomes(DensePoseCocoConfig(source=str(tmp_path), split="test"))
     assert [each.id for each in results] == ["densepose-coco/4", "densepose-coco/5"]
 
 
@@ -303,7 +304,7 @@ def test_a_real_annotation_is_read(tmp_path):
     (folder / picture["file_name"]).write_bytes(
         codecs.encode_rgb(np.zeros((picture["height"], picture["width"], 3), np.uint8))
     )
-    (scene,) = read_all(DensePoseCocoConfig(source=str(tmp_path), split="test", annotations="a.json"))
+    (scene,) = outcomes(DensePoseCocoConfig(source=str(tmp_path), split="test", annotations="a.json"))
     (instance,) = scene.instances
     np.testing.assert_array_equal(instance.dp_points, annotated_points(content["annotations"][0]))
     expected = annotated_mask(content["annotations"][0], picture["height"], picture["width"])

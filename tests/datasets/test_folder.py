@@ -8,7 +8,7 @@ from hcmoco.config import build
 from hcmoco.data import codecs
 from hcmoco.data.schema import Person
 from hcmoco.datasets import folder
-from hcmoco.datasets.person_crop import Rejected
+from hcmoco.datasets.base import Rejected, read_all
 from hcmoco.errors import UserError
 from tests.helpers.real_samples import real_sample
 
@@ -40,12 +40,12 @@ def pictures(root):
         (root / name).write_bytes(data)
 
 
-def read_all(root, lines, **options):
+def outcomes(root, lines, **options):
     if not (root / "depth.png").exists():
         pictures(root)
     text = "\n".join(line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines)
     (root / "people.jsonl").write_text(text, encoding="utf-8")
-    return list(folder.persons(folder.FolderConfig(path=str(root), **options)))
+    return list(read_all(folder.READER, folder.FolderConfig(path=str(root), **options)))
 
 
 def test_a_full_line(tmp_path):
@@ -54,7 +54,7 @@ def test_a_full_line(tmp_path):
         "id": "anna-1", "rgb": "rgb 1.jpg", "depth": "depth.png", "camera": [100, 100, 60, 45], "keypoints": keypoints,
         "box": [30, 20, 70, 60], "joint_set": "coco-17", "parts": "parts.png", "mask": "mask.png", "subject": "anna", "split": "val",
     }  # fmt: skip
-    (person,) = read_all(tmp_path, [line], name="mine")
+    (person,) = outcomes(tmp_path, [line], name="mine")
     assert (person.id, person.dataset, person.subject, person.split, person.size) == (
         "mine/anna-1",
         "mine",
@@ -72,7 +72,7 @@ def test_a_full_line(tmp_path):
 
 
 def test_ids_default_to_the_path_and_later_ones_of_the_same_name_are_rejected(tmp_path):
-    results = read_all(
+    results = outcomes(
         tmp_path,
         [{"rgb": "rgb 1.jpg"}, "", {"rgb": "bilder über/rgb 2.jpg"}, {"rgb": "rgb 1.jpg"}, {"depth": "depth.png"}],
     )
@@ -85,7 +85,7 @@ def test_ids_default_to_the_path_and_later_ones_of_the_same_name_are_rejected(tm
 
 @pytest.mark.parametrize("scale", [0.2, 1.0, 10.0])
 def test_depth_units_become_millimeters(tmp_path, scale):
-    (person,) = read_all(tmp_path, [{"depth": "depth.png", "depth_scale": scale}], depth_codec="zstd-delta")
+    (person,) = outcomes(tmp_path, [{"depth": "depth.png", "depth_scale": scale}], depth_codec="zstd-delta")
     depth = codecs.decode_depth(person.depth, "zstd-delta")
     assert set(np.unique(depth)) == {0, round(2000 * scale)}
 
@@ -98,7 +98,7 @@ def test_a_missing_box_comes_from_what_shows_the_person(tmp_path):
         (30, 20, 70, 60): {"rgb": "rgb 1.jpg", "depth": "depth.png"},
         (0, 0, WIDTH, HEIGHT): {"rgb": "rgb 1.jpg"},
     }
-    people = read_all(tmp_path, [{**line, "id": str(number)} for number, line in enumerate(boxes.values())])
+    people = outcomes(tmp_path, [{**line, "id": str(number)} for number, line in enumerate(boxes.values())])
     for expected, person in zip(boxes, people, strict=True):
         x0, y0 = person.crop[:2]
         assert np.allclose(person.box + np.array([x0, y0, x0, y0]), expected, atol=1e-4)
@@ -149,7 +149,7 @@ def test_faults_become_reasons(tmp_path):
         line if isinstance(line, str) else {"id": f"line {number}", **line}
         for number, line in enumerate(lines.values(), start=1)
     ]
-    results = read_all(root, named)
+    results = outcomes(root, named)
     for words, result in zip(lines, results, strict=True):
         assert isinstance(result, Rejected), words
         assert words in result.reason
@@ -174,7 +174,7 @@ def test_a_folder_without_the_file_is_one_line(tmp_path):
 def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path):
     pictures(tmp_path)
     (tmp_path / "people.jsonl").write_bytes(b'\xef\xbb\xbf{"rgb": "rgb 1.jpg"}\r\n{"depth": "depth.png"}\r\n')
-    assert all(isinstance(each, Person) for each in folder.persons(folder.FolderConfig(path=str(tmp_path))))
+    assert all(isinstance(each, Person) for each in read_all(folder.READER, folder.FolderConfig(path=str(tmp_path))))
 
 
 def test_the_example_of_the_docstring_is_a_valid_line():
@@ -188,7 +188,7 @@ def test_real_masked_depth_is_read(tmp_path):
     for path in files:
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "people.jsonl").write_text("\n".join(json.dumps({"depth": path.name}) for path in files))
-    for person, path in zip(folder.persons(folder.FolderConfig(path=str(tmp_path))), files, strict=True):
+    for person, path in zip(read_all(folder.READER, folder.FolderConfig(path=str(tmp_path))), files, strict=True):
         given = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         kept = codecs.decode_depth(person.depth, "png16")
         assert set(np.unique(kept)) <= set(np.unique(given))

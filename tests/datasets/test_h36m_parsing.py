@@ -14,9 +14,9 @@ from hcmoco.data.body_parts import IGNORE, RAW_IDS
 from hcmoco.data.schema import Person
 from hcmoco.data.validation import check_person
 from hcmoco.datasets import h36m_parsing
+from hcmoco.datasets.base import Rejected, Skipped, read_all
 from hcmoco.datasets.h36m_parsing import H36mParsingConfig
 from hcmoco.datasets.io.mp4 import open_mp4
-from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.errors import UserError
 from tests.helpers.h36m_files import (
     Clip,
@@ -53,7 +53,7 @@ def config(root, **values):
 
 
 def outcomes(root, **values):
-    return list(h36m_parsing.persons(config(root, **values)))
+    return list(read_all(h36m_parsing.READER, config(root, **values)))
 
 
 def mat_of(root, stem=STEM):

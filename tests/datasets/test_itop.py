@@ -11,8 +11,8 @@ from hcmoco.data.codecs import decode_depth
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import ITOP_15
 from hcmoco.datasets import itop
+from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.io.matlab5 import read_matrices
-from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.errors import UserError
 from tests.helpers import itop_files
 from tests.helpers.real_samples import real_sample
@@ -85,7 +85,7 @@ def test_what_was_written_is_read(tmp_path, content, storage):
     for person, row in zip(people, chosen, strict=True):
         assert person.subject == content.ids[row].decode()[:2]
         assert (person.size, person.split, person.dataset) == (320, "train", "itop")
-        square = decode_depth(person.depth, itop.DEPTH_CODEC, 320)
+        square = decode_depth(person.depth, itop.READER.depth_codec, 320)
         assert not square[:TOP].any()
         assert not square[-TOP:].any()
         assert np.array_equal(square[TOP:-TOP], np.rint(1000 * content.depth[row].astype(np.float64)).astype(np.uint16))
@@ -106,7 +106,7 @@ def test_joints_are_projected_to_the_pixels_that_the_file_says(tmp_path, content
     for person, row in zip(persons(tmp_path), np.flatnonzero(content.valid), strict=True):
         xy = person.joints3d[:, :2] / z[row][:, None] * person.camera[:2] + person.camera[2:]
         assert np.abs(xy - person.keypoints[:, :2]).max() <= 0.51
-        square = decode_depth(person.depth, itop.DEPTH_CODEC)
+        square = decode_depth(person.depth, itop.READER.depth_codec)
         column, line = np.floor(xy).astype(int).T
         alone = [np.sum((content.xy[row] == each).all(1)) == 1 for each in content.xy[row]]
         assert np.array_equal(square[line, column][alone], np.rint(1000 * marks.astype(float))[alone])
@@ -326,7 +326,7 @@ def test_odd_readings(tmp_path, content, value, millimeters):
     itop_files.write_split(tmp_path, "train", content)
     changed(tmp_path, file="depth_map", data=put((0, 100, 50), value))
     person = persons(tmp_path)[0]
-    assert decode_depth(person.depth, itop.DEPTH_CODEC)[100 + TOP, 50] == millimeters
+    assert decode_depth(person.depth, itop.READER.depth_codec)[100 + TOP, 50] == millimeters
 
 
 def test_depth_in_millimeters_is_refused(tmp_path, content):
@@ -481,7 +481,7 @@ def test_the_published_numbers_are_recognized(tmp_path):
     blocks = itop.items(config)
     frames = [frame for block in blocks for frame in block.frames]
     assert len({frame.id for frame in frames}) == valid
-    assert max(len(block.frames) for block in blocks) <= itop.ROWS_PER_ITEM
+    assert max(len(block.frames) for block in blocks) <= itop.READER.rows_per_item
     assert sum(len(block.aside) for block in blocks) == count - valid
     in_order = sorted(frames, key=lambda frame: frame.id)
     assert [frame.row for frame in in_order] == sorted(frame.row for frame in frames)
@@ -512,7 +512,7 @@ def test_a_real_frame_is_read(tmp_path, real):
     itop_files.write_split(tmp_path, "test", content)
     itop_files.write_boxes(tmp_path, content.boxes)
     (person,) = persons(tmp_path, "test")
-    square = decode_depth(person.depth, itop.DEPTH_CODEC)
+    square = decode_depth(person.depth, itop.READER.depth_codec)
     assert np.abs(square[TOP:-TOP].astype(int) - depth).max() <= 2  # float16 has steps of 2 mm beyond 2 m
     xy = person.joints3d[:, :2] / person.joints3d[:, 2:] * person.camera[:2] + person.camera[2:]
     assert np.abs(xy - person.keypoints[:, :2]).max() <= 0.51

@@ -10,7 +10,7 @@ from hcmoco.data import codecs
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import MPII_16, convert
 from hcmoco.datasets import mpii
-from hcmoco.datasets.person_crop import Rejected
+from hcmoco.datasets.base import Rejected, read_all
 from hcmoco.errors import UserError
 from tests.helpers import mpii_files
 from tests.helpers.real_samples import real_sample
@@ -39,7 +39,7 @@ def written(tmp_path, entries, images=("a person é.jpg",)):
 
 
 def test_coordinates_count_from_one_and_the_box_grows(tmp_path):
-    (person,) = mpii.persons(written(tmp_path, [entry()]))
+    (person,) = read_all(mpii.READER, written(tmp_path, [entry()]))
     assert isinstance(person, Person)
     assert person.id == "mpii/a person é.jpg/0"
     # Centre (151, 101) counted from 1 has its middle at 150.5, 100.5; 15 * 0.5 further down; side 200 * 0.5 * 1.25.
@@ -60,7 +60,7 @@ def test_a_painted_joint_lies_under_its_keypoint(tmp_path):
     rgb = np.zeros((200, 300, 3), np.uint8)
     rgb[89, 139] = 255  # row 90 and column 140, counted from 1
     (tmp_path / "images of people" / "a person é.jpg").write_bytes(cv2.imencode(".png", rgb)[1].tobytes())
-    (person,) = mpii.persons(config)
+    (person,) = read_all(mpii.READER, config)
     seen = codecs.decode_rgb(person.rgb).astype(float).sum(-1)
     row, column = np.unravel_index(seen.argmax(), seen.shape)
     assert np.allclose(person.keypoints[0, :2], (column + 0.5, row + 0.5), atol=0.5)
@@ -94,7 +94,7 @@ def test_faults_become_reasons(tmp_path):
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "text.jpg").write_text("<html>not found</html>")
     (folder / "link.jpg").symlink_to(tmp_path / "secret.jpg")
-    results = list(mpii.persons(config))
+    results = list(read_all(mpii.READER, config))
     reasons = [each.reason if isinstance(each, Rejected) else None for each in results]
     assert [index for index, reason in enumerate(reasons) if reason is None] == [0, 2]
     expected = [
@@ -111,7 +111,7 @@ def test_faults_become_reasons(tmp_path):
 def test_a_pipe_is_not_waited_for(tmp_path):
     config = written(tmp_path, [entry("pipe.jpg")], images=())
     os.mkfifo(Path(config.images) / "pipe.jpg")
-    (result,) = mpii.persons(config)
+    (result,) = read_all(mpii.READER, config)
     assert "not a regular file" in result.reason
 
 
@@ -128,7 +128,7 @@ def test_real_people_are_read():
     config = mpii.MpiiConfig(
         annotations=str(folder / "mpii_hrnet_style.json"), images=str(folder / "images"), padding=1.25
     )
-    people = list(mpii.persons(config))
+    people = list(read_all(mpii.READER, config))
     assert [int(person.keypoints[:, 2].sum()) for person in people] == [16, 16, 14]
     assert {person.size for person in people} == {320}
     # Published: scale 1.761835 in the 854 x 480 picture.
@@ -143,7 +143,7 @@ def test_what_was_put_in_comes_back(tmp_path):
     config = mpii.MpiiConfig(source=str(tmp_path / "MPII für alle"))
     found = mpii.inventory(config)
     assert (found.faults, found.counts) == ([], {"people": 3, "pictures": 3})
-    for read, true in zip(mpii.persons(config), people, strict=True):
+    for read, true in zip(read_all(mpii.READER, config), people, strict=True):
         x0, y0, side = read.crop[:3]
         zoom = read.size / side
         joints = convert(true.keypoints, "people-31", "mpii-16")

@@ -10,7 +10,7 @@ from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import KINECT_25
 from hcmoco.data.validation import check_person
 from hcmoco.datasets import ntu
-from hcmoco.datasets.person_crop import Rejected, Skipped
+from hcmoco.datasets.base import Rejected, Skipped, read_all
 from hcmoco.errors import UserError
 from tests.helpers.ntu_files import HEIGHT, SLIDE, WIDTH, Clip, truth, write
 
@@ -41,7 +41,7 @@ def copy(written, tmp_path) -> Path:
 
 
 def outcomes(root, **options):
-    return {each.id: each for each in ntu.persons(ntu.NtuConfig(source=str(root), **options))}
+    return {each.id: each for each in read_all(ntu.READER, ntu.NtuConfig(source=str(root), **options))}
 
 
 def frame_of(id):
@@ -145,19 +145,19 @@ def test_left_is_the_persons_own_left(written):
     assert facing
 
 
-def test_studies_say_how_well_it_fits(written):
+def test_calibrations_say_how_well_it_fits(written):
     config = ntu.NtuConfig(source=str(written))
     items = ntu.items(config)
-    studies = ntu.studies(config, items)
-    assert list(studies) == ["S001C001", "S001C002", "S018C001"]
-    result = ntu.study(studies["S001C001"])
+    calibrations = ntu.calibrations(config, items)
+    assert list(calibrations) == ["S001C001", "S001C002", "S018C001"]
+    result = ntu.calibrate(calibrations["S001C001"])
     assert (result["clips"], result["clips_with_pairs"], result["refused"]) == (2, 2, "")
     assert result["pairs"] >= 8 * 25
     assert result["median_px"] < 0.01
     assert result["p90_px"] < 0.01
     assert result["clip_median_max_px"] < 0.01
     assert np.allclose(result["camera"], CLIPS["S001C001P001R001A001"].rig.camera, atol=0.01)
-    assert ntu.study(studies["S001C001"]) == result
+    assert ntu.calibrate(calibrations["S001C001"]) == result
 
 
 def test_a_bad_fit_is_refused_with_its_clips(tmp_path, written):
@@ -194,7 +194,7 @@ def test_joints_in_space_that_fit_no_camera_cost_no_picture(tmp_path, written):
             lines[k] = " ".join([*(f"{value:.4f}" for value in rng.uniform(-1, 1, 2)), *values[2:]])
     path.write_text("\n".join(lines) + "\n")
     config = ntu.NtuConfig(source=str(root))
-    result = ntu.study(ntu.studies(config, ntu.items(config))["S018C001"])
+    result = ntu.calibrate(ntu.calibrations(config, ntu.items(config))["S018C001"])
     assert result["refused"] == ""
     assert "camera" not in result
     assert len(result["camera_refused"].split()) > 5

@@ -13,8 +13,8 @@ from hcmoco.data.body_parts import FLIP, IGNORE, RAW_IDS
 from hcmoco.data.schema import Person
 from hcmoco.data.validation import check_person
 from hcmoco.datasets import ntu_parsing
+from hcmoco.datasets.base import Rejected, read_all
 from hcmoco.datasets.ntu_parsing import NtuParsingConfig
-from hcmoco.datasets.person_crop import Rejected
 from hcmoco.errors import UserError
 from hcmoco.tasks.parsing.loss import class_counts
 from tests.helpers.ntu_parsing_files import HEIGHT, WIDTH, frame_name, label_png, make_frame, write_ntu_parsing
@@ -41,7 +41,7 @@ def config(root, **values):
 
 
 def persons(root, **values):
-    return list(ntu_parsing.persons(config(root, **values)))
+    return list(read_all(ntu_parsing.READER, config(root, **values)))
 
 
 def test_frames_come_back_as_they_were_put_in(original):

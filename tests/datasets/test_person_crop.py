@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from hcmoco.data import codecs
-from hcmoco.data.collate import SourceInfo, make_micro_batch
+from hcmoco.data.collate import CollateConfig, SampleKey, SourceInfo, make_micro_batch
 from hcmoco.data.schema import Person
 from hcmoco.data.transforms import AugmentConfig
 from hcmoco.data.validation import check_person
-from hcmoco.datasets.person_crop import Rejected, checked, crop_person, crop_square
+from hcmoco.datasets.base import Rejected
+from hcmoco.datasets.person_crop import PersonImages, checked, crop_person, crop_square
 
 HEIGHT, WIDTH = 200, 300
 
@@ -36,16 +37,10 @@ def source(seed=0):
 
 
 def crop(box=(100.0, 40.0, 200.0, 160.0), size=320, **changes):
-    values = {
-        "id": "made/1",
-        "dataset": "made",
-        "split": "train",
-        "box": np.array(box),
-        "size": size,
-        **source(),
-        **changes,
-    }
-    return crop_person(**values)
+    values = {**source(), **changes}
+    codec = values.pop("depth_codec", "png16")
+    images = PersonImages(**{field.name: values.pop(field.name, None) for field in fields(PersonImages)})
+    return crop_person(Person("made/1", "made", "train", size, box=np.array(box), **values), images, codec)
 
 
 def test_a_good_record_has_no_fault():
@@ -247,12 +242,12 @@ def test_damaged_records_are_rejected_or_load_and_never_crash(codec):
         reasons = check_person(broken, 17, codec)
         rejected += bool(reasons)
         rows, sources = [broken.to_row(0)], [SourceInfo("coco-17", codec)]
-        draws = {"step": 0, "lane": 0, "seed": 0, "config": config, "joint_set": "coco-17", "anchors": 10}
+        draws = CollateConfig(config, "coco-17", 10), SampleKey(0, 0)
         if not reasons:
-            assert np.isfinite(make_micro_batch(rows, [0], sources, **draws).keypoints).all(), seed
+            assert np.isfinite(make_micro_batch(rows, [0], sources, *draws).keypoints).all(), seed
             continue
         with contextlib.suppress(ValueError):
-            make_micro_batch(rows, [0], sources, **draws)
+            make_micro_batch(rows, [0], sources, *draws)
     assert rejected > 75
 
 
@@ -270,8 +265,7 @@ def test_checked_turns_faults_into_one_line():
 def test_a_large_picture_is_cropped_without_an_enlarged_copy():
     rgb = np.zeros((4000, 6000, 3), np.uint8)
     cv2.circle(rgb, (3000, 2000), 500, (255, 0, 0), -1)
-    person = crop_person(
-        id="a/1", dataset="a", split="train", box=np.array([2500.0, 1500, 3500, 2500]), size=128, rgb=rgb
-    )
+    given = Person("a/1", "a", "train", 128, box=np.array([2500.0, 1500, 3500, 2500]))
+    person = crop_person(given, PersonImages(rgb=rgb))
     seen = codecs.decode_rgb(person.rgb)[..., 0] > 128
     assert seen.sum() == pytest.approx(np.pi * (128 / 3) ** 2, rel=0.02)

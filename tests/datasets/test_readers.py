@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hcmoco.data.schema import Person, Scene
-from hcmoco.datasets.person_crop import Rejected
+from hcmoco.datasets.base import Rejected
 from hcmoco.errors import UserError
 from tests.helpers.mutations import lives_through
 from tests.helpers.readers import NTU_CLIPS, READERS, Reader

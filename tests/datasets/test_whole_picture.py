@@ -3,8 +3,9 @@ import pytest
 
 from hcmoco.data import codecs
 from hcmoco.data.body_parts import IGNORE, PART_NAMES, RAW_IDS, train_ids
+from hcmoco.data.schema import Person
 from hcmoco.data.validation import check_person
-from hcmoco.datasets.person_crop import whole_picture
+from hcmoco.datasets.person_crop import PersonImages, whole_picture
 
 HEIGHT, WIDTH = 424, 512
 
@@ -21,7 +22,9 @@ def picture(height=HEIGHT, width=WIDTH):
 
 
 def whole(size=512, box=None, **changes):
-    return whole_picture(id="made/1", dataset="made", split="val", size=size, box=box, **{**picture(), **changes})
+    values = {**picture(), **changes}
+    images = PersonImages(**{name: values.pop(name, None) for name in ("rgb", "depth", "parts")})
+    return whole_picture(Person("made/1", "made", "val", size, box=box, **values), images)
 
 
 def test_the_picture_lies_in_the_middle_and_what_is_outside_is_nothing():

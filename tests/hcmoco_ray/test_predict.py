@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from hcmoco.data.codecs import decode_depth, decode_iuv, decode_labels, decode_rgb, encode_depth, encode_rgb
-from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.finetuning.saved_model import load_model, save_model
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.synthetic import PeopleConfig, make_person
@@ -50,7 +50,7 @@ def models(tmp_path_factory) -> Path:
     for name, config in CONFIGS.items():
         scene = name == "densepose"
         about = {"kind": "scene"} if scene else {"joints": "people-31", "joints3d": "people-31", "size": SIDE}
-        task = make_task(config, About(dataset="people", made_by=MadeBy(program="tests"), **about))
+        task = make_task(config, About(dataset="people", provenance=Provenance(program="tests"), **about))
         torch.manual_seed(1)
         model = task.make_model(build_encoder(encoder, load=False))
         if not scene:

@@ -17,7 +17,7 @@ from hcmoco.cotraining.resolve import ResolvedCoTraining, resolve
 from hcmoco.cotraining.run import Sources, cotrain, init_of
 from hcmoco.data.codecs import encode_depth, encode_labels
 from hcmoco.data.schema import Person
-from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.data.shards.reader import Shards
 from hcmoco.data.shards.writer import write_shards
 from hcmoco.export import export_encoders
@@ -70,7 +70,9 @@ def block_person(number: int, dataset: str, *, parts: bool = True) -> Person:
 
 
 def write(folder: Path, name: str, persons: Sequence[Person]) -> Shards:
-    about = About(dataset=name, joints="mpii-16", depth_codec="png16", size=SIDE, made_by=MadeBy(program="tests"))
+    about = About(
+        dataset=name, joints="mpii-16", depth_codec="png16", size=SIDE, provenance=Provenance(program="tests")
+    )
     write_shards(str(folder / name), list(persons), about, part_rows=16)
     return Shards.open(str(folder / name))
 

@@ -7,7 +7,7 @@ import torch
 
 from hcmoco.config import build, merge
 from hcmoco.data.schema import Person
-from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.data.shards.reader import Shards
 from hcmoco.data.shards.writer import write_shards
 from hcmoco.finetuning.config import FinetuneConfig
@@ -53,7 +53,7 @@ def about(**over) -> About:
         "joints": "people-31",
         "joints3d": "people-31",
         "size": 64,
-        "made_by": MadeBy(program="tests"),
+        "provenance": Provenance(program="tests"),
     }
     return About(**{**values, **over})
 

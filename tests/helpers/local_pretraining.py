@@ -16,10 +16,11 @@ import torch
 
 from hcmoco.config import build, merge
 from hcmoco.data.codecs import encode_depth, encode_rgb
+from hcmoco.data.collate import CollateConfig
 from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Batch, Person
-from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.data.shards.reader import Shards
 from hcmoco.data.shards.writer import write_shards
 from hcmoco.pretraining.config import PretrainConfig
@@ -60,7 +61,9 @@ def blob_person(number: int, *, dataset: str, depth: bool, seed: int = 0) -> Per
 def write_blobs(folder: Path, name: str, count: int, *, depth_of: Sequence[bool] = (True,)) -> Shards:
     """`count` blobs as a prepared data set; `depth_of` says in turn which of them have depth."""
     persons = [blob_person(k, dataset=name, depth=depth_of[k % len(depth_of)]) for k in range(count)]
-    about = About(dataset=name, joints="mpii-16", depth_codec="png16", size=SIDE, made_by=MadeBy(program="tests"))
+    about = About(
+        dataset=name, joints="mpii-16", depth_codec="png16", size=SIDE, provenance=Provenance(program="tests")
+    )
     write_shards(str(folder / name), persons, about, part_rows=40)
     return Shards.open(str(folder / name))
 
@@ -110,9 +113,8 @@ def tiny_plan(config: PretrainConfig, sources: Sequence[Shards]) -> Plan:
 def tiny_feed(config: PretrainConfig, sources: Sequence[Shards], decode: str = "worker") -> PretrainLoader:
     """What carries out `tiny_plan`."""
     plan = tiny_plan(config, sources)
-    return PretrainLoader(
-        plan, tuple(sources), config.augment, config.model.joint_set, config.objective.anchors, decode
-    )
+    collate = CollateConfig(config.augment, config.model.joint_set, config.objective.anchors)
+    return PretrainLoader(plan, tuple(sources), collate, decode)
 
 
 @cache

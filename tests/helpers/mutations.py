@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hcmoco.data.schema import Person, Scene
-from hcmoco.datasets.person_crop import Rejected, Skipped
+from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.errors import UserError
 from hcmoco.rng import make_rng
 

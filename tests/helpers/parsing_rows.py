@@ -5,10 +5,10 @@ import numpy as np
 
 from hcmoco.data.body_parts import PART_NAMES
 from hcmoco.data.codecs import encode_depth, encode_labels
-from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.rng import make_rng
 
-ABOUT = About(dataset="made", joints="mpii-16", depth_codec="png16", size=64, made_by=MadeBy(program="tests"))
+ABOUT = About(dataset="made", joints="mpii-16", depth_codec="png16", size=64, provenance=Provenance(program="tests"))
 NEAR = 1000  # depth of part k is NEAR + k, RGB is 10 * k
 
 

@@ -4,14 +4,14 @@ import cv2
 import numpy as np
 
 from hcmoco.data import codecs
-from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.synthetic import PeopleConfig, make_person
 
 SIDE = 192
 
 
 def about() -> About:
-    return About(kind="scene", dataset="pasted", made_by=MadeBy(program="tests", arguments={"source": "people"}))
+    return About(kind="scene", dataset="pasted", provenance=Provenance(program="tests", arguments={"source": "people"}))
 
 
 def pasted_scene(number: int, points: int = 100, height: int = SIDE, width: int = SIDE) -> dict:

@@ -4,11 +4,16 @@ import numpy as np
 
 from hcmoco.data.codecs import encode_depth, encode_rgb
 from hcmoco.data.schema import Person
-from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.rng import make_rng
 
 ABOUT = About(
-    dataset="made", joints="mpii-16", depth_codec="png16", size=32, license="CC0-1.0", made_by=MadeBy(program="tests")
+    dataset="made",
+    joints="mpii-16",
+    depth_codec="png16",
+    size=32,
+    license="CC0-1.0",
+    provenance=Provenance(program="tests"),
 )
 
 

@@ -9,13 +9,11 @@ from types import ModuleType
 import numpy as np
 
 from hcmoco.data import codecs
-from hcmoco.data.schema import Person, Scene
 from hcmoco.datasets import coco, densepose_coco, folder, h36m_parsing, itop, mpii, ntu, ntu_parsing
+from hcmoco.datasets.base import DatasetReader, Outcome
 from hcmoco.datasets.io.inventory import Inventory
-from hcmoco.datasets.person_crop import Rejected, Skipped
 from tests.helpers import coco_files, h36m_files, itop_files, mpii_files, ntu_files, ntu_parsing_files
 
-Outcome = Person | Scene | Rejected | Skipped
 NTU_CLIPS = ("S001C001P001R001A001", "S001C001P002R001A001", "S001C002P001R001A001")
 
 
@@ -41,28 +39,30 @@ class Reader:
     item_bytes: int = 1200
     unneeded: tuple[str, ...] = ()
 
+    @property
+    def reader(self) -> DatasetReader:
+        """What `prepare` calls."""
+        return self.module.READER
+
     def items(self, root: Path) -> list:
         """What can be read of the data set in `root`, with what was measured before."""
         found = []
         for config in self.configs(root):
-            items = self.module.items(config)
-            if hasattr(self.module, "studies"):
-                measured = {name: self.module.study(each) for name, each in self.module.studies(config, items).items()}
-                items = self.module.with_studies(config, items, measured)
+            items = self.reader.items(config)
+            if self.reader.calibrations:
+                wanted = self.reader.calibrations(config, items)
+                measured = {name: self.reader.calibrate(calibration) for name, calibration in wanted.items()}
+                items = self.reader.with_calibrations(config, items, measured)
             found += items
         return found
 
     def read(self, items: list) -> list[Outcome]:
         """Every outcome of the items."""
-        found = []
-        for item in items:
-            outcome = self.module.read(item) if not isinstance(item, Rejected | Skipped) else item
-            found += outcome if isinstance(outcome, list) else [outcome]
-        return found
+        return [outcome for item in items for outcome in self.reader.outcomes(item)]
 
     def inventories(self, root: Path) -> list[Inventory]:
         """What is there and what is missing."""
-        return [self.module.inventory(config) for config in self.configs(root)]
+        return [self.reader.inventory(config) for config in self.configs(root)]
 
 
 def write_folder(root: Path) -> None:

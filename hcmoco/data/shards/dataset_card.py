@@ -1,4 +1,4 @@
-"""A data set's README.md: its manifest for people."""
+"""The data set card: README.md, the manifest for people."""
 
 from hcmoco.data.shards.manifest import Manifest, reason_kind
 
@@ -7,9 +7,9 @@ _NO_TERMS = "not stated; whoever prepared the data set knows where it came from"
 
 
 def card(manifest: Manifest) -> str:
-    """Markdown: what the data set is, under which terms, what is in it, what is not, how it was made, and what was measured to read it."""
-    made = manifest.made_by
-    read = manifest.rows + manifest.rejected + sum(manifest.left_out.values())
+    """Render a manifest as Markdown: terms, contents, rejected and skipped records, provenance, and calibrations of the source."""
+    provenance = manifest.provenance
+    read = manifest.rows + manifest.rejected + sum(manifest.skipped.values())
     of_persons = [("keypoints", "joint set", manifest.joints), ("joints3d", "3D joint set", manifest.joints3d)]
     of_persons.append(("depth", "depth codec", manifest.depth_codec))
     facts = [
@@ -24,7 +24,7 @@ def card(manifest: Manifest) -> str:
         ("rows with", _counts({name: count for name, count in manifest.modalities.items() if count})),
         *((name, value) for modality, name, value in of_persons if manifest.modalities.get(modality)),
         ("largest side", f"{manifest.size} pixels" if manifest.size else ""),
-        ("made by", f"{made.program}, hcmoco {made.version}" if made.version else made.program),
+        ("made by", f"{provenance.program}, hcmoco {provenance.version}" if provenance.version else provenance.program),
     ]
     lines = [
         f"# {manifest.dataset}",
@@ -33,20 +33,20 @@ def card(manifest: Manifest) -> str:
         "|---|---|",
         *(f"| {name} | {_cell(value)} |" for name, value in facts if value),
     ]
-    if manifest.rejected or manifest.left_out:
+    if manifest.rejected or manifest.skipped:
         lines += ["", "## What is not in it", "", f"Of {read:,} records that were read, {manifest.rows:,} are rows."]
         if manifest.unit != "records":
             lines[-1] += f" One of the {manifest.unit} that does not open counts as one record."
         lines += ["", "| records | why |", "|---:|---|"]
-        lines += [f"| {count:,} | left out: {_cell(reason)} |" for reason, count in manifest.left_out.items()]
+        lines += [f"| {count:,} | skipped: {_cell(reason)} |" for reason, count in manifest.skipped.items()]
         lines += [
-            f"| {count:,} | broken{_example(manifest, kind, count)} |" for kind, count in manifest.reasons.items()
+            f"| {count:,} | rejected{_example(manifest, kind, count)} |" for kind, count in manifest.reasons.items()
         ]
         if manifest.rejected_file:
             lines += ["", f"{manifest.rejected_file.name} lists every broken record with its reason."]
-    if made.arguments:
+    if provenance.arguments:
         lines += ["", "## How it was made", "", "| argument | value |", "|---|---|"]
-        lines += [f"| {name} | {_cell(value)} |" for name, value in made.arguments.items()]
+        lines += [f"| {name} | {_cell(value)} |" for name, value in provenance.arguments.items()]
     lines += _measured(manifest)
     lines += [
         "",
@@ -57,12 +57,12 @@ def card(manifest: Manifest) -> str:
 
 
 def _measured(manifest: Manifest) -> list[str]:
-    if not manifest.studies:
+    if not manifest.calibrations:
         return []
-    names = list(
+    columns = list(
         dict.fromkeys(
             name
-            for values in manifest.studies.values()
+            for values in manifest.calibrations.values()
             for name, value in values.items()
             if not isinstance(value, dict)
         )
@@ -71,12 +71,12 @@ def _measured(manifest: Manifest) -> list[str]:
         "",
         "## What was measured on the source",
         "",
-        "| | " + " | ".join(names) + " |",
-        "|---|" + "---:|" * len(names),
+        "| | " + " | ".join(columns) + " |",
+        "|---|" + "---:|" * len(columns),
     ]
     return head + [
-        f"| {study} | " + " | ".join(_cell(values.get(name, "")) for name in names) + " |"
-        for study, values in sorted(manifest.studies.items())
+        f"| {name} | " + " | ".join(_cell(values.get(column, "")) for column in columns) + " |"
+        for name, values in sorted(manifest.calibrations.items())
     ]
 
 

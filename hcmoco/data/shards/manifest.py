@@ -1,10 +1,10 @@
-"""What a prepared data set says about itself.
+"""The manifest of a prepared data set.
 
 <folder>/
   part-00000.parquet   rows in the order in which they were shuffled, 16 to 32 per row group
   ...
   rejected.jsonl       every broken record, one line {"id": ..., "reason": ...} each; only where there are some
-  README.md            the same for people: what it is, its terms, what was set aside
+  README.md            the same for people: what it is, its terms, what was rejected
   manifest.json        written last, at once: a folder without it is not a data set
 """
 
@@ -17,10 +17,11 @@ import pyarrow as pa
 from pydantic import Field, JsonValue, model_validator
 
 from hcmoco.config import Config, build, upgrade
+from hcmoco.data.codecs import DepthCodec
 from hcmoco.data.schema import SCHEMA_VERSION, person_schema, scene_schema
 from hcmoco.data.skeletons import joint_set
-from hcmoco.errors import UserError
-from hcmoco.storage import Folder, first_line
+from hcmoco.errors import UserError, one_line
+from hcmoco.storage import Folder
 
 MANIFEST = "manifest.json"
 REJECTED = "rejected.jsonl"
@@ -61,21 +62,21 @@ class File(Config):
 
 
 class RejectedRecord(Config):
-    """A record that was set aside."""
+    """An invalid record."""
 
     id: str
     reason: str
 
 
 class RejectedFile(Config):
-    """The list of all records that were set aside."""
+    """The list of all rejected records."""
 
     name: Literal["rejected.jsonl"] = "rejected.jsonl"
     bytes: Count
     sha256: Sha256
 
 
-class MadeBy(Config):
+class Provenance(Config):
     """What wrote the data set: enough to write it again."""
 
     program: str
@@ -86,17 +87,18 @@ class MadeBy(Config):
 class About(Config):
     """What is known of a data set before a row is written."""
 
+    renamed: ClassVar = {"licence": "license", "made_by": "provenance"}
+
     kind: Literal["person", "scene"] = "person"
     dataset: Name
     joints: str = Field("", description="name of the joint set of `keypoints`; of persons; empty: there are none")
     joints3d: str = Field("", description="name of the joint set of `joints3d`; empty: there are none")
-    depth_codec: Literal["png16", "zstd-delta"] = "png16"
+    depth_codec: DepthCodec = "png16"
     size: Count = Field(0, description="largest side of an image, pixels; of persons")
     license: str = ""
-    renamed: ClassVar = {"licence": "license"}
     unit: str = Field("records", description="what its source consists of; a video or a clip gives several records")
     page: str = Field("", description="where the source is described and asked for")
-    made_by: MadeBy
+    provenance: Provenance
 
     @property
     def joint_count(self) -> int:
@@ -114,22 +116,24 @@ class About(Config):
 class Manifest(About):
     """`About`, and what was written."""
 
+    renamed: ClassVar = {**About.renamed, "left_out": "skipped", "studies": "calibrations"}
+
     schema_version: int
     rows: Annotated[int, Field(ge=1)]
     splits: dict[str, Count] = Field(description="rows of each split")
     modalities: dict[str, Count] = Field(description="rows that have each modality")
-    rejected: Count = Field(description="records set aside")
+    rejected: Count = Field(description="invalid records, which are no rows")
     reasons: dict[str, Count] = Field(
-        description=f"records set aside, by kind of reason: the {EXAMPLES} most frequent kinds"
+        description=f"rejected records by kind of reason: the {EXAMPLES} most frequent kinds"
     )
     rejected_examples: tuple[RejectedRecord, ...] = Field(description=f"the first {EXAMPLES} of them")
     rejected_file: RejectedFile | None = Field(
-        None, description="all of them; none where nothing was set aside, or by an older hcmoco"
+        None, description="all of them; none where nothing was rejected, or by an older hcmoco"
     )
-    left_out: dict[str, Count] = Field(
-        default_factory=dict, description="whole records that a rule of the reader leaves out, by rule"
+    skipped: dict[str, Count] = Field(
+        default_factory=dict, description="valid records that a rule of the reader excludes, by rule"
     )
-    studies: dict[str, dict[str, JsonValue]] = Field(
+    calibrations: dict[str, dict[str, JsonValue]] = Field(
         default_factory=dict, description="what was measured on the source to read it"
     )
     files: tuple[File, ...]
@@ -152,7 +156,7 @@ class Manifest(About):
 
 
 def write_manifest(folder: Folder, manifest: Manifest) -> None:
-    """Writes `manifest` in one step: from then on the folder is a data set."""
+    """Write `manifest` in one step: from then on the folder is a data set."""
     values = manifest.model_dump(mode="json")
     files = ",\n".join("  " + json.dumps(file) for file in values.pop("files"))
     head = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in values.items())
@@ -165,7 +169,11 @@ def reason_kind(reason: str) -> str:
 
 
 def read_manifest(folder: Folder) -> Manifest:
-    """The manifest of a data set. UserError where there is none, where it is of another version or where it contradicts itself."""
+    """Read the manifest of a data set; names of earlier versions are brought up to date.
+
+    Raises:
+        UserError: there is none, it is of another schema version, or it contradicts itself.
+    """
     where = f"{folder.uri.rstrip('/')}/{MANIFEST}"
     try:
         values = json.loads(folder.read(MANIFEST))
@@ -175,7 +183,7 @@ def read_manifest(folder: Folder) -> Manifest:
             "`python pipelines/prepare.py`, or run an interrupted prepare again"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{where} cannot be read: {first_line(error)}; prepare the data set again") from None
+        raise UserError(f"{where} cannot be read: {one_line(error)}; prepare the data set again") from None
     if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
         found = values.get("schema_version") if isinstance(values, dict) else None
         raise UserError(

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from hcmoco.data.sampler import Row, SourcePlan
 from hcmoco.data.shards.manifest import File, Manifest, read_manifest
 from hcmoco.data.shards.writer import group_offsets
-from hcmoco.errors import UserError
-from hcmoco.storage import Folder, absolute, first_line
+from hcmoco.errors import UserError, one_line
+from hcmoco.storage import Folder, absolute
 
 
 class RowGroups(Protocol):
@@ -117,7 +117,7 @@ def _read(uri: str, file: File, group: int, columns: list[str] | None) -> pa.Tab
             raise ValueError(f"row group {group} has {len(table)} rows")
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(
-            f"{uri}/{file.name} is not the file that was written ({first_line(error)}); see `python pipelines/prepare.py verify {uri}`, "
+            f"{uri}/{file.name} is not the file that was written ({one_line(error)}); see `python pipelines/prepare.py verify {uri}`, "
             "then copy it again or prepare the data set again"
         ) from None
     return table

@@ -1,4 +1,4 @@
-"""Checking a prepared data set against its manifest, byte for byte."""
+"""Check a prepared data set against its manifest, byte for byte."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,8 +11,9 @@ from hcmoco.data.shards.manifest import REJECTED, File, Manifest
 from hcmoco.data.shards.reader import Shards
 from hcmoco.data.shards.writer import group_offsets
 from hcmoco.data.validation import check_person, check_scene
+from hcmoco.errors import one_line
 from hcmoco.rng import make_rng
-from hcmoco.storage import Folder, first_line
+from hcmoco.storage import Folder
 
 _OTHER_BYTES = (
     "its bytes are not those that were written (SHA-256 differs); copy it again or prepare the data set again"
@@ -20,13 +21,21 @@ _OTHER_BYTES = (
 
 
 def verify(uri: str, *, sample: int = 8, progress: Callable[[int], None] | None = None) -> list[str]:
-    """What is wrong with the data set at `uri`: one line for each bad file, empty if every promise of the manifest holds.
+    """Check the data set at `uri`.
 
     Checked are each file's length, SHA-256, schema, row groups and their offsets, that `index` counts 0..N-1 over the files, that no id
-    comes twice, and that `sample` rows of each file decode as records; of the list of broken records its SHA-256 and its number of lines.
-    `progress` is called with the number of files of rows done.
+    comes twice, and that `sample` rows of each file decode as records; of the list of rejected records its SHA-256 and its number of lines.
 
-    Raises UserError where the manifest itself is missing or not valid, or a file is missing or of another length.
+    Args:
+        uri: folder of the data set.
+        sample: rows of each file that are decoded.
+        progress: called with the number of files of rows done.
+
+    Returns:
+        One line for each bad file; empty if every promise of the manifest holds.
+
+    Raises:
+        UserError: the manifest itself is missing or not valid, or a file is missing or of another length.
     """
     shards = Shards.open(uri)
     problems: list[str] = []
@@ -36,14 +45,14 @@ def verify(uri: str, *, sample: int = 8, progress: Callable[[int], None] | None 
         try:
             _check_file(shards.manifest, Folder(uri), file, first_index, sample, ids)
         except (OSError, ValueError, pa.ArrowException) as error:
-            problems.append(f"{uri}/{file.name}: {first_line(error)}")
+            problems.append(f"{uri}/{file.name}: {one_line(error)}")
         first_index += file.rows
         if progress:
             progress(number + 1)
     try:
         _check_rejected(shards.manifest, Folder(uri))
     except (OSError, ValueError) as error:
-        problems.append(f"{uri}/{REJECTED}: {first_line(error)}")
+        problems.append(f"{uri}/{REJECTED}: {one_line(error)}")
     return problems
 
 

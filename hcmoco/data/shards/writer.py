@@ -1,4 +1,4 @@
-"""Writing a data set: parts in any order and by any process, then one manifest.
+"""Write a data set: parts in any order and by any process, then one manifest.
 
 Nothing here shuffles what it is given but `write_shards`: whoever deals records to parts does so in an order drawn from the seed.
 """
@@ -6,6 +6,7 @@ Nothing here shuffles what it is given but `write_shards`: whoever deals records
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,14 +43,18 @@ Records = Sequence[Person | Scene] | Sequence[dict]
 class Part(Config):
     """What one part adds to the manifest. `file` is None where no record of the part was usable."""
 
+    renamed: ClassVar = {"left_out": "skipped", "lost": "rejected_items"}
+
     number: int
     first_index: int
     file: File | None
     splits: dict[str, int]
     modalities: dict[str, int]
     rejected: tuple[RejectedRecord, ...] = ()
-    left_out: dict[str, int] = Field(default_factory=dict)
-    lost: int = Field(0, description="items of several records, such as videos, that gave none because they are broken")
+    skipped: dict[str, int] = Field(default_factory=dict)
+    rejected_items: int = Field(
+        0, description="items of several records, such as videos, all of whose records are rejected"
+    )
 
     @property
     def rows(self) -> int:
@@ -70,13 +75,13 @@ def write_part(
     *,
     first_index: int,
     rejected: Iterable = (),
-    left_out: Mapping[str, int] | None = None,
-    lost: int = 0,
+    skipped: Mapping[str, int] | None = None,
+    rejected_items: int = 0,
 ) -> Part:
-    """Writes `part-<number>.parquet` from records in their final order; rows are indexed from `first_index`.
+    """Write `part-<number>.parquet` from records in their final order; rows are indexed from `first_index`.
 
     Records are of the kind that `about` says; a dict is a row without `index`. `rejected` are (id, reason) pairs that will be counted
-    and listed, `left_out` counts of records that are not wanted, by reason, `lost` see `Part`.
+    and listed, `skipped` counts of records that are not wanted, by reason, `rejected_items` see `Part`.
     """
     rows = [
         {**each, "index": index} if isinstance(each, dict) else each.to_row(index)
@@ -95,13 +100,13 @@ def write_part(
         splits=dict(Counter(row["split"] for row in rows)),
         modalities={name: sum(row.get(name) is not None for row in rows) for name in _MODALITIES[about.kind]},
         rejected=tuple(RejectedRecord(id=id, reason=reason) for id, reason in rejected),
-        left_out=dict(left_out or {}),
-        lost=lost,
+        skipped=dict(skipped or {}),
+        rejected_items=rejected_items,
     )
 
 
 def renumber(folder: Folder, part: Part, about: About, first_index: int) -> Part:
-    """The same part with its rows indexed from `first_index`, rewritten where that is another number.
+    """Index a part's rows from `first_index`; the file is rewritten where that is another number.
 
     What a part's first row is called is known only when it is known how many records of the parts before it were usable.
     """
@@ -153,8 +158,10 @@ def group_offsets(metadata: pq.FileMetaData) -> tuple[int, ...]:
     return (*starts, end)
 
 
-def finish(folder: Folder, about: About, parts: Sequence[Part], studies: Mapping[str, dict] | None = None) -> Manifest:
-    """Writes the list of broken records, the card and the manifest over `parts` (in order, indexed without gaps) and what was measured.
+def finish(
+    folder: Folder, about: About, parts: Sequence[Part], calibrations: Mapping[str, dict] | None = None
+) -> Manifest:
+    """Write the list of rejected records, the card and the manifest over `parts` (in order, indexed without gaps).
 
     ValueError where the parts' indices do not follow each other.
     """
@@ -178,8 +185,8 @@ def finish(folder: Folder, about: About, parts: Sequence[Part], studies: Mapping
         reasons=dict(Counter(reason_kind(record.reason) for record in rejected).most_common(EXAMPLES)),
         rejected_examples=tuple(rejected[:EXAMPLES]),
         rejected_file=_write_rejected(folder, rejected),
-        left_out=dict(sum((Counter(part.left_out) for part in parts), Counter()).most_common()),
-        studies=dict(studies or {}),
+        skipped=dict(sum((Counter(part.skipped) for part in parts), Counter()).most_common()),
+        calibrations=dict(calibrations or {}),
         files=tuple(part.file for part in parts if part.file),
     )
     folder.write(CARD, card(manifest).encode())
@@ -188,7 +195,7 @@ def finish(folder: Folder, about: About, parts: Sequence[Part], studies: Mapping
 
 
 def _write_rejected(folder: Folder, rejected: Sequence[RejectedRecord]) -> RejectedFile | None:
-    """Writes every broken record, in the order of the parts, as one line each."""
+    """Write every rejected record, in the order of the parts, as one line each."""
     if not rejected:
         folder.delete(REJECTED)  # of a run before this one
         return None
@@ -208,7 +215,7 @@ def write_shards(
     rejected: Iterable = (),
     part_rows: int = PART_ROWS,
 ) -> Manifest:
-    """A whole data set from records that fit in memory, shuffled by `seed`. UserError where the folder already has one."""
+    """Write a whole data set from records that fit in memory, shuffled by `seed`. UserError where the folder already has one."""
     folder = Folder(uri)
     if folder.exists(MANIFEST):
         raise UserError(f"{uri} already holds a prepared data set; choose another folder or delete it")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hcmoco.datasets.io.files import path_inside
+from hcmoco.errors import one_line
 
 MAX_FILE = 1 << 40
 MAX_CHUNK = 1 << 28
@@ -38,7 +39,7 @@ def open_hdf5(folder: str | Path, name: str) -> Iterator[Any]:
         with h5py.File(path, "r", locking=False, rdcc_nbytes=0) as file:
             yield file
     except LIBRARY_ERRORS as error:
-        raise ValueError(f"{name!r} cannot be read as HDF5: {line_of(error)}") from None
+        raise ValueError(f"{name!r} cannot be read as HDF5: {one_line(error)}") from None
 
 
 def array(file: Any, name: str, shape: Sequence[int | None], kinds: str = "fiub") -> Any:
@@ -102,13 +103,8 @@ def rows(found: Any, start: int, stop: int) -> np.ndarray:
     try:
         return found[start:stop]
     except LIBRARY_ERRORS as error:
-        raise ValueError(f"rows {start} to {stop} cannot be read: {line_of(error)}") from None
+        raise ValueError(f"rows {start} to {stop} cannot be read: {one_line(error)}") from None
 
 
 def _listed(sizes: Sequence) -> str:
     return " x ".join(map(str, sizes))
-
-
-def line_of(error: BaseException) -> str:
-    """What the library says, in one line."""
-    return " ".join(str(error.args[0] if error.args else error).split()) or type(error).__name__

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hcmoco.datasets.io.hdf5 import LIBRARY_ERRORS, array, line_of, open_hdf5, whole
+from hcmoco.datasets.io.hdf5 import LIBRARY_ERRORS, array, open_hdf5, whole
+from hcmoco.errors import one_line
 
 
 class Cells:
@@ -39,7 +40,7 @@ class Cells:
         except ValueError as error:
             raise ValueError(f"cell {number}: {error}") from None
         except LIBRARY_ERRORS as error:
-            raise ValueError(f"cell {number} cannot be read: {line_of(error)}") from None
+            raise ValueError(f"cell {number} cannot be read: {one_line(error)}") from None
 
 
 @contextmanager

@@ -8,19 +8,21 @@ and the same for test. Only frames that a person has approved (`is_valid`) are r
 pose counts its margins in their pixels.
 """
 
+from hcmoco.datasets.base import DatasetReader
 from hcmoco.datasets.itop.config import ItopConfig
 from hcmoco.datasets.itop.frames import DEPTH_CODEC, JOINT_SET, JOINT_SET_3D, ROWS_PER_ITEM, UNIT, Block, items, read
 from hcmoco.datasets.itop.inventory import inventory
 
-__all__ = [
-    "DEPTH_CODEC",
-    "JOINT_SET",
-    "JOINT_SET_3D",
-    "ROWS_PER_ITEM",
-    "UNIT",
-    "Block",
-    "ItopConfig",
-    "inventory",
-    "items",
-    "read",
-]
+READER = DatasetReader(
+    ItopConfig,
+    items,
+    read,
+    inventory,
+    unit=UNIT,
+    rows_per_item=ROWS_PER_ITEM,
+    joint_set=JOINT_SET,
+    joint_set_3d=JOINT_SET_3D,
+    depth_codec=DEPTH_CODEC,
+)
+
+__all__ = ["READER", "Block", "ItopConfig", "inventory", "items", "read"]

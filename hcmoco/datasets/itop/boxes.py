@@ -15,7 +15,7 @@ import numpy as np
 
 from hcmoco.datasets.io.files import read_inside
 from hcmoco.datasets.io.matlab5 import read_matrices
-from hcmoco.errors import UserError
+from hcmoco.errors import UserError, one_line
 
 PUBLISHED = "FRbndbox_test"
 _CONVERT = (
@@ -38,7 +38,7 @@ def read_boxes(folder: str, name: str, frames: int) -> np.ndarray:
                 f"holds {boxes.dtype} of shape {list(boxes.shape)}, needed are numbers [frames, 4]: x0, y0, x1, y1"
             )
     except (ValueError, RecursionError) as error:
-        raise UserError(f"boxes {name}: {' '.join(str(error).split())}; give another file, or --boxes joints") from None
+        raise UserError(f"boxes {name}: {one_line(error)}; give another file, or --boxes joints") from None
     if len(boxes) != frames:
         raise UserError(
             f"boxes {name}: has {len(boxes)} rows, the split has {frames} valid frames; give the file of this split"

@@ -12,11 +12,12 @@ import numpy as np
 
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import ITOP_15
+from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.io.hdf5 import array, open_hdf5, rows
 from hcmoco.datasets.itop.boxes import read_boxes
 from hcmoco.datasets.itop.config import ItopConfig, place
 from hcmoco.datasets.itop.labels import CAMERA, FOCAL, HEIGHT, JOINTS, WIDTH, Labels, read_labels
-from hcmoco.datasets.person_crop import Rejected, Skipped, checked, whole_picture
+from hcmoco.datasets.person_crop import PersonImages, checked, whole_picture
 from hcmoco.errors import UserError
 
 JOINT_SET = JOINT_SET_3D = ITOP_15.name
@@ -199,19 +200,18 @@ def _record(item: Block, frame: Frame, meters: np.ndarray | str) -> Person | Rej
     def make() -> Person:
         if isinstance(meters, str):
             raise ValueError(f"depth: {meters}")
-        return whole_picture(
+        person = Person(
             id=frame.id,
             dataset="itop",
             split=item.split,
-            subject=frame.subject,
             size=item.size,
-            depth_codec=DEPTH_CODEC,
-            depth=_millimeters(meters),
+            subject=frame.subject,
             camera=np.array(CAMERA),
             box=frame.box,
             keypoints=frame.keypoints,
             joints3d=frame.joints3d,
         )
+        return whole_picture(person, PersonImages(depth=_millimeters(meters)), DEPTH_CODEC)
 
     return checked(frame.id, JOINTS, make, DEPTH_CODEC)
 

@@ -5,31 +5,28 @@ read_skeleton_file.m. layout.py says which files there are, skeleton.py what is 
 two cameras are brought together.
 """
 
-from collections.abc import Iterator
-
-from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import KINECT_25
-from hcmoco.datasets.ntu.calibration import Study, studies, study, with_studies
+from hcmoco.datasets.base import DatasetReader
+from hcmoco.datasets.ntu.calibration import Calibration, calibrate, calibrations, with_calibrations
 from hcmoco.datasets.ntu.clip import read
 from hcmoco.datasets.ntu.config import NtuConfig
 from hcmoco.datasets.ntu.layout import NtuItem, inventory, items
-from hcmoco.datasets.person_crop import Rejected, Skipped
 
-JOINT_SET = JOINT_SET_3D = KINECT_25.name
-UNIT = "clips"
-ROWS_PER_ITEM = 8
-"""A clip has 84 frames on average."""
+READER = DatasetReader(
+    NtuConfig,
+    items,
+    read,
+    inventory,
+    unit="clips",
+    rows_per_item=8,  # a clip has 84 frames on average, of which every tenth is read
+    joint_set=KINECT_25.name,
+    joint_set_3d=KINECT_25.name,
+    depth_codec=lambda config: config.depth_codec,
+    calibrations=calibrations,
+    calibrate=calibrate,
+    with_calibrations=with_calibrations,
+)
 
 __all__ = [
-    "JOINT_SET", "JOINT_SET_3D", "ROWS_PER_ITEM", "UNIT", "NtuConfig", "NtuItem", "Study", "inventory", "items", "persons", "read",
-    "studies", "study", "with_studies",
+    "READER", "Calibration", "NtuConfig", "NtuItem", "calibrate", "calibrations", "inventory", "items", "read", "with_calibrations",
 ]  # fmt: skip
-
-
-def persons(config: NtuConfig) -> Iterator[Person | Rejected | Skipped]:
-    """Every outcome of the data set in this process, clip by clip: registrations first, then the records."""
-    found = items(config)
-    results = {name: study(each) for name, each in studies(config, found).items()}
-    for item in with_studies(config, found, results):
-        outcome = read(item)
-        yield from outcome if isinstance(outcome, list) else [outcome]

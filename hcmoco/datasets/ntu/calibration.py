@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.io.files import read_inside
 from hcmoco.datasets.ntu import registration, skeleton_file
 from hcmoco.datasets.ntu.config import COLOUR_HEIGHT, COLOUR_WIDTH, HEIGHT, WIDTH, NtuConfig
 from hcmoco.datasets.ntu.layout import NtuItem
-from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.errors import UserError
 
 FRAMES = 4
@@ -25,7 +25,7 @@ _CAMERA_P90 = 4.0  # pixels; lens distortion, which fx, fy, cx, cy do not have, 
 
 
 @dataclass(frozen=True)
-class Study:
+class Calibration:
     """What one task measures: the clips of one setup and camera, as (folder of the skeleton file, tag)."""
 
     pair: str
@@ -33,16 +33,16 @@ class Study:
     config: NtuConfig
 
 
-def studies(config: NtuConfig, items: Sequence[NtuItem | Rejected | Skipped]) -> dict[str, Study]:
-    """One study per setup and camera, over all clips that will be read."""
+def calibrations(config: NtuConfig, items: Sequence[NtuItem | Rejected | Skipped]) -> dict[str, Calibration]:
+    """One per setup and camera, over all clips that will be read."""
     clips: dict[str, list[tuple[str, str]]] = {}
     for item in items:
         if isinstance(item, NtuItem):
             clips.setdefault(item.tag.pair, []).append((item.skeletons, item.tag.text))
-    return {pair: Study(pair, tuple(each), config) for pair, each in sorted(clips.items())}
+    return {pair: Calibration(pair, tuple(each), config) for pair, each in sorted(clips.items())}
 
 
-def study(each: Study) -> dict:
+def calibrate(each: Calibration) -> dict:
     """The transform from depth to colour picture and the depth camera of one setup and camera, with their residuals.
 
     Returns JSON values: `refused` (a sentence, "" where the fit is good), numbers of clips and pairs, `model`, `camera` (fx, fy, cx, cy;
@@ -155,7 +155,7 @@ def pairs_of(joints: skeleton_file.Joints) -> np.ndarray:
     return table[near]
 
 
-def with_studies(
+def with_calibrations(
     config: NtuConfig, items: Sequence[NtuItem | Rejected | Skipped], results: Mapping[str, dict]
 ) -> list[NtuItem | Rejected | Skipped]:
     """The items with the registration and camera of their setup and camera; those of a refused one as Rejected with the reason.

@@ -14,13 +14,14 @@ from hcmoco.data.codecs import decode_depth
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import KINECT_25
 from hcmoco.data.transforms import extent
+from hcmoco.datasets.base import Outcome, Rejected, Skipped
 from hcmoco.datasets.io import video
 from hcmoco.datasets.io.files import read_inside
 from hcmoco.datasets.ntu import registration, skeleton_file
 from hcmoco.datasets.ntu.calibration import FAR, NEAR, pairs_of
 from hcmoco.datasets.ntu.config import COLOUR_WIDTH, HEIGHT, WIDTH
 from hcmoco.datasets.ntu.layout import NtuItem, depth_name, depth_number
-from hcmoco.datasets.person_crop import Rejected, Skipped, checked, crop_person
+from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
 
 _OFF_CAMERA = (
     15.0  # pixels from a joint's projection at which its numbers contradict each other; lens distortion stays below
@@ -29,8 +30,6 @@ _LEAST_PAIRS = 12  # of a clip, to judge how it fits its registration
 _WINDOW = 0.25  # of the joints' longer side: how far beyond them depth still counts as the person's
 _LEAST_WINDOW = 16.0  # pixels
 
-Outcome = Person | Rejected | Skipped
-
 
 @dataclass(frozen=True)
 class _Pose:
@@ -38,7 +37,7 @@ class _Pose:
 
     Attributes:
         keypoints: float64 [25, 3], x, y, visibility. joints3d: float64 [25, 3], metres, x right, y down, z forward; None where a number is
-            missing or the camera is not known. pairs: see studies.pairs_of.
+            missing or the camera is not known. pairs: see calibration.pairs_of.
     """
 
     keypoints: np.ndarray
@@ -186,22 +185,21 @@ def _record(item: NtuItem, number: int, pose: _Pose, image: np.ndarray) -> Perso
         box, readings = _extent(pose.keypoints, depth)
         distance = max(float(np.median(readings)) / 1000, NEAR)
         camera = np.array(item.camera) if item.camera else None
-        return crop_person(
+        person = Person(
             id=id,
             dataset="ntu",
             split=config.split,
+            size=config.size,
             subject=f"P{item.tag.performer:03d}",
             box=box,
-            size=config.size,
-            depth_codec=config.depth_codec,
-            rgb=registered(image, _matrix(item), distance),
-            depth=depth,
             camera=None
             if camera is None
             else np.array([camera[0], camera[1], WIDTH - (camera[2] + 0.5), camera[3] + 0.5]),
             keypoints=pose.keypoints,
             joints3d=pose.joints3d,
         )
+        images = PersonImages(rgb=registered(image, _matrix(item), distance), depth=depth)
+        return crop_person(person, images, config.depth_codec)
 
     return checked(id, skeleton_file.JOINTS, make, config.depth_codec)
 

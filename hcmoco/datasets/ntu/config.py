@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from hcmoco.config import Config
+from hcmoco.data.codecs import DepthCodec
 
 WIDTH, HEIGHT = 512, 424
 """Pixels of the depth camera, and of every record's source picture."""
@@ -43,7 +44,7 @@ class NtuConfig(Config):
     )
     split: str = Field("train", min_length=1, description="written into the rows")
     size: int = Field(480, ge=32, le=4096, description="largest side of a stored crop, pixels")
-    depth_codec: Literal["zstd-delta", "png16"] = Field(
+    depth_codec: DepthCodec = Field(
         "zstd-delta", description="codec of the stored depth; zstd-delta is smaller and decodes in half the time"
     )
     max_residual: float = Field(

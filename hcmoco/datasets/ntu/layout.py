@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.io.files import path_inside
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.ntu import skeleton_file
 from hcmoco.datasets.ntu.config import TWO_PERSON_ACTIONS, NtuConfig
-from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.errors import UserError
 
 _TAG = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)

@@ -12,9 +12,10 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from hcmoco.data.schema import MAP_STRIDE
 from hcmoco.pretraining.probes.nearest import closeness, cosine, credit
 
-STRIDE = 4
+STRIDE = MAP_STRIDE
 _SLACK = 1e-6  # pixels: a place that two affines bring back to itself is allowed to be off by rounding
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hcmoco.models.mappers import cells_of
 from hcmoco.pretraining.probes.correspondence import STRIDE
 from hcmoco.pretraining.probes.nearest import cosine, credit
 
@@ -16,10 +17,9 @@ from hcmoco.pretraining.probes.nearest import cosine, credit
 def at_joints(map_NDHW: Tensor, keypoints_NJ3: Tensor) -> Tensor:
     """float32 [N, J, D]: the map at the cell that each joint falls into (x, y in crop pixels); joints outside take the nearest cell."""
     rows, columns = map_NDHW.shape[2:]
-    column_NJ = (keypoints_NJ3[..., 0] / STRIDE).floor().long().clamp(0, columns - 1)
-    row_NJ = (keypoints_NJ3[..., 1] / STRIDE).floor().long().clamp(0, rows - 1)
+    cells_NJ = cells_of(keypoints_NJ3[..., :2], (rows * STRIDE, columns * STRIDE), STRIDE)
     person_N1 = torch.arange(len(map_NDHW), device=map_NDHW.device)[:, None]
-    return map_NDHW.permute(0, 2, 3, 1)[person_N1, row_NJ, column_NJ].float()
+    return map_NDHW.flatten(2).permute(0, 2, 1)[person_N1, cells_NJ].float()
 
 
 def draw_partners(subjects: Sequence[str], count: int, random: np.random.Generator) -> np.ndarray:

@@ -18,8 +18,9 @@ from pydantic import Field
 from torch import Tensor
 
 from hcmoco.config import Config
+from hcmoco.data.schema import MODALITIES
 from hcmoco.data.skeletons import joint_set
-from hcmoco.models.multimodal import MODALITIES, HCMoCo
+from hcmoco.models.multimodal import HCMoCo
 from hcmoco.pretraining.probes.correspondence import Correspondence, correspond
 from hcmoco.pretraining.probes.joints import at_joints, draw_partners, either_side, same_joint
 from hcmoco.pretraining.probes.nearest import closeness, cosine

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from hcmoco.config import Config
+from hcmoco.data.body_parts import IGNORE
 from hcmoco.data.codecs import decode_depth, decode_labels, decode_rgb
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import convert, joint_set
@@ -29,7 +30,6 @@ from hcmoco.pretraining.probes.correspondence import STRIDE
 from hcmoco.rng import make_rng
 
 PICTURE_PEOPLE = 8
-_IGNORE = 255  # of the parts' labels
 
 
 class CropConfig(Config):
@@ -207,7 +207,7 @@ def _silhouette(person: Person, depth_HW: np.ndarray) -> np.ndarray:
         return (decode_labels(person.mask, person.size) > 0).astype(np.uint8)
     if person.parts is not None:
         parts_HW = decode_labels(person.parts, person.size)
-        return ((parts_HW > 0) & (parts_HW != _IGNORE)).astype(np.uint8)
+        return ((parts_HW > 0) & (parts_HW != IGNORE)).astype(np.uint8)
     return (depth_HW > 0).astype(np.uint8)
 
 

@@ -9,10 +9,11 @@ from math import gcd
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hcmoco.data.body_parts import NUM_CHARTS
 from hcmoco.tasks.densepose.config import DensePoseConfig
 
-PARTS = 25
-"""Background and 24 charts."""
+NUM_CLASSES = NUM_CHARTS + 1
+"""Background and the charts."""
 
 _COARSE = 2
 _GROUPS = 32
@@ -53,7 +54,7 @@ class ChartHead(nn.Module):
             channels = config.chart_width
         self.body = nn.Sequential(*layers)
         # The published four transposed convolutions, side by side in one.
-        self.out = nn.ConvTranspose2d(channels, _COARSE + PARTS + 2 * (PARTS - 1), 4, stride=2, padding=1)
+        self.out = nn.ConvTranspose2d(channels, _COARSE + NUM_CLASSES + 2 * (NUM_CLASSES - 1), 4, stride=2, padding=1)
         self.upscale = config.chart_upscale
         for module in self.body:
             if isinstance(module, nn.Conv2d):
@@ -64,10 +65,10 @@ class ChartHead(nn.Module):
         nn.init.normal_(self.out.weight, std=0.01)
         if self.out.bias is not None:
             nn.init.zeros_(self.out.bias)
-            nn.init.constant_(self.out.bias[_COARSE + PARTS :], 0.5)
+            nn.init.constant_(self.out.bias[_COARSE + NUM_CLASSES :], 0.5)
 
     def forward(self, x_RCDD: Tensor) -> ChartMaps:
         maps = self.out(self.body(x_RCDD)).float()
         if self.upscale > 1:
             maps = F.interpolate(maps, scale_factor=self.upscale, mode="bilinear", align_corners=False)
-        return ChartMaps(*maps.split([_COARSE, PARTS, PARTS - 1, PARTS - 1], dim=1))
+        return ChartMaps(*maps.split([_COARSE, NUM_CLASSES, NUM_CLASSES - 1, NUM_CLASSES - 1], dim=1))

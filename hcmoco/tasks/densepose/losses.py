@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hcmoco.tasks.densepose.heads import PARTS, ChartMaps
+from hcmoco.tasks.densepose.heads import NUM_CLASSES, ChartMaps
 
 
 def sample_maps(maps_RCSS: Tensor, places_RN2: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def chart_losses(
             depends on how many those are).
     """
     # Padding holds part 0, whose chart does not exist; such points are masked, but must not index out of range or carry a nan.
-    chart_RN = points_RN3[..., 0].long().clamp(1, PARTS - 1)
+    chart_RN = points_RN3[..., 0].long().clamp(1, NUM_CLASSES - 1)
     inside_RN = has_point_RN & ((places_RN2 >= 0) & (places_RN2 <= 1)).all(-1)
     places_RN2 = places_RN2.where(inside_RN[..., None], 0.5)
 

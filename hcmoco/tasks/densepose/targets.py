@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hcmoco.data.body_parts import NUM_CHARTS
 from hcmoco.data.codecs import decode_labels
 from hcmoco.synthetic.body.surface_labels import mirror_iuv
 
@@ -21,7 +22,6 @@ MASK_SIDE = 112
 PERSON, CROWD = 1, -1
 """Labels of instances; torchvision's samplers leave out what is negative."""
 
-_CHARTS = 24
 _SMALLEST = 1.0  # pixels; thinner boxes have no regression target that is finite
 
 
@@ -103,7 +103,7 @@ def scene_targets(
         if each["dp_points"] is not None and not each["crowd"]:
             points_N5 = each["dp_points"]
             targets.points[row, : len(points_N5)] = points_N5
-            targets.has_point[row, : len(points_N5)] = (points_N5[:, 2] >= 1) & (points_N5[:, 2] <= _CHARTS)
+            targets.has_point[row, : len(points_N5)] = (points_N5[:, 2] >= 1) & (points_N5[:, 2] <= NUM_CHARTS)
     targets.points[~targets.has_point] = 0
     targets.points[..., :2] *= np.array(scale_2, np.float32)
     return targets if flip_width is None else _mirrored(targets, flip_width)

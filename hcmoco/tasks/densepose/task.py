@@ -69,7 +69,7 @@ class DensePose(Task[SceneBatch]):
 
     def __init__(self, config: DensePoseConfig, about: About):
         super().__init__(config, about)
-        source = about.made_by.arguments.get("source", "scenes")
+        source = about.provenance.arguments.get("source", "scenes")
         if config.charts == _OWN_CHARTS and source not in _OWN_SOURCES:
             raise UserError(
                 f"task.charts = {_OWN_CHARTS}: data set {about.dataset!r} is made from {source!r}, whose labels are on another surface; "

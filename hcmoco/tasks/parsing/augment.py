@@ -14,6 +14,7 @@ from hcmoco.data.transforms import (
     color_matrix,
     crop_matrix,
     flip_labels,
+    resize_nearest,
     warp_depth,
     warp_labels,
     warp_rgb,
@@ -22,12 +23,6 @@ from hcmoco.models.normalization import RGB_MEAN
 from hcmoco.tasks.parsing.config import ParsingAugment
 
 _RED, _GREEN, _BLUE = (round(255 * value) for value in RGB_MEAN)
-
-
-def resize_nearest(image: np.ndarray, size: int) -> np.ndarray:
-    """[S, S, ...]: every pixel takes the one under its centre."""
-    rows, columns = ((2 * np.arange(size) + 1) * side // (2 * size) for side in image.shape[:2])
-    return image[rows[:, None], columns]
 
 
 def flip(image: np.ndarray, labels_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hcmoco.data.body_parts import PART_NAMES
+from hcmoco.data.schema import MAP_STRIDE
 from hcmoco.models.encoders import Encoder
 from hcmoco.models.normalization import normalize_depth, normalize_rgb
-
-STRIDE = 4
 
 
 class ParsingHead(nn.Module):
@@ -85,10 +84,10 @@ class ParsingModel(nn.Module):
 def resize_logits(logits_BKHW: Tensor, size: int, label_size: int) -> Tensor:
     """float32 [B, K, L, L]: the logits of an input of `size` pixels, read bilinearly at the centres of L x L pixels of the same image."""
     logits_BKHW = logits_BKHW.float()
-    if logits_BKHW.shape[-1] * STRIDE == size:
+    if logits_BKHW.shape[-1] * MAP_STRIDE == size:
         return F.interpolate(logits_BKHW, size=(label_size, label_size), mode="bilinear", align_corners=False)
     # The map is wider than the image; its padding ends up beyond L.
-    zoom = STRIDE * label_size / size
+    zoom = MAP_STRIDE * label_size / size
     return F.interpolate(logits_BKHW, scale_factor=zoom, mode="bilinear", align_corners=False)[
         ..., :label_size, :label_size
     ]

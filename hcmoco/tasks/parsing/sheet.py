@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from hcmoco.data.body_parts import FLIP, IGNORE, PART_NAMES
-from hcmoco.tasks.parsing.augment import resize_nearest
+from hcmoco.data.transforms import resize_nearest
 
 PANEL = 192
 HEADS = ("input", "truth", "prediction")

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hcmoco.data.body_parts import FLIP, IGNORE, PART_NAMES
-from hcmoco.data.codecs import decode_depth, decode_labels, decode_rgb
+from hcmoco.data.body_parts import FLIP, decode_parts
+from hcmoco.data.codecs import decode_depth, decode_rgb
 from hcmoco.data.shards.manifest import About
+from hcmoco.data.transforms import resize_nearest
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import Encoder
 from hcmoco.tasks.base import Prediction, Task, TaskBatch, send
-from hcmoco.tasks.parsing.augment import resize_nearest, training_cut, whole_image
+from hcmoco.tasks.parsing.augment import training_cut, whole_image
 from hcmoco.tasks.parsing.config import PARSING_4K_WEIGHTS, ParsingConfig
 from hcmoco.tasks.parsing.head import ParsingModel, mean_with_mirror, resize_logits
 from hcmoco.tasks.parsing.loss import class_counts, cross_entropy, frequency_weights
@@ -156,15 +157,9 @@ class ParsingTask(Task[ParsingBatch]):
         if row.get("parts") is None:
             return None
         try:
-            labels = decode_labels(row["parts"], row["size"])
-            wrong = np.unique(labels[(labels >= len(PART_NAMES)) & (labels != IGNORE)])
-            if len(wrong):
-                raise ValueError(
-                    f"there are labels {wrong[:5].tolist()}; allowed are 0..{len(PART_NAMES) - 1} and {IGNORE}"
-                )
+            return decode_parts(row["parts"], row["size"])
         except (ValueError, cv2.error) as error:
             raise ValueError(f"record {row.get('id')!r}: parts: {error}") from error
-        return labels
 
 
 class RgbParsing(ParsingTask):

@@ -5,11 +5,12 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from hcmoco.config import Config
+from hcmoco.data.schema import MAP_STRIDE
 from hcmoco.data.skeletons import JOINT_SETS
 from hcmoco.data.transforms import InputSide
 from hcmoco.tasks.base import TaskConfig
 
-STRIDE = 4
+STRIDE = MAP_STRIDE
 """Pixels of the input between cells of the finest map, on which the anchors stand."""
 
 

@@ -7,7 +7,7 @@ in pixels with a pixel's centre at +0.5. `matrix_23` maps the stored image to th
 import cv2
 import numpy as np
 
-from hcmoco.data.transforms import CROP_MARGIN, crop_matrix
+from hcmoco.data.transforms import CROP_MARGIN, crop_matrix, warp
 from hcmoco.tasks.pose.config import PoseConfig
 
 TRUTH_MARGIN = 0.05
@@ -100,19 +100,10 @@ def cut(
     inside_HW[inside] = depth_HW[inside]
     matrix_23 = window_matrix(window_4, size)
     if augment_23 is None:
-        return _warp(inside_HW, matrix_23, size, cv2.INTER_NEAREST)
+        return warp(inside_HW, matrix_23, size, cv2.INTER_NEAREST)
     if interpolation == "nearest":
-        return _warp(inside_HW, compose(matrix_23, augment_23), size, cv2.INTER_NEAREST)
-    return _warp(_warp(inside_HW, matrix_23, size, cv2.INTER_NEAREST), augment_23, size, cv2.INTER_LINEAR)
-
-
-def _warp(image_HW: np.ndarray, matrix_23: np.ndarray, size: int, interpolation: int) -> np.ndarray:
-    """OpenCV puts a pixel's centre at integers: the inverse map is moved by half a pixel on both sides."""
-    inverse_23 = np.linalg.inv(np.vstack([matrix_23, [0, 0, 1]]))[:2]
-    inverse_23[:, 2] += 0.5 * (inverse_23[:, 0] + inverse_23[:, 1]) - 0.5
-    return cv2.warpAffine(
-        image_HW, inverse_23, (size, size), flags=interpolation | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT
-    )
+        return warp(inside_HW, compose(matrix_23, augment_23), size, cv2.INTER_NEAREST)
+    return warp(warp(inside_HW, matrix_23, size, cv2.INTER_NEAREST), augment_23, size, cv2.INTER_LINEAR)
 
 
 def keep_near_box(depth_HW: np.ndarray, box_4: np.ndarray, depth_range: float) -> np.ndarray:

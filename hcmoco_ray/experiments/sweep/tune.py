@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from hcmoco.storage import first_line
+from hcmoco.errors import one_line
 from hcmoco_ray import compat
 from hcmoco_ray.cluster import entrypoint, interrupts
 from hcmoco_ray.experiments.sweep.config import Dimension, SweepConfig, Value
@@ -267,7 +267,7 @@ def _watcher(job: Job, ended: Callable[[dict], None]) -> Any:
         def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
             number = int(str(trial))
             error = trial.get_error() if hasattr(trial, "get_error") else None
-            line = str(entrypoint.find_user_error(error) or first_line(error) if error else "its process was lost")
+            line = str(entrypoint.find_user_error(error) or one_line(error) if error else "its process was lost")
             self.lost.append(f"{FAILED}: trial {number:04d}: {line}")
             log(self.lost[-1])
             _close(job, number, "FAILED")

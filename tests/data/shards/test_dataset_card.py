@@ -4,7 +4,7 @@ import numpy as np
 
 from hcmoco.data.schema import Person
 from hcmoco.data.shards.dataset_card import CARD
-from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.data.shards.writer import finish, write_part
 from hcmoco.data.skeletons import joint_set
 from hcmoco.storage import Folder
@@ -15,7 +15,9 @@ ABOUT = About(
     size=8,
     license="research only",
     page="https://example.org/clips",
-    made_by=MadeBy(program="pipelines/prepare.py", arguments={"source": "clips", "pattern": "a|b"}, version="1.0"),
+    provenance=Provenance(
+        program="pipelines/prepare.py", arguments={"source": "clips", "pattern": "a|b"}, version="1.0"
+    ),
 )
 
 
@@ -33,9 +35,9 @@ def test_a_card_adds_up(tmp_path):
     rejected = [("clips/7", "'a.avi' is cut short after 7 frames"), ("clips/8", "'b.avi' is cut short after 12 frames")]
     folder = Folder(str(tmp_path))
     parts = [
-        write_part(folder, 0, ABOUT, people[:2], first_index=0, rejected=rejected[:1], left_out={"no body": 4}),
+        write_part(folder, 0, ABOUT, people[:2], first_index=0, rejected=rejected[:1], skipped={"no body": 4}),
         write_part(
-            folder, 1, ABOUT, people[2:], first_index=2, rejected=rejected[1:], left_out={"two bodies": 1, "no body": 1}
+            folder, 1, ABOUT, people[2:], first_index=2, rejected=rejected[1:], skipped={"two bodies": 1, "no body": 1}
         ),
     ]
     manifest = finish(
@@ -44,16 +46,16 @@ def test_a_card_adds_up(tmp_path):
         parts,
         {"S001C002": {"residual": 0.123456, "clips": 2}, "S001C001": {"residual": 2.0, "clips": 9}},
     )
-    assert manifest.left_out == {"no body": 5, "two bodies": 1}
+    assert manifest.skipped == {"no body": 5, "two bodies": 1}
     text = (tmp_path / CARD).read_text()
     assert "Of 11 records that were read, 3 are rows." in text
     for line in (
         "| licence and terms | research only |",
         "| source | https://example.org/clips |",
         "| rows with | keypoints 3 |",
-        "| 5 | left out: no body |",
-        "| 1 | left out: two bodies |",
-        "| 2 | broken, such as: 'a.avi' is cut short after 7 frames |",
+        "| 5 | skipped: no body |",
+        "| 1 | skipped: two bodies |",
+        "| 2 | rejected, such as: 'a.avi' is cut short after 7 frames |",
         "| pattern | a\\|b |",
         "| | residual | clips |",
         "| S001C001 | 2 | 9 |",

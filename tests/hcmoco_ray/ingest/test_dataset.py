@@ -8,10 +8,11 @@ import pyarrow as pa
 import pytest
 
 from hcmoco.data.codecs import encode_rgb
+from hcmoco.data.collate import CollateConfig
 from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Person
-from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.data.shards.reader import Shards
 from hcmoco.data.shards.writer import write_shards
 from hcmoco.data.transforms import AugmentConfig
@@ -25,7 +26,9 @@ LANES = 4
 def shards(tmp_path_factory) -> Shards:
     """Forty pictures of 32 pixels."""
     folder = str(tmp_path_factory.mktemp("shards"))
-    about = About(dataset="gray", joints="mpii-16", depth_codec="png16", size=32, made_by=MadeBy(program="tests"))
+    about = About(
+        dataset="gray", joints="mpii-16", depth_codec="png16", size=32, provenance=Provenance(program="tests")
+    )
     people = [
         Person(
             id=f"grey/{k}",
@@ -42,7 +45,7 @@ def shards(tmp_path_factory) -> Shards:
 
 def make_feed(shards: Shards, steps: int, decode: str = "worker") -> PretrainLoader:
     plan = Plan(1, (shards.source_plan(),), lanes=LANES, batch_size_per_lane=2, window_steps=2, steps=steps)
-    return PretrainLoader(plan, (shards,), AugmentConfig(size=32), "mpii-16", 4, decode)
+    return PretrainLoader(plan, (shards,), CollateConfig(AugmentConfig(size=32), "mpii-16", 4), decode)
 
 
 def first_items(split, count: int, into: list) -> None:

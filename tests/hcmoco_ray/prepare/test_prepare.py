@@ -18,11 +18,11 @@ from hcmoco.data.shards.dataset_card import CARD
 from hcmoco.data.shards.manifest import MANIFEST, REJECTED
 from hcmoco.data.shards.reader import Shards
 from hcmoco.data.shards.verify import verify
-from hcmoco.datasets.registry import COMMANDS
+from hcmoco.datasets.synthetic import NumberedPeople
 from hcmoco.rng import make_rng
 from hcmoco.synthetic import PeopleConfig, ScenesConfig, make_person, make_scene
 from hcmoco_ray.commands.prepare import main, parser
-from hcmoco_ray.prepare.reader import Source, from_arguments
+from hcmoco_ray.prepare.reader import Source, commands, from_arguments
 from hcmoco_ray.prepare.request import REQUEST, WORK, request
 from hcmoco_ray.prepare.run import make_part, part_bounds
 from tests.helpers.mutations import damage
@@ -84,7 +84,7 @@ def test_people_are_the_records_that_the_seed_names(ray_session, tmp_path, capsy
             np.testing.assert_array_equal(value, getattr(Person.from_row(rows[k]), name), err_msg=name)
     assert {row["id"] for row in rows} == {f"people/wild-3-{k}" for k in range(150)}
     manifest = Shards.open(str(tmp_path / "p")).manifest
-    assert manifest.made_by.arguments["count"] == 150
+    assert manifest.provenance.arguments["count"] == 150
     assert manifest.modalities["depth"] == 0
     assert sorted(os.listdir(tmp_path / "p")) == [
         CARD,
@@ -98,7 +98,7 @@ def test_people_are_the_records_that_the_seed_names(ray_session, tmp_path, capsy
 
 def test_the_bytes_do_not_depend_on_who_made_which_part(ray_session, tmp_path, capsys):
     run(capsys, *PEOPLE, "--out", tmp_path / "tasks", "--count", 130)
-    source = Source("people", PeopleConfig(domain="wild", size=32), count=130)
+    source = Source("people", NumberedPeople(domain="wild", size=32, count=130))
     order = make_rng(0, "write").permutation(130).tolist()
     bounds = part_bounds(130)
     from hcmoco.storage import Folder
@@ -261,7 +261,7 @@ def test_scenes_are_the_records_that_the_seed_names(ray_session, tmp_path, capsy
         assert row == make_scene(config, int(order[k]), dataset="scenes", split="val").to_row(k)
     manifest = Shards.open(str(tmp_path / "s")).manifest
     assert (manifest.kind, manifest.joints, manifest.modalities) == ("scene", "", {"rgb": 9, "instances": 9})
-    assert (manifest.made_by.arguments["source"], manifest.made_by.arguments["most"]) == ("scenes", 3)
+    assert (manifest.provenance.arguments["source"], manifest.provenance.arguments["most"]) == ("scenes", 3)
     assert run(capsys, "verify", tmp_path / "s")[0] == 0
     assert "already prepared" in run(capsys, *command)[1]
     line, _ = failing(capsys, "people", "--size", 64, "--seed", 3, "--out", tmp_path / "s", "--count", 9)
@@ -286,7 +286,7 @@ def test_scenes_are_the_records_that_the_seed_names(ray_session, tmp_path, capsy
             "prepare people --scenes: unknown key 'masked_depth'",
         ),
         (["people", "--count", "5", "--points", "3"], "prepare people: unknown key 'points'"),
-        (["people", "--count", "0"], "--count 0: must be at least 1"),
+        (["people", "--count", "0"], "prepare people: count = 0"),
         (["people", "--count", "5", "--domain", "space"], "domain = 'space'"),
         (["people", "--count", "5", "--size", "huge"], "size = 'huge'"),
         (["people", "--count", "5", "--size", "["], r"size = '\['"),
@@ -328,7 +328,7 @@ def test_a_list_is_written_with_commas(arguments, name, value):
     assert getattr(from_arguments(arguments[0], parsed).config, name) == value
 
 
-@pytest.mark.parametrize("kind", COMMANDS)
+@pytest.mark.parametrize("kind", commands())
 def test_every_data_set_says_what_it_takes(capsys, kind):
     with pytest.raises(SystemExit) as ended:
         main([kind, "--help"])

@@ -51,8 +51,8 @@ def test_from_the_download_to_verified_shards(ray_session, downloads, tmp_path, 
     status, out, err = run(capsys, name, f"--source={downloads / name}", f"--out={tmp_path / 'shards'}")
     assert status == 0, err
     manifest = read_manifest(Folder(str(tmp_path / "shards")))
-    left_out = {"mpii": 0, "coco": 2, "densepose-coco": 1}[name]
-    assert (manifest.rows, manifest.rejected, sum(manifest.left_out.values())) == (3, 0, left_out)
+    skipped = {"mpii": 0, "coco": 2, "densepose-coco": 1}[name]
+    assert (manifest.rows, manifest.rejected, sum(manifest.skipped.values())) == (3, 0, skipped)
     assert manifest.kind == ("scene" if name == "densepose-coco" else "person")
     assert manifest.license
     assert manifest.page.startswith("http")
@@ -108,7 +108,7 @@ def test_damaged_downloads_are_read_or_refused(ray_session, tmp_path, capsys, na
         status, _, err = run(capsys, name, f"--source={source}", f"--out={out}", "--max-broken=1")
         if status == 0:
             manifest = read_manifest(Folder(str(out)))
-            total = manifest.rows + manifest.rejected + sum(manifest.left_out.values())
+            total = manifest.rows + manifest.rejected + sum(manifest.skipped.values())
             assert ".json" in what or total == RECORDS[name], what
             assert all(len(each.reason.split()) > 1 for each in manifest.rejected_examples), what
             assert verify(str(out)) == [], what

@@ -73,7 +73,7 @@ def test_from_files_to_shards(ray_session, source, shards, capsys):
             320,
         )
         assert manifest.rows == manifest.modalities["depth"] == manifest.modalities["joints3d"] == content.valid.sum()
-        assert manifest.left_out == {
+        assert manifest.skipped == {
             "not approved by its annotators (is_valid = 0)": len(content.ids) - content.valid.sum()
         }
         assert "CC BY" in manifest.license
@@ -142,7 +142,7 @@ def test_damaged_downloads_end_in_shards_or_in_one_line(ray_session, tmp_path, c
     status, _, err = run(capsys, "itop", "--source", root, "--split", "test", "--out", out, "--max-broken", 1)
     if status == 0:
         manifest = json.loads((out / "manifest.json").read_text())
-        assert manifest["rows"] + manifest["rejected"] + sum(manifest["left_out"].values()) == TEST, what
+        assert manifest["rows"] + manifest["rejected"] + sum(manifest["skipped"].values()) == TEST, what
         assert run(capsys, "verify", out)[0] == 0, what
     else:
         assert status == 2, what

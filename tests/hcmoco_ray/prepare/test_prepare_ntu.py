@@ -53,9 +53,9 @@ def test_from_the_download_to_verified_shards(ray_session, download, tmp_path, c
     assert f"prepared, {ROWS} rows" in out
     manifest = read_manifest(Folder(str(tmp_path / "ntu")))
     assert (manifest.rows, manifest.rejected, manifest.joints, manifest.joints3d) == (ROWS, 0, "kinect-25", "kinect-25")
-    assert manifest.left_out == {"more than one body": 1, "no body": 1, "the clip's action is one of two people": 1}
-    assert sorted(manifest.studies) == ["S001C001", "S001C002", "S018C001"]
-    assert all(each["median_px"] < 0.05 and not each["refused"] for each in manifest.studies.values())
+    assert manifest.skipped == {"more than one body": 1, "no body": 1, "the clip's action is one of two people": 1}
+    assert sorted(manifest.calibrations) == ["S001C001", "S001C002", "S018C001"]
+    assert all(each["median_px"] < 0.05 and not each["refused"] for each in manifest.calibrations.values())
     assert "agreement" in manifest.license
     card = (tmp_path / "ntu" / "README.md").read_text()
     assert "S018C001" in card
@@ -93,22 +93,24 @@ def test_from_the_download_to_verified_shards(ray_session, download, tmp_path, c
         == 0
     )
     manifest = read_manifest(Folder(str(part)))
-    assert (manifest.splits, manifest.left_out) == ({"val": 8}, {"the clip's action is one of two people": 1})
+    assert (manifest.splits, manifest.skipped) == ({"val": 8}, {"the clip's action is one of two people": 1})
 
 
 def test_what_a_killed_run_measured_is_not_measured_again(ray_session, download, tmp_path, capsys):
     command = ["ntu", "--source", str(download), "--setups", "1"]
     assert run(capsys, *command, "--out", tmp_path / "whole")[0] == 0
-    measured = read_manifest(Folder(str(tmp_path / "whole"))).studies
+    measured = read_manifest(Folder(str(tmp_path / "whole"))).calibrations
 
     again = Folder(str(tmp_path / "again"))
     source = from_arguments("ntu", parser().parse_args([*command, "--out", again.uri]))
     again.write(REQUEST, json.dumps(request(source, len(source.items()))).encode())
-    again.write(f"{WORK}/study-S001C001.json", json.dumps({**measured["S001C001"], "by": "the killed run"}).encode())
-    again.write(f"{WORK}/study-S001C002.json", b'{"cut')
+    again.write(
+        f"{WORK}/calibration-S001C001.json", json.dumps({**measured["S001C001"], "by": "the killed run"}).encode()
+    )
+    again.write(f"{WORK}/calibration-S001C002.json", b'{"cut')
     assert run(capsys, *command, "--out", again.uri)[0] == 0
     manifest = read_manifest(again)
-    assert manifest.studies == {**measured, "S001C001": {**measured["S001C001"], "by": "the killed run"}}
+    assert manifest.calibrations == {**measured, "S001C001": {**measured["S001C001"], "by": "the killed run"}}
     assert manifest.content == read_manifest(Folder(str(tmp_path / "whole"))).content
 
 
@@ -129,7 +131,7 @@ def test_what_was_mended_is_measured_and_read_again(ray_session, download, tmp_p
     assert status == 0, err
     assert f"prepared, {ROWS} rows" in out
     assert " 0 set aside" in out
-    assert not any(each["refused"] for each in read_manifest(Folder(str(tmp_path / "shards"))).studies.values())
+    assert not any(each["refused"] for each in read_manifest(Folder(str(tmp_path / "shards"))).calibrations.values())
 
 
 def test_the_check_lists_what_is_missing(download, tmp_path, capsys):
@@ -155,7 +157,7 @@ def test_damaged_downloads_are_read_or_refused(ray_session, tmp_path, capsys):
         status, _, err = run(capsys, "ntu", "--source", source, "--out", out, "--max-broken", "1")
         assert status == 0, f"{what}: {err}"
         manifest = read_manifest(Folder(str(out)))
-        assert manifest.rows + manifest.rejected + sum(manifest.left_out.values()) >= len(clips), what
+        assert manifest.rows + manifest.rejected + sum(manifest.skipped.values()) >= len(clips), what
         assert manifest.rows >= len(clips) - 1, what
         assert all(len(each.reason.split()) > 1 for each in manifest.rejected_examples), what
         assert verify(str(out), sample=3) == [], what

@@ -178,9 +178,9 @@ def test_frames_beyond_the_labels_are_counted_as_left_out(ray_session, tmp_path,
         capsys, "h36m-parsing", "--source", tmp_path / "h36m", "--subjects", "S1", "--out", tmp_path / "out"
     )
     assert status == 0
-    assert "2 left out: the labels end before the video does" in out
+    assert "2 skipped: the labels end before the video does" in out
     manifest = Shards.open(str(tmp_path / "out")).manifest
-    assert (manifest.rows, manifest.left_out) == (3, {"the labels end before the video does": 2})
+    assert (manifest.rows, manifest.skipped) == (3, {"the labels end before the video does": 2})
 
 
 @pytest.mark.parametrize("number", range(10))

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from hcmoco.data.schema import Person
-from hcmoco.data.shards.manifest import MANIFEST, About, MadeBy
+from hcmoco.data.shards.manifest import MANIFEST, About, Provenance
 from hcmoco.data.shards.reader import Shards
 from hcmoco.data.shards.writer import write_shards
 from hcmoco.finetuning.saved_model import save_model
@@ -39,7 +39,7 @@ def about(**over) -> About:
         "joints": "people-31",
         "joints3d": "people-31",
         "size": 64,
-        "made_by": MadeBy(program="tests"),
+        "provenance": Provenance(program="tests"),
     }
     return About(**{**values, **over})
 

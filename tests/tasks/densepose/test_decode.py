@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from hcmoco.tasks.densepose.decode import decode, pixel_frame
-from hcmoco.tasks.densepose.heads import PARTS, ChartMaps
+from hcmoco.tasks.densepose.heads import NUM_CLASSES, ChartMaps
 from hcmoco.tasks.densepose.losses import chart_losses
 from hcmoco.tasks.densepose.targets import places_in
 
@@ -25,7 +25,7 @@ def _maps_of_truth() -> ChartMaps:
         x, y = np.meshgrid(x0 + share * (x1 - x0), y0 + share * (y1 - y0))
         person, part, u, v = _truth(x, y)
         coarse = 20 * np.stack([~person, person]).astype(float)
-        fine = 20 * (np.arange(PARTS)[:, None, None] == part).astype(float)
+        fine = 20 * (np.arange(NUM_CLASSES)[:, None, None] == part).astype(float)
         regions.append([coarse, fine, np.stack([u] * 24), np.stack([v] * 24)])
     return ChartMaps(*(torch.tensor(np.stack(each), dtype=torch.float32) for each in zip(*regions, strict=True)))
 
@@ -88,7 +88,7 @@ def test_coordinates_stay_in_their_range_and_background_is_never_a_part():
     shape = (1, 1, 4, 4)
     maps = ChartMaps(
         torch.tensor([-5.0, 5.0]).view(1, 2, 1, 1).expand(1, 2, 4, 4),
-        torch.zeros(1, PARTS, 4, 4).index_fill(1, torch.tensor([0]), 9.0).index_fill(1, torch.tensor([7]), 1.0),
+        torch.zeros(1, NUM_CLASSES, 4, 4).index_fill(1, torch.tensor([0]), 9.0).index_fill(1, torch.tensor([7]), 1.0),
         torch.full(shape, 1.7).expand(1, 24, 4, 4),
         torch.full(shape, -0.2).expand(1, 24, 4, 4),
     )

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hcmoco.tasks.densepose.heads import PARTS, ChartMaps
+from hcmoco.tasks.densepose.heads import NUM_CLASSES, ChartMaps
 from hcmoco.tasks.densepose.losses import chart_losses, sample_maps
 
 
@@ -12,7 +12,7 @@ def _maps(regions: int, side: int, seed: int = 0) -> ChartMaps:
     return ChartMaps(
         *(
             torch.randn(regions, channels, side, side, generator=generator).requires_grad_()
-            for channels in (2, PARTS, 24, 24)
+            for channels in (2, NUM_CLASSES, 24, 24)
         )
     )
 

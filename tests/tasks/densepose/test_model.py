@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.models.normalization import normalize_rgb
@@ -214,7 +214,9 @@ def test_padding_is_next_to_nothing_to_the_network():
 
 def test_mistakes_are_named():
     coco = About(
-        kind="scene", dataset="densepose-coco", made_by=MadeBy(program="p", arguments={"source": "coco-densepose"})
+        kind="scene",
+        dataset="densepose-coco",
+        provenance=Provenance(program="p", arguments={"source": "coco-densepose"}),
     )
     with pytest.raises(UserError, match=r"made from 'coco-densepose'.*task.flip_probability=0"):
         DensePose(DensePoseConfig(), coco)

@@ -5,10 +5,11 @@ import pytest
 
 from hcmoco.config import build
 from hcmoco.data.body_parts import FLIP, IGNORE
+from hcmoco.data.transforms import resize_nearest
 from hcmoco.errors import UserError
 from hcmoco.rng import make_rng
 from hcmoco.tasks.parsing import ParsingAugment
-from hcmoco.tasks.parsing.augment import draw_zoom, flip, resize_nearest, training_cut, whole_image
+from hcmoco.tasks.parsing.augment import draw_zoom, flip, training_cut, whole_image
 from tests.helpers.parsing_rows import NEAR, block_labels, depth_of, rgb_of
 
 MULTI_SCALE = {"geometry": "multi-scale", "shift": 0.0, "rotation": 0.0, "scale": (0.5, 1.6), "scale_step": 0.1}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
-from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.rng import make_rng
 from hcmoco.synthetic import DEPTH_CODEC, PeopleConfig, make_person
@@ -37,7 +37,7 @@ def rows() -> list[dict]:
 def test_sixteen_people_are_learnt_by_heart(cls, rows: list[dict]):
     torch.manual_seed(0)
     about = About(
-        dataset="people", joints="people-31", depth_codec=DEPTH_CODEC, size=64, made_by=MadeBy(program="tests")
+        dataset="people", joints="people-31", depth_codec=DEPTH_CODEC, size=64, provenance=Provenance(program="tests")
     )
     task = cls(ParsingConfig(task=cls.name, size=128, augment=STILL), about)
     model = task.make_model(build_encoder(EncoderConfig(name="hrnet_w18_small")))

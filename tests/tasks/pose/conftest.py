@@ -1,13 +1,15 @@
 import pytest
 
-from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.synthetic import PeopleConfig, make_person
 from tests.helpers.real_samples import real_sample
 
 
 @pytest.fixture(scope="session")
 def people_about():
-    return About(dataset="people", joints="people-31", joints3d="people-31", size=96, made_by=MadeBy(program="tests"))
+    return About(
+        dataset="people", joints="people-31", joints3d="people-31", size=96, provenance=Provenance(program="tests")
+    )
 
 
 @pytest.fixture(scope="session")

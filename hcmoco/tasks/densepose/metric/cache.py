@@ -1,14 +1,13 @@
 """Arrays that are computed once per machine: kept in a file of the user's cache folder, named after all that they depend on."""
 
-import fcntl
 import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
+import filelock
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -52,7 +51,7 @@ def cached(
         return found
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_suffix(".lock")):
+        with filelock.FileLock(path.with_suffix(".lock")):
             found = _read(path, key)
             if found is None:
                 found = compute()
@@ -87,10 +86,3 @@ def _write(path: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial import cKDTree
 
-CHARTS = 24
+from hcmoco.data.body_parts import NUM_CHARTS
+
 # Coarse part of each chart, 0 for the background: torso, hands, feet, upper legs, lower legs, upper arms, lower arms, head.
 COARSE_PARTS = np.array([0, 1, 1, 2, 2, 3, 3, *[4] * 4, *[5] * 4, *[6] * 4, *[7] * 4, 8, 8])
 # Mean geodesic distance, in metres, between the points of a coarse part: the constants of the published evaluator.
@@ -50,7 +51,7 @@ class Geodesics:
 
     def __post_init__(self):
         chart_L = self.iuv[:, 0].astype(np.int64)
-        for chart in range(1, CHARTS + 1):
+        for chart in range(1, NUM_CHARTS + 1):
             rows = np.flatnonzero(chart_L == chart)
             if not len(rows):
                 raise ValueError(f"the surface {self.name} has no place in chart {chart}")
@@ -69,7 +70,7 @@ class Geodesics:
             if chart == 0:
                 continue
             if chart not in self._charts:
-                raise ValueError(f"chart {chart:g} is none of 1..{CHARTS}")
+                raise ValueError(f"chart {chart:g} is none of 1..{NUM_CHARTS}")
             own_N = iuv_N3[:, 0] == chart
             tree, reference = self._charts[int(chart)]
             found_N[own_N] = reference[tree.query(iuv_N3[own_N, 1:])[1]]

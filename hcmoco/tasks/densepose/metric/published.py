@@ -21,10 +21,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from scipy.io import loadmat
 
+from hcmoco.data.body_parts import NUM_CHARTS
 from hcmoco.errors import UserError
 from hcmoco.tasks.densepose.metric import mesh
 from hcmoco.tasks.densepose.metric.cache import cached, fingerprint
-from hcmoco.tasks.densepose.metric.geodesics import CHARTS, Geodesics, chart_scales, full_matrix, lower_triangle
+from hcmoco.tasks.densepose.metric.geodesics import Geodesics, chart_scales, full_matrix, lower_triangle
 
 NAME = "SMPL"
 _VERSION = 1
@@ -77,9 +78,9 @@ def published_geodesics(
         raise UserError(
             f"{surface} has {len(chart)} charts, {len(u)} U, {len(v)} V and {transform.name} {len(index)} numbers; all must be equal"
         )
-    if set(np.unique(chart)) != set(range(1, CHARTS + 1)) or index.min() < 0:
+    if set(np.unique(chart)) != set(range(1, NUM_CHARTS + 1)) or index.min() < 0:
         raise UserError(
-            f"{surface} or {transform.name} is damaged: charts must be 1..{CHARTS} and numbers at least 1; fetch them again"
+            f"{surface} or {transform.name} is damaged: charts must be 1..{NUM_CHARTS} and numbers at least 1; fetch them again"
         )
     iuv = np.stack([chart, u, v], axis=1).astype(np.float32)
     if distances is not None:

@@ -1,0 +1,161 @@
+"""The contract between a data set's reader and the programs that prepare it.
+
+A new data set is one module with a `DatasetReader`, and one line in `registry.py`.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from hcmoco.config import Config
+from hcmoco.data.schema import Person, Scene
+from hcmoco.datasets.io.inventory import Inventory
+from hcmoco.errors import UserError
+
+_MAX_TEXT = 500
+_URI = "://"
+
+
+@dataclass(frozen=True)
+class _NamedReason:
+    id: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        # Both end up in reports: neither may break a line or an encoder, nor fill a page.
+        for name, value in (("id", self.id), ("reason", self.reason)):
+            text = " ".join(value.split())
+            text = text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT // 2 - 2]}...{text[1 - _MAX_TEXT // 2 :]}"
+            object.__setattr__(self, name, text.encode(errors="backslashreplace").decode())
+
+
+class Rejected(_NamedReason):
+    """A record that is invalid. `reason` is one sentence for people."""
+
+
+class Skipped(_NamedReason):
+    """A valid record that a rule of the data set or of its reader excludes. `reason` names the rule, always in the same words."""
+
+
+Outcome = Person | Scene | Rejected | Skipped
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+class Item(Protocol):
+    """What a reader reads at once; `id` names it in reports."""
+
+    @property
+    def id(self) -> str: ...
+
+
+ItemT = TypeVar("ItemT", bound=Item)
+
+
+@dataclass(frozen=True)
+class DatasetReader(Generic[ConfigT, ItemT]):
+    """Reads one data set's own files as records.
+
+    All functions are pure: items and calibrations are pickled, and may be read on any machine that sees the files.
+
+    Attributes:
+        config_class: the reader's settings; each field becomes a command-line flag. It must have `size`, the largest side of a
+            stored image in pixels.
+        items: config -> what can be read, in the source's own order; an entry that cannot be used is Rejected or Skipped at once.
+            Raises UserError where the source as a whole is missing or malformed.
+        read: item -> its record, or a list of records where an item is a clip, a video or a chunk.
+        inventory: config -> what is present and what is missing, for `prepare --check`.
+        unit: what an item is called, in the plural.
+        rows_per_item: about how many records an item gives.
+        root: field of the config that names the folder with the source's files.
+        name: config -> what ids and the manifest call the data set; None: its key in the registry.
+        joint_set, joint_set_3d, depth_codec: of the records, or a function of the config that chooses them; "" where there are none.
+        calibrations: (config, items) -> {name: what to measure}, for sources on which something is measured over many items first.
+        calibrate: what to measure -> the measurement, as values that JSON can hold.
+        with_calibrations: (config, items, {name: measurement}) -> items that know what was measured. Raises UserError where none is
+            left to read.
+    """
+
+    config_class: type[ConfigT]
+    items: Callable[[ConfigT], Sequence[ItemT | Rejected | Skipped]]
+    read: Callable[[ItemT], Outcome | Sequence[Outcome]]
+    inventory: Callable[[ConfigT], Inventory]
+    unit: str = "records"
+    rows_per_item: int = 1
+    root: str = "source"
+    name: Callable[[ConfigT], str] | None = None
+    joint_set: str | Callable[[ConfigT], str] = ""
+    joint_set_3d: str = ""
+    depth_codec: str | Callable[[ConfigT], str] = "png16"
+    calibrations: Callable[[ConfigT, Sequence[ItemT | Rejected | Skipped]], Mapping[str, Any]] | None = None
+    calibrate: Callable[[Any], dict] | None = None
+    with_calibrations: (
+        Callable[
+            [ConfigT, Sequence[ItemT | Rejected | Skipped], Mapping[str, dict]], Sequence[ItemT | Rejected | Skipped]
+        ]
+        | None
+    ) = None
+
+    def __post_init__(self) -> None:
+        if len({part is None for part in (self.calibrations, self.calibrate, self.with_calibrations)}) > 1:
+            raise TypeError("a reader has all of calibrations, calibrate and with_calibrations, or none")
+
+    def joints(self, config: ConfigT) -> str:
+        """Name of the joint set of the records' 2D keypoints, "" where there are none."""
+        return self.joint_set if isinstance(self.joint_set, str) else self.joint_set(config)
+
+    def codec(self, config: ConfigT) -> str:
+        """Codec of the records' depth."""
+        return self.depth_codec if isinstance(self.depth_codec, str) else self.depth_codec(config)
+
+    def folder(self, config: ConfigT) -> str:
+        """Absolute path of the folder with the source's files; "" for a source without files.
+
+        Raises UserError for a URI: raw files are opened by libraries that know paths only.
+        """
+        value = config.model_dump(include={self.root}).get(self.root, "")
+        if _URI in value:
+            raise UserError(
+                f"--{self.root} {value} is a URI; raw files are read from a folder: mount or copy it to where every "
+                "machine of the cluster sees it"
+            )
+        return absolute_folder(value) if value else ""
+
+    def rooted(self, config: ConfigT) -> ConfigT:
+        """The config with an absolute source folder: tasks on a cluster have another working directory."""
+        folder = self.folder(config)
+        return config.model_copy(update={self.root: folder}) if folder else config
+
+    def outcomes(self, item: ItemT | Rejected | Skipped) -> list[Outcome]:
+        """The records of one item, always as a list; a Rejected or Skipped stands for itself."""
+        if isinstance(item, Rejected | Skipped):
+            return [item]
+        found = self.read(item)
+        return [found] if isinstance(found, Person | Scene | Rejected | Skipped) else list(found)
+
+
+def absolute_folder(path: str) -> str:
+    """`path` spelled one way, however it was given: absolute, the home directory filled in."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def read_all(reader: DatasetReader[ConfigT, ItemT], config: ConfigT) -> Iterator[Outcome]:
+    """Read a whole data set in this process.
+
+    Args:
+        reader: e.g. `hcmoco.datasets.mpii.READER`.
+        config: its settings.
+
+    Yields:
+        Every outcome in the source's own order: Person or Scene, Rejected, Skipped.
+
+    Raises:
+        UserError: the source as a whole is missing or malformed.
+    """
+    items = reader.items(config)
+    if reader.calibrations and reader.calibrate and reader.with_calibrations:
+        wanted = reader.calibrations(config, items)
+        measured = {name: reader.calibrate(calibration) for name, calibration in wanted.items()}
+        items = reader.with_calibrations(config, items, measured) if measured else items
+    for item in items:
+        yield from reader.outcomes(item)
