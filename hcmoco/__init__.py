@@ -3,4 +3,4 @@
 This package is the method alone: PyTorch, NumPy and Arrow. It knows no cluster (`hcmoco_ray` does).
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

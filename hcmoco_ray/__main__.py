@@ -5,4 +5,6 @@ import sys
 from hcmoco_ray.cli import run_command
 
 if __name__ == "__main__":
-    sys.exit(run_command(sys.argv[1:]))
+    given = sys.argv[1:]
+    sys.argv[0] = " ".join(["python -m hcmoco_ray", *given[:1]])  # what --help calls it
+    sys.exit(run_command(given))

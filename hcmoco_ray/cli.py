@@ -15,7 +15,9 @@ PROGRAMS = (
     *("sweep", "label_fractions", "ablation", "versatility"),
 )
 TASK_NAMES = ("parsing-rgb", "parsing-depth", "pose", "densepose")
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+# A wheel carries the recipes inside the package; in a checkout they lie on top, where people look.
+_INSTALLED = Path(__file__).resolve().parent / "recipes"
+RECIPES = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1] / "recipes"
 
 
 def parser(description: str) -> argparse.ArgumentParser:
