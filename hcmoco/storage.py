@@ -76,7 +76,9 @@ class Folder:
         return Path(self._store[1])
 
     def sizes(self, below: str = "") -> dict[str, int]:
-        """Names and bytes of the files directly in the folder, or in its subfolder `below`; empty if there is no such folder."""
+        """Names and bytes of the files directly in the folder, or in its subfolder `below`; empty if there is no such
+        folder.
+        """
         store, path = self._store
         found = store.get_file_info(pafs.FileSelector(f"{path}/{below}".rstrip("/"), allow_not_found=True))
         return {info.base_name: info.size for info in found if info.is_file}

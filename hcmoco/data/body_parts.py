@@ -1,6 +1,7 @@
 """The 25 classes of human parsing: Human3.6M's part map, which NTURGBD-Parsing-4K uses too.
 
-Label maps hold train ids, 0..24, in the order of the published table; annotation files hold Human3.6M's raw ids. Left is the person's.
+Label maps hold train ids, 0..24, in the order of the published table; annotation files hold Human3.6M's raw ids. Left
+is the person's.
 """
 
 import numpy as np

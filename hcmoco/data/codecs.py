@@ -1,7 +1,7 @@
 """Bytes to pixels and back: RGB, 16-bit depth, labels and IUV.
 
-Shapes: H rows, W columns; color is RGB everywhere outside this module. Containers are checked first (containers.py). Every fault of the
-data is a ValueError with a sentence for people.
+Shapes: H rows, W columns; color is RGB everywhere outside this module. Containers are checked first (containers.py).
+Every fault of the data is a ValueError with a sentence for people.
 """
 
 import struct
@@ -89,8 +89,8 @@ def decode_depth(data: bytes, codec: str, size: int | None = None) -> np.ndarray
 def encode_depth(depth_HW: np.ndarray, codec: str) -> bytes:
     """Encode a uint16 [H, W] depth image without loss.
 
-    `png16` is what other programs read. `zstd-delta` is a 16-byte header and, compressed by zstd, each row minus the row above it
-    (modulo 2^16); it is smaller and decodes in about half of the time.
+    `png16` is what other programs read. `zstd-delta` is a 16-byte header and, compressed by zstd, each row minus the
+    row above it (modulo 2^16); it is smaller and decodes in about half of the time.
     """
     if depth_HW.dtype != np.uint16 or depth_HW.ndim != 2:
         raise ValueError(f"depth must be uint16 [H, W], it is {depth_HW.dtype} {list(depth_HW.shape)}")
@@ -146,7 +146,9 @@ def decode_labels(data: bytes, size: int | None = None) -> np.ndarray:
 
 
 def _indices_as_gray(data: bytes) -> bytes:
-    """A palette PNG as a greyscale PNG of the same samples: the colour type changed, the palette and its transparency left out."""
+    """A palette PNG as a greyscale PNG of the same samples: the colour type changed, the palette and its transparency
+    left out.
+    """
     parts, position = [PNG_SIGNATURE], 8
     while position + 12 <= len(data):
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")

@@ -1,7 +1,9 @@
-"""From stored rows to a Batch: decode, cut, convert joints, choose anchors. A pure function of the rows and of (seed, step, lane).
+"""From stored rows to a Batch: decode, cut, convert joints, choose anchors. A pure function of the rows and of (seed,
+step, lane).
 
-Shapes: B rows, S side of the result, J joints of the run's set, P anchors. Nothing here holds state, and the decoding and warping
-release the interpreter lock, so one call per thread scales; callers with a pool of their own set `cv2.setNumThreads(1)`.
+Shapes: B rows, S side of the result, J joints of the run's set, P anchors. Nothing here holds state, and the decoding
+and warping release the interpreter lock, so one call per thread scales; callers with a pool of their own set
+`cv2.setNumThreads(1)`.
 """
 
 from collections.abc import Sequence
@@ -30,7 +32,9 @@ from hcmoco.rng import make_rng
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What a row does not say about itself: its shard's joint set and depth codec, and the first memory-bank row of its data set."""
+    """What a row does not say about itself: its shard's joint set and depth codec, and the first memory-bank row of its
+    data set.
+    """
 
     joint_set: str
     depth_codec: str = "png16"
@@ -108,9 +112,11 @@ def row_augmentation(row: dict, config: AugmentConfig, key: SampleKey, *, train:
 
 
 def draw_anchors(depth_SS: np.ndarray, count: int, rng: np.random.Generator, *, replace: bool = False) -> np.ndarray:
-    """int64 [P]: up to `count` distinct cells of the stride-4 map whose pixel (4 * row, 4 * column) has a depth reading, then -1.
+    """int64 [P]: up to `count` distinct cells of the stride-4 map whose pixel (4 * row, 4 * column) has a depth
+    reading, then -1.
 
-    With `replace` it is `count` draws with replacement, as the published release has them, or all -1 where no cell has a reading.
+    With `replace` it is `count` draws with replacement, as the published release has them, or all -1 where no cell has
+    a reading.
     """
     cells = np.flatnonzero(depth_SS[::MAP_STRIDE, ::MAP_STRIDE])
     if replace and len(cells):
@@ -140,12 +146,12 @@ def make_micro_batch(
         train: False gives every row its centered crop and draws nothing but the anchors.
 
     Returns:
-        A Batch with S = `config.augment.size`. A flag is False, and the array zero, where the row's modality is null or the crop
-        shows nothing of it: no visible joint, no depth reading.
+        A Batch with S = `config.augment.size`. A flag is False, and the array zero, where the row's modality is null or
+        the crop shows nothing of it: no visible joint, no depth reading.
 
     Raises:
-        ValueError: with the record's id, a row that does not decode. Records are checked when shards are written, so a shard has
-            changed since.
+        ValueError: with the record's id, a row that does not decode. Records are checked when shards are written, so a
+            shard has changed since.
     """
     size, count = config.augment.size, len(rows)
     target = joint_set_named(config.joint_set)

@@ -1,9 +1,10 @@
 """PNG and JPEG containers: what their first bytes declare, and whether the file is whole.
 
-Both are checked before anything is decoded (3 % of the time): decoders fill truncated JPEGs with gray, and take the gigabytes that a
-damaged length asks for. Every fault of the data is a ValueError with a sentence for people.
+Both are checked before anything is decoded (3 % of the time): decoders fill truncated JPEGs with gray, and take the
+gigabytes that a damaged length asks for. Every fault of the data is a ValueError with a sentence for people.
 
-Formats: PNG (W3C PNG, third edition), JPEG (ITU-T T.81). JPEG has no checksum: a flipped bit inside a scan that still decodes is not seen.
+Formats: PNG (W3C PNG, third edition), JPEG (ITU-T T.81). JPEG has no checksum: a flipped bit inside a scan that still
+decodes is not seen.
 """
 
 import re
@@ -26,7 +27,9 @@ _FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a PNG's or JPEG's first bytes declare; `bits` per channel, `palette` for a PNG of colour type 3 (one channel of indices)."""
+    """What a PNG's or JPEG's first bytes declare; `bits` per channel, `palette` for a PNG of colour type 3 (one channel
+    of indices).
+    """
 
     format: str
     width: int
@@ -86,7 +89,9 @@ def _jpeg_header(data: bytes) -> ImageHeader:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start of the payload, end) of each segment up to and including the end marker; ValueError where the structure breaks."""
+    """(marker, start of the payload, end) of each segment up to and including the end marker; ValueError where the
+    structure breaks.
+    """
     position = 2
     while True:
         if position + 2 > len(data):

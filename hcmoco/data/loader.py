@@ -1,8 +1,8 @@
 """The plan carried out: stored rows become work items, and work items the batches of a worker.
 
-A work item is one (window, lane) of the plan. Whoever executes the plan asks for items in the order (window 0, lane 0), (window 0,
-lane 1), ...; with W workers item k belongs to worker k mod W. What is made of the rows is the caller's: pre-training (`Feed`) and each
-downstream task have their own.
+A work item is one (window, lane) of the plan. Whoever executes the plan asks for items in the order (window 0, lane 0),
+(window 0, lane 1), ...; with W workers item k belongs to worker k mod W. What is made of the rows is the caller's:
+pre-training (`Feed`) and each downstream task have their own.
 """
 
 from abc import ABC, abstractmethod
@@ -27,8 +27,9 @@ BatchT = TypeVar("BatchT")
 
 
 def not_as_prepared(error: ValueError) -> UserError:
-    """The mistake behind a record that does not decode. Records are checked before they are stored: this one was stored by something else,
-    or changed together with its checksum."""
+    """The mistake behind a record that does not decode. Records are checked before they are stored: this one was stored
+    by something else, or changed together with its checksum.
+    """
     return UserError(
         f"{error}; its data set is not as `python pipelines/prepare.py` leaves one: see what its verify says, then prepare it again"
     )
@@ -53,7 +54,8 @@ class PlanLoader(ABC, Generic[BatchT]):
 
     @abstractmethod
     def make(self, rows: list[dict], step: int, lane: int) -> BatchT:
-        """A lane's micro-batch of rows, which say with `source` which data set they are of: a pure function, called in threads.
+        """A lane's micro-batch of rows, which say with `source` which data set they are of: a pure function, called in
+        threads.
 
         Raises ValueError, with its id, for a row that does not decode.
         """
@@ -142,8 +144,8 @@ class PretrainLoader(PlanLoader[Batch]):
 
     Attributes:
         collate: what becomes of a row.
-        decode: "worker": items hold encoded rows, about 30 to 160 kB each, and the worker that trains decodes them; "tasks": items hold
-            decoded micro-batches, and whoever makes the item has decoded them.
+        decode: "worker": items hold encoded rows, about 30 to 160 kB each, and the worker that trains decodes them;
+            "tasks": items hold decoded micro-batches, and whoever makes the item has decoded them.
     """
 
     collate: CollateConfig

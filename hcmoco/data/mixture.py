@@ -8,8 +8,8 @@ import numpy as np
 
 from hcmoco.errors import UserError
 
-# A share is exact where the weights' common denominator is at most this, else it is rounded to whole units of 1 / MAX_UNITS of the batch.
-# The rounding bounds the table below; it moves a share by less than one row in 65,536.
+# A share is exact where the weights' common denominator is at most this, else it is rounded to whole units of 1 /
+# MAX_UNITS of the batch. The rounding bounds the table below; it moves a share by less than one row in 65,536.
 MAX_UNITS = 1 << 16
 
 
@@ -48,11 +48,11 @@ def _rounded(units: list[int]) -> list[int]:
 class Mixture:
     """Rows of each data set in the micro-batches of a run, as a function of the step.
 
-    After t steps of R rows, data set d with share s_d has given cum_d(t) rows with |cum_d(t) - s_d R t| < 1; every step sums to R and
-    no count is negative. With three or more data sets plain error diffusion breaks one of the three, so a row's earliest and latest step
-    follow from the bound (it may come once s_d R t exceeds the rows before it, it must have come when the floor counts it) and the
-    rows that must not wait longest come first; a schedule within these limits exists (Tijdeman, "The chairman assignment problem", 1980)
-    and taking the earliest deadline finds it.
+    After t steps of R rows, data set d with share s_d has given cum_d(t) rows with |cum_d(t) - s_d R t| < 1; every step
+    sums to R and no count is negative. With three or more data sets plain error diffusion breaks one of the three, so a
+    row's earliest and latest step follow from the bound (it may come once s_d R t exceeds the rows before it, it must
+    have come when the floor counts it) and the rows that must not wait longest come first; a schedule within these
+    limits exists (Tijdeman, "The chairman assignment problem", 1980) and taking the earliest deadline finds it.
     """
 
     def __init__(self, weights: tuple[float, ...], rows: int):
@@ -76,7 +76,8 @@ class Mixture:
             cum = [max(before, quota // total) for before, quota in zip(cum, due, strict=True)]
             spare = self.rows * step - sum(cum)
             if spare:
-                # One more row may come early where the share is not whole; its deadline is the step whose floor first counts it.
+                # One more row may come early where the share is not whole; its deadline is the step whose floor first
+                # counts it.
                 early = [
                     (-(-(cum[d] + 1) * total // (units[d] * self.rows)), d) for d in range(D) if cum[d] * total < due[d]
                 ]

@@ -10,23 +10,24 @@ from hcmoco.data.skeletons import COCO_17, MPII_16, convert
 ROOT = 6
 """The published code takes the joint at this position as the root, whatever joint it is."""
 
-# Where the annotation files put a joint that is not annotated, along x and y in pixels of the whole picture (a pixel's centre is at +0.5):
-# MPII's has (-1, -1) and counts pixels from 1, COCO's has (0, 0) and counts from 0.
+# Where the annotation files put a joint that is not annotated, along x and y in pixels of the whole picture (a pixel's
+# centre is at +0.5): MPII's has (-1, -1) and counts pixels from 1, COCO's has (0, 0) and counts from 0.
 _NOT_ANNOTATED = {MPII_16.name: -1.5, COCO_17.name: 0.5}
 
 
 def released_keypoints(
     keypoints_J3: np.ndarray, crop: np.ndarray | None, size: int, source: str, target: str
 ) -> np.ndarray:
-    """Root-relative, scaled (row, column) of a record's joints, taken before the augmentation, so not turned with the image.
+    """Root-relative, scaled (row, column) of a record's joints, taken before the augmentation, so not turned with the
+    image.
 
-    Joint 6 is the origin, and the largest absolute coordinate of all joints is 1. Joints that are not annotated count for both, at the
-    place that their file gives them. COCO's skeletons are normalized over their 17 joints (root: the right shoulder) and then converted;
-    all others are converted first. Source: the published data loaders.
+    Joint 6 is the origin, and the largest absolute coordinate of all joints is 1. Joints that are not annotated count
+    for both, at the place that their file gives them. COCO's skeletons are normalized over their 17 joints (root: the
+    right shoulder) and then converted; all others are converted first. Source: the published data loaders.
 
-    Two things the records do not keep: a joint that is annotated outside the stored square counts as not annotated. And where the source
-    has no such place (Kinect, synthetic people) or `crop` is None, joints that are not visible are left out of the scale, and the mean of
-    the visible joints stands in for a root that is not.
+    Two things the records do not keep: a joint that is annotated outside the stored square counts as not annotated. And
+    where the source has no such place (Kinect, synthetic people) or `crop` is None, joints that are not visible are
+    left out of the scale, and the mean of the visible joints stands in for a root that is not.
 
     Args:
         keypoints_J3: the record's, in pixels of the stored image; visibility 0 or 1.

@@ -1,9 +1,9 @@
 """Who reads which row at which step: a pure function of (seed, step, lane), decided before anything is read.
 
-Every data set is an endless stream of passes over its rows. A pass is a permutation of the row groups; runs of at least MIX_GROUPS
-groups of it are permuted inside, row by row. A fixed number of lanes share the streams: in each window of `window_steps` steps a lane
-takes one contiguous run of each stream, so that a work item (window, lane) touches few row groups. Worker r of W serves the lanes
-r, r + W, ...: the rows of a global step are the same for every W.
+Every data set is an endless stream of passes over its rows. A pass is a permutation of the row groups; runs of at least
+MIX_GROUPS groups of it are permuted inside, row by row. A fixed number of lanes share the streams: in each window of
+`window_steps` steps a lane takes one contiguous run of each stream, so that a work item (window, lane) touches few row
+groups. Worker r of W serves the lanes r, r + W, ...: the rows of a global step are the same for every W.
 """
 
 import hashlib
@@ -60,7 +60,8 @@ class SourcePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The order of a run. Steps count from 0; `steps` bounds the run and decides nothing about the order of earlier steps.
+    """The order of a run. Steps count from 0; `steps` bounds the run and decides nothing about the order of earlier
+    steps.
 
     Attributes:
         seed: keys every permutation.
@@ -119,7 +120,9 @@ class Plan:
 
     @property
     def windows(self) -> int:
-        """Windows that cover the run; the last may reach beyond `steps`, so that all items have the same number of rows."""
+        """Windows that cover the run; the last may reach beyond `steps`, so that all items have the same number of
+        rows.
+        """
         return -(-self.steps // self.window_steps)
 
     @property
@@ -153,7 +156,9 @@ class Plan:
     # --- rows
 
     def item(self, window: int, lane: int) -> list[list[Row]]:
-        """The rows of one work item, per step of the window: `window_steps` lists of `batch_size_per_lane` rows, data sets in order."""
+        """The rows of one work item, per step of the window: `window_steps` lists of `batch_size_per_lane` rows, data
+        sets in order.
+        """
         if window < 0 or not 0 <= lane < self.lanes:
             raise ValueError(f"item ({window}, {lane}): windows count from 0, lanes are 0..{self.lanes - 1}")
         first = window * self.window_steps
@@ -174,8 +179,8 @@ class Plan:
     def _positions(self, d: int, cum: np.ndarray, lane: int) -> np.ndarray:
         """Ascending positions in the stream of data set d that `lane` takes in one window.
 
-        A contiguous run, except in a window in which a pass ends: there the stream is dealt step by step, so that no row of the next
-        pass comes at an earlier step than a row of the pass before.
+        A contiguous run, except in a window in which a pass ends: there the stream is dealt step by step, so that no
+        row of the next pass comes at an earlier step than a row of the pass before.
         """
         start, stop = self.lanes * int(cum[0]), self.lanes * int(cum[-1])
         share = int(cum[-1] - cum[0])
@@ -231,7 +236,9 @@ class Plan:
         return [0, *inner.tolist(), int(ends[-1])], order
 
     def _make_chunk(self, d: int, p: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:
-        """(group, row in group) of every row of a chunk, permuted; the last chunk takes the groups that do not fill another."""
+        """(group, row in group) of every row of a chunk, permuted; the last chunk takes the groups that do not fill
+        another.
+        """
         starts, order = self._pass(d, p)
         last = chunk == len(starts) - 2
         groups = order[chunk * MIX_GROUPS : None if last else (chunk + 1) * MIX_GROUPS]

@@ -1,7 +1,8 @@
-"""The records: one person in one view (`Person`), one uncropped image with its people (`Scene`), and the `Batch` that a step consumes.
+"""The records: one person in one view (`Person`), one uncropped image with its people (`Scene`), and the `Batch` that a
+step consumes.
 
-In storage and on the way through a cluster, pixels stay encoded; null means that a modality is absent. Only a Batch holds decoded
-pixels, and it says with explicit flags which of them are real.
+In storage and on the way through a cluster, pixels stay encoded; null means that a modality is absent. Only a Batch
+holds decoded pixels, and it says with explicit flags which of them are real.
 """
 
 from dataclasses import dataclass, fields
@@ -15,7 +16,8 @@ Modality = Literal["rgb", "depth", "keypoints"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 """What pre-training contrasts, in the order in which everything lists them."""
 MAP_STRIDE = 4
-"""Pixels of the input between neighbors of the finest feature map, on which anchors, part logits and 3D anchors stand."""
+"""Pixels of the input between neighbors of the finest feature map, on which anchors, part logits and 3D anchors stand.
+"""
 
 
 @dataclass
@@ -27,13 +29,15 @@ class Person:
         dataset, split, subject: where the row comes from; subject is "" where unknown.
         size: int, side of the square image in pixels; RGB, depth, parts and iuv all have it.
         rgb: JPEG or PNG bytes, RGB.
-        depth: 16-bit image bytes in the codec that the manifest names; millimetres along the optical axis, 0 = no reading.
+        depth: 16-bit image bytes in the codec that the manifest names; millimetres along the optical axis, 0 = no
+            reading.
         camera: float32 [4], fx, fy, cx, cy in pixels of this image.
         crop: float32 [5], x0, y0, side, width, height: where this image lies in its source image of width x height.
         box: float32 [4], x0, y0, x1, y1: the person's box in pixels of this image.
         keypoints: float32 [J, 3], x, y in pixels of this image (a pixel's centre is at +0.5), visibility 0 or 1.
         joints3d: float32 [J3, 3], metres in the camera frame (x right, y down, z forward).
-        parts: 8-bit PNG bytes, 0 = background, 1..24 the parts of Human3.6M in the order of its published table, 255 = ignore.
+        parts: 8-bit PNG bytes, 0 = background, 1..24 the parts of Human3.6M in the order of its published table, 255 =
+            ignore.
         iuv: 8-bit 3-channel PNG bytes, channels I (chart 0..24), U, V (0..255 for 0..1).
         dp_points: float32 [N, 5], x, y in pixels, I, U, V: annotated surface points as COCO-DensePose has them.
         mask: 8-bit PNG bytes, 255 on the person.
@@ -86,7 +90,8 @@ def person_schema(joints: int, joints3d: int = 0) -> pa.Schema:
     """Arrow schema of a shard of persons with `joints` 2D and `joints3d` 3D joints (0: the column is all null)."""
 
     def floats(name: str, length: int) -> pa.Field:
-        # Arrow C++ up to 25 cannot read a null fixed-size list from Parquet (apache/arrow#35692), so the length stands beside the type.
+        # Arrow C++ up to 25 cannot read a null fixed-size list from Parquet (apache/arrow#35692), so the length stands
+        # beside the type.
         return pa.field(name, pa.list_(pa.float32()), metadata={"length": str(length)} if length else None)
 
     return pa.schema(
@@ -119,8 +124,8 @@ class Instance:
     Attributes:
         box: float32 [4], x0, y0, x1, y1: around what is visible of the person, outer edges of pixels of the image.
         mask: 8-bit PNG bytes of the image's size, 255 on the visible person. None: not annotated.
-        dp_points: float32 [N, 5], x, y in pixels of the image (a pixel's centre is at +0.5), chart I 1..24, U and V 0..1: points of the
-            visible surface, annotated as COCO-DensePose has them. None: not annotated.
+        dp_points: float32 [N, 5], x, y in pixels of the image (a pixel's centre is at +0.5), chart I 1..24, U and V
+            0..1: points of the visible surface, annotated as COCO-DensePose has them. None: not annotated.
         crowd: the box holds people that are not told apart; what is detected there is neither right nor wrong.
     """
 
@@ -172,7 +177,9 @@ class Scene:
 
     @classmethod
     def from_row(cls, row: dict) -> "Scene":
-        """The record of one row (a dict of Python or NumPy values, as Arrow's to_pylist gives). ValueError where points lack a number."""
+        """The record of one row (a dict of Python or NumPy values, as Arrow's to_pylist gives). ValueError where points
+        lack a number.
+        """
         instances = [
             Instance(
                 box=np.asarray(each["box"], np.float32),
@@ -215,20 +222,22 @@ def scene_schema() -> pa.Schema:
 class Batch:
     """What one worker consumes in one step: B rows cut to S x S pixels, in the host's memory, not yet normalised.
 
-    Rows without a modality have zeros in its array and False in its flag; whatever reads the array must look at the flag.
+    Rows without a modality have zeros in its array and False in its flag; whatever reads the array must look at the
+    flag.
 
     Attributes:
         step: global step.
         rgb: uint8 [B, S, S, 3], RGB.
         depth: uint16 [B, S, S], millimetres, 0 = no reading.
         keypoints: float32 [B, J, 3], x, y in pixels of the S x S image, visibility 0 or 1 (0 outside the image).
-        released_keypoints: float32 [B, J, 2], row, column of the same joints as the published code normalizes them, before the
-            augmentation (see hcmoco.data.released_keypoints); for `model.polluted_keypoints`, which sets those to 0 that are not visible.
+        released_keypoints: float32 [B, J, 2], row, column of the same joints as the published code normalizes them,
+            before the augmentation (see hcmoco.data.released_keypoints); for `model.polluted_keypoints`, which sets
+            those to 0 that are not visible.
         has_rgb, has_depth, has_keypoints: bool [B].
         index: int64 [B], row of the memory bank (dense over all data sets of the run).
         source: int64 [B], number of the data set in the run's mixture.
-        anchors: int64 [B, P], valid cells of the stride-4 map, row * (S // 4) + column: distinct, and -1 where there are fewer than P, or
-            drawn with replacement. For the dense terms; all -1 for a row without depth.
+        anchors: int64 [B, P], valid cells of the stride-4 map, row * (S // 4) + column: distinct, and -1 where there
+            are fewer than P, or drawn with replacement. For the dense terms; all -1 for a row without depth.
     """
 
     step: int

@@ -1,8 +1,8 @@
 """Joint sets: names, edges, left/right pairs, and conversion from one set to another by joint name.
 
-Left is the person's own left on an unmirrored picture. Every set uses the same name for the same place on the body, so a conversion is a
-gather by name; a joint that the source does not have becomes invisible. Two places that different data sets mark differently are
-declared as stand-ins below, never guessed.
+Left is the person's own left on an unmirrored picture. Every set uses the same name for the same place on the body, so
+a conversion is a gather by name; a joint that the source does not have becomes invisible. Two places that different
+data sets mark differently are declared as stand-ins below, never guessed.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,8 @@ class JointSet:
         name: what configs and manifests call it.
         joints: joint names in storage order.
         edges: undirected edges as pairs of joint names; one tree over all joints, or empty where no graph is defined.
-        stand_ins: joint wanted -> joint of this set that is taken for it when another set asks for it by a name this set lacks.
+        stand_ins: joint wanted -> joint of this set that is taken for it when another set asks for it by a name this
+            set lacks.
     """
 
     name: str
@@ -103,8 +104,8 @@ KINECT_25 = JointSet(
     stand_ins=(("head_top", "head"), ("neck", "thorax"), ("torso", "spine_mid")),
 )  # fmt: skip
 
-# The 13 joints that COCO, MPII and Kinect can all name; "head" is COCO's nose, MPII's head top, Kinect's head. The head is the root:
-# shoulders hang off it and hips off the shoulders.
+# The 13 joints that COCO, MPII and Kinect can all name; "head" is COCO's nose, MPII's head top, Kinect's head. The head
+# is the root: shoulders hang off it and hips off the shoulders.
 COMMON_13 = JointSet(
     "common-13",
     (
@@ -119,8 +120,8 @@ COMMON_13 = JointSet(
     ),
 )  # fmt: skip
 
-# ITOP, order of the published label files. Its neck is the middle of the shoulders (to 2 mm in 1,500 labelled frames), so Kinect's spine
-# shoulder and not Kinect's neck; its torso lies half-way from there to the middle of the hips.
+# ITOP, order of the published label files. Its neck is the middle of the shoulders (to 2 mm in 1,500 labelled frames),
+# so Kinect's spine shoulder and not Kinect's neck; its torso lies half-way from there to the middle of the hips.
 ITOP_15 = JointSet(
     "itop-15",
     (

@@ -1,7 +1,9 @@
-"""One affine for RGB, depth, keypoints and labels together: how a stored square crop becomes the S x S input of an encoder.
+"""One affine for RGB, depth, keypoints and labels together: how a stored square crop becomes the S x S input of an
+encoder.
 
-Shapes: H, W rows and columns of a source image, S side of the result, J joints, 23 a 2 x 3 matrix. Coordinates are x, y in pixels with a
-pixel's centre at +0.5, so an image of W columns spans [0, W). `matrix_23` maps source to result: p_result = matrix_23 @ (x, y, 1).
+Shapes: H, W rows and columns of a source image, S side of the result, J joints, 23 a 2 x 3 matrix. Coordinates are x, y
+in pixels with a pixel's centre at +0.5, so an image of W columns spans [0, W). `matrix_23` maps source to result:
+p_result = matrix_23 @ (x, y, 1).
 """
 
 import math
@@ -16,7 +18,9 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from hcmoco.config import Config
 
 CROP_MARGIN = 1.5
-"""Side of a stored crop as a multiple of the longest side of the person's box; an augmentation that reaches further is refused."""
+"""Side of a stored crop as a multiple of the longest side of the person's box; an augmentation that reaches further is
+refused.
+"""
 
 # Bilinear taps see two source pixels a side; from this shrinking factor on, the source is averaged down first.
 _ANTIALIAS_FROM = 1.5
@@ -58,9 +62,9 @@ InputSide = Annotated[int, AfterValidator(_fits_encoders)]
 class AugmentConfig(Config):
     """How crops are drawn.
 
-    The crop (before it is turned) stays inside the stored square; the corners of a turned crop may leave it and are black there.
-    Published settings for MPII and COCO: rotation as the defaults here, scale 0.75 to 1.25 of a box that is 1.25 times the person's,
-    no flip, no colour jitter.
+    The crop (before it is turned) stays inside the stored square; the corners of a turned crop may leave it and are
+    black there. Published settings for MPII and COCO: rotation as the defaults here, scale 0.75 to 1.25 of a box that
+    is 1.25 times the person's, no flip, no colour jitter.
     """
 
     renamed: ClassVar = {"centre_scale": "center_scale"}
@@ -123,7 +127,9 @@ class Augmentation:
 def crop_matrix(
     center: tuple[float, float], side: float, size: int, degrees: float = 0.0, flip: bool = False
 ) -> np.ndarray:
-    """float64 [2, 3]: the square of `side` around `centre`, turned clockwise on screen by `degrees`, onto [0, size) squared."""
+    """float64 [2, 3]: the square of `side` around `centre`, turned clockwise on screen by `degrees`, onto [0, size)
+    squared.
+    """
     zoom = size / side
     cos, sin = zoom * math.cos(math.radians(degrees)), zoom * math.sin(math.radians(degrees))
     linear = np.array([[cos, sin], [-sin, cos]])
@@ -133,7 +139,9 @@ def crop_matrix(
 
 
 def _center_and_side(box: np.ndarray | None, image_size: tuple[int, int]) -> tuple[float, float, float]:
-    """Centre of the person's box and its longest side; without a box, those of a centred square that the stored margin surrounds."""
+    """Centre of the person's box and its longest side; without a box, those of a centred square that the stored margin
+    surrounds.
+    """
     if box is None:
         width, height = image_size
         return width / 2, height / 2, min(width, height) / CROP_MARGIN
@@ -151,7 +159,8 @@ def draw_affine(
     Args:
         box: x0, y0, x1, y1 in pixels of the source image, or None.
         image_size: width and height of the source image.
-        rng: always gives the same number of values, so that switching one setting off leaves the other draws as they were.
+        rng: always gives the same number of values, so that switching one setting off leaves the other draws as they
+            were.
 
     Raises ValueError for a box that is not finite or has no area.
     """
@@ -179,7 +188,9 @@ def center_affine(config: AugmentConfig, box: np.ndarray | None, image_size: tup
 
 
 def color_matrix(brightness: float, contrast: float, saturation: float) -> np.ndarray:
-    """float64 [3, 4]: gains of brightness, of the distance to mid-grey and of the distance to the pixel's own grey, as one linear map."""
+    """float64 [3, 4]: gains of brightness, of the distance to mid-grey and of the distance to the pixel's own grey, as
+    one linear map.
+    """
     gray = np.full((3, 1), 1.0) @ np.array([[0.299, 0.587, 0.114]])
     linear = saturation * np.eye(3) + (1 - saturation) * gray
     return np.column_stack([contrast * brightness * linear, np.full(3, 127.5 * (1 - contrast))])
@@ -210,7 +221,9 @@ def warp(
 def warp_rgb(
     rgb_HW3: np.ndarray, augmentation: Augmentation, size: int, border: tuple[int, int, int] = (0, 0, 0)
 ) -> np.ndarray:
-    """uint8 [S, S, 3]: bilinear, averaged over areas first where the crop shrinks by more than 1.5; `border` outside the source."""
+    """uint8 [S, S, 3]: bilinear, averaged over areas first where the crop shrinks by more than 1.5; `border` outside
+    the source.
+    """
     if augmentation.color_34 is not None:
         rgb_HW3 = cv2.transform(rgb_HW3, augmentation.color_34)
     matrix = augmentation.matrix_23
@@ -231,7 +244,9 @@ def warp_depth(depth_HW: np.ndarray, augmentation: Augmentation, size: int) -> n
 def warp_labels(
     labels_HW: np.ndarray, augmentation: Augmentation, size: int, pairs: Iterable[tuple[int, int]] = (), border: int = 0
 ) -> np.ndarray:
-    """uint8 [S, S]: nearest pixel, `border` outside the source; where the sample is mirrored the labels of each pair change places."""
+    """uint8 [S, S]: nearest pixel, `border` outside the source; where the sample is mirrored the labels of each pair
+    change places.
+    """
     labels = warp(labels_HW, augmentation.matrix_23, size, cv2.INTER_NEAREST, (border,))
     return flip_labels(labels, pairs) if augmentation.flipped else labels
 

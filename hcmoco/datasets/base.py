@@ -35,7 +35,9 @@ class Rejected(_NamedReason):
 
 
 class Skipped(_NamedReason):
-    """A valid record that a rule of the data set or of its reader excludes. `reason` names the rule, always in the same words."""
+    """A valid record that a rule of the data set or of its reader excludes. `reason` names the rule, always in the same
+    words.
+    """
 
 
 Outcome = Person | Scene | Rejected | Skipped
@@ -59,21 +61,23 @@ class DatasetReader(Generic[ConfigT, ItemT]):
     All functions are pure: items and calibrations are pickled, and may be read on any machine that sees the files.
 
     Attributes:
-        config_class: the reader's settings; each field becomes a command-line flag. It must have `size`, the largest side of a
-            stored image in pixels.
-        items: config -> what can be read, in the source's own order; an entry that cannot be used is Rejected or Skipped at once.
-            Raises UserError where the source as a whole is missing or malformed.
+        config_class: the reader's settings; each field becomes a command-line flag. It must have `size`, the largest
+            side of a stored image in pixels.
+        items: config -> what can be read, in the source's own order; an entry that cannot be used is Rejected or
+            Skipped at once. Raises UserError where the source as a whole is missing or malformed.
         read: item -> its record, or a list of records where an item is a clip, a video or a chunk.
         inventory: config -> what is present and what is missing, for `prepare --check`.
         unit: what an item is called, in the plural.
         rows_per_item: about how many records an item gives.
         root: field of the config that names the folder with the source's files.
         name: config -> what ids and the manifest call the data set; None: its key in the registry.
-        joint_set, joint_set_3d, depth_codec: of the records, or a function of the config that chooses them; "" where there are none.
-        calibrations: (config, items) -> {name: what to measure}, for sources on which something is measured over many items first.
+        joint_set, joint_set_3d, depth_codec: of the records, or a function of the config that chooses them; "" where
+            there are none.
+        calibrations: (config, items) -> {name: what to measure}, for sources on which something is measured over many
+            items first.
         calibrate: what to measure -> the measurement, as values that JSON can hold.
-        with_calibrations: (config, items, {name: measurement}) -> items that know what was measured. Raises UserError where none is
-            left to read.
+        with_calibrations: (config, items, {name: measurement}) -> items that know what was measured. Raises UserError
+            where none is left to read.
     """
 
     config_class: type[ConfigT]

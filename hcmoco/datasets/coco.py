@@ -1,8 +1,8 @@
 """COCO person keypoints: RGB and 17 joints, from `person_keypoints_*.json` and its folder of pictures.
 
-Kept are annotations of the category person that are no crowd, have an area, a box that touches the picture and at least one labelled
-joint; the others are left out. Occluded joints (v = 1) count as visible. Boxes are continuous with (0, 0) at the picture's corner;
-keypoints are indices of pixels, so half a pixel is added.
+Kept are annotations of the category person that are no crowd, have an area, a box that touches the picture and at least
+one labelled joint; the others are left out. Occluded joints (v = 1) count as visible. Boxes are continuous with (0, 0)
+at the picture's corner; keypoints are indices of pixels, so half a pixel is added.
 """
 
 from collections import Counter
@@ -44,7 +44,9 @@ class CocoConfig(Config):
 
 @dataclass(frozen=True, eq=False)
 class CocoItem:
-    """One annotated person, its picture not read yet; `joints` are float64 [17, 3] with pixel centres at +0.5 and visibility 0 or 1."""
+    """One annotated person, its picture not read yet; `joints` are float64 [17, 3] with pixel centres at +0.5 and
+    visibility 0 or 1.
+    """
 
     id: str
     images: str
@@ -95,9 +97,11 @@ def _read(config: CocoConfig) -> tuple[Path, CocoFile[_Person]]:
 
 
 def items(config: CocoConfig) -> list[CocoItem | Rejected | Skipped]:
-    """The people of the file in its order: those that the rules drop as Skipped, malformed or repeated annotations as Rejected.
+    """The people of the file in its order: those that the rules drop as Skipped, malformed or repeated annotations as
+    Rejected.
 
-    Ids are `coco/<annotation id>`. Raises UserError for a file that is missing or not COCO's, and for a missing folder of pictures.
+    Ids are `coco/<annotation id>`. Raises UserError for a file that is missing or not COCO's, and for a missing folder
+    of pictures.
     """
     path, content = _read(config)
     folders = Folders(config.source, config.images)
@@ -159,7 +163,9 @@ def inventory(config: CocoConfig) -> Inventory:
 
 
 def read(item: CocoItem | Rejected | Skipped) -> Person | Rejected | Skipped:
-    """The record of one person; Rejected with the reason where its picture is missing, broken or of another size than annotated."""
+    """The record of one person; Rejected with the reason where its picture is missing, broken or of another size than
+    annotated.
+    """
     if isinstance(item, Rejected | Skipped):
         return item
 

@@ -1,6 +1,8 @@
-"""What COCO's annotation files, and those made in their form, have in common: lists of pictures, annotations and categories; folders.
+"""What COCO's annotation files, and those made in their form, have in common: lists of pictures, annotations and
+categories; folders.
 
-Source: COCO's data format. A release of pictures, such as train2014, is a folder of that name, beside `annotations` or in `images`.
+Source: COCO's data format. A release of pictures, such as train2014, is a folder of that name, beside `annotations` or
+in `images`.
 """
 
 import re
@@ -31,7 +33,9 @@ class Picture(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """An entry that cannot be used: its id, or `entry <n>`, and why; of an annotation also the picture that it names, if it does."""
+    """An entry that cannot be used: its id, or `entry <n>`, and why; of an annotation also the picture that it names,
+    if it does.
+    """
 
     id: str
     reason: str
@@ -118,14 +122,18 @@ def read_coco(path: Path, what: str, person: Callable[[Any], T]) -> CocoFile[T]:
 
 
 class Folders:
-    """Where the pictures of a release lie: in `images` if that is given, else in one of the usual places below `source`."""
+    """Where the pictures of a release lie: in `images` if that is given, else in one of the usual places below
+    `source`.
+    """
 
     def __init__(self, source: str, images: str = ""):
         self._source, self._images = source, images
         self._known: dict[str, Path] = {}
 
     def of(self, name: str, annotations: str | Path = "") -> Path:
-        """The folder of the picture `name` that the file `annotations` lists. UserError naming the places that were tried."""
+        """The folder of the picture `name` that the file `annotations` lists. UserError naming the places that were
+        tried.
+        """
         match = _RELEASE.fullmatch(Path(name).name) or _RELEASE.fullmatch(Path(annotations).name)
         release = match[1] if match else ""
         if release not in self._known:

@@ -1,11 +1,12 @@
 """COCO-DensePose: whole pictures with everybody's box, and for some their points on the surface and their masks.
 
-Read are `densepose_coco_2014_*.json` (detectron2 calls them `densepose_*2014.json`), COCO's own form with dp_x, dp_y, dp_I, dp_U, dp_V
-and dp_masks for the annotated people. Training is on train and valminusminival together, evaluation on minival, as published.
+Read are `densepose_coco_2014_*.json` (detectron2 calls them `densepose_*2014.json`), COCO's own form with dp_x, dp_y,
+dp_I, dp_U, dp_V and dp_masks for the annotated people. Training is on train and valminusminival together, evaluation on
+minival, as published.
 
-Points are shares of the box, 0..255: x = left + dp_x * width / 255 in pixels whose centres are at +0.5, since that is where the published
-evaluator reads predictions (detectron2's training divides by 256, up to 0.4 % of the box less). A mask is the union of a person's masks
-of parts over its box, again the evaluator's.
+Points are shares of the box, 0..255: x = left + dp_x * width / 255 in pixels whose centres are at +0.5, since that is
+where the published evaluator reads predictions (detectron2's training divides by 256, up to 0.4 % of the box less). A
+mask is the union of a person's masks of parts over its box, again the evaluator's.
 """
 
 import json
@@ -153,10 +154,11 @@ def _read(path: Path, config: DensePoseCocoConfig) -> CocoFile[_Labels]:
 
 
 def items(config: DensePoseCocoConfig) -> list[SceneItem | Rejected | Skipped]:
-    """The pictures of the annotation files in their order; those without people as Skipped; a picture of which an annotation cannot be
-    used, or that comes twice, as Rejected: it would teach that somebody is background.
+    """The pictures of the annotation files in their order; those without people as Skipped; a picture of which an
+    annotation cannot be used, or that comes twice, as Rejected: it would teach that somebody is background.
 
-    Ids are `densepose-coco/<image id>`. Raises UserError for a file that is missing or not COCO's, and for a missing folder of pictures.
+    Ids are `densepose-coco/<image id>`. Raises UserError for a file that is missing or not COCO's, and for a missing
+    folder of pictures.
     """
     folders = Folders(config.source, config.images)
     found: list[SceneItem | Rejected | Skipped] = []
@@ -193,7 +195,9 @@ def items(config: DensePoseCocoConfig) -> list[SceneItem | Rejected | Skipped]:
 
 
 def _by_picture(content: CocoFile[_Labels], path: Path) -> tuple[dict[int, list[_Labels]], dict[int | str, str]]:
-    """The people of each picture, those without an area left out, and for pictures, or annotations that name none, what is wrong."""
+    """The people of each picture, those without an area left out, and for pictures, or annotations that name none, what
+    is wrong.
+    """
     people: dict[int, list[_Labels]] = {}
     faults: dict[int | str, str] = {}
     seen: set[int] = set()
@@ -236,7 +240,9 @@ def inventory(config: DensePoseCocoConfig) -> Inventory:
 
 
 def read(item: SceneItem | Rejected | Skipped) -> Scene | Rejected | Skipped:
-    """The record of one picture, its file stored as it is if that is RGB; Rejected where the file or an annotation is broken."""
+    """The record of one picture, its file stored as it is if that is RGB; Rejected where the file or an annotation is
+    broken.
+    """
     if isinstance(item, Rejected | Skipped):
         return item
     try:
@@ -289,7 +295,9 @@ def _instance(labels: _Labels, width: int, height: int) -> Instance:
 
 
 def _settled(points: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The points with what rounding put beyond the picture, or beyond 0..1, back on the edge; more than that is left for the check."""
+    """The points with what rounding put beyond the picture, or beyond 0..1, back on the edge; more than that is left
+    for the check.
+    """
     points = points.copy()
     for columns, high, slack in (
         (slice(0, 1), width, _EDGE),

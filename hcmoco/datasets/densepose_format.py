@@ -1,7 +1,8 @@
 """DensePose-COCO's annotations of one person, as its JSON files hold them, to points and masks in pixels of the image.
 
-Source: data format of the COCO DensePose challenge; run lengths and polygons as in COCO's mask API. What does not fit that format is a
-ValueError before anything is allocated by it: the mask API itself trusts its input. Shapes: N points, H x W pixels.
+Source: data format of the COCO DensePose challenge; run lengths and polygons as in COCO's mask API. What does not fit
+that format is a ValueError before anything is allocated by it: the mask API itself trusts its input. Shapes: N points,
+H x W pixels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,8 @@ from scipy.ndimage import zoom
 
 from hcmoco.data.containers import MAX_PIXELS, MAX_SIDE
 
-# Annotated coordinates are shares of the box, 0..255 in the published evaluator; masks of parts are 256 x 256 images of the box.
+# Annotated coordinates are shares of the box, 0..255 in the published evaluator; masks of parts are 256 x 256 images of
+# the box.
 _SIDE = 255.0
 _MASK_SIDE = 256
 _PARTS = 14
@@ -34,8 +36,10 @@ def annotated_points(annotation: Mapping) -> np.ndarray | None:
 
 
 def annotated_mask(annotation: Mapping, height: int, width: int) -> np.ndarray | None:
-    """bool [H, W], the person: the union of its masks of parts, scaled to its box as the published evaluator does, or else its
-    segmentation; None where it has neither. ValueError for what is no mask, and for a box of more than 2^24 pixels."""
+    """bool [H, W], the person: the union of its masks of parts, scaled to its box as the published evaluator does, or
+    else its segmentation; None where it has neither. ValueError for what is no mask, and for a box of more than 2^24
+    pixels.
+    """
     if "dp_masks" not in annotation:
         return segmentation_mask(annotation["segmentation"], height, width) if annotation.get("segmentation") else None
     masks = annotation["dp_masks"]
@@ -65,8 +69,9 @@ def annotated_mask(annotation: Mapping, height: int, width: int) -> np.ndarray |
 
 
 def segmentation_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """bool [H, W] of a COCO segmentation: run lengths, or a list of polygons x, y, x, y, ... (those of fewer than three corners are
-    empty). ValueError for anything else."""
+    """bool [H, W] of a COCO segmentation: run lengths, or a list of polygons x, y, x, y, ... (those of fewer than three
+    corners are empty). ValueError for anything else.
+    """
     if isinstance(segmentation, Mapping):
         return decode_rle(segmentation, (height, width))
     if not isinstance(segmentation, Sequence) or isinstance(segmentation, str):
@@ -96,8 +101,10 @@ def _corners(polygon: object) -> np.ndarray:
 
 
 def decode_rle(rle: Any, shape: tuple[int, int] | None = None) -> np.ndarray:
-    """bool [H, W] of COCO's run lengths, `size` (height, width) and `counts`: a list, or its compressed string; runs go down the columns
-    and begin with background. ValueError if they do not fill the image, or it is not of the `shape` H, W that is expected."""
+    """bool [H, W] of COCO's run lengths, `size` (height, width) and `counts`: a list, or its compressed string; runs go
+    down the columns and begin with background. ValueError if they do not fill the image, or it is not of the `shape` H,
+    W that is expected.
+    """
     if not isinstance(rle, Mapping) or "counts" not in rle:
         raise ValueError("a mask is not run lengths with size and counts")
     size = rle.get("size")
@@ -129,8 +136,9 @@ def decode_rle(rle: Any, shape: tuple[int, int] | None = None) -> np.ndarray:
 
 
 def _runs(text: str | bytes) -> list[int]:
-    """Characters from 48 on hold six bits: five of a number, lowest first, and whether more follow; the highest of the last five is its
-    sign. From the fourth on, numbers are differences to the one but last."""
+    """Characters from 48 on hold six bits: five of a number, lowest first, and whether more follow; the highest of the
+    last five is its sign. From the fourth on, numbers are differences to the one but last.
+    """
     data = text.encode(errors="replace") if isinstance(text, str) else text
     runs: list[int] = []
     value = shift = 0

@@ -2,8 +2,10 @@
 
 `people.jsonl`, each line a JSON object; paths are relative to the folder and stay inside it:
 
-    {"id": "anna-0001", "rgb": "rgb/0001.jpg", "depth": "depth/0001.png", "depth_scale": 1.0, "camera": [365.5, 365.5, 256.3, 208.5],
-     "keypoints": [[251.0, 88.5, 2], [0, 0, 0], ...], "joint_set": "coco-17", "box": [180, 60, 330, 400], "subject": "anna"}
+    {"id": "anna-0001", "rgb": "rgb/0001.jpg", "depth": "depth/0001.png", "depth_scale": 1.0, "camera": [365.5, 365.5,
+    256.3, 208.5],
+     "keypoints": [[251.0, 88.5, 2], [0, 0, 0], ...], "joint_set": "coco-17", "box": [180, 60, 330, 400], "subject":
+     "anna"}
 
 - rgb: JPEG or PNG; EXIF orientation is ignored. depth: 16-bit PNG of one channel, registered to the RGB picture and of its size, 0 = no
   reading. A line has one of them or both.
@@ -90,7 +92,8 @@ class FolderItem:
 
 
 def items(config: FolderConfig) -> list[FolderItem | Rejected]:
-    """The persons of the file in its order; a line that cannot be used, or repeats an id, as Rejected. Empty lines are skipped.
+    """The persons of the file in its order; a line that cannot be used, or repeats an id, as Rejected. Empty lines are
+    skipped.
 
     Ids are `<name>/<id>`. Raises UserError for a file that is missing, not text or without any line.
     """
@@ -171,7 +174,9 @@ def _line_fault(line: PersonLine, config: FolderConfig) -> str | None:
 
 
 def read(item: FolderItem | Rejected) -> Person | Rejected:
-    """The record of one person; Rejected with the reason where a file is missing, broken, outside the folder or of the wrong kind."""
+    """The record of one person; Rejected with the reason where a file is missing, broken, outside the folder or of the
+    wrong kind.
+    """
     if isinstance(item, Rejected):
         return item
 
@@ -206,7 +211,9 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
 
 
 def _depth(folder: str, name: str, scale: float) -> np.ndarray:
-    """uint16 [H, W], millimetres, from a 16-bit PNG whose unit is `scale` millimetres; readings beyond 65.5 m become 65.5 m."""
+    """uint16 [H, W], millimetres, from a 16-bit PNG whose unit is `scale` millimetres; readings beyond 65.5 m become
+    65.5 m.
+    """
     stored = decode_depth(read_inside(folder, name), "png16")
     return stored if scale == 1 else np.minimum(np.rint(stored * scale), np.iinfo(np.uint16).max).astype(np.uint16)
 
@@ -214,7 +221,8 @@ def _depth(folder: str, name: str, scale: float) -> np.ndarray:
 def find_box(
     mask: np.ndarray | None, keypoints: np.ndarray | None, depth: np.ndarray | None, rgb: np.ndarray | None
 ) -> np.ndarray:
-    """x0, y0, x1, y1 of a person whose box nobody gave, from the first of these that shows one; at last the whole picture.
+    """x0, y0, x1, y1 of a person whose box nobody gave, from the first of these that shows one; at last the whole
+    picture.
 
     Args:
         mask: uint8 [H, W], above 0 on the person. keypoints: float [J, 3]. depth: uint16 [H, W]. rgb: uint8 [H, W, 3].

@@ -3,8 +3,8 @@
 <source>/S1/
   Videos/Directions 1.54138969.mp4                        50 frames a second; <action>.<camera>; those that begin with _ are no actions
   MySegmentsMat/PartLabels/Directions 1.54138969.mat      MATLAB v7.3: cell array Feat, a matrix of raw part ids for each frame
-and S5 to S9 and S11 likewise. Video and labels of one name belong together; frames count from 0 in both, and what one has beyond the
-other's end is left out. Pixels and labels are unmirrored, left is the person's.
+and S5 to S9 and S11 likewise. Video and labels of one name belong together; frames count from 0 in both, and what one
+has beyond the other's end is left out. Pixels and labels are unmirrored, left is the person's.
 """
 
 import os
@@ -142,10 +142,11 @@ def _without_video(labels: str, stems: list[str]) -> list[str]:
 
 
 def items(config: H36mParsingConfig) -> list[H36mParsingItem | Rejected | Skipped]:
-    """The videos of the subjects in the order of their names; labels without a video as Rejected, videos that begin with _ as Skipped.
+    """The videos of the subjects in the order of their names; labels without a video as Rejected, videos that begin
+    with _ as Skipped.
 
-    Ids are `h36m-parsing/<subject>/<action>.<camera>`, and the frame's number of eight digits behind it. Raises UserError for a folder that
-    is missing.
+    Ids are `h36m-parsing/<subject>/<action>.<camera>`, and the frame's number of eight digits behind it. Raises
+    UserError for a folder that is missing.
     """
     found: list[H36mParsingItem | Rejected | Skipped] = []
     for subject in config.chosen:
@@ -172,7 +173,9 @@ def items(config: H36mParsingConfig) -> list[H36mParsingItem | Rejected | Skippe
 
 
 def read(item: H36mParsingItem | Rejected | Skipped) -> list[Outcome]:
-    """The records of one video. Rejected stands for the whole video where it or its labels cannot be opened, else for single frames."""
+    """The records of one video. Rejected stands for the whole video where it or its labels cannot be opened, else for
+    single frames.
+    """
     if isinstance(item, Rejected | Skipped):
         return [item]
     try:

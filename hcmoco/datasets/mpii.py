@@ -1,8 +1,9 @@
 """MPII human pose from the JSON that HRNet's code base made popular: RGB and 16 joints.
 
-The file is a list of persons, each `{"image": name, "center": [x, y], "scale": s, "joints": 16 x [x, y], "joints_vis": 16 x 0/1}`; `scale`
-is the person's height / 200 pixels and coordinates count from 1, as in the MATLAB original. As every reader of this file does, the
-centre moves down by 15 * scale and the square of 200 * scale grows by a quarter, so that no limb is cut.
+The file is a list of persons, each `{"image": name, "center": [x, y], "scale": s, "joints": 16 x [x, y], "joints_vis":
+16 x 0/1}`; `scale` is the person's height / 200 pixels and coordinates count from 1, as in the MATLAB original. As
+every reader of this file does, the centre moves down by 15 * scale and the square of 200 * scale grows by a quarter, so
+that no limb is cut.
 """
 
 from dataclasses import dataclass
@@ -59,9 +60,11 @@ class _Entry(BaseModel):
 
 
 def items(config: MpiiConfig) -> list[MpiiItem | Rejected]:
-    """The persons of the annotation file in its order; an entry that cannot be used, or repeats an earlier one, as Rejected.
+    """The persons of the annotation file in its order; an entry that cannot be used, or repeats an earlier one, as
+    Rejected.
 
-    Ids are `mpii/<image>/<number of the person in that image>`. Raises UserError for a file that is missing or not a list.
+    Ids are `mpii/<image>/<number of the person in that image>`. Raises UserError for a file that is missing or not a
+    list.
     """
     path, images = below_source(config.source, config.annotations), below_source(config.source, config.images)
     entries = read_json(path, "MPII annotation file")

@@ -6,8 +6,8 @@
   png_annotation_v2/<frame>.png    8 bits, greyscale or palette; the numbers are Human3.6M's raw part ids
   one list for training and one for validation, lines such as `images/S001C001P001R001A001F060.jpg`
 
-<frame> is SsssCcccPpppRrrrAaaaFfff: setup, camera, performer, repetition, action, and the frame's number, counted from 1. Pixels and labels
-stay as they are published, mirrored as Kinect sees the world, unless `mirror` says otherwise.
+<frame> is SsssCcccPpppRrrrAaaaFfff: setup, camera, performer, repetition, action, and the frame's number, counted from
+1. Pixels and labels stay as they are published, mirrored as Kinect sees the world, unless `mirror` says otherwise.
 """
 
 import re
@@ -115,7 +115,8 @@ def _folder(config: NtuParsingConfig, name: str) -> str:
 def items(config: NtuParsingConfig) -> list[NtuParsingItem | Rejected]:
     """The frames of the list in its order; a line that names no frame, or repeats an earlier one, as Rejected.
 
-    Ids are `ntu-parsing/<frame>`. Raises UserError for a folder that is missing, and for a list that is missing, ambiguous or not text.
+    Ids are `ntu-parsing/<frame>`. Raises UserError for a folder that is missing, and for a list that is missing,
+    ambiguous or not text.
     """
     found = _listed(config)[1]
     for what, (folder, _) in _files(config, []).items():
@@ -158,8 +159,9 @@ def _listed(config: NtuParsingConfig) -> tuple[Path, list[NtuParsingItem | Rejec
 
 
 def _find_list(config: NtuParsingConfig) -> Path:
-    """The list that the config names, or the only one of its split and kind. UserError otherwise: which half a frame is in cannot be
-    told from its name."""
+    """The list that the config names, or the only one of its split and kind. UserError otherwise: which half a frame is
+    in cannot be told from its name.
+    """
     source = Path(config.source)
     if config.list_file is not None:
         path = below_source(config.source, config.list_file)
@@ -205,8 +207,9 @@ def _text_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def read(item: NtuParsingItem | Rejected) -> Person | Rejected:
-    """The record of one frame; Rejected with the reason where a file is missing, broken, outside its folder, of another size than the
-    others, or has a part id that is in no table."""
+    """The record of one frame; Rejected with the reason where a file is missing, broken, outside its folder, of another
+    size than the others, or has a part id that is in no table.
+    """
     if isinstance(item, Rejected):
         return item
     return checked(item.id, len(KINECT_25), lambda: _person(item), item.config.depth_codec)

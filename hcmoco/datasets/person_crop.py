@@ -22,7 +22,9 @@ _LARGEST_WHOLE = 4096
 
 
 def checked(id: str, joints: int, make: Callable[[], Person], depth_codec: str = "png16") -> Person | Rejected:
-    """What `make` returns if `check_person` finds nothing, else Rejected with the reasons; a ValueError of `make` is one, too."""
+    """What `make` returns if `check_person` finds nothing, else Rejected with the reasons; a ValueError of `make` is
+    one, too.
+    """
     try:
         person = make()
     except ValueError as error:
@@ -32,9 +34,11 @@ def checked(id: str, joints: int, make: Callable[[], Person], depth_codec: str =
 
 
 def crop_square(box: np.ndarray, width: int, height: int) -> tuple[int, int, int]:
-    """x0, y0 and side, in whole pixels, of the square of CROP_MARGIN times the box's longest side around the box's centre.
+    """x0, y0 and side, in whole pixels, of the square of CROP_MARGIN times the box's longest side around the box's
+    centre.
 
-    Raises ValueError for a box that is not finite, has no area, does not touch the picture or needs more than MAX_SIDE pixels.
+    Raises ValueError for a box that is not finite, has no area, does not touch the picture or needs more than MAX_SIDE
+    pixels.
     """
     x0, y0, x1, y1 = (float(value) for value in box)
     if not np.isfinite([x0, y0, x1, y1]).all() or x1 <= x0 or y1 <= y0:
@@ -97,15 +101,16 @@ def crop_person(person: Person, images: PersonImages, depth_codec: str = "png16"
     A smaller square keeps its own pixels: nothing is enlarged.
 
     Args:
-        person: everything but the images, with coordinates in pixels of the picture. `box` is required and may reach over the
-            picture's edge; `size` is the largest side of the stored square; of `keypoints`, a visibility above 0 counts as 1.
-        images: RGB is averaged over areas when shrunk, black outside the picture and stored as JPEG of quality 92; of the others
-            the nearest pixel is taken, 0 outside.
+        person: everything but the images, with coordinates in pixels of the picture. `box` is required and may reach
+            over the picture's edge; `size` is the largest side of the stored square; of `keypoints`, a visibility above
+            0 counts as 1.
+        images: RGB is averaged over areas when shrunk, black outside the picture and stored as JPEG of quality 92; of
+            the others the nearest pixel is taken, 0 outside.
         depth_codec: codec of the stored depth.
 
     Returns:
-        The record: `size` is the square's side; coordinates and camera are moved and scaled with the crop; keypoints that are
-        invisible or outside the square are 0.
+        The record: `size` is the square's side; coordinates and camera are moved and scaled with the crop; keypoints
+        that are invisible or outside the square are 0.
 
     Raises:
         ValueError: a box that `crop_square` refuses, images of different sizes, or none at all.
@@ -116,10 +121,11 @@ def crop_person(person: Person, images: PersonImages, depth_codec: str = "png16"
 
 
 def whole_picture(person: Person, images: PersonImages, depth_codec: str = "png16") -> Person:
-    """Store a whole picture, for protocols that score all of it: the smallest square that holds it, the picture in its middle.
+    """Store a whole picture, for protocols that score all of it: the smallest square that holds it, the picture in its
+    middle.
 
-    Outside the picture RGB is black, depth has no reading and `parts` are IGNORE: neither a loss nor a metric sees that a picture was not
-    square. In the middle, so that the mirror image of a record is the record of the mirror image.
+    Outside the picture RGB is black, depth has no reading and `parts` are IGNORE: neither a loss nor a metric sees that
+    a picture was not square. In the middle, so that the mirror image of a record is the record of the mirror image.
 
     Args:
         person: as of `crop_person`, but the box may be absent.

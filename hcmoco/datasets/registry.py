@@ -1,6 +1,7 @@
 """The data sets that `prepare` knows: where their readers are, what they are, and on which terms.
 
-To add one, write a module with a `DatasetReader` (see base.py) and add its line here, or call `register` from your own package.
+To add one, write a module with a `DatasetReader` (see base.py) and add its line here, or call `register` from your own
+package.
 """
 
 import importlib

@@ -28,15 +28,18 @@ def rows(source: SourceConfig) -> int:
 
 
 def identity(source: SourceConfig) -> dict:
-    """What tells a data set from others, without making it: how it is made, which gives the same people everywhere but for rounding;
-    else the digest of what is there. UserError where it neither is there nor can be made."""
+    """What tells a data set from others, without making it: how it is made, which gives the same people everywhere but
+    for rounding; else the digest of what is there. UserError where it neither is there nor can be made.
+    """
     if source.made:
         return {"made": source.made.model_dump(mode="json"), "people": PEOPLE_VERSION}
     return {"content": Shards.open(resolve_path(source.path)).manifest.content}
 
 
 def other_options(key: str, source: SourceConfig, manifest: Manifest) -> str:
-    """One line about options that a data set was prepared with and that are not the recipe's; empty where none is known to differ."""
+    """One line about options that a data set was prepared with and that are not the recipe's; empty where none is known
+    to differ.
+    """
     used = manifest.provenance.arguments
     wanted = {name: value for name, value in source.prepared_with.items() if used.get(name, value) != value}
     if not wanted:
@@ -51,7 +54,9 @@ def other_options(key: str, source: SourceConfig, manifest: Manifest) -> str:
 def open_data(
     key: str, source: SourceConfig, *, kind: Literal["person", "scene"] = "person", split: str = "train"
 ) -> Shards:
-    """The data set of the config's `data.<key>`, made first where it is to be made and is not there. UserError where others are."""
+    """The data set of the config's `data.<key>`, made first where it is to be made and is not there. UserError where
+    others are.
+    """
     where = resolve_path(source.path)
     if source.made:
         what = "people" if source.people else "scenes"

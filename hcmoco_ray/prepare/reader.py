@@ -127,7 +127,9 @@ class Source:
         return self.reader.with_calibrations(self._rooted, items, measured)
 
     def read(self, item: Item | Rejected | Skipped) -> list[Outcome]:
-        """The records of one item. An error that the reader did not foresee rejects the item: it must not end hours of work."""
+        """The records of one item. An error that the reader did not foresee rejects the item: it must not end hours of
+        work.
+        """
         try:
             return self.reader.outcomes(item)
         except UserError:
@@ -143,7 +145,9 @@ def commands() -> tuple[str, ...]:
 
 
 def described(kind: str) -> str:
-    """What `--help` says of a source: its module's own words, so that the format of a file stands where it is asked for."""
+    """What `--help` says of a source: its module's own words, so that the format of a file stands where it is asked
+    for.
+    """
     entry = REGISTRY[kind]
     return entry.help if entry.numbered else f"{entry.help}\n\n{entry.module_docstring()}"
 

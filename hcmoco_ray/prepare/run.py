@@ -1,4 +1,5 @@
-"""Turns a source into a prepared data set with Ray tasks: one task per part, so that a kill costs the parts in flight and no more.
+"""Turns a source into a prepared data set with Ray tasks: one task per part, so that a kill costs the parts in flight
+and no more.
 
 While it is being made, the folder also holds
 
@@ -7,8 +8,9 @@ While it is being made, the folder also holds
     _parts/refused           after a run that found too much broken: the next one reads the broken records again, which may be mended
     _parts/part-00000.json   one for each finished part, with its checksum; a part without it does not count
 
-and none remains beside the manifest. Row k of the result is a function of the source and the seed alone: items are shuffled before they
-are read and dealt to parts in that order, whoever reads them; where an item is a clip or a video, the rows of a part are shuffled too.
+and none remains beside the manifest. Row k of the result is a function of the source and the seed alone: items are
+shuffled before they are read and dealt to parts in that order, whoever reads them; where an item is a clip or a video,
+the rows of a part are shuffled too.
 """
 
 import json
@@ -41,8 +43,8 @@ _SETTLE_S = 2.0
 def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Manifest, bool]:
     """The data set of `source` at `out`, and whether it was made now (False: it was there already).
 
-    Raises UserError where `out` holds anything else, the disk is too small, the source is unusable, or more than the share `max_broken`
-    of its records is broken; what was finished stays for the next run.
+    Raises UserError where `out` holds anything else, the disk is too small, the source is unusable, or more than the
+    share `max_broken` of its records is broken; what was finished stays for the next run.
     """
     if not 0 <= max_broken <= 1:
         raise UserError(f"--max-broken {max_broken}: must be a share from 0 to 1")
@@ -141,7 +143,9 @@ def _records(made: dict[int, Part]) -> int:
 
 
 def _forget_refused(folder: Folder, calibrations: Mapping[str, Any]) -> None:
-    """After a run that was refused: forgets its parts with broken records, and everything where records depend on measurements."""
+    """After a run that was refused: forgets its parts with broken records, and everything where records depend on
+    measurements.
+    """
     if not folder.exists(REFUSED):
         return
     for name in folder.sizes(WORK):
@@ -162,8 +166,9 @@ def _refuse_broken(
     items: int,
     progress: Progress,
 ) -> None:
-    """UserError with their list if more than the share `max_broken` of `records` is broken, or of `items` rejected: how many records a video
-    would have given that does not open is not known."""
+    """UserError with their list if more than the share `max_broken` of `records` is broken, or of `items` rejected: how
+    many records a video would have given that does not open is not known.
+    """
     broken = [record for each in made.values() for record in each.rejected]
     rejected_items = sum(each.rejected_items for each in made.values())
     for count, total, what in ((len(broken), records, "records"), (rejected_items, items, source.unit)):
@@ -187,7 +192,8 @@ def part_bounds(items: int, rows_per_item: int = 1) -> list[int]:
 
 
 def make_part(source: Source, folder: Folder, number: int, first_index: int, items: Sequence) -> tuple[Part, int, bool]:
-    """Reads `items` and writes them as one part; (part, items, False), or (part, items, True) where it was finished before.
+    """Reads `items` and writes them as one part; (part, items, False), or (part, items, True) where it was finished
+    before.
 
     Its rows are numbered as if no record before it were broken; `move_part` corrects that where it is not so.
     """
@@ -265,7 +271,9 @@ def _record_name(number: int) -> str:
 
 
 def _run(task: Callable, calls: Iterable[tuple], cpus: int, collect: Callable, idle: Callable[[], None]) -> None:
-    """Calls `task` for each of `calls` on the cluster, two per CPU in flight, and `collect` with each result as it comes."""
+    """Calls `task` for each of `calls` on the cluster, two per CPU in flight, and `collect` with each result as it
+    comes.
+    """
     import ray
 
     remote = ray.remote(num_cpus=1)(task)
@@ -287,7 +295,8 @@ def _run(task: Callable, calls: Iterable[tuple], cpus: int, collect: Callable, i
             "or look for a damaged file with --check"
         ) from None
     finally:
-        # One that is writing would write over what the next run into this folder, which may begin at once, has put there.
+        # One that is writing would write over what the next run into this folder, which may begin at once, has put
+        # there.
         for force in (False, True):
             for each in pending:
                 ray.cancel(each, force=force)

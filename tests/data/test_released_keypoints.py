@@ -1,4 +1,6 @@
-"""What `polluted_keypoints` feeds, against the published loaders' rule written as a loop over the annotation files' own numbers."""
+"""What `polluted_keypoints` feeds, against the published loaders' rule written as a loop over the annotation files' own
+numbers.
+"""
 
 import json
 
@@ -20,7 +22,8 @@ from hcmoco.pretraining.losses import to_device
 from tests.helpers.coco_files import write_keypoints
 from tests.helpers.mpii_files import write_mpii
 
-# Right ankle, knee, hip, left hip, knee, ankle, nose, right wrist, elbow, shoulder, left shoulder, elbow, wrist of COCO's 17.
+# Right ankle, knee, hip, left hip, knee, ankle, nose, right wrist, elbow, shoulder, left shoulder, elbow, wrist of
+# COCO's 17.
 CHOICE = [16, 14, 12, 11, 13, 15, 0, 10, 8, 6, 5, 7, 9]
 
 

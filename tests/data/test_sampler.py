@@ -117,7 +117,8 @@ def test_a_pass_draws_every_row_once_and_none_earlier_than_the_pass_before(shape
         draws = draws_of(shape, d)
         everything = {(group, row) for group, size in enumerate(each.group_rows) for row in range(size)}
         assert {place for _, place in draws} <= everything
-        # The k-th draw of a row belongs to pass k: passes are told apart without looking into the plan. Draws of one step have no order.
+        # The k-th draw of a row belongs to pass k: passes are told apart without looking into the plan. Draws of one
+        # step have no order.
         seen, passes = Counter(), {}
         for step, place in draws:
             passes.setdefault(seen[place], []).append((step, place))

@@ -1,4 +1,6 @@
-"""Human3.6M's part labels: what was put into its videos and label tracks comes back, and what is broken is set aside with a reason."""
+"""Human3.6M's part labels: what was put into its videos and label tracks comes back, and what is broken is set aside
+with a reason.
+"""
 
 import os
 import re
@@ -350,7 +352,9 @@ def test_a_video_of_another_size_than_its_labels(tmp_path):
 
 
 def test_frames_behind_one_that_does_not_decode_are_not_given_to_wrong_labels(tmp_path):
-    """The decoder stops at damaged data, and passes over a frame that has none: later frames would get the labels of earlier ones."""
+    """The decoder stops at damaged data, and passes over a frame that has none: later frames would get the labels of
+    earlier ones.
+    """
     clip = make_clip(10, 60, 64)
     write_video(tmp_path, "S1", "A.1", clip)
     path = mp4_of(tmp_path, "A.1")

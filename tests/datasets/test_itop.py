@@ -496,7 +496,9 @@ def real():
 
 
 def test_a_real_frame_is_read(tmp_path, real):
-    """A frame of the data set in the layout of its files, with A2J's box: the joints lie on the person that depth shows."""
+    """A frame of the data set in the layout of its files, with A2J's box: the joints lie on the person that depth
+    shows.
+    """
     depth, rows = real
     world = rows["gt_world_m"][:1].astype(np.float16)
     projected = world[..., :2] / world[..., 2:].astype(float) / 0.0035 * (1, -1) + (160, 120)
@@ -525,7 +527,9 @@ def test_a_real_frame_is_read(tmp_path, real):
 
 
 def test_left_is_the_persons_own_in_the_real_labels(real):
-    """Forearms reach towards the camera where people face it, and then their right shoulder is at the left of the picture."""
+    """Forearms reach towards the camera where people face it, and then their right shoulder is at the left of the
+    picture.
+    """
     _, rows = real
     joints = rows["gt_world_m"].astype(float)
     at = {name: joints[:, number] for number, name in enumerate(ITOP_15.joints)}

@@ -59,7 +59,9 @@ def uncropped(person, image, fill=0):
 
 
 def offset(a, b, mask):
-    """How far, in pixels, one picture lies off the other where mask is: the shift that explains their difference best (Lucas, Kanade)."""
+    """How far, in pixels, one picture lies off the other where mask is: the shift that explains their difference best
+    (Lucas, Kanade).
+    """
     a, b = (cv2.GaussianBlur(each.mean(2).astype(np.float32), (0, 0), 1.5) for each in (a, b))
     inside = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     shift = np.zeros(2)

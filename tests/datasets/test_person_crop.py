@@ -201,7 +201,9 @@ def test_keypoints_alone_are_a_modality():
 
 
 def mutate(person: Person, rng: np.random.Generator) -> Person:
-    """One field damaged: bytes with flipped bits, cut, doubled or swapped for another field's; numbers replaced by hostile ones."""
+    """One field damaged: bytes with flipped bits, cut, doubled or swapped for another field's; numbers replaced by
+    hostile ones.
+    """
     name = str(rng.choice([each.name for each in fields(Person) if getattr(person, each.name) is not None]))
     value = getattr(person, name)
     if isinstance(value, bytes):

@@ -1,6 +1,7 @@
 """COCO's annotation files and folders, written from synthetic people whose labels are known: key-points and DensePose.
 
-The releases' tree: `annotations/<task>_<release>.json`, and the pictures in `images/<release>` as `COCO_<release>_<12 digits>.jpg`.
+The releases' tree: `annotations/<task>_<release>.json`, and the pictures in `images/<release>` as `COCO_<release>_<12
+digits>.jpg`.
 """
 
 import json
@@ -79,8 +80,10 @@ def keypoints_annotation(person: Person, id: int, image_id: int) -> dict:
 
 
 def write_keypoints(root: Path, count: int = 3, release: str = "train2014", size: int = 96) -> list[Person]:
-    """`count` photographs of a person each, the last under a name with spaces and letters beyond ASCII; in the first also a crowd, a dog
-    and somebody without a labelled joint. Returns the people; their annotations have the ids 100, 101, ..."""
+    """`count` photographs of a person each, the last under a name with spaces and letters beyond ASCII; in the first
+    also a crowd, a dog and somebody without a labelled joint. Returns the people; their annotations have the ids 100,
+    101, ...
+    """
     folder = root / "images" / release
     folder.mkdir(parents=True)
     people = [person(number, size) for number in range(count)]
@@ -148,7 +151,9 @@ def scene(number: int, size: int = 96) -> RenderedScene:
 
 
 def densepose_annotation(seen: RenderedScene, who: int, id: int, image_id: int, written: str) -> tuple[dict, Truth]:
-    """Person `who` (from 0) of a scene. `written`: densepose (points and masks of parts), else how COCO's own mask is written."""
+    """Person `who` (from 0) of a scene. `written`: densepose (points and masks of parts), else how COCO's own mask is
+    written.
+    """
     mask = seen.person == who + 1
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     x0, y0, x1, y1 = (int(each) for each in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
@@ -174,8 +179,10 @@ def densepose_annotation(seen: RenderedScene, who: int, id: int, image_id: int, 
 
 
 def write_densepose(root: Path, counts: dict[str, int] | None = None, size: int = 96) -> dict[int, list[Truth]]:
-    """Scenes in the three published files: of each the first person has DensePose annotations, the others COCO's masks in turn; every
-    second scene has a crowd, too. The first file also lists a picture without people and a dog. Returns the people of each picture."""
+    """Scenes in the three published files: of each the first person has DensePose annotations, the others COCO's masks
+    in turn; every second scene has a crowd, too. The first file also lists a picture without people and a dog. Returns
+    the people of each picture.
+    """
     truths: dict[int, list[Truth]] = {}
     number = 0
     for part, count in (counts or {"train": 2, "valminusminival": 1, "minival": 2}).items():
@@ -217,7 +224,9 @@ def write_densepose(root: Path, counts: dict[str, int] | None = None, size: int 
 
 
 def repeat(annotations: Path, pictures: Path, count: int) -> None:
-    """Makes the file's list of pictures `count` long: each further one is an earlier one under another name, with its people."""
+    """Makes the file's list of pictures `count` long: each further one is an earlier one under another name, with its
+    people.
+    """
     content = json.loads(annotations.read_text())
     images, people = content["images"], content["annotations"]
     once, everybody = len(images), len(people)

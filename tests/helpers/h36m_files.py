@@ -1,4 +1,6 @@
-"""Human3.6M's videos and part labels as they are given out, of synthetic people: MP4, and MATLAB's v7.3 files, byte for byte."""
+"""Human3.6M's videos and part labels as they are given out, of synthetic people: MP4, and MATLAB's v7.3 files, byte for
+byte.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +50,9 @@ def write_mp4(path: Path, rgb: np.ndarray) -> None:
 def write_mat(path: Path, matrices: list[np.ndarray], **changes) -> None:
     """A v7.3 file with the 1 x N cell array Feat of matrices [rows, columns], as MATLAB's `save -v7.3` lays it out.
 
-    A user block of 512 bytes with MATLAB's text, columns first, a cell array of object references into the group #refs#, and the class of
-    every variable as an attribute. `changes`: keyword arguments of h5py's create_dataset for the matrices.
+    A user block of 512 bytes with MATLAB's text, columns first, a cell array of object references into the group
+    #refs#, and the class of every variable as an attribute. `changes`: keyword arguments of h5py's create_dataset for
+    the matrices.
     """
     with h5py.File(path, "w", userblock_size=_USER_BLOCK, libver=("earliest", "v108")) as file:
         cells = file.create_dataset("Feat", (len(matrices), 1), h5py.ref_dtype)
@@ -110,7 +113,9 @@ def damage_frame(data: bytes, number: int) -> bytes:
 
 
 def skip_frame(data: bytes, number: int) -> bytes:
-    """The MP4 with a frame that says that nothing is coded, which decoders pass over without a fault (ISO/IEC 14496-2, vop_coded = 0)."""
+    """The MP4 with a frame that says that nothing is coded, which decoders pass over without a fault (ISO/IEC 14496-2,
+    vop_coded = 0).
+    """
     start, size = _frame_data(data, number)
     frame = data[start : start + size]
     assert frame[:4] == b"\0\0\1\xb6"

@@ -1,4 +1,6 @@
-"""ITOP as it is published, a few frames of it: HDF5 files of depth and labels, and A2J's MATLAB file of boxes, of synthetic people."""
+"""ITOP as it is published, a few frames of it: HDF5 files of depth and labels, and A2J's MATLAB file of boxes, of
+synthetic people.
+"""
 
 from dataclasses import dataclass
 from functools import cache
@@ -37,7 +39,9 @@ class Frames:
 
 @cache
 def frames(count: int = 12, seed: int = 3) -> Frames:
-    """`count` people in front of ITOP's camera; every third frame is not valid. The same arrays each time: not to be changed."""
+    """`count` people in front of ITOP's camera; every third frame is not valid. The same arrays each time: not to be
+    changed.
+    """
     config = PeopleConfig(size=128, seed=seed)
     depth = np.full((count, HEIGHT, WIDTH), WALL, np.float16)
     world = np.zeros((count, 15, 3), np.float16)
@@ -57,7 +61,9 @@ def frames(count: int = 12, seed: int = 3) -> Frames:
 
 
 def _seen_by_itop(person, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The person moved to 3.6 m before ITOP's camera: metres [240, 320], joints [15, 3] with y up, and the person's box."""
+    """The person moved to 3.6 m before ITOP's camera: metres [240, 320], joints [15, 3] with y up, and the person's
+    box.
+    """
     meters = decode_depth(person.depth, DEPTH_CODEC) / 1000
     away = 3.6 - float(np.median(meters[meters > 0]))
     fx, fy, cx, cy = person.camera
@@ -89,7 +95,9 @@ def _seen_by_itop(person, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 def write_split(
     folder: Path, split: str, content: Frames, *, order: np.ndarray | None = None, ids: bool = True, **storage
 ) -> None:
-    """The two files of a split; `order` is that of the depth file's rows, `storage` goes to its data set, e.g. chunks and compression."""
+    """The two files of a split; `order` is that of the depth file's rows, `storage` goes to its data set, e.g. chunks
+    and compression.
+    """
     import h5py
 
     folder.mkdir(parents=True, exist_ok=True)

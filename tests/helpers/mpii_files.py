@@ -1,6 +1,7 @@
 """MPII's download as HRNet's code base lays it out, written from synthetic people: `annot/train.json` and `images/`.
 
-Coordinates count from 1, `scale` is the person's height / 200, and a joint that is not annotated is at (-1, -1) with joints_vis 0.
+Coordinates count from 1, `scale` is the person's height / 200, and a joint that is not annotated is at (-1, -1) with
+joints_vis 0.
 """
 
 import json
@@ -28,7 +29,8 @@ def entry(person: Person, image: str) -> dict:
 
 
 def write_mpii(root: Path, count: int = 3, size: int = 96) -> list[Person]:
-    """`count` photographs of `size` pixels with a person each, the last under a name with spaces and letters beyond ASCII.
+    """`count` photographs of `size` pixels with a person each, the last under a name with spaces and letters beyond
+    ASCII.
 
     Returns the people.
     """

@@ -138,8 +138,9 @@ def lives_through(
 ) -> str:
     """Damages a copy of the folder `original` in the way of `number` and reads all of it.
 
-    `read_all` gives every outcome of every item of the data set in that folder. Each must be a record, Rejected or Skipped with a reason in
-    words, or the whole is refused with a UserError of one line; an id never comes twice among the records. Anything else fails the test.
+    `read_all` gives every outcome of every item of the data set in that folder. Each must be a record, Rejected or
+    Skipped with a reason in words, or the whole is refused with a UserError of one line; an id never comes twice among
+    the records. Anything else fails the test.
 
     Returns "read" (nothing set aside), "set aside" or "refused".
     """

@@ -1,7 +1,8 @@
 """NTU RGB+D as its release has it, written from synthetic people: what is true of every frame is known.
 
-A clip's person stands as it was rendered and slides over the picture from frame to frame, so that a frame that is taken for its neighbour
-shows. Pictures are mirrored as Kinect's are. Each (setup, camera) has a rig of its own: two pinhole cameras 5 cm apart, a little turned.
+A clip's person stands as it was rendered and slides over the picture from frame to frame, so that a frame that is taken
+for its neighbour shows. Pictures are mirrored as Kinect's are. Each (setup, camera) has a rig of its own: two pinhole
+cameras 5 cm apart, a little turned.
 """
 
 from dataclasses import dataclass, field
@@ -54,8 +55,8 @@ class Clip:
     """What a clip shall hold.
 
     Attributes:
-        bodies: number of bodies of a frame where it is not 1. lost: joints of a frame whose numbers are NaN; zeros: those whose line is
-            all zeros.
+        bodies: number of bodies of a frame where it is not 1. lost: joints of a frame whose numbers are NaN; zeros:
+            those whose line is all zeros.
         shift: the colour positions in its skeleton file lie this many pixels off, as if the camera had been knocked.
     """
 
@@ -74,8 +75,9 @@ class Clip:
 
 @dataclass(frozen=True)
 class Truth:
-    """One frame, not mirrored, a pixel's centre at +0.5: rgb [424, 512, 3], depth [424, 512] mm, keypoints [25, 3] with visibility 0 where
-    it is only inferred, joints3d [25, 3], camera [4]."""
+    """One frame, not mirrored, a pixel's centre at +0.5: rgb [424, 512, 3], depth [424, 512] mm, keypoints [25, 3] with
+    visibility 0 where it is only inferred, joints3d [25, 3], camera [4].
+    """
 
     rgb: np.ndarray
     depth: np.ndarray

@@ -1,4 +1,6 @@
-"""Every reader of files with the smallest whole data set that it reads: what the reader contract (test_readers.py) is tested on."""
+"""Every reader of files with the smallest whole data set that it reads: what the reader contract (test_readers.py) is
+tested on.
+"""
 
 import json
 from collections.abc import Callable, Sequence

@@ -1,1 +1,3 @@
-"""Prepared data sets: the plan (`plan`), what a folder says of itself (`manifest`), `write`, `read`, `verify`; `storage` for the URIs."""
+"""Prepared data sets: the plan (`plan`), what a folder says of itself (`manifest`), `write`, `read`, `verify`;
+`storage` for the URIs.
+"""

@@ -7,7 +7,9 @@ _NO_TERMS = "not stated; whoever prepared the data set knows where it came from"
 
 
 def card(manifest: Manifest) -> str:
-    """Render a manifest as Markdown: terms, contents, rejected and skipped records, provenance, and calibrations of the source."""
+    """Render a manifest as Markdown: terms, contents, rejected and skipped records, provenance, and calibrations of the
+    source.
+    """
     provenance = manifest.provenance
     read = manifest.rows + manifest.rejected + sum(manifest.skipped.values())
     of_persons = [("keypoints", "joint set", manifest.joints), ("joints3d", "3D joint set", manifest.joints3d)]

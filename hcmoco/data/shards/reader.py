@@ -32,14 +32,18 @@ class RowGroups(Protocol):
 
 @dataclass(frozen=True)
 class Shards:
-    """A prepared data set, opened. Row groups are numbered over all its files. Small to pickle; footers are cached per process."""
+    """A prepared data set, opened. Row groups are numbered over all its files. Small to pickle; footers are cached per
+    process.
+    """
 
     uri: str
     manifest: Manifest
 
     @classmethod
     def open(cls, uri: str) -> "Shards":
-        """The data set at `uri`. UserError where there is none, its manifest is not valid, or a file is missing or of another length."""
+        """The data set at `uri`. UserError where there is none, its manifest is not valid, or a file is missing or of
+        another length.
+        """
         uri = absolute(uri)
         folder = Folder(uri)
         manifest = read_manifest(folder)
@@ -78,8 +82,8 @@ class Shards:
     ) -> pa.Table:
         """Row group `group`: all columns or `columns`, all rows or `rows` (in their order).
 
-        Raises UserError, naming the file, where its bytes are not those that were written (pages carry checksums), IndexError for a group
-        or a row that does not exist.
+        Raises UserError, naming the file, where its bytes are not those that were written (pages carry checksums),
+        IndexError for a group or a row that does not exist.
         """
         if not 0 <= group < self._first_groups[-1]:
             raise IndexError(f"{self.uri} has row groups 0..{self._first_groups[-1] - 1}, not {group}")
@@ -125,6 +129,8 @@ def _read(uri: str, file: File, group: int, columns: list[str] | None) -> pa.Tab
 
 @lru_cache(maxsize=256)
 def _footer(uri: str, name: str, sha256: str) -> pq.FileMetaData:
-    """The footer of a file; its digest is part of the key, so that a data set that was prepared anew is not read with old offsets."""
+    """The footer of a file; its digest is part of the key, so that a data set that was prepared anew is not read with
+    old offsets.
+    """
     with Folder(uri).open(name) as source:
         return pq.read_metadata(source)

@@ -23,8 +23,9 @@ _OTHER_BYTES = (
 def verify(uri: str, *, sample: int = 8, progress: Callable[[int], None] | None = None) -> list[str]:
     """Check the data set at `uri`.
 
-    Checked are each file's length, SHA-256, schema, row groups and their offsets, that `index` counts 0..N-1 over the files, that no id
-    comes twice, and that `sample` rows of each file decode as records; of the list of rejected records its SHA-256 and its number of lines.
+    Checked are each file's length, SHA-256, schema, row groups and their offsets, that `index` counts 0..N-1 over the
+    files, that no id comes twice, and that `sample` rows of each file decode as records; of the list of rejected
+    records its SHA-256 and its number of lines.
 
     Args:
         uri: folder of the data set.

@@ -1,6 +1,7 @@
 """Write a data set: parts in any order and by any process, then one manifest.
 
-Nothing here shuffles what it is given but `write_shards`: whoever deals records to parts does so in an order drawn from the seed.
+Nothing here shuffles what it is given but `write_shards`: whoever deals records to parts does so in an order drawn from
+the seed.
 """
 
 import json
@@ -62,7 +63,9 @@ class Part(Config):
 
 
 def group_sizes(rows: int, largest: int = GROUP_ROWS) -> list[int]:
-    """Row counts of the row groups of a part: as few groups as fit, all within one row of each other, so 16..32 from 16 rows on."""
+    """Row counts of the row groups of a part: as few groups as fit, all within one row of each other, so 16..32 from 16
+    rows on.
+    """
     groups = -(-rows // largest)
     return [rows // groups + (g < rows % groups) for g in range(groups)] if rows else []
 
@@ -80,8 +83,8 @@ def write_part(
 ) -> Part:
     """Write `part-<number>.parquet` from records in their final order; rows are indexed from `first_index`.
 
-    Records are of the kind that `about` says; a dict is a row without `index`. `rejected` are (id, reason) pairs that will be counted
-    and listed, `skipped` counts of records that are not wanted, by reason, `rejected_items` see `Part`.
+    Records are of the kind that `about` says; a dict is a row without `index`. `rejected` are (id, reason) pairs that
+    will be counted and listed, `skipped` counts of records that are not wanted, by reason, `rejected_items` see `Part`.
     """
     rows = [
         {**each, "index": index} if isinstance(each, dict) else each.to_row(index)
@@ -108,7 +111,8 @@ def write_part(
 def renumber(folder: Folder, part: Part, about: About, first_index: int) -> Part:
     """Index a part's rows from `first_index`; the file is rewritten where that is another number.
 
-    What a part's first row is called is known only when it is known how many records of the parts before it were usable.
+    What a part's first row is called is known only when it is known how many records of the parts before it were
+    usable.
     """
     if part.file is None or part.first_index == first_index:
         return part.model_copy(update={"first_index": first_index})
@@ -129,7 +133,9 @@ def renumber(folder: Folder, part: Part, about: About, first_index: int) -> Part
 
 
 def _write_file(folder: Folder, name: str, schema: pa.Schema, groups: Iterable[pa.Table]) -> File:
-    """One row group per table. Encoded pixels do not compress and never repeat, so neither is tried; pages carry checksums."""
+    """One row group per table. Encoded pixels do not compress and never repeat, so neither is tried; pages carry
+    checksums.
+    """
     with folder.replacing(name) as file:
         sink = HashingSink(file)
         with pq.ParquetWriter(
@@ -215,7 +221,9 @@ def write_shards(
     rejected: Iterable = (),
     part_rows: int = PART_ROWS,
 ) -> Manifest:
-    """Write a whole data set from records that fit in memory, shuffled by `seed`. UserError where the folder already has one."""
+    """Write a whole data set from records that fit in memory, shuffled by `seed`. UserError where the folder already
+    has one.
+    """
     folder = Folder(uri)
     if folder.exists(MANIFEST):
         raise UserError(f"{uri} already holds a prepared data set; choose another folder or delete it")

@@ -25,8 +25,9 @@ def below_source(source: str, path: str) -> Path:
 def path_inside(folder: str | Path, name: str, most: int = MAX_BYTES) -> Path:
     """Where the file `name`, relative to `folder`, really lies: for libraries that open files by their path.
 
-    Raises ValueError with a sentence for a path that leaves the folder (by `..`, as an absolute path or through a symbolic link), and for
-    a file that is missing, empty, larger than `most` bytes or not a regular file (a pipe would wait for ever).
+    Raises ValueError with a sentence for a path that leaves the folder (by `..`, as an absolute path or through a
+    symbolic link), and for a file that is missing, empty, larger than `most` bytes or not a regular file (a pipe would
+    wait for ever).
     """
     root = Path(folder).resolve()
     try:
@@ -44,8 +45,9 @@ def path_inside(folder: str | Path, name: str, most: int = MAX_BYTES) -> Path:
 
 
 def fault_inside(root: Path, name: str) -> str:
-    """Why `name` is no regular file inside `root`, a resolved folder; "" where it is one. Raises OSError, ValueError and RuntimeError as
-    `pathlib` does for what cannot be looked at."""
+    """Why `name` is no regular file inside `root`, a resolved folder; "" where it is one. Raises OSError, ValueError
+    and RuntimeError as `pathlib` does for what cannot be looked at.
+    """
     path = (root / name).resolve()
     if not path.is_relative_to(root) or Path(name).is_absolute():
         return LEAVES
@@ -66,7 +68,8 @@ def read_inside(folder: str | Path, name: str) -> bytes:
 def read_rgb(folder: str | Path, name: str, expect: tuple[int, int] | None = None) -> np.ndarray:
     """uint8 [H, W, 3] of the JPEG or PNG `name` in `folder`; EXIF orientation is ignored, as annotations are.
 
-    Raises ValueError as `read_inside` does, for a picture that is not whole, and for one whose width and height are not those expected.
+    Raises ValueError as `read_inside` does, for a picture that is not whole, and for one whose width and height are not
+    those expected.
     """
     rgb = decode_rgb(read_inside(folder, name))
     height, width = rgb.shape[:2]

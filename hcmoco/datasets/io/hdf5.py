@@ -1,7 +1,9 @@
-"""Reading HDF5 files that may be damaged or not what they say: what is opened is checked before the library is asked for its values.
+"""Reading HDF5 files that may be damaged or not what they say: what is opened is checked before the library is asked
+for its values.
 
-The library follows links to other files, maps one data set onto others, loads filters by number and allocates what a header asks for.
-A reader of measurements needs none of that, so only plain arrays of this very file are read, with filters that come with the library.
+The library follows links to other files, maps one data set onto others, loads filters by number and allocates what a
+header asks for. A reader of measurements needs none of that, so only plain arrays of this very file are read, with
+filters that come with the library.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +28,8 @@ LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, TypeError, AttributeError, Ov
 
 @contextmanager
 def open_hdf5(folder: str | Path, name: str) -> Iterator[Any]:
-    """The h5py.File `name` of `folder`, to read. Whatever the library says of a damaged file inside the block is a ValueError.
+    """The h5py.File `name` of `folder`, to read. Whatever the library says of a damaged file inside the block is a
+    ValueError.
 
     Raises ValueError as `files.path_inside` does, and for a file that is not HDF5 or damaged.
     """
@@ -34,8 +37,8 @@ def open_hdf5(folder: str | Path, name: str) -> Iterator[Any]:
 
     path = path_inside(folder, name, MAX_FILE)
     try:
-        # Without a lock, which network disks often refuse; without a cache, so that of chunks that are not compressed only what is asked
-        # for is read.
+        # Without a lock, which network disks often refuse; without a cache, so that of chunks that are not compressed
+        # only what is asked for is read.
         with h5py.File(path, "r", locking=False, rdcc_nbytes=0) as file:
             yield file
     except LIBRARY_ERRORS as error:
@@ -47,10 +50,12 @@ def array(file: Any, name: str, shape: Sequence[int | None], kinds: str = "fiub"
 
     Args:
         shape: sizes it must have; None allows any.
-        kinds: NumPy kinds of its type, e.g. "f" for floating point; "S" is a text of fixed length, "R" a reference to another
-            object of the file. There is none for values of any length: a damaged heap of them makes the library (2.0) run for ever.
+        kinds: NumPy kinds of its type, e.g. "f" for floating point; "S" is a text of fixed length, "R" a reference to
+            another object of the file. There is none for values of any length: a damaged heap of them makes the library
+            (2.0) run for ever.
     Raises:
-        ValueError: there is none, it is elsewhere (a link, an external or a virtual data set), or of another shape, type or storage.
+        ValueError: there is none, it is elsewhere (a link, an external or a virtual data set), or of another shape,
+            type or storage.
     """
     import h5py
 

@@ -44,15 +44,18 @@ class Inventory:
     notes: list[str] = field(default_factory=list)
 
     def look(self, what: str, folder: str | Path, names: Iterable[str], *formats: str) -> None:
-        """Counts the files `names`, relative to `folder`, as `what`, and adds a fault for each that is missing, empty, unreadable, leaves
-        the folder, or does not begin as one of `formats` (keys of SIGNATURES; none: any bytes do)."""
+        """Counts the files `names`, relative to `folder`, as `what`, and adds a fault for each that is missing, empty,
+        unreadable, leaves the folder, or does not begin as one of `formats` (keys of SIGNATURES; none: any bytes do).
+        """
         distinct = list(dict.fromkeys(names))
         self.counts[what] = self.counts.get(what, 0) + len(distinct)
         self.faults += faults(folder, distinct, *formats)
 
 
 def faults(folder: str | Path, names: Iterable[str], *formats: str) -> Iterator[Fault]:
-    """See `Inventory.look`. In the order of `names`; files are opened by many threads, since on a network disk each waits for an answer."""
+    """See `Inventory.look`. In the order of `names`; files are opened by many threads, since on a network disk each
+    waits for an answer.
+    """
     root = Path(folder).resolve()
 
     def fault(name: str) -> Fault | None:

@@ -1,6 +1,8 @@
-"""Long lists of a large JSON file, element by element: what is not needed of an element is dropped before the next one is read.
+"""Long lists of a large JSON file, element by element: what is not needed of an element is dropped before the next one
+is read.
 
-Python's own parser would hold all of a file at once, four to five times its size; here it is the text and what is kept of it.
+Python's own parser would hold all of a file at once, four to five times its size; here it is the text and what is kept
+of it.
 """
 
 import json
@@ -17,8 +19,8 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 def read_lists(path: str | Path, what: str, keep: Mapping[str, Callable[[Any], Any]]) -> dict[str, list]:
     """For each key of `keep` that holds a list in the file's object: what `keep[key]` returns for each of its elements.
 
-    A key that the file lacks, or that holds something else, is absent from the result. UserError with one line, naming the file as
-    `what`, if it is missing or not JSON.
+    A key that the file lacks, or that holds something else, is absent from the result. UserError with one line, naming
+    the file as `what`, if it is missing or not JSON.
     """
     path = Path(path)
     if not path.is_file():

@@ -1,7 +1,7 @@
 """Real matrices of numbers in a MATLAB v5 file, and nothing else of it.
 
-SciPy's reader believes a damaged file's types and sizes, to the point of a segmentation fault (1.17). Every size is checked here against
-what is there. Format: MathWorks, MAT-File Format, "Level 5 MAT-Files".
+SciPy's reader believes a damaged file's types and sizes, to the point of a segmentation fault (1.17). Every size is
+checked here against what is there. Format: MathWorks, MAT-File Format, "Level 5 MAT-Files".
 """
 
 import struct
@@ -28,7 +28,9 @@ class _Element(NamedTuple):
 
 
 def read_matrices(data: bytes) -> dict[str, np.ndarray]:
-    """name -> [rows, columns] of each real numeric matrix of the file; other variables are passed over. ValueError for a damaged file."""
+    """name -> [rows, columns] of each real numeric matrix of the file; other variables are passed over. ValueError for
+    a damaged file.
+    """
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if order is None or len(data) < 136 or struct.unpack(f"{order}H", data[124:126])[0] != 0x0100:
         raise ValueError("is not a MATLAB v5 file")

@@ -1,6 +1,8 @@
-"""Cell arrays in MATLAB's v7.3 files: HDF5 in which a cell array is a data set of references, one to the array of each cell.
+"""Cell arrays in MATLAB's v7.3 files: HDF5 in which a cell array is a data set of references, one to the array of each
+cell.
 
-MATLAB stores columns first, so what it calls rows x columns is columns x rows here, and is transposed back when it is read.
+MATLAB stores columns first, so what it calls rows x columns is columns x rows here, and is transposed back when it is
+read.
 """
 
 from collections.abc import Iterator
@@ -26,7 +28,8 @@ class Cells:
     def matrix(self, number: int, most: int) -> np.ndarray:
         """[rows, columns] of the numeric matrix in cell `number`, counted from 0.
 
-        Raises ValueError where the cell holds something else, where its reference leads nowhere, and for more than `most` bytes.
+        Raises ValueError where the cell holds something else, where its reference leads nowhere, and for more than
+        `most` bytes.
         """
         reference = self._references[number]
         try:

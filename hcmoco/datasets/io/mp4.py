@@ -1,7 +1,7 @@
 """Frames of an MP4 by their number, decoded in order, once, from the first to the last.
 
-Decoders pass over what they cannot decode, which would give every later frame a wrong number. So the frames of the whole file are counted:
-if there are fewer than its header declares, those behind the first gap in time are not trusted.
+Decoders pass over what they cannot decode, which would give every later frame a wrong number. So the frames of the
+whole file are counted: if there are fewer than its header declares, those behind the first gap in time are not trusted.
 """
 
 import os
@@ -33,7 +33,9 @@ class Video:
         self._capture = capture
 
     def sampled(self, stride: int, most: int) -> Iterator[tuple[int, np.ndarray]]:
-        """(number, uint8 [H, W, 3] RGB) of the frames 0, stride, ... below `most`. All frames are decoded, none of the others converted."""
+        """(number, uint8 [H, W, 3] RGB) of the frames 0, stride, ... below `most`. All frames are decoded, none of the
+        others converted.
+        """
         capture, period = self._capture, 1000 / max(self._capture.get(cv2.CAP_PROP_FPS), 1e-3)
         decoded, gap, before = 0, 0, 0.0
         while decoded < self.declared and capture.grab():
@@ -56,8 +58,8 @@ class Video:
 def open_mp4(folder: str, name: str, most: int) -> Iterator[Video]:
     """The video `name` of `folder`.
 
-    Raises ValueError as `files.path_inside` does, for a file that is no MP4 or does not open, and for one that declares no frame, more than
-    `most`, or frames of more than 4096 pixels a side.
+    Raises ValueError as `files.path_inside` does, for a file that is no MP4 or does not open, and for one that declares
+    no frame, more than `most`, or frames of more than 4096 pixels a side.
     """
     path = path_inside(folder, name, MAX_BYTES)
     with path.open("rb") as file:

@@ -1,7 +1,7 @@
 """Frames of a clip's AVI, in order, decoding no more than the codec asks for.
 
-Frames between those asked for are passed without conversion, and nothing after the last one is decoded; a codec that builds a frame on
-the one before leaves no more to save.
+Frames between those asked for are passed without conversion, and nothing after the last one is decoded; a codec that
+builds a frame on the one before leaves no more to save.
 """
 
 import os
@@ -21,8 +21,8 @@ MAX_BYTES = 1 << 30
 def frames(folder: str, name: str, numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
     """(number, uint8 [H, W, 3] BGR) of the frames `numbers`, ascending and counted from 1; ends where the video does.
 
-    A frame that the video leaves out (an empty chunk) is left out here, and its successors keep their numbers. A picture is 1920 x 1080
-    pixels, or a smaller copy of the same shape.
+    A frame that the video leaves out (an empty chunk) is left out here, and its successors keep their numbers. A
+    picture is 1920 x 1080 pixels, or a smaller copy of the same shape.
 
     Raises ValueError as `path_inside` does, and for a file that is no AVI, does not open or is of another shape.
     """
@@ -57,13 +57,17 @@ def frames(folder: str, name: str, numbers: Sequence[int]) -> Iterator[tuple[int
 
 
 def _position(frame: float, counted: int) -> int:
-    """The number of a frame by its time, `frame` frames after the first; by counting, where the times are no multiples of a frame's."""
+    """The number of a frame by its time, `frame` frames after the first; by counting, where the times are no multiples
+    of a frame's.
+    """
     by_time = round(frame) + 1 if abs(frame) < 1e9 else 0  # not for NaN
     return by_time if by_time >= counted and abs(frame - round(frame)) < 0.1 else counted
 
 
 def _is_cut(path: Path) -> bool:
-    """Whether the file ends before its header says. ValueError where it is no AVI: other containers may name further files."""
+    """Whether the file ends before its header says. ValueError where it is no AVI: other containers may name further
+    files.
+    """
     with path.open("rb") as file:
         start = file.read(12)
     if len(start) < 12 or start[:4] != b"RIFF" or start[8:] != b"AVI ":

@@ -24,7 +24,9 @@ _CONVERT = (
 
 
 def read_boxes(folder: str, name: str, frames: int) -> np.ndarray:
-    """float64 [frames, 4], x0, y0, x1, y1 of each valid frame, NaN where the file has none. UserError, one line, for any other file."""
+    """float64 [frames, 4], x0, y0, x1, y1 of each valid frame, NaN where the file has none. UserError, one line, for
+    any other file.
+    """
     if name.endswith((".pkl", ".pickle")):
         raise UserError(f"boxes {name}: {_CONVERT}")
     readers = {".mat": _mat, ".npy": _npy, ".json": lambda data: _json(data, frames)}

@@ -1,7 +1,8 @@
-"""From valid frames to records: a few neighbours are read at once, since the file that holds them is opened for each reading.
+"""From valid frames to records: a few neighbours are read at once, since the file that holds them is opened for each
+reading.
 
-Measured on one core with the file in memory: 1.1 ms for a record's depth to be coded and checked; opening the file and reading one frame
-0.2 ms, or 0.5 ms where frames are compressed one by one, 16 neighbours 0.02 and 0.3 ms a frame.
+Measured on one core with the file in memory: 1.1 ms for a record's depth to be coded and checked; opening the file and
+reading one frame 0.2 ms, or 0.5 ms where frames are compressed one by one, 16 neighbours 0.02 and 0.3 ms a frame.
 """
 
 import re
@@ -58,8 +59,8 @@ class Block:
 def items(config: ItopConfig) -> list[Block]:
     """The split in blocks, every frame in one of them.
 
-    Ids are `itop/<split>-<number>/<id of the file>`. The number counts the valid frames from 1 in the order of the label file, as the
-    published subsets and boxes do, and has leading zeros: records sorted by id are in that order.
+    Ids are `itop/<split>-<number>/<id of the file>`. The number counts the valid frames from 1 in the order of the
+    label file, as the published subsets and boxes do, and has leading zeros: records sorted by id are in that order.
 
     Raises UserError where a file is missing, damaged or not of this layout, and where no frame is valid.
     """
@@ -150,7 +151,8 @@ def _blocks(
     config: ItopConfig, frames: dict[int, list[Frame]], aside: dict[int, list[Rejected | Skipped]]
 ) -> list[Block]:
     folder, depth = place(config, config.depth_file)
-    # What is set aside goes with the next block before it: without a frame to read there is nothing to make an item for.
+    # What is set aside goes with the next block before it: without a frame to read there is nothing to make an item
+    # for.
     starts = sorted(frames) or [0]
     with_start: dict[int, list[Rejected | Skipped]] = defaultdict(list)
     at = np.maximum(np.searchsorted(starts, sorted(aside), side="right") - 1, 0)
@@ -166,7 +168,9 @@ def _blocks(
 
 
 def read(item: Block | Rejected | Skipped) -> list[Person | Rejected | Skipped]:
-    """The records of a block, and what was set aside; a frame whose depth is missing or damaged is Rejected with the reason."""
+    """The records of a block, and what was set aside; a frame whose depth is missing or damaged is Rejected with the
+    reason.
+    """
     if isinstance(item, Rejected | Skipped):
         return [item]
     if not item.frames:
@@ -180,7 +184,9 @@ def read(item: Block | Rejected | Skipped) -> list[Person | Rejected | Skipped]:
 
 
 def _depths(data, wanted: list[int]) -> list[np.ndarray | str]:
-    """Metres of each wanted row, or why it cannot be read: all at once, and one by one where damage would take its neighbours along."""
+    """Metres of each wanted row, or why it cannot be read: all at once, and one by one where damage would take its
+    neighbours along.
+    """
     first, end = min(wanted), max(wanted) + 1
     try:
         found = rows(data, first, end)
@@ -217,7 +223,9 @@ def _record(item: Block, frame: Frame, meters: np.ndarray | str) -> Person | Rej
 
 
 def _millimeters(meters: np.ndarray) -> np.ndarray:
-    """uint16, rounded; 0 for what is not finite or not above 0. ValueError where much is further away than a room is long."""
+    """uint16, rounded; 0 for what is not finite or not above 0. ValueError where much is further away than a room is
+    long.
+    """
     with np.errstate(invalid="ignore"):
         found = np.where(np.isfinite(meters) & (meters > 0), meters, 0).astype(np.float32)
     readings = found[found > 0]

@@ -16,7 +16,9 @@ _DEEP = 4 * ROWS_PER_ITEM
 
 
 def inventory(config: ItopConfig) -> Inventory:
-    """Files that are missing or unreadable, numbers of frames, and what will be left out. UserError where there is no folder."""
+    """Files that are missing or unreadable, numbers of frames, and what will be left out. UserError where there is no
+    folder.
+    """
     if not Path(config.source).is_dir():
         raise UserError(
             f"source {config.source} is no folder; give the one that holds ITOP_side_{config.split}_depth_map.h5"

@@ -13,8 +13,9 @@ from hcmoco.datasets.itop.config import ItopConfig, place, what_to_do
 from hcmoco.errors import UserError
 
 HEIGHT, WIDTH, JOINTS = 240, 320, 15
-# Of the coordinates as published: x_world = (x - 160) * z * 0.0035, y_world = (120 - y) * z * 0.0035, x and y counting pixels from 0. The
-# point cloud of a frame is made so from its depth, which leaves no doubt: pixel 160 has x_world = 0, and its centre is at 160.5 here.
+# Of the coordinates as published: x_world = (x - 160) * z * 0.0035, y_world = (120 - y) * z * 0.0035, x and y counting
+# pixels from 0. The point cloud of a frame is made so from its depth, which leaves no doubt: pixel 160 has x_world = 0,
+# and its centre is at 160.5 here.
 FOCAL = 1 / 0.0035
 CAMERA = (FOCAL, FOCAL, 160.5, 120.5)
 _MAX_FRAMES = 1_000_000

@@ -1,8 +1,9 @@
-"""NTU RGB+D 60 and 120: RGB registered onto masked depth, 25 joints in the picture and in space, of every tenth frame with one person.
+"""NTU RGB+D 60 and 120: RGB registered onto masked depth, 25 joints in the picture and in space, of every tenth frame
+with one person.
 
 The format is that of the release (A. Shahroudy et al., CVPR 2016; J. Liu et al., TPAMI 2020) and of its MATLAB reader,
-read_skeleton_file.m. layout.py says which files there are, skeleton.py what is in the text files, registration.py how the pictures of the
-two cameras are brought together.
+read_skeleton_file.m. layout.py says which files there are, skeleton.py what is in the text files, registration.py how
+the pictures of the two cameras are brought together.
 """
 
 from hcmoco.data.skeletons import KINECT_25

@@ -1,6 +1,7 @@
 """The registration and the camera of each (setup, camera), measured on all of its clips before any is read.
 
-Every clip gives the joints of a few frames spread over it, so that memory is a few megabytes however many clips there are.
+Every clip gives the joints of a few frames spread over it, so that memory is a few megabytes however many clips there
+are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,10 +46,11 @@ def calibrations(config: NtuConfig, items: Sequence[NtuItem | Rejected | Skipped
 def calibrate(each: Calibration) -> dict:
     """The transform from depth to colour picture and the depth camera of one setup and camera, with their residuals.
 
-    Returns JSON values: `refused` (a sentence, "" where the fit is good), numbers of clips and pairs, `model`, `camera` (fx, fy, cx, cy;
-    instead `camera_refused`, a sentence, where the joints do not agree on one: the records then have neither camera nor 3D joints),
-    `transform.matrix` (rows of [A | b], see registration.py), residuals in pixels of the depth picture: `median_px` of all pairs, `p90_px`
-    of those that took part, `clip_median_..._px` the spread of the clips' own medians.
+    Returns JSON values: `refused` (a sentence, "" where the fit is good), numbers of clips and pairs, `model`, `camera`
+    (fx, fy, cx, cy; instead `camera_refused`, a sentence, where the joints do not agree on one: the records then have
+    neither camera nor 3D joints), `transform.matrix` (rows of [A | b], see registration.py), residuals in pixels of the
+    depth picture: `median_px` of all pairs, `p90_px` of those that took part, `clip_median_..._px` the spread of the
+    clips' own medians.
     """
     tables, numbers, unreadable = [], [], 0
     for number, (folder, tag) in enumerate(each.clips):
@@ -112,7 +114,9 @@ def _measured(config: NtuConfig, table: np.ndarray, of_clip: np.ndarray) -> dict
 
 
 def _camera(table: np.ndarray) -> dict:
-    """The depth camera by the joints' positions in space, and its residuals in pixels; without `camera` where it is refused."""
+    """The depth camera by the joints' positions in space, and its residuals in pixels; without `camera` where it is
+    refused.
+    """
     try:
         camera, misses = registration.fit_camera(table[:, :3], table[:, 3:5])
     except ValueError as error:
@@ -128,7 +132,9 @@ def _camera(table: np.ndarray) -> dict:
 
 
 def _pairs(folder: str, tag: str) -> np.ndarray | None:
-    """float64 [N, 7], x y z, depth x y and colour x y of the believable joints in FRAMES frames of a clip; None if it cannot be read."""
+    """float64 [N, 7], x y z, depth x y and colour x y of the believable joints in FRAMES frames of a clip; None if it
+    cannot be read.
+    """
     try:
         clip = skeleton_file.parse(read_inside(folder, f"{tag}.skeleton"))
     except ValueError:
@@ -158,7 +164,8 @@ def pairs_of(joints: skeleton_file.Joints) -> np.ndarray:
 def with_calibrations(
     config: NtuConfig, items: Sequence[NtuItem | Rejected | Skipped], results: Mapping[str, dict]
 ) -> list[NtuItem | Rejected | Skipped]:
-    """The items with the registration and camera of their setup and camera; those of a refused one as Rejected with the reason.
+    """The items with the registration and camera of their setup and camera; those of a refused one as Rejected with the
+    reason.
 
     Raises UserError where every clip would be.
     """

@@ -1,7 +1,8 @@
 """One clip as records: frames registered onto the depth picture, unmirrored and cropped.
 
-Frame n of video and depth, counted from 1, goes with frame n - 1 of the skeleton file, counted from 0. Kinect's pictures are mirrored: RGB,
-depth, x of joints and of the camera are turned back here, so that left is the person's own left and joint names stay as they are.
+Frame n of video and depth, counted from 1, goes with frame n - 1 of the skeleton file, counted from 0. Kinect's
+pictures are mirrored: RGB, depth, x of joints and of the camera are turned back here, so that left is the person's own
+left and joint names stay as they are.
 """
 
 import os
@@ -36,8 +37,8 @@ class _Pose:
     """One body of one frame, on the unmirrored picture, a pixel's centre at +0.5.
 
     Attributes:
-        keypoints: float64 [25, 3], x, y, visibility. joints3d: float64 [25, 3], metres, x right, y down, z forward; None where a number is
-            missing or the camera is not known. pairs: see calibration.pairs_of.
+        keypoints: float64 [25, 3], x, y, visibility. joints3d: float64 [25, 3], metres, x right, y down, z forward;
+            None where a number is missing or the camera is not known. pairs: see calibration.pairs_of.
     """
 
     keypoints: np.ndarray
@@ -46,7 +47,8 @@ class _Pose:
 
 
 def read(item: NtuItem | Rejected | Skipped) -> list[Outcome] | Rejected | Skipped:
-    """The records of a clip's frames, one outcome for each frame of the stride, in their order, and one for a fault of the clip itself.
+    """The records of a clip's frames, one outcome for each frame of the stride, in their order, and one for a fault of
+    the clip itself.
 
     Ids are `ntu/<tag>F<frame, at least 3 digits>`. Rejected as a whole where the skeleton file cannot be read.
     """
@@ -205,7 +207,9 @@ def _record(item: NtuItem, number: int, pose: _Pose, image: np.ndarray) -> Perso
 
 
 def _extent(keypoints: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x0, y0, x1, y1 around the visible joints and the readings near them, and these readings. ValueError where there is none."""
+    """x0, y0, x1, y1 around the visible joints and the readings near them, and these readings. ValueError where there
+    is none.
+    """
     xy = keypoints[keypoints[:, 2] > 0, :2]
     low, high = xy.min(0), xy.max(0)
     margin = max(_WINDOW * float((high - low).max()), _LEAST_WINDOW)

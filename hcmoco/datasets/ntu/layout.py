@@ -4,8 +4,8 @@
     <source>/nturgb+d_depth_masked/S001C001P001R001A001/MDepth-00000001.png ...
     <source>/nturgb+d_skeletons/S001C001P001R001A001.skeleton
 
-or the same three under <source>/NTURGBD (setups 1 to 17) and <source>/NTURGBD120 (18 to 32). A tag names setup, camera, performer,
-replication and action.
+or the same three under <source>/NTURGBD (setups 1 to 17) and <source>/NTURGBD120 (18 to 32). A tag names setup, camera,
+performer, replication and action.
 """
 
 import os
@@ -53,8 +53,10 @@ class NtuItem:
     Attributes:
         id: `ntu/<tag>`.
         rgb, depth, skeletons: folders that hold the clip's files.
-        matrix: 12 numbers, rows of the 3 x 4 transform from depth to colour picture (registration.Fit), once it is measured.
-        camera: fx, fy, cx, cy of the mirrored depth picture, likewise; stays empty where the joints do not agree on one.
+        matrix: 12 numbers, rows of the 3 x 4 transform from depth to colour picture (registration.Fit), once it is
+            measured.
+        camera: fx, fy, cx, cy of the mirrored depth picture, likewise; stays empty where the joints do not agree on
+            one.
     """
 
     id: str
@@ -142,7 +144,8 @@ def _excluded(config: NtuConfig) -> frozenset[str]:
 
 
 def items(config: NtuConfig) -> list[NtuItem | Rejected | Skipped]:
-    """The clips that the config asks for, by tag; Rejected where a clip lacks one of its three files, Skipped where a rule leaves it out.
+    """The clips that the config asks for, by tag; Rejected where a clip lacks one of its three files, Skipped where a
+    rule leaves it out.
 
     Raises UserError where a folder is missing, and where no clip is asked for.
     """
@@ -169,7 +172,8 @@ def _item(config: NtuConfig, tag: Tag, listing: _Listing, excluded: frozenset[st
 
 
 def inventory(config: NtuConfig) -> Inventory:
-    """What the clips that will be read have and lack: every video and skeleton file, and the depth picture of every frame to be read.
+    """What the clips that will be read have and lack: every video and skeleton file, and the depth picture of every
+    frame to be read.
 
     Files are opened for their first bytes alone; how many frames a clip has is what its skeleton file declares.
     """

@@ -1,15 +1,17 @@
 """Where a pixel of the depth picture lies in the colour picture, fitted to joints whose positions in both are known.
 
-The two cameras of a Kinect sit about 5 cm apart, so one plane-to-plane transform is right at one distance only: between 2 and 4 metres the
-pictures shift by about 5 pixels of depth against each other. The model is therefore a homography and a shift in proportion to 1 / distance,
+The two cameras of a Kinect sit about 5 cm apart, so one plane-to-plane transform is right at one distance only: between
+2 and 4 metres the pictures shift by about 5 pixels of depth against each other. The model is therefore a homography and
+a shift in proportion to 1 / distance,
 
     colour ~ A [x, y, 1] + b / z,        A: 3 x 3,  b: 3,  z: metres along the depth camera's axis
 
-which is exact for two pinhole cameras, and a frame is warped by its homography at the person's distance. Where the pairs do not ask for
-that many parameters (Bayesian information criterion), b is 0, or the transform an affine one.
+which is exact for two pinhole cameras, and a frame is warped by its homography at the person's distance. Where the
+pairs do not ask for that many parameters (Bayesian information criterion), b is 0, or the transform an affine one.
 
-Coordinates count from 0 at the centre of the first pixel, as Kinect's do, on mirrored pictures, as Kinect's are. Shapes: N pairs.
-References: R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, sections 4.1, 8.4 and 13; J. W. Tukey's biweight.
+Coordinates count from 0 at the centre of the first pixel, as Kinect's do, on mirrored pictures, as Kinect's are.
+Shapes: N pairs. References: R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, sections 4.1, 8.4 and 13;
+J. W. Tukey's biweight.
 """
 
 from dataclasses import dataclass
@@ -53,7 +55,9 @@ class Fit:
 
 
 def project(matrix_34: np.ndarray, depth_N2: np.ndarray, z_N: np.ndarray) -> np.ndarray:
-    """float64 [N, 2], positions in the colour picture of points of the depth picture at distances z; NaN behind the camera."""
+    """float64 [N, 2], positions in the colour picture of points of the depth picture at distances z; NaN behind the
+    camera.
+    """
     flat = np.column_stack([depth_N2, np.ones(len(depth_N2)), 1 / z_N]) @ matrix_34.T
     return flat[:, :2] / np.where(flat[:, 2:] > 0, flat[:, 2:], np.nan)
 
@@ -66,7 +70,9 @@ def at_distance(matrix_34: np.ndarray, z: float) -> np.ndarray:
 
 
 def magnification(matrix_34: np.ndarray, z: float) -> float:
-    """Pixels of the colour picture per pixel of the depth picture, in its middle at distance z. ValueError where there it folds over."""
+    """Pixels of the colour picture per pixel of the depth picture, in its middle at distance z. ValueError where there
+    it folds over.
+    """
     x, y = WIDTH / 2, HEIGHT / 2
     a, b, c = project(matrix_34, np.array([[x, y], [x + 1, y], [x, y + 1]]), np.full(3, z))
     area = float((b - a)[0] * (c - a)[1] - (b - a)[1] * (c - a)[0])
@@ -76,11 +82,14 @@ def magnification(matrix_34: np.ndarray, z: float) -> float:
 
 
 def fit(depth_N2: np.ndarray, z_N: np.ndarray, color_N2: np.ndarray) -> Fit:
-    """The transform of pairs, robust against a third of them being wrong: RANSAC, then reweighted least squares with Tukey's biweight.
+    """The transform of pairs, robust against a third of them being wrong: RANSAC, then reweighted least squares with
+    Tukey's biweight.
 
     Args:
-        depth_N2: positions in the depth picture. z_N: metres, above 0. colour_N2: positions in the colour picture. All finite.
-    Raises ValueError with a sentence for fewer than MIN_PAIRS pairs and for pairs that lie in a line or determine no transform.
+        depth_N2: positions in the depth picture. z_N: metres, above 0. colour_N2: positions in the colour picture. All
+            finite.
+    Raises ValueError with a sentence for fewer than MIN_PAIRS pairs and for pairs that lie in a line or determine no
+    transform.
     """
     count = len(depth_N2)
     if count < MIN_PAIRS:
@@ -134,7 +143,9 @@ def _consensus(xy_N2: np.ndarray, target_N2: np.ndarray) -> np.ndarray:
 def _reweighted(
     basis_N4: np.ndarray, target_N2: np.ndarray, start: np.ndarray, columns: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The matrix [3, 4], its entry [2, 2] 1, that minimises Tukey's loss of the geometric distances, and these distances [N]."""
+    """The matrix [3, 4], its entry [2, 2] 1, that minimises Tukey's loss of the geometric distances, and these
+    distances [N].
+    """
     count = len(basis_N4)
     design = np.zeros((2, count, 11))
     design[0, :, 0:4] = design[1, :, 4:8] = basis_N4
@@ -171,7 +182,8 @@ def _tukey_loss(residual_N: np.ndarray) -> np.ndarray:
 
 
 def fit_camera(xyz_N3: np.ndarray, depth_N2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """fx, fy, cx, cy of the mirrored depth picture from joints in space, x = cx + fx X / Z and y = cy - fy Y / Z, and the residuals [N].
+    """fx, fy, cx, cy of the mirrored depth picture from joints in space, x = cx + fx X / Z and y = cy - fy Y / Z, and
+    the residuals [N].
 
     Args:
         xyz_N3: metres, Z above 0. depth_N2: pixels.
@@ -194,7 +206,9 @@ def project_camera(camera: np.ndarray, xyz_N3: np.ndarray) -> np.ndarray:
 
 
 def _line(a_N: np.ndarray, b_N: np.ndarray) -> tuple[float, float]:
-    """Slope and offset of b over a: the best of 256 lines through two points each (least median), then as `_reweighted`."""
+    """Slope and offset of b over a: the best of 256 lines through two points each (least median), then as
+    `_reweighted`.
+    """
     rng = make_rng(0, "ntu line", len(a_N))
     i, j = rng.integers(len(a_N), size=(2, 256))
     apart = np.abs(a_N[i] - a_N[j]) > 0.02

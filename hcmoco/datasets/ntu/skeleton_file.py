@@ -1,11 +1,11 @@
 """The text format of Kinect skeletons, `<tag>.skeleton`.
 
-The first line is the number of frames. A frame is a line with its number of bodies, and per body a line of 10 values that begins with the
-body's id, a line that says 25, and 25 lines of 12 values: x y z (metres), depth x y, colour x y (pixels), orientation w x y z, tracking
-state (0 none, 1 inferred, 2 tracked).
+The first line is the number of frames. A frame is a line with its number of bodies, and per body a line of 10 values
+that begins with the body's id, a line that says 25, and 25 lines of 12 values: x y z (metres), depth x y, colour x y
+(pixels), orientation w x y z, tracking state (0 none, 1 inferred, 2 tracked).
 
-Only the few lines that structure a file are read when it is opened, numbers where a frame is asked for: every tenth frame is a tenth of
-the work. Nothing is allocated from a count in the file.
+Only the few lines that structure a file are read when it is opened, numbers where a frame is asked for: every tenth
+frame is a tenth of the work. Nothing is allocated from a count in the file.
 """
 
 from dataclasses import dataclass, field
@@ -28,7 +28,9 @@ _ID_DIGITS = 20
 
 @dataclass(frozen=True)
 class Body:
-    """One body of one frame: `id` is the same for a body over all frames in which Kinect follows it; `line` is that of its first joint."""
+    """One body of one frame: `id` is the same for a body over all frames in which Kinect follows it; `line` is that of
+    its first joint.
+    """
 
     id: int
     line: int
@@ -39,8 +41,10 @@ class Joints:
     """The joints of one body in one frame, as the file has them. Pixels count from 0 at the centre of the first one.
 
     Attributes:
-        xyz: float64 [25, 3], metres in Kinect's camera space (x to the sensor's left, y up, z forward); may be NaN, as all of them.
-        depth_xy: float64 [25, 2], pixels of the 512 x 424 depth picture. colour_xy: float64 [25, 2], pixels of the 1920 x 1080 one.
+        xyz: float64 [25, 3], metres in Kinect's camera space (x to the sensor's left, y up, z forward); may be NaN, as
+            all of them.
+        depth_xy: float64 [25, 2], pixels of the 512 x 424 depth picture. colour_xy: float64 [25, 2], pixels of the 1920
+            x 1080 one.
         state: int64 [25], 0 none, 1 inferred, 2 tracked.
     """
 
@@ -67,7 +71,9 @@ class Skeleton:
     fault: str
 
     def joints(self, body: Body) -> Joints:
-        """The numbers of one body. ValueError where a line has another count of values, what is no number, or an unknown state."""
+        """The numbers of one body. ValueError where a line has another count of values, what is no number, or an
+        unknown state.
+        """
         rows = [line.split() for line in self.lines[body.line : body.line + JOINTS]]
         for at, row in enumerate(rows):
             if len(row) != VALUES:

@@ -85,7 +85,9 @@ def test_group_sizes(rows):
 
 
 def test_files_are_stored_as_they_are(tmp_path):
-    """No dictionary, no compression, and each group's bytes lie where the manifest says: an encoded picture is found there verbatim."""
+    """No dictionary, no compression, and each group's bytes lie where the manifest says: an encoded picture is found
+    there verbatim.
+    """
     persons = make_persons(80)
     uri = str(tmp_path / "set")
     file = write_shards(uri, persons, ABOUT).files[0]

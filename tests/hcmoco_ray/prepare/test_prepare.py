@@ -208,7 +208,9 @@ def test_what_was_mended_is_read_again(ray_session, tmp_path, capsys, pictures):
 
 
 def test_damaged_folders_are_read_or_refused(ray_session, tmp_path, capsys, pictures):
-    """Four kinds of damage: records and records set aside are all lines that there are, unless the file of lines itself is damaged."""
+    """Four kinds of damage: records and records set aside are all lines that there are, unless the file of lines itself
+    is damaged.
+    """
     for number in range(4):
         copy, out = tmp_path / f"copy {number}", tmp_path / f"out {number}"
         shutil.copytree(pictures, copy)

@@ -98,8 +98,9 @@ def test_annotation_files_may_be_named(ray_session, downloads, tmp_path, capsys)
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_damaged_downloads_are_read_or_refused(ray_session, tmp_path, capsys, name):
-    """Four kinds of damage, each through the program: records, records set aside and records left out are all that there are, unless an
-    annotation file itself is damaged, or the program says in a line why it reads nothing."""
+    """Four kinds of damage, each through the program: records, records set aside and records left out are all that
+    there are, unless an annotation file itself is damaged, or the program says in a line why it reads nothing.
+    """
     for number in range(4):
         source, out = tmp_path / f"{number}" / "download", tmp_path / f"{number}" / "shards"
         WRITERS[name](source)
@@ -120,7 +121,9 @@ def test_damaged_downloads_are_read_or_refused(ray_session, tmp_path, capsys, na
 
 
 def write_charts(folder: Path) -> None:
-    """DensePose's evaluation data as they are published, but of the synthetic people's surface, on which the scenes' points are."""
+    """DensePose's evaluation data as they are published, but of the synthetic people's surface, on which the scenes'
+    points are.
+    """
     from hcmoco.tasks.densepose.metric.people_surface import people_geodesics
 
     surface = people_geodesics()
@@ -138,7 +141,9 @@ def write_charts(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_published_recipe_trains_and_is_scored_on_them(ray_session, downloads, tmp_path, monkeypatch, capsys):
-    """The recipe as it is but for sizes: fine-tuned on train and valminusminival, scored on minival, and scored again by evaluate."""
+    """The recipe as it is but for sizes: fine-tuned on train and valminusminival, scored on minival, and scored again
+    by evaluate.
+    """
     monkeypatch.setenv("HCMOCO_HOME", str(tmp_path))
     source = f"--source={downloads / 'densepose-coco'}"
     assert run(capsys, "densepose-coco", source, "--out=data/densepose-coco-train")[0] == 0

@@ -1,4 +1,6 @@
-"""ITOP from the downloaded files to a scored model: what is missing, shards, the published subsets, a short run of the published recipe."""
+"""ITOP from the downloaded files to a scored model: what is missing, shards, the published subsets, a short run of the
+published recipe.
+"""
 
 import json
 import re

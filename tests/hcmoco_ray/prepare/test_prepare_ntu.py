@@ -146,7 +146,9 @@ def test_the_check_lists_what_is_missing(download, tmp_path, capsys):
 
 
 def test_damaged_downloads_are_read_or_refused(ray_session, tmp_path, capsys):
-    """Four kinds of damage, each through the program: records, records set aside and records left out are all that there are."""
+    """Four kinds of damage, each through the program: records, records set aside and records left out are all that
+    there are.
+    """
     clips = [ntu_files.Clip(f"S001C001P00{k}R001A001", frames=10, person=k) for k in (1, 2, 3)]
     seen = set()
     for number in range(4):

@@ -1,4 +1,6 @@
-"""The two parsing data sets from the downloaded files to a scored model: what is missing, shards, a short run of the published recipe."""
+"""The two parsing data sets from the downloaded files to a scored model: what is missing, shards, a short run of the
+published recipe.
+"""
 
 import json
 import re
@@ -49,7 +51,9 @@ def rows_of(uri):
 
 
 def fine_tuned(home, task, train, test):
-    """The published recipe, its encoder included, on small pictures for two steps; scored at its own 1000 x 1000 pixels."""
+    """The published recipe, its encoder included, on small pictures for two steps; scored at its own 1000 x 1000
+    pixels.
+    """
     data = [f"data.train.path={train}", f"data.test.path={test}", "output_dir=runs/short"]
     done = tiny.call(home, task, "--recipe", "paper-w18", *data, *SMALL, bare=True)
     assert done.status == 0, done
