@@ -1,6 +1,6 @@
 """The paper's tables with the paper's numbers beside those of a results folder: one HTML page that needs nothing else, and Markdown.
 
-    python pipelines/report.py                                          # docs/tables/people-cpu
+    python pipelines/report.py                                          # results/people-cpu
     python pipelines/report.py runs/tables/people-gpu --out /tmp/page
 
 RESULTS is what the programs in tuning/ leave: fractions.json, ablation.json and versatility.json with their cells, pretrainings/ and
@@ -24,9 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "results",
         nargs="?",
-        default="docs/tables/people-cpu",
+        default="results/people-cpu",
         metavar="RESULTS",
-        help="folder or URI of results (default docs/tables/people-cpu)",
+        help="folder or URI of results (default results/people-cpu)",
     )
     parser.add_argument("--out", metavar="FOLDER", help="folder or URI of the page (default: RESULTS)")
     given = parser.parse_args(argv)

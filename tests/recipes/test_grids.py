@@ -75,7 +75,7 @@ def test_every_cell_is_there_once(name, tmp_path):
 def test_the_committed_results_are_those_of_the_recipes_under_either_precision(asked, tmp_path, monkeypatch):
     """Nobody's weights are needed, and nothing is trained, on whatever processor."""
     monkeypatch.setenv("HCMOCO_HOME", str(tmp_path))
-    folder, override = Folder(str(ROOT / "docs" / "tables" / "people-cpu")), [f"train.precision={asked}"]
+    folder, override = Folder(str(ROOT / "results" / "people-cpu")), [f"train.precision={asked}"]
     recipe = run.load("people-cpu", override)
     made = {"versatility": run._cells(recipe, origin_of(START, recipe.init), folder)}
     made["cells"] = []
