@@ -4,11 +4,11 @@ RESULTS/pretrainings/<init>.json keeps what a pre-training was and the digests o
 needs no weights.
 """
 
-import hashlib
 import json
 import time
 from dataclasses import dataclass
 
+from hcmoco.config import fingerprint
 from hcmoco.errors import UserError
 from hcmoco.export import load_export
 from hcmoco.finetuning.encoder_init import IMAGENET, SCRATCH, start, weights_digest
@@ -73,7 +73,7 @@ def origin_of(name: str, init: str | PretrainedConfig) -> Origin:
     bare = Origin(name, init.out, init)
     config = run_config.check(PretrainRecipe, bare.values(), init.pretrain)
     decided = [deciding(config), {key: ensure.identity(source) for key, source in config.data.sources.items()}]
-    key = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
+    key = fingerprint(decided)
     return Origin(name, at_home(init.out), init, config, key)
 
 

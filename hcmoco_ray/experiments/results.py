@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from hcmoco.config import canonical
 from hcmoco.errors import UserError
 from hcmoco.storage import Folder
 from hcmoco_ray.paths import home
@@ -48,8 +49,14 @@ def portable(result: dict) -> dict:
 
 
 def deciding(config: Any) -> dict:
-    """What decides a result, of a config with `identity()`: all of it but the precision, as what was computed in either counts."""
-    identity = config.identity()
+    """Return what decides a result, in canonical form, so that a renamed key makes no other experiment.
+
+    The precision is left out: a result that was computed in either counts.
+
+    Args:
+        config: a config with `identity()`.
+    """
+    identity = canonical(type(config), config.identity())
     return {**identity, "train": {key: value for key, value in identity["train"].items() if key != "precision"}}
 
 

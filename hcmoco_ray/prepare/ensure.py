@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from hcmoco.config import canonical
 from hcmoco.data.shards.manifest import MANIFEST, Manifest, read_manifest
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
@@ -30,7 +31,7 @@ def identity(source: SourceConfig) -> dict:
     """What tells a data set from others, without making it: how it is made, which gives the same people everywhere but for rounding;
     else the digest of what is there. UserError where it neither is there nor can be made."""
     if source.made:
-        return {"made": source.made.model_dump(mode="json"), "people": PEOPLE_VERSION}
+        return {"made": canonical(type(source.made), source.made.model_dump(mode="json")), "people": PEOPLE_VERSION}
     return {"content": Shards.open(at_home(source.path)).manifest.content}
 
 

@@ -4,12 +4,10 @@ RESULTS/cells/<cell>.json    a finished cell; whoever has it need not train it
 RESULTS/<program>.json       the index: every cell of the grid with where it stands
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hcmoco.finetuning.label_subset import LabelsConfig
+from hcmoco.config import fingerprint
 from hcmoco.storage import Folder
 from hcmoco.tasks.registry import task_class
 from hcmoco_ray import cli
@@ -22,6 +20,7 @@ from hcmoco_ray.experiments.results import MISSING, deciding, standing
 from hcmoco_ray.prepare import ensure
 
 BELOW = "cells"
+_LABELS = ("fraction", "samples", "subset", "labels_seed", "validation")  # canonical names
 
 
 @dataclass(frozen=True)
@@ -99,10 +98,10 @@ def _recipe_of(
 
 def cell_key(config: FinetuneRecipe, start_digest: str) -> str:
     """Digest of all that decides a cell's result."""
-    labels = {name: getattr(config, name) for name in LabelsConfig.model_fields}
+    decided = deciding(config)
+    labels = {name: decided[name] for name in _LABELS}
     data = [ensure.identity(source) for source in (config.data.train, config.data.test)]
-    decided = [deciding(config), labels, start_digest, data]
-    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
+    return fingerprint([decided, labels, start_digest, data])
 
 
 def write_index(

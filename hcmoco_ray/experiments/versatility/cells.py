@@ -1,12 +1,11 @@
 """The co-trainings of a versatility recipe, their results as files, and the paper's two tables over them."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
 
+from hcmoco.config import canonical, fingerprint
 from hcmoco.cotraining.config import EXPERIMENTS, METHODS, CoTrainingData, Experiment, Method, VersatilityConfig
 from hcmoco.storage import Folder
 from hcmoco_ray.experiments import results as result_files
@@ -92,8 +91,10 @@ def cells_of(recipe: VersatilityRecipe, init: str, start_digest: str | None) -> 
                 config = VersatilityConfig(
                     **{**values, "init": init, "experiment": experiment, "method": method, "seed": seed}
                 )
-                decided = json.dumps([deciding(config), start_digest, contents], sort_keys=True)
-                cell = Cell(config, hashlib.sha256(decided.encode()).hexdigest() if start_digest is not None else "")
+                decided = deciding(config)
+                decided["weights"] = canonical(CoTrainingData, decided["weights"])
+                key = fingerprint([decided, start_digest, contents]) if start_digest is not None else ""
+                cell = Cell(config, key)
                 cells.append(Cell(config.model_copy(update={"out": f"{recipe.out}/work/{cell.name}"}), cell.key))
     return cells
 
