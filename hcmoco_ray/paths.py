@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hcmoco.errors import UserError
 from hcmoco.storage import is_local
+from hcmoco_ray.compat import in_submitted_job
 
 
 def home() -> Path:
@@ -12,7 +13,7 @@ def home() -> Path:
     deletes."""
     if os.environ.get("HCMOCO_HOME"):
         return Path(os.environ["HCMOCO_HOME"]).expanduser().absolute()
-    return Path.home() / "hcmoco" if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") else Path.cwd()
+    return Path.home() / "hcmoco" if in_submitted_job() else Path.cwd()
 
 
 def at_home(uri: str) -> str:

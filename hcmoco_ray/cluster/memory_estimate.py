@@ -14,6 +14,7 @@ from torch import Tensor
 from hcmoco.models.multimodal import DENSE_MODALITIES, HCMoCo
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.trainer import make_model
+from hcmoco_ray.compat import storage_key
 
 _MB = 1 << 20
 # Python, PyTorch, timm and Ray in a process that trains; in the program itself; in Ray Train's controller.
@@ -79,12 +80,12 @@ def kept_for_backward(model: HCMoCo, size: int) -> int:
     Counted by running the encoders on tensors that have the device of `model`; on the meta device nothing is computed.
     """
     device = next(model.parameters()).device
-    own = {each.untyped_storage()._cdata for each in model.parameters()}
+    own = {storage_key(each.untyped_storage()) for each in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage  # held, so that no other takes its place
+        kept[storage_key(storage)] = storage  # held, so that no other takes its place
         return tensor
 
     rows = 2  # batch norm in training mode wants more than one value per channel

@@ -17,6 +17,7 @@ from pathlib import Path
 from hcmoco.errors import UserError
 from hcmoco.storage import is_local
 from hcmoco_ray.cluster import interrupts
+from hcmoco_ray.compat import in_submitted_job
 
 # The second Parquet reader starts an actor per footer reader at every execution: seconds before the first batch.
 RAY_ENV = {"RAY_DATA_USE_DATASOURCE_V2": "0"}
@@ -127,7 +128,7 @@ def _knock(address: str) -> None:
 def _environment() -> dict:
     """Runtime environment of tasks and workers: they import this checkout, unless a submitted job brings its own copy of it."""
     variables = {name: os.environ[name] for name in RAY_ENV}
-    if not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
+    if not in_submitted_job():
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {"env_vars": variables, "worker_process_setup_hook": _import_whole}
 

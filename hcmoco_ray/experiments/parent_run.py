@@ -1,13 +1,12 @@
 """A program's own run in the record, which the runs of its parts are children of."""
 
 import json
-from typing import Any
 
 from hcmoco.storage import Folder
-from hcmoco_ray.tracking.client import Tracker, start_run
+from hcmoco_ray.tracking.client import Tracker, TrackingWriter, start_run
 
 
-def parent_run(writer: Any, program: str, recipe: str, out: str) -> Tracker:
+def parent_run(writer: TrackingWriter, program: str, recipe: str, out: str) -> Tracker:
     """The run of a program and its recipe; the same one every time that the program goes on in the folder `out`."""
     folder, place = Folder(out), f"{program}-run.json"
     known = json.loads(folder.read(place))["run_id"] if folder.exists(place) else None

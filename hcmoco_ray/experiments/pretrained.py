@@ -24,7 +24,6 @@ from hcmoco_ray.paths import at_home
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.provenance import made_by
 from hcmoco_ray.train import pretrain as train_pretrain
-from hcmoco_ray.train import pretrain_results
 from hcmoco_ray.train.run_dir import load_saved_config, states_of
 
 NO_WEIGHTS = "not run: no weight file"
@@ -53,7 +52,7 @@ class Origin:
         if self.config is None:
             return True
         config, before = load_saved_config(self.config)
-        return before is not None and before.identity() == config.identity() and pretrain_results.finished(config)
+        return before is not None and before.identity() == config.identity() and train_pretrain.finished(config)
 
     def values(self) -> dict:
         """The recipe's keys with the overrides."""

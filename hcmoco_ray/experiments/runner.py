@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from hcmoco.storage import Folder, first_line
 from hcmoco_ray.cluster import interrupts, session
 from hcmoco_ray.experiments.results import Cell
-from hcmoco_ray.tracking.client import Tracker, start_run
+from hcmoco_ray.tracking.client import Tracker, TrackingWriter, start_run
 from hcmoco_ray.train.run_dir import say
 
 CellT = TypeVar("CellT", bound=Cell)
@@ -58,7 +58,13 @@ def _why(error: Exception) -> str:
 
 
 def record(
-    writer: Any, parent: Tracker, cell: Cell, params: dict, tags: dict[str, str], result: dict, png: bytes | None = None
+    writer: TrackingWriter,
+    parent: Tracker,
+    cell: Cell,
+    params: dict,
+    tags: dict[str, str],
+    result: dict,
+    png: bytes | None = None,
 ) -> None:
     """A finished cell as a run of its own, below `parent`, with its picture if it has one. Its params name the precision it came to."""
     params = {**params, "train": {**params["train"], "precision": result["precision"]}}

@@ -17,6 +17,7 @@ from hcmoco.data.loader import PlanLoader
 from hcmoco.errors import UserError
 from hcmoco.finetuning.loader import EvalLoader
 from hcmoco.training.checkpoint import States
+from hcmoco_ray import compat
 
 _MISTAKE = "mistake"
 _PACKED = "item"
@@ -48,13 +49,11 @@ def _dataset(item: Callable[[int], pa.Table], count: int, rows: int):
     """`count` items of `rows` rows each, in order."""
     import ray.data
 
-    from hcmoco_ray.ingest.throttle import Rest
-
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it announces every execution
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
-    context.custom_execution_callback_classes = [Rest]
+    compat.throttle_executor(context)
     few = count <= LISTED
     # Without a limit a task's output is one block, whatever its size; with this one every row is a block.
     context.target_max_block_size = None if few else 1
@@ -67,24 +66,8 @@ def _dataset(item: Callable[[int], pa.Table], count: int, rows: int):
             table = pa.table({_MISTAKE: [str(error)] * rows})
         return table if few else _packed(table)
 
-    numbers = ray.data.range(count, override_num_blocks=count) if few else _counted_out(count)
+    numbers = ray.data.range(count, override_num_blocks=count) if few else compat.stream_of_numbers(count)
     return numbers.map_batches(read, batch_size=None)
-
-
-def _counted_out(count: int):
-    """A dataset of the numbers below `count`, one a block, of a task that takes no CPU and makes them as they are asked for."""
-    import ray.data
-    from ray.data.block import BlockMetadata
-
-    class Numbers(ray.data.Datasource):
-        def estimate_inmemory_data_size(self) -> int:
-            return 8 * count
-
-        def get_read_tasks(self, parallelism, per_task_row_limit=None, data_context=None) -> list:
-            metadata = BlockMetadata(num_rows=count, size_bytes=8 * count, input_files=None, exec_stats=None)
-            return [ray.data.ReadTask(lambda: (pa.table({"id": [number]}) for number in range(count)), metadata)]
-
-    return ray.data.read_datasource(Numbers(), override_num_blocks=1, num_cpus=0)
 
 
 def _packed(table: pa.Table) -> pa.Table:

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from hcmoco_ray.report.model import Block, Cell, Grid, Heading, Text
 from hcmoco_ray.report.reader import Entry, Pretraining, Results
 from hcmoco_ray.report.tables import NAMES
+from hcmoco_ray.tracking.progress import format_duration
 
 
 def conditions(results: Results) -> list[Block]:
@@ -26,16 +27,6 @@ def recipes(results: Results) -> str:
 def synthetic(results: Results) -> bool:
     """Whether every number is of synthetic people, which the names of their recipes start with."""
     return all(PurePosixPath(each.recipe).name.startswith("people") for each in results.indices.values())
-
-
-def duration(seconds: float) -> str:
-    """`48 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def _heads(*names: str) -> tuple[Cell, ...]:
@@ -101,8 +92,8 @@ def _times(results: Results) -> list[Block]:
                 _among(run.steps for run in runs),
                 _among(f"{run.test.rows:,}" for run in runs),
                 str(len(runs)),
-                f"{duration(statistics.median(seconds))} ({duration(min(seconds))} to {duration(max(seconds))})",
-                duration(sum(seconds)),
+                f"{format_duration(statistics.median(seconds))} ({format_duration(min(seconds))} to {format_duration(max(seconds))})",
+                format_duration(sum(seconds)),
             )
         )
     once = {
@@ -110,10 +101,10 @@ def _times(results: Results) -> list[Block]:
         for each in results.entries
         if each.run
     }
-    total = f"All cells together {duration(sum(once.values()))}"
+    total = f"All cells together {format_duration(sum(once.values()))}"
     timed = [each.seconds for each in results.pretrainings if each.seconds is not None]
     if timed:
-        total += f", {len(timed)} pre-training{'s' if len(timed) > 1 else ''} {duration(sum(timed))}"
+        total += f", {len(timed)} pre-training{'s' if len(timed) > 1 else ''} {format_duration(sum(timed))}"
     head = _heads("Program", "Task", "Steps", "Test rows", "Cells", "Time of a cell: median (range)", "Sum")
     total += ", as each one's own clock has it; what ran side by side overlaps."
     return [Grid((head,), tuple(body), texts=2), Text(total, "note")]
@@ -146,7 +137,7 @@ def _pretrainings(pretrainings: tuple[Pretraining, ...]) -> list[Block]:
             each.precision or "not recorded",
             str(each.seed),
             f"{each.steps:,}",
-            "not timed" if each.seconds is None else duration(each.seconds),
+            "not timed" if each.seconds is None else format_duration(each.seconds),
             each.digests.get("rgb", "")[:10] or "–",
             each.digests.get("depth", "")[:10] or "–",
             each.hcmoco,

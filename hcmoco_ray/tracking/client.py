@@ -1,9 +1,9 @@
-"""MLflow with one writer.
+"""Log to MLflow through one writer.
 
     writer = open_writer(config.tracking, out, actor=True)          # in the driver: a small Ray actor on the driver's node
     tracker = start_run(writer, params=config.model_dump(mode="json"), run_id=state.run_id)
     tracker.metrics(step, {"loss": 1.2})                            # in rank 0 or a trial: does not wait
-    tracker.flush()                                                 # before a train state is saved: what it has seen is written
+    tracker.flush()                                                 # before a train state is saved: its numbers are written
     tracker.finish()                                                # in the driver
 
 A program of one process passes `actor=False` and the same object writes in that process. A run that is continued keeps its id, and a
@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol, overload
 
 from pydantic import field_validator
 
@@ -54,7 +54,11 @@ class TrackingConfig(Config):
 
 
 def store_uri(config: TrackingConfig, out: str | Path) -> str:
-    """The tracking URI, absolute, so that it means the same in every process. UserError where the default has no local folder to be in."""
+    """Return the tracking URI, absolute, so that it means the same in every process.
+
+    Raises:
+        UserError: no URI is given, and the output directory is not local.
+    """
     if config.uri is not None:
         path = config.uri.removeprefix("sqlite:///")
         return config.uri if path == config.uri else f"sqlite:///{Path(path).absolute()}"
@@ -66,11 +70,81 @@ def store_uri(config: TrackingConfig, out: str | Path) -> str:
     return f"sqlite:///{Path(str(out).removeprefix('file://')).absolute() / 'mlflow.db'}"
 
 
-def open_writer(config: TrackingConfig, out: str | Path, *, actor: bool) -> Any:
-    """A `Writer` in this process, or, with `actor`, the handle of one in a Ray actor on this node that takes no CPU.
+class TrackingWriter(Protocol):
+    """What writes the runs of a store. `Writer` does so in this process, `ActorWriter` through a Ray actor."""
 
-    The store and the experiment are there when it returns. Raises UserError for a server that does not answer or a store that cannot be
-    opened.
+    def start(self, run_id: str | None, name: str | None, params: dict[str, Any], tags: dict[str, str]) -> str:
+        """Start a run, or continue `run_id`; return its id."""
+
+    def find(self, tag: str, value: str, running: bool) -> str | None:
+        """Return the id of the oldest run with this tag, and, with `running`, without an end; None if there is none."""
+
+    def metrics(self, run_id: str, step: int, values: dict[str, float], time_ms: int) -> None:
+        """Log scalars of one step. May return before they are written."""
+
+    def artifact(self, run_id: str, name: str, content: bytes) -> None:
+        """Store a file under the relative path `name`. May return before it is written."""
+
+    def flush(self) -> None:
+        """Return when everything logged so far has been written, or has been tried."""
+
+    def finish(self, run_id: str, status: str) -> None:
+        """Write what is left and close the run with FINISHED, FAILED or KILLED."""
+
+
+class ActorWriter:
+    """A `Writer` in a Ray actor; may be sent to workers and trials. `metrics` and `artifact` do not wait for the actor."""
+
+    def __init__(self, actor: Any):
+        self._actor = actor
+
+    def connect(self, uri: str, environment: dict[str, str]) -> None:
+        """Open the store, see `Writer.connect`."""
+        _call(self._actor.connect, uri, environment)
+
+    def start(self, run_id: str | None, name: str | None, params: dict[str, Any], tags: dict[str, str]) -> str:
+        return _call(self._actor.start, run_id, name, params, tags)
+
+    def find(self, tag: str, value: str, running: bool) -> str | None:
+        return _call(self._actor.find, tag, value, running)
+
+    def metrics(self, run_id: str, step: int, values: dict[str, float], time_ms: int) -> None:
+        self._actor.metrics.remote(run_id, step, values, time_ms)
+
+    def artifact(self, run_id: str, name: str, content: bytes) -> None:
+        self._actor.artifact.remote(run_id, name, content)
+
+    def flush(self) -> None:
+        _call(self._actor.flush)
+
+    def finish(self, run_id: str, status: str) -> None:
+        _call(self._actor.finish, run_id, status)
+
+
+def _call(method: Any, *arguments: Any) -> Any:
+    """Call a method of an actor and return its answer; a UserError is raised as itself."""
+    import ray
+
+    try:
+        return ray.get(method.remote(*arguments))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
+
+
+@overload
+def open_writer(config: TrackingConfig, out: str | Path, *, actor: Literal[False]) -> Writer: ...
+@overload
+def open_writer(config: TrackingConfig, out: str | Path, *, actor: Literal[True]) -> ActorWriter: ...
+def open_writer(config: TrackingConfig, out: str | Path, *, actor: bool) -> TrackingWriter:
+    """Open the store and the experiment, creating what is missing.
+
+    Args:
+        out: output directory of the program, which holds the store where the config names none.
+        actor: write in a Ray actor on this node that takes no CPU, else in this process.
+    Raises:
+        UserError: a server does not answer, or a store cannot be opened.
     """
     uri = store_uri(config, out)
     if not actor:
@@ -81,13 +155,14 @@ def open_writer(config: TrackingConfig, out: str | Path, *, actor: bool) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     # MLflow's settings travel as an argument: a runtime_env would show a token to whoever may see the dashboard.
     environment = {key: value for key, value in os.environ.items() if key.startswith("MLFLOW_")}
-    writer = ray.remote(Writer).options(num_cpus=0, scheduling_strategy=here).remote(None, config.experiment)
-    _ask(writer, "connect", uri, environment)
+    handle = ray.remote(Writer).options(num_cpus=0, scheduling_strategy=here).remote(None, config.experiment)
+    writer = ActorWriter(handle)
+    writer.connect(uri, environment)
     return writer
 
 
 def start_run(
-    writer: Any,
+    writer: TrackingWriter,
     *,
     run_id: str | None = None,
     name: str | None = None,
@@ -96,74 +171,59 @@ def start_run(
     parent: str | None = None,
     key: str | None = None,
 ) -> "Tracker":
-    """Begins a run, or continues the run `run_id`, and returns what rank 0 or a trial logs with.
+    """Start a run, or continue one.
 
-    `params` is the resolved config, nested or flat: dotted keys become MLflow parameters and the whole tree the artifact `config.yaml`.
-    A continued run keeps its first parameters; one that differs now is kept as the tag `resumed.<key>`.
-    With `parent`, the id of another run, it is shown nested in that one. `key` is what `find_run` finds it by.
+    Args:
+        run_id: the run to continue. It keeps its first parameters; one that differs now becomes the tag `resumed.<key>`.
+        params: the resolved config, nested or flat: dotted keys become MLflow parameters, the whole tree the artifact `config.yaml`.
+        parent: id of the run that this one is shown nested in.
+        key: what `find_run` finds it by.
+    Returns:
+        What rank 0 or a trial logs with.
     """
     marks = {**(tags or {}), **({_PARENT: parent} if parent else {}), **({_KEY: key} if key else {})}
-    return Tracker(writer, _ask(writer, "start", run_id, name, dict(params or {}), marks))
+    return Tracker(writer, writer.start(run_id, name, dict(params or {}), marks))
 
 
-def find_run(writer: Any, key: str, *, running: bool = False) -> str | None:
-    """Id of the run that was started with `key`, or None: for a program that may be killed between starting a run and noting its id.
-    With `running`, only of one that was not finished."""
-    return _ask(writer, "find", _KEY, key, running)
+def find_run(writer: TrackingWriter, key: str, *, running: bool = False) -> str | None:
+    """Find the run that was started with `key`, for a program that may be killed between starting a run and saving its id.
+
+    Args:
+        running: only a run that was not finished.
+    Returns:
+        Its id, None if there is none.
+    """
+    return writer.find(_KEY, key, running)
 
 
 @dataclass(frozen=True)
 class Tracker:
     """One run of one writer. Where the writer is an actor, a Tracker can be sent to workers and trials."""
 
-    writer: Any
+    writer: TrackingWriter
     run_id: str
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Scalars of one step. Batched; a key that already has this step or a later one is left as it is."""
-        _tell(
-            self.writer,
-            "metrics",
-            self.run_id,
-            int(step),
-            {key: float(value) for key, value in values.items()},
-            int(time.time() * 1000),
-        )
+        """Log scalars of one step. Batched; a key that already has this step or a later one is left as it is."""
+        plain = {key: float(value) for key, value in values.items()}
+        self.writer.metrics(self.run_id, int(step), plain, int(time.time() * 1000))
 
     def picture(self, name: str, png: bytes) -> None:
-        """An encoded picture as the artifact `name` (a relative path such as `pictures/batch.png`)."""
-        _tell(self.writer, "artifact", self.run_id, name, bytes(png))
+        """Store an encoded picture as the artifact `name` (a relative path such as `pictures/batch.png`)."""
+        self.writer.artifact(self.run_id, name, bytes(png))
 
     def text(self, name: str, text: str) -> None:
-        """A text as the artifact `name`."""
-        _tell(self.writer, "artifact", self.run_id, name, text.encode())
+        """Store a text as the artifact `name`."""
+        self.writer.artifact(self.run_id, name, text.encode())
 
     def flush(self) -> None:
-        """Returns when everything logged so far has been written, or has been tried."""
-        _ask(self.writer, "flush")
+        """Return when everything logged so far has been written, or has been tried."""
+        self.writer.flush()
 
     def finish(self, status: str = "FINISHED") -> None:
-        """Writes what is left and closes the run with FINISHED, FAILED or KILLED. UserError if the store did not take everything."""
-        _ask(self.writer, "finish", self.run_id, status)
+        """Write what is left and close the run with FINISHED, FAILED or KILLED.
 
-
-def _tell(writer: Any, method: str, *arguments: Any) -> None:
-    """Calls the writer; an actor is not waited for."""
-    if isinstance(writer, Writer):
-        getattr(writer, method)(*arguments)
-    else:
-        getattr(writer, method).remote(*arguments)
-
-
-def _ask(writer: Any, method: str, *arguments: Any) -> Any:
-    """Calls the writer and returns its answer; a UserError comes back as itself."""
-    if isinstance(writer, Writer):
-        return getattr(writer, method)(*arguments)
-    import ray
-
-    try:
-        return ray.get(getattr(writer, method).remote(*arguments))
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
-        raise
+        Raises:
+            UserError: the store did not take everything.
+        """
+        self.writer.finish(self.run_id, status)

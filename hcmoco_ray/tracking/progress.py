@@ -1,12 +1,17 @@
-"""One quiet line about something long."""
+"""Show how far a long run is, in one quiet line: what this process counts, or what workers report."""
 
 import sys
+import threading
 import time
-from typing import TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+_EVERY = 10.0  # seconds between two lines of a status where no terminal rewrites one
 
 
-def duration(seconds: float) -> str:
-    """Seconds for people: 42 s, 3 min 05 s, 2 h 10 min."""
+def format_duration(seconds: float) -> str:
+    """Format seconds for people: 42 s, 3 min 05 s, 2 h 10 min."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -15,7 +20,15 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Done of total, rate and time left: one line rewritten on a terminal, a line every `every` seconds elsewhere."""
+    """Done of total, rate and time left: one line that is rewritten on a terminal, elsewhere a new one now and then.
+
+    Args:
+        what: name of the work.
+        total: number of all units.
+        unit: name of the units, in the plural.
+        every: seconds between two lines where there is no terminal.
+        stream: where to write; None: stderr.
+    """
 
     def __init__(self, what: str, total: int, unit: str, *, every: float = 15.0, stream: TextIO | None = None):
         self._what, self._total, self._unit = what, total, unit
@@ -26,26 +39,106 @@ class Progress:
         self._done = self._free = 0
 
     def add(self, count: int, *, free: bool = False, note: str = "") -> None:
-        """`count` more are done; `free` ones were there before and do not count for the rate."""
+        """Count units that are done.
+
+        Args:
+            count: number of units done since the last call.
+            free: they were done before this process began, and do not count for the rate.
+            note: added to the line.
+        """
         self._done += count
         self._free += count if free else 0
         self.show(note)
 
     def show(self, note: str = "") -> None:
+        """Print the line, if the last one is old enough."""
         now = time.monotonic()
         if now - self._shown >= self._every:
             self._shown = now
             self._print(note, end="" if self._tty else "\n")
 
-    def close(self, note: str = "") -> None:
-        """Erases the line of a terminal; what follows is the program's own summary."""
+    def close(self) -> None:
+        """Erase the line of a terminal; what follows is the program's own summary."""
         if self._tty:
             print("\r\x1b[K", end="", file=self._stream, flush=True)
 
     def _print(self, note: str, end: str) -> None:
         rate = (self._done - self._free) / max(1e-9, time.monotonic() - self._begun)
-        left = f", {duration((self._total - self._done) / rate)} left" if rate > 0 else ""
+        left = f", {format_duration((self._total - self._done) / rate)} left" if rate > 0 else ""
         text = (
             f"{self._what}: {self._done} of {self._total} {self._unit}, {rate:.0f}/s{left}{', ' + note if note else ''}"
         )
         print(f"\r\x1b[K{text}" if self._tty else text, end=end, file=self._stream, flush=True)
+
+
+class _Holder:
+    """The actor of a `Status`."""
+
+    def __init__(self, value: Any):
+        self._value = value
+
+    def put(self, value: Any) -> None:
+        self._value = value
+
+    def get(self) -> Any:
+        return self._value
+
+
+class Status:
+    """The newest line about a run, or another plain value: workers put it, the program that started them gets it.
+
+    Held by a Ray actor that takes no CPU. This module stays light, because the actor imports it.
+    """
+
+    def __init__(self, value: Any = ""):
+        import ray
+
+        self._actor = ray.remote(_Holder).options(num_cpus=0).remote(value)
+
+    def put(self, value: Any, *, wait: bool = False) -> None:
+        """Replace the value; with `wait`, return once `get` gives it."""
+        import ray
+
+        done = self._actor.put.remote(value)
+        if wait:
+            ray.get(done)
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Return the newest value.
+
+        Raises:
+            ray.exceptions.RayError: no answer within `timeout` seconds, or the cluster has gone.
+        """
+        import ray
+
+        return ray.get(self._actor.get.remote(), timeout=timeout)
+
+
+@contextmanager
+def shown(status: Status) -> Iterator[None]:
+    """Show a status while the block runs: rewritten in place on a terminal, else every 10 seconds if the line is a new one."""
+    stop = threading.Event()
+    terminal = sys.stderr.isatty()
+    thread = threading.Thread(target=_show, args=(status, stop, terminal), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _show(status: Status, stop: threading.Event, terminal: bool) -> None:
+    import ray
+
+    last, at = "", 0.0
+    while not stop.wait(0.5):
+        try:
+            line = status.get(timeout=5)
+        except ray.exceptions.RayError:  # the cluster goes down with the run, which says why itself
+            continue
+        if line != last and (terminal or time.monotonic() - at >= _EVERY):
+            print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
+            last, at = line, time.monotonic()
+    if terminal and last:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """A loop's host on Ray: batches from Ray Data, states in the run's folder, numbers to the one MLflow writer."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Generic
+from typing import Generic
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
 from hcmoco_ray.ingest import dataset
 from hcmoco_ray.tracking.client import Tracker
+from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.launch import Place
 from hcmoco_ray.train.run_dir import states_of
 
@@ -34,7 +35,7 @@ class RayHost(Generic[BatchT]):
         feed: PlanLoader[BatchT],
         place: Place,
         tracker: Tracker,
-        status: Any,
+        status: Status,
     ):
         self.config, self.feed, self.place, self.tracker, self.status = config, feed, place, tracker, status
         self.rank, self.world, self.device = place.rank, place.world, torch.device(place.device)
@@ -67,7 +68,7 @@ class RayHost(Generic[BatchT]):
 
     def progress(self, line: str) -> None:
         if self.rank == 0:
-            self.status.put.remote(line)
+            self.status.put(line)
 
 
 class RayTaskHost(RayHost[TaskBatch]):
@@ -84,7 +85,7 @@ class RayTaskHost(RayHost[TaskBatch]):
         validation: EvalLoader | None,
         place: Place,
         tracker: Tracker,
-        status: Any,
+        status: Status,
     ):
         super().__init__(config, feed, place, tracker, status)
         self.validation = validation

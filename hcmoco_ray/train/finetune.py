@@ -1,125 +1,140 @@
-"""A fine-tuning from its config to its table: the labels, where the encoder starts, the training, the scores on the test data."""
+"""A fine-tuning run: its labels and plan, the part of each worker, and what a finished run leaves.
 
+<out>/model/          the model, see hcmoco.finetuning.saved_model
+<out>/pictures/       first rows of the test data: input, truth, prediction
+<out>/table.md        the scores
+<out>/results.json    the same for programs, and what they are of
+<out>/FINISHED        checksums of these, written last: the same command again only reports; a file changed since is written again
+"""
+
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import torch
+
+import hcmoco
+from hcmoco import license_terms
+from hcmoco.data.codecs import encode_png
+from hcmoco.data.sampler import Plan
 from hcmoco.errors import UserError
-from hcmoco.finetuning.encoder_init import start
+from hcmoco.finetuning.encoder_init import Start, start
 from hcmoco.finetuning.label_subset import STRIDES
 from hcmoco.finetuning.loop import finetune
 from hcmoco.finetuning.resolve import Setup, set_up
+from hcmoco.finetuning.saved_model import save_model
+from hcmoco.finetuning.trainer import chosen, make_model
+from hcmoco.storage import Folder
+from hcmoco.tasks.base import Result, Task
 from hcmoco.tasks.registry import task_class
-from hcmoco.training.checkpoint import check_identity
+from hcmoco.training.checkpoint import TrainState
+from hcmoco.training.config import SourceConfig
 from hcmoco_ray import config as run_config
-from hcmoco_ray.cluster import interrupts, precision, preflight
 from hcmoco_ray.config import FinetuneRecipe
 from hcmoco_ray.ingest import dataset
-from hcmoco_ray.paths import at_home
 from hcmoco_ray.prepare import ensure
-from hcmoco_ray.tracking.client import Tracker, open_writer, start_run, store_uri
-from hcmoco_ray.tracking.status import open_status, shown
-from hcmoco_ray.train import finetune_results
+from hcmoco_ray.tracking.client import Tracker, store_uri
+from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.context import RayTaskHost
-from hcmoco_ray.train.launch import Place, asked, train
-from hcmoco_ray.train.run_dir import (
-    load_saved_config,
-    lock_run_dir,
-    recorded,
-    save_config,
-    saved_run_id,
-    say,
-    states_of,
-)
+from hcmoco_ray.train.evaluate import ScoreConfig, as_json, figure_lines, markdown, score, sheet
+from hcmoco_ray.train.launch import Place
+from hcmoco_ray.train.run import PlannedRun, Run, execute
+from hcmoco_ray.train.run_dir import say, states_of
+
+RESULTS, TABLE, SHEET, FINISHED = "results.json", "table.md", "pictures/test.png", "FINISHED"
+_LEFT = (RESULTS, TABLE, SHEET, "model/config.json", "model/model.safetensors", "model/README.md")
 
 
-def run(values: dict, recipe: str) -> int:
-    """Runs, resumes or reports what `values`, of the recipe called `recipe`, describe; returns the exit status."""
+def run(values: dict[str, Any], recipe: str) -> int:
+    """Run, resume or report a fine-tuning.
+
+    Args:
+        values: the keys of the config, not yet checked.
+        recipe: what messages call the recipe.
+    Returns:
+        The exit status of the program.
+    """
     if not values.get("init"):
         raise UserError(
             "init is not given: say where the encoder starts, with init=FOLDER of a run of pretrain.py, a weights file, "
             "init=imagenet or init=scratch"
         )
-    config = run_config.check(FinetuneRecipe, values, recipe)
-    store_uri(config.tracking, config.out)
-    with lock_run_dir(config.out):
-        config, there = load_saved_config(config)
-        if there == config and finetune_results.finished(config):
-            say(f"{config.out} is finished")
-            finetune_results.report(config)
-            return 0
-        saved = states_of(config).newest()
-        cls = task_class(config.task.task)
-        begun = start(config.init, config.encoder, cls.modality, imagenet_weights=config.imagenet_weights)
-        cluster = preflight.cluster_for(config)
-        for key in ("train", "test"):
-            cluster.refuse_local(f"data set {key}:", at_home(getattr(config.data, key).path))
-        preflight.check_resources(config)
-        config = precision.decide(config, asked(config), saved.identity if saved else None)
-        say(run_config.as_yaml(config))
-        say(f"the encoder starts from {begun.text}")
-        writer = open_writer(config.tracking, config.out, actor=True)
+    return execute(FinetuneRun(run_config.check(FinetuneRecipe, values, recipe)))
 
-        train_data = ensure.open_data("train", config.data.train, kind=cls.kind)
-        test_data = ensure.open_data("test", config.data.test, kind=cls.kind, split="test")
-        setup = set_up(config, train_data, test_data, begun)
-        plan = setup.plan
+
+class FinetuneRun(Run[FinetuneRecipe]):
+    """See `Run`."""
+
+    @cached_property
+    def encoder_init(self) -> Start:
+        """The first weights of the encoder."""
+        config = self.config
+        modality = task_class(config.task.task).modality
+        return start(config.init, config.encoder, modality, imagenet_weights=config.imagenet_weights)
+
+    def finished(self) -> bool:
+        return finished(self.config)
+
+    def report(self) -> None:
+        report(self.config)
+
+    def check_config(self, *, resumed: bool) -> None:
+        _ = self.encoder_init
+
+    def sources(self) -> Mapping[str, SourceConfig]:
+        return {"train": self.config.data.train, "test": self.config.data.test}
+
+    def check_machine(self, nodes: int) -> None:
+        say(f"the encoder starts from {self.encoder_init.text}")
+
+    def open_data(self, saved_step: int | None) -> "PlannedFinetuning":
+        kind = task_class(self.config.task.task).kind
+        train_data = ensure.open_data("train", self.config.data.train, kind=kind)
+        test_data = ensure.open_data("test", self.config.data.test, kind=kind, split="test")
+        setup = set_up(self.config, train_data, test_data, self.encoder_init)
         _describe(setup)
-        if saved:
-            check_identity(saved.identity, setup.identity, config.out)
-            say(f"going on from step {saved.step} of {plan.steps}")
-
-        tracker = start_run(
-            writer,
-            run_id=saved_run_id(config, saved, there),
-            name=config.tracking.run_name or config.name,
-            params=config.model_dump(mode="json"),
-            tags={
-                "hcmoco.out": config.out,
-                "hcmoco.task": config.task.task,
-                "hcmoco.labels": f"{config.text}, {len(setup.labeled)} rows, {setup.labeled.digest}",
-                "hcmoco.start": f"{begun.text} {begun.digest}".strip(),
-            },
-        )
-        save_config(config, tracker)
-        with recorded(tracker):
-            if saved is None or saved.step < plan.steps:
-                del saved  # the training reads it anew, perhaps elsewhere
-                _train(config, setup, tracker)
-            state = states_of(config).newest()
-            assert state is not None
-            results = finetune_results.close(config, setup, state, tracker)
-        finetune_results.mark_finished(config, results)
-        finetune_results.report(config)
-    return 0
+        return PlannedFinetuning(self.config, setup)
 
 
-def _describe(setup: Setup) -> None:
-    config, labeled, plan, aside = setup.config, setup.labeled, setup.plan, setup.chosen_on
-    rows = config.train.lanes * config.train.batch_size_per_lane
-    say(
-        f"labels: {config.text}, {len(labeled)} rows ({labeled.digest[:12]}); {len(aside) if aside else 'no'} rows choose the model, "
-        f"{len(setup.test)} rows test\n"
-        f"{plan.steps} steps of {rows} rows: {plan.steps * rows / len(labeled):.1f} passes over the labelled rows"
-    )
-    if config.subset:
-        name = labeled.manifest.dataset
-        say(
-            f"subset={config.subset}: every {STRIDES[config.subset]}th row of {name!r}, sorted by id; the published rows if that is ITOP"
-        )
-    if config.select == "test":
-        say("select=test: the model is chosen on the test rows, as the paper does; its test score is optimistic")
+class PlannedFinetuning(PlannedRun):
+    """See `PlannedRun`."""
+
+    def __init__(self, config: FinetuneRecipe, setup: Setup):
+        self.config, self.setup = config, setup
+        self.plan: Plan = setup.plan
+        self.identity = setup.identity
+        self.tags = {
+            "hcmoco.task": config.task.task,
+            "hcmoco.labels": f"{config.text}, {len(setup.labeled)} rows, {setup.labeled.digest}",
+            "hcmoco.start": f"{setup.start['text']} {setup.start['digest']}".strip(),
+        }
+
+    def job(self, tracker: Tracker, status: Status) -> "FinetuneJob":
+        return FinetuneJob(self.config, self.setup, tracker, status)
+
+    def close(self, tracker: Tracker) -> dict[str, Any]:
+        state = states_of(self.config).newest()
+        assert state is not None
+        return close(self.config, self.setup, state, tracker)
+
+    def mark_finished(self, results: dict[str, Any]) -> None:
+        folder = Folder(self.config.out)
+        folder.write(RESULTS, as_json(results))
+        folder.write(FINISHED, json.dumps({name: folder.sha256(name) for name in _LEFT}, indent=1).encode())
 
 
 @dataclass(frozen=True)
 class FinetuneJob:
-    """See `_train.Job`."""
+    """See `launch.Job`."""
 
     config: FinetuneRecipe
     setup: Setup
     tracker: Tracker
-    status: Any
+    status: Status
 
-    def datasets(self) -> dict:
+    def datasets(self) -> Mapping[str, Callable[[], Any]]:
         made = {"train": dataset.newest_dataset(self.setup.train_loader(), f"{self.config.out}/states")}
         validation = self.setup.eval_loader(self.config.train.workers)
         if validation is not None:
@@ -142,9 +157,128 @@ class FinetuneJob:
         )
 
 
-def _train(config: FinetuneRecipe, setup: Setup, tracker: Tracker) -> None:
-    workers = config.train.workers
-    status = open_status("starting the training" if workers == 1 else f"starting {workers} workers")
-    with shown(status):
-        interrupts.check()
-        train(FinetuneJob(config, setup, tracker, status))
+def _describe(setup: Setup) -> None:
+    config, labeled, plan, aside = setup.config, setup.labeled, setup.plan, setup.chosen_on
+    rows = config.train.lanes * config.train.batch_size_per_lane
+    say(
+        f"labels: {config.text}, {len(labeled)} rows ({labeled.digest[:12]}); {len(aside) if aside else 'no'} rows choose the model, "
+        f"{len(setup.test)} rows test\n"
+        f"{plan.steps} steps of {rows} rows: {plan.steps * rows / len(labeled):.1f} passes over the labelled rows"
+    )
+    if config.subset:
+        name = labeled.manifest.dataset
+        say(
+            f"subset={config.subset}: every {STRIDES[config.subset]}th row of {name!r}, sorted by id; the published rows if that is ITOP"
+        )
+    if config.select == "test":
+        say("select=test: the model is chosen on the test rows, as the paper does; its test score is optimistic")
+
+
+def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Tracker) -> dict[str, Any]:
+    """See `PlannedRun.close`: save the selected model, score it on the test data, and record both."""
+    task, test, statistics = setup.task, setup.test, setup.statistics
+    chosen_step, weights = chosen(config, (state.step, state.model), (state.history["best_step"], state.best))
+    model = make_model(config, task, load=False)
+    model.load_state_dict(weights)
+    facts = {
+        "task": config.task.task,
+        "recipe": config.name,
+        "seed": config.seed,
+        "steps": state.step,
+        "chosen_step": chosen_step,
+        "select": config.select,
+        **setup.facts,
+        "terms": license_terms.as_json(setup.terms),
+    }
+    folder = f"{config.out}/model"
+    save_model(
+        folder,
+        model,
+        task,
+        config.encoder,
+        statistics=statistics,
+        training=facts,
+        card=_card(config, task, facts, None),
+    )
+    how = ScoreConfig(
+        name=f"{config.name}-test",
+        out=config.out,
+        piece_rows=config.eval_batch_size,
+        threads=config.ingest.threads,
+        train=config.train,
+    )
+    result = score(how, folder, setup.tested, test)
+    save_model(
+        folder,
+        model,
+        task,
+        config.encoder,
+        statistics=statistics,
+        training=facts,
+        card=_card(config, task, facts, result),
+    )
+    png = encode_png(sheet(folder, setup.tested, test))
+    out = Folder(config.out)
+    out.write(SHEET, png)
+    out.write(TABLE, markdown(result).encode())
+    tracker.metrics(state.step, {f"test/{name}": value for name, value in result.figures.items()})
+    tracker.picture(SHEET, png)
+    tracker.text(TABLE, markdown(result))
+    tracker.text("model/place.txt", folder)
+    return {
+        "hcmoco": hcmoco.__version__,
+        "torch": torch.__version__,
+        **facts,
+        "test": {"rows": result.rows, "digest": test.digest, "figures": result.figures},
+        "breakdown": {"columns": result.columns, "rows": result.breakdown},
+        "validations": state.history["validations"],
+        "main": task.main,
+    }
+
+
+def finished(config: FinetuneRecipe) -> bool:
+    """Whether the run in the folder has come to its end, and everything that it left is there as it left it."""
+    folder = Folder(config.out)
+    try:
+        sums = json.loads(folder.read(FINISHED))
+        return all(folder.sha256(name) == sums[name] for name in _LEFT)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def report(config: FinetuneRecipe) -> None:
+    """Prints the figures and where everything is."""
+    results = json.loads(Folder(config.out).read(RESULTS))
+    test, labels = results["test"], results["labels"]
+    figures = "\n".join(f"  {line}" for line in figure_lines(test["figures"]))
+    say(
+        f"\n{results['task']} with {labels['text']} of the labels ({labels['rows']} rows), seed {results['seed']}, from "
+        f"{results['start']['text']}\n"
+        f"on {test['rows']} test rows, model of step {results['chosen_step']} of {results['steps']} (select={results['select']}):\n"
+        f"{figures}\n\n"
+        f"all figures   {config.out}/{TABLE}\n"
+        f"picture       {config.out}/{SHEET}\n"
+        f"model         {config.out}/model\n"
+        f"run           mlflow ui --backend-store-uri {store_uri(config.tracking, config.out)}\n"
+        f"next          python pipelines/predict.py IMAGES --weights {config.out}"
+    )
+
+
+def _card(config: FinetuneRecipe, task: Task, facts: dict[str, Any], result: Result | None) -> str:
+    scores = "" if result is None else f"\n## Scores on the test data\n\n{markdown(result)}"
+    known = license_terms.of_training(facts, "this folder")
+    return f"""---
+{license_terms.license_lines(known)}
+tags: [hcmoco, human-centric, {task.name}]
+---
+
+# {task.name}, fine-tuned
+
+An encoder ({config.encoder.name}) with a head for {task.name}, {facts["steps"]} steps on {facts["labels"]["rows"]} labelled rows
+({facts["labels"]["text"]}), seed {facts["seed"]}. The encoder started from: {facts["start"]["text"]}.
+The model is that of step {facts["chosen_step"]} (select={facts["select"]}).
+
+    python pipelines/predict.py IMAGES --weights THIS_FOLDER --out predictions
+    python pipelines/evaluate.py THIS_FOLDER --data FOLDER_OF_SHARDS
+{scores}
+{license_terms.section(known)}"""

@@ -11,6 +11,7 @@ import torch
 
 from hcmoco.errors import UserError
 from hcmoco.storage import first_line
+from hcmoco_ray import compat
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.cluster.session import find_user_error
 from hcmoco_ray.train.run_dir import RunConfig
@@ -125,20 +126,13 @@ def _with_trainer(job: Job) -> None:
         mistake = find_user_error(getattr(error, "controller_failure", None)) or find_user_error(error)
         if mistake:
             raise mistake from None
-        lost = [each for each in getattr(error, "worker_failures", {}).values() if _is_lost(each)]
+        lost = [each for each in getattr(error, "worker_failures", {}).values() if compat.is_lost_worker(each)]
         if lost:
             raise UserError(
                 f"training workers were lost more often than restarts = {config.restarts} allows ({first_line(lost[0])}); the same command "
                 "goes on from the newest train state; if memory ran out, lower train.batch_size_per_lane or train.workers"
             ) from None
         raise
-
-
-def _is_lost(failure: BaseException) -> bool:
-    """Whether a worker's process has gone, rather than raised."""
-    import ray
-
-    return isinstance(getattr(failure, "health_check_failure", failure), ray.exceptions.RayActorError)
 
 
 def asked(config: RunConfig) -> dict[str, float] | None:

@@ -1,88 +1,143 @@
-"""A pre-training from its config to its table: what has to hold first, the data, the training, the end."""
+"""A pre-training run: its data and plan, the part of each worker, and what a finished run leaves.
 
-from collections.abc import Sequence
+<out>/export/      the encoders, see hcmoco.export
+<out>/table.md     all results of the probes
+<out>/FINISHED     written last: the same command again only reports
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hcmoco import license_terms
 from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.sampler import Plan
+from hcmoco.data.schema import Person
 from hcmoco.data.shards.reader import Shards
+from hcmoco.errors import UserError
+from hcmoco.export import export_encoders
+from hcmoco.models.multimodal import HCMoCo
+from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.loop import pretrain
-from hcmoco.pretraining.probes.run import ProbeViews
-from hcmoco.training.checkpoint import check_identity
+from hcmoco.pretraining.probes.result import ProbeResult, comparison
+from hcmoco.pretraining.probes.run import ProbeViews, make_views
+from hcmoco.pretraining.trainer import make_model
+from hcmoco.storage import Folder
+from hcmoco.training.checkpoint import TrainState
+from hcmoco.training.config import SourceConfig
 from hcmoco_ray import config as run_config
-from hcmoco_ray.cluster import interrupts, precision, preflight
+from hcmoco_ray.cluster import preflight
 from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.ingest import dataset
-from hcmoco_ray.paths import at_home
 from hcmoco_ray.prepare import ensure
-from hcmoco_ray.tracking.client import Tracker, open_writer, start_run, store_uri
-from hcmoco_ray.tracking.status import open_status, shown
-from hcmoco_ray.train import pretrain_results
+from hcmoco_ray.tracking.client import Tracker, store_uri
+from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.context import RayHost
-from hcmoco_ray.train.launch import Place, asked, train
-from hcmoco_ray.train.run_dir import (
-    load_saved_config,
-    lock_run_dir,
-    recorded,
-    save_config,
-    saved_run_id,
-    say,
-    states_of,
+from hcmoco_ray.train.launch import Place
+from hcmoco_ray.train.run import PlannedRun, Run, execute
+from hcmoco_ray.train.run_dir import say, states_of
+
+TABLE, FINISHED = "table.md", "FINISHED"
+# What the screen shows: position alone answers the same crop, so pairs of modalities are shown in different crops.
+MAIN_FIGURES = (
+    "retrieval_same_crop/mean",
+    "retrieval_different_crops/mean",
+    "retrieval_different_crops/rgb_to_depth",
+    "retrieval_different_crops/rgb_to_keypoints",
+    "dense_same_crop/mean",
+    "dense_different_crops/mean",
+    "joint/rgb_to_rgb",
+    "joint/rgb_to_depth",
 )
 
 
-def run(values: dict, recipe: str) -> int:
-    """Runs, resumes or reports what `values`, of the recipe called `recipe`, describe; returns the exit status."""
-    config = run_config.check(PretrainRecipe, values, recipe)
-    store_uri(config.tracking, config.out)
-    with lock_run_dir(config.out):
-        config, there = load_saved_config(config)
-        if there == config and pretrain_results.finished(config):
-            say(f"{config.out} is finished")
-            pretrain_results.report(config)
-            return 0
-        saved = states_of(config).newest()
-        preflight.check_model(config, load=saved is None)
-        cluster = preflight.cluster_for(config)
-        for key, each in [*config.data.sources.items(), ("held_out", config.data.held_out)]:
-            if each:
-                cluster.refuse_local(f"data set {key}:", at_home(each.path))
-        preflight.check_resources(config)
-        config = precision.decide(config, asked(config), saved.identity if saved else None)
-        say(run_config.as_yaml(config))
-        preflight.check_machine(config, sum(ensure.rows(each) for each in config.data.sources.values()), cluster.nodes)
-        writer = open_writer(config.tracking, config.out, actor=True)
+def run(values: dict[str, Any], recipe: str) -> int:
+    """Run, resume or report a pre-training.
 
-        sources = tuple(ensure.open_data(f"sources.{name}", each) for name, each in config.data.sources.items())
+    Args:
+        values: the keys of the config, not yet checked.
+        recipe: what messages call the recipe.
+    Returns:
+        The exit status of the program.
+    """
+    return execute(PretrainRun(run_config.check(PretrainRecipe, values, recipe)))
+
+
+class PretrainRun(Run[PretrainRecipe]):
+    """See `Run`."""
+
+    def finished(self) -> bool:
+        return finished(self.config)
+
+    def report(self) -> None:
+        report(self.config)
+
+    def check_config(self, *, resumed: bool) -> None:
+        preflight.check_model(self.config, load=not resumed)
+
+    def sources(self) -> Mapping[str, SourceConfig]:
+        held_out = self.config.data.held_out
+        return {**self.config.data.sources, **({"held_out": held_out} if held_out else {})}
+
+    def check_machine(self, nodes: int) -> None:
+        rows = sum(ensure.rows(source) for source in self.config.data.sources.values())
+        preflight.check_machine(self.config, rows, nodes)
+
+    def open_data(self, saved_step: int | None) -> "PlannedPretraining":
+        config = self.config
+        sources = tuple(ensure.open_data(f"sources.{name}", source) for name, source in config.data.sources.items())
         held_out = (
             ensure.open_data("held_out", config.data.held_out, split="held-out") if config.data.held_out else None
         )
         plan = make_plan(config, sources)
         preflight.check_mixture(config, plan, sources)
         _describe(config, plan, sources)
-        if saved:
-            check_identity(saved.identity, {**config.identity(), "plan": plan.description}, config.out)
-            say(f"going on from step {saved.step} of {plan.steps}")
-        more = saved is None or saved.step < plan.steps
-        views = pretrain_results.views(config, held_out) if held_out and more else None
+        unfinished = saved_step is None or saved_step < plan.steps
+        views = probe_views(config, held_out) if held_out and unfinished else None
+        return PlannedPretraining(config, plan, sources, views)
 
-        tracker = start_run(
-            writer,
-            run_id=saved_run_id(config, saved, there),
-            name=config.tracking.run_name or config.name,
-            params=config.model_dump(mode="json"),
-            tags={"hcmoco.out": config.out},
-        )
-        save_config(config, tracker)
-        with recorded(tracker):
-            if more:
-                del saved  # the training reads it anew, perhaps elsewhere
-                _train(config, plan, sources, views, tracker)
-            pretrain_results.close(config, sources, tracker)
-        pretrain_results.mark_finished(config)
-        pretrain_results.report(config)
-    return 0
+
+class PlannedPretraining(PlannedRun):
+    """See `PlannedRun`. `views` are the held-out people of the probes, None if there are no probes to do."""
+
+    def __init__(self, config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...], views: ProbeViews | None):
+        self.config, self.plan, self.sources, self.views = config, plan, sources, views
+        self.identity = {**config.identity(), "plan": plan.description}
+        self.tags = {}
+
+    def job(self, tracker: Tracker, status: Status) -> "PretrainJob":
+        import ray
+
+        views = None if self.views is None else ray.put(self.views)
+        return PretrainJob(self.config, make_loader(self.config, self.plan, self.sources), views, tracker, status)
+
+    def close(self, tracker: Tracker) -> dict[str, Any]:
+        return close(self.config, self.sources, tracker)
+
+    def mark_finished(self, results: dict[str, Any]) -> None:
+        Folder(self.config.out).write(FINISHED, json.dumps(results).encode())
+
+
+@dataclass(frozen=True)
+class PretrainJob:
+    """See `launch.Job`. `held_out` is an object reference of ProbeViews, or None."""
+
+    config: PretrainRecipe
+    feed: PretrainLoader
+    held_out: Any
+    tracker: Tracker
+    status: Status
+
+    def datasets(self) -> Mapping[str, Callable[[], Any]]:
+        return {"train": dataset.newest_dataset(self.feed, f"{self.config.out}/states")}
+
+    def work(self, place: Place) -> None:
+        import ray
+
+        host = RayHost(self.config, self.feed, place, self.tracker, self.status)
+        views = ray.get(self.held_out) if self.held_out is not None and place.rank == 0 else None
+        pretrain(self.config, self.feed.plan, host, views, self.tracker.run_id)
 
 
 def make_plan(config: PretrainRecipe, sources: Sequence[Shards]) -> Plan:
@@ -99,11 +154,25 @@ def make_plan(config: PretrainRecipe, sources: Sequence[Shards]) -> Plan:
     )
 
 
+def make_loader(config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...]) -> PretrainLoader:
+    """Return the loader of a run over opened data sets."""
+    return PretrainLoader(
+        plan,
+        sources,
+        config.augment,
+        config.model.joint_set,
+        config.objective.anchors,
+        config.ingest.decode,
+        config.objective.anchors_with_replacement,
+    )
+
+
 def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> None:
     train = config.train
     seen = train.lanes // train.workers * train.batch_size_per_lane
     say(
-        f"a step: {train.lanes * train.batch_size_per_lane} rows in {train.lanes} lanes; batch norm and in-batch negatives see {seen} of them"
+        f"a step: {train.lanes * train.batch_size_per_lane} rows in {train.lanes} lanes; "
+        f"batch norm and in-batch negatives see {seen} of them"
     )
     for source, shards in zip(plan.sources, sources, strict=True):
         has = ", ".join(
@@ -115,46 +184,107 @@ def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> 
         )
 
 
-# --- the training
-
-
-@dataclass(frozen=True)
-class PretrainJob:
-    """See `_train.Job`. `held_out` is an object reference of ProbeViews, or None."""
-
-    config: PretrainRecipe
-    feed: PretrainLoader
-    held_out: Any
-    tracker: Tracker
-    status: Any
-
-    def datasets(self) -> dict:
-        return {"train": dataset.newest_dataset(self.feed, f"{self.config.out}/states")}
-
-    def work(self, place: Place) -> None:
-        import ray
-
-        host = RayHost(self.config, self.feed, place, self.tracker, self.status)
-        views = ray.get(self.held_out) if self.held_out is not None and place.rank == 0 else None
-        pretrain(self.config, self.feed.plan, host, views, self.tracker.run_id)
-
-
-def _train(
-    config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...], views: ProbeViews | None, tracker: Tracker
-) -> None:
-    import ray
-
-    feed = PretrainLoader(
-        plan,
-        sources,
-        config.augment,
-        config.model.joint_set,
-        config.objective.anchors,
-        config.ingest.decode,
-        config.objective.anchors_with_replacement,
+def probe_views(config: PretrainRecipe, held_out: Shards) -> ProbeViews:
+    """The held-out people as the probes look at them."""
+    manifest = held_out.manifest
+    people = (
+        Person.from_row(row)
+        for group in range(len(held_out.group_rows))
+        for row in held_out.read_group(group).to_pylist()
     )
-    workers = config.train.workers
-    status = open_status("starting the training" if workers == 1 else f"starting {workers} workers")
-    with shown(status):
-        interrupts.check()
-        train(PretrainJob(config, feed, None if views is None else ray.put(views), tracker, status))
+    return make_views(
+        people,
+        joints=manifest.joints,
+        target_joints=config.model.joint_set,
+        depth_codec=manifest.depth_codec,
+        size=config.augment.size,
+        count=config.probe.people,
+        crops=config.probe.crops,
+    )
+
+
+def final_model(config: PretrainRecipe, state: TrainState) -> HCMoCo:
+    """The model of a state."""
+    model = make_model(config, load=False)
+    if state.full:
+        model.add_dense_mappers()
+    model.load_state_dict(state.model)
+    return model.eval()
+
+
+def terms_of(config: PretrainConfig, sources: Sequence[Shards]) -> list[dict[str, str]]:
+    """The terms of what a pre-training's weights are made from, as an export keeps them."""
+    begun = [
+        each
+        for encoder in (config.model.rgb, config.model.depth)
+        for each in license_terms.of_init(encoder.init, encoder.name)
+    ]
+    return license_terms.as_json([*(license_terms.of_data(each.manifest) for each in sources), *begun])
+
+
+def close(config: PretrainRecipe, sources: Sequence[Shards], tracker: Tracker) -> dict[str, Any]:
+    """See `PlannedRun.close`: export the encoders of the newest state, and record them with the table of all probe results."""
+    state = _newest(config)
+    training = {"recipe": config.name, "steps": state.step, "stage": 2 if state.full else 1, "seed": config.seed}
+    training |= {
+        "data": {name: each.path for name, each in config.data.sources.items()},
+        "terms": terms_of(config, sources),
+    }
+    results = _results(state)
+    if results:
+        training["probes"] = {moment: result.metrics for moment, result in results.items()}
+    folder = export_encoders(final_model(config, state), _export(config), training=training, overwrite=True)
+    for name in ("config.json", "README.md"):
+        tracker.text(f"export/{name}", Folder(folder).read(name).decode())
+    tracker.text("export/place.txt", folder)
+    tracker.text("states/place.txt", f"{config.out}/states")
+    if results:
+        table = comparison(results, markdown=True)
+        Folder(config.out).write(TABLE, table.encode())
+        tracker.text(TABLE, table)
+    return {"step": state.step}
+
+
+def finished(config: PretrainRecipe) -> bool:
+    """Whether the run in the folder has come to its end and its export is still there."""
+    folder = Folder(config.out)
+    if not folder.exists(FINISHED) or not Folder(_export(config)).exists("config.json"):
+        return False
+    step = states_of(config).newest_step
+    return step == config.stages.steps and folder.read(FINISHED) == json.dumps({"step": step}).encode()
+
+
+def report(config: PretrainRecipe) -> None:
+    """Prints the main figures and where everything is."""
+    results = _results(_newest(config))
+    lines = []
+    if results:
+        lines += [
+            "",
+            f"on {next(iter(results.values())).people} held-out people",
+            comparison(results, only=MAIN_FIGURES),
+            "",
+        ]
+        lines += [f"all figures     {config.out}/{TABLE}"]
+    lines += [
+        f"encoders        {_export(config)} (its README.md shows how to load them)",
+        f"run             mlflow ui --backend-store-uri {store_uri(config.tracking, config.out)}",
+        "next            your own photographs: python pipelines/prepare.py folder --help",
+    ]
+    print("\n".join(lines), flush=True)
+
+
+def _export(config: PretrainRecipe) -> str:
+    return f"{config.out}/export"
+
+
+def _newest(config: PretrainRecipe) -> TrainState:
+    state = states_of(config).newest()
+    if state is None:
+        raise UserError(f"{config.out} has no train state; run the training again")
+    return state
+
+
+def _results(state: TrainState) -> dict[str, ProbeResult]:
+    """Probe results by moment."""
+    return {moment: ProbeResult.from_json(values) for moment, values in state.history.items()}

@@ -23,8 +23,7 @@ from hcmoco_ray.experiments.sweep.tune import Queue, carry_out
 from hcmoco_ray.paths import at_home
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, find_run, open_writer, start_run, store_uri
-from hcmoco_ray.train import pretrain_results
-from hcmoco_ray.train.pretrain import make_plan
+from hcmoco_ray.train.pretrain import make_plan, probe_views
 from hcmoco_ray.train.run_dir import lock_run_dir, recorded, say
 
 SWEEPS = cli.RECIPES / "sweeps"
@@ -101,7 +100,7 @@ def _data_of(config: SweepConfig, recipe: PretrainRecipe, out: str) -> tuple:
     held_out = ensure.open_data("held_out", recipe.data.held_out, split="held-out") if recipe.data.held_out else None
     preflight.check_mixture(recipe, make_plan(recipe, sources), sources)
     preflight.check_model(recipe, load=True)
-    views = pretrain_results.views(recipe, held_out) if held_out else None
+    views = probe_views(recipe, held_out) if held_out else None
     if views is not None:
         check_probe(config.score.probe, _figures(recipe, views))
     contents = {name: shards.manifest.content for name, shards in zip(recipe.data.sources, sources, strict=True)}

@@ -34,9 +34,8 @@ from hcmoco_ray.cluster.resources import Asked
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
 from hcmoco_ray.experiments.sweep.config import CHANGEABLE, FinetuneScore, SweepConfig, Value, nested
 from hcmoco_ray.experiments.sweep.records import DONE, FAILED, Progress, Records
-from hcmoco_ray.tracking.client import Tracker, find_run, start_run
-from hcmoco_ray.train.pretrain import make_plan
-from hcmoco_ray.train.pretrain_results import terms_of
+from hcmoco_ray.tracking.client import Tracker, TrackingWriter, find_run, start_run
+from hcmoco_ray.train.pretrain import make_loader, make_plan, terms_of
 
 LINEAGE = "lineage.json"
 
@@ -62,7 +61,7 @@ class Job:
     sources: tuple[Shards, ...]
     views: Any
     finetune_data: tuple[Shards, Shards] | None
-    writer: Any
+    writer: TrackingWriter
     asked: Asked
 
     @property
@@ -211,16 +210,7 @@ def run_trial(point: dict, job: Job) -> None:
 def _carry_out(job: Job, number: int, values: dict[str, Value], tracker: Tracker) -> dict:
     config = trial_config(job.base, values, job.records.place(number))
     plan = make_plan(config, job.sources)
-    objective, ingest = config.objective, config.ingest
-    feed = PretrainLoader(
-        plan,
-        job.sources,
-        config.augment,
-        config.model.joint_set,
-        objective.anchors,
-        ingest.decode,
-        objective.anchors_with_replacement,
-    )
+    feed = make_loader(config, plan, job.sources)
     progress = job.records.progress(number)
     state = _newest(job, number, progress, values, {**config.identity(), "plan": plan.description})
     step = state.step if state else 0

@@ -7,10 +7,10 @@ import os
 import uuid
 import warnings
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 from hcmoco.storage import first_line
+from hcmoco_ray import compat
 from hcmoco_ray.cluster import interrupts, session
 from hcmoco_ray.experiments.sweep.config import Dimension, SweepConfig, Value
 from hcmoco_ray.experiments.sweep.records import FAILED, STOPPED, Records
@@ -233,10 +233,7 @@ def halving(job: Job, figures: dict) -> Any:
     longest = max(2, stopping.first, _steps(job))
     scheduler = Halving(**figures, grace_period=stopping.first, max_t=longest, reduction_factor=stopping.factor)
     for number, record in records.over().items():
-        stand_in = SimpleNamespace(trial_id=f"over-{number}", config={"number": number})
-        ASHAScheduler.on_trial_add(scheduler, None, stand_in)  # type: ignore[arg-type]
-        for step, figure in record["reports"]:
-            ASHAScheduler.on_trial_result(scheduler, None, stand_in, {"step": step, "figure": figure})  # type: ignore[arg-type]
+        compat.replay_trial(scheduler, number, record["reports"])
     return scheduler
 
 

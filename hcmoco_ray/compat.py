@@ -1,0 +1,100 @@
+"""Every surface of another library that is private, or that its documentation does not promise to keep.
+
+A new release may change each of them, which is why pyproject.toml bounds Ray from above: raise the bound with the tests of this module.
+Ray is imported where it is needed, so this module costs nothing to import.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import ray.data
+    import torch
+    from ray.tune.schedulers import ASHAScheduler
+
+THROTTLE_S = 0.02
+"""Seconds that Ray Data's scheduler sleeps between two rounds."""
+
+SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Environment variable that `ray job submit` sets for the job's program, and that its tasks inherit."""
+
+
+def in_submitted_job() -> bool:
+    """Return whether this process belongs to a job of `ray job submit`, which brings its own copy of the working directory."""
+    return bool(os.environ.get(SUBMITTED_JOB))
+
+
+def throttle_executor(context: "ray.data.DataContext") -> None:
+    """Let Ray Data's scheduler sleep `THROTTLE_S` at each round of the executions that start with `context`.
+
+    While finished items wait for workers that are slower than the reading, which is how it should be, the executor's loop never blocks:
+    it took 37 % of a core (sampled with py-spy) from the training on two.
+    """
+    from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+    class ExecutorThrottle(ExecutionCallback):
+        def on_execution_step(self, executor: Any) -> None:
+            time.sleep(THROTTLE_S)
+
+    context.custom_execution_callback_classes = [ExecutorThrottle]
+
+
+def stream_of_numbers(count: int) -> "ray.data.Dataset":
+    """Return a dataset of the numbers below `count` in the column `id`, each a block of its own.
+
+    One task that takes no CPU yields them as they are asked for, where `ray.data.range` would list a task for each number first.
+    """
+    import ray.data
+    from ray.data.block import BlockMetadata
+
+    class Numbers(ray.data.Datasource):
+        def estimate_inmemory_data_size(self) -> int:
+            return 8 * count
+
+        def get_read_tasks(self, parallelism: int, per_task_row_limit: Any = None, data_context: Any = None) -> list:
+            metadata = BlockMetadata(num_rows=count, size_bytes=8 * count, input_files=None, exec_stats=None)
+            return [ray.data.ReadTask(lambda: (pa.table({"id": [number]}) for number in range(count)), metadata)]
+
+    return ray.data.read_datasource(Numbers(), override_num_blocks=1, num_cpus=0)
+
+
+def is_lost_worker(failure: BaseException) -> bool:
+    """Return whether a failure that Ray Train reports of a worker means that its process has gone, rather than raised an error."""
+    import ray
+
+    return isinstance(getattr(failure, "health_check_failure", failure), ray.exceptions.RayActorError)
+
+
+@dataclass
+class FinishedTrial:
+    """The two attributes that ASHAScheduler reads of a `ray.tune.experiment.Trial`, for a trial of an earlier process."""
+
+    trial_id: str
+    config: dict[str, Any]
+
+
+def replay_trial(scheduler: "ASHAScheduler", number: int, reports: Iterable[tuple[float, float]]) -> None:
+    """Show a scheduler what a trial of an earlier process reported.
+
+    Args:
+        scheduler: its methods are called as ASHAScheduler defines them, not as a subclass overrides them.
+        number: of the trial.
+        reports: (step, figure) in order.
+    """
+    from ray.tune.schedulers import ASHAScheduler
+
+    trial: Any = FinishedTrial(f"over-{number}", {"number": number})
+    controller: Any = None
+    ASHAScheduler.on_trial_add(scheduler, controller, trial)
+    for step, figure in reports:
+        ASHAScheduler.on_trial_result(scheduler, controller, trial, {"step": step, "figure": figure})
+
+
+def storage_key(storage: "torch.UntypedStorage") -> int:
+    """Return what tells a tensor's memory from that of others while both are held, on the meta device too, where no memory is."""
+    return storage._cdata

@@ -1,0 +1,165 @@
+"""Run, resume or report a training: the steps that pre-training and fine-tuning share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+from hcmoco.data.sampler import Plan
+from hcmoco.training.checkpoint import check_identity
+from hcmoco.training.config import SourceConfig
+from hcmoco_ray import config as run_config
+from hcmoco_ray.cluster import interrupts, precision, preflight
+from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
+from hcmoco_ray.paths import at_home
+from hcmoco_ray.tracking.client import Tracker, open_writer, start_run, store_uri
+from hcmoco_ray.tracking.progress import Status, shown
+from hcmoco_ray.train.launch import Job, asked, train
+from hcmoco_ray.train.run_dir import (
+    load_saved_config,
+    lock_run_dir,
+    recorded,
+    save_config,
+    saved_run_id,
+    say,
+    states_of,
+)
+
+RecipeT = TypeVar("RecipeT", PretrainRecipe, FinetuneRecipe)
+
+
+class PlannedRun(ABC):
+    """A run whose data are open and whose steps are decided.
+
+    Attributes:
+        plan: which row is read in which step.
+        identity: what decides the result; a resumed run must have the same.
+        tags: of the tracking run.
+    """
+
+    plan: Plan
+    identity: dict[str, Any]
+    tags: dict[str, str]
+
+    @abstractmethod
+    def job(self, tracker: Tracker, status: Status) -> Job:
+        """Return what the training workers are given."""
+
+    @abstractmethod
+    def close(self, tracker: Tracker) -> dict[str, Any]:
+        """Export and score the trained model; a second call leaves the same files.
+
+        Returns:
+            The results, for `mark_finished`.
+        """
+
+    @abstractmethod
+    def mark_finished(self, results: dict[str, Any]) -> None:
+        """Write the mark that `Run.finished` looks for. Nothing is written after it."""
+
+
+class Run(ABC, Generic[RecipeT]):
+    """One kind of training, as `execute` carries it out. The methods are called in the order in which they stand here.
+
+    Attributes:
+        config: the run's config. `execute` replaces it: with the saved precision where the run is resumed, then with the one decided.
+    """
+
+    def __init__(self, config: RecipeT):
+        self.config = config
+
+    @abstractmethod
+    def finished(self) -> bool:
+        """Whether the output directory holds everything that a finished run leaves."""
+
+    @abstractmethod
+    def report(self) -> None:
+        """Print the results of a finished run, and what to do next."""
+
+    @abstractmethod
+    def check_config(self, *, resumed: bool) -> None:
+        """Find mistakes that need no cluster to be seen.
+
+        Raises:
+            UserError: the encoder cannot be built, or its first weights cannot be had.
+        """
+
+    @abstractmethod
+    def sources(self) -> Mapping[str, SourceConfig]:
+        """Return the data sets of the run by the key that messages name them by."""
+
+    @abstractmethod
+    def check_machine(self, nodes: int) -> None:
+        """Check what the run needs beyond the CPUs and GPUs of its workers, once the config is printed.
+
+        Raises:
+            UserError: too little memory or disk.
+        """
+
+    @abstractmethod
+    def open_data(self, saved_step: int | None) -> PlannedRun:
+        """Open the data sets, creating synthetic ones, and plan the steps.
+
+        Args:
+            saved_step: steps of the train state that the run is resumed from, None if it starts from the beginning.
+        Raises:
+            UserError: a data set is missing, or does not fit.
+        """
+
+
+def execute(run: Run) -> int:
+    """Run a training from its config to its report, resume it, or report it where it is finished.
+
+    Returns:
+        The exit status of the program.
+    Raises:
+        UserError: a mistake in the config, the data, the weights, the cluster or the tracking store.
+    """
+    out = run.config.out
+    store_uri(run.config.tracking, out)
+    with lock_run_dir(out):
+        run.config, earlier = load_saved_config(run.config)
+        if earlier == run.config and run.finished():
+            say(f"{out} is finished")
+            run.report()
+            return 0
+        saved = states_of(run.config).newest()
+        run.check_config(resumed=saved is not None)
+        cluster = preflight.cluster_for(run.config)
+        for key, source in run.sources().items():
+            cluster.refuse_local(f"data set {key}:", at_home(source.path))
+        preflight.check_resources(run.config)
+        run.config = precision.decide(run.config, asked(run.config), saved.identity if saved else None)
+        say(run_config.as_yaml(run.config))
+        run.check_machine(cluster.nodes)
+        writer = open_writer(run.config.tracking, out, actor=True)
+
+        planned = run.open_data(saved.step if saved else None)
+        steps = planned.plan.steps
+        if saved:
+            check_identity(saved.identity, planned.identity, out)
+            say(f"going on from step {saved.step} of {steps}")
+
+        tracker = start_run(
+            writer,
+            run_id=saved_run_id(run.config, saved, earlier),
+            name=run.config.tracking.run_name or run.config.name,
+            params=run.config.model_dump(mode="json"),
+            tags={"hcmoco.out": out, **planned.tags},
+        )
+        save_config(run.config, tracker)
+        with recorded(tracker):
+            if saved is None or saved.step < steps:
+                del saved  # the workers read it again, perhaps on another machine
+                _train(run, planned, tracker)
+            results = planned.close(tracker)
+        planned.mark_finished(results)
+        run.report()
+    return 0
+
+
+def _train(run: Run, planned: PlannedRun, tracker: Tracker) -> None:
+    workers = run.config.train.workers
+    status = Status("starting the training" if workers == 1 else f"starting {workers} workers")
+    with shown(status):
+        interrupts.check()
+        train(planned.job(tracker, status))

@@ -1,0 +1,105 @@
+"""Each test fails where a new release of Ray or PyTorch has changed what hcmoco_ray/compat.py builds on."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from hcmoco_ray import compat
+
+
+def test_the_installed_ray_is_within_the_bound():
+    import ray
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    required = [Requirement(text) for text in project["optional-dependencies"]["run"]]
+    (bound,) = [each.specifier for each in required if each.name == "ray"]
+    assert bound.contains(ray.__version__)
+    assert not bound.contains("2.999"), "the bound has no upper end"
+
+
+def test_ray_sets_the_variable_of_a_submitted_job():
+    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+
+    assert compat.SUBMITTED_JOB == RAY_JOB_CONFIG_JSON_ENV_VAR
+
+
+def test_a_process_is_in_a_submitted_job_where_the_variable_is_set(monkeypatch):
+    monkeypatch.delenv(compat.SUBMITTED_JOB, raising=False)
+    assert not compat.in_submitted_job()
+    monkeypatch.setenv(compat.SUBMITTED_JOB, "{}")
+    assert compat.in_submitted_job()
+
+
+def test_ray_data_calls_the_throttle_at_every_round(ray_session, monkeypatch):
+    import ray.data
+
+    context = ray.data.DataContext.get_current().copy()
+    compat.throttle_executor(context)
+    (throttle,) = context.custom_execution_callback_classes
+    rounds = []
+
+    class Counted(throttle):
+        def on_execution_step(self, executor):
+            super().on_execution_step(executor)
+            rounds.append(executor)
+
+    monkeypatch.setattr(ray.data.DataContext.get_current(), "custom_execution_callback_classes", [Counted])
+    assert ray.data.range(4, override_num_blocks=4).map_batches(lambda batch: batch).count() == 4
+    assert rounds
+
+
+def test_the_numbers_come_in_order_one_a_block(ray_session, monkeypatch):
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    monkeypatch.setattr(context, "target_max_block_size", 1)
+    monkeypatch.setattr(context.execution_options, "preserve_order", True)
+    blocks = compat.stream_of_numbers(5).iter_batches(batch_size=None, batch_format="pyarrow")
+    assert [block["id"].to_pylist() for block in blocks] == [[0], [1], [2], [3], [4]]
+
+
+def test_a_worker_whose_process_has_gone_is_lost(ray_session):
+    import ray
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+    @ray.remote(num_cpus=0)
+    class Worker:
+        def end(self):
+            import os
+
+            os._exit(1)
+
+    with pytest.raises(ray.exceptions.RayActorError) as caught:
+        ray.get(Worker.remote().end.remote())
+    assert compat.is_lost_worker(caught.value)
+    assert compat.is_lost_worker(WorkerHealthCheckFailedError("no answer", caught.value))
+    assert not compat.is_lost_worker(WorkerHealthCheckFailedError("it raised", ValueError("x")))
+
+
+def test_early_stopping_learns_from_the_trials_of_an_earlier_process():
+    from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+
+    def decision(figure: float) -> str:
+        scheduler = ASHAScheduler(
+            time_attr="step", metric="figure", mode="max", grace_period=1, max_t=4, reduction_factor=2
+        )
+        for number in range(4):
+            compat.replay_trial(scheduler, number, [(1, 10.0 + number)])
+        trial = compat.FinishedTrial("new", {"number": 4})
+        scheduler.on_trial_add(None, trial)
+        return scheduler.on_trial_result(None, trial, {"step": 1, "figure": figure})
+
+    assert decision(1.0) == TrialScheduler.STOP
+    assert decision(20.0) == TrialScheduler.CONTINUE
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_views_share_a_storage_and_tensors_do_not(device):
+    with torch.device(device):
+        first, second = torch.empty(6), torch.empty(6)
+    key = compat.storage_key(first.untyped_storage())
+    assert compat.storage_key(first[2:].view(2, 2).untyped_storage()) == key
+    assert compat.storage_key(second.untyped_storage()) != key
