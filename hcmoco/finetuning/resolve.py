@@ -72,7 +72,7 @@ class Setup:
         return {
             "precision": self.config.train.precision,
             "labels": {"text": self.config.text, "rows": len(self.labeled), "digest": self.labeled.digest},
-            "start": self.start,
+            "init": self.start,
         }
 
     def train_loader(self) -> TrainLoader:

@@ -3,7 +3,7 @@
     python pipelines/report.py                                          # results/people-cpu
     python pipelines/report.py runs/tables/people-gpu --out /tmp/page
 
-RESULTS is what the programs in tuning/ leave: fractions.json, ablation.json and versatility.json with their cells, pretrainings/ and
+RESULTS is what the programs in tuning/ leave: label_fractions.json, ablation.json and versatility.json with their cells, pretrainings/ and
 pictures/. What is missing there is named on the page. OUT/index.html holds every picture; OUT/tables.md is the same beside OUT/curves and
 OUT/pictures. Nothing is trained and no cluster is started; the same results give the same bytes.
 A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.

@@ -26,6 +26,7 @@ from hcmoco.finetuning.loop import finetune
 from hcmoco.finetuning.resolve import Setup, set_up
 from hcmoco.finetuning.saved_model import save_model
 from hcmoco.finetuning.trainer import chosen, make_model
+from hcmoco.results import upgrade_results
 from hcmoco.storage import Folder
 from hcmoco.tasks.base import Result, Task
 from hcmoco.tasks.registry import task_class
@@ -185,7 +186,7 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
         "recipe": config.name,
         "seed": config.seed,
         "steps": state.step,
-        "chosen_step": chosen_step,
+        "selected_step": chosen_step,
         "select": config.select,
         **setup.facts,
         "terms": license_terms.as_json(setup.terms),
@@ -229,10 +230,10 @@ def close(config: FinetuneRecipe, setup: Setup, state: TrainState, tracker: Trac
         "hcmoco": hcmoco.__version__,
         "torch": torch.__version__,
         **facts,
-        "test": {"rows": result.rows, "digest": test.digest, "figures": result.figures},
+        "test": {"rows": result.rows, "digest": test.digest, "metrics": result.figures},
         "breakdown": {"columns": result.columns, "rows": result.breakdown},
-        "validations": state.history["validations"],
-        "main": task.main,
+        "evals": state.history["validations"],
+        "primary_metric": task.main,
     }
 
 
@@ -248,13 +249,13 @@ def finished(config: FinetuneRecipe) -> bool:
 
 def report(config: FinetuneRecipe) -> None:
     """Prints the figures and where everything is."""
-    results = json.loads(Folder(config.out).read(RESULTS))
+    results = upgrade_results(json.loads(Folder(config.out).read(RESULTS)))
     test, labels = results["test"], results["labels"]
-    figures = "\n".join(f"  {line}" for line in figure_lines(test["figures"]))
+    figures = "\n".join(f"  {line}" for line in figure_lines(test["metrics"]))
     say(
         f"\n{results['task']} with {labels['text']} of the labels ({labels['rows']} rows), seed {results['seed']}, from "
-        f"{results['start']['text']}\n"
-        f"on {test['rows']} test rows, model of step {results['chosen_step']} of {results['steps']} (select={results['select']}):\n"
+        f"{results['init']['text']}\n"
+        f"on {test['rows']} test rows, model of step {results['selected_step']} of {results['steps']} (select={results['select']}):\n"
         f"{figures}\n\n"
         f"all figures   {config.out}/{TABLE}\n"
         f"picture       {config.out}/{SHEET}\n"
@@ -275,8 +276,8 @@ tags: [hcmoco, human-centric, {task.name}]
 # {task.name}, fine-tuned
 
 An encoder ({config.encoder.name}) with a head for {task.name}, {facts["steps"]} steps on {facts["labels"]["rows"]} labelled rows
-({facts["labels"]["text"]}), seed {facts["seed"]}. The encoder started from: {facts["start"]["text"]}.
-The model is that of step {facts["chosen_step"]} (select={facts["select"]}).
+({facts["labels"]["text"]}), seed {facts["seed"]}. The encoder started from: {facts["init"]["text"]}.
+The model is that of step {facts["selected_step"]} (select={facts["select"]}).
 
     python pipelines/predict.py IMAGES --weights THIS_FOLDER --out predictions
     python pipelines/evaluate.py THIS_FOLDER --data FOLDER_OF_SHARDS

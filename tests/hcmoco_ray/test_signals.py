@@ -15,7 +15,7 @@ SAID = "\nstopped; the same command goes on from here\n"
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 PROGRAMS = {
     "pipelines": ("prepare", "pretrain", "finetune", "evaluate", "predict", "report"),
-    "tuning": ("sweep", "fractions", "ablation", "versatility"),
+    "tuning": ("sweep", "label_fractions", "ablation", "versatility"),
 }
 LONG = ("stages.sample=2000", "train.save_every=50")
 
