@@ -44,7 +44,7 @@ ablation: install
 versatility: install
 	@$(RUN) tuning/versatility.py --recipe $(RECIPE) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 report: install
-	@$(RUN) pipelines/report.py docs/tables/$(RECIPE)
+	@$(RUN) pipelines/report.py results/$(RECIPE)
 
 people: install
 	@$(RUN) pipelines/prepare.py people --out data/people-look --count 8 --domain indoor

@@ -4,7 +4,9 @@ Each component declares its own config beside itself, every field with its unit 
 allowed.
 """
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
 
@@ -33,8 +35,13 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Keys of earlier versions: old key -> what it is called now, or "removed: " and why. An old key in a recipe is refused in one
-    line that names the new one; files that programs wrote are brought up to date by `upgrade`. A subclass adds its own."""
+    """Keys of earlier versions: old key -> what it is called now, or "removed: " and why. A subclass adds to its bases' entries.
+
+    An old key in a recipe is refused in one line that names the new one. `upgrade` renames the keys of files that programs wrote, and
+    `canonical` goes the other way: what a digest is taken over keeps its first names."""
+
+    renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    """Values of earlier versions, by today's key: old value -> what it is called now. `upgrade` and `canonical` follow them too."""
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the result of a run, as JSON values: every field but those declared with `FREE`.
@@ -150,7 +157,7 @@ def _place(cls: type[BaseModel], path: tuple) -> tuple[str, list[str], dict[str,
         beside = options
         if annotation is not None:
             options = _models(annotation)
-    renamed = {old: new for each in beside for old, new in _renamed(each).items()}
+    renamed = {old: new for each in beside for old, new in renamed_keys(each).items()}
     return ".".join(key), list(beside[0].model_fields) if beside else [], renamed
 
 
@@ -166,6 +173,11 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for argument in get_args(annotation) for model in _models(argument)]
 
 
+def renamed_keys(cls: type[BaseModel]) -> dict[str, str]:
+    """Collect `renamed` of a config class and of its bases."""
+    return {old: new for base in reversed(cls.__mro__) for old, new in vars(base).get("renamed", {}).items()}
+
+
 def upgrade(cls: type[BaseModel], values: Any) -> Any:
     """Give a mapping that an earlier version wrote the keys of this one.
 
@@ -177,29 +189,79 @@ def upgrade(cls: type[BaseModel], values: Any) -> Any:
     """
     if not isinstance(values, dict):
         return values
-    renamed = {old: new for old, new in _renamed(cls).items() if not new.startswith("removed: ")}
     result: dict = {}
     for old, value in values.items():
-        *parents, key = str(renamed.get(old, old)).split(".")
+        *parents, key = _moved_keys(cls).get(old, old).split(".")
+        value = _renamed_value(cls, key, value, back=False)
         field = cls.model_fields.get(parents[0] if parents else key)
         models = _models(field.annotation) if field else []
         if not parents and models:
-            value = _upgrade_below(models, value)
+            value = _below(upgrade, models, value)
         result = merge(result, nest([*parents, key], value)) if parents else {**result, key: value}
     return result
 
 
-def _upgrade_below(models: list[type[BaseModel]], value: Any) -> Any:
+def canonical(cls: type[BaseModel], values: Any) -> Any:
+    """Give a mapping with this version's keys the names that they had first: the inverse of `upgrade`.
+
+    A digest of the canonical form stays the same when a key or a value is only renamed, or moves into a group of its own.
+
+    Args:
+        cls: the config whose values these are, as `model_dump` gave them; keys may be left out.
+        values: the mapping; anything else is returned as it is.
+    """
+    if not isinstance(values, dict):
+        return values
+    first = {}
+    for old, new in _moved_keys(cls).items():
+        first.setdefault(new, old)
+    result: dict = {}
+    for key, value in values.items():
+        field = cls.model_fields.get(key)
+        models = _models(field.annotation) if field else []
+        if models:
+            value = _below(canonical, models, value)
+        moved = {path: old for path, old in first.items() if path.startswith(f"{key}.")}
+        if moved and isinstance(value, dict):
+            value = dict(value)
+            for path, old in moved.items():
+                leaf = path.removeprefix(f"{key}.")
+                if leaf in value:
+                    result[old] = value.pop(leaf)
+            if not value:
+                continue
+        result[first.get(key, key)] = _renamed_value(cls, key, value, back=True)
+    return result
+
+
+def _moved_keys(cls: type[BaseModel]) -> dict[str, str]:
+    return {old: new for old, new in renamed_keys(cls).items() if not new.startswith("removed: ")}
+
+
+def _renamed_value(cls: type[BaseModel], key: str, value: Any, *, back: bool) -> Any:
+    tables = [vars(base).get("renamed_values", {}).get(key, {}) for base in cls.__mro__]
+    pairs = {old: new for table in tables for old, new in table.items()}
+    if back:
+        pairs = {new: old for old, new in pairs.items()}
+    return pairs.get(value, value) if isinstance(value, str) else value
+
+
+def _below(rename: Callable[[type[BaseModel], Any], Any], models: list[type[BaseModel]], value: Any) -> Any:
+    """Apply `rename` to what stands under one key: a config, a list of configs, or a mapping of names to configs."""
     if isinstance(value, list | tuple):
-        return [_upgrade_below(models, item) for item in value]
+        return [_below(rename, models, item) for item in value]
     if not isinstance(value, dict):
         return value
-    if len(models) == 1 and not any(
-        key in models[0].model_fields or key in _renamed(models[0]) for key in value
-    ):
-        return {key: upgrade(models[0], item) for key, item in value.items()}  # a mapping of names to models
-    best = max(models, key=lambda model: len(value.keys() & {*model.model_fields, *_renamed(model)}))
-    return upgrade(best, value)
+    known = {model: {*model.model_fields, *renamed_keys(model)} for model in models}
+    best = max(models, key=lambda model: len(value.keys() & known[model]))
+    if len(models) == 1 and not value.keys() & known[best]:
+        return {key: rename(best, item) for key, item in value.items()}
+    return rename(best, value)
+
+
+def fingerprint(value: Any) -> str:
+    """Return the SHA-256 of `value` as JSON with sorted keys, as a hexadecimal string. Raises TypeError for what JSON cannot hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def nest(path: Sequence[str], value: Any) -> dict:

@@ -72,7 +72,7 @@ class ResolvedRun:
         return {
             "precision": self.config.train.precision,
             "labels": {"text": self.config.text, "rows": len(self.train_subset), "digest": self.train_subset.digest},
-            "start": self.init,
+            "init": self.init,
         }
 
     def train_loader(self) -> TrainLoader:

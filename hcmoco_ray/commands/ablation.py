@@ -4,7 +4,7 @@
     python tuning/ablation.py --plan                                   # what there is to do, and how long it may take
 
 Its rows are the sample level alone (which is CMC), with the hard or the soft dense term on top, and with the sparse terms on top of the
-soft one (which is HCMoCo). Everything else is as in fractions.py, which shares its cells and pre-trainings; the table is
+soft one (which is HCMoCo). Everything else is as in label_fractions.py, which shares its experiments and pre-trainings; the table is
 RESULTS/ablation.md.
 A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
 """
@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ablation",
         given.grid,
         given.overrides,
-        resources.ResourceRequest("cell", given.cpus, given.gpus, given.threads),
-        lambda grid, cells, results: tables.ablation(cells, results, TITLES),
+        resources.ResourceRequest("experiment", given.cpus, given.gpus, given.threads),
+        lambda grid, experiments, results: tables.ablation(experiments, results, TITLES),
         plan_only=given.plan,
         seeds=given.seeds,
     )

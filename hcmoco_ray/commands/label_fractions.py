@@ -1,11 +1,11 @@
-"""Data-fraction experiments: a grid of (task, start of the encoder, share of the labels, seed), each cell trained and scored once.
+"""Data-fraction experiments: a grid of (task, start of the encoder, share of the labels, seed), each experiment trained and scored once.
 
     python tuning/label_fractions.py --grid people-cpu                       # recipes/grids/people-cpu.yaml
     python tuning/label_fractions.py --grid people-cpu --plan                # what there is to do, and how long it may take
     python tuning/label_fractions.py --grid mine.yaml train.gpu=true --cpus 4 --gpus 1
 
-A start may be a pre-training, which is done first. A finished cell is a small JSON file in RESULTS/cells; the same command again does what
-is missing, whether it was stopped, killed or a cell failed. The table of means, spreads and paired differences is RESULTS/fractions.md.
+A start may be a pre-training, which is done first. A finished experiment is a small JSON file in RESULTS/experiments; the same command again does what
+is missing, whether it was stopped, killed or an experiment failed. The table of means, spreads and paired differences is RESULTS/label_fractions.md.
 A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
 """
 
@@ -28,11 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
 
     return run.run(
-        "fractions",
+        "label_fractions",
         given.grid,
         given.overrides,
-        resources.ResourceRequest("cell", given.cpus, given.gpus, given.threads),
-        lambda grid, cells, results: tables.comparison(cells, results, grid.baseline),
+        resources.ResourceRequest("experiment", given.cpus, given.gpus, given.threads),
+        lambda grid, experiments, results: tables.comparison(experiments, results, grid.baseline),
         plan_only=given.plan,
         seeds=given.seeds,
     )

@@ -1,9 +1,9 @@
 """The paper's tables with the paper's numbers beside those of a results folder: one HTML page that needs nothing else, and Markdown.
 
-    python pipelines/report.py                                          # docs/tables/people-cpu
+    python pipelines/report.py                                          # results/people-cpu
     python pipelines/report.py runs/tables/people-gpu --out /tmp/page
 
-RESULTS is what the programs in tuning/ leave: fractions.json, ablation.json and versatility.json with their cells, pretrainings/ and
+RESULTS is what the programs in tuning/ leave: label_fractions.json, ablation.json and versatility.json with their cells, pretrainings/ and
 pictures/. What is missing there is named on the page. OUT/index.html holds every picture; OUT/tables.md is the same beside OUT/curves and
 OUT/pictures. Nothing is trained and no cluster is started; the same results give the same bytes.
 A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
@@ -24,9 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "results",
         nargs="?",
-        default="docs/tables/people-cpu",
+        default="results/people-cpu",
         metavar="RESULTS",
-        help="folder or URI of results (default docs/tables/people-cpu)",
+        help="folder or URI of results (default results/people-cpu)",
     )
     parser.add_argument(
         "--output-dir",

@@ -1,14 +1,14 @@
-"""Where a grid's encoders start, known by their weights: from a folder, from nothing, or from a pre-training that the grid makes.
+"""Encoder initializations of a grid: from a folder, from scratch, or from a pre-training that the grid runs.
 
-RESULTS/pretrainings/<init>.json keeps what a pre-training was and the digests of its encoders, so that a grid whose cells are all done
-needs no weights.
+RESULTS/pretrainings/<init>.json keeps the conditions of a pre-training and the digests of its encoders, so that a grid whose experiments
+are all done needs no weights.
 """
 
-import hashlib
 import json
 import time
 from dataclasses import dataclass
 
+from hcmoco.config import fingerprint
 from hcmoco.errors import UserError
 from hcmoco.export import load_export
 from hcmoco.finetuning.encoder_init import IMAGENET, SCRATCH, load_encoder_init, weights_digest
@@ -30,115 +30,135 @@ NO_WEIGHTS = "not run: no weight file"
 
 
 @dataclass(frozen=True)
-class Origin:
-    """A start of a grid.
+class InitSpec:
+    """An encoder initialization that a grid compares.
 
     Attributes:
+        name: in the grid.
         init: as a fine-tuning's init.
-        made: the pre-training that makes it, and `config`, its whole config; None where it is there or is none.
-        key: digest of all that decides the pre-training's result.
+        pretraining: the pre-training that makes the weights; None where nothing has to be trained.
+        config: its whole config.
+        key: digest of all that decides its result.
     """
 
     name: str
     init: str
-    made: PretrainedConfig | None = None
+    pretraining: PretrainedConfig | None = None
     config: PretrainRecipe | None = None
     key: str = ""
 
     @property
-    def there(self) -> bool:
-        """Whether its weights can be read: always, but for a pre-training that has not come to its end. UserError where the folder of
-        the pre-training holds another one."""
+    def available(self) -> bool:
+        """Whether the weights can be read: false for a pre-training that is not finished.
+
+        Raises:
+            UserError: the folder of the pre-training holds another one.
+        """
         if self.config is None:
             return True
         config, before = load_saved_config(self.config)
         return before is not None and before.identity() == config.identity() and train_pretrain.finished(config)
 
     def values(self) -> dict:
-        """The recipe's keys with the overrides."""
-        assert self.made is not None
-        return cli.values(self.made.pretrain, [*self.made.overrides, f"output_dir={self.made.out}"])
+        """Return the recipe's keys with the overrides."""
+        assert self.pretraining is not None
+        return cli.values(
+            self.pretraining.pretrain, [*self.pretraining.overrides, f"output_dir={self.pretraining.output_dir}"]
+        )
 
 
-def origins(grid: GridConfig) -> dict[str, Origin]:
-    """The starts of a grid by name. UserError for a pre-training whose recipe is none."""
-    return {name: origin_of(name, each) for name, each in grid.inits.items()}
+def resolve_inits(grid: GridConfig) -> dict[str, InitSpec]:
+    """Resolve the initializations of a grid, by name. Raises UserError for a bad pre-training recipe."""
+    return {name: resolve_init(name, each) for name, each in grid.inits.items()}
 
 
-def origin_of(name: str, init: str | PretrainedConfig) -> Origin:
-    """The start that a config names so. UserError for a pre-training whose recipe is none."""
+def resolve_init(name: str, init: str | PretrainedConfig) -> InitSpec:
+    """Resolve one initialization.
+
+    Args:
+        name: in the grid.
+        init: as a fine-tuning's init, or the pre-training that makes it.
+    Raises:
+        UserError: the recipe of the pre-training does not exist or has a bad key or value.
+    """
     if isinstance(init, str):
-        return Origin(name, init)
-    bare = Origin(name, init.out, init)
+        return InitSpec(name, init)
+    bare = InitSpec(name, init.output_dir, init)
     config = run_config.check(PretrainRecipe, bare.values(), init.pretrain)
     decided = [deciding(config), {key: ensure.identity(source) for key, source in config.data.sources.items()}]
-    key = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
-    return Origin(name, resolve_path(init.out), init, config, key)
+    key = fingerprint(decided)
+    return InitSpec(name, resolve_path(init.output_dir), init, config, key)
 
 
 def digest_of(
-    origin: Origin, encoder: EncoderConfig, modality: str, imagenet_weights: str | None, results: Folder
+    spec: InitSpec, encoder: EncoderConfig, modality: str, imagenet_weights: str | None, results: Folder
 ) -> str | None:
-    """Digest of the weights that an encoder would start from; None where the pre-training has yet to say.
+    """Return the digest of the weights that an encoder would start from; None before the pre-training has run.
 
     Raises:
         LookupError: with the reason, where ImageNet's weights cannot be had.
-        UserError: weights that are not there or are of another encoder.
+        UserError: the weights do not exist or are of another encoder.
     """
-    if origin.init == SCRATCH:
+    if spec.init == SCRATCH:
         return ""
-    if not origin.there:
-        record = read_record(origin, results)
+    if not spec.available:
+        record = read_record(spec, results)
         return record["digests"][modality] if record else None
-    init = origin.init if origin.init == IMAGENET else resolve_path(origin.init)
+    init = spec.init if spec.init == IMAGENET else resolve_path(spec.init)
     try:
         return load_encoder_init(init, encoder, modality, imagenet_weights=imagenet_weights).digest
     except UserError:
-        if origin.init == IMAGENET and imagenet_weights is None:
+        if spec.init == IMAGENET and imagenet_weights is None:
             raise LookupError(NO_WEIGHTS) from None
         raise
 
 
-def read_record(origin: Origin, results: Folder) -> dict | None:
-    """What is kept of a pre-training, None if there is none or it was another one. UserError for a file that is something else."""
-    name = f"pretrainings/{origin.name}.json"
-    if origin.made is None or not results.exists(name):
+def read_record(spec: InitSpec, results: Folder) -> dict | None:
+    """Read the record of a pre-training; None if there is none or it is of another config. Raises UserError for a damaged file."""
+    name = f"pretrainings/{spec.name}.json"
+    if spec.pretraining is None or not results.exists(name):
         return None
     try:
         record = json.loads(results.read(name))
-        return record if record["key"] == origin.key and record["digests"].keys() >= set(DENSE_MODALITIES) else None
+        return record if record["key"] == spec.key and record["digests"].keys() >= set(DENSE_MODALITIES) else None
     except (ValueError, KeyError, TypeError, AttributeError):
         again = "delete it, and the same command makes it again"
         raise UserError(f"{results.uri}/{name} is not the record of a pre-training; {again}") from None
 
 
-def write_record(origin: Origin, results: Folder, seconds: float | None) -> dict:
-    """Keeps what a finished pre-training was; `seconds` None where it was not timed from its start to its end."""
-    assert origin.config is not None
-    assert origin.made is not None
-    export = load_export(f"{origin.config.output_dir}/export")
+def write_record(spec: InitSpec, results: Folder, seconds: float | None) -> dict:
+    """Write the record of a finished pre-training.
+
+    Args:
+        seconds: its duration; None if it was not timed from start to end.
+    Returns:
+        The record.
+    """
+    assert spec.config is not None
+    assert spec.pretraining is not None
+    export = load_export(f"{spec.config.output_dir}/export")
     record = {
-        "init": origin.name,
-        "recipe": origin.made.pretrain,
-        "overrides": list(origin.made.overrides),
-        "key": origin.key,
-        "steps": origin.config.stages.steps,
-        "seed": origin.config.seed,
-        "precision": load_saved_config(origin.config)[0].train.precision,
+        "init": spec.name,
+        "recipe": spec.pretraining.pretrain,
+        "overrides": list(spec.pretraining.overrides),
+        "key": spec.key,
+        "steps": spec.config.stages.steps,
+        "seed": spec.config.seed,
+        "precision": load_saved_config(spec.config)[0].train.precision,
         "digests": {modality: weights_digest(export.encoder(modality)) for modality in DENSE_MODALITIES},
         "probes": export.training.get("probes", {}),
         "seconds": seconds,
         **made_by(),
     }
-    results.write(f"pretrainings/{origin.name}.json", json.dumps(record, indent=1).encode())
+    results.write(f"pretrainings/{spec.name}.json", json.dumps(record, indent=1).encode())
     return record
 
 
-def pretrain(origin: Origin, results: Folder) -> None:
-    """Runs a pre-training, or what is left of it, and keeps what it was. UserError where it cannot be."""
-    assert origin.config is not None
-    assert origin.made is not None
-    from_start = states_of(origin.config).newest_step == 0
+def pretrain(spec: InitSpec, results: Folder) -> None:
+    """Run or resume a pre-training and write its record. Raises UserError where it cannot run."""
+    assert spec.config is not None
+    assert spec.pretraining is not None
+    from_start = states_of(spec.config).newest_step == 0
     begun = time.monotonic()
-    train_pretrain.run(origin.values(), origin.made.pretrain)
-    write_record(origin, results, round(time.monotonic() - begun, 1) if from_start else None)
+    train_pretrain.run(spec.values(), spec.pretraining.pretrain)
+    write_record(spec, results, round(time.monotonic() - begun, 1) if from_start else None)

@@ -1,4 +1,4 @@
-"""The files that cells leave, and how tables write figures over seeds."""
+"""The files that experiments leave, and how tables write metrics over seeds."""
 
 import json
 import math
@@ -6,17 +6,25 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from hcmoco.config import canonical
 from hcmoco.errors import UserError
+from hcmoco.results import upgrade_results
 from hcmoco.storage import Folder
 from hcmoco_ray.paths import home
 from hcmoco_ray.tracking.provenance import made_by
 
 DONE, MISSING = "done", "missing"
+EXPERIMENTS = "experiments"
+_EARLIER = {EXPERIMENTS: "cells"}  # folder of results -> what version 0.1 called it
 
 
-class Cell(Protocol):
-    """What the cells of all programs have: a name that is unique among them, and a digest of all that decides the result, "" while
-    that is not known."""
+class Experiment(Protocol):
+    """What the experiments of all programs have in common.
+
+    Attributes:
+        name: unique among the program's experiments.
+        key: digest of all that decides the result; "" while that is not known.
+    """
 
     @property
     def name(self) -> str: ...
@@ -24,55 +32,102 @@ class Cell(Protocol):
     def key(self) -> str: ...
 
 
-def read_results(folder: Folder, below: str, cells: Sequence[Cell]) -> dict[str, dict]:
-    """The results that are there, by name of the cell. UserError for a file that is no result, or another cell's."""
-    there = folder.sizes(below)
-    return {
-        cell.name: read_result(folder, f"{below}/{cell.name}.json", cell.key)
-        for cell in cells
-        if cell.key and f"{cell.name}.json" in there
-    }
+def read_results(folder: Folder, below: str, experiments: Sequence[Experiment]) -> dict[str, dict]:
+    """Read the results that exist, those of version 0.1 included.
+
+    Args:
+        folder: the results.
+        below: the folder in it that the program writes to.
+        experiments: whose results are wanted.
+    Returns:
+        The results by name of the experiment.
+    Raises:
+        UserError: a file is no result, or another experiment's.
+    """
+    names = {each.name: each for each in experiments if each.key}
+    results = {}
+    for place in (_EARLIER.get(below), below):
+        for file in folder.sizes(place) if place else ():
+            experiment = names.get(file.removesuffix(".json"))
+            if experiment and file.endswith(".json"):
+                results[experiment.name] = read_result(folder, f"{place}/{file}", experiment.key)
+    return {name: results[name] for name in names if name in results}
 
 
-def write_result(folder: Folder, below: str, cell: Cell, result: Mapping, **facts: str) -> None:
-    """Keeps the result of a finished cell, with `facts` about it."""
-    folder.write(
-        f"{below}/{cell.name}.json", json.dumps({**result, **facts, "key": cell.key, **made_by()}, indent=1).encode()
-    )
+def move_earlier_results(folder: Folder, below: str, results: Mapping[str, dict]) -> None:
+    """Write the results that only version 0.1's folder has to today's, with today's keys."""
+    written = folder.sizes(below)
+    for name, result in results.items():
+        if f"{name}.json" not in written:
+            folder.write(f"{below}/{name}.json", json.dumps(result, indent=1).encode())
 
 
-def portable(result: dict) -> dict:
-    """`result`, for a file that may be handed on: it says where a run lies under its home, and not on whose disk."""
-    start = result["start"]
-    return {**result, "start": {**start, "text": start["text"].replace(f"{home()}/", "")}}
+def write_result(folder: Folder, below: str, experiment: Experiment, result: Mapping) -> None:
+    """Keep the result of a finished experiment, with its key and what computed it."""
+    record = {**result, "key": experiment.key, **made_by()}
+    folder.write(f"{below}/{experiment.name}.json", json.dumps(record, indent=1).encode())
+
+
+def portable(result: dict, **facts: str) -> dict:
+    """Make a result fit to be handed on: paths are relative to HCMOCO_HOME.
+
+    Args:
+        result: as a training returns it.
+        facts: added to its `init`.
+    """
+    init = result["init"]
+    return {**result, "init": {**facts, **init, "text": init["text"].replace(f"{home()}/", "")}}
 
 
 def deciding(config: Any) -> dict:
-    """What decides a result, of a config with `identity()`: all of it but the precision, as what was computed in either counts."""
-    identity = config.identity()
+    """Return what decides a result, in canonical form, so that a renamed key makes no other experiment.
+
+    The precision is left out: a result that was computed in either counts.
+
+    Args:
+        config: a config with `identity()`.
+    """
+    identity = canonical(type(config), config.identity())
     return {**identity, "train": {key: value for key, value in identity["train"].items() if key != "precision"}}
 
 
 def standing(
-    below: str, cell: Cell, results: Mapping[str, dict], failures: Mapping[str, str], otherwise: str = MISSING
+    below: str,
+    experiment: Experiment,
+    results: Mapping[str, dict],
+    failures: Mapping[str, str],
+    otherwise: str = MISSING,
 ) -> dict:
-    """Where a cell stands, for the index; `failures` by name of the cell."""
-    if cell.name in results:
-        return {"status": DONE, "cell": f"{below}/{cell.name}.json"}
-    return {"status": f"failed: {failures[cell.name]}" if cell.name in failures else otherwise, "cell": None}
+    """Return the status of an experiment for the index.
+
+    Args:
+        failures: reasons by name of the experiment.
+        otherwise: status of an experiment without a result that did not fail.
+    """
+    if experiment.name in results:
+        return {"status": DONE, "result": f"{below}/{experiment.name}.json"}
+    failed = failures.get(experiment.name)
+    return {"status": f"failed: {failed}" if failed else otherwise, "result": None}
 
 
 def read_result(folder: Folder, place: str, key: str) -> dict:
-    """The result in the file `place` of the cell whose digest is `key`. UserError for a file that is none, or another cell's."""
+    """Read one result.
+
+    Args:
+        place: the file's name in `folder`.
+        key: digest of the experiment that it must be of.
+    Raises:
+        UserError: it is no result, or another experiment's.
+    """
     again = "delete it, and the same command makes it again"
     try:
-        result = json.loads(folder.read(place))
-        found, _ = result.get("key"), result["test"]["figures"][result["main"]]
+        result = upgrade_results(json.loads(folder.read(place)))
+        found, _ = result.get("key"), result["test"]["metrics"][result["primary_metric"]]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{folder.uri}/{place} is not a cell's result; {again}") from None
+        raise UserError(f"{folder.uri}/{place} is not an experiment's result; {again}") from None
     if found != key:
         raise UserError(
-            f"{folder.uri}/{place} is another cell's result: its key is {str(found)[:10]}, not {key[:10]}; {again}"
+            f"{folder.uri}/{place} is another experiment's result: its key is {str(found)[:10]}, not {key[:10]}; {again}"
         )
     return result
 
@@ -95,7 +150,7 @@ def _with_spread(values: list[float], form: str, divisor: float) -> str:
 
 
 def write_index(folder: Folder, program: str, index: dict) -> None:
-    """Keeps where every cell of a program stands, with the program's state; left alone where nothing else has changed."""
+    """Keeps where every experiment of a program stands, with the program's state; left alone where nothing else has changed."""
     name = f"{program}.json"
     index = {"program": program, **index}
     try:

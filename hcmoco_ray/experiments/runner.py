@@ -1,28 +1,29 @@
-"""Taking what the cells of a program give as they come, each kept before the next is looked at."""
+"""Taking what the experiments of a program give as they come, each kept before the next is looked at."""
 
 import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from hcmoco.errors import one_line
-from hcmoco.storage import Folder
-from hcmoco_ray.cluster import entrypoint, interrupts
-from hcmoco_ray.experiments.results import Cell
+from hcmoco.storage import Folder, one_line
+from hcmoco_ray.cluster import interrupts, session
+from hcmoco_ray.experiments.results import Experiment
 from hcmoco_ray.tracking.client import Tracker, TrackingWriter, start_run
 from hcmoco_ray.train.run_dir import log
 
-CellT = TypeVar("CellT", bound=Cell)
+ExperimentT = TypeVar("ExperimentT", bound=Experiment)
 
 
-def collect(waiting: dict[Any, CellT], keep: Callable[[CellT, Any], tuple[dict, str]], out: str) -> dict[str, str]:
+def collect(
+    waiting: dict[Any, ExperimentT], keep: Callable[[ExperimentT, Any], tuple[dict, str]], out: str
+) -> dict[str, str]:
     """Waits for the tasks `waiting`, hands what each returns to `keep`, deletes its work folder below `out`, and says how far it all is.
 
     Args:
-        waiting: the tasks, and the cell of each.
-        keep: stores a cell's outcome; returns its result and how a line of progress calls the cell.
+        waiting: the tasks, and the experiment of each.
+        keep: stores an experiment's outcome; returns its result and how a line of progress calls the experiment.
     Returns:
-        Why those that failed did, by name of the cell.
+        Why those that failed did, by name of the experiment.
     """
     import ray
 
@@ -32,19 +33,19 @@ def collect(waiting: dict[Any, CellT], keep: Callable[[CellT, Any], tuple[dict, 
         interrupts.raise_if_interrupted()
         done, _ = ray.wait(list(waiting), timeout=1.0)
         for each in done:
-            cell = waiting.pop(each)
+            experiment = waiting.pop(each)
             try:
                 outcome = ray.get(each)
             except ray.exceptions.RayError as error:
-                failures[cell.name] = _why(error)
-                log(f"failed: {cell.name}: {failures[cell.name]}")
+                failures[experiment.name] = _why(error)
+                log(f"failed: {experiment.name}: {failures[experiment.name]}")
                 continue
-            result, called = keep(cell, outcome)
-            Folder(out).delete_folder(f"work/{cell.name}")
+            result, called = keep(experiment, outcome)
+            Folder(out).delete_folder(f"work/{experiment.name}")
             left = (time.monotonic() - begun) / (total - len(waiting)) * len(waiting)
-            figure = 100 * result["test"]["figures"][result["main"]]
+            figure = 100 * result["test"]["metrics"][result["primary_metric"]]
             log(
-                f"{total - len(waiting)}/{total}  {called}:  {result['main']} {figure:.1f} %  ({result['seconds']:.0f} s)  "
+                f"{total - len(waiting)}/{total}  {called}:  {result['primary_metric']} {figure:.1f} %  ({result['seconds']:.0f} s)  "
                 f"{int(left) // 60}:{int(left) % 60:02d} left"
             )
     return failures
@@ -61,23 +62,23 @@ def _why(error: Exception) -> str:
 def record(
     writer: TrackingWriter,
     parent: Tracker,
-    cell: Cell,
+    experiment: Experiment,
     params: dict,
     tags: Mapping[str, str],
     result: dict,
     png: bytes | None = None,
 ) -> None:
-    """A finished cell as a run of its own, below `parent`, with its picture if it has one. Its params name the precision it came to."""
+    """A finished experiment as a run of its own, below `parent`, with its picture if it has one. Its params name the precision it came to."""
     params = {**params, "train": {**params["train"], "precision": result["precision"]}}
     tracker = start_run(
         writer,
-        name=cell.name,
+        name=experiment.name,
         params=params,
-        tags={**tags, "hcmoco.key": cell.key, "mlflow.parentRunId": parent.run_id},
+        tags={**tags, "hcmoco.key": experiment.key, "mlflow.parentRunId": parent.run_id},
     )
-    for step, figures in result["validations"]:
+    for step, figures in result["evals"]:
         tracker.metrics(step, {f"val/{name}": value for name, value in figures.items()})
-    tracker.metrics(result["steps"], {f"test/{name}": value for name, value in result["test"]["figures"].items()})
+    tracker.metrics(result["steps"], {f"test/{name}": value for name, value in result["test"]["metrics"].items()})
     tracker.text("result.json", json.dumps(result, indent=1))
     if png is not None:
         tracker.picture("pictures/test.png", png)

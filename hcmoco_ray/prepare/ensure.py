@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from hcmoco.config import canonical
 from hcmoco.data.shards.manifest import MANIFEST, Manifest, read_manifest
 from hcmoco.data.shards.reader import Shards
 from hcmoco.datasets.synthetic import NumberedPeople, NumberedScenes
@@ -32,7 +33,7 @@ def identity(source: SourceConfig) -> dict:
     for rounding; else the digest of what is there. UserError where it neither is there nor can be made.
     """
     if source.made:
-        return {"made": source.made.model_dump(mode="json"), "people": PEOPLE_VERSION}
+        return {"made": canonical(type(source.made), source.made.model_dump(mode="json")), "people": PEOPLE_VERSION}
     return {"content": Shards.open(resolve_path(source.path)).manifest.content}
 
 

@@ -23,12 +23,12 @@ _FIGURES = {"acc_10cm": "joints within 10 cm", "gps_ap": "GPS AP", "gpsm_ap": "G
 
 
 def drawings(entries: Sequence[Entry]) -> list[tuple[Drawing, str]]:
-    """The curves of each task of fractions.py, and of the co-trainings together; with each the same as a file of its own."""
+    """The curves of each task of label_fractions.py, and of the co-trainings together; with each the same as a file of its own."""
     made = []
     for task, title in _TASKS.items():
         shares: dict[str, list[Entry]] = {}
         for each in entries:
-            if each.task == task and each.program == "fractions" and each.run:
+            if each.task == task and each.program == "label_fractions" and each.run:
                 shares.setdefault(each.labels, []).append(each)
         ranked = sorted(shares.items(), key=lambda pair: -_rows(pair[1]))
         panels = [_panel(f"{labels} ({_rows(cells):,} labelled rows)", cells) for labels, cells in ranked]
@@ -42,7 +42,7 @@ def drawings(entries: Sequence[Entry]) -> list[tuple[Drawing, str]]:
 
 def _drawing(name: str, title: str, panels: Sequence[Panel], cells: Sequence[Entry]) -> list[tuple[Drawing, str]]:
     there = [panel for panel in panels if panel.lines]
-    mains = dict.fromkeys(each.run.main.rpartition("/")[2] for each in cells if each.run)
+    mains = dict.fromkeys(each.run.primary_metric.rpartition("/")[2] for each in cells if each.run)
     if not there:
         return []
     figure = ", ".join(_FIGURES.get(main, main) for main in mains)
@@ -63,8 +63,8 @@ def _panel(title: str, cells: Sequence[Entry]) -> Panel:
     ):
         steps: dict[int, list[float]] = {}
         for each in cells:
-            for step, figures in each.run.validations if each.run and each.init == init else ():
-                value = figures.get(each.run.main, math.nan) if each.run else math.nan
+            for step, figures in each.run.evals if each.run and each.init == init else ():
+                value = figures.get(each.run.primary_metric, math.nan) if each.run else math.nan
                 if math.isfinite(value):
                     steps.setdefault(step, []).append(100 * value)
         if steps:

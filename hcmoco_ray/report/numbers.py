@@ -159,10 +159,10 @@ def _more_groups(table: Table, entries: Sequence[Entry]) -> list[Group]:
         for task in dict.fromkeys(group.task for group in table.groups):
             title, side = sides[task]
             figures = tuple((head, f"{side}/{head}") for head, _ in table.groups[0].figures)
-            if any(each.task == task and each.run and figures[0][1] in each.run.test.figures for each in entries):
+            if any(each.task == task and each.run and figures[0][1] in each.run.test.metrics for each in entries):
                 more.append(Group(title, task, (), figures))
         return more
-    if table.program != "fractions":
+    if table.program != "label_fractions":
         return []
     tasks = {group.task for group in table.groups}
     taken = {label for group in table.groups for label in group.labels}
@@ -196,7 +196,7 @@ def _facts(entries: Sequence[Entry], label: str) -> str:
 def _scores(entries: Sequence[Entry], figure: str) -> dict[str, Score]:
     seeds: dict[str, dict[int, float]] = {}
     for each in entries:
-        value = each.run.test.figures.get(figure) if each.run else None
+        value = each.run.test.metrics.get(figure) if each.run else None
         if value is not None and math.isfinite(value):
             seeds.setdefault(each.init, {})[each.seed] = 100 * value
     return {init: Score(values) for init, values in seeds.items()}

@@ -74,7 +74,7 @@ TABLES = (
     Table(
         1,
         "DensePose Estimation Results on COCO",
-        "fractions",
+        "label_fractions",
         (
             Group("Full Data", "densepose", ("100%",), _DENSEPOSE, main=1),
             Group("10% Data", "densepose", ("10%",), _DENSEPOSE, main=1),
@@ -96,7 +96,7 @@ TABLES = (
     Table(
         2,
         "Human Parsing Results on Human3.6M (RGB)",
-        "fractions",
+        "label_fractions",
         (
             Group("Full Data", "parsing-rgb", ("100%",), _PARSING),
             Group("20% Data", "parsing-rgb", ("20%",), _PARSING),
@@ -144,7 +144,7 @@ TABLES = (
     Table(
         4,
         "Human Parsing Results on NTURGBD-Parsing-4K (depth)",
-        "fractions",
+        "label_fractions",
         (
             Group("Full Data", "parsing-depth", ("100%",), _PARSING),
             Group("20% Data", "parsing-depth", ("20%",), _PARSING),
@@ -161,7 +161,7 @@ TABLES = (
     Table(
         5,
         "3D Pose Estimation Results on ITOP (depth): share of joints within 10 cm",
-        "fractions",
+        "label_fractions",
         (
             Group("100%", "pose", ("100%",), (("Acc", "acc_10cm"),)),
             Group("10%", "pose", ("10%", "itop-10%"), (("Acc", "acc_10cm"),)),

@@ -1,7 +1,7 @@
 """A results folder, read: what the programs in tuning/ left, checked for its form and not judged.
 
-<results>/fractions.json, ablation.json, versatility.json   indices: which cells there are, and how each ended
-<results>/cells/NAME.json, versatility/NAME.json            a fine-tuning, a co-training: figures, validations, conditions
+<results>/label_fractions.json, ablation.json, versatility.json   indices: the experiments, and how each ended
+<results>/experiments/NAME.json, versatility/NAME.json            a fine-tuning, a co-training: metrics, evals, conditions
 <results>/pretrainings/INIT.json                            a pre-training: conditions, probes
 <results>/pictures/*.png, versatility/*.png
 """
@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hcmoco.errors import UserError
 from hcmoco.storage import Folder
 
-PROGRAMS = ("fractions", "ablation", "versatility")
+PROGRAMS = ("label_fractions", "ablation", "versatility")
+_EARLIER = {"label_fractions": "fractions.json"}
 PICTURE_FOLDERS = ("pictures", "versatility")
 
 
@@ -32,16 +33,21 @@ class Labels(_File):
 
 
 class Test(_File):
-    """Scores on the test data; `figures` are shares 0..1, but for those in cm."""
+    """Scores on the test data; `metrics` are shares 0..1, but for those in cm."""
 
     rows: int
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
 
-class _Made(_File):
-    """What a result is of, and what made it."""
+class Init(_File):
+    """The encoder initialization of a training; `name` is the grid's name of it."""
 
-    init: str = ""
+    name: str = ""
+
+
+class _Provenance(_File):
+    """Facts that every result has."""
+
     seed: int
     steps: int
     precision: str = ""
@@ -50,20 +56,21 @@ class _Made(_File):
     commit: str = ""
 
 
-class Run(_Made):
-    """A fine-tuning or a co-training; `validations` are (step, figures), `seconds` its time."""
+class Run(_Provenance):
+    """A fine-tuning or a co-training; `evals` are (step, metrics), `seconds` its time."""
 
     task: str = ""
     experiment: str = ""
     method: str = ""
+    init: Init = Init()
     labels: Labels
-    main: str
+    primary_metric: str
     test: Test
-    validations: list[tuple[int, dict[str, float]]] = []
+    evals: list[tuple[int, dict[str, float]]] = []
     seconds: float
 
 
-class Pretraining(_Made):
+class Pretraining(_Provenance):
     """A pre-training; `probes` are percentages by moment and figure, `seconds` None where it was not timed from its start to its end."""
 
     init: str
@@ -75,7 +82,7 @@ class Pretraining(_Made):
 
 
 class _Line(_File):
-    """A cell in an index: of a grid (task, init, labels), or of versatility.py (experiment, method)."""
+    """An experiment in an index: of a grid (task, init, labels), or of versatility.py (experiment, method)."""
 
     task: str = ""
     init: str = ""
@@ -84,7 +91,7 @@ class _Line(_File):
     method: str = ""
     seed: int
     status: str
-    cell: str | None = None
+    result: str | None = None
 
 
 class Index(_File):
@@ -93,12 +100,12 @@ class Index(_File):
     recipe: str
     hcmoco: str = ""
     commit: str = ""
-    cells: list[_Line]
+    experiments: list[_Line]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell: what it is, how it ended, and its result if it is done. `labels` is "" for a co-training."""
+    """An experiment: what it is, how it ended, and its result if it is done. `labels` is "" for a co-training."""
 
     program: str
     task: str
@@ -132,24 +139,29 @@ def read_results(uri: str) -> Results:
     notes: list[str] = []
     for program in PROGRAMS:
         if not folder.exists(f"{program}.json"):
-            notes.append(f"{program}.json is not there: tuning/{program}.py was not run")
+            earlier = _EARLIER.get(program)
+            notes.append(
+                f"{earlier} is of version 0.1: run tuning/{program}.py again, which keeps what is done"
+                if earlier and folder.exists(earlier)
+                else f"{program}.json is not there: tuning/{program}.py was not run"
+            )
             continue
         indices[program] = _read(folder, f"{program}.json", Index)
-        for line in indices[program].cells:
+        for line in indices[program].experiments:
             task, init = line.experiment or line.task, line.method or line.init
             run, status = None, line.status
-            if line.cell and (".." in line.cell.split("/") or line.cell.startswith("/") or ":" in line.cell):
+            if line.result and (".." in line.result.split("/") or line.result.startswith("/") or ":" in line.result):
                 raise UserError(
-                    f"{uri}/{program}.json: cell {line.cell!r} lies outside the folder; run tuning/{program}.py again"
+                    f"{uri}/{program}.json: result {line.result!r} lies outside the folder; run tuning/{program}.py again"
                 )
-            if line.cell and not folder.exists(line.cell):
+            if line.result and not folder.exists(line.result):
                 status = "missing"
-                notes.append(f"{line.cell} is not there, though {program}.json names it")
-            elif line.cell:
-                run = _read(folder, line.cell, Run)
-                if (run.experiment or run.task, run.method or run.init, run.seed) != (task, init, line.seed):
+                notes.append(f"{line.result} is not there, though {program}.json names it")
+            elif line.result:
+                run = _read(folder, line.result, Run)
+                if (run.experiment or run.task, run.method or run.init.name, run.seed) != (task, init, line.seed):
                     raise UserError(
-                        f"{uri}/{line.cell} is another cell's result than {program}.json says; run tuning/{program}.py again"
+                        f"{uri}/{line.result} is another experiment's result than {program}.json says; run tuning/{program}.py again"
                     )
             entries.append(Entry(program, task, init, line.labels, line.seed, status, run))
     notes += _open_cells(entries)

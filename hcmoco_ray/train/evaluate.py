@@ -118,10 +118,10 @@ def run(
     facts = {
         "hcmoco": hcmoco.__version__,
         "task": task.name,
-        "main": task.main,
+        "primary_metric": task.main,
         "weights": {"folder": saved.folder, "sha256": saved.digest, "training": saved.training},
         "data": {"uri": data, "content": shards.manifest.content, "rows": result.rows, "digest": rows.digest},
-        "figures": result.figures,
+        "metrics": result.figures,
         "breakdown": {"columns": result.columns, "rows": result.breakdown},
     }
     folder.write("results.json", as_json(facts))

@@ -26,6 +26,7 @@ from hcmoco.finetuning.loop import finetune
 from hcmoco.finetuning.resolve import ResolvedRun, resolve
 from hcmoco.finetuning.saved_model import save_model
 from hcmoco.finetuning.trainer import make_model, select_weights
+from hcmoco.results import upgrade_results
 from hcmoco.storage import Folder
 from hcmoco.tasks.base import Result, Task
 from hcmoco.tasks.registry import task_class
@@ -176,7 +177,7 @@ def close(config: FinetuneRecipe, setup: ResolvedRun, state: TrainState, tracker
         "recipe": config.name,
         "seed": config.seed,
         "steps": state.step,
-        "chosen_step": chosen_step,
+        "selected_step": chosen_step,
         "select": config.select,
         **setup.facts,
         "terms": license_terms.as_json(setup.terms),
@@ -220,10 +221,10 @@ def close(config: FinetuneRecipe, setup: ResolvedRun, state: TrainState, tracker
         "hcmoco": hcmoco.__version__,
         "torch": torch.__version__,
         **facts,
-        "test": {"rows": result.rows, "digest": test.digest, "figures": result.figures},
+        "test": {"rows": result.rows, "digest": test.digest, "metrics": result.figures},
         "breakdown": {"columns": result.columns, "rows": result.breakdown},
-        "validations": state.history["evals"],
-        "main": task.main,
+        "evals": state.history["evals"],
+        "primary_metric": task.main,
     }
 
 
@@ -239,13 +240,13 @@ def finished(config: FinetuneRecipe) -> bool:
 
 def report(config: FinetuneRecipe) -> None:
     """Prints the figures and where everything is."""
-    results = json.loads(Folder(config.output_dir).read(RESULTS))
+    results = upgrade_results(json.loads(Folder(config.output_dir).read(RESULTS)))
     test, labels = results["test"], results["labels"]
-    figures = "\n".join(f"  {line}" for line in figure_lines(test["figures"]))
+    figures = "\n".join(f"  {line}" for line in figure_lines(test["metrics"]))
     log(
         f"\n{results['task']} with {labels['text']} of the labels ({labels['rows']} rows), seed {results['seed']}, from "
-        f"{results['start']['text']}\n"
-        f"on {test['rows']} test rows, model of step {results['chosen_step']} of {results['steps']} (select={results['select']}):\n"
+        f"{results['init']['text']}\n"
+        f"on {test['rows']} test rows, model of step {results['selected_step']} of {results['steps']} (select={results['select']}):\n"
         f"{figures}\n\n"
         f"all figures   {config.output_dir}/{TABLE}\n"
         f"picture       {config.output_dir}/{SHEET}\n"
@@ -266,8 +267,8 @@ tags: [hcmoco, human-centric, {task.name}]
 # {task.name}, fine-tuned
 
 An encoder ({config.encoder.name}) with a head for {task.name}, {facts["steps"]} steps on {facts["labels"]["rows"]} labelled rows
-({facts["labels"]["text"]}), seed {facts["seed"]}. The encoder started from: {facts["start"]["text"]}.
-The model is that of step {facts["chosen_step"]} (select={facts["select"]}).
+({facts["labels"]["text"]}), seed {facts["seed"]}. The encoder started from: {facts["init"]["text"]}.
+The model is that of step {facts["selected_step"]} (select={facts["select"]}).
 
     python pipelines/predict.py IMAGES --weights THIS_FOLDER --out predictions
     python pipelines/evaluate.py THIS_FOLDER --data FOLDER_OF_SHARDS

@@ -43,8 +43,8 @@ RECIPE = {
     "probe": {"every": 2, "people": 8, "num_people_during_training": 4, "batch_size": 8, "cells": 16, "partners": 1},
 }
 SWEEP = {
-    "out": "runs/sweep",
-    "trials": 3,
+    "output_dir": "runs/sweep",
+    "num_trials": 3,
     "space": {"objective.lambda_d": {"loguniform": [0.1, 10]}, "optim.name": {"choice": ["adam", "adamw"]}},
 }
 
@@ -81,7 +81,7 @@ def call(home: Path, over: dict | None = None, *arguments: str) -> Swept:
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         status = main(["--sweep", str(write(home, over)), *arguments])
-    return Swept(status, out.getvalue(), err.getvalue(), home / (over or {}).get("out", SWEEP["out"]))
+    return Swept(status, out.getvalue(), err.getvalue(), home / (over or {}).get("output_dir", SWEEP["output_dir"]))
 
 
 def start(home: Path, over: dict) -> subprocess.Popen:

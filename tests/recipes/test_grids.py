@@ -7,12 +7,12 @@ import pytest
 from hcmoco.storage import Folder
 from hcmoco_ray import config
 from hcmoco_ray.config import PretrainRecipe
-from hcmoco_ray.experiments.grid.cells import cells_of
 from hcmoco_ray.experiments.grid.config import GRIDS, load_grid
-from hcmoco_ray.experiments.pretrained import origin_of, origins
+from hcmoco_ray.experiments.grid.experiments import make_experiments
+from hcmoco_ray.experiments.pretrained import resolve_init, resolve_inits
 from hcmoco_ray.experiments.results import read_results
 from hcmoco_ray.experiments.versatility import run
-from hcmoco_ray.experiments.versatility.cells import START
+from hcmoco_ray.experiments.versatility.experiments import START
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +22,7 @@ NAMES = sorted(path.stem for path in GRIDS.glob("*.yaml"))
 @pytest.mark.parametrize("name", NAMES)
 def test_pre_trainings_differ_in_their_objective_alone(name):
     """The same encoders, data, order, batch and number of steps for all."""
-    found = [each.config for each in origins(load_grid(name)).values() if each.config]
+    found = [each.config for each in resolve_inits(load_grid(name)).values() if each.config]
     assert len(found) >= 3
     identities = [each.identity() for each in found]
     objectives = [each.pop("objective") for each in identities]
@@ -37,16 +37,18 @@ def test_pre_trainings_differ_in_their_objective_alone(name):
 
 
 @pytest.mark.parametrize("recipe", ["people-cpu", "people-gpu"])
-def test_the_ablation_shares_pre_trainings_and_cells(recipe):
+def test_the_ablation_shares_pre_trainings_and_experiments(recipe):
     grid, ablation = load_grid(recipe), load_grid(f"ablation-{recipe}")
-    assert (grid.recipe, grid.out, grid.results) == (ablation.recipe, ablation.out, ablation.results)
+    assert (grid.recipe, grid.output_dir, grid.results) == (ablation.recipe, ablation.output_dir, ablation.results)
     for name in ("cmc", "hcmoco"):
         assert grid.inits[name] == ablation.inits[name]
-    wanted = {(task, str(some.labels), seed) for some in ablation.cells for task in some.tasks for seed in some.seeds}
-    assert wanted <= {
-        (task, str(some.labels), seed) for some in grid.cells for task in some.tasks for seed in some.seeds
+    wanted = {
+        (task, str(some.labels), seed) for some in ablation.experiments for task in some.tasks for seed in some.seeds
     }
-    objectives = {name: origin.config.objective for name, origin in origins(ablation).items()}
+    assert wanted <= {
+        (task, str(some.labels), seed) for some in grid.experiments for task in some.tasks for seed in some.seeds
+    }
+    objectives = {name: spec.config.objective for name, spec in resolve_inits(ablation).items()}
     assert objectives["cmc"].method == "cmc"
     assert (objectives["hard"].dense_target, objectives["hard"].lambda_s) == ("hard", 0)
     assert (objectives["soft"].dense_target, objectives["soft"].lambda_s) == ("soft", 0)
@@ -55,40 +57,40 @@ def test_the_ablation_shares_pre_trainings_and_cells(recipe):
 
 @pytest.mark.parametrize("recipe", ["people-cpu", "people-gpu"])
 def test_hcmoco_is_what_the_recipe_of_that_name_trains(recipe):
-    made = origins(load_grid(recipe))["hcmoco"].config
+    made = resolve_inits(load_grid(recipe))["hcmoco"].config
     assert made == config.load(PretrainRecipe, recipe, [])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_cell_is_there_once(name, tmp_path):
+def test_every_experiment_is_there_once(name, tmp_path):
     """Before anything is pre-trained its starts are not known, and so neither are the keys."""
     grid = load_grid(name)
     found = {
-        name: origin for name, origin in origins(grid).items() if name != "imagenet"
+        name: spec for name, spec in resolve_inits(grid).items() if name != "imagenet"
     }  # which may be on the network
-    cells = cells_of(grid, found, [], str(tmp_path), Folder(str(tmp_path)))
-    assert len(cells) == len({(each.task, each.init, each.labels, each.config.seed) for each in cells})
-    assert all(bool(each.key) == (each.init == "scratch") for each in cells)
+    experiments = make_experiments(grid, found, [], str(tmp_path), Folder(str(tmp_path)))
+    assert len(experiments) == len({(each.task, each.init, each.labels, each.config.seed) for each in experiments})
+    assert all(bool(each.key) == (each.init == "scratch") for each in experiments)
 
 
 @pytest.mark.parametrize("asked", ["auto", "float32", "bfloat16"])
 def test_the_committed_results_are_those_of_the_recipes_under_either_precision(asked, tmp_path, monkeypatch):
     """Nobody's weights are needed, and nothing is trained, on whatever processor."""
     monkeypatch.setenv("HCMOCO_HOME", str(tmp_path))
-    folder, override = Folder(str(ROOT / "docs" / "tables" / "people-cpu")), [f"train.precision={asked}"]
+    folder, override = Folder(str(ROOT / "results" / "people-cpu")), [f"train.precision={asked}"]
     recipe = run.load("people-cpu", override)
-    made = {"versatility": run._cells(recipe, origin_of(START, recipe.init), folder)}
-    made["cells"] = []
+    made = {"versatility": run._experiments(recipe, resolve_init(START, recipe.init), folder)}
+    made["experiments"] = []
     for name in ("people-cpu", "ablation-people-cpu"):
         grid = load_grid(name)
         found = {
-            name: origin for name, origin in origins(grid).items() if name != "imagenet"
+            name: spec for name, spec in resolve_inits(grid).items() if name != "imagenet"
         }  # whose weights are not ours to commit
-        made["cells"] += cells_of(grid, found, override, str(tmp_path), folder)
-    for below, cells in made.items():
-        results = read_results(folder, below, cells)
+        made["experiments"] += make_experiments(grid, found, override, str(tmp_path), folder)
+    for below, experiments in made.items():
+        results = read_results(folder, below, experiments)
         assert (
-            {each.name for each in cells}
+            {each.name for each in experiments}
             == results.keys()
             == {name.removesuffix(".json") for name in folder.sizes(below) if name.endswith(".json")}
         )

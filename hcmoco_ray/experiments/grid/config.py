@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -25,15 +25,17 @@ Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63, strict=True)], ...]
 
 
 class PretrainedConfig(Config):
-    """A start that is pre-trained first where it is not there yet."""
+    """An encoder initialization that a pre-training makes; it runs first unless it is finished."""
+
+    renamed: ClassVar = {"out": "output_dir"}
 
     pretrain: str = Field(description="recipe of the pre-training")
     overrides: tuple[str, ...] = Field((), description="dotted keys on top of it, as on the command line")
-    out: str = Field(min_length=1, description="folder or URI of the run")
+    output_dir: str = Field(min_length=1, description="folder or URI of the run")
 
 
-class CellsConfig(Config):
-    """Some cells: every task with every start and every seed."""
+class ExperimentsConfig(Config):
+    """Some experiments: every task with every start and every seed."""
 
     tasks: tuple[str, ...] = Field(min_length=1, description="names of tasks")
     labels: dict[str, float | int | str] = Field(
@@ -45,20 +47,22 @@ class CellsConfig(Config):
 class GridConfig(Config):
     """A grid of fine-tunings."""
 
+    renamed: ClassVar = {"out": "output_dir", "cells": "experiments"}
+
     recipe: str = Field(description="the tasks' recipe: recipes/<task>/<recipe>.yaml")
-    out: str = Field(
+    output_dir: str = Field(
         min_length=1,
-        description="folder or URI of what is worth nothing afterwards: train states; and of the tracking store",
+        description="scratch folder or URI: checkpoints and the tracking store; safe to delete afterwards",
     )
     results: str | None = Field(
-        None, description="folder or URI of the results, small files that can be shared; null: `out`"
+        None, description="folder or URI of the results, small files that can be shared; null: `output_dir`"
     )
     baseline: str = Field(description="the start that the others are compared with")
     inits: dict[str, str | PretrainedConfig] = Field(
         min_length=1,
         description="name -> where the encoder starts: as a fine-tuning's init, or the pre-training that makes it",
     )
-    cells: tuple[CellsConfig, ...] = Field(min_length=1)
+    experiments: tuple[ExperimentsConfig, ...] = Field(min_length=1)
     seconds: dict[str, float] = Field(
         {},
         description="task or 'pretrain' -> seconds that one takes, for the first estimate; what is done already tells better",
@@ -68,15 +72,20 @@ class GridConfig(Config):
     def _known(self) -> "GridConfig":
         if self.baseline not in self.inits:
             raise ValueError(f"baseline = {self.baseline!r} is not among its inits: {', '.join(self.inits)}")
-        unknown = [task for some in self.cells for task in some.tasks if task not in TASKS]
+        unknown = [task for some in self.experiments for task in some.tasks if task not in TASKS]
         if unknown:
-            raise ValueError(f"cells: tasks: {unknown[0]!r} is not a task; allowed are {', '.join(TASKS)}")
+            raise ValueError(f"experiments: tasks: {unknown[0]!r} is not a task; allowed are {', '.join(TASKS)}")
         bad = next((name for name in self.inits if not re.fullmatch(r"\w[\w.+-]*", name, re.ASCII)), None)
         if bad is not None:
             raise ValueError(f"inits: {bad!r} names files; letters, digits and _ . + - are allowed")
-        _different(tuple(each.out for each in self.inits.values() if not isinstance(each, str)))
+        _different(tuple(each.output_dir for each in self.inits.values() if not isinstance(each, str)))
         _different(
-            tuple((task, str(some.labels), seed) for some in self.cells for task in some.tasks for seed in some.seeds)
+            tuple(
+                (task, str(some.labels), seed)
+                for some in self.experiments
+                for task in some.tasks
+                for seed in some.seeds
+            )
         )
         other = [name for name in self.seconds if name not in (*TASKS, "pretrain")]
         if other or min(self.seconds.values(), default=1) <= 0:
@@ -88,7 +97,7 @@ def load_grid(name: str, seeds: int | None = None) -> GridConfig:
     """The grid in recipes/grids/, or in a YAML file.
 
     Args:
-        seeds: train every cell with the seeds 0 to this - 1 instead of the grid's own.
+        seeds: train every experiment with the seeds 0 to this - 1 instead of the grid's own.
     Raises:
         UserError: there is none, or it is not a grid.
     """
@@ -99,7 +108,7 @@ def load_grid(name: str, seeds: int | None = None) -> GridConfig:
         return config
     counted = first_seeds(seeds)
     return config.model_copy(
-        update={"cells": tuple(each.model_copy(update={"seeds": counted}) for each in config.cells)}
+        update={"experiments": tuple(each.model_copy(update={"seeds": counted}) for each in config.experiments)}
     )
 
 

@@ -1,4 +1,4 @@
-"""A grid of fine-tunings from its file to its table: the plan, what has to be pre-trained, the cells on whatever cluster there is."""
+"""A grid of fine-tunings from its file to its table: the plan, what has to be pre-trained, the experiments on whatever cluster there is."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -15,20 +15,20 @@ from hcmoco_ray.cluster import interrupts, session
 from hcmoco_ray.cluster.resources import ResourceRequest
 from hcmoco_ray.config import FinetuneRecipe
 from hcmoco_ray.experiments import pretrained
-from hcmoco_ray.experiments.grid.cells import BELOW, Cell, cells_of, write_index
 from hcmoco_ray.experiments.grid.config import GridConfig, load_grid
+from hcmoco_ray.experiments.grid.experiments import BELOW, Experiment, make_experiments, write_index
 from hcmoco_ray.experiments.parent_run import parent_run
-from hcmoco_ray.experiments.pretrained import Origin
-from hcmoco_ray.experiments.results import portable, read_results, write_result
+from hcmoco_ray.experiments.pretrained import InitSpec
+from hcmoco_ray.experiments.results import move_earlier_results, portable, read_results, write_result
 from hcmoco_ray.experiments.runner import collect, record
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import TrackingConfig, open_writer
 from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
 
-# Keys that differ from cell to cell.
-_OWN = ("init", "seed", "output_dir", "fraction", "num_samples", "subset")
-Table = Callable[[GridConfig, Sequence[Cell], Mapping[str, dict]], str]
+# Keys that differ from experiment to experiment.
+_OWN = ("init", "seed", "out", "output_dir", "fraction", "samples", "num_samples", "subset")
+Table = Callable[[GridConfig, Sequence[Experiment], Mapping[str, dict]], str]
 
 
 def run(
@@ -48,90 +48,99 @@ def run(
         name: of the grid.
         table: makes the closing table.
     Returns:
-        The exit status: 1 where a pre-training or a cell failed.
+        The exit status: 1 where a pre-training or an experiment failed.
     """
     grid = load_grid(name, seeds)
     taken = [each for each in overrides if each.partition("=")[0] in _OWN]
     if taken:
         raise UserError(f"{taken[0]}: the grid says what {', '.join(_OWN)} are; change them in its file")
-    out = resolve_path(grid.out)
-    folder = Folder(resolve_path(grid.results or grid.out))
-    with nullcontext() if plan_only else lock_run_dir(out, "the out of its file"):
-        session.connect().require_shared_storage("out", out)
-        origins = pretrained.origins(grid)
+    out = resolve_path(grid.output_dir)
+    folder = Folder(resolve_path(grid.results or grid.output_dir))
+    with nullcontext() if plan_only else lock_run_dir(out, "the output_dir of its file"):
+        session.connect().require_shared_storage("output_dir", out)
+        inits = pretrained.resolve_inits(grid)
 
-        def look() -> tuple[list[Cell], dict[str, dict]]:
-            cells = cells_of(grid, origins, overrides, out, folder)
-            return cells, read_results(folder, BELOW, cells)
+        def look() -> tuple[list[Experiment], dict[str, dict]]:
+            experiments = make_experiments(grid, inits, overrides, out, folder)
+            return experiments, read_results(folder, BELOW, experiments)
 
-        cells, results = look()
-        first = _to_pretrain(origins, cells, results)
-        _describe(grid, first, cells, results, asked, folder)
+        experiments, results = look()
+        first = _to_pretrain(inits, experiments, results)
+        _describe(grid, first, experiments, results, asked, folder)
         failures: dict[str, str] = {}
         if not plan_only:
-            failures = _pretrain_all(first, origins, folder)
-            cells, results = look()
+            failures = _pretrain_all(first, inits, folder)
+            experiments, results = look()
             failures = {
-                cell.name: failures[cell.init] for cell in cells if cell.init in failures and cell.name not in results
+                experiment.name: failures[experiment.init]
+                for experiment in experiments
+                if experiment.init in failures and experiment.name not in results
             }
-            missing = [cell for cell in cells if _open(cell, results) and cell.name not in failures]
+            missing = [
+                experiment
+                for experiment in experiments
+                if _open(experiment, results) and experiment.name not in failures
+            ]
             if missing:
                 failures |= _carry_out(program, name, missing, folder, out, asked)
-            results = read_results(folder, BELOW, cells)
-            write_index(folder, program, grid, cells, results, failures)
-        text = table(grid, cells, results)
+            results = read_results(folder, BELOW, experiments)
+            move_earlier_results(folder, BELOW, results)
+            write_index(folder, program, grid, experiments, results, failures)
+        text = table(grid, experiments, results)
         log(f"\n{text}")
         if plan_only:
             return 0
         folder.write(f"{program}.md", f"{text}\n".encode())
-        log(f"\ntable   {folder.uri}/{program}.md\ncells   {folder.uri}/cells ({len(results)} of {len(cells)})")
+        log(f"\ntable   {folder.uri}/{program}.md\nresults {folder.uri}/{BELOW} ({len(results)} of {len(experiments)})")
     return 1 if failures else 0
 
 
-def _open(cell: Cell, results: Mapping[str, dict]) -> bool:
-    return cell.name not in results and not cell.refused
+def _open(experiment: Experiment, results: Mapping[str, dict]) -> bool:
+    return experiment.name not in results and not experiment.refused
 
 
-def _to_pretrain(origins: Mapping[str, Origin], cells: Sequence[Cell], results: Mapping[str, dict]) -> list[Origin]:
-    """The pre-trainings that a missing cell waits for."""
-    wanted = {cell.init for cell in cells if _open(cell, results)}
-    return [origin for name, origin in origins.items() if name in wanted and not origin.there]
+def _to_pretrain(
+    inits: Mapping[str, InitSpec], experiments: Sequence[Experiment], results: Mapping[str, dict]
+) -> list[InitSpec]:
+    """The pre-trainings that a missing experiment waits for."""
+    wanted = {experiment.init for experiment in experiments if _open(experiment, results)}
+    return [spec for name, spec in inits.items() if name in wanted and not spec.available]
 
 
 def _describe(
     grid: GridConfig,
-    first: Sequence[Origin],
-    cells: Sequence[Cell],
+    first: Sequence[InitSpec],
+    experiments: Sequence[Experiment],
     results: Mapping[str, dict],
     asked: ResourceRequest,
     folder: Folder,
 ) -> None:
     """Prints what there is to do, with what, and how long it may take."""
     at_once = asked.at_once()
-    missing = [cell for cell in cells if _open(cell, results)]
-    refused = [cell for cell in cells if cell.refused]
+    missing = [experiment for experiment in experiments if _open(experiment, results)]
+    refused = [experiment for experiment in experiments if experiment.refused]
     known: dict[str, list[float]] = {task: [seconds] for task, seconds in grid.seconds.items()}
     measured: dict[str, list[float]] = {}
-    for cell in cells:
-        if cell.name in results:
-            measured.setdefault(cell.task, []).append(results[cell.name]["seconds"])
+    for experiment in experiments:
+        if experiment.name in results:
+            measured.setdefault(experiment.task, []).append(results[experiment.name]["seconds"])
     known |= measured
     if first:
         each = f", about {known['pretrain'][0] / 60:.0f} minutes each" if "pretrain" in known else ""
-        log(f"{len(first)} pre-trainings to do, one after another{each}: {', '.join(origin.name for origin in first)}")
+        log(f"{len(first)} pre-trainings to do, one after another{each}: {', '.join(spec.name for spec in first)}")
     time_left = ""
-    if missing and all(cell.task in known for cell in missing):
-        seconds = sum(statistics.median(known[cell.task]) for cell in missing) / at_once
+    if missing and all(experiment.task in known for experiment in missing):
+        seconds = sum(statistics.median(known[experiment.task]) for experiment in missing) / at_once
         time_left = f", about {seconds / 60:.0f} minutes"
     said = f", {len(refused)} {refused[0].refused}" if refused else ""
-    done = len(cells) - len(missing) - len(refused)
+    done = len(experiments) - len(missing) - len(refused)
     log(
-        f"{len(cells)} cells, {done} done, {len(missing)} to do{said}, {at_once} at a time with {asked.text} each{time_left}"
+        f"{len(experiments)} experiments, {done} done, {len(missing)} to do{said}, {at_once} at a time with {asked.text} each{time_left}"
     )
-    for task in dict.fromkeys(cell.task for cell in missing):
-        of_task = [cell for cell in missing if cell.task == task]
+    for task in dict.fromkeys(experiment.task for experiment in missing):
+        of_task = [experiment for experiment in missing if experiment.task == task]
         shares = ", ".join(
-            f"{labels} x {sum(cell.labels == labels for cell in of_task)}"
+            f"{labels} x {sum(experiment.labels == labels for experiment in of_task)}"
             for labels in dict.fromkeys(c.labels for c in of_task)
         )
         log(
@@ -139,30 +148,33 @@ def _describe(
         )
 
 
-def _pretrain_all(first: Sequence[Origin], origins: Mapping[str, Origin], folder: Folder) -> dict[str, str]:
+def _pretrain_all(first: Sequence[InitSpec], inits: Mapping[str, InitSpec], folder: Folder) -> dict[str, str]:
     """Runs the pre-trainings, keeps a record of those that had ended before too, and returns why others failed, by name."""
     failures = {}
-    for number, origin in enumerate(first, 1):
+    for number, spec in enumerate(first, 1):
         interrupts.raise_if_interrupted()
-        log(f"\npre-training {number} of {len(first)}: {origin.name}")
+        log(f"\npre-training {number} of {len(first)}: {spec.name}")
         try:
-            pretrained.pretrain(origin, folder)
+            pretrained.pretrain(spec, folder)
         except UserError as error:
-            failures[origin.name] = f"pre-training: {error}"
-            log(f"failed: {origin.name}: {error}")
-    for origin in origins.values():
-        if origin.made and origin.there and not pretrained.read_record(origin, folder):
-            pretrained.write_record(origin, folder, None)
+            failures[spec.name] = f"pre-training: {error}"
+            log(f"failed: {spec.name}: {error}")
+    for spec in inits.values():
+        if spec.pretraining and spec.available and not pretrained.read_record(spec, folder):
+            pretrained.write_record(spec, folder, None)
     return failures
 
 
 def _carry_out(
-    program: str, grid: str, missing: Sequence[Cell], folder: Folder, out: str, asked: ResourceRequest
+    program: str, grid: str, missing: Sequence[Experiment], folder: Folder, out: str, asked: ResourceRequest
 ) -> dict[str, str]:
-    """Trains and scores the cells on the cluster, keeps each result as it comes, and returns why cells failed, by name."""
+    """Trains and scores the experiments on the cluster, keeps each result as it comes, and returns why experiments failed, by name."""
     import ray
 
-    data = {cell.task: _data_of(cell.config, cell.task) for cell in {cell.task: cell for cell in missing}.values()}
+    data = {
+        experiment.task: _data_of(experiment.config, experiment.task)
+        for experiment in {experiment.task: experiment for experiment in missing}.values()
+    }
 
     def work(config: FinetuneRecipe, train: Shards, test: Shards) -> dict:
         torch.set_num_threads(asked.threads)
@@ -174,16 +186,18 @@ def _carry_out(
     writer = open_writer(TrackingConfig(), out, actor=True)
     parent = parent_run(writer, program, grid.rpartition("/")[2], out)
 
-    def keep(cell: Cell, outcome: dict) -> tuple[dict, str]:
-        result = portable(outcome)
-        write_result(folder, BELOW, cell, result, init=cell.init)
-        tags = {"hcmoco.task": cell.task, "hcmoco.init": cell.init, "hcmoco.labels": cell.labels}
-        record(writer, parent, cell, cell.config.model_dump(mode="json"), tags, result)
-        return result, f"{cell.task}  {cell.labels}  {cell.init}  seed {cell.config.seed}"
+    def keep(experiment: Experiment, outcome: dict) -> tuple[dict, str]:
+        result = portable(outcome, name=experiment.init)
+        write_result(folder, BELOW, experiment, result)
+        tags = {"hcmoco.task": experiment.task, "hcmoco.init": experiment.init, "hcmoco.labels": experiment.labels}
+        record(writer, parent, experiment, experiment.config.model_dump(mode="json"), tags, result)
+        return result, f"{experiment.task}  {experiment.labels}  {experiment.init}  seed {experiment.config.seed}"
 
     failures: dict[str, str] = {}
     with tracked_run(parent, failures):
-        failures |= collect({remote.remote(cell.config, *data[cell.task]): cell for cell in missing}, keep, out)
+        failures |= collect(
+            {remote.remote(experiment.config, *data[experiment.task]): experiment for experiment in missing}, keep, out
+        )
     return failures
 
 

@@ -1,68 +1,84 @@
-"""Tables over the finished cells of a grid, in Markdown: means, spreads, paired differences, in %."""
+"""Markdown tables over the finished experiments of a grid: means, spreads and paired differences, in %."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
-from hcmoco_ray.experiments.grid.cells import Cell
+from hcmoco import markdown
+from hcmoco_ray.experiments.grid.experiments import Experiment
 from hcmoco_ray.experiments.results import difference_text, mean_text
 
-
-def comparison(cells: Sequence[Cell], results: Mapping[str, dict], baseline: str) -> str:
-    """A row per task and share of the labels, a column per start with mean and standard deviation over seeds, and for each other start
-    the mean paired difference to the baseline with its standard error, over the seeds that both have."""
-    inits = _in_order(cell.init for cell in cells)
-    others = [init for init in inits if init != baseline]
-    lines = _head(["task", "labels", "figure", "seeds"], [*inits, *(f"{init} - {baseline}" for init in others)])
-    for task, labels in _in_order((cell.task, cell.labels) for cell in cells):
-        scores, main, rows = _scores(cells, results, task, labels)
-        texts = [_text(scores, init, cells) for init in inits]
-        differences = []
-        for init in others:
-            one, other = scores.get(init, {}), scores.get(baseline, {})
-            differences.append(difference_text([one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]))
-        seeds = max((len(each) for each in scores.values()), default=0)
-        lines.append(f"| {' | '.join([task, f'{labels} ({rows})', main, str(seeds), *texts, *differences])} |")
-    return "\n".join(lines)
+_T = TypeVar("_T")
 
 
-def ablation(cells: Sequence[Cell], results: Mapping[str, dict], titles: Mapping[str, str]) -> str:
-    """Table 3's form: a row per start, which adds a term to the one above; a column per task and share of the labels.
+def comparison(experiments: Sequence[Experiment], results: Mapping[str, dict], baseline: str) -> str:
+    """Compare encoder initializations: a row per task and share of the labels.
+
+    A column per initialization holds mean and standard deviation over seeds. For each but the baseline there is also the mean paired
+    difference to the baseline with its standard error, over the seeds that both have.
 
     Args:
-        titles: start -> what its row is called.
+        experiments: all of the grid.
+        results: by name of the experiment.
+        baseline: name of an initialization.
+    Returns:
+        A Markdown table.
     """
-    columns = _in_order((cell.task, cell.labels) for cell in cells)
-    found = [_scores(cells, results, *column) for column in columns]
-    names = [f"{task} {labels} {main}" for (task, labels), (_, main, _) in zip(columns, found, strict=True)]
-    lines = _head(["objective"], names)
-    for init in _in_order(cell.init for cell in cells):
-        texts = [mean_text(list(scores.get(init, {}).values())) for scores, _, _ in found]
-        lines.append(f"| {' | '.join([titles.get(init, init), *texts])} |")
-    return "\n".join(lines)
+    inits = _unique(experiment.init for experiment in experiments)
+    others = [init for init in inits if init != baseline]
+    head = ["task", "labels", "metric", "seeds", *inits, *(f"{init} - {baseline}" for init in others)]
+    rows = []
+    for task, labels in _unique((experiment.task, experiment.labels) for experiment in experiments):
+        scores, metric, count = _scores(experiments, results, task, labels)
+        texts = [_text(scores, init, experiments) for init in inits]
+        reference = scores.get(baseline, {})
+        for init in others:
+            found = scores.get(init, {})
+            texts.append(difference_text([found[seed] - reference[seed] for seed in sorted(found.keys() & reference)]))
+        seeds = max((len(by_seed) for by_seed in scores.values()), default=0)
+        rows.append([task, f"{labels} ({count})", metric, str(seeds), *texts])
+    return markdown.table(head, rows, "llll" + "r" * (len(head) - 4))
+
+
+def ablation(experiments: Sequence[Experiment], results: Mapping[str, dict], titles: Mapping[str, str]) -> str:
+    """Make Table 3 of the paper: a row per objective, which adds a term to the one above; a column per task and share of the labels.
+
+    Args:
+        experiments: all of the grid.
+        results: by name of the experiment.
+        titles: initialization -> what its row is called.
+    Returns:
+        A Markdown table.
+    """
+    columns = _unique((experiment.task, experiment.labels) for experiment in experiments)
+    found = [_scores(experiments, results, *column) for column in columns]
+    names = [f"{task} {labels} {metric}" for (task, labels), (_, metric, _) in zip(columns, found, strict=True)]
+    rows = [
+        [titles.get(init, init), *(mean_text(list(scores.get(init, {}).values())) for scores, _, _ in found)]
+        for init in _unique(experiment.init for experiment in experiments)
+    ]
+    return markdown.table(["objective", *names], rows, "l" + "r" * len(names))
 
 
 def _scores(
-    cells: Sequence[Cell], results: Mapping[str, dict], task: str, labels: str
+    experiments: Sequence[Experiment], results: Mapping[str, dict], task: str, labels: str
 ) -> tuple[dict[str, dict[int, float]], str, int]:
-    """Start -> seed -> the main figure in %, the figure's name, and the number of labelled rows."""
+    """Return initialization -> seed -> the primary metric in %, the metric's name, and the number of labeled rows."""
     scores: dict[str, dict[int, float]] = {}
-    main, rows = "", 0
-    for cell in cells:
-        result = results.get(cell.name)
-        if (cell.task, cell.labels) == (task, labels) and result:
-            main, rows = result["main"], result["labels"]["rows"]
-            scores.setdefault(cell.init, {})[cell.config.seed] = 100 * result["test"]["figures"][main]
-    return scores, main, rows
+    metric, rows = "", 0
+    for experiment in experiments:
+        result = results.get(experiment.name)
+        if (experiment.task, experiment.labels) == (task, labels) and result:
+            metric, rows = result["primary_metric"], result["labels"]["rows"]
+            by_seed = scores.setdefault(experiment.init, {})
+            by_seed[experiment.config.seed] = 100 * result["test"]["metrics"][metric]
+    return scores, metric, rows
 
 
-def _head(texts: list[str], figures: list[str]) -> list[str]:
-    return [f"| {' | '.join([*texts, *figures])} |", "|---" * len(texts) + "|--:" * len(figures) + "|"]
-
-
-def _in_order(values):
+def _unique(values: Iterable[_T]) -> list[_T]:
     return list(dict.fromkeys(values))
 
 
-def _text(scores: Mapping[str, dict[int, float]], init: str, cells: Sequence[Cell]) -> str:
-    """The figure of a start, or why it was not run."""
-    refused = next((cell.refused for cell in cells if cell.init == init and cell.refused), "")
-    return mean_text(list(scores[init].values())) if init in scores else refused or "-"
+def _text(scores: Mapping[str, dict[int, float]], init: str, experiments: Sequence[Experiment]) -> str:
+    """Return the score of an initialization, or why it was not run."""
+    reasons = (experiment.refused for experiment in experiments if experiment.init == init and experiment.refused)
+    return mean_text(list(scores[init].values())) if init in scores else next(reasons, "-")

@@ -134,15 +134,15 @@ class PopulationConfig(Config):
 class SweepConfig(Config):
     """Many short pre-trainings that differ in some keys."""
 
-    renamed: ClassVar = {"random_first": "num_random_trials"}
+    renamed: ClassVar = {"random_first": "num_random_trials", "out": "output_dir", "trials": "num_trials"}
 
     recipe: str = Field(description="the pre-training's recipe")
     fixed: dict[str, Any] = Field(
         {}, description="dotted keys of it that all trials have otherwise, for example stages.stage2_steps: 200"
     )
-    out: str = Field(min_length=1, description="folder or URI of the results")
+    output_dir: str = Field(min_length=1, description="folder or URI of the results")
     seed: int = Field(0, ge=0, description="draws the values; the trials' own seed is the recipe's")
-    trials: int = Field(ge=1)
+    num_trials: int = Field(ge=1, description="trials in all; may be raised later")
     space: dict[str, Dimension] = Field(min_length=1, description="dotted key of the recipe -> its values")
     score: ScoreConfig = ScoreConfig()
     method: Literal["random", "optuna", "asha", "pbt"] = Field(
@@ -239,7 +239,7 @@ def sweep_identity(config: SweepConfig, recipe: PretrainRecipe, data: dict[str, 
         data: digest of each data set's content by name.
         finetune: identity of the scoring fine-tuning.
     """
-    own = config.model_dump(mode="json", exclude={"out", "trials", "recipe", "fixed"})
+    own = config.model_dump(mode="json", exclude={"output_dir", "num_trials", "recipe", "fixed"})
     probe = recipe.probe.model_dump(mode="json", include=set(ProbeConfig.model_fields))
     return {"sweep": own, "pretrain": recipe.identity(), "probe": probe, "data": data, "finetune": finetune}
 

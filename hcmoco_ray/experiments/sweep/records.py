@@ -1,7 +1,7 @@
 """What a sweep leaves on disk, from which the same command goes on after any kill. All of it is JSON; nothing of Ray's own is read back.
 
 <out>/sweep.json           id, and what the sweep is: another one is refused
-<out>/trials/0007.json     a trial that is over: values, status, score, figures, (step, figure) reports, starts
+<out>/trials/0007.json     a trial that is over: values, status, score, metrics, (step, metric) reports, starts
 <out>/work/0007/           a trial that was begun and is not over
     values.json              its values, written before it starts
     progress.json            its reports and starts so far, and which states are its
@@ -66,7 +66,7 @@ class Records:
             return str(there["id"]), {**there["identity"]}
         except (ValueError, KeyError, TypeError):
             raise UserError(
-                f"{self.out}/sweep.json is not what this program writes; choose another folder with out=..."
+                f"{self.out}/sweep.json is not what this program writes; choose another folder with output_dir=..."
             ) from None
 
     def open(self, identity: dict) -> str:
@@ -79,7 +79,9 @@ class Records:
         if self.folder.sizes():
             others = [name for name in self.folder.sizes() if not name.startswith((".", "mlflow."))]
             if others:
-                raise UserError(f"{self.out} holds other files ({others[0]}); choose another folder with out=...")
+                raise UserError(
+                    f"{self.out} holds other files ({others[0]}); choose another folder with output_dir=..."
+                )
         number = uuid.uuid4().hex
         self.folder.write("sweep.json", json.dumps({"id": number, "identity": identity}, indent=1).encode())
         return number
@@ -87,7 +89,9 @@ class Records:
     def over(self) -> dict[int, dict]:
         """The records of trials that are over, by number."""
         names = sorted(name for name in self.folder.sizes("trials") if name.endswith(".json"))
-        return {int(name.removesuffix(".json")): json.loads(self.folder.read(f"trials/{name}")) for name in names}
+        return {
+            int(name.removesuffix(".json")): _upgraded(json.loads(self.folder.read(f"trials/{name}"))) for name in names
+        }
 
     def begun(self) -> dict[int, dict[str, Value]]:
         """The first values of trials that were begun and are not over, by number."""
@@ -156,3 +160,8 @@ class Records:
 
 def _work(number: int) -> str:
     return f"work/{number:04d}"
+
+
+def _upgraded(record: dict) -> dict:
+    """Give a trial's record of version 0.1 today's keys."""
+    return {{"figures": "metrics"}.get(key, key): value for key, value in record.items()}

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hcmoco import markdown
 from hcmoco.config import build, merge
 from hcmoco_ray import config as run_config
 from hcmoco_ray.config import PretrainRecipe
@@ -47,7 +48,7 @@ def table(records: Sequence[Mapping], space: Mapping[str, Dimension], what: str)
         what: name of the score.
     """
     head = ["trial", f"{what}, %", *space, "steps", "seconds", "status"]
-    lines = [f"| {' | '.join(head)} |", "|--:|--:|" + "--:|" * len(space) + "--:|--:|---|"]
+    rows = []
     for record in ranked(records):
         values = [text(record["values"][key]) for key in space]
         score = f"{record['score']:.2f}" if _known(record["score"]) else "-"
@@ -59,8 +60,8 @@ def table(records: Sequence[Mapping], space: Mapping[str, Dimension], what: str)
             f"{record['seconds']:.0f}",
             record["status"],
         ]
-        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
-    return "\n".join(lines)
+        rows.append([cell.replace("|", "/") for cell in cells])
+    return markdown.table(head, rows, "r" * (len(head) - 1) + "l")
 
 
 def text(value: Value) -> str:

@@ -39,8 +39,11 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
         f"sweep {sweep}",
     )
     asked = ResourceRequest("trial", cpus, gpus, threads)
-    given = parse_overrides([each for each in overrides if each.partition("=")[0] != "out"])
-    config = config.model_copy(update=parse_overrides([each for each in overrides if each.partition("=")[0] == "out"]))
+    own = [override for override in overrides if override.partition("=")[0] in ("out", "output_dir")]
+    if any(override.startswith("out=") for override in own):
+        raise UserError("'out' is now called 'output_dir'; give output_dir=...")
+    given = parse_overrides([override for override in overrides if override not in own])
+    config = config.model_copy(update=parse_overrides(own))
     base = merge(merge(cli.values(config.recipe, []), nested(config.fixed)), given)
     check_space(config, base, sweep)
     if config.score.finetune and config.score.finetune.task not in TASKS:
@@ -48,13 +51,13 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
             f"sweep {sweep}: score.finetune.task: {config.score.finetune.task!r} is not a task; allowed are {', '.join(TASKS)}"
         )
     recipe = run_config.check(PretrainRecipe, base, config.recipe)
-    out = resolve_path(config.out)
+    out = resolve_path(config.output_dir)
     store_uri(recipe.tracking, out)
-    with lock_run_dir(out):
+    with lock_run_dir(out, "output_dir=..."):
         cluster = session.connect()
         import ray
 
-        cluster.require_shared_storage("out", out)
+        cluster.require_shared_storage("output_dir", out)
         asked.at_once()
         records = Records(out)
         # Once for all trials, or their scores would differ by where each ran.
@@ -130,7 +133,7 @@ def _trials(job: Job, recipe: PretrainRecipe) -> list[str]:
     config, records = job.config, job.records
     over, queue = records.over(), Queue(config, records)
     log(
-        f"{config.trials} trials of {recipe.stages.steps} steps in {recipe.train.precision}, {len(over)} over, "
+        f"{config.num_trials} trials of {recipe.stages.steps} steps in {recipe.train.precision}, {len(over)} over, "
         f"{len(queue.begun)} to go on with, {len(queue.new)} new; {job.asked.at_once()} at a time; score: {_what(config)}"
     )
     count = [len(over)]
@@ -141,7 +144,7 @@ def _trials(job: Job, recipe: PretrainRecipe) -> list[str]:
         values = ", ".join(f"{name} {report.text(value)}" for name, value in record["values"].items())
         score = "" if record["score"] is None else f"{record['score']:.2f} %"
         log(
-            f"{count[0]}/{max(config.trials, count[0])}  trial {record['number']:04d}  {score or '-'}  {values}  ({record['status']})"
+            f"{count[0]}/{max(config.num_trials, count[0])}  trial {record['number']:04d}  {score or '-'}  {values}  ({record['status']})"
         )
         best = report.best(list(records.over().values()))
         if best and record["status"] == DONE:

@@ -215,7 +215,7 @@ def run_trial(point: dict, job: Job) -> None:
         if lock:
             lock.release()
     tracker.finish()
-    tune.report({"step": record["steps"], "figure": _or(record["figures"].get(job.config.score.probe)), "last": 1})
+    tune.report({"step": record["steps"], "figure": _or(record["metrics"].get(job.config.score.probe)), "last": 1})
 
 
 def _carry_out(job: Job, number: int, values: dict[str, Value], tracker: Tracker) -> dict:
@@ -234,13 +234,13 @@ def _carry_out(job: Job, number: int, values: dict[str, Value], tracker: Tracker
     context = TrialContext(feed, job, number, progress, tracker, state)
     views = _views(job)
     run = pretrain(config, plan, context, views, tracker.run_id)
-    figures = run.history.get(STAGE_2 if run.stage == 2 else STAGE_1, {}).get("metrics", {})
+    metrics = run.history.get(STAGE_2 if run.stage == 2 else STAGE_1, {}).get("metrics", {})
     more: dict = {}
     if job.config.score.finetune:
         more["finetuning"] = _finetune(job, number, config, run)
-        score = 100 * more["finetuning"]["test"]["figures"][more["finetuning"]["main"]]
-    elif job.config.score.probe in figures:
-        score = figures[job.config.score.probe]
+        score = 100 * more["finetuning"]["test"]["metrics"][more["finetuning"]["primary_metric"]]
+    elif job.config.score.probe in metrics:
+        score = metrics[job.config.score.probe]
     else:
         raise UserError(
             f"none of the held-out people could take the probe {job.config.score.probe}; take another score.probe"
@@ -248,7 +248,7 @@ def _carry_out(job: Job, number: int, values: dict[str, Value], tracker: Tracker
     context.note()
     tracker.metrics(run.step, {"score": score})
     tracker.flush()
-    return job.records.end(number, DONE, score=score, steps=run.step, figures=figures, **more)
+    return job.records.end(number, DONE, score=score, steps=run.step, metrics=metrics, **more)
 
 
 def _newest(job: Job, number: int, progress: Progress, values: dict[str, Value], identity: dict) -> TrainState | None:
@@ -288,7 +288,7 @@ def _finetune(job: Job, number: int, config: PretrainRecipe, run: Pretraining) -
     export = export_encoders(run.model.eval(), f"{place}/export", training=training, overwrite=True)
     cell = finetune_config(job.config.score.finetune, export, f"{place}/finetune", config)
     result = run_cell(cell, *job.finetune_data, states=f"{place}/finetune/states", device=job.device, threads=1)
-    result["start"]["text"] = result["start"]["text"].replace(f"{job.records.out}/", "")
+    result["init"]["text"] = result["init"]["text"].replace(f"{job.records.out}/", "")
     return result
 
 

@@ -39,8 +39,8 @@ class Queue:
         begun, over = records.begun(), records.over()
         self.begun = [(number, records.values_now(number, values)) for number, values in begun.items()]
         taken = {*begun, *over}
-        missing = max(0, config.trials - len(taken))
-        self.new = [number for number in range(config.trials + len(taken)) if number not in taken][:missing]
+        missing = max(0, config.num_trials - len(taken))
+        self.new = [number for number in range(config.num_trials + len(taken)) if number not in taken][:missing]
 
     def __len__(self) -> int:
         return len(self.begun) + len(self.new)

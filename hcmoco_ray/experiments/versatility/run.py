@@ -25,16 +25,16 @@ from hcmoco_ray.cluster.resources import ResourceRequest
 from hcmoco_ray.experiments import pretrained
 from hcmoco_ray.experiments.grid.config import first_seeds
 from hcmoco_ray.experiments.parent_run import parent_run
-from hcmoco_ray.experiments.pretrained import Origin
+from hcmoco_ray.experiments.pretrained import InitSpec
 from hcmoco_ray.experiments.results import portable, read_results, write_result
 from hcmoco_ray.experiments.runner import collect, record
-from hcmoco_ray.experiments.versatility.cells import (
+from hcmoco_ray.experiments.versatility.experiments import (
     BELOW,
     PROGRAM,
     START,
-    Cell,
+    CoTrainingExperiment,
     VersatilityRecipe,
-    cells_of,
+    make_experiments,
     tables,
     write_index,
 )
@@ -43,7 +43,7 @@ from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import open_writer
 from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
 
-# Keys that differ from cell to cell.
+# Keys that differ from experiment to experiment.
 _OWN = {"experiment": "experiments", "method": "methods", "seed": "seeds"}
 
 
@@ -52,31 +52,33 @@ def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds:
     config = load(recipe, overrides, seeds)
     assert config.results is not None
     folder = Folder(config.results)
-    with nullcontext() if plan_only else lock_run_dir(config.output_dir):
-        session.connect().require_shared_storage("output_dir", config.output_dir)
-        origin = pretrained.origin_of(START, config.init)
-        cells = _cells(config, origin, folder)
-        results = read_results(folder, BELOW, cells)
-        missing = [cell for cell in cells if cell.name not in results]
-        _describe(config, origin, cells, missing, results, asked)
+    with nullcontext() if plan_only else lock_run_dir(config.out):
+        session.connect().require_shared_storage("out", config.out)
+        spec = pretrained.resolve_init(START, config.init)
+        experiments = _experiments(config, spec, folder)
+        results = read_results(folder, BELOW, experiments)
+        missing = [experiment for experiment in experiments if experiment.name not in results]
+        _describe(config, spec, experiments, missing, results, asked)
         failures: dict[str, str] = {}
         if missing and not plan_only:
-            if not origin.there:
+            if not spec.available:
                 log(f"\npre-training {START}")
-                pretrained.pretrain(origin, folder)
-                cells = _cells(config, origin, folder)
-                results = read_results(folder, BELOW, cells)
-                missing = [cell for cell in cells if cell.name not in results]
+                pretrained.pretrain(spec, folder)
+                experiments = _experiments(config, spec, folder)
+                results = read_results(folder, BELOW, experiments)
+                missing = [experiment for experiment in experiments if experiment.name not in results]
             if missing:
                 failures = _carry_out(config, missing, folder, asked)
-            results = read_results(folder, BELOW, cells)
-        text = tables(cells, results)
+            results = read_results(folder, BELOW, experiments)
+        text = tables(experiments, results)
         log(f"\n{text}")
         if plan_only:
             return 0
-        write_index(folder, config, cells, results, failures)
+        write_index(folder, config, experiments, results, failures)
         folder.write(f"{PROGRAM}.md", f"{text}\n".encode())
-        log(f"\ntables   {folder.uri}/{PROGRAM}.md\nresults  {folder.uri}/{BELOW} ({len(results)} of {len(cells)})")
+        log(
+            f"\ntables   {folder.uri}/{PROGRAM}.md\nresults  {folder.uri}/{BELOW} ({len(results)} of {len(experiments)})"
+        )
     return 1 if failures else 0
 
 
@@ -97,57 +99,57 @@ def load(recipe: str, overrides: Sequence[str], seeds: int | None = None) -> Ver
     return run_config.check(VersatilityRecipe, values, recipe if "/" in recipe else f"{PROGRAM}/{recipe}")
 
 
-def _cells(config: VersatilityRecipe, origin: Origin, results: Folder) -> list[Cell]:
-    """All cells. UserError where the weights that they start from are not there and cannot be made, or are of other encoders."""
-    init = origin.init if origin.init == SCRATCH else resolve_path(origin.init)
-    if origin.there:
-        one = cells_of(config, init, "")[0]
-        return cells_of(config, init, init_of(one.config)["digest"])
-    record = pretrained.read_record(origin, results)
-    return cells_of(config, init, start_digest(record["digests"]) if record else None)
+def _experiments(config: VersatilityRecipe, spec: InitSpec, results: Folder) -> list[CoTrainingExperiment]:
+    """All experiments. UserError where the weights that they start from are not there and cannot be made, or are of other encoders."""
+    init = spec.init if spec.init == SCRATCH else resolve_path(spec.init)
+    if spec.available:
+        one = make_experiments(config, init, "")[0]
+        return make_experiments(config, init, start_of(one.config)["digest"])
+    record = pretrained.read_record(spec, results)
+    return make_experiments(config, init, start_digest(record["digests"]) if record else None)
 
 
 def _describe(
     config: VersatilityRecipe,
-    origin: Origin,
-    cells: list[Cell],
-    missing: list[Cell],
+    spec: InitSpec,
+    experiments: list[CoTrainingExperiment],
+    missing: list[CoTrainingExperiment],
     results: dict[str, dict],
     asked: ResourceRequest,
 ) -> None:
     """Prints what there is to do, with what, and how long it may take."""
     at_once = asked.at_once()
-    if missing and not origin.there:
+    if missing and not spec.available:
         log(f"1 pre-training to do first: {START}")
     taken = [each["seconds"] for each in results.values()]
     each = statistics.median(taken) if taken else config.seconds
     time_left = f", about {len(missing) * each / at_once / 60:.0f} minutes" if each and missing else ""
     log(
-        f"{len(cells)} co-trainings, {len(results)} done, {len(missing)} to do, {at_once} at a time with {asked.text} each{time_left}"
+        f"{len(experiments)} co-trainings, {len(results)} done, {len(missing)} to do, {at_once} at a time with {asked.text} each{time_left}"
     )
-    for experiment in dict.fromkeys(cell.config.experiment for cell in missing):
-        methods = [cell.config.method for cell in missing if cell.config.experiment == experiment]
+    for experiment in dict.fromkeys(experiment.config.experiment for experiment in missing):
+        methods = [experiment.config.method for experiment in missing if experiment.config.experiment == experiment]
         log(
             f"  {experiment}: {', '.join(f'{method} x {methods.count(method)}' for method in dict.fromkeys(methods))}, {config.steps} steps"
         )
 
 
-def _sources(config: VersatilityRecipe, cells: Sequence[Cell]) -> Sources:
+def _sources(config: VersatilityRecipe, experiments: Sequence[CoTrainingExperiment]) -> Sources:
     """The data sets, made where they are to be made and are not there. UserError where one lacks what an experiment needs."""
     named = {name: getattr(config.data, name) for name in CoTrainingData.model_fields}
     splits = {"test": "test", "validation": "held-out"}  # the pre-training's held-out people serve for the curve
     sources = Sources(
         **{name: ensure.open_data(name, each, split=splits.get(name, "train")) for name, each in named.items() if each}
     )
-    for cell in {each.config.experiment: each for each in cells}.values():  # said before anything runs
-        resolve(cell.config, sources.unlabeled, sources.labeled, sources.test, sources.validation)
+    for experiment in {each.config.experiment: each for each in experiments}.values():  # said before anything runs
+        set_up(experiment.config, sources.unlabeled, sources.labeled, sources.test, sources.validation)
     return sources
 
 
 def _carry_out(
-    recipe: VersatilityRecipe, missing: Sequence[Cell], folder: Folder, asked: ResourceRequest
+    recipe: VersatilityRecipe, missing: Sequence[CoTrainingExperiment], folder: Folder, asked: ResourceRequest
 ) -> dict[str, str]:
-    """Trains and scores the cells on the cluster, keeps each result as it comes, and returns why those that failed did, by name."""
+    """Trains and scores the experiments on the cluster, keeps each result as it comes, and returns why those that failed did, by name."""
     import ray
 
     sources = _sources(recipe, missing)
@@ -163,16 +165,18 @@ def _carry_out(
     writer = open_writer(recipe.tracking, recipe.output_dir, actor=True)
     parent = parent_run(writer, PROGRAM, recipe.name, recipe.output_dir)
 
-    def keep(cell: Cell, outcome: tuple[dict, np.ndarray]) -> tuple[dict, str]:
+    def keep(experiment: CoTrainingExperiment, outcome: tuple[dict, np.ndarray]) -> tuple[dict, str]:
         result, png = portable(outcome[0]), encode_png(outcome[1])
-        if cell.config.method == "hcmoco" and cell.config.seed == recipe.seeds[0]:
-            folder.write(f"{BELOW}/{cell.config.experiment}.png", png)
-        write_result(folder, BELOW, cell, result)
-        tags = {"hcmoco.experiment": cell.config.experiment, "hcmoco.method": cell.config.method}
-        record(writer, parent, cell, cell.config.model_dump(mode="json"), tags, result, png)
-        return result, f"{cell.config.experiment}  {cell.config.method}  seed {cell.config.seed}"
+        if experiment.config.method == "hcmoco" and experiment.config.seed == recipe.seeds[0]:
+            folder.write(f"{BELOW}/{experiment.config.experiment}.png", png)
+        write_result(folder, BELOW, experiment, result)
+        tags = {"hcmoco.experiment": experiment.config.experiment, "hcmoco.method": experiment.config.method}
+        record(writer, parent, experiment, experiment.config.model_dump(mode="json"), tags, result, png)
+        return result, f"{experiment.config.experiment}  {experiment.config.method}  seed {experiment.config.seed}"
 
     failures: dict[str, str] = {}
     with tracked_run(parent, failures):
-        failures |= collect({remote.remote(cell.config, sources): cell for cell in missing}, keep, recipe.output_dir)
+        failures |= collect(
+            {remote.remote(experiment.config, sources): experiment for experiment in missing}, keep, recipe.out
+        )
     return failures

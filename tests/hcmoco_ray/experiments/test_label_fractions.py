@@ -1,4 +1,4 @@
-"""A grid of fine-tunings: each cell once, whatever happens in between."""
+"""A grid of fine-tunings: each experiment once, whatever happens in between."""
 
 import json
 import math
@@ -36,10 +36,10 @@ RECIPE = {
     "train": {"precision": "float32", "lanes": 1, "batch_size_per_lane": 4, "window_steps": 2},
 }
 GRID = {
-    "out": "runs/grid",
+    "output_dir": "runs/grid",
     "baseline": "scratch",
     "inits": {"scratch": "scratch", "other": "scratch"},
-    "cells": [{"tasks": ["parsing-rgb"], "labels": {"num_samples": 5}, "seeds": [0, 1]}],
+    "experiments": [{"tasks": ["parsing-rgb"], "labels": {"num_samples": 5}, "seeds": [0, 1]}],
 }
 
 
@@ -55,23 +55,23 @@ def go(home, over=None, *arguments: str, program=label_fractions) -> int:
     return program.main(["--grid", str(home / "grid.yaml"), *arguments])
 
 
-def index(home, program="fractions") -> dict:
+def index(home, program="label_fractions") -> dict:
     return json.loads((home / f"runs/grid/{program}.json").read_text())
 
 
 def test_each_cell_is_done_once(home, capsys):
     assert go(home, None, "--plan") == 0
-    assert "4 cells, 0 done, 4 to do" in capsys.readouterr().out
+    assert "4 experiments, 0 done, 4 to do" in capsys.readouterr().out
     assert not (home / "data").exists(), "a plan makes nothing"
     assert not (home / "runs").exists()
-    assert not (home / "runs/grid/fractions.md").exists()
+    assert not (home / "runs/grid/label_fractions.md").exists()
     assert go(home) == 0
     assert "| parsing-rgb | 5 samples (5) | mIoU | 2 |" in capsys.readouterr().out
-    files = sorted((home / "runs/grid/cells").iterdir())
+    files = sorted((home / "runs/grid/experiments").iterdir())
     assert [each.name.rpartition("_")[0] for each in files] == [
         f"parsing-rgb_{init}_5-samples_seed{seed}" for init in ("other", "scratch") for seed in (0, 1)
     ]
-    files_and_index = [*files, home / "runs/grid/fractions.json"]
+    files_and_index = [*files, home / "runs/grid/label_fractions.json"]
     before = {each: each.stat().st_mtime_ns for each in files_and_index}
     results = [json.loads(each.read_text()) for each in files]
     # "other" is scratch under another name: the same seed gives the same figures, another seed others.
@@ -79,18 +79,31 @@ def test_each_cell_is_done_once(home, capsys):
     assert results[0]["labels"]["digest"] != results[1]["labels"]["digest"]
     assert not list((home / "runs/grid/work").iterdir())
     assert {(result["precision"], result["commit"]) for result in results} == {("float32", commit())}
-    assert [(each["init"], each["seed"], each["status"], each["cell"]) for each in index(home)["cells"]] == [
-        (init, seed, "done", f"cells/{file.name}")
+    assert [(each["init"], each["seed"], each["status"], each["result"]) for each in index(home)["experiments"]] == [
+        (init, seed, "done", f"experiments/{file.name}")
         for seed in (0, 1)
         for init, file in (("other", files[seed]), ("scratch", files[2 + seed]))
     ]
 
     assert go(home) == 0
     assert "4 done, 0 to do" in capsys.readouterr().out
-    for precision in ("bfloat16", "auto"):  # a cell is done in whichever it was computed
+    for precision in ("bfloat16", "auto"):  # an experiment is done in whichever it was computed
         assert go(home, None, f"train.precision={precision}") == 0
         assert "4 done, 0 to do" in capsys.readouterr().out
     assert {each: each.stat().st_mtime_ns for each in files_and_index} == before
+
+    # Version 0.1 wrote to another folder, with other keys: its results count, and are moved.
+    earlier = json.loads(files[0].read_text())
+    earlier["main"], earlier["validations"] = earlier.pop("primary_metric"), earlier.pop("evals")
+    earlier["test"]["figures"] = earlier["test"].pop("metrics")
+    earlier["start"], earlier["init"] = earlier["init"], earlier["init"].pop("name")
+    (home / "runs/grid/cells").mkdir()
+    (home / "runs/grid/cells" / files[0].name).write_text(json.dumps(earlier))
+    files[0].unlink()
+    assert go(home) == 0
+    assert "4 done, 0 to do" in capsys.readouterr().out
+    assert json.loads(files[0].read_text()) == results[0]
+    before[files[0]] = files[0].stat().st_mtime_ns
 
     files[1].unlink()
     assert go(home) == 0
@@ -100,18 +113,19 @@ def test_each_cell_is_done_once(home, capsys):
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(home, capsys):
-    cells = [
-        {"tasks": ["parsing-rgb"], "labels": labels, "seeds": [0]}
-        for labels in ({"num_samples": 5}, {"num_samples": 500})
+    experiments = [
+        {"tasks": ["parsing-rgb"], "labels": labels, "seeds": [0]} for labels in ({"num_samples": 5}, {"num_samples": 500})
     ]
-    assert go(home, {"cells": cells, "inits": {"scratch": "scratch"}}, "train.precision=auto") == 1
+    assert go(home, {"experiments": experiments, "inits": {"scratch": "scratch"}}, "train.precision=auto") == 1
     out = capsys.readouterr().out
     assert "failed: parsing-rgb_scratch_500-samples_seed0" in out
     assert "at most 20" in out
     assert "1 of 2" in out
-    good, bad = index(home)["cells"]
-    assert (good["status"], bad["cell"]) == ("done", None)
-    assert json.loads((home / "runs/grid" / good["cell"]).read_text())["precision"] == chosen([native_bfloat16("cpu")])
+    good, bad = index(home)["experiments"]
+    assert (good["status"], bad["result"]) == ("done", None)
+    assert json.loads((home / "runs/grid" / good["result"]).read_text())["precision"] == chosen(
+        [native_bfloat16("cpu")]
+    )
     assert bad["status"].startswith("failed: ")
     assert "at most 20" in bad["status"]
 
@@ -120,13 +134,15 @@ def test_a_cell_that_fails_does_not_stop_the_others(home, capsys):
     ("over", "message"),
     [
         ({"baseline": "nobody"}, "baseline = 'nobody' is not among its inits"),
-        ({"cells": [{**GRID["cells"][0], "tasks": ["parsing"]}]}, "'parsing' is not a task"),
+        ({"experiments": [{**GRID["experiments"][0], "tasks": ["parsing"]}]}, "'parsing' is not a task"),
         ({"inits": {"scratch": "scratch", "gone": "nowhere/at/all"}}, "nowhere/at/all cannot be read"),
         ({"seeds": 3}, "unknown key 'seeds'"),
-        ({"cells": [*GRID["cells"], *GRID["cells"]]}, "is there twice"),
-        ({"cells": [{**GRID["cells"][0], "seeds": [0, 0]}]}, "0 is there twice"),
-        ({"cells": [{**GRID["cells"][0], "seeds": [-1]}]}, "cells.0.seeds.0 = -1"),
-        ({"cells": [{**GRID["cells"][0], "labels": {}}]}, "cells.0.labels"),
+        ({"cells": GRID["experiments"]}, "'cells' is now called 'experiments'"),
+        ({"out": "here"}, "'out' is now called 'output_dir'"),
+        ({"experiments": [*GRID["experiments"], *GRID["experiments"]]}, "is there twice"),
+        ({"experiments": [{**GRID["experiments"][0], "seeds": [0, 0]}]}, "0 is there twice"),
+        ({"experiments": [{**GRID["experiments"][0], "seeds": [-1]}]}, "experiments.0.seeds.0 = -1"),
+        ({"experiments": [{**GRID["experiments"][0], "labels": {}}]}, "experiments.0.labels"),
         ({"inits": {"scratch": "scratch", "..": "scratch"}}, "inits: '..' names files"),
         ({"seconds": {"walking": 3}}, "seconds: numbers above 0 for pretrain"),
     ],
@@ -142,7 +158,7 @@ def test_a_mistake_is_one_line(home, capsys, over, message):
     ("argument", "message"),
     [
         ("--cpus=0", "--cpus 0: must be"),
-        ("--cpus=64", "a cell asks for 64 CPUs and 0 GPUs"),
+        ("--cpus=64", "an experiment asks for 64 CPUs and 0 GPUs"),
         ("--gpus=-1", "--gpus -1: must be"),
         ("--seeds=0", "--seeds 0: must be at least 1"),
         ("seed=3", "seed=3: the grid says what"),
@@ -165,26 +181,26 @@ def test_a_record_that_is_none_is_one_line(home, pretrained, capsys):
 
 def test_other_seeds_than_the_grids(home, capsys):
     assert go(home, {"inits": {"scratch": "scratch"}}, "--seeds", "3", "--plan") == 0
-    assert "3 cells, 0 done, 3 to do" in capsys.readouterr().out
+    assert "3 experiments, 0 done, 3 to do" in capsys.readouterr().out
 
 
 def test_a_cell_that_is_no_result_is_one_line(home, capsys):
     one = {
         "inits": {"scratch": "scratch"},
-        "cells": [{"tasks": ["parsing-rgb"], "labels": {"num_samples": 5}, "seeds": [0]}],
+        "experiments": [{"tasks": ["parsing-rgb"], "labels": {"num_samples": 5}, "seeds": [0]}],
     }
     assert go(home, one) == 0
-    (file,) = (home / "runs/grid/cells").iterdir()
+    (file,) = (home / "runs/grid/experiments").iterdir()
     good = json.loads(file.read_text())
     file.write_text("{}")
     assert go(home, one) == 2
     error = capsys.readouterr().err
-    assert f"{file} is not a cell's result; delete it" in error
+    assert f"{file} is not an experiment's result; delete it" in error
     assert len(error.splitlines()) == 1
     file.write_text(json.dumps({**good, "key": "0" * 64}))
     assert go(home, one, "--plan") == 2
     assert (
-        f"{file} is another cell's result: its key is 0000000000, not {good['key'][:10]}; delete it"
+        f"{file} is another experiment's result: its key is 0000000000, not {good['key'][:10]}; delete it"
         in capsys.readouterr().err
     )
 
@@ -224,7 +240,7 @@ def pretrained(home):
     (home / "pretraining.yaml").write_text(yaml.safe_dump(PRETRAINING))
 
     def init(name: str, *overrides: str) -> dict:
-        return {"pretrain": str(home / "pretraining.yaml"), "overrides": list(overrides), "out": f"runs/{name}"}
+        return {"pretrain": str(home / "pretraining.yaml"), "overrides": list(overrides), "output_dir": f"runs/{name}"}
 
     inits = {
         "cmc": init("cmc", "objective.method=cmc"),
@@ -234,7 +250,7 @@ def pretrained(home):
     return {
         "baseline": "cmc",
         "inits": inits,
-        "cells": [{"tasks": ["parsing-rgb"], "labels": {"num_samples": 5}, "seeds": [0]}],
+        "experiments": [{"tasks": ["parsing-rgb"], "labels": {"num_samples": 5}, "seeds": [0]}],
     }
 
 
@@ -244,7 +260,7 @@ def test_what_a_cell_starts_from_is_pre_trained_first_and_once(home, pretrained,
     assert go(home, over, "--plan") == 0
     said = capsys.readouterr().out
     assert "2 pre-trainings to do, one after another: cmc, hcmoco" in said
-    assert "2 cells, 0 done, 2 to do" in said
+    assert "2 experiments, 0 done, 2 to do" in said
     assert not (home / "runs/cmc").exists()
 
     assert go(home, over) == 0
@@ -257,11 +273,13 @@ def test_what_a_cell_starts_from_is_pre_trained_first_and_once(home, pretrained,
         assert (record["steps"], record["precision"]) == (3, "float32")
         assert record["seconds"] > 0
     assert records["cmc"]["digests"] != records["hcmoco"]["digests"]
-    cells = [json.loads(each.read_text()) for each in sorted((home / "runs/grid/cells").iterdir())]
-    assert [each["start"]["digest"] for each in cells] == [
+    experiments = [json.loads(each.read_text()) for each in sorted((home / "runs/grid/experiments").iterdir())]
+    assert [each["init"]["digest"] for each in experiments] == [
         records[name]["digests"]["rgb"] for name in ("cmc", "hcmoco")
     ]
-    assert all(str(home) not in json.dumps(each) for each in cells), "a file that is handed on names nobody's disk"
+    assert all(str(home) not in json.dumps(each) for each in experiments), (
+        "a file that is handed on names nobody's disk"
+    )
     capsys.readouterr()
 
     # The same grid in another program: nothing is left to do, and it has a table of its own.
@@ -270,21 +288,21 @@ def test_what_a_cell_starts_from_is_pre_trained_first_and_once(home, pretrained,
     assert "2 done, 0 to do" in said
     assert "| sample level |" in said
     assert "| + sparse |" in said
-    assert [each["status"] for each in index(home, "ablation")["cells"]] == ["done", "done"]
+    assert [each["status"] for each in index(home, "ablation")["experiments"]] == ["done", "done"]
 
-    # Who has the small files alone has nothing to do either, until a cell is missing: then its weights are made again.
+    # Who has the small files alone has nothing to do either, until an experiment is missing: then its weights are made again.
     shutil.rmtree(home / "runs/cmc")
     shutil.rmtree(home / "runs/hcmoco")
     assert go(home, over) == 0
     assert "2 done, 0 to do" in capsys.readouterr().out
     assert not (home / "runs/cmc").exists()
-    (gone,) = (home / "runs/grid/cells").glob("*_hcmoco_*")
+    (gone,) = (home / "runs/grid/experiments").glob("*_hcmoco_*")
     before = json.loads(gone.read_text())
     gone.unlink()
     assert go(home, over) == 0
     assert "1 pre-trainings to do, one after another: hcmoco" in capsys.readouterr().out
     again = json.loads(gone.read_text())
-    assert (again["test"], again["start"]) == (before["test"], before["start"])
+    assert (again["test"], again["init"]) == (before["test"], before["init"])
     assert not (home / "runs/cmc").exists()
 
 
@@ -293,7 +311,7 @@ def test_a_pre_training_that_fails_does_not_stop_the_others(home, pretrained, ca
     over = {**pretrained, "inits": {name: pretrained["inits"][name] for name in ("broken", "cmc")}}
     assert go(home, over) == 1
     assert "failed: broken: " in capsys.readouterr().out
-    broken, cmc = index(home)["cells"]
+    broken, cmc = index(home)["experiments"]
     assert broken["status"].startswith("failed: pre-training: ")
     assert "became nan in step 2" in broken["status"]
     assert cmc["status"] == "done"
@@ -312,8 +330,8 @@ def test_another_run_in_the_folder_of_a_pre_training_is_refused(home, pretrained
 
 
 def made_up(scores: dict[tuple, float]) -> tuple[list, dict]:
-    """Cells and results of (task, labels, init, seed) -> figure."""
-    cells = [
+    """Experiments and results of (task, labels, init, seed) -> figure."""
+    experiments = [
         SimpleNamespace(
             task=task,
             init=init,
@@ -325,10 +343,10 @@ def made_up(scores: dict[tuple, float]) -> tuple[list, dict]:
         for task, labels, init, seed in scores
     ]
     results = {
-        cell.name: {"main": "m", "labels": {"rows": 9}, "test": {"figures": {"m": value}}}
-        for cell, value in zip(cells, scores.values(), strict=True)
+        experiment.name: {"primary_metric": "m", "labels": {"rows": 9}, "test": {"metrics": {"m": value}}}
+        for experiment, value in zip(experiments, scores.values(), strict=True)
     }
-    return cells, results
+    return experiments, results
 
 
 def test_the_table_pairs_seeds():

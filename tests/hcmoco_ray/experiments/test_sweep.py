@@ -12,7 +12,7 @@ from tests.helpers.started import Started
 from tests.helpers.waiting import CEILING, wait_until
 
 SWEPT = {"space": {"objective.lambda_d": {"loguniform": [0.1, 10]}, "optim.lr": {"choice": [0.004, 1.0e30]}}, "seed": 1}
-PBT = {"method": "pbt", "population": {"every": 2, "quantile": 0.5, "resample": 0}, "trials": 4}
+PBT = {"method": "pbt", "population": {"every": 2, "quantile": 0.5, "resample": 0}, "num_trials": 4}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_every_trial_has_its_end(swept):
         assert "lower optim.lr" in each["status"]
     for each in fine:
         assert (each["status"], each["steps"]) == ("done", 6)
-        assert each["score"] == each["figures"]["dense_different_crops/mean"]
+        assert each["score"] == each["metrics"]["dense_different_crops/mean"]
         assert [step for step, _ in each["reports"]] == [2, 4]
         assert [start["step"] for start in each["starts"]] == [0]
     assert not any((swept.folder / "work").iterdir())
@@ -152,7 +152,7 @@ def test_a_tracking_run_that_a_kill_left_open_is_closed(swept, home):
     ],
 )
 def test_a_mistake_is_one_line(swept, home, over, arguments, message):
-    done = sweep_program.call(home, {"out": "runs/mistake", **over}, *arguments)
+    done = sweep_program.call(home, {"output_dir": "runs/mistake", **over}, *arguments)
     assert done.status == 2
     assert message in done.err
     assert done.err.count("\n") == 1
@@ -161,7 +161,12 @@ def test_a_mistake_is_one_line(swept, home, over, arguments, message):
 
 @pytest.mark.slow
 def test_early_stopping_ends_trials(swept, home):
-    stopping = {"method": "asha", "early_stopping": {"first": 2, "factor": 2}, "trials": 6, "out": "runs/asha"}
+    stopping = {
+        "method": "asha",
+        "early_stopping": {"first": 2, "factor": 2},
+        "num_trials": 6,
+        "output_dir": "runs/asha",
+    }
     done = sweep_program.call(home, {**stopping, "space": {"optim.lr": {"loguniform": [1e-8, 0.01]}}})
     assert done.status == 0, done
     records = done.records
@@ -179,7 +184,7 @@ def test_a_population_exchanges_states_and_says_so(swept, home):
     # At the lowest rates nothing is learnt: who has one goes on from another's state.
     space = {"optim.lr": {"loguniform": [1e-7, 0.01]}, "objective.lambda_d": {"uniform": [0.5, 2]}}
     done = sweep_program.call(
-        home, {**PBT, "space": space, "out": "runs/pbt", "fixed": {"stages": {"stage2_steps": 10}}}
+        home, {**PBT, "space": space, "output_dir": "runs/pbt", "fixed": {"stages": {"stage2_steps": 10}}}
     )
     assert done.status == 0, done
     records = done.records
@@ -222,16 +227,16 @@ def test_a_fine_tuning_is_the_score(swept, home):
     )
     score = {"finetune": {"task": "parsing-rgb", "recipe": str(home / "task.yaml"), "labels": {"num_samples": 5}}}
     done = sweep_program.call(
-        home, {"score": score, "trials": 2, "out": "runs/scored", "method": "optuna", "num_random_trials": 1}
+        home, {"score": score, "num_trials": 2, "output_dir": "runs/scored", "method": "optuna", "num_random_trials": 1}
     )
     assert done.status == 0, done
     for each in done.records.values():
         cell = each["finetuning"]
-        assert each["score"] == 100 * cell["test"]["figures"]["mIoU"]
+        assert each["score"] == 100 * cell["test"]["metrics"]["mIoU"]
         assert cell["labels"]["rows"] == 5
-        assert "stage 2, 6 steps" in cell["start"]["text"]
-        assert cell["start"]["digest"]
-    assert len({each["finetuning"]["start"]["digest"] for each in done.records.values()}) == 2
+        assert "stage 2, 6 steps" in cell["init"]["text"]
+        assert cell["init"]["digest"]
+    assert len({each["finetuning"]["init"]["digest"] for each in done.records.values()}) == 2
     assert "parsing-rgb (samples 5) mIoU" in done.out
 
 
@@ -239,11 +244,7 @@ def test_a_fine_tuning_is_the_score(swept, home):
 @pytest.mark.parametrize("method", ["optuna", "pbt"])
 def test_a_killed_sweep_goes_on(tmp_path, method):
     """Driver and Ray are killed; what was over stays as it is, what was under way goes on from its state in its own tracking run."""
-    over = {
-        "fixed": {"stages": {"stage2_steps": 10}},
-        "trials": 4,
-        "space": {"optim.lr": {"loguniform": [0.001, 0.01]}},
-    }
+    over = {"fixed": {"stages": {"stage2_steps": 10}}, "num_trials": 4, "space": {"optim.lr": {"loguniform": [0.001, 0.01]}}}
     over |= (
         {"method": "optuna", "num_random_trials": 2}
         if method == "optuna"

@@ -12,7 +12,7 @@ from hcmoco_ray.experiments.sweep.suggest import draw
 from hcmoco_ray.experiments.sweep.trial import changed
 from hcmoco_ray.experiments.sweep.tune import Queue, halving
 
-CONFIG = SweepConfig(recipe="r", out="o", trials=5, space={"optim.lr": {"loguniform": (0.001, 0.1)}})
+CONFIG = SweepConfig(recipe="r", output_dir="o", num_trials=5, space={"optim.lr": {"loguniform": (0.001, 0.1)}})
 
 
 @pytest.fixture
@@ -70,10 +70,10 @@ def test_more_trials_can_be_asked_for(records):
     for number in range(5):
         records.begin(number, {"optim.lr": 0.1})
         records.end(number, DONE, score=1.0, steps=6)
-    more = Queue(CONFIG.model_copy(update={"trials": 7}), records)
+    more = Queue(CONFIG.model_copy(update={"num_trials": 7}), records)
     assert [more.take()["number"] for _ in range(2)] == [5, 6]
     # Fewer are no reason to leave one half done.
-    assert [Queue(CONFIG.model_copy(update={"trials": 2}), records).take()["number"] for _ in range(2)] == [5, 5]
+    assert [Queue(CONFIG.model_copy(update={"num_trials": 2}), records).take()["number"] for _ in range(2)] == [5, 5]
 
 
 def test_a_trial_goes_on_with_the_newest_values_of_its_schedule(records):

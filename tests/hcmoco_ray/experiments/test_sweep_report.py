@@ -118,7 +118,7 @@ def test_the_picture_has_a_panel_per_key():
 
 
 def test_the_best_trial_is_a_recipe_of_its_own(tmp_path):
-    config = SweepConfig(recipe="tiny", out="o", trials=5, space=SPACE)
+    config = SweepConfig(recipe="tiny", output_dir="o", num_trials=5, space=SPACE)
     text = recipe(RECIPE, RECORDS[3], config, "mine", "mIoU")
     values = yaml.safe_load(text)
     built = build(PretrainRecipe, values, "best")
@@ -138,6 +138,8 @@ def test_a_recipe_says_that_values_changed_on_the_way():
         {"step": 0, "values": {"objective.lambda_d": 4.0}},
         {"step": 20, "from": 3, "values": {"objective.lambda_d": 2.0}},
     ]
-    text = recipe(RECIPE, changed, SweepConfig(recipe="tiny", out="o", trials=5, space=SPACE), "mine", "mIoU")
+    text = recipe(
+        RECIPE, changed, SweepConfig(recipe="tiny", output_dir="o", num_trials=5, space=SPACE), "mine", "mIoU"
+    )
     assert "#   step 20: objective.lambda_d = 2 (went on from the state of trial 0003)" in text
     assert yaml.safe_load(text)["objective"]["lambda_d"] == 2.0

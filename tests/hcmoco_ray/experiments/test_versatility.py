@@ -12,7 +12,7 @@ from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.multimodal import HCMoCo, ModelConfig
 from hcmoco.models.semgcn import SkeletonConfig
 from hcmoco_ray.commands import versatility
-from hcmoco_ray.experiments.versatility.cells import tables
+from hcmoco_ray.experiments.versatility.experiments import tables
 
 ENCODER = {"name": "test_resnet"}
 RECIPE = {
@@ -59,23 +59,23 @@ def test_each_co_training_is_done_once(home, capsys):
     assert [each.name.rpartition("_")[0] for each in files] == ["rgb-to-depth_hcmoco_seed0", "rgb-to-depth_none_seed0"]
     results = [json.loads(each.read_text()) for each in files]
     for result in results:
-        assert (result["experiment"], result["steps"], result["main"], result["labels"]["rows"]) == (
+        assert (result["experiment"], result["steps"], result["primary_metric"], result["labels"]["rows"]) == (
             "rgb-to-depth",
             2,
             "depth/mIoU",
             8,
         )
-        assert result["start"]["text"] == "encoders of runs/start/export (stage 1, 7 steps)", (
+        assert result["init"]["text"] == "encoders of runs/start/export (stage 1, 7 steps)", (
             "no disk of anybody's in it"
         )
         assert result["test"]["rows"] == 5
         assert result["precision"] == "float32"
-        assert {"key", "hcmoco", "torch", "commit", "seconds", "validations", "seed", "method"} <= result.keys()
-    assert results[0]["start"] == results[1]["start"]
+        assert {"key", "hcmoco", "torch", "commit", "seconds", "evals", "seed", "method"} <= result.keys()
+    assert results[0]["init"] == results[1]["init"]
     sheet = cv2.imread(str(home / "tables/versatility/rgb-to-depth.png"))
     assert sheet.shape[1] == 2 * 6 * 192 + 12
     index = json.loads((home / "tables/versatility.json").read_text())
-    assert [(each["method"], each["status"], each["cell"]) for each in index["cells"]] == [
+    assert [(each["method"], each["status"], each["result"]) for each in index["experiments"]] == [
         (method, "done", f"versatility/{file.name}") for method, file in (("none", files[1]), ("hcmoco", files[0]))
     ]
     assert not list((home / "runs/versatility/work").iterdir())
@@ -111,7 +111,7 @@ def test_what_fails_does_not_stop_the_others(home, capsys):
     out = capsys.readouterr().out
     assert "failed: rgb-to-depth_cmc_seed0" in out
     index = json.loads((home / "tables/versatility.json").read_text())
-    statuses = [each["status"] for each in index["cells"]]
+    statuses = [each["status"] for each in index["experiments"]]
     assert statuses[0] == "done"
     assert statuses[1].startswith("failed: ")
     assert "in step 1; the largest term there is loss/g/" in statuses[1]
@@ -138,25 +138,25 @@ def test_a_mistake_is_one_line(home, capsys, arguments, message):
 
 
 def test_the_tables_are_the_papers():
-    def cell(experiment, method, seed):
+    def experiment(experiment, method, seed):
         config = SimpleNamespace(experiment=experiment, method=method, seed=seed)
         return SimpleNamespace(config=config, name=f"{experiment}/{method}/{seed}")
 
-    cells = [
-        cell(experiment, method, seed)
+    experiments = [
+        experiment(experiment, method, seed)
         for experiment in ("rgb-to-depth", "missing-modality")
         for method in ("none", "hcmoco")
         for seed in (0, 1)
     ]
     results = {}
-    for number, each in enumerate(cells[:-1]):
+    for number, each in enumerate(experiments[:-1]):
         figures = {
             f"{which}/{name}": 0.01 * (number + 10 * place)
             for place, which in enumerate(("rgb", "depth", "fused"))
             for name in ("mIoU", "mAcc", "aAcc")
         }
-        results[each.name] = {"test": {"figures": figures}}
-    lines = tables(cells, results).splitlines()
+        results[each.name] = {"test": {"metrics": figures}}
+    lines = tables(experiments, results).splitlines()
     assert [line for line in lines if line.startswith("| ")] == [
         "| Method | seeds | RGB -> Depth: mIoU | RGB -> Depth: mAcc | RGB -> Depth: aAcc |",
         "| No Contrastive | 2 | 10.5 ± 0.7 | 10.5 ± 0.7 | 10.5 ± 0.7 |",

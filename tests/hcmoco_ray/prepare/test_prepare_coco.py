@@ -169,7 +169,7 @@ def test_the_published_recipe_trains_and_is_scored_on_them(ray_session, download
     assert done.status == 0, done.err
     results = tiny.results(tmp_path / "runs" / "paper")
     assert results["test"]["rows"] == 2
-    assert {"gps_ap", "gpsm_ap", "mask_ap", "box_ap"} <= set(results["test"]["figures"])
+    assert {"gps_ap", "gpsm_ap", "mask_ap", "box_ap"} <= set(results["test"]["metrics"])
     again = tiny.evaluate(tmp_path, "runs/paper", "data/densepose-coco-minival")
     assert again.status == 0, again.err
-    assert tiny.results(again.folder)["figures"] == results["test"]["figures"]
+    assert tiny.results(again.folder)["metrics"] == results["test"]["metrics"]

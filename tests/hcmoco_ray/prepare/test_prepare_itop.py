@@ -129,7 +129,7 @@ def test_it_is_trained_on_and_scored(shards, tmp_path):
     assert (results["labels"]["rows"], results["labels"]["text"], results["test"]["rows"]) == (2, "itop-10%", 4)
     again = tiny.evaluate(tmp_path, "runs/short", str(shards / "test"), "--piece-rows", "2", "--threads", "1")
     assert again.status == 0, again
-    assert tiny.results(again.folder)["figures"] == results["test"]["figures"]
+    assert tiny.results(again.folder)["metrics"] == results["test"]["metrics"]
     assert cv2.imread(str(done.folder / "pictures" / "test.png")).std() > 0
 
 

@@ -79,18 +79,17 @@ def cell(task, init, labels, seed, figures, *, rows=287, seconds=60.0, main=None
         "task": task,
         "seed": seed,
         "steps": 450,
-        "chosen_step": 450,
+        "selected_step": 450,
         "select": "validation",
         "precision": "bfloat16",
         "labels": {"text": labels, "rows": rows, "digest": "d"},
-        "start": {"text": init, "digest": ""},
-        "main": main,
-        "test": {"rows": 512, "digest": "d", "figures": figures},
-        "validations": [[225, {name: value / 2 for name, value in figures.items()}], [450, figures]],
+        "init": {"name": init, "text": init, "digest": ""},
+        "primary_metric": main,
+        "test": {"rows": 512, "digest": "d", "metrics": figures},
+        "evals": [[225, {name: value / 2 for name, value in figures.items()}], [450, figures]],
         "seconds": seconds,
         "hcmoco": "0.1.0",
         "torch": "2.11.0",
-        "init": init,
         "key": "k",
         "commit": "c" * 40,
     }
@@ -111,7 +110,7 @@ def write_index(folder: Path, program: str, lines: list[dict], recipe: str = "pe
         "baseline": "scratch",
         "inits": {},
     }
-    write(folder, f"{program}.json", {**head, "cells": lines})
+    write(folder, f"{program}.json", {**head, "experiments": lines})
 
 
 def parsing_grid(folder: Path, scores: dict[str, list[float]], **keys) -> None:
@@ -119,13 +118,13 @@ def parsing_grid(folder: Path, scores: dict[str, list[float]], **keys) -> None:
     lines = []
     for init, values in scores.items():
         for seed, value in enumerate(values):
-            name = f"cells/parsing-rgb_{init}_10pc_seed{seed}.json"
+            name = f"experiments/parsing-rgb_{init}_10pc_seed{seed}.json"
             figures = {figure: value * times for figure, times in zip(PARSING, (1, 2, 3), strict=True)}
             write(folder, name, cell("parsing-rgb", init, "10%", seed, figures))
             lines.append(
-                {"task": "parsing-rgb", "init": init, "labels": "10%", "seed": seed, "status": "done", "cell": name}
+                {"task": "parsing-rgb", "init": init, "labels": "10%", "seed": seed, "status": "done", "result": name}
             )
-    write_index(folder, "fractions", [*lines, *keys.pop("more", [])], **keys)
+    write_index(folder, "label_fractions", [*lines, *keys.pop("more", [])], **keys)
 
 
 def pages(folder: Path, *arguments: str) -> tuple[Page, str]:
@@ -192,7 +191,7 @@ def test_cells_without_a_result_say_why(tmp_path):
             "labels": "10%",
             "seed": 0,
             "status": "not run: no weight file",
-            "cell": None,
+            "result": None,
         },
         {
             "task": "parsing-rgb",
@@ -200,16 +199,23 @@ def test_cells_without_a_result_say_why(tmp_path):
             "labels": "10%",
             "seed": 1,
             "status": "failed: <b> & | gone",
-            "cell": None,
+            "result": None,
         },
-        {"task": "parsing-rgb", "init": "mmv", "labels": "10%", "seed": 0, "status": "done", "cell": "cells/lost.json"},
+        {
+            "task": "parsing-rgb",
+            "init": "mmv",
+            "labels": "10%",
+            "seed": 0,
+            "status": "done",
+            "result": "experiments/lost.json",
+        },
     ]
     parsing_grid(tmp_path, {"scratch": [0.1, 0.1], "hcmoco": [0.2, 0.2]}, more=more)
     page, markdown = pages(tmp_path)
     assert page.row(2, "IN Pre-train", "synthetic")[6] == "not run: no weight file"
     assert page.row(2, "MMV*", "synthetic")[6] == "failed"
-    assert "cells/lost.json is not there, though fractions.json names it" in page.text
-    assert "fractions, mmv: failed: <b> & | gone: parsing-rgb 10% (seed 1)" in page.text
+    assert "experiments/lost.json is not there, though label_fractions.json names it" in page.text
+    assert "label_fractions, mmv: failed: <b> & | gone: parsing-rgb 10% (seed 1)" in page.text
     assert "failed: &lt;b&gt; &amp; \\| gone" in markdown
     assert "ablation.json is not there" in page.text
     assert "not run" in page.row(3, "+ Soft Dense", "synthetic")
@@ -230,14 +236,14 @@ def test_versatility_and_ablation_fill_their_tables(tmp_path):
             name = f"versatility/{experiment}_{method}.json"
             result = cell("", "", "", 0, figures, rows=300, main="depth/mIoU")
             write(tmp_path, name, {**result, "experiment": experiment, "method": method})
-            lines.append({"experiment": experiment, "method": method, "seed": 0, "status": "done", "cell": name})
+            lines.append({"experiment": experiment, "method": method, "seed": 0, "status": "done", "result": name})
     write_index(tmp_path, "versatility", lines)
     ablation = []
     for init, value in (("cmc", 0.4), ("hard", 0.5), ("soft", 0.6), ("hcmoco", 0.7)):
         for task, labels, figure in (("pose", "17 samples", "acc_10cm"), ("parsing-depth", "10%", "mIoU")):
-            name = f"cells/{task}_{init}.json"
+            name = f"experiments/{task}_{init}.json"
             write(tmp_path, name, cell(task, init, labels, 0, {figure: value}))
-            ablation.append({"task": task, "init": init, "labels": labels, "seed": 0, "status": "done", "cell": name})
+            ablation.append({"task": task, "init": init, "labels": labels, "seed": 0, "status": "done", "result": name})
     write_index(tmp_path, "ablation", ablation)
     page, _ = pages(tmp_path)
     assert page.row(6, "Ours", "synthetic")[0] == "33.00"  # depth of rgb-to-depth
@@ -356,17 +362,24 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("fractions.json", "{", "fractions.json: not JSON"),
-        ("fractions.json", "[1]", "fractions.json: the file"),
-        ("cells/parsing-rgb_hcmoco_10pc_seed0.json", '{"steps": 1, "seed": 0}', "seed0.json: labels: Field required"),
+        ("label_fractions.json", "{", "label_fractions.json: not JSON"),
+        ("label_fractions.json", "[1]", "label_fractions.json: the file"),
+        (
+            "experiments/parsing-rgb_hcmoco_10pc_seed0.json",
+            '{"steps": 1, "seed": 0}',
+            "seed0.json: labels: Field required",
+        ),
         ("pretrainings/cmc.json", "\xff\xfe", "cmc.json: not JSON"),
         ("pictures/a.png", "no picture", "pictures/a.png: "),
         (
-            "fractions.json",
+            "label_fractions.json",
             json.dumps(
-                {"recipe": "r", "cells": [{"task": "pose", "seed": 0, "status": "done", "cell": "../secret.json"}]}
+                {
+                    "recipe": "r",
+                    "experiments": [{"task": "pose", "seed": 0, "status": "done", "result": "../secret.json"}],
+                }
             ),
-            "cell '../secret.json' lies outside the folder",
+            "result '../secret.json' lies outside the folder",
         ),
     ],
 )
@@ -397,9 +410,16 @@ def test_a_file_in_place_of_a_folder(tmp_path, capsys):
 
 def test_a_start_that_the_paper_does_not_have_is_a_row_of_its_own(tmp_path):
     name = "<i>mine</i>|&"
-    write(tmp_path, "cells/mine.json", cell("parsing-rgb", name, "10%", 0, {"mIoU": 0.4}))
+    write(tmp_path, "experiments/mine.json", cell("parsing-rgb", name, "10%", 0, {"mIoU": 0.4}))
     more = [
-        {"task": "parsing-rgb", "init": name, "labels": "10%", "seed": 0, "status": "done", "cell": "cells/mine.json"}
+        {
+            "task": "parsing-rgb",
+            "init": name,
+            "labels": "10%",
+            "seed": 0,
+            "status": "done",
+            "result": "experiments/mine.json",
+        }
     ]
     parsing_grid(tmp_path, {"hcmoco": [0.3]}, more=more)
     page, markdown = pages(tmp_path)

@@ -47,19 +47,19 @@ def test_a_task_from_labels_to_results(done, task):
     assert f"{rows[1]} rows choose the model, {rows[2]} rows test" in run.out
 
     results, main = tiny.results(run.folder), MAIN[task]
-    assert (results["task"], results["main"], results["seed"], results["steps"]) == (task, main, 5, 6)
+    assert (results["task"], results["primary_metric"], results["seed"], results["steps"]) == (task, main, 5, 6)
     assert (results["labels"]["rows"], results["test"]["rows"], results["labels"]["text"]) == (rows[0], rows[2], "100%")
-    assert [step for step, _ in results["validations"]] == [2, 4, 6]
-    scores = {step: figures[main] for step, figures in results["validations"]}
-    assert scores[results["chosen_step"]] == max(scores.values())
-    assert results["chosen_step"] == min(step for step, score in scores.items() if score == max(scores.values()))
-    assert f"{100 * results['test']['figures'][main]:.2f} %" in run.out
+    assert [step for step, _ in results["evals"]] == [2, 4, 6]
+    scores = {step: figures[main] for step, figures in results["evals"]}
+    assert scores[results["selected_step"]] == max(scores.values())
+    assert results["selected_step"] == min(step for step, score in scores.items() if score == max(scores.values()))
+    assert f"{100 * results['test']['metrics'][main]:.2f} %" in run.out
 
     state, saved = newest(run.folder), load_model(str(run.folder))
     assert tiny.same(saved.model().state_dict(), state.best)
     assert saved.training["labels"] == results["labels"]
     table = (run.folder / "table.md").read_text()
-    assert all(f"| {name} | " in table for name in results["test"]["figures"])
+    assert all(f"| {name} | " in table for name in results["test"]["metrics"])
     assert table.strip().endswith(f"{rows[2]} rows.")
     card = (run.folder / "model" / "README.md").read_text()
     assert table.strip() in card
@@ -76,11 +76,11 @@ def test_one_mlflow_run_holds_it_all(done, task):
     assert (run["status"], run["id"]) == ("FINISHED", newest(folder).tracking_run)
     assert (run["params"]["task.task"], run["params"]["init"], run["params"]["optim.lr"]) == (task, "scratch", "0.002")
     metrics = run["metrics"]
-    assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5, 6]
-    assert metrics["train/epochs/labeled"][-1] == (6, 36 / 32)
-    for name, value in results["test"]["figures"].items():
+    assert [step for step, _ in metrics["loss"]] == [1, 2, 3, 4, 5, 6]
+    assert metrics["passes"][-1] == (6, 36 / 32)
+    for name, value in results["test"]["metrics"].items():
         assert metrics[f"test/{name}"] == [(6, value)]
-        assert metrics[f"val/{name}"] == [(step, figures[name]) for step, figures in results["validations"]]
+        assert metrics[f"val/{name}"] == [(step, figures[name]) for step, figures in results["evals"]]
     assert run["artifacts"] >= {"config.yaml", "table.md", "pictures/test.png", "model/place.txt"}
     tags = tiny.tags(folder)
     assert tags["hcmoco.labels"] == f"100%, 32 rows, {results['labels']['digest']}"
@@ -175,10 +175,10 @@ def test_it_starts_from_the_weights_that_it_is_given(ray_session, finetune_home,
     for name, value in model.encoder.trunk.named_parameters():
         assert torch.equal(value, parameters[name]), name
     results = tiny.results(run.folder)
-    assert results["start"]["digest"] == weights_digest(given)
-    assert tiny.tags(run.folder)["hcmoco.start"].endswith(results["start"]["digest"])
+    assert results["init"]["digest"] == weights_digest(given)
+    assert tiny.tags(run.folder)["hcmoco.start"].endswith(results["init"]["digest"])
     expected = "weights file: " if place == "file" else f"depth encoder of {folder} (stage 2, 7 steps)"
-    assert results["start"]["text"].startswith(expected)
+    assert results["init"]["text"].startswith(expected)
     assert load_model(str(run.folder)).training["terms"] == [
         {"name": "people", "terms": SYNTHETIC, "page": ""},
         tiny.OTHERS,
@@ -202,7 +202,7 @@ def test_imagenet_weights_from_a_file(ray_session, finetune_home):
     ]
     run = tiny.call(finetune_home, "parsing-rgb", *given)
     assert run.status == 0, run
-    start = tiny.results(run.folder)["start"]
+    start = tiny.results(run.folder)["init"]
     assert start["text"].startswith("ImageNet: ")
     assert start["digest"] == weights_digest(encoder)
 
@@ -219,10 +219,10 @@ def test_evaluating_the_model_gives_the_same_figures(done, finetune_home, task):
     assert again.status == 0, again
     found = tiny.results(again.folder)
     assert f"results   {again.folder}/results.json" in again.out
-    assert found["figures"] == results["test"]["figures"]
+    assert found["metrics"] == results["test"]["metrics"]
     assert found["breakdown"] == results["breakdown"]
     assert found["data"]["digest"] == results["test"]["digest"]
-    assert found["weights"]["training"]["chosen_step"] == results["chosen_step"]
+    assert found["weights"]["training"]["selected_step"] == results["selected_step"]
     assert (again.folder / "table.md").read_text() == (done(task).folder / "table.md").read_text()
     assert (again.folder / "sheet.png").read_bytes() == (done(task).folder / "pictures" / "test.png").read_bytes()
 
@@ -239,7 +239,7 @@ def test_other_pieces_and_threads_give_the_same_figures_to_rounding(done, finetu
         [dict(zip(columns, row, strict=True)) for row in each["breakdown"]["rows"]] for each in (results, found)
     )
     annotated = [joint["annotated"] for joint in before]
-    assert_figures_close(found["figures"], results["test"]["figures"], {"acc_10cm": sum(annotated)})
+    assert_figures_close(found["metrics"], results["test"]["metrics"], {"acc_10cm": sum(annotated)})
     for one, other, count in zip(before, after, annotated, strict=True):
         assert one.pop("joint") == other.pop("joint")
         assert one["annotated"] == other["annotated"]
@@ -259,7 +259,7 @@ def test_evaluation_by_several_workers_gives_the_same_figures(done, finetune_hom
         run = tiny.evaluate(finetune_home, f"runs/{task}", data, *how)
         assert run.status == 0, run
         found.append(tiny.results(run.folder))
-    assert found[0]["figures"] == found[1]["figures"]
+    assert found[0]["metrics"] == found[1]["metrics"]
     assert found[0]["breakdown"] == found[1]["breakdown"]
     assert found[0]["data"] == found[1]["data"]
 
@@ -267,7 +267,7 @@ def test_evaluation_by_several_workers_gives_the_same_figures(done, finetune_hom
 def test_the_model_of_the_last_step(ray_session, finetune_home, done):
     run = tiny.call(finetune_home, "pose", "select=last", "output_dir=runs/last")
     assert run.status == 0, run
-    assert tiny.results(run.folder)["chosen_step"] == 6
+    assert tiny.results(run.folder)["selected_step"] == 6
     assert tiny.same(load_model(str(run.folder)).model().state_dict(), newest(run.folder).model)
     # Choosing otherwise trains no differently.
     assert tiny.same(newest(run.folder).model, newest(done("pose").folder).model)
@@ -283,7 +283,7 @@ def test_the_model_chosen_on_the_test_rows(ray_session, finetune_home):
     )
     results = tiny.results(run.folder)
     assert results["labels"]["text"] == "7 samples"
-    assert dict(results["validations"])[results["chosen_step"]] == results["test"]["figures"]
+    assert dict(results["evals"])[results["selected_step"]] == results["test"]["metrics"]
 
 
 def test_passes_instead_of_steps_and_bfloat16(ray_session, finetune_home):

@@ -98,7 +98,7 @@ def test_a_scoring_worker_killed(two, finetune_home):
         done = tiny.evaluate(finetune_home, weights, data, *how, "scored-two-killed")
     assert done.status == 0, done
     assert len(killed) == 1
-    assert tiny.results(done.folder)["figures"] == tiny.results(whole.folder)["figures"]
+    assert tiny.results(done.folder)["metrics"] == tiny.results(whole.folder)["metrics"]
 
 
 def test_one_worker_and_two_train_on_the_same_rows(one, two):
