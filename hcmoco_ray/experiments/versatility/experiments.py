@@ -8,7 +8,7 @@ from pydantic import Field
 
 from hcmoco import markdown
 from hcmoco.config import canonical, fingerprint
-from hcmoco.cotraining.config import EXPERIMENTS, METHODS, CoTrainingData, Experiment, Method, CoTrainingConfig
+from hcmoco.cotraining.config import EXPERIMENTS, METHODS, CoTrainingConfig, CoTrainingData, Experiment, Method
 from hcmoco.storage import Folder
 from hcmoco_ray.experiments import results as result_files
 from hcmoco_ray.experiments.grid.config import PretrainedConfig, Seeds

@@ -12,8 +12,7 @@ import torch
 from hcmoco.config import load_recipe, merge, parse_overrides
 from hcmoco.cotraining.config import CoTrainingConfig, CoTrainingData
 from hcmoco.cotraining.encoder_init import start_digest
-from hcmoco.cotraining.resolve import resolve
-from hcmoco.cotraining.run import Sources, init_of, run_cell
+from hcmoco.cotraining.run import Sources, run_cell
 from hcmoco.data.codecs import encode_png
 from hcmoco.errors import UserError
 from hcmoco.finetuning.encoder_init import SCRATCH
