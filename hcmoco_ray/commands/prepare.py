@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
             "--max-broken",
             type=float,
             default=0.05,
-            help="share of broken records that is set aside; more stop (default 0.05)",
+            help="share of records that may be rejected; more stop (default 0.05)",
         )
         if not REGISTRY[kind].numbered:
             command.add_argument(
@@ -88,7 +88,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
     size = sum(file.bytes for file in manifest.files)
     state = "prepared" if made else "already prepared"
     print(
-        f"{arguments.out}: {state}, {manifest.rows} rows in {len(manifest.files)} files, {size / 1e6:.1f} MB, {manifest.rejected} set aside"
+        f"{arguments.out}: {state}, {manifest.rows} rows in {len(manifest.files)} files, {size / 1e6:.1f} MB, {manifest.rejected} rejected"
         + (f" (all of them in {manifest.rejected_file.name})" if manifest.rejected_file else "")
     )
     for kind, count in manifest.reasons.items():
