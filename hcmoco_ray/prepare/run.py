@@ -23,6 +23,7 @@ from typing import Any
 import cv2
 
 from hcmoco.config import upgrade
+from hcmoco.data.schema import Person, Scene
 from hcmoco.data.shards.manifest import Manifest, read_manifest
 from hcmoco.data.shards.writer import PART_ROWS, Part, finish, group_sizes, renumber, write_part
 from hcmoco.datasets.base import Rejected, Skipped
@@ -201,7 +202,10 @@ def make_part(source: Source, folder: Folder, number: int, first_index: int, ite
     stored = _finished_part(folder, number)
     if stored:
         return stored, len(items), True
-    records, rejected, skipped, rejected_items = [], [], Counter(), 0
+    records: list[Person | Scene] = []
+    rejected: list[tuple[str, str]] = []
+    skipped: Counter[str] = Counter()
+    rejected_items = 0
     for item in items:
         outcomes = source.read(item)
         rejected_items += source.rows_per_item > 1 and all(isinstance(each, Rejected) for each in outcomes)
@@ -276,7 +280,8 @@ def _run(task: Callable, calls: Iterable[tuple], cpus: int, collect: Callable, i
     import ray
 
     remote = ray.remote(num_cpus=1)(task)
-    waiting, pending = iter(calls), []
+    waiting = iter(calls)
+    pending: list = []
     try:
         while True:
             while len(pending) < 2 * cpus and (call := next(waiting, None)) is not None:
