@@ -191,7 +191,7 @@ def upgrade(cls: type[BaseModel], values: Any) -> Any:
         return values
     result: dict = {}
     for old, value in values.items():
-        *parents, key = _moved_keys(cls).get(old, old).split(".")
+        *parents, key = str(_moved_keys(cls).get(old, old)).split(".")
         value = _renamed_value(cls, key, value, back=False)
         field = cls.model_fields.get(parents[0] if parents else key)
         models = _models(field.annotation) if field else []
@@ -212,7 +212,7 @@ def canonical(cls: type[BaseModel], values: Any) -> Any:
     """
     if not isinstance(values, dict):
         return values
-    first = {}
+    first: dict[str, str] = {}
     for old, new in _moved_keys(cls).items():
         first.setdefault(new, old)
     result: dict = {}

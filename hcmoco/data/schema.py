@@ -6,14 +6,13 @@ holds decoded pixels, and it says with explicit flags which of them are real.
 """
 
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
-Modality = Literal["rgb", "depth", "keypoints"]
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
+Modality = str  # one of MODALITIES
+MODALITIES: tuple[Modality, ...] = ("rgb", "depth", "keypoints")
 """What pre-training contrasts, in the order in which everything lists them."""
 MAP_STRIDE = 4
 """Pixels of the input between neighbors of the finest feature map, on which anchors, part logits and 3D anchors stand.

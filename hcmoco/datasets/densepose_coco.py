@@ -54,7 +54,7 @@ class DensePoseCocoConfig(Config):
         "",
         description="folder of the pictures; if left out, images/train2014 or train2014 (and val2014), as pictures are named",
     )
-    size: int = Field(640, ge=32, le=4096, description="largest side of a picture, pixels; larger ones are set aside")
+    size: int = Field(640, ge=32, le=4096, description="largest side of a picture, pixels; larger ones are rejected")
     masks: Literal["auto", "annotated", "all"] = Field(
         "auto",
         description="annotated: masks of people with DensePose annotation only, as published training sees; all: COCO's of the others and "

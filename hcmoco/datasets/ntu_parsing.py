@@ -89,7 +89,7 @@ def inventory(config: NtuParsingConfig) -> Inventory:
     )
     bad = [each for each in found if isinstance(each, Rejected)]
     if bad:
-        result.notes.append(f"{len(bad)} lines of the list will be set aside, for example: {bad[0].reason}")
+        result.notes.append(f"{len(bad)} lines of the list will be rejected, for example: {bad[0].reason}")
     for what, (folder, names) in _files(config, frames).items():
         if Path(folder).is_dir():
             result.look(what, folder, names, "JPEG" if what == "RGB pictures" else "PNG")

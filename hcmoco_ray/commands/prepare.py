@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
             "--max-broken",
             type=float,
             default=0.05,
-            help="share of broken records that is set aside; more stop (default 0.05)",
+            help="share of records that may be rejected; more stop (default 0.05)",
         )
         if not REGISTRY[kind].numbered:
             command.add_argument(
@@ -96,7 +96,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
     state = "prepared" if made else "already prepared"
     print(
         f"{arguments.output_dir}: {state}, {manifest.rows} rows in {len(manifest.files)} files, {size / 1e6:.1f} MB, "
-        f"{manifest.rejected} set aside"
+        f"{manifest.rejected} rejected"
         + (f" (all of them in {manifest.rejected_file.name})" if manifest.rejected_file else "")
     )
     for kind, count in manifest.reasons.items():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from hcmoco.storage import Folder, one_line
-from hcmoco_ray.cluster import interrupts
+from hcmoco_ray.cluster import entrypoint, interrupts
 from hcmoco_ray.experiments.results import Experiment
 from hcmoco_ray.tracking.client import Tracker, TrackingWriter, start_run
 from hcmoco_ray.train.run_dir import log

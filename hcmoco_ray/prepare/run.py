@@ -23,6 +23,7 @@ from typing import Any
 import cv2
 
 from hcmoco.config import upgrade
+from hcmoco.data.schema import Person, Scene
 from hcmoco.data.shards.manifest import Manifest, read_manifest
 from hcmoco.data.shards.writer import PART_ROWS, Part, finish, group_sizes, renumber, write_part
 from hcmoco.datasets.base import Rejected, Skipped
@@ -201,8 +202,10 @@ def make_part(source: Source, folder: Folder, number: int, first_index: int, ite
     stored = _finished_part(folder, number)
     if stored:
         return stored, len(items), True
-    records, rejected, rejected_items = [], [], 0
+    records: list[Person | Scene] = []
+    rejected: list[tuple[str, str]] = []
     skipped: Counter[str] = Counter()
+    rejected_items = 0
     for item in items:
         outcomes = source.read(item)
         rejected_items += source.rows_per_item > 1 and all(isinstance(each, Rejected) for each in outcomes)

@@ -109,7 +109,7 @@ class PlannedFinetuning(PlannedRun):
         self.tags = {
             "hcmoco.task": config.task.task,
             "hcmoco.labels": f"{config.text}, {len(setup.train_subset)} rows, {setup.train_subset.digest}",
-            "hcmoco.start": f"{setup.start['text']} {setup.start['digest']}".strip(),
+            "hcmoco.start": f"{setup.init['text']} {setup.init['digest']}".strip(),
         }
 
     def job(self, tracker: Tracker, status: Status) -> "FinetuneJob":

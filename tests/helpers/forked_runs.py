@@ -23,8 +23,8 @@ import torch.distributed as dist
 from hcmoco.config import build
 from hcmoco.data.shards.reader import Shards
 from hcmoco.finetuning.config import FinetuneConfig
-from hcmoco.finetuning.encoder_init import start
-from hcmoco.finetuning.resolve import set_up
+from hcmoco.finetuning.encoder_init import load_encoder_init
+from hcmoco.finetuning.resolve import resolve
 from hcmoco.finetuning.trainer import Finetuning
 from hcmoco.pretraining.loop import pretrain
 from hcmoco.pretraining.trainer import Pretraining
@@ -166,7 +166,7 @@ def finetuning_step(rank, world, *, source, values, out):
     """The same of a fine-tuning from scratch."""
     torch.set_default_dtype(torch.float64)
     config, shards = build(FinetuneConfig, values, "test"), Shards.open(source)
-    setup = set_up(config, shards, shards, start(config.init, config.encoder, "depth"))
+    setup = resolve(config, shards, shards, load_encoder_init(config.init, config.encoder, "depth"))
     run = Finetuning(config, setup.task, setup.plan, setup.identity, torch.device("cpu"), steps=setup.plan.steps)
     in_float64(run, (run.model.encoder,))
     write_gradient(rank, world, setup.train_loader(), run, out)
@@ -174,7 +174,7 @@ def finetuning_step(rank, world, *, source, values, out):
 
 def write_gradient(rank, world, feed, run, out):
     items = (feed.item(0, lane) for lane in range(rank, feed.plan.lanes, world))
-    run.advance(next(feed.batches(items, rank=rank, world=world, first_step=0, threads=1, ahead=1)))
+    run.train_step(next(feed.batches(items, rank=rank, world=world, first_step=0, threads=1, ahead=1)))
     torch.save({name: each.grad.clone() for name, each in run.model.named_parameters()}, f"{out}/{world}-{rank}.pt")
 
 

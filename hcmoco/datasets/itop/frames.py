@@ -151,7 +151,7 @@ def _blocks(
     config: ItopConfig, frames: dict[int, list[Frame]], aside: dict[int, list[Rejected | Skipped]]
 ) -> list[Block]:
     folder, depth = place(config, config.depth_file)
-    # What is set aside goes with the next block before it: without a frame to read there is nothing to make an item
+    # What is rejected or skipped goes with the next block before it: without a frame to read there is nothing to make an item
     # for.
     starts = sorted(frames) or [0]
     with_start: dict[int, list[Rejected | Skipped]] = defaultdict(list)
@@ -168,7 +168,7 @@ def _blocks(
 
 
 def read(item: Block | Rejected | Skipped) -> list[Person | Rejected | Skipped]:
-    """The records of a block, and what was set aside; a frame whose depth is missing or damaged is Rejected with the
+    """The records of a block, and what was rejected or skipped; a frame whose depth is missing or damaged is Rejected with the
     reason.
     """
     if isinstance(item, Rejected | Skipped):

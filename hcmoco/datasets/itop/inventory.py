@@ -69,9 +69,9 @@ def _count(config: ItopConfig, labels: Labels, found: Inventory) -> None:
         )
     for state, words in ((-1, "have no depth"), (-2, "have more than one depth frame")):
         if count := int((labels.rows[labels.chosen] == state).sum()):
-            found.notes.append(f"{count} valid frames {words} and will be set aside")
+            found.notes.append(f"{count} valid frames {words} and will be rejected")
     if labels.unlabeled:
-        found.notes.append(f"{len(labels.unlabeled)} frames of the depth file have no label and will be set aside")
+        found.notes.append(f"{len(labels.unlabeled)} frames of the depth file have no label and will be rejected")
     if config.boxes_file is None:
         found.notes.append(f"boxes are made from the labelled joints, {config.joint_margin:g} pixels beyond them")
     joints, seen = labels.joints3d[labels.chosen], labels.keypoints[labels.chosen]

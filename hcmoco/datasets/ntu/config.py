@@ -54,5 +54,5 @@ class NtuConfig(Config):
         3.0, gt=0, description="the same for the residual that 9 of 10 pairs keep below, outliers left aside"
     )
     max_clip_residual: float = Field(
-        2.0, gt=0, description="a clip whose own median residual is larger is set aside, pixels of the depth picture"
+        2.0, gt=0, description="a clip whose own median residual is larger is rejected, pixels of the depth picture"
     )

@@ -176,7 +176,7 @@ def recipe(base: dict, record: Mapping, config: SweepConfig, sweep: str, what: s
         f"trial {record['number']:04d}",
     )
     lines = [
-        f"# The best of {config.trials} trials of the sweep {sweep}: trial {record['number']:04d}, {what} {record['score']:.2f} %.",
+        f"# The best of {config.num_trials} trials of the sweep {sweep}: trial {record['number']:04d}, {what} {record['score']:.2f} %.",
         f"#   {', '.join(f'{key} = {text(value)}' for key, value in record['values'].items())}",
     ]
     if len(record["schedule"]) > 1:

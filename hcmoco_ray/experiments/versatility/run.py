@@ -12,7 +12,8 @@ import torch
 from hcmoco.config import load_recipe, merge, parse_overrides
 from hcmoco.cotraining.config import CoTrainingConfig, CoTrainingData
 from hcmoco.cotraining.encoder_init import start_digest
-from hcmoco.cotraining.run import Sources, run_cell
+from hcmoco.cotraining.resolve import resolve
+from hcmoco.cotraining.run import Sources, init_of, run_cell
 from hcmoco.data.codecs import encode_png
 from hcmoco.errors import UserError
 from hcmoco.finetuning.encoder_init import SCRATCH
@@ -103,7 +104,7 @@ def _experiments(config: VersatilityRecipe, spec: InitSpec, results: Folder) -> 
     init = spec.init if spec.init == SCRATCH else resolve_path(spec.init)
     if spec.available:
         one = make_experiments(config, init, "")[0]
-        return make_experiments(config, init, start_of(one.config)["digest"])
+        return make_experiments(config, init, init_of(one.config)["digest"])
     record = pretrained.read_record(spec, results)
     return make_experiments(config, init, start_digest(record["digests"]) if record else None)
 
@@ -141,7 +142,7 @@ def _sources(config: VersatilityRecipe, experiments: Sequence[CoTrainingExperime
         **{name: ensure.open_data(name, each, split=splits.get(name, "train")) for name, each in named.items() if each}
     )
     for experiment in {each.config.experiment: each for each in experiments}.values():  # said before anything runs
-        set_up(experiment.config, sources.unlabeled, sources.labeled, sources.test, sources.validation)
+        resolve(experiment.config, sources.unlabeled, sources.labeled, sources.test, sources.validation)
     return sources
 
 

@@ -104,8 +104,10 @@ def test_the_bytes_do_not_depend_on_who_made_which_part(ray_session, tmp_path, c
     from hcmoco.storage import Folder
 
     folder = Folder(str(tmp_path / "alone"))
+    items = source.items()
     for number in reversed(range(len(bounds) - 1)):  # one process, last part first
-        make_part(source, folder, number, bounds[number], order[bounds[number] : bounds[number + 1]])
+        dealt = [items[k] for k in order[bounds[number] : bounds[number + 1]]]
+        make_part(source, folder, number, bounds[number], dealt)
     for name in ("part-00000.parquet", "part-00001.parquet", "part-00002.parquet"):
         assert (tmp_path / "tasks" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
 
@@ -144,7 +146,7 @@ def test_broken_records_stop_with_their_list_then_are_counted(ray_session, tmp_p
 
     status, out, _ = run(capsys, *command, "--max-broken", "0.2")
     assert status == 0
-    assert "15 set aside" in out
+    assert "15 rejected" in out
     assert "15 x the JPEG is truncated" in out
     rows = rows_of(tmp_path / "mine")
     order = make_rng(0, "write").permutation(150)
@@ -203,12 +205,12 @@ def test_what_was_mended_is_read_again(ray_session, tmp_path, capsys, pictures):
     status, out, err = run(capsys, *command)
     assert status == 0, err
     assert "150 rows" in out
-    assert " 0 set aside" in out
+    assert " 0 rejected" in out
     assert not (tmp_path / "mine" / REJECTED).exists()
 
 
 def test_damaged_folders_are_read_or_refused(ray_session, tmp_path, capsys, pictures):
-    """Four kinds of damage: records and records set aside are all lines that there are, unless the file of lines itself
+    """Four kinds of damage: rows and rejected records are all lines that there are, unless the file of lines itself
     is damaged.
     """
     for number in range(4):

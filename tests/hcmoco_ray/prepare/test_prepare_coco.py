@@ -98,7 +98,7 @@ def test_annotation_files_may_be_named(ray_session, downloads, tmp_path, capsys)
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_damaged_downloads_are_read_or_refused(ray_session, tmp_path, capsys, name):
-    """Four kinds of damage, each through the program: records, records set aside and records left out are all that
+    """Four kinds of damage, each through the program: rows, rejected and skipped records are all that
     there are, unless an annotation file itself is damaged, or the program says in a line why it reads nothing.
     """
     for number in range(4):

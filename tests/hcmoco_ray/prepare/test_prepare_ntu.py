@@ -130,7 +130,7 @@ def test_what_was_mended_is_measured_and_read_again(ray_session, download, tmp_p
     status, out, err = run(capsys, *command)
     assert status == 0, err
     assert f"prepared, {ROWS} rows" in out
-    assert " 0 set aside" in out
+    assert " 0 rejected" in out
     assert not any(each["refused"] for each in read_manifest(Folder(str(tmp_path / "shards"))).calibrations.values())
 
 
@@ -146,7 +146,7 @@ def test_the_check_lists_what_is_missing(download, tmp_path, capsys):
 
 
 def test_damaged_downloads_are_read_or_refused(ray_session, tmp_path, capsys):
-    """Four kinds of damage, each through the program: records, records set aside and records left out are all that
+    """Four kinds of damage, each through the program: rows, rejected and skipped records are all that
     there are.
     """
     clips = [ntu_files.Clip(f"S001C001P00{k}R001A001", frames=10, person=k) for k in (1, 2, 3)]
