@@ -68,7 +68,11 @@ def measure(given: argparse.Namespace, data: Path, temporary: Path) -> None:
     table.add("  program begun to an empty Trainer's loop begun", starts["empty"], "s")
 
     runs = [
-        pretrain(data, temporary, {"stages.stage1_steps": given.steps, "stages.stage2_steps": given.steps, "train.log_every": 5})
+        pretrain(
+            data,
+            temporary,
+            {"stages.stage1_steps": given.steps, "stages.stage2_steps": given.steps, "train.log_every": 5},
+        )
         for _ in range(max(1, given.rounds // 2))
     ]
     # The first stretch of each stage finds empty queues or a stop for probes.

@@ -15,7 +15,18 @@ ROOT = Path(__file__).resolve().parents[1]
 def installed(tmp_path_factory) -> Path:
     """The content of the wheel, in a folder as an installation has it."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(folder), str(ROOT)]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        str(folder),
+        str(ROOT),
+    ]
     done = subprocess.run(build, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (wheel,) = folder.glob("hcmoco-*.whl")
@@ -31,8 +42,11 @@ def run(*arguments: str, path: Path, cwd: Path) -> subprocess.CompletedProcess:
 
 def test_the_wheel_holds_what_the_programs_read(installed):
     inside = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
-    recipes = {f"hcmoco_ray/recipes/{path.relative_to(ROOT / 'recipes')}" for path in (ROOT / "recipes").rglob("*.yaml")}
-    assert recipes and recipes <= inside
+    recipes = {
+        f"hcmoco_ray/recipes/{path.relative_to(ROOT / 'recipes')}" for path in (ROOT / "recipes").rglob("*.yaml")
+    }
+    assert recipes
+    assert recipes <= inside
     needed = {path for package in ("hcmoco", "hcmoco_ray") for path in (ROOT / package).rglob("*") if path.is_file()}
     missing = {str(path.relative_to(ROOT)) for path in needed if "__pycache__" not in path.parts} - inside
     assert not missing

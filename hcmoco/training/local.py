@@ -1,7 +1,7 @@
 """A training without a cluster: one process, shards read by its own threads, numbers kept in memory."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,14 +11,16 @@ from hcmoco.data.loader import BatchT, PlanLoader
 from hcmoco.data.prefetch import prefetch_map
 from hcmoco.training.checkpoint import States, TrainState
 
+BatchT_co = TypeVar("BatchT_co", covariant=True)
 
-class EvalBatches(Protocol[BatchT]):
+
+class EvalBatches(Protocol[BatchT_co]):
     """The loader of a run's validation rows."""
 
     def own_items(self, rank: int) -> Iterator[pa.Table]:
         """Yield the work items of worker `rank`."""
 
-    def batches(self, items: Iterable[pa.Table], *, threads: int, ahead: int) -> Iterator[BatchT]:
+    def batches(self, items: Iterable[pa.Table], *, threads: int, ahead: int) -> Iterator[BatchT_co]:
         """Yield the batches of these work items, in order."""
 
 

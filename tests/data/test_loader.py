@@ -16,7 +16,9 @@ LANES, ROWS, WINDOW, STEPS = 6, 2, 3, 8
 @pytest.fixture(scope="module")
 def config():
     train = {"lanes": LANES, "batch_size_per_lane": ROWS, "window_steps": WINDOW}
-    return tiny.tiny_config(train=train, stages={"stage1_steps": 3, "stage2_steps": STEPS - 3}, augment={"flip_probability": 0.5})
+    return tiny.tiny_config(
+        train=train, stages={"stage1_steps": 3, "stage2_steps": STEPS - 3}, augment={"flip_probability": 0.5}
+    )
 
 
 @pytest.fixture(scope="module")

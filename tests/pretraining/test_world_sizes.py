@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.data.shards.writer import write_shards
 from hcmoco.synthetic import PeopleConfig, make_person
 from tests.helpers import forked_runs
@@ -84,7 +84,7 @@ def test_fine_tuning(tmp_path):
         joints3d="people-31",
         depth_codec="png16",
         size=64,
-        made_by=MadeBy(program="t"),
+        provenance=Provenance(program="t"),
     )
     write_shards(str(tmp_path / "people"), people, about)
     check_equal(gradients(tmp_path / "step", "finetuning_step", source=str(tmp_path / "people"), values=POSE))

@@ -251,7 +251,9 @@ def test_tensors_of_something_else_are_one_line_even_with_a_checksum_that_fits(f
 def test_another_version_is_named(folder):
     facts = json.loads((folder / "step-00000007" / "state.json").read_text())
     rewrite(folder, "state.json", json.dumps({**facts, "version": STATE_VERSION + 1}).encode(), sums=True)
-    with pytest.raises(UserError, match=f"has version {STATE_VERSION + 1}, this program reads {STATE_VERSION}: resume with"):
+    with pytest.raises(
+        UserError, match=f"has version {STATE_VERSION + 1}, this program reads {STATE_VERSION}: resume with"
+    ):
         States(str(folder)).newest()
 
 

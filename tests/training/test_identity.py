@@ -55,7 +55,7 @@ class Inner(Config):
 
 class Outer(Config):
     inner: Inner = Inner()
-    named: dict[str, Inner] = {"a": Inner()}
+    named: dict[str, Inner] = Field(default={"a": Inner()})
     several: tuple[Inner, ...] = (Inner(), Inner(decides=3))
     free: Inner = Field(Inner(), json_schema_extra=FREE)
 

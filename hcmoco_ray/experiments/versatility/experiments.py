@@ -135,11 +135,11 @@ def tables(experiments: Sequence[CoTrainingExperiment], results: Mapping[str, di
     """Markdown: Tables 6 and 7 in the paper's form, in %, with mean and standard deviation over seeds."""
     parts = []
     for title, columns in (("Cross-modality supervision", TABLE_6), ("Missing-modality inference", TABLE_7)):
-        columns = tuple(
+        shown = tuple(
             each for each in columns if any(experiment.config.experiment == each[1] for experiment in experiments)
         )
-        if columns:
-            parts.append(f"{title}, in %\n\n{_table(experiments, results, columns)}")
+        if shown:
+            parts.append(f"{title}, in %\n\n{_table(experiments, results, shown)}")
     return "\n\n".join(parts)
 
 

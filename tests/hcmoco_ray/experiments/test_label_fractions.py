@@ -114,7 +114,8 @@ def test_each_cell_is_done_once(home, capsys):
 
 def test_a_cell_that_fails_does_not_stop_the_others(home, capsys):
     experiments = [
-        {"tasks": ["parsing-rgb"], "labels": labels, "seeds": [0]} for labels in ({"num_samples": 5}, {"num_samples": 500})
+        {"tasks": ["parsing-rgb"], "labels": labels, "seeds": [0]}
+        for labels in ({"num_samples": 5}, {"num_samples": 500})
     ]
     assert go(home, {"experiments": experiments, "inits": {"scratch": "scratch"}}, "train.precision=auto") == 1
     out = capsys.readouterr().out

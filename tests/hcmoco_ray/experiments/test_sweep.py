@@ -244,7 +244,11 @@ def test_a_fine_tuning_is_the_score(swept, home):
 @pytest.mark.parametrize("method", ["optuna", "pbt"])
 def test_a_killed_sweep_goes_on(tmp_path, method):
     """Driver and Ray are killed; what was over stays as it is, what was under way goes on from its state in its own tracking run."""
-    over = {"fixed": {"stages": {"stage2_steps": 10}}, "num_trials": 4, "space": {"optim.lr": {"loguniform": [0.001, 0.01]}}}
+    over = {
+        "fixed": {"stages": {"stage2_steps": 10}},
+        "num_trials": 4,
+        "space": {"optim.lr": {"loguniform": [0.001, 0.01]}},
+    }
     over |= (
         {"method": "optuna", "num_random_trials": 2}
         if method == "optuna"
