@@ -120,7 +120,8 @@ def say_stopped(instead: str = "") -> int:
     """Says the one line, and returns the exit status."""
     global _said
     _said = True
-    print(f"\nstopped; {instead or 'the same command goes on from here'}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"\nstopped; {instead or 'the same command goes on from here'}\n")  # one piece, whoever else writes
+    sys.stderr.flush()
     return 128 + (noted() or signal.SIGINT)
 
 
