@@ -34,7 +34,12 @@ def in_turns(arms: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
     for number in range(rounds):
         for name in list(arms)[:: 1 if number % 2 == 0 else -1]:
             results[name].append(arms[name]())
-            print(f"\r\x1b[Kround {number + 1} of {rounds}: {name}" if sys.stderr.isatty() else ".", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r\x1b[Kround {number + 1} of {rounds}: {name}" if sys.stderr.isatty() else ".",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
     print("\r\x1b[K" if sys.stderr.isatty() else "", end="\n", file=sys.stderr, flush=True)
     return results
 
@@ -106,10 +111,20 @@ class Table:
         """Prints the table."""
         lines = [("what", "median", "range", "target", "")]
         for row in self.rows:
-            spread = f"{_number(min(row.values))} to {_number(max(row.values))}, n={len(row.values)}" if len(row.values) > 1 else ""
+            spread = (
+                f"{_number(min(row.values))} to {_number(max(row.values))}, n={len(row.values)}"
+                if len(row.values) > 1
+                else ""
+            )
             verdict = {None: "", True: "met", False: "MISSED"}[row.met]
             lines.append(
-                (row.what, f"{_number(row.median)} {row.unit}".rstrip(), spread, row.target, " ".join(filter(None, [verdict, row.note])))
+                (
+                    row.what,
+                    f"{_number(row.median)} {row.unit}".rstrip(),
+                    spread,
+                    row.target,
+                    " ".join(filter(None, [verdict, row.note])),
+                )
             )
         widths = [max(len(line[k]) for line in lines) for k in range(4)]
         print(f"\n{self.name}: {', '.join(f'{key} {value}' for key, value in self.settings.items())}")
@@ -119,7 +134,9 @@ class Table:
     def write(self, folder: Path) -> Path:
         """Writes the JSON and returns where it lies."""
         machine = describe_machine(self.gpu)
-        slug = re.sub(r"[^a-z0-9]+", "-", f"{machine['gpu'] or machine['cpu']} {machine['cores']} cores".lower()).strip("-")
+        slug = re.sub(r"[^a-z0-9]+", "-", f"{machine['gpu'] or machine['cpu']} {machine['cores']} cores".lower()).strip(
+            "-"
+        )
         path = folder / f"{self.name}-{slug}.json"
         content = {
             "benchmark": self.name,
@@ -160,7 +177,9 @@ def commit() -> str:
     try:
         run = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
         head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **run).stdout.strip()
-        return head + ("+" if subprocess.run(["git", "status", "--porcelain", "--", "hcmoco", "pipelines"], **run).stdout else "")
+        return head + (
+            "+" if subprocess.run(["git", "status", "--porcelain", "--", "hcmoco", "pipelines"], **run).stdout else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

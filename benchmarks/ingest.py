@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,19 +24,18 @@ import ray
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks._measure import Table, arguments, in_turns, ratios
-from hcmoco.datasets.people import PeopleConfig
-from hcmoco.loading import SourceInfo, make_micro_batch
-from hcmoco.schema import Batch
-from hcmoco.shards.plan import Plan
-from hcmoco.shards.read import Shards
-from hcmoco.training.feed import Feed
-from hcmoco.transforms import AugmentConfig
-from pipelines import _cluster, _ingest
-from pipelines._prepare import prepare
-from pipelines._sources import Source
+from hcmoco.data.collate import SourceInfo, make_micro_batch
+from hcmoco.data.loader import PretrainLoader
+from hcmoco.data.sampler import Plan
+from hcmoco.data.schema import Batch
+from hcmoco.data.shards.reader import Shards
+from hcmoco.data.transforms import AugmentConfig
+from hcmoco.synthetic import PeopleConfig
+from hcmoco_ray.cluster import session
+from hcmoco_ray.ingest import dataset as ingest_dataset
+from hcmoco_ray.prepare.reader import Source
+from hcmoco_ray.prepare.run import prepare
 
 # Stored side -> side of the crop, as the two recipes of synthetic people have them.
 SIZES = {128: 96, 320: 224}
@@ -50,16 +48,20 @@ def make_people(folder: Path, stored: int, count: int) -> None:
     """Three quarters of them with depth, as in the recipe people-cpu; made only where they are not there."""
     for domain, seed, share in DOMAINS:
         people = PeopleConfig(domain=domain, size=stored, seed=seed)
-        prepare(Source("people", people, seed=seed, count=round(share * count)), str(folder / f"people-{domain}-{stored}"))
+        prepare(
+            Source("people", people, seed=seed, count=round(share * count)), str(folder / f"people-{domain}-{stored}")
+        )
     ray.shutdown()
 
 
-def make_feed(folder: Path, stored: int, decode: str) -> Feed:
+def make_feed(folder: Path, stored: int, decode: str) -> PretrainLoader:
     """What carries out a plan over them that no turn ends."""
     shards = [Shards.open(str(folder / f"people-{domain}-{stored}")) for domain, _, _ in DOMAINS]
     sources = tuple(each.source_plan(domain, share) for each, (domain, _, share) in zip(shards, DOMAINS, strict=True))
     plan = Plan(0, sources, LANES, ROWS, WINDOW, STEPS)
-    return Feed(plan, tuple(shards), AugmentConfig(size=SIZES[stored]), "mpii-16", 100 if stored == 128 else 400, decode)
+    return PretrainLoader(
+        plan, tuple(shards), AugmentConfig(size=SIZES[stored]), "mpii-16", 100 if stored == 128 else 400, decode
+    )
 
 
 def mock_step(batch: Batch | dict) -> int:
@@ -91,9 +93,9 @@ def cpu_seconds() -> float:
     return total
 
 
-def through_ray(feed: Feed, threads: int, warm: float, seconds: float) -> tuple[float, float]:
+def through_ray(feed: PretrainLoader, threads: int, warm: float, seconds: float) -> tuple[float, float]:
     """The product's path with one worker: items from Ray Data, batches from the feed."""
-    items = _ingest.items(_ingest.dataset(feed, 0))
+    items = ingest_dataset.items(ingest_dataset.dataset(feed, 0))
     batches = feed.batches(items, rank=0, world=1, first_step=0, threads=threads, ahead=4 * threads)
     try:
         return rate(batches, warm, seconds)
@@ -109,7 +111,7 @@ class Windows(IterableDataset):
         stored: read this many windows now, and give out no others.
     """
 
-    def __init__(self, feed: Feed, stored: int = 0):
+    def __init__(self, feed: PretrainLoader, stored: int = 0):
         self.feed = feed
         self.infos = [
             SourceInfo(each.manifest.joints, each.manifest.depth_codec, offset)
@@ -140,7 +142,11 @@ class Windows(IterableDataset):
                     joint_set=feed.joint_set,
                     anchors=feed.anchors,
                 )
-                yield {name: torch.from_numpy(value) for name, value in vars(batch).items() if isinstance(value, np.ndarray)}
+                yield {
+                    name: torch.from_numpy(value)
+                    for name, value in vars(batch).items()
+                    if isinstance(value, np.ndarray)
+                }
 
 
 def loader(dataset: IterableDataset, workers: int) -> Iterator[dict]:
@@ -150,10 +156,16 @@ def loader(dataset: IterableDataset, workers: int) -> Iterator[dict]:
 
 def main() -> None:
     parser = arguments(__doc__, rounds=5, quick="128 pixels, 64 people, 1 round of half a second each")
-    parser.add_argument("--data", type=Path, help="folder of the people; made where they are not there (default: a temporary folder)")
+    parser.add_argument(
+        "--data", type=Path, help="folder of the people; made where they are not there (default: a temporary folder)"
+    )
     parser.add_argument("--count", type=int, default=600, help="people of each size (default 600)")
-    parser.add_argument("--cores", type=int, default=2, help="cores that everything is pinned to, and processes or threads that decode")
-    parser.add_argument("--seconds", type=float, default=6.0, help="measured in each turn (default 6), after half as long to warm up")
+    parser.add_argument(
+        "--cores", type=int, default=2, help="cores that everything is pinned to, and processes or threads that decode"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=6.0, help="measured in each turn (default 6), after half as long to warm up"
+    )
     given = parser.parse_args()
     if given.quick:
         given.rounds, given.count, given.seconds = 1, 64, 0.5
@@ -167,18 +179,25 @@ def main() -> None:
 def measure(given: argparse.Namespace, folder: Path) -> None:
     """All sizes, one table."""
     cores = len(os.sched_getaffinity(0))
-    settings = {"cores": cores, "people": given.count, "rows a step": LANES * ROWS, "window": WINDOW, "seconds a turn": given.seconds}
+    settings = {
+        "cores": cores,
+        "people": given.count,
+        "rows a step": LANES * ROWS,
+        "window": WINDOW,
+        "seconds a turn": given.seconds,
+    }
     for stored in [128] if given.quick else SIZES:
         make_people(folder, stored, given.count)
     sizes = {128: SIZES[128]} if given.quick else SIZES
     # The DataLoaders' processes are forked before Ray has threads in this one, and wait with full queues while others are measured.
     feeds = {stored: (make_feed(folder, stored, "worker"), make_feed(folder, stored, "tasks")) for stored in sizes}
     loaders = {
-        stored: (loader(Windows(encoded), cores), loader(Windows(encoded, stored=4), cores)) for stored, (encoded, _) in feeds.items()
+        stored: (loader(Windows(encoded), cores), loader(Windows(encoded, stored=4), cores))
+        for stored, (encoded, _) in feeds.items()
     }
     for each in loaders.values():
         next(each[0]), next(each[1])
-    _cluster.start(cores)
+    session.start(cores)
     table = Table("ingest-quick" if given.quick else "ingest", settings)
     for stored, side in sizes.items():
         measured = compare(feeds[stored], loaders[stored], cores, given.rounds, given.seconds)
@@ -191,12 +210,19 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
                 # Where others use the cores too, what a core gives is the sturdier figure.
                 table.add(f"  {what}: the same, rows per CPU second", ratios(thrift[over], thrift[under]))
         for name, values in rates.items():
-            table.add(f"  {what}: {name}", values, "rows/s", note=f"{statistics.median(thrift[name]):,.0f} rows per CPU second")
+            table.add(
+                f"  {what}: {name}",
+                values,
+                "rows/s",
+                note=f"{statistics.median(thrift[name]):,.0f} rows per CPU second",
+            )
     table.show()
     table.write(given.results)
 
 
-def compare(feeds: tuple, loaders: tuple, cores: int, rounds: int, seconds: float) -> dict[str, list[tuple[float, float]]]:
+def compare(
+    feeds: tuple, loaders: tuple, cores: int, rounds: int, seconds: float
+) -> dict[str, list[tuple[float, float]]]:
     """Rows per second and per CPU second of all four, turn by turn."""
     (encoded, decoded), (shards, memory) = feeds, loaders
     turn = {"warm": seconds / 2, "seconds": seconds}

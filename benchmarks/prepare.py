@@ -13,7 +13,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,17 +20,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks._measure import ROOT, Table, arguments, in_turns, ratios
+from benchmarks._measure import Table, arguments, in_turns, ratios
 from hcmoco.config import build
-from hcmoco.draws import generator
-from hcmoco.shards.storage import Folder
-from pipelines import _cluster
-from pipelines._prepare import make_part, part_bounds, prepare
-from pipelines._sources import Source, _config_class
-
-sys.path.insert(0, str(ROOT / "tests" / "datasets"))  # the writers of the tests' downloads
+from hcmoco.rng import make_rng
+from hcmoco.storage import Folder
+from hcmoco_ray.cluster import session
+from hcmoco_ray.prepare.reader import Source, _config_class
+from hcmoco_ray.prepare.run import make_part, part_bounds, prepare
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class Download:
 
 def _ntu(root: Path, count: int) -> dict:
     """Clips of 60 frames in full size; a few are written and copied under other names of the same camera."""
-    import ntu_files
+    from tests.helpers import ntu_files
 
     written = [ntu_files.Clip(f"S001C001P00{k}R001A001", frames=60, person=k) for k in range(1, 1 + min(count, 4))]
     ntu_files.write(root, written)
@@ -64,7 +59,7 @@ def _ntu(root: Path, count: int) -> dict:
 
 def _mpii(root: Path, count: int) -> dict:
     """A person in each photograph of 480 pixels."""
-    import mpii_files
+    from tests.helpers import mpii_files
 
     written = mpii_files.write_mpii(root, min(count, 8), size=480)
     path = root / "annot" / "train.json"
@@ -79,7 +74,7 @@ def _mpii(root: Path, count: int) -> dict:
 
 def _coco(root: Path, count: int) -> dict:
     """A person in each photograph of 480 pixels."""
-    import coco_files
+    from tests.helpers import coco_files
 
     coco_files.write_keypoints(root, 4, size=480)
     coco_files.repeat(root / "annotations" / "person_keypoints_train2014.json", root / "images" / "train2014", count)
@@ -88,7 +83,7 @@ def _coco(root: Path, count: int) -> dict:
 
 def _densepose_coco(root: Path, count: int) -> dict:
     """Two people in each photograph of 480 pixels."""
-    import coco_files
+    from tests.helpers import coco_files
 
     coco_files.write_densepose(root, {"train": 4, "valminusminival": 1}, size=480)
     coco_files.repeat(root / "annotations" / "densepose_coco_2014_train.json", root / "images" / "train2014", count)
@@ -97,10 +92,12 @@ def _densepose_coco(root: Path, count: int) -> dict:
 
 def _ntu_parsing(root: Path, count: int) -> dict:
     """Frames in full size; a few are written and copied under other names."""
-    import ntu_parsing_files
+    from tests.helpers import ntu_parsing_files
 
     written = list(ntu_parsing_files.write_ntu_parsing(root, min(count, 8), 0))
-    names = written + [f"S{number // 900 + 2:03d}C001P001R001A{number % 900 + 1:03d}F020" for number in range(len(written), count)]
+    names = written + [
+        f"S{number // 900 + 2:03d}C001P001R001A{number % 900 + 1:03d}F020" for number in range(len(written), count)
+    ]
     for number, new in enumerate(names[len(written) :]):
         for name in ("images/{}.jpg", "depth/MDepth-{}.png", "png_annotation_v2/{}.png"):
             shutil.copy(root / name.format(written[number % len(written)]), root / name.format(new))
@@ -110,20 +107,23 @@ def _ntu_parsing(root: Path, count: int) -> dict:
 
 def _itop(root: Path, count: int) -> dict:
     """Frames in full size, stored as they are; a few are made and repeated under other ids."""
-    import itop_files
     import numpy as np
+
+    from tests.helpers import itop_files
 
     few = itop_files.frames(12)
     at = np.arange(count) % len(few.ids)
     ids = np.array([f"{number // 1000:02d}_{number:05d}" for number in range(count)], "S8")
-    many = itop_files.Frames(ids, few.depth[at], np.ones(count, np.uint8), few.xy[at], few.world[at], few.visible[at], few.boxes)
+    many = itop_files.Frames(
+        ids, few.depth[at], np.ones(count, np.uint8), few.xy[at], few.world[at], few.visible[at], few.boxes
+    )
     itop_files.write_split(root, "train", many)
     return {}
 
 
 def _h36m_parsing(root: Path, count: int) -> dict:
     """Videos of 10 seconds in full size; two are written and copied under other names."""
-    import h36m_files
+    from tests.helpers import h36m_files
 
     for k in range(min(count, 2)):
         h36m_files.write_video(root, "S1", f"Walking.{k}", h36m_files.make_clip(k, 500, 1000, 1000 + 2 * k))
@@ -157,7 +157,7 @@ def plain(pool, source: Source, out: Path) -> int:
     studies = source.studies(items)
     measured = dict(zip(studies, pool.map(source.study, studies.values(), chunksize=1), strict=True))
     items = source.with_studies(items, measured)
-    order = generator(source.seed, "write").permutation(len(items)).tolist()
+    order = make_rng(source.seed, "write").permutation(len(items)).tolist()
     bounds = part_bounds(len(items), source.rows_per_item)
     folder = Folder(str(out))
     calls = [
@@ -174,15 +174,20 @@ def _make_part(call: tuple):
 
 def main() -> None:
     parser = arguments(__doc__, rounds=5, quick="a few items, 1 round")
-    parser.add_argument("--only", nargs="+", choices=DOWNLOADS, default=list(DOWNLOADS), help="data sets (default: all)")
+    parser.add_argument(
+        "--only", nargs="+", choices=DOWNLOADS, default=list(DOWNLOADS), help="data sets (default: all)"
+    )
     parser.add_argument("--cores", type=int, default=2, help="cores that everything is pinned to")
     given = parser.parse_args()
     if given.quick:
         given.rounds = 1
     os.environ["OMP_NUM_THREADS"] = "1"
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.cores])
-    with tempfile.TemporaryDirectory(prefix="hb-") as temporary, multiprocessing.get_context("spawn").Pool(given.cores) as pool:
-        _cluster.start(given.cores)
+    with (
+        tempfile.TemporaryDirectory(prefix="hb-") as temporary,
+        multiprocessing.get_context("spawn").Pool(given.cores) as pool,
+    ):
+        session.start(given.cores)
         measure(given, Path(temporary), pool)
 
 
@@ -210,7 +215,12 @@ def measure(given: argparse.Namespace, folder: Path, pool) -> None:
         for warm in arms.values():
             warm()
         rates = in_turns(arms, given.rounds)
-        table.add(f"{name}: prepare / a plain loop on {given.cores} cores", ratios(rates["Ray"], rates["plain"]), limit=0.9, floor=True)
+        table.add(
+            f"{name}: prepare / a plain loop on {given.cores} cores",
+            ratios(rates["Ray"], rates["plain"]),
+            limit=0.9,
+            floor=True,
+        )
         table.add(f"  {name}: prepare", rates["Ray"], "records/s")
         table.add(f"  {name}: plain loop", rates["plain"], "records/s")
         shutil.rmtree(download)

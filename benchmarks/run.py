@@ -20,8 +20,6 @@ from pathlib import Path
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks._measure import ROOT, Table, arguments, in_turns
 
 WORKERS = 2
@@ -30,9 +28,13 @@ _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 def main() -> None:
     parser = arguments(__doc__, rounds=5, quick="few people, 1 round, 20 steps")
-    parser.add_argument("--data", type=Path, help="folder of the people; made where they are not there (default: a temporary folder)")
+    parser.add_argument(
+        "--data", type=Path, help="folder of the people; made where they are not there (default: a temporary folder)"
+    )
     parser.add_argument("--count", type=int, default=600, help="people (default 600)")
-    parser.add_argument("--steps", type=int, default=100, help="steps of each of the two stages of the longer run (default 100)")
+    parser.add_argument(
+        "--steps", type=int, default=100, help="steps of each of the two stages of the longer run (default 100)"
+    )
     parser.add_argument("--empty", type=Path, help=argparse.SUPPRESS)  # what the benchmark calls itself with
     given = parser.parse_args()
     if given.empty:
@@ -70,12 +72,19 @@ def measure(given: argparse.Namespace, data: Path, temporary: Path) -> None:
         for _ in range(max(1, given.rounds // 2))
     ]
     # The first stretch of each stage finds empty queues or a stop for probes.
-    waits = [[value for step, value in each.metrics("time/wait_share") if step % given.steps > 10 or given.quick] for each in runs]
-    table.add("share of a step that waits for data, both stages", [value for each in waits for value in each], limit=0.02)
+    waits = [
+        [value for step, value in each.metrics("time/wait_share") if step % given.steps > 10 or given.quick]
+        for each in runs
+    ]
+    table.add(
+        "share of a step that waits for data, both stages", [value for each in waits for value in each], limit=0.02
+    )
     table.add("  the same, mean of each run", [sum(each) / len(each) for each in waits])
     table.add("rows per second", [value for each in runs for _, value in each.metrics("time/rows_per_s")], "/s")
     table.add("spilled", [each.spilled for each in runs], "bytes", limit=0)
-    table.add("peak proportional set size of all processes", [each.peak / 1e9 for each in runs], "GB", note=runs[0].largest)
+    table.add(
+        "peak proportional set size of all processes", [each.peak / 1e9 for each in runs], "GB", note=runs[0].largest
+    )
     table.add("program begun to its end", [each.ended - each.begun for each in runs], "s")
     table.show()
     table.write(given.results)
@@ -86,9 +95,9 @@ def make_people(data: Path, count: int) -> None:
     import ray
 
     from benchmarks import ingest
-    from hcmoco.datasets.people import PeopleConfig
-    from pipelines._prepare import prepare
-    from pipelines._sources import Source
+    from hcmoco.synthetic import PeopleConfig
+    from hcmoco_ray.prepare.reader import Source
+    from hcmoco_ray.prepare.run import prepare
 
     ingest.make_people(data, 128, count)
     people = PeopleConfig(domain="indoor", size=128, seed=3)
@@ -121,7 +130,9 @@ def pretrain(data: Path, temporary: Path, over: dict[str, int]) -> Run:
     with tempfile.TemporaryDirectory(dir=temporary) as folder:
         values = {
             "out": f"{folder}/run",
-            **{f"data.{each}.people": "null" for each in ("sources.indoor", "sources.wild", "held_out")},  # fewer than the recipe's
+            **{
+                f"data.{each}.people": "null" for each in ("sources.indoor", "sources.wild", "held_out")
+            },  # fewer than the recipe's
             "data.sources.indoor.path": data / "people-indoor-128",
             "data.sources.wild.path": data / "people-wild-128",
             "data.held_out.path": data / "people-held-out-128",
@@ -129,10 +140,14 @@ def pretrain(data: Path, temporary: Path, over: dict[str, int]) -> Run:
             **over,
         }
         program = [sys.executable, str(ROOT / "pipelines" / "pretrain.py"), "--recipe", "people-cpu"]
-        begun, ended, peak, largest, spilled = watched(program + [f"{key}={value}" for key, value in values.items()], Path(folder))
+        begun, ended, peak, largest, spilled = watched(
+            program + [f"{key}={value}" for key, value in values.items()], Path(folder)
+        )
         with contextlib.closing(sqlite3.connect(f"{folder}/run/mlflow.db")) as store:
             rows = store.execute("select key, step, value, timestamp from metrics").fetchall()
-        return Run(begun, ended, peak, largest, spilled, [(key, step, value, at / 1e3) for key, step, value, at in rows])
+        return Run(
+            begun, ended, peak, largest, spilled, [(key, step, value, at / 1e3) for key, step, value, at in rows]
+        )
 
 
 def watched(command: list[str], folder: Path) -> tuple[float, float, int, str, int]:
@@ -182,10 +197,10 @@ def empty_trainer(entered: Path) -> None:
     """A program with a Trainer of WORKERS whose loop notes when it begins."""
     import os
 
-    from pipelines import _cluster
-    from pipelines._train import TRAIN_ENV
+    from hcmoco_ray.cluster import session
+    from hcmoco_ray.train.launch import TRAIN_ENV
 
-    _cluster.start()
+    session.start()
     os.environ.update(TRAIN_ENV)
     import ray.train
     import ray.train.torch

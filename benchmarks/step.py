@@ -2,42 +2,43 @@
 
     python benchmarks/step.py                                     # CPU: the recipe people-cpu, one of its two workers
     python benchmarks/step.py --device cuda                       # GPU: the paper's sizes, HRNet-W18 at 320 pixels, 56 rows
-    python benchmarks/step.py --sizes paper train.rows_per_lane=8 # CPU: the paper's sizes but for the rows
+    python benchmarks/step.py --sizes paper train.batch_size_per_lane=8 # CPU: the paper's sizes but for the rows
 
 Needs hcmoco alone: pixels are noise, which costs what pictures cost.
 """
 
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks._measure import ROOT, Table, arguments, in_turns, ratios
 from hcmoco.config import build, load_recipe, merge, parse_overrides
-from hcmoco.draws import generator
-from hcmoco.loading import draw_anchors
-from hcmoco.models.hcmoco import HCMoCo
+from hcmoco.data.collate import draw_anchors
+from hcmoco.data.sampler import Plan, SourcePlan
+from hcmoco.data.schema import Batch
+from hcmoco.models.multimodal import HCMoCo
 from hcmoco.objectives import MODALITIES, Bank, ObjectiveConfig, sample_terms
-from hcmoco.schema import Batch
-from hcmoco.shards.plan import Plan, SourcePlan
-from hcmoco.training import collective, pretraining
-from hcmoco.training.config import PretrainConfig
-from hcmoco.training.pretraining import Pretraining
-from hcmoco.training.step import Views, to_device
+from hcmoco.pretraining import trainer
+from hcmoco.pretraining.config import PretrainConfig
+from hcmoco.pretraining.losses import Views, to_device
+from hcmoco.pretraining.trainer import Pretraining
+from hcmoco.rng import make_rng
+from hcmoco.training import distributed
+from hcmoco.training.precision import autocast, native_bfloat16, settle
 
 # Recipe and overrides.
 SIZES = {
     "people-cpu": ("people-cpu", []),
-    "paper": ("people-gpu", ["augment.size=320", "train.lanes=1", "train.rows_per_lane=56"]),
+    "paper": (
+        "people-gpu",
+        ["augment.size=320", "train.lanes=1", "train.batch_size_per_lane=56", "train.precision=auto"],
+    ),
 }
 PAPER_NEGATIVES, PAPER_WIDTH = 16384, 128
 
@@ -56,9 +57,13 @@ def make_plan(config: PretrainConfig) -> Plan:
     sources = []
     for name, source in config.data.sources.items():
         rows = source.people.count if source.people else 10000
-        sources.append(SourcePlan(name, rows, tuple([32] * (rows // 32) + [rows % 32] * (rows % 32 > 0)), source.weight))
+        sources.append(
+            SourcePlan(name, rows, tuple([32] * (rows // 32) + [rows % 32] * (rows % 32 > 0)), source.weight)
+        )
     train = config.train
-    return Plan(config.seed, tuple(sources), train.lanes, train.rows_per_lane, train.window_steps, config.stages.steps)
+    return Plan(
+        config.seed, tuple(sources), train.lanes, train.batch_size_per_lane, train.window_steps, config.stages.steps
+    )
 
 
 def make_batch(config: PretrainConfig, plan: Plan) -> Batch:
@@ -75,7 +80,7 @@ def make_batch(config: PretrainConfig, plan: Plan) -> Batch:
         rgb=rng.integers(0, 256, (B, S, S, 3)).astype(np.uint8),
         depth=depth_BSS,
         keypoints=np.concatenate([rng.uniform(0, S, (B, J, 2)), rng.random((B, J, 1)) < 0.9], 2).astype(np.float32),
-        stored_xy=rng.uniform(0, S, (B, J, 2)).astype(np.float32),
+        released_keypoints=rng.uniform(-1, 1, (B, J, 2)).astype(np.float32),
         has_rgb=np.ones(B, bool),
         has_depth=depth_BSS.any((1, 2)),
         has_keypoints=np.ones(B, bool),
@@ -92,13 +97,17 @@ class Bench:
         self.config, self.device = config, device
         plan = make_plan(config)
         self.run = Pretraining(config, plan, device, plan.lanes)
-        self.run.enter_full_stage()
+        self.run.start_stage2()
         for number, (name, bank) in enumerate(self.run.banks.items()):
-            self.run.banks[name] = Bank.random(len(bank), config.model.embedding, generator(0, "full bank", number), device)
+            self.run.banks[name] = Bank.random(
+                len(bank), config.model.embedding, make_rng(0, "full bank", number), device
+            )
         self.batch = make_batch(config, plan)
         self.views = to_device(self.batch, device, self.run.model)
         # The encoders alone are another copy, as a program that has nothing but them would hold them.
-        self.alone = HCMoCo(config.model, seed=config.seed, load=False).to(device, memory_format=torch.channels_last).train()
+        self.alone = (
+            HCMoCo(config.model, seed=config.seed, load=False).to(device, memory_format=torch.channels_last).train()
+        )
         self.gradients: list[Tensor] = []
 
     def step(self) -> None:
@@ -109,7 +118,7 @@ class Bench:
     def encoders(self) -> None:
         """The encoders alone on inputs that lie ready: forward, and backward from a gradient of every output."""
         self.alone.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bfloat16"):
+        with autocast(self.device, self.config.train.precision):
             outputs = encode(self.alone, self.views)
         if not self.gradients:
             self.gradients = [torch.randn_like(each) * 1e-3 for each in outputs]
@@ -206,15 +215,15 @@ def taken_apart(bench: Bench, parts: Parts) -> Iterator[None]:
         for name in encoder:
             stack.enter_context(patch.object(model, name, watched(getattr(model, name))))
         for owner, name, part in (
-            (pretraining, "to_device", "transfer"),
-            (pretraining, "draw_negatives", "bank"),
+            (trainer, "to_device", "transfer"),
+            (trainer, "draw_negatives", "bank"),
             (Bank, "gather", "bank"),
             (run, "_update_banks", "bank"),
-            (pretraining, "compute_terms", "terms, forward"),
+            (trainer, "compute_terms", "terms, forward"),
             (torch.Tensor, "backward", "terms, backward"),
-            (collective, "average", "averaging"),
+            (distributed, "average", "averaging"),
             (run.flat, "clip", "clipping"),
-            (run.optimizer, "step", "optimiser"),
+            (run.optimizer, "step", "optimizer"),
             (bench, "step", "rest"),
         ):
             stack.enter_context(parts.wrap(owner, name, part))
@@ -231,12 +240,23 @@ def gathered_bytes(rows: int, device: torch.device) -> int:
         seen.append(drawn.rows.nbytes + drawn.address.nbytes + drawn.eligible.nbytes)
         return drawn
 
-    banks = {name: Bank.random(60000, PAPER_WIDTH, generator(0, "bytes", k), device) for k, name in enumerate(MODALITIES)}
-    embeddings = {name: torch.nn.functional.normalize(torch.randn(rows, PAPER_WIDTH, device=device), dim=1) for name in MODALITIES}
+    banks = {
+        name: Bank.random(60000, PAPER_WIDTH, make_rng(0, "bytes", k), device) for k, name in enumerate(MODALITIES)
+    }
+    embeddings = {
+        name: torch.nn.functional.normalize(torch.randn(rows, PAPER_WIDTH, device=device), dim=1) for name in MODALITIES
+    }
     present = {name: torch.ones(rows, dtype=torch.bool, device=device) for name in MODALITIES}
     draws = torch.rand(PAPER_NEGATIVES, dtype=torch.float64, device=device)
     with patch.object(Bank, "gather", counted):
-        sample_terms(ObjectiveConfig(negatives=PAPER_NEGATIVES), embeddings, present, torch.arange(rows, device=device), banks, draws)
+        sample_terms(
+            ObjectiveConfig(negatives=PAPER_NEGATIVES),
+            embeddings,
+            present,
+            torch.arange(rows, device=device),
+            banks,
+            draws,
+        )
     return sum(seen)
 
 
@@ -253,8 +273,8 @@ def main() -> None:
     sizes = given.sizes or ("paper" if given.device == "cuda" else "people-cpu")
     recipe, overrides = SIZES[sizes]
     if given.quick:
-        overrides = [*overrides, "augment.size=64", "train.rows_per_lane=4"]
-    config = load_config(recipe, [*overrides, *given.overrides])
+        overrides = [*overrides, "augment.size=64", "train.batch_size_per_lane=4"]
+    config = settle(load_config(recipe, [*overrides, *given.overrides]), native_bfloat16(given.device), None)
     rounds = 2 if given.quick else given.rounds
     count = given.steps or {("people-cpu", "cpu"): 2, ("paper", "cpu"): 1}.get((sizes, given.device), 20)
 
@@ -267,7 +287,7 @@ def main() -> None:
         "anchors": config.objective.anchors,
         "bank": f"{bench.run.plan.offsets[-1]} rows, K {config.objective.negatives}",
         "precision": config.train.precision,
-        "optimiser": config.optim.name,
+        "optimizer": config.optim.name,
         "device": given.device,
         "threads": given.threads,
         "steps per turn": count,

@@ -4,8 +4,9 @@ Each component declares its own config beside itself, every field with its unit 
 allowed.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,6 +18,10 @@ class Config(BaseModel):
     """Base of all configs: frozen, strict about unknown keys, defaults checked like values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Keys of earlier versions: old key -> what it is called now, or "removed: " and why. An old key in a recipe is refused in one
+    line that names the new one; files that programs wrote are brought up to date by `upgrade`."""
 
 
 T = TypeVar("T", bound=Config)
@@ -65,13 +70,7 @@ def parse_overrides(overrides: list[str]) -> dict:
             value = yaml.safe_load(text) if text else ""
         except yaml.YAMLError:
             raise UserError(f"override {override!r}: the value is not valid YAML; quote it if it is text") from None
-        node: dict = {}
-        *parents, leaf = key.split(".")
-        inner = node
-        for parent in parents:
-            inner[parent] = inner = {}
-        inner[leaf] = value
-        values = merge(values, node) if value is not None else _set_null(values, key.split("."))
+        values = merge(values, nest(key.split("."), value)) if value is not None else _set_null(values, key.split("."))
     return values
 
 
@@ -92,8 +91,12 @@ def build(cls: type[T], values: dict[str, Any], where: str) -> T:
 
 
 def _line(cls: type[Config], error: Any) -> str:
-    key, known = _place(cls, error["loc"])
+    key, known, renamed = _place(cls, error["loc"])
     if error["type"] == "extra_forbidden":
+        leaf = str(error["loc"][-1])
+        if new := renamed.get(leaf):
+            parent = key.removesuffix(leaf)
+            return f"{key!r} is {new}" if new.startswith("removed: ") else f"{key!r} is now called {parent + new!r}"
         return f"unknown key {key!r}" + (f"; allowed here: {', '.join(known)}" if known else "")
     if error["type"] == "missing":
         return f"key {key!r} is missing"
@@ -104,20 +107,73 @@ def _line(cls: type[Config], error: Any) -> str:
     return f"{key}: {message}" if isinstance(error["input"], dict) else f"{key} = {error['input']!r}: {message}"
 
 
-def _place(cls: type[BaseModel], path: tuple) -> tuple[str, list[str]]:
-    """The dotted key of `path`, and the keys that are allowed beside its last part, as far as the declared types tell.
+def _place(cls: type[BaseModel], path: tuple) -> tuple[str, list[str], dict[str, str]]:
+    """The dotted key of `path`, the keys allowed beside its last part, and the renamed ones, as far as the declared types tell.
 
-    Among the members of a union pydantic goes by a name that is no key: the value that tells them apart.
+    pydantic puts the discriminator's value of a tagged union into the path; it is no key, and is skipped.
     """
     options, beside, key = [cls], [cls], []
     for part in path:
         annotation = next((each.model_fields[part].annotation for each in options if part in each.model_fields), None)
-        named = [each for each in options if any(part in get_args(field.annotation) for field in each.model_fields.values())]
+        named = [
+            each for each in options if any(part in get_args(field.annotation) for field in each.model_fields.values())
+        ]
         if annotation is None and named and len(options) > 1:
             options = named
             continue
         key.append(str(part))
         beside = options
         if annotation is not None:
-            options = [each for each in (annotation, *get_args(annotation)) if isinstance(each, type) and issubclass(each, BaseModel)]
-    return ".".join(key), list(beside[0].model_fields) if beside else []
+            options = _models(annotation)
+    renamed = {old: new for each in beside for old, new in getattr(each, "renamed", {}).items()}
+    return ".".join(key), list(beside[0].model_fields) if beside else [], renamed
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation names, through Optional, unions, containers and Annotated."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]
+
+
+def upgrade(cls: type[BaseModel], values: Any) -> Any:
+    """Give a mapping that an earlier version wrote the keys of this one.
+
+    For files that programs write (exports, saved models, manifests); recipes are people's, and are told instead.
+
+    Args:
+        cls: the config whose values these are, as `model_dump` gave them.
+        values: the mapping; anything else is returned as it is.
+    """
+    if not isinstance(values, dict):
+        return values
+    renamed = {old: new for old, new in getattr(cls, "renamed", {}).items() if not new.startswith("removed: ")}
+    result: dict = {}
+    for old, value in values.items():
+        *parents, key = renamed.get(old, old).split(".")
+        field = cls.model_fields.get(parents[0] if parents else key)
+        models = _models(field.annotation) if field else []
+        if not parents and models:
+            value = _upgrade_below(models, value)
+        result = merge(result, nest([*parents, key], value)) if parents else {**result, key: value}
+    return result
+
+
+def _upgrade_below(models: list[type[BaseModel]], value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_upgrade_below(models, item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if len(models) == 1 and not any(
+        key in models[0].model_fields or key in getattr(models[0], "renamed", {}) for key in value
+    ):
+        return {key: upgrade(models[0], item) for key, item in value.items()}  # a mapping of names to models
+    best = max(models, key=lambda model: len(value.keys() & {*model.model_fields, *getattr(model, "renamed", {})}))
+    return upgrade(best, value)
+
+
+def nest(path: Sequence[str], value: Any) -> dict:
+    """`{"a": {"b": value}}` of the path `["a", "b"]`."""
+    for part in reversed(path):
+        value = {part: value}
+    return value

@@ -22,34 +22,40 @@ from fsspec.implementations.local import LocalFileSystem
 from torch import Tensor, nn
 
 from hcmoco import __version__
-from hcmoco.config import build
+from hcmoco.config import build, upgrade
+from hcmoco.data.skeletons import joint_set
 from hcmoco.errors import UserError
-from hcmoco.export_card import card
+from hcmoco.model_card import card
 from hcmoco.models.encoders import Encoder, build_encoder
-from hcmoco.models.hcmoco import MODALITIES, HCMoCo, ModelConfig
-from hcmoco.models.inputs import RGB_MEAN, RGB_STD
+from hcmoco.models.multimodal import MODALITIES, HCMoCo, ModelConfig
+from hcmoco.models.normalization import RGB_MEAN, RGB_STD
 from hcmoco.models.semgcn import SemGCN
-from hcmoco.skeletons import joint_set
 
 FORMAT = "hcmoco-encoders"
 FORMAT_VERSION = 1
 
 
-def export_encoders(model: HCMoCo, folder: str | Path, *, training: dict[str, Any] | None = None, overwrite: bool = False) -> str:
+def export_encoders(
+    model: HCMoCo, folder: str | Path, *, training: dict[str, Any] | None = None, overwrite: bool = False
+) -> str:
     """Writes the three encoders with their config and card.
 
     On a local path the folder appears whole or not at all; elsewhere `config.json` comes last and a folder without it is not an export.
 
     Args:
         folder: path or fsspec URI; its parents are made.
-        training: what to tell of the training: JSON values, such as recipe, stage, steps, data, metrics.
+        training: what to tell of the training: JSON values, such as recipe, stage, steps, data, metrics; `terms` are those of what it
+            was trained on (see `hcmoco.license_terms.as_json`), without which the card says that they are not recorded.
         overwrite: replace what is there.
     Returns:
         The folder as given.
     Raises:
         UserError: the folder exists and `overwrite` is not set, or it cannot be written.
     """
-    files = {_file_name(name): safetensors.torch.save(_plain_state(_inner(model, name)), {"format": "pt"}) for name in MODALITIES}
+    files = {
+        _file_name(name): safetensors.torch.save(_plain_state(_inner(model, name)), {"format": "pt"})
+        for name in MODALITIES
+    }
     files["README.md"] = card(model, training or {}).encode()
     config = {
         "format": FORMAT,
@@ -57,9 +63,11 @@ def export_encoders(model: HCMoCo, folder: str | Path, *, training: dict[str, An
         "hcmoco": __version__,
         "model": model.config.model_dump(mode="json"),
         "rgb": {"range": [0, 1], "mean": RGB_MEAN, "std": RGB_STD},
-        "depth": {"unit": "metre", "mean": "of the image's valid pixels", "invalid": 0},
+        "depth": {"unit": "meter", "mean": "of the image's valid pixels", "invalid": 0},
         "training": training or {},
-        "files": {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()},
+        "files": {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
+        },
     }
     files["config.json"] = json.dumps(config, indent=2).encode()
     try:
@@ -111,17 +119,23 @@ def load_export(folder: str | Path) -> Export:
         if config["format"] != FORMAT:
             raise ValueError(f"its format is {config['format']!r}")
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"export {folder}: config.json is not that of an export: {_one_line(error)}; export the model again") from None
+        raise UserError(
+            f"export {folder}: config.json is not that of an export: {_one_line(error)}; export the model again"
+        ) from None
     if config.get("format_version") != FORMAT_VERSION:
-        raise UserError(f"export {folder} has format version {config.get('format_version')}, this program reads {FORMAT_VERSION}")
+        raise UserError(
+            f"export {folder} has format version {config.get('format_version')}, this program reads {FORMAT_VERSION}"
+        )
     states = {}
     for modality in MODALITIES:
         name = _file_name(modality)
         data = _read(folder, name)
         if hashlib.sha256(data).hexdigest() != checksums[name]:
-            raise UserError(f"export {folder}: {name} does not match its checksum in config.json; copy or export it again")
+            raise UserError(
+                f"export {folder}: {name} does not match its checksum in config.json; copy or export it again"
+            )
         states[modality] = safetensors.torch.load(data)
-    model = build(ModelConfig, config.get("model", {}), f"export {folder}: config.json: model")
+    model = build(ModelConfig, upgrade(ModelConfig, config.get("model", {})), f"export {folder}: config.json: model")
     return Export(folder, model, config.get("training", {}), states)
 
 

@@ -1,55 +1,11 @@
-"""Scores a fine-tuned model on a prepared data set, every row once, with any number of workers.
+"""Scores a fine-tuned model on a prepared data set, every row once, with any number of workers. `--help` says how."""
 
-    python pipelines/evaluate.py runs/parsing-rgb --data data/people-test-128
-    python pipelines/evaluate.py s3://bucket/run --data s3://bucket/h36m-test --workers 4 --gpu
-
-The scores do not depend on the number of workers. They are printed, and written to OUT/results.json with OUT/table.md and OUT/sheet.png
-(default: evaluations/<name of the data's folder> beside the model).
-A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
-"""
-
-import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file from a checkout, installed or not
-
-from pipelines import _interrupts
-
-if __name__ == "__main__":
-    _interrupts.listen()  # before all that takes long to import
-
-from pipelines import _cluster
-from pipelines._home import at_home
-
-
-@_cluster.main_wrapper
-def main(argv: Sequence[str] | None = None) -> int:
-    """The program; returns its exit status. `argv` defaults to the command line's."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", help="folder of a finished fine-tuning, or of its model")
-    parser.add_argument("--data", required=True, help="folder or URI of a prepared data set with the task's labels")
-    parser.add_argument("--out", help="folder or URI of the results")
-    parser.add_argument("--workers", type=int, default=1, help="processes that predict (default 1)")
-    parser.add_argument("--gpu", action="store_true", help="each of them on a GPU of its own")
-    parser.add_argument("--cpus", type=float, default=0.5, help="share of the cluster's CPUs that each worker asks for (default 0.5)")
-    parser.add_argument("--threads", type=int, default=2, help="threads of a worker's CPU arithmetic (default 2)")
-    parser.add_argument("--piece-rows", type=int, default=32, help="rows that are predicted together (default 32)")
-    given = parser.parse_args(argv)
-    from pipelines import _evaluate  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
-
-    return _evaluate.run(
-        at_home(given.weights),
-        at_home(given.data),
-        out=at_home(given.out) if given.out else None,
-        workers=given.workers,
-        gpu=given.gpu,
-        cpus=given.cpus,
-        threads=given.threads,
-        piece_rows=given.piece_rows,
-    )
-
+try:
+    from hcmoco_ray.cli import run_script
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error.name} is not installed; run `pip install -e '.[run]'` in the checkout of this script")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script("evaluate", __file__))

@@ -1,45 +1,11 @@
-"""The paper's tables with the paper's numbers beside those of a results folder: one HTML page that needs nothing else, and Markdown.
+"""The paper's tables with the paper's numbers beside those of a results folder: one HTML page that needs nothing else, and Markdown. `--help` says how."""
 
-    python pipelines/report.py                                          # docs/tables/people-cpu
-    python pipelines/report.py runs/tables/people-gpu --out /tmp/page
-
-RESULTS is what the programs in tuning/ leave: fractions.json, ablation.json and versatility.json with their cells, pretrainings/ and
-pictures/. What is missing there is named on the page. OUT/index.html holds every picture; OUT/tables.md is the same beside OUT/curves and
-OUT/pictures. Nothing is trained and no cluster is started; the same results give the same bytes.
-A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
-"""
-
-import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file from a checkout, installed or not
-
-from pipelines import _interrupts
-
-if __name__ == "__main__":
-    _interrupts.listen()  # before all that takes long to import
-
-from pipelines import _cluster, _report
-from pipelines._home import at_home
-
-
-@_cluster.main_wrapper
-def main(argv: Sequence[str] | None = None) -> int:
-    """The program; returns its exit status. `argv` defaults to the command line's."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "results",
-        nargs="?",
-        default="docs/tables/people-cpu",
-        metavar="RESULTS",
-        help="folder or URI of results (default docs/tables/people-cpu)",
-    )
-    parser.add_argument("--out", metavar="FOLDER", help="folder or URI of the page (default: RESULTS)")
-    given = parser.parse_args(argv)
-    return _report.run(at_home(given.results), at_home(given.out or given.results))
-
+try:
+    from hcmoco_ray.cli import run_script
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error.name} is not installed; run `pip install -e '.[run]'` in the checkout of this script")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script("report", __file__))

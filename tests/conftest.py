@@ -1,19 +1,34 @@
 """One Ray for all tests that need one, in one process of the test run."""
 
 import pytest
-from ending import pytest_configure, pytest_sessionstart  # noqa: F401 (hooks)
+
+from tests.helpers import real_samples
+from tests.helpers.ending import pytest_configure, pytest_sessionstart  # noqa: F401 (hooks)
 
 
 @pytest.fixture(scope="session")
 def ray_session():
     """A local Ray of 4 logical CPUs; programs under test find it running and use it."""
-    from pipelines import _cluster
-
-    cluster = _cluster.start(num_cpus=4, object_store_bytes=300 << 20)
     import ray
 
-    yield cluster
+    yield _start_ray()
     ray.shutdown()
+
+
+def _start_ray(tries: int = 10):
+    """Ray gives its node 30 seconds to start, which a busy machine may not keep: then it is tried again."""
+    import ray
+
+    from hcmoco.errors import UserError
+    from hcmoco_ray.cluster import session
+
+    for left in reversed(range(tries)):
+        try:
+            return session.start(num_cpus=4, object_store_bytes=300 << 20)
+        except UserError:
+            ray.shutdown()
+            if not left:
+                raise
 
 
 @pytest.fixture
@@ -27,9 +42,29 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--mutations", type=int, default=25, help="damaged copies of a data set that each reader is fed (default 25)"
+    )
+
+
 # Before xdist reads the groups.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    """All tests on the shared Ray run in one process; of the others those of a file do, so that its fixtures are made once."""
     for item in items:
         if "ray_session" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("ray"))
+        elif not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+# Outermost, so that its line comes last.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter):
+    yield
+    skipped = [each for each in terminalreporter.stats.get("skipped", []) if real_samples.REASON in str(each.longrepr)]
+    if skipped:
+        terminalreporter.write_line(
+            f"{len(skipped)} tests were skipped: {real_samples.REASON}; HCMOCO_REAL_SAMPLES names their folder"
+        )

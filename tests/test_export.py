@@ -9,7 +9,7 @@ import torch
 from hcmoco.errors import UserError
 from hcmoco.export import export_encoders, load_export
 from hcmoco.models.encoders import EncoderConfig
-from hcmoco.models.hcmoco import HCMoCo, ModelConfig
+from hcmoco.models.multimodal import HCMoCo, ModelConfig
 
 SMALL = EncoderConfig(name="hrnet_w18_small")
 
@@ -43,7 +43,10 @@ def code_blocks(folder):
         (EncoderConfig(name="hrnet_w18"), EncoderConfig(name="hrnet_w18", fusion="bilinear")),
         (SMALL, EncoderConfig(name="convnext_atto", in_chans=1)),
         (EncoderConfig(name="resnet18"), EncoderConfig(name="hrnet_w18_small", fusion="bilinear")),
-        (EncoderConfig(name="mobilenetv3_small_050"), EncoderConfig(name="swin_tiny_patch4_window7_224", args={"img_size": 64})),
+        (
+            EncoderConfig(name="mobilenetv3_small_050"),
+            EncoderConfig(name="swin_tiny_patch4_window7_224", args={"img_size": 64}),
+        ),
     ],
 )
 def test_the_cards_code_gives_our_outputs_in_plain_timm(tmp_path, monkeypatch, rgb, depth):
@@ -85,7 +88,9 @@ def test_the_cards_own_loader_and_detectron2_code_run(exported, monkeypatch):
 
 def test_exported_weights_start_another_encoder(exported):
     model, folder = exported
-    fresh = HCMoCo(ModelConfig(rgb=EncoderConfig(name=SMALL.name, init=str(folder / "depth.safetensors")), depth=SMALL), seed=3)
+    fresh = HCMoCo(
+        ModelConfig(rgb=EncoderConfig(name=SMALL.name, init=str(folder / "depth.safetensors")), depth=SMALL), seed=3
+    )
     assert all(torch.equal(value, fresh.rgb.state_dict()[key]) for key, value in model.depth.state_dict().items())
 
 
@@ -95,7 +100,8 @@ def test_config_and_card_tell_where_it_comes_from(exported):
     assert export.model == model.config
     assert export.training == {"recipe": "people-cpu", "steps": 12}
     card = (folder / "README.md").read_text()
-    assert card.startswith("---\nlicense: apache-2.0\n")
+    assert card.startswith("---\nlicense: other\n")  # nothing is known of what it was trained on
+    assert "not recorded by the hcmoco that exported it" in card
     assert "- recipe: people-cpu\n- steps: 12" in card
     assert sorted(path.name for path in folder.iterdir() if path.suffix != ".pth") == [
         "README.md", "config.json", "depth.safetensors", "keypoints.safetensors", "rgb.safetensors"
@@ -168,7 +174,7 @@ def test_damage_is_one_line(exported, tmp_path):
     edit_config(newer, lambda config: config.update(format_version=99))
     refused(newer, "format version 99")
     strange = copy(exported, tmp_path / "strange")
-    edit_config(strange, lambda config: config["model"].update(colour=1))
+    edit_config(strange, lambda config: config["model"].update(color=1))
     refused(strange, "unknown key 'colour'")
     mixed = copy(exported, tmp_path / "mixed")
     edit_config(mixed, lambda config: config["model"]["rgb"].update(name="resnet18"))

@@ -1,48 +1,11 @@
-"""A hyperparameter sweep: many short pre-trainings whose values are drawn or chosen, and which of them is the best.
+"""A hyperparameter sweep: many short pre-trainings whose values are drawn or chosen, and which of them is the best. `--help` says how."""
 
-    python tuning/sweep.py --sweep people-cpu                                   # recipes/sweeps/people-cpu.yaml
-    python tuning/sweep.py --sweep mine.yaml stages.full=200 out=runs/other     # keys of every trial's recipe; out is the sweep's
-    ray job submit --working-dir . -- python tuning/sweep.py --sweep mine.yaml out=/shared/sweep --cpus 4 --gpus 1
-
-The sweep's file says which dotted keys of the pre-training vary, how the next values are found (random, optuna, asha, pbt) and what a
-trial's score is: a figure of the probe, or a fine-tuning with few labels from the trial's encoder.
-The same command again goes on where a stopped or killed one was: trials that are over stay, the others go on from their newest state.
-More trials may be asked for later. To have one done anew, delete its file in OUT/trials.
-Results: OUT/trials (a JSON file for each), table.md, response.png, and best.yaml, a recipe for pretrain.py.
-A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
-"""
-
-import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-# Run as a file from a checkout, installed or not; and beside this file the standard library's `fractions` could not be found.
-_HERE = Path(__file__).resolve().parent
-sys.path[:] = [str(_HERE.parent), *(each for each in sys.path if Path(each or ".").resolve() != _HERE)]
-
-from pipelines import _interrupts
+try:
+    from hcmoco_ray.cli import run_script
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error.name} is not installed; run `pip install -e '.[run]'` in the checkout of this script")
 
 if __name__ == "__main__":
-    _interrupts.listen()  # before all that takes long to import
-
-from pipelines import _cluster
-
-
-@_cluster.main_wrapper
-def main(argv: Sequence[str] | None = None) -> int:
-    """The program; returns its exit status. `argv` defaults to the command line's."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sweep", default="people-cpu", help="a sweep in recipes/sweeps/, or a path to a YAML file (default people-cpu)")
-    parser.add_argument("--cpus", type=float, default=1.0, help="CPUs that a trial asks the cluster for (default 1)")
-    parser.add_argument("--gpus", type=float, default=0.0, help="GPUs that a trial asks the cluster for (default 0)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of a trial's CPU arithmetic (default 1)")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys of all trials, for example stages.full=100")
-    given = parser.parse_intermixed_args(argv)
-    from tuning import _sweep  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
-
-    return _sweep.run(given.sweep, given.overrides, cpus=given.cpus, gpus=given.gpus, threads=given.threads)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script("sweep", __file__))

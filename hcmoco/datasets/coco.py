@@ -15,12 +15,12 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat
 
 from hcmoco.config import Config
-from hcmoco.datasets.coco_layout import Broken, CocoFile, Folders, look_for, read_coco
-from hcmoco.datasets.files import below_source, read_rgb
-from hcmoco.datasets.inventory import Fault, Inventory
-from hcmoco.datasets.records import LeftOut, Rejected, checked, crop_person
-from hcmoco.schema import Person
-from hcmoco.skeletons import COCO_17
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import COCO_17
+from hcmoco.datasets.coco_format import Broken, CocoFile, Folders, look_for, read_coco
+from hcmoco.datasets.io.files import below_source, read_rgb
+from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.person_crop import Rejected, Skipped, checked, crop_person
 
 JOINT_SET = COCO_17.name
 UNIT = "people"
@@ -37,7 +37,9 @@ class CocoConfig(Config):
     )
     split: str = Field("train", min_length=1, description="written into the rows")
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
-    padding: float = Field(1.0, gt=0, le=4, description="published: 1.25; the annotated box grows by this factor around its centre")
+    padding: float = Field(
+        1.0, gt=0, le=4, description="published: 1.25; the annotated box grows by this factor around its centre"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,14 +94,14 @@ def _read(config: CocoConfig) -> tuple[Path, CocoFile[_Person]]:
     return path, read_coco(path, "COCO annotation file", _person)
 
 
-def items(config: CocoConfig) -> list[CocoItem | Rejected | LeftOut]:
-    """The people of the file in its order: those that the rules drop as LeftOut, malformed or repeated annotations as Rejected.
+def items(config: CocoConfig) -> list[CocoItem | Rejected | Skipped]:
+    """The people of the file in its order: those that the rules drop as Skipped, malformed or repeated annotations as Rejected.
 
     Ids are `coco/<annotation id>`. Raises UserError for a file that is missing or not COCO's, and for a missing folder of pictures.
     """
     path, content = _read(config)
     folders = Folders(config.source, config.images)
-    found: list[CocoItem | Rejected | LeftOut] = []
+    found: list[CocoItem | Rejected | Skipped] = []
     seen: set[int] = set()
     for each in content.people:
         if isinstance(each, Broken):
@@ -113,25 +115,27 @@ def items(config: CocoConfig) -> list[CocoItem | Rejected | LeftOut]:
     return found
 
 
-def _item(config: CocoConfig, person: _Person, content: CocoFile, folders: Folders, path: Path) -> CocoItem | Rejected | LeftOut:
+def _item(
+    config: CocoConfig, person: _Person, content: CocoFile, folders: Folders, path: Path
+) -> CocoItem | Rejected | Skipped:
     id = f"coco/{person.id}"
     if person.joints is None:
-        return LeftOut(id, "it is a crowd, not one person")
+        return Skipped(id, "it is a crowd, not one person")
     picture = content.pictures.get(person.image)
     if picture is None:
         return Rejected(id, f"its image {person.image} is not in the file's list, or malformed there")
     left, top, width, height = person.box
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, picture.width), min(top + height, picture.height)
-    labelled = person.joints[:, 2] >= 1
+    labeled = person.joints[:, 2] >= 1
     if person.area <= 0:
-        return LeftOut(id, "the person has no area")
+        return Skipped(id, "the person has no area")
     if x1 <= x0 or y1 <= y0:
-        return LeftOut(id, "the person's box has no area in the picture")
-    if not labelled.any():
-        return LeftOut(id, "no joint of the person is labelled")
+        return Skipped(id, "the person's box has no area in the picture")
+    if not labeled.any():
+        return Skipped(id, "no joint of the person is labelled")
     half_x, half_y = (x1 - x0) / 2 * config.padding, (y1 - y0) / 2 * config.padding
     x, y = (x0 + x1) / 2, (y0 + y1) / 2
-    joints = np.column_stack([person.joints[:, :2] + 0.5, labelled])
+    joints = np.column_stack([person.joints[:, :2] + 0.5, labeled])
     box = (x - half_x, y - half_y, x + half_x, y + half_y)
     folder = str(folders.of(picture.name, path))
     return CocoItem(id, folder, picture.name, picture.width, picture.height, box, joints, config.split, config.size)
@@ -149,14 +153,14 @@ def inventory(config: CocoConfig) -> Inventory:
     found.counts[UNIT] = sum(isinstance(each, CocoItem) for each in people)
     look_for(found, ((Path(each.images), each.image) for each in people if isinstance(each, CocoItem)))
     found.faults += [Fault(str(path), f"{each.id}: {each.reason}") for each in people if isinstance(each, Rejected)]
-    for reason, count in Counter(each.reason for each in people if isinstance(each, LeftOut)).items():
+    for reason, count in Counter(each.reason for each in people if isinstance(each, Skipped)).items():
         found.notes.append(f"{count:,} of the people left out: {reason}")
     return found
 
 
-def read(item: CocoItem | Rejected | LeftOut) -> Person | Rejected | LeftOut:
+def read(item: CocoItem | Rejected | Skipped) -> Person | Rejected | Skipped:
     """The record of one person; Rejected with the reason where its picture is missing, broken or of another size than annotated."""
-    if isinstance(item, Rejected | LeftOut):
+    if isinstance(item, Rejected | Skipped):
         return item
 
     def make() -> Person:
@@ -173,6 +177,6 @@ def read(item: CocoItem | Rejected | LeftOut) -> Person | Rejected | LeftOut:
     return checked(item.id, len(COCO_17), make)
 
 
-def persons(config: CocoConfig) -> Iterator[Person | Rejected | LeftOut]:
+def persons(config: CocoConfig) -> Iterator[Person | Rejected | Skipped]:
     """Every person of the data set, in the annotation file's order."""
     return map(read, items(config))

@@ -17,22 +17,22 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, field_validator, model_validator
 
-from hcmoco.codecs import decode_rgb, encode_labels, encode_rgb, read_header
 from hcmoco.config import Config
-from hcmoco.datasets.coco_layout import Broken, CocoFile, Folders, Picture, look_for, read_coco
-from hcmoco.datasets.densepose_annotations import annotated_mask, annotated_points
-from hcmoco.datasets.files import below_source, read_inside
-from hcmoco.datasets.inventory import Fault, Inventory
-from hcmoco.datasets.records import LeftOut, Rejected, check_scene
+from hcmoco.data.codecs import decode_rgb, encode_labels, encode_rgb, read_header
+from hcmoco.data.schema import Instance, Scene
+from hcmoco.data.validation import check_scene
+from hcmoco.datasets.coco_format import Broken, CocoFile, Folders, Picture, look_for, read_coco
+from hcmoco.datasets.densepose_format import annotated_mask, annotated_points
+from hcmoco.datasets.io.files import below_source, read_inside
+from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.errors import UserError
-from hcmoco.schema import Instance, Scene
 
 UNIT = "images"
 DATASET = "densepose-coco"
 FILES = {"train": ("train", "valminusminival"), "test": ("minival",)}
 """Which published annotation files a split is made of."""
 
-_POINTS = ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
 _NOBODY = "nobody is annotated in it"
 _EDGE = 1.0  # pixels, by which rounding may put a box, and a point on its edge, beyond the picture
 _ROUNDING = 1e-4  # likewise for U and V
@@ -67,7 +67,9 @@ class DensePoseCocoConfig(Config):
     @property
     def files(self) -> list[Path]:
         """The annotation files."""
-        return [below_source(self.source, each) for each in self.annotations] or [self._published(part) for part in FILES[self.split]]
+        return [below_source(self.source, each) for each in self.annotations] or [
+            self._published(part) for part in FILES[self.split]
+        ]
 
     def _published(self, part: str) -> Path:
         names = (f"densepose_coco_2014_{part}.json", f"densepose_{part}2014.json")
@@ -117,10 +119,13 @@ class _Annotation(BaseModel):
     @model_validator(mode="after")
     def _of_one_length(self) -> "_Annotation":
         lengths = {
-            name: None if (value := getattr(self, name)) is None else len(value) for name in ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
+            name: None if (value := getattr(self, name)) is None else len(value)
+            for name in ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
         }
         if len(set(lengths.values())) > 1:
-            raise ValueError("its points are not of one number: " + ", ".join(f"{n or 'no'} {name}" for name, n in lengths.items()))
+            raise ValueError(
+                "its points are not of one number: " + ", ".join(f"{n or 'no'} {name}" for name, n in lengths.items())
+            )
         return self
 
 
@@ -130,7 +135,15 @@ def _person(values: Any, *, outlines: bool) -> _Labels:
     points = annotated_points({"bbox": each.bbox, **vars(each)}) if each.dp_x else None
     parts = None if each.dp_masks is None else json.dumps(each.dp_masks)
     wanted = parts is None and each.segmentation and (outlines or points is not None)
-    return _Labels(each.id, each.image_id, each.bbox, each.iscrowd == 1, points, parts, json.dumps(each.segmentation) if wanted else None)
+    return _Labels(
+        each.id,
+        each.image_id,
+        each.bbox,
+        each.iscrowd == 1,
+        points,
+        parts,
+        json.dumps(each.segmentation) if wanted else None,
+    )
 
 
 def _read(path: Path, config: DensePoseCocoConfig) -> CocoFile[_Labels]:
@@ -138,14 +151,14 @@ def _read(path: Path, config: DensePoseCocoConfig) -> CocoFile[_Labels]:
     return read_coco(path, "DensePose annotation file", lambda values: _person(values, outlines=outlines))
 
 
-def items(config: DensePoseCocoConfig) -> list[SceneItem | Rejected | LeftOut]:
-    """The pictures of the annotation files in their order; those without people as LeftOut; a picture of which an annotation cannot be
+def items(config: DensePoseCocoConfig) -> list[SceneItem | Rejected | Skipped]:
+    """The pictures of the annotation files in their order; those without people as Skipped; a picture of which an annotation cannot be
     used, or that comes twice, as Rejected: it would teach that somebody is background.
 
     Ids are `densepose-coco/<image id>`. Raises UserError for a file that is missing or not COCO's, and for a missing folder of pictures.
     """
     folders = Folders(config.source, config.images)
-    found: list[SceneItem | Rejected | LeftOut] = []
+    found: list[SceneItem | Rejected | Skipped] = []
     seen: set[int] = set()
     for path in config.files:
         content = _read(path, config)
@@ -159,15 +172,22 @@ def items(config: DensePoseCocoConfig) -> list[SceneItem | Rejected | LeftOut]:
             elif picture.id in faults:
                 found.append(Rejected(id, faults[picture.id]))
             elif picture.id not in people:
-                found.append(LeftOut(id, _NOBODY))
+                found.append(Skipped(id, _NOBODY))
             elif max(picture.width, picture.height) > config.size:
-                found.append(Rejected(id, f"the picture is {picture.width} x {picture.height}; for sides above {config.size} raise --size"))
+                found.append(
+                    Rejected(
+                        id,
+                        f"the picture is {picture.width} x {picture.height}; for sides above {config.size} raise --size",
+                    )
+                )
             else:
                 folder = str(folders.of(picture.name, path))
                 found.append(SceneItem(id, folder, picture, tuple(people[picture.id]), config.split))
             seen.add(picture.id)
     if not any(isinstance(each, SceneItem) for each in found):
-        raise UserError(f"no picture with people is in {', '.join(map(str, config.files))}; give DensePose's annotation files")
+        raise UserError(
+            f"no picture with people is in {', '.join(map(str, config.files))}; give DensePose's annotation files"
+        )
     return found
 
 
@@ -181,7 +201,9 @@ def _by_picture(content: CocoFile[_Labels], path: Path) -> tuple[dict[int, list[
             key: int | str = f"{path.name} annotation {each.id}" if each.picture is None else each.picture
             faults.setdefault(key, f"annotation '{each.id}': {each.reason}")
         elif each.image not in content.pictures:
-            faults.setdefault(each.image, f"annotation '{each.id}' is of a picture that is not in the file's list, or malformed there")
+            faults.setdefault(
+                each.image, f"annotation '{each.id}' is of a picture that is not in the file's list, or malformed there"
+            )
         elif each.id in seen:
             faults.setdefault(each.image, f"annotation '{each.id}': an earlier annotation has the same id")
         elif min(each.box[2:]) > 0:
@@ -207,14 +229,14 @@ def inventory(config: DensePoseCocoConfig) -> Inventory:
     found.counts["people"] = sum(not each.crowd for each in everybody)
     found.counts["people with points"] = sum(each.points is not None for each in everybody)
     found.faults += [Fault(each.id, each.reason) for each in scenes if isinstance(each, Rejected)]
-    if left := sum(isinstance(each, LeftOut) for each in scenes):
+    if left := sum(isinstance(each, Skipped) for each in scenes):
         found.notes.append(f"{left:,} of the pictures left out: {_NOBODY}")
     return found
 
 
-def read(item: SceneItem | Rejected | LeftOut) -> Scene | Rejected | LeftOut:
+def read(item: SceneItem | Rejected | Skipped) -> Scene | Rejected | Skipped:
     """The record of one picture, its file stored as it is if that is RGB; Rejected where the file or an annotation is broken."""
-    if isinstance(item, Rejected | LeftOut):
+    if isinstance(item, Rejected | Skipped):
         return item
     try:
         scene = _scene(item)
@@ -268,13 +290,17 @@ def _instance(labels: _Labels, width: int, height: int) -> Instance:
 def _settled(points: np.ndarray, width: int, height: int) -> np.ndarray:
     """The points with what rounding put beyond the picture, or beyond 0..1, back on the edge; more than that is left for the check."""
     points = points.copy()
-    for columns, high, slack in ((slice(0, 1), width, _EDGE), (slice(1, 2), height, _EDGE), (slice(3, 5), 1, _ROUNDING)):
+    for columns, high, slack in (
+        (slice(0, 1), width, _EDGE),
+        (slice(1, 2), height, _EDGE),
+        (slice(3, 5), 1, _ROUNDING),
+    ):
         values = points[:, columns]
         near = (values >= -slack) & (values <= high + slack)
         points[:, columns] = np.where(near, values.clip(0, high), values)
     return points
 
 
-def scenes(config: DensePoseCocoConfig) -> Iterator[Scene | Rejected | LeftOut]:
+def scenes(config: DensePoseCocoConfig) -> Iterator[Scene | Rejected | Skipped]:
     """Every picture of the data set, in the annotation files' order."""
     return map(read, items(config))

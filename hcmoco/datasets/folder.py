@@ -29,15 +29,15 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator
 
-from hcmoco.codecs import decode_depth, decode_labels
 from hcmoco.config import Config, build
-from hcmoco.datasets.files import read_inside, read_rgb
-from hcmoco.datasets.inventory import Fault, Inventory
-from hcmoco.datasets.records import Rejected, checked, crop_person
+from hcmoco.data.codecs import decode_depth, decode_labels
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import joint_set
+from hcmoco.data.transforms import extent
+from hcmoco.datasets.io.files import read_inside, read_rgb
+from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.person_crop import Rejected, checked, crop_person
 from hcmoco.errors import UserError
-from hcmoco.schema import Person
-from hcmoco.skeletons import joint_set
-from hcmoco.transforms import extent
 
 _Positive = Annotated[FiniteFloat, Field(gt=0)]
 _KEYPOINT_MARGIN = 0.1
@@ -52,7 +52,9 @@ class FolderConfig(Config):
     joint_set: str = "coco-17"
     split: str = Field("train", min_length=1)
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
-    depth_codec: Literal["png16", "zstd-delta"] = Field("png16", description="codec of the stored depth; the manifest names it")
+    depth_codec: Literal["png16", "zstd-delta"] = Field(
+        "png16", description="codec of the stored depth; the manifest names it"
+    )
 
     @field_validator("joint_set")
     @classmethod
@@ -96,7 +98,9 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
     """
     path = Path(config.path) / config.file
     if not path.is_file():
-        raise UserError(f"{path} does not exist; write one JSON object per person into it, as `prepare.py folder --help` shows")
+        raise UserError(
+            f"{path} does not exist; write one JSON object per person into it, as `prepare.py folder --help` shows"
+        )
     try:
         lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
@@ -113,7 +117,9 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
             seen.add(item.id)
         found.append(item)
     if not found:
-        raise UserError(f"{path} has no line; write one JSON object per person into it, as `prepare.py folder --help` shows")
+        raise UserError(
+            f"{path} has no line; write one JSON object per person into it, as `prepare.py folder --help` shows"
+        )
     return found
 
 
@@ -175,7 +181,11 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
         line, folder = item.line, item.config.path
         rgb = None if line.rgb is None else read_rgb(folder, line.rgb)
         parts = None if line.parts is None else decode_labels(read_inside(folder, line.parts))
-        mask = None if line.mask is None else np.where(decode_labels(read_inside(folder, line.mask)) > 0, np.uint8(255), np.uint8(0))
+        mask = (
+            None
+            if line.mask is None
+            else np.where(decode_labels(read_inside(folder, line.mask)) > 0, np.uint8(255), np.uint8(0))
+        )
         depth = None if line.depth is None else _depth(folder, line.depth, line.depth_scale)
         if depth is not None and mask is not None and depth.shape == mask.shape:
             depth = np.where(mask > 0, depth, np.uint16(0))
@@ -206,7 +216,9 @@ def _depth(folder: str, name: str, scale: float) -> np.ndarray:
     return stored if scale == 1 else np.minimum(np.rint(stored * scale), np.iinfo(np.uint16).max).astype(np.uint16)
 
 
-def find_box(mask: np.ndarray | None, keypoints: np.ndarray | None, depth: np.ndarray | None, rgb: np.ndarray | None) -> np.ndarray:
+def find_box(
+    mask: np.ndarray | None, keypoints: np.ndarray | None, depth: np.ndarray | None, rgb: np.ndarray | None
+) -> np.ndarray:
     """x0, y0, x1, y1 of a person whose box nobody gave, from the first of these that shows one; at last the whole picture.
 
     Args:

@@ -1,4 +1,4 @@
-"""Human3.6M's part segmentation: frames of its videos with the 25 parts, two a second.
+"""Human3.6M's part segmentation: frames of its videos with the 25 classes, two a second.
 
 <source>/S1/
   Videos/Directions 1.54138969.mp4                        50 frames a second; <action>.<camera>; those that begin with _ are no actions
@@ -17,13 +17,13 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from hcmoco.config import Config
-from hcmoco.datasets.inventory import Fault, Inventory
-from hcmoco.datasets.matlab import Cells, open_cells
-from hcmoco.datasets.mp4 import open_mp4
-from hcmoco.datasets.records import LeftOut, Rejected, checked, crop_person, whole_picture
+from hcmoco.data.body_parts import labeled_box, train_ids
+from hcmoco.data.schema import Person
+from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.io.matlab_v73 import Cells, open_cells
+from hcmoco.datasets.io.mp4 import open_mp4
+from hcmoco.datasets.person_crop import Rejected, Skipped, checked, crop_person, whole_picture
 from hcmoco.errors import UserError
-from hcmoco.parts import labelled_box, train_ids
-from hcmoco.schema import Person
 
 JOINT_SET = ""
 UNIT = "videos"
@@ -39,7 +39,7 @@ _VIDEOS = 120
 _MAX_LABEL_BYTES = 8 * 2048 * 2048
 _VIDEO_ENDS = "the video ends before its labels do"
 _LABELS_END = "the labels end before the video does"
-Outcome = Person | Rejected | LeftOut
+Outcome = Person | Rejected | Skipped
 
 
 class H36mParsingConfig(Config):
@@ -47,14 +47,21 @@ class H36mParsingConfig(Config):
 
     source: str = Field(description="folder with one folder per subject: S1, S5, ...")
     split: Literal["train", "test"] = Field("train", description="train (S1, S5, S6, S7, S8) or test (S9, S11)")
-    subjects: tuple[str, ...] | None = Field(None, min_length=1, description="other subjects, for example S1,S5; null: those of the split")
+    subjects: tuple[str, ...] | None = Field(
+        None, min_length=1, description="other subjects, for example S1,S5; null: those of the split"
+    )
     videos: str = Field("Videos", description="folder of the videos in that of a subject")
     labels: str = Field("MySegmentsMat/PartLabels", description="folder of the labels in that of a subject")
-    stride: int = Field(25, ge=5, le=10_000, description="frames 0, stride, 2 x stride, ... are read; 25 is two a second")
-    stored: Literal["whole", "person"] = Field(
-        "whole", description="whole (the picture, as the protocol scores it) or person (1.5 times the labelled person's box)"
+    stride: int = Field(
+        25, ge=5, le=10_000, description="frames 0, stride, 2 x stride, ... are read; 25 is two a second"
     )
-    size: int = Field(1002, ge=32, le=4096, description="largest side of a stored picture, pixels; 1002 keeps the videos' own")
+    stored: Literal["whole", "person"] = Field(
+        "whole",
+        description="whole (the picture, as the protocol scores it) or person (1.5 times the labelled person's box)",
+    )
+    size: int = Field(
+        1002, ge=32, le=4096, description="largest side of a stored picture, pixels; 1002 keeps the videos' own"
+    )
 
     @field_validator("subjects")
     @classmethod
@@ -100,7 +107,9 @@ def inventory(config: H36mParsingConfig) -> Inventory:
         result.look("videos", videos, [f"{stem}.mp4" for stem in taken], "MP4")
         result.look("label tracks", labels, [f"{stem}.mat" for stem in taken], "MATLAB 7.3", "HDF5")
         others = _without_video(labels, stems)
-        result.faults += [Fault(os.path.join(videos, f"{stem}.mp4"), "does not exist, but its labels do") for stem in others]
+        result.faults += [
+            Fault(os.path.join(videos, f"{stem}.mp4"), "does not exist, but its labels do") for stem in others
+        ]
         whole &= len(taken) == _VIDEOS
         if len(taken) != _VIDEOS:
             result.notes.append(f"{subject} has {len(taken)} videos; the release has {_VIDEOS}")
@@ -109,7 +118,9 @@ def inventory(config: H36mParsingConfig) -> Inventory:
     known = all(subject in PUBLISHED for subject in config.chosen)
     if whole and known and config.stride == 25 and not result.faults:
         frames = sum(PUBLISHED[subject] for subject in config.chosen)
-        result.notes.append(f"the set is whole; the published lists have {frames:,} frames of {', '.join(config.chosen)}")
+        result.notes.append(
+            f"the set is whole; the published lists have {frames:,} frames of {', '.join(config.chosen)}"
+        )
     return result
 
 
@@ -117,7 +128,9 @@ def _folders(config: H36mParsingConfig, subject: str) -> tuple[str, str]:
     """Of the subject's videos and labels. UserError where the source does not exist."""
     source = Path(config.source)
     if not source.is_dir():
-        raise UserError(f"Human3.6M folder {source} does not exist; give --source the folder that holds {config.chosen[0]}/")
+        raise UserError(
+            f"Human3.6M folder {source} does not exist; give --source the folder that holds {config.chosen[0]}/"
+        )
     return str(source / subject / config.videos), str(source / subject / config.labels)
 
 
@@ -130,13 +143,13 @@ def _without_video(labels: str, stems: list[str]) -> list[str]:
     return [stem for stem in tracks if stem not in set(stems) and not stem.startswith("_")]
 
 
-def items(config: H36mParsingConfig) -> list[H36mParsingItem | Rejected | LeftOut]:
-    """The videos of the subjects in the order of their names; labels without a video as Rejected, videos that begin with _ as LeftOut.
+def items(config: H36mParsingConfig) -> list[H36mParsingItem | Rejected | Skipped]:
+    """The videos of the subjects in the order of their names; labels without a video as Rejected, videos that begin with _ as Skipped.
 
     Ids are `h36m-parsing/<subject>/<action>.<camera>`, and the frame's number of eight digits behind it. Raises UserError for a folder that
     is missing.
     """
-    found: list[H36mParsingItem | Rejected | LeftOut] = []
+    found: list[H36mParsingItem | Rejected | Skipped] = []
     for subject in config.chosen:
         videos, labels = _folders(config, subject)
         for what, folder in (("videos", videos), ("labels", labels)):
@@ -148,14 +161,21 @@ def items(config: H36mParsingConfig) -> list[H36mParsingItem | Rejected | LeftOu
         for stem in stems:
             id = f"h36m-parsing/{subject}/{stem}"
             skipped = stem.startswith("_")
-            found.append(LeftOut(id, "its name begins with _") if skipped else H36mParsingItem(id, subject, stem, videos, labels, config))
-        found += [Rejected(f"h36m-parsing/{subject}/{stem}", "its video does not exist") for stem in _without_video(labels, stems)]
+            found.append(
+                Skipped(id, "its name begins with _")
+                if skipped
+                else H36mParsingItem(id, subject, stem, videos, labels, config)
+            )
+        found += [
+            Rejected(f"h36m-parsing/{subject}/{stem}", "its video does not exist")
+            for stem in _without_video(labels, stems)
+        ]
     return found
 
 
-def read(item: H36mParsingItem | Rejected | LeftOut) -> list[Outcome]:
+def read(item: H36mParsingItem | Rejected | Skipped) -> list[Outcome]:
     """The records of one video. Rejected stands for the whole video where it or its labels cannot be opened, else for single frames."""
-    if isinstance(item, Rejected | LeftOut):
+    if isinstance(item, Rejected | Skipped):
         return [item]
     try:
         with (
@@ -164,13 +184,17 @@ def read(item: H36mParsingItem | Rejected | LeftOut) -> list[Outcome]:
         ):
             stride = item.config.stride
             both = min(len(cells), video.declared)
-            found: dict[int, Outcome] = {number: _frame(item, number, image, cells) for number, image in video.sampled(stride, both)}
+            found: dict[int, Outcome] = {
+                number: _frame(item, number, image, cells) for number, image in video.sampled(stride, both)
+            }
             for number in range(0, both, stride):
                 if number >= video.sound or number not in found:
-                    found[number] = Rejected(_id(item, number), f"the video breaks off at frame {video.sound} of {video.declared}")
+                    found[number] = Rejected(
+                        _id(item, number), f"the video breaks off at frame {video.sound} of {video.declared}"
+                    )
             for number in range(0, max(len(cells), video.declared), stride):
                 if number >= both:
-                    found[number] = LeftOut(_id(item, number), _VIDEO_ENDS if len(cells) > both else _LABELS_END)
+                    found[number] = Skipped(_id(item, number), _VIDEO_ENDS if len(cells) > both else _LABELS_END)
             return [found[number] for number in sorted(found)]
     except ValueError as error:
         return [Rejected(item.id, str(error))]
@@ -186,7 +210,7 @@ def _frame(item: H36mParsingItem, number: int, rgb: np.ndarray, cells: Cells) ->
 
     def make() -> Person:
         parts = train_ids(_part_ids(cells.matrix(number, _MAX_LABEL_BYTES)))
-        box = labelled_box(parts)
+        box = labeled_box(parts)
         names: dict[str, Any] = {"id": id, "dataset": "h36m-parsing", "split": config.split, "subject": item.subject}
         stored: dict[str, Any] = {**names, "size": config.size, "rgb": rgb, "parts": parts}
         if config.stored == "whole":

@@ -13,12 +13,12 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from hcmoco.config import Config
-from hcmoco.datasets.files import below_source, first_fault, read_json, read_rgb
-from hcmoco.datasets.inventory import Fault, Inventory
-from hcmoco.datasets.records import Rejected, checked, crop_person
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import MPII_16
+from hcmoco.datasets.io.files import below_source, first_fault, read_json, read_rgb
+from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.person_crop import Rejected, checked, crop_person
 from hcmoco.errors import UserError
-from hcmoco.schema import Person
-from hcmoco.skeletons import MPII_16
 
 JOINT_SET = MPII_16.name
 UNIT = "people"
@@ -32,7 +32,9 @@ class MpiiConfig(Config):
     images: str = Field("images", description="folder of the pictures")
     split: str = Field("train", min_length=1, description="written into the rows")
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
-    padding: float = Field(1.0, gt=0, le=4, description="published: 1.25; side of the person's box, in units of 200 * scale pixels")
+    padding: float = Field(
+        1.0, gt=0, le=4, description="published: 1.25; side of the person's box, in units of 200 * scale pixels"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,9 @@ def items(config: MpiiConfig) -> list[MpiiItem | Rejected]:
     path, images = below_source(config.source, config.annotations), below_source(config.source, config.images)
     entries = read_json(path, "MPII annotation file")
     if not isinstance(entries, list):
-        raise UserError(f"MPII annotation file {path} must be a list of persons in HRNet's layout; convert the .mat file first")
+        raise UserError(
+            f"MPII annotation file {path} must be a list of persons in HRNet's layout; convert the .mat file first"
+        )
     if not images.is_dir():
         raise UserError(f"the folder of MPII's pictures {images} does not exist; unpack them there, or give --images")
     found: list[MpiiItem | Rejected] = []
@@ -81,7 +85,9 @@ def items(config: MpiiConfig) -> list[MpiiItem | Rejected]:
     return found
 
 
-def _item(config: MpiiConfig, images: str, position: int, values: object, in_image: dict[str, int]) -> MpiiItem | Rejected:
+def _item(
+    config: MpiiConfig, images: str, position: int, values: object, in_image: dict[str, int]
+) -> MpiiItem | Rejected:
     try:
         entry = _Entry.model_validate(values)
     except ValidationError as error:
@@ -94,14 +100,20 @@ def _item(config: MpiiConfig, images: str, position: int, values: object, in_ima
     x, y = entry.center[0] - 0.5, entry.center[1] + 15 * entry.scale - 0.5
     half = 100 * entry.scale * config.padding
     joints = np.column_stack([np.array(entry.joints) - 0.5, np.array(entry.joints_vis) > 0])
-    return MpiiItem(id, images, entry.image, (x - half, y - half, x + half, y + half), joints, config.split, config.size)
+    return MpiiItem(
+        id, images, entry.image, (x - half, y - half, x + half, y + half), joints, config.split, config.size
+    )
 
 
 def inventory(config: MpiiConfig) -> Inventory:
     """The pictures of the people in the annotation file."""
     found = Inventory()
     path, images = below_source(config.source, config.annotations), below_source(config.source, config.images)
-    missing = [Fault(str(each), "does not exist") for each, there in ((path, path.is_file()), (images, images.is_dir())) if not there]
+    missing = [
+        Fault(str(each), "does not exist")
+        for each, there in ((path, path.is_file()), (images, images.is_dir()))
+        if not there
+    ]
     if missing:
         found.counts["annotation file and folder of pictures"] = 2
         found.faults += missing

@@ -1,4 +1,4 @@
-"""NTURGBD-Parsing-4K: single frames of NTU RGB+D with registered RGB, masked depth and the 25 parts of Human3.6M.
+"""NTURGBD-Parsing-4K: single frames of NTU RGB+D with registered RGB, masked depth and the 25 classes of Human3.6M.
 
 <source>/
   images/<frame>.jpg               512 x 424, RGB registered onto the depth picture
@@ -18,16 +18,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from hcmoco.codecs import decode_depth, decode_labels
 from hcmoco.config import Config
-from hcmoco.datasets.files import below_source, read_inside, read_rgb
-from hcmoco.datasets.inventory import Fault, Inventory
-from hcmoco.datasets.records import Rejected, checked, crop_person, whole_picture
+from hcmoco.data.body_parts import LEFT_RIGHT_PAIRS, labeled_box, train_ids
+from hcmoco.data.codecs import decode_depth, decode_labels
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import KINECT_25
+from hcmoco.data.transforms import flip_labels
+from hcmoco.datasets.io.files import below_source, read_inside, read_rgb
+from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.person_crop import Rejected, checked, crop_person, whole_picture
 from hcmoco.errors import UserError
-from hcmoco.parts import LEFT_RIGHT_PAIRS, labelled_box, train_ids
-from hcmoco.schema import Person
-from hcmoco.skeletons import KINECT_25
-from hcmoco.transforms import flip_labels
 
 JOINT_SET = KINECT_25.name
 PUBLISHED = {"v2": 1963, "v3": 392}
@@ -43,23 +43,31 @@ class NtuParsingConfig(Config):
     """Where NTURGBD-Parsing-4K is, which list is read and what is stored of a frame."""
 
     source: str = Field(description="folder of the download, with the folders and lists below")
-    split: Literal["train", "val"] = Field("train", description="train or val; which list is looked for, and what the rows are called")
-    lists: Literal["v2", "v3"] = Field("v2", description="v2 (1,963 frames of each split) or v3 (20 %: the first 392 of each)")
+    split: Literal["train", "val"] = Field(
+        "train", description="train or val; which list is looked for, and what the rows are called"
+    )
+    lists: Literal["v2", "v3"] = Field(
+        "v2", description="v2 (1,963 frames of each split) or v3 (20 %: the first 392 of each)"
+    )
     list_file: str | None = Field(
-        None, description="the list itself, relative to source or absolute; null: the one text file in source that is named after the split"
+        None,
+        description="the list itself, relative to source or absolute; null: the one text file in source that is named after the split",
     )
     images: str = Field("images", description="folder of the registered RGB pictures, relative to source or absolute")
     depth: str = Field("depth", description="folder of the depth pictures, likewise")
     labels: str = Field("png_annotation_v2", description="folder of the label pictures, likewise")
     stored: Literal["whole", "person"] = Field(
-        "whole", description="whole (the picture, as the protocol scores it) or person (1.5 times the labelled person's box)"
+        "whole",
+        description="whole (the picture, as the protocol scores it) or person (1.5 times the labelled person's box)",
     )
     mirror: Literal["none", "pixels", "pixels and sides"] = Field(
         "none",
         description="none (as published), pixels (flipped, labels keep their side) or pixels and sides (left and right exchanged, too)",
     )
     size: int = Field(512, ge=32, le=4096, description="largest side of a stored picture, pixels")
-    depth_codec: Literal["png16", "zstd-delta"] = Field("png16", description="codec of the stored depth; the manifest names it")
+    depth_codec: Literal["png16", "zstd-delta"] = Field(
+        "png16", description="codec of the stored depth; the manifest names it"
+    )
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,9 @@ def inventory(config: NtuParsingConfig) -> Inventory:
     result = Inventory(counts={"lines of the list": len(found)})
     expected = PUBLISHED[config.lists]
     published = "as many as" if len(found) == expected else f"not the {expected:,} of"
-    result.notes.append(f"{path} lists {len(found):,} frames, {published} the published {config.lists} list of {config.split}")
+    result.notes.append(
+        f"{path} lists {len(found):,} frames, {published} the published {config.lists} list of {config.split}"
+    )
     bad = [each for each in found if isinstance(each, Rejected)]
     if bad:
         result.notes.append(f"{len(bad)} lines of the list will be set aside, for example: {bad[0].reason}")
@@ -112,14 +122,18 @@ def items(config: NtuParsingConfig) -> list[NtuParsingItem | Rejected]:
     found = _listed(config)[1]
     for what, (folder, _) in _files(config, []).items():
         if not Path(folder).is_dir():
-            raise UserError(f"folder of {what} {folder} does not exist; unpack them there, or name the folder with a flag (see --help)")
+            raise UserError(
+                f"folder of {what} {folder} does not exist; unpack them there, or name the folder with a flag (see --help)"
+            )
     return found
 
 
 def _listed(config: NtuParsingConfig) -> tuple[Path, list[NtuParsingItem | Rejected]]:
     source = Path(config.source)
     if not source.is_dir():
-        raise UserError(f"NTURGBD-Parsing-4K folder {source} does not exist; give --source the folder that holds {config.images}/")
+        raise UserError(
+            f"NTURGBD-Parsing-4K folder {source} does not exist; give --source the folder that holds {config.images}/"
+        )
     path = _find_list(config)
     lines = _text_lines(path)
     if not lines:
@@ -131,7 +145,9 @@ def _listed(config: NtuParsingConfig) -> tuple[Path, list[NtuParsingItem | Rejec
     for number, line in lines:
         match = _LINE.fullmatch(line)
         if match is None:
-            found.append(Rejected(f"ntu-parsing/line {number}", f"line {number} of the list, {line[:80]!r}, names no frame"))
+            found.append(
+                Rejected(f"ntu-parsing/line {number}", f"line {number} of the list, {line[:80]!r}, names no frame")
+            )
             continue
         frame = match["frame"]
         id = f"ntu-parsing/{frame}"
@@ -154,7 +170,12 @@ def _find_list(config: NtuParsingConfig) -> Path:
         return path
     pictures = {Path(name).parts[0] for name in (config.images, config.depth, config.labels) if Path(name).parts}
     folders = [source, *sorted(each for each in source.iterdir() if each.is_dir() and each.name not in pictures)]
-    texts = [each for folder in folders for each in sorted(folder.iterdir()) if each.suffix.lower() in _LISTS and each.is_file()]
+    texts = [
+        each
+        for folder in folders
+        for each in sorted(folder.iterdir())
+        if each.suffix.lower() in _LISTS and each.is_file()
+    ]
     named = [each for each in texts if config.split in each.stem.lower()]
     fits = [each for each in named if config.lists in each.stem.lower()]
     if not fits and config.lists == "v2":
@@ -177,7 +198,9 @@ def _text_lines(path: Path) -> list[tuple[int, str]]:
             raise UserError(f"list {path} has {path.stat().st_size} bytes, which no list of frames has; check the path")
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"list {path} is not UTF-8 text ({error.reason} at byte {error.start}); download it again") from None
+        raise UserError(
+            f"list {path} is not UTF-8 text ({error.reason} at byte {error.start}); download it again"
+        ) from None
     except OSError as error:
         raise UserError(f"list {path} cannot be read: {error.strerror or error}; check the file") from None
     return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
@@ -200,9 +223,21 @@ def _person(item: NtuParsingItem) -> Person:
         rgb, depth, parts = rgb[:, ::-1], depth[:, ::-1], parts[:, ::-1]
     if config.mirror == "pixels and sides":
         parts = flip_labels(parts, LEFT_RIGHT_PAIRS)
-    box = labelled_box(parts)
-    names: dict[str, Any] = {"id": item.id, "dataset": "ntu-parsing", "split": config.split, "subject": item.frame[_PERFORMER]}
-    stored = {**names, "size": config.size, "depth_codec": config.depth_codec, "rgb": rgb, "depth": depth, "parts": parts}
+    box = labeled_box(parts)
+    names: dict[str, Any] = {
+        "id": item.id,
+        "dataset": "ntu-parsing",
+        "split": config.split,
+        "subject": item.frame[_PERFORMER],
+    }
+    stored = {
+        **names,
+        "size": config.size,
+        "depth_codec": config.depth_codec,
+        "rgb": rgb,
+        "depth": depth,
+        "parts": parts,
+    }
     if config.stored == "whole":
         return whole_picture(**stored, box=box)
     if box is None:

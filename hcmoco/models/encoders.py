@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from hcmoco.config import Config
 from hcmoco.errors import UserError
 from hcmoco.models.hub import answers_soon
-from hcmoco.models.weights import WeightsReport, load_weights, trunk_key
+from hcmoco.models.lane_draws import draw_by_lane
+from hcmoco.models.pretrained import WeightsReport, load_weights, trunk_key
 
 _OWN_ARGUMENTS = ("features_only", "feature_location", "pretrained", "in_chans", "out_indices")
 
@@ -25,16 +26,20 @@ class EncoderConfig(Config):
     """One image encoder.
 
     `init` is "scratch", "timm" (the weights that timm publishes under `name`) or the path or URI of a weights file (see
-    `hcmoco.models.weights.load_weights`).
+    `hcmoco.models.pretrained.load_weights`).
     """
 
     name: str = Field(default="hrnet_w18", description="timm model, with or without a tag for its published weights")
     in_chans: int = Field(default=3, ge=1, description="channels of the input; depth is replicated to as many")
-    args: dict[str, bool | int | float | str] = Field(default={}, description="further arguments of timm.create_model, such as img_size")
+    args: dict[str, bool | int | float | str] = Field(
+        default={}, description="further arguments of timm.create_model, such as img_size"
+    )
     fusion: Literal["nearest", "bilinear"] = Field(
         default="nearest", description="HRNet only: upsampling in fusions; the paper's is bilinear"
     )
-    batch_norm_momentum: float | None = Field(default=None, gt=0, le=1, description="null keeps timm's; the release has 0.01")
+    batch_norm_momentum: float | None = Field(
+        default=None, gt=0, le=1, description="null keeps timm's; the release has 0.01"
+    )
     conv_init: Literal["timm", "normal-0.001"] = Field(
         default="timm", description="initial convolutions; the release draws from N(0, 0.001)"
     )
@@ -45,7 +50,9 @@ class EncoderConfig(Config):
     def _known(cls, name: str) -> str:
         if not timm.is_model(name):
             close = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=3)
-            raise ValueError(f"timm has no such model{'; close: ' + ', '.join(close) if close else ''}; timm.list_models() lists all")
+            raise ValueError(
+                f"timm has no such model{'; close: ' + ', '.join(close) if close else ''}; timm.list_models() lists all"
+            )
         return name
 
     @field_validator("args")
@@ -93,14 +100,20 @@ class Encoder(nn.Module):
     def __init__(self, trunk: nn.Module, config: EncoderConfig, report: WeightsReport | None = None):
         super().__init__()
         info: Any = trunk.feature_info
-        kept = [(channels, stride) for channels, stride in zip(info.channels(), info.reduction(), strict=True) if stride >= 4]
+        kept = [
+            (channels, stride)
+            for channels, stride in zip(info.channels(), info.reduction(), strict=True)
+            if stride >= 4
+        ]
         self.trunk = trunk
         self.config = config
         self.channels = tuple(channels for channels, _ in kept)
         self.strides = tuple(stride for _, stride in kept)
         self.report = report
         if not self.strides or self.strides[0] != 4 or sorted(set(self.strides)) != list(self.strides):
-            raise UserError(f"encoder {config.name}: needs one map per stride, from 4 on; it has {info.reduction()}; take a pyramid")
+            raise UserError(
+                f"encoder {config.name}: needs one map per stride, from 4 on; it has {info.reduction()}; take a pyramid"
+            )
         self.channels_last = getattr(trunk, "output_fmt", Format.NCHW) == Format.NHWC
 
     def check_size(self, height: int, width: int) -> None:
@@ -108,7 +121,9 @@ class Encoder(nn.Module):
         stride = self.strides[-1]
         if height % stride or width % stride:
             fits = " x ".join(str(-(-side // stride) * stride) for side in (height, width))
-            raise UserError(f"input of {height} x {width} pixels: {self.config.name} needs sides that {stride} divides; use {fits}")
+            raise UserError(
+                f"input of {height} x {width} pixels: {self.config.name} needs sides that {stride} divides; use {fits}"
+            )
 
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         """Normalised images to maps [B, C_i, H / stride_i, W / stride_i]; UserError for a size that does not divide."""
@@ -134,9 +149,12 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:
         what = "cannot get timm's weights" if download else f"timm cannot make it with {config.create_arguments}"
         raise UserError(f"encoder {config.name}: {what}: {' '.join(str(error).split())[:200]}{hint}") from error
     _configure(trunk, config, fresh=not download)
+    draw_by_lane(trunk)
     encoder = Encoder(trunk, config)
     if load and config.init not in ("scratch", "timm"):
-        encoder.report = load_weights(trunk, config.init, name=config.name, head_names=lambda: _head_names(config, trunk))
+        encoder.report = load_weights(
+            trunk, config.init, name=config.name, head_names=lambda: _head_names(config, trunk)
+        )
     return encoder
 
 

@@ -34,7 +34,9 @@ def _reachable(endpoint: str) -> bool:
     if place.scheme in urllib.request.getproxies() or os.environ.get("ALL_PROXY"):
         return True  # the proxy's to know
     try:
-        socket.create_connection((place.hostname or "", place.port or (80 if place.scheme == "http" else 443)), timeout=_SECONDS).close()
+        socket.create_connection(
+            (place.hostname or "", place.port or (80 if place.scheme == "http" else 443)), timeout=_SECONDS
+        ).close()
     except OSError:
         return False
     return True

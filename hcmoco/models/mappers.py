@@ -66,7 +66,9 @@ def _upsampling(fine: tuple[int, int], coarse: tuple[int, int], device: torch.de
 
 def _taps(position: Tensor, fine: int, coarse: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Of positions on an axis of `fine` cells: the two neighbours on the axis of `coarse` cells and the second one's weight."""
-    source = ((position.to(torch.float64 if dtype == torch.float64 else torch.float32) + 0.5) * (coarse / fine) - 0.5).clamp(min=0)
+    source = (
+        (position.to(torch.float64 if dtype == torch.float64 else torch.float32) + 0.5) * (coarse / fine) - 0.5
+    ).clamp(min=0)
     lower = source.floor()
     return lower.long(), (lower.long() + 1).clamp(max=coarse - 1), (source - lower).to(dtype)
 
@@ -99,5 +101,7 @@ class BranchMapper(nn.Module):
         total_BDHW = F.conv2d(maps[0], slices[0], self.linear.bias)
         for map_BCHW, weight_DC11 in zip(maps[1:], slices[1:], strict=True):
             mapped_BDHW = F.conv2d(map_BCHW, weight_DC11)
-            total_BDHW = total_BDHW + F.interpolate(mapped_BDHW, size=maps[0].shape[2:], mode="bilinear", align_corners=False)
+            total_BDHW = total_BDHW + F.interpolate(
+                mapped_BDHW, size=maps[0].shape[2:], mode="bilinear", align_corners=False
+            )
         return total_BDHW

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hcmoco.models.hcmoco import DenseModality, HCMoCo, Modality, ModelConfig, seeded, unit_length
 from hcmoco.models.mappers import BranchMapper
+from hcmoco.models.multimodal import DenseModality, HCMoCo, Modality, ModelConfig, seeded, unit_length
 
 FINE, COARSE = 512, 256
 
@@ -55,7 +55,9 @@ class MMV(HCMoCo):
 
     def coarse(self, modality: Modality, features: Tensor) -> Tensor:
         """[B, 256]: in the coarse space, not yet of unit length; from fine features [B, 512] of an image, or joints' features [B, J, D]."""
-        return self.global_mappers["keypoints"](features.mean(1)) if modality == "keypoints" else self.to_coarse(features)
+        return (
+            self.global_mappers["keypoints"](features.mean(1)) if modality == "keypoints" else self.to_coarse(features)
+        )
 
     def global_embedding(self, modality: Modality, features: Sequence[Tensor] | Tensor) -> Tensor:
         """[B, 1024], for probes: a vector whose product with another modality's is half their cosine in the space that the two share.

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hcmoco.config import Config
-from hcmoco.skeletons import JointSet
+from hcmoco.data.skeletons import JointSet
 
 
 class SkeletonConfig(Config):
@@ -30,7 +30,9 @@ class GraphConv(nn.Module):
 
     def __init__(self, joint_set: JointSet, inputs: int, outputs: int):
         super().__init__()
-        directed = [(i, i) for i in range(len(joint_set))] + [pair for a, b in joint_set.edge_indices for pair in ((a, b), (b, a))]
+        directed = [(i, i) for i in range(len(joint_set))] + [
+            pair for a, b in joint_set.edge_indices for pair in ((a, b), (b, a))
+        ]
         self.register_buffer("pairs", torch.tensor(sorted(directed)).T.contiguous(), persistent=False)
         self.joints = len(joint_set)
         self.weight = nn.Parameter(torch.empty(2, inputs, outputs))
@@ -45,8 +47,8 @@ class GraphConv(nn.Module):
         logits_JJ = self.edges.new_full((self.joints, self.joints), -torch.inf).index_put((rows, columns), self.edges)
         adjacency_JJ = logits_JJ.softmax(dim=1)
         own_J = adjacency_JJ.diagonal()
-        neighbours_JJ = adjacency_JJ - torch.diag(own_J)
-        return own_J[:, None] * (x_BJC @ self.weight[0]) + neighbours_JJ @ (x_BJC @ self.weight[1]) + self.bias
+        neighbors_JJ = adjacency_JJ - torch.diag(own_J)
+        return own_J[:, None] * (x_BJC @ self.weight[0]) + neighbors_JJ @ (x_BJC @ self.weight[1]) + self.bias
 
 
 class GraphLayer(nn.Module):
@@ -79,7 +81,9 @@ class SemGCN(nn.Module):
         self.joint_set = joint_set
         self.stem = GraphLayer(joint_set, 2, config.width)
         self.blocks = nn.ModuleList(
-            nn.Sequential(GraphLayer(joint_set, config.width, config.width), GraphLayer(joint_set, config.width, config.width))
+            nn.Sequential(
+                GraphLayer(joint_set, config.width, config.width), GraphLayer(joint_set, config.width, config.width)
+            )
             for _ in range(config.blocks)
         )
         self.head = GraphConv(joint_set, config.width, outputs)

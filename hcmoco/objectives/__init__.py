@@ -3,13 +3,21 @@
 Nothing here draws a random number or reads a value from the device; draws are arguments.
 """
 
-from hcmoco.objectives.bank import Bank, Drawn, DrawnPerSample, Stale, bank_state, load_bank_state
 from hcmoco.objectives.config import ObjectiveConfig
 from hcmoco.objectives.dense import dense_intra, soft_target
-from hcmoco.objectives.sample_level import MODALITIES, sample_level
+from hcmoco.objectives.loss_terms import Terms
+from hcmoco.objectives.memory_bank import Bank, Drawn, DrawnPerSample, Stale, bank_state, load_bank_state
+from hcmoco.objectives.objective import (
+    dense_terms,
+    draw_shape,
+    new_bank,
+    sample_terms,
+    sparse_terms,
+    total,
+    update_banks,
+)
+from hcmoco.objectives.sample import MODALITIES, sample_level
 from hcmoco.objectives.sparse import joint_inter, joint_intra
-from hcmoco.objectives.terms import Terms
-from hcmoco.objectives.total import dense_terms, draw_shape, new_bank, report, sample_terms, sparse_terms, total, update_banks
 
 __all__ = [
     "MODALITIES",
@@ -27,7 +35,6 @@ __all__ = [
     "joint_intra",
     "load_bank_state",
     "new_bank",
-    "report",
     "sample_level",
     "sample_terms",
     "soft_target",

@@ -18,23 +18,49 @@ class ObjectiveConfig(Config):
         "hcmoco",
         description="What is trained: all three levels, or a baseline for every step: the sample level alone (CMC), or MMV's two spaces.",
     )
-    lambda_g: float = Field(1.0, ge=0, allow_inf_nan=False, description="Eq. 1's weight of the sample level. Source: the release (1).")
-    lambda_d: float = Field(1.0, ge=0, allow_inf_nan=False, description="Eq. 1's weight of the dense level. Source: the release (1).")
-    lambda_s: float = Field(1.0, ge=0, allow_inf_nan=False, description="Eq. 1's weight of the sparse level. Source: the release (1).")
-    tau_g: float = Field(0.07, gt=0, allow_inf_nan=False, description="Eq. 2's temperature. Source: the release's scripts.")
-    tau_d: float = Field(0.07, gt=0, allow_inf_nan=False, description="Eq. 3's temperature. Source: the release's scripts.")
-    tau_s: float = Field(0.07, gt=0, allow_inf_nan=False, description="Eq. 6's temperature. Source: the release's scripts.")
+    lambda_g: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="Eq. 1's weight of the sample level. Source: the release (1)."
+    )
+    lambda_d: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="Eq. 1's weight of the dense level. Source: the release (1)."
+    )
+    lambda_s: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="Eq. 1's weight of the sparse level. Source: the release (1)."
+    )
+    tau_g: float = Field(
+        0.07, gt=0, allow_inf_nan=False, description="Eq. 2's temperature. Source: the release's scripts."
+    )
+    tau_d: float = Field(
+        0.07, gt=0, allow_inf_nan=False, description="Eq. 3's temperature. Source: the release's scripts."
+    )
+    tau_s: float = Field(
+        0.07, gt=0, allow_inf_nan=False, description="Eq. 6's temperature. Source: the release's scripts."
+    )
     negatives: int = Field(
-        16384, ge=0, description="Bank rows drawn per step and modality; 0 does without the bank. Source: the release's scripts."
+        16384,
+        ge=0,
+        description="Bank rows drawn per step and modality; 0 does without the bank. Source: the release's scripts.",
     )
-    bank_momentum: float = Field(0.5, ge=0, lt=1, description="Share of the old row in a bank update. Source: the release's scripts.")
+    bank_momentum: float = Field(
+        0.5, ge=0, lt=1, description="Share of the old row in a bank update. Source: the release's scripts."
+    )
     in_batch_negatives: bool = Field(
-        True, description="Whether the batch's other samples are negatives in Eq. 2, as its sum over F_2 has them. The release: no."
+        True,
+        description="Whether the batch's other samples are negatives in Eq. 2, as its sum over F_2 has them. The release: no.",
     )
-    anchors: int = Field(400, ge=1, description="Most cells per sample in the dense terms, in cells of the stride-4 map. Source: release.")
-    dense_target: Literal["soft", "hard"] = Field("soft", description="Eq. 4's weights, or 1 for the same cell and 0 else (InfoNCE).")
+    anchors: int = Field(
+        400,
+        ge=1,
+        description="Most cells per sample in the dense terms, in cells of the stride-4 map. Source: release.",
+    )
+    dense_target: Literal["soft", "hard"] = Field(
+        "soft", description="Eq. 4's weights, or 1 for the same cell and 0 else (InfoNCE)."
+    )
     distance_scale: float = Field(
-        1.0, gt=0, allow_inf_nan=False, description="Factor on Eq. 4's distance between cells, per stride-4 cell. Source: the release (1)."
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Factor on Eq. 4's distance between cells, per stride-4 cell. Source: the release (1).",
     )
 
     positive: Literal["current", "bank"] = Field(
@@ -42,7 +68,8 @@ class ObjectiveConfig(Config):
         description="Eq. 2's positive: the paired embedding of this step, or (the release) its row in the bank, stale, no gradient.",
     )
     per_sample_negatives: bool = Field(
-        False, description="Draw `negatives` of all bank rows for every sample, its own row and rows never seen included (the release)."
+        False,
+        description="Draw `negatives` of all bank rows for every sample, its own row and rows never seen included (the release).",
     )
     bank_start: Literal["empty", "random"] = Field(
         "empty",
@@ -56,10 +83,12 @@ class ObjectiveConfig(Config):
         False, description="Update the bank with embeddings of blank images where a modality is absent (the release)."
     )
     anchors_with_replacement: bool = Field(
-        False, description="Draw `anchors` cells with replacement, so that all samples with a valid cell have as many (the release)."
+        False,
+        description="Draw `anchors` cells with replacement, so that all samples with a valid cell have as many (the release).",
     )
     intra_invisible_in_denominator: bool = Field(
-        False, description="Skeleton joints that are not visible stay in the softmax of the intra-sample joint terms (the release)."
+        False,
+        description="Skeleton joints that are not visible stay in the softmax of the intra-sample joint terms (the release).",
     )
     inter_invisible_joints: bool = Field(
         False, description="Invisible joints are anchors and positives of the inter-sample joint term (the release)."
@@ -68,10 +97,12 @@ class ObjectiveConfig(Config):
         False, description="A row stays in its own softmax in the inter-sample joint term (the release)."
     )
     inter_unused_in_denominator: bool = Field(
-        False, description="Joints of absent modalities stay in the softmax of the inter-sample joint term (the release)."
+        False,
+        description="Joints of absent modalities stay in the softmax of the inter-sample joint term (the release).",
     )
     inter_mean_over_all_rows: bool = Field(
-        False, description="The inter-sample joint term is divided by all rows, not by those that entered (the release)."
+        False,
+        description="The inter-sample joint term is divided by all rows, not by those that entered (the release).",
     )
 
     @model_validator(mode="after")

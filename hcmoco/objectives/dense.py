@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from hcmoco.objectives.terms import OUT, Terms, mean_of, no_autocast, only, precise
+from hcmoco.objectives.loss_terms import OUT, Terms, mean_of, no_autocast, only, precise
 
 
 def soft_target(cells_BP2: Tensor, valid_BP: Tensor, distance_scale: float = 1.0) -> Tensor:
@@ -61,7 +61,10 @@ def dense_intra(
         # -sum W log softmax = logsumexp - sum W logits.
         if target == "soft":
             weights_BPP = soft_target(cells_BP2.to(rgb_BPD.dtype), valid_BP, distance_scale)
-            wanted_by_rgb_BP, wanted_by_depth_BP = (weights_BPP * logits_BPP).sum(2), (weights_BPP * logits_BPP.mT).sum(2)
+            wanted_by_rgb_BP, wanted_by_depth_BP = (
+                (weights_BPP * logits_BPP).sum(2),
+                (weights_BPP * logits_BPP.mT).sum(2),
+            )
         else:
             wanted_by_rgb_BP = wanted_by_depth_BP = logits_BPP.diagonal(dim1=1, dim2=2)
         from_rgb_BP = logits_BPP.masked_fill(out_BP[:, None], OUT).logsumexp(2) - wanted_by_rgb_BP

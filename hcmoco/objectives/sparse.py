@@ -6,7 +6,7 @@ Shape suffixes: B samples of the batch, J joints, D embedding width, R = 2BJ row
 import torch
 from torch import Tensor
 
-from hcmoco.objectives.terms import OUT, Terms, mean_of, no_autocast, only, precise
+from hcmoco.objectives.loss_terms import OUT, Terms, mean_of, no_autocast, only, precise
 
 
 def joint_intra(
@@ -22,7 +22,8 @@ def joint_intra(
 
         -log softmax over joints i of the same sample's skeleton of (skeleton_i . dense_j / tau), taken at i = j.
 
-    Eq. 6 within a sample, between a dense modality and the skeleton, anchored at the dense side as the published release has it.
+    Eq. 6 within a sample, between a dense modality and the skeleton, anchored at the dense side as the published release has it. In a
+    batch without a visible joint (for depth: without depth) it is exactly 0 with zero gradients; the release's is NaN there.
 
     Args:
         skeleton_BJD: the skeleton encoder's joint embeddings, unit norm.
@@ -92,5 +93,7 @@ def joint_inter(
             out_RR.fill_diagonal_(True)
         logits_RR = ((rows_RD / tau) @ rows_RD.T).masked_fill(out_RR, OUT)
         loss_2BJ = logits_RR.logsumexp(1).view(2, B, J) - positive_2BJ
-        value = only(loss_2BJ, enters_2BJ).sum() / used_R.numel() if mean_over_all_rows else mean_of(loss_2BJ, enters_2BJ)
+        value = (
+            only(loss_2BJ, enters_2BJ).sum() / used_R.numel() if mean_over_all_rows else mean_of(loss_2BJ, enters_2BJ)
+        )
         return Terms.of("s/inter", value, enters_2BJ.sum(), enters_2BJ.any(2).any(0))

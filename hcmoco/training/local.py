@@ -9,9 +9,9 @@ from typing import Generic
 import numpy as np
 import torch
 
-from hcmoco.training.ahead import map_ahead
-from hcmoco.training.feed import BatchT, PlanFeed
-from hcmoco.training.state import States, TrainState
+from hcmoco.data.loader import BatchT, PlanLoader
+from hcmoco.data.prefetch import prefetch_map
+from hcmoco.training.checkpoint import States, TrainState
 
 
 class LocalHost(Generic[BatchT]):
@@ -33,7 +33,7 @@ class LocalHost(Generic[BatchT]):
 
     def __init__(
         self,
-        feed: PlanFeed[BatchT],
+        feed: PlanLoader[BatchT],
         states: str | None = None,
         *,
         keep: int = 2,
@@ -49,8 +49,12 @@ class LocalHost(Generic[BatchT]):
     def batches(self, first_step: int) -> Iterator[BatchT]:
         numbers = self.feed.own_items(rank=0, world=1, first_step=first_step)
         # Enough items under way to have the next window when this one ends.
-        items = map_ahead(lambda each: self.feed.item(*each), numbers, threads=self.threads, ahead=self.feed.plan.lanes + self.threads)
-        return self.feed.batches(items, rank=0, world=1, first_step=first_step, threads=self.threads, ahead=2 * self.threads)
+        items = prefetch_map(
+            lambda each: self.feed.item(*each), numbers, threads=self.threads, ahead=self.feed.plan.lanes + self.threads
+        )
+        return self.feed.batches(
+            items, rank=0, world=1, first_step=first_step, threads=self.threads, ahead=2 * self.threads
+        )
 
     def restore(self) -> TrainState | None:
         return self.states.newest() if self.states else None

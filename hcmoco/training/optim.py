@@ -2,18 +2,20 @@
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from hcmoco.config import Config
-from hcmoco.training.flat import FlatParameters
+from hcmoco.training.flat_grads import FlatParameters
 
 
 class OptimConfig(Config):
     """Optimiser and schedule. Defaults are the paper's release: SGD 0.03, momentum 0.9, weight decay 1e-4, a cosine per stage to 0.001 of
     the peak, no warm-up, no clipping."""
+
+    renamed: ClassVar = {"drop_factor": "gamma"}
 
     name: Literal["sgd", "adam", "adamw"] = Field(
         "sgd", description="sgd (with momentum), adam (weight decay as L2 in the gradient) or adamw; betas 0.9, 0.999"
@@ -22,35 +24,49 @@ class OptimConfig(Config):
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; the others ignore it")
     weight_decay: float = Field(1e-4, ge=0, allow_inf_nan=False, description="on every parameter, as released")
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up at the start of each cosine")
-    schedule: Literal["cosine", "poly", "drops"] = Field("cosine", description="how the learning rate falls after the warm-up")
-    final_lr: float = Field(0.001, ge=0, le=1, description="of cosine: learning rate at its end, as a share of the peak")
+    schedule: Literal["cosine", "poly", "drops"] = Field(
+        "cosine", description="how the learning rate falls after the warm-up"
+    )
+    final_lr: float = Field(
+        0.001, ge=0, le=1, description="of cosine: learning rate at its end, as a share of the peak"
+    )
     power: float = Field(0.9, gt=0, allow_inf_nan=False, description="of poly: (1 - progress) to this power")
-    drops: tuple[float, ...] = Field((), description="of drops: shares of the run at which the learning rate is multiplied by drop_factor")
-    drop_factor: float = Field(0.1, gt=0, lt=1, description="of drops")
-    restart: bool = Field(True, description="each stage has its own optimiser state and cosine; off: one of each over the whole run")
-    clip_norm: float = Field(0.0, ge=0, allow_inf_nan=False, description="limit of the gradient's global L2 norm; 0: no clipping")
+    drops: tuple[float, ...] = Field(
+        (), description="of drops: shares of the run at which the learning rate is multiplied by gamma"
+    )
+    gamma: float = Field(0.1, gt=0, lt=1, description="of drops")
+    restart: bool = Field(
+        True, description="each stage has its own optimiser state and cosine; off: one of each over the whole run"
+    )
+    clip_norm: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="limit of the gradient's global L2 norm; 0: no clipping"
+    )
 
 
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     """Learning rate of step `step` (0-based) of a schedule of `steps`: linear warm-up, then from the peak down.
 
-    cosine: to `final_lr` of the peak. poly: (1 - progress)^power (Chen et al., DeepLab). drops: times `drop_factor` at each of the shares
+    cosine: to `final_lr` of the peak. poly: (1 - progress)^power (Chen et al., DeepLab). drops: times `gamma` at each of the shares
     `drops` of the whole schedule, warm-up included.
     """
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
     if config.schedule == "drops":
-        return config.lr * config.drop_factor ** sum(step >= share * steps for share in config.drops)
+        return config.lr * config.gamma ** sum(step >= share * steps for share in config.drops)
     progress = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
     if config.schedule == "poly":
         return config.lr * (1 - progress) ** config.power
     return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def build_optimizer(config: OptimConfig, flat: FlatParameters, scales: Mapping[str, float] | None = None) -> torch.optim.Optimizer:
+def build_optimizer(
+    config: OptimConfig, flat: FlatParameters, scales: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
     """An optimiser over the parts of `flat`; `scales` gives parts (children of the model) a learning rate relative to the others'."""
     scales = scales or {}
-    groups = [{"params": [part], "lr": config.lr, "scale": scales.get(child, 1.0)} for child, part in flat.parts.items()]
+    groups = [
+        {"params": [part], "lr": config.lr, "scale": scales.get(child, 1.0)} for child, part in flat.parts.items()
+    ]
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
@@ -73,7 +89,9 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, flat: FlatParameters) ->
     return tensors
 
 
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, flat: FlatParameters, tensors: dict[str, torch.Tensor]) -> None:
+def load_optimizer_tensors(
+    optimizer: torch.optim.Optimizer, flat: FlatParameters, tensors: dict[str, torch.Tensor]
+) -> None:
     """The inverse of `optimizer_tensors`, a copy. Parameters that `tensors` does not name begin anew, with their whole part.
 
     Raises ValueError for a tensor that fits no parameter, for a part of which only some parameters are named, and for one whose parameters
@@ -98,7 +116,9 @@ def _joined(flat: FlatParameters, part: torch.nn.Parameter, values: dict[str, to
     if slot == "step":
         steps = {value.item() for value in values.values()}
         if len(steps) > 1:
-            raise ValueError(f"optimiser state: {next(iter(values))} and its neighbours have taken {sorted(steps)} steps")
+            raise ValueError(
+                f"optimiser state: {next(iter(values))} and its neighbours have taken {sorted(steps)} steps"
+            )
         return torch.tensor(steps.pop(), dtype=torch.float32, device=part.device)
     vector = torch.zeros_like(part.detach())
     for name, value in values.items():

@@ -1,25 +1,29 @@
 import json
-import os
-import pickle
 from pathlib import Path
 
-import coco_files
 import numpy as np
 import pytest
-from mutations import lives_through
 
-from hcmoco import codecs
+from hcmoco.data import codecs
+from hcmoco.data.skeletons import COCO_17, convert
 from hcmoco.datasets import coco
-from hcmoco.datasets.records import LeftOut, Rejected
+from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.errors import UserError
-from hcmoco.skeletons import COCO_17, convert
-
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples")) / "coco-keypoints"
+from tests.helpers import coco_files
+from tests.helpers.real_samples import real_sample
 
 
 def annotation(id, **changes):
     keypoints = [value for j in range(17) for value in (100 + 3 * j, 50 + 4 * j, j % 3)]
-    values = {"id": id, "image_id": 1, "category_id": 1, "bbox": [90, 40, 70, 100], "area": 3000.0, "iscrowd": 0, "keypoints": keypoints}
+    values = {
+        "id": id,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [90, 40, 70, 100],
+        "area": 3000.0,
+        "iscrowd": 0,
+        "keypoints": keypoints,
+    }
     return {**values, **changes}
 
 
@@ -50,12 +54,14 @@ def test_keypoints_and_box_are_moved_into_the_crop(tmp_path):
     assert not person.keypoints[~seen].any()
 
 
-def test_padding_grows_the_box_around_its_centre(tmp_path):
+def test_padding_grows_the_box_around_its_center(tmp_path):
     config = written(tmp_path, [annotation(7)])
     (person,) = coco.persons(coco.CocoConfig(**{**config.model_dump(), "padding": 1.25}))
     x0, y0, side = person.crop[:3]
     assert side == round(1.5 * 125)
-    assert np.allclose(person.box + np.array([x0, y0, x0, y0]), [125 - 43.75, 90 - 62.5, 125 + 43.75, 90 + 62.5], atol=1e-3)
+    assert np.allclose(
+        person.box + np.array([x0, y0, x0, y0]), [125 - 43.75, 90 - 62.5, 125 + 43.75, 90 + 62.5], atol=1e-3
+    )
 
 
 def test_what_the_rules_drop_is_left_out_with_the_rule(tmp_path):
@@ -71,11 +77,11 @@ def test_what_the_rules_drop_is_left_out_with_the_rule(tmp_path):
         annotation(8, bbox=[-50, -20, 500, 500]),
     ]
     found = coco.items(written(tmp_path, annotations))
-    kept = [item for item in found if not isinstance(item, LeftOut)]
+    kept = [item for item in found if not isinstance(item, Skipped)]
     assert [item.id for item in kept] == ["coco/7", "coco/8"]
     assert kept[1].box == (0, 0, 300, 200)
     # The dog is no record of persons; everybody else is counted.
-    assert {each.id: each.reason for each in found if isinstance(each, LeftOut)} == {
+    assert {each.id: each.reason for each in found if isinstance(each, Skipped)} == {
         "coco/1": "it is a crowd, not one person", "coco/3": "the person has no area",
         "coco/4": "the person's box has no area in the picture", "coco/5": "the person's box has no area in the picture",
         "coco/6": "no joint of the person is labelled",
@@ -120,7 +126,10 @@ def test_faults_become_reasons(tmp_path):
     [
         ({"annotations": None}, "no list annotations"),
         ({"categories": [{"id": 1, "name": "dog"}]}, "no category person"),
-        ({"categories": [{"id": 1, "name": "person", "keypoints": [*reversed(COCO_17.joints)]}]}, "lists other keypoints"),
+        (
+            {"categories": [{"id": 1, "name": "person", "keypoints": [*reversed(COCO_17.joints)]}]},
+            "lists other keypoints",
+        ),
     ],
 )
 def test_another_kind_of_file_is_one_line(tmp_path, changes, words):
@@ -129,14 +138,14 @@ def test_another_kind_of_file_is_one_line(tmp_path, changes, words):
 
 
 def test_real_people_are_read():
-    if not REAL.is_dir():
-        pytest.skip("no real samples")
-    config = coco.CocoConfig(source=str(REAL), annotations="person_keypoints_subset.json", images="images")
+    config = coco.CocoConfig(
+        source=str(real_sample("coco-keypoints")), annotations="person_keypoints_subset.json", images="images"
+    )
     found = list(coco.persons(config))
     assert coco.inventory(config).faults == []
     # Six annotated people, one of them without a labelled joint.
-    people = [each for each in found if not isinstance(each, LeftOut)]
-    assert [each.reason for each in found if isinstance(each, LeftOut)] == ["no joint of the person is labelled"]
+    people = [each for each in found if not isinstance(each, Skipped)]
+    assert [each.reason for each in found if isinstance(each, Skipped)] == ["no joint of the person is labelled"]
     assert [int(person.keypoints[:, 2].sum()) for person in people] == [17, 15, 15, 12, 17]
     skier = people[0]
     assert skier.crop[3:].tolist() == [640, 425]
@@ -149,9 +158,9 @@ def test_what_was_put_in_comes_back(tmp_path):
     people = coco_files.write_keypoints(root)
     config = coco.CocoConfig(source=str(root))
     results = list(coco.persons(config))
-    kept = [each for each in results if not isinstance(each, LeftOut)]
+    kept = [each for each in results if not isinstance(each, Skipped)]
     assert [each.id for each in kept] == ["coco/100", "coco/101", "coco/102"]
-    assert [(each.id, each.reason) for each in results if isinstance(each, LeftOut)] == [
+    assert [(each.id, each.reason) for each in results if isinstance(each, Skipped)] == [
         ("coco/200", "it is a crowd, not one person"), ("coco/201", "no joint of the person is labelled"),
     ]  # fmt: skip
     for read, true in zip(kept, people, strict=True):
@@ -177,27 +186,12 @@ def test_pictures_are_found_by_their_release(tmp_path):
     (tmp_path / "new" / "images" / "val2017").rename(tmp_path / "new" / "val2017")
     assert coco.inventory(coco.CocoConfig(source=str(tmp_path / "new"), annotations=name)).faults == []
     (tmp_path / "new" / "val2017").rename(tmp_path / "new" / "pictures")
-    with pytest.raises(UserError, match=r"pictures of val2017 is not there \(tried .*images/val2017, .*new/val2017\); unpack it"):
+    with pytest.raises(
+        UserError, match=r"pictures of val2017 is not there \(tried .*images/val2017, .*new/val2017\); unpack it"
+    ):
         coco.items(coco.CocoConfig(source=str(tmp_path / "new"), annotations=name))
     config = coco.CocoConfig(source=str(tmp_path / "new"), annotations=name, images="pictures")
     assert coco.inventory(config).faults == []
     assert [Path(each.path).name for each in coco.inventory(coco.CocoConfig(source=str(tmp_path))).faults] == [
         "person_keypoints_train2014.json"
     ]
-
-
-def test_outlines_do_not_travel_with_the_people(tmp_path):
-    coco_files.write_keypoints(tmp_path)
-    assert max(len(pickle.dumps(each)) for each in coco.items(coco.CocoConfig(source=str(tmp_path)))) < 1200
-
-
-def test_mutations(tmp_path):
-    coco_files.write_keypoints(tmp_path / "coco")
-
-    def read_everything(folder: Path):
-        config = coco.CocoConfig(source=str(folder))
-        coco.inventory(config)
-        return coco.persons(config)
-
-    outcomes = [lives_through(tmp_path / "coco", tmp_path, read_everything, number, seed="coco") for number in range(200)]
-    assert {outcome: outcomes.count(outcome) > 10 for outcome in set(outcomes)} == {"read": True, "set aside": True, "refused": True}

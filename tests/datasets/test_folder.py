@@ -1,20 +1,17 @@
 import json
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from mutations import lives_through
 
-from hcmoco import codecs
 from hcmoco.config import build
+from hcmoco.data import codecs
+from hcmoco.data.schema import Person
 from hcmoco.datasets import folder
-from hcmoco.datasets.records import Rejected
+from hcmoco.datasets.person_crop import Rejected
 from hcmoco.errors import UserError
-from hcmoco.schema import Person
+from tests.helpers.real_samples import real_sample
 
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples"))
 WIDTH, HEIGHT = 120, 90
 
 
@@ -58,7 +55,13 @@ def test_a_full_line(tmp_path):
         "box": [30, 20, 70, 60], "joint_set": "coco-17", "parts": "parts.png", "mask": "mask.png", "subject": "anna", "split": "val",
     }  # fmt: skip
     (person,) = read_all(tmp_path, [line], name="mine")
-    assert (person.id, person.dataset, person.subject, person.split, person.size) == ("mine/anna-1", "mine", "anna", "val", 60)
+    assert (person.id, person.dataset, person.subject, person.split, person.size) == (
+        "mine/anna-1",
+        "mine",
+        "anna",
+        "val",
+        60,
+    )
     assert person.crop.tolist() == [20, 10, 60, WIDTH, HEIGHT]
     assert person.keypoints[0].tolist() == [30, 30, 1]
     assert person.camera.tolist() == [100, 100, 40, 35]
@@ -69,7 +72,10 @@ def test_a_full_line(tmp_path):
 
 
 def test_ids_default_to_the_path_and_later_ones_of_the_same_name_are_rejected(tmp_path):
-    results = read_all(tmp_path, [{"rgb": "rgb 1.jpg"}, "", {"rgb": "bilder über/rgb 2.jpg"}, {"rgb": "rgb 1.jpg"}, {"depth": "depth.png"}])
+    results = read_all(
+        tmp_path,
+        [{"rgb": "rgb 1.jpg"}, "", {"rgb": "bilder über/rgb 2.jpg"}, {"rgb": "rgb 1.jpg"}, {"depth": "depth.png"}],
+    )
     assert [each.id for each in results] == [
         "folder/rgb 1.jpg", "folder/bilder über/rgb 2.jpg", "folder/rgb 1.jpg", "folder/depth.png",
     ]  # fmt: skip
@@ -78,7 +84,7 @@ def test_ids_default_to_the_path_and_later_ones_of_the_same_name_are_rejected(tm
 
 
 @pytest.mark.parametrize("scale", [0.2, 1.0, 10.0])
-def test_depth_units_become_millimetres(tmp_path, scale):
+def test_depth_units_become_millimeters(tmp_path, scale):
     (person,) = read_all(tmp_path, [{"depth": "depth.png", "depth_scale": scale}], depth_codec="zstd-delta")
     depth = codecs.decode_depth(person.depth, "zstd-delta")
     assert set(np.unique(depth)) == {0, round(2000 * scale)}
@@ -139,7 +145,10 @@ def test_faults_become_reasons(tmp_path):
         "has control characters": {**good, "id": "a\x00b"},
         "is not valid Unicode": '{"id": "\\ud800", "rgb": "rgb 1.jpg"}',
     }
-    named = [line if isinstance(line, str) else {"id": f"line {number}", **line} for number, line in enumerate(lines.values(), start=1)]
+    named = [
+        line if isinstance(line, str) else {"id": f"line {number}", **line}
+        for number, line in enumerate(lines.values(), start=1)
+    ]
     results = read_all(root, named)
     for words, result in zip(lines, results, strict=True):
         assert isinstance(result, Rejected), words
@@ -175,9 +184,7 @@ def test_the_example_of_the_docstring_is_a_valid_line():
 
 
 def test_real_masked_depth_is_read(tmp_path):
-    files = sorted((REAL / "kinect1-masked-depth").glob("*.png"))
-    if not files:
-        pytest.skip("no real samples")
+    files = sorted(real_sample("kinect1-masked-depth").glob("*.png"))
     for path in files:
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "people.jsonl").write_text("\n".join(json.dumps({"depth": path.name}) for path in files))
@@ -192,25 +199,3 @@ def test_real_masked_depth_is_read(tmp_path):
         x0, y0, side = person.crop[:3].astype(int)
         inside = given[max(y0, 0) : y0 + side, max(x0, 0) : x0 + side]
         assert (kept > 0).mean() == pytest.approx((inside > 0).sum() / side**2, rel=0.02)
-
-
-def test_mutations(tmp_path):
-    root = tmp_path / "pictures"
-    pictures(root)
-    keypoints = [[50.0, 40.0, 2], *[[0, 0, 0]] * 16]
-    lines = [
-        {"id": "anna", "rgb": "rgb 1.jpg", "depth": "depth.png", "camera": [100, 100, 60, 45], "keypoints": keypoints, "mask": "mask.png"},
-        {"rgb": "bilder über/rgb 2.jpg", "parts": "parts.png", "box": [30, 20, 70, 60]},
-        {"depth": "depth.png", "depth_scale": 0.2, "subject": "ben"},
-    ]
-    for unused in ("parts bad.png", "depth 8.png", "depth small.png", "cut.jpg", "cut.png", "nothing.png"):
-        (root / unused).unlink()
-    (root / "people.jsonl").write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8")
-
-    def read_everything(copy: Path):
-        config = folder.FolderConfig(path=str(copy))
-        folder.inventory(config)
-        return folder.persons(config)
-
-    outcomes = [lives_through(root, tmp_path, read_everything, number, seed="folder") for number in range(200)]
-    assert {outcome: outcomes.count(outcome) > 5 for outcome in set(outcomes)} == {"read": True, "set aside": True, "refused": True}

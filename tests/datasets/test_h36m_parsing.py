@@ -8,17 +8,27 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from h36m_files import Clip, damage_frame, hold_frame, make_clip, skip_frame, write_h36m, write_mat, write_mp4, write_video
-from mutations import lives_through
 
-from hcmoco import codecs
+from hcmoco.data import codecs
+from hcmoco.data.body_parts import IGNORE, RAW_IDS
+from hcmoco.data.schema import Person
+from hcmoco.data.validation import check_person
 from hcmoco.datasets import h36m_parsing
 from hcmoco.datasets.h36m_parsing import H36mParsingConfig
-from hcmoco.datasets.mp4 import open_mp4
-from hcmoco.datasets.records import LeftOut, Rejected, check_person
+from hcmoco.datasets.io.mp4 import open_mp4
+from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.errors import UserError
-from hcmoco.parts import IGNORE, RAW_IDS
-from hcmoco.schema import Person
+from tests.helpers.h36m_files import (
+    Clip,
+    damage_frame,
+    hold_frame,
+    make_clip,
+    skip_frame,
+    write_h36m,
+    write_mat,
+    write_mp4,
+    write_video,
+)
 
 RAW = np.array(RAW_IDS, np.uint8)
 STEM = "Directions 1.54138969"
@@ -69,7 +79,9 @@ def test_frames_come_back_as_they_were_put_in(original, split, subject):
     root, clips = original
     found = outcomes(root, split=split, subjects=(subject,))
     assert [each.id for each in found] == [
-        f"h36m-parsing/{subject}/{stem}/{number:08d}" for stem in (STEM, "Walking Dog.55011271") for number in (0, 25, 50)
+        f"h36m-parsing/{subject}/{stem}/{number:08d}"
+        for stem in (STEM, "Walking Dog.55011271")
+        for number in (0, 25, 50)
     ]
     for person in found:
         assert isinstance(person, Person)
@@ -84,7 +96,10 @@ def test_frames_come_back_as_they_were_put_in(original, split, subject):
         assert (parts == IGNORE).sum() == person.size**2 - width * height
         # The picture is that frame's and no neighbour's: the person moves by a pixel each frame.
         rgb = inside(codecs.decode_rgb(person.rgb), clip).astype(int)
-        errors = [np.abs(rgb - clip.rgb[n]).mean() for n in range(max(0, number_of(person) - 3), min(frames, number_of(person) + 4))]
+        errors = [
+            np.abs(rgb - clip.rgb[n]).mean()
+            for n in range(max(0, number_of(person) - 3), min(frames, number_of(person) + 4))
+        ]
         assert np.argmin(errors) == min(3, number_of(person))
         assert min(errors) < 6
 
@@ -92,11 +107,21 @@ def test_frames_come_back_as_they_were_put_in(original, split, subject):
 def test_subjects_are_those_of_the_split_and_a_missing_one_is_not_passed_over(original):
     root, _ = original
     with pytest.raises(
-        UserError, match=r"folder of videos .*S5.* does not exist; download S5, or name those that are there with --subjects"
+        UserError,
+        match=r"folder of videos .*S5.* does not exist; download S5, or name those that are there with --subjects",
     ):
         h36m_parsing.items(H36mParsingConfig(source=str(root)))
     faults = h36m_parsing.inventory(H36mParsingConfig(source=str(root))).faults
-    assert [Path(each.path).relative_to(root).parts[0] for each in faults] == ["S5", "S5", "S6", "S6", "S7", "S7", "S8", "S8"]
+    assert [Path(each.path).relative_to(root).parts[0] for each in faults] == [
+        "S5",
+        "S5",
+        "S6",
+        "S6",
+        "S7",
+        "S7",
+        "S8",
+        "S8",
+    ]
     assert H36mParsingConfig(source="x", split="test").chosen == ("S9", "S11")
     with pytest.raises(UserError, match="does not exist"):
         h36m_parsing.items(config(root / "nowhere"))
@@ -150,22 +175,24 @@ def test_what_one_has_beyond_the_others_end_is_left_out(tmp_path, video_frames, 
     write_video(tmp_path, "S1", "A.1", clip, video_frames=video_frames, label_frames=label_frames)
     found = outcomes(tmp_path)
     assert [number_of(each) for each in found if isinstance(each, Person)] == read
-    assert [number_of(each) for each in found if isinstance(each, LeftOut)] == left_out
-    assert {each.reason for each in found if isinstance(each, LeftOut)} == {reason}
+    assert [number_of(each) for each in found if isinstance(each, Skipped)] == left_out
+    assert {each.reason for each in found if isinstance(each, Skipped)} == {reason}
     assert len(found) == len(read) + len(left_out)
 
 
 def test_videos_that_begin_with_an_underscore_are_left_out(source):
     shutil.copy(mp4_of(source), mp4_of(source, "_ALL 1.54138969"))
     found = outcomes(source)
-    assert [(each.id, each.reason) for each in found if isinstance(each, LeftOut)] == [
+    assert [(each.id, each.reason) for each in found if isinstance(each, Skipped)] == [
         ("h36m-parsing/S1/_ALL 1.54138969", "its name begins with _")
     ]
     assert sum(isinstance(each, Person) for each in found) == 6
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float64, np.float32])
-@pytest.mark.parametrize("options", [{}, {"compression": None, "compression_opts": None, "chunks": None}, {"chunks": (7, 5)}])
+@pytest.mark.parametrize(
+    "options", [{}, {"compression": None, "compression_opts": None, "chunks": None}, {"chunks": (7, 5)}]
+)
 def test_labels_of_any_number_type_and_storage(tmp_path, dtype, options):
     clip = make_clip(6, 6, 64)
     write_video(tmp_path, "S1", "A.1", clip)
@@ -281,7 +308,9 @@ def test_a_matrix_that_declares_absurd_sizes_is_not_allocated(tmp_path):
     with h5py.File(mat_of(tmp_path, "A.1"), "r+") as file:
         huge = file["#refs#"].create_dataset("huge", (10**6, 10**6), np.uint8, chunks=(100, 100))
         file["Feat"][0, 0] = huge.ref
-        chunky = file["#refs#"].create_dataset("chunky", (64, 64), np.uint8, chunks=(60000, 60000), maxshape=(None, None))
+        chunky = file["#refs#"].create_dataset(
+            "chunky", (64, 64), np.uint8, chunks=(60000, 60000), maxshape=(None, None)
+        )
         file["Feat"][5, 0] = chunky.ref
     first, second = outcomes(tmp_path, stride=5)
     assert "holds 1000000000000 bytes, at most" in first.reason
@@ -326,7 +355,11 @@ def test_frames_behind_one_that_does_not_decode_are_not_given_to_wrong_labels(tm
     write_video(tmp_path, "S1", "A.1", clip)
     path = mp4_of(tmp_path, "A.1")
     good = path.read_bytes()
-    for data, last in ((damage_frame(good, 33), 30), (skip_frame(skip_frame(good, 33), 34), 30), (skip_frame(good, 58), 55)):
+    for data, last in (
+        (damage_frame(good, 33), 30),
+        (skip_frame(skip_frame(good, 33), 34), 30),
+        (skip_frame(good, 58), 55),
+    ):
         path.write_bytes(data)
         found = outcomes(tmp_path, stride=5)
         assert [number_of(each) for each in found] == list(range(0, 60, 5))
@@ -354,27 +387,3 @@ def test_too_many_frames_are_refused_before_they_are_decoded(tmp_path):
         open_mp4(str(mp4_of(tmp_path, "A.1").parent), "A.1.mp4", 29),
     ):
         pass
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """A video of 12 frames, read with a stride of 5, and one more without labels."""
-    root = tmp_path_factory.mktemp("small") / "h36m"
-    write_video(root, "S1", "Eating %03d.1", make_clip(20, 12, 48))
-    write_video(root, "S1", "Posing.2", make_clip(21, 11, 48, 50), label_frames=7)
-    return root
-
-
-@pytest.mark.parametrize("block", range(8))
-def test_200_mutations(small, tmp_path, block):
-    results = [lives_through(small, tmp_path, everything, number, seed="h36m-parsing") for number in range(25 * block, 25 * block + 25)]
-    assert "set aside" in results
-
-
-def everything(root):
-    h36m_parsing.inventory(config(root))
-    return outcomes(root, stride=5)
-
-
-def test_the_small_set_is_whole_before_it_is_mutated(small):
-    assert [type(each) for each in outcomes(small, stride=5)] == [Person] * 3 + [Person] * 2 + [LeftOut]

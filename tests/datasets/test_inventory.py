@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hcmoco.datasets.inventory import Inventory
+from hcmoco.datasets.io.inventory import Inventory
 
 
 @pytest.fixture
@@ -24,7 +24,9 @@ def reasons(folder, names, *formats):
 
 
 def test_what_is_there_is_no_fault(folder):
-    assert reasons(folder, ["pictures/a.jpg", "pictures/b c.png", "pictures/ü.png", "pictures/a.jpg"], "JPEG", "PNG") == []
+    assert (
+        reasons(folder, ["pictures/a.jpg", "pictures/b c.png", "pictures/ü.png", "pictures/a.jpg"], "JPEG", "PNG") == []
+    )
 
 
 def test_every_fault_is_named_in_the_order_asked(folder):
@@ -32,10 +34,27 @@ def test_every_fault_is_named_in_the_order_asked(folder):
     (folder / "text.png").write_text("moved elsewhere, see the web page")
     (folder / "loop").symlink_to(folder / "loop")
     (folder / "out.png").symlink_to("/etc/hostname")
-    wanted = ["missing.png", "pictures", "empty.png", "text.png", "pictures/a.jpg", "loop", "out.png", "../x.png", "/etc/hostname", "a\0b"]
+    wanted = [
+        "missing.png",
+        "pictures",
+        "empty.png",
+        "text.png",
+        "pictures/a.jpg",
+        "loop",
+        "out.png",
+        "../x.png",
+        "/etc/hostname",
+        "a\0b",
+    ]
     found = reasons(folder, wanted, "PNG")
     assert [name for name, _ in found][:6] == wanted[:6]
-    assert [reason for _, reason in found][:5] == ["does not exist", "is not a regular file", "is empty", "is not PNG", "is not PNG"]
+    assert [reason for _, reason in found][:5] == [
+        "does not exist",
+        "is not a regular file",
+        "is empty",
+        "is not PNG",
+        "is not PNG",
+    ]
     assert [reason for _, reason in found][6:9] == ["leaves the folder"] * 3
     assert len(found) == len(wanted)
 

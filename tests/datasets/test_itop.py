@@ -4,20 +4,19 @@ import pickle
 from pathlib import Path
 
 import h5py
-import itop_files
-import mutations
 import numpy as np
 import pytest
 
-from hcmoco.codecs import decode_depth
+from hcmoco.data.codecs import decode_depth
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import ITOP_15
 from hcmoco.datasets import itop
-from hcmoco.datasets.itop.matlab5 import read_matrices
-from hcmoco.datasets.records import LeftOut, Rejected
+from hcmoco.datasets.io.matlab5 import read_matrices
+from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.errors import UserError
-from hcmoco.schema import Person
-from hcmoco.skeletons import ITOP_15
+from tests.helpers import itop_files
+from tests.helpers.real_samples import real_sample
 
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples")) / "itop-side"
 TOP = 40  # rows above the 320 x 240 frame in its square
 DOWN = np.array([0, TOP, 0, TOP])
 
@@ -28,11 +27,17 @@ def content():
 
 
 def outcomes(folder, split="train", **changes):
-    return [each for item in itop.items(itop.ItopConfig(source=str(folder), split=split, **changes)) for each in itop.read(item)]
+    return [
+        each
+        for item in itop.items(itop.ItopConfig(source=str(folder), split=split, **changes))
+        for each in itop.read(item)
+    ]
 
 
 def persons(folder, split="train", **changes):
-    return sorted((each for each in outcomes(folder, split, **changes) if isinstance(each, Person)), key=lambda person: person.id)
+    return sorted(
+        (each for each in outcomes(folder, split, **changes) if isinstance(each, Person)), key=lambda person: person.id
+    )
 
 
 def rejected(found):
@@ -69,10 +74,14 @@ def test_what_was_written_is_read(tmp_path, content, storage):
     itop_files.write_split(tmp_path, "train", content, **storage)
     found = outcomes(tmp_path)
     assert len(found) == len(content.ids)
-    assert {each.reason for each in found if isinstance(each, LeftOut)} == {"not approved by its annotators (is_valid = 0)"}
+    assert {each.reason for each in found if isinstance(each, Skipped)} == {
+        "not approved by its annotators (is_valid = 0)"
+    }
     people = persons(tmp_path)
     chosen = np.flatnonzero(content.valid)
-    assert [person.id for person in people] == [f"itop/train-{k + 1:05d}/{content.ids[row].decode()}" for k, row in enumerate(chosen)]
+    assert [person.id for person in people] == [
+        f"itop/train-{k + 1:05d}/{content.ids[row].decode()}" for k, row in enumerate(chosen)
+    ]
     for person, row in zip(people, chosen, strict=True):
         assert person.subject == content.ids[row].decode()[:2]
         assert (person.size, person.split, person.dataset) == (320, "train", "itop")
@@ -129,13 +138,17 @@ def test_boxes_in_other_files(tmp_path, content):
     boxes = content.boxes.astype(float)
     lists = {str(k + 1): [[*box, 0.99], [0, 0, 5, 5, 0.2]] for k, box in enumerate(boxes.tolist())}
     (tmp_path / "nested.json").write_text(json.dumps({**lists, "3": []}))
-    (tmp_path / "flat.json").write_text(json.dumps({key: value[0][:4] if key != "3" else [] for key, value in lists.items()}))
+    (tmp_path / "flat.json").write_text(
+        json.dumps({key: value[0][:4] if key != "3" else [] for key, value in lists.items()})
+    )
     np.save(tmp_path / "rows.npy", np.where(np.arange(8)[:, None] == 2, np.nan, boxes))
     for name in ("nested.json", "flat.json", "rows.npy", str(tmp_path / "rows.npy")):
         found = outcomes(tmp_path, boxes=name)
         people = [each for each in found if isinstance(each, Person)]
         assert np.allclose([person.box for person in people], np.delete(boxes, 2, 0) + DOWN), name
-        assert [each.id for each in found if isinstance(each, LeftOut) and "box" in each.reason] == ["itop/train-00003/00_00059"]
+        assert [each.id for each in found if isinstance(each, Skipped) and "box" in each.reason] == [
+            "itop/train-00003/00_00059"
+        ]
         around = {person.id: person.box for person in persons(tmp_path, boxes=name, without_box="joints")}
         assert len(around) == 8
         assert np.allclose(around["itop/train-00003/00_00059"], persons(tmp_path)[2].box)
@@ -185,7 +198,13 @@ def test_matrices_of_matlab_files_are_what_scipy_wrote(compressed, kind):
 
     rng = np.random.default_rng(0)
     values = {"FRbndbox_test": rng.integers(0, 200, (9, 4)).astype(kind), "x": rng.integers(0, 9, (1, 1)).astype(kind)}
-    others = {"text": "text", "cells": np.array([1, "a"], object), "complex": np.array([[1j]]), "cube": np.zeros((2, 2, 2)), "s": {"a": 1}}
+    others = {
+        "text": "text",
+        "cells": np.array([1, "a"], object),
+        "complex": np.array([[1j]]),
+        "cube": np.zeros((2, 2, 2)),
+        "s": {"a": 1},
+    }
     file = io.BytesIO()
     savemat(file, {**others, **values}, do_compression=compressed)
     found = read_matrices(file.getvalue())
@@ -226,7 +245,9 @@ def test_depth_and_labels_are_matched_by_id(tmp_path, content):
     itop_files.write_split(tmp_path / "some", "train", content, order=order[:9])
     one, other, some = (persons(tmp_path / name) for name in ("as published", "other order", "some"))
     assert [vars(a)["depth"] for a in one] == [vars(b)["depth"] for b in other]
-    missing = {content.ids[row].decode() for row in order[9:]} & {content.ids[row].decode() for row in np.flatnonzero(content.valid)}
+    missing = {content.ids[row].decode() for row in order[9:]} & {
+        content.ids[row].decode() for row in np.flatnonzero(content.valid)
+    }
     assert missing
     reasons = rejected(outcomes(tmp_path / "some"))
     assert {id.rpartition("/")[2] for id in reasons} == missing
@@ -237,7 +258,11 @@ def test_depth_and_labels_are_matched_by_id(tmp_path, content):
 
 def test_without_ids_rows_are_matched_by_number(tmp_path, content):
     itop_files.write_split(tmp_path, "train", content, ids=False)
-    assert [person.id for person in persons(tmp_path)][:3] == ["itop/train-00001/0", "itop/train-00002/1", "itop/train-00003/3"]
+    assert [person.id for person in persons(tmp_path)][:3] == [
+        "itop/train-00001/0",
+        "itop/train-00002/1",
+        "itop/train-00003/3",
+    ]
     changed(tmp_path, file="depth_map", data=lambda data: data[1:])
     with pytest.raises(UserError, match="11 frames and the label file 12"):
         outcomes(tmp_path)
@@ -284,27 +309,41 @@ def test_faults_become_reasons(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    ("value", "millimetres"),
-    [(np.nan, 0), (np.inf, 0), (-np.inf, 0), (-1.0, 0), (0.0, 0), (0.0004, 0), (0.0006, 1), (2.9140625, 2914), (65504.0, 65535)],
+    ("value", "millimeters"),
+    [
+        (np.nan, 0),
+        (np.inf, 0),
+        (-np.inf, 0),
+        (-1.0, 0),
+        (0.0, 0),
+        (0.0004, 0),
+        (0.0006, 1),
+        (2.9140625, 2914),
+        (65504.0, 65535),
+    ],
 )
-def test_odd_readings(tmp_path, content, value, millimetres):
+def test_odd_readings(tmp_path, content, value, millimeters):
     itop_files.write_split(tmp_path, "train", content)
     changed(tmp_path, file="depth_map", data=put((0, 100, 50), value))
     person = persons(tmp_path)[0]
-    assert decode_depth(person.depth, itop.DEPTH_CODEC)[100 + TOP, 50] == millimetres
+    assert decode_depth(person.depth, itop.DEPTH_CODEC)[100 + TOP, 50] == millimeters
 
 
-def test_depth_in_millimetres_is_refused(tmp_path, content):
+def test_depth_in_millimeters_is_refused(tmp_path, content):
     itop_files.write_split(tmp_path, "train", content)
     changed(tmp_path, file="depth_map", data=lambda data: 1000 * data)
-    assert set(rejected(outcomes(tmp_path)).values()) == {"depth: 100% of the readings are beyond 20 m; the file must hold metres"}
+    assert set(rejected(outcomes(tmp_path)).values()) == {
+        "depth: 100% of the readings are beyond 20 m; the file must hold metres"
+    }
 
 
 def test_joints_outside_the_frame_or_marked_hidden_are_not_visible(tmp_path, content):
     itop_files.write_split(tmp_path, "train", content)
     changed(
         tmp_path,
-        image_coordinates=lambda xy: put((0, 0), (320, 100))(put((0, 1), (100, 240))(put((0, 2), (-1, 5))(put((0, 3), (319, 239))(xy)))),
+        image_coordinates=lambda xy: put((0, 0), (320, 100))(
+            put((0, 1), (100, 240))(put((0, 2), (-1, 5))(put((0, 3), (319, 239))(xy)))
+        ),
         visible_joints=lambda seen: put((0, 4), 0)(put((0, slice(4)), 1)(seen)),
     )
     person = persons(tmp_path)[0]
@@ -362,8 +401,14 @@ def scale_offset(file, name):
         (lambda file, name: file.create_dataset(name, (12, 240, 321), np.float16), "needed is N x 240 x 320"),
         (lambda file, name: file.create_dataset(name, (240, 320), np.float16), "needed is N x 240 x 320"),
         (lambda file, name: file.create_dataset(name, (12, 240, 320), np.uint16), "type uint16"),
-        (lambda file, name: file.create_dataset(name, (2**40, 240, 320), np.float16, chunks=(1, 240, 320)), "1 to 1000000 are read"),
-        (lambda file, name: file.create_dataset(name, (12000, 240, 320), np.float16, chunks=(4000, 240, 320)), "too large to hold"),
+        (
+            lambda file, name: file.create_dataset(name, (2**40, 240, 320), np.float16, chunks=(1, 240, 320)),
+            "1 to 1000000 are read",
+        ),
+        (
+            lambda file, name: file.create_dataset(name, (12000, 240, 320), np.float16, chunks=(4000, 240, 320)),
+            "too large to hold",
+        ),
         (lambda file, name: file.create_dataset(name, data=h5py.Empty("f2")), "has the shape"),
         (lambda file, name: None, "no data set 'data'"),
     ],
@@ -385,7 +430,8 @@ def test_what_is_missing_is_listed(tmp_path, content):
     folder.mkdir()
     config = itop.ItopConfig(source=str(folder), split="test")
     assert [(Path(fault.path).name, fault.reason) for fault in itop.inventory(config).faults] == [
-        (name, "does not exist") for name in ("ITOP_side_test_depth_map.h5", "ITOP_side_test_labels.h5", "itop_side_bndbox_test.mat")
+        (name, "does not exist")
+        for name in ("ITOP_side_test_depth_map.h5", "ITOP_side_test_labels.h5", "itop_side_bndbox_test.mat")
     ]
     itop_files.write_split(folder, "test", content)
     itop_files.write_boxes(folder, content.boxes)
@@ -418,7 +464,7 @@ def test_what_is_there_is_counted(tmp_path, content):
     assert any("30 pixels from" in note for note in itop.inventory(itop.ItopConfig(source=str(tmp_path))).notes)
 
 
-def test_the_published_numbers_are_recognised(tmp_path):
+def test_the_published_numbers_are_recognized(tmp_path):
     """A label file of the published size, whose frames share one chunk of depth that is nowhere stored."""
     count, valid = 39795, 17991
     rng = np.random.default_rng(0)
@@ -442,34 +488,11 @@ def test_the_published_numbers_are_recognised(tmp_path):
     assert max(len(pickle.dumps(block)) for block in blocks[:50]) < 40_000
 
 
-def read_both(root):
-    for split in ("train", "test"):
-        yield from outcomes(root, split)
-
-
-@pytest.mark.parametrize("number", range(200))
-def test_mutations(tmp_path, number, original):
-    mutations.lives_through(original, tmp_path, read_both, number, seed="itop")
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    """Both ways of storing depth, and boxes."""
-    root = tmp_path_factory.mktemp("itop") / "whole"
-    few = itop_files.frames(6)
-    itop_files.write_split(root, "train", few, chunks=(2, 240, 320), compression="gzip")
-    itop_files.write_split(root, "test", few)
-    itop_files.write_boxes(root, few.boxes)
-    assert not rejected(read_both(root))
-    return root
-
-
 @pytest.fixture(scope="module")
 def real():
-    if not REAL.is_dir():
-        pytest.skip("no real samples")
-    rows = np.load(REAL / "itop_side_test_rows_0000_1499.npz")
-    return np.load(REAL / "depth_mm_side_test_00053.npy"), {name: rows[name] for name in rows}
+    folder = real_sample("itop-side")
+    rows = np.load(folder / "itop_side_test_rows_0000_1499.npz")
+    return np.load(folder / "depth_mm_side_test_00053.npy"), {name: rows[name] for name in rows}
 
 
 def test_a_real_frame_is_read(tmp_path, real):

@@ -3,24 +3,29 @@ import os
 from pathlib import Path
 
 import cv2
-import mpii_files
 import numpy as np
 import pytest
-from mutations import lives_through
 
-from hcmoco import codecs
+from hcmoco.data import codecs
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import MPII_16, convert
 from hcmoco.datasets import mpii
-from hcmoco.datasets.records import Rejected
+from hcmoco.datasets.person_crop import Rejected
 from hcmoco.errors import UserError
-from hcmoco.schema import Person
-from hcmoco.skeletons import MPII_16, convert
-
-REAL = Path(os.environ.get("HCMOCO_REAL_SAMPLES", Path(__file__).parents[3] / "shared" / "real-samples")) / "mpii"
+from tests.helpers import mpii_files
+from tests.helpers.real_samples import real_sample
 
 
 def entry(image="a person é.jpg", center=(151.0, 101.0), scale=0.5, **changes):
     joints = [[100.0 + 5 * j, 60.0 + 5 * j] for j in range(16)]
-    return {"image": image, "center": list(center), "scale": scale, "joints": joints, "joints_vis": [1] * 15 + [0], **changes}
+    return {
+        "image": image,
+        "center": list(center),
+        "scale": scale,
+        "joints": joints,
+        "joints_vis": [1] * 15 + [0],
+        **changes,
+    }
 
 
 def written(tmp_path, entries, images=("a person é.jpg",)):
@@ -38,12 +43,12 @@ def test_coordinates_count_from_one_and_the_box_grows(tmp_path):
     assert isinstance(person, Person)
     assert person.id == "mpii/a person é.jpg/0"
     # Centre (151, 101) counted from 1 has its middle at 150.5, 100.5; 15 * 0.5 further down; side 200 * 0.5 * 1.25.
-    centre, side = np.array([150.5, 108.0]), 125.0
+    center, side = np.array([150.5, 108.0]), 125.0
     x0, y0, stored_side, width, height = person.crop
     assert (stored_side, width, height) == (round(1.5 * side), 300, 200)
     zoom = person.size / stored_side
     corners = person.box.reshape(2, 2) / zoom + (x0, y0)
-    assert np.allclose(corners, [centre - side / 2, centre + side / 2], atol=1e-3)
+    assert np.allclose(corners, [center - side / 2, center + side / 2], atol=1e-3)
     ankle = person.keypoints[MPII_16.index("right_ankle")]
     assert np.allclose(ankle[:2] / zoom + (x0, y0), [99.5, 59.5], atol=1e-3)
     assert ankle[2] == 1
@@ -118,15 +123,12 @@ def test_a_file_that_is_not_a_list_of_people_is_one_line(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_file_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
-        mpii.items(mpii.MpiiConfig(annotations=str(tmp_path / "none.json"), images=str(tmp_path)))
-
-
 def test_real_people_are_read():
-    if not REAL.is_dir():
-        pytest.skip("no real samples")
-    people = list(mpii.persons(mpii.MpiiConfig(annotations=str(REAL / "mpii_hrnet_style.json"), images=str(REAL / "images"), padding=1.25)))
+    folder = real_sample("mpii")
+    config = mpii.MpiiConfig(
+        annotations=str(folder / "mpii_hrnet_style.json"), images=str(folder / "images"), padding=1.25
+    )
+    people = list(mpii.persons(config))
     assert [int(person.keypoints[:, 2].sum()) for person in people] == [16, 16, 14]
     assert {person.size for person in people} == {320}
     # Published: scale 1.761835 in the 854 x 480 picture.
@@ -151,7 +153,9 @@ def test_what_was_put_in_comes_back(tmp_path):
         # The published box: as high as the person and square, 15 * scale lower.
         height = true.box[3] - true.box[1]
         middle = (true.box[:2] + true.box[2:]) / 2 + (0, 15 * height / 200)
-        assert np.allclose(read.box.reshape(2, 2) / zoom + (x0, y0), [middle - height / 2, middle + height / 2], atol=1e-3)
+        assert np.allclose(
+            read.box.reshape(2, 2) / zoom + (x0, y0), [middle - height / 2, middle + height / 2], atol=1e-3
+        )
 
 
 def test_the_inventory_names_what_is_missing(tmp_path):
@@ -170,15 +174,3 @@ def test_a_missing_folder_of_pictures_is_one_line(tmp_path):
     mpii_files.write_mpii(tmp_path)
     with pytest.raises(UserError, match=r"pictures .*/elsewhere does not exist; unpack them there, or give --images"):
         mpii.items(mpii.MpiiConfig(source=str(tmp_path), images="elsewhere"))
-
-
-def test_mutations(tmp_path):
-    mpii_files.write_mpii(tmp_path / "mpii")
-
-    def read_everything(folder: Path):
-        config = mpii.MpiiConfig(source=str(folder))
-        mpii.inventory(config)
-        return mpii.persons(config)
-
-    outcomes = [lives_through(tmp_path / "mpii", tmp_path, read_everything, number, seed="mpii") for number in range(200)]
-    assert {outcome: outcomes.count(outcome) > 10 for outcome in set(outcomes)} == {"read": True, "set aside": True, "refused": True}

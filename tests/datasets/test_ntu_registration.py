@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from ntu_files import rig
 
 from hcmoco.datasets.ntu import registration
-from hcmoco.draws import generator
+from hcmoco.rng import make_rng
+from tests.helpers.ntu_files import rig
 
 AFFINE = np.array([[2.9, 0.02, 200, 0], [-0.01, 2.88, -70, 0], [0, 0, 1, 0]])
 HOMOGRAPHY = np.array([[2.9, 0.02, 200, 0], [-0.01, 2.88, -70, 0], [6e-5, -4e-5, 1, 0]])
@@ -13,26 +13,31 @@ DEPTH_PIXEL = 2.9  # pixels of the colour picture
 
 def pairs(matrix, count, *, noise=0.0, wrong=0.0, near=2.0, far=4.2):
     """Joints anywhere in the room; noise in pixels of depth; a share of them is wrong by hundreds of pixels."""
-    rng = generator(0, "pairs", count)
+    rng = make_rng(0, "pairs", count)
     xy, z = rng.uniform((90, 40), (430, 400), (count, 2)), rng.uniform(near, far, count)
-    colour = registration.project(matrix, xy, z) + rng.normal(0, noise * DEPTH_PIXEL, (count, 2))
+    color = registration.project(matrix, xy, z) + rng.normal(0, noise * DEPTH_PIXEL, (count, 2))
     outliers = rng.random(count) < wrong
-    colour[outliers] += rng.normal(0, 300, (outliers.sum(), 2))
-    return xy, z, colour
+    color[outliers] += rng.normal(0, 300, (outliers.sum(), 2))
+    return xy, z, color
 
 
 def worst(found, truth, near=2.0, far=4.2):
     """Largest distance between two transforms over most of the picture, pixels of depth."""
     grid = np.stack(np.meshgrid(np.linspace(60, 450, 9), np.linspace(20, 410, 9)), -1).reshape(-1, 2)
     apart = [
-        np.linalg.norm(registration.project(found, grid, np.full(81, z)) - registration.project(truth, grid, np.full(81, z)), axis=1)
+        np.linalg.norm(
+            registration.project(found, grid, np.full(81, z)) - registration.project(truth, grid, np.full(81, z)),
+            axis=1,
+        )
         for z in (near, (near + far) / 2, far)
     ]
     return float(np.max(apart)) / DEPTH_PIXEL
 
 
 @pytest.mark.parametrize(
-    ("truth", "model"), [(AFFINE, "affine"), (HOMOGRAPHY, "homography"), (RIG, "homography and parallax")], ids=["affine", "plane", "rig"]
+    ("truth", "model"),
+    [(AFFINE, "affine"), (HOMOGRAPHY, "homography"), (RIG, "homography and parallax")],
+    ids=["affine", "plane", "rig"],
 )
 def test_a_known_warp_comes_back(truth, model):
     exact = registration.fit(*pairs(truth, 75))
@@ -50,10 +55,10 @@ def test_a_known_warp_comes_back(truth, model):
 
 def test_a_plane_to_plane_transform_would_miss_by_pixels():
     """Why distance is in the model: two pictures from 5 cm apart, between 2 and 4 metres."""
-    xy, z, colour = pairs(RIG, 2000)
-    flat = registration.fit(xy, np.full(len(z), 3.0), colour)
+    xy, z, color = pairs(RIG, 2000)
+    flat = registration.fit(xy, np.full(len(z), 3.0), color)
     assert np.percentile(flat.residuals, 90) > 1
-    assert np.percentile(registration.fit(xy, z, colour).residuals, 90) < 0.01
+    assert np.percentile(registration.fit(xy, z, color).residuals, 90) < 0.01
 
 
 def test_people_at_one_distance_do_not_tell_parallax_and_need_not():
@@ -65,9 +70,9 @@ def test_people_at_one_distance_do_not_tell_parallax_and_need_not():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda xy, z, colour: (xy[:23], z[:23], colour[:23]), "23 joint pairs, at least 24"),
-        (lambda xy, z, colour: (np.column_stack([xy[:, 0], 0 * xy[:, 0] + 200]), z, colour), "lie in a line"),
-        (lambda xy, z, colour: (0 * xy + 7, z, colour), "lie in a line"),
+        (lambda xy, z, color: (xy[:23], z[:23], color[:23]), "23 joint pairs, at least 24"),
+        (lambda xy, z, color: (np.column_stack([xy[:, 0], 0 * xy[:, 0] + 200]), z, color), "lie in a line"),
+        (lambda xy, z, color: (0 * xy + 7, z, color), "lie in a line"),
     ],
 )
 def test_pairs_that_determine_nothing(change, words):
@@ -83,7 +88,7 @@ def test_a_picture_that_is_turned_over_is_no_registration():
 
 
 def test_the_camera_comes_back_from_joints():
-    truth, rng = rig(2, 3).camera, generator(0, "camera")
+    truth, rng = rig(2, 3).camera, make_rng(0, "camera")
     xyz = np.column_stack([rng.uniform(-1, 1, (4000, 2)), rng.uniform(2, 4, 4000)])
     xy = registration.project_camera(truth, xyz)
     assert np.allclose(registration.fit_camera(xyz, xy)[0], truth, atol=1e-6)

@@ -2,9 +2,9 @@ import time
 
 import numpy as np
 import pytest
-from ntu_files import STRANGER, Clip, skeleton_lines, truth
 
-from hcmoco.datasets.ntu import skeleton
+from hcmoco.datasets.ntu import skeleton_file
+from tests.helpers.ntu_files import STRANGER, Clip, skeleton_lines, truth
 
 
 def text(clip, ends="\r\n"):
@@ -19,7 +19,7 @@ CLIP = Clip("S001C001P001R001A001", frames=6, bodies={2: 2, 3: 0, 5: 2}, lost={4
 
 @pytest.mark.parametrize("ends", ["\r\n", "\n"])
 def test_numbers_come_back_as_they_were_written(ends):
-    clip = skeleton.parse(text(CLIP, ends))
+    clip = skeleton_file.parse(text(CLIP, ends))
     assert (clip.declared, clip.fault) == (6, "")
     assert [len(bodies) for bodies in clip.frames] == [1, 2, 0, 1, 2, 1]
     for number, bodies in enumerate(clip.frames, start=1):
@@ -36,7 +36,7 @@ def test_numbers_come_back_as_they_were_written(ends):
         unmirrored = np.column_stack([511.5 - joints.depth_xy[:, 0], joints.depth_xy[:, 1] + 0.5])
         assert np.allclose(unmirrored[kept], seen.keypoints[kept, :2], atol=1e-3)
         assert np.array_equal(joints.state, 1 + seen.keypoints[:, 2])
-        assert np.allclose(joints.colour_xy[kept], CLIP.rig.colour(joints.depth_xy[kept], joints.xyz[kept, 2]), atol=0.02)
+        assert np.allclose(joints.color_xy[kept], CLIP.rig.color(joints.depth_xy[kept], joints.xyz[kept, 2]), atol=0.02)
 
 
 @pytest.mark.parametrize(
@@ -55,15 +55,17 @@ def test_numbers_come_back_as_they_were_written(ends):
 )
 def test_a_fault_ends_the_frames(change, frames, words):
     lines = text(CLIP).decode().splitlines()
-    clip = skeleton.parse("\n".join(change(lines)).encode())
+    clip = skeleton_file.parse("\n".join(change(lines)).encode())
     assert len(clip.frames) == frames
     assert words in clip.fault
 
 
-@pytest.mark.parametrize("data", [b"", b"\n", b"no number\n", b"-3\n", b"0\n", b"1e9\n", b"99999999999999999999\n", b"1000000000\n0\n"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\n", b"no number\n", b"-3\n", b"0\n", b"1e9\n", b"99999999999999999999\n", b"1000000000\n0\n"]
+)
 def test_a_file_without_a_believable_number_of_frames(data):
     with pytest.raises(ValueError, match=r"a number of frames|frames; 1 to 10000 are read"):
-        skeleton.parse(data)
+        skeleton_file.parse(data)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_a_file_without_a_believable_number_of_frames(data):
 def test_a_broken_joint_costs_its_frame_alone(value, words):
     lines = text(CLIP).decode().splitlines()
     lines[5] = " ".join([*lines[5].split()[:3], value, *lines[5].split()[4:]])
-    clip = skeleton.parse("\n".join(lines).encode())
+    clip = skeleton_file.parse("\n".join(lines).encode())
     with pytest.raises(ValueError, match=words):
         clip.joints(clip.frames[0][0])
     assert np.isfinite(clip.joints(clip.frames[1][0]).xyz).all()
@@ -87,7 +89,7 @@ def test_a_broken_joint_costs_its_frame_alone(value, words):
 def test_an_unknown_tracking_state(state, words):
     lines = text(CLIP).decode().splitlines()
     lines[6] = " ".join([*lines[6].split()[:11], state])
-    clip = skeleton.parse("\n".join(lines).encode())
+    clip = skeleton_file.parse("\n".join(lines).encode())
     with pytest.raises(ValueError, match=words):
         clip.joints(clip.frames[0][0])
 
@@ -96,7 +98,7 @@ def test_an_unknown_tracking_state(state, words):
 def test_every_way_to_write_no_number(nan):
     lines = text(CLIP).decode().splitlines()
     lines[4] = " ".join([*lines[4].split()[:3], nan, *lines[4].split()[4:]])
-    clip = skeleton.parse("\n".join(lines).encode())
+    clip = skeleton_file.parse("\n".join(lines).encode())
     joints = clip.joints(clip.frames[0][0])
     assert np.isnan(joints.depth_xy[0, 0])
     assert np.isfinite(joints.depth_xy[1:]).all()
@@ -108,7 +110,7 @@ def test_a_long_file_is_read_at_the_speed_of_a_disk():
     assert len(data) > 100_000
     begun = time.process_time()
     for _ in range(20):
-        clip = skeleton.parse(data)
+        clip = skeleton_file.parse(data)
         for frame in clip.frames[9::10]:
             clip.joints(frame[0])
     rate = 20 * len(data) / (time.process_time() - begun) / 1e6

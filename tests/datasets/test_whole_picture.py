@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from hcmoco import codecs
-from hcmoco.datasets.records import check_person, whole_picture
-from hcmoco.parts import IGNORE, PART_NAMES, RAW_IDS, train_ids
+from hcmoco.data import codecs
+from hcmoco.data.body_parts import IGNORE, PART_NAMES, RAW_IDS, train_ids
+from hcmoco.data.validation import check_person
+from hcmoco.datasets.person_crop import whole_picture
 
 HEIGHT, WIDTH = 424, 512
 
@@ -29,7 +30,11 @@ def test_the_picture_lies_in_the_middle_and_what_is_outside_is_nothing():
     assert check_person(person, 3) == []
     assert person.size == WIDTH
     assert person.crop.tolist() == [0, -top, WIDTH, WIDTH, HEIGHT]
-    rgb, depth, parts = codecs.decode_rgb(person.rgb), codecs.decode_depth(person.depth, "png16"), codecs.decode_labels(person.parts)
+    rgb, depth, parts = (
+        codecs.decode_rgb(person.rgb),
+        codecs.decode_depth(person.depth, "png16"),
+        codecs.decode_labels(person.parts),
+    )
     assert np.array_equal(depth[inside], given["depth"])
     assert np.array_equal(parts[inside], given["parts"])
     outside = np.ones(WIDTH, bool)
@@ -56,7 +61,9 @@ def test_a_tall_picture_a_square_one_and_one_of_odd_sides():
 def test_a_mirrored_picture_gives_the_mirrored_record():
     given = picture()
     mirrored = whole(depth=given["depth"][:, ::-1].copy(), parts=given["parts"][:, ::-1].copy())
-    assert np.array_equal(codecs.decode_depth(mirrored.depth, "png16"), codecs.decode_depth(whole().depth, "png16")[:, ::-1])
+    assert np.array_equal(
+        codecs.decode_depth(mirrored.depth, "png16"), codecs.decode_depth(whole().depth, "png16")[:, ::-1]
+    )
     assert np.array_equal(codecs.decode_labels(mirrored.parts), codecs.decode_labels(whole().parts)[:, ::-1])
 
 

@@ -25,7 +25,9 @@ def test_pyramids_start_at_stride_4_and_halve(name, args):
     encoder = build_encoder(EncoderConfig(name=name, args=args, in_chans=2)).eval()
     with torch.no_grad():
         maps = encoder(torch.randn(2, 2, 96, 96))
-    assert [tuple(each.shape) for each in maps] == [(2, c, 96 // s, 96 // s) for c, s in zip(encoder.channels, (4, 8, 16, 32), strict=True)]
+    assert [tuple(each.shape) for each in maps] == [
+        (2, c, 96 // s, 96 // s) for c, s in zip(encoder.channels, (4, 8, 16, 32), strict=True)
+    ]
     assert encoder.strides == (4, 8, 16, 32)
 
 
@@ -36,7 +38,9 @@ def test_hrnet_has_the_published_trunk():
     assert len(encoder.state_dict()) == 1830
 
 
-@pytest.mark.parametrize("config", [EncoderConfig(name=SMALL), EncoderConfig(name="resnet18"), EncoderConfig(name="vgg11")])
+@pytest.mark.parametrize(
+    "config", [EncoderConfig(name=SMALL), EncoderConfig(name="resnet18"), EncoderConfig(name="vgg11")]
+)
 def test_every_parameter_is_used(config):
     encoder = build_encoder(config)
     sum(each.square().sum() for each in encoder(torch.randn(2, 3, 64, 64))).backward()
@@ -79,7 +83,9 @@ def test_published_initial_convolutions():
 
 def test_sides_must_divide():
     encoder = build_encoder(EncoderConfig(name=SMALL))
-    with pytest.raises(UserError, match=r"473 x 320 pixels: hrnet_w18_small needs sides that 32 divides; use 480 x 320"):
+    with pytest.raises(
+        UserError, match=r"473 x 320 pixels: hrnet_w18_small needs sides that 32 divides; use 480 x 320"
+    ):
         encoder(torch.zeros(1, 3, 473, 320))
     encoder.check_size(480, 320)
 
@@ -94,7 +100,7 @@ def test_sides_must_divide():
         ({"args": {"pretrained": True}}, "pretrained is set by the encoder itself"),
         ({"batch_norm_momentum": 0}, "batch_norm_momentum = 0"),
         ({"fusion": "cubic"}, "fusion = 'cubic'"),
-        ({"colour": 1}, "unknown key 'colour'; allowed here: name, in_chans"),
+        ({"color": 1}, "unknown key 'colour'; allowed here: name, in_chans"),
     ],
 )
 def test_bad_values_are_one_line(values, line):
@@ -115,7 +121,9 @@ def test_published_weights_that_cannot_be_had_are_an_error(tmp_path, monkeypatch
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     config = EncoderConfig(name="test_resnet.r160_in1k", init="timm", args={"cache_dir": str(tmp_path)})
-    with pytest.raises(UserError, match=r"test_resnet.r160_in1k: cannot get timm's weights: .*without a network, give a weights file"):
+    with pytest.raises(
+        UserError, match=r"test_resnet.r160_in1k: cannot get timm's weights: .*without a network, give a weights file"
+    ):
         build_encoder(config)
     assert build_encoder(config, load=False).report is None
 

@@ -11,7 +11,9 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 def pyramid(dtype=torch.float64, batch=3, height=16, width=24, channels=(3, 5, 2, 4), channels_last=True):
     generator = torch.Generator().manual_seed(7)
-    maps = [torch.randn(batch, c, height >> i, width >> i, generator=generator, dtype=dtype) for i, c in enumerate(channels)]
+    maps = [
+        torch.randn(batch, c, height >> i, width >> i, generator=generator, dtype=dtype) for i, c in enumerate(channels)
+    ]
     memory = torch.channels_last if channels_last else torch.contiguous_format
     return [each.contiguous(memory_format=memory).requires_grad_() for each in maps]
 
@@ -53,7 +55,9 @@ def test_gradients_are_those_of_the_published_order(way):
     def read(map_BDHW):
         return map_BDHW.flatten(2).transpose(1, 2).gather(1, cells[..., None].expand(-1, -1, 6))
 
-    got = torch.autograd.grad(((mapper.at(maps, cells) if way == "at" else read(mapper.full(maps))).sin() * weights).sum(), inputs)
+    got = torch.autograd.grad(
+        ((mapper.at(maps, cells) if way == "at" else read(mapper.full(maps))).sin() * weights).sum(), inputs
+    )
     expected = torch.autograd.grad((read(upsample_then_map(mapper, maps)).sin() * weights).sum(), inputs)
     for ours, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
@@ -63,7 +67,9 @@ def test_branches_of_any_size_ratio():
     coarse = torch.randn(2, 3, 3, 5, dtype=torch.float64)
     upsampled = F.interpolate(coarse, size=(7, 9), mode="bilinear", align_corners=False)
     cells = torch.arange(63).expand(2, -1)
-    torch.testing.assert_close(sample_cells(coarse, cells, (7, 9)), upsampled.flatten(2).transpose(1, 2), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        sample_cells(coarse, cells, (7, 9)), upsampled.flatten(2).transpose(1, 2), rtol=0, atol=1e-12
+    )
 
 
 def test_padding_reads_within_the_map_and_touches_no_other_cell():

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from hcmoco.models.encoders import EncoderConfig
-from hcmoco.models.hcmoco import HCMoCo, ModelConfig
 from hcmoco.models.mmv import COARSE, FINE, MMV
+from hcmoco.models.multimodal import HCMoCo, ModelConfig
 
 TINY = ModelConfig(rgb=EncoderConfig(name="test_resnet"), depth=EncoderConfig(name="test_resnet"), embedding=32)
 
@@ -53,9 +53,9 @@ def test_the_heads_are_the_layers_that_are_described(model, features):
         means = {name: torch.cat([each.mean((2, 3)) for each in features[name]], 1) for name in ("rgb", "depth")}
         first, relu, second, last = model.rgb_tail
         assert isinstance(relu, torch.nn.ReLU)
-        hidden = norm(means["rgb"] @ model.global_mappers["rgb"].linear.weight.T + model.global_mappers["rgb"].linear.bias, first).clamp(
-            min=0
-        )
+        hidden = norm(
+            means["rgb"] @ model.global_mappers["rgb"].linear.weight.T + model.global_mappers["rgb"].linear.bias, first
+        ).clamp(min=0)
         fine_rgb = norm(hidden @ second.weight.T + second.bias, last)
         torch.testing.assert_close(model.fine("rgb", features["rgb"]), fine_rgb, rtol=1e-4, atol=1e-5)
         mapper = model.global_mappers["depth"].linear
@@ -73,7 +73,9 @@ def test_a_cell_of_the_map_is_the_head_on_an_image_of_that_cell_alone(model, fea
             maps = features[name]
             size = maps[0].shape[2:]
             fine_BDHW = model.dense_map(name, maps)
-            whole = torch.cat([F.interpolate(each, size=size, mode="bilinear", align_corners=False) for each in maps], 1)
+            whole = torch.cat(
+                [F.interpolate(each, size=size, mode="bilinear", align_corners=False) for each in maps], 1
+            )
             row, column = 5, 9
             cell = [each[:, :, None, None] for each in whole[:, :, row, column].split([m.shape[1] for m in maps], 1)]
             expected = F.normalize(model.fine(name, cell), dim=1)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from hcmoco.data.skeletons import COCO_17, COMMON_13, MPII_16
 from hcmoco.models.semgcn import GraphConv, SemGCN, SkeletonConfig
-from hcmoco.skeletons import COCO_17, COMMON_13, MPII_16
 
 
 @pytest.mark.parametrize(("joints", "parameters"), [(MPII_16, 299_468), (COMMON_13, 299_378)])
@@ -17,23 +17,23 @@ def loop_conv(conv, joints, x_JC):
     """One graph convolution, joint by joint in NumPy, edge weights looked up by pair."""
     pairs = [tuple(pair) for pair in conv.pairs.T.tolist()]
     weight_of = dict(zip(pairs, conv.edges.tolist(), strict=True))
-    neighbours = {i: {i} for i in range(len(joints))}
+    neighbors = {i: {i} for i in range(len(joints))}
     for a, b in joints.edge_indices:
-        neighbours[a].add(b)
-        neighbours[b].add(a)
+        neighbors[a].add(b)
+        neighbors[b].add(a)
     own, other = conv.weight.detach().numpy()
     out = []
     for i in range(len(joints)):
-        total = sum(np.exp(weight_of[i, j]) for j in neighbours[i])
+        total = sum(np.exp(weight_of[i, j]) for j in neighbors[i])
         row = conv.bias.detach().numpy().copy()
-        for j in neighbours[i]:
+        for j in neighbors[i]:
             row += np.exp(weight_of[i, j]) / total * (x_JC[j] @ (own if i == j else other))
         out.append(row)
     return np.stack(out)
 
 
 @pytest.mark.parametrize("joints", [MPII_16, COMMON_13])
-def test_graph_convolution_is_the_sum_over_neighbours(joints):
+def test_graph_convolution_is_the_sum_over_neighbors(joints):
     torch.manual_seed(3)
     conv = GraphConv(joints, 5, 7).double()
     torch.nn.init.normal_(conv.edges)
@@ -66,7 +66,7 @@ def test_initial_weights_stay_within_the_published_bound():
     assert torch.equal(conv.edges, torch.ones(46))
 
 
-def test_a_change_travels_only_to_neighbours():
+def test_a_change_travels_only_to_neighbors():
     conv = GraphConv(MPII_16, 2, 4)
     x = torch.randn(1, 16, 2)
     moved = x.clone()

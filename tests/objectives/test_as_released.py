@@ -8,20 +8,30 @@ import copy
 import math
 
 import numpy as np
-import objective_references as reference
 import pytest
 import torch
 import torch.nn.functional as F
-from published_objective import published_dense, published_sample_level, published_sparse
 from torch import Tensor
 
-from hcmoco.draws import generator
+from hcmoco.data.schema import Batch
 from hcmoco.models.encoders import EncoderConfig
-from hcmoco.models.hcmoco import HCMoCo, ModelConfig
+from hcmoco.models.multimodal import HCMoCo, ModelConfig
 from hcmoco.models.semgcn import SkeletonConfig
-from hcmoco.objectives import MODALITIES, Bank, ObjectiveConfig, dense_terms, new_bank, sample_terms, sparse_terms, total, update_banks
-from hcmoco.schema import Batch
-from hcmoco.training.step import Views, compute_terms, draw_negatives, to_device
+from hcmoco.objectives import (
+    MODALITIES,
+    Bank,
+    ObjectiveConfig,
+    dense_terms,
+    new_bank,
+    sample_terms,
+    sparse_terms,
+    total,
+    update_banks,
+)
+from hcmoco.pretraining.losses import Views, compute_terms, draw_negatives, to_device
+from hcmoco.rng import make_rng
+from tests.helpers import objective_references as reference
+from tests.helpers.published_objective import published_dense, published_sample_level, published_sparse
 
 B, J, P, D, N, K, SIDE = 6, 16, 12, 8, 30, 40, 64
 GRID = SIDE // 4
@@ -44,7 +54,9 @@ def check(terms, expected: dict[str, Tensor], rel: float = 1e-9) -> None:
 # --- term by term
 
 
-@pytest.mark.parametrize("has_depth", [MIXTURE, ~MIXTURE, torch.ones(B, dtype=torch.bool), torch.zeros(B, dtype=torch.bool)])
+@pytest.mark.parametrize(
+    "has_depth", [MIXTURE, ~MIXTURE, torch.ones(B, dtype=torch.bool), torch.zeros(B, dtype=torch.bool)]
+)
 @pytest.mark.parametrize("repeated", [False, True])
 def test_sample_level(has_depth, repeated):
     rng = np.random.default_rng(0)
@@ -59,7 +71,9 @@ def test_sample_level(has_depth, repeated):
     assert drawn[0].unique().numel() < K, "a row is drawn twice"
 
     terms = sample_terms(RELEASED, f, present(has_depth), index, banks, u)
-    expected = published_sample_level(f, has_depth, index, {name: bank.rows.double() for name, bank in banks.items()}, drawn)
+    expected = published_sample_level(
+        f, has_depth, index, {name: bank.rows.double() for name, bank in banks.items()}, drawn
+    )
     check(terms, expected)
     if not has_depth.any():
         assert all(value.item() == 0 for name, value in terms.values.items() if "depth" in name)
@@ -134,7 +148,9 @@ def test_banks_move_half_way_for_every_row_blank_or_not():
 
 def small_model() -> HCMoCo:
     encoder = EncoderConfig(name="test_resnet", batch_norm_momentum=0.01)
-    config = ModelConfig(rgb=encoder, depth=encoder, skeleton=SkeletonConfig(width=12, blocks=1), embedding=D, polluted_keypoints=True)
+    config = ModelConfig(
+        rgb=encoder, depth=encoder, skeleton=SkeletonConfig(width=12, blocks=1), embedding=D, polluted_keypoints=True
+    )
     return HCMoCo(config, seed=0).double().train()
 
 
@@ -152,7 +168,7 @@ def mixed_batch(has_depth: Tensor) -> Batch:
         rgb=rng.integers(0, 256, (B, SIDE, SIDE, 3)).astype(np.uint8),
         depth=depth,
         keypoints=keypoints,
-        stored_xy=rng.uniform(0, 100, (B, J, 2)).astype(np.float32),
+        released_keypoints=rng.uniform(-1, 1, (B, J, 2)).astype(np.float32),
         has_rgb=np.ones(B, bool),
         has_depth=has_depth,
         has_keypoints=np.ones(B, bool),
@@ -162,14 +178,20 @@ def mixed_batch(has_depth: Tensor) -> Batch:
     )
 
 
-def composed(model: HCMoCo, views: Views, batch: Batch, banks: dict, drawn_BK: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def composed(
+    model: HCMoCo, views: Views, batch: Batch, banks: dict, drawn_BK: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The published step from the encoders' inputs on: all rows through all encoders, maps brought to stride 4 and concatenated."""
     has_depth = torch.from_numpy(batch.has_depth)
     f, dense = {}, {}
     for name, encoder in (("rgb", model.rgb), ("depth", model.depth)):
         maps = encoder(views.inputs[name])
-        f[name] = F.normalize(model.global_mappers[name].linear(torch.cat([each.mean((2, 3)) for each in maps], 1)), dim=1)
-        merged = torch.cat([F.interpolate(each, size=(GRID, GRID), mode="bilinear", align_corners=False) for each in maps], 1)
+        f[name] = F.normalize(
+            model.global_mappers[name].linear(torch.cat([each.mean((2, 3)) for each in maps], 1)), dim=1
+        )
+        merged = torch.cat(
+            [F.interpolate(each, size=(GRID, GRID), mode="bilinear", align_corners=False) for each in maps], 1
+        )
         dense[name] = F.normalize(model.dense_mappers[name].linear(merged.permute(0, 2, 3, 1)), dim=3)
     skeleton = model.keypoints(views.inputs["keypoints"])
     f["keypoints"] = F.normalize(model.global_mappers["keypoints"](skeleton.mean(1)), dim=1)
@@ -201,7 +223,7 @@ def test_a_step_is_the_published_one_with_its_gradients_statistics_and_banks(has
     rng = np.random.default_rng(5)
     banks = {name: new_bank(RELEASED, N, D, rng) for name in MODALITIES}
     before = {name: bank.rows.double().clone() for name, bank in banks.items()}
-    u = torch.from_numpy(draw_negatives(RELEASED, seed=7, step=0, lanes=range(2), rows_per_lane=B // 2))
+    u = torch.from_numpy(draw_negatives(RELEASED, seed=7, step=0, lanes=range(2), batch_size_per_lane=B // 2))
 
     terms, embeddings = compute_terms(model, RELEASED, views, banks, u, full=True)
     expected, f = composed(other, views, batch, before, (u * N).floor().long())
@@ -252,11 +274,8 @@ def test_encoders_see_blank_rows_only_as_released():
 def test_skeletons_do_not_turn_with_the_image_as_released():
     batch, model = mixed_batch(MIXTURE), small_model()
     x = to_device(batch, torch.device("cpu"), model, encode_absent=True).inputs["keypoints"].numpy()
-    row_column = batch.stored_xy[..., ::-1].astype(np.float64)
-    offset = row_column - row_column[:, 6:7]
-    expected = offset / np.abs(offset).max((1, 2), keepdims=True) * (batch.keypoints[..., 2:] > 0)
-    np.testing.assert_allclose(x, expected, atol=1e-6)
-    batch.stored_xy[:] = 0
+    np.testing.assert_array_equal(x, batch.released_keypoints * (batch.keypoints[..., 2:] > 0))
+    batch.released_keypoints[:] = 0
     plain = HCMoCo(model.config.model_copy(update={"polluted_keypoints": False}), seed=0)
     assert to_device(batch, torch.device("cpu"), plain).inputs["keypoints"].any(), "by default the joints of the crop"
 
@@ -267,20 +286,24 @@ def test_skeletons_do_not_turn_with_the_image_as_released():
 @pytest.mark.parametrize("settings", [RELEASED, ObjectiveConfig(negatives=K)])
 def test_negatives_are_the_same_for_any_number_of_workers(settings):
     lanes, rows = 4, 3
-    alone = draw_negatives(settings, seed=1, step=9, lanes=range(lanes), rows_per_lane=rows)
+    alone = draw_negatives(settings, seed=1, step=9, lanes=range(lanes), batch_size_per_lane=rows)
     assert alone.shape == ((lanes * rows, K) if settings.per_sample_negatives else (K,))
     assert alone.dtype == np.float64
     for world in (2, 4):
         for rank in range(world):
             served = range(rank, lanes, world)
-            here = draw_negatives(settings, seed=1, step=9, lanes=served, rows_per_lane=rows)
-            wanted = alone.reshape(lanes, rows, K)[list(served)].reshape(-1, K) if settings.per_sample_negatives else alone
+            here = draw_negatives(settings, seed=1, step=9, lanes=served, batch_size_per_lane=rows)
+            wanted = (
+                alone.reshape(lanes, rows, K)[list(served)].reshape(-1, K) if settings.per_sample_negatives else alone
+            )
             assert np.array_equal(here, wanted)
-    assert not np.array_equal(alone, draw_negatives(settings, seed=1, step=10, lanes=range(lanes), rows_per_lane=rows))
+    assert not np.array_equal(
+        alone, draw_negatives(settings, seed=1, step=10, lanes=range(lanes), batch_size_per_lane=rows)
+    )
 
 
 def test_random_banks_differ_by_modality_and_hold_unit_rows():
-    banks = [new_bank(RELEASED, N, D, generator(0, "bank", number)) for number in range(3)]
+    banks = [new_bank(RELEASED, N, D, make_rng(0, "bank", number)) for number in range(3)]
     assert all(isinstance(bank, Bank) and bank.visited.all() for bank in banks)
     for bank in banks:
         torch.testing.assert_close(bank.rows.norm(dim=1), torch.ones(N))

@@ -1,11 +1,11 @@
 import math
 
 import numpy as np
-import objective_references as reference
 import pytest
 import torch
 
 from hcmoco.objectives import joint_inter, joint_intra
+from tests.helpers import objective_references as reference
 
 TAU = 0.07
 RELEASED = {"self_in_denominator": True, "unused_in_denominator": True, "mean_over_all_rows": True}
@@ -25,7 +25,9 @@ def case(seed: int, samples: int = 4, joints: int = 5, width: int = 6):
 def test_intra_equals_equation_6(seed, released):
     skeleton, _, depth, _, visible = case(seed)
     terms = joint_intra(skeleton, depth, visible, tau=TAU, modality="depth", invisible_in_denominator=released)
-    assert terms.values["s/depth-keypoints"].item() == pytest.approx(reference.intra(skeleton, depth, visible, TAU, released), rel=1e-9)
+    assert terms.values["s/depth-keypoints"].item() == pytest.approx(
+        reference.intra(skeleton, depth, visible, TAU, released), rel=1e-9
+    )
     assert terms.counts["s/depth-keypoints"] == visible.sum()
     assert terms.samples["s/depth-keypoints"].tolist() == visible.any(1).tolist()
 
@@ -48,7 +50,9 @@ def test_inter_as_released_equals_its_description(seed):
     has_rgb, has_depth = torch.tensor([True, True, True, seed < 2]), torch.tensor([True, False, True, False])
     used = [has[:, None].expand(4, 5) for has in (has_rgb, has_depth)]
     terms = joint_inter(rgb, depth, *used, tau=TAU, **RELEASED)
-    assert terms.values["s/inter"].item() == pytest.approx(reference.released_inter(rgb, depth, has_rgb, has_depth, TAU), rel=1e-9)
+    assert terms.values["s/inter"].item() == pytest.approx(
+        reference.released_inter(rgb, depth, has_rgb, has_depth, TAU), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("how", [{}, RELEASED])
@@ -67,7 +71,9 @@ def test_nobody_visible_gives_exact_zeros_that_stay_in_the_graph():
     skeleton, rgb, depth, _, _ = case(0)
     nobody = torch.zeros(4, 5, dtype=torch.bool)
     leaves = [each.requires_grad_() for each in (skeleton, rgb, depth)]
-    with torch.autograd.set_detect_anomaly(True):  # raises for a NaN anywhere on the way, also where a mask would hide it
+    with torch.autograd.set_detect_anomaly(
+        True
+    ):  # raises for a NaN anywhere on the way, also where a mask would hide it
         _check_zeros(skeleton, rgb, depth, nobody, leaves)
 
 
@@ -139,13 +145,23 @@ def test_uninformative_embeddings_cost_the_logarithm_of_what_there_is_to_choose_
     same = torch.zeros(3, 16, 8)
     same[..., 0] = 1
     seen = torch.ones(3, 16, dtype=torch.bool)
-    assert joint_intra(same, same, seen, tau=TAU, modality="rgb").values["s/rgb-keypoints"].item() == pytest.approx(math.log(16), rel=1e-5)
+    assert joint_intra(same, same, seen, tau=TAU, modality="rgb").values["s/rgb-keypoints"].item() == pytest.approx(
+        math.log(16), rel=1e-5
+    )
     half = seen.clone()
     half[:, 8:] = False
-    assert joint_intra(same, same, half, tau=TAU, modality="rgb").values["s/rgb-keypoints"].item() == pytest.approx(math.log(8), rel=1e-5)
-    kept = joint_intra(same, same, half, tau=TAU, modality="rgb", invisible_in_denominator=True).values["s/rgb-keypoints"].item()
+    assert joint_intra(same, same, half, tau=TAU, modality="rgb").values["s/rgb-keypoints"].item() == pytest.approx(
+        math.log(8), rel=1e-5
+    )
+    kept = (
+        joint_intra(same, same, half, tau=TAU, modality="rgb", invisible_in_denominator=True)
+        .values["s/rgb-keypoints"]
+        .item()
+    )
     assert kept == pytest.approx(math.log(16), rel=1e-5)
-    assert joint_inter(same, same, seen, half, tau=TAU).values["s/inter"].item() == pytest.approx(math.log(72 - 1), rel=1e-5)
+    assert joint_inter(same, same, seen, half, tau=TAU).values["s/inter"].item() == pytest.approx(
+        math.log(72 - 1), rel=1e-5
+    )
 
 
 def test_the_released_self_term_alone_costs_one_over_tau_on_random_features():

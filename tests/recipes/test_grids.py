@@ -1,14 +1,20 @@
 """The grids: what they name is there, their programs share what they can, and the comparisons are fair."""
 
+from pathlib import Path
+
 import pytest
 
-from hcmoco.shards.storage import Folder
-from pipelines import _recipe
-from pipelines._recipe import PretrainRecipe
-from tuning import _versatility
-from tuning._cells import cells_of
-from tuning._grid import GRIDS, load_grid
-from tuning._starts import origins
+from hcmoco.storage import Folder
+from hcmoco_ray import config
+from hcmoco_ray.config import PretrainRecipe
+from hcmoco_ray.experiments.grid.cells import cells_of
+from hcmoco_ray.experiments.grid.config import GRIDS, load_grid
+from hcmoco_ray.experiments.pretrained import origin_of, origins
+from hcmoco_ray.experiments.results import read_results
+from hcmoco_ray.experiments.versatility import run
+from hcmoco_ray.experiments.versatility.cells import START
+
+ROOT = Path(__file__).parents[2]
 
 NAMES = sorted(path.stem for path in GRIDS.glob("*.yaml"))
 
@@ -22,7 +28,9 @@ def test_pre_trainings_differ_in_their_objective_alone(name):
     objectives = [each.pop("objective") for each in identities]
     optims = [each.pop("optim") for each in identities]
     assert all(each == identities[0] for each in identities)
-    assert all(optim | {"lr": 0} == optims[0] | {"lr": 0} for optim in optims), "each may have the learning rate that suits it"
+    assert all(optim | {"lr": 0} == optims[0] | {"lr": 0} for optim in optims), (
+        "each may have the learning rate that suits it"
+    )
     assert len({str(each) for each in objectives}) == len(found), "and none is there twice"
     assert all(each.data == found[0].data and each.stages.steps == found[0].stages.steps for each in found)
     assert len({each.out for each in found}) == len({each.name for each in found}) == len(found)
@@ -35,7 +43,9 @@ def test_the_ablation_shares_pre_trainings_and_cells(recipe):
     for name in ("cmc", "hcmoco"):
         assert grid.inits[name] == ablation.inits[name]
     wanted = {(task, str(some.labels), seed) for some in ablation.cells for task in some.tasks for seed in some.seeds}
-    assert wanted <= {(task, str(some.labels), seed) for some in grid.cells for task in some.tasks for seed in some.seeds}
+    assert wanted <= {
+        (task, str(some.labels), seed) for some in grid.cells for task in some.tasks for seed in some.seeds
+    }
     objectives = {name: origin.config.objective for name, origin in origins(ablation).items()}
     assert objectives["cmc"].method == "cmc"
     assert (objectives["hard"].dense_target, objectives["hard"].lambda_s) == ("hard", 0)
@@ -46,19 +56,46 @@ def test_the_ablation_shares_pre_trainings_and_cells(recipe):
 @pytest.mark.parametrize("recipe", ["people-cpu", "people-gpu"])
 def test_hcmoco_is_what_the_recipe_of_that_name_trains(recipe):
     made = origins(load_grid(recipe))["hcmoco"].config
-    assert made == _recipe.load(PretrainRecipe, recipe, [])
+    assert made == config.load(PretrainRecipe, recipe, [])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_cell_is_there_once(name, tmp_path):
     """Before anything is pre-trained its starts are not known, and so neither are the keys."""
     grid = load_grid(name)
-    found = {name: origin for name, origin in origins(grid).items() if name != "imagenet"}  # which may be on the network
+    found = {
+        name: origin for name, origin in origins(grid).items() if name != "imagenet"
+    }  # which may be on the network
     cells = cells_of(grid, found, [], str(tmp_path), Folder(str(tmp_path)))
     assert len(cells) == len({(each.task, each.init, each.labels, each.config.seed) for each in cells})
     assert all(bool(each.key) == (each.init == "scratch") for each in cells)
 
 
+@pytest.mark.parametrize("asked", ["auto", "float32", "bfloat16"])
+def test_the_committed_results_are_those_of_the_recipes_under_either_precision(asked, tmp_path, monkeypatch):
+    """Nobody's weights are needed, and nothing is trained, on whatever processor."""
+    monkeypatch.setenv("HCMOCO_HOME", str(tmp_path))
+    folder, override = Folder(str(ROOT / "docs" / "tables" / "people-cpu")), [f"train.precision={asked}"]
+    recipe = run.load("people-cpu", override)
+    made = {"versatility": run._cells(recipe, origin_of(START, recipe.init), folder)}
+    made["cells"] = []
+    for name in ("people-cpu", "ablation-people-cpu"):
+        grid = load_grid(name)
+        found = {
+            name: origin for name, origin in origins(grid).items() if name != "imagenet"
+        }  # whose weights are not ours to commit
+        made["cells"] += cells_of(grid, found, override, str(tmp_path), folder)
+    for below, cells in made.items():
+        results = read_results(folder, below, cells)
+        assert (
+            {each.name for each in cells}
+            == results.keys()
+            == {name.removesuffix(".json") for name in folder.sizes(below) if name.endswith(".json")}
+        )
+        assert {each["precision"] for each in results.values()} <= {"float32", "bfloat16"}
+        assert all(each["commit"] for each in results.values())
+
+
 @pytest.mark.parametrize("recipe", ["people-cpu", "people-gpu"])
 def test_versatility_starts_from_the_same_sample_level_run(recipe):
-    assert _versatility.load(recipe, []).init == load_grid(recipe).inits["cmc"]
+    assert run.load(recipe, []).init == load_grid(recipe).inits["cmc"]

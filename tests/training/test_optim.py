@@ -7,8 +7,14 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from hcmoco.training.flat import FlatParameters
-from hcmoco.training.optim import OptimConfig, build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors
+from hcmoco.training.flat_grads import FlatParameters
+from hcmoco.training.optim import (
+    OptimConfig,
+    build_optimizer,
+    learning_rate,
+    load_optimizer_tensors,
+    optimizer_tensors,
+)
 
 
 def rates(steps: int, **config) -> np.ndarray:
@@ -72,7 +78,9 @@ def train(net: Net, flat: FlatParameters, optimizer: torch.optim.Optimizer, step
         optimizer.step()
 
 
-@pytest.mark.parametrize("config", [OptimConfig(lr=0.01), OptimConfig(lr=0.01, momentum=0.0), OptimConfig(name="adamw", lr=0.01)])
+@pytest.mark.parametrize(
+    "config", [OptimConfig(lr=0.01), OptimConfig(lr=0.01, momentum=0.0), OptimConfig(name="adamw", lr=0.01)]
+)
 def test_a_round_trip_through_a_file_changes_no_bit_of_the_steps_after_it(config):
     torch.manual_seed(0)
     net = Net()
@@ -91,11 +99,15 @@ def test_a_round_trip_through_a_file_changes_no_bit_of_the_steps_after_it(config
     one, other = optimizer_tensors(optimizer, flat), optimizer_tensors(fresh, flat_again)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
-    assert all(value.shape == net.get_parameter(key.partition("|")[0]).shape for key, value in one.items() if not key.endswith("|step"))
+    assert all(
+        value.shape == net.get_parameter(key.partition("|")[0]).shape
+        for key, value in one.items()
+        if not key.endswith("|step")
+    )
     assert bool(one) == (config.name == "adamw" or config.momentum > 0)
 
 
-def test_without_its_state_the_optimiser_goes_elsewhere():
+def test_without_its_state_the_optimizer_goes_elsewhere():
     torch.manual_seed(0)
     net = Net()
     config = OptimConfig(lr=0.01)
@@ -108,14 +120,18 @@ def test_without_its_state_the_optimiser_goes_elsewhere():
     assert not torch.equal(net.out.weight, again.out.weight), "else the round trip above proves nothing"
 
 
-@pytest.mark.parametrize("config", [OptimConfig(lr=0.01, weight_decay=0.1), OptimConfig(name="adamw", lr=0.01, weight_decay=0.1)])
-def test_steps_are_those_of_torch_s_optimiser_over_the_parameters_one_by_one(config):
+@pytest.mark.parametrize(
+    "config", [OptimConfig(lr=0.01, weight_decay=0.1), OptimConfig(name="adamw", lr=0.01, weight_decay=0.1)]
+)
+def test_steps_are_those_of_torch_s_optimizer_over_the_parameters_one_by_one(config):
     torch.manual_seed(0)
     net = Net().double()
     plain = copy.deepcopy(net)
     flat, optimizer = flat_and_optimizer(config, net)
     kind = torch.optim.SGD if config.name == "sgd" else torch.optim.AdamW
-    reference = kind(plain.parameters(), lr=0.01, weight_decay=0.1, **({"momentum": 0.9} if config.name == "sgd" else {}))
+    reference = kind(
+        plain.parameters(), lr=0.01, weight_decay=0.1, **({"momentum": 0.9} if config.name == "sgd" else {})
+    )
     for step in range(4):
         x = torch.randn(5, 3, 9, 9, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
         flat.gradients.zero_()
@@ -139,13 +155,22 @@ def test_a_part_that_the_state_does_not_name_begins_anew_beside_one_that_goes_on
     flat, optimizer = flat_and_optimizer(config, net)
     load_optimizer_tensors(optimizer, flat, older)
     train(net, flat, optimizer, range(1))
-    steps = {key.partition(".")[0]: value.item() for key, value in optimizer_tensors(optimizer, flat).items() if key.endswith("|step")}
+    steps = {
+        key.partition(".")[0]: value.item()
+        for key, value in optimizer_tensors(optimizer, flat).items()
+        if key.endswith("|step")
+    }
     assert (steps["conv"], steps["out"]) == (4, 1)
 
 
 @pytest.mark.parametrize(
     ("key", "shape"),
-    [("nothing.weight|momentum_buffer", (4, 5)), ("out.weight|momentum_buffer", (5, 4)), ("|step", ()), ("out.weight|x", ())],
+    [
+        ("nothing.weight|momentum_buffer", (4, 5)),
+        ("out.weight|momentum_buffer", (5, 4)),
+        ("|step", ()),
+        ("out.weight|x", ()),
+    ],
 )
 def test_a_tensor_that_fits_no_parameter_is_refused(key, shape):
     flat, optimizer = flat_and_optimizer(OptimConfig(), Net())
@@ -158,12 +183,16 @@ def test_half_a_part_is_refused():
     with pytest.raises(ValueError, match=r"lacks step of out.bias"):
         load_optimizer_tensors(optimizer, flat, {"out.weight|step": torch.tensor(3.0)})
     with pytest.raises(ValueError, match=r"have taken \[3.0, 4.0\] steps"):
-        load_optimizer_tensors(optimizer, flat, {"out.weight|step": torch.tensor(3.0), "out.bias|step": torch.tensor(4.0)})
+        load_optimizer_tensors(
+            optimizer, flat, {"out.weight|step": torch.tensor(3.0), "out.bias|step": torch.tensor(4.0)}
+        )
 
 
 def test_weight_decay_is_on_every_parameter():
     for name in ("sgd", "adamw"):
         flat, optimizer = flat_and_optimizer(OptimConfig(name=name, weight_decay=0.25), Net())
-        counted = sum(p.numel() for group in optimizer.param_groups for p in group["params"] if group["weight_decay"] == 0.25)
+        counted = sum(
+            p.numel() for group in optimizer.param_groups for p in group["params"] if group["weight_decay"] == 0.25
+        )
         assert counted == len(flat.values)
     assert math.isclose(OptimConfig().weight_decay, 1e-4)

@@ -10,6 +10,17 @@ pose counts its margins in their pixels.
 
 from hcmoco.datasets.itop.config import ItopConfig
 from hcmoco.datasets.itop.frames import DEPTH_CODEC, JOINT_SET, JOINT_SET_3D, ROWS_PER_ITEM, UNIT, Block, items, read
-from hcmoco.datasets.itop.look import inventory
+from hcmoco.datasets.itop.inventory import inventory
 
-__all__ = ["DEPTH_CODEC", "JOINT_SET", "JOINT_SET_3D", "ROWS_PER_ITEM", "UNIT", "Block", "ItopConfig", "inventory", "items", "read"]
+__all__ = [
+    "DEPTH_CODEC",
+    "JOINT_SET",
+    "JOINT_SET_3D",
+    "ROWS_PER_ITEM",
+    "UNIT",
+    "Block",
+    "ItopConfig",
+    "inventory",
+    "items",
+    "read",
+]

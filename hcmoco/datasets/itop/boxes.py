@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from hcmoco.datasets.files import read_inside
-from hcmoco.datasets.itop.matlab5 import read_matrices
+from hcmoco.datasets.io.files import read_inside
+from hcmoco.datasets.io.matlab5 import read_matrices
 from hcmoco.errors import UserError
 
 PUBLISHED = "FRbndbox_test"
-_CONVERT = "a pickle can run any program, so it is not opened; docs/data/itop.md says how to write one that you trust as JSON"
+_CONVERT = (
+    "a pickle can run any program, so it is not opened; docs/data/itop.md says how to write one that you trust as JSON"
+)
 
 
 def read_boxes(folder: str, name: str, frames: int) -> np.ndarray:
@@ -32,11 +34,15 @@ def read_boxes(folder: str, name: str, frames: int) -> np.ndarray:
     try:
         boxes = readers[suffix](read_inside(folder, name))
         if boxes.ndim != 2 or boxes.shape[1] < 4 or boxes.dtype.kind not in "fiu":
-            raise ValueError(f"holds {boxes.dtype} of shape {list(boxes.shape)}, needed are numbers [frames, 4]: x0, y0, x1, y1")
+            raise ValueError(
+                f"holds {boxes.dtype} of shape {list(boxes.shape)}, needed are numbers [frames, 4]: x0, y0, x1, y1"
+            )
     except (ValueError, RecursionError) as error:
         raise UserError(f"boxes {name}: {' '.join(str(error).split())}; give another file, or --boxes joints") from None
     if len(boxes) != frames:
-        raise UserError(f"boxes {name}: has {len(boxes)} rows, the split has {frames} valid frames; give the file of this split")
+        raise UserError(
+            f"boxes {name}: has {len(boxes)} rows, the split has {frames} valid frames; give the file of this split"
+        )
     return boxes[:, :4].astype(np.float64)
 
 
@@ -63,7 +69,9 @@ def _json(data: bytes, frames: int) -> np.ndarray:
         raise ValueError("must be an object of frame numbers, from 1, to boxes")
     expected = [str(number) for number in range(1, frames + 1)]
     if missing := [key for key in expected if key not in found]:
-        raise ValueError(f"has {len(found)} frames and lacks frame {missing[0]} of 1 to {frames}; a frame without a box is []")
+        raise ValueError(
+            f"has {len(found)} frames and lacks frame {missing[0]} of 1 to {frames}; a frame without a box is []"
+        )
     if len(found) > frames:
         raise ValueError(f"has {len(found)} frames, the split has {frames} valid ones")
     return np.array([_first(key, found[key]) for key in expected]).reshape(-1, 4)

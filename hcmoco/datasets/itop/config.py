@@ -28,8 +28,12 @@ class ItopConfig(Config):
     without_box: Literal["leave-out", "joints"] = Field(
         "leave-out", description="what becomes of a frame that the file of boxes has none for: leave-out, or joints"
     )
-    joint_margin: float = Field(15.0, ge=0, le=100, description="how far a box around the joints reaches beyond them, pixels of the frame")
-    size: int = Field(320, ge=32, le=4096, description="largest side of a stored image, pixels; 320 keeps the frames as they are")
+    joint_margin: float = Field(
+        15.0, ge=0, le=100, description="how far a box around the joints reaches beyond them, pixels of the frame"
+    )
+    size: int = Field(
+        320, ge=32, le=4096, description="largest side of a stored image, pixels; 320 keeps the frames as they are"
+    )
 
     @property
     def depth_file(self) -> str:
@@ -55,4 +59,8 @@ def place(config: ItopConfig, name: str) -> tuple[str, str]:
 def what_to_do(folder: str, name: str, reason: str) -> str:
     """The reason, and for a file that is there in its packed form how to unpack it."""
     packed = Path(folder) / f"{name}.gz"
-    return f"{reason}; unpack it: gunzip -k '{packed}'" if not (Path(folder) / name).exists() and packed.is_file() else reason
+    return (
+        f"{reason}; unpack it: gunzip -k '{packed}'"
+        if not (Path(folder) / name).exists() and packed.is_file()
+        else reason
+    )

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hcmoco.datasets.hdf5 import array, open_hdf5, rows
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import ITOP_15
+from hcmoco.datasets.io.hdf5 import array, open_hdf5, rows
 from hcmoco.datasets.itop.boxes import read_boxes
 from hcmoco.datasets.itop.config import ItopConfig, place
 from hcmoco.datasets.itop.labels import CAMERA, FOCAL, HEIGHT, JOINTS, WIDTH, Labels, read_labels
-from hcmoco.datasets.records import LeftOut, Rejected, checked, whole_picture
+from hcmoco.datasets.person_crop import Rejected, Skipped, checked, whole_picture
 from hcmoco.errors import UserError
-from hcmoco.schema import Person
-from hcmoco.skeletons import ITOP_15
 
 JOINT_SET = JOINT_SET_3D = ITOP_15.name
 # As small as png16 on real frames, written in an eighth and read in a third of the time.
@@ -51,7 +51,7 @@ class Block:
     split: str
     size: int
     frames: tuple[Frame, ...]
-    aside: tuple[Rejected | LeftOut, ...] = field(default=())
+    aside: tuple[Rejected | Skipped, ...] = field(default=())
 
 
 def items(config: ItopConfig) -> list[Block]:
@@ -65,7 +65,9 @@ def items(config: ItopConfig) -> list[Block]:
     labels = read_labels(config)
     chosen = labels.chosen
     if not len(chosen):
-        raise UserError(f"{config.labels_file}: no frame of {len(labels.ids)} is valid (is_valid = 1); download it again")
+        raise UserError(
+            f"{config.labels_file}: no frame of {len(labels.ids)} is valid (is_valid = 1); download it again"
+        )
     given = config.boxes_file
     boxes = np.full((len(chosen), 4), np.nan)
     if given is not None:
@@ -75,7 +77,7 @@ def items(config: ItopConfig) -> list[Block]:
     repeats = {id for id, count in Counter(labels.ids).items() if count > 1}
     seen: set[str] = set()
     frames: dict[int, list[Frame]] = defaultdict(list)
-    aside: dict[int, list[Rejected | LeftOut]] = defaultdict(list)
+    aside: dict[int, list[Rejected | Skipped]] = defaultdict(list)
     for row, raw in enumerate(labels.ids):
         first = raw not in repeats or raw not in seen
         seen.add(raw)
@@ -85,16 +87,22 @@ def items(config: ItopConfig) -> list[Block]:
             frames[outcome.row // ROWS_PER_ITEM].append(outcome)
         else:
             aside[max(int(labels.rows[row]), 0) // ROWS_PER_ITEM].append(outcome)
-    aside[0] += [Rejected(f"itop/{config.split}/{raw}", "the label file has no such frame") for raw in labels.unlabelled]
+    aside[0] += [Rejected(f"itop/{config.split}/{raw}", "the label file has no such frame") for raw in labels.unlabeled]
     return _blocks(config, frames, aside)
 
 
 def _frame(
-    config: ItopConfig, labels: Labels, row: int, number: int | None, first: bool, box: np.ndarray | None, from_joints: bool
-) -> Frame | Rejected | LeftOut:
+    config: ItopConfig,
+    labels: Labels,
+    row: int,
+    number: int | None,
+    first: bool,
+    box: np.ndarray | None,
+    from_joints: bool,
+) -> Frame | Rejected | Skipped:
     raw = labels.ids[row]
     if number is None or box is None:
-        return LeftOut(f"itop/{config.split}/{raw}", "not approved by its annotators (is_valid = 0)")
+        return Skipped(f"itop/{config.split}/{raw}", "not approved by its annotators (is_valid = 0)")
     id = f"itop/{config.split}-{number + 1:05d}/{raw}"
     if labels.valid[row] != 1:
         return Rejected(id, f"is_valid is {labels.valid[row]}; allowed are 0 and 1")
@@ -102,18 +110,27 @@ def _frame(
         return Rejected(id, "the label file has a frame of this id before")
     at = int(labels.rows[row])
     if at < 0:
-        return Rejected(id, "the depth file has no frame of this id" if at == -1 else "the depth file has more than one frame of this id")
+        return Rejected(
+            id,
+            "the depth file has no frame of this id"
+            if at == -1
+            else "the depth file has more than one frame of this id",
+        )
     joints = labels.joints3d[row]
     if not np.isfinite(joints).all():
-        return Rejected(id, f"3D joints: '{ITOP_15.joints[int(np.flatnonzero(~np.isfinite(joints).all(1))[0])]}' is not finite")
+        return Rejected(
+            id, f"3D joints: '{ITOP_15.joints[int(np.flatnonzero(~np.isfinite(joints).all(1))[0])]}' is not finite"
+        )
     if np.abs(joints).max() > _FAR:
-        return Rejected(id, f"3D joints: one is {np.abs(joints).max():.0f} away, more than {_FAR:.0f} m; the unit must be metres")
+        return Rejected(
+            id, f"3D joints: one is {np.abs(joints).max():.0f} away, more than {_FAR:.0f} m; the unit must be metres"
+        )
     before = joints[:, 2] > 0
     if not before.any():
         return Rejected(id, "3D joints: none is in front of the camera")
     if np.isnan(box).all():
         if not from_joints:
-            return LeftOut(id, "the file of boxes has none for it")
+            return Skipped(id, "the file of boxes has none for it")
         box = _box_of(joints[before], config.joint_margin)
     if not np.abs(box).max() < _FAR_PIXELS:
         return Rejected(id, f"the box {box.tolist()} is not of this frame")
@@ -128,11 +145,13 @@ def _box_of(joints_J3: np.ndarray, margin: float) -> np.ndarray:
     return np.clip(box, 0, (WIDTH, HEIGHT, WIDTH, HEIGHT))
 
 
-def _blocks(config: ItopConfig, frames: dict[int, list[Frame]], aside: dict[int, list[Rejected | LeftOut]]) -> list[Block]:
+def _blocks(
+    config: ItopConfig, frames: dict[int, list[Frame]], aside: dict[int, list[Rejected | Skipped]]
+) -> list[Block]:
     folder, depth = place(config, config.depth_file)
     # What is set aside goes with the next block before it: without a frame to read there is nothing to make an item for.
     starts = sorted(frames) or [0]
-    with_start: dict[int, list[Rejected | LeftOut]] = defaultdict(list)
+    with_start: dict[int, list[Rejected | Skipped]] = defaultdict(list)
     at = np.maximum(np.searchsorted(starts, sorted(aside), side="right") - 1, 0)
     for start, block in zip(at, sorted(aside), strict=True):
         with_start[starts[int(start)]] += aside[block]
@@ -145,9 +164,9 @@ def _blocks(config: ItopConfig, frames: dict[int, list[Frame]], aside: dict[int,
     ]
 
 
-def read(item: Block | Rejected | LeftOut) -> list[Person | Rejected | LeftOut]:
+def read(item: Block | Rejected | Skipped) -> list[Person | Rejected | Skipped]:
     """The records of a block, and what was set aside; a frame whose depth is missing or damaged is Rejected with the reason."""
-    if isinstance(item, Rejected | LeftOut):
+    if isinstance(item, Rejected | Skipped):
         return [item]
     if not item.frames:
         return list(item.aside)
@@ -176,10 +195,10 @@ def _depth(data, row: int) -> np.ndarray | str:
         return str(error)
 
 
-def _record(item: Block, frame: Frame, metres: np.ndarray | str) -> Person | Rejected:
+def _record(item: Block, frame: Frame, meters: np.ndarray | str) -> Person | Rejected:
     def make() -> Person:
-        if isinstance(metres, str):
-            raise ValueError(f"depth: {metres}")
+        if isinstance(meters, str):
+            raise ValueError(f"depth: {meters}")
         return whole_picture(
             id=frame.id,
             dataset="itop",
@@ -187,7 +206,7 @@ def _record(item: Block, frame: Frame, metres: np.ndarray | str) -> Person | Rej
             subject=frame.subject,
             size=item.size,
             depth_codec=DEPTH_CODEC,
-            depth=_millimetres(metres),
+            depth=_millimeters(meters),
             camera=np.array(CAMERA),
             box=frame.box,
             keypoints=frame.keypoints,
@@ -197,10 +216,10 @@ def _record(item: Block, frame: Frame, metres: np.ndarray | str) -> Person | Rej
     return checked(frame.id, JOINTS, make, DEPTH_CODEC)
 
 
-def _millimetres(metres: np.ndarray) -> np.ndarray:
+def _millimeters(meters: np.ndarray) -> np.ndarray:
     """uint16, rounded; 0 for what is not finite or not above 0. ValueError where much is further away than a room is long."""
     with np.errstate(invalid="ignore"):
-        found = np.where(np.isfinite(metres) & (metres > 0), metres, 0).astype(np.float32)
+        found = np.where(np.isfinite(meters) & (meters > 0), meters, 0).astype(np.float32)
     readings = found[found > 0]
     if len(readings) and (far := float(np.mean(readings > _FAR))) > _FAR_SHARE:
         raise ValueError(f"depth: {far:.0%} of the readings are beyond {_FAR:.0f} m; the file must hold metres")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hcmoco.datasets.hdf5 import array, open_hdf5, whole
+from hcmoco.datasets.io.hdf5 import array, open_hdf5, whole
 from hcmoco.datasets.itop.config import ItopConfig, place, what_to_do
 from hcmoco.errors import UserError
 
@@ -39,7 +39,7 @@ class Labels:
     keypoints: np.ndarray
     joints3d: np.ndarray
     rows: np.ndarray
-    unlabelled: list[str]
+    unlabeled: list[str]
     by_number: bool
 
     @property
@@ -64,7 +64,9 @@ def read_labels(config: ItopConfig) -> Labels:
                 seen = whole(file, "visible_joints", (count, JOINTS), "iubf") > 0
             ids = _ids(file, count)
     except ValueError as error:
-        raise UserError(f"label file {Path(folder, name)}: {what_to_do(folder, name, str(error))}; check --source and --labels") from None
+        raise UserError(
+            f"label file {Path(folder, name)}: {what_to_do(folder, name, str(error))}; check --source and --labels"
+        ) from None
     folder, name = place(config, config.depth_file)
     try:
         with open_hdf5(folder, name) as file:
@@ -74,18 +76,22 @@ def read_labels(config: ItopConfig) -> Labels:
             depth_ids = _ids(file, depth_count)
         by_number = ids is None or depth_ids is None
         if by_number and count != depth_count:
-            raise ValueError(f"it has {depth_count} frames and the label file {count}, and without ids they cannot be matched")
+            raise ValueError(
+                f"it has {depth_count} frames and the label file {count}, and without ids they cannot be matched"
+            )
     except ValueError as error:
-        raise UserError(f"depth file {Path(folder, name)}: {what_to_do(folder, name, str(error))}; check --source and --depth") from None
+        raise UserError(
+            f"depth file {Path(folder, name)}: {what_to_do(folder, name, str(error))}; check --source and --depth"
+        ) from None
     inside = np.isfinite(xy).all(-1) & (xy >= 0).all(-1) & (xy < (WIDTH, HEIGHT)).all(-1)
     keypoints = np.concatenate([xy, (seen & inside)[..., None]], -1).astype(np.float32)
     rows: np.ndarray = np.arange(count)
-    unlabelled: list[str] = []
+    unlabeled: list[str] = []
     if ids is not None and depth_ids is not None:
-        rows, unlabelled = _matched(ids, depth_ids)
+        rows, unlabeled = _matched(ids, depth_ids)
     names = [str(row) for row in range(count)] if ids is None else ids
     # The file's y points up.
-    return Labels(names, valid, keypoints, world * np.array([1, -1, 1], np.float32), rows, unlabelled, by_number)
+    return Labels(names, valid, keypoints, world * np.array([1, -1, 1], np.float32), rows, unlabeled, by_number)
 
 
 def _ids(file, count: int) -> list[str] | None:
@@ -93,12 +99,15 @@ def _ids(file, count: int) -> list[str] | None:
     if "id" not in file or array(file, "id", (count,), "SOiu").dtype.kind == "O":
         return None
     values = whole(file, "id", (count,), "Siu").tolist()
-    return [each.rstrip(b"\0").decode(errors="backslashreplace") if isinstance(each, bytes) else str(each) for each in values]
+    return [
+        each.rstrip(b"\0").decode(errors="backslashreplace") if isinstance(each, bytes) else str(each)
+        for each in values
+    ]
 
 
 def _matched(ids: list[str], depth_ids: list[str]) -> tuple[np.ndarray, list[str]]:
     place: dict[str, int] = {}
     for row, id in enumerate(depth_ids):
         place[id] = -2 if id in place else row
-    labelled = set(ids)
-    return np.array([place.get(id, -1) for id in ids]), [id for id in place if id not in labelled]
+    labeled = set(ids)
+    return np.array([place.get(id, -1) for id in ids]), [id for id in place if id not in labeled]

@@ -7,13 +7,13 @@ two cameras are brought together.
 
 from collections.abc import Iterator
 
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import KINECT_25
+from hcmoco.datasets.ntu.calibration import Study, studies, study, with_studies
 from hcmoco.datasets.ntu.clip import read
+from hcmoco.datasets.ntu.config import NtuConfig
 from hcmoco.datasets.ntu.layout import NtuItem, inventory, items
-from hcmoco.datasets.ntu.settings import NtuConfig
-from hcmoco.datasets.ntu.studies import Study, studies, study, with_studies
-from hcmoco.datasets.records import LeftOut, Rejected
-from hcmoco.schema import Person
-from hcmoco.skeletons import KINECT_25
+from hcmoco.datasets.person_crop import Rejected, Skipped
 
 JOINT_SET = JOINT_SET_3D = KINECT_25.name
 UNIT = "clips"
@@ -26,7 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def persons(config: NtuConfig) -> Iterator[Person | Rejected | LeftOut]:
+def persons(config: NtuConfig) -> Iterator[Person | Rejected | Skipped]:
     """Every outcome of the data set in this process, clip by clip: registrations first, then the records."""
     found = items(config)
     results = {name: study(each) for name, each in studies(config, found).items()}

@@ -10,23 +10,26 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hcmoco.codecs import decode_depth
-from hcmoco.datasets.files import read_inside
-from hcmoco.datasets.ntu import registration, skeleton, video
+from hcmoco.data.codecs import decode_depth
+from hcmoco.data.schema import Person
+from hcmoco.data.skeletons import KINECT_25
+from hcmoco.data.transforms import extent
+from hcmoco.datasets.io import video
+from hcmoco.datasets.io.files import read_inside
+from hcmoco.datasets.ntu import registration, skeleton_file
+from hcmoco.datasets.ntu.calibration import FAR, NEAR, pairs_of
+from hcmoco.datasets.ntu.config import COLOUR_WIDTH, HEIGHT, WIDTH
 from hcmoco.datasets.ntu.layout import NtuItem, depth_name, depth_number
-from hcmoco.datasets.ntu.settings import COLOUR_WIDTH, HEIGHT, WIDTH
-from hcmoco.datasets.ntu.studies import FAR, NEAR, pairs_of
-from hcmoco.datasets.records import LeftOut, Rejected, checked, crop_person
-from hcmoco.schema import Person
-from hcmoco.skeletons import KINECT_25
-from hcmoco.transforms import extent
+from hcmoco.datasets.person_crop import Rejected, Skipped, checked, crop_person
 
-_OFF_CAMERA = 15.0  # pixels from a joint's projection at which its numbers contradict each other; lens distortion stays below
+_OFF_CAMERA = (
+    15.0  # pixels from a joint's projection at which its numbers contradict each other; lens distortion stays below
+)
 _LEAST_PAIRS = 12  # of a clip, to judge how it fits its registration
 _WINDOW = 0.25  # of the joints' longer side: how far beyond them depth still counts as the person's
 _LEAST_WINDOW = 16.0  # pixels
 
-Outcome = Person | Rejected | LeftOut
+Outcome = Person | Rejected | Skipped
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class _Pose:
     pairs: np.ndarray
 
 
-def read(item: NtuItem | Rejected | LeftOut) -> list[Outcome] | Rejected | LeftOut:
+def read(item: NtuItem | Rejected | Skipped) -> list[Outcome] | Rejected | Skipped:
     """The records of a clip's frames, one outcome for each frame of the stride, in their order, and one for a fault of the clip itself.
 
     Ids are `ntu/<tag>F<frame, at least 3 digits>`. Rejected as a whole where the skeleton file cannot be read.
@@ -53,7 +56,7 @@ def read(item: NtuItem | Rejected | LeftOut) -> list[Outcome] | Rejected | LeftO
     if not item.matrix:
         return Rejected(item.id, "the clip's setup and camera have no registration yet")
     try:
-        bones = skeleton.parse(read_inside(item.skeletons, f"{item.tag.text}.skeleton"))
+        bones = skeleton_file.parse(read_inside(item.skeletons, f"{item.tag.text}.skeleton"))
     except ValueError as error:
         return Rejected(item.id, str(error))
     numbers = range(item.config.stride, max(len(bones.frames), _depth_pictures(item)) + 1, item.config.stride)
@@ -74,7 +77,7 @@ def read(item: NtuItem | Rejected | LeftOut) -> list[Outcome] | Rejected | LeftO
     if bones.fault and not any(isinstance(each, Rejected) for each in result):
         result.append(Rejected(item.id, bones.fault))
     elif not result:
-        result.append(LeftOut(item.id, "the clip has fewer frames than the stride"))
+        result.append(Skipped(item.id, "the clip has fewer frames than the stride"))
     return result
 
 
@@ -88,32 +91,36 @@ def _depth_pictures(item: NtuItem) -> int:
         names = os.listdir(os.path.join(item.depth, item.tag.text))
     except OSError:
         return 0
-    return max((number for each in names if (number := depth_number(each)) <= skeleton.MAX_FRAMES), default=0)
+    return max((number for each in names if (number := depth_number(each)) <= skeleton_file.MAX_FRAMES), default=0)
 
 
-def _posed(item: NtuItem, bones: skeleton.Skeleton, number: int) -> _Pose | Rejected | LeftOut:
+def _posed(item: NtuItem, bones: skeleton_file.Skeleton, number: int) -> _Pose | Rejected | Skipped:
     id = _id(item, number)
     if number > len(bones.frames):
-        return Rejected(id, bones.fault or f"the skeleton has {len(bones.frames)} frames, there are more depth pictures")
+        return Rejected(
+            id, bones.fault or f"the skeleton has {len(bones.frames)} frames, there are more depth pictures"
+        )
     bodies = bones.frames[number - 1]
     if not bodies:
-        return LeftOut(id, "no body")
+        return Skipped(id, "no body")
     if len(bodies) > 1 and item.config.people == "one":
-        return LeftOut(id, "more than one body")
+        return Skipped(id, "more than one body")
     try:
         return _pose(bones.joints(bodies[0]), item.camera)
     except ValueError as error:
         return Rejected(id, str(error))
 
 
-def _pose(joints: skeleton.Joints, camera: tuple[float, ...]) -> _Pose:
+def _pose(joints: skeleton_file.Joints, camera: tuple[float, ...]) -> _Pose:
     xyz, xy = joints.xyz, joints.depth_xy
     # A joint that was not found is NaN in some files, a line of zeros in others.
     whole = np.isfinite(xyz).all(1) & xyz.any(1)
     far = whole & ((np.abs(xyz) > FAR).any(1) | (xyz[:, 2] < NEAR))
     if far.any():
         joint = int(far.argmax())
-        raise ValueError(f"the joint '{KINECT_25.joints[joint]}' lies at {', '.join(f'{value:.3g}' for value in xyz[joint])} metres")
+        raise ValueError(
+            f"the joint '{KINECT_25.joints[joint]}' lies at {', '.join(f'{value:.3g}' for value in xyz[joint])} metres"
+        )
     placed = whole & np.isfinite(xy).all(1) & bool(camera)
     off = np.zeros(len(xy))
     if placed.any():
@@ -139,9 +146,15 @@ def _off_registration(item: NtuItem, poses: dict[int, _Pose]) -> str:
         return ""
     matrix = _matrix(item)
     misses = np.hypot(*(registration.project(matrix, pairs[:, 3:5], pairs[:, 2]) - pairs[:, 5:7]).T)
-    off = float(np.median(np.nan_to_num(misses, nan=np.inf))) / registration.magnification(matrix, float(np.median(pairs[:, 2])))
+    off = float(np.median(np.nan_to_num(misses, nan=np.inf))) / registration.magnification(
+        matrix, float(np.median(pairs[:, 2]))
+    )
     limit = item.config.max_clip_residual
-    return "" if off <= limit else f"the clip's joints lie {off:.1f} pixels off the registration of its setup and camera, at most {limit:g}"
+    return (
+        ""
+        if off <= limit
+        else f"the clip's joints lie {off:.1f} pixels off the registration of its setup and camera, at most {limit:g}"
+    )
 
 
 def _matrix(item: NtuItem) -> np.ndarray:
@@ -166,7 +179,9 @@ def _record(item: NtuItem, number: int, pose: _Pose, image: np.ndarray) -> Perso
     def make() -> Person:
         depth = decode_depth(read_inside(item.depth, depth_name(item.tag, number)), "png16")
         if depth.shape != (HEIGHT, WIDTH):
-            raise ValueError(f"the depth picture is {depth.shape[1]} x {depth.shape[0]} pixels, Kinect's are {WIDTH} x {HEIGHT}")
+            raise ValueError(
+                f"the depth picture is {depth.shape[1]} x {depth.shape[0]} pixels, Kinect's are {WIDTH} x {HEIGHT}"
+            )
         depth = depth[:, ::-1]
         box, readings = _extent(pose.keypoints, depth)
         distance = max(float(np.median(readings)) / 1000, NEAR)
@@ -181,12 +196,14 @@ def _record(item: NtuItem, number: int, pose: _Pose, image: np.ndarray) -> Perso
             depth_codec=config.depth_codec,
             rgb=registered(image, _matrix(item), distance),
             depth=depth,
-            camera=None if camera is None else np.array([camera[0], camera[1], WIDTH - (camera[2] + 0.5), camera[3] + 0.5]),
+            camera=None
+            if camera is None
+            else np.array([camera[0], camera[1], WIDTH - (camera[2] + 0.5), camera[3] + 0.5]),
             keypoints=pose.keypoints,
             joints3d=pose.joints3d,
         )
 
-    return checked(id, skeleton.JOINTS, make, config.depth_codec)
+    return checked(id, skeleton_file.JOINTS, make, config.depth_codec)
 
 
 def _extent(keypoints: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from hcmoco.datasets.files import path_inside
-from hcmoco.datasets.inventory import Fault, Inventory
-from hcmoco.datasets.ntu import skeleton
-from hcmoco.datasets.ntu.settings import TWO_PERSON_ACTIONS, NtuConfig
-from hcmoco.datasets.records import LeftOut, Rejected
+from hcmoco.datasets.io.files import path_inside
+from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.ntu import skeleton_file
+from hcmoco.datasets.ntu.config import TWO_PERSON_ACTIONS, NtuConfig
+from hcmoco.datasets.person_crop import Rejected, Skipped
 from hcmoco.errors import UserError
 
 _TAG = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
@@ -121,7 +121,9 @@ def _tag(text: str) -> Tag:
 def _asked_for(config: NtuConfig, tag: Tag) -> bool:
     """Whether a clip is of the part of the data set that the config names."""
     chosen = ((config.setups, tag.setup), (config.performers, tag.performer), (config.actions, tag.action))
-    return all(not only or number in only for only, number in chosen) and (config.dataset == 120 or (tag.setup <= 17 and tag.action <= 60))
+    return all(not only or number in only for only, number in chosen) and (
+        config.dataset == 120 or (tag.setup <= 17 and tag.action <= 60)
+    )
 
 
 def _excluded(config: NtuConfig) -> frozenset[str]:
@@ -139,24 +141,26 @@ def _excluded(config: NtuConfig) -> frozenset[str]:
     return tags
 
 
-def items(config: NtuConfig) -> list[NtuItem | Rejected | LeftOut]:
-    """The clips that the config asks for, by tag; Rejected where a clip lacks one of its three files, LeftOut where a rule leaves it out.
+def items(config: NtuConfig) -> list[NtuItem | Rejected | Skipped]:
+    """The clips that the config asks for, by tag; Rejected where a clip lacks one of its three files, Skipped where a rule leaves it out.
 
     Raises UserError where a folder is missing, and where no clip is asked for.
     """
     listing, excluded = _listing(config), _excluded(config)
     tags = [tag for tag in map(_tag, sorted(set().union(*listing.folders.values()))) if _asked_for(config, tag)]
     if not tags:
-        raise UserError(f"{config.source} has no clip that is asked for; check the folder, --dataset, --setups, --performers and --actions")
+        raise UserError(
+            f"{config.source} has no clip that is asked for; check the folder, --dataset, --setups, --performers and --actions"
+        )
     return [_item(config, tag, listing, excluded) for tag in tags]
 
 
-def _item(config: NtuConfig, tag: Tag, listing: _Listing, excluded: frozenset[str]) -> NtuItem | Rejected | LeftOut:
+def _item(config: NtuConfig, tag: Tag, listing: _Listing, excluded: frozenset[str]) -> NtuItem | Rejected | Skipped:
     id = f"ntu/{tag.text}"
     if tag.text in excluded:
-        return LeftOut(id, "the clip is on the list to exclude")
+        return Skipped(id, "the clip is on the list to exclude")
     if tag.action in TWO_PERSON_ACTIONS and not config.two_person_actions:
-        return LeftOut(id, "the clip's action is one of two people")
+        return Skipped(id, "the clip's action is one of two people")
     folders = {kind: listing.folders[kind].get(tag.text) for kind in _SUFFIXES}
     missing = [_NAMES[kind] for kind, folder in folders.items() if folder is None]
     if missing:
@@ -172,24 +176,31 @@ def inventory(config: NtuConfig) -> Inventory:
     result = Inventory()
     listing, found = _listing(config), items(config)
     clips = [each for each in found if isinstance(each, NtuItem)]
-    result.counts["clips"] = len(found) - sum(isinstance(each, LeftOut) for each in found)
+    result.counts["clips"] = len(found) - sum(isinstance(each, Skipped) for each in found)
     result.faults += [Fault(each.id.removeprefix("ntu/"), each.reason) for each in found if isinstance(each, Rejected)]
     for folder in sorted({clip.rgb for clip in clips}):
         result.look("RGB videos", folder, (f"{clip.tag.text}_rgb.avi" for clip in clips if clip.rgb == folder), "AVI")
     for folder in sorted({clip.skeletons for clip in clips}):
-        result.look("skeleton files", folder, (f"{clip.tag.text}.skeleton" for clip in clips if clip.skeletons == folder))
+        result.look(
+            "skeleton files", folder, (f"{clip.tag.text}.skeleton" for clip in clips if clip.skeletons == folder)
+        )
     with ThreadPoolExecutor(_THREADS) as pool:
         frames = dict(zip(clips, pool.map(_declared, clips), strict=True))
     odd = [clip for clip in clips if not frames[clip]]
-    result.faults += [Fault(f"{clip.skeletons}/{clip.tag.text}.skeleton", "does not begin with a number of frames") for clip in odd]
+    result.faults += [
+        Fault(f"{clip.skeletons}/{clip.tag.text}.skeleton", "does not begin with a number of frames") for clip in odd
+    ]
     for folder in sorted({clip.depth for clip in clips}):
         names = (
-            depth_name(clip.tag, n) for clip in clips if clip.depth == folder for n in range(config.stride, frames[clip] + 1, config.stride)
+            depth_name(clip.tag, n)
+            for clip in clips
+            if clip.depth == folder
+            for n in range(config.stride, frames[clip] + 1, config.stride)
         )
         result.look("depth pictures to be read", folder, names, "PNG")
-    for reason in sorted({each.reason for each in found if isinstance(each, LeftOut)}):
+    for reason in sorted({each.reason for each in found if isinstance(each, Skipped)}):
         result.notes.append(
-            f"{sum(isinstance(each, LeftOut) and each.reason == reason for each in found)} clips will be left out: {reason}"
+            f"{sum(isinstance(each, Skipped) and each.reason == reason for each in found)} clips will be left out: {reason}"
         )
     others = len(set().union(*listing.folders.values())) - len(found)
     if others:
@@ -217,8 +228,8 @@ def depth_number(name: str) -> int:
 def _declared(clip: NtuItem) -> int:
     """Frames that the skeleton file declares; 0 where its first line does not say."""
     try:
-        with path_inside(clip.skeletons, f"{clip.tag.text}.skeleton", skeleton.MAX_BYTES).open("rb") as file:
+        with path_inside(clip.skeletons, f"{clip.tag.text}.skeleton", skeleton_file.MAX_BYTES).open("rb") as file:
             text = file.readline(32).strip()
     except (OSError, ValueError):
         return 0
-    return int(text) if text.isdigit() and int(text) <= skeleton.MAX_FRAMES else 0
+    return int(text) if text.isdigit() and int(text) <= skeleton_file.MAX_FRAMES else 0

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hcmoco.datasets.ntu.settings import COLOUR_HEIGHT, COLOUR_WIDTH, HEIGHT, WIDTH
-from hcmoco.draws import generator
+from hcmoco.datasets.ntu.config import COLOUR_HEIGHT, COLOUR_WIDTH, HEIGHT, WIDTH
+from hcmoco.rng import make_rng
 
 MIN_PAIRS = 24
 """Joints of one body in one frame, less one that is not seen."""
@@ -75,7 +75,7 @@ def magnification(matrix_34: np.ndarray, z: float) -> float:
     return area**0.5
 
 
-def fit(depth_N2: np.ndarray, z_N: np.ndarray, colour_N2: np.ndarray) -> Fit:
+def fit(depth_N2: np.ndarray, z_N: np.ndarray, color_N2: np.ndarray) -> Fit:
     """The transform of pairs, robust against a third of them being wrong: RANSAC, then reweighted least squares with Tukey's biweight.
 
     Args:
@@ -87,7 +87,7 @@ def fit(depth_N2: np.ndarray, z_N: np.ndarray, colour_N2: np.ndarray) -> Fit:
         raise ValueError(f"there are {count} joint pairs, at least {MIN_PAIRS} are needed")
     to_unit, from_unit = _scaling(WIDTH, HEIGHT), np.linalg.inv(_scaling(COLOUR_WIDTH, COLOUR_HEIGHT))
     xy = depth_N2 * to_unit[[0, 1], [0, 1]] + to_unit[:2, 2]
-    target = colour_N2 / from_unit[[0, 1], [0, 1]] - from_unit[:2, 2] / from_unit[[0, 1], [0, 1]]
+    target = color_N2 / from_unit[[0, 1], [0, 1]] - from_unit[:2, 2] / from_unit[[0, 1], [0, 1]]
     middle = float(np.median(1 / z_N))
     basis_N4 = np.column_stack([xy, np.ones(count), 1 / z_N - middle])
     start = _consensus(xy, target)
@@ -101,9 +101,9 @@ def fit(depth_N2: np.ndarray, z_N: np.ndarray, colour_N2: np.ndarray) -> Fit:
         fits[model] = (2 * loss + len(columns) * np.log(2 * count), matrix, distance / unit)
     model = min(_MODELS, key=lambda each: fits[each][0])
     _, matrix, residuals = fits[model]
-    denormalised = from_unit @ matrix @ np.block([[to_unit, np.zeros((3, 1))], [0, 0, -middle, 1]])
+    denormalized = from_unit @ matrix @ np.block([[to_unit, np.zeros((3, 1))], [0, 0, -middle, 1]])
     limit = _TUKEY * max(1.4826 * float(np.median(residuals)), _NOISE)
-    return Fit(model, denormalised / np.abs(denormalised[2]).max(), residuals, residuals <= limit)
+    return Fit(model, denormalized / np.abs(denormalized[2]).max(), residuals, residuals <= limit)
 
 
 def _scaling(width: int, height: int) -> np.ndarray:
@@ -123,13 +123,17 @@ def _consensus(xy_N2: np.ndarray, target_N2: np.ndarray) -> np.ndarray:
     if spread[1] < 4 * 2 / WIDTH:
         raise ValueError("the joints lie in a line; they determine no transform")
     guess = 2 / WIDTH * COLOUR_HEIGHT / COLOUR_WIDTH  # about what a depth pixel is in the colour picture
-    found, _ = cv2.findHomography(xy_N2[some], target_N2[some], cv2.RANSAC, _RANSAC_PIXELS * guess, maxIters=4000, confidence=0.9999)
+    found, _ = cv2.findHomography(
+        xy_N2[some], target_N2[some], cv2.RANSAC, _RANSAC_PIXELS * guess, maxIters=4000, confidence=0.9999
+    )
     if found is None or not np.isfinite(found).all() or abs(found[2, 2]) < 1e-6:
         raise ValueError("no transform takes the joints of the depth picture to those of the colour picture")
     return np.column_stack([found / found[2, 2], np.zeros(3)])
 
 
-def _reweighted(basis_N4: np.ndarray, target_N2: np.ndarray, start: np.ndarray, columns: list[int]) -> tuple[np.ndarray, np.ndarray]:
+def _reweighted(
+    basis_N4: np.ndarray, target_N2: np.ndarray, start: np.ndarray, columns: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """The matrix [3, 4], its entry [2, 2] 1, that minimises Tukey's loss of the geometric distances, and these distances [N]."""
     count = len(basis_N4)
     design = np.zeros((2, count, 11))
@@ -191,7 +195,7 @@ def project_camera(camera: np.ndarray, xyz_N3: np.ndarray) -> np.ndarray:
 
 def _line(a_N: np.ndarray, b_N: np.ndarray) -> tuple[float, float]:
     """Slope and offset of b over a: the best of 256 lines through two points each (least median), then as `_reweighted`."""
-    rng = generator(0, "ntu line", len(a_N))
+    rng = make_rng(0, "ntu line", len(a_N))
     i, j = rng.integers(len(a_N), size=(2, 256))
     apart = np.abs(a_N[i] - a_N[j]) > 0.02
     if not apart.any():

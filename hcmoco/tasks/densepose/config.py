@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hcmoco.tasks.task import TaskConfig
+from hcmoco.tasks.base import TaskConfig
 
 LEVELS = 5
 """Maps of the feature pyramid: strides 4, 8, 16, 32, 64."""
@@ -31,46 +31,74 @@ class DensePoseConfig(TaskConfig):
         (192,), min_length=1, description="pixels; one is drawn per training image. Published: 640 to 800"
     )
     test_short_side: Pixels = Field(192, description="pixels. Published: 800")
-    long_side: Pixels = Field(192, description="pixels; images whose longer side would exceed it are made smaller still. Published: 1333")
-    flip_probability: Share = Field(0.5, description="share of training images that are mirrored; needs charts=people. Published: 0.5")
+    long_side: Pixels = Field(
+        192, description="pixels; images whose longer side would exceed it are made smaller still. Published: 1333"
+    )
+    flip_probability: Share = Field(
+        0.5, description="share of training images that are mirrored; needs charts=people. Published: 0.5"
+    )
 
     pyramid_channels: int = Field(48, ge=1, description="channels of each map. Published: 256")
     anchor_sizes: tuple[tuple[Positive, ...], ...] = Field(
         ((24.0,), (40.0,), (60.0,), (84.0,), (120.0,)),
         description=f"pixels, roots of the areas, for each of the {LEVELS} maps. Published: 32, 64, 128, 256, 512",
     )
-    anchor_ratios: tuple[Positive, ...] = Field((1.0, 2.0, 3.0), min_length=1, description="heights over widths. Published: 0.5, 1, 2")
+    anchor_ratios: tuple[Positive, ...] = Field(
+        (1.0, 2.0, 3.0), min_length=1, description="heights over widths. Published: 0.5, 1, 2"
+    )
     anchor_samples: int = Field(64, ge=2, description="anchors per image in the proposal loss. Published: 256")
-    proposals_per_level: int = Field(200, ge=1, description="best anchors of each map before suppression. Published: 2000, 1000 in tests")
+    proposals_per_level: int = Field(
+        200, ge=1, description="best anchors of each map before suppression. Published: 2000, 1000 in tests"
+    )
     proposals: int = Field(200, ge=1, description="proposals per image after suppression. Published: 1000")
     proposals_per_level_test: int = Field(100, ge=1, description="as above, in evaluation. Published: 1000")
     proposals_test: int = Field(50, ge=1, description="as above, in evaluation. Published: 1000")
 
-    box_samples: int = Field(32, ge=2, description="proposals per image in the box loss, at most a quarter of them persons. Published: 512")
+    box_samples: int = Field(
+        32, ge=2, description="proposals per image in the box loss, at most a quarter of them persons. Published: 512"
+    )
     box_width: int = Field(256, ge=1, description="of the box head's two layers. Published: 1024")
     score_threshold: Share = Field(0.05, description="detections below are dropped. Published: 0.05")
-    nms_threshold: Share = Field(0.5, description="detections that overlap a better one by more are dropped. Published: 0.5")
+    nms_threshold: Share = Field(
+        0.5, description="detections that overlap a better one by more are dropped. Published: 0.5"
+    )
     detections: int = Field(20, ge=1, description="per image, at most. Published: 100")
 
     chart_depth: int = Field(4, ge=1, description="3 x 3 convolutions of the chart head. Published: 8")
     chart_width: int = Field(64, ge=1, description="channels of each. Published: 512")
-    chart_norm: Literal["none", "group"] = Field("group", description="normalisation after each of them. Published: none")
+    chart_norm: Literal["none", "group"] = Field(
+        "group", description="normalisation after each of them. Published: none"
+    )
     chart_cells: int = Field(14, ge=2, description="side of the region features. Published: 28")
-    chart_upscale: int = Field(2, ge=1, description="bilinear, after a transposed convolution has doubled the side. Published: 2")
-    chart_samples: int = Field(8, ge=1, description="persons' proposals per image in the chart losses. Published: all, at most 128")
-    chart_overlap: Share = Field(0.7, description="least overlap with a person of a proposal in the chart losses. Published: 0.7")
+    chart_upscale: int = Field(
+        2, ge=1, description="bilinear, after a transposed convolution has doubled the side. Published: 2"
+    )
+    chart_samples: int = Field(
+        8, ge=1, description="persons' proposals per image in the chart losses. Published: all, at most 128"
+    )
+    chart_overlap: Share = Field(
+        0.7, description="least overlap with a person of a proposal in the chart losses. Published: 0.7"
+    )
 
-    coarse_weight: float = Field(5.0, ge=0, description="of the cross entropy of foreground and background. Published: 5")
-    part_weight: float = Field(1.0, ge=0, description="of the cross entropy of the 25 parts at the annotated points. Published: 1")
+    coarse_weight: float = Field(
+        5.0, ge=0, description="of the cross entropy of foreground and background. Published: 5"
+    )
+    part_weight: float = Field(
+        1.0, ge=0, description="of the cross entropy of the 25 parts at the annotated points. Published: 1"
+    )
     uv_weight: float = Field(
-        0.1, ge=0, description="of the sum of smooth L1 over the points, per image. Published: 0.02 (0.01 of the sum over a GPU's 2 images)"
+        0.1,
+        ge=0,
+        description="of the sum of smooth L1 over the points, per image. Published: 0.02 (0.01 of the sum over a GPU's 2 images)",
     )
 
     @field_validator("anchor_sizes")
     @classmethod
     def _one_row_per_map(cls, sizes: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
         if len(sizes) != LEVELS or len({len(each) for each in sizes}) != 1 or not sizes[0]:
-            raise ValueError(f"needs {LEVELS} lists of equal length, one for each map, for example [[24], [40], [60], [84], [120]]")
+            raise ValueError(
+                f"needs {LEVELS} lists of equal length, one for each map, for example [[24], [40], [60], [84], [120]]"
+            )
         return sizes
 
     @model_validator(mode="after")
@@ -79,10 +107,7 @@ class DensePoseConfig(TaskConfig):
         if self.long_side < shortest:
             raise ValueError(f"long_side = {self.long_side}: must be at least the largest short side, {shortest}")
         if self.flip_probability and self.charts != "people":
-            raise ValueError("flip_probability: what a mirror image does to the charts is known for charts=people only; set it to 0")
+            raise ValueError(
+                "flip_probability: what a mirror image does to the charts is known for charts=people only; set it to 0"
+            )
         return self
-
-    @property
-    def heatmap(self) -> int:
-        """Side of the chart head's maps. Published: 112."""
-        return 2 * self.chart_cells * self.chart_upscale

@@ -45,6 +45,8 @@ def _decode_one(maps: ChartMaps, box_4: Tensor, height: int, width: int) -> Tens
         places_1P2 = places_1P2[:, on_person_P]
         # Background is in the fine logits for the sake of their published layout, and never the target of a loss.
         chart_P = sample_maps(maps.fine, places_1P2)[0, 1:].argmax(0)
-        coordinates = [sample_maps(each, places_1P2)[0].gather(0, chart_P[None])[0].clamp(0, 1) for each in (maps.u, maps.v)]
+        coordinates = [
+            sample_maps(each, places_1P2)[0].gather(0, chart_P[None])[0].clamp(0, 1) for each in (maps.u, maps.v)
+        ]
         iuv_P3[on_person_P] = torch.stack([(chart_P + 1).float(), *coordinates], -1)
     return iuv_P3.reshape(high_y - low_y, high_x - low_x, 3)

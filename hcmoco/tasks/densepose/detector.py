@@ -14,6 +14,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
+from hcmoco.models.lane_draws import permutation
 from hcmoco.tasks.densepose.config import LEVELS, DensePoseConfig
 
 _INSIDE = 0.5  # share of a box inside a crowd from which on it is left out
@@ -55,10 +56,42 @@ class _BoxPredictor(FastRCNNPredictor):
         return scores.float(), deltas.float()
 
 
+class ImageSampler:
+    """Chooses boxes for a loss as torchvision's sampler does, with what is drawn for an image drawn by its lane.
+
+    Args:
+        count: most boxes of an image.
+        positive: largest share of them that is a person's.
+    """
+
+    def __init__(self, count: int, positive: float):
+        self.count, self.most_positive = count, int(count * positive)
+
+    def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """The chosen positives and negatives of each image, as masks.
+
+        Args:
+            labels: of each image's R boxes: above 0 a person, 0 background, below 0 neither.
+        """
+        chosen: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for image, label_R in enumerate(labels):
+            left = self.count
+            for masks, boxes, most in zip(
+                chosen, (label_R >= 1, label_R == 0), (self.most_positive, self.count), strict=True
+            ):
+                found = torch.where(boxes)[0]
+                found = found[permutation(len(found), image, found.device)[: min(most, left)]]
+                masks.append(torch.zeros_like(label_R, dtype=torch.uint8).index_fill_(0, found, 1))
+                left -= len(found)
+        return chosen
+
+
 class ProposalNetwork(RegionProposalNetwork):
     """torchvision's, with anchors in crowds left out of the loss."""
 
-    def assign_targets_to_anchors(self, anchors: list[Tensor], targets: list[dict[str, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
         people = [{"boxes": each["boxes"][each["labels"] > 0]} for each in targets]
         labels, boxes = super().assign_targets_to_anchors(anchors, people)
         for each, anchors_R4, label_R in zip(targets, anchors, labels, strict=True):
@@ -95,7 +128,7 @@ def make_proposals(config: DensePoseConfig) -> ProposalNetwork:
     """The proposal network; thresholds as published."""
     anchors = _Anchors(config.anchor_sizes, (config.anchor_ratios,) * LEVELS)
     head = _ProposalHead(config.pyramid_channels, anchors.num_anchors_per_location()[0])
-    return ProposalNetwork(
+    network = ProposalNetwork(
         anchors,
         head,
         fg_iou_thresh=0.7,
@@ -106,12 +139,14 @@ def make_proposals(config: DensePoseConfig) -> ProposalNetwork:
         post_nms_top_n={"training": config.proposals, "testing": config.proposals_test},
         nms_thresh=0.7,
     )
+    network.fg_bg_sampler = ImageSampler(config.anchor_samples, 0.5)
+    return network
 
 
 def make_boxes(config: DensePoseConfig) -> BoxHeads:
     """The box head; thresholds as published."""
     head: nn.Module = TwoMLPHead(config.pyramid_channels * _BOX_CELLS**2, config.box_width)
-    return BoxHeads(
+    heads = BoxHeads(
         region_features(_BOX_CELLS),
         head,
         _BoxPredictor(config.box_width, _CLASSES),
@@ -124,3 +159,5 @@ def make_boxes(config: DensePoseConfig) -> BoxHeads:
         nms_thresh=config.nms_threshold,
         detections_per_img=config.detections,
     )
+    heads.fg_bg_sampler = ImageSampler(config.box_samples, 0.25)
+    return heads

@@ -20,7 +20,13 @@ def sample_maps(maps_RCSS: Tensor, places_RN2: Tensor) -> Tensor:
 
 
 def chart_losses(
-    maps: ChartMaps, foreground_RSS: Tensor, has_mask_R: Tensor, places_RN2: Tensor, points_RN3: Tensor, has_point_RN: Tensor, images: int
+    maps: ChartMaps,
+    foreground_RSS: Tensor,
+    has_mask_R: Tensor,
+    places_RN2: Tensor,
+    points_RN3: Tensor,
+    has_point_RN: Tensor,
+    images: int,
 ) -> dict[str, Tensor]:
     """The three terms, unweighted, each exactly 0 and without gradient where nothing is annotated.
 

@@ -14,6 +14,7 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops.boxes import box_area, clip_boxes_to_image
 
 from hcmoco.models.encoders import Encoder
+from hcmoco.models.lane_draws import permutation
 from hcmoco.tasks.densepose.config import LEVELS, DensePoseConfig
 from hcmoco.tasks.densepose.detector import make_boxes, make_proposals, region_features
 from hcmoco.tasks.densepose.fpn import HRFeaturePyramid
@@ -81,7 +82,10 @@ class DensePoseRCNN(nn.Module):
         boxes, scores, _ = self.boxes.postprocess_detections(scores, deltas, proposals, list(sizes))
         maps = self._maps(pyramid, boxes, images_B3HW)
         ends = torch.tensor([0, *map(len, boxes)]).cumsum(0).tolist()
-        return [Detections(boxes[image], scores[image], maps.at(slice(start, stop))) for image, (start, stop) in enumerate(pairwise(ends))]
+        return [
+            Detections(boxes[image], scores[image], maps.at(slice(start, stop)))
+            for image, (start, stop) in enumerate(pairwise(ends))
+        ]
 
     def _pyramid(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]]) -> tuple[dict[str, Tensor], ImageList]:
         return self.pyramid(self.encoder(images_B3HW)), ImageList(images_B3HW, list(sizes))
@@ -104,13 +108,15 @@ class DensePoseRCNN(nn.Module):
             annotated = truth.has_mask[number] | truth.has_point[number].any(1)
             overlap = _overlap(boxes_R4[chosen], truth.boxes[image][person_R[chosen]])
             chosen = chosen[annotated & (overlap >= self.config.chart_overlap)]
-            chosen = chosen[torch.randperm(len(chosen), device=chosen.device)[: self.config.chart_samples]]
+            chosen = chosen[permutation(len(chosen), image, chosen.device)[: self.config.chart_samples]]
             regions.append(boxes_R4[chosen])
             instances.append(person_R[chosen] + truth.first[image])
         return regions, torch.cat(instances)
 
 
-def _chart_terms(maps: ChartMaps, regions_R4: Tensor, instances_R: Tensor, truth: Truth, images: int) -> dict[str, Tensor]:
+def _chart_terms(
+    maps: ChartMaps, regions_R4: Tensor, instances_R: Tensor, truth: Truth, images: int
+) -> dict[str, Tensor]:
     points_RN5 = truth.points[instances_R]
     boxes_R4 = torch.cat(truth.boxes)[instances_R]
     return chart_losses(

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from hcmoco.codecs import decode_rgb
+from hcmoco.data.codecs import decode_rgb
+from hcmoco.tasks.base import Prediction
 from hcmoco.tasks.densepose.targets import read_instances
-from hcmoco.tasks.task import Prediction
 
 PANEL = 192
 HEADS = ("input", "I annotated", "I predicted", "U annotated", "U predicted", "V annotated", "V predicted")
@@ -20,23 +20,29 @@ _SHOWN = 0.3  # score from which on a detection is drawn
 _TRUE, _FOUND, _CROWD = (80, 255, 80), (255, 225, 40), (150, 150, 150)
 
 
-def _part_colours() -> np.ndarray:
+def _part_colors() -> np.ndarray:
     """uint8 [25, 3]: hues a golden ratio apart, so that neighbouring charts differ."""
     number = np.arange(25)
-    hsv = np.stack([number * 0.618034 % 1 * 180, np.where(number % 2, 220, 140), np.where(number % 3, 250, 170)], axis=1)
+    hsv = np.stack(
+        [number * 0.618034 % 1 * 180, np.where(number % 2, 220, 140), np.where(number % 3, 250, 170)], axis=1
+    )
     return cv2.cvtColor(hsv.astype(np.uint8)[None], cv2.COLOR_HSV2RGB)[0]
 
 
-PART_COLOURS = _part_colours()
+PART_COLOURS = _part_colors()
 PART_COLOURS.setflags(write=False)
 
 
-def colours(iuv_N3: np.ndarray, channel: int) -> np.ndarray:
+def colors(iuv_N3: np.ndarray, channel: int) -> np.ndarray:
     """uint8 [N, 3]: a colour per part for channel 0, blue (0) to red (1) for the coordinates, channels 1 and 2."""
     if channel == 0:
         return PART_COLOURS[iuv_N3[:, 0].astype(np.int64).clip(0, 24)]
     level_N1 = np.round(255 * iuv_N3[:, channel, None].clip(0, 1)).astype(np.uint8)
-    return cv2.cvtColor(cv2.applyColorMap(level_N1, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)[:, 0] if len(iuv_N3) else level_N1.repeat(3, 1)
+    return (
+        cv2.cvtColor(cv2.applyColorMap(level_N1, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)[:, 0]
+        if len(iuv_N3)
+        else level_N1.repeat(3, 1)
+    )
 
 
 def paste(iuvs: Sequence[np.ndarray], boxes_D4: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -66,18 +72,20 @@ def _line(row: dict, prediction: Prediction) -> np.ndarray:
     people = read_instances(row)
     shown = prediction["scores"] >= _SHOWN
     boxes_D4 = prediction["boxes"][shown]
-    iuv_HW3 = paste([iuv for iuv, show in zip(prediction["iuv"], shown, strict=True) if show], boxes_D4, *rgb_HW3.shape[:2])
+    iuv_HW3 = paste(
+        [iuv for iuv, show in zip(prediction["iuv"], shown, strict=True) if show], boxes_D4, *rgb_HW3.shape[:2]
+    )
     panels = [_panel(rgb_HW3, scale)]
     for each in people:
         _box(panels[0], each["box"] * scale, _CROWD if each["crowd"] else _TRUE)
-    grey_HW3 = cv2.cvtColor(rgb_HW3, cv2.COLOR_RGB2GRAY)[..., None].repeat(3, 2) // 3
+    gray_HW3 = cv2.cvtColor(rgb_HW3, cv2.COLOR_RGB2GRAY)[..., None].repeat(3, 2) // 3
     for channel in range(3):
-        annotated = _panel(grey_HW3, scale)
+        annotated = _panel(gray_HW3, scale)
         for points_N5 in (each["dp_points"] for each in people if each["dp_points"] is not None):
-            for (x, y), colour in zip(points_N5[:, :2] * scale, colours(points_N5[:, 2:], channel).tolist(), strict=True):
-                cv2.circle(annotated, (int(x), int(y)), 1, colour, -1)
-        coloured_HW3 = colours(iuv_HW3.reshape(-1, 3), channel).reshape(iuv_HW3.shape)
-        predicted = _panel(np.where(iuv_HW3[..., :1] > 0, coloured_HW3, grey_HW3), scale)
+            for (x, y), color in zip(points_N5[:, :2] * scale, colors(points_N5[:, 2:], channel).tolist(), strict=True):
+                cv2.circle(annotated, (int(x), int(y)), 1, color, -1)
+        colored_HW3 = colors(iuv_HW3.reshape(-1, 3), channel).reshape(iuv_HW3.shape)
+        predicted = _panel(np.where(iuv_HW3[..., :1] > 0, colored_HW3, gray_HW3), scale)
         for box_4, score in zip(boxes_D4 * scale, prediction["scores"][shown], strict=True):
             _box(predicted, box_4, _FOUND)
             if channel == 0:
@@ -90,13 +98,15 @@ def _panel(image_HW3: np.ndarray, scale: float) -> np.ndarray:
     """uint8 [P, P, 3]: the image's upper left corner in the panel's."""
     size = max(1, round(image_HW3.shape[1] * scale)), max(1, round(image_HW3.shape[0] * scale))
     panel = np.zeros((PANEL, PANEL, 3), np.uint8)
-    panel[: size[1], : size[0]] = cv2.resize(image_HW3, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
+    panel[: size[1], : size[0]] = cv2.resize(
+        image_HW3, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    )
     return panel
 
 
-def _box(panel: np.ndarray, box_4: np.ndarray, colour: tuple[int, int, int]) -> None:
+def _box(panel: np.ndarray, box_4: np.ndarray, color: tuple[int, int, int]) -> None:
     x0, y0, x1, y1 = (int(value) for value in box_4)
-    cv2.rectangle(panel, (x0, y0), (min(x1, PANEL - 1), min(y1, PANEL - 1)), colour, 1)
+    cv2.rectangle(panel, (x0, y0), (min(x1, PANEL - 1), min(y1, PANEL - 1)), color, 1)
 
 
 def _write(picture: np.ndarray, text: str, x: int, y: int) -> None:

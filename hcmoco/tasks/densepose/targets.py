@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hcmoco.codecs import decode_labels
-from hcmoco.datasets.people.surface import mirror_iuv
+from hcmoco.data.codecs import decode_labels
+from hcmoco.synthetic.body.surface_labels import mirror_iuv
 
 MASK_SIDE = 112
 """M: masks are stored over their own box, as DensePose-COCO stores its own, at the side of the published head's maps."""
@@ -57,20 +57,26 @@ def read_instances(row: dict) -> list[dict]:
         if each.get("mask") is not None:
             mask_HW = decode_labels(each["mask"]) > 127
             if mask_HW.shape != (row["height"], row["width"]):
-                raise ValueError(f"a mask is {mask_HW.shape[1]} x {mask_HW.shape[0]} pixels, the image {row['width']} x {row['height']}")
+                raise ValueError(
+                    f"a mask is {mask_HW.shape[1]} x {mask_HW.shape[0]} pixels, the image {row['width']} x {row['height']}"
+                )
         points = each.get("dp_points")
         instances.append(
             {
                 "box": np.asarray(each["box"], np.float32).reshape(4),
                 "mask": mask_HW,
-                "dp_points": None if points is None or not len(points) else np.asarray(points, np.float32).reshape(-1, 5),
+                "dp_points": None
+                if points is None or not len(points)
+                else np.asarray(points, np.float32).reshape(-1, 5),
                 "crowd": bool(each.get("crowd")),
             }
         )
     return instances
 
 
-def scene_targets(instances: Sequence[dict], scale_2: tuple[float, float] = (1.0, 1.0), flip_width: float | None = None) -> SceneTargets:
+def scene_targets(
+    instances: Sequence[dict], scale_2: tuple[float, float] = (1.0, 1.0), flip_width: float | None = None
+) -> SceneTargets:
     """Targets of the people that `read_instances` gives.
 
     Args:
@@ -83,7 +89,8 @@ def scene_targets(instances: Sequence[dict], scale_2: tuple[float, float] = (1.0
     count = len(kept)
     most = max((len(each["dp_points"]) for each in kept if each["dp_points"] is not None), default=0)
     targets = SceneTargets(
-        boxes=np.array([each["box"] for each in kept], np.float32).reshape(-1, 4) * np.array((*scale_2, *scale_2), np.float32),
+        boxes=np.array([each["box"] for each in kept], np.float32).reshape(-1, 4)
+        * np.array((*scale_2, *scale_2), np.float32),
         labels=np.array([CROWD if each["crowd"] else PERSON for each in kept], np.int64),
         masks=np.zeros((count, MASK_SIDE, MASK_SIDE), np.uint8),
         has_mask=np.array([each["mask"] is not None and not each["crowd"] for each in kept], bool),

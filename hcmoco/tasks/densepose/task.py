@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -15,20 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hcmoco.codecs import decode_rgb
+from hcmoco.data.codecs import decode_rgb
+from hcmoco.data.shards.manifest import About
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import Encoder
-from hcmoco.models.inputs import RGB_MEAN, normalise_rgb
-from hcmoco.shards.manifest import About
+from hcmoco.models.normalization import RGB_MEAN, normalize_rgb
+from hcmoco.tasks.base import Metric, Prediction, Task, TaskBatch, send
 from hcmoco.tasks.densepose.config import DensePoseConfig
 from hcmoco.tasks.densepose.decode import decode
 from hcmoco.tasks.densepose.model import STRIDE, DensePoseRCNN, to_stored
 from hcmoco.tasks.densepose.sheet import draw_sheet
 from hcmoco.tasks.densepose.targets import SceneTargets, read_instances, scene_targets, to_truth
-from hcmoco.tasks.task import Metric, Prediction, Task, TaskBatch, send
 
 if TYPE_CHECKING:
-    from hcmoco.tasks.densepose.evaluation.geodesics import Geodesics
+    from hcmoco.tasks.densepose.metric.geodesics import Geodesics
 
 _OWN_CHARTS = "people"
 # What `prepare` calls the sources whose labels are on them.
@@ -83,19 +82,25 @@ class DensePose(Task[SceneBatch]):
             try:
                 rgb_HW3 = decode_rgb(row["rgb"])
                 if rgb_HW3.shape[:2] != (row["height"], row["width"]):
-                    raise ValueError(f"the image is {rgb_HW3.shape[1]} x {rgb_HW3.shape[0]}, {row['width']} x {row['height']} are declared")
+                    raise ValueError(
+                        f"the image is {rgb_HW3.shape[1]} x {rgb_HW3.shape[0]}, {row['width']} x {row['height']} are declared"
+                    )
                 people = read_instances(row)
                 rng = None if draws is None else draws[number]
                 image_HW3, scale_2, flip = self._cut(rgb_HW3, rng)
                 images.append(image_HW3)
                 instances.append(people if rng is None else [])
-                targets.append(scene_targets(people if rng is not None else [], scale_2, image_HW3.shape[1] if flip else None))
+                targets.append(
+                    scene_targets(people if rng is not None else [], scale_2, image_HW3.shape[1] if flip else None)
+                )
             except (ValueError, IndexError, cv2.error) as error:
                 raise ValueError(f"record {row.get('id')!r}: {error}") from error
         sizes = np.array([(row["height"], row["width"]) for row in rows], np.int64).reshape(-1, 2)
         return SceneBatch(tuple(row["id"] for row in rows), images, sizes, instances, targets)
 
-    def _cut(self, rgb_HW3: np.ndarray, rng: np.random.Generator | None) -> tuple[np.ndarray, tuple[float, float], bool]:
+    def _cut(
+        self, rgb_HW3: np.ndarray, rng: np.random.Generator | None
+    ) -> tuple[np.ndarray, tuple[float, float], bool]:
         """What the network sees, its pixels per stored pixel along x and y, and whether it is a mirror image."""
         config: DensePoseConfig = self.config
         height, width = rgb_HW3.shape[:2]
@@ -114,8 +119,8 @@ class DensePose(Task[SceneBatch]):
 
     def losses(self, model: nn.Module, batch: SceneBatch, device: torch.device) -> dict[str, Tensor]:
         assert isinstance(model, DensePoseRCNN)
-        images, sizes = _padded_images(batch.images)
-        terms = model.terms(normalise_rgb(send(images, device)), sizes, to_truth(batch.targets, device))
+        images, sizes = padded_images(batch.images)
+        terms = model.terms(normalize_rgb(send(images, device)), sizes, to_truth(batch.targets, device))
         config: DensePoseConfig = self.config
         weights = {"coarse": config.coarse_weight, "part": config.part_weight, "uv": config.uv_weight}
         return {**terms, "loss": torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()}
@@ -128,8 +133,8 @@ class DensePose(Task[SceneBatch]):
             alike[_padded_size([image])].append(row)
         predictions: dict[int, Prediction] = {}
         for rows in alike.values():
-            images, sizes = _padded_images([batch.images[row] for row in rows])
-            found = model.detect(normalise_rgb(send(images, device)), sizes)
+            images, sizes = padded_images([batch.images[row] for row in rows])
+            found = model.detect(normalize_rgb(send(images, device)), sizes)
             for row, seen, each in zip(rows, sizes, found, strict=True):
                 height, width = (int(side) for side in batch.sizes[row])
                 boxes_D4 = to_stored(each.boxes, seen, (height, width))
@@ -141,21 +146,16 @@ class DensePose(Task[SceneBatch]):
         return [predictions[row] for row in range(len(batch))]
 
     def metric(self) -> Metric:
-        from hcmoco.tasks.densepose.evaluation.metric import DensePoseMetric
+        from hcmoco.tasks.densepose.metric.metric import DensePoseMetric
 
         return DensePoseMetric(self._geodesics)
 
     @cached_property
     def _geodesics(self) -> "Geodesics":
         """Distances on the surface that the labels are on. The evaluation is imported where something is evaluated: training needs none."""
-        from hcmoco.tasks.densepose.evaluation.people_surface import people_geodesics
-        from hcmoco.tasks.densepose.evaluation.published import published_geodesics
+        from hcmoco.tasks.densepose.metric import read_geodesics
 
-        if self.config.charts == _OWN_CHARTS:
-            return people_geodesics()
-        folder = Path(self.config.charts).expanduser()
-        distances = folder / "Pdist_matrix.npy"
-        return published_geodesics(folder, distances if distances.is_file() else None)
+        return read_geodesics(self.config.charts)
 
     def sheet(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
         return draw_sheet(rows, predictions)
@@ -165,7 +165,7 @@ def _padded_size(images: Sequence[np.ndarray]) -> tuple[int, int]:
     return tuple(-(-max(each.shape[axis] for each in images) // STRIDE) * STRIDE for axis in (0, 1))
 
 
-def _padded_images(images: Sequence[np.ndarray]) -> tuple[np.ndarray, list[tuple[int, int]]]:
+def padded_images(images: Sequence[np.ndarray]) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """uint8 [B, H, W, 3] with the mean colour, which normalises to about 0, at the right and below, and each image's rows and columns."""
     padded_BHW3 = np.empty((len(images), *_padded_size(images), 3), np.uint8)
     padded_BHW3[:] = np.round(255 * np.array(RGB_MEAN))

@@ -8,10 +8,18 @@ image, S side of the result.
 import cv2
 import numpy as np
 
-from hcmoco.models.inputs import RGB_MEAN
-from hcmoco.parts import IGNORE, LEFT_RIGHT_PAIRS
+from hcmoco.data.body_parts import IGNORE, LEFT_RIGHT_PAIRS
+from hcmoco.data.transforms import (
+    Augmentation,
+    color_matrix,
+    crop_matrix,
+    flip_labels,
+    warp_depth,
+    warp_labels,
+    warp_rgb,
+)
+from hcmoco.models.normalization import RGB_MEAN
 from hcmoco.tasks.parsing.config import ParsingAugment
-from hcmoco.transforms import Augmentation, colour_matrix, crop_matrix, flip_labels, warp_depth, warp_labels, warp_rgb
 
 _RED, _GREEN, _BLUE = (round(255 * value) for value in RGB_MEAN)
 
@@ -59,21 +67,28 @@ def training_cut(
     unit, turn = rng.random(7), rng.standard_normal()
     zoom, flipped = draw_zoom(config, unit[0]), bool(unit[1] < config.flip_probability)
     ranges = np.array([config.brightness, config.contrast, config.saturation])
-    colour = colour_matrix(*(1 + ranges * (2 * unit[4:7] - 1))) if image.ndim == 3 and ranges.any() else None
+    color = color_matrix(*(1 + ranges * (2 * unit[4:7] - 1))) if image.ndim == 3 and ranges.any() else None
     if config.geometry == "multi-scale":
-        if colour is not None:
-            image = cv2.transform(image, colour)
+        if color is not None:
+            image = cv2.transform(image, color)
         return _multi_scale(image, labels_HW, size, config, zoom=zoom, flipped=flipped, place=unit[2:4])
     side = labels_HW.shape[0]
     x, y = side * (0.5 + config.shift * (2 * unit[2:4] - 1))
     degrees = float(np.clip(turn * config.rotation, -config.rotation_limit, config.rotation_limit))
-    cut = Augmentation(crop_matrix((x, y), side / zoom, size, degrees, flipped), flipped, colour)
+    cut = Augmentation(crop_matrix((x, y), side / zoom, size, degrees, flipped), flipped, color)
     moved = warp_depth(image, cut, size) if image.ndim == 2 else warp_rgb(image, cut, size, _border(config))
     return moved, warp_labels(labels_HW, cut, size, LEFT_RIGHT_PAIRS, border=IGNORE)
 
 
 def _multi_scale(
-    image: np.ndarray, labels: np.ndarray, size: int, config: ParsingAugment, *, zoom: float, flipped: bool, place: np.ndarray
+    image: np.ndarray,
+    labels: np.ndarray,
+    size: int,
+    config: ParsingAugment,
+    *,
+    zoom: float,
+    flipped: bool,
+    place: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The published cut: to the network's size, mirrored or not, to `zoom` times that, padded, and cropped at `place` in [0, 1) of x, y."""
     image, labels = whole_image(image, size, config), resize_nearest(labels, size)

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hcmoco.config import Config
-from hcmoco.parts import PART_NAMES
-from hcmoco.tasks.task import TaskConfig
+from hcmoco.data.body_parts import PART_NAMES
+from hcmoco.tasks.base import TaskConfig
 
 PARSING_4K_WEIGHTS = (
     1.448, 49.234, 49.483, 48.030, 49.247, 49.492, 48.018, 49.704, 50.052, 49.369, 49.694, 50.090, 49.425,
@@ -14,7 +14,9 @@ PARSING_4K_WEIGHTS = (
 )  # fmt: skip
 """Class weights that were published for the training half of NTURGBD-Parsing-4K; the rule `frequency` over its labels gives them."""
 
-PositiveWeights = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=len(PART_NAMES), max_length=len(PART_NAMES))]
+PositiveWeights = Annotated[
+    tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=len(PART_NAMES), max_length=len(PART_NAMES))
+]
 
 
 class ParsingAugment(Config):
@@ -25,19 +27,30 @@ class ParsingAugment(Config):
     the image is never a label: it is left out of the loss.
     """
 
-    geometry: Literal["square", "multi-scale"] = Field("square", description="square (one affine map) or multi-scale (as published)")
-    flip_probability: float = Field(0.5, ge=0, le=1, description="share of samples that are mirrored, with left and right exchanged")
-    scale: tuple[float, float] = Field((0.8, 1.3), description="range of the zoom, above 1 enlarges; published 0.5 to 1.6")
-    scale_step: float = Field(0.0, ge=0, description="zooms are whole steps above the lowest; published 0.1; 0: any zoom of the range")
+    geometry: Literal["square", "multi-scale"] = Field(
+        "square", description="square (one affine map) or multi-scale (as published)"
+    )
+    flip_probability: float = Field(
+        0.5, ge=0, le=1, description="share of samples that are mirrored, with left and right exchanged"
+    )
+    scale: tuple[float, float] = Field(
+        (0.8, 1.3), description="range of the zoom, above 1 enlarges; published 0.5 to 1.6"
+    )
+    scale_step: float = Field(
+        0.0, ge=0, description="zooms are whole steps above the lowest; published 0.1; 0: any zoom of the range"
+    )
     shift: float = Field(0.1, ge=0, le=1, description="largest move of the centre along x and y; square only")
     rotation: float = Field(15.0, ge=0, description="standard deviation of the rotation, degrees; normal; square only")
     rotation_limit: float = Field(45.0, ge=0, le=180, description="rotations beyond this are cut to it, degrees")
     brightness: float = Field(0.2, ge=0, lt=1, description="RGB gain is drawn from 1 - this to 1 + this")
     contrast: float = Field(0.2, ge=0, lt=1, description="likewise for the distance to mid-grey")
     saturation: float = Field(0.2, ge=0, le=1, description="likewise for the distance to the pixel's own grey")
-    padding: Literal["mean", "black"] = Field("mean", description="RGB outside the image: ImageNet's mean, or black as published")
+    padding: Literal["mean", "black"] = Field(
+        "mean", description="RGB outside the image: ImageNet's mean, or black as published"
+    )
     depth_resize: Literal["nearest", "bilinear"] = Field(
-        "nearest", description="second resize of multi-scale; bilinear, as published, blends a silhouette's depth with 'no reading'"
+        "nearest",
+        description="second resize of multi-scale; bilinear, as published, blends a silhouette's depth with 'no reading'",
     )
 
     @field_validator("scale")
@@ -50,14 +63,18 @@ class ParsingAugment(Config):
     @model_validator(mode="after")
     def _of_one_geometry(self) -> "ParsingAugment":
         if self.geometry == "multi-scale" and (self.shift or self.rotation):
-            raise ValueError("geometry=multi-scale neither moves nor turns: set shift and rotation to 0, or take geometry=square")
+            raise ValueError(
+                "geometry=multi-scale neither moves nor turns: set shift and rotation to 0, or take geometry=square"
+            )
         if self.geometry == "square" and self.depth_resize == "bilinear":
-            raise ValueError("depth_resize=bilinear is of geometry=multi-scale; with geometry=square leave it at nearest")
+            raise ValueError(
+                "depth_resize=bilinear is of geometry=multi-scale; with geometry=square leave it at nearest"
+            )
         return self
 
 
 class ParsingConfig(TaskConfig):
-    """Human parsing into the 25 classes of `hcmoco.parts`, from RGB or from depth.
+    """Human parsing into the 25 classes of `hcmoco.data.body_parts`, from RGB or from depth.
 
     Published protocol: size 473, label size 1000, flip test, geometry multi-scale with zooms 0.5 to 1.6 in steps of 0.1, black padding,
     convolutions of the head from N(0, 0.001), no class weights for RGB and `parsing-4k` for depth.
@@ -66,14 +83,20 @@ class ParsingConfig(TaskConfig):
     task: Literal["parsing-rgb", "parsing-depth"]
     size: int = Field(128, ge=32, le=2048, description="side of the network's input, pixels; published 473")
     label_size: int | Literal["record"] = Field(
-        "record", description="side at which predictions are made and scored, pixels; published 1000; record: each image's own"
+        "record",
+        description="side at which predictions are made and scored, pixels; published 1000; record: each image's own",
     )
-    flip_test: bool = Field(False, description="predict from the mean of the logits of the image and of its mirror image")
+    flip_test: bool = Field(
+        False, description="predict from the mean of the logits of the image and of its mirror image"
+    )
     class_weights: Literal["none", "frequency", "parsing-4k"] | PositiveWeights = Field(
-        "none", description="none, frequency (1 / ln(1.02 + share of the labelled pixels)), parsing-4k (published), or 25 numbers"
+        "none",
+        description="none, frequency (1 / ln(1.02 + share of the labelled pixels)), parsing-4k (published), or 25 numbers",
     )
     head_std: float | None = Field(
-        None, gt=0, description="initial convolutions of the head are normal with this deviation, published 0.001; null: PyTorch's own"
+        None,
+        gt=0,
+        description="initial convolutions of the head are normal with this deviation, published 0.001; null: PyTorch's own",
     )
     augment: ParsingAugment = ParsingAugment()
 

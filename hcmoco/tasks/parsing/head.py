@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hcmoco.data.body_parts import PART_NAMES
 from hcmoco.models.encoders import Encoder
-from hcmoco.models.inputs import normalise_depth, normalise_rgb
-from hcmoco.parts import PART_NAMES
+from hcmoco.models.normalization import normalize_depth, normalize_rgb
 
 STRIDE = 4
 
@@ -46,7 +46,9 @@ class ParsingHead(nn.Module):
         total_BCHW = F.conv2d(maps[0], slices[0], self.merge.bias)
         for map_BCHW, weight in zip(maps[1:], slices[1:], strict=True):
             coarse_BCHW = F.conv2d(map_BCHW, weight)
-            total_BCHW = total_BCHW + F.interpolate(coarse_BCHW, size=maps[0].shape[2:], mode="bilinear", align_corners=False)
+            total_BCHW = total_BCHW + F.interpolate(
+                coarse_BCHW, size=maps[0].shape[2:], mode="bilinear", align_corners=False
+            )
         return self.classify(F.relu(self.norm(total_BCHW)))
 
 
@@ -73,7 +75,9 @@ class ParsingModel(nn.Module):
         Args:
             image: uint8 [B, S, S, 3], RGB, or uint16 [B, S, S], millimetres.
         """
-        x_B3SS = normalise_rgb(image) if self.modality == "rgb" else normalise_depth(image, self.encoder.config.in_chans)
+        x_B3SS = (
+            normalize_rgb(image) if self.modality == "rgb" else normalize_depth(image, self.encoder.config.in_chans)
+        )
         room = -x_B3SS.shape[-1] % self.encoder.strides[-1]
         return self.head(self.encoder(F.pad(x_B3SS, (0, room, 0, room)) if room else x_B3SS))
 
@@ -85,7 +89,9 @@ def resize_logits(logits_BKHW: Tensor, size: int, label_size: int) -> Tensor:
         return F.interpolate(logits_BKHW, size=(label_size, label_size), mode="bilinear", align_corners=False)
     # The map is wider than the image; its padding ends up beyond L.
     zoom = STRIDE * label_size / size
-    return F.interpolate(logits_BKHW, scale_factor=zoom, mode="bilinear", align_corners=False)[..., :label_size, :label_size]
+    return F.interpolate(logits_BKHW, scale_factor=zoom, mode="bilinear", align_corners=False)[
+        ..., :label_size, :label_size
+    ]
 
 
 def mean_with_mirror(logits_BKLL: Tensor, mirrored_BKLL: Tensor, flip_K: Tensor) -> Tensor:

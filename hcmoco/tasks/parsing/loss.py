@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hcmoco.parts import IGNORE, PART_NAMES
+from hcmoco.data.body_parts import IGNORE, PART_NAMES
 
 
 def cross_entropy(logits_BKLL: Tensor, labels_BLL: Tensor, weights_K: Tensor | None = None) -> Tensor:
@@ -22,10 +22,10 @@ def cross_entropy(logits_BKLL: Tensor, labels_BLL: Tensor, weights_K: Tensor | N
     """
     logits_BKLL = logits_BKLL.float()
     total = F.cross_entropy(logits_BKLL, labels_BLL, weights_K, ignore_index=IGNORE, reduction="sum")
-    labelled = labels_BLL != IGNORE
+    labeled = labels_BLL != IGNORE
     if weights_K is None:
-        return total / labelled.sum().clamp(min=1)
-    mass = (weights_K[labels_BLL.where(labelled, 0)] * labelled).sum()
+        return total / labeled.sum().clamp(min=1)
+    mass = (weights_K[labels_BLL.where(labeled, 0)] * labeled).sum()
     return total / mass.clamp(min=torch.finfo(mass.dtype).tiny)
 
 

@@ -3,12 +3,13 @@
 K is the number of classes; rows of the matrix are the truth, columns the prediction.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from hcmoco.parts import IGNORE, PART_NAMES
-from hcmoco.tasks.task import Metric, Prediction, Result
+from hcmoco.data.body_parts import IGNORE, PART_NAMES
+from hcmoco.tasks.base import Metric, Prediction, Result
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int = len(PART_NAMES)) -> np.ndarray:
@@ -26,18 +27,23 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int = len(PART_
 
 
 def scores(matrix_KK: np.ndarray) -> dict[str, np.ndarray]:
-    """Per class: `iou` = TP / max(1, truth + predicted - TP), `acc` = TP / max(1, truth), `share` of the pixels; all float64 [K]."""
+    """Per class: `iou` = TP / (truth + predicted - TP), `acc` = TP / truth, `share` of the pixels; float64 [K], NaN where that is 0 / 0."""
     hit_K, truth_K, predicted_K = np.diag(matrix_KK), matrix_KK.sum(1), matrix_KK.sum(0)
-    return {
-        "iou": hit_K / np.maximum(1, truth_K + predicted_K - hit_K),
-        "acc": hit_K / np.maximum(1, truth_K),
-        "share": truth_K / max(1, truth_K.sum()),
-    }
+    with np.errstate(invalid="ignore"):
+        return {
+            "iou": hit_K / (truth_K + predicted_K - hit_K),
+            "acc": hit_K / truth_K,
+            "share": truth_K / truth_K.sum(),
+        }
 
 
 class ParsingMetric(Metric):
-    """mIoU and mAcc over all classes, background and those that never occur included, as published; `mIoU_present` over the classes that
-    the truth holds; aAcc over pixels."""
+    """mIoU and mAcc over all classes, background included, as published: one that never occurs counts as 0. `mIoU_present` over the classes
+    that the truth holds; aAcc over pixels.
+
+    Where no pixel is labelled every figure is NaN. In the breakdown a class's IoU is NaN where it is neither labelled nor predicted, its
+    accuracy where it is not labelled.
+    """
 
     def __init__(self):
         self._matrix_KK = np.zeros((len(PART_NAMES), len(PART_NAMES)), np.int64)
@@ -66,13 +72,16 @@ class ParsingMetric(Metric):
         per_class = scores(self._matrix_KK)
         iou_K, acc_K, share_K = per_class["iou"], per_class["acc"], per_class["share"]
         present_K = share_K > 0
+        figures = dict.fromkeys(("mIoU", "mAcc", "aAcc", "mIoU_present"), math.nan)
+        if present_K.any():
+            figures = {
+                "mIoU": float(np.nan_to_num(iou_K).mean()),
+                "mAcc": float(np.nan_to_num(acc_K).mean()),
+                "aAcc": float(np.trace(self._matrix_KK) / self._matrix_KK.sum()),
+                "mIoU_present": float(iou_K[present_K].mean()),
+            }
         return Result(
-            figures={
-                "mIoU": float(iou_K.mean()),
-                "mAcc": float(acc_K.mean()),
-                "aAcc": float(np.trace(self._matrix_KK) / max(1, self._matrix_KK.sum())),
-                "mIoU_present": float(iou_K[present_K].mean()) if present_K.any() else 0.0,
-            },
+            figures=figures,
             rows=self._rows,
             columns=("part", "IoU", "Acc", "share"),
             breakdown=tuple(

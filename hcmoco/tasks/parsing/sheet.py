@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from hcmoco.parts import FLIP, IGNORE, PART_NAMES
+from hcmoco.data.body_parts import FLIP, IGNORE, PART_NAMES
 from hcmoco.tasks.parsing.augment import resize_nearest
 
 PANEL = 192
@@ -32,14 +32,14 @@ _MIDDLE = {
 }  # fmt: skip
 
 
-def _colour(name: str) -> tuple[int, int, int]:
+def _color(name: str) -> tuple[int, int, int]:
     side, _, part = name.partition(" ")
     return {"right": _RIGHT, "left": _LEFT}[side][part] if side in ("right", "left") else _MIDDLE[name]
 
 
 # uint8 [256, 3]: the colour of each label; what is left out of losses is grey
 PALETTE = np.zeros((256, 3), np.uint8)
-PALETTE[: len(PART_NAMES)] = [_colour(name) for name in PART_NAMES]
+PALETTE[: len(PART_NAMES)] = [_color(name) for name in PART_NAMES]
 PALETTE[IGNORE] = 110
 PALETTE.setflags(write=False)
 
@@ -47,17 +47,17 @@ PALETTE.setflags(write=False)
 def panel_of(image: np.ndarray) -> np.ndarray:
     """uint8 [P, P, 3] of RGB (uint8 [H, W, 3]) or of depth (uint16 [H, W]): near is bright, 'no reading' black."""
     if image.ndim == 2:
-        return resize_nearest(grey_depth(image), PANEL)
+        return resize_nearest(gray_depth(image), PANEL)
     return cv2.resize(image, (PANEL, PANEL), interpolation=cv2.INTER_AREA if len(image) > PANEL else cv2.INTER_CUBIC)
 
 
-def grey_depth(depth_HW: np.ndarray) -> np.ndarray:
+def gray_depth(depth_HW: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3] of depth (uint16 [H, W]): near is bright, 'no reading' black."""
     readings = depth_HW[depth_HW > 0]
     near, far = np.percentile(readings, (2, 98)) if len(readings) else (0, 1)
     share = ((far - depth_HW.astype(np.float64)) / max(far - near, 1.0)).clip(0, 1)
-    grey = np.where(depth_HW > 0, np.round(60 + 195 * share), 0).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+    gray = np.where(depth_HW > 0, np.round(60 + 195 * share), 0).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=2)
 
 
 def paint(panel_PP3: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -67,9 +67,9 @@ def paint(panel_PP3: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def paint_labels(picture_HW3: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3]: the colours of the parts (uint8 [H, W]), with the picture's shading and dark borders, over the dimmed picture."""
-    grey_HW1 = cv2.cvtColor(picture_HW3, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
-    coloured = PALETTE[labels] * (0.7 + 0.3 * grey_HW1 / 255)
-    picture = np.where((labels > 0)[..., None], coloured, 0.35 * grey_HW1)
+    gray_HW1 = cv2.cvtColor(picture_HW3, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
+    colored = PALETTE[labels] * (0.7 + 0.3 * gray_HW1 / 255)
+    picture = np.where((labels > 0)[..., None], colored, 0.35 * gray_HW1)
     border = np.zeros(labels.shape, bool)
     border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     border[1:] |= labels[1:] != labels[:-1]
@@ -77,7 +77,9 @@ def paint_labels(picture_HW3: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return picture.astype(np.uint8)
 
 
-def parts_sheet(images: Sequence[np.ndarray], truths: Sequence[np.ndarray | None], predictions: Sequence[np.ndarray]) -> np.ndarray:
+def parts_sheet(
+    images: Sequence[np.ndarray], truths: Sequence[np.ndarray | None], predictions: Sequence[np.ndarray]
+) -> np.ndarray:
     """uint8 [H, W, 3]: input, truth (empty where there is none) and prediction of each row, two rows abreast, over a legend.
 
     Args:
@@ -88,7 +90,9 @@ def parts_sheet(images: Sequence[np.ndarray], truths: Sequence[np.ndarray | None
     for image, truth, prediction in zip(images, truths, predictions, strict=True):
         panel = panel_of(image)
         empty = np.full_like(panel, 24)
-        cells.append(np.concatenate([panel, empty if truth is None else paint(panel, truth), paint(panel, prediction)], axis=1))
+        cells.append(
+            np.concatenate([panel, empty if truth is None else paint(panel, truth), paint(panel, prediction)], axis=1)
+        )
     return stacked(cells, HEADS)
 
 
@@ -100,7 +104,10 @@ def stacked(cells: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
     header = np.zeros((_HEADER, width, 3), np.uint8)
     for number, name in enumerate(names):
         _write(header, name, number * PANEL + 6, _HEADER - 8)
-    lines = [_abreast([header] * abreast), *(_abreast(cells[start : start + abreast]) for start in range(0, len(cells), abreast))]
+    lines = [
+        _abreast([header] * abreast),
+        *(_abreast(cells[start : start + abreast]) for start in range(0, len(cells), abreast)),
+    ]
     return np.concatenate([*lines, legend(lines[0].shape[1])])
 
 

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hcmoco.codecs import decode_depth, decode_labels, decode_rgb
+from hcmoco.data.body_parts import FLIP, IGNORE, PART_NAMES
+from hcmoco.data.codecs import decode_depth, decode_labels, decode_rgb
+from hcmoco.data.shards.manifest import About
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import Encoder
-from hcmoco.parts import FLIP, IGNORE, PART_NAMES
-from hcmoco.shards.manifest import About
+from hcmoco.tasks.base import Prediction, Task, TaskBatch, send
 from hcmoco.tasks.parsing.augment import resize_nearest, training_cut, whole_image
 from hcmoco.tasks.parsing.config import PARSING_4K_WEIGHTS, ParsingConfig
 from hcmoco.tasks.parsing.head import ParsingModel, mean_with_mirror, resize_logits
 from hcmoco.tasks.parsing.loss import class_counts, cross_entropy, frequency_weights
 from hcmoco.tasks.parsing.metric import ParsingMetric
 from hcmoco.tasks.parsing.sheet import parts_sheet
-from hcmoco.tasks.task import Prediction, Task, TaskBatch, send
 
 
 @dataclass
@@ -90,7 +90,9 @@ class ParsingTask(Task[ParsingBatch]):
     def make_model(self, encoder: Encoder) -> ParsingModel:
         """See `Task.make_model`; UserError for an encoder that does not take three colours as RGB parsing gives them."""
         if self.modality == "rgb" and encoder.config.in_chans != 3:
-            raise UserError(f"{self.name}: encoder.in_chans is {encoder.config.in_chans}, RGB has 3; leave it at 3 or take parsing-depth")
+            raise UserError(
+                f"{self.name}: encoder.in_chans is {encoder.config.in_chans}, RGB has 3; leave it at 3 or take parsing-depth"
+            )
         return ParsingModel(encoder, self.modality, self.config.head_std)
 
     def losses(self, model: nn.Module, batch: ParsingBatch, device: torch.device) -> dict[str, Tensor]:
@@ -104,7 +106,11 @@ class ParsingTask(Task[ParsingBatch]):
         labels_BLL = send(np.stack(truths), device).long()
         weights_K = None if self._weights_K is None else send(self._weights_K, device)
         with torch.autocast(device.type, enabled=False):
-            return {"loss": cross_entropy(resize_logits(logits_BKHW, self.config.size, batch.sides[0]), labels_BLL, weights_K)}
+            return {
+                "loss": cross_entropy(
+                    resize_logits(logits_BKHW, self.config.size, batch.sides[0]), labels_BLL, weights_K
+                )
+            }
 
     @torch.no_grad()
     def predict(self, model: nn.Module, batch: ParsingBatch, device: torch.device) -> list[Prediction]:
@@ -117,7 +123,9 @@ class ParsingTask(Task[ParsingBatch]):
         for row, side in enumerate(batch.sides):
             logits_1KLL = resize_logits(logits_BKHW[row : row + 1], self.config.size, side)
             if mirrored_BKHW is not None:
-                logits_1KLL = mean_with_mirror(logits_1KLL, resize_logits(mirrored_BKHW[row : row + 1], self.config.size, side), flip_K)
+                logits_1KLL = mean_with_mirror(
+                    logits_1KLL, resize_logits(mirrored_BKHW[row : row + 1], self.config.size, side), flip_K
+                )
             predictions.append({"parts": logits_1KLL[0].argmax(0).to(torch.uint8).cpu().numpy()})
         return predictions
 
@@ -135,7 +143,11 @@ class ParsingTask(Task[ParsingBatch]):
         if data is None:
             raise ValueError(f"record {row.get('id')!r} has no {self.inputs[0]}")
         try:
-            return decode_rgb(data, row["size"]) if self.modality == "rgb" else decode_depth(data, self.about.depth_codec, row["size"])
+            return (
+                decode_rgb(data, row["size"])
+                if self.modality == "rgb"
+                else decode_depth(data, self.about.depth_codec, row["size"])
+            )
         except (ValueError, cv2.error) as error:
             raise ValueError(f"record {row.get('id')!r}: {self.inputs[0]}: {error}") from error
 
@@ -147,7 +159,9 @@ class ParsingTask(Task[ParsingBatch]):
             labels = decode_labels(row["parts"], row["size"])
             wrong = np.unique(labels[(labels >= len(PART_NAMES)) & (labels != IGNORE)])
             if len(wrong):
-                raise ValueError(f"there are labels {wrong[:5].tolist()}; allowed are 0..{len(PART_NAMES) - 1} and {IGNORE}")
+                raise ValueError(
+                    f"there are labels {wrong[:5].tolist()}; allowed are 0..{len(PART_NAMES) - 1} and {IGNORE}"
+                )
         except (ValueError, cv2.error) as error:
             raise ValueError(f"record {row.get('id')!r}: parts: {error}") from error
         return labels

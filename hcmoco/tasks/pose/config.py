@@ -5,9 +5,9 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from hcmoco.config import Config
-from hcmoco.skeletons import JOINT_SETS
-from hcmoco.tasks.task import TaskConfig
-from hcmoco.transforms import InputSide
+from hcmoco.data.skeletons import JOINT_SETS
+from hcmoco.data.transforms import InputSide
+from hcmoco.tasks.base import TaskConfig
 
 STRIDE = 4
 """Pixels of the input between cells of the finest map, on which the anchors stand."""
@@ -16,13 +16,19 @@ STRIDE = 4
 class HeadConfig(Config):
     """Three branches on the encoder's merged map. Published: 4 convolutions of 256 channels, 9 anchors in a cell, no reduction."""
 
-    convolutions: int = Field(4, ge=0, le=8, description="3x3 convolutions with batch norm and ReLU in each branch, before its last one")
+    convolutions: int = Field(
+        4, ge=0, le=8, description="3x3 convolutions with batch norm and ReLU in each branch, before its last one"
+    )
     channels: int = Field(256, ge=1, description="channels of these convolutions")
     anchor_offsets: tuple[float, ...] = Field(
-        (1.0, 2.0, 3.0), min_length=1, description="anchors of a 4 px cell stand at each pair of these along x and y, pixels, 0 to 4"
+        (1.0, 2.0, 3.0),
+        min_length=1,
+        description="anchors of a 4 px cell stand at each pair of these along x and y, pixels, 0 to 4",
     )
     reduce: int | None = Field(
-        None, ge=1, description="channels to which the maps are reduced first, each at its own size; null: concatenated as published"
+        None,
+        ge=1,
+        description="channels to which the maps are reduced first, each at its own size; null: concatenated as published",
     )
 
     @field_validator("anchor_offsets")
@@ -45,16 +51,26 @@ class PoseConfig(TaskConfig):
     size: InputSide = Field(288, description="side of the input, pixels; a multiple of 32")
     head: HeadConfig = HeadConfig()
     margin_unit: Literal["box", "pixels"] = Field(
-        "box", description="what margins and jitter count in: longest sides of the person's box, or pixels of the stored image"
+        "box",
+        description="what margins and jitter count in: longest sides of the person's box, or pixels of the stored image",
     )
     margin: tuple[float, float] = Field(
-        (0.14, 0.08), description="training crops reach this far beyond the box to the left and right, and above and below"
+        (0.14, 0.08),
+        description="training crops reach this far beyond the box to the left and right, and above and below",
     )
-    test_margin: tuple[float, float] | None = Field(None, description="the same for evaluation and prediction; null: as in training")
-    jitter: float = Field(0.055, ge=0, description="each side of a training crop moves by up to this, in or out; uniform")
+    test_margin: tuple[float, float] | None = Field(
+        None, description="the same for evaluation and prediction; null: as in training"
+    )
+    jitter: float = Field(
+        0.055, ge=0, description="each side of a training crop moves by up to this, in or out; uniform"
+    )
     rotation: float = Field(15.0, ge=0, le=180, description="training crops are turned by up to this, degrees; uniform")
-    scale: tuple[float, float] = Field((0.5, 1.5), description="range of the magnification of training crops about their centre; uniform")
-    flip_probability: float = Field(0.0, ge=0, le=1, description="share of training crops that are mirrored, left and right exchanged")
+    scale: tuple[float, float] = Field(
+        (0.5, 1.5), description="range of the magnification of training crops about their centre; uniform"
+    )
+    flip_probability: float = Field(
+        0.0, ge=0, le=1, description="share of training crops that are mirrored, left and right exchanged"
+    )
     interpolation: Literal["nearest", "bilinear"] = Field(
         "nearest", description="how turned and scaled crops are read; bilinear as released, it smears silhouettes"
     )
@@ -69,7 +85,9 @@ class PoseConfig(TaskConfig):
         description="metres; of background=box-depth. People lying along the view reach 1.4; where all stand, as in ITOP, 0.7 keeps them "
         "and removes a near wall",
     )
-    depth_scale: float = Field(50.0, gt=0, description="the network's depths are metres from the input's mean depth times this")
+    depth_scale: float = Field(
+        50.0, gt=0, description="the network's depths are metres from the input's mean depth times this"
+    )
 
     @field_validator("joints")
     @classmethod
@@ -96,5 +114,7 @@ class PoseConfig(TaskConfig):
     @model_validator(mode="after")
     def _jitter_within_margin(self) -> "PoseConfig":
         if self.jitter > min(self.margin):
-            raise ValueError(f"jitter = {self.jitter:g} exceeds the smaller margin, {min(self.margin):g}: crops would cut the person's box")
+            raise ValueError(
+                f"jitter = {self.jitter:g} exceeds the smaller margin, {min(self.margin):g}: crops would cut the person's box"
+            )
         return self

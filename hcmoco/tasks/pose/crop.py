@@ -7,8 +7,8 @@ in pixels with a pixel's centre at +0.5. `matrix_23` maps the stored image to th
 import cv2
 import numpy as np
 
+from hcmoco.data.transforms import CROP_MARGIN, crop_matrix
 from hcmoco.tasks.pose.config import PoseConfig
-from hcmoco.transforms import CROP_MARGIN, crop_matrix
 
 TRUTH_MARGIN = 0.05
 """Metres behind the last labelled joint at which background=ground-truth cuts."""
@@ -26,7 +26,11 @@ def person_box(box: np.ndarray | list | None, image_size: int) -> np.ndarray:
 
 
 def crop_window(
-    config: PoseConfig, box_4: np.ndarray, image_size: int, margin: tuple[float, float], jitter_4: np.ndarray | float = 0.0
+    config: PoseConfig,
+    box_4: np.ndarray,
+    image_size: int,
+    margin: tuple[float, float],
+    jitter_4: np.ndarray | float = 0.0,
 ) -> np.ndarray:
     """float64 [4]: the box with margins and jitter (in `config.margin_unit`), clipped to the image.
 
@@ -46,7 +50,9 @@ def window_matrix(window_4: np.ndarray, size: int) -> np.ndarray:
     return np.column_stack([np.diag(zoom), -zoom * window_4[:2]])
 
 
-def draw_crop(config: PoseConfig, box_4: np.ndarray, image_size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, bool]:
+def draw_crop(
+    config: PoseConfig, box_4: np.ndarray, image_size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, bool]:
     """A training crop: its window [4], what is done to it afterwards as a matrix [2, 3] of the input onto itself, and whether that mirrors.
 
     Always draws the same number of values, so that one setting leaves what another one draws as it was.
@@ -80,7 +86,9 @@ def move_back(xy_J2: np.ndarray, matrix_23: np.ndarray) -> np.ndarray:
     return np.linalg.solve(matrix_23[:, :2], (np.asarray(xy_J2, np.float64) - matrix_23[:, 2]).T).T
 
 
-def cut(depth_HW: np.ndarray, window_4: np.ndarray, augment_23: np.ndarray | None, size: int, interpolation: str) -> np.ndarray:
+def cut(
+    depth_HW: np.ndarray, window_4: np.ndarray, augment_23: np.ndarray | None, size: int, interpolation: str
+) -> np.ndarray:
     """uint16 [S, S]: the window's depth resized by nearest pixel, augmented where `augment_23` is given; 0 outside the window.
 
     "nearest" reads stored pixels once. "bilinear" augments the resized crop with weights between readings and holes, as released.
@@ -102,7 +110,9 @@ def _warp(image_HW: np.ndarray, matrix_23: np.ndarray, size: int, interpolation:
     """OpenCV puts a pixel's centre at integers: the inverse map is moved by half a pixel on both sides."""
     inverse_23 = np.linalg.inv(np.vstack([matrix_23, [0, 0, 1]]))[:2]
     inverse_23[:, 2] += 0.5 * (inverse_23[:, 0] + inverse_23[:, 1]) - 0.5
-    return cv2.warpAffine(image_HW, inverse_23, (size, size), flags=interpolation | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT)
+    return cv2.warpAffine(
+        image_HW, inverse_23, (size, size), flags=interpolation | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT
+    )
 
 
 def keep_near_box(depth_HW: np.ndarray, box_4: np.ndarray, depth_range: float) -> np.ndarray:
@@ -128,6 +138,6 @@ def keep_before(depth_HW: np.ndarray, limit: float) -> np.ndarray:
 
 
 def mean_depth(depth_SS: np.ndarray) -> float:
-    """Metres: mean of the readings, as `hcmoco.models.inputs.normalise_depth` takes it off; 0 where there is none."""
+    """Metres: mean of the readings, as `hcmoco.models.normalization.normalise_depth` takes it off; 0 where there is none."""
     readings = depth_SS[depth_SS > 0]
     return float(readings.mean(dtype=np.float64)) / 1000 if len(readings) else 0.0

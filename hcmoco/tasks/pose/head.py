@@ -49,14 +49,20 @@ class PoseHead(nn.Module):
         if self.reduce is not None and self.reduced is not None:
             return self.reduced(self.reduce.full(maps))
         size = maps[0].shape[2:]
-        return torch.cat([maps[0], *(F.interpolate(each, size=size, mode="bilinear", align_corners=False) for each in maps[1:])], 1)
+        return torch.cat(
+            [maps[0], *(F.interpolate(each, size=size, mode="bilinear", align_corners=False) for each in maps[1:])], 1
+        )
 
 
 def _branch(width: int, config: HeadConfig, outputs: int) -> nn.Sequential:
     """Convolutions drawn from Xavier's normal distribution, biases 0, as published."""
     layers: list[nn.Module] = []
     for _ in range(config.convolutions):
-        layers += [nn.Conv2d(width, config.channels, 3, padding=1), nn.BatchNorm2d(config.channels), nn.ReLU(inplace=True)]
+        layers += [
+            nn.Conv2d(width, config.channels, 3, padding=1),
+            nn.BatchNorm2d(config.channels),
+            nn.ReLU(inplace=True),
+        ]
         width = config.channels
     layers.append(nn.Conv2d(width, outputs, 3, padding=1))
     for layer in layers:

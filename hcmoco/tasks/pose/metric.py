@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hcmoco.errors import UserError
-from hcmoco.tasks.task import Metric, Prediction, Result
+from hcmoco.tasks.base import Metric, Prediction, Result
 
 THRESHOLD = 0.10
 AUC_LIMIT = 0.20
@@ -54,7 +54,9 @@ class PoseMetric(Metric):
         """UserError where nothing annotated was added."""
         error_RJ = self.state()
         if np.isnan(error_RJ).all():
-            raise UserError(f"pose: none of the {len(error_RJ)} rows to be scored has an annotated joint; evaluate on rows with joints3d")
+            raise UserError(
+                f"pose: none of the {len(error_RJ)} rows to be scored has an annotated joint; evaluate on rows with joints3d"
+            )
         rows: list[tuple[str | float, ...]] = []
         for name, error_R in zip(self.joints, error_RJ.T, strict=True):
             error_R = error_R[~np.isnan(error_R)]

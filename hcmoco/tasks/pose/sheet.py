@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from hcmoco.skeletons import JointSet
+from hcmoco.data.skeletons import JointSet
+from hcmoco.tasks.base import Prediction
 from hcmoco.tasks.pose.camera import project
-from hcmoco.tasks.task import Prediction
 
 _GAP = 6
 _HEADER = 26
@@ -41,11 +41,13 @@ def pose_sheet(
         predictions: with `joints3d`, of the same joints.
     """
     lines = [np.concatenate([_header(title, tile) for title in _TITLES], 1)]
-    for depth_HW, camera_4, (truth_J3, annotated_J), prediction in zip(depths, cameras, truths, predictions, strict=True):
+    for depth_HW, camera_4, (truth_J3, annotated_J), prediction in zip(
+        depths, cameras, truths, predictions, strict=True
+    ):
         predicted_J3 = np.asarray(prediction["joints3d"], np.float64)
         drawn_J = np.isfinite(predicted_J3).all(1) & (predicted_J3[:, 2] > 0)
-        colours = depth_colours(depth_HW)
-        picture = cv2.resize(colours, (tile, tile), interpolation=cv2.INTER_NEAREST)
+        colors = depth_colors(depth_HW)
+        picture = cv2.resize(colors, (tile, tile), interpolation=cv2.INTER_NEAREST)
         dim = (picture * 0.45).astype(np.uint8)
         zoom = tile / depth_HW.shape[0]
 
@@ -62,7 +64,11 @@ def pose_sheet(
             _write(predicted, f"{error:.1f} cm", 8, tile - 10)
         else:
             _write(true, "no labels", 8, tile - 10)
-        lines.append(np.concatenate([np.pad(each, ((0, _GAP), (0, _GAP), (0, 0))) for each in (picture, true, predicted, side)], 1))
+        lines.append(
+            np.concatenate(
+                [np.pad(each, ((0, _GAP), (0, _GAP), (0, 0))) for each in (picture, true, predicted, side)], 1
+            )
+        )
     return np.concatenate(lines)
 
 
@@ -76,16 +82,18 @@ def _write(picture: np.ndarray, text: str, x: int, y: int) -> None:
     cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (235, 235, 235), 1, cv2.LINE_AA)
 
 
-def depth_colours(depth_HW: np.ndarray) -> np.ndarray:
+def depth_colors(depth_HW: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3], RGB: near is red, far blue, no reading dark."""
     there_HW = depth_HW > 0
-    colours = np.full((*depth_HW.shape, 3), _GROUND, np.uint8)
+    colors = np.full((*depth_HW.shape, 3), _GROUND, np.uint8)
     if there_HW.any():
         low, high = np.percentile(depth_HW[there_HW], (1, 99))
         near_HW = np.clip(1 - (depth_HW.astype(np.float64) - low) / max(high - low, 1), 0, 1)
-        turbo = cv2.cvtColor(cv2.applyColorMap((30 + 215 * near_HW).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
-        colours[there_HW] = turbo[there_HW]
-    return colours
+        turbo = cv2.cvtColor(
+            cv2.applyColorMap((30 + 215 * near_HW).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB
+        )
+        colors[there_HW] = turbo[there_HW]
+    return colors
 
 
 def side_view(joints_J3: np.ndarray, drawn_J: np.ndarray, joints: JointSet, tile: int) -> np.ndarray:
@@ -115,7 +123,11 @@ def _side_ground(tile: int) -> np.ndarray:
 
 
 def draw_skeleton(
-    picture: np.ndarray, xy_J2: np.ndarray, drawn_J: np.ndarray, joints: JointSet, colour: tuple[int, int, int] | None = None
+    picture: np.ndarray,
+    xy_J2: np.ndarray,
+    drawn_J: np.ndarray,
+    joints: JointSet,
+    color: tuple[int, int, int] | None = None,
 ) -> None:
     """Draws the joints, at x, y in pixels of the uint8 RGB picture, for which `drawn_J` holds, and the bones between them."""
     width = max(1, round(len(picture) / 90))
@@ -123,12 +135,22 @@ def draw_skeleton(
     places = np.round(np.clip(np.nan_to_num(xy_J2), -2000, 4000) * 2**_SHIFT).astype(int)
     for a, b in joints.edge_indices:
         if drawn_J[a] and drawn_J[b]:
-            bone = colour or _colour(joints.joints[a] if joints.joints[a].startswith(("left_", "right_")) else joints.joints[b])
+            bone = color or _color(
+                joints.joints[a] if joints.joints[a].startswith(("left_", "right_")) else joints.joints[b]
+            )
             cv2.line(picture, tuple(places[a].tolist()), tuple(places[b].tolist()), bone, width, cv2.LINE_AA, _SHIFT)
     for name, place, drawn in zip(joints.joints, places, drawn_J, strict=True):
         if drawn:
-            cv2.circle(picture, tuple(place.tolist()), round(1.1 * width * 2**_SHIFT), colour or _colour(name), -1, cv2.LINE_AA, _SHIFT)
+            cv2.circle(
+                picture,
+                tuple(place.tolist()),
+                round(1.1 * width * 2**_SHIFT),
+                color or _color(name),
+                -1,
+                cv2.LINE_AA,
+                _SHIFT,
+            )
 
 
-def _colour(joint: str) -> tuple[int, int, int]:
+def _color(joint: str) -> tuple[int, int, int]:
     return _LEFT if joint.startswith("left_") else _RIGHT if joint.startswith("right_") else _CENTRE

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hcmoco.codecs import decode_depth
+from hcmoco.data.codecs import decode_depth
+from hcmoco.data.shards.manifest import About
+from hcmoco.data.skeletons import joint_set
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import Encoder
-from hcmoco.models.inputs import normalise_depth
-from hcmoco.shards.manifest import About
-from hcmoco.skeletons import joint_set
+from hcmoco.models.normalization import normalize_depth
+from hcmoco.tasks.base import Prediction, Task, TaskBatch, send
 from hcmoco.tasks.pose import crop
 from hcmoco.tasks.pose.camera import project, unproject
 from hcmoco.tasks.pose.config import PoseConfig
@@ -25,7 +26,6 @@ from hcmoco.tasks.pose.head import PoseModel
 from hcmoco.tasks.pose.loss import pose_losses
 from hcmoco.tasks.pose.metric import PoseMetric
 from hcmoco.tasks.pose.sheet import pose_sheet
-from hcmoco.tasks.task import Prediction, Task, TaskBatch, send
 
 
 @dataclass
@@ -102,7 +102,9 @@ class PoseTask(Task[PoseBatch]):
     def _fill(self, batch: PoseBatch, position: int, row: dict, rng: np.random.Generator | None) -> None:
         config: PoseConfig = self.config
         if missing := [name for name in ("depth", "camera") if row.get(name) is None]:
-            raise UserError(f"record {row['id']!r} has no {' and no '.join(missing)}: pose needs both; prepare the data set with them")
+            raise UserError(
+                f"record {row['id']!r} has no {' and no '.join(missing)}: pose needs both; prepare the data set with them"
+            )
         camera_4 = np.asarray(row["camera"], np.float64)
         box_4 = crop.person_box(row.get("box"), row["size"])
         truth_J3, annotated_J = self._truth(row)
@@ -124,7 +126,9 @@ class PoseTask(Task[PoseBatch]):
         batch.truth[position], batch.annotated[position] = truth_J3, annotated_J
         known_K3 = truth_J3[annotated_J]
         depth_K1 = (known_K3[:, 2:] - batch.mean[position]) * config.depth_scale
-        batch.target[position, annotated_J] = np.concatenate([crop.move(project(known_K3, camera_4), matrix_23), depth_K1], 1)
+        batch.target[position, annotated_J] = np.concatenate(
+            [crop.move(project(known_K3, camera_4), matrix_23), depth_K1], 1
+        )
 
     def _truth(self, row: dict) -> tuple[np.ndarray, np.ndarray]:
         """float32 [J, 3] and bool [J]: labels by joint name; what is not finite or not before the camera is not annotated."""
@@ -152,7 +156,7 @@ class PoseTask(Task[PoseBatch]):
     def _input(self, model: nn.Module, batch: PoseBatch, device: torch.device) -> Tensor:
         encoder = model.encoder
         assert isinstance(encoder, Encoder)
-        return normalise_depth(send(batch.depth, device), encoder.config.in_chans)
+        return normalize_depth(send(batch.depth, device), encoder.config.in_chans)
 
     def losses(self, model: nn.Module, batch: PoseBatch, device: torch.device) -> dict[str, Tensor]:
         """`anchor`, `in_plane` and `depth`, see `pose_losses`; crops without any reading do not count."""
@@ -167,7 +171,9 @@ class PoseTask(Task[PoseBatch]):
     def decode(self, xy_BJ2: np.ndarray, depth_BJ: np.ndarray, batch: PoseBatch) -> list[Prediction]:
         """Joints in pixels and scaled depths of the crops as predictions: back through the very matrix of the crop, then the camera."""
         predictions = []
-        for xy_J2, depth_J, matrix_23, mean, camera_4 in zip(xy_BJ2, depth_BJ, batch.matrix, batch.mean, batch.camera, strict=True):
+        for xy_J2, depth_J, matrix_23, mean, camera_4 in zip(
+            xy_BJ2, depth_BJ, batch.matrix, batch.mean, batch.camera, strict=True
+        ):
             stored_J2 = crop.move_back(xy_J2, matrix_23)
             joints_J3 = unproject(stored_J2, depth_J / self.config.depth_scale + mean, camera_4)
             predictions.append({"joints3d": joints_J3.astype(np.float32), "joints2d": stored_J2.astype(np.float32)})

@@ -1,10 +1,8 @@
-import os
-from pathlib import Path
-
 import pytest
 
-from hcmoco.datasets.people import PeopleConfig, make_person
-from hcmoco.shards.manifest import About, MadeBy
+from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.synthetic import PeopleConfig, make_person
+from tests.helpers.real_samples import real_sample
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +19,4 @@ def people_rows():
 
 @pytest.fixture(scope="session")
 def itop_samples():
-    default = Path(__file__).parents[4] / "shared" / "real-samples"
-    folder = Path(os.environ.get("HCMOCO_REAL_SAMPLES", default)) / "itop-side"
-    if not folder.is_dir():
-        pytest.skip(f"no real samples at {folder}")
-    return folder
+    return real_sample("itop-side")

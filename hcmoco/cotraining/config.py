@@ -1,0 +1,163 @@
+"""What a co-training is: the experiment, the method, the data, and how long it trains."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from hcmoco.config import Config
+from hcmoco.data.transforms import AugmentConfig
+from hcmoco.models.multimodal import ModelConfig
+from hcmoco.objectives.config import ObjectiveConfig
+from hcmoco.tasks.parsing.config import PositiveWeights
+from hcmoco.training.config import SourceConfig, TrainConfig
+from hcmoco.training.optim import OptimConfig
+
+Experiment = Literal["rgb-to-depth", "depth-to-rgb", "missing-modality"]
+Method = Literal["none", "cmc", "hcmoco"]
+EXPERIMENTS: tuple[Experiment, ...] = ("rgb-to-depth", "depth-to-rgb", "missing-modality")
+METHODS: tuple[Method, ...] = ("none", "cmc", "hcmoco")
+MAIN: dict[Experiment, str] = {"rgb-to-depth": "depth/mIoU", "depth-to-rgb": "rgb/mIoU", "missing-modality": "rgb/mIoU"}
+"""The figure of an experiment: of the modality that the head was not trained on, or of RGB alone."""
+_SUPERVISED = {"rgb-to-depth": "rgb", "depth-to-rgb": "depth", "missing-modality": "fused"}
+_LOST = {"rgb-to-depth": "depth", "depth-to-rgb": "rgb", "missing-modality": None}
+
+
+class CoTrainingData(Config):
+    """What is read. `weight` of the first two says how a step's rows are shared: the paper's release takes half of each."""
+
+    renamed: ClassVar = {"labelled": "labeled", "unlabelled": "unlabeled"}
+
+    unlabeled: SourceConfig = Field(description="RGB, depth and keypoints; its labels, if it has any, are not read")
+    labeled: SourceConfig = Field(
+        description="the same with parts; in cross-modality supervision it loses the modality that is tested"
+    )
+    test: SourceConfig = Field(description="RGB, depth and parts, for the closing score")
+    validation: SourceConfig | None = Field(
+        None, description="likewise for scores during training; they choose nothing"
+    )
+
+    @model_validator(mode="after")
+    def _persons(self) -> "CoTrainingData":
+        for name in CoTrainingData.model_fields:
+            source = getattr(self, name)
+            if source and source.scenes:
+                raise ValueError(
+                    f"{name}.scenes: crops of single people are needed; give {name}.people or a prepared data set"
+                )
+        return self
+
+
+class VersatilityConfig(Config):
+    """A co-training: L = w_cmc L_g + w_other (L_d + L_s) + task_weight L_parsing.
+
+    The method says which of the objective's weights count: none has none of them, cmc lambda_g alone, hcmoco all three. With lambdas of 1
+    these are the release's weights; the two baselines' are inferred from its options, it has no scripts for them.
+    """
+
+    renamed: ClassVar = {"evaluation_rows": "eval_batch_size", "background_anchors": "num_background_anchors"}
+
+    name: str = Field("versatility", pattern=r"^[\w.-]+$", description="what the run is called")
+    out: str = Field(min_length=1, description="folder or URI of the run; a relative one lies under the run's home")
+    seed: int = Field(
+        0, ge=0, description="of everything that is drawn: fresh weights, order, augmentation, anchors, negatives"
+    )
+    experiment: Experiment = Field("rgb-to-depth", description="what the head is trained on, and what it is tested on")
+    method: Method = Field(
+        "hcmoco", description="what is trained beside the head: nothing, the sample level, or all three levels"
+    )
+    init: str = Field(
+        min_length=1,
+        description="where the encoders start, the same for all methods: a sample-level pre-training of pretrain.py (a run or its "
+        "export), or scratch",
+    )
+    data: CoTrainingData
+    augment: AugmentConfig = AugmentConfig()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    num_background_anchors: int = Field(
+        0,
+        ge=0,
+        description="cells without a reading that join each row's anchors in the dense terms. Where depth is masked to the person, anchors "
+        "of the body alone leave the two modalities' backgrounds unrelated, and the head takes the other's for body. Source: not the "
+        "paper's; the release ties the backgrounds by accident, as its invisible joints all lie on cell (0, 0)",
+    )
+    task_weight: float = Field(
+        10.0, gt=0, allow_inf_nan=False, description="weight of the parsing loss. Source: the release"
+    )
+    class_weights: Literal["none", "frequency", "parsing-4k"] | PositiveWeights = Field(
+        "frequency",
+        description="none, frequency (1 / ln(1.02 + share of the labelled pixels)), parsing-4k (published), or 25 numbers",
+    )
+    steps: int = Field(ge=1, description="length of the training; 100 epochs in the release")
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig
+    validations: int = Field(
+        0, ge=0, description="scores on data.validation during training, evenly spaced, the last at the end"
+    )
+    validation: int = Field(128, ge=1, description="rows of data.validation that are scored")
+    eval_batch_size: int = Field(32, ge=1, description="rows that are predicted together in an evaluation")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "VersatilityConfig":
+        for name in ("rgb", "depth"):
+            init = getattr(self.model, name).init
+            if init != "scratch":
+                raise ValueError(f"model.{name}.init = {init!r}: say where the encoders start with the key init")
+        if self.objective.method != "hcmoco":
+            raise ValueError(
+                f"objective.method = {self.objective.method!r}: a co-training's method is the key method; leave it at hcmoco"
+            )
+        if not self.objective.lambda_d + self.objective.lambda_s or not self.objective.lambda_g:
+            raise ValueError(
+                "objective: lambda_g, and lambda_d or lambda_s, must be above 0; what a method goes without is the key method"
+            )
+        if self.objective.encode_absent or self.model.polluted_keypoints:
+            raise ValueError(
+                "objective.encode_absent and model.polluted_keypoints are of the release's pre-training; set both to false"
+            )
+        if self.train.workers != 1:
+            raise ValueError(
+                f"train.workers = {self.train.workers}: a co-training is one process; set train.workers: 1"
+            )
+        if self.augment.size < 64:
+            raise ValueError(
+                f"augment.size = {self.augment.size}: must be at least 64, else batch norm may see one value at stride 32"
+            )
+        if self.validations and self.data.validation is None:
+            raise ValueError(
+                f"validations = {self.validations} need data.validation; name such a data set, or set validations: 0"
+            )
+        return self
+
+    @property
+    def weights(self) -> ObjectiveConfig:
+        """The objective with the weights that the method has."""
+        keeps = {"none": (), "cmc": ("lambda_g",), "hcmoco": ("lambda_g", "lambda_d", "lambda_s")}[self.method]
+        return self.objective.model_copy(
+            update={key: 0.0 for key in ("lambda_g", "lambda_d", "lambda_s") if key not in keeps}
+        )
+
+    @property
+    def supervised(self) -> str:
+        """What the head is trained on: "rgb", "depth" or "fused"."""
+        return _SUPERVISED[self.experiment]
+
+    @property
+    def lost(self) -> str | None:
+        """The modality that labelled rows lose in training."""
+        return _LOST[self.experiment]
+
+    @property
+    def main(self) -> str:
+        """The figure of the experiment."""
+        return MAIN[self.experiment]
+
+    def identity(self) -> dict:
+        """What decides the result: a resumed run must have the same."""
+        everything = self.model_dump(mode="json")
+        places = ("name", "out", "data", "init", "eval_batch_size")
+        free = ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "log_every", "save_every", "keep")
+        decided = {key: everything[key] for key in VersatilityConfig.model_fields if key not in places}
+        decided["train"] = {key: value for key, value in decided["train"].items() if key not in free}
+        decided["weights"] = {name: getattr(self.data, name).weight for name in ("unlabeled", "labeled")}
+        return decided

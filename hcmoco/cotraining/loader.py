@@ -1,0 +1,164 @@
+"""Rows with and without labels in one batch, cut alike; and the fixed crops of an evaluation.
+
+Shape suffixes: B rows, S side of the crop in pixels.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, islice
+from typing import ClassVar
+
+import cv2
+import numpy as np
+
+from hcmoco.data.body_parts import IGNORE, LEFT_RIGHT_PAIRS, PART_NAMES
+from hcmoco.data.codecs import decode_labels
+from hcmoco.data.collate import SourceInfo, draw_anchors, make_micro_batch, row_augmentation
+from hcmoco.data.loader import PlanLoader, not_as_prepared
+from hcmoco.data.schema import Batch
+from hcmoco.data.transforms import Augmentation, AugmentConfig, warp_labels
+from hcmoco.finetuning.label_subset import Subset
+from hcmoco.rng import make_rng
+
+UNLABELLED, LABELLED = 0, 1
+"""Numbers of the two data sets in the mixture."""
+COLUMNS = ("id", "index", "size", "rgb", "depth", "box", "keypoints", "parts")
+
+
+@dataclass
+class LabelledBatch:
+    """A batch of pre-training, and the parts of those of its rows that have labels.
+
+    Attributes:
+        batch: everything else; rows that lost a modality are without it there.
+        parts_BSS: uint8 [B, S, S], cut as the row's RGB and depth are; IGNORE in rows without labels.
+        labelled: bool [B].
+    """
+
+    batch: Batch
+    parts_BSS: np.ndarray
+    labeled: np.ndarray
+
+    @property
+    def step(self) -> int:
+        return self.batch.step
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+
+@dataclass(frozen=True)
+class CoTrainingFeed(PlanLoader[LabelledBatch]):
+    """The batches of a co-training; the plan's sources are the unlabelled and the labelled rows, in this order.
+
+    Attributes:
+        augment: how rows are cut.
+        joint_set: the run's joint set.
+        anchors: P, cells drawn per row for the dense terms.
+        num_background_anchors: cells without a reading that are drawn beside them.
+        lost: the modality that labelled rows are without, as if it had never been recorded; None: they keep all.
+    """
+
+    augment: AugmentConfig
+    joint_set: str
+    anchors: int
+    num_background_anchors: int
+    lost: str | None
+
+    columns: ClassVar[Sequence[str]] = COLUMNS
+
+    @property
+    def bank_offsets(self) -> tuple[int, ...]:
+        """First memory-bank row of each data set, and the banks' size: rows are numbered within whole data sets."""
+        return tuple(accumulate((source.manifest.rows for source in self.sources), initial=0))
+
+    def make(self, rows: list[dict], step: int, lane: int) -> LabelledBatch:
+        numbers = [row["source"] for row in rows]
+        seen = [
+            {**row, self.lost: None} if self.lost and number == LABELLED else row
+            for row, number in zip(rows, numbers, strict=True)
+        ]
+        infos = SourceInfo.of(self.sources, self.bank_offsets)
+        seed, size = self.plan.seed, self.augment.size
+        batch = make_micro_batch(
+            seen,
+            numbers,
+            infos,
+            step=step,
+            lane=lane,
+            seed=seed,
+            config=self.augment,
+            joint_set=self.joint_set,
+            anchors=self.anchors,
+        )
+        if self.num_background_anchors:
+            batch = replace(batch, anchors=np.concatenate([batch.anchors, self._background(batch, step, lane)], axis=1))
+        parts_BSS = np.full((len(rows), size, size), IGNORE, np.uint8)
+        for position, (row, number) in enumerate(zip(rows, numbers, strict=True)):
+            if number == LABELLED:
+                cut = row_augmentation(row, self.augment, seed=seed, step=step, lane=lane, position=position)
+                parts_BSS[position] = cut_parts(row, cut, size)
+        return LabelledBatch(batch, parts_BSS, np.array(numbers) == LABELLED)
+
+    def _background(self, batch: Batch, step: int, lane: int) -> np.ndarray:
+        """int64 [B, num_background_anchors]: distinct cells of the stride-4 map without a reading, -1 where a row has no depth."""
+        cells = np.full((len(batch), self.num_background_anchors), -1, np.int64)
+        for position in np.flatnonzero(batch.has_depth):
+            rng = make_rng(self.plan.seed, "background anchors", step, lane, int(position))
+            cells[position] = draw_anchors(batch.depth[position] == 0, self.num_background_anchors, rng)
+        return cells
+
+    def join(self, batches: list[LabelledBatch], step: int) -> LabelledBatch:
+        return LabelledBatch(
+            Batch.concatenate([each.batch for each in batches]),
+            np.concatenate([each.parts_BSS for each in batches]),
+            np.concatenate([each.labeled for each in batches]),
+        )
+
+
+def cut_parts(row: dict, cut: Augmentation, size: int) -> np.ndarray:
+    """uint8 [S, S]: the parts of a row, cut as its images are, left and right exchanged where it is mirrored; IGNORE outside the stored
+    image. ValueError, with the id, for a row without parts and for one whose parts do not decode or hold labels that do not exist."""
+    if row.get("parts") is None:
+        raise ValueError(f"record {row.get('id')!r} has no parts")
+    try:
+        labels = decode_labels(row["parts"], row["size"])
+    except (ValueError, cv2.error) as error:
+        raise ValueError(f"record {row.get('id')!r}: parts: {error}") from error
+    wrong = np.unique(labels[(labels >= len(PART_NAMES)) & (labels != IGNORE)])
+    if len(wrong):
+        raise ValueError(
+            f"record {row.get('id')!r}: parts: there are labels {wrong[:5].tolist()}; allowed are 0..{len(PART_NAMES) - 1} and {IGNORE}"
+        )
+    return warp_labels(labels, cut, size, LEFT_RIGHT_PAIRS, border=IGNORE)
+
+
+def fixed_crops(
+    rows: Subset, augment: AugmentConfig, joint_set: str, *, limit: int | None, together: int
+) -> Iterator[LabelledBatch]:
+    """The rows (or the first `limit`) in storage order, `together` at a time, each in its centred crop: the same pixels every time.
+
+    The release scores random crops of its training instead, anew at every evaluation. UserError where a row does not decode.
+    """
+    manifest = rows.manifest
+    info = [SourceInfo(manifest.joints, manifest.depth_codec)]
+    reading = rows.rows(COLUMNS, limit)
+    while piece := list(islice(reading, together)):
+        try:
+            batch = make_micro_batch(
+                piece,
+                [0] * len(piece),
+                info,
+                step=0,
+                lane=0,
+                seed=0,
+                config=augment,
+                joint_set=joint_set,
+                anchors=0,
+                train=False,
+            )
+            cuts = [row_augmentation(row, augment, seed=0, step=0, lane=0, position=0, train=False) for row in piece]
+            parts = [cut_parts(row, cut, augment.size) for row, cut in zip(piece, cuts, strict=True)]
+        except ValueError as error:
+            raise not_as_prepared(error) from None
+        yield LabelledBatch(batch, np.stack(parts), np.ones(len(piece), bool))

@@ -1,0 +1,92 @@
+"""The encoders and mappers of a pre-training with one parsing head on their dense embeddings.
+
+Shape suffixes: B rows, R rows that an encoder saw, L labelled rows, D embedding, K classes, H and W rows and columns at stride 4, S side of
+the crop in pixels.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hcmoco.models.multimodal import HCMoCo, ModelConfig
+from hcmoco.pretraining.losses import Views
+from hcmoco.rng import make_rng
+from hcmoco.tasks.parsing.head import STRIDE, ParsingHead
+from hcmoco.tasks.parsing.loss import cross_entropy
+
+INPUTS = ("rgb", "depth", "fused")
+"""What the head can be read on: the dense embedding of one modality, or their elementwise maximum."""
+
+
+class CoTrained(nn.Module):
+    """All that is trained.
+
+    The head is the paper's: 1 x 1 convolution of D to D channels, batch norm, ReLU, 1 x 1 convolution to the classes; one for all inputs.
+
+    Args:
+        seed: of fresh weights; dense mappers and head have streams of their own, so they are the same for every start and method.
+
+    Attributes:
+        encoders: the multi-modal model, with its dense mappers.
+        head: the classifier, on unit vectors.
+    """
+
+    def __init__(self, config: ModelConfig, *, seed: int):
+        super().__init__()
+        self.encoders = HCMoCo(config, seed=seed, load=False)
+        self.encoders.add_dense_mappers()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(make_rng(seed, "initial weights/head").integers(2**63)))
+            self.head = ParsingHead([config.embedding])
+
+    def dense(self, features: Mapping[str, Any], views: Views, which: str, rows_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The head's input at the rows that `rows_B` (bool [B]) marks and that have it: unit vectors [L, D, H, W] of "rgb" or "depth",
+        or for "fused" the elementwise maximum of both; and which of the B rows these are, int64 [L], ascending."""
+        names = ("rgb", "depth") if which == "fused" else (which,)
+        for name in names:
+            rows_B = rows_B & views.present[name]
+        maps = []
+        for name in names:
+            # The encoder saw the rows `views.rows[name]`; of these, those that are wanted.
+            wanted_R = rows_B[views.rows[name]]
+            maps.append(
+                self.encoders.dense_map(name, [each[wanted_R] for each in features[name]]) if name in features else None
+            )
+        rows_L = rows_B.nonzero()[:, 0]
+        known = [each for each in maps if each is not None]
+        if len(known) < len(names):  # nobody has the modality
+            grid = views.size // STRIDE
+            return torch.zeros(0, self.encoders.config.embedding, grid, grid, device=rows_B.device), rows_L
+        return known[0] if len(known) == 1 else torch.maximum(*known), rows_L
+
+    def logits(self, dense_LDHW: Tensor, size: int) -> Tensor:
+        """float32 [L, K, S, S]: of the head, bilinearly enlarged to the crop."""
+        return F.interpolate(self.head([dense_LDHW]).float(), size=(size, size), mode="bilinear", align_corners=False)
+
+
+def parsing_loss(
+    model: CoTrained,
+    features: Mapping[str, Any],
+    views: Views,
+    which: str,
+    parts_BSS: Tensor,
+    labeled_B: Tensor,
+    weights_K: Tensor | None,
+) -> Tensor:
+    """0-d: the class-weighted cross entropy of the head on labelled rows that have its input; pixels of IGNORE and all other rows are out
+    of it, and 0 is what is left where there is no row.
+
+    Args:
+        which: one of INPUTS.
+        parts_BSS: int64, class or IGNORE.
+        labelled_B: bool.
+    """
+    dense_LDHW, rows_L = model.dense(features, views, which, labeled_B)
+    if not len(rows_L):
+        return dense_LDHW.sum()
+    logits_LKSS = model.logits(dense_LDHW, views.size)
+    with torch.autocast(logits_LKSS.device.type, enabled=False):
+        return cross_entropy(logits_LKSS, parts_BSS[rows_L], weights_K)

@@ -1,0 +1,97 @@
+"""What is decided of a co-training before its first step: which rows, which plan, which class weights."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from hcmoco.cotraining.config import VersatilityConfig
+from hcmoco.cotraining.loader import CoTrainingFeed, LabelledBatch, fixed_crops
+from hcmoco.data.codecs import decode_labels
+from hcmoco.data.loader import not_as_prepared
+from hcmoco.data.sampler import Plan
+from hcmoco.data.shards.reader import Shards
+from hcmoco.finetuning.label_subset import Subset, whole
+from hcmoco.tasks.parsing.config import PARSING_4K_WEIGHTS
+from hcmoco.tasks.parsing.loss import class_counts, frequency_weights
+
+# Labels of so many rows tell the class frequencies well enough.
+_STATISTICS_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class CoTrainingSetup:
+    """A co-training, decided.
+
+    Attributes:
+        unlabelled, labelled: rows that are trained on.
+        test: rows of the closing score; `validation` those of scores during training, if there are any.
+        class_weights: 25 numbers, None counts all pixels alike.
+    """
+
+    config: VersatilityConfig
+    unlabeled: Subset
+    labeled: Subset
+    test: Subset
+    validation: Subset | None
+    class_weights: tuple[float, ...] | None
+
+    @cached_property
+    def feed(self) -> CoTrainingFeed:
+        """The batches: every lane has rows of both data sets by their weights."""
+        config, train = self.config, self.config.train
+        sources = tuple(
+            replace(each.source_plan(name), weight=getattr(config.data, name).weight)
+            for name, each in (("unlabeled", self.unlabeled), ("labeled", self.labeled))
+        )
+        return CoTrainingFeed(
+            Plan(config.seed, sources, train.lanes, train.batch_size_per_lane, train.window_steps, config.steps),
+            (self.unlabeled, self.labeled),
+            config.augment,
+            config.model.joint_set,
+            config.objective.anchors,
+            config.num_background_anchors,
+            config.lost,
+        )
+
+    def identity(self, start_digest: str) -> dict:
+        """What decides the result: a resumed run must have the same."""
+        return {**self.config.identity(), "start": start_digest, "plan": self.feed.plan.description}
+
+    def crops(self, rows: Subset, limit: int | None = None) -> Iterator[LabelledBatch]:
+        """Rows to be scored, in fixed crops."""
+        config = self.config
+        return fixed_crops(rows, config.augment, config.model.joint_set, limit=limit, together=config.eval_batch_size)
+
+
+def set_up(
+    config: VersatilityConfig, unlabeled: Shards, labeled: Shards, test: Shards, validation: Shards | None
+) -> CoTrainingSetup:
+    """Decides a co-training over opened data sets. UserError where they lack what the experiment needs."""
+    source = ("rgb", "depth") if config.supervised == "fused" else (config.supervised,)
+    scored = ("rgb", "depth", "parts")
+    with_labels = whole(labeled, (*source, "parts"))
+    named = {
+        "none": lambda: None,
+        "parsing-4k": lambda: PARSING_4K_WEIGHTS,
+        "frequency": lambda: _frequency_weights(with_labels),
+    }
+    weights = named[config.class_weights]() if isinstance(config.class_weights, str) else config.class_weights
+    return CoTrainingSetup(
+        config=config,
+        unlabeled=whole(unlabeled, ("rgb", "depth", "keypoints")),
+        labeled=with_labels,
+        test=whole(test, scored),
+        validation=whole(validation, scored) if validation and config.validations else None,
+        class_weights=weights,
+    )
+
+
+def _frequency_weights(labeled: Subset) -> tuple[float, ...]:
+    def maps():
+        for row in labeled.rows(("id", "size", "parts"), _STATISTICS_ROWS):
+            try:
+                yield decode_labels(row["parts"], row["size"])
+            except ValueError as error:
+                raise not_as_prepared(ValueError(f"record {row['id']!r}: parts: {error}")) from None
+
+    return tuple(frequency_weights(class_counts(maps())).tolist())

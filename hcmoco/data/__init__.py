@@ -1,0 +1,1 @@
+"""From a stored row to a Batch: records, transforms, the sampler and the loader."""

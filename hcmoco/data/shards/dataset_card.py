@@ -1,0 +1,102 @@
+"""A data set's README.md: its manifest for people."""
+
+from hcmoco.data.shards.manifest import Manifest, reason_kind
+
+CARD = "README.md"
+_NO_TERMS = "not stated; whoever prepared the data set knows where it came from"
+
+
+def card(manifest: Manifest) -> str:
+    """Markdown: what the data set is, under which terms, what is in it, what is not, how it was made, and what was measured to read it."""
+    made = manifest.made_by
+    read = manifest.rows + manifest.rejected + sum(manifest.left_out.values())
+    of_persons = [("keypoints", "joint set", manifest.joints), ("joints3d", "3D joint set", manifest.joints3d)]
+    of_persons.append(("depth", "depth codec", manifest.depth_codec))
+    facts = [
+        ("records", manifest.kind),
+        ("licence and terms", manifest.license or _NO_TERMS),
+        ("source", manifest.page),
+        (
+            "rows",
+            f"{manifest.rows:,} in {len(manifest.files)} files, {_size(sum(file.bytes for file in manifest.files))}",
+        ),
+        ("splits", _counts(manifest.splits)),
+        ("rows with", _counts({name: count for name, count in manifest.modalities.items() if count})),
+        *((name, value) for modality, name, value in of_persons if manifest.modalities.get(modality)),
+        ("largest side", f"{manifest.size} pixels" if manifest.size else ""),
+        ("made by", f"{made.program}, hcmoco {made.version}" if made.version else made.program),
+    ]
+    lines = [
+        f"# {manifest.dataset}",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {_cell(value)} |" for name, value in facts if value),
+    ]
+    if manifest.rejected or manifest.left_out:
+        lines += ["", "## What is not in it", "", f"Of {read:,} records that were read, {manifest.rows:,} are rows."]
+        if manifest.unit != "records":
+            lines[-1] += f" One of the {manifest.unit} that does not open counts as one record."
+        lines += ["", "| records | why |", "|---:|---|"]
+        lines += [f"| {count:,} | left out: {_cell(reason)} |" for reason, count in manifest.left_out.items()]
+        lines += [
+            f"| {count:,} | broken{_example(manifest, kind, count)} |" for kind, count in manifest.reasons.items()
+        ]
+        if manifest.rejected_file:
+            lines += ["", f"{manifest.rejected_file.name} lists every broken record with its reason."]
+    if made.arguments:
+        lines += ["", "## How it was made", "", "| argument | value |", "|---|---|"]
+        lines += [f"| {name} | {_cell(value)} |" for name, value in made.arguments.items()]
+    lines += _measured(manifest)
+    lines += [
+        "",
+        "The schema, the checksums and the place of every row group are in manifest.json; `prepare.py verify` checks them.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _measured(manifest: Manifest) -> list[str]:
+    if not manifest.studies:
+        return []
+    names = list(
+        dict.fromkeys(
+            name
+            for values in manifest.studies.values()
+            for name, value in values.items()
+            if not isinstance(value, dict)
+        )
+    )
+    head = [
+        "",
+        "## What was measured on the source",
+        "",
+        "| | " + " | ".join(names) + " |",
+        "|---|" + "---:|" * len(names),
+    ]
+    return head + [
+        f"| {study} | " + " | ".join(_cell(values.get(name, "")) for name in names) + " |"
+        for study, values in sorted(manifest.studies.items())
+    ]
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
+
+
+def _counts(values: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in values.items())
+
+
+def _example(manifest: Manifest, kind: str, count: int) -> str:
+    """One reason of a kind; of several it is said that the others have other names and numbers."""
+    reason = next((each.reason for each in manifest.rejected_examples if reason_kind(each.reason) == kind), kind)
+    return f"{', such as' if count > 1 and reason != kind else ''}: {_cell(reason)}"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        value = f"{value:.4g}"
+    if isinstance(value, list):
+        value = " ".join(_cell(each) for each in value)
+    return str(value).replace("|", "\\|").replace("\n", " ")

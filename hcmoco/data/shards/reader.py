@@ -1,0 +1,130 @@
+"""Reading a data set by row group, from any URI, in any process."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hcmoco.data.sampler import Row, SourcePlan
+from hcmoco.data.shards.manifest import File, Manifest, read_manifest
+from hcmoco.data.shards.writer import group_offsets
+from hcmoco.errors import UserError
+from hcmoco.storage import Folder, absolute, first_line
+
+
+class RowGroups(Protocol):
+    """What a plan deals from: a data set, or some rows of one."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def read_group(
+        self, group: int, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None
+    ) -> pa.Table:
+        """See `Shards.read_group`."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A prepared data set, opened. Row groups are numbered over all its files. Small to pickle; footers are cached per process."""
+
+    uri: str
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, uri: str) -> "Shards":
+        """The data set at `uri`. UserError where there is none, its manifest is not valid, or a file is missing or of another length."""
+        uri = absolute(uri)
+        folder = Folder(uri)
+        manifest = read_manifest(folder)
+        there = folder.sizes()
+        for file in manifest.files:
+            if there.get(file.name) != file.bytes:
+                found = f"has {there[file.name]} bytes" if file.name in there else "is missing"
+                raise UserError(
+                    f"{uri}/{file.name} {found}, the manifest says {file.bytes} bytes; copy it again or prepare the data set again"
+                )
+        return cls(uri, manifest)
+
+    def __len__(self) -> int:
+        return self.manifest.rows
+
+    def __getstate__(self):
+        return {"uri": self.uri, "manifest": self.manifest}
+
+    @cached_property
+    def group_rows(self) -> tuple[int, ...]:
+        """Rows of each row group."""
+        return tuple(rows for file in self.manifest.files for rows in file.group_rows)
+
+    @cached_property
+    def _first_groups(self) -> list[int]:
+        return [0, *accumulate(len(file.group_rows) for file in self.manifest.files)]
+
+    def source_plan(self, name: str | None = None, weight: float = 1.0) -> SourcePlan:
+        """This data set for a `Plan`; `name` is what the mixture calls it (the data set's own name if None)."""
+        return SourcePlan(
+            name or self.manifest.dataset, self.manifest.rows, self.group_rows, weight, self.manifest.content
+        )
+
+    def read_group(
+        self, group: int, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None
+    ) -> pa.Table:
+        """Row group `group`: all columns or `columns`, all rows or `rows` (in their order).
+
+        Raises UserError, naming the file, where its bytes are not those that were written (pages carry checksums), IndexError for a group
+        or a row that does not exist.
+        """
+        if not 0 <= group < self._first_groups[-1]:
+            raise IndexError(f"{self.uri} has row groups 0..{self._first_groups[-1] - 1}, not {group}")
+        number = bisect_right(self._first_groups, group) - 1
+        file = self.manifest.files[number]
+        table = _read(self.uri, file, group - self._first_groups[number], None if columns is None else list(columns))
+        return table if rows is None else table.take(pa.array(rows, pa.int64()))
+
+
+def read_rows(sources: Sequence[RowGroups], rows: Sequence[Row], columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows that a plan names, in its order, as one table; `sources` are the data sets in the plan's order.
+
+    Each row group is read once. `index` stays the row's number inside its own data set.
+    """
+    places: dict[tuple[int, int], list[int]] = {}
+    for position, row in enumerate(rows):
+        places.setdefault((row.source, row.group), []).append(position)
+    tables = [
+        sources[source].read_group(group, columns, rows=[rows[position].row for position in positions])
+        for (source, group), positions in places.items()
+    ]
+    order = np.argsort(np.concatenate([np.array(positions) for positions in places.values()]))
+    return pa.concat_tables(tables, promote_options="default").take(pa.array(order))
+
+
+def _read(uri: str, file: File, group: int, columns: list[str] | None) -> pa.Table:
+    try:
+        metadata = _footer(uri, file.name, file.sha256)
+        if group_offsets(metadata) != file.offsets:
+            raise ValueError("its row groups are not where the manifest says")
+        with Folder(uri).open(file.name) as source:
+            stored = pq.ParquetFile(source, metadata=metadata, page_checksum_verification=True, pre_buffer=True)
+            table = stored.read_row_group(group, columns=columns, use_threads=False)
+        if len(table) != file.group_rows[group]:
+            raise ValueError(f"row group {group} has {len(table)} rows")
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(
+            f"{uri}/{file.name} is not the file that was written ({first_line(error)}); see `python pipelines/prepare.py verify {uri}`, "
+            "then copy it again or prepare the data set again"
+        ) from None
+    return table
+
+
+@lru_cache(maxsize=256)
+def _footer(uri: str, name: str, sha256: str) -> pq.FileMetaData:
+    """The footer of a file; its digest is part of the key, so that a data set that was prepared anew is not read with old offsets."""
+    with Folder(uri).open(name) as source:
+        return pq.read_metadata(source)

@@ -1,0 +1,231 @@
+"""One affine for RGB, depth, keypoints and labels together: how a stored square crop becomes the S x S input of an encoder.
+
+Shapes: H, W rows and columns of a source image, S side of the result, J joints, 23 a 2 x 3 matrix. Coordinates are x, y in pixels with a
+pixel's centre at +0.5, so an image of W columns spans [0, W). `matrix_23` maps source to result: p_result = matrix_23 @ (x, y, 1).
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import cv2
+import numpy as np
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from hcmoco.config import Config
+
+CROP_MARGIN = 1.5
+"""Side of a stored crop as a multiple of the longest side of the person's box; an augmentation that reaches further is refused."""
+
+# Bilinear taps see two source pixels a side; from this shrinking factor on, the source is averaged down first.
+_ANTIALIAS_FROM = 1.5
+
+
+def extent(image_HW: np.ndarray) -> np.ndarray | None:
+    """float64 [4]: x0, y0, x1, y1 around all that is not 0, outer edges of its pixels; None where everything is."""
+    rows, columns = np.flatnonzero(image_HW.any(1)), np.flatnonzero(image_HW.any(0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64) if len(rows) else None
+
+
+def _fits_encoders(size: int) -> int:
+    if size < 32 or size % 32:
+        raise ValueError(f"must be a positive multiple of 32, for example {max(32, round(size / 32) * 32)}")
+    return size
+
+
+InputSide = Annotated[int, AfterValidator(_fits_encoders)]
+"""Side of what an encoder takes, in pixels: its strides end at 32."""
+
+
+class AugmentConfig(Config):
+    """How crops are drawn.
+
+    The crop (before it is turned) stays inside the stored square; the corners of a turned crop may leave it and are black there.
+    Published settings for MPII and COCO: rotation as the defaults here, scale 0.75 to 1.25 of a box that is 1.25 times the person's,
+    no flip, no colour jitter.
+    """
+
+    renamed: ClassVar = {"centre_scale": "center_scale"}
+
+    size: InputSide = Field(320, description="side of the result, pixels; a multiple of 32")
+    scale: tuple[float, float] = Field(
+        (1.0, 1.4), description="range of the crop's side, in longest sides of the person's box; uniform"
+    )
+    shift: float = Field(
+        0.05, ge=0, description="largest move of the crop's centre along x and y, in longest sides of the box; uniform"
+    )
+    rotation: float = Field(30.0, ge=0, description="standard deviation of the rotation, degrees; normal")
+    rotation_limit: float = Field(60.0, ge=0, le=180, description="rotations beyond this are cut to it, degrees")
+    rotation_probability: float = Field(0.6, ge=0, le=1, description="share of samples that are turned at all")
+    flip_probability: float = Field(
+        0.0, ge=0, le=1, description="share of samples that are mirrored, with left and right exchanged"
+    )
+    brightness: float = Field(0.0, ge=0, lt=1, description="RGB gain is drawn from 1 - this to 1 + this")
+    contrast: float = Field(0.0, ge=0, lt=1, description="likewise for the distance to mid-grey")
+    saturation: float = Field(0.0, ge=0, le=1, description="likewise for the distance to the pixel's own grey")
+    center_scale: float = Field(
+        1.25, gt=0, le=CROP_MARGIN, description="side of the fixed crop of evaluations, in longest sides of the box"
+    )
+
+    @field_validator("scale")
+    @classmethod
+    def _scale_inside_the_stored_crop(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        low, high = scale
+        if not 0.05 <= low <= high <= CROP_MARGIN:
+            raise ValueError(f"must be low <= high within 0.05 and {CROP_MARGIN}, the stored crop's side in box sides")
+        return scale
+
+    @field_validator("shift")
+    @classmethod
+    def _shift_inside_the_stored_crop(cls, shift: float, info: ValidationInfo) -> float:
+        room = (CROP_MARGIN - info.data["scale"][1]) / 2 if "scale" in info.data else math.inf
+        if shift > room + 1e-9:
+            raise ValueError(
+                f"with scale up to {info.data['scale'][1]:g} the crop would leave the stored square of {CROP_MARGIN} box sides; "
+                f"at most {room:g}, or a smaller scale"
+            )
+        return shift
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to one sample.
+
+    Attributes:
+        matrix_23: float64, source to result, mirror included.
+        flipped: whether left and right are to be exchanged.
+        colour_34: float64, linear map of (r, g, b, 1) in 0..255, or None where colours stay.
+    """
+
+    matrix_23: np.ndarray
+    flipped: bool = False
+    color_34: np.ndarray | None = None
+
+
+def crop_matrix(
+    center: tuple[float, float], side: float, size: int, degrees: float = 0.0, flip: bool = False
+) -> np.ndarray:
+    """float64 [2, 3]: the square of `side` around `centre`, turned clockwise on screen by `degrees`, onto [0, size) squared."""
+    zoom = size / side
+    cos, sin = zoom * math.cos(math.radians(degrees)), zoom * math.sin(math.radians(degrees))
+    linear = np.array([[cos, sin], [-sin, cos]])
+    if flip:
+        linear[0] = -linear[0]
+    return np.column_stack([linear, size / 2 - linear @ np.asarray(center, np.float64)])
+
+
+def _center_and_side(box: np.ndarray | None, image_size: tuple[int, int]) -> tuple[float, float, float]:
+    """Centre of the person's box and its longest side; without a box, those of a centred square that the stored margin surrounds."""
+    if box is None:
+        width, height = image_size
+        return width / 2, height / 2, min(width, height) / CROP_MARGIN
+    x0, y0, x1, y1 = (float(value) for value in box)
+    if not (x0 < x1 < math.inf and y0 < y1 < math.inf and min(x0, y0) > -math.inf):
+        raise ValueError(f"the box {[x0, y0, x1, y1]} has no area")
+    return (x0 + x1) / 2, (y0 + y1) / 2, max(x1 - x0, y1 - y0)
+
+
+def draw_affine(
+    config: AugmentConfig, box: np.ndarray | None, image_size: tuple[int, int], rng: np.random.Generator
+) -> Augmentation:
+    """A random crop around a person.
+
+    Args:
+        box: x0, y0, x1, y1 in pixels of the source image, or None.
+        image_size: width and height of the source image.
+        rng: always gives the same number of values, so that switching one setting off leaves the other draws as they were.
+
+    Raises ValueError for a box that is not finite or has no area.
+    """
+    x, y, longest = _center_and_side(box, image_size)
+    unit = rng.random(8)
+    degrees = float(np.clip(rng.standard_normal() * config.rotation, -config.rotation_limit, config.rotation_limit))
+    low, high = config.scale
+    flip = bool(unit[4] < config.flip_probability)
+    matrix = crop_matrix(
+        (x + (2 * unit[1] - 1) * config.shift * longest, y + (2 * unit[2] - 1) * config.shift * longest),
+        (low + (high - low) * unit[0]) * longest,
+        config.size,
+        degrees if unit[3] < config.rotation_probability else 0.0,
+        flip,
+    )
+    ranges = np.array([config.brightness, config.contrast, config.saturation])
+    color = color_matrix(*(1 + ranges * (2 * unit[5:] - 1))) if ranges.any() else None
+    return Augmentation(matrix, flip, color)
+
+
+def center_affine(config: AugmentConfig, box: np.ndarray | None, image_size: tuple[int, int]) -> Augmentation:
+    """The fixed crop of evaluations: centred on the box, `config.center_scale` times its longest side."""
+    x, y, longest = _center_and_side(box, image_size)
+    return Augmentation(crop_matrix((x, y), config.center_scale * longest, config.size))
+
+
+def color_matrix(brightness: float, contrast: float, saturation: float) -> np.ndarray:
+    """float64 [3, 4]: gains of brightness, of the distance to mid-grey and of the distance to the pixel's own grey, as one linear map."""
+    gray = np.full((3, 1), 1.0) @ np.array([[0.299, 0.587, 0.114]])
+    linear = saturation * np.eye(3) + (1 - saturation) * gray
+    return np.column_stack([contrast * brightness * linear, np.full(3, 127.5 * (1 - contrast))])
+
+
+def _warp(
+    image: np.ndarray, matrix_23: np.ndarray, size: int, interpolation: int, border: tuple[int, ...] = (0, 0, 0)
+) -> np.ndarray:
+    """OpenCV puts a pixel's centre at integers: the inverse map is moved by half a pixel on both sides."""
+    inverse = np.asarray(cv2.invertAffineTransform(matrix_23), np.float64)
+    inverse[:, 2] += 0.5 * (inverse[:, 0] + inverse[:, 1]) - 0.5
+    flags = interpolation | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, inverse, (size, size), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
+
+
+def warp_rgb(
+    rgb_HW3: np.ndarray, augmentation: Augmentation, size: int, border: tuple[int, int, int] = (0, 0, 0)
+) -> np.ndarray:
+    """uint8 [S, S, 3]: bilinear, averaged over areas first where the crop shrinks by more than 1.5; `border` outside the source."""
+    if augmentation.color_34 is not None:
+        rgb_HW3 = cv2.transform(rgb_HW3, augmentation.color_34)
+    matrix = augmentation.matrix_23
+    shrink = 1 / math.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    if shrink > _ANTIALIAS_FROM:
+        height, width = rgb_HW3.shape[:2]
+        small = max(1, round(width / shrink)), max(1, round(height / shrink))
+        rgb_HW3 = cv2.resize(rgb_HW3, small, interpolation=cv2.INTER_AREA)
+        matrix = matrix @ np.diag([width / small[0], height / small[1], 1.0])
+    return _warp(rgb_HW3, matrix, size, cv2.INTER_LINEAR, border)
+
+
+def warp_depth(depth_HW: np.ndarray, augmentation: Augmentation, size: int) -> np.ndarray:
+    """uint16 [S, S]: nearest pixel, so every value is one of the source's, or 0 outside it."""
+    return _warp(depth_HW, augmentation.matrix_23, size, cv2.INTER_NEAREST)
+
+
+def warp_labels(
+    labels_HW: np.ndarray, augmentation: Augmentation, size: int, pairs: Iterable[tuple[int, int]] = (), border: int = 0
+) -> np.ndarray:
+    """uint8 [S, S]: nearest pixel, `border` outside the source; where the sample is mirrored the labels of each pair change places."""
+    labels = _warp(labels_HW, augmentation.matrix_23, size, cv2.INTER_NEAREST, (border,))
+    return flip_labels(labels, pairs) if augmentation.flipped else labels
+
+
+def flip_labels(labels_HW: np.ndarray, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    """uint8 labels with those of each pair exchanged; the picture itself is not mirrored."""
+    table = np.arange(256, dtype=np.uint8)
+    for left, right in pairs:
+        table[left], table[right] = right, left
+    return table[labels_HW]
+
+
+def warp_keypoints(keypoints_J3: np.ndarray, augmentation: Augmentation, size: int, flip_J: np.ndarray) -> np.ndarray:
+    """float32 [J, 3]: moved with the image; visibility 0 and coordinates 0 outside [0, size).
+
+    Args:
+        keypoints_J3: x, y, visibility 0 or 1 in pixels of the source.
+        flip_J: the joint set's left/right gather (`JointSet.flip`), used where the sample is mirrored.
+    """
+    if augmentation.flipped:
+        keypoints_J3 = keypoints_J3[flip_J]
+    matrix = augmentation.matrix_23
+    xy = keypoints_J3[:, :2].astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
+    xy = xy.astype(np.float32)
+    visible = (keypoints_J3[:, 2] > 0) & (xy >= 0).all(1) & (xy < size).all(1)
+    return np.where(visible[:, None], np.column_stack([xy, np.ones(len(xy), np.float32)]), np.float32(0))

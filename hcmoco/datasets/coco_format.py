@@ -1,0 +1,156 @@
+"""What COCO's annotation files, and those made in their form, have in common: lists of pictures, annotations and categories; folders.
+
+Source: COCO's data format. A release of pictures, such as train2014, is a folder of that name, beside `annotations` or in `images`.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from hcmoco.data.skeletons import COCO_17
+from hcmoco.datasets.io.files import below_source, first_fault
+from hcmoco.datasets.io.inventory import Inventory
+from hcmoco.datasets.io.json_stream import read_lists
+from hcmoco.errors import UserError
+
+T = TypeVar("T")
+_RELEASE = re.compile(r"(?:COCO|.*(?:keypoints|instances))_([a-z]+20\d\d)(?:_\d+)?\.\w+")
+
+
+class Picture(NamedTuple):
+    """An entry of the list of pictures."""
+
+    id: int
+    name: str
+    width: int
+    height: int
+
+
+class Broken(NamedTuple):
+    """An entry that cannot be used: its id, or `entry <n>`, and why; of an annotation also the picture that it names, if it does."""
+
+    id: str
+    reason: str
+    picture: int | None = None
+
+
+@dataclass(frozen=True)
+class CocoFile(Generic[T]):
+    """The people of one annotation file.
+
+    Attributes:
+        pictures: by their ids, in the file's order.
+        broken: entries of the list of pictures that cannot be used.
+        people: the annotations of the category person, in the file's order.
+    """
+
+    pictures: dict[int, Picture]
+    broken: list[Broken]
+    people: list[T | Broken]
+
+
+class _Picture(BaseModel):
+    id: int
+    file_name: str
+    width: Annotated[int, Field(gt=0)]
+    height: Annotated[int, Field(gt=0)]
+
+
+def read_coco(path: Path, what: str, person: Callable[[Any], T]) -> CocoFile[T]:
+    """The people of an annotation file. UserError for a file that is missing or is not in COCO's form.
+
+    Args:
+        what: the file for people, e.g. COCO annotation file.
+        person: what to keep of an annotation; a ValidationError of it becomes a Broken.
+    """
+
+    def picture(values: Any) -> Picture | str:
+        try:
+            entry = _Picture.model_validate(values)
+        except ValidationError as error:
+            return first_fault(error)
+        return Picture(entry.id, entry.file_name, entry.width, entry.height)
+
+    def annotation(values: Any) -> tuple[Any, T | Broken]:
+        category = values.get("category_id", people_of) if isinstance(values, dict) else people_of
+        try:
+            return category, person(values)
+        except ValidationError as error:
+            id, of = (values.get(key) if isinstance(values, dict) else None for key in ("id", "image_id"))
+            return category, Broken(
+                str(id) if type(id) is int else "", first_fault(error), of if type(of) is int else None
+            )
+
+    people_of = object()  # stands for the category of what names none
+    found = read_lists(path, what, {"images": picture, "annotations": annotation, "categories": lambda values: values})
+    missing = [key for key in ("images", "annotations", "categories") if key not in found]
+    if missing:
+        raise UserError(f"{what} {path} has no list {', '.join(missing)}; give a file in COCO's form")
+    categories = [each for each in found["categories"] if isinstance(each, dict) and each.get("name") == "person"]
+    wanted = [each.get("id") for each in categories]
+    if not wanted:
+        raise UserError(f"{what} {path} has no category person; give a file of people in COCO's form")
+    for each in categories:
+        if each.get("keypoints", list(COCO_17.joints)) != list(COCO_17.joints):
+            raise UserError(
+                f"{what} {path} lists other keypoints, or in another order, than COCO's 17; convert them first"
+            )
+    pictures: dict[int, Picture] = {}
+    broken: list[Broken] = []
+    for position, entry in enumerate(found["images"]):
+        if isinstance(entry, str):
+            broken.append(Broken(f"picture {position}", entry))
+        elif entry.id in pictures:
+            broken.append(
+                Broken(f"picture {position}", f"an earlier entry of the list of pictures has the id {entry.id}, too")
+            )
+        else:
+            pictures[entry.id] = entry
+    people: list[T | Broken] = []
+    for position, (category, each) in enumerate(found["annotations"]):
+        if category is people_of or category in wanted:
+            people.append(each._replace(id=f"entry {position}") if isinstance(each, Broken) and not each.id else each)
+    return CocoFile(pictures, broken, people)
+
+
+class Folders:
+    """Where the pictures of a release lie: in `images` if that is given, else in one of the usual places below `source`."""
+
+    def __init__(self, source: str, images: str = ""):
+        self._source, self._images = source, images
+        self._known: dict[str, Path] = {}
+
+    def of(self, name: str, annotations: str | Path = "") -> Path:
+        """The folder of the picture `name` that the file `annotations` lists. UserError naming the places that were tried."""
+        match = _RELEASE.fullmatch(Path(name).name) or _RELEASE.fullmatch(Path(annotations).name)
+        release = match[1] if match else ""
+        if release not in self._known:
+            self._known[release] = self._find(release)
+        return self._known[release]
+
+    def _find(self, release: str) -> Path:
+        places = [self._images] if self._images else ["images", "."]
+        tried = [below_source(self._source, place) / release for place in places]
+        if release and self._images:
+            tried.append(below_source(self._source, self._images))
+        for each in tried:
+            if each.is_dir():
+                return each
+        raise UserError(
+            f"the folder of the pictures{' of ' + release if release else ''} is not there (tried {', '.join(map(str, tried))}); "
+            "unpack it there, or give --images"
+        )
+
+
+def look_for(found: Inventory, pictures: Iterable[tuple[Path, str]]) -> None:
+    """Adds pictures, each a folder and a name in it, to an inventory."""
+    by_folder: dict[Path, list[str]] = {}
+    for folder, name in pictures:
+        by_folder.setdefault(folder, []).append(name)
+    found.counts["pictures"] = 0
+    for folder, names in by_folder.items():
+        found.look("pictures", folder, names, "JPEG", "PNG")

@@ -1,0 +1,90 @@
+"""Real matrices of numbers in a MATLAB v5 file, and nothing else of it.
+
+SciPy's reader believes a damaged file's types and sizes, to the point of a segmentation fault (1.17). Every size is checked here against
+what is there. Format: MathWorks, MAT-File Format, "Level 5 MAT-Files".
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+MAX_BYTES = 1 << 26
+"""Of an element once it is decompressed."""
+
+_MATRIX, _COMPRESSED = 14, 15
+_STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+_NUMBERS = range(
+    6, 16
+)  # the classes double, single and the integers; 1 to 5 are cells, structures, objects, text and sparse matrices
+_COMPLEX = 0x0800
+
+
+class _Element(NamedTuple):
+    kind: int
+    data: bytes
+
+
+def read_matrices(data: bytes) -> dict[str, np.ndarray]:
+    """name -> [rows, columns] of each real numeric matrix of the file; other variables are passed over. ValueError for a damaged file."""
+    order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
+    if order is None or len(data) < 136 or struct.unpack(f"{order}H", data[124:126])[0] != 0x0100:
+        raise ValueError("is not a MATLAB v5 file")
+    found = {}
+    for element in _elements(data[128:], order):
+        if element.kind == _COMPRESSED:
+            element = next(_elements(_decompressed(element.data), order), element)
+        if element.kind == _MATRIX and (named := _matrix(element.data, order)):
+            found[named[0]] = named[1]
+    return found
+
+
+def _elements(data: bytes, order: str) -> Iterator[_Element]:
+    """The elements that follow each other in `data`."""
+    position = 0
+    while position + 8 <= len(data):
+        kind, size = struct.unpack_from(f"{order}II", data, position)
+        start, short = position + 8, kind >> 16
+        if short:  # at most four bytes, in the place of the size
+            kind, size, start = kind & 0xFFFF, short, position + 4
+            if size > 4:
+                raise ValueError("is damaged: an element of the short form is too long")
+        if start + size > len(data):
+            raise ValueError("is damaged or cut off: an element is longer than the file")
+        yield _Element(kind, data[start : start + size])
+        end = start + size
+        # Compressed elements alone are not filled up to a multiple of eight.
+        position = position + 8 if short else end if kind == _COMPRESSED else end + -end % 8
+
+
+def _decompressed(data: bytes) -> bytes:
+    try:
+        unpacked = zlib.decompressobj().decompress(data, MAX_BYTES + 1)
+    except zlib.error as error:
+        raise ValueError(f"is damaged: {error}") from None
+    if len(unpacked) > MAX_BYTES:
+        raise ValueError(f"holds a variable of more than {MAX_BYTES} bytes")
+    return unpacked
+
+
+def _matrix(data: bytes, order: str) -> tuple[str, np.ndarray] | None:
+    """Name and values; None for what is no real numeric matrix of two dimensions."""
+    parts = _elements(data, order)
+    flags, shape, name = (next(parts, None) for _ in range(3))
+    if flags is None or shape is None or name is None or len(flags.data) < 4:
+        raise ValueError("is damaged: a variable has no name or no size")
+    bits = struct.unpack_from(f"{order}I", flags.data)[0]
+    if bits & 0xFF not in _NUMBERS or bits & _COMPLEX or len(shape.data) != 8:
+        return None
+    rows, columns = struct.unpack(f"{order}ii", shape.data)
+    values = next(parts, None)
+    if values is None or values.kind not in _STORED:
+        raise ValueError("is damaged: a variable has no values of a known type")
+    stored = np.dtype(order + _STORED[values.kind])
+    if min(rows, columns) < 0 or rows * columns * stored.itemsize != len(values.data):
+        raise ValueError(f"is damaged: a variable of {rows} x {columns} has {len(values.data)} bytes of values")
+    # Integers are how doubles without fractions are stored, to save space.
+    kept = np.frombuffer(values.data, stored).reshape(columns, rows).T
+    return name.data.decode(errors="backslashreplace"), kept.astype(np.float64)

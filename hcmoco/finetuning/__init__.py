@@ -1,0 +1,1 @@
+"""Fine-tuning of an encoder with a head, on any share of the labels."""

@@ -1,0 +1,105 @@
+"""What a fine-tuning is: the task, the labels, where the encoder starts, and how long it trains."""
+
+import math
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from hcmoco.config import Config
+from hcmoco.finetuning.label_subset import LabelsConfig
+from hcmoco.models.encoders import EncoderConfig
+from hcmoco.tasks.densepose import DensePoseConfig
+from hcmoco.tasks.parsing import ParsingConfig
+from hcmoco.tasks.pose import PoseConfig
+from hcmoco.training.config import SourceConfig, TrainConfig
+from hcmoco.training.optim import OptimConfig
+
+AnyTaskConfig = Annotated[ParsingConfig | PoseConfig | DensePoseConfig, Field(discriminator="task")]
+
+
+class TaskDataConfig(Config):
+    """What is read. Validation rows are taken from `train`; `test` is for testing."""
+
+    train: SourceConfig
+    test: SourceConfig
+
+
+class FinetuneConfig(LabelsConfig):
+    """A fine-tuning run."""
+
+    renamed: ClassVar = {"evaluation_rows": "eval_batch_size"}
+
+    name: str = Field("finetune", pattern=r"^[\w.-]+$", description="what the run is called")
+    out: str = Field(min_length=1, description="folder or URI of the run; a relative one lies under the run's home")
+    seed: int = Field(
+        0, ge=0, description="of everything that is drawn: labelled rows, the head's weights, order, augmentation"
+    )
+    task: AnyTaskConfig
+    init: str = Field(
+        min_length=1,
+        description="where the encoder starts: scratch, imagenet, a folder of pretrain.py (a run or its export), or a weights file",
+    )
+    imagenet_weights: str | None = Field(None, description="file for init=imagenet; null: timm's, over the network")
+    encoder: EncoderConfig = EncoderConfig()
+    data: TaskDataConfig
+    steps: int | None = Field(None, ge=1, description="length of the training; the same for every share of the labels")
+    epochs: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="length in passes over the labelled rows, instead of steps"
+    )
+    min_steps: int = Field(1, ge=1, description="with `epochs`: at least this many steps, for few labels")
+    validations: int = Field(
+        10, ge=1, description="times that the model is scored during training, evenly spaced, the last at the end"
+    )
+    select: Literal["last", "validation", "test"] = Field(
+        "validation",
+        description="which model is kept: the last, the best on the validation rows, or (the paper's habit) the best on test",
+    )
+    eval_batch_size: int = Field(32, ge=1, description="rows that are predicted together in an evaluation")
+    optim: OptimConfig = OptimConfig()
+    encoder_lr: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="the encoder's learning rate relative to the head's"
+    )
+    train: TrainConfig
+
+    @field_validator("encoder")
+    @classmethod
+    def _one_init(cls, encoder: EncoderConfig) -> EncoderConfig:
+        if encoder.init != "scratch":
+            raise ValueError(f"encoder.init = {encoder.init!r}: say where the encoder starts with the key init")
+        return encoder
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "FinetuneConfig":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(
+                f"steps = {self.steps} and epochs = {self.epochs}: give one of them, and set the other to null"
+            )
+        rows = self.train.lanes // self.train.workers * self.train.batch_size_per_lane
+        size = getattr(self.task, "size", 64)
+        if rows == 1 and size < 64:
+            raise ValueError(
+                f"task.size = {size} with one row of a step on a worker leaves batch norm one value at stride 32; "
+                "raise train.batch_size_per_lane, or set task.size=64"
+            )
+        if self.select == "validation" and not self.validation:
+            raise ValueError("select = validation needs validation rows; set validation=64, or select=last")
+        return self
+
+    def total_steps(self, rows: int) -> int:
+        """Steps of a run over `rows` labelled rows."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(self.min_steps, math.ceil(self.epochs * rows / (self.train.lanes * self.train.batch_size_per_lane)))
+
+    def identity(self) -> dict:
+        """What decides the result of the run: a resumed one must have the same. Workers, threads and `eval_batch_size` may change; they
+        move it by rounding, and more workers by batch norm's statistics."""
+        everything = self.model_dump(mode="json")
+        free = ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "log_every", "save_every", "keep")
+        places = ("name", "out", "data", "init", "imagenet_weights", "eval_batch_size")
+        decided = {
+            key: value for key, value in everything.items() if key not in places and key in FinetuneConfig.model_fields
+        }
+        decided["train"] = {key: value for key, value in decided["train"].items() if key not in free}
+        return decided

@@ -1,0 +1,133 @@
+"""Where a fine-tuning's encoder starts: from a pre-training of ours, ImageNet, a weights file, or nothing. Always what was asked for."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hcmoco.errors import UserError
+from hcmoco.export import load_export
+from hcmoco.license_terms import Terms, of_init, of_training
+from hcmoco.models.encoders import Encoder, EncoderConfig, build_encoder
+from hcmoco.storage import Folder, absolute, is_local
+
+SCRATCH, IMAGENET = "scratch", "imagenet"
+# What of an encoder's config has to be the same for its weights to mean the same.
+_SHAPE = ("name", "in_chans", "args", "fusion")
+
+
+@dataclass(frozen=True)
+class Start:
+    """An encoder and where its weights are from.
+
+    Attributes:
+        encoder: in training mode.
+        text: a line for people.
+        digest: SHA-256 over the encoder's weights; "" for scratch, whose weights are a function of the seed.
+        terms: of what the weights were made from.
+    """
+
+    encoder: Encoder
+    text: str
+    digest: str
+    terms: tuple[Terms, ...] = ()
+
+
+def start(
+    init: str,
+    config: EncoderConfig,
+    modality: str,
+    *,
+    imagenet_weights: str | None = None,
+    load: bool = True,
+    key: str = "encoder",
+) -> Start:
+    """The encoder that `init` names, its fresh weights drawn from torch's generator.
+
+    Args:
+        init: "scratch", "imagenet", the folder of a run or an export of ours, or a weights file (see `models.weights.load_weights`).
+        config: the encoder; its own `init` must be "scratch".
+        modality: "rgb" or "depth": which encoder of a run is taken.
+        imagenet_weights: file for "imagenet"; None asks timm for its published weights, over the network.
+        load: False makes the encoder alone, for a caller that brings the weights.
+        key: what the caller's config calls the encoder, for messages.
+    Raises:
+        UserError: weights that are not there or are of another encoder.
+    """
+    if init == SCRATCH or not load:
+        return Start(build_encoder(config, load=False).train(), "scratch: weights drawn from the seed", "")
+    if init == IMAGENET:
+        return _imagenet(config, imagenet_weights)
+    if folder := export_folder(init):
+        return _of_export(folder, config, modality, key)
+    if _is_folder(init):
+        raise UserError(
+            f"init: {init} is neither an export nor a finished run of pretrain.py (it has no config.json and no export/); "
+            "give one of these, a weights file, imagenet or scratch"
+        )
+    encoder = build_encoder(config.model_copy(update={"init": init}))
+    return _read(encoder, f"weights file: {encoder.report}")
+
+
+def weights_digest(encoder: Encoder) -> str:
+    """SHA-256 over names, types, shapes and values of the weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(encoder.trunk.state_dict().items()):
+        array = value.detach().cpu().contiguous()
+        digest.update(f"{name}/{array.dtype}/{tuple(array.shape)}/".encode())
+        digest.update(array.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _imagenet(config: EncoderConfig, weights: str | None) -> Start:
+    if weights is None:
+        try:
+            encoder = build_encoder(config.model_copy(update={"init": "timm"}))
+        except UserError as error:
+            raise UserError(
+                f"init=imagenet: no imagenet_weights file is given, and {error}; set imagenet_weights=FILE"
+            ) from None
+        text = f"ImageNet weights that timm publishes for {config.name}"
+    else:
+        encoder = build_encoder(config.model_copy(update={"init": weights}))
+        text = f"ImageNet: {encoder.report}"
+    return _read(encoder, text)
+
+
+def _read(encoder: Encoder, text: str) -> Start:
+    return Start(encoder.train(), text, weights_digest(encoder), of_init(encoder.config.init, encoder.config.name))
+
+
+def _of_export(folder: str, config: EncoderConfig, modality: str, key: str) -> Start:
+    export = load_export(folder)
+    made = getattr(export.model, modality)
+    for name in _SHAPE:
+        if getattr(made, name) != getattr(config, name):
+            raise UserError(
+                f"init: the {modality} encoder of {folder} has {name} = {getattr(made, name)!r}, "
+                f"{key}.{name} is {getattr(config, name)!r}; set {key}.{name}={getattr(made, name)} or take weights of that encoder"
+            )
+    encoder = build_encoder(config, load=False)
+    encoder.trunk.load_state_dict(export.encoder(modality).trunk.state_dict())
+    steps, stage = (export.training.get(key, "?") for key in ("steps", "stage"))
+    text = f"{modality} encoder of {folder} (stage {stage}, {steps} steps)"
+    return Start(encoder.train(), text, weights_digest(encoder), of_training(export.training, folder))
+
+
+def export_folder(init: str) -> str | None:
+    """The export that `init` is or, as a finished run, holds; None where it is neither."""
+    init = init.rstrip("/")
+    return next(
+        (each for each in (init, f"{init}/export") if _is_folder(each) and Folder(each).exists("config.json")), None
+    )
+
+
+def _is_folder(uri: str) -> bool:
+    if is_local(uri) and Path(absolute(uri)).is_dir():
+        return True
+    try:
+        folder = Folder(uri)
+        return bool(folder.sizes() or folder.folders())
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,183 @@
+"""Which labelled rows a fine-tuning sees: a function of (data set, share, seed), and nested: the rows of 1 % are among those of 10 %.
+
+Rows are ranked by id, not by where they are stored, so that a data set prepared anew with another order gives the same subset.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from hcmoco.config import Config
+from hcmoco.data.sampler import SourcePlan
+from hcmoco.data.shards.manifest import Manifest
+from hcmoco.data.shards.reader import Shards
+from hcmoco.errors import UserError
+from hcmoco.rng import make_rng
+
+STRIDES = {"itop-10%": 10, "itop-1%": 100, "itop-0.5%": 200, "itop-0.2%": 500, "itop-0.1%": 1000}
+"""The published subsets of ITOP: rows 0, s, 2s, ... of the list sorted by frame, floor(rows / s) of them; 17 at s = 1000."""
+
+_READERS = 8
+
+
+class LabelsConfig(Config):
+    """How many labels are used, and which."""
+
+    fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the labelled rows that are not set aside for validation"
+    )
+    samples: int | None = Field(None, ge=1, description="number of rows instead of a share")
+    subset: str | None = Field(None, description=f"a published subset instead of a share: {', '.join(STRIDES)}")
+    labels_seed: int | None = Field(None, ge=0, description="draws the rows; null: the run's seed")
+    validation: int = Field(
+        256,
+        ge=0,
+        description="rows set aside for choosing the model, the same for every fraction, samples and seed; 0: none",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "LabelsConfig":
+        given = [name for name in ("samples", "subset") if getattr(self, name) is not None] + ["fraction"] * (
+            self.fraction != 1
+        )
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are given; give one of fraction, samples and subset")
+        if self.subset is not None and self.subset not in STRIDES:
+            raise ValueError(f"subset = {self.subset!r}: allowed are {', '.join(STRIDES)}")
+        return self
+
+    @property
+    def text(self) -> str:
+        """How a table names it: "10%", "17 samples", "itop-1%"."""
+        if self.samples is not None:
+            return f"{self.samples} samples"
+        return self.subset or f"{100 * self.fraction:g}%"
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some rows of a data set, by row group, for a plan to deal from.
+
+    Attributes:
+        shards: the data set.
+        groups: (row group, rows inside it) in storage order; groups without a row are left out.
+        digest: SHA-256 of the sorted ids.
+    """
+
+    shards: Shards
+    groups: tuple[tuple[int, tuple[int, ...]], ...]
+    digest: str
+
+    def __len__(self) -> int:
+        return sum(len(rows) for _, rows in self.groups)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the whole data set."""
+        return self.shards.manifest
+
+    def read_group(
+        self, group: int, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None
+    ) -> pa.Table:
+        """See `Shards.read_group`; groups and rows count within the subset."""
+        real, inside = self.groups[group]
+        return self.shards.read_group(real, columns, inside if rows is None else [inside[row] for row in rows])
+
+    def source_plan(self, name: str) -> SourcePlan:
+        """This subset for a `Plan`."""
+        return SourcePlan(name, len(self), tuple(len(rows) for _, rows in self.groups), 1.0, self.digest)
+
+    def rows(self, columns: Sequence[str], limit: int | None = None) -> Iterator[dict]:
+        """The rows, or the first `limit`, in storage order, as dicts."""
+        left = len(self) if limit is None else limit
+        for group in range(len(self.groups)):
+            if left <= 0:
+                return
+            yield from self.read_group(group, columns).slice(0, left).to_pylist()
+            left -= len(self.groups[group][1])
+
+
+def whole(shards: Shards, needed: Sequence[str]) -> Subset:
+    """All rows that have the columns `needed`. UserError where there is none."""
+    ids, places = _candidates(shards, needed)
+    return _subset(shards, ids, places, np.arange(len(ids)))
+
+
+def split(shards: Shards, config: LabelsConfig, needed: Sequence[str], *, seed: int) -> tuple[Subset, Subset | None]:
+    """The rows to train on, and those to validate on, None if none are asked for.
+
+    Args:
+        needed: columns that a row must have: inputs and labels.
+        seed: of the run, where `config` names none.
+    Raises:
+        UserError: rows without the labels, or a share that leaves nothing.
+    """
+    ids, places = _candidates(shards, needed)
+    count = len(ids)
+    aside = make_rng(0, "validation rows").permutation(count)
+    if config.subset is not None:
+        stride = STRIDES[config.subset]
+        chosen = np.arange(count // stride) * stride
+        aside = aside[~np.isin(aside, chosen)][: config.validation]
+    else:
+        aside, pool = aside[: config.validation], np.sort(aside[config.validation :])
+        wanted = config.samples if config.samples is not None else int(np.floor(config.fraction * len(pool) + 1e-9))
+        if wanted > len(pool):
+            raise UserError(
+                f"samples = {wanted}: {shards.uri} has {count} labelled rows, of which {len(aside)} are set aside for validation; "
+                f"at most {len(pool)}, or a smaller validation"
+            )
+        ranked = pool[
+            make_rng(seed if config.labels_seed is None else config.labels_seed, "labels").permutation(len(pool))
+        ]
+        chosen = ranked[:wanted]
+    if not len(chosen):
+        raise UserError(
+            f"{config.text} of the {count} labelled rows of {shards.uri}, with validation = {config.validation} of them set "
+            "aside, leaves no row to train on; give a larger fraction, samples=17, or a smaller validation"
+        )
+    return _subset(shards, ids, places, chosen), _subset(shards, ids, places, aside) if len(aside) else None
+
+
+def _candidates(shards: Shards, needed: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Ids of the rows that have all `needed` columns, sorted, and where each is stored: int64 [N, 2], row group and row."""
+    manifest = shards.manifest
+    counts = {name: manifest.modalities.get(name, 0) for name in needed}
+    missing = [name for name, rows in counts.items() if not rows]
+    if missing:
+        has = ", ".join(name for name, rows in manifest.modalities.items() if rows)
+        raise UserError(
+            f"{shards.uri} has no {' and no '.join(missing)} (its rows have {has}); prepare or name a data set that has"
+        )
+    partial = [name for name, rows in counts.items() if rows < manifest.rows]
+
+    def group(number: int) -> list[tuple[str, int, int]]:
+        table = shards.read_group(number, ["id", *partial])
+        valid = np.logical_and.reduce(
+            [np.ones(len(table), bool), *(table[name].is_valid().to_numpy() for name in partial)]
+        )
+        return [(id, number, row) for row, id in enumerate(table["id"].to_pylist()) if valid[row]]
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = sorted(each for rows in pool.map(group, range(len(shards.group_rows))) for each in rows)
+    if not found:
+        raise UserError(
+            f"{shards.uri} has no row with {' and '.join(needed)} together; prepare or name a data set that has"
+        )
+    return [id for id, _, _ in found], np.array([place for _, *place in found], np.int64)
+
+
+def _subset(shards: Shards, ids: list[str], places: np.ndarray, chosen: np.ndarray) -> Subset:
+    chosen = np.sort(chosen)
+    digest = hashlib.sha256(json.dumps([ids[number] for number in chosen]).encode()).hexdigest()
+    here = places[chosen]
+    here = here[np.lexsort((here[:, 1], here[:, 0]))]
+    groups, starts = np.unique(here[:, 0], return_index=True)
+    rows = np.split(here[:, 1], starts[1:])
+    return Subset(shards, tuple((int(g), tuple(each.tolist())) for g, each in zip(groups, rows, strict=True)), digest)

@@ -1,0 +1,104 @@
+"""Batches of a downstream task: for training from a plan over labelled rows, for evaluation every row once.
+
+Evaluation deals pieces of `eval_batch_size` rows to the workers in turn. Which rows are predicted together depends on the data
+set and `piece_rows` alone, no row is left out and none counts twice: scores are the same for any number of workers. Other pieces, or
+another number of threads, move them by rounding (docs/reproducibility.md).
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from hcmoco.data.loader import PlanLoader, not_as_prepared
+from hcmoco.data.prefetch import prefetch_map
+from hcmoco.data.sampler import Row
+from hcmoco.data.shards.reader import read_rows
+from hcmoco.finetuning.label_subset import Subset
+from hcmoco.rng import make_rng
+from hcmoco.tasks.base import Task, TaskBatch
+
+
+@dataclass(frozen=True)
+class TrainLoader(PlanLoader[TaskBatch]):
+    """The labelled rows of a task in the order of a plan, augmented."""
+
+    task: Task
+
+    @property
+    def columns(self) -> Sequence[str]:
+        return self.task.columns
+
+    def make(self, rows: list[dict], step: int, lane: int) -> TaskBatch:
+        draws = [make_rng(self.plan.seed, "augment", step, lane, position) for position in range(len(rows))]
+        return self.task.make_batch(rows, draws)
+
+    def join(self, batches: list[TaskBatch], step: int) -> TaskBatch:
+        return type(batches[0]).concatenate(batches)
+
+
+@dataclass(frozen=True)
+class EvalLoader:
+    """Every row of a subset once.
+
+    Attributes:
+        rows: what is scored.
+        piece_rows: rows that are predicted together.
+        world: workers that share the pieces.
+    """
+
+    task: Task
+    rows: Subset
+    piece_rows: int
+    world: int = 1
+
+    @property
+    def pieces(self) -> int:
+        """Number of pieces; every worker has equally many, and the last may be empty."""
+        pieces = -(-len(self.rows) // self.piece_rows)
+        return -(-pieces // self.world) * self.world
+
+    def item(self, piece: int) -> pa.Table:
+        """Piece `piece` as `piece_rows` rows, of which the first are real: whoever deals pieces wants them equally long.
+
+        Raises UserError where a shard is not what its manifest says.
+        """
+        starts = self._starts
+        first = piece * self.piece_rows
+        wanted = range(first, min(first + self.piece_rows, len(self.rows)))
+        places = [_place(starts, position) for position in wanted]
+        real = len(places)
+        places += [_place(starts, 0)] * (self.piece_rows - real)
+        table = read_rows((self.rows,), [Row(0, *place) for place in places], self.task.columns)
+        return table.append_column("real", pa.array([position < real for position in range(self.piece_rows)]))
+
+    @property
+    def _starts(self) -> list[int]:
+        starts = [0]
+        for _, rows in self.rows.groups:
+            starts.append(starts[-1] + len(rows))
+        return starts
+
+    def own_items(self, rank: int) -> Iterator[pa.Table]:
+        """The pieces of worker `rank`, for one that reads them itself."""
+        return (self.item(piece) for piece in range(rank, self.pieces, self.world))
+
+    def batches(self, items: Iterable[pa.Table], *, threads: int, ahead: int) -> Iterator[TaskBatch]:
+        """The batches of some pieces, in order. UserError where a row does not decode."""
+        for batch in prefetch_map(self._batch, iter(items), threads=threads, ahead=ahead):
+            if batch is not None:
+                yield batch
+
+    def _batch(self, table: pa.Table) -> TaskBatch | None:
+        rows = [row for row in table.to_pylist() if row["real"]]
+        try:
+            return self.task.make_batch(rows, None) if rows else None
+        except ValueError as error:
+            raise not_as_prepared(error) from None
+
+
+def _place(starts: list[int], position: int) -> tuple[int, int]:
+    """(group, row in it) of a row by its position."""
+    group = bisect_right(starts, position) - 1
+    return group, position - starts[group]

@@ -1,0 +1,151 @@
+"""A fine-tuned model in a folder: to score, to predict with, to hand on.
+
+<folder>/
+  model.safetensors   weights of encoder and head
+  README.md           what it is, how it was trained and how it scored
+  config.json         task, encoder, what the training says of itself, size and SHA-256 of the other files; written last
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors.torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from torch import nn
+
+from hcmoco import __version__
+from hcmoco.config import build, upgrade
+from hcmoco.data.shards.manifest import About
+from hcmoco.errors import UserError
+from hcmoco.finetuning.config import AnyTaskConfig
+from hcmoco.models.encoders import EncoderConfig, build_encoder
+from hcmoco.storage import Folder, first_line
+from hcmoco.tasks.base import Task
+from hcmoco.tasks.registry import make_task
+
+FORMAT, FORMAT_VERSION = "hcmoco-task", 1
+_FACTS = "config.json"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A fine-tuned model that was read and checked.
+
+    Attributes:
+        folder: where it is.
+        config: of the task.
+        encoder: of the encoder.
+        about: of the data that it was trained on.
+        statistics: what `Task.fit_statistics` gave there.
+        training: what the training said of itself: JSON values.
+        digest: SHA-256 of the weights' file.
+    """
+
+    folder: str
+    config: Any
+    encoder: EncoderConfig
+    about: About
+    statistics: dict
+    training: dict
+    digest: str
+    weights: bytes
+
+    def task(self, about: About | None = None) -> Task:
+        """The task over a data set; over one like that of the training where none is given."""
+        return make_task(self.config, about or self.about, self.statistics)
+
+    def model(self) -> nn.Module:
+        """The model in evaluation mode, on the CPU."""
+        model = self.task().make_model(build_encoder(self.encoder, load=False))
+        try:
+            model.load_state_dict(safetensors.torch.load(self.weights))
+        except (RuntimeError, SafetensorError) as error:
+            raise UserError(
+                f"{self.folder}: model.safetensors does not fit what its config.json describes: {first_line(error)}"
+            ) from None
+        return model.eval()
+
+
+def save_model(
+    folder: str, model: nn.Module, task: Task, encoder: EncoderConfig, *, statistics: dict, training: dict, card: str
+) -> None:
+    """Writes a fine-tuned model; what is there is replaced, and a folder without config.json is not one.
+
+    Args:
+        folder: path or URI.
+        training: JSON values to keep with it.
+        card: its README.md.
+    """
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    files = {"model.safetensors": safetensors.torch.save(state, {"format": "pt"}), "README.md": card.encode()}
+    about = About.model_validate({name: getattr(task.about, name) for name in About.model_fields})
+    facts = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "hcmoco": __version__,
+        "task": task.config.model_dump(mode="json"),
+        "encoder": encoder.model_copy(update={"init": "scratch"}).model_dump(mode="json"),
+        "about": about.model_dump(mode="json"),
+        "statistics": statistics,
+        "training": training,
+        "files": {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
+        },
+    }
+    there = Folder(folder)
+    there.delete(_FACTS)  # it must not vouch for files that are being replaced
+    for name, data in files.items():
+        there.write(name, data)
+    there.write(_FACTS, json.dumps(facts, indent=1).encode())
+
+
+def model_folder(weights: str) -> str:
+    """The folder of the model that `weights` names: itself, or `model` inside a fine-tuning's folder. UserError where there is none."""
+    weights = weights.rstrip("/")
+    for each in (weights, f"{weights}/model"):
+        folder = Folder(each)
+        if folder.exists(_FACTS) and folder.exists("model.safetensors"):
+            return each
+    raise UserError(
+        f"weights: {weights} holds no fine-tuned model; give the folder of a finished run of `python pipelines/finetune.py`, or its model/"
+    )
+
+
+def load_model(weights: str) -> Saved:
+    """Reads a fine-tuned model: a folder that `save_model` wrote, or that of a finished fine-tuning.
+
+    Raises UserError where there is none, one of another version, or a file that is not what config.json says.
+    """
+    folder = model_folder(weights)
+    try:
+        facts = json.loads(Folder(folder).read(_FACTS))
+        if facts["format"] != FORMAT:
+            raise ValueError(f"its format is {facts['format']!r}")
+        if facts["format_version"] != FORMAT_VERSION:
+            raise UserError(
+                f"{folder} has format version {facts['format_version']}, this program reads {FORMAT_VERSION}"
+            )
+        data = Folder(folder).read("model.safetensors")
+        digest = facts["files"]["model.safetensors"]["sha256"]
+        config: Any = TypeAdapter(AnyTaskConfig).validate_python(facts["task"])
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise UserError(
+                f"{folder}: model.safetensors does not match its checksum in config.json; copy it or train it again"
+            )
+        return Saved(
+            folder,
+            config,
+            build(EncoderConfig, upgrade(EncoderConfig, facts["encoder"]), f"{folder}/{_FACTS}: encoder"),
+            build(About, upgrade(About, facts["about"]), f"{folder}/{_FACTS}: about"),
+            facts["statistics"],
+            facts["training"],
+            digest,
+            data,
+        )
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise UserError(
+            f"{folder}/{_FACTS} is not that of a fine-tuned model: {first_line(error)}; train it again"
+        ) from None

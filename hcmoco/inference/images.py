@@ -1,0 +1,111 @@
+"""Somebody's own picture files: finding them, and reading them as upright RGB or as depth in millimetres.
+
+Shapes: H, W rows and columns of a picture as people see it, EXIF orientation applied.
+"""
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hcmoco.data.codecs import check_whole, decode_depth
+from hcmoco.datasets.io.files import MAX_BYTES
+from hcmoco.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+MIN_SIDE = 16
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture that is to be read.
+
+    Attributes:
+        name: its path below the folder that was given, with `/`; of a single file, its name.
+        path: where it is.
+    """
+
+    name: str
+    path: Path
+
+
+def find_pictures(images: str, marker: str) -> list[PictureFile]:
+    """The file `images`, or all JPG and PNG files in the folder `images` and below it, by name.
+
+    What begins with a dot is left out, as are folders that hold a file named `marker`: those are results. UserError where nothing is left.
+    """
+    root = Path(images).expanduser()
+    if root.is_file():
+        return [PictureFile(root.name, root)]
+    if not root.is_dir():
+        what = "is neither a file nor a folder" if root.exists() else "does not exist"
+        raise UserError(f"images: {root} {what}; give a JPG or PNG file, or a folder of them")
+    found, other = [], Counter[str]()
+    for folder, folders, names in os.walk(root):
+        if marker in names:
+            folders.clear()
+            continue
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        for name in names:
+            path, suffix = Path(folder, name), Path(name).suffix.lower()
+            if suffix in SUFFIXES and not name.startswith("."):
+                found.append(PictureFile(path.relative_to(root).as_posix(), path))
+            elif not name.startswith("."):
+                other[suffix or "no suffix"] += 1
+    if not found:
+        there = ", ".join(f"{count} of {suffix}" for suffix, count in other.most_common(3))
+        raise UserError(
+            f"images: {root} holds no {', '.join(SUFFIXES)} file{f' (there are {there})' if there else ''}; convert them first"
+        )
+    return sorted(found, key=lambda each: each.name)
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """uint8 [H, W, 3]: a JPEG or PNG as people see it. ValueError for what is no such file, is not whole, or has 16 bits."""
+    data = _read(path)
+    header = check_whole(data)
+    if header.bits > 8:
+        raise ValueError(
+            f"RGB must have 8 bits per channel, this is {header.kind}; 16-bit depth is for parsing-depth and pose"
+        )
+    # OpenCV applies EXIF orientation unless it is told not to.
+    bgr_HW3 = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if bgr_HW3 is None or sorted(bgr_HW3.shape[:2]) != sorted((header.width, header.height)):
+        raise ValueError(f"the {header.format.upper()} does not decode")
+    return _large_enough(cv2.cvtColor(bgr_HW3, cv2.COLOR_BGR2RGB))
+
+
+def read_depth(path: Path, units_per_meter: float) -> np.ndarray:
+    """uint16 [H, W], millimetres, 0 = no reading, of a 16-bit PNG; beyond 65.5 m is 65.5 m. ValueError for any other file."""
+    data = _read(path)
+    header = check_whole(data)
+    if (header.format, header.bits, header.channels) != ("png", 16, 1):
+        raise ValueError(f"depth must be a 16-bit PNG of one channel, this is {header.kind}")
+    stored_HW = _large_enough(decode_depth(data, "png16"))
+    if units_per_meter == 1000:
+        return stored_HW
+    return np.minimum(np.rint(stored_HW * (1000 / units_per_meter)), np.iinfo(np.uint16).max).astype(np.uint16)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise ValueError("it does not exist" if not path.exists() else "it is not a regular file")
+        size = path.stat().st_size
+        if not 0 < size <= MAX_BYTES:
+            raise ValueError(
+                "the file is empty" if size == 0 else f"the file has {size} bytes, at most {MAX_BYTES} are read"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"it cannot be read: {error.strerror or error}") from None
+
+
+def _large_enough(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise ValueError(f"the picture is {width} x {height} pixels; at least {MIN_SIDE} a side are needed")
+    return image

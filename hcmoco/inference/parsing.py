@@ -1,0 +1,56 @@
+"""Parts of people on pictures: a label image of the picture's size for each person."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hcmoco.data.body_parts import PART_NAMES
+from hcmoco.data.codecs import encode_labels
+from hcmoco.inference.adapter import Answer, Asked, Place, draw_box, spread
+from hcmoco.inference.person import PersonView
+from hcmoco.tasks.base import Prediction
+from hcmoco.tasks.parsing.sheet import gray_depth, legend, paint_labels
+from hcmoco.tasks.parsing.task import ParsingBatch
+
+FINEST = 1024
+"""Parts are predicted at the resolution of the picture up to this many pixels over the square around the person."""
+
+_LEGEND_WIDTH = 820
+
+
+class PartsView(PersonView):
+    """`parsing-rgb` and `parsing-depth`. The task's `label_size` is how it is scored, and plays no part here."""
+
+    def make_batch(self, row: dict, place: Place) -> ParsingBatch:
+        batch = self.task.make_batch([row], None)
+        return replace(batch, sides=(min(FINEST, max(16, round(row["size"] / min(place.scale)))),))
+
+    def draw_input(self, image: np.ndarray) -> np.ndarray:
+        return gray_depth(image) if image.ndim == 2 else image
+
+    def answer(self, asked: Asked, predictions: Sequence[Prediction]) -> Answer:
+        picture, small = (asked.width, asked.height), asked.drawn.shape[1::-1]
+        people, labels, together = [], {}, np.zeros(small[::-1], np.uint8)
+        for number, (prediction, place, known) in enumerate(zip(predictions, asked.places, asked.known, strict=True)):
+            facts = dict(known)
+            row_side = facts.pop("row_side")
+            labels[number, "parts"] = encode_labels(spread(prediction["parts"], row_side, place, picture, picture))
+            mine = spread(prediction["parts"], row_side, place, picture, small)
+            together = np.where(together > 0, together, mine)
+            people.append(facts)
+        painted = paint_labels(asked.drawn, together)
+        for each in people:
+            if each["box"] is not None:
+                draw_box(painted, each["box"], picture)
+        return Answer(people, labels, np.concatenate([asked.drawn, painted], axis=1))
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "parts": "8-bit PNG of the picture's size, one number per pixel",
+            "part_names": dict(enumerate(PART_NAMES)),
+        }
+
+    def legend(self) -> np.ndarray:
+        return legend(_LEGEND_WIDTH)

@@ -1,0 +1,137 @@
+"""From picture files to a folder of predictions, reading ahead in threads while the network works."""
+
+import importlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from hcmoco.errors import UserError
+from hcmoco.inference.adapter import Asked, Asking, View
+from hcmoco.inference.images import PictureFile
+from hcmoco.inference.writer import Output
+from hcmoco.tasks.base import Prediction, Task
+
+_VIEWS = {
+    "parsing-rgb": ("hcmoco.inference.parsing", "PartsView"),
+    "parsing-depth": ("hcmoco.inference.parsing", "PartsView"),
+    "pose": ("hcmoco.inference.pose", "JointsView"),
+    "densepose": ("hcmoco.inference.densepose", "SurfacesView"),
+}
+
+
+@dataclass
+class Summary:
+    """What became of the pictures.
+
+    Attributes:
+        predicted: pictures. people: on them.
+        set_aside: names of pictures that could not be used, and why.
+    """
+
+    predicted: int = 0
+    people: int = 0
+    set_aside: list[tuple[str, str]] = field(default_factory=list)
+
+
+def make_view(task: Task, asking: Asking) -> View:
+    """How this task sees pictures. UserError where it needs to be told more."""
+    module, cls = _VIEWS[task.name]
+    return getattr(importlib.import_module(module), cls)(task, asking)
+
+
+def predict_pictures(
+    view: View,
+    model: nn.Module,
+    device: torch.device,
+    files: Sequence[PictureFile],
+    out: Output,
+    *,
+    batch: int,
+    threads: int,
+    done: Callable[[int], None] = lambda count: None,
+) -> Summary:
+    """Predicts every picture and writes its files, in order; a picture that cannot be used gets a line with the reason.
+
+    Args:
+        model: on `device`, in evaluation mode.
+        batch: rows that are predicted together.
+        threads: pictures that are read at once.
+        done: is told how many more pictures have been dealt with.
+    """
+    summary = Summary()
+    waiting: list[Asked | tuple[str, str]] = []
+    rows = 0
+    for each in _read_ahead(view, files, threads, batch + threads):
+        waiting.append(each)
+        rows += len(each.batches) if isinstance(each, Asked) else 0
+        if rows >= batch:
+            _write(view, model, device, waiting, out, batch, summary)
+            done(len(waiting))
+            waiting, rows = [], 0
+    _write(view, model, device, waiting, out, batch, summary)
+    done(len(waiting))
+    return summary
+
+
+def _read_ahead(
+    view: View, files: Sequence[PictureFile], threads: int, ahead: int
+) -> Iterator[Asked | tuple[str, str]]:
+    """The pictures in order, or name and reason of those that cannot be used; at most `ahead` are held."""
+
+    def read(file: PictureFile) -> Asked | tuple[str, str]:
+        try:
+            return view.ask(file)
+        except ValueError as error:
+            return file.name, " ".join(str(error).split())
+
+    with ThreadPoolExecutor(threads) as pool:
+        futures: deque[Future] = deque()
+        try:
+            for file in files:
+                futures.append(pool.submit(read, file))
+                if len(futures) >= ahead:
+                    yield futures.popleft().result()
+            while futures:
+                yield futures.popleft().result()
+        finally:
+            for each in futures:
+                each.cancel()
+
+
+def _write(
+    view: View, model: nn.Module, device: torch.device, pictures: list, out: Output, batch: int, summary: Summary
+) -> None:
+    asked = [each for each in pictures if isinstance(each, Asked)]
+    predictions = iter(_predict(view.task, model, device, [row for each in asked for row in each.batches], batch))
+    for each in pictures:
+        line = {"image": each.name if isinstance(each, Asked) else each[0], "task": view.task.name}
+        if not isinstance(each, Asked):
+            summary.set_aside.append(each)
+            out.add_error({**line, "error": each[1], "people": []})
+            continue
+        answer = view.answer(each, [next(predictions) for _ in each.batches])
+        out.add(
+            {**line, "error": None, "width": each.width, "height": each.height, "people": answer.people},
+            answer.labels,
+            answer.drawn,
+        )
+        summary.predicted += 1
+        summary.people += len(answer.people)
+
+
+def _predict(task: Task, model: nn.Module, device: torch.device, rows: list, batch: int) -> list[Prediction]:
+    found: list[Prediction] = []
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(rows), batch):
+                some = rows[start : start + batch]
+                found += task.predict(model, type(some[0]).concatenate(some), device)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"the memory of {device} does not hold {batch} pictures at once; give a smaller --batch, or --device cpu"
+        ) from None
+    return found

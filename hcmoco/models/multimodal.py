@@ -1,0 +1,172 @@
+"""The multi-modal model: two image encoders, one skeleton encoder and the mappers into the shared space.
+
+Shape suffixes: B batch, C channels, H and W rows and columns, J joints, P cells, D embedding. All embeddings that leave this module have
+unit length, computed in float32.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from hcmoco.config import Config
+from hcmoco.data.skeletons import TRAINING_SETS, joint_set
+from hcmoco.models.encoders import EncoderConfig, build_encoder
+from hcmoco.models.mappers import BranchMapper, cells_of
+from hcmoco.models.normalization import normalize_depth, normalize_keypoints, normalize_rgb
+from hcmoco.models.semgcn import SemGCN, SkeletonConfig
+from hcmoco.rng import make_rng
+
+Modality = str  # one of MODALITIES
+DenseModality = str  # one of DENSE_MODALITIES
+DENSE_MODALITIES = ("rgb", "depth")
+MODALITIES = ("rgb", "depth", "keypoints")
+
+
+class ModelConfig(Config):
+    """The paper's instantiation (section 3.4) with a choice of backbones."""
+
+    rgb: EncoderConfig = EncoderConfig()
+    depth: EncoderConfig = EncoderConfig()
+    skeleton: SkeletonConfig = SkeletonConfig()
+    embedding: int = Field(default=128, ge=2, description="size of the shared space; joints' features have it too")
+    joint_set: str = Field(default="mpii-16", description="the skeleton that the batches carry")
+    polluted_keypoints: bool = Field(
+        default=False,
+        description="keypoints as the release feeds them in pre-training: not turned with the image, joint 6 as the root, joints that are "
+        "not annotated count for root and scale, COCO's normalized before 13 are chosen; what differs still: see released_keypoints",
+    )
+
+    @field_validator("rgb")
+    @classmethod
+    def _three_channels(cls, rgb: EncoderConfig) -> EncoderConfig:
+        if rgb.in_chans != 3:
+            raise ValueError(f"in_chans is {rgb.in_chans}, an RGB image has 3")
+        return rgb
+
+    @field_validator("joint_set")
+    @classmethod
+    def _has_skeleton(cls, name: str) -> str:
+        if name not in TRAINING_SETS:
+            raise ValueError(f"allowed are {', '.join(TRAINING_SETS)}: the joint sets with a skeleton tree")
+        return name
+
+
+class HCMoCo(nn.Module):
+    """Encoders and mappers of all modalities.
+
+    Every method takes only rows that have the modality: who calls it picks them. In stage 1 there is one global mapper per modality; a
+    second linear map per image encoder, for cells, exists from `add_dense_mappers` on. Until then the global mapper, which is linear over
+    the same branches, stands in for it.
+
+    Args:
+        seed: of the initial weights; each part has a stream of its own, so a part's weights do not depend on the others.
+        load: False leaves the encoders' `init` unread, for a caller that brings the state.
+    Raises:
+        UserError: see `build_encoder`.
+    """
+
+    def __init__(self, config: ModelConfig, *, seed: int, load: bool = True):
+        super().__init__()
+        self.config = config
+        self.seed = seed
+        self.joint_set = joint_set(config.joint_set)
+        with seeded(seed, "rgb"):
+            self.rgb = build_encoder(config.rgb, load=load)
+        with seeded(seed, "depth"):
+            self.depth = build_encoder(config.depth, load=load)
+        with seeded(seed, "keypoints"):
+            self.keypoints = SemGCN(self.joint_set, config.skeleton, config.embedding)
+        with seeded(seed, "global mappers"):
+            self.global_mappers = nn.ModuleDict(
+                {
+                    "rgb": BranchMapper(self.rgb.channels, config.embedding),
+                    "depth": BranchMapper(self.depth.channels, config.embedding),
+                    "keypoints": nn.Linear(config.embedding, config.embedding),
+                }
+            )
+        self.dense_mappers: nn.ModuleDict | None = None
+
+    @property
+    def dense_width(self) -> int:
+        """D of the dense embeddings."""
+        return self.config.embedding
+
+    def add_dense_mappers(self) -> None:
+        """Begins stage 2: fresh dense mappers for both image encoders. ValueError if they exist."""
+        if self.dense_mappers is not None:
+            raise ValueError("the model has its dense mappers already")
+        with seeded(self.seed, "dense mappers"):
+            mappers = nn.ModuleDict(
+                {name: BranchMapper(getattr(self, name).channels, self.config.embedding) for name in DENSE_MODALITIES}
+            )
+        self.dense_mappers = mappers.to(next(self.global_mappers.parameters()).device)
+
+    def prepare_rgb(self, rgb_BSS3: Tensor) -> Tensor:
+        """Pixels of the batch, uint8 [B, S, S, 3], as the encoder takes them."""
+        return normalize_rgb(rgb_BSS3)
+
+    def prepare_depth(self, depth_BSS: Tensor) -> Tensor:
+        """Millimetres of the batch, uint16 [B, S, S], as the encoder takes them."""
+        return normalize_depth(depth_BSS, self.config.depth.in_chans)
+
+    def prepare_keypoints(self, keypoints_BJ3: Tensor) -> Tensor:
+        """Keypoints of the batch, pixels and visibility [B, J, 3], as the encoder takes them: [B, J, 2]."""
+        return normalize_keypoints(keypoints_BJ3, self.joint_set, released_root=self.config.polluted_keypoints)
+
+    def encode_rgb(self, x_BCHW: Tensor) -> list[Tensor]:
+        """Normalised RGB to its feature pyramid, stride 4 first."""
+        return self.rgb(x_BCHW)
+
+    def encode_depth(self, x_BCHW: Tensor) -> list[Tensor]:
+        """Normalised depth to its feature pyramid, stride 4 first."""
+        return self.depth(x_BCHW)
+
+    def encode_keypoints(self, keypoints_BJ2: Tensor, visible_BJ: Tensor) -> Tensor:
+        """Normalised keypoints and their visibility (bool or 0/1) to features [B, J, D]; they are the joints' embeddings, not yet of
+        unit length."""
+        return self.keypoints(keypoints_BJ2.where(visible_BJ[..., None] > 0, 0))
+
+    def global_embedding(self, modality: Modality, features: Sequence[Tensor] | Tensor) -> Tensor:
+        """f^g of the paper's section 3.1, [B, D]: the mapper on the features' mean over cells, or over all joints as published."""
+        mapper = self.global_mappers[modality]
+        return unit_length(
+            mapper(features.mean(1)) if isinstance(features, Tensor) else cast(BranchMapper, mapper).pooled(features)
+        )
+
+    def joint_embedding(self, features_BJD: Tensor) -> Tensor:
+        """f^s of the keypoints, [B, J, D]: the skeleton encoder's own output, as published."""
+        return unit_length(features_BJD)
+
+    def joint_cells(self, keypoints: Tensor, size: int | tuple[int, int]) -> Tensor:
+        """int64 [B, J]: flat stride-4 cells of keypoints [B, J, 2 or more] (x, y in pixels of an image of `size`), clamped into the map."""
+        return cells_of(keypoints[..., :2], (size, size) if isinstance(size, int) else size)
+
+    def dense_at(self, modality: DenseModality, maps: Sequence[Tensor], cells_BP: Tensor) -> Tensor:
+        """[B, P, D]: the dense embedding f^d at flat stride-4 cells (row * W + column); cells below 0 are padding for who calls to mask."""
+        return unit_length(self._dense_mapper(modality).at(maps, cells_BP))
+
+    def dense_map(self, modality: DenseModality, maps: Sequence[Tensor]) -> Tensor:
+        """[B, D, H, W]: the dense embedding f^d at every stride-4 cell."""
+        return unit_length(self._dense_mapper(modality).full(maps), dim=1)
+
+    def _dense_mapper(self, modality: DenseModality) -> BranchMapper:
+        mappers = self.global_mappers if self.dense_mappers is None else self.dense_mappers
+        return cast(BranchMapper, mappers[modality])
+
+
+def unit_length(x: Tensor, dim: int = -1) -> Tensor:
+    """x / max(|x|, 1e-6) along `dim`, in float32 or better; the zero vector stays, with a finite gradient."""
+    return F.normalize(x if x.dtype == torch.float64 else x.float(), dim=dim, eps=1e-6)
+
+
+@contextmanager
+def seeded(seed: int, part: str) -> Iterator[None]:
+    """A context with torch's generator keyed by (seed, part); outside it is as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(make_rng(seed, f"initial weights/{part}").integers(2**63)))
+        yield

@@ -1,0 +1,175 @@
+"""Weights from a file into an encoder: safetensors or a torch file of tensors, under timm's, the published or our own key names.
+
+Nothing is loaded in part and nothing is unpickled: a file whose keys and shapes do not cover the encoder is refused with the list.
+"""
+
+import io
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import fsspec
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from hcmoco.errors import UserError
+
+# Under which keys a training checkpoint keeps the state of its model.
+_WRAPPERS = ("state_dict", "model")
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What one file gave an encoder.
+
+    Attributes:
+        source: the file's path or URI.
+        prefix: what stood before the encoder's keys in the file.
+        loaded: tensors copied.
+        head_keys: keys of the backbone's classification or segmentation head, which a feature pyramid does not have.
+        other_keys: keys of the file outside the prefix: other encoders, mappers, detection heads.
+        fresh_counters: batch counters of normalisation layers that the file, older than they are, does not hold.
+    """
+
+    source: str
+    prefix: str
+    loaded: int
+    head_keys: tuple[str, ...] = ()
+    other_keys: tuple[str, ...] = ()
+    fresh_counters: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [f"{self.loaded} tensors from {self.source}"]
+        parts += [f"under {self.prefix!r}"] if self.prefix else []
+        parts += [f"left out: head {_listed(_first_parts(self.head_keys))}"] if self.head_keys else []
+        parts += [f"left out: elsewhere {_listed(_first_parts(self.other_keys))}"] if self.other_keys else []
+        return ", ".join(parts)
+
+
+def read_tensors(source: str) -> dict[str, Tensor]:
+    """The tensors of a file by key, on the CPU.
+
+    Args:
+        source: path or fsspec URI of a `.safetensors` file, or of a torch file (any other name) that holds a mapping of tensors, alone
+            or as its entry "state_dict" or "model".
+    Raises:
+        UserError: no such file, not such a file, or one that holds Python objects.
+    """
+    try:
+        with fsspec.open(source, "rb") as file:
+            data = file.read()
+    except (OSError, ImportError, ValueError) as error:
+        raise UserError(f"weights {source} cannot be read: {_one_line(error)}") from None
+    try:
+        if source.endswith(".safetensors"):
+            return safetensors.torch.load(data)
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        line = f"weights {source}: not a torch file, or one that holds more than tensors, which is never unpickled; save its state_dict alone"
+        raise UserError(line) from None
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UserError(
+            f"weights {source} is no readable weights file (.safetensors or torch): {type(error).__name__} {_one_line(error)}"
+        ) from None
+    if isinstance(content, dict):
+        content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
+    if not isinstance(content, dict) or not (
+        tensors := {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    ):
+        raise UserError(f"weights {source} holds no mapping of names to tensors; save a model's state_dict")
+    return tensors
+
+
+def load_weights(
+    trunk: nn.Module, source: str, *, name: str, head_names: Callable[[], set[str]] = set
+) -> WeightsReport:
+    """Copies a file's weights into a timm feature pyramid, all of them or none.
+
+    The prefix of the encoder's keys (`module.`, `encoder1.`, `backbone.bottom_up.`, ...) is found by itself. A file with several fitting
+    encoders needs it told: `file#encoder2.` (the published checkpoints: encoder1 RGB, encoder2 depth), `file#` for none.
+
+    Args:
+        trunk: what `timm.create_model(..., features_only=True)` returns.
+        source: path or URI, see `read_tensors`, with an optional `#prefix`.
+        name: what to call the encoder in an error.
+        head_names: gives the keys of the backbone's heads, or the first parts of them; called only if the trunk lacks keys of the file.
+    Raises:
+        UserError: a file that cannot be read, or keys and shapes that do not fit, with the first few and their number.
+    """
+    path, told, prefix = source.partition("#")
+    tensors = read_tensors(path)
+    wanted = trunk.state_dict()
+    prefix = prefix if told else _find_prefix(tensors, wanted, path)
+    state, strange = {}, []
+    for key in [key for key in tensors if key.startswith(prefix)]:
+        ours = trunk_key(key.removeprefix(prefix), wanted)
+        if ours is None:
+            strange.append(key)
+        else:
+            state[ours] = tensors[key]
+    heads = head_names() if strange else set()
+    head_keys = tuple(
+        key for key in strange if not heads.isdisjoint((bare := key.removeprefix(prefix), bare.split(".")[0]))
+    )
+    unexpected = [key for key in strange if key not in set(head_keys)]
+    absent = [key for key in wanted if key not in state]
+    counters = tuple(key for key in absent if key.endswith(".num_batches_tracked"))
+    problems = {
+        "missing": [key for key in absent if key not in set(counters)],
+        "unexpected": unexpected,
+        "of another shape": [
+            f"{key} is {_shape(value)}, wanted {_shape(wanted[key])}"
+            for key, value in state.items()
+            if value.shape != wanted[key].shape
+        ],
+    }
+    if any(problems.values()):
+        listed = "; ".join(f"{len(keys)} {what}: {_listed(keys)}" for what, keys in problems.items() if keys)
+        raise UserError(
+            f"weights {source} do not fit {name}: {listed}; give weights of {name}, or set its init to scratch"
+        )
+    trunk.load_state_dict(state, strict=False)
+    other_keys = tuple(key for key in tensors if not key.startswith(prefix))
+    return WeightsReport(path, prefix, len(state), head_keys, other_keys, counters)
+
+
+def trunk_key(key: str, wanted: dict[str, Tensor]) -> str | None:
+    """The trunk's name for a key of the whole backbone: timm flattens the first level of some trunks and wraps others in `model`."""
+    return next((each for each in (key, key.replace(".", "_", 1), f"model.{key}") if each in wanted), None)
+
+
+def _find_prefix(tensors: Iterable[str], wanted: dict[str, Tensor], path: str) -> str:
+    """The prefix under which most keys of the encoder stand. UserError if several hold all of them."""
+    counts = Counter(
+        ".".join([*key.split(".")[:depth], ""]) for key in tensors for depth in range(1, min(5, key.count(".") + 1))
+    )
+    candidates = ["", *(prefix for prefix, count in counts.items() if 2 * count >= len(wanted))]
+    found = {
+        prefix: len({trunk_key(key.removeprefix(prefix), wanted) for key in tensors if key.startswith(prefix)} - {None})
+        for prefix in candidates
+    }
+    complete = [prefix for prefix, count in found.items() if count == len(wanted)]
+    if len(complete) > 1:
+        choices = ", ".join(f"{path}#{prefix}" for prefix in complete)
+        raise UserError(f"weights {path} hold {len(complete)} encoders that fit; say which: {choices}")
+    return max(found, key=lambda prefix: found[prefix])
+
+
+def _listed(keys: Iterable[str], most: int = 3) -> str:
+    keys = list(keys)
+    return ", ".join(keys[:most]) + (f", ... ({len(keys)} in all)" if len(keys) > most else "")
+
+
+def _first_parts(keys: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(key.split(".")[0] for key in keys))
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a scalar"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

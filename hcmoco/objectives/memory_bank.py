@@ -1,0 +1,196 @@
+"""The memory bank of one modality: a smoothed global embedding for every sample of the run, to draw negatives from.
+
+Instance discrimination's memory bank (Wu et al., CVPR 2018) as Contrastive Multiview Coding keeps one per view (Tian et al., ECCV 2020).
+Nothing here asks the device for a value, so a step on a GPU never waits for it.
+
+Shape suffixes: N rows of the bank (samples of the run), D width, B samples of a batch, K drawn rows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hcmoco.errors import UserError
+from hcmoco.objectives.loss_terms import OUT
+
+
+class Drawn(NamedTuple):
+    """Bank rows that a whole batch shares as negatives.
+
+    Attributes:
+        rows: float32 [K, D], unit norm where eligible; a copy, so that the bank may be updated before the backward pass.
+        address: int64 [K], each row's place in the bank.
+        eligible: bool [K], False for places that hold no drawn row.
+    """
+
+    rows: Tensor
+    address: Tensor
+    eligible: Tensor
+
+    def similarity(self, anchor_BD: Tensor, index_B: Tensor) -> Tensor:
+        """Dot products [B, K]; -inf where a row is not eligible or is the anchor's own (`index_B` is each anchor's address)."""
+        out_BK = (index_B[:, None] == self.address) | ~self.eligible
+        return (anchor_BD @ self.rows.to(anchor_BD.dtype).T).masked_fill(out_BK, OUT)
+
+
+class DrawnPerSample(NamedTuple):
+    """The published release's negatives: every sample has its own draw, in which its own row or a repetition may occur.
+
+    One product with the whole bank and a gather of its columns gives what gathering B x K rows of width D would,
+    without holding them.
+
+    Attributes:
+        rows: float32 [N, D], the bank itself, not a copy: update it after the backward pass.
+        address: int64 [B, K].
+    """
+
+    rows: Tensor
+    address: Tensor
+
+    def similarity(self, anchor_BD: Tensor, index_B: Tensor) -> Tensor:
+        """Dot products [B, K]; none is masked."""
+        return (anchor_BD @ self.rows.to(anchor_BD.dtype).T).gather(1, self.address)
+
+
+class Stale(NamedTuple):
+    """The bank's rows of a batch's own samples.
+
+    Attributes:
+        rows: float32 [B, D], a copy.
+        visited: bool [B], False where the bank has never seen the sample.
+    """
+
+    rows: Tensor
+    visited: Tensor
+
+
+@dataclass
+class Bank:
+    """Rows for N samples and which of them hold something. All its state is in its four tensors.
+
+    Attributes:
+        rows: float32 [N, D], unit norm where visited, else 0.
+        visited: bool [N].
+        order: int64 [N + 1], its first `count` entries are the addresses of the visited rows in the order of their first visit; the last
+            entry is always N and takes the writes that must not land.
+        count: int64 scalar, number of visited rows.
+    """
+
+    rows: Tensor
+    visited: Tensor
+    order: Tensor
+    count: Tensor
+
+    @classmethod
+    def empty(cls, size: int, width: int, device: torch.device | str = "cpu") -> "Bank":
+        """A bank of `size` rows of which none has been visited."""
+        order = torch.zeros(size + 1, dtype=torch.int64, device=device)
+        order[size] = size
+        return cls(
+            torch.zeros(size, width, device=device),
+            torch.zeros(size, dtype=torch.bool, device=device),
+            order,
+            torch.zeros((), dtype=torch.int64, device=device),
+        )
+
+    @classmethod
+    def random(
+        cls, size: int, width: int, generator: np.random.Generator, device: torch.device | str = "cpu"
+    ) -> "Bank":
+        """The release's start: every row a random unit vector, and all count as visited."""
+        rows_ND = torch.from_numpy(generator.standard_normal((size, width), np.float32)).to(device)
+        return cls(
+            F.normalize(rows_ND, dim=1),
+            torch.ones(size, dtype=torch.bool, device=device),
+            torch.arange(size + 1, device=device),
+            torch.tensor(size, device=device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def gather(self, u_K: Tensor) -> Drawn:
+        """Up to K visited rows: all of them, each once, if there are at most K; else the rows that `u_K` draws, with replacement.
+
+        Args:
+            u_K: float64 uniform draws in [0, 1); draw u takes the visited row number floor(u * count).
+        Raises:
+            ValueError: the draws are not float64 (float32 has too few values to reach every row of a large bank).
+        """
+        if u_K.dtype != torch.float64:
+            raise ValueError(f"bank draws must be float64 in [0, 1), they are {u_K.dtype}")
+        if len(self) <= len(u_K):
+            return Drawn(self.rows.clone(), torch.arange(len(self), device=u_K.device), self.visited.clone())
+        place_K = torch.arange(len(u_K), device=u_K.device)
+        few = self.count <= len(u_K)
+        index_K = self.order[torch.where(few, place_K, (u_K * self.count).long())]
+        return Drawn(self.rows[index_K], index_K, ~few | (place_K < self.count))
+
+    def gather_per_sample(self, u_BK: Tensor) -> DrawnPerSample:
+        """The release's draw: K of all N rows for every sample, visited or not, with replacement; `u_BK` as in `gather`."""
+        if u_BK.dtype != torch.float64:
+            raise ValueError(f"bank draws must be float64 in [0, 1), they are {u_BK.dtype}")
+        return DrawnPerSample(self.rows, (u_BK * len(self)).long())
+
+    def own(self, index_B: Tensor) -> Stale:
+        """The rows of the samples at these addresses, as the bank last saw them."""
+        return Stale(self.rows[index_B], self.visited[index_B])
+
+    @torch.no_grad()
+    def update(self, embedding_BD: Tensor, index_B: Tensor, present_B: Tensor, momentum: float) -> None:
+        """Row i becomes normalised(momentum * row + (1 - momentum) * embedding), or the embedding itself at its first visit.
+
+        Samples that are not present change nothing. Where an address comes several times, the last present one counts and the others do
+        not: the result depends on the order of the rows alone. Several workers stay equal if each is given all rows in one order.
+
+        Args:
+            embedding_BD: any floating type; kept in float32 and normalised here once more.
+            index_B: int64 addresses, 0 to N - 1.
+            present_B: bool.
+            momentum: 0 to 1; the published constant is 0.5.
+        """
+        place_B = torch.arange(len(index_B), device=index_B.device)
+        same_BB = (index_B[:, None] == index_B) & present_B
+        last_B = torch.where(same_BB, place_B, -1).amax(1)
+        written_B = last_B >= 0
+        fresh_BD = F.normalize(embedding_BD.float(), dim=1)[last_B.clamp(min=0)]
+        old_BD, seen_B = self.own(index_B)
+        mixed_BD = F.normalize(torch.lerp(fresh_BD, old_BD, momentum), dim=1)
+        new_BD = torch.where(seen_B[:, None], mixed_BD, fresh_BD)
+        # Repeated addresses all write the same values, so it does not matter which write lands.
+        self.rows[index_B] = torch.where(written_B[:, None], new_BD, old_BD)
+        self.visited[index_B] = seen_B | written_B
+        first_B = (last_B == place_B) & ~seen_B
+        self.order[torch.where(first_B, self.count + first_B.cumsum(0) - 1, len(self))] = torch.where(
+            first_B, index_B, len(self)
+        )
+        self.count += first_B.sum()
+
+
+def bank_state(banks: Mapping[str, Bank]) -> dict[str, Tensor]:
+    """All banks as plain named tensors, `<modality>.<attribute>`; the tensors are the banks' own."""
+    return {f"{name}.{each.name}": getattr(bank, each.name) for name, bank in banks.items() for each in fields(Bank)}
+
+
+def load_bank_state(banks: Mapping[str, Bank], state: Mapping[str, Tensor]) -> None:
+    """Copies `state` into `banks`. Raises UserError, and changes nothing, where names, shapes or types differ."""
+    own = bank_state(banks)
+    if differ := sorted(own.keys() ^ state.keys()):
+        raise UserError(
+            f"memory bank: the saved state and this run differ in {', '.join(differ[:4])}; "
+            "resume with the modalities that the state was saved with"
+        )
+    for name, tensor in own.items():
+        saved = state[name]
+        if saved.shape != tensor.shape or saved.dtype != tensor.dtype:
+            raise UserError(
+                f"memory bank {name}: saved as {saved.dtype} {list(saved.shape)}, this run needs {tensor.dtype} {list(tensor.shape)}; "
+                "it belongs to other data sets or another embedding width"
+            )
+    for name, tensor in own.items():
+        tensor.copy_(state[name])

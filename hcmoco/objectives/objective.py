@@ -1,0 +1,148 @@
+"""The objective (Eq. 1): the terms that a config asks for, and their weighted sum.
+
+Shape suffixes: B samples of the batch, D embedding width, J joints, K drawn bank rows, P anchor cells.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hcmoco.objectives.config import ObjectiveConfig
+from hcmoco.objectives.dense import dense_intra
+from hcmoco.objectives.loss_terms import Terms
+from hcmoco.objectives.memory_bank import Bank
+from hcmoco.objectives.sample import sample_level
+from hcmoco.objectives.sparse import joint_inter, joint_intra
+
+Level = Literal["sample", "full"]  # the first stage's objective, and the second's
+GROUPS: dict[Level, tuple[str, ...]] = {"sample": ("g",), "full": ("g", "d", "s")}
+
+
+def new_bank(
+    config: ObjectiveConfig, size: int, width: int, generator: np.random.Generator, device: torch.device | str = "cpu"
+) -> Bank:
+    """A bank for `size` samples as the run starts with it; `generator` is used where the config starts from random rows."""
+    return (
+        Bank.empty(size, width, device) if config.bank_start == "empty" else Bank.random(size, width, generator, device)
+    )
+
+
+def draw_shape(config: ObjectiveConfig, batch: int) -> tuple[int, ...]:
+    """Shape of the float64 uniform draws in [0, 1) that `sample_terms` wants for a step: (K,), or (B, K) for per-sample negatives."""
+    return (batch, config.negatives) if config.per_sample_negatives else (config.negatives,)
+
+
+def sample_terms(
+    config: ObjectiveConfig,
+    embeddings: Mapping[str, Tensor],
+    present: Mapping[str, Tensor],
+    index_B: Tensor,
+    banks: Mapping[str, Bank],
+    draws: Tensor,
+) -> Terms:
+    """The g terms; see `sample_level`. One set of draws (`draw_shape`) serves all banks. Call `update_banks` after the backward pass."""
+    gather = Bank.gather_per_sample if config.per_sample_negatives else Bank.gather
+    return sample_level(
+        embeddings,
+        present,
+        index_B,
+        {name: gather(bank, draws) for name, bank in banks.items()} if config.negatives else {},
+        tau=config.tau_g,
+        in_batch=config.in_batch_negatives,
+        stale={name: bank.own(index_B) for name, bank in banks.items()} if config.positive == "bank" else None,
+    )
+
+
+def update_banks(
+    config: ObjectiveConfig,
+    banks: Mapping[str, Bank],
+    embeddings: Mapping[str, Tensor],
+    present: Mapping[str, Tensor],
+    index_B: Tensor,
+) -> None:
+    """Writes a step's embeddings, gathered from all workers in one fixed order, into the banks."""
+    for name, bank in banks.items():
+        taken_B = torch.ones_like(present[name]) if config.absent_in_bank else present[name]
+        bank.update(embeddings[name], index_B, taken_B, config.bank_momentum)
+
+
+def dense_terms(
+    config: ObjectiveConfig, rgb_BPD: Tensor, depth_BPD: Tensor, cells_BP2: Tensor, valid_BP: Tensor
+) -> Terms:
+    """The d terms; see `dense_intra`."""
+    return dense_intra(
+        rgb_BPD,
+        depth_BPD,
+        cells_BP2,
+        valid_BP,
+        tau=config.tau_d,
+        target=config.dense_target,
+        distance_scale=config.distance_scale,
+    )
+
+
+def sparse_terms(
+    config: ObjectiveConfig,
+    skeleton_BJD: Tensor,
+    rgb_BJD: Tensor,
+    depth_BJD: Tensor,
+    visible_BJ: Tensor,
+    present: Mapping[str, Tensor],
+) -> Terms:
+    """The s terms; see `joint_intra` and `joint_inter`.
+
+    Args:
+        visible_BJ: bool, the joint is marked visible and lies in the picture; False for samples without keypoints.
+        present: "rgb", "depth" and "keypoints" -> bool [B].
+    """
+    terms, used = Terms(), []
+    for modality, dense_BJD in (("rgb", rgb_BJD), ("depth", depth_BJD)):
+        marked_B = present[modality] & present["keypoints"]
+        seen_BJ = visible_BJ & marked_B[:, None]
+        terms |= joint_intra(
+            skeleton_BJD,
+            dense_BJD,
+            seen_BJ,
+            tau=config.tau_s,
+            modality=modality,
+            invisible_in_denominator=config.intra_invisible_in_denominator,
+        )
+        used.append(marked_B[:, None].expand_as(visible_BJ) if config.inter_invisible_joints else seen_BJ)
+    return terms | joint_inter(
+        rgb_BJD,
+        depth_BJD,
+        *used,
+        tau=config.tau_s,
+        self_in_denominator=config.inter_self_in_denominator,
+        unused_in_denominator=config.inter_unused_in_denominator,
+        mean_over_all_rows=config.inter_mean_over_all_rows,
+    )
+
+
+def total(terms: Mapping[str, Tensor], config: ObjectiveConfig, level: Level) -> Tensor:
+    """Eq. 1: each group's terms summed (6, 2 and 3 of them, as in the release) and weighted by its lambda; level "sample" has g alone.
+
+    Args:
+        terms: `Terms.values`. Groups that the level does not have, or whose lambda is 0, are left out of the sum, NaN or not.
+    Raises:
+        ValueError: a group with a weight has no term, or a term is of no known group.
+    """
+    weights = {"g": config.lambda_g, "d": config.lambda_d, "s": config.lambda_s}
+    if unknown := sorted(name for name in terms if name.split("/")[0] not in weights):
+        raise ValueError(f"terms of no known group: {', '.join(unknown)}; groups are {', '.join(weights)}")
+    sums = []
+    for group in GROUPS[level]:
+        members = [value for name, value in terms.items() if name.startswith(f"{group}/")]
+        if not weights[group]:
+            continue
+        if not members:
+            raise ValueError(f"lambda_{group} = {weights[group]:g} but there is no {group}/ term")
+        sums.append(weights[group] * torch.stack(members).sum())
+    if not sums:
+        raise ValueError(
+            f"level {level!r}: every weight of {', '.join(GROUPS[level])} is 0, so there is nothing to train"
+        )
+    return torch.stack(sums).sum()

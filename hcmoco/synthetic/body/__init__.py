@@ -1,0 +1,1 @@
+"""The body of a synthetic person: mesh, pose, joints, clothing, surface labels."""

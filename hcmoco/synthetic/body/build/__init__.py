@@ -1,0 +1,1 @@
+"""How the committed body asset was made."""

@@ -1,0 +1,156 @@
+"""A person: an adult's shape in a pose with clothes on, as a mesh that stands in the world.
+
+Shape legend: V vertices of the whole asset, F faces of the pieces that this person shows, Bn bones.
+World axes: metres, x right, y away from the camera, z up; facing the camera is facing -y. The person stands on z = 0.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from hcmoco.rng import make_rng
+from hcmoco.synthetic.body import clothing, pose
+from hcmoco.synthetic.body.mesh import BODY, EYE, Asset, load_asset, pose_body, rest_shape, sample_coefficients
+from hcmoco.synthetic.body.surface_labels import limb_position
+from hcmoco.synthetic.render.camera import turn, turned
+from hcmoco.synthetic.scene.environment import Occupant
+
+_TRIES = 16  # poses drawn before standing at ease
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One person, ready to be rendered.
+
+    Attributes:
+        outfit: looks.
+        skin: float32 [V, 3], the bare posed body, to which joints belong.
+        vertices: float32 [V, 3], with clothes.
+        normals: float32 [V, 3], unit normals of the clothed mesh.
+        faces: int32 [F, 3] over all V vertices; face_ids: int [F], their numbers in the asset.
+        heads: float32 [Bn, 3] and rotations float32 [Bn, 3, 3] of the bones.
+        occupant: what a scene needs to know.
+    """
+
+    asset: Asset
+    outfit: clothing.Outfit
+    skin: np.ndarray
+    vertices: np.ndarray
+    normals: np.ndarray
+    faces: np.ndarray
+    face_ids: np.ndarray
+    heads: np.ndarray
+    rotations: np.ndarray
+    occupant: Occupant
+
+    @property
+    def shown(self) -> np.ndarray:
+        """float32 [*, 3]: vertices of the pieces that are shown."""
+        return self.vertices[_used(self.asset, self.outfit.pieces)]
+
+    def moved(self, x: float, y: float) -> "Figure":
+        """The same person standing elsewhere: moved by x and y, metres."""
+        by = np.array([x, y, 0], np.float32)
+        here = self.occupant
+        occupant = replace(here, low=here.low + by, high=here.high + by, seat=here.seat + by)
+        return replace(self, skin=self.skin + by, vertices=self.vertices + by, heads=self.heads + by, occupant=occupant)
+
+
+def make_figure(seed: int, stream: str, number: int) -> Figure:
+    """Person `number`: the same one for the same seed and stream, whatever was made before."""
+    asset = load_asset()
+    rng = make_rng(seed, f"{stream}/body", number)
+    coefficients = sample_coefficients(asset, rng)
+    nearest = int(((asset.people - coefficients) ** 2).sum(1).argmin())
+    vertices, heads = rest_shape(asset, coefficients)
+    woman, age = float(asset.female[nearest]), float(asset.age[nearest])
+    outfit = clothing.Outfit.draw(make_rng(seed, f"{stream}/clothes", number), woman, age)
+
+    rng = make_rng(seed, f"{stream}/pose", number)
+    chosen, skin, bones, rotations = _posed(asset, vertices, heads, rng)
+    any_way = chosen.mode == "lie" or rng.random() < 0.25
+    heading = rng.uniform(-np.pi, np.pi) if any_way else rng.normal(0, 0.8)
+    lift = rng.uniform(0.25, 0.6) if chosen.mode == "lie" and rng.random() < 0.6 else 0.0
+    faces, face_ids = _pieces(asset, outfit.pieces)
+    used = _used(asset, outfit.pieces)
+
+    about = turn(heading).astype(np.float32)
+    center = np.append(skin[asset.vertex_kind == BODY].mean(0)[:2], 0).astype(np.float32)
+    skin, bones, rotations = turned(skin - center, about), turned(bones - center, about), about @ rotations
+    dressed = skin + _normals(skin, faces) * clothing.stand_off(asset, outfit, _vertex_cover(asset, outfit))[:, None]
+    up = np.array([0, 0, lift - dressed[used, 2].min()], np.float32)
+    skin, bones, dressed = skin + up, bones + up, dressed + up
+
+    hips = _hip_vertices(asset)
+    seat = bones[[asset.bone("upperleg01.L"), asset.bone("upperleg01.R")]].mean(0)
+    seat[2] = dressed[hips, 2].min()
+    occupant = Occupant(dressed[used].min(0), dressed[used].max(0), chosen.mode, seat, float(heading), float(lift))
+    return Figure(asset, outfit, skin, dressed, _normals(dressed, faces), faces, face_ids, bones, rotations, occupant)
+
+
+def _posed(
+    asset: Asset, vertices: np.ndarray, heads: np.ndarray, rng: np.random.Generator
+) -> tuple[pose.Pose, np.ndarray, np.ndarray, np.ndarray]:
+    """A pose in which the body does not run into itself, and with it what pose_body returns."""
+    torso = torso_size(asset, vertices)
+    unit = float(heads[asset.bone("neck01"), 2] - heads[asset.bone("upperleg01.L"), 2]) / 0.55
+    for attempt in range(_TRIES + 1):
+        chosen = pose.sample(rng) if attempt < _TRIES else pose.at_ease()
+        skin, bones, rotations = pose_body(asset, vertices, heads, pose.deltas(asset.bone_names, heads, chosen))
+        if not pose.collides(asset.bone_names, bones, rotations, torso, unit):
+            break
+    return chosen, skin, bones, rotations
+
+
+@cache
+def _pieces(asset: Asset, pieces: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    ids = np.flatnonzero(np.isin(asset.face_kind, (BODY, EYE, *pieces)))
+    return np.ascontiguousarray(asset.faces[ids]), ids
+
+
+@cache
+def _used(asset: Asset, pieces: tuple[int, ...]) -> np.ndarray:
+    return np.unique(_pieces(asset, pieces)[0])
+
+
+@cache
+def _vertex_place(asset: Asset) -> tuple[np.ndarray, np.ndarray]:
+    return limb_position(asset, asset.label_points, asset.label_groups)
+
+
+def _vertex_cover(asset: Asset, outfit: clothing.Outfit) -> np.ndarray:
+    return clothing.cover(asset, outfit, asset.template, *_vertex_place(asset), asset.vertex_kind)
+
+
+@cache
+def _trunk(asset: Asset) -> np.ndarray:
+    """Vertices of the trunk between hips and shoulders."""
+    z = asset.template[:, 2]
+    low, high = asset.template_heads[asset.bone("spine05"), 2], asset.template_heads[asset.bone("spine01"), 2]
+    return np.flatnonzero(
+        (asset.vertex_kind == BODY) & (asset.label_groups[:, asset.group("torso")] > 0.9) & (z > low) & (z < high)
+    )
+
+
+@cache
+def _hip_vertices(asset: Asset) -> np.ndarray:
+    near = np.abs(asset.template[:, 2] - asset.template_heads[asset.bone("upperleg01.L"), 2]) < 0.1
+    return np.flatnonzero((asset.vertex_kind == BODY) & (_vertex_place(asset)[0] == asset.group("torso")) & near)
+
+
+def torso_size(asset: Asset, vertices: np.ndarray) -> np.ndarray:
+    """[3]: half axes in metres of the ellipsoid that stands for the trunk of a body at rest."""
+    points = vertices[_trunk(asset)]
+    half = (np.percentile(points, 95, axis=0) - np.percentile(points, 5, axis=0)) / 2
+    height = vertices[asset.crown, 2] - vertices[:, 2].min()
+    return np.array([half[0] * 1.05, half[1] * 1.15, 0.18 * height])
+
+
+def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit vertex normals, weighted by area; zero for vertices without a face."""
+    a, b, c = vertices[faces.T]
+    flat = np.cross(b - a, c - a)
+    corners = faces.T.ravel()
+    sums = np.stack([np.bincount(corners, np.tile(flat[:, axis], 3), len(vertices)) for axis in range(3)], axis=1)
+    return (sums / (np.linalg.norm(sums, axis=1, keepdims=True) + 1e-12)).astype(np.float32)

@@ -1,0 +1,149 @@
+"""The body of the synthetic people: one mesh, its shapes as principal components of 700 adults, a skeleton, linear blend skinning.
+
+Everything is in metres, Z up; the rest pose is an A-pose that faces -Y, with the person's left at +X and the root bone near the origin.
+Shape suffixes: V vertices, F triangles, K shape components, Bn bones, N people, G limb groups.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+BODY, EYE, HAIR, SKIRT = range(4)  # values of face_kind and vertex_kind
+
+
+@dataclass(frozen=True, eq=False)
+class Asset:
+    """All that is known of the body, distilled by `build_asset` (sources and licences: NOTICE).
+
+    Attributes:
+        template: float32 [V, 3], rest position of each vertex on the mean person. Every surface label is a function of this position.
+        basis: float32 [K, V, 3], metres that a vertex moves per standard deviation of a shape component.
+        template_heads: float32 [Bn, 3], rest position of each bone's head (its joint) on the mean person; head_basis: float32 [K, Bn, 3].
+        people: float32 [N, K], shape coefficients of the sampled adults, unit variance.
+        age: float32 [N], years, 18..80; female: float32 [N], 0 (male) .. 1 (female), near either end; height: float32 [N], metres.
+        skin: float32 [V, Bn], skin weights; at most six per vertex, rows sum to 1.
+        parents: int64 [Bn], number of each bone's parent, always a smaller one; -1 for the root, which is bone 0.
+        bone_names: names of the Bn bones, as "upperarm01.L"; .L and .R are the person's left and right.
+        group_names: names of the G = 14 limb groups: torso, head, then thigh, calf, foot, arm, fore, hand of .L and of .R.
+        faces: int32 [F, 3], triangles, counter-clockwise seen from outside, ordered body, eyes, hair, skirt.
+        face_kind: uint8 [F], BODY, EYE, HAIR or SKIRT; vertex_kind: uint8 [V], likewise. Hair and skirt are optional pieces.
+        label_groups: float32 [V, G], how much each limb group owns the vertex (a skirt's: of the place below); rows sum to 1.
+        island_uv: float32 [F, 3, 2], U and V in [0, 1] at a face's corners where the face touches a hand or a foot, else 0.
+        lips: float32 [V], 1 on the lips.
+        keypoint_weights: float32 [17, V], regressors of the COCO keypoints from posed vertices, rows sum to 1.
+        crown: the vertex at the top of the head.
+    """
+
+    template: np.ndarray
+    basis: np.ndarray
+    template_heads: np.ndarray
+    head_basis: np.ndarray
+    people: np.ndarray
+    age: np.ndarray
+    female: np.ndarray
+    height: np.ndarray
+    skin: np.ndarray
+    parents: np.ndarray
+    bone_names: tuple[str, ...]
+    group_names: tuple[str, ...]
+    faces: np.ndarray
+    face_kind: np.ndarray
+    vertex_kind: np.ndarray
+    label_groups: np.ndarray
+    island_uv: np.ndarray
+    lips: np.ndarray
+    keypoint_weights: np.ndarray
+    crown: int
+
+    @property
+    def label_points(self) -> np.ndarray:
+        """The template."""
+        return self.template
+
+    def bone(self, name: str) -> int:
+        """Number of a bone; ValueError if there is none of that name."""
+        return self.bone_names.index(name)
+
+    def group(self, name: str) -> int:
+        """Number of a limb group; ValueError if there is none of that name."""
+        return self.group_names.index(name)
+
+
+@cache
+def load_asset() -> Asset:
+    """The committed asset, read once per process. Its arrays are shared: they are marked read-only."""
+    with np.load(Path(__file__).with_name("asset.npz"), allow_pickle=False) as file:
+        stored = {name: file[name] for name in file.files}
+    weights, bones = stored.pop("skin_weights").astype(np.float32), stored.pop("skin_bones")
+    skin = np.zeros((len(weights), len(stored["parents"])), np.float32)
+    np.add.at(skin, (np.arange(len(weights))[:, None], bones), weights)
+    stored["skin"] = skin / skin.sum(1, keepdims=True)
+    groups = stored["label_groups"].astype(np.float32)
+    stored["label_groups"] = groups / groups.sum(1, keepdims=True)
+    for name, array in stored.items():
+        if array.dtype == np.float16:
+            stored[name] = array.astype(np.float32)
+    stored["faces"] = stored["faces"].astype(np.int32)
+    stored["parents"] = stored["parents"].astype(np.int64)
+    for array in stored.values():
+        array.setflags(write=False)
+    names = {name: tuple(str(each) for each in stored.pop(name)) for name in ("bone_names", "group_names")}
+    return Asset(crown=int(stored.pop("crown")), **names, **stored)
+
+
+def sample_coefficients(asset: Asset, generator: np.random.Generator, most: float = 0.35) -> np.ndarray:
+    """Shape coefficients [K] of a new adult: one of the sampled people, mixed with up to `most` of another one."""
+    first, second = generator.integers(len(asset.people), size=2)
+    share = generator.uniform(0, most)
+    return ((1 - share) * asset.people[first] + share * asset.people[second]).astype(np.float32)
+
+
+def rest_shape(asset: Asset, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The person with these shape coefficients [K], at rest.
+
+    Returns:
+        vertices float32 [V, 3] and bone heads float32 [Bn, 3], metres.
+    """
+    c = np.asarray(coefficients, np.float32)
+    # einsum and not @: a threaded BLAS rounds differently with its number of threads, and a person has to be the same everywhere.
+    vertices = asset.template + np.einsum("k,kn->n", c, asset.basis.reshape(len(c), -1)).reshape(-1, 3)
+    heads = asset.template_heads + np.einsum("k,kn->n", c, asset.head_basis.reshape(len(c), -1)).reshape(-1, 3)
+    return vertices, heads
+
+
+@cache
+def _strongest(asset: Asset) -> tuple[np.ndarray, np.ndarray]:
+    """The bones that move each vertex, int [V, 6], and their weights, float32 [V, 6]."""
+    bones = np.argsort(-asset.skin, axis=1, kind="stable")[:, :6]
+    return bones, np.take_along_axis(asset.skin, bones, axis=1)
+
+
+def pose_body(
+    asset: Asset, vertices: np.ndarray, heads: np.ndarray, deltas: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Turns the bones of a person at rest and lets the skin follow (linear blend skinning).
+
+    A bone's delta turns it, and all below it, about its head, in the axes of the rest pose: bone c with parent p has rotation
+    G_c = G_p D_c and head p_c = p_p + G_p (h_c - h_p). The root turns about its own head and stays in place.
+
+    Args:
+        vertices: [V, 3], heads: [Bn, 3], as `rest_shape` returns them.
+        deltas: [Bn, 3, 3], rotations relative to the parent bone; identities leave the rest pose.
+    Returns:
+        posed vertices float32 [V, 3], posed heads float32 [Bn, 3], rotations of the bones float32 [Bn, 3, 3], all in world axes.
+    """
+    G = np.array(deltas, np.float64)
+    rest = np.asarray(heads, np.float64)
+    posed = rest.copy()
+    for bone, parent in enumerate(asset.parents.tolist()):
+        if parent >= 0:
+            posed[bone] = posed[parent] + G[parent] @ (rest[bone] - rest[parent])
+            G[bone] = G[parent] @ G[bone]
+    shift = posed - (G @ rest[:, :, None])[:, :, 0]
+    transforms = np.concatenate([G, shift[:, :, None]], axis=2).astype(np.float32)
+    bones, weights = _strongest(asset)
+    blended = np.einsum("vk,vkc->vc", weights, transforms.reshape(-1, 12)[bones]).reshape(-1, 3, 4)
+    skinned = np.einsum("vab,vb->va", blended[:, :, :3], vertices) + blended[:, :, 3]
+    return skinned.astype(np.float32), posed.astype(np.float32), G.astype(np.float32)

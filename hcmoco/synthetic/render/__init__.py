@@ -1,0 +1,1 @@
+"""From a posed scene to RGB and depth images."""

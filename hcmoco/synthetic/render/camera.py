@@ -1,0 +1,164 @@
+"""Cameras and the simple solids that scenes are built from.
+
+World axes: metres, x right, y away from the camera, z up, the floor at z = 0. Camera axes: x right, y down, z forward.
+Shape legend: V vertices, F triangles, N points.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from hcmoco.synthetic.scene.materials import Surface
+
+
+def turned(points_N3: np.ndarray, rotation_33: np.ndarray) -> np.ndarray:
+    """`points_N3 @ rotation_33.T`, with the same bits on any number of threads, which a threaded BLAS does not promise."""
+    a = rotation_33.astype(points_N3.dtype)
+    return points_N3[:, :1] * a[:, 0] + points_N3[:, 1:2] * a[:, 1] + points_N3[:, 2:] * a[:, 2]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera.
+
+    Attributes:
+        position: float32 [3], world.
+        axes: float32 [3, 3], rows are the camera's x, y, z in world axes.
+        fx, fy, cx, cy: pixels of the image that is rendered; a pixel's centre is at +0.5.
+    """
+
+    position: np.ndarray
+    axes: np.ndarray
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+    @classmethod
+    def look(cls, position: np.ndarray, target: np.ndarray, roll: float, focal: float) -> "Camera":
+        """A camera at `position` that looks at `target`, rolled by `roll` radians, with its principal point at (0, 0)."""
+        forward = np.subtract(target, position)
+        forward = forward / np.linalg.norm(forward)
+        right = np.cross(forward, (0, 0, 1))
+        right /= np.linalg.norm(right)
+        right = np.cos(roll) * right + np.sin(roll) * np.cross(right, forward)
+        axes = np.stack([right, np.cross(forward, right), forward])
+        return cls(np.asarray(position, np.float32), axes.astype(np.float32), focal, focal, 0.0, 0.0)
+
+    def zoomed(self, x0: float, y0: float, scale: float) -> "Camera":
+        """The camera of the image that is cut out at (x0, y0) of this one and enlarged by `scale`."""
+        return Camera(
+            self.position, self.axes, self.fx * scale, self.fy * scale, (self.cx - x0) * scale, (self.cy - y0) * scale
+        )
+
+    def to_camera(self, points_N3: np.ndarray) -> np.ndarray:
+        """World points in camera axes."""
+        return turned(points_N3 - self.position, self.axes)
+
+    def project(self, points_N3: np.ndarray) -> np.ndarray:
+        """[N, 2]: pixels of points that are given in camera axes."""
+        return points_N3[:, :2] / points_N3[:, 2:] * (self.fx, self.fy) + (self.cx, self.cy)
+
+    def rays(self, rows: slice, columns: slice) -> np.ndarray:
+        """float32 [N, 3]: world directions through the centres of the pixels, row by row; along each, depth z is the ray's parameter."""
+        y = (np.arange(rows.start, rows.stop, rows.step or 1, dtype=np.float32) + 0.5 - self.cy) / self.fy
+        x = (np.arange(columns.start, columns.stop, columns.step or 1, dtype=np.float32) + 0.5 - self.cx) / self.fx
+        directions = x[None, :, None] * self.axes[0] + (y[:, None, None] * self.axes[1] + self.axes[2])
+        return directions.reshape(-1, 3)
+
+
+def turn(angle: float) -> np.ndarray:
+    """float64 [3, 3]: rotation about the vertical axis."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+
+
+def tilt(angle: float) -> np.ndarray:
+    """float64 [3, 3]: rotation about x."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+
+
+@cache
+def _unit_box() -> tuple[np.ndarray, np.ndarray]:
+    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32) / 2
+    quads = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
+    return corners, np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))], np.int32)
+
+
+@cache
+def _unit_ball(rings: int, sectors: int) -> tuple[np.ndarray, np.ndarray]:
+    """A ball of diameter 1; two rings make a cylinder without lids."""
+    angles = 2 * np.pi * np.arange(sectors) / sectors
+    if rings == 2:
+        profile = [(0.5, -0.5), (0.5, 0.5)]
+    else:
+        polar = np.linspace(0, np.pi, rings)
+        profile = list(zip(0.5 * np.sin(polar), -0.5 * np.cos(polar), strict=True))
+    points = np.array([[r * np.cos(a), r * np.sin(a), z] for r, z in profile for a in angles], np.float32)
+    first = np.array(
+        [(ring * sectors + k, ring * sectors + (k + 1) % sectors) for ring in range(rings - 1) for k in range(sectors)]
+    )
+    a, b = first.T
+    return points, np.concatenate(
+        [np.stack([a, b, b + sectors], 1), np.stack([a, b + sectors, a + sectors], 1)]
+    ).astype(np.int32)
+
+
+class Solids:
+    """A growing triangle mesh in which every triangle knows its surface."""
+
+    def __init__(self) -> None:
+        self._vertices: list[np.ndarray] = []
+        self._faces: list[np.ndarray] = []
+        self._owners: list[np.ndarray] = []
+        self._count = 0
+        self._rounds: list[np.ndarray] = []
+        self.surfaces: list[Surface] = []
+
+    def _add(
+        self,
+        shape: tuple[np.ndarray, np.ndarray],
+        center,
+        size,
+        yaw: float,
+        surface: Surface,
+        lean=None,
+        bulge=(0, 0, 0),
+    ) -> None:
+        points, faces = shape
+        axes = turn(yaw) if lean is None else turn(yaw) @ lean
+        middle, edges = np.asarray(center, np.float32), np.asarray(size, np.float32)
+        self._vertices.append(turned(points * edges, axes) + middle)
+        self._faces.append(faces + self._count)
+        self._owners.append(np.full(len(faces), len(self.surfaces), np.int32))
+        self._count += len(points)
+        self._rounds.append(np.concatenate([middle, np.asarray(bulge, np.float32) / np.square(edges)]))
+        self.surfaces.append(surface)
+
+    def box(self, center, size, surface: Surface, yaw: float = 0.0) -> None:
+        """A box with the given centre and edge lengths, turned by `yaw` about the vertical."""
+        self._add(_unit_box(), center, size, yaw, surface)
+
+    def ball(self, center, size, surface: Surface) -> None:
+        """An ellipsoid with the given centre and diameters."""
+        self._add(_unit_ball(8, 12), center, size, 0.0, surface, bulge=(1, 1, 1))
+
+    def pole(self, center, size, surface: Surface, lean: np.ndarray | None = None) -> None:
+        """A round pole with the given centre and size (x, y diameters and length), upright unless `lean` (a rotation) says otherwise."""
+        self._add(_unit_ball(2, 10), center, size, 0.0, surface, lean, bulge=(1, 1, 0) if lean is None else (0, 0, 0))
+
+    def __bool__(self) -> bool:
+        return bool(self._faces)
+
+    def rounds(self) -> np.ndarray:
+        """float32 [surfaces, 6]: of balls and poles the centre and, per axis, the reciprocal of the squared size; boxes have zeros there.
+
+        The normal at p is along (p - centre) times these, which makes coarse balls look round.
+        """
+        return np.array(self._rounds, np.float32).reshape(-1, 6)
+
+    def mesh(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """vertices float32 [V, 3], faces int32 [F, 3], surface number of each face int32 [F]."""
+        return np.concatenate(self._vertices), np.concatenate(self._faces), np.concatenate(self._owners)

@@ -1,0 +1,73 @@
+"""Light on people and their surroundings.
+
+Colours are RGB in 0..1. Shape legend: N points or pixels, H x W an image.
+"""
+
+import numpy as np
+
+from hcmoco.synthetic.render.raycast import Mesh
+from hcmoco.synthetic.scene.environment import Scene
+from hcmoco.synthetic.scene.materials import Surface
+from hcmoco.synthetic.scene.textures import noise
+
+_BIAS = 0.008  # metres that shadow rays start above the surface, or it would shadow itself
+_SHADOWED = 0.2  # share of the direct light that still arrives in a shadow
+# The tone curve of a camera as a table over 0.._WHITE: it rolls off towards white, so that bright skin keeps its colour.
+_WHITE = 2.0
+_TONE = (255 * ((1 - np.exp(-1.7 * np.linspace(0, _WHITE, 4096))) / (1 - np.exp(-1.7 * _WHITE))) ** 1.05).astype(
+    np.float32
+)
+
+
+def tone(color: np.ndarray) -> np.ndarray:
+    """float32 0..255: colour, of which 1 is a well lit white, through the tone curve."""
+    return _TONE[(np.clip(color, 0, _WHITE) * (4095 / _WHITE)).astype(np.int16)]
+
+
+def lit(
+    scene: Scene, color_N3, points_N3, normals_N3, meshes: tuple[Mesh, ...], glow_N: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """float32 [N, 3]: colour under the scene's light, with shadows cast by the given meshes."""
+    light, above, below = scene.light, *scene.ambient
+    towards = light[:3] - light[3] * points_N3 if light[3] else np.broadcast_to(light[:3], points_N3.shape)
+    cosine = np.einsum("ni,ni->n", normals_N3, towards) / np.sqrt(np.einsum("ni,ni->n", towards, towards))
+    facing = np.flatnonzero(cosine > 0)
+    starts = points_N3[facing] + _BIAS * normals_N3[facing]
+    shadow = np.zeros(len(facing), bool)
+    for mesh in meshes:
+        # A lamp is a point: what lies behind it throws no shadow.
+        shadow |= mesh.blocked(starts, towards[facing], 0.98 if light[3] else 1e37)
+    direct = np.maximum(cosine, 0)
+    direct[facing[shadow]] *= _SHADOWED
+    if light[3]:
+        # A room's lamp fades with distance, but its walls give some light back.
+        direct *= np.minimum(6.0 / (1.0 + np.einsum("ni,ni->n", towards, towards)), 1.4)
+    ambient = (above + below) / 2 + (above - below) / 2 * normals_N3[:, 2]
+    strength = (ambient + scene.direct * direct) * (1 - glow_N) + glow_N
+    return color_N3 * strength[:, None] * scene.tint
+
+
+def surroundings(
+    surfaces: list[Surface], owner_N: np.ndarray, points_N3: np.ndarray, normals_N3: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Colour float32 [N, 3] and glow float32 [N] of points on the surfaces with the given numbers."""
+    color, glow = np.empty_like(points_N3), np.zeros(len(points_N3), np.float32)
+    order = np.argsort(owner_N, kind="stable")
+    starts = np.searchsorted(owner_N[order], np.arange(len(surfaces) + 1))
+    for surface, first, last in zip(surfaces, starts, starts[1:], strict=False):
+        if first < last:
+            here = order[first:last]
+            color[here] = surface(points_N3[here], normals_N3[here])
+            glow[here] = surface.glow
+    return color, glow
+
+
+def sky(scene: Scene, directions_N3: np.ndarray) -> np.ndarray:
+    """float32 [N, 3]: the sky in these directions; black indoors."""
+    if scene.sky is None:
+        return np.zeros_like(directions_N3)
+    zenith, horizon, clouds = scene.sky
+    unit = directions_N3 / np.linalg.norm(directions_N3, axis=1, keepdims=True)
+    height = np.clip(2 * unit[:, 2:], 0, 1)
+    cover = np.clip(1.6 * noise(clouds, unit[:, 0] * 0.4, unit[:, 2] * 0.9)[:, None] - 0.5, 0, 0.9)
+    return (horizon + (zenith - horizon) * height) * (1 - cover) + cover * np.float32(0.95)

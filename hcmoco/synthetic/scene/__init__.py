@@ -1,0 +1,1 @@
+"""What surrounds synthetic people: rooms, props, materials."""

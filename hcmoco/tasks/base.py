@@ -1,0 +1,167 @@
+"""What a downstream task is: how stored rows become a batch, what is trained on them, and how predictions are scored.
+
+The loop around it (plan, optimiser, states, evaluation over workers) is the same for every task and knows none of them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hcmoco.config import Config
+from hcmoco.data.shards.manifest import About
+from hcmoco.models.encoders import Encoder
+
+Prediction = dict[str, Any]
+"""What is predicted for one row: names to NumPy arrays (or lists of them, one per detected person), in pixels of the stored image."""
+
+
+@dataclass
+class TaskBatch:
+    """Rows as one step consumes them, in the host's memory; each task adds its own fields, the first axis of each is the rows.
+
+    Attributes:
+        ids: ids of the rows.
+    """
+
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def concatenate(cls, batches: Sequence[Self]) -> Self:
+        """The rows of several batches, in order, as one: arrays joined along the first axis, tuples and lists one after the other."""
+        values: dict[str, Any] = {}
+        for each in fields(cls):
+            parts = [getattr(batch, each.name) for batch in batches]
+            if isinstance(parts[0], np.ndarray):
+                values[each.name] = np.concatenate(parts)
+            else:
+                values[each.name] = type(parts[0])(item for part in parts for item in part)
+        return cls(**values)
+
+
+BatchT = TypeVar("BatchT", bound=TaskBatch)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The scores of one evaluation.
+
+    Attributes:
+        figures: name -> value; shares are 0..1, others carry their unit in the name (`error_cm`). The task's `main` figure is among them.
+        breakdown: table of the same figures by class, joint, ...: column names, and rows that begin with what they are of.
+        columns: names of the breakdown's columns, the first is what a row is of.
+        rows: evaluated rows.
+    """
+
+    figures: dict[str, float]
+    rows: int
+    columns: tuple[str, ...] = ()
+    breakdown: tuple[tuple[str | float, ...], ...] = ()
+
+
+class Metric(ABC):
+    """Collects predictions and scores them. The same predictions give the same scores, in any batches and order and from any worker."""
+
+    @abstractmethod
+    def update(self, batch: Any, predictions: Sequence[Prediction]) -> None:
+        """Adds rows; `batch` is of `Task.make_batch` without draws, which holds their labels."""
+
+    @abstractmethod
+    def state(self) -> Any:
+        """What has been collected, as plain Python and NumPy values: a worker sends it to the others."""
+
+    @abstractmethod
+    def merge(self, state: Any) -> None:
+        """Adds what another worker has collected."""
+
+    @abstractmethod
+    def compute(self) -> Result:
+        """The scores of all that was added; the same for any order of updates and merges."""
+
+
+class Task(ABC, Generic[BatchT]):
+    """A downstream task over one kind of record.
+
+    Args:
+        config: the task's own settings.
+        about: manifest of the data set that is read: joint sets, depth codec, image size.
+
+    Attributes:
+        name: what configs call it.
+        main: the figure by which models are selected; higher is better.
+        kind: records it reads.
+        modality: whose encoder it starts from.
+        inputs: columns without which nothing can be predicted.
+        labels: columns without which nothing can be trained or scored, names as the manifest counts them.
+        columns: everything it reads of a row, ids and labels included.
+    """
+
+    name: ClassVar[str]
+    main: ClassVar[str]
+    kind: ClassVar[Literal["person", "scene"]] = "person"
+    modality: ClassVar[Literal["rgb", "depth"]]
+    inputs: ClassVar[tuple[str, ...]]
+    labels: ClassVar[tuple[str, ...]]
+    columns: ClassVar[tuple[str, ...]]
+
+    def __init__(self, config: Any, about: About):
+        self.config, self.about = config, about
+
+    def fit_statistics(self, rows: Iterable[dict]) -> dict:
+        """What has to be known of the labelled rows before training (such as class weights), as JSON values; called once per run, in one
+        process, and handed to `use_statistics` in all of them. Most tasks need none."""
+        del rows
+        return {}
+
+    def use_statistics(self, values: dict) -> None:
+        """Takes what `fit_statistics` gave."""
+
+    @abstractmethod
+    def make_batch(self, rows: Sequence[dict], draws: Sequence[np.random.Generator] | None) -> BatchT:
+        """Rows (dicts of Python values, as Arrow's to_pylist gives) decoded, cut and augmented: a pure function of its arguments.
+
+        Args:
+            draws: one generator per row for its augmentation; None for evaluation and prediction, which draw nothing. Rows to be
+                predicted may lack their labels.
+        Raises:
+            ValueError: a row does not decode, with its id.
+        """
+
+    @abstractmethod
+    def make_model(self, encoder: Encoder) -> nn.Module:
+        """Encoder and freshly drawn head. The encoder is an attribute `encoder` of the result."""
+
+    @abstractmethod
+    def losses(self, model: nn.Module, batch: BatchT, device: torch.device) -> dict[str, Tensor]:
+        """The terms of a training step as 0-d tensors; `loss` is their weighted sum."""
+
+    @abstractmethod
+    def predict(self, model: nn.Module, batch: BatchT, device: torch.device) -> list[Prediction]:
+        """One prediction per row, by a model in evaluation mode."""
+
+    @abstractmethod
+    def metric(self) -> Metric:
+        """An empty metric of this task."""
+
+    @abstractmethod
+    def sheet(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
+        """uint8 [H, W, 3], RGB: for each row its input, its truth where it has one, and the prediction, side by side."""
+
+
+class TaskConfig(Config):
+    """Base of the tasks' own settings; a task's config sets `task` to a Literal of its name."""
+
+    task: str
+
+
+def send(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array on the device, without waiting for it where that is possible."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

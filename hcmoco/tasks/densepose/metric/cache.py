@@ -1,0 +1,96 @@
+"""Arrays that are computed once per machine: kept in a file of the user's cache folder, named after all that they depend on."""
+
+import fcntl
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+_log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """`cache` under HCMOCO_HOME where that is set, else `hcmoco` under XDG_CACHE_HOME (by default ~/.cache)."""
+    if os.environ.get("HCMOCO_HOME"):
+        return Path(os.environ["HCMOCO_HOME"]).expanduser().absolute() / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "hcmoco"
+
+
+def fingerprint(arrays: dict[str, np.ndarray]) -> str:
+    """Hexadecimal digest of arrays: names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def cached(
+    name: str, key: str, compute: Callable[[], dict[str, np.ndarray]], folder: Path | None = None
+) -> dict[str, np.ndarray]:
+    """What `compute` returns, from the cache if it is there whole, else computed and left there.
+
+    A file that is cut off or damaged is made anew. Of several processes that need it one computes and the others wait. Where the folder
+    cannot be written, the arrays are computed and a warning says so.
+
+    Args:
+        name: of the file, for people.
+        key: digest of all that the arrays depend on, the version of the computation included.
+        folder: default: `cache_folder()`.
+    """
+    folder = cache_folder() if folder is None else Path(folder)
+    path = folder / f"{name}-{key[:16]}.safetensors"
+    found = _read(path, key)
+    if found is not None:
+        return found
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(path.with_suffix(".lock")):
+            found = _read(path, key)
+            if found is None:
+                found = compute()
+                _write(path, key, found)
+            return found
+    except OSError as error:
+        _log.warning("%s is computed and not kept: %s cannot be written (%s)", name, folder, error)
+        return compute() if found is None else found
+
+
+def _read(path: Path, key: str) -> dict[str, np.ndarray] | None:
+    try:
+        with safe_open(path, "numpy") as file:
+            stored = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        return None
+    except (OSError, SafetensorError) as error:
+        _log.warning("%s is damaged and made anew (%s)", path, error)
+        return None
+    if stored.get("key") != key or stored.get("sha256") != fingerprint(arrays):
+        _log.warning("%s is damaged and made anew (its checksum does not match)", path)
+        return None
+    return arrays
+
+
+def _write(path: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
+    os.close(handle)
+    try:
+        save_file(arrays, temporary, {"key": key, "sha256": fingerprint(arrays)})
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

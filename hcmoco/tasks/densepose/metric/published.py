@@ -1,0 +1,203 @@
+"""The published surface: what DensePose-COCO's points mean on SMPL, from the files of DensePose's evaluation data.
+
+A user fetches them (DensePose's `get_eval_data.sh`; their licence is non-commercial) into one folder:
+
+    SMPL_subdiv.mat             MATLAB 5: Part_ID_subdiv, U_subdiv, V_subdiv [N], vertex [3, N] in metres, faces [3, F] from 1
+    SMPL_SUBDIV_TRANSFORM.mat   MATLAB 5: index [N], number (from 1) of the point of the closed surface that each of the N vertices is
+
+UV_Processed.mat, which converters of coordinates use, has neither places in space nor these vertices, and is not needed. Distances are
+
+- computed from that mesh once and kept in the cache (`distances=None`): 3072 reference points, about 0.5 % too long; or
+- the published ones, for figures that are the published evaluator's to the digit. They come as Pdist_matrix.pkl, which could run any
+  program when it is read and is therefore refused: read it where you trust it, and store its entry `Pdist_matrix` with `numpy.save` as
+  Pdist_matrix.npy (also taken: .npz, .safetensors, .mat). It holds the pairs i > j of the closed surface's n points at i (i - 1) / 2 + j.
+"""
+
+import zlib
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from scipy.io import loadmat
+
+from hcmoco.errors import UserError
+from hcmoco.tasks.densepose.metric import mesh
+from hcmoco.tasks.densepose.metric.cache import cached, fingerprint
+from hcmoco.tasks.densepose.metric.geodesics import CHARTS, Geodesics, chart_scales, full_matrix, lower_triangle
+
+NAME = "SMPL"
+_VERSION = 1
+_REFERENCES = 3072
+_ENTRY = "Pdist_matrix"
+_FORMATS = (".npy", ".npz", ".safetensors", ".mat")
+
+
+def find_distances(folder: Path) -> Path | None:
+    """The file of published distances in a folder, None if there is none; UserError if there are several, or the pickle alone."""
+    found = [folder / f"{_ENTRY}{suffix}" for suffix in _FORMATS if (folder / f"{_ENTRY}{suffix}").exists()]
+    if len(found) > 1:
+        raise UserError(f"{folder} has {' and '.join(each.name for each in found)}; keep the one that is to be used")
+    pickle = folder / f"{_ENTRY}.pkl"
+    if not found and pickle.exists():
+        raise UserError(f"{_refused(pickle)}, or move it elsewhere to have the distances computed from SMPL_subdiv.mat")
+    return found[0] if found else None
+
+
+def _refused(path: Path) -> str:
+    stored = path.with_suffix(".npy").name
+    return (
+        f"{path} is a pickle and is not read; where you trust it, store its array {_ENTRY} with numpy.save as {stored}"
+    )
+
+
+def published_geodesics(
+    folder: Path,
+    distances: Path | None = None,
+    scale: float | None = None,
+    cache: Path | None = None,
+    references: int = _REFERENCES,
+) -> Geodesics:
+    """Geodesic distances for DensePose-COCO's I, U, V.
+
+    Args:
+        folder: holds SMPL_subdiv.mat and SMPL_SUBDIV_TRANSFORM.mat.
+        distances: file of the published distances; None computes them from the mesh.
+        scale: see `chart_scales`.
+        cache: where computed distances are kept, default `cache_folder()`.
+        references: points between which they are computed.
+    Raises:
+        UserError: a file is missing or is not what it should be.
+    """
+    folder = Path(folder)
+    surface, transform = folder / "SMPL_subdiv.mat", folder / "SMPL_SUBDIV_TRANSFORM.mat"
+    chart, u, v = (each.reshape(-1) for each in _variables(surface, "Part_ID_subdiv", "U_subdiv", "V_subdiv"))
+    index = _variables(transform, "index")[0].reshape(-1).astype(np.int64) - 1
+    if not len(chart) == len(u) == len(v) == len(index):
+        raise UserError(
+            f"{surface} has {len(chart)} charts, {len(u)} U, {len(v)} V and {transform.name} {len(index)} numbers; all must be equal"
+        )
+    if set(np.unique(chart)) != set(range(1, CHARTS + 1)) or index.min() < 0:
+        raise UserError(
+            f"{surface} or {transform.name} is damaged: charts must be 1..{CHARTS} and numbers at least 1; fetch them again"
+        )
+    iuv = np.stack([chart, u, v], axis=1).astype(np.float32)
+    if distances is not None:
+        return Geodesics(NAME, iuv, index, _stored(Path(distances), int(index.max()) + 1), chart_scales(scale))
+
+    vertex, faces = _variables(surface, "vertex", "faces")
+    try:
+        vertices, faces = _closed_surface(vertex, faces, index)
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{surface} is not a mesh that distances can be computed on: {error}") from None
+    key = fingerprint(
+        {"vertices": vertices, "faces": faces, "iuv": iuv, "index": index, "settings": np.array([_VERSION, references])}
+    )
+    try:
+        arrays = cached(f"geodesics-{NAME}", key, lambda: compute(vertices, faces, iuv, index, references), cache)
+    except ValueError as error:
+        raise UserError(f"{surface} is not a mesh that distances can be computed on: {error}") from None
+    return Geodesics(NAME, iuv, arrays["reference"], full_matrix(arrays["distances"]), chart_scales(scale))
+
+
+def compute(
+    vertices: np.ndarray, faces: np.ndarray, iuv: np.ndarray, index: np.ndarray, references: int
+) -> dict[str, np.ndarray]:
+    """`distances` float16 [R, R] metres and `reference` int32 [N] of a closed surface [V, 3], [F, 3] whose point `index` is `iuv`."""
+    scale = np.full(len(vertices), np.inf)
+    np.minimum.at(scale, index, chart_scales()[iuv[:, 0].astype(np.int64)])
+    graph = mesh.surface_graph(vertices, faces)
+    chosen = mesh.farthest_points(vertices, scale, references)
+    reference = mesh.nearest_references(graph, chosen)[index].astype(np.int32)
+    return {"distances": mesh.all_distances(graph, chosen), "reference": reference}
+
+
+def _closed_surface(vertex: np.ndarray, faces: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    vertex, faces = (each.T if each.shape[0] == 3 else each for each in (vertex, faces))
+    if vertex.shape != (len(index), 3) or faces.ndim != 2 or faces.shape[1] != 3:
+        raise ValueError(
+            f"vertex is {list(vertex.shape)} and faces {list(faces.shape)}, needed are [{len(index)}, 3] and [F, 3]"
+        )
+    if faces.min() < 1 or faces.max() > len(index):
+        raise ValueError(f"faces must count vertices from 1 to {len(index)}")
+    vertices = np.full((index.max() + 1, 3), np.nan)
+    vertices[index] = vertex
+    if not np.isfinite(vertices).all():
+        raise ValueError("some of its points have no place in space")
+    joined = index[faces.astype(np.int64) - 1]
+    whole = (joined != np.roll(joined, 1, axis=1)).all(1)
+    return vertices, joined[whole]
+
+
+def _variables(path: Path, *names: str) -> list[np.ndarray]:
+    if not path.is_file():
+        raise UserError(f"{path} is missing; it is part of DensePose's evaluation data (get_eval_data.sh)")
+    try:
+        found = loadmat(path)
+    except NotImplementedError:
+        raise UserError(
+            f"{path} is a MATLAB 7.3 file; the published one is of MATLAB 5, or store it again with -v7"
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError, zlib.error) as error:
+        raise UserError(f"{path} does not read as a MATLAB file ({error}); fetch it again") from None
+    for name in names:
+        if not isinstance(found.get(name), np.ndarray) or found[name].dtype.kind not in "fiu" or not found[name].size:
+            known = ", ".join(sorted(each for each in found if not each.startswith("__")))
+            raise UserError(
+                f"{path} has no numbers named {name} but {known or 'nothing'}; fetch DensePose's evaluation data again"
+            )
+    return [found[name] for name in names]
+
+
+def _stored(path: Path, count: int):
+    """`pairs` from a file of distances between `count` points."""
+    array = _read(path)
+    pairs = count * (count - 1) // 2
+    if array.shape == (count, count):
+        flat, lookup = array.reshape(-1), full_matrix(array)
+    elif array.shape in ((pairs,), (pairs, 1), (1, pairs)):
+        flat = array.reshape(-1)
+        lookup = lower_triangle(flat)
+    else:
+        raise UserError(
+            f"{path} holds {list(array.shape)}; distances of {count} points are [{pairs}] (or [{count}, {count}])"
+        )
+    some = np.asarray(flat[:: max(len(flat) // 10000, 1)], np.float64)
+    if not (np.isfinite(some).all() and (some >= 0).all()):
+        raise UserError(
+            f"{path} holds values that are no distances (negative or not finite); convert Pdist_matrix.pkl again"
+        )
+    return lookup
+
+
+def _read(path: Path) -> np.ndarray:
+    if path.suffix == ".pkl":
+        raise UserError(_refused(path))
+    try:
+        if path.suffix == ".npy":
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        elif path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                array = file[_only(path, list(file.files))]
+        elif path.suffix == ".safetensors":
+            with safe_open(path, "numpy") as file:
+                array = file.get_tensor(_only(path, list(file.keys())))
+        elif path.suffix == ".mat":
+            return _variables(path, _ENTRY)[0]
+        else:
+            raise UserError(f"{path}: distances are read from {', '.join(_FORMATS)}")
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing; leave it out to have the distances computed from SMPL_subdiv.mat"
+        ) from None
+    except (OSError, ValueError, EOFError, BadZipFile, SafetensorError) as error:
+        raise UserError(f"{path} does not read as an array ({error})") from None
+    if array.dtype.kind != "f":
+        raise UserError(f"{path} holds {array.dtype}; distances are floating-point numbers, in metres")
+    return array
+
+
+def _only(path: Path, names: list[str]) -> str:
+    if _ENTRY not in names and len(names) != 1:
+        raise UserError(f"{path} holds {', '.join(names) or 'nothing'}; one array, or one named {_ENTRY}, is needed")
+    return _ENTRY if _ENTRY in names else names[0]

@@ -1,0 +1,1 @@
+"""hcmoco on a cluster: the programs, Ray and MLflow."""

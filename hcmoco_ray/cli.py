@@ -1,0 +1,101 @@
+"""What the command lines of the programs have in common: `--recipe NAME [key=value ...]`, read without importing PyTorch."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hcmoco.config import load_recipe, merge, parse_overrides
+from hcmoco_ray.cluster import interrupts
+
+PROGRAMS = (
+    *("prepare", "pretrain", "finetune", "evaluate", "predict", "report"),
+    *("sweep", "label_fractions", "ablation", "versatility"),
+)
+TASK_NAMES = ("parsing-rgb", "parsing-depth", "pose", "densepose")
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """A parser of `--recipe NAME [key=value ...]`."""
+    known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+    arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument(
+        "--recipe",
+        default="people-cpu",
+        metavar="NAME",
+        help=f"a recipe in recipes/ ({known}), or a path to a YAML file (default people-cpu)",
+    )
+    arguments.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="dotted keys of the recipe, for example optim.lr=0.002 stages.full=200 out=runs/other",
+    )
+    return arguments
+
+
+def task_parser(description: str) -> argparse.ArgumentParser:
+    """A parser of `TASK --recipe NAME [key=value ...]`."""
+    arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("task", choices=TASK_NAMES, metavar="TASK", help=", ".join(TASK_NAMES))
+    arguments.add_argument(
+        "--recipe",
+        default="people-cpu",
+        metavar="NAME",
+        help="a recipe in recipes/TASK/, or a path to a YAML file (default people-cpu)",
+    )
+    arguments.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="dotted keys of the recipe, for example fraction=0.1 seed=1"
+    )
+    return arguments
+
+
+def task_values(task: str, recipe: str, overrides: list[str]) -> dict:
+    """The keys of a task's recipe with the overrides on top, not yet checked; see `values`."""
+    path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else RECIPES / task / f"{recipe}.yaml"
+    return merge(merge(load_recipe(path), {"task": {"task": task}}), parse_overrides(overrides))
+
+
+def values(recipe: str, overrides: list[str]) -> dict:
+    """The recipe's keys with the overrides on top, not yet checked.
+
+    Raises UserError for a recipe that is missing, not YAML or not a mapping, and for an override without `=`.
+    """
+    path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else RECIPES / f"{recipe}.yaml"
+    return merge(load_recipe(path), parse_overrides(overrides))
+
+
+def run_script(name: str, script: str) -> int:
+    """Run program `name` for a script of a checkout; returns its exit status.
+
+    A script runs the packages of its own checkout. Where Python finds those of another place, it says so and stops: a change that
+    somebody has just made would otherwise have no effect, in silence.
+
+    Args:
+        name: one of PROGRAMS.
+        script: `__file__` of the script.
+    """
+    own, imported = Path(script).resolve().parents[1] / "hcmoco_ray", Path(__file__).resolve().parent
+    if own.is_dir() and not os.path.samefile(own, imported):
+        print(
+            f"error: {script} would run the packages of {imported.parent}, not those of its own checkout; "
+            f"run `pip install -e .` in {own.parent}, or set PYTHONPATH={own.parent}",
+            file=sys.stderr,
+        )
+        return 2
+    return run_command([name, *sys.argv[1:]])
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run the program that the first argument names, with the others; returns its exit status."""
+    if not arguments or arguments[0] not in PROGRAMS:
+        given = (
+            f"{arguments[0]!r} is no program" if arguments and not arguments[0].startswith("-") else "name a program"
+        )
+        print(f"{given}: python -m hcmoco_ray {'|'.join(PROGRAMS)} --help", file=sys.stderr)
+        return 2
+    interrupts.listen()  # before all that takes long to import
+    return importlib.import_module(f"hcmoco_ray.commands.{arguments[0]}").main(list(arguments[1:]))

@@ -1,0 +1,121 @@
+"""How much memory a run will need, before it starts, and how much there is.
+
+The constants were measured as the peak of the proportional set size of the whole process tree, Ray's own processes included: tiny
+backbones need 1.8 GB with one worker and 3.8 GB with two, the recipe people-cpu 2.2 and 4.4 GB, and where no other program shares the
+libraries' pages, 5.4 GB for a moment at the start of two workers.
+"""
+
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+
+from hcmoco.models.multimodal import DENSE_MODALITIES, HCMoCo
+from hcmoco.pretraining.config import PretrainConfig
+from hcmoco.pretraining.trainer import make_model
+
+_MB = 1 << 20
+# Python, PyTorch, timm and Ray in a process that trains; in the program itself; in Ray Train's controller.
+_WORKER, _DRIVER, _CONTROLLER = 800 * _MB, 600 * _MB, 450 * _MB
+# Ray's servers and actors, the MLflow writer, readers of data; and what Ray Train and the split of a dataset add.
+_CLUSTER, _SPLIT = 1350 * _MB, 500 * _MB
+# Bytes per parameter: weights, gradients, two optimiser slots, the flat gradient.
+_PER_PARAMETER = 20
+# Copies of a term's logits that live at once, forward and backward.
+_LOGITS = 20
+# What the arithmetic needs beside what autograd keeps: work space, fragments. bfloat16 keeps some tensors twice, so it saves little.
+_BESIDE = {"float32": 1.3, "bfloat16": 0.9}
+_MARGIN = 1.1
+
+
+def needed_memory(config: PretrainConfig, rows: int) -> int:
+    """Bytes of memory that a run over `rows` people will need on one machine without a GPU; meant to err to the high side."""
+    train = config.train
+    each = _training(config, train.lanes // train.workers * train.batch_size_per_lane, rows)
+    if train.workers == 1:
+        return int(_MARGIN * (_WORKER + _CLUSTER + each + _views(config)))
+    return int(
+        _MARGIN * (train.workers * (_WORKER + each) + _DRIVER + _CONTROLLER + _CLUSTER + _SPLIT + 2 * _views(config))
+    )
+
+
+def free_memory() -> int:
+    """Bytes that this machine, or the container around this program, has for a run: free ones, and those that this program and the Ray
+    that it has started hold already."""
+    free = psutil.virtual_memory().available
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
+        cache = int((group / "memory.stat").read_text().partition("inactive_file ")[2].split()[0])
+        free = free if limit == "max" else min(free, int(limit) - used + cache)
+    except (OSError, ValueError, IndexError):
+        pass  # no container, or one of another kind
+    held = 0
+    for each in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        try:
+            full = each.memory_full_info()
+            held += getattr(full, "pss", full.uss)
+        except psutil.Error:
+            continue
+    return free + held
+
+
+def state_bytes(config: PretrainConfig, rows: int) -> int:
+    """Bytes of one train state: weights, optimiser slots and banks in float32."""
+    slots = 2 if config.optim.name == "sgd" else 3
+    return 4 * slots * _parameters(shapes(config)) + _banks(config, rows)
+
+
+def shapes(config: PretrainConfig) -> HCMoCo:
+    """The model without its memory: what it would be, on PyTorch's meta device. UserError as `HCMoCo`."""
+    with torch.device("meta"):
+        return make_model(config, load=False)
+
+
+def kept_for_backward(model: HCMoCo, size: int) -> int:
+    """Bytes that autograd keeps of one row's RGB and depth image of `size` pixels, in float32.
+
+    Counted by running the encoders on tensors that have the device of `model`; on the meta device nothing is computed.
+    """
+    device = next(model.parameters()).device
+    own = {each.untyped_storage()._cdata for each in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage  # held, so that no other takes its place
+        return tensor
+
+    rows = 2  # batch norm in training mode wants more than one value per channel
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        outputs = [getattr(model, name)(torch.empty(rows, 3, size, size, device=device)) for name in DENSE_MODALITIES]
+    del outputs
+    return sum(storage.nbytes() for address, storage in kept.items() if address not in own) // rows
+
+
+def _training(config: PretrainConfig, batch: int, rows: int) -> float:
+    """Bytes of a process's models, banks and steps of `batch` rows."""
+    model = shapes(config)
+    joints = len(model.joint_set)
+    logits = 4 * _LOGITS * ((batch * joints) ** 2 + batch * config.objective.anchors**2)
+    step = batch * kept_for_backward(model, config.augment.size) * _BESIDE[config.train.precision] + logits
+    # A probe holds four dense maps of each person of its batch, and about as much again to compare them; never during a step.
+    probe = (
+        8 * 4 * config.probe.batch_size * model.dense_width * (config.augment.size // 4) ** 2
+        if config.data.held_out
+        else 0
+    )
+    return _PER_PARAMETER * _parameters(model) + _banks(config, rows) + max(step, probe)
+
+
+def _views(config: PretrainConfig) -> int:
+    return 12 * config.augment.size**2 * config.probe.people if config.data.held_out else 0
+
+
+def _banks(config: PretrainConfig, rows: int) -> int:
+    return 3 * rows * config.model.embedding * 4 if config.objective.needs_bank else 0
+
+
+def _parameters(model: HCMoCo) -> int:
+    return sum(each.numel() for each in model.parameters())

@@ -1,0 +1,40 @@
+"""The paper's ablation (Table 3): what each term of the objective adds, by fine-tunings with few labels.
+
+    python tuning/ablation.py                                          # recipes/grids/ablation-people-cpu.yaml
+    python tuning/ablation.py --plan                                   # what there is to do, and how long it may take
+
+Its rows are the sample level alone (which is CMC), with the hard or the soft dense term on top, and with the sparse terms on top of the
+soft one (which is HCMoCo). Everything else is as in fractions.py, which shares its cells and pre-trainings; the table is
+RESULTS/ablation.md.
+A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
+"""
+
+from collections.abc import Sequence
+
+from hcmoco_ray.cluster import session
+from hcmoco_ray.experiments.cli import grid_parser
+
+TITLES = {"cmc": "sample level", "hard": "+ hard dense", "soft": "+ soft dense", "hcmoco": "+ sparse"}
+
+
+@session.main_wrapper
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program; returns its exit status. `argv` defaults to the command line's."""
+    given = grid_parser(__doc__, "ablation-people-cpu").parse_intermixed_args(argv)
+    from hcmoco_ray.cluster import (
+        resources,
+    )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+    from hcmoco_ray.experiments.grid import (
+        run,
+        tables,
+    )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+
+    return run.run(
+        "ablation",
+        given.grid,
+        given.overrides,
+        resources.Asked("cell", given.cpus, given.gpus, given.threads),
+        lambda grid, cells, results: tables.ablation(cells, results, TITLES),
+        plan_only=given.plan,
+        seeds=given.seeds,
+    )

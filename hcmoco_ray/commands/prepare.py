@@ -1,0 +1,196 @@
+"""Prepares data sets: raw files, or synthetic people, become shards that training reads.
+
+    python pipelines/prepare.py people --out data/people --count 2000
+    python pipelines/prepare.py people --out data/people-wild --count 2000 --domain wild
+    python pipelines/prepare.py people --scenes --out data/people-scenes --count 500
+    python pipelines/prepare.py folder --out data/mine --path ~/pictures
+    python pipelines/prepare.py ntu --source downloads/NTU --check
+    python pipelines/prepare.py ntu --source downloads/NTU --dataset 60 --out s3://bucket/ntu60-train
+    python pipelines/prepare.py verify data/people
+    python pipelines/prepare.py sheet data/people people.png
+
+A relative path of a data set lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
+Downloads and pictures are looked for in the current folder.
+The same command again goes on where a killed one stopped, and does nothing where the data set is complete.
+"""
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hcmoco.datasets.registry import COMMANDS, KINDS, MADE
+from hcmoco.errors import UserError
+from hcmoco_ray.cluster.session import main_wrapper
+from hcmoco_ray.paths import at_home
+from hcmoco_ray.prepare.reader import Source, add_arguments, described, from_arguments
+from hcmoco_ray.tracking.progress import Progress
+
+
+@main_wrapper
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program; returns its exit status. `argv` defaults to the command line's."""
+    arguments = parser().parse_args(argv)
+    return arguments.run(arguments)
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="prepare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for kind in COMMANDS:
+        command = commands.add_parser(
+            kind,
+            help=KINDS[kind].help,
+            description=described(kind),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_argument(
+            "--out", help="folder or URI of the data set, for example data/people or s3://bucket/people"
+        )
+        command.add_argument(
+            "--max-broken",
+            type=float,
+            default=0.05,
+            help="share of broken records that is set aside; more stop (default 0.05)",
+        )
+        if kind not in MADE:
+            command.add_argument(
+                "--check", action="store_true", help="only list what is missing or unreadable; nothing is written"
+            )
+        add_arguments(command, kind)
+        command.set_defaults(run=_prepare, kind=kind)
+    command = commands.add_parser("verify", help="check every byte of a prepared data set against its manifest")
+    command.add_argument("uri")
+    command.set_defaults(run=_verify)
+    command = commands.add_parser("sheet", help="a picture of the first rows of a prepared data set")
+    command.add_argument("uri")
+    command.add_argument("png", help="file to write")
+    command.add_argument("--count", type=int, default=8, help="rows shown (default 8)")
+    command.set_defaults(run=_sheet)
+    return parser
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    source = from_arguments(arguments.kind, arguments)
+    if getattr(arguments, "check", False):
+        return _check(source)
+    if not arguments.out:
+        raise UserError(
+            "--out is missing; give the folder or URI of the data set, for example data/people or s3://bucket/people"
+        )
+    from hcmoco.data.shards.manifest import reason_kind
+    from hcmoco_ray.prepare.run import prepare
+
+    manifest, made = prepare(source, at_home(arguments.out), max_broken=arguments.max_broken)
+    size = sum(file.bytes for file in manifest.files)
+    state = "prepared" if made else "already prepared"
+    print(
+        f"{arguments.out}: {state}, {manifest.rows} rows in {len(manifest.files)} files, {size / 1e6:.1f} MB, {manifest.rejected} set aside"
+        + (f" (all of them in {manifest.rejected_file.name})" if manifest.rejected_file else "")
+    )
+    for kind, count in manifest.reasons.items():
+        example = next((each for each in manifest.rejected_examples if reason_kind(each.reason) == kind), None)
+        if example is None:
+            print(f"  {count} x {kind}")
+        else:
+            # A record without an id of its own is called by its line, which the reason begins with.
+            named = example.reason.startswith(example.id.partition("/")[2])
+            # Several that differ in names and numbers only are told by one of them.
+            one_of = "such as: " if count > 1 and example.reason != kind else ""
+            print(f"  {count} x {one_of}{example.reason}" + ("" if named else f" ({example.id})"))
+    for reason, count in manifest.left_out.items():
+        print(f"  {count} left out: {reason}")
+    return 0
+
+
+def _check(source: Source) -> int:
+    """Prints what the source has and every file that it lacks; UserError if there is one."""
+    found = source.inventory()
+    print(f"{source.name}: " + ", ".join(f"{count:,} {what}" for what, count in found.counts.items()))
+    for note in found.notes:
+        print(f"  {note}")
+    for fault in found.faults:
+        print(f"  {fault.path}: {fault.reason}".encode(errors="backslashreplace").decode())
+    where = "--source" if hasattr(source.config, "source") else "--path"
+    if not found.faults and not any(found.counts.values()):
+        raise UserError(f"{source.name}: there is nothing to read; look at where {where} points")
+    if found.faults:
+        raise UserError(
+            f"{source.name}: {len(found.faults):,} of what is needed {'is' if len(found.faults) == 1 else 'are'} missing or unreadable, as "
+            f"listed above; get it again or mend it, or look at where {where} points"
+        )
+    print("  nothing is missing")
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from hcmoco.data.shards.reader import Shards
+    from hcmoco.data.shards.verify import verify
+
+    uri = at_home(arguments.uri)
+    manifest = Shards.open(uri).manifest
+    progress = Progress(f"verifying {uri}", len(manifest.files), "files")
+    problems = verify(uri, progress=lambda _: progress.add(1))
+    progress.close()
+    if len(problems) == 1:
+        raise UserError(problems[0])
+    if problems:
+        print("\n".join(f"  {problem}" for problem in problems), file=sys.stderr)
+        files = len(manifest.files) + (manifest.rejected_file is not None)
+        raise UserError(
+            f"{uri}: {len(problems)} of {files} files are bad; copy them again or prepare the data set again"
+        )
+    print(f"{uri}: whole, {manifest.rows} rows in {len(manifest.files)} files")
+    return 0
+
+
+def _sheet(arguments: argparse.Namespace) -> int:
+    from hcmoco.data.codecs import encode_png
+    from hcmoco.data.schema import Scene
+    from hcmoco.data.shards.reader import Shards
+    from hcmoco.synthetic import contact_sheet, scene_sheet
+
+    if not arguments.png.endswith(".png"):
+        raise UserError(f"{arguments.png}: the picture is written as PNG; give a name that ends in .png")
+    if arguments.count < 1:
+        raise UserError(f"--count {arguments.count}: must be at least 1")
+    uri = at_home(arguments.uri)
+    shards = Shards.open(uri)
+    records: list
+    if shards.manifest.kind == "scene":
+        records = [Scene.from_row(row) for row in itertools.islice(_rows(shards), arguments.count)]
+        picture = scene_sheet(records)
+    else:
+        records = _first_persons(shards, arguments.count)
+        picture = contact_sheet(records)
+    Path(arguments.png).parent.mkdir(parents=True, exist_ok=True)
+    Path(arguments.png).write_bytes(encode_png(picture))
+    print(f"{arguments.png}: {len(records)} rows of {uri}")
+    return 0
+
+
+def _rows(shards) -> Iterator[dict]:
+    for group in range(len(shards.group_rows)):
+        yield from shards.read_group(group).to_pylist()
+
+
+def _first_persons(shards, count: int) -> list:
+    """The first `count` rows with a picture, in the joint set and depth codec that a contact sheet shows."""
+    from hcmoco.data.codecs import decode_depth, encode_depth
+    from hcmoco.data.schema import Person
+    from hcmoco.data.skeletons import convert
+    from hcmoco.synthetic import DEPTH_CODEC
+
+    seen = (row for row in _rows(shards) if row["rgb"] is not None or row["depth"] is not None)
+    persons: list[Person] = [Person.from_row(row) for row in itertools.islice(seen, count)]
+    if not persons:
+        raise UserError(f"{shards.uri} has no row with a picture to show")
+    for person in persons:
+        if person.keypoints is not None:
+            person.keypoints = convert(person.keypoints, shards.manifest.joints, "people-31")
+        if person.depth is not None:
+            person.depth = encode_depth(decode_depth(person.depth, shards.manifest.depth_codec), DEPTH_CODEC)
+    return persons

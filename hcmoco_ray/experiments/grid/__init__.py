@@ -1,0 +1,1 @@
+"""Grids of fine-tunings: label fractions and the ablation."""

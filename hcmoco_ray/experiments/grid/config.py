@@ -1,0 +1,110 @@
+"""What a grid of fine-tunings is: tasks, shares of the labels, seeds, and the starts that are compared."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from hcmoco.config import Config, build, load_recipe
+from hcmoco.errors import UserError
+from hcmoco.tasks.registry import TASKS
+from hcmoco_ray import cli
+
+GRIDS = cli.RECIPES / "grids"
+
+
+def _different(values: tuple) -> tuple:
+    twice = next((value for number, value in enumerate(values) if value in values[:number]), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is there twice")
+    return values
+
+
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63, strict=True)], ...], AfterValidator(_different)]
+
+
+class PretrainedConfig(Config):
+    """A start that is pre-trained first where it is not there yet."""
+
+    pretrain: str = Field(description="recipe of the pre-training")
+    overrides: tuple[str, ...] = Field((), description="dotted keys on top of it, as on the command line")
+    out: str = Field(min_length=1, description="folder or URI of the run")
+
+
+class CellsConfig(Config):
+    """Some cells: every task with every start and every seed."""
+
+    tasks: tuple[str, ...] = Field(min_length=1, description="names of tasks")
+    labels: dict[str, float | int | str] = Field(
+        min_length=1, description="fraction, samples or subset, as in a fine-tuning's recipe; fraction: 1.0 for all"
+    )
+    seeds: Seeds = Field(min_length=1, description="a training for each")
+
+
+class GridConfig(Config):
+    """A grid of fine-tunings."""
+
+    recipe: str = Field(description="the tasks' recipe: recipes/<task>/<recipe>.yaml")
+    out: str = Field(
+        min_length=1,
+        description="folder or URI of what is worth nothing afterwards: train states; and of the tracking store",
+    )
+    results: str | None = Field(
+        None, description="folder or URI of the results, small files that can be shared; null: `out`"
+    )
+    baseline: str = Field(description="the start that the others are compared with")
+    inits: dict[str, str | PretrainedConfig] = Field(
+        min_length=1,
+        description="name -> where the encoder starts: as a fine-tuning's init, or the pre-training that makes it",
+    )
+    cells: tuple[CellsConfig, ...] = Field(min_length=1)
+    seconds: dict[str, float] = Field(
+        {},
+        description="task or 'pretrain' -> seconds that one takes, for the first estimate; what is done already tells better",
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> "GridConfig":
+        if self.baseline not in self.inits:
+            raise ValueError(f"baseline = {self.baseline!r} is not among its inits: {', '.join(self.inits)}")
+        unknown = [task for some in self.cells for task in some.tasks if task not in TASKS]
+        if unknown:
+            raise ValueError(f"cells: tasks: {unknown[0]!r} is not a task; allowed are {', '.join(TASKS)}")
+        bad = next((name for name in self.inits if not re.fullmatch(r"\w[\w.+-]*", name, re.ASCII)), None)
+        if bad is not None:
+            raise ValueError(f"inits: {bad!r} names files; letters, digits and _ . + - are allowed")
+        _different(tuple(each.out for each in self.inits.values() if not isinstance(each, str)))
+        _different(
+            tuple((task, str(some.labels), seed) for some in self.cells for task in some.tasks for seed in some.seeds)
+        )
+        other = [name for name in self.seconds if name not in (*TASKS, "pretrain")]
+        if other or min(self.seconds.values(), default=1) <= 0:
+            raise ValueError(f"seconds: numbers above 0 for pretrain, {', '.join(TASKS)}")
+        return self
+
+
+def load_grid(name: str, seeds: int | None = None) -> GridConfig:
+    """The grid in recipes/grids/, or in a YAML file.
+
+    Args:
+        seeds: train every cell with the seeds 0 to this - 1 instead of the grid's own.
+    Raises:
+        UserError: there is none, or it is not a grid.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else GRIDS / f"{name}.yaml"
+    values = load_recipe(path)
+    config = build(GridConfig, values, f"grid {name}")
+    if seeds is None:
+        return config
+    counted = first_seeds(seeds)
+    return config.model_copy(
+        update={"cells": tuple(each.model_copy(update={"seeds": counted}) for each in config.cells)}
+    )
+
+
+def first_seeds(count: int) -> tuple[int, ...]:
+    """What `--seeds` asks for: 0 to count - 1. UserError where that is none."""
+    if count < 1:
+        raise UserError(f"--seeds {count}: must be at least 1")
+    return tuple(range(count))

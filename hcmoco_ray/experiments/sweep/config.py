@@ -1,0 +1,248 @@
+"""What a sweep is: the keys that vary and how, which trial is better, who chooses the next one, and when a bad one is stopped."""
+
+import math
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from hcmoco.config import Config, build, merge
+from hcmoco.errors import UserError
+from hcmoco.pretraining.probes.run import ProbeConfig
+from hcmoco_ray.config import PretrainRecipe
+
+Value = bool | int | float | str
+
+# What a training may go on with changed; of another key its train state would be of another model, data order or length.
+CHANGEABLE = (
+    *(
+        f"objective.{name}"
+        for name in ("lambda_g", "lambda_d", "lambda_s", "tau_g", "tau_d", "tau_s", "bank_momentum", "distance_scale")
+    ),
+    *(f"optim.{name}" for name in ("lr", "momentum", "weight_decay", "clip_norm")),
+)
+# What trials share, or the sweep itself decides.
+_SHARED = (
+    "name",
+    "out",
+    "data",
+    "probe",
+    "tracking",
+    "ingest",
+    "wait_for_nodes",
+    "restarts",
+    "augment.size",
+    "model.joint_set",
+)
+_FREE = "seed, objective.*, optim.*, stages.*, model.* but joint_set, augment.* but size, train.lanes, batch_size_per_lane and precision"
+_PLACED = tuple(
+    f"train.{name}" for name in ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "save_every", "keep")
+)
+
+
+class Dimension(Config):
+    """The values of one key: exactly one of these."""
+
+    uniform: tuple[float, float] | None = Field(None, description="lowest and highest value")
+    loguniform: tuple[float, float] | None = Field(None, description="the same, uniform in the logarithm; both above 0")
+    integers: tuple[int, int] | None = Field(None, description="lowest and highest whole number, both included")
+    choice: tuple[Value, ...] | None = Field(None, min_length=1, description="values without an order")
+
+    @model_validator(mode="after")
+    def _one(self) -> "Dimension":
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"give one of uniform, loguniform, integers and choice, not {' and '.join(given) or 'none'}"
+            )
+        if self.limits is not None:
+            low, high = self.limits
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(f"{given[0]}: the first value must be below the second, both finite")
+            if self.loguniform is not None and low <= 0:
+                raise ValueError("loguniform: both values must be above 0")
+        return self
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """Lowest and highest value; None of a choice."""
+        return self.uniform or self.loguniform or self.integers
+
+    @property
+    def log(self) -> bool:
+        """Whether the logarithm is what matters."""
+        return self.loguniform is not None
+
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        """Values that are allowed if all are: the limits, or every choice."""
+        return self.limits or self.choice or ()
+
+    def tidy(self, value: float) -> Value:
+        """`value` within the limits, with 4 significant digits, which say all that a sweep of some dozen trials can tell."""
+        assert self.limits is not None
+        low, high = self.limits
+        value = min(max(value, low), high)
+        return round(value) if self.integers else min(max(float(f"{value:.4g}"), low), high)
+
+
+class FinetuneScore(Config):
+    """A fine-tuning with few labels from the trial's encoder; the task's main figure on the test data, in percent, is the score."""
+
+    task: str = Field(description="name of a task")
+    recipe: str = Field("people-cpu", description="recipes/<task>/<recipe>.yaml, or a path")
+    labels: dict[str, float | int | str] = Field(
+        description="fraction, samples or subset, as in a fine-tuning's recipe"
+    )
+    seed: int = Field(0, ge=0)
+    fixed: dict[str, Any] = Field({}, description="dotted keys of the fine-tuning's recipe, for example steps: 100")
+
+
+class ScoreConfig(Config):
+    """Which trial is better: the one with the higher score."""
+
+    probe: str = Field(
+        "dense_different_crops/mean",
+        description="figure of the probe, in percent, that early stopping and pbt compare; the score too, unless `finetune` is given",
+    )
+    finetune: FinetuneScore | None = None
+
+
+class EarlyStopping(Config):
+    """Asynchronous successive halving (Li et al., MLSys 2020)."""
+
+    first: int = Field(ge=1, description="steps that every trial may take")
+    factor: float = Field(
+        3.0,
+        gt=1,
+        description="at `first` x factor^k steps a trial goes on if it is in the best 1/factor of those there",
+    )
+
+
+class PopulationConfig(Config):
+    """Population based training (Jaderberg et al., 2017)."""
+
+    every: int = Field(ge=1, description="steps between two comparisons")
+    quantile: float = Field(
+        0.25, gt=0, le=0.5, description="so many of the worst go on from the state of one of so many of the best"
+    )
+    resample: float = Field(
+        0.25, ge=0, le=1, description="probability of a fresh value for a key, instead of 0.8 or 1.2 times the other's"
+    )
+
+
+class SweepConfig(Config):
+    """Many short pre-trainings that differ in some keys."""
+
+    renamed: ClassVar = {"random_first": "num_random_trials"}
+
+    recipe: str = Field(description="the pre-training's recipe")
+    fixed: dict[str, Any] = Field(
+        {}, description="dotted keys of it that all trials have otherwise, for example stages.full: 200"
+    )
+    out: str = Field(min_length=1, description="folder or URI of the results")
+    seed: int = Field(0, ge=0, description="draws the values; the trials' own seed is the recipe's")
+    trials: int = Field(ge=1)
+    space: dict[str, Dimension] = Field(min_length=1, description="dotted key of the recipe -> its values")
+    score: ScoreConfig = ScoreConfig()
+    method: Literal["random", "optuna", "asha", "pbt"] = Field(
+        "random",
+        description="random; optuna (TPE, Bergstra et al., 2011); asha: random with early stopping; pbt: values change on the way",
+    )
+    num_random_trials: int = Field(6, ge=1, description="of optuna: trials that must have ended before it chooses")
+    early_stopping: EarlyStopping | None = Field(None, description="of random, asha and optuna")
+    population: PopulationConfig | None = Field(None, description="of pbt")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SweepConfig":
+        if self.method == "asha" and self.early_stopping is None:
+            raise ValueError("method = asha needs early_stopping, for example {first: 100}")
+        if (self.method == "pbt") != (self.population is not None):
+            raise ValueError("method = pbt, and no other, needs population, for example {every: 100}")
+        if self.method == "pbt" and self.early_stopping is not None:
+            raise ValueError("method = pbt has no early_stopping: its bad trials go on from good ones")
+        return self
+
+
+def nested(flat: dict[str, Any]) -> dict:
+    """Dotted keys as the tree that a recipe is."""
+    tree: dict = {}
+    for key, value in flat.items():
+        *parents, leaf = key.split(".")
+        inner: dict = {leaf: value}
+        for parent in reversed(parents):
+            inner = {parent: inner}
+        tree = merge(tree, inner)
+    return tree
+
+
+def check_space(config: SweepConfig, base: dict, sweep: str) -> None:
+    """UserError for a key that cannot vary or a value that the recipe does not allow, before any trial starts.
+
+    Args:
+        base: the recipe's keys with everything that all trials have.
+        sweep: how the user called it.
+    """
+    for key, dimension in config.space.items():
+        if _within(key, _SHARED):
+            raise UserError(
+                f"sweep {sweep}: space.{key}: all trials of a sweep share {key}; set it in `fixed`, or as {key}=...; what can vary: {_FREE}"
+            )
+        if _within(key, _PLACED):
+            raise UserError(
+                f"sweep {sweep}: space.{key}: a trial is one process, which --cpus, --gpus and --threads place; what can vary: {_FREE}"
+            )
+        if config.method == "pbt" and key not in CHANGEABLE:
+            raise UserError(
+                f"sweep {sweep}: space.{key}: pbt changes values on the way, which is possible for {', '.join(CHANGEABLE)}"
+            )
+        if (config.early_stopping or config.population) and _within(key, ("stages",)):
+            raise UserError(
+                f"sweep {sweep}: space.{key}: trials of unlike length cannot be compared on the way; take method: random or optuna"
+            )
+        for value in dimension.ends:
+            build(PretrainRecipe, merge(base, nested({key: value})), f"sweep {sweep}, space.{key}")
+    recipe = build(PretrainRecipe, base, f"sweep {sweep}")
+    compared = config.early_stopping or config.population
+    if compared and (not recipe.probe.every or recipe.data.held_out is None):
+        raise UserError(
+            f"sweep {sweep}: trials are compared by a probe on the way; set probe.every and data.held_out in its recipe or `fixed`"
+        )
+    interval = (
+        config.early_stopping.first
+        if config.early_stopping
+        else config.population.every
+        if config.population
+        else recipe.probe.every
+    )
+    if compared and (interval < recipe.probe.every or interval >= recipe.stages.steps):
+        raise UserError(
+            f"sweep {sweep}: trials are first compared after {interval} steps, which must be at least probe.every = {recipe.probe.every} "
+            f"and less than the {recipe.stages.steps} steps of a trial"
+        )
+    if config.score.finetune is None and recipe.data.held_out is None:
+        raise UserError(
+            f"sweep {sweep}: score.probe needs people to look at; set data.held_out in its recipe, or take score.finetune"
+        )
+
+
+def check_probe(name: str, known: list[str]) -> None:
+    """UserError for a figure that the probe does not have."""
+    if name not in known:
+        raise UserError(f"score.probe = {name!r} is not a figure of the probe; allowed are {', '.join(known)}")
+
+
+def sweep_identity(config: SweepConfig, recipe: PretrainRecipe, data: dict[str, str], finetune: dict | None) -> dict:
+    """What must be the same for a sweep to go on in a folder. The number of trials may grow.
+
+    Args:
+        data: digest of each data set's content by name.
+        finetune: identity of the scoring fine-tuning.
+    """
+    own = config.model_dump(mode="json", exclude={"out", "trials", "recipe", "fixed"})
+    probe = recipe.probe.model_dump(mode="json", include=set(ProbeConfig.model_fields))
+    return {"sweep": own, "pretrain": recipe.identity(), "probe": probe, "data": data, "finetune": finetune}
+
+
+def _within(key: str, some: tuple[str, ...]) -> bool:
+    """Whether `key` is one of `some`, below one, or above one."""
+    return any(key == each or key.startswith(f"{each}.") or each.startswith(f"{key}.") for each in some)

@@ -1,0 +1,1 @@
+"""Cross-modality supervision and missing-modality inference."""

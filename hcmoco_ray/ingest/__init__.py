@@ -1,0 +1,1 @@
+"""Ray Data carries out the sampler's plan."""

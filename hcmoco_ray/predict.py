@@ -1,0 +1,173 @@
+"""Predictions for somebody's own pictures, from the command line to the last line. What is wrong with the files is said before PyTorch
+is loaded, which takes seconds."""
+
+import argparse
+import json
+import math
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import hcmoco
+from hcmoco.errors import UserError
+from hcmoco.inference.images import PictureFile, find_pictures
+from hcmoco.inference.writer import ABOUT, INDEX, LINES, Output, check_out
+from hcmoco.storage import is_local
+from hcmoco_ray.cluster import session
+from hcmoco_ray.tracking.progress import Progress
+
+_SHOWN = 5
+_OF_TASKS = {
+    "box": ("parsing-rgb", "parsing-depth", "pose"),
+    "boxes": ("parsing-rgb", "parsing-depth", "pose"),
+    "camera": ("pose",),
+    "depth_scale": ("parsing-depth", "pose"),
+    "min_score": ("densepose",),
+}
+
+
+def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
+    """Predicts; see predict.py for the arguments. Returns the exit status."""
+    threads = given.threads if given.threads is not None else session.cpus_here()
+    for name, value in (("--batch", given.batch), ("--threads", threads)):
+        if value < 1:
+            raise UserError(f"{name} {value}: must be at least 1")
+    if given.depth_scale is not None and not 0.01 <= given.depth_scale <= 1e6:
+        raise UserError(
+            f"--depth-scale {given.depth_scale:g}: must be units per metre, 0.01 to 1e6; 1000 for millimetres, 5000 for TUM's PNGs"
+        )
+    if given.min_score is not None and not 0 <= given.min_score <= 1:
+        raise UserError(f"--min-score {given.min_score:g}: must be from 0 to 1")
+    if not is_local(out):
+        raise UserError(f"--out {out}: must be a folder on this machine")
+    camera = None if given.camera is None else _four("--camera", given.camera, "365.5,365.5,256.3,208.5")
+    if camera is not None and not (camera[0] > 0 and camera[1] > 0):
+        raise UserError(f"--camera {given.camera}: fx and fy must be above 0")
+    box = given.box if given.box in (None, "picture") else _four("--box", given.box, "120,40,310,460 or --box picture")
+    files = find_pictures(given.images, ABOUT)
+    boxes = None if given.boxes is None else read_boxes(Path(given.boxes).expanduser(), files)
+    check_out(Path(out))
+
+    import torch
+
+    from hcmoco.finetuning.saved_model import load_model
+    from hcmoco.inference.adapter import Asking
+    from hcmoco.inference.run import make_view, predict_pictures
+
+    saved = load_model(weights)
+    task = saved.task()
+    if given.task not in (None, task.name):
+        raise UserError(
+            f"--weights {weights} are of {task.name}, --task says {given.task}; leave --task out, or give other weights"
+        )
+    for name, tasks in _OF_TASKS.items():
+        if getattr(given, name) is not None and task.name not in tasks:
+            raise UserError(
+                f"--{name.replace('_', '-')} is for {' and '.join(tasks)}; the weights are of {task.name}: leave it out"
+            )
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch finds no usable GPU here; give --device cpu")
+    asking = Asking(
+        box, boxes, camera, given.depth_scale or 1000.0, 0.3 if given.min_score is None else given.min_score
+    )
+    view = make_view(task, asking)
+    device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    torch.set_num_threads(threads)
+    model = saved.model().to(device)
+    what = torch.cuda.get_device_name(device) if device.type == "cuda" else _count(threads, "thread")
+    _say(f"{task.name} of {saved.folder} on {device.type} ({what}): {_count(len(files), 'picture')}")
+    output = Output(out, _facts(task.name, saved, given, view.facts()))
+    progress = Progress("predict", len(files), "pictures")
+    try:
+        summary = predict_pictures(
+            view, model, device, files, output, batch=given.batch, threads=threads, done=progress.add
+        )
+    except KeyboardInterrupt:
+        progress.close()
+        raise KeyboardInterrupt(f"{out}/{LINES} has what was predicted so far, the same command starts anew") from None
+    finally:
+        output.close()
+    progress.close()
+    output.finish(
+        {"pictures": summary.predicted, "people": summary.people, "set_aside": len(summary.set_aside)}, view.legend()
+    )
+    for name, reason in summary.set_aside[:_SHOWN]:
+        print(f"set aside {_text(name)}: {reason}", file=sys.stderr)
+    if len(summary.set_aside) > _SHOWN:
+        print(f"set aside {len(summary.set_aside) - _SHOWN} more; {out}/{LINES} says why", file=sys.stderr)
+    if not summary.predicted:
+        name, reason = summary.set_aside[0]
+        raise UserError(f"none of {_count(len(files), 'picture')} could be used; {_text(name)}: {reason}")
+    aside = f", {len(summary.set_aside)} set aside" if summary.set_aside else ""
+    _say(f"{_count(summary.predicted, 'picture')}, {_count(summary.people, 'person', 'people')}{aside}")
+    _say(f"results   {out}/{LINES}\npictures  {out}/{INDEX}")
+    return 0
+
+
+def read_boxes(path: Path, files: list[PictureFile]) -> dict[str, list[tuple[float, float, float, float]]]:
+    """Boxes of each picture by its name. UserError, with the line, for what is not as predict.py says, or is of no picture."""
+    if not path.is_file():
+        raise UserError(f"--boxes {path} does not exist; write one JSON object per person into it, as --help shows")
+    names = {each.name for each in files}
+    found = defaultdict(list)
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"--boxes {path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    for number, text in enumerate(lines, start=1):
+        if not text.strip():
+            continue
+        where = f"--boxes {path} line {number}"
+        try:
+            values = json.loads(text)
+            name, box = values["image"], tuple(float(each) for each in values["box"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise UserError(f'{where} is not of the form {{"image": "a.jpg", "box": [x0, y0, x1, y1]}}') from None
+        if len(box) != 4 or not all(map(math.isfinite, box)) or box[0] >= box[2] or box[1] >= box[3]:
+            raise UserError(f"{where}: the box must be x0, y0, x1, y1 with x0 < x1 and y0 < y1, it is {list(box)}")
+        if name not in names:
+            raise UserError(
+                f"{where}: {name!r} is none of the {_count(len(names), 'picture')}, for example {min(names)!r}"
+            )
+        found[name].append(box)
+    if not found:
+        raise UserError(f"--boxes {path} has no line; write one JSON object per person into it, as --help shows")
+    return dict(found)
+
+
+def _four(option: str, text: str, example: str) -> tuple[float, float, float, float]:
+    try:
+        a, b, c, d = (float(each) for each in text.split(","))
+        if not all(map(math.isfinite, (a, b, c, d))):
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            f"{option} {text!r}: must be four numbers with commas between them, for example {option} {example}"
+        ) from None
+    return a, b, c, d
+
+
+def _facts(task: str, saved: Any, given: argparse.Namespace, facts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "hcmoco": hcmoco.__version__,
+        "task": task,
+        "weights": {"folder": saved.folder, "sha256": saved.digest},
+        "images": given.images,
+        "coordinates": "x, y in pixels of the upright picture (EXIF orientation applied), from its upper left corner: the first pixel's "
+        "centre is at 0.5, 0.5",
+        **facts,
+    }
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _text(name: str) -> str:
+    """A file's name as one line of text, whatever bytes it has."""
+    return " ".join(name.split()).encode(errors="backslashreplace").decode()
+
+
+def _say(text: str) -> None:
+    print(text.encode(errors="backslashreplace").decode(), flush=True)

@@ -1,0 +1,72 @@
+"""Figure 6 for every task: which cells' validations become which panels and lines."""
+
+import math
+from collections.abc import Sequence
+
+from hcmoco_ray.report.curves import Line, Panel, curves
+from hcmoco_ray.report.model import Drawing
+from hcmoco_ray.report.reader import Entry
+from hcmoco_ray.report.tables import NAMES
+
+_TASKS = {
+    "parsing-rgb": "RGB human parsing",
+    "parsing-depth": "Depth human parsing",
+    "pose": "3D pose from depth",
+    "densepose": "DensePose",
+}
+_EXPERIMENTS = {
+    "rgb-to-depth": "RGB → depth",
+    "depth-to-rgb": "Depth → RGB",
+    "missing-modality": "Missing modality",
+}
+_FIGURES = {"acc_10cm": "joints within 10 cm", "gps_ap": "GPS AP", "gpsm_ap": "GPSM AP", "box_ap": "box AP"}
+
+
+def drawings(entries: Sequence[Entry]) -> list[tuple[Drawing, str]]:
+    """The curves of each task of fractions.py, and of the co-trainings together; with each the same as a file of its own."""
+    made = []
+    for task, title in _TASKS.items():
+        shares: dict[str, list[Entry]] = {}
+        for each in entries:
+            if each.task == task and each.program == "fractions" and each.run:
+                shares.setdefault(each.labels, []).append(each)
+        ranked = sorted(shares.items(), key=lambda pair: -_rows(pair[1]))
+        panels = [_panel(f"{labels} ({_rows(cells):,} labelled rows)", cells) for labels, cells in ranked]
+        made += _drawing(task, title, panels, [cell for cells in shares.values() for cell in cells])
+    cells = [each for each in entries if each.program == "versatility" and each.run]
+    panels = [
+        _panel(title, [each for each in cells if each.task == experiment]) for experiment, title in _EXPERIMENTS.items()
+    ]
+    return made + _drawing("versatility", "Co-trainings, by the modality that is tested", panels, cells)
+
+
+def _drawing(name: str, title: str, panels: Sequence[Panel], cells: Sequence[Entry]) -> list[tuple[Drawing, str]]:
+    there = [panel for panel in panels if panel.lines]
+    mains = dict.fromkeys(each.run.main.rpartition("/")[2] for each in cells if each.run)
+    if not there:
+        return []
+    figure = ", ".join(_FIGURES.get(main, main) for main in mains)
+    drawing = Drawing(f"curves/{name}.svg", curves(there, figure), f"{title}: {figure} on validation rows")
+    return [(drawing, curves(there, figure, alone=True))]
+
+
+def _rows(cells: Sequence[Entry]) -> int:
+    return max(each.run.labels.rows for each in cells if each.run)
+
+
+def _panel(title: str, cells: Sequence[Entry]) -> Panel:
+    """A line for each start that has a validation."""
+    order = list(NAMES)
+    lines = []
+    for init in sorted(
+        {each.init for each in cells}, key=lambda name: (order.index(name) if name in NAMES else len(order), name)
+    ):
+        steps: dict[int, list[float]] = {}
+        for each in cells:
+            for step, figures in each.run.validations if each.run and each.init == init else ():
+                value = figures.get(each.run.main, math.nan) if each.run else math.nan
+                if math.isfinite(value):
+                    steps.setdefault(step, []).append(100 * value)
+        if steps:
+            lines.append(Line(init, NAMES.get(init, init), tuple((step, tuple(steps[step])) for step in sorted(steps))))
+    return Panel(title, tuple(lines))

@@ -1,0 +1,230 @@
+"""A paper's table filled with the scores of a results folder, and who is first in each column. Everything in %."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hcmoco_ray.report.paper_tables import NO_START, Group, Row, Table
+from hcmoco_ray.report.reader import Entry
+
+METHOD = "hcmoco"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One start in one column: the score of each seed, in %."""
+
+    seeds: dict[int, float]
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.seeds.values())
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the seeds; None for a single one."""
+        return statistics.stdev(self.seeds.values()) if len(self.seeds) > 1 else None
+
+
+@dataclass(frozen=True)
+class Margin:
+    """HCMoCo beside the strongest of the others in one column.
+
+    Attributes:
+        score: HCMoCo's mean; `other`, `other_score`: who comes nearest (or leads by most), and its mean.
+        difference: mean over the seeds that both have of HCMoCo's score less the other's; `error`: its standard error, None for one seed.
+        seeds: number of these seeds; 0 for the paper, which does not say.
+    """
+
+    score: float
+    other: str
+    other_score: float
+    difference: float
+    error: float | None
+    seeds: int
+
+    @property
+    def first(self) -> bool:
+        return self.difference > 0
+
+    @property
+    def clear(self) -> bool:
+        """Whether the difference is more than two standard errors; never for one seed."""
+        return self.error is not None and abs(self.difference) > 2 * self.error
+
+    @property
+    def mark(self) -> str:
+        """✓ first, ✗ not first; in brackets where two standard errors, or a single seed, leave it open. The paper's have no brackets."""
+        sign = "✓" if self.first else "✗"
+        return sign if self.clear or not self.seeds else f"({sign})"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of a group, with the scores here by start and, where the paper has the column, the place in its rows."""
+
+    group: Group
+    head: str
+    figure: str
+    main: bool
+    paper_place: int | None
+    scores: dict[str, Score]
+    here: Margin | None = None
+    paper: Margin | None = None
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A table of the paper with what there is here.
+
+    Attributes:
+        rows: the paper's, then the starts that only this folder has.
+        labels: for each group, the share of the labels here that stands in it, "" where none was run.
+        facts: for each group, a line about what was run here: the share where it is another, labelled rows, seeds.
+        open: (init, group number) -> how the cells without a result ended.
+    """
+
+    table: Table
+    groups: tuple[Group, ...]
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+    labels: tuple[str, ...]
+    facts: tuple[str, ...]
+    open: dict[tuple[str, int], str] = field(default_factory=dict)
+
+
+def fill(table: Table, entries: Sequence[Entry]) -> Filled:
+    """Sets the entries of the table's program into its columns; shares of the labels that the paper does not have get groups of their
+    own."""
+    mine = [each for each in entries if each.program == table.program]
+    groups = [*table.groups, *_more_groups(table, mine)]
+    columns: list[Column] = []
+    labels, facts = [], []
+    open_cells: dict[tuple[str, int], str] = {}
+    place = 0
+    for number, group in enumerate(groups):
+        chosen, label = _of_group(group, mine)
+        labels.append(label)
+        facts.append(_facts(chosen, other_share(group, label)))
+        for each in chosen:
+            if each.run is None:
+                open_cells.setdefault((each.init, number), each.status)
+        for which, (head, figure) in enumerate(group.figures):
+            scores = _scores(chosen, figure)
+            in_paper = number < len(table.groups)
+            columns.append(
+                Column(
+                    group,
+                    head,
+                    figure,
+                    which == group.main,
+                    place if in_paper else None,
+                    scores,
+                    _margin_here(scores),
+                    _margin_paper(table, place) if in_paper else None,
+                )
+            )
+            place += in_paper
+    known = {row.init for row in table.rows}
+    strange = dict.fromkeys(each.init for each in mine if each.init not in known)
+    rows = (*table.rows, *(Row(init, "", init, False, ()) for init in strange))
+    return Filled(table, tuple(groups), rows, tuple(columns), tuple(labels), tuple(facts), open_cells)
+
+
+def other_share(group: Group, label: str) -> str:
+    """`label`, the share of the labels here, where the group's title says another; else ""."""
+    return "" if label in group.title or group.title.startswith("Full") else label
+
+
+def status(filled: Filled, row: Row, group: int) -> str:
+    """Why a row has no number here in a group."""
+    if not row.init:
+        return NO_START
+    text = filled.open.get((row.init, group), "")
+    if not text or text == "missing":
+        return "not run"
+    return "failed" if text.startswith("failed") else text
+
+
+def _more_groups(table: Table, entries: Sequence[Entry]) -> list[Group]:
+    """Groups of shares of the labels, and of figures of a co-training, that were run here and stand in no group of the paper's."""
+    if table.program == "versatility":
+        sides = {
+            "rgb-to-depth": ("RGB, where it was supervised", "rgb"),
+            "depth-to-rgb": ("Depth, where it was supervised", "depth"),
+        }
+        sides["missing-modality"] = ("Both modalities", "fused")
+        more = []
+        for task in dict.fromkeys(group.task for group in table.groups):
+            title, side = sides[task]
+            figures = tuple((head, f"{side}/{head}") for head, _ in table.groups[0].figures)
+            if any(each.task == task and each.run and figures[0][1] in each.run.test.figures for each in entries):
+                more.append(Group(title, task, (), figures))
+        return more
+    if table.program != "fractions":
+        return []
+    tasks = {group.task for group in table.groups}
+    taken = {label for group in table.groups for label in group.labels}
+    more_labels = dict.fromkeys(each.labels for each in entries if each.task in tasks and each.labels not in taken)
+    first = table.groups[0]
+    return [Group(label, first.task, (label,), first.figures, first.main) for label in more_labels]
+
+
+def _of_group(group: Group, entries: Sequence[Entry]) -> tuple[list[Entry], str]:
+    """The entries that stand in a group's columns, and their share of the labels: the first that has a result, else the first."""
+    of_task = [each for each in entries if each.task == group.task]
+    if not group.labels:
+        return of_task, ""
+    there = [label for label in group.labels if any(each.labels == label for each in of_task)]
+    done = [label for label in there if any(each.labels == label and each.run for each in of_task)]
+    label = next(iter(done or there), "")
+    return [each for each in of_task if each.labels == label], label
+
+
+def _facts(entries: Sequence[Entry], label: str) -> str:
+    runs = [each.run for each in entries if each.run]
+    if not runs:
+        return "not run" if not entries else "no result yet"
+    rows = sorted({run.labels.rows for run in runs})
+    seeds = len({each.seed for each in entries if each.run})
+    counted = " or ".join(f"{each:,}" for each in rows)
+    share = f"{label}, " if label and not label.endswith("samples") else ""
+    return f"{share}{counted} rows, {seeds} seed{'s' if seeds > 1 else ''}"
+
+
+def _scores(entries: Sequence[Entry], figure: str) -> dict[str, Score]:
+    seeds: dict[str, dict[int, float]] = {}
+    for each in entries:
+        value = each.run.test.figures.get(figure) if each.run else None
+        if value is not None and math.isfinite(value):
+            seeds.setdefault(each.init, {})[each.seed] = 100 * value
+    return {init: Score(values) for init, values in seeds.items()}
+
+
+def _margin_here(scores: dict[str, Score]) -> Margin | None:
+    """HCMoCo and the other start whose paired difference is the least; starts that share no seed are compared by their means."""
+    if METHOD not in scores:
+        return None
+    own = scores[METHOD]
+    margins = []
+    for init, other in scores.items():
+        if init == METHOD:
+            continue
+        shared = sorted(own.seeds.keys() & other.seeds.keys())
+        pairs = [own.seeds[seed] - other.seeds[seed] for seed in shared]
+        error = statistics.stdev(pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else None
+        difference = statistics.mean(pairs) if pairs else own.mean - other.mean
+        margins.append(Margin(own.mean, init, other.mean, difference, error, max(1, len(pairs))))
+    return min(margins, key=lambda each: each.difference, default=None)
+
+
+def _margin_paper(table: Table, place: int) -> Margin | None:
+    rows = [row for row in table.rows if row.compared and row.values]
+    own = next((row for row in rows if row.init == METHOD), None)
+    others = [row for row in rows if row is not own]
+    if own is None or not others:
+        return None
+    best = max(others, key=lambda row: row.values[place])
+    difference = round(own.values[place] - best.values[place], 2)
+    return Margin(own.values[place], best.method, best.values[place], difference, None, 0)

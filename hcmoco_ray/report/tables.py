@@ -1,0 +1,219 @@
+"""The paper's tables as grids: each method with the paper's line and, beneath it, the line from here."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hcmoco_ray.report.model import Block, Bullets, Cell, Grid, Heading, Text
+from hcmoco_ray.report.numbers import METHOD, Column, Filled, Margin, other_share, status
+from hcmoco_ray.report.paper_tables import Row
+
+NAMES = {
+    "scratch": "From Scratch",
+    "imagenet": "IN Pre-train",
+    "cmc": "CMC",
+    "mmv": "MMV",
+    "hard": "+ hard dense",
+    "soft": "+ soft dense",
+    "hcmoco": "HCMoCo",
+    "none": "No Contrastive",
+}
+
+
+def table_blocks(filled: Filled, source: str) -> list[Block]:
+    """Heading, grid and note of one table; `source` names the lines that are not the paper's."""
+    table = filled.table
+    notes = [table.note] if table.note else []
+    heading = Heading(f"Table {table.number}. {table.title}", f"table-{table.number}", 3)
+    return [heading, _grid(filled, source), *(Text(each, "note") for each in notes)]
+
+
+def _grid(filled: Filled, source: str) -> Grid:
+    head = [[Cell("Method", kind="head", rows=2), Cell("%", kind="head", rows=2)], []]
+    for number, group in enumerate(filled.groups):
+        fact = f"{source}: {filled.facts[number]}" if filled.table.program else ""
+        head[0].append(Cell(group.title, fact, kind="head", edge=True, columns=len(group.figures)))
+        head[1] += [Cell(title, kind="head", edge=place == 0) for place, (title, _) in enumerate(group.figures)]
+    body = []
+    for row in filled.rows:
+        lines = [_paper_line(filled, row)] if row.values else []
+        if filled.table.program:
+            lines.append(_here_line(filled, row, source))
+        note = row.note or ("HCMoCo" if row.init == METHOD and row.method.startswith("Ours") else "")
+        name = Cell(row.method or NAMES.get(row.init, row.init), note, kind="head", rows=len(lines))
+        body += [(name, *line) if place == 0 else tuple(line) for place, line in enumerate(lines)]
+    if filled.table.program:
+        body += [
+            (
+                Cell("HCMoCo first?", kind="head", rows=2),
+                Cell("paper", kind="mark"),
+                *(_mark(each, each.paper) for each in filled.columns),
+            ),
+            (Cell(source, kind="mark"), *(_mark(each, each.here) for each in filled.columns)),
+        ]
+    return Grid(tuple(tuple(each) for each in head), tuple(body), texts=2)
+
+
+def _edge(column: Column) -> bool:
+    return column.figure == column.group.figures[0][1]
+
+
+def _mark(column: Column, margin: Margin | None) -> Cell:
+    return Cell(margin.mark if margin else "–", kind="mark", edge=_edge(column))
+
+
+def _paper_line(filled: Filled, row: Row) -> list[Cell]:
+    cells = [Cell("paper", kind="paper")]
+    rivals = [each for each in filled.table.rows if each.compared == row.compared and each.values]
+    for column in filled.columns:
+        if column.paper_place is None:
+            cells.append(Cell("–", kind="paper", edge=_edge(column)))
+            continue
+        value = row.values[column.paper_place]
+        best = row.compared and value == max(each.values[column.paper_place] for each in rivals)
+        cells.append(Cell(f"{value:.2f}", kind="paper", strong=best, edge=_edge(column)))
+    return cells
+
+
+def _here_line(filled: Filled, row: Row, source: str) -> list[Cell]:
+    """The numbers from here; one cell over neighbouring groups that have none for the same reason."""
+    cells = [Cell(source, kind="here")]
+    for number, group in enumerate(filled.groups):
+        columns = [each for each in filled.columns if each.group is group]
+        if any(row.init in each.scores for each in columns):
+            cells += [_score(each, row.init) for each in columns]
+            continue
+        reason = status(filled, row, number)
+        if cells[-1].kind == "no" and cells[-1].text == reason:
+            cells[-1] = replace(cells[-1], columns=cells[-1].columns + len(columns))
+        else:
+            cells.append(Cell(reason, kind="no", edge=True, columns=len(columns)))
+    return cells
+
+
+def _score(column: Column, init: str) -> Cell:
+    if init not in column.scores:
+        return Cell("–", kind="here", edge=_edge(column))
+    score = column.scores[init]
+    most = max(len(each.seeds) for each in column.scores.values())
+    small = [] if score.spread is None else [f"± {score.spread:.2f}"]
+    small += [f"({len(score.seeds)} of {most} seeds)"] if len(score.seeds) < most else []
+    best = len(column.scores) > 1 and score.mean == max(each.mean for each in column.scores.values())
+    return Cell(f"{score.mean:.2f}", " ".join(small), kind="here", strong=best, edge=_edge(column))
+
+
+def summary_blocks(tables: Sequence[Filled], source: str) -> list[Block]:
+    """Where HCMoCo is first and where not, all from the numbers; `source` heads those that are not the paper's."""
+    found = [(filled, column, column.here) for filled in tables for column in filled.columns if column.here]
+    if not found:
+        return [Text("No comparison with HCMoCo has a result here yet.")]
+    first = [each for each in found if each[2].first]
+    clear = sum(each[2].clear for each in first)
+    mains = [margin for _, column, margin in found if column.main]
+    papers = [column.paper for _, column, _ in found if column.paper]
+    counted = (
+        f"HCMoCo is first in {len(first)} of the {len(found)} columns that have a comparison here, in {clear} of them by more than two "
+        f"standard errors of the paired difference; of the {len(mains)} main figures in {sum(each.first for each in mains)}."
+    )
+    if papers:
+        counted += (
+            f" Of these columns the paper has {len(papers)}, and is first in {sum(each.first for each in papers)}."
+        )
+    blocks: list[Block] = [Text(counted)]
+    losses = [_loss(*each) for each in found if not each[2].first]
+    blocks += (
+        [Text("Not first here:"), Bullets(tuple(losses))]
+        if losses
+        else [Text("There is no column in which it is not first.")]
+    )
+    compared = [(filled, column) for filled in tables if filled.table.program for column in filled.columns]
+    paper_losses = [
+        _paper_loss(filled, column) for filled, column in compared if column.paper and not column.paper.first
+    ]
+    if paper_losses:
+        blocks += [Text("Not first in the paper, among the rows compared:"), Bullets(tuple(paper_losses))]
+    return [
+        *blocks,
+        Heading("Margins of the main figures", "margins", 3),
+        _margins(tables, source),
+        Text(_MARKS, "note"),
+    ]
+
+
+_MARKS = (
+    "Difference: HCMoCo less the strongest of the others, mean over the seeds that both have ± its standard error. ✓ HCMoCo is first, ✗ it "
+    "is not; in brackets where the difference is within two standard errors or there is one seed. The paper gives no spread, so its marks "
+    "have no brackets; in its Tables 1 and 2 the rows with random weights before pre-training are compared (From Scratch and *), as here."
+)
+
+
+def _where(filled: Filled, column: Column) -> str:
+    return f"Table {filled.table.number}, {_group(filled, column)}, {column.head}"
+
+
+def _group(filled: Filled, column: Column) -> str:
+    """The group's title, with the share of the labels here where it is another."""
+    share = other_share(column.group, filled.labels[filled.groups.index(column.group)])
+    return f"{column.group.title} (here {share})" if share else column.group.title
+
+
+def _difference(margin: Margin) -> str:
+    return _signed(margin.difference) + ("" if margin.error is None else f" ± {margin.error:.2f}")
+
+
+def _signed(number: float) -> str:
+    return f"{number:+.2f}".replace("-", "−")
+
+
+def _loss(filled: Filled, column: Column, margin: Margin) -> str:
+    doubt = "" if margin.clear or margin.seeds == 1 else ", within two standard errors"
+    return (
+        f"{_where(filled, column)}: HCMoCo {margin.score:.2f}, {NAMES.get(margin.other, margin.other)} {margin.other_score:.2f} "
+        f"(difference {_difference(margin)}, {margin.seeds} seed{'s' if margin.seeds > 1 else ''}{doubt})"
+    )
+
+
+def _paper_loss(filled: Filled, column: Column) -> str:
+    margin = column.paper
+    assert margin is not None
+    return f"{_where(filled, column)}: {margin.score:.2f}, {margin.other} {margin.other_score:.2f}"
+
+
+def _margins(tables: Sequence[Filled], source: str) -> Grid:
+    head = (
+        "Table",
+        "Columns",
+        "Figure",
+        "HCMoCo",
+        "Strongest other",
+        "Difference",
+        "Seeds",
+        "First?",
+        "Difference",
+        "First?",
+    )
+    spans = (
+        Cell("", kind="head", columns=3),
+        Cell(source.capitalize(), kind="head", edge=True, columns=5),
+        Cell("Paper", kind="head", edge=True, columns=2),
+    )
+    body = []
+    for filled in tables:
+        for column in filled.columns:
+            here, paper = column.here, column.paper
+            if not column.main or here is None:
+                continue
+            cells = [Cell(str(filled.table.number)), Cell(_group(filled, column)), Cell(column.head)]
+            own = column.scores[METHOD]
+            cells += [
+                Cell(f"{own.mean:.2f}", "" if own.spread is None else f"± {own.spread:.2f}", kind="here"),
+                Cell(f"{here.other_score:.2f}", NAMES.get(here.other, here.other), kind="here"),
+                Cell(_difference(here), kind="here", strong=here.first),
+                Cell(str(here.seeds), kind="here"),
+                Cell(here.mark, kind="mark"),
+            ]
+            cells += [
+                Cell(_signed(paper.difference) if paper else "–", kind="paper"),
+                Cell(paper.mark if paper else "–", kind="mark"),
+            ]
+            body.append(tuple(cells))
+    return Grid((spans, tuple(Cell(each, kind="head") for each in head)), tuple(body), texts=3)

@@ -1,0 +1,1 @@
+"""MLflow, through one writer."""

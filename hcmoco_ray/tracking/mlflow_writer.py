@@ -1,0 +1,299 @@
+"""The one that writes to MLflow: opens the store quietly, batches, keeps what a failing store did not take, logs no step twice."""
+
+import json
+import logging
+import os
+import re
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hcmoco.errors import UserError
+
+_KEY_LENGTH, _PARAM_LENGTH, _TAG_LENGTH = (
+    250,
+    6000,
+    5000,
+)  # MLflow's limits on characters (a tag's is 8000; older servers take 5000)
+_PARAMS_PER_CALL, _METRICS_PER_CALL = 100, 1000  # MLflow's limits on one log_batch
+_FLUSH_POINTS, _FLUSH_SECONDS = 500, 5.0
+_PAUSE_AFTER_FAILURE = (
+    60.0  # seconds before a store that failed is tried again, so that a dead server does not slow the writer
+)
+_PROBE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
+
+
+@dataclass
+class _Run:
+    newest: dict[str, int] = field(default_factory=dict)  # highest step per metric key
+    points: list[tuple[str, float, int, int]] = field(
+        default_factory=list
+    )  # key, value, time in ms, step; not yet written
+    files: list[tuple[str, bytes]] = field(default_factory=list)  # artifact name, content; not yet written
+
+
+class Writer:
+    """Holds the MLflow client: the only one that writes. Used directly in one process, as a Ray actor otherwise."""
+
+    def __init__(self, uri: str | None, experiment: str):
+        self.experiment = experiment
+        self.runs: dict[str, _Run] = {}
+        self.failure: str | None = None
+        self.retry_at = self.flushed_at = 0.0
+        if uri is not None:
+            self.connect(uri, {})
+
+    def connect(self, uri: str, environment: dict[str, str]) -> None:
+        """Opens the store, making it and the experiment where they are missing."""
+        os.environ.update(environment)
+        self.uri = uri
+        self.client, self.experiment_id = open_store(uri, self.experiment)
+
+    def start(self, run_id: str | None, name: str | None, params: dict[str, Any], tags: dict[str, str]) -> str:
+        flat = {clean_key(key): value for key, value in flatten(params).items()}
+        tags = {clean_key(key): str(value)[:_TAG_LENGTH] for key, value in tags.items()}
+        with self._clear_errors("cannot start a run in"):
+            if run_id is None:
+                run_id = self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id
+                run, stored = _Run(), {}
+            else:
+                run, stored = self._continue(run_id)
+                changed = {key: value for key, value in flat.items() if key in stored and stored[key] != value}
+                tags |= {f"resumed.{key}"[:_KEY_LENGTH]: value[:_TAG_LENGTH] for key, value in changed.items()}
+            self.runs[run_id] = run
+            self._log_params(run_id, {key: value for key, value in flat.items() if key not in stored}, tags)
+        if params and not stored:
+            self.artifact(run_id, "config.yaml", yaml.safe_dump(_plain(params), sort_keys=False).encode())
+        return run_id
+
+    def find(self, tag: str, value: str, running: bool) -> str | None:
+        """Id of the oldest run of the experiment with this tag, and, with `running`, without an end."""
+        wanted = f"tags.`{tag}` = '{value}'" + (" and attributes.status = 'RUNNING'" if running else "")
+        with self._clear_errors("cannot look for a run in"):
+            found = self.client.search_runs(
+                [self.experiment_id], wanted, order_by=["attributes.start_time ASC"], max_results=1
+            )
+        return found[0].info.run_id if found else None
+
+    def _continue(self, run_id: str) -> tuple[_Run, dict[str, str]]:
+        from mlflow.exceptions import MlflowException
+
+        if run_id in self.runs:
+            self.flush()
+        try:
+            found = self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            found = None
+        if found is None or found.info.lifecycle_stage != "active":
+            raise UserError(
+                f"MLflow run {run_id} of the state that is resumed is not in {self.uri}; "
+                "set tracking.uri to the store it was logged to, or start in another output folder"
+            )
+        self.client.update_run(run_id, status="RUNNING")
+        # The entity's public `metrics` drops the steps; its message keeps the last point of every key.
+        run = self.runs.get(run_id) or _Run()
+        run.newest |= {metric.key: metric.step for metric in found.data.to_proto().metrics}
+        return run, dict(found.data.params)
+
+    def _log_params(self, run_id: str, params: dict[str, str], tags: dict[str, str]) -> None:
+        from mlflow.entities import Param, RunTag
+
+        entries = [Param(key, value) for key, value in params.items()]
+        for start in range(0, len(entries), _PARAMS_PER_CALL):
+            self.client.log_batch(run_id, params=entries[start : start + _PARAMS_PER_CALL])
+        marks = [RunTag(key, value) for key, value in tags.items()]
+        for start in range(0, len(marks), _PARAMS_PER_CALL):
+            self.client.log_batch(run_id, tags=marks[start : start + _PARAMS_PER_CALL])
+
+    def metrics(self, run_id: str, step: int, values: dict[str, float], time_ms: int) -> None:
+        run = self.runs[run_id]
+        for key, value in values.items():
+            key = clean_key(key)
+            if step > run.newest.get(key, -1):
+                run.newest[key] = step
+                run.points.append((key, value, time_ms, step))
+        if len(run.points) >= _FLUSH_POINTS or time.monotonic() - self.flushed_at > _FLUSH_SECONDS:
+            self._write_unless_pausing()
+
+    def artifact(self, run_id: str, name: str, content: bytes) -> None:
+        path = Path(name)
+        if path.is_absolute() or ".." in path.parts or not path.name:
+            raise UserError(
+                f"artifact name {name!r} must be a relative path inside the run, for example pictures/batch.png"
+            )
+        self.runs[run_id].files.append((name, content))
+        self._write_unless_pausing()
+
+    def flush(self) -> None:
+        """Writes everything that waits. A store that fails keeps it for later; `finish` reports it."""
+        try:
+            for run_id, run in self.runs.items():
+                self._write(run_id, run)
+            self.failure = None
+        except _store_errors() as error:
+            self.failure = _one_line(error)
+            self.retry_at = time.monotonic() + _PAUSE_AFTER_FAILURE
+        self.flushed_at = time.monotonic()
+
+    def _write_unless_pausing(self) -> None:
+        if self.failure is None or time.monotonic() > self.retry_at:
+            self.flush()
+
+    def _write(self, run_id: str, run: _Run) -> None:
+        from mlflow.entities import Metric
+
+        while run.points:
+            # Removed only once written: a failure in between leaves them for the next time.
+            self.client.log_batch(run_id, metrics=[Metric(*point) for point in run.points[:_METRICS_PER_CALL]])
+            del run.points[:_METRICS_PER_CALL]
+        while run.files:
+            name, content = run.files[0]
+            with tempfile.TemporaryDirectory() as folder:
+                local = Path(folder, Path(name).name)
+                local.write_bytes(content)
+                self.client.log_artifact(
+                    run_id, str(local), artifact_path=None if "/" not in name else str(Path(name).parent)
+                )
+            del run.files[0]
+
+    def finish(self, run_id: str, status: str) -> None:
+        self.flush()
+        if self.failure is None:
+            with self._clear_errors("cannot close the run in"):
+                self.client.set_terminated(run_id, status=status)
+        run = self.runs.pop(run_id, _Run())
+        if self.failure is not None:
+            raise UserError(
+                f"MLflow at {self.uri} did not take {len(run.points)} metric values and {len(run.files)} artifacts of run {run_id}: "
+                f"{self.failure}; the training states and weights are not affected"
+            )
+
+    @contextmanager
+    def _clear_errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except _store_errors() as error:
+            raise UserError(f"{what} the MLflow store {self.uri}: {_one_line(error)}") from None
+
+
+def open_store(uri: str, experiment: str) -> tuple[Any, str]:
+    """(client, experiment id) of a store that exists when this returns. UserError for one that does not answer or cannot be opened."""
+    for key, value in {**_QUIET, **_PATIENCE}.items():
+        os.environ.setdefault(key, value)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    from mlflow import MlflowClient
+
+    try:
+        if not uri.startswith("sqlite:///"):
+            with _environment(_PROBE):
+                client = MlflowClient(uri)
+                return client, _experiment_id(client, experiment, None)
+        import filelock
+
+        database = Path(uri.removeprefix("sqlite:///"))
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(
+            f"{database}.lock"
+        ):  # two processes that make the tables of one file at once make neither
+            if not database.exists():
+                _make_tables(database)
+            client = MlflowClient(uri)
+            return client, _experiment_id(client, experiment, str(database.parent / "mlartifacts"))
+    except _store_errors() as error:
+        raise UserError(
+            f"the MLflow store {uri} cannot be opened: {_one_line(error)}; start the server, correct tracking.uri, "
+            "or leave tracking.uri out to log to a local file"
+        ) from None
+
+
+def _make_tables(database: Path) -> None:
+    """MLflow migrates a fresh file in many steps; a kill in between leaves one that it refuses for ever. So: beside it, then renamed."""
+    from mlflow import MlflowClient
+
+    for leftover in database.parent.glob(f"{database.name}.new-*"):
+        leftover.unlink()
+    fresh = database.with_name(f"{database.name}.new-{uuid.uuid4().hex}")
+    MlflowClient(f"sqlite:///{fresh}").search_experiments(max_results=1)
+    fresh.replace(database)
+
+
+def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_location=artifacts)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another program was faster
+                raise
+            found = client.get_experiment_by_name(name)
+    if found.lifecycle_stage != "active":
+        raise UserError(
+            f"MLflow experiment {name!r} has been deleted; restore it (mlflow experiments restore) or set tracking.experiment"
+        )
+    return found.experiment_id
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Dotted keys to text: `{"a": {"b": [1, 2]}}` -> `{"a.b": "[1, 2]"}`. Text over MLflow's 6000 characters ends in a note."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(_plain(value))
+            note = "... (whole in config.yaml)"
+            flat[f"{prefix}{key}"] = text if len(text) <= _PARAM_LENGTH else text[: _PARAM_LENGTH - len(note)] + note
+    return flat
+
+
+def clean_key(key: str) -> str:
+    """A key MLflow accepts: other characters become `_`, no empty or dotted path part, at most 250 characters."""
+    key = re.sub(r"[^\w\-. :/]", "_", key)
+    return "/".join(part for part in key.split("/") if part.strip(".")).strip()[:_KEY_LENGTH].rstrip("/") or "_"
+
+
+def _plain(value: Any) -> Any:
+    """The value with only mappings, lists and scalars in it, as YAML and JSON know them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _store_errors() -> tuple[type[Exception], ...]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value

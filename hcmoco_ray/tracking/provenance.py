@@ -1,0 +1,31 @@
+"""Which state of the program made a result."""
+
+import subprocess
+from functools import cache
+
+import torch
+
+import hcmoco
+from hcmoco_ray.cluster.session import ROOT
+
+
+def made_by() -> dict[str, str]:
+    """The versions and the commit that a record of a result names."""
+    return {"hcmoco": hcmoco.__version__, "torch": torch.__version__, "commit": commit()}
+
+
+@cache
+def commit() -> str:
+    """The checkout's commit, 12 digits, with "+changes" where tracked files differ from it; "" outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""

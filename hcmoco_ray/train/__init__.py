@@ -1,0 +1,1 @@
+"""Training runs on Ray: pre-training, fine-tuning, evaluation."""

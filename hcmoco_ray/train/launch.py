@@ -1,0 +1,149 @@
+"""A training under Ray: in this process for one CPU worker, else under a TorchTrainer."""
+
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cv2
+import torch
+
+from hcmoco.errors import UserError
+from hcmoco.storage import first_line
+from hcmoco_ray.cluster import interrupts
+from hcmoco_ray.cluster.session import find_user_error
+from hcmoco_ray.train.run_dir import RunConfig
+
+# Read when Ray Train is imported, here and in its controller. The interval bounds how long a lost worker goes unnoticed.
+TRAIN_ENV = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker is, and what it reads: its share of each of the job's datasets."""
+
+    rank: int
+    world: int
+    device: str
+    shards: Mapping[str, Any]
+
+
+class Job(Protocol):
+    """What every worker of a run is given."""
+
+    @property
+    def config(self) -> RunConfig: ...
+
+    def datasets(self) -> Mapping[str, Callable[[], Any]]:
+        """Makers of the Ray datasets by name. Called at each start of the workers: they go on from the newest state, and so does what
+        they read."""
+
+    def work(self, place: Place) -> None:
+        """The part of one worker."""
+
+
+def train(job: Job) -> None:
+    """Runs or resumes a training to its end. UserError as the job's work, and where workers are lost too often."""
+    if in_this_process(job.config):
+        _set_threads(job.config)
+        job.work(Place(0, 1, "cpu", {name: make() for name, make in job.datasets().items()}))
+    else:
+        _with_trainer(job)
+
+
+def in_this_process(config: RunConfig) -> bool:
+    """Whether the driver itself trains: one worker on a CPU needs no Trainer."""
+    return config.train.workers == 1 and not config.train.gpu
+
+
+def _set_threads(config: RunConfig) -> None:
+    torch.set_num_threads(config.train.threads_per_worker)
+    cv2.setNumThreads(1)  # pictures are decoded in threads of the feed
+
+
+def worker(settings: dict) -> None:
+    """One worker of a TorchTrainer."""
+    import ray
+    import ray.train
+    import ray.train.torch
+
+    job: Job = ray.get(settings["job"])
+    context = ray.train.get_context()
+    _set_threads(job.config)
+    device = ray.train.torch.get_device() if job.config.train.gpu else "cpu"
+    shards = {name: ray.train.get_dataset_shard(name) for name in settings["datasets"]}
+    job.work(Place(context.get_world_rank(), context.get_world_size(), str(device), shards))
+
+
+def _with_trainer(job: Job) -> None:
+    os.environ.update({name: value for name, value in TRAIN_ENV.items() if name not in os.environ})
+    import ray
+    import ray.data
+    import ray.train
+    import ray.train.torch
+
+    class StopAtUserError(ray.train.UserCallback):
+        """A user's mistake ends the run at once: starting the workers anew would meet it again."""
+
+        def after_exception(self, run_context, worker_exceptions):
+            for error in worker_exceptions.values():
+                mistake = find_user_error(error)
+                if mistake:
+                    raise mistake
+
+    config = job.config
+    train = config.train
+    order = ray.data.ExecutionOptions(preserve_order=True)
+    trainer = ray.train.torch.TorchTrainer(
+        worker,
+        # By reference: the controller opens this config, and has no use for the modules that a job brings with it.
+        train_loop_config={"job": ray.put(job), "datasets": list(job.datasets())},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=train.workers, use_gpu=train.gpu, resources_per_worker=asked(config)
+        ),
+        run_config=ray.train.RunConfig(
+            name=f"{config.name}-{uuid.uuid4().hex[:8]}",
+            storage_path=f"{config.out}/ray",
+            failure_config=ray.train.FailureConfig(max_failures=config.restarts),
+            callbacks=[StopAtUserError()],
+        ),
+        datasets=dict(job.datasets()),
+        dataset_config=ray.train.DataConfig(execution_options=order, enable_shard_locality=False),
+        torch_config=ray.train.torch.TorchConfig(backend="nccl" if train.gpu else "gloo"),
+    )
+    try:
+        with interrupts.kept():  # gives Ray Train's handler back
+            trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        mistake = find_user_error(getattr(error, "controller_failure", None)) or find_user_error(error)
+        if mistake:
+            raise mistake from None
+        lost = [each for each in getattr(error, "worker_failures", {}).values() if _is_lost(each)]
+        if lost:
+            raise UserError(
+                f"training workers were lost more often than restarts = {config.restarts} allows ({first_line(lost[0])}); the same command "
+                "goes on from the newest train state; if memory ran out, lower train.batch_size_per_lane or train.workers"
+            ) from None
+        raise
+
+
+def _is_lost(failure: BaseException) -> bool:
+    """Whether a worker's process has gone, rather than raised."""
+    import ray
+
+    return isinstance(getattr(failure, "health_check_failure", failure), ray.exceptions.RayActorError)
+
+
+def asked(config: RunConfig) -> dict[str, float] | None:
+    """What each worker asks the cluster for; None where this process trains."""
+    if in_this_process(config):
+        return None
+    resources = {"CPU": config.train.cpus_per_worker}
+    return {**resources, "GPU": 1} if config.train.gpu else resources

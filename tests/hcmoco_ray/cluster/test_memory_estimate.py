@@ -1,0 +1,91 @@
+"""The estimate of a run's memory against what is measured."""
+
+import time
+
+import psutil
+import pytest
+import torch
+
+from hcmoco.models.multimodal import HCMoCo
+from hcmoco_ray.cluster.memory_estimate import free_memory, kept_for_backward, needed_memory, shapes, state_bytes
+from hcmoco_ray.config import PretrainRecipe, load
+from tests.helpers.pretrain_program import start, write_recipe
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", pytest.param("hrnet_w18_small", marks=pytest.mark.slow)])
+def test_counted_without_computing_is_what_computing_keeps(backbone):
+    config = load(PretrainRecipe, "people-cpu", [f"model.rgb.name={backbone}", f"model.depth.name={backbone}"])
+    real = HCMoCo(config.model, seed=0).train()
+    assert kept_for_backward(shapes(config), 64) == pytest.approx(kept_for_backward(real, 64), rel=0.01)
+    # Everything is a map of the image, or almost: four times the pixels keep four times as much.
+    assert kept_for_backward(shapes(config), 128) == pytest.approx(4 * kept_for_backward(shapes(config), 64), rel=0.02)
+
+
+def test_one_convolution_is_counted_by_hand():
+    """Autograd keeps a convolution's input, and its weight, which is not counted."""
+    model = torch.nn.ModuleDict({name: torch.nn.Conv2d(3, 8, 3, padding=1) for name in ("rgb", "depth")})
+    model.rgb, model.depth = model["rgb"], model["depth"]
+    assert kept_for_backward(model, 32) == 2 * 3 * 32 * 32 * 4
+
+
+def test_more_of_anything_needs_more():
+    small = ["model.rgb.name=test_resnet", "model.depth.name=test_resnet"]
+
+    def needed(*overrides):
+        return needed_memory(
+            load(PretrainRecipe, "people-cpu", ["train.workers=1", "train.precision=bfloat16", *small, *overrides]),
+            1000,
+        )
+
+    plain = needed()
+    for override in (
+        "train.batch_size_per_lane=32",
+        "augment.size=192",
+        "model.rgb.name=resnet18",
+        "train.precision=float32",
+    ):
+        assert needed(override) > 1.02 * plain, override
+    for override in ("objective.anchors=400", "objective.negatives=64", "train.workers=2", "probe.people=2000"):
+        assert needed(override) > plain, override
+    assert needed("data.held_out=null") < plain
+
+
+def test_a_state_is_as_large_as_its_numbers():
+    config = load(PretrainRecipe, "people-cpu", ["objective.negatives=64", "optim.name=sgd"])
+    parameters = sum(each.numel() for each in HCMoCo(config.model, seed=0).parameters())
+    assert state_bytes(config, 100) == 4 * (2 * parameters + 3 * 100 * 128)
+
+
+def test_what_this_process_holds_counts_as_free():
+    before = free_memory()
+    held = torch.ones(300 << 18)  # 300 MB
+    assert abs(free_memory() - before) < 0.25 * psutil.virtual_memory().total
+    assert held.sum() > 0
+    assert psutil.virtual_memory().available < free_memory() <= psutil.virtual_memory().total
+
+
+@pytest.mark.slow
+def test_the_estimate_is_near_the_peak_of_a_real_run(tmp_path):
+    path = write_recipe(tmp_path)
+    process = start(tmp_path, "train.workers=2")
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, _held(process.pid))
+        time.sleep(0.3)
+    assert process.returncode == 0
+    needed = needed_memory(load(PretrainRecipe, str(path), ["train.workers=2"]), 72)
+    assert 0.85 * peak < needed < 1.5 * peak
+
+
+def _held(pid: int) -> int:
+    total = 0
+    try:
+        tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return 0
+    for each in tree:
+        try:
+            total += each.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total

@@ -1,0 +1,408 @@
+"""The page of a results folder: the paper's numbers, ours beside them, and what is said about the difference."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hcmoco_ray.commands import report
+from hcmoco_ray.report.markdown import plain
+
+PARSING = ("mIoU", "mAcc", "aAcc")
+VOID = {"meta", "link", "img", "rect", "br"}
+
+
+class Page(HTMLParser):
+    """The rows of every table as texts, spans filled in; all addresses; tags that were not closed."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.addresses: list[str] = []
+        self.open: list[str] = []
+        self.text = ""
+        self._heading, self._rows, self._held = "", [], {}
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.addresses += [values[name] for name in ("href", "src", "srcset", "action", "data") if name in values]
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag in ("h2", "h3"):
+            self._heading = values["id"]
+        elif tag == "table":
+            self._rows, self._held = [], {}
+            self.tables.setdefault(self._heading, self._rows)
+        elif tag == "tr":
+            self._rows.append([])
+        elif tag in ("td", "th"):
+            row = self._rows[-1]
+            self._fill(row)
+            place = len(row)
+            for number in range(int(values.get("colspan", 1))):
+                row.append("")
+                self._held[place + number] = (int(values.get("rowspan", 1)) - 1, place + number)
+            self._place = place
+        elif tag == "small":
+            self._rows[-1][self._place] += " "
+
+    def _fill(self, row):
+        while self._held.get(len(row), (0, 0))[0]:
+            left, place = self._held[len(row)]
+            self._held[len(row)] = (left - 1, place)
+            row.append(self._rows[-2][place])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+        if self.open and {"td", "th"} & set(self.open[-3:]):
+            self._rows[-1][self._place] += data
+
+    def row(self, table: int, method: str, source: str) -> list[str]:
+        """The cells of a method's line in one of the paper's tables, after its name and source."""
+        return next(row[2:] for row in self.tables[f"table-{table}"] if row[0].startswith(method) and row[1] == source)
+
+
+def cell(task, init, labels, seed, figures, *, rows=287, seconds=60.0, main=None):
+    """A fine-tuning's file, as run_cell and the grid leave it."""
+    main = main or next(iter(figures))
+    return {
+        "task": task,
+        "seed": seed,
+        "steps": 450,
+        "chosen_step": 450,
+        "select": "validation",
+        "precision": "bfloat16",
+        "labels": {"text": labels, "rows": rows, "digest": "d"},
+        "start": {"text": init, "digest": ""},
+        "main": main,
+        "test": {"rows": 512, "digest": "d", "figures": figures},
+        "validations": [[225, {name: value / 2 for name, value in figures.items()}], [450, figures]],
+        "seconds": seconds,
+        "hcmoco": "0.1.0",
+        "torch": "2.11.0",
+        "init": init,
+        "key": "k",
+        "commit": "c" * 40,
+    }
+
+
+def write(folder: Path, name: str, value) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def write_index(folder: Path, program: str, lines: list[dict], recipe: str = "people-cpu") -> None:
+    head = {
+        "program": program,
+        "recipe": recipe,
+        "hcmoco": "0.1.0",
+        "commit": "c" * 40,
+        "baseline": "scratch",
+        "inits": {},
+    }
+    write(folder, f"{program}.json", {**head, "cells": lines})
+
+
+def parsing_grid(folder: Path, scores: dict[str, list[float]], **keys) -> None:
+    """RGB parsing with 10 %: the mIoU (0..1) of each start by seed; mAcc is twice, aAcc three times as much."""
+    lines = []
+    for init, values in scores.items():
+        for seed, value in enumerate(values):
+            name = f"cells/parsing-rgb_{init}_10pc_seed{seed}.json"
+            figures = {figure: value * times for figure, times in zip(PARSING, (1, 2, 3), strict=True)}
+            write(folder, name, cell("parsing-rgb", init, "10%", seed, figures))
+            lines.append(
+                {"task": "parsing-rgb", "init": init, "labels": "10%", "seed": seed, "status": "done", "cell": name}
+            )
+    write_index(folder, "fractions", [*lines, *keys.pop("more", [])], **keys)
+
+
+def pages(folder: Path, *arguments: str) -> tuple[Page, str]:
+    assert report.main([str(folder), *arguments]) == 0
+    out = Path(arguments[1]) if arguments else folder
+    return Page((out / "index.html").read_text()), (out / "tables.md").read_text()
+
+
+def test_mean_spread_and_who_is_first(tmp_path):
+    parsing_grid(tmp_path, {"scratch": [0.10, 0.12, 0.11], "cmc": [0.20, 0.22, 0.21], "hcmoco": [0.24, 0.27, 0.24]})
+    page, markdown = pages(tmp_path)
+    ours = page.row(2, "Ours*", "synthetic")
+    assert ours[6:9] == ["25.00 ± 1.73", "50.00 ± 3.46", "75.00 ± 5.20"]
+    assert page.row(2, "Ours*", "paper")[6:9] == ["57.08", "71.75", "99.13"]
+    assert page.row(2, "CMC*", "synthetic")[6] == "21.00 ± 1.00"
+    assert ours[0] == "not run"
+    assert "not run: pre-training that starts from ImageNet weights" in page.row(2, "Ours†", "synthetic")
+    assert page.row(2, "HCMoCo first?", "paper")[6] == "✓"
+    # Pairs differ by 4, 5 and 3: 4 ± 0.58.
+    assert page.row(2, "HCMoCo first?", "synthetic")[6] == "✓"
+    assert "+4.00 ± 0.58" in page.text
+    assert "There is no column in which it is not first." in page.text
+    assert "| Ours\\* HCMoCo | synthetic | not run |" in markdown
+    assert "**25.00** ± 1.73" in markdown
+
+
+@pytest.mark.parametrize(
+    ("hcmoco", "mark", "line"),
+    [
+        ([0.20, 0.22, 0.19], "✗", "HCMoCo 20.33, CMC 25.00 (difference −4.67 ± 0.33, 3 seeds)"),
+        (
+            [0.20, 0.27, 0.26],
+            "(✗)",
+            "HCMoCo 24.33, CMC 25.00 (difference −0.67 ± 2.19, 3 seeds, within two standard errors)",
+        ),
+        ([0.20], "(✗)", "HCMoCo 20.00, CMC 25.00 (difference −5.00, 1 seed)"),
+        ([0.25, 0.27, 0.24], "(✓)", None),
+    ],
+)
+def test_a_column_where_it_is_not_first_is_listed(tmp_path, hcmoco, mark, line):
+    parsing_grid(tmp_path, {"cmc": [0.25, 0.26, 0.24], "hcmoco": hcmoco})
+    page, markdown = pages(tmp_path)
+    assert page.row(2, "HCMoCo first?", "synthetic")[6] == mark
+    if line:
+        assert f"Table 2, 10% Data, mIoU: {line}" in page.text
+        assert plain(line) in markdown
+        assert "HCMoCo is first in 0 of the 3 columns" in page.text
+    else:
+        assert "Table 2, 10% Data, mIoU: HCMoCo" not in page.text
+
+
+def test_the_papers_own_defeat_is_said(tmp_path):
+    parsing_grid(tmp_path, {"cmc": [0.2], "hcmoco": [0.3]})
+    page, _ = pages(tmp_path)
+    assert "Table 5, 1%, Acc: 78.71, MMV [1] 79.70" in page.text
+    assert page.row(5, "HCMoCo first?", "paper") == ["✓", "✓", "✗", "✓", "✓", "✓"]
+
+
+def test_cells_without_a_result_say_why(tmp_path):
+    more = [
+        {
+            "task": "parsing-rgb",
+            "init": "imagenet",
+            "labels": "10%",
+            "seed": 0,
+            "status": "not run: no weight file",
+            "cell": None,
+        },
+        {
+            "task": "parsing-rgb",
+            "init": "mmv",
+            "labels": "10%",
+            "seed": 1,
+            "status": "failed: <b> & | gone",
+            "cell": None,
+        },
+        {"task": "parsing-rgb", "init": "mmv", "labels": "10%", "seed": 0, "status": "done", "cell": "cells/lost.json"},
+    ]
+    parsing_grid(tmp_path, {"scratch": [0.1, 0.1], "hcmoco": [0.2, 0.2]}, more=more)
+    page, markdown = pages(tmp_path)
+    assert page.row(2, "IN Pre-train", "synthetic")[6] == "not run: no weight file"
+    assert page.row(2, "MMV*", "synthetic")[6] == "failed"
+    assert "cells/lost.json is not there, though fractions.json names it" in page.text
+    assert "fractions, mmv: failed: <b> & | gone: parsing-rgb 10% (seed 1)" in page.text
+    assert "failed: &lt;b&gt; &amp; \\| gone" in markdown
+    assert "ablation.json is not there" in page.text
+    assert "not run" in page.row(3, "+ Soft Dense", "synthetic")
+
+
+def test_fewer_seeds_are_said(tmp_path):
+    parsing_grid(tmp_path, {"scratch": [0.1, 0.1, 0.1], "hcmoco": [0.2, 0.3]})
+    page, _ = pages(tmp_path)
+    assert page.row(2, "Ours*", "synthetic")[6] == "25.00 ± 7.07 (2 of 3 seeds)"
+
+
+def test_versatility_and_ablation_fill_their_tables(tmp_path):
+    lines = []
+    for number, experiment in enumerate(("rgb-to-depth", "depth-to-rgb", "missing-modality")):
+        for method, value in (("none", 0.04), ("cmc", 0.05), ("hcmoco", 0.3 + number / 10)):
+            sides = {"rgb": 1.0, "depth": 1.1, "fused": 1.2}
+            figures = {f"{side}/{figure}": value * times for side, times in sides.items() for figure in PARSING}
+            name = f"versatility/{experiment}_{method}.json"
+            result = cell("", "", "", 0, figures, rows=300, main="depth/mIoU")
+            write(tmp_path, name, {**result, "experiment": experiment, "method": method})
+            lines.append({"experiment": experiment, "method": method, "seed": 0, "status": "done", "cell": name})
+    write_index(tmp_path, "versatility", lines)
+    ablation = []
+    for init, value in (("cmc", 0.4), ("hard", 0.5), ("soft", 0.6), ("hcmoco", 0.7)):
+        for task, labels, figure in (("pose", "17 samples", "acc_10cm"), ("parsing-depth", "10%", "mIoU")):
+            name = f"cells/{task}_{init}.json"
+            write(tmp_path, name, cell(task, init, labels, 0, {figure: value}))
+            ablation.append({"task": task, "init": init, "labels": labels, "seed": 0, "status": "done", "cell": name})
+    write_index(tmp_path, "ablation", ablation)
+    page, _ = pages(tmp_path)
+    assert page.row(6, "Ours", "synthetic")[0] == "33.00"  # depth of rgb-to-depth
+    assert page.row(6, "Ours", "synthetic")[3] == "40.00"  # RGB of depth-to-rgb
+    assert [page.row(7, "Ours", "synthetic")[place] for place in (0, 3, 6)] == ["50.00", "55.00", "60.00"]
+    assert page.row(7, "No Contrastive", "paper")[3] == "24.41"
+    hard = page.row(3, "+ Hard Dense", "synthetic")
+    assert (hard[0], hard[5], hard[8], hard[9]) == ("not run", "50.00", "50.00", "–")
+    assert page.tables["table-3"][0][-2].endswith("synthetic: 10%, 287 rows, 1 seed")
+
+
+def test_the_page_needs_nothing_else(tmp_path):
+    parsing_grid(tmp_path, {"cmc": [0.2, 0.21], "hcmoco": [0.3, 0.32]})
+    noise = np.random.default_rng(0).integers(0, 255, (40, 3200, 3), np.uint8)
+    for name in ("pictures/a-b_hcmoco.png", "versatility/rgb-to-depth.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(cv2.imencode(".png", noise)[1].tobytes())
+    out = tmp_path / "out"
+    page, markdown = pages(tmp_path, "--out", str(out))
+    assert page.open == []
+    assert all(each.startswith(("#", "data:")) for each in page.addresses)
+    text = (out / "index.html").read_text()
+    assert not re.search(r"https?:|//[a-z]|url\(|@import|<script", re.sub(r"base64,[A-Za-z0-9+/=]*", "", text))
+    pictures = [each for each in page.addresses if each.startswith("data:image")]
+    assert len(pictures) == 2
+    shown = cv2.imdecode(np.frombuffer(base64.b64decode(pictures[0].partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
+    assert shown.shape == (20, 1600, 3)
+    assert "A b, HCMoCo" in page.text
+    linked = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", markdown)
+    assert sorted(linked) == ["curves/parsing-rgb.svg", "pictures/a-b_hcmoco.png", "versatility/rgb-to-depth.png"]
+    assert all((out / each).is_file() for each in linked)
+
+
+def test_pictures_shrink_until_the_page_is_small_enough(tmp_path):
+    parsing_grid(tmp_path, {"hcmoco": [0.3]})
+    (tmp_path / "pictures").mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), np.uint8)
+    for number in range(3):
+        (tmp_path / f"pictures/{number}.png").write_bytes(
+            cv2.imencode(".png", noise, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+        )
+    pages(tmp_path)
+    assert (tmp_path / "index.html").stat().st_size < 6_000_000
+
+
+def test_curves_are_the_validations(tmp_path):
+    parsing_grid(tmp_path, {"scratch": [0.1, 0.1], "hcmoco": [0.2, 0.2]})
+    pages(tmp_path)
+    svg = (tmp_path / "curves/parsing-rgb.svg").read_text()
+    lines = {}
+    for points, color in re.findall(r'<polyline points="([^"]*)" fill="none" stroke="([^"]*)"', svg)[:2]:
+        lines[color] = [tuple(map(float, each.split(","))) for each in points.split()]
+    scratch, hcmoco = lines["#7a7a7a"], lines["#d55e00"]
+    # Scratch 5 and 10 %, HCMoCo 10 and 20 %, at steps 225 and 450: one linear axis each way.
+    assert scratch[1][1] == pytest.approx(hcmoco[0][1], abs=0.11)
+    assert hcmoco[0][1] - hcmoco[1][1] == pytest.approx(2 * (scratch[0][1] - scratch[1][1]), abs=0.21)
+    assert scratch[0][0] == hcmoco[0][0] < hcmoco[1][0]
+    assert "mIoU [%]" in svg
+    assert "training step" in svg
+
+
+def test_conditions_and_probes(tmp_path):
+    parsing_grid(tmp_path, {"cmc": [0.2], "hcmoco": [0.3]})
+    for init, value, seconds in (("hcmoco", 53.5, None), ("cmc", 3.25, 3725.0)):
+        probes = {"after stage 1": {"dense/mean": 1.0}, "after stage 2": {"dense/mean": value}}
+        digests = {"rgb": "a" * 64, "depth": "b" * 64}
+        facts = {
+            "init": init,
+            "recipe": "people-cpu",
+            "overrides": ["objective.x=1"],
+            "key": "k",
+            "steps": 1600,
+            "seed": 0,
+            "precision": "float32",
+        }
+        write(
+            tmp_path,
+            f"pretrainings/{init}.json",
+            {**facts, "digests": digests, "probes": probes, "seconds": seconds, "commit": "d" * 40},
+        )
+    page, _ = pages(tmp_path)
+    assert page.tables["probes"] == [
+        ["Probe, %", "CMC after stage 2", "HCMoCo after stage 2"],
+        ["dense/mean", "3.2", "53.5"],
+    ]
+    assert page.tables["pretrainings"][1][:7] == [
+        "CMC",
+        "people-cpu",
+        "objective.x=1",
+        "float32",
+        "0",
+        "1,600",
+        "1 h 02 min",
+    ]
+    assert page.tables["pretrainings"][2][6] == "not timed"
+    assert page.tables["conditions"][1][0] == "tuning/label_fractions.py"
+    assert page.tables["conditions"][1][2:5] == ["2 of 2", "0", "bfloat16"]
+    assert "All cells together 2 min 00 s, 1 pre-training 1 h 02 min" in page.text
+
+
+def test_numbers_of_real_data_are_not_called_synthetic(tmp_path):
+    parsing_grid(tmp_path, {"hcmoco": [0.3]}, recipe="paper-w18")
+    page, _ = pages(tmp_path)
+    assert page.row(2, "Ours*", "here")[6] == "30.00"
+    assert "synthetic" not in page.text
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path):
+    parsing_grid(tmp_path, {"cmc": [0.2, 0.21], "hcmoco": [0.3, 0.32]})
+    pages(tmp_path)
+    first = [(tmp_path / name).read_bytes() for name in ("index.html", "tables.md", "curves/parsing-rgb.svg")]
+    pages(tmp_path)
+    assert [(tmp_path / name).read_bytes() for name in ("index.html", "tables.md", "curves/parsing-rgb.svg")] == first
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("fractions.json", "{", "fractions.json: not JSON"),
+        ("fractions.json", "[1]", "fractions.json: the file"),
+        ("cells/parsing-rgb_hcmoco_10pc_seed0.json", '{"steps": 1, "seed": 0}', "seed0.json: labels: Field required"),
+        ("pretrainings/cmc.json", "\xff\xfe", "cmc.json: not JSON"),
+        ("pictures/a.png", "no picture", "pictures/a.png: "),
+        (
+            "fractions.json",
+            json.dumps(
+                {"recipe": "r", "cells": [{"task": "pose", "seed": 0, "status": "done", "cell": "../secret.json"}]}
+            ),
+            "cell '../secret.json' lies outside the folder",
+        ),
+    ],
+)
+def test_a_broken_file_is_one_line_that_names_it(tmp_path, capsys, name, text, says):
+    parsing_grid(tmp_path, {"hcmoco": [0.3]})
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
+    assert report.main([str(tmp_path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert says in lines[0]
+    assert not (tmp_path / "index.html").exists()
+
+
+def test_a_folder_that_is_not_there(tmp_path, capsys):
+    assert report.main([str(tmp_path / "none")]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert "there is no such folder" in error
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_file_in_place_of_a_folder(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert report.main([str(tmp_path / "file")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_start_that_the_paper_does_not_have_is_a_row_of_its_own(tmp_path):
+    name = "<i>mine</i>|&"
+    write(tmp_path, "cells/mine.json", cell("parsing-rgb", name, "10%", 0, {"mIoU": 0.4}))
+    more = [
+        {"task": "parsing-rgb", "init": name, "labels": "10%", "seed": 0, "status": "done", "cell": "cells/mine.json"}
+    ]
+    parsing_grid(tmp_path, {"hcmoco": [0.3]}, more=more)
+    page, markdown = pages(tmp_path)
+    assert page.row(2, name, "synthetic")[6] == "40.00"
+    assert f"Table 2, 10% Data, mIoU: HCMoCo 30.00, {name} 40.00" in page.text
+    assert "| &lt;i&gt;mine&lt;/i&gt;\\|&amp; | synthetic | not run |" in markdown

@@ -1,0 +1,515 @@
+"""The program on pictures that the tests make, with small models of drawn weights: what it says must fit what the task itself predicts."""
+
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from hcmoco.data.codecs import decode_depth, decode_iuv, decode_labels, decode_rgb, encode_depth, encode_rgb
+from hcmoco.data.shards.manifest import About, MadeBy
+from hcmoco.finetuning.saved_model import load_model, save_model
+from hcmoco.models.encoders import EncoderConfig, build_encoder
+from hcmoco.synthetic import PeopleConfig, make_person
+from hcmoco.tasks.densepose import DensePoseConfig
+from hcmoco.tasks.parsing import ParsingConfig
+from hcmoco.tasks.pose import PoseConfig
+from hcmoco.tasks.pose.camera import project
+from hcmoco.tasks.registry import make_task
+from hcmoco_ray.commands.predict import main
+from tests.helpers.started import Started
+from tests.helpers.tolerances import assert_labels_close
+
+ROOT = Path(__file__).parents[2]
+SIDE = 64
+AT = 150, 90
+CONFIGS = {
+    "parsing-rgb": ParsingConfig(task="parsing-rgb", size=SIDE),
+    "parsing-depth": ParsingConfig(task="parsing-depth", size=SIDE),
+    "pose": PoseConfig(size=SIDE),
+    "densepose": DensePoseConfig(
+        score_threshold=0.0, detections=5, pyramid_channels=16, box_width=32, chart_width=16, chart_depth=1
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    """A folder with a model of each task."""
+    folder = tmp_path_factory.mktemp("models")
+    encoder = EncoderConfig(name="test_resnet")
+    for name, config in CONFIGS.items():
+        scene = name == "densepose"
+        about = {"kind": "scene"} if scene else {"joints": "people-31", "joints3d": "people-31", "size": SIDE}
+        task = make_task(config, About(dataset="people", made_by=MadeBy(program="tests"), **about))
+        torch.manual_seed(1)
+        model = task.make_model(build_encoder(encoder, load=False))
+        if not scene:
+            # Drawn weights say nearly the same of every pixel; louder ones tell pixels apart.
+            with torch.no_grad():
+                for each in model.parameters():
+                    each.mul_(2.0 if each.ndim > 1 else 1.0)
+        save_model(str(folder / name), model, task, encoder, statistics={}, training={}, card="a test's")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def person():
+    return make_person(PeopleConfig(size=SIDE, seed=4), 2, dataset="people", split="train")
+
+
+@dataclass(frozen=True)
+class Done:
+    status: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def lines(self) -> list[dict]:
+        return [json.loads(line) for line in (self.folder / "predictions.jsonl").read_text().splitlines()]
+
+    @property
+    def error(self) -> str:
+        assert self.status == 2, self
+        *_, last = self.err.splitlines()
+        assert last.startswith("error: "), self.err
+        assert "Traceback" not in self.err
+        return last.removeprefix("error: ")
+
+
+@pytest.fixture
+def predict(models, tmp_path, capsys):
+    def call(images, name="parsing-rgb", *more, out="out") -> Done:
+        capsys.readouterr()
+        status = main(
+            [
+                str(images),
+                f"--weights={models / name}",
+                f"--out={tmp_path / out}",
+                "--device=cpu",
+                "--threads=1",
+                *map(str, more),
+            ]
+        )
+        said = capsys.readouterr()
+        return Done(status, said.out, said.err, tmp_path / out)
+
+    return call
+
+
+def on_record(models: Path, name: str, row: dict) -> dict:
+    saved = load_model(str(models / name))
+    task = saved.task()
+    with torch.inference_mode():
+        return task.predict(saved.model(), task.make_batch([row], None), torch.device("cpu"))[0]
+
+
+def pasted(image: np.ndarray, width: int, height: int, at: tuple[int, int]) -> np.ndarray:
+    """The image on an empty picture, its corner at x, y; what does not fit is cut."""
+    canvas = np.zeros((height + 2 * SIDE, width + 2 * SIDE, *image.shape[2:]), image.dtype)
+    canvas[at[1] + SIDE : at[1] + SIDE + len(image), at[0] + SIDE : at[0] + SIDE + len(image)] = image
+    return canvas[SIDE:-SIDE, SIDE:-SIDE]
+
+
+def square_of(picture: np.ndarray, at: tuple[int, int], side: int) -> np.ndarray:
+    """The square of a picture whose corner is at x, y; 0 outside."""
+    return np.pad(picture, side)[at[1] + side : at[1] + 2 * side, at[0] + side : at[0] + 2 * side]
+
+
+def middle_box(at: tuple[int, int], side: int = SIDE) -> list[float]:
+    """The box whose stored square is the one of this side at x, y."""
+    rest = side / 6
+    return [at[0] + rest, at[1] + rest, at[0] + side - rest, at[1] + side - rest]
+
+
+def text(values) -> str:
+    return ",".join(map(str, values))
+
+
+def photo(path: Path, width: int = 120, height: int = 90, seed: int = 0) -> Path:
+    """A picture of coloured blobs."""
+    rng = np.random.default_rng(seed)
+    image = cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, data = cv2.imencode(path.suffix, image)
+    assert done
+    path.write_bytes(data.tobytes())
+    return path
+
+
+@pytest.mark.parametrize("at", [AT, (-20, 30), (260, 190)])
+def test_parts_of_a_crop_are_those_of_the_record_in_their_place(models, person, predict, tmp_path, at):
+    picture = pasted(decode_depth(person.depth, "png16"), 300, 220, at)
+    (tmp_path / "d.png").write_bytes(encode_depth(picture, "png16"))
+    done = predict(tmp_path / "d.png", "parsing-depth", f"--box={text(middle_box(at))}")
+    # What of the square is outside the picture is unknown, and empty.
+    seen = square_of(picture, at, SIDE)
+    expected = on_record(
+        models, "parsing-depth", {**person.to_row(0), "depth": encode_depth(seen, "png16"), "parts": None}
+    )["parts"]
+    assert len(np.unique(expected)) > 2
+    (one,) = done.lines[0]["people"]
+    labels = decode_labels((done.folder / one["parts"]).read_bytes())
+    assert one["crop"] == [at[0], at[1], at[0] + SIDE, at[1] + SIDE]
+    np.testing.assert_array_equal(labels, pasted(expected, 300, 220, at))
+
+
+def test_parts_of_a_large_picture_have_its_resolution(models, person, predict, tmp_path):
+    picture = pasted(decode_depth(person.depth, "png16"), 100, 110, (20, 30))
+    (tmp_path / "d.png").write_bytes(encode_depth(np.kron(picture, np.ones((3, 3), np.uint16)), "png16"))
+    done = predict(tmp_path / "d.png", "parsing-depth", f"--box={text(middle_box((60, 90), 3 * SIDE))}")
+    labels = decode_labels((done.folder / done.lines[0]["people"][0]["parts"]).read_bytes())
+    assert labels.shape == (330, 300)
+    expected = pasted(
+        on_record(models, "parsing-depth", {**person.to_row(0), "parts": None})["parts"], 100, 110, (20, 30)
+    )
+    # The middle pixel of each 3 x 3 lies where the smaller picture's pixel lies, and the network has seen the same.
+    assert (labels[1::3, 1::3] == expected).mean() > 0.999
+    assert (labels != np.kron(expected, np.ones((3, 3), np.uint8))).any()
+
+
+def test_parts_of_rgb_lie_on_the_person(models, person, predict, tmp_path):
+    rgb = decode_rgb(person.rgb)
+    cv2.imwrite(str(tmp_path / "p.png"), pasted(rgb, 300, 220, AT)[..., ::-1])
+    done = predict(tmp_path / "p.png", "parsing-rgb", f"--box={text(middle_box(AT))}")
+    labels = decode_labels((done.folder / done.lines[0]["people"][0]["parts"]).read_bytes())
+    # Crops are stored as JPEG, as in training, here for the second time.
+    expected = on_record(models, "parsing-rgb", {**person.to_row(0), "rgb": encode_rgb(rgb), "parts": None})["parts"]
+    assert len(np.unique(expected)) > 2
+    np.testing.assert_array_equal(labels, pasted(expected, 300, 220, AT))
+
+
+def test_a_whole_picture_is_padded_to_a_square(models, predict, tmp_path):
+    path = photo(tmp_path / "wide.png", 64, 40)
+    done = predict(path)
+    line = done.lines[0]
+    assert (line["width"], line["height"]) == (64, 40)
+    assert line["people"][0]["crop"] == [0, -12, 64, 52]
+    assert line["people"][0]["box"] is None
+    rgb = np.zeros((64, 64, 3), np.uint8)
+    rgb[12:52] = decode_rgb(path.read_bytes())
+    expected = on_record(models, "parsing-rgb", {"id": "x", "size": 64, "rgb": encode_rgb(rgb)})["parts"]
+    np.testing.assert_array_equal(
+        decode_labels((done.folder / line["people"][0]["parts"]).read_bytes()), expected[12:52]
+    )
+
+
+def test_boxes_of_a_file_are_one_person_each(person, predict, tmp_path):
+    depth = decode_depth(person.depth, "png16")
+    picture = np.maximum(pasted(depth, 300, 220, (10, 20)), pasted(depth, 300, 220, AT))
+    (tmp_path / "in").mkdir()
+    for name in ("crowd.png", "nobody.png"):
+        (tmp_path / "in" / name).write_bytes(encode_depth(picture, "png16"))
+    boxes = [{"image": "crowd.png", "box": middle_box(at)} for at in ((10, 20), AT)]
+    (tmp_path / "boxes.jsonl").write_text("\n".join(map(json.dumps, boxes)))
+    done = predict(tmp_path / "in", "parsing-depth", f"--boxes={tmp_path / 'boxes.jsonl'}")
+    crowd, nobody = done.lines
+    assert done.status == 0
+    assert "boxes has none" in nobody["error"]
+    first, second = (decode_labels((done.folder / each["parts"]).read_bytes()) for each in crowd["people"])
+    assert_labels_close(first[20:84, 10:74], second[90:154, 150:214])  # two places of one batch
+    assert first[20:84, 10:74].any()
+    assert not first[:, 74:].any()
+
+
+def test_joints_are_in_meters_and_in_pixels_of_the_picture(models, person, predict, tmp_path):
+    fx, fy, cx, cy = (float(each) for each in person.camera)
+    box = [float(person.box[number]) + AT[number % 2] for number in range(4)]
+    picture = pasted(decode_depth(person.depth, "png16"), 300, 220, AT)
+    camera = [fx, fy, cx + AT[0], cy + AT[1]]
+    (tmp_path / "mm.png").write_bytes(encode_depth(picture, "png16"))
+    (tmp_path / "fifth.png").write_bytes(encode_depth(picture * np.uint16(5), "png16"))
+    one, other = (
+        predict(tmp_path / name, "pose", f"--box={text(box)}", f"--camera={text(camera)}", *more, out=f"of {name}")
+        for name, *more in (("mm.png",), ("fifth.png", "--depth-scale=5000"))
+    )
+    (found,) = one.lines[0]["people"]
+    joints2d, joints3d = np.array(found["joints2d"]), np.array(found["joints3d"])
+    np.testing.assert_allclose(joints2d, project(joints3d, np.array(camera)), atol=0.02)
+    assert other.lines[0]["people"] == one.lines[0]["people"]
+    assert json.loads((one.folder / "about.json").read_text())["joint_names"] == list(
+        load_model(str(models / "pose")).task().joints.joints
+    )
+
+    left, top, right, _ = (round(each) for each in found["crop"])
+    side = right - left
+    assert side <= SIDE, "the crop would be made smaller"
+    seen = square_of(picture, (left, top), side)
+    moved = {
+        "id": "x",
+        "size": side,
+        "depth": encode_depth(seen, "png16"),
+        "camera": [fx, fy, camera[2] - left, camera[3] - top],
+    }
+    moved["box"] = [each - (left, top)[number % 2] for number, each in enumerate(box)]
+    np.testing.assert_allclose(joints3d, on_record(models, "pose", moved)["joints3d"], atol=2e-4)
+
+
+def test_the_box_of_a_depth_picture_is_that_of_its_readings(person, predict, tmp_path):
+    picture = pasted(decode_depth(person.depth, "png16"), 300, 220, AT)
+    (tmp_path / "d.png").write_bytes(encode_depth(picture, "png16"))
+    (found,) = predict(tmp_path / "d.png", "pose", "--camera=80,80,150,110").lines[0]["people"]
+    rows, columns = np.nonzero(picture)
+    assert found["box"] == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    assert found["box_from"] == "readings"
+
+
+@pytest.mark.parametrize(("width", "height"), [(160, 120), (2048, 1500)])
+def test_surfaces_lie_over_their_frames(models, predict, tmp_path, width, height):
+    path = photo(tmp_path / "scene.png", width, height)
+    done = predict(path, "densepose", "--min-score=0")
+    people = done.lines[0]["people"]
+    assert people
+    row = {"id": "x", "rgb": path.read_bytes(), "width": width, "height": height, "instances": []}
+    if width < 1000:
+        expected = on_record(models, "densepose", row)
+        np.testing.assert_allclose([each["box"] for each in people], expected["boxes"], atol=1e-3)
+    for number, each in enumerate(people):
+        x0, y0, x1, y1 = each["frame"]
+        assert 0 <= x0 <= each["box"][0] < each["box"][2] <= x1 <= width
+        assert 0 <= y0 <= each["box"][1] < each["box"][3] <= y1 <= height
+        assert max(each["box"][0] - x0, each["box"][1] - y0, x1 - each["box"][2], y1 - each["box"][3]) < 1
+        iuv = decode_iuv((done.folder / each["iuv"]).read_bytes())
+        assert iuv.shape == (y1 - y0, x1 - x0, 3)
+        if width < 1000:
+            truth = expected["iuv"][number]
+            np.testing.assert_array_equal(iuv[..., 0], truth[..., 0])
+            assert np.abs(iuv[..., 1:] / 255 - truth[..., 1:]).max() <= 0.5 / 255 + 1e-6
+
+
+def test_people_of_low_score_are_left_out(predict, tmp_path):
+    path = photo(tmp_path / "scene.png")
+    scores = [each["score"] for each in predict(path, "densepose", "--min-score=0").lines[0]["people"]]
+    limit = sorted(scores)[1]
+    assert len(predict(path, "densepose", f"--min-score={limit + 1e-4}").lines[0]["people"]) < len(scores)
+    none = predict(path, "densepose", "--min-score=1")
+    assert (none.status, none.lines[0]["people"]) == (0, [])
+
+
+def test_exif_orientation_is_applied(models, predict, tmp_path):
+    data = photo(tmp_path / "p.jpg", 96, 64).read_bytes()
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    segment = b"Exif\0\0" + tiff
+    (tmp_path / "p.jpg").write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + data[2:])
+    done = predict(tmp_path / "p.jpg", "parsing-rgb", "--box=picture")
+    line = done.lines[0]
+    assert (line["width"], line["height"]) == (64, 96)
+    assert line["people"][0]["box"] == [0, 0, 64, 96]
+    # 6: the first stored row is the right side of the upright picture.
+    cv2.imwrite(str(tmp_path / "upright.png"), np.rot90(decode_rgb(data), -1)[..., ::-1])
+    upright = predict(tmp_path / "upright.png", "parsing-rgb", "--box=picture", out="upright")
+    parts = [
+        decode_labels((each.folder / each.lines[0]["people"][0]["parts"]).read_bytes()) for each in (done, upright)
+    ]
+    np.testing.assert_array_equal(*parts)
+
+
+def test_other_batches_give_the_same_results_to_rounding(predict, tmp_path):
+    for number in range(5):
+        photo(tmp_path / "in" / f"{number}.png", 100 + 8 * number, 90, number)
+    one, other = (predict(tmp_path / "in", "parsing-rgb", f"--batch={batch}", out=f"out{batch}") for batch in (1, 4))
+    assert one.lines == other.lines
+    for line in one.lines:
+        labels = [decode_labels((each.folder / line["people"][0]["parts"]).read_bytes()) for each in (one, other)]
+        assert_labels_close(*labels)
+        drawn = [(each.folder / line["picture"]).read_bytes() for each in (one, other)]
+        assert (drawn[0] == drawn[1]) or not np.array_equal(*labels)
+
+
+def test_names_stay_apart(predict, tmp_path):
+    names = [
+        "a.jpg",
+        "a.png",
+        "A b ü.JPG",
+        "sub/a.jpg",
+        "sub/a.jpg.png",
+        "x" * 250 + ".png",
+        "x" * 249 + "y.png",
+        os.fsdecode(b"\xff.png"),
+    ]
+    for number, name in enumerate(names):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo(tmp_path / f"{number}{path.suffix.lower()}", seed=number), path)
+    for hidden in (".a.jpg", ".trash/b.jpg"):
+        photo(tmp_path / "in" / hidden)
+    done = predict(tmp_path / "in")
+    assert done.status == 0, done.err
+    assert [line["image"] for line in done.lines] == sorted(names)
+    files = [each for line in done.lines for each in (line["picture"], line["people"][0]["parts"])]
+    assert len(set(files)) == 2 * len(names)
+    assert all((done.folder / each).is_file() for each in files)
+
+
+def test_broken_pictures_are_set_aside(predict, tmp_path):
+    good = photo(tmp_path / "in" / "good.jpg")
+    (tmp_path / "in" / "cut.jpg").write_bytes(good.read_bytes()[:-40])
+    (tmp_path / "in" / "empty.png").write_bytes(b"")
+    (tmp_path / "in" / "text.png").write_text("not a picture")
+    (tmp_path / "in" / "deep.png").write_bytes(encode_depth(np.full((40, 40), 2000, np.uint16), "png16"))
+    (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere")
+    photo(tmp_path / "in" / "tiny.png", 3, 3)
+    (tmp_path / "in" / "folder.png").mkdir()
+    done = predict(tmp_path / "in")
+    assert done.status == 0
+    reasons = {line["image"]: line["error"] for line in done.lines}
+    assert reasons.pop("good.jpg") is None
+    wanted = {
+        "cut.jpg": "end marker",
+        "empty.png": "empty",
+        "text.png": "neither PNG nor JPEG",
+        "deep.png": "8 bits per channel",
+        "gone.png": "does not exist",
+        "tiny.png": "3 x 3",
+    }
+    assert reasons.keys() == wanted.keys()
+    assert [name for name, part in wanted.items() if part not in reasons[name]] == []
+    assert "1 picture, 1 person, 6 set aside" in done.out
+    assert json.loads((done.folder / "about.json").read_text())["set_aside"] == 6
+    (tmp_path / "in" / "good.jpg").unlink()
+    assert "none of 6 pictures could be used" in predict(tmp_path / "in").error
+
+
+def test_a_second_run_replaces_the_first_and_nothing_else(predict, tmp_path):
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / "in" / name)
+    first = predict(tmp_path / "in")
+    (first.folder / "notes.txt").write_text("mine")
+    (first.folder / "labels" / "mine.png").write_bytes(b"mine")
+    (tmp_path / "in" / "a.png").unlink()
+    second = predict(tmp_path / "in")
+    assert second.status == 0
+    files = {str(path.relative_to(second.folder)) for path in second.folder.rglob("*") if path.is_file()}
+    own = {"about.json", "index.jpg", "labels/b.png.0.png", "pictures/b.png.jpg", "predictions.jsonl"}
+    assert files == own | {"notes.txt", "labels/mine.png"}
+
+
+def test_results_beside_the_pictures_are_not_read_again(predict, tmp_path):
+    photo(tmp_path / "a.png")
+    for _ in range(2):
+        assert [line["image"] for line in predict(tmp_path).lines] == ["a.png"]
+
+
+def test_a_folder_of_other_things_is_refused(predict, tmp_path):
+    photo(tmp_path / "in" / "a.png")
+    assert "holds other files" in predict(tmp_path / "in", out="in").error
+    (tmp_path / "file").write_text("x")
+    assert "is a file" in predict(tmp_path / "in", out="file").error
+    assert sorted(each.name for each in (tmp_path / "in").iterdir()) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("images", "name", "more", "said"),
+    [
+        ("nowhere", "parsing-rgb", [], "does not exist; give a JPG or PNG"),
+        ("texts", "parsing-rgb", [], "(there are 1 of .txt)"),
+        ("rgb.png", "pose", [], "--camera 365.5,365.5"),
+        ("rgb.png", "pose", ["--camera=1,2,3"], "four numbers"),
+        ("rgb.png", "pose", ["--camera=0,2,3,4"], "above 0"),
+        ("rgb.png", "pose", ["--camera=80,80,60,40"], "depth must be a 16-bit PNG"),
+        (
+            "rgb.png",
+            "parsing-depth",
+            [],
+            "depth must be a 16-bit PNG of one channel, this is a PNG of 8 bits and 3 channels",
+        ),
+        ("depth.png", "parsing-rgb", [], "16-bit depth is for parsing-depth and pose"),
+        ("depth.png", "parsing-depth", ["--depth-scale=10"], "--depth-scale"),
+        ("depth.png", "parsing-depth", ["--depth-scale=0"], "units per metre"),
+        ("none.png", "parsing-depth", [], "no pixel has a depth reading"),
+        ("depth.png", "parsing-depth", ["--box=500,500,600,600"], "no pixel in the box"),
+        ("rgb.png", "parsing-rgb", ["--box=500,500,600,600"], "lies outside"),
+        ("rgb.png", "parsing-rgb", ["--box=30,0,20,10"], "no area"),
+        ("rgb.png", "parsing-rgb", ["--box=a"], "four numbers"),
+        ("rgb.png", "parsing-rgb", ["--box=nan,0,20,10"], "four numbers"),
+        ("rgb.png", "parsing-rgb", ["--boxes=missing.jsonl"], "does not exist"),
+        ("rgb.png", "parsing-rgb", ["--task=pose"], "are of parsing-rgb, --task says pose"),
+        ("rgb.png", "parsing-rgb", ["--camera=80,80,60,40"], "--camera is for pose"),
+        ("rgb.png", "densepose", ["--box=picture"], "--box is for parsing-rgb"),
+        ("rgb.png", "densepose", ["--min-score=2"], "from 0 to 1"),
+        ("rgb.png", "parsing-rgb", ["--batch=0"], "at least 1"),
+        ("rgb.png", "nothing", [], "holds no fine-tuned model"),
+    ],
+)
+def test_mistakes_are_one_line(predict, tmp_path, images, name, more, said):
+    photo(tmp_path / "rgb.png")
+    (tmp_path / "depth.png").write_bytes(encode_depth(np.full((40, 50), 2000, np.uint16), "png16"))
+    (tmp_path / "none.png").write_bytes(encode_depth(np.zeros((40, 50), np.uint16), "png16"))
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("x")
+    assert said in predict(tmp_path / images, name, *more).error
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "line 1 is not of the form"),
+        ('{"image": "rgb.png"}', "line 1 is not of the form"),
+        ('{"image": "rgb.png", "box": [1, 2, 3]}', "with x0 < x1"),
+        ('{"image": "rgb.png", "box": [1, 2, NaN, 9]}', "with x0 < x1"),
+        ('{"image": "other.png", "box": [1, 2, 3, 4]}', "is none of the 1 picture, for example 'rgb.png'"),
+        ("", "has no line"),
+    ],
+)
+def test_a_wrong_file_of_boxes_is_one_line(predict, tmp_path, line, said):
+    photo(tmp_path / "rgb.png")
+    (tmp_path / "boxes.jsonl").write_text(line)
+    assert said in predict(tmp_path / "rgb.png", "parsing-rgb", f"--boxes={tmp_path / 'boxes.jsonl'}").error
+
+
+PROGRAM = """
+import sys
+from hcmoco_ray.commands.predict import main
+status = main(sys.argv[1:])
+print(sorted({"ray", "mlflow", "pandas"} & {name.split(".")[0] for name in sys.modules}))
+sys.exit(status)
+"""
+
+
+@pytest.mark.slow
+def test_no_cluster_is_imported(models, tmp_path):
+    path = photo(tmp_path / "a.png")
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        str(path),
+        f"--weights={models / 'densepose'}",
+        f"--out={tmp_path / 'out'}",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stdout.startswith("densepose of ")
+
+
+@pytest.mark.slow
+def test_what_was_predicted_before_a_signal_is_there(models, tmp_path):
+    for number in range(500):
+        photo(tmp_path / "photos" / f"{number:03d}.png")
+    out = tmp_path / "out"
+    program = Started(
+        "pipelines/predict.py",
+        str(tmp_path / "photos"),
+        f"--weights={models / 'densepose'}",
+        f"--out={out}",
+        "--threads=1",
+    )
+    program.until(lambda: any(out.glob("pictures/*")))
+    status, said = program.stop(signal.SIGTERM)
+    assert status == 143
+    assert said.endswith(
+        f"\nstopped; {out}/predictions.jsonl has what was predicted so far, the same command starts anew\n"
+    )
+    lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert 0 < len(lines) < 500

@@ -1,0 +1,190 @@
+"""The program from the command line's point of view: both stages on one worker, to the end, again, and stopped in the middle."""
+
+import re
+import subprocess
+import sys
+
+import torch
+import yaml
+
+from hcmoco.export import load_export
+from hcmoco.license_terms import SYNTHETIC
+from hcmoco_ray.config import PretrainRecipe, as_yaml, load
+from tests.helpers.pretrain_program import (
+    PROGRESS,
+    ROOT,
+    call,
+    differences,
+    interrupted_at,
+    newest,
+    numbers,
+    tracked,
+    tree,
+)
+
+STEPS = [1, 2, 3, 4, 5, 6]
+
+
+def test_it_says_what_it_does_and_nothing_else(finished):
+    assert finished.status == 0
+    assert [line for line in finished.err.splitlines() if not re.match(PROGRESS, line)] == []
+    lines = finished.out.splitlines()
+    assert len(lines) <= 70
+    for line in (
+        "stages: {sample: 3, full: 3}",
+        "a step: 8 rows in 2 lanes; batch norm and in-batch negatives see 8 of them",
+        "  indoor: 48 people (48 with rgb, 48 with depth, 48 with keypoints), 6.0 a step, 0.8 passes",
+        "  wild: 24 people (24 with rgb, 0 with depth, 24 with keypoints), 2.0 a step, 0.5 passes",
+        "on 8 held-out people",
+        f"encoders        {finished.folder}/export (its README.md shows how to load them)",
+        f"run             mlflow ui --backend-store-uri sqlite:///{finished.folder}/mlflow.db",
+    ):
+        assert line in lines
+    table = {line.split()[0]: line.split()[1:] for line in lines if line.startswith(("retrieval_", "dense_", "joint/"))}
+    assert len(table) == 8
+    assert table["retrieval_different_crops/mean"][2] == "12.5"  # of 8 people, blindly
+    assert table["dense_same_crop/mean"][3] == "100.0"  # position alone
+
+
+def test_the_export_is_the_state(finished):
+    state = newest(finished.folder)
+    assert (state.step, state.full) == (6, True)
+    export = load_export(finished.folder / "export")
+    for modality in ("rgb", "depth"):
+        for name, value in export.encoder(modality).trunk.state_dict().items():
+            assert torch.equal(value, state.model[f"{modality}.trunk.{name}"])
+    for name, value in export.skeleton_encoder().state_dict().items():
+        assert torch.equal(value, state.model[f"keypoints.{name}"])
+    assert (export.training["steps"], export.training["stage"], export.training["seed"]) == (6, 2, 3)
+    assert export.training["probes"]["after stage 2"] == state.history["after stage 2"]["metrics"]
+    assert export.training["terms"] == [{"name": "people", "terms": SYNTHETIC, "page": ""}]
+    card = (finished.folder / "export" / "README.md").read_text()
+    assert card.startswith("---\nlicense: apache-2.0\n")
+    assert "synthetic people alone" in card
+
+
+def test_one_mlflow_run_holds_it_all(finished):
+    (run,) = tracked(finished.folder)
+    assert run["status"] == "FINISHED"
+    assert run["id"] == newest(finished.folder).tracking_run
+    assert run["params"]["optim.lr"] == "0.004"
+    assert run["params"]["data.sources.wild.people.count"] == "24"
+    metrics = run["metrics"]
+    first = [
+        "loss",
+        "level/g",
+        "loss/g/rgb-depth",
+        "entered/g/rgb-depth",
+        "rows/g/rgb-depth/indoor",
+        "grad_norm",
+        "lr",
+        "time/wait_share",
+    ]
+    for name in first:
+        assert [step for step, _ in metrics[name]] == STEPS, name
+    for name in ("level/d", "level/s", "loss/d/rgb-depth"):
+        assert [step for step, _ in metrics[name]] == [4, 5, 6], name
+    assert [value for _, value in metrics["stage"]] == [1, 1, 1, 2, 2, 2]
+    assert all(value == 6 for _, value in metrics["entered/g/rgb-depth"])  # rows with depth: the people of "indoor"
+    assert all(value == 0 for _, value in metrics["rows/g/rgb-depth/wild"])
+    assert metrics["passes/indoor"][-1] == (6, 0.75)
+    assert [step for step, _ in metrics["probe/joint/rgb_to_rgb"]] == [2, 4]
+    assert [step for step, _ in metrics["after-stage-1/joint/rgb_to_rgb"]] == [3]
+    assert [step for step, _ in metrics["after-stage-2/joint/rgb_to_rgb"]] == [6]
+    wanted = {"config.yaml", "table.md", "export/README.md", "export/config.json", "export/place.txt"}
+    assert wanted | {f"pictures/features-after-stage-{stage}.png" for stage in (1, 2)} <= run["artifacts"]
+
+
+def test_the_full_table_and_the_config_lie_beside(finished):
+    table = (finished.folder / "table.md").read_text()
+    history = newest(finished.folder).history
+    assert all(f"| {name} " in table for name in history["after stage 1"]["metrics"])
+    config = PretrainRecipe.model_validate(yaml.safe_load((finished.folder / "config.yaml").read_text()))
+    assert config == load(PretrainRecipe, str(finished.folder.parents[1] / "tiny.yaml"), [])
+
+
+def test_once_finished_the_same_command_only_reports(finished, tiny_home):
+    before = tree(finished.folder)
+    again = call(tiny_home)
+    assert (again.status, again.err) == (0, "")
+    assert again.out.splitlines()[0] == f"{finished.folder} is finished"
+    assert again.out[again.out.index("on 8 held-out") :] == finished.out[finished.out.index("on 8 held-out") :]
+    assert tree(finished.folder) == before
+
+
+def test_stopped_and_started_again_nothing_is_different(finished, tiny_home):
+    out = tiny_home / "runs" / "stopped"
+    with interrupted_at(out / "states" / "step-00000002" / "COMPLETE"):
+        stopped = call(tiny_home, "out=runs/stopped", "train.keep=9")
+    assert stopped.status == 130
+    assert "stopped; the same command goes on from here" in stopped.err
+    assert 2 <= newest(out).step < 6
+    (run,) = tracked(out)
+    assert run["status"] == "KILLED"
+    assert not (out / "export").exists()
+
+    again = call(tiny_home, "out=runs/stopped")
+    assert again.status == 0
+    assert re.search(r"^going on from step \d of 6$", again.out, re.MULTILINE)
+    assert differences(newest(out), newest(finished.folder)) == []
+    assert numbers(out) == numbers(finished.folder)
+    assert tracked(out)[0]["id"] == run["id"]
+    exported = [(folder / "export" / "rgb.safetensors").read_bytes() for folder in (out, finished.folder)]
+    assert exported[0] == exported[1]
+
+
+def test_stopped_before_the_first_state_it_is_still_one_run(finished, tiny_home):
+    out = tiny_home / "runs" / "early"
+    with interrupted_at(out / "run.json"):
+        assert call(tiny_home, "out=runs/early").status == 130
+    assert call(tiny_home, "out=runs/early").status == 0
+    assert differences(newest(out), newest(finished.folder)) == []
+    assert numbers(out) == numbers(finished.folder)
+
+
+def test_stopped_between_the_last_step_and_the_export(finished, tiny_home):
+    out = tiny_home / "runs" / "late"
+    with interrupted_at(out / "states" / "step-00000006" / "COMPLETE"):
+        first = call(tiny_home, "out=runs/late")
+    again = call(tiny_home, "out=runs/late")
+    assert (again.status, first.status) in [(0, 130), (0, 0)]
+    assert load_export(out / "export").training == {**load_export(finished.folder / "export").training}
+    assert numbers(out) == numbers(finished.folder)
+
+
+def test_pixels_decoded_by_tasks_are_the_same(finished, tiny_home):
+    assert call(tiny_home, "out=runs/tasks", "ingest.decode=tasks", "train.window_steps=2").status == 0
+    assert differences(newest(tiny_home / "runs" / "tasks"), newest(finished.folder)) == []
+
+
+def test_only_one_stage(finished, tiny_home):
+    assert call(tiny_home, "out=runs/sample", "stages={sample: 2, full: 0}", "data.held_out=null").status == 0
+    state = newest(tiny_home / "runs" / "sample")
+    assert (state.step, state.full, state.history) == (2, False, {})
+    full = call(tiny_home, "out=runs/full", "stages={sample: 0, full: 2}")
+    assert full.status == 0
+    state = newest(tiny_home / "runs" / "full")
+    assert (state.step, state.full, list(state.history)) == (2, True, ["after stage 2"])
+    assert "after stage 1" not in full.out
+
+
+def test_help_does_not_wait_for_pytorch_or_ray():
+    code = """
+import sys
+from hcmoco_ray.commands.pretrain import main
+try:
+    main(["--help"])
+finally:
+    print([name for name in ("ray", "torch", "timm", "mlflow") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "ray job submit --working-dir . -- python pipelines/pretrain.py" in done.stdout
+    assert "a recipe in recipes/ (as-released, " in done.stdout
+    assert "optim.lr=0.002" in done.stdout
+
+
+def test_the_printed_config_is_the_config():
+    for path in sorted((ROOT / "recipes").glob("*.yaml")):
+        config = load(PretrainRecipe, path.stem, ["tracking.run_name='a: b, {c}'"])
+        assert PretrainRecipe.model_validate(yaml.safe_load(as_yaml(config))) == config

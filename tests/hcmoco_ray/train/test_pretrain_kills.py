@@ -1,0 +1,158 @@
+"""Several workers, and what a SIGKILL of any process changes: nothing."""
+
+import re
+import signal
+import subprocess
+
+import pytest
+
+from tests.helpers.killing_workers import killing
+from tests.helpers.pretrain_program import (
+    PROGRESS,
+    Done,
+    call,
+    differences,
+    interrupted_at,
+    newest,
+    numbers,
+    start,
+    tracked,
+    write_recipe,
+)
+from tests.helpers.waiting import CEILING, wait_until
+
+pytestmark = pytest.mark.slow
+
+TWO = [
+    "train.workers=2",
+    "stages={sample: 6, full: 6}",
+    "train.save_every=4",
+    "train.lanes=6",
+    "train.batch_size_per_lane=2",
+]
+THREE = [*TWO, "train.workers=3", "train.cpus_per_worker=0.3"]
+
+
+@pytest.fixture(scope="module")
+def two(finished, tiny_home) -> Done:
+    """An undisturbed run of two workers."""
+    return call(tiny_home, *TWO, "out=runs/two")
+
+
+def test_two_workers_come_to_the_end_quietly(two):
+    assert two.status == 0, two
+    assert not [line for line in two.err.splitlines() if not line.startswith(("starting 2 workers", "step "))]
+    assert "batch norm and in-batch negatives see 6 of them" in two.out
+    assert newest(two.folder).step == 12
+
+
+def test_workers_killed_during_a_save_between_the_stages_and_in_a_window(two, tiny_home):
+    states = tiny_home / "runs" / "killed" / "states"
+    moments = [
+        ((states / "step-00000004").exists, 0),
+        ((states / "step-00000006" / "COMPLETE").exists, 1),
+        ((states / "step-00000008" / "COMPLETE").exists, 0),
+    ]
+    with killing(moments) as killed:
+        done = call(tiny_home, *TWO, "out=runs/killed")
+    assert done.status == 0, done
+    assert len(killed) == 3
+    assert differences(newest(done.folder), newest(two.folder)) == []
+    assert numbers(done.folder) == numbers(two.folder)
+
+
+def test_workers_lost_too_often(two, tiny_home):
+    states = tiny_home / "runs" / "lost" / "states"
+    with killing([((states / "step-00000004" / "COMPLETE").exists, 1)]):
+        line = call(tiny_home, *TWO, "restarts=0", "out=runs/lost").error
+    assert line.startswith("training workers were lost more often than restarts = 0 allows (")
+    assert "; the same command goes on from the newest train state; " in line
+
+
+def test_three_workers_killed(finished, tiny_home):
+    whole = call(tiny_home, *THREE, "out=runs/three")
+    assert whole.status == 0, whole
+    states = tiny_home / "runs" / "three-killed" / "states"
+    with killing(
+        [((states / "step-00000006" / "COMPLETE").exists, 2), ((states / "step-00000008").exists, 0)]
+    ) as killed:
+        done = call(tiny_home, *THREE, "out=runs/three-killed")
+    assert done.status == 0, done
+    assert len(killed) == 2
+    assert differences(newest(done.folder), newest(whole.folder)) == []
+    assert numbers(done.folder) == numbers(whole.folder)
+
+
+def test_the_driver_killed_while_people_are_made_and_while_two_train(two, tmp_path):
+    """Everything of the program dies at once, twice; a third start finishes with the bits of the undisturbed run."""
+    write_recipe(tmp_path)
+    out = tmp_path / "runs" / "two"
+    for moment in (
+        tmp_path / "data" / "wild" / "_parts" / "request.json",
+        out / "states" / "step-00000004" / "COMPLETE",
+    ):
+        process = start(tmp_path, *TWO, "out=runs/two", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(moment.exists, process, pause=0.002)
+        process.kill()
+        process.wait()
+    indoor = (tmp_path / "data" / "indoor" / "part-00000.parquet").stat().st_mtime_ns
+    process = start(tmp_path, *TWO, "out=runs/two", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    printed, said = process.communicate(timeout=CEILING)
+    assert process.returncode == 0, said
+    assert not [line for line in said.splitlines() if not re.match(PROGRESS, line)]
+    assert re.search(r"^going on from step \d+ of 12$", printed, re.MULTILINE)
+    assert (tmp_path / "data" / "indoor" / "part-00000.parquet").stat().st_mtime_ns == indoor
+    assert differences(newest(out), newest(two.folder)) == []
+    assert numbers(out) == numbers(two.folder)
+
+
+def test_one_worker_and_two_train_on_the_same(two, tiny_home):
+    """What entered each term, from which data set, and which rows the banks know. Weights differ: batch norm sees other batches."""
+    one = call(tiny_home, *TWO, "train.workers=1", "out=runs/one")
+    assert one.status == 0, one
+    alone, together = numbers(one.folder), numbers(two.folder)
+    counts = ("entered/g", "entered/d", "entered/s/rgb", "entered/s/depth", "rows/", "passes/", "lr")
+    same = [name for name in alone if name.startswith(counts)]
+    assert len(same) > 30
+    for name in same:
+        share = 1 if name.startswith(("passes/", "lr")) else 2  # counts are means over the workers
+        assert [(step, value) for step, value in alone[name]] == [
+            (step, share * value) for step, value in together[name]
+        ], name
+    one_bank, two_bank = newest(one.folder).bank, newest(two.folder).bank
+    for modality in ("rgb", "depth", "keypoints"):
+        assert one_bank[f"{modality}.visited"].any()
+        assert one_bank[f"{modality}.visited"].equal(two_bank[f"{modality}.visited"])
+
+
+def test_two_workers_interrupted(two, tiny_home):
+    out, before = tiny_home / "runs" / "interrupted", signal.getsignal(signal.SIGINT)
+    with interrupted_at(out / "states" / "step-00000004" / "COMPLETE"):
+        stopped = call(tiny_home, *TWO, "out=runs/interrupted")
+    assert stopped.status == 130
+    assert stopped.err.endswith("\nstopped; the same command goes on from here\n")
+    assert tracked(out)[0]["status"] == "KILLED"
+    assert signal.getsignal(signal.SIGINT) is before
+    assert call(tiny_home, *TWO, "out=runs/interrupted").status == 0
+    assert differences(newest(out), newest(two.folder)) == []
+    assert numbers(out) == numbers(two.folder)
+
+
+def test_a_run_goes_on_with_another_number_of_workers(two, tiny_home):
+    out = tiny_home / "runs" / "grown"
+    stages = [
+        "stages={sample: 6, full: 6}",
+        "train.save_every=4",
+        "train.lanes=6",
+        "train.batch_size_per_lane=2",
+        "out=runs/grown",
+    ]
+    with interrupted_at(out / "states" / "step-00000004" / "COMPLETE"):
+        assert call(tiny_home, *stages).status == 130
+    done = call(tiny_home, *stages, "train.workers=2")
+    assert done.status == 0, done
+    (run,) = tracked(out)
+    assert run["params"]["train.workers"] == "1"
+    assert [step for step, _ in run["metrics"]["loss"]] == list(range(1, 13))
+    ours, theirs = numbers(out), numbers(two.folder)
+    assert ours["passes/indoor"] == theirs["passes/indoor"]

@@ -1,0 +1,192 @@
+"""A pre-training of a few seconds on synthetic people, and what it left."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+
+from hcmoco.training.checkpoint import States, TrainState
+from tests.helpers.ending import interrupt_this_process
+
+ROOT = Path(__file__).parents[2]
+PROGRESS = r"starting |step \d+|preparing "
+
+RECIPE = {
+    "name": "tiny",
+    "out": "runs/tiny",
+    "seed": 3,
+    "data": {
+        "sources": {
+            "indoor": {
+                "path": "data/indoor",
+                "weight": 3,
+                "people": {"domain": "indoor", "size": 64, "count": 48, "seed": 1},
+            },
+            "wild": {
+                "path": "data/wild",
+                "weight": 1,
+                "people": {"domain": "wild", "size": 64, "count": 24, "seed": 2},
+            },
+        },
+        "held_out": {"path": "data/held-out", "people": {"domain": "indoor", "size": 64, "count": 16, "seed": 3}},
+    },
+    "augment": {"size": 64},
+    "model": {
+        "rgb": {"name": "test_resnet"},
+        "depth": {"name": "test_resnet"},
+        "skeleton": {"width": 16, "blocks": 1},
+        "embedding": 16,
+    },
+    "objective": {"negatives": 32, "anchors": 12},
+    "stages": {"sample": 3, "full": 3},
+    "optim": {"name": "adamw", "lr": 0.004, "restart": False},
+    "train": {
+        "precision": "float32",
+        "lanes": 2,
+        "batch_size_per_lane": 4,
+        "window_steps": 2,
+        "log_every": 1,
+        "save_every": 2,
+    },
+    "probe": {"every": 2, "people": 8, "num_people_during_training": 4, "batch_size": 8, "cells": 16, "partners": 1},
+}
+
+
+def write_recipe(home: Path) -> Path:
+    """RECIPE as a file."""
+    path = home / "tiny.yaml"
+    path.write_text(yaml.safe_dump(RECIPE, sort_keys=False))
+    return path
+
+
+def newest(out: Path) -> TrainState:
+    state = States(str(out / "states")).newest()
+    assert state is not None
+    return state
+
+
+def differences(one: TrainState, other: TrainState) -> list[str]:
+    """Names of all that is not the same, bit for bit, in two train states; the id of the tracking run aside."""
+    found = [name for name in ("step", "full", "identity", "history") if getattr(one, name) != getattr(other, name)]
+    for part in ("model", "optimizer", "bank", "best"):
+        a, b = getattr(one, part), getattr(other, part)
+        found += [
+            f"{part} {name}"
+            for name in sorted(a.keys() | b.keys())
+            if name not in a or name not in b or not _same(a[name], b[name])
+        ]
+    return found
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return (
+        a.dtype == b.dtype
+        and a.shape == b.shape
+        and a.contiguous().numpy().tobytes() == b.contiguous().numpy().tobytes()
+    )
+
+
+def tracked(out: Path) -> list[dict]:
+    """Every MLflow run of an output folder: status, params, metrics (name -> [(step, value)]) and names of artifacts."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    runs = []
+    for run in client.search_runs([each.experiment_id for each in client.search_experiments()]):
+        history = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+        folder = Path(run.info.artifact_uri)
+        runs.append(
+            {
+                "id": run.info.run_id,
+                "status": run.info.status,
+                "params": dict(run.data.params),
+                "metrics": {
+                    name: sorted((point.step, point.value) for point in points) for name, points in history.items()
+                },
+                "artifacts": {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()},
+            }
+        )
+    return runs
+
+
+def numbers(out: Path) -> dict[str, list[tuple[int, float]]]:
+    """All that the one MLflow run of a folder has measured, the clock's figures aside."""
+    (run,) = tracked(out)
+    assert run["status"] == "FINISHED"
+    return {name: points for name, points in run["metrics"].items() if not name.startswith("time/")}
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file below `folder` with its size and time of change."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a call of the program returned, printed and left."""
+
+    status: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def error(self) -> str:
+        """The one line of a user's mistake; progress may come before it."""
+        assert self.status == 2, self
+        *before, last = self.err.splitlines()
+        assert last.startswith("error: "), self.err
+        assert not [line for line in before if not re.match(PROGRESS, line)], self.err
+        return last.removeprefix("error: ")
+
+
+def call(home: Path, *arguments: str, recipe: str | None = None) -> Done:
+    """The program in this process, on the Ray that runs already."""
+    from hcmoco_ray.commands.pretrain import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        status = main(["--recipe", recipe or str(home / "tiny.yaml"), *arguments])
+    chosen = [each.partition("=")[2] for each in arguments if each.startswith("out=")]
+    return Done(status, out.getvalue(), err.getvalue(), home / (chosen[-1] if chosen else RECIPE["out"]))
+
+
+@contextmanager
+def interrupted_at(file: Path) -> Iterator[None]:
+    """As if someone pressed Ctrl-C once `file` is there."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.002):
+            if file.exists():
+                interrupt_this_process()
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def start(home: Path, *arguments: str, **settings) -> subprocess.Popen:
+    """The program in a process and with a Ray of its own."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTEST_"))}
+    environment |= {"HCMOCO_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "pipelines" / "pretrain.py"), "--recipe", str(home / "tiny.yaml"), *arguments]
+    return subprocess.Popen(command, env=environment, **settings)

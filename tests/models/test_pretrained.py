@@ -1,0 +1,189 @@
+"""Weights files: every way in, and every way to be refused."""
+
+import io
+import pickle
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from hcmoco.errors import UserError
+from hcmoco.models.encoders import EncoderConfig, build_encoder
+
+SMALL = "hrnet_w18_small"
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """State of a whole classification backbone, every value its own."""
+    torch.manual_seed(0)
+    state = timm.create_model(SMALL).state_dict()
+    return {key: torch.randn(value.shape) if value.is_floating_point() else value + 7 for key, value in state.items()}
+
+
+def load(path, name=SMALL, **more):
+    return build_encoder(EncoderConfig(name=name, init=str(path), **more))
+
+
+def assert_has(encoder, state, prefix=""):
+    for key, value in encoder.trunk.state_dict().items():
+        assert torch.equal(value, state[prefix + key]), key
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_classification_file_loads_and_its_head_is_reported(whole, tmp_path, suffix):
+    path = tmp_path / f"whole.{suffix}"
+    safetensors.torch.save_file(whole, path) if suffix == "safetensors" else torch.save(whole, path)
+    encoder = load(path)
+    assert_has(encoder, whole)
+    assert encoder.report.loaded == len(encoder.trunk.state_dict())
+    assert {key.split(".")[0] for key in encoder.report.head_keys} == {
+        "incre_modules",
+        "downsamp_modules",
+        "final_layer",
+        "classifier",
+    }
+    assert len(encoder.report.head_keys) == len(whole) - encoder.report.loaded
+    assert "incre_modules" in str(encoder.report)
+
+
+def test_published_segmentation_head_is_known(whole, tmp_path):
+    trunk = build_encoder(EncoderConfig(name=SMALL)).trunk.state_dict()
+    torch.save({**trunk, "last_layer.0.weight": torch.zeros(3)}, tmp_path / "seg.pth")
+    assert load(tmp_path / "seg.pth").report.head_keys == ("last_layer.0.weight",)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "encoder1.", "module.encoder2.", "backbone.", "backbone.bottom_up.", "rgb.trunk."]
+)
+@pytest.mark.parametrize("wrapper", [None, "model", "state_dict"])
+def test_prefixes_and_wrappers_are_found(whole, tmp_path, prefix, wrapper):
+    state = {prefix + key: value for key, value in whole.items()} | {"queue": torch.zeros(2)}
+    torch.save({wrapper: state, "epoch": 3} if wrapper else state, tmp_path / "w.pth")
+    encoder = load(tmp_path / "w.pth")
+    assert_has(encoder, state, prefix)
+    assert encoder.report.prefix == prefix
+    assert encoder.report.other_keys == ("queue",)
+
+
+def test_one_of_two_encoders_is_told_by_a_fragment(whole, tmp_path):
+    state = {f"encoder1.{key}": value for key, value in whole.items()} | {
+        f"encoder2.{key}": value + 1 for key, value in whole.items()
+    }
+    path = tmp_path / "pretrain.pth"
+    torch.save(state, path)
+    with pytest.raises(UserError, match=r"2 encoders.*#encoder1\., .*#encoder2\."):
+        load(path)
+    assert_has(load(f"{path}#encoder2."), state, "encoder2.")
+    assert_has(load(f"{path}#encoder1."), state, "encoder1.")
+
+
+def test_counters_older_than_the_file_stay_fresh(whole, tmp_path):
+    safetensors.torch.save_file(
+        {key: value for key, value in whole.items() if "num_batches_tracked" not in key}, tmp_path / "old.safetensors"
+    )
+    report = load(tmp_path / "old.safetensors").report
+    assert report.fresh_counters
+    assert all(key.endswith("num_batches_tracked") for key in report.fresh_counters)
+
+
+def test_half_precision_weights_come_in_as_float32(whole, tmp_path):
+    safetensors.torch.save_file(
+        {key: value.half() if value.is_floating_point() else value for key, value in whole.items()},
+        tmp_path / "half.safetensors",
+    )
+    assert load(tmp_path / "half.safetensors").trunk.conv1.weight.dtype == torch.float32
+
+
+def test_uri_is_read_through_fsspec(whole):
+    import fsspec
+
+    with fsspec.open("memory://weights/whole.safetensors", "wb") as file:
+        file.write(safetensors.torch.save(whole))
+    assert_has(load("memory://weights/whole.safetensors"), whole)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "mobilenetv3_small_050"])
+def test_whole_backbones_of_other_kinds_load_under_timms_names(tmp_path, name):
+    torch.manual_seed(1)
+    state = timm.create_model(name).state_dict()
+    for key, value in state.items():
+        if key.endswith(("running_mean", "running_var")):
+            value.copy_(0.5 + torch.rand(value.shape))
+    safetensors.torch.save_file(state, tmp_path / "whole.safetensors")
+    encoder = load(tmp_path / "whole.safetensors", name)
+    x = torch.randn(1, 3, 64, 64)
+    whole_model = timm.create_model(name).eval()
+    whole_model.load_state_dict(state)
+    last = whole_model.forward_intermediates(x, intermediates_only=True)[-1]
+    torch.testing.assert_close(encoder.eval()(x)[-1], last, rtol=1e-4, atol=1e-4)
+    assert encoder.report.head_keys
+
+
+def refused(path, match, **more):
+    with pytest.raises(UserError, match=match) as caught:
+        load(path, **more)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 700
+    return str(caught.value)
+
+
+def test_missing_unexpected_and_misshapen_keys_are_listed_and_counted(whole, tmp_path):
+    state = {key: value for key, value in whole.items() if not key.startswith("layer1.0.")}
+    state["layer1.9.conv9.weight"] = torch.zeros(1)
+    state["conv1.weight"] = torch.zeros(64, 4, 3, 3)
+    safetensors.torch.save_file(state, tmp_path / "w.safetensors")
+    line = refused(tmp_path / "w.safetensors", "do not fit hrnet_w18_small")
+    lost = [key for key in whole if key.startswith("layer1.0.") and not key.endswith("num_batches_tracked")]
+    assert f"{len(lost)} missing: {', '.join(lost[:3])}, ... ({len(lost)} in all)" in line
+    assert "1 unexpected: layer1.9.conv9.weight" in line
+    assert "1 of another shape: conv1.weight is 64x4x3x3, wanted 64x3x3x3" in line
+
+
+def test_a_refused_file_leaves_the_encoder_as_it_was(whole, tmp_path):
+    from hcmoco.models.pretrained import load_weights
+
+    safetensors.torch.save_file({**whole, "layer1.9.conv9.weight": torch.zeros(1)}, tmp_path / "w.safetensors")
+    trunk = build_encoder(EncoderConfig(name=SMALL)).trunk
+    before = {key: value.clone() for key, value in trunk.state_dict().items()}
+    with pytest.raises(UserError):
+        load_weights(trunk, str(tmp_path / "w.safetensors"), name=SMALL)
+    assert all(torch.equal(value, before[key]) for key, value in trunk.state_dict().items())
+
+
+def test_another_backbones_weights_do_not_fit(whole, tmp_path):
+    safetensors.torch.save_file(whole, tmp_path / "w.safetensors")
+    refused(tmp_path / "w.safetensors", "do not fit resnet18: .*missing", name="resnet18")
+
+
+class Payload:
+    def __reduce__(self):
+        return (print, ("unpickled",))
+
+
+def test_files_that_are_no_weights(tmp_path, capsys):
+    refused(tmp_path / "absent.pth", "absent.pth cannot be read")
+    refused("nosuchprotocol://x/y.pth", "cannot be read")
+    (tmp_path / "text.safetensors").write_bytes(b"not weights at all, only some text")
+    refused(tmp_path / "text.safetensors", "no readable weights file")
+    (tmp_path / "text.pth").write_bytes(b"not weights at all, only some text")
+    refused(tmp_path / "text.pth", "not a torch file, or one that holds more than tensors")
+    (tmp_path / "empty.pth").write_bytes(b"")
+    refused(tmp_path / "empty.pth", "weights file")
+    torch.save([1, 2], tmp_path / "list.pth")
+    refused(tmp_path / "list.pth", "no mapping of names to tensors")
+    data = io.BytesIO()
+    torch.save({"conv1.weight": Payload()}, data)
+    for name, content in (("evil.pth", data.getvalue()), ("evil2.pth", pickle.dumps(Payload(), protocol=2))):
+        (tmp_path / name).write_bytes(content)
+        refused(tmp_path / name, "never unpickled")
+    assert "unpickled" not in capsys.readouterr().out
+
+
+def test_truncated_files(whole, tmp_path):
+    safetensors.torch.save_file(whole, tmp_path / "w.safetensors")
+    torch.save(whole, tmp_path / "w.pth")
+    for path in (tmp_path / "w.safetensors", tmp_path / "w.pth"):
+        path.write_bytes(path.read_bytes()[:100_000])
+        refused(path, "no readable weights file")

@@ -1,9 +1,0 @@
-"""The surface of `evaluation_scenes`, once."""
-
-import pytest
-from evaluation_scenes import line_surface
-
-
-@pytest.fixture(scope="session")
-def surface():
-    return line_surface()
