@@ -120,7 +120,9 @@ def say_stopped(instead: str = "") -> int:
     """Says the one line, and returns the exit status."""
     global _said
     _said = True
-    sys.stderr.write(f"\nstopped; {instead or 'the same command goes on from here'}\n")  # one piece, whoever else writes
+    sys.stderr.write(
+        f"\nstopped; {instead or 'the same command goes on from here'}\n"
+    )  # one piece, whoever else writes
     sys.stderr.flush()
     return 128 + (noted() or signal.SIGINT)
 

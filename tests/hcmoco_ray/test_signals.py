@@ -15,7 +15,7 @@ SAID = "\nstopped; the same command goes on from here\n"
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 PROGRAMS = {
     "pipelines": ("prepare", "pretrain", "finetune", "evaluate", "predict", "report"),
-    "tuning": ("sweep", "fractions", "ablation", "versatility"),
+    "tuning": ("sweep", "label_fractions", "ablation", "versatility"),
 }
 LONG = ("stages.sample=5000", "train.save_every=10", "probe.every=1000")
 
@@ -56,7 +56,9 @@ def test_make_passes_a_sigterm_on(tmp_path, target):
     python.parent.mkdir()
     python.write_text("#!/bin/sh\necho up\nexec sleep 600\n")
     python.chmod(0o755)
-    number = subprocess.run("pwd | cksum | cut -d' ' -f1", shell=True, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    number = subprocess.run(
+        "pwd | cksum | cut -d' ' -f1", shell=True, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
     (tmp_path / f".hcmoco-{number}").touch()  # the stamp of an environment that is complete
     command = ["make", target, f"VENV={tmp_path}", "ARGS=-k 'this or that'"]
     program = Started("-c", f"import os; os.execvp('make', {command})", VENV="").until("^up$")
