@@ -1,4 +1,7 @@
-"""What the command lines of the programs have in common: `--recipe NAME [key=value ...]`, read without importing PyTorch."""
+"""What the command lines of the programs have in common: `--recipe NAME [key=value ...]`, read without importing PyTorch.
+
+Little is imported here, so that a signal is heard soon after the start.
+"""
 
 import argparse
 import importlib
@@ -7,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hcmoco.config import load_recipe, merge, parse_overrides
 from hcmoco_ray.cluster import interrupts
 
 PROGRAMS = (
@@ -57,6 +59,8 @@ def task_parser(description: str) -> argparse.ArgumentParser:
 
 def task_values(task: str, recipe: str, overrides: list[str]) -> dict:
     """The keys of a task's recipe with the overrides on top, not yet checked; see `values`."""
+    from hcmoco.config import load_recipe, merge, parse_overrides
+
     path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else RECIPES / task / f"{recipe}.yaml"
     return merge(merge(load_recipe(path), {"task": {"task": task}}), parse_overrides(overrides))
 
@@ -66,6 +70,8 @@ def values(recipe: str, overrides: list[str]) -> dict:
 
     Raises UserError for a recipe that is missing, not YAML or not a mapping, and for an override without `=`.
     """
+    from hcmoco.config import load_recipe, merge, parse_overrides
+
     path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else RECIPES / f"{recipe}.yaml"
     return merge(load_recipe(path), parse_overrides(overrides))
 

@@ -125,7 +125,10 @@ def say_stopped(instead: str = "") -> int:
     """Print the one line of a stopped program, and return its exit status."""
     global _said
     _said = True
-    print(f"\nstopped; {instead or 'the same command goes on from here'}", file=sys.stderr, flush=True)
+    sys.stderr.write(
+        f"\nstopped; {instead or 'the same command goes on from here'}\n"
+    )  # one piece, whoever else writes
+    sys.stderr.flush()
     return 128 + (noted() or signal.SIGINT)
 
 
@@ -136,11 +139,15 @@ def end_children() -> None:
     if sys.platform == "linux":  # one that loses its parent meanwhile becomes a child of this process
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     until = time.monotonic() + _KILLING_S
-    while (children := psutil.Process().children(recursive=True)) and time.monotonic() < until:
-        for each in children:
+    living = 1
+    while living and time.monotonic() < until:
+        living = 0
+        for each in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
-                each.kill()
-        psutil.wait_procs(children, timeout=0.2)
+                if each.status() != psutil.STATUS_ZOMBIE:
+                    living += 1
+                    each.kill()
+        time.sleep(0.02)
 
 
 def _note(number: int, frame: FrameType | None) -> None:
@@ -177,16 +184,18 @@ def _end(reader: int, meant: Callable[[int], bool], grace: float) -> None:
     while number not in SIGNALS or not meant(number):
         number = os.read(reader, 1)[0]
     _ended_by = number
-    if not _unwound.wait(grace):
-        _within(_LAST_WORDS_S, lambda: [each() for each in reversed(_last_words)])
-    if not _said:
-        _within(_SAYING_S, say_stopped)
-    _within(_SAYING_S, sys.stdout.flush)
-    nowhere = os.open(os.devnull, os.O_WRONLY)  # Ray logs that its processes are lost
-    for stream in (1, 2):
-        os.dup2(nowhere, stream)
-    end_children()
-    os._exit(128 + number)
+    try:
+        if not _unwound.wait(grace):
+            _within(_LAST_WORDS_S, lambda: [each() for each in reversed(_last_words)])
+        if not _said:
+            _within(_SAYING_S, say_stopped)
+        _within(_SAYING_S, sys.stdout.flush)
+        nowhere = os.open(os.devnull, os.O_WRONLY)  # Ray logs that its processes are lost
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+        end_children()
+    finally:
+        os._exit(128 + number)
 
 
 def _within(seconds: float, work: Callable[[], object]) -> None:

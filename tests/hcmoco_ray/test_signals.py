@@ -49,6 +49,22 @@ def test_while_importing_pytorch(home):
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("target", ["pretrain", "tables", "people", "test", "test-slow", "lint", "bench"])
+def test_make_passes_a_sigterm_on(tmp_path, target):
+    """Without a shell in between, which would end alone; whatever runs is not this environment's Python."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\necho up\nexec sleep 600\n")
+    python.chmod(0o755)
+    number = subprocess.run(
+        "pwd | cksum | cut -d' ' -f1", shell=True, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    (tmp_path / f".hcmoco-{number}").touch()  # the stamp of an environment that is complete
+    command = ["make", target, f"VENV={tmp_path}", "ARGS=-k 'this or that'"]
+    program = Started("-c", f"import os; os.execvp('make', {command})", VENV="").until("^up$")
+    program.stop(signal.SIGTERM)
+
+
 @pytest.mark.slow
 def test_while_ray_starts(home):
     program = pretrain(home)

@@ -42,8 +42,9 @@ class Started:
         deadline = time.monotonic() + _REACHES_S
         while not (re.search(moment, self.said, re.MULTILINE) if isinstance(moment, str) else moment()):
             if self.process.poll() is not None or time.monotonic() > deadline:
+                said = self.said
                 self.kill()
-                raise AssertionError(f"{moment} was not reached: {self.said}")
+                raise AssertionError(f"{moment} was not reached: {said}")
             time.sleep(0.005)
         return self
 
@@ -67,10 +68,11 @@ class Started:
             time.sleep(0.1)
         try:
             status = self.process.wait(CEILING_S)
-            _, left = psutil.wait_procs([*family, *self.family()], timeout=2.0)
-            took = time.monotonic() - begun
-            print(f"{took:.1f} s from the signal to the end of {len(family) + 1} processes")
-            assert not left, [each.cmdline() for each in left]
+            family += self.family()
+            while (left := [each for each in family if _lives(each)]) and time.monotonic() < begun + CEILING_S:
+                time.sleep(0.05)
+            print(f"{time.monotonic() - begun:.1f} s from the signal to the end of {len(family) + 1} processes")
+            assert not left, left
             return status, self.said[before:]
         finally:
             self.kill()
@@ -84,3 +86,10 @@ class Started:
                 continue
         self.process.wait()
         self._output.close()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
