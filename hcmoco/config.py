@@ -180,7 +180,7 @@ def upgrade(cls: type[BaseModel], values: Any) -> Any:
     renamed = {old: new for old, new in _renamed(cls).items() if not new.startswith("removed: ")}
     result: dict = {}
     for old, value in values.items():
-        *parents, key = (renamed[old] if old in renamed else old).split(".")
+        *parents, key = renamed.get(old, str(old)).split(".")
         field = cls.model_fields.get(parents[0] if parents else key)
         models = _models(field.annotation) if field else []
         if not parents and models:
