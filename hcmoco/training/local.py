@@ -10,10 +10,14 @@ import torch
 from hcmoco.data.loader import BatchT, PlanLoader
 from hcmoco.data.prefetch import prefetch_map
 from hcmoco.training.checkpoint import States, TrainState
+from hcmoco.training.context import BatchT_co
 
 BatchT_co = TypeVar("BatchT_co", covariant=True)
 
+<<<<<<< HEAD
 
+=======
+>>>>>>> c-core
 class EvalBatches(Protocol[BatchT_co]):
     """The loader of a run's validation rows."""
 

@@ -73,7 +73,7 @@ def make_experiments(
         key = experiment_key(config, digest) if digest is not None else ""
         experiment = Experiment(task, spec.name, config, key)
         experiments.append(
-            replace(experiment, config=config.model_copy(update={"out": f"{out}/work/{experiment.name}"}))
+            replace(experiment, config=config.model_copy(update={"output_dir": f"{out}/work/{experiment.name}"}))
         )
     return experiments
 

@@ -33,7 +33,7 @@ TABLE_7 = (
 class VersatilityRecipe(CoTrainingConfig):
     """Some co-trainings: every experiment with every method and every seed; `experiment`, `method` and `seed` are each one's own."""
 
-    out: str = Field(
+    output_dir: str = Field(
         min_length=1,
         description="scratch folder or URI: checkpoints and the tracking store; safe to delete afterwards",
     )
@@ -41,7 +41,7 @@ class VersatilityRecipe(CoTrainingConfig):
         description="as a co-training's, or the sample-level pre-training that makes it"
     )
     results: str | None = Field(
-        None, description="folder or URI of the results, small files that can be shared; null: `out`"
+        None, description="folder or URI of the results, small files that can be shared; null: `output_dir`"
     )
     experiments: tuple[Experiment, ...] = Field(EXPERIMENTS, min_length=1, description="which experiments")
     methods: tuple[Method, ...] = Field(METHODS, min_length=1, description="which methods")
@@ -102,7 +102,7 @@ def make_experiments(recipe: VersatilityRecipe, init: str, start_digest: str | N
         decided["weights"] = canonical(CoTrainingData, decided["weights"])
         key = fingerprint([decided, start_digest, contents]) if start_digest is not None else ""
         experiment = CoTrainingExperiment(config, key)
-        config = config.model_copy(update={"out": f"{recipe.out}/work/{experiment.name}"})
+        config = config.model_copy(update={"output_dir": f"{recipe.output_dir}/work/{experiment.name}"})
         experiments.append(CoTrainingExperiment(config, key))
     return experiments
 

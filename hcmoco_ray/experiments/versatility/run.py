@@ -52,8 +52,8 @@ def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds:
     config = load(recipe, overrides, seeds)
     assert config.results is not None
     folder = Folder(config.results)
-    with nullcontext() if plan_only else lock_run_dir(config.out):
-        session.connect().require_shared_storage("out", config.out)
+    with nullcontext() if plan_only else lock_run_dir(config.output_dir):
+        session.connect().require_shared_storage("output_dir", config.output_dir)
         spec = pretrained.resolve_init(START, config.init)
         experiments = _experiments(config, spec, folder)
         results = read_results(folder, BELOW, experiments)

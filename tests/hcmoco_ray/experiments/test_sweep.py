@@ -309,9 +309,9 @@ def _progress(path) -> dict:
 
 @pytest.mark.slow
 def test_a_signal_ends_the_trials_and_the_next_start_goes_on_with_them(tmp_path):
-    path = sweep_program.write(tmp_path, {"trials": 2, "fixed": {"stages": {"sample": 5000}}})
+    path = sweep_program.write(tmp_path, {"num_trials": 2, "fixed": {"stages": {"stage1_steps": 5000}}})
     program = Started("tuning/sweep.py", "--sweep", str(path), HCMOCO_HOME=str(tmp_path))
-    folder = tmp_path / sweep_program.SWEEP["out"]
+    folder = tmp_path / sweep_program.SWEEP["output_dir"]
     program.until(lambda: any(_progress(each)["reports"] for each in folder.glob("work/*/progress.json")))
     status, said = program.stop(signal.SIGTERM)
     assert status == 143
