@@ -191,12 +191,8 @@ def upgrade(cls: type[BaseModel], values: Any) -> Any:
         return values
     result: dict = {}
     for old, value in values.items():
-<<<<<<< HEAD
         *parents, key = str(_moved_keys(cls).get(old, old)).split(".")
         value = _renamed_value(cls, key, value, back=False)
-=======
-        *parents, key = renamed.get(old, str(old)).split(".")
->>>>>>> c-core
         field = cls.model_fields.get(parents[0] if parents else key)
         models = _models(field.annotation) if field else []
         if not parents and models:

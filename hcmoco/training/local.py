@@ -14,10 +14,7 @@ from hcmoco.training.context import BatchT_co
 
 BatchT_co = TypeVar("BatchT_co", covariant=True)
 
-<<<<<<< HEAD
 
-=======
->>>>>>> c-core
 class EvalBatches(Protocol[BatchT_co]):
     """The loader of a run's validation rows."""
 
