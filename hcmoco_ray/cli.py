@@ -1,4 +1,4 @@
-"""What the command lines of the programs have in common: `--recipe NAME [key=value ...]`, read without importing PyTorch."""
+"""Parse what the programs' command lines share, `--recipe NAME [key=value ...]`, without importing PyTorch."""
 
 import argparse
 import importlib
@@ -19,7 +19,7 @@ RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """A parser of `--recipe NAME [key=value ...]`."""
+    """Return a parser of `--recipe NAME [key=value ...]`."""
     known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
     arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument(
@@ -38,7 +38,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def task_parser(description: str) -> argparse.ArgumentParser:
-    """A parser of `TASK --recipe NAME [key=value ...]`."""
+    """Return a parser of `TASK --recipe NAME [key=value ...]`."""
     arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("task", choices=TASK_NAMES, metavar="TASK", help=", ".join(TASK_NAMES))
     arguments.add_argument(
@@ -54,15 +54,16 @@ def task_parser(description: str) -> argparse.ArgumentParser:
 
 
 def task_values(task: str, recipe: str, overrides: list[str]) -> dict:
-    """The keys of a task's recipe with the overrides on top, not yet checked; see `values`."""
+    """Load a task's recipe with the overrides on top, not yet checked; see `values`."""
     path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else RECIPES / task / f"{recipe}.yaml"
     return merge(merge(load_recipe(path), {"task": {"task": task}}), parse_overrides(overrides))
 
 
 def values(recipe: str, overrides: list[str]) -> dict:
-    """The recipe's keys with the overrides on top, not yet checked.
+    """Load a recipe's keys with the overrides on top, not yet checked.
 
-    Raises UserError for a recipe that is missing, not YAML or not a mapping, and for an override without `=`.
+    Raises:
+        UserError: the recipe is missing, not YAML or not a mapping, or an override has no `=`.
     """
     path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else RECIPES / f"{recipe}.yaml"
     return merge(load_recipe(path), parse_overrides(overrides))

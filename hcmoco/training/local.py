@@ -10,15 +10,16 @@ import torch
 from hcmoco.data.loader import BatchT, PlanLoader
 from hcmoco.data.prefetch import prefetch_map
 from hcmoco.training.checkpoint import States, TrainState
+from hcmoco.training.context import BatchT_co
 
 
-class EvalBatches(Protocol[BatchT]):
+class EvalBatches(Protocol[BatchT_co]):
     """The loader of a run's validation rows."""
 
     def own_items(self, rank: int) -> Iterator[pa.Table]:
         """Yield the work items of worker `rank`."""
 
-    def batches(self, items: Iterable[pa.Table], *, threads: int, ahead: int) -> Iterator[BatchT]:
+    def batches(self, items: Iterable[pa.Table], *, threads: int, ahead: int) -> Iterator[BatchT_co]:
         """Yield the batches of these work items, in order."""
 
 

@@ -108,7 +108,7 @@ class PlannedFinetuning(PlannedRun):
         self.tags = {
             "hcmoco.task": config.task.task,
             "hcmoco.labels": f"{config.text}, {len(setup.train_subset)} rows, {setup.train_subset.digest}",
-            "hcmoco.start": f"{setup.start['text']} {setup.start['digest']}".strip(),
+            "hcmoco.start": f"{setup.init['text']} {setup.init['digest']}".strip(),
         }
 
     def job(self, tracker: Tracker, status: Status) -> "FinetuneJob":
@@ -228,7 +228,7 @@ def close(config: FinetuneRecipe, setup: ResolvedRun, state: TrainState, tracker
 
 
 def finished(config: FinetuneRecipe) -> bool:
-    """Whether the run in the folder has come to its end, and everything that it left is there as it left it."""
+    """Return whether the run in the folder is finished, and all its files are as it wrote them."""
     folder = Folder(config.output_dir)
     try:
         sums = json.loads(folder.read(FINISHED))
@@ -238,7 +238,7 @@ def finished(config: FinetuneRecipe) -> bool:
 
 
 def report(config: FinetuneRecipe) -> None:
-    """Prints the figures and where everything is."""
+    """Print the scores, and where all files are."""
     results = json.loads(Folder(config.output_dir).read(RESULTS))
     test, labels = results["test"], results["labels"]
     figures = "\n".join(f"  {line}" for line in figure_lines(test["figures"]))

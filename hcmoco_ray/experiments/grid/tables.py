@@ -1,6 +1,7 @@
 """Tables over the finished cells of a grid, in Markdown: means, spreads, paired differences, in %."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from hcmoco_ray.experiments.grid.cells import Cell
 from hcmoco_ray.experiments.results import difference_text, mean_text
@@ -58,7 +59,7 @@ def _head(texts: list[str], figures: list[str]) -> list[str]:
     return [f"| {' | '.join([*texts, *figures])} |", "|---" * len(texts) + "|--:" * len(figures) + "|"]
 
 
-def _in_order(values):
+def _in_order(values: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
 
 
