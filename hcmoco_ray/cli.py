@@ -1,7 +1,4 @@
-"""What the command lines of the programs have in common: `--recipe NAME [key=value ...]`, read without importing PyTorch.
-
-Little is imported here, so that a signal is heard soon after the start.
-"""
+"""Parse what the programs' command lines share, `--recipe NAME [key=value ...]`, without importing PyTorch."""
 
 import argparse
 import importlib
@@ -23,7 +20,7 @@ RECIPES = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1] / "recipe
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """A parser of `--recipe NAME [key=value ...]`."""
+    """Return a parser of `--recipe NAME [key=value ...]`."""
     known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
     arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument(
@@ -42,7 +39,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def task_parser(description: str) -> argparse.ArgumentParser:
-    """A parser of `TASK --recipe NAME [key=value ...]`."""
+    """Return a parser of `TASK --recipe NAME [key=value ...]`."""
     arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("task", choices=TASK_NAMES, metavar="TASK", help=", ".join(TASK_NAMES))
     arguments.add_argument(
@@ -58,7 +55,7 @@ def task_parser(description: str) -> argparse.ArgumentParser:
 
 
 def task_values(task: str, recipe: str, overrides: list[str]) -> dict:
-    """The keys of a task's recipe with the overrides on top, not yet checked; see `values`."""
+    """Load a task's recipe with the overrides on top, not yet checked; see `values`."""
     from hcmoco.config import load_recipe, merge, parse_overrides
 
     path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else RECIPES / task / f"{recipe}.yaml"
@@ -66,9 +63,10 @@ def task_values(task: str, recipe: str, overrides: list[str]) -> dict:
 
 
 def values(recipe: str, overrides: list[str]) -> dict:
-    """The recipe's keys with the overrides on top, not yet checked.
+    """Load a recipe's keys with the overrides on top, not yet checked.
 
-    Raises UserError for a recipe that is missing, not YAML or not a mapping, and for an override without `=`.
+    Raises:
+        UserError: the recipe is missing, not YAML or not a mapping, or an override has no `=`.
     """
     from hcmoco.config import load_recipe, merge, parse_overrides
 

@@ -1,5 +1,4 @@
-"""Predictions for somebody's own pictures, from the command line to the last line. What is wrong with the files is said before PyTorch
-is loaded, which takes seconds."""
+"""Predict on a user's own images. Files are checked before PyTorch is loaded, which takes seconds."""
 
 import argparse
 import json
@@ -28,7 +27,17 @@ _OF_TASKS = {
 
 
 def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
-    """Predicts; see predict.py for the arguments. Returns the exit status."""
+    """Predict, and write the results.
+
+    Args:
+        given: the arguments of predict.py.
+        weights: folder or URI of the model.
+        out: folder of the results.
+    Returns:
+        The exit status.
+    Raises:
+        UserError: an argument, an image or the weights are bad.
+    """
     threads = given.threads if given.threads is not None else session.cpus_here()
     for name, value in (("--batch", given.batch), ("--threads", threads)):
         if value < 1:
@@ -106,7 +115,15 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
 
 
 def read_boxes(path: Path, files: list[PictureFile]) -> dict[str, list[tuple[float, float, float, float]]]:
-    """Boxes of each picture by its name. UserError, with the line, for what is not as predict.py says, or is of no picture."""
+    """Read the boxes of a JSON Lines file.
+
+    Args:
+        files: the images that the boxes may be of.
+    Returns:
+        (x0, y0, x1, y1) in pixels, by name of the image.
+    Raises:
+        UserError: a line is not of the form that predict.py describes, or of no image.
+    """
     if not path.is_file():
         raise UserError(f"--boxes {path} does not exist; write one JSON object per person into it, as --help shows")
     names = {each.name for each in files}

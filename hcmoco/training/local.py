@@ -12,8 +12,6 @@ from hcmoco.data.prefetch import prefetch_map
 from hcmoco.training.checkpoint import States, TrainState
 from hcmoco.training.context import BatchT_co
 
-BatchT_co = TypeVar("BatchT_co", covariant=True)
-
 
 class EvalBatches(Protocol[BatchT_co]):
     """The loader of a run's validation rows."""

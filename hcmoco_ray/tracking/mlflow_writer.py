@@ -1,4 +1,4 @@
-"""The one that writes to MLflow: opens the store quietly, batches, keeps what a failing store did not take, logs no step twice."""
+"""Write to MLflow: open the store quietly, batch, keep what a failing store did not take, log no step twice."""
 
 import json
 import logging
@@ -53,7 +53,13 @@ class Writer:
             self.connect(uri, {})
 
     def connect(self, uri: str, environment: dict[str, str]) -> None:
-        """Opens the store, making it and the experiment where they are missing."""
+        """Open the store, creating it and the experiment where they are missing.
+
+        Args:
+            environment: variables to set first, such as MLflow's credentials.
+        Raises:
+            UserError: as `open_store`.
+        """
         os.environ.update(environment)
         self.uri = uri
         self.client, self.experiment_id = open_store(uri, self.experiment)
@@ -77,7 +83,7 @@ class Writer:
         return run_id
 
     def find(self, tag: str, value: str, running: bool) -> str | None:
-        """Id of the oldest run of the experiment with this tag, and, with `running`, without an end."""
+        """Return the id of the oldest run of the experiment with this tag, and, with `running`, without an end."""
         wanted = f"tags.`{tag}` = '{value}'" + (" and attributes.status = 'RUNNING'" if running else "")
         with self._clear_errors("cannot look for a run in"):
             found = self.client.search_runs(
@@ -137,7 +143,7 @@ class Writer:
         self._write_unless_pausing()
 
     def flush(self) -> None:
-        """Writes everything that waits. A store that fails keeps it for later; `finish` reports it."""
+        """Write everything that waits. A store that fails keeps it for later; `finish` reports it."""
         try:
             for run_id, run in self.runs.items():
                 self._write(run_id, run)
@@ -189,7 +195,13 @@ class Writer:
 
 
 def open_store(uri: str, experiment: str) -> tuple[Any, str]:
-    """(client, experiment id) of a store that exists when this returns. UserError for one that does not answer or cannot be opened."""
+    """Open a store, creating it where it is missing.
+
+    Returns:
+        The MLflow client, and the id of the experiment.
+    Raises:
+        UserError: the store does not answer, or cannot be opened.
+    """
     for key, value in {**_QUIET, **_PATIENCE}.items():
         os.environ.setdefault(key, value)
     logging.getLogger("alembic").setLevel(logging.ERROR)
@@ -248,7 +260,7 @@ def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Dotted keys to text: `{"a": {"b": [1, 2]}}` -> `{"a.b": "[1, 2]"}`. Text over MLflow's 6000 characters ends in a note."""
+    """Flatten to dotted keys and text: `{"a": {"b": [1, 2]}}` -> `{"a.b": "[1, 2]"}`. Text over MLflow's 6000 characters ends in a note."""
     flat: dict[str, str] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
@@ -261,7 +273,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def clean_key(key: str) -> str:
-    """A key MLflow accepts: other characters become `_`, no empty or dotted path part, at most 250 characters."""
+    """Return a key that MLflow accepts: other characters become `_`, no empty or dotted path part, at most 250 characters."""
     key = re.sub(r"[^\w\-. :/]", "_", key)
     return "/".join(part for part in key.split("/") if part.strip(".")).strip()[:_KEY_LENGTH].rstrip("/") or "_"
 

@@ -1,4 +1,4 @@
-"""Which state of the program made a result."""
+"""Record which version of the program produced a result."""
 
 import subprocess
 from functools import cache
@@ -10,13 +10,13 @@ from hcmoco_ray.cluster.session import ROOT
 
 
 def made_by() -> dict[str, str]:
-    """The versions and the commit that a record of a result names."""
+    """Return the versions and the commit that the record of a result names."""
     return {"hcmoco": hcmoco.__version__, "torch": torch.__version__, "commit": commit()}
 
 
 @cache
 def commit() -> str:
-    """The checkout's commit, 12 digits, with "+changes" where tracked files differ from it; "" outside a checkout."""
+    """Return the checkout's commit, 12 digits, with "+changes" where tracked files differ from it; "" outside a checkout."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -33,7 +33,7 @@ SHEET_ROWS = 8
 
 
 class ScoreConfig(Config):
-    """How an evaluation is carried out; it moves the result by no more than rounding."""
+    """How an evaluation is carried out. It changes the result by rounding at most."""
 
     name: str = "evaluate"
     output_dir: str
@@ -131,7 +131,15 @@ def run(
 
 
 def score(config: ScoreConfig, weights: str, task: Task, rows: Subset) -> Result:
-    """The scores of the model in the folder `weights` over all `rows`; `task` is over their data set."""
+    """Score a model.
+
+    Args:
+        weights: folder of the model.
+        task: over the data set of `rows`.
+        rows: every one is scored once.
+    Raises:
+        UserError: workers are lost too often, or a row cannot be read.
+    """
     feed = EvalLoader(task, rows, config.piece_rows, config.train.workers)
     answer, status = Status(None), Status(f"scoring {len(rows)} rows")
     with shown(status):
@@ -145,7 +153,7 @@ def score(config: ScoreConfig, weights: str, task: Task, rows: Subset) -> Result
 
 
 def sheet(weights: str, task: Task, rows: Subset, count: int = SHEET_ROWS) -> np.ndarray:
-    """The picture of the first rows, on this machine's CPU."""
+    """Draw the first `count` rows with their predictions, computed on this machine's CPU; uint8 [H, W, 3]."""
     first = list(rows.rows(task.columns, count))
     with torch.inference_mode():
         predictions = task.predict(load_model(weights).model(), task.make_batch(first, None), torch.device("cpu"))
@@ -153,7 +161,7 @@ def sheet(weights: str, task: Task, rows: Subset, count: int = SHEET_ROWS) -> np
 
 
 def markdown(result: Result) -> str:
-    """The figures, then their breakdown, as Markdown tables."""
+    """Format the metrics, then their breakdown, as Markdown tables."""
     lines = [
         "| figure | value |",
         "|---|---:|",
@@ -176,7 +184,7 @@ def _cell(value: str | float) -> str:
 
 
 def as_json(facts: dict[str, Any]) -> bytes:
-    """Results for programs: a number that is undefined or infinite, which JSON does not have, becomes null."""
+    """Encode results for programs: a number that is undefined or infinite, which JSON does not have, becomes null."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -189,13 +197,13 @@ def as_json(facts: dict[str, Any]) -> bytes:
 
 
 def text(name: str, value: float | None) -> str:
-    """A figure as people read it: shares in per cent, others as they are, a dash where there is none."""
+    """Format a metric: shares in per cent, others as they are, a dash for None and NaN."""
     if value is None or math.isnan(value):
         return "-"
     return f"{value:.2f}" if name.endswith(("_cm", "_m", "_px")) else f"{100 * value:.2f} %"
 
 
 def figure_lines(figures: dict[str, float | None], in_a_line: int = 6) -> list[str]:
-    """The figures for a terminal, some in a line."""
+    """Format metrics for a terminal, `in_a_line` of them in each line."""
     texts = [f"{name} {text(name, value)}" for name, value in figures.items()]
     return ["   ".join(texts[start : start + in_a_line]) for start in range(0, len(texts), in_a_line)]

@@ -229,7 +229,7 @@ def close(config: FinetuneRecipe, setup: ResolvedRun, state: TrainState, tracker
 
 
 def finished(config: FinetuneRecipe) -> bool:
-    """Whether the run in the folder has come to its end, and everything that it left is there as it left it."""
+    """Return whether the run in the folder is finished, and all its files are as it wrote them."""
     folder = Folder(config.output_dir)
     try:
         sums = json.loads(folder.read(FINISHED))
@@ -239,7 +239,7 @@ def finished(config: FinetuneRecipe) -> bool:
 
 
 def report(config: FinetuneRecipe) -> None:
-    """Prints the figures and where everything is."""
+    """Print the scores, and where all files are."""
     results = upgrade_results(json.loads(Folder(config.output_dir).read(RESULTS)))
     test, labels = results["test"], results["labels"]
     figures = "\n".join(f"  {line}" for line in figure_lines(test["metrics"]))

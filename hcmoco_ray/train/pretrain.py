@@ -142,7 +142,7 @@ class PretrainJob:
 
 
 def make_plan(config: PretrainRecipe, sources: Sequence[Shards]) -> Plan:
-    """The plan of a run over opened data sets."""
+    """Return the plan of a run over opened data sets."""
     named = zip(config.data.sources.items(), sources, strict=True)
     train = config.train
     return Plan(
@@ -188,7 +188,7 @@ def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> 
 
 
 def probe_views(config: PretrainRecipe, held_out: Shards) -> ProbeViews:
-    """The held-out people as the probes look at them."""
+    """Decode and crop the held-out people as the probes need them."""
     manifest = held_out.manifest
     people = (
         Person.from_row(row)
@@ -207,7 +207,7 @@ def probe_views(config: PretrainRecipe, held_out: Shards) -> ProbeViews:
 
 
 def final_model(config: PretrainRecipe, state: TrainState) -> HCMoCo:
-    """The model of a state."""
+    """Build the model of a train state."""
     model = make_model(config, load=False)
     if state.stage == 2:
         model.add_dense_mappers()
@@ -216,7 +216,7 @@ def final_model(config: PretrainRecipe, state: TrainState) -> HCMoCo:
 
 
 def terms_of(config: PretrainConfig, sources: Sequence[Shards]) -> list[dict[str, str]]:
-    """The terms of what a pre-training's weights are made from, as an export keeps them."""
+    """Return the license terms of what a pre-training's weights are made from, as an export keeps them."""
     begun = [
         each
         for encoder in (config.model.rgb, config.model.depth)
@@ -249,7 +249,7 @@ def close(config: PretrainRecipe, sources: Sequence[Shards], tracker: Tracker) -
 
 
 def finished(config: PretrainRecipe) -> bool:
-    """Whether the run in the folder has come to its end and its export is still there."""
+    """Return whether the run in the folder is finished and its export still exists."""
     folder = Folder(config.output_dir)
     if not folder.exists(FINISHED) or not Folder(_export(config)).exists("config.json"):
         return False
@@ -258,7 +258,7 @@ def finished(config: PretrainRecipe) -> bool:
 
 
 def report(config: PretrainRecipe) -> None:
-    """Prints the main figures and where everything is."""
+    """Print the main results of the probes, and where all files are."""
     results = _results(_newest(config))
     lines = []
     if results:
