@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ablation",
         given.grid,
         given.overrides,
-        resources.Asked("experiment", given.cpus, given.gpus, given.threads),
+        resources.Asked("grid experiment", given.cpus, given.gpus, given.threads),
         lambda grid, experiments, results: tables.ablation(experiments, results, TITLES),
         plan_only=given.plan,
         seeds=given.seeds,
