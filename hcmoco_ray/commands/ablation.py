@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ablation",
         given.grid,
         given.overrides,
-        resources.ResourceRequest("experiment", given.cpus, given.gpus, given.threads),
+        resources.ResourceRequest("grid experiment", given.cpus, given.gpus, given.threads),
         lambda grid, experiments, results: tables.ablation(experiments, results, TITLES),
         plan_only=given.plan,
         seeds=given.seeds,

@@ -1,11 +1,12 @@
-"""Data-fraction experiments: a grid of (task, start of the encoder, share of the labels, seed), each experiment trained and scored once.
+"""Label-fraction experiments: a grid of (task, encoder initialization, share of the labels, seed), each trained and scored once.
 
     python tuning/label_fractions.py --grid people-cpu                       # recipes/grids/people-cpu.yaml
     python tuning/label_fractions.py --grid people-cpu --plan                # what there is to do, and how long it may take
     python tuning/label_fractions.py --grid mine.yaml train.gpu=true --cpus 4 --gpus 1
 
-A start may be a pre-training, which is done first. A finished experiment is a small JSON file in RESULTS/experiments; the same command again does what
-is missing, whether it was stopped, killed or an experiment failed. The table of means, spreads and paired differences is RESULTS/label_fractions.md.
+An initialization may be a pre-training, which is done first. A finished experiment is a small JSON file in RESULTS/experiments. The same
+command again does what is missing, whether it was stopped, killed or an experiment failed. The table of means, spreads and paired
+differences is RESULTS/label_fractions.md.
 A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
 """
 
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "label_fractions",
         given.grid,
         given.overrides,
-        resources.ResourceRequest("experiment", given.cpus, given.gpus, given.threads),
+        resources.ResourceRequest("grid experiment", given.cpus, given.gpus, given.threads),
         lambda grid, experiments, results: tables.comparison(experiments, results, grid.baseline),
         plan_only=given.plan,
         seeds=given.seeds,

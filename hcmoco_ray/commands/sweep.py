@@ -1,7 +1,7 @@
 """A hyperparameter sweep: many short pre-trainings whose values are drawn or chosen, and which of them is the best.
 
     python tuning/sweep.py --sweep people-cpu                                   # recipes/sweeps/people-cpu.yaml
-    python tuning/sweep.py --sweep mine.yaml stages.stage2_steps=200 output_dir=runs/other  # keys of every trial's recipe; output_dir is the sweep's
+    python tuning/sweep.py --sweep mine.yaml stages.stage2_steps=200 output_dir=runs/other  # keys of every trial; output_dir: the sweep's
     ray job submit --working-dir . -- python tuning/sweep.py --sweep mine.yaml output_dir=/shared/sweep --cpus 4 --gpus 1
 
 The sweep's file says which dotted keys of the pre-training vary, how the next values are found (random, optuna, asha, pbt) and what a

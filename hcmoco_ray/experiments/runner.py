@@ -68,7 +68,10 @@ def record(
     result: dict,
     png: bytes | None = None,
 ) -> None:
-    """A finished experiment as a run of its own, below `parent`, with its picture if it has one. Its params name the precision it came to."""
+    """Record a finished experiment as a run of its own below `parent`, with its picture if it has one.
+
+    Its params name the precision that it was computed in.
+    """
     params = {**params, "train": {**params["train"], "precision": result["precision"]}}
     tracker = start_run(
         writer,

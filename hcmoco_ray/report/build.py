@@ -34,14 +34,14 @@ def run(results_uri: str, out_uri: str) -> int:
         Heading("Validation score by training step", "figure-6"),
         Text(_CURVES if drawn else _NO_CURVES),
     ]
-    blocks += [drawing for drawing, _ in drawn]
+    blocks += drawn
     blocks.append(Heading("Pictures", "pictures"))
     blocks += embedded(results.pictures, results_uri) or [Text("No picture is there yet.")]
     blocks += conditions(results)
 
     out = Folder(out_uri)
-    for drawing, alone in drawn:
-        out.write(drawing.name, alone.encode())
+    for drawing in drawn:
+        out.write(drawing.name, drawing.svg.encode())
     if absolute(out_uri) != absolute(results_uri):
         for name, data in results.pictures.items():
             out.write(name, data)

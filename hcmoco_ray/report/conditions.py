@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from hcmoco_ray.report.model import Block, Cell, Grid, Heading, Text
+from hcmoco_ray.report.model import Block, Grid, Heading, TableCell, Text
 from hcmoco_ray.report.reader import Entry, Pretraining, Results
 from hcmoco_ray.report.tables import NAMES
 from hcmoco_ray.tracking.progress import format_duration
@@ -29,12 +29,12 @@ def synthetic(results: Results) -> bool:
     return all(PurePosixPath(each.recipe).name.startswith("people") for each in results.indices.values())
 
 
-def _heads(*names: str) -> tuple[Cell, ...]:
-    return tuple(Cell(each, kind="head") for each in names)
+def _heads(*names: str) -> tuple[TableCell, ...]:
+    return tuple(TableCell(each, kind="head") for each in names)
 
 
-def _row(*texts: str) -> tuple[Cell, ...]:
-    return tuple(Cell(each) for each in texts)
+def _row(*texts: str) -> tuple[TableCell, ...]:
+    return tuple(TableCell(each) for each in texts)
 
 
 def _among(values: Iterable[object]) -> str:
@@ -152,19 +152,19 @@ def _pretrainings(pretrainings: tuple[Pretraining, ...]) -> list[Block]:
         return blocks
     figures = sorted({name for _, _, values in columns for name in values})
     heads = (
-        Cell("Probe, %", kind="head"),
-        *(Cell(NAMES.get(each.init, each.init), moment, kind="head") for each, moment, _ in columns),
+        TableCell("Probe, %", kind="head"),
+        *(TableCell(NAMES.get(each.init, each.init), moment, kind="head") for each, moment, _ in columns),
     )
     lines = []
     for name in figures:
         best = max(values[name] for _, _, values in columns if name in values)
         numbers = (
-            Cell(f"{values[name]:.1f}", strong=len(columns) > 1 and values[name] == best)
+            TableCell(f"{values[name]:.1f}", strong=len(columns) > 1 and values[name] == best)
             if name in values
-            else Cell("–")
+            else TableCell("–")
             for _, _, values in columns
         )
-        lines.append((Cell(name), *numbers))
+        lines.append((TableCell(name), *numbers))
     return [
         *blocks,
         Heading("What the pre-trainings learnt", "probes", 3),

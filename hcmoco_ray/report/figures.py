@@ -19,12 +19,12 @@ _EXPERIMENTS = {
     "depth-to-rgb": "Depth → RGB",
     "missing-modality": "Missing modality",
 }
-_FIGURES = {"acc_10cm": "joints within 10 cm", "gps_ap": "GPS AP", "gpsm_ap": "GPSM AP", "box_ap": "box AP"}
+_METRICS = {"acc_10cm": "joints within 10 cm", "gps_ap": "GPS AP", "gpsm_ap": "GPSM AP", "box_ap": "box AP"}
 
 
-def drawings(entries: Sequence[Entry]) -> list[tuple[Drawing, str]]:
-    """The curves of each task of label_fractions.py, and of the co-trainings together; with each the same as a file of its own."""
-    made = []
+def drawings(entries: Sequence[Entry]) -> list[Drawing]:
+    """Draw the curves of each task of label_fractions.py, and of the co-trainings together."""
+    result = []
     for task, title in _TASKS.items():
         shares: dict[str, list[Entry]] = {}
         for each in entries:
@@ -32,22 +32,22 @@ def drawings(entries: Sequence[Entry]) -> list[tuple[Drawing, str]]:
                 shares.setdefault(each.labels, []).append(each)
         ranked = sorted(shares.items(), key=lambda pair: -_rows(pair[1]))
         panels = [_panel(f"{labels} ({_rows(cells):,} labelled rows)", cells) for labels, cells in ranked]
-        made += _drawing(task, title, panels, [cell for cells in shares.values() for cell in cells])
+        result += _drawing(task, title, panels, [cell for cells in shares.values() for cell in cells])
     cells = [each for each in entries if each.program == "versatility" and each.run]
     panels = [
         _panel(title, [each for each in cells if each.task == experiment]) for experiment, title in _EXPERIMENTS.items()
     ]
-    return made + _drawing("versatility", "Co-trainings, by the modality that is tested", panels, cells)
+    return result + _drawing("versatility", "Co-trainings, by the modality that is tested", panels, cells)
 
 
-def _drawing(name: str, title: str, panels: Sequence[Panel], cells: Sequence[Entry]) -> list[tuple[Drawing, str]]:
-    there = [panel for panel in panels if panel.lines]
-    mains = dict.fromkeys(each.run.primary_metric.rpartition("/")[2] for each in cells if each.run)
-    if not there:
+def _drawing(name: str, title: str, panels: Sequence[Panel], cells: Sequence[Entry]) -> list[Drawing]:
+    filled = [panel for panel in panels if panel.lines]
+    names = dict.fromkeys(entry.run.primary_metric.rpartition("/")[2] for entry in cells if entry.run)
+    if not filled:
         return []
-    figure = ", ".join(_FIGURES.get(main, main) for main in mains)
-    drawing = Drawing(f"curves/{name}.svg", curves(there, figure), f"{title}: {figure} on validation rows")
-    return [(drawing, curves(there, figure, alone=True))]
+    metric = ", ".join(_METRICS.get(metric, metric) for metric in names)
+    caption = f"{title}: {metric} on validation rows"
+    return [Drawing(f"curves/{name}.svg", curves(name, filled, metric), caption)]
 
 
 def _rows(cells: Sequence[Entry]) -> int:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A table's cell.
 
     Attributes:
@@ -52,14 +52,14 @@ class Bullets:
 class Grid:
     """A table: rows of heads, rows of cells; numbers stand right but in the first `texts` columns."""
 
-    head: tuple[tuple[Cell, ...], ...]
-    body: tuple[tuple[Cell, ...], ...]
+    head: tuple[tuple[TableCell, ...], ...]
+    body: tuple[tuple[TableCell, ...], ...]
     texts: int = 1
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """An SVG without namespace; `name` is the file's below the page's folder."""
+    """An `<svg>` element; `name` is the file's below the page's folder."""
 
     name: str
     svg: str

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hcmoco_ray.report.model import Block, Bullets, Cell, Grid, Heading, Text
+from hcmoco_ray.report.model import Block, Bullets, Grid, Heading, TableCell, Text
 from hcmoco_ray.report.numbers import METHOD, Column, Filled, Margin, other_share, status
 from hcmoco_ray.report.paper_tables import Row
 
@@ -28,27 +28,27 @@ def table_blocks(filled: Filled, source: str) -> list[Block]:
 
 
 def _grid(filled: Filled, source: str) -> Grid:
-    head = [[Cell("Method", kind="head", rows=2), Cell("%", kind="head", rows=2)], []]
+    head = [[TableCell("Method", kind="head", rows=2), TableCell("%", kind="head", rows=2)], []]
     for number, group in enumerate(filled.groups):
         fact = f"{source}: {filled.facts[number]}" if filled.table.program else ""
-        head[0].append(Cell(group.title, fact, kind="head", edge=True, columns=len(group.figures)))
-        head[1] += [Cell(title, kind="head", edge=place == 0) for place, (title, _) in enumerate(group.figures)]
+        head[0].append(TableCell(group.title, fact, kind="head", edge=True, columns=len(group.figures)))
+        head[1] += [TableCell(title, kind="head", edge=place == 0) for place, (title, _) in enumerate(group.figures)]
     body = []
     for row in filled.rows:
         lines = [_paper_line(filled, row)] if row.values else []
         if filled.table.program:
             lines.append(_here_line(filled, row, source))
         note = row.note or ("HCMoCo" if row.init == METHOD and row.method.startswith("Ours") else "")
-        name = Cell(row.method or NAMES.get(row.init, row.init), note, kind="head", rows=len(lines))
+        name = TableCell(row.method or NAMES.get(row.init, row.init), note, kind="head", rows=len(lines))
         body += [(name, *line) if place == 0 else tuple(line) for place, line in enumerate(lines)]
     if filled.table.program:
         body += [
             (
-                Cell("HCMoCo first?", kind="head", rows=2),
-                Cell("paper", kind="mark"),
+                TableCell("HCMoCo first?", kind="head", rows=2),
+                TableCell("paper", kind="mark"),
                 *(_mark(each, each.paper) for each in filled.columns),
             ),
-            (Cell(source, kind="mark"), *(_mark(each, each.here) for each in filled.columns)),
+            (TableCell(source, kind="mark"), *(_mark(each, each.here) for each in filled.columns)),
         ]
     return Grid(tuple(tuple(each) for each in head), tuple(body), texts=2)
 
@@ -57,26 +57,26 @@ def _edge(column: Column) -> bool:
     return column.figure == column.group.figures[0][1]
 
 
-def _mark(column: Column, margin: Margin | None) -> Cell:
-    return Cell(margin.mark if margin else "–", kind="mark", edge=_edge(column))
+def _mark(column: Column, margin: Margin | None) -> TableCell:
+    return TableCell(margin.mark if margin else "–", kind="mark", edge=_edge(column))
 
 
-def _paper_line(filled: Filled, row: Row) -> list[Cell]:
-    cells = [Cell("paper", kind="paper")]
+def _paper_line(filled: Filled, row: Row) -> list[TableCell]:
+    cells = [TableCell("paper", kind="paper")]
     rivals = [each for each in filled.table.rows if each.compared == row.compared and each.values]
     for column in filled.columns:
         if column.paper_place is None:
-            cells.append(Cell("–", kind="paper", edge=_edge(column)))
+            cells.append(TableCell("–", kind="paper", edge=_edge(column)))
             continue
         value = row.values[column.paper_place]
         best = row.compared and value == max(each.values[column.paper_place] for each in rivals)
-        cells.append(Cell(f"{value:.2f}", kind="paper", strong=best, edge=_edge(column)))
+        cells.append(TableCell(f"{value:.2f}", kind="paper", strong=best, edge=_edge(column)))
     return cells
 
 
-def _here_line(filled: Filled, row: Row, source: str) -> list[Cell]:
+def _here_line(filled: Filled, row: Row, source: str) -> list[TableCell]:
     """The numbers from here; one cell over neighbouring groups that have none for the same reason."""
-    cells = [Cell(source, kind="here")]
+    cells = [TableCell(source, kind="here")]
     for number, group in enumerate(filled.groups):
         columns = [each for each in filled.columns if each.group is group]
         if any(row.init in each.scores for each in columns):
@@ -86,19 +86,19 @@ def _here_line(filled: Filled, row: Row, source: str) -> list[Cell]:
         if cells[-1].kind == "no" and cells[-1].text == reason:
             cells[-1] = replace(cells[-1], columns=cells[-1].columns + len(columns))
         else:
-            cells.append(Cell(reason, kind="no", edge=True, columns=len(columns)))
+            cells.append(TableCell(reason, kind="no", edge=True, columns=len(columns)))
     return cells
 
 
-def _score(column: Column, init: str) -> Cell:
+def _score(column: Column, init: str) -> TableCell:
     if init not in column.scores:
-        return Cell("–", kind="here", edge=_edge(column))
+        return TableCell("–", kind="here", edge=_edge(column))
     score = column.scores[init]
     most = max(len(each.seeds) for each in column.scores.values())
     small = [] if score.spread is None else [f"± {score.spread:.2f}"]
     small += [f"({len(score.seeds)} of {most} seeds)"] if len(score.seeds) < most else []
     best = len(column.scores) > 1 and score.mean == max(each.mean for each in column.scores.values())
-    return Cell(f"{score.mean:.2f}", " ".join(small), kind="here", strong=best, edge=_edge(column))
+    return TableCell(f"{score.mean:.2f}", " ".join(small), kind="here", strong=best, edge=_edge(column))
 
 
 def summary_blocks(tables: Sequence[Filled], source: str) -> list[Block]:
@@ -192,9 +192,9 @@ def _margins(tables: Sequence[Filled], source: str) -> Grid:
         "First?",
     )
     spans = (
-        Cell("", kind="head", columns=3),
-        Cell(source.capitalize(), kind="head", edge=True, columns=5),
-        Cell("Paper", kind="head", edge=True, columns=2),
+        TableCell("", kind="head", columns=3),
+        TableCell(source.capitalize(), kind="head", edge=True, columns=5),
+        TableCell("Paper", kind="head", edge=True, columns=2),
     )
     body = []
     for filled in tables:
@@ -202,18 +202,18 @@ def _margins(tables: Sequence[Filled], source: str) -> Grid:
             here, paper = column.here, column.paper
             if not column.main or here is None:
                 continue
-            cells = [Cell(str(filled.table.number)), Cell(_group(filled, column)), Cell(column.head)]
+            cells = [TableCell(str(filled.table.number)), TableCell(_group(filled, column)), TableCell(column.head)]
             own = column.scores[METHOD]
             cells += [
-                Cell(f"{own.mean:.2f}", "" if own.spread is None else f"± {own.spread:.2f}", kind="here"),
-                Cell(f"{here.other_score:.2f}", NAMES.get(here.other, here.other), kind="here"),
-                Cell(_difference(here), kind="here", strong=here.first),
-                Cell(str(here.seeds), kind="here"),
-                Cell(here.mark, kind="mark"),
+                TableCell(f"{own.mean:.2f}", "" if own.spread is None else f"± {own.spread:.2f}", kind="here"),
+                TableCell(f"{here.other_score:.2f}", NAMES.get(here.other, here.other), kind="here"),
+                TableCell(_difference(here), kind="here", strong=here.first),
+                TableCell(str(here.seeds), kind="here"),
+                TableCell(here.mark, kind="mark"),
             ]
             cells += [
-                Cell(_signed(paper.difference) if paper else "–", kind="paper"),
-                Cell(paper.mark if paper else "–", kind="mark"),
+                TableCell(_signed(paper.difference) if paper else "–", kind="paper"),
+                TableCell(paper.mark if paper else "–", kind="mark"),
             ]
             body.append(tuple(cells))
-    return Grid((spans, tuple(Cell(each, kind="head") for each in head)), tuple(body), texts=3)
+    return Grid((spans, tuple(TableCell(each, kind="head") for each in head)), tuple(body), texts=3)
