@@ -1,7 +1,7 @@
 """A training without a cluster: one process, shards read by its own threads, numbers kept in memory."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol
 
 import numpy as np
 import pyarrow as pa
