@@ -72,8 +72,8 @@ def curves(name: str, panels: Sequence[Panel], metric: str) -> str:
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", metadata=nothing)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :].rstrip()
+    svg = buffer.getvalue()
+    return svg[svg.index("<svg") :].rstrip()
 
 
 def _draw(axis: Any, line: Line, gid: str) -> Any:

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jinja2
 
@@ -35,12 +35,13 @@ def page(title: str, blocks: Sequence[Block]) -> str:
         blocks: in order; the links follow the second one.
     """
     templates = environment(escape=True)
-    templates.filters |= {
+    filters: dict[str, Callable] = {
         "base64": lambda data: base64.b64encode(data).decode(),
         "inline": lambda svg: re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg),  # names that only a file of its own needs
         "head_rows": _head_rows,
         "body_rows": _body_rows,
     }
+    templates.filters |= filters
     headings = [block for block in blocks if isinstance(block, Heading)]
     links = [heading for heading in headings if heading.level == 2 or heading.name.startswith("table-")]
     return templates.get_template("page.html.j2").render(title=title, blocks=blocks, links=links)

@@ -94,7 +94,7 @@ def _recipe_of(
     own = [f"{key}={value}" for key, value in some.labels.items()] + [
         f"init={spec.init}",
         f"seed={seed}",
-        f"out={out}",
+        f"output_dir={out}",
     ]
     values = cli.task_values(task, grid.recipe, [*own, *overrides])
     return run_config.check(FinetuneRecipe, values, grid.recipe if "/" in grid.recipe else f"{task}/{grid.recipe}")

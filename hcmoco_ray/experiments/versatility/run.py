@@ -177,6 +177,6 @@ def _carry_out(
     failures: dict[str, str] = {}
     with tracked_run(parent, failures):
         failures |= collect(
-            {remote.remote(experiment.config, sources): experiment for experiment in missing}, keep, recipe.out
+            {remote.remote(experiment.config, sources): experiment for experiment in missing}, keep, recipe.output_dir
         )
     return failures
