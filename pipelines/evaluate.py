@@ -1,4 +1,4 @@
-"""Scores a fine-tuned model on a prepared data set, every row once, with any number of workers. `--help` says how."""
+"""Score a fine-tuned model; `--help` says how."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Fine-tunes an encoder for a task, with any share of the labels, and scores it on the test data. `--help` says how."""
+"""Fine-tune an encoder for a task; `--help` says how."""
 
 import sys
 

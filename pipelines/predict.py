@@ -1,4 +1,4 @@
-"""Parts, pose or DensePose on your own pictures, on this machine alone. `--help` says how."""
+"""Predict on your own pictures; `--help` says how."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Prepares data sets: raw files, or synthetic people, become shards that training reads. `--help` says how."""
+"""Prepare a data set; `--help` says how."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Pre-trains RGB, depth and keypoint encoders by contrasting them with each other; both stages in one run. `--help` says how."""
+"""Pre-train RGB, depth and keypoint encoders; `--help` says how."""
 
 import sys
 

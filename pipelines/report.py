@@ -1,4 +1,4 @@
-"""The paper's tables with the paper's numbers beside those of a results folder: one HTML page that needs nothing else, and Markdown. `--help` says how."""
+"""Write the page with the paper's tables; `--help` says how."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The paper's ablation (Table 3): what each term of the objective adds, by fine-tunings with few labels. `--help` says how."""
+"""Run the paper's ablation; `--help` says how."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Data-fraction experiments: a grid of (task, start of the encoder, share of the labels, seed), each cell trained and scored once. `--help` says how."""
+"""Fine-tune with shares of the labels, as a grid; `--help` says how."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A hyperparameter sweep: many short pre-trainings whose values are drawn or chosen, and which of them is the best. `--help` says how."""
+"""Sweep over keys of a recipe; `--help` says how."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What the shared dense space is good for: a parsing head trained on one modality and read on another (the paper's Tables 6 and 7). `--help` says how."""
+"""Run the paper's versatility experiments; `--help` says how."""
 
 import sys
 
