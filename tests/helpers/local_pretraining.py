@@ -113,7 +113,10 @@ def tiny_plan(config: PretrainConfig, sources: Sequence[Shards]) -> Plan:
 def tiny_feed(config: PretrainConfig, sources: Sequence[Shards], decode: str = "worker") -> PretrainLoader:
     """What carries out `tiny_plan`."""
     plan = tiny_plan(config, sources)
-    collate = CollateConfig(config.augment, config.model.joint_set, config.objective.anchors)
+    objective = config.objective
+    collate = CollateConfig(
+        config.augment, config.model.joint_set, objective.anchors, objective.anchors_with_replacement
+    )
     return PretrainLoader(plan, tuple(sources), collate, decode)
 
 

@@ -1,6 +1,5 @@
 """A short run with every switch of the published release: what is read, both stages, and going on after a stop."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -15,10 +14,7 @@ OBJECTIVE = ObjectiveConfig.released(negatives=24, anchors=300)
 
 def released_run(sources, decode="worker"):
     config = tiny.tiny_config(objective=OBJECTIVE.model_dump(), model={"polluted_keypoints": True})
-    feed = dataclasses.replace(
-        tiny.tiny_feed(config, sources, decode), anchors_with_replacement=OBJECTIVE.anchors_with_replacement
-    )
-    return config, feed
+    return config, tiny.tiny_feed(config, sources, decode)
 
 
 @pytest.mark.parametrize("decode", ["worker", "tasks"])

@@ -30,7 +30,7 @@ def commands() -> dict[str, Source]:
             kind, *flags = shlex.split(line)
             if kind != "NAME":
                 parser = argparse.ArgumentParser()
-                parser.add_argument("--out")
+                parser.add_argument("--output-dir", "--out")
                 add_arguments(parser, kind)
                 parsed = parser.parse_args(flags)
                 found[parsed.output_dir] = from_arguments(kind, parsed)
