@@ -9,7 +9,6 @@ from hcmoco.data.schema import Batch
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
 from tests.helpers import local_pretraining as tiny
-from tests.training.conftest import _same_bits, sources  # noqa: F401 (fixtures)
 
 LANES, ROWS, WINDOW, STEPS = 6, 2, 3, 8
 

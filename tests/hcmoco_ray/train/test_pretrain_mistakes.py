@@ -21,7 +21,7 @@ from tests.helpers.waiting import CEILING
 
 BEFORE_RAY = {
     "an unknown key": ("optim.leraning_rate=1", "unknown key 'optim.leraning_rate'; allowed here: name, lr, momentum"),
-    "an unknown group": ("trian.workers=2", "unknown key 'trian'; allowed here: name, out, seed, data,"),
+    "an unknown group": ("trian.workers=2", "unknown key 'trian'; allowed here: name, output_dir, seed, data,"),
     "a negative weight of the objective": ("objective.lambda_d=-1", "objective.lambda_d = -1: "),
     "a negative weight of data": ("data.sources.indoor.weight=-1", "data.sources.indoor.weight = -1: "),
     "no steps": (
@@ -201,7 +201,7 @@ def test_other_people_than_the_config_asks_for(finished, tiny_home):
         in line
     )
     line = call(tiny_home, "output_dir=runs/never", "data.held_out.path=data/indoor").error
-    assert "data/indoor holds data with seed = 1, data.held_out.people asks for 3" in line
+    assert "data/indoor holds data with count = 48, data.held_out.people asks for 16" in line
 
 
 def test_the_programs_own_process_says_one_line_too(tiny_home):
