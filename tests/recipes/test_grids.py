@@ -33,7 +33,7 @@ def test_pre_trainings_differ_in_their_objective_alone(name):
     )
     assert len({str(each) for each in objectives}) == len(found), "and none is there twice"
     assert all(each.data == found[0].data and each.stages.steps == found[0].stages.steps for each in found)
-    assert len({each.out for each in found}) == len({each.name for each in found}) == len(found)
+    assert len({each.output_dir for each in found}) == len({each.name for each in found}) == len(found)
 
 
 @pytest.mark.parametrize("recipe", ["people-cpu", "people-gpu"])

@@ -138,13 +138,13 @@ def test_a_mistake_is_one_line(home, capsys, arguments, message):
 
 
 def test_the_tables_are_the_papers():
-    def experiment(experiment, method, seed):
-        config = SimpleNamespace(experiment=experiment, method=method, seed=seed)
-        return SimpleNamespace(config=config, name=f"{experiment}/{method}/{seed}")
+    def experiment(kind, method, seed):
+        config = SimpleNamespace(experiment=kind, method=method, seed=seed)
+        return SimpleNamespace(config=config, name=f"{kind}/{method}/{seed}")
 
     experiments = [
-        experiment(experiment, method, seed)
-        for experiment in ("rgb-to-depth", "missing-modality")
+        experiment(kind, method, seed)
+        for kind in ("rgb-to-depth", "missing-modality")
         for method in ("none", "hcmoco")
         for seed in (0, 1)
     ]
