@@ -100,7 +100,7 @@ def test_sides_must_divide():
         ({"args": {"pretrained": True}}, "pretrained is set by the encoder itself"),
         ({"batch_norm_momentum": 0}, "batch_norm_momentum = 0"),
         ({"fusion": "cubic"}, "fusion = 'cubic'"),
-        ({"color": 1}, "unknown key 'colour'; allowed here: name, in_chans"),
+        ({"color": 1}, "unknown key 'color'; allowed here: name, in_chans"),
     ],
 )
 def test_bad_values_are_one_line(values, line):
