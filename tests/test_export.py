@@ -175,7 +175,7 @@ def test_damage_is_one_line(exported, tmp_path):
     refused(newer, "format version 99")
     strange = copy(exported, tmp_path / "strange")
     edit_config(strange, lambda config: config["model"].update(color=1))
-    refused(strange, "unknown key 'colour'")
+    refused(strange, "unknown key 'color'")
     mixed = copy(exported, tmp_path / "mixed")
     edit_config(mixed, lambda config: config["model"]["rgb"].update(name="resnet18"))
     refused(mixed, "rgb.safetensors does not fit")

@@ -81,7 +81,7 @@ def probe(model: HCMoCo, views: ProbeViews, config: ProbeConfig | None = None) -
 
 
 def feature_picture(model: HCMoCo, views: ProbeViews, people: int = PICTURE_PEOPLE, title: str = "") -> np.ndarray:
-    """uint8 [H, W, 3]: the dense embeddings of the first people, at most PICTURE_PEOPLE of them, see `hcmoco.pretraining.probes.picture`."""
+    """uint8 [H, W, 3]: the dense embeddings of the first people, at most PICTURE_PEOPLE of them, see `probes.picture`."""
     crops = views.upright.rows(slice(people))
     with _evaluating(model) as device:
         maps = {name: model.dense_map(name, _pyramid(model, name, crops, device)) for name in ("rgb", "depth")}
