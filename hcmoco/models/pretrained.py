@@ -68,9 +68,10 @@ def read_tensors(source: str) -> dict[str, Tensor]:
             return safetensors.torch.load(data)
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        line = f"weights {source}: not a torch file, or one that holds more "
-        "than tensors, which is never unpickled; save its state_dict alone"
-        raise UserError(line) from None
+        raise UserError(
+            f"weights {source}: not a torch file, or one that holds more than tensors, which is never unpickled; "
+            "save its state_dict alone"
+        ) from None
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise UserError(
             f"weights {source} is no readable weights file (.safetensors or torch): {type(error).__name__} {one_line(error)}"

@@ -185,7 +185,8 @@ def recipe(base: dict, record: Mapping, config: SweepConfig, sweep: str, what: s
         )
         lines += [f"#   {_entry(entry)}" for entry in record["schedule"]]
     lines.append(
-        f"# Steps and everything else are the trial's; the recipe {config.recipe} may be longer: stages.stage1_steps=... stages.stage2_steps=..."
+        f"# Steps and everything else are the trial's; the recipe {config.recipe} may be longer: "
+        "stages.stage1_steps=... stages.stage2_steps=..."
     )
     return "\n".join([*lines, run_config.as_yaml(checked)])
 
