@@ -190,9 +190,9 @@ def test_the_recipe_of_the_paper_trains_on_them_and_mpii(ray_session, download, 
     (tracked,) = pretrain_program.tracked(done.folder)
     assert tracked["status"] == "FINISHED"
     rows = {
-        name.removeprefix("rows/"): points[-1][1]
+        name.removeprefix("train/rows/"): points[-1][1]
         for name, points in tracked["metrics"].items()
-        if name.startswith("rows/")
+        if name.startswith("train/rows/")
     }
     assert [rows[f"d/rgb-depth/{source}"] for source in ("ntu", "mpii")] == [4, 0]
     assert [rows[f"s/rgb-keypoints/{source}"] for source in ("ntu", "mpii")] == [4, 4]

@@ -76,8 +76,8 @@ def test_one_mlflow_run_holds_it_all(done, task):
     assert (run["status"], run["id"]) == ("FINISHED", newest(folder).tracking_run)
     assert (run["params"]["task.task"], run["params"]["init"], run["params"]["optim.lr"]) == (task, "scratch", "0.002")
     metrics = run["metrics"]
-    assert [step for step, _ in metrics["loss"]] == [1, 2, 3, 4, 5, 6]
-    assert metrics["passes"][-1] == (6, 36 / 32)
+    assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5, 6]
+    assert metrics["train/epochs/labeled"][-1] == (6, 36 / 32)
     for name, value in results["test"]["metrics"].items():
         assert metrics[f"test/{name}"] == [(6, value)]
         assert metrics[f"val/{name}"] == [(step, figures[name]) for step, figures in results["evals"]]
