@@ -42,7 +42,9 @@ def test_photographs_enter_the_terms_that_they_have_the_modalities_for(samples, 
     (run,) = tracked(done.folder)
     # Of 14 rows a step: indoor 3 / 7, wild 1 / 7, MPII 1 / 7, COCO 2 / 7.
     rows = {
-        name.removeprefix("train/rows/"): points[-1][1] for name, points in run["metrics"].items() if name.startswith("train/rows/")
+        name.removeprefix("train/rows/"): points[-1][1]
+        for name, points in run["metrics"].items()
+        if name.startswith("train/rows/")
     }
     for term in ("g/rgb-keypoints", "g/keypoints-rgb", "s/rgb-keypoints", "s/inter"):
         assert [rows[f"{term}/{source}"] for source in ("indoor", "wild", "mpii", "coco")] == [6, 2, 2, 4]

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_same_bytes_in_any_order_and_process():
     assert all_of(numbers[::-1]) == first
     assert len(set(first.values())) == len(numbers)
     code = (
-        "import test_people_scenes as t\n"
+        "from tests.synthetic import test_multi_person as t\n"
         "from hcmoco.synthetic import ScenesConfig, make_scene\n"
         f"for number in {numbers[::-1]!r}:\n"
         f"    print(number, t.digest(make_scene(ScenesConfig(size={SIZE}, seed=5), number, dataset='d', split='s')))\n"
@@ -62,7 +63,7 @@ def test_same_bytes_in_any_order_and_process():
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "2",
-        "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)]),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)]),
     }
     output = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_same_bytes_in_any_order_and_process():
     assert all_of(jobs[::-1]) == first
     assert len(set(first.values())) == len(jobs)
     code = (
-        "import test_people_render as t\n"
+        "from tests.synthetic import test_render as t\n"
         "from hcmoco.synthetic import PeopleConfig, make_person\n"
         f"for domain, number in {jobs[::-1]!r}:\n"
         "    person = make_person(PeopleConfig(domain=domain, seed=5), number, dataset='d', split='s')\n"
@@ -60,7 +61,7 @@ def test_same_bytes_in_any_order_and_process():
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "2",
-        "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)]),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)]),
     }
     output = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True

@@ -23,7 +23,7 @@ def records(tmp_path) -> Records:
 def test_another_sweep_is_refused(records):
     key = records.open({"sweep": {"seed": 0, "space": {"a": [1, 2]}}})
     assert records.open({"sweep": {"seed": 0, "space": {"a": (1, 2)}}}) == key
-    with pytest.raises(UserError, match=r"another config: sweep\.space\.a\.1 was 2, now 3; .*out=") as caught:
+    with pytest.raises(UserError, match=r"another config: sweep\.space\.a\.1 was 2, now 3; .*output_dir=") as caught:
         records.open({"sweep": {"seed": 0, "space": {"a": [1, 3]}}})
     assert "\n" not in str(caught.value)
 
