@@ -381,7 +381,7 @@ def test_the_ablation_has_a_row_per_objective():
 def test_a_signal_ends_the_cells(tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({**RECIPE, "steps": 5000}))
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump({**GRID, "recipe": str(tmp_path / "tiny.yaml")}))
-    program = Started("tuning/fractions.py", "--grid", str(tmp_path / "grid.yaml"), HCMOCO_HOME=str(tmp_path))
+    program = Started("tuning/label_fractions.py", "--grid", str(tmp_path / "grid.yaml"), HCMOCO_HOME=str(tmp_path))
     program.until(lambda: any(tmp_path.glob("runs/grid/work/*/states")))
     status, said = program.stop(signal.SIGTERM)
     assert status == 143
