@@ -6,6 +6,7 @@ Ray is imported only when a cluster is asked for: `--help` and a wrong argument 
 import logging
 import os
 import socket
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from hcmoco_ray.compat import in_submitted_job
 RAY_ENV = {"RAY_DATA_USE_DATASOURCE_V2": "0"}
 ROOT = Path(__file__).resolve().parents[2]
 OBJECT_STORE_BYTES = 512 << 20
+_START_TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -79,27 +81,43 @@ def _connect(num_cpus: int | None, object_store_bytes: int, worker_output: bool)
                 _check_port_open(address)
                 ray.init(address, runtime_env=_runtime_env(), **quiet)
             else:
-                cpus = num_cpus or max(2, cpus_here())
-                ray.init(
-                    "local",
-                    num_cpus=cpus,
-                    include_dashboard=False,
-                    object_store_memory=object_store_bytes,
-                    runtime_env=_runtime_env(),
-                    **quiet,
-                )
+                _start_local(num_cpus or max(2, cpus_here()), object_store_bytes, quiet)
         except OSError as error:
             raise UserError(
                 f"no Ray cluster answers at RAY_ADDRESS={address} ({one_line(error)}); start it, or unset RAY_ADDRESS"
             ) from None
+    alive = sum(node["Alive"] for node in ray.nodes())
+    return Cluster(nodes=alive, cpus=max(1, int(ray.cluster_resources().get("CPU", 1))))
+
+
+def _start_local(num_cpus: int, object_store_bytes: int, quiet: dict[str, Any]) -> None:
+    """Start a cluster of one node. Ray gives the node 30 seconds, which a busy machine may not keep: then it is tried again."""
+    import ray
+
+    for left in reversed(range(_START_TRIES)):
+        try:
+            ray.init(
+                "local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=object_store_bytes,
+                runtime_env=_runtime_env(),
+                **quiet,
+            )
+            return
         except Exception as error:  # Ray raises a plain Exception here
             if "timed out during startup" not in str(error):
                 raise
-            raise UserError(
-                "Ray did not start in time, most likely because this machine is busy; run the same command again when it is less so"
-            ) from None
-    alive = sum(node["Alive"] for node in ray.nodes())
-    return Cluster(nodes=alive, cpus=max(1, int(ray.cluster_resources().get("CPU", 1))))
+        ray.shutdown()
+        interrupts.raise_if_interrupted()
+        if left:
+            print(
+                "starting Ray again: its node was not up after 30 s on this busy machine", file=sys.stderr, flush=True
+            )
+    raise UserError(
+        f"Ray did not start in {_START_TRIES} tries, most likely because this machine is busy; "
+        "run the same command again when it is less so"
+    )
 
 
 def wait_for_nodes(bundles: list[dict[str, float]], seconds: float) -> Cluster:

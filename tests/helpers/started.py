@@ -50,7 +50,7 @@ class Started:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 said = self.said
                 self.kill()
-                if "Ray did not start in time" not in said or time.monotonic() > deadline:
+                if "Ray did not start in" not in said or time.monotonic() > deadline:
                     raise AssertionError(f"{moment} was not reached: {said}")
                 self._start()
             time.sleep(0.005)
