@@ -167,7 +167,7 @@ def finetuning_step(rank, world, *, source, values, out):
     torch.set_default_dtype(torch.float64)
     config, shards = build(FinetuneConfig, values, "test"), Shards.open(source)
     setup = resolve(config, shards, shards, load_encoder_init(config.init, config.encoder, "depth"))
-    run = Finetuning(config, setup.task, setup.plan, setup.identity, torch.device("cpu"), steps=setup.plan.steps)
+    run = Finetuning(config, setup.task, setup.plan, setup.identity, torch.device("cpu"))
     in_float64(run, (run.model.encoder,))
     write_gradient(rank, world, setup.train_loader(), run, out)
 

@@ -27,16 +27,16 @@ PRETRAINING = {
     "optim": {"warmup_steps": 0},
 }
 POSE = {
-    "out": "made by a test",
+    "output_dir": "made by a test",
     "seed": 5,
     "task": {"task": "pose", "size": 64, "head": {"convolutions": 1, "channels": 8}},
     "init": "scratch",
     "encoder": ENCODER,
     "data": {"train": {"path": "people"}, "test": {"path": "people"}},
     "steps": 2,
-    "validation": 4,
+    "num_val_rows": 4,
     "optim": {"name": "sgd", "lr": 0.1},
-    "train": {"lanes": 4, "batch_size_per_lane": 2, "window_steps": 1},
+    "train": {"precision": "float32", "lanes": 4, "batch_size_per_lane": 2, "window_steps": 1},
 }
 
 
@@ -68,7 +68,7 @@ def test_pre_training(tmp_path, full):
         tiny.write_blobs(tmp_path, "room", 30).uri,
         tiny.write_blobs(tmp_path, "street", 20, depth_of=(False,)).uri,
     ]
-    over = {**PRETRAINING, "stages": {"sample": 0 if full else 2, "full": 2 if full else 0}}
+    over = {**PRETRAINING, "stages": {"stage1_steps": 0 if full else 2, "stage2_steps": 2 if full else 0}}
     found = gradients(tmp_path / "step", "pretraining_step", sources=sources, over=over, full=full)
     assert any(name.startswith("depth.") and value.any() for name, value in found[1].items())
     check_equal(found)
