@@ -237,7 +237,7 @@ def test_a_fine_tuning_is_the_score(swept, home):
         assert "stage 2, 6 steps" in cell["init"]["text"]
         assert cell["init"]["digest"]
     assert len({each["finetuning"]["init"]["digest"] for each in done.records.values()}) == 2
-    assert "parsing-rgb (samples 5) mIoU" in done.out
+    assert "parsing-rgb (num_samples 5) mIoU" in done.out
 
 
 @pytest.mark.slow
