@@ -118,7 +118,8 @@ def raise_if_interrupted() -> None:
 
 def noted() -> int:
     """Return the number of the signal since `handle_signals` began, 0 if there was none."""
-    return _noted or _ended_by
+    # A KeyboardInterrupt that is raised again counts as a Ctrl-C; the thread has heard what it really was.
+    return _ended_by or _noted
 
 
 def say_stopped(instead: str = "") -> int:
