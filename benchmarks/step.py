@@ -22,7 +22,7 @@ from hcmoco.config import build, load_recipe, merge, parse_overrides
 from hcmoco.data.collate import draw_anchors
 from hcmoco.data.sampler import Plan, SourcePlan
 from hcmoco.data.schema import Batch
-from hcmoco.models.multimodal import HCMoCo
+from hcmoco.models.multimodal import HCMoCo, MultiModalEncoders
 from hcmoco.objectives import MODALITIES, Bank, ObjectiveConfig, sample_terms
 from hcmoco.pretraining import trainer
 from hcmoco.pretraining.config import PretrainConfig
@@ -71,7 +71,7 @@ def make_batch(config: PretrainConfig, plan: Plan) -> Batch:
     rng = np.random.default_rng(0)
     numbers = np.concatenate([np.repeat(np.arange(len(plan.sources)), plan.composition(0)) for _ in range(plan.lanes)])
     wild = [source.people is not None and source.people.domain == "wild" for source in config.data.sources.values()]
-    B, S, J, P = len(numbers), config.augment.size, 16, config.objective.anchors
+    B, S, J, P = len(numbers), config.augment.size, 16, config.objective.num_anchors
     depth_BSS = rng.integers(1000, 4000, (B, S, S)).astype(np.uint16)
     depth_BSS[:, :, : S // 3] = 0  # about a third of a crop is not the person
     depth_BSS[np.array(wild)[numbers]] = 0
@@ -138,7 +138,7 @@ class Bench:
             torch.cuda.synchronize()
 
 
-def encode(model: HCMoCo, views: Views) -> list[Tensor]:
+def encode(model: MultiModalEncoders, views: Views) -> list[Tensor]:
     """All outputs of the three encoders."""
     visible_RJ = views.keypoints_BJ3[views.rows["keypoints"], :, 2] > 0
     keypoints = model.encode_keypoints(views.inputs["keypoints"], visible_RJ)
@@ -250,7 +250,7 @@ def gathered_bytes(rows: int, device: torch.device) -> int:
     draws = torch.rand(PAPER_NEGATIVES, dtype=torch.float64, device=device)
     with patch.object(Bank, "gather", counted):
         sample_terms(
-            ObjectiveConfig(negatives=PAPER_NEGATIVES),
+            ObjectiveConfig(num_negatives=PAPER_NEGATIVES),
             embeddings,
             present,
             torch.arange(rows, device=device),
@@ -284,8 +284,8 @@ def main() -> None:
         "encoders": f"{config.model.rgb.name} and {config.model.depth.name}",
         "pixels": config.augment.size,
         "rows": f"{len(bench.batch)} ({depth_rows} with depth)",
-        "anchors": config.objective.anchors,
-        "bank": f"{bench.run.plan.offsets[-1]} rows, K {config.objective.negatives}",
+        "anchors": config.objective.num_anchors,
+        "bank": f"{bench.run.plan.offsets[-1]} rows, K {config.objective.num_negatives}",
         "precision": config.train.precision,
         "optimizer": config.optim.name,
         "device": given.device,

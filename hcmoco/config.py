@@ -161,11 +161,6 @@ def _place(cls: type[BaseModel], path: tuple) -> tuple[str, list[str], dict[str,
     return ".".join(key), list(beside[0].model_fields) if beside else [], renamed
 
 
-def _renamed(cls: type[BaseModel]) -> dict[str, str]:
-    """`renamed` of a config and of all that it inherits from."""
-    return {old: new for base in reversed(cls.__mro__) for old, new in vars(base).get("renamed", {}).items()}
-
-
 def _models(annotation: Any) -> list[type[BaseModel]]:
     """The models that an annotation names, through Optional, unions, containers and Annotated."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -28,7 +28,7 @@ from hcmoco.data.skeletons import joint_set
 from hcmoco.errors import UserError, one_line
 from hcmoco.model_card import card
 from hcmoco.models.encoders import Encoder, build_encoder
-from hcmoco.models.multimodal import HCMoCo, ModelConfig
+from hcmoco.models.multimodal import ModelConfig, MultiModalEncoders
 from hcmoco.models.normalization import RGB_MEAN, RGB_STD
 from hcmoco.models.semgcn import SemGCN
 
@@ -37,7 +37,7 @@ FORMAT_VERSION = 1
 
 
 def export_encoders(
-    model: HCMoCo, folder: str | Path, *, training: dict[str, Any] | None = None, overwrite: bool = False
+    model: MultiModalEncoders, folder: str | Path, *, training: dict[str, Any] | None = None, overwrite: bool = False
 ) -> str:
     """Writes the three encoders with their config and card.
 
@@ -144,7 +144,7 @@ def _file_name(modality: str) -> str:
     return f"{modality}.safetensors"
 
 
-def _inner(model: HCMoCo, modality: str) -> nn.Module:
+def _inner(model: MultiModalEncoders, modality: str) -> nn.Module:
     part = getattr(model, modality)
     return part.trunk if isinstance(part, Encoder) else part
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from hcmoco import license_terms
 from hcmoco.models.encoders import Encoder
-from hcmoco.models.multimodal import HCMoCo
+from hcmoco.models.multimodal import MultiModalEncoders
 from hcmoco.models.normalization import RGB_MEAN, RGB_STD
 
 _CARD = """---
@@ -62,7 +62,7 @@ torch.save({{"model": state}}, "rgb-detectron2.pth")
 """
 
 
-def card(model: HCMoCo, training: dict[str, Any]) -> str:
+def card(model: MultiModalEncoders, training: dict[str, Any]) -> str:
     """The card in Markdown.
 
     Args:

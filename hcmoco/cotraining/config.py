@@ -132,9 +132,9 @@ class CoTrainingConfig(Config):
                 "objective: lambda_g, and lambda_d or lambda_s, must be above 0; what a method goes without is the key "
                 "method"
             )
-        if self.objective.encode_absent or self.model.polluted_keypoints:
+        if self.objective.release.encode_absent or self.model.polluted_keypoints:
             raise ValueError(
-                "objective.encode_absent and model.polluted_keypoints are of the release's pre-training; set both to "
+                "objective.release.encode_absent and model.polluted_keypoints are of the release's pre-training; set both to "
                 "false"
             )
         if self.train.workers != 1:

@@ -48,7 +48,7 @@ class ResolvedCoTraining:
             (self.unlabeled, self.labeled),
             config.augment,
             config.model.joint_set,
-            config.objective.anchors,
+            config.objective.num_anchors,
             config.num_background_anchors,
             config.lost,
         )

@@ -4,7 +4,6 @@ Shape suffixes: B batch, C channels, H and W rows and columns.
 """
 
 import difflib
-from contextlib import nullcontext
 from typing import Any, Literal
 
 import timm
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from hcmoco.config import Config
 from hcmoco.errors import UserError, one_line
-from hcmoco.models.hub import answers_soon
+from hcmoco.models.hub import weights_arguments
 from hcmoco.models.lane_draws import draw_by_lane
 from hcmoco.models.pretrained import WeightsReport, load_weights, trunk_key
 
@@ -142,8 +141,8 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:
     """
     download = load and config.init == "timm"
     try:
-        with answers_soon() if download else nullcontext():
-            trunk = timm.create_model(config.name, pretrained=download, **config.create_arguments)
+        weights = weights_arguments(config.name) if download else {"pretrained": False}
+        trunk = timm.create_model(config.name, **weights, **config.create_arguments)
     except Exception as error:  # timm and what it downloads with raise many kinds; every one is about this config
         hint = "; without a network, give a weights file" if download else ""
         what = "cannot get timm's weights" if download else f"timm cannot make it with {config.create_arguments}"

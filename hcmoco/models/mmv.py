@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from hcmoco.models.mappers import BranchMapper
-from hcmoco.models.multimodal import DenseModality, HCMoCo, Modality, ModelConfig, seeded, unit_length
+from hcmoco.models.multimodal import DenseModality, Modality, ModelConfig, MultiModalEncoders, seeded, unit_length
 
 FINE, COARSE = 512, 256
 
 
-class MMV(HCMoCo):
-    """The encoders of `HCMoCo` with MMV's heads; their first weights are the same for the same seed.
+class MMV(MultiModalEncoders):
+    """The encoders with MMV's heads. The encoders' first weights are those of `HCMoCo` with the same seed.
 
-    Args and errors: see `HCMoCo`.
+    Args and errors: see `MultiModalEncoders`.
     """
 
     def __init__(self, config: ModelConfig, *, seed: int, load: bool = True):
@@ -42,9 +42,6 @@ class MMV(HCMoCo):
     @property
     def dense_width(self) -> int:
         return FINE
-
-    def add_dense_mappers(self) -> None:
-        raise ValueError("MMV has no second stage and no dense mappers")
 
     def fine(self, modality: DenseModality, features: Sequence[Tensor]) -> Tensor:
         """[B, 512]: an image in the fine space, not yet of unit length."""

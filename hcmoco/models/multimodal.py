@@ -4,6 +4,7 @@ Shape suffixes: B batch, C channels, H and W rows and columns, J joints, P cells
 unit length, computed in float32.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
@@ -55,19 +56,21 @@ class ModelConfig(Config):
         return name
 
 
-class HCMoCo(nn.Module):
-    """Encoders and mappers of all modalities.
+class MultiModalEncoders(nn.Module, ABC):
+    """One encoder per modality, and what every model on them has to offer.
 
-    Every method takes only rows that have the modality: who calls it picks them. In stage 1 there is one global mapper per modality; a
-    second linear map per image encoder, for cells, exists from `add_dense_mappers` on. Until then the global mapper, which is linear over
-    the same branches, stands in for it.
+    Every method takes only rows that have the modality: the caller picks them. A subclass adds `global_mappers` and
+    says how features become embeddings.
 
     Args:
+        config: the encoders and the joint set.
         seed: of the initial weights; each part has a stream of its own, so a part's weights do not depend on the others.
         load: False leaves the encoders' `init` unread, for a caller that brings the state.
     Raises:
         UserError: see `build_encoder`.
     """
+
+    global_mappers: nn.ModuleDict
 
     def __init__(self, config: ModelConfig, *, seed: int, load: bool = True):
         super().__init__()
@@ -80,6 +83,83 @@ class HCMoCo(nn.Module):
             self.depth = build_encoder(config.depth, load=load)
         with seeded(seed, "keypoints"):
             self.keypoints = SemGCN(self.joint_set, config.skeleton, config.embedding)
+
+    @property
+    @abstractmethod
+    def dense_width(self) -> int:
+        """Channels of the dense embeddings, D."""
+
+    @abstractmethod
+    def global_embedding(self, modality: Modality, features: Sequence[Tensor] | Tensor) -> Tensor:
+        """Return the global embeddings [B, D'] of one modality, of unit length.
+
+        Args:
+            features: an image's pyramid, stride 4 first, or joints' features [B, J, D].
+        """
+
+    @abstractmethod
+    def dense_at(self, modality: DenseModality, maps: Sequence[Tensor], cells_BP: Tensor) -> Tensor:
+        """Return the dense embeddings [B, P, D] at flat stride-4 positions, row * W + column.
+
+        Negative indices are padding; the caller must mask them.
+        """
+
+    @abstractmethod
+    def dense_map(self, modality: DenseModality, maps: Sequence[Tensor]) -> Tensor:
+        """Return the dense embeddings [B, D, H, W] at every position of the stride-4 map."""
+
+    def prepare_rgb(self, rgb_BSS3: Tensor) -> Tensor:
+        """Normalize a batch's pixels, uint8 [B, S, S, 3], for the encoder."""
+        return normalize_rgb(rgb_BSS3)
+
+    def prepare_depth(self, depth_BSS: Tensor) -> Tensor:
+        """Normalize a batch's depth, millimeters in uint16 [B, S, S], for the encoder."""
+        return normalize_depth(depth_BSS, self.config.depth.in_chans)
+
+    def prepare_keypoints(self, keypoints_BJ3: Tensor) -> Tensor:
+        """Normalize a batch's keypoints, pixels and visibility [B, J, 3], for the encoder: [B, J, 2]."""
+        return normalize_keypoints(keypoints_BJ3, self.joint_set, released_root=self.config.polluted_keypoints)
+
+    def encode_rgb(self, x_BCHW: Tensor) -> list[Tensor]:
+        """Return the feature pyramid of normalized RGB, stride 4 first."""
+        return self.rgb(x_BCHW)
+
+    def encode_depth(self, x_BCHW: Tensor) -> list[Tensor]:
+        """Return the feature pyramid of normalized depth, stride 4 first."""
+        return self.depth(x_BCHW)
+
+    def encode_keypoints(self, keypoints_BJ2: Tensor, visible_BJ: Tensor) -> Tensor:
+        """Return the features [B, J, D] of normalized keypoints and their visibility (bool or 0/1).
+
+        They are the joints' embeddings, not yet of unit length.
+        """
+        return self.keypoints(keypoints_BJ2.where(visible_BJ[..., None] > 0, 0))
+
+    def joint_embedding(self, features_BJD: Tensor) -> Tensor:
+        """Return f^s of the keypoints, [B, J, D]: the skeleton encoder's own output, as published."""
+        return unit_length(features_BJD)
+
+    def joint_cells(self, keypoints: Tensor, size: int | tuple[int, int]) -> Tensor:
+        """Return the flat stride-4 positions of keypoints, int64 [B, J], clamped into the map.
+
+        Args:
+            keypoints: [B, J, 2 or more], x and y in pixels of an image of `size`.
+            size: side of a square image, or (height, width), pixels.
+        """
+        return cells_of(keypoints[..., :2], (size, size) if isinstance(size, int) else size)
+
+
+class HCMoCo(MultiModalEncoders):
+    """Encoders and mappers of all modalities.
+
+    Stage 1 has one global mapper per modality. From `add_dense_mappers` on, each image encoder has a second linear map
+    for positions. Until then the global mapper, which is linear over the same branches, stands in for it.
+
+    Args and errors: see `MultiModalEncoders`.
+    """
+
+    def __init__(self, config: ModelConfig, *, seed: int, load: bool = True):
+        super().__init__(config, seed=seed, load=load)
         with seeded(seed, "global mappers"):
             self.global_mappers = nn.ModuleDict(
                 {
@@ -92,11 +172,10 @@ class HCMoCo(nn.Module):
 
     @property
     def dense_width(self) -> int:
-        """D of the dense embeddings."""
         return self.config.embedding
 
     def add_dense_mappers(self) -> None:
-        """Begins stage 2: fresh dense mappers for both image encoders. ValueError if they exist."""
+        """Start stage 2: add fresh dense mappers for both image encoders. Raises ValueError if they exist."""
         if self.dense_mappers is not None:
             raise ValueError("the model has its dense mappers already")
         with seeded(self.seed, "dense mappers"):
@@ -105,52 +184,20 @@ class HCMoCo(nn.Module):
             )
         self.dense_mappers = mappers.to(next(self.global_mappers.parameters()).device)
 
-    def prepare_rgb(self, rgb_BSS3: Tensor) -> Tensor:
-        """Pixels of the batch, uint8 [B, S, S, 3], as the encoder takes them."""
-        return normalize_rgb(rgb_BSS3)
-
-    def prepare_depth(self, depth_BSS: Tensor) -> Tensor:
-        """Millimetres of the batch, uint16 [B, S, S], as the encoder takes them."""
-        return normalize_depth(depth_BSS, self.config.depth.in_chans)
-
-    def prepare_keypoints(self, keypoints_BJ3: Tensor) -> Tensor:
-        """Keypoints of the batch, pixels and visibility [B, J, 3], as the encoder takes them: [B, J, 2]."""
-        return normalize_keypoints(keypoints_BJ3, self.joint_set, released_root=self.config.polluted_keypoints)
-
-    def encode_rgb(self, x_BCHW: Tensor) -> list[Tensor]:
-        """Normalised RGB to its feature pyramid, stride 4 first."""
-        return self.rgb(x_BCHW)
-
-    def encode_depth(self, x_BCHW: Tensor) -> list[Tensor]:
-        """Normalised depth to its feature pyramid, stride 4 first."""
-        return self.depth(x_BCHW)
-
-    def encode_keypoints(self, keypoints_BJ2: Tensor, visible_BJ: Tensor) -> Tensor:
-        """Normalised keypoints and their visibility (bool or 0/1) to features [B, J, D]; they are the joints' embeddings, not yet of
-        unit length."""
-        return self.keypoints(keypoints_BJ2.where(visible_BJ[..., None] > 0, 0))
-
     def global_embedding(self, modality: Modality, features: Sequence[Tensor] | Tensor) -> Tensor:
-        """f^g of the paper's section 3.1, [B, D]: the mapper on the features' mean over cells, or over all joints as published."""
+        """Return f^g of the paper's section 3.1, [B, D]: the mapper on the features' mean.
+
+        The mean is over the positions of an image, or over all joints of a skeleton, as published.
+        """
         mapper = self.global_mappers[modality]
         return unit_length(
             mapper(features.mean(1)) if isinstance(features, Tensor) else cast(BranchMapper, mapper).pooled(features)
         )
 
-    def joint_embedding(self, features_BJD: Tensor) -> Tensor:
-        """f^s of the keypoints, [B, J, D]: the skeleton encoder's own output, as published."""
-        return unit_length(features_BJD)
-
-    def joint_cells(self, keypoints: Tensor, size: int | tuple[int, int]) -> Tensor:
-        """int64 [B, J]: flat stride-4 cells of keypoints [B, J, 2 or more] (x, y in pixels of an image of `size`), clamped into the map."""
-        return cells_of(keypoints[..., :2], (size, size) if isinstance(size, int) else size)
-
     def dense_at(self, modality: DenseModality, maps: Sequence[Tensor], cells_BP: Tensor) -> Tensor:
-        """[B, P, D]: the dense embedding f^d at flat stride-4 cells (row * W + column); cells below 0 are padding for who calls to mask."""
         return unit_length(self._dense_mapper(modality).at(maps, cells_BP))
 
     def dense_map(self, modality: DenseModality, maps: Sequence[Tensor]) -> Tensor:
-        """[B, D, H, W]: the dense embedding f^d at every stride-4 cell."""
         return unit_length(self._dense_mapper(modality).full(maps), dim=1)
 
     def _dense_mapper(self, modality: DenseModality) -> BranchMapper:

@@ -3,6 +3,8 @@
 Shape suffixes: B batch, J joints, C channels, N entries of the adjacency.
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -15,8 +17,10 @@ from hcmoco.data.skeletons import JointSet
 class SkeletonConfig(Config):
     """Size of the skeleton encoder; the defaults are the paper's."""
 
+    renamed: ClassVar = {"blocks": "num_blocks"}
+
     width: int = Field(default=128, ge=1, description="channels of the hidden layers")
-    blocks: int = Field(default=4, ge=0, description="residual blocks of two graph convolutions each")
+    num_blocks: int = Field(default=4, ge=0, description="residual blocks of two graph convolutions each")
 
 
 class GraphConv(nn.Module):
@@ -84,7 +88,7 @@ class SemGCN(nn.Module):
             nn.Sequential(
                 GraphLayer(joint_set, config.width, config.width), GraphLayer(joint_set, config.width, config.width)
             )
-            for _ in range(config.blocks)
+            for _ in range(config.num_blocks)
         )
         self.head = GraphConv(joint_set, config.width, outputs)
 

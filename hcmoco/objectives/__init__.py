@@ -4,7 +4,7 @@ Nothing here draws a random number or reads a value from the device; draws are a
 """
 
 from hcmoco.data.schema import MODALITIES
-from hcmoco.objectives.config import ObjectiveConfig
+from hcmoco.objectives.config import ObjectiveConfig, ReleaseOptions
 from hcmoco.objectives.dense import dense_intra, soft_target
 from hcmoco.objectives.loss_terms import Terms
 from hcmoco.objectives.memory_bank import Bank, Drawn, DrawnPerSample, Stale, bank_state, load_bank_state
@@ -26,6 +26,7 @@ __all__ = [
     "Drawn",
     "DrawnPerSample",
     "ObjectiveConfig",
+    "ReleaseOptions",
     "Stale",
     "Terms",
     "bank_state",

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from hcmoco.objectives.loss_terms import OUT, Terms, mean_of, no_autocast, only, precise
+from hcmoco.objectives.loss_terms import NEG_INF, Terms, at_least_float32, masked_mean, no_autocast, zero_where_not
 
 
 def soft_target(cells_BP2: Tensor, valid_BP: Tensor, distance_scale: float = 1.0) -> Tensor:
@@ -26,7 +26,7 @@ def soft_target(cells_BP2: Tensor, valid_BP: Tensor, distance_scale: float = 1.0
     row_BP, column_BP = cells_BP2.unbind(2)
     down_BPP, across_BPP = row_BP[:, :, None] - row_BP[:, None], column_BP[:, :, None] - column_BP[:, None]
     distance_BPP = down_BPP.square_().addcmul_(across_BPP, across_BPP).sqrt_()
-    return distance_BPP.mul_(-distance_scale).masked_fill_(out_BP[:, None], OUT).softmax(2)
+    return distance_BPP.mul_(-distance_scale).masked_fill_(out_BP[:, None], NEG_INF).softmax(2)
 
 
 def dense_intra(
@@ -55,26 +55,29 @@ def dense_intra(
         distance_scale: see `soft_target`.
     """
     with no_autocast(rgb_BPD):
-        rgb_BPD, depth_BPD = only(precise(rgb_BPD), valid_BP), only(precise(depth_BPD), valid_BP)
+        rgb_BPD, depth_BPD = (
+            zero_where_not(at_least_float32(rgb_BPD), valid_BP),
+            zero_where_not(at_least_float32(depth_BPD), valid_BP),
+        )
         logits_BPP = (rgb_BPD / tau) @ depth_BPD.mT
         out_BP = _out(valid_BP)
         # -sum W log softmax = logsumexp - sum W logits.
         if target == "soft":
             weights_BPP = soft_target(cells_BP2.to(rgb_BPD.dtype), valid_BP, distance_scale)
-            wanted_by_rgb_BP, wanted_by_depth_BP = (
+            expected_rgb_BP, expected_depth_BP = (
                 (weights_BPP * logits_BPP).sum(2),
                 (weights_BPP * logits_BPP.mT).sum(2),
             )
         else:
-            wanted_by_rgb_BP = wanted_by_depth_BP = logits_BPP.diagonal(dim1=1, dim2=2)
-        from_rgb_BP = logits_BPP.masked_fill(out_BP[:, None], OUT).logsumexp(2) - wanted_by_rgb_BP
-        from_depth_BP = logits_BPP.masked_fill(out_BP[:, :, None], OUT).logsumexp(1) - wanted_by_depth_BP
+            expected_rgb_BP = expected_depth_BP = logits_BPP.diagonal(dim1=1, dim2=2)
+        from_rgb_BP = logits_BPP.masked_fill(out_BP[:, None], NEG_INF).logsumexp(2) - expected_rgb_BP
+        from_depth_BP = logits_BPP.masked_fill(out_BP[:, :, None], NEG_INF).logsumexp(1) - expected_depth_BP
         anchors_B = valid_BP.sum(1)
-        enters_B = anchors_B > 0
+        valid_B = anchors_B > 0
 
         def term(name: str, loss_BP: Tensor) -> Terms:
-            loss_B = only(loss_BP, valid_BP).sum(1) / anchors_B.clamp(min=1)
-            return Terms.of(name, mean_of(loss_B, enters_B), anchors_B.sum(), enters_B)
+            loss_B = zero_where_not(loss_BP, valid_BP).sum(1) / anchors_B.clamp(min=1)
+            return Terms.of(name, masked_mean(loss_B, valid_B), anchors_B.sum(), valid_B)
 
         return term("d/rgb-depth", from_rgb_BP) | term("d/depth-rgb", from_depth_BP)
 

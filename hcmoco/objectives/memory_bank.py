@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hcmoco.errors import UserError
-from hcmoco.objectives.loss_terms import OUT
+from hcmoco.objectives.loss_terms import NEG_INF
 
 
 class Drawn(NamedTuple):
@@ -35,7 +35,7 @@ class Drawn(NamedTuple):
     def similarity(self, anchor_BD: Tensor, index_B: Tensor) -> Tensor:
         """Dot products [B, K]; -inf where a row is not eligible or is the anchor's own (`index_B` is each anchor's address)."""
         out_BK = (index_B[:, None] == self.address) | ~self.eligible
-        return (anchor_BD @ self.rows.to(anchor_BD.dtype).T).masked_fill(out_BK, OUT)
+        return (anchor_BD @ self.rows.to(anchor_BD.dtype).T).masked_fill(out_BK, NEG_INF)
 
 
 class DrawnPerSample(NamedTuple):

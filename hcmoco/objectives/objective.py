@@ -26,13 +26,15 @@ def new_bank(
 ) -> Bank:
     """A bank for `size` samples as the run starts with it; `generator` is used where the config starts from random rows."""
     return (
-        Bank.empty(size, width, device) if config.bank_start == "empty" else Bank.random(size, width, generator, device)
+        Bank.empty(size, width, device)
+        if config.release.bank_start == "empty"
+        else Bank.random(size, width, generator, device)
     )
 
 
 def draw_shape(config: ObjectiveConfig, batch: int) -> tuple[int, ...]:
     """Shape of the float64 uniform draws in [0, 1) that `sample_terms` wants for a step: (K,), or (B, K) for per-sample negatives."""
-    return (batch, config.negatives) if config.per_sample_negatives else (config.negatives,)
+    return (batch, config.num_negatives) if config.release.per_sample_negatives else (config.num_negatives,)
 
 
 def sample_terms(
@@ -44,15 +46,15 @@ def sample_terms(
     draws: Tensor,
 ) -> Terms:
     """The g terms; see `sample_level`. One set of draws (`draw_shape`) serves all banks. Call `update_banks` after the backward pass."""
-    gather = Bank.gather_per_sample if config.per_sample_negatives else Bank.gather
+    gather = Bank.gather_per_sample if config.release.per_sample_negatives else Bank.gather
     return sample_level(
         embeddings,
         present,
         index_B,
-        {name: gather(bank, draws) for name, bank in banks.items()} if config.negatives else {},
+        {name: gather(bank, draws) for name, bank in banks.items()} if config.num_negatives else {},
         tau=config.tau_g,
         in_batch=config.in_batch_negatives,
-        stale={name: bank.own(index_B) for name, bank in banks.items()} if config.positive == "bank" else None,
+        stale={name: bank.own(index_B) for name, bank in banks.items()} if config.release.positive == "bank" else None,
     )
 
 
@@ -65,7 +67,7 @@ def update_banks(
 ) -> None:
     """Writes a step's embeddings, gathered from all workers in one fixed order, into the banks."""
     for name, bank in banks.items():
-        taken_B = torch.ones_like(present[name]) if config.absent_in_bank else present[name]
+        taken_B = torch.ones_like(present[name]) if config.release.absent_in_bank else present[name]
         bank.update(embeddings[name], index_B, taken_B, config.bank_momentum)
 
 
@@ -108,17 +110,15 @@ def sparse_terms(
             seen_BJ,
             tau=config.tau_s,
             modality=modality,
-            invisible_in_denominator=config.intra_invisible_in_denominator,
+            release=config.release,
         )
-        used.append(marked_B[:, None].expand_as(visible_BJ) if config.inter_invisible_joints else seen_BJ)
+        used.append(marked_B[:, None].expand_as(visible_BJ) if config.release.inter_invisible_joints else seen_BJ)
     return terms | joint_inter(
         rgb_BJD,
         depth_BJD,
         *used,
         tau=config.tau_s,
-        self_in_denominator=config.inter_self_in_denominator,
-        unused_in_denominator=config.inter_unused_in_denominator,
-        mean_over_all_rows=config.inter_mean_over_all_rows,
+        release=config.release,
     )
 
 

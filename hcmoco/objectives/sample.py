@@ -9,7 +9,7 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from hcmoco.objectives.loss_terms import OUT, Terms, mean_of, no_autocast, only, precise
+from hcmoco.objectives.loss_terms import NEG_INF, Terms, at_least_float32, masked_mean, no_autocast, zero_where_not
 from hcmoco.objectives.memory_bank import Drawn, DrawnPerSample, Stale
 
 
@@ -46,21 +46,23 @@ def sample_level(
     """
     terms = Terms()
     with no_autocast(index_B):
-        features = {name: only(precise(each_BD), present[name]) for name, each_BD in embeddings.items()}
+        features = {
+            name: zero_where_not(at_least_float32(each_BD), present[name]) for name, each_BD in embeddings.items()
+        }
         same_BB = index_B[:, None] == index_B
         for anchor, target in permutations(features, 2):
             anchor_BD, target_BD = features[anchor] / tau, features[target]
-            enters_B = present[anchor] & present[target]
+            valid_B = present[anchor] & present[target]
             if stale is None:
                 positive_BD = target_BD
             else:
                 positive_BD = stale[target].rows.to(anchor_BD.dtype)
-                enters_B = enters_B & stale[target].visited
+                valid_B = valid_B & stale[target].visited
             logits = [(anchor_BD * positive_BD).sum(1, keepdim=True)]
             if in_batch:
-                logits.append((anchor_BD @ target_BD.T).masked_fill(same_BB | ~present[target], OUT))
+                logits.append((anchor_BD @ target_BD.T).masked_fill(same_BB | ~present[target], NEG_INF))
             if target in negatives:
                 logits.append(negatives[target].similarity(anchor_BD, index_B))
             loss_B = torch.cat(logits, 1).logsumexp(1) - logits[0][:, 0]
-            terms |= Terms.of(f"g/{anchor}-{target}", mean_of(loss_B, enters_B), enters_B.sum(), enters_B)
+            terms |= Terms.of(f"g/{anchor}-{target}", masked_mean(loss_B, valid_B), valid_B.sum(), valid_B)
     return terms

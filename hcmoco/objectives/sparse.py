@@ -6,7 +6,8 @@ Shape suffixes: B samples of the batch, J joints, D embedding width, R = 2BJ row
 import torch
 from torch import Tensor
 
-from hcmoco.objectives.loss_terms import OUT, Terms, mean_of, no_autocast, only, precise
+from hcmoco.objectives.config import PAPER, ReleaseOptions
+from hcmoco.objectives.loss_terms import NEG_INF, Terms, at_least_float32, masked_mean, no_autocast, zero_where_not
 
 
 def joint_intra(
@@ -16,7 +17,7 @@ def joint_intra(
     *,
     tau: float,
     modality: str,
-    invisible_in_denominator: bool = False,
+    release: ReleaseOptions = PAPER,
 ) -> Terms:
     """`s/<modality>-keypoints`: the mean over visible joints j of all samples of
 
@@ -31,19 +32,24 @@ def joint_intra(
         visible_BJ: bool; all False for a sample without the modality or without keypoints.
         tau: temperature, > 0.
         modality: name of the dense modality, for the term's name.
-        invisible_in_denominator: whether skeleton joints that are not visible stay in the softmax (the release).
+        release: of it, `intra_invisible_in_denominator`.
     """
     with no_autocast(dense_BJD):
-        skeleton_BJD, dense_BJD = precise(skeleton_BJD), only(precise(dense_BJD), visible_BJ)
-        if not invisible_in_denominator:
-            skeleton_BJD = only(skeleton_BJD, visible_BJ)
+        skeleton_BJD, dense_BJD = (
+            at_least_float32(skeleton_BJD),
+            zero_where_not(at_least_float32(dense_BJD), visible_BJ),
+        )
+        if not release.intra_invisible_in_denominator:
+            skeleton_BJD = zero_where_not(skeleton_BJD, visible_BJ)
         logits_BJJ = (dense_BJD / tau) @ skeleton_BJD.mT  # [b, anchor j, skeleton joint i]
         positive_BJ = logits_BJJ.diagonal(dim1=1, dim2=2)
-        if not invisible_in_denominator:
+        if not release.intra_invisible_in_denominator:
             # Rows of invisible anchors are not used and stay whole, which keeps them finite.
-            logits_BJJ = logits_BJJ.masked_fill(visible_BJ[:, :, None] & ~visible_BJ[:, None], OUT)
+            logits_BJJ = logits_BJJ.masked_fill(visible_BJ[:, :, None] & ~visible_BJ[:, None], NEG_INF)
         loss_BJ = logits_BJJ.logsumexp(2) - positive_BJ
-        return Terms.of(f"s/{modality}-keypoints", mean_of(loss_BJ, visible_BJ), visible_BJ.sum(), visible_BJ.any(1))
+        return Terms.of(
+            f"s/{modality}-keypoints", masked_mean(loss_BJ, visible_BJ), visible_BJ.sum(), visible_BJ.any(1)
+        )
 
 
 def joint_inter(
@@ -53,9 +59,7 @@ def joint_inter(
     used_depth_BJ: Tensor,
     *,
     tau: float,
-    self_in_denominator: bool = False,
-    unused_in_denominator: bool = False,
-    mean_over_all_rows: bool = False,
+    release: ReleaseOptions = PAPER,
 ) -> Terms:
     """`s/inter`: supervised contrast (Khosla et al., NeurIPS 2020) with the joint as the class, over the rows of both dense modalities:
 
@@ -69,31 +73,34 @@ def joint_inter(
         used_rgb_BJ, used_depth_BJ: bool: the joint is visible and the sample has the modality. (The release uses every joint of a sample
             that has the modality.)
         tau: temperature, > 0.
-        self_in_denominator: whether k = i stays in the softmax (the release); its exp(1 / tau) then outweighs all else.
-        unused_in_denominator: whether rows that are not used stay in the softmax (the release); then they must hold numbers.
-        mean_over_all_rows: whether the mean's divisor is all 2BJ rows, entered or not (the release).
+        release: of it, the options `inter_*_in_denominator` and `inter_mean_over_all_rows`. With the first, exp(1 / tau)
+            outweighs all else in the softmax. With the second, rows that are not used must hold numbers.
     """
     B, J, _ = rgb_BJD.shape
     with no_autocast(rgb_BJD):
-        rows_2BJD, used_2BJ = precise(torch.stack((rgb_BJD, depth_BJD))), torch.stack((used_rgb_BJ, used_depth_BJ))
-        clean_2BJD = only(rows_2BJD, used_2BJ)
+        rows_2BJD, used_2BJ = (
+            at_least_float32(torch.stack((rgb_BJD, depth_BJD))),
+            torch.stack((used_rgb_BJ, used_depth_BJ)),
+        )
+        clean_2BJD = zero_where_not(rows_2BJD, used_2BJ)
         used_R = used_2BJ.flatten()
         positives_2BJ = used_2BJ.sum((0, 1)) - used_2BJ.int()
-        enters_2BJ = used_2BJ & (positives_2BJ > 0)
+        valid_2BJ = used_2BJ & (positives_2BJ > 0)
         # A mean of dot products is the dot product with the mean, so the positives never need an R x R mask.
         others_2BJD = clean_2BJD.sum((0, 1)) - clean_2BJD
         positive_2BJ = (clean_2BJD * others_2BJD).sum(3) / tau / positives_2BJ.clamp(min=1)
 
-        rows_RD = (rows_2BJD if unused_in_denominator else clean_2BJD).flatten(0, 2)
+        rows_RD = (rows_2BJD if release.inter_unused_in_denominator else clean_2BJD).flatten(0, 2)
         # Rows that do not enter stay whole, which keeps them finite.
         out_RR = torch.zeros(len(rows_RD), len(rows_RD), dtype=torch.bool, device=rows_RD.device)
-        if not unused_in_denominator:
-            out_RR |= enters_2BJ.flatten()[:, None] & ~used_R
-        if not self_in_denominator:
+        if not release.inter_unused_in_denominator:
+            out_RR |= valid_2BJ.flatten()[:, None] & ~used_R
+        if not release.inter_self_in_denominator:
             out_RR.fill_diagonal_(True)
-        logits_RR = ((rows_RD / tau) @ rows_RD.T).masked_fill(out_RR, OUT)
+        logits_RR = ((rows_RD / tau) @ rows_RD.T).masked_fill(out_RR, NEG_INF)
         loss_2BJ = logits_RR.logsumexp(1).view(2, B, J) - positive_2BJ
-        value = (
-            only(loss_2BJ, enters_2BJ).sum() / used_R.numel() if mean_over_all_rows else mean_of(loss_2BJ, enters_2BJ)
-        )
-        return Terms.of("s/inter", value, enters_2BJ.sum(), enters_2BJ.any(2).any(0))
+        if release.inter_mean_over_all_rows:
+            value = zero_where_not(loss_2BJ, valid_2BJ).sum() / used_R.numel()
+        else:
+            value = masked_mean(loss_2BJ, valid_2BJ)
+        return Terms.of("s/inter", value, valid_2BJ.sum(), valid_2BJ.any(2).any(0))

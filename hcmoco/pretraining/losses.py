@@ -15,7 +15,7 @@ from torch import Tensor
 from hcmoco.data.schema import MAP_STRIDE, Batch
 from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.models.mmv import COARSE, FINE, MMV
-from hcmoco.models.multimodal import DENSE_MODALITIES, HCMoCo, unit_length
+from hcmoco.models.multimodal import DENSE_MODALITIES, MultiModalEncoders, unit_length
 from hcmoco.objectives import (
     MODALITIES,
     Bank,
@@ -69,13 +69,13 @@ def draw_negatives(
 
     One set [K] for everybody, or (the release) [B, K], keyed by each row's lane: the same for any number of workers.
     """
-    if not config.per_sample_negatives:
+    if not config.release.per_sample_negatives:
         return make_rng(seed, "negatives", step).random(draw_shape(config, 0))
     shape = draw_shape(config, batch_size_per_lane)
     return np.concatenate([make_rng(seed, "negatives", step, lane).random(shape) for lane in lanes])
 
 
-def to_device(batch: Batch, device: torch.device, model: HCMoCo, *, encode_absent: bool = False) -> Views:
+def to_device(batch: Batch, device: torch.device, model: MultiModalEncoders, *, encode_absent: bool = False) -> Views:
     """Copies a batch to `device` and makes of its integers, there, what the encoders of `model` take.
 
     Args:
@@ -115,7 +115,7 @@ def to_device(batch: Batch, device: torch.device, model: HCMoCo, *, encode_absen
 
 
 def compute_terms(
-    model: HCMoCo,
+    model: MultiModalEncoders,
     config: ObjectiveConfig,
     views: Views,
     banks: Mapping[str, Bank],
@@ -172,7 +172,7 @@ def compute_terms(
     ), embeddings
 
 
-def encode(model: HCMoCo, views: Views) -> tuple[dict[str, Any], Tensor]:
+def encode(model: MultiModalEncoders, views: Views) -> tuple[dict[str, Any], Tensor]:
     """Features of the rows that each encoder sees, by modality (none: the modality is left out), and which joints are
     visible, [B, J]."""
     visible_BJ = (views.keypoints_BJ3[..., 2] > 0) & views.present["keypoints"][:, None]

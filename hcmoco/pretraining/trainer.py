@@ -9,7 +9,7 @@ from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Batch
 from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.models.mmv import MMV
-from hcmoco.models.multimodal import HCMoCo
+from hcmoco.models.multimodal import HCMoCo, MultiModalEncoders
 from hcmoco.objectives import MODALITIES, bank_state, load_bank_state, new_bank, total, update_banks
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.losses import compute_terms, draw_negatives, to_device
@@ -22,7 +22,7 @@ from hcmoco.training.precision import autocast
 from hcmoco.training.trainer import Losses, Trainer
 
 
-def make_model(config: PretrainConfig, *, load: bool = True) -> HCMoCo:
+def make_model(config: PretrainConfig, *, load: bool = True) -> MultiModalEncoders:
     """Build the model that a run starts with.
 
     Args:
@@ -49,7 +49,7 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
         banks: modality -> its memory bank; empty where the objective has none.
     """
 
-    model: HCMoCo
+    model: MultiModalEncoders
 
     def __init__(
         self, config: PretrainConfig, plan: Plan, device: torch.device, lanes_here: int, load_init: bool = True
@@ -67,6 +67,7 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
     def start_stage2(self) -> None:
         """Begin stage 2: dense mappers with fresh weights; banks and encoders stay; the optimizer restarts if the
         config says so."""
+        assert isinstance(self.model, HCMoCo), "a baseline has one stage"
         slots = self.optim_step.state_dict()
         self.model.add_dense_mappers()
         self.optim_step = OptimStep(_on_device(self.model, self.device), self.config.optim)
@@ -84,7 +85,7 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
         """See `Trainer`. Beside `loss/<term>` the values are `level/<g|d|s>`, `num_anchors/<term>` and
         `rows/<term>/<data set>`."""
         config = self.config
-        views = to_device(batch, self.device, self.model, encode_absent=config.objective.encode_absent)
+        views = to_device(batch, self.device, self.model, encode_absent=config.objective.release.encode_absent)
         lanes = self.plan.lanes_of(distributed.rank(), distributed.world())
         rows = len(batch) // self.lanes_here
         views.layers = LaneDraws(config.seed, self.step, lanes, rows, self.device)
@@ -157,6 +158,6 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
         self.history = state.history
 
 
-def _on_device(model: HCMoCo, device: torch.device) -> HCMoCo:
+def _on_device(model: MultiModalEncoders, device: torch.device) -> MultiModalEncoders:
     model.to(device).to(memory_format=torch.channels_last)
     return model.train()

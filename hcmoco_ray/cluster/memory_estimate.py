@@ -11,7 +11,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from hcmoco.models.multimodal import DENSE_MODALITIES, HCMoCo
+from hcmoco.models.multimodal import DENSE_MODALITIES, MultiModalEncoders
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.trainer import make_model
 from hcmoco_ray.compat import storage_key
@@ -68,7 +68,7 @@ def state_bytes(config: PretrainConfig, rows: int) -> int:
     return 4 * slots * _parameters(shapes(config)) + _banks(config, rows)
 
 
-def shapes(config: PretrainConfig) -> HCMoCo:
+def shapes(config: PretrainConfig) -> MultiModalEncoders:
     """Build the model of a run on PyTorch's meta device, where it takes no memory.
 
     Raises:
@@ -78,7 +78,7 @@ def shapes(config: PretrainConfig) -> HCMoCo:
         return make_model(config, load=False)
 
 
-def kept_for_backward(model: HCMoCo, size: int) -> int:
+def kept_for_backward(model: MultiModalEncoders, size: int) -> int:
     """Return the bytes that autograd keeps of one row's RGB and depth image of `size` pixels, in float32.
 
     Counted by running the encoders on tensors that have the device of `model`; on the meta device nothing is computed.
@@ -103,7 +103,7 @@ def _training(config: PretrainConfig, batch: int, rows: int) -> float:
     """Bytes of a process's models, banks and steps of `batch` rows."""
     model = shapes(config)
     joints = len(model.joint_set)
-    logits = 4 * _LOGITS * ((batch * joints) ** 2 + batch * config.objective.anchors**2)
+    logits = 4 * _LOGITS * ((batch * joints) ** 2 + batch * config.objective.num_anchors**2)
     step = batch * kept_for_backward(model, config.augment.size) * _BESIDE[config.train.precision] + logits
     # A probe holds four dense maps of each person of its batch, and about as much again to compare them; never during a step.
     probe = (
@@ -115,12 +115,12 @@ def _training(config: PretrainConfig, batch: int, rows: int) -> float:
 
 
 def _views(config: PretrainConfig) -> int:
-    return 12 * config.augment.size**2 * config.probe.people if config.data.held_out else 0
+    return 12 * config.augment.size**2 * config.probe.num_people if config.data.held_out else 0
 
 
 def _banks(config: PretrainConfig, rows: int) -> int:
     return 3 * rows * config.model.embedding * 4 if config.objective.needs_bank else 0
 
 
-def _parameters(model: HCMoCo) -> int:
+def _parameters(model: MultiModalEncoders) -> int:
     return sum(each.numel() for each in model.parameters())

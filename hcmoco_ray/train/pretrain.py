@@ -18,7 +18,7 @@ from hcmoco.data.schema import Person
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
 from hcmoco.export import export_encoders
-from hcmoco.models.multimodal import HCMoCo
+from hcmoco.models.multimodal import HCMoCo, MultiModalEncoders
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.loop import pretrain
 from hcmoco.pretraining.probes.result import ProbeResult, comparison
@@ -163,8 +163,8 @@ def make_loader(config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...])
         CollateConfig(
             config.augment,
             config.model.joint_set,
-            config.objective.anchors,
-            config.objective.anchors_with_replacement,
+            config.objective.num_anchors,
+            config.objective.release.anchors_with_replacement,
         ),
         config.ingest.decode,
     )
@@ -201,15 +201,15 @@ def probe_views(config: PretrainRecipe, held_out: Shards) -> ProbeViews:
         target_joints=config.model.joint_set,
         depth_codec=manifest.depth_codec,
         size=config.augment.size,
-        count=config.probe.people,
+        count=config.probe.num_people,
         crops=config.probe.crops,
     )
 
 
-def final_model(config: PretrainRecipe, state: TrainState) -> HCMoCo:
+def final_model(config: PretrainRecipe, state: TrainState) -> MultiModalEncoders:
     """Build the model of a train state."""
     model = make_model(config, load=False)
-    if state.stage == 2:
+    if isinstance(model, HCMoCo) and state.stage == 2:
         model.add_dense_mappers()
     model.load_state_dict(state.model)
     return model.eval()

@@ -39,7 +39,7 @@ def test_eight_people_are_learnt_by_heart(people):
         "experiment": "missing-modality",
         "augment": {"size": 96, "scale": (1.25, 1.25), "shift": 0, "rotation_probability": 0},
         "model": {"rgb": {"name": "hrnet_w18_small"}, "depth": {"name": "hrnet_w18_small"}, "embedding": 64},
-        "objective": {"anchors": 60, "negatives": 0},
+        "objective": {"num_anchors": 60, "num_negatives": 0},
         "steps": STEPS,
         "optim": {"lr": 0.004, "warmup_steps": 10, "clip_norm": 1.0},
         "train": {"lanes": 1, "batch_size_per_lane": 16, "log_every": 50},

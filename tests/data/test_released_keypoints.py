@@ -43,7 +43,7 @@ def fed(people: list[Person], source: str, target: str) -> tuple[np.ndarray, np.
         rows, [0] * len(rows), [SourceInfo(source)], CollateConfig(turned, target, 4), SampleKey(seed=1, step=3)
     )
     encoder = EncoderConfig(name="test_resnet")
-    skeleton = SkeletonConfig(width=8, blocks=1)
+    skeleton = SkeletonConfig(width=8, num_blocks=1)
     config = ModelConfig(
         rgb=encoder, depth=encoder, skeleton=skeleton, embedding=8, joint_set=target, polluted_keypoints=True
     )

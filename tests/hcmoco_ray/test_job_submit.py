@@ -70,7 +70,7 @@ def test_pretraining_as_a_job(own_cluster, clean_copy):
         "train.save_every=2",
     ]
     tiny += ["augment.size=64", "data.sources.indoor.people.count=48", "data.sources.wild.people.count=24"]
-    tiny += ["data.held_out.people.count=8", "objective.anchors=16", "output_dir=runs/job"]
+    tiny += ["data.held_out.people.count=8", "objective.num_anchors=16", "output_dir=runs/job"]
     done = own_cluster.submit("python", "pipelines/pretrain.py", "--recipe", "people-cpu", *tiny, folder=clean_copy)
     assert done.returncode == 0, done.stdout + done.stderr
     run = own_cluster.home / "runs" / "job"

@@ -87,7 +87,7 @@ def write_recipes(home: Path) -> None:
 def export(folder: Path, seed: int = 0, **encoder) -> str:
     """What a pre-training leaves, its weights as they were drawn."""
     config = EncoderConfig(**{"name": "test_resnet", **encoder})
-    model = ModelConfig(rgb=config, depth=config, skeleton=SkeletonConfig(width=16, blocks=1), embedding=16)
+    model = ModelConfig(rgb=config, depth=config, skeleton=SkeletonConfig(width=16, num_blocks=1), embedding=16)
     return export_encoders(HCMoCo(model, seed=seed), folder, training={"stage": 2, "steps": 7, "terms": [OTHERS]})
 
 

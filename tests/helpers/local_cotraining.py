@@ -27,7 +27,7 @@ from hcmoco.training.local import LocalContext
 
 SIDE, JOINTS, NEAR = 72, 16, 1000
 ENCODER = {"name": "test_resnet"}
-MODEL = {"rgb": ENCODER, "depth": ENCODER, "skeleton": {"width": 16, "blocks": 1}, "embedding": 16}
+MODEL = {"rgb": ENCODER, "depth": ENCODER, "skeleton": {"width": 16, "num_blocks": 1}, "embedding": 16}
 TINY = {
     "output_dir": "made by a test",
     "seed": 5,
@@ -35,7 +35,7 @@ TINY = {
     "data": {name: {"path": name} for name in ("unlabeled", "labeled", "test")},
     "augment": {"size": 64},
     "model": MODEL,
-    "objective": {"negatives": 8, "anchors": 12},
+    "objective": {"num_negatives": 8, "num_anchors": 12},
     "steps": 4,
     "optim": {"name": "adamw", "lr": 0.002, "weight_decay": 0.0},
     "train": {

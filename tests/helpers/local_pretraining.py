@@ -80,8 +80,8 @@ TINY = {
     "seed": 5,
     "data": {"sources": {"room": {"path": "room"}, "street": {"path": "street"}}},
     "augment": {"size": 64, "brightness": 0.2},
-    "model": {"rgb": ENCODER, "depth": ENCODER, "skeleton": {"width": 16, "blocks": 1}, "embedding": 16},
-    "objective": {"negatives": 24, "anchors": 12},
+    "model": {"rgb": ENCODER, "depth": ENCODER, "skeleton": {"width": 16, "num_blocks": 1}, "embedding": 16},
+    "objective": {"num_negatives": 24, "num_anchors": 12},
     "stages": {"stage1_steps": 4, "stage2_steps": 5},
     "optim": {"lr": 0.05, "warmup_steps": 2},
     "train": {
@@ -93,7 +93,14 @@ TINY = {
         "save_every": 3,
         "num_checkpoints": 2,
     },
-    "probe": {"every": 0, "people": 6, "num_people_during_training": 4, "batch_size": 4, "cells": 8, "partners": 1},
+    "probe": {
+        "every": 0,
+        "num_people": 6,
+        "num_people_during_training": 4,
+        "batch_size": 4,
+        "num_positions": 8,
+        "num_partners": 1,
+    },
 }
 
 
@@ -115,7 +122,7 @@ def tiny_feed(config: PretrainConfig, sources: Sequence[Shards], decode: str = "
     plan = tiny_plan(config, sources)
     objective = config.objective
     collate = CollateConfig(
-        config.augment, config.model.joint_set, objective.anchors, objective.anchors_with_replacement
+        config.augment, config.model.joint_set, objective.num_anchors, objective.release.anchors_with_replacement
     )
     return PretrainLoader(plan, tuple(sources), collate, decode)
 

@@ -26,10 +26,10 @@ RECIPE = {
     "model": {
         "rgb": {"name": "test_resnet"},
         "depth": {"name": "test_resnet"},
-        "skeleton": {"width": 16, "blocks": 1},
+        "skeleton": {"width": 16, "num_blocks": 1},
         "embedding": 16,
     },
-    "objective": {"negatives": 0, "anchors": 12},
+    "objective": {"num_negatives": 0, "num_anchors": 12},
     "stages": {"stage1_steps": 2, "stage2_steps": 4},
     "optim": {"name": "adamw", "lr": 0.004, "restart": False},
     "train": {
@@ -40,7 +40,14 @@ RECIPE = {
         "log_every": 1,
         "save_every": 4,
     },
-    "probe": {"every": 2, "people": 8, "num_people_during_training": 4, "batch_size": 8, "cells": 16, "partners": 1},
+    "probe": {
+        "every": 2,
+        "num_people": 8,
+        "num_people_during_training": 4,
+        "batch_size": 8,
+        "num_positions": 16,
+        "num_partners": 1,
+    },
 }
 SWEEP = {
     "output_dir": "runs/sweep",

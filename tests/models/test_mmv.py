@@ -93,8 +93,3 @@ def test_its_encoders_begin_as_those_of_hcmoco():
             assert torch.equal(value, getattr(theirs, part).state_dict()[name]), (part, name)
     again = MMV(TINY, seed=4).state_dict()
     assert all(torch.equal(value, again[name]) for name, value in theirs.state_dict().items())
-
-
-def test_it_has_one_stage():
-    with pytest.raises(ValueError, match="no second stage"):
-        MMV(TINY, seed=0).add_dense_mappers()

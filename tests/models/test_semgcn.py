@@ -44,7 +44,7 @@ def test_graph_convolution_is_the_sum_over_neighbors(joints):
 
 def test_whole_network_is_its_layers_in_a_loop():
     torch.manual_seed(4)
-    net = SemGCN(COMMON_13, SkeletonConfig(width=6, blocks=2), outputs=3).double().train()
+    net = SemGCN(COMMON_13, SkeletonConfig(width=6, num_blocks=2), outputs=3).double().train()
     x_BJ2 = torch.randn(4, 13, 2, dtype=torch.float64)
 
     def layer(each, x):

@@ -35,7 +35,7 @@ from tests.helpers.published_objective import published_dense, published_sample_
 
 B, J, P, D, N, K, SIDE = 6, 16, 12, 8, 30, 40, 64
 GRID = SIDE // 4
-RELEASED = ObjectiveConfig.released(negatives=K, anchors=P)
+RELEASED = ObjectiveConfig.released(num_negatives=K, num_anchors=P)
 # NTU and MPII half and half: the second half has no depth.
 MIXTURE = torch.tensor([True, True, True, False, False, False])
 
@@ -149,7 +149,11 @@ def test_banks_move_half_way_for_every_row_blank_or_not():
 def small_model() -> HCMoCo:
     encoder = EncoderConfig(name="test_resnet", batch_norm_momentum=0.01)
     config = ModelConfig(
-        rgb=encoder, depth=encoder, skeleton=SkeletonConfig(width=12, blocks=1), embedding=D, polluted_keypoints=True
+        rgb=encoder,
+        depth=encoder,
+        skeleton=SkeletonConfig(width=12, num_blocks=1),
+        embedding=D,
+        polluted_keypoints=True,
     )
     return HCMoCo(config, seed=0).double().train()
 
@@ -218,7 +222,7 @@ def test_a_step_is_the_published_one_with_its_gradients_statistics_and_banks(has
     model.add_dense_mappers()
     model.double()
     other = copy.deepcopy(model)
-    views = to_device(batch, torch.device("cpu"), model, encode_absent=RELEASED.encode_absent)
+    views = to_device(batch, torch.device("cpu"), model, encode_absent=RELEASED.release.encode_absent)
     views.inputs = {name: each.double() for name, each in views.inputs.items()}
     rng = np.random.default_rng(5)
     banks = {name: new_bank(RELEASED, N, D, rng) for name in MODALITIES}
@@ -283,18 +287,20 @@ def test_skeletons_do_not_turn_with_the_image_as_released():
 # --- draws
 
 
-@pytest.mark.parametrize("settings", [RELEASED, ObjectiveConfig(negatives=K)])
+@pytest.mark.parametrize("settings", [RELEASED, ObjectiveConfig(num_negatives=K)])
 def test_negatives_are_the_same_for_any_number_of_workers(settings):
     lanes, rows = 4, 3
     alone = draw_negatives(settings, seed=1, step=9, lanes=range(lanes), batch_size_per_lane=rows)
-    assert alone.shape == ((lanes * rows, K) if settings.per_sample_negatives else (K,))
+    assert alone.shape == ((lanes * rows, K) if settings.release.per_sample_negatives else (K,))
     assert alone.dtype == np.float64
     for world in (2, 4):
         for rank in range(world):
             served = range(rank, lanes, world)
             here = draw_negatives(settings, seed=1, step=9, lanes=served, batch_size_per_lane=rows)
             wanted = (
-                alone.reshape(lanes, rows, K)[list(served)].reshape(-1, K) if settings.per_sample_negatives else alone
+                alone.reshape(lanes, rows, K)[list(served)].reshape(-1, K)
+                if settings.release.per_sample_negatives
+                else alone
             )
             assert np.array_equal(here, wanted)
     assert not np.array_equal(

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from hcmoco.config import build
+from hcmoco.config import Config, build, canonical, upgrade
 from hcmoco.errors import UserError
 from hcmoco.objectives import (
     MODALITIES,
     Bank,
     ObjectiveConfig,
+    ReleaseOptions,
     Terms,
     bank_state,
     dense_terms,
@@ -73,7 +74,7 @@ class Step:
 
 
 def config(**over) -> ObjectiveConfig:
-    return ObjectiveConfig(**{"negatives": 12, **over})
+    return ObjectiveConfig(**{"num_negatives": 12, **over})
 
 
 def test_all_eleven_terms_and_their_weighted_sum():
@@ -86,7 +87,7 @@ def test_all_eleven_terms_and_their_weighted_sum():
         0.5 * sums["g"] + 2 * sums["d"] + 3 * sums["s"], rel=1e-6
     )
     assert total(terms.values, settings, "sample").item() == pytest.approx(0.5 * sums["g"], rel=1e-6)
-    released = Step(ObjectiveConfig.released(negatives=12))
+    released = Step(ObjectiveConfig.released(num_negatives=12))
     assert total(released.terms().values, released.config, "full").item() == pytest.approx(
         math.fsum(value.item() for value in released.terms().values.values()), rel=1e-6
     )
@@ -126,22 +127,22 @@ def test_missing_unknown_and_repeated_terms_are_refused():
         {"tau_g": 0.2},
         {"tau_d": 0.2},
         {"tau_s": 0.2},
-        {"positive": "bank"},
-        {"per_sample_negatives": True, "bank_start": "random"},
+        {"release": {"positive": "bank"}},
+        {"release": {"per_sample_negatives": True, "bank_start": "random"}},
         {"in_batch_negatives": False},
         {"dense_target": "hard"},
         {"distance_scale": 3.0},
-        {"intra_invisible_in_denominator": True},
-        {"inter_invisible_joints": True},
-        {"inter_self_in_denominator": True},
-        {"inter_unused_in_denominator": True},
-        {"inter_mean_over_all_rows": True},
+        {"release": {"intra_invisible_in_denominator": True}},
+        {"release": {"inter_invisible_joints": True}},
+        {"release": {"inter_self_in_denominator": True}},
+        {"release": {"inter_unused_in_denominator": True}},
+        {"release": {"inter_mean_over_all_rows": True}},
     ],
 )
 def test_each_switch_reaches_its_terms_and_no_other(switch):
     base, switched = Step(config()).terms().values, Step(config(**switch)).terms().values
     changed = {name for name in NAMES if abs(base[name].item() - switched[name].item()) > 1e-4}
-    key = next(iter(switch))
+    key = next(iter(switch.get("release", switch)))
     if key.startswith("inter"):
         assert changed == {"s/inter"}
     elif key.startswith("intra"):
@@ -152,7 +153,7 @@ def test_each_switch_reaches_its_terms_and_no_other(switch):
 
 
 def test_released_inter_term_takes_invisible_joints_and_keeps_absent_modalities():
-    step = Step(ObjectiveConfig.released(negatives=12), dtype=torch.float64)
+    step = Step(ObjectiveConfig.released(num_negatives=12), dtype=torch.float64)
     expected = reference.released_inter(
         step.rgb_joints, step.depth_joints, step.present["rgb"], step.present["depth"], 0.07
     )
@@ -161,7 +162,7 @@ def test_released_inter_term_takes_invisible_joints_and_keeps_absent_modalities(
 
 @pytest.mark.parametrize("absent_in_bank", [False, True])
 def test_banks_learn_the_batch_and_blank_images_only_where_asked(absent_in_bank):
-    step = Step(config(encode_absent=absent_in_bank, absent_in_bank=absent_in_bank))
+    step = Step(config(release={"encode_absent": absent_in_bank, "absent_in_bank": absent_in_bank}))
     before = {name: each.clone() for name, each in bank_state(step.banks).items()}
     loss = total(step.terms().values, step.config, "full")
     update_banks(step.config, step.banks, step.embeddings, step.present, step.index)
@@ -171,7 +172,9 @@ def test_banks_learn_the_batch_and_blank_images_only_where_asked(absent_in_bank)
     assert changed == sorted(expected.tolist())
 
 
-@pytest.mark.parametrize("settings", [config(), config(positive="bank"), ObjectiveConfig.released(negatives=12)])
+@pytest.mark.parametrize(
+    "settings", [config(), config(release={"positive": "bank"}), ObjectiveConfig.released(num_negatives=12)]
+)
 def test_nothing_waits_for_the_device(settings):
     # Meta tensors have no values: an .item(), a branch on a tensor or a boolean index would raise.
     step = Step(settings, device="meta")
@@ -181,7 +184,7 @@ def test_nothing_waits_for_the_device(settings):
     assert all(value.shape == () for value in terms.values.values())
 
 
-@pytest.mark.parametrize("settings", [config(), ObjectiveConfig.released(negatives=12)])
+@pytest.mark.parametrize("settings", [config(), ObjectiveConfig.released(num_negatives=12)])
 def test_autocast_changes_nothing(settings):
     plain, cast = Step(settings), Step(settings)
     expected = plain.terms()
@@ -240,12 +243,12 @@ def test_objective_learns_to_align_the_modalities():
         ({"lambda_s": -1}, r"lambda_s = -1: .*greater than or equal to 0"),
         ({"lambda_g": math.nan}, r"lambda_g = nan"),
         ({"bank_momentum": 1.0}, r"bank_momentum = 1.0: .*less than 1"),
-        ({"anchors": 0}, r"anchors = 0"),
-        ({"positive": "stale"}, r"positive = 'stale': .*'current' or 'bank'"),
+        ({"num_anchors": 0}, r"anchors = 0"),
+        ({"release": {"positive": "stale"}}, r"release.positive = 'stale': .*'current' or 'bank'"),
         ({"dense_target": "medium"}, r"'soft' or 'hard'"),
-        ({"per_sample_negatives": True}, r"needs bank_start: random"),
-        ({"absent_in_bank": True}, r"needs encode_absent: true"),
-        ({"negatives": 0, "in_batch_negatives": False}, r"nothing to contrast with"),
+        ({"release": {"per_sample_negatives": True}}, r"needs bank_start: random"),
+        ({"release": {"absent_in_bank": True}}, r"needs encode_absent: true"),
+        ({"num_negatives": 0, "in_batch_negatives": False}, r"nothing to contrast with"),
         ({"tau": 0.1}, r"unknown key 'tau'; allowed here: method, lambda_g"),
     ],
 )
@@ -256,8 +259,27 @@ def test_a_bad_value_is_one_line(values, message):
 
 
 def test_every_field_says_what_it_is():
-    assert all(field.description for field in ObjectiveConfig.model_fields.values())
-    default, released = ObjectiveConfig(), ObjectiveConfig.released()
-    differ = {name for name in ObjectiveConfig.model_fields if getattr(default, name) != getattr(released, name)}
-    assert len(differ) == 12
-    assert all("release" in ObjectiveConfig.model_fields[name].description for name in differ)
+    for cls in (ObjectiveConfig, ReleaseOptions):
+        assert all(field.description for field in cls.model_fields.values())
+
+
+def test_every_option_of_the_release_is_off_until_all_are_turned_on():
+    ours, all_on = ReleaseOptions(), ReleaseOptions.all_on()
+    assert all(getattr(ours, name) != getattr(all_on, name) for name in ReleaseOptions.model_fields)
+    assert ObjectiveConfig().release == ours
+    assert ObjectiveConfig.released().release == all_on
+
+
+class _Recipe(Config):
+    objective: ObjectiveConfig = ObjectiveConfig()
+
+
+def test_keys_of_before_the_group_name_their_new_place_and_files_still_load():
+    with pytest.raises(UserError, match=r"'objective.encode_absent' is now called 'objective.release.encode_absent'"):
+        build(_Recipe, {"objective": {"encode_absent": True}}, "recipe")
+    with pytest.raises(UserError, match=r"'objective.negatives' is now called 'objective.num_negatives'"):
+        build(_Recipe, {"objective": {"negatives": 8}}, "recipe")
+    old = {"negatives": 8, "anchors": 12, "positive": "bank", "bank_start": "random", "tau_g": 0.1}
+    new = upgrade(ObjectiveConfig, old)
+    assert ObjectiveConfig(**new).release == ReleaseOptions(positive="bank", bank_start="random")
+    assert canonical(ObjectiveConfig, new) == old

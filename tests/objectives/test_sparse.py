@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from hcmoco.objectives import joint_inter, joint_intra
+from hcmoco.objectives import ReleaseOptions, joint_inter, joint_intra
 from tests.helpers import objective_references as reference
 
 TAU = 0.07
-RELEASED = {"self_in_denominator": True, "unused_in_denominator": True, "mean_over_all_rows": True}
+RELEASED = {"release": ReleaseOptions.all_on()}
+
+
+def keep_invisible(on: bool) -> ReleaseOptions:
+    return ReleaseOptions(intra_invisible_in_denominator=on)
 
 
 def case(seed: int, samples: int = 4, joints: int = 5, width: int = 6):
@@ -24,7 +28,14 @@ def case(seed: int, samples: int = 4, joints: int = 5, width: int = 6):
 @pytest.mark.parametrize("released", [False, True])
 def test_intra_equals_equation_6(seed, released):
     skeleton, _, depth, _, visible = case(seed)
-    terms = joint_intra(skeleton, depth, visible, tau=TAU, modality="depth", invisible_in_denominator=released)
+    terms = joint_intra(
+        skeleton,
+        depth,
+        visible,
+        tau=TAU,
+        modality="depth",
+        release=keep_invisible(released),
+    )
     assert terms.values["s/depth-keypoints"].item() == pytest.approx(
         reference.intra(skeleton, depth, visible, TAU, released), rel=1e-9
     )
@@ -61,7 +72,14 @@ def test_gradients_equal_finite_differences(how):
 
     def summed(skeleton, rgb, depth):
         value = joint_inter(rgb, depth, rgb_visible, depth_visible, tau=0.3, **how).values["s/inter"]
-        terms = joint_intra(skeleton, rgb, rgb_visible, tau=0.3, modality="rgb", invisible_in_denominator=bool(how))
+        terms = joint_intra(
+            skeleton,
+            rgb,
+            rgb_visible,
+            tau=0.3,
+            modality="rgb",
+            release=keep_invisible(bool(how)),
+        )
         return value + terms.values["s/rgb-keypoints"]
 
     assert torch.autograd.gradcheck(summed, [each.requires_grad_() for each in (skeleton, rgb, depth)])
@@ -80,7 +98,7 @@ def test_nobody_visible_gives_exact_zeros_that_stay_in_the_graph():
 def _check_zeros(skeleton, rgb, depth, nobody, leaves):
     for terms in (
         joint_intra(skeleton, rgb, nobody, tau=TAU, modality="rgb"),
-        joint_intra(skeleton, rgb, nobody, tau=TAU, modality="rgb", invisible_in_denominator=True),
+        joint_intra(skeleton, rgb, nobody, tau=TAU, modality="rgb", release=ReleaseOptions.all_on()),
         joint_inter(rgb, depth, nobody, nobody, tau=TAU),
         joint_inter(rgb, depth, nobody, nobody, tau=TAU, **RELEASED),
     ):
@@ -154,7 +172,7 @@ def test_uninformative_embeddings_cost_the_logarithm_of_what_there_is_to_choose_
         math.log(8), rel=1e-5
     )
     kept = (
-        joint_intra(same, same, half, tau=TAU, modality="rgb", invisible_in_denominator=True)
+        joint_intra(same, same, half, tau=TAU, modality="rgb", release=ReleaseOptions.all_on())
         .values["s/rgb-keypoints"]
         .item()
     )

@@ -9,7 +9,7 @@ from hcmoco.objectives import ObjectiveConfig
 from hcmoco.pretraining.loop import pretrain
 from tests.helpers import local_pretraining as tiny
 
-OBJECTIVE = ObjectiveConfig.released(negatives=24, anchors=300)
+OBJECTIVE = ObjectiveConfig.released(num_negatives=24, num_anchors=300)
 
 
 def released_run(sources, decode="worker"):
@@ -25,7 +25,7 @@ def test_every_row_with_depth_has_all_its_anchors_some_of_them_twice(sources, de
     cells_BN = batch.depth[:, ::4, ::4].reshape(len(batch), -1)
     for cells_N, anchors_P, has in zip(cells_BN, batch.anchors, batch.has_depth, strict=True):
         assert cells_N[anchors_P].all() if has else (anchors_P == -1).all()
-        assert np.unique(anchors_P).size < OBJECTIVE.anchors
+        assert np.unique(anchors_P).size < OBJECTIVE.num_anchors
     assert batch.released_keypoints.any()
 
 

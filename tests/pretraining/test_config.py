@@ -44,7 +44,7 @@ from tests.helpers import local_pretraining as tiny
         ("train.lanes=0", r"train.lanes = 0"),
         ("model.joint_set=people-31", r"model.joint_set = 'people-31': allowed are"),
         ("model.rgb.name=hrnet_w17", r"model.rgb.name = 'hrnet_w17': timm has no such model"),
-        ("objective.negatives=-1", r"objective.negatives = -1"),
+        ("objective.num_negatives=-1", r"objective.num_negatives = -1"),
         ("seed=-1", r"seed = -1"),
         ("name=a b", r"name = 'a b'"),
         ("output_dir=", r"output_dir = ''"),

@@ -39,7 +39,7 @@ def negatives(objective, step=0):
 
 
 def terms_of(model, objective, batch, banks, stage=2):
-    views = to_device(batch, torch.device("cpu"), model, encode_absent=objective.encode_absent)
+    views = to_device(batch, torch.device("cpu"), model, encode_absent=objective.release.encode_absent)
     return compute_terms(model, objective, views, banks, negatives(objective), stage=stage)
 
 
@@ -226,7 +226,7 @@ def test_one_joint_visible_is_in_the_picture_and_the_others_are_not(model, objec
 
 
 def test_the_release_lets_the_encoders_see_blank_rows(model, batch, banks):
-    released = tiny.tiny_config(objective={"encode_absent": True}).objective
+    released = tiny.tiny_config(objective={"release": {"encode_absent": True}}).objective
     blank = tiny.without(batch, "depth")
     before = statistics(model, "depth")
     terms, embeddings = terms_of(model, released, blank, banks)
@@ -298,7 +298,7 @@ def test_pieces_of_a_batch_change_embeddings_and_gradients_by_rounding_alone(mod
 def test_draws_of_a_step_are_the_same_for_any_number_of_workers():
     for per_sample in (False, True):
         over = {"per_sample_negatives": per_sample, "bank_start": "random"}
-        objective = tiny.tiny_config(objective=over).objective
+        objective = tiny.tiny_config(objective={"release": over}).objective
         whole = draw_negatives(objective, seed=1, step=3, lanes=range(6), batch_size_per_lane=2)
         assert whole.dtype == np.float64
         for world in (1, 2, 3, 6):

@@ -20,7 +20,7 @@ def learnt(tmp_path_factory):
     config = tiny.tiny_config(
         data={"sources": {"street": None}},
         augment={"scale": [1.25, 1.25], "shift": 0.0, "rotation": 0.0, "brightness": 0.0},
-        objective={"negatives": 0, "anchors": 40},
+        objective={"num_negatives": 0, "num_anchors": 40},
         stages={"stage1_steps": 100, "stage2_steps": 200},
         optim={"name": "adamw", "lr": 0.003, "weight_decay": 0.0, "warmup_steps": 10, "restart": False},
         train={"lanes": 1, "batch_size_per_lane": PEOPLE, "log_every": 100, "save_every": 1000},

@@ -26,11 +26,13 @@ RUNS = {
     "as released": {
         "objective": {
             "in_batch_negatives": False,
-            "positive": "bank",
-            "per_sample_negatives": True,
-            "bank_start": "random",
-            "absent_in_bank": True,
-            "encode_absent": True,
+            "release": {
+                "positive": "bank",
+                "per_sample_negatives": True,
+                "bank_start": "random",
+                "absent_in_bank": True,
+                "encode_absent": True,
+            },
         }
     },
 }

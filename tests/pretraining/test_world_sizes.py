@@ -22,7 +22,7 @@ PRETRAINING = {
     "data": {"sources": {"room": {"weight": 2}, "street": {"weight": 1}}},
     "augment": {"rotation_probability": 0.5},
     "model": {"rgb": ENCODER, "depth": ENCODER},
-    "objective": {"in_batch_negatives": False, "bank_start": "random", "lambda_s": 0},
+    "objective": {"in_batch_negatives": False, "release": {"bank_start": "random"}, "lambda_s": 0},
     "train": {"lanes": 4, "batch_size_per_lane": 3},
     "optim": {"warmup_steps": 0},
 }

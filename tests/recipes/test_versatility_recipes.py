@@ -27,7 +27,7 @@ def test_as_published():
         0.9,
         1e-4,
     )
-    assert (config.objective.negatives, config.objective.anchors, config.augment.size) == (16384, 400, 320)
+    assert (config.objective.num_negatives, config.objective.num_anchors, config.augment.size) == (16384, 400, 320)
     weights = {method: config.model_copy(update={"method": method}).weights for method in config.methods}
     assert {method: (each.lambda_g, each.lambda_d, each.lambda_s) for method, each in weights.items()} == {
         "none": (0, 0, 0), "cmc": (1, 0, 0), "hcmoco": (1, 1, 1),

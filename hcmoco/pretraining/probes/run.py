@@ -20,7 +20,7 @@ from torch import Tensor
 from hcmoco.config import Config
 from hcmoco.data.schema import MODALITIES
 from hcmoco.data.skeletons import joint_set
-from hcmoco.models.multimodal import HCMoCo
+from hcmoco.models.multimodal import MultiModalEncoders
 from hcmoco.pretraining.probes.correspondence import Correspondence, correspond
 from hcmoco.pretraining.probes.joints import at_joints, draw_partners, either_side, same_joint
 from hcmoco.pretraining.probes.nearest import closeness, cosine
@@ -45,21 +45,28 @@ __all__ = [
 class ProbeConfig(Config):
     """What is probed, and how often. It decides nothing about the training."""
 
-    renamed: ClassVar = {"people_during": "num_people_during_training"}
+    renamed: ClassVar = {
+        "people": "num_people",
+        "people_during": "num_people_during_training",
+        "cells": "num_positions",
+        "partners": "num_partners",
+    }
 
-    people: int = Field(256, ge=2, description="held-out people of a full probe; retrieval is among this many")
+    num_people: int = Field(256, ge=2, description="held-out people of a full probe; retrieval is among this many")
     num_people_during_training: int = Field(64, ge=2, description="people of the small probe during training")
     every: int = Field(200, ge=0, description="steps between two small probes; 0: none")
     batch_size: int = Field(32, ge=1, description="people encoded at once")
     tolerance: float = Field(
         0.05, gt=0, le=1, description="a dense match within this share of the person's height is right"
     )
-    cells: int = Field(256, ge=1, description="cells asked for per person and direction; all body cells are candidates")
-    partners: int = Field(4, ge=1, description="other people that each person's joints are looked for in")
+    num_positions: int = Field(
+        256, ge=1, description="positions matched per person and direction; all positions on the body are candidates"
+    )
+    num_partners: int = Field(4, ge=1, description="other people that each person's joints are looked for in")
     crops: CropConfig = CropConfig()
 
 
-def probe(model: HCMoCo, views: ProbeViews, config: ProbeConfig | None = None) -> ProbeResult:
+def probe(model: MultiModalEncoders, views: ProbeViews, config: ProbeConfig | None = None) -> ProbeResult:
     """All figures of one model: retrieval, dense correspondence and joints across people, see the modules of these names.
 
     The model is used in evaluation mode where it is, and left as it was. Memory is that of one batch plus, per person, six global
@@ -80,7 +87,9 @@ def probe(model: HCMoCo, views: ProbeViews, config: ProbeConfig | None = None) -
     return result
 
 
-def feature_picture(model: HCMoCo, views: ProbeViews, people: int = PICTURE_PEOPLE, title: str = "") -> np.ndarray:
+def feature_picture(
+    model: MultiModalEncoders, views: ProbeViews, people: int = PICTURE_PEOPLE, title: str = ""
+) -> np.ndarray:
     """uint8 [H, W, 3]: the dense embeddings of the first people, at most PICTURE_PEOPLE of them, see `probes.picture`."""
     crops = views.upright.rows(slice(people))
     with _evaluating(model) as device:
@@ -97,7 +106,7 @@ def feature_picture(model: HCMoCo, views: ProbeViews, people: int = PICTURE_PEOP
 
 
 @contextmanager
-def _evaluating(model: HCMoCo) -> Iterator[torch.device]:
+def _evaluating(model: MultiModalEncoders) -> Iterator[torch.device]:
     """Evaluation mode and no gradients inside; every module's own mode again after. Gives the model's device."""
     training = {module: module.training for module in model.modules()}
     model.eval()
@@ -114,14 +123,19 @@ def _on(array: np.ndarray, device: torch.device | str) -> Tensor:
     return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(device)
 
 
-def _pyramid(model: HCMoCo, modality: str, crops: Crops, device: torch.device) -> list[Tensor]:
+def _pyramid(model: MultiModalEncoders, modality: str, crops: Crops, device: torch.device) -> list[Tensor]:
     if modality == "rgb":
         return model.encode_rgb(model.prepare_rgb(_on(crops.rgb, device)))
     return model.encode_depth(model.prepare_depth(_on(crops.depth, device)))
 
 
 def _look_at(
-    model: HCMoCo, views: ProbeViews, rows: slice, config: ProbeConfig, device: torch.device, parts: dict[str, list]
+    model: MultiModalEncoders,
+    views: ProbeViews,
+    rows: slice,
+    config: ProbeConfig,
+    device: torch.device,
+    parts: dict[str, list],
 ) -> None:
     """Encodes one batch of people in both crops and keeps what outlives it."""
     crops = [views.first_crop.rows(rows), views.second_crop.rows(rows)]
@@ -148,7 +162,7 @@ def _look_at(
                 affine[other],
                 height_B,
                 tolerance=config.tolerance,
-                most_queries=config.cells,
+                most_queries=config.num_positions,
             )
             parts[f"dense_{name}/{query}_to_{gallery}"].append(found)
         parts[f"joints/{query}"].append(at_joints(maps[query, 0], _on(crops[0].keypoints, device)))
@@ -185,7 +199,7 @@ def _joints(result: ProbeResult, features: dict[str, Tensor], views: ProbeViews,
     keypoints_NJ3 = _on(views.first_crop.keypoints, "cpu")
     visible_NJ, places_NJ2 = keypoints_NJ3[..., 2] > 0, keypoints_NJ3[..., :2]
     partners_NK = torch.from_numpy(
-        draw_partners(views.subjects, config.partners, make_rng(views.seed, "probe partners", len(views)))
+        draw_partners(views.subjects, config.num_partners, make_rng(views.seed, "probe partners", len(views)))
     )
     for name, same_JJ in (("joint", None), ("joint_either_side", either_side(joint_set(views.joint_set).flip))):
         position_N, _ = same_joint(

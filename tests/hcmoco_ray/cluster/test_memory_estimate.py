@@ -45,13 +45,18 @@ def test_more_of_anything_needs_more():
         "train.precision=float32",
     ):
         assert needed(override) > 1.02 * plain, override
-    for override in ("objective.anchors=400", "objective.negatives=64", "train.workers=2", "probe.people=2000"):
+    for override in (
+        "objective.num_anchors=400",
+        "objective.num_negatives=64",
+        "train.workers=2",
+        "probe.num_people=2000",
+    ):
         assert needed(override) > plain, override
     assert needed("data.held_out=null") < plain
 
 
 def test_a_state_is_as_large_as_its_numbers():
-    config = load(PretrainRecipe, "people-cpu", ["objective.negatives=64", "optim.name=sgd"])
+    config = load(PretrainRecipe, "people-cpu", ["objective.num_negatives=64", "optim.name=sgd"])
     parameters = sum(each.numel() for each in HCMoCo(config.model, seed=0).parameters())
     assert state_bytes(config, 100) == 4 * (2 * parameters + 3 * 100 * 128)
 

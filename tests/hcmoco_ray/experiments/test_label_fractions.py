@@ -226,10 +226,10 @@ PRETRAINING = {
     "model": {
         "rgb": {"name": "test_resnet"},
         "depth": {"name": "test_resnet"},
-        "skeleton": {"width": 16, "blocks": 1},
+        "skeleton": {"width": 16, "num_blocks": 1},
         "embedding": 16,
     },
-    "objective": {"negatives": 0, "anchors": 12},
+    "objective": {"num_negatives": 0, "num_anchors": 12},
     "stages": {"stage1_steps": 1, "stage2_steps": 2},
     "train": {"precision": "float32", "lanes": 1, "batch_size_per_lane": 4, "window_steps": 3},
     "probe": {"every": 0},

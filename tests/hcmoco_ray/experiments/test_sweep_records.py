@@ -92,14 +92,14 @@ def test_a_step_repeated_after_a_restart_is_one_report():
 
 
 def test_only_values_that_may_change_on_the_way_may_differ():
-    identity = {"objective": {"lambda_d": 1.0, "negatives": 8}, "optim": {"lr": 0.1, "name": "sgd"}, "plan": "p"}
+    identity = {"objective": {"lambda_d": 1.0, "num_negatives": 8}, "optim": {"lr": 0.1, "name": "sgd"}, "plan": "p"}
     state = TrainState(step=4, stage=2, identity=identity, model={}, optimizer={})
-    now = {"objective": {"lambda_d": 2.0, "negatives": 8}, "optim": {"lr": 0.2, "name": "sgd"}, "plan": "p"}
+    now = {"objective": {"lambda_d": 2.0, "num_negatives": 8}, "optim": {"lr": 0.2, "name": "sgd"}, "plan": "p"}
     assert changed(state, now, "here").identity == now
     assert state.identity == identity
     for other in (
         {**now, "plan": "q"},
-        {**now, "objective": {"lambda_d": 2.0, "negatives": 9}},
+        {**now, "objective": {"lambda_d": 2.0, "num_negatives": 9}},
         {**now, "optim": {"lr": 0.2, "name": "adam"}},
     ):
         with pytest.raises(UserError, match="another config"):

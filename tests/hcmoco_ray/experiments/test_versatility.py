@@ -26,8 +26,8 @@ RECIPE = {
         "test": {"path": "data/test", "people": {"size": 64, "count": 5, "seed": 4}},
     },
     "augment": {"size": 64},
-    "model": {"rgb": ENCODER, "depth": ENCODER, "skeleton": {"width": 16, "blocks": 1}, "embedding": 16},
-    "objective": {"anchors": 12, "negatives": 0},
+    "model": {"rgb": ENCODER, "depth": ENCODER, "skeleton": {"width": 16, "num_blocks": 1}, "embedding": 16},
+    "objective": {"num_anchors": 12, "num_negatives": 0},
     "steps": 2,
     "optim": {"name": "adamw", "lr": 0.002},
     "train": {"precision": "float32", "lanes": 1, "batch_size_per_lane": 4, "window_steps": 2},
@@ -38,7 +38,7 @@ RECIPE = {
 def home(ray_session, tmp_path, monkeypatch):
     monkeypatch.setenv("HCMOCO_HOME", str(tmp_path))
     encoder = EncoderConfig(name="test_resnet")
-    model = ModelConfig(rgb=encoder, depth=encoder, skeleton=SkeletonConfig(width=16, blocks=1), embedding=16)
+    model = ModelConfig(rgb=encoder, depth=encoder, skeleton=SkeletonConfig(width=16, num_blocks=1), embedding=16)
     export_encoders(HCMoCo(model, seed=3), tmp_path / "runs/start/export", training={"stage": 1, "steps": 7})
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(RECIPE))
     return tmp_path

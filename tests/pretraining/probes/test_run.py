@@ -164,10 +164,10 @@ def test_a_collapsed_model_is_at_chance(views: ProbeViews):
 
 
 def test_batches_and_asked_cells_do_not_decide(views: ProbeViews):
-    whole = probe(Reader(), views, ProbeConfig(batch_size=64, cells=10**6)).metrics
-    parts = probe(Reader(), views, ProbeConfig(batch_size=2, cells=10**6)).metrics
+    whole = probe(Reader(), views, ProbeConfig(batch_size=64, num_positions=10**6)).metrics
+    parts = probe(Reader(), views, ProbeConfig(batch_size=2, num_positions=10**6)).metrics
     assert parts == pytest.approx(whole, abs=1e-4)
-    assert probe(Reader(), views, ProbeConfig(cells=50)).metrics == pytest.approx(whole, abs=3)
+    assert probe(Reader(), views, ProbeConfig(num_positions=50)).metrics == pytest.approx(whole, abs=3)
 
 
 @pytest.fixture(scope="module")
