@@ -1,7 +1,7 @@
 """Typed, frozen configs: the base class, and how a recipe file and dotted overrides become one.
 
-Each component declares its own config beside itself, every field with its unit and source. A bad value is one line: key, value, what is
-allowed.
+Each component declares its own config beside itself, every field with its unit and source. A bad value is one line:
+key, value, what is allowed.
 """
 
 import hashlib
@@ -16,7 +16,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hcmoco.errors import UserError, one_line
 
 FREE: dict[str, Any] = {"affects_result": False}
-"""`Field(..., json_schema_extra=FREE)`: a field that decides nothing about the result of a run, see `Config.identity`."""
+"""`Field(..., json_schema_extra=FREE)`.
+
+A field that decides nothing about the result of a run, see `Config.identity`.
+"""
 
 
 def _identity(value: Any, dumped: Any) -> Any:
@@ -35,18 +38,23 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Keys of earlier versions: old key -> what it is called now, or "removed: " and why. A subclass adds to its bases' entries.
+    """Keys of earlier versions: old key -> what it is called now, or "removed: " and why. A subclass adds to its bases'
+    entries.
 
-    An old key in a recipe is refused in one line that names the new one. `upgrade` renames the keys of files that programs wrote, and
-    `canonical` goes the other way: what a digest is taken over keeps its first names."""
+    An old key in a recipe is refused in one line that names the new one. `upgrade` renames the keys of files that
+    programs wrote, and `canonical` goes the other way: what a digest is taken over keeps its first names."""
 
     renamed_values: ClassVar[Mapping[str, Mapping[str, str]]] = {}
-    """Values of earlier versions, by today's key: old value -> what it is called now. `upgrade` and `canonical` follow them too."""
+    """Values of earlier versions, by today's key.
+
+    Old value -> what it is called now. `upgrade` and `canonical` follow them too.
+    """
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the result of a run, as JSON values: every field but those declared with `FREE`.
 
-        A resumed run must have the same; what is left out (folders, workers, threads, how often something is logged or saved) may change.
+        A resumed run must have the same; what is left out (folders, workers, threads, how often something is logged or
+        saved) may change.
         """
         dumped = self.model_dump(mode="json")
         return {
@@ -60,7 +68,8 @@ T = TypeVar("T", bound=Config)
 
 
 def load_recipe(path: str | Path) -> dict:
-    """The mapping in a YAML recipe. `extends: other` starts from the recipe `other.yaml` beside it and merges this one over it.
+    """The mapping in a YAML recipe. `extends: other` starts from the recipe `other.yaml` beside it and merges this one
+    over it.
 
     Raises UserError for a file that is missing, not YAML or not a mapping.
     """
@@ -92,7 +101,10 @@ def merge(base: dict, over: dict) -> dict:
 
 
 def parse_overrides(overrides: list[str]) -> dict:
-    """`["objective.tau_g=0.1", ...]` as a nested mapping; values are read as YAML. Raises UserError for an argument without `=`."""
+    """`["objective.tau_g=0.1", ...]` as a nested mapping; values are read as YAML.
+
+    Raises UserError for an argument without `=`.
+    """
     values: dict = {}
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -115,7 +127,8 @@ def _set_null(values: dict, path: list[str]) -> dict:
 
 
 def build(cls: type[T], values: dict[str, Any], where: str) -> T:
-    """A checked config of class `cls`; UserError with one line per run that names the first bad keys, their values and what is allowed."""
+    """A checked config of class `cls`; UserError with one line per run that names the first bad keys, their values and
+    what is allowed."""
     try:
         return cls.model_validate(values)
     except ValidationError as error:
@@ -140,7 +153,8 @@ def _line(cls: type[Config], error: Any) -> str:
 
 
 def _place(cls: type[BaseModel], path: tuple) -> tuple[str, list[str], dict[str, str]]:
-    """The dotted key of `path`, the keys allowed beside its last part, and the renamed ones, as far as the declared types tell.
+    """The dotted key of `path`, the keys allowed beside its last part, and the renamed ones, as far as the declared
+    types tell.
 
     pydantic puts the discriminator's value of a tagged union into the path; it is no key, and is skipped.
     """
@@ -199,7 +213,8 @@ def upgrade(cls: type[BaseModel], values: Any) -> Any:
 def canonical(cls: type[BaseModel], values: Any) -> Any:
     """Give a mapping with this version's keys the names that they had first: the inverse of `upgrade`.
 
-    A digest of the canonical form stays the same when a key or a value is only renamed, or moves into a group of its own.
+    A digest of the canonical form stays the same when a key or a value is only renamed, or moves into a group of its
+    own.
 
     Args:
         cls: the config whose values these are, as `model_dump` gave them; keys may be left out.
@@ -255,7 +270,10 @@ def _below(rename: Callable[[type[BaseModel], Any], Any], models: list[type[Base
 
 
 def fingerprint(value: Any) -> str:
-    """Return the SHA-256 of `value` as JSON with sorted keys, as a hexadecimal string. Raises TypeError for what JSON cannot hold."""
+    """Return the SHA-256 of `value` as JSON with sorted keys, as a hexadecimal string.
+
+    Raises TypeError for what JSON cannot hold.
+    """
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

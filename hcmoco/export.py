@@ -5,7 +5,7 @@
   depth.safetensors       timm's own keys
   keypoints.safetensors   keys of hcmoco.models.semgcn.SemGCN
   README.md               what, how trained, how to load
-  config.json             the model's config, what the caller says of the training, sizes and SHA-256 of the other files; written last
+  config.json             written last: the model's config, what the caller says of the training, sizes and SHA-256
 """
 
 import hashlib
@@ -41,12 +41,14 @@ def export_encoders(
 ) -> str:
     """Writes the three encoders with their config and card.
 
-    On a local path the folder appears whole or not at all; elsewhere `config.json` comes last and a folder without it is not an export.
+    On a local path the folder appears whole or not at all; elsewhere `config.json` comes last and a folder without it
+    is not an export.
 
     Args:
         folder: path or fsspec URI; its parents are made.
-        training: what to tell of the training: JSON values, such as recipe, stage, steps, data, metrics; `terms` are those of what it
-            was trained on (see `hcmoco.license_terms.as_json`), without which the card says that they are not recorded.
+        training: what to tell of the training: JSON values, such as recipe, stage, steps, data, metrics; `terms` are
+            those of what it was trained on (see `hcmoco.license_terms.as_json`), without which the card says that they
+            are not recorded.
         overwrite: replace what is there.
     Returns:
         The folder as given.
@@ -158,7 +160,8 @@ def _restore(module: nn.Module, state: dict[str, Tensor], folder: str, modality:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        line = f"export {folder}: {_file_name(modality)} does not fit the model that config.json describes: {one_line(error)}"
+        file = _file_name(modality)
+        line = f"export {folder}: {file} does not fit the model that config.json describes: {one_line(error)}"
         raise UserError(line) from None
 
 

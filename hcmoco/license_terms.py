@@ -32,7 +32,8 @@ def of_data(about: About) -> Terms:
 
 
 def of_init(init: str, encoder: str) -> tuple[Terms, ...]:
-    """The terms of an encoder's first weights: none of drawn ones; a file's are in the config.json beside it, where it is ours.
+    """The terms of an encoder's first weights: none of drawn ones; a file's are in the config.json beside it, where it
+    is ours.
 
     Args:
         init: of an EncoderConfig.
@@ -67,7 +68,10 @@ def as_json(terms: Iterable[Terms]) -> list[dict[str, str]]:
 
 
 def license_lines(terms: Iterable[Terms]) -> str:
-    """The license in the head of a model card: Apache-2.0 for weights of synthetic people alone, else not ours to give."""
+    """The license in the head of a model card.
+
+    Apache-2.0 for weights of synthetic people alone, else not ours to give.
+    """
     known = list(terms)
     if known and all(each.terms == SYNTHETIC for each in known):
         return "license: apache-2.0"

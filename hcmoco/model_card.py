@@ -16,7 +16,8 @@ tags: [hcmoco, rgb, depth, keypoints, human-centric, self-supervised]
 
 # HCMoCo encoders: {rgb_name} (RGB), {depth_name} (depth), SemGCN (2D keypoints, {joint_set})
 
-Pre-trained on people without labels by contrasting the modalities with each other (Hong et al., *Versatile Multi-Modal Pre-Training for
+Pre-trained on people without labels by contrasting the modalities with each other (Hong et al., *Versatile
+Multi-Modal Pre-Training for
 Human-Centric Perception*, CVPR 2022). Made to be fine-tuned: parsing, DensePose, 3D pose.
 
 ## Training
@@ -50,7 +51,8 @@ rgb, depth, keypoints = export.encoder("rgb"), export.encoder("depth"), export.s
 {terms}"""
 
 _DETECTRON2 = """
-For DensePose in detectron2 (HRFPN backbone; set `INPUT.FORMAT` to `RGB`, `MODEL.PIXEL_MEAN` to `{mean}`, `MODEL.PIXEL_STD` to `{std}`):
+For DensePose in detectron2 (HRFPN backbone; set `INPUT.FORMAT` to `RGB`, `MODEL.PIXEL_MEAN` to `{mean}`,
+`MODEL.PIXEL_STD` to `{std}`):
 
 ```python
 import torch
@@ -66,7 +68,8 @@ def card(model: MultiModalEncoders, training: dict[str, Any]) -> str:
     """The card in Markdown.
 
     Args:
-        training: JSON values, printed as a list; `terms` (see `hcmoco.license_terms.as_json`) have a section of their own.
+        training: JSON values, printed as a list; `terms` (see `hcmoco.license_terms.as_json`) have a section of their
+            own.
     """
     config = model.config
     known = license_terms.of_training(training, "this folder")

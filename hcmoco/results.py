@@ -12,7 +12,8 @@ _RENAMED = {
 def upgrade_results(values: dict) -> dict:
     """Give the content of a results.json of version 0.1 today's keys; today's is returned as it is.
 
-    An experiment of a grid had the name of its encoder initialization under `init` and what was loaded under `start`; both are `init` now.
+    An experiment of a grid had the name of its encoder initialization under `init` and what was loaded under `start`;
+    both are `init` now.
 
     Args:
         values: the file's mapping.

@@ -134,7 +134,8 @@ class CoTrainingConfig(Config):
             )
         if self.objective.release.encode_absent or self.model.polluted_keypoints:
             raise ValueError(
-                "objective.release.encode_absent and model.polluted_keypoints are of the release's pre-training; set both to "
+                "objective.release.encode_absent and model.polluted_keypoints are of the release's pre-training; set "
+                "both to "
                 "false"
             )
         if self.train.workers != 1:

@@ -137,7 +137,8 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:
     Args:
         load: False leaves `init` unread, for a caller that brings the state.
     Raises:
-        UserError: weights that cannot be had or do not fit, arguments that the model does not take, a backbone without a pyramid.
+        UserError: weights that cannot be had or do not fit, arguments that the model does not take, a backbone without
+            a pyramid.
     """
     download = load and config.init == "timm"
     try:
@@ -178,7 +179,10 @@ def _configure(trunk: nn.Module, config: EncoderConfig, fresh: bool) -> None:
 
 
 def _head_names(config: EncoderConfig, trunk: nn.Module) -> set[str]:
-    """What the whole backbone has and the trunk lacks: keys, and first parts of keys under which the trunk has nothing."""
+    """What the whole backbone has and the trunk lacks.
+
+    Keys, and first parts of keys under which the trunk has nothing.
+    """
     with torch.device("meta"):
         arguments: dict[str, Any] = {"in_chans": config.in_chans, **config.args}
         whole = timm.create_model(config.name, **arguments)

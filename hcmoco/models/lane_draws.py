@@ -1,8 +1,10 @@
-"""Layers and samplers that draw for themselves, by lane: what they draw for a row does not depend on the number of workers.
+"""Layers and samplers that draw for themselves, by lane: what they draw for a row does not depend on the number of
+workers.
 
-A step's rows are dealt to lanes, and the lanes to workers, a lane's rows one after the other. Each lane has a generator of its own, keyed
-by (seed, what draws, step, lane). A layer draws for every row of its worker's lanes, those included that its encoder does not see, and
-takes what belongs to the rows that it is given. Outside of `LaneDraws.of` layers and samplers take from torch's generator.
+A step's rows are dealt to lanes, and the lanes to workers, a lane's rows one after the other. Each lane has a generator
+of its own, keyed by (seed, what draws, step, lane). A layer draws for every row of its worker's lanes, those included
+that its encoder does not see, and takes what belongs to the rows that it is given. Outside of `LaneDraws.of` layers and
+samplers take from torch's generator.
 
 Shape suffixes: B rows of this worker, R rows of them that an encoder sees.
 """
@@ -53,7 +55,8 @@ class LaneDraws:
             _current.reset(token)
         if not torch.equal(self._torch_state(), before):
             raise UserError(
-                f"{part}: a layer of the encoder draws for a worker's rows together, so results would depend on the number of workers; "
+                f"{part}: a layer of the encoder draws for a worker's rows together, so results would depend "
+                "on the number of workers; "
                 "of an encoder's args that draw, only drop_path_rate, drop_rate and proj_drop_rate can be used"
             )
 
@@ -74,7 +77,8 @@ class LaneDraws:
         return self.generator(self._lanes[row // self._rows_per_lane])
 
     def uniform(self, first: int, *rest: int) -> Tensor:
-        """float32 [first, *rest] in [0, 1). `first` is R, or a multiple where each row is cut into as many windows, side by side.
+        """float32 [first, *rest] in [0, 1). `first` is R, or a multiple where each row is cut into as many windows,
+        side by side.
 
         Raises RuntimeError for any other: the layer's first axis is not rows, so what it draws belongs to no lane.
         """
@@ -116,7 +120,10 @@ class LaneDropout(nn.Dropout):
 
 
 def draw_by_lane(model: nn.Module) -> None:
-    """Has all stochastic depth and dropout inside `model` draw by lane. They hold no tensors, so the state's names stay."""
+    """Has all stochastic depth and dropout inside `model` draw by lane.
+
+    They hold no tensors, so the state's names stay.
+    """
     for parent in list(model.modules()):
         for name, layer in parent.named_children():
             if type(layer) is DropPath:

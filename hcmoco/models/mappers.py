@@ -1,10 +1,11 @@
 """Mappers from an encoder's feature pyramid to the shared embedding space: one linear layer each (paper, section 3.4).
 
-A dense embedding is a linear map of all branches, brought to the finest branch's grid by bilinear upsampling and concatenated. Upsampling
-and the linear map commute, so neither the upsampled nor the concatenated map needs to exist: single cells are read through the four
-bilinear taps of each branch, whole maps are made branch by branch.
+A dense embedding is a linear map of all branches, brought to the finest branch's grid by bilinear upsampling and
+concatenated. Upsampling and the linear map commute, so neither the upsampled nor the concatenated map needs to exist:
+single cells are read through the four bilinear taps of each branch, whole maps are made branch by branch.
 
-Shape suffixes: B batch, C channels, H and W rows and columns of a map, P cells, D embedding; a leading N is any flattened B H W.
+Shape suffixes: B batch, C channels, H and W rows and columns of a map, P cells, D embedding; a leading N is any
+flattened B H W.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 
 from hcmoco.data.schema import MAP_STRIDE
 
-# A map of no more cells is read as a product with the rows of the upsampling's matrix, which is less work than finding its taps.
+# A map of no more cells is read as a product with the rows of the upsampling's matrix, which is less work than finding
+# its taps.
 _FEW_CELLS = 144
 
 
@@ -35,7 +37,8 @@ def cells_of(positions: Tensor, size: tuple[int, int], stride: int = MAP_STRIDE)
 
 
 def sample_cells(map_BCHW: Tensor, cells_BP: Tensor, size: tuple[int, int]) -> Tensor:
-    """The values [B, P, C] that the map, upsampled bilinearly (corners not aligned) to `size`, would have at flat cells.
+    """The values [B, P, C] that the map, upsampled bilinearly (corners not aligned) to `size`, would have at flat
+    cells.
 
     Cells below 0 are padding; they read cell 0, and the caller masks what comes of it.
     """
@@ -67,7 +70,10 @@ def _upsampling(fine: tuple[int, int], coarse: tuple[int, int], device: torch.de
 
 
 def _taps(position: Tensor, fine: int, coarse: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Of positions on an axis of `fine` cells: the two neighbours on the axis of `coarse` cells and the second one's weight."""
+    """Of positions on an axis of `fine` cells.
+
+    The two neighbours on the axis of `coarse` cells and the second one's weight.
+    """
     source = (
         (position.to(torch.float64 if dtype == torch.float64 else torch.float32) + 0.5) * (coarse / fine) - 0.5
     ).clamp(min=0)
@@ -76,7 +82,8 @@ def _taps(position: Tensor, fine: int, coarse: int, dtype: torch.dtype) -> tuple
 
 
 class BranchMapper(nn.Module):
-    """One linear map over the concatenated branches of a feature pyramid; the mapper M_d of the paper's section 3.1 without its norm.
+    """One linear map over the concatenated branches of a feature pyramid; the mapper M_d of the paper's section 3.1
+    without its norm.
 
     Args:
         channels: channels of each branch, finest first.
@@ -93,12 +100,16 @@ class BranchMapper(nn.Module):
         return self.linear(torch.cat([map_BCHW.mean((2, 3)) for map_BCHW in maps], 1))
 
     def at(self, maps: Sequence[Tensor], cells_BP: Tensor) -> Tensor:
-        """[B, P, D]: the full map at flat cells of the finest grid (row * W + column; below 0 is padding, whose result means nothing)."""
+        """[B, P, D]: the full map at flat cells of the finest grid (row * W + column; below 0 is padding, whose result
+        means nothing)."""
         size = (maps[0].shape[2], maps[0].shape[3])
         return self.linear(torch.cat([sample_cells(map_BCHW, cells_BP, size) for map_BCHW in maps], 2))
 
     def full(self, maps: Sequence[Tensor]) -> Tensor:
-        """[B, D, H, W] on the finest grid: each branch mapped at its own size by its slice of the weights, upsampled, added."""
+        """[B, D, H, W] on the finest grid.
+
+        Each branch mapped at its own size by its slice of the weights, upsampled, added.
+        """
         slices = self.linear.weight[..., None, None].split(self.channels, 1)
         total_BDHW = F.conv2d(maps[0], slices[0], self.linear.bias)
         for map_BCHW, weight_DC11 in zip(maps[1:], slices[1:], strict=True):

@@ -1,10 +1,12 @@
-"""The heads of the MMV baseline (Alayrac et al. 2020, "fine and coarse spaces") on our encoders, in place of the mappers.
+"""The heads of the MMV baseline (Alayrac et al. 2020, "fine and coarse spaces") on our encoders, in place of the
+mappers.
 
-RGB and depth, which are dense, meet in a fine space; RGB and keypoints, which are semantic, in a coarse one that is reached from the fine
-one. Depth and keypoints are never compared in training: depth gets to the coarse space by the map that RGB trains.
+RGB and depth, which are dense, meet in a fine space; RGB and keypoints, which are semantic, in a coarse one that is
+reached from the fine one. Depth and keypoints are never compared in training: depth gets to the coarse space by the map
+that RGB trains.
 
-The paper reports MMV without a description and its release has none; what is fixed here: widths 512 and 256, a hidden layer of 512 with
-batch norm for RGB, one linear map for depth and keypoints, batch norm on what leaves an RGB head.
+The paper reports MMV without a description and its release has none; what is fixed here: widths 512 and 256, a hidden
+layer of 512 with batch norm for RGB, one linear map for depth and keypoints, batch norm on what leaves an RGB head.
 
 Shape suffixes: B batch, C channels, H and W rows and columns, P cells, D embedding.
 """
@@ -51,16 +53,18 @@ class MMV(MultiModalEncoders):
         return self.rgb_tail(fine_BD) if modality == "rgb" else fine_BD
 
     def coarse(self, modality: Modality, features: Tensor) -> Tensor:
-        """[B, 256]: in the coarse space, not yet of unit length; from fine features [B, 512] of an image, or joints' features [B, J, D]."""
+        """[B, 256]: in the coarse space, not yet of unit length; from fine features [B, 512] of an image, or joints'
+        features [B, J, D]."""
         return (
             self.global_mappers["keypoints"](features.mean(1)) if modality == "keypoints" else self.to_coarse(features)
         )
 
     def global_embedding(self, modality: Modality, features: Sequence[Tensor] | Tensor) -> Tensor:
-        """[B, 1024], for probes: a vector whose product with another modality's is half their cosine in the space that the two share.
+        """[B, 1024], for probes: a vector whose product with another modality's is half their cosine in the space that
+        the two share.
 
-        Its three parts are the fine space, the coarse space as RGB and keypoints use it, and the coarse space as depth and keypoints do;
-        a pair has exactly one of them in common.
+        Its three parts are the fine space, the coarse space as RGB and keypoints use it, and the coarse space as depth
+        and keypoints do; a pair has exactly one of them in common.
         """
         if isinstance(features, Tensor):
             coarse_BD = unit_length(self.coarse(modality, features))
@@ -73,7 +77,10 @@ class MMV(MultiModalEncoders):
         return torch.cat(parts, 1) / 2**0.5
 
     def dense_map(self, modality: DenseModality, maps: Sequence[Tensor]) -> Tensor:
-        """[B, 512, H, W]: the fine space at every stride-4 cell; the head that was trained on means over cells, applied to each."""
+        """[B, 512, H, W].
+
+        The fine space at every stride-4 cell; the head that was trained on means over cells, applied to each.
+        """
         mapper = self.global_mappers[modality]
         assert isinstance(mapper, BranchMapper)
         fine_BDHW = mapper.full(maps)

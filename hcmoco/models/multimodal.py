@@ -1,7 +1,7 @@
 """The multi-modal model: two image encoders, one skeleton encoder and the mappers into the shared space.
 
-Shape suffixes: B batch, C channels, H and W rows and columns, J joints, P cells, D embedding. All embeddings that leave this module have
-unit length, computed in float32.
+Shape suffixes: B batch, C channels, H and W rows and columns, J joints, P cells, D embedding. All embeddings that leave
+this module have unit length, computed in float32.
 """
 
 from abc import ABC, abstractmethod
@@ -37,8 +37,9 @@ class ModelConfig(Config):
     joint_set: str = Field(default="mpii-16", description="the skeleton that the batches carry")
     polluted_keypoints: bool = Field(
         default=False,
-        description="keypoints as the release feeds them in pre-training: not turned with the image, joint 6 as the root, joints that are "
-        "not annotated count for root and scale, COCO's normalized before 13 are chosen; what differs still: see released_keypoints",
+        description="keypoints as the release feeds them in pre-training: not turned with the image, joint 6 "
+        "as the root, joints that are not annotated count for root and scale, COCO's normalized before 13 are chosen; what "
+        "differs still: see released_keypoints",
     )
 
     @field_validator("rgb")
@@ -64,7 +65,8 @@ class MultiModalEncoders(nn.Module, ABC):
 
     Args:
         config: the encoders and the joint set.
-        seed: of the initial weights; each part has a stream of its own, so a part's weights do not depend on the others.
+        seed: of the initial weights; each part has a stream of its own, so a part's weights do not depend on the
+            others.
         load: False leaves the encoders' `init` unread, for a caller that brings the state.
     Raises:
         UserError: see `build_encoder`.

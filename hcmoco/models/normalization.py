@@ -17,7 +17,8 @@ RGB_STD = (0.229, 0.224, 0.225)
 
 
 def normalize_rgb(rgb_BSS3: Tensor) -> Tensor:
-    """uint8 [B, S, S, 3], RGB -> float32 [B, 3, S, S] in channels-last memory, ImageNet's mean taken off, over its deviation."""
+    """uint8 [B, S, S, 3], RGB -> float32 [B, 3, S, S] in channels-last memory, ImageNet's mean taken off, over its
+    deviation."""
     mean_3, std_3 = _rgb_constants(rgb_BSS3.device)
     return rgb_BSS3.float().sub_(mean_3).div_(std_3).permute(0, 3, 1, 2)
 
@@ -31,10 +32,10 @@ def _rgb_constants(device: torch.device) -> tuple[Tensor, Tensor]:
 def normalize_depth(depth_BSS: Tensor, channels: int = 3) -> Tensor:
     """uint16 [B, S, S], millimetres, 0 = no reading -> float32 [B, channels, S, S] in channels-last memory.
 
-    Metres from the mean of the image's valid pixels; pixels without a reading are 0, so an image without any is all 0. Every channel is
-    the same.
+    Metres from the mean of the image's valid pixels; pixels without a reading are 0, so an image without any is all 0.
+    Every channel is the same.
     """
-    # 16-bit unsigned tensors have next to no operations; sums of int32 are int64, so the mean is that of exact integers.
+    # 16-bit unsigned tensors have hardly any operations. Sums of int32 are int64, so the mean is exact.
     depth_BSS = depth_BSS.to(torch.int32)
     valid_BSS = depth_BSS > 0
     count_B11 = valid_BSS.sum((1, 2), keepdim=True).clamp(min=1)
@@ -44,14 +45,15 @@ def normalize_depth(depth_BSS: Tensor, channels: int = 3) -> Tensor:
 
 
 def normalize_keypoints(keypoints_BJ3: Tensor, joint_set: JointSet, *, released_root: bool = False) -> Tensor:
-    """float32 [B, J, 3] (x, y in pixels, visibility) -> [B, J, 2] (row, column), root-relative, within [-1, 1], invisible joints 0.
+    """float32 [B, J, 3] (x, y in pixels, visibility) -> [B, J, 2] (row, column), root-relative, within [-1, 1],
+    invisible joints 0.
 
-    The root is the middle of the hips where both are visible, else the pelvis where it is, else the centre of the visible joints. The
-    scale is the largest absolute coordinate of a visible joint; a person of no extent is all 0.
+    The root is the middle of the hips where both are visible, else the pelvis where it is, else the centre of the
+    visible joints. The scale is the largest absolute coordinate of a visible joint; a person of no extent is all 0.
 
     Args:
-        released_root: joint 6 of whatever set is the root where it is visible, as in `released_keypoints`: what probes give a model that
-            was trained on those.
+        released_root: joint 6 of whatever set is the root where it is visible, as in `released_keypoints`: what probes
+            give a model that was trained on those.
     """
     visible_BJ1 = keypoints_BJ3[..., 2:] > 0
     # Whatever an invisible joint's position holds must not reach a product: 0 * nan is nan.
@@ -63,7 +65,7 @@ def normalize_keypoints(keypoints_BJ3: Tensor, joint_set: JointSet, *, released_
 
 
 def _root(position_BJ2: Tensor, visible_BJ1: Tensor, joint_set: JointSet, roots: tuple[tuple[str, ...], ...]) -> Tensor:
-    """[B, 1, 2]: the middle of the last of `roots` whose joints are all visible, else the centre of the visible joints."""
+    """Return [B, 1, 2]: the middle of the last of `roots` that is all visible, else of the visible joints."""
     root_B12 = position_BJ2.sum(1, keepdim=True) / visible_BJ1.sum(1, keepdim=True).clamp(min=1)
     for names in roots:
         if all(name in joint_set.joints for name in names):

@@ -1,6 +1,8 @@
-"""Weights from a file into an encoder: safetensors or a torch file of tensors, under timm's, the published or our own key names.
+"""Weights from a file into an encoder: safetensors or a torch file of tensors, under timm's, the published or our own
+key names.
 
-Nothing is loaded in part and nothing is unpickled: a file whose keys and shapes do not cover the encoder is refused with the list.
+Nothing is loaded in part and nothing is unpickled: a file whose keys and shapes do not cover the encoder is refused
+with the list.
 """
 
 import io
@@ -53,8 +55,8 @@ def read_tensors(source: str) -> dict[str, Tensor]:
     """The tensors of a file by key, on the CPU.
 
     Args:
-        source: path or fsspec URI of a `.safetensors` file, or of a torch file (any other name) that holds a mapping of tensors, alone
-            or as its entry "state_dict" or "model".
+        source: path or fsspec URI of a `.safetensors` file, or of a torch file (any other name) that holds a mapping of
+            tensors, alone or as its entry "state_dict" or "model".
     Raises:
         UserError: no such file, not such a file, or one that holds Python objects.
     """
@@ -74,7 +76,8 @@ def read_tensors(source: str) -> dict[str, Tensor]:
         ) from None
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise UserError(
-            f"weights {source} is no readable weights file (.safetensors or torch): {type(error).__name__} {one_line(error)}"
+            f"weights {source} is no readable weights file (.safetensors or torch): "
+            f"{type(error).__name__} {one_line(error)}"
         ) from None
     if isinstance(content, dict):
         content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
@@ -90,14 +93,16 @@ def load_weights(
 ) -> WeightsReport:
     """Copies a file's weights into a timm feature pyramid, all of them or none.
 
-    The prefix of the encoder's keys (`module.`, `encoder1.`, `backbone.bottom_up.`, ...) is found by itself. A file with several fitting
-    encoders needs it told: `file#encoder2.` (the published checkpoints: encoder1 RGB, encoder2 depth), `file#` for none.
+    The prefix of the encoder's keys (`module.`, `encoder1.`, `backbone.bottom_up.`, ...) is found by itself. A file
+    with several fitting encoders needs it told: `file#encoder2.` (the published checkpoints: encoder1 RGB, encoder2
+    depth), `file#` for none.
 
     Args:
         trunk: what `timm.create_model(..., features_only=True)` returns.
         source: path or URI, see `read_tensors`, with an optional `#prefix`.
         name: what to call the encoder in an error.
-        head_names: gives the keys of the backbone's heads, or the first parts of them; called only if the trunk lacks keys of the file.
+        head_names: gives the keys of the backbone's heads, or the first parts of them; called only if the trunk lacks
+            keys of the file.
     Raises:
         UserError: a file that cannot be read, or keys and shapes that do not fit, with the first few and their number.
     """
@@ -139,7 +144,10 @@ def load_weights(
 
 
 def trunk_key(key: str, wanted: dict[str, Tensor]) -> str | None:
-    """The trunk's name for a key of the whole backbone: timm flattens the first level of some trunks and wraps others in `model`."""
+    """The trunk's name for a key of the whole backbone.
+
+    Timm flattens the first level of some trunks and wraps others in `model`.
+    """
     return next((each for each in (key, key.replace(".", "_", 1), f"model.{key}") if each in wanted), None)
 
 

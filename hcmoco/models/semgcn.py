@@ -24,10 +24,11 @@ class SkeletonConfig(Config):
 
 
 class GraphConv(nn.Module):
-    """Semantic graph convolution (Zhao et al., CVPR 2019): one matrix for a joint itself, one for its neighbours, learnt edge weights.
+    """Semantic graph convolution (Zhao et al., CVPR 2019): one matrix for a joint itself, one for its neighbours,
+    learnt edge weights.
 
-    The learnt weight of each pair (i, j) that is an edge or i = j goes through a softmax over row i, which gives the adjacency A; the
-    output is diag(A) X W[0] + offdiag(A) X W[1] + b.
+    The learnt weight of each pair (i, j) that is an edge or i = j goes through a softmax over row i, which gives the
+    adjacency A; the output is diag(A) X W[0] + offdiag(A) X W[1] + b.
     """
 
     pairs: Tensor  # int64 [2, N], the entries of the adjacency: rows, columns
@@ -42,7 +43,8 @@ class GraphConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(2, inputs, outputs))
         self.edges = nn.Parameter(torch.ones(len(directed)))
         self.bias = nn.Parameter(torch.empty(outputs))
-        # On the three-dimensional tensor, as published: the bound is 1.414 sqrt(6 / (outputs (inputs + 2))), far below that of each matrix.
+        # On the three-dimensional tensor, as published: the bound is 1.414 sqrt(6 / (outputs (inputs + 2))),
+        # far below that of each matrix.
         nn.init.xavier_uniform_(self.weight, gain=1.414)
         nn.init.uniform_(self.bias, -(outputs**-0.5), outputs**-0.5)
 
@@ -93,7 +95,8 @@ class SemGCN(nn.Module):
         self.head = GraphConv(joint_set, config.width, outputs)
 
     def forward(self, keypoints_BJ2: Tensor) -> Tensor:
-        """[B, J, 2] (row, column), root-relative and scaled to [-1, 1], invisible joints zero -> features [B, J, outputs]."""
+        """[B, J, 2] (row, column), root-relative and scaled to [-1, 1], invisible joints zero -> features [B, J,
+        outputs]."""
         x_BJC = self.stem(keypoints_BJ2)
         for block in self.blocks.children():
             x_BJC = x_BJC + block(x_BJC)

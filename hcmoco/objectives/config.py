@@ -8,7 +8,8 @@ from hcmoco.config import Config
 
 
 class ReleaseOptions(Config):
-    """Deviations of the published code from the paper. All are off by default; each, turned on, gives its behavior back.
+    """Deviations of the published code from the paper. All are off by default; each, turned on, gives its behavior
+    back.
 
     Source: the published training code and its scripts. `ReleaseOptions.all_on` has them all, the recipe `as-released`
     too.

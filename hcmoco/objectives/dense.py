@@ -1,4 +1,5 @@
-"""Dense intra-sample level (Eq. 3 to 5): a place on the body in RGB finds the same place in depth, and near places nearly so.
+"""Dense intra-sample level (Eq. 3 to 5): a place on the body in RGB finds the same place in depth, and near places
+nearly so.
 
 Shape suffixes: B samples of the batch, P anchor cells of a sample, D embedding width.
 """
@@ -11,18 +12,19 @@ from hcmoco.objectives.loss_terms import NEG_INF, Terms, at_least_float32, maske
 
 
 def soft_target(cells_BP2: Tensor, valid_BP: Tensor, distance_scale: float = 1.0) -> Tensor:
-    """Eq. 4's weights [B, P, P]: entry [b, n, m] is the weight of cell m for anchor n, a softmax over the valid m of minus their distance.
+    """Eq. 4's weights [B, P, P]: entry [b, n, m] is the weight of cell m for anchor n, a softmax over the valid m of
+    minus their distance.
 
-    The paper prints exp(+distance), by which the farthest cell would weigh most; the published release, and its text, mean exp(-distance).
-    Rows and columns of cells that are not valid are arbitrary but finite.
+    The paper prints exp(+distance), by which the farthest cell would weigh most; the published release, and its text,
+    mean exp(-distance). Rows and columns of cells that are not valid are arbitrary but finite.
 
     Args:
         cells_BP2: (row, column) of each cell, in cells.
         distance_scale: what a distance of one cell counts, per cell; larger is harder.
     """
     out_BP = _out(valid_BP)
-    # Cells are whole numbers, so squares and their sums are exact; the expanded form a^2 + b^2 - 2ab would lose the small distances, which
-    # carry nearly all the weight.
+    # Cells are whole numbers, so squares and their sums are exact. The expanded form a^2 + b^2 - 2ab would lose the
+    # small distances, which carry nearly all the weight.
     row_BP, column_BP = cells_BP2.unbind(2)
     down_BPP, across_BPP = row_BP[:, :, None] - row_BP[:, None], column_BP[:, :, None] - column_BP[:, None]
     distance_BPP = down_BPP.square_().addcmul_(across_BPP, across_BPP).sqrt_()
@@ -39,12 +41,14 @@ def dense_intra(
     target: Literal["soft", "hard"] = "soft",
     distance_scale: float = 1.0,
 ) -> Terms:
-    """`d/rgb-depth` and `d/depth-rgb`: with W the target's weights, a sample's loss is the mean over its valid anchors n of
+    """`d/rgb-depth` and `d/depth-rgb`: with W the target's weights, a sample's loss is the mean over its valid anchors
+    n of
 
         -sum over valid m of W[n, m] * log softmax over valid m of (anchor_n . other_m / tau),
 
-    and the term is the mean over samples that have a valid anchor: the nested expectations of Eq. 5 over Eq. 3, so that a person who fills
-    the picture weighs no more than a small one. (Eq. 3 averages over m too; as in the published release W sums to 1 and m is summed.)
+    and the term is the mean over samples that have a valid anchor: the nested expectations of Eq. 5 over Eq. 3, so that
+    a person who fills the picture weighs no more than a small one. (Eq. 3 averages over m too; as in the published
+    release W sums to 1 and m is summed.)
 
     Args:
         rgb_BPD, depth_BPD: embeddings at the same cells, unit norm; cells that are not valid may hold anything.
@@ -83,5 +87,5 @@ def dense_intra(
 
 
 def _out(valid_BP: Tensor) -> Tensor:
-    """Cells that are out of a softmax's sum; none in a sample where all would be, which keeps its unused rows finite."""
+    """Positions out of a softmax's sum; none in a sample where all would be, so that its unused rows stay finite."""
     return ~valid_BP & valid_BP.any(1, keepdim=True)

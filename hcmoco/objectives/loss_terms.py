@@ -1,7 +1,7 @@
 """What every term returns, and the few numeric habits that all terms share.
 
-Shape suffixes in this package: B samples of the batch, D embedding width, J joints, K drawn bank rows, N bank rows, P anchor cells,
-M any number of columns.
+Shape suffixes in this package: B samples of the batch, D embedding width, J joints, K drawn bank rows, N bank rows, P
+anchor cells, M any number of columns.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,8 @@ NEG_INF = float("-inf")  # a logit that is out of a softmax's sum
 class Terms:
     """Named loss terms of one batch, with what entered each. Nothing here has been read by the host.
 
-    Names are `<group>/<anchor>-<target>`: group g (sample level), d (dense) or s (sparse); for example `g/rgb-depth`, `s/inter`.
+    Names are `<group>/<anchor>-<target>`: group g (sample level), d (dense) or s (sparse); for example `g/rgb-depth`,
+    `s/inter`.
 
     Attributes:
         values: the term, a scalar in the graph; an exact 0 with zero gradients where nothing entered.
@@ -45,7 +46,10 @@ class Terms:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """`x` in float32 at least; float64 stays. A bfloat16 product near 1 is rounded by up to 0.002, at tau 0.07 by 0.03 nats."""
+    """`x` in float32 at least; float64 stays.
+
+    A bfloat16 product near 1 is rounded by up to 0.002, at tau 0.07 by 0.03 nats.
+    """
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -56,10 +60,16 @@ def no_autocast(x: Tensor) -> AbstractContextManager:
 
 
 def zero_where_not(x: Tensor, keep: Tensor) -> Tensor:
-    """`x` with zeros where `keep`, over `x`'s leading axes, is False: what stood there, even a NaN, reaches neither value nor gradient."""
+    """`x` with zeros where `keep`, over `x`'s leading axes, is False.
+
+    What stood there, even a NaN, reaches neither value nor gradient.
+    """
     return x.masked_fill(~keep.reshape(keep.shape + (1,) * (x.dim() - keep.dim())), 0)
 
 
 def masked_mean(loss: Tensor, valid: Tensor) -> Tensor:
-    """Mean of `loss` over the places where `enters`, 0 where there is none. `loss` must be finite everywhere, its gradient too."""
+    """Mean of `loss` over the places where `enters`, 0 where there is none.
+
+    `loss` must be finite everywhere, its gradient too.
+    """
     return zero_where_not(loss, valid).sum() / valid.sum().clamp(min=1)

@@ -1,7 +1,7 @@
 """The memory bank of one modality: a smoothed global embedding for every sample of the run, to draw negatives from.
 
-Instance discrimination's memory bank (Wu et al., CVPR 2018) as Contrastive Multiview Coding keeps one per view (Tian et al., ECCV 2020).
-Nothing here asks the device for a value, so a step on a GPU never waits for it.
+Instance discrimination's memory bank (Wu et al., CVPR 2018) as Contrastive Multiview Coding keeps one per view (Tian et
+al., ECCV 2020). Nothing here asks the device for a value, so a step on a GPU never waits for it.
 
 Shape suffixes: N rows of the bank (samples of the run), D width, B samples of a batch, K drawn rows.
 """
@@ -23,7 +23,8 @@ class Drawn(NamedTuple):
     """Bank rows that a whole batch shares as negatives.
 
     Attributes:
-        rows: float32 [K, D], unit norm where eligible; a copy, so that the bank may be updated before the backward pass.
+        rows: float32 [K, D], unit norm where eligible; a copy, so that the bank may be updated before the backward
+            pass.
         address: int64 [K], each row's place in the bank.
         eligible: bool [K], False for places that hold no drawn row.
     """
@@ -33,7 +34,8 @@ class Drawn(NamedTuple):
     eligible: Tensor
 
     def similarity(self, anchor_BD: Tensor, index_B: Tensor) -> Tensor:
-        """Dot products [B, K]; -inf where a row is not eligible or is the anchor's own (`index_B` is each anchor's address)."""
+        """Dot products [B, K]; -inf where a row is not eligible or is the anchor's own (`index_B` is each anchor's
+        address)."""
         out_BK = (index_B[:, None] == self.address) | ~self.eligible
         return (anchor_BD @ self.rows.to(anchor_BD.dtype).T).masked_fill(out_BK, NEG_INF)
 
@@ -76,8 +78,8 @@ class Bank:
     Attributes:
         rows: float32 [N, D], unit norm where visited, else 0.
         visited: bool [N].
-        order: int64 [N + 1], its first `count` entries are the addresses of the visited rows in the order of their first visit; the last
-            entry is always N and takes the writes that must not land.
+        order: int64 [N + 1], its first `count` entries are the addresses of the visited rows in the order of their
+            first visit; the last entry is always N and takes the writes that must not land.
         count: int64 scalar, number of visited rows.
     """
 
@@ -115,7 +117,8 @@ class Bank:
         return len(self.rows)
 
     def gather(self, u_K: Tensor) -> Drawn:
-        """Up to K visited rows: all of them, each once, if there are at most K; else the rows that `u_K` draws, with replacement.
+        """Up to K visited rows: all of them, each once, if there are at most K; else the rows that `u_K` draws, with
+        replacement.
 
         Args:
             u_K: float64 uniform draws in [0, 1); draw u takes the visited row number floor(u * count).
@@ -132,7 +135,10 @@ class Bank:
         return Drawn(self.rows[index_K], index_K, ~few | (place_K < self.count))
 
     def gather_per_sample(self, u_BK: Tensor) -> DrawnPerSample:
-        """The release's draw: K of all N rows for every sample, visited or not, with replacement; `u_BK` as in `gather`."""
+        """The release's draw.
+
+        K of all N rows for every sample, visited or not, with replacement; `u_BK` as in `gather`.
+        """
         if u_BK.dtype != torch.float64:
             raise ValueError(f"bank draws must be float64 in [0, 1), they are {u_BK.dtype}")
         return DrawnPerSample(self.rows, (u_BK * len(self)).long())
@@ -143,10 +149,12 @@ class Bank:
 
     @torch.no_grad()
     def update(self, embedding_BD: Tensor, index_B: Tensor, present_B: Tensor, momentum: float) -> None:
-        """Row i becomes normalised(momentum * row + (1 - momentum) * embedding), or the embedding itself at its first visit.
+        """Row i becomes normalised(momentum * row + (1 - momentum) * embedding), or the embedding itself at its first
+        visit.
 
-        Samples that are not present change nothing. Where an address comes several times, the last present one counts and the others do
-        not: the result depends on the order of the rows alone. Several workers stay equal if each is given all rows in one order.
+        Samples that are not present change nothing. Where an address comes several times, the last present one counts
+        and the others do not: the result depends on the order of the rows alone. Several workers stay equal if each is
+        given all rows in one order.
 
         Args:
             embedding_BD: any floating type; kept in float32 and normalised here once more.
@@ -189,7 +197,8 @@ def load_bank_state(banks: Mapping[str, Bank], state: Mapping[str, Tensor]) -> N
         saved = state[name]
         if saved.shape != tensor.shape or saved.dtype != tensor.dtype:
             raise UserError(
-                f"memory bank {name}: saved as {saved.dtype} {list(saved.shape)}, this run needs {tensor.dtype} {list(tensor.shape)}; "
+                f"memory bank {name}: saved as {saved.dtype} {list(saved.shape)}, "
+                f"this run needs {tensor.dtype} {list(tensor.shape)}; "
                 "it belongs to other data sets or another embedding width"
             )
     for name, tensor in own.items():

@@ -24,7 +24,8 @@ GROUPS: dict[Level, tuple[str, ...]] = {"sample": ("g",), "full": ("g", "d", "s"
 def new_bank(
     config: ObjectiveConfig, size: int, width: int, generator: np.random.Generator, device: torch.device | str = "cpu"
 ) -> Bank:
-    """A bank for `size` samples as the run starts with it; `generator` is used where the config starts from random rows."""
+    """A bank for `size` samples as the run starts with it; `generator` is used where the config starts from random
+    rows."""
     return (
         Bank.empty(size, width, device)
         if config.release.bank_start == "empty"
@@ -33,7 +34,8 @@ def new_bank(
 
 
 def draw_shape(config: ObjectiveConfig, batch: int) -> tuple[int, ...]:
-    """Shape of the float64 uniform draws in [0, 1) that `sample_terms` wants for a step: (K,), or (B, K) for per-sample negatives."""
+    """Shape of the float64 uniform draws in [0, 1) that `sample_terms` wants for a step: (K,), or (B, K) for per-sample
+    negatives."""
     return (batch, config.num_negatives) if config.release.per_sample_negatives else (config.num_negatives,)
 
 
@@ -45,7 +47,10 @@ def sample_terms(
     banks: Mapping[str, Bank],
     draws: Tensor,
 ) -> Terms:
-    """The g terms; see `sample_level`. One set of draws (`draw_shape`) serves all banks. Call `update_banks` after the backward pass."""
+    """The g terms; see `sample_level`.
+
+    One set of draws (`draw_shape`) serves all banks. Call `update_banks` after the backward pass.
+    """
     gather = Bank.gather_per_sample if config.release.per_sample_negatives else Bank.gather
     return sample_level(
         embeddings,
@@ -123,10 +128,12 @@ def sparse_terms(
 
 
 def total(terms: Mapping[str, Tensor], config: ObjectiveConfig, level: Level) -> Tensor:
-    """Eq. 1: each group's terms summed (6, 2 and 3 of them, as in the release) and weighted by its lambda; level "sample" has g alone.
+    """Eq. 1: each group's terms summed (6, 2 and 3 of them, as in the release) and weighted by its lambda; level
+    "sample" has g alone.
 
     Args:
-        terms: `Terms.values`. Groups that the level does not have, or whose lambda is 0, are left out of the sum, NaN or not.
+        terms: `Terms.values`. Groups that the level does not have, or whose lambda is 0, are left out of the sum, NaN
+            or not.
     Raises:
         ValueError: a group with a weight has no term, or a term is of no known group.
     """

@@ -27,10 +27,10 @@ def sample_level(
 
         -log exp(f_a . f_c+ / tau) / (exp(f_a . f_c+ / tau) + sum over negatives of exp(f_a . f_c- / tau)).
 
-    Eq. 2 with its whole set F_c stood in for by what a step can hold: f_c+ is the paired embedding of this step, negatives are the other
-    samples of the batch that have c, and the drawn bank rows of c. A sample's own address never serves as its negative, whether it stands
-    in the bank or a second time in the batch. Eq. 2 is the mean over pairs of modalities; as in the published release the pairs are
-    summed, by `total`.
+    Eq. 2 with its whole set F_c stood in for by what a step can hold: f_c+ is the paired embedding of this step,
+    negatives are the other samples of the batch that have c, and the drawn bank rows of c. A sample's own address never
+    serves as its negative, whether it stands in the bank or a second time in the batch. Eq. 2 is the mean over pairs of
+    modalities; as in the published release the pairs are summed, by `total`.
 
     Cost: a pair is one product [B, D] x [D, B] and one [B, D] x [D, K]; nothing is gathered per sample.
 
@@ -41,8 +41,8 @@ def sample_level(
         negatives: modality -> bank rows; a modality may be missing, then only the batch serves.
         tau: temperature, > 0.
         in_batch: whether the batch's other samples are negatives (the release: no).
-        stale: modality -> the bank's rows of this batch's samples; where given they are the positives (the release), so gradients flow
-            through the anchor alone, and samples that the bank has not seen do not enter.
+        stale: modality -> the bank's rows of this batch's samples; where given they are the positives (the release), so
+            gradients flow through the anchor alone, and samples that the bank has not seen do not enter.
     """
     terms = Terms()
     with no_autocast(index_B):

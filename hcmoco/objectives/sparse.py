@@ -23,8 +23,9 @@ def joint_intra(
 
         -log softmax over joints i of the same sample's skeleton of (skeleton_i . dense_j / tau), taken at i = j.
 
-    Eq. 6 within a sample, between a dense modality and the skeleton, anchored at the dense side as the published release has it. In a
-    batch without a visible joint (for depth: without depth) it is exactly 0 with zero gradients; the release's is NaN there.
+    Eq. 6 within a sample, between a dense modality and the skeleton, anchored at the dense side as the published
+    release has it. In a batch without a visible joint (for depth: without depth) it is exactly 0 with zero gradients;
+    the release's is NaN there.
 
     Args:
         skeleton_BJD: the skeleton encoder's joint embeddings, unit norm.
@@ -61,20 +62,24 @@ def joint_inter(
     tau: float,
     release: ReleaseOptions = PAPER,
 ) -> Terms:
-    """`s/inter`: supervised contrast (Khosla et al., NeurIPS 2020) with the joint as the class, over the rows of both dense modalities:
+    """`s/inter`: supervised contrast (Khosla et al., NeurIPS 2020) with the joint as the class, over the rows of both
+    dense modalities:
 
-        the mean over rows i of -(mean over rows p of the same joint, p != i, of log softmax over rows k != i of (z_i . z_k / tau)[p]).
+        the mean over rows i of -(mean over rows p of the same joint, p != i, of log softmax over rows k != i of (z_i .
+        z_k / tau)[p]).
 
-    Eq. 6 between samples, where the same joint of another person, or of the other modality, is what should be near. Only used rows are
-    anchors, positives or in the softmax; a row without a positive does not enter. Skeletons take no part, as in the published release.
+    Eq. 6 between samples, where the same joint of another person, or of the other modality, is what should be near.
+    Only used rows are anchors, positives or in the softmax; a row without a positive does not enter. Skeletons take no
+    part, as in the published release.
 
     Args:
         rgb_BJD, depth_BJD: embeddings at each joint's place, unit norm; rows that are not used may hold anything.
-        used_rgb_BJ, used_depth_BJ: bool: the joint is visible and the sample has the modality. (The release uses every joint of a sample
+        used_rgb_BJ, used_depth_BJ: bool: the joint is visible and the sample has the modality. (The release uses every
+        joint of a sample
             that has the modality.)
         tau: temperature, > 0.
-        release: of it, the options `inter_*_in_denominator` and `inter_mean_over_all_rows`. With the first, exp(1 / tau)
-            outweighs all else in the softmax. With the second, rows that are not used must hold numbers.
+        release: of it, the options `inter_*_in_denominator` and `inter_mean_over_all_rows`. With the first, exp(1 /
+            tau) outweighs all else in the softmax. With the second, rows that are not used must hold numbers.
     """
     B, J, _ = rgb_BJD.shape
     with no_autocast(rgb_BJD):

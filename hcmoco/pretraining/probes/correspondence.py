@@ -1,10 +1,12 @@
-"""Dense correspondence: is the nearest embedding among all body cells of another modality at the same place of the person?
+"""Dense correspondence: is the nearest embedding among all body cells of another modality at the same place of the
+person?
 
-With the same crop for both modalities an embedding of the cell's position alone solves this. With different crops it cannot: the true
-place of a cell follows from the two affines, cell of the first crop -> source image -> second crop.
+With the same crop for both modalities an embedding of the cell's position alone solves this. With different crops it
+cannot: the true place of a cell follows from the two affines, cell of the first crop -> source image -> second crop.
 
-Shape suffixes: B people, D embedding width, H, W rows and columns of cells (STRIDE pixels each), Q query cells, G gallery cells. Affines
-are [2, 3], from pixels of the source image to pixels of the crop (a pixel's centre is at +0.5), x before y.
+Shape suffixes: B people, D embedding width, H, W rows and columns of cells (STRIDE pixels each), Q query cells, G
+gallery cells. Affines are [2, 3], from pixels of the source image to pixels of the crop (a pixel's centre is at +0.5),
+x before y.
 """
 
 from dataclasses import dataclass, fields
@@ -27,8 +29,8 @@ class Correspondence:
         score: share of the queries whose nearest embedding lies within the radius of their true place.
         chance: the same for a blind guess among the gallery: mean share of body cells within the radius.
         position: the same for the cell that is nearest by its coordinates in the crop.
-        answerable: share of the person's body cells that were queries: their true place in the other crop has a body cell within the
-            radius. A perfect embedding scores 1 on these.
+        answerable: share of the person's body cells that were queries: their true place in the other crop has a body
+            cell within the radius. A perfect embedding scores 1 on these.
     """
 
     score: Tensor

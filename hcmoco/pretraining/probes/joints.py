@@ -1,4 +1,5 @@
-"""The same joint across people: is the dense feature at a joint of one person nearest, among the joints of another, to that same joint?
+"""The same joint across people: is the dense feature at a joint of one person nearest, among the joints of another, to
+that same joint?
 
 Shape suffixes: N people, J joints, D embedding width, H, W cells, K partners of each person.
 """
@@ -15,7 +16,8 @@ from hcmoco.pretraining.probes.nearest import cosine, credit
 
 
 def at_joints(map_NDHW: Tensor, keypoints_NJ3: Tensor) -> Tensor:
-    """float32 [N, J, D]: the map at the cell that each joint falls into (x, y in crop pixels); joints outside take the nearest cell."""
+    """float32 [N, J, D]: the map at the cell that each joint falls into (x, y in crop pixels); joints outside take the
+    nearest cell."""
     rows, columns = map_NDHW.shape[2:]
     cells_NJ = cells_of(keypoints_NJ3[..., :2], (rows * STRIDE, columns * STRIDE), STRIDE)
     person_N1 = torch.arange(len(map_NDHW), device=map_NDHW.device)[:, None]
@@ -23,7 +25,8 @@ def at_joints(map_NDHW: Tensor, keypoints_NJ3: Tensor) -> Tensor:
 
 
 def draw_partners(subjects: Sequence[str], count: int, random: np.random.Generator) -> np.ndarray:
-    """int64 [N, count]: for each row, distinct rows that show another subject; -1 where there are fewer. "" is a subject nobody shares."""
+    """int64 [N, count]: for each row, distinct rows that show another subject; -1 where there are fewer. "" is a
+    subject nobody shares."""
     names = np.array([name or f"\0{row}" for row, name in enumerate(subjects)])
     partners = np.full((len(names), count), -1, np.int64)
     for row, name in enumerate(names):
@@ -52,15 +55,16 @@ def same_joint(
     """Joints of each person found among the joints of their partners.
 
     Args:
-        query_NJD, gallery_NJD: features at the joints, the query's of one modality, the gallery's of the same or another.
-        query_visible_NJ, gallery_visible_NJ: bool; a joint is asked for where the person and the partner both show it, and the gallery
-            holds all visible joints of the partner.
+        query_NJD, gallery_NJD: features at the joints, the query's of one modality, the gallery's of the same or
+            another.
+        query_visible_NJ, gallery_visible_NJ: bool; a joint is asked for where the person and the partner both show it,
+            and the gallery holds all visible joints of the partner.
         partners_NK: int64, from `draw_partners`.
         same_JJ: bool, which joints count as the same; by default only the joint itself.
         measure: `cosine`, or `closeness` with the joints' places as features for the baseline of position alone.
     Returns:
-        score, chance: float [N] in 0..1, mean over the joints asked for; NaN for a person without any. Chance is a blind guess among the
-        visible joints of the partner.
+        score, chance: float [N] in 0..1, mean over the joints asked for; NaN for a person without any. Chance is a
+        blind guess among the visible joints of the partner.
     """
     count, joints = query_visible_NJ.shape
     device = query_NJD.device

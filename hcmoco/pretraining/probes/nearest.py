@@ -6,7 +6,8 @@ Shape suffixes: N people, Q queries, G gallery entries, D embedding width.
 import torch
 from torch import Tensor
 
-# Two similarities of unit vectors in float32 that differ by less than this are the same number computed in another order.
+# Two similarities of unit vectors in float32 that differ by less than this are the same number computed in another
+# order.
 TIE = 1e-6
 
 
@@ -17,8 +18,9 @@ def credit(similarity_QG: Tensor, correct_QG: Tensor) -> Tensor:
         similarity_QG: float [..., Q, G]; -inf takes an entry out of the gallery.
         correct_QG: bool [..., Q, G].
     Returns:
-        float [..., Q] in 0..1: 1 where the nearest entry is correct, 0 where it is not, and the share of correct ones where several are
-        equally near. A constant embedding therefore scores exactly what a blind guess does. A query with NaN similarities finds nothing.
+        float [..., Q] in 0..1: 1 where the nearest entry is correct, 0 where it is not, and the share of correct ones
+        where several are equally near. A constant embedding therefore scores exactly what a blind guess does. A query
+        with NaN similarities finds nothing.
     """
     first_QG = similarity_QG >= similarity_QG.amax(dim=-1, keepdim=True) - TIE
     return (first_QG & correct_QG).sum(dim=-1) / first_QG.sum(dim=-1).clamp(min=1)

@@ -1,10 +1,12 @@
 """Dense embeddings as a picture: three principal components as red, green and blue, inside the silhouette, on black.
 
-One basis serves both modalities and all people of the picture, so equal colours mean equal embeddings. A principal component has no sign
-of its own and an embedding no preferred axes; the sign is fixed by the body (see `orient`), so that a picture depends on the distances
-between embeddings only, and pictures of different steps can be laid side by side.
+One basis serves both modalities and all people of the picture, so equal colours mean equal embeddings. A principal
+component has no sign of its own and an embedding no preferred axes; the sign is fixed by the body (see `orient`), so
+that a picture depends on the distances between embeddings only, and pictures of different steps can be laid side by
+side.
 
-Shape suffixes: N people, D embedding width, h, w cells, S pixels of the crop, Q body cells of all people and both modalities.
+Shape suffixes: N people, D embedding width, h, w cells, S pixels of the crop, Q body cells of all people and both
+modalities.
 """
 
 import cv2
@@ -39,7 +41,10 @@ def principal_axes(cells_QD: Tensor, places_Q2: Tensor) -> tuple[Tensor, Tensor]
 
 
 def orient(scores_Q3: Tensor, places_Q2: Tensor) -> Tensor:
-    """[3] of +1 or -1: each component grows along that axis of the body, down or rightwards, with which it correlates more."""
+    """[3] of +1 or -1.
+
+    Each component grows along that axis of the body, down or rightwards, with which it correlates more.
+    """
     places_Q2 = places_Q2.to(scores_Q3.dtype)
     covariance_32 = (scores_Q3 - scores_Q3.mean(dim=0)).T @ (
         (places_Q2 - places_Q2.mean(dim=0)) / places_Q2.std(dim=0).clamp(min=1e-12)
@@ -49,7 +54,10 @@ def orient(scores_Q3: Tensor, places_Q2: Tensor) -> Tensor:
 
 
 def body_places(body_Nhw: Tensor) -> Tensor:
-    """float64 [Q, 2]: x, y of every body cell, person by person, as shares of the extent of that person's body cells."""
+    """float64 [Q, 2].
+
+    X, y of every body cell, person by person, as shares of the extent of that person's body cells.
+    """
     places = []
     for body_hw in body_Nhw:
         place_Q2 = body_hw.nonzero().flip(1).double()
@@ -81,7 +89,7 @@ def paint(maps: list[Tensor], body_Nhw: Tensor, silhouettes_NSS: Tensor) -> list
     low_3, high_3 = np.percentile(body_Q3, _SPREAD, axis=0)
     span_3 = np.where(high_3 - low_3 > 1e-6, high_3 - low_3, np.inf)
 
-    # Cells beside the body count for next to nothing, yet give a pixel of the silhouette far from any body cell a colour.
+    # Positions beside the body count for little, yet color pixels of the silhouette that are far from any on it.
     weight_N1hw = body_Nhw[:, None].double().clamp(min=1e-3)
     pictures = []
     for each in scores:

@@ -1,4 +1,5 @@
-"""What a probe reports: named figures in percent, each with its chance level and, where there is one, the baseline of position alone."""
+"""What a probe reports: named figures in percent, each with its chance level and, where there is one, the baseline of
+position alone."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,8 @@ import torch
 from torch import Tensor
 
 _NOTE = (
-    "+-: standard error over people. Retrieval is mostly the framing of the crop: its last column is the box of the silhouette alone. "
+    "+-: standard error over people. Retrieval is mostly the framing of the crop: its last column is the box of "
+    "the silhouette alone. "
     "'different crops': the two modalities are cut and turned differently, so that position alone does not answer."
 )
 
@@ -19,7 +21,8 @@ class ProbeResult:
 
     Attributes:
         people: how many people were looked at.
-        metrics: name -> percent. Names are `<probe>/<from>_to_<to>`; a probe that nobody of these people could take is not there.
+        metrics: name -> percent. Names are `<probe>/<from>_to_<to>`; a probe that nobody of these people could take is
+            not there.
         errors: name -> standard error over people, percentage points.
         chance: name -> percent of a blind guess.
         position: name -> percent of an embedding that knows only where in the crop something is.
@@ -90,7 +93,8 @@ class ProbeResult:
 
 
 def comparison(results: Mapping[str, ProbeResult], *, only: Sequence[str] | None = None, markdown: bool = False) -> str:
-    """Several results side by side, one column each under its name, with chance and position alone of the last that has the figure.
+    """Several results side by side, one column each under its name, with chance and position alone of the last that has
+    the figure.
 
     `only` chooses figures and their order; one that no result has is left out.
     """

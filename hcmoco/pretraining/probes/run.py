@@ -67,10 +67,11 @@ class ProbeConfig(Config):
 
 
 def probe(model: MultiModalEncoders, views: ProbeViews, config: ProbeConfig | None = None) -> ProbeResult:
-    """All figures of one model: retrieval, dense correspondence and joints across people, see the modules of these names.
+    """All figures of one model: retrieval, dense correspondence and joints across people, see the modules of these
+    names.
 
-    The model is used in evaluation mode where it is, and left as it was. Memory is that of one batch plus, per person, six global
-    embeddings and two sets of joints' features.
+    The model is used in evaluation mode where it is, and left as it was. Memory is that of one batch plus, per person,
+    six global embeddings and two sets of joints' features.
     """
     config = ProbeConfig() if config is None else config
     # Retrieval compares all with all, the other two look at one batch and may forget its maps.
@@ -90,7 +91,10 @@ def probe(model: MultiModalEncoders, views: ProbeViews, config: ProbeConfig | No
 def feature_picture(
     model: MultiModalEncoders, views: ProbeViews, people: int = PICTURE_PEOPLE, title: str = ""
 ) -> np.ndarray:
-    """uint8 [H, W, 3]: the dense embeddings of the first people, at most PICTURE_PEOPLE of them, see `probes.picture`."""
+    """uint8 [H, W, 3].
+
+    The dense embeddings of the first people, at most PICTURE_PEOPLE of them, see `probes.picture`.
+    """
     crops = views.upright.rows(slice(people))
     with _evaluating(model) as device:
         maps = {name: model.dense_map(name, _pyramid(model, name, crops, device)) for name in ("rgb", "depth")}

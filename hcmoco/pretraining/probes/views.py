@@ -1,7 +1,7 @@
 """The held-out people that probes look at: two different crops of each, made once from stored records.
 
-Shape suffixes: N people, S side of a crop in pixels, J joints; a 2 or 3 is that many rows or columns. The source image of an affine is the
-record's own image.
+Shape suffixes: N people, S side of a crop in pixels, J joints; a 2 or 3 is that many rows or columns. The source image
+of an affine is the record's own image.
 """
 
 from collections.abc import Iterable
@@ -33,8 +33,9 @@ PICTURE_PEOPLE = 8
 
 
 class CropConfig(Config):
-    """How the two crops of a person are drawn. It is a setting of the probe and not of the run, so that runs with different augmentation
-    can be compared. Never mirrored: a mirrored person's left arm looks like a right arm, and has no right answer."""
+    """How the two crops of a person are drawn. It is a setting of the probe and not of the run, so that runs with
+    different augmentation can be compared. Never mirrored: a mirrored person's left arm looks like a right arm, and has
+    no right answer."""
 
     seed: int = Field(0, ge=0, description="of the crops and of the partners for the joints")
     scale: tuple[float, float] = Field((1.0, 1.4), description="see AugmentConfig")
@@ -91,7 +92,8 @@ class ProbeViews:
     Attributes:
         first_crop, second_crop: "same crop" probes see the first alone.
         upright: centred crops, not turned, of the first PICTURE_PEOPLE people: what the picture shows.
-        heights: float64 [N], the longest side of the person's box in pixels of the source image: their height, whatever way they lie.
+        heights: float64 [N], the longest side of the person's box in pixels of the source image: their height, whatever
+            way they lie.
         subjects: who it is, "" where unknown.
         joint_set: name of the keypoints' joint set.
         seed: of what else is drawn about these people.
@@ -138,7 +140,8 @@ def make_views(
 ) -> ProbeViews:
     """Two crops of the first `count` people that have RGB, depth and keypoints.
 
-    The silhouette is the record's mask, else its parts, else where depth has a reading (stored depth is masked to the person).
+    The silhouette is the record's mask, else its parts, else where depth has a reading (stored depth is masked to the
+    person).
 
     Args:
         people: records; read only as far as needed.
