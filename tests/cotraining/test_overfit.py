@@ -38,7 +38,7 @@ def test_eight_people_are_learnt_by_heart(people):
     over = {
         "experiment": "missing-modality",
         "augment": {"size": 96, "scale": (1.25, 1.25), "shift": 0, "rotation_probability": 0},
-        "model": {"rgb": {"name": "hrnet_w18_small"}, "depth": {"name": "hrnet_w18_small"}, "embedding": 64},
+        "model": {"rgb": {"name": "test_resnet"}, "depth": {"name": "test_resnet"}, "embedding": 64},
         "objective": {"num_anchors": 60, "num_negatives": 0},
         "steps": STEPS,
         "optim": {"lr": 0.004, "warmup_steps": 10, "clip_norm": 1.0},
