@@ -26,8 +26,9 @@ from hcmoco.datasets.registry import REGISTRY
 from hcmoco.rng import make_rng
 from hcmoco.storage import Folder
 from hcmoco_ray.cluster import session
+from hcmoco_ray.prepare.parts import make_part, part_bounds
 from hcmoco_ray.prepare.reader import Source
-from hcmoco_ray.prepare.run import make_part, part_bounds, prepare
+from hcmoco_ray.prepare.run import prepare
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from hcmoco_ray import config as run_config
 from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.experiments.sweep.config import Dimension, SweepConfig, Value
 from hcmoco_ray.experiments.sweep.records import DONE, FAILED, STOPPED
-from hcmoco_ray.experiments.sweep.trial import trial_values
+from hcmoco_ray.experiments.sweep.trial_config import trial_values
 
 _ORDER = {DONE: 0, STOPPED: 1, FAILED: 2}
 

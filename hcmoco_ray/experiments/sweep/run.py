@@ -17,8 +17,9 @@ from hcmoco_ray.cluster.resources import ResourceRequest
 from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.experiments.sweep import report
 from hcmoco_ray.experiments.sweep.config import SweepConfig, check_probe, check_space, nested, sweep_identity
+from hcmoco_ray.experiments.sweep.job import Job
 from hcmoco_ray.experiments.sweep.records import DONE, FAILED, Records
-from hcmoco_ray.experiments.sweep.trial import Job, finetune_config
+from hcmoco_ray.experiments.sweep.trial_config import finetune_config
 from hcmoco_ray.experiments.sweep.tune import Queue, carry_out
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
@@ -88,7 +89,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
                 views=None if views is None else ray.put(views),
                 finetune_data=finetune_data,
                 writer=writer,
-                asked=asked,
+                resources=asked,
             )
             lost = _trials(job, recipe)
             first = _report(config, base, records, sweep, parent)
@@ -134,7 +135,7 @@ def _trials(job: Job, recipe: PretrainRecipe) -> list[str]:
     over, queue = records.over(), Queue(config, records)
     log(
         f"{config.num_trials} trials of {recipe.stages.steps} steps in {recipe.train.precision}, {len(over)} over, "
-        f"{len(queue.begun)} to go on with, {len(queue.new)} new; {job.asked.at_once()} at a time; score: {_what(config)}"
+        f"{len(queue.begun)} to go on with, {len(queue.new)} new; {job.resources.at_once()} at a time; score: {_what(config)}"
     )
     count = [len(over)]
 

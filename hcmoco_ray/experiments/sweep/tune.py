@@ -13,9 +13,11 @@ from hcmoco.errors import one_line
 from hcmoco_ray import compat
 from hcmoco_ray.cluster import entrypoint, interrupts
 from hcmoco_ray.experiments.sweep.config import Dimension, SweepConfig, Value
+from hcmoco_ray.experiments.sweep.job import Job
 from hcmoco_ray.experiments.sweep.records import FAILED, STOPPED, Records
 from hcmoco_ray.experiments.sweep.suggest import choose, draw
-from hcmoco_ray.experiments.sweep.trial import Job, run_key, run_trial
+from hcmoco_ray.experiments.sweep.trial import run_trial
+from hcmoco_ray.experiments.sweep.trial_config import trial_config
 from hcmoco_ray.tracking.client import find_run, start_run
 from hcmoco_ray.train.run_dir import log
 
@@ -88,14 +90,16 @@ def carry_out(job: Job, *, restarts: int, ended: Callable[[dict], None]) -> list
     watcher = _watcher(job, ended)
     exchange = job.exchange
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(run_trial, job=job), {"CPU": job.asked.cpus, "GPU": job.asked.gpus}),
+        tune.with_resources(
+            tune.with_parameters(run_trial, job=job), {"CPU": job.resources.cpus, "GPU": job.resources.gpus}
+        ),
         param_space=_population_space(config) if exchange else {},
         tune_config=tune.TuneConfig(
             search_alg=_population(queue) if exchange else _searcher(queue),
             scheduler=_scheduler(job),
             num_samples=number_left,
             # A population takes turns: all of it is begun, and resources say how much runs.
-            max_concurrent_trials=None if exchange else job.asked.at_once(),
+            max_concurrent_trials=None if exchange else job.resources.at_once(),
             trial_name_creator=_name,
             trial_dirname_creator=_name,
         ),
@@ -135,7 +139,7 @@ def _fit(tuner: Any, job: Job) -> None:
 
 def _close(job: Job, number: int, status: str, tags: dict[str, str] | None = None) -> None:
     """Ends the tracking run of a trial that cannot do so itself."""
-    if run_id := find_run(job.writer, run_key(job.key, number), running=True):
+    if run_id := find_run(job.writer, job.run_key(number), running=True):
         start_run(job.writer, run_id=run_id, tags=tags).finish(status)
 
 
@@ -238,8 +242,6 @@ def halving(job: Job, figures: dict) -> Any:
 
 
 def _steps(job: Job) -> int:
-    from hcmoco_ray.experiments.sweep.trial import trial_config
-
     return trial_config(job.base, {}, job.records.out).stages.steps
 
 

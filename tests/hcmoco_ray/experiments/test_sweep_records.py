@@ -9,7 +9,7 @@ from hcmoco.training.checkpoint import TrainState
 from hcmoco_ray.experiments.sweep.config import SweepConfig
 from hcmoco_ray.experiments.sweep.records import DONE, STOPPED, Progress, Records
 from hcmoco_ray.experiments.sweep.suggest import draw
-from hcmoco_ray.experiments.sweep.trial import changed
+from hcmoco_ray.experiments.sweep.trial_state import with_identity
 from hcmoco_ray.experiments.sweep.tune import Queue, halving
 
 CONFIG = SweepConfig(recipe="r", output_dir="o", num_trials=5, space={"optim.lr": {"loguniform": (0.001, 0.1)}})
@@ -95,7 +95,7 @@ def test_only_values_that_may_change_on_the_way_may_differ():
     identity = {"objective": {"lambda_d": 1.0, "negatives": 8}, "optim": {"lr": 0.1, "name": "sgd"}, "plan": "p"}
     state = TrainState(step=4, stage=2, identity=identity, model={}, optimizer={})
     now = {"objective": {"lambda_d": 2.0, "negatives": 8}, "optim": {"lr": 0.2, "name": "sgd"}, "plan": "p"}
-    assert changed(state, now, "here").identity == now
+    assert with_identity(state, now, "here").identity == now
     assert state.identity == identity
     for other in (
         {**now, "plan": "q"},
@@ -103,7 +103,7 @@ def test_only_values_that_may_change_on_the_way_may_differ():
         {**now, "optim": {"lr": 0.2, "name": "adam"}},
     ):
         with pytest.raises(UserError, match="another config"):
-            changed(state, other, "here")
+            with_identity(state, other, "here")
 
 
 REPORTS = {0: [5, 6, 7, 8], 1: [1, 2, 3, 9], 2: [4, 7, 6, 5], 3: [6, 5, 4, 3]}

@@ -13,7 +13,8 @@ import yaml
 from hcmoco.config import build
 from hcmoco.errors import UserError
 from hcmoco_ray.tracking.client import TrackingConfig, find_run, open_writer, start_run, store_uri
-from hcmoco_ray.tracking.mlflow_writer import clean_key, flatten, open_store
+from hcmoco_ray.tracking.mlflow_params import clean_key, flatten
+from hcmoco_ray.tracking.mlflow_store import open_store
 from tests.helpers.waiting import CEILING, wait_until
 
 
@@ -271,7 +272,7 @@ tracker.finish()
 
 @pytest.mark.slow
 def test_a_program_killed_while_it_makes_the_store_leaves_nothing_in_the_way(tmp_path):
-    program = "import sys; from hcmoco_ray.tracking.mlflow_writer import open_store; open_store(sys.argv[1], 'x')"
+    program = "import sys; from hcmoco_ray.tracking.mlflow_store import open_store; open_store(sys.argv[1], 'x')"
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     killed = subprocess.Popen([sys.executable, "-c", program, uri], cwd=Path(__file__).parents[3])
 
