@@ -3,12 +3,21 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pydantic import Field
 
 from hcmoco import markdown
 from hcmoco.config import canonical, fingerprint
-from hcmoco.cotraining.config import EXPERIMENTS, METHODS, CoTrainingConfig, CoTrainingData, Experiment, Method
+from hcmoco.cotraining.config import (
+    EXPERIMENTS,
+    METHODS,
+    CoTrainingConfig,
+    CoTrainingData,
+    CoTrainingSettings,
+    Experiment,
+    Method,
+)
 from hcmoco.storage import Folder
 from hcmoco_ray.experiments import results as result_files
 from hcmoco_ray.experiments.grid.config import PretrainedConfig, Seeds
@@ -30,15 +39,18 @@ TABLE_7 = (
 """Title of a group of columns, experiment, and what the head is read on."""
 
 
-class VersatilityRecipe(CoTrainingConfig):
-    """Some co-trainings: every experiment with every method and every seed; `experiment`, `method` and `seed` are each one's own."""
+class VersatilityRecipe(CoTrainingSettings):
+    """The co-trainings of every experiment with every method and every seed, from one initialization."""
+
+    renamed: ClassVar = {"experiment": "experiments", "method": "methods", "seed": "seeds"}
 
     output_dir: str = Field(
         min_length=1,
         description="scratch folder or URI: checkpoints and the tracking store; safe to delete afterwards",
     )
-    init: str | PretrainedConfig = Field(  # type: ignore[assignment]
-        description="as a co-training's, or the sample-level pre-training that makes it"
+    init: str | PretrainedConfig = Field(
+        description="where all co-trainings start: as a co-training's init, or the sample-level pre-training that "
+        "makes the encoders"
     )
     results: str | None = Field(
         None, description="folder or URI of the results, small files that can be shared; null: `output_dir`"
@@ -91,7 +103,7 @@ def make_experiments(recipe: VersatilityRecipe, init: str, start_digest: str | N
     """
     sources = [getattr(recipe.data, name) for name in CoTrainingData.model_fields]
     contents = [ensure.identity(source) if source else {} for source in sources]
-    shared = {name: getattr(recipe, name) for name in CoTrainingConfig.model_fields}
+    shared = {name: getattr(recipe, name) for name in CoTrainingSettings.model_fields}
     experiments = []
     for name, method, seed in itertools.product(
         *map(dict.fromkeys, (recipe.experiments, recipe.methods, recipe.seeds))
