@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from typing import Any
 
 import hcmoco
 from hcmoco.data.schema import Person, Scene
@@ -58,13 +59,22 @@ def check_request(folder: Folder, source: Source, num_items: int) -> None:
         raise UserError(f"{folder.uri} is not empty and holds no data set; choose another --out")
 
 
-def _check_same(earlier: dict, requested: dict, folder: Folder, what: str) -> None:
-    for key in [*requested, *earlier]:
-        if earlier.get(key) != requested.get(key):
-            was = f"{key} = {earlier[key]!r}" if key in earlier else f"no {key}"
-            raise UserError(
-                f"{folder.uri} {what} with {was}, not {requested.get(key)!r} as requested; choose another --out or delete it"
-            )
+def first_difference(stored: dict[str, Any], requested: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """Return the first key whose values differ, and its stored and requested value; None if all are the same."""
+    for key in [*requested, *stored]:
+        if stored.get(key) != requested.get(key):
+            return key, stored.get(key), requested.get(key)
+    return None
+
+
+def _check_same(stored: dict, requested: dict, folder: Folder, what: str) -> None:
+    difference = first_difference(stored, requested)
+    if difference:
+        key, value, needed = difference
+        was = f"{key} = {value!r}" if key in stored else f"no {key}"
+        raise UserError(
+            f"{folder.uri} {what} with {was}, not {needed!r} as requested; choose another --out or delete it"
+        )
 
 
 def check_disk(folder: Folder, source: Source, items: Sequence) -> None:

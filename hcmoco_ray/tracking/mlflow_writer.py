@@ -49,7 +49,9 @@ class Writer:
         """Open the store, creating it and the experiment where they are missing.
 
         Args:
+            uri: of the store, absolute.
             environment: variables to set first, such as MLflow's credentials.
+
         Raises:
             UserError: as `open_store`.
         """
@@ -78,7 +80,7 @@ class Writer:
     def find(self, tag: str, value: str, running: bool) -> str | None:
         """Return the id of the oldest run of the experiment with this tag, and, with `running`, without an end."""
         wanted = f"tags.`{tag}` = '{value}'" + (" and attributes.status = 'RUNNING'" if running else "")
-        with self._clear_errors("cannot look for a run in"):
+        with self._clear_errors("cannot search for a run in"):
             found = self.client.search_runs(
                 [self.experiment_id], wanted, order_by=["attributes.start_time ASC"], max_results=1
             )
@@ -136,7 +138,7 @@ class Writer:
         self._write_unless_pausing()
 
     def flush(self) -> None:
-        """Write everything that waits. A store that fails keeps it for later; `finish` reports it."""
+        """Write everything that waits. If the store fails, keep it for later; `finish` reports the failure."""
         try:
             for run_id, run in self.runs.items():
                 self._write(run_id, run)
@@ -175,8 +177,8 @@ class Writer:
         run = self.runs.pop(run_id, _Run())
         if self.failure is not None:
             raise UserError(
-                f"MLflow at {self.uri} did not take {len(run.points)} metric values and {len(run.files)} artifacts of run {run_id}: "
-                f"{self.failure}; the training states and weights are not affected"
+                f"MLflow at {self.uri} did not take {len(run.points)} metric values and {len(run.files)} artifacts of "
+                f"run {run_id}: {self.failure}; the training states and weights are not affected"
             )
 
     @contextmanager

@@ -140,8 +140,8 @@ def test_a_cell_that_fails_does_not_stop_the_others(home, capsys):
         ({"seeds": 3}, "unknown key 'seeds'"),
         ({"cells": GRID["experiments"]}, "'cells' is now called 'experiments'"),
         ({"out": "here"}, "'out' is now called 'output_dir'"),
-        ({"experiments": [*GRID["experiments"], *GRID["experiments"]]}, "is there twice"),
-        ({"experiments": [{**GRID["experiments"][0], "seeds": [0, 0]}]}, "0 is there twice"),
+        ({"experiments": [*GRID["experiments"], *GRID["experiments"]]}, "appears twice"),
+        ({"experiments": [{**GRID["experiments"][0], "seeds": [0, 0]}]}, "0 appears twice"),
         ({"experiments": [{**GRID["experiments"][0], "seeds": [-1]}]}, "experiments.0.seeds.0 = -1"),
         ({"experiments": [{**GRID["experiments"][0], "labels": {}}]}, "experiments.0.labels"),
         ({"inits": {"scratch": "scratch", "..": "scratch"}}, "inits: '..' names files"),
@@ -385,7 +385,7 @@ def test_a_signal_ends_the_cells(tmp_path):
     program.until(lambda: any(tmp_path.glob("runs/grid/work/*/states")))
     status, said = program.stop(signal.SIGTERM)
     assert status == 143
-    assert said.endswith("\nstopped; the same command goes on from here\n")
+    assert said.endswith("\nstopped; the same command resumes from here\n")
     store = sqlite3.connect(tmp_path / "runs/grid/mlflow.db")
     assert store.execute("select status from runs").fetchall() == [("KILLED",)]
     store.close()

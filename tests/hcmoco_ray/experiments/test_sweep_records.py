@@ -10,7 +10,7 @@ from hcmoco_ray.experiments.sweep.config import SweepConfig
 from hcmoco_ray.experiments.sweep.records import DONE, STOPPED, Progress, Records
 from hcmoco_ray.experiments.sweep.suggest import draw
 from hcmoco_ray.experiments.sweep.trial_state import with_identity
-from hcmoco_ray.experiments.sweep.tune import Queue, halving
+from hcmoco_ray.experiments.sweep.tune import Queue, successive_halving
 
 CONFIG = SweepConfig(recipe="r", output_dir="o", num_trials=5, space={"optim.lr": {"loguniform": (0.001, 0.1)}})
 
@@ -46,7 +46,7 @@ def test_the_queue_goes_on_and_repeats_nothing(records):
     again = Queue(CONFIG, records)
     assert len(again) == 3
     assert [again.take() for _ in range(4)] == [taken[0], taken[2], {"number": 4, **draw(CONFIG.space, 0, 4)}, None]
-    assert [(each.score, each.over) for each in records.tried()] == [
+    assert [(each.score, each.finished) for each in records.tried()] == [
         (None, False),
         (3.0, True),
         (None, False),
@@ -114,7 +114,7 @@ def decisions(scheduler, records, upto: dict[int, int]) -> list[tuple[int, int, 
     said = []
     for number, figures in REPORTS.items():
         trial = SimpleNamespace(trial_id=f"new-{number}", config={"number": number})
-        if number not in records.over():
+        if number not in records.finished():
             scheduler.on_trial_add(None, trial)
             for step, figure in list(enumerate(figures, 1))[upto.get(number, 0) :]:
                 said.append((number, step, scheduler.on_trial_result(None, trial, {"step": step, "figure": figure})))
@@ -128,7 +128,7 @@ def test_early_stopping_has_seen_what_was_reported_before(records, monkeypatch):
     figures = {"time_attr": "step", "metric": "figure", "mode": "max"}
     for number in REPORTS:
         records.begin(number, {"optim.lr": 0.1})
-    whole = decisions(halving(job, figures), records, {})
+    whole = decisions(successive_halving(job, figures), records, {})
     assert {said for _, _, said in whole} == {"CONTINUE", "STOP"}
 
     # Killed when 0 was over, 1 stopped and 2 had made two reports.
@@ -138,6 +138,6 @@ def test_early_stopping_has_seen_what_was_reported_before(records, monkeypatch):
         )
         if status:
             records.end(number, status, score=1.0, steps=upto)
-    assert decisions(halving(job, figures), records, {2: 2}) == [
+    assert decisions(successive_halving(job, figures), records, {2: 2}) == [
         each for each in whole if each[0] == 3 or (each[0] == 2 and each[1] > 2)
     ]

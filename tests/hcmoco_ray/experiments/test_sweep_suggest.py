@@ -45,7 +45,7 @@ def history(count: int) -> list[Tried]:
 
 def test_the_first_are_drawn():
     assert choose(SPACE, 0, 9, history(5), 6) == draw(SPACE, 0, 9)
-    under_way = [Tried(draw(SPACE, 0, 7), None, over=False), Tried(draw(SPACE, 0, 8), None)]
+    under_way = [Tried(draw(SPACE, 0, 7), None, finished=False), Tried(draw(SPACE, 0, 8), None)]
     assert choose(SPACE, 0, 9, [*history(5), *under_way], 6) == draw(SPACE, 0, 9)
 
 
@@ -69,7 +69,7 @@ def test_a_choice_depends_on_the_history_alone():
 def test_where_trials_failed_or_are_under_way_nothing_is_known_to_be_good():
     space = {"a": Dimension(uniform=(0, 1))}
     tried = [Tried({"a": (number + 0.5) / 20}, abs(number - 9.5)) for number in range(20)]  # as good at either end
-    bad = [*tried, *(Tried({"a": number / 100}, None, over=number % 2 == 0) for number in range(20))]
+    bad = [*tried, *(Tried({"a": number / 100}, None, finished=number % 2 == 0) for number in range(20))]
 
     def low(some):
         return sum(choose(space, 0, number, some, 6)["a"] < 0.3 for number in range(20))

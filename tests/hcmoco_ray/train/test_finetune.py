@@ -44,7 +44,7 @@ def test_a_task_from_labels_to_results(done, task):
     config = tiny.RECIPES[task]
     rows = {"densepose": (11, 3, 5)}.get(task, (32, 8, 11))
     assert f"labels: 100%, {rows[0]} rows (" in run.out
-    assert f"{rows[1]} rows choose the model, {rows[2]} rows test" in run.out
+    assert f"{rows[1]} rows select the model, {rows[2]} rows test" in run.out
 
     results, main = tiny.results(run.folder), MAIN[task]
     assert (results["task"], results["primary_metric"], results["seed"], results["steps"]) == (task, main, 5, 6)

@@ -72,7 +72,7 @@ def test_the_driver_killed_twice(one, tmp_path):
     printed, said = process.communicate(timeout=CEILING)
     assert process.returncode == 0, said
     assert not [line for line in said.splitlines() if line and not re.match(rf"{PROGRESS}|scoring", line)]
-    assert re.search(r"^going on from step 12 of 12$", printed, re.MULTILINE)
+    assert re.search(r"^resuming from step 12 of 12$", printed, re.MULTILINE)
     equal(Done(0, printed, said, out), one)
     assert len(tracked(out)) == 1
 

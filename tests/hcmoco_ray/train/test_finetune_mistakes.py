@@ -189,7 +189,7 @@ def test_a_data_set_s_folder_as_the_run_s(finetune_home):
     (holding / MANIFEST).write_text("{}")
     run = tiny.call(finetune_home, "parsing-rgb", "output_dir=holding")
     assert run.status == 2
-    assert "holding is a prepared data set; a run needs a folder of its own" in run.err
+    assert "holding is a prepared data set; a run needs its own folder" in run.err
     assert not (holding / "config.yaml").exists()
 
 

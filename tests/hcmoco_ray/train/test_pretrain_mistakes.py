@@ -129,7 +129,7 @@ def test_a_folder_in_which_a_run_is_under_way(tiny_home):
     folder = tiny_home / "runs" / "busy"
     folder.mkdir(parents=True)
     with filelock.FileLock(folder / ".lock"):
-        assert "another run is under way in this folder" in call(tiny_home, "output_dir=runs/busy").error
+        assert "another run is active in this folder" in call(tiny_home, "output_dir=runs/busy").error
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_held_out_people_without_depth(finished, tiny_home):
 def test_other_people_than_the_config_asks_for(finished, tiny_home):
     line = call(tiny_home, "output_dir=runs/never", "data.sources.wild.people.count=25").error
     assert (
-        "data/wild holds data with count = 24, data.sources.wild.people asks for 25; set data.sources.wild.people=null to take"
+        "data/wild holds data with count = 24, data.sources.wild.people asks for 25; set data.sources.wild.people=null to use"
         in line
     )
     line = call(tiny_home, "output_dir=runs/never", "data.held_out.path=data/indoor").error
