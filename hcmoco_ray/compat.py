@@ -25,7 +25,7 @@ SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def in_submitted_job() -> bool:
-    """Return whether this process belongs to a job of `ray job submit`, which has its own copy of the working directory."""
+    """Return whether this process belongs to a job of `ray job submit`, which runs a copy of the working directory."""
     return bool(os.environ.get(SUBMITTED_JOB))
 
 
@@ -47,7 +47,8 @@ def throttle_executor(context: "ray.data.DataContext") -> None:
 def stream_of_numbers(count: int) -> "ray.data.Dataset":
     """Return a dataset of the numbers below `count` in the column `id`, each a block of its own.
 
-    One task that takes no CPU yields them as they are asked for, where `ray.data.range` would list a task for each number first.
+    One task that takes no CPU yields them as they are asked for, where `ray.data.range` would list a task for each
+    number first.
     """
     import ray.data
     from ray.data.block import BlockMetadata
@@ -64,7 +65,7 @@ def stream_of_numbers(count: int) -> "ray.data.Dataset":
 
 
 def is_lost_worker(failure: BaseException) -> bool:
-    """Return whether a worker's failure, as Ray Train reports it, means that its process is gone and raised no error."""
+    """Return whether a worker's failure in Ray Train means that its process is gone, not that it raised an error."""
     import ray
 
     return isinstance(getattr(failure, "health_check_failure", failure), ray.exceptions.RayActorError)
@@ -72,7 +73,7 @@ def is_lost_worker(failure: BaseException) -> bool:
 
 @dataclass
 class FinishedTrial:
-    """The two attributes that ASHAScheduler reads of a `ray.tune.experiment.Trial`, for a trial of an earlier process."""
+    """The two attributes of a `ray.tune.experiment.Trial` that ASHAScheduler reads, for one of an earlier process."""
 
     trial_id: str
     config: dict[str, Any]

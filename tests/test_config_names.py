@@ -1,4 +1,4 @@
-"""Keys that were renamed: `upgrade` follows them, `canonical` goes back, and a digest of what it gives stays the same."""
+"""Renamed keys: `upgrade` follows them, `canonical` reverses them, and a digest of its result stays the same."""
 
 from typing import ClassVar, Literal
 

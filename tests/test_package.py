@@ -1,4 +1,4 @@
-"""The wheel is whole: installed apart from the checkout it runs, with its recipes; a script runs its own checkout or says so."""
+"""The wheel is complete: installed outside the checkout it runs, with its recipes; a script runs its own checkout."""
 
 import os
 import subprocess

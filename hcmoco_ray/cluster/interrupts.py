@@ -5,8 +5,8 @@ flushed. A second thread, which learns of the signal through a pipe whatever the
 that. Then it calls what `at_stop` registered, kills every process below this one, and ends it. Further signals change
 nothing.
 
-Ray's compiled code drops a KeyboardInterrupt that arrives inside a call. So a program raises it again, and the signal is
-also recorded for the next call of `raise_if_interrupted`. This module imports the standard library only: programs
+Ray's compiled code drops a KeyboardInterrupt that arrives inside a call. So a program raises it again, and the signal
+is also recorded for the next call of `raise_if_interrupted`. This module imports the standard library only: programs
 import it first.
 """
 

@@ -71,7 +71,8 @@ def connect_for(config: PretrainRecipe | FinetuneRecipe) -> session.Cluster:
     cluster = session.connect()
     if config.wait_for_nodes:
         log(
-            f"waiting up to {config.wait_for_nodes} s for the cluster to have what {config.train.workers} workers ask for"
+            f"waiting up to {config.wait_for_nodes} s for the cluster to have what {config.train.workers} workers ask "
+            "for"
         )
         cluster = session.wait_for_nodes(_bundles(config), config.wait_for_nodes)
     cluster.require_shared_storage("output_dir", config.output_dir)

@@ -158,7 +158,7 @@ def _check_port_open(address: str) -> None:
 
 
 def _runtime_env() -> dict[str, Any]:
-    """Return the runtime environment of tasks: they import this checkout, unless a submitted job brings its own copy."""
+    """Return the runtime environment of tasks: they import this checkout, unless a submitted job has its own copy."""
     variables = {name: os.environ[name] for name in RAY_ENV}
     if not in_submitted_job():
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

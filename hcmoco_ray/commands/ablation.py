@@ -3,9 +3,10 @@
     python tuning/ablation.py                                          # recipes/grids/ablation-people-cpu.yaml
     python tuning/ablation.py --plan                                   # what is missing, and how long it may take
 
-Its rows are the sample level alone (which is CMC), with the hard or the soft dense term on top, and with the sparse terms
-on top of the soft one (which is HCMoCo). Everything else is as in label_fractions.py, which shares its experiments and
-pre-trainings. The table is RESULTS/ablation.md.
+Its rows are the sample level alone (which is CMC), with the hard or the soft dense term on top, and with the sparse
+terms on top of the soft one (which is HCMoCo). Everything else is as in label_fractions.py, which shares its
+experiments and pre-trainings. The table is RESULTS/ablation.md.
+
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 

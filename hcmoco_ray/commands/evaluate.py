@@ -4,8 +4,9 @@
     python pipelines/evaluate.py s3://bucket/run --data s3://bucket/h36m-test --workers 4 --gpu
 
 The scores are the same for any number of workers, bit for bit on one machine's CPU. Another --piece-rows or --threads
-changes them by rounding (docs/reproducibility.md). They are printed, and written to OUT/results.json with OUT/table.md and
-OUT/sheet.png (default: evaluations/<name of the data's folder> beside the model).
+changes them by rounding (docs/reproducibility.md). They are printed, and written to OUT/results.json with OUT/table.md
+and OUT/sheet.png (default: evaluations/<name of the data's folder> beside the model).
+
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 

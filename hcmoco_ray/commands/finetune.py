@@ -5,8 +5,10 @@
     python pipelines/finetune.py pose --recipe people-cpu init=runs/people-cpu
     python pipelines/finetune.py densepose init=imagenet imagenet_weights=hrnetv2_w18.pth --recipe paper-w18
 
-`init` is required: a folder of pretrain.py, a weights file, imagenet or scratch. The same command again resumes a stopped
-run. Results are in the recipe's `output_dir`: results.json, table.md, model/, pictures/, states/, config.yaml, mlflow.db.
+`init` is required: a folder of pretrain.py, a weights file, imagenet or scratch. The same command again resumes a
+stopped run. Results are in the recipe's `output_dir`: results.json, table.md, model/, pictures/, states/, config.yaml,
+mlflow.db.
+
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 

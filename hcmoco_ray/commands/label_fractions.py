@@ -5,8 +5,9 @@
     python tuning/label_fractions.py --grid mine.yaml train.gpu=true --cpus 4 --gpus 1
 
 An initialization may be a pre-training, which runs first. A finished experiment is a small JSON file in
-RESULTS/experiments. The same command again runs what is missing, whether it was stopped, killed or an experiment failed.
-The table of means, spreads and paired differences is RESULTS/label_fractions.md.
+RESULTS/experiments. The same command again runs what is missing, whether it was stopped, killed or an experiment
+failed. The table of means, spreads and paired differences is RESULTS/label_fractions.md.
+
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 

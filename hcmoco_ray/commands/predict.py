@@ -5,9 +5,9 @@
     python pipelines/predict.py depth --weights runs/pose --camera 365.5,365.5,256.3,208.5
     python pipelines/predict.py photos --weights runs/densepose
 
-IMAGES is a JPG or PNG file, or a folder of them with its subfolders: 8-bit RGB for parsing-rgb and densepose, 16-bit PNG
-for parsing-depth and pose. Parsing and pose are of one person in a box. The crop has 1.5 times the longer side of the box,
-as in training:
+IMAGES is a JPG or PNG file, or a folder of them with its subfolders: 8-bit RGB for parsing-rgb and densepose, 16-bit
+PNG for parsing-depth and pose. Parsing and pose are of one person in a box. The crop has 1.5 times the longer side of
+the box, as in training:
 
     --box x0,y0,x1,y1   the same on every picture
     --box picture       the person fills the picture
@@ -15,10 +15,11 @@ as in training:
                         `image` is the path below IMAGES
     neither             depth: the box around all readings; RGB: the whole picture, made square, is the crop
 
-OUT gets predictions.jsonl (one line per picture), labels/ (label images), pictures/ (input beside prediction), index.jpg
-and about.json, which says what the numbers mean. All coordinates, also of boxes that you give, are pixels of the upright
-picture (EXIF orientation applied). Pictures that cannot be used are rejected: their lines have an `error`. Results of an
-earlier run in OUT are replaced. Other files stay; a folder that holds nothing else is refused.
+OUT gets predictions.jsonl (one line per picture), labels/ (label images), pictures/ (input beside prediction),
+index.jpg and about.json, which says what the numbers mean. All coordinates, also of boxes that you give, are pixels of
+the upright picture (EXIF orientation applied). Pictures that cannot be used are rejected: their lines have an `error`.
+Results of an earlier run in OUT are replaced. Other files stay; a folder that holds nothing else is refused.
+
 Relative paths of --weights and --out are resolved against HCMOCO_HOME, else the current folder.
 """
 

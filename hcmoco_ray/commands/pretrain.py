@@ -6,6 +6,7 @@
 
 The same command again resumes a stopped run. Results are in the recipe's `output_dir`: config.yaml, states/, export/,
 mlflow.db.
+
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 

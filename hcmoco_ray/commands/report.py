@@ -4,9 +4,10 @@
     python pipelines/report.py runs/tables/people-gpu --out /tmp/page
 
 RESULTS is a folder that the programs in tuning/ wrote: label_fractions.json, ablation.json and versatility.json with
-their experiments, pretrainings/ and pictures/. The page lists what is missing. OUT/index.html is one file that holds every
-picture; OUT/tables.md is the same as Markdown, with its pictures in OUT/curves and OUT/pictures. Nothing is trained and no
-cluster is started. The same results give the same bytes.
+their experiments, pretrainings/ and pictures/. The page lists what is missing. OUT/index.html is one file that holds
+every picture; OUT/tables.md is the same as Markdown, with its pictures in OUT/curves and OUT/pictures. Nothing is
+trained and no cluster is started. The same results give the same bytes.
+
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 

@@ -2,14 +2,18 @@
 
     python tuning/sweep.py --sweep people-cpu                # recipes/sweeps/people-cpu.yaml
     python tuning/sweep.py --sweep mine.yaml stages.stage2_steps=200 output_dir=runs/other
-    ray job submit --working-dir . -- python tuning/sweep.py --sweep mine.yaml output_dir=/shared/sweep --cpus 4 --gpus 1
+    ray job submit --working-dir . -- python tuning/sweep.py --sweep mine.yaml output_dir=/shared/sweep --gpus 1
 
 Overrides are keys of every trial; output_dir is the sweep's.
-The sweep's file says which dotted keys of the pre-training vary, how the next values are found (random, optuna, asha, pbt)
-and what a trial's score is: a metric of the probe, or a fine-tuning with few labels from the trial's encoder.
-The same command again resumes a stopped or killed sweep: finished trials stay, the others resume from their newest state.
-The number of trials may be raised later. To run a trial again, delete its file in OUT/trials.
+
+The sweep's file says which dotted keys of the pre-training vary, how the next values are found (random, optuna, asha,
+pbt) and what a trial's score is: a metric of the probe, or a fine-tuning with few labels from the trial's encoder.
+
+The same command again resumes a stopped or killed sweep: finished trials stay, the others resume from their newest
+state. The number of trials may be raised later. To run a trial again, delete its file in OUT/trials.
+
 Results: OUT/trials (a JSON file for each), table.md, response.png, and best.yaml, a recipe for pretrain.py.
+
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 

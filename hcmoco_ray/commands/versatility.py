@@ -4,12 +4,14 @@
     python tuning/versatility.py --recipe people-cpu --plan            # what is missing, and how long it may take
     python tuning/versatility.py --recipe mine.yaml --seeds 3 train.gpu=true --cpus 4 --gpus 1
 
-These are the experiments of the paper's Tables 6 and 7: RGB to depth, depth to RGB, and one modality missing, with three
-methods each (no contrastive term, CMC, HCMoCo). All start from the encoders of one sample-level pre-training (init=). Each
-co-training is one process, and the cluster runs several at a time.
-A finished co-training is a small JSON file in RESULTS/versatility. The same command again runs what is missing, whether it
-was stopped, killed or a co-training failed. The tables are RESULTS/versatility.md, and RESULTS/versatility/<experiment>.png
-shows predictions of HCMoCo's heads.
+These are the experiments of the paper's Tables 6 and 7: RGB to depth, depth to RGB, and one modality missing, with
+three methods each (no contrastive term, CMC, HCMoCo). All start from the encoders of one sample-level pre-training
+(init=). Each co-training is one process, and the cluster runs several at a time.
+
+A finished co-training is a small JSON file in RESULTS/versatility. The same command again runs what is missing, whether
+it was stopped, killed or a co-training failed. The tables are RESULTS/versatility.md, and
+RESULTS/versatility/<experiment>.png shows predictions of HCMoCo's heads.
+
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 

@@ -14,9 +14,10 @@ from hcmoco_ray.report.reader import Results, read_results
 from hcmoco_ray.report.tables import summary_blocks, table_blocks
 
 _CURVES = (
-    "Figure 6 of the paper shows Human3.6M parsing with all labels and with 20%. Here every task is shown: the line is the "
-    "mean over the seeds, the band one standard deviation to each side; a line without a band has one seed. Scores are on "
-    "validation rows of the training data, which are not trained on."
+    "Figure 6 of the paper shows Human3.6M parsing with all labels and with 20%. Here every task is shown: the line is "
+    "the "
+    "mean over the seeds, the band one standard deviation to each side; a line without a band has one seed. Scores are "
+    "on validation rows of the training data, which are not trained on."
 )
 _NO_CURVES = "No experiment with a validation is finished yet."
 
@@ -81,9 +82,10 @@ def _lead(results: Results, source: str) -> Text:
 
 def _reading(source: str) -> str:
     return (
-        f"Every method has the paper's line and below it the line “{source}”. The head of each group of columns says what "
-        "was run. Bold is the best of the rows compared. The last two lines say whether HCMoCo is first: ✓ yes, ✗ no, in "
-        "brackets where the difference is within two standard errors or only one seed was run."
+        f"Every method has the paper's line and below it the line “{source}”. The head of each group of columns says "
+        "what "
+        "was run. Bold is the best of the rows compared. The last two lines say whether HCMoCo is first: ✓ yes, ✗ no, "
+        "in brackets where the difference is within two standard errors or only one seed was run."
     )
 
 

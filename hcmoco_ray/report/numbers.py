@@ -214,7 +214,7 @@ def _scores(entries: Sequence[Entry], figure: str) -> dict[str, Score]:
 
 
 def _margin_here(scores: dict[str, Score]) -> Margin | None:
-    """Compare HCMoCo with the initialization of the least paired difference, or difference of means without a common seed."""
+    """Compare HCMoCo with the initialization of the least paired difference, or of means without a common seed."""
     if METHOD not in scores:
         return None
     own = scores[METHOD]

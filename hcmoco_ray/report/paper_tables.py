@@ -1,7 +1,9 @@
-"""Tables 1 to 8 of "Versatile Multi-Modal Pre-Training for Human-Centric Perception" (Hong et al., CVPR 2022) as data, in %.
+"""Tables 1 to 8 of the paper as data, in %.
 
-Rows and columns are in the paper's order. Each row names the encoder initialization here that corresponds to it, and each
-group of columns the task and the share of the labels.
+Hong et al., "Versatile Multi-Modal Pre-Training for Human-Centric Perception", CVPR 2022.
+
+Rows and columns are in the paper's order. Each row names the encoder initialization here that corresponds to it, and
+each group of columns the task and the share of the labels.
 """
 
 from dataclasses import dataclass
@@ -143,7 +145,8 @@ TABLES = (
             + Soft Dense Intra-sample  | | soft   | yes | 50.21 50.25 53.42 57.70 62.33 51.50 56.35 69.26 32.20 51.06
             + Sparse Structure-aware   | | hcmoco | yes | 50.29 51.50 54.47 58.66 65.83 62.36 58.28 71.99 35.01 52.55
         """),
-        "Each line adds a term to the one above; the last is HCMoCo. The paper heads the ITOP columns 0.1%/0.2%; by its "
+        "Each line adds a term to the one above; the last is HCMoCo. The paper heads the ITOP columns 0.1%/0.2%; by "
+        "its "
         "Table 5 they are in the order shown here. 0.1% of ITOP are 17 samples. The paper's rows start from ImageNet "
         "weights, those here from random ones.",
     ),
@@ -162,8 +165,8 @@ TABLES = (
             MMV [1]      | | mmv      | yes | 38.09 58.49 98.37 30.41 50.62 98.07
             Ours         | | hcmoco   | yes | 39.32 58.79 98.47 35.01 52.55 98.53
         """),
-        "The paper does not have the row From Scratch; its other rows start from ImageNet weights, those here from random "
-        "ones.",
+        "The paper does not have the row From Scratch; its other rows start from ImageNet weights, those here from "
+        "random ones.",
     ),
     Table(
         5,
@@ -200,7 +203,8 @@ TABLES = (
             CMC [45]       | | cmc    | yes |  3.86  5.59 86.81  3.85  4.27 91.75
             Ours           | | hcmoco | yes | 33.19 54.38 94.70 26.80 48.80 92.84
         """),
-        "The head is trained on the first modality and tested on the second, whose labelled images are not seen in training.",
+        "The head is trained on the first modality and tested on the second, whose labelled images are not seen in "
+        "training.",
     ),
     Table(
         7,

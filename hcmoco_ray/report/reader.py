@@ -1,8 +1,8 @@
 """Read a results folder that the programs in tuning/ wrote, and check the form of its files.
 
-<results>/label_fractions.json, ablation.json, versatility.json   indices: the experiments and their status
-<results>/experiments/NAME.json, versatility/NAME.json            a fine-tuning, a co-training: metrics, evals, conditions
-<results>/pretrainings/INIT.json                                  a pre-training: conditions, probes
+<results>/label_fractions.json, ablation.json, versatility.json  indices: the experiments and their status
+<results>/experiments/NAME.json, versatility/NAME.json           a fine-tuning, a co-training: metrics, evals
+<results>/pretrainings/INIT.json                                 a pre-training: conditions, probes
 <results>/pictures/*.png, versatility/*.png
 """
 
@@ -149,7 +149,8 @@ def read_results(uri: str) -> Results:
     folder = Folder(uri)
     if not folder.sizes() and not folder.folders():
         raise UserError(
-            f"{uri}: this folder does not exist or is empty; give a folder of results that the programs in tuning/ wrote"
+            f"{uri}: this folder does not exist or is empty; give a folder of results that the programs in tuning/ "
+            "wrote"
         )
     indices: dict[str, Index] = {}
     entries: list[Entry] = []

@@ -111,8 +111,8 @@ def summary_blocks(tables: Sequence[Filled], source: str) -> list[Block]:
     mains = [margin for _, column, margin in found if column.main]
     papers = [column.paper for _, column, _ in found if column.paper]
     counted = (
-        f"HCMoCo is first in {len(first)} of the {len(found)} columns that have a comparison here, in {clear} of them by "
-        f"more than two standard errors of the paired difference; of the {len(mains)} main metrics in "
+        f"HCMoCo is first in {len(first)} of the {len(found)} columns that have a comparison here, in {clear} of them "
+        f"by more than two standard errors of the paired difference; of the {len(mains)} main metrics in "
         f"{sum(margin.first for margin in mains)}."
     )
     if papers:
@@ -138,7 +138,8 @@ def summary_blocks(tables: Sequence[Filled], source: str) -> list[Block]:
 
 _MARKS = (
     "Difference: HCMoCo less the strongest of the others, mean over the seeds that both have ± its standard error. "
-    "✓ HCMoCo is first, ✗ it is not; in brackets where the difference is within two standard errors or only one seed was "
+    "✓ HCMoCo is first, ✗ it is not; in brackets where the difference is within two standard errors or only one seed "
+    "was "
     "run. The paper gives no spread, so its marks have no brackets; in its Tables 1 and 2 the rows with random weights "
     "before pre-training are compared (From Scratch and *), as here."
 )

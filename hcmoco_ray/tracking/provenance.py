@@ -16,7 +16,7 @@ def made_by() -> dict[str, str]:
 
 @cache
 def commit() -> str:
-    """Return the checkout's commit, 12 digits, with "+changes" if tracked files differ from it; "" outside a checkout."""
+    """Return the checkout's commit, 12 digits, with "+changes" if tracked files differ; "" outside a checkout."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(

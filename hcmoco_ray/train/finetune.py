@@ -64,8 +64,8 @@ def run(values: dict[str, Any], recipe: str) -> int:
     """
     if not values.get("init"):
         raise UserError(
-            "init is not given: say where the encoder starts, with init=FOLDER of a run of pretrain.py, a weights file, "
-            "init=imagenet or init=scratch"
+            "init is not given: say where the encoder starts, with init=FOLDER of a run of pretrain.py, a weights "
+            "file, init=imagenet or init=scratch"
         )
     return execute(FinetuneRun(run_config.check(FinetuneRecipe, values, recipe)))
 
@@ -238,8 +238,8 @@ def report(config: FinetuneRecipe) -> None:
     test, labels = results["test"], results["labels"]
     metrics = "\n".join(f"  {line}" for line in metric_lines(test["metrics"]))
     log(
-        f"\n{results['task']} with {labels['text']} of the labels ({labels['rows']} rows), seed {results['seed']}, from "
-        f"{results['init']['text']}\n"
+        f"\n{results['task']} with {labels['text']} of the labels ({labels['rows']} rows), seed {results['seed']}, "
+        f"from {results['init']['text']}\n"
         f"on {test['rows']} test rows, model of step {results['selected_step']} of {results['steps']} "
         f"(select={results['select']}):\n"
         f"{metrics}\n\n"
@@ -261,9 +261,9 @@ tags: [hcmoco, human-centric, {task.name}]
 
 # {task.name}, fine-tuned
 
-An encoder ({config.encoder.name}) with a head for {task.name}, {facts["steps"]} steps on {facts["labels"]["rows"]} labeled rows
-({facts["labels"]["text"]}), seed {facts["seed"]}. The encoder started from: {facts["init"]["text"]}.
-The model is that of step {facts["selected_step"]} (select={facts["select"]}).
+An encoder ({config.encoder.name}) with a head for {task.name}, {facts["steps"]} steps on {facts["labels"]["rows"]}
+labeled rows ({facts["labels"]["text"]}), seed {facts["seed"]}. The encoder started from: {facts["init"]["text"]}. The
+model is that of step {facts["selected_step"]} (select={facts["select"]}).
 
     python pipelines/predict.py IMAGES --weights THIS_FOLDER --out predictions
     python pipelines/evaluate.py THIS_FOLDER --data FOLDER_OF_SHARDS

@@ -15,7 +15,8 @@ from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.cluster.entrypoint import find_user_error
 from hcmoco_ray.train.run_dir import RunConfig
 
-# Read when Ray Train is imported, here and in its controller. The interval bounds how long a lost worker goes unnoticed.
+# Read when Ray Train is imported, here and in its controller. The interval bounds how long a lost worker goes
+# unnoticed.
 TRAIN_ENV = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",

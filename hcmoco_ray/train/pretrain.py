@@ -229,7 +229,7 @@ def terms_of(config: PretrainConfig, sources: Sequence[Shards]) -> list[dict[str
 
 
 def close(config: PretrainRecipe, sources: Sequence[Shards], tracker: Tracker) -> dict[str, Any]:
-    """See `PlannedRun.close`: export the encoders of the newest state, and record them with the table of all probe results."""
+    """See `PlannedRun.close`: export the encoders of the newest state, and record them and all probe results."""
     state = _newest(config)
     training = {"recipe": config.name, "steps": state.step, "stage": state.stage, "seed": config.seed}
     training |= {

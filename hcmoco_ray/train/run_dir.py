@@ -99,7 +99,8 @@ def load_saved_config(config: RecipeT) -> tuple[RecipeT, RecipeT | None]:
     folder = Folder(config.output_dir)
     if folder.exists(MANIFEST):
         raise UserError(
-            f"{config.output_dir} is a prepared data set; a run needs its own folder: choose another with output_dir=..."
+            f"{config.output_dir} is a prepared data set; a run needs its own folder: choose another with "
+            "output_dir=..."
         )
     if not folder.exists(CONFIG):
         return config, None

@@ -1,4 +1,4 @@
-"""The program on pictures that the tests make, with small models of drawn weights: what it says must fit what the task itself predicts."""
+"""The program on generated pictures, with small models of random weights: its output equals the task's predictions."""
 
 import json
 import os

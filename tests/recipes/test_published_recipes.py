@@ -1,4 +1,4 @@
-"""The recipes paper-w18 and as-released: that they build, what they build, and that the second is the first with every switch."""
+"""The recipes paper-w18 and as-released build, and the second is the first with every switch of the release."""
 
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def test_as_released_is_paper_w18_with_every_switch():
 
 
 def test_no_switch_is_left_at_our_way():
-    """A switch says "the release" in its description, and not as a source; one that is added later must enter the recipe."""
+    """A switch has "the release" in its description, and not as a source; one that is added later must be set."""
     released, ours = recipe("as-released"), recipe("paper-w18")
     found = set()
     for given, other in ((released.objective, ours.objective), (released.model, ours.model)):

@@ -65,7 +65,8 @@ class GridConfig(Config):
     experiments: tuple[ExperimentsConfig, ...] = Field(min_length=1)
     seconds: dict[str, float] = Field(
         {},
-        description="task or 'pretrain' -> seconds that one takes, for the first estimate; finished experiments replace it",
+        description="task or 'pretrain' -> seconds that one takes, for the first estimate; finished experiments "
+        "replace it",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Run a grid of fine-tunings: the pre-trainings that it needs, the missing experiments on the cluster, and its table."""
+"""Run a grid of fine-tunings: the pre-trainings that it needs, the missing experiments, and its table."""
 
 import statistics
 from collections import Counter

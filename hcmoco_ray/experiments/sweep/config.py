@@ -1,4 +1,4 @@
-"""The config of a sweep: which keys vary, how values are chosen, how trials are scored, and when one is stopped early."""
+"""The config of a sweep: which keys vary, how values are chosen, how trials are scored and stopped early."""
 
 import math
 from typing import Any, ClassVar, Literal
@@ -122,7 +122,8 @@ class EarlyStopping(Config):
     factor: float = Field(
         3.0,
         gt=1,
-        description="at `first` x factor^k steps a trial continues if it is in the best 1/factor of those that came so far",
+        description="at `first` x factor^k steps a trial continues if it is in the best 1/factor of those that came so "
+        "far",
     )
 
 

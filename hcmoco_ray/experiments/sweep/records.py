@@ -1,4 +1,4 @@
-"""The files of a sweep, from which the same command resumes after any kill. All are JSON; no file of Ray's is read back.
+"""The files of a sweep, from which the same command resumes after any kill. No file of Ray's is read back.
 
 <out>/sweep.json           id and identity of the sweep: another sweep is refused
 <out>/trials/0007.json     a finished trial: values, status, score, metrics, (step, metric) reports, starts

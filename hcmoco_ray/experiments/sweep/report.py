@@ -215,7 +215,8 @@ def recipe(base: dict, record: Mapping, config: SweepConfig, sweep: str, what: s
     ]
     if len(record["schedule"]) > 1:
         lines.append(
-            "# Its values changed during the training, which a recipe cannot say; these are the last ones. From step 0 on:"
+            "# Its values changed during the training, which a recipe cannot say; these are the last ones. From step 0 "
+            "on:"
         )
         lines += [f"#   {_entry(entry)}" for entry in record["schedule"]]
     lines.append(

@@ -62,7 +62,8 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
     check_space(config, base, sweep)
     if config.score.finetune and config.score.finetune.task not in TASKS:
         raise UserError(
-            f"sweep {sweep}: score.finetune.task: {config.score.finetune.task!r} is not a task; allowed are {', '.join(TASKS)}"
+            f"sweep {sweep}: score.finetune.task: {config.score.finetune.task!r} is not a task; allowed are "
+            f"{', '.join(TASKS)}"
         )
     recipe = run_config.check(PretrainRecipe, base, config.recipe)
     out = resolve_path(config.output_dir)

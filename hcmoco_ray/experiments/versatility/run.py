@@ -92,7 +92,8 @@ def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds:
         write_index(folder, config, experiments, results, failures)
         folder.write(f"{PROGRAM}.md", f"{text}\n".encode())
         log(
-            f"\ntables   {folder.uri}/{PROGRAM}.md\nresults  {folder.uri}/{BELOW} ({len(results)} of {len(experiments)})"
+            f"\ntables   {folder.uri}/{PROGRAM}.md\nresults  {folder.uri}/{BELOW} ({len(results)} of "
+            f"{len(experiments)})"
         )
     return 1 if failures else 0
 

@@ -51,8 +51,8 @@ def test_a_run_begun_on_another_kind_of_machine_goes_on_as_it_was(ray_session, t
 
 def test_emulation_is_one_line():
     assert slow_line([False], begun=True) == (
-        "train.precision is bfloat16, which this processor only emulates: steps take several times as long as in float32 "
-        "(the run was started in it and keeps it; a new one, with another output_dir=..., takes float32)"
+        "train.precision is bfloat16, which this processor only emulates: steps take several times as long as in "
+        "float32 (the run was started in it and keeps it; a new one, with another output_dir=..., takes float32)"
     )
     assert "which 1 of 3 nodes only emulate" in slow_line([True, False, True], begun=False)
 

@@ -291,7 +291,8 @@ def test_what_a_cell_starts_from_is_pre_trained_first_and_once(home, pretrained,
     assert "| + sparse |" in said
     assert [each["status"] for each in index(home, "ablation")["experiments"]] == ["done", "done"]
 
-    # Who has the small files alone has nothing to do either, until an experiment is missing: then its weights are made again.
+    # Who has the small files alone has nothing to do either, until an experiment is missing: then its weights are made
+    # again.
     shutil.rmtree(home / "runs/cmc")
     shutil.rmtree(home / "runs/hcmoco")
     assert go(home, over) == 0

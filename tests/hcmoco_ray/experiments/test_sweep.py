@@ -181,7 +181,7 @@ def test_early_stopping_ends_trials(swept, home):
 
 @pytest.mark.slow
 def test_a_population_exchanges_states_and_says_so(swept, home):
-    # At the lowest rates nothing is learnt: who has one goes on from another's state.
+    # At the lowest rates nothing is learned: such a trial resumes from another's state.
     space = {"optim.lr": {"loguniform": [1e-7, 0.01]}, "objective.lambda_d": {"uniform": [0.5, 2]}}
     done = sweep_program.call(
         home, {**PBT, "space": space, "output_dir": "runs/pbt", "fixed": {"stages": {"stage2_steps": 10}}}
@@ -190,7 +190,7 @@ def test_a_population_exchanges_states_and_says_so(swept, home):
     records = done.records
     assert {each["status"] for each in records.values()} == {"done"}
     moved = [each for each in records.values() if each["generation"]]
-    assert moved, "nobody went on from another's state"
+    assert moved, "no trial resumed from another's state"
     for each in records.values():
         schedule = each["schedule"]
         assert schedule[-1]["values"] == each["values"]
@@ -243,7 +243,7 @@ def test_a_fine_tuning_is_the_score(swept, home):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["optuna", "pbt"])
 def test_a_killed_sweep_goes_on(tmp_path, method):
-    """Driver and Ray are killed; what was over stays as it is, what was under way goes on from its state in its own tracking run."""
+    """Driver and Ray are killed; finished trials stay, the others resume from their state in their own tracking run."""
     over = {
         "fixed": {"stages": {"stage2_steps": 10}},
         "num_trials": 4,

@@ -27,7 +27,8 @@ def test_draws_are_a_function_of_seed_and_number():
 
 def test_draws_fill_their_ranges():
     drawn = [draw(SPACE, 0, number) for number in range(400)]
-    # The median of a log-uniform value on [0.01, 100] is 1, of a uniform one on [-1, 3] 1; 400 draws tell them within some 10 %.
+    # The median of a log-uniform value on [0.01, 100] is 1, of a uniform one on [-1, 3] 1; 400 draws tell them within
+    # some 10 %.
     assert abs(math.log10(statistics.median(each["a"] for each in drawn))) < 0.3
     assert abs(statistics.median(each["b"] for each in drawn) - 1) < 0.3
     assert min(each["a"] for each in drawn) < 0.02

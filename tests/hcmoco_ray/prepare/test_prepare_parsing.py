@@ -80,8 +80,8 @@ def test_ntu_parsing_from_files_to_shards(ray_session, ntu_source, tmp_path, cap
         status, out, err = run(capsys, *command, "--check")
         assert (status, err) == (0, "")
         assert (
-            f"ntu-parsing: {count} lines of the list, {count} RGB pictures, {count} depth pictures, {count} label pictures"
-            in out
+            f"ntu-parsing: {count} lines of the list, {count} RGB pictures, {count} depth pictures, {count} label "
+            "pictures" in out
         )
         assert "nothing is missing" in out
         status, out, err = run(capsys, *command, "--out", tmp_path / split)

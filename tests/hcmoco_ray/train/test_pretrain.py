@@ -1,4 +1,4 @@
-"""The program from the command line's point of view: both stages on one worker, to the end, again, and stopped in the middle."""
+"""Pre-training from the command line: both stages on one worker, to the end, again, and stopped in the middle."""
 
 import re
 import subprocess
