@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from hcmoco.config import canonical
+from hcmoco.config import canonical, first_difference
 from hcmoco.data.shards.manifest import MANIFEST, Manifest, read_manifest
 from hcmoco.data.shards.reader import Shards
 from hcmoco.datasets.synthetic import NumberedPeople, NumberedScenes
@@ -12,7 +12,6 @@ from hcmoco.synthetic import PEOPLE_VERSION
 from hcmoco.training.config import SourceConfig
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare.reader import Source
-from hcmoco_ray.prepare.request import first_difference
 from hcmoco_ray.train.run_dir import log
 
 
@@ -101,7 +100,8 @@ def open_data(
             prepare(requested, where)
         stored = read_manifest(Folder(where)).provenance.arguments
         # The manifest of an earlier version may have more arguments.
-        difference = first_difference({name: stored.get(name) for name in requested.arguments}, requested.arguments)
+        known = {name: stored.get(name) for name in requested.arguments}
+        difference = first_difference(known, requested.arguments, sort=False)
         if difference:
             name, value, needed = difference
             raise UserError(

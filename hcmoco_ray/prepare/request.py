@@ -3,9 +3,9 @@
 import json
 import shutil
 from collections.abc import Sequence
-from typing import Any
 
 import hcmoco
+from hcmoco.config import first_difference
 from hcmoco.data.schema import Person, Scene
 from hcmoco.data.shards.manifest import MANIFEST, read_manifest
 from hcmoco.datasets.base import Rejected, Skipped
@@ -59,19 +59,11 @@ def check_request(folder: Folder, source: Source, num_items: int) -> None:
         raise UserError(f"{folder.uri} is not empty and holds no data set; choose another --out")
 
 
-def first_difference(stored: dict[str, Any], requested: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    """Return the first key whose values differ, and its stored and requested value; None if all are the same."""
-    for key in [*requested, *stored]:
-        if stored.get(key) != requested.get(key):
-            return key, stored.get(key), requested.get(key)
-    return None
-
-
 def _check_same(stored: dict, requested: dict, folder: Folder, what: str) -> None:
-    difference = first_difference(stored, requested)
+    difference = first_difference(stored, requested, sort=False)
     if difference:
         key, value, needed = difference
-        was = f"{key} = {value!r}" if key in stored else f"no {key}"
+        was = f"no {key}" if value is None and key not in stored else f"{key} = {value!r}"
         raise UserError(
             f"{folder.uri} {what} with {was}, not {needed!r} as requested; choose another --out or delete it"
         )

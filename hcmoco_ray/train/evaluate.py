@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 import hcmoco
+from hcmoco import markdown
 from hcmoco.config import Config, build
 from hcmoco.data.codecs import encode_png
 from hcmoco.data.shards.reader import Shards
@@ -138,7 +139,7 @@ def run(
     png = encode_png(sheet(saved.folder, task, rows))
     folder = Folder(out)
     folder.write("sheet.png", png)
-    folder.write("table.md", markdown(result).encode())
+    folder.write("table.md", result_tables(result).encode())
     facts = {
         "hcmoco": hcmoco.__version__,
         "task": task.name,
@@ -149,7 +150,7 @@ def run(
         "breakdown": {"columns": result.columns, "rows": result.breakdown},
     }
     folder.write("results.json", as_json(facts))
-    log(markdown(result))
+    log(result_tables(result))
     log(f"results   {out}/results.json\npicture   {out}/sheet.png")
     return 0
 
@@ -186,19 +187,14 @@ def sheet(weights: str, task: Task, rows: Subset, count: int = SHEET_ROWS) -> np
     return task.sheet(first, predictions)
 
 
-def markdown(result: Result) -> str:
+def result_tables(result: Result) -> str:
     """Format the metrics, then their breakdown, as Markdown tables."""
-    lines = [
-        "| figure | value |",
-        "|---|---:|",
-        *(f"| {name} | {text(name, value)} |" for name, value in result.figures.items()),
-    ]
+    metrics = [(name, text(name, value)) for name, value in result.figures.items()]
+    parts = [markdown.table(("metric", "value"), metrics, "lr")]
     if result.breakdown:
-        head = f"| {' | '.join(result.columns)} |"
-        rule = "|---|" + "---:|" * (len(result.columns) - 1)
-        body = [f"| {' | '.join(map(_cell, row))} |" for row in result.breakdown]
-        lines += ["", head, rule, *body]
-    return "\n".join([*lines, "", f"{result.rows} rows.", ""])
+        rows = [[_cell(value) for value in row] for row in result.breakdown]
+        parts.append(markdown.table(result.columns, rows, "l" + "r" * (len(result.columns) - 1)))
+    return "\n\n".join([*parts, f"{result.rows} rows."]) + "\n"
 
 
 def _cell(value: str | float) -> str:

@@ -40,7 +40,7 @@ from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, store_uri
 from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.context import RayTaskContext
-from hcmoco_ray.train.evaluate import ScoreConfig, as_json, markdown, metric_lines, score, sheet
+from hcmoco_ray.train.evaluate import ScoreConfig, as_json, metric_lines, result_tables, score, sheet
 from hcmoco_ray.train.launch import WorkerContext
 from hcmoco_ray.train.run import PlannedRun, Run, execute
 from hcmoco_ray.train.run_dir import log, states_of
@@ -206,10 +206,10 @@ def close(config: FinetuneRecipe, resolved: ResolvedRun, state: TrainState, trac
     png = encode_png(sheet(folder, resolved.test_task, test))
     out = Folder(config.output_dir)
     out.write(SHEET, png)
-    out.write(TABLE, markdown(result).encode())
+    out.write(TABLE, result_tables(result).encode())
     tracker.metrics(state.step, {f"test/{name}": value for name, value in result.figures.items()})
     tracker.picture(SHEET, png)
-    tracker.text(TABLE, markdown(result))
+    tracker.text(TABLE, result_tables(result))
     tracker.text("model/place.txt", folder)
     return {
         "hcmoco": hcmoco.__version__,
@@ -252,7 +252,7 @@ def report(config: FinetuneRecipe) -> None:
 
 
 def _card(config: FinetuneRecipe, task: Task, facts: dict[str, Any], result: Result | None) -> str:
-    scores = "" if result is None else f"\n## Scores on the test data\n\n{markdown(result)}"
+    scores = "" if result is None else f"\n## Scores on the test data\n\n{result_tables(result)}"
     known = license_terms.of_training(facts, "this folder")
     return f"""---
 {license_terms.license_lines(known)}

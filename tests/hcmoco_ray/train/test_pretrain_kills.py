@@ -107,7 +107,7 @@ def test_the_driver_killed_while_people_are_made_and_while_two_train(two, tmp_pa
 
 
 def test_one_worker_and_two_train_on_the_same(two, tiny_home):
-    """Compare the rows of each term by data set, and the rows in the banks. Weights differ with the batches of batch norm."""
+    """Compare the rows of each term by data set, and the rows in the banks. Weights differ with the batches."""
     one = call(tiny_home, *TWO, "train.workers=1", "output_dir=runs/one")
     assert one.status == 0, one
     alone, together = numbers(one.folder), numbers(two.folder)
