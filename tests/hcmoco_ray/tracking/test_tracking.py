@@ -231,12 +231,18 @@ def test_bad_config_is_one_line(values):
         build(TrackingConfig, values, "recipe")
 
 
-def test_keys_are_what_mlflow_allows():
-    from mlflow.utils.validation import _validate_metric_name, _validate_param_name
+def test_keys_are_what_mlflow_allows(tmp_path):
+    from mlflow.exceptions import MlflowException
 
+    client, experiment = open_store(f"sqlite:///{tmp_path / 'mlflow.db'}", "keys")
+    run_id = client.create_run(experiment).info.run_id
+    for key in ("a//b", "../up", "/abs", "x" * 400, "a%b#c", "..", "trailing/", "./a"):
+        with pytest.raises(MlflowException):
+            client.log_metric(run_id, key, 1.0)
     for key in ["loss", "loss (x)", "a//b", "../up", "/abs", "x" * 400, "a%b#c", "", "..", "ä b", "trailing/", "./a"]:
-        _validate_metric_name(clean_key(key))
-        _validate_param_name(clean_key(key))
+        client.log_metric(run_id, clean_key(key), 1.0)
+        client.log_param(run_id, clean_key(key), "v")
+        assert clean_key(key) in client.get_run(run_id).data.metrics
     assert clean_key("objective.loss/dense-2 d:x") == "objective.loss/dense-2 d:x"
     assert flatten({"a": {"b": {"c": 1}}, "d": {}, "e": (1, Path("p"))}) == {"a.b.c": "1", "d": "{}", "e": '[1, "p"]'}
 
