@@ -279,7 +279,7 @@ def test_what_a_cell_starts_from_is_pre_trained_first_and_once(home, pretrained,
         records[name]["digests"]["rgb"] for name in ("cmc", "hcmoco")
     ]
     assert all(str(home) not in json.dumps(each) for each in experiments), (
-        "a file that is handed on names nobody's disk"
+        "a file that is shared names no path of this machine"
     )
     capsys.readouterr()
 

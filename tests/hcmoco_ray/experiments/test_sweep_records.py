@@ -55,7 +55,7 @@ def test_the_queue_goes_on_and_repeats_nothing(records):
     ]
 
 
-def test_a_deleted_result_is_done_anew_with_its_values(records):
+def test_a_trial_whose_result_is_deleted_runs_again_with_its_values(records):
     queue = Queue(CONFIG, records)
     values = [queue.take() for _ in range(5)]
     for number in range(5):
