@@ -1,4 +1,4 @@
-"""Side by side: runs what is compared in turns, takes medians, prints a table and writes it down with the conditions it was made in."""
+"""Compare programs: run them in turns, take medians, print a table, and write it with its conditions."""
 
 import argparse
 import json
@@ -28,8 +28,10 @@ def arguments(description: str | None, *, rounds: int, quick: str) -> argparse.A
 
 
 def in_turns(arms: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list]:
-    """What each arm returned in each round. Every round runs all arms, in the other direction than the round before, so that what drifts
-    (clocks, heat, neighbours) meets all of them alike."""
+    """Run all arms in each round, and return what each of them returned.
+
+    The order is reversed in every other round, so that drifts (clocks, heat, other programs) affect all arms alike.
+    """
     results: dict[str, list] = {name: [] for name in arms}
     for number in range(rounds):
         for name in list(arms)[:: 1 if number % 2 == 0 else -1]:

@@ -1,11 +1,11 @@
-"""Samples per second of the Ray Data path beside a torch DataLoader with the same transforms, on the same cores, into a step that costs
-nothing.
+"""Measure the samples per second of the Ray Data path and of a torch DataLoader.
 
-    python benchmarks/ingest.py                        # people of 128 and of 320 pixels, made in a temporary folder
-    python benchmarks/ingest.py --data data/bench      # kept there, and found again
+    python benchmarks/ingest.py                        # people of 128 and of 320 pixels, created in a temporary folder
+    python benchmarks/ingest.py --data data/bench      # kept in this folder for the next time
 
-The DataLoader's processes read the same Parquet shards in whole windows and give their batches over in shared memory; those of a second one
-have all encoded records in memory before they begin, as only a small data set can be.
+Both use the same transforms and the same cores, and feed a step that costs nothing. The DataLoader's processes read the
+same Parquet shards in whole windows and return their batches in shared memory. Those of a second DataLoader hold all
+encoded records in memory before they start, as only a small data set can be.
 """
 
 import argparse
@@ -68,8 +68,10 @@ def mock_step(batch: Batch | dict) -> int:
 
 
 def rate(batches: Iterator, warm: float, seconds: float) -> tuple[float, float]:
-    """Rows per second, and per CPU second of all processes, over `seconds`; begun after `warm` seconds and with more still to come, so that
-    buffers count as little as may be."""
+    """Return rows per second, and per CPU second of all processes, over `seconds`.
+
+    The measurement starts after `warm` seconds and ends while batches are left, so that buffers count little.
+    """
     start = time.perf_counter()
     while time.perf_counter() - start < warm:
         mock_step(next(batches))
@@ -182,7 +184,8 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
     for stored in [128] if given.quick else SIZES:
         make_people(folder, stored, given.count)
     sizes = {128: SIZES[128]} if given.quick else SIZES
-    # The DataLoaders' processes are forked before Ray has threads in this one, and wait with full queues while others are measured.
+    # The DataLoaders' processes are forked before Ray has threads in this one, and wait with full queues while others
+    # are measured.
     feeds = {stored: (make_feed(folder, stored, "worker"), make_feed(folder, stored, "tasks")) for stored in sizes}
     loaders = {
         stored: (loader(Windows(encoded), cores), loader(Windows(encoded, stored=4), cores))

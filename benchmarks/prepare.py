@@ -1,11 +1,12 @@
-"""Records per second of `prepare` on Ray beside a plain loop over the same reading on the same cores, for each data set.
+"""Measure the records per second of `prepare` on Ray and of a plain loop on the same cores, for each data set.
 
     python benchmarks/prepare.py                       # every data set
     python benchmarks/prepare.py --only ntu mpii
 
-The plain loop is a process per core (multiprocessing) that reads items and writes them as parts, as `prepare` does: same readers, same
-parts, same order; it numbers no rows anew and writes no manifest. The downloads are those that the tests write. Both sides are warm: Ray
-runs, its workers and the loop's processes have read once. Starting Ray or the processes is not counted.
+The plain loop is a process per core (multiprocessing) that reads items and writes them as parts, as `prepare` does:
+same readers, same parts, same order. It does not renumber rows and writes no manifest. The downloads are those that the
+tests write. Both sides are warm: Ray runs, and its workers and the loop's processes have read once. Starting Ray or the
+processes is not counted.
 """
 
 import argparse
@@ -26,8 +27,9 @@ from hcmoco.datasets.registry import REGISTRY
 from hcmoco.rng import make_rng
 from hcmoco.storage import Folder
 from hcmoco_ray.cluster import session
+from hcmoco_ray.prepare.parts import make_part, part_bounds
 from hcmoco_ray.prepare.reader import Source
-from hcmoco_ray.prepare.run import make_part, part_bounds, prepare
+from hcmoco_ray.prepare.run import prepare
 
 
 @dataclass(frozen=True)

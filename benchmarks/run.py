@@ -1,9 +1,9 @@
-"""A short `pipelines/pretrain.py` with two workers beside an empty Trainer of that size: how long until the first step, how much of a step
-waits for data, what is spilled, how much memory the whole tree of processes takes.
+"""Measure a short `pipelines/pretrain.py` with two workers, and an empty Trainer of that size.
 
-    python benchmarks/run.py --data data/bench        # people as `ingest.py` makes them; without --data in a temporary folder
+    python benchmarks/run.py --data data/bench        # people as in `ingest.py`; without --data in a temporary folder
 
-Each run is a program of its own, from the start of its Python on, with a Ray cluster of its own.
+Measured are the time until the first step, the share of a step that waits for data, the bytes that are spilled, and the
+memory of all processes. Each run is its own program, from the start of Python on, with its own Ray cluster.
 """
 
 import argparse
@@ -155,7 +155,11 @@ def pretrain(data: Path, temporary: Path, over: dict[str, int]) -> Run:
 
 
 def watched(command: list[str], folder: Path) -> tuple[float, float, int, str, int]:
-    """Runs a program to its end: (begun, ended, peak proportional set size, who had it then, spilled bytes). RuntimeError if it fails."""
+    """Run a program to its end. Raises RuntimeError if it fails.
+
+    Returns:
+        Start and end time, the peak of the proportional set size, the processes that had it, and the spilled bytes.
+    """
     # Sockets below must fit in 107 bytes, so Ray's folder lies directly in the temporary one.
     with tempfile.TemporaryDirectory(prefix="hr-") as ray_folder, open(folder / "output", "w+") as output:
         begun = time.time()
@@ -186,7 +190,7 @@ def proportional_set_sizes(pid: int) -> Iterator[tuple[tuple[str, int], int]]:
 
 
 def spilled_bytes(ray_folder: Path) -> int:
-    """What the raylets of a Ray folder say they have spilled, at the end. RuntimeError where there is no raylet's log."""
+    """Return the bytes that the raylets of a Ray folder spilled, by their logs. Raises RuntimeError without a log."""
     logs = list(ray_folder.glob("**/raylet.out"))
     if not logs:
         raise RuntimeError(f"no raylet has written its log below {ray_folder}")

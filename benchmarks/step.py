@@ -1,10 +1,10 @@
-"""How much a stage-2 step costs beyond the encoders' own forward and backward pass on the same rows, and where that time goes.
+"""Measure what a stage-2 step costs beyond the encoders' own forward and backward pass on the same rows.
 
-    python benchmarks/step.py                                     # CPU: the recipe people-cpu, one of its two workers
-    python benchmarks/step.py --device cuda                       # GPU: the paper's sizes, HRNet-W18 at 320 pixels, 56 rows
-    python benchmarks/step.py --sizes paper train.batch_size_per_lane=8 # CPU: the paper's sizes but for the rows
+    python benchmarks/step.py                     # CPU: the recipe people-cpu, one of its two workers
+    python benchmarks/step.py --device cuda       # GPU: the paper's sizes, HRNet-W18 at 320 pixels, 56 rows
+    python benchmarks/step.py --sizes paper train.batch_size_per_lane=8    # CPU: the paper's sizes but for the rows
 
-Needs hcmoco alone: pixels are noise, which costs what pictures cost.
+Needs only hcmoco: pixels are noise, which costs what pictures cost.
 """
 
 import time
@@ -204,7 +204,8 @@ def taken_apart(bench: Bench, parts: Parts) -> Iterator[None]:
         def encode_and_watch(*args):
             with parts.inside("encoders, forward"):
                 maps = original(*args)
-            # Autograd runs what was recorded last first: the first of these gradients ends the backward pass of the terms.
+            # Autograd runs what was recorded last first: the first of these gradients ends the backward pass of the
+            # terms.
             for each in maps if isinstance(maps, list) else [maps]:
                 each.register_hook(lambda _: parts.mark("encoders, backward"))
             return maps

@@ -282,3 +282,28 @@ def nest(path: Sequence[str], value: Any) -> dict:
     for part in reversed(path):
         value = {part: value}
     return value
+
+
+def first_difference(was: Any, now: Any, *, key: str = "", sort: bool = True) -> tuple[str, Any, Any] | None:
+    """Find the first difference of two JSON values.
+
+    Args:
+        was: the earlier value.
+        now: the other value.
+        key: dotted key of both values.
+        sort: compare keys in sorted order; else in the order of `now`, then those that only `was` has.
+
+    Returns:
+        The dotted key, the earlier value there and the other one; None if the values are equal.
+    """
+    if isinstance(was, dict) and isinstance(now, dict):
+        names = dict.fromkeys([*now, *was])
+        pairs = [(name, was.get(name), now.get(name)) for name in (sorted(names) if sort else names)]
+    elif isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        pairs = [(str(number), *pair) for number, pair in enumerate(zip(was, now, strict=True))]
+    else:
+        return None if was == now else (key, was, now)
+    for name, *pair in pairs:
+        if found := first_difference(*pair, key=f"{key}.{name}" if key else name, sort=sort):
+            return found
+    return None

@@ -7,6 +7,7 @@ from typing import Any
 import fsspec
 from pydantic import ValidationError
 
+from hcmoco import markdown
 from hcmoco.config import Config
 from hcmoco.data.shards.manifest import About
 
@@ -89,10 +90,11 @@ def section(terms: Iterable[Terms]) -> str:
             "whoever uses them or hands them on has to keep to the terms of all that they were trained on."
         )
     rows = [
-        f"| {_cell(each.name)}{f' ({_cell(each.page)})' if each.page else ''} | {_cell(each.terms)} |" for each in known
+        (f"{_cell(data.name)} ({_cell(data.page)})" if data.page else _cell(data.name), _cell(data.terms))
+        for data in known
     ]
-    table = ["| trained on | terms |", "|---|---|", *(rows or ["| not recorded | not known to hcmoco |"])]
-    return "\n".join(["## Licence", "", text, "", *table, ""])
+    table = markdown.table(("trained on", "terms"), rows or [("not recorded", "not known to hcmoco")], "ll")
+    return "\n".join(["## Licence", "", text, "", table, ""])
 
 
 def _cell(text: str) -> str:

@@ -77,8 +77,8 @@ def values(recipe: str, overrides: list[str]) -> dict:
 def run_script(name: str, script: str) -> int:
     """Run program `name` for a script of a checkout; returns its exit status.
 
-    A script runs the packages of its own checkout. Where Python finds those of another place, it says so and stops: a change that
-    somebody has just made would otherwise have no effect, in silence.
+    A script runs the packages of its own checkout. If Python finds those of another place, it prints an error:
+    otherwise a change in the checkout would silently have no effect.
 
     Args:
         name: one of PROGRAMS.
@@ -99,9 +99,9 @@ def run_command(arguments: Sequence[str]) -> int:
     """Run the program that the first argument names, with the others; returns its exit status."""
     if not arguments or arguments[0] not in PROGRAMS:
         given = (
-            f"{arguments[0]!r} is no program" if arguments and not arguments[0].startswith("-") else "name a program"
+            f"{arguments[0]!r} is not a program" if arguments and not arguments[0].startswith("-") else "name a program"
         )
         print(f"{given}: python -m hcmoco_ray {'|'.join(PROGRAMS)} --help", file=sys.stderr)
         return 2
-    interrupts.listen()  # before all that takes long to import
+    interrupts.listen()  # before imports that take long
     return importlib.import_module(f"hcmoco_ray.commands.{arguments[0]}").main(list(arguments[1:]))

@@ -1,7 +1,7 @@
-"""Every surface of another library that is private, or that its documentation does not promise to keep.
+"""Use private surfaces of other libraries, and those that a library's documentation does not promise to keep.
 
-A new release may change each of them, which is why pyproject.toml bounds Ray from above: raise the bound with the tests of this module.
-Ray is imported where it is needed, so this module costs nothing to import.
+A new release may change each of them, which is why pyproject.toml bounds Ray from above: raise the bound with the tests
+of this module. Ray is imported inside functions, so importing this module is cheap.
 """
 
 import os
@@ -25,15 +25,15 @@ SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def in_submitted_job() -> bool:
-    """Return whether this process belongs to a job of `ray job submit`, which brings its own copy of the working directory."""
+    """Return whether this process belongs to a job of `ray job submit`, which runs a copy of the working directory."""
     return bool(os.environ.get(SUBMITTED_JOB))
 
 
 def throttle_executor(context: "ray.data.DataContext") -> None:
     """Let Ray Data's scheduler sleep `THROTTLE_S` at each round of the executions that start with `context`.
 
-    While finished items wait for workers that are slower than the reading, which is how it should be, the executor's loop never blocks:
-    it took 37 % of a core (sampled with py-spy) from the training on two.
+    While finished items wait for workers that are slower than the reading, as they should, the executor's loop never
+    blocks. On two cores it took 37 % of a core from the training (sampled with py-spy).
     """
     from ray.data._internal.execution.execution_callback import ExecutionCallback
 
@@ -47,7 +47,8 @@ def throttle_executor(context: "ray.data.DataContext") -> None:
 def stream_of_numbers(count: int) -> "ray.data.Dataset":
     """Return a dataset of the numbers below `count` in the column `id`, each a block of its own.
 
-    One task that takes no CPU yields them as they are asked for, where `ray.data.range` would list a task for each number first.
+    One task that takes no CPU yields them as they are asked for, where `ray.data.range` would list a task for each
+    number first.
     """
     import ray.data
     from ray.data.block import BlockMetadata
@@ -64,7 +65,7 @@ def stream_of_numbers(count: int) -> "ray.data.Dataset":
 
 
 def is_lost_worker(failure: BaseException) -> bool:
-    """Return whether a failure that Ray Train reports of a worker means that its process has gone, rather than raised an error."""
+    """Return whether a worker's failure in Ray Train means that its process is gone, not that it raised an error."""
     import ray
 
     return isinstance(getattr(failure, "health_check_failure", failure), ray.exceptions.RayActorError)
@@ -72,7 +73,7 @@ def is_lost_worker(failure: BaseException) -> bool:
 
 @dataclass
 class FinishedTrial:
-    """The two attributes that ASHAScheduler reads of a `ray.tune.experiment.Trial`, for a trial of an earlier process."""
+    """The two attributes of a `ray.tune.experiment.Trial` that ASHAScheduler reads, for one of an earlier process."""
 
     trial_id: str
     config: dict[str, Any]
@@ -84,17 +85,20 @@ def replay_trial(scheduler: "ASHAScheduler", number: int, reports: Iterable[tupl
     Args:
         scheduler: its methods are called as ASHAScheduler defines them, not as a subclass overrides them.
         number: of the trial.
-        reports: (step, figure) in order.
+        reports: (step, metric) in order.
     """
     from ray.tune.schedulers import ASHAScheduler
 
     trial: Any = FinishedTrial(f"over-{number}", {"number": number})
     controller: Any = None
     ASHAScheduler.on_trial_add(scheduler, controller, trial)
-    for step, figure in reports:
-        ASHAScheduler.on_trial_result(scheduler, controller, trial, {"step": step, "figure": figure})
+    for step, value in reports:
+        ASHAScheduler.on_trial_result(scheduler, controller, trial, {"step": step, "figure": value})
 
 
 def storage_key(storage: "torch.UntypedStorage") -> int:
-    """Return what tells a tensor's memory from that of others while both are held, on the meta device too, where no memory is."""
+    """Return a key of a tensor's memory that is unique while the tensor is held.
+
+    On the meta device too, where tensors have no memory.
+    """
     return storage._cdata

@@ -1,4 +1,4 @@
-"""The whole config of a program: the method's tree, and what the cluster and the record of the run add to it."""
+"""The configs of runs on Ray: a training's config, and the keys of the cluster and of the tracking store."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, cast
@@ -18,7 +18,7 @@ _WIDTH = 140
 
 
 class ReadConfig(Config):
-    """How a worker decodes. It does not change the result."""
+    """How a worker decodes. Does not change the result."""
 
     renamed: ClassVar = {"threads": "num_threads", "ahead": "prefetch"}
 
@@ -27,7 +27,7 @@ class ReadConfig(Config):
 
 
 class IngestConfig(ReadConfig):
-    """How Ray Data carries out the plan of a pre-training. It does not change the result."""
+    """How Ray Data reads the plan of a pre-training. Does not change the result."""
 
     decode: Literal["worker", "tasks"] = Field(
         "worker", description="who decodes pixels: the training workers' threads, or the cluster's CPUs"
@@ -35,7 +35,7 @@ class IngestConfig(ReadConfig):
 
 
 class OnRay(Config):
-    """Where any run is recorded, and what it does about a cluster that grows or loses workers."""
+    """The keys of any run on Ray: its tracking store, and how it reacts to a cluster that grows or loses workers."""
 
     renamed: ClassVar = {"restarts": "max_restarts"}
 
@@ -55,7 +55,7 @@ class OnRay(Config):
 
 
 class PretrainRecipe(OnRay, PretrainConfig):
-    """A pre-training run with where it runs and where it is recorded."""
+    """The recipe of a pre-training on Ray."""
 
     ingest: IngestConfig = Field(IngestConfig(), json_schema_extra=FREE)
 
@@ -69,7 +69,7 @@ class PretrainRecipe(OnRay, PretrainConfig):
 
 
 class FinetuneRecipe(OnRay, FinetuneConfig):
-    """A fine-tuning with where it runs and where it is recorded."""
+    """The recipe of a fine-tuning on Ray."""
 
     ingest: ReadConfig = Field(ReadConfig(), json_schema_extra=FREE)
 
@@ -85,10 +85,13 @@ RecipeT = TypeVar("RecipeT", PretrainRecipe, FinetuneRecipe)
 
 
 class HasPaths(Protocol):
-    """A config whose relative paths mean something else on another machine."""
+    """Protocol of a config with paths of its own."""
 
     def with_absolute_paths(self) -> Self:
-        """Return the config with absolute paths, for workers have another current folder. Data sets are resolved as they are opened."""
+        """Return the config with absolute paths, since workers have another current folder.
+
+        The paths of data sets are resolved as they are opened.
+        """
 
 
 HasPathsT = TypeVar("HasPathsT", bound=HasPaths)
@@ -107,7 +110,10 @@ def check(cls: type[HasPathsT], values: dict[str, Any], recipe: str) -> HasPaths
     """Build a config from its keys, with absolute paths.
 
     Args:
-        recipe: what messages call the recipe.
+        cls: class of the config.
+        values: its keys, as a recipe has them.
+        recipe: name of the recipe, for messages.
+
     Raises:
         UserError: a key or value is bad.
     """

@@ -9,7 +9,7 @@ from hcmoco_ray.compat import in_submitted_job
 
 
 def home() -> Path:
-    """Return HCMOCO_HOME, else the current folder, but ~/hcmoco in a submitted job: the cluster deletes the current folder of that."""
+    """Return HCMOCO_HOME, else the current folder, or ~/hcmoco in a submitted job, whose folder is deleted."""
     if os.environ.get("HCMOCO_HOME"):
         return Path(os.environ["HCMOCO_HOME"]).expanduser().absolute()
     return Path.home() / "hcmoco" if in_submitted_job() else Path.cwd()

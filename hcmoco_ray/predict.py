@@ -44,7 +44,8 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
             raise UserError(f"{name} {value}: must be at least 1")
     if given.depth_scale is not None and not 0.01 <= given.depth_scale <= 1e6:
         raise UserError(
-            f"--depth-scale {given.depth_scale:g}: must be units per metre, 0.01 to 1e6; 1000 for millimetres, 5000 for TUM's PNGs"
+            f"--depth-scale {given.depth_scale:g}: must be units per meter, 0.01 to 1e6; "
+            "1000 for millimeters, 5000 for TUM's PNGs"
         )
     if given.min_score is not None and not 0 <= given.min_score <= 1:
         raise UserError(f"--min-score {given.min_score:g}: must be from 0 to 1")
@@ -68,12 +69,12 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
     task = saved.task()
     if given.task not in (None, task.name):
         raise UserError(
-            f"--weights {weights} are of {task.name}, --task says {given.task}; leave --task out, or give other weights"
+            f"--weights {weights} are of {task.name}, --task says {given.task}; drop --task, or give other weights"
         )
     for name, tasks in _OF_TASKS.items():
         if getattr(given, name) is not None and task.name not in tasks:
             raise UserError(
-                f"--{name.replace('_', '-')} is for {' and '.join(tasks)}; the weights are of {task.name}: leave it out"
+                f"--{name.replace('_', '-')} is for {' and '.join(tasks)}; the weights are of {task.name}: drop it"
             )
     if given.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no usable GPU here; give --device cpu")
@@ -94,7 +95,7 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
         )
     except KeyboardInterrupt:
         progress.close()
-        raise KeyboardInterrupt(f"{out}/{LINES} has what was predicted so far, the same command starts anew") from None
+        raise KeyboardInterrupt(f"{out}/{LINES} has what was predicted so far, the same command starts again") from None
     finally:
         output.close()
     progress.close()
@@ -102,14 +103,14 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
         {"pictures": summary.predicted, "people": summary.people, "set_aside": len(summary.set_aside)}, view.legend()
     )
     for name, reason in summary.set_aside[:_SHOWN]:
-        print(f"set aside {_text(name)}: {reason}", file=sys.stderr)
+        print(f"rejected {_text(name)}: {reason}", file=sys.stderr)
     if len(summary.set_aside) > _SHOWN:
-        print(f"set aside {len(summary.set_aside) - _SHOWN} more; {out}/{LINES} says why", file=sys.stderr)
+        print(f"rejected {len(summary.set_aside) - _SHOWN} more; {out}/{LINES} says why", file=sys.stderr)
     if not summary.predicted:
         name, reason = summary.set_aside[0]
         raise UserError(f"none of {_count(len(files), 'picture')} could be used; {_text(name)}: {reason}")
-    aside = f", {len(summary.set_aside)} set aside" if summary.set_aside else ""
-    _say(f"{_count(summary.predicted, 'picture')}, {_count(summary.people, 'person', 'people')}{aside}")
+    rejected = f", {len(summary.set_aside)} rejected" if summary.set_aside else ""
+    _say(f"{_count(summary.predicted, 'picture')}, {_count(summary.people, 'person', 'people')}{rejected}")
     _say(f"results   {out}/{LINES}\npictures  {out}/{INDEX}")
     return 0
 
@@ -171,8 +172,8 @@ def _facts(task: str, saved: Any, given: argparse.Namespace, facts: dict[str, An
         "task": task,
         "weights": {"folder": saved.folder, "sha256": saved.digest},
         "images": given.images,
-        "coordinates": "x, y in pixels of the upright picture (EXIF orientation applied), from its upper left corner: the first pixel's "
-        "centre is at 0.5, 0.5",
+        "coordinates": "x, y in pixels of the upright picture (EXIF orientation applied), from its upper left corner: "
+        "the first pixel's center is at 0.5, 0.5",
         **facts,
     }
 
@@ -182,7 +183,7 @@ def _count(number: int, one: str, many: str = "") -> str:
 
 
 def _text(name: str) -> str:
-    """A file's name as one line of text, whatever bytes it has."""
+    """Return a file's name as one line of text, whatever bytes it has."""
     return " ".join(name.split()).encode(errors="backslashreplace").decode()
 
 

@@ -51,7 +51,7 @@ def pytest_addoption(parser):
 # Before xdist reads the groups.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """All tests on the shared Ray run in one process; of the others those of a file do, so that its fixtures are made once."""
+    """Group all tests on the shared Ray in one process, and the others by file, so that fixtures are made once."""
     for item in items:
         if "ray_session" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("ray"))

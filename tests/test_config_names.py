@@ -1,11 +1,11 @@
-"""Keys that were renamed: `upgrade` follows them, `canonical` goes back, and a digest of what it gives stays the same."""
+"""Renamed keys: `upgrade` follows them, `canonical` reverses them, and a digest of its result stays the same."""
 
 from typing import ClassVar, Literal
 
 import pytest
 from pydantic import Field
 
-from hcmoco.config import Config, build, canonical, fingerprint, upgrade
+from hcmoco.config import Config, build, canonical, fingerprint, first_difference, upgrade
 from hcmoco.errors import UserError
 
 
@@ -81,3 +81,14 @@ def test_a_key_of_another_value_gives_another_digest():
 def test_an_old_key_in_a_recipe_is_told_also_where_a_base_class_renamed_it(key, line):
     with pytest.raises(UserError, match=line):
         build(Run, {key: 3}, "recipe r")
+
+
+def test_the_first_difference_is_named_by_its_key():
+    now = {"b": {"x": [1, 2], "y": 3}, "a": 1}
+    assert first_difference(now, {"a": 1, "b": {"y": 3, "x": [1, 2]}}) is None
+    assert first_difference({**now, "b": {"x": [1, 4], "y": 3}}, now) == ("b.x.1", 4, 2)
+    assert first_difference({**now, "b": {"x": [1], "y": 3}}, now) == ("b.x", [1], [1, 2])
+    assert first_difference({**now, "old": True}, now) == ("old", True, None)
+    assert first_difference({"a": 1}, now) == ("b", None, now["b"])
+    assert first_difference({}, now) == ("a", None, 1)
+    assert first_difference({}, now, sort=False) == ("b", None, now["b"])

@@ -1,4 +1,4 @@
-"""Encoders and models that version 0.1 wrote, key names of its own included, load with the weights that they were saved with."""
+"""Encoders and models that version 0.1 wrote, with its own key names, load with their saved weights."""
 
 from pathlib import Path
 

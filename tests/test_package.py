@@ -1,4 +1,4 @@
-"""The wheel is whole: installed apart from the checkout it runs, with its recipes; a script runs its own checkout or says so."""
+"""The wheel is complete: installed outside the checkout it runs, with its recipes; a script runs its own checkout."""
 
 import os
 import subprocess
@@ -66,7 +66,7 @@ def test_a_program_runs_from_the_wheel(installed, tmp_path):
 def test_a_name_that_is_no_program_is_one_line(tmp_path):
     done = run("-m", "hcmoco_ray", "pretrian", path=ROOT, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("'pretrian' is no program: python -m hcmoco_ray prepare|pretrain|")
+    assert done.stderr.startswith("'pretrian' is not a program: python -m hcmoco_ray prepare|pretrain|")
 
 
 def test_a_script_runs_its_own_checkout_or_says_so(installed, tmp_path):

@@ -1,6 +1,6 @@
 """The config of a co-training: experiment, method, data, and how long it trains."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -48,13 +48,8 @@ class CoTrainingData(Config):
         return self
 
 
-class CoTrainingConfig(Config):
-    """A co-training: L = w_cmc L_g + w_other (L_d + L_s) + task_weight L_parsing.
-
-    The method says which of the objective's weights count: none has none of them, cmc lambda_g alone, hcmoco all three.
-    With lambdas of 1 these are the release's weights; the two baselines' are inferred from its options, it has no
-    scripts for them.
-    """
+class CoTrainingSettings(Config):
+    """What all co-trainings of a recipe share: data, model, objective and how long they train."""
 
     renamed: ClassVar = {
         "evaluation_rows": "eval_batch_size",
@@ -70,20 +65,6 @@ class CoTrainingConfig(Config):
         description="folder or URI of the run; a relative one lies under the run's home",
         json_schema_extra=FREE,
     )
-    seed: int = Field(
-        0, ge=0, description="of everything that is drawn: fresh weights, order, augmentation, anchors, negatives"
-    )
-    experiment: Experiment = Field("rgb-to-depth", description="what the head is trained on, and what it is tested on")
-    method: Method = Field(
-        "hcmoco", description="what is trained beside the head: nothing, the sample level, or all three levels"
-    )
-    init: str = Field(
-        min_length=1,
-        description="where the encoders start, the same for all methods: a sample-level pre-training of pretrain.py (a "
-        "run or its "
-        "export), or scratch",
-        json_schema_extra=FREE,
-    )
     data: CoTrainingData = Field(json_schema_extra=FREE)  # its weights and the plan decide, see `identity`
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
@@ -91,11 +72,10 @@ class CoTrainingConfig(Config):
     num_background_anchors: int = Field(
         0,
         ge=0,
-        description="cells without a reading that join each row's anchors in the dense terms. Where depth is masked to "
-        "the person, anchors "
-        "of the body alone leave the two modalities' backgrounds unrelated, and the head takes the other's for body. "
-        "Source: not the "
-        "paper's; the release ties the backgrounds by accident, as its invisible joints all lie on cell (0, 0)",
+        description="positions without a depth reading that join each row's anchors in the dense terms. Where depth is "
+        "masked to the person, anchors of the body alone leave the two modalities' backgrounds unrelated, and the head "
+        "takes the other's for body. Source: not the paper's; the release ties the backgrounds by accident, as its "
+        "invisible joints all lie on position (0, 0)",
     )
     task_weight: float = Field(
         10.0, gt=0, allow_inf_nan=False, description="weight of the parsing loss. Source: the release"
@@ -117,26 +97,25 @@ class CoTrainingConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> "CoTrainingConfig":
+    def _consistent(self) -> Self:
         for name in ("rgb", "depth"):
             init = getattr(self.model, name).init
             if init != "scratch":
                 raise ValueError(f"model.{name}.init = {init!r}: say where the encoders start with the key init")
         if self.objective.method != "hcmoco":
             raise ValueError(
-                f"objective.method = {self.objective.method!r}: a co-training's method is the key method; leave it at "
-                f"hcmoco"
+                f"objective.method = {self.objective.method!r}: a co-training's method is the key method; "
+                "leave it at hcmoco"
             )
         if not self.objective.lambda_d + self.objective.lambda_s or not self.objective.lambda_g:
             raise ValueError(
-                "objective: lambda_g, and lambda_d or lambda_s, must be above 0; what a method goes without is the key "
-                "method"
+                "objective: lambda_g, and lambda_d or lambda_s, must be above 0; "
+                "the key method decides what a method goes without"
             )
         if self.objective.release.encode_absent or self.model.polluted_keypoints:
             raise ValueError(
-                "objective.release.encode_absent and model.polluted_keypoints are of the release's pre-training; set "
-                "both to "
-                "false"
+                "objective.release.encode_absent and model.polluted_keypoints are of the release's pre-training; "
+                "set both to false"
             )
         if self.train.workers != 1:
             raise ValueError(
@@ -144,14 +123,37 @@ class CoTrainingConfig(Config):
             )
         if self.augment.size < 64:
             raise ValueError(
-                f"augment.size = {self.augment.size}: must be at least 64, else batch norm may see one value at stride "
-                f"32"
+                f"augment.size = {self.augment.size}: must be at least 64, "
+                "else batch norm may see one value at stride 32"
             )
         if self.num_evals and self.data.validation is None:
             raise ValueError(
                 f"num_evals = {self.num_evals} needs data.validation; name such a data set, or set num_evals: 0"
             )
         return self
+
+
+class CoTrainingConfig(CoTrainingSettings):
+    """A co-training: L = w_cmc L_g + w_other (L_d + L_s) + task_weight L_parsing.
+
+    The method decides which of the objective's weights count: none of them (none), lambda_g alone (cmc), or all three
+    (hcmoco). With lambdas of 1 these are the release's weights. Those of the two baselines are inferred from its
+    options, as it has no scripts for them.
+    """
+
+    seed: int = Field(
+        0, ge=0, description="of everything that is drawn: fresh weights, order, augmentation, anchors, negatives"
+    )
+    experiment: Experiment = Field("rgb-to-depth", description="what the head is trained on, and what it is tested on")
+    method: Method = Field(
+        "hcmoco", description="what is trained beside the head: nothing, the sample level, or all three levels"
+    )
+    init: str = Field(
+        min_length=1,
+        description="where the encoders start, the same for all methods: a sample-level pre-training of pretrain.py "
+        "(a run or its export), or scratch",
+        json_schema_extra=FREE,
+    )
 
     @property
     def weights(self) -> ObjectiveConfig:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
+from hcmoco.config import first_difference
 from hcmoco.errors import UserError, one_line
 from hcmoco.storage import Folder
 from hcmoco.training.optim_step import OptimStep
@@ -164,26 +165,13 @@ def _step(name: str) -> int:
 
 def check_identity(saved: dict, identity: dict, where: str) -> None:
     """Raise UserError that names the first difference between what a run was (`saved`) and what it would now be."""
-    difference = _difference(json.loads(json.dumps(saved)), json.loads(json.dumps(identity)), "")
+    difference = first_difference(json.loads(json.dumps(saved)), json.loads(json.dumps(identity)))
     if difference:
+        key, was, now = difference
         raise UserError(
-            f"{where} holds a run with another config: {difference}; take the same config again, or another folder "
+            f"{where} holds a run with another config: {key} was {was!r}, now {now!r}; take the same config again, or another folder "
             f"with output_dir=..."
         )
-
-
-def _difference(was: object, now: object, key: str) -> str:
-    if isinstance(was, dict) and isinstance(now, dict):
-        for name in sorted({*was, *now}):
-            if text := _difference(was.get(name), now.get(name), f"{key}.{name}" if key else name):
-                return text
-        return ""
-    if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
-        return next(
-            (text for i, pair in enumerate(zip(was, now, strict=True)) if (text := _difference(*pair, f"{key}.{i}"))),
-            "",
-        )
-    return "" if was == now else f"{key} was {was!r}, now {now!r}"
 
 
 def capture(model: nn.Module, optim: OptimStep, *, step: int, **facts: Any) -> TrainState:

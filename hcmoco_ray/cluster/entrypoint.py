@@ -1,4 +1,4 @@
-"""What every program does last: turn a user's mistake into one line and status 2, and a signal into its status."""
+"""Wrap the `main` of every program: a user's mistake becomes one line and status 2, a signal its exit status."""
 
 import errno
 import functools
@@ -16,28 +16,32 @@ _USERS_OS_ERRORS = {
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:
-    """Return the UserError that `error` is, wraps or was caused by, through Ray's task and worker-group errors; None if none is."""
+    """Return the UserError that `error` is, wraps or was caused by, through Ray's task and worker-group errors.
+
+    Returns:
+        None if there is no UserError among its causes.
+    """
     waiting: list[BaseException | None] = [error]
     seen: set[int] = set()
     while waiting:
-        each = waiting.pop()
-        if each is None or id(each) in seen:
+        current = waiting.pop()
+        if current is None or id(current) in seen:
             continue
-        seen.add(id(each))
-        # RayTaskError: an instance of its cause's class whose own text is a traceback
-        cause = getattr(each, "cause", None)
-        failures = getattr(each, "worker_failures", None)
-        waiting += [each.__cause__, cause if isinstance(cause, BaseException) else None]
+        seen.add(id(current))
+        # A RayTaskError is an instance of its cause's class, and its own text is a traceback.
+        cause = getattr(current, "cause", None)
+        failures = getattr(current, "worker_failures", None)
+        waiting += [current.__cause__, cause if isinstance(cause, BaseException) else None]
         waiting += failures.values() if isinstance(failures, dict) else []
-        if isinstance(each, UserError) and not isinstance(cause, BaseException):
-            return each
+        if isinstance(current, UserError) and not isinstance(cause, BaseException):
+            return current
     return None
 
 
 def main_wrapper(main: Callable[..., int | None]) -> Callable[..., int]:
-    """Decorate a program's `main` so that nobody reads a traceback of their own mistake.
+    """Decorate a program's `main` so that a user's mistake prints one line and not a traceback.
 
-    A UserError becomes `error: ...` on stderr and status 2; a Ctrl-C or SIGTERM the line that says so and status 130 or 143.
+    A UserError becomes `error: ...` on stderr and status 2. Ctrl-C and SIGTERM become a line and status 130 or 143.
     """
 
     @functools.wraps(main)
@@ -48,7 +52,7 @@ def main_wrapper(main: Callable[..., int | None]) -> Callable[..., int]:
                 interrupts.raise_if_interrupted()
                 return status
             except BaseException as error:
-                # What fails on the way out is of no interest.
+                # After a signal, errors while unwinding do not matter.
                 if isinstance(error, KeyboardInterrupt) or interrupts.noted():
                     return interrupts.say_stopped(str(error) if isinstance(error, KeyboardInterrupt) else "")
                 mistake = find_user_error(error)

@@ -1,11 +1,13 @@
 """Ctrl-C and SIGTERM end a program within seconds, with everything that it has started.
 
-On the first signal two things happen. The main thread gets a KeyboardInterrupt and unwinds: runs are closed, files are flushed. And a
-thread, which hears of the signal through a pipe whatever the main thread is busy with, waits GRACE_S for that; then it does what is left
-to do, kills every process below this one and ends it. Further signals change nothing.
+On the first signal two things happen. The main thread gets a KeyboardInterrupt and unwinds: runs are closed, files are
+flushed. A second thread, which learns of the signal through a pipe whatever the main thread is doing, waits GRACE_S for
+that. Then it calls what `at_stop` registered, kills every process below this one, and ends it. Further signals change
+nothing.
 
-A KeyboardInterrupt that meets Ray's compiled code inside a call is dropped there. So a program raises it again, and it is noted as well,
-for the next place that asks (`raise_if_interrupted`). This module needs the standard library alone: programs import it first.
+Ray's compiled code drops a KeyboardInterrupt that arrives inside a call. So a program raises it again, and the signal
+is also recorded for the next call of `raise_if_interrupted`. This module imports the standard library only: programs
+import it first.
 """
 
 import _thread
@@ -28,7 +30,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _noted = 0  # number of the signal since the innermost `handle_signals` began
 _unwound = threading.Event()  # set while the main thread has nothing to close
 _unwound.set()
-_ended_by = 0  # number of the signal that the thread has heard of
+_ended_by = 0  # number of the signal that the second thread received
 _said = False
 _last_words: list[Callable[[], object]] = []
 
@@ -37,9 +39,10 @@ def listen(meant: Callable[[int], bool] = lambda number: True, *, grace: float =
     """Let a signal end this process from now on, with status 128 + its number: 130 or 143.
 
     Args:
-        meant: called in the listening thread with the number of each signal; False where it is to end something else.
+        meant: called in the second thread with the number of each signal; returns False if it is not to end this
+            process.
         grace: seconds that the main thread has for unwinding.
-        quiet: the thread says nothing.
+        quiet: whether the second thread prints nothing.
     """
     global _said
     _said = quiet
@@ -56,8 +59,10 @@ def listen(meant: Callable[[int], bool] = lambda number: True, *, grace: float =
 
 @contextmanager
 def handle_signals() -> Iterator[None]:
-    """Raise KeyboardInterrupt at a signal while the block runs, and restore the handlers from before afterwards. Does nothing outside
-    the main thread."""
+    """Raise KeyboardInterrupt at a signal while the block runs, and restore the earlier handlers afterwards.
+
+    Does nothing outside the main thread.
+    """
     global _noted
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -82,7 +87,7 @@ def handle_signals() -> Iterator[None]:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Restore the signal handlers that the block, which runs code of Ray's, replaces. Does nothing outside the main thread."""
+    """Restore the signal handlers that code of Ray's in the block replaces. Does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -98,7 +103,7 @@ def kept() -> Iterator[None]:
 
 @contextmanager
 def at_stop(work: Callable[[], object]) -> Iterator[None]:
-    """Call `work` at the very end where a signal stops the block and the block does not unwind in time."""
+    """Call `work` before the process ends if a signal stops the block and it does not unwind in time."""
     _last_words.append(work)
     try:
         yield
@@ -107,18 +112,14 @@ def at_stop(work: Callable[[], object]) -> Iterator[None]:
 
 
 def raise_if_interrupted() -> None:
-    """Stop where a signal came since `handle_signals` began.
-
-    Raises:
-        KeyboardInterrupt: it did.
-    """
+    """Raise KeyboardInterrupt if a signal came since `handle_signals` began."""
     if noted():
         raise KeyboardInterrupt
 
 
 def noted() -> int:
     """Return the number of the signal since `handle_signals` began, 0 if there was none."""
-    # A KeyboardInterrupt that is raised again counts as a Ctrl-C; the thread has heard what it really was.
+    # A KeyboardInterrupt that is raised again counts as a Ctrl-C; the second thread knows the real signal.
     return _ended_by or _noted
 
 
@@ -126,9 +127,8 @@ def say_stopped(instead: str = "") -> int:
     """Print the one line of a stopped program, and return its exit status."""
     global _said
     _said = True
-    sys.stderr.write(
-        f"\nstopped; {instead or 'the same command goes on from here'}\n"
-    )  # one piece, whoever else writes
+    # One call, so that the line stays in one piece whatever else is written.
+    sys.stderr.write(f"\nstopped; {instead or 'the same command resumes from here'}\n")
     sys.stderr.flush()
     return 128 + (noted() or signal.SIGINT)
 
@@ -143,11 +143,11 @@ def end_children() -> None:
     living = 1
     while living and time.monotonic() < until:
         living = 0
-        for each in psutil.Process().children(recursive=True):
+        for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
-                if each.status() != psutil.STATUS_ZOMBIE:
+                if process.status() != psutil.STATUS_ZOMBIE:
                     living += 1
-                    each.kill()
+                    process.kill()
         time.sleep(0.02)
 
 
@@ -163,7 +163,7 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 
 def _raise_again(dropped: Any) -> None:
-    """The hook for exceptions that nobody can catch: one of a signal's handler is raised anew at the next chance, others are printed."""
+    """Handle exceptions that Python cannot raise: raise a signal's again as soon as possible, and print others."""
     global _noted
     if issubclass(dropped.exc_type, KeyboardInterrupt | SystemExit):
         _noted = 0
@@ -173,7 +173,7 @@ def _raise_again(dropped: Any) -> None:
 
 
 def _forget() -> None:
-    """In a forked child: it is a process of its own, and the pipe is its parent's."""
+    """Restore the default handlers in a forked child: the pipe is its parent's."""
     signal.set_wakeup_fd(-1)
     for each in SIGNALS:
         signal.signal(each, signal.SIG_DFL)
@@ -200,7 +200,7 @@ def _end(reader: int, meant: Callable[[int], bool], grace: float) -> None:
 
 
 def _within(seconds: float, work: Callable[[], object]) -> None:
-    """Does `work`, and goes on without it if it takes longer or fails."""
+    """Call `work`, and return without it if it takes longer or fails."""
 
     def quietly() -> None:
         with suppress(Exception):

@@ -1,8 +1,8 @@
-"""Estimate how much memory a run will need before it starts, and measure how much there is.
+"""Estimate how much memory a run will need, and measure how much is free.
 
-The constants were measured as the peak of the proportional set size of the whole process tree, Ray's own processes included: tiny
-backbones need 1.8 GB with one worker and 3.8 GB with two, the recipe people-cpu 2.2 and 4.4 GB, and where no other program shares the
-libraries' pages, 5.4 GB for a moment at the start of two workers.
+The constants were measured as the peak of the proportional set size of the whole process tree, including Ray's own
+processes. Tiny backbones need 1.8 GB with one worker and 3.8 GB with two; the recipe people-cpu needs 2.2 and 4.4 GB.
+Where no other program shares the libraries' pages, two workers need 5.4 GB for a moment at their start.
 """
 
 from pathlib import Path
@@ -19,31 +19,38 @@ from hcmoco_ray.compat import storage_key
 _MB = 1 << 20
 # Python, PyTorch, timm and Ray in a process that trains; in the program itself; in Ray Train's controller.
 _WORKER, _DRIVER, _CONTROLLER = 800 * _MB, 600 * _MB, 450 * _MB
-# Ray's servers and actors, the MLflow writer, readers of data; and what Ray Train and the split of a dataset add.
+# Ray's servers and actors, the MLflow writer and readers of data; what Ray Train and the split of a dataset add.
 _CLUSTER, _SPLIT = 1350 * _MB, 500 * _MB
-# Bytes per parameter: weights, gradients, two optimiser slots, the flat gradient.
+# Bytes per parameter: weights, gradients, two optimizer slots, the flat gradient.
 _PER_PARAMETER = 20
 # Copies of a term's logits that live at once, forward and backward.
 _LOGITS = 20
-# What the arithmetic needs beside what autograd keeps: work space, fragments. bfloat16 keeps some tensors twice, so it saves little.
-_BESIDE = {"float32": 1.3, "bfloat16": 0.9}
+# Factor on the bytes that autograd keeps, for work space and fragmentation. bfloat16 keeps some tensors twice, so it
+# saves little.
+_OVERHEAD = {"float32": 1.3, "bfloat16": 0.9}
 _MARGIN = 1.1
 
 
 def needed_memory(config: PretrainConfig, rows: int) -> int:
-    """Return the bytes of memory that a run over `rows` people will need on one machine without a GPU; errs to the high side."""
+    """Estimate the bytes of memory that a run needs on one machine without a GPU; errs to the high side.
+
+    Args:
+        config: of the run.
+        rows: number of people that are trained on.
+    """
     train = config.train
-    each = _training(config, train.lanes // train.workers * train.batch_size_per_lane, rows)
+    per_worker = _training(config, train.lanes // train.workers * train.batch_size_per_lane, rows)
     if train.workers == 1:
-        return int(_MARGIN * (_WORKER + _CLUSTER + each + _views(config)))
-    return int(
-        _MARGIN * (train.workers * (_WORKER + each) + _DRIVER + _CONTROLLER + _CLUSTER + _SPLIT + 2 * _views(config))
-    )
+        return int(_MARGIN * (_WORKER + _CLUSTER + per_worker + _views(config)))
+    shared = _DRIVER + _CONTROLLER + _CLUSTER + _SPLIT + 2 * _views(config)
+    return int(_MARGIN * (train.workers * (_WORKER + per_worker) + shared))
 
 
 def free_memory() -> int:
-    """Return the bytes that this machine, or the container around this program, has for a run: those that are free, and those that
-    this program and the Ray that it has started hold already."""
+    """Return the bytes that this machine, or the container around this program, has for a run.
+
+    These are the bytes that are free, and those that this program and the Ray that it started already hold.
+    """
     free = psutil.virtual_memory().available
     group = Path("/sys/fs/cgroup")
     try:
@@ -53,9 +60,9 @@ def free_memory() -> int:
     except (OSError, ValueError, IndexError):
         pass  # no container, or one of another kind
     held = 0
-    for each in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
         try:
-            full = each.memory_full_info()
+            full = process.memory_full_info()
             held += getattr(full, "pss", full.uss)
         except psutil.Error:
             continue
@@ -78,13 +85,17 @@ def shapes(config: PretrainConfig) -> MultiModalEncoders:
         return make_model(config, load=False)
 
 
-def kept_for_backward(model: MultiModalEncoders, size: int) -> int:
-    """Return the bytes that autograd keeps of one row's RGB and depth image of `size` pixels, in float32.
+def activation_bytes(model: MultiModalEncoders, size: int) -> int:
+    """Return the bytes that autograd keeps of one row's RGB and depth image for the backward pass, in float32.
 
-    Counted by running the encoders on tensors that have the device of `model`; on the meta device nothing is computed.
+    Counted by running the encoders on the device of `model`; on the meta device nothing is computed.
+
+    Args:
+        model: whose encoders are counted.
+        size: side of the images in pixels.
     """
     device = next(model.parameters()).device
-    own = {storage_key(each.untyped_storage()) for each in model.parameters()}
+    own = {storage_key(parameter.untyped_storage()) for parameter in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -104,8 +115,9 @@ def _training(config: PretrainConfig, batch: int, rows: int) -> float:
     model = shapes(config)
     joints = len(model.joint_set)
     logits = 4 * _LOGITS * ((batch * joints) ** 2 + batch * config.objective.num_anchors**2)
-    step = batch * kept_for_backward(model, config.augment.size) * _BESIDE[config.train.precision] + logits
-    # A probe holds four dense maps of each person of its batch, and about as much again to compare them; never during a step.
+    step = batch * activation_bytes(model, config.augment.size) * _OVERHEAD[config.train.precision] + logits
+    # A probe holds four dense maps of each person of its batch, and about as much again to compare them; never during
+    # a step.
     probe = (
         8 * 4 * config.probe.batch_size * model.dense_width * (config.augment.size // 4) ** 2
         if config.data.held_out
@@ -123,4 +135,4 @@ def _banks(config: PretrainConfig, rows: int) -> int:
 
 
 def _parameters(model: MultiModalEncoders) -> int:
-    return sum(each.numel() for each in model.parameters())
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,4 +1,7 @@
-"""Decide `train.precision: auto` on a cluster: ask every node that could hold a worker whether its processor computes in bfloat16."""
+"""Decide `train.precision: auto` on a cluster.
+
+Every node that could hold a worker is asked whether its processor computes in bfloat16.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,16 +10,18 @@ from hcmoco.training.precision import C, native_bfloat16, settle
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.train.run_dir import log
 
-# Of a GPU: enough to be allowed to look at it.
-_A_LOOK = 0.01
+# Share of a GPU that a task requests so that it may see the GPU.
+_GPU_SHARE = 0.01
 
 
 def decide(config: C, resources: Mapping[str, float] | None, begun: dict | None) -> C:
-    """Return `config` with its precision decided, see `settle`; print a line where bfloat16 will be slow.
+    """Return `config` with its precision decided, see `settle`. Prints a line if bfloat16 will be slow.
 
     Args:
+        config: of the run.
         resources: what each worker requests of the cluster, "CPU" and "GPU"; None where this process trains.
-        begun: the identity of the run that is resumed, if one is.
+        begun: the identity of the run that is resumed; None for a new run.
+
     Raises:
         UserError: a node does not answer.
     """
@@ -30,14 +35,19 @@ def decide(config: C, resources: Mapping[str, float] | None, begun: dict | None)
 
 
 def slow_line(native: Sequence[bool], *, begun: bool) -> str:
-    """Return the warning about bfloat16 where not all processors compute in it."""
+    """Return the warning that bfloat16 is slow.
+
+    Args:
+        native: for each node whether its processor computes in bfloat16.
+        begun: whether a run is resumed.
+    """
     where = (
         "this processor only emulates"
         if len(native) == 1
         else f"{native.count(False)} of {len(native)} nodes only emulate"
     )
     kept = (
-        "the run was begun in it and keeps it; a new one, with another output_dir=..., takes float32"
+        "the run was started in it and keeps it; a new one, with another output_dir=..., takes float32"
         if begun
         else "auto takes float32"
     )
@@ -57,21 +67,21 @@ def ask_nodes(resources: Mapping[str, float]) -> list[bool]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    asked = {name: count for name, count in resources.items() if count}
-    device = "cuda" if asked.get("GPU") else "cpu"
+    needed = {name: count for name, count in resources.items() if count}
+    device = "cuda" if needed.get("GPU") else "cpu"
     nodes = [
-        each
-        for each in ray.nodes()
-        if each["Alive"] and all(each["Resources"].get(name, 0) >= count for name, count in asked.items())
+        node
+        for node in ray.nodes()
+        if node["Alive"] and all(node["Resources"].get(name, 0) >= count for name, count in needed.items())
     ]
     here = ray.get_runtime_context().get_node_id()
-    if device == "cpu" and [each["NodeID"] for each in nodes] == [here]:
-        return [native_bfloat16(device)]  # no process need start for it
-    look, gpus = ray.remote(native_bfloat16), _A_LOOK if device == "cuda" else 0
+    if device == "cpu" and [node["NodeID"] for node in nodes] == [here]:
+        return [native_bfloat16(device)]  # no process has to start for it
+    remote, gpus = ray.remote(native_bfloat16), _GPU_SHARE if device == "cuda" else 0
     tasks = {}
-    for each in nodes:
-        there = NodeAffinitySchedulingStrategy(each["NodeID"], soft=False)
-        tasks[look.options(num_cpus=0, num_gpus=gpus, scheduling_strategy=there).remote(device)] = each
+    for node in nodes:
+        on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        tasks[remote.options(num_cpus=0, num_gpus=gpus, scheduling_strategy=on_node).remote(device)] = node
     waiting = list(tasks)
     while waiting:
         interrupts.raise_if_interrupted()
@@ -82,7 +92,7 @@ def ask_nodes(resources: Mapping[str, float]) -> list[bool]:
             answers.append(ray.get(task))
         except ray.exceptions.RayError as error:
             raise UserError(
-                f"train.precision: node {node['NodeManagerAddress']} does not say whether it computes in bfloat16 ({one_line(error)}); "
-                "run the same command again, or set train.precision=float32"
+                f"train.precision: node {node['NodeManagerAddress']} does not say whether it computes in bfloat16 "
+                f"({one_line(error)}); run the same command again, or set train.precision=float32"
             ) from None
     return answers

@@ -14,7 +14,7 @@ from hcmoco_ray.cluster.memory_estimate import free_memory, needed_memory, shape
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
 from hcmoco_ray.train.run_dir import RunConfig, log
 
-# A step without depth is accepted where it is rarer than this, by the share of rows with depth in each data set.
+# The highest accepted probability of a step without depth, by the share of rows with depth in each data set.
 _RARE = 1e-6
 
 
@@ -24,7 +24,7 @@ def check_mixture(config: PretrainConfig, plan: Plan, sources: Sequence[Shards])
     Raises:
         UserError: some steps would hold none.
     """
-    shares = [each.manifest.modalities.get("depth", 0) / each.manifest.rows for each in sources]
+    shares = [shards.manifest.modalities.get("depth", 0) / shards.manifest.rows for shards in sources]
     for step in range(min(plan.steps, plan.mixture_period)):
         missing = 1.0
         for count, share in zip(plan.composition(step), shares, strict=True):
@@ -32,11 +32,11 @@ def check_mixture(config: PretrainConfig, plan: Plan, sources: Sequence[Shards])
         if missing > _RARE:
             names = ", ".join(f"{source.name} {share:.0%}" for source, share in zip(plan.sources, shares, strict=True))
             raise UserError(
-                f"data.sources: step {step} would hold no depth with probability {missing:.2g} (rows with depth: {names}); "
-                "add a data set with depth, raise its weight, or raise train.batch_size_per_lane"
+                f"data.sources: step {step} would hold no depth with probability {missing:.2g} (rows with depth: "
+                f"{names}); add a data set with depth, raise its weight, or raise train.batch_size_per_lane"
             )
     for modality in ("rgb", "keypoints"):
-        if not any(each.manifest.modalities.get(modality) for each in sources):
+        if not any(shards.manifest.modalities.get(modality) for shards in sources):
             raise UserError(f"data.sources: no data set has {modality}; the objective needs RGB, depth and keypoints")
 
 
@@ -71,7 +71,8 @@ def connect_for(config: PretrainRecipe | FinetuneRecipe) -> session.Cluster:
     cluster = session.connect()
     if config.wait_for_nodes:
         log(
-            f"waiting up to {config.wait_for_nodes} s for the cluster to have what {config.train.workers} workers ask for"
+            f"waiting up to {config.wait_for_nodes} s for the cluster to have what {config.train.workers} workers ask "
+            "for"
         )
         cluster = session.wait_for_nodes(_bundles(config), config.wait_for_nodes)
     cluster.require_shared_storage("output_dir", config.output_dir)
@@ -79,24 +80,25 @@ def connect_for(config: PretrainRecipe | FinetuneRecipe) -> session.Cluster:
 
 
 def check_resources(config: RunConfig) -> None:
-    """Check that the cluster has the workers' GPUs, and their CPUs with one more to read data.
+    """Check that the cluster has the workers' GPUs and CPUs, and one more CPU to read data.
 
     Raises:
         UserError: it has not.
     """
     import ray
 
-    there, train = ray.cluster_resources(), config.train
-    cpus = there.get("CPU", 0)
-    asked = 0 if train.workers == 1 and not train.gpu else train.workers * train.cpus_per_worker
-    if cpus - asked < 1:
+    available, train = ray.cluster_resources(), config.train
+    cpus, gpus = available.get("CPU", 0), available.get("GPU", 0)
+    needed = 0 if train.workers == 1 and not train.gpu else train.workers * train.cpus_per_worker
+    if cpus - needed < 1:
         raise UserError(
-            f"train.workers = {train.workers} with train.cpus_per_worker = {train.cpus_per_worker:g} leave {cpus - asked:g} of the "
-            f"cluster's {cpus:g} CPUs to read data, which needs at least 1; lower train.cpus_per_worker or train.workers"
+            f"train.workers = {train.workers} with train.cpus_per_worker = {train.cpus_per_worker:g} leave "
+            f"{cpus - needed:g} of the cluster's {cpus:g} CPUs to read data, which needs at least 1; "
+            "lower train.cpus_per_worker or train.workers"
         )
-    if train.gpu and there.get("GPU", 0) < train.workers:
+    if train.gpu and gpus < train.workers:
         raise UserError(
-            f"train.gpu with train.workers = {train.workers} needs as many GPUs, the cluster has {there.get('GPU', 0):g}; "
+            f"train.gpu with train.workers = {train.workers} needs as many GPUs, the cluster has {gpus:g}; "
             "set train.gpu=false or lower train.workers"
         )
 
@@ -111,17 +113,18 @@ def check_machine(config: PretrainConfig, rows: int, nodes: int) -> None:
         UserError: one of them is too small.
     """
     if nodes == 1 and not config.train.gpu:
-        needed, there = needed_memory(config, rows), free_memory()
-        if needed > there:
+        needed, free = needed_memory(config, rows), free_memory()
+        if needed > free:
             raise UserError(
-                f"the run needs about {needed / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are free; "
-                "lower train.batch_size_per_lane, augment.size or train.workers, or take a smaller model.rgb.name and model.depth.name"
+                f"the run needs about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; "
+                "lower train.batch_size_per_lane, augment.size or train.workers, "
+                "or take a smaller model.rgb.name and model.depth.name"
             )
     if is_local(config.output_dir):
         free = shutil.disk_usage(existing_parent(config.output_dir)).free
         count = config.train.num_checkpoints
         if (needed := state_bytes(config, rows) * (count + 1)) > free:
             raise UserError(
-                f"{config.output_dir}: {count} train states need about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
-                "choose another disk with output_dir=..., or lower train.num_checkpoints"
+                f"{config.output_dir}: {count} train states need about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are "
+                "free; choose another disk with output_dir=..., or lower train.num_checkpoints"
             )

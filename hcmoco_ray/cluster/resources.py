@@ -32,15 +32,16 @@ class ResourceRequest:
         """Return how many such requests the cluster can fulfill at a time.
 
         Raises:
-            UserError: none.
+            UserError: it cannot fulfill one.
         """
         import ray
 
         total = ray.cluster_resources()
-        allowed = [int(total.get(name, 0) // each) for name, each in (("CPU", self.cpus), ("GPU", self.gpus)) if each]
+        requested = {"CPU": self.cpus, "GPU": self.gpus}
+        allowed = [int(total.get(name, 0) // count) for name, count in requested.items() if count]
         if min(allowed) < 1:
             raise UserError(
-                f"a {self.what} asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs, the cluster has {total.get('CPU', 0):g} and "
-                f"{total.get('GPU', 0):g}; lower --cpus or --gpus"
+                f"a {self.what} asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs, the cluster has "
+                f"{total.get('CPU', 0):g} and {total.get('GPU', 0):g}; lower --cpus or --gpus"
             )
         return min(allowed)

@@ -26,7 +26,7 @@ _START_TRIES = 4
 
 @dataclass(frozen=True)
 class Cluster:
-    """The cluster of a program: the number of alive nodes, and of the CPUs of all of them together."""
+    """The cluster of a program: its number of alive nodes, and of their CPUs altogether."""
 
     nodes: int
     cpus: int
@@ -54,12 +54,16 @@ def cpus_here() -> int:
 def connect(
     num_cpus: int | None = None, *, object_store_bytes: int = OBJECT_STORE_BYTES, worker_output: bool = False
 ) -> Cluster:
-    """Join the cluster of RAY_ADDRESS (`ray job submit` sets it), else start one for this program alone. A second call changes nothing.
+    """Join the cluster of RAY_ADDRESS (`ray job submit` sets it), else start one for this program alone.
+
+    A second call changes nothing.
 
     Args:
-        num_cpus: CPUs of a cluster that is started here; None: those of this machine, at least 2, for a worker and its input.
+        num_cpus: CPUs of a cluster that is started here; None: those of this machine, at least 2, for a worker and its
+            input.
         object_store_bytes: size of its object store.
         worker_output: show what tasks and workers print.
+
     Raises:
         UserError: no cluster answers at RAY_ADDRESS, or Ray does not start in time.
     """
@@ -91,7 +95,7 @@ def _connect(num_cpus: int | None, object_store_bytes: int, worker_output: bool)
 
 
 def _start_local(num_cpus: int, object_store_bytes: int, quiet: dict[str, Any]) -> None:
-    """Start a cluster of one node. Ray gives the node 30 seconds, which a busy machine may not keep: then it is tried again."""
+    """Start a cluster of one node. Ray gives the node 30 seconds; on a busy machine that needs longer, try again."""
     import ray
 
     for left in reversed(range(_START_TRIES)):
@@ -125,6 +129,8 @@ def wait_for_nodes(bundles: list[dict[str, float]], seconds: float) -> Cluster:
 
     Args:
         bundles: resources by name ("CPU", "GPU"), each of which one node must have.
+        seconds: to wait at most.
+
     Returns:
         The cluster as it is then.
     """
@@ -132,7 +138,7 @@ def wait_for_nodes(bundles: list[dict[str, float]], seconds: float) -> Cluster:
     from ray.autoscaler.sdk import request_resources
 
     request_resources(bundles=bundles)
-    wanted = {name: sum(each.get(name, 0) for each in bundles) for name in ("CPU", "GPU")}
+    wanted = {name: sum(bundle.get(name, 0) for bundle in bundles) for name in ("CPU", "GPU")}
     until = time.monotonic() + seconds
     while time.monotonic() < until and any(
         ray.cluster_resources().get(name, 0) < count for name, count in wanted.items()
@@ -142,14 +148,17 @@ def wait_for_nodes(bundles: list[dict[str, float]], seconds: float) -> Cluster:
 
 
 def _check_port_open(address: str) -> None:
-    """Raise OSError at once where nothing listens at host:port; Ray itself tries for two minutes. Other forms are left to Ray."""
+    """Raise OSError at once if nothing listens at host:port, where Ray would try for two minutes.
+
+    Other forms of an address are not checked.
+    """
     host, colon, port = address.rpartition(":")
     if colon and port.isdigit() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _runtime_env() -> dict[str, Any]:
-    """Return the runtime environment of tasks: they import this checkout, unless a submitted job brings its own copy of it."""
+    """Return the runtime environment of tasks: they import this checkout, unless a submitted job has its own copy."""
     variables = {name: os.environ[name] for name in RAY_ENV}
     if not in_submitted_job():
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -157,9 +166,10 @@ def _runtime_env() -> dict[str, Any]:
 
 
 def _import_whole() -> None:
-    """Import, as a worker process starts, what must not be imported by half.
+    """Import pandas as a worker process starts, where no interrupt can stop the import halfway.
 
-    Ray Data cancels what it no longer needs with an interrupt. One that hits the first `import pandas` leaves its submodules behind
-    without their package, and every later task of that process fails: "module 'pandas' has no attribute 'core'".
+    Ray Data cancels tasks that it no longer needs with an interrupt. One that hits the first `import pandas` leaves
+    its submodules without their package, and every later task of that process fails: "module 'pandas' has no attribute
+    'core'".
     """
     import pandas  # noqa: F401

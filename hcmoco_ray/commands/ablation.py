@@ -1,12 +1,13 @@
-"""The paper's ablation (Table 3): what each term of the objective adds, by fine-tunings with few labels.
+"""Run the paper's ablation (Table 3): what each term of the objective adds, by fine-tunings with few labels.
 
     python tuning/ablation.py                                          # recipes/grids/ablation-people-cpu.yaml
-    python tuning/ablation.py --plan                                   # what there is to do, and how long it may take
+    python tuning/ablation.py --plan                                   # what is missing, and how long it may take
 
-Its rows are the sample level alone (which is CMC), with the hard or the soft dense term on top, and with the sparse terms on top of the
-soft one (which is HCMoCo). Everything else is as in label_fractions.py, which shares its experiments and pre-trainings; the table is
-RESULTS/ablation.md.
-A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
+Its rows are the sample level alone (which is CMC), with the hard or the soft dense term on top, and with the sparse
+terms on top of the soft one (which is HCMoCo). Everything else is as in label_fractions.py, which shares its
+experiments and pre-trainings. The table is RESULTS/ablation.md.
+
+Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
 from collections.abc import Sequence
@@ -19,15 +20,12 @@ TITLES = {"cmc": "sample level", "hard": "+ hard dense", "soft": "+ soft dense",
 
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program; returns its exit status. `argv` defaults to the command line's."""
+    """Run the program and return its exit status. `argv` defaults to the command line's."""
     given = grid_parser(__doc__, "ablation-people-cpu").parse_intermixed_args(argv)
-    from hcmoco_ray.cluster import (
-        resources,
-    )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
-    from hcmoco_ray.experiments.grid import (
-        run,
-        tables,
-    )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+
+    # Imported late: --help and a wrong argument do not wait for PyTorch.
+    from hcmoco_ray.cluster import resources
+    from hcmoco_ray.experiments.grid import run, tables
 
     return run.run(
         "ablation",

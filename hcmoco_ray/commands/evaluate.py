@@ -1,12 +1,13 @@
-"""Scores a fine-tuned model on a prepared data set, every row once, with any number of workers.
+"""Score a fine-tuned model on a prepared data set, each row once, with any number of workers.
 
     python pipelines/evaluate.py runs/parsing-rgb --data data/people-test-128
     python pipelines/evaluate.py s3://bucket/run --data s3://bucket/h36m-test --workers 4 --gpu
 
-The scores are the same for any number of workers, bit for bit on one machine's CPU; another --piece-rows or --threads moves them by
-rounding (docs/reproducibility.md). They are printed, and written to OUT/results.json with OUT/table.md and OUT/sheet.png
-(default: evaluations/<name of the data's folder> beside the model).
-A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
+The scores are the same for any number of workers, bit for bit on one machine's CPU. Another --piece-rows or --threads
+changes them by rounding (docs/reproducibility.md). They are printed, and written to OUT/results.json with OUT/table.md
+and OUT/sheet.png (default: evaluations/<name of the data's folder> beside the model).
+
+Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
 import argparse
@@ -18,22 +19,22 @@ from hcmoco_ray.paths import resolve_path
 
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program; returns its exit status. `argv` defaults to the command line's."""
+    """Run the program and return its exit status. `argv` defaults to the command line's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", help="folder of a finished fine-tuning, or of its model")
     parser.add_argument("--data", required=True, help="folder or URI of a prepared data set with the task's labels")
     parser.add_argument("--output-dir", "--out", dest="output_dir", help="folder or URI of the results")
     parser.add_argument("--workers", type=int, default=1, help="processes that predict (default 1)")
-    parser.add_argument("--gpu", action="store_true", help="each of them on a GPU of its own")
+    parser.add_argument("--gpu", action="store_true", help="run each of them on its own GPU")
     parser.add_argument(
         "--cpus", type=float, default=0.5, help="share of the cluster's CPUs that each worker asks for (default 0.5)"
     )
     parser.add_argument("--threads", type=int, default=2, help="threads of a worker's CPU arithmetic (default 2)")
     parser.add_argument("--piece-rows", type=int, default=32, help="rows that are predicted together (default 32)")
     given = parser.parse_args(argv)
-    from hcmoco_ray.train import (
-        evaluate,
-    )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+
+    # Imported late: --help and a wrong argument do not wait for PyTorch.
+    from hcmoco_ray.train import evaluate
 
     return evaluate.run(
         resolve_path(given.weights),

@@ -1,13 +1,14 @@
-"""Label-fraction experiments: a grid of (task, encoder initialization, share of the labels, seed), each trained and scored once.
+"""Run a grid of fine-tunings over task, encoder initialization, share of the labels and seed.
 
     python tuning/label_fractions.py --grid people-cpu                       # recipes/grids/people-cpu.yaml
-    python tuning/label_fractions.py --grid people-cpu --plan                # what there is to do, and how long it may take
+    python tuning/label_fractions.py --grid people-cpu --plan                # what is missing, and how long it may take
     python tuning/label_fractions.py --grid mine.yaml train.gpu=true --cpus 4 --gpus 1
 
-An initialization may be a pre-training, which is done first. A finished experiment is a small JSON file in RESULTS/experiments. The same
-command again does what is missing, whether it was stopped, killed or an experiment failed. The table of means, spreads and paired
-differences is RESULTS/label_fractions.md.
-A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
+An initialization may be a pre-training, which runs first. A finished experiment is a small JSON file in
+RESULTS/experiments. The same command again runs what is missing, whether it was stopped, killed or an experiment
+failed. The table of means, spreads and paired differences is RESULTS/label_fractions.md.
+
+Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
 from collections.abc import Sequence
@@ -18,15 +19,12 @@ from hcmoco_ray.experiments.cli import grid_parser
 
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program; returns its exit status. `argv` defaults to the command line's."""
+    """Run the program and return its exit status. `argv` defaults to the command line's."""
     given = grid_parser(__doc__, "people-cpu").parse_intermixed_args(argv)
-    from hcmoco_ray.cluster import (
-        resources,
-    )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
-    from hcmoco_ray.experiments.grid import (
-        run,
-        tables,
-    )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+
+    # Imported late: --help and a wrong argument do not wait for PyTorch.
+    from hcmoco_ray.cluster import resources
+    from hcmoco_ray.experiments.grid import run, tables
 
     return run.run(
         "label_fractions",

@@ -1,23 +1,26 @@
-"""Parts, pose or DensePose on your own pictures, on this machine alone.
+"""Predict body parts, pose or DensePose on your own pictures, on this machine alone.
 
     python pipelines/predict.py photo.jpg --weights runs/parsing-rgb
     python pipelines/predict.py photos --weights runs/parsing-rgb --boxes boxes.jsonl --out predictions
     python pipelines/predict.py depth --weights runs/pose --camera 365.5,365.5,256.3,208.5
     python pipelines/predict.py photos --weights runs/densepose
 
-IMAGES is a JPG or PNG file or a folder of them, subfolders included: 8-bit RGB for parsing-rgb and densepose, 16-bit PNG for parsing-depth
-and pose. parsing and pose are of one person in a box, of which 1.5 times the longer side is cut out, as in training:
+IMAGES is a JPG or PNG file, or a folder of them with its subfolders: 8-bit RGB for parsing-rgb and densepose, 16-bit
+PNG for parsing-depth and pose. Parsing and pose are of one person in a box. The crop has 1.5 times the longer side of
+the box, as in training:
 
     --box x0,y0,x1,y1   the same on every picture
     --box picture       the person fills the picture
-    --boxes FILE        JSON Lines, {"image": "a.jpg", "box": [x0, y0, x1, y1]}, one line per person; `image` is the path below IMAGES
-    neither             depth: the box around all readings; RGB: the whole picture, made square, is what is cut out
+    --boxes FILE        JSON Lines, {"image": "a.jpg", "box": [x0, y0, x1, y1]}, one line per person;
+                        `image` is the path below IMAGES
+    neither             depth: the box around all readings; RGB: the whole picture, made square, is the crop
 
-OUT gets predictions.jsonl (one line per picture), labels/ (label images), pictures/ (input beside prediction), index.jpg and about.json,
-which says what the numbers mean. All coordinates are pixels of the upright picture (EXIF orientation applied), boxes that you give too.
-Pictures that cannot be used are set aside: their lines have an `error`. An earlier run's results in OUT are replaced; other files stay, and
-a folder that holds nothing but them is refused.
-Relative paths of --weights and --out lie in the current folder, or under HCMOCO_HOME where that is set.
+OUT gets predictions.jsonl (one line per picture), labels/ (label images), pictures/ (input beside prediction),
+index.jpg and about.json, which says what the numbers mean. All coordinates, also of boxes that you give, are pixels of
+the upright picture (EXIF orientation applied). Pictures that cannot be used are rejected: their lines have an `error`.
+Results of an earlier run in OUT are replaced. Other files stay; a folder that holds nothing else is refused.
+
+Relative paths of --weights and --out are resolved against HCMOCO_HOME, else the current folder.
 """
 
 import argparse
@@ -30,7 +33,7 @@ from hcmoco_ray.paths import resolve_path
 
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program; returns its exit status. `argv` defaults to the command line's."""
+    """Run the program and return its exit status. `argv` defaults to the command line's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", metavar="IMAGES", help="a picture, or a folder of pictures")
     parser.add_argument("--weights", required=True, help="folder or URI of a finished fine-tuning, or of its model")
@@ -49,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--depth-scale",
         type=float,
-        help="units of depth files per metre (default 1000: millimetres); parsing-depth, pose",
+        help="units of depth files per meter (default 1000: millimetres); parsing-depth, pose",
     )
-    parser.add_argument("--min-score", type=float, help="people below this are left out (default 0.3); densepose")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.add_argument("--min-score", type=float, help="people below this score are skipped (default 0.3); densepose")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if it is available")
     parser.add_argument(
         "--batch", type=int, default=8, help="people, or densepose's pictures, that are predicted together (default 8)"
     )

@@ -1,4 +1,4 @@
-"""Prepares data sets: raw files, or synthetic people, become shards that training reads.
+"""Prepare a data set: turn raw files, or synthetic people, into shards that training reads.
 
     python pipelines/prepare.py people --out data/people --count 2000
     python pipelines/prepare.py people --out data/people-wild --count 2000 --domain wild
@@ -9,9 +9,10 @@
     python pipelines/prepare.py verify data/people
     python pipelines/prepare.py sheet data/people people.png
 
-A relative path of a data set lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
-Downloads and pictures are looked for in the current folder.
-The same command again goes on where a killed one stopped, and does nothing where the data set is complete.
+Relative paths of data sets are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against
+~/hcmoco.
+Downloads and pictures are searched for in the current folder.
+The same command again resumes a killed one, and does nothing if the data set is complete.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from hcmoco.datasets.registry import REGISTRY
 from hcmoco.errors import UserError
 from hcmoco_ray.cluster.entrypoint import main_wrapper
 from hcmoco_ray.paths import resolve_path
-from hcmoco_ray.prepare.reader import Source, add_arguments, commands, described, from_arguments
+from hcmoco_ray.prepare.reader import Source, add_arguments, commands, description, from_arguments
 from hcmoco_ray.tracking.progress import Progress
 
 if TYPE_CHECKING:
@@ -34,12 +35,13 @@ if TYPE_CHECKING:
 
 @main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program; returns its exit status. `argv` defaults to the command line's."""
+    """Run the program and return its exit status. `argv` defaults to the command line's."""
     arguments = parser().parse_args(argv)
     return arguments.run(arguments)
 
 
 def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="prepare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         command = subparsers.add_parser(
             kind,
             help=REGISTRY[kind].help,
-            description=described(kind),
+            description=description(kind),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_argument(
@@ -104,9 +106,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
         if example is None:
             print(f"  {count} x {kind}")
         else:
-            # A record without an id of its own is called by its line, which the reason begins with.
+            # A record without its own id is named by its line, which the reason starts with.
             named = example.reason.startswith(example.id.partition("/")[2])
-            # Several that differ in names and numbers only are told by one of them.
+            # Of several that differ in names and numbers only, one is an example.
             one_of = "such as: " if count > 1 and example.reason != kind else ""
             print(f"  {count} x {one_of}{example.reason}" + ("" if named else f" ({example.id})"))
     for reason, count in manifest.skipped.items():
@@ -115,7 +117,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 
 def _check(source: Source) -> int:
-    """Prints what the source has and every file that it lacks; UserError if there is one."""
+    """Print what the source has and every file that it lacks. Raises UserError if one is missing."""
     found = source.inventory()
     print(f"{source.name}: " + ", ".join(f"{count:,} {what}" for what, count in found.counts.items()))
     for note in found.notes:
@@ -126,9 +128,10 @@ def _check(source: Source) -> int:
     if not found.faults and not any(found.counts.values()):
         raise UserError(f"{source.name}: there is nothing to read; look at where {where} points")
     if found.faults:
+        are = "is" if len(found.faults) == 1 else "are"
         raise UserError(
-            f"{source.name}: {len(found.faults):,} of what is needed {'is' if len(found.faults) == 1 else 'are'} missing or unreadable, as "
-            f"listed above; get it again or mend it, or look at where {where} points"
+            f"{source.name}: {len(found.faults):,} of what is needed {are} missing or unreadable, as listed above; "
+            f"download it again or fix it, or look at where {where} points"
         )
     print("  nothing is missing")
     return 0
@@ -186,7 +189,7 @@ def _rows(shards: "Shards") -> Iterator[dict]:
 
 
 def _first_persons(shards: "Shards", count: int) -> list:
-    """The first `count` rows with a picture, in the joint set and depth codec that a contact sheet shows."""
+    """Return the first `count` rows with a picture, in the joint set and depth codec that a contact sheet shows."""
     from hcmoco.data.codecs import decode_depth, encode_depth
     from hcmoco.data.schema import Person
     from hcmoco.data.skeletons import convert

@@ -1,12 +1,14 @@
-"""The paper's tables with the paper's numbers beside those of a results folder: one HTML page that needs nothing else, and Markdown.
+"""Write a page of the paper's tables, with the paper's numbers beside those of a results folder.
 
     python pipelines/report.py                                          # results/people-cpu
     python pipelines/report.py runs/tables/people-gpu --out /tmp/page
 
-RESULTS is what the programs in tuning/ leave: label_fractions.json, ablation.json and versatility.json with their cells, pretrainings/ and
-pictures/. What is missing there is named on the page. OUT/index.html holds every picture; OUT/tables.md is the same beside OUT/curves and
-OUT/pictures. Nothing is trained and no cluster is started; the same results give the same bytes.
-A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
+RESULTS is a folder that the programs in tuning/ wrote: label_fractions.json, ablation.json and versatility.json with
+their experiments, pretrainings/ and pictures/. The page lists what is missing. OUT/index.html is one file that holds
+every picture; OUT/tables.md is the same as Markdown, with its pictures in OUT/curves and OUT/pictures. Nothing is
+trained and no cluster is started. The same results give the same bytes.
+
+Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
 import argparse
@@ -19,7 +21,7 @@ from hcmoco_ray.report import build
 
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program; returns its exit status. `argv` defaults to the command line's."""
+    """Run the program and return its exit status. `argv` defaults to the command line's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "results",

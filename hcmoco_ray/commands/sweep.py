@@ -1,15 +1,20 @@
-"""A hyperparameter sweep: many short pre-trainings whose values are drawn or chosen, and which of them is the best.
+"""Run a hyperparameter sweep: many short pre-trainings with drawn or chosen values, and find the best of them.
 
-    python tuning/sweep.py --sweep people-cpu                                   # recipes/sweeps/people-cpu.yaml
-    python tuning/sweep.py --sweep mine.yaml stages.stage2_steps=200 output_dir=runs/other  # keys of every trial; output_dir: the sweep's
-    ray job submit --working-dir . -- python tuning/sweep.py --sweep mine.yaml output_dir=/shared/sweep --cpus 4 --gpus 1
+    python tuning/sweep.py --sweep people-cpu                # recipes/sweeps/people-cpu.yaml
+    python tuning/sweep.py --sweep mine.yaml stages.stage2_steps=200 output_dir=runs/other
+    ray job submit --working-dir . -- python tuning/sweep.py --sweep mine.yaml output_dir=/shared/sweep --gpus 1
 
-The sweep's file says which dotted keys of the pre-training vary, how the next values are found (random, optuna, asha, pbt) and what a
-trial's score is: a figure of the probe, or a fine-tuning with few labels from the trial's encoder.
-The same command again goes on where a stopped or killed one was: trials that are over stay, the others go on from their newest state.
-More trials may be asked for later. To have one done anew, delete its file in OUT/trials.
+Overrides are keys of every trial; output_dir is the sweep's.
+
+The sweep's file says which dotted keys of the pre-training vary, how the next values are found (random, optuna, asha,
+pbt) and what a trial's score is: a metric of the probe, or a fine-tuning with few labels from the trial's encoder.
+
+The same command again resumes a stopped or killed sweep: finished trials stay, the others resume from their newest
+state. The number of trials may be raised later. To run a trial again, delete its file in OUT/trials.
+
 Results: OUT/trials (a JSON file for each), table.md, response.png, and best.yaml, a recipe for pretrain.py.
-A relative path lies in the current folder, or under HCMOCO_HOME where that is set; in a submitted job, under ~/hcmoco.
+
+Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
 import argparse
@@ -20,7 +25,7 @@ from hcmoco_ray.cluster import entrypoint
 
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program; returns its exit status. `argv` defaults to the command line's."""
+    """Run the program and return its exit status. `argv` defaults to the command line's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--sweep",
@@ -37,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="dotted keys of all trials, for example stages.stage2_steps=100",
     )
     given = parser.parse_intermixed_args(argv)
-    from hcmoco_ray.experiments.sweep import (
-        run,
-    )  # PyTorch and all that stands on it: --help and a wrong argument do not wait for it
+
+    # Imported late: --help and a wrong argument do not wait for PyTorch.
+    from hcmoco_ray.experiments.sweep import run
 
     return run.run(given.sweep, given.overrides, cpus=given.cpus, gpus=given.gpus, threads=given.threads)

@@ -1,13 +1,14 @@
-"""The command line that the grids share, read without importing PyTorch."""
+"""Build the command-line parsers that the grids share, without importing PyTorch."""
 
 import argparse
 
 
 def grid_parser(description: str | None, grid: str) -> argparse.ArgumentParser:
-    """A parser of `--grid NAME [--plan] [--seeds N] [--cpus C] [--gpus G] [--threads T] [key=value ...]`.
+    """Build a parser of `--grid NAME [--plan] [--seeds N] [--cpus C] [--gpus G] [--threads T] [key=value ...]`.
 
     Args:
-        grid: the grid that is taken where none is named.
+        description: for `--help`.
+        grid: the default of `--grid`.
     """
     parser = option_parser(description)
     parser.add_argument(
@@ -17,9 +18,9 @@ def grid_parser(description: str | None, grid: str) -> argparse.ArgumentParser:
 
 
 def option_parser(description: str | None) -> argparse.ArgumentParser:
-    """The same without what names the grid."""
+    """Build the same parser without `--grid`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plan", action="store_true", help="print what there is to do, and stop")
+    parser.add_argument("--plan", action="store_true", help="print which experiments are missing, and stop")
     parser.add_argument(
         "--seeds",
         type=int,

@@ -1,7 +1,7 @@
 """Encoder initializations of a grid: from a folder, from scratch, or from a pre-training that the grid runs.
 
-RESULTS/pretrainings/<init>.json keeps the conditions of a pre-training and the digests of its encoders, so that a grid whose experiments
-are all done needs no weights.
+RESULTS/pretrainings/<init>.json keeps the conditions of a pre-training and the digests of its encoders. So a grid whose
+experiments are all done needs no weights.
 """
 
 import json
@@ -36,9 +36,9 @@ class InitSpec:
     Attributes:
         name: in the grid.
         init: as a fine-tuning's init.
-        pretraining: the pre-training that makes the weights; None where nothing has to be trained.
-        config: its whole config.
-        key: digest of all that decides its result.
+        pretraining: the pre-training that produces the weights; None if nothing has to be trained.
+        config: its resolved config.
+        key: digest of everything that decides its result.
     """
 
     name: str
@@ -68,8 +68,12 @@ class InitSpec:
 
 
 def resolve_inits(grid: GridConfig) -> dict[str, InitSpec]:
-    """Resolve the initializations of a grid, by name. Raises UserError for a bad pre-training recipe."""
-    return {name: resolve_init(name, each) for name, each in grid.inits.items()}
+    """Resolve the initializations of a grid, by name.
+
+    Raises:
+        UserError: the recipe of a pre-training does not exist or has a bad key or value.
+    """
+    return {name: resolve_init(name, init) for name, init in grid.inits.items()}
 
 
 def resolve_init(name: str, init: str | PretrainedConfig) -> InitSpec:
@@ -77,7 +81,8 @@ def resolve_init(name: str, init: str | PretrainedConfig) -> InitSpec:
 
     Args:
         name: in the grid.
-        init: as a fine-tuning's init, or the pre-training that makes it.
+        init: as a fine-tuning's init, or the pre-training that produces it.
+
     Raises:
         UserError: the recipe of the pre-training does not exist or has a bad key or value.
     """
@@ -96,7 +101,7 @@ def digest_of(
     """Return the digest of the weights that an encoder would start from; None before the pre-training has run.
 
     Raises:
-        LookupError: with the reason, where ImageNet's weights cannot be had.
+        LookupError: ImageNet's weights cannot be downloaded; the message is for the table.
         UserError: the weights do not exist or are of another encoder.
     """
     if spec.init == SCRATCH:
@@ -114,7 +119,11 @@ def digest_of(
 
 
 def read_record(spec: InitSpec, results: Folder) -> dict | None:
-    """Read the record of a pre-training; None if there is none or it is of another config. Raises UserError for a damaged file."""
+    """Read the record of a pre-training; None if it does not exist or is of another config.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     name = f"pretrainings/{spec.name}.json"
     if spec.pretraining is None or not results.exists(name):
         return None
@@ -122,7 +131,7 @@ def read_record(spec: InitSpec, results: Folder) -> dict | None:
         record = json.loads(results.read(name))
         return record if record["key"] == spec.key and record["digests"].keys() >= set(DENSE_MODALITIES) else None
     except (ValueError, KeyError, TypeError, AttributeError):
-        again = "delete it, and the same command makes it again"
+        again = "delete it, and the same command writes it again"
         raise UserError(f"{results.uri}/{name} is not the record of a pre-training; {again}") from None
 
 
@@ -131,6 +140,7 @@ def write_record(spec: InitSpec, results: Folder, seconds: float | None) -> dict
 
     Args:
         seconds: its duration; None if it was not timed from start to end.
+
     Returns:
         The record.
     """
@@ -155,10 +165,14 @@ def write_record(spec: InitSpec, results: Folder, seconds: float | None) -> dict
 
 
 def pretrain(spec: InitSpec, results: Folder) -> None:
-    """Run or resume a pre-training and write its record. Raises UserError where it cannot run."""
+    """Run or resume a pre-training and write its record.
+
+    Raises:
+        UserError: it cannot run.
+    """
     assert spec.config is not None
     assert spec.pretraining is not None
     from_start = states_of(spec.config).newest_step == 0
-    begun = time.monotonic()
+    start_time = time.monotonic()
     train_pretrain.run(spec.values(), spec.pretraining.pretrain)
-    write_record(spec, results, round(time.monotonic() - begun, 1) if from_start else None)
+    write_record(spec, results, round(time.monotonic() - start_time, 1) if from_start else None)

@@ -1,4 +1,4 @@
-"""The files that experiments leave, and how tables write metrics over seeds."""
+"""Read and write the result files of experiments, and format metrics over seeds for tables."""
 
 import json
 import math
@@ -19,11 +19,11 @@ _EARLIER = {EXPERIMENTS: "cells"}  # folder of results -> what version 0.1 calle
 
 
 class Experiment(Protocol):
-    """What the experiments of all programs have in common.
+    """Protocol that the experiments of all programs share.
 
     Attributes:
         name: unique among the program's experiments.
-        key: digest of all that decides the result; "" while that is not known.
+        key: digest of everything that decides the result; "" while that is not known.
     """
 
     @property
@@ -33,18 +33,20 @@ class Experiment(Protocol):
 
 
 def read_results(folder: Folder, below: str, experiments: Sequence[Experiment]) -> dict[str, dict]:
-    """Read the results that exist, those of version 0.1 included.
+    """Read the results that exist, including those in version 0.1's folder.
 
     Args:
         folder: the results.
         below: the folder in it that the program writes to.
-        experiments: whose results are wanted.
+        experiments: the experiments to look for.
+
     Returns:
         The results by name of the experiment.
+
     Raises:
-        UserError: a file is no result, or another experiment's.
+        UserError: a file is not a result, or is another experiment's.
     """
-    names = {each.name: each for each in experiments if each.key}
+    names = {experiment.name: experiment for experiment in experiments if experiment.key}
     results = {}
     for place in (_EARLIER.get(below), below):
         for file in folder.sizes(place) if place else ():
@@ -55,7 +57,7 @@ def read_results(folder: Folder, below: str, experiments: Sequence[Experiment]) 
 
 
 def move_earlier_results(folder: Folder, below: str, results: Mapping[str, dict]) -> None:
-    """Write the results that only version 0.1's folder has to today's, with today's keys."""
+    """Copy results that only version 0.1's folder has to today's folder, with today's keys."""
     written = folder.sizes(below)
     for name, result in results.items():
         if f"{name}.json" not in written:
@@ -63,13 +65,13 @@ def move_earlier_results(folder: Folder, below: str, results: Mapping[str, dict]
 
 
 def write_result(folder: Folder, below: str, experiment: Experiment, result: Mapping) -> None:
-    """Keep the result of a finished experiment, with its key and what computed it."""
+    """Write the result of a finished experiment, with its key and the versions of the program."""
     record = {**result, "key": experiment.key, **made_by()}
     folder.write(f"{below}/{experiment.name}.json", json.dumps(record, indent=1).encode())
 
 
 def portable(result: dict, **facts: str) -> dict:
-    """Make a result fit to be handed on: paths are relative to HCMOCO_HOME.
+    """Return a result that can be shared: its paths are relative to HCMOCO_HOME.
 
     Args:
         result: as a training returns it.
@@ -80,9 +82,9 @@ def portable(result: dict, **facts: str) -> dict:
 
 
 def deciding(config: Any) -> dict:
-    """Return what decides a result, in canonical form, so that a renamed key makes no other experiment.
+    """Return what decides a result, in canonical form, so that an experiment's digest survives renamed keys.
 
-    The precision is left out: a result that was computed in either counts.
+    The precision is not part of it: a result that was computed in either precision counts.
 
     Args:
         config: a config with `identity()`.
@@ -115,11 +117,12 @@ def read_result(folder: Folder, place: str, key: str) -> dict:
 
     Args:
         place: the file's name in `folder`.
-        key: digest of the experiment that it must be of.
+        key: the key of the experiment.
+
     Raises:
-        UserError: it is no result, or another experiment's.
+        UserError: it is not a result, or is another experiment's.
     """
-    again = "delete it, and the same command makes it again"
+    again = "delete it, and the same command computes it again"
     try:
         result = upgrade_results(json.loads(folder.read(place)))
         found, _ = result.get("key"), result["test"]["metrics"][result["primary_metric"]]
@@ -127,18 +130,27 @@ def read_result(folder: Folder, place: str, key: str) -> dict:
         raise UserError(f"{folder.uri}/{place} is not an experiment's result; {again}") from None
     if found != key:
         raise UserError(
-            f"{folder.uri}/{place} is another experiment's result: its key is {str(found)[:10]}, not {key[:10]}; {again}"
+            f"{folder.uri}/{place} is another experiment's result: its key is {str(found)[:10]}, not {key[:10]}; "
+            f"{again}"
         )
     return result
 
 
 def mean_text(values: list[float]) -> str:
-    """Mean and, of several, standard deviation; "-" of none, and where one of them is undefined (NaN)."""
+    """Format the mean and, of several values, their standard deviation.
+
+    Returns:
+        "-" if there are no values or one of them is undefined (NaN).
+    """
     return _with_spread(values, ".1f", 1.0)
 
 
 def difference_text(values: list[float]) -> str:
-    """Mean of paired differences and, of several, its standard error; "-" of none, and where one of them is undefined (NaN)."""
+    """Format the mean of paired differences and, of several, its standard error.
+
+    Returns:
+        "-" if there are no values or one of them is undefined (NaN).
+    """
     return _with_spread(values, "+.1f", math.sqrt(max(1, len(values))))
 
 
@@ -150,7 +162,10 @@ def _with_spread(values: list[float], form: str, divisor: float) -> str:
 
 
 def write_index(folder: Folder, program: str, index: dict) -> None:
-    """Keeps where every experiment of a program stands, with the program's state; left alone where nothing else has changed."""
+    """Write the status of every experiment of a program, and the program's version.
+
+    The file stays as it is if only the version differs.
+    """
     name = f"{program}.json"
     index = {"program": program, **index}
     try:

@@ -1,4 +1,4 @@
-"""Taking what the experiments of a program give as they come, each kept before the next is looked at."""
+"""Collect the outcomes of experiments that run on the cluster, and record each of them before the next."""
 
 import json
 import time
@@ -15,48 +15,52 @@ ExperimentT = TypeVar("ExperimentT", bound=Experiment)
 
 
 def collect(
-    waiting: dict[Any, ExperimentT], keep: Callable[[ExperimentT, Any], tuple[dict, str]], out: str
+    tasks: Mapping[Any, ExperimentT], keep: Callable[[ExperimentT, Any], tuple[dict, str]], out: str
 ) -> dict[str, str]:
-    """Waits for the tasks `waiting`, hands what each returns to `keep`, deletes its work folder below `out`, and says how far it all is.
+    """Wait for tasks, keep what each returns, delete its work folder, and print the progress.
 
     Args:
-        waiting: the tasks, and the experiment of each.
-        keep: stores an experiment's outcome; returns its result and how a line of progress calls the experiment.
+        tasks: object reference of a task -> its experiment.
+        keep: stores an experiment's outcome; returns its result, and the experiment's name in a line of progress.
+        out: folder of the work folders.
+
     Returns:
-        Why those that failed did, by name of the experiment.
+        The reasons of the experiments that failed, by name of the experiment.
     """
     import ray
 
     failures: dict[str, str] = {}
-    waiting, total, begun = dict(waiting), len(waiting), time.monotonic()
+    waiting, total, start_time = dict(tasks), len(tasks), time.monotonic()
     while waiting:
         interrupts.raise_if_interrupted()
         done, _ = ray.wait(list(waiting), timeout=1.0)
-        for each in done:
-            experiment = waiting.pop(each)
+        for reference in done:
+            experiment = waiting.pop(reference)
             try:
-                outcome = ray.get(each)
+                outcome = ray.get(reference)
             except ray.exceptions.RayError as error:
                 failures[experiment.name] = _why(error)
                 log(f"failed: {experiment.name}: {failures[experiment.name]}")
                 continue
-            result, called = keep(experiment, outcome)
+            result, title = keep(experiment, outcome)
             Folder(out).delete_folder(f"work/{experiment.name}")
-            left = (time.monotonic() - begun) / (total - len(waiting)) * len(waiting)
-            figure = 100 * result["test"]["metrics"][result["primary_metric"]]
+            num_done = total - len(waiting)
+            left = (time.monotonic() - start_time) / num_done * len(waiting)
+            metric = result["primary_metric"]
             log(
-                f"{total - len(waiting)}/{total}  {called}:  {result['primary_metric']} {figure:.1f} %  ({result['seconds']:.0f} s)  "
-                f"{int(left) // 60}:{int(left) % 60:02d} left"
+                f"{num_done}/{total}  {title}:  {metric} {100 * result['test']['metrics'][metric]:.1f} %  "
+                f"({result['seconds']:.0f} s)  {int(left) // 60}:{int(left) % 60:02d} left"
             )
     return failures
 
 
 def _why(error: Exception) -> str:
     mistake = entrypoint.find_user_error(error)
-    cause = getattr(
-        error, "cause", None
-    )  # of a task's error, whose own text begins with the task and not with what happened
-    return str(mistake) if mistake else f"{type(cause).__name__}: {one_line(cause)}" if cause else one_line(error)
+    if mistake:
+        return str(mistake)
+    # The text of a task's error begins with the task; its cause says what happened.
+    cause = getattr(error, "cause", None)
+    return f"{type(cause).__name__}: {one_line(cause)}" if cause else one_line(error)
 
 
 def record(
@@ -68,9 +72,16 @@ def record(
     result: dict,
     png: bytes | None = None,
 ) -> None:
-    """Record a finished experiment as a run of its own below `parent`, with its picture if it has one.
+    """Record a finished experiment as a tracking run.
 
-    Its params name the precision that it was computed in.
+    Args:
+        writer: of the tracking store.
+        parent: the program's run, in which this one is nested.
+        experiment: the finished one.
+        params: its config; its precision is replaced by the one that the result was computed in.
+        tags: of the run.
+        result: of the experiment.
+        png: an encoded picture, or None.
     """
     params = {**params, "train": {**params["train"], "precision": result["precision"]}}
     tracker = start_run(
@@ -79,8 +90,8 @@ def record(
         params=params,
         tags={**tags, "hcmoco.key": experiment.key, "mlflow.parentRunId": parent.run_id},
     )
-    for step, figures in result["evals"]:
-        tracker.metrics(step, {f"val/{name}": value for name, value in figures.items()})
+    for step, metrics in result["evals"]:
+        tracker.metrics(step, {f"val/{name}": value for name, value in metrics.items()})
     tracker.metrics(result["steps"], {f"test/{name}": value for name, value in result["test"]["metrics"].items()})
     tracker.text("result.json", json.dumps(result, indent=1))
     if png is not None:

@@ -1,11 +1,12 @@
 """Read the work items of a plan with Ray Data, which neither shuffles nor chooses.
 
-One dataset per start of the workers, whose elements are work items in order, one task and one block each. `streaming_split` then deals
-item k to worker k mod W, because every item has equally many rows; whoever reads the plan's items checks it all the same.
+Each start of the workers has one dataset. Its elements are work items in order, one task and one block each.
+`streaming_split` then deals item k to worker k mod W, because every item has the same number of rows; the loader checks
+that it did.
 
-Ray Data lists its inputs before it begins, at about a millisecond each, which for a long run would be minutes at every start. So where
-there are many items, one task counts their numbers out while they are needed. A block of that dataset is a single row, else the numbers
-would come in one block; an item then travels as one value.
+Ray Data lists its inputs before it starts, at about a millisecond each. For a long run that would be minutes at every
+start. So if there are many items, one task yields their numbers as they are needed. A block of that dataset is a single
+row, else the numbers would come in one block, and an item is packed into one value.
 """
 
 import logging
@@ -25,36 +26,41 @@ if TYPE_CHECKING:
 
 _MISTAKE = "mistake"
 _PACKED = "item"
-# Up to so many items are listed.
+# Up to this number of items Ray Data lists them.
 LISTED = 1000
 
 
-def dataset(feed: PlanLoader, first_step: int) -> "Dataset":
-    """Return the dataset of a plan's work items from the window of `first_step` on."""
-    lanes = feed.plan.lanes
-    # A run that has taken its last step reads nothing more, but a dataset of nothing cannot be.
-    first = min(first_step // feed.plan.window_steps, feed.plan.windows - 1) * lanes
-    return _dataset(
-        lambda number: feed.item(*divmod(first + number, lanes)), feed.plan.windows * lanes - first, feed.item_rows
-    )
-
-
-def newest_dataset(feed: PlanLoader, states: str) -> Callable[[], "Dataset"]:
-    """Return what builds the dataset from the newest train state on.
+def dataset(loader: PlanLoader, first_step: int) -> "Dataset":
+    """Return the dataset of a plan's work items.
 
     Args:
-        states: folder of the states, which the workers ask too.
+        loader: of the plan.
+        first_step: items start at the window of this step.
     """
-    return lambda: dataset(feed, States(states).newest_step)
+    plan = loader.plan
+    # A run that has taken its last step reads nothing more, but Ray Data has no empty dataset.
+    first = min(first_step // plan.window_steps, plan.windows - 1) * plan.lanes
+    count = plan.windows * plan.lanes - first
+    return _dataset(lambda number: loader.item(*divmod(first + number, plan.lanes)), count, loader.item_rows)
 
 
-def evaluation_dataset(feed: EvalLoader) -> "Dataset":
+def newest_dataset(loader: PlanLoader, states: str) -> Callable[[], "Dataset"]:
+    """Return a function that builds the dataset of a plan's work items from the newest train state on.
+
+    Args:
+        loader: of the plan.
+        states: folder of the states, from which the workers resume too.
+    """
+    return lambda: dataset(loader, States(states).newest_step)
+
+
+def evaluation_dataset(loader: EvalLoader) -> "Dataset":
     """Return the dataset of every piece of an evaluation; it can be iterated any number of times."""
-    return _dataset(feed.item, feed.pieces, feed.piece_rows)
+    return _dataset(loader.item, loader.pieces, loader.piece_rows)
 
 
 def _dataset(item: Callable[[int], pa.Table], count: int, rows: int) -> "Dataset":
-    """`count` items of `rows` rows each, in order."""
+    """Return the dataset of `count` items of `rows` rows each, in order."""
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it announces every execution
@@ -70,8 +76,8 @@ def _dataset(item: Callable[[int], pa.Table], count: int, rows: int) -> "Dataset
         try:
             table = item(int(batch["id"][0]))
         except UserError as error:
-            # Raised here it would be wrapped, and its kind lost, on the way to the worker: it travels as an item of the same
-            # length.
+            # Ray would wrap an error that is raised here, and its type would be lost. So it is sent as an item of the
+            # same length.
             table = pa.table({_MISTAKE: [str(error)] * rows})
         return table if few else _packed(table)
 
@@ -80,7 +86,7 @@ def _dataset(item: Callable[[int], pa.Table], count: int, rows: int) -> "Dataset
 
 
 def _packed(table: pa.Table) -> pa.Table:
-    """A table as the one value of another, over the same memory when it is read."""
+    """Pack a table into one value of another table. Reading it copies no memory."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -94,6 +100,7 @@ def items(shard: Any) -> Iterator[pa.Table]:
 
     Args:
         shard: the worker's share of the dataset: a Dataset, or a DataIterator of Ray Train.
+
     Raises:
         UserError: an item could not be read.
     """

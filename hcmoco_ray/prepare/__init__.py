@@ -1,1 +1,1 @@
-"""Raw data sets become shards, as Ray tasks."""
+"""Turn raw data sets into shards with Ray tasks."""

@@ -1,4 +1,4 @@
-"""A data set of the registry as something to prepare: its settings from the command line, and what its manifest says."""
+"""A data set of the registry to prepare: its reader's config from the command line, and the facts of its manifest."""
 
 import argparse
 import json
@@ -25,14 +25,14 @@ _PEOPLE, _SCENES = "people", "scenes"
 
 @dataclass(frozen=True)
 class Source:
-    """One data set to prepare: which reader, with which config. Small to pickle.
+    """One data set to prepare: a reader and its config. Small to pickle.
 
     Attributes:
         kind: key of REGISTRY.
         config: the reader's config.
-        seed: keys the order in which rows are stored.
-        license: goes into the manifest; "" takes the registry's.
-        entry: of the registry; it travels with the source, so that a worker need not have registered it.
+        seed: of the order in which rows are stored.
+        license: for the manifest; "": the registry's.
+        entry: of the registry; it is pickled with the source, so that a worker need not have registered it.
     """
 
     kind: str
@@ -54,7 +54,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What ids and the manifest call the data set."""
+        """Name of the data set in ids and in the manifest."""
         return self.reader.name(self.config) if self.reader.name else self.kind
 
     @property
@@ -72,7 +72,7 @@ class Source:
 
     @property
     def about(self) -> About:
-        """The manifest's first part. UserError for a name that no manifest can have."""
+        """The manifest's first part. Raises UserError for a name that a manifest cannot have."""
         persons = self.entry.records == "person"
         values = {
             "kind": self.entry.records,
@@ -90,12 +90,12 @@ class Source:
 
     @property
     def unit(self) -> str:
-        """What progress counts."""
+        """Name of the items, in the plural, for lines of progress."""
         return self.reader.unit
 
     @property
     def rows_per_item(self) -> int:
-        """About how many records an item gives."""
+        """Approximate number of records of an item."""
         return self.reader.rows_per_item
 
     @cached_property
@@ -103,32 +103,45 @@ class Source:
         return self.reader.rooted(self.config)
 
     def inventory(self) -> Inventory:
-        """What is present and what is missing or unreadable. UserError where the source as a whole is unusable."""
+        """List what exists and what is missing or unreadable.
+
+        Raises:
+            UserError: the source as a whole is unusable.
+        """
         return self.reader.inventory(self._rooted)
 
     def items(self) -> Sequence:
-        """What can be read, in the source's own order. UserError where the source itself is missing or malformed."""
+        """Return the items, in the source's own order.
+
+        Raises:
+            UserError: the source is missing or malformed.
+        """
         return self.reader.items(self._rooted)
 
     def calibrations(self, items: Sequence) -> Mapping[str, Any]:
-        """What is to be measured before any item is read, by name; empty for most sources."""
+        """Return the calibrations to measure before any item is read, by name; empty for most sources."""
         return self.reader.calibrations(self._rooted, items) if self.reader.calibrations else {}
 
     def calibrate(self, calibration: Any) -> dict:
         """Measure one of `calibrations`."""
         if self.reader.calibrate is None:
-            raise TypeError(f"the reader of {self.kind} measures nothing")
+            raise TypeError(f"the reader of {self.kind} has no calibrations")
         return self.reader.calibrate(calibration)
 
     def with_calibrations(self, items: Sequence, measured: Mapping[str, dict]) -> Sequence:
-        """`items` that know what was measured. UserError where nothing is left to read."""
+        """Return items that hold the measured calibrations.
+
+        Raises:
+            UserError: no item can be read.
+        """
         if not measured or self.reader.with_calibrations is None:
             return items
         return self.reader.with_calibrations(self._rooted, items, measured)
 
     def read(self, item: Item | Rejected | Skipped) -> list[Outcome]:
-        """The records of one item. An error that the reader did not foresee rejects the item: it must not end hours of
-        work.
+        """Read the records of one item.
+
+        An error that the reader does not handle rejects the item: it must not end hours of work.
         """
         try:
             return self.reader.outcomes(item)
@@ -140,27 +153,25 @@ class Source:
 
 
 def commands() -> tuple[str, ...]:
-    """Keys of the registry that are commands of `prepare`."""
+    """Return the keys of the registry that are commands of `prepare`."""
     return tuple(kind for kind in REGISTRY if kind != _SCENES)
 
 
-def described(kind: str) -> str:
-    """What `--help` says of a source: its module's own words, so that the format of a file stands where it is asked
-    for.
-    """
+def description(kind: str) -> str:
+    """Return the `--help` text of a source: its module's docstring, which describes the files that it reads."""
     entry = REGISTRY[kind]
     return entry.help if entry.numbered else f"{entry.help}\n\n{entry.module_docstring()}"
 
 
 def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
-    """The fields of the reader's config as flags, with their defaults and descriptions."""
+    """Add the fields of the reader's config as flags, with their defaults and descriptions."""
     fields = _config_class(kind).model_fields
     for name, info in fields.items():
         _add_field(parser, name, info)
     if kind == _PEOPLE:
         scenes = parser.add_argument_group("scenes of several people")
         scenes.add_argument(
-            "--scenes", action="store_true", help="make pictures of several people, for detection and DensePose"
+            "--scenes", action="store_true", help="render pictures of several people, for detection and DensePose"
         )
         own = _config_class(_SCENES).model_fields
         others = [
@@ -168,19 +179,19 @@ def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
             for name, info in own.items()
             if name in fields and info.default != fields[name].default
         ]
-        scenes.description = f"With --scenes the defaults are {', '.join(others)}, and there are"
+        scenes.description = f"With --scenes the defaults are {', '.join(others)}, and these options are allowed:"
         for name, info in own.items():
             if name not in fields:
                 _add_field(scenes, name, info)
     if not REGISTRY[kind].numbered:
         parser.add_argument(
-            "--shuffle-seed", type=int, default=0, help="keys the order in which rows are stored (default 0)"
+            "--shuffle-seed", type=int, default=0, help="seed of the order in which rows are stored (default 0)"
         )
     parser.add_argument(
         "--license",
         "--licence",
         default="",
-        help="terms of the data, for the manifest and the cards, in place of those that the reader knows",
+        help="terms of the data for the manifest and the cards, instead of those that the reader knows",
     )
 
 
@@ -194,11 +205,11 @@ def _add_field(parser: Any, name: str, info: Any) -> None:
 
 
 def from_arguments(kind: str, arguments: argparse.Namespace) -> Source:
-    """The source that a command line asks for.
+    """Build the source that a command line requests.
 
     Args:
         kind: key of REGISTRY.
-        arguments: what a parser with `add_arguments` returned.
+        arguments: parsed by a parser with `add_arguments`.
 
     Raises:
         UserError: a bad value, in one line.
@@ -222,23 +233,21 @@ def from_arguments(kind: str, arguments: argparse.Namespace) -> Source:
 
 
 def _value(annotation: object, text: str) -> object:
-    """What a flag's text means to a field: a text itself, else YAML; where a list is wanted, 1,2 and 1 are lists, too."""
+    """Parse a flag's text for a field: as it is for a text, else as YAML. A list may be written 1,2 or 1."""
     if annotation is str:
         return text
     value = _parsed(text)
-    wants_list = tuple in (get_origin(each) for each in (annotation, *get_args(annotation)))
-    return (
-        [_parsed(each.strip()) for each in text.split(",")]
-        if wants_list and isinstance(value, str | int | float)
-        else value
-    )
+    is_list = tuple in (get_origin(option) for option in (annotation, *get_args(annotation)))
+    if is_list and isinstance(value, str | int | float):
+        return [_parsed(part.strip()) for part in text.split(",")]
+    return value
 
 
 def _parsed(text: str) -> object:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        return text  # no number or switch, so the config says what it should be
+        return text  # the config reports what it should be
 
 
 def _config_class(kind: str) -> type[Config]:

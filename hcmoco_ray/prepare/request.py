@@ -1,10 +1,11 @@
-"""What must hold before anything of a data set is read: a folder that is its own, and room on the disk."""
+"""Check the folder of a data set before anything is read: it holds nothing else, and the disk has room."""
 
 import json
 import shutil
 from collections.abc import Sequence
 
 import hcmoco
+from hcmoco.config import first_difference
 from hcmoco.data.schema import Person, Scene
 from hcmoco.data.shards.manifest import MANIFEST, read_manifest
 from hcmoco.datasets.base import Rejected, Skipped
@@ -15,54 +16,71 @@ from hcmoco_ray.prepare.reader import PROGRAM, Source
 WORK = "_parts"
 REQUEST = f"{WORK}/request.json"
 REFUSED = f"{WORK}/refused"
-"""There after a run that stopped because too much was broken."""
-_PROBED = 4
+"""This file exists after a run that stopped because it rejected too many records."""
+_PROBED = 4  # records
+_OTHER_BYTES = 2000  # of a record beside its pictures
 
 
-def request(source: Source, records: int) -> dict:
-    return {"version": hcmoco.__version__, "records": records, **source.arguments}
+def request_of(source: Source, num_items: int) -> dict:
+    """Return what decides the content of a data set: another request into its folder is refused."""
+    return {"version": hcmoco.__version__, "records": num_items, **source.arguments}
 
 
-def already_there(folder: Folder, source: Source) -> bool:
+def is_prepared(folder: Folder, source: Source) -> bool:
+    """Return whether the folder holds the complete data set of `source`.
+
+    Raises:
+        UserError: it holds another data set.
+    """
     if not folder.exists(MANIFEST):
         return False
     provenance = read_manifest(folder).provenance
     if provenance.program != PROGRAM:
         raise UserError(
-            f"{folder.uri} already holds a data set, made by {provenance.program}; choose another --out or delete it"
+            f"{folder.uri} already holds a data set that {provenance.program} made; choose another --out or delete it"
         )
-    _same(provenance.arguments, source.arguments, folder, "already holds a data set")
+    _check_same(provenance.arguments, source.arguments, folder, "already holds a data set")
     return True
 
 
-def check_request(folder: Folder, source: Source, records: int) -> None:
+def check_request(folder: Folder, source: Source, num_items: int) -> None:
+    """Check that a folder is empty, or holds parts of the same data set.
+
+    Raises:
+        UserError: it holds anything else.
+    """
     if folder.exists(REQUEST):
         try:
             earlier = json.loads(folder.read(REQUEST))
         except ValueError:
             earlier = {}
-        _same(earlier, request(source, records), folder, "holds the beginning of a data set")
+        _check_same(earlier, request_of(source, num_items), folder, "holds the beginning of a data set")
     elif folder.sizes() or folder.folders():
         raise UserError(f"{folder.uri} is not empty and holds no data set; choose another --out")
 
 
-def _same(earlier: dict, asked: dict, folder: Folder, what: str) -> None:
-    for key in [*asked, *earlier]:
-        if earlier.get(key) != asked.get(key):
-            was = f"{key} = {earlier[key]!r}" if key in earlier else f"no {key}"
-            raise UserError(
-                f"{folder.uri} {what} with {was}, asked for is {asked.get(key)!r}; choose another --out or delete it"
-            )
+def _check_same(stored: dict, requested: dict, folder: Folder, what: str) -> None:
+    difference = first_difference(stored, requested, sort=False)
+    if difference:
+        key, value, needed = difference
+        was = f"no {key}" if value is None and key not in stored else f"{key} = {value!r}"
+        raise UserError(
+            f"{folder.uri} {what} with {was}, not {needed!r} as requested; choose another --out or delete it"
+        )
 
 
 def check_disk(folder: Folder, source: Source, items: Sequence) -> None:
-    """UserError if what is still to be written, by the size of a few records, does not fit on a local disk."""
+    """Check that a local disk has room for what is still to be written, by the size of a few records.
+
+    Raises:
+        UserError: it has not.
+    """
     if not is_local(folder.uri):
         return
     sizes: list[int] = []
     for k in range(4 * _PROBED):
         outcomes = source.read(items[k * len(items) // (4 * _PROBED)])
-        sizes += [_stored_bytes(each) for each in outcomes if not isinstance(each, Rejected | Skipped)]
+        sizes += [_stored_bytes(record) for record in outcomes if not isinstance(record, Rejected | Skipped)]
         if len(sizes) >= _PROBED:
             break
     rows = len(items) * source.rows_per_item
@@ -78,6 +96,5 @@ def check_disk(folder: Folder, source: Source, items: Sequence) -> None:
 
 def _stored_bytes(record: Person | Scene) -> int:
     pieces = [record, *getattr(record, "instances", ())]
-    return sum(len(value) for each in pieces for value in vars(each).values() if isinstance(value, bytes)) + 2000 * len(
-        pieces
-    )
+    encoded = sum(len(value) for piece in pieces for value in vars(piece).values() if isinstance(value, bytes))
+    return encoded + _OTHER_BYTES * len(pieces)

@@ -1,62 +1,66 @@
-"""Turns a source into a prepared data set with Ray tasks: one task per part, so that a kill costs the parts in flight
-and no more.
+"""Prepare a data set with Ray tasks, one per part, so that a kill costs no more than the parts in flight.
 
-While it is being made, the folder also holds
+While the data set is prepared, its folder also holds
 
-    _parts/request.json      what was asked for; another request into the same folder is refused
-    _parts/calibration-NAME.json one for each measurement that came before the reading
-    _parts/refused           after a run that found too much broken: the next one reads the broken records again, which may be mended
-    _parts/part-00000.json   one for each finished part, with its checksum; a part without it does not count
+    _parts/request.json           the request; another request into the same folder is refused
+    _parts/calibration-NAME.json  one per calibration that was measured before the reading
+    _parts/refused                after a run that rejected too many records: the next run reads these records again,
+                                  which may have been fixed
+    _parts/part-00000.json        one per finished part, with its checksum; a part without it does not count
 
-and none remains beside the manifest. Row k of the result is a function of the source and the seed alone: items are
-shuffled before they are read and dealt to parts in that order, whoever reads them; where an item is a clip or a video,
-the rows of a part are shuffled too.
+and none of them remains beside the manifest. Row k of the result is a function of the source and the seed alone. Items
+are shuffled before they are read and dealt to parts in that order. Where an item is a clip or a video, the rows of a
+part are shuffled too.
 """
 
 import json
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
-import cv2
-
-from hcmoco.config import upgrade
-from hcmoco.data.schema import Person, Scene
 from hcmoco.data.shards.manifest import Manifest, read_manifest
-from hcmoco.data.shards.writer import PART_ROWS, Part, finish, group_sizes, renumber, write_part
+from hcmoco.data.shards.writer import Part, finish
 from hcmoco.datasets.base import Rejected, Skipped
-from hcmoco.errors import UserError, one_line
+from hcmoco.errors import UserError
 from hcmoco.rng import make_rng
 from hcmoco.storage import Folder, absolute, is_local
 from hcmoco_ray.cluster import session
+from hcmoco_ray.prepare.parallel import run_tasks
+from hcmoco_ray.prepare.parts import calibrate, forget_rejected, make_part, move_part, part_bounds
 from hcmoco_ray.prepare.reader import Source
-from hcmoco_ray.prepare.request import REFUSED, REQUEST, WORK, already_there, check_disk, check_request, request
+from hcmoco_ray.prepare.request import (
+    REFUSED,
+    REQUEST,
+    WORK,
+    check_disk,
+    check_request,
+    is_prepared,
+    request_of,
+)
 from hcmoco_ray.tracking.progress import Progress
 
-# Enough parts to keep a small cluster busy and to show progress, and parts that are not tiny.
-_PARTS_AIMED_AT, _SMALLEST_PART = 64, 64
-_SHOWN_BROKEN = 30
-_SETTLE_S = 2.0
+_MAX_LISTED = 30
 
 
 def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Manifest, bool]:
-    """The data set of `source` at `out`, and whether it was made now (False: it was there already).
+    """Prepare the data set of `source`, or resume its preparation.
 
-    Raises UserError where `out` holds anything else, the disk is too small, the source is unusable, or more than the
-    share `max_broken` of its records is broken; what was finished stays for the next run.
+    Args:
+        out: folder or URI of the data set.
+        max_broken: share of the records that may be rejected, 0 to 1.
+
+    Returns:
+        The manifest, and whether anything was written; False where the data set was complete before.
+
+    Raises:
+        UserError: `out` holds anything else, the disk is too small, the source is unusable, or too many records are
+            rejected. Finished parts stay for the next run.
     """
     if not 0 <= max_broken <= 1:
         raise UserError(f"--max-broken {max_broken}: must be a share from 0 to 1")
-    if out.startswith("memory://"):
-        raise UserError(
-            f"--out {out} lives in one process, and parts are written by several; give a path or a URI such as s3://bucket/folder"
-        )
-    folder = Folder(absolute(out))
-    if is_local(out) and folder.local_path.exists() and not folder.local_path.is_dir():
-        raise UserError(f"--out {out} is a file; give a folder that is empty or not there yet")
-    if already_there(folder, source):
+    folder = _folder(out)
+    if is_prepared(folder, source):
         return read_manifest(folder), False
     about = source.about
     items = source.items()
@@ -68,8 +72,10 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
         check_disk(folder, source, items)
     cluster = session.connect()
     cluster.require_shared_storage("--out", folder.uri)
-    folder.write(REQUEST, json.dumps(request(source, len(items))).encode())
-    _forget_refused(folder, calibrations)
+    folder.write(REQUEST, json.dumps(request_of(source, len(items))).encode())
+    if folder.exists(REFUSED):
+        forget_rejected(folder, calibrated=bool(calibrations))
+        folder.delete(REFUSED)
     measured = _measure(source, folder, calibrations, cluster.cpus)
     if measured:
         try:
@@ -78,39 +84,8 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
             folder.write(REFUSED, b"")
             raise
         check_disk(folder, source, items)
-
-    made: dict[int, Part] = {}
-    expected = len(items) * source.rows_per_item
-    progress = Progress(f"preparing {source.name}", len(items), source.unit)
-
-    def collect(result: tuple[Part, int, bool]) -> None:
-        part, read, was_there = result
-        made[part.number] = part
-        progress.add(read, free=was_there)
-        _refuse_broken(source, folder, made, max_broken, max(expected, _records(made)), len(items), progress)
-
-    order = make_rng(source.seed, "write").permutation(len(items)).tolist()
-    dealt = [
-        [items[k] for k in order[start:stop]] for start, stop in pairwise(part_bounds(len(items), source.rows_per_item))
-    ]
-    # What is not going to be a row is not counted as one, so that few parts have to be numbered anew.
-    expected_rows = [
-        source.rows_per_item * sum(not isinstance(item, Rejected | Skipped) for item in each) for each in dealt
-    ]
-    firsts = accumulate(expected_rows, initial=0)
-    calls = [
-        (source, folder, number, first, each) for number, (first, each) in enumerate(zip(firsts, dealt, strict=False))
-    ]
-    _run(make_part, calls, cluster.cpus, collect, progress.show)
-    _refuse_broken(source, folder, made, max_broken, _records(made), len(items), progress)
-    parts = [made[number] for number in range(len(calls))]
-    starts = [0, *accumulate(part.rows for part in parts)]
-    moves = [
-        (folder, source, part, start) for part, start in zip(parts, starts, strict=False) if part.first_index != start
-    ]
-    _run(move_part, moves, cluster.cpus, lambda part: made.update({part.number: part}), progress.show)
-    progress.close()
-    manifest = finish(folder, about, [made[number] for number in range(len(calls))], measured)
+    parts = _make_parts(source, folder, items, cluster.cpus, max_broken)
+    manifest = finish(folder, about, parts, measured)
     folder.delete_folder(WORK)
     for name in folder.sizes():
         if ".writing-" in name:  # of a process that was killed
@@ -118,197 +93,107 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
     return manifest, True
 
 
+def _folder(out: str) -> Folder:
+    """Return the folder of a data set. Raises UserError where several processes cannot write to it."""
+    if out.startswith("memory://"):
+        raise UserError(
+            f"--out {out} lives in one process, and parts are written by several; "
+            "give a path or a URI such as s3://bucket/folder"
+        )
+    folder = Folder(absolute(out))
+    if is_local(out) and folder.local_path.exists() and not folder.local_path.is_dir():
+        raise UserError(f"--out {out} is a file; give a folder that is empty or does not exist yet")
+    return folder
+
+
 def _measure(source: Source, folder: Folder, calibrations: Mapping[str, Any], cpus: int) -> dict[str, dict]:
-    """The results of `calibrations` by name, those that an earlier run finished included."""
+    """Return the measured values by name of the calibration, including those of an earlier run."""
     measured: dict[str, dict] = {}
     progress = Progress(f"measuring {source.name}", len(calibrations), "calibrations")
 
     def collect(result: tuple[str, dict, bool]) -> None:
-        name, values, was_there = result
+        name, values, was_finished = result
         measured[name] = values
-        progress.add(1, free=was_there)
+        progress.add(1, free=was_finished)
 
-    _run(
-        calibrate,
-        [(source, folder, name, calibration) for name, calibration in calibrations.items()],
-        cpus,
-        collect,
-        progress.show,
-    )
+    calls = [(source, folder, name, calibration) for name, calibration in calibrations.items()]
+    run_tasks(calibrate, calls, cpus, collect, progress.show)
     progress.close()
     return {name: measured[name] for name in calibrations}
 
 
-def _records(made: dict[int, Part]) -> int:
-    return sum(part.rows + len(part.rejected) for part in made.values())
+def _make_parts(source: Source, folder: Folder, items: Sequence, cpus: int, max_broken: float) -> list[Part]:
+    """Write all parts, and number their rows without gaps. Raises UserError if too many records are rejected."""
+    parts: dict[int, Part] = {}
+    expected = len(items) * source.rows_per_item
+    progress = Progress(f"preparing {source.name}", len(items), source.unit)
 
+    def collect(result: tuple[Part, int, bool]) -> None:
+        part, num_items, was_finished = result
+        parts[part.number] = part
+        progress.add(num_items, free=was_finished)
+        check_rejected(max(expected, _num_records(parts)))
 
-def _forget_refused(folder: Folder, calibrations: Mapping[str, Any]) -> None:
-    """After a run that was refused: forgets its parts with broken records, and everything where records depend on
-    measurements.
-    """
-    if not folder.exists(REFUSED):
-        return
-    for name in folder.sizes(WORK):
-        place = f"{WORK}/{name}"
-        if name.startswith("calibration-") or (
-            name.startswith("part-") and (calibrations or not (part := _stored(folder, place)) or part.rejected)
-        ):
-            folder.delete(place)
-    folder.delete(REFUSED)
-
-
-def _refuse_broken(
-    source: Source,
-    folder: Folder,
-    made: dict[int, Part],
-    max_broken: float,
-    records: int,
-    items: int,
-    progress: Progress,
-) -> None:
-    """UserError with their list if more than the share `max_broken` of `records` is broken, or of `items` rejected: how
-    many records a video would have given that does not open is not known.
-    """
-    broken = [record for each in made.values() for record in each.rejected]
-    rejected_items = sum(each.rejected_items for each in made.values())
-    for count, total, what in ((len(broken), records, "records"), (rejected_items, items, source.unit)):
-        if count > (allowed := int(max_broken * total)):
+    def check_rejected(num_records: int) -> None:
+        try:
+            _check_rejected(source, parts, max_broken, num_records, len(items))
+        except UserError:
             progress.close()
             folder.write(REFUSED, b"")
-            _list_broken(broken)
+            _list_rejected(parts)
+            raise
+
+    run_tasks(make_part, _calls(source, folder, items), cpus, collect, progress.show)
+    check_rejected(_num_records(parts))
+    ordered = [parts[number] for number in sorted(parts)]
+    starts = [0, *accumulate(part.rows for part in ordered)]
+    moves = [
+        (folder, source, part, start) for part, start in zip(ordered, starts, strict=False) if part.first_index != start
+    ]
+    run_tasks(move_part, moves, cpus, lambda part: parts.update({part.number: part}), progress.show)
+    progress.close()
+    return [parts[number] for number in sorted(parts)]
+
+
+def _calls(source: Source, folder: Folder, items: Sequence) -> list[tuple]:
+    """Return the arguments of `make_part` for each part."""
+    order = make_rng(source.seed, "write").permutation(len(items)).tolist()
+    bounds = part_bounds(len(items), source.rows_per_item)
+    dealt = [[items[k] for k in order[start:stop]] for start, stop in pairwise(bounds)]
+    # An item that is rejected or skipped already gives no row. Not counting it means that few parts are renumbered.
+    expected_rows = [
+        source.rows_per_item * sum(not isinstance(item, Rejected | Skipped) for item in part) for part in dealt
+    ]
+    firsts = accumulate(expected_rows, initial=0)
+    return [
+        (source, folder, number, first, part) for number, (first, part) in enumerate(zip(firsts, dealt, strict=False))
+    ]
+
+
+def _num_records(parts: Mapping[int, Part]) -> int:
+    return sum(part.rows + len(part.rejected) for part in parts.values())
+
+
+def _check_rejected(
+    source: Source, parts: Mapping[int, Part], max_broken: float, num_records: int, num_items: int
+) -> None:
+    """Raise UserError if more than the share `max_broken` of the records is rejected, or of the items.
+
+    Items count too, because it is not known how many records a video would have given that cannot be opened.
+    """
+    rejected = sum(len(part.rejected) for part in parts.values())
+    rejected_items = sum(part.rejected_items for part in parts.values())
+    for count, total, what in ((rejected, num_records, "records"), (rejected_items, num_items, source.unit)):
+        if count > (allowed := int(max_broken * total)):
             raise UserError(
-                f"{count} of the {total} {what} of {source.name} are broken so far, --max-broken {max_broken} allows "
-                f"{allowed}; mend them, or raise --max-broken to go on from the finished parts"
+                f"{count} of the {total} {what} of {source.name} are rejected so far, --max-broken {max_broken} "
+                f"allows {allowed}; fix them, or raise --max-broken to resume from the finished parts"
             )
 
 
-def part_bounds(items: int, rows_per_item: int = 1) -> list[int]:
-    """Where the parts of `items` shuffled items begin, and the end of the last: a function of their numbers alone."""
-    largest = min(PART_ROWS, max(_SMALLEST_PART, -(-items * rows_per_item // _PARTS_AIMED_AT)))
-    return [0, *accumulate(group_sizes(items, max(1, largest // rows_per_item)))]
-
-
-# --- tasks
-
-
-def make_part(source: Source, folder: Folder, number: int, first_index: int, items: Sequence) -> tuple[Part, int, bool]:
-    """Reads `items` and writes them as one part; (part, items, False), or (part, items, True) where it was finished
-    before.
-
-    Its rows are numbered as if no record before it were broken; `move_part` corrects that where it is not so.
-    """
-    cv2.setNumThreads(1)
-    stored = _finished_part(folder, number)
-    if stored:
-        return stored, len(items), True
-    records: list[Person | Scene] = []
-    rejected: list[tuple[str, str]] = []
-    skipped: Counter[str] = Counter()
-    rejected_items = 0
-    for item in items:
-        outcomes = source.read(item)
-        rejected_items += source.rows_per_item > 1 and all(isinstance(each, Rejected) for each in outcomes)
-        for outcome in outcomes:
-            if isinstance(outcome, Rejected):
-                rejected.append((outcome.id, outcome.reason))
-            elif isinstance(outcome, Skipped):
-                skipped[outcome.reason] += 1
-            else:
-                records.append(outcome)
-    if source.rows_per_item > 1:
-        records = [records[k] for k in make_rng(source.seed, "write", number).permutation(len(records))]
-    part = write_part(
-        folder,
-        number,
-        source.about,
-        records,
-        first_index=first_index,
-        rejected=rejected,
-        skipped=skipped,
-        rejected_items=rejected_items,
-    )
-    folder.write(_record_name(number), part.model_dump_json().encode())
-    return part, len(items), False
-
-
-def calibrate(source: Source, folder: Folder, name: str, calibration: Any) -> tuple[str, dict, bool]:
-    """(name, what was measured, False), or (name, what an earlier run measured, True)."""
-    stored = f"{WORK}/calibration-{name}.json"
-    try:
-        return name, json.loads(folder.read(stored)), True
-    except (OSError, ValueError):
-        values = source.calibrate(calibration)
-    folder.write(stored, json.dumps(values).encode())
-    return name, values, False
-
-
-def move_part(folder: Folder, source: Source, part: Part, first_index: int) -> Part:
-    """`part` with its rows numbered from `first_index`, on disk and in its record."""
-    moved = renumber(folder, part, source.about, first_index)
-    folder.write(_record_name(part.number), moved.model_dump_json().encode())
-    return moved
-
-
-def _finished_part(folder: Folder, number: int) -> Part | None:
-    """The part that an earlier run finished, if its file still has the checksum that its record says."""
-    part = _stored(folder, _record_name(number))
-    try:
-        if part and part.number == number and (part.file is None or folder.sha256(part.file.name) == part.file.sha256):
-            return part
-    except OSError:
-        pass
-    return None
-
-
-def _stored(folder: Folder, name: str) -> Part | None:
-    """The record of a part, None where it is missing or damaged."""
-    try:
-        return Part.model_validate(upgrade(Part, json.loads(folder.read(name))))
-    except (OSError, ValueError):
-        return None
-
-
-def _record_name(number: int) -> str:
-    return f"{WORK}/part-{number:05d}.json"
-
-
-def _run(task: Callable, calls: Iterable[tuple], cpus: int, collect: Callable, idle: Callable[[], None]) -> None:
-    """Calls `task` for each of `calls` on the cluster, two per CPU in flight, and `collect` with each result as it
-    comes.
-    """
-    import ray
-
-    remote = ray.remote(num_cpus=1)(task)
-    waiting = iter(calls)
-    pending: list[Any] = []
-    try:
-        while True:
-            while len(pending) < 2 * cpus and (call := next(waiting, None)) is not None:
-                pending.append(remote.remote(*call))
-            if not pending:
-                return
-            done, pending = ray.wait(pending, num_returns=1, timeout=0.5)
-            for result in ray.get(done):
-                collect(result)
-            idle()
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
-        raise UserError(
-            f"a worker process died several times over the same files ({one_line(error)}); what was finished stays. Give it more memory, "
-            "or look for a damaged file with --check"
-        ) from None
-    finally:
-        # One that is writing would write over what the next run into this folder, which may begin at once, has put
-        # there.
-        for force in (False, True):
-            for each in pending:
-                ray.cancel(each, force=force)
-            if pending:
-                _, pending = ray.wait(pending, num_returns=len(pending), timeout=_SETTLE_S)
-
-
-def _list_broken(broken: Sequence) -> None:
-    for record in broken[:_SHOWN_BROKEN]:
+def _list_rejected(parts: Mapping[int, Part]) -> None:
+    rejected = [record for part in parts.values() for record in part.rejected]
+    for record in rejected[:_MAX_LISTED]:
         print(f"  {record.id}: {record.reason}", file=sys.stderr)
-    if len(broken) > _SHOWN_BROKEN:
-        print(f"  ... and {len(broken) - _SHOWN_BROKEN} more", file=sys.stderr)
+    if len(rejected) > _MAX_LISTED:
+        print(f"  ... and {len(rejected) - _MAX_LISTED} more", file=sys.stderr)

@@ -1,1 +1,1 @@
-"""The page with the paper's tables."""
+"""Build the page with the paper's tables."""

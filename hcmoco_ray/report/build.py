@@ -1,4 +1,4 @@
-"""A results folder to its page: the sections in their order, written as HTML and as Markdown."""
+"""Build the page of a results folder: its sections, written as HTML and as Markdown."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,27 @@ from hcmoco_ray.report.reader import Results, read_results
 from hcmoco_ray.report.tables import summary_blocks, table_blocks
 
 _CURVES = (
-    "Figure 6 of the paper shows Human3.6M parsing with all labels and with 20%. Here every task: mean over the seeds, the band one "
-    "standard deviation to each side; without a band there is one seed. Scored on rows of the training data that are set aside."
+    "Figure 6 of the paper shows Human3.6M parsing with all labels and with 20%. Here every task is shown: the line is "
+    "the "
+    "mean over the seeds, the band one standard deviation to each side; a line without a band has one seed. Scores are "
+    "on validation rows of the training data, which are not trained on."
 )
-_NO_CURVES = "No cell with a validation is there yet."
+_NO_CURVES = "No experiment with a validation is finished yet."
 
 
 def run(results_uri: str, out_uri: str) -> int:
-    """Reads the results, writes the page and says where it is; see report.py for the arguments."""
+    """Read the results, write the page and print where it is.
+
+    Args:
+        results_uri: folder or URI of the results.
+        out_uri: folder or URI of the page.
+
+    Returns:
+        The exit status of the program.
+
+    Raises:
+        UserError: the folder does not exist or is empty, or a file in it is damaged.
+    """
     results = read_results(results_uri)
     tables = [fill(table, results.entries) for table in TABLES]
     source = "synthetic" if synthetic(results) else "here"
@@ -36,7 +49,7 @@ def run(results_uri: str, out_uri: str) -> int:
     ]
     blocks += drawn
     blocks.append(Heading("Pictures", "pictures"))
-    blocks += embedded(results.pictures, results_uri) or [Text("No picture is there yet.")]
+    blocks += embedded(results.pictures, results_uri) or [Text("No picture exists yet.")]
     blocks += conditions(results)
 
     out = Folder(out_uri)
@@ -48,21 +61,20 @@ def run(results_uri: str, out_uri: str) -> int:
     out.write("tables.md", markdown.document(blocks).encode())
     page = html.page(title, blocks).encode()
     out.write("index.html", page)
-    done = sum(each.run is not None for each in results.entries)
+    done = sum(entry.run is not None for entry in results.entries)
     print(f"page       {out_uri}/index.html ({len(page) / 1e6:.1f} MB)\nMarkdown   {out_uri}/tables.md")
-    print(
-        f"cells      {done} of {len(results.entries)} have a result, {len(results.notes)} remarks on what is not there"
-    )
+    print(f"results    {done} of {len(results.entries)} experiments, {len(results.notes)} remarks on what is missing")
     return 0
 
 
 def _lead(results: Results, source: str) -> Text:
-    runs = [each.run for each in results.entries if each.run]
-    counted = " or ".join(f"{each:,}" for each in sorted({run.test.rows for run in runs})) or "no"
+    runs = [entry.run for entry in results.entries if entry.run]
+    counted = " or ".join(f"{rows:,}" for rows in sorted({run.test.rows for run in runs})) or "no"
     people = "synthetic people" if source == "synthetic" else "this project's own runs"
     return Text(
-        f"The lines “paper” are the numbers of Hong et al., CVPR 2022, on real data. The lines “{source}” are of {people} (recipe "
-        f"{recipes(results)}, {counted} test rows): mean ± standard deviation over the seeds. Order and margins can be set side by side; "
+        "The lines “paper” are the numbers of Hong et al., CVPR 2022, on real data. "
+        f"The lines “{source}” are of {people} (recipe {recipes(results)}, {counted} test rows): "
+        "mean ± standard deviation over the seeds. Order and margins can be compared; "
         "the values themselves cannot where data, image size, network and training length differ.",
         "lead",
     )
@@ -70,18 +82,19 @@ def _lead(results: Results, source: str) -> Text:
 
 def _reading(source: str) -> str:
     return (
-        f"Every method has the paper's line and beneath it the line “{source}”; under the head of each group of columns stands what was "
-        "run. Bold is the best of the rows compared. The last two lines say whether HCMoCo is first: ✓ yes, ✗ no, in brackets where the "
-        "difference is within two standard errors or there is one seed."
+        f"Every method has the paper's line and below it the line “{source}”. The head of each group of columns says "
+        "what "
+        "was run. Bold is the best of the rows compared. The last two lines say whether HCMoCo is first: ✓ yes, ✗ no, "
+        "in brackets where the difference is within two standard errors or only one seed was run."
     )
 
 
 def _summary(results: Results, tables: Sequence[Filled], source: str) -> list[Block]:
     blocks: list[Block] = [Heading("Summary", "summary"), *summary_blocks(tables, source)]
-    open_cells = sum(each.run is None for each in results.entries)
+    num_open = sum(entry.run is None for entry in results.entries)
     if results.notes:
         blocks += [
-            Text(f"Not there ({open_cells} of {len(results.entries)} cells are without a result):"),
+            Text(f"Missing ({num_open} of {len(results.entries)} experiments have no result):"),
             Bullets(results.notes),
         ]
     return blocks

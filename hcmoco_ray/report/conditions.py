@@ -1,4 +1,4 @@
-"""Under which conditions the numbers came about: recipes, versions, steps, times, pre-trainings and what they learnt."""
+"""Build the section on the conditions of the numbers: recipes, versions, steps, times, pre-trainings and probes."""
 
 import json
 import statistics
@@ -12,7 +12,7 @@ from hcmoco_ray.tracking.progress import format_duration
 
 
 def conditions(results: Results) -> list[Block]:
-    """The section, all of it from the files."""
+    """Build the section."""
     blocks: list[Block] = [Heading("Conditions", "conditions"), *_programs(results), *_times(results)]
     if results.pretrainings:
         blocks += _pretrainings(results.pretrainings)
@@ -20,12 +20,12 @@ def conditions(results: Results) -> list[Block]:
 
 
 def recipes(results: Results) -> str:
-    """Names of the recipes."""
+    """Return the names of the recipes, or "unknown"."""
     return ", ".join(dict.fromkeys(each.recipe for each in results.indices.values())) or "unknown"
 
 
 def synthetic(results: Results) -> bool:
-    """Whether every number is of synthetic people, which the names of their recipes start with."""
+    """Return whether all recipes are of synthetic people, by their names."""
     return all(PurePosixPath(each.recipe).name.startswith("people") for each in results.indices.values())
 
 
@@ -66,7 +66,7 @@ def _programs(results: Results) -> list[Block]:
         return [Text("No program's index is in the folder.")]
     return [
         Grid(
-            (_heads("Program", "Recipe", "Cells done", "Seeds", "Precision", "hcmoco", "PyTorch", "Commit"),),
+            (_heads("Program", "Recipe", "Experiments done", "Seeds", "Precision", "hcmoco", "PyTorch", "Commit"),),
             tuple(body),
             texts=8,
         )
@@ -74,7 +74,7 @@ def _programs(results: Results) -> list[Block]:
 
 
 def _times(results: Results) -> list[Block]:
-    """Steps and times by program and task. A cell that two programs share counts in the sum once."""
+    """Build the table of steps and times by program and task. The sum counts a shared experiment once."""
     by_task: dict[tuple[str, str], list[Entry]] = {}
     for each in results.entries:
         if each.run:
@@ -92,7 +92,8 @@ def _times(results: Results) -> list[Block]:
                 _among(run.steps for run in runs),
                 _among(f"{run.test.rows:,}" for run in runs),
                 str(len(runs)),
-                f"{format_duration(statistics.median(seconds))} ({format_duration(min(seconds))} to {format_duration(max(seconds))})",
+                f"{format_duration(statistics.median(seconds))} "
+                f"({format_duration(min(seconds))} to {format_duration(max(seconds))})",
                 format_duration(sum(seconds)),
             )
         )
@@ -101,12 +102,12 @@ def _times(results: Results) -> list[Block]:
         for each in results.entries
         if each.run
     }
-    total = f"All cells together {format_duration(sum(once.values()))}"
+    total = f"All experiments together {format_duration(sum(once.values()))}"
     timed = [each.seconds for each in results.pretrainings if each.seconds is not None]
     if timed:
         total += f", {len(timed)} pre-training{'s' if len(timed) > 1 else ''} {format_duration(sum(timed))}"
-    head = _heads("Program", "Task", "Steps", "Test rows", "Cells", "Time of a cell: median (range)", "Sum")
-    total += ", as each one's own clock has it; what ran side by side overlaps."
+    head = _heads("Program", "Task", "Steps", "Test rows", "Experiments", "Time of one: median (range)", "Sum")
+    total += ", by the clock of each process; processes that ran at the same time overlap."
     return [Grid((head,), tuple(body), texts=2), Text(total, "note")]
 
 
@@ -167,7 +168,7 @@ def _pretrainings(pretrainings: tuple[Pretraining, ...]) -> list[Block]:
         lines.append((TableCell(name), *numbers))
     return [
         *blocks,
-        Heading("What the pre-trainings learnt", "probes", 3),
+        Heading("Probes of the pre-trainings", "probes", 3),
         Text("Probes on held-out people at the end of each pre-training, without any label or fine-tuning.", "note"),
         Grid((heads,), tuple(lines)),
     ]

@@ -1,4 +1,4 @@
-"""Validation scores by step as an SVG: a panel per share of the labels, a line per initialization, its spread over seeds as a band."""
+"""Draw validation scores by step as an SVG: a panel per share of the labels, a line and a band per initialization."""
 
 import io
 import statistics
@@ -45,6 +45,7 @@ def curves(name: str, panels: Sequence[Panel], metric: str) -> str:
         name: unique in a page; the ids in the drawing are made from it.
         panels: from left to right; they share the vertical axis.
         metric: names that axis.
+
     Returns:
         An `<svg>` element with its namespace, without XML declaration.
     """

@@ -1,4 +1,4 @@
-"""Figure 6 for every task: which cells' validations become which panels and lines."""
+"""Arrange the validation scores of experiments into panels and lines, as in Figure 6 of the paper, for every task."""
 
 import math
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def _rows(cells: Sequence[Entry]) -> int:
 
 
 def _panel(title: str, cells: Sequence[Entry]) -> Panel:
-    """A line for each start that has a validation."""
+    """Make a panel with a line for each initialization that has a validation."""
     order = list(NAMES)
     lines = []
     for init in sorted(

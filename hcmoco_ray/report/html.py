@@ -1,4 +1,4 @@
-"""Blocks as one HTML page that needs no network: style, drawings and pictures are inside."""
+"""Render blocks as one HTML page that needs no network: it holds its style, drawings and pictures."""
 
 import base64
 import re

@@ -1,4 +1,4 @@
-"""Blocks as Markdown; drawings and pictures are files beside it."""
+"""Render blocks as Markdown; drawings and pictures are files beside it."""
 
 import re
 from collections.abc import Sequence
@@ -19,13 +19,16 @@ def document(blocks: Sequence[Block]) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` in one line with nothing in it that Markdown or HTML would read."""
+    """Return `text` as one line, with everything escaped that Markdown or HTML would interpret."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKS.sub(r"\\\1", text)
 
 
 def _grid(grid: Grid) -> str:
-    """Render a table. Markdown has one row of heads and no spans: heads are stacked, a spanning cell stands in its first place."""
+    """Render a table.
+
+    Markdown has one row of heads and no spans: heads are stacked, and a spanning cell is in its first place.
+    """
     heads = _spread(grid.head, repeat=True)
     titles = [
         "<br>".join(dict.fromkeys(filter(None, (_text(row[place], bold=False) for row in heads))))
@@ -43,7 +46,10 @@ def _text(cell: TableCell, *, bold: bool = True) -> str:
 
 
 def _spread(rows: Sequence[Sequence[TableCell]], *, repeat: bool) -> list[list[TableCell]]:
-    """The rows with a cell in every place; a span's further columns repeat its text or are empty, its further rows repeat it."""
+    """Return the rows with a cell in every place.
+
+    Further columns of a spanning cell repeat its text or are empty; further rows repeat the cell.
+    """
     full: list[list[TableCell]] = []
     held: dict[int, tuple[int, TableCell]] = {}
     for row in rows:

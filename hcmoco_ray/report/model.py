@@ -1,4 +1,4 @@
-"""What a page is made of, before it is HTML or Markdown. All text is plain: the writers escape it."""
+"""The blocks of a page, before they are HTML or Markdown. All text is plain: the writers escape it."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,13 @@ class TableCell:
     """A table's cell.
 
     Attributes:
-        text: first line; `small`: a lesser second part.
-        kind: "head", "paper", "here", "mark", "no" (why there is no number) or "" for plain text.
-        strong: the best of its column.
-        edge: the first of a group of columns.
-        columns, rows: how many it spans.
+        text: first line.
+        small: a second part in small print.
+        kind: "head", "paper", "here", "mark", "no" (why a number is missing) or "" for plain text.
+        strong: whether it is the best of its column.
+        edge: whether it is the first of a group of columns.
+        columns: number of columns that it spans.
+        rows: number of rows that it spans.
     """
 
     text: str
@@ -26,7 +28,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Heading:
-    """`name` is the anchor that links lead to."""
+    """A heading; `name` is the anchor for links."""
 
     text: str
     name: str
@@ -50,7 +52,7 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: rows of heads, rows of cells; numbers stand right but in the first `texts` columns."""
+    """A table: rows of heads, rows of cells. The first `texts` columns are aligned left, the others right."""
 
     head: tuple[tuple[TableCell, ...], ...]
     body: tuple[tuple[TableCell, ...], ...]
@@ -59,7 +61,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Drawing:
-    """An `<svg>` element; `name` is the file's below the page's folder."""
+    """An `<svg>` element; `name` is its file below the page's folder."""
 
     name: str
     svg: str
@@ -68,7 +70,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG below the page's folder, and what the page embeds: `data` of type `mime`, perhaps smaller."""
+    """A PNG file `name` below the page's folder; the page embeds `data` of type `mime`, which may be smaller."""
 
     name: str
     mime: str

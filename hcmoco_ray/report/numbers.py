@@ -1,4 +1,4 @@
-"""A paper's table filled with the scores of a results folder, and who is first in each column. Everything in %."""
+"""Fill a table of the paper with the scores of a results folder, and find who is first in each column. All in %."""
 
 import math
 import statistics
@@ -13,7 +13,7 @@ METHOD = "hcmoco"
 
 @dataclass(frozen=True)
 class Score:
-    """One start in one column: the score of each seed, in %."""
+    """The scores of an initialization in one column: seed -> score in %."""
 
     seeds: dict[int, float]
 
@@ -29,12 +29,15 @@ class Score:
 
 @dataclass(frozen=True)
 class Margin:
-    """HCMoCo beside the strongest of the others in one column.
+    """HCMoCo compared with the strongest other initialization in one column.
 
     Attributes:
-        score: HCMoCo's mean; `other`, `other_score`: who comes nearest (or leads by most), and its mean.
-        difference: mean over the seeds that both have of HCMoCo's score less the other's; `error`: its standard error, None for one seed.
-        seeds: number of these seeds; 0 for the paper, which does not say.
+        score: HCMoCo's mean.
+        other: name of the strongest other.
+        other_score: its mean.
+        difference: mean over the common seeds of HCMoCo's score less the other's.
+        error: standard error of the difference; None for one seed.
+        seeds: number of common seeds; 0 for the paper, which does not say.
     """
 
     score: float
@@ -55,14 +58,18 @@ class Margin:
 
     @property
     def mark(self) -> str:
-        """✓ first, ✗ not first; in brackets where two standard errors, or a single seed, leave it open. The paper's have no brackets."""
+        """✓ first, ✗ not first; in brackets within two standard errors or for a single seed, never for the paper's."""
         sign = "✓" if self.first else "✗"
         return sign if self.clear or not self.seeds else f"({sign})"
 
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of a group, with the scores here by start and, where the paper has the column, the place in its rows."""
+    """One metric of a group, with the scores here by initialization.
+
+    Attributes:
+        paper_place: index in the values of the paper's rows; None if the paper does not have the column.
+    """
 
     group: Group
     head: str
@@ -76,13 +83,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Filled:
-    """A table of the paper with what there is here.
+    """A table of the paper with the scores of a results folder.
 
     Attributes:
-        rows: the paper's, then the starts that only this folder has.
-        labels: for each group, the share of the labels here that stands in it, "" where none was run.
-        facts: for each group, a line about what was run here: the share where it is another, labelled rows, seeds.
-        open: (init, group number) -> how the cells without a result ended.
+        rows: the paper's, then the initializations that only the folder has.
+        labels: for each group, the share of the labels here that is shown in it; "" if none was run.
+        facts: for each group, a line about what was run here: the share if it differs, labeled rows, seeds.
+        open: (init, group number) -> status of the experiments without a result.
     """
 
     table: Table
@@ -95,8 +102,12 @@ class Filled:
 
 
 def fill(table: Table, entries: Sequence[Entry]) -> Filled:
-    """Sets the entries of the table's program into its columns; shares of the labels that the paper does not have get groups of their
-    own."""
+    """Fill a table with the entries of its program. Shares of the labels that the paper does not have get own groups.
+
+    Args:
+        table: of the paper.
+        entries: all of a results folder.
+    """
     mine = [each for each in entries if each.program == table.program]
     groups = [*table.groups, *_more_groups(table, mine)]
     columns: list[Column] = []
@@ -133,12 +144,12 @@ def fill(table: Table, entries: Sequence[Entry]) -> Filled:
 
 
 def other_share(group: Group, label: str) -> str:
-    """`label`, the share of the labels here, where the group's title says another; else ""."""
+    """Return `label`, the share of the labels here, if the group's title says another; else ""."""
     return "" if label in group.title or group.title.startswith("Full") else label
 
 
 def status(filled: Filled, row: Row, group: int) -> str:
-    """Why a row has no number here in a group."""
+    """Return why a row has no number here in a group."""
     if not row.init:
         return NO_START
     text = filled.open.get((row.init, group), "")
@@ -148,7 +159,7 @@ def status(filled: Filled, row: Row, group: int) -> str:
 
 
 def _more_groups(table: Table, entries: Sequence[Entry]) -> list[Group]:
-    """Groups of shares of the labels, and of figures of a co-training, that were run here and stand in no group of the paper's."""
+    """Return groups of label shares, and of a co-training's metrics, that were run here and are not in the paper."""
     if table.program == "versatility":
         sides = {
             "rgb-to-depth": ("RGB, where it was supervised", "rgb"),
@@ -172,7 +183,7 @@ def _more_groups(table: Table, entries: Sequence[Entry]) -> list[Group]:
 
 
 def _of_group(group: Group, entries: Sequence[Entry]) -> tuple[list[Entry], str]:
-    """The entries that stand in a group's columns, and their share of the labels: the first that has a result, else the first."""
+    """Return the entries of a group and their share of the labels: the first that has a result, else the first."""
     of_task = [each for each in entries if each.task == group.task]
     if not group.labels:
         return of_task, ""
@@ -203,7 +214,7 @@ def _scores(entries: Sequence[Entry], figure: str) -> dict[str, Score]:
 
 
 def _margin_here(scores: dict[str, Score]) -> Margin | None:
-    """HCMoCo and the other start whose paired difference is the least; starts that share no seed are compared by their means."""
+    """Compare HCMoCo with the initialization of the least paired difference, or of means without a common seed."""
     if METHOD not in scores:
         return None
     own = scores[METHOD]

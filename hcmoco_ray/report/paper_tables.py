@@ -1,7 +1,9 @@
-"""Tables 1 to 8 of "Versatile Multi-Modal Pre-Training for Human-Centric Perception" (Hong et al., CVPR 2022) as data, in %.
+"""Tables 1 to 8 of the paper as data, in %.
 
-Rows and columns are in the paper's order. Beside each row stands the start of the encoder here that answers to it, and beside each group
-of columns the task and the share of the labels.
+Hong et al., "Versatile Multi-Modal Pre-Training for Human-Centric Perception", CVPR 2022.
+
+Rows and columns are in the paper's order. Each row names the encoder initialization here that corresponds to it, and
+each group of columns the task and the share of the labels.
 """
 
 from dataclasses import dataclass
@@ -17,10 +19,10 @@ class Group:
 
     Attributes:
         title: as the paper heads them.
-        task: the task here, or the experiment of versatility.py; "" where there is none.
-        labels: the shares of the labels here that stand in these columns; the first that was run does.
-        figures: (the paper's head, name of the figure here) of each column.
-        main: the column that a summary shows.
+        task: the task here, or the experiment of versatility.py; "" if neither exists.
+        labels: the shares of the labels here that may be shown in these columns; the first that was run is.
+        figures: (the paper's head, name of the metric here) of each column.
+        main: index of the column that a summary shows.
     """
 
     title: str
@@ -37,9 +39,9 @@ class Row:
     Attributes:
         method: as the paper names it.
         note: what it was pre-trained on, where the paper says so.
-        init: the start, or the method of versatility.py, that answers to it here; "" where none does.
-        compared: among those that the paper's HCMoCo is ranked with on this page.
-        values: the paper's, in %; empty where the paper does not have the row.
+        init: the initialization, or the method of versatility.py, that corresponds to it here; "" if none does.
+        compared: whether it is ranked with the paper's HCMoCo on this page.
+        values: the paper's, in %; empty if the paper does not have the row.
     """
 
     method: str
@@ -51,7 +53,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One table; `program` says which of the programs in tuning/ gives the numbers here ("": none), `note` how the columns here differ."""
+    """One table.
+
+    Attributes:
+        program: the program in tuning/ that computes the numbers here; "" if none does.
+        note: how the columns here differ.
+    """
 
     number: int
     title: str
@@ -62,7 +69,7 @@ class Table:
 
 
 def _rows(text: str) -> tuple[Row, ...]:
-    """Lines of `method | note | init | compared (yes or no) | numbers`."""
+    """Parse lines of `method | note | init | compared (yes or no) | numbers`."""
     rows = []
     for line in text.strip().splitlines():
         method, note, init, compared, numbers = (part.strip() for part in line.split("|"))
@@ -138,8 +145,10 @@ TABLES = (
             + Soft Dense Intra-sample  | | soft   | yes | 50.21 50.25 53.42 57.70 62.33 51.50 56.35 69.26 32.20 51.06
             + Sparse Structure-aware   | | hcmoco | yes | 50.29 51.50 54.47 58.66 65.83 62.36 58.28 71.99 35.01 52.55
         """),
-        "Each line adds a term to the one above; the last is HCMoCo. The paper heads the ITOP columns 0.1%/0.2%; by its Table 5 they are "
-        "in the order shown here. 0.1% of ITOP are 17 samples. The paper's rows start from ImageNet weights, those here from random ones.",
+        "Each line adds a term to the one above; the last is HCMoCo. The paper heads the ITOP columns 0.1%/0.2%; by "
+        "its "
+        "Table 5 they are in the order shown here. 0.1% of ITOP are 17 samples. The paper's rows start from ImageNet "
+        "weights, those here from random ones.",
     ),
     Table(
         4,
@@ -156,7 +165,8 @@ TABLES = (
             MMV [1]      | | mmv      | yes | 38.09 58.49 98.37 30.41 50.62 98.07
             Ours         | | hcmoco   | yes | 39.32 58.79 98.47 35.01 52.55 98.53
         """),
-        "The paper does not have the row From Scratch; its other rows start from ImageNet weights, those here from random ones.",
+        "The paper does not have the row From Scratch; its other rows start from ImageNet weights, those here from "
+        "random ones.",
     ),
     Table(
         5,
@@ -177,8 +187,8 @@ TABLES = (
             MMV [1]      | | mmv      | yes | 86.13 83.49 79.70 71.70 60.83 54.44
             Ours         | | hcmoco   | yes | 87.19 85.49 78.71 76.34 65.83 62.36
         """),
-        "0.1% of ITOP are 17 samples. The paper does not have the row From Scratch; its other rows start from ImageNet weights, those here "
-        "from random ones.",
+        "0.1% of ITOP are 17 samples. The paper does not have the row From Scratch; its other rows start from ImageNet "
+        "weights, those here from random ones.",
     ),
     Table(
         6,
@@ -193,7 +203,8 @@ TABLES = (
             CMC [45]       | | cmc    | yes |  3.86  5.59 86.81  3.85  4.27 91.75
             Ours           | | hcmoco | yes | 33.19 54.38 94.70 26.80 48.80 92.84
         """),
-        "The head is trained on the first modality and tested on the second, whose labelled images are not seen in training.",
+        "The head is trained on the first modality and tested on the second, whose labelled images are not seen in "
+        "training.",
     ),
     Table(
         7,
@@ -225,6 +236,7 @@ TABLES = (
             CMC [45] | | cmc    | yes | 53.88 54.62 57.46 61.14 48.74 62.94
             Ours     | | hcmoco | yes | 54.55 55.80 58.36 61.75 49.43 63.52
         """),
-        "The paper's numbers alone: other backbones were not run here. * IN Pre-train for DensePose, From Scratch for NTURGBD.",
+        "The paper's numbers alone: other backbones were not run here. * IN Pre-train for DensePose, From Scratch for "
+        "NTURGBD.",
     ),
 )

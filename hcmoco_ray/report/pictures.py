@@ -1,4 +1,4 @@
-"""Pictures of a results folder, made small enough for a page that carries them."""
+"""Shrink the pictures of a results folder so that a page can embed them."""
 
 import re
 from collections.abc import Mapping
@@ -14,34 +14,41 @@ from hcmoco_ray.report.model import Picture
 MAX_SIDE = 1600
 MAX_BYTES = 4_000_000  # of all pictures together; in a page they take a third more
 
-# Longest side, and JPEG quality (0: PNG), tried in this order until all pictures fit.
+# Longest side in pixels and JPEG quality (0: PNG), tried in this order until all pictures fit.
 _SIZES = ((MAX_SIDE, 0), (MAX_SIDE, 90), (1200, 85), (900, 80), (600, 75))
 _SPELLED = {"rgb": "RGB", "hcmoco": "HCMoCo", "cmc": "CMC", "mmv": "MMV", "densepose": "DensePose"}
 
 
 def embedded(files: Mapping[str, bytes], place: str) -> list[Picture]:
-    """The pictures with captions from their names, the largest way of `_SIZES` in which all fit, else the smallest. UserError for a file
-    that is no whole PNG; `place` is the folder that it names."""
+    """Return the pictures, in the largest of `_SIZES` in which all fit, else the smallest. Captions come from names.
+
+    Args:
+        files: name below the folder -> PNG file.
+        place: the folder, for messages.
+
+    Raises:
+        UserError: a file is not a complete PNG.
+    """
     images = {}
     for name, data in files.items():
         try:
             check_whole(data)
         except ValueError as error:
-            raise UserError(f"{place}/{name}: {error}; delete the file or make it again") from None
+            raise UserError(f"{place}/{name}: {error}; delete the file or create it again") from None
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if image is None:
-            raise UserError(f"{place}/{name}: not a PNG that can be read; delete the file or make it again")
+            raise UserError(f"{place}/{name}: not a PNG that can be read; delete the file or create it again")
         images[name] = image
-    made: list[Picture] = []
+    pictures: list[Picture] = []
     for side, quality in _SIZES:
-        made = [_picture(name, files[name], image, side, quality) for name, image in images.items()]
-        if sum(len(each.data) for each in made) <= MAX_BYTES:
+        pictures = [_picture(name, files[name], image, side, quality) for name, image in images.items()]
+        if sum(len(picture.data) for picture in pictures) <= MAX_BYTES:
             break
-    return made
+    return pictures
 
 
 def caption(name: str) -> str:
-    """`versatility/rgb-to-depth_hcmoco.png` -> `RGB to depth, HCMoCo`."""
+    """Return a caption: `versatility/rgb-to-depth_hcmoco.png` -> `RGB to depth, HCMoCo`."""
     words = PurePosixPath(name).stem.replace("_", ", ").replace("-", " ")
     words = re.sub(r"[a-z]+", lambda found: _SPELLED.get(found[0], found[0]), words)
     return words[:1].upper() + words[1:]

@@ -1,8 +1,8 @@
-"""A results folder, read: what the programs in tuning/ left, checked for its form and not judged.
+"""Read a results folder that the programs in tuning/ wrote, and check the form of its files.
 
-<results>/label_fractions.json, ablation.json, versatility.json   indices: the experiments, and how each ended
-<results>/experiments/NAME.json, versatility/NAME.json            a fine-tuning, a co-training: metrics, evals, conditions
-<results>/pretrainings/INIT.json                            a pre-training: conditions, probes
+<results>/label_fractions.json, ablation.json, versatility.json  indices: the experiments and their status
+<results>/experiments/NAME.json, versatility/NAME.json           a fine-tuning, a co-training: metrics, evals
+<results>/pretrainings/INIT.json                                 a pre-training: conditions, probes
 <results>/pictures/*.png, versatility/*.png
 """
 
@@ -21,19 +21,19 @@ PICTURE_FOLDERS = ("pictures", "versatility")
 
 
 class _File(BaseModel):
-    """A file may hold more than is read here."""
+    """A file of the folder; keys that are not read here are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class Labels(_File):
-    """The labelled rows of a training."""
+    """The labeled rows of a training."""
 
     rows: int
 
 
 class Test(_File):
-    """Scores on the test data; `metrics` are shares 0..1, but for those in cm."""
+    """Scores on the test data; `metrics` are shares from 0 to 1, or lengths in cm."""
 
     rows: int
     metrics: dict[str, float]
@@ -71,7 +71,12 @@ class Run(_Provenance):
 
 
 class Pretraining(_Provenance):
-    """A pre-training; `probes` are percentages by moment and figure, `seconds` None where it was not timed from its start to its end."""
+    """A pre-training.
+
+    Attributes:
+        probes: moment -> metric -> percentage.
+        seconds: its duration; None if it was not timed from start to end.
+    """
 
     init: str
     recipe: str = ""
@@ -95,7 +100,7 @@ class _Line(_File):
 
 
 class Index(_File):
-    """What a program left behind."""
+    """The index of a program."""
 
     recipe: str
     hcmoco: str = ""
@@ -105,7 +110,7 @@ class Index(_File):
 
 @dataclass(frozen=True)
 class Entry:
-    """An experiment: what it is, how it ended, and its result if it is done. `labels` is "" for a co-training."""
+    """An experiment with its status, and its result if it is done. `labels` is "" for a co-training."""
 
     program: str
     task: str
@@ -118,7 +123,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Results:
-    """All of a folder; `notes` are lines about what is not there. `pictures` maps names below the folder to bytes of PNG."""
+    """The content of a folder.
+
+    Attributes:
+        indices: by program.
+        entries: the experiments of all programs.
+        pretrainings: the pre-trainings.
+        pictures: name below the folder -> PNG file.
+        notes: lines about what is missing.
+    """
 
     indices: dict[str, Index]
     entries: tuple[Entry, ...]
@@ -128,11 +141,16 @@ class Results:
 
 
 def read_results(uri: str) -> Results:
-    """Reads the folder at `uri`. UserError for a folder that is not there or empty, and for a file that is not what it should be."""
+    """Read the folder at `uri`.
+
+    Raises:
+        UserError: the folder does not exist or is empty, or a file is not what it should be.
+    """
     folder = Folder(uri)
     if not folder.sizes() and not folder.folders():
         raise UserError(
-            f"{uri}: there is no such folder, or nothing is in it; give a folder of results that the programs in tuning/ left"
+            f"{uri}: this folder does not exist or is empty; give a folder of results that the programs in tuning/ "
+            "wrote"
         )
     indices: dict[str, Index] = {}
     entries: list[Entry] = []
@@ -143,7 +161,7 @@ def read_results(uri: str) -> Results:
             notes.append(
                 f"{earlier} is of version 0.1: run tuning/{program}.py again, which keeps what is done"
                 if earlier and folder.exists(earlier)
-                else f"{program}.json is not there: tuning/{program}.py was not run"
+                else f"{program}.json does not exist: tuning/{program}.py was not run"
             )
             continue
         indices[program] = _read(folder, f"{program}.json", Index)
@@ -152,23 +170,24 @@ def read_results(uri: str) -> Results:
             run, status = None, line.status
             if line.result and (".." in line.result.split("/") or line.result.startswith("/") or ":" in line.result):
                 raise UserError(
-                    f"{uri}/{program}.json: result {line.result!r} lies outside the folder; run tuning/{program}.py again"
+                    f"{uri}/{program}.json: result {line.result!r} is outside the folder; run tuning/{program}.py again"
                 )
             if line.result and not folder.exists(line.result):
                 status = "missing"
-                notes.append(f"{line.result} is not there, though {program}.json names it")
+                notes.append(f"{line.result} does not exist, though {program}.json names it")
             elif line.result:
                 run = _read(folder, line.result, Run)
                 if (run.experiment or run.task, run.method or run.init.name, run.seed) != (task, init, line.seed):
                     raise UserError(
-                        f"{uri}/{line.result} is another experiment's result than {program}.json says; run tuning/{program}.py again"
+                        f"{uri}/{line.result} is another experiment's result than {program}.json says; "
+                        f"run tuning/{program}.py again"
                     )
             entries.append(Entry(program, task, init, line.labels, line.seed, status, run))
-    notes += _open_cells(entries)
+    notes += _without_result(entries)
     files = sorted(name for name in folder.sizes("pretrainings") if _is(name, ".json"))
     pretrainings = [_read(folder, f"pretrainings/{name}", Pretraining) for name in files]
     if not pretrainings:
-        notes.append("pretrainings/ holds no file: what the starts learnt in pre-training is not shown")
+        notes.append("pretrainings/ holds no file: the probes of the pre-trainings are not shown")
     names = [
         f"{below}/{name}" for below in PICTURE_FOLDERS for name in sorted(folder.sizes(below)) if _is(name, ".png")
     ]
@@ -181,15 +200,15 @@ def _is(name: str, suffix: str) -> bool:
     return name.endswith(suffix) and not name.startswith(".")
 
 
-def _open_cells(entries: list[Entry]) -> list[str]:
-    """A line for each start and way of ending but well, with the cells that ended so."""
-    cells: dict[tuple[str, str, str], dict[str, list[int]]] = {}
+def _without_result(entries: list[Entry]) -> list[str]:
+    """Return a line for each initialization and status, with the experiments without a result."""
+    groups: dict[tuple[str, str, str], dict[str, list[int]]] = {}
     for each in entries:
         if each.run is None:
             name = " ".join(part for part in (each.task, each.labels) if part)
-            cells.setdefault((each.program, each.init, each.status), {}).setdefault(name, []).append(each.seed)
+            groups.setdefault((each.program, each.init, each.status), {}).setdefault(name, []).append(each.seed)
     lines = []
-    for (program, init, status), names in cells.items():
+    for (program, init, status), names in groups.items():
         listed = "; ".join(
             f"{name} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))})"
             for name, seeds in names.items()
@@ -202,7 +221,7 @@ _Kind = TypeVar("_Kind", bound=BaseModel)
 
 
 def _read(folder: Folder, name: str, kind: type[_Kind]) -> _Kind:
-    """The file as `kind`; UserError that names the file and the first thing that is wrong with it."""
+    """Read a file as `kind`. Raises UserError that names the file and the first mistake in it."""
     place = f"{folder.uri}/{name}"
     try:
         return kind.model_validate(json.loads(folder.read(name)))

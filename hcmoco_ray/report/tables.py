@@ -1,4 +1,4 @@
-"""The paper's tables as grids: each method with the paper's line and, beneath it, the line from here."""
+"""Format the paper's tables: each method with the paper's line and, below it, the line of the results here."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ NAMES = {
 
 
 def table_blocks(filled: Filled, source: str) -> list[Block]:
-    """Heading, grid and note of one table; `source` names the lines that are not the paper's."""
+    """Return heading, grid and note of one table; `source` names the lines that are not the paper's."""
     table = filled.table
     notes = [table.note] if table.note else []
     heading = Heading(f"Table {table.number}. {table.title}", f"table-{table.number}", 3)
@@ -75,7 +75,7 @@ def _paper_line(filled: Filled, row: Row) -> list[TableCell]:
 
 
 def _here_line(filled: Filled, row: Row, source: str) -> list[TableCell]:
-    """The numbers from here; one cell over neighbouring groups that have none for the same reason."""
+    """Return the cells of a line here. Neighboring groups without numbers for the same reason share a cell."""
     cells = [TableCell(source, kind="here")]
     for number, group in enumerate(filled.groups):
         columns = [each for each in filled.columns if each.group is group]
@@ -94,15 +94,15 @@ def _score(column: Column, init: str) -> TableCell:
     if init not in column.scores:
         return TableCell("–", kind="here", edge=_edge(column))
     score = column.scores[init]
-    most = max(len(each.seeds) for each in column.scores.values())
+    max_seeds = max(len(other.seeds) for other in column.scores.values())
     small = [] if score.spread is None else [f"± {score.spread:.2f}"]
-    small += [f"({len(score.seeds)} of {most} seeds)"] if len(score.seeds) < most else []
+    small += [f"({len(score.seeds)} of {max_seeds} seeds)"] if len(score.seeds) < max_seeds else []
     best = len(column.scores) > 1 and score.mean == max(each.mean for each in column.scores.values())
     return TableCell(f"{score.mean:.2f}", " ".join(small), kind="here", strong=best, edge=_edge(column))
 
 
 def summary_blocks(tables: Sequence[Filled], source: str) -> list[Block]:
-    """Where HCMoCo is first and where not, all from the numbers; `source` heads those that are not the paper's."""
+    """Summarize where HCMoCo is first and where not; `source` heads the numbers that are not the paper's."""
     found = [(filled, column, column.here) for filled in tables for column in filled.columns if column.here]
     if not found:
         return [Text("No comparison with HCMoCo has a result here yet.")]
@@ -111,8 +111,9 @@ def summary_blocks(tables: Sequence[Filled], source: str) -> list[Block]:
     mains = [margin for _, column, margin in found if column.main]
     papers = [column.paper for _, column, _ in found if column.paper]
     counted = (
-        f"HCMoCo is first in {len(first)} of the {len(found)} columns that have a comparison here, in {clear} of them by more than two "
-        f"standard errors of the paired difference; of the {len(mains)} main figures in {sum(each.first for each in mains)}."
+        f"HCMoCo is first in {len(first)} of the {len(found)} columns that have a comparison here, in {clear} of them "
+        f"by more than two standard errors of the paired difference; of the {len(mains)} main metrics in "
+        f"{sum(margin.first for margin in mains)}."
     )
     if papers:
         counted += (
@@ -120,11 +121,7 @@ def summary_blocks(tables: Sequence[Filled], source: str) -> list[Block]:
         )
     blocks: list[Block] = [Text(counted)]
     losses = [_loss(*each) for each in found if not each[2].first]
-    blocks += (
-        [Text("Not first here:"), Bullets(tuple(losses))]
-        if losses
-        else [Text("There is no column in which it is not first.")]
-    )
+    blocks += [Text("Not first here:"), Bullets(tuple(losses))] if losses else [Text("It is first in every column.")]
     compared = [(filled, column) for filled in tables if filled.table.program for column in filled.columns]
     paper_losses = [
         _paper_loss(filled, column) for filled, column in compared if column.paper and not column.paper.first
@@ -133,16 +130,18 @@ def summary_blocks(tables: Sequence[Filled], source: str) -> list[Block]:
         blocks += [Text("Not first in the paper, among the rows compared:"), Bullets(tuple(paper_losses))]
     return [
         *blocks,
-        Heading("Margins of the main figures", "margins", 3),
+        Heading("Margins of the main metrics", "margins", 3),
         _margins(tables, source),
         Text(_MARKS, "note"),
     ]
 
 
 _MARKS = (
-    "Difference: HCMoCo less the strongest of the others, mean over the seeds that both have ± its standard error. ✓ HCMoCo is first, ✗ it "
-    "is not; in brackets where the difference is within two standard errors or there is one seed. The paper gives no spread, so its marks "
-    "have no brackets; in its Tables 1 and 2 the rows with random weights before pre-training are compared (From Scratch and *), as here."
+    "Difference: HCMoCo less the strongest of the others, mean over the seeds that both have ± its standard error. "
+    "✓ HCMoCo is first, ✗ it is not; in brackets where the difference is within two standard errors or only one seed "
+    "was "
+    "run. The paper gives no spread, so its marks have no brackets; in its Tables 1 and 2 the rows with random weights "
+    "before pre-training are compared (From Scratch and *), as here."
 )
 
 
@@ -151,7 +150,7 @@ def _where(filled: Filled, column: Column) -> str:
 
 
 def _group(filled: Filled, column: Column) -> str:
-    """The group's title, with the share of the labels here where it is another."""
+    """Return the group's title, with the share of the labels here if it differs."""
     share = other_share(column.group, filled.labels[filled.groups.index(column.group)])
     return f"{column.group.title} (here {share})" if share else column.group.title
 
@@ -166,9 +165,11 @@ def _signed(number: float) -> str:
 
 def _loss(filled: Filled, column: Column, margin: Margin) -> str:
     doubt = "" if margin.clear or margin.seeds == 1 else ", within two standard errors"
+    seeds = f"{margin.seeds} seed{'s' if margin.seeds > 1 else ''}"
+    other = NAMES.get(margin.other, margin.other)
     return (
-        f"{_where(filled, column)}: HCMoCo {margin.score:.2f}, {NAMES.get(margin.other, margin.other)} {margin.other_score:.2f} "
-        f"(difference {_difference(margin)}, {margin.seeds} seed{'s' if margin.seeds > 1 else ''}{doubt})"
+        f"{_where(filled, column)}: HCMoCo {margin.score:.2f}, {other} {margin.other_score:.2f} "
+        f"(difference {_difference(margin)}, {seeds}{doubt})"
     )
 
 
@@ -182,7 +183,7 @@ def _margins(tables: Sequence[Filled], source: str) -> Grid:
     head = (
         "Table",
         "Columns",
-        "Figure",
+        "Metric",
         "HCMoCo",
         "Strongest other",
         "Difference",

@@ -1,1 +1,1 @@
-"""MLflow, through one writer."""
+"""Log to MLflow through one writer, and show progress."""

@@ -1,13 +1,13 @@
 """Log to MLflow through one writer.
 
-    writer = open_writer(config.tracking, out, actor=True)          # in the driver: a small Ray actor on the driver's node
+    writer = open_writer(config.tracking, out, actor=True)  # in the driver: a small Ray actor on the driver's node
     tracker = start_run(writer, params=config.model_dump(mode="json"), run_id=state.run_id)
-    tracker.metrics(step, {"loss": 1.2})                            # in rank 0 or a trial: does not wait
-    tracker.flush()                                                 # before a train state is saved: its numbers are written
-    tracker.finish()                                                # in the driver
+    tracker.metrics(step, {"loss": 1.2})                    # in rank 0 or a trial: does not wait
+    tracker.flush()                                         # before a train state is saved: writes its metrics
+    tracker.finish()                                        # in the driver
 
-A program of one process passes `actor=False` and the same object writes in that process. A run that is continued keeps its id, and a
-step that a metric already has is dropped, so the steps repeated after a kill leave no second point.
+A program of one process passes `actor=False`, and the same object writes in that process. A run that is continued keeps
+its id. A step that a metric already has is dropped, so the steps repeated after a kill leave no second point.
 
 Without `uri` the store is `<out>/mlflow.db` (SQLite) with its artifacts beside it in `<out>/mlartifacts`.
 """
@@ -30,11 +30,10 @@ _SCHEMES = ("http://", "https://", "sqlite:///", "postgresql://", "mysql://")
 
 
 class TrackingConfig(Config):
-    """Where a run is recorded."""
+    """The MLflow store of a run."""
 
-    uri: str | None = (
-        None  # None: SQLite in the output folder; else http(s)://..., sqlite:///..., postgresql://..., mysql://...
-    )
+    # None: SQLite in the output folder; else http(s)://..., sqlite:///..., postgresql://..., mysql://...
+    uri: str | None = None
     experiment: str = "hcmoco"
     run_name: str | None = None  # None: MLflow invents one
 
@@ -65,13 +64,14 @@ def store_uri(config: TrackingConfig, out: str | Path) -> str:
     if "://" in str(out) and not str(out).startswith("file://"):
         raise UserError(
             f"tracking.uri is not set and the output folder {out} is not local, so SQLite cannot live there; "
-            "give a tracking server (tracking.uri=http://host:5000) or a local file (tracking.uri=sqlite:///path/mlflow.db)"
+            "give a tracking server (tracking.uri=http://host:5000) or a local file "
+            "(tracking.uri=sqlite:///path/mlflow.db)"
         )
     return f"sqlite:///{Path(str(out).removeprefix('file://')).absolute() / 'mlflow.db'}"
 
 
 class TrackingWriter(Protocol):
-    """What writes the runs of a store. `Writer` does so in this process, `ActorWriter` through a Ray actor."""
+    """Protocol of a writer of a store's runs: `Writer` writes in this process, `ActorWriter` through a Ray actor."""
 
     def start(self, run_id: str | None, name: str | None, params: dict[str, Any], tags: dict[str, str]) -> str:
         """Start a run, or continue `run_id`; return its id."""
@@ -89,11 +89,14 @@ class TrackingWriter(Protocol):
         """Return when everything logged so far has been written, or has been tried."""
 
     def finish(self, run_id: str, status: str) -> None:
-        """Write what is left and close the run with FINISHED, FAILED or KILLED."""
+        """Write what is left and close the run as FINISHED, FAILED or KILLED."""
 
 
 class ActorWriter:
-    """A `Writer` in a Ray actor; may be sent to workers and trials. `metrics` and `artifact` do not wait for the actor."""
+    """A `Writer` in a Ray actor, which can be sent to workers and trials.
+
+    `metrics` and `artifact` do not wait for the actor.
+    """
 
     def __init__(self, actor: Any):
         self._actor = actor
@@ -141,8 +144,10 @@ def open_writer(config: TrackingConfig, out: str | Path, *, actor: bool) -> Trac
     """Open the store and the experiment, creating what is missing.
 
     Args:
-        out: output directory of the program, which holds the store where the config names none.
+        config: names the store and the experiment.
+        out: output directory of the program, which holds the store if the config names none.
         actor: write in a Ray actor on this node that takes no CPU, else in this process.
+
     Raises:
         UserError: a server does not answer, or a store cannot be opened.
     """
@@ -153,7 +158,7 @@ def open_writer(config: TrackingConfig, out: str | Path, *, actor: bool) -> Trac
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    # MLflow's settings travel as an argument: a runtime_env would show a token to whoever may see the dashboard.
+    # MLflow's settings are sent as an argument: a runtime_env would show a token to every user of the dashboard.
     environment = {key: value for key, value in os.environ.items() if key.startswith("MLFLOW_")}
     handle = ray.remote(Writer).options(num_cpus=0, scheduling_strategy=here).remote(None, config.experiment)
     writer = ActorWriter(handle)
@@ -174,24 +179,35 @@ def start_run(
     """Start a run, or continue one.
 
     Args:
-        run_id: the run to continue. It keeps its first parameters; one that differs now becomes the tag `resumed.<key>`.
-        params: the resolved config, nested or flat: dotted keys become MLflow parameters, the whole tree the artifact `config.yaml`.
+        writer: of the store.
+        run_id: the run to continue. It keeps its first parameters; one that differs now becomes the tag
+            `resumed.<key>`.
+        name: of the run; None: MLflow invents one.
+        params: the resolved config, nested or flat: dotted keys become MLflow parameters, the whole tree the artifact
+            `config.yaml`.
+        tags: of the run.
         parent: id of the run that this one is shown nested in.
-        key: what `find_run` finds it by.
+        key: by which `find_run` finds it.
+
     Returns:
-        What rank 0 or a trial logs with.
+        The object that rank 0 or a trial logs with.
     """
     marks = {**(tags or {}), **({_PARENT: parent} if parent else {}), **({_KEY: key} if key else {})}
     return Tracker(writer, writer.start(run_id, name, dict(params or {}), marks))
 
 
 def find_run(writer: TrackingWriter, key: str, *, running: bool = False) -> str | None:
-    """Find the run that was started with `key`, for a program that may be killed between starting a run and saving its id.
+    """Find the run that was started with `key`.
+
+    For a program that may be killed between starting a run and saving its id.
 
     Args:
+        writer: of the store.
+        key: as given to `start_run`.
         running: only a run that was not finished.
+
     Returns:
-        Its id, None if there is none.
+        Its id; None if no such run exists.
     """
     return writer.find(_KEY, key, running)
 
@@ -204,7 +220,7 @@ class Tracker:
     run_id: str
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Log scalars of one step. Batched; a key that already has this step or a later one is left as it is."""
+        """Log scalars of one step, in batches. A key that already has this step or a later one is not changed."""
         plain = {key: float(value) for key, value in values.items()}
         self.writer.metrics(self.run_id, int(step), plain, int(time.time() * 1000))
 
@@ -221,7 +237,7 @@ class Tracker:
         self.writer.flush()
 
     def finish(self, status: str = "FINISHED") -> None:
-        """Write what is left and close the run with FINISHED, FAILED or KILLED.
+        """Write what is left and close the run as FINISHED, FAILED or KILLED.
 
         Raises:
             UserError: the store did not take everything.

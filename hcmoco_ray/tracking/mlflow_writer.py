@@ -1,13 +1,9 @@
-"""Write to MLflow: open the store quietly, batch, keep what a failing store did not take, log no step twice."""
+"""Write to MLflow: in batches, no step twice, and keeping what a failing store did not take for later."""
 
-import json
-import logging
 import os
-import re
 import tempfile
 import time
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,33 +12,30 @@ from typing import Any
 import yaml
 
 from hcmoco.errors import UserError, one_line
+from hcmoco_ray.tracking.mlflow_params import KEY_LENGTH, TAG_LENGTH, clean_key, flatten, plain
+from hcmoco_ray.tracking.mlflow_store import open_store, store_errors
 
-_KEY_LENGTH, _PARAM_LENGTH, _TAG_LENGTH = (
-    250,
-    6000,
-    5000,
-)  # MLflow's limits on characters (a tag's is 8000; older servers take 5000)
 _PARAMS_PER_CALL, _METRICS_PER_CALL = 100, 1000  # MLflow's limits on one log_batch
 _FLUSH_POINTS, _FLUSH_SECONDS = 500, 5.0
-_PAUSE_AFTER_FAILURE = (
-    60.0  # seconds before a store that failed is tried again, so that a dead server does not slow the writer
-)
-_PROBE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
-_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
+# Seconds before a store that failed is tried again, so that a dead server does not slow the writer.
+_PAUSE_AFTER_FAILURE = 60.0
 
 
 @dataclass
 class _Run:
     newest: dict[str, int] = field(default_factory=dict)  # highest step per metric key
-    points: list[tuple[str, float, int, int]] = field(
-        default_factory=list
-    )  # key, value, time in ms, step; not yet written
-    files: list[tuple[str, bytes]] = field(default_factory=list)  # artifact name, content; not yet written
+    # Not yet written: (key, value, time in ms, step) of metrics, and (name, content) of artifacts.
+    points: list[tuple[str, float, int, int]] = field(default_factory=list)
+    files: list[tuple[str, bytes]] = field(default_factory=list)
 
 
 class Writer:
-    """Holds the MLflow client: the only one that writes. Used directly in one process, as a Ray actor otherwise."""
+    """Hold the only MLflow client of a program that writes. A program of several processes runs it as a Ray actor.
+
+    Args:
+        uri: of the store, absolute; None: `connect` opens it later.
+        experiment: name of the MLflow experiment.
+    """
 
     def __init__(self, uri: str | None, experiment: str):
         self.experiment = experiment
@@ -56,7 +49,9 @@ class Writer:
         """Open the store, creating it and the experiment where they are missing.
 
         Args:
+            uri: of the store, absolute.
             environment: variables to set first, such as MLflow's credentials.
+
         Raises:
             UserError: as `open_store`.
         """
@@ -66,7 +61,7 @@ class Writer:
 
     def start(self, run_id: str | None, name: str | None, params: dict[str, Any], tags: dict[str, str]) -> str:
         flat = {clean_key(key): value for key, value in flatten(params).items()}
-        tags = {clean_key(key): str(value)[:_TAG_LENGTH] for key, value in tags.items()}
+        tags = {clean_key(key): str(value)[:TAG_LENGTH] for key, value in tags.items()}
         stored: dict[str, str] = {}
         with self._clear_errors("cannot start a run in"):
             if run_id is None:
@@ -75,17 +70,17 @@ class Writer:
             else:
                 run, stored = self._continue(run_id)
                 changed = {key: value for key, value in flat.items() if key in stored and stored[key] != value}
-                tags |= {f"resumed.{key}"[:_KEY_LENGTH]: value[:_TAG_LENGTH] for key, value in changed.items()}
+                tags |= {f"resumed.{key}"[:KEY_LENGTH]: value[:TAG_LENGTH] for key, value in changed.items()}
             self.runs[run_id] = run
             self._log_params(run_id, {key: value for key, value in flat.items() if key not in stored}, tags)
         if params and not stored:
-            self.artifact(run_id, "config.yaml", yaml.safe_dump(_plain(params), sort_keys=False).encode())
+            self.artifact(run_id, "config.yaml", yaml.safe_dump(plain(params), sort_keys=False).encode())
         return run_id
 
     def find(self, tag: str, value: str, running: bool) -> str | None:
         """Return the id of the oldest run of the experiment with this tag, and, with `running`, without an end."""
         wanted = f"tags.`{tag}` = '{value}'" + (" and attributes.status = 'RUNNING'" if running else "")
-        with self._clear_errors("cannot look for a run in"):
+        with self._clear_errors("cannot search for a run in"):
             found = self.client.search_runs(
                 [self.experiment_id], wanted, order_by=["attributes.start_time ASC"], max_results=1
             )
@@ -143,12 +138,12 @@ class Writer:
         self._write_unless_pausing()
 
     def flush(self) -> None:
-        """Write everything that waits. A store that fails keeps it for later; `finish` reports it."""
+        """Write everything that waits. If the store fails, keep it for later; `finish` reports the failure."""
         try:
             for run_id, run in self.runs.items():
                 self._write(run_id, run)
             self.failure = None
-        except _store_errors() as error:
+        except store_errors() as error:
             self.failure = one_line(error, 300)
             self.retry_at = time.monotonic() + _PAUSE_AFTER_FAILURE
         self.flushed_at = time.monotonic()
@@ -182,127 +177,13 @@ class Writer:
         run = self.runs.pop(run_id, _Run())
         if self.failure is not None:
             raise UserError(
-                f"MLflow at {self.uri} did not take {len(run.points)} metric values and {len(run.files)} artifacts of run {run_id}: "
-                f"{self.failure}; the training states and weights are not affected"
+                f"MLflow at {self.uri} did not take {len(run.points)} metric values and {len(run.files)} artifacts of "
+                f"run {run_id}: {self.failure}; the training states and weights are not affected"
             )
 
     @contextmanager
     def _clear_errors(self, what: str) -> Iterator[None]:
         try:
             yield
-        except _store_errors() as error:
+        except store_errors() as error:
             raise UserError(f"{what} the MLflow store {self.uri}: {one_line(error, 300)}") from None
-
-
-def open_store(uri: str, experiment: str) -> tuple[Any, str]:
-    """Open a store, creating it where it is missing.
-
-    Returns:
-        The MLflow client, and the id of the experiment.
-    Raises:
-        UserError: the store does not answer, or cannot be opened.
-    """
-    for key, value in {**_QUIET, **_PATIENCE}.items():
-        os.environ.setdefault(key, value)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    from mlflow import MlflowClient
-
-    try:
-        if not uri.startswith("sqlite:///"):
-            with _environment(_PROBE):
-                client = MlflowClient(uri)
-                return client, _experiment_id(client, experiment, None)
-        import filelock
-
-        database = Path(uri.removeprefix("sqlite:///"))
-        database.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(
-            f"{database}.lock"
-        ):  # two processes that make the tables of one file at once make neither
-            if not database.exists():
-                _make_tables(database)
-            client = MlflowClient(uri)
-            return client, _experiment_id(client, experiment, str(database.parent / "mlartifacts"))
-    except _store_errors() as error:
-        raise UserError(
-            f"the MLflow store {uri} cannot be opened: {one_line(error, 300)}; start the server, correct tracking.uri, "
-            "or leave tracking.uri out to log to a local file"
-        ) from None
-
-
-def _make_tables(database: Path) -> None:
-    """MLflow migrates a fresh file in many steps; a kill in between leaves one that it refuses for ever. So: beside it, then renamed."""
-    from mlflow import MlflowClient
-
-    for leftover in database.parent.glob(f"{database.name}.new-*"):
-        leftover.unlink()
-    fresh = database.with_name(f"{database.name}.new-{uuid.uuid4().hex}")
-    MlflowClient(f"sqlite:///{fresh}").search_experiments(max_results=1)
-    fresh.replace(database)
-
-
-def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return client.create_experiment(name, artifact_location=artifacts)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another program was faster
-                raise
-            found = client.get_experiment_by_name(name)
-    if found.lifecycle_stage != "active":
-        raise UserError(
-            f"MLflow experiment {name!r} has been deleted; restore it (mlflow experiments restore) or set tracking.experiment"
-        )
-    return found.experiment_id
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Flatten to dotted keys and text: `{"a": {"b": [1, 2]}}` -> `{"a.b": "[1, 2]"}`. Text over MLflow's 6000 characters ends in a note."""
-    flat: dict[str, str] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            text = value if isinstance(value, str) else json.dumps(_plain(value))
-            note = "... (whole in config.yaml)"
-            flat[f"{prefix}{key}"] = text if len(text) <= _PARAM_LENGTH else text[: _PARAM_LENGTH - len(note)] + note
-    return flat
-
-
-def clean_key(key: str) -> str:
-    """Return a key that MLflow accepts: other characters become `_`, no empty or dotted path part, at most 250 characters."""
-    key = re.sub(r"[^\w\-. :/]", "_", key)
-    return "/".join(part for part in key.split("/") if part.strip(".")).strip()[:_KEY_LENGTH].rstrip("/") or "_"
-
-
-def _plain(value: Any) -> Any:
-    """The value with only mappings, lists and scalars in it, as YAML and JSON know them."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(each) for each in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
-
-
-def _store_errors() -> tuple[type[Exception], ...]:
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return MlflowException, SQLAlchemyError, OSError
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {key: os.environ.get(key) for key in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value

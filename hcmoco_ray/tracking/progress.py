@@ -1,4 +1,4 @@
-"""Show how far a long run is, in one quiet line: what this process counts, or what workers report."""
+"""Show the progress of a long run in one line: what this process counts, or what workers report."""
 
 import sys
 import threading
@@ -20,7 +20,7 @@ def format_duration(seconds: float) -> str:
 
 
 class Progress:
-    """Done of total, rate and time left: one line that is rewritten on a terminal, elsewhere a new one now and then.
+    """Show done of total, rate and time left: one line, rewritten on a terminal, elsewhere printed again now and then.
 
     Args:
         what: name of the work.
@@ -35,7 +35,7 @@ class Progress:
         self._stream = stream or sys.stderr
         self._tty = self._stream.isatty()
         self._every = 0.5 if self._tty else every
-        self._begun = self._shown = time.monotonic()
+        self._started = self._shown = time.monotonic()
         self._done = self._free = 0
 
     def add(self, count: int, *, free: bool = False, note: str = "") -> None:
@@ -63,7 +63,7 @@ class Progress:
             print("\r\x1b[K", end="", file=self._stream, flush=True)
 
     def _print(self, note: str, end: str) -> None:
-        rate = (self._done - self._free) / max(1e-9, time.monotonic() - self._begun)
+        rate = (self._done - self._free) / max(1e-9, time.monotonic() - self._started)
         left = f", {format_duration((self._total - self._done) / rate)} left" if rate > 0 else ""
         text = (
             f"{self._what}: {self._done} of {self._total} {self._unit}, {rate:.0f}/s{left}{', ' + note if note else ''}"
@@ -85,9 +85,12 @@ class _Holder:
 
 
 class Status:
-    """The newest line about a run, or another plain value: workers put it, the program that started them gets it.
+    """The newest line about a run, or another plain value. Workers put it; the program that started them gets it.
 
-    Held by a Ray actor that takes no CPU. This module stays light, because the actor imports it.
+    A Ray actor that takes no CPU holds it. This module imports little, because the actor imports it.
+
+    Args:
+        value: the first value.
     """
 
     def __init__(self, value: Any = ""):
@@ -116,7 +119,10 @@ class Status:
 
 @contextmanager
 def shown(status: Status) -> Iterator[None]:
-    """Show a status while the block runs: rewritten in place on a terminal, else every 10 seconds if the line is a new one."""
+    """Show a status while the block runs.
+
+    The line is rewritten in place on a terminal, else printed every 10 seconds if it changed.
+    """
     stop = threading.Event()
     terminal = sys.stderr.isatty()
     thread = threading.Thread(target=_show, args=(status, stop, terminal), daemon=True)
@@ -135,7 +141,7 @@ def _show(status: Status, stop: threading.Event, terminal: bool) -> None:
     while not stop.wait(0.5):
         try:
             line = status.get(timeout=5)
-        except ray.exceptions.RayError:  # the cluster goes down with the run, which says why itself
+        except ray.exceptions.RayError:  # the cluster ends with the run, which reports the reason
             continue
         if line != last and (terminal or time.monotonic() - at >= _EVERY):
             print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)

@@ -10,13 +10,13 @@ from hcmoco_ray.cluster.session import ROOT
 
 
 def made_by() -> dict[str, str]:
-    """Return the versions and the commit that the record of a result names."""
+    """Return the versions and the commit for the record of a result."""
     return {"hcmoco": hcmoco.__version__, "torch": torch.__version__, "commit": commit()}
 
 
 @cache
 def commit() -> str:
-    """Return the checkout's commit, 12 digits, with "+changes" where tracked files differ from it; "" outside a checkout."""
+    """Return the checkout's commit, 12 digits, with "+changes" if tracked files differ; "" outside a checkout."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(

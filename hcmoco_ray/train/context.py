@@ -1,4 +1,4 @@
-"""The context of a training loop on Ray: batches from Ray Data, states in the output directory, numbers to the one MLflow writer."""
+"""The training context on Ray: batches from Ray Data, states in the output directory, metrics to the MLflow writer."""
 
 from collections.abc import Iterable, Iterator
 from typing import Generic
@@ -25,6 +25,8 @@ class RayContext(Generic[BatchT]):
     """A `TrainContext` of a worker.
 
     Args:
+        config: of the run.
+        loader: carries out the plan.
         worker: this worker's rank and device, and the dataset "train" or its share of it.
         tracker: of the run.
         status: its line of progress.
@@ -33,12 +35,12 @@ class RayContext(Generic[BatchT]):
     def __init__(
         self,
         config: PretrainRecipe | FinetuneRecipe,
-        feed: PlanLoader[BatchT],
+        loader: PlanLoader[BatchT],
         worker: WorkerContext,
         tracker: Tracker,
         status: Status,
     ):
-        self.config, self.feed, self.worker, self.tracker, self.status = config, feed, worker, tracker, status
+        self.config, self.loader, self.worker, self.tracker, self.status = config, loader, worker, tracker, status
         self.rank, self.world, self.device = worker.rank, worker.world, torch.device(worker.device)
         self.states = states_of(config)
 
@@ -46,7 +48,7 @@ class RayContext(Generic[BatchT]):
         ingest = self.config.ingest
         where = {"rank": self.rank, "world": self.world, "first_step": first_step}
         items = dataset.items(self.worker.shards["train"])
-        for batch in self.feed.batches(items, **where, threads=ingest.num_threads, ahead=ingest.prefetch):
+        for batch in self.loader.batches(items, **where, threads=ingest.num_threads, ahead=ingest.prefetch):
             interrupts.raise_if_interrupted()
             yield batch
 
@@ -57,8 +59,8 @@ class RayContext(Generic[BatchT]):
         return self.states.newest()
 
     def save(self, state: TrainState) -> None:
-        # What a state has seen is recorded before it can be resumed from. No worker goes on before the state is whole: one that is lost
-        # right after must find it, whoever looks.
+        # Metrics are written before the state that they led to. No worker continues before the state is complete:
+        # if one is lost right after, the restarted workers must find it.
         if self.rank == 0:
             self.tracker.flush()
             self.states.write(state)
@@ -79,19 +81,25 @@ class RayTaskContext(RayContext[TaskBatch]):
     """A `TrainContext` of a worker of a fine-tuning.
 
     Args:
-        validation: the rows that choose the model, whose pieces are the dataset "validation" of `worker`; None if there are none.
+        config: of the run.
+        loader: carries out the plan.
+        validation: loader of the rows that select the model, whose pieces are the dataset "validation" of `worker`;
+            None if there are none.
+        worker: this worker's rank, device and datasets.
+        tracker: of the run.
+        status: its line of progress.
     """
 
     def __init__(
         self,
         config: FinetuneRecipe,
-        feed: PlanLoader[TaskBatch],
+        loader: PlanLoader[TaskBatch],
         validation: EvalLoader | None,
         worker: WorkerContext,
         tracker: Tracker,
         status: Status,
     ):
-        super().__init__(config, feed, worker, tracker, status)
+        super().__init__(config, loader, worker, tracker, status)
         self.validation = validation
 
     def evaluation(self) -> Iterable[TaskBatch]:

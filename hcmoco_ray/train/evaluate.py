@@ -1,4 +1,4 @@
-"""Score a fine-tuned model on a data set with any number of workers, which all see whole pieces of it."""
+"""Score a fine-tuned model on a data set with any number of workers."""
 
 import json
 import math
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 import hcmoco
+from hcmoco import markdown
 from hcmoco.config import Config, build
 from hcmoco.data.codecs import encode_png
 from hcmoco.data.shards.reader import Shards
@@ -33,7 +34,7 @@ SHEET_ROWS = 8
 
 
 class ScoreConfig(Config):
-    """How an evaluation is carried out. It changes the result by rounding at most."""
+    """How an evaluation runs. It changes the result by rounding at most."""
 
     name: str = "evaluate"
     output_dir: str
@@ -45,41 +46,65 @@ class ScoreConfig(Config):
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """See `launch.Job`. `weights` is the folder of the model; `answer` takes the result as plain values, for its process to stay light."""
+    """See `launch.Job`.
+
+    Attributes:
+        config: how the evaluation runs.
+        weights: folder of the model.
+        loader: of the rows.
+        result: takes the result as plain values, so that the actor that holds it need not import PyTorch.
+        status: the line of progress.
+    """
 
     config: ScoreConfig
     weights: str
-    feed: EvalLoader
-    answer: Status
+    loader: EvalLoader
+    result: Status
     status: Status
 
     def datasets(self) -> Mapping[str, Callable[[], Any]]:
-        return {"rows": lambda: dataset.evaluation_dataset(self.feed)}
+        return {"rows": lambda: dataset.evaluation_dataset(self.loader)}
 
     def work(self, worker: WorkerContext) -> None:
         device = torch.device(worker.device)
         model = load_model(self.weights).model().to(device).to(memory_format=torch.channels_last)
-        result = evaluate(self.feed.task, model, self._batches(worker), device)
+        result = evaluate(self.loader.task, model, self._batches(worker), device)
         if worker.rank == 0:
-            self.answer.put(asdict(result), wait=True)
+            self.result.put(asdict(result), wait=True)
         distributed.barrier()
 
     def _batches(self, worker: WorkerContext) -> Iterable[TaskBatch]:
-        done = 0
-        for batch in self.feed.batches(dataset.items(worker.shards["rows"]), threads=self.config.num_threads, ahead=2):
+        done, total = 0, len(self.loader.rows)
+        items = dataset.items(worker.shards["rows"])
+        for batch in self.loader.batches(items, threads=self.config.num_threads, ahead=2):
             interrupts.raise_if_interrupted()
             yield batch
             done += len(batch)
             if worker.rank == 0:
-                self.status.put(
-                    f"scoring: {min(done * worker.world, len(self.feed.rows))} of {len(self.feed.rows)} rows"
-                )
+                self.status.put(f"scoring: {min(done * worker.world, total)} of {total} rows")
 
 
 def run(
     weights: str, data: str, *, out: str | None, workers: int, gpu: bool, cpus: float, threads: int, piece_rows: int
 ) -> int:
-    """Scores the model of `weights` on the data set `data`; see evaluate.py for the arguments. Returns the exit status."""
+    """Score a model on a data set, and write the results.
+
+    Args:
+        weights: folder or URI of a fine-tuning, or of its model.
+        data: folder or URI of the data set.
+        out: folder or URI of the results; None: beside the model.
+        workers: processes that predict.
+        gpu: whether each worker has a GPU.
+        cpus: that a worker requests of the cluster.
+        threads: of a worker's CPU arithmetic.
+        piece_rows: rows that are predicted together.
+
+    Returns:
+        The exit status of the program.
+
+    Raises:
+        UserError: an argument is out of range, or the data set does not fit the model.
+    """
     for name, value in (("workers", workers), ("threads", threads), ("piece-rows", piece_rows)):
         if value < 1:
             raise UserError(f"--{name} {value}: must be at least 1")
@@ -114,7 +139,7 @@ def run(
     png = encode_png(sheet(saved.folder, task, rows))
     folder = Folder(out)
     folder.write("sheet.png", png)
-    folder.write("table.md", markdown(result).encode())
+    folder.write("table.md", result_tables(result).encode())
     facts = {
         "hcmoco": hcmoco.__version__,
         "task": task.name,
@@ -125,7 +150,7 @@ def run(
         "breakdown": {"columns": result.columns, "rows": result.breakdown},
     }
     folder.write("results.json", as_json(facts))
-    log(markdown(result))
+    log(result_tables(result))
     log(f"results   {out}/results.json\npicture   {out}/sheet.png")
     return 0
 
@@ -136,18 +161,20 @@ def score(config: ScoreConfig, weights: str, task: Task, rows: Subset) -> Result
     Args:
         weights: folder of the model.
         task: over the data set of `rows`.
-        rows: every one is scored once.
+        rows: each is scored once.
+
     Raises:
         UserError: workers are lost too often, or a row cannot be read.
     """
-    feed = EvalLoader(task, rows, config.piece_rows, config.train.workers)
-    answer, status = Status(None), Status(f"scoring {len(rows)} rows")
+    loader = EvalLoader(task, rows, config.piece_rows, config.train.workers)
+    values, status = Status(None), Status(f"scoring {len(rows)} rows")
     with shown(status):
-        train(ScoreJob(config, weights, feed, answer, status))
-    result = Result(**answer.get())
+        train(ScoreJob(config, weights, loader, values, status))
+    result = Result(**values.get())
     if result.rows != len(rows):
         raise UserError(
-            f"{result.rows} of {len(rows)} rows of {rows.shards.uri} were scored; this is an error of the program: report it"
+            f"{result.rows} of {len(rows)} rows of {rows.shards.uri} were scored; "
+            "this is an error of the program: report it"
         )
     return result
 
@@ -160,19 +187,14 @@ def sheet(weights: str, task: Task, rows: Subset, count: int = SHEET_ROWS) -> np
     return task.sheet(first, predictions)
 
 
-def markdown(result: Result) -> str:
+def result_tables(result: Result) -> str:
     """Format the metrics, then their breakdown, as Markdown tables."""
-    lines = [
-        "| figure | value |",
-        "|---|---:|",
-        *(f"| {name} | {text(name, value)} |" for name, value in result.figures.items()),
-    ]
+    metrics = [(name, text(name, value)) for name, value in result.figures.items()]
+    parts = [markdown.table(("metric", "value"), metrics, "lr")]
     if result.breakdown:
-        head = f"| {' | '.join(result.columns)} |"
-        rule = "|---|" + "---:|" * (len(result.columns) - 1)
-        body = [f"| {' | '.join(map(_cell, row))} |" for row in result.breakdown]
-        lines += ["", head, rule, *body]
-    return "\n".join([*lines, "", f"{result.rows} rows.", ""])
+        rows = [[_cell(value) for value in row] for row in result.breakdown]
+        parts.append(markdown.table(result.columns, rows, "l" + "r" * (len(result.columns) - 1)))
+    return "\n\n".join([*parts, f"{result.rows} rows."]) + "\n"
 
 
 def _cell(value: str | float) -> str:
@@ -184,26 +206,31 @@ def _cell(value: str | float) -> str:
 
 
 def as_json(facts: dict[str, Any]) -> bytes:
-    """Encode results for programs: a number that is undefined or infinite, which JSON does not have, becomes null."""
+    """Encode results as JSON; a number that is undefined or infinite becomes null."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: plain(each) for key, each in value.items()}
+            return {key: plain(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [plain(each) for each in value]
+            return [plain(item) for item in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(plain(facts), indent=1, allow_nan=False).encode()
 
 
 def text(name: str, value: float | None) -> str:
-    """Format a metric: shares in per cent, others as they are, a dash for None and NaN."""
+    """Format a metric: shares in percent, lengths as they are, a dash for None and NaN.
+
+    Args:
+        name: of the metric; a length ends in its unit.
+        value: a share, 0 to 1, or a length.
+    """
     if value is None or math.isnan(value):
         return "-"
     return f"{value:.2f}" if name.endswith(("_cm", "_m", "_px")) else f"{100 * value:.2f} %"
 
 
-def figure_lines(figures: dict[str, float | None], in_a_line: int = 6) -> list[str]:
-    """Format metrics for a terminal, `in_a_line` of them in each line."""
-    texts = [f"{name} {text(name, value)}" for name, value in figures.items()]
-    return ["   ".join(texts[start : start + in_a_line]) for start in range(0, len(texts), in_a_line)]
+def metric_lines(metrics: dict[str, float | None], per_line: int = 6) -> list[str]:
+    """Format metrics for a terminal, `per_line` of them in each line."""
+    texts = [f"{name} {text(name, value)}" for name, value in metrics.items()]
+    return ["   ".join(texts[start : start + per_line]) for start in range(0, len(texts), per_line)]

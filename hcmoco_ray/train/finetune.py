@@ -1,10 +1,11 @@
-"""A fine-tuning run: its labels and plan, the part of each worker, and what a finished run leaves.
+"""A fine-tuning run: its labels and plan, the work of each worker, and the files of a finished run.
 
 <out>/model/          the model, see hcmoco.finetuning.saved_model
 <out>/pictures/       first rows of the test data: input, truth, prediction
 <out>/table.md        the scores
 <out>/results.json    the same for programs, and what they are of
-<out>/FINISHED        checksums of these, written last: the same command again only reports; a file changed since is written again
+<out>/FINISHED        checksums of these, written last: the same command again only reports; a file that was changed
+                      since is written again
 """
 
 import json
@@ -39,7 +40,7 @@ from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, store_uri
 from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.context import RayTaskContext
-from hcmoco_ray.train.evaluate import ScoreConfig, as_json, figure_lines, markdown, score, sheet
+from hcmoco_ray.train.evaluate import ScoreConfig, as_json, metric_lines, result_tables, score, sheet
 from hcmoco_ray.train.launch import WorkerContext
 from hcmoco_ray.train.run import PlannedRun, Run, execute
 from hcmoco_ray.train.run_dir import log, states_of
@@ -53,14 +54,18 @@ def run(values: dict[str, Any], recipe: str) -> int:
 
     Args:
         values: the keys of the config, not yet checked.
-        recipe: what messages call the recipe.
+        recipe: name of the recipe, for messages.
+
     Returns:
         The exit status of the program.
+
+    Raises:
+        UserError: see `execute`.
     """
     if not values.get("init"):
         raise UserError(
-            "init is not given: say where the encoder starts, with init=FOLDER of a run of pretrain.py, a weights file, "
-            "init=imagenet or init=scratch"
+            "init is not given: say where the encoder starts, with init=FOLDER of a run of pretrain.py, a weights "
+            "file, init=imagenet or init=scratch"
         )
     return execute(FinetuneRun(run_config.check(FinetuneRecipe, values, recipe)))
 
@@ -94,31 +99,31 @@ class FinetuneRun(Run[FinetuneRecipe]):
         kind = task_class(self.config.task.task).kind
         train_data = ensure.open_data("train", self.config.data.train, kind=kind)
         test_data = ensure.open_data("test", self.config.data.test, kind=kind, split="test")
-        setup = resolve(self.config, train_data, test_data, self.encoder_init)
-        _describe(setup)
-        return PlannedFinetuning(self.config, setup)
+        resolved = resolve(self.config, train_data, test_data, self.encoder_init)
+        _describe(resolved)
+        return PlannedFinetuning(self.config, resolved)
 
 
 class PlannedFinetuning(PlannedRun):
     """See `PlannedRun`."""
 
-    def __init__(self, config: FinetuneRecipe, setup: ResolvedRun):
-        self.config, self.setup = config, setup
-        self.plan: Plan = setup.plan
-        self.identity = setup.identity
+    def __init__(self, config: FinetuneRecipe, resolved: ResolvedRun):
+        self.config, self.resolved = config, resolved
+        self.plan: Plan = resolved.plan
+        self.identity = resolved.identity
         self.tags = {
             "hcmoco.task": config.task.task,
-            "hcmoco.labels": f"{config.text}, {len(setup.train_subset)} rows, {setup.train_subset.digest}",
-            "hcmoco.start": f"{setup.init['text']} {setup.init['digest']}".strip(),
+            "hcmoco.labels": f"{config.text}, {len(resolved.train_subset)} rows, {resolved.train_subset.digest}",
+            "hcmoco.start": f"{resolved.init['text']} {resolved.init['digest']}".strip(),
         }
 
     def job(self, tracker: Tracker, status: Status) -> "FinetuneJob":
-        return FinetuneJob(self.config, self.setup, tracker, status)
+        return FinetuneJob(self.config, self.resolved, tracker, status)
 
     def close(self, tracker: Tracker) -> dict[str, Any]:
         state = states_of(self.config).newest()
         assert state is not None
-        return close(self.config, self.setup, state, tracker)
+        return close(self.config, self.resolved, state, tracker)
 
     def mark_finished(self, results: dict[str, Any]) -> None:
         folder = Folder(self.config.output_dir)
@@ -131,45 +136,46 @@ class FinetuneJob:
     """See `launch.Job`."""
 
     config: FinetuneRecipe
-    setup: ResolvedRun
+    resolved: ResolvedRun
     tracker: Tracker
     status: Status
 
     def datasets(self) -> Mapping[str, Callable[[], Any]]:
-        made = {"train": dataset.newest_dataset(self.setup.train_loader(), f"{self.config.output_dir}/states")}
-        validation = self.setup.eval_loader(self.config.train.workers)
+        datasets = {"train": dataset.newest_dataset(self.resolved.train_loader(), f"{self.config.output_dir}/states")}
+        validation = self.resolved.eval_loader(self.config.train.workers)
         if validation is not None:
-            made["validation"] = lambda: dataset.evaluation_dataset(validation)
-        return made
+            datasets["validation"] = lambda: dataset.evaluation_dataset(validation)
+        return datasets
 
     def work(self, worker: WorkerContext) -> None:
-        setup = self.setup
-        feed, validation = setup.train_loader(), setup.eval_loader(worker.world)
-        context = RayTaskContext(self.config, feed, validation, worker, self.tracker, self.status)
-        finetune(setup, context, self.tracker.run_id)
+        resolved = self.resolved
+        loader, validation = resolved.train_loader(), resolved.eval_loader(worker.world)
+        context = RayTaskContext(self.config, loader, validation, worker, self.tracker, self.status)
+        finetune(resolved, context, self.tracker.run_id)
 
 
-def _describe(setup: ResolvedRun) -> None:
-    config, labeled, plan, aside = setup.config, setup.train_subset, setup.plan, setup.val_subset
+def _describe(resolved: ResolvedRun) -> None:
+    config, labeled, plan, validation = resolved.config, resolved.train_subset, resolved.plan, resolved.val_subset
     rows = config.train.lanes * config.train.batch_size_per_lane
     log(
-        f"labels: {config.text}, {len(labeled)} rows ({labeled.digest[:12]}); {len(aside) if aside else 'no'} rows choose the model, "
-        f"{len(setup.test_subset)} rows test\n"
-        f"{plan.steps} steps of {rows} rows: {plan.steps * rows / len(labeled):.1f} passes over the labelled rows"
+        f"labels: {config.text}, {len(labeled)} rows ({labeled.digest[:12]}); "
+        f"{len(validation) if validation else 'no'} rows select the model, {len(resolved.test_subset)} rows test\n"
+        f"{plan.steps} steps of {rows} rows: {plan.steps * rows / len(labeled):.1f} passes over the labeled rows"
     )
     if config.subset:
         name = labeled.manifest.dataset
         log(
-            f"subset={config.subset}: every {STRIDES[config.subset]}th row of {name!r}, sorted by id; the published rows if that is ITOP"
+            f"subset={config.subset}: every {STRIDES[config.subset]}th row of {name!r}, sorted by id; "
+            "the published rows if that is ITOP"
         )
     if config.select == "test":
-        log("select=test: the model is chosen on the test rows, as the paper does; its test score is optimistic")
+        log("select=test: the model is selected on the test rows, as the paper does; its test score is optimistic")
 
 
-def close(config: FinetuneRecipe, setup: ResolvedRun, state: TrainState, tracker: Tracker) -> dict[str, Any]:
+def close(config: FinetuneRecipe, resolved: ResolvedRun, state: TrainState, tracker: Tracker) -> dict[str, Any]:
     """See `PlannedRun.close`: save the selected model, score it on the test data, and record both."""
-    task, test, statistics = setup.task, setup.test_subset, setup.statistics
-    chosen_step, weights = select_weights(config, (state.step, state.model), (state.history["best_step"], state.best))
+    task, test, statistics = resolved.task, resolved.test_subset, resolved.statistics
+    selected_step, weights = select_weights(config, (state.step, state.model), (state.history["best_step"], state.best))
     model = make_model(config, task, load=False)
     model.load_state_dict(weights)
     facts = {
@@ -177,45 +183,33 @@ def close(config: FinetuneRecipe, setup: ResolvedRun, state: TrainState, tracker
         "recipe": config.name,
         "seed": config.seed,
         "steps": state.step,
-        "selected_step": chosen_step,
+        "selected_step": selected_step,
         "select": config.select,
-        **setup.facts,
-        "terms": license_terms.as_json(setup.terms),
+        **resolved.facts,
+        "terms": license_terms.as_json(resolved.terms),
     }
     folder = f"{config.output_dir}/model"
-    save_model(
-        folder,
-        model,
-        task,
-        config.encoder,
-        statistics=statistics,
-        training=facts,
-        card=_card(config, task, facts, None),
-    )
-    how = ScoreConfig(
+
+    def save(card: str) -> None:
+        save_model(folder, model, task, config.encoder, statistics=statistics, training=facts, card=card)
+
+    save(_card(config, task, facts, None))
+    score_config = ScoreConfig(
         name=f"{config.name}-test",
         output_dir=config.output_dir,
         piece_rows=config.eval_batch_size,
         num_threads=config.ingest.num_threads,
         train=config.train,
     )
-    result = score(how, folder, setup.test_task, test)
-    save_model(
-        folder,
-        model,
-        task,
-        config.encoder,
-        statistics=statistics,
-        training=facts,
-        card=_card(config, task, facts, result),
-    )
-    png = encode_png(sheet(folder, setup.test_task, test))
+    result = score(score_config, folder, resolved.test_task, test)
+    save(_card(config, task, facts, result))
+    png = encode_png(sheet(folder, resolved.test_task, test))
     out = Folder(config.output_dir)
     out.write(SHEET, png)
-    out.write(TABLE, markdown(result).encode())
+    out.write(TABLE, result_tables(result).encode())
     tracker.metrics(state.step, {f"test/{name}": value for name, value in result.figures.items()})
     tracker.picture(SHEET, png)
-    tracker.text(TABLE, markdown(result))
+    tracker.text(TABLE, result_tables(result))
     tracker.text("model/place.txt", folder)
     return {
         "hcmoco": hcmoco.__version__,
@@ -229,7 +223,7 @@ def close(config: FinetuneRecipe, setup: ResolvedRun, state: TrainState, tracker
 
 
 def finished(config: FinetuneRecipe) -> bool:
-    """Return whether the run in the folder is finished, and all its files are as it wrote them."""
+    """Return whether the run in the folder is finished and its files are unchanged since."""
     folder = Folder(config.output_dir)
     try:
         sums = json.loads(folder.read(FINISHED))
@@ -239,16 +233,17 @@ def finished(config: FinetuneRecipe) -> bool:
 
 
 def report(config: FinetuneRecipe) -> None:
-    """Print the scores, and where all files are."""
+    """Print the scores and the paths of all files."""
     results = upgrade_results(json.loads(Folder(config.output_dir).read(RESULTS)))
     test, labels = results["test"], results["labels"]
-    figures = "\n".join(f"  {line}" for line in figure_lines(test["metrics"]))
+    metrics = "\n".join(f"  {line}" for line in metric_lines(test["metrics"]))
     log(
-        f"\n{results['task']} with {labels['text']} of the labels ({labels['rows']} rows), seed {results['seed']}, from "
-        f"{results['init']['text']}\n"
-        f"on {test['rows']} test rows, model of step {results['selected_step']} of {results['steps']} (select={results['select']}):\n"
-        f"{figures}\n\n"
-        f"all figures   {config.output_dir}/{TABLE}\n"
+        f"\n{results['task']} with {labels['text']} of the labels ({labels['rows']} rows), seed {results['seed']}, "
+        f"from {results['init']['text']}\n"
+        f"on {test['rows']} test rows, model of step {results['selected_step']} of {results['steps']} "
+        f"(select={results['select']}):\n"
+        f"{metrics}\n\n"
+        f"all metrics   {config.output_dir}/{TABLE}\n"
         f"picture       {config.output_dir}/{SHEET}\n"
         f"model         {config.output_dir}/model\n"
         f"run           mlflow ui --backend-store-uri {store_uri(config.tracking, config.output_dir)}\n"
@@ -257,7 +252,7 @@ def report(config: FinetuneRecipe) -> None:
 
 
 def _card(config: FinetuneRecipe, task: Task, facts: dict[str, Any], result: Result | None) -> str:
-    scores = "" if result is None else f"\n## Scores on the test data\n\n{markdown(result)}"
+    scores = "" if result is None else f"\n## Scores on the test data\n\n{result_tables(result)}"
     known = license_terms.of_training(facts, "this folder")
     return f"""---
 {license_terms.license_lines(known)}
@@ -266,9 +261,9 @@ tags: [hcmoco, human-centric, {task.name}]
 
 # {task.name}, fine-tuned
 
-An encoder ({config.encoder.name}) with a head for {task.name}, {facts["steps"]} steps on {facts["labels"]["rows"]} labelled rows
-({facts["labels"]["text"]}), seed {facts["seed"]}. The encoder started from: {facts["init"]["text"]}.
-The model is that of step {facts["selected_step"]} (select={facts["select"]}).
+An encoder ({config.encoder.name}) with a head for {task.name}, {facts["steps"]} steps on {facts["labels"]["rows"]}
+labeled rows ({facts["labels"]["text"]}), seed {facts["seed"]}. The encoder started from: {facts["init"]["text"]}. The
+model is that of step {facts["selected_step"]} (select={facts["select"]}).
 
     python pipelines/predict.py IMAGES --weights THIS_FOLDER --out predictions
     python pipelines/evaluate.py THIS_FOLDER --data FOLDER_OF_SHARDS

@@ -15,7 +15,8 @@ from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.cluster.entrypoint import find_user_error
 from hcmoco_ray.train.run_dir import RunConfig
 
-# Read when Ray Train is imported, here and in its controller. The interval bounds how long a lost worker goes unnoticed.
+# Read when Ray Train is imported, here and in its controller. The interval bounds how long a lost worker goes
+# unnoticed.
 TRAIN_ENV = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
@@ -43,19 +44,20 @@ class WorkerContext:
 
 
 class Job(Protocol):
-    """What every worker of a run is given. It is pickled."""
+    """Protocol of the work that every worker of a run does. It is pickled."""
 
     @property
     def config(self) -> RunConfig: ...
 
     def datasets(self) -> Mapping[str, Callable[[], Any]]:
-        """Return a function for each Ray dataset by name, which builds it.
+        """Return a function that builds it for each Ray dataset, by name.
 
-        They are called at each start of the workers, which resume from the newest state, and so must what they read.
+        The functions are called at each start of the workers. These resume from the newest state, so their datasets
+        must start there, too.
         """
 
     def work(self, worker: WorkerContext) -> None:
-        """Do the part of one worker."""
+        """Do the work of one worker."""
 
 
 def train(job: Job) -> None:
@@ -72,7 +74,7 @@ def train(job: Job) -> None:
 
 
 def in_this_process(config: RunConfig) -> bool:
-    """Return whether the driver itself trains: one worker on a CPU needs no Trainer."""
+    """Return whether the driver itself trains: a single worker on a CPU needs no Trainer."""
     return config.train.workers == 1 and not config.train.gpu
 
 
@@ -103,7 +105,7 @@ def _with_trainer(job: Job) -> None:
     import ray.train.torch
 
     class StopAtUserError(ray.train.UserCallback):
-        """A user's mistake ends the run at once: starting the workers again would meet it again."""
+        """End the run at once at a user's mistake: workers that are started again would meet it again."""
 
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             for error in worker_exceptions.values():
@@ -144,7 +146,7 @@ def _with_trainer(job: Job) -> None:
         if lost:
             raise UserError(
                 f"training workers were lost more often than max_restarts = {config.max_restarts} allows "
-                f"({one_line(lost[0])}); the same command goes on from the newest train state; "
+                f"({one_line(lost[0])}); the same command resumes from the newest train state; "
                 "if memory ran out, lower train.batch_size_per_lane or train.workers"
             ) from None
         raise

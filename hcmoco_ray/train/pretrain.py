@@ -1,4 +1,4 @@
-"""A pre-training run: its data and plan, the part of each worker, and what a finished run leaves.
+"""A pre-training run: its data and plan, the work of each worker, and the files of a finished run.
 
 <out>/export/      the encoders, see hcmoco.export
 <out>/table.md     all results of the probes
@@ -40,8 +40,9 @@ from hcmoco_ray.train.run import PlannedRun, Run, execute
 from hcmoco_ray.train.run_dir import log, states_of
 
 TABLE, FINISHED = "table.md", "FINISHED"
-# What the screen shows: position alone answers the same crop, so pairs of modalities are shown in different crops.
-MAIN_FIGURES = (
+# Metrics of the report on the screen. In the same crop position alone matches pairs of modalities, so these are shown
+# in different crops.
+MAIN_METRICS = (
     "retrieval_same_crop/mean",
     "retrieval_different_crops/mean",
     "retrieval_different_crops/rgb_to_depth",
@@ -58,9 +59,13 @@ def run(values: dict[str, Any], recipe: str) -> int:
 
     Args:
         values: the keys of the config, not yet checked.
-        recipe: what messages call the recipe.
+        recipe: name of the recipe, for messages.
+
     Returns:
         The exit status of the program.
+
+    Raises:
+        UserError: see `execute`.
     """
     return execute(PretrainRun(run_config.check(PretrainRecipe, values, recipe)))
 
@@ -88,9 +93,8 @@ class PretrainRun(Run[PretrainRecipe]):
     def open_data(self, saved_step: int | None) -> "PlannedPretraining":
         config = self.config
         sources = tuple(ensure.open_data(f"sources.{name}", source) for name, source in config.data.sources.items())
-        held_out = (
-            ensure.open_data("held_out", config.data.held_out, split="held-out") if config.data.held_out else None
-        )
+        named = config.data.held_out
+        held_out = ensure.open_data("held_out", named, split="held-out") if named else None
         plan = make_plan(config, sources)
         preflight.check_mixture(config, plan, sources)
         _describe(config, plan, sources)
@@ -100,7 +104,12 @@ class PretrainRun(Run[PretrainRecipe]):
 
 
 class PlannedPretraining(PlannedRun):
-    """See `PlannedRun`. `views` are the held-out people of the probes, None if there are no probes to do."""
+    """See `PlannedRun`.
+
+    Attributes:
+        sources: the opened data sets.
+        views: the held-out people of the probes; None if no probe is left to do.
+    """
 
     def __init__(self, config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...], views: ProbeViews | None):
         self.config, self.plan, self.sources, self.views = config, plan, sources, views
@@ -122,23 +131,23 @@ class PlannedPretraining(PlannedRun):
 
 @dataclass(frozen=True)
 class PretrainJob:
-    """See `launch.Job`. `held_out` is an object reference of ProbeViews, or None."""
+    """See `launch.Job`. `held_out` is an object reference of `ProbeViews`, or None."""
 
     config: PretrainRecipe
-    feed: PretrainLoader
+    loader: PretrainLoader
     held_out: Any
     tracker: Tracker
     status: Status
 
     def datasets(self) -> Mapping[str, Callable[[], Any]]:
-        return {"train": dataset.newest_dataset(self.feed, f"{self.config.output_dir}/states")}
+        return {"train": dataset.newest_dataset(self.loader, f"{self.config.output_dir}/states")}
 
     def work(self, worker: WorkerContext) -> None:
         import ray
 
-        context = RayContext(self.config, self.feed, worker, self.tracker, self.status)
+        context = RayContext(self.config, self.loader, worker, self.tracker, self.status)
         views = ray.get(self.held_out) if self.held_out is not None and worker.rank == 0 else None
-        pretrain(self.config, self.feed.plan, context, views, self.tracker.run_id)
+        pretrain(self.config, self.loader.plan, context, views, self.tracker.run_id)
 
 
 def make_plan(config: PretrainRecipe, sources: Sequence[Shards]) -> Plan:
@@ -157,17 +166,10 @@ def make_plan(config: PretrainRecipe, sources: Sequence[Shards]) -> Plan:
 
 def make_loader(config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...]) -> PretrainLoader:
     """Return the loader of a run over opened data sets."""
-    return PretrainLoader(
-        plan,
-        sources,
-        CollateConfig(
-            config.augment,
-            config.model.joint_set,
-            config.objective.num_anchors,
-            config.objective.release.anchors_with_replacement,
-        ),
-        config.ingest.decode,
-    )
+    objective = config.objective
+    anchors = objective.num_anchors, objective.release.anchors_with_replacement
+    collate = CollateConfig(config.augment, config.model.joint_set, *anchors)
+    return PretrainLoader(plan, sources, collate, config.ingest.decode)
 
 
 def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> None:
@@ -183,7 +185,8 @@ def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> 
         )
         passes = plan.drawn(plan.steps)[source.name]
         log(
-            f"  {source.name}: {source.rows} people ({has}), {passes * source.rows / plan.steps:.1f} a step, {passes:.1f} passes"
+            f"  {source.name}: {source.rows} people ({has}), {passes * source.rows / plan.steps:.1f} a step, "
+            f"{passes:.1f} passes"
         )
 
 
@@ -226,7 +229,7 @@ def terms_of(config: PretrainConfig, sources: Sequence[Shards]) -> list[dict[str
 
 
 def close(config: PretrainRecipe, sources: Sequence[Shards], tracker: Tracker) -> dict[str, Any]:
-    """See `PlannedRun.close`: export the encoders of the newest state, and record them with the table of all probe results."""
+    """See `PlannedRun.close`: export the encoders of the newest state, and record them and all probe results."""
     state = _newest(config)
     training = {"recipe": config.name, "steps": state.step, "stage": state.stage, "seed": config.seed}
     training |= {
@@ -258,17 +261,17 @@ def finished(config: PretrainRecipe) -> bool:
 
 
 def report(config: PretrainRecipe) -> None:
-    """Print the main results of the probes, and where all files are."""
+    """Print the main results of the probes and the paths of all files."""
     results = _results(_newest(config))
     lines = []
     if results:
         lines += [
             "",
             f"on {next(iter(results.values())).people} held-out people",
-            comparison(results, only=MAIN_FIGURES),
+            comparison(results, only=MAIN_METRICS),
             "",
         ]
-        lines += [f"all figures     {config.output_dir}/{TABLE}"]
+        lines += [f"all metrics     {config.output_dir}/{TABLE}"]
     lines += [
         f"encoders        {_export(config)} (its README.md shows how to load them)",
         f"run             mlflow ui --backend-store-uri {store_uri(config.tracking, config.output_dir)}",

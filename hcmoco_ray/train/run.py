@@ -56,10 +56,11 @@ class PlannedRun(ABC):
 
 
 class Run(ABC, Generic[RecipeT]):
-    """One kind of training, as `execute` carries it out. The methods are called in the order in which they stand here.
+    """One kind of training, for `execute`, which calls the methods in the order of their definitions.
 
     Attributes:
-        config: the run's config. `execute` replaces it: with the saved precision where the run is resumed, then with the one decided.
+        config: the run's config. `execute` replaces `train.precision: auto` in it by the saved precision of a resumed
+            run, or by the one that it decides.
     """
 
     def __init__(self, config: RecipeT):
@@ -75,7 +76,10 @@ class Run(ABC, Generic[RecipeT]):
 
     @abstractmethod
     def check_config(self, *, resumed: bool) -> None:
-        """Find mistakes that need no cluster to be seen.
+        """Find mistakes that show without a cluster.
+
+        Args:
+            resumed: whether a train state exists, so first weights are not needed.
 
         Raises:
             UserError: the encoder cannot be built, or its first weights cannot be had.
@@ -83,11 +87,14 @@ class Run(ABC, Generic[RecipeT]):
 
     @abstractmethod
     def sources(self) -> Mapping[str, SourceConfig]:
-        """Return the data sets of the run by the key that messages name them by."""
+        """Return the data sets of the run, by their key in messages."""
 
     @abstractmethod
     def check_machine(self, nodes: int) -> None:
         """Check what the run needs beyond the CPUs and GPUs of its workers, once the config is printed.
+
+        Args:
+            nodes: number of machines of the cluster.
 
         Raises:
             UserError: too little memory or disk.
@@ -135,7 +142,7 @@ def execute(run: Run) -> int:
         steps = planned.plan.steps
         if saved:
             check_identity(saved.identity, planned.identity, out)
-            log(f"going on from step {saved.step} of {steps}")
+            log(f"resuming from step {saved.step} of {steps}")
 
         tracker = start_run(
             writer,

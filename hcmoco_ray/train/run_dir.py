@@ -28,7 +28,7 @@ CONFIG, RUN = "config.yaml", "run.json"
 
 
 class RunConfig(Protocol):
-    """The keys of a config that a training under Ray reads."""
+    """Protocol of a config: the keys that any training on Ray reads."""
 
     @property
     def name(self) -> str: ...
@@ -41,7 +41,7 @@ class RunConfig(Protocol):
 
 
 def log(text: str) -> None:
-    """Print at once: what follows may take long, and stderr is not held back either."""
+    """Print a text and flush, since what follows may take long."""
     print(text, flush=True)
 
 
@@ -57,6 +57,7 @@ def lock_run_dir(out: str, key: str = "output_dir=...") -> Iterator[None]:
     Args:
         out: folder or URI of the run; a URI of another machine is not locked.
         key: how the user chooses another folder.
+
     Raises:
         UserError: another process trains into the folder, or it cannot be written to.
     """
@@ -66,13 +67,13 @@ def lock_run_dir(out: str, key: str = "output_dir=...") -> Iterator[None]:
     import filelock
 
     folder = Folder(out).local_path
-    lock = filelock.FileLock(folder / ".lock")  # the system lets go of it when its process ends, however it ends
+    lock = filelock.FileLock(folder / ".lock")  # the system releases it when its process ends, however it ends
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise UserError(
-            f"{out}: another run is under way in this folder; wait for its end or choose another with {key}"
+            f"{out}: another run is active in this folder; wait for its end or choose another with {key}"
         ) from None
     except OSError as error:
         raise UserError(f"{out} cannot be written to: {one_line(error)}; choose another folder with {key}") from None
@@ -87,15 +88,19 @@ def load_saved_config(config: RecipeT) -> tuple[RecipeT, RecipeT | None]:
 
     Args:
         config: of this run.
+
     Returns:
-        `config`, with the saved precision where its own is auto and it is the same run otherwise; and the saved one, None if there is none.
+        `config`, with the saved precision if its own is auto and the runs are the same otherwise; and the saved config,
+        None if there is none.
+
     Raises:
         UserError: the folder holds something else, or train states of another config.
     """
     folder = Folder(config.output_dir)
     if folder.exists(MANIFEST):
         raise UserError(
-            f"{config.output_dir} is a prepared data set; a run needs a folder of its own: choose another with output_dir=..."
+            f"{config.output_dir} is a prepared data set; a run needs its own folder: choose another with "
+            "output_dir=..."
         )
     if not folder.exists(CONFIG):
         return config, None
@@ -103,7 +108,8 @@ def load_saved_config(config: RecipeT) -> tuple[RecipeT, RecipeT | None]:
         saved = type(config).model_validate(upgrade(type(config), yaml.safe_load(folder.read(CONFIG))))
     except (ValueError, yaml.YAMLError):
         raise UserError(
-            f"{config.output_dir}/{CONFIG} is not a config of this program and version; choose another folder with output_dir=..."
+            f"{config.output_dir}/{CONFIG} is not a config of this program and version; "
+            "choose another folder with output_dir=..."
         ) from None
     resumed = with_precision(config, saved.train.precision) if config.train.precision == "auto" else config
     if states_of(config).complete():
@@ -112,7 +118,7 @@ def load_saved_config(config: RecipeT) -> tuple[RecipeT, RecipeT | None]:
 
 
 def save_config(config: PretrainRecipe | FinetuneRecipe, tracker: Tracker) -> None:
-    """Write what a restart compares with: the config, and the id of the tracking run."""
+    """Write the config and the id of the tracking run, which a restart compares with its own."""
     Folder(config.output_dir).write(CONFIG, run_config.as_yaml(config).encode())
     Folder(config.output_dir).write(RUN, json.dumps({"run_id": tracker.run_id}).encode())
 
@@ -123,6 +129,7 @@ def saved_run_id(config: RecipeT, state: TrainState | None, saved: RecipeT | Non
     Args:
         state: newest train state, which names its tracking run.
         saved: config in the folder: a run with the same config may have ended before its first state.
+
     Returns:
         The id; None for a new run.
     """
@@ -130,14 +137,14 @@ def saved_run_id(config: RecipeT, state: TrainState | None, saved: RecipeT | Non
         return state.tracking_run
     folder = Folder(config.output_dir)
     same = saved is not None and saved.identity() == config.identity() and saved.tracking == config.tracking
-    # What a fine-tuning starts from is known by its weights, which a run that ended early has not recorded.
+    # A fine-tuning's identity has the digest of its first weights, which a run that ended early has not recorded.
     same = same and getattr(saved, "init", None) == getattr(config, "init", None)
     return json.loads(folder.read(RUN))["run_id"] if same and folder.exists(RUN) else None
 
 
 @contextmanager
 def tracked_run(tracker: Tracker, failures: Sized = ()) -> Iterator[None]:
-    """Close the tracking run with how the block ended: KILLED by a signal, FAILED by an error, else FINISHED.
+    """Close the tracking run after the block: as KILLED after a signal, FAILED after an error, else FINISHED.
 
     Args:
         failures: filled by the block; the run is FAILED if there are any.

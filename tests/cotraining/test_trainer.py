@@ -120,7 +120,7 @@ def test_a_folder_that_is_no_run_is_one_line(tmp_path):
     [
         ({"model": {"rgb": {"init": "timm"}}}, "say where the encoders start with the key init"),
         ({"objective": {"method": "mmv"}}, "a co-training's method is the key method"),
-        ({"objective": {"lambda_d": 0, "lambda_s": 0}}, "what a method goes without is the key method"),
+        ({"objective": {"lambda_d": 0, "lambda_s": 0}}, "the key method decides what a method goes without"),
         ({"train": {"workers": 2}}, "a co-training is one process"),
         ({"num_evals": 3}, "num_evals = 3 needs data.validation"),
         ({"experiment": "rgb-to-keypoints"}, "experiment = 'rgb-to-keypoints'"),

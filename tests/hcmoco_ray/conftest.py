@@ -29,8 +29,13 @@ HEAD_PORTS = (
 
 @dataclass(frozen=True)
 class OwnCluster:
-    """A head on loopback with token authentication: `address` takes jobs, `gcs` is what programs join. `home` is where relative paths of
-    its jobs lie (HCMOCO_HOME)."""
+    """A head on loopback with token authentication.
+
+    Attributes:
+        address: takes jobs.
+        gcs: the address that programs join.
+        home: HCMOCO_HOME of its jobs.
+    """
 
     address: str
     gcs: str
@@ -82,7 +87,8 @@ def head(num_cpus: int = 2, object_store_bytes: int = 200 << 20) -> Iterator[Own
         _wait_for(process, address, folder)
         yield OwnCluster(address, f"127.0.0.1:{ports['port']}", environment, folder / "home")
     finally:
-        # With --block every process of the cluster descends from this one, so that they can be found without a search by name.
+        # With --block every process of the cluster descends from this one, so that they can be found without a search
+        # by name.
         tree = (
             [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
             if process.poll() is None

@@ -1,4 +1,4 @@
-"""The program on pictures that the tests make, with small models of drawn weights: what it says must fit what the task itself predicts."""
+"""The program on generated pictures, with small models of random weights: its output equals the task's predictions."""
 
 import json
 import os
@@ -351,7 +351,7 @@ def test_names_stay_apart(predict, tmp_path):
     assert all((done.folder / each).is_file() for each in files)
 
 
-def test_broken_pictures_are_set_aside(predict, tmp_path):
+def test_broken_pictures_are_rejected(predict, tmp_path):
     good = photo(tmp_path / "in" / "good.jpg")
     (tmp_path / "in" / "cut.jpg").write_bytes(good.read_bytes()[:-40])
     (tmp_path / "in" / "empty.png").write_bytes(b"")
@@ -374,7 +374,7 @@ def test_broken_pictures_are_set_aside(predict, tmp_path):
     }
     assert reasons.keys() == wanted.keys()
     assert [name for name, part in wanted.items() if part not in reasons[name]] == []
-    assert "1 picture, 1 person, 6 set aside" in done.out
+    assert "1 picture, 1 person, 6 rejected" in done.out
     assert json.loads((done.folder / "about.json").read_text())["set_aside"] == 6
     (tmp_path / "in" / "good.jpg").unlink()
     assert "none of 6 pictures could be used" in predict(tmp_path / "in").error
@@ -425,7 +425,7 @@ def test_a_folder_of_other_things_is_refused(predict, tmp_path):
         ),
         ("depth.png", "parsing-rgb", [], "16-bit depth is for parsing-depth and pose"),
         ("depth.png", "parsing-depth", ["--depth-scale=10"], "--depth-scale"),
-        ("depth.png", "parsing-depth", ["--depth-scale=0"], "units per metre"),
+        ("depth.png", "parsing-depth", ["--depth-scale=0"], "units per meter"),
         ("none.png", "parsing-depth", [], "no pixel has a depth reading"),
         ("depth.png", "parsing-depth", ["--box=500,500,600,600"], "no pixel in the box"),
         ("rgb.png", "parsing-rgb", ["--box=500,500,600,600"], "lies outside"),
@@ -509,7 +509,7 @@ def test_what_was_predicted_before_a_signal_is_there(models, tmp_path):
     status, said = program.stop(signal.SIGTERM)
     assert status == 143
     assert said.endswith(
-        f"\nstopped; {out}/predictions.jsonl has what was predicted so far, the same command starts anew\n"
+        f"\nstopped; {out}/predictions.jsonl has what was predicted so far, the same command starts again\n"
     )
     lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert 0 < len(lines) < 500

@@ -11,7 +11,7 @@ import pytest
 from tests.helpers.pretrain_program import tracked, write_recipe
 from tests.helpers.started import ROOT, Started
 
-SAID = "\nstopped; the same command goes on from here\n"
+SAID = "\nstopped; the same command resumes from here\n"
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 PROGRAMS = {
     "pipelines": ("prepare", "pretrain", "finetune", "evaluate", "predict", "report"),
@@ -75,7 +75,7 @@ def test_while_ray_starts(home):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_while_people_are_made(tmp_path, number):
-    """The second key press of somebody without patience changes nothing."""
+    """A second key press changes nothing."""
     command = ("pipelines/prepare.py", "people", "--out", "people", "--count", "5000", "--size", "64")
     program = Started(*command, HCMOCO_HOME=str(tmp_path)).until(
         lambda: any(tmp_path.glob("people/_parts/part-*.json"))
@@ -117,8 +117,10 @@ def test_a_joined_cluster_stays_and_what_the_program_had_there_ends(home, own_cl
 
 
 def there(cluster, seconds: float) -> list[str]:
-    """Actors and placement groups of the cluster, once there are none or `seconds` have passed; not those that Ray itself keeps for the
-    next program."""
+    """Wait until the cluster has no actors and placement groups or `seconds` have passed, and return those left.
+
+    Those that Ray itself keeps for the next program do not count.
+    """
     code = f"""
 import time, ray
 from ray.util.state import list_actors, list_placement_groups
@@ -149,11 +151,9 @@ def test_with_a_program():
     wait("B")
 
 def wait(name):
-    code = "import subprocess, time; subprocess.Popen(['sleep', '600'], start_new_session=True); print('up', flush=True); time.sleep(600)"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
-    process.stdout.readline()
-    open(f"{FOLDER}/{name}", "w").close()
-    while True:
+    code = "import subprocess, time; subprocess.Popen(['sleep', '600'], start_new_session=True); print('up',
+    flush=True); time.sleep(600)" process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,
+    start_new_session=True) process.stdout.readline() open(f"{FOLDER}/{name}", "w").close() while True:
         try:
             time.sleep(600)
         except BaseException:

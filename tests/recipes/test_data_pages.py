@@ -83,7 +83,8 @@ def test_other_padding_is_said_when_data_is_opened(tmp_path, capsys, padding, wa
     assert len(lines) == warned
     if warned:
         assert lines[0].startswith(
-            f"warning: data.sources.mpii: {tmp_path}/mpii was prepared with --padding 1.0, this recipe is made for --padding 1.25;"
+            f"warning: data.sources.mpii: {tmp_path}/mpii was prepared with --padding 1.0, this recipe is made for "
+            "--padding 1.25;"
         )
     ensure.open_data("sources.mpii", SourceConfig(path=source.path))
     assert not capsys.readouterr().out, "a recipe that expects nothing"

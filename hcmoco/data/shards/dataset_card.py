@@ -1,5 +1,6 @@
 """The data set card: README.md, the manifest for people."""
 
+from hcmoco import markdown
 from hcmoco.data.shards.manifest import Manifest, reason_kind
 
 CARD = "README.md"
@@ -28,27 +29,22 @@ def card(manifest: Manifest) -> str:
         ("largest side", f"{manifest.size} pixels" if manifest.size else ""),
         ("made by", f"{provenance.program}, hcmoco {provenance.version}" if provenance.version else provenance.program),
     ]
-    lines = [
-        f"# {manifest.dataset}",
-        "",
-        "| | |",
-        "|---|---|",
-        *(f"| {name} | {_cell(value)} |" for name, value in facts if value),
-    ]
+    known = [(name, _cell(value)) for name, value in facts if value]
+    lines = [f"# {manifest.dataset}", "", markdown.table(("", ""), known, "ll")]
     if manifest.rejected or manifest.skipped:
         lines += ["", "## What is not in it", "", f"Of {read:,} records that were read, {manifest.rows:,} are rows."]
         if manifest.unit != "records":
             lines[-1] += f" One of the {manifest.unit} that does not open counts as one record."
-        lines += ["", "| records | why |", "|---:|---|"]
-        lines += [f"| {count:,} | skipped: {_cell(reason)} |" for reason, count in manifest.skipped.items()]
-        lines += [
-            f"| {count:,} | rejected{_example(manifest, kind, count)} |" for kind, count in manifest.reasons.items()
+        reasons = [(f"{count:,}", f"skipped: {_cell(reason)}") for reason, count in manifest.skipped.items()]
+        reasons += [
+            (f"{count:,}", f"rejected{_example(manifest, kind, count)}") for kind, count in manifest.reasons.items()
         ]
+        lines += ["", markdown.table(("records", "why"), reasons, "rl")]
         if manifest.rejected_file:
             lines += ["", f"{manifest.rejected_file.name} lists every broken record with its reason."]
     if provenance.arguments:
-        lines += ["", "## How it was made", "", "| argument | value |", "|---|---|"]
-        lines += [f"| {name} | {_cell(value)} |" for name, value in provenance.arguments.items()]
+        arguments = [(name, _cell(value)) for name, value in provenance.arguments.items()]
+        lines += ["", "## How it was made", "", markdown.table(("argument", "value"), arguments, "ll")]
     lines += _measured(manifest)
     lines += [
         "",
@@ -69,16 +65,15 @@ def _measured(manifest: Manifest) -> list[str]:
             if not isinstance(value, dict)
         )
     )
-    head = [
+    rows = [
+        (name, *(_cell(values.get(column, "")) for column in columns))
+        for name, values in sorted(manifest.calibrations.items())
+    ]
+    return [
         "",
         "## What was measured on the source",
         "",
-        "| | " + " | ".join(columns) + " |",
-        "|---|" + "---:|" * len(columns),
-    ]
-    return head + [
-        f"| {name} | " + " | ".join(_cell(values.get(column, "")) for column in columns) + " |"
-        for name, values in sorted(manifest.calibrations.items())
+        markdown.table(("", *columns), rows, "l" + "r" * len(columns)),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What a grid of fine-tunings is: tasks, shares of the labels, seeds, and the starts that are compared."""
+"""The config of a grid of fine-tunings: tasks, shares of the labels, seeds, and initializations that are compared."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ GRIDS = cli.RECIPES / "grids"
 def _different(values: tuple) -> tuple:
     twice = next((value for number, value in enumerate(values) if value in values[:number]), None)
     if twice is not None:
-        raise ValueError(f"{twice} is there twice")
+        raise ValueError(f"{twice} appears twice")
     return values
 
 
@@ -25,7 +25,7 @@ Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63, strict=True)], ...]
 
 
 class PretrainedConfig(Config):
-    """An encoder initialization that a pre-training makes; it runs first unless it is finished."""
+    """An encoder initialization that a pre-training produces. The pre-training runs first unless it is finished."""
 
     renamed: ClassVar = {"out": "output_dir"}
 
@@ -35,7 +35,7 @@ class PretrainedConfig(Config):
 
 
 class ExperimentsConfig(Config):
-    """Some experiments: every task with every start and every seed."""
+    """A block of a grid: every task with every initialization and every seed."""
 
     tasks: tuple[str, ...] = Field(min_length=1, description="names of tasks")
     labels: dict[str, float | int | str] = Field(
@@ -57,15 +57,16 @@ class GridConfig(Config):
     results: str | None = Field(
         None, description="folder or URI of the results, small files that can be shared; null: `output_dir`"
     )
-    baseline: str = Field(description="the start that the others are compared with")
+    baseline: str = Field(description="the initialization that the others are compared with")
     inits: dict[str, str | PretrainedConfig] = Field(
         min_length=1,
-        description="name -> where the encoder starts: as a fine-tuning's init, or the pre-training that makes it",
+        description="name -> where the encoder starts: as a fine-tuning's init, or the pre-training that produces it",
     )
     experiments: tuple[ExperimentsConfig, ...] = Field(min_length=1)
     seconds: dict[str, float] = Field(
         {},
-        description="task or 'pretrain' -> seconds that one takes, for the first estimate; what is done already tells better",
+        description="task or 'pretrain' -> seconds that one takes, for the first estimate; finished experiments "
+        "replace it",
     )
 
     @model_validator(mode="after")
@@ -94,26 +95,32 @@ class GridConfig(Config):
 
 
 def load_grid(name: str, seeds: int | None = None) -> GridConfig:
-    """The grid in recipes/grids/, or in a YAML file.
+    """Load a grid.
 
     Args:
+        name: of a grid in recipes/grids/, or the path of a YAML file.
         seeds: train every experiment with the seeds 0 to this - 1 instead of the grid's own.
+
     Raises:
-        UserError: there is none, or it is not a grid.
+        UserError: the file does not exist, or is not a grid.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else GRIDS / f"{name}.yaml"
     values = load_recipe(path)
     config = build(GridConfig, values, f"grid {name}")
     if seeds is None:
         return config
-    counted = first_seeds(seeds)
+    own = {"seeds": first_seeds(seeds)}
     return config.model_copy(
-        update={"experiments": tuple(each.model_copy(update={"seeds": counted}) for each in config.experiments)}
+        update={"experiments": tuple(block.model_copy(update=own) for block in config.experiments)}
     )
 
 
 def first_seeds(count: int) -> tuple[int, ...]:
-    """What `--seeds` asks for: 0 to count - 1. UserError where that is none."""
+    """Return the seeds that `--seeds` asks for: 0 to `count` - 1.
+
+    Raises:
+        UserError: `count` is below 1.
+    """
     if count < 1:
         raise UserError(f"--seeds {count}: must be at least 1")
     return tuple(range(count))

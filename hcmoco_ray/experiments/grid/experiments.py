@@ -1,7 +1,7 @@
-"""The experiments of a grid and their results as files.
+"""Make the experiments of a grid, and write their index.
 
-RESULTS/experiments/<experiment>.json    a finished experiment; whoever has it need not train it
-RESULTS/<program>.json       the index: every experiment of the grid with where it stands
+RESULTS/experiments/<experiment>.json  the result of a finished experiment, which need not be trained again
+RESULTS/<program>.json                 the index: every experiment of the grid with its status
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,9 +28,11 @@ class Experiment:
     """One fine-tuning of a grid.
 
     Attributes:
-        init: name of its start in the grid.
-        config: everything about it; its `out` is a folder for its train states.
-        key: digest of all that decides its result: config, weights that it starts from, data; "" while the weights are not known.
+        task: name of the task.
+        init: name of the initialization in the grid.
+        config: of the fine-tuning; its `output_dir` is a folder for its train states.
+        key: digest of everything that decides its result: config, initial weights, data; "" while the weights are not
+            known.
         refused: why it cannot be run, "" if it can.
     """
 
@@ -42,12 +44,12 @@ class Experiment:
 
     @property
     def labels(self) -> str:
-        """How the table names its share of the labels."""
+        """Its share of the labels, as tables name it."""
         return self.config.text
 
     @property
     def name(self) -> str:
-        """Unique in a grid, and readable."""
+        """A readable name, unique in a grid."""
         labels = self.labels.replace("%", "pc").replace(" ", "-")
         return f"{self.task}_{self.init}_{labels}_seed{self.config.seed}_{self.key[:10]}"
 
@@ -55,11 +57,22 @@ class Experiment:
 def make_experiments(
     grid: GridConfig, inits: Mapping[str, InitSpec], overrides: Sequence[str], out: str, results: Folder
 ) -> list[Experiment]:
-    """All experiments of a grid, in its order. UserError for the first that cannot be."""
+    """Make all experiments of a grid, in its order.
+
+    Args:
+        grid: the grid.
+        inits: the resolved initializations, by name.
+        overrides: dotted keys of every experiment's recipe.
+        out: scratch folder of the grid.
+        results: folder of the results.
+
+    Raises:
+        UserError: an experiment's recipe does not exist or has a bad key or value.
+    """
     digests: dict[tuple[str, str], str | None] = {}
     experiments = []
-    for some, task, seed, spec in _combinations(grid, inits):
-        config = _recipe_of(grid, some, task, spec, seed, overrides, out)
+    for block, task, seed, spec in _combinations(grid, inits):
+        config = _recipe_of(grid, block, task, spec, seed, overrides, out)
         modality = task_class(task).modality
         try:
             if (spec.name, modality) not in digests:
@@ -81,27 +94,29 @@ def make_experiments(
 def _combinations(
     grid: GridConfig, inits: Mapping[str, InitSpec]
 ) -> Iterator[tuple[ExperimentsConfig, str, int, InitSpec]]:
-    for some in grid.experiments:
-        for task in some.tasks:
-            for seed in some.seeds:
+    for block in grid.experiments:
+        for task in block.tasks:
+            for seed in block.seeds:
                 for spec in inits.values():
-                    yield some, task, seed, spec
+                    yield block, task, seed, spec
 
 
 def _recipe_of(
-    grid: GridConfig, some: ExperimentsConfig, task: str, spec: InitSpec, seed: int, overrides: Sequence[str], out: str
+    grid: GridConfig, block: ExperimentsConfig, task: str, spec: InitSpec, seed: int, overrides: Sequence[str], out: str
 ) -> FinetuneRecipe:
-    own = [f"{key}={value}" for key, value in some.labels.items()] + [
-        f"init={spec.init}",
-        f"seed={seed}",
-        f"output_dir={out}",
-    ]
+    labels = [f"{key}={value}" for key, value in block.labels.items()]
+    own = [*labels, f"init={spec.init}", f"seed={seed}", f"output_dir={out}"]
     values = cli.task_values(task, grid.recipe, [*own, *overrides])
     return run_config.check(FinetuneRecipe, values, grid.recipe if "/" in grid.recipe else f"{task}/{grid.recipe}")
 
 
 def experiment_key(config: FinetuneRecipe, start_digest: str) -> str:
-    """Digest of all that decides an experiment's result."""
+    """Return the digest of everything that decides an experiment's result.
+
+    Args:
+        config: of the fine-tuning.
+        start_digest: of the initial weights.
+    """
     decided = deciding(config)
     labels = {name: decided[name] for name in _LABELS}
     data = [ensure.identity(source) for source in (config.data.train, config.data.test)]
@@ -116,7 +131,16 @@ def write_index(
     results: Mapping[str, dict],
     failures: Mapping[str, str],
 ) -> None:
-    """Keeps where every experiment stands; `failures` by name of the experiment."""
+    """Write the status of every experiment.
+
+    Args:
+        folder: of the results.
+        program: name of the program.
+        grid: the grid.
+        experiments: all of the grid.
+        results: by name of the experiment.
+        failures: reasons by name of the experiment.
+    """
     entries = [
         {
             "task": experiment.task,
@@ -127,7 +151,7 @@ def write_index(
         }
         for experiment in experiments
     ]
-    inits = {name: each if isinstance(each, str) else each.model_dump(mode="json") for name, each in grid.inits.items()}
+    inits = {name: init if isinstance(init, str) else init.model_dump(mode="json") for name, init in grid.inits.items()}
     result_files.write_index(
         folder, program, {"recipe": grid.recipe, "baseline": grid.baseline, "inits": inits, "experiments": entries}
     )

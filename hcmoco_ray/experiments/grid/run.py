@@ -1,6 +1,7 @@
-"""A grid of fine-tunings from its file to its table: the plan, what has to be pre-trained, the experiments on whatever cluster there is."""
+"""Run a grid of fine-tunings: the pre-trainings that it needs, the missing experiments, and its table."""
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 
@@ -41,36 +42,44 @@ def run(
     plan_only: bool,
     seeds: int | None,
 ) -> int:
-    """Does what is missing of a grid.
+    """Run the missing experiments of a grid, then write its index and its table.
 
     Args:
-        program: whose index is written: RESULTS/<program>.json and <program>.md.
+        program: name of the program: the files are RESULTS/<program>.json and <program>.md.
         name: of the grid.
-        table: makes the closing table.
+        overrides: dotted keys of every experiment's recipe.
+        asked: what an experiment requests of the cluster.
+        table: formats the table.
+        plan_only: print what is missing, and change nothing.
+        seeds: number of seeds of every experiment; None: the grid's own seeds.
+
     Returns:
-        The exit status: 1 where a pre-training or an experiment failed.
+        The exit status: 1 if a pre-training or an experiment failed.
+
+    Raises:
+        UserError: the grid or an override is bad, or the grid runs already.
     """
     grid = load_grid(name, seeds)
-    taken = [each for each in overrides if each.partition("=")[0] in _OWN]
-    if taken:
-        raise UserError(f"{taken[0]}: the grid says what {', '.join(_OWN)} are; change them in its file")
+    own = [override for override in overrides if override.partition("=")[0] in _OWN]
+    if own:
+        raise UserError(f"{own[0]}: the grid says what {', '.join(_OWN)} are; change them in its file")
     out = resolve_path(grid.output_dir)
     folder = Folder(resolve_path(grid.results or grid.output_dir))
     with nullcontext() if plan_only else lock_run_dir(out, "the output_dir of its file"):
         session.connect().require_shared_storage("output_dir", out)
         inits = pretrained.resolve_inits(grid)
 
-        def look() -> tuple[list[Experiment], dict[str, dict]]:
+        def read_status() -> tuple[list[Experiment], dict[str, dict]]:
             experiments = make_experiments(grid, inits, overrides, out, folder)
             return experiments, read_results(folder, BELOW, experiments)
 
-        experiments, results = look()
+        experiments, results = read_status()
         first = _to_pretrain(inits, experiments, results)
         _describe(grid, first, experiments, results, asked, folder)
         failures: dict[str, str] = {}
         if not plan_only:
             failures = _pretrain_all(first, inits, folder)
-            experiments, results = look()
+            experiments, results = read_status()
             failures = {
                 experiment.name: failures[experiment.init]
                 for experiment in experiments
@@ -102,7 +111,7 @@ def _open(experiment: Experiment, results: Mapping[str, dict]) -> bool:
 def _to_pretrain(
     inits: Mapping[str, InitSpec], experiments: Sequence[Experiment], results: Mapping[str, dict]
 ) -> list[InitSpec]:
-    """The pre-trainings that a missing experiment waits for."""
+    """Return the pre-trainings that a missing experiment waits for."""
     wanted = {experiment.init for experiment in experiments if _open(experiment, results)}
     return [spec for name, spec in inits.items() if name in wanted and not spec.available]
 
@@ -115,7 +124,7 @@ def _describe(
     asked: ResourceRequest,
     folder: Folder,
 ) -> None:
-    """Prints what there is to do, with what, and how long it may take."""
+    """Print what is missing, what it requests of the cluster, and an estimate of the time."""
     at_once = asked.at_once()
     missing = [experiment for experiment in experiments if _open(experiment, results)]
     refused = [experiment for experiment in experiments if experiment.refused]
@@ -126,30 +135,32 @@ def _describe(
             measured.setdefault(experiment.task, []).append(results[experiment.name]["seconds"])
     known |= measured
     if first:
-        each = f", about {known['pretrain'][0] / 60:.0f} minutes each" if "pretrain" in known else ""
-        log(f"{len(first)} pre-trainings to do, one after another{each}: {', '.join(spec.name for spec in first)}")
+        time_each = f", about {known['pretrain'][0] / 60:.0f} minutes each" if "pretrain" in known else ""
+        log(f"{len(first)} pre-trainings to do, one after another{time_each}: {', '.join(spec.name for spec in first)}")
     time_left = ""
     if missing and all(experiment.task in known for experiment in missing):
         seconds = sum(statistics.median(known[experiment.task]) for experiment in missing) / at_once
         time_left = f", about {seconds / 60:.0f} minutes"
-    said = f", {len(refused)} {refused[0].refused}" if refused else ""
+    not_run = f", {len(refused)} {refused[0].refused}" if refused else ""
     done = len(experiments) - len(missing) - len(refused)
     log(
-        f"{len(experiments)} experiments, {done} done, {len(missing)} to do{said}, {at_once} at a time with {asked.text} each{time_left}"
+        f"{len(experiments)} experiments, {done} done, {len(missing)} to do{not_run}, {at_once} at a time with "
+        f"{asked.text} each{time_left}"
     )
     for task in dict.fromkeys(experiment.task for experiment in missing):
         of_task = [experiment for experiment in missing if experiment.task == task]
-        shares = ", ".join(
-            f"{labels} x {sum(experiment.labels == labels for experiment in of_task)}"
-            for labels in dict.fromkeys(c.labels for c in of_task)
-        )
-        log(
-            f"  {task}: {shares}, {of_task[0].config.steps or of_task[0].config.epochs} {'steps' if of_task[0].config.steps else 'epochs'}"
-        )
+        counts = Counter(experiment.labels for experiment in of_task)
+        shares = ", ".join(f"{labels} x {count}" for labels, count in counts.items())
+        config = of_task[0].config
+        log(f"  {task}: {shares}, {config.steps or config.epochs} {'steps' if config.steps else 'epochs'}")
 
 
 def _pretrain_all(first: Sequence[InitSpec], inits: Mapping[str, InitSpec], folder: Folder) -> dict[str, str]:
-    """Runs the pre-trainings, keeps a record of those that had ended before too, and returns why others failed, by name."""
+    """Run the pre-trainings `first`, and write the missing records of all that are finished.
+
+    Returns:
+        The reasons of those that failed, by name of the initialization.
+    """
     failures = {}
     for number, spec in enumerate(first, 1):
         interrupts.raise_if_interrupted()
@@ -168,7 +179,11 @@ def _pretrain_all(first: Sequence[InitSpec], inits: Mapping[str, InitSpec], fold
 def _carry_out(
     program: str, grid: str, missing: Sequence[Experiment], folder: Folder, out: str, asked: ResourceRequest
 ) -> dict[str, str]:
-    """Trains and scores the experiments on the cluster, keeps each result as it comes, and returns why experiments failed, by name."""
+    """Train and score experiments on the cluster, and write each result as it comes.
+
+    Returns:
+        The reasons of those that failed, by name of the experiment.
+    """
     import ray
 
     data = {
@@ -202,7 +217,7 @@ def _carry_out(
 
 
 def _data_of(config: FinetuneRecipe, task: str) -> tuple[Shards, Shards]:
-    """Training and test data of a task, made where they are to be made and are not there."""
+    """Open the training and test data of a task, creating synthetic data that does not exist."""
     kind = task_class(task).kind
     return (
         ensure.open_data("train", config.data.train, kind=kind),

@@ -1,4 +1,4 @@
-"""Markdown tables over the finished experiments of a grid: means, spreads and paired differences, in %."""
+"""Format the finished experiments of a grid as Markdown tables: means, spreads and paired differences, in %."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -13,13 +13,14 @@ _T = TypeVar("_T")
 def comparison(experiments: Sequence[Experiment], results: Mapping[str, dict], baseline: str) -> str:
     """Compare encoder initializations: a row per task and share of the labels.
 
-    A column per initialization holds mean and standard deviation over seeds. For each but the baseline there is also the mean paired
-    difference to the baseline with its standard error, over the seeds that both have.
+    A column per initialization holds mean and standard deviation over seeds. Another column for each but the baseline
+    holds the mean paired difference to the baseline with its standard error, over the seeds that both have.
 
     Args:
         experiments: all of the grid.
         results: by name of the experiment.
         baseline: name of an initialization.
+
     Returns:
         A Markdown table.
     """
@@ -40,12 +41,15 @@ def comparison(experiments: Sequence[Experiment], results: Mapping[str, dict], b
 
 
 def ablation(experiments: Sequence[Experiment], results: Mapping[str, dict], titles: Mapping[str, str]) -> str:
-    """Make Table 3 of the paper: a row per objective, which adds a term to the one above; a column per task and share of the labels.
+    """Format Table 3 of the paper.
+
+    A row per objective, which adds a term to the one above; a column per task and share of the labels.
 
     Args:
         experiments: all of the grid.
         results: by name of the experiment.
-        titles: initialization -> what its row is called.
+        titles: initialization -> title of its row.
+
     Returns:
         A Markdown table.
     """

@@ -1,4 +1,4 @@
-"""What a sweep is: the keys that vary and how, which trial is better, who chooses the next one, and when a bad one is stopped."""
+"""The config of a sweep: which keys vary, how values are chosen, how trials are scored and stopped early."""
 
 import math
 from typing import Any, ClassVar, Literal
@@ -12,7 +12,7 @@ from hcmoco_ray.config import PretrainRecipe
 
 Value = bool | int | float | str
 
-# What a training may go on with changed; of another key its train state would be of another model, data order or length.
+# Keys that a resumed training may have changed. Any other changes the model, the data order or the length.
 CHANGEABLE = (
     *(
         f"objective.{name}"
@@ -20,7 +20,7 @@ CHANGEABLE = (
     ),
     *(f"optim.{name}" for name in ("lr", "momentum", "weight_decay", "clip_norm")),
 )
-# What trials share, or the sweep itself decides.
+# Keys that trials share, or that the sweep itself decides.
 _SHARED = (
     "name",
     "output_dir",
@@ -33,7 +33,10 @@ _SHARED = (
     "augment.size",
     "model.joint_set",
 )
-_FREE = "seed, objective.*, optim.*, stages.*, model.* but joint_set, augment.* but size, train.lanes, batch_size_per_lane and precision"
+_FREE = (
+    "seed, objective.*, optim.*, stages.*, model.* but joint_set, augment.* but size, "
+    "train.lanes, batch_size_per_lane and precision"
+)
 _PLACED = tuple(
     f"train.{name}"
     for name in ("workers", "gpu", "cpus_per_worker", "threads_per_worker", "save_every", "num_checkpoints")
@@ -41,7 +44,7 @@ _PLACED = tuple(
 
 
 class Dimension(Config):
-    """The values of one key: exactly one of these."""
+    """The values of one key; exactly one field is given."""
 
     uniform: tuple[float, float] | None = Field(None, description="lowest and highest value")
     loguniform: tuple[float, float] | None = Field(None, description="the same, uniform in the logarithm; both above 0")
@@ -49,7 +52,7 @@ class Dimension(Config):
     choice: tuple[Value, ...] | None = Field(None, min_length=1, description="values without an order")
 
     @model_validator(mode="after")
-    def _one(self) -> "Dimension":
+    def _exactly_one(self) -> "Dimension":
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
@@ -70,16 +73,16 @@ class Dimension(Config):
 
     @property
     def log(self) -> bool:
-        """Whether the logarithm is what matters."""
+        """Whether values are uniform in the logarithm."""
         return self.loguniform is not None
 
     @property
     def ends(self) -> tuple[Value, ...]:
-        """Values that are allowed if all are: the limits, or every choice."""
+        """Values to check in place of all: the limits, or every choice."""
         return self.limits or self.choice or ()
 
     def tidy(self, value: float) -> Value:
-        """`value` within the limits, with 4 significant digits, which say all that a sweep of some dozen trials can tell."""
+        """Return `value` within the limits, with 4 significant digits: a sweep of some dozen trials tells no more."""
         assert self.limits is not None
         low, high = self.limits
         value = min(max(value, low), high)
@@ -87,7 +90,10 @@ class Dimension(Config):
 
 
 class FinetuneScore(Config):
-    """A fine-tuning with few labels from the trial's encoder; the task's main figure on the test data, in percent, is the score."""
+    """A fine-tuning with few labels from the trial's encoder.
+
+    The score is the task's primary metric on the test data, in percent.
+    """
 
     task: str = Field(description="name of a task")
     recipe: str = Field("people-cpu", description="recipes/<task>/<recipe>.yaml, or a path")
@@ -103,7 +109,8 @@ class ScoreConfig(Config):
 
     probe: str = Field(
         "dense_different_crops/mean",
-        description="figure of the probe, in percent, that early stopping and pbt compare; the score too, unless `finetune` is given",
+        description="metric of the probe, in percent, that early stopping and pbt compare; also the score, unless "
+        "`finetune` is given",
     )
     finetune: FinetuneScore | None = None
 
@@ -115,7 +122,8 @@ class EarlyStopping(Config):
     factor: float = Field(
         3.0,
         gt=1,
-        description="at `first` x factor^k steps a trial goes on if it is in the best 1/factor of those there",
+        description="at `first` x factor^k steps a trial continues if it is in the best 1/factor of those that came so "
+        "far",
     )
 
 
@@ -124,7 +132,7 @@ class PopulationConfig(Config):
 
     every: int = Field(ge=1, description="steps between two comparisons")
     quantile: float = Field(
-        0.25, gt=0, le=0.5, description="so many of the worst go on from the state of one of so many of the best"
+        0.25, gt=0, le=0.5, description="share of the worst trials that resume from the state of one of the best"
     )
     resample: float = Field(
         0.25, ge=0, le=1, description="probability of a fresh value for a key, instead of 0.8 or 1.2 times the other's"
@@ -147,7 +155,8 @@ class SweepConfig(Config):
     score: ScoreConfig = ScoreConfig()
     method: Literal["random", "optuna", "asha", "pbt"] = Field(
         "random",
-        description="random; optuna (TPE, Bergstra et al., 2011); asha: random with early stopping; pbt: values change on the way",
+        description="random; optuna (TPE, Bergstra et al., 2011); asha: random with early stopping; pbt: values change "
+        "during the training",
     )
     num_random_trials: int = Field(6, ge=1, description="of optuna: trials that must have ended before it chooses")
     early_stopping: EarlyStopping | None = Field(None, description="of random, asha and optuna")
@@ -160,12 +169,12 @@ class SweepConfig(Config):
         if (self.method == "pbt") != (self.population is not None):
             raise ValueError("method = pbt, and no other, needs population, for example {every: 100}")
         if self.method == "pbt" and self.early_stopping is not None:
-            raise ValueError("method = pbt has no early_stopping: its bad trials go on from good ones")
+            raise ValueError("method = pbt has no early_stopping: its bad trials resume from good ones")
         return self
 
 
 def nested(flat: dict[str, Any]) -> dict:
-    """Dotted keys as the tree that a recipe is."""
+    """Return dotted keys as the nested mapping of a recipe."""
     tree: dict = {}
     for key, value in flat.items():
         *parents, leaf = key.split(".")
@@ -177,28 +186,36 @@ def nested(flat: dict[str, Any]) -> dict:
 
 
 def check_space(config: SweepConfig, base: dict, sweep: str) -> None:
-    """UserError for a key that cannot vary or a value that the recipe does not allow, before any trial starts.
+    """Check before any trial starts that the keys can vary, and that the recipe allows their values.
 
     Args:
-        base: the recipe's keys with everything that all trials have.
-        sweep: how the user called it.
+        config: of the sweep.
+        base: the recipe's keys that all trials have.
+        sweep: name or path of the sweep, for messages.
+
+    Raises:
+        UserError: a key cannot vary, a value is not allowed, or trials could not be compared.
     """
     for key, dimension in config.space.items():
         if _within(key, _SHARED):
             raise UserError(
-                f"sweep {sweep}: space.{key}: all trials of a sweep share {key}; set it in `fixed`, or as {key}=...; what can vary: {_FREE}"
+                f"sweep {sweep}: space.{key}: all trials of a sweep share {key}; set it in `fixed`, or as {key}=...; "
+                f"what can vary: {_FREE}"
             )
         if _within(key, _PLACED):
             raise UserError(
-                f"sweep {sweep}: space.{key}: a trial is one process, which --cpus, --gpus and --threads place; what can vary: {_FREE}"
+                f"sweep {sweep}: space.{key}: a trial is one process, which --cpus, --gpus and --threads place; "
+                f"what can vary: {_FREE}"
             )
         if config.method == "pbt" and key not in CHANGEABLE:
             raise UserError(
-                f"sweep {sweep}: space.{key}: pbt changes values on the way, which is possible for {', '.join(CHANGEABLE)}"
+                f"sweep {sweep}: space.{key}: pbt changes values during the training, which is possible for "
+                f"{', '.join(CHANGEABLE)}"
             )
         if (config.early_stopping or config.population) and _within(key, ("stages",)):
             raise UserError(
-                f"sweep {sweep}: space.{key}: trials of unlike length cannot be compared on the way; take method: random or optuna"
+                f"sweep {sweep}: space.{key}: trials of different lengths cannot be compared during the training; "
+                "take method: random or optuna"
             )
         for value in dimension.ends:
             build(PretrainRecipe, merge(base, nested({key: value})), f"sweep {sweep}, space.{key}")
@@ -206,7 +223,8 @@ def check_space(config: SweepConfig, base: dict, sweep: str) -> None:
     compared = config.early_stopping or config.population
     if compared and (not recipe.probe.every or recipe.data.held_out is None):
         raise UserError(
-            f"sweep {sweep}: trials are compared by a probe on the way; set probe.every and data.held_out in its recipe or `fixed`"
+            f"sweep {sweep}: trials are compared by a probe during the training; "
+            "set probe.every and data.held_out in its recipe or `fixed`"
         )
     interval = (
         config.early_stopping.first
@@ -217,33 +235,35 @@ def check_space(config: SweepConfig, base: dict, sweep: str) -> None:
     )
     if compared and (interval < recipe.probe.every or interval >= recipe.stages.steps):
         raise UserError(
-            f"sweep {sweep}: trials are first compared after {interval} steps, which must be at least probe.every = {recipe.probe.every} "
-            f"and less than the {recipe.stages.steps} steps of a trial"
+            f"sweep {sweep}: trials are first compared after {interval} steps, which must be at least "
+            f"probe.every = {recipe.probe.every} and less than the {recipe.stages.steps} steps of a trial"
         )
     if config.score.finetune is None and recipe.data.held_out is None:
         raise UserError(
-            f"sweep {sweep}: score.probe needs people to look at; set data.held_out in its recipe, or take score.finetune"
+            f"sweep {sweep}: score.probe needs held-out people; set data.held_out in its recipe, or take score.finetune"
         )
 
 
 def check_probe(name: str, known: list[str]) -> None:
-    """UserError for a figure that the probe does not have."""
+    """Check that the probe has a metric. Raises UserError if `name` is not among `known`."""
     if name not in known:
-        raise UserError(f"score.probe = {name!r} is not a figure of the probe; allowed are {', '.join(known)}")
+        raise UserError(f"score.probe = {name!r} is not a metric of the probe; allowed are {', '.join(known)}")
 
 
 def sweep_identity(config: SweepConfig, recipe: PretrainRecipe, data: dict[str, str], finetune: dict | None) -> dict:
-    """What must be the same for a sweep to go on in a folder. The number of trials may grow.
+    """Return what must be the same to resume a sweep in its folder. The number of trials may grow.
 
     Args:
+        config: of the sweep.
+        recipe: of its trials.
         data: digest of each data set's content by name.
-        finetune: identity of the scoring fine-tuning.
+        finetune: identity of the scoring fine-tuning, or None.
     """
     own = config.model_dump(mode="json", exclude={"output_dir", "num_trials", "recipe", "fixed"})
     probe = recipe.probe.model_dump(mode="json", include=set(ProbeConfig.model_fields))
     return {"sweep": own, "pretrain": recipe.identity(), "probe": probe, "data": data, "finetune": finetune}
 
 
-def _within(key: str, some: tuple[str, ...]) -> bool:
-    """Whether `key` is one of `some`, below one, or above one."""
-    return any(key == each or key.startswith(f"{each}.") or each.startswith(f"{key}.") for each in some)
+def _within(key: str, keys: tuple[str, ...]) -> bool:
+    """Return whether `key` is one of `keys`, below one, or above one."""
+    return any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in keys)

@@ -1,11 +1,11 @@
-"""What a sweep leaves on disk, from which the same command goes on after any kill. All of it is JSON; nothing of Ray's own is read back.
+"""The files of a sweep, from which the same command resumes after any kill. No file of Ray's is read back.
 
-<out>/sweep.json           id, and what the sweep is: another one is refused
-<out>/trials/0007.json     a trial that is over: values, status, score, metrics, (step, metric) reports, starts
-<out>/work/0007/           a trial that was begun and is not over
+<out>/sweep.json           id and identity of the sweep: another sweep is refused
+<out>/trials/0007.json     a finished trial: values, status, score, metrics, (step, metric) reports, starts
+<out>/work/0007/           a trial that was started and is not finished
     values.json              its values, written before it starts
-    progress.json            its reports and starts so far, and which states are its
-    states-0/                train states (states-1, ... after it went on from another trial's state)
+    progress.json            its reports and starts so far, and which states are its own
+    states-0/                train states (states-1, ... after it resumed from another trial's state)
 """
 
 import json
@@ -25,14 +25,15 @@ DONE, STOPPED, FAILED = "done", "stopped", "failed"
 
 @dataclass
 class Progress:
-    """How far a trial that is not over has come.
+    """The progress of an unfinished trial.
 
     Attributes:
-        reports: (step, figure) of each probe, steps ascending unless it went on from another trial's earlier state.
-        starts: one entry for each time that its process began: `step`, and the time in seconds since 1970.
-        schedule: the values from each step on: `step`, `values`, and `from`, the trial whose state it went on from, where it did.
-        generation: number of the folder of states that is its.
-        seconds: that it has run.
+        reports: (step, metric) of each probe; steps ascend unless it resumed from another trial's earlier state.
+        starts: an entry for each start of its process: `step`, and `time` in seconds since 1970.
+        schedule: the values from each step on: `step`, `values`, and, where it resumed from another trial's state,
+            `from`, the number of that trial.
+        generation: number of the folder of states that is its own.
+        seconds: how long it has run.
     """
 
     reports: list[list[float]] = field(default_factory=list)
@@ -41,15 +42,15 @@ class Progress:
     generation: int = 0
     seconds: float = 0.0
 
-    def report(self, step: int, figure: float) -> None:
-        """Adds a report. A step that is repeated after a restart is the same one."""
+    def report(self, step: int, value: float) -> None:
+        """Add a report, unless the last one is of the same step, which a restart repeats."""
         if not self.reports or self.reports[-1][0] != step:
-            self.reports.append([step, figure])
+            self.reports.append([step, value])
 
 
 @dataclass(frozen=True)
 class Records:
-    """The folder of one sweep."""
+    """The folder `out` of one sweep."""
 
     out: str
 
@@ -57,81 +58,97 @@ class Records:
     def folder(self) -> Folder:
         return Folder(self.out)
 
-    def there(self) -> tuple[str, dict] | None:
-        """Id and identity of the sweep in the folder, if there is one."""
+    def saved(self) -> tuple[str, dict] | None:
+        """Return id and identity of the sweep in the folder; None if it holds none.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         if not self.folder.exists("sweep.json"):
             return None
         try:
-            there = json.loads(self.folder.read("sweep.json"))
-            return str(there["id"]), {**there["identity"]}
+            values = json.loads(self.folder.read("sweep.json"))
+            return str(values["id"]), {**values["identity"]}
         except (ValueError, KeyError, TypeError):
             raise UserError(
                 f"{self.out}/sweep.json is not what this program writes; choose another folder with output_dir=..."
             ) from None
 
     def open(self, identity: dict) -> str:
-        """The id of the sweep in the folder, which begins here if there is none. UserError, naming the first difference, for another."""
-        there = self.there()
-        if there:
-            number, was = there
-            check_identity(was, json.loads(json.dumps(identity)), self.out)
-            return number
-        if self.folder.sizes():
-            others = [name for name in self.folder.sizes() if not name.startswith((".", "mlflow."))]
-            if others:
-                raise UserError(
-                    f"{self.out} holds other files ({others[0]}); choose another folder with output_dir=..."
-                )
-        number = uuid.uuid4().hex
-        self.folder.write("sweep.json", json.dumps({"id": number, "identity": identity}, indent=1).encode())
-        return number
+        """Return the id of the sweep in the folder, starting the sweep if the folder holds none.
 
-    def over(self) -> dict[int, dict]:
-        """The records of trials that are over, by number."""
+        Raises:
+            UserError: the folder holds other files, or another sweep; the message names the first difference.
+        """
+        saved = self.saved()
+        if saved:
+            sweep_id, saved_identity = saved
+            check_identity(saved_identity, json.loads(json.dumps(identity)), self.out)
+            return sweep_id
+        others = [name for name in self.folder.sizes() if not name.startswith((".", "mlflow."))]
+        if others:
+            raise UserError(f"{self.out} holds other files ({others[0]}); choose another folder with output_dir=...")
+        sweep_id = uuid.uuid4().hex
+        self.folder.write("sweep.json", json.dumps({"id": sweep_id, "identity": identity}, indent=1).encode())
+        return sweep_id
+
+    def finished(self) -> dict[int, dict]:
+        """Return the records of finished trials, by number."""
         names = sorted(name for name in self.folder.sizes("trials") if name.endswith(".json"))
         return {
             int(name.removesuffix(".json")): _upgraded(json.loads(self.folder.read(f"trials/{name}"))) for name in names
         }
 
-    def begun(self) -> dict[int, dict[str, Value]]:
-        """The first values of trials that were begun and are not over, by number."""
-        over = {int(name.removesuffix(".json")) for name in self.folder.sizes("trials") if name.endswith(".json")}
+    def unfinished(self) -> dict[int, dict[str, Value]]:
+        """Return the first values of trials that were started and are not finished, by number."""
+        finished = {int(name.removesuffix(".json")) for name in self.folder.sizes("trials") if name.endswith(".json")}
         numbers = sorted(int(name) for name in Folder(f"{self.out}/work").folders() if name.isdigit())
         values = {
             n: json.loads(self.folder.read(f"{_work(n)}/values.json"))
             for n in numbers
             if self.folder.exists(f"{_work(n)}/values.json")
         }
-        return {number: each for number, each in values.items() if number not in over}
+        return {number: first for number, first in values.items() if number not in finished}
 
     def begin(self, number: int, values: dict[str, Value]) -> None:
-        """Notes the values of a trial before it starts."""
+        """Write the values of a trial before it starts."""
         self.folder.write(f"{_work(number)}/values.json", json.dumps(values).encode())
 
     def progress(self, number: int) -> Progress:
-        """How far a trial has come; empty for one that has not started."""
+        """Return the progress of a trial; empty for one that has not started."""
         name = f"{_work(number)}/progress.json"
         return Progress(**json.loads(self.folder.read(name))) if self.folder.exists(name) else Progress()
 
     def keep(self, number: int, progress: Progress) -> None:
-        """Notes how far a trial has come."""
+        """Write the progress of a trial."""
         self.folder.write(f"{_work(number)}/progress.json", json.dumps(asdict(progress)).encode())
 
     def values_now(self, number: int, first: dict[str, Value]) -> dict[str, Value]:
-        """The values that a trial goes on with: those of the newest entry of its schedule."""
+        """Return the current values of a trial: those of the newest entry of its schedule."""
         schedule = self.progress(number).schedule
         return schedule[-1]["values"] if schedule else first
 
     def states(self, number: int, generation: int) -> str:
-        """Folder of a trial's train states."""
+        """Return the folder of a trial's train states."""
         return f"{self.out}/{_work(number)}/states-{generation}"
 
     def place(self, number: int) -> str:
-        """Folder of a trial that is not over."""
+        """Return the folder of an unfinished trial."""
         return f"{self.out}/{_work(number)}"
 
     def end(self, number: int, status: str, *, score: float | None = None, steps: int = 0, **more: Any) -> dict:
-        """Notes that a trial is over, once and for all, and returns its record."""
+        """Write the record of a trial that is finished for good.
+
+        Args:
+            number: of the trial.
+            status: DONE, STOPPED, or FAILED with a reason.
+            score: in percent, or None.
+            steps: that it trained.
+            more: entries that are added to the record.
+
+        Returns:
+            The record.
+        """
         first, progress = json.loads(self.folder.read(f"{_work(number)}/values.json")), self.progress(number)
         values = progress.schedule[-1]["values"] if progress.schedule else first
         record = {
@@ -148,14 +165,14 @@ class Records:
         return record
 
     def clear(self, number: int) -> None:
-        """Deletes the states of a trial that is over."""
+        """Delete the states of a finished trial."""
         self.folder.delete_folder(_work(number))
 
     def tried(self) -> list[Tried]:
-        """All trials that were begun, for the choice of the next values."""
-        over = [(number, Tried(each["values"], each["score"])) for number, each in self.over().items()]
-        begun = [(number, Tried(values, None, over=False)) for number, values in self.begun().items()]
-        return [each for _, each in sorted(over + begun, key=lambda pair: pair[0])]
+        """Return all trials that were started, by number, for the choice of the next values."""
+        trials = {number: Tried(values, None, finished=False) for number, values in self.unfinished().items()}
+        trials |= {number: Tried(record["values"], record["score"]) for number, record in self.finished().items()}
+        return [trials[number] for number in sorted(trials)]
 
 
 def _work(number: int) -> str:
@@ -163,5 +180,5 @@ def _work(number: int) -> str:
 
 
 def _upgraded(record: dict) -> dict:
-    """Give a trial's record of version 0.1 today's keys."""
+    """Return a trial's record of version 0.1 with today's keys."""
     return {{"figures": "metrics"}.get(key, key): value for key, value in record.items()}

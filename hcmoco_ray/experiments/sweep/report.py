@@ -1,4 +1,4 @@
-"""What a sweep has shown: a table of its trials, a picture of the score against each key, and the best trial as a recipe."""
+"""Report the results of a sweep: a table, a picture of the score over each key, and the best trial as a recipe."""
 
 import io
 import math
@@ -11,13 +11,17 @@ from hcmoco_ray import config as run_config
 from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.experiments.sweep.config import Dimension, SweepConfig, Value
 from hcmoco_ray.experiments.sweep.records import DONE, FAILED, STOPPED
-from hcmoco_ray.experiments.sweep.trial import trial_values
+from hcmoco_ray.experiments.sweep.trial_config import trial_values
 
 _ORDER = {DONE: 0, STOPPED: 1, FAILED: 2}
 
 
 def ranked(records: Sequence[Mapping]) -> list[Mapping]:
-    """The best first: those that came to their end by score, then those that were stopped by how far they came and score, then failures."""
+    """Sort trials, the best first.
+
+    Trials that ran to their end come first, by score. Then come those that were stopped, by steps and score; then
+    failures.
+    """
 
     def key(record: Mapping) -> tuple:
         kind, score = _kind(record), record["score"]
@@ -32,9 +36,12 @@ def ranked(records: Sequence[Mapping]) -> list[Mapping]:
 
 
 def best(records: Sequence[Mapping]) -> Mapping | None:
-    """The trial with the highest score of those that came to their end: a figure on the way is another figure. None if there is none; a
-    score that is undefined (NaN) is none."""
-    return next((each for each in ranked(records) if each["status"] == DONE and _known(each["score"])), None)
+    """Return the trial with the highest score of those that ran to their end; None if none has a score.
+
+    A score that is undefined (NaN) does not count.
+    """
+    done = (record for record in ranked(records) if record["status"] == DONE and _known(record["score"]))
+    return next(done, None)
 
 
 def _known(score: float | None) -> bool:
@@ -42,9 +49,11 @@ def _known(score: float | None) -> bool:
 
 
 def table(records: Sequence[Mapping], space: Mapping[str, Dimension], what: str) -> str:
-    """Markdown: a row per trial, the best first.
+    """Format the trials as a Markdown table, the best first.
 
     Args:
+        records: of finished trials.
+        space: the keys that vary.
         what: name of the score.
     """
     head = ["trial", f"{what}, %", *space, "steps", "seconds", "status"]
@@ -65,12 +74,21 @@ def table(records: Sequence[Mapping], space: Mapping[str, Dimension], what: str)
 
 
 def text(value: Value) -> str:
-    """A value for people."""
+    """Format a value for people."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def picture(records: Sequence[Mapping], space: Mapping[str, Dimension], what: str) -> bytes:
-    """PNG: a panel per key with the score of each trial over its value; logarithmic where the space is."""
+    """Draw a panel per key with the score of each trial over its value; logarithmic where the space is.
+
+    Args:
+        records: of finished trials.
+        space: the keys that vary.
+        what: name of the score.
+
+    Returns:
+        A PNG file.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -97,19 +115,26 @@ def picture(records: Sequence[Mapping], space: Mapping[str, Dimension], what: st
 
 
 def draw_panel(axis: Any, records: Sequence[Mapping], first: Mapping | None, key: str, dimension: Dimension) -> None:
-    """Whatever a key's trials were is in every panel, so that one legend serves all."""
+    """Draw the trials over the values of one key. Every panel holds every kind of trial, so one legend serves all.
+
+    Args:
+        axis: of Matplotlib.
+        records: of finished trials.
+        first: the best trial, or None.
+        key: that varies.
+        dimension: its values.
+    """
     groups: dict[str, list[Mapping]] = {kind: [] for kind in _ORDER}
     for record in records:
         groups[_kind(record)].append(record)
-    scored = [each for each in (*groups[DONE], *groups[STOPPED]) if each["score"] is not None]
-    # Without a score a trial is shown where nothing hides it: below all others.
-    lowest = min((each["score"] for each in scored), default=0.0)
-    below = lowest - 0.08 * max(1.0, max((each["score"] for each in scored), default=0.0) - lowest)
+    scores = [trial["score"] for trial in (*groups[DONE], *groups[STOPPED]) if trial["score"] is not None]
+    # A trial without a score is shown where nothing hides it: below all others.
+    lowest = min(scores, default=0.0)
+    below = lowest - 0.08 * max(1.0, max(scores, default=0.0) - lowest)
 
-    def places(some: Sequence[Mapping]) -> tuple[list[float], list[float]]:
-        return [_place(dimension, each["values"][key]) for each in some], [
-            below if each["score"] is None else each["score"] for each in some
-        ]
+    def places(trials: Sequence[Mapping]) -> tuple[list[float], list[float]]:
+        x = [_place(dimension, trial["values"][key]) for trial in trials]
+        return x, [below if trial["score"] is None else trial["score"] for trial in trials]
 
     axis.scatter(*places(groups[DONE]), color="tab:blue", label="to its end", zorder=3)
     if groups[STOPPED]:
@@ -131,14 +156,14 @@ def draw_panel(axis: Any, records: Sequence[Mapping], first: Mapping | None, key
     axis.margins(y=0.12)
     axis.grid(alpha=0.3)
     if dimension.choice is not None:
-        axis.set_xticks(range(len(dimension.choice)), [text(each) for each in dimension.choice])
+        axis.set_xticks(range(len(dimension.choice)), [text(value) for value in dimension.choice])
         axis.set_xlim(-0.5, len(dimension.choice) - 0.5)
         return
     assert dimension.limits is not None
     low, high = dimension.limits
     if dimension.log:
         axis.set_xscale("log")
-        axis.set_xticks(ticks := round_values(low, high), [f"{each:g}" for each in ticks])
+        axis.set_xticks(ticks := round_values(low, high), [f"{tick:g}" for tick in ticks])
         axis.minorticks_off()
     elif dimension.integers is not None:
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -147,15 +172,15 @@ def draw_panel(axis: Any, records: Sequence[Mapping], first: Mapping | None, key
 
 
 def round_values(low: float, high: float) -> list[float]:
-    """Powers of ten from `low` to `high`, and their 2- and 5-fold where that leaves few enough to be read."""
+    """Return the powers of ten from `low` to `high`, and their 2- and 5-fold if these are few enough to be read."""
     powers = [10.0**exponent for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    every = [
+    values = [
         float(f"{power * factor:.6g}")
         for power in powers
         for factor in (1, 2, 5)
         if low <= float(f"{power * factor:.6g}") <= high
     ]
-    return every if len(every) <= 6 else [each for each in every if f"{each:e}".startswith("1.0")]
+    return values if len(values) <= 6 else [value for value in values if f"{value:e}".startswith("1.0")]
 
 
 def _place(dimension: Dimension, value: Value) -> float:
@@ -167,7 +192,15 @@ def _kind(record: Mapping) -> str:
 
 
 def recipe(base: dict, record: Mapping, config: SweepConfig, sweep: str, what: str) -> str:
-    """The recipe of a trial as YAML that pretrain.py takes: that of a run with the trial's weights, its worker included."""
+    """Return the recipe of a trial as YAML for pretrain.py; a run of it gives the trial's weights.
+
+    Args:
+        base: the recipe's keys that all trials have.
+        record: of the trial.
+        config: of the sweep.
+        sweep: name of the sweep.
+        what: name of the score.
+    """
     values = trial_values(base, record["values"])
     name = f"{values.get('name', 'pretrain')}-best"
     checked = build(
@@ -176,12 +209,14 @@ def recipe(base: dict, record: Mapping, config: SweepConfig, sweep: str, what: s
         f"trial {record['number']:04d}",
     )
     lines = [
-        f"# The best of {config.num_trials} trials of the sweep {sweep}: trial {record['number']:04d}, {what} {record['score']:.2f} %.",
+        f"# The best of {config.num_trials} trials of the sweep {sweep}: trial {record['number']:04d}, "
+        f"{what} {record['score']:.2f} %.",
         f"#   {', '.join(f'{key} = {text(value)}' for key, value in record['values'].items())}",
     ]
     if len(record["schedule"]) > 1:
         lines.append(
-            "# Its values changed on the way, which a recipe cannot say; these are the last ones. From step 0 on:"
+            "# Its values changed during the training, which a recipe cannot say; these are the last ones. From step 0 "
+            "on:"
         )
         lines += [f"#   {_entry(entry)}" for entry in record["schedule"]]
     lines.append(
@@ -192,7 +227,7 @@ def recipe(base: dict, record: Mapping, config: SweepConfig, sweep: str, what: s
 
 
 def _entry(entry: Mapping) -> str:
-    origin = f" (went on from the state of trial {entry['from']:04d})" if "from" in entry else ""
+    origin = f" (resumed from the state of trial {entry['from']:04d})" if "from" in entry else ""
     return (
         f"step {entry['step']}: {', '.join(f'{key} = {text(value)}' for key, value in entry['values'].items())}{origin}"
     )

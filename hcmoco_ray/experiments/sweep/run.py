@@ -1,4 +1,4 @@
-"""A sweep from its file to its picture: what has to hold first, the data, the trials, the record."""
+"""Run or resume a sweep: its checks, its data, its trials, and its table, picture and best recipe."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +17,10 @@ from hcmoco_ray.cluster.resources import ResourceRequest
 from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.experiments.sweep import report
 from hcmoco_ray.experiments.sweep.config import SweepConfig, check_probe, check_space, nested, sweep_identity
+from hcmoco_ray.experiments.sweep.job import Job
 from hcmoco_ray.experiments.sweep.records import DONE, FAILED, Records
-from hcmoco_ray.experiments.sweep.trial import Job, finetune_config
-from hcmoco_ray.experiments.sweep.tune import Queue, carry_out
+from hcmoco_ray.experiments.sweep.trial_config import finetune_config
+from hcmoco_ray.experiments.sweep.tune import Queue, run_trials
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, find_run, open_writer, start_run, store_uri
@@ -31,8 +32,21 @@ TABLE, PICTURE, BEST = "table.md", "response.png", "best.yaml"
 
 
 def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threads: int) -> int:
-    """Does what is missing of a sweep; see sweep.py for the arguments. Returns the exit status: 1 where a trial was lost or none came to
-    its end."""
+    """Run the missing trials of a sweep, then write its table, picture and best recipe.
+
+    Args:
+        sweep: name in recipes/sweeps/, or the path of a YAML file.
+        overrides: dotted keys of every trial's recipe; `output_dir=...` is the sweep's.
+        cpus: that a trial requests of the cluster.
+        gpus: that a trial requests.
+        threads: of a trial's CPU arithmetic.
+
+    Returns:
+        The exit status: 1 if the machine brought a trial down, or no trial was finished.
+
+    Raises:
+        UserError: the sweep's file or an override is bad, a trial could not run, or the sweep runs already.
+    """
     config = build(
         SweepConfig,
         load_recipe(sweep if sweep.endswith((".yaml", ".yml")) else SWEEPS / f"{sweep}.yaml"),
@@ -48,7 +62,8 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
     check_space(config, base, sweep)
     if config.score.finetune and config.score.finetune.task not in TASKS:
         raise UserError(
-            f"sweep {sweep}: score.finetune.task: {config.score.finetune.task!r} is not a task; allowed are {', '.join(TASKS)}"
+            f"sweep {sweep}: score.finetune.task: {config.score.finetune.task!r} is not a task; allowed are "
+            f"{', '.join(TASKS)}"
         )
     recipe = run_config.check(PretrainRecipe, base, config.recipe)
     out = resolve_path(config.output_dir)
@@ -60,10 +75,10 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
         cluster.require_shared_storage("output_dir", out)
         asked.at_once()
         records = Records(out)
-        # Once for all trials, or their scores would differ by where each ran.
-        there = records.there()
+        # Decided once for all trials, or their scores would depend on the node that each ran on.
+        saved = records.saved()
         recipe = precision.decide(
-            recipe, {"CPU": asked.cpus, "GPU": asked.gpus}, there[1].get("pretrain") if there else None
+            recipe, {"CPU": asked.cpus, "GPU": asked.gpus}, saved[1].get("pretrain") if saved else None
         )
         trials = merge(base, {"train": {"precision": recipe.train.precision}})
         sources, views, finetune_data, identity = _data_of(config, recipe, out)
@@ -88,7 +103,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
                 views=None if views is None else ray.put(views),
                 finetune_data=finetune_data,
                 writer=writer,
-                asked=asked,
+                resources=asked,
             )
             lost = _trials(job, recipe)
             first = _report(config, base, records, sweep, parent)
@@ -97,15 +112,21 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
 
 
 def _data_of(config: SweepConfig, recipe: PretrainRecipe, out: str) -> tuple:
-    """All that trials read, made where it is not there yet: sources, probe views, the fine-tuning's data, and what identifies them.
-    UserError where a trial could not run."""
-    sources = tuple(ensure.open_data(f"sources.{name}", each) for name, each in recipe.data.sources.items())
+    """Open everything that trials read, creating synthetic data that does not exist.
+
+    Returns:
+        The sources, the probe's views, the fine-tuning's data, and what identifies all of them.
+
+    Raises:
+        UserError: a trial could not run.
+    """
+    sources = tuple(ensure.open_data(f"sources.{name}", source) for name, source in recipe.data.sources.items())
     held_out = ensure.open_data("held_out", recipe.data.held_out, split="held-out") if recipe.data.held_out else None
     preflight.check_mixture(recipe, make_plan(recipe, sources), sources)
     preflight.check_model(recipe, load=True)
     views = probe_views(recipe, held_out) if held_out else None
     if views is not None:
-        check_probe(config.score.probe, _figures(recipe, views))
+        check_probe(config.score.probe, _probe_metrics(recipe, views))
     contents = {name: shards.manifest.content for name, shards in zip(recipe.data.sources, sources, strict=True)}
     contents |= {"held_out": held_out.manifest.content} if held_out else {}
     score, finetune, data = config.score.finetune, None, None
@@ -121,57 +142,59 @@ def _data_of(config: SweepConfig, recipe: PretrainRecipe, out: str) -> tuple:
     return sources, views, data, (contents, finetune)
 
 
-def _figures(recipe: PretrainRecipe, views: ProbeViews) -> list[str]:
-    """Names of the figures that these people give."""
-    return list(
-        probe(HCMoCo(recipe.model, seed=recipe.seed, load=False), views.first(min(8, len(views))), recipe.probe).metrics
-    )
+def _probe_metrics(recipe: PretrainRecipe, views: ProbeViews) -> list[str]:
+    """Return the names of the metrics that the probe computes for these people."""
+    model = HCMoCo(recipe.model, seed=recipe.seed, load=False)
+    return list(probe(model, views.first(min(8, len(views))), recipe.probe).metrics)
 
 
 def _trials(job: Job, recipe: PretrainRecipe) -> list[str]:
-    """Runs what is missing, and says what ends; returns a line for each trial that was lost."""
+    """Run the missing trials and print the progress. Returns a line for each that the machine brought down."""
     config, records = job.config, job.records
-    over, queue = records.over(), Queue(config, records)
+    num_finished, queue = len(records.finished()), Queue(config, records)
     log(
-        f"{config.num_trials} trials of {recipe.stages.steps} steps in {recipe.train.precision}, {len(over)} over, "
-        f"{len(queue.begun)} to go on with, {len(queue.new)} new; {job.asked.at_once()} at a time; score: {_what(config)}"
+        f"{config.num_trials} trials of {recipe.stages.steps} steps in {recipe.train.precision}, {num_finished} "
+        f"finished, {len(queue.unfinished)} to resume, {len(queue.new)} new; {job.resources.at_once()} at a time; "
+        f"score: {_score_name(config)}"
     )
-    count = [len(over)]
+    count = [num_finished]
 
-    def ended(record: dict) -> None:
+    def on_finished(record: dict) -> None:
         interrupts.raise_if_interrupted()
         count[0] += 1
         values = ", ".join(f"{name} {report.text(value)}" for name, value in record["values"].items())
         score = "" if record["score"] is None else f"{record['score']:.2f} %"
         log(
-            f"{count[0]}/{max(config.num_trials, count[0])}  trial {record['number']:04d}  {score or '-'}  {values}  ({record['status']})"
+            f"{count[0]}/{max(config.num_trials, count[0])}  trial {record['number']:04d}  {score or '-'}  {values}  "
+            f"({record['status']})"
         )
-        best = report.best(list(records.over().values()))
+        best = report.best(list(records.finished().values()))
         if best and record["status"] == DONE:
             job.parent.metrics(count[0], {"best score": best["score"], "score": record["score"]})
 
-    return carry_out(job, restarts=recipe.max_restarts, ended=ended)
+    return run_trials(job, max_restarts=recipe.max_restarts, on_finished=on_finished)
 
 
 def _report(config: SweepConfig, base: dict, records: Records, sweep: str, parent: Tracker) -> Any:
-    """Writes and shows what the trials have shown; returns the record of the best one, or None."""
-    over, what = list(records.over().values()), _what(config)
+    """Write and print the results of the trials. Returns the record of the best one, or None."""
+    finished, what = list(records.finished().values()), _score_name(config)
     folder = Folder(records.out)
-    text = report.table(over, config.space, what)
-    image = report.picture(over, config.space, what)
-    first = report.best(over)
+    text = report.table(finished, config.space, what)
+    image = report.picture(finished, config.space, what)
+    first = report.best(finished)
     folder.write(TABLE, f"{text}\n".encode())
     folder.write(PICTURE, image)
     parent.text(TABLE, text)
     parent.picture(PICTURE, image)
     log(
-        f"\n{text}\n\ntable   {records.out}/{TABLE}\npicture {records.out}/{PICTURE}\ntrials  {records.out}/trials ({len(over)})"
+        f"\n{text}\n\ntable   {records.out}/{TABLE}\npicture {records.out}/{PICTURE}\n"
+        f"trials  {records.out}/trials ({len(finished)})"
     )
-    failed = sum(each["status"].startswith(FAILED) for each in over)
-    if failed:
-        log(f"{failed} of {len(over)} trials failed; the table says why")
+    num_failed = sum(record["status"].startswith(FAILED) for record in finished)
+    if num_failed:
+        log(f"{num_failed} of {len(finished)} trials failed; the table says why")
     if first is None:
-        log("no trial came to its end, so there is no best one")
+        log("no trial ran to its end, so there is no best one")
         return None
     best = report.recipe(base, first, config, Path(sweep).stem, what)
     folder.write(BEST, best.encode())
@@ -180,8 +203,7 @@ def _report(config: SweepConfig, base: dict, records: Records, sweep: str, paren
     return first
 
 
-def _what(config: SweepConfig) -> str:
-    """Name of the score."""
+def _score_name(config: SweepConfig) -> str:
     score = config.score.finetune
     if score is None:
         return config.score.probe

@@ -1,14 +1,23 @@
-"""The co-trainings of a versatility recipe, their results as files, and the paper's two tables over them."""
+"""Make the co-trainings of a versatility recipe, write their index, and format the paper's Tables 6 and 7."""
 
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pydantic import Field
 
 from hcmoco import markdown
 from hcmoco.config import canonical, fingerprint
-from hcmoco.cotraining.config import EXPERIMENTS, METHODS, CoTrainingConfig, CoTrainingData, Experiment, Method
+from hcmoco.cotraining.config import (
+    EXPERIMENTS,
+    METHODS,
+    CoTrainingConfig,
+    CoTrainingData,
+    CoTrainingSettings,
+    Experiment,
+    Method,
+)
 from hcmoco.storage import Folder
 from hcmoco_ray.experiments import results as result_files
 from hcmoco_ray.experiments.grid.config import PretrainedConfig, Seeds
@@ -18,7 +27,7 @@ from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import TrackingConfig
 
 PROGRAM = BELOW = "versatility"
-START = "cmc"  # how the record of pre-trainings names where all methods start
+START = "cmc"  # name of the common initialization in the record of pre-trainings
 TITLES: dict[str, str] = {"none": "No Contrastive", "cmc": "CMC", "hcmoco": "HCMoCo"}
 METRICS = ("mIoU", "mAcc", "aAcc")
 TABLE_6 = (("RGB -> Depth", "rgb-to-depth", "depth"), ("Depth -> RGB", "depth-to-rgb", "rgb"))
@@ -27,18 +36,21 @@ TABLE_7 = (
     ("Only Depth", "missing-modality", "depth"),
     ("Both", "missing-modality", "fused"),
 )
-"""Title of a group of columns, experiment, and what the head is read on."""
+"""Title of a group of columns, experiment, and the modality that the head is tested on."""
 
 
-class VersatilityRecipe(CoTrainingConfig):
-    """Some co-trainings: every experiment with every method and every seed; `experiment`, `method` and `seed` are each one's own."""
+class VersatilityRecipe(CoTrainingSettings):
+    """The co-trainings of every experiment with every method and every seed, from one initialization."""
+
+    renamed: ClassVar = {"experiment": "experiments", "method": "methods", "seed": "seeds"}
 
     output_dir: str = Field(
         min_length=1,
         description="scratch folder or URI: checkpoints and the tracking store; safe to delete afterwards",
     )
-    init: str | PretrainedConfig = Field(  # type: ignore[assignment]
-        description="as a co-training's, or the sample-level pre-training that makes it"
+    init: str | PretrainedConfig = Field(
+        description="where all co-trainings start: as a co-training's init, or the sample-level pre-training that "
+        "makes the encoders"
     )
     results: str | None = Field(
         None, description="folder or URI of the results, small files that can be shared; null: `output_dir`"
@@ -47,12 +59,12 @@ class VersatilityRecipe(CoTrainingConfig):
     methods: tuple[Method, ...] = Field(METHODS, min_length=1, description="which methods")
     seeds: Seeds = Field((0,), min_length=1, description="a co-training for each")
     seconds: float | None = Field(
-        None, gt=0, description="what one takes, for the first estimate; what is done already tells better"
+        None, gt=0, description="seconds of one co-training, for the first estimate; finished ones replace it"
     )
     tracking: TrackingConfig = TrackingConfig()
 
     def with_absolute_paths(self) -> "VersatilityRecipe":
-        """The same with its own paths made absolute."""
+        """Return the recipe with its own paths made absolute."""
         return self.model_copy(
             update={
                 "output_dir": resolve_path(self.output_dir),
@@ -66,9 +78,9 @@ class CoTrainingExperiment:
     """One co-training.
 
     Attributes:
-        config: everything about it; its `out` is a folder for its train states.
-        key: digest of all that decides its result: config, weights that it starts from, data; "" while the pre-training that makes
-            the weights has yet to run.
+        config: of the co-training; its `output_dir` is a folder for its train states.
+        key: digest of everything that decides its result: config, initial weights, data; "" while the pre-training that
+            produces the weights has yet to run.
     """
 
     config: CoTrainingConfig
@@ -76,7 +88,7 @@ class CoTrainingExperiment:
 
     @property
     def name(self) -> str:
-        """Unique in a recipe, and readable."""
+        """A readable name, unique in a recipe."""
         config = self.config
         return f"{config.experiment}_{config.method}_seed{config.seed}_{self.key[:10]}"
 
@@ -87,11 +99,11 @@ def make_experiments(recipe: VersatilityRecipe, init: str, start_digest: str | N
     Args:
         recipe: with absolute paths.
         init: where the encoders start.
-        start_digest: of their weights; None while they are not known.
+        start_digest: digest of their weights; None while they are not known.
     """
     sources = [getattr(recipe.data, name) for name in CoTrainingData.model_fields]
     contents = [ensure.identity(source) if source else {} for source in sources]
-    shared = {name: getattr(recipe, name) for name in CoTrainingConfig.model_fields}
+    shared = {name: getattr(recipe, name) for name in CoTrainingSettings.model_fields}
     experiments = []
     for name, method, seed in itertools.product(
         *map(dict.fromkeys, (recipe.experiments, recipe.methods, recipe.seeds))
@@ -114,7 +126,15 @@ def write_index(
     results: Mapping[str, dict],
     failures: Mapping[str, str],
 ) -> None:
-    """Keeps where every co-training stands; `failures` by name of the experiment."""
+    """Write the status of every co-training.
+
+    Args:
+        folder: of the results.
+        recipe: the recipe.
+        experiments: all of the recipe.
+        results: by name of the experiment.
+        failures: reasons by name of the experiment.
+    """
     entries = [
         {
             "experiment": experiment.config.experiment,
@@ -132,12 +152,16 @@ def write_index(
 
 
 def tables(experiments: Sequence[CoTrainingExperiment], results: Mapping[str, dict]) -> str:
-    """Markdown: Tables 6 and 7 in the paper's form, in %, with mean and standard deviation over seeds."""
+    """Format Tables 6 and 7 of the paper as Markdown: mean and standard deviation over seeds, in %.
+
+    Args:
+        experiments: all of the recipe.
+        results: by name of the experiment.
+    """
     parts = []
     for title, columns in (("Cross-modality supervision", TABLE_6), ("Missing-modality inference", TABLE_7)):
-        shown = tuple(
-            each for each in columns if any(experiment.config.experiment == each[1] for experiment in experiments)
-        )
+        run = {experiment.config.experiment for experiment in experiments}
+        shown = tuple(column for column in columns if column[1] in run)
         if shown:
             parts.append(f"{title}, in %\n\n{_table(experiments, results, shown)}")
     return "\n\n".join(parts)

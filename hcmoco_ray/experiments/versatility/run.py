@@ -1,6 +1,7 @@
-"""The versatility experiments from their recipe to their tables: the plan, the co-trainings on whatever cluster there is, the record."""
+"""Run the co-trainings of a versatility recipe on the cluster, and write their tables."""
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -48,7 +49,21 @@ _OWN = {"experiment": "experiments", "method": "methods", "seed": "seeds"}
 
 
 def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds: int | None, plan_only: bool) -> int:
-    """Does what is missing of a recipe; see versatility.py for the arguments. Returns the exit status: 1 where a co-training failed."""
+    """Run the missing co-trainings of a recipe, then write its index and its tables.
+
+    Args:
+        recipe: name in recipes/versatility/, or the path of a YAML file.
+        overrides: dotted keys of the recipe.
+        asked: what a co-training requests of the cluster.
+        seeds: number of seeds of every co-training; None: the recipe's own seeds.
+        plan_only: print what is missing, and change nothing.
+
+    Returns:
+        The exit status: 1 if a co-training failed.
+
+    Raises:
+        UserError: the recipe or an override is bad, or the recipe runs already.
+    """
     config = load(recipe, overrides, seeds)
     assert config.results is not None
     folder = Folder(config.results)
@@ -77,34 +92,45 @@ def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds:
         write_index(folder, config, experiments, results, failures)
         folder.write(f"{PROGRAM}.md", f"{text}\n".encode())
         log(
-            f"\ntables   {folder.uri}/{PROGRAM}.md\nresults  {folder.uri}/{BELOW} ({len(results)} of {len(experiments)})"
+            f"\ntables   {folder.uri}/{PROGRAM}.md\nresults  {folder.uri}/{BELOW} ({len(results)} of "
+            f"{len(experiments)})"
         )
     return 1 if failures else 0
 
 
 def load(recipe: str, overrides: Sequence[str], seeds: int | None = None) -> VersatilityRecipe:
-    """The checked recipe with its paths placed. UserError with one line for a recipe that is not there or a bad key or value."""
-    taken = next((each for each in overrides if each.partition("=")[0] in _OWN), None)
-    if taken:
-        raise UserError(f"{taken}: every co-training has its own; set {_OWN[taken.partition('=')[0]]}=[...]")
-    counted = None if seeds is None else list(first_seeds(seeds))
+    """Load a recipe with overrides, with absolute paths.
+
+    Args:
+        recipe: name in recipes/versatility/, or the path of a YAML file.
+        overrides: dotted keys of the recipe.
+        seeds: number of seeds of every co-training; None: the recipe's own seeds.
+
+    Raises:
+        UserError: the recipe does not exist, or a key or value is bad.
+    """
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key in _OWN:
+            raise UserError(f"{override}: every co-training has its own; set {_OWN[key]}=[...]")
+    own_seeds = None if seeds is None else list(first_seeds(seeds))
     path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else cli.RECIPES / PROGRAM / f"{recipe}.yaml"
     given = parse_overrides(list(overrides))
     values = load_recipe(path)
     if "init" in given:  # the whole of it: a folder does not merge with a pre-training
         values.pop("init", None)
     values = merge(values, given)
-    if counted is not None:
-        values["seeds"] = counted
+    if own_seeds is not None:
+        values["seeds"] = own_seeds
     return run_config.check(VersatilityRecipe, values, recipe if "/" in recipe else f"{PROGRAM}/{recipe}")
 
 
 def _experiments(config: VersatilityRecipe, spec: InitSpec, results: Folder) -> list[CoTrainingExperiment]:
-    """All experiments. UserError where the weights that they start from are not there and cannot be made, or are of other encoders."""
+    """Make all experiments. Raises UserError where their initial weights do not exist or are of other encoders."""
     init = spec.init if spec.init == SCRATCH else resolve_path(spec.init)
     if spec.available:
-        one = make_experiments(config, init, "")[0]
-        return make_experiments(config, init, init_of(one.config)["digest"])
+        first = make_experiments(config, init, "")[0]
+        return make_experiments(config, init, init_of(first.config)["digest"])
     record = pretrained.read_record(spec, results)
     return make_experiments(config, init, start_digest(record["digests"]) if record else None)
 
@@ -117,31 +143,40 @@ def _describe(
     results: dict[str, dict],
     asked: ResourceRequest,
 ) -> None:
-    """Prints what there is to do, with what, and how long it may take."""
+    """Print what is missing, what it requests of the cluster, and an estimate of the time."""
     at_once = asked.at_once()
     if missing and not spec.available:
         log(f"1 pre-training to do first: {START}")
-    taken = [each["seconds"] for each in results.values()]
-    each = statistics.median(taken) if taken else config.seconds
-    time_left = f", about {len(missing) * each / at_once / 60:.0f} minutes" if each and missing else ""
+    measured = [result["seconds"] for result in results.values()]
+    seconds = statistics.median(measured) if measured else config.seconds
+    time_left = f", about {len(missing) * seconds / at_once / 60:.0f} minutes" if seconds and missing else ""
     log(
-        f"{len(experiments)} co-trainings, {len(results)} done, {len(missing)} to do, {at_once} at a time with {asked.text} each{time_left}"
+        f"{len(experiments)} co-trainings, {len(results)} done, {len(missing)} to do, {at_once} at a time with "
+        f"{asked.text} each{time_left}"
     )
-    for experiment in dict.fromkeys(experiment.config.experiment for experiment in missing):
-        methods = [experiment.config.method for experiment in missing if experiment.config.experiment == experiment]
-        log(
-            f"  {experiment}: {', '.join(f'{method} x {methods.count(method)}' for method in dict.fromkeys(methods))}, {config.steps} steps"
-        )
+    for name in dict.fromkeys(experiment.config.experiment for experiment in missing):
+        methods = Counter(experiment.config.method for experiment in missing if experiment.config.experiment == name)
+        counts = ", ".join(f"{method} x {count}" for method, count in methods.items())
+        log(f"  {name}: {counts}, {config.steps} steps")
 
 
 def _sources(config: VersatilityRecipe, experiments: Sequence[CoTrainingExperiment]) -> Sources:
-    """The data sets, made where they are to be made and are not there. UserError where one lacks what an experiment needs."""
+    """Open the data sets, creating synthetic ones that do not exist.
+
+    Raises:
+        UserError: a data set lacks what an experiment needs.
+    """
     named = {name: getattr(config.data, name) for name in CoTrainingData.model_fields}
     splits = {"test": "test", "validation": "held-out"}  # the pre-training's held-out people serve for the curve
     sources = Sources(
-        **{name: ensure.open_data(name, each, split=splits.get(name, "train")) for name, each in named.items() if each}
+        **{
+            name: ensure.open_data(name, source, split=splits.get(name, "train"))
+            for name, source in named.items()
+            if source
+        }
     )
-    for experiment in {each.config.experiment: each for each in experiments}.values():  # said before anything runs
+    # Mistakes are found before anything runs.
+    for experiment in {experiment.config.experiment: experiment for experiment in experiments}.values():
         resolve(experiment.config, sources.unlabeled, sources.labeled, sources.test, sources.validation)
     return sources
 
@@ -149,7 +184,11 @@ def _sources(config: VersatilityRecipe, experiments: Sequence[CoTrainingExperime
 def _carry_out(
     recipe: VersatilityRecipe, missing: Sequence[CoTrainingExperiment], folder: Folder, asked: ResourceRequest
 ) -> dict[str, str]:
-    """Trains and scores the experiments on the cluster, keeps each result as it comes, and returns why those that failed did, by name."""
+    """Train and score experiments on the cluster, and write each result as it comes.
+
+    Returns:
+        The reasons of those that failed, by name of the experiment.
+    """
     import ray
 
     sources = _sources(recipe, missing)

@@ -57,7 +57,7 @@ def test_a_card_adds_up(tmp_path):
         "| 1 | skipped: two bodies |",
         "| 2 | rejected, such as: 'a.avi' is cut short after 7 frames |",
         "| pattern | a\\|b |",
-        "| | residual | clips |",
+        "|  | residual | clips |",
         "| S001C001 | 2 | 9 |",
         "| S001C002 | 0.1235 | 2 |",
         "rejected.jsonl lists every broken record with its reason.",

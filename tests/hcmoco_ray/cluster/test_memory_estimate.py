@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hcmoco.models.multimodal import HCMoCo
-from hcmoco_ray.cluster.memory_estimate import free_memory, kept_for_backward, needed_memory, shapes, state_bytes
+from hcmoco_ray.cluster.memory_estimate import activation_bytes, free_memory, needed_memory, shapes, state_bytes
 from hcmoco_ray.config import PretrainRecipe, load
 from tests.helpers.pretrain_program import start, write_recipe
 
@@ -16,16 +16,16 @@ from tests.helpers.pretrain_program import start, write_recipe
 def test_counted_without_computing_is_what_computing_keeps(backbone):
     config = load(PretrainRecipe, "people-cpu", [f"model.rgb.name={backbone}", f"model.depth.name={backbone}"])
     real = HCMoCo(config.model, seed=0).train()
-    assert kept_for_backward(shapes(config), 64) == pytest.approx(kept_for_backward(real, 64), rel=0.01)
+    assert activation_bytes(shapes(config), 64) == pytest.approx(activation_bytes(real, 64), rel=0.01)
     # Everything is a map of the image, or almost: four times the pixels keep four times as much.
-    assert kept_for_backward(shapes(config), 128) == pytest.approx(4 * kept_for_backward(shapes(config), 64), rel=0.02)
+    assert activation_bytes(shapes(config), 128) == pytest.approx(4 * activation_bytes(shapes(config), 64), rel=0.02)
 
 
 def test_one_convolution_is_counted_by_hand():
     """Autograd keeps a convolution's input, and its weight, which is not counted."""
     model = torch.nn.ModuleDict({name: torch.nn.Conv2d(3, 8, 3, padding=1) for name in ("rgb", "depth")})
     model.rgb, model.depth = model["rgb"], model["depth"]
-    assert kept_for_backward(model, 32) == 2 * 3 * 32 * 32 * 4
+    assert activation_bytes(model, 32) == 2 * 3 * 32 * 32 * 4
 
 
 def test_more_of_anything_needs_more():

@@ -42,7 +42,7 @@ def test_a_run_begun_on_another_kind_of_machine_goes_on_as_it_was(ray_session, t
     done = call(tiny_home, *short, "train.precision=auto")
     assert done.status == 0, done
     assert kept(out) == newest(out).identity["train"]["precision"] == OTHER
-    assert ("the run was begun in it and keeps it" in done.out) == (OTHER == "bfloat16")
+    assert ("the run was started in it and keeps it" in done.out) == (OTHER == "bfloat16")
     before = tree(out)
     assert call(tiny_home, *short, "train.precision=auto").out.splitlines()[0] == f"{out} is finished"
     assert tree(out) == before
@@ -51,8 +51,8 @@ def test_a_run_begun_on_another_kind_of_machine_goes_on_as_it_was(ray_session, t
 
 def test_emulation_is_one_line():
     assert slow_line([False], begun=True) == (
-        "train.precision is bfloat16, which this processor only emulates: steps take several times as long as in float32 "
-        "(the run was begun in it and keeps it; a new one, with another output_dir=..., takes float32)"
+        "train.precision is bfloat16, which this processor only emulates: steps take several times as long as in "
+        "float32 (the run was started in it and keeps it; a new one, with another output_dir=..., takes float32)"
     )
     assert "which 1 of 3 nodes only emulate" in slow_line([True, False, True], begun=False)
 

@@ -96,7 +96,10 @@ def test_exit_statuses(capsys):
 
 
 def test_ray_is_not_imported_before_it_is_needed():
-    code = "import sys, hcmoco_ray.commands.prepare, hcmoco_ray.prepare.run; sys.exit('ray' in sys.modules or 'torch' in sys.modules)"
+    code = (
+        "import sys, hcmoco_ray.commands.prepare, hcmoco_ray.prepare.run; "
+        "sys.exit('ray' in sys.modules or 'torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -140,8 +140,8 @@ def test_a_cell_that_fails_does_not_stop_the_others(home, capsys):
         ({"seeds": 3}, "unknown key 'seeds'"),
         ({"cells": GRID["experiments"]}, "'cells' is now called 'experiments'"),
         ({"out": "here"}, "'out' is now called 'output_dir'"),
-        ({"experiments": [*GRID["experiments"], *GRID["experiments"]]}, "is there twice"),
-        ({"experiments": [{**GRID["experiments"][0], "seeds": [0, 0]}]}, "0 is there twice"),
+        ({"experiments": [*GRID["experiments"], *GRID["experiments"]]}, "appears twice"),
+        ({"experiments": [{**GRID["experiments"][0], "seeds": [0, 0]}]}, "0 appears twice"),
         ({"experiments": [{**GRID["experiments"][0], "seeds": [-1]}]}, "experiments.0.seeds.0 = -1"),
         ({"experiments": [{**GRID["experiments"][0], "labels": {}}]}, "experiments.0.labels"),
         ({"inits": {"scratch": "scratch", "..": "scratch"}}, "inits: '..' names files"),
@@ -279,7 +279,7 @@ def test_what_a_cell_starts_from_is_pre_trained_first_and_once(home, pretrained,
         records[name]["digests"]["rgb"] for name in ("cmc", "hcmoco")
     ]
     assert all(str(home) not in json.dumps(each) for each in experiments), (
-        "a file that is handed on names nobody's disk"
+        "a file that is shared names no path of this machine"
     )
     capsys.readouterr()
 
@@ -291,7 +291,8 @@ def test_what_a_cell_starts_from_is_pre_trained_first_and_once(home, pretrained,
     assert "| + sparse |" in said
     assert [each["status"] for each in index(home, "ablation")["experiments"]] == ["done", "done"]
 
-    # Who has the small files alone has nothing to do either, until an experiment is missing: then its weights are made again.
+    # Who has the small files alone has nothing to do either, until an experiment is missing: then its weights are made
+    # again.
     shutil.rmtree(home / "runs/cmc")
     shutil.rmtree(home / "runs/hcmoco")
     assert go(home, over) == 0
@@ -385,7 +386,7 @@ def test_a_signal_ends_the_cells(tmp_path):
     program.until(lambda: any(tmp_path.glob("runs/grid/work/*/states")))
     status, said = program.stop(signal.SIGTERM)
     assert status == 143
-    assert said.endswith("\nstopped; the same command goes on from here\n")
+    assert said.endswith("\nstopped; the same command resumes from here\n")
     store = sqlite3.connect(tmp_path / "runs/grid/mlflow.db")
     assert store.execute("select status from runs").fetchall() == [("KILLED",)]
     store.close()

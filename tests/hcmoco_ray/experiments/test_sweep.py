@@ -95,7 +95,7 @@ def test_the_same_command_again_repeats_nothing(swept, home):
     before = {path: path.stat().st_mtime_ns for path in (swept.folder / "trials").iterdir()}
     again = sweep_program.call(home, SWEPT, "train.precision=auto")  # which the sweep has decided when it began
     assert again.status == 0, again
-    assert "3 trials of 6 steps in float32, 3 over, 0 to go on with, 0 new" in again.out
+    assert "3 trials of 6 steps in float32, 3 finished, 0 to resume, 0 new" in again.out
     assert {path: path.stat().st_mtime_ns for path in (swept.folder / "trials").iterdir()} == before
     assert len(sweep_program.runs(swept.folder)) == 4
     other = sweep_program.call(home, {**SWEPT, "seed": 0})
@@ -134,14 +134,14 @@ def test_a_tracking_run_that_a_kill_left_open_is_closed(swept, home):
             "; what can vary: seed, objective.*, optim.*, stages.*, model.* but",
         ),
         ({"space": {"train.workers": {"choice": [1]}}}, (), "a trial is one process"),
-        ({"space": {"optim.name": {"choice": ["sgd"]}}, **PBT}, (), "pbt changes values on the way"),
+        ({"space": {"optim.name": {"choice": ["sgd"]}}, **PBT}, (), "pbt changes values during the training"),
         ({"method": "pbt"}, (), "needs population"),
         ({"method": "asha"}, (), "needs early_stopping"),
         ({"method": "asha", "early_stopping": {"first": 6}}, (), "compared after 6 steps"),
         (
             {"score": {"probe": "dense/mean"}},
             (),
-            "score.probe = 'dense/mean' is not a figure of the probe; allowed are retrieval_same_crop/",
+            "score.probe = 'dense/mean' is not a metric of the probe; allowed are retrieval_same_crop/",
         ),
         ({"score": {"finetune": {"task": "parsing", "labels": {}}}}, (), "'parsing' is not a task"),
         ({}, ("--cpus", "99"), "a trial asks for 99 CPUs and 0 GPUs, the cluster has 4 and 0"),
@@ -181,7 +181,7 @@ def test_early_stopping_ends_trials(swept, home):
 
 @pytest.mark.slow
 def test_a_population_exchanges_states_and_says_so(swept, home):
-    # At the lowest rates nothing is learnt: who has one goes on from another's state.
+    # At the lowest rates nothing is learned: such a trial resumes from another's state.
     space = {"optim.lr": {"loguniform": [1e-7, 0.01]}, "objective.lambda_d": {"uniform": [0.5, 2]}}
     done = sweep_program.call(
         home, {**PBT, "space": space, "output_dir": "runs/pbt", "fixed": {"stages": {"stage2_steps": 10}}}
@@ -190,7 +190,7 @@ def test_a_population_exchanges_states_and_says_so(swept, home):
     records = done.records
     assert {each["status"] for each in records.values()} == {"done"}
     moved = [each for each in records.values() if each["generation"]]
-    assert moved, "nobody went on from another's state"
+    assert moved, "no trial resumed from another's state"
     for each in records.values():
         schedule = each["schedule"]
         assert schedule[-1]["values"] == each["values"]
@@ -243,7 +243,7 @@ def test_a_fine_tuning_is_the_score(swept, home):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["optuna", "pbt"])
 def test_a_killed_sweep_goes_on(tmp_path, method):
-    """Driver and Ray are killed; what was over stays as it is, what was under way goes on from its state in its own tracking run."""
+    """Driver and Ray are killed; finished trials stay, the others resume from their state in their own tracking run."""
     over = {
         "fixed": {"stages": {"stage2_steps": 10}},
         "num_trials": 4,
@@ -315,6 +315,6 @@ def test_a_signal_ends_the_trials_and_the_next_start_goes_on_with_them(tmp_path)
     program.until(lambda: any(_progress(each)["reports"] for each in folder.glob("work/*/progress.json")))
     status, said = program.stop(signal.SIGTERM)
     assert status == 143
-    assert said.endswith("\nstopped; the same command goes on from here\n")
+    assert said.endswith("\nstopped; the same command resumes from here\n")
     assert {run.info.status for run in sweep_program.runs(folder)} == {"KILLED"}
     assert list(folder.glob("work/*/values.json"))

@@ -9,8 +9,8 @@ from hcmoco.training.checkpoint import TrainState
 from hcmoco_ray.experiments.sweep.config import SweepConfig
 from hcmoco_ray.experiments.sweep.records import DONE, STOPPED, Progress, Records
 from hcmoco_ray.experiments.sweep.suggest import draw
-from hcmoco_ray.experiments.sweep.trial import changed
-from hcmoco_ray.experiments.sweep.tune import Queue, halving
+from hcmoco_ray.experiments.sweep.trial_state import with_identity
+from hcmoco_ray.experiments.sweep.tune import Queue, successive_halving
 
 CONFIG = SweepConfig(recipe="r", output_dir="o", num_trials=5, space={"optim.lr": {"loguniform": (0.001, 0.1)}})
 
@@ -46,7 +46,7 @@ def test_the_queue_goes_on_and_repeats_nothing(records):
     again = Queue(CONFIG, records)
     assert len(again) == 3
     assert [again.take() for _ in range(4)] == [taken[0], taken[2], {"number": 4, **draw(CONFIG.space, 0, 4)}, None]
-    assert [(each.score, each.over) for each in records.tried()] == [
+    assert [(each.score, each.finished) for each in records.tried()] == [
         (None, False),
         (3.0, True),
         (None, False),
@@ -55,7 +55,7 @@ def test_the_queue_goes_on_and_repeats_nothing(records):
     ]
 
 
-def test_a_deleted_result_is_done_anew_with_its_values(records):
+def test_a_trial_whose_result_is_deleted_runs_again_with_its_values(records):
     queue = Queue(CONFIG, records)
     values = [queue.take() for _ in range(5)]
     for number in range(5):
@@ -95,7 +95,7 @@ def test_only_values_that_may_change_on_the_way_may_differ():
     identity = {"objective": {"lambda_d": 1.0, "num_negatives": 8}, "optim": {"lr": 0.1, "name": "sgd"}, "plan": "p"}
     state = TrainState(step=4, stage=2, identity=identity, model={}, optimizer={})
     now = {"objective": {"lambda_d": 2.0, "num_negatives": 8}, "optim": {"lr": 0.2, "name": "sgd"}, "plan": "p"}
-    assert changed(state, now, "here").identity == now
+    assert with_identity(state, now, "here").identity == now
     assert state.identity == identity
     for other in (
         {**now, "plan": "q"},
@@ -103,7 +103,7 @@ def test_only_values_that_may_change_on_the_way_may_differ():
         {**now, "optim": {"lr": 0.2, "name": "adam"}},
     ):
         with pytest.raises(UserError, match="another config"):
-            changed(state, other, "here")
+            with_identity(state, other, "here")
 
 
 REPORTS = {0: [5, 6, 7, 8], 1: [1, 2, 3, 9], 2: [4, 7, 6, 5], 3: [6, 5, 4, 3]}
@@ -114,7 +114,7 @@ def decisions(scheduler, records, upto: dict[int, int]) -> list[tuple[int, int, 
     said = []
     for number, figures in REPORTS.items():
         trial = SimpleNamespace(trial_id=f"new-{number}", config={"number": number})
-        if number not in records.over():
+        if number not in records.finished():
             scheduler.on_trial_add(None, trial)
             for step, figure in list(enumerate(figures, 1))[upto.get(number, 0) :]:
                 said.append((number, step, scheduler.on_trial_result(None, trial, {"step": step, "figure": figure})))
@@ -128,7 +128,7 @@ def test_early_stopping_has_seen_what_was_reported_before(records, monkeypatch):
     figures = {"time_attr": "step", "metric": "figure", "mode": "max"}
     for number in REPORTS:
         records.begin(number, {"optim.lr": 0.1})
-    whole = decisions(halving(job, figures), records, {})
+    whole = decisions(successive_halving(job, figures), records, {})
     assert {said for _, _, said in whole} == {"CONTINUE", "STOP"}
 
     # Killed when 0 was over, 1 stopped and 2 had made two reports.
@@ -138,6 +138,6 @@ def test_early_stopping_has_seen_what_was_reported_before(records, monkeypatch):
         )
         if status:
             records.end(number, status, score=1.0, steps=upto)
-    assert decisions(halving(job, figures), records, {2: 2}) == [
+    assert decisions(successive_halving(job, figures), records, {2: 2}) == [
         each for each in whole if each[0] == 3 or (each[0] == 2 and each[1] > 2)
     ]

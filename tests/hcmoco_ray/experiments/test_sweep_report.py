@@ -141,5 +141,5 @@ def test_a_recipe_says_that_values_changed_on_the_way():
     text = recipe(
         RECIPE, changed, SweepConfig(recipe="tiny", output_dir="o", num_trials=5, space=SPACE), "mine", "mIoU"
     )
-    assert "#   step 20: objective.lambda_d = 2 (went on from the state of trial 0003)" in text
+    assert "#   step 20: objective.lambda_d = 2 (resumed from the state of trial 0003)" in text
     assert yaml.safe_load(text)["objective"]["lambda_d"] == 2.0

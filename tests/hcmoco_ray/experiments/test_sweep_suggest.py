@@ -27,7 +27,8 @@ def test_draws_are_a_function_of_seed_and_number():
 
 def test_draws_fill_their_ranges():
     drawn = [draw(SPACE, 0, number) for number in range(400)]
-    # The median of a log-uniform value on [0.01, 100] is 1, of a uniform one on [-1, 3] 1; 400 draws tell them within some 10 %.
+    # The median of a log-uniform value on [0.01, 100] is 1, of a uniform one on [-1, 3] 1; 400 draws tell them within
+    # some 10 %.
     assert abs(math.log10(statistics.median(each["a"] for each in drawn))) < 0.3
     assert abs(statistics.median(each["b"] for each in drawn) - 1) < 0.3
     assert min(each["a"] for each in drawn) < 0.02
@@ -45,7 +46,7 @@ def history(count: int) -> list[Tried]:
 
 def test_the_first_are_drawn():
     assert choose(SPACE, 0, 9, history(5), 6) == draw(SPACE, 0, 9)
-    under_way = [Tried(draw(SPACE, 0, 7), None, over=False), Tried(draw(SPACE, 0, 8), None)]
+    under_way = [Tried(draw(SPACE, 0, 7), None, finished=False), Tried(draw(SPACE, 0, 8), None)]
     assert choose(SPACE, 0, 9, [*history(5), *under_way], 6) == draw(SPACE, 0, 9)
 
 
@@ -69,7 +70,7 @@ def test_a_choice_depends_on_the_history_alone():
 def test_where_trials_failed_or_are_under_way_nothing_is_known_to_be_good():
     space = {"a": Dimension(uniform=(0, 1))}
     tried = [Tried({"a": (number + 0.5) / 20}, abs(number - 9.5)) for number in range(20)]  # as good at either end
-    bad = [*tried, *(Tried({"a": number / 100}, None, over=number % 2 == 0) for number in range(20))]
+    bad = [*tried, *(Tried({"a": number / 100}, None, finished=number % 2 == 0) for number in range(20))]
 
     def low(some):
         return sum(choose(space, 0, number, some, 6)["a"] < 0.3 for number in range(20))

@@ -1,4 +1,4 @@
-"""Ray Data hands out the items of the plan in the plan's order, to the workers that it names, however many there are."""
+"""Ray Data deals the items of the plan in the plan's order, to the workers that it names, whatever their number."""
 
 import threading
 from pathlib import Path

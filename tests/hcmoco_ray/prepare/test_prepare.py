@@ -22,9 +22,9 @@ from hcmoco.datasets.synthetic import NumberedPeople
 from hcmoco.rng import make_rng
 from hcmoco.synthetic import PeopleConfig, ScenesConfig, make_person, make_scene
 from hcmoco_ray.commands.prepare import main, parser
+from hcmoco_ray.prepare.parts import make_part, part_bounds
 from hcmoco_ray.prepare.reader import Source, commands, from_arguments
-from hcmoco_ray.prepare.request import REQUEST, WORK, request
-from hcmoco_ray.prepare.run import make_part, part_bounds
+from hcmoco_ray.prepare.request import REQUEST, WORK, request_of
 from tests.helpers.mutations import damage
 from tests.helpers.waiting import CEILING, wait_until
 
@@ -120,9 +120,9 @@ def test_the_same_command_twice_and_another_into_the_same_folder(ray_session, tm
     assert status == 0
     assert "already prepared" in out
     line, _ = failing(capsys, *PEOPLE, "--out", tmp_path / "p", "--count", 9)
-    assert "already holds a data set with count = 8, asked for is 9" in line
+    assert "already holds a data set with count = 8, not 9 as requested" in line
     line, _ = failing(capsys, "people", "--size", 64, "--out", tmp_path / "p", "--count", 8)
-    assert "domain = 'wild', asked for is 'indoor'" in line
+    assert "domain = 'wild', not 'indoor' as requested" in line
     assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "p").iterdir()}
 
 
@@ -137,7 +137,7 @@ def test_broken_records_stop_with_their_list_then_are_counted(ray_session, tmp_p
     monkeypatch.chdir(pictures.parent)  # a relative path means the same to the tasks
     command = ["folder", "--path", pictures.name, "--out", tmp_path / "mine", "--name", "mine"]
     line, listed = failing(capsys, *command)
-    assert re.search(r"records of mine are broken so far, --max-broken 0.05 allows 7; .*raise --max-broken", line)
+    assert re.search(r"records of mine are rejected so far, --max-broken 0.05 allows 7; .*raise --max-broken", line)
     assert any(re.fullmatch(r"  mine/\d\d3: .*truncated.*", each) for each in listed)
     finished = {path.name for path in (tmp_path / "mine" / WORK).glob("part-*.json")}
     assert finished
@@ -173,7 +173,7 @@ def test_going_on_keeps_finished_parts_and_remakes_damaged_ones(ray_session, tmp
     from hcmoco.storage import Folder
 
     folder = Folder(str(tmp_path / "again"))
-    folder.write(REQUEST, json.dumps(request(source, 150)).encode())
+    folder.write(REQUEST, json.dumps(request_of(source, 150)).encode())
     for number in (0, 1):  # as a killed run leaves them: two parts, and the beginning of the third
         make_part(
             source, folder, number, bounds[number], [items[k] for k in order[bounds[number] : bounds[number + 1]]]
@@ -185,7 +185,7 @@ def test_going_on_keeps_finished_parts_and_remakes_damaged_ones(ray_session, tmp
     (again / "part-00001.parquet").write_bytes(data[:100] + b"?" + data[101:])
 
     line, _ = failing(capsys, *command, "--out", again, "--size", 64)
-    assert "holds the beginning of a data set with size = 320, asked for is 64" in line
+    assert "holds the beginning of a data set with size = 320, not 64 as requested" in line
     status, _, _ = run(capsys, *command, "--out", again)
     assert status == 0
     assert (again / "part-00000.parquet").stat().st_ino == kept
@@ -269,7 +269,7 @@ def test_scenes_are_the_records_that_the_seed_names(ray_session, tmp_path, capsy
     assert run(capsys, "verify", tmp_path / "s")[0] == 0
     assert "already prepared" in run(capsys, *command)[1]
     line, _ = failing(capsys, "people", "--size", 64, "--seed", 3, "--out", tmp_path / "s", "--count", 9)
-    assert "already holds a data set with source = 'scenes', asked for is 'people'" in line
+    assert "already holds a data set with source = 'scenes', not 'people' as requested" in line
 
     status, out, _ = run(capsys, "sheet", tmp_path / "s", tmp_path / "scenes.png", "--count", 4)
     assert (status, "4 rows" in out) == (0, True)

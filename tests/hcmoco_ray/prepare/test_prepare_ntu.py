@@ -124,7 +124,7 @@ def test_what_was_mended_is_measured_and_read_again(ray_session, download, tmp_p
     command = ["ntu", "--source", root, "--out", tmp_path / "shards"]
     status, _, err = run(capsys, *command)
     assert status == 2
-    assert "are broken so far" in err
+    assert "are rejected so far" in err
     for each, data in zip(skeletons, whole, strict=True):
         each.write_bytes(data)
     status, out, err = run(capsys, *command)

@@ -68,7 +68,7 @@ def test_lost_videos_stop_as_lost_records_do(ray_session, h36m_source, tmp_path,
     command = ["h36m-parsing", "--source", root, "--subjects", "S1", "--out", tmp_path / "out"]
     status, _, err = run(capsys, *command, "--max-broken", 0.3)
     assert status == 2
-    assert re.search(r"error: 1 of the 2 videos of h36m-parsing are broken so far, --max-broken 0.3 allows 0", err)
+    assert re.search(r"error: 1 of the 2 videos of h36m-parsing are rejected so far, --max-broken 0.3 allows 0", err)
     assert run(capsys, *command, "--max-broken", 0.5)[0] == 0
     assert "One of the videos that does not open counts as one record." in (tmp_path / "out" / "README.md").read_text()
 
@@ -80,8 +80,8 @@ def test_ntu_parsing_from_files_to_shards(ray_session, ntu_source, tmp_path, cap
         status, out, err = run(capsys, *command, "--check")
         assert (status, err) == (0, "")
         assert (
-            f"ntu-parsing: {count} lines of the list, {count} RGB pictures, {count} depth pictures, {count} label pictures"
-            in out
+            f"ntu-parsing: {count} lines of the list, {count} RGB pictures, {count} depth pictures, {count} label "
+            "pictures" in out
         )
         assert "nothing is missing" in out
         status, out, err = run(capsys, *command, "--out", tmp_path / split)

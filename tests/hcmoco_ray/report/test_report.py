@@ -146,7 +146,7 @@ def test_mean_spread_and_who_is_first(tmp_path):
     # Pairs differ by 4, 5 and 3: 4 ± 0.58.
     assert page.row(2, "HCMoCo first?", "synthetic")[6] == "✓"
     assert "+4.00 ± 0.58" in page.text
-    assert "There is no column in which it is not first." in page.text
+    assert "It is first in every column." in page.text
     assert "| Ours\\* HCMoCo | synthetic | not run |" in markdown
     assert "**25.00** ± 1.73" in markdown
 
@@ -214,10 +214,10 @@ def test_cells_without_a_result_say_why(tmp_path):
     page, markdown = pages(tmp_path)
     assert page.row(2, "IN Pre-train", "synthetic")[6] == "not run: no weight file"
     assert page.row(2, "MMV*", "synthetic")[6] == "failed"
-    assert "experiments/lost.json is not there, though label_fractions.json names it" in page.text
+    assert "experiments/lost.json does not exist, though label_fractions.json names it" in page.text
     assert "label_fractions, mmv: failed: <b> & | gone: parsing-rgb 10% (seed 1)" in page.text
     assert "failed: &lt;b&gt; &amp; \\| gone" in markdown
-    assert "ablation.json is not there" in page.text
+    assert "ablation.json does not exist" in page.text
     assert "not run" in page.row(3, "+ Soft Dense", "synthetic")
 
 
@@ -342,7 +342,7 @@ def test_conditions_and_probes(tmp_path):
     assert page.tables["pretrainings"][2][6] == "not timed"
     assert page.tables["conditions"][1][0] == "tuning/label_fractions.py"
     assert page.tables["conditions"][1][2:5] == ["2 of 2", "0", "bfloat16"]
-    assert "All cells together 2 min 00 s, 1 pre-training 1 h 02 min" in page.text
+    assert "All experiments together 2 min 00 s, 1 pre-training 1 h 02 min" in page.text
 
 
 def test_numbers_of_real_data_are_not_called_synthetic(tmp_path):
@@ -380,7 +380,7 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
                     "experiments": [{"task": "pose", "seed": 0, "status": "done", "result": "../secret.json"}],
                 }
             ),
-            "result '../secret.json' lies outside the folder",
+            "result '../secret.json' is outside the folder",
         ),
     ],
 )
@@ -399,7 +399,7 @@ def test_a_folder_that_is_not_there(tmp_path, capsys):
     assert report.main([str(tmp_path / "none")]) == 2
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
-    assert "there is no such folder" in error
+    assert "this folder does not exist or is empty" in error
     assert not (tmp_path / "none").exists()
 
 

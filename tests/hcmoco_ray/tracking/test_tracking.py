@@ -13,7 +13,8 @@ import yaml
 from hcmoco.config import build
 from hcmoco.errors import UserError
 from hcmoco_ray.tracking.client import TrackingConfig, find_run, open_writer, start_run, store_uri
-from hcmoco_ray.tracking.mlflow_writer import clean_key, flatten, open_store
+from hcmoco_ray.tracking.mlflow_params import clean_key, flatten
+from hcmoco_ray.tracking.mlflow_store import open_store
 from tests.helpers.waiting import CEILING, wait_until
 
 
@@ -230,12 +231,18 @@ def test_bad_config_is_one_line(values):
         build(TrackingConfig, values, "recipe")
 
 
-def test_keys_are_what_mlflow_allows():
-    from mlflow.utils.validation import _validate_metric_name, _validate_param_name
+def test_keys_are_what_mlflow_allows(tmp_path):
+    from mlflow.exceptions import MlflowException
 
+    client, experiment = open_store(f"sqlite:///{tmp_path / 'mlflow.db'}", "keys")
+    run_id = client.create_run(experiment).info.run_id
+    for key in ("a//b", "../up", "/abs", "x" * 400, "a%b#c", "..", "trailing/", "./a"):
+        with pytest.raises(MlflowException):
+            client.log_metric(run_id, key, 1.0)
     for key in ["loss", "loss (x)", "a//b", "../up", "/abs", "x" * 400, "a%b#c", "", "..", "ä b", "trailing/", "./a"]:
-        _validate_metric_name(clean_key(key))
-        _validate_param_name(clean_key(key))
+        client.log_metric(run_id, clean_key(key), 1.0)
+        client.log_param(run_id, clean_key(key), "v")
+        assert clean_key(key) in client.get_run(run_id).data.metrics
     assert clean_key("objective.loss/dense-2 d:x") == "objective.loss/dense-2 d:x"
     assert flatten({"a": {"b": {"c": 1}}, "d": {}, "e": (1, Path("p"))}) == {"a.b.c": "1", "d": "{}", "e": '[1, "p"]'}
 
@@ -271,7 +278,7 @@ tracker.finish()
 
 @pytest.mark.slow
 def test_a_program_killed_while_it_makes_the_store_leaves_nothing_in_the_way(tmp_path):
-    program = "import sys; from hcmoco_ray.tracking.mlflow_writer import open_store; open_store(sys.argv[1], 'x')"
+    program = "import sys; from hcmoco_ray.tracking.mlflow_store import open_store; open_store(sys.argv[1], 'x')"
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     killed = subprocess.Popen([sys.executable, "-c", program, uri], cwd=Path(__file__).parents[3])
 

@@ -1,4 +1,4 @@
-"""Fine-tuning and evaluation from the command line's point of view: each task to the end, again, from each start, and scored anew."""
+"""Fine-tuning and evaluation from the command line: each task to the end, again, from each init, and scored again."""
 
 import re
 import subprocess
@@ -44,7 +44,7 @@ def test_a_task_from_labels_to_results(done, task):
     config = tiny.RECIPES[task]
     rows = {"densepose": (11, 3, 5)}.get(task, (32, 8, 11))
     assert f"labels: 100%, {rows[0]} rows (" in run.out
-    assert f"{rows[1]} rows choose the model, {rows[2]} rows test" in run.out
+    assert f"{rows[1]} rows select the model, {rows[2]} rows test" in run.out
 
     results, main = tiny.results(run.folder), MAIN[task]
     assert (results["task"], results["primary_metric"], results["seed"], results["steps"]) == (task, main, 5, 6)
@@ -101,7 +101,7 @@ def test_once_finished_the_same_command_only_reports(done, finetune_home):
 @pytest.mark.parametrize(
     ("name", "how"), [("model/model.safetensors", "changed"), ("results.json", "cut"), ("pictures/test.png", "gone")]
 )
-def test_what_was_changed_since_is_made_anew(done, finetune_home, name, how):
+def test_what_was_changed_since_is_written_again(done, finetune_home, name, how):
     first = done("parsing-rgb")
     path = first.folder / name
     left = (
@@ -250,7 +250,7 @@ def test_other_pieces_and_threads_give_the_same_figures_to_rounding(done, finetu
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "pieces"), [("pose", 3), ("parsing-rgb", 11), ("densepose", 2)])
 def test_evaluation_by_several_workers_gives_the_same_figures(done, finetune_home, task, pieces):
-    """The same pieces and threads: the same bits. With pieces of 11 rows there is one piece, and one of the workers has none."""
+    """The same pieces and threads give the same bits. Pieces of 11 rows are a single piece, so a worker has none."""
     data = tiny.RECIPES[task]["data"]["test"]["path"]
     assert done(task).status == 0
     found = []

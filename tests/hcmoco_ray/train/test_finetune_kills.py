@@ -55,7 +55,7 @@ def test_two_workers_come_to_the_end_quietly(two):
 
 
 def test_the_driver_killed_twice(one, tmp_path):
-    """Everything of the program dies at once, while it trains and while it closes; a third start ends with the bits of the undisturbed."""
+    """All processes are killed while training, then while closing; a third start gives the bits of a whole run."""
     tiny.write_recipes(tmp_path)
     out = tmp_path / "runs" / "one"
     for moment in (out / "states" / "step-00000006" / "COMPLETE", out / "model" / "config.json"):
@@ -72,7 +72,7 @@ def test_the_driver_killed_twice(one, tmp_path):
     printed, said = process.communicate(timeout=CEILING)
     assert process.returncode == 0, said
     assert not [line for line in said.splitlines() if line and not re.match(rf"{PROGRESS}|scoring", line)]
-    assert re.search(r"^going on from step 12 of 12$", printed, re.MULTILINE)
+    assert re.search(r"^resuming from step 12 of 12$", printed, re.MULTILINE)
     equal(Done(0, printed, said, out), one)
     assert len(tracked(out)) == 1
 

@@ -1,4 +1,4 @@
-"""A user's mistake in fine-tuning and evaluation: one line on stderr that starts with `error: `, status 2, no traceback."""
+"""A user's mistake in fine-tuning and evaluation: one line on stderr with `error: `, status 2, no traceback."""
 
 import json
 import re
@@ -178,8 +178,8 @@ def test_a_folder_of_another_program(finetune_home):
     )
     line = tiny.call(finetune_home, "pose", "output_dir=runs/pretraining").error
     assert (
-        "runs/pretraining/config.yaml is not a config of this program and version; choose another folder with output_dir=..."
-        in line
+        "runs/pretraining/config.yaml is not a config of this program and version; choose another folder with "
+        "output_dir=..." in line
     )
 
 
@@ -189,7 +189,7 @@ def test_a_data_set_s_folder_as_the_run_s(finetune_home):
     (holding / MANIFEST).write_text("{}")
     run = tiny.call(finetune_home, "parsing-rgb", "output_dir=holding")
     assert run.status == 2
-    assert "holding is a prepared data set; a run needs a folder of its own" in run.err
+    assert "holding is a prepared data set; a run needs its own folder" in run.err
     assert not (holding / "config.yaml").exists()
 
 
@@ -208,11 +208,13 @@ def test_labels_that_the_data_do_not_have(ray_session, finetune_home, people):
     [
         (
             "fraction=0.01",
-            r"1% of the 20 labelled rows of .*, with num_val_rows = 8 of them set aside, leaves no row to train on; give a larger",
+            r"1% of the 20 labelled rows of .*, with num_val_rows = 8 of them set aside, leaves no row to train on; "
+            r"give a larger",
         ),
         (
             "num_samples=13",
-            r"num_samples = 13: .* has 20 labelled rows, of which 8 are set aside for validation; at most 12, or a smaller num_val_rows",
+            r"num_samples = 13: .* has 20 labelled rows, of which 8 are set aside for validation; at most 12, or a "
+            r"smaller num_val_rows",
         ),
         ("num_val_rows=20", r"100% of the 20 labelled rows .* leaves no row to train on"),
         ("subset=itop-1%", r"itop-1% of the 20 labelled rows .* leaves no row to train on"),
@@ -304,7 +306,8 @@ def test_a_record_that_does_not_decode(ray_session, finetune_home, people, name)
     said = tiny.call(finetune_home, task, *given).error
     assert re.search(line, said)
     assert said.endswith(
-        "its data set is not as `python pipelines/prepare.py` leaves one: see what its verify says, then prepare it again"
+        "its data set is not as `python pipelines/prepare.py` leaves one: see what its verify says, then prepare it "
+        "again"
     )
 
 
@@ -336,7 +339,8 @@ def fine_tuned(folder: Path, data: str, home: Path) -> str:
 def test_weights_that_are_none(finetune_home, people):
     line = tiny.evaluate(finetune_home, "data", people("sound")).error
     assert re.search(
-        r"weights: .*/data holds no fine-tuned model; give the folder of a finished run of `python pipelines/finetune.py`",
+        r"weights: .*/data holds no fine-tuned model; give the folder of a finished run of `python "
+        r"pipelines/finetune.py`",
         line,
     )
     line = tiny.evaluate(finetune_home, tiny.export(finetune_home / "exported"), people("sound")).error

@@ -1,4 +1,4 @@
-"""The program from the command line's point of view: both stages on one worker, to the end, again, and stopped in the middle."""
+"""Pre-training from the command line: both stages on one worker, to the end, again, and stopped in the middle."""
 
 import re
 import subprocess
@@ -119,7 +119,7 @@ def test_stopped_and_started_again_nothing_is_different(finished, tiny_home):
     with interrupted_at(out / "states" / "step-00000002" / "COMPLETE"):
         stopped = call(tiny_home, "output_dir=runs/stopped", "train.num_checkpoints=9")
     assert stopped.status == 130
-    assert "stopped; the same command goes on from here" in stopped.err
+    assert "stopped; the same command resumes from here" in stopped.err
     assert 2 <= newest(out).step < 6
     (run,) = tracked(out)
     assert run["status"] == "KILLED"
@@ -127,7 +127,7 @@ def test_stopped_and_started_again_nothing_is_different(finished, tiny_home):
 
     again = call(tiny_home, "output_dir=runs/stopped")
     assert again.status == 0
-    assert re.search(r"^going on from step \d of 6$", again.out, re.MULTILINE)
+    assert re.search(r"^resuming from step \d of 6$", again.out, re.MULTILINE)
     assert differences(newest(out), newest(finished.folder)) == []
     assert numbers(out) == numbers(finished.folder)
     assert tracked(out)[0]["id"] == run["id"]

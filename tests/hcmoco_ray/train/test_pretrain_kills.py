@@ -66,7 +66,7 @@ def test_workers_lost_too_often(two, tiny_home):
     with killing([((states / "step-00000004" / "COMPLETE").exists, 1)]):
         line = call(tiny_home, *TWO, "max_restarts=0", "output_dir=runs/lost").error
     assert line.startswith("training workers were lost more often than max_restarts = 0 allows (")
-    assert "; the same command goes on from the newest train state; " in line
+    assert "; the same command resumes from the newest train state; " in line
 
 
 def test_three_workers_killed(finished, tiny_home):
@@ -100,14 +100,14 @@ def test_the_driver_killed_while_people_are_made_and_while_two_train(two, tmp_pa
     printed, said = process.communicate(timeout=CEILING)
     assert process.returncode == 0, said
     assert not [line for line in said.splitlines() if not re.match(PROGRESS, line)]
-    assert re.search(r"^going on from step \d+ of 12$", printed, re.MULTILINE)
+    assert re.search(r"^resuming from step \d+ of 12$", printed, re.MULTILINE)
     assert (tmp_path / "data" / "indoor" / "part-00000.parquet").stat().st_mtime_ns == indoor
     assert differences(newest(out), newest(two.folder)) == []
     assert numbers(out) == numbers(two.folder)
 
 
 def test_one_worker_and_two_train_on_the_same(two, tiny_home):
-    """What entered each term, from which data set, and which rows the banks know. Weights differ: batch norm sees other batches."""
+    """Compare the rows of each term by data set, and the rows in the banks. Weights differ with the batches."""
     one = call(tiny_home, *TWO, "train.workers=1", "output_dir=runs/one")
     assert one.status == 0, one
     alone, together = numbers(one.folder), numbers(two.folder)
@@ -131,7 +131,7 @@ def test_two_workers_interrupted(two, tiny_home):
     with interrupted_at(out / "states" / "step-00000004" / "COMPLETE"):
         stopped = call(tiny_home, *TWO, "output_dir=runs/interrupted")
     assert stopped.status == 130
-    assert stopped.err.endswith("\nstopped; the same command goes on from here\n")
+    assert stopped.err.endswith("\nstopped; the same command resumes from here\n")
     assert tracked(out)[0]["status"] == "KILLED"
     assert signal.getsignal(signal.SIGINT) is before
     assert call(tiny_home, *TWO, "output_dir=runs/interrupted").status == 0

@@ -1,4 +1,4 @@
-"""A user's mistake: one line on stderr that starts with `error: `, status 2, no traceback, and nothing left behind that is in the way."""
+"""A user's mistake: one line on stderr with `error: `, status 2, no traceback, and no file in the way of a retry."""
 
 import json
 import re
@@ -129,7 +129,7 @@ def test_a_folder_in_which_a_run_is_under_way(tiny_home):
     folder = tiny_home / "runs" / "busy"
     folder.mkdir(parents=True)
     with filelock.FileLock(folder / ".lock"):
-        assert "another run is under way in this folder" in call(tiny_home, "output_dir=runs/busy").error
+        assert "another run is active in this folder" in call(tiny_home, "output_dir=runs/busy").error
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_machine_too_small(ray_session, tiny_home, arguments, line):
 def test_a_server_that_does_not_answer(ray_session, tiny_home):
     line = call(tiny_home, "output_dir=runs/never", "tracking.uri=http://127.0.0.1:9").error
     assert line.startswith("the MLflow store http://127.0.0.1:9 cannot be opened: ")
-    assert line.endswith("start the server, correct tracking.uri, or leave tracking.uri out to log to a local file")
+    assert line.endswith("start the server, correct tracking.uri, or do not set tracking.uri to log to a local file")
 
 
 def test_a_mixture_without_depth(finished, tiny_home):
@@ -197,8 +197,8 @@ def test_held_out_people_without_depth(finished, tiny_home):
 def test_other_people_than_the_config_asks_for(finished, tiny_home):
     line = call(tiny_home, "output_dir=runs/never", "data.sources.wild.people.count=25").error
     assert (
-        "data/wild holds data with count = 24, data.sources.wild.people asks for 25; set data.sources.wild.people=null to take"
-        in line
+        "data/wild holds data with count = 24, data.sources.wild.people asks for 25; set data.sources.wild.people=null "
+        "to use" in line
     )
     line = call(tiny_home, "output_dir=runs/never", "data.held_out.path=data/indoor").error
     assert "data/indoor holds data with count = 48, data.held_out.people asks for 16" in line
@@ -273,7 +273,10 @@ def test_data_that_is_not_what_was_prepared(finished, tiny_home, name):
     assert re.search(line, call(tiny_home, *damaged(tiny_home, name, change)).error)
 
 
-FLIPPED = r"part-00000.parquet is not the file that was written \(.*CRC.*\); see `python pipelines/prepare.py verify .*`, then copy it"
+FLIPPED = (
+    r"part-00000.parquet is not the file that was written \(.*CRC.*\); "
+    r"see `python pipelines/prepare.py verify .*`, then copy it"
+)
 
 
 def test_a_changed_byte_is_found_when_it_is_read(finished, tiny_home):

@@ -39,9 +39,7 @@ def test_learns_eight_scenes_by_heart():
     task = DensePose(DensePoseConfig(flip_probability=0.0), about())
     torch.manual_seed(0)
     model = (
-        task.make_model(build_encoder(EncoderConfig(name="test_resnet")))
-        .to(memory_format=torch.channels_last)
-        .train()
+        task.make_model(build_encoder(EncoderConfig(name="test_resnet"))).to(memory_format=torch.channels_last).train()
     )
     optimizer = torch.optim.Adam(model.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=STEPS, pct_start=0.1)

@@ -1,0 +1,56 @@
+"""Run Ray tasks with a bounded number in flight."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hcmoco.errors import UserError, one_line
+
+_CANCEL_WAIT_S = 2.0
+
+
+def run_tasks(
+    task: Callable[..., Any],
+    calls: Iterable[tuple],
+    cpus: int,
+    collect: Callable[[Any], object],
+    idle: Callable[[], object],
+) -> None:
+    """Call `task` with the arguments of each of `calls` on the cluster.
+
+    Args:
+        task: takes one CPU.
+        calls: arguments; read as tasks are started.
+        cpus: of the cluster; two tasks per CPU are in flight.
+        collect: called here with each result, in the order in which tasks end.
+        idle: called here between results, at least twice a second.
+
+    Raises:
+        UserError: a worker process died several times over the same call, or a task raised it.
+    """
+    import ray
+
+    remote = ray.remote(num_cpus=1)(task)
+    waiting = iter(calls)
+    pending: list[Any] = []
+    try:
+        while True:
+            while len(pending) < 2 * cpus and (call := next(waiting, None)) is not None:
+                pending.append(remote.remote(*call))
+            if not pending:
+                return
+            done, pending = ray.wait(pending, num_returns=1, timeout=0.5)
+            for result in ray.get(done):
+                collect(result)
+            idle()
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        raise UserError(
+            f"a worker process died several times over the same files ({one_line(error)}); what was finished stays. "
+            "Give it more memory, or look for a damaged file with --check"
+        ) from None
+    finally:
+        # The next run into this folder may begin at once: a task that still writes would overwrite its files.
+        for force in (False, True):
+            for reference in pending:
+                ray.cancel(reference, force=force)
+            if pending:
+                _, pending = ray.wait(pending, num_returns=len(pending), timeout=_CANCEL_WAIT_S)

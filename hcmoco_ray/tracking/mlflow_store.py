@@ -1,0 +1,106 @@
+"""Open an MLflow store quietly, creating it where it is missing."""
+
+import logging
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hcmoco.errors import UserError, one_line
+
+_PROBE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
+
+
+def open_store(uri: str, experiment: str) -> tuple[Any, str]:
+    """Open a store, creating it where it is missing.
+
+    Returns:
+        The MLflow client, and the id of the experiment.
+
+    Raises:
+        UserError: the store does not answer, or cannot be opened.
+    """
+    for key, value in {**_QUIET, **_PATIENCE}.items():
+        os.environ.setdefault(key, value)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    from mlflow import MlflowClient
+
+    try:
+        if not uri.startswith("sqlite:///"):
+            with _environment(_PROBE):
+                client = MlflowClient(uri)
+                return client, _experiment_id(client, experiment, None)
+        import filelock
+
+        database = Path(uri.removeprefix("sqlite:///"))
+        database.parent.mkdir(parents=True, exist_ok=True)
+        # Two processes that create the tables of one file at the same time both fail.
+        with filelock.FileLock(f"{database}.lock"):
+            if not database.exists():
+                _create_tables(database)
+            client = MlflowClient(uri)
+            return client, _experiment_id(client, experiment, str(database.parent / "mlartifacts"))
+    except store_errors() as error:
+        raise UserError(
+            f"the MLflow store {uri} cannot be opened: {one_line(error, 300)}; start the server, correct tracking.uri, "
+            "or do not set tracking.uri to log to a local file"
+        ) from None
+
+
+def _create_tables(database: Path) -> None:
+    """Create the tables in a file beside the database, then rename it.
+
+    MLflow migrates a fresh file in many steps, and refuses one that a kill in between has left.
+    """
+    from mlflow import MlflowClient
+
+    for leftover in database.parent.glob(f"{database.name}.new-*"):
+        leftover.unlink()
+    fresh = database.with_name(f"{database.name}.new-{uuid.uuid4().hex}")
+    MlflowClient(f"sqlite:///{fresh}").search_experiments(max_results=1)
+    fresh.replace(database)
+
+
+def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_location=artifacts)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another program was faster
+                raise
+            found = client.get_experiment_by_name(name)
+    if found.lifecycle_stage != "active":
+        raise UserError(
+            f"MLflow experiment {name!r} has been deleted; "
+            "restore it (mlflow experiments restore) or set tracking.experiment"
+        )
+    return found.experiment_id
+
+
+def store_errors() -> tuple[type[Exception], ...]:
+    """Return the types of the errors that a store raises."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
