@@ -1,20 +1,16 @@
 """What a fine-tuning is: the task, the labels, where the encoder starts, and how long it trains."""
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from hcmoco.config import FREE, Config
 from hcmoco.finetuning.label_subset import LabelsConfig
 from hcmoco.models.encoders import EncoderConfig
-from hcmoco.tasks.densepose import DensePoseConfig
-from hcmoco.tasks.parsing import ParsingConfig
-from hcmoco.tasks.pose import PoseConfig
+from hcmoco.tasks.base import AnyTaskConfig
 from hcmoco.training.config import SourceConfig, TrainConfig
 from hcmoco.training.optim import OptimConfig
-
-AnyTaskConfig = Annotated[ParsingConfig | PoseConfig | DensePoseConfig, Field(discriminator="task")]
 
 
 class TaskDataConfig(Config):

@@ -9,10 +9,9 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import safetensors.torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import nn
 
@@ -20,10 +19,9 @@ from hcmoco import __version__
 from hcmoco.config import build, upgrade
 from hcmoco.data.shards.manifest import About
 from hcmoco.errors import UserError, one_line
-from hcmoco.finetuning.config import AnyTaskConfig
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.storage import Folder
-from hcmoco.tasks.base import Task
+from hcmoco.tasks.base import Task, TaskConfig, parse_task_config
 from hcmoco.tasks.registry import make_task
 
 FORMAT, FORMAT_VERSION = "hcmoco-task", 1
@@ -45,7 +43,7 @@ class Saved:
     """
 
     folder: str
-    config: Any
+    config: TaskConfig
     encoder: EncoderConfig
     about: About
     statistics: dict
@@ -132,7 +130,7 @@ def load_model(weights: str) -> Saved:
             )
         data = Folder(folder).read("model.safetensors")
         digest = facts["files"]["model.safetensors"]["sha256"]
-        config: Any = TypeAdapter(AnyTaskConfig).validate_python(facts["task"])
+        config = parse_task_config(facts["task"])
         if hashlib.sha256(data).hexdigest() != digest:
             raise UserError(
                 f"{folder}: model.safetensors does not match its checksum in config.json; copy it or train it again"

@@ -4,20 +4,57 @@ The loop around it (plan, optimiser, states, evaluation over workers) is the sam
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import torch
+from pydantic import BeforeValidator, SerializeAsAny, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from torch import Tensor, nn
 
 from hcmoco.config import Config
 from hcmoco.data.shards.manifest import About
 from hcmoco.models.encoders import Encoder
+from hcmoco.tasks.registry import REGISTRY
 
 Prediction = dict[str, Any]
 """What is predicted for one row: names to NumPy arrays (or lists of them, one per detected person), in pixels of the stored image."""
+
+
+class TaskConfig(Config):
+    """Base of the tasks' own settings. A task's config narrows `task` to a Literal of its name."""
+
+    task: str
+
+    @classmethod
+    def variant(cls, values: Mapping[str, Any]) -> type[Config]:
+        """Return the config class of the task that `values` names; `cls` where it names none that is registered."""
+        entry = REGISTRY.get(str(values.get("task")))
+        return cls if entry is None or cls is not TaskConfig else entry.load().config_class
+
+
+def parse_task_config(values: Any) -> Any:
+    """Check the settings of any registered task.
+
+    Args:
+        values: a mapping with the task's name under `task`; anything else is returned as it is.
+    Raises:
+        ValidationError: an unknown task, or settings that its config refuses.
+    """
+    if not isinstance(values, Mapping):
+        return values
+    name = values.get("task")
+    if not isinstance(name, str) or name not in REGISTRY:
+        problem = PydanticCustomError("task", "must be one of {names}", {"names": ", ".join(REGISTRY)})
+        error = InitErrorDetails(type=problem if "task" in values else "missing", loc=("task",), input=name)
+        raise ValidationError.from_exception_data("TaskConfig", [error])
+    return TaskConfig.variant(values).model_validate(values)
+
+
+AnyTaskConfig = Annotated[SerializeAsAny[TaskConfig], BeforeValidator(parse_task_config)]
+"""A field that holds the config of any registered task. The value of `task` tells of which."""
 
 
 @dataclass
@@ -94,7 +131,8 @@ class Task(ABC, Generic[BatchT]):
         about: manifest of the data set that is read: joint sets, depth codec, image size.
 
     Attributes:
-        name: what configs call it.
+        name: the name under which it is registered; recipes have it as `task.task`.
+        config_class: class of its settings.
         main: the figure by which models are selected; higher is better.
         kind: records it reads.
         modality: whose encoder it starts from.
@@ -104,6 +142,7 @@ class Task(ABC, Generic[BatchT]):
     """
 
     name: ClassVar[str]
+    config_class: ClassVar[type[TaskConfig]]
     main: ClassVar[str]
     kind: ClassVar[Literal["person", "scene"]] = "person"
     modality: ClassVar[Literal["rgb", "depth"]]
@@ -153,12 +192,6 @@ class Task(ABC, Generic[BatchT]):
     @abstractmethod
     def sheet(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
         """uint8 [H, W, 3], RGB: for each row its input, its truth where it has one, and the prediction, side by side."""
-
-
-class TaskConfig(Config):
-    """Base of the tasks' own settings; a task's config sets `task` to a Literal of its name."""
-
-    task: str
 
 
 def send(array: np.ndarray, device: torch.device) -> Tensor:

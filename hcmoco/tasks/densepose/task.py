@@ -60,6 +60,7 @@ class DensePose(Task[SceneBatch]):
     """
 
     name = "densepose"
+    config_class = DensePoseConfig
     main = "gps_ap"
     kind = "scene"
     modality = "rgb"

@@ -45,6 +45,7 @@ class ParsingBatch(TaskBatch):
 class ParsingTask(Task[ParsingBatch]):
     """What parsing from RGB and from depth share; see `Task`."""
 
+    config_class = ParsingConfig
     main = "mIoU"
     labels = ("parts",)
     config: ParsingConfig

@@ -60,6 +60,7 @@ class PoseTask(Task[PoseBatch]):
     """
 
     name: ClassVar = "pose"
+    config_class = PoseConfig
     main: ClassVar = "acc_10cm"
     modality: ClassVar = "depth"
     inputs: ClassVar = ("depth",)  # and the camera, which manifests do not count

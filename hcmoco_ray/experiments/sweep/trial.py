@@ -7,7 +7,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -25,7 +25,7 @@ from hcmoco.finetuning.run import run_cell
 from hcmoco.pretraining.loop import STAGE_1, STAGE_2, pretrain
 from hcmoco.pretraining.trainer import Pretraining
 from hcmoco.storage import Folder, is_local
-from hcmoco.tasks.registry import task_class
+from hcmoco.tasks.registry import REGISTRY, Entry, register_all, task_class
 from hcmoco.training.checkpoint import States, TrainState, check_identity
 from hcmoco.training.local import LocalContext
 from hcmoco.training.precision import with_precision
@@ -52,6 +52,7 @@ class Job:
         views: object reference of the held-out people as the probes see them, or None.
         finetune_data: training and test data of the scoring fine-tuning, or None.
         asked: what a trial asks the cluster for.
+        tasks: those of the driver, which a worker need not have registered.
     """
 
     config: SweepConfig
@@ -64,6 +65,7 @@ class Job:
     finetune_data: tuple[Shards, Shards] | None
     writer: TrackingWriter
     asked: ResourceRequest
+    tasks: dict[str, Entry] = field(default_factory=REGISTRY.copy)
 
     @property
     def device(self) -> str:
@@ -192,6 +194,7 @@ def run_trial(point: dict, job: Job) -> None:
     """Carries a trial out, or on. What is wrong with its values is its result; what is wrong with the machine is raised."""
     from ray import tune
 
+    register_all(job.tasks)
     torch.set_num_threads(job.asked.threads)
     cv2.setNumThreads(1)
     # The number in `point` is another trial's where this one goes on from its state.
