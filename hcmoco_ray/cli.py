@@ -59,7 +59,7 @@ def task_values(task: str, recipe: str, overrides: list[str]) -> dict:
     from hcmoco.config import load_recipe, merge, parse_overrides
 
     path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else RECIPES / task / f"{recipe}.yaml"
-    return merge(merge(load_recipe(path), {"task": {"task": task}}), parse_overrides(overrides))
+    return merge(merge(load_recipe(path), {"task": {"name": task}}), parse_overrides(overrides))
 
 
 def values(recipe: str, overrides: list[str]) -> dict:

@@ -97,7 +97,7 @@ def resolve(config: FinetuneConfig, train: Shards, test: Shards, encoder_init: E
     Raises:
         UserError: they lack labels, or the share of the labels leaves nothing.
     """
-    cls = task_class(config.task.task)
+    cls = task_class(config.task.name)
     needed = (*cls.inputs, *cls.labels)
     train_subset, val_subset = split(train, config, needed, seed=config.seed)
     test_subset = all_rows(test, needed)

@@ -40,7 +40,7 @@ def run_cell(
     saved = States(states).newest() if states else None
     config = settle(config, native_bfloat16(device), saved.identity if saved else None)
     encoder_init = load_encoder_init(
-        config.init, config.encoder, task_class(config.task.task).modality, imagenet_weights=config.imagenet_weights
+        config.init, config.encoder, task_class(config.task.name).modality, imagenet_weights=config.imagenet_weights
     )
     run = resolve(config, train, test, encoder_init)
     context = LocalContext(
@@ -58,7 +58,7 @@ def run_cell(
     batches = loader.batches(loader.own_items(0), threads=threads, ahead=2)
     result = evaluate(run.test_task, trainer.model, batches, torch.device(device))
     return {
-        "task": config.task.task,
+        "task": config.task.name,
         "seed": config.seed,
         "steps": trainer.step,
         "selected_step": selected_step,

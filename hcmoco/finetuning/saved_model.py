@@ -130,7 +130,7 @@ def load_model(weights: str) -> Saved:
             )
         data = Folder(folder).read("model.safetensors")
         digest = facts["files"]["model.safetensors"]["sha256"]
-        config = parse_task_config(facts["task"])
+        config = parse_task_config(upgrade(TaskConfig, facts["task"]))
         if hashlib.sha256(data).hexdigest() != digest:
             raise UserError(
                 f"{folder}: model.safetensors does not match its checksum in config.json; copy it or train it again"

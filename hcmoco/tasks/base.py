@@ -24,14 +24,16 @@ Prediction = dict[str, Any]
 
 
 class TaskConfig(Config):
-    """Base of the tasks' own settings. A task's config narrows `task` to a Literal of its name."""
+    """Base of the tasks' own settings. A task's config narrows `name` to a Literal of its name."""
 
-    task: str
+    renamed: ClassVar = {"task": "name"}
+
+    name: str
 
     @classmethod
     def variant(cls, values: Mapping[str, Any]) -> type[Config]:
         """Return the config class of the task that `values` names; `cls` where it names none that is registered."""
-        entry = REGISTRY.get(str(values.get("task")))
+        entry = REGISTRY.get(str(values.get("name", values.get("task"))))
         return cls if entry is None or cls is not TaskConfig else entry.load().config_class
 
 
@@ -39,22 +41,26 @@ def parse_task_config(values: Any) -> Any:
     """Check the settings of any registered task.
 
     Args:
-        values: a mapping with the task's name under `task`; anything else is returned as it is.
+        values: a mapping with the task's name under `name`; anything else is returned as it is.
     Raises:
         ValidationError: an unknown task, or settings that its config refuses.
     """
     if not isinstance(values, Mapping):
         return values
-    name = values.get("task")
-    if not isinstance(name, str) or name not in REGISTRY:
+    name = values.get("name")
+    if isinstance(name, str) and name in REGISTRY:
+        return TaskConfig.variant(values).model_validate(values)
+    error = InitErrorDetails(type="missing", loc=("name",), input=values)
+    if "name" in values:
         problem = PydanticCustomError("task", "must be one of {names}", {"names": ", ".join(REGISTRY)})
-        error = InitErrorDetails(type=problem if "task" in values else "missing", loc=("task",), input=name)
-        raise ValidationError.from_exception_data("TaskConfig", [error])
-    return TaskConfig.variant(values).model_validate(values)
+        error = InitErrorDetails(type=problem, loc=("name",), input=name)
+    elif "task" in values:  # its name until version 0.1
+        error = InitErrorDetails(type="extra_forbidden", loc=("task",), input=values["task"])
+    raise ValidationError.from_exception_data("TaskConfig", [error])
 
 
 AnyTaskConfig = Annotated[SerializeAsAny[TaskConfig], BeforeValidator(parse_task_config)]
-"""A field that holds the config of any registered task. The value of `task` tells of which."""
+"""A field that holds the config of any registered task. Its `name` says of which."""
 
 
 @dataclass
@@ -131,7 +137,7 @@ class Task(ABC, Generic[BatchT]):
         about: manifest of the data set that is read: joint sets, depth codec, image size.
 
     Attributes:
-        name: the name under which it is registered; recipes have it as `task.task`.
+        name: the name under which it is registered; recipes have it as `task.name`.
         config_class: class of its settings.
         main: the figure by which models are selected; higher is better.
         kind: records it reads.

@@ -67,7 +67,7 @@ def make_task(config: "TaskConfig", about: "About", statistics: Mapping[str, Any
         about: manifest of the data set.
         statistics: what `Task.fit_statistics` returned for the labeled rows, None before that.
     """
-    task = task_class(config.task)(config, about)
+    task = task_class(config.name)(config, about)
     if statistics is not None:
         task.use_statistics(dict(statistics))
     return task

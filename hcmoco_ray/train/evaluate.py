@@ -97,10 +97,10 @@ def run(
     }
     config = build(ScoreConfig, {"output_dir": out, "piece_rows": piece_rows, "train": train}, "evaluate")
     shards = Shards.open(data)
-    kind = task_class(saved.config.task).kind
+    kind = task_class(saved.config.name).kind
     if shards.manifest.kind != kind:
         raise UserError(
-            f"--data {data} holds {shards.manifest.kind} records, {saved.config.task} is scored on {kind} records"
+            f"--data {data} holds {shards.manifest.kind} records, {saved.config.name} is scored on {kind} records"
         )
     task = saved.task(shards.manifest)
     rows = all_rows(shards, (*task.inputs, *task.labels))

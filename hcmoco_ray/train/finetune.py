@@ -72,7 +72,7 @@ class FinetuneRun(Run[FinetuneRecipe]):
     def encoder_init(self) -> EncoderInit:
         """The first weights of the encoder."""
         config = self.config
-        modality = task_class(config.task.task).modality
+        modality = task_class(config.task.name).modality
         return load_encoder_init(config.init, config.encoder, modality, imagenet_weights=config.imagenet_weights)
 
     def finished(self) -> bool:
@@ -91,7 +91,7 @@ class FinetuneRun(Run[FinetuneRecipe]):
         log(f"the encoder starts from {self.encoder_init.text}")
 
     def open_data(self, saved_step: int | None) -> "PlannedFinetuning":
-        kind = task_class(self.config.task.task).kind
+        kind = task_class(self.config.task.name).kind
         train_data = ensure.open_data("train", self.config.data.train, kind=kind)
         test_data = ensure.open_data("test", self.config.data.test, kind=kind, split="test")
         setup = resolve(self.config, train_data, test_data, self.encoder_init)
@@ -107,7 +107,7 @@ class PlannedFinetuning(PlannedRun):
         self.plan: Plan = setup.plan
         self.identity = setup.identity
         self.tags = {
-            "hcmoco.task": config.task.task,
+            "hcmoco.task": config.task.name,
             "hcmoco.labels": f"{config.text}, {len(setup.train_subset)} rows, {setup.train_subset.digest}",
             "hcmoco.start": f"{setup.init['text']} {setup.init['digest']}".strip(),
         }
@@ -173,7 +173,7 @@ def close(config: FinetuneRecipe, setup: ResolvedRun, state: TrainState, tracker
     model = make_model(config, task, load=False)
     model.load_state_dict(weights)
     facts = {
-        "task": config.task.task,
+        "task": config.task.name,
         "recipe": config.name,
         "seed": config.seed,
         "steps": state.step,

@@ -18,7 +18,7 @@ def recipe(task: str, name: str) -> FinetuneRecipe:
 )
 def test_each_is_valid_and_of_its_task(task, name):
     config = recipe(task, name)
-    assert config.task.task == task
+    assert config.task.name == task
     assert config.name == f"{task}-{name}"
 
 

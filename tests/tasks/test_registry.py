@@ -38,12 +38,12 @@ def toy(tmp_path, monkeypatch):
 
 
 def values(**task) -> dict:
-    return merge(local_finetuning.TINY, {"task": {"size": None, "task": NAME, **task}})
+    return merge(local_finetuning.TINY, {"task": {"size": None, "name": NAME, **task}})
 
 
 def test_a_registered_task_is_configured_trained_and_scored(toy, people_shards):
     config = build(FinetuneConfig, values(flip_probability=1.0), "toy")
-    assert (config.task.task, config.task.size) == (NAME, 96)
+    assert (config.task.name, config.task.size) == (NAME, 96)
     cls = task_class(NAME)
     task = make_task(config.task, people_shards.manifest)
     assert (type(task), cls.__module__) == (cls, "visible_joints")
@@ -74,17 +74,17 @@ def test_its_config_round_trips_and_has_an_identity(toy):
     dumped = config.model_dump(mode="json")
     assert FinetuneConfig.model_validate(dumped) == config
     assert FinetuneConfig.model_validate(upgrade(FinetuneConfig, canonical(FinetuneConfig, dumped))) == config
-    assert config.identity()["task"] == {"task": NAME, "size": 64, "flip_probability": 0.5}
+    assert config.identity()["task"] == {"name": NAME, "size": 64, "flip_probability": 0.5}
 
 
 @pytest.mark.parametrize(
     ("task", "line"),
     [
-        ({"task": "poes"}, f"task.task = 'poes': must be one of parsing-rgb, parsing-depth, pose, densepose, {NAME}"),
-        ({"task": ["pose"]}, "task.task = ['pose']: must be one of "),
-        ({"sice": 3}, "unknown key 'task.sice'; allowed here: task, size, flip_probability"),
+        ({"name": "poes"}, f"task.name = 'poes': must be one of parsing-rgb, parsing-depth, pose, densepose, {NAME}"),
+        ({"name": ["pose"]}, "task.name = ['pose']: must be one of "),
+        ({"sice": 3}, "unknown key 'task.sice'; allowed here: name, size, flip_probability"),
         ({"flip_probability": 2}, "task.flip_probability = 2: "),
-        ({"task": "parsing-rgb", "augment": {"zoom": 1}}, "unknown key 'task.augment.zoom'; allowed here: geometry, "),
+        ({"name": "parsing-rgb", "augment": {"zoom": 1}}, "unknown key 'task.augment.zoom'; allowed here: geometry, "),
     ],
 )
 def test_a_mistake_is_one_line(toy, task, line):
@@ -93,11 +93,28 @@ def test_a_mistake_is_one_line(toy, task, line):
 
 
 def test_a_task_has_to_be_named():
-    without = merge(local_finetuning.TINY, {"task": {"task": None}})
-    with pytest.raises(UserError, match=r"^toy: key 'task\.task' is missing$"):
+    without = merge(local_finetuning.TINY, {"task": {"name": None}})
+    with pytest.raises(UserError, match=r"^toy: key 'task\.name' is missing$"):
         build(FinetuneConfig, without, "toy")
     with pytest.raises(UserError, match=r"^toy: task = 3: "):
         build(FinetuneConfig, merge(local_finetuning.TINY, {"task": 3}), "toy")
+
+
+def test_the_old_key_of_the_name():
+    line = "^toy: 'task.task' is now called 'task.name'$"
+    with pytest.raises(UserError, match=line):
+        build(FinetuneConfig, merge(local_finetuning.TINY, {"task": {"name": None, "task": "pose"}}), "toy")
+    with pytest.raises(UserError, match=line):
+        build(FinetuneConfig, merge(local_finetuning.TINY, {"task": {"task": "pose"}}), "toy")
+
+
+def test_files_with_the_old_key_load_and_have_the_same_digest():
+    config = local_finetuning.tiny_config({"task": {"augment": {"shift": 0.2}}})
+    today = config.model_dump(mode="json")
+    old = merge(today, {"task": {"name": None, "task": "parsing-rgb"}})
+    assert FinetuneConfig.model_validate(upgrade(FinetuneConfig, old)) == config
+    assert upgrade(FinetuneConfig, {"task": old["task"]}) == {"task": today["task"]}
+    assert canonical(FinetuneConfig, today)["task"] == old["task"]
 
 
 def test_the_command_line_knows_it(toy):
@@ -126,4 +143,4 @@ def test_an_entry_has_to_be_a_task():
 def test_every_task_is_registered_under_its_own_name(name):
     cls = task_class(name)
     assert cls.name == name
-    assert TaskConfig.variant({"task": name}) is cls.config_class
+    assert TaskConfig.variant({"name": name}) is cls.config_class

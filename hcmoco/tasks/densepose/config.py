@@ -20,7 +20,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class DensePoseConfig(TaskConfig):
     """Detector of persons and dense surface coordinates inside each box."""
 
-    task: Literal["densepose"] = "densepose"
+    name: Literal["densepose"] = "densepose"
 
     charts: str = Field(
         "people",

@@ -80,7 +80,7 @@ class ParsingConfig(TaskConfig):
     convolutions of the head from N(0, 0.001), no class weights for RGB and `parsing-4k` for depth.
     """
 
-    task: Literal["parsing-rgb", "parsing-depth"]
+    name: Literal["parsing-rgb", "parsing-depth"]
     size: int = Field(128, ge=32, le=2048, description="side of the network's input, pixels; published 473")
     label_size: int | Literal["record"] = Field(
         "record",

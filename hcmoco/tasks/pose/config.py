@@ -47,7 +47,7 @@ class PoseConfig(TaskConfig):
     `background: ground-truth` and `interpolation: bilinear`; the last two are what a user should not want.
     """
 
-    task: Literal["pose"] = "pose"
+    name: Literal["pose"] = "pose"
     joints: str = Field("itop-15", description="joint set that is predicted, gathered by name from that of the labels")
     size: InputSide = Field(288, description="side of the input, pixels; a multiple of 32")
     head: HeadConfig = HeadConfig()

@@ -66,7 +66,7 @@ def test_a_task_from_labels_to_results(done, task):
     assert card.startswith("---\nlicense: apache-2.0\n")
     assert (run.folder / "pictures" / "test.png").read_bytes()[:4] == b"\x89PNG"
     kept = FinetuneRecipe.model_validate(yaml.safe_load((run.folder / "config.yaml").read_text()))
-    assert (kept.task.task, kept.train.batch_size_per_lane) == (task, config["train"]["batch_size_per_lane"])
+    assert (kept.task.name, kept.train.batch_size_per_lane) == (task, config["train"]["batch_size_per_lane"])
 
 
 @pytest.mark.parametrize("task", PERSON_TASKS)
@@ -74,7 +74,7 @@ def test_one_mlflow_run_holds_it_all(done, task):
     folder, results = done(task).folder, tiny.results(done(task).folder)
     (run,) = tracked(folder)
     assert (run["status"], run["id"]) == ("FINISHED", newest(folder).tracking_run)
-    assert (run["params"]["task.task"], run["params"]["init"], run["params"]["optim.lr"]) == (task, "scratch", "0.002")
+    assert (run["params"]["task.name"], run["params"]["init"], run["params"]["optim.lr"]) == (task, "scratch", "0.002")
     metrics = run["metrics"]
     assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5, 6]
     assert metrics["train/epochs/labeled"][-1] == (6, 36 / 32)
@@ -349,5 +349,5 @@ def test_every_recipe_is_a_config():
     found = [path for task in MAIN for path in sorted((ROOT / "recipes" / task).glob("*.yaml"))]
     assert {path.parent.name for path in found} == set(MAIN)
     for path in found:
-        config = load(FinetuneRecipe, str(path), ["init=scratch", f"task.task={path.parent.name}"])
-        assert config.task.task == path.parent.name
+        config = load(FinetuneRecipe, str(path), ["init=scratch", f"task.name={path.parent.name}"])
+        assert config.task.name == path.parent.name

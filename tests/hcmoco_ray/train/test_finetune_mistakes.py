@@ -326,7 +326,7 @@ def test_a_learning_rate_too_large(ray_session, finetune_home, people):
 def fine_tuned(folder: Path, data: str, home: Path) -> str:
     """A model folder of a fresh pose model."""
     values = yaml.safe_load((home / "pose.yaml").read_text())
-    config = check(FinetuneRecipe, {**values, "init": "scratch", "task": {**values["task"], "task": "pose"}}, "tiny")
+    config = check(FinetuneRecipe, {**values, "init": "scratch", "task": {**values["task"], "name": "pose"}}, "tiny")
     task = make_task(config.task, Shards.open(str(home / data)).manifest)
     model = task.make_model(build_encoder(config.encoder))
     save_model(str(folder / "model"), model, task, config.encoder, statistics={}, training={}, card="")

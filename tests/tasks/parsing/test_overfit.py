@@ -39,7 +39,7 @@ def test_sixteen_people_are_learnt_by_heart(cls, rows: list[dict]):
     about = About(
         dataset="people", joints="people-31", depth_codec=DEPTH_CODEC, size=64, provenance=Provenance(program="tests")
     )
-    task = cls(ParsingConfig(task=cls.name, size=128, augment=STILL), about)
+    task = cls(ParsingConfig(name=cls.name, size=128, augment=STILL), about)
     model = task.make_model(build_encoder(EncoderConfig(name="hrnet_w18_small")))
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS, pct_start=0.1)

@@ -30,7 +30,7 @@ PUBLISHED = {
 
 
 def make_task(cls, **values):
-    return cls(build(ParsingConfig, {"task": cls.name, "size": 64, **values}, "test"), ABOUT)
+    return cls(build(ParsingConfig, {"name": cls.name, "size": 64, **values}, "test"), ABOUT)
 
 
 def draws(count: int):
@@ -219,12 +219,12 @@ def test_a_broken_row_is_named(cls, change: dict, words: str):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"task": "parsing"}, "parsing-rgb"),
-        ({"task": "parsing-rgb", "class_weights": [1.0] * 24}, "class_weights"),
-        ({"task": "parsing-rgb", "class_weights": "balanced"}, "class_weights"),
-        ({"task": "parsing-rgb", "label_size": 8}, "16 to 4096"),
-        ({"task": "parsing-rgb", "label_size": "image"}, "label_size"),
-        ({"task": "parsing-rgb", "flip": True}, "unknown key 'flip'"),
+        ({"name": "parsing"}, "parsing-rgb"),
+        ({"name": "parsing-rgb", "class_weights": [1.0] * 24}, "class_weights"),
+        ({"name": "parsing-rgb", "class_weights": "balanced"}, "class_weights"),
+        ({"name": "parsing-rgb", "label_size": 8}, "16 to 4096"),
+        ({"name": "parsing-rgb", "label_size": "image"}, "label_size"),
+        ({"name": "parsing-rgb", "flip": True}, "unknown key 'flip'"),
     ],
 )
 def test_bad_settings_are_refused_in_a_line(values: dict, words: str):
