@@ -27,7 +27,6 @@ class ResolvedRun:
         val_subset: rows that the model is scored on during training; None if there are none.
         test_subset: rows of the closing score.
         task: over the training data; `test_task` is the same over the test data.
-        statistics: what `Task.fit_statistics` gave.
         init: `text` and `digest` of where the encoder starts.
         terms: of the training data, and of what the encoder's first weights were made from.
     """
@@ -38,7 +37,6 @@ class ResolvedRun:
     test_subset: Subset
     task: Task
     test_task: Task
-    statistics: dict
     init: dict[str, str]
     terms: tuple[Terms, ...]
 
@@ -101,20 +99,17 @@ def resolve(config: FinetuneConfig, train: Shards, test: Shards, encoder_init: E
     needed = (*cls.inputs, *cls.labels)
     train_subset, val_subset = split(train, config, needed, seed=config.seed)
     test_subset = all_rows(test, needed)
-    task = make_task(config.task, train.manifest)
     try:
-        statistics = task.fit_statistics(train_subset.rows(cls.columns, _STATISTICS_ROWS))
+        statistics = cls.fit_statistics(config.task, train_subset.rows(cls.columns, _STATISTICS_ROWS))
     except ValueError as error:
         raise not_as_prepared(error) from None
-    task.use_statistics(statistics)
     return ResolvedRun(
         config=config,
         train_subset=train_subset,
         val_subset=test_subset if config.select == "test" else val_subset,
         test_subset=test_subset,
-        task=task,
+        task=make_task(config.task, train.manifest, statistics),
         test_task=make_task(config.task, test.manifest, statistics),
-        statistics=statistics,
         init={"text": encoder_init.text, "digest": encoder_init.digest},
         terms=(of_data(train.manifest), *encoder_init.terms),
     )

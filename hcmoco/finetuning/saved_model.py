@@ -67,9 +67,7 @@ class Saved:
         return model.eval()
 
 
-def save_model(
-    folder: str, model: nn.Module, task: Task, encoder: EncoderConfig, *, statistics: dict, training: dict, card: str
-) -> None:
+def save_model(folder: str, model: nn.Module, task: Task, encoder: EncoderConfig, *, training: dict, card: str) -> None:
     """Writes a fine-tuned model; what is there is replaced, and a folder without config.json is not one.
 
     Args:
@@ -87,7 +85,7 @@ def save_model(
         "task": task.config.model_dump(mode="json"),
         "encoder": encoder.model_copy(update={"init": "scratch"}).model_dump(mode="json"),
         "about": about.model_dump(mode="json"),
-        "statistics": statistics,
+        "statistics": task.statistics,
         "training": training,
         "files": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()

@@ -135,6 +135,7 @@ class Task(ABC, Generic[BatchT]):
     Args:
         config: the task's own settings.
         about: manifest of the data set that is read: joint sets, depth codec, image size.
+        statistics: what `fit_statistics` returned for the labeled rows of the training; None for a task that needs none.
 
     Attributes:
         name: the name under which it is registered; recipes have it as `task.name`.
@@ -156,17 +157,26 @@ class Task(ABC, Generic[BatchT]):
     labels: ClassVar[tuple[str, ...]]
     columns: ClassVar[tuple[str, ...]]
 
-    def __init__(self, config: Any, about: About):
-        self.config, self.about = config, about
+    def __init__(self, config: Any, about: About, statistics: Mapping[str, Any] | None = None):
+        self.config, self.about, self.statistics = config, about, dict(statistics or {})
 
-    def fit_statistics(self, rows: Iterable[dict]) -> dict:
-        """What has to be known of the labelled rows before training (such as class weights), as JSON values; called once per run, in one
-        process, and handed to `use_statistics` in all of them. Most tasks need none."""
-        del rows
+    @classmethod
+    def fit_statistics(cls, config: Any, rows: Iterable[dict]) -> dict[str, Any]:
+        """Return what has to be known of the labeled rows before training, such as class weights. Most tasks need none.
+
+        It is called once per run, in one process. The result goes to the constructor in all processes, and is saved
+        with the model.
+
+        Args:
+            config: the task's own settings.
+            rows: labeled rows with `columns`, dicts of Python values.
+        Returns:
+            JSON values.
+        Raises:
+            ValueError: a row does not decode, with its id.
+        """
+        del config, rows
         return {}
-
-    def use_statistics(self, values: dict) -> None:
-        """Takes what `fit_statistics` gave."""
 
     @abstractmethod
     def make_batch(self, rows: Sequence[dict], draws: Sequence[np.random.Generator] | None) -> BatchT:

@@ -65,9 +65,6 @@ def make_task(config: "TaskConfig", about: "About", statistics: Mapping[str, Any
     Args:
         config: the task's own settings.
         about: manifest of the data set.
-        statistics: what `Task.fit_statistics` returned for the labeled rows, None before that.
+        statistics: what `Task.fit_statistics` returned for the labeled rows; None for a task that needs none.
     """
-    task = task_class(config.name)(config, about)
-    if statistics is not None:
-        task.use_statistics(dict(statistics))
-    return task
+    return task_class(config.name)(config, about, statistics)

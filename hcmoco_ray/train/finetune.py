@@ -168,7 +168,7 @@ def _describe(setup: ResolvedRun) -> None:
 
 def close(config: FinetuneRecipe, setup: ResolvedRun, state: TrainState, tracker: Tracker) -> dict[str, Any]:
     """See `PlannedRun.close`: save the selected model, score it on the test data, and record both."""
-    task, test, statistics = setup.task, setup.test_subset, setup.statistics
+    task, test = setup.task, setup.test_subset
     chosen_step, weights = select_weights(config, (state.step, state.model), (state.history["best_step"], state.best))
     model = make_model(config, task, load=False)
     model.load_state_dict(weights)
@@ -188,7 +188,6 @@ def close(config: FinetuneRecipe, setup: ResolvedRun, state: TrainState, tracker
         model,
         task,
         config.encoder,
-        statistics=statistics,
         training=facts,
         card=_card(config, task, facts, None),
     )
@@ -205,7 +204,6 @@ def close(config: FinetuneRecipe, setup: ResolvedRun, state: TrainState, tracker
         model,
         task,
         config.encoder,
-        statistics=statistics,
         training=facts,
         card=_card(config, task, facts, result),
     )

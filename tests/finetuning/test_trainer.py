@@ -122,7 +122,7 @@ def test_the_encoder_learns_at_its_own_rate(people_shards):
 def test_a_saved_model_predicts_the_same(people_shards, tmp_path):
     host, run = tiny.start(people_shards)
     folder = str(tmp_path / "model")
-    save_model(folder, run.model, run.task, run.config.encoder, statistics={}, training={"seed": 5}, card="card")
+    save_model(folder, run.model, run.task, run.config.encoder, training={"seed": 5}, card="card")
     saved = load_model(folder)
     assert saved.training == {"seed": 5}
     result = evaluate(saved.task(people_shards.manifest), saved.model(), host.evaluation(), host.device)

@@ -58,7 +58,7 @@ def models(tmp_path_factory) -> Path:
             with torch.no_grad():
                 for each in model.parameters():
                     each.mul_(2.0 if each.ndim > 1 else 1.0)
-        save_model(str(folder / name), model, task, encoder, statistics={}, training={}, card="a test's")
+        save_model(str(folder / name), model, task, encoder, training={}, card="a test's")
     return folder
 
 

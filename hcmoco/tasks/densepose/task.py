@@ -4,10 +4,10 @@ Shape suffixes: B images, H and W rows and columns of an image.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -68,8 +68,8 @@ class DensePose(Task[SceneBatch]):
     labels = ("instances",)
     columns = ("id", "rgb", "width", "height", "instances")
 
-    def __init__(self, config: DensePoseConfig, about: About):
-        super().__init__(config, about)
+    def __init__(self, config: DensePoseConfig, about: About, statistics: Mapping[str, Any] | None = None):
+        super().__init__(config, about, statistics)
         source = about.provenance.arguments.get("source", "scenes")
         if config.charts == _OWN_CHARTS and source not in _OWN_SOURCES:
             raise UserError(

@@ -3,9 +3,9 @@
 Shape suffixes: B batch, K classes, S side of the network's input, L side of a label map.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -50,24 +50,25 @@ class ParsingTask(Task[ParsingBatch]):
     labels = ("parts",)
     config: ParsingConfig
 
-    def __init__(self, config: ParsingConfig, about: About):
-        super().__init__(config, about)
+    def __init__(self, config: ParsingConfig, about: About, statistics: Mapping[str, Any] | None = None):
+        super().__init__(config, about, statistics)
         self._weights_K: np.ndarray | None = None
         if config.class_weights == "parsing-4k":
             self._weights_K = np.array(PARSING_4K_WEIGHTS, np.float32)
+        elif config.class_weights == "frequency":
+            if "class_weights" not in self.statistics:
+                raise ValueError("class_weights=frequency needs statistics: what fit_statistics returns for the rows")
+            self._weights_K = np.array(self.statistics["class_weights"], np.float32)
         elif not isinstance(config.class_weights, str):
             self._weights_K = np.array(config.class_weights, np.float32)
 
-    def fit_statistics(self, rows: Iterable[dict]) -> dict:
-        """The class weights where they are to come from the labels' frequencies, else nothing."""
-        if self.config.class_weights != "frequency":
+    @classmethod
+    def fit_statistics(cls, config: ParsingConfig, rows: Iterable[dict]) -> dict[str, Any]:
+        """Return the class weights if they come from the frequencies of the labels, else nothing."""
+        if config.class_weights != "frequency":
             return {}
-        counts_K = class_counts(truth for row in rows if (truth := self._truth(row)) is not None)
+        counts_K = class_counts(truth for row in rows if (truth := cls._truth(row)) is not None)
         return {"class_weights": frequency_weights(counts_K).tolist()}
-
-    def use_statistics(self, values: dict) -> None:
-        if self.config.class_weights == "frequency":
-            self._weights_K = np.array(values["class_weights"], np.float32)
 
     def make_batch(self, rows: Sequence[dict], draws: Sequence[np.random.Generator] | None) -> ParsingBatch:
         """See `Task.make_batch`; ValueError, with the id, also for a row without its image or, in training, without parts."""
@@ -102,8 +103,6 @@ class ParsingTask(Task[ParsingBatch]):
         truths = [truth for truth in batch.labels if truth is not None]
         if len(truths) != len(batch) or len(set(batch.sides)) != 1:
             raise ValueError("a batch to train on needs label maps of one size for all rows")
-        if self.config.class_weights == "frequency" and self._weights_K is None:
-            raise RuntimeError("class_weights=frequency: use_statistics has to be called before training")
         logits_BKHW = model(send(batch.image, device))
         labels_BLL = send(np.stack(truths), device).long()
         weights_K = None if self._weights_K is None else send(self._weights_K, device)
@@ -153,7 +152,8 @@ class ParsingTask(Task[ParsingBatch]):
         except (ValueError, cv2.error) as error:
             raise ValueError(f"record {row.get('id')!r}: {self.inputs[0]}: {error}") from error
 
-    def _truth(self, row: dict) -> np.ndarray | None:
+    @staticmethod
+    def _truth(row: dict) -> np.ndarray | None:
         """The decoded label map, or None without one. ValueError, with the id, where it does not decode or holds other labels."""
         if row.get("parts") is None:
             return None

@@ -3,9 +3,9 @@
 Shape suffixes: B rows, S side of the input, J joints, 4 the camera (fx, fy, cx, cy), 23 the crop's matrix.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -67,8 +67,8 @@ class PoseTask(Task[PoseBatch]):
     labels: ClassVar = ("joints3d",)
     columns: ClassVar = ("id", "size", "depth", "camera", "box", "joints3d")
 
-    def __init__(self, config: PoseConfig, about: About):
-        super().__init__(config, about)
+    def __init__(self, config: PoseConfig, about: About, statistics: Mapping[str, Any] | None = None):
+        super().__init__(config, about, statistics)
         self.joints = joint_set(config.joints)
         self._gather_J = np.zeros(0, np.int64)
         if about.joints3d:

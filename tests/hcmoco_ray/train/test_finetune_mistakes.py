@@ -329,7 +329,7 @@ def fine_tuned(folder: Path, data: str, home: Path) -> str:
     config = check(FinetuneRecipe, {**values, "init": "scratch", "task": {**values["task"], "name": "pose"}}, "tiny")
     task = make_task(config.task, Shards.open(str(home / data)).manifest)
     model = task.make_model(build_encoder(config.encoder))
-    save_model(str(folder / "model"), model, task, config.encoder, statistics={}, training={}, card="")
+    save_model(str(folder / "model"), model, task, config.encoder, training={}, card="")
     return str(folder / "model")
 
 

@@ -180,17 +180,18 @@ def test_class_weights_come_from_the_labeled_rows():
     ignored[:32] = IGNORE
     rows[1]["parts"] = encode_labels(ignored)
     rows[2]["parts"] = None
-    task = make_task(DepthParsing, class_weights="frequency")
-    values = task.fit_statistics(iter(rows))
+    config = build(ParsingConfig, {"name": "parsing-depth", "size": 64, "class_weights": "frequency"}, "test")
+    values = DepthParsing.fit_statistics(config, iter(rows))
     seen = np.concatenate([block_labels(64, 0).ravel(), ignored[32:].ravel()])
     assert values["class_weights"] == pytest.approx(frequency_weights(np.bincount(seen, minlength=25)))
-    assert make_task(DepthParsing).fit_statistics(rows) == {}
+    assert DepthParsing.fit_statistics(make_task(DepthParsing).config, rows) == {}
+    with pytest.raises(ValueError, match="class_weights=frequency needs statistics"):
+        DepthParsing(config, ABOUT)
 
+    task = DepthParsing(config, ABOUT, values)
+    assert task.statistics == values
     model = task.make_model(build_encoder(EncoderConfig(name="hrnet_w18_small")))
     batch = task.make_batch(rows[:2], draws(2))
-    with pytest.raises(RuntimeError, match="use_statistics"):
-        task.losses(model, batch, CPU)
-    task.use_statistics(values)
     listed = make_task(DepthParsing, class_weights=values["class_weights"])
     model.eval()
     assert task.losses(model, batch, CPU)["loss"] == listed.losses(model, batch, CPU)["loss"]
