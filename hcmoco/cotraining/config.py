@@ -171,7 +171,7 @@ class CoTrainingConfig(Config):
         return _LOST[self.experiment]
 
     @property
-    def main(self) -> str:
+    def primary_metric(self) -> str:
         """The figure of the experiment."""
         return MAIN[self.experiment]
 

@@ -32,8 +32,8 @@ class TrainLoader(PlanLoader[TaskBatch]):
         return self.task.columns
 
     def make(self, rows: list[dict], step: int, lane: int) -> TaskBatch:
-        draws = [make_rng(self.plan.seed, "augment", step, lane, position) for position in range(len(rows))]
-        return self.task.make_batch(rows, draws)
+        rngs = [make_rng(self.plan.seed, "augment", step, lane, position) for position in range(len(rows))]
+        return self.task.make_batch(rows, rngs)
 
     def join(self, batches: list[TaskBatch], step: int) -> TaskBatch:
         return type(batches[0]).concatenate(batches)

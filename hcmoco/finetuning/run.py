@@ -34,7 +34,7 @@ def run_cell(
         threads: threads that read and decode.
         show: called with each line of progress.
     Returns:
-        JSON values: what was run, `test` figures, `validations` and `seconds`.
+        JSON values: what was run, `test` metrics, `validations` and `seconds`.
     """
     begun = time.monotonic()
     saved = States(states).newest() if states else None
@@ -64,8 +64,8 @@ def run_cell(
         "selected_step": selected_step,
         "select": config.select,
         **run.facts,
-        "primary_metric": run.task.main,
-        "test": {"rows": result.rows, "digest": run.test_subset.digest, "metrics": result.figures},
+        "primary_metric": run.task.primary_metric,
+        "test": {"rows": result.rows, "digest": run.test_subset.digest, "metrics": result.metrics},
         "evals": trainer.evals,
         "seconds": round(time.monotonic() - begun, 1),
     }

@@ -89,12 +89,12 @@ class Finetuning(Trainer[FinetuneConfig, TaskBatch]):
     def summarize(self, means: dict[str, float]) -> tuple[dict[str, float], str]:
         """See `Trainer`. Adds the last score to the text."""
         numbers, text = super().summarize(means)
-        return numbers, text + self.last_score(self.task.main)
+        return numbers, text + self.last_score(self.task.primary_metric)
 
     def record_validation(self, metrics: Mapping[str, float]) -> None:
         """See `Trainer`. Keeps the weights if the score is the best so far."""
-        score = metrics[self.task.main]
-        before = [scores[self.task.main] for _, scores in self.evals]
+        score = metrics[self.task.primary_metric]
+        before = [scores[self.task.primary_metric] for _, scores in self.evals]
         best = max((value for value in before if value > -math.inf), default=-math.inf)
         super().record_validation(metrics)
         if not self.best or score > best:  # a score may be undefined (NaN), which is worse than any other

@@ -12,19 +12,19 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hcmoco.inference.images import PictureFile
+from hcmoco.inference.images import ImageFile
 from hcmoco.tasks.base import Prediction, Task, TaskBatch
 
 WORKING_SIDE = 4096
 """Pictures with a longer side are made smaller before anything is cut from them; results are in pixels of the picture all the same."""
 
-DRAWN_SIDE = 480
+PREVIEW_SIDE = 480
 PICTURE = "picture"
-BOX_COLOUR = (255, 225, 40)
+BOX_COLOR = (255, 225, 40)
 
 
 @dataclass(frozen=True)
-class Asking:
+class PredictOptions:
     """What the user says about the pictures.
 
     Attributes:
@@ -43,7 +43,7 @@ class Asking:
 
 
 @dataclass(frozen=True)
-class Place:
+class ImageTransform:
     """Where a row's image lies: pixels of it are `scale` times pixels of the picture, plus `offset`; along x and y."""
 
     scale: tuple[float, float] = (1.0, 1.0)
@@ -55,58 +55,58 @@ class Place:
 
 
 @dataclass
-class Asked:
+class PreparedImage:
     """A picture that was read.
 
     Attributes:
         width, height: of the upright picture.
-        drawn: uint8 [h, w, 3], RGB: the picture in a size to look at.
+        preview: uint8 [h, w, 3], RGB: the picture in a size to look at.
         batches: one row each, ready for the network.
-        places: of each row's image.
+        transforms: of each row's image.
         known: what is known of each row's person beforehand, as JSON values.
     """
 
     name: str
     width: int
     height: int
-    drawn: np.ndarray
+    preview: np.ndarray
     batches: list[TaskBatch] = field(default_factory=list)
-    places: list[Place] = field(default_factory=list)
+    transforms: list[ImageTransform] = field(default_factory=list)
     known: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
-class Answer:
+class ImageResult:
     """What is said of a picture.
 
     Attributes:
         people: JSON values of each person.
         labels: PNG bytes by (number of the person, key of `people` under which the file's name is to stand).
-        drawn: uint8 [h, w', 3], RGB: the picture beside what was found.
+        preview: uint8 [h, w', 3], RGB: the picture beside what was found.
     """
 
     people: list[dict[str, Any]]
     labels: dict[tuple[int, str], bytes]
-    drawn: np.ndarray
+    preview: np.ndarray
 
 
-class View(ABC):
+class Adapter(ABC):
     """One kind of task.
 
     Args:
         task: over data like that of its training.
-        asking: what the user says about the pictures. UserError where the task needs more.
+        options: what the user says about the pictures. UserError where the task needs more.
     """
 
-    def __init__(self, task: Task, asking: Asking):
-        self.task, self.asking = task, asking
+    def __init__(self, task: Task, options: PredictOptions):
+        self.task, self.options = task, options
 
     @abstractmethod
-    def ask(self, file: PictureFile) -> Asked:
+    def prepare(self, file: ImageFile) -> PreparedImage:
         """Reads a picture. ValueError, with the reason, for one that cannot be used."""
 
     @abstractmethod
-    def answer(self, asked: Asked, predictions: Sequence[Prediction]) -> Answer:
+    def to_result(self, prepared: PreparedImage, predictions: Sequence[Prediction]) -> ImageResult:
         """What the predictions for the rows of a picture say of it."""
 
     @abstractmethod
@@ -124,9 +124,9 @@ def working_size(width: int, height: int, largest: int = WORKING_SIDE) -> tuple[
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def drawn_size(width: int, height: int) -> tuple[int, int]:
-    """Width and height with the longer side DRAWN_SIDE, whatever it was."""
-    scale = DRAWN_SIDE / max(width, height)
+def preview_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height with the longer side PREVIEW_SIDE, whatever it was."""
+    scale = PREVIEW_SIDE / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -143,8 +143,8 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if size[0] < width else cv2.INTER_CUBIC)
 
 
-def spread(
-    labels_LL: np.ndarray, row_side: int, place: Place, picture: tuple[int, int], size: tuple[int, int]
+def labels_on_image(
+    labels_LL: np.ndarray, row_side: int, transform: ImageTransform, picture: tuple[int, int], size: tuple[int, int]
 ) -> np.ndarray:
     """uint8 [size[1], size[0]]: a square prediction where it belongs on the picture, 0 around it; pixels take what is under their centre.
 
@@ -156,7 +156,7 @@ def spread(
     index, inside = [], []
     for axis in (0, 1):
         center = (np.arange(size[axis]) + 0.5) * (picture[axis] / size[axis])
-        at = np.floor((center * place.scale[axis] + place.offset[axis]) * (side / row_side)).astype(int)
+        at = np.floor((center * transform.scale[axis] + transform.offset[axis]) * (side / row_side)).astype(int)
         within = (at >= 0) & (at < side)
         index.append(at[within])
         inside.append(np.flatnonzero(within))
@@ -172,12 +172,12 @@ def draw_box(drawn_hw3: np.ndarray, box_4: Sequence[float], picture: tuple[int, 
         int(np.clip(each * zoom, -9, 9999))
         for each, zoom in zip(box_4, (width / picture[0], height / picture[1]) * 2, strict=True)
     )
-    cv2.rectangle(drawn_hw3, (x0, y0), (x1 - 1, y1 - 1), BOX_COLOUR, 1)
+    cv2.rectangle(drawn_hw3, (x0, y0), (x1 - 1, y1 - 1), BOX_COLOR, 1)
 
 
-def numbers(values: Any, digits: int = 3) -> list:
+def rounded(values: Any, digits: int = 3) -> list:
     """An array as rounded JSON values; None for what is not finite, which JSON does not have."""
     array = np.asarray(values, np.float64)
     if array.ndim > 1:
-        return [numbers(each, digits) for each in array]
+        return [rounded(each, digits) for each in array]
     return [round(float(each), digits) if np.isfinite(each) else None for each in array]

@@ -21,7 +21,7 @@ MIN_SIDE = 16
 
 
 @dataclass(frozen=True)
-class PictureFile:
+class ImageFile:
     """A picture that is to be read.
 
     Attributes:
@@ -33,14 +33,14 @@ class PictureFile:
     path: Path
 
 
-def find_pictures(images: str, marker: str) -> list[PictureFile]:
+def find_images(images: str, marker: str) -> list[ImageFile]:
     """The file `images`, or all JPG and PNG files in the folder `images` and below it, by name.
 
     What begins with a dot is left out, as are folders that hold a file named `marker`: those are results. UserError where nothing is left.
     """
     root = Path(images).expanduser()
     if root.is_file():
-        return [PictureFile(root.name, root)]
+        return [ImageFile(root.name, root)]
     if not root.is_dir():
         what = "is neither a file nor a folder" if root.exists() else "does not exist"
         raise UserError(f"images: {root} {what}; give a JPG or PNG file, or a folder of them")
@@ -53,7 +53,7 @@ def find_pictures(images: str, marker: str) -> list[PictureFile]:
         for name in names:
             path, suffix = Path(folder, name), Path(name).suffix.lower()
             if suffix in SUFFIXES and not name.startswith("."):
-                found.append(PictureFile(path.relative_to(root).as_posix(), path))
+                found.append(ImageFile(path.relative_to(root).as_posix(), path))
             elif not name.startswith("."):
                 other[suffix or "no suffix"] += 1
     if not found:

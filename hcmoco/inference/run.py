@@ -10,16 +10,16 @@ import torch
 from torch import nn
 
 from hcmoco.errors import UserError, one_line
-from hcmoco.inference.adapter import Asked, Asking, View
-from hcmoco.inference.images import PictureFile
+from hcmoco.inference.adapter import Adapter, PredictOptions, PreparedImage
+from hcmoco.inference.images import ImageFile
 from hcmoco.inference.writer import Output
 from hcmoco.tasks.base import Prediction, Task
 
-_VIEWS = {
-    "parsing-rgb": ("hcmoco.inference.parsing", "PartsView"),
-    "parsing-depth": ("hcmoco.inference.parsing", "PartsView"),
-    "pose": ("hcmoco.inference.pose", "JointsView"),
-    "densepose": ("hcmoco.inference.densepose", "SurfacesView"),
+_ADAPTERS = {
+    "parsing-rgb": ("hcmoco.inference.parsing", "ParsingAdapter"),
+    "parsing-depth": ("hcmoco.inference.parsing", "ParsingAdapter"),
+    "pose": ("hcmoco.inference.pose", "PoseAdapter"),
+    "densepose": ("hcmoco.inference.densepose", "DensePoseAdapter"),
 }
 
 
@@ -29,25 +29,25 @@ class Summary:
 
     Attributes:
         predicted: pictures. people: on them.
-        set_aside: names of pictures that could not be used, and why.
+        rejected: names of pictures that could not be used, and why.
     """
 
     predicted: int = 0
     people: int = 0
-    set_aside: list[tuple[str, str]] = field(default_factory=list)
+    rejected: list[tuple[str, str]] = field(default_factory=list)
 
 
-def make_view(task: Task, asking: Asking) -> View:
+def make_adapter(task: Task, options: PredictOptions) -> Adapter:
     """How this task sees pictures. UserError where it needs to be told more."""
-    module, cls = _VIEWS[task.name]
-    return getattr(importlib.import_module(module), cls)(task, asking)
+    module, cls = _ADAPTERS[task.name]
+    return getattr(importlib.import_module(module), cls)(task, options)
 
 
-def predict_pictures(
-    view: View,
+def predict_images(
+    adapter: Adapter,
     model: nn.Module,
     device: torch.device,
-    files: Sequence[PictureFile],
+    files: Sequence[ImageFile],
     out: Output,
     *,
     batch: int,
@@ -63,28 +63,28 @@ def predict_pictures(
         done: is told how many more pictures have been dealt with.
     """
     summary = Summary()
-    waiting: list[Asked | tuple[str, str]] = []
+    waiting: list[PreparedImage | tuple[str, str]] = []
     rows = 0
-    for each in _read_ahead(view, files, threads, batch + threads):
+    for each in _read_ahead(adapter, files, threads, batch + threads):
         waiting.append(each)
-        rows += len(each.batches) if isinstance(each, Asked) else 0
+        rows += len(each.batches) if isinstance(each, PreparedImage) else 0
         if rows >= batch:
-            _write(view, model, device, waiting, out, batch, summary)
+            _write(adapter, model, device, waiting, out, batch, summary)
             done(len(waiting))
             waiting, rows = [], 0
-    _write(view, model, device, waiting, out, batch, summary)
+    _write(adapter, model, device, waiting, out, batch, summary)
     done(len(waiting))
     return summary
 
 
 def _read_ahead(
-    view: View, files: Sequence[PictureFile], threads: int, ahead: int
-) -> Iterator[Asked | tuple[str, str]]:
+    adapter: Adapter, files: Sequence[ImageFile], threads: int, ahead: int
+) -> Iterator[PreparedImage | tuple[str, str]]:
     """The pictures in order, or name and reason of those that cannot be used; at most `ahead` are held."""
 
-    def read(file: PictureFile) -> Asked | tuple[str, str]:
+    def read(file: ImageFile) -> PreparedImage | tuple[str, str]:
         try:
-            return view.ask(file)
+            return adapter.prepare(file)
         except ValueError as error:
             return file.name, one_line(error)
 
@@ -103,24 +103,24 @@ def _read_ahead(
 
 
 def _write(
-    view: View, model: nn.Module, device: torch.device, pictures: list, out: Output, batch: int, summary: Summary
+    adapter: Adapter, model: nn.Module, device: torch.device, pictures: list, out: Output, batch: int, summary: Summary
 ) -> None:
-    asked = [each for each in pictures if isinstance(each, Asked)]
-    predictions = iter(_predict(view.task, model, device, [row for each in asked for row in each.batches], batch))
+    prepared = [each for each in pictures if isinstance(each, PreparedImage)]
+    predictions = iter(_predict(adapter.task, model, device, [row for each in prepared for row in each.batches], batch))
     for each in pictures:
-        line = {"image": each.name if isinstance(each, Asked) else each[0], "task": view.task.name}
-        if not isinstance(each, Asked):
-            summary.set_aside.append(each)
+        line = {"image": each.name if isinstance(each, PreparedImage) else each[0], "task": adapter.task.name}
+        if not isinstance(each, PreparedImage):
+            summary.rejected.append(each)
             out.add_error({**line, "error": each[1], "people": []})
             continue
-        answer = view.answer(each, [next(predictions) for _ in each.batches])
+        result = adapter.to_result(each, [next(predictions) for _ in each.batches])
         out.add(
-            {**line, "error": None, "width": each.width, "height": each.height, "people": answer.people},
-            answer.labels,
-            answer.drawn,
+            {**line, "error": None, "width": each.width, "height": each.height, "people": result.people},
+            result.labels,
+            result.preview,
         )
         summary.predicted += 1
-        summary.people += len(answer.people)
+        summary.people += len(result.people)
 
 
 def _predict(task: Task, model: nn.Module, device: torch.device, rows: list, batch: int) -> list[Prediction]:

@@ -49,14 +49,14 @@ class Output:
             ) from None
         self._lines = (self.folder / LINES).open("w", encoding="ascii")
 
-    def add(self, line: dict[str, Any], labels: dict[tuple[int, str], bytes], drawn: np.ndarray) -> None:
+    def add(self, line: dict[str, Any], labels: dict[tuple[int, str], bytes], preview: np.ndarray) -> None:
         """Writes a picture's files, and then its line, which names them; `labels` by number of the person and key in their JSON object."""
         for (number, key), png in labels.items():
             line["people"][number][key] = self._write(f"labels/{file_name(line['image'], f'.{number}.png')}", png)
-        line["picture"] = self._write(f"pictures/{file_name(line['image'], '.jpg')}", _jpeg(drawn))
+        line["picture"] = self._write(f"pictures/{file_name(line['image'], '.jpg')}", _jpeg(preview))
         self._line(line)
         if len(self._index) < _INDEXED:
-            self._index.append((line["image"], drawn))
+            self._index.append((line["image"], preview))
 
     def add_error(self, line: dict[str, Any]) -> None:
         """Writes the line of a picture that was set aside."""
@@ -148,9 +148,11 @@ def _jpeg(rgb_HW3: np.ndarray) -> bytes:
 def _index_sheet(pictures: list[tuple[str, np.ndarray]], legend: np.ndarray | None) -> np.ndarray:
     """uint8 [H, W, 3]: the pictures with their names, two abreast unless they are wide, over the legend."""
     cells = []
-    for name, drawn in pictures:
-        zoom = _INDEX_HEIGHT / drawn.shape[0]
-        small = cv2.resize(drawn, (max(1, round(drawn.shape[1] * zoom)), _INDEX_HEIGHT), interpolation=cv2.INTER_AREA)
+    for name, preview in pictures:
+        zoom = _INDEX_HEIGHT / preview.shape[0]
+        small = cv2.resize(
+            preview, (max(1, round(preview.shape[1] * zoom)), _INDEX_HEIGHT), interpolation=cv2.INTER_AREA
+        )
         caption = np.zeros((_CAPTION, small.shape[1], 3), np.uint8)
         text = name.encode("ascii", "replace").decode()[-max(1, small.shape[1] // 8) :]
         cv2.putText(caption, text, (4, _CAPTION - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (235, 235, 235), 1, cv2.LINE_AA)

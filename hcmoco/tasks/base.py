@@ -97,16 +97,17 @@ class Result:
     """The scores of one evaluation.
 
     Attributes:
-        figures: name -> value; shares are 0..1, others carry their unit in the name (`error_cm`). The task's `main` figure is among them.
-        breakdown: table of the same figures by class, joint, ...: column names, and rows that begin with what they are of.
-        columns: names of the breakdown's columns, the first is what a row is of.
-        rows: evaluated rows.
+        metrics: name -> value. Shares are 0..1; other metrics have their unit in the name (`error_cm`). The task's
+            `primary_metric` is among them.
+        rows: number of evaluated rows.
+        columns: names of the columns of `per_class`. The first says what a row is of: "class", "joint", ...
+        per_class: the same metrics for each class, joint, ...: rows that begin with the name.
     """
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     rows: int
     columns: tuple[str, ...] = ()
-    breakdown: tuple[tuple[str | float, ...], ...] = ()
+    per_class: tuple[tuple[str | float, ...], ...] = ()
 
 
 class Metric(ABC):
@@ -140,7 +141,7 @@ class Task(ABC, Generic[BatchT]):
     Attributes:
         name: the name under which it is registered; recipes have it as `task.name`.
         config_class: class of its settings.
-        main: the figure by which models are selected; higher is better.
+        primary_metric: name of the metric by which models are selected; higher is better.
         kind: records it reads.
         modality: whose encoder it starts from.
         inputs: columns without which nothing can be predicted.
@@ -150,7 +151,7 @@ class Task(ABC, Generic[BatchT]):
 
     name: ClassVar[str]
     config_class: ClassVar[type[TaskConfig]]
-    main: ClassVar[str]
+    primary_metric: ClassVar[str]
     kind: ClassVar[Literal["person", "scene"]] = "person"
     modality: ClassVar[Literal["rgb", "depth"]]
     inputs: ClassVar[tuple[str, ...]]
@@ -179,11 +180,11 @@ class Task(ABC, Generic[BatchT]):
         return {}
 
     @abstractmethod
-    def make_batch(self, rows: Sequence[dict], draws: Sequence[np.random.Generator] | None) -> BatchT:
+    def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> BatchT:
         """Rows (dicts of Python values, as Arrow's to_pylist gives) decoded, cut and augmented: a pure function of its arguments.
 
         Args:
-            draws: one generator per row for its augmentation; None for evaluation and prediction, which draw nothing. Rows to be
+            rngs: one generator per row for its augmentation; None for evaluation and prediction, which draw nothing. Rows to be
                 predicted may lack their labels.
         Raises:
             ValueError: a row does not decode, with its id.
@@ -206,7 +207,7 @@ class Task(ABC, Generic[BatchT]):
         """An empty metric of this task."""
 
     @abstractmethod
-    def sheet(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
+    def visualize(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
         """uint8 [H, W, 3], RGB: for each row its input, its truth where it has one, and the prediction, side by side."""
 
 

@@ -118,11 +118,11 @@ def run(
     facts = {
         "hcmoco": hcmoco.__version__,
         "task": task.name,
-        "primary_metric": task.main,
+        "primary_metric": task.primary_metric,
         "weights": {"folder": saved.folder, "sha256": saved.digest, "training": saved.training},
         "data": {"uri": data, "content": shards.manifest.content, "rows": result.rows, "digest": rows.digest},
-        "metrics": result.figures,
-        "breakdown": {"columns": result.columns, "rows": result.breakdown},
+        "metrics": result.metrics,
+        "per_class": {"columns": result.columns, "rows": result.per_class},
     }
     folder.write("results.json", as_json(facts))
     log(markdown(result))
@@ -157,20 +157,20 @@ def sheet(weights: str, task: Task, rows: Subset, count: int = SHEET_ROWS) -> np
     first = list(rows.rows(task.columns, count))
     with torch.inference_mode():
         predictions = task.predict(load_model(weights).model(), task.make_batch(first, None), torch.device("cpu"))
-    return task.sheet(first, predictions)
+    return task.visualize(first, predictions)
 
 
 def markdown(result: Result) -> str:
-    """Format the metrics, then their breakdown, as Markdown tables."""
+    """Format the metrics, then those per class, as Markdown tables."""
     lines = [
-        "| figure | value |",
+        "| metric | value |",
         "|---|---:|",
-        *(f"| {name} | {text(name, value)} |" for name, value in result.figures.items()),
+        *(f"| {name} | {text(name, value)} |" for name, value in result.metrics.items()),
     ]
-    if result.breakdown:
+    if result.per_class:
         head = f"| {' | '.join(result.columns)} |"
         rule = "|---|" + "---:|" * (len(result.columns) - 1)
-        body = [f"| {' | '.join(map(_cell, row))} |" for row in result.breakdown]
+        body = [f"| {' | '.join(map(_cell, row))} |" for row in result.per_class]
         lines += ["", head, rule, *body]
     return "\n".join([*lines, "", f"{result.rows} rows.", ""])
 

@@ -211,7 +211,7 @@ def close(config: FinetuneRecipe, setup: ResolvedRun, state: TrainState, tracker
     out = Folder(config.output_dir)
     out.write(SHEET, png)
     out.write(TABLE, markdown(result).encode())
-    tracker.metrics(state.step, {f"test/{name}": value for name, value in result.figures.items()})
+    tracker.metrics(state.step, {f"test/{name}": value for name, value in result.metrics.items()})
     tracker.picture(SHEET, png)
     tracker.text(TABLE, markdown(result))
     tracker.text("model/place.txt", folder)
@@ -219,10 +219,10 @@ def close(config: FinetuneRecipe, setup: ResolvedRun, state: TrainState, tracker
         "hcmoco": hcmoco.__version__,
         "torch": torch.__version__,
         **facts,
-        "test": {"rows": result.rows, "digest": test.digest, "metrics": result.figures},
-        "breakdown": {"columns": result.columns, "rows": result.breakdown},
+        "test": {"rows": result.rows, "digest": test.digest, "metrics": result.metrics},
+        "per_class": {"columns": result.columns, "rows": result.per_class},
         "evals": state.history["evals"],
-        "primary_metric": task.main,
+        "primary_metric": task.primary_metric,
     }
 
 

@@ -38,13 +38,13 @@ def test_a_resumed_run_ends_in_the_same_weights_validations_and_choice(people_sh
 def test_the_model_is_scored_at_even_steps_and_the_best_is_kept(people_shards):
     host, run = tiny.start(people_shards)
     assert [step for step, _ in run.evals] == [2, 4, 6]
-    scores = {step: figures["mIoU"] for step, figures in run.evals}
+    scores = {step: metrics["mIoU"] for step, metrics in run.evals}
     assert scores[run.best_step] == max(scores.values())
     logged = {step: values["val/mIoU"] for step, values in host.logged if "val/mIoU" in values}
     assert logged == scores
     assert run.select() == run.best_step
     result = evaluate(run.task, run.model, host.evaluation(), host.device)
-    assert result.figures["mIoU"] == pytest.approx(scores[run.best_step], abs=1e-9)
+    assert result.metrics["mIoU"] == pytest.approx(scores[run.best_step], abs=1e-9)
 
 
 def test_an_undefined_score_is_worse_than_any_other(people_shards):
@@ -90,7 +90,7 @@ def test_scores_do_not_depend_on_pieces_or_workers(people_shards):
     assert {each.rows for each in results} == {8}
     for each in confusions[1:]:
         assert_confusion_close(each, confusions[0])
-    assert results[1].figures == results[2].figures  # the same pieces: the same bits
+    assert results[1].metrics == results[2].metrics  # the same pieces: the same bits
 
 
 def test_the_heads_first_weights_do_not_depend_on_where_the_encoder_starts(tmp_path):

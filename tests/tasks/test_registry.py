@@ -65,7 +65,7 @@ def test_a_registered_task_is_configured_trained_and_scored(toy, people_shards):
     parts[1].merge(parts[0].state())
     result = parts[1].compute()
     right = np.mean([p["visible"] == truth for p, truth in zip(predictions, whole.visible, strict=True)])
-    assert result.figures[cls.main] == pytest.approx(right)
+    assert result.metrics[cls.primary_metric] == pytest.approx(right)
     assert result.rows == 4
 
 

@@ -61,7 +61,7 @@ class DensePose(Task[SceneBatch]):
 
     name = "densepose"
     config_class = DensePoseConfig
-    main = "gps_ap"
+    primary_metric = "gps_ap"
     kind = "scene"
     modality = "rgb"
     inputs = ("rgb",)
@@ -77,7 +77,7 @@ class DensePose(Task[SceneBatch]):
                 "give the folder of DensePose-COCO's evaluation files, and task.flip_probability=0"
             )
 
-    def make_batch(self, rows: Sequence[dict], draws: Sequence[np.random.Generator] | None) -> SceneBatch:
+    def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> SceneBatch:
         images, instances, targets = [], [], []
         for number, row in enumerate(rows):
             try:
@@ -87,7 +87,7 @@ class DensePose(Task[SceneBatch]):
                         f"the image is {rgb_HW3.shape[1]} x {rgb_HW3.shape[0]}, {row['width']} x {row['height']} are declared"
                     )
                 people = read_instances(row)
-                rng = None if draws is None else draws[number]
+                rng = None if rngs is None else rngs[number]
                 image_HW3, scale_2, flip = self._cut(rgb_HW3, rng)
                 images.append(image_HW3)
                 instances.append(people if rng is None else [])
@@ -158,7 +158,7 @@ class DensePose(Task[SceneBatch]):
 
         return read_geodesics(self.config.charts)
 
-    def sheet(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
+    def visualize(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
         return draw_sheet(rows, predictions)
 
 

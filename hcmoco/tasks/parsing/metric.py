@@ -41,7 +41,7 @@ class ParsingMetric(Metric):
     """mIoU and mAcc over all classes, background included, as published: one that never occurs counts as 0. `mIoU_present` over the classes
     that the truth holds; aAcc over pixels.
 
-    Where no pixel is labelled every figure is NaN. In the breakdown a class's IoU is NaN where it is neither labelled nor predicted, its
+    Where no pixel is labeled every metric is NaN. In `per_class` a class's IoU is NaN where it is neither labelled nor predicted, its
     accuracy where it is not labelled.
     """
 
@@ -72,19 +72,19 @@ class ParsingMetric(Metric):
         per_class = scores(self._matrix_KK)
         iou_K, acc_K, share_K = per_class["iou"], per_class["acc"], per_class["share"]
         present_K = share_K > 0
-        figures = dict.fromkeys(("mIoU", "mAcc", "aAcc", "mIoU_present"), math.nan)
+        metrics = dict.fromkeys(("mIoU", "mAcc", "aAcc", "mIoU_present"), math.nan)
         if present_K.any():
-            figures = {
+            metrics = {
                 "mIoU": float(np.nan_to_num(iou_K).mean()),
                 "mAcc": float(np.nan_to_num(acc_K).mean()),
                 "aAcc": float(np.trace(self._matrix_KK) / self._matrix_KK.sum()),
                 "mIoU_present": float(iou_K[present_K].mean()),
             }
         return Result(
-            figures=figures,
+            metrics=metrics,
             rows=self._rows,
             columns=("part", "IoU", "Acc", "share"),
-            breakdown=tuple(
+            per_class=tuple(
                 (name, float(iou), float(acc), float(share))
                 for name, iou, acc, share in zip(PART_NAMES, iou_K, acc_K, share_K, strict=True)
             ),

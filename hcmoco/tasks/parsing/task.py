@@ -46,7 +46,7 @@ class ParsingTask(Task[ParsingBatch]):
     """What parsing from RGB and from depth share; see `Task`."""
 
     config_class = ParsingConfig
-    main = "mIoU"
+    primary_metric = "mIoU"
     labels = ("parts",)
     config: ParsingConfig
 
@@ -70,16 +70,16 @@ class ParsingTask(Task[ParsingBatch]):
         counts_K = class_counts(truth for row in rows if (truth := cls._truth(row)) is not None)
         return {"class_weights": frequency_weights(counts_K).tolist()}
 
-    def make_batch(self, rows: Sequence[dict], draws: Sequence[np.random.Generator] | None) -> ParsingBatch:
+    def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> ParsingBatch:
         """See `Task.make_batch`; ValueError, with the id, also for a row without its image or, in training, without parts."""
         size = self.config.size
         images, labels, sides = [], [], []
         for number, row in enumerate(rows):
             image, truth = self._image(row), self._truth(row)
-            if draws is not None:
+            if rngs is not None:
                 if truth is None:
                     raise ValueError(f"record {row.get('id')!r} has no parts to train on")
-                image, truth = training_cut(image, truth, size, self.config.augment, draws[number])
+                image, truth = training_cut(image, truth, size, self.config.augment, rngs[number])
                 side = size
             else:
                 side = row["size"] if self.config.label_size == "record" else self.config.label_size
@@ -133,8 +133,8 @@ class ParsingTask(Task[ParsingBatch]):
     def metric(self) -> ParsingMetric:
         return ParsingMetric()
 
-    def sheet(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
-        """See `Task.sheet`; the parts in fixed colours, which a legend names."""
+    def visualize(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
+        """See `Task.visualize`; the parts in fixed colours, which a legend names."""
         images = [self._image(row) for row in rows]
         return parts_sheet(images, [self._truth(row) for row in rows], [each["parts"] for each in predictions])
 

@@ -22,7 +22,7 @@ class PoseMetric(Metric):
         error_cm: mean distance, centimetres.
         auc_20cm: mean accuracy over all thresholds from 0 to 20 cm. The curve is a sum of steps, so this is exact: the mean of
             max(0, 1 - distance / 0.20 m).
-    The breakdown has the same by joint, and how many of them are annotated. A prediction that is not finite misses, and makes error_cm
+    `per_class` has the same by joint, and how many of them are annotated. A prediction that is not finite misses, and makes error_cm
     infinite.
 
     Args:
@@ -62,8 +62,8 @@ class PoseMetric(Metric):
             error_R = error_R[~np.isnan(error_R)]
             scores = _scores(error_R) if len(error_R) else dict.fromkeys(_scores(np.zeros(1)), float("nan"))
             rows.append((name, *scores.values(), float(len(error_R))))
-        figures = _scores(error_RJ[~np.isnan(error_RJ)])
-        return Result(figures, len(error_RJ), ("joint", *figures, "annotated"), tuple(rows))
+        metrics = _scores(error_RJ[~np.isnan(error_RJ)])
+        return Result(metrics, len(error_RJ), ("joint", *metrics, "annotated"), tuple(rows))
 
 
 def _scores(error: np.ndarray) -> dict[str, float]:

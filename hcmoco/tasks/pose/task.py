@@ -61,7 +61,7 @@ class PoseTask(Task[PoseBatch]):
 
     name: ClassVar = "pose"
     config_class = PoseConfig
-    main: ClassVar = "acc_10cm"
+    primary_metric: ClassVar = "acc_10cm"
     modality: ClassVar = "depth"
     inputs: ClassVar = ("depth",)  # and the camera, which manifests do not count
     labels: ClassVar = ("joints3d",)
@@ -80,7 +80,7 @@ class PoseTask(Task[PoseBatch]):
                     f"{', '.join(missing)}; choose a joint set that it covers, such as {about.joints3d}"
                 )
 
-    def make_batch(self, rows: Sequence[dict], draws: Sequence[np.random.Generator] | None) -> PoseBatch:
+    def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> PoseBatch:
         config: PoseConfig = self.config
         count, size, joints = len(rows), config.size, len(self.joints)
         batch = PoseBatch(
@@ -95,7 +95,7 @@ class PoseTask(Task[PoseBatch]):
         )
         for position, row in enumerate(rows):
             try:
-                self._fill(batch, position, row, None if draws is None else draws[position])
+                self._fill(batch, position, row, None if rngs is None else rngs[position])
             except (ValueError, IndexError, cv2.error) as error:
                 raise ValueError(f"record {row['id']!r}: {error}") from error
         return batch
@@ -183,7 +183,7 @@ class PoseTask(Task[PoseBatch]):
     def metric(self) -> PoseMetric:
         return PoseMetric(self.joints.joints)
 
-    def sheet(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
+    def visualize(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
         truths = [self._truth(row) for row in rows]
         depths = [decode_depth(row["depth"], self.about.depth_codec, row["size"]) for row in rows]
         cameras = [np.asarray(row["camera"], np.float64) for row in rows]

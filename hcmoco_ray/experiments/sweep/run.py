@@ -186,4 +186,4 @@ def _what(config: SweepConfig) -> str:
     if score is None:
         return config.score.probe
     labels = ", ".join(f"{key} {value}" for key, value in score.labels.items())
-    return f"{score.task} ({labels}) {task_class(score.task).main}"
+    return f"{score.task} ({labels}) {task_class(score.task).primary_metric}"

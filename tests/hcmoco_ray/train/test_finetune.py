@@ -220,7 +220,7 @@ def test_evaluating_the_model_gives_the_same_figures(done, finetune_home, task):
     found = tiny.results(again.folder)
     assert f"results   {again.folder}/results.json" in again.out
     assert found["metrics"] == results["test"]["metrics"]
-    assert found["breakdown"] == results["breakdown"]
+    assert found["per_class"] == results["per_class"]
     assert found["data"]["digest"] == results["test"]["digest"]
     assert found["weights"]["training"]["selected_step"] == results["selected_step"]
     assert (again.folder / "table.md").read_text() == (done(task).folder / "table.md").read_text()
@@ -234,9 +234,9 @@ def test_other_pieces_and_threads_give_the_same_figures_to_rounding(done, finetu
     again = tiny.evaluate(finetune_home, "runs/pose", data, *how)
     assert again.status == 0, again
     found = tiny.results(again.folder)
-    columns = results["breakdown"]["columns"]
+    columns = results["per_class"]["columns"]
     before, after = (
-        [dict(zip(columns, row, strict=True)) for row in each["breakdown"]["rows"]] for each in (results, found)
+        [dict(zip(columns, row, strict=True)) for row in each["per_class"]["rows"]] for each in (results, found)
     )
     annotated = [joint["annotated"] for joint in before]
     assert_figures_close(found["metrics"], results["test"]["metrics"], {"acc_10cm": sum(annotated)})
@@ -260,7 +260,7 @@ def test_evaluation_by_several_workers_gives_the_same_figures(done, finetune_hom
         assert run.status == 0, run
         found.append(tiny.results(run.folder))
     assert found[0]["metrics"] == found[1]["metrics"]
-    assert found[0]["breakdown"] == found[1]["breakdown"]
+    assert found[0]["per_class"] == found[1]["per_class"]
     assert found[0]["data"] == found[1]["data"]
 
 

@@ -64,6 +64,6 @@ def test_learns_eight_scenes_by_heart():
     assert error < 0.05
     metric = task.metric()
     metric.update(batch, predictions)
-    figures = metric.compute().figures
-    assert figures["box_ap"] > 0.9
-    assert figures[task.main] > 0.8
+    metrics = metric.compute().metrics
+    assert metrics["box_ap"] > 0.9
+    assert metrics[task.primary_metric] > 0.8

@@ -54,5 +54,5 @@ def test_sixteen_people_are_learnt_by_heart(cls, rows: list[dict]):
     metric = task.metric()
     truth = task.make_batch(rows, None)
     metric.update(truth, task.predict(model.eval(), truth, cpu))
-    figures = metric.compute().figures
-    assert figures["mIoU_present"] > 0.9, f"{figures} after {time.monotonic() - began:.0f} s"
+    metrics = metric.compute().metrics
+    assert metrics["mIoU_present"] > 0.9, f"{metrics} after {time.monotonic() - began:.0f} s"

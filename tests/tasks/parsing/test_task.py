@@ -33,7 +33,7 @@ def make_task(cls, **values):
     return cls(build(ParsingConfig, {"name": cls.name, "size": 64, **values}, "test"), ABOUT)
 
 
-def draws(count: int):
+def rngs(count: int):
     return [make_rng(1, "augment", number) for number in range(count)]
 
 
@@ -62,11 +62,11 @@ def models():
 @pytest.mark.parametrize("cls", TASKS)
 def test_training_batch_is_a_function_of_rows_and_draws(cls):
     task, rows = make_task(cls), make_rows(4)
-    batch = task.make_batch(rows, draws(4))
+    batch = task.make_batch(rows, rngs(4))
     assert batch.image.shape == ((4, 64, 64, 3) if cls is RgbParsing else (4, 64, 64))
     assert [each.shape for each in batch.labels] == [(64, 64)] * 4
-    assert same(batch, task.make_batch(rows, draws(4)))
-    parts = [task.make_batch(rows[:1], draws(1)), task.make_batch(rows[1:], draws(4)[1:])]
+    assert same(batch, task.make_batch(rows, rngs(4)))
+    parts = [task.make_batch(rows[:1], rngs(1)), task.make_batch(rows[1:], rngs(4)[1:])]
     assert same(ParsingBatch.concatenate(parts), batch)
 
 
@@ -141,7 +141,7 @@ def test_a_model_that_knows_the_truth_scores_one(cls):
             batch = task.make_batch(rows[start : start + 2], None)
             small = ParsingBatch(batch.ids, task_image(rows[start : start + 2], cls), batch.labels, batch.sides)
             metric.update(small, task.predict(model, small, CPU))
-        assert metric.compute().figures == dict.fromkeys(("mIoU", "mAcc", "aAcc", "mIoU_present"), 1.0)
+        assert metric.compute().metrics == dict.fromkeys(("mIoU", "mAcc", "aAcc", "mIoU_present"), 1.0)
         assert metric.compute().rows == 3
 
 
@@ -155,7 +155,7 @@ def test_a_step_reaches_every_parameter(cls):
     torch.manual_seed(0)
     task = make_task(cls, class_weights="parsing-4k")
     model = task.make_model(build_encoder(EncoderConfig(name="hrnet_w18_small")))
-    losses = task.losses(model, task.make_batch(make_rows(2), draws(2)), CPU)
+    losses = task.losses(model, task.make_batch(make_rows(2), rngs(2)), CPU)
     assert losses.keys() == {"loss"}
     assert losses["loss"].shape == ()
     losses["loss"].backward()
@@ -167,7 +167,7 @@ def test_a_step_reaches_every_parameter(cls):
 def test_loss_under_autocast_is_in_single_precision(cls):
     task = make_task(cls)
     model = task.make_model(build_encoder(EncoderConfig(name="hrnet_w18_small")))
-    batch = task.make_batch(make_rows(2), draws(2))
+    batch = task.make_batch(make_rows(2), rngs(2))
     with torch.autocast("cpu", torch.bfloat16):
         loss = task.losses(model, batch, CPU)["loss"]
     assert loss.dtype == torch.float32
@@ -191,7 +191,7 @@ def test_class_weights_come_from_the_labeled_rows():
     task = DepthParsing(config, ABOUT, values)
     assert task.statistics == values
     model = task.make_model(build_encoder(EncoderConfig(name="hrnet_w18_small")))
-    batch = task.make_batch(rows[:2], draws(2))
+    batch = task.make_batch(rows[:2], rngs(2))
     listed = make_task(DepthParsing, class_weights=values["class_weights"])
     model.eval()
     assert task.losses(model, batch, CPU)["loss"] == listed.losses(model, batch, CPU)["loss"]
@@ -214,7 +214,7 @@ def test_class_weights_come_from_the_labeled_rows():
 def test_a_broken_row_is_named(cls, change: dict, words: str):
     row = {**make_rows(1)[0], **change}
     with pytest.raises(ValueError, match=f"made/0.*{words}"):
-        make_task(cls).make_batch([row], draws(1))
+        make_task(cls).make_batch([row], rngs(1))
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_rgb_needs_an_encoder_of_three_colors():
 def test_published_settings_make_published_shapes(cls):
     task = make_task(cls, **PUBLISHED, class_weights="parsing-4k")
     assert len(PARSING_4K_WEIGHTS) == 25
-    batch = task.make_batch(make_rows(2), draws(2))
+    batch = task.make_batch(make_rows(2), rngs(2))
     assert batch.image.shape[:3] == (2, 473, 473)
     assert [each.shape for each in batch.labels] == [(473, 473)] * 2
     assert task.make_batch(make_rows(1), None).labels[0].shape == (1000, 1000)
@@ -262,7 +262,7 @@ def test_sheet_shows_input_truth_and_prediction(cls):
         {"parts": block_labels(64, 1)},
         {"parts": block_labels(128, 2)},
     ]
-    sheet = task.sheet(rows, predictions)
+    sheet = task.visualize(rows, predictions)
     assert sheet.dtype == np.uint8
     assert sheet.shape[1] == 2 * 3 * PANEL + 12
     assert sheet.shape[0] > 2 * PANEL

@@ -25,7 +25,7 @@ class PrecisionRecall:
     precision: np.ndarray
     recall: np.ndarray
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """ap, ap50, ap75, ar, ar50, ar75: means over the thresholds, and the values at 0.5 and 0.75."""
         values = {}
         for name, share_T in (("ap", self.precision), ("ar", self.recall)):

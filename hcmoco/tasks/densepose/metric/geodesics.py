@@ -24,7 +24,7 @@ def chart_scales(scale: float | None = None) -> np.ndarray:
 
     Args:
         scale: one for all charts, such as SINGLE_SCALE, by which the DensePose paper (CVPR 2018) scores; None takes PART_SCALES, by which
-            the challenges since, and the figures of all later publications, do.
+            the challenges since, and the metrics of all later publications, do.
     """
     per_part = np.concatenate([[np.inf], PART_SCALES if scale is None else np.full(len(PART_SCALES), float(scale))])
     return per_part[COARSE_PARTS]

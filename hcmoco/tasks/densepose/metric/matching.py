@@ -50,7 +50,7 @@ def match_surfaces(
 
     Beyond `match`: where no person of the image counts, no detection does; and a detection that answers for nobody at the highest
     threshold, but has the box (IoU 0.8) of a person who is free there, is left out at all thresholds if that person is ignored, and
-    counts at all of them if not. (That the highest threshold decides for all is how the published evaluator does it; figures are
+    counts at all of them if not. (That the highest threshold decides for all is how the published evaluator does it; metrics are
     comparable only if it stays.)
 
     Args:

@@ -69,9 +69,9 @@ class DensePoseMetric(Metric):
             self._add(name, image)
 
     def compute(self) -> Result:
-        """Figures `<kind>_ap`, `ap50`, `ap75`, `ar`, `ar50`, `ar75`; in the breakdown AP and AR by size, NaN where nobody is of a size.
+        """Figures `<kind>_ap`, `ap50`, `ap75`, `ar`, `ar50`, `ar75`; in `per_class` AP and AR by size, NaN where nobody is of a size.
 
-        Where a person with points has no mask, the figures that need masks are NaN. UserError if nobody has points: then there is nothing
+        Where a person with points has no mask, the metrics that need masks are NaN. UserError if nobody has points: then there is nothing
         to select a model by.
         """
         images = [self._images[name] for name in sorted(self._images)]
@@ -87,16 +87,16 @@ class DensePoseMetric(Metric):
             for size, bounds in SIZES.items()
             if masked or kind in ("box", "gps")
         }
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         rows: list[tuple[str | float, ...]] = []
         for kind in KINDS:
-            by_size = [scored[kind, size].figures() if (kind, size) in scored else {} for size in SIZES]
+            by_size = [scored[kind, size].metrics() if (kind, size) in scored else {} for size in SIZES]
             for name in ("ap", "ap50", "ap75", "ar", "ar50", "ar75"):
-                figures[f"{kind}_{name}"] = by_size[0].get(name, float("nan"))
+                metrics[f"{kind}_{name}"] = by_size[0].get(name, float("nan"))
             rows += [
                 (f"{kind} {name}", *(each.get(name.lower(), float("nan")) for each in by_size)) for name in ("AP", "AR")
             ]
-        return Result(figures, len(images), ("figure", *SIZES), tuple(rows))
+        return Result(metrics, len(images), ("metric", *SIZES), tuple(rows))
 
 
 def compare(people: Sequence[Mapping], prediction: Prediction, height: int, width: int, geodesics: Geodesics) -> Image:

@@ -8,7 +8,7 @@ A user fetches them (DensePose's `get_eval_data.sh`; their licence is non-commer
 UV_Processed.mat, which converters of coordinates use, has neither places in space nor these vertices, and is not needed. Distances are
 
 - computed from that mesh once and kept in the cache (`distances=None`): 3072 reference points, about 0.5 % too long; or
-- the published ones, for figures that are the published evaluator's to the digit. They come as Pdist_matrix.pkl, which could run any
+- the published ones, for metrics that are the published evaluator's to the digit. They come as Pdist_matrix.pkl, which could run any
   program when it is read and is therefore refused: read it where you trust it, and store its entry `Pdist_matrix` with `numpy.save` as
   Pdist_matrix.npy (also taken: .npz, .safetensors, .mat). It holds the pairs i > j of the closed surface's n points at i (i - 1) / 2 + j.
 """

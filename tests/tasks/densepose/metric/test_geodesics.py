@@ -30,9 +30,9 @@ def places() -> tuple[np.ndarray, np.ndarray]:
     faces, islands = body_faces(asset)
     corners = asset.template[faces].astype(float)
     size = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    draws = make_rng(0, "places")
-    face = draws.choice(len(faces), 1500, p=size / size.sum())
-    weights = draws.dirichlet((1, 1, 1), (len(face), 1)).repeat(3, 1)
+    rng = make_rng(0, "places")
+    face = rng.choice(len(faces), 1500, p=size / size.sum())
+    weights = rng.dirichlet((1, 1, 1), (len(face), 1)).repeat(3, 1)
     iuv = corner_labels(
         asset, faces, islands, np.concatenate([np.broadcast_to(face[:, None, None], (len(face), 3, 1)), weights], 2)
     )
@@ -62,10 +62,10 @@ def test_scales_are_those_of_the_protocol():
 
 
 def test_a_packed_triangle_is_read_as_the_square():
-    draws = make_rng(0, "square")
-    square = np.tril(draws.random((40, 40)), -1)
+    rng = make_rng(0, "square")
+    square = np.tril(rng.random((40, 40)), -1)
     square += square.T
-    a, b = draws.integers(0, 40, (2, 300))
+    a, b = rng.integers(0, 40, (2, 300))
     np.testing.assert_array_equal(lower_triangle(square[np.tril_indices(40, -1)])(a, b), square[a, b])
 
 
@@ -158,21 +158,21 @@ def test_rendered_scenes_score_as_they_should(body):
                 {"boxes": np.stack(boxes), "scores": np.linspace(0.9, 0.5, len(boxes)), "iuv": arrays}
             )
     rows = Rows(("a", "b", "c"), np.full((3, 2), 96), people)
-    figures = {}
+    metrics = {}
     for name, each in predictions.items():
         metric = DensePoseMetric(body)
         metric.update(rows, each)
-        figures[name] = metric.compute().figures
+        metrics[name] = metric.compute().metrics
     assert (
-        figures["truth"]["gps_ap"]
-        == figures["truth"]["gpsm_ap"]
-        == figures["truth"]["mask_ap"]
-        == figures["truth"]["box_ap"]
+        metrics["truth"]["gps_ap"]
+        == metrics["truth"]["gpsm_ap"]
+        == metrics["truth"]["mask_ap"]
+        == metrics["truth"]["box_ap"]
         == 1
     )
-    assert figures["exchanged"]["mask_ap"] == 1
-    assert figures["exchanged"]["gps_ap"] < 0.1
-    assert figures["others"]["gps_ap"] < 0.1
+    assert metrics["exchanged"]["mask_ap"] == 1
+    assert metrics["exchanged"]["gps_ap"] < 0.1
+    assert metrics["others"]["gps_ap"] < 0.1
 
 
 def test_reference_points_are_dense_where_scales_are_small():

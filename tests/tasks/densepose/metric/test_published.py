@@ -53,8 +53,8 @@ def folder(tmp_path, sphere, monkeypatch):
 def test_computed_distances_are_great_circles(folder, sphere):
     points, index, labels, _ = sphere
     geodesics = read_geodesics(str(folder))
-    draws = make_rng(0, "pairs")
-    a, b = draws.integers(0, len(index), (2, 2000))
+    rng = make_rng(0, "pairs")
+    a, b = rng.integers(0, len(index), (2, 2000))
     true = np.arccos(np.clip((points[index[a]] * points[index[b]]).sum(1), -1, 1))
     found = geodesics.between(labels[a], labels[b])
     # the slivers at the poles cost some pairs more
