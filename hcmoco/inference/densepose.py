@@ -6,7 +6,6 @@ Shapes: h and w rows and columns of a detection.
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 
 from hcmoco.data.codecs import encode_iuv, encode_png
@@ -25,6 +24,7 @@ from hcmoco.inference.adapter import (
 from hcmoco.inference.images import ImageFile, read_rgb
 from hcmoco.tasks.base import Prediction
 from hcmoco.tasks.densepose.sheet import colors, paste
+from hcmoco.visualization.sheet import dim_gray, write_text
 
 FINEST = 1024
 """Longer side, pixels, at which surfaces are predicted, unless the network itself sees more."""
@@ -112,7 +112,7 @@ def _draw(preview: np.ndarray, found: list) -> np.ndarray:
     iuv_HW3 = paste(
         [iuv for _, _, iuv, _ in found], np.array([frame for _, frame, _, _ in found]).reshape(-1, 4), height, width
     )
-    dim = cv2.cvtColor(preview, cv2.COLOR_RGB2GRAY)[..., None].repeat(3, 2) // 3
+    dim = dim_gray(preview)
     panels = [preview]
     for channel in range(3):
         panel = np.where(
@@ -121,15 +121,6 @@ def _draw(preview: np.ndarray, found: list) -> np.ndarray:
         for box_4, _, _, score in found if channel == 0 else ():
             draw_box(panel, box_4, (width, height))
             x0, y0 = int(box_4[0]), int(box_4[1])
-            cv2.putText(
-                panel,
-                f"{100 * score:.0f}",
-                (x0 + 3, y0 + 15),
-                cv2.FONT_HERSHEY_SIMPLEX,
-                0.45,
-                BOX_COLOR,
-                1,
-                cv2.LINE_AA,
-            )
+            write_text(panel, f"{100 * score:.0f}", x0 + 3, y0 + 15, scale=0.45, color=BOX_COLOR)
         panels.append(panel)
     return np.concatenate(panels, axis=1)

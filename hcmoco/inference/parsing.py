@@ -11,8 +11,9 @@ from hcmoco.data.codecs import encode_labels
 from hcmoco.inference.adapter import ImageResult, ImageTransform, PreparedImage, draw_box, labels_on_image
 from hcmoco.inference.person import PersonAdapter
 from hcmoco.tasks.base import Prediction
-from hcmoco.tasks.parsing.sheet import gray_depth, legend, paint_labels
+from hcmoco.tasks.parsing.sheet import legend, paint_labels
 from hcmoco.tasks.parsing.task import ParsingBatch
+from hcmoco.visualization.sheet import gray_depth
 
 FINEST = 1024
 """Parts are predicted at the resolution of the picture up to this many pixels over the square around the person."""

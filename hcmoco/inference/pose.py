@@ -9,8 +9,9 @@ from hcmoco.errors import UserError
 from hcmoco.inference.adapter import ImageResult, ImageTransform, PredictOptions, PreparedImage, draw_box, rounded
 from hcmoco.inference.person import PersonAdapter
 from hcmoco.tasks.base import Prediction
-from hcmoco.tasks.pose.sheet import depth_colors, draw_skeleton, side_view
+from hcmoco.tasks.pose.sheet import draw_skeleton, side_view
 from hcmoco.tasks.pose.task import PoseBatch, PoseTask
+from hcmoco.visualization.sheet import depth_colors
 
 _SIDES = 3  # people that are also drawn from the side
 

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from hcmoco.errors import UserError
+from hcmoco.visualization.sheet import write_text
 
 ABOUT, LINES, INDEX = "about.json", "predictions.jsonl", "index.jpg"
 FORMAT, FORMAT_VERSION = "hcmoco-predictions", 1
@@ -155,7 +156,7 @@ def _index_sheet(pictures: list[tuple[str, np.ndarray]], legend: np.ndarray | No
         )
         caption = np.zeros((_CAPTION, small.shape[1], 3), np.uint8)
         text = name.encode("ascii", "replace").decode()[-max(1, small.shape[1] // 8) :]
-        cv2.putText(caption, text, (4, _CAPTION - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (235, 235, 235), 1, cv2.LINE_AA)
+        write_text(caption, text, 4, _CAPTION - 6)
         cells.append(np.concatenate([caption, small]))
     abreast = 2 if len(cells) > 1 and max(each.shape[1] for each in cells) <= _INDEX_WIDTH // 2 else 1
     widths = [max(each.shape[1] for each in cells[column::abreast]) for column in range(abreast)]
