@@ -37,7 +37,7 @@ class FinetuneConfig(LabelsConfig):
         json_schema_extra=FREE,
     )
     seed: int = Field(
-        0, ge=0, description="of everything that is drawn: labelled rows, the head's weights, order, augmentation"
+        0, ge=0, description="of everything that is drawn: labeled rows, the head's weights, order, augmentation"
     )
     task: AnyTaskConfig
     init: str = Field(
@@ -53,7 +53,7 @@ class FinetuneConfig(LabelsConfig):
     data: TaskDataConfig = Field(json_schema_extra=FREE)  # the digests of its rows decide
     steps: int | None = Field(None, ge=1, description="length of the training; the same for every share of the labels")
     epochs: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="length in passes over the labelled rows, instead of steps"
+        None, gt=0, allow_inf_nan=False, description="length in passes over the labeled rows, instead of steps"
     )
     min_steps: int = Field(1, ge=1, description="with `epochs`: at least this many steps, for few labels")
     num_evals: int = Field(
@@ -98,7 +98,7 @@ class FinetuneConfig(LabelsConfig):
         return self
 
     def total_steps(self, rows: int) -> int:
-        """Steps of a run over `rows` labelled rows."""
+        """Steps of a run over `rows` labeled rows."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None

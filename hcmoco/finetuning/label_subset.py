@@ -1,4 +1,4 @@
-"""Which labelled rows a fine-tuning sees: a function of (data set, share, seed), and nested: the rows of 1 % are among
+"""Which labeled rows a fine-tuning sees: a function of (data set, share, seed), and nested: the rows of 1 % are among
 those of 10 %.
 
 Rows are ranked by id, not by where they are stored, so that a data set prepared anew with another order gives the same
@@ -35,7 +35,7 @@ class LabelsConfig(Config):
 
     renamed: ClassVar = {"samples": "num_samples", "validation": "num_val_rows"}
 
-    fraction: float = Field(1.0, gt=0, le=1, description="share of the labelled rows that are not validation rows")
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the labeled rows that are not validation rows")
     num_samples: int | None = Field(None, ge=1, description="number of rows instead of a share")
     subset: str | None = Field(None, description=f"a published subset instead of a share: {', '.join(STRIDES)}")
     labels_seed: int | None = Field(None, ge=0, description="draws the rows; null: the run's seed")
@@ -136,7 +136,7 @@ def split(shards: Shards, config: LabelsConfig, needed: Sequence[str], *, seed: 
         )
         if wanted > len(pool):
             raise UserError(
-                f"num_samples = {wanted}: {shards.uri} has {count} labelled rows, of which {len(aside)} are set aside "
+                f"num_samples = {wanted}: {shards.uri} has {count} labeled rows, of which {len(aside)} are set aside "
                 f"for validation; "
                 f"at most {len(pool)}, or a smaller num_val_rows"
             )
@@ -146,7 +146,7 @@ def split(shards: Shards, config: LabelsConfig, needed: Sequence[str], *, seed: 
         chosen = ranked[:wanted]
     if not len(chosen):
         raise UserError(
-            f"{config.text} of the {count} labelled rows of {shards.uri}, with num_val_rows = {config.num_val_rows} of "
+            f"{config.text} of the {count} labeled rows of {shards.uri}, with num_val_rows = {config.num_val_rows} of "
             f"them set "
             "aside, leaves no row to train on; give a larger fraction, num_samples=17, or a smaller num_val_rows"
         )

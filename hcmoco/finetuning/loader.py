@@ -1,4 +1,4 @@
-"""Batches of a downstream task: for training from a plan over labelled rows, for evaluation every row once.
+"""Batches of a downstream task: for training from a plan over labeled rows, for evaluation every row once.
 
 Evaluation deals pieces of `eval_batch_size` rows to the workers in turn. Which rows are predicted together depends on
 the data
@@ -23,7 +23,7 @@ from hcmoco.tasks.base import Task, TaskBatch
 
 @dataclass(frozen=True)
 class TrainLoader(PlanLoader[TaskBatch]):
-    """The labelled rows of a task in the order of a plan, augmented."""
+    """The labeled rows of a task in the order of a plan, augmented."""
 
     task: Task
 

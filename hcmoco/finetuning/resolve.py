@@ -23,7 +23,7 @@ class ResolvedRun:
     """A fine-tuning whose data sets have been read as far as they decide something. Small to pickle.
 
     Attributes:
-        train_subset: labelled rows that are trained on.
+        train_subset: labeled rows that are trained on.
         val_subset: rows that the model is scored on during training; None if there are none.
         test_subset: rows of the closing score.
         task: over the training data; `test_task` is the same over the test data.
@@ -42,7 +42,7 @@ class ResolvedRun:
 
     @cached_property
     def plan(self) -> Plan:
-        """Return the order of the labelled rows: few rows come again and again, each time with another augmentation."""
+        """Return the order of the labeled rows: few rows come again and again, each time with another augmentation."""
         train = self.config.train
         return Plan(
             seed=self.config.seed,
@@ -74,7 +74,7 @@ class ResolvedRun:
         }
 
     def train_loader(self) -> TrainLoader:
-        """Return the loader of the labelled rows in the plan's order."""
+        """Return the loader of the labeled rows in the plan's order."""
         return TrainLoader(self.plan, (self.train_subset,), self.task)
 
     def eval_loader(self, world: int = 1) -> EvalLoader | None:

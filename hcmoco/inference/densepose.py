@@ -1,4 +1,4 @@
-"""DensePose of all people on RGB pictures: boxes, scores, and an IUV image over each person's box.
+"""Predict the DensePose of all people on RGB images: boxes, scores, and an IUV image over each person's box.
 
 Shapes: h and w rows and columns of a detection.
 """
@@ -31,7 +31,7 @@ FINEST = 1024
 
 
 class DensePoseAdapter(Adapter):
-    """`densepose`."""
+    """The adapter of `densepose`."""
 
     def prepare(self, file: ImageFile) -> PreparedImage:
         rgb_HW3 = read_rgb(file.path)
@@ -39,7 +39,7 @@ class DensePoseAdapter(Adapter):
         preview = resize(rgb_HW3, preview_size(width, height))
         seen_HW3 = resize(rgb_HW3, working_size(width, height, max(FINEST, self.task.config.long_side)))
         seen_height, seen_width = seen_HW3.shape[:2]
-        # Without loss: what is predicted for a file does not depend on how it was stored on the way.
+        # PNG is lossless: the prediction does not depend on this detour.
         row = {
             "id": file.name,
             "rgb": encode_png(seen_HW3, compression=1),
@@ -67,8 +67,8 @@ class DensePoseAdapter(Adapter):
 
     def facts(self) -> dict[str, Any]:
         return {
-            "iuv": "8-bit PNG over the person's frame (x0, y0, x1, y1: columns x0 to x1 - 1, rows y0 to y1 - 1): red is I (0 background, "
-            "1..24 charts), green 255 U, blue 255 V",
+            "iuv": "8-bit PNG over the person's frame (x0, y0, x1, y1: columns x0 to x1 - 1, rows y0 to y1 - 1): "
+            "red is I (0 background, 1..24 charts), green 255 U, blue 255 V",
             "charts": self.task.config.charts,
             "min_score": self.options.min_score,
         }
@@ -77,9 +77,16 @@ class DensePoseAdapter(Adapter):
 def over_box(
     iuv_hw3: np.ndarray, stored_4: np.ndarray, transform: ImageTransform, picture: tuple[int, int]
 ) -> tuple[list[int], np.ndarray]:
-    """A prediction over a box of the row's image, resampled to the pixels of the picture (width, height) that the same box touches.
+    """Resample a detection to the pixels of the user's image that its box touches.
 
-    Returns x0, y0, x1, y1 of those pixels, ends left out, and [y1 - y0, x1 - x0, 3]; each takes the prediction under its centre.
+    Args:
+        iuv_hw3: I, U, V over the box.
+        stored_4: the box in pixels of the row's image.
+        transform: from the user's image to the row's image.
+        picture: width and height of the user's image.
+    Returns:
+        x0, y0, x1, y1 of those pixels (x1 and y1 are one past the last), and [y1 - y0, x1 - x0, 3]: each pixel takes
+        the prediction under its center.
     """
     box_4 = _moved(stored_4, transform)
     frame, index = [], []
@@ -95,19 +102,19 @@ def over_box(
 
 
 def _moved(stored_4: np.ndarray, transform: ImageTransform) -> np.ndarray:
-    """float64 [4]: a box in pixels of the picture."""
+    """float64 [4]: a box in pixels of the user's image."""
     return transform.to_picture(np.asarray(stored_4).reshape(2, 2)).ravel()
 
 
 def to_bytes(iuv_hw3: np.ndarray) -> np.ndarray:
-    """uint8 [h, w, 3]: I as it is, U and V times 255."""
+    """Return uint8 [h, w, 3]: I as it is, U and V times 255."""
     return np.concatenate([np.round(iuv_hw3[..., :1]), np.round(255 * iuv_hw3[..., 1:].clip(0, 1))], axis=-1).astype(
         np.uint8
     )
 
 
 def _draw(preview: np.ndarray, found: list) -> np.ndarray:
-    """The picture, its parts with boxes and scores, and U and V of every pixel."""
+    """The preview, then I with boxes and scores, U and V of every pixel."""
     height, width = preview.shape[:2]
     iuv_HW3 = paste(
         [iuv for _, _, iuv, _ in found], np.array([frame for _, frame, _, _ in found]).reshape(-1, 4), height, width

@@ -1,4 +1,4 @@
-"""Parts of people on pictures: a label image of the picture's size for each person."""
+"""Predict the body parts of people on images: a label image of the image's size for each person."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,13 +16,13 @@ from hcmoco.tasks.parsing.task import ParsingBatch
 from hcmoco.visualization.sheet import gray_depth
 
 FINEST = 1024
-"""Parts are predicted at the resolution of the picture up to this many pixels over the square around the person."""
+"""Parts are predicted at the resolution of the image, up to this many pixels over the square around the person."""
 
 _LEGEND_WIDTH = 820
 
 
 class ParsingAdapter(PersonAdapter):
-    """`parsing-rgb` and `parsing-depth`. The task's `label_size` is how it is scored, and plays no part here."""
+    """The adapter of `parsing-rgb` and `parsing-depth`. The task's `label_size` is for scores and is not used here."""
 
     def make_batch(self, row: dict, transform: ImageTransform) -> ParsingBatch:
         batch = self.task.make_batch([row], None)

@@ -1,4 +1,4 @@
-"""Pictures for tasks over one person: where the person is, and the square that is cut around them as in training."""
+"""Images for tasks over one person: find the person, and cut the square around them as in training."""
 
 from abc import abstractmethod
 
@@ -20,12 +20,12 @@ from hcmoco.inference.adapter import (
 )
 from hcmoco.inference.images import ImageFile, read_depth, read_rgb
 
-# Metres: a person whose middle reading is outside was read in another unit.
+# Meters: a person whose median reading is outside was read in another unit.
 _NEAREST, _FURTHEST = 0.2, 25.0
 
 
 class PersonAdapter(Adapter):
-    """What parsing and pose share."""
+    """The part that the adapters of parsing and pose share."""
 
     def prepare(self, file: ImageFile) -> PreparedImage:
         depth_read = self.task.modality == "depth"
@@ -47,7 +47,7 @@ class PersonAdapter(Adapter):
                 split="predict",
                 size=about.size or self.task.config.size,
                 camera=None if self.options.camera is None else np.array(self.options.camera) * np.tile(scale_2, 2),
-                # Of a picture that is the square itself, the box is what the margin of a stored square surrounds.
+                # If the image is the square itself, the box is what the margin of a stored square surrounds.
                 box=_middle(image.shape[1], image.shape[0]) if source == "none" else working_4,
             )
             images = PersonImages(depth=image) if depth_read else PersonImages(rgb=image)
@@ -73,14 +73,14 @@ class PersonAdapter(Adapter):
 
     @abstractmethod
     def make_batch(self, row: dict, transform: ImageTransform):
-        """The batch of one row."""
+        """Return the batch of one row."""
 
     @abstractmethod
     def draw_input(self, image: np.ndarray) -> np.ndarray:
-        """uint8 [h, w, 3], RGB."""
+        """Return the preview of an image: uint8 [h, w, 3], RGB."""
 
     def _boxes(self, name: str, image: np.ndarray) -> list[tuple[tuple[float, ...] | np.ndarray, str]]:
-        """Each person's box in pixels of the picture, and where it is from."""
+        """Each person's box in pixels of the user's image, and where it is from."""
         height, width = image.shape[:2]
         if self.options.boxes is not None:
             given = self.options.boxes.get(name)
@@ -106,12 +106,12 @@ class PersonAdapter(Adapter):
         middle = float(np.median(readings)) / 1000
         if not _NEAREST <= middle <= _FURTHEST:
             raise ValueError(
-                f"the person's median depth is {middle:.3g} m at {self.options.units_per_meter:g} units per metre; {_NEAREST} to "
-                f"{_FURTHEST:g} m can be right, so --depth-scale is not"
+                f"the person's median depth is {middle:.3g} m at {self.options.units_per_meter:g} units per meter; "
+                f"{_NEAREST} to {_FURTHEST:g} m can be right, so --depth-scale is not"
             )
 
 
 def _middle(width: int, height: int) -> np.ndarray:
-    """The box whose stored square is the whole picture, padded to a square."""
+    """The box whose stored square is the whole image, padded to a square."""
     half = max(width, height) / CROP_MARGIN / 2
     return np.array([width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half])

@@ -1,4 +1,4 @@
-"""Joints of people on depth pictures: metres in the camera's frame, and pixels of the picture."""
+"""Predict the joints of people on depth images: meters in the camera's frame, and pixels of the image."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ _SIDES = 3  # people that are also drawn from the side
 
 
 class PoseAdapter(PersonAdapter):
-    """`pose`."""
+    """The adapter of `pose`."""
 
     task: PoseTask
 
@@ -25,8 +25,8 @@ class PoseAdapter(PersonAdapter):
         super().__init__(task, options)
         if options.camera is None:
             raise UserError(
-                "pose needs the depth camera: --camera fx,fy,cx,cy, focal lengths and centre in pixels of the whole picture, "
-                "for example --camera 365.5,365.5,256.3,208.5"
+                "pose needs the depth camera: --camera fx,fy,cx,cy, focal lengths and center in pixels of the whole "
+                "picture, for example --camera 365.5,365.5,256.3,208.5"
             )
 
     def make_batch(self, row: dict, transform: ImageTransform) -> PoseBatch:
@@ -56,6 +56,6 @@ class PoseAdapter(PersonAdapter):
         return {
             "joint_names": list(self.task.joints.joints),
             "joints2d": "x, y in pixels of the picture",
-            "joints3d": "x (right), y (down), z (forward) in metres from the camera",
+            "joints3d": "x (right), y (down), z (forward) in meters from the camera",
             "camera": list(self.options.camera or ()),
         }

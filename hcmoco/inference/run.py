@@ -1,4 +1,4 @@
-"""From picture files to a folder of predictions, reading ahead in threads while the network works."""
+"""Predict a list of image files, reading ahead in threads while the network works."""
 
 import importlib
 from collections import deque
@@ -25,11 +25,12 @@ _ADAPTERS = {
 
 @dataclass
 class Summary:
-    """What became of the pictures.
+    """The outcome of a prediction.
 
     Attributes:
-        predicted: pictures. people: on them.
-        rejected: names of pictures that could not be used, and why.
+        predicted: number of images.
+        people: number of people on them.
+        rejected: names of images that could not be used, and the reasons.
     """
 
     predicted: int = 0
@@ -38,7 +39,7 @@ class Summary:
 
 
 def make_adapter(task: Task, options: PredictOptions) -> Adapter:
-    """How this task sees pictures. UserError where it needs to be told more."""
+    """Return the adapter of a task. Raises UserError if the task needs an option that is not given."""
     module, cls = _ADAPTERS[task.name]
     return getattr(importlib.import_module(module), cls)(task, options)
 
@@ -54,20 +55,26 @@ def predict_images(
     threads: int,
     done: Callable[[int], None] = lambda count: None,
 ) -> Summary:
-    """Predicts every picture and writes its files, in order; a picture that cannot be used gets a line with the reason.
+    """Predict images and write their files, in order. An image that cannot be used gets a line with the reason.
 
     Args:
+        adapter: of the model's task.
         model: on `device`, in evaluation mode.
-        batch: rows that are predicted together.
-        threads: pictures that are read at once.
-        done: is told how many more pictures have been dealt with.
+        device: for the network.
+        files: the images.
+        out: the folder of results.
+        batch: number of rows that are predicted together.
+        threads: number of images that are read at once.
+        done: called with the number of images that have been finished since the last call.
+    Raises:
+        UserError: the device's memory does not hold a batch.
     """
     summary = Summary()
     waiting: list[PreparedImage | tuple[str, str]] = []
     rows = 0
-    for each in _read_ahead(adapter, files, threads, batch + threads):
-        waiting.append(each)
-        rows += len(each.batches) if isinstance(each, PreparedImage) else 0
+    for image in _read_ahead(adapter, files, threads, batch + threads):
+        waiting.append(image)
+        rows += len(image.batches) if isinstance(image, PreparedImage) else 0
         if rows >= batch:
             _write(adapter, model, device, waiting, out, batch, summary)
             done(len(waiting))
@@ -80,7 +87,7 @@ def predict_images(
 def _read_ahead(
     adapter: Adapter, files: Sequence[ImageFile], threads: int, ahead: int
 ) -> Iterator[PreparedImage | tuple[str, str]]:
-    """The pictures in order, or name and reason of those that cannot be used; at most `ahead` are held."""
+    """The images in order, or name and reason of those that cannot be used; at most `ahead` are held."""
 
     def read(file: ImageFile) -> PreparedImage | tuple[str, str]:
         try:
@@ -98,24 +105,24 @@ def _read_ahead(
             while futures:
                 yield futures.popleft().result()
         finally:
-            for each in futures:
-                each.cancel()
+            for future in futures:
+                future.cancel()
 
 
 def _write(
-    adapter: Adapter, model: nn.Module, device: torch.device, pictures: list, out: Output, batch: int, summary: Summary
+    adapter: Adapter, model: nn.Module, device: torch.device, images: list, out: Output, batch: int, summary: Summary
 ) -> None:
-    prepared = [each for each in pictures if isinstance(each, PreparedImage)]
-    predictions = iter(_predict(adapter.task, model, device, [row for each in prepared for row in each.batches], batch))
-    for each in pictures:
-        line = {"image": each.name if isinstance(each, PreparedImage) else each[0], "task": adapter.task.name}
-        if not isinstance(each, PreparedImage):
-            summary.rejected.append(each)
-            out.add_error({**line, "error": each[1], "people": []})
+    rows = [row for image in images if isinstance(image, PreparedImage) for row in image.batches]
+    predictions = iter(_predict(adapter.task, model, device, rows, batch))
+    for image in images:
+        line = {"image": image.name if isinstance(image, PreparedImage) else image[0], "task": adapter.task.name}
+        if not isinstance(image, PreparedImage):
+            summary.rejected.append(image)
+            out.add_error({**line, "error": image[1], "people": []})
             continue
-        result = adapter.to_result(each, [next(predictions) for _ in each.batches])
+        result = adapter.to_result(image, [next(predictions) for _ in image.batches])
         out.add(
-            {**line, "error": None, "width": each.width, "height": each.height, "people": result.people},
+            {**line, "error": None, "width": image.width, "height": image.height, "people": result.people},
             result.labels,
             result.preview,
         )

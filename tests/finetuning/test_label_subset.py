@@ -97,9 +97,9 @@ def test_a_subset_reads_what_it_says(people_shards):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"fraction": 0.0001, "num_val_rows": 0}, "0.01% of the 40 labelled rows"),
+        ({"fraction": 0.0001, "num_val_rows": 0}, "0.01% of the 40 labeled rows"),
         ({"num_samples": 39, "num_val_rows": 2}, "num_samples = 39: .* at most 38"),
-        ({"subset": "itop-1%"}, "itop-1% of the 40 labelled rows"),
+        ({"subset": "itop-1%"}, "itop-1% of the 40 labeled rows"),
         ({"num_val_rows": 40}, "leaves no row to train on"),
     ],
 )

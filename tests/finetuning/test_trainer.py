@@ -48,7 +48,7 @@ def test_the_model_is_scored_at_even_steps_and_the_best_is_kept(people_shards):
 
 
 def test_an_undefined_score_is_worse_than_any_other(people_shards):
-    """No labelled pixel among the validation rows: NaN. It never beats a score, and any score beats it."""
+    """No labeled pixel among the validation rows: NaN. It never beats a score, and any score beats it."""
     _, run = tiny.start(people_shards, {"num_evals": 1})
     run.best, run.evals = {}, []
     for step, score in ((1, math.nan), (2, 0.1), (3, math.nan), (4, 0.05), (5, 0.2)):

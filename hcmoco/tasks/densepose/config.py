@@ -67,7 +67,7 @@ class DensePoseConfig(TaskConfig):
     chart_depth: int = Field(4, ge=1, description="3 x 3 convolutions of the chart head. Published: 8")
     chart_width: int = Field(64, ge=1, description="channels of each. Published: 512")
     chart_norm: Literal["none", "group"] = Field(
-        "group", description="normalisation after each of them. Published: none"
+        "group", description="normalization after each of them. Published: none"
     )
     chart_cells: int = Field(14, ge=2, description="side of the region features. Published: 28")
     chart_upscale: int = Field(

@@ -22,7 +22,7 @@ def decode(maps: ChartMaps, boxes_D4: Tensor, height: int, width: int) -> list[T
     """I, U, V of each detection: float32 [h, w, 3] over `pixel_frame` of its box.
 
     I is the strongest of the 24 parts where the coarse logits say person, else 0; U and V are those of that part's chart, cut to 0..1, and
-    0 where I is. Logits and coordinates are read bilinearly at the pixels' centres, as the losses read them at the points.
+    0 where I is. Logits and coordinates are read bilinearly at the pixels' centers, as the losses read them at the points.
 
     Args:
         maps: of D regions, the boxes below.

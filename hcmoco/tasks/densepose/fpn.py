@@ -12,7 +12,7 @@ from hcmoco.models.encoders import Encoder
 class HRFeaturePyramid(nn.Module):
     """All branches upsampled to stride 4 and joined by a 1 x 1 convolution, averaged down again, one convolution per level.
 
-    As HRNet's authors describe it, with batch normalisation and a ReLU after the joining convolution. detectron2's variant, which the paper
+    As HRNet's authors describe it, with batch normalization and a ReLU after the joining convolution. detectron2's variant, which the paper
     trained, has those too, but upsamples by transposed convolutions and averages by strided ones; its weights do not fit here.
 
     Args:

@@ -13,7 +13,7 @@ from hcmoco.tasks.densepose.heads import NUM_CLASSES, ChartMaps
 def sample_maps(maps_RCSS: Tensor, places_RN2: Tensor) -> Tensor:
     """[R, C, N]: maps read bilinearly at places in the region, (0, 0) its upper left corner and (1, 1) its lower right one.
 
-    A map of S cells spans the region, so cell j's centre lies at (j + 0.5) / S; beyond the outermost centres values stay as they are.
+    A map of S cells spans the region, so cell j's center lies at (j + 0.5) / S; beyond the outermost centers values stay as they are.
     """
     grid = 2 * places_RN2[:, :, None] - 1
     return F.grid_sample(maps_RCSS, grid, mode="bilinear", padding_mode="border", align_corners=False)[..., 0]

@@ -38,7 +38,7 @@ class Detections:
 class DensePoseRCNN(nn.Module):
     """Persons and the surface coordinates inside their boxes.
 
-    The encoder's batch normalisation stays trainable, with statistics of the worker's own images (published: synchronised over GPUs).
+    The encoder's batch normalization stays trainable, with statistics of the worker's own images (published: synchronized over GPUs).
     """
 
     def __init__(self, encoder: Encoder, config: DensePoseConfig):
@@ -55,7 +55,7 @@ class DensePoseRCNN(nn.Module):
         """The unweighted terms of a training step.
 
         Args:
-            images_B3HW: normalised, padded at the right and below to multiples of STRIDE.
+            images_B3HW: normalized, padded at the right and below to multiples of STRIDE.
             sizes: rows and columns of each image without its padding.
         """
         pyramid, images = self._pyramid(images_B3HW, sizes)

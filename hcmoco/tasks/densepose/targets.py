@@ -110,7 +110,7 @@ def scene_targets(
 
 
 def _over_box(mask_HW: np.ndarray, box_4: np.ndarray) -> np.ndarray:
-    """uint8 [M, M]: the mask's pixels under the centres of an M x M grid over the box; 0 outside the image."""
+    """uint8 [M, M]: the mask's pixels under the centers of an M x M grid over the box; 0 outside the image."""
     height, width = mask_HW.shape
     share_M = (np.arange(MASK_SIDE) + 0.5) / MASK_SIDE
     column_M = np.floor(box_4[0] + share_M * (box_4[2] - box_4[0])).astype(np.int64)

@@ -167,7 +167,7 @@ def _padded_size(images: Sequence[np.ndarray]) -> tuple[int, int]:
 
 
 def padded_images(images: Sequence[np.ndarray]) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """uint8 [B, H, W, 3] with the mean colour, which normalises to about 0, at the right and below, and each image's rows and columns."""
+    """uint8 [B, H, W, 3] with the mean color, which normalizes to about 0, at the right and below, and each image's rows and columns."""
     padded_BHW3 = np.empty((len(images), *_padded_size(images), 3), np.uint8)
     padded_BHW3[:] = np.round(255 * np.array(RGB_MEAN))
     for row, image_hw3 in enumerate(images):

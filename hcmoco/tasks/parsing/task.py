@@ -1,4 +1,4 @@
-"""Human parsing as a task: from rows with RGB or depth to part maps and their scores.
+"""The task of human parsing: rows with RGB or depth to part maps.
 
 Shape suffixes: B batch, K classes, S side of the network's input, L side of a label map.
 """
@@ -32,9 +32,9 @@ class ParsingBatch(TaskBatch):
     """Rows for one step.
 
     Attributes:
-        image: uint8 [B, S, S, 3], RGB, or uint16 [B, S, S], depth in millimetres, 0 = no reading.
-        labels: uint8 [L, L] each, part ids or IGNORE, or None where the row has none. L is S in training, else the side that is scored.
-        sides: L of each row.
+        image: uint8 [B, S, S, 3], RGB, or uint16 [B, S, S], depth in millimeters, 0 = no reading.
+        labels: uint8 [L, L] each, part numbers or IGNORE; None for a row without labels.
+        sides: L of each row: S in training, else the side at which it is scored.
     """
 
     image: np.ndarray
@@ -43,7 +43,7 @@ class ParsingBatch(TaskBatch):
 
 
 class ParsingTask(Task[ParsingBatch]):
-    """What parsing from RGB and from depth share; see `Task`."""
+    """The part that parsing from RGB and from depth share; see `Task`."""
 
     config_class = ParsingConfig
     primary_metric = "mIoU"
@@ -71,7 +71,7 @@ class ParsingTask(Task[ParsingBatch]):
         return {"class_weights": frequency_weights(counts_K).tolist()}
 
     def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> ParsingBatch:
-        """See `Task.make_batch`; ValueError, with the id, also for a row without its image or, in training, without parts."""
+        """See `Task.make_batch`. A row without its image, or in training without parts, is a ValueError too."""
         size = self.config.size
         images, labels, sides = [], [], []
         for number, row in enumerate(rows):
@@ -91,15 +91,20 @@ class ParsingTask(Task[ParsingBatch]):
         return ParsingBatch(tuple(row["id"] for row in rows), np.stack(images), tuple(labels), tuple(sides))
 
     def make_model(self, encoder: Encoder) -> ParsingModel:
-        """See `Task.make_model`; UserError for an encoder that does not take three colours as RGB parsing gives them."""
+        """See `Task.make_model`. Raises UserError for RGB and an encoder that does not have three input channels."""
         if self.modality == "rgb" and encoder.config.in_chans != 3:
             raise UserError(
-                f"{self.name}: encoder.in_chans is {encoder.config.in_chans}, RGB has 3; leave it at 3 or take parsing-depth"
+                f"{self.name}: encoder.in_chans is {encoder.config.in_chans}, RGB has 3; leave it at 3 or take "
+                "parsing-depth"
             )
         return ParsingModel(encoder, self.modality, self.config.head_std)
 
     def losses(self, model: nn.Module, batch: ParsingBatch, device: torch.device) -> dict[str, Tensor]:
-        """`loss`: cross entropy at the labels' resolution. Raises ValueError for label maps of several sizes."""
+        """Compute `loss`: the cross entropy at the labels' resolution.
+
+        Raises:
+            ValueError: a row has no labels, or the label maps differ in size.
+        """
         truths = [truth for truth in batch.labels if truth is not None]
         if len(truths) != len(batch) or len(set(batch.sides)) != 1:
             raise ValueError("a batch to train on needs label maps of one size for all rows")
@@ -115,7 +120,7 @@ class ParsingTask(Task[ParsingBatch]):
 
     @torch.no_grad()
     def predict(self, model: nn.Module, batch: ParsingBatch, device: torch.device) -> list[Prediction]:
-        """`parts`: uint8 [L, L] of each row."""
+        """Return `parts` of each row: uint8 [L, L]."""
         logits_BKHW = model(send(batch.image, device))
         mirrored_BKHW = model(send(batch.image[:, :, ::-1], device)) if self.config.flip_test else None
         flip_K = send(FLIP.astype(np.int64), device)
@@ -134,12 +139,13 @@ class ParsingTask(Task[ParsingBatch]):
         return ParsingMetric()
 
     def visualize(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
-        """See `Task.visualize`; the parts in fixed colours, which a legend names."""
+        """See `Task.visualize`. The parts are in fixed colors, which a legend names."""
         images = [self._image(row) for row in rows]
-        return parts_sheet(images, [self._truth(row) for row in rows], [each["parts"] for each in predictions])
+        truths = [self._truth(row) for row in rows]
+        return parts_sheet(images, truths, [prediction["parts"] for prediction in predictions])
 
     def _image(self, row: dict) -> np.ndarray:
-        """The decoded image. ValueError, with the id, where it is missing or does not decode."""
+        """The decoded image. Raises ValueError, with the id, if it is missing or does not decode."""
         data = row.get(self.inputs[0])
         if data is None:
             raise ValueError(f"record {row.get('id')!r} has no {self.inputs[0]}")
@@ -154,7 +160,7 @@ class ParsingTask(Task[ParsingBatch]):
 
     @staticmethod
     def _truth(row: dict) -> np.ndarray | None:
-        """The decoded label map, or None without one. ValueError, with the id, where it does not decode or holds other labels."""
+        """The decoded label map; None if the row has none. Raises ValueError, with the id, for a map that is invalid."""
         if row.get("parts") is None:
             return None
         try:

@@ -1,4 +1,4 @@
-"""3D pose from depth: rows to crops, crops to joints in metres.
+"""The task of 3D pose from depth: rows to crops, crops to joints in meters.
 
 Shape suffixes: B rows, S side of the input, J joints, 4 the camera (fx, fy, cx, cy), 23 the crop's matrix.
 """
@@ -30,15 +30,15 @@ from hcmoco.tasks.pose.sheet import pose_sheet
 
 @dataclass
 class PoseBatch(TaskBatch):
-    """Crops and what is known of their joints.
+    """Crops, and the labels of their joints.
 
     Attributes:
-        depth: uint16 [B, S, S], millimetres, 0 = no reading or removed.
-        mean: float64 [B], metres: mean reading of each crop, 0 where it has none.
+        depth: uint16 [B, S, S], millimeters, 0 = no reading or removed.
+        mean: float64 [B], meters: mean reading of each crop, 0 where it has none.
         matrix: float64 [B, 2, 3], pixels of the stored image to pixels of the crop.
         camera: float64 [B, 4], of the stored image.
         target: float32 [B, J, 3], x, y in pixels of the crop, (z - mean) * depth_scale; 0 where not annotated.
-        truth: float32 [B, J, 3], metres in the camera's frame (of the unmirrored image); 0 where not annotated.
+        truth: float32 [B, J, 3], meters in the camera's frame (of the unmirrored image); 0 where not annotated.
         annotated: bool [B, J].
     """
 
@@ -52,11 +52,13 @@ class PoseBatch(TaskBatch):
 
 
 class PoseTask(Task[PoseBatch]):
-    """3D pose of one person from depth, as ITOP has it. Predictions: `joints3d` float32 [J, 3], metres in the camera's frame, and
-    `joints2d` float32 [J, 2], x, y in pixels of the stored image.
+    """3D pose of one person from depth, as in ITOP; see `Task`.
 
-    Raises UserError where the labels' joint set cannot name a joint of the one that is to be predicted, and for a row without depth or
-    camera.
+    A prediction is `joints3d` float32 [J, 3], meters in the camera's frame, and `joints2d` float32 [J, 2], x, y in
+    pixels of the stored image.
+
+    Raises:
+        UserError: the labels' joint set lacks a joint of the set that is predicted, or a row has no depth or camera.
     """
 
     name: ClassVar = "pose"
@@ -132,7 +134,7 @@ class PoseTask(Task[PoseBatch]):
         )
 
     def _truth(self, row: dict) -> tuple[np.ndarray, np.ndarray]:
-        """float32 [J, 3] and bool [J]: labels by joint name; what is not finite or not before the camera is not annotated."""
+        """float32 [J, 3] and bool [J]: labels by joint name. Not annotated: not finite, or not in front of the camera."""
         if row.get("joints3d") is None or not len(self._gather_J):
             return np.zeros((len(self.joints), 3), np.float32), np.zeros(len(self.joints), bool)
         truth_J3 = np.asarray(row["joints3d"], np.float32).reshape(-1, 3)[self._gather_J]
@@ -146,7 +148,8 @@ class PoseTask(Task[PoseBatch]):
             return crop.keep_near_box(depth_HW, box_4, self.config.depth_range)
         if not len(known_K3):
             raise UserError(
-                "task.background = 'ground-truth' cuts the input behind the labelled joints, and there is a row without any; use box-depth"
+                "task.background = 'ground-truth' cuts the input behind the labeled joints, and there is a row "
+                "without any; use box-depth"
             )
         return crop.keep_before(depth_HW, float(known_K3[:, 2].max()) + crop.TRUTH_MARGIN)
 
@@ -160,7 +163,7 @@ class PoseTask(Task[PoseBatch]):
         return normalize_depth(send(batch.depth, device), encoder.config.in_chans)
 
     def losses(self, model: nn.Module, batch: PoseBatch, device: torch.device) -> dict[str, Tensor]:
-        """`anchor`, `in_plane` and `depth`, see `pose_losses`; crops without any reading do not count."""
+        """Compute `anchor`, `in_plane` and `depth`, see `pose_losses`; crops without a reading do not count."""
         known_BJ = batch.annotated & (batch.mean > 0)[:, None]
         return pose_losses(model(self._input(model, batch, device)), send(batch.target, device), send(known_BJ, device))
 
@@ -170,7 +173,13 @@ class PoseTask(Task[PoseBatch]):
         return self.decode(joints.xy_BJ2.double().cpu().numpy(), joints.depth_BJ.double().cpu().numpy(), batch)
 
     def decode(self, xy_BJ2: np.ndarray, depth_BJ: np.ndarray, batch: PoseBatch) -> list[Prediction]:
-        """Joints in pixels and scaled depths of the crops as predictions: back through the very matrix of the crop, then the camera."""
+        """Turn joints of the crops into predictions: back through the matrix of the crop, then through the camera.
+
+        Args:
+            xy_BJ2: pixels of the crop.
+            depth_BJ: meters from the crop's mean depth times `depth_scale`.
+            batch: has the matrices, means and cameras.
+        """
         predictions = []
         for xy_J2, depth_J, matrix_23, mean, camera_4 in zip(
             xy_BJ2, depth_BJ, batch.matrix, batch.mean, batch.camera, strict=True

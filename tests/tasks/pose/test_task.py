@@ -89,7 +89,7 @@ def test_evaluation_never_sees_a_label(people_about, people_rows):
         assert all(inputs) != leaks
         assert not np.array_equal(as_labeled.truth, otherwise.truth)
         if leaks:
-            with pytest.raises(UserError, match="cuts the input behind the labelled joints"):
+            with pytest.raises(UserError, match="cuts the input behind the labeled joints"):
                 task.make_batch(absent, None)
         else:
             unlabeled = task.make_batch(absent, None)
@@ -126,7 +126,7 @@ def test_mirrored_crops_are_mirrored_with_left_and_right_exchanged(people_about,
     flip = PoseTask(SMALL, people_about).joints.flip
     expected = plain.target[:, flip] * np.float32([-1, 1, 1]) + np.float32([64, 0, 0])
     np.testing.assert_allclose(mirrored.target, expected, atol=0.05)
-    # A pixel's centre that falls between two stored ones may go to either.
+    # A pixel's center that falls between two stored ones may go to either.
     assert (mirrored.depth[..., ::-1] != plain.depth).mean() < 0.02
 
 

@@ -143,7 +143,7 @@ def _third_corner(p_N2: np.ndarray, q_N2: np.ndarray, from_p_N: np.ndarray, from
 
 
 def _opposite_corners(faces: np.ndarray) -> np.ndarray:
-    """int64 [3F], for half-edge 3f + k (corner k to k + 1 of face f) the half-edge of the neighbouring face, -1 at a border."""
+    """int64 [3F], for half-edge 3f + k (corner k to k + 1 of face f) the half-edge of the neighboring face, -1 at a border."""
     start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
     count = faces.max() + 1
     key, twin_key = start * count + end, end * count + start

@@ -13,9 +13,9 @@ from hcmoco.tasks.densepose.metric.geodesics import Geodesics, chart_scales, ful
 NAME = "people"
 # Raise it with every change of what is computed here or in `mesh`.
 _VERSION = 1
-_LONGEST_EDGE = 0.03  # metres
+_LONGEST_EDGE = 0.03  # meters
 _REFERENCES = 3072
-# Corners are labelled a little inside their triangle, where it is clear which chart or island they belong to.
+# Corners are labeled a little inside their triangle, where it is clear which chart or island they belong to.
 _INWARDS = 0.02
 
 
@@ -51,7 +51,7 @@ def people_geodesics(scale: float | None = None, folder: Path | None = None) -> 
 
 
 def compute(asset: Asset, references: int = _REFERENCES) -> dict[str, np.ndarray]:
-    """The arrays of the cached file: `distances` float16 [R, R] metres, `iuv` float32 [L, 3], `reference` int32 [L].
+    """The arrays of the cached file: `distances` float16 [R, R] meters, `iuv` float32 [L, 3], `reference` int32 [L].
 
     Reference points are spread evenly in units of the scale of their chart, so hands and feet have more of them.
     """

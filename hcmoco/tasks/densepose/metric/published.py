@@ -1,8 +1,8 @@
 """The published surface: what DensePose-COCO's points mean on SMPL, from the files of DensePose's evaluation data.
 
-A user fetches them (DensePose's `get_eval_data.sh`; their licence is non-commercial) into one folder:
+A user fetches them (DensePose's `get_eval_data.sh`; their license is non-commercial) into one folder:
 
-    SMPL_subdiv.mat             MATLAB 5: Part_ID_subdiv, U_subdiv, V_subdiv [N], vertex [3, N] in metres, faces [3, F] from 1
+    SMPL_subdiv.mat             MATLAB 5: Part_ID_subdiv, U_subdiv, V_subdiv [N], vertex [3, N] in meters, faces [3, F] from 1
     SMPL_SUBDIV_TRANSFORM.mat   MATLAB 5: index [N], number (from 1) of the point of the closed surface that each of the N vertices is
 
 UV_Processed.mat, which converters of coordinates use, has neither places in space nor these vertices, and is not needed. Distances are
@@ -104,7 +104,7 @@ def published_geodesics(
 def compute(
     vertices: np.ndarray, faces: np.ndarray, iuv: np.ndarray, index: np.ndarray, references: int
 ) -> dict[str, np.ndarray]:
-    """`distances` float16 [R, R] metres and `reference` int32 [N] of a closed surface [V, 3], [F, 3] whose point `index` is `iuv`."""
+    """`distances` float16 [R, R] meters and `reference` int32 [N] of a closed surface [V, 3], [F, 3] whose point `index` is `iuv`."""
     scale = np.full(len(vertices), np.inf)
     np.minimum.at(scale, index, chart_scales()[iuv[:, 0].astype(np.int64)])
     graph = mesh.surface_graph(vertices, faces)
@@ -194,7 +194,7 @@ def _read(path: Path) -> np.ndarray:
     except (OSError, ValueError, EOFError, BadZipFile, SafetensorError) as error:
         raise UserError(f"{path} does not read as an array ({error})") from None
     if array.dtype.kind != "f":
-        raise UserError(f"{path} holds {array.dtype}; distances are floating-point numbers, in metres")
+        raise UserError(f"{path} holds {array.dtype}; distances are floating-point numbers, in meters")
     return array
 
 

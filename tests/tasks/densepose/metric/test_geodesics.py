@@ -25,7 +25,7 @@ def body() -> Geodesics:
 
 @pytest.fixture(scope="module")
 def places() -> tuple[np.ndarray, np.ndarray]:
-    """Random points of the body: metres [N, 3], and I, U, V [N, 3]."""
+    """Random points of the body: meters [N, 3], and I, U, V [N, 3]."""
     asset = load_asset()
     faces, islands = body_faces(asset)
     corners = asset.template[faces].astype(float)
@@ -80,7 +80,7 @@ def test_the_body_is_a_metric(body):
 
 
 def test_the_body_is_found_at_the_place_that_is_named(body, places):
-    """Never nearer than through the air, and of two neighbours hardly farther: less what the reference points are apart."""
+    """Never nearer than through the air, and of two neighbors hardly farther: less what the reference points are apart."""
     place, iuv = places
     near = np.linalg.norm(place[:, None] - place[None], axis=2)
     a, b = np.nonzero(np.triu(near < 0.03, 1) & (iuv[:, None, 0] == iuv[None, :, 0]))
