@@ -1,4 +1,4 @@
-"""Settings of the DensePose R-CNN. Defaults fit scenes of 192 pixels on a CPU; each field's published value stands in its description.
+"""Settings of the DensePose R-CNN. Defaults fit scenes of 192 pixels on a CPU; each description has the published value.
 
 Published: detectron2's Base-DensePose-RCNN-FPN with the DensePoseV1ConvX head, as the paper's DensePose rows use it.
 """
@@ -25,7 +25,8 @@ class DensePoseConfig(TaskConfig):
     charts: str = Field(
         "people",
         min_length=1,
-        description="whose surface the labels are on: people (our own), or the folder of DensePose-COCO's published evaluation files",
+        description="surface that the labels are on: people (our own), or the folder of DensePose-COCO's published "
+        "evaluation files",
     )
     short_sides: tuple[Pixels, ...] = Field(
         (192,), min_length=1, description="pixels; one is drawn per training image. Published: 640 to 800"
@@ -89,7 +90,8 @@ class DensePoseConfig(TaskConfig):
     uv_weight: float = Field(
         0.1,
         ge=0,
-        description="of the sum of smooth L1 over the points, per image. Published: 0.02 (0.01 of the sum over a GPU's 2 images)",
+        description="of the sum of smooth L1 over the points, per image. Published: 0.02 (0.01 of the sum over a GPU's 2 "
+        "images)",
     )
 
     @field_validator("anchor_sizes")

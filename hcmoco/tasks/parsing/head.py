@@ -27,7 +27,7 @@ class ParsingHead(nn.Module):
     Args:
         channels: of each map, finest first; the hidden layer has their sum.
         classes: K.
-        std: standard deviation of the normal distribution of the initial weights; None for PyTorch's own initialization.
+        std: standard deviation of the initial weights, which are normal; None for PyTorch's own initialization.
     """
 
     def __init__(self, channels: Sequence[int], classes: int = len(PART_NAMES), std: float | None = None):

@@ -41,7 +41,7 @@ def class_counts(maps: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def frequency_weights(counts_K: np.ndarray) -> np.ndarray:
-    """Return float64 [K]: 1 / ln(1.02 + share of the class among the labeled pixels), the rule of the published weights.
+    """Return float64 [K]: 1 / ln(1.02 + share of the class among the labeled pixels), as the published weights.
 
     The weight is 1.42 for a class that covers everything and 50.5 for one that never occurs.
     """

@@ -65,7 +65,11 @@ class ParsingMetric(Metric):
         self._rows = 0
 
     def update(self, batch, predictions: Sequence[Prediction]) -> None:
-        """See `Metric.update`. Raises ValueError, with the id, for a row without labels or a prediction of another size."""
+        """See `Metric.update`.
+
+        Raises:
+            ValueError: a row has no labels, or its prediction is of another size; with the id.
+        """
         for id, truth, prediction in zip(batch.ids, batch.labels, predictions, strict=True):
             if truth is None:
                 raise ValueError(f"record {id!r} has no parts to score by")

@@ -160,7 +160,7 @@ class ParsingTask(Task[ParsingBatch]):
 
     @staticmethod
     def _truth(row: dict) -> np.ndarray | None:
-        """The decoded label map; None if the row has none. Raises ValueError, with the id, for a map that is invalid."""
+        """The decoded label map; None if the row has none. Raises ValueError, with the id, for an invalid one."""
         if row.get("parts") is None:
             return None
         try:

@@ -1,4 +1,7 @@
-"""Settings of 3D pose from depth. Defaults are the published ITOP protocol without its leaks and defects: see each field."""
+"""Settings of 3D pose from depth.
+
+Defaults are the published ITOP protocol without its leaks and defects; each field says what was published.
+"""
 
 from typing import Literal
 
@@ -57,7 +60,7 @@ class PoseConfig(TaskConfig):
     head: HeadConfig = HeadConfig()
     margin_unit: Literal["box", "pixels"] = Field(
         "box",
-        description="what margins and jitter count in: longest sides of the person's box, or pixels of the stored image",
+        description="unit of margins and jitter: longest sides of the person's box, or pixels of the stored image",
     )
     margin: tuple[float, float] = Field(
         (0.14, 0.08),

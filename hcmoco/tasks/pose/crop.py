@@ -1,8 +1,8 @@
 """Cut the network's input out of the stored depth, and map its pixels back: one matrix and its exact inverse.
 
 Shapes: H, W the stored image, S side of the input, J joints, 23 a 2 x 3 matrix, 4 a box or window (x0, y0, x1, y1).
-Coordinates are x, y in pixels; a pixel's center is at +0.5. `matrix_23` maps the stored image to the input, augmentation
-included.
+Coordinates are x, y in pixels; a pixel's center is at +0.5. `matrix_23` maps the stored image to the input and holds
+the augmentation.
 """
 
 import cv2

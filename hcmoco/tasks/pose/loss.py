@@ -1,4 +1,6 @@
-"""The terms of a training step (A2J: Xiong et al., ICCV 2019, equations 3 to 5, with the ITOP release's weights and knees).
+"""The terms of a training step.
+
+Source: A2J (Xiong et al., ICCV 2019), equations 3 to 5, with the weights and knees of the ITOP release.
 
 Shape suffixes: B batch, J joints, 2 x and y, 3 those and depth.
 """

@@ -44,7 +44,7 @@ class PoseMetric(Metric):
         self._errors.append(error_RJ)
 
     def state(self) -> np.ndarray:
-        """Return float64 [R, J], meters: infinite if the prediction is not finite, NaN if the joint is not annotated."""
+        """Return errors, float64 [R, J], meters: infinite for predictions that are not finite, NaN without a label."""
         return np.concatenate([np.zeros((0, len(self.joints))), *self._errors])
 
     def merge(self, state: np.ndarray) -> None:

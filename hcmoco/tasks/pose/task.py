@@ -78,8 +78,8 @@ class PoseTask(Task[PoseBatch]):
             self._gather_J = np.array([source.find(joint) for joint in self.joints.joints])
             if missing := [joint for joint in self.joints.joints if source.find(joint) < 0]:
                 raise UserError(
-                    f"task.joints = {config.joints!r}: the labels of {about.dataset} are {about.joints3d}, which has no "
-                    f"{', '.join(missing)}; choose a joint set that it covers, such as {about.joints3d}"
+                    f"task.joints = {config.joints!r}: the labels of {about.dataset} are {about.joints3d}, which "
+                    f"has no {', '.join(missing)}; choose a joint set that it covers, such as {about.joints3d}"
                 )
 
     def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> PoseBatch:
@@ -106,7 +106,8 @@ class PoseTask(Task[PoseBatch]):
         config: PoseConfig = self.config
         if missing := [name for name in ("depth", "camera") if row.get(name) is None]:
             raise UserError(
-                f"record {row['id']!r} has no {' and no '.join(missing)}: pose needs both; prepare the data set with them"
+                f"record {row['id']!r} has no {' and no '.join(missing)}: pose needs both; prepare the data set with "
+                "them"
             )
         camera_4 = np.asarray(row["camera"], np.float64)
         box_4 = crop.person_box(row.get("box"), row["size"])
@@ -134,7 +135,7 @@ class PoseTask(Task[PoseBatch]):
         )
 
     def _truth(self, row: dict) -> tuple[np.ndarray, np.ndarray]:
-        """float32 [J, 3] and bool [J]: labels by joint name. Not annotated: not finite, or not in front of the camera."""
+        """Labels, float32 [J, 3], and bool [J]: those that are finite and in front of the camera are annotated."""
         if row.get("joints3d") is None or not len(self._gather_J):
             return np.zeros((len(self.joints), 3), np.float32), np.zeros(len(self.joints), bool)
         truth_J3 = np.asarray(row["joints3d"], np.float32).reshape(-1, 3)[self._gather_J]
