@@ -1,4 +1,4 @@
-"""What a fine-tuning is: the task, the labels, where the encoder starts, and how long it trains."""
+"""Settings of a fine-tuning: the task, the labels, the encoder's first weights, and the length of the training."""
 
 import math
 from typing import ClassVar, Literal
@@ -14,7 +14,7 @@ from hcmoco.training.optim import OptimConfig
 
 
 class TaskDataConfig(Config):
-    """What is read. Validation rows are taken from `train`; `test` is for testing."""
+    """The data sets. Validation rows are taken from `train`; `test` is for testing."""
 
     train: SourceConfig
     test: SourceConfig
@@ -23,9 +23,9 @@ class TaskDataConfig(Config):
 class FinetuneConfig(LabelsConfig):
     """A fine-tuning run.
 
-    Where the encoder starts is not part of its identity as a config: the digest of the weights is, see
-    `ResolvedRun.identity`. Workers, threads and `eval_batch_size` move the result by rounding, more workers also by
-    batch norm's statistics.
+    `init` is not part of the config's identity; the digest of the weights is part of the run's, see
+    `ResolvedRun.identity`. Workers, threads and `eval_batch_size` change the result by rounding, several workers also
+    by batch norm's statistics.
     """
 
     renamed: ClassVar = {"evaluation_rows": "eval_batch_size", "validations": "num_evals", "out": "output_dir"}
@@ -98,7 +98,7 @@ class FinetuneConfig(LabelsConfig):
         return self
 
     def total_steps(self, rows: int) -> int:
-        """Steps of a run over `rows` labeled rows."""
+        """Return the number of steps of a run over `rows` labeled rows."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None

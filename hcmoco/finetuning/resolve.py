@@ -14,21 +14,23 @@ from hcmoco.license_terms import Terms, of_data
 from hcmoco.tasks.base import Task
 from hcmoco.tasks.registry import make_task, task_class
 
-# Labels of so many rows tell the class frequencies well enough.
+# Class frequencies are estimated from this many rows.
 _STATISTICS_ROWS = 2000
 
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """A fine-tuning whose data sets have been read as far as they decide something. Small to pickle.
+    """A fine-tuning with everything decided that its data sets decide. Small to pickle.
 
     Attributes:
+        config: of the run.
         train_subset: labeled rows that are trained on.
         val_subset: rows that the model is scored on during training; None if there are none.
-        test_subset: rows of the closing score.
-        task: over the training data; `test_task` is the same over the test data.
-        init: `text` and `digest` of where the encoder starts.
-        terms: of the training data, and of what the encoder's first weights were made from.
+        test_subset: rows of the final score.
+        task: over the training data.
+        test_task: the same over the test data.
+        init: `text` and `digest` of the encoder's first weights.
+        terms: license terms of the training data, and of the data behind the encoder's first weights.
     """
 
     config: FinetuneConfig
@@ -42,7 +44,7 @@ class ResolvedRun:
 
     @cached_property
     def plan(self) -> Plan:
-        """Return the order of the labeled rows: few rows come again and again, each time with another augmentation."""
+        """Return the order of the labeled rows. Rows repeat, each time with another augmentation."""
         train = self.config.train
         return Plan(
             seed=self.config.seed,
@@ -55,7 +57,7 @@ class ResolvedRun:
 
     @property
     def identity(self) -> dict:
-        """Return what decides the result: a resumed run must have the same."""
+        """Return the values that decide the result: a resumed run must have the same."""
         return {
             **self.config.identity(),
             "labels": self.train_subset.digest,
@@ -66,7 +68,7 @@ class ResolvedRun:
 
     @property
     def facts(self) -> dict:
-        """Return what the record of the run says: its precision, which labels, and where the encoder started."""
+        """Return facts for the record of the run: its precision, its labels, and its encoder's first weights."""
         return {
             "precision": self.config.train.precision,
             "labels": {"text": self.config.text, "rows": len(self.train_subset), "digest": self.train_subset.digest},
@@ -85,7 +87,7 @@ class ResolvedRun:
         return EvalLoader(task, self.val_subset, self.config.eval_batch_size, world)
 
     def test_loader(self, world: int = 1) -> EvalLoader:
-        """Return the loader of the rows of the closing score."""
+        """Return the loader of the rows of the final score."""
         return EvalLoader(self.test_task, self.test_subset, self.config.eval_batch_size, world)
 
 
@@ -93,7 +95,7 @@ def resolve(config: FinetuneConfig, train: Shards, test: Shards, encoder_init: E
     """Resolve a fine-tuning over opened data sets.
 
     Raises:
-        UserError: they lack labels, or the share of the labels leaves nothing.
+        UserError: the data sets lack labels, or no row is left to train on.
     """
     cls = task_class(config.task.name)
     needed = (*cls.inputs, *cls.labels)

@@ -1,5 +1,4 @@
-"""A whole fine-tuning and its test score in this process, without a cluster: an experiment of a grid, or a run on one
-GPU."""
+"""Run a whole fine-tuning and its test score in this process, without a cluster, e.g. an experiment of a grid."""
 
 import time
 from collections.abc import Callable
@@ -30,11 +29,14 @@ def run_cell(
     """Train or resume, select the model and score it on the test data.
 
     Args:
-        states: folder (URI) of train states, from which a killed run resumes; None keeps none.
-        threads: threads that read and decode.
+        config: of the run.
+        train, test: the data sets.
+        states: folder or URI of train states, from which a killed run resumes; None writes none.
+        device: as PyTorch names it.
+        threads: number of threads that read and decode.
         show: called with each line of progress.
     Returns:
-        JSON values: what was run, `test` metrics, `validations` and `seconds`.
+        JSON values: facts of the run, `test` with its metrics, `evals` and `seconds`.
     """
     begun = time.monotonic()
     saved = States(states).newest() if states else None

@@ -1,4 +1,4 @@
-"""Settings of the DensePose R-CNN. Defaults fit scenes of 192 pixels on a CPU; each description has the published value.
+"""Settings of the DensePose R-CNN. Defaults fit scenes of 192 pixels on a CPU; descriptions have the published values.
 
 Published: detectron2's Base-DensePose-RCNN-FPN with the DensePoseV1ConvX head, as the paper's DensePose rows use it.
 """
@@ -90,8 +90,8 @@ class DensePoseConfig(TaskConfig):
     uv_weight: float = Field(
         0.1,
         ge=0,
-        description="of the sum of smooth L1 over the points, per image. Published: 0.02 (0.01 of the sum over a GPU's 2 "
-        "images)",
+        description="of the sum of smooth L1 over the points, per image. Published: 0.02 (0.01 of the sum over a GPU's "
+        "2 images)",
     )
 
     @field_validator("anchor_sizes")

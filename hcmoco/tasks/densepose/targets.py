@@ -18,7 +18,7 @@ from hcmoco.data.codecs import decode_labels
 from hcmoco.synthetic.body.surface_labels import mirror_iuv
 
 MASK_SIDE = 112
-"""M: masks are stored over their own box, as DensePose-COCO stores its own, at the side of the published head's maps."""
+"""M. Masks are stored over their own box, as in DensePose-COCO; the side is that of the published head's maps."""
 
 PERSON, CROWD = 1, -1
 """Labels of instances; torchvision's samplers skip negative ones."""

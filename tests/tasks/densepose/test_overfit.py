@@ -15,7 +15,8 @@ STEPS, ROWS, PEAK = 400, 4, 2e-3
 
 
 def _scores(batch: SceneBatch, predictions: list[dict]) -> tuple[list[float], float, float]:
-    """Of each person the overlap with the nearest detection; the share of points whose part is right there, and their error in U, V."""
+    """Of each person the overlap with the nearest detection; the share of points whose part is right there, and their
+    error in U, V."""
     overlaps, right, errors, points = [], 0, [], 0
     for people, found in zip(batch.instances, predictions, strict=True):
         for person in people:

@@ -39,7 +39,8 @@ def test_depth_and_labels_move_as_one_and_no_value_is_invented(geometry: dict, m
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("size", [96, 160])
 def test_rgb_and_labels_agree_inside_the_parts(geometry: dict, size: int):
-    """A label counts as inside where all labels within 3 pixels are the same, so that neither blending nor rounding reaches it."""
+    """A label counts as inside where all labels within 3 pixels are the same, so that neither blending nor rounding
+    reaches it."""
     labels = block_labels(128, 2, blocks=4)
     config = ParsingAugment(**geometry, **NO_COLOUR, flip_probability=0.0)
     for rng in rngs():

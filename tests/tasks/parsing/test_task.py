@@ -23,7 +23,8 @@ PUBLISHED = {
     "flip_test": True,
     "head_std": 0.001,
     "augment": {
-        "geometry": "multi-scale", "scale": [0.5, 1.6], "scale_step": 0.1, "shift": 0, "rotation": 0, "padding": "black",
+        "geometry": "multi-scale", "scale": [0.5, 1.6], "scale_step": 0.1, "shift": 0, "rotation": 0,
+        "padding": "black",
         "depth_resize": "bilinear", "brightness": 0, "contrast": 0, "saturation": 0,
     },
 }  # fmt: skip

@@ -248,7 +248,8 @@ def test_a_real_frame_goes_there_and_back(people_about, itop_samples):
     with np.load(itop_samples / "itop_side_test_rows_0000_1499.npz") as rows:
         world, box = rows["gt_world_m"][0] * np.float32([1, -1, 1]), rows["bbox_xyxy"][0]
     row = {
-        "id": "itop/53", "size": 320, "depth": encode_depth(cv2.copyMakeBorder(depth, 0, 80, 0, 0, cv2.BORDER_CONSTANT), "png16"),
+        "id": "itop/53", "size": 320,
+        "depth": encode_depth(cv2.copyMakeBorder(depth, 0, 80, 0, 0, cv2.BORDER_CONSTANT), "png16"),
         "camera": [1 / 0.0035, 1 / 0.0035, 160, 120], "box": box.tolist(), "joints3d": world.ravel().tolist(),
     }  # fmt: skip
     config = replace_published(PoseConfig(size=288, depth_range=0.7))

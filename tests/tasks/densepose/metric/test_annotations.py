@@ -109,7 +109,8 @@ def test_the_real_annotation_is_whole():
 
 
 def test_the_real_result_is_scored(surface):
-    """A published result of a real photograph against COCO's own box and outline, and against points read off the result itself."""
+    """A published result of a real photograph against COCO's own box and outline, and against points read off the
+    result itself."""
     (result,) = (
         each
         for each in json.loads(real_sample("densepose/example_results_image785.json").read_text())

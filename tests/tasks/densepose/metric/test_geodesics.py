@@ -80,7 +80,8 @@ def test_the_body_is_a_metric(body):
 
 
 def test_the_body_is_found_at_the_place_that_is_named(body, places):
-    """Never nearer than through the air, and of two neighbors hardly farther: less what the reference points are apart."""
+    """Never nearer than through the air, and of two neighbors hardly farther: less what the reference points are
+    apart."""
     place, iuv = places
     near = np.linalg.norm(place[:, None] - place[None], axis=2)
     a, b = np.nonzero(np.triu(near < 0.03, 1) & (iuv[:, None, 0] == iuv[None, :, 0]))
@@ -93,7 +94,8 @@ def test_the_body_is_found_at_the_place_that_is_named(body, places):
 
 
 def test_distances_between_limbs_are_those_of_a_person(body):
-    """From the crown down to a foot is about the body's height, from hand to hand about the arms' span; feet meet at the crotch."""
+    """From the crown down to a foot is about the body's height, from hand to hand about the arms' span; feet meet at
+    the crotch."""
 
     def middle(chart, v=0.5, u=0.5):
         return np.array([[chart, u, v]])
@@ -131,7 +133,8 @@ def test_exchanged_sides_are_far_apart(body):
 
 
 def test_rendered_scenes_score_as_they_should(body):
-    """What is rendered (8 bits) is right, with left and right exchanged the limbs are wrong, and another scene's is worth nothing."""
+    """What is rendered (8 bits) is right, with left and right exchanged the limbs are wrong, and another scene's is
+    worth nothing."""
     pytest.importorskip("embreex")
     config = ScenesConfig(size=96, least=2, most=2, seed=3)
     scenes = [render_scene(config, number) for number in range(3)]

@@ -38,7 +38,8 @@ def random_image(rng: np.random.Generator) -> dict:
 
 
 def coco_scores(images: list, size: str) -> tuple[np.ndarray, np.ndarray]:
-    """pycocotools' precision by threshold (mean over 101 recalls) and recall by threshold, with at most 100 detections."""
+    """pycocotools' precision by threshold (mean over 101 recalls) and recall by threshold, with at most 100
+    detections."""
 
     def xywh(box):
         return [float(box[0]), float(box[1]), float(box[2] - box[0]), float(box[3] - box[1])]
@@ -177,7 +178,7 @@ def test_surfaces_are_matched_by_the_rules(seed):
         ignored, crowd, far = rng.random(people) < 0.4, rng.random(people) < 0.2, rng.random(found) < 0.2
         matches = match_surfaces(similarity, iou, ignored, crowd, far)
         matched, out = match_by_loops(similarity, iou, ignored, crowd, far)
-        np.testing.assert_array_equal(matches.left_out, out)
+        np.testing.assert_array_equal(matches.ignored, out)
         np.testing.assert_array_equal(matches.matched, matched)
         assert matches.people == (~ignored).sum()
         ends += [(matched & ~out).sum(), out.sum()]

@@ -49,7 +49,8 @@ def test_the_truth_scores_one():
 @pytest.mark.parametrize("scale", [None, SINGLE_SCALE])
 @pytest.mark.parametrize("steps", [3, 8, 15, 25])
 def test_shifted_coordinates_lower_gps_by_its_formula(steps, scale):
-    """One person, one chart: an error of d everywhere is a similarity of exp(-d^2 / (2 kappa^2)), right at the thresholds below it."""
+    """One person, one chart: an error of d everywhere is a similarity of exp(-d^2 / (2 kappa^2)), right at the
+    thresholds below it."""
     body = painted(41, 48, 12, 12)
     shifted = body + np.array([0, steps / 100, 0], np.float32)
     metrics = scored([[person(5, 10, body)]], [detected((0.9, 5, 10, shifted))], line_surface(chart_scales(scale)))
@@ -112,7 +113,8 @@ def test_one_of_two_people_found():
 
 
 def test_duplicates():
-    """A second detection of one person is wrong: it costs nothing below the first, and before it half of the precision."""
+    """A second detection of one person is wrong: it costs nothing below the first, and before it half of the
+    precision."""
     people = [[person(5, 10, BODY)], [person(5, 10, BODY)]]
     metrics = scored(people, [detected((0.9, 5, 10, BODY), (0.1, 5, 10, BODY)), detected((0.8, 5, 10, BODY))])
     assert all(metrics[f"{kind}_ap"] == 1 for kind in KINDS)

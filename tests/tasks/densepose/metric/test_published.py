@@ -16,9 +16,11 @@ ROWS, COLUMNS = 17, 48
 
 @pytest.fixture(scope="module")
 def sphere():
-    """A globe of 24 slices (charts); the vertices where two meet, and the poles, occur once in each of them, as at the body's seams.
+    """A globe of 24 slices (charts); the vertices where two meet, and the poles, occur once in each of them, as at the
+    body's seams.
 
-    Returns points [V, 3] of the closed surface, the numbers of the N vertices' points, their labels [N, 3], and faces [F, 3] of vertices.
+    Returns points [V, 3] of the closed surface, the numbers of the N vertices' points, their labels [N, 3], and faces
+    [F, 3] of vertices.
     """
     number, points, index, labels, faces = {}, [], [], [], []
     for chart in range(24):
