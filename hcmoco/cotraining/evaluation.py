@@ -54,9 +54,9 @@ def evaluate(model: CoTrained, batches: Iterable[LabeledBatch], device: torch.de
             metrics[which].update(rows, [{"parts": each} for each in parts_BSS])
     model.train(training)
     results = {which: metric.compute() for which, metric in metrics.items()}
-    metrics = {
+    scores = {
         f"{which}/{name}": result.metrics[name]
         for which, result in results.items()
         for name in ("mIoU", "mAcc", "aAcc")
     }
-    return Result(metrics, rows=results["rgb"].rows)
+    return Result(scores, rows=results["rgb"].rows)

@@ -35,6 +35,20 @@ def test_a_resumed_run_ends_in_the_same_weights_validations_and_choice(people_sh
     assert same(resumed.best, whole.best)
 
 
+def test_a_state_with_the_old_name_of_the_task_resumes(people_shards, tmp_path):
+    _, run = tiny.start(people_shards, states=str(tmp_path / "states"))
+    state = States(str(tmp_path / "states")).newest()
+    state.identity["task"]["task"] = state.identity["task"].pop("name")
+    States(str(tmp_path / "old")).write(state)
+    _, resumed = tiny.start(people_shards, states=str(tmp_path / "old"))
+    assert resumed.step == run.step
+    assert same(resumed.model.state_dict(), run.model.state_dict())
+    state.identity["task"]["task"] = "parsing-depth"
+    States(str(tmp_path / "other")).write(state)
+    with pytest.raises(UserError, match=r"task\.name was 'parsing-depth', now 'parsing-rgb'"):
+        tiny.start(people_shards, states=str(tmp_path / "other"))
+
+
 def test_the_model_is_scored_at_even_steps_and_the_best_is_kept(people_shards):
     host, run = tiny.start(people_shards)
     assert [step for step, _ in run.evals] == [2, 4, 6]
