@@ -17,6 +17,8 @@ from hcmoco.rng import make_rng
 from hcmoco.tasks.base import TaskConfig
 from hcmoco.tasks.registry import REGISTRY, Entry, make_task, register, register_all, task_class
 from hcmoco_ray import cli
+from hcmoco_ray import config as run_config
+from hcmoco_ray.config import FinetuneRecipe
 from tests.helpers import local_finetuning
 
 DOCS = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -119,6 +121,32 @@ def test_files_with_the_old_key_load_and_have_the_same_digest():
 
 def test_the_command_line_knows_it(toy):
     assert cli.task_parser("").parse_args([NAME, "init=scratch"]).task == NAME
+
+
+def test_its_recipe_is_a_file_anywhere(toy, tmp_path):
+    (recipe,) = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    (tmp_path / "recipes").symlink_to(cli.RECIPES)
+    path = tmp_path / f"{NAME}.yaml"
+    path.write_text(recipe)
+    config = run_config.check(FinetuneRecipe, cli.task_values(NAME, str(path), ["init=scratch"]), "docs")
+    assert (config.name, config.task.name, config.task.flip_probability) == (f"{NAME}-people-cpu", NAME, 0.5)
+
+
+def test_the_program_of_the_docs_knows_it(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    (program,) = [block for block in blocks if "run_command" in block]
+    (module,) = [block for block in blocks if "class VisibleJoints(Task" in block]
+    (tmp_path / "programs.py").write_text(program)
+    (tmp_path / "visible_joints.py").write_text(module)
+    (tmp_path / "wrong.yaml").write_text("{init: scratch, output_dir: out, task: {sice: 3}}")
+    done = subprocess.run(
+        [sys.executable, tmp_path / "programs.py", "finetune", NAME, "--recipe", str(tmp_path / "wrong.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "unknown key 'task.sice'; allowed here: name, size, flip_probability" in done.stderr
 
 
 def test_the_command_line_needs_no_torch_for_the_names():
