@@ -1,6 +1,6 @@
 """Predict a list of image files, reading ahead in threads while the network works."""
 
-import importlib
+import pkgutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,13 +14,7 @@ from hcmoco.inference.adapter import Adapter, PredictOptions, PreparedImage
 from hcmoco.inference.images import ImageFile
 from hcmoco.inference.writer import Output
 from hcmoco.tasks.base import Prediction, Task
-
-_ADAPTERS = {
-    "parsing-rgb": ("hcmoco.inference.parsing", "ParsingAdapter"),
-    "parsing-depth": ("hcmoco.inference.parsing", "ParsingAdapter"),
-    "pose": ("hcmoco.inference.pose", "PoseAdapter"),
-    "densepose": ("hcmoco.inference.densepose", "DensePoseAdapter"),
-}
+from hcmoco.tasks.registry import REGISTRY
 
 
 @dataclass
@@ -39,9 +33,15 @@ class Summary:
 
 
 def make_adapter(task: Task, options: PredictOptions) -> Adapter:
-    """Return the adapter of a task. Raises UserError if the task needs an option that is not given."""
-    module, cls = _ADAPTERS[task.name]
-    return getattr(importlib.import_module(module), cls)(task, options)
+    """Return the adapter of a task.
+
+    Raises:
+        UserError: the task has no adapter, or needs an option that is not given.
+    """
+    adapter = REGISTRY[task.name].adapter
+    if not adapter:
+        raise UserError(f"predict does not know the task {task.name}: its entry in the registry names no adapter")
+    return pkgutil.resolve_name(adapter)(task, options)
 
 
 def predict_images(

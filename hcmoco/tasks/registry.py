@@ -19,9 +19,11 @@ class Entry:
 
     Attributes:
         task: `module:Class` of its Task, imported when it is needed: detection imports much that parsing does not need.
+        adapter: `module:Class` of its Adapter (hcmoco/inference/adapter.py); "" for a task that `predict` does not know.
     """
 
     task: str
+    adapter: str = ""
 
     def load(self) -> "type[Task]":
         """Import the class. Raises TypeError where it is not a Task."""
@@ -34,10 +36,10 @@ class Entry:
 
 
 REGISTRY: dict[str, Entry] = {
-    "parsing-rgb": Entry("hcmoco.tasks.parsing:RgbParsing"),
-    "parsing-depth": Entry("hcmoco.tasks.parsing:DepthParsing"),
-    "pose": Entry("hcmoco.tasks.pose:PoseTask"),
-    "densepose": Entry("hcmoco.tasks.densepose:DensePose"),
+    "parsing-rgb": Entry("hcmoco.tasks.parsing:RgbParsing", "hcmoco.inference.parsing:ParsingAdapter"),
+    "parsing-depth": Entry("hcmoco.tasks.parsing:DepthParsing", "hcmoco.inference.parsing:ParsingAdapter"),
+    "pose": Entry("hcmoco.tasks.pose:PoseTask", "hcmoco.inference.pose:PoseAdapter"),
+    "densepose": Entry("hcmoco.tasks.densepose:DensePose", "hcmoco.inference.densepose:DensePoseAdapter"),
 }
 
 

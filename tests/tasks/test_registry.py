@@ -1,5 +1,6 @@
 """A task from outside the package: the one of docs/extending.md, registered and trained for one step."""
 
+import pkgutil
 import re
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import torch
 from hcmoco.config import build, canonical, merge, upgrade
 from hcmoco.errors import UserError
 from hcmoco.finetuning.config import FinetuneConfig
+from hcmoco.inference.adapter import Adapter, PredictOptions
+from hcmoco.inference.run import make_adapter
 from hcmoco.models.encoders import build_encoder
 from hcmoco.rng import make_rng
 from hcmoco.tasks.base import TaskConfig
@@ -123,6 +126,12 @@ def test_the_command_line_knows_it(toy):
     assert cli.task_parser("").parse_args([NAME, "init=scratch"]).task == NAME
 
 
+def test_it_has_no_adapter(toy, people_shards):
+    task = make_task(build(FinetuneConfig, values(), "toy").task, people_shards.manifest)
+    with pytest.raises(UserError, match=f"predict does not know the task {NAME}"):
+        make_adapter(task, PredictOptions())
+
+
 def test_its_recipe_is_a_file_anywhere(toy, tmp_path):
     (recipe,) = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), re.DOTALL)
     (tmp_path / "recipes").symlink_to(cli.RECIPES)
@@ -158,8 +167,9 @@ def test_the_command_line_needs_no_torch_for_the_names():
 def test_a_name_is_taken_once(toy):
     with pytest.raises(ValueError, match="registered already"):
         register("pose", Entry("visible_joints:VisibleJoints"))
+    before = REGISTRY["pose"]
     register_all({"pose": Entry("visible_joints:VisibleJoints")})
-    assert REGISTRY["pose"] == Entry("hcmoco.tasks.pose:PoseTask")
+    assert REGISTRY["pose"] == before
 
 
 def test_an_entry_has_to_be_a_task():
@@ -172,3 +182,4 @@ def test_every_task_is_registered_under_its_own_name(name):
     cls = task_class(name)
     assert cls.name == name
     assert TaskConfig.variant({"name": name}) is cls.config_class
+    assert issubclass(pkgutil.resolve_name(REGISTRY[name].adapter), Adapter)
