@@ -25,7 +25,7 @@ BOX_COLOR = (255, 225, 40)
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What the user says about the images.
+    """The user's options for the images.
 
     Attributes:
         box: of the person, x0, y0, x1, y1, the same on every image; PICTURE: the person fills the image; None: unknown.

@@ -38,7 +38,7 @@ def test_smaller_shares_lie_inside_larger_ones(many):
     nested = [chosen(many, seed=3, fraction=share)[0] for share in (0.01, 0.1, 0.2, 1.0)]
     for small, large in itertools.pairwise(nested):
         assert small < large
-    assert [len(each) for each in nested] == [18, 184, 368, 1844]  # of the 2,100 with parts, 256 are set aside
+    assert [len(each) for each in nested] == [18, 184, 368, 1844]  # of the 2,100 with parts, 256 are for validation
     assert chosen(many, seed=3, num_samples=17)[0] < nested[0]
 
 

@@ -1,4 +1,4 @@
-"""Where predictions lie on a picture, against closed forms: predictions that hold their own coordinates."""
+"""Places of predictions on an image, against closed forms: predictions that hold their own coordinates."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What contact sheets share, against values that are known."""
+"""The drawing that contact sheets share, against known values."""
 
 import numpy as np
 

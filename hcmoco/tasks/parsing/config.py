@@ -21,7 +21,7 @@ PositiveWeights = Annotated[
 
 
 class ParsingAugment(Config):
-    """How a training image is cut. Lengths are shares of the stored image's side.
+    """Augmentation of a training image. Lengths are shares of the stored image's side.
 
     `square` is one affine map: the image around a random center, zoomed and rotated, in one sampling. `multi-scale` is
     the published way: the image is resized to the network's size, then to a random one, padded at the right and at the

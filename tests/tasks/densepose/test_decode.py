@@ -19,7 +19,7 @@ def _truth(x, y):
 
 
 def _maps_of_truth() -> ChartMaps:
-    """What a perfect head gives for BOXES: the truth at the centers of its cells."""
+    """The output of a perfect head for BOXES: the truth at the centers of its cells."""
     share = (np.arange(SIDE) + 0.5) / SIDE
     regions = []
     for x0, y0, x1, y1 in BOXES.tolist():

@@ -79,7 +79,7 @@ def test_loss_is_the_weighted_sum_and_reaches_every_parameter():
     assert dead == []
 
 
-def test_images_with_nobody_train_the_detector_alone():
+def test_images_without_people_train_the_detector_alone():
     task = _task()
     model = _model(task)
     row = {**pasted_scene(0), "instances": []}

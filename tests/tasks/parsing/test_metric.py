@@ -50,7 +50,7 @@ def test_unrelated_predictions_score_chance():
 
 
 def test_figures_are_those_counted_by_hand():
-    """Four pixels of the background, two of a part; one of each is mistaken for the other, one is left out."""
+    """Four pixels of the background, two of a part; one of each is mistaken for the other, one is ignored."""
     truth = np.uint8([[0, 0, 0, 0], [7, 7, IGNORE, 0]])
     predicted = np.uint8([[0, 0, 0, 7], [7, 0, 7, 0]])
     result = scored([truth], [predicted]).compute()

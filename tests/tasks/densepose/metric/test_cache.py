@@ -37,7 +37,7 @@ def test_another_key_is_another_file(tmp_path):
     "damage",
     [lambda data: data[:-7], lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: b"", lambda data: b"x" * 99],
 )
-def test_a_damaged_file_is_made_anew(tmp_path, damage, caplog):
+def test_a_damaged_file_is_computed_again(tmp_path, damage, caplog):
     cached("thing", KEY, lambda: ARRAYS, tmp_path)
     (file,) = tmp_path.glob("*.safetensors")
     file.write_bytes(damage(file.read_bytes()))

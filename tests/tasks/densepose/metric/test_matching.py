@@ -17,7 +17,7 @@ from hcmoco.tasks.densepose.metric.similarity import Surface, box_areas, box_iou
 
 
 def random_image(rng: np.random.Generator) -> dict:
-    """Boxes of people and detections near them, some of equal score, some exact; now and then nobody or nothing."""
+    """Boxes of people and detections near them, some of equal score, some exact; sometimes without people or detections."""
     people = rng.integers(0, 6) * (rng.random() < 0.85)
     corner, side = (
         rng.integers(0, 150, (people, 2)),
@@ -129,7 +129,7 @@ def test_mask_iou_is_that_of_pycocotools():
 
 
 def match_by_loops(similarity, iou, ignored, crowd, far):
-    """The protocol's rules for surfaces one pair at a time: (matched, left out), [T, D]."""
+    """The protocol's rules for surfaces one pair at a time: (matched, ignored), [T, D]."""
     found, people = similarity.shape
     order = sorted(range(people), key=lambda g: bool(ignored[g]))
     everyone_ignored = all(ignored)
@@ -186,14 +186,14 @@ def test_surfaces_are_matched_by_the_rules(seed):
 
 
 def test_of_detections_the_surest_chooses_first():
-    """Both are nearest to person 0; the second has to take person 1, or nobody where the threshold is above that."""
+    """Both are nearest to person 0; the second has to take person 1, or none if the threshold is above that."""
     matches = match(np.array([[0.9, 0.6], [0.95, 0.7]]), np.zeros(2, bool), np.zeros(2, bool), np.zeros(2, bool))
     np.testing.assert_array_equal(
         matches.matched, np.stack([THRESHOLDS <= 0.9, (THRESHOLDS <= 0.7) | (THRESHOLDS > 0.9)], axis=1)
     )
 
 
-def test_nobody_to_find_is_no_figure():
+def test_without_people_metrics_are_undefined():
     empty = match(np.zeros((1, 0)), np.zeros(0, bool), np.zeros(0, bool), np.zeros(1, bool))
     assert np.isnan(list(precision_recall([np.ones(1)], [empty]).metrics().values())).all()
     assert np.isnan(list(precision_recall([], []).metrics().values())).all()

@@ -133,7 +133,7 @@ def test_detections_in_a_crowd_count_for_nothing():
 
 
 def test_people_without_points_are_boxes_only():
-    """Like most people of COCO: who has no points is to be found for the boxes, and is left out of the rest."""
+    """Like most people of COCO: a person without points counts for the boxes and is ignored by the rest."""
     plain = {**person(70, 20, BODY), "dp_points": None}
     metrics = scored(
         [[plain, person(5, 10, BODY)], [plain]],
