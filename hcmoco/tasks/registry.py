@@ -19,7 +19,7 @@ class Entry:
 
     Attributes:
         task: `module:Class` of its Task, imported when it is needed: detection imports much that parsing does not need.
-        adapter: `module:Class` of its Adapter (hcmoco/inference/adapter.py); "" for a task that `predict` does not know.
+        adapter: `module:Class` of its Adapter (hcmoco/inference/adapter.py); "" for a task without prediction.
     """
 
     task: str

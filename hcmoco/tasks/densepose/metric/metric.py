@@ -30,7 +30,7 @@ SIZES = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e
 _MOST = {"box": 100, "gps": 20, "gpsm": 20, "mask": 20}
 
 Image = dict[str, np.ndarray]
-"""The numbers kept of an image: scores [D], areas [D] and box [D, G] (IoU) of the 100 detections with the highest scores,
+"""Kept of an image: scores [D], areas [D] and box [D, G] (IoU) of the 100 detections with the highest scores,
 in descending order; gps and mask [D', G] of the first 20; person_areas, crowd, has_points, has_mask [G]."""
 
 

@@ -17,7 +17,7 @@ from hcmoco.tasks.densepose.metric.similarity import Surface, box_areas, box_iou
 
 
 def random_image(rng: np.random.Generator) -> dict:
-    """Boxes of people and detections near them, some of equal score, some exact; sometimes without people or detections."""
+    """Boxes of people and detections near them, some of equal score, some exact; some empty."""
     people = rng.integers(0, 6) * (rng.random() < 0.85)
     corner, side = (
         rng.integers(0, 150, (people, 2)),
