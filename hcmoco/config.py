@@ -63,6 +63,14 @@ class Config(BaseModel):
             if field.json_schema_extra != FREE
         }
 
+    @classmethod
+    def variant(cls, values: Mapping[str, Any]) -> "type[Config]":
+        """Return the class that `values` are checked by where a field declares `cls`.
+
+        It is `cls` itself, unless a value tells which of several subclasses is meant, as a task's name does.
+        """
+        return cls
+
 
 T = TypeVar("T", bound=Config)
 
@@ -132,11 +140,11 @@ def build(cls: type[T], values: dict[str, Any], where: str) -> T:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{where}: {'; '.join(_line(cls, each) for each in error.errors()[:3])}") from None
+        raise UserError(f"{where}: {'; '.join(_line(cls, values, each) for each in error.errors()[:3])}") from None
 
 
-def _line(cls: type[Config], error: Any) -> str:
-    key, known, renamed = _place(cls, error["loc"])
+def _line(cls: type[Config], values: Any, error: Any) -> str:
+    key, known, renamed = _place(cls, values, error["loc"])
     if error["type"] == "extra_forbidden":
         leaf = str(error["loc"][-1])
         if new := renamed.get(leaf):
@@ -152,27 +160,23 @@ def _line(cls: type[Config], error: Any) -> str:
     return f"{key}: {message}" if isinstance(error["input"], dict) else f"{key} = {error['input']!r}: {message}"
 
 
-def _place(cls: type[BaseModel], path: tuple) -> tuple[str, list[str], dict[str, str]]:
-    """The dotted key of `path`, the keys allowed beside its last part, and the renamed ones, as far as the declared
-    types tell.
-
-    pydantic puts the discriminator's value of a tagged union into the path; it is no key, and is skipped.
-    """
-    options, beside, key = [cls], [cls], []
+def _place(cls: type[BaseModel], values: Any, path: tuple) -> tuple[str, list[str], dict[str, str]]:
+    """The dotted key of `path` in `values`, the keys allowed beside its last part, and the renamed ones."""
+    options, beside = [cls], [cls]
     for part in path:
-        annotation = next((each.model_fields[part].annotation for each in options if part in each.model_fields), None)
-        named = [
-            each for each in options if any(part in get_args(field.annotation) for field in each.model_fields.values())
-        ]
-        if annotation is None and named and len(options) > 1:
-            options = named
-            continue
-        key.append(str(part))
-        beside = options
+        beside = [_variant(option, values) for option in options]
+        annotation = next(
+            (option.model_fields[part].annotation for option in beside if part in option.model_fields), None
+        )
         if annotation is not None:
             options = _models(annotation)
-    renamed = {old: new for each in beside for old, new in renamed_keys(each).items()}
-    return ".".join(key), list(beside[0].model_fields) if beside else [], renamed
+        values = values.get(part) if isinstance(values, Mapping) else None
+    renamed = {old: new for option in beside for old, new in renamed_keys(option).items()}
+    return ".".join(map(str, path)), list(beside[0].model_fields) if beside else [], renamed
+
+
+def _variant(cls: type[BaseModel], values: Any) -> type[BaseModel]:
+    return cls.variant(values) if issubclass(cls, Config) and isinstance(values, Mapping) else cls
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -262,6 +266,7 @@ def _below(rename: Callable[[type[BaseModel], Any], Any], models: list[type[Base
         return [_below(rename, models, item) for item in value]
     if not isinstance(value, dict):
         return value
+    models = [_variant(model, value) for model in models]
     known = {model: {*model.model_fields, *renamed_keys(model)} for model in models}
     best = max(models, key=lambda model: len(value.keys() & known[model]))
     if len(models) == 1 and not value.keys() & known[best]:

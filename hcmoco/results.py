@@ -3,6 +3,7 @@
 _RENAMED = {
     "figures": "metrics",
     "main": "primary_metric",
+    "breakdown": "per_class",
     "chosen_step": "selected_step",
     "validations": "evals",
     "start": "init",

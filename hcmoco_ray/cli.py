@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hcmoco.tasks.registry import REGISTRY
 from hcmoco_ray.cluster import interrupts
 
 PROGRAMS = (
     *("prepare", "pretrain", "finetune", "evaluate", "predict", "report"),
     *("sweep", "label_fractions", "ablation", "versatility"),
 )
-TASK_NAMES = ("parsing-rgb", "parsing-depth", "pose", "densepose")
 # A wheel carries the recipes inside the package; in a checkout they lie on top, where people look.
 _INSTALLED = Path(__file__).resolve().parent / "recipes"
 RECIPES = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1] / "recipes"
@@ -41,7 +41,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 def task_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser of `TASK --recipe NAME [key=value ...]`."""
     arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("task", choices=TASK_NAMES, metavar="TASK", help=", ".join(TASK_NAMES))
+    arguments.add_argument("task", choices=tuple(REGISTRY), metavar="TASK", help=", ".join(REGISTRY))
     arguments.add_argument(
         "--recipe",
         default="people-cpu",
@@ -59,7 +59,7 @@ def task_values(task: str, recipe: str, overrides: list[str]) -> dict:
     from hcmoco.config import load_recipe, merge, parse_overrides
 
     path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else RECIPES / task / f"{recipe}.yaml"
-    return merge(merge(load_recipe(path), {"task": {"task": task}}), parse_overrides(overrides))
+    return merge(merge(load_recipe(path), {"task": {"name": task}}), parse_overrides(overrides))
 
 
 def values(recipe: str, overrides: list[str]) -> dict:

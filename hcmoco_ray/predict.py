@@ -10,7 +10,7 @@ from typing import Any
 
 import hcmoco
 from hcmoco.errors import UserError
-from hcmoco.inference.images import PictureFile, find_pictures
+from hcmoco.inference.images import ImageFile, find_images
 from hcmoco.inference.writer import ABOUT, INDEX, LINES, Output, check_out
 from hcmoco.storage import is_local
 from hcmoco_ray.cluster import session
@@ -55,15 +55,15 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
     if camera is not None and not (camera[0] > 0 and camera[1] > 0):
         raise UserError(f"--camera {given.camera}: fx and fy must be above 0")
     box = given.box if given.box in (None, "picture") else _four("--box", given.box, "120,40,310,460 or --box picture")
-    files = find_pictures(given.images, ABOUT)
+    files = find_images(given.images, ABOUT)
     boxes = None if given.boxes is None else read_boxes(Path(given.boxes).expanduser(), files)
     check_out(Path(out))
 
     import torch
 
     from hcmoco.finetuning.saved_model import load_model
-    from hcmoco.inference.adapter import Asking
-    from hcmoco.inference.run import make_view, predict_pictures
+    from hcmoco.inference.adapter import PredictOptions
+    from hcmoco.inference.run import make_adapter, predict_images
 
     saved = load_model(weights)
     task = saved.task()
@@ -78,20 +78,20 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
             )
     if given.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no usable GPU here; give --device cpu")
-    asking = Asking(
+    options = PredictOptions(
         box, boxes, camera, given.depth_scale or 1000.0, 0.3 if given.min_score is None else given.min_score
     )
-    view = make_view(task, asking)
+    adapter = make_adapter(task, options)
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.set_num_threads(threads)
     model = saved.model().to(device)
     what = torch.cuda.get_device_name(device) if device.type == "cuda" else _count(threads, "thread")
     _say(f"{task.name} of {saved.folder} on {device.type} ({what}): {_count(len(files), 'picture')}")
-    output = Output(out, _facts(task.name, saved, given, view.facts()))
+    output = Output(out, _facts(task.name, saved, given, adapter.facts()))
     progress = Progress("predict", len(files), "pictures")
     try:
-        summary = predict_pictures(
-            view, model, device, files, output, batch=given.batch, threads=threads, done=progress.add
+        summary = predict_images(
+            adapter, model, device, files, output, batch=given.batch, threads=threads, done=progress.add
         )
     except KeyboardInterrupt:
         progress.close()
@@ -100,22 +100,22 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
         output.close()
     progress.close()
     output.finish(
-        {"pictures": summary.predicted, "people": summary.people, "set_aside": len(summary.set_aside)}, view.legend()
+        {"pictures": summary.predicted, "people": summary.people, "set_aside": len(summary.rejected)}, adapter.legend()
     )
-    for name, reason in summary.set_aside[:_SHOWN]:
+    for name, reason in summary.rejected[:_SHOWN]:
         print(f"rejected {_text(name)}: {reason}", file=sys.stderr)
-    if len(summary.set_aside) > _SHOWN:
-        print(f"rejected {len(summary.set_aside) - _SHOWN} more; {out}/{LINES} says why", file=sys.stderr)
+    if len(summary.rejected) > _SHOWN:
+        print(f"rejected {len(summary.rejected) - _SHOWN} more; {out}/{LINES} says why", file=sys.stderr)
     if not summary.predicted:
-        name, reason = summary.set_aside[0]
+        name, reason = summary.rejected[0]
         raise UserError(f"none of {_count(len(files), 'picture')} could be used; {_text(name)}: {reason}")
-    rejected = f", {len(summary.set_aside)} rejected" if summary.set_aside else ""
+    rejected = f", {len(summary.rejected)} rejected" if summary.rejected else ""
     _say(f"{_count(summary.predicted, 'picture')}, {_count(summary.people, 'person', 'people')}{rejected}")
     _say(f"results   {out}/{LINES}\npictures  {out}/{INDEX}")
     return 0
 
 
-def read_boxes(path: Path, files: list[PictureFile]) -> dict[str, list[tuple[float, float, float, float]]]:
+def read_boxes(path: Path, files: list[ImageFile]) -> dict[str, list[tuple[float, float, float, float]]]:
     """Read the boxes of a JSON Lines file.
 
     Args:

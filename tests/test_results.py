@@ -11,6 +11,7 @@ TODAY = {
     "primary_metric": "mIoU",
     "test": {"rows": 3, "metrics": {"mIoU": 0.5}},
     "evals": [[4, {"mIoU": 0.4}]],
+    "per_class": {"columns": ["class", "IoU"], "rows": [["head", 0.5]]},
 }
 EARLIER = {
     "chosen_step": 4,
@@ -19,6 +20,7 @@ EARLIER = {
     "main": "mIoU",
     "test": {"rows": 3, "figures": {"mIoU": 0.5}},
     "validations": [[4, {"mIoU": 0.4}]],
+    "breakdown": {"columns": ["class", "IoU"], "rows": [["head", 0.5]]},
 }
 
 

@@ -174,7 +174,7 @@ class CoTrainingConfig(CoTrainingSettings):
         return _LOST[self.experiment]
 
     @property
-    def main(self) -> str:
+    def primary_metric(self) -> str:
         """The figure of the experiment."""
         return MAIN[self.experiment]
 

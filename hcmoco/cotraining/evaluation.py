@@ -54,9 +54,9 @@ def evaluate(model: CoTrained, batches: Iterable[LabeledBatch], device: torch.de
             metrics[which].update(rows, [{"parts": each} for each in parts_BSS])
     model.train(training)
     results = {which: metric.compute() for which, metric in metrics.items()}
-    figures = {
-        f"{which}/{name}": result.figures[name]
+    scores = {
+        f"{which}/{name}": result.metrics[name]
         for which, result in results.items()
         for name in ("mIoU", "mAcc", "aAcc")
     }
-    return Result(figures, rows=results["rgb"].rows)
+    return Result(scores, rows=results["rgb"].rows)

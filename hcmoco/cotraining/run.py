@@ -67,7 +67,7 @@ def cotrain(run: ResolvedCoTraining, context: TrainContext[LabeledBatch], init_d
     if (validation := run.validation) is not None:
 
         def score() -> dict[str, float]:
-            return evaluate(trainer.model, run.crops(validation, config.num_val_rows), context.device).figures
+            return evaluate(trainer.model, run.crops(validation, config.num_val_rows), context.device).metrics
 
         hooks.append(validation_hook(trainer, context, config.num_evals, score))
     run_loop(trainer, context, hooks, saved=saved)
@@ -113,8 +113,8 @@ def run_cell(
         "precision": config.train.precision,
         "init": init,
         "labels": {"rows": len(run.labeled), "digest": run.labeled.digest},
-        "primary_metric": config.main,
-        "test": {"rows": result.rows, "digest": run.test.digest, "metrics": result.figures},
+        "primary_metric": config.primary_metric,
+        "test": {"rows": result.rows, "digest": run.test.digest, "metrics": result.metrics},
         "evals": trainer.evals,
         "seconds": round(time.monotonic() - begun, 1),
     }, versatility_sheet(first, predict(trainer.model, first, context.device))

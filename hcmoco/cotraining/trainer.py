@@ -101,7 +101,7 @@ class CoTraining(Trainer[CoTrainingConfig, LabeledBatch]):
     def summarize(self, means: dict[str, float]) -> tuple[dict[str, float], str]:
         """See `Trainer`. Adds the parsing loss and the last score to the text."""
         numbers, text = super().summarize(means)
-        return numbers, f"{text}  parsing {means['loss/parsing']:.3f}{self.last_score(self.config.main)}"
+        return numbers, f"{text}  parsing {means['loss/parsing']:.3f}{self.last_score(self.config.primary_metric)}"
 
     def more_state(self) -> dict[str, Any]:
         return {**super().more_state(), "bank": bank_state(self.banks)}

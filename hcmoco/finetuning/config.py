@@ -1,24 +1,20 @@
-"""What a fine-tuning is: the task, the labels, where the encoder starts, and how long it trains."""
+"""Settings of a fine-tuning: the task, the labels, the encoder's first weights, and the length of the training."""
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from hcmoco.config import FREE, Config
 from hcmoco.finetuning.label_subset import LabelsConfig
 from hcmoco.models.encoders import EncoderConfig
-from hcmoco.tasks.densepose import DensePoseConfig
-from hcmoco.tasks.parsing import ParsingConfig
-from hcmoco.tasks.pose import PoseConfig
+from hcmoco.tasks.base import AnyTaskConfig
 from hcmoco.training.config import SourceConfig, TrainConfig
 from hcmoco.training.optim import OptimConfig
 
-AnyTaskConfig = Annotated[ParsingConfig | PoseConfig | DensePoseConfig, Field(discriminator="task")]
-
 
 class TaskDataConfig(Config):
-    """What is read. Validation rows are taken from `train`; `test` is for testing."""
+    """The data sets. Validation rows are taken from `train`; `test` is for testing."""
 
     train: SourceConfig
     test: SourceConfig
@@ -27,9 +23,9 @@ class TaskDataConfig(Config):
 class FinetuneConfig(LabelsConfig):
     """A fine-tuning run.
 
-    Where the encoder starts is not part of its identity as a config: the digest of the weights is, see
-    `ResolvedRun.identity`. Workers, threads and `eval_batch_size` move the result by rounding, more workers also by
-    batch norm's statistics.
+    `init` is not part of the config's identity; the digest of the weights is part of the run's, see
+    `ResolvedRun.identity`. Workers, threads and `eval_batch_size` change the result by rounding, several workers also
+    by batch norm's statistics.
     """
 
     renamed: ClassVar = {"evaluation_rows": "eval_batch_size", "validations": "num_evals", "out": "output_dir"}
@@ -41,7 +37,7 @@ class FinetuneConfig(LabelsConfig):
         json_schema_extra=FREE,
     )
     seed: int = Field(
-        0, ge=0, description="of everything that is drawn: labelled rows, the head's weights, order, augmentation"
+        0, ge=0, description="of everything that is drawn: labeled rows, the head's weights, order, augmentation"
     )
     task: AnyTaskConfig
     init: str = Field(
@@ -57,7 +53,7 @@ class FinetuneConfig(LabelsConfig):
     data: TaskDataConfig = Field(json_schema_extra=FREE)  # the digests of its rows decide
     steps: int | None = Field(None, ge=1, description="length of the training; the same for every share of the labels")
     epochs: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="length in passes over the labelled rows, instead of steps"
+        None, gt=0, allow_inf_nan=False, description="length in passes over the labeled rows, instead of steps"
     )
     min_steps: int = Field(1, ge=1, description="with `epochs`: at least this many steps, for few labels")
     num_evals: int = Field(
@@ -102,7 +98,7 @@ class FinetuneConfig(LabelsConfig):
         return self
 
     def total_steps(self, rows: int) -> int:
-        """Steps of a run over `rows` labelled rows."""
+        """Return the number of steps of a run over `rows` labeled rows."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None

@@ -1,5 +1,7 @@
-"""The encoder that a fine-tuning starts with: of a pre-training, ImageNet, a weights file, or fresh. Always what was
-asked for."""
+"""Load the encoder that a fine-tuning starts from: a pre-training, ImageNet, a weights file, or fresh weights.
+
+Weights that cannot be loaded are an error; there is no fallback.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,19 +16,19 @@ from hcmoco.models.encoders import Encoder, EncoderConfig, build_encoder
 from hcmoco.storage import Folder, absolute, is_local
 
 SCRATCH, IMAGENET = "scratch", "imagenet"
-# What of an encoder's config has to be the same for its weights to mean the same.
+# Fields of an encoder's config that must be equal for its weights to fit.
 _SHAPE = ("name", "in_chans", "args", "fusion")
 
 
 @dataclass(frozen=True)
 class EncoderInit:
-    """An encoder and where its weights are from.
+    """An encoder and the origin of its weights.
 
     Attributes:
         encoder: in training mode.
         text: a line for people.
         digest: SHA-256 over the encoder's weights; "" for scratch, whose weights are a function of the seed.
-        terms: of what the weights were made from.
+        terms: license terms of the data that the weights were trained on.
     """
 
     encoder: Encoder
@@ -52,10 +54,10 @@ def load_encoder_init(
         config: the encoder; its own `init` must be "scratch".
         modality: "rgb" or "depth": which encoder of a run is taken.
         imagenet_weights: file for "imagenet"; None asks timm for its published weights, over the network.
-        load: False makes the encoder alone, for a caller that brings the weights.
-        key: what the caller's config calls the encoder, for messages.
+        load: False builds the encoder without weights, for a caller that loads its own.
+        key: name of the encoder in the caller's config, for messages.
     Raises:
-        UserError: weights that are not there or are of another encoder.
+        UserError: the weights do not exist or are of another encoder.
     """
     if init == SCRATCH or not load:
         return EncoderInit(build_encoder(config, load=False).train(), "scratch: weights drawn from the seed", "")
@@ -66,15 +68,14 @@ def load_encoder_init(
     if _is_folder(init):
         raise UserError(
             f"init: {init} is neither an export nor a finished run of pretrain.py (it has no config.json and no "
-            f"export/); "
-            "give one of these, a weights file, imagenet or scratch"
+            "export/); give one of these, a weights file, imagenet or scratch"
         )
     encoder = build_encoder(config.model_copy(update={"init": init}))
     return _read(encoder, f"weights file: {encoder.report}")
 
 
 def weights_digest(encoder: Encoder) -> str:
-    """SHA-256 over names, types, shapes and values of the weights."""
+    """Return the SHA-256 over names, types, shapes and values of the weights."""
     digest = hashlib.sha256()
     for name, value in sorted(encoder.trunk.state_dict().items()):
         array = value.detach().cpu().contiguous()
@@ -122,7 +123,7 @@ def _of_export(folder: str, config: EncoderConfig, modality: str, key: str) -> E
 
 
 def export_folder(init: str) -> str | None:
-    """The export that `init` is or, as a finished run, holds; None where it is neither."""
+    """Return the folder of the export: `init` itself, or the export of a finished run; None if it is neither."""
     init = init.rstrip("/")
     return next(
         (folder for folder in (init, f"{init}/export") if _is_folder(folder) and Folder(folder).exists("config.json")),

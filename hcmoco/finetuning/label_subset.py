@@ -1,8 +1,7 @@
-"""Which labelled rows a fine-tuning sees: a function of (data set, share, seed), and nested: the rows of 1 % are among
-those of 10 %.
+"""Choose the labeled rows of a fine-tuning: a function of (data set, share, seed).
 
-Rows are ranked by id, not by where they are stored, so that a data set prepared anew with another order gives the same
-subset.
+Subsets are nested: the rows of 1 % are among those of 10 %. Rows are ranked by id, not by their place in the shards: a
+data set that is prepared again in another order gives the same subset.
 """
 
 import hashlib
@@ -24,18 +23,18 @@ from hcmoco.errors import UserError
 from hcmoco.rng import make_rng
 
 STRIDES = {"itop-10%": 10, "itop-1%": 100, "itop-0.5%": 200, "itop-0.2%": 500, "itop-0.1%": 1000}
-"""The published subsets of ITOP: rows 0, s, 2s, ... of the list sorted by frame, floor(rows / s) of them; 17 at s =
+"""The published subsets of ITOP: rows 0, s, 2s, ... of the list sorted by frame, floor(rows / s) rows; 17 at s =
 1000."""
 
 _READERS = 8
 
 
 class LabelsConfig(Config):
-    """How many labels are used, and which."""
+    """The share of the labels that is used."""
 
     renamed: ClassVar = {"samples": "num_samples", "validation": "num_val_rows"}
 
-    fraction: float = Field(1.0, gt=0, le=1, description="share of the labelled rows that are not validation rows")
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the labeled rows that are not validation rows")
     num_samples: int | None = Field(None, ge=1, description="number of rows instead of a share")
     subset: str | None = Field(None, description=f"a published subset instead of a share: {', '.join(STRIDES)}")
     labels_seed: int | None = Field(None, ge=0, description="draws the rows; null: the run's seed")
@@ -58,7 +57,7 @@ class LabelsConfig(Config):
 
     @property
     def text(self) -> str:
-        """How a table names it: "10%", "17 samples", "itop-1%"."""
+        """Return the name of the share in tables: "10%", "17 samples", "itop-1%"."""
         if self.num_samples is not None:
             return f"{self.num_samples} samples"
         return self.subset or f"{100 * self.fraction:g}%"
@@ -66,11 +65,11 @@ class LabelsConfig(Config):
 
 @dataclass(frozen=True)
 class Subset:
-    """Some rows of a data set, by row group, for a plan to deal from.
+    """Some rows of a data set, by row group; a source of a plan.
 
     Attributes:
         shards: the data set.
-        groups: (row group, rows inside it) in storage order; groups without a row are left out.
+        groups: (row group, rows inside it) in storage order; groups without a row are skipped.
         digest: SHA-256 of the sorted ids.
     """
 
@@ -83,7 +82,7 @@ class Subset:
 
     @property
     def manifest(self) -> Manifest:
-        """Of the whole data set."""
+        """Return the manifest of the whole data set."""
         return self.shards.manifest
 
     def read_group(
@@ -94,11 +93,11 @@ class Subset:
         return self.shards.read_group(real, columns, inside if rows is None else [inside[row] for row in rows])
 
     def source_plan(self, name: str) -> SourcePlan:
-        """This subset for a `Plan`."""
+        """Return this subset as a source of a `Plan`."""
         return SourcePlan(name, len(self), tuple(len(rows) for _, rows in self.groups), 1.0, self.digest)
 
     def rows(self, columns: Sequence[str], limit: int | None = None) -> Iterator[dict]:
-        """The rows, or the first `limit`, in storage order, as dicts."""
+        """Yield the rows, or the first `limit`, in storage order, as dicts."""
         left = len(self) if limit is None else limit
         for group in range(len(self.groups)):
             if left <= 0:
@@ -108,37 +107,40 @@ class Subset:
 
 
 def all_rows(shards: Shards, needed: Sequence[str]) -> Subset:
-    """Return all rows that have the columns `needed`. UserError where there is none."""
+    """Return all rows that have the columns `needed`. Raises UserError if there is none."""
     ids, places = _candidates(shards, needed)
     return _subset(shards, ids, places, np.arange(len(ids)))
 
 
 def split(shards: Shards, config: LabelsConfig, needed: Sequence[str], *, seed: int) -> tuple[Subset, Subset | None]:
-    """The rows to train on, and those to validate on, None if none are asked for.
+    """Choose the rows to train on and the rows to validate on.
 
     Args:
+        shards: the data set.
+        config: the share of the labels.
         needed: columns that a row must have: inputs and labels.
-        seed: of the run, where `config` names none.
+        seed: of the run, for a config without `labels_seed`.
+    Returns:
+        The training rows, and the validation rows or None.
     Raises:
-        UserError: rows without the labels, or a share that leaves nothing.
+        UserError: no row has the labels, or no row is left to train on.
     """
     ids, places = _candidates(shards, needed)
     count = len(ids)
-    aside = make_rng(0, "validation rows").permutation(count)
+    held_out = make_rng(0, "validation rows").permutation(count)
     if config.subset is not None:
         stride = STRIDES[config.subset]
         chosen = np.arange(count // stride) * stride
-        aside = aside[~np.isin(aside, chosen)][: config.num_val_rows]
+        held_out = held_out[~np.isin(held_out, chosen)][: config.num_val_rows]
     else:
-        aside, pool = aside[: config.num_val_rows], np.sort(aside[config.num_val_rows :])
+        held_out, pool = held_out[: config.num_val_rows], np.sort(held_out[config.num_val_rows :])
         wanted = (
             config.num_samples if config.num_samples is not None else int(np.floor(config.fraction * len(pool) + 1e-9))
         )
         if wanted > len(pool):
             raise UserError(
-                f"num_samples = {wanted}: {shards.uri} has {count} labelled rows, of which {len(aside)} are set aside "
-                f"for validation; "
-                f"at most {len(pool)}, or a smaller num_val_rows"
+                f"num_samples = {wanted}: {shards.uri} has {count} labeled rows, of which {len(held_out)} are kept for "
+                f"validation; at most {len(pool)}, or a smaller num_val_rows"
             )
         ranked = pool[
             make_rng(seed if config.labels_seed is None else config.labels_seed, "labels").permutation(len(pool))
@@ -146,16 +148,15 @@ def split(shards: Shards, config: LabelsConfig, needed: Sequence[str], *, seed: 
         chosen = ranked[:wanted]
     if not len(chosen):
         raise UserError(
-            f"{config.text} of the {count} labelled rows of {shards.uri}, with num_val_rows = {config.num_val_rows} of "
-            f"them set "
-            "aside, leaves no row to train on; give a larger fraction, num_samples=17, or a smaller num_val_rows"
+            f"{config.text} of the {count} labeled rows of {shards.uri} leaves no row to train on: num_val_rows = "
+            f"{config.num_val_rows} of them are kept for validation; give a larger fraction, num_samples=17, or a "
+            "smaller num_val_rows"
         )
-    return _subset(shards, ids, places, chosen), _subset(shards, ids, places, aside) if len(aside) else None
+    return _subset(shards, ids, places, chosen), _subset(shards, ids, places, held_out) if len(held_out) else None
 
 
 def _candidates(shards: Shards, needed: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Ids of the rows that have all `needed` columns, sorted, and where each is stored: int64 [N, 2], row group and
-    row."""
+    """Sorted ids of the rows that have all `needed` columns, and their row groups and rows, int64 [N, 2]."""
     manifest = shards.manifest
     counts = {name: manifest.modalities.get(name, 0) for name in needed}
     missing = [name for name, rows in counts.items() if not rows]
@@ -174,7 +175,7 @@ def _candidates(shards: Shards, needed: Sequence[str]) -> tuple[list[str], np.nd
         return [(id, number, row) for row, id in enumerate(table["id"].to_pylist()) if valid[row]]
 
     with ThreadPoolExecutor(_READERS) as pool:
-        found = sorted(each for rows in pool.map(group, range(len(shards.group_rows))) for each in rows)
+        found = sorted(row for rows in pool.map(group, range(len(shards.group_rows))) for row in rows)
     if not found:
         raise UserError(
             f"{shards.uri} has no row with {' and '.join(needed)} together; prepare or name a data set that has"
@@ -185,8 +186,9 @@ def _candidates(shards: Shards, needed: Sequence[str]) -> tuple[list[str], np.nd
 def _subset(shards: Shards, ids: list[str], places: np.ndarray, chosen: np.ndarray) -> Subset:
     chosen = np.sort(chosen)
     digest = hashlib.sha256(json.dumps([ids[number] for number in chosen]).encode()).hexdigest()
-    here = places[chosen]
-    here = here[np.lexsort((here[:, 1], here[:, 0]))]
-    groups, starts = np.unique(here[:, 0], return_index=True)
-    rows = np.split(here[:, 1], starts[1:])
-    return Subset(shards, tuple((int(g), tuple(each.tolist())) for g, each in zip(groups, rows, strict=True)), digest)
+    stored = places[chosen]
+    stored = stored[np.lexsort((stored[:, 1], stored[:, 0]))]
+    numbers, starts = np.unique(stored[:, 0], return_index=True)
+    rows = np.split(stored[:, 1], starts[1:])
+    groups = tuple((int(number), tuple(inside.tolist())) for number, inside in zip(numbers, rows, strict=True))
+    return Subset(shards, groups, digest)

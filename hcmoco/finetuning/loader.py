@@ -1,9 +1,8 @@
-"""Batches of a downstream task: for training from a plan over labelled rows, for evaluation every row once.
+"""Load batches of a downstream task: for training in the order of a plan, for evaluation every row once.
 
-Evaluation deals pieces of `eval_batch_size` rows to the workers in turn. Which rows are predicted together depends on
-the data
-set and `piece_rows` alone, no row is left out and none counts twice: scores are the same for any number of workers.
-Other pieces, or another number of threads, move them by rounding (docs/reproducibility.md).
+Evaluation deals pieces of `piece_rows` rows to the workers in turn. The rows that are predicted together depend on the
+data set and `piece_rows` alone, and every row counts once: scores are the same for any number of workers. Pieces of
+another size, or another number of threads, change them by rounding (docs/reproducibility.md).
 """
 
 from bisect import bisect_right
@@ -23,7 +22,7 @@ from hcmoco.tasks.base import Task, TaskBatch
 
 @dataclass(frozen=True)
 class TrainLoader(PlanLoader[TaskBatch]):
-    """The labelled rows of a task in the order of a plan, augmented."""
+    """The labeled rows of a task in the order of a plan, augmented."""
 
     task: Task
 
@@ -32,8 +31,8 @@ class TrainLoader(PlanLoader[TaskBatch]):
         return self.task.columns
 
     def make(self, rows: list[dict], step: int, lane: int) -> TaskBatch:
-        draws = [make_rng(self.plan.seed, "augment", step, lane, position) for position in range(len(rows))]
-        return self.task.make_batch(rows, draws)
+        rngs = [make_rng(self.plan.seed, "augment", step, lane, position) for position in range(len(rows))]
+        return self.task.make_batch(rows, rngs)
 
     def join(self, batches: list[TaskBatch], step: int) -> TaskBatch:
         return type(batches[0]).concatenate(batches)
@@ -44,9 +43,10 @@ class EvalLoader:
     """Every row of a subset once.
 
     Attributes:
-        rows: what is scored.
-        piece_rows: rows that are predicted together.
-        world: workers that share the pieces.
+        task: over the data set of the rows.
+        rows: to score.
+        piece_rows: number of rows that are predicted together.
+        world: number of workers that share the pieces.
     """
 
     task: Task
@@ -56,15 +56,15 @@ class EvalLoader:
 
     @property
     def pieces(self) -> int:
-        """Number of pieces; every worker has equally many, and the last may be empty."""
+        """Return the number of pieces. Every worker has equally many; the last ones may be empty."""
         pieces = -(-len(self.rows) // self.piece_rows)
         return -(-pieces // self.world) * self.world
 
     def item(self, piece: int) -> pa.Table:
-        """Piece `piece` as `piece_rows` rows, of which the first are real: whoever deals pieces wants them equally
-        long.
+        """Read a piece. It always has `piece_rows` rows: the column `real` is False for those that fill it up.
 
-        Raises UserError where a shard is not what its manifest says.
+        Raises:
+            UserError: a shard is not what its manifest says.
         """
         starts = self._starts
         first = piece * self.piece_rows
@@ -83,11 +83,11 @@ class EvalLoader:
         return starts
 
     def own_items(self, rank: int) -> Iterator[pa.Table]:
-        """The pieces of worker `rank`, for one that reads them itself."""
+        """Yield the pieces of worker `rank`, for a worker that reads them itself."""
         return (self.item(piece) for piece in range(rank, self.pieces, self.world))
 
     def batches(self, items: Iterable[pa.Table], *, threads: int, ahead: int) -> Iterator[TaskBatch]:
-        """The batches of some pieces, in order. UserError where a row does not decode."""
+        """Yield the batches of some pieces, in order. Raises UserError if a row does not decode."""
         for batch in prefetch_map(self._batch, iter(items), threads=threads, ahead=ahead):
             if batch is not None:
                 yield batch

@@ -30,7 +30,7 @@ def finetune(run: ResolvedRun, context: TrainContext[TaskBatch], tracking_run: s
     if run.val_subset is not None:
 
         def score() -> dict[str, float]:
-            return evaluate(run.task, trainer.model, context.evaluation(), context.device).figures
+            return evaluate(run.task, trainer.model, context.evaluation(), context.device).metrics
 
         hooks.append(validation_hook(trainer, context, run.config.num_evals, score))
     run_loop(trainer, context, hooks, saved=saved, tracking_run=tracking_run)

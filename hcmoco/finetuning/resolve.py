@@ -14,22 +14,23 @@ from hcmoco.license_terms import Terms, of_data
 from hcmoco.tasks.base import Task
 from hcmoco.tasks.registry import make_task, task_class
 
-# Labels of so many rows tell the class frequencies well enough.
+# Class frequencies are estimated from this many rows.
 _STATISTICS_ROWS = 2000
 
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """A fine-tuning whose data sets have been read as far as they decide something. Small to pickle.
+    """A fine-tuning with everything decided that its data sets decide. Small to pickle.
 
     Attributes:
-        train_subset: labelled rows that are trained on.
+        config: of the run.
+        train_subset: labeled rows that are trained on.
         val_subset: rows that the model is scored on during training; None if there are none.
-        test_subset: rows of the closing score.
-        task: over the training data; `test_task` is the same over the test data.
-        statistics: what `Task.fit_statistics` gave.
-        init: `text` and `digest` of where the encoder starts.
-        terms: of the training data, and of what the encoder's first weights were made from.
+        test_subset: rows of the final score.
+        task: over the training data.
+        test_task: the same over the test data.
+        init: `text` and `digest` of the encoder's first weights.
+        terms: license terms of the training data, and of the data behind the encoder's first weights.
     """
 
     config: FinetuneConfig
@@ -38,13 +39,12 @@ class ResolvedRun:
     test_subset: Subset
     task: Task
     test_task: Task
-    statistics: dict
     init: dict[str, str]
     terms: tuple[Terms, ...]
 
     @cached_property
     def plan(self) -> Plan:
-        """Return the order of the labelled rows: few rows come again and again, each time with another augmentation."""
+        """Return the order of the labeled rows. Rows repeat, each time with another augmentation."""
         train = self.config.train
         return Plan(
             seed=self.config.seed,
@@ -57,7 +57,7 @@ class ResolvedRun:
 
     @property
     def identity(self) -> dict:
-        """Return what decides the result: a resumed run must have the same."""
+        """Return the values that decide the result: a resumed run must have the same."""
         return {
             **self.config.identity(),
             "labels": self.train_subset.digest,
@@ -68,7 +68,7 @@ class ResolvedRun:
 
     @property
     def facts(self) -> dict:
-        """Return what the record of the run says: its precision, which labels, and where the encoder started."""
+        """Return facts for the record of the run: its precision, its labels, and its encoder's first weights."""
         return {
             "precision": self.config.train.precision,
             "labels": {"text": self.config.text, "rows": len(self.train_subset), "digest": self.train_subset.digest},
@@ -76,7 +76,7 @@ class ResolvedRun:
         }
 
     def train_loader(self) -> TrainLoader:
-        """Return the loader of the labelled rows in the plan's order."""
+        """Return the loader of the labeled rows in the plan's order."""
         return TrainLoader(self.plan, (self.train_subset,), self.task)
 
     def eval_loader(self, world: int = 1) -> EvalLoader | None:
@@ -87,7 +87,7 @@ class ResolvedRun:
         return EvalLoader(task, self.val_subset, self.config.eval_batch_size, world)
 
     def test_loader(self, world: int = 1) -> EvalLoader:
-        """Return the loader of the rows of the closing score."""
+        """Return the loader of the rows of the final score."""
         return EvalLoader(self.test_task, self.test_subset, self.config.eval_batch_size, world)
 
 
@@ -95,26 +95,23 @@ def resolve(config: FinetuneConfig, train: Shards, test: Shards, encoder_init: E
     """Resolve a fine-tuning over opened data sets.
 
     Raises:
-        UserError: they lack labels, or the share of the labels leaves nothing.
+        UserError: the data sets lack labels, or no row is left to train on.
     """
-    cls = task_class(config.task.task)
+    cls = task_class(config.task.name)
     needed = (*cls.inputs, *cls.labels)
     train_subset, val_subset = split(train, config, needed, seed=config.seed)
     test_subset = all_rows(test, needed)
-    task = make_task(config.task, train.manifest)
     try:
-        statistics = task.fit_statistics(train_subset.rows(cls.columns, _STATISTICS_ROWS))
+        statistics = cls.fit_statistics(config.task, train_subset.rows(cls.columns, _STATISTICS_ROWS))
     except ValueError as error:
         raise not_as_prepared(error) from None
-    task.use_statistics(statistics)
     return ResolvedRun(
         config=config,
         train_subset=train_subset,
         val_subset=test_subset if config.select == "test" else val_subset,
         test_subset=test_subset,
-        task=task,
+        task=make_task(config.task, train.manifest, statistics),
         test_task=make_task(config.task, test.manifest, statistics),
-        statistics=statistics,
         init={"text": encoder_init.text, "digest": encoder_init.digest},
         terms=(of_data(train.manifest), *encoder_init.terms),
     )

@@ -1,5 +1,4 @@
-"""A whole fine-tuning and its test score in this process, without a cluster: an experiment of a grid, or a run on one
-GPU."""
+"""Run a whole fine-tuning and its test score in this process, without a cluster, e.g. an experiment of a grid."""
 
 import time
 from collections.abc import Callable
@@ -30,17 +29,20 @@ def run_cell(
     """Train or resume, select the model and score it on the test data.
 
     Args:
-        states: folder (URI) of train states, from which a killed run resumes; None keeps none.
-        threads: threads that read and decode.
+        config: of the run.
+        train, test: the data sets.
+        states: folder or URI of train states, from which a killed run resumes; None writes none.
+        device: as PyTorch names it.
+        threads: number of threads that read and decode.
         show: called with each line of progress.
     Returns:
-        JSON values: what was run, `test` figures, `validations` and `seconds`.
+        JSON values: facts of the run, `test` with its metrics, `evals` and `seconds`.
     """
     begun = time.monotonic()
     saved = States(states).newest() if states else None
     config = settle(config, native_bfloat16(device), saved.identity if saved else None)
     encoder_init = load_encoder_init(
-        config.init, config.encoder, task_class(config.task.task).modality, imagenet_weights=config.imagenet_weights
+        config.init, config.encoder, task_class(config.task.name).modality, imagenet_weights=config.imagenet_weights
     )
     run = resolve(config, train, test, encoder_init)
     context = LocalContext(
@@ -58,14 +60,14 @@ def run_cell(
     batches = loader.batches(loader.own_items(0), threads=threads, ahead=2)
     result = evaluate(run.test_task, trainer.model, batches, torch.device(device))
     return {
-        "task": config.task.task,
+        "task": config.task.name,
         "seed": config.seed,
         "steps": trainer.step,
         "selected_step": selected_step,
         "select": config.select,
         **run.facts,
-        "primary_metric": run.task.main,
-        "test": {"rows": result.rows, "digest": run.test_subset.digest, "metrics": result.figures},
+        "primary_metric": run.task.primary_metric,
+        "test": {"rows": result.rows, "digest": run.test_subset.digest, "metrics": result.metrics},
         "evals": trainer.evals,
         "seconds": round(time.monotonic() - begun, 1),
     }

@@ -1,18 +1,17 @@
-"""A fine-tuned model in a folder: to score, to predict with, to hand on.
+"""Save and load a fine-tuned model.
 
 <folder>/
   model.safetensors   weights of encoder and head
-  README.md           what it is, how it was trained and how it scored
-  config.json         task, encoder, what the training says of itself, size and SHA-256 of the other files; written last
+  README.md           its card: training and scores
+  config.json         task, encoder, facts of the training, size and SHA-256 of the other files; written last
 """
 
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import safetensors.torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import nn
 
@@ -20,10 +19,9 @@ from hcmoco import __version__
 from hcmoco.config import build, upgrade
 from hcmoco.data.shards.manifest import About
 from hcmoco.errors import UserError, one_line
-from hcmoco.finetuning.config import AnyTaskConfig
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.storage import Folder
-from hcmoco.tasks.base import Task
+from hcmoco.tasks.base import Task, TaskConfig, parse_task_config
 from hcmoco.tasks.registry import make_task
 
 FORMAT, FORMAT_VERSION = "hcmoco-task", 1
@@ -35,17 +33,18 @@ class Saved:
     """A fine-tuned model that was read and checked.
 
     Attributes:
-        folder: where it is.
+        folder: path or URI.
         config: of the task.
-        encoder: of the encoder.
-        about: of the data that it was trained on.
-        statistics: what `Task.fit_statistics` gave there.
-        training: what the training said of itself: JSON values.
+        encoder: config of the encoder.
+        about: manifest of the data that it was trained on.
+        statistics: see `Task.fit_statistics`.
+        training: facts of the training, JSON values.
         digest: SHA-256 of the weights' file.
+        weights: content of that file.
     """
 
     folder: str
-    config: Any
+    config: TaskConfig
     encoder: EncoderConfig
     about: About
     statistics: dict
@@ -54,11 +53,11 @@ class Saved:
     weights: bytes
 
     def task(self, about: About | None = None) -> Task:
-        """The task over a data set; over one like that of the training where none is given."""
+        """Return the task over a data set; None: over one like that of the training."""
         return make_task(self.config, about or self.about, self.statistics)
 
     def model(self) -> nn.Module:
-        """The model in evaluation mode, on the CPU."""
+        """Return the model in evaluation mode, on the CPU. Raises UserError if the weights do not fit."""
         model = self.task().make_model(build_encoder(self.encoder, load=False))
         try:
             model.load_state_dict(safetensors.torch.load(self.weights))
@@ -69,15 +68,16 @@ class Saved:
         return model.eval()
 
 
-def save_model(
-    folder: str, model: nn.Module, task: Task, encoder: EncoderConfig, *, statistics: dict, training: dict, card: str
-) -> None:
-    """Writes a fine-tuned model; what is there is replaced, and a folder without config.json is not one.
+def save_model(folder: str, model: nn.Module, task: Task, encoder: EncoderConfig, *, training: dict, card: str) -> None:
+    """Write a fine-tuned model. An earlier one is replaced; until config.json is written, the folder is not a model.
 
     Args:
         folder: path or URI.
-        training: JSON values to keep with it.
-        card: its README.md.
+        model: of the task.
+        task: over the training data.
+        encoder: config of the encoder.
+        training: facts of the training, JSON values.
+        card: text of README.md.
     """
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     files = {"model.safetensors": safetensors.torch.save(state, {"format": "pt"}), "README.md": card.encode()}
@@ -89,37 +89,38 @@ def save_model(
         "task": task.config.model_dump(mode="json"),
         "encoder": encoder.model_copy(update={"init": "scratch"}).model_dump(mode="json"),
         "about": about.model_dump(mode="json"),
-        "statistics": statistics,
+        "statistics": task.statistics,
         "training": training,
         "files": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
         },
     }
-    there = Folder(folder)
-    there.delete(_FACTS)  # it must not vouch for files that are being replaced
+    target = Folder(folder)
+    target.delete(_FACTS)  # it must not vouch for files that are being replaced
     for name, data in files.items():
-        there.write(name, data)
-    there.write(_FACTS, json.dumps(facts, indent=1).encode())
+        target.write(name, data)
+    target.write(_FACTS, json.dumps(facts, indent=1).encode())
 
 
 def model_folder(weights: str) -> str:
-    """The folder of the model that `weights` names: itself, or `model` inside a fine-tuning's folder. UserError where
-    there is none."""
+    """Return the folder of a model: `weights` itself, or `model` in a fine-tuning's folder. Raises UserError if neither
+    holds one."""
     weights = weights.rstrip("/")
-    for each in (weights, f"{weights}/model"):
-        folder = Folder(each)
+    for uri in (weights, f"{weights}/model"):
+        folder = Folder(uri)
         if folder.exists(_FACTS) and folder.exists("model.safetensors"):
-            return each
+            return uri
     raise UserError(
         f"weights: {weights} holds no fine-tuned model; give the folder of a finished run of `python "
-        f"pipelines/finetune.py`, or its model/"
+        "pipelines/finetune.py`, or its model/"
     )
 
 
 def load_model(weights: str) -> Saved:
-    """Reads a fine-tuned model: a folder that `save_model` wrote, or that of a finished fine-tuning.
+    """Load a fine-tuned model from a folder of `save_model`, or from that of a finished fine-tuning.
 
-    Raises UserError where there is none, one of another version, or a file that is not what config.json says.
+    Raises:
+        UserError: there is no model, it is of another version, or a file does not match config.json.
     """
     folder = model_folder(weights)
     try:
@@ -132,7 +133,7 @@ def load_model(weights: str) -> Saved:
             )
         data = Folder(folder).read("model.safetensors")
         digest = facts["files"]["model.safetensors"]["sha256"]
-        config: Any = TypeAdapter(AnyTaskConfig).validate_python(facts["task"])
+        config = parse_task_config(upgrade(TaskConfig, facts["task"]))
         if hashlib.sha256(data).hexdigest() != digest:
             raise UserError(
                 f"{folder}: model.safetensors does not match its checksum in config.json; copy it or train it again"

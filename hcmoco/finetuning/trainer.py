@@ -1,4 +1,4 @@
-"""The fine-tuning: encoder and head, and the weights of the best validation so far."""
+"""Train encoder and head, and keep the weights of the best validation so far."""
 
 import math
 from collections.abc import Mapping
@@ -21,11 +21,12 @@ from hcmoco.training.trainer import Losses, Trainer
 
 
 def make_model(config: FinetuneConfig, task: Task, *, load: bool) -> nn.Module:
-    """Build encoder and head; fresh weights are a function of the seed, and the head's do not depend on where the
-    encoder starts.
+    """Build encoder and head. Fresh weights are a function of the seed; the head's do not depend on `config.init`.
 
     Args:
-        load: whether to read `config.init`; not for a run that brings its own weights.
+        config: of the run.
+        task: over the training data.
+        load: whether to load `config.init`; False for a run that loads its own weights.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(make_rng(config.seed, "weights", 0).integers(2**63)))
@@ -40,8 +41,8 @@ _Weights = tuple[int, dict[str, Tensor]]
 
 
 def select_weights(config: FinetuneConfig, last: _Weights, best: _Weights) -> _Weights:
-    """Return the selected model's step and weights: the best validation's, unless the last is asked for or there was
-    none.
+    """Return step and weights of the selected model: the best validation's, or the last if select=last or none was
+    best.
 
     Args:
         last, best: steps and weights; the best's are empty where there was no validation.
@@ -53,10 +54,11 @@ class Finetuning(Trainer[FinetuneConfig, TaskBatch]):
     """See `Trainer`.
 
     Args:
-        load_init: whether to read where the encoder starts; a run that resumes from a state brings its own weights.
+        load_init: whether to load `config.init`; False for a run that resumes from a state.
 
     Attributes:
-        best: weights of the best validation, empty while there is none; `best_step` is where it was.
+        best: weights of the best validation; empty before the first.
+        best_step: step of the best validation.
     """
 
     libraries = "hcmoco, timm and torchvision"
@@ -89,12 +91,12 @@ class Finetuning(Trainer[FinetuneConfig, TaskBatch]):
     def summarize(self, means: dict[str, float]) -> tuple[dict[str, float], str]:
         """See `Trainer`. Adds the last score to the text."""
         numbers, text = super().summarize(means)
-        return numbers, text + self.last_score(self.task.main)
+        return numbers, text + self.last_score(self.task.primary_metric)
 
     def record_validation(self, metrics: Mapping[str, float]) -> None:
         """See `Trainer`. Keeps the weights if the score is the best so far."""
-        score = metrics[self.task.main]
-        before = [scores[self.task.main] for _, scores in self.evals]
+        score = metrics[self.task.primary_metric]
+        before = [scores[self.task.primary_metric] for _, scores in self.evals]
         best = max((value for value in before if value > -math.inf), default=-math.inf)
         super().record_validation(metrics)
         if not self.best or score > best:  # a score may be undefined (NaN), which is worse than any other

@@ -1,1 +1,1 @@
-"""Parts, pose and surfaces of people on somebody's own pictures: from files to files, on one machine."""
+"""Prediction of parts, poses and surfaces on a user's own images: from files to files, on one machine."""

@@ -1,7 +1,7 @@
-"""How one kind of task sees pictures: a picture becomes rows, and predictions for the rows become what is said of the picture.
+"""The interface between a task and a user's images: an image becomes rows, and predictions become results of the image.
 
-Coordinates are x, y in pixels of the upright picture, from its upper left corner: the first pixel's centre is (0.5, 0.5).
-Shapes: H, W rows and columns of the picture, h, w of a drawing of it, L side of a prediction.
+Coordinates are x, y in pixels of the upright image, from its upper left corner: the center of the first pixel is
+(0.5, 0.5). Shapes: H, W rows and columns of the image, h, w of a preview of it, L side of a prediction.
 """
 
 from abc import ABC, abstractmethod
@@ -12,27 +12,27 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hcmoco.inference.images import PictureFile
+from hcmoco.inference.images import ImageFile
 from hcmoco.tasks.base import Prediction, Task, TaskBatch
 
 WORKING_SIDE = 4096
-"""Pictures with a longer side are made smaller before anything is cut from them; results are in pixels of the picture all the same."""
+"""Images with a longer side, in pixels, are shrunk before crops are cut from them. Results keep the image's pixels."""
 
-DRAWN_SIDE = 480
+PREVIEW_SIDE = 480  # longer side of what is drawn, pixels
 PICTURE = "picture"
-BOX_COLOUR = (255, 225, 40)
+BOX_COLOR = (255, 225, 40)
 
 
 @dataclass(frozen=True)
-class Asking:
-    """What the user says about the pictures.
+class PredictOptions:
+    """The user's options for the images.
 
     Attributes:
-        box: of the person, x0, y0, x1, y1, the same on every picture; PICTURE: the person fills the picture; None: not told.
-        boxes: of the people on each picture by its name, in place of `box`; pictures without any are set aside.
-        camera: fx, fy, cx, cy in pixels of the whole picture.
-        units_per_metre: of depth files.
-        min_score: detections below are left out.
+        box: of the person, x0, y0, x1, y1, the same on every image; PICTURE: the person fills the image; None: unknown.
+        boxes: of the people on each image by its name, instead of `box`; images without a box are rejected.
+        camera: fx, fy, cx, cy in pixels of the whole image.
+        units_per_meter: of depth files; 1000 for millimeters.
+        min_score: detections below are dropped, 0..1.
     """
 
     box: tuple[float, float, float, float] | str | None = None
@@ -43,95 +43,103 @@ class Asking:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a row's image lies: pixels of it are `scale` times pixels of the picture, plus `offset`; along x and y."""
+class ImageTransform:
+    """Maps pixels of the user's image to pixels of a row's image: `scale` times them plus `offset`, along x and y."""
 
     scale: tuple[float, float] = (1.0, 1.0)
     offset: tuple[float, float] = (0.0, 0.0)
 
     def to_picture(self, xy_N2: np.ndarray) -> np.ndarray:
-        """float64 [N, 2]: pixels of the row's image as pixels of the picture."""
+        """Return float64 [N, 2]: pixels of the row's image as pixels of the user's image."""
         return (np.asarray(xy_N2, np.float64) - self.offset) / self.scale
 
 
 @dataclass
-class Asked:
-    """A picture that was read.
+class PreparedImage:
+    """An image that was read and cut into rows.
 
     Attributes:
-        width, height: of the upright picture.
-        drawn: uint8 [h, w, 3], RGB: the picture in a size to look at.
+        name: see `ImageFile`.
+        width, height: of the upright image, pixels.
+        preview: uint8 [h, w, 3], RGB: the image in a size to look at.
         batches: one row each, ready for the network.
-        places: of each row's image.
-        known: what is known of each row's person beforehand, as JSON values.
+        transforms: from the image to each row's image.
+        known: what is known of each row's person before the prediction, as JSON values.
     """
 
     name: str
     width: int
     height: int
-    drawn: np.ndarray
+    preview: np.ndarray
     batches: list[TaskBatch] = field(default_factory=list)
-    places: list[Place] = field(default_factory=list)
+    transforms: list[ImageTransform] = field(default_factory=list)
     known: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
-class Answer:
-    """What is said of a picture.
+class ImageResult:
+    """The results of one image.
 
     Attributes:
         people: JSON values of each person.
-        labels: PNG bytes by (number of the person, key of `people` under which the file's name is to stand).
-        drawn: uint8 [h, w', 3], RGB: the picture beside what was found.
+        labels: PNG bytes of label images by (number of the person, key of `people` that gets the file's name).
+        preview: uint8 [h, w', 3], RGB: the image beside the prediction.
     """
 
     people: list[dict[str, Any]]
     labels: dict[tuple[int, str], bytes]
-    drawn: np.ndarray
+    preview: np.ndarray
 
 
-class View(ABC):
-    """One kind of task.
+class Adapter(ABC):
+    """Turns images into rows of one kind of task, and its predictions into results.
 
     Args:
         task: over data like that of its training.
-        asking: what the user says about the pictures. UserError where the task needs more.
+        options: what the user says about the images.
+    Raises:
+        UserError: the task needs an option that is not given.
     """
 
-    def __init__(self, task: Task, asking: Asking):
-        self.task, self.asking = task, asking
+    def __init__(self, task: Task, options: PredictOptions):
+        self.task, self.options = task, options
 
     @abstractmethod
-    def ask(self, file: PictureFile) -> Asked:
-        """Reads a picture. ValueError, with the reason, for one that cannot be used."""
+    def prepare(self, file: ImageFile) -> PreparedImage:
+        """Read an image and cut it into rows. Raises ValueError, with the reason, for one that cannot be used."""
 
     @abstractmethod
-    def answer(self, asked: Asked, predictions: Sequence[Prediction]) -> Answer:
-        """What the predictions for the rows of a picture say of it."""
+    def to_result(self, prepared: PreparedImage, predictions: Sequence[Prediction]) -> ImageResult:
+        """Return the results of an image.
+
+        Args:
+            prepared: of `prepare`.
+            predictions: one for each of its rows.
+        """
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What a reader of the results has to know, as JSON values."""
+        """Return what a reader of the results has to know, as JSON values, for about.json."""
 
     def legend(self) -> np.ndarray | None:
-        """uint8 [h, w, 3], RGB: what the colours of the drawings mean."""
+        """Return uint8 [h, w, 3], RGB, that explains the colors of the previews; None if none is needed."""
         return None
 
 
 def working_size(width: int, height: int, largest: int = WORKING_SIDE) -> tuple[int, int]:
-    """Width and height with the longer side at most `largest`."""
+    """Return width and height with the longer side at most `largest`, pixels."""
     scale = min(1.0, largest / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def drawn_size(width: int, height: int) -> tuple[int, int]:
-    """Width and height with the longer side DRAWN_SIDE, whatever it was."""
-    scale = DRAWN_SIDE / max(width, height)
+def preview_size(width: int, height: int) -> tuple[int, int]:
+    """Return width and height with the longer side PREVIEW_SIDE: smaller images are enlarged."""
+    scale = PREVIEW_SIDE / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The image at `size` (width, height): RGB averaged over areas where it shrinks, depth by single pixels."""
+    """Return an image at `size` (width, height): RGB averaged over areas where it shrinks, depth by nearest pixels."""
     height, width = image.shape[:2]
     if size == (width, height):
         return image
@@ -143,20 +151,25 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if size[0] < width else cv2.INTER_CUBIC)
 
 
-def spread(
-    labels_LL: np.ndarray, row_side: int, place: Place, picture: tuple[int, int], size: tuple[int, int]
+def labels_on_image(
+    labels_LL: np.ndarray, row_side: int, transform: ImageTransform, picture: tuple[int, int], size: tuple[int, int]
 ) -> np.ndarray:
-    """uint8 [size[1], size[0]]: a square prediction where it belongs on the picture, 0 around it; pixels take what is under their centre.
+    """Place a square label map on the image. Pixels take the label under their center, and 0 outside the square.
 
     Args:
-        labels_LL: predicted over a row's image of `row_side` pixels, at any resolution.
-        picture: width and height of the picture. size: those of the result, which shows all of the picture.
+        labels_LL: predicted over a row's image, at any resolution.
+        row_side: side of the row's image, pixels.
+        transform: from the user's image to the row's image.
+        picture: width and height of the user's image.
+        size: width and height of the result, which shows all of the user's image.
+    Returns:
+        [size[1], size[0]], of the type of `labels_LL`.
     """
     side = len(labels_LL)
     index, inside = [], []
     for axis in (0, 1):
         center = (np.arange(size[axis]) + 0.5) * (picture[axis] / size[axis])
-        at = np.floor((center * place.scale[axis] + place.offset[axis]) * (side / row_side)).astype(int)
+        at = np.floor((center * transform.scale[axis] + transform.offset[axis]) * (side / row_side)).astype(int)
         within = (at >= 0) & (at < side)
         index.append(at[within])
         inside.append(np.flatnonzero(within))
@@ -166,18 +179,24 @@ def spread(
 
 
 def draw_box(drawn_hw3: np.ndarray, box_4: Sequence[float], picture: tuple[int, int]) -> None:
-    """Draws a box of the picture (width, height) on its drawing."""
+    """Draw a box on a preview.
+
+    Args:
+        drawn_hw3: uint8, RGB; changed in place.
+        box_4: x0, y0, x1, y1 in pixels of the image.
+        picture: width and height of the image.
+    """
     height, width = drawn_hw3.shape[:2]
     x0, y0, x1, y1 = (
-        int(np.clip(each * zoom, -9, 9999))
-        for each, zoom in zip(box_4, (width / picture[0], height / picture[1]) * 2, strict=True)
+        int(np.clip(value * zoom, -9, 9999))
+        for value, zoom in zip(box_4, (width / picture[0], height / picture[1]) * 2, strict=True)
     )
-    cv2.rectangle(drawn_hw3, (x0, y0), (x1 - 1, y1 - 1), BOX_COLOUR, 1)
+    cv2.rectangle(drawn_hw3, (x0, y0), (x1 - 1, y1 - 1), BOX_COLOR, 1)
 
 
-def numbers(values: Any, digits: int = 3) -> list:
-    """An array as rounded JSON values; None for what is not finite, which JSON does not have."""
+def rounded(values: Any, digits: int = 3) -> list:
+    """Return an array as nested lists of rounded numbers; None for values that are not finite, which JSON lacks."""
     array = np.asarray(values, np.float64)
     if array.ndim > 1:
-        return [numbers(each, digits) for each in array]
-    return [round(float(each), digits) if np.isfinite(each) else None for each in array]
+        return [rounded(row, digits) for row in array]
+    return [round(float(value), digits) if np.isfinite(value) else None for value in array]

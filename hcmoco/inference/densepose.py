@@ -1,4 +1,4 @@
-"""DensePose of all people on RGB pictures: boxes, scores, and an IUV image over each person's box.
+"""Predict the DensePose of all people on RGB images: boxes, scores, and an IUV image over each person's box.
 
 Shapes: h and w rows and columns of a detection.
 """
@@ -6,40 +6,40 @@ Shapes: h and w rows and columns of a detection.
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 
 from hcmoco.data.codecs import encode_iuv, encode_png
 from hcmoco.inference.adapter import (
-    BOX_COLOUR,
-    Answer,
-    Asked,
-    Place,
-    View,
+    BOX_COLOR,
+    Adapter,
+    ImageResult,
+    ImageTransform,
+    PreparedImage,
     draw_box,
-    drawn_size,
-    numbers,
+    preview_size,
     resize,
+    rounded,
     working_size,
 )
-from hcmoco.inference.images import PictureFile, read_rgb
+from hcmoco.inference.images import ImageFile, read_rgb
 from hcmoco.tasks.base import Prediction
 from hcmoco.tasks.densepose.sheet import colors, paste
+from hcmoco.visualization.sheet import dim_gray, write_text
 
 FINEST = 1024
 """Longer side, pixels, at which surfaces are predicted, unless the network itself sees more."""
 
 
-class SurfacesView(View):
-    """`densepose`."""
+class DensePoseAdapter(Adapter):
+    """The adapter of `densepose`."""
 
-    def ask(self, file: PictureFile) -> Asked:
+    def prepare(self, file: ImageFile) -> PreparedImage:
         rgb_HW3 = read_rgb(file.path)
         height, width = rgb_HW3.shape[:2]
-        drawn = resize(rgb_HW3, drawn_size(width, height))
+        preview = resize(rgb_HW3, preview_size(width, height))
         seen_HW3 = resize(rgb_HW3, working_size(width, height, max(FINEST, self.task.config.long_side)))
         seen_height, seen_width = seen_HW3.shape[:2]
-        # Without loss: what is predicted for a file does not depend on how it was stored on the way.
+        # PNG is lossless: the prediction does not depend on this detour.
         row = {
             "id": file.name,
             "rgb": encode_png(seen_HW3, compression=1),
@@ -47,73 +47,80 @@ class SurfacesView(View):
             "height": seen_height,
             "instances": [],
         }
-        place = Place((seen_width / width, seen_height / height))
-        return Asked(file.name, width, height, drawn, [self.task.make_batch([row], None)], [place], [{}])
+        transform = ImageTransform((seen_width / width, seen_height / height))
+        return PreparedImage(file.name, width, height, preview, [self.task.make_batch([row], None)], [transform], [{}])
 
-    def answer(self, asked: Asked, predictions: Sequence[Prediction]) -> Answer:
-        prediction, place, picture = predictions[0], asked.places[0], (asked.width, asked.height)
+    def to_result(self, prepared: PreparedImage, predictions: Sequence[Prediction]) -> ImageResult:
+        prediction, transform, picture = predictions[0], prepared.transforms[0], (prepared.width, prepared.height)
         people: list[dict[str, Any]] = []
         labels, found = {}, []
-        small = asked.drawn.shape[1], asked.drawn.shape[0]
-        onto = Place((place.scale[0] * picture[0] / small[0], place.scale[1] * picture[1] / small[1]))
+        small = prepared.preview.shape[1], prepared.preview.shape[0]
+        onto = ImageTransform((transform.scale[0] * picture[0] / small[0], transform.scale[1] * picture[1] / small[1]))
         for box_4, score, iuv_hw3 in zip(prediction["boxes"], prediction["scores"], prediction["iuv"], strict=True):
-            if score < self.asking.min_score or not iuv_hw3.size:
+            if score < self.options.min_score or not iuv_hw3.size:
                 continue
-            frame, finest = over_box(to_bytes(iuv_hw3), box_4, place, picture)
+            frame, finest = over_box(to_bytes(iuv_hw3), box_4, transform, picture)
             labels[len(people), "iuv"] = encode_iuv(finest)
-            people.append({"box": numbers(_moved(box_4, place)), "score": round(float(score), 4), "frame": frame})
+            people.append({"box": rounded(_moved(box_4, transform)), "score": round(float(score), 4), "frame": frame})
             found.append((_moved(box_4, onto), *over_box(iuv_hw3, box_4, onto, small), score))
-        return Answer(people, labels, _draw(asked.drawn, found))
+        return ImageResult(people, labels, _draw(prepared.preview, found))
 
     def facts(self) -> dict[str, Any]:
         return {
-            "iuv": "8-bit PNG over the person's frame (x0, y0, x1, y1: columns x0 to x1 - 1, rows y0 to y1 - 1): red is I (0 background, "
-            "1..24 charts), green 255 U, blue 255 V",
+            "iuv": "8-bit PNG over the person's frame (x0, y0, x1, y1: columns x0 to x1 - 1, rows y0 to y1 - 1): "
+            "red is I (0 background, 1..24 charts), green 255 U, blue 255 V",
             "charts": self.task.config.charts,
-            "min_score": self.asking.min_score,
+            "min_score": self.options.min_score,
         }
 
 
 def over_box(
-    iuv_hw3: np.ndarray, stored_4: np.ndarray, place: Place, picture: tuple[int, int]
+    iuv_hw3: np.ndarray, stored_4: np.ndarray, transform: ImageTransform, picture: tuple[int, int]
 ) -> tuple[list[int], np.ndarray]:
-    """A prediction over a box of the row's image, resampled to the pixels of the picture (width, height) that the same box touches.
+    """Resample a detection to the pixels of the user's image that its box touches.
 
-    Returns x0, y0, x1, y1 of those pixels, ends left out, and [y1 - y0, x1 - x0, 3]; each takes the prediction under its centre.
+    Args:
+        iuv_hw3: I, U, V over the box.
+        stored_4: the box in pixels of the row's image.
+        transform: from the user's image to the row's image.
+        picture: width and height of the user's image.
+    Returns:
+        x0, y0, x1, y1 of those pixels (x1 and y1 are one past the last), and [y1 - y0, x1 - x0, 3]: each pixel takes
+        the prediction under its center.
     """
-    box_4 = _moved(stored_4, place)
+    box_4 = _moved(stored_4, transform)
     frame, index = [], []
     for axis in (0, 1):
         low, high = max(0, int(np.floor(box_4[axis]))), min(picture[axis], int(np.ceil(box_4[axis + 2])))
         low = min(low, picture[axis] - 1)
         high = max(high, low + 1)
-        at = np.floor((np.arange(low, high) + 0.5) * place.scale[axis] + place.offset[axis]).astype(int)
+        at = np.floor((np.arange(low, high) + 0.5) * transform.scale[axis] + transform.offset[axis]).astype(int)
         index.append(np.clip(at - max(0, int(np.floor(stored_4[axis]))), 0, iuv_hw3.shape[1 - axis] - 1))
         frame.append((low, high))
     (x0, x1), (y0, y1) = frame
     return [x0, y0, x1, y1], iuv_hw3[index[1][:, None], index[0]]
 
 
-def _moved(stored_4: np.ndarray, place: Place) -> np.ndarray:
-    """float64 [4]: a box in pixels of the picture."""
-    return place.to_picture(np.asarray(stored_4).reshape(2, 2)).ravel()
+def _moved(stored_4: np.ndarray, transform: ImageTransform) -> np.ndarray:
+    """float64 [4]: a box in pixels of the user's image."""
+    return transform.to_picture(np.asarray(stored_4).reshape(2, 2)).ravel()
 
 
 def to_bytes(iuv_hw3: np.ndarray) -> np.ndarray:
-    """uint8 [h, w, 3]: I as it is, U and V times 255."""
+    """Return uint8 [h, w, 3]: I as it is, U and V times 255."""
     return np.concatenate([np.round(iuv_hw3[..., :1]), np.round(255 * iuv_hw3[..., 1:].clip(0, 1))], axis=-1).astype(
         np.uint8
     )
 
 
-def _draw(drawn: np.ndarray, found: list) -> np.ndarray:
-    """The picture, its parts with boxes and scores, and U and V of every pixel."""
-    height, width = drawn.shape[:2]
+def _draw(preview: np.ndarray, found: list) -> np.ndarray:
+    """The preview, then I with boxes and scores, U and V of every pixel."""
+    height, width = preview.shape[:2]
     iuv_HW3 = paste(
         [iuv for _, _, iuv, _ in found], np.array([frame for _, frame, _, _ in found]).reshape(-1, 4), height, width
     )
-    dim = cv2.cvtColor(drawn, cv2.COLOR_RGB2GRAY)[..., None].repeat(3, 2) // 3
-    panels = [drawn]
+    dim = dim_gray(preview)
+    panels = [preview]
     for channel in range(3):
         panel = np.where(
             iuv_HW3[..., :1] > 0, colors(iuv_HW3.reshape(-1, 3), channel).reshape(iuv_HW3.shape), dim
@@ -121,15 +128,6 @@ def _draw(drawn: np.ndarray, found: list) -> np.ndarray:
         for box_4, _, _, score in found if channel == 0 else ():
             draw_box(panel, box_4, (width, height))
             x0, y0 = int(box_4[0]), int(box_4[1])
-            cv2.putText(
-                panel,
-                f"{100 * score:.0f}",
-                (x0 + 3, y0 + 15),
-                cv2.FONT_HERSHEY_SIMPLEX,
-                0.45,
-                BOX_COLOUR,
-                1,
-                cv2.LINE_AA,
-            )
+            write_text(panel, f"{100 * score:.0f}", x0 + 3, y0 + 15, scale=0.45, color=BOX_COLOR)
         panels.append(panel)
     return np.concatenate(panels, axis=1)

@@ -1,6 +1,6 @@
-"""Somebody's own picture files: finding them, and reading them as upright RGB or as depth in millimetres.
+"""Find a user's image files, and read them as upright RGB or as depth in millimeters.
 
-Shapes: H, W rows and columns of a picture as people see it, EXIF orientation applied.
+Shapes: H, W rows and columns of an image as people see it, EXIF orientation applied.
 """
 
 import os
@@ -21,26 +21,29 @@ MIN_SIDE = 16
 
 
 @dataclass(frozen=True)
-class PictureFile:
-    """A picture that is to be read.
+class ImageFile:
+    """An image file.
 
     Attributes:
         name: its path below the folder that was given, with `/`; of a single file, its name.
-        path: where it is.
+        path: of the file.
     """
 
     name: str
     path: Path
 
 
-def find_pictures(images: str, marker: str) -> list[PictureFile]:
-    """The file `images`, or all JPG and PNG files in the folder `images` and below it, by name.
+def find_images(images: str, marker: str) -> list[ImageFile]:
+    """List the file `images`, or all JPG and PNG files in the folder `images` and below it, by name.
 
-    What begins with a dot is left out, as are folders that hold a file named `marker`: those are results. UserError where nothing is left.
+    Names that begin with a dot are skipped, as are folders that hold a file named `marker`: those are results.
+
+    Raises:
+        UserError: the path does not exist, or the folder holds no such file.
     """
     root = Path(images).expanduser()
     if root.is_file():
-        return [PictureFile(root.name, root)]
+        return [ImageFile(root.name, root)]
     if not root.is_dir():
         what = "is neither a file nor a folder" if root.exists() else "does not exist"
         raise UserError(f"images: {root} {what}; give a JPG or PNG file, or a folder of them")
@@ -49,23 +52,28 @@ def find_pictures(images: str, marker: str) -> list[PictureFile]:
         if marker in names:
             folders.clear()
             continue
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
             path, suffix = Path(folder, name), Path(name).suffix.lower()
             if suffix in SUFFIXES and not name.startswith("."):
-                found.append(PictureFile(path.relative_to(root).as_posix(), path))
+                found.append(ImageFile(path.relative_to(root).as_posix(), path))
             elif not name.startswith("."):
                 other[suffix or "no suffix"] += 1
     if not found:
-        there = ", ".join(f"{count} of {suffix}" for suffix, count in other.most_common(3))
+        others = ", ".join(f"{count} of {suffix}" for suffix, count in other.most_common(3))
         raise UserError(
-            f"images: {root} holds no {', '.join(SUFFIXES)} file{f' (there are {there})' if there else ''}; convert them first"
+            f"images: {root} holds no {', '.join(SUFFIXES)} file{f' (there are {others})' if others else ''}; "
+            "convert them first"
         )
-    return sorted(found, key=lambda each: each.name)
+    return sorted(found, key=lambda file: file.name)
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """uint8 [H, W, 3]: a JPEG or PNG as people see it. ValueError for what is no such file, is not whole, or has 16 bits."""
+    """Read a JPEG or PNG as people see it: uint8 [H, W, 3].
+
+    Raises:
+        ValueError: another kind of file, one that is damaged, or one with 16 bits per channel.
+    """
     data = _read(path)
     header = check_whole(data)
     if header.bits > 8:
@@ -80,7 +88,11 @@ def read_rgb(path: Path) -> np.ndarray:
 
 
 def read_depth(path: Path, units_per_meter: float) -> np.ndarray:
-    """uint16 [H, W], millimetres, 0 = no reading, of a 16-bit PNG; beyond 65.5 m is 65.5 m. ValueError for any other file."""
+    """Read depth from a 16-bit PNG: uint16 [H, W], millimeters, 0 = no reading. Readings beyond 65.5 m become 65.5 m.
+
+    Raises:
+        ValueError: any other file.
+    """
     data = _read(path)
     header = check_whole(data)
     if (header.format, header.bits, header.channels) != ("png", 16, 1):

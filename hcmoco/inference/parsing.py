@@ -1,4 +1,4 @@
-"""Parts of people on pictures: a label image of the picture's size for each person."""
+"""Predict the body parts of people on images: a label image of the image's size for each person."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,43 +8,48 @@ import numpy as np
 
 from hcmoco.data.body_parts import PART_NAMES
 from hcmoco.data.codecs import encode_labels
-from hcmoco.inference.adapter import Answer, Asked, Place, draw_box, spread
-from hcmoco.inference.person import PersonView
+from hcmoco.inference.adapter import ImageResult, ImageTransform, PreparedImage, draw_box, labels_on_image
+from hcmoco.inference.person import PersonAdapter
 from hcmoco.tasks.base import Prediction
-from hcmoco.tasks.parsing.sheet import gray_depth, legend, paint_labels
+from hcmoco.tasks.parsing.sheet import legend, paint_labels
 from hcmoco.tasks.parsing.task import ParsingBatch
+from hcmoco.visualization.sheet import gray_depth
 
 FINEST = 1024
-"""Parts are predicted at the resolution of the picture up to this many pixels over the square around the person."""
+"""Parts are predicted at the resolution of the image, up to this many pixels over the square around the person."""
 
 _LEGEND_WIDTH = 820
 
 
-class PartsView(PersonView):
-    """`parsing-rgb` and `parsing-depth`. The task's `label_size` is how it is scored, and plays no part here."""
+class ParsingAdapter(PersonAdapter):
+    """The adapter of `parsing-rgb` and `parsing-depth`. The task's `label_size` is for scores and is not used here."""
 
-    def make_batch(self, row: dict, place: Place) -> ParsingBatch:
+    def make_batch(self, row: dict, transform: ImageTransform) -> ParsingBatch:
         batch = self.task.make_batch([row], None)
-        return replace(batch, sides=(min(FINEST, max(16, round(row["size"] / min(place.scale)))),))
+        return replace(batch, sides=(min(FINEST, max(16, round(row["size"] / min(transform.scale)))),))
 
     def draw_input(self, image: np.ndarray) -> np.ndarray:
         return gray_depth(image) if image.ndim == 2 else image
 
-    def answer(self, asked: Asked, predictions: Sequence[Prediction]) -> Answer:
-        picture, small = (asked.width, asked.height), asked.drawn.shape[1::-1]
+    def to_result(self, prepared: PreparedImage, predictions: Sequence[Prediction]) -> ImageResult:
+        picture, small = (prepared.width, prepared.height), prepared.preview.shape[1::-1]
         people, labels, together = [], {}, np.zeros(small[::-1], np.uint8)
-        for number, (prediction, place, known) in enumerate(zip(predictions, asked.places, asked.known, strict=True)):
+        for number, (prediction, transform, known) in enumerate(
+            zip(predictions, prepared.transforms, prepared.known, strict=True)
+        ):
             facts = dict(known)
             row_side = facts.pop("row_side")
-            labels[number, "parts"] = encode_labels(spread(prediction["parts"], row_side, place, picture, picture))
-            mine = spread(prediction["parts"], row_side, place, picture, small)
+            labels[number, "parts"] = encode_labels(
+                labels_on_image(prediction["parts"], row_side, transform, picture, picture)
+            )
+            mine = labels_on_image(prediction["parts"], row_side, transform, picture, small)
             together = np.where(together > 0, together, mine)
             people.append(facts)
-        painted = paint_labels(asked.drawn, together)
+        painted = paint_labels(prepared.preview, together)
         for each in people:
             if each["box"] is not None:
                 draw_box(painted, each["box"], picture)
-        return Answer(people, labels, np.concatenate([asked.drawn, painted], axis=1))
+        return ImageResult(people, labels, np.concatenate([prepared.preview, painted], axis=1))
 
     def facts(self) -> dict[str, Any]:
         return {

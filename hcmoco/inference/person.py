@@ -1,4 +1,4 @@
-"""Pictures for tasks over one person: where the person is, and the square that is cut around them as in training."""
+"""Images for tasks over one person: find the person, and cut the square around them as in training."""
 
 from abc import abstractmethod
 
@@ -8,25 +8,34 @@ from hcmoco.data.schema import Person
 from hcmoco.data.transforms import CROP_MARGIN
 from hcmoco.datasets.folder import find_box
 from hcmoco.datasets.person_crop import PersonImages, crop_person
-from hcmoco.inference.adapter import PICTURE, Asked, Place, View, drawn_size, numbers, resize, working_size
-from hcmoco.inference.images import PictureFile, read_depth, read_rgb
+from hcmoco.inference.adapter import (
+    PICTURE,
+    Adapter,
+    ImageTransform,
+    PreparedImage,
+    preview_size,
+    resize,
+    rounded,
+    working_size,
+)
+from hcmoco.inference.images import ImageFile, read_depth, read_rgb
 
-# Metres: a person whose middle reading is outside was read in another unit.
+# Meters: a person whose median reading is outside was read in another unit.
 _NEAREST, _FURTHEST = 0.2, 25.0
 
 
-class PersonView(View):
-    """What parsing and pose share."""
+class PersonAdapter(Adapter):
+    """The part that the adapters of parsing and pose share."""
 
-    def ask(self, file: PictureFile) -> Asked:
+    def prepare(self, file: ImageFile) -> PreparedImage:
         depth_read = self.task.modality == "depth"
-        image = read_depth(file.path, self.asking.units_per_meter) if depth_read else read_rgb(file.path)
+        image = read_depth(file.path, self.options.units_per_meter) if depth_read else read_rgb(file.path)
         height, width = image.shape[:2]
         found = self._boxes(file.name, image)
-        drawn = self.draw_input(resize(image, drawn_size(width, height)))
+        preview = self.draw_input(resize(image, preview_size(width, height)))
         image = resize(image, working_size(width, height))
         scale_2 = np.array([image.shape[1] / width, image.shape[0] / height])
-        asked = Asked(file.name, width, height, drawn)
+        prepared = PreparedImage(file.name, width, height, preview)
         for number, (box_4, source) in enumerate(found):
             about, box_4 = self.task.about, np.asarray(box_4, np.float64)
             working_4 = box_4 * np.tile(scale_2, 2)
@@ -37,8 +46,8 @@ class PersonView(View):
                 dataset="predict",
                 split="predict",
                 size=about.size or self.task.config.size,
-                camera=None if self.asking.camera is None else np.array(self.asking.camera) * np.tile(scale_2, 2),
-                # Of a picture that is the square itself, the box is what the margin of a stored square surrounds.
+                camera=None if self.options.camera is None else np.array(self.options.camera) * np.tile(scale_2, 2),
+                # If the image is the square itself, the box is what the margin of a stored square surrounds.
                 box=_middle(image.shape[1], image.shape[0]) if source == "none" else working_4,
             )
             images = PersonImages(depth=image) if depth_read else PersonImages(rgb=image)
@@ -47,41 +56,41 @@ class PersonView(View):
             assert person.box is not None
             x0, y0, side = (float(each) for each in person.crop[:3])
             zoom = person.size / side
-            place = Place((float(scale_2[0]) * zoom, float(scale_2[1]) * zoom), (-x0 * zoom, -y0 * zoom))
+            transform = ImageTransform((float(scale_2[0]) * zoom, float(scale_2[1]) * zoom), (-x0 * zoom, -y0 * zoom))
             row = {**person.to_row(0), "box": person.box.tolist()}
-            asked.batches.append(self.make_batch(row, place))
-            asked.places.append(place)
-            corners = place.to_picture(np.array([[0, 0], [person.size, person.size]]))
-            asked.known.append(
+            prepared.batches.append(self.make_batch(row, transform))
+            prepared.transforms.append(transform)
+            corners = transform.to_picture(np.array([[0, 0], [person.size, person.size]]))
+            prepared.known.append(
                 {
-                    "box": None if source == "none" else numbers(box_4),
+                    "box": None if source == "none" else rounded(box_4),
                     "box_from": source,
-                    "crop": numbers(corners.ravel()),
+                    "crop": rounded(corners.ravel()),
                     "row_side": person.size,
                 }
             )
-        return asked
+        return prepared
 
     @abstractmethod
-    def make_batch(self, row: dict, place: Place):
-        """The batch of one row."""
+    def make_batch(self, row: dict, transform: ImageTransform):
+        """Return the batch of one row."""
 
     @abstractmethod
     def draw_input(self, image: np.ndarray) -> np.ndarray:
-        """uint8 [h, w, 3], RGB."""
+        """Return the preview of an image: uint8 [h, w, 3], RGB."""
 
     def _boxes(self, name: str, image: np.ndarray) -> list[tuple[tuple[float, ...] | np.ndarray, str]]:
-        """Each person's box in pixels of the picture, and where it is from."""
+        """Each person's box in pixels of the user's image, and where it is from."""
         height, width = image.shape[:2]
-        if self.asking.boxes is not None:
-            given = self.asking.boxes.get(name)
+        if self.options.boxes is not None:
+            given = self.options.boxes.get(name)
             if not given:
                 raise ValueError("the file of boxes has none for it")
             return [(box, "given") for box in given]
-        if self.asking.box == PICTURE:
+        if self.options.box == PICTURE:
             return [((0.0, 0.0, width, height), PICTURE)]
-        if self.asking.box is not None:
-            return [(self.asking.box, "given")]  # type: ignore[list-item]
+        if self.options.box is not None:
+            return [(self.options.box, "given")]  # type: ignore[list-item]
         if image.ndim == 2:
             if not image.any():
                 raise ValueError("no pixel has a depth reading")
@@ -93,16 +102,16 @@ class PersonView(View):
         readings = depth_HW[y0 : y1 + 1, x0 : x1 + 1]
         readings = readings[readings > 0]
         if not len(readings):
-            raise ValueError(f"no pixel in the box {numbers(box_4)} has a depth reading")
+            raise ValueError(f"no pixel in the box {rounded(box_4)} has a depth reading")
         middle = float(np.median(readings)) / 1000
         if not _NEAREST <= middle <= _FURTHEST:
             raise ValueError(
-                f"the person's median depth is {middle:.3g} m at {self.asking.units_per_meter:g} units per metre; {_NEAREST} to "
-                f"{_FURTHEST:g} m can be right, so --depth-scale is not"
+                f"the person's median depth is {middle:.3g} m at {self.options.units_per_meter:g} units per meter; "
+                f"{_NEAREST} to {_FURTHEST:g} m can be right, so --depth-scale is not"
             )
 
 
 def _middle(width: int, height: int) -> np.ndarray:
-    """The box whose stored square is the whole picture, padded to a square."""
+    """The box whose stored square is the whole image, padded to a square."""
     half = max(width, height) / CROP_MARGIN / 2
     return np.array([width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half])

@@ -1,4 +1,4 @@
-"""Joints of people on depth pictures: metres in the camera's frame, and pixels of the picture."""
+"""Predict the joints of people on depth images: meters in the camera's frame, and pixels of the image."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,30 +6,31 @@ from typing import Any
 import numpy as np
 
 from hcmoco.errors import UserError
-from hcmoco.inference.adapter import Answer, Asked, Asking, Place, draw_box, numbers
-from hcmoco.inference.person import PersonView
+from hcmoco.inference.adapter import ImageResult, ImageTransform, PredictOptions, PreparedImage, draw_box, rounded
+from hcmoco.inference.person import PersonAdapter
 from hcmoco.tasks.base import Prediction
-from hcmoco.tasks.pose.sheet import depth_colors, draw_skeleton, side_view
+from hcmoco.tasks.pose.sheet import draw_skeleton, side_view
 from hcmoco.tasks.pose.task import PoseBatch, PoseTask
+from hcmoco.visualization.sheet import depth_colors
 
 _SIDES = 3  # people that are also drawn from the side
 
 
-class JointsView(PersonView):
-    """`pose`."""
+class PoseAdapter(PersonAdapter):
+    """The adapter of `pose`."""
 
     task: PoseTask
 
-    def __init__(self, task: PoseTask, asking: Asking):
-        super().__init__(task, asking)
-        if asking.camera is None:
+    def __init__(self, task: PoseTask, options: PredictOptions):
+        super().__init__(task, options)
+        if options.camera is None:
             raise UserError(
-                "pose needs the depth camera: --camera fx,fy,cx,cy, focal lengths and centre in pixels of the whole picture, "
-                "for example --camera 365.5,365.5,256.3,208.5"
+                "pose needs the depth camera: --camera fx,fy,cx,cy, focal lengths and center in pixels of the whole "
+                "picture, for example --camera 365.5,365.5,256.3,208.5"
             )
 
-    def make_batch(self, row: dict, place: Place) -> PoseBatch:
-        del place
+    def make_batch(self, row: dict, transform: ImageTransform) -> PoseBatch:
+        del transform
         batch = self.task.make_batch([row], None)
         if not batch.mean[0]:
             raise ValueError("nothing of the person is left in the crop: no reading is near the middle of the box")
@@ -38,23 +39,23 @@ class JointsView(PersonView):
     def draw_input(self, image: np.ndarray) -> np.ndarray:
         return depth_colors(image)
 
-    def answer(self, asked: Asked, predictions: Sequence[Prediction]) -> Answer:
-        people, front, sides = [], (asked.drawn * 0.45).astype(np.uint8), []
-        zoom_2 = np.array(asked.drawn.shape[1::-1]) / (asked.width, asked.height)
-        for prediction, place, known in zip(predictions, asked.places, asked.known, strict=True):
+    def to_result(self, prepared: PreparedImage, predictions: Sequence[Prediction]) -> ImageResult:
+        people, front, sides = [], (prepared.preview * 0.45).astype(np.uint8), []
+        zoom_2 = np.array(prepared.preview.shape[1::-1]) / (prepared.width, prepared.height)
+        for prediction, transform, known in zip(predictions, prepared.transforms, prepared.known, strict=True):
             facts = {key: value for key, value in known.items() if key != "row_side"}
-            xy_J2, xyz_J3 = place.to_picture(prediction["joints2d"]), np.asarray(prediction["joints3d"], np.float64)
-            people.append({**facts, "joints2d": numbers(xy_J2), "joints3d": numbers(xyz_J3, 4)})
-            draw_box(front, facts["box"], (asked.width, asked.height))
+            xy_J2, xyz_J3 = transform.to_picture(prediction["joints2d"]), np.asarray(prediction["joints3d"], np.float64)
+            people.append({**facts, "joints2d": rounded(xy_J2), "joints3d": rounded(xyz_J3, 4)})
+            draw_box(front, facts["box"], (prepared.width, prepared.height))
             drawn_J = np.isfinite(xyz_J3).all(1) & np.isfinite(xy_J2).all(1)
             draw_skeleton(front, xy_J2 * zoom_2, drawn_J, self.task.joints)
             sides.append(side_view(xyz_J3, drawn_J, self.task.joints, len(front)))
-        return Answer(people, {}, np.concatenate([asked.drawn, front, *sides[:_SIDES]], axis=1))
+        return ImageResult(people, {}, np.concatenate([prepared.preview, front, *sides[:_SIDES]], axis=1))
 
     def facts(self) -> dict[str, Any]:
         return {
             "joint_names": list(self.task.joints.joints),
             "joints2d": "x, y in pixels of the picture",
-            "joints3d": "x (right), y (down), z (forward) in metres from the camera",
-            "camera": list(self.asking.camera or ()),
+            "joints3d": "x (right), y (down), z (forward) in meters from the camera",
+            "camera": list(self.options.camera or ()),
         }

@@ -1,6 +1,6 @@
-"""From picture files to a folder of predictions, reading ahead in threads while the network works."""
+"""Predict a list of image files, reading ahead in threads while the network works."""
 
-import importlib
+import pkgutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,81 +10,88 @@ import torch
 from torch import nn
 
 from hcmoco.errors import UserError, one_line
-from hcmoco.inference.adapter import Asked, Asking, View
-from hcmoco.inference.images import PictureFile
+from hcmoco.inference.adapter import Adapter, PredictOptions, PreparedImage
+from hcmoco.inference.images import ImageFile
 from hcmoco.inference.writer import Output
 from hcmoco.tasks.base import Prediction, Task
-
-_VIEWS = {
-    "parsing-rgb": ("hcmoco.inference.parsing", "PartsView"),
-    "parsing-depth": ("hcmoco.inference.parsing", "PartsView"),
-    "pose": ("hcmoco.inference.pose", "JointsView"),
-    "densepose": ("hcmoco.inference.densepose", "SurfacesView"),
-}
+from hcmoco.tasks.registry import REGISTRY
 
 
 @dataclass
 class Summary:
-    """What became of the pictures.
+    """The outcome of a prediction.
 
     Attributes:
-        predicted: pictures. people: on them.
-        set_aside: names of pictures that could not be used, and why.
+        predicted: number of images.
+        people: number of people on them.
+        rejected: names of images that could not be used, and the reasons.
     """
 
     predicted: int = 0
     people: int = 0
-    set_aside: list[tuple[str, str]] = field(default_factory=list)
+    rejected: list[tuple[str, str]] = field(default_factory=list)
 
 
-def make_view(task: Task, asking: Asking) -> View:
-    """How this task sees pictures. UserError where it needs to be told more."""
-    module, cls = _VIEWS[task.name]
-    return getattr(importlib.import_module(module), cls)(task, asking)
+def make_adapter(task: Task, options: PredictOptions) -> Adapter:
+    """Return the adapter of a task.
+
+    Raises:
+        UserError: the task has no adapter, or needs an option that is not given.
+    """
+    adapter = REGISTRY[task.name].adapter
+    if not adapter:
+        raise UserError(f"predict does not know the task {task.name}: its entry in the registry names no adapter")
+    return pkgutil.resolve_name(adapter)(task, options)
 
 
-def predict_pictures(
-    view: View,
+def predict_images(
+    adapter: Adapter,
     model: nn.Module,
     device: torch.device,
-    files: Sequence[PictureFile],
+    files: Sequence[ImageFile],
     out: Output,
     *,
     batch: int,
     threads: int,
     done: Callable[[int], None] = lambda count: None,
 ) -> Summary:
-    """Predicts every picture and writes its files, in order; a picture that cannot be used gets a line with the reason.
+    """Predict images and write their files, in order. An image that cannot be used gets a line with the reason.
 
     Args:
+        adapter: of the model's task.
         model: on `device`, in evaluation mode.
-        batch: rows that are predicted together.
-        threads: pictures that are read at once.
-        done: is told how many more pictures have been dealt with.
+        device: for the network.
+        files: the images.
+        out: the folder of results.
+        batch: number of rows that are predicted together.
+        threads: number of images that are read at once.
+        done: called with the number of images that have been finished since the last call.
+    Raises:
+        UserError: the device's memory does not hold a batch.
     """
     summary = Summary()
-    waiting: list[Asked | tuple[str, str]] = []
+    waiting: list[PreparedImage | tuple[str, str]] = []
     rows = 0
-    for each in _read_ahead(view, files, threads, batch + threads):
-        waiting.append(each)
-        rows += len(each.batches) if isinstance(each, Asked) else 0
+    for image in _read_ahead(adapter, files, threads, batch + threads):
+        waiting.append(image)
+        rows += len(image.batches) if isinstance(image, PreparedImage) else 0
         if rows >= batch:
-            _write(view, model, device, waiting, out, batch, summary)
+            _write(adapter, model, device, waiting, out, batch, summary)
             done(len(waiting))
             waiting, rows = [], 0
-    _write(view, model, device, waiting, out, batch, summary)
+    _write(adapter, model, device, waiting, out, batch, summary)
     done(len(waiting))
     return summary
 
 
 def _read_ahead(
-    view: View, files: Sequence[PictureFile], threads: int, ahead: int
-) -> Iterator[Asked | tuple[str, str]]:
-    """The pictures in order, or name and reason of those that cannot be used; at most `ahead` are held."""
+    adapter: Adapter, files: Sequence[ImageFile], threads: int, ahead: int
+) -> Iterator[PreparedImage | tuple[str, str]]:
+    """The images in order, or name and reason of those that cannot be used; at most `ahead` are held."""
 
-    def read(file: PictureFile) -> Asked | tuple[str, str]:
+    def read(file: ImageFile) -> PreparedImage | tuple[str, str]:
         try:
-            return view.ask(file)
+            return adapter.prepare(file)
         except ValueError as error:
             return file.name, one_line(error)
 
@@ -98,29 +105,29 @@ def _read_ahead(
             while futures:
                 yield futures.popleft().result()
         finally:
-            for each in futures:
-                each.cancel()
+            for future in futures:
+                future.cancel()
 
 
 def _write(
-    view: View, model: nn.Module, device: torch.device, pictures: list, out: Output, batch: int, summary: Summary
+    adapter: Adapter, model: nn.Module, device: torch.device, images: list, out: Output, batch: int, summary: Summary
 ) -> None:
-    asked = [each for each in pictures if isinstance(each, Asked)]
-    predictions = iter(_predict(view.task, model, device, [row for each in asked for row in each.batches], batch))
-    for each in pictures:
-        line = {"image": each.name if isinstance(each, Asked) else each[0], "task": view.task.name}
-        if not isinstance(each, Asked):
-            summary.set_aside.append(each)
-            out.add_error({**line, "error": each[1], "people": []})
+    rows = [row for image in images if isinstance(image, PreparedImage) for row in image.batches]
+    predictions = iter(_predict(adapter.task, model, device, rows, batch))
+    for image in images:
+        line = {"image": image.name if isinstance(image, PreparedImage) else image[0], "task": adapter.task.name}
+        if not isinstance(image, PreparedImage):
+            summary.rejected.append(image)
+            out.add_error({**line, "error": image[1], "people": []})
             continue
-        answer = view.answer(each, [next(predictions) for _ in each.batches])
+        result = adapter.to_result(image, [next(predictions) for _ in image.batches])
         out.add(
-            {**line, "error": None, "width": each.width, "height": each.height, "people": answer.people},
-            answer.labels,
-            answer.drawn,
+            {**line, "error": None, "width": image.width, "height": image.height, "people": result.people},
+            result.labels,
+            result.preview,
         )
         summary.predicted += 1
-        summary.people += len(answer.people)
+        summary.people += len(result.people)
 
 
 def _predict(task: Task, model: nn.Module, device: torch.device, rows: list, batch: int) -> list[Prediction]:

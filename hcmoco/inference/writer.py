@@ -1,10 +1,10 @@
-"""The folder of predictions.
+"""Write the folder of predictions.
 
 <out>/
-  about.json          what was asked and of which model, in which coordinates; `finished` is true when all is written
-  predictions.jsonl   one JSON object per picture, in the order of their names
-  labels/             label images, <picture>.<number of the person>.png
-  pictures/           each picture beside what was found on it, <picture>.jpg
+  about.json          the options, the model and the coordinates; `finished` is true when all is written
+  predictions.jsonl   one JSON object per image, in the order of their names
+  labels/             label images, <image>.<number of the person>.png
+  pictures/           each image beside its prediction, <image>.jpg
   index.jpg           the first of them, small
 """
 
@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from hcmoco.errors import UserError
+from hcmoco.visualization.sheet import write_text
 
 ABOUT, LINES, INDEX = "about.json", "predictions.jsonl", "index.jpg"
 FORMAT, FORMAT_VERSION = "hcmoco-predictions", 1
@@ -25,11 +26,13 @@ _INDEXED, _INDEX_HEIGHT, _INDEX_WIDTH, _CAPTION = 12, 200, 1600, 20
 
 
 class Output:
-    """Writes such a folder. What an earlier run left there, of these names alone, is removed; UserError where it holds anything else but
-    an earlier run's results.
+    """Writes the folder. The files of an earlier run are removed first.
 
     Args:
+        folder: for the results.
         facts: JSON values for about.json.
+    Raises:
+        UserError: the folder holds other files, or cannot be written.
     """
 
     def __init__(self, folder: str | Path, facts: dict[str, Any]):
@@ -49,21 +52,32 @@ class Output:
             ) from None
         self._lines = (self.folder / LINES).open("w", encoding="ascii")
 
-    def add(self, line: dict[str, Any], labels: dict[tuple[int, str], bytes], drawn: np.ndarray) -> None:
-        """Writes a picture's files, and then its line, which names them; `labels` by number of the person and key in their JSON object."""
+    def add(self, line: dict[str, Any], labels: dict[tuple[int, str], bytes], preview: np.ndarray) -> None:
+        """Write an image's files, and then its line, which names them.
+
+        Args:
+            line: JSON values; gets the names of the files.
+            labels: PNG bytes by (number of the person, key in their JSON object).
+            preview: uint8 [h, w, 3], RGB.
+        """
         for (number, key), png in labels.items():
             line["people"][number][key] = self._write(f"labels/{file_name(line['image'], f'.{number}.png')}", png)
-        line["picture"] = self._write(f"pictures/{file_name(line['image'], '.jpg')}", _jpeg(drawn))
+        line["picture"] = self._write(f"pictures/{file_name(line['image'], '.jpg')}", _jpeg(preview))
         self._line(line)
         if len(self._index) < _INDEXED:
-            self._index.append((line["image"], drawn))
+            self._index.append((line["image"], preview))
 
     def add_error(self, line: dict[str, Any]) -> None:
-        """Writes the line of a picture that was set aside."""
+        """Write the line of an image that was rejected."""
         self._line(line)
 
     def finish(self, counts: dict[str, Any], legend: np.ndarray | None) -> None:
-        """Writes the index and says that all is there."""
+        """Write the index, and mark the results as complete.
+
+        Args:
+            counts: JSON values for about.json.
+            legend: uint8 [h, w, 3], RGB, for the index; or None.
+        """
         if self._index:
             (self.folder / INDEX).write_bytes(_jpeg(_index_sheet(self._index, legend)))
         self._facts.update(counts, finished=True)
@@ -88,7 +102,7 @@ class Output:
 
 
 def check_out(folder: Path) -> None:
-    """UserError for a folder that holds something, but no earlier predictions."""
+    """Raise UserError for a folder that holds files other than earlier predictions."""
     if folder.is_dir():
         if any(folder.iterdir()) and not _is_ours(folder):
             raise UserError(
@@ -99,9 +113,13 @@ def check_out(folder: Path) -> None:
 
 
 def file_name(picture: str, suffix: str) -> str:
-    """Where a file that belongs to a picture lies in its folder: the picture's own path and suffix, and `suffix`; never the same for two.
+    """Return the path of a file that belongs to an image: the image's own name with `suffix` appended.
 
-    Names that are too long for a file system end in a digest of themselves.
+    Different images never share one. Names that are too long for a file system end in a digest of themselves.
+
+    Args:
+        picture: name of the image, with `/`.
+        suffix: e.g. ".jpg".
     """
     path = PurePosixPath(picture)
     name = path.name
@@ -120,7 +138,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _files_there(folder: Path) -> list[str]:
-    """What the lines of an earlier run name, and its own files."""
+    """Files of an earlier run: those that its lines name, and its own."""
     names: list[str] = []
     lines = folder / LINES
     for text in lines.read_text(encoding="utf-8", errors="replace").splitlines() if lines.is_file() else ():
@@ -146,14 +164,16 @@ def _jpeg(rgb_HW3: np.ndarray) -> bytes:
 
 
 def _index_sheet(pictures: list[tuple[str, np.ndarray]], legend: np.ndarray | None) -> np.ndarray:
-    """uint8 [H, W, 3]: the pictures with their names, two abreast unless they are wide, over the legend."""
+    """uint8 [H, W, 3]: the previews with their names, two abreast unless they are wide, over the legend."""
     cells = []
-    for name, drawn in pictures:
-        zoom = _INDEX_HEIGHT / drawn.shape[0]
-        small = cv2.resize(drawn, (max(1, round(drawn.shape[1] * zoom)), _INDEX_HEIGHT), interpolation=cv2.INTER_AREA)
+    for name, preview in pictures:
+        zoom = _INDEX_HEIGHT / preview.shape[0]
+        small = cv2.resize(
+            preview, (max(1, round(preview.shape[1] * zoom)), _INDEX_HEIGHT), interpolation=cv2.INTER_AREA
+        )
         caption = np.zeros((_CAPTION, small.shape[1], 3), np.uint8)
         text = name.encode("ascii", "replace").decode()[-max(1, small.shape[1] // 8) :]
-        cv2.putText(caption, text, (4, _CAPTION - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (235, 235, 235), 1, cv2.LINE_AA)
+        write_text(caption, text, 4, _CAPTION - 6)
         cells.append(np.concatenate([caption, small]))
     abreast = 2 if len(cells) > 1 and max(each.shape[1] for each in cells) <= _INDEX_WIDTH // 2 else 1
     widths = [max(each.shape[1] for each in cells[column::abreast]) for column in range(abreast)]

@@ -1,28 +1,73 @@
-"""What a downstream task is: how stored rows become a batch, what is trained on them, and how predictions are scored.
+"""The interface of a downstream task: rows to batches, batches to losses and predictions, predictions to scores.
 
-The loop around it (plan, optimiser, states, evaluation over workers) is the same for every task and knows none of them.
+The loop around it (plan, optimizer, train states, evaluation over workers) is the same for every task.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import torch
+from pydantic import BeforeValidator, SerializeAsAny, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from torch import Tensor, nn
 
 from hcmoco.config import Config
 from hcmoco.data.shards.manifest import About
 from hcmoco.models.encoders import Encoder
+from hcmoco.tasks.registry import REGISTRY
 
 Prediction = dict[str, Any]
-"""What is predicted for one row: names to NumPy arrays (or lists of them, one per detected person), in pixels of the stored image."""
+"""The prediction for one row: names to NumPy arrays, or to lists of them, one per detected person.
+
+Coordinates are pixels of the stored image."""
+
+
+class TaskConfig(Config):
+    """Base of the tasks' own settings. A task's config narrows `name` to a Literal of its name."""
+
+    renamed: ClassVar = {"task": "name"}
+
+    name: str
+
+    @classmethod
+    def variant(cls, values: Mapping[str, Any]) -> type[Config]:
+        """Return the config class of the task that `values` names; `cls` where it names none that is registered."""
+        entry = REGISTRY.get(str(values.get("name", values.get("task"))))
+        return cls if entry is None or cls is not TaskConfig else entry.load().config_class
+
+
+def parse_task_config(values: Any) -> Any:
+    """Check the settings of any registered task.
+
+    Args:
+        values: a mapping with the task's name under `name`; anything else is returned as it is.
+    Raises:
+        ValidationError: an unknown task, or settings that its config refuses.
+    """
+    if not isinstance(values, Mapping):
+        return values
+    name = values.get("name")
+    if isinstance(name, str) and name in REGISTRY:
+        return TaskConfig.variant(values).model_validate(values)
+    error = InitErrorDetails(type="missing", loc=("name",), input=values)
+    if "name" in values:
+        problem = PydanticCustomError("task", "must be one of {names}", {"names": ", ".join(REGISTRY)})
+        error = InitErrorDetails(type=problem, loc=("name",), input=name)
+    elif "task" in values:  # its name until version 0.1
+        error = InitErrorDetails(type="extra_forbidden", loc=("task",), input=values["task"])
+    raise ValidationError.from_exception_data("TaskConfig", [error])
+
+
+AnyTaskConfig = Annotated[SerializeAsAny[TaskConfig], BeforeValidator(parse_task_config)]
+"""A field that holds the config of any registered task. Its `name` says of which."""
 
 
 @dataclass
 class TaskBatch:
-    """Rows as one step consumes them, in the host's memory; each task adds its own fields, the first axis of each is the rows.
+    """The rows of one step, in the host's memory. A task adds its own fields; the first axis of each is the rows.
 
     Attributes:
         ids: ids of the rows.
@@ -35,14 +80,14 @@ class TaskBatch:
 
     @classmethod
     def concatenate(cls, batches: Sequence[Self]) -> Self:
-        """The rows of several batches, in order, as one: arrays joined along the first axis, tuples and lists one after the other."""
+        """Join the rows of several batches, in order: arrays along the first axis, tuples and lists end to end."""
         values: dict[str, Any] = {}
-        for each in fields(cls):
-            parts = [getattr(batch, each.name) for batch in batches]
+        for field in fields(cls):
+            parts = [getattr(batch, field.name) for batch in batches]
             if isinstance(parts[0], np.ndarray):
-                values[each.name] = np.concatenate(parts)
+                values[field.name] = np.concatenate(parts)
             else:
-                values[each.name] = type(parts[0])(item for part in parts for item in part)
+                values[field.name] = type(parts[0])(item for part in parts for item in part)
         return cls(**values)
 
 
@@ -54,36 +99,45 @@ class Result:
     """The scores of one evaluation.
 
     Attributes:
-        figures: name -> value; shares are 0..1, others carry their unit in the name (`error_cm`). The task's `main` figure is among them.
-        breakdown: table of the same figures by class, joint, ...: column names, and rows that begin with what they are of.
-        columns: names of the breakdown's columns, the first is what a row is of.
-        rows: evaluated rows.
+        metrics: name -> value. Shares are 0..1; other metrics have their unit in the name (`error_cm`). The task's
+            `primary_metric` is among them.
+        rows: number of evaluated rows.
+        columns: names of the columns of `per_class`. The first says what a row is of: "class", "joint", ...
+        per_class: the same metrics for each class, joint, ...: rows that begin with the name.
     """
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     rows: int
     columns: tuple[str, ...] = ()
-    breakdown: tuple[tuple[str | float, ...], ...] = ()
+    per_class: tuple[tuple[str | float, ...], ...] = ()
 
 
 class Metric(ABC):
-    """Collects predictions and scores them. The same predictions give the same scores, in any batches and order and from any worker."""
+    """Collects predictions and scores them.
+
+    The same predictions give the same scores, in any batches, in any order and from any worker.
+    """
 
     @abstractmethod
     def update(self, batch: Any, predictions: Sequence[Prediction]) -> None:
-        """Adds rows; `batch` is of `Task.make_batch` without draws, which holds their labels."""
+        """Add rows.
+
+        Args:
+            batch: of `Task.make_batch` without generators; it holds the labels.
+            predictions: one for each row of the batch.
+        """
 
     @abstractmethod
     def state(self) -> Any:
-        """What has been collected, as plain Python and NumPy values: a worker sends it to the others."""
+        """Return what has been collected, as plain Python and NumPy values: a worker sends it to the others."""
 
     @abstractmethod
     def merge(self, state: Any) -> None:
-        """Adds what another worker has collected."""
+        """Add what another worker has collected: its `state`."""
 
     @abstractmethod
     def compute(self) -> Result:
-        """The scores of all that was added; the same for any order of updates and merges."""
+        """Return the scores of all rows that were added; the same for any order of updates and merges."""
 
 
 class Task(ABC, Generic[BatchT]):
@@ -92,76 +146,98 @@ class Task(ABC, Generic[BatchT]):
     Args:
         config: the task's own settings.
         about: manifest of the data set that is read: joint sets, depth codec, image size.
+        statistics: what `fit_statistics` returned for the labeled training rows; None for a task that needs none.
 
     Attributes:
-        name: what configs call it.
-        main: the figure by which models are selected; higher is better.
-        kind: records it reads.
+        name: the name under which it is registered; recipes have it as `task.name`.
+        config_class: class of its settings.
+        primary_metric: name of the metric by which models are selected; higher is better.
+        kind: the kind of records that it reads.
         modality: whose encoder it starts from.
-        inputs: columns without which nothing can be predicted.
-        labels: columns without which nothing can be trained or scored, names as the manifest counts them.
-        columns: everything it reads of a row, ids and labels included.
+        inputs: columns that prediction needs, by the names under which the manifest counts them.
+        labels: columns that training and scores need beside the inputs.
+        columns: all columns that it reads, ids and labels included.
     """
 
     name: ClassVar[str]
-    main: ClassVar[str]
+    config_class: ClassVar[type[TaskConfig]]
+    primary_metric: ClassVar[str]
     kind: ClassVar[Literal["person", "scene"]] = "person"
     modality: ClassVar[Literal["rgb", "depth"]]
     inputs: ClassVar[tuple[str, ...]]
     labels: ClassVar[tuple[str, ...]]
     columns: ClassVar[tuple[str, ...]]
 
-    def __init__(self, config: Any, about: About):
-        self.config, self.about = config, about
+    def __init__(self, config: Any, about: About, statistics: Mapping[str, Any] | None = None):
+        self.config, self.about, self.statistics = config, about, dict(statistics or {})
 
-    def fit_statistics(self, rows: Iterable[dict]) -> dict:
-        """What has to be known of the labelled rows before training (such as class weights), as JSON values; called once per run, in one
-        process, and handed to `use_statistics` in all of them. Most tasks need none."""
-        del rows
-        return {}
+    @classmethod
+    def fit_statistics(cls, config: Any, rows: Iterable[dict]) -> dict[str, Any]:
+        """Return what has to be known of the labeled rows before training, such as class weights. Most tasks need none.
 
-    def use_statistics(self, values: dict) -> None:
-        """Takes what `fit_statistics` gave."""
-
-    @abstractmethod
-    def make_batch(self, rows: Sequence[dict], draws: Sequence[np.random.Generator] | None) -> BatchT:
-        """Rows (dicts of Python values, as Arrow's to_pylist gives) decoded, cut and augmented: a pure function of its arguments.
+        It is called once per run, in one process. The result goes to the constructor in all processes, and is saved
+        with the model.
 
         Args:
-            draws: one generator per row for its augmentation; None for evaluation and prediction, which draw nothing. Rows to be
-                predicted may lack their labels.
+            config: the task's own settings.
+            rows: labeled rows with `columns`, dicts of Python values.
+        Returns:
+            JSON values.
+        Raises:
+            ValueError: a row does not decode, with its id.
+        """
+        del config, rows
+        return {}
+
+    @abstractmethod
+    def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> BatchT:
+        """Decode, crop and augment rows: a pure function of its arguments.
+
+        Args:
+            rows: dicts of Python values, as Arrow's `to_pylist` gives them. Without `rngs` they may lack their labels.
+            rngs: one generator per row for its augmentation; None for evaluation and prediction, which draw nothing.
         Raises:
             ValueError: a row does not decode, with its id.
         """
 
     @abstractmethod
     def make_model(self, encoder: Encoder) -> nn.Module:
-        """Encoder and freshly drawn head. The encoder is an attribute `encoder` of the result."""
+        """Return encoder and freshly drawn head. The encoder is the attribute `encoder` of the result."""
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: BatchT, device: torch.device) -> dict[str, Tensor]:
-        """The terms of a training step as 0-d tensors; `loss` is their weighted sum."""
+        """Compute the terms of a training step: 0-d tensors by name. `loss` is their weighted sum.
+
+        Args:
+            model: in training mode.
+            batch: of `make_batch` with generators.
+            device: of the model.
+        """
 
     @abstractmethod
     def predict(self, model: nn.Module, batch: BatchT, device: torch.device) -> list[Prediction]:
-        """One prediction per row, by a model in evaluation mode."""
+        """Return one prediction per row.
+
+        Args:
+            model: in evaluation mode.
+            batch: of `make_batch` without generators.
+            device: of the model.
+        """
 
     @abstractmethod
     def metric(self) -> Metric:
-        """An empty metric of this task."""
+        """Return an empty metric of this task."""
 
     @abstractmethod
-    def sheet(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
-        """uint8 [H, W, 3], RGB: for each row its input, its truth where it has one, and the prediction, side by side."""
+    def visualize(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
+        """Draw for each row its input, its truth if it has one, and its prediction, side by side.
 
-
-class TaskConfig(Config):
-    """Base of the tasks' own settings; a task's config sets `task` to a Literal of its name."""
-
-    task: str
+        Returns:
+            uint8 [H, W, 3], RGB.
+        """
 
 
 def send(array: np.ndarray, device: torch.device) -> Tensor:
-    """An array on the device, without waiting for it where that is possible."""
+    """Return an array as a tensor on the device; to a GPU it is copied from pinned memory, without waiting."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

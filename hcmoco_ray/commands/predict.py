@@ -26,7 +26,7 @@ Relative paths of --weights and --out are resolved against HCMOCO_HOME, else the
 import argparse
 from collections.abc import Sequence
 
-from hcmoco_ray.cli import TASK_NAMES
+from hcmoco.tasks.registry import REGISTRY
 from hcmoco_ray.cluster import entrypoint
 from hcmoco_ray.paths import resolve_path
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", metavar="IMAGES", help="a picture, or a folder of pictures")
     parser.add_argument("--weights", required=True, help="folder or URI of a finished fine-tuning, or of its model")
-    parser.add_argument("--task", choices=TASK_NAMES, metavar="NAME", help="refuse weights of any other task")
+    parser.add_argument("--task", choices=tuple(REGISTRY), metavar="NAME", help="refuse weights of any other task")
     parser.add_argument(
         "--output-dir",
         "--out",

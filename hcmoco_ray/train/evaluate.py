@@ -122,10 +122,10 @@ def run(
     }
     config = build(ScoreConfig, {"output_dir": out, "piece_rows": piece_rows, "train": train}, "evaluate")
     shards = Shards.open(data)
-    kind = task_class(saved.config.task).kind
+    kind = task_class(saved.config.name).kind
     if shards.manifest.kind != kind:
         raise UserError(
-            f"--data {data} holds {shards.manifest.kind} records, {saved.config.task} is scored on {kind} records"
+            f"--data {data} holds {shards.manifest.kind} records, {saved.config.name} is scored on {kind} records"
         )
     task = saved.task(shards.manifest)
     rows = all_rows(shards, (*task.inputs, *task.labels))
@@ -143,11 +143,11 @@ def run(
     facts = {
         "hcmoco": hcmoco.__version__,
         "task": task.name,
-        "primary_metric": task.main,
+        "primary_metric": task.primary_metric,
         "weights": {"folder": saved.folder, "sha256": saved.digest, "training": saved.training},
         "data": {"uri": data, "content": shards.manifest.content, "rows": result.rows, "digest": rows.digest},
-        "metrics": result.figures,
-        "breakdown": {"columns": result.columns, "rows": result.breakdown},
+        "metrics": result.metrics,
+        "per_class": {"columns": result.columns, "rows": result.per_class},
     }
     folder.write("results.json", as_json(facts))
     log(result_tables(result))
@@ -184,15 +184,15 @@ def sheet(weights: str, task: Task, rows: Subset, count: int = SHEET_ROWS) -> np
     first = list(rows.rows(task.columns, count))
     with torch.inference_mode():
         predictions = task.predict(load_model(weights).model(), task.make_batch(first, None), torch.device("cpu"))
-    return task.sheet(first, predictions)
+    return task.visualize(first, predictions)
 
 
 def result_tables(result: Result) -> str:
-    """Format the metrics, then their breakdown, as Markdown tables."""
-    metrics = [(name, text(name, value)) for name, value in result.figures.items()]
+    """Format the metrics, then those per class, as Markdown tables."""
+    metrics = [(name, text(name, value)) for name, value in result.metrics.items()]
     parts = [markdown.table(("metric", "value"), metrics, "lr")]
-    if result.breakdown:
-        rows = [[_cell(value) for value in row] for row in result.breakdown]
+    if result.per_class:
+        rows = [[_cell(value) for value in row] for row in result.per_class]
         parts.append(markdown.table(result.columns, rows, "l" + "r" * (len(result.columns) - 1)))
     return "\n\n".join([*parts, f"{result.rows} rows."]) + "\n"
 

@@ -77,7 +77,7 @@ class FinetuneRun(Run[FinetuneRecipe]):
     def encoder_init(self) -> EncoderInit:
         """The first weights of the encoder."""
         config = self.config
-        modality = task_class(config.task.task).modality
+        modality = task_class(config.task.name).modality
         return load_encoder_init(config.init, config.encoder, modality, imagenet_weights=config.imagenet_weights)
 
     def finished(self) -> bool:
@@ -96,7 +96,7 @@ class FinetuneRun(Run[FinetuneRecipe]):
         log(f"the encoder starts from {self.encoder_init.text}")
 
     def open_data(self, saved_step: int | None) -> "PlannedFinetuning":
-        kind = task_class(self.config.task.task).kind
+        kind = task_class(self.config.task.name).kind
         train_data = ensure.open_data("train", self.config.data.train, kind=kind)
         test_data = ensure.open_data("test", self.config.data.test, kind=kind, split="test")
         resolved = resolve(self.config, train_data, test_data, self.encoder_init)
@@ -112,7 +112,7 @@ class PlannedFinetuning(PlannedRun):
         self.plan: Plan = resolved.plan
         self.identity = resolved.identity
         self.tags = {
-            "hcmoco.task": config.task.task,
+            "hcmoco.task": config.task.name,
             "hcmoco.labels": f"{config.text}, {len(resolved.train_subset)} rows, {resolved.train_subset.digest}",
             "hcmoco.start": f"{resolved.init['text']} {resolved.init['digest']}".strip(),
         }
@@ -174,12 +174,12 @@ def _describe(resolved: ResolvedRun) -> None:
 
 def close(config: FinetuneRecipe, resolved: ResolvedRun, state: TrainState, tracker: Tracker) -> dict[str, Any]:
     """See `PlannedRun.close`: save the selected model, score it on the test data, and record both."""
-    task, test, statistics = resolved.task, resolved.test_subset, resolved.statistics
+    task, test = resolved.task, resolved.test_subset
     selected_step, weights = select_weights(config, (state.step, state.model), (state.history["best_step"], state.best))
     model = make_model(config, task, load=False)
     model.load_state_dict(weights)
     facts = {
-        "task": config.task.task,
+        "task": config.task.name,
         "recipe": config.name,
         "seed": config.seed,
         "steps": state.step,
@@ -191,7 +191,7 @@ def close(config: FinetuneRecipe, resolved: ResolvedRun, state: TrainState, trac
     folder = f"{config.output_dir}/model"
 
     def save(card: str) -> None:
-        save_model(folder, model, task, config.encoder, statistics=statistics, training=facts, card=card)
+        save_model(folder, model, task, config.encoder, training=facts, card=card)
 
     save(_card(config, task, facts, None))
     score_config = ScoreConfig(
@@ -207,7 +207,7 @@ def close(config: FinetuneRecipe, resolved: ResolvedRun, state: TrainState, trac
     out = Folder(config.output_dir)
     out.write(SHEET, png)
     out.write(TABLE, result_tables(result).encode())
-    tracker.metrics(state.step, {f"test/{name}": value for name, value in result.figures.items()})
+    tracker.metrics(state.step, {f"test/{name}": value for name, value in result.metrics.items()})
     tracker.picture(SHEET, png)
     tracker.text(TABLE, result_tables(result))
     tracker.text("model/place.txt", folder)
@@ -215,10 +215,10 @@ def close(config: FinetuneRecipe, resolved: ResolvedRun, state: TrainState, trac
         "hcmoco": hcmoco.__version__,
         "torch": torch.__version__,
         **facts,
-        "test": {"rows": result.rows, "digest": test.digest, "metrics": result.figures},
-        "breakdown": {"columns": result.columns, "rows": result.breakdown},
+        "test": {"rows": result.rows, "digest": test.digest, "metrics": result.metrics},
+        "per_class": {"columns": result.columns, "rows": result.per_class},
         "evals": state.history["evals"],
-        "primary_metric": task.main,
+        "primary_metric": task.primary_metric,
     }
 
 

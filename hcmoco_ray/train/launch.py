@@ -10,6 +10,7 @@ import cv2
 import torch
 
 from hcmoco.errors import UserError, one_line
+from hcmoco.tasks.registry import REGISTRY, register_all
 from hcmoco_ray import compat
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.cluster.entrypoint import find_user_error
@@ -89,6 +90,7 @@ def run_worker(settings: dict[str, Any]) -> None:
     import ray.train
     import ray.train.torch
 
+    register_all(settings["tasks"])
     job: Job = ray.get(settings["job"])
     context = ray.train.get_context()
     _set_threads(job.config)
@@ -119,8 +121,9 @@ def _with_trainer(job: Job) -> None:
     order = ray.data.ExecutionOptions(preserve_order=True)
     trainer = ray.train.torch.TorchTrainer(
         run_worker,
-        # By reference: the controller opens this config, and has no use for the modules that a job brings with it.
-        train_loop_config={"job": ray.put(job), "datasets": list(job.datasets())},
+        # The job goes by reference: the controller opens this config, and has no use for the modules that a job
+        # brings with it. The tasks travel along, so that a worker need not have registered them.
+        train_loop_config={"job": ray.put(job), "datasets": list(job.datasets()), "tasks": dict(REGISTRY)},
         scaling_config=ray.train.ScalingConfig(
             num_workers=train.workers, use_gpu=train.gpu, resources_per_worker=worker_resources(config)
         ),

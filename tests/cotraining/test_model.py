@@ -123,8 +123,8 @@ def test_scores_are_those_of_the_predictions_and_of_no_batch(sources):
         counted = whole.parts_BSS != IGNORE
         accuracy = (predicted == whole.parts_BSS)[counted].mean()
         name = f"{which}/aAcc"
-        assert_figures_close({name: result.figures[name]}, {name: accuracy}, {name: counted.sum()})
-    assert set(result.figures) == {
+        assert_figures_close({name: result.metrics[name]}, {name: accuracy}, {name: counted.sum()})
+    assert set(result.metrics) == {
         f"{which}/{name}" for which in ("rgb", "depth", "fused") for name in ("mIoU", "mAcc", "aAcc")
     }
 

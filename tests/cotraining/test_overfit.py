@@ -46,7 +46,7 @@ def test_eight_people_are_learnt_by_heart(people):
     }
     run, _ = tiny.start(tiny.Sources(people, people, people), over)
     setup = tiny.tiny_resolved(tiny.Sources(people, people, people), over)
-    figures = evaluate(run.model, setup.crops(setup.test), torch.device("cpu")).figures
-    assert figures["fused/mIoU"] > 0.7, figures
+    metrics = evaluate(run.model, setup.crops(setup.test), torch.device("cpu")).metrics
+    assert metrics["fused/mIoU"] > 0.7, metrics
     # The contrast makes one modality enough.
-    assert min(figures["rgb/mIoU"], figures["depth/mIoU"]) > 0.3, figures
+    assert min(metrics["rgb/mIoU"], metrics["depth/mIoU"]) > 0.3, metrics

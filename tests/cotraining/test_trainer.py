@@ -66,7 +66,7 @@ def test_scores_during_training_survive_and_choose_nothing(sources, tmp_path):
     watched = tiny.Sources(sources.unlabeled, sources.labeled, sources.test, sources.test)
     run, _ = tiny.start(watched, over, states=str(tmp_path))
     assert [step for step, _ in run.evals] == [2, 4]
-    assert States(str(tmp_path)).newest().history["evals"] == [[step, figures] for step, figures in run.evals]
+    assert States(str(tmp_path)).newest().history["evals"] == [[step, metrics] for step, metrics in run.evals]
     unwatched, _ = tiny.start(sources)
     assert tiny.same(run.model.state_dict(), unwatched.model.state_dict()), "to look changes nothing"
 

@@ -38,7 +38,7 @@ def test_smaller_shares_lie_inside_larger_ones(many):
     nested = [chosen(many, seed=3, fraction=share)[0] for share in (0.01, 0.1, 0.2, 1.0)]
     for small, large in itertools.pairwise(nested):
         assert small < large
-    assert [len(each) for each in nested] == [18, 184, 368, 1844]  # of the 2,100 with parts, 256 are set aside
+    assert [len(each) for each in nested] == [18, 184, 368, 1844]  # of the 2,100 with parts, 256 are for validation
     assert chosen(many, seed=3, num_samples=17)[0] < nested[0]
 
 
@@ -97,9 +97,9 @@ def test_a_subset_reads_what_it_says(people_shards):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"fraction": 0.0001, "num_val_rows": 0}, "0.01% of the 40 labelled rows"),
+        ({"fraction": 0.0001, "num_val_rows": 0}, "0.01% of the 40 labeled rows"),
         ({"num_samples": 39, "num_val_rows": 2}, "num_samples = 39: .* at most 38"),
-        ({"subset": "itop-1%"}, "itop-1% of the 40 labelled rows"),
+        ({"subset": "itop-1%"}, "itop-1% of the 40 labeled rows"),
         ({"num_val_rows": 40}, "leaves no row to train on"),
     ],
 )

@@ -35,20 +35,34 @@ def test_a_resumed_run_ends_in_the_same_weights_validations_and_choice(people_sh
     assert same(resumed.best, whole.best)
 
 
+def test_a_state_with_the_old_name_of_the_task_resumes(people_shards, tmp_path):
+    _, run = tiny.start(people_shards, states=str(tmp_path / "states"))
+    state = States(str(tmp_path / "states")).newest()
+    state.identity["task"]["task"] = state.identity["task"].pop("name")
+    States(str(tmp_path / "old")).write(state)
+    _, resumed = tiny.start(people_shards, states=str(tmp_path / "old"))
+    assert resumed.step == run.step
+    assert same(resumed.model.state_dict(), run.model.state_dict())
+    state.identity["task"]["task"] = "parsing-depth"
+    States(str(tmp_path / "other")).write(state)
+    with pytest.raises(UserError, match=r"task\.name was 'parsing-depth', now 'parsing-rgb'"):
+        tiny.start(people_shards, states=str(tmp_path / "other"))
+
+
 def test_the_model_is_scored_at_even_steps_and_the_best_is_kept(people_shards):
     host, run = tiny.start(people_shards)
     assert [step for step, _ in run.evals] == [2, 4, 6]
-    scores = {step: figures["mIoU"] for step, figures in run.evals}
+    scores = {step: metrics["mIoU"] for step, metrics in run.evals}
     assert scores[run.best_step] == max(scores.values())
     logged = {step: values["val/mIoU"] for step, values in host.logged if "val/mIoU" in values}
     assert logged == scores
     assert run.select() == run.best_step
     result = evaluate(run.task, run.model, host.evaluation(), host.device)
-    assert result.figures["mIoU"] == pytest.approx(scores[run.best_step], abs=1e-9)
+    assert result.metrics["mIoU"] == pytest.approx(scores[run.best_step], abs=1e-9)
 
 
 def test_an_undefined_score_is_worse_than_any_other(people_shards):
-    """No labelled pixel among the validation rows: NaN. It never beats a score, and any score beats it."""
+    """No labeled pixel among the validation rows: NaN. It never beats a score, and any score beats it."""
     _, run = tiny.start(people_shards, {"num_evals": 1})
     run.best, run.evals = {}, []
     for step, score in ((1, math.nan), (2, 0.1), (3, math.nan), (4, 0.05), (5, 0.2)):
@@ -90,7 +104,7 @@ def test_scores_do_not_depend_on_pieces_or_workers(people_shards):
     assert {each.rows for each in results} == {8}
     for each in confusions[1:]:
         assert_confusion_close(each, confusions[0])
-    assert results[1].figures == results[2].figures  # the same pieces: the same bits
+    assert results[1].metrics == results[2].metrics  # the same pieces: the same bits
 
 
 def test_the_heads_first_weights_do_not_depend_on_where_the_encoder_starts(tmp_path):
@@ -122,7 +136,7 @@ def test_the_encoder_learns_at_its_own_rate(people_shards):
 def test_a_saved_model_predicts_the_same(people_shards, tmp_path):
     host, run = tiny.start(people_shards)
     folder = str(tmp_path / "model")
-    save_model(folder, run.model, run.task, run.config.encoder, statistics={}, training={"seed": 5}, card="card")
+    save_model(folder, run.model, run.task, run.config.encoder, training={"seed": 5}, card="card")
     saved = load_model(folder)
     assert saved.training == {"seed": 5}
     result = evaluate(saved.task(people_shards.manifest), saved.model(), host.evaluation(), host.device)

@@ -33,8 +33,8 @@ ROOT = Path(__file__).parents[2]
 SIDE = 64
 AT = 150, 90
 CONFIGS = {
-    "parsing-rgb": ParsingConfig(task="parsing-rgb", size=SIDE),
-    "parsing-depth": ParsingConfig(task="parsing-depth", size=SIDE),
+    "parsing-rgb": ParsingConfig(name="parsing-rgb", size=SIDE),
+    "parsing-depth": ParsingConfig(name="parsing-depth", size=SIDE),
     "pose": PoseConfig(size=SIDE),
     "densepose": DensePoseConfig(
         score_threshold=0.0, detections=5, pyramid_channels=16, box_width=32, chart_width=16, chart_depth=1
@@ -58,7 +58,7 @@ def models(tmp_path_factory) -> Path:
             with torch.no_grad():
                 for each in model.parameters():
                     each.mul_(2.0 if each.ndim > 1 else 1.0)
-        save_model(str(folder / name), model, task, encoder, statistics={}, training={}, card="a test's")
+        save_model(str(folder / name), model, task, encoder, training={}, card="a test's")
     return folder
 
 

@@ -21,7 +21,7 @@ PEOPLE = 40
 TINY = {
     "output_dir": "made by a test",
     "seed": 5,
-    "task": {"task": "parsing-rgb", "size": 64},
+    "task": {"name": "parsing-rgb", "size": 64},
     "init": "scratch",
     "encoder": {"name": "test_resnet"},
     "data": {"train": {"path": "people"}, "test": {"path": "people"}},

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hcmoco.tasks.registry import REGISTRY
 from hcmoco.training.lr_schedule import learning_rate
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
@@ -14,16 +15,16 @@ def recipe(task: str, name: str) -> FinetuneRecipe:
 
 @pytest.mark.parametrize(
     ("task", "name"),
-    [(task, path.stem) for task in cli.TASK_NAMES for path in sorted((cli.RECIPES / task).glob("*.yaml"))],
+    [(task, path.stem) for task in REGISTRY for path in sorted((cli.RECIPES / task).glob("*.yaml"))],
 )
 def test_each_is_valid_and_of_its_task(task, name):
     config = recipe(task, name)
-    assert config.task.task == task
+    assert config.task.name == task
     assert config.name == f"{task}-{name}"
 
 
 def test_every_task_has_a_small_and_a_published_recipe():
-    for task in cli.TASK_NAMES:
+    for task in REGISTRY:
         assert {path.stem for path in (cli.RECIPES / task).glob("*.yaml")} >= {"people-cpu", "people-gpu", "paper-w18"}
 
 

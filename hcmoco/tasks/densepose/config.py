@@ -1,4 +1,4 @@
-"""Settings of the DensePose R-CNN. Defaults fit scenes of 192 pixels on a CPU; each field's published value stands in its description.
+"""Settings of the DensePose R-CNN. Defaults fit scenes of 192 pixels on a CPU; descriptions have the published values.
 
 Published: detectron2's Base-DensePose-RCNN-FPN with the DensePoseV1ConvX head, as the paper's DensePose rows use it.
 """
@@ -20,12 +20,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class DensePoseConfig(TaskConfig):
     """Detector of persons and dense surface coordinates inside each box."""
 
-    task: Literal["densepose"] = "densepose"
+    name: Literal["densepose"] = "densepose"
 
     charts: str = Field(
         "people",
         min_length=1,
-        description="whose surface the labels are on: people (our own), or the folder of DensePose-COCO's published evaluation files",
+        description="surface that the labels are on: people (our own), or the folder of DensePose-COCO's published "
+        "evaluation files",
     )
     short_sides: tuple[Pixels, ...] = Field(
         (192,), min_length=1, description="pixels; one is drawn per training image. Published: 640 to 800"
@@ -67,7 +68,7 @@ class DensePoseConfig(TaskConfig):
     chart_depth: int = Field(4, ge=1, description="3 x 3 convolutions of the chart head. Published: 8")
     chart_width: int = Field(64, ge=1, description="channels of each. Published: 512")
     chart_norm: Literal["none", "group"] = Field(
-        "group", description="normalisation after each of them. Published: none"
+        "group", description="normalization after each of them. Published: none"
     )
     chart_cells: int = Field(14, ge=2, description="side of the region features. Published: 28")
     chart_upscale: int = Field(
@@ -89,7 +90,8 @@ class DensePoseConfig(TaskConfig):
     uv_weight: float = Field(
         0.1,
         ge=0,
-        description="of the sum of smooth L1 over the points, per image. Published: 0.02 (0.01 of the sum over a GPU's 2 images)",
+        description="of the sum of smooth L1 over the points, per image. Published: 0.02 (0.01 of the sum over a GPU's "
+        "2 images)",
     )
 
     @field_validator("anchor_sizes")

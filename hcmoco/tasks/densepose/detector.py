@@ -1,6 +1,7 @@
-"""Where people are: torchvision's Faster R-CNN parts (Ren et al. 2015; Lin et al. 2017) for one class, with crowds left out.
+"""Detection of persons: the parts of torchvision's Faster R-CNN (Ren et al. 2015; Lin et al. 2017) for one class.
 
-torchvision knows no crowds. Here what lies mostly inside a crowd is neither a person nor background: the samplers skip it.
+torchvision does not handle crowds. Here a box that lies mostly inside a crowd is neither a person nor background: the
+samplers skip it.
 
 Shape suffixes: R boxes, K people; a 4 is x0, y0, x1, y1 in pixels of the network's input.
 """
@@ -17,13 +18,13 @@ from torchvision.ops import MultiScaleRoIAlign
 from hcmoco.models.lane_draws import permutation
 from hcmoco.tasks.densepose.config import LEVELS, DensePoseConfig
 
-_INSIDE = 0.5  # share of a box inside a crowd from which on it is left out
+_INSIDE = 0.5  # boxes with a larger share inside a crowd are skipped
 _BOX_CELLS = 7
 _CLASSES = 2  # background, person
 
 
 def inside_crowd(boxes_R4: Tensor, crowds_K4: Tensor) -> Tensor:
-    """bool [R]: more than half of the box lies in one of the crowds' boxes."""
+    """Return bool [R]: more than half of the box lies in one of the crowds' boxes."""
     if not len(crowds_K4):
         return torch.zeros(len(boxes_R4), dtype=torch.bool, device=boxes_R4.device)
     low = torch.maximum(boxes_R4[:, None, :2], crowds_K4[:, :2])
@@ -34,7 +35,7 @@ def inside_crowd(boxes_R4: Tensor, crowds_K4: Tensor) -> Tensor:
 
 
 class _Anchors(AnchorGenerator):
-    """Anchors in float32 whatever the maps are: in 16 bits their corners would be rounded to whole pixels and more."""
+    """Anchors in float32, whatever the type of the maps: 16 bits would round their corners to whole pixels and more."""
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         return super().forward(image_list, [each[:1, :1].float() for each in feature_maps])
@@ -49,7 +50,7 @@ class _ProposalHead(RPNHead):
 
 
 class _BoxPredictor(FastRCNNPredictor):
-    """Likewise."""
+    """Outputs in float32, for boxes and losses."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         scores, deltas = super().forward(x)
@@ -57,10 +58,10 @@ class _BoxPredictor(FastRCNNPredictor):
 
 
 class ImageSampler:
-    """Chooses boxes for a loss as torchvision's sampler does, with what is drawn for an image drawn by its lane.
+    """Chooses boxes for a loss as torchvision's sampler does, with random numbers of the image's lane.
 
     Args:
-        count: most boxes of an image.
+        count: largest number of boxes of an image.
         positive: largest share of them that is a person's.
     """
 
@@ -68,10 +69,12 @@ class ImageSampler:
         self.count, self.most_positive = count, int(count * positive)
 
     def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """The chosen positives and negatives of each image, as masks.
+        """Choose the positives and negatives of each image.
 
         Args:
             labels: of each image's R boxes: above 0 a person, 0 background, below 0 neither.
+        Returns:
+            Two lists of masks, uint8 [R].
         """
         chosen: tuple[list[Tensor], list[Tensor]] = ([], [])
         for image, label_R in enumerate(labels):
@@ -87,20 +90,23 @@ class ImageSampler:
 
 
 class ProposalNetwork(RegionProposalNetwork):
-    """torchvision's, with anchors in crowds left out of the loss."""
+    """torchvision's, without the anchors in crowds in the loss."""
 
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        people = [{"boxes": each["boxes"][each["labels"] > 0]} for each in targets]
+        people = [{"boxes": target["boxes"][target["labels"] > 0]} for target in targets]
         labels, boxes = super().assign_targets_to_anchors(anchors, people)
-        for each, anchors_R4, label_R in zip(targets, anchors, labels, strict=True):
-            label_R[(label_R == 0) & inside_crowd(anchors_R4, each["boxes"][each["labels"] < 0])] = -1
+        for target, anchors_R4, label_R in zip(targets, anchors, labels, strict=True):
+            label_R[(label_R == 0) & inside_crowd(anchors_R4, target["boxes"][target["labels"] < 0])] = -1
         return labels, boxes
 
 
 class BoxHeads(RoIHeads):
-    """torchvision's, with proposals in crowds left out of the loss; `select_training_samples` and `postprocess_detections` are used."""
+    """torchvision's, without the proposals in crowds in the loss.
+
+    The model calls `select_training_samples` and `postprocess_detections`.
+    """
 
     def assign_targets_to_proposals(
         self, proposals: list[Tensor], gt_boxes: list[Tensor], gt_labels: list[Tensor]
@@ -120,12 +126,16 @@ class BoxHeads(RoIHeads):
 
 
 def region_features(cells: int) -> MultiScaleRoIAlign:
-    """Features of regions from the pyramid's level that fits their size (Lin et al. 2017, equation 1), `cells` a side."""
+    """Build the pooling of regions from the level that fits their size (Lin et al. 2017, equation 1).
+
+    Args:
+        cells: side of a region's features.
+    """
     return MultiScaleRoIAlign([f"p{level + 1}" for level in range(LEVELS)], cells, sampling_ratio=2)
 
 
 def make_proposals(config: DensePoseConfig) -> ProposalNetwork:
-    """The proposal network; thresholds as published."""
+    """Build the proposal network; thresholds as published."""
     anchors = _Anchors(config.anchor_sizes, (config.anchor_ratios,) * LEVELS)
     head = _ProposalHead(config.pyramid_channels, anchors.num_anchors_per_location()[0])
     network = ProposalNetwork(
@@ -144,7 +154,7 @@ def make_proposals(config: DensePoseConfig) -> ProposalNetwork:
 
 
 def make_boxes(config: DensePoseConfig) -> BoxHeads:
-    """The box head; thresholds as published."""
+    """Build the box head; thresholds as published."""
     head: nn.Module = TwoMLPHead(config.pyramid_channels * _BOX_CELLS**2, config.box_width)
     heads = BoxHeads(
         region_features(_BOX_CELLS),

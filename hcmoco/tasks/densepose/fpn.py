@@ -1,5 +1,6 @@
-"""The feature pyramid of HRNet detectors (Sun et al., "High-Resolution Representations for Labeling Pixels and Regions", section 3).
+"""The feature pyramid of HRNet detectors.
 
+Source: Sun et al., "High-Resolution Representations for Labeling Pixels and Regions", section 3.
 Shape suffixes: B images, C channels, H and W rows and columns of a map.
 """
 
@@ -10,24 +11,25 @@ from hcmoco.models.encoders import Encoder
 
 
 class HRFeaturePyramid(nn.Module):
-    """All branches upsampled to stride 4 and joined by a 1 x 1 convolution, averaged down again, one convolution per level.
+    """Upsamples all branches to stride 4, joins them by a 1 x 1 convolution, averages down, and convolves each level.
 
-    As HRNet's authors describe it, with batch normalisation and a ReLU after the joining convolution. detectron2's variant, which the paper
-    trained, has those too, but upsamples by transposed convolutions and averages by strided ones; its weights do not fit here.
+    As HRNet's authors describe it, with batch normalization and a ReLU after the joining convolution. detectron2's
+    variant, which the paper trained, has those too, but upsamples by transposed convolutions and averages by strided
+    ones; its weights do not fit here.
+
+    The joining convolution is stored as one per branch and applied before the upsampling, with which it commutes: the
+    same function at a fraction of the cost.
 
     Args:
-        encoder: whose maps come in.
+        encoder: of the input maps.
         channels: C of every level.
-        levels: maps that come out, p1 of stride 4 first, each of twice the stride of the one before.
-
-    The joining convolution is kept as one per branch, before the upsampling with which it commutes: the same function,
-    at a fraction of the cost.
+        levels: number of output maps: p1 has stride 4, each next one twice the stride.
     """
 
     def __init__(self, encoder: Encoder, channels: int, levels: int):
         super().__init__()
         self.factors = tuple(stride // encoder.strides[0] for stride in encoder.strides)
-        reduce = [nn.Conv2d(each, channels, 1, bias=False) for each in encoder.channels]
+        reduce = [nn.Conv2d(width, channels, 1, bias=False) for width in encoder.channels]
         smooth = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(levels)]
         joined = sum(encoder.channels)
         for conv in reduce:
@@ -41,7 +43,7 @@ class HRFeaturePyramid(nn.Module):
         self.reduce, self.smooth = nn.ModuleList(reduce), nn.ModuleList(smooth)
 
     def forward(self, maps: list[Tensor]) -> dict[str, Tensor]:
-        """Maps of the encoder to p1, p2, ... [B, C, H / 2^i, W / 2^i], finest first."""
+        """Return p1, p2, ... [B, C, H / 2^i, W / 2^i], finest first, of the encoder's maps."""
         size = maps[0].shape[2:]
         x_BCHW = self.reduce[0](maps[0])
         for conv, branch in zip(list(self.reduce)[1:], maps[1:], strict=True):

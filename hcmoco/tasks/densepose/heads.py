@@ -1,5 +1,6 @@
-"""The chart head: foreground, part and surface coordinates inside a region (DensePose, CVPR 2018, section 3; V1ConvX of detectron2).
+"""The chart head: foreground, part and surface coordinates inside a region.
 
+Source: DensePose (CVPR 2018), section 3, and the head DensePoseV1ConvX of detectron2.
 Shape suffixes: R regions, C channels, D side of the region features, S side of the head's maps (2 D times the upscale).
 """
 
@@ -13,7 +14,7 @@ from hcmoco.data.body_parts import NUM_CHARTS
 from hcmoco.tasks.densepose.config import DensePoseConfig
 
 NUM_CLASSES = NUM_CHARTS + 1
-"""Background and the charts."""
+"""Background and the 24 charts."""
 
 _COARSE = 2
 _GROUPS = 32
@@ -21,12 +22,12 @@ _GROUPS = 32
 
 @dataclass(frozen=True)
 class ChartMaps:
-    """What the head says of R regions, float32.
+    """The head's output for R regions, float32.
 
     Attributes:
         coarse: [R, 2, S, S], logits of background and person.
-        fine: [R, 25, S, S], logits of the parts; nothing trains the background's.
-        u, v: [R, 24, S, S], coordinates in each chart, in 0..1 where they are right.
+        fine: [R, 25, S, S], logits of the parts; the background's is not trained.
+        u, v: [R, 24, S, S], coordinates in each chart; true ones are in 0..1.
     """
 
     coarse: Tensor
@@ -35,7 +36,7 @@ class ChartMaps:
     v: Tensor
 
     def at(self, regions: Tensor | slice) -> "ChartMaps":
-        """The maps of some of the regions."""
+        """Return the maps of some of the regions."""
         return ChartMaps(self.coarse[regions], self.fine[regions], self.u[regions], self.v[regions])
 
 
@@ -61,7 +62,7 @@ class ChartHead(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        # Parts begin undecided and coordinates in the middle of their charts, not some units away from them.
+        # Parts begin undecided and coordinates in the middle of their charts, not several units away from them.
         nn.init.normal_(self.out.weight, std=0.01)
         if self.out.bias is not None:
             nn.init.zeros_(self.out.bias)

@@ -11,9 +11,16 @@ from hcmoco.tasks.densepose.heads import NUM_CLASSES, ChartMaps
 
 
 def sample_maps(maps_RCSS: Tensor, places_RN2: Tensor) -> Tensor:
-    """[R, C, N]: maps read bilinearly at places in the region, (0, 0) its upper left corner and (1, 1) its lower right one.
+    """Read maps bilinearly at places in the region.
 
-    A map of S cells spans the region, so cell j's centre lies at (j + 0.5) / S; beyond the outermost centres values stay as they are.
+    A map of S cells spans the region, so the center of cell j is at (j + 0.5) / S. Beyond the outermost centers the
+    values are constant.
+
+    Args:
+        maps_RCSS: one map per region.
+        places_RN2: x, y; (0, 0) is the region's upper left corner and (1, 1) its lower right one.
+    Returns:
+        [R, C, N].
     """
     grid = 2 * places_RN2[:, :, None] - 1
     return F.grid_sample(maps_RCSS, grid, mode="bilinear", padding_mode="border", align_corners=False)[..., 0]
@@ -28,20 +35,23 @@ def chart_losses(
     has_point_RN: Tensor,
     images: int,
 ) -> dict[str, Tensor]:
-    """The three terms, unweighted, each exactly 0 and without gradient where nothing is annotated.
+    """Compute the three terms, unweighted. A term without annotations is exactly 0 and has no gradient.
 
     Args:
-        foreground_RSS: int64, 1 on the region's person. has_mask_R: bool, whether that is known.
-        places_RN2: of the points, in shares of the region; those outside 0..1 count for nothing.
-        points_RN3: I (1..24), U, V. has_point_RN: bool.
-        images: how many the regions come from.
+        maps: output of the head.
+        foreground_RSS: int64, 1 on the region's person.
+        has_mask_R: bool, whether the foreground is annotated.
+        places_RN2: of the points, in shares of the region; points outside 0..1 do not count.
+        points_RN3: I (1..24), U, V.
+        has_point_RN: bool; False for padding.
+        images: number of images that the regions come from.
     Returns:
         coarse: mean cross entropy over the cells of regions with a mask.
         part: mean cross entropy over the points.
-        uv: smooth L1 of U and of V in the point's own chart, summed over the points, per image (the published sum over a worker's images
-            depends on how many those are).
+        uv: smooth L1 of U and of V in the point's own chart, summed over the points, per image. (The published sum over
+            a worker's images depends on their number.)
     """
-    # Padding holds part 0, whose chart does not exist; such points are masked, but must not index out of range or carry a nan.
+    # Padding holds part 0, which has no chart. Such points are masked, but must not index out of range or carry a NaN.
     chart_RN = points_RN3[..., 0].long().clamp(1, NUM_CLASSES - 1)
     inside_RN = has_point_RN & ((places_RN2 >= 0) & (places_RN2 <= 1)).all(-1)
     places_RN2 = places_RN2.where(inside_RN[..., None], 0.5)

@@ -1,6 +1,7 @@
 """The R-CNN: encoder, feature pyramid, proposals, boxes, charts.
 
-Shape suffixes: B images, H and W rows and columns of the network's input, R regions; a 2 is height and width, a 4 x0, y0, x1, y1.
+Shape suffixes: B images, H and W rows and columns of the network's input, R regions; a 2 is height and width, a 4 is
+x0, y0, x1, y1.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,13 @@ STRIDE = 4 << (LEVELS - 1)
 
 @dataclass(frozen=True)
 class Detections:
-    """What is found in one image: boxes [D, 4] in pixels of the network's input, scores [D], falling, and the maps of the D boxes."""
+    """The detections in one image.
+
+    Attributes:
+        boxes: [D, 4], in pixels of the network's input.
+        scores: [D], descending, 0..1.
+        maps: of the D boxes.
+    """
 
     boxes: Tensor
     scores: Tensor
@@ -38,7 +45,8 @@ class Detections:
 class DensePoseRCNN(nn.Module):
     """Persons and the surface coordinates inside their boxes.
 
-    The encoder's batch normalisation stays trainable, with statistics of the worker's own images (published: synchronised over GPUs).
+    The encoder's batch normalization stays trainable, with statistics of the worker's own images (published:
+    synchronized over GPUs).
     """
 
     def __init__(self, encoder: Encoder, config: DensePoseConfig):
@@ -52,11 +60,12 @@ class DensePoseRCNN(nn.Module):
         self.config = config
 
     def terms(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]], truth: Truth) -> dict[str, Tensor]:
-        """The unweighted terms of a training step.
+        """Compute the unweighted terms of a training step.
 
         Args:
-            images_B3HW: normalised, padded at the right and below to multiples of STRIDE.
+            images_B3HW: normalized, padded at the right and below to multiples of STRIDE.
             sizes: rows and columns of each image without its padding.
+            truth: targets of the batch.
         """
         pyramid, images = self._pyramid(images_B3HW, sizes)
         targets = truth.for_torchvision()
@@ -75,7 +84,7 @@ class DensePoseRCNN(nn.Module):
 
     @torch.no_grad()
     def detect(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        """What is found in images as `terms` takes them, by a model in evaluation mode."""
+        """Detect people, in evaluation mode. For the arguments see `terms`."""
         pyramid, images = self._pyramid(images_B3HW, sizes)
         proposals, _ = self.proposals(images, pyramid)
         scores, deltas = self._score(pyramid, proposals, images_B3HW)
@@ -100,7 +109,7 @@ class DensePoseRCNN(nn.Module):
     def _chart_regions(
         self, proposals: list[Tensor], matched: list[Tensor], labels: list[Tensor], truth: Truth
     ) -> tuple[list[Tensor], Tensor]:
-        """Each image's proposals that the chart losses see, and the number of each one's person among the batch's instances."""
+        """Proposals of each image for the chart losses, and the number of each one's person in the batch."""
         regions, instances = [], []
         for image, (boxes_R4, person_R, label_R) in enumerate(zip(proposals, matched, labels, strict=True)):
             chosen = torch.where(label_R > 0)[0]
@@ -131,18 +140,24 @@ def _chart_terms(
 
 
 def _padded(images_B3HW: Tensor) -> list[tuple[int, int]]:
-    """torchvision derives the maps' strides from image sizes, by rounding, and keeps the first it sees: the padded size is exact."""
+    """Padded sizes. torchvision rounds the maps' strides from image sizes and keeps the first: these are exact."""
     return [(images_B3HW.shape[2], images_B3HW.shape[3])] * len(images_B3HW)
 
 
 def _overlap(a_R4: Tensor, b_R4: Tensor) -> Tensor:
-    """[R]: intersection over union of each box of one list with its partner in the other."""
+    """[R]: intersection over union of each pair of boxes."""
     low, high = torch.maximum(a_R4[:, :2], b_R4[:, :2]), torch.minimum(a_R4[:, 2:], b_R4[:, 2:])
     shared_R = (high - low).clamp(min=0).prod(-1)
     return shared_R / (box_area(a_R4) + box_area(b_R4) - shared_R)
 
 
 def to_stored(boxes_D4: Tensor, seen: tuple[int, int], stored: tuple[int, int]) -> Tensor:
-    """Boxes in pixels of the network's input in those of the stored image, both given as rows and columns; clipped to it."""
+    """Map boxes from the network's input to the stored image, and clip them to it.
+
+    Args:
+        boxes_D4: in pixels of the network's input.
+        seen: rows and columns of the network's input.
+        stored: rows and columns of the stored image.
+    """
     scale = boxes_D4.new_tensor((stored[1] / seen[1], stored[0] / seen[0]) * 2)
     return clip_boxes_to_image(boxes_D4 * scale, stored)

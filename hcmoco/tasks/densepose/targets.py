@@ -1,7 +1,8 @@
-"""What the R-CNN is trained towards: annotated people of an image, and their share in each proposal.
+"""Targets of the R-CNN: the annotated people of an image, and their share in each proposal.
 
-Shape suffixes: B images, K instances of an image, T instances of a batch, R proposals (regions of interest), N points, M side of stored
-masks, S side of the head's maps, H and W rows and columns of an image; a 4 is x0, y0, x1, y1; a 5 is x, y, I, U, V.
+Shape suffixes: B images, K instances of an image, T instances of a batch, R proposals (regions of interest), N points,
+M side of stored masks, S side of the head's maps, H and W rows and columns of an image; a 4 is x0, y0, x1, y1; a 5 is
+x, y, I, U, V.
 """
 
 from collections.abc import Sequence
@@ -17,17 +18,17 @@ from hcmoco.data.codecs import decode_labels
 from hcmoco.synthetic.body.surface_labels import mirror_iuv
 
 MASK_SIDE = 112
-"""M: masks are stored over their own box, as DensePose-COCO stores its own, at the side of the published head's maps."""
+"""M. Masks are stored over their own box, as in DensePose-COCO; the side is that of the published head's maps."""
 
 PERSON, CROWD = 1, -1
-"""Labels of instances; torchvision's samplers leave out what is negative."""
+"""Labels of instances; torchvision's samplers skip negative ones."""
 
-_SMALLEST = 1.0  # pixels; thinner boxes have no regression target that is finite
+_SMALLEST = 1.0  # pixels; regression targets of thinner boxes may be infinite
 
 
 @dataclass(frozen=True)
 class SceneTargets:
-    """Annotated people of one image, in pixels of what the network sees.
+    """Annotated people of one image, in pixels of the network's input.
 
     Attributes:
         boxes: float32 [K, 4].
@@ -47,28 +48,32 @@ class SceneTargets:
 
 
 def read_instances(row: dict) -> list[dict]:
-    """The people of a row of `scene_schema`: `box` float32 [4], `mask` bool [H, W] or None, `dp_points` float32 [N, 5] or None, `crowd`.
+    """Decode the people of a row of `scene_schema`, in pixels of the stored image.
 
-    In pixels of the stored image. Raises ValueError for a mask of another size or of what is no mask.
+    Returns:
+        For each person `box` float32 [4], `mask` bool [H, W] or None, `dp_points` float32 [N, 5] or None, and `crowd`.
+    Raises:
+        ValueError: a mask does not decode, or is of another size than the image.
     """
     instances = []
-    for each in row.get("instances") or ():
+    for instance in row.get("instances") or ():
         mask_HW = None
-        if each.get("mask") is not None:
-            mask_HW = decode_labels(each["mask"]) > 127
+        if instance.get("mask") is not None:
+            mask_HW = decode_labels(instance["mask"]) > 127
             if mask_HW.shape != (row["height"], row["width"]):
                 raise ValueError(
-                    f"a mask is {mask_HW.shape[1]} x {mask_HW.shape[0]} pixels, the image {row['width']} x {row['height']}"
+                    f"a mask is {mask_HW.shape[1]} x {mask_HW.shape[0]} pixels, the image {row['width']} x "
+                    f"{row['height']}"
                 )
-        points = each.get("dp_points")
+        points = instance.get("dp_points")
         instances.append(
             {
-                "box": np.asarray(each["box"], np.float32).reshape(4),
+                "box": np.asarray(instance["box"], np.float32).reshape(4),
                 "mask": mask_HW,
                 "dp_points": None
                 if points is None or not len(points)
                 else np.asarray(points, np.float32).reshape(-1, 5),
-                "crowd": bool(each.get("crowd")),
+                "crowd": bool(instance.get("crowd")),
             }
         )
     return instances
@@ -77,13 +82,12 @@ def read_instances(row: dict) -> list[dict]:
 def scene_targets(
     instances: Sequence[dict], scale_2: tuple[float, float] = (1.0, 1.0), flip_width: float | None = None
 ) -> SceneTargets:
-    """Targets of the people that `read_instances` gives.
+    """Build the targets of an image. A crowd keeps only its box; people thinner than a pixel are skipped.
 
     Args:
+        instances: of `read_instances`.
         scale_2: pixels of the network's input per pixel of the stored image, along x and y.
-        flip_width: width of the network's input where it is a mirror image, else None.
-
-    A crowd keeps nothing but its box; people thinner than a pixel are left out.
+        flip_width: width of the network's input if it is a mirror image, else None.
     """
     kept = [each for each in instances if ((each["box"][2:] - each["box"][:2]) * scale_2 >= _SMALLEST).all()]
     count = len(kept)
@@ -110,7 +114,7 @@ def scene_targets(
 
 
 def _over_box(mask_HW: np.ndarray, box_4: np.ndarray) -> np.ndarray:
-    """uint8 [M, M]: the mask's pixels under the centres of an M x M grid over the box; 0 outside the image."""
+    """uint8 [M, M]: the mask under the centers of an M x M grid over the box; 0 outside the image."""
     height, width = mask_HW.shape
     share_M = (np.arange(MASK_SIDE) + 0.5) / MASK_SIDE
     column_M = np.floor(box_4[0] + share_M * (box_4[2] - box_4[0])).astype(np.int64)
@@ -120,7 +124,7 @@ def _over_box(mask_HW: np.ndarray, box_4: np.ndarray) -> np.ndarray:
 
 
 def _mirrored(targets: SceneTargets, width: float) -> SceneTargets:
-    """Left and right exchanged, of the body as of the picture; for the charts of people (surface.py)."""
+    """Mirror the image and exchange the body's left and right; for the charts of the synthetic people."""
     points = targets.points.copy()
     points[..., 0] = width - points[..., 0]
     points[..., 2:] = mirror_iuv(points[..., 2:])
@@ -136,7 +140,8 @@ class Truth:
     Attributes:
         boxes, labels: for each image, float32 [K, 4] and int64 [K].
         first: number of each image's first instance among the batch's T.
-        masks: uint8 [T, M, M]. has_mask: bool [T]. points: float32 [T, N, 5]. has_point: bool [T, N].
+        masks, has_mask: uint8 [T, M, M] and bool [T].
+        points, has_point: float32 [T, N, 5] and bool [T, N].
     """
 
     boxes: list[Tensor]
@@ -148,12 +153,12 @@ class Truth:
     has_point: Tensor
 
     def for_torchvision(self) -> list[dict[str, Tensor]]:
-        """One dict per image, as torchvision's detection modules take targets."""
+        """Return one dict per image, as torchvision's detection modules take targets."""
         return [{"boxes": boxes, "labels": labels} for boxes, labels in zip(self.boxes, self.labels, strict=True)]
 
 
 def to_truth(targets: Sequence[SceneTargets], device: torch.device) -> Truth:
-    """The targets of several images as one `Truth`."""
+    """Join the targets of several images on a device."""
     most = max(each.points.shape[1] for each in targets)
 
     def joined(name: str) -> Tensor:
@@ -172,12 +177,24 @@ def to_truth(targets: Sequence[SceneTargets], device: torch.device) -> Truth:
 
 
 def places_in(rois_R4: Tensor, xy_RN2: Tensor) -> Tensor:
-    """[R, N, 2]: where image positions lie in each region, (0, 0) its upper left corner and (1, 1) its lower right one."""
+    """Return [R, N, 2]: positions relative to each region; (0, 0) is its upper left corner, (1, 1) its lower right one.
+
+    Args:
+        rois_R4: the regions.
+        xy_RN2: positions in the image.
+    """
     return (xy_RN2 - rois_R4[:, None, :2]) / (rois_R4[:, None, 2:] - rois_R4[:, None, :2])
 
 
 def foreground_in(rois_R4: Tensor, boxes_R4: Tensor, masks_RMM: Tensor, side: int) -> Tensor:
-    """int64 [R, S, S]: each region's person, given over its own box, at the S x S cells of the region: 1 on it, 0 elsewhere."""
+    """Sample each region's person at the S x S cells of the region: int64 [R, S, S], 1 on the person, 0 elsewhere.
+
+    Args:
+        rois_R4: the regions.
+        boxes_R4: the box of each region's person.
+        masks_RMM: the person over that box.
+        side: S.
+    """
     share_S = (torch.arange(side, device=rois_R4.device) + 0.5) / side
     cells_S2_2 = torch.stack(torch.meshgrid(share_S, share_S, indexing="xy"), -1).reshape(1, -1, 2)
     xy_RN2 = rois_R4[:, None, :2] + cells_S2_2 * (rois_R4[:, None, 2:] - rois_R4[:, None, :2])

@@ -1,13 +1,13 @@
-"""DensePose from RGB scenes as a task: resizing and mirroring, losses, detections with I, U, V in pixels of the stored image.
+"""The task of DensePose from RGB scenes: resizing and mirroring, losses, and detections with I, U, V.
 
 Shape suffixes: B images, H and W rows and columns of an image.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hcmoco.tasks.densepose.metric.geodesics import Geodesics
 
 _OWN_CHARTS = "people"
-# What `prepare` calls the sources whose labels are on them.
+# Names in `prepare` of the sources whose labels are on these charts.
 _OWN_SOURCES = ("people", "scenes")
 
 
@@ -39,9 +39,9 @@ class SceneBatch(TaskBatch):
     """B scenes.
 
     Attributes:
-        images: what the network sees of each, uint8 [h, w, 3], of their own sizes.
+        images: resized for the network, uint8 [h, w, 3], each of its own size.
         sizes: int64 [B, 2], rows and columns of the stored images.
-        instances: for evaluation, each image's people as `read_instances` gives them, in pixels of the stored image; else empty.
+        instances: for evaluation, each image's people, see `read_instances`, in pixels of the stored image; else empty.
         targets: for training, each image's people in pixels of `images`; else without people.
     """
 
@@ -52,41 +52,43 @@ class SceneBatch(TaskBatch):
 
 
 class DensePose(Task[SceneBatch]):
-    """Boxes of people, and part and surface coordinates of every pixel on them.
+    """Boxes of people, and part and surface coordinates of every pixel on them; see `Task`.
 
-    A prediction is `boxes` float32 [D, 4] in pixels of the stored image, `scores` float32 [D], falling, and `iuv`, for each detection
-    float32 [h, w, 3]: I (0..24), U, V (0..1) of the pixels that its box touches, from column floor(x0) and row floor(y0) on. The mask is
-    where I is above 0.
+    A prediction is `boxes` float32 [D, 4] in pixels of the stored image, `scores` float32 [D], descending, and `iuv`,
+    for each detection float32 [h, w, 3]: I (0..24), U, V (0..1) of the pixels that its box touches, from column
+    floor(x0) and row floor(y0) on. The mask is where I is above 0.
     """
 
     name = "densepose"
-    main = "gps_ap"
+    config_class = DensePoseConfig
+    primary_metric = "gps_ap"
     kind = "scene"
     modality = "rgb"
     inputs = ("rgb",)
     labels = ("instances",)
     columns = ("id", "rgb", "width", "height", "instances")
 
-    def __init__(self, config: DensePoseConfig, about: About):
-        super().__init__(config, about)
+    def __init__(self, config: DensePoseConfig, about: About, statistics: Mapping[str, Any] | None = None):
+        super().__init__(config, about, statistics)
         source = about.provenance.arguments.get("source", "scenes")
         if config.charts == _OWN_CHARTS and source not in _OWN_SOURCES:
             raise UserError(
-                f"task.charts = {_OWN_CHARTS}: data set {about.dataset!r} is made from {source!r}, whose labels are on another surface; "
-                "give the folder of DensePose-COCO's evaluation files, and task.flip_probability=0"
+                f"task.charts = {_OWN_CHARTS}: data set {about.dataset!r} is made from {source!r}, whose labels are on "
+                "another surface; give the folder of DensePose-COCO's evaluation files, and task.flip_probability=0"
             )
 
-    def make_batch(self, rows: Sequence[dict], draws: Sequence[np.random.Generator] | None) -> SceneBatch:
+    def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> SceneBatch:
         images, instances, targets = [], [], []
         for number, row in enumerate(rows):
             try:
                 rgb_HW3 = decode_rgb(row["rgb"])
                 if rgb_HW3.shape[:2] != (row["height"], row["width"]):
                     raise ValueError(
-                        f"the image is {rgb_HW3.shape[1]} x {rgb_HW3.shape[0]}, {row['width']} x {row['height']} are declared"
+                        f"the image is {rgb_HW3.shape[1]} x {rgb_HW3.shape[0]}, {row['width']} x {row['height']} are "
+                        "declared"
                     )
                 people = read_instances(row)
-                rng = None if draws is None else draws[number]
+                rng = None if rngs is None else rngs[number]
                 image_HW3, scale_2, flip = self._cut(rgb_HW3, rng)
                 images.append(image_HW3)
                 instances.append(people if rng is None else [])
@@ -101,7 +103,7 @@ class DensePose(Task[SceneBatch]):
     def _cut(
         self, rgb_HW3: np.ndarray, rng: np.random.Generator | None
     ) -> tuple[np.ndarray, tuple[float, float], bool]:
-        """What the network sees, its pixels per stored pixel along x and y, and whether it is a mirror image."""
+        """The network's input, its pixels per stored pixel along x and y, and whether it is a mirror image."""
         config: DensePoseConfig = self.config
         height, width = rgb_HW3.shape[:2]
         short, flip = config.test_short_side, False
@@ -127,7 +129,8 @@ class DensePose(Task[SceneBatch]):
 
     def predict(self, model: nn.Module, batch: SceneBatch, device: torch.device) -> list[Prediction]:
         assert isinstance(model, DensePoseRCNN)
-        # Padding reaches into the features near it: an image is only ever padded for itself, so company does not change what is found.
+        # Padding changes the features near it. Images of one padded size go together, so that the other images of a
+        # batch do not change what is found.
         alike = defaultdict(list)
         for row, image in enumerate(batch.images):
             alike[_padded_size([image])].append(row)
@@ -152,12 +155,12 @@ class DensePose(Task[SceneBatch]):
 
     @cached_property
     def _geodesics(self) -> "Geodesics":
-        """Distances on the surface that the labels are on. The evaluation is imported where something is evaluated: training needs none."""
+        """Distances on the surface that the labels are on; imported here because training needs no evaluation."""
         from hcmoco.tasks.densepose.metric import read_geodesics
 
         return read_geodesics(self.config.charts)
 
-    def sheet(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
+    def visualize(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
         return draw_sheet(rows, predictions)
 
 
@@ -166,9 +169,13 @@ def _padded_size(images: Sequence[np.ndarray]) -> tuple[int, int]:
 
 
 def padded_images(images: Sequence[np.ndarray]) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """uint8 [B, H, W, 3] with the mean colour, which normalises to about 0, at the right and below, and each image's rows and columns."""
+    """Pad images to one size, at the right and below, with the mean color, which normalizes to about 0.
+
+    Returns:
+        uint8 [B, H, W, 3], and the rows and columns of each image without padding.
+    """
     padded_BHW3 = np.empty((len(images), *_padded_size(images), 3), np.uint8)
     padded_BHW3[:] = np.round(255 * np.array(RGB_MEAN))
     for row, image_hw3 in enumerate(images):
         padded_BHW3[row, : image_hw3.shape[0], : image_hw3.shape[1]] = image_hw3
-    return padded_BHW3, [each.shape[:2] for each in images]
+    return padded_BHW3, [image.shape[:2] for image in images]

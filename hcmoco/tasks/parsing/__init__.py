@@ -5,5 +5,12 @@ from hcmoco.tasks.parsing.metric import ParsingMetric
 from hcmoco.tasks.parsing.task import DepthParsing, ParsingBatch, ParsingTask, RgbParsing
 
 __all__ = [
-    "PARSING_4K_WEIGHTS", "DepthParsing", "ParsingAugment", "ParsingBatch", "ParsingConfig", "ParsingMetric", "ParsingTask", "RgbParsing",
-]  # fmt: skip
+    "PARSING_4K_WEIGHTS",
+    "DepthParsing",
+    "ParsingAugment",
+    "ParsingBatch",
+    "ParsingConfig",
+    "ParsingMetric",
+    "ParsingTask",
+    "RgbParsing",
+]

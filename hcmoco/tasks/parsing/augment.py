@@ -1,8 +1,8 @@
-"""How a stored image and its label map become what the network is trained on, and what it is shown in evaluation.
+"""Resize and augment stored images and their label maps.
 
-An image is RGB (uint8 [H, W, 3]) or depth (uint16 [H, W], millimetres, 0 = no reading); labels are uint8 [H, W], part ids or IGNORE.
-Depth and labels take single pixels: nothing is blended, except where the published protocol is asked to. Shapes: H, W of the stored
-image, S side of the result.
+An image is RGB (uint8 [H, W, 3]) or depth (uint16 [H, W], millimeters, 0 = no reading). Labels are uint8 [H, W], part
+numbers or IGNORE. Depth and labels are sampled by nearest pixels; the published protocol can blend depth.
+Shapes: H, W of the stored image, S side of the result.
 """
 
 import cv2
@@ -26,12 +26,12 @@ _RED, _GREEN, _BLUE = (round(255 * value) for value in RGB_MEAN)
 
 
 def flip(image: np.ndarray, labels_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Image and labels mirrored, with left and right parts exchanged."""
+    """Mirror image and labels, and exchange left and right parts."""
     return image[:, ::-1], flip_labels(labels_HW[:, ::-1], LEFT_RIGHT_PAIRS)
 
 
 def whole_image(image: np.ndarray, size: int, config: ParsingAugment) -> np.ndarray:
-    """The image resized to S x S, as evaluation and prediction see it: depth by nearest pixels, RGB as the geometry of training does."""
+    """Resize an image to S x S, for evaluation and prediction: depth by nearest pixels, RGB as in training."""
     if image.ndim == 2:
         return resize_nearest(image, size)
     if config.geometry == "multi-scale":
@@ -41,7 +41,12 @@ def whole_image(image: np.ndarray, size: int, config: ParsingAugment) -> np.ndar
 
 
 def draw_zoom(config: ParsingAugment, unit: float) -> float:
-    """The zoom at `unit`, in [0, 1), of its distribution: uniform over the range, or over the steps within it, both ends included."""
+    """Return the zoom at `unit` of its distribution: uniform over the range, or over the steps in it with both ends.
+
+    Args:
+        config: has the range and the step.
+        unit: in [0, 1).
+    """
     low, high = config.scale
     if not config.scale_step:
         return low + (high - low) * unit
@@ -51,11 +56,13 @@ def draw_zoom(config: ParsingAugment, unit: float) -> float:
 def training_cut(
     image: np.ndarray, labels_HW: np.ndarray, size: int, config: ParsingAugment, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """An augmented training pair.
+    """Augment a training pair.
 
     Args:
         image, labels_HW: as stored, of the same height and width.
-        rng: always gives the same number of values, so that switching one setting off leaves the other draws as they were.
+        size: S, pixels.
+        config: of the augmentation.
+        rng: always gives the same number of values: a setting that is switched off does not change the others.
     Returns:
         image [S, S(, 3)] and labels uint8 [S, S], IGNORE outside the stored image.
     """
@@ -85,7 +92,7 @@ def _multi_scale(
     flipped: bool,
     place: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The published cut: to the network's size, mirrored or not, to `zoom` times that, padded, and cropped at `place` in [0, 1) of x, y."""
+    """The published way: resize to S, mirror, resize to `zoom` times S, pad, and crop at `place` (x, y in [0, 1))."""
     image, labels = whole_image(image, size, config), resize_nearest(labels, size)
     if flipped:
         image, labels = flip(image, labels)

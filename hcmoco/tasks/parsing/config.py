@@ -1,4 +1,4 @@
-"""Settings of human parsing: what the network sees, how it is augmented, and what its loss and its evaluation are."""
+"""Settings of human parsing: the input, its augmentation, the loss and the evaluation."""
 
 from typing import Annotated, Literal
 
@@ -12,7 +12,8 @@ PARSING_4K_WEIGHTS = (
     1.448, 49.234, 49.483, 48.030, 49.247, 49.492, 48.018, 49.704, 50.052, 49.369, 49.694, 50.090, 49.425,
     49.459, 45.846, 47.156, 45.868, 47.197, 44.167, 42.789, 44.341, 48.632, 48.873, 48.644, 49.004,
 )  # fmt: skip
-"""Class weights that were published for the training half of NTURGBD-Parsing-4K; the rule `frequency` over its labels gives them."""
+"""Class weights that were published for the training half of NTURGBD-Parsing-4K. The rule `frequency` over its labels
+gives the same."""
 
 PositiveWeights = Annotated[
     tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=len(PART_NAMES), max_length=len(PART_NAMES))
@@ -20,11 +21,11 @@ PositiveWeights = Annotated[
 
 
 class ParsingAugment(Config):
-    """How a training image is cut. Lengths are shares of the stored image's side.
+    """Augmentation of a training image. Lengths are shares of the stored image's side.
 
-    `square` is one affine map: the image around a drawn centre, zoomed and turned, in one sampling. `multi-scale` is the published way:
-    the image resized to the network's size, then to a drawn one, padded at the right and at the bottom, and cropped. What lies outside
-    the image is never a label: it is left out of the loss.
+    `square` is one affine map: the image around a random center, zoomed and rotated, in one sampling. `multi-scale` is
+    the published way: the image is resized to the network's size, then to a random one, padded at the right and at the
+    bottom, and cropped. Pixels outside the image have the label IGNORE and do not enter the loss.
     """
 
     geometry: Literal["square", "multi-scale"] = Field(
@@ -39,18 +40,19 @@ class ParsingAugment(Config):
     scale_step: float = Field(
         0.0, ge=0, description="zooms are whole steps above the lowest; published 0.1; 0: any zoom of the range"
     )
-    shift: float = Field(0.1, ge=0, le=1, description="largest move of the centre along x and y; square only")
+    shift: float = Field(0.1, ge=0, le=1, description="largest move of the center along x and y; square only")
     rotation: float = Field(15.0, ge=0, description="standard deviation of the rotation, degrees; normal; square only")
     rotation_limit: float = Field(45.0, ge=0, le=180, description="rotations beyond this are cut to it, degrees")
     brightness: float = Field(0.2, ge=0, lt=1, description="RGB gain is drawn from 1 - this to 1 + this")
-    contrast: float = Field(0.2, ge=0, lt=1, description="likewise for the distance to mid-grey")
-    saturation: float = Field(0.2, ge=0, le=1, description="likewise for the distance to the pixel's own grey")
+    contrast: float = Field(0.2, ge=0, lt=1, description="likewise for the distance to mid-gray")
+    saturation: float = Field(0.2, ge=0, le=1, description="likewise for the distance to the pixel's own gray")
     padding: Literal["mean", "black"] = Field(
         "mean", description="RGB outside the image: ImageNet's mean, or black as published"
     )
     depth_resize: Literal["nearest", "bilinear"] = Field(
         "nearest",
-        description="second resize of multi-scale; bilinear, as published, blends a silhouette's depth with 'no reading'",
+        description="second resize of multi-scale; bilinear, as published, blends a silhouette's depth with "
+        "'no reading'",
     )
 
     @field_validator("scale")
@@ -76,11 +78,11 @@ class ParsingAugment(Config):
 class ParsingConfig(TaskConfig):
     """Human parsing into the 25 classes of `hcmoco.data.body_parts`, from RGB or from depth.
 
-    Published protocol: size 473, label size 1000, flip test, geometry multi-scale with zooms 0.5 to 1.6 in steps of 0.1, black padding,
-    convolutions of the head from N(0, 0.001), no class weights for RGB and `parsing-4k` for depth.
+    Published protocol: size 473, label size 1000, flip test, geometry multi-scale with zooms 0.5 to 1.6 in steps of
+    0.1, black padding, convolutions of the head from N(0, 0.001), no class weights for RGB and `parsing-4k` for depth.
     """
 
-    task: Literal["parsing-rgb", "parsing-depth"]
+    name: Literal["parsing-rgb", "parsing-depth"]
     size: int = Field(128, ge=32, le=2048, description="side of the network's input, pixels; published 473")
     label_size: int | Literal["record"] = Field(
         "record",
@@ -91,12 +93,14 @@ class ParsingConfig(TaskConfig):
     )
     class_weights: Literal["none", "frequency", "parsing-4k"] | PositiveWeights = Field(
         "none",
-        description="none, frequency (1 / ln(1.02 + share of the labelled pixels)), parsing-4k (published), or 25 numbers",
+        description="none, frequency (1 / ln(1.02 + share of the labeled pixels)), parsing-4k (published), or 25 "
+        "numbers",
     )
     head_std: float | None = Field(
         None,
         gt=0,
-        description="initial convolutions of the head are normal with this deviation, published 0.001; null: PyTorch's own",
+        description="initial convolutions of the head are normal with this deviation, published 0.001; null: PyTorch's "
+        "own",
     )
     augment: ParsingAugment = ParsingAugment()
 

@@ -1,6 +1,7 @@
-"""The published parsing head: all maps of the pyramid side by side at the finest grid, two 1 x 1 convolutions, one logit a class.
+"""The published parsing head: the pyramid's maps concatenated at the finest grid, then two 1 x 1 convolutions.
 
-Shape suffixes: B batch, C channels, K classes, H and W rows and columns of the finest map, S side of the input, L side of the labels.
+Shape suffixes: B batch, C channels, K classes, H and W rows and columns of the finest map, S side of the input, L side
+of the labels.
 """
 
 from collections.abc import Sequence
@@ -19,13 +20,14 @@ from hcmoco.models.normalization import normalize_depth, normalize_rgb
 class ParsingHead(nn.Module):
     """Concatenated maps -> 1 x 1 convolution, batch norm, ReLU -> 1 x 1 convolution.
 
-    The first convolution is linear and acts on single cells, so it commutes with the bilinear upsampling of the coarse maps: each map is
-    convolved at its own size and the results are upsampled and added, an eighth of the arithmetic, equal up to rounding.
+    The first convolution is linear and acts on single cells, so it commutes with the bilinear upsampling of the coarse
+    maps. Each map is convolved at its own size, and the results are upsampled and added: an eighth of the arithmetic,
+    equal up to rounding.
 
     Args:
-        channels: of each map, finest first; as many are hidden as there are together.
+        channels: of each map, finest first; the hidden layer has their sum.
         classes: K.
-        std: deviation of the normal distribution that convolutions are drawn from; None for PyTorch's own initialisation.
+        std: standard deviation of the initial weights, which are normal; None for PyTorch's own initialization.
     """
 
     def __init__(self, channels: Sequence[int], classes: int = len(PART_NAMES), std: float | None = None):
@@ -40,7 +42,7 @@ class ParsingHead(nn.Module):
                 nn.init.normal_(convolution.weight, std=std)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Maps [B, C_i, H_i, W_i], finest first, to logits [B, K, H, W]."""
+        """Return logits [B, K, H, W] of maps [B, C_i, H_i, W_i], finest first."""
         slices = self.merge.weight.split(self.channels, 1)
         total_BCHW = F.conv2d(maps[0], slices[0], self.merge.bias)
         for map_BCHW, weight in zip(maps[1:], slices[1:], strict=True):
@@ -52,11 +54,12 @@ class ParsingHead(nn.Module):
 
 
 class ParsingModel(nn.Module):
-    """Encoder and head, from pixels as they are stored to logits at stride 4.
+    """Encoder and head, from stored pixels to logits at stride 4.
 
-    Attributes:
-        encoder, head: its parts.
-        modality: what the pixels are.
+    Args:
+        encoder: of the modality.
+        modality: of the pixels.
+        std: see `ParsingHead`.
     """
 
     def __init__(self, encoder: Encoder, modality: Literal["rgb", "depth"], std: float | None = None):
@@ -66,13 +69,15 @@ class ParsingModel(nn.Module):
         self.modality = modality
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits float [B, K, ceil(S / 4) or more, likewise] of images of S x S pixels.
+        """Compute the logits of images of S x S pixels.
 
-        A side that the encoder's coarsest stride does not divide (the published 473) is padded at the right and at the bottom, with the
-        mean colour or with 'no reading'; `resize_logits` leaves the padding out again.
+        A side that the encoder's coarsest stride does not divide (the published 473) is padded at the right and at the
+        bottom, with the mean color or with 'no reading'. `resize_logits` crops the padding.
 
         Args:
-            image: uint8 [B, S, S, 3], RGB, or uint16 [B, S, S], millimetres.
+            image: uint8 [B, S, S, 3], RGB, or uint16 [B, S, S], millimeters.
+        Returns:
+            Logits [B, K, H, W]; H and W are S / 4, rounded up, and more where the image is padded.
         """
         x_B3SS = (
             normalize_rgb(image) if self.modality == "rgb" else normalize_depth(image, self.encoder.config.in_chans)
@@ -82,7 +87,15 @@ class ParsingModel(nn.Module):
 
 
 def resize_logits(logits_BKHW: Tensor, size: int, label_size: int) -> Tensor:
-    """float32 [B, K, L, L]: the logits of an input of `size` pixels, read bilinearly at the centres of L x L pixels of the same image."""
+    """Read logits bilinearly at the centers of the L x L pixels of a label map of the same image.
+
+    Args:
+        logits_BKHW: of an input of `size` pixels; may cover padding at the right and at the bottom.
+        size: S, pixels.
+        label_size: L, pixels.
+    Returns:
+        float32 [B, K, L, L].
+    """
     logits_BKHW = logits_BKHW.float()
     if logits_BKHW.shape[-1] * MAP_STRIDE == size:
         return F.interpolate(logits_BKHW, size=(label_size, label_size), mode="bilinear", align_corners=False)
@@ -94,9 +107,12 @@ def resize_logits(logits_BKHW: Tensor, size: int, label_size: int) -> Tensor:
 
 
 def mean_with_mirror(logits_BKLL: Tensor, mirrored_BKLL: Tensor, flip_K: Tensor) -> Tensor:
-    """[B, K, L, L]: the mean of an image's logits and of those of its mirror image, turned back.
+    """Average the logits of an image with those of its mirror image, mirrored back.
 
     Args:
+        logits_BKLL, mirrored_BKLL: of the image and of its mirror image.
         flip_K: int64, the class that each class becomes in a mirror image.
+    Returns:
+        [B, K, L, L].
     """
     return (logits_BKLL + torch.flip(mirrored_BKLL, (-1,)).index_select(1, flip_K)) / 2

@@ -14,11 +14,14 @@ from hcmoco.data.body_parts import IGNORE, PART_NAMES
 
 
 def cross_entropy(logits_BKLL: Tensor, labels_BLL: Tensor, weights_K: Tensor | None = None) -> Tensor:
-    """0-d: the mean of -log softmax at the true class over labelled pixels, weighted by the pixels' classes; 0 where nothing is labelled.
+    """Compute the mean of -log softmax at the true class over the labeled pixels, weighted by their classes.
 
     Args:
+        logits_BKLL: of any floating type; the loss is computed in float32.
         labels_BLL: int64, class or IGNORE.
         weights_K: of each class; None counts all pixels alike.
+    Returns:
+        float32, 0-d; 0 if no pixel is labeled.
     """
     logits_BKLL = logits_BKLL.float()
     total = F.cross_entropy(logits_BKLL, labels_BLL, weights_K, ignore_index=IGNORE, reduction="sum")
@@ -30,7 +33,7 @@ def cross_entropy(logits_BKLL: Tensor, labels_BLL: Tensor, weights_K: Tensor | N
 
 
 def class_counts(maps: Iterable[np.ndarray]) -> np.ndarray:
-    """int64 [K]: labelled pixels of each class in uint8 label maps."""
+    """Return int64 [K]: the number of labeled pixels of each class in uint8 label maps."""
     counts_256 = np.zeros(256, np.int64)
     for labels in maps:
         counts_256 += np.bincount(labels.ravel(), minlength=256)
@@ -38,8 +41,8 @@ def class_counts(maps: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def frequency_weights(counts_K: np.ndarray) -> np.ndarray:
-    """float64 [K]: 1 / ln(1.02 + share of the class among labelled pixels), the rule behind the published weights.
+    """Return float64 [K]: 1 / ln(1.02 + share of the class among the labeled pixels), as the published weights.
 
-    From 1.42 for a class that is everywhere to 50.5 for one that is nowhere.
+    The weight is 1.42 for a class that covers everything and 50.5 for one that never occurs.
     """
     return 1 / np.log(1.02 + counts_K / max(1, counts_K.sum()))

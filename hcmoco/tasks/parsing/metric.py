@@ -1,6 +1,6 @@
-"""Parsing scores of one confusion matrix of integers, so that they depend neither on batches, nor on order, nor on workers.
+"""Parsing scores from one confusion matrix of integers: they do not depend on batches, order or workers.
 
-K is the number of classes; rows of the matrix are the truth, columns the prediction.
+K is the number of classes. Rows of the matrix are the truth, columns the prediction.
 """
 
 import math
@@ -13,9 +13,15 @@ from hcmoco.tasks.base import Metric, Prediction, Result
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int = len(PART_NAMES)) -> np.ndarray:
-    """int64 [K, K]: pixels by true and predicted class, those whose truth is IGNORE left out.
+    """Count pixels by true and predicted class. Pixels whose truth is IGNORE do not count.
 
-    Raises ValueError for maps of different shapes and for classes that do not exist.
+    Args:
+        truth, predicted: integer maps of one shape.
+        classes: K.
+    Returns:
+        int64 [K, K].
+    Raises:
+        ValueError: the shapes differ, or a class is outside 0..K - 1.
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"the prediction is {list(predicted.shape)} and the truth {list(truth.shape)}")
@@ -27,7 +33,13 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int = len(PART_
 
 
 def scores(matrix_KK: np.ndarray) -> dict[str, np.ndarray]:
-    """Per class: `iou` = TP / (truth + predicted - TP), `acc` = TP / truth, `share` of the pixels; float64 [K], NaN where that is 0 / 0."""
+    """Compute the scores of each class: float64 [K] by name, NaN where a score is 0 / 0.
+
+    Returns:
+        iou: TP / (truth + predicted - TP).
+        acc: TP / truth.
+        share: of the class among the pixels.
+    """
     hit_K, truth_K, predicted_K = np.diag(matrix_KK), matrix_KK.sum(1), matrix_KK.sum(0)
     with np.errstate(invalid="ignore"):
         return {
@@ -38,11 +50,14 @@ def scores(matrix_KK: np.ndarray) -> dict[str, np.ndarray]:
 
 
 class ParsingMetric(Metric):
-    """mIoU and mAcc over all classes, background included, as published: one that never occurs counts as 0. `mIoU_present` over the classes
-    that the truth holds; aAcc over pixels.
+    """Scores of part maps.
 
-    Where no pixel is labelled every figure is NaN. In the breakdown a class's IoU is NaN where it is neither labelled nor predicted, its
-    accuracy where it is not labelled.
+    mIoU, mAcc: mean over all classes, background included. A class that never occurs counts as 0, as published.
+    mIoU_present: mean over the classes that the truth holds.
+    aAcc: share of the pixels.
+
+    If no pixel is labeled, every metric is NaN. In `per_class`, the IoU of a class is NaN if it is neither labeled nor
+    predicted, its accuracy if it is not labeled.
     """
 
     def __init__(self):
@@ -50,7 +65,11 @@ class ParsingMetric(Metric):
         self._rows = 0
 
     def update(self, batch, predictions: Sequence[Prediction]) -> None:
-        """Adds rows; ValueError, with the id, for a row without a truth or with a prediction of another size."""
+        """See `Metric.update`.
+
+        Raises:
+            ValueError: a row has no labels, or its prediction is of another size; with the id.
+        """
         for id, truth, prediction in zip(batch.ids, batch.labels, predictions, strict=True):
             if truth is None:
                 raise ValueError(f"record {id!r} has no parts to score by")
@@ -72,19 +91,19 @@ class ParsingMetric(Metric):
         per_class = scores(self._matrix_KK)
         iou_K, acc_K, share_K = per_class["iou"], per_class["acc"], per_class["share"]
         present_K = share_K > 0
-        figures = dict.fromkeys(("mIoU", "mAcc", "aAcc", "mIoU_present"), math.nan)
+        metrics = dict.fromkeys(("mIoU", "mAcc", "aAcc", "mIoU_present"), math.nan)
         if present_K.any():
-            figures = {
+            metrics = {
                 "mIoU": float(np.nan_to_num(iou_K).mean()),
                 "mAcc": float(np.nan_to_num(acc_K).mean()),
                 "aAcc": float(np.trace(self._matrix_KK) / self._matrix_KK.sum()),
                 "mIoU_present": float(iou_K[present_K].mean()),
             }
         return Result(
-            figures=figures,
+            metrics=metrics,
             rows=self._rows,
             columns=("part", "IoU", "Acc", "share"),
-            breakdown=tuple(
+            per_class=tuple(
                 (name, float(iou), float(acc), float(share))
                 for name, iou, acc, share in zip(PART_NAMES, iou_K, acc_K, share_K, strict=True)
             ),

@@ -1,11 +1,11 @@
-"""Human parsing as a task: from rows with RGB or depth to part maps and their scores.
+"""The task of human parsing: rows with RGB or depth to part maps.
 
 Shape suffixes: B batch, K classes, S side of the network's input, L side of a label map.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -32,9 +32,9 @@ class ParsingBatch(TaskBatch):
     """Rows for one step.
 
     Attributes:
-        image: uint8 [B, S, S, 3], RGB, or uint16 [B, S, S], depth in millimetres, 0 = no reading.
-        labels: uint8 [L, L] each, part ids or IGNORE, or None where the row has none. L is S in training, else the side that is scored.
-        sides: L of each row.
+        image: uint8 [B, S, S, 3], RGB, or uint16 [B, S, S], depth in millimeters, 0 = no reading.
+        labels: uint8 [L, L] each, part numbers or IGNORE; None for a row without labels.
+        sides: L of each row: S in training, else the side at which it is scored.
     """
 
     image: np.ndarray
@@ -43,41 +43,43 @@ class ParsingBatch(TaskBatch):
 
 
 class ParsingTask(Task[ParsingBatch]):
-    """What parsing from RGB and from depth share; see `Task`."""
+    """The part that parsing from RGB and from depth share; see `Task`."""
 
-    main = "mIoU"
+    config_class = ParsingConfig
+    primary_metric = "mIoU"
     labels = ("parts",)
     config: ParsingConfig
 
-    def __init__(self, config: ParsingConfig, about: About):
-        super().__init__(config, about)
+    def __init__(self, config: ParsingConfig, about: About, statistics: Mapping[str, Any] | None = None):
+        super().__init__(config, about, statistics)
         self._weights_K: np.ndarray | None = None
         if config.class_weights == "parsing-4k":
             self._weights_K = np.array(PARSING_4K_WEIGHTS, np.float32)
+        elif config.class_weights == "frequency":
+            if "class_weights" not in self.statistics:
+                raise ValueError("class_weights=frequency needs statistics: what fit_statistics returns for the rows")
+            self._weights_K = np.array(self.statistics["class_weights"], np.float32)
         elif not isinstance(config.class_weights, str):
             self._weights_K = np.array(config.class_weights, np.float32)
 
-    def fit_statistics(self, rows: Iterable[dict]) -> dict:
-        """The class weights where they are to come from the labels' frequencies, else nothing."""
-        if self.config.class_weights != "frequency":
+    @classmethod
+    def fit_statistics(cls, config: ParsingConfig, rows: Iterable[dict]) -> dict[str, Any]:
+        """Return the class weights if they come from the frequencies of the labels, else nothing."""
+        if config.class_weights != "frequency":
             return {}
-        counts_K = class_counts(truth for row in rows if (truth := self._truth(row)) is not None)
+        counts_K = class_counts(truth for row in rows if (truth := cls._truth(row)) is not None)
         return {"class_weights": frequency_weights(counts_K).tolist()}
 
-    def use_statistics(self, values: dict) -> None:
-        if self.config.class_weights == "frequency":
-            self._weights_K = np.array(values["class_weights"], np.float32)
-
-    def make_batch(self, rows: Sequence[dict], draws: Sequence[np.random.Generator] | None) -> ParsingBatch:
-        """See `Task.make_batch`; ValueError, with the id, also for a row without its image or, in training, without parts."""
+    def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> ParsingBatch:
+        """See `Task.make_batch`. A row without its image, or in training without parts, is a ValueError too."""
         size = self.config.size
         images, labels, sides = [], [], []
         for number, row in enumerate(rows):
             image, truth = self._image(row), self._truth(row)
-            if draws is not None:
+            if rngs is not None:
                 if truth is None:
                     raise ValueError(f"record {row.get('id')!r} has no parts to train on")
-                image, truth = training_cut(image, truth, size, self.config.augment, draws[number])
+                image, truth = training_cut(image, truth, size, self.config.augment, rngs[number])
                 side = size
             else:
                 side = row["size"] if self.config.label_size == "record" else self.config.label_size
@@ -89,20 +91,23 @@ class ParsingTask(Task[ParsingBatch]):
         return ParsingBatch(tuple(row["id"] for row in rows), np.stack(images), tuple(labels), tuple(sides))
 
     def make_model(self, encoder: Encoder) -> ParsingModel:
-        """See `Task.make_model`; UserError for an encoder that does not take three colours as RGB parsing gives them."""
+        """See `Task.make_model`. Raises UserError for RGB and an encoder that does not have three input channels."""
         if self.modality == "rgb" and encoder.config.in_chans != 3:
             raise UserError(
-                f"{self.name}: encoder.in_chans is {encoder.config.in_chans}, RGB has 3; leave it at 3 or take parsing-depth"
+                f"{self.name}: encoder.in_chans is {encoder.config.in_chans}, RGB has 3; leave it at 3 or take "
+                "parsing-depth"
             )
         return ParsingModel(encoder, self.modality, self.config.head_std)
 
     def losses(self, model: nn.Module, batch: ParsingBatch, device: torch.device) -> dict[str, Tensor]:
-        """`loss`: cross entropy at the labels' resolution. Raises ValueError for label maps of several sizes."""
+        """Compute `loss`: the cross entropy at the labels' resolution.
+
+        Raises:
+            ValueError: a row has no labels, or the label maps differ in size.
+        """
         truths = [truth for truth in batch.labels if truth is not None]
         if len(truths) != len(batch) or len(set(batch.sides)) != 1:
             raise ValueError("a batch to train on needs label maps of one size for all rows")
-        if self.config.class_weights == "frequency" and self._weights_K is None:
-            raise RuntimeError("class_weights=frequency: use_statistics has to be called before training")
         logits_BKHW = model(send(batch.image, device))
         labels_BLL = send(np.stack(truths), device).long()
         weights_K = None if self._weights_K is None else send(self._weights_K, device)
@@ -115,7 +120,7 @@ class ParsingTask(Task[ParsingBatch]):
 
     @torch.no_grad()
     def predict(self, model: nn.Module, batch: ParsingBatch, device: torch.device) -> list[Prediction]:
-        """`parts`: uint8 [L, L] of each row."""
+        """Return `parts` of each row: uint8 [L, L]."""
         logits_BKHW = model(send(batch.image, device))
         mirrored_BKHW = model(send(batch.image[:, :, ::-1], device)) if self.config.flip_test else None
         flip_K = send(FLIP.astype(np.int64), device)
@@ -133,13 +138,14 @@ class ParsingTask(Task[ParsingBatch]):
     def metric(self) -> ParsingMetric:
         return ParsingMetric()
 
-    def sheet(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
-        """See `Task.sheet`; the parts in fixed colours, which a legend names."""
+    def visualize(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
+        """See `Task.visualize`. The parts are in fixed colors, which a legend names."""
         images = [self._image(row) for row in rows]
-        return parts_sheet(images, [self._truth(row) for row in rows], [each["parts"] for each in predictions])
+        truths = [self._truth(row) for row in rows]
+        return parts_sheet(images, truths, [prediction["parts"] for prediction in predictions])
 
     def _image(self, row: dict) -> np.ndarray:
-        """The decoded image. ValueError, with the id, where it is missing or does not decode."""
+        """The decoded image. Raises ValueError, with the id, if it is missing or does not decode."""
         data = row.get(self.inputs[0])
         if data is None:
             raise ValueError(f"record {row.get('id')!r} has no {self.inputs[0]}")
@@ -152,8 +158,9 @@ class ParsingTask(Task[ParsingBatch]):
         except (ValueError, cv2.error) as error:
             raise ValueError(f"record {row.get('id')!r}: {self.inputs[0]}: {error}") from error
 
-    def _truth(self, row: dict) -> np.ndarray | None:
-        """The decoded label map, or None without one. ValueError, with the id, where it does not decode or holds other labels."""
+    @staticmethod
+    def _truth(row: dict) -> np.ndarray | None:
+        """The decoded label map; None if the row has none. Raises ValueError, with the id, for an invalid one."""
         if row.get("parts") is None:
             return None
         try:

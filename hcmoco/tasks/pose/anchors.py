@@ -12,12 +12,12 @@ from hcmoco.tasks.pose.config import STRIDE
 
 
 class Joints(NamedTuple):
-    """What the head says of a batch, in pixels of the input.
+    """The head's output for a batch, in pixels of the input.
 
     Attributes:
         anchor_BJ2: weighted means of the anchors alone, x, y.
         xy_BJ2: weighted means of anchors and their offsets, x, y.
-        depth_BJ: weighted means of depths, metres from the input's mean depth times the config's `depth_scale`.
+        depth_BJ: weighted means of depths, meters from the input's mean depth times the config's `depth_scale`.
     """
 
     anchor_BJ2: Tensor
@@ -26,9 +26,14 @@ class Joints(NamedTuple):
 
 
 def anchor_positions(height: int, width: int, offsets: tuple[float, ...]) -> Tensor:
-    """float32 [N, 2]: x, y of every anchor, N = len(offsets)^2 * height * width cells.
+    """Return float32 [N, 2]: x, y of every anchor in pixels of the input, N = len(offsets)^2 * height * width.
 
-    Order: offset along y, offset along x, row, column; the last one runs fastest. Cell (r, c) spans pixels 4c..4c+4 and 4r..4r+4.
+    Order: offset along y, offset along x, row, column; the column runs fastest. Cell (r, c) spans the pixels 4c..4c+4
+    along x and 4r..4r+4 along y.
+
+    Args:
+        height, width: of the finest map, cells.
+        offsets: of the anchors in a cell along x and y, pixels.
     """
     offset, row, column = torch.tensor(offsets, dtype=torch.float32), torch.arange(height), torch.arange(width)
     y, x, row, column = torch.meshgrid(offset, offset, STRIDE * row.float(), STRIDE * column.float(), indexing="ij")
@@ -36,7 +41,10 @@ def anchor_positions(height: int, width: int, offsets: tuple[float, ...]) -> Ten
 
 
 def weighted_joints(response_BJN: Tensor, offset_B2JN: Tensor, depth_BJN: Tensor, anchors_N2: Tensor) -> Joints:
-    """Softmax of a joint's responses over all anchors, and the means with these weights; in float32 at least, whatever autocast says."""
+    """Compute the softmax of a joint's responses over all anchors, and the means with these weights.
+
+    Computed in float32 or wider, also under autocast.
+    """
     with torch.autocast(response_BJN.device.type, enabled=False):
         dtype = torch.promote_types(response_BJN.dtype, torch.float32)
         weight_BJN = response_BJN.to(dtype).softmax(-1)

@@ -1,4 +1,7 @@
-"""What can be set about 3D pose from depth. Defaults are the published ITOP protocol, but for leaks and defects; see each field."""
+"""Settings of 3D pose from depth.
+
+Defaults are the published ITOP protocol without its leaks and defects; each field says what was published.
+"""
 
 from typing import Literal
 
@@ -15,7 +18,10 @@ STRIDE = MAP_STRIDE
 
 
 class HeadConfig(Config):
-    """Three branches on the encoder's merged map. Published: 4 convolutions of 256 channels, 9 anchors in a cell, no reduction."""
+    """Three branches on the encoder's merged map.
+
+    Published: 4 convolutions of 256 channels, 9 anchors in a cell, no reduction.
+    """
 
     convolutions: int = Field(
         4, ge=0, le=8, description="3x3 convolutions with batch norm and ReLU in each branch, before its last one"
@@ -29,7 +35,8 @@ class HeadConfig(Config):
     reduce: int | None = Field(
         None,
         ge=1,
-        description="channels to which the maps are reduced first, each at its own size; null: concatenated as published",
+        description="channels to which the maps are reduced first, each at its own size; null: concatenated as "
+        "published",
     )
 
     @field_validator("anchor_offsets")
@@ -43,17 +50,17 @@ class HeadConfig(Config):
 class PoseConfig(TaskConfig):
     """3D pose of one person from one depth image, by weighted anchors (A2J: Xiong et al., ICCV 2019).
 
-    The published ITOP protocol is `margin_unit: pixels, margin: (25, 15), jitter: 10, test_margin: (0, 0)` at 320 x 240, with
-    `background: ground-truth` and `interpolation: bilinear`; the last two are what a user should not want.
+    The published ITOP protocol is `margin_unit: pixels, margin: (25, 15), jitter: 10, test_margin: (0, 0)` at 320 x
+    240, with `background: ground-truth`, which leaks labels, and `interpolation: bilinear`, which smears silhouettes.
     """
 
-    task: Literal["pose"] = "pose"
+    name: Literal["pose"] = "pose"
     joints: str = Field("itop-15", description="joint set that is predicted, gathered by name from that of the labels")
     size: InputSide = Field(288, description="side of the input, pixels; a multiple of 32")
     head: HeadConfig = HeadConfig()
     margin_unit: Literal["box", "pixels"] = Field(
         "box",
-        description="what margins and jitter count in: longest sides of the person's box, or pixels of the stored image",
+        description="unit of margins and jitter: longest sides of the person's box, or pixels of the stored image",
     )
     margin: tuple[float, float] = Field(
         (0.14, 0.08),
@@ -67,7 +74,7 @@ class PoseConfig(TaskConfig):
     )
     rotation: float = Field(15.0, ge=0, le=180, description="training crops are turned by up to this, degrees; uniform")
     scale: tuple[float, float] = Field(
-        (0.5, 1.5), description="range of the magnification of training crops about their centre; uniform"
+        (0.5, 1.5), description="range of the magnification of training crops about their center; uniform"
     )
     flip_probability: float = Field(
         0.0, ge=0, le=1, description="share of training crops that are mirrored, left and right exchanged"
@@ -77,17 +84,18 @@ class PoseConfig(TaskConfig):
     )
     background: Literal["none", "box-depth", "ground-truth"] = Field(
         "box-depth",
-        description="what is removed before depth is normalised: nothing; what lies further than depth_range from the median depth in "
-        "the middle of the person's box; or, as released, what lies 5 cm behind the labelled joints, which leaks labels into the input",
+        description="what is removed before depth is normalized: nothing; what lies further than depth_range from the "
+        "median depth in the middle of the person's box; or, as released, what lies 5 cm behind the labeled joints, "
+        "which leaks labels into the input",
     )
     depth_range: float = Field(
         1.5,
         gt=0,
-        description="metres; of background=box-depth. People lying along the view reach 1.4; where all stand, as in ITOP, 0.7 keeps them "
-        "and removes a near wall",
+        description="meters; of background=box-depth. People lying along the view reach 1.4; where all stand, as in "
+        "ITOP, 0.7 keeps them and removes a near wall",
     )
     depth_scale: float = Field(
-        50.0, gt=0, description="the network's depths are metres from the input's mean depth times this"
+        50.0, gt=0, description="the network's depths are meters from the input's mean depth times this"
     )
 
     @field_validator("joints")
@@ -116,6 +124,7 @@ class PoseConfig(TaskConfig):
     def _jitter_within_margin(self) -> "PoseConfig":
         if self.jitter > min(self.margin):
             raise ValueError(
-                f"jitter = {self.jitter:g} exceeds the smaller margin, {min(self.margin):g}: crops would cut the person's box"
+                f"jitter = {self.jitter:g} exceeds the smaller margin, {min(self.margin):g}: crops would cut the "
+                "person's box"
             )
         return self

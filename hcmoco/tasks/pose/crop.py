@@ -1,7 +1,8 @@
-"""How the stored depth becomes the network's input, and how its pixels go back: one float matrix each way, exactly inverse.
+"""Cut the network's input out of the stored depth, and map its pixels back: one matrix and its exact inverse.
 
-Shapes: H, W the stored image, S side of the input, J joints, 23 a 2 x 3 matrix, 4 a box or window (x0, y0, x1, y1). Coordinates are x, y
-in pixels with a pixel's centre at +0.5. `matrix_23` maps the stored image to the input, augmentation included.
+Shapes: H, W the stored image, S side of the input, J joints, 23 a 2 x 3 matrix, 4 a box or window (x0, y0, x1, y1).
+Coordinates are x, y in pixels; a pixel's center is at +0.5. `matrix_23` maps the stored image to the input and holds
+the augmentation.
 """
 
 import cv2
@@ -11,11 +12,15 @@ from hcmoco.data.transforms import CROP_MARGIN, crop_matrix, warp
 from hcmoco.tasks.pose.config import PoseConfig
 
 TRUTH_MARGIN = 0.05
-"""Metres behind the last labelled joint at which background=ground-truth cuts."""
+"""Meters behind the last labeled joint at which background=ground-truth cuts."""
 
 
 def person_box(box: np.ndarray | list | None, image_size: int) -> np.ndarray:
-    """float64 [4]: the row's box, or without one the middle of the stored square that its margin surrounds; ValueError without area."""
+    """Return float64 [4]: the row's box, or without one the middle of the stored square that its margin surrounds.
+
+    Raises:
+        ValueError: the box has no area.
+    """
     if box is None:
         side = image_size / CROP_MARGIN
         return np.array([image_size - side, image_size - side, image_size + side, image_size + side]) / 2
@@ -32,9 +37,16 @@ def crop_window(
     margin: tuple[float, float],
     jitter_4: np.ndarray | float = 0.0,
 ) -> np.ndarray:
-    """float64 [4]: the box with margins and jitter (in `config.margin_unit`), clipped to the image.
+    """Return float64 [4]: the box with margins and jitter, clipped to the image.
 
-    Raises ValueError where less than a pixel of it is in the image.
+    Args:
+        config: has the unit of margin and jitter.
+        box_4: of the person.
+        image_size: side of the stored image, pixels.
+        margin: beyond the box to the left and right, and above and below.
+        jitter_4: added to each side of the window.
+    Raises:
+        ValueError: less than a pixel of it is in the image.
     """
     unit = max(box_4[2] - box_4[0], box_4[3] - box_4[1]) if config.margin_unit == "box" else 1.0
     x, y = margin
@@ -45,7 +57,7 @@ def crop_window(
 
 
 def window_matrix(window_4: np.ndarray, size: int) -> np.ndarray:
-    """float64 [2, 3]: the window onto [0, size) squared; its aspect is not kept."""
+    """Return float64 [2, 3], which maps the window onto the whole input; its aspect ratio is not kept."""
     zoom = size / (window_4[2:] - window_4[:2])
     return np.column_stack([np.diag(zoom), -zoom * window_4[:2]])
 
@@ -53,9 +65,12 @@ def window_matrix(window_4: np.ndarray, size: int) -> np.ndarray:
 def draw_crop(
     config: PoseConfig, box_4: np.ndarray, image_size: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """A training crop: its window [4], what is done to it afterwards as a matrix [2, 3] of the input onto itself, and whether that mirrors.
+    """Draw a training crop.
 
-    Always draws the same number of values, so that one setting leaves what another one draws as it was.
+    It always draws the same number of values, so that a setting does not change what another one draws.
+
+    Returns:
+        The window [4]; the augmentation of the crop as a matrix [2, 3] of the input onto itself; whether it mirrors.
     """
     unit = rng.random(7)
     window_4 = crop_window(config, box_4, image_size, config.margin, config.jitter * (2 * unit[:4] - 1))
@@ -67,33 +82,41 @@ def draw_crop(
 
 
 def evaluation_crop(config: PoseConfig, box_4: np.ndarray, image_size: int) -> np.ndarray:
-    """float64 [4]: the window of evaluation and prediction."""
+    """Return float64 [4]: the window of evaluation and prediction."""
     return crop_window(config, box_4, image_size, config.margin if config.test_margin is None else config.test_margin)
 
 
 def compose(first_23: np.ndarray, second_23: np.ndarray) -> np.ndarray:
-    """float64 [2, 3]: `second_23` after `first_23`."""
+    """Return float64 [2, 3]: `second_23` after `first_23`."""
     return second_23 @ np.vstack([first_23, [0, 0, 1]])
 
 
 def move(xy_J2: np.ndarray, matrix_23: np.ndarray) -> np.ndarray:
-    """float64 [J, 2]: pixels of the stored image as pixels of the input."""
+    """Return float64 [J, 2]: pixels of the stored image as pixels of the input."""
     return np.asarray(xy_J2, np.float64) @ matrix_23[:, :2].T + matrix_23[:, 2]
 
 
 def move_back(xy_J2: np.ndarray, matrix_23: np.ndarray) -> np.ndarray:
-    """float64 [J, 2]: the inverse of `move`."""
+    """Return float64 [J, 2]: the inverse of `move`."""
     return np.linalg.solve(matrix_23[:, :2], (np.asarray(xy_J2, np.float64) - matrix_23[:, 2]).T).T
 
 
 def cut(
     depth_HW: np.ndarray, window_4: np.ndarray, augment_23: np.ndarray | None, size: int, interpolation: str
 ) -> np.ndarray:
-    """uint16 [S, S]: the window's depth resized by nearest pixel, augmented where `augment_23` is given; 0 outside the window.
+    """Resize the window's depth to the input, by nearest pixels, and augment it.
 
-    "nearest" reads stored pixels once. "bilinear" augments the resized crop with weights between readings and holes, as released.
+    Args:
+        depth_HW: uint16, millimeters, 0 = no reading.
+        window_4: in pixels of the stored image.
+        augment_23: see `draw_crop`; None for evaluation.
+        size: S, pixels.
+        interpolation: of the augmentation. "nearest" samples the stored pixels once. "bilinear" samples the resized
+            crop and blends readings with holes, as released.
+    Returns:
+        uint16 [S, S]; 0 outside the window.
     """
-    # What an augmentation brings in from beside the window is nothing in evaluation, so it is nothing here.
+    # Evaluation sees nothing from beside the window, so an augmented crop must not either.
     first_xy, last_xy = np.ceil(window_4[:2] - 0.5).astype(int), np.ceil(window_4[2:] - 0.5).astype(int)
     inside_HW = np.zeros_like(depth_HW)
     inside = np.s_[first_xy[1] : last_xy[1], first_xy[0] : last_xy[0]]
@@ -107,10 +130,11 @@ def cut(
 
 
 def keep_near_box(depth_HW: np.ndarray, box_4: np.ndarray, depth_range: float) -> np.ndarray:
-    """uint16 [H, W]: only readings within `depth_range` metres of the median reading in the middle of the box (half its width and height).
+    """Keep only the readings near the person: uint16 [H, W].
 
-    The person fills the middle of their box more often than anything else does. Where it has no reading, that of the whole box counts;
-    where that has none either, everything stays.
+    Near is within `depth_range` meters of the median reading in the middle of the box (half its width and height): the
+    person fills the middle of their box more often than anything else does. If the middle has no reading, the median is
+    that of the whole box; if that has none either, all readings stay.
     """
     quarter = (box_4[2:] - box_4[:2]) / 4
     for low, high in ((box_4[:2] + quarter, box_4[2:] - quarter), (box_4[:2], box_4[2:])):
@@ -124,11 +148,11 @@ def keep_near_box(depth_HW: np.ndarray, box_4: np.ndarray, depth_range: float) -
 
 
 def keep_before(depth_HW: np.ndarray, limit: float) -> np.ndarray:
-    """uint16 [H, W]: only readings up to `limit` metres."""
+    """Keep only the readings up to `limit` meters: uint16 [H, W]."""
     return np.where(depth_HW <= 1000 * limit, depth_HW, 0).astype(depth_HW.dtype)
 
 
 def mean_depth(depth_SS: np.ndarray) -> float:
-    """Metres: mean of the readings, as `hcmoco.models.normalization.normalise_depth` takes it off; 0 where there is none."""
+    """Return the mean of the readings in meters, as `normalize_depth` subtracts it; 0 if there is no reading."""
     readings = depth_SS[depth_SS > 0]
     return float(readings.mean(dtype=np.float64)) / 1000 if len(readings) else 0.0

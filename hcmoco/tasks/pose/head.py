@@ -14,12 +14,13 @@ from hcmoco.tasks.pose.config import STRIDE, HeadConfig
 
 
 class PoseHead(nn.Module):
-    """Pyramid to joints: the branches are responses (J * A channels), offsets in pixels (2 * J * A) and depths (J * A).
+    """Maps the pyramid to joints. Branches: responses (J * A channels), offsets in pixels (2 * J * A), depths (J * A).
 
     Args:
         channels: of the pyramid's maps, finest first.
         joints: J.
         size: side of the input, pixels.
+        config: of the branches.
     """
 
     anchors_N2: Tensor
@@ -74,7 +75,7 @@ def _branch(width: int, config: HeadConfig, outputs: int) -> nn.Sequential:
 
 
 class PoseModel(nn.Module):
-    """Normalised depth [B, C, S, S] to `Joints`."""
+    """Encoder and head: normalized depth [B, C, S, S] to `Joints`."""
 
     def __init__(self, encoder: Encoder, joints: int, size: int, config: HeadConfig):
         super().__init__()

@@ -1,6 +1,6 @@
-"""Scores of predicted joints: distances in the camera's frame, and what share of them is small.
+"""Scores of predicted joints: distances in the camera's frame, and the share of small ones.
 
-Shape suffixes: R rows, J joints, 3 metres.
+Shape suffixes: R rows, J joints, 3 meters.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ AUC_LIMIT = 0.20
 class PoseMetric(Metric):
     """Accuracy at 10 cm, mean error, and area under the curve of accuracy.
 
-    Figures, each over all annotated (row, joint) pairs, as published for ITOP:
+    The metrics, each over all annotated (row, joint) pairs, as published for ITOP:
         acc_10cm: share of joints that are less than 0.10 m from the truth.
-        error_cm: mean distance, centimetres.
-        auc_20cm: mean accuracy over all thresholds from 0 to 20 cm. The curve is a sum of steps, so this is exact: the mean of
-            max(0, 1 - distance / 0.20 m).
-    The breakdown has the same by joint, and how many of them are annotated. A prediction that is not finite misses, and makes error_cm
-    infinite.
+        error_cm: mean distance, centimeters.
+        auc_20cm: mean accuracy over all thresholds from 0 to 20 cm. The curve is a sum of steps, so this is exact: the
+            mean of max(0, 1 - distance / 0.20 m).
+    `per_class` has the same by joint, and the number of annotated ones. A prediction that is not finite misses, and
+    makes error_cm infinite.
 
     Args:
         joints: names of the J joints.
@@ -34,7 +34,7 @@ class PoseMetric(Metric):
         self._errors: list[np.ndarray] = []
 
     def update(self, batch, predictions: Sequence[Prediction]) -> None:
-        """Adds rows; of `batch`, `truth` [R, J, 3] and `annotated` [R, J] count."""
+        """See `Metric.update`. Reads `truth` [R, J, 3] and `annotated` [R, J] of the batch."""
         if not len(predictions):
             return
         predicted_RJ3 = np.stack([prediction["joints3d"] for prediction in predictions]).astype(np.float64)
@@ -44,26 +44,27 @@ class PoseMetric(Metric):
         self._errors.append(error_RJ)
 
     def state(self) -> np.ndarray:
-        """float64 [R, J], metres: infinite for predictions that are not finite, NaN for joints that are not annotated."""
+        """Return errors, float64 [R, J], meters: infinite for predictions that are not finite, NaN without a label."""
         return np.concatenate([np.zeros((0, len(self.joints))), *self._errors])
 
     def merge(self, state: np.ndarray) -> None:
         self._errors.append(np.asarray(state, np.float64).reshape(-1, len(self.joints)))
 
     def compute(self) -> Result:
-        """UserError where nothing annotated was added."""
+        """See `Metric.compute`. Raises UserError if no joint is annotated."""
         error_RJ = self.state()
         if np.isnan(error_RJ).all():
             raise UserError(
-                f"pose: none of the {len(error_RJ)} rows to be scored has an annotated joint; evaluate on rows with joints3d"
+                f"pose: none of the {len(error_RJ)} rows to be scored has an annotated joint; evaluate on rows with "
+                "joints3d"
             )
         rows: list[tuple[str | float, ...]] = []
         for name, error_R in zip(self.joints, error_RJ.T, strict=True):
             error_R = error_R[~np.isnan(error_R)]
             scores = _scores(error_R) if len(error_R) else dict.fromkeys(_scores(np.zeros(1)), float("nan"))
             rows.append((name, *scores.values(), float(len(error_R))))
-        figures = _scores(error_RJ[~np.isnan(error_RJ)])
-        return Result(figures, len(error_RJ), ("joint", *figures, "annotated"), tuple(rows))
+        metrics = _scores(error_RJ[~np.isnan(error_RJ)])
+        return Result(metrics, len(error_RJ), ("joint", *metrics, "annotated"), tuple(rows))
 
 
 def _scores(error: np.ndarray) -> dict[str, float]:

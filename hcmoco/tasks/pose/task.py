@@ -1,11 +1,11 @@
-"""3D pose from depth: rows to crops, crops to joints in metres.
+"""The task of 3D pose from depth: rows to crops, crops to joints in meters.
 
 Shape suffixes: B rows, S side of the input, J joints, 4 the camera (fx, fy, cx, cy), 23 the crop's matrix.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -30,15 +30,15 @@ from hcmoco.tasks.pose.sheet import pose_sheet
 
 @dataclass
 class PoseBatch(TaskBatch):
-    """Crops and what is known of their joints.
+    """Crops, and the labels of their joints.
 
     Attributes:
-        depth: uint16 [B, S, S], millimetres, 0 = no reading or removed.
-        mean: float64 [B], metres: mean reading of each crop, 0 where it has none.
+        depth: uint16 [B, S, S], millimeters, 0 = no reading or removed.
+        mean: float64 [B], meters: mean reading of each crop, 0 where it has none.
         matrix: float64 [B, 2, 3], pixels of the stored image to pixels of the crop.
         camera: float64 [B, 4], of the stored image.
         target: float32 [B, J, 3], x, y in pixels of the crop, (z - mean) * depth_scale; 0 where not annotated.
-        truth: float32 [B, J, 3], metres in the camera's frame (of the unmirrored image); 0 where not annotated.
+        truth: float32 [B, J, 3], meters in the camera's frame (of the unmirrored image); 0 where not annotated.
         annotated: bool [B, J].
     """
 
@@ -52,22 +52,25 @@ class PoseBatch(TaskBatch):
 
 
 class PoseTask(Task[PoseBatch]):
-    """3D pose of one person from depth, as ITOP has it. Predictions: `joints3d` float32 [J, 3], metres in the camera's frame, and
-    `joints2d` float32 [J, 2], x, y in pixels of the stored image.
+    """3D pose of one person from depth, as in ITOP; see `Task`.
 
-    Raises UserError where the labels' joint set cannot name a joint of the one that is to be predicted, and for a row without depth or
-    camera.
+    A prediction is `joints3d` float32 [J, 3], meters in the camera's frame, and `joints2d` float32 [J, 2], x, y in
+    pixels of the stored image.
+
+    Raises:
+        UserError: the labels' joint set lacks a joint of the set that is predicted, or a row has no depth or camera.
     """
 
     name: ClassVar = "pose"
-    main: ClassVar = "acc_10cm"
+    config_class = PoseConfig
+    primary_metric: ClassVar = "acc_10cm"
     modality: ClassVar = "depth"
     inputs: ClassVar = ("depth",)  # and the camera, which manifests do not count
     labels: ClassVar = ("joints3d",)
     columns: ClassVar = ("id", "size", "depth", "camera", "box", "joints3d")
 
-    def __init__(self, config: PoseConfig, about: About):
-        super().__init__(config, about)
+    def __init__(self, config: PoseConfig, about: About, statistics: Mapping[str, Any] | None = None):
+        super().__init__(config, about, statistics)
         self.joints = joint_set(config.joints)
         self._gather_J = np.zeros(0, np.int64)
         if about.joints3d:
@@ -75,11 +78,11 @@ class PoseTask(Task[PoseBatch]):
             self._gather_J = np.array([source.find(joint) for joint in self.joints.joints])
             if missing := [joint for joint in self.joints.joints if source.find(joint) < 0]:
                 raise UserError(
-                    f"task.joints = {config.joints!r}: the labels of {about.dataset} are {about.joints3d}, which has no "
-                    f"{', '.join(missing)}; choose a joint set that it covers, such as {about.joints3d}"
+                    f"task.joints = {config.joints!r}: the labels of {about.dataset} are {about.joints3d}, which "
+                    f"has no {', '.join(missing)}; choose a joint set that it covers, such as {about.joints3d}"
                 )
 
-    def make_batch(self, rows: Sequence[dict], draws: Sequence[np.random.Generator] | None) -> PoseBatch:
+    def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> PoseBatch:
         config: PoseConfig = self.config
         count, size, joints = len(rows), config.size, len(self.joints)
         batch = PoseBatch(
@@ -94,7 +97,7 @@ class PoseTask(Task[PoseBatch]):
         )
         for position, row in enumerate(rows):
             try:
-                self._fill(batch, position, row, None if draws is None else draws[position])
+                self._fill(batch, position, row, None if rngs is None else rngs[position])
             except (ValueError, IndexError, cv2.error) as error:
                 raise ValueError(f"record {row['id']!r}: {error}") from error
         return batch
@@ -103,7 +106,8 @@ class PoseTask(Task[PoseBatch]):
         config: PoseConfig = self.config
         if missing := [name for name in ("depth", "camera") if row.get(name) is None]:
             raise UserError(
-                f"record {row['id']!r} has no {' and no '.join(missing)}: pose needs both; prepare the data set with them"
+                f"record {row['id']!r} has no {' and no '.join(missing)}: pose needs both; prepare the data set with "
+                "them"
             )
         camera_4 = np.asarray(row["camera"], np.float64)
         box_4 = crop.person_box(row.get("box"), row["size"])
@@ -131,7 +135,7 @@ class PoseTask(Task[PoseBatch]):
         )
 
     def _truth(self, row: dict) -> tuple[np.ndarray, np.ndarray]:
-        """float32 [J, 3] and bool [J]: labels by joint name; what is not finite or not before the camera is not annotated."""
+        """Labels, float32 [J, 3], and bool [J]: those that are finite and in front of the camera are annotated."""
         if row.get("joints3d") is None or not len(self._gather_J):
             return np.zeros((len(self.joints), 3), np.float32), np.zeros(len(self.joints), bool)
         truth_J3 = np.asarray(row["joints3d"], np.float32).reshape(-1, 3)[self._gather_J]
@@ -145,7 +149,8 @@ class PoseTask(Task[PoseBatch]):
             return crop.keep_near_box(depth_HW, box_4, self.config.depth_range)
         if not len(known_K3):
             raise UserError(
-                "task.background = 'ground-truth' cuts the input behind the labelled joints, and there is a row without any; use box-depth"
+                "task.background = 'ground-truth' cuts the input behind the labeled joints, and there is a row "
+                "without any; use box-depth"
             )
         return crop.keep_before(depth_HW, float(known_K3[:, 2].max()) + crop.TRUTH_MARGIN)
 
@@ -159,7 +164,7 @@ class PoseTask(Task[PoseBatch]):
         return normalize_depth(send(batch.depth, device), encoder.config.in_chans)
 
     def losses(self, model: nn.Module, batch: PoseBatch, device: torch.device) -> dict[str, Tensor]:
-        """`anchor`, `in_plane` and `depth`, see `pose_losses`; crops without any reading do not count."""
+        """Compute `anchor`, `in_plane` and `depth`, see `pose_losses`; crops without a reading do not count."""
         known_BJ = batch.annotated & (batch.mean > 0)[:, None]
         return pose_losses(model(self._input(model, batch, device)), send(batch.target, device), send(known_BJ, device))
 
@@ -169,7 +174,13 @@ class PoseTask(Task[PoseBatch]):
         return self.decode(joints.xy_BJ2.double().cpu().numpy(), joints.depth_BJ.double().cpu().numpy(), batch)
 
     def decode(self, xy_BJ2: np.ndarray, depth_BJ: np.ndarray, batch: PoseBatch) -> list[Prediction]:
-        """Joints in pixels and scaled depths of the crops as predictions: back through the very matrix of the crop, then the camera."""
+        """Turn joints of the crops into predictions: back through the matrix of the crop, then through the camera.
+
+        Args:
+            xy_BJ2: pixels of the crop.
+            depth_BJ: meters from the crop's mean depth times `depth_scale`.
+            batch: has the matrices, means and cameras.
+        """
         predictions = []
         for xy_J2, depth_J, matrix_23, mean, camera_4 in zip(
             xy_BJ2, depth_BJ, batch.matrix, batch.mean, batch.camera, strict=True
@@ -182,7 +193,7 @@ class PoseTask(Task[PoseBatch]):
     def metric(self) -> PoseMetric:
         return PoseMetric(self.joints.joints)
 
-    def sheet(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
+    def visualize(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
         truths = [self._truth(row) for row in rows]
         depths = [decode_depth(row["depth"], self.about.depth_codec, row["size"]) for row in rows]
         cameras = [np.asarray(row["camera"], np.float64) for row in rows]

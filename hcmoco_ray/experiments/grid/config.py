@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from hcmoco.config import Config, build, load_recipe
 from hcmoco.errors import UserError
-from hcmoco.tasks.registry import TASKS
+from hcmoco.tasks.registry import REGISTRY
 from hcmoco_ray import cli
 
 GRIDS = cli.RECIPES / "grids"
@@ -73,9 +73,9 @@ class GridConfig(Config):
     def _known(self) -> "GridConfig":
         if self.baseline not in self.inits:
             raise ValueError(f"baseline = {self.baseline!r} is not among its inits: {', '.join(self.inits)}")
-        unknown = [task for some in self.experiments for task in some.tasks if task not in TASKS]
+        unknown = [task for some in self.experiments for task in some.tasks if task not in REGISTRY]
         if unknown:
-            raise ValueError(f"experiments: tasks: {unknown[0]!r} is not a task; allowed are {', '.join(TASKS)}")
+            raise ValueError(f"experiments: tasks: {unknown[0]!r} is not a task; allowed are {', '.join(REGISTRY)}")
         bad = next((name for name in self.inits if not re.fullmatch(r"\w[\w.+-]*", name, re.ASCII)), None)
         if bad is not None:
             raise ValueError(f"inits: {bad!r} names files; letters, digits and _ . + - are allowed")
@@ -88,9 +88,9 @@ class GridConfig(Config):
                 for seed in some.seeds
             )
         )
-        other = [name for name in self.seconds if name not in (*TASKS, "pretrain")]
+        other = [name for name in self.seconds if name not in (*REGISTRY, "pretrain")]
         if other or min(self.seconds.values(), default=1) <= 0:
-            raise ValueError(f"seconds: numbers above 0 for pretrain, {', '.join(TASKS)}")
+            raise ValueError(f"seconds: numbers above 0 for pretrain, {', '.join(REGISTRY)}")
         return self
 
 

@@ -11,7 +11,7 @@ from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
 from hcmoco.finetuning.run import run_cell
 from hcmoco.storage import Folder
-from hcmoco.tasks.registry import task_class
+from hcmoco.tasks.registry import REGISTRY, register_all, task_class
 from hcmoco_ray.cluster import interrupts, session
 from hcmoco_ray.cluster.resources import ResourceRequest
 from hcmoco_ray.config import FinetuneRecipe
@@ -191,7 +191,10 @@ def _carry_out(
         for experiment in {experiment.task: experiment for experiment in missing}.values()
     }
 
+    tasks = dict(REGISTRY)
+
     def work(config: FinetuneRecipe, train: Shards, test: Shards) -> dict:
+        register_all(tasks)
         torch.set_num_threads(asked.threads)
         return run_cell(
             config, train, test, states=f"{config.output_dir}/states", device="cuda" if asked.gpus else "cpu", threads=1

@@ -1,9 +1,10 @@
 """Define what all trials of a sweep share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hcmoco.data.shards.reader import Shards
+from hcmoco.tasks.registry import REGISTRY, Entry
 from hcmoco_ray.cluster.resources import ResourceRequest
 from hcmoco_ray.experiments.sweep.config import SweepConfig
 from hcmoco_ray.experiments.sweep.records import Records
@@ -24,6 +25,7 @@ class Job:
         finetune_data: training and test data of the scoring fine-tuning, or None.
         writer: of the tracking store.
         resources: what a trial requests of the cluster.
+        tasks: those of the driver; a worker need not have registered them.
     """
 
     config: SweepConfig
@@ -36,6 +38,7 @@ class Job:
     finetune_data: tuple[Shards, Shards] | None
     writer: TrackingWriter
     resources: ResourceRequest
+    tasks: dict[str, Entry] = field(default_factory=REGISTRY.copy)
 
     @property
     def device(self) -> str:

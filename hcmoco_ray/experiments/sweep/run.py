@@ -9,7 +9,7 @@ from hcmoco.errors import UserError
 from hcmoco.models.multimodal import HCMoCo
 from hcmoco.pretraining.probes.run import ProbeViews, probe
 from hcmoco.storage import Folder
-from hcmoco.tasks.registry import TASKS, task_class
+from hcmoco.tasks.registry import REGISTRY, task_class
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import interrupts, precision, preflight, session
@@ -60,10 +60,10 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
     config = config.model_copy(update=parse_overrides(own))
     base = merge(merge(cli.values(config.recipe, []), nested(config.fixed)), given)
     check_space(config, base, sweep)
-    if config.score.finetune and config.score.finetune.task not in TASKS:
+    if config.score.finetune and config.score.finetune.task not in REGISTRY:
         raise UserError(
             f"sweep {sweep}: score.finetune.task: {config.score.finetune.task!r} is not a task; allowed are "
-            f"{', '.join(TASKS)}"
+            f"{', '.join(REGISTRY)}"
         )
     recipe = run_config.check(PretrainRecipe, base, config.recipe)
     out = resolve_path(config.output_dir)
@@ -208,4 +208,4 @@ def _score_name(config: SweepConfig) -> str:
     if score is None:
         return config.score.probe
     labels = ", ".join(f"{key} {value}" for key, value in score.labels.items())
-    return f"{score.task} ({labels}) {task_class(score.task).main}"
+    return f"{score.task} ({labels}) {task_class(score.task).primary_metric}"

@@ -16,6 +16,7 @@ from hcmoco.finetuning.run import run_cell
 from hcmoco.pretraining.loop import STAGE_1, STAGE_2, pretrain
 from hcmoco.pretraining.trainer import Pretraining
 from hcmoco.storage import is_local
+from hcmoco.tasks.registry import register_all
 from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.experiments.sweep.config import Value
 from hcmoco_ray.experiments.sweep.job import Job
@@ -42,6 +43,7 @@ def run_trial(point: dict[str, Any], job: Job) -> None:
     """
     from ray import tune
 
+    register_all(job.tasks)
     torch.set_num_threads(job.resources.threads)
     cv2.setNumThreads(1)
     number = int(tune.get_context().get_trial_name())

@@ -111,7 +111,7 @@ def test_ntu_parsing_is_trained_on_and_scored(ray_session, ntu_source, tmp_path,
     results = fine_tuned(tmp_path, "parsing-depth", tmp_path / "train", tmp_path / "val")
     assert (results["labels"]["rows"], results["test"]["rows"]) == (8, 2)
     # What pads the pictures is not scored: the shares of the classes are those of the pictures, resampled.
-    shares = {name: share for name, _, _, share in results["breakdown"]["rows"]}
+    shares = {name: share for name, _, _, share in results["per_class"]["rows"]}
     scored = [frames[name].parts for name in list(frames)[10:]]
     assert shares["background"] == pytest.approx(np.mean([(parts == 0).mean() for parts in scored]), abs=2e-3)
 

@@ -66,7 +66,7 @@ def test_a_task_from_labels_to_results(done, task):
     assert card.startswith("---\nlicense: apache-2.0\n")
     assert (run.folder / "pictures" / "test.png").read_bytes()[:4] == b"\x89PNG"
     kept = FinetuneRecipe.model_validate(yaml.safe_load((run.folder / "config.yaml").read_text()))
-    assert (kept.task.task, kept.train.batch_size_per_lane) == (task, config["train"]["batch_size_per_lane"])
+    assert (kept.task.name, kept.train.batch_size_per_lane) == (task, config["train"]["batch_size_per_lane"])
 
 
 @pytest.mark.parametrize("task", PERSON_TASKS)
@@ -74,7 +74,7 @@ def test_one_mlflow_run_holds_it_all(done, task):
     folder, results = done(task).folder, tiny.results(done(task).folder)
     (run,) = tracked(folder)
     assert (run["status"], run["id"]) == ("FINISHED", newest(folder).tracking_run)
-    assert (run["params"]["task.task"], run["params"]["init"], run["params"]["optim.lr"]) == (task, "scratch", "0.002")
+    assert (run["params"]["task.name"], run["params"]["init"], run["params"]["optim.lr"]) == (task, "scratch", "0.002")
     metrics = run["metrics"]
     assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5, 6]
     assert metrics["train/epochs/labeled"][-1] == (6, 36 / 32)
@@ -220,7 +220,7 @@ def test_evaluating_the_model_gives_the_same_figures(done, finetune_home, task):
     found = tiny.results(again.folder)
     assert f"results   {again.folder}/results.json" in again.out
     assert found["metrics"] == results["test"]["metrics"]
-    assert found["breakdown"] == results["breakdown"]
+    assert found["per_class"] == results["per_class"]
     assert found["data"]["digest"] == results["test"]["digest"]
     assert found["weights"]["training"]["selected_step"] == results["selected_step"]
     assert (again.folder / "table.md").read_text() == (done(task).folder / "table.md").read_text()
@@ -234,9 +234,9 @@ def test_other_pieces_and_threads_give_the_same_figures_to_rounding(done, finetu
     again = tiny.evaluate(finetune_home, "runs/pose", data, *how)
     assert again.status == 0, again
     found = tiny.results(again.folder)
-    columns = results["breakdown"]["columns"]
+    columns = results["per_class"]["columns"]
     before, after = (
-        [dict(zip(columns, row, strict=True)) for row in each["breakdown"]["rows"]] for each in (results, found)
+        [dict(zip(columns, row, strict=True)) for row in each["per_class"]["rows"]] for each in (results, found)
     )
     annotated = [joint["annotated"] for joint in before]
     assert_figures_close(found["metrics"], results["test"]["metrics"], {"acc_10cm": sum(annotated)})
@@ -260,7 +260,7 @@ def test_evaluation_by_several_workers_gives_the_same_figures(done, finetune_hom
         assert run.status == 0, run
         found.append(tiny.results(run.folder))
     assert found[0]["metrics"] == found[1]["metrics"]
-    assert found[0]["breakdown"] == found[1]["breakdown"]
+    assert found[0]["per_class"] == found[1]["per_class"]
     assert found[0]["data"] == found[1]["data"]
 
 
@@ -349,5 +349,5 @@ def test_every_recipe_is_a_config():
     found = [path for task in MAIN for path in sorted((ROOT / "recipes" / task).glob("*.yaml"))]
     assert {path.parent.name for path in found} == set(MAIN)
     for path in found:
-        config = load(FinetuneRecipe, str(path), ["init=scratch", f"task.task={path.parent.name}"])
-        assert config.task.task == path.parent.name
+        config = load(FinetuneRecipe, str(path), ["init=scratch", f"task.name={path.parent.name}"])
+        assert config.task.name == path.parent.name

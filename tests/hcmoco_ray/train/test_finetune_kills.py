@@ -115,7 +115,7 @@ def test_every_worker_sees_its_share_of_a_steps_rows(two, finetune_home, rows):
     """With one labelled row there are fewer rows than workers."""
     config = build(
         FinetuneConfig,
-        merge(tiny.RECIPES["pose"], {"init": "scratch", "num_samples": rows, "task": {"task": "pose"}}),
+        merge(tiny.RECIPES["pose"], {"init": "scratch", "num_samples": rows, "task": {"name": "pose"}}),
         "tiny",
     )
     data = [Shards.open(str(finetune_home / tiny.PEOPLE[key]["path"])) for key in ("train", "test")]

@@ -208,16 +208,14 @@ def test_labels_that_the_data_do_not_have(ray_session, finetune_home, people):
     [
         (
             "fraction=0.01",
-            r"1% of the 20 labelled rows of .*, with num_val_rows = 8 of them set aside, leaves no row to train on; "
-            r"give a larger",
+            r"1% of the 20 labeled rows of .* leaves no row to train on: num_val_rows = 8 of them are kept for validation; give ",
         ),
         (
             "num_samples=13",
-            r"num_samples = 13: .* has 20 labelled rows, of which 8 are set aside for validation; at most 12, or a "
-            r"smaller num_val_rows",
+            r"num_samples = 13: .* has 20 labeled rows, of which 8 are kept for validation; at most 12, or a smaller num_val_rows",
         ),
-        ("num_val_rows=20", r"100% of the 20 labelled rows .* leaves no row to train on"),
-        ("subset=itop-1%", r"itop-1% of the 20 labelled rows .* leaves no row to train on"),
+        ("num_val_rows=20", r"100% of the 20 labeled rows .* leaves no row to train on"),
+        ("subset=itop-1%", r"itop-1% of the 20 labeled rows .* leaves no row to train on"),
     ],
 )
 def test_a_share_that_leaves_nothing(ray_session, finetune_home, people, given, line):
@@ -329,10 +327,10 @@ def test_a_learning_rate_too_large(ray_session, finetune_home, people):
 def fine_tuned(folder: Path, data: str, home: Path) -> str:
     """A model folder of a fresh pose model."""
     values = yaml.safe_load((home / "pose.yaml").read_text())
-    config = check(FinetuneRecipe, {**values, "init": "scratch", "task": {**values["task"], "task": "pose"}}, "tiny")
+    config = check(FinetuneRecipe, {**values, "init": "scratch", "task": {**values["task"], "name": "pose"}}, "tiny")
     task = make_task(config.task, Shards.open(str(home / data)).manifest)
     model = task.make_model(build_encoder(config.encoder))
-    save_model(str(folder / "model"), model, task, config.encoder, statistics={}, training={}, card="")
+    save_model(str(folder / "model"), model, task, config.encoder, training={}, card="")
     return str(folder / "model")
 
 

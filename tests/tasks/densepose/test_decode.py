@@ -12,13 +12,14 @@ BOXES = torch.tensor([[8.3, 5.6, 61.2, 83.9], [20.0, 30.0, 40.0, 70.0]])
 
 
 def _truth(x, y):
-    """A surface with known labels everywhere: four parts side by side, U along x, V along y, foreground right of x = 12."""
+    """A surface with known labels everywhere: four parts side by side, U along x, V along y, foreground right of x =
+    12."""
     part = np.clip(np.floor(x / 18).astype(int) * 5 + 3, 1, 24)
     return x > 12, part, 0.1 + 0.8 * x / WIDTH, 0.9 - 0.7 * y / HEIGHT
 
 
 def _maps_of_truth() -> ChartMaps:
-    """What a perfect head gives for BOXES: the truth at the centres of its cells."""
+    """The output of a perfect head for BOXES: the truth at the centers of its cells."""
     share = (np.arange(SIDE) + 0.5) / SIDE
     regions = []
     for x0, y0, x1, y1 in BOXES.tolist():

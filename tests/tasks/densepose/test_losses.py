@@ -18,7 +18,7 @@ def _maps(regions: int, side: int, seed: int = 0) -> ChartMaps:
 
 
 def _read(map_SS: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-    """Bilinear, from its definition: cell j's centre is at (j + 0.5) / S."""
+    """Bilinear, from its definition: cell j's center is at (j + 0.5) / S."""
     side = len(map_SS)
     x, y = (float(np.clip(float(each) * side - 0.5, 0, side - 1)) for each in place)
     column, row = int(min(x, side - 2)), int(min(y, side - 2))

@@ -19,7 +19,8 @@ TERMS = ["objectness", "proposal", "class", "box", "coarse", "part", "uv"]
 SMALL = {"pyramid_channels": 16, "box_width": 32, "chart_width": 16, "chart_depth": 1}
 PUBLISHED = {
     "short_sides": (640, 672, 704, 736, 768, 800), "test_short_side": 800, "long_side": 1333, "pyramid_channels": 256,
-    "anchor_sizes": ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,)), "anchor_samples": 256, "proposals_per_level": 2000,
+    "anchor_sizes": ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,)), "anchor_samples": 256,
+    "proposals_per_level": 2000,
     "proposals": 1000, "proposals_per_level_test": 1000, "proposals_test": 1000, "box_samples": 512, "box_width": 1024,
     "detections": 100, "anchor_ratios": (0.5, 1.0, 2.0), "uv_weight": 0.02,
     "chart_depth": 8, "chart_width": 512, "chart_norm": "none", "chart_cells": 28, "chart_samples": 128,
@@ -78,7 +79,7 @@ def test_loss_is_the_weighted_sum_and_reaches_every_parameter():
     assert dead == []
 
 
-def test_images_with_nobody_train_the_detector_alone():
+def test_images_without_people_train_the_detector_alone():
     task = _task()
     model = _model(task)
     row = {**pasted_scene(0), "instances": []}

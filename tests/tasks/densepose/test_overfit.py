@@ -15,7 +15,8 @@ STEPS, ROWS, PEAK = 400, 4, 2e-3
 
 
 def _scores(batch: SceneBatch, predictions: list[dict]) -> tuple[list[float], float, float]:
-    """Of each person the overlap with the nearest detection; the share of points whose part is right there, and their error in U, V."""
+    """Of each person the overlap with the nearest detection; the share of points whose part is right there, and their
+    error in U, V."""
     overlaps, right, errors, points = [], 0, [], 0
     for people, found in zip(batch.instances, predictions, strict=True):
         for person in people:
@@ -62,6 +63,6 @@ def test_learns_eight_scenes_by_heart():
     assert error < 0.05
     metric = task.metric()
     metric.update(batch, predictions)
-    figures = metric.compute().figures
-    assert figures["box_ap"] > 0.9
-    assert figures[task.main] > 0.8
+    metrics = metric.compute().metrics
+    assert metrics["box_ap"] > 0.9
+    assert metrics[task.primary_metric] > 0.8

@@ -141,10 +141,10 @@ def test_foreground_of_a_region_is_the_mask_at_its_cells():
 
 
 def test_truth_of_a_batch_keeps_images_apart():
-    first, second, nobody = (
+    first, second, empty = (
         scene_targets(read_instances(row)) for row in (pasted_scene(1), pasted_scene(2, points=30), {})
     )
-    truth = to_truth([first, nobody, second], torch.device("cpu"))
+    truth = to_truth([first, empty, second], torch.device("cpu"))
     assert [len(each) for each in truth.boxes] == [2, 0, 1]
     assert truth.first == [0, 2, 2]
     np.testing.assert_array_equal(truth.points[2, :30].numpy(), second.points[0])

@@ -17,7 +17,7 @@ NO_COLOUR = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 GEOMETRIES = [pytest.param({}, id="square"), pytest.param(MULTI_SCALE, id="multi-scale")]
 
 
-def draws(count: int = 20):
+def rngs(count: int = 20):
     return [make_rng(3, "cuts", number) for number in range(count)]
 
 
@@ -26,7 +26,7 @@ def draws(count: int = 20):
 def test_depth_and_labels_move_as_one_and_no_value_is_invented(geometry: dict, mirrored: bool):
     labels = block_labels(64, 1)
     config = ParsingAugment(**geometry, flip_probability=float(mirrored))
-    for rng in draws():
+    for rng in rngs():
         depth, moved = training_cut(depth_of(labels), labels, 48, config, rng)
         assert depth.shape == moved.shape == (48, 48)
         assert depth.dtype == np.uint16
@@ -39,10 +39,11 @@ def test_depth_and_labels_move_as_one_and_no_value_is_invented(geometry: dict, m
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("size", [96, 160])
 def test_rgb_and_labels_agree_inside_the_parts(geometry: dict, size: int):
-    """A label counts as inside where all labels within 3 pixels are the same, so that neither blending nor rounding reaches it."""
+    """A label counts as inside where all labels within 3 pixels are the same, so that neither blending nor rounding
+    reaches it."""
     labels = block_labels(128, 2, blocks=4)
     config = ParsingAugment(**geometry, **NO_COLOUR, flip_probability=0.0)
-    for rng in draws():
+    for rng in rngs():
         rgb, moved = training_cut(rgb_of(labels), labels, size, config, rng)
         assert rgb.shape == (size, size, 3)
         windows = np.lib.stride_tricks.sliding_window_view(np.pad(moved, 3, constant_values=IGNORE), (7, 7))
@@ -135,7 +136,7 @@ def test_switching_one_setting_off_leaves_the_other_draws():
     mirrored = []
     for rotation in (0.0, 30.0):
         config = ParsingAugment(**still, **NO_COLOUR, rotation=rotation)
-        cuts = [training_cut(depth_of(labels), labels, 64, config, rng) for rng in draws()]
+        cuts = [training_cut(depth_of(labels), labels, 64, config, rng) for rng in rngs()]
         # The image's middle stays near the middle; parts are exchanged in mirrored ones only.
         mirrored.append(
             [not np.array_equal(moved[moved != IGNORE], (depth[depth > 0] - NEAR)) for depth, moved in cuts]

@@ -34,31 +34,31 @@ def test_the_truth_scores_one():
     truths[2][:9] = IGNORE
     predictions = [np.where(each == IGNORE, 0, each) for each in truths]
     result = scored(truths, predictions).compute()
-    assert result.figures == dict.fromkeys(("mIoU", "mAcc", "aAcc", "mIoU_present"), 1.0)
+    assert result.metrics == dict.fromkeys(("mIoU", "mAcc", "aAcc", "mIoU_present"), 1.0)
     assert result.rows == 6
     assert result.columns[0] == "part"
-    assert [row[0] for row in result.breakdown] == list(PART_NAMES)
-    assert sum(row[3] for row in result.breakdown) == pytest.approx(1)
+    assert [row[0] for row in result.per_class] == list(PART_NAMES)
+    assert sum(row[3] for row in result.per_class) == pytest.approx(1)
 
 
 def test_unrelated_predictions_score_chance():
     """Of independent, even classes: accuracy 1 / K, and IoU (1 / K^2) / (2 / K - 1 / K^2) = 1 / (2 K - 1)."""
-    figures = scored(random_maps(10, 200, 1), random_maps(10, 200, 2)).compute().figures
-    assert figures["aAcc"] == pytest.approx(1 / CLASSES, rel=0.03)
-    assert figures["mAcc"] == pytest.approx(1 / CLASSES, rel=0.03)
-    assert figures["mIoU"] == pytest.approx(1 / (2 * CLASSES - 1), rel=0.03)
+    metrics = scored(random_maps(10, 200, 1), random_maps(10, 200, 2)).compute().metrics
+    assert metrics["aAcc"] == pytest.approx(1 / CLASSES, rel=0.03)
+    assert metrics["mAcc"] == pytest.approx(1 / CLASSES, rel=0.03)
+    assert metrics["mIoU"] == pytest.approx(1 / (2 * CLASSES - 1), rel=0.03)
 
 
 def test_figures_are_those_counted_by_hand():
-    """Four pixels of the background, two of a part; one of each is mistaken for the other, one is left out."""
+    """Four pixels of the background, two of a part; one of each is mistaken for the other, one is ignored."""
     truth = np.uint8([[0, 0, 0, 0], [7, 7, IGNORE, 0]])
     predicted = np.uint8([[0, 0, 0, 7], [7, 0, 7, 0]])
     result = scored([truth], [predicted]).compute()
-    assert result.figures["aAcc"] == pytest.approx(5 / 7)
-    assert result.figures["mIoU"] == pytest.approx((4 / 6 + 1 / 3) / CLASSES)
-    assert result.figures["mIoU_present"] == pytest.approx((4 / 6 + 1 / 3) / 2)
-    assert result.figures["mAcc"] == pytest.approx((4 / 5 + 1 / 2) / CLASSES)
-    assert result.breakdown[7] == (PART_NAMES[7], pytest.approx(1 / 3), pytest.approx(1 / 2), pytest.approx(2 / 7))
+    assert result.metrics["aAcc"] == pytest.approx(5 / 7)
+    assert result.metrics["mIoU"] == pytest.approx((4 / 6 + 1 / 3) / CLASSES)
+    assert result.metrics["mIoU_present"] == pytest.approx((4 / 6 + 1 / 3) / 2)
+    assert result.metrics["mAcc"] == pytest.approx((4 / 5 + 1 / 2) / CLASSES)
+    assert result.per_class[7] == (PART_NAMES[7], pytest.approx(1 / 3), pytest.approx(1 / 2), pytest.approx(2 / 7))
     matrix = confusion(truth, predicted)
     assert matrix[0, 7] == 1
     assert matrix[7, 0] == 1
@@ -66,9 +66,9 @@ def test_figures_are_those_counted_by_hand():
 
 
 def test_class_that_is_only_predicted_counts_as_missed():
-    figures = scored([np.zeros((2, 2), np.uint8)], [np.uint8([[0, 0], [0, 5]])]).compute().figures
-    assert figures["mIoU"] == pytest.approx(0.75 / CLASSES)
-    assert figures["mIoU_present"] == pytest.approx(0.75)
+    metrics = scored([np.zeros((2, 2), np.uint8)], [np.uint8([[0, 0], [0, 5]])]).compute().metrics
+    assert metrics["mIoU"] == pytest.approx(0.75 / CLASSES)
+    assert metrics["mIoU_present"] == pytest.approx(0.75)
 
 
 def test_neither_batches_nor_order_nor_workers_matter():
@@ -100,17 +100,17 @@ def test_without_a_labeled_pixel_nothing_is_defined(rows):
     ignored = [np.full((4, 4), IGNORE, np.uint8)] * rows
     result = scored(ignored, [np.zeros((4, 4), np.uint8)] * rows).compute()
     assert result.rows == rows
-    assert list(result.figures) == ["mIoU", "mAcc", "aAcc", "mIoU_present"]
-    assert np.isnan([*result.figures.values(), *(value for row in result.breakdown for value in row[1:])]).all()
+    assert list(result.metrics) == ["mIoU", "mAcc", "aAcc", "mIoU_present"]
+    assert np.isnan([*result.metrics.values(), *(value for row in result.per_class for value in row[1:])]).all()
 
 
 def test_a_class_that_does_not_occur_has_no_score_of_its_own():
-    breakdown = scored([np.zeros((2, 2), np.uint8)], [np.uint8([[0, 0], [0, 5]])]).compute().breakdown
-    assert breakdown[0][1:] == (0.75, 0.75, 1)
-    assert breakdown[5][1] == 0, "predicted where it is not"
-    assert np.isnan(breakdown[5][2])
-    assert np.isnan(breakdown[6][1:3]).all()
-    assert breakdown[6][3] == 0
+    per_class = scored([np.zeros((2, 2), np.uint8)], [np.uint8([[0, 0], [0, 5]])]).compute().per_class
+    assert per_class[0][1:] == (0.75, 0.75, 1)
+    assert per_class[5][1] == 0, "predicted where it is not"
+    assert np.isnan(per_class[5][2])
+    assert np.isnan(per_class[6][1:3]).all()
+    assert per_class[6][3] == 0
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_eight_people_are_learnt_by_heart(cls, rows: list[dict]):
     about = About(
         dataset="people", joints="people-31", depth_codec=DEPTH_CODEC, size=64, provenance=Provenance(program="tests")
     )
-    task = cls(ParsingConfig(task=cls.name, size=128, augment=STILL), about)
+    task = cls(ParsingConfig(name=cls.name, size=128, augment=STILL), about)
     model = task.make_model(build_encoder(EncoderConfig(name="test_resnet")))
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS, pct_start=0.1)
@@ -54,5 +54,5 @@ def test_eight_people_are_learnt_by_heart(cls, rows: list[dict]):
     metric = task.metric()
     truth = task.make_batch(rows, None)
     metric.update(truth, task.predict(model.eval(), truth, cpu))
-    figures = metric.compute().figures
-    assert figures["mIoU_present"] > 0.9, f"{figures} after {time.monotonic() - began:.0f} s"
+    metrics = metric.compute().metrics
+    assert metrics["mIoU_present"] > 0.9, f"{metrics} after {time.monotonic() - began:.0f} s"

@@ -23,17 +23,18 @@ PUBLISHED = {
     "flip_test": True,
     "head_std": 0.001,
     "augment": {
-        "geometry": "multi-scale", "scale": [0.5, 1.6], "scale_step": 0.1, "shift": 0, "rotation": 0, "padding": "black",
+        "geometry": "multi-scale", "scale": [0.5, 1.6], "scale_step": 0.1, "shift": 0, "rotation": 0,
+        "padding": "black",
         "depth_resize": "bilinear", "brightness": 0, "contrast": 0, "saturation": 0,
     },
 }  # fmt: skip
 
 
 def make_task(cls, **values):
-    return cls(build(ParsingConfig, {"task": cls.name, "size": 64, **values}, "test"), ABOUT)
+    return cls(build(ParsingConfig, {"name": cls.name, "size": 64, **values}, "test"), ABOUT)
 
 
-def draws(count: int):
+def rngs(count: int):
     return [make_rng(1, "augment", number) for number in range(count)]
 
 
@@ -62,11 +63,11 @@ def models():
 @pytest.mark.parametrize("cls", TASKS)
 def test_training_batch_is_a_function_of_rows_and_draws(cls):
     task, rows = make_task(cls), make_rows(4)
-    batch = task.make_batch(rows, draws(4))
+    batch = task.make_batch(rows, rngs(4))
     assert batch.image.shape == ((4, 64, 64, 3) if cls is RgbParsing else (4, 64, 64))
     assert [each.shape for each in batch.labels] == [(64, 64)] * 4
-    assert same(batch, task.make_batch(rows, draws(4)))
-    parts = [task.make_batch(rows[:1], draws(1)), task.make_batch(rows[1:], draws(4)[1:])]
+    assert same(batch, task.make_batch(rows, rngs(4)))
+    parts = [task.make_batch(rows[:1], rngs(1)), task.make_batch(rows[1:], rngs(4)[1:])]
     assert same(ParsingBatch.concatenate(parts), batch)
 
 
@@ -141,7 +142,7 @@ def test_a_model_that_knows_the_truth_scores_one(cls):
             batch = task.make_batch(rows[start : start + 2], None)
             small = ParsingBatch(batch.ids, task_image(rows[start : start + 2], cls), batch.labels, batch.sides)
             metric.update(small, task.predict(model, small, CPU))
-        assert metric.compute().figures == dict.fromkeys(("mIoU", "mAcc", "aAcc", "mIoU_present"), 1.0)
+        assert metric.compute().metrics == dict.fromkeys(("mIoU", "mAcc", "aAcc", "mIoU_present"), 1.0)
         assert metric.compute().rows == 3
 
 
@@ -155,7 +156,7 @@ def test_a_step_reaches_every_parameter(cls):
     torch.manual_seed(0)
     task = make_task(cls, class_weights="parsing-4k")
     model = task.make_model(build_encoder(EncoderConfig(name="hrnet_w18_small")))
-    losses = task.losses(model, task.make_batch(make_rows(2), draws(2)), CPU)
+    losses = task.losses(model, task.make_batch(make_rows(2), rngs(2)), CPU)
     assert losses.keys() == {"loss"}
     assert losses["loss"].shape == ()
     losses["loss"].backward()
@@ -167,7 +168,7 @@ def test_a_step_reaches_every_parameter(cls):
 def test_loss_under_autocast_is_in_single_precision(cls):
     task = make_task(cls)
     model = task.make_model(build_encoder(EncoderConfig(name="hrnet_w18_small")))
-    batch = task.make_batch(make_rows(2), draws(2))
+    batch = task.make_batch(make_rows(2), rngs(2))
     with torch.autocast("cpu", torch.bfloat16):
         loss = task.losses(model, batch, CPU)["loss"]
     assert loss.dtype == torch.float32
@@ -180,17 +181,18 @@ def test_class_weights_come_from_the_labeled_rows():
     ignored[:32] = IGNORE
     rows[1]["parts"] = encode_labels(ignored)
     rows[2]["parts"] = None
-    task = make_task(DepthParsing, class_weights="frequency")
-    values = task.fit_statistics(iter(rows))
+    config = build(ParsingConfig, {"name": "parsing-depth", "size": 64, "class_weights": "frequency"}, "test")
+    values = DepthParsing.fit_statistics(config, iter(rows))
     seen = np.concatenate([block_labels(64, 0).ravel(), ignored[32:].ravel()])
     assert values["class_weights"] == pytest.approx(frequency_weights(np.bincount(seen, minlength=25)))
-    assert make_task(DepthParsing).fit_statistics(rows) == {}
+    assert DepthParsing.fit_statistics(make_task(DepthParsing).config, rows) == {}
+    with pytest.raises(ValueError, match="class_weights=frequency needs statistics"):
+        DepthParsing(config, ABOUT)
 
+    task = DepthParsing(config, ABOUT, values)
+    assert task.statistics == values
     model = task.make_model(build_encoder(EncoderConfig(name="hrnet_w18_small")))
-    batch = task.make_batch(rows[:2], draws(2))
-    with pytest.raises(RuntimeError, match="use_statistics"):
-        task.losses(model, batch, CPU)
-    task.use_statistics(values)
+    batch = task.make_batch(rows[:2], rngs(2))
     listed = make_task(DepthParsing, class_weights=values["class_weights"])
     model.eval()
     assert task.losses(model, batch, CPU)["loss"] == listed.losses(model, batch, CPU)["loss"]
@@ -213,18 +215,18 @@ def test_class_weights_come_from_the_labeled_rows():
 def test_a_broken_row_is_named(cls, change: dict, words: str):
     row = {**make_rows(1)[0], **change}
     with pytest.raises(ValueError, match=f"made/0.*{words}"):
-        make_task(cls).make_batch([row], draws(1))
+        make_task(cls).make_batch([row], rngs(1))
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"task": "parsing"}, "parsing-rgb"),
-        ({"task": "parsing-rgb", "class_weights": [1.0] * 24}, "class_weights"),
-        ({"task": "parsing-rgb", "class_weights": "balanced"}, "class_weights"),
-        ({"task": "parsing-rgb", "label_size": 8}, "16 to 4096"),
-        ({"task": "parsing-rgb", "label_size": "image"}, "label_size"),
-        ({"task": "parsing-rgb", "flip": True}, "unknown key 'flip'"),
+        ({"name": "parsing"}, "parsing-rgb"),
+        ({"name": "parsing-rgb", "class_weights": [1.0] * 24}, "class_weights"),
+        ({"name": "parsing-rgb", "class_weights": "balanced"}, "class_weights"),
+        ({"name": "parsing-rgb", "label_size": 8}, "16 to 4096"),
+        ({"name": "parsing-rgb", "label_size": "image"}, "label_size"),
+        ({"name": "parsing-rgb", "flip": True}, "unknown key 'flip'"),
     ],
 )
 def test_bad_settings_are_refused_in_a_line(values: dict, words: str):
@@ -246,7 +248,7 @@ def test_rgb_needs_an_encoder_of_three_colors():
 def test_published_settings_make_published_shapes(cls):
     task = make_task(cls, **PUBLISHED, class_weights="parsing-4k")
     assert len(PARSING_4K_WEIGHTS) == 25
-    batch = task.make_batch(make_rows(2), draws(2))
+    batch = task.make_batch(make_rows(2), rngs(2))
     assert batch.image.shape[:3] == (2, 473, 473)
     assert [each.shape for each in batch.labels] == [(473, 473)] * 2
     assert task.make_batch(make_rows(1), None).labels[0].shape == (1000, 1000)
@@ -261,7 +263,7 @@ def test_sheet_shows_input_truth_and_prediction(cls):
         {"parts": block_labels(64, 1)},
         {"parts": block_labels(128, 2)},
     ]
-    sheet = task.sheet(rows, predictions)
+    sheet = task.visualize(rows, predictions)
     assert sheet.dtype == np.uint8
     assert sheet.shape[1] == 2 * 3 * PANEL + 12
     assert sheet.shape[0] > 2 * PANEL

@@ -42,7 +42,7 @@ def test_equal_responses_give_plain_means():
     anchors = anchor_positions(4, 8, (1.0, 2.0, 3.0))
     offset, depth = torch.randn(1, 2, 2, len(anchors)), torch.randn(1, 2, len(anchors))
     found = weighted_joints(torch.full((1, 2, len(anchors)), 7.0), offset, depth, anchors)
-    # The grid is centred: its mean is the image's middle.
+    # The grid is centerd: its mean is the image's middle.
     torch.testing.assert_close(found.anchor_BJ2, torch.tensor([16.0, 8.0]).expand(1, 2, 2))
     torch.testing.assert_close(found.xy_BJ2, found.anchor_BJ2 + offset.mean(-1).transpose(1, 2))
     torch.testing.assert_close(found.depth_BJ, depth.mean(-1))

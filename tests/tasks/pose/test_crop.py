@@ -20,7 +20,7 @@ def test_unprojecting_a_projection_gives_the_point_back():
     camera = np.array([285.7, 290.0, 160.0, 119.5])
     points = np.column_stack([rng.uniform(-1, 1, (50, 2)), rng.uniform(1, 4, 50)])
     np.testing.assert_allclose(unproject(project(points, camera), points[:, 2], camera), points, atol=1e-12)
-    # x right, y down: a point up and left of the axis is up and left of the centre, by f / z.
+    # x right, y down: a point up and left of the axis is up and left of the center, by f / z.
     np.testing.assert_allclose(project(np.array([-1.0, -0.5, 2.0]), camera), [160 - 285.7 / 2, 119.5 - 290 / 4])
 
 

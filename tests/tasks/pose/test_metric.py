@@ -36,37 +36,37 @@ def test_known_distances_have_known_scores():
     found[0, 1] = [0, 0, 0.15]
     found[1, 1] = [0, 0.3, 0]
     result = scored(("a", "b"), truth, found)
-    assert result.figures == pytest.approx(
+    assert result.metrics == pytest.approx(
         {"acc_10cm": 0.5, "error_cm": (5 + 15 + 0 + 30) / 4, "auc_20cm": (0.75 + 0.25 + 1 + 0) / 4}
     )
     assert result.rows == 2
     assert result.columns == ("joint", "acc_10cm", "error_cm", "auc_20cm", "annotated")
-    assert result.breakdown[0] == ("a", 1.0, pytest.approx(2.5), pytest.approx(0.875), 2)
-    assert result.breakdown[1] == ("b", 0.0, pytest.approx(22.5), pytest.approx(0.125), 2)
+    assert result.per_class[0] == ("a", 1.0, pytest.approx(2.5), pytest.approx(0.875), 2)
+    assert result.per_class[1] == ("b", 0.0, pytest.approx(22.5), pytest.approx(0.125), 2)
 
 
 def test_the_limit_itself_misses():
     truth = np.zeros((1, 2, 3))
     found = np.array([[[0.1, 0, 0], [np.nextafter(0.1, 0), 0, 0]]])
-    assert scored(("a", "b"), truth, found).figures["acc_10cm"] == 0.5
+    assert scored(("a", "b"), truth, found).metrics["acc_10cm"] == 0.5
 
 
 def test_the_area_is_that_of_the_curve_over_many_thresholds():
     truth, found, _ = people()
     error = np.linalg.norm(found.astype(float) - truth.astype(float), axis=-1)
     curve = [(error < limit).mean() for limit in np.linspace(0, 0.2, 20001)]
-    assert scored("abc", truth, found).figures["auc_20cm"] == pytest.approx(np.mean(curve), abs=1e-4)
+    assert scored("abc", truth, found).metrics["auc_20cm"] == pytest.approx(np.mean(curve), abs=1e-4)
 
 
 def test_the_truth_scores_one_and_a_shuffle_about_chance():
     truth, _, _ = people(400)
-    perfect = scored("abc", truth, truth).figures
+    perfect = scored("abc", truth, truth).metrics
     assert perfect == {"acc_10cm": 1.0, "error_cm": 0.0, "auc_20cm": 1.0}
     # Two people's joints differ by a normal vector of 0.4 * sqrt(2) a side: its length is Maxwell distributed.
     scale = 0.4 * math.sqrt(2)
     x = 0.1 / scale
     chance = math.erf(x / math.sqrt(2)) - math.sqrt(2 / math.pi) * x * math.exp(-x * x / 2)
-    shuffled = scored("abc", truth, np.roll(truth, 1, 0)).figures
+    shuffled = scored("abc", truth, np.roll(truth, 1, 0)).metrics
     assert shuffled["acc_10cm"] == pytest.approx(chance, abs=0.006)
     assert shuffled["error_cm"] == pytest.approx(100 * 2 * scale * math.sqrt(2 / math.pi), rel=0.05)
 
@@ -93,17 +93,17 @@ def test_joints_that_are_not_annotated_do_not_count():
     assert scored("abc", polluted, found, annotated) == scored("abc", truth, found, annotated)
     annotated[:, 1] = False
     result = scored("abc", truth, found, annotated)
-    assert math.isnan(result.breakdown[1][1])
-    assert result.breakdown[1][-1] == 0
-    assert math.isfinite(result.figures["error_cm"])
+    assert math.isnan(result.per_class[1][1])
+    assert result.per_class[1][-1] == 0
+    assert math.isfinite(result.metrics["error_cm"])
 
 
 def test_predictions_that_are_not_finite_miss():
     truth = np.zeros((1, 4, 3))
     found = truth.copy()
     found[0, 1], found[0, 2] = np.nan, np.inf
-    figures = scored("abcd", truth, found).figures
-    assert figures == {"acc_10cm": 0.5, "error_cm": math.inf, "auc_20cm": 0.5}
+    metrics = scored("abcd", truth, found).metrics
+    assert metrics == {"acc_10cm": 0.5, "error_cm": math.inf, "auc_20cm": 0.5}
 
 
 def test_nothing_annotated_is_said():
@@ -117,9 +117,9 @@ def test_published_predictions_have_their_published_accuracy(itop_samples):
     u, v, z = uvd[..., 0], uvd[..., 1], uvd[..., 2]
     world = np.stack([(u - 160) * z * 0.0035, (120 - v) * z * 0.0035, z], -1)
     result = scored(ITOP_15.joints, truth, world)
-    assert result.figures["acc_10cm"] == pytest.approx(0.8267, abs=5e-5)
-    assert result.figures["error_cm"] == pytest.approx(6.94, abs=5e-3)
-    by_joint = {row[0]: row[1] for row in result.breakdown}
+    assert result.metrics["acc_10cm"] == pytest.approx(0.8267, abs=5e-5)
+    assert result.metrics["error_cm"] == pytest.approx(6.94, abs=5e-3)
+    by_joint = {row[0]: row[1] for row in result.per_class}
     published = {
         "head": 0.9920,
         "neck": 0.9933,

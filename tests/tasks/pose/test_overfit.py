@@ -35,4 +35,4 @@ def test_sixteen_people_are_learned_by_heart(people_about):
     metric = task.metric()
     batch = task.make_batch(rows, None)
     metric.update(batch, task.predict(model.eval(), batch, CPU))
-    assert metric.compute().figures["acc_10cm"] >= 0.95
+    assert metric.compute().metrics["acc_10cm"] >= 0.95

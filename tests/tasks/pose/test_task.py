@@ -61,9 +61,9 @@ def test_a_network_that_says_the_target_scores_one(people_about, people_rows, tr
     predictions = task.decode(batch.target[..., :2].astype(np.float64), batch.target[..., 2].astype(np.float64), batch)
     metric = task.metric()
     metric.update(batch, predictions)
-    figures = metric.compute().figures
-    assert figures["acc_10cm"] == 1
-    assert figures["error_cm"] < 1e-3
+    metrics = metric.compute().metrics
+    assert metrics["acc_10cm"] == 1
+    assert metrics["error_cm"] < 1e-3
     for row, truth, prediction in zip(people_rows, batch.truth, predictions, strict=True):
         assert prediction["joints3d"].dtype == prediction["joints2d"].dtype == np.float32
         np.testing.assert_allclose(prediction["joints2d"], project(truth, np.array(row["camera"])), atol=1e-3)
@@ -73,7 +73,7 @@ def test_other_peoples_poses_score_about_chance(task, people_rows):
     batch = task.make_batch(people_rows, None)
     metric = task.metric()
     metric.update(batch, [{"joints3d": joints} for joints in np.roll(batch.truth, 1, 0)])
-    assert metric.compute().figures["acc_10cm"] < 0.15
+    assert metric.compute().metrics["acc_10cm"] < 0.15
 
 
 def test_evaluation_never_sees_a_label(people_about, people_rows):
@@ -89,7 +89,7 @@ def test_evaluation_never_sees_a_label(people_about, people_rows):
         assert all(inputs) != leaks
         assert not np.array_equal(as_labeled.truth, otherwise.truth)
         if leaks:
-            with pytest.raises(UserError, match="cuts the input behind the labelled joints"):
+            with pytest.raises(UserError, match="cuts the input behind the labeled joints"):
                 task.make_batch(absent, None)
         else:
             unlabeled = task.make_batch(absent, None)
@@ -126,7 +126,7 @@ def test_mirrored_crops_are_mirrored_with_left_and_right_exchanged(people_about,
     flip = PoseTask(SMALL, people_about).joints.flip
     expected = plain.target[:, flip] * np.float32([-1, 1, 1]) + np.float32([64, 0, 0])
     np.testing.assert_allclose(mirrored.target, expected, atol=0.05)
-    # A pixel's centre that falls between two stored ones may go to either.
+    # A pixel's center that falls between two stored ones may go to either.
     assert (mirrored.depth[..., ::-1] != plain.depth).mean() < 0.02
 
 
@@ -148,8 +148,8 @@ def test_an_empty_crop_teaches_nothing_and_still_counts_as_a_miss(task, model, p
     assert task.losses(model, batch, CPU)["loss"] == 0
     metric = task.metric()
     metric.update(batch, task.predict(model.eval(), batch, CPU))
-    assert metric.compute().figures["acc_10cm"] == 0
-    assert metric.compute().figures["error_cm"] > 100
+    assert metric.compute().metrics["acc_10cm"] == 0
+    assert metric.compute().metrics["error_cm"] > 100
 
 
 def test_rows_that_do_not_decode_are_named(task, people_rows):
@@ -232,14 +232,14 @@ def test_one_published_step(people_about, people_rows):
 def test_a_sheet_shows_each_person_in_a_line(task, people_rows):
     batch = task.make_batch(people_rows[:3], None)
     predictions = [{"joints3d": each} for each in batch.truth]
-    sheet = task.sheet(people_rows[:3], predictions)
+    sheet = task.visualize(people_rows[:3], predictions)
     assert sheet.dtype == np.uint8
     assert sheet.shape == (26 + 3 * 230, 4 * 230, 3)
-    wrong = task.sheet(people_rows[:3], [{"joints3d": each + np.float32([0.3, 0, 0])} for each in batch.truth])
+    wrong = task.visualize(people_rows[:3], [{"joints3d": each + np.float32([0.3, 0, 0])} for each in batch.truth])
     changed = np.abs(sheet.astype(int) - wrong).any(-1)
     assert not changed[:, :460].any()
     assert changed[:, 460:690].any()
-    unlabeled = task.sheet([{**people_rows[0], "joints3d": None}], [{"joints3d": np.full((15, 3), np.nan)}])
+    unlabeled = task.visualize([{**people_rows[0], "joints3d": None}], [{"joints3d": np.full((15, 3), np.nan)}])
     assert unlabeled.shape[0] == 256
 
 
@@ -248,7 +248,8 @@ def test_a_real_frame_goes_there_and_back(people_about, itop_samples):
     with np.load(itop_samples / "itop_side_test_rows_0000_1499.npz") as rows:
         world, box = rows["gt_world_m"][0] * np.float32([1, -1, 1]), rows["bbox_xyxy"][0]
     row = {
-        "id": "itop/53", "size": 320, "depth": encode_depth(cv2.copyMakeBorder(depth, 0, 80, 0, 0, cv2.BORDER_CONSTANT), "png16"),
+        "id": "itop/53", "size": 320,
+        "depth": encode_depth(cv2.copyMakeBorder(depth, 0, 80, 0, 0, cv2.BORDER_CONSTANT), "png16"),
         "camera": [1 / 0.0035, 1 / 0.0035, 160, 120], "box": box.tolist(), "joints3d": world.ravel().tolist(),
     }  # fmt: skip
     config = replace_published(PoseConfig(size=288, depth_range=0.7))

@@ -1,4 +1,4 @@
-"""How DensePose predictions are scored: similarities of detections to people, their matching, precision and recall, surface distances."""
+"""Scores of DensePose: surface distances, similarities of detections to people, matching, precision and recall."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ __all__ = ["DensePoseMetric", "Geodesics", "people_geodesics", "published_geodes
 
 
 def read_geodesics(charts: str) -> Geodesics:
-    """Distances on the surface that labels are on, with the protocol's scale for each part.
+    """Return distances on the surface that the labels are on, with the protocol's scale for each part.
 
     Args:
-        charts: `people`, the synthetic people's; else the folder of DensePose's evaluation data (`published` says what is in it). Distances
-            stored there beside the mesh, as Pdist_matrix.npy or another format but pickle, are used, else they are computed from it.
+        charts: `people` for the synthetic people, or the folder of DensePose's evaluation data (see published.py).
+            Distances that are stored there beside the mesh are used; else they are computed from the mesh.
     Raises:
-        UserError: the folder does not hold what is needed.
+        UserError: the folder lacks a file.
     """
     if charts == "people":
         return people_geodesics()

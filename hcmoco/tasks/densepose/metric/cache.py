@@ -1,4 +1,4 @@
-"""Arrays that are computed once per machine: kept in a file of the user's cache folder, named after all that they depend on."""
+"""Cache arrays in files of the user's cache folder, under a digest of everything that they depend on."""
 
 import hashlib
 import logging
@@ -16,14 +16,14 @@ _log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """`cache` under HCMOCO_HOME where that is set, else `hcmoco` under XDG_CACHE_HOME (by default ~/.cache)."""
+    """Return `cache` under HCMOCO_HOME if that is set, else `hcmoco` under XDG_CACHE_HOME (by default ~/.cache)."""
     if os.environ.get("HCMOCO_HOME"):
         return Path(os.environ["HCMOCO_HOME"]).expanduser().absolute() / "cache"
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "hcmoco"
 
 
 def fingerprint(arrays: dict[str, np.ndarray]) -> str:
-    """Hexadecimal digest of arrays: names, types, shapes and values."""
+    """Return the hexadecimal SHA-256 of arrays: names, types, shapes and values."""
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
@@ -34,15 +34,16 @@ def fingerprint(arrays: dict[str, np.ndarray]) -> str:
 def cached(
     name: str, key: str, compute: Callable[[], dict[str, np.ndarray]], folder: Path | None = None
 ) -> dict[str, np.ndarray]:
-    """What `compute` returns, from the cache if it is there whole, else computed and left there.
+    """Return the arrays of `compute`, from the cache if it holds them, else computed and stored there.
 
-    A file that is cut off or damaged is made anew. Of several processes that need it one computes and the others wait. Where the folder
-    cannot be written, the arrays are computed and a warning says so.
+    A file that is damaged is computed again. If several processes need it, one computes and the others wait. If the
+    folder cannot be written, the arrays are computed, with a warning.
 
     Args:
         name: of the file, for people.
-        key: digest of all that the arrays depend on, the version of the computation included.
-        folder: default: `cache_folder()`.
+        key: digest of everything that the arrays depend on, with the version of the computation.
+        compute: returns the arrays by name.
+        folder: of the cache; None: `cache_folder()`.
     """
     folder = cache_folder() if folder is None else Path(folder)
     path = folder / f"{name}-{key[:16]}.safetensors"
@@ -58,7 +59,7 @@ def cached(
                 _write(path, key, found)
             return found
     except OSError as error:
-        _log.warning("%s is computed and not kept: %s cannot be written (%s)", name, folder, error)
+        _log.warning("%s is computed and not stored: %s cannot be written (%s)", name, folder, error)
         return compute() if found is None else found
 
 
@@ -70,10 +71,10 @@ def _read(path: Path, key: str) -> dict[str, np.ndarray] | None:
     except FileNotFoundError:
         return None
     except (OSError, SafetensorError) as error:
-        _log.warning("%s is damaged and made anew (%s)", path, error)
+        _log.warning("%s is damaged and computed again (%s)", path, error)
         return None
     if stored.get("key") != key or stored.get("sha256") != fingerprint(arrays):
-        _log.warning("%s is damaged and made anew (its checksum does not match)", path)
+        _log.warning("%s is damaged and computed again (its checksum does not match)", path)
         return None
     return arrays
 

@@ -1,8 +1,9 @@
-"""Shortest paths on a triangle mesh, and what has to be done to a mesh before: splitting long edges, choosing reference points.
+"""Shortest paths on a triangle mesh; before that, split long edges and choose reference points.
 
-The paths are those of a graph whose edges are straight lines across up to a few triangles laid flat, so no distance comes out too short,
-the distances are a metric (symmetric, zero on the diagonal, triangle inequality), and with strips of four triangles they are about 0.5 %
-too long. Shapes: V vertices, F triangles, E undirected edges, S sources, R reference points.
+The paths are those of a graph whose edges are straight lines across a few triangles laid flat. So no distance is too
+short, the distances are a metric (symmetric, zero on the diagonal, triangle inequality), and with strips of four
+triangles they are about 0.5 % too long. Shapes: V vertices, F triangles, E undirected edges, S sources, R reference
+points.
 """
 
 import numpy as np
@@ -16,11 +17,15 @@ _SOURCES = 256  # rows of distances held in double precision at a time
 def split_long_edges(
     vertices_V3: np.ndarray, faces_F3: np.ndarray, longest: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same surface in smaller triangles: edges longer than `longest` are halved until there are none.
+    """Halve edges that are longer than `longest` until none is left; the surface stays the same.
 
+    Args:
+        vertices_V3: meters.
+        faces_F3: numbers of vertices.
+        longest: meters.
     Returns:
-        vertices float64 [V', 3], of which the first V are the old ones; faces int64 [F', 3]; and where the corners of the new faces lie:
-        float64 [F', 3, 4], number of the old face and the three weights of its corners.
+        Vertices float64 [V', 3], of which the first V are the old ones; faces int64 [F', 3]; and the places of the
+        corners of the new faces, float64 [F', 3, 4]: number of the old face, and the three weights of its corners.
     """
     vertices, faces = np.asarray(vertices_V3, np.float64), np.asarray(faces_F3, np.int64)
     places = np.concatenate(
@@ -50,7 +55,7 @@ def split_long_edges(
 
 
 def _bisect(faces: np.ndarray, places: np.ndarray, number: np.ndarray, length: np.ndarray, of_edge: np.ndarray):
-    """Each face in two at the longest of its halved edges; a second halved edge waits for the next call, which finds it halved."""
+    """Split each face at its halved edges, the longest first."""
     middle_F3 = of_edge[number]
     cut_F3 = np.where(middle_F3 >= 0, length[number], -1.0)
     split = np.flatnonzero((middle_F3 >= 0).any(1))
@@ -66,15 +71,15 @@ def _bisect(faces: np.ndarray, places: np.ndarray, number: np.ndarray, length: n
             np.take_along_axis(middle_F3[split], turn, axis=1),
         )
         m, m_place = middles[:, 0], turned[:, :2].mean(1)
-        none, nobody = np.full(len(split), -1.0), np.full(len(split), -1)
+        no_cut, no_middle = np.full(len(split), -1.0), np.full(len(split), -1)
         # halves a m c and m b c; edges b c and c a may be halved too
         faces = np.concatenate([np.stack([a, m, c], 1), np.stack([m, b, c], 1)])
         places = np.concatenate(
             [np.stack([turned[:, 0], m_place, turned[:, 2]], 1), np.stack([m_place, turned[:, 1], turned[:, 2]], 1)]
         )
-        cut_F3 = np.concatenate([np.stack([none, none, cuts[:, 2]], 1), np.stack([none, cuts[:, 1], none], 1)])
+        cut_F3 = np.concatenate([np.stack([no_cut, no_cut, cuts[:, 2]], 1), np.stack([no_cut, cuts[:, 1], no_cut], 1)])
         middle_F3 = np.concatenate(
-            [np.stack([nobody, nobody, middles[:, 2]], 1), np.stack([nobody, middles[:, 1], nobody], 1)]
+            [np.stack([no_middle, no_middle, middles[:, 2]], 1), np.stack([no_middle, middles[:, 1], no_middle], 1)]
         )
         whole = (middle_F3 < 0).all(1)
         done_faces.append(faces[whole])
@@ -84,10 +89,13 @@ def _bisect(faces: np.ndarray, places: np.ndarray, number: np.ndarray, length: n
 
 
 def surface_graph(vertices_V3: np.ndarray, faces_F3: np.ndarray, strip: int = _STRIP) -> csr_matrix:
-    """Lengths of the straight lines between vertices across at most `strip` triangles, as a symmetric matrix [V, V].
+    """Return the lengths of straight lines between vertices across at most `strip` triangles: symmetric, [V, V].
 
-    From each corner of each triangle the surface is laid flat, triangle after triangle, across the edge opposite; a line counts if it
-    crosses all edges of its strip. Edges of the mesh are lines too. Borders are allowed, edges of three triangles are not.
+    From each corner of each triangle the surface is laid flat, triangle after triangle, across the opposite edge. A
+    line counts if it crosses all edges of its strip. Edges of the mesh are lines too. The mesh may have borders.
+
+    Raises:
+        ValueError: an edge belongs to more than two triangles, or triangles face different ways.
     """
     vertices, faces = np.asarray(vertices_V3, np.float64), np.asarray(faces_F3, np.int64)
     across = _opposite_corners(faces)
@@ -98,15 +106,15 @@ def surface_graph(vertices_V3: np.ndarray, faces_F3: np.ndarray, strip: int = _S
         return np.linalg.norm(vertices[x] - vertices[y], axis=1)
 
     starts, ends, lengths = [source], [a], [side(source, a)]
-    # The source is at the origin. a, b: the ends of the edge that is crossed, a on the right seen from the source; low, high: the
-    # directions through which all edges so far can be seen.
+    # The source is at the origin. a, b: the ends of the edge that is crossed, a on the right seen from the source; low,
+    # high: the directions through which all edges so far can be seen.
     flat_a = np.stack([side(source, a), np.zeros(len(a))], 1)
     flat_b = _third_corner(np.zeros_like(flat_a), flat_a, side(source, b), side(a, b))
     low, high = flat_a, flat_b
     for _ in range(strip - 1):
         alive = across[half] >= 0
         source, a, b, half, flat_a, flat_b, low, high = (
-            each[alive] for each in (source, a, b, half, flat_a, flat_b, low, high)
+            array[alive] for array in (source, a, b, half, flat_a, flat_b, low, high)
         )
         twin = across[half]
         apex = faces.reshape(-1)[twin // 3 * 3 + (twin + 2) % 3]
@@ -133,7 +141,7 @@ def _cross(a_N2: np.ndarray, b_N2: np.ndarray) -> np.ndarray:
 
 
 def _third_corner(p_N2: np.ndarray, q_N2: np.ndarray, from_p_N: np.ndarray, from_q_N: np.ndarray) -> np.ndarray:
-    """The corner at these distances from p and q, on the left of the way from p to q."""
+    """The corner at these distances from p and q, on the left of the line from p to q."""
     way = q_N2 - p_N2
     length = np.maximum(np.linalg.norm(way, axis=1), 1e-12)
     along = (from_p_N**2 - from_q_N**2 + length**2) / (2 * length)
@@ -143,7 +151,7 @@ def _third_corner(p_N2: np.ndarray, q_N2: np.ndarray, from_p_N: np.ndarray, from
 
 
 def _opposite_corners(faces: np.ndarray) -> np.ndarray:
-    """int64 [3F], for half-edge 3f + k (corner k to k + 1 of face f) the half-edge of the neighbouring face, -1 at a border."""
+    """int64 [3F]: for half-edge 3f + k (corner k to k + 1 of face f) that of the neighboring face; -1 at a border."""
     start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
     count = faces.max() + 1
     key, twin_key = start * count + end, end * count + start
@@ -155,7 +163,7 @@ def _opposite_corners(faces: np.ndarray) -> np.ndarray:
 
 
 def _symmetric(a: np.ndarray, b: np.ndarray, length: np.ndarray, count: int) -> csr_matrix:
-    """The shortest line of each pair, both ways; a matrix of sparse entries would add them up."""
+    """The shortest line of each pair, in both directions; `coo_matrix` would add duplicates up."""
     key = np.minimum(a, b) * count + np.maximum(a, b)
     order = np.lexsort((length, key))
     key, length = key[order], np.maximum(length[order], 1e-9)
@@ -166,7 +174,7 @@ def _symmetric(a: np.ndarray, b: np.ndarray, length: np.ndarray, count: int) -> 
 
 
 def farthest_points(vertices_V3: np.ndarray, scale_V: np.ndarray, count: int) -> np.ndarray:
-    """int64 [count], vertices chosen one by one, each the one farthest from those chosen, in units of its own scale."""
+    """Choose vertices one by one, each the farthest from those chosen, in units of its own scale: int64 [count]."""
     points = np.ascontiguousarray(vertices_V3, np.float32)
     weight = (1 / np.asarray(scale_V, np.float32)) ** 2
     nearest = np.full(len(points), np.inf, np.float32)
@@ -178,7 +186,7 @@ def farthest_points(vertices_V3: np.ndarray, scale_V: np.ndarray, count: int) ->
 
 
 def all_distances(graph: csr_matrix, references_R: np.ndarray) -> np.ndarray:
-    """float16 [R, R], lengths of the shortest paths; ValueError if the surface is in pieces."""
+    """Return float16 [R, R]: lengths of the shortest paths. Raises ValueError if the surface is in pieces."""
     found = np.empty((len(references_R), len(references_R)), np.float16)
     for start in range(0, len(references_R), _SOURCES):
         rows = dijkstra(graph, indices=references_R[start : start + _SOURCES])[:, references_R]
@@ -189,7 +197,7 @@ def all_distances(graph: csr_matrix, references_R: np.ndarray) -> np.ndarray:
 
 
 def nearest_references(graph: csr_matrix, references_R: np.ndarray) -> np.ndarray:
-    """int64 [V], number of the reference point nearest to each vertex."""
+    """Return int64 [V]: number of the reference point nearest to each vertex."""
     _, _, source = dijkstra(graph, indices=references_R, min_only=True, return_predecessors=True)
     number = np.full(graph.shape[0], -1)
     number[references_R] = np.arange(len(references_R))

@@ -1,14 +1,15 @@
-"""Average precision and recall of DensePose by boxes, by points on the surface, by masks, and by points and masks together.
+"""Average precision and recall of DensePose by boxes, surface points, masks, and points with masks.
 
-The protocol is COCO's DensePose challenge of 2019 and 2020 (its evaluation page, and the evaluator published with detectron2):
+The protocol is COCO's DensePose challenge of 2019 and 2020 (its evaluation page, and the evaluator published with
+detectron2):
 
-    box     IoU of boxes, as in COCO detection: everybody is to be found, crowds are left out, at most 100 detections of an image
-    gps     geodesic point similarity at the annotated points; people without points are left out, at most 20 detections
+    box     IoU of boxes, as in COCO detection; crowds are ignored; at most 100 detections of an image
+    gps     geodesic point similarity at the annotated points; people without points are ignored; at most 20 detections
     mask    IoU of the detection's foreground and the person's mask, among people with points
     gpsm    sqrt(gps * mask)
 
-each averaged over the thresholds 0.5, 0.55 ... 0.95, at 101 recalls, for people of all sizes, of 32^2 to 96^2 and of more pixels. There
-is one category, the person. Shapes: D detections, G people, in pixels of the stored image.
+Each is averaged over the thresholds 0.5, 0.55 ... 0.95, at 101 recalls, for people of all sizes, of 32^2 to 96^2 and of
+more pixels. There is one category, the person. Shapes: D detections, G people, in pixels of the stored image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,17 +30,21 @@ SIZES = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e
 _MOST = {"box": 100, "gps": 20, "gpsm": 20, "mask": 20}
 
 Image = dict[str, np.ndarray]
-"""All that an image adds: scores [D], areas [D] and box [D, G] (IoU) of its 100 surest detections by falling score; gps and mask
-[D', G] of the 20 surest; person_areas, crowd, has_points, has_mask [G]."""
+"""Kept of an image: scores [D], areas [D] and box [D, G] (IoU) of the 100 detections with the highest scores,
+in descending order; gps and mask [D', G] of the first 20; person_areas, crowd, has_points, has_mask [G]."""
 
 
 class DensePoseMetric(Metric):
     """Keeps a few numbers per pair of detection and person, so it can be merged and scored in any order.
 
-    A batch has `ids`, `sizes` (int [B, 2], height and width) and `instances`, one list of mappings per row: `box` float [4] (x0, y0, x1,
-    y1), `mask` bool [H, W] or None, `dp_points` float [N, 5] (x, y, I, U, V) or None, `crowd`, and where it is known `area`, square pixels
-    (else the mask's, else the box's). A prediction has `boxes` [D, 4], `scores` [D] and `iuv`: for each detection an array [h, w, 3] of I,
-    U, V, I = 0 where there is no body, that begins at the pixel of its box's first corner or at the image's edge.
+    A batch has `ids`, `sizes` (int [B, 2], height and width) and `instances`, one list of mappings per row: `box` float
+    [4] (x0, y0, x1, y1), `mask` bool [H, W] or None, `dp_points` float [N, 5] (x, y, I, U, V) or None, `crowd`, and
+    optionally `area`, square pixels (else the mask's, else the box's). A prediction has `boxes` [D, 4], `scores` [D]
+    and `iuv`: for each detection an array [h, w, 3] of I (0 = no body), U, V, which begins at the pixel of its box's
+    first corner or at the image's edge.
+
+    Args:
+        geodesics: of the surface that the labels are on.
     """
 
     def __init__(self, geodesics: Geodesics):
@@ -47,9 +52,13 @@ class DensePoseMetric(Metric):
         self._images: dict[str, Image] = {}
 
     def update(self, batch: Any, predictions: Sequence[Prediction]) -> None:
-        """ValueError for an id that was there before, and for labels or predictions that are not as they should be, with the id."""
+        """See `Metric.update`.
+
+        Raises:
+            ValueError: an id was added before, or labels or predictions are invalid; with the id.
+        """
         for name, size, people, prediction in zip(batch.ids, batch.sizes, batch.instances, predictions, strict=True):
-            height, width = (int(each) for each in size)
+            height, width = (int(side) for side in size)
             try:
                 image = compare(people, prediction, height, width, self._geodesics)
             except ValueError as error:
@@ -69,16 +78,19 @@ class DensePoseMetric(Metric):
             self._add(name, image)
 
     def compute(self) -> Result:
-        """Figures `<kind>_ap`, `ap50`, `ap75`, `ar`, `ar50`, `ar75`; in the breakdown AP and AR by size, NaN where nobody is of a size.
+        """Return `<kind>_ap`, `ap50`, `ap75`, `ar`, `ar50`, `ar75`; in `per_class` AP and AR by size.
 
-        Where a person with points has no mask, the figures that need masks are NaN. UserError if nobody has points: then there is nothing
-        to select a model by.
+        AP and AR of a size that no person has are NaN. If a person with points has no mask, the metrics that need masks
+        are NaN.
+
+        Raises:
+            UserError: no person has points, so there is nothing to select a model by.
         """
         images = [self._images[name] for name in sorted(self._images)]
         if not any(image["has_points"].any() for image in images):
             raise UserError(
-                f"none of the {len(images)} evaluated rows has a person with DensePose points (dp_points), so there is nothing to score; "
-                "evaluate on a split that has them"
+                f"none of the {len(images)} evaluated rows has a person with DensePose points (dp_points), so there is "
+                "nothing to score; evaluate on a split that has them"
             )
         masked = all(image["has_mask"][image["has_points"]].all() for image in images)
         scored = {
@@ -87,33 +99,43 @@ class DensePoseMetric(Metric):
             for size, bounds in SIZES.items()
             if masked or kind in ("box", "gps")
         }
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         rows: list[tuple[str | float, ...]] = []
         for kind in KINDS:
-            by_size = [scored[kind, size].figures() if (kind, size) in scored else {} for size in SIZES]
+            by_size = [scored[kind, size].metrics() if (kind, size) in scored else {} for size in SIZES]
             for name in ("ap", "ap50", "ap75", "ar", "ar50", "ar75"):
-                figures[f"{kind}_{name}"] = by_size[0].get(name, float("nan"))
+                metrics[f"{kind}_{name}"] = by_size[0].get(name, float("nan"))
             rows += [
-                (f"{kind} {name}", *(each.get(name.lower(), float("nan")) for each in by_size)) for name in ("AP", "AR")
+                (f"{kind} {name}", *(values.get(name.lower(), float("nan")) for values in by_size))
+                for name in ("AP", "AR")
             ]
-        return Result(figures, len(images), ("figure", *SIZES), tuple(rows))
+        return Result(metrics, len(images), ("metric", *SIZES), tuple(rows))
 
 
 def compare(people: Sequence[Mapping], prediction: Prediction, height: int, width: int, geodesics: Geodesics) -> Image:
-    """How alike each detection and each person of one image are. ValueError if something is not as `DensePoseMetric` says."""
+    """Compute the similarities of the detections and people of one image.
+
+    Args:
+        people, prediction: see `DensePoseMetric`.
+        height, width: of the stored image.
+        geodesics: of the surface that the labels are on.
+    Raises:
+        ValueError: a label or a prediction is not as `DensePoseMetric` says.
+    """
     boxes = np.asarray(prediction["boxes"], np.float64).reshape(-1, 4)
     scores = np.asarray(prediction["scores"], np.float64).reshape(-1)
     if not len(boxes) == len(scores) == len(prediction["iuv"]):
         raise ValueError(
-            f"{len(boxes)} boxes, {len(scores)} scores and {len(prediction['iuv'])} surfaces are predicted; their number must be one"
+            f"{len(boxes)} boxes, {len(scores)} scores and {len(prediction['iuv'])} surfaces are predicted; their "
+            "numbers must be equal"
         )
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise ValueError("a predicted box or score is not finite")
     order = np.argsort(-scores, kind="stable")[: _MOST["box"]]
     surfaces = [Surface.place(boxes[k], prediction["iuv"][k], height, width) for k in order[: _MOST["gps"]]]
-    person_boxes = np.array([each["box"] for each in people], np.float64).reshape(-1, 4)
-    crowd = np.array([bool(each["crowd"]) for each in people], bool)
-    masks = [None if each["mask"] is None else np.asarray(each["mask"], bool) for each in people]
+    person_boxes = np.array([person["box"] for person in people], np.float64).reshape(-1, 4)
+    crowd = np.array([bool(person["crowd"]) for person in people], bool)
+    masks = [None if person["mask"] is None else np.asarray(person["mask"], bool) for person in people]
     for mask in masks:
         if mask is not None and mask.shape != (height, width):
             raise ValueError(f"a mask is {list(mask.shape)}, the image [{height}, {width}]")
@@ -131,10 +153,10 @@ def compare(people: Sequence[Mapping], prediction: Prediction, height: int, widt
         "box": box_iou(boxes[order], person_boxes, crowd),
         "gps": gps,
         "mask": mask_iou(surfaces, masks, crowd),
-        "person_areas": np.array([_area(each, mask) for each, mask in zip(people, masks, strict=True)], np.float64),
+        "person_areas": np.array([_area(person, mask) for person, mask in zip(people, masks, strict=True)], np.float64),
         "crowd": crowd,
         "has_points": has_points,
-        "has_mask": np.array([each is not None for each in masks], bool),
+        "has_mask": np.array([mask is not None for mask in masks], bool),
     }
 
 
@@ -145,6 +167,13 @@ def _area(person: Mapping, mask: np.ndarray | None) -> float:
 
 
 def score_images(images: Sequence[Image], kind: str, smallest: float, largest: float) -> PrecisionRecall:
+    """Match and score all images.
+
+    Args:
+        images: of `compare`.
+        kind: one of KINDS.
+        smallest, largest: range of the areas of people that count, square pixels.
+    """
     scores, matches = [], []
     most = _MOST[kind]
     for image in images:

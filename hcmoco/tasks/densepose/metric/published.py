@@ -1,16 +1,18 @@
-"""The published surface: what DensePose-COCO's points mean on SMPL, from the files of DensePose's evaluation data.
+"""The surface of DensePose-COCO, SMPL, from the files of DensePose's evaluation data.
 
-A user fetches them (DensePose's `get_eval_data.sh`; their licence is non-commercial) into one folder:
+A user fetches them (DensePose's `get_eval_data.sh`; their license is non-commercial) into one folder:
 
-    SMPL_subdiv.mat             MATLAB 5: Part_ID_subdiv, U_subdiv, V_subdiv [N], vertex [3, N] in metres, faces [3, F] from 1
-    SMPL_SUBDIV_TRANSFORM.mat   MATLAB 5: index [N], number (from 1) of the point of the closed surface that each of the N vertices is
+    SMPL_subdiv.mat             MATLAB 5: Part_ID_subdiv, U_subdiv, V_subdiv [N], vertex [3, N] in meters,
+                                faces [3, F] from 1
+    SMPL_SUBDIV_TRANSFORM.mat   MATLAB 5: index [N], the number (from 1) of each vertex's point of the closed surface
 
-UV_Processed.mat, which converters of coordinates use, has neither places in space nor these vertices, and is not needed. Distances are
+UV_Processed.mat, which converters of coordinates use, lacks these vertices and is not needed. Distances are
 
-- computed from that mesh once and kept in the cache (`distances=None`): 3072 reference points, about 0.5 % too long; or
-- the published ones, for figures that are the published evaluator's to the digit. They come as Pdist_matrix.pkl, which could run any
-  program when it is read and is therefore refused: read it where you trust it, and store its entry `Pdist_matrix` with `numpy.save` as
-  Pdist_matrix.npy (also taken: .npz, .safetensors, .mat). It holds the pairs i > j of the closed surface's n points at i (i - 1) / 2 + j.
+- computed from that mesh once and cached (`distances=None`): 3072 reference points, about 0.5 % too long; or
+- the published ones, for metrics that equal the published evaluator's. They come as Pdist_matrix.pkl. Reading a pickle
+  can run any program, so it is refused: read it where you trust it, and store its entry `Pdist_matrix` with
+  `numpy.save` as Pdist_matrix.npy (or .npz, .safetensors, .mat). It holds the pairs i > j of the closed surface's n
+  points at i (i - 1) / 2 + j.
 """
 
 import zlib
@@ -35,10 +37,14 @@ _FORMATS = (".npy", ".npz", ".safetensors", ".mat")
 
 
 def find_distances(folder: Path) -> Path | None:
-    """The file of published distances in a folder, None if there is none; UserError if there are several, or the pickle alone."""
+    """Return the file of published distances in a folder, or None.
+
+    Raises:
+        UserError: there are several, or only the pickle.
+    """
     found = [folder / f"{_ENTRY}{suffix}" for suffix in _FORMATS if (folder / f"{_ENTRY}{suffix}").exists()]
     if len(found) > 1:
-        raise UserError(f"{folder} has {' and '.join(each.name for each in found)}; keep the one that is to be used")
+        raise UserError(f"{folder} has {' and '.join(path.name for path in found)}; keep the one that is to be used")
     pickle = folder / f"{_ENTRY}.pkl"
     if not found and pickle.exists():
         raise UserError(f"{_refused(pickle)}, or move it elsewhere to have the distances computed from SMPL_subdiv.mat")
@@ -59,16 +65,16 @@ def published_geodesics(
     cache: Path | None = None,
     references: int = _REFERENCES,
 ) -> Geodesics:
-    """Geodesic distances for DensePose-COCO's I, U, V.
+    """Return geodesic distances for DensePose-COCO's I, U, V.
 
     Args:
         folder: holds SMPL_subdiv.mat and SMPL_SUBDIV_TRANSFORM.mat.
         distances: file of the published distances; None computes them from the mesh.
         scale: see `chart_scales`.
-        cache: where computed distances are kept, default `cache_folder()`.
-        references: points between which they are computed.
+        cache: folder for computed distances; None: `cache_folder()`.
+        references: number of points between which they are computed.
     Raises:
-        UserError: a file is missing or is not what it should be.
+        UserError: a file is missing or invalid.
     """
     folder = Path(folder)
     surface, transform = folder / "SMPL_subdiv.mat", folder / "SMPL_SUBDIV_TRANSFORM.mat"
@@ -76,11 +82,13 @@ def published_geodesics(
     index = _variables(transform, "index")[0].reshape(-1).astype(np.int64) - 1
     if not len(chart) == len(u) == len(v) == len(index):
         raise UserError(
-            f"{surface} has {len(chart)} charts, {len(u)} U, {len(v)} V and {transform.name} {len(index)} numbers; all must be equal"
+            f"{surface} has {len(chart)} charts, {len(u)} U, {len(v)} V and {transform.name} {len(index)} numbers; all "
+            "must be equal"
         )
     if set(np.unique(chart)) != set(range(1, NUM_CHARTS + 1)) or index.min() < 0:
         raise UserError(
-            f"{surface} or {transform.name} is damaged: charts must be 1..{NUM_CHARTS} and numbers at least 1; fetch them again"
+            f"{surface} or {transform.name} is damaged: charts must be 1..{NUM_CHARTS} and numbers at least 1; fetch "
+            "them again"
         )
     iuv = np.stack([chart, u, v], axis=1).astype(np.float32)
     if distances is not None:
@@ -104,7 +112,14 @@ def published_geodesics(
 def compute(
     vertices: np.ndarray, faces: np.ndarray, iuv: np.ndarray, index: np.ndarray, references: int
 ) -> dict[str, np.ndarray]:
-    """`distances` float16 [R, R] metres and `reference` int32 [N] of a closed surface [V, 3], [F, 3] whose point `index` is `iuv`."""
+    """Compute `distances` float16 [R, R], meters, and `reference` int32 [N] of a closed surface.
+
+    Args:
+        vertices, faces: [V, 3], meters, and [F, 3].
+        iuv: [N, 3], chart, U, V of the labeled places.
+        index: [N], vertex of each place.
+        references: R.
+    """
     scale = np.full(len(vertices), np.inf)
     np.minimum.at(scale, index, chart_scales()[iuv[:, 0].astype(np.int64)])
     graph = mesh.surface_graph(vertices, faces)
@@ -194,7 +209,7 @@ def _read(path: Path) -> np.ndarray:
     except (OSError, ValueError, EOFError, BadZipFile, SafetensorError) as error:
         raise UserError(f"{path} does not read as an array ({error})") from None
     if array.dtype.kind != "f":
-        raise UserError(f"{path} holds {array.dtype}; distances are floating-point numbers, in metres")
+        raise UserError(f"{path} holds {array.dtype}; distances are floating-point numbers, in meters")
     return array
 
 

@@ -16,9 +16,9 @@ from tests.helpers.evaluation_scenes import Rows
 from tests.helpers.real_samples import real_sample
 
 
-def blobs(draws, height, width):
-    coarse = draws.random((height // 9 + 2, width // 9 + 2)).astype(np.float32)
-    return cv2.resize(coarse, (width, height)) > draws.uniform(0.2, 0.8)
+def blobs(rng, height, width):
+    coarse = rng.random((height // 9 + 2, width // 9 + 2)).astype(np.float32)
+    return cv2.resize(coarse, (width, height)) > rng.uniform(0.2, 0.8)
 
 
 def compressed(mask) -> dict:
@@ -27,9 +27,9 @@ def compressed(mask) -> dict:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_run_lengths_are_those_of_pycocotools(seed):
-    draws = make_rng(seed, "masks")
-    height, width = draws.integers(1, 300, 2)
-    mask = blobs(draws, height, width)
+    rng = make_rng(seed, "masks")
+    height, width = rng.integers(1, 300, 2)
+    mask = blobs(rng, height, width)
     rle = compressed(mask)
     np.testing.assert_array_equal(decode_rle(rle), mask)
     np.testing.assert_array_equal(decode_rle({**rle, "counts": rle["counts"].decode()}), mask)
@@ -109,7 +109,8 @@ def test_the_real_annotation_is_whole():
 
 
 def test_the_real_result_is_scored(surface):
-    """A published result of a real photograph against COCO's own box and outline, and against points read off the result itself."""
+    """A published result of a real photograph against COCO's own box and outline, and against points read off the
+    result itself."""
     (result,) = (
         each
         for each in json.loads(real_sample("densepose/example_results_image785.json").read_text())
@@ -145,6 +146,6 @@ def test_the_real_result_is_scored(surface):
     metric = DensePoseMetric(surface)
     prediction = {"boxes": box[None], "scores": np.array([result["score"]]), "iuv": [iuv]}
     metric.update(Rows(("785",), np.array([[height, width]]), [[person]]), [prediction])
-    figures = metric.compute().figures
-    assert figures["gps_ap"] == 1
-    assert [figures[f"{kind}_ap"] for kind in ("box", "gpsm", "mask")] == pytest.approx([0.9, 0.8, 0.6])
+    metrics = metric.compute().metrics
+    assert metrics["gps_ap"] == 1
+    assert [metrics[f"{kind}_ap"] for kind in ("box", "gpsm", "mask")] == pytest.approx([0.9, 0.8, 0.6])

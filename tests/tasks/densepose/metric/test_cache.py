@@ -37,12 +37,12 @@ def test_another_key_is_another_file(tmp_path):
     "damage",
     [lambda data: data[:-7], lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: b"", lambda data: b"x" * 99],
 )
-def test_a_damaged_file_is_made_anew(tmp_path, damage, caplog):
+def test_a_damaged_file_is_computed_again(tmp_path, damage, caplog):
     cached("thing", KEY, lambda: ARRAYS, tmp_path)
     (file,) = tmp_path.glob("*.safetensors")
     file.write_bytes(damage(file.read_bytes()))
     assert cached("thing", KEY, lambda: ARRAYS, tmp_path) is ARRAYS
-    assert "is damaged and made anew" in caplog.text
+    assert "is damaged and computed again" in caplog.text
     cached("thing", KEY, never, tmp_path)
 
 
@@ -56,7 +56,7 @@ def test_a_failed_computation_leaves_nothing(tmp_path):
 def test_a_folder_that_cannot_be_written_is_told(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     assert cached("thing", KEY, lambda: ARRAYS, tmp_path / "file" / "cache") is ARRAYS
-    assert "is computed and not kept" in caplog.text
+    assert "is computed and not stored" in caplog.text
 
 
 def _compute_once(folder):

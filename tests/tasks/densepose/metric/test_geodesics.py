@@ -25,14 +25,14 @@ def body() -> Geodesics:
 
 @pytest.fixture(scope="module")
 def places() -> tuple[np.ndarray, np.ndarray]:
-    """Random points of the body: metres [N, 3], and I, U, V [N, 3]."""
+    """Random points of the body: meters [N, 3], and I, U, V [N, 3]."""
     asset = load_asset()
     faces, islands = body_faces(asset)
     corners = asset.template[faces].astype(float)
     size = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    draws = make_rng(0, "places")
-    face = draws.choice(len(faces), 1500, p=size / size.sum())
-    weights = draws.dirichlet((1, 1, 1), (len(face), 1)).repeat(3, 1)
+    rng = make_rng(0, "places")
+    face = rng.choice(len(faces), 1500, p=size / size.sum())
+    weights = rng.dirichlet((1, 1, 1), (len(face), 1)).repeat(3, 1)
     iuv = corner_labels(
         asset, faces, islands, np.concatenate([np.broadcast_to(face[:, None, None], (len(face), 3, 1)), weights], 2)
     )
@@ -62,10 +62,10 @@ def test_scales_are_those_of_the_protocol():
 
 
 def test_a_packed_triangle_is_read_as_the_square():
-    draws = make_rng(0, "square")
-    square = np.tril(draws.random((40, 40)), -1)
+    rng = make_rng(0, "square")
+    square = np.tril(rng.random((40, 40)), -1)
     square += square.T
-    a, b = draws.integers(0, 40, (2, 300))
+    a, b = rng.integers(0, 40, (2, 300))
     np.testing.assert_array_equal(lower_triangle(square[np.tril_indices(40, -1)])(a, b), square[a, b])
 
 
@@ -80,7 +80,8 @@ def test_the_body_is_a_metric(body):
 
 
 def test_the_body_is_found_at_the_place_that_is_named(body, places):
-    """Never nearer than through the air, and of two neighbours hardly farther: less what the reference points are apart."""
+    """Never nearer than through the air, and of two neighbors hardly farther: less what the reference points are
+    apart."""
     place, iuv = places
     near = np.linalg.norm(place[:, None] - place[None], axis=2)
     a, b = np.nonzero(np.triu(near < 0.03, 1) & (iuv[:, None, 0] == iuv[None, :, 0]))
@@ -93,7 +94,8 @@ def test_the_body_is_found_at_the_place_that_is_named(body, places):
 
 
 def test_distances_between_limbs_are_those_of_a_person(body):
-    """From the crown down to a foot is about the body's height, from hand to hand about the arms' span; feet meet at the crotch."""
+    """From the crown down to a foot is about the body's height, from hand to hand about the arms' span; feet meet at
+    the crotch."""
 
     def middle(chart, v=0.5, u=0.5):
         return np.array([[chart, u, v]])
@@ -131,7 +133,8 @@ def test_exchanged_sides_are_far_apart(body):
 
 
 def test_rendered_scenes_score_as_they_should(body):
-    """What is rendered (8 bits) is right, with left and right exchanged the limbs are wrong, and another scene's is worth nothing."""
+    """What is rendered (8 bits) is right, with left and right exchanged the limbs are wrong, and another scene's is
+    worth nothing."""
     pytest.importorskip("embreex")
     config = ScenesConfig(size=96, least=2, most=2, seed=3)
     scenes = [render_scene(config, number) for number in range(3)]
@@ -158,21 +161,21 @@ def test_rendered_scenes_score_as_they_should(body):
                 {"boxes": np.stack(boxes), "scores": np.linspace(0.9, 0.5, len(boxes)), "iuv": arrays}
             )
     rows = Rows(("a", "b", "c"), np.full((3, 2), 96), people)
-    figures = {}
+    metrics = {}
     for name, each in predictions.items():
         metric = DensePoseMetric(body)
         metric.update(rows, each)
-        figures[name] = metric.compute().figures
+        metrics[name] = metric.compute().metrics
     assert (
-        figures["truth"]["gps_ap"]
-        == figures["truth"]["gpsm_ap"]
-        == figures["truth"]["mask_ap"]
-        == figures["truth"]["box_ap"]
+        metrics["truth"]["gps_ap"]
+        == metrics["truth"]["gpsm_ap"]
+        == metrics["truth"]["mask_ap"]
+        == metrics["truth"]["box_ap"]
         == 1
     )
-    assert figures["exchanged"]["mask_ap"] == 1
-    assert figures["exchanged"]["gps_ap"] < 0.1
-    assert figures["others"]["gps_ap"] < 0.1
+    assert metrics["exchanged"]["mask_ap"] == 1
+    assert metrics["exchanged"]["gps_ap"] < 0.1
+    assert metrics["others"]["gps_ap"] < 0.1
 
 
 def test_reference_points_are_dense_where_scales_are_small():

@@ -16,31 +16,30 @@ from hcmoco.tasks.densepose.metric.metric import SIZES, score_images
 from hcmoco.tasks.densepose.metric.similarity import Surface, box_areas, box_iou, mask_iou
 
 
-def random_image(draws: np.random.Generator) -> dict:
-    """Boxes of people and detections near them, some of equal score, some exact; now and then nobody or nothing."""
-    people = draws.integers(0, 6) * (draws.random() < 0.85)
+def random_image(rng: np.random.Generator) -> dict:
+    """Boxes of people and detections near them, some of equal score, some exact; some empty."""
+    people = rng.integers(0, 6) * (rng.random() < 0.85)
     corner, side = (
-        draws.integers(0, 150, (people, 2)),
-        draws.choice([8, 20, 60, 140], (people, 1)) + draws.integers(0, 20, (people, 2)),
+        rng.integers(0, 150, (people, 2)),
+        rng.choice([8, 20, 60, 140], (people, 1)) + rng.integers(0, 20, (people, 2)),
     )
     boxes = np.concatenate([corner, corner + side], axis=1).astype(float)
-    found = (
-        boxes[draws.integers(0, people, draws.integers(0, 9))] if people and draws.random() < 0.9 else np.zeros((0, 4))
-    )
-    found = found + draws.choice([0, 1, 3, 12], (len(found), 1)) * draws.integers(-1, 2, found.shape)
-    stray = draws.integers(0, 150, (draws.integers(0, 4), 2))
-    found = np.concatenate([found, np.concatenate([stray, stray + draws.integers(5, 90, stray.shape)], axis=1)])
+    found = boxes[rng.integers(0, people, rng.integers(0, 9))] if people and rng.random() < 0.9 else np.zeros((0, 4))
+    found = found + rng.choice([0, 1, 3, 12], (len(found), 1)) * rng.integers(-1, 2, found.shape)
+    stray = rng.integers(0, 150, (rng.integers(0, 4), 2))
+    found = np.concatenate([found, np.concatenate([stray, stray + rng.integers(5, 90, stray.shape)], axis=1)])
     return {
         "boxes": boxes,
-        "crowd": draws.random(people) < 0.2,
-        "areas": (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) * draws.uniform(0.3, 1, people),
+        "crowd": rng.random(people) < 0.2,
+        "areas": (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) * rng.uniform(0.3, 1, people),
         "found": found,
-        "scores": draws.integers(0, 12, len(found)) / 12,
+        "scores": rng.integers(0, 12, len(found)) / 12,
     }
 
 
 def coco_scores(images: list, size: str) -> tuple[np.ndarray, np.ndarray]:
-    """pycocotools' precision by threshold (mean over 101 recalls) and recall by threshold, with at most 100 detections."""
+    """pycocotools' precision by threshold (mean over 101 recalls) and recall by threshold, with at most 100
+    detections."""
 
     def xywh(box):
         return [float(box[0]), float(box[1]), float(box[2] - box[0]), float(box[3] - box[1])]
@@ -81,8 +80,8 @@ def ours(image: dict) -> dict:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_box_scores_are_those_of_pycocotools(seed):
-    draws = make_rng(seed, "images")
-    images = [random_image(draws) for _ in range(40)]
+    rng = make_rng(seed, "images")
+    images = [random_image(rng) for _ in range(40)]
     for size, bounds in SIZES.items():
         precision, recall = coco_scores(images, size)
         found = score_images([ours(image) for image in images], "box", *bounds)
@@ -92,9 +91,9 @@ def test_box_scores_are_those_of_pycocotools(seed):
 
 
 def test_box_iou_is_that_of_pycocotools():
-    draws = make_rng(0, "boxes")
-    a, b = (np.sort(draws.uniform(0, 50, (40, 2, 2)), axis=1).reshape(-1, 4) for _ in range(2))
-    crowd = draws.random(40) < 0.3
+    rng = make_rng(0, "boxes")
+    a, b = (np.sort(rng.uniform(0, 50, (40, 2, 2)), axis=1).reshape(-1, 4) for _ in range(2))
+    crowd = rng.random(40) < 0.3
 
     def xywh(boxes):
         return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
@@ -106,17 +105,17 @@ def test_box_iou_is_that_of_pycocotools():
 
 
 def test_mask_iou_is_that_of_pycocotools():
-    draws = make_rng(0, "masks")
+    rng = make_rng(0, "masks")
     surfaces, whole = [], []
     for _ in range(6):
         iuv = np.zeros((30, 25, 3), np.float32)
-        iuv[..., 0] = draws.random((30, 25)) < 0.7
-        left, top = draws.integers(-10, 50, 2)
+        iuv[..., 0] = rng.random((30, 25)) < 0.7
+        left, top = rng.integers(-10, 50, 2)
         surfaces.append(Surface.place(np.array([left, top, left + 25, top + 30]), iuv, 60, 55))
         pixels = np.zeros((120, 120), np.uint8)
         pixels[max(top, 0) : max(top, 0) + 30, max(left, 0) : max(left, 0) + 25] = iuv[..., 0] > 0
         whole.append(pixels[:60, :55])
-    masks = [draws.random((60, 55)) < 0.4 for _ in range(5)]
+    masks = [rng.random((60, 55)) < 0.4 for _ in range(5)]
     crowd = np.array([False, True, False, False, True])
 
     def encoded(each):
@@ -130,7 +129,7 @@ def test_mask_iou_is_that_of_pycocotools():
 
 
 def match_by_loops(similarity, iou, ignored, crowd, far):
-    """The protocol's rules for surfaces one pair at a time: (matched, left out), [T, D]."""
+    """The protocol's rules for surfaces one pair at a time: (matched, ignored), [T, D]."""
     found, people = similarity.shape
     order = sorted(range(people), key=lambda g: bool(ignored[g]))
     everyone_ignored = all(ignored)
@@ -170,16 +169,16 @@ def match_by_loops(similarity, iou, ignored, crowd, far):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_surfaces_are_matched_by_the_rules(seed):
-    draws = make_rng(seed, "similarities")
+    rng = make_rng(seed, "similarities")
     ends = np.zeros(2)
     for _ in range(150):
-        found, people = draws.integers(0, 7), draws.integers(0, 5)
-        similarity = draws.choice([0, 0.3, 0.5, 0.62, 0.75, 0.75, 0.9, 0.97, 1], (found, people))
-        iou = draws.choice([0, 0.5, 0.8, 0.85, 0.9, 1], (found, people))
-        ignored, crowd, far = draws.random(people) < 0.4, draws.random(people) < 0.2, draws.random(found) < 0.2
+        found, people = rng.integers(0, 7), rng.integers(0, 5)
+        similarity = rng.choice([0, 0.3, 0.5, 0.62, 0.75, 0.75, 0.9, 0.97, 1], (found, people))
+        iou = rng.choice([0, 0.5, 0.8, 0.85, 0.9, 1], (found, people))
+        ignored, crowd, far = rng.random(people) < 0.4, rng.random(people) < 0.2, rng.random(found) < 0.2
         matches = match_surfaces(similarity, iou, ignored, crowd, far)
         matched, out = match_by_loops(similarity, iou, ignored, crowd, far)
-        np.testing.assert_array_equal(matches.left_out, out)
+        np.testing.assert_array_equal(matches.ignored, out)
         np.testing.assert_array_equal(matches.matched, matched)
         assert matches.people == (~ignored).sum()
         ends += [(matched & ~out).sum(), out.sum()]
@@ -187,14 +186,14 @@ def test_surfaces_are_matched_by_the_rules(seed):
 
 
 def test_of_detections_the_surest_chooses_first():
-    """Both are nearest to person 0; the second has to take person 1, or nobody where the threshold is above that."""
+    """Both are nearest to person 0; the second has to take person 1, or none if the threshold is above that."""
     matches = match(np.array([[0.9, 0.6], [0.95, 0.7]]), np.zeros(2, bool), np.zeros(2, bool), np.zeros(2, bool))
     np.testing.assert_array_equal(
         matches.matched, np.stack([THRESHOLDS <= 0.9, (THRESHOLDS <= 0.7) | (THRESHOLDS > 0.9)], axis=1)
     )
 
 
-def test_nobody_to_find_is_no_figure():
+def test_without_people_metrics_are_undefined():
     empty = match(np.zeros((1, 0)), np.zeros(0, bool), np.zeros(0, bool), np.zeros(1, bool))
-    assert np.isnan(list(precision_recall([np.ones(1)], [empty]).figures().values())).all()
-    assert np.isnan(list(precision_recall([], []).figures().values())).all()
+    assert np.isnan(list(precision_recall([np.ones(1)], [empty]).metrics().values())).all()
+    assert np.isnan(list(precision_recall([], []).metrics().values())).all()

@@ -78,11 +78,11 @@ def test_longer_strips_never_lengthen_a_way():
 
 
 def test_on_a_flat_grid_lines_are_straight_and_never_shorter_than_the_air():
-    draws = make_rng(0, "grid")
+    rng = make_rng(0, "grid")
     side = 9
     x, y = (each.ravel() for each in np.meshgrid(np.arange(side), np.arange(side)))
     vertices = np.stack([x, y, np.zeros(side * side)], axis=1) + np.pad(
-        draws.uniform(-0.25, 0.25, (side * side, 2)), ((0, 0), (0, 1))
+        rng.uniform(-0.25, 0.25, (side * side, 2)), ((0, 0), (0, 1))
     )
     a = (np.arange(side - 1)[:, None] * side + np.arange(side - 1)).ravel()
     faces = np.concatenate([np.stack([a, a + 1, a + side + 1], 1), np.stack([a, a + side + 1, a + side], 1)])

@@ -16,9 +16,11 @@ ROWS, COLUMNS = 17, 48
 
 @pytest.fixture(scope="module")
 def sphere():
-    """A globe of 24 slices (charts); the vertices where two meet, and the poles, occur once in each of them, as at the body's seams.
+    """A globe of 24 slices (charts); the vertices where two meet, and the poles, occur once in each of them, as at the
+    body's seams.
 
-    Returns points [V, 3] of the closed surface, the numbers of the N vertices' points, their labels [N, 3], and faces [F, 3] of vertices.
+    Returns points [V, 3] of the closed surface, the numbers of the N vertices' points, their labels [N, 3], and faces
+    [F, 3] of vertices.
     """
     number, points, index, labels, faces = {}, [], [], [], []
     for chart in range(24):
@@ -53,8 +55,8 @@ def folder(tmp_path, sphere, monkeypatch):
 def test_computed_distances_are_great_circles(folder, sphere):
     points, index, labels, _ = sphere
     geodesics = read_geodesics(str(folder))
-    draws = make_rng(0, "pairs")
-    a, b = draws.integers(0, len(index), (2, 2000))
+    rng = make_rng(0, "pairs")
+    a, b = rng.integers(0, len(index), (2, 2000))
     true = np.arccos(np.clip((points[index[a]] * points[index[b]]).sum(1), -1, 1))
     found = geodesics.between(labels[a], labels[b])
     # the slivers at the poles cost some pairs more

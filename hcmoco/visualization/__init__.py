@@ -1,0 +1,1 @@
+"""Drawing that the tasks and prediction share."""
