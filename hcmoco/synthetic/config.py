@@ -1,4 +1,4 @@
-"""What can be set about synthetic people."""
+"""Configs of synthetic people and scenes."""
 
 from typing import Literal
 
@@ -11,14 +11,15 @@ MOST_PEOPLE = 5
 
 
 class PeopleConfig(Config):
-    """Synthetic people.
+    """Configure single synthetic people.
 
     Attributes:
-        domain: "indoor" is a room seen by a Kinect-like camera, with depth; "wild" is any camera outdoors, without depth.
-        size: pixels, side of the square image.
-        masked_depth: whether depth is zero outside the person, as in NTU RGB+D's masked depth maps.
+        domain: "indoor" is a room seen by a Kinect-like camera, with depth; "wild" is any camera outdoors, without
+            depth.
+        size: side of the square image in pixels, 32..2048.
+        masked_depth: depth is zero outside the person, as in the masked depth maps of NTU RGB+D.
         seed: person `number` is a function of the domain, this seed and the number.
-        jpeg_quality: 1..100.
+        jpeg_quality: quality of the RGB image, 1..100.
     """
 
     domain: Literal["indoor", "wild"] = Field(
@@ -31,15 +32,17 @@ class PeopleConfig(Config):
 
 
 class ScenesConfig(Config):
-    """Synthetic scenes of several people, with what detection and DensePose are trained on.
+    """Configure synthetic scenes of several people, which detection and DensePose are trained on.
 
     Attributes:
-        domain: "indoor" is a room, "wild" a place outdoors, "mixed" one or the other by the number; any camera, no depth.
-        size: pixels, side of the square image.
-        least, most: how many people a scene has at least and at most; each number is as likely.
-        points: annotated surface points on each of a person's 14 body parts (DensePose-COCO's), at most; small parts get fewer.
+        domain: "indoor" is a room, "wild" is outdoors, "mixed" chooses by the scene's number, 1 : 2. No scene has
+            depth.
+        size: side of the square image in pixels, 64..2048.
+        least: smallest number of people in a scene. All numbers from `least` to `most` are equally likely.
+        most: largest number of people in a scene.
+        points: largest number of annotated surface points on each of a person's 14 body parts; small parts get fewer.
         seed: scene `number` is a function of the domain, this seed and the number.
-        jpeg_quality: 1..100.
+        jpeg_quality: quality of the RGB image, 1..100.
     """
 
     domain: Literal["mixed", "indoor", "wild"] = Field(

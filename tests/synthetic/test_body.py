@@ -36,7 +36,10 @@ def random_rotations(count: int, largest: float, seed: int = 0) -> np.ndarray:
 def skinned_slowly(
     asset: Asset, vertices: np.ndarray, heads: np.ndarray, deltas: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
-    """The definition, vertex by vertex: each bone carries the vertex rigidly, joint by joint up to the root; then the weighted mean."""
+    """The definition, vertex by vertex.
+
+    Each bone carries the vertex rigidly, joint by joint up to the root; the result is the weighted mean.
+    """
     out = np.zeros((len(rows), 3))
     for row, vertex in enumerate(rows):
         for bone in np.flatnonzero(asset.skin[vertex]):

@@ -5,8 +5,8 @@ import pytest
 
 from hcmoco.rng import make_rng
 from hcmoco.synthetic.body import pose
-from hcmoco.synthetic.body.figure import torso_size
 from hcmoco.synthetic.body.mesh import load_asset, pose_body, rest_shape, sample_coefficients
+from hcmoco.synthetic.body.posed_body import torso_size
 
 LIMBS = [
     (first + side, last + side)

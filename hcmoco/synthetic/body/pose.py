@@ -1,7 +1,7 @@
-"""Poses drawn from joint limits and gaits: no recorded motion is needed.
+"""Poses drawn from joint limits and gaits. No recorded motion is used.
 
-A pose gives each joint a rotation relative to its parent, starting from a body that stands upright with arms and legs hanging straight
-down. Axes: x to the person's left, y backwards, z up; so a positive turn about x swings a hanging limb backwards.
+A pose gives each joint a rotation relative to its parent, starting from a body that stands upright with hanging arms.
+Axes: x to the person's left, y backwards, z up; a positive rotation about x swings a hanging limb backwards.
 Shape legend: Bn bones, N points. `.L` and `.R` are the person's left and right.
 """
 
@@ -45,14 +45,15 @@ _DOWN = np.array([0.0, 0.0, -1.0])
 
 @dataclass(frozen=True)
 class Pose:
-    """What every joint does.
+    """Rotations of all joints.
 
     Attributes:
-        mode: what the legs do; `sit` and `lie` want something to sit or lie on.
-        rotations: 3 x 3 rotations of `root`, `chest`, `neck` and, with `.L` and `.R`, of `hip`, `knee`, `ankle`, `shoulder`, `elbow`.
-        curl: per side, how far the fingers are closed, 0..1.
-        twist: per side, forearm rotation about its axis in radians.
-        wrist: per side, a 3 x 3 rotation of the hand.
+        mode: what the legs do; `sit` and `lie` need something to sit or lie on.
+        rotations: float64 [3, 3] for `root`, `chest`, `neck` and, with the suffixes `.L` and `.R`, for `hip`, `knee`,
+            `ankle`, `shoulder` and `elbow`.
+        curl: for each side, how far the fingers are closed, 0..1.
+        twist: for each side, rotation of the forearm about its axis in radians.
+        wrist: for each side, rotation of the hand, float64 [3, 3].
     """
 
     mode: str
@@ -63,7 +64,7 @@ class Pose:
 
 
 def rotation(vector) -> np.ndarray:
-    """float64 [3, 3]: rotation about `vector` by its length in radians."""
+    """Return the rotation about the axis `vector` [3] by its length in radians, float64 [3, 3]."""
     return cv2.Rodrigues(np.asarray(vector, np.float64).reshape(3, 1))[0]
 
 
@@ -125,7 +126,7 @@ def _gait(rng: np.random.Generator, mode: str) -> dict[str, np.ndarray]:
 
 
 def _legs(rng: np.random.Generator, mode: str) -> tuple[dict[str, np.ndarray], float]:
-    """The legs and the forward pitch of the pelvis, which the hips undo so that the feet stay under the body."""
+    """Rotations of the legs, and the pelvis' forward pitch, which the hips undo to keep the feet under the body."""
     uniform = rng.uniform
     pitch = {
         "bend": (0.15, 0.6),
@@ -189,7 +190,7 @@ def _arms(rng: np.random.Generator, mode: str) -> dict[str, np.ndarray]:
 
 
 def sample(rng: np.random.Generator) -> Pose:
-    """A random pose; whether the body runs into itself is for `collides` to say."""
+    """Draw a random pose. The body may run into itself: check with `collides`."""
     uniform = rng.uniform
     mode = pick(rng, _LEGS)
     joints = {"root": np.eye(3), "chest": rotation((uniform(-0.1, 0.35), uniform(-0.18, 0.18), uniform(-0.3, 0.3)))}
@@ -224,7 +225,7 @@ def sample(rng: np.random.Generator) -> Pose:
 
 
 def at_ease() -> Pose:
-    """Standing with hanging arms: what to fall back on, it never collides."""
+    """Return a standing pose with hanging arms, which never collides."""
     joints = {name: np.eye(3) for name in ("root", "chest", "neck")}
     for side in SIDES:
         joints |= _leg(side, 0.0, 0.05, 0.05) | _arm(side, 0.05, 0.3, 0.1, 0.25)
@@ -241,7 +242,16 @@ def _mirrored(joints: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def deltas(bones: tuple[str, ...], heads_Bn3: np.ndarray, pose: Pose) -> np.ndarray:
-    """float64 [Bn, 3, 3]: each bone's rotation relative to its parent, in world axes of the rest body, for a body with these rest heads."""
+    """Return each bone's rotation relative to its parent, for a body with the given rest heads.
+
+    Args:
+        bones: names of the Bn bones.
+        heads_Bn3: float [Bn, 3], heads of the bones at rest, meters.
+        pose: the pose.
+
+    Returns:
+        float64 [Bn, 3, 3], in the axes of the rest pose, as `pose_body` takes them.
+    """
     index = {name: position for position, name in enumerate(bones)}
     head = {name: heads_Bn3[position].astype(np.float64) for name, position in index.items()}
     turns = np.tile(np.eye(3), (len(bones), 1, 1))
@@ -299,11 +309,15 @@ def _curl(put, head: dict[str, np.ndarray], side: str, amount: float) -> None:
 def collides(
     bones: tuple[str, ...], heads_Bn3: np.ndarray, rotations_Bn33: np.ndarray, torso: np.ndarray, unit: float
 ) -> bool:
-    """Whether hands or forearms are inside trunk, head or thighs, or the legs inside each other.
+    """Return whether a posed body runs into itself.
+
+    It does if a hand or forearm is inside the trunk, the head or a thigh, or if arms or legs cross each other.
 
     Args:
-        heads_Bn3, rotations_Bn33: the posed bones.
-        torso: [3], half axes of the trunk at rest in metres.
+        bones: names of the Bn bones.
+        heads_Bn3: float [Bn, 3], heads of the posed bones, meters.
+        rotations_Bn33: float [Bn, 3, 3], rotations of the posed bones.
+        torso: [3], half axes of the trunk at rest, meters.
         unit: size of the body relative to one whose neck is 0.55 m above its hips.
     """
     index = {name: position for position, name in enumerate(bones)}
@@ -342,6 +356,6 @@ def _arm_points(at, side: str) -> np.ndarray:
 
 
 def _distance(points_N3: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
-    """Smallest distance of points to the segment ab."""
+    """Smallest distance from the points to the segment ab."""
     share = np.clip((points_N3 - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1)
     return float(np.linalg.norm(points_N3 - (a + share[:, None] * (b - a)), axis=1).min())
