@@ -11,8 +11,12 @@ from functools import cache
 import numpy as np
 
 from hcmoco.rng import make_rng
-from hcmoco.synthetic.body import clothing, pose
+from hcmoco.synthetic.body import clothing
+from hcmoco.synthetic.body.collision import collides
 from hcmoco.synthetic.body.mesh import BODY, EYE, Asset, load_asset, pose_body, rest_shape, sample_coefficients
+from hcmoco.synthetic.body.outfit import Outfit
+from hcmoco.synthetic.body.pose import Pose, bone_rotations
+from hcmoco.synthetic.body.pose_sampling import sample_pose, standing_pose
 from hcmoco.synthetic.body.surface_labels import limb_position
 from hcmoco.synthetic.render.camera import turn, turned
 from hcmoco.synthetic.scene.environment import Occupant
@@ -38,7 +42,7 @@ class PosedBody:
     """
 
     asset: Asset
-    outfit: clothing.Outfit
+    outfit: Outfit
     skin: np.ndarray
     vertices: np.ndarray
     normals: np.ndarray
@@ -78,7 +82,7 @@ def make_posed_body(seed: int, stream: str, number: int) -> PosedBody:
     nearest = int(((asset.people - coefficients) ** 2).sum(1).argmin())
     vertices, heads = rest_shape(asset, coefficients)
     woman, age = float(asset.female[nearest]), float(asset.age[nearest])
-    outfit = clothing.Outfit.draw(make_rng(seed, f"{stream}/clothes", number), woman, age)
+    outfit = Outfit.draw(make_rng(seed, f"{stream}/clothes", number), woman, age)
 
     rng = make_rng(seed, f"{stream}/pose", number)
     chosen, skin, bones, rotations = _posed(asset, vertices, heads, rng)
@@ -106,14 +110,14 @@ def make_posed_body(seed: int, stream: str, number: int) -> PosedBody:
 
 def _posed(
     asset: Asset, vertices: np.ndarray, heads: np.ndarray, rng: np.random.Generator
-) -> tuple[pose.Pose, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Pose, np.ndarray, np.ndarray, np.ndarray]:
     """A pose without self-collision, then what pose_body returns for it."""
     torso = torso_size(asset, vertices)
     unit = float(heads[asset.bone("neck01"), 2] - heads[asset.bone("upperleg01.L"), 2]) / 0.55
     for attempt in range(_TRIES + 1):
-        chosen = pose.sample(rng) if attempt < _TRIES else pose.at_ease()
-        skin, bones, rotations = pose_body(asset, vertices, heads, pose.deltas(asset.bone_names, heads, chosen))
-        if not pose.collides(asset.bone_names, bones, rotations, torso, unit):
+        chosen = sample_pose(rng) if attempt < _TRIES else standing_pose()
+        skin, bones, rotations = pose_body(asset, vertices, heads, bone_rotations(asset.bone_names, heads, chosen))
+        if not collides(asset.bone_names, bones, rotations, torso, unit):
             break
     return chosen, skin, bones, rotations
 
@@ -134,7 +138,7 @@ def _vertex_place(asset: Asset) -> tuple[np.ndarray, np.ndarray]:
     return limb_position(asset, asset.label_points, asset.label_groups)
 
 
-def _vertex_cover(asset: Asset, outfit: clothing.Outfit) -> np.ndarray:
+def _vertex_cover(asset: Asset, outfit: Outfit) -> np.ndarray:
     return clothing.cover(asset, outfit, asset.template, *_vertex_place(asset), asset.vertex_kind)
 
 
