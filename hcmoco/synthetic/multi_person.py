@@ -99,7 +99,7 @@ def render_scene(config: ScenesConfig, number: int) -> RenderedScene:
         person.reshape(-1)[own.flat] = k + 1
         iuv.reshape(-1, 3)[own.flat] = np.rint(appearance.iuv * (1, 255, 255))
         rng = make_rng(config.seed, f"{stream}/points", number, k)
-        points.append(surface_points(own.flat, appearance.iuv, size, config.points, rng))
+        points.append(surface_points(own.flat, appearance.iuv, size, config.num_points, rng))
     rgb = apply_camera(image, make_rng(config.seed, f"{stream}/film", number))
     return RenderedScene(rgb, person, iuv, tuple(points), tuple(posed.occupant.mode for posed in people))
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from hcmoco.config import canonical
+from hcmoco.config import canonical, upgrade
 from hcmoco.data.shards.manifest import MANIFEST, Manifest, read_manifest
 from hcmoco.data.shards.reader import Shards
 from hcmoco.datasets.synthetic import NumberedPeople, NumberedScenes
@@ -73,7 +73,7 @@ def open_data(
 
             log(f"rendering {settings.count} synthetic {what} in {where}")
             prepare(asked, where)
-        there = read_manifest(Folder(where)).provenance.arguments
+        there = upgrade(numbered, read_manifest(Folder(where)).provenance.arguments)
         other = next((each for each in asked.arguments if there.get(each) != asked.arguments[each]), None)
         if other:
             raise UserError(

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 
 import hcmoco
+from hcmoco.config import upgrade
 from hcmoco.data.schema import Person, Scene
 from hcmoco.data.shards.manifest import MANIFEST, read_manifest
 from hcmoco.datasets.base import Rejected, Skipped
@@ -31,7 +32,7 @@ def already_there(folder: Folder, source: Source) -> bool:
         raise UserError(
             f"{folder.uri} already holds a data set, made by {provenance.program}; choose another --out or delete it"
         )
-    _same(provenance.arguments, source.arguments, folder, "already holds a data set")
+    _same(upgrade(type(source.config), provenance.arguments), source.arguments, folder, "already holds a data set")
     return True
 
 
@@ -41,7 +42,9 @@ def check_request(folder: Folder, source: Source, records: int) -> None:
             earlier = json.loads(folder.read(REQUEST))
         except ValueError:
             earlier = {}
-        _same(earlier, request(source, records), folder, "holds the beginning of a data set")
+        _same(
+            upgrade(type(source.config), earlier), request(source, records), folder, "holds the beginning of a data set"
+        )
     elif folder.sizes() or folder.folders():
         raise UserError(f"{folder.uri} is not empty and holds no data set; choose another --out")
 

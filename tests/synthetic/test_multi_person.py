@@ -29,8 +29,8 @@ SIZE = 96
 
 
 @cache
-def rendered(number: int, most: int = 3, points: int = 14) -> RenderedScene:
-    return render_scene(ScenesConfig(size=SIZE, most=most, points=points), number)
+def rendered(number: int, max_people: int = 3, num_points: int = 14) -> RenderedScene:
+    return render_scene(ScenesConfig(size=SIZE, max_people=max_people, num_points=num_points), number)
 
 
 @cache
@@ -179,8 +179,8 @@ def test_nobody_is_lost():
 
 def test_numbers_of_people_and_points_are_those_asked_for():
     for number in range(6):
-        assert len(render_scene(ScenesConfig(size=64, least=2, most=2), number).modes) == 2
-        sparse = rendered(number, points=2)
+        assert len(render_scene(ScenesConfig(size=64, min_people=2, max_people=2), number).modes) == 2
+        sparse = rendered(number, num_points=2)
         np.testing.assert_array_equal(sparse.rgb, rendered(number).rgb)
         assert all(np.bincount(PART_OF_CHART[points[:, 2].astype(int)]).max() <= 2 for points in sparse.points)
 
@@ -230,8 +230,8 @@ def test_sheet_shows_pictures_instances_and_charts():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"least": 3, "most": 2}, "least = 3"),
-        ({"most": 9}, "most"),
+        ({"min_people": 3, "max_people": 2}, "min_people = 3"),
+        ({"max_people": 9}, "max_people"),
         ({"domain": "sea"}, "domain"),
         ({"size": 8}, "size"),
     ],

@@ -65,7 +65,7 @@ def make_group(config: ScenesConfig, stream: str, number: int) -> Group:
     """
     rng = make_rng(config.seed, f"{stream}/group", number)
     indoor = config.domain == "indoor" or (config.domain == "mixed" and rng.random() < _INDOOR)
-    count = int(rng.integers(config.least, config.most + 1))
+    count = int(rng.integers(config.min_people, config.max_people + 1))
     people = [_posed_body(config.seed, f"{stream}/{k}", number) for k in range(count)]
     bodies = [posed.shown[::_EVERY] for posed in people]
     solids = [np.concatenate([body, _under(posed.occupant)]) for body, posed in zip(bodies, people, strict=True)]
