@@ -27,7 +27,7 @@ _FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a PNG's or JPEG's first bytes declare; `bits` per channel, `palette` for a PNG of colour type 3 (one channel
+    """What a PNG's or JPEG's first bytes declare; `bits` per channel, `palette` for a PNG of color type 3 (one channel
     of indices).
     """
 
@@ -74,7 +74,7 @@ def _png_header(data: bytes) -> ImageHeader:
         raise ValueError("the PNG is truncated in its header")
     width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
     if color not in _PNG_CHANNELS:
-        raise ValueError(f"the PNG declares the unknown colour type {color}")
+        raise ValueError(f"the PNG declares the unknown color type {color}")
     return ImageHeader("png", width, height, bits, _PNG_CHANNELS[color], palette=color == 3)
 
 

@@ -11,7 +11,7 @@ ROOT = 6
 """The published code takes the joint at this position as the root, whatever joint it is."""
 
 # Where the annotation files put a joint that is not annotated, along x and y in pixels of the whole picture (a pixel's
-# centre is at +0.5): MPII's has (-1, -1) and counts pixels from 1, COCO's has (0, 0) and counts from 0.
+# center is at +0.5): MPII's has (-1, -1) and counts pixels from 1, COCO's has (0, 0) and counts from 0.
 _NOT_ANNOTATED = {MPII_16.name: -1.5, COCO_17.name: 0.5}
 
 

@@ -28,13 +28,13 @@ class Person:
         dataset, split, subject: where the row comes from; subject is "" where unknown.
         size: int, side of the square image in pixels; RGB, depth, parts and iuv all have it.
         rgb: JPEG or PNG bytes, RGB.
-        depth: 16-bit image bytes in the codec that the manifest names; millimetres along the optical axis, 0 = no
+        depth: 16-bit image bytes in the codec that the manifest names; millimeters along the optical axis, 0 = no
             reading.
         camera: float32 [4], fx, fy, cx, cy in pixels of this image.
         crop: float32 [5], x0, y0, side, width, height: where this image lies in its source image of width x height.
         box: float32 [4], x0, y0, x1, y1: the person's box in pixels of this image.
-        keypoints: float32 [J, 3], x, y in pixels of this image (a pixel's centre is at +0.5), visibility 0 or 1.
-        joints3d: float32 [J3, 3], metres in the camera frame (x right, y down, z forward).
+        keypoints: float32 [J, 3], x, y in pixels of this image (a pixel's center is at +0.5), visibility 0 or 1.
+        joints3d: float32 [J3, 3], meters in the camera frame (x right, y down, z forward).
         parts: 8-bit PNG bytes, 0 = background, 1..24 the parts of Human3.6M in the order of its published table, 255 =
             ignore.
         iuv: 8-bit 3-channel PNG bytes, channels I (chart 0..24), U, V (0..255 for 0..1).
@@ -123,7 +123,7 @@ class Instance:
     Attributes:
         box: float32 [4], x0, y0, x1, y1: around what is visible of the person, outer edges of pixels of the image.
         mask: 8-bit PNG bytes of the image's size, 255 on the visible person. None: not annotated.
-        dp_points: float32 [N, 5], x, y in pixels of the image (a pixel's centre is at +0.5), chart I 1..24, U and V
+        dp_points: float32 [N, 5], x, y in pixels of the image (a pixel's center is at +0.5), chart I 1..24, U and V
             0..1: points of the visible surface, annotated as COCO-DensePose has them. None: not annotated.
         crowd: the box holds people that are not told apart; what is detected there is neither right nor wrong.
     """
@@ -136,7 +136,7 @@ class Instance:
 
 @dataclass
 class Scene:
-    """One uncropped image and all people that can be recognised in it.
+    """One uncropped image and all people that can be recognized in it.
 
     Attributes:
         id: stable and unique, `<dataset>/<source key>`.
@@ -219,7 +219,7 @@ def scene_schema() -> pa.Schema:
 
 @dataclass
 class Batch:
-    """What one worker consumes in one step: B rows cut to S x S pixels, in the host's memory, not yet normalised.
+    """What one worker consumes in one step: B rows cut to S x S pixels, in the host's memory, not yet normalized.
 
     Rows without a modality have zeros in its array and False in its flag; whatever reads the array must look at the
     flag.
@@ -227,7 +227,7 @@ class Batch:
     Attributes:
         step: global step.
         rgb: uint8 [B, S, S, 3], RGB.
-        depth: uint16 [B, S, S], millimetres, 0 = no reading.
+        depth: uint16 [B, S, S], millimeters, 0 = no reading.
         keypoints: float32 [B, J, 3], x, y in pixels of the S x S image, visibility 0 or 1 (0 outside the image).
         released_keypoints: float32 [B, J, 2], row, column of the same joints as the published code normalizes them,
             before the augmentation (see hcmoco.data.released_keypoints); for `model.polluted_keypoints`, which sets

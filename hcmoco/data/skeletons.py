@@ -120,7 +120,7 @@ COMMON_13 = JointSet(
     ),
 )  # fmt: skip
 
-# ITOP, order of the published label files. Its neck is the middle of the shoulders (to 2 mm in 1,500 labelled frames),
+# ITOP, order of the published label files. Its neck is the middle of the shoulders (to 2 mm in 1,500 labeled frames),
 # so Kinect's spine shoulder and not Kinect's neck; its torso lies half-way from there to the middle of the hips.
 ITOP_15 = JointSet(
     "itop-15",

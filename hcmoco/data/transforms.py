@@ -2,7 +2,7 @@
 encoder.
 
 Shapes: H, W rows and columns of a source image, S side of the result, J joints, 23 a 2 x 3 matrix. Coordinates are x, y
-in pixels with a pixel's centre at +0.5, so an image of W columns spans [0, W). `matrix_23` maps source to result:
+in pixels with a pixel's center at +0.5, so an image of W columns spans [0, W). `matrix_23` maps source to result:
 p_result = matrix_23 @ (x, y, 1).
 """
 
@@ -33,7 +33,7 @@ def extent(image_HW: np.ndarray) -> np.ndarray | None:
 
 
 def resize_nearest(image: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
-    """Resample so that every pixel takes the one under its centre: no value is ever blended.
+    """Resample so that every pixel takes the one under its center: no value is ever blended.
 
     Args:
         image: [H, W] or [H, W, C], any type.
@@ -64,7 +64,7 @@ class AugmentConfig(Config):
 
     The crop (before it is turned) stays inside the stored square; the corners of a turned crop may leave it and are
     black there. Published settings for MPII and COCO: rotation as the defaults here, scale 0.75 to 1.25 of a box that
-    is 1.25 times the person's, no flip, no colour jitter.
+    is 1.25 times the person's, no flip, no color jitter.
     """
 
     renamed: ClassVar = {"centre_scale": "center_scale"}
@@ -74,7 +74,7 @@ class AugmentConfig(Config):
         (1.0, 1.4), description="range of the crop's side, in longest sides of the person's box; uniform"
     )
     shift: float = Field(
-        0.05, ge=0, description="largest move of the crop's centre along x and y, in longest sides of the box; uniform"
+        0.05, ge=0, description="largest move of the crop's center along x and y, in longest sides of the box; uniform"
     )
     rotation: float = Field(30.0, ge=0, description="standard deviation of the rotation, degrees; normal")
     rotation_limit: float = Field(60.0, ge=0, le=180, description="rotations beyond this are cut to it, degrees")
@@ -83,8 +83,8 @@ class AugmentConfig(Config):
         0.0, ge=0, le=1, description="share of samples that are mirrored, with left and right exchanged"
     )
     brightness: float = Field(0.0, ge=0, lt=1, description="RGB gain is drawn from 1 - this to 1 + this")
-    contrast: float = Field(0.0, ge=0, lt=1, description="likewise for the distance to mid-grey")
-    saturation: float = Field(0.0, ge=0, le=1, description="likewise for the distance to the pixel's own grey")
+    contrast: float = Field(0.0, ge=0, lt=1, description="likewise for the distance to mid-gray")
+    saturation: float = Field(0.0, ge=0, le=1, description="likewise for the distance to the pixel's own gray")
     center_scale: float = Field(
         1.25, gt=0, le=CROP_MARGIN, description="side of the fixed crop of evaluations, in longest sides of the box"
     )
@@ -116,7 +116,7 @@ class Augmentation:
     Attributes:
         matrix_23: float64, source to result, mirror included.
         flipped: whether left and right are to be exchanged.
-        colour_34: float64, linear map of (r, g, b, 1) in 0..255, or None where colours stay.
+        color_34: float64, linear map of (r, g, b, 1) in 0..255, or None where colors stay.
     """
 
     matrix_23: np.ndarray
@@ -127,7 +127,7 @@ class Augmentation:
 def crop_matrix(
     center: tuple[float, float], side: float, size: int, degrees: float = 0.0, flip: bool = False
 ) -> np.ndarray:
-    """float64 [2, 3]: the square of `side` around `centre`, turned clockwise on screen by `degrees`, onto [0, size)
+    """float64 [2, 3]: the square of `side` around `center`, turned clockwise on screen by `degrees`, onto [0, size)
     squared.
     """
     zoom = size / side
@@ -139,7 +139,7 @@ def crop_matrix(
 
 
 def _center_and_side(box: np.ndarray | None, image_size: tuple[int, int]) -> tuple[float, float, float]:
-    """Centre of the person's box and its longest side; without a box, those of a centred square that the stored margin
+    """Center of the person's box and its longest side; without a box, those of a centered square that the stored margin
     surrounds.
     """
     if box is None:
@@ -182,13 +182,13 @@ def draw_affine(
 
 
 def center_affine(config: AugmentConfig, box: np.ndarray | None, image_size: tuple[int, int]) -> Augmentation:
-    """The fixed crop of evaluations: centred on the box, `config.center_scale` times its longest side."""
+    """The fixed crop of evaluations: centered on the box, `config.center_scale` times its longest side."""
     x, y, longest = _center_and_side(box, image_size)
     return Augmentation(crop_matrix((x, y), config.center_scale * longest, config.size))
 
 
 def color_matrix(brightness: float, contrast: float, saturation: float) -> np.ndarray:
-    """float64 [3, 4]: gains of brightness, of the distance to mid-grey and of the distance to the pixel's own grey, as
+    """float64 [3, 4]: gains of brightness, of the distance to mid-gray and of the distance to the pixel's own gray, as
     one linear map.
     """
     gray = np.full((3, 1), 1.0) @ np.array([[0.299, 0.587, 0.114]])

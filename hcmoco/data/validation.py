@@ -1,6 +1,6 @@
 """Validate records: every fault of the data in a sentence, found before anything is trained on it.
 
-Coordinates are x, y in pixels with a pixel's centre at +0.5.
+Coordinates are x, y in pixels with a pixel's center at +0.5.
 """
 
 from collections.abc import Callable
@@ -115,7 +115,7 @@ def _check_depth(data: bytes, codec: str, size: int) -> None:
         raise ValueError("there is no reading at all")
     far = float(np.mean(readings > FAR_MM))
     if far > FAR_SHARE:
-        raise ValueError(f"{far:.0%} of the readings are beyond {FAR_MM // 1000} m; the unit must be millimetres")
+        raise ValueError(f"{far:.0%} of the readings are beyond {FAR_MM // 1000} m; the unit must be millimeters")
 
 
 def _check_iuv(data: bytes, size: int) -> None:

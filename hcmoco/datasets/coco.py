@@ -1,7 +1,7 @@
 """COCO person keypoints: RGB and 17 joints, from `person_keypoints_*.json` and its folder of pictures.
 
 Kept are annotations of the category person that are no crowd, have an area, a box that touches the picture and at least
-one labelled joint; the others are left out. Occluded joints (v = 1) count as visible. Boxes are continuous with (0, 0)
+one labeled joint; the others are left out. Occluded joints (v = 1) count as visible. Boxes are continuous with (0, 0)
 at the picture's corner; keypoints are indices of pixels, so half a pixel is added.
 """
 
@@ -17,7 +17,7 @@ from hcmoco.config import Config
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import COCO_17
 from hcmoco.datasets.base import DatasetReader, Rejected, Skipped
-from hcmoco.datasets.coco_format import Broken, CocoFile, Folders, look_for, read_coco
+from hcmoco.datasets.coco_format import CocoFile, ImageFolders, InvalidEntry, check_pictures, read_coco
 from hcmoco.datasets.io.files import below_source, read_rgb
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
@@ -33,18 +33,19 @@ class CocoConfig(Config):
     annotations: str = Field("annotations/person_keypoints_train2014.json", description="the JSON file")
     images: str = Field(
         "",
-        description="folder of the pictures; if left out, images/train2014 or train2014, the release being the one in the JSON file's name",
+        description="folder of the pictures; default: images/train2014 or train2014, the release being the one in the "
+        "JSON file's name",
     )
     split: str = Field("train", min_length=1, description="written into the rows")
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
     padding: float = Field(
-        1.0, gt=0, le=4, description="published: 1.25; the annotated box grows by this factor around its centre"
+        1.0, gt=0, le=4, description="published: 1.25; the annotated box grows by this factor around its center"
     )
 
 
 @dataclass(frozen=True, eq=False)
 class CocoItem:
-    """One annotated person, its picture not read yet; `joints` are float64 [17, 3] with pixel centres at +0.5 and
+    """One annotated person, its picture not read yet; `joints` are float64 [17, 3] with pixel centers at +0.5 and
     visibility 0 or 1.
     """
 
@@ -104,11 +105,11 @@ def items(config: CocoConfig) -> list[CocoItem | Rejected | Skipped]:
     of pictures.
     """
     path, content = _read(config)
-    folders = Folders(config.source, config.images)
+    folders = ImageFolders(config.source, config.images)
     found: list[CocoItem | Rejected | Skipped] = []
     seen: set[int] = set()
     for each in content.people:
-        if isinstance(each, Broken):
+        if isinstance(each, InvalidEntry):
             found.append(Rejected(f"coco/{each.id}", each.reason))
             continue
         item = _item(config, each, content, folders, path)
@@ -120,7 +121,7 @@ def items(config: CocoConfig) -> list[CocoItem | Rejected | Skipped]:
 
 
 def _item(
-    config: CocoConfig, person: _Person, content: CocoFile, folders: Folders, path: Path
+    config: CocoConfig, person: _Person, content: CocoFile, folders: ImageFolders, path: Path
 ) -> CocoItem | Rejected | Skipped:
     id = f"coco/{person.id}"
     if person.joints is None:
@@ -136,7 +137,7 @@ def _item(
     if x1 <= x0 or y1 <= y0:
         return Skipped(id, "the person's box has no area in the picture")
     if not labeled.any():
-        return Skipped(id, "no joint of the person is labelled")
+        return Skipped(id, "no joint of the person is labeled")
     half_x, half_y = (x1 - x0) / 2 * config.padding, (y1 - y0) / 2 * config.padding
     x, y = (x0 + x1) / 2, (y0 + y1) / 2
     joints = np.column_stack([person.joints[:, :2] + 0.5, labeled])
@@ -155,10 +156,10 @@ def inventory(config: CocoConfig) -> Inventory:
         return found
     people = items(config)
     found.counts[UNIT] = sum(isinstance(each, CocoItem) for each in people)
-    look_for(found, ((Path(each.images), each.image) for each in people if isinstance(each, CocoItem)))
+    check_pictures(found, ((Path(each.images), each.image) for each in people if isinstance(each, CocoItem)))
     found.faults += [Fault(str(path), f"{each.id}: {each.reason}") for each in people if isinstance(each, Rejected)]
     for reason, count in Counter(each.reason for each in people if isinstance(each, Skipped)).items():
-        found.notes.append(f"{count:,} of the people left out: {reason}")
+        found.notes.append(f"{count:,} of the people skipped: {reason}")
     return found
 
 

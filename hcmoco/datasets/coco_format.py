@@ -32,7 +32,7 @@ class Picture(NamedTuple):
     height: int
 
 
-class Broken(NamedTuple):
+class InvalidEntry(NamedTuple):
     """An entry that cannot be used: its id, or `entry <n>`, and why; of an annotation also the picture that it names,
     if it does.
     """
@@ -48,13 +48,13 @@ class CocoFile(Generic[T]):
 
     Attributes:
         pictures: by their ids, in the file's order.
-        broken: entries of the list of pictures that cannot be used.
+        invalid: entries of the list of pictures that cannot be used.
         people: the annotations of the category person, in the file's order.
     """
 
     pictures: dict[int, Picture]
-    broken: list[Broken]
-    people: list[T | Broken]
+    invalid: list[InvalidEntry]
+    people: list[T | InvalidEntry]
 
 
 class _Picture(BaseModel):
@@ -69,7 +69,7 @@ def read_coco(path: Path, what: str, person: Callable[[Any], T]) -> CocoFile[T]:
 
     Args:
         what: the file for people, e.g. COCO annotation file.
-        person: what to keep of an annotation; a ValidationError of it becomes a Broken.
+        person: what to keep of an annotation; a ValidationError of it becomes a InvalidEntry.
     """
 
     def picture(values: Any) -> Picture | str:
@@ -79,13 +79,13 @@ def read_coco(path: Path, what: str, person: Callable[[Any], T]) -> CocoFile[T]:
             return first_fault(error)
         return Picture(entry.id, entry.file_name, entry.width, entry.height)
 
-    def annotation(values: Any) -> tuple[Any, T | Broken]:
+    def annotation(values: Any) -> tuple[Any, T | InvalidEntry]:
         category = values.get("category_id", people_of) if isinstance(values, dict) else people_of
         try:
             return category, person(values)
         except ValidationError as error:
             id, of = (values.get(key) if isinstance(values, dict) else None for key in ("id", "image_id"))
-            return category, Broken(
+            return category, InvalidEntry(
                 str(id) if type(id) is int else "", first_fault(error), of if type(of) is int else None
             )
 
@@ -104,24 +104,28 @@ def read_coco(path: Path, what: str, person: Callable[[Any], T]) -> CocoFile[T]:
                 f"{what} {path} lists other keypoints, or in another order, than COCO's 17; convert them first"
             )
     pictures: dict[int, Picture] = {}
-    broken: list[Broken] = []
+    invalid: list[InvalidEntry] = []
     for position, entry in enumerate(found["images"]):
         if isinstance(entry, str):
-            broken.append(Broken(f"picture {position}", entry))
+            invalid.append(InvalidEntry(f"picture {position}", entry))
         elif entry.id in pictures:
-            broken.append(
-                Broken(f"picture {position}", f"an earlier entry of the list of pictures has the id {entry.id}, too")
+            invalid.append(
+                InvalidEntry(
+                    f"picture {position}", f"an earlier entry of the list of pictures has the id {entry.id}, too"
+                )
             )
         else:
             pictures[entry.id] = entry
-    people: list[T | Broken] = []
+    people: list[T | InvalidEntry] = []
     for position, (category, each) in enumerate(found["annotations"]):
         if category is people_of or category in wanted:
-            people.append(each._replace(id=f"entry {position}") if isinstance(each, Broken) and not each.id else each)
-    return CocoFile(pictures, broken, people)
+            people.append(
+                each._replace(id=f"entry {position}") if isinstance(each, InvalidEntry) and not each.id else each
+            )
+    return CocoFile(pictures, invalid, people)
 
 
-class Folders:
+class ImageFolders:
     """Where the pictures of a release lie: in `images` if that is given, else in one of the usual places below
     `source`.
     """
@@ -154,11 +158,11 @@ class Folders:
         )
 
 
-def look_for(found: Inventory, pictures: Iterable[tuple[Path, str]]) -> None:
+def check_pictures(found: Inventory, pictures: Iterable[tuple[Path, str]]) -> None:
     """Adds pictures, each a folder and a name in it, to an inventory."""
     by_folder: dict[Path, list[str]] = {}
     for folder, name in pictures:
         by_folder.setdefault(folder, []).append(name)
     found.counts["pictures"] = 0
     for folder, names in by_folder.items():
-        found.look("pictures", folder, names, "JPEG", "PNG")
+        found.check_files("pictures", folder, names, "JPEG", "PNG")

@@ -9,11 +9,11 @@
 
 - rgb: JPEG or PNG; EXIF orientation is ignored. depth: 16-bit PNG of one channel, registered to the RGB picture and of its size, 0 = no
   reading. A line has one of them or both.
-- depth_scale: millimetres per stored unit, 1 if left out (Kinect, RealSense); 0.2 where 5000 units are a metre.
+- depth_scale: millimeters per stored unit, 1 if left out (Kinect, RealSense); 0.2 where 5000 units are a meter.
 - camera: fx, fy, cx, cy in pixels.
-- keypoints: one [x, y, v] per joint, in pixels from the picture's upper left corner, so that the first pixel's centre is (0.5, 0.5); v is
+- keypoints: one [x, y, v] per joint, in pixels from the picture's upper left corner, so that the first pixel's center is (0.5, 0.5); v is
   0 for absent, 1 or 2 for annotated. joint_set: the set they belong to; it must be the data set's.
-- parts: 8-bit PNG, greyscale or palette; 0 background, 1..24 the parts of Human3.6M, 255 ignore.
+- parts: 8-bit PNG, grayscale or palette; 0 background, 1..24 the parts of Human3.6M, 255 ignore.
 - mask: 8-bit PNG, above 0 on the person; depth outside it is dropped.
 - box: x0, y0, x1, y1 of the person in pixels. If left out, the extent of the mask, else of the visible keypoints (a tenth of its longer
   side wider all around), else of the depth readings, else the whole picture.
@@ -129,14 +129,14 @@ def inventory(config: FolderConfig) -> Inventory:
     found = Inventory()
     wanted = items(config)
     lines = [each.line for each in wanted if isinstance(each, FolderItem)]
-    broken = [each for each in wanted if isinstance(each, Rejected)]
+    rejected = [each for each in wanted if isinstance(each, Rejected)]
     found.counts["lines"] = len(wanted)
-    found.faults += [Fault(str(Path(config.path) / config.file), each.reason) for each in broken]
-    found.look("RGB pictures", config.path, [line.rgb for line in lines if line.rgb is not None], "JPEG", "PNG")
+    found.faults += [Fault(str(Path(config.path) / config.file), each.reason) for each in rejected]
+    found.check_files("RGB pictures", config.path, [line.rgb for line in lines if line.rgb is not None], "JPEG", "PNG")
     for what in ("depth", "parts", "mask"):
         named = [name for line in lines if (name := getattr(line, what)) is not None]
         if named:
-            found.look(f"{what} pictures", config.path, named, "PNG")
+            found.check_files(f"{what} pictures", config.path, named, "PNG")
     return found
 
 
@@ -163,9 +163,9 @@ def _line_fault(line: PersonLine, config: FolderConfig) -> str | None:
     if line.rgb is None and line.depth is None:
         return "neither rgb nor depth is given; a person needs one of them"
     if line.id is not None and not line.id.strip():
-        return "the id is empty; leave it out or make it unique"
+        return "the id is empty; omit it or make it unique"
     if line.id is not None and any(ord(character) < 32 for character in line.id):
-        return f"the id {line.id!r} has control characters; leave it out or give another"
+        return f"the id {line.id!r} has control characters; omit it or give another"
     if line.joint_set is not None and line.joint_set != config.joint_set:
         return f"joint_set is {line.joint_set!r}, the data set is read as {config.joint_set!r}; a data set has one joint set"
     if line.keypoints is not None and len(line.keypoints) != len(joint_set(config.joint_set)):
@@ -174,7 +174,7 @@ def _line_fault(line: PersonLine, config: FolderConfig) -> str | None:
 
 
 def read(item: FolderItem | Rejected) -> Person | Rejected:
-    """The record of one person; Rejected with the reason where a file is missing, broken, outside the folder or of the
+    """The record of one person; Rejected with the reason where a file is missing, rejected, outside the folder or of the
     wrong kind.
     """
     if isinstance(item, Rejected):
@@ -211,7 +211,7 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
 
 
 def _depth(folder: str, name: str, scale: float) -> np.ndarray:
-    """uint16 [H, W], millimetres, from a 16-bit PNG whose unit is `scale` millimetres; readings beyond 65.5 m become
+    """uint16 [H, W], millimeters, from a 16-bit PNG whose unit is `scale` millimeters; readings beyond 65.5 m become
     65.5 m.
     """
     stored = decode_depth(read_inside(folder, name), "png16")

@@ -55,7 +55,7 @@ class H36mParsingConfig(Config):
     )
     stored: Literal["whole", "person"] = Field(
         "whole",
-        description="whole (the picture, as the protocol scores it) or person (1.5 times the labelled person's box)",
+        description="whole (the picture, as the protocol scores it) or person (1.5 times the labeled person's box)",
     )
     size: int = Field(
         1002, ge=32, le=4096, description="largest side of a stored picture, pixels; 1002 keeps the videos' own"
@@ -102,8 +102,8 @@ def inventory(config: H36mParsingConfig) -> Inventory:
             continue
         stems = _stems(videos, ".mp4")
         taken = [stem for stem in stems if not stem.startswith("_")]
-        result.look("videos", videos, [f"{stem}.mp4" for stem in taken], "MP4")
-        result.look("label tracks", labels, [f"{stem}.mat" for stem in taken], "MATLAB 7.3", "HDF5")
+        result.check_files("videos", videos, [f"{stem}.mp4" for stem in taken], "MP4")
+        result.check_files("label tracks", labels, [f"{stem}.mat" for stem in taken], "MATLAB 7.3", "HDF5")
         others = _without_video(labels, stems)
         result.faults += [
             Fault(os.path.join(videos, f"{stem}.mp4"), "does not exist, but its labels do") for stem in others
@@ -112,7 +112,9 @@ def inventory(config: H36mParsingConfig) -> Inventory:
         if len(taken) != _VIDEOS:
             result.notes.append(f"{subject} has {len(taken)} videos; the release has {_VIDEOS}")
         if len(taken) < len(stems):
-            result.notes.append(f"left out, since they begin with _: {len(stems) - len(taken)} videos of {subject}")
+            result.notes.append(
+                f"skipped, since their names begin with _: {len(stems) - len(taken)} videos of {subject}"
+            )
     known = all(subject in PUBLISHED for subject in config.chosen)
     if whole and known and config.stride == 25 and not result.faults:
         frames = sum(PUBLISHED[subject] for subject in config.chosen)

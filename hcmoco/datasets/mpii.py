@@ -2,7 +2,7 @@
 
 The file is a list of persons, each `{"image": name, "center": [x, y], "scale": s, "joints": 16 x [x, y], "joints_vis":
 16 x 0/1}`; `scale` is the person's height / 200 pixels and coordinates count from 1, as in the MATLAB original. As
-every reader of this file does, the centre moves down by 15 * scale and the square of 200 * scale grows by a quarter, so
+every reader of this file does, the center moves down by 15 * scale and the square of 200 * scale grows by a quarter, so
 that no limb is cut.
 """
 
@@ -40,7 +40,7 @@ class MpiiConfig(Config):
 
 @dataclass(frozen=True, eq=False)
 class MpiiItem:
-    """One annotated person, its picture not read yet; `box` and `joints`, float64 [16, 3], have pixel centres at +0.5."""
+    """One annotated person, its picture not read yet; `box` and `joints`, float64 [16, 3], have pixel centers at +0.5."""
 
     id: str
     images: str
@@ -98,8 +98,8 @@ def _item(
     number = in_image[entry.image] = in_image.get(entry.image, -1) + 1
     id = f"mpii/{entry.image}/{number}"
     if entry.center[0] == -1:
-        return Rejected(id, "the person's centre is not annotated")
-    # From counting at 1 to pixel centres at +0.5.
+        return Rejected(id, "the person's center is not annotated")
+    # From counting at 1 to pixel centers at +0.5.
     x, y = entry.center[0] - 0.5, entry.center[1] + 15 * entry.scale - 0.5
     half = 100 * entry.scale * config.padding
     joints = np.column_stack([np.array(entry.joints) - 0.5, np.array(entry.joints_vis) > 0])
@@ -123,7 +123,7 @@ def inventory(config: MpiiConfig) -> Inventory:
         return found
     people = items(config)
     found.counts[UNIT] = len(people)
-    found.look("pictures", images, [each.image for each in people if isinstance(each, MpiiItem)], "JPEG", "PNG")
+    found.check_files("pictures", images, [each.image for each in people if isinstance(each, MpiiItem)], "JPEG", "PNG")
     found.faults += [Fault(str(path), f"{each.id}: {each.reason}") for each in people if isinstance(each, Rejected)]
     return found
 

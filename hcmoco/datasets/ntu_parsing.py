@@ -2,8 +2,8 @@
 
 <source>/
   images/<frame>.jpg               512 x 424, RGB registered onto the depth picture
-  depth/MDepth-<frame>.png         16 bits, millimetres, 0 where no person is
-  png_annotation_v2/<frame>.png    8 bits, greyscale or palette; the numbers are Human3.6M's raw part ids
+  depth/MDepth-<frame>.png         16 bits, millimeters, 0 where no person is
+  png_annotation_v2/<frame>.png    8 bits, grayscale or palette; the numbers are Human3.6M's raw part ids
   one list for training and one for validation, lines such as `images/S001C001P001R001A001F060.jpg`
 
 <frame> is SsssCcccPpppRrrrAaaaFfff: setup, camera, performer, repetition, action, and the frame's number, counted from
@@ -58,7 +58,7 @@ class NtuParsingConfig(Config):
     labels: str = Field("png_annotation_v2", description="folder of the label pictures, likewise")
     stored: Literal["whole", "person"] = Field(
         "whole",
-        description="whole (the picture, as the protocol scores it) or person (1.5 times the labelled person's box)",
+        description="whole (the picture, as the protocol scores it) or person (1.5 times the labeled person's box)",
     )
     mirror: Literal["none", "pixels", "pixels and sides"] = Field(
         "none",
@@ -92,7 +92,7 @@ def inventory(config: NtuParsingConfig) -> Inventory:
         result.notes.append(f"{len(bad)} lines of the list will be rejected, for example: {bad[0].reason}")
     for what, (folder, names) in _files(config, frames).items():
         if Path(folder).is_dir():
-            result.look(what, folder, names, "JPEG" if what == "RGB pictures" else "PNG")
+            result.check_files(what, folder, names, "JPEG" if what == "RGB pictures" else "PNG")
         else:
             result.counts[what] = len(names)
             result.faults.append(Fault(folder, f"does not exist; {len(names):,} {what} are looked for in it"))

@@ -1,6 +1,6 @@
 """Turn a full picture into a Person record.
 
-Shapes: H, W of the source picture, J joints. Coordinates are x, y in pixels with a pixel's centre at +0.5.
+Shapes: H, W of the source picture, J joints. Coordinates are x, y in pixels with a pixel's center at +0.5.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def checked(id: str, joints: int, make: Callable[[], Person], depth_codec: str =
 
 def crop_square(box: np.ndarray, width: int, height: int) -> tuple[int, int, int]:
     """x0, y0 and side, in whole pixels, of the square of CROP_MARGIN times the box's longest side around the box's
-    centre.
+    center.
 
     Raises ValueError for a box that is not finite, has no area, does not touch the picture or needs more than MAX_SIDE
     pixels.
@@ -70,7 +70,7 @@ class PersonImages:
 
     Attributes:
         rgb: uint8 [H, W, 3], RGB.
-        depth: uint16 [H, W], millimetres along the optical axis, 0 = no reading.
+        depth: uint16 [H, W], millimeters along the optical axis, 0 = no reading.
         parts: uint8 [H, W], train ids of body parts or IGNORE.
         iuv: uint8 [H, W, 3], chart I, U and V.
         mask: uint8 [H, W], 255 on the person.

@@ -47,7 +47,7 @@ def test_keypoints_and_box_are_moved_into_the_crop(tmp_path):
     assert (x0, y0, side, width, height) == (50, 15, 150, 300, 200)
     assert np.allclose(person.box, [40, 25, 110, 125])
     given = np.array(annotation(7)["keypoints"]).reshape(17, 3)
-    # v = 1, occluded, counts; a keypoint names a pixel, whose centre is half a pixel on.
+    # v = 1, occluded, counts; a keypoint names a pixel, whose center is half a pixel on.
     assert np.array_equal(person.keypoints[:, 2], given[:, 2] > 0)
     seen = given[:, 2] > 0
     assert np.allclose(person.keypoints[seen, :2], given[seen, :2] + 0.5 - (50, 15), atol=1e-4)
@@ -84,7 +84,7 @@ def test_what_the_rules_drop_is_left_out_with_the_rule(tmp_path):
     assert {each.id: each.reason for each in found if isinstance(each, Skipped)} == {
         "coco/1": "it is a crowd, not one person", "coco/3": "the person has no area",
         "coco/4": "the person's box has no area in the picture", "coco/5": "the person's box has no area in the picture",
-        "coco/6": "no joint of the person is labelled",
+        "coco/6": "no joint of the person is labeled",
     }  # fmt: skip
 
 
@@ -143,9 +143,9 @@ def test_real_people_are_read():
     )
     found = list(read_all(coco.READER, config))
     assert coco.inventory(config).faults == []
-    # Six annotated people, one of them without a labelled joint.
+    # Six annotated people, one of them without a labeled joint.
     people = [each for each in found if not isinstance(each, Skipped)]
-    assert [each.reason for each in found if isinstance(each, Skipped)] == ["no joint of the person is labelled"]
+    assert [each.reason for each in found if isinstance(each, Skipped)] == ["no joint of the person is labeled"]
     assert [int(person.keypoints[:, 2].sum()) for person in people] == [17, 15, 15, 12, 17]
     skier = people[0]
     assert skier.crop[3:].tolist() == [640, 425]
@@ -161,7 +161,7 @@ def test_what_was_put_in_comes_back(tmp_path):
     kept = [each for each in results if not isinstance(each, Skipped)]
     assert [each.id for each in kept] == ["coco/100", "coco/101", "coco/102"]
     assert [(each.id, each.reason) for each in results if isinstance(each, Skipped)] == [
-        ("coco/200", "it is a crowd, not one person"), ("coco/201", "no joint of the person is labelled"),
+        ("coco/200", "it is a crowd, not one person"), ("coco/201", "no joint of the person is labeled"),
     ]  # fmt: skip
     for read, true in zip(kept, people, strict=True):
         x0, y0, side = read.crop[:3]
@@ -174,8 +174,8 @@ def test_what_was_put_in_comes_back(tmp_path):
     found = coco.inventory(config)
     assert (found.faults, found.counts) == ([], {"people": 3, "pictures": 3})
     assert found.notes == [
-        "1 of the people left out: it is a crowd, not one person",
-        "1 of the people left out: no joint of the person is labelled",
+        "1 of the people skipped: it is a crowd, not one person",
+        "1 of the people skipped: no joint of the person is labeled",
     ]
 
 

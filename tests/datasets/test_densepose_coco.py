@@ -47,9 +47,9 @@ def test_what_was_put_in_comes_back(written, split, numbers):
     results = outcomes(DensePoseCocoConfig(source=str(root), split=split))
     scenes = [each for each in results if isinstance(each, Scene)]
     assert {each.id for each in scenes} == {f"densepose-coco/{number}" for number in numbers}
-    left = [each for each in results if isinstance(each, Skipped)]
-    assert [(each.id, each.reason) for each in left] == (
-        [("densepose-coco/900", "nobody is annotated in it")] if split == "train" else []
+    skipped = [outcome for outcome in results if isinstance(outcome, Skipped)]
+    assert [(outcome.id, outcome.reason) for outcome in skipped] == (
+        [("densepose-coco/900", "no person is annotated in it")] if split == "train" else []
     )
     kinds = set()
     for scene in scenes:
@@ -195,13 +195,13 @@ def test_a_faulty_annotation_sets_its_picture_aside(written, tmp_path, words):
 
 def test_faulty_pictures_are_set_aside(written, tmp_path):
     root, _ = written
-    gray = tmp_path / "grey.jpg"
+    gray = tmp_path / "gray.jpg"
     cv2.imwrite(str(gray), np.full((96, 96), 90, np.uint8))
     images = root.parent / "images of this test"
     images.mkdir()
     whole = (root / "images" / "train2014" / "COCO_train2014_000000000001.jpg").read_bytes()
     files = {
-        "grey.jpg": gray.read_bytes(),
+        "gray.jpg": gray.read_bytes(),
         "cut.jpg": whole[: len(whole) // 2],
         "text.jpg": b"<html>",
         "größe 1.jpg": whole,
@@ -209,7 +209,7 @@ def test_faulty_pictures_are_set_aside(written, tmp_path):
     for name, data in files.items():
         (images / name).write_bytes(data)
     (images / "link.jpg").symlink_to(gray)
-    names = [*files, "link.jpg", "../grey.jpg", "gone.jpg", "nul\x00.jpg", "x" * 3000]
+    names = [*files, "link.jpg", "../gray.jpg", "gone.jpg", "nul\x00.jpg", "x" * 3000]
     one = annotations_of(root)["annotations"][0]
 
     def change(content):
@@ -235,7 +235,7 @@ def test_faulty_pictures_are_set_aside(written, tmp_path):
     assert reasons.keys() == expected.keys()
     assert all(words in reasons[id] for id, words in expected.items()), reasons
     assert {id for id, each in results.items() if isinstance(each, Scene)} == {"0", "3"}
-    assert read_header(results["0"].rgb).channels == 3, "grey becomes RGB"
+    assert read_header(results["0"].rgb).channels == 3, "gray becomes RGB"
     assert results["3"].rgb == whole
     faults = densepose_coco.inventory(config).faults
     assert {Path(each.path).name for each in faults} >= {"text.jpg", "link.jpg", "gone.jpg"}
@@ -265,7 +265,7 @@ def test_the_inventory_names_what_is_missing(written, tmp_path):
     assert found.counts["pictures"] == 3
     assert found.counts["people with points"] == 3
     assert found.counts["people"] == sum(each.written != "crowd" for number in (1, 2, 3) for each in truths[number])
-    assert found.notes == ["1 of the pictures left out: nobody is annotated in it"]
+    assert found.notes == ["1 of the pictures skipped: no person is annotated in it"]
     found = densepose_coco.inventory(DensePoseCocoConfig(source=str(tmp_path)))
     assert [Path(each.path).name for each in found.faults] == [
         "densepose_coco_2014_train.json", "densepose_coco_2014_valminusminival.json",

@@ -138,7 +138,7 @@ def test_faults_become_reasons(tmp_path):
         "lies outside": {**good, "box": [500, 10, 510, 50]},
         "labels [77]": {**good, "parts": "parts bad.png"},
         "line 25: depth_scale": {"depth": "depth.png", "depth_scale": -1},
-        "the unit must be millimetres": {"depth": "depth.png", "depth_scale": 100},
+        "the unit must be millimeters": {"depth": "depth.png", "depth_scale": 100},
         "id is empty": {**good, "id": " "},
         "is not valid JSON: Exceeds": '{"id": "x", "rgb": "rgb 1.jpg", "depth_scale": ' + "9" * 5000 + "}",
         "line 29: depth_scale": '{"id": "y", "rgb": "rgb 1.jpg", "depth_scale": ' + "9" * 4000 + "}",

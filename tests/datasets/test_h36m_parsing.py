@@ -96,7 +96,7 @@ def test_frames_come_back_as_they_were_put_in(original, split, subject):
         parts = codecs.decode_labels(person.parts)
         assert np.array_equal(inside(parts, clip), clip.parts[number_of(person)])
         assert (parts == IGNORE).sum() == person.size**2 - width * height
-        # The picture is that frame's and no neighbour's: the person moves by a pixel each frame.
+        # The picture is that frame's and no neighbor's: the person moves by a pixel each frame.
         rgb = inside(codecs.decode_rgb(person.rgb), clip).astype(int)
         errors = [
             np.abs(rgb - clip.rgb[n]).mean()
@@ -162,7 +162,7 @@ def test_the_published_count_is_told_for_a_whole_set(tmp_path):
     assert result.faults == []
     assert result.notes == ["the set is whole; the published lists have 9,996 frames of S1"]
     (videos / "_ALL 1.1.mp4").write_bytes(b"")
-    assert "left out, since they begin with _: 1 videos of S1" in h36m_parsing.inventory(config(tmp_path)).notes
+    assert "skipped, since their names begin with _: 1 videos of S1" in h36m_parsing.inventory(config(tmp_path)).notes
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def folder(tmp_path):
 
 def reasons(folder, names, *formats):
     found = Inventory()
-    found.look("pictures", folder, names, *formats)
+    found.check_files("pictures", folder, names, *formats)
     assert found.counts == {"pictures": len(dict.fromkeys(names))}
     return [(os.path.relpath(fault.path, folder), fault.reason) for fault in found.faults]
 

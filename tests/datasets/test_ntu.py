@@ -120,7 +120,7 @@ def test_what_was_written_comes_back(written):
 
 @pytest.mark.parametrize("codec", ["XVID", "MJPG"])
 def test_color_lies_on_depth_to_under_half_a_pixel(tmp_path, codec):
-    """In a video of full size; a neighbouring frame would lie further off."""
+    """In a video of full size; a neighboring frame would lie further off."""
     clips = [Clip("S003C002P007R001A010", frames=12, person=2), Clip("S003C002P008R001A010", frames=12, person=6)]
     write(tmp_path, clips, codec=codec)
     found = outcomes(tmp_path)
@@ -389,7 +389,7 @@ def test_check_lists_exactly_what_is_missing(copy):
     whole = ntu.inventory(config)
     assert whole.counts == {"clips": 4, "RGB videos": 4, "skeleton files": 4, "depth pictures to be read": 8}
     assert whole.faults == []
-    assert whole.notes == ["1 clips will be left out: the clip's action is one of two people"]
+    assert whole.notes == ["1 clips will be skipped: the clip's action is one of two people"]
 
     (copy / "nturgb+d_rgb/S001C001P001R001A001_rgb.avi").unlink()
     (copy / "nturgb+d_rgb/S001C001P002R002A002_rgb.avi").write_bytes(b"<html>")

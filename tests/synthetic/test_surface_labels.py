@@ -82,7 +82,7 @@ def test_chart_coordinates_lead_back_to_the_place(body, corners):
 
 
 def test_charts_are_continuous_inside(body):
-    """Neighbouring points of one chart have neighbouring coordinates, except across the cuts of hands and feet."""
+    """Neighboring points of one chart have neighboring coordinates, except across the cuts of hands and feet."""
     rows = make_rng(0, "rows").choice(len(body.place), 1500, replace=False)
     others = np.delete(np.arange(len(body.place)), rows)
     partner = others[nearest(body.place[rows], body.place[others])]
@@ -115,7 +115,7 @@ def test_a_mirror_image_exchanges_left_and_right(body):
         off = np.abs(expected - mirrored)[same_chart & (mirrored[:, 0] == chart), 1:]
         assert np.median(off) < 0.02, (
             chart
-        )  # not the mean: across the cuts of hands and feet neighbours have far coordinates
+        )  # not the mean: across the cuts of hands and feet neighbors have far coordinates
 
 
 @pytest.mark.parametrize("turned", [0.0, 0.9, 2.0, np.pi])

@@ -16,7 +16,7 @@ def card(manifest: Manifest) -> str:
     of_persons.append(("depth", "depth codec", manifest.depth_codec))
     facts = [
         ("records", manifest.kind),
-        ("licence and terms", manifest.license or _NO_TERMS),
+        ("license and terms", manifest.license or _NO_TERMS),
         ("source", manifest.page),
         (
             "rows",
@@ -45,7 +45,7 @@ def card(manifest: Manifest) -> str:
             f"| {count:,} | rejected{_example(manifest, kind, count)} |" for kind, count in manifest.reasons.items()
         ]
         if manifest.rejected_file:
-            lines += ["", f"{manifest.rejected_file.name} lists every broken record with its reason."]
+            lines += ["", f"{manifest.rejected_file.name} lists every rejected record with its reason."]
     if provenance.arguments:
         lines += ["", "## How it was made", "", "| argument | value |", "|---|---|"]
         lines += [f"| {name} | {_cell(value)} |" for name, value in provenance.arguments.items()]

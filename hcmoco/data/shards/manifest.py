@@ -3,7 +3,7 @@
 <folder>/
   part-00000.parquet   rows in the order in which they were shuffled, 16 to 32 per row group
   ...
-  rejected.jsonl       every broken record, one line {"id": ..., "reason": ...} each; only where there are some
+  rejected.jsonl       every rejected record, one line {"id": ..., "reason": ...} each; only where there are some
   README.md            the same for people: what it is, its terms, what was rejected
   manifest.json        written last, at once: a folder without it is not a data set
 """

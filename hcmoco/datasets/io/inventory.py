@@ -43,7 +43,7 @@ class Inventory:
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def look(self, what: str, folder: str | Path, names: Iterable[str], *formats: str) -> None:
+    def check_files(self, what: str, folder: str | Path, names: Iterable[str], *formats: str) -> None:
         """Counts the files `names`, relative to `folder`, as `what`, and adds a fault for each that is missing, empty,
         unreadable, leaves the folder, or does not begin as one of `formats` (keys of SIGNATURES; none: any bytes do).
         """
@@ -53,7 +53,7 @@ class Inventory:
 
 
 def faults(folder: str | Path, names: Iterable[str], *formats: str) -> Iterator[Fault]:
-    """See `Inventory.look`. In the order of `names`; files are opened by many threads, since on a network disk each
+    """See `Inventory.check_files`. In the order of `names`; files are opened by many threads, since on a network disk each
     waits for an answer.
     """
     root = Path(folder).resolve()

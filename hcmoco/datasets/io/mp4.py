@@ -50,7 +50,7 @@ class Video:
             decoded += 1
         self.sound = decoded
         if decoded < self.declared:
-            # The last frame of a file that was cut decodes, too, to grey where its data end.
+            # The last frame of a file that was cut decodes, too, to gray where its data end.
             self.sound = gap or max(0, decoded - 1)
 
 

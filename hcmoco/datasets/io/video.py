@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from hcmoco.datasets.io.files import path_inside
-from hcmoco.datasets.ntu.config import COLOUR_HEIGHT, COLOUR_WIDTH
+from hcmoco.datasets.ntu.config import COLOR_HEIGHT, COLOR_WIDTH
 
 MAX_BYTES = 1 << 30
 
@@ -47,7 +47,7 @@ def frames(folder: str, name: str, numbers: Sequence[int]) -> Iterator[tuple[int
             while target is not None and target < at:
                 target = next(wanted, None)
             done, image = capture.retrieve() if at == target else (False, None)
-            # What is left of a file's last, cut picture decodes to grey: only a frame with a successor is whole.
+            # What is left of a file's last, cut picture decodes to gray: only a frame with a successor is whole.
             last = at == target and target == numbers[-1] and not cut
             grabbed = not last and capture.grab()
             if done and image is not None and (grabbed or not cut) and image.shape == (height, width, 3):
@@ -76,7 +76,7 @@ def _is_cut(path: Path) -> bool:
 
 
 def _check_shape(width: int, height: int) -> None:
-    if not (0 < width <= COLOUR_WIDTH and abs(height - width * COLOUR_HEIGHT / COLOUR_WIDTH) <= 1):
+    if not (0 < width <= COLOR_WIDTH and abs(height - width * COLOR_HEIGHT / COLOR_WIDTH) <= 1):
         raise ValueError(
-            f"the video is {width} x {height} pixels; {COLOUR_WIDTH} x {COLOUR_HEIGHT} or a smaller copy of the same shape is read"
+            f"the video is {width} x {height} pixels; {COLOR_WIDTH} x {COLOR_HEIGHT} or a smaller copy of the same shape is read"
         )

@@ -22,11 +22,13 @@ class ItopConfig(Config):
     labels: str = Field("", description="label file, relative to source; empty: ITOP_side_<split>_labels.h5")
     boxes: str = Field(
         "",
-        description="boxes of the valid frames, in their order: a .mat, .npy or .json file, relative to source, or the word joints, for "
-        f"boxes around the labelled joints; empty: joints for train, {TEST_BOXES} for test, where boxes from labels would tell the answer",
+        description="boxes of the valid frames, in their order: a .mat, .npy or .json file, relative to source, or the "
+        f"word joints, for boxes around the labeled joints; empty: joints for train, {TEST_BOXES} for test, where boxes "
+        "from labels would tell the answer",
     )
     without_box: Literal["leave-out", "joints"] = Field(
-        "leave-out", description="what becomes of a frame that the file of boxes has none for: leave-out, or joints"
+        "leave-out",
+        description="a frame that the file of boxes has no box for: leave-out (skip it), or joints (a box around them)",
     )
     joint_margin: float = Field(
         15.0, ge=0, le=100, description="how far a box around the joints reaches beyond them, pixels of the frame"

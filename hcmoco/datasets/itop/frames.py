@@ -1,8 +1,8 @@
-"""From valid frames to records: a few neighbours are read at once, since the file that holds them is opened for each
+"""From valid frames to records: a few neighbors are read at once, since the file that holds them is opened for each
 reading.
 
 Measured on one core with the file in memory: 1.1 ms for a record's depth to be coded and checked; opening the file and
-reading one frame 0.2 ms, or 0.5 ms where frames are compressed one by one, 16 neighbours 0.02 and 0.3 ms a frame.
+reading one frame 0.2 ms, or 0.5 ms where frames are compressed one by one, 16 neighbors 0.02 and 0.3 ms a frame.
 """
 
 import re
@@ -33,7 +33,7 @@ _FAR_PIXELS = 10_000
 
 @dataclass(frozen=True)
 class Frame:
-    """A valid frame: its row in the depth file, and its labels in pixels and metres as `Labels` has them."""
+    """A valid frame: its row in the depth file, and its labels in pixels and meters as `Labels` has them."""
 
     id: str
     subject: str
@@ -45,7 +45,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Block:
-    """Valid frames among ROWS_PER_ITEM neighbours of the depth file, and what was found out already of others nearby."""
+    """Valid frames among ROWS_PER_ITEM neighbors of the depth file, and what was found out already of others nearby."""
 
     id: str
     folder: str
@@ -53,7 +53,7 @@ class Block:
     split: str
     size: int
     frames: tuple[Frame, ...]
-    aside: tuple[Rejected | Skipped, ...] = field(default=())
+    excluded: tuple[Rejected | Skipped, ...] = field(default=())
 
 
 def items(config: ItopConfig) -> list[Block]:
@@ -79,7 +79,7 @@ def items(config: ItopConfig) -> list[Block]:
     repeats = {id for id, count in Counter(labels.ids).items() if count > 1}
     seen: set[str] = set()
     frames: dict[int, list[Frame]] = defaultdict(list)
-    aside: dict[int, list[Rejected | Skipped]] = defaultdict(list)
+    excluded: dict[int, list[Rejected | Skipped]] = defaultdict(list)
     for row, raw in enumerate(labels.ids):
         first = raw not in repeats or raw not in seen
         seen.add(raw)
@@ -88,9 +88,11 @@ def items(config: ItopConfig) -> list[Block]:
         if isinstance(outcome, Frame):
             frames[outcome.row // ROWS_PER_ITEM].append(outcome)
         else:
-            aside[max(int(labels.rows[row]), 0) // ROWS_PER_ITEM].append(outcome)
-    aside[0] += [Rejected(f"itop/{config.split}/{raw}", "the label file has no such frame") for raw in labels.unlabeled]
-    return _blocks(config, frames, aside)
+            excluded[max(int(labels.rows[row]), 0) // ROWS_PER_ITEM].append(outcome)
+    excluded[0] += [
+        Rejected(f"itop/{config.split}/{raw}", "the label file has no such frame") for raw in labels.unlabeled
+    ]
+    return _blocks(config, frames, excluded)
 
 
 def _frame(
@@ -125,7 +127,7 @@ def _frame(
         )
     if np.abs(joints).max() > _FAR:
         return Rejected(
-            id, f"3D joints: one is {np.abs(joints).max():.0f} away, more than {_FAR:.0f} m; the unit must be metres"
+            id, f"3D joints: one is {np.abs(joints).max():.0f} away, more than {_FAR:.0f} m; the unit must be meters"
         )
     before = joints[:, 2] > 0
     if not before.any():
@@ -148,16 +150,16 @@ def _box_of(joints_J3: np.ndarray, margin: float) -> np.ndarray:
 
 
 def _blocks(
-    config: ItopConfig, frames: dict[int, list[Frame]], aside: dict[int, list[Rejected | Skipped]]
+    config: ItopConfig, frames: dict[int, list[Frame]], excluded: dict[int, list[Rejected | Skipped]]
 ) -> list[Block]:
     folder, depth = place(config, config.depth_file)
     # What is rejected or skipped goes with the next block before it: without a frame to read there is nothing to make an item
     # for.
     starts = sorted(frames) or [0]
     with_start: dict[int, list[Rejected | Skipped]] = defaultdict(list)
-    at = np.maximum(np.searchsorted(starts, sorted(aside), side="right") - 1, 0)
-    for start, block in zip(at, sorted(aside), strict=True):
-        with_start[starts[int(start)]] += aside[block]
+    at = np.maximum(np.searchsorted(starts, sorted(excluded), side="right") - 1, 0)
+    for start, block in zip(at, sorted(excluded), strict=True):
+        with_start[starts[int(start)]] += excluded[block]
     return [
         Block(
             f"itop/{config.split} frames {ROWS_PER_ITEM * start} to {ROWS_PER_ITEM * start + ROWS_PER_ITEM - 1}",
@@ -174,18 +176,18 @@ def read(item: Block | Rejected | Skipped) -> list[Person | Rejected | Skipped]:
     if isinstance(item, Rejected | Skipped):
         return [item]
     if not item.frames:
-        return list(item.aside)
+        return list(item.excluded)
     try:
         with open_hdf5(item.folder, item.depth) as file:
             depths = _depths(array(file, "data", (None, HEIGHT, WIDTH), "f"), [frame.row for frame in item.frames])
     except ValueError as error:
-        return [*item.aside, *(Rejected(frame.id, f"depth: {error}") for frame in item.frames)]
-    return [*item.aside, *(_record(item, frame, depth) for frame, depth in zip(item.frames, depths, strict=True))]
+        return [*item.excluded, *(Rejected(frame.id, f"depth: {error}") for frame in item.frames)]
+    return [*item.excluded, *(_record(item, frame, depth) for frame, depth in zip(item.frames, depths, strict=True))]
 
 
 def _depths(data, wanted: list[int]) -> list[np.ndarray | str]:
-    """Metres of each wanted row, or why it cannot be read: all at once, and one by one where damage would take its
-    neighbours along.
+    """Meters of each wanted row, or why it cannot be read: all at once, and one by one where damage would take its
+    neighbors along.
     """
     first, end = min(wanted), max(wanted) + 1
     try:
@@ -230,5 +232,5 @@ def _millimeters(meters: np.ndarray) -> np.ndarray:
         found = np.where(np.isfinite(meters) & (meters > 0), meters, 0).astype(np.float32)
     readings = found[found > 0]
     if len(readings) and (far := float(np.mean(readings > _FAR))) > _FAR_SHARE:
-        raise ValueError(f"depth: {far:.0%} of the readings are beyond {_FAR:.0f} m; the file must hold metres")
+        raise ValueError(f"depth: {far:.0%} of the readings are beyond {_FAR:.0f} m; the file must hold meters")
     return np.rint(np.minimum(1000 * found, 65535)).astype(np.uint16)

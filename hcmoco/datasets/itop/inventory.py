@@ -25,10 +25,10 @@ def inventory(config: ItopConfig) -> Inventory:
         )
     found = Inventory()
     for what, name in (("depth files", config.depth_file), ("label files", config.labels_file)):
-        found.look(what, *_one(config, name), "HDF5")
+        found.check_files(what, *_one(config, name), "HDF5")
     found.faults = [Fault(each.path, what_to_do(*_split(each.path), each.reason)) for each in found.faults]
     if config.boxes_file is not None:
-        found.look("files of boxes", *_one(config, config.boxes_file))
+        found.check_files("files of boxes", *_one(config, config.boxes_file))
     if found.faults:
         return found
     try:
@@ -36,7 +36,7 @@ def inventory(config: ItopConfig) -> Inventory:
         _count(config, labels, found)
         if config.boxes_file is not None:
             missing = int(np.isnan(read_boxes(*place(config, config.boxes_file), len(labels.chosen))).all(1).sum())
-            instead = "left out" if config.without_box == "leave-out" else "given a box around their joints"
+            instead = "skipped" if config.without_box == "leave-out" else "given a box around their joints"
             found.notes += (
                 [f"{missing} valid frames have no box in {config.boxes_file} and are {instead}"] if missing else []
             )
@@ -73,7 +73,7 @@ def _count(config: ItopConfig, labels: Labels, found: Inventory) -> None:
     if labels.unlabeled:
         found.notes.append(f"{len(labels.unlabeled)} frames of the depth file have no label and will be rejected")
     if config.boxes_file is None:
-        found.notes.append(f"boxes are made from the labelled joints, {config.joint_margin:g} pixels beyond them")
+        found.notes.append(f"boxes are made from the labeled joints, {config.joint_margin:g} pixels beyond them")
     joints, seen = labels.joints3d[labels.chosen], labels.keypoints[labels.chosen]
     with np.errstate(all="ignore"):
         apart = np.abs(joints[..., :2] / joints[..., 2:] * FOCAL + CAMERA[2:] - seen[..., :2])[seen[..., 2] > 0]

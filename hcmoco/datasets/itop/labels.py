@@ -15,7 +15,7 @@ from hcmoco.errors import UserError
 HEIGHT, WIDTH, JOINTS = 240, 320, 15
 # Of the coordinates as published: x_world = (x - 160) * z * 0.0035, y_world = (120 - y) * z * 0.0035, x and y counting
 # pixels from 0. The point cloud of a frame is made so from its depth, which leaves no doubt: pixel 160 has x_world = 0,
-# and its centre is at 160.5 here.
+# and its center is at 160.5 here.
 FOCAL = 1 / 0.0035
 CAMERA = (FOCAL, FOCAL, 160.5, 120.5)
 _MAX_FRAMES = 1_000_000
@@ -28,10 +28,10 @@ class Labels:
     Attributes:
         ids: as the file has them, e.g. "00_00053" for person 0 and frame 53; their row's number where it has none.
         valid: int64 [N], 1 for frames that were approved.
-        keypoints: float32 [N, J, 3], x, y in pixels of the frame, a pixel's centre at +0.5, and visibility 0 or 1.
-        joints3d: float32 [N, J, 3], metres, x right, y down, z forward.
+        keypoints: float32 [N, J, 3], x, y in pixels of the frame, a pixel's center at +0.5, and visibility 0 or 1.
+        joints3d: float32 [N, J, 3], meters, x right, y down, z forward.
         rows: int64 [N], the frame's row in the depth file; -1: it has none, -2: more than one.
-        unlabelled: ids of the depth file that the label file lacks.
+        unlabeled: ids of the depth file that the label file lacks.
         by_number: whether rows were matched by their number, for want of ids.
     """
 

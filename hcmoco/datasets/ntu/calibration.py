@@ -12,14 +12,14 @@ import numpy as np
 from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.io.files import read_inside
 from hcmoco.datasets.ntu import registration, skeleton_file
-from hcmoco.datasets.ntu.config import COLOUR_HEIGHT, COLOUR_WIDTH, HEIGHT, WIDTH, NtuConfig
+from hcmoco.datasets.ntu.config import COLOR_HEIGHT, COLOR_WIDTH, HEIGHT, WIDTH, NtuConfig
 from hcmoco.datasets.ntu.layout import NtuItem
 from hcmoco.errors import UserError
 
 FRAMES = 4
 """Frames of a clip that give pairs."""
 NEAR, FAR = 0.3, 12.0
-"""Metres from the camera between which a joint is believed."""
+"""Meters from the camera between which a joint is believed."""
 _LEAST_INLIERS = 0.6
 _MARGIN = 0.25  # of a picture's side: how far outside it a joint's position is still believed
 _CAMERA_P90 = 4.0  # pixels; lens distortion, which fx, fy, cx, cy do not have, stays below
@@ -44,7 +44,7 @@ def calibrations(config: NtuConfig, items: Sequence[NtuItem | Rejected | Skipped
 
 
 def calibrate(each: Calibration) -> dict:
-    """The transform from depth to colour picture and the depth camera of one setup and camera, with their residuals.
+    """The transform from depth to color picture and the depth camera of one setup and camera, with their residuals.
 
     Returns JSON values: `refused` (a sentence, "" where the fit is good), numbers of clips and pairs, `model`, `camera`
     (fx, fy, cx, cy; instead `camera_refused`, a sentence, where the joints do not agree on one: the records then have
@@ -132,7 +132,7 @@ def _camera(table: np.ndarray) -> dict:
 
 
 def _pairs(folder: str, tag: str) -> np.ndarray | None:
-    """float64 [N, 7], x y z, depth x y and colour x y of the believable joints in FRAMES frames of a clip; None if it
+    """float64 [N, 7], x y z, depth x y and color x y of the believable joints in FRAMES frames of a clip; None if it
     cannot be read.
     """
     try:
@@ -151,11 +151,11 @@ def _pairs(folder: str, tag: str) -> np.ndarray | None:
 
 
 def pairs_of(joints: skeleton_file.Joints) -> np.ndarray:
-    """float64 [N, 7], x y z, depth x y and colour x y of those joints of a body whose numbers are all believable."""
+    """float64 [N, 7], x y z, depth x y and color x y of those joints of a body whose numbers are all believable."""
     table = np.column_stack([joints.xyz, joints.depth_xy, joints.color_xy])
     table = table[np.isfinite(table).all(1)]
     near = (table[:, 2] > NEAR) & (table[:, 2] < FAR) & (np.abs(table[:, :2]) < FAR).all(1)
-    for columns, size in ((slice(3, 5), (WIDTH, HEIGHT)), (slice(5, 7), (COLOUR_WIDTH, COLOUR_HEIGHT))):
+    for columns, size in ((slice(3, 5), (WIDTH, HEIGHT)), (slice(5, 7), (COLOR_WIDTH, COLOR_HEIGHT))):
         share = table[:, columns] / size
         near &= ((share > -_MARGIN) & (share < 1 + _MARGIN)).all(1)
     return table[near]

@@ -20,7 +20,7 @@ from hcmoco.datasets.io import video
 from hcmoco.datasets.io.files import read_inside
 from hcmoco.datasets.ntu import registration, skeleton_file
 from hcmoco.datasets.ntu.calibration import FAR, NEAR, pairs_of
-from hcmoco.datasets.ntu.config import COLOUR_WIDTH, HEIGHT, WIDTH
+from hcmoco.datasets.ntu.config import COLOR_WIDTH, HEIGHT, WIDTH
 from hcmoco.datasets.ntu.layout import NtuItem, depth_name, depth_number
 from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
 
@@ -34,10 +34,10 @@ _LEAST_WINDOW = 16.0  # pixels
 
 @dataclass(frozen=True)
 class _Pose:
-    """One body of one frame, on the unmirrored picture, a pixel's centre at +0.5.
+    """One body of one frame, on the unmirrored picture, a pixel's center at +0.5.
 
     Attributes:
-        keypoints: float64 [25, 3], x, y, visibility. joints3d: float64 [25, 3], metres, x right, y down, z forward;
+        keypoints: float64 [25, 3], x, y, visibility. joints3d: float64 [25, 3], meters, x right, y down, z forward;
             None where a number is missing or the camera is not known. pairs: see calibration.pairs_of.
     """
 
@@ -120,7 +120,7 @@ def _pose(joints: skeleton_file.Joints, camera: tuple[float, ...]) -> _Pose:
     if far.any():
         joint = int(far.argmax())
         raise ValueError(
-            f"the joint '{KINECT_25.joints[joint]}' lies at {', '.join(f'{value:.3g}' for value in xyz[joint])} metres"
+            f"the joint '{KINECT_25.joints[joint]}' lies at {', '.join(f'{value:.3g}' for value in xyz[joint])} meters"
         )
     placed = whole & np.isfinite(xy).all(1) & bool(camera)
     off = np.zeros(len(xy))
@@ -223,16 +223,16 @@ def _extent(keypoints: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def registered(image: np.ndarray, matrix_34: np.ndarray, z: float) -> np.ndarray:
-    """A frame of the video as the depth camera would have seen what is z metres away, unmirrored.
+    """A frame of the video as the depth camera would have seen what is z meters away, unmirrored.
 
     Args:
-        image: uint8 [h, w, 3] BGR, the colour picture or a smaller copy of it.
-        matrix_34: the transform from depth to colour picture, see registration.py.
+        image: uint8 [h, w, 3] BGR, the color picture or a smaller copy of it.
+        matrix_34: the transform from depth to color picture, see registration.py.
     Returns:
-        uint8 [424, 512, 3] RGB; black where the colour camera sees nothing.
+        uint8 [424, 512, 3] RGB; black where the color camera sees nothing.
     """
-    scale = image.shape[1] / COLOUR_WIDTH
-    # Three pixels of colour to one of depth: shrunk by areas first, what is thin does not flicker.
+    scale = image.shape[1] / COLOR_WIDTH
+    # Three pixels of color to one of depth: shrunk by areas first, what is thin does not flicker.
     shrink = max(int(registration.magnification(matrix_34, z) * scale), 1)
     if shrink > 1:
         height, width = image.shape[0] // shrink, image.shape[1] // shrink

@@ -53,7 +53,7 @@ class NtuItem:
     Attributes:
         id: `ntu/<tag>`.
         rgb, depth, skeletons: folders that hold the clip's files.
-        matrix: 12 numbers, rows of the 3 x 4 transform from depth to colour picture (registration.Fit), once it is
+        matrix: 12 numbers, rows of the 3 x 4 transform from depth to color picture (registration.Fit), once it is
             measured.
         camera: fx, fy, cx, cy of the mirrored depth picture, likewise; stays empty where the joints do not agree on
             one.
@@ -74,7 +74,7 @@ class _Listing:
     """Folder of each clip's file, by kind of file and tag; names that are no clip's; what lies in two folders."""
 
     folders: dict[str, dict[str, str]]
-    strangers: int
+    unknown: int
     doubles: int
 
 
@@ -85,7 +85,7 @@ def _listing(config: NtuConfig) -> _Listing:
             f"--source {config.source} is not a folder; give the one that holds {config.rgb}, {config.depth}, {config.skeletons}"
         )
     found: dict[str, dict[str, str]] = {}
-    strangers = doubles = 0
+    unknown = doubles = 0
     for kind, suffix in _SUFFIXES.items():
         name = getattr(config, kind)
         paths = [os.path.normpath(os.path.join(config.source, root, name)) for root in _ROOTS]
@@ -100,12 +100,12 @@ def _listing(config: NtuConfig) -> _Listing:
             for each in _names(folder):
                 tag = each[: len(each) - len(suffix)]
                 if not each.endswith(suffix) or not _TAG.fullmatch(tag):
-                    strangers += 1
+                    unknown += 1
                 elif tag in found[kind]:
                     doubles += 1
                 else:
                     found[kind][tag] = folder
-    return _Listing(found, strangers, doubles)
+    return _Listing(found, unknown, doubles)
 
 
 def _names(folder: str) -> list[str]:
@@ -183,9 +183,11 @@ def inventory(config: NtuConfig) -> Inventory:
     result.counts["clips"] = len(found) - sum(isinstance(each, Skipped) for each in found)
     result.faults += [Fault(each.id.removeprefix("ntu/"), each.reason) for each in found if isinstance(each, Rejected)]
     for folder in sorted({clip.rgb for clip in clips}):
-        result.look("RGB videos", folder, (f"{clip.tag.text}_rgb.avi" for clip in clips if clip.rgb == folder), "AVI")
+        result.check_files(
+            "RGB videos", folder, (f"{clip.tag.text}_rgb.avi" for clip in clips if clip.rgb == folder), "AVI"
+        )
     for folder in sorted({clip.skeletons for clip in clips}):
-        result.look(
+        result.check_files(
             "skeleton files", folder, (f"{clip.tag.text}.skeleton" for clip in clips if clip.skeletons == folder)
         )
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -201,16 +203,16 @@ def inventory(config: NtuConfig) -> Inventory:
             if clip.depth == folder
             for n in range(config.stride, frames[clip] + 1, config.stride)
         )
-        result.look("depth pictures to be read", folder, names, "PNG")
+        result.check_files("depth pictures to be read", folder, names, "PNG")
     for reason in sorted({each.reason for each in found if isinstance(each, Skipped)}):
         result.notes.append(
-            f"{sum(isinstance(each, Skipped) and each.reason == reason for each in found)} clips will be left out: {reason}"
+            f"{sum(isinstance(each, Skipped) and each.reason == reason for each in found)} clips will be skipped: {reason}"
         )
     others = len(set().union(*listing.folders.values())) - len(found)
     if others:
         result.notes.append(f"{others} more clips are there and not asked for")
-    if listing.strangers:
-        result.notes.append(f"{listing.strangers} files or folders are not named as a clip's are, and not looked at")
+    if listing.unknown:
+        result.notes.append(f"{listing.unknown} files or folders are not named like a clip and are ignored")
     if listing.doubles:
         result.notes.append(
             f"{listing.doubles} files lie in two folders; the first, in the order {config.source}, NTURGBD, NTURGBD120, is read"

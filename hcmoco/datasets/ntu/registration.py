@@ -1,15 +1,15 @@
-"""Where a pixel of the depth picture lies in the colour picture, fitted to joints whose positions in both are known.
+"""Where a pixel of the depth picture lies in the color picture, fitted to joints whose positions in both are known.
 
 The two cameras of a Kinect sit about 5 cm apart, so one plane-to-plane transform is right at one distance only: between
-2 and 4 metres the pictures shift by about 5 pixels of depth against each other. The model is therefore a homography and
+2 and 4 meters the pictures shift by about 5 pixels of depth against each other. The model is therefore a homography and
 a shift in proportion to 1 / distance,
 
-    colour ~ A [x, y, 1] + b / z,        A: 3 x 3,  b: 3,  z: metres along the depth camera's axis
+    color ~ A [x, y, 1] + b / z,        A: 3 x 3,  b: 3,  z: meters along the depth camera's axis
 
 which is exact for two pinhole cameras, and a frame is warped by its homography at the person's distance. Where the
 pairs do not ask for that many parameters (Bayesian information criterion), b is 0, or the transform an affine one.
 
-Coordinates count from 0 at the centre of the first pixel, as Kinect's do, on mirrored pictures, as Kinect's are.
+Coordinates count from 0 at the center of the first pixel, as Kinect's do, on mirrored pictures, as Kinect's are.
 Shapes: N pairs. References: R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, sections 4.1, 8.4 and 13;
 J. W. Tukey's biweight.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hcmoco.datasets.ntu.config import COLOUR_HEIGHT, COLOUR_WIDTH, HEIGHT, WIDTH
+from hcmoco.datasets.ntu.config import COLOR_HEIGHT, COLOR_WIDTH, HEIGHT, WIDTH
 from hcmoco.rng import make_rng
 
 MIN_PAIRS = 24
@@ -55,7 +55,7 @@ class Fit:
 
 
 def project(matrix_34: np.ndarray, depth_N2: np.ndarray, z_N: np.ndarray) -> np.ndarray:
-    """float64 [N, 2], positions in the colour picture of points of the depth picture at distances z; NaN behind the
+    """float64 [N, 2], positions in the color picture of points of the depth picture at distances z; NaN behind the
     camera.
     """
     flat = np.column_stack([depth_N2, np.ones(len(depth_N2)), 1 / z_N]) @ matrix_34.T
@@ -63,14 +63,14 @@ def project(matrix_34: np.ndarray, depth_N2: np.ndarray, z_N: np.ndarray) -> np.
 
 
 def at_distance(matrix_34: np.ndarray, z: float) -> np.ndarray:
-    """float64 [3, 3], the homography from the depth to the colour picture for what is z metres away."""
+    """float64 [3, 3], the homography from the depth to the color picture for what is z meters away."""
     plane = matrix_34[:, :3].copy()
     plane[:, 2] += matrix_34[:, 3] / z
     return plane
 
 
 def magnification(matrix_34: np.ndarray, z: float) -> float:
-    """Pixels of the colour picture per pixel of the depth picture, in its middle at distance z. ValueError where there
+    """Pixels of the color picture per pixel of the depth picture, in its middle at distance z. ValueError where there
     it folds over.
     """
     x, y = WIDTH / 2, HEIGHT / 2
@@ -86,7 +86,7 @@ def fit(depth_N2: np.ndarray, z_N: np.ndarray, color_N2: np.ndarray) -> Fit:
     Tukey's biweight.
 
     Args:
-        depth_N2: positions in the depth picture. z_N: metres, above 0. colour_N2: positions in the colour picture. All
+        depth_N2: positions in the depth picture. z_N: meters, above 0. color_N2: positions in the color picture. All
             finite.
     Raises ValueError with a sentence for fewer than MIN_PAIRS pairs and for pairs that lie in a line or determine no
     transform.
@@ -94,7 +94,7 @@ def fit(depth_N2: np.ndarray, z_N: np.ndarray, color_N2: np.ndarray) -> Fit:
     count = len(depth_N2)
     if count < MIN_PAIRS:
         raise ValueError(f"there are {count} joint pairs, at least {MIN_PAIRS} are needed")
-    to_unit, from_unit = _scaling(WIDTH, HEIGHT), np.linalg.inv(_scaling(COLOUR_WIDTH, COLOUR_HEIGHT))
+    to_unit, from_unit = _scaling(WIDTH, HEIGHT), np.linalg.inv(_scaling(COLOR_WIDTH, COLOR_HEIGHT))
     xy = depth_N2 * to_unit[[0, 1], [0, 1]] + to_unit[:2, 2]
     target = color_N2 / from_unit[[0, 1], [0, 1]] - from_unit[:2, 2] / from_unit[[0, 1], [0, 1]]
     middle = float(np.median(1 / z_N))
@@ -131,19 +131,19 @@ def _consensus(xy_N2: np.ndarray, target_N2: np.ndarray) -> np.ndarray:
     spread = np.linalg.svd(xy_N2[some] - xy_N2[some].mean(0), compute_uv=False) / len(some) ** 0.5
     if spread[1] < 4 * 2 / WIDTH:
         raise ValueError("the joints lie in a line; they determine no transform")
-    guess = 2 / WIDTH * COLOUR_HEIGHT / COLOUR_WIDTH  # about what a depth pixel is in the colour picture
+    guess = 2 / WIDTH * COLOR_HEIGHT / COLOR_WIDTH  # about what a depth pixel is in the color picture
     found, _ = cv2.findHomography(
         xy_N2[some], target_N2[some], cv2.RANSAC, _RANSAC_PIXELS * guess, maxIters=4000, confidence=0.9999
     )
     if found is None or not np.isfinite(found).all() or abs(found[2, 2]) < 1e-6:
-        raise ValueError("no transform takes the joints of the depth picture to those of the colour picture")
+        raise ValueError("no transform takes the joints of the depth picture to those of the color picture")
     return np.column_stack([found / found[2, 2], np.zeros(3)])
 
 
 def _reweighted(
     basis_N4: np.ndarray, target_N2: np.ndarray, start: np.ndarray, columns: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The matrix [3, 4], its entry [2, 2] 1, that minimises Tukey's loss of the geometric distances, and these
+    """The matrix [3, 4], its entry [2, 2] 1, that minimizes Tukey's loss of the geometric distances, and these
     distances [N].
     """
     count = len(basis_N4)
@@ -186,7 +186,7 @@ def fit_camera(xyz_N3: np.ndarray, depth_N2: np.ndarray) -> tuple[np.ndarray, np
     the residuals [N].
 
     Args:
-        xyz_N3: metres, Z above 0. depth_N2: pixels.
+        xyz_N3: meters, Z above 0. depth_N2: pixels.
     Raises ValueError with a sentence for too few pairs, or joints that do not spread in x or in y.
     """
     if len(xyz_N3) < MIN_PAIRS:

@@ -1,7 +1,7 @@
 """The text format of Kinect skeletons, `<tag>.skeleton`.
 
 The first line is the number of frames. A frame is a line with its number of bodies, and per body a line of 10 values
-that begins with the body's id, a line that says 25, and 25 lines of 12 values: x y z (metres), depth x y, colour x y
+that begins with the body's id, a line that says 25, and 25 lines of 12 values: x y z (meters), depth x y, color x y
 (pixels), orientation w x y z, tracking state (0 none, 1 inferred, 2 tracked).
 
 Only the few lines that structure a file are read when it is opened, numbers where a frame is asked for: every tenth
@@ -38,12 +38,12 @@ class Body:
 
 @dataclass(frozen=True)
 class Joints:
-    """The joints of one body in one frame, as the file has them. Pixels count from 0 at the centre of the first one.
+    """The joints of one body in one frame, as the file has them. Pixels count from 0 at the center of the first one.
 
     Attributes:
-        xyz: float64 [25, 3], metres in Kinect's camera space (x to the sensor's left, y up, z forward); may be NaN, as
+        xyz: float64 [25, 3], meters in Kinect's camera space (x to the sensor's left, y up, z forward); may be NaN, as
             all of them.
-        depth_xy: float64 [25, 2], pixels of the 512 x 424 depth picture. colour_xy: float64 [25, 2], pixels of the 1920
+        depth_xy: float64 [25, 2], pixels of the 512 x 424 depth picture. color_xy: float64 [25, 2], pixels of the 1920
             x 1080 one.
         state: int64 [25], 0 none, 1 inferred, 2 tracked.
     """

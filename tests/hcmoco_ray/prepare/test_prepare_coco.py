@@ -24,7 +24,7 @@ WRITERS = {
     "coco": coco_files.write_keypoints,
     "densepose-coco": coco_files.write_densepose,
 }
-RECORDS = {"mpii": 3, "coco": 5, "densepose-coco": 4}  # all that the download lists, read or left out
+RECORDS = {"mpii": 3, "coco": 5, "densepose-coco": 4}  # all that the download lists, read or skipped
 
 
 @pytest.fixture(scope="module")
