@@ -146,9 +146,7 @@ def decode_labels(data: bytes, size: int | None = None) -> np.ndarray:
 
 
 def _indices_as_gray(data: bytes) -> bytes:
-    """A palette PNG as a grayscale PNG of the same samples: the color type changed, the palette and its transparency
-    left out.
-    """
+    """A palette PNG as a grayscale PNG of the same samples: other color type, no palette and no transparency."""
     parts, position = [PNG_SIGNATURE], 8
     while position + 12 <= len(data):
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")

@@ -1,4 +1,4 @@
-"""The data set card: README.md, the manifest for people."""
+"""The data set card (README.md): the manifest in words."""
 
 from hcmoco.data.shards.manifest import Manifest, reason_kind
 
@@ -7,9 +7,7 @@ _NO_TERMS = "not stated; whoever prepared the data set knows where it came from"
 
 
 def card(manifest: Manifest) -> str:
-    """Render a manifest as Markdown: terms, contents, rejected and skipped records, provenance, and calibrations of the
-    source.
-    """
+    """Render a manifest as Markdown: terms, contents, rejected and skipped records, provenance, and calibrations."""
     provenance = manifest.provenance
     read = manifest.rows + manifest.rejected + sum(manifest.skipped.values())
     of_persons = [("keypoints", "joint set", manifest.joints), ("joints3d", "3D joint set", manifest.joints3d)]
@@ -52,7 +50,8 @@ def card(manifest: Manifest) -> str:
     lines += _measured(manifest)
     lines += [
         "",
-        "The schema, the checksums and the place of every row group are in manifest.json; `prepare.py verify` checks them.",
+        "The schema, the checksums and the place of every row group are in manifest.json; "
+        "`prepare.py verify` checks them.",
         "",
     ]
     return "\n".join(lines)
@@ -91,8 +90,8 @@ def _counts(values: dict[str, int]) -> str:
 
 
 def _example(manifest: Manifest, kind: str, count: int) -> str:
-    """One reason of a kind; of several it is said that the others have other names and numbers."""
-    reason = next((each.reason for each in manifest.rejected_examples if reason_kind(each.reason) == kind), kind)
+    """One reason of a kind. If there are several, it says "such as", since they differ in names and numbers."""
+    reason = next((record.reason for record in manifest.rejected_examples if reason_kind(record.reason) == kind), kind)
     return f"{', such as' if count > 1 and reason != kind else ''}: {_cell(reason)}"
 
 
@@ -100,5 +99,5 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         value = f"{value:.4g}"
     if isinstance(value, list):
-        value = " ".join(_cell(each) for each in value)
+        value = " ".join(_cell(item) for item in value)
     return str(value).replace("|", "\\|").replace("\n", " ")

@@ -71,7 +71,7 @@ def _check_rejected(manifest: Manifest, folder: Folder) -> None:
 
 
 def _check_file(manifest: Manifest, folder: Folder, file: File, first_index: int, sample: int, ids: set[str]) -> None:
-    """ValueError with the first thing that is wrong. Adds the file's ids to `ids`."""
+    """Raise ValueError with the first fault. Adds the file's ids to `ids`."""
     if folder.sha256(file.name) != file.sha256:
         raise ValueError(_OTHER_BYTES)
     with folder.open(file.name) as source:
