@@ -1,8 +1,8 @@
 """COCO person keypoints: RGB and 17 joints, from `person_keypoints_*.json` and its folder of pictures.
 
-Kept are annotations of the category person that are no crowd, have an area, a box that touches the picture and at least
-one labeled joint; the others are left out. Occluded joints (v = 1) count as visible. Boxes are continuous with (0, 0)
-at the picture's corner; keypoints are indices of pixels, so half a pixel is added.
+An annotation of the category person is kept if it is not a crowd, has an area, a box that touches the picture and at
+least one labeled joint; the others are skipped. Occluded joints (v = 1) count as visible. Boxes are continuous with
+(0, 0) at the picture's corner; keypoints are indices of pixels, so half a pixel is added.
 """
 
 from collections import Counter
@@ -45,8 +45,16 @@ class CocoConfig(Config):
 
 @dataclass(frozen=True, eq=False)
 class CocoItem:
-    """One annotated person, its picture not read yet; `joints` are float64 [17, 3] with pixel centers at +0.5 and
-    visibility 0 or 1.
+    """One annotated person, whose picture is not read yet.
+
+    Attributes:
+        id: `coco/<annotation id>`.
+        images: folder of the picture.
+        image: its name.
+        width, height: of the picture, pixels.
+        box: x0, y0, x1, y1, pixels.
+        joints: float64 [17, 3], x, y (a pixel's center is at +0.5) and visibility 0 or 1.
+        split, size: as in the config.
     """
 
     id: str
@@ -98,11 +106,18 @@ def _read(config: CocoConfig) -> tuple[Path, CocoFile[_Person]]:
 
 
 def items(config: CocoConfig) -> list[CocoItem | Rejected | Skipped]:
-    """The people of the file in its order: those that the rules drop as Skipped, malformed or repeated annotations as
-    Rejected.
+    """List the people of the annotation file, in its order.
 
-    Ids are `coco/<annotation id>`. Raises UserError for a file that is missing or not COCO's, and for a missing folder
-    of pictures.
+    Those that a rule excludes are Skipped; malformed or repeated annotations are Rejected.
+
+    Args:
+        config: where the download is.
+
+    Returns:
+        The people, with ids `coco/<annotation id>`.
+
+    Raises:
+        UserError: the file is missing or not COCO's, or the folder of pictures is missing.
     """
     path, content = _read(config)
     folders = ImageFolders(config.source, config.images)
@@ -147,7 +162,7 @@ def _item(
 
 
 def inventory(config: CocoConfig) -> Inventory:
-    """The pictures of the people that are kept, and how many people are not."""
+    """Check the pictures of the people that are kept, and count the others."""
     found = Inventory()
     path = below_source(config.source, config.annotations)
     if not path.is_file():
@@ -164,8 +179,9 @@ def inventory(config: CocoConfig) -> Inventory:
 
 
 def read(item: CocoItem | Rejected | Skipped) -> Person | Rejected | Skipped:
-    """The record of one person; Rejected with the reason where its picture is missing, broken or of another size than
-    annotated.
+    """Return the record of one person.
+
+    It is Rejected if its picture is missing, damaged or of another size than annotated.
     """
     if isinstance(item, Rejected | Skipped):
         return item

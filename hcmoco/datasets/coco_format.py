@@ -1,5 +1,4 @@
-"""What COCO's annotation files, and those made in their form, have in common: lists of pictures, annotations and
-categories; folders.
+"""Read COCO's annotation files, and others in their form: lists of pictures, annotations and categories.
 
 Source: COCO's data format. A release of pictures, such as train2014, is a folder of that name, beside `annotations` or
 in `images`.
@@ -33,8 +32,12 @@ class Picture(NamedTuple):
 
 
 class InvalidEntry(NamedTuple):
-    """An entry that cannot be used: its id, or `entry <n>`, and why; of an annotation also the picture that it names,
-    if it does.
+    """An entry that cannot be used.
+
+    Attributes:
+        id: of the entry, or `entry <n>`.
+        reason: one sentence.
+        picture: id of the picture that an annotation names, if it names one.
     """
 
     id: str
@@ -65,11 +68,15 @@ class _Picture(BaseModel):
 
 
 def read_coco(path: Path, what: str, person: Callable[[Any], T]) -> CocoFile[T]:
-    """The people of an annotation file. UserError for a file that is missing or is not in COCO's form.
+    """Read the people of an annotation file.
 
     Args:
-        what: the file for people, e.g. COCO annotation file.
-        person: what to keep of an annotation; a ValidationError of it becomes a InvalidEntry.
+        path: the JSON file.
+        what: what messages call the file, e.g. COCO annotation file.
+        person: returns what to keep of an annotation; if it raises ValidationError, the annotation is an InvalidEntry.
+
+    Raises:
+        UserError: the file is missing or is not in COCO's form.
     """
 
     def picture(values: Any) -> Picture | str:
@@ -126,8 +133,9 @@ def read_coco(path: Path, what: str, person: Callable[[Any], T]) -> CocoFile[T]:
 
 
 class ImageFolders:
-    """Where the pictures of a release lie: in `images` if that is given, else in one of the usual places below
-    `source`.
+    """The folders of the releases of pictures.
+
+    They are in `images` if that is given, else in one of the usual places below `source`.
     """
 
     def __init__(self, source: str, images: str = ""):
@@ -135,8 +143,10 @@ class ImageFolders:
         self._known: dict[str, Path] = {}
 
     def of(self, name: str, annotations: str | Path = "") -> Path:
-        """The folder of the picture `name` that the file `annotations` lists. UserError naming the places that were
-        tried.
+        """Return the folder of the picture `name` that the file `annotations` lists.
+
+        Raises:
+            UserError: it does not exist; the message names the places that were tried.
         """
         match = _RELEASE.fullmatch(Path(name).name) or _RELEASE.fullmatch(Path(annotations).name)
         release = match[1] if match else ""
@@ -153,13 +163,13 @@ class ImageFolders:
             if each.is_dir():
                 return each
         raise UserError(
-            f"the folder of the pictures{' of ' + release if release else ''} is not there (tried {', '.join(map(str, tried))}); "
-            "unpack it there, or give --images"
+            f"the folder of the pictures{' of ' + release if release else ''} does not exist "
+            f"(tried {', '.join(map(str, tried))}); unpack it there, or give --images"
         )
 
 
 def check_pictures(found: Inventory, pictures: Iterable[tuple[Path, str]]) -> None:
-    """Adds pictures, each a folder and a name in it, to an inventory."""
+    """Add pictures, each a folder and a name in it, to an inventory."""
     by_folder: dict[Path, list[str]] = {}
     for folder, name in pictures:
         by_folder.setdefault(folder, []).append(name)

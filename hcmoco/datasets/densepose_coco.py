@@ -51,7 +51,7 @@ class DensePoseCocoConfig(Config):
     )
     images: str = Field(
         "",
-        description="folder of the pictures; default: images/train2014 or train2014 (and val2014), as pictures are named",
+        description="folder of the pictures; default: images/train2014 or train2014 (and val2014), by their names",
     )
     size: int = Field(640, ge=32, le=4096, description="largest side of a picture, pixels; larger ones are rejected")
     masks: Literal["auto", "annotated", "all"] = Field(
@@ -68,7 +68,7 @@ class DensePoseCocoConfig(Config):
 
     @property
     def files(self) -> list[Path]:
-        """The annotation files."""
+        """Return the annotation files."""
         return [below_source(self.source, each) for each in self.annotations] or [
             self._published(part) for part in FILES[self.split]
         ]
@@ -86,7 +86,7 @@ class DensePoseCocoConfig(Config):
 
 @dataclass(frozen=True, eq=False)
 class SceneItem:
-    """One picture, not read yet, and its people."""
+    """One picture, which is not read yet, and its people."""
 
     id: str
     folder: str
@@ -130,7 +130,8 @@ def items(config: DensePoseCocoConfig) -> list[SceneItem | Rejected | Skipped]:
                 found.append(
                     Rejected(
                         id,
-                        f"the picture is {picture.width} x {picture.height}; for sides above {config.size} raise --size",
+                        f"the picture is {picture.width} x {picture.height}; "
+                        f"for sides above {config.size} raise --size",
                     )
                 )
             else:
@@ -220,7 +221,7 @@ def _instance(labels: PersonLabels, width: int, height: int) -> Instance:
 
 
 def _settled(points: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Points that rounding put beyond the picture, or beyond 0..1, moved back to the edge; `check_scene` finds the rest."""
+    """The points; those that rounding put beyond the picture, or beyond 0..1, are moved back to the edge."""
     points = points.copy()
     for columns, high, slack in (
         (slice(0, 1), width, _EDGE),

@@ -83,7 +83,8 @@ def test_what_the_rules_drop_is_left_out_with_the_rule(tmp_path):
     # The dog is no record of persons; everybody else is counted.
     assert {each.id: each.reason for each in found if isinstance(each, Skipped)} == {
         "coco/1": "it is a crowd, not one person", "coco/3": "the person has no area",
-        "coco/4": "the person's box has no area in the picture", "coco/5": "the person's box has no area in the picture",
+        "coco/4": "the person's box has no area in the picture",
+        "coco/5": "the person's box has no area in the picture",
         "coco/6": "no joint of the person is labeled",
     }  # fmt: skip
 
@@ -111,8 +112,10 @@ def test_faults_become_reasons(tmp_path):
     ]
     results = list(read_all(coco.READER, written(tmp_path, annotations, images=images)))
     expected = {
-        "coco/1": "same id", "coco/2": "image 99 is not", "coco/3": "keypoints: ", "coco/4": "bbox.2: ", "coco/entry 5": "id: ",
-        "coco/entry 6": "the record: ", "coco/5": "is 300 x 200, the annotation says 200 x 300", "coco/6": "leaves the folder",
+        "coco/1": "same id", "coco/2": "image 99 is not", "coco/3": "keypoints: ",
+        "coco/4": "bbox.2: ", "coco/entry 5": "id: ",
+        "coco/entry 6": "the record: ", "coco/5": "is 300 x 200, the annotation says 200 x 300",
+        "coco/6": "leaves the folder",
         "coco/7": "image 4 is not", "coco/entry 11": "id: ",
     }  # fmt: skip
     assert [each.id for each in results if not isinstance(each, Rejected)] == ["coco/1"]
@@ -187,7 +190,7 @@ def test_pictures_are_found_by_their_release(tmp_path):
     assert coco.inventory(coco.CocoConfig(source=str(tmp_path / "new"), annotations=name)).faults == []
     (tmp_path / "new" / "val2017").rename(tmp_path / "new" / "pictures")
     with pytest.raises(
-        UserError, match=r"pictures of val2017 is not there \(tried .*images/val2017, .*new/val2017\); unpack it"
+        UserError, match=r"pictures of val2017 does not exist \(tried .*images/val2017, .*new/val2017\); unpack it"
     ):
         coco.items(coco.CocoConfig(source=str(tmp_path / "new"), annotations=name))
     config = coco.CocoConfig(source=str(tmp_path / "new"), annotations=name, images="pictures")

@@ -52,7 +52,8 @@ def test_a_full_line(tmp_path):
     keypoints = [[50.0, 40.0, 2]] + [[0, 0, 0]] * 16
     line = {
         "id": "anna-1", "rgb": "rgb 1.jpg", "depth": "depth.png", "camera": [100, 100, 60, 45], "keypoints": keypoints,
-        "box": [30, 20, 70, 60], "joint_set": "coco-17", "parts": "parts.png", "mask": "mask.png", "subject": "anna", "split": "val",
+        "box": [30, 20, 70, 60], "joint_set": "coco-17", "parts": "parts.png", "mask": "mask.png",
+        "subject": "anna", "split": "val",
     }  # fmt: skip
     (person,) = outcomes(tmp_path, [line], name="mine")
     assert (person.id, person.dataset, person.subject, person.split, person.size) == (

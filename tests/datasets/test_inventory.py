@@ -24,9 +24,8 @@ def reasons(folder, names, *formats):
 
 
 def test_what_is_there_is_no_fault(folder):
-    assert (
-        reasons(folder, ["pictures/a.jpg", "pictures/b c.png", "pictures/ü.png", "pictures/a.jpg"], "JPEG", "PNG") == []
-    )
+    names = ["pictures/a.jpg", "pictures/b c.png", "pictures/ü.png", "pictures/a.jpg"]
+    assert reasons(folder, names, "JPEG", "PNG") == []
 
 
 def test_every_fault_is_named_in_the_order_asked(folder):

@@ -96,7 +96,7 @@ def test_what_was_written_is_read(tmp_path, content, storage):
 
 
 def test_joints_are_projected_to_the_pixels_that_the_file_says(tmp_path, content):
-    """A reading of its own at the pixel of each joint is found under the joint's projection by the record's own camera."""
+    """A distinct reading at the pixel of each joint lies under its projection by the record's own camera."""
     z = content.world[..., 2].astype(float)
     depth = content.depth.copy()
     marks = np.float16(6) + np.arange(15, dtype=np.float16) / 8
@@ -179,7 +179,8 @@ def test_files_of_boxes_that_cannot_be_used_are_one_line(tmp_path, content):
         "short.npy": "has 7 rows, the split has 8",
         "flat.npy": r"shape \[32\]", "cells.mat": "no variable FRbndbox_test",
         "two.mat": "no variable FRbndbox_test", "list.json": "must be an object",
-        "gap.json": "lacks frame 8", "words.json": "frame 1: its box", "deep.json": "give another file", "boxes.csv": ".mat, .npy or .json",
+        "gap.json": "lacks frame 8", "words.json": "frame 1: its box",
+        "deep.json": "give another file", "boxes.csv": ".mat, .npy or .json",
         "none.npy": "does not exist", "../none.npy": "leaves the folder",
     }  # fmt: skip
     for name, words in expected.items():

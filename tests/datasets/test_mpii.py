@@ -98,8 +98,10 @@ def test_faults_become_reasons(tmp_path):
     reasons = [each.reason if isinstance(each, Rejected) else None for each in results]
     assert [index for index, reason in enumerate(reasons) if reason is None] == [0, 2]
     expected = [
-        None, "repeats an earlier", None, "does not exist", "truncated", "empty", "leaves the folder", "leaves the folder", "neither PNG",
-        "center is not annotated", "joints: ", "scale: ", "outside the 300 x 200", "center: ", "the record: ", "null byte",
+        None, "repeats an earlier", None, "does not exist", "truncated", "empty",
+        "leaves the folder", "leaves the folder", "neither PNG",
+        "center is not annotated", "joints: ", "scale: ", "outside the 300 x 200", "center: ",
+        "the record: ", "null byte",
         "cannot be read",
     ]  # fmt: skip
     for reason, words in zip(reasons, expected, strict=True):

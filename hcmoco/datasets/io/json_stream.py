@@ -1,8 +1,6 @@
-"""Long lists of a large JSON file, element by element: what is not needed of an element is dropped before the next one
-is read.
+"""Read long lists of a large JSON file element by element, and keep only what is needed of each element.
 
-Python's own parser would hold all of a file at once, four to five times its size; here it is the text and what is kept
-of it.
+Python's own parser would hold all of a file at once, four to five times its size. Here it is the text and what is kept.
 """
 
 import json
@@ -17,10 +15,19 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def read_lists(path: str | Path, what: str, keep: Mapping[str, Callable[[Any], Any]]) -> dict[str, list]:
-    """For each key of `keep` that holds a list in the file's object: what `keep[key]` returns for each of its elements.
+    """Read lists of the file's object.
 
-    A key that the file lacks, or that holds something else, is absent from the result. UserError with one line, naming
-    the file as `what`, if it is missing or not JSON.
+    Args:
+        path: the file.
+        what: what messages call it.
+        keep: for each wanted key, the function that returns what to keep of an element of its list.
+
+    Returns:
+        For each key of `keep` that holds a list, what was kept of its elements. A key that the file lacks, or that
+        holds another type, is absent.
+
+    Raises:
+        UserError: the file is missing or not JSON.
     """
     path = Path(path)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Where ITOP's files are, and what is read of them."""
+"""Config of the ITOP reader."""
 
 from pathlib import Path
 from typing import Literal
@@ -23,8 +23,8 @@ class ItopConfig(Config):
     boxes: str = Field(
         "",
         description="boxes of the valid frames, in their order: a .mat, .npy or .json file, relative to source, or the "
-        f"word joints, for boxes around the labeled joints; empty: joints for train, {TEST_BOXES} for test, where boxes "
-        "from labels would tell the answer",
+        f"word joints, for boxes around the labeled joints; empty: joints for train, {TEST_BOXES} for test, where "
+        "boxes from labels would tell the answer",
     )
     without_box: Literal["leave-out", "joints"] = Field(
         "leave-out",
@@ -39,27 +39,29 @@ class ItopConfig(Config):
 
     @property
     def depth_file(self) -> str:
+        """Return the path of the depth file."""
         return self.depth or f"ITOP_side_{self.split}_depth_map.h5"
 
     @property
     def labels_file(self) -> str:
+        """Return the path of the label file."""
         return self.labels or f"ITOP_side_{self.split}_labels.h5"
 
     @property
     def boxes_file(self) -> str | None:
-        """None: from the joints."""
+        """Return the path of the file of boxes, None for boxes around the joints."""
         given = self.boxes or (JOINTS if self.split == "train" else TEST_BOXES)
         return None if given == JOINTS else given
 
 
 def place(config: ItopConfig, name: str) -> tuple[str, str]:
-    """Folder and name of a file: below `source`, or where the user says, by an absolute path."""
+    """Return folder and name of a file: below `source`, or of an absolute path."""
     path = Path(name).expanduser()
     return (str(path.parent), path.name) if path.is_absolute() else (config.source, name)
 
 
 def what_to_do(folder: str, name: str, reason: str) -> str:
-    """The reason, and for a file that is there in its packed form how to unpack it."""
+    """Return the reason, and for a file that is still packed how to unpack it."""
     packed = Path(folder) / f"{name}.gz"
     return (
         f"{reason}; unpack it: gunzip -k '{packed}'"

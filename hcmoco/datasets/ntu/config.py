@@ -1,4 +1,4 @@
-"""What can be set about reading NTU RGB+D."""
+"""Config of the NTU RGB+D reader."""
 
 from typing import Literal
 
@@ -19,7 +19,8 @@ class NtuConfig(Config):
     """Where NTU RGB+D is, which of it is read and how it is cropped."""
 
     source: str = Field(
-        description="folder of the download: it holds nturgb+d_rgb and its siblings, or NTURGBD and NTURGBD120 with them"
+        description="folder of the download: it holds nturgb+d_rgb and its siblings, or NTURGBD and NTURGBD120 with "
+        "them"
     )
     rgb: str = Field("nturgb+d_rgb", description="folder of <tag>_rgb.avi, in the source")
     depth: str = Field("nturgb+d_depth_masked", description="folder of <tag>/MDepth-00000001.png ..., in the source")
