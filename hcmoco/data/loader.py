@@ -13,6 +13,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from hcmoco.data.arrow import binary_column
 from hcmoco.data.collate import CollateConfig, SampleKey, SourceInfo, make_micro_batch
 from hcmoco.data.prefetch import prefetch_map
 from hcmoco.data.sampler import Plan
@@ -217,10 +218,5 @@ def _empty_batch(rows: int, config: CollateConfig) -> Batch:
 
 def _packed(batches: list[Batch]) -> pa.Table:
     """One row per micro-batch, its arrays as bytes. They are copied once."""
-    return pa.table({name: _as_bytes(np.stack([getattr(batch, name) for batch in batches])) for name in _ARRAYS})
-
-
-def _as_bytes(stacked: np.ndarray) -> pa.Array:
-    """The entries along the first axis as binary values over the array's own memory."""
-    offsets = np.arange(len(stacked) + 1, dtype=np.int64) * (stacked.nbytes // len(stacked))
-    return pa.Array.from_buffers(pa.large_binary(), len(stacked), [None, pa.py_buffer(offsets), pa.py_buffer(stacked)])
+    stacked = {name: np.stack([getattr(batch, name) for batch in batches]) for name in _ARRAYS}
+    return pa.table({name: binary_column(array, len(batches)) for name, array in stacked.items()})

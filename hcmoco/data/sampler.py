@@ -109,6 +109,7 @@ class Plan:
                 {
                     "name": source.name,
                     "rows": source.rows,
+                    # Not `config.fingerprint`: train states hold this digest of the numbers joined by commas.
                     "row_groups": hashlib.sha256(",".join(map(str, source.group_rows)).encode()).hexdigest(),
                     "weight": source.weight,
                     "content": source.content,

@@ -5,8 +5,6 @@ Rows are ranked by id, not by where they are stored, so that a data set prepared
 subset.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from hcmoco.config import Config
+from hcmoco.config import Config, fingerprint
 from hcmoco.data.sampler import SourcePlan
 from hcmoco.data.shards.manifest import Manifest
 from hcmoco.data.shards.reader import Shards
@@ -184,7 +182,7 @@ def _candidates(shards: Shards, needed: Sequence[str]) -> tuple[list[str], np.nd
 
 def _subset(shards: Shards, ids: list[str], places: np.ndarray, chosen: np.ndarray) -> Subset:
     chosen = np.sort(chosen)
-    digest = hashlib.sha256(json.dumps([ids[number] for number in chosen]).encode()).hexdigest()
+    digest = fingerprint([ids[number] for number in chosen])
     here = places[chosen]
     here = here[np.lexsort((here[:, 1], here[:, 0]))]
     groups, starts = np.unique(here[:, 0], return_index=True)
