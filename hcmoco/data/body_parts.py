@@ -52,13 +52,14 @@ def train_ids(raw: np.ndarray) -> np.ndarray:
     ids = _TRAIN_IDS[raw]
     if (ids == _NONE).any():
         raise ValueError(
-            f"there are raw part ids {np.unique(raw[ids == _NONE])[:5].tolist()}, which Human3.6M's part table does not list"
+            f"there are raw part ids {np.unique(raw[ids == _NONE])[:5].tolist()}, "
+            "which Human3.6M's part table does not list"
         )
     return ids
 
 
 def check_parts(labels: np.ndarray) -> None:
-    """ValueError where a map holds values that are neither train ids nor IGNORE."""
+    """Raise ValueError if a map holds values that are neither train ids nor IGNORE."""
     wrong = np.unique(labels[(labels >= NUM_PARTS) & (labels != IGNORE)])
     if len(wrong):
         raise ValueError(f"there are labels {wrong[:5].tolist()}; allowed are 0..{NUM_PARTS - 1} and {IGNORE}")
@@ -108,5 +109,5 @@ LEFT_RIGHT_PAIRS = tuple((int(a), int(b)) for a, b in enumerate(FLIP) if a < b)
 
 
 def part(name: str) -> int:
-    """Look up the train id of a part. ValueError for an unknown name."""
+    """Return the train id of a part; raise ValueError for an unknown name."""
     return PART_NAMES.index(name)

@@ -70,7 +70,7 @@ def decode_depth(data: bytes, codec: str, size: int | None = None) -> np.ndarray
         size: side that a square image must have, pixels; None allows any size.
 
     Returns:
-        uint16 [H, W], millimetres in records of this project.
+        uint16 [H, W], millimeters in records of this project.
 
     Raises:
         ValueError: 8-bit or color pictures, damaged bytes, another size, or an unknown codec.
@@ -141,14 +141,12 @@ def decode_labels(data: bytes, size: int | None = None) -> np.ndarray:
         raise ValueError(f"the label image is {header.kind}; an 8-bit PNG of one channel is needed")
     _expect_square(header.width, header.height, size)
     labels = _decode(_indices_as_gray(data) if header.palette else data, cv2.IMREAD_GRAYSCALE, header)
-    # Decoders stretch grey of 1, 2 or 4 bits to 0..255.
+    # Decoders stretch gray of 1, 2 or 4 bits to 0..255.
     return labels if header.bits == 8 else labels // (255 // (2**header.bits - 1))
 
 
 def _indices_as_gray(data: bytes) -> bytes:
-    """A palette PNG as a greyscale PNG of the same samples: the colour type changed, the palette and its transparency
-    left out.
-    """
+    """A palette PNG as a grayscale PNG of the same samples: other color type, no palette and no transparency."""
     parts, position = [PNG_SIGNATURE], 8
     while position + 12 <= len(data):
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")

@@ -1,9 +1,8 @@
-"""From stored rows to a Batch: decode, cut, convert joints, choose anchors. A pure function of the rows and of (seed,
-step, lane).
+"""Collate stored rows into a Batch: decode, crop, convert joints, draw anchors.
 
-Shapes: B rows, S side of the result, J joints of the run's set, P anchors. Nothing here holds state, and the decoding
-and warping release the interpreter lock, so one call per thread scales; callers with a pool of their own set
-`cv2.setNumThreads(1)`.
+The result is a pure function of the rows and of (seed, step, lane). Nothing here holds state. Decoding and warping
+release the interpreter lock, so one call per thread scales; callers with their own pool set `cv2.setNumThreads(1)`.
+Shapes: B rows, S side of the result, J joints of the run's set, P anchors.
 """
 
 from collections.abc import Sequence
@@ -32,8 +31,12 @@ from hcmoco.rng import make_rng
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What a row does not say about itself: its shard's joint set and depth codec, and the first memory-bank row of its
-    data set.
+    """What the manifest knows about a row and the row does not.
+
+    Attributes:
+        joint_set: name of the data set's joint set.
+        depth_codec: codec of the stored depth.
+        bank_offset: first memory-bank row of the data set.
     """
 
     joint_set: str
@@ -42,7 +45,12 @@ class SourceInfo:
 
     @classmethod
     def of(cls, sources: Sequence[RowGroups], bank_offsets: Sequence[int]) -> "list[SourceInfo]":
-        """One for each data set; `bank_offsets` may go on with where the last one ends."""
+        """Return the infos of the data sets of a mixture.
+
+        Args:
+            sources: the data sets, in the mixture's order.
+            bank_offsets: first memory-bank row of each; further entries are ignored.
+        """
         pairs = zip(sources, bank_offsets, strict=False)
         return [cls(source.manifest.joints, source.manifest.depth_codec, offset) for source, offset in pairs]
 
@@ -52,7 +60,7 @@ class CollateConfig:
     """What becomes of a row in a batch.
 
     Attributes:
-        augment: how rows are cut.
+        augment: how rows are cropped.
         joint_set: name of the run's joint set; keypoints are converted to it by joint name.
         num_anchors: P, positions drawn per row for the dense terms.
         anchors_with_replacement: see `draw_anchors`.
@@ -83,21 +91,21 @@ class SampleKey:
     view: int = 0
 
     def at(self, position: int) -> "SampleKey":
-        """The key of another row of the micro-batch."""
+        """Return the key of another row of the micro-batch."""
         return replace(self, position=position)
 
     def make_rng(self, purpose: str) -> np.random.Generator:
-        """The generator of one kind of draw, e.g. "augment"."""
+        """Return the generator of one kind of draw, e.g. "augment"."""
         key = (self.step, self.lane, self.position)
         return make_rng(self.seed, purpose, *(key if self.view == 0 else (*key, self.view)))
 
 
 def row_augmentation(row: dict, config: AugmentConfig, key: SampleKey, *, train: bool = True) -> Augmentation:
-    """The crop of one row: what `make_micro_batch` uses, for callers that need the matrix itself.
+    """Return the crop of one row as `make_micro_batch` uses it, for callers that need the matrix itself.
 
     Args:
         row: of `person_schema`; `size` and `box` are used.
-        config: how rows are cut.
+        config: how rows are cropped.
         key: what the draws depend on.
         train: False gives the centered crop, without randomness.
 
@@ -112,11 +120,17 @@ def row_augmentation(row: dict, config: AugmentConfig, key: SampleKey, *, train:
 
 
 def draw_anchors(depth_SS: np.ndarray, count: int, rng: np.random.Generator, *, replace: bool = False) -> np.ndarray:
-    """int64 [P]: up to `count` distinct cells of the stride-4 map whose pixel (4 * row, 4 * column) has a depth
-    reading, then -1.
+    """Draw positions of the stride-4 map that have a depth reading.
 
-    With `replace` it is `count` draws with replacement, as the published release has them, or all -1 where no cell has
-    a reading.
+    Args:
+        depth_SS: uint16 [S, S]; position (row, column) of the map looks at pixel (4 * row, 4 * column).
+        count: P.
+        rng: source of the draws.
+        replace: draw with replacement, as the published release does.
+
+    Returns:
+        int64 [P], row * (S // 4) + column. Without `replace` they are distinct, followed by -1 where there are fewer
+        than P positions with a reading. With `replace` they are all -1 if there is none.
     """
     cells = np.flatnonzero(depth_SS[::MAP_STRIDE, ::MAP_STRIDE])
     if replace and len(cells):

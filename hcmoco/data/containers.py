@@ -1,10 +1,10 @@
-"""PNG and JPEG containers: what their first bytes declare, and whether the file is whole.
+"""Check PNG and JPEG containers: what their first bytes declare, and whether the file is whole.
 
-Both are checked before anything is decoded (3 % of the time): decoders fill truncated JPEGs with gray, and take the
+Both are checked before anything is decoded (3 % of the time). Decoders fill truncated JPEGs with gray, and allocate the
 gigabytes that a damaged length asks for. Every fault of the data is a ValueError with a sentence for people.
 
 Formats: PNG (W3C PNG, third edition), JPEG (ITU-T T.81). JPEG has no checksum: a flipped bit inside a scan that still
-decodes is not seen.
+decodes is not detected.
 """
 
 import re
@@ -27,8 +27,14 @@ _FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a PNG's or JPEG's first bytes declare; `bits` per channel, `palette` for a PNG of colour type 3 (one channel
-    of indices).
+    """What the first bytes of a PNG or JPEG declare.
+
+    Attributes:
+        format: "png" or "jpeg".
+        width, height: pixels.
+        bits: per channel.
+        channels: number of channels; 1 for a palette.
+        palette: a PNG of color type 3, whose channel holds indices.
     """
 
     format: str
@@ -40,7 +46,7 @@ class ImageHeader:
 
     @property
     def kind(self) -> str:
-        """For messages: `a PNG of 8 bits and 3 channels`."""
+        """Return a description for messages, e.g. `a PNG of 8 bits and 3 channels`."""
         return (
             f"a {self.format.upper()} of {self.bits} bits and {self.channels} channel{'s' if self.channels > 1 else ''}"
         )
@@ -64,7 +70,8 @@ def read_header(data: bytes) -> ImageHeader:
         0 < header.width <= MAX_SIDE and 0 < header.height <= MAX_SIDE and header.width * header.height <= MAX_PIXELS
     ):
         raise ValueError(
-            f"the image declares {header.width} x {header.height} pixels; at most {MAX_SIDE} a side and {MAX_PIXELS} in all are read"
+            f"the image declares {header.width} x {header.height} pixels; "
+            f"at most {MAX_SIDE} a side and {MAX_PIXELS} in all are read"
         )
     return header
 
@@ -74,7 +81,7 @@ def _png_header(data: bytes) -> ImageHeader:
         raise ValueError("the PNG is truncated in its header")
     width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
     if color not in _PNG_CHANNELS:
-        raise ValueError(f"the PNG declares the unknown colour type {color}")
+        raise ValueError(f"the PNG declares the unknown color type {color}")
     return ImageHeader("png", width, height, bits, _PNG_CHANNELS[color], palette=color == 3)
 
 
@@ -89,9 +96,7 @@ def _jpeg_header(data: bytes) -> ImageHeader:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start of the payload, end) of each segment up to and including the end marker; ValueError where the
-    structure breaks.
-    """
+    """(marker, start of the payload, end) of each segment, end marker included; ValueError for a damaged structure."""
     position = 2
     while True:
         if position + 2 > len(data):

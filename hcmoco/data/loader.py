@@ -1,8 +1,8 @@
-"""The plan carried out: stored rows become work items, and work items the batches of a worker.
+"""Turn the plan into batches: stored rows become work items, and work items become the batches of a worker.
 
-A work item is one (window, lane) of the plan. Whoever executes the plan asks for items in the order (window 0, lane 0),
-(window 0, lane 1), ...; with W workers item k belongs to worker k mod W. What is made of the rows is the caller's:
-pre-training (`Feed`) and each downstream task have their own.
+A work item is one (window, lane) of the plan. Items are requested in the order (window 0, lane 0), (window 0, lane 1),
+...; with W workers item k belongs to worker k mod W. Subclasses define what becomes of the rows: pre-training
+(`PretrainLoader`) and each downstream task have their own.
 """
 
 from abc import ABC, abstractmethod
@@ -13,6 +13,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from hcmoco.data.arrow import binary_column
 from hcmoco.data.collate import CollateConfig, SampleKey, SourceInfo, make_micro_batch
 from hcmoco.data.prefetch import prefetch_map
 from hcmoco.data.sampler import Plan
@@ -27,17 +28,20 @@ BatchT = TypeVar("BatchT")
 
 
 def not_as_prepared(error: ValueError) -> UserError:
-    """The mistake behind a record that does not decode. Records are checked before they are stored: this one was stored
-    by something else, or changed together with its checksum.
+    """Return the UserError for a record that does not decode.
+
+    Records are checked before they are stored. So this one was written by another program, or it was changed together
+    with its checksum.
     """
     return UserError(
-        f"{error}; its data set is not as `python pipelines/prepare.py` leaves one: see what its verify says, then prepare it again"
+        f"{error}; its data set is not as `python pipelines/prepare.py` leaves one: "
+        "see what its verify says, then prepare it again"
     )
 
 
 @dataclass(frozen=True)
 class PlanLoader(ABC, Generic[BatchT]):
-    """Everything that turns a plan into batches; small to pickle, so that a cluster's tasks can hold it.
+    """Everything that turns a plan into batches. It is small to pickle, so that a cluster's tasks can hold it.
 
     Attributes:
         plan: which rows, when.
@@ -50,29 +54,35 @@ class PlanLoader(ABC, Generic[BatchT]):
     @property
     @abstractmethod
     def columns(self) -> Sequence[str]:
-        """What is read of a row."""
+        """Return the names of the columns that are read."""
 
     @abstractmethod
     def make(self, rows: list[dict], step: int, lane: int) -> BatchT:
-        """A lane's micro-batch of rows, which say with `source` which data set they are of: a pure function, called in
-        threads.
+        """Collate a lane's micro-batch. This is a pure function and is called in threads.
 
-        Raises ValueError, with its id, for a row that does not decode.
+        Args:
+            rows: the rows, whose `source` is the number of their data set.
+            step: step of the run, from 0.
+            lane: number of the lane.
+
+        Raises:
+            ValueError: a row does not decode; the message names its id.
         """
 
     @abstractmethod
     def join(self, batches: list[BatchT], step: int) -> BatchT:
-        """The micro-batches of one step, in order, as one."""
+        """Concatenate the micro-batches of one step, in order."""
 
     @property
     def item_rows(self) -> int:
-        """Rows of a work item."""
+        """Return the number of rows of a work item."""
         return self.plan.window_steps * self.plan.batch_size_per_lane
 
     def item(self, window: int, lane: int) -> pa.Table:
-        """The work item of a window and lane. All items of a run have equally many rows.
+        """Read the work item of a window and lane. All items of a run have equally many rows.
 
-        Raises UserError where a shard is not what its manifest says, or a row does not decode.
+        Raises:
+            UserError: a shard is not what its manifest says, or a row does not decode.
         """
         return _labeled(self._rows(window, lane), window, lane)
 
@@ -85,20 +95,25 @@ class PlanLoader(ABC, Generic[BatchT]):
     def batches(
         self, items: Iterable[pa.Table], *, rank: int, world: int, first_step: int, threads: int, ahead: int
     ) -> Iterator[BatchT]:
-        """This worker's batch of each step from `first_step` to the plan's end.
+        """Yield this worker's batch of each step from `first_step` to the plan's end.
 
         Args:
             items: this worker's items, from the window of `first_step` on.
-            threads, ahead: decoding threads, and how many batches they stay in front of the step.
+            rank: number of this worker.
+            world: number of workers.
+            first_step: first step to yield.
+            threads: decoding threads.
+            ahead: how many batches they prepare in advance.
+
         Raises:
-            RuntimeError: an item is not the one that the plan deals to this worker next, or there is none.
+            RuntimeError: an item is not the one that the plan deals to this worker next, or the items have ended.
             UserError: a row does not decode.
         """
         jobs = self._jobs(iter(items), rank, world, first_step)
         return prefetch_map(lambda job: self._batch(*job), jobs, threads=threads, ahead=ahead)
 
     def own_items(self, *, rank: int, world: int, first_step: int) -> Iterator[tuple[int, int]]:
-        """(window, lane) of this worker's items, in order: for a worker that reads them itself."""
+        """Yield (window, lane) of this worker's items, in order, for a worker that reads them itself."""
         for window in range(first_step // self.plan.window_steps, self.plan.windows):
             for lane in self.plan.lanes_of(rank, world):
                 yield window, lane
@@ -118,7 +133,8 @@ class PlanLoader(ABC, Generic[BatchT]):
                 got = (table["window"][0].as_py(), table["lane"][0].as_py())
                 if got != (window, lane):
                     raise RuntimeError(
-                        f"worker {rank} of {world} was handed item (window, lane) = {got}, the plan says {(window, lane)}"
+                        f"worker {rank} of {world} was handed item (window, lane) = {got}, "
+                        f"the plan says {(window, lane)}"
                     )
                 tables.append(table)
             for t in range(self.plan.window_steps):
@@ -144,8 +160,8 @@ class PretrainLoader(PlanLoader[Batch]):
 
     Attributes:
         collate: what becomes of a row.
-        decode: "worker": items hold encoded rows, about 30 to 160 kB each, and the worker that trains decodes them;
-            "tasks": items hold decoded micro-batches, and whoever makes the item has decoded them.
+        decode: "worker": items hold encoded rows, about 30 to 160 kB each, and the worker that trains decodes them.
+            "tasks": items hold micro-batches that were decoded where the item was read.
     """
 
     collate: CollateConfig
@@ -193,7 +209,7 @@ def _labeled(table: pa.Table, window: int, lane: int) -> pa.Table:
 
 
 def _empty_batch(rows: int, config: CollateConfig) -> Batch:
-    """A batch of the right shapes and types."""
+    """A batch of zeros with the right shapes and types."""
     one = make_micro_batch([], [], [], config, SampleKey(0, 0))
     return replace(
         one, **{name: np.zeros((rows, *getattr(one, name).shape[1:]), getattr(one, name).dtype) for name in _ARRAYS}
@@ -201,11 +217,6 @@ def _empty_batch(rows: int, config: CollateConfig) -> Batch:
 
 
 def _packed(batches: list[Batch]) -> pa.Table:
-    """One row per micro-batch, its arrays as bytes, which are copied once."""
-    return pa.table({name: _as_bytes(np.stack([getattr(batch, name) for batch in batches])) for name in _ARRAYS})
-
-
-def _as_bytes(stacked: np.ndarray) -> pa.Array:
-    """The entries along the first axis as binary values over the array's own memory."""
-    offsets = np.arange(len(stacked) + 1, dtype=np.int64) * (stacked.nbytes // len(stacked))
-    return pa.Array.from_buffers(pa.large_binary(), len(stacked), [None, pa.py_buffer(offsets), pa.py_buffer(stacked)])
+    """One row per micro-batch, its arrays as bytes. They are copied once."""
+    stacked = {name: np.stack([getattr(batch, name) for batch in batches]) for name in _ARRAYS}
+    return pa.table({name: binary_column(array, len(batches)) for name, array in stacked.items()})

@@ -1,4 +1,4 @@
-"""How many rows of each data set every step takes: declared weights, largest remainder carried over steps."""
+"""Compute how many rows of each data set every step takes, from declared weights."""
 
 from fractions import Fraction
 from functools import cached_property
@@ -14,9 +14,18 @@ MAX_UNITS = 1 << 16
 
 
 def units_of(weights: tuple[float, ...]) -> tuple[int, ...]:
-    """Weights as coprime whole numbers; a decimal means what it says (0.3 is 3/10, not the nearest binary fraction).
+    """Convert weights to coprime whole numbers.
 
-    Raises UserError for a weight that is not a positive finite number.
+    A decimal is taken as it is written: 0.3 is 3/10, not the nearest binary fraction.
+
+    Args:
+        weights: one per data set, above 0.
+
+    Returns:
+        The weights in units of their common denominator; their sum is at most MAX_UNITS, else they are rounded.
+
+    Raises:
+        UserError: a weight is not a positive finite number.
     """
     for weight in weights:
         if not (weight > 0 and weight < float("inf")):
@@ -24,21 +33,21 @@ def units_of(weights: tuple[float, ...]) -> tuple[int, ...]:
                 f"weight {weight!r} of a data set: must be a number above 0; leave a data set out to give it no rows"
             )
     exact = [Fraction(str(weight)) for weight in weights]
-    scale = lcm(*(each.denominator for each in exact))
-    units = [int(each * scale) for each in exact]
+    scale = lcm(*(weight.denominator for weight in exact))
+    units = [int(weight * scale) for weight in exact]
     if sum(units) // gcd(*units) > MAX_UNITS:
         units = _rounded(units)
     divisor = gcd(*units)
-    return tuple(each // divisor for each in units)
+    return tuple(unit // divisor for unit in units)
 
 
 def _rounded(units: list[int]) -> list[int]:
-    """Largest remainder over MAX_UNITS; a data set that was declared keeps at least one unit."""
+    """Largest remainder over MAX_UNITS. Every declared data set keeps at least one unit."""
     if len(units) > MAX_UNITS:
         raise UserError(f"{len(units)} data sets in one mixture: at most {MAX_UNITS}")
     total = sum(units)
     free = MAX_UNITS - len(units)
-    rounded = [1 + each * free // total for each in units]
+    rounded = [1 + unit * free // total for unit in units]
     by_remainder = sorted(range(len(units)), key=lambda d: (-(units[d] * free % total), d))
     for d in by_remainder[: MAX_UNITS - sum(rounded)]:
         rounded[d] += 1
@@ -48,11 +57,16 @@ def _rounded(units: list[int]) -> list[int]:
 class Mixture:
     """Rows of each data set in the micro-batches of a run, as a function of the step.
 
-    After t steps of R rows, data set d with share s_d has given cum_d(t) rows with |cum_d(t) - s_d R t| < 1; every step
-    sums to R and no count is negative. With three or more data sets plain error diffusion breaks one of the three, so a
-    row's earliest and latest step follow from the bound (it may come once s_d R t exceeds the rows before it, it must
-    have come when the floor counts it) and the rows that must not wait longest come first; a schedule within these
-    limits exists (Tijdeman, "The chairman assignment problem", 1980) and taking the earliest deadline finds it.
+    After t steps of R rows, data set d with share s_d has given cum_d(t) rows with |cum_d(t) - s_d R t| < 1. Every step
+    sums to R, and no count is negative. With three or more data sets, plain error diffusion breaks one of the three. So
+    a row's earliest and latest step follow from the bound: it may come once s_d R t exceeds the rows before it, and it
+    must have come when the floor counts it. The rows with the earliest deadline come first. A schedule within these
+    limits exists, and this rule finds it (Tijdeman, "The chairman assignment problem", 1980).
+
+    Attributes:
+        units: the weights as coprime whole numbers.
+        rows: R.
+        period: steps after which the composition repeats.
     """
 
     def __init__(self, weights: tuple[float, ...], rows: int):
@@ -61,18 +75,18 @@ class Mixture:
         self.period = sum(self.units) // gcd(sum(self.units), rows)
 
     def cumulative(self, step: int) -> np.ndarray:
-        """int64 [D], rows of each data set in the first `step` steps of one lane."""
+        """Return the rows of each of the D data sets in the first `step` steps of one lane, int64 [D]."""
         cycles, rest = divmod(step, self.period)
         return self._table[-1] * cycles + self._table[rest]
 
     @cached_property
     def _table(self) -> np.ndarray:
-        """int64 [period + 1, D]: after one period every share is a whole number of rows, and the same steps come again."""
+        """int64 [period + 1, D]: after one period every share is a whole number of rows, and the steps repeat."""
         units, total, D = self.units, sum(self.units), len(self.units)
         cum = [0] * D
         table = [tuple(cum)]
         for step in range(1, self.period + 1):
-            due = [each * self.rows * step for each in units]  # shares in units of 1 / total rows
+            due = [unit * self.rows * step for unit in units]  # shares in units of 1 / total rows
             cum = [max(before, quota // total) for before, quota in zip(cum, due, strict=True)]
             spare = self.rows * step - sum(cum)
             if spare:

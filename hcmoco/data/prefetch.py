@@ -1,4 +1,4 @@
-"""Work done ahead of who needs it, in threads."""
+"""Prefetch in threads."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,9 +11,15 @@ R = TypeVar("R")
 
 
 def prefetch_map(function: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int) -> Iterator[R]:
-    """`map(function, items)` in order, with up to `ahead` results under way in `threads` threads.
+    """Yield `function(item)` for each item, in order, computed in advance.
 
-    An error, of `function` or of `items` itself, comes up at its place.
+    Exceptions from `function` or `items` are raised in order.
+
+    Args:
+        function: called in threads.
+        items: iterated in the caller's thread.
+        threads: number of threads.
+        ahead: largest number of results that are computed or waiting.
     """
     with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
         source = _submitted(pool, function, items)
@@ -24,12 +30,12 @@ def prefetch_map(function: Callable[[T], R], items: Iterable[T], *, threads: int
                 pending.extend(islice(source, 1))
                 yield result
         finally:
-            for each in pending:
-                each.cancel()
+            for future in pending:
+                future.cancel()
 
 
 def _submitted(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]) -> Iterator[Future]:
-    """A future for each item. An error of `items` is the last one: what was drawn before it is still handed out."""
+    """A future for each item. An error of `items` is the last future, so that earlier results are still yielded."""
     try:
         for item in items:
             yield pool.submit(function, item)

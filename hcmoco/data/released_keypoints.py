@@ -1,6 +1,6 @@
-"""The skeleton encoder's input as the published code makes it, for `model.polluted_keypoints`.
+"""The skeleton encoder's input as the published code computes it, for `model.polluted_keypoints`.
 
-Shapes: J joints; a 2 is row and column, a 3 x, y and visibility.
+Shapes: J joints; a 2 is row and column, a 3 is x, y and visibility.
 """
 
 import numpy as np
@@ -11,29 +11,30 @@ ROOT = 6
 """The published code takes the joint at this position as the root, whatever joint it is."""
 
 # Where the annotation files put a joint that is not annotated, along x and y in pixels of the whole picture (a pixel's
-# centre is at +0.5): MPII's has (-1, -1) and counts pixels from 1, COCO's has (0, 0) and counts from 0.
+# center is at +0.5): MPII's has (-1, -1) and counts pixels from 1, COCO's has (0, 0) and counts from 0.
 _NOT_ANNOTATED = {MPII_16.name: -1.5, COCO_17.name: 0.5}
 
 
 def released_keypoints(
     keypoints_J3: np.ndarray, crop: np.ndarray | None, size: int, source: str, target: str
 ) -> np.ndarray:
-    """Root-relative, scaled (row, column) of a record's joints, taken before the augmentation, so not turned with the
-    image.
+    """Return root-relative, scaled (row, column) of a record's joints, computed before the augmentation.
 
     Joint 6 is the origin, and the largest absolute coordinate of all joints is 1. Joints that are not annotated count
     for both, at the place that their file gives them. COCO's skeletons are normalized over their 17 joints (root: the
     right shoulder) and then converted; all others are converted first. Source: the published data loaders.
 
-    Two things the records do not keep: a joint that is annotated outside the stored square counts as not annotated. And
-    where the source has no such place (Kinect, synthetic people) or `crop` is None, joints that are not visible are
-    left out of the scale, and the mean of the visible joints stands in for a root that is not.
+    Records do not keep two facts. A joint that is annotated outside the stored square counts as not annotated. And
+    where the source has no such place (Kinect, synthetic people) or `crop` is None, invisible joints do not count for
+    the scale, and the mean of the visible joints replaces an invisible root.
 
     Args:
-        keypoints_J3: the record's, in pixels of the stored image; visibility 0 or 1.
-        crop: x0, y0, side, width, height of the stored image in its picture, or None.
+        keypoints_J3: float32 [J, 3], the record's, in pixels of the stored image; visibility 0 or 1.
+        crop: float32 [5], x0, y0, side, width, height of the stored image in its picture, or None.
         size: side of the stored image, pixels.
-        source, target: names of the record's and of the result's joint set.
+        source: name of the record's joint set.
+        target: name of the result's joint set.
+
     Returns:
         float32 [J of target, 2]. The caller sets joints to 0 that are not visible in its crop.
     """

@@ -1,9 +1,9 @@
-"""Who reads which row at which step: a pure function of (seed, step, lane), decided before anything is read.
+"""The sampler: which row is read at which step by which lane, a pure function of (seed, step, lane).
 
-Every data set is an endless stream of passes over its rows. A pass is a permutation of the row groups; runs of at least
-MIX_GROUPS groups of it are permuted inside, row by row. A fixed number of lanes share the streams: in each window of
+Every data set is an endless stream of passes over its rows. A pass is a permutation of the row groups. Runs of at least
+MIX_GROUPS groups of it are then permuted row by row. A fixed number of lanes share the streams: in each window of
 `window_steps` steps a lane takes one contiguous run of each stream, so that a work item (window, lane) touches few row
-groups. Worker r of W serves the lanes r, r + W, ...: the rows of a global step are the same for every W.
+groups. Worker r of W serves the lanes r, r + W, ..., so the rows of a global step are the same for every W.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ from hcmoco.errors import UserError
 from hcmoco.rng import make_rng
 
 MIX_GROUPS = 4
-# Raised whenever the same fields would give another order.
+# Increased whenever the same fields would give another order.
 ORDER_VERSION = 1
 
 
 class Row(NamedTuple):
-    """One row: number of its data set in the mixture, row group over all files of the data set, row inside the group."""
+    """One row: number of its data set in the mixture, row group (over all files of the data set), row in the group."""
 
     source: int
     group: int
@@ -53,15 +53,16 @@ class SourcePlan:
     def __post_init__(self):
         if self.rows < 1 or sum(self.group_rows) != self.rows or min(self.group_rows, default=0) < 1:
             raise UserError(
-                f"data set {self.name}: {self.rows} rows in {len(self.group_rows)} row groups of together {sum(self.group_rows)}; "
-                "the groups must be non-empty and add up to at least one row"
+                f"data set {self.name}: {self.rows} rows in {len(self.group_rows)} row groups of together "
+                f"{sum(self.group_rows)}; the groups must be non-empty and add up to at least one row"
             )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The order of a run. Steps count from 0; `steps` bounds the run and decides nothing about the order of earlier
-    steps.
+    """The order of a run.
+
+    Steps count from 0. `steps` bounds the run and does not affect the order of earlier steps.
 
     Attributes:
         seed: keys every permutation.
@@ -88,16 +89,16 @@ class Plan:
             raise UserError(
                 f"data sets of the mixture: {', '.join(names) or 'none'}; give at least one, each name once"
             )
-        _ = self._mixture  # bad weights are named here, not at the first step
+        _ = self._mixture  # report bad weights here, not at the first step
 
     def __getstate__(self):
-        return {field.name: getattr(self, field.name) for field in fields(self)}  # caches stay behind
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # without the caches
 
     # --- identity
 
     @property
     def description(self) -> dict:
-        """Everything that decides the order, as JSON types: what a checkpoint keeps to compare with."""
+        """Return everything that decides the order, as JSON values. A checkpoint keeps it to compare with."""
         return {
             "order_version": ORDER_VERSION,
             "seed": self.seed,
@@ -108,6 +109,7 @@ class Plan:
                 {
                     "name": source.name,
                     "rows": source.rows,
+                    # Not `config.fingerprint`: train states hold this digest of the numbers joined by commas.
                     "row_groups": hashlib.sha256(",".join(map(str, source.group_rows)).encode()).hexdigest(),
                     "weight": source.weight,
                     "content": source.content,
@@ -120,44 +122,55 @@ class Plan:
 
     @property
     def windows(self) -> int:
-        """Windows that cover the run; the last may reach beyond `steps`, so that all items have the same number of
-        rows.
+        """Return the number of windows that cover the run.
+
+        The last may reach beyond `steps`, so that all items have equally many rows.
         """
         return -(-self.steps // self.window_steps)
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """First memory bank row of each data set, and the banks' total size at the end."""
+        """Return the first memory-bank row of each data set, followed by the total size of the bank."""
         return tuple(np.cumsum([0, *(source.rows for source in self.sources)]).tolist())
 
     def lanes_of(self, rank: int, world: int) -> range:
-        """Lanes that worker `rank` of `world` serves. UserError unless `world` divides `lanes`."""
+        """Return the lanes that worker `rank` of `world` serves; raise UserError unless `world` divides `lanes`."""
         if world < 1 or self.lanes % world:
-            fitting = [str(each) for each in range(1, self.lanes + 1) if self.lanes % each == 0]
+            fitting = [str(count) for count in range(1, self.lanes + 1) if self.lanes % count == 0]
             raise UserError(
-                f"{world} workers cannot share {self.lanes} lanes evenly; use {', '.join(fitting)}, or change the plan's lanes"
+                f"{world} workers cannot share {self.lanes} lanes evenly; use {', '.join(fitting)}, "
+                "or change the plan's lanes"
             )
         return range(rank, self.lanes, world)
 
     @property
     def mixture_period(self) -> int:
-        """Steps after which the composition repeats."""
+        """Return the number of steps after which the composition repeats."""
         return self._mixture.period
 
     def composition(self, step: int) -> tuple[int, ...]:
-        """Rows of each data set in every lane's micro-batch at `step`; they sum to `batch_size_per_lane`."""
+        """Return the rows of each data set in every lane's micro-batch at `step`; they sum to `batch_size_per_lane`."""
         return tuple((self._mixture.cumulative(step + 1) - self._mixture.cumulative(step)).tolist())
 
-    def drawn(self, step: int) -> dict[str, float]:
-        """Rows drawn in the first `step` steps / rows there are, per data set: the "epochs" of a report."""
+    def epochs_at(self, step: int) -> dict[str, float]:
+        """Return the epochs of each data set after `step` steps: rows drawn / rows of the data set."""
         cum = self._mixture.cumulative(step) * self.lanes
         return {source.name: float(count / source.rows) for source, count in zip(self.sources, cum, strict=True)}
 
     # --- rows
 
     def item(self, window: int, lane: int) -> list[list[Row]]:
-        """The rows of one work item, per step of the window: `window_steps` lists of `batch_size_per_lane` rows, data
-        sets in order.
+        """Return the rows of one work item.
+
+        Args:
+            window: number of the window, from 0.
+            lane: number of the lane.
+
+        Returns:
+            `window_steps` lists of `batch_size_per_lane` rows, data sets in order.
+
+        Raises:
+            ValueError: the window or lane does not exist.
         """
         if window < 0 or not 0 <= lane < self.lanes:
             raise ValueError(f"item ({window}, {lane}): windows count from 0, lanes are 0..{self.lanes - 1}")
@@ -172,14 +185,14 @@ class Plan:
         return steps
 
     def rows(self, step: int, lane: int) -> list[Row]:
-        """The rows of one lane's micro-batch at `step`."""
+        """Return the rows of one lane's micro-batch at `step`."""
         window, t = divmod(step, self.window_steps)
         return self.item(window, lane)[t]
 
     def _positions(self, d: int, cum: np.ndarray, lane: int) -> np.ndarray:
         """Ascending positions in the stream of data set d that `lane` takes in one window.
 
-        A contiguous run, except in a window in which a pass ends: there the stream is dealt step by step, so that no
+        They are contiguous, except in a window in which a pass ends. There the stream is dealt step by step, so that no
         row of the next pass comes at an earlier step than a row of the pass before.
         """
         start, stop = self.lanes * int(cum[0]), self.lanes * int(cum[-1])
@@ -236,9 +249,7 @@ class Plan:
         return [0, *inner.tolist(), int(ends[-1])], order
 
     def _make_chunk(self, d: int, p: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:
-        """(group, row in group) of every row of a chunk, permuted; the last chunk takes the groups that do not fill
-        another.
-        """
+        """(group, row in group) of every row of a chunk, permuted. The last chunk takes the remaining groups."""
         starts, order = self._pass(d, p)
         last = chunk == len(starts) - 2
         groups = order[chunk * MIX_GROUPS : None if last else (chunk + 1) * MIX_GROUPS]

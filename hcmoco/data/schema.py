@@ -1,8 +1,7 @@
-"""The records: one person in one view (`Person`), one uncropped image with its people (`Scene`), and the `Batch` that a
-step consumes.
+"""The records: one person in one view (`Person`) and one uncropped image with its people (`Scene`); and the `Batch`.
 
-In storage and on the way through a cluster, pixels stay encoded; null means that a modality is absent. Only a Batch
-holds decoded pixels, and it says with explicit flags which of them are real.
+In storage and on the way through a cluster, pixels stay encoded, and null means that a modality is absent. Only a Batch
+holds decoded pixels. Its flags say which of them are real.
 """
 
 from dataclasses import dataclass, fields
@@ -13,28 +12,27 @@ import pyarrow as pa
 SCHEMA_VERSION = 1
 Modality = str  # one of MODALITIES
 MODALITIES: tuple[Modality, ...] = ("rgb", "depth", "keypoints")
-"""What pre-training contrasts, in the order in which everything lists them."""
+"""What pre-training contrasts, in the order in which all lists have them."""
 MAP_STRIDE = 4
-"""Pixels of the input between neighbors of the finest feature map, on which anchors, part logits and 3D anchors stand.
-"""
+"""Stride of the finest feature map in pixels of the input; anchors, part logits and 3D anchors lie on it."""
 
 
 @dataclass
 class Person:
-    """One person in one view, cropped to a square of about 1.5 times the person's box. Null (None) means absent.
+    """One person in one view, cropped to a square of about 1.5 times the person's box. None means absent.
 
     Attributes:
         id: stable and unique, `<dataset>/<source key>`.
-        dataset, split, subject: where the row comes from; subject is "" where unknown.
+        dataset, split, subject: where the row comes from; subject is "" if unknown.
         size: int, side of the square image in pixels; RGB, depth, parts and iuv all have it.
         rgb: JPEG or PNG bytes, RGB.
-        depth: 16-bit image bytes in the codec that the manifest names; millimetres along the optical axis, 0 = no
+        depth: 16-bit image bytes in the codec that the manifest names; millimeters along the optical axis, 0 = no
             reading.
         camera: float32 [4], fx, fy, cx, cy in pixels of this image.
         crop: float32 [5], x0, y0, side, width, height: where this image lies in its source image of width x height.
         box: float32 [4], x0, y0, x1, y1: the person's box in pixels of this image.
-        keypoints: float32 [J, 3], x, y in pixels of this image (a pixel's centre is at +0.5), visibility 0 or 1.
-        joints3d: float32 [J3, 3], metres in the camera frame (x right, y down, z forward).
+        keypoints: float32 [J, 3], x, y in pixels of this image (a pixel's center is at +0.5), visibility 0 or 1.
+        joints3d: float32 [J3, 3], meters in the camera frame (x right, y down, z forward).
         parts: 8-bit PNG bytes, 0 = background, 1..24 the parts of Human3.6M in the order of its published table, 255 =
             ignore.
         iuv: 8-bit 3-channel PNG bytes, channels I (chart 0..24), U, V (0..255 for 0..1).
@@ -60,7 +58,7 @@ class Person:
     mask: bytes | None = None
 
     def to_row(self, index: int) -> dict:
-        """The row of `person_schema` for this record; `index` is its dense number inside its data set."""
+        """Return the row of `person_schema` for this record; `index` is its dense number in its data set."""
         row = {field.name: getattr(self, field.name) for field in fields(self)}
         for name in ("camera", "crop", "box", "keypoints", "joints3d", "dp_points"):
             if row[name] is not None:
@@ -69,7 +67,7 @@ class Person:
 
     @classmethod
     def from_row(cls, row: dict) -> "Person":
-        """The record of one row (a dict of Python or NumPy values, as Arrow's to_pylist gives)."""
+        """Return the record of one row, a dict of Python or NumPy values as Arrow's to_pylist gives."""
         values = {field.name: row.get(field.name) for field in fields(cls)}
         for name, width in (
             ("camera", None),
@@ -86,7 +84,12 @@ class Person:
 
 
 def person_schema(joints: int, joints3d: int = 0) -> pa.Schema:
-    """Arrow schema of a shard of persons with `joints` 2D and `joints3d` 3D joints (0: the column is all null)."""
+    """Return the Arrow schema of a shard of persons.
+
+    Args:
+        joints: number of 2D joints.
+        joints3d: number of 3D joints; 0: the column is all null.
+    """
 
     def floats(name: str, length: int) -> pa.Field:
         # Arrow C++ up to 25 cannot read a null fixed-size list from Parquet (apache/arrow#35692), so the length stands
@@ -123,7 +126,7 @@ class Instance:
     Attributes:
         box: float32 [4], x0, y0, x1, y1: around what is visible of the person, outer edges of pixels of the image.
         mask: 8-bit PNG bytes of the image's size, 255 on the visible person. None: not annotated.
-        dp_points: float32 [N, 5], x, y in pixels of the image (a pixel's centre is at +0.5), chart I 1..24, U and V
+        dp_points: float32 [N, 5], x, y in pixels of the image (a pixel's center is at +0.5), chart I 1..24, U and V
             0..1: points of the visible surface, annotated as COCO-DensePose has them. None: not annotated.
         crowd: the box holds people that are not told apart; what is detected there is neither right nor wrong.
     """
@@ -136,13 +139,14 @@ class Instance:
 
 @dataclass
 class Scene:
-    """One uncropped image and all people that can be recognised in it.
+    """One uncropped image and all people that can be recognized in it.
 
     Attributes:
         id: stable and unique, `<dataset>/<source key>`.
         dataset, split: where the row comes from.
         rgb: JPEG or PNG bytes, RGB, of width x height pixels.
-        instances: the people, in no order that means anything.
+        width, height: pixels.
+        instances: the people, in no particular order.
     """
 
     id: str
@@ -154,19 +158,19 @@ class Scene:
     instances: list[Instance]
 
     def to_row(self, index: int) -> dict:
-        """The row of `scene_schema` for this record; `index` is its dense number inside its data set."""
+        """Return the row of `scene_schema` for this record; `index` is its dense number in its data set."""
 
         def numbers(values: np.ndarray | None) -> list[float] | None:
             return None if values is None else np.asarray(values, np.float32).ravel().tolist()
 
         instances = [
             {
-                "box": numbers(each.box),
-                "mask": each.mask,
-                "dp_points": numbers(each.dp_points),
-                "crowd": bool(each.crowd),
+                "box": numbers(instance.box),
+                "mask": instance.mask,
+                "dp_points": numbers(instance.dp_points),
+                "crowd": bool(instance.crowd),
             }
-            for each in self.instances
+            for instance in self.instances
         ]
         return {
             **{field.name: getattr(self, field.name) for field in fields(self)},
@@ -176,25 +180,27 @@ class Scene:
 
     @classmethod
     def from_row(cls, row: dict) -> "Scene":
-        """The record of one row (a dict of Python or NumPy values, as Arrow's to_pylist gives). ValueError where points
-        lack a number.
+        """Return the record of one row, a dict of Python or NumPy values as Arrow's to_pylist gives.
+
+        Raises:
+            ValueError: the surface points are not rows of 5 numbers.
         """
         instances = [
             Instance(
-                box=np.asarray(each["box"], np.float32),
-                mask=each["mask"],
+                box=np.asarray(instance["box"], np.float32),
+                mask=instance["mask"],
                 dp_points=None
-                if each["dp_points"] is None
-                else np.asarray(each["dp_points"], np.float32).reshape(-1, 5),
-                crowd=bool(each["crowd"]),
+                if instance["dp_points"] is None
+                else np.asarray(instance["dp_points"], np.float32).reshape(-1, 5),
+                crowd=bool(instance["crowd"]),
             )
-            for each in row["instances"]
+            for instance in row["instances"]
         ]
         return cls(**{**{field.name: row[field.name] for field in fields(cls)}, "instances": instances})
 
 
 def scene_schema() -> pa.Schema:
-    """Arrow schema of a shard of scenes: one uncropped image and its annotated people, for detection and DensePose."""
+    """Return the Arrow schema of a shard of scenes: one uncropped image and its annotated people."""
     instance = pa.struct(
         [
             ("box", pa.list_(pa.float32())),
@@ -219,24 +225,23 @@ def scene_schema() -> pa.Schema:
 
 @dataclass
 class Batch:
-    """What one worker consumes in one step: B rows cut to S x S pixels, in the host's memory, not yet normalised.
+    """What one worker consumes in one step: B rows cut to S x S pixels, in host memory, not yet normalized.
 
-    Rows without a modality have zeros in its array and False in its flag; whatever reads the array must look at the
-    flag.
+    A row without a modality has zeros in its array and False in its flag. Readers of an array must check the flag.
 
     Attributes:
         step: global step.
         rgb: uint8 [B, S, S, 3], RGB.
-        depth: uint16 [B, S, S], millimetres, 0 = no reading.
+        depth: uint16 [B, S, S], millimeters, 0 = no reading.
         keypoints: float32 [B, J, 3], x, y in pixels of the S x S image, visibility 0 or 1 (0 outside the image).
         released_keypoints: float32 [B, J, 2], row, column of the same joints as the published code normalizes them,
-            before the augmentation (see hcmoco.data.released_keypoints); for `model.polluted_keypoints`, which sets
-            those to 0 that are not visible.
+            before the augmentation (see hcmoco.data.released_keypoints). For `model.polluted_keypoints`, which zeroes
+            those that are not visible.
         has_rgb, has_depth, has_keypoints: bool [B].
         index: int64 [B], row of the memory bank (dense over all data sets of the run).
         source: int64 [B], number of the data set in the run's mixture.
-        anchors: int64 [B, P], valid cells of the stride-4 map, row * (S // 4) + column: distinct, and -1 where there
-            are fewer than P, or drawn with replacement. For the dense terms; all -1 for a row without depth.
+        anchors: int64 [B, P], valid positions of the stride-4 map, row * (S // 4) + column. They are distinct, with -1
+            if there are fewer than P, or drawn with replacement. For the dense terms; all -1 for a row without depth.
     """
 
     step: int
@@ -256,10 +261,10 @@ class Batch:
 
     @staticmethod
     def concatenate(batches: "list[Batch]") -> "Batch":
-        """The micro-batches of one step, in order, as one; ValueError if they are not of one step."""
-        if len({each.step for each in batches}) != 1:
-            raise ValueError(f"micro-batches of different steps: {[each.step for each in batches]}")
+        """Concatenate the micro-batches of one step, in order; raise ValueError if they are of several steps."""
+        if len({batch.step for batch in batches}) != 1:
+            raise ValueError(f"micro-batches of different steps: {[batch.step for batch in batches]}")
         arrays = [field.name for field in fields(Batch) if field.name != "step"]
         return Batch(
-            batches[0].step, **{name: np.concatenate([getattr(each, name) for each in batches]) for name in arrays}
+            batches[0].step, **{name: np.concatenate([getattr(batch, name) for batch in batches]) for name in arrays}
         )

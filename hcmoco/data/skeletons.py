@@ -1,8 +1,8 @@
 """Joint sets: names, edges, left/right pairs, and conversion from one set to another by joint name.
 
-Left is the person's own left on an unmirrored picture. Every set uses the same name for the same place on the body, so
-a conversion is a gather by name; a joint that the source does not have becomes invisible. Two places that different
-data sets mark differently are declared as stand-ins below, never guessed.
+Left is the person's own left in an unmirrored picture. Every set uses the same name for the same place on the body, so
+a conversion is a gather by name. A joint that the source does not have becomes invisible. Where data sets mark the same
+joint at different places, a stand-in is declared below; none is guessed.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,8 @@ class JointSet:
     Attributes:
         name: what configs and manifests call it.
         joints: joint names in storage order.
-        edges: undirected edges as pairs of joint names; one tree over all joints, or empty where no graph is defined.
-        stand_ins: joint wanted -> joint of this set that is taken for it when another set asks for it by a name this
-            set lacks.
+        edges: undirected edges as pairs of joint names; one tree over all joints, or empty if no graph is defined.
+        stand_ins: (name that another set asks for and this set lacks, joint of this set that is used for it).
     """
 
     name: str
@@ -36,21 +35,21 @@ class JointSet:
         return len(self.joints)
 
     def index(self, joint: str) -> int:
-        """Position of `joint` in storage order; ValueError if the set lacks it."""
+        """Return the position of `joint` in storage order; raise ValueError if the set lacks it."""
         return self.joints.index(joint)
 
     @property
     def edge_indices(self) -> tuple[tuple[int, int], ...]:
-        """The edges as pairs of positions."""
+        """Return the edges as pairs of positions."""
         return tuple((self.index(a), self.index(b)) for a, b in self.edges)
 
     @property
     def flip(self) -> np.ndarray:
-        """int64 [J]: the gather that exchanges left and right after a mirror image; its own inverse."""
+        """Return the gather that exchanges left and right after a mirror image, int64 [J]; it is its own inverse."""
         return np.array([self.index(_mirror_name(joint)) for joint in self.joints])
 
     def find(self, joint: str) -> int:
-        """Position of `joint`, of its declared stand-in, or -1."""
+        """Return the position of `joint` or of its declared stand-in, or -1."""
         if joint in self.joints:
             return self.index(joint)
         stand_in = dict(self.stand_ins).get(joint)
@@ -79,8 +78,9 @@ COCO_17 = JointSet(
 MPII_16 = JointSet(
     "mpii-16",
     (
-        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax", "upper_neck", "head_top",
-        "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
+        "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow",
+        "left_wrist",
     ),
     (
         ("right_ankle", "right_knee"), ("right_knee", "right_hip"), ("right_hip", "pelvis"),
@@ -97,7 +97,8 @@ KINECT_25 = JointSet(
     "kinect-25",
     (
         "pelvis", "spine_mid", "upper_neck", "head",
-        "left_shoulder", "left_elbow", "left_wrist", "left_hand", "right_shoulder", "right_elbow", "right_wrist", "right_hand",
+        "left_shoulder", "left_elbow", "left_wrist", "left_hand",
+        "right_shoulder", "right_elbow", "right_wrist", "right_hand",
         "left_hip", "left_knee", "left_ankle", "left_foot", "right_hip", "right_knee", "right_ankle", "right_foot",
         "thorax", "left_hand_tip", "left_thumb", "right_hand_tip", "right_thumb",
     ),
@@ -120,13 +121,13 @@ COMMON_13 = JointSet(
     ),
 )  # fmt: skip
 
-# ITOP, order of the published label files. Its neck is the middle of the shoulders (to 2 mm in 1,500 labelled frames),
+# ITOP, order of the published label files. Its neck is the middle of the shoulders (to 2 mm in 1,500 labeled frames),
 # so Kinect's spine shoulder and not Kinect's neck; its torso lies half-way from there to the middle of the hips.
 ITOP_15 = JointSet(
     "itop-15",
     (
-        "head", "neck", "right_shoulder", "left_shoulder", "right_elbow", "left_elbow", "right_hand", "left_hand", "torso",
-        "right_hip", "left_hip", "right_knee", "left_knee", "right_foot", "left_foot",
+        "head", "neck", "right_shoulder", "left_shoulder", "right_elbow", "left_elbow", "right_hand", "left_hand",
+        "torso", "right_hip", "left_hip", "right_knee", "left_knee", "right_foot", "left_foot",
     ),
     (
         ("head", "neck"), ("neck", "torso"),
@@ -149,12 +150,12 @@ PEOPLE_31 = JointSet(
     stand_ins=(("neck", "thorax"), ("torso", "spine_mid")),
 )
 
-JOINT_SETS = {each.name: each for each in (COCO_17, MPII_16, KINECT_25, COMMON_13, ITOP_15, PEOPLE_31)}
-TRAINING_SETS = tuple(name for name, each in JOINT_SETS.items() if each.edges)
+JOINT_SETS = {joints.name: joints for joints in (COCO_17, MPII_16, KINECT_25, COMMON_13, ITOP_15, PEOPLE_31)}
+TRAINING_SETS = tuple(name for name, joints in JOINT_SETS.items() if joints.edges)
 
 
 def joint_set(name: str) -> JointSet:
-    """The joint set called `name`; UserError with the known names otherwise."""
+    """Return the joint set called `name`; raise UserError with the known names otherwise."""
     if name not in JOINT_SETS:
         raise UserError(f"joint set {name!r} is unknown; known are {', '.join(JOINT_SETS)}")
     return JOINT_SETS[name]
@@ -167,12 +168,15 @@ def _gather(source: str, target: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def convert(keypoints: np.ndarray, source: str, target: str) -> np.ndarray:
-    """Keypoints of one joint set as those of another.
+    """Convert keypoints from one joint set to another.
 
     Args:
         keypoints: [..., J_source, C] with C >= 1; the last column is the visibility.
+        source: name of their joint set.
+        target: name of the wanted joint set.
+
     Returns:
-        [..., J_target, C]; joints that the source cannot name are all zero, so invisible.
+        [..., J_target, C]; joints that the source lacks are all zero, so invisible.
     """
     positions, known = _gather(source, target)
     return keypoints[..., positions, :] * known[:, None].astype(keypoints.dtype)

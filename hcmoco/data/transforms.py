@@ -1,8 +1,7 @@
-"""One affine for RGB, depth, keypoints and labels together: how a stored square crop becomes the S x S input of an
-encoder.
+"""One affine for RGB, depth, keypoints and labels: how a stored square crop becomes the S x S input of an encoder.
 
 Shapes: H, W rows and columns of a source image, S side of the result, J joints, 23 a 2 x 3 matrix. Coordinates are x, y
-in pixels with a pixel's centre at +0.5, so an image of W columns spans [0, W). `matrix_23` maps source to result:
+in pixels with a pixel's center at +0.5, so an image of W columns spans [0, W). `matrix_23` maps source to result:
 p_result = matrix_23 @ (x, y, 1).
 """
 
@@ -18,22 +17,20 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from hcmoco.config import Config
 
 CROP_MARGIN = 1.5
-"""Side of a stored crop as a multiple of the longest side of the person's box; an augmentation that reaches further is
-refused.
-"""
+"""Side of a stored crop / longest side of the person's box. An augmentation that reaches further is refused."""
 
 # Bilinear taps see two source pixels a side; from this shrinking factor on, the source is averaged down first.
 _ANTIALIAS_FROM = 1.5
 
 
 def extent(image_HW: np.ndarray) -> np.ndarray | None:
-    """float64 [4]: x0, y0, x1, y1 around all that is not 0, outer edges of its pixels; None where everything is."""
+    """Return the box around all pixels that are not 0, float64 [4] (outer edges of pixels); None if all pixels are 0."""
     rows, columns = np.flatnonzero(image_HW.any(1)), np.flatnonzero(image_HW.any(0))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64) if len(rows) else None
 
 
 def resize_nearest(image: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
-    """Resample so that every pixel takes the one under its centre: no value is ever blended.
+    """Resample so that every pixel takes the one under its center: no value is ever blended.
 
     Args:
         image: [H, W] or [H, W, C], any type.
@@ -56,15 +53,15 @@ def _fits_encoders(size: int) -> int:
 
 
 InputSide = Annotated[int, AfterValidator(_fits_encoders)]
-"""Side of what an encoder takes, in pixels: its strides end at 32."""
+"""Side of an encoder's input in pixels: a multiple of 32, the largest stride."""
 
 
 class AugmentConfig(Config):
     """How crops are drawn.
 
-    The crop (before it is turned) stays inside the stored square; the corners of a turned crop may leave it and are
+    The crop (before it is rotated) stays inside the stored square; the corners of a rotated crop may leave it and are
     black there. Published settings for MPII and COCO: rotation as the defaults here, scale 0.75 to 1.25 of a box that
-    is 1.25 times the person's, no flip, no colour jitter.
+    is 1.25 times the person's, no flip, no color jitter.
     """
 
     renamed: ClassVar = {"centre_scale": "center_scale"}
@@ -74,7 +71,7 @@ class AugmentConfig(Config):
         (1.0, 1.4), description="range of the crop's side, in longest sides of the person's box; uniform"
     )
     shift: float = Field(
-        0.05, ge=0, description="largest move of the crop's centre along x and y, in longest sides of the box; uniform"
+        0.05, ge=0, description="largest move of the crop's center along x and y, in longest sides of the box; uniform"
     )
     rotation: float = Field(30.0, ge=0, description="standard deviation of the rotation, degrees; normal")
     rotation_limit: float = Field(60.0, ge=0, le=180, description="rotations beyond this are cut to it, degrees")
@@ -83,8 +80,8 @@ class AugmentConfig(Config):
         0.0, ge=0, le=1, description="share of samples that are mirrored, with left and right exchanged"
     )
     brightness: float = Field(0.0, ge=0, lt=1, description="RGB gain is drawn from 1 - this to 1 + this")
-    contrast: float = Field(0.0, ge=0, lt=1, description="likewise for the distance to mid-grey")
-    saturation: float = Field(0.0, ge=0, le=1, description="likewise for the distance to the pixel's own grey")
+    contrast: float = Field(0.0, ge=0, lt=1, description="likewise for the distance to mid-gray")
+    saturation: float = Field(0.0, ge=0, le=1, description="likewise for the distance to the pixel's own gray")
     center_scale: float = Field(
         1.25, gt=0, le=CROP_MARGIN, description="side of the fixed crop of evaluations, in longest sides of the box"
     )
@@ -103,20 +100,20 @@ class AugmentConfig(Config):
         room = (CROP_MARGIN - info.data["scale"][1]) / 2 if "scale" in info.data else math.inf
         if shift > room + 1e-9:
             raise ValueError(
-                f"with scale up to {info.data['scale'][1]:g} the crop would leave the stored square of {CROP_MARGIN} box sides; "
-                f"at most {room:g}, or a smaller scale"
+                f"with scale up to {info.data['scale'][1]:g} the crop would leave the stored square of {CROP_MARGIN} "
+                f"box sides; at most {room:g}, or a smaller scale"
             )
         return shift
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to one sample.
+    """The drawn augmentation of one sample.
 
     Attributes:
-        matrix_23: float64, source to result, mirror included.
-        flipped: whether left and right are to be exchanged.
-        colour_34: float64, linear map of (r, g, b, 1) in 0..255, or None where colours stay.
+        matrix_23: float64 [2, 3], source to result, mirror included.
+        flipped: whether left and right must be exchanged.
+        color_34: float64 [3, 4], linear map of (r, g, b, 1) in 0..255, or None if colors stay.
     """
 
     matrix_23: np.ndarray
@@ -127,8 +124,17 @@ class Augmentation:
 def crop_matrix(
     center: tuple[float, float], side: float, size: int, degrees: float = 0.0, flip: bool = False
 ) -> np.ndarray:
-    """float64 [2, 3]: the square of `side` around `centre`, turned clockwise on screen by `degrees`, onto [0, size)
-    squared.
+    """Return the affine that maps a square of the source onto the S x S result.
+
+    Args:
+        center: x, y of the square, pixels.
+        side: of the square, pixels.
+        size: S, pixels.
+        degrees: rotation of the square, clockwise on screen.
+        flip: mirror the result.
+
+    Returns:
+        float64 [2, 3].
     """
     zoom = size / side
     cos, sin = zoom * math.cos(math.radians(degrees)), zoom * math.sin(math.radians(degrees))
@@ -139,9 +145,7 @@ def crop_matrix(
 
 
 def _center_and_side(box: np.ndarray | None, image_size: tuple[int, int]) -> tuple[float, float, float]:
-    """Centre of the person's box and its longest side; without a box, those of a centred square that the stored margin
-    surrounds.
-    """
+    """Center and longest side of the box; without one, those of the centered square inside the stored margin."""
     if box is None:
         width, height = image_size
         return width / 2, height / 2, min(width, height) / CROP_MARGIN
@@ -154,15 +158,17 @@ def _center_and_side(box: np.ndarray | None, image_size: tuple[int, int]) -> tup
 def draw_affine(
     config: AugmentConfig, box: np.ndarray | None, image_size: tuple[int, int], rng: np.random.Generator
 ) -> Augmentation:
-    """A random crop around a person.
+    """Draw a random crop around a person.
 
     Args:
-        box: x0, y0, x1, y1 in pixels of the source image, or None.
+        config: ranges of the draws.
+        box: float [4], x0, y0, x1, y1 in pixels of the source image, or None.
         image_size: width and height of the source image.
-        rng: always gives the same number of values, so that switching one setting off leaves the other draws as they
-            were.
+        rng: source of the draws. The number of draws is constant, so switching off one setting leaves the others as
+            they were.
 
-    Raises ValueError for a box that is not finite or has no area.
+    Raises:
+        ValueError: a box that is not finite or has no area.
     """
     x, y, longest = _center_and_side(box, image_size)
     unit = rng.random(8)
@@ -182,14 +188,19 @@ def draw_affine(
 
 
 def center_affine(config: AugmentConfig, box: np.ndarray | None, image_size: tuple[int, int]) -> Augmentation:
-    """The fixed crop of evaluations: centred on the box, `config.center_scale` times its longest side."""
+    """Return the fixed crop of evaluations: centered on the box, `config.center_scale` times its longest side.
+
+    `box` and `image_size` are as of `draw_affine`.
+    """
     x, y, longest = _center_and_side(box, image_size)
     return Augmentation(crop_matrix((x, y), config.center_scale * longest, config.size))
 
 
 def color_matrix(brightness: float, contrast: float, saturation: float) -> np.ndarray:
-    """float64 [3, 4]: gains of brightness, of the distance to mid-grey and of the distance to the pixel's own grey, as
-    one linear map.
+    """Combine gains of brightness, contrast (distance to mid-gray) and saturation (distance to the pixel's own gray).
+
+    Returns:
+        float64 [3, 4], one linear map of (r, g, b, 1) in 0..255; all gains 1 is the identity.
     """
     gray = np.full((3, 1), 1.0) @ np.array([[0.299, 0.587, 0.114]])
     linear = saturation * np.eye(3) + (1 - saturation) * gray
@@ -221,8 +232,9 @@ def warp(
 def warp_rgb(
     rgb_HW3: np.ndarray, augmentation: Augmentation, size: int, border: tuple[int, int, int] = (0, 0, 0)
 ) -> np.ndarray:
-    """uint8 [S, S, 3]: bilinear, averaged over areas first where the crop shrinks by more than 1.5; `border` outside
-    the source.
+    """Warp RGB uint8 [H, W, 3] to [S, S, 3] with bilinear interpolation, `border` outside the source.
+
+    Where the crop shrinks by more than 1.5, the source is averaged over areas first.
     """
     if augmentation.color_34 is not None:
         rgb_HW3 = cv2.transform(rgb_HW3, augmentation.color_34)
@@ -237,22 +249,23 @@ def warp_rgb(
 
 
 def warp_depth(depth_HW: np.ndarray, augmentation: Augmentation, size: int) -> np.ndarray:
-    """uint16 [S, S]: nearest pixel, so every value is one of the source's, or 0 outside it."""
+    """Warp depth uint16 [H, W] to [S, S] by the nearest pixel: every value is one of the source's, or 0 outside it."""
     return warp(depth_HW, augmentation.matrix_23, size, cv2.INTER_NEAREST)
 
 
 def warp_labels(
     labels_HW: np.ndarray, augmentation: Augmentation, size: int, pairs: Iterable[tuple[int, int]] = (), border: int = 0
 ) -> np.ndarray:
-    """uint8 [S, S]: nearest pixel, `border` outside the source; where the sample is mirrored the labels of each pair
-    change places.
+    """Warp labels uint8 [H, W] to [S, S] by the nearest pixel, with `border` outside the source.
+
+    The labels of each of `pairs` are exchanged if the sample is mirrored.
     """
     labels = warp(labels_HW, augmentation.matrix_23, size, cv2.INTER_NEAREST, (border,))
     return flip_labels(labels, pairs) if augmentation.flipped else labels
 
 
 def flip_labels(labels_HW: np.ndarray, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """uint8 labels with those of each pair exchanged; the picture itself is not mirrored."""
+    """Exchange the labels of each pair, uint8; the picture itself is not mirrored."""
     table = np.arange(256, dtype=np.uint8)
     for left, right in pairs:
         table[left], table[right] = right, left
@@ -260,11 +273,16 @@ def flip_labels(labels_HW: np.ndarray, pairs: Iterable[tuple[int, int]]) -> np.n
 
 
 def warp_keypoints(keypoints_J3: np.ndarray, augmentation: Augmentation, size: int, flip_J: np.ndarray) -> np.ndarray:
-    """float32 [J, 3]: moved with the image; visibility 0 and coordinates 0 outside [0, size).
+    """Warp keypoints with the image.
 
     Args:
-        keypoints_J3: x, y, visibility 0 or 1 in pixels of the source.
-        flip_J: the joint set's left/right gather (`JointSet.flip`), used where the sample is mirrored.
+        keypoints_J3: float32 [J, 3], x, y, visibility 0 or 1 in pixels of the source.
+        augmentation: the crop.
+        size: S, side of the result.
+        flip_J: int64 [J], the joint set's left/right gather (`JointSet.flip`), used if the sample is mirrored.
+
+    Returns:
+        float32 [J, 3]; visibility and coordinates are 0 outside [0, size).
     """
     if augmentation.flipped:
         keypoints_J3 = keypoints_J3[flip_J]

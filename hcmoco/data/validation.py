@@ -1,6 +1,6 @@
-"""Validate records: every fault of the data in a sentence, found before anything is trained on it.
+"""Validate records before anything is trained on them. Every fault is a sentence for people.
 
-Coordinates are x, y in pixels with a pixel's centre at +0.5.
+Coordinates are x, y in pixels with a pixel's center at +0.5.
 """
 
 from collections.abc import Callable
@@ -63,7 +63,14 @@ def check_person(person: Person, joints: int, depth_codec: str = "png16") -> lis
 
 
 def check_scene(scene: Scene) -> list[str]:
-    """Validate one scene; as `check_person`."""
+    """Validate one scene.
+
+    Args:
+        scene: any record, however damaged; never raises.
+
+    Returns:
+        All that is wrong with it, one sentence each; empty for a valid record.
+    """
     reasons = [
         f"the {name} {text!r} is {fault}"
         for name in ("id", "dataset", "split")
@@ -79,14 +86,18 @@ def check_scene(scene: Scene) -> list[str]:
             raise ValueError(f"the image is {shape[1]} x {shape[0]} pixels, {width} x {height} are declared")
 
     checks: list[tuple[str, Any, Callable[[Any], None]]] = [("RGB", scene.rgb, picture)]
-    for number, each in enumerate(scene.instances):
+    for number, instance in enumerate(scene.instances):
         who = f"instance {number}: "
-        checks.append((f"{who}box", each.box, lambda box: _check_box(box, width, height)))
-        if each.mask is not None:
-            checks.append((f"{who}mask", each.mask, lambda mask: _check_instance_mask(mask, width, height)))
-        if each.dp_points is not None:
+        checks.append((f"{who}box", instance.box, lambda box: _check_box(box, width, height)))
+        if instance.mask is not None:
+            checks.append((f"{who}mask", instance.mask, lambda mask: _check_instance_mask(mask, width, height)))
+        if instance.dp_points is not None:
             checks.append(
-                (f"{who}surface points", each.dp_points, lambda points: _check_surface_points(points, width, height))
+                (
+                    f"{who}surface points",
+                    instance.dp_points,
+                    lambda points: _check_surface_points(points, width, height),
+                )
             )
     for name, value, check in checks:
         try:
@@ -115,7 +126,7 @@ def _check_depth(data: bytes, codec: str, size: int) -> None:
         raise ValueError("there is no reading at all")
     far = float(np.mean(readings > FAR_MM))
     if far > FAR_SHARE:
-        raise ValueError(f"{far:.0%} of the readings are beyond {FAR_MM // 1000} m; the unit must be millimetres")
+        raise ValueError(f"{far:.0%} of the readings are beyond {FAR_MM // 1000} m; the unit must be millimeters")
 
 
 def _check_iuv(data: bytes, size: int) -> None:
@@ -145,7 +156,7 @@ def _check_table(values: np.ndarray, width: int) -> None:
 def _check_vector(values: np.ndarray, length: int, positive: tuple[int, ...] = ()) -> None:
     if np.shape(values) != (length,) or not np.isfinite(values).all():
         raise ValueError(f"{np.asarray(values).tolist()} is not {length} finite numbers")
-    if any(values[each] <= 0 for each in positive):
+    if any(values[at] <= 0 for at in positive):
         raise ValueError(f"{np.asarray(values).tolist()} must be above 0 at {list(positive)}")
 
 
@@ -173,7 +184,7 @@ def _check_surface_points(points: np.ndarray, width: int, height: int) -> None:
     _check_table(points, 5)
     xy, chart, uv = points[:, :2], points[:, 2], points[:, 3:]
     if not len(points):
-        raise ValueError("there is none; leave the column out")
+        raise ValueError("there is none; omit the column")
     if (xy < 0).any() or (xy > (width, height)).any():
         raise ValueError("there is a point outside the picture")
     if not np.isin(chart, range(1, NUM_CHARTS + 1)).all():

@@ -31,12 +31,20 @@ class _NamedReason:
 
 
 class Rejected(_NamedReason):
-    """A record that is invalid. `reason` is one sentence for people."""
+    """An invalid record.
+
+    Attributes:
+        id: of the record.
+        reason: one sentence for people.
+    """
 
 
 class Skipped(_NamedReason):
-    """A valid record that a rule of the data set or of its reader excludes. `reason` names the rule, always in the same
-    words.
+    """A valid record that a rule of the data set or of its reader excludes.
+
+    Attributes:
+        id: of the record.
+        reason: names the rule, always in the same words.
     """
 
 
@@ -45,7 +53,7 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 class Item(Protocol):
-    """What a reader reads at once; `id` names it in reports."""
+    """What a reader reads at once."""
 
     @property
     def id(self) -> str: ...
@@ -56,28 +64,29 @@ ItemT = TypeVar("ItemT", bound=Item)
 
 @dataclass(frozen=True)
 class DatasetReader(Generic[ConfigT, ItemT]):
-    """Reads one data set's own files as records.
+    """The reader of one data set's own files.
 
-    All functions are pure: items and calibrations are pickled, and may be read on any machine that sees the files.
+    All functions are pure: items and calibrations are pickled, and may be read on any machine that has access to the
+    files.
 
     Attributes:
-        config_class: the reader's settings; each field becomes a command-line flag. It must have `size`, the largest
-            side of a stored image in pixels.
+        config_class: the reader's config; each field becomes a command-line flag. It must have `size`, the largest side
+            of a stored image in pixels.
         items: config -> what can be read, in the source's own order; an entry that cannot be used is Rejected or
-            Skipped at once. Raises UserError where the source as a whole is missing or malformed.
-        read: item -> its record, or a list of records where an item is a clip, a video or a chunk.
+            Skipped at once. Raises UserError if the source as a whole is missing or malformed.
+        read: item -> its record, or a list of records if an item is a clip, a video or a chunk.
         inventory: config -> what is present and what is missing, for `prepare --check`.
         unit: what an item is called, in the plural.
         rows_per_item: about how many records an item gives.
         root: field of the config that names the folder with the source's files.
         name: config -> what ids and the manifest call the data set; None: its key in the registry.
-        joint_set, joint_set_3d, depth_codec: of the records, or a function of the config that chooses them; "" where
-            there are none.
+        joint_set, joint_set_3d, depth_codec: of the records, or a function of the config that chooses them; "" if the
+            records have none.
         calibrations: (config, items) -> {name: what to measure}, for sources on which something is measured over many
             items first.
-        calibrate: what to measure -> the measurement, as values that JSON can hold.
-        with_calibrations: (config, items, {name: measurement}) -> items that know what was measured. Raises UserError
-            where none is left to read.
+        calibrate: what to measure -> the measurement, as JSON values.
+        with_calibrations: (config, items, {name: measurement}) -> items that hold their measurement. Raises UserError
+            if no item is left to read.
     """
 
     config_class: type[ConfigT]
@@ -105,17 +114,18 @@ class DatasetReader(Generic[ConfigT, ItemT]):
             raise TypeError("a reader has all of calibrations, calibrate and with_calibrations, or none")
 
     def joints(self, config: ConfigT) -> str:
-        """Name of the joint set of the records' 2D keypoints, "" where there are none."""
+        """Return the name of the joint set of the records' 2D keypoints, "" if they have none."""
         return self.joint_set if isinstance(self.joint_set, str) else self.joint_set(config)
 
     def codec(self, config: ConfigT) -> str:
-        """Codec of the records' depth."""
+        """Return the codec of the records' depth."""
         return self.depth_codec if isinstance(self.depth_codec, str) else self.depth_codec(config)
 
     def folder(self, config: ConfigT) -> str:
-        """Absolute path of the folder with the source's files; "" for a source without files.
+        """Return the absolute path of the folder with the source's files, "" for a source without files.
 
-        Raises UserError for a URI: raw files are opened by libraries that know paths only.
+        Raises:
+            UserError: the folder is a URI; raw files are opened by libraries that know paths only.
         """
         value = config.model_dump(include={self.root}).get(self.root, "")
         if _URI in value:
@@ -126,12 +136,12 @@ class DatasetReader(Generic[ConfigT, ItemT]):
         return absolute_folder(value) if value else ""
 
     def rooted(self, config: ConfigT) -> ConfigT:
-        """The config with an absolute source folder: tasks on a cluster have another working directory."""
+        """Return the config with an absolute source folder, since tasks on a cluster have another working directory."""
         folder = self.folder(config)
         return config.model_copy(update={self.root: folder}) if folder else config
 
     def outcomes(self, item: ItemT | Rejected | Skipped) -> list[Outcome]:
-        """The records of one item, always as a list; a Rejected or Skipped stands for itself."""
+        """Return the records of one item, always as a list. A Rejected or Skipped item is its own outcome."""
         if isinstance(item, Rejected | Skipped):
             return [item]
         found = self.read(item)
@@ -139,7 +149,7 @@ class DatasetReader(Generic[ConfigT, ItemT]):
 
 
 def absolute_folder(path: str) -> str:
-    """`path` spelled one way, however it was given: absolute, the home directory filled in."""
+    """Return `path` as an absolute path, with ~ expanded."""
     return os.path.abspath(os.path.expanduser(path))
 
 

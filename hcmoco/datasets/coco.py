@@ -1,8 +1,8 @@
 """COCO person keypoints: RGB and 17 joints, from `person_keypoints_*.json` and its folder of pictures.
 
-Kept are annotations of the category person that are no crowd, have an area, a box that touches the picture and at least
-one labelled joint; the others are left out. Occluded joints (v = 1) count as visible. Boxes are continuous with (0, 0)
-at the picture's corner; keypoints are indices of pixels, so half a pixel is added.
+An annotation of the category person is kept if it is not a crowd, has an area, a box that touches the picture and at
+least one labeled joint; the others are skipped. Occluded joints (v = 1) count as visible. Boxes are continuous with
+(0, 0) at the picture's corner; keypoints are indices of pixels, so half a pixel is added.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from hcmoco.config import Config
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import COCO_17
 from hcmoco.datasets.base import DatasetReader, Rejected, Skipped
-from hcmoco.datasets.coco_format import Broken, CocoFile, Folders, look_for, read_coco
+from hcmoco.datasets.coco_format import CocoFile, ImageFolders, InvalidEntry, check_pictures, read_coco
 from hcmoco.datasets.io.files import below_source, read_rgb
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
@@ -33,19 +33,28 @@ class CocoConfig(Config):
     annotations: str = Field("annotations/person_keypoints_train2014.json", description="the JSON file")
     images: str = Field(
         "",
-        description="folder of the pictures; if left out, images/train2014 or train2014, the release being the one in the JSON file's name",
+        description="folder of the pictures; default: images/train2014 or train2014, the release being the one in the "
+        "JSON file's name",
     )
     split: str = Field("train", min_length=1, description="written into the rows")
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
     padding: float = Field(
-        1.0, gt=0, le=4, description="published: 1.25; the annotated box grows by this factor around its centre"
+        1.0, gt=0, le=4, description="published: 1.25; the annotated box grows by this factor around its center"
     )
 
 
 @dataclass(frozen=True, eq=False)
 class CocoItem:
-    """One annotated person, its picture not read yet; `joints` are float64 [17, 3] with pixel centres at +0.5 and
-    visibility 0 or 1.
+    """One annotated person, whose picture is not read yet.
+
+    Attributes:
+        id: `coco/<annotation id>`.
+        images: folder of the picture.
+        image: its name.
+        width, height: of the picture, pixels.
+        box: x0, y0, x1, y1, pixels.
+        joints: float64 [17, 3], x, y (a pixel's center is at +0.5) and visibility 0 or 1.
+        split, size: as in the config.
     """
 
     id: str
@@ -97,18 +106,25 @@ def _read(config: CocoConfig) -> tuple[Path, CocoFile[_Person]]:
 
 
 def items(config: CocoConfig) -> list[CocoItem | Rejected | Skipped]:
-    """The people of the file in its order: those that the rules drop as Skipped, malformed or repeated annotations as
-    Rejected.
+    """List the people of the annotation file, in its order.
 
-    Ids are `coco/<annotation id>`. Raises UserError for a file that is missing or not COCO's, and for a missing folder
-    of pictures.
+    Those that a rule excludes are Skipped; malformed or repeated annotations are Rejected.
+
+    Args:
+        config: where the download is.
+
+    Returns:
+        The people, with ids `coco/<annotation id>`.
+
+    Raises:
+        UserError: the file is missing or not COCO's, or the folder of pictures is missing.
     """
     path, content = _read(config)
-    folders = Folders(config.source, config.images)
+    folders = ImageFolders(config.source, config.images)
     found: list[CocoItem | Rejected | Skipped] = []
     seen: set[int] = set()
     for each in content.people:
-        if isinstance(each, Broken):
+        if isinstance(each, InvalidEntry):
             found.append(Rejected(f"coco/{each.id}", each.reason))
             continue
         item = _item(config, each, content, folders, path)
@@ -120,7 +136,7 @@ def items(config: CocoConfig) -> list[CocoItem | Rejected | Skipped]:
 
 
 def _item(
-    config: CocoConfig, person: _Person, content: CocoFile, folders: Folders, path: Path
+    config: CocoConfig, person: _Person, content: CocoFile, folders: ImageFolders, path: Path
 ) -> CocoItem | Rejected | Skipped:
     id = f"coco/{person.id}"
     if person.joints is None:
@@ -136,7 +152,7 @@ def _item(
     if x1 <= x0 or y1 <= y0:
         return Skipped(id, "the person's box has no area in the picture")
     if not labeled.any():
-        return Skipped(id, "no joint of the person is labelled")
+        return Skipped(id, "no joint of the person is labeled")
     half_x, half_y = (x1 - x0) / 2 * config.padding, (y1 - y0) / 2 * config.padding
     x, y = (x0 + x1) / 2, (y0 + y1) / 2
     joints = np.column_stack([person.joints[:, :2] + 0.5, labeled])
@@ -146,7 +162,7 @@ def _item(
 
 
 def inventory(config: CocoConfig) -> Inventory:
-    """The pictures of the people that are kept, and how many people are not."""
+    """Check the pictures of the people that are kept, and count the others."""
     found = Inventory()
     path = below_source(config.source, config.annotations)
     if not path.is_file():
@@ -155,16 +171,17 @@ def inventory(config: CocoConfig) -> Inventory:
         return found
     people = items(config)
     found.counts[UNIT] = sum(isinstance(each, CocoItem) for each in people)
-    look_for(found, ((Path(each.images), each.image) for each in people if isinstance(each, CocoItem)))
+    check_pictures(found, ((Path(each.images), each.image) for each in people if isinstance(each, CocoItem)))
     found.faults += [Fault(str(path), f"{each.id}: {each.reason}") for each in people if isinstance(each, Rejected)]
     for reason, count in Counter(each.reason for each in people if isinstance(each, Skipped)).items():
-        found.notes.append(f"{count:,} of the people left out: {reason}")
+        found.notes.append(f"{count:,} of the people skipped: {reason}")
     return found
 
 
 def read(item: CocoItem | Rejected | Skipped) -> Person | Rejected | Skipped:
-    """The record of one person; Rejected with the reason where its picture is missing, broken or of another size than
-    annotated.
+    """Return the record of one person.
+
+    It is Rejected if its picture is missing, damaged or of another size than annotated.
     """
     if isinstance(item, Rejected | Skipped):
         return item

@@ -1,5 +1,4 @@
-"""What COCO's annotation files, and those made in their form, have in common: lists of pictures, annotations and
-categories; folders.
+"""Read COCO's annotation files, and others in their form: lists of pictures, annotations and categories.
 
 Source: COCO's data format. A release of pictures, such as train2014, is a folder of that name, beside `annotations` or
 in `images`.
@@ -32,9 +31,13 @@ class Picture(NamedTuple):
     height: int
 
 
-class Broken(NamedTuple):
-    """An entry that cannot be used: its id, or `entry <n>`, and why; of an annotation also the picture that it names,
-    if it does.
+class InvalidEntry(NamedTuple):
+    """An entry that cannot be used.
+
+    Attributes:
+        id: of the entry, or `entry <n>`.
+        reason: one sentence.
+        picture: id of the picture that an annotation names, if it names one.
     """
 
     id: str
@@ -48,13 +51,13 @@ class CocoFile(Generic[T]):
 
     Attributes:
         pictures: by their ids, in the file's order.
-        broken: entries of the list of pictures that cannot be used.
+        invalid: entries of the list of pictures that cannot be used.
         people: the annotations of the category person, in the file's order.
     """
 
     pictures: dict[int, Picture]
-    broken: list[Broken]
-    people: list[T | Broken]
+    invalid: list[InvalidEntry]
+    people: list[T | InvalidEntry]
 
 
 class _Picture(BaseModel):
@@ -65,11 +68,15 @@ class _Picture(BaseModel):
 
 
 def read_coco(path: Path, what: str, person: Callable[[Any], T]) -> CocoFile[T]:
-    """The people of an annotation file. UserError for a file that is missing or is not in COCO's form.
+    """Read the people of an annotation file.
 
     Args:
-        what: the file for people, e.g. COCO annotation file.
-        person: what to keep of an annotation; a ValidationError of it becomes a Broken.
+        path: the JSON file.
+        what: what messages call the file, e.g. COCO annotation file.
+        person: returns what to keep of an annotation; if it raises ValidationError, the annotation is an InvalidEntry.
+
+    Raises:
+        UserError: the file is missing or is not in COCO's form.
     """
 
     def picture(values: Any) -> Picture | str:
@@ -79,13 +86,13 @@ def read_coco(path: Path, what: str, person: Callable[[Any], T]) -> CocoFile[T]:
             return first_fault(error)
         return Picture(entry.id, entry.file_name, entry.width, entry.height)
 
-    def annotation(values: Any) -> tuple[Any, T | Broken]:
+    def annotation(values: Any) -> tuple[Any, T | InvalidEntry]:
         category = values.get("category_id", people_of) if isinstance(values, dict) else people_of
         try:
             return category, person(values)
         except ValidationError as error:
             id, of = (values.get(key) if isinstance(values, dict) else None for key in ("id", "image_id"))
-            return category, Broken(
+            return category, InvalidEntry(
                 str(id) if type(id) is int else "", first_fault(error), of if type(of) is int else None
             )
 
@@ -104,26 +111,31 @@ def read_coco(path: Path, what: str, person: Callable[[Any], T]) -> CocoFile[T]:
                 f"{what} {path} lists other keypoints, or in another order, than COCO's 17; convert them first"
             )
     pictures: dict[int, Picture] = {}
-    broken: list[Broken] = []
+    invalid: list[InvalidEntry] = []
     for position, entry in enumerate(found["images"]):
         if isinstance(entry, str):
-            broken.append(Broken(f"picture {position}", entry))
+            invalid.append(InvalidEntry(f"picture {position}", entry))
         elif entry.id in pictures:
-            broken.append(
-                Broken(f"picture {position}", f"an earlier entry of the list of pictures has the id {entry.id}, too")
+            invalid.append(
+                InvalidEntry(
+                    f"picture {position}", f"an earlier entry of the list of pictures has the id {entry.id}, too"
+                )
             )
         else:
             pictures[entry.id] = entry
-    people: list[T | Broken] = []
+    people: list[T | InvalidEntry] = []
     for position, (category, each) in enumerate(found["annotations"]):
         if category is people_of or category in wanted:
-            people.append(each._replace(id=f"entry {position}") if isinstance(each, Broken) and not each.id else each)
-    return CocoFile(pictures, broken, people)
+            people.append(
+                each._replace(id=f"entry {position}") if isinstance(each, InvalidEntry) and not each.id else each
+            )
+    return CocoFile(pictures, invalid, people)
 
 
-class Folders:
-    """Where the pictures of a release lie: in `images` if that is given, else in one of the usual places below
-    `source`.
+class ImageFolders:
+    """The folders of the releases of pictures.
+
+    They are in `images` if that is given, else in one of the usual places below `source`.
     """
 
     def __init__(self, source: str, images: str = ""):
@@ -131,8 +143,10 @@ class Folders:
         self._known: dict[str, Path] = {}
 
     def of(self, name: str, annotations: str | Path = "") -> Path:
-        """The folder of the picture `name` that the file `annotations` lists. UserError naming the places that were
-        tried.
+        """Return the folder of the picture `name` that the file `annotations` lists.
+
+        Raises:
+            UserError: it does not exist; the message names the places that were tried.
         """
         match = _RELEASE.fullmatch(Path(name).name) or _RELEASE.fullmatch(Path(annotations).name)
         release = match[1] if match else ""
@@ -149,16 +163,16 @@ class Folders:
             if each.is_dir():
                 return each
         raise UserError(
-            f"the folder of the pictures{' of ' + release if release else ''} is not there (tried {', '.join(map(str, tried))}); "
-            "unpack it there, or give --images"
+            f"the folder of the pictures{' of ' + release if release else ''} does not exist "
+            f"(tried {', '.join(map(str, tried))}); unpack it there, or give --images"
         )
 
 
-def look_for(found: Inventory, pictures: Iterable[tuple[Path, str]]) -> None:
-    """Adds pictures, each a folder and a name in it, to an inventory."""
+def check_pictures(found: Inventory, pictures: Iterable[tuple[Path, str]]) -> None:
+    """Add pictures, each a folder and a name in it, to an inventory."""
     by_folder: dict[Path, list[str]] = {}
     for folder, name in pictures:
         by_folder.setdefault(folder, []).append(name)
     found.counts["pictures"] = 0
     for folder, names in by_folder.items():
-        found.look("pictures", folder, names, "JPEG", "PNG")
+        found.check_files("pictures", folder, names, "JPEG", "PNG")

@@ -1,8 +1,8 @@
-"""DensePose-COCO's annotations of one person, as its JSON files hold them, to points and masks in pixels of the image.
+"""Convert DensePose-COCO's annotations of one person to points and masks in pixels of the image.
 
-Source: data format of the COCO DensePose challenge; run lengths and polygons as in COCO's mask API. What does not fit
-that format is a ValueError before anything is allocated by it: the mask API itself trusts its input. Shapes: N points,
-H x W pixels.
+Source: data format of the COCO DensePose challenge; run lengths and polygons as in COCO's mask API. Everything that
+does not fit that format is a ValueError before anything is allocated by it: the mask API itself trusts its input.
+Shapes: N points, H x W pixels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,14 @@ _BITS = 35
 
 
 def annotated_points(annotation: Mapping) -> np.ndarray | None:
-    """float32 [N, 5], x, y in pixels of the image, I, U, V; None where the person has no points."""
+    """Return the annotated surface points of one person.
+
+    Args:
+        annotation: with `bbox` (left, top, width, height) and `dp_x` to `dp_V`.
+
+    Returns:
+        float32 [N, 5], x, y in pixels of the image, I, U, V; None if the person has no points.
+    """
     if "dp_x" not in annotation:
         return None
     left, top, width, height = annotation["bbox"]
@@ -36,9 +43,20 @@ def annotated_points(annotation: Mapping) -> np.ndarray | None:
 
 
 def annotated_mask(annotation: Mapping, height: int, width: int) -> np.ndarray | None:
-    """bool [H, W], the person: the union of its masks of parts, scaled to its box as the published evaluator does, or
-    else its segmentation; None where it has neither. ValueError for what is no mask, and for a box of more than 2^24
-    pixels.
+    """Return the mask of one person.
+
+    It is the union of the masks of its parts, scaled to its box as the published evaluator does, or else its
+    segmentation.
+
+    Args:
+        annotation: with `bbox` (left, top, width, height) and `dp_masks` or `segmentation`.
+        height, width: of the image, pixels.
+
+    Returns:
+        bool [H, W]; None if the person has neither.
+
+    Raises:
+        ValueError: a mask is not valid, or the box has more than 2^24 pixels.
     """
     if "dp_masks" not in annotation:
         return segmentation_mask(annotation["segmentation"], height, width) if annotation.get("segmentation") else None
@@ -69,8 +87,14 @@ def annotated_mask(annotation: Mapping, height: int, width: int) -> np.ndarray |
 
 
 def segmentation_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """bool [H, W] of a COCO segmentation: run lengths, or a list of polygons x, y, x, y, ... (those of fewer than three
-    corners are empty). ValueError for anything else.
+    """Decode a COCO segmentation to bool [H, W].
+
+    Args:
+        segmentation: run lengths, or a list of polygons x, y, x, y, ... (those of fewer than three corners are empty).
+        height, width: of the image, pixels.
+
+    Raises:
+        ValueError: the segmentation is anything else.
     """
     if isinstance(segmentation, Mapping):
         return decode_rle(segmentation, (height, width))
@@ -86,7 +110,7 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
 
 
 def _corners(polygon: object) -> np.ndarray:
-    """float64 [C, 2], x, y; ValueError for a polygon that the mask API must not see."""
+    """float64 [C, 2], x, y; ValueError for a polygon that the mask API cannot take."""
     if not isinstance(polygon, Sequence) or isinstance(polygon, str) or len(polygon) % 2:
         raise ValueError("a polygon of the segmentation is not a list of x, y, x, y, ...")
     if not all(
@@ -101,9 +125,15 @@ def _corners(polygon: object) -> np.ndarray:
 
 
 def decode_rle(rle: Any, shape: tuple[int, int] | None = None) -> np.ndarray:
-    """bool [H, W] of COCO's run lengths, `size` (height, width) and `counts`: a list, or its compressed string; runs go
-    down the columns and begin with background. ValueError if they do not fill the image, or it is not of the `shape` H,
-    W that is expected.
+    """Decode COCO's run lengths to bool [H, W].
+
+    Args:
+        rle: `size` (height, width) and `counts`, a list or its compressed string. Runs go down the columns and begin
+            with background.
+        shape: the expected H, W; None allows any.
+
+    Raises:
+        ValueError: the runs do not fill the image, or it is not of the expected shape.
     """
     if not isinstance(rle, Mapping) or "counts" not in rle:
         raise ValueError("a mask is not run lengths with size and counts")
@@ -136,8 +166,10 @@ def decode_rle(rle: Any, shape: tuple[int, int] | None = None) -> np.ndarray:
 
 
 def _runs(text: str | bytes) -> list[int]:
-    """Characters from 48 on hold six bits: five of a number, lowest first, and whether more follow; the highest of the
-    last five is its sign. From the fourth on, numbers are differences to the one but last.
+    """Decompress run lengths.
+
+    Characters from 48 on hold six bits: five of a number, lowest first, and whether more follow. The highest of the
+    last five is its sign. From the fourth number on, numbers are differences to the last but one.
     """
     data = text.encode(errors="replace") if isinstance(text, str) else text
     runs: list[int] = []

@@ -1,25 +1,28 @@
 """Your own pictures: a folder with a JSON Lines file, one person per line.
 
-`people.jsonl`, each line a JSON object; paths are relative to the folder and stay inside it:
+`people.jsonl`, each line a JSON object (wrapped here); paths are relative to the folder and stay inside it:
 
-    {"id": "anna-0001", "rgb": "rgb/0001.jpg", "depth": "depth/0001.png", "depth_scale": 1.0, "camera": [365.5, 365.5,
-    256.3, 208.5],
-     "keypoints": [[251.0, 88.5, 2], [0, 0, 0], ...], "joint_set": "coco-17", "box": [180, 60, 330, 400], "subject":
-     "anna"}
+    {"id": "anna-0001", "rgb": "rgb/0001.jpg", "depth": "depth/0001.png", "depth_scale": 1.0,
+     "camera": [365.5, 365.5, 256.3, 208.5], "keypoints": [[251.0, 88.5, 2], [0, 0, 0], ...],
+     "joint_set": "coco-17", "box": [180, 60, 330, 400], "subject": "anna"}
 
-- rgb: JPEG or PNG; EXIF orientation is ignored. depth: 16-bit PNG of one channel, registered to the RGB picture and of its size, 0 = no
-  reading. A line has one of them or both.
-- depth_scale: millimetres per stored unit, 1 if left out (Kinect, RealSense); 0.2 where 5000 units are a metre.
+- rgb: JPEG or PNG; EXIF orientation is ignored.
+- depth: 16-bit PNG of one channel, registered to the RGB picture and of its size, 0 = no reading. A line has rgb,
+  depth or both.
+- depth_scale: millimeters per stored unit; default 1 (Kinect, RealSense); 0.2 if 5000 units are a meter.
 - camera: fx, fy, cx, cy in pixels.
-- keypoints: one [x, y, v] per joint, in pixels from the picture's upper left corner, so that the first pixel's centre is (0.5, 0.5); v is
-  0 for absent, 1 or 2 for annotated. joint_set: the set they belong to; it must be the data set's.
-- parts: 8-bit PNG, greyscale or palette; 0 background, 1..24 the parts of Human3.6M, 255 ignore.
+- keypoints: one [x, y, v] per joint, in pixels from the picture's upper left corner, so that the first pixel's center
+  is (0.5, 0.5); v is 0 for absent, 1 or 2 for annotated.
+- joint_set: the set that the keypoints belong to; it must be the data set's.
+- parts: 8-bit PNG, grayscale or palette; 0 background, 1..24 the parts of Human3.6M, 255 ignore.
 - mask: 8-bit PNG, above 0 on the person; depth outside it is dropped.
-- box: x0, y0, x1, y1 of the person in pixels. If left out, the extent of the mask, else of the visible keypoints (a tenth of its longer
-  side wider all around), else of the depth readings, else the whole picture.
-- id: unique in the file; if left out, the path of rgb, else of depth. subject: who it is. split: if left out, the data set's.
+- box: x0, y0, x1, y1 of the person in pixels. Default: the extent of the mask, else of the visible keypoints (wider by
+  a tenth of its longer side all around), else of the depth readings, else the whole picture.
+- id: unique in the file; default: the path of rgb, else of depth.
+- subject: who the person is.
+- split: default: the data set's.
 
-Left is the person's own left on a picture that is not mirrored.
+Left is the person's own left in an unmirrored picture.
 """
 
 import json
@@ -46,7 +49,7 @@ _KEYPOINT_MARGIN = 0.1
 
 
 class FolderConfig(Config):
-    """A folder of somebody's own pictures."""
+    """A folder of your own pictures."""
 
     path: str = Field(description="the folder")
     file: str = Field("people.jsonl", description="the JSON Lines file in it")
@@ -84,7 +87,7 @@ class PersonLine(Config):
 
 @dataclass(frozen=True)
 class FolderItem:
-    """One person of the file, no picture read yet."""
+    """One person of the file, whose pictures are not read yet."""
 
     id: str
     line: PersonLine
@@ -92,10 +95,18 @@ class FolderItem:
 
 
 def items(config: FolderConfig) -> list[FolderItem | Rejected]:
-    """The persons of the file in its order; a line that cannot be used, or repeats an id, as Rejected. Empty lines are
-    skipped.
+    """List the persons of the file, in its order.
 
-    Ids are `<name>/<id>`. Raises UserError for a file that is missing, not text or without any line.
+    A line that cannot be used, or repeats an id, is Rejected. Empty lines are ignored.
+
+    Args:
+        config: where the folder is.
+
+    Returns:
+        The persons, with ids `<name>/<id>`.
+
+    Raises:
+        UserError: the file is missing, not text, or has no line.
     """
     path = Path(config.path) / config.file
     if not path.is_file():
@@ -125,18 +136,18 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
 
 
 def inventory(config: FolderConfig) -> Inventory:
-    """The pictures that the file names, and which of them are missing or unreadable."""
+    """Check the pictures that the file names."""
     found = Inventory()
     wanted = items(config)
     lines = [each.line for each in wanted if isinstance(each, FolderItem)]
-    broken = [each for each in wanted if isinstance(each, Rejected)]
+    rejected = [each for each in wanted if isinstance(each, Rejected)]
     found.counts["lines"] = len(wanted)
-    found.faults += [Fault(str(Path(config.path) / config.file), each.reason) for each in broken]
-    found.look("RGB pictures", config.path, [line.rgb for line in lines if line.rgb is not None], "JPEG", "PNG")
+    found.faults += [Fault(str(Path(config.path) / config.file), each.reason) for each in rejected]
+    found.check_files("RGB pictures", config.path, [line.rgb for line in lines if line.rgb is not None], "JPEG", "PNG")
     for what in ("depth", "parts", "mask"):
         named = [name for line in lines if (name := getattr(line, what)) is not None]
         if named:
-            found.look(f"{what} pictures", config.path, named, "PNG")
+            found.check_files(f"{what} pictures", config.path, named, "PNG")
     return found
 
 
@@ -163,19 +174,23 @@ def _line_fault(line: PersonLine, config: FolderConfig) -> str | None:
     if line.rgb is None and line.depth is None:
         return "neither rgb nor depth is given; a person needs one of them"
     if line.id is not None and not line.id.strip():
-        return "the id is empty; leave it out or make it unique"
+        return "the id is empty; omit it or make it unique"
     if line.id is not None and any(ord(character) < 32 for character in line.id):
-        return f"the id {line.id!r} has control characters; leave it out or give another"
+        return f"the id {line.id!r} has control characters; omit it or give another"
     if line.joint_set is not None and line.joint_set != config.joint_set:
-        return f"joint_set is {line.joint_set!r}, the data set is read as {config.joint_set!r}; a data set has one joint set"
+        return (
+            f"joint_set is {line.joint_set!r}, the data set is read as {config.joint_set!r}; "
+            "a data set has one joint set"
+        )
     if line.keypoints is not None and len(line.keypoints) != len(joint_set(config.joint_set)):
         return f"there are {len(line.keypoints)} keypoints, {config.joint_set} has {len(joint_set(config.joint_set))}"
     return None
 
 
 def read(item: FolderItem | Rejected) -> Person | Rejected:
-    """The record of one person; Rejected with the reason where a file is missing, broken, outside the folder or of the
-    wrong kind.
+    """Return the record of one person.
+
+    It is Rejected if a file is missing, damaged, outside the folder or of the wrong kind.
     """
     if isinstance(item, Rejected):
         return item
@@ -211,9 +226,7 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
 
 
 def _depth(folder: str, name: str, scale: float) -> np.ndarray:
-    """uint16 [H, W], millimetres, from a 16-bit PNG whose unit is `scale` millimetres; readings beyond 65.5 m become
-    65.5 m.
-    """
+    """uint16 [H, W], millimeters, from a 16-bit PNG whose unit is `scale` millimeters; readings are cut to 65.5 m."""
     stored = decode_depth(read_inside(folder, name), "png16")
     return stored if scale == 1 else np.minimum(np.rint(stored * scale), np.iinfo(np.uint16).max).astype(np.uint16)
 
@@ -221,11 +234,16 @@ def _depth(folder: str, name: str, scale: float) -> np.ndarray:
 def find_box(
     mask: np.ndarray | None, keypoints: np.ndarray | None, depth: np.ndarray | None, rgb: np.ndarray | None
 ) -> np.ndarray:
-    """x0, y0, x1, y1 of a person whose box nobody gave, from the first of these that shows one; at last the whole
-    picture.
+    """Find the box of a person for whom no box is given.
 
     Args:
-        mask: uint8 [H, W], above 0 on the person. keypoints: float [J, 3]. depth: uint16 [H, W]. rgb: uint8 [H, W, 3].
+        mask: uint8 [H, W], above 0 on the person.
+        keypoints: float [J, 3], x, y, visibility.
+        depth: uint16 [H, W], millimeters, 0 = no reading.
+        rgb: uint8 [H, W, 3].
+
+    Returns:
+        float [4], x0, y0, x1, y1, from the first argument that shows a person, else the whole picture.
     """
     if mask is not None and (box := extent(mask)) is not None:
         return box

@@ -1,10 +1,11 @@
 """Human3.6M's part segmentation: frames of its videos with the 25 classes, two a second.
 
 <source>/S1/
-  Videos/Directions 1.54138969.mp4                        50 frames a second; <action>.<camera>; those that begin with _ are no actions
-  MySegmentsMat/PartLabels/Directions 1.54138969.mat      MATLAB v7.3: cell array Feat, a matrix of raw part ids for each frame
-and S5 to S9 and S11 likewise. Video and labels of one name belong together; frames count from 0 in both, and what one
-has beyond the other's end is left out. Pixels and labels are unmirrored, left is the person's.
+  Videos/Directions 1.54138969.mp4                     50 frames a second; <action>.<camera>; _* are not actions
+  MySegmentsMat/PartLabels/Directions 1.54138969.mat   MATLAB v7.3: cell array Feat, a matrix of raw part ids per frame
+
+and S5 to S9 and S11 likewise. Video and labels of one name belong together. Frames count from 0 in both; where one is
+longer, its remaining frames are skipped. Pixels and labels are unmirrored, left is the person's.
 """
 
 import os
@@ -32,7 +33,7 @@ SUBJECTS = {"train": ("S1", "S5", "S6", "S7", "S8"), "test": ("S9", "S11")}
 PUBLISHED = {"S1": 9996, "S5": 15912, "S6": 10044, "S7": 16316, "S8": 10400, "S9": 12764, "S11": 9380}
 """Every 25th frame of a subject's 120 videos, as the published lists count them."""
 MAX_FRAMES = 20_000
-"""Of one video; the longest have about 6,400."""
+"""Largest number of frames of one video; the longest have about 6,400."""
 
 _VIDEOS = 120
 _MAX_LABEL_BYTES = 8 * 2048 * 2048
@@ -55,7 +56,7 @@ class H36mParsingConfig(Config):
     )
     stored: Literal["whole", "person"] = Field(
         "whole",
-        description="whole (the picture, as the protocol scores it) or person (1.5 times the labelled person's box)",
+        description="whole (the picture, as the protocol scores it) or person (1.5 times the labeled person's box)",
     )
     size: int = Field(
         1002, ge=32, le=4096, description="largest side of a stored picture, pixels; 1002 keeps the videos' own"
@@ -73,7 +74,7 @@ class H36mParsingConfig(Config):
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The subjects that are read."""
+        """Return the subjects that are read."""
         return self.subjects or SUBJECTS[self.split]
 
 
@@ -90,7 +91,7 @@ class H36mParsingItem:
 
 
 def inventory(config: H36mParsingConfig) -> Inventory:
-    """What is there of the subjects' videos and labels. UserError where the source does not exist."""
+    """Check the subjects' videos and labels; raise UserError if the source does not exist."""
     result = Inventory()
     whole = True
     for subject in config.chosen:
@@ -102,8 +103,8 @@ def inventory(config: H36mParsingConfig) -> Inventory:
             continue
         stems = _stems(videos, ".mp4")
         taken = [stem for stem in stems if not stem.startswith("_")]
-        result.look("videos", videos, [f"{stem}.mp4" for stem in taken], "MP4")
-        result.look("label tracks", labels, [f"{stem}.mat" for stem in taken], "MATLAB 7.3", "HDF5")
+        result.check_files("videos", videos, [f"{stem}.mp4" for stem in taken], "MP4")
+        result.check_files("label tracks", labels, [f"{stem}.mat" for stem in taken], "MATLAB 7.3", "HDF5")
         others = _without_video(labels, stems)
         result.faults += [
             Fault(os.path.join(videos, f"{stem}.mp4"), "does not exist, but its labels do") for stem in others
@@ -112,7 +113,9 @@ def inventory(config: H36mParsingConfig) -> Inventory:
         if len(taken) != _VIDEOS:
             result.notes.append(f"{subject} has {len(taken)} videos; the release has {_VIDEOS}")
         if len(taken) < len(stems):
-            result.notes.append(f"left out, since they begin with _: {len(stems) - len(taken)} videos of {subject}")
+            result.notes.append(
+                f"skipped, since their names begin with _: {len(stems) - len(taken)} videos of {subject}"
+            )
     known = all(subject in PUBLISHED for subject in config.chosen)
     if whole and known and config.stride == 25 and not result.faults:
         frames = sum(PUBLISHED[subject] for subject in config.chosen)
@@ -123,7 +126,7 @@ def inventory(config: H36mParsingConfig) -> Inventory:
 
 
 def _folders(config: H36mParsingConfig, subject: str) -> tuple[str, str]:
-    """Of the subject's videos and labels. UserError where the source does not exist."""
+    """Folders of the subject's videos and labels; UserError if the source does not exist."""
     source = Path(config.source)
     if not source.is_dir():
         raise UserError(
@@ -142,11 +145,18 @@ def _without_video(labels: str, stems: list[str]) -> list[str]:
 
 
 def items(config: H36mParsingConfig) -> list[H36mParsingItem | Rejected | Skipped]:
-    """The videos of the subjects in the order of their names; labels without a video as Rejected, videos that begin
-    with _ as Skipped.
+    """List the videos of the subjects, in the order of their names.
 
-    Ids are `h36m-parsing/<subject>/<action>.<camera>`, and the frame's number of eight digits behind it. Raises
-    UserError for a folder that is missing.
+    Labels without a video are Rejected, videos whose names begin with _ are Skipped.
+
+    Args:
+        config: where Human3.6M is and which subjects are read.
+
+    Returns:
+        The videos, with ids `h36m-parsing/<subject>/<action>.<camera>`. Their frames add a number of eight digits.
+
+    Raises:
+        UserError: a folder is missing.
     """
     found: list[H36mParsingItem | Rejected | Skipped] = []
     for subject in config.chosen:
@@ -154,7 +164,8 @@ def items(config: H36mParsingConfig) -> list[H36mParsingItem | Rejected | Skippe
         for what, folder in (("videos", videos), ("labels", labels)):
             if not os.path.isdir(folder):
                 raise UserError(
-                    f"folder of {what} {folder} does not exist; download {subject}, or name those that are there with --subjects"
+                    f"folder of {what} {folder} does not exist; download {subject}, "
+                    "or name those that exist with --subjects"
                 )
         stems = _stems(videos, ".mp4")
         for stem in stems:
@@ -173,8 +184,9 @@ def items(config: H36mParsingConfig) -> list[H36mParsingItem | Rejected | Skippe
 
 
 def read(item: H36mParsingItem | Rejected | Skipped) -> list[Outcome]:
-    """The records of one video. Rejected stands for the whole video where it or its labels cannot be opened, else for
-    single frames.
+    """Return the records of one video.
+
+    The whole video is Rejected if it or its labels cannot be opened, else single frames are.
     """
     if isinstance(item, Rejected | Skipped):
         return [item]
@@ -224,7 +236,7 @@ def _frame(item: H36mParsingItem, number: int, rgb: np.ndarray, cells: Cells) ->
 
 
 def _part_ids(matrix: np.ndarray) -> np.ndarray:
-    """uint8 of a matrix of any numbers. ValueError where they are no whole numbers from 0 to 255."""
+    """uint8 from a matrix of any type; ValueError for anything but whole numbers from 0 to 255."""
     if matrix.dtype == np.uint8:
         return matrix
     with np.errstate(invalid="ignore"):

@@ -1,9 +1,9 @@
 """MPII human pose from the JSON that HRNet's code base made popular: RGB and 16 joints.
 
 The file is a list of persons, each `{"image": name, "center": [x, y], "scale": s, "joints": 16 x [x, y], "joints_vis":
-16 x 0/1}`; `scale` is the person's height / 200 pixels and coordinates count from 1, as in the MATLAB original. As
-every reader of this file does, the centre moves down by 15 * scale and the square of 200 * scale grows by a quarter, so
-that no limb is cut.
+16 x 0/1}`. `scale` is the person's height / 200 pixels. Coordinates count from 1, as in the MATLAB original. As in all
+readers of this file, the center moves down by 15 * scale and the square of 200 * scale grows by a quarter, so that no
+limb is cut.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,16 @@ class MpiiConfig(Config):
 
 @dataclass(frozen=True, eq=False)
 class MpiiItem:
-    """One annotated person, its picture not read yet; `box` and `joints`, float64 [16, 3], have pixel centres at +0.5."""
+    """One annotated person, whose picture is not read yet.
+
+    Attributes:
+        id: `mpii/<image>/<number of the person in that image>`.
+        images: folder of the picture.
+        image: its name.
+        box: x0, y0, x1, y1, pixels.
+        joints: float64 [16, 3], x, y (a pixel's center is at +0.5) and visibility 0 or 1.
+        split, size: as in the config.
+    """
 
     id: str
     images: str
@@ -60,11 +69,18 @@ class _Entry(BaseModel):
 
 
 def items(config: MpiiConfig) -> list[MpiiItem | Rejected]:
-    """The persons of the annotation file in its order; an entry that cannot be used, or repeats an earlier one, as
-    Rejected.
+    """List the persons of the annotation file, in its order.
 
-    Ids are `mpii/<image>/<number of the person in that image>`. Raises UserError for a file that is missing or not a
-    list.
+    An entry that cannot be used, or repeats an earlier one, is Rejected.
+
+    Args:
+        config: where the download is.
+
+    Returns:
+        The persons, with ids `mpii/<image>/<number of the person in that image>`.
+
+    Raises:
+        UserError: the file is missing or not a list, or the folder of pictures is missing.
     """
     path, images = below_source(config.source, config.annotations), below_source(config.source, config.images)
     entries = read_json(path, "MPII annotation file")
@@ -98,8 +114,8 @@ def _item(
     number = in_image[entry.image] = in_image.get(entry.image, -1) + 1
     id = f"mpii/{entry.image}/{number}"
     if entry.center[0] == -1:
-        return Rejected(id, "the person's centre is not annotated")
-    # From counting at 1 to pixel centres at +0.5.
+        return Rejected(id, "the person's center is not annotated")
+    # From counting at 1 to pixel centers at +0.5.
     x, y = entry.center[0] - 0.5, entry.center[1] + 15 * entry.scale - 0.5
     half = 100 * entry.scale * config.padding
     joints = np.column_stack([np.array(entry.joints) - 0.5, np.array(entry.joints_vis) > 0])
@@ -109,7 +125,7 @@ def _item(
 
 
 def inventory(config: MpiiConfig) -> Inventory:
-    """The pictures of the people in the annotation file."""
+    """Check the pictures of the people in the annotation file."""
     found = Inventory()
     path, images = below_source(config.source, config.annotations), below_source(config.source, config.images)
     missing = [
@@ -123,13 +139,13 @@ def inventory(config: MpiiConfig) -> Inventory:
         return found
     people = items(config)
     found.counts[UNIT] = len(people)
-    found.look("pictures", images, [each.image for each in people if isinstance(each, MpiiItem)], "JPEG", "PNG")
+    found.check_files("pictures", images, [each.image for each in people if isinstance(each, MpiiItem)], "JPEG", "PNG")
     found.faults += [Fault(str(path), f"{each.id}: {each.reason}") for each in people if isinstance(each, Rejected)]
     return found
 
 
 def read(item: MpiiItem | Rejected) -> Person | Rejected:
-    """The record of one person; Rejected with the reason where its picture is missing, broken or elsewhere."""
+    """Return the record of one person, or Rejected if its picture is missing, damaged or outside the folder."""
     if isinstance(item, Rejected):
         return item
 

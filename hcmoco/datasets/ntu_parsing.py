@@ -2,9 +2,9 @@
 
 <source>/
   images/<frame>.jpg               512 x 424, RGB registered onto the depth picture
-  depth/MDepth-<frame>.png         16 bits, millimetres, 0 where no person is
-  png_annotation_v2/<frame>.png    8 bits, greyscale or palette; the numbers are Human3.6M's raw part ids
-  one list for training and one for validation, lines such as `images/S001C001P001R001A001F060.jpg`
+  depth/MDepth-<frame>.png         16 bits, millimeters, 0 off the person
+  png_annotation_v2/<frame>.png    8 bits, grayscale or palette; the numbers are Human3.6M's raw part ids
+  one list for training and one for validation, with lines such as `images/S001C001P001R001A001F060.jpg`
 
 <frame> is SsssCcccPpppRrrrAaaaFfff: setup, camera, performer, repetition, action, and the frame's number, counted from
 1. Pixels and labels stay as they are published, mirrored as Kinect sees the world, unless `mirror` says otherwise.
@@ -51,18 +51,20 @@ class NtuParsingConfig(Config):
     )
     list_file: str | None = Field(
         None,
-        description="the list itself, relative to source or absolute; null: the one text file in source that is named after the split",
+        description="the list itself, relative to source or absolute; null: the one text file in source that is named "
+        "after the split",
     )
     images: str = Field("images", description="folder of the registered RGB pictures, relative to source or absolute")
     depth: str = Field("depth", description="folder of the depth pictures, likewise")
     labels: str = Field("png_annotation_v2", description="folder of the label pictures, likewise")
     stored: Literal["whole", "person"] = Field(
         "whole",
-        description="whole (the picture, as the protocol scores it) or person (1.5 times the labelled person's box)",
+        description="whole (the picture, as the protocol scores it) or person (1.5 times the labeled person's box)",
     )
     mirror: Literal["none", "pixels", "pixels and sides"] = Field(
         "none",
-        description="none (as published), pixels (flipped, labels keep their side) or pixels and sides (left and right exchanged, too)",
+        description="none (as published), pixels (flipped, labels keep their side) or pixels and sides (left and right "
+        "exchanged, too)",
     )
     size: int = Field(512, ge=32, le=4096, description="largest side of a stored picture, pixels")
     depth_codec: DepthCodec = Field("png16", description="codec of the stored depth; the manifest names it")
@@ -70,7 +72,7 @@ class NtuParsingConfig(Config):
 
 @dataclass(frozen=True)
 class NtuParsingItem:
-    """One frame of the list, its files not read yet."""
+    """One frame of the list, whose files are not read yet."""
 
     id: str
     frame: str
@@ -78,7 +80,7 @@ class NtuParsingItem:
 
 
 def inventory(config: NtuParsingConfig) -> Inventory:
-    """What is there of the frames of the list. UserError where `items` would raise it."""
+    """Check the files of the frames of the list; raise UserError as `items` does."""
     path, found = _listed(config)
     frames = [each.frame for each in found if isinstance(each, NtuParsingItem)]
     result = Inventory(counts={"lines of the list": len(found)})
@@ -92,7 +94,7 @@ def inventory(config: NtuParsingConfig) -> Inventory:
         result.notes.append(f"{len(bad)} lines of the list will be rejected, for example: {bad[0].reason}")
     for what, (folder, names) in _files(config, frames).items():
         if Path(folder).is_dir():
-            result.look(what, folder, names, "JPEG" if what == "RGB pictures" else "PNG")
+            result.check_files(what, folder, names, "JPEG" if what == "RGB pictures" else "PNG")
         else:
             result.counts[what] = len(names)
             result.faults.append(Fault(folder, f"does not exist; {len(names):,} {what} are looked for in it"))
@@ -113,16 +115,25 @@ def _folder(config: NtuParsingConfig, name: str) -> str:
 
 
 def items(config: NtuParsingConfig) -> list[NtuParsingItem | Rejected]:
-    """The frames of the list in its order; a line that names no frame, or repeats an earlier one, as Rejected.
+    """List the frames of the list, in its order.
 
-    Ids are `ntu-parsing/<frame>`. Raises UserError for a folder that is missing, and for a list that is missing,
-    ambiguous or not text.
+    A line that names no frame, or repeats an earlier one, is Rejected.
+
+    Args:
+        config: where the download is and which list is read.
+
+    Returns:
+        The frames, with ids `ntu-parsing/<frame>`.
+
+    Raises:
+        UserError: a folder is missing, or the list is missing, ambiguous or not text.
     """
     found = _listed(config)[1]
     for what, (folder, _) in _files(config, []).items():
         if not Path(folder).is_dir():
             raise UserError(
-                f"folder of {what} {folder} does not exist; unpack them there, or name the folder with a flag (see --help)"
+                f"folder of {what} {folder} does not exist; "
+                "unpack them there, or name the folder with a flag (see --help)"
             )
     return found
 
@@ -159,8 +170,9 @@ def _listed(config: NtuParsingConfig) -> tuple[Path, list[NtuParsingItem | Rejec
 
 
 def _find_list(config: NtuParsingConfig) -> Path:
-    """The list that the config names, or the only one of its split and kind. UserError otherwise: which half a frame is
-    in cannot be told from its name.
+    """The list that the config names, or the only one of its split and kind; UserError otherwise.
+
+    The name of a frame does not say which half it is in.
     """
     source = Path(config.source)
     if config.list_file is not None:
@@ -186,8 +198,8 @@ def _find_list(config: NtuParsingConfig) -> Path:
     own = "; it is the first 392 lines of the v2 list" if config.lists == "v3" else ""
     raise UserError(
         f"the {config.lists} list of {config.split} frames, a text file such as {config.split}_{config.lists}.txt, is "
-        f"{'not certain' if fits else 'missing'} in {source} (there: {names}); it comes with the annotations and cannot be guessed: put it "
-        f"there or name it with --list-file{own}"
+        f"{'not certain' if fits else 'missing'} in {source} (there: {names}); "
+        f"it comes with the annotations and cannot be guessed: put it there or name it with --list-file{own}"
     )
 
 
@@ -207,8 +219,10 @@ def _text_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def read(item: NtuParsingItem | Rejected) -> Person | Rejected:
-    """The record of one frame; Rejected with the reason where a file is missing, broken, outside its folder, of another
-    size than the others, or has a part id that is in no table.
+    """Return the record of one frame.
+
+    It is Rejected if a file is missing, damaged, outside its folder or of another size than the others, or if a part id
+    is unknown.
     """
     if isinstance(item, Rejected):
         return item

@@ -1,6 +1,6 @@
 """Turn a full picture into a Person record.
 
-Shapes: H, W of the source picture, J joints. Coordinates are x, y in pixels with a pixel's centre at +0.5.
+Shapes: H, W of the source picture, J joints. Coordinates are x, y in pixels with a pixel's center at +0.5.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,13 @@ _LARGEST_WHOLE = 4096
 
 
 def checked(id: str, joints: int, make: Callable[[], Person], depth_codec: str = "png16") -> Person | Rejected:
-    """What `make` returns if `check_person` finds nothing, else Rejected with the reasons; a ValueError of `make` is
-    one, too.
+    """Return the record of `make`, or Rejected if it raises ValueError or `check_person` finds a fault.
+
+    Args:
+        id: of the record.
+        joints: number of 2D joints of the data set's joint set.
+        make: builds the record.
+        depth_codec: codec of the record's depth.
     """
     try:
         person = make()
@@ -34,11 +39,17 @@ def checked(id: str, joints: int, make: Callable[[], Person], depth_codec: str =
 
 
 def crop_square(box: np.ndarray, width: int, height: int) -> tuple[int, int, int]:
-    """x0, y0 and side, in whole pixels, of the square of CROP_MARGIN times the box's longest side around the box's
-    centre.
+    """Return the square to cut: CROP_MARGIN times the box's longest side, around the box's center.
 
-    Raises ValueError for a box that is not finite, has no area, does not touch the picture or needs more than MAX_SIDE
-    pixels.
+    Args:
+        box: [4], x0, y0, x1, y1, pixels.
+        width, height: of the picture, pixels.
+
+    Returns:
+        x0, y0 and side, in whole pixels.
+
+    Raises:
+        ValueError: the box is not finite, has no area, does not touch the picture, or needs more than MAX_SIDE pixels.
     """
     x0, y0, x1, y1 = (float(value) for value in box)
     if not np.isfinite([x0, y0, x1, y1]).all() or x1 <= x0 or y1 <= y0:
@@ -66,11 +77,11 @@ def _cut(image: np.ndarray, x0: int, y0: int, side: int, fill: int = 0) -> np.nd
 
 @dataclass(frozen=True)
 class PersonImages:
-    """The decoded images of one picture, all of one size, each None where it is absent.
+    """The decoded images of one picture, all of one size, None if absent.
 
     Attributes:
         rgb: uint8 [H, W, 3], RGB.
-        depth: uint16 [H, W], millimetres along the optical axis, 0 = no reading.
+        depth: uint16 [H, W], millimeters along the optical axis, 0 = no reading.
         parts: uint8 [H, W], train ids of body parts or IGNORE.
         iuv: uint8 [H, W, 3], chart I, U and V.
         mask: uint8 [H, W], 255 on the person.
@@ -84,7 +95,7 @@ class PersonImages:
 
     @property
     def width_height(self) -> tuple[int, int]:
-        """Width and height in pixels. ValueError where the images differ in size, and where there is none."""
+        """Return width and height in pixels; raise ValueError if the images differ in size or there is none."""
         shapes = {name: image.shape[1::-1] for name, image in vars(self).items() if image is not None}
         if not shapes:
             raise ValueError("there is no picture")
@@ -96,7 +107,7 @@ class PersonImages:
 
 
 def crop_person(person: Person, images: PersonImages, depth_codec: str = "png16") -> Person:
-    """Crop one person of a picture: a square of CROP_MARGIN times the box's longest side, shrunk where it is too large.
+    """Crop one person of a picture: a square of CROP_MARGIN times the box's longest side, shrunk if it is too large.
 
     A smaller square keeps its own pixels: nothing is enlarged.
 
@@ -110,7 +121,7 @@ def crop_person(person: Person, images: PersonImages, depth_codec: str = "png16"
 
     Returns:
         The record: `size` is the square's side; coordinates and camera are moved and scaled with the crop; keypoints
-        that are invisible or outside the square are 0.
+            that are invisible or outside the square are 0.
 
     Raises:
         ValueError: a box that `crop_square` refuses, images of different sizes, or none at all.
@@ -121,11 +132,11 @@ def crop_person(person: Person, images: PersonImages, depth_codec: str = "png16"
 
 
 def whole_picture(person: Person, images: PersonImages, depth_codec: str = "png16") -> Person:
-    """Store a whole picture, for protocols that score all of it: the smallest square that holds it, the picture in its
-    middle.
+    """Store a whole picture in the smallest square that holds it, for protocols that score all of it.
 
-    Outside the picture RGB is black, depth has no reading and `parts` are IGNORE: neither a loss nor a metric sees that
-    a picture was not square. In the middle, so that the mirror image of a record is the record of the mirror image.
+    The picture is in the middle, so that the mirror image of a record is the record of the mirror image. Outside the
+    picture RGB is black, depth has no reading and `parts` are IGNORE: neither a loss nor a metric sees that it was not
+    square.
 
     Args:
         person: as of `crop_person`, but the box may be absent.
@@ -151,7 +162,7 @@ def whole_picture(person: Person, images: PersonImages, depth_codec: str = "png1
 def _cut_record(
     person: Person, images: PersonImages, square: tuple[int, int, int], depth_codec: str, parts_outside: int = 0
 ) -> Person:
-    """`person`, whose coordinates are of the whole picture, with what lies in the square x0, y0, side."""
+    """`person`, whose coordinates are of the whole picture, with the images cut to the square x0, y0, side."""
     width, height = images.width_height
     x0, y0, side = square
     stored = min(side, person.size)

@@ -35,7 +35,7 @@ ConfigT = TypeVar("ConfigT", bound=_Numbered)
 
 @dataclass(frozen=True)
 class Numbered(Generic[ConfigT]):
-    """One record, not rendered yet."""
+    """One record, which is not rendered yet."""
 
     id: str
     number: int
@@ -43,7 +43,7 @@ class Numbered(Generic[ConfigT]):
 
 
 class _Items(Sequence[Numbered[ConfigT]]):
-    """The numbers 0 to count - 1; none is built before it is asked for."""
+    """The numbers 0 to count - 1, built on access."""
 
     def __init__(self, dataset: str, config: ConfigT):
         self._dataset, self._config = dataset, config

@@ -4,8 +4,6 @@ Subsets are nested: the rows of 1 % are among those of 10 %. Rows are ranked by 
 data set that is prepared again in another order gives the same subset.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from hcmoco.config import Config
+from hcmoco.config import Config, fingerprint
 from hcmoco.data.sampler import SourcePlan
 from hcmoco.data.shards.manifest import Manifest
 from hcmoco.data.shards.reader import Shards
@@ -185,7 +183,7 @@ def _candidates(shards: Shards, needed: Sequence[str]) -> tuple[list[str], np.nd
 
 def _subset(shards: Shards, ids: list[str], places: np.ndarray, chosen: np.ndarray) -> Subset:
     chosen = np.sort(chosen)
-    digest = hashlib.sha256(json.dumps([ids[number] for number in chosen]).encode()).hexdigest()
+    digest = fingerprint([ids[number] for number in chosen])
     stored = places[chosen]
     stored = stored[np.lexsort((stored[:, 1], stored[:, 0]))]
     numbers, starts = np.unique(stored[:, 0], return_index=True)

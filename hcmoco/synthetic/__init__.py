@@ -1,4 +1,7 @@
-"""Synthetic people: rendered persons, and scenes of several, with exact labels, made on the fly from a committed body asset."""
+"""Render synthetic people, alone or several in a scene, with exact labels.
+
+Everything is drawn on the fly from a committed body asset: no data set is downloaded.
+"""
 
 from hcmoco.synthetic.body.surface_labels import CHART_FLIP, mirror_iuv
 from hcmoco.synthetic.config import PeopleConfig, ScenesConfig
@@ -8,9 +11,9 @@ from hcmoco.synthetic.person import DEPTH_CODEC, make_person
 from hcmoco.synthetic.render.render import Rendered, render_person
 
 PEOPLE_VERSION = 1
-"""Raised when the same settings begin to give other people: results on them are compared by it."""
+"""Increased when the same config gives other people. Results are compared only within one version."""
 
 __all__ = [
-    "CHART_FLIP", "DEPTH_CODEC", "PEOPLE_VERSION", "PeopleConfig", "Rendered", "RenderedScene", "ScenesConfig", "contact_sheet",
-    "make_person", "make_scene", "mirror_iuv", "render_person", "render_scene", "scene_sheet",
+    "CHART_FLIP", "DEPTH_CODEC", "PEOPLE_VERSION", "PeopleConfig", "Rendered", "RenderedScene", "ScenesConfig",
+    "contact_sheet", "make_person", "make_scene", "mirror_iuv", "render_person", "render_scene", "scene_sheet",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A picture of records for people to look at: what was seen and what it was labelled with.
+"""Draw records and their labels as one image, to check them by eye.
 
 Shape legend: T side of a tile in pixels.
 """
@@ -16,11 +16,24 @@ from hcmoco.synthetic.person import DEPTH_CODEC
 _GAP = 4  # pixels between tiles
 _SEEN, _HIDDEN, _BONE = (60, 255, 60), (255, 40, 40), (255, 225, 40)
 _COCO_EDGES = (
-    ("left_ankle", "left_knee"), ("left_knee", "left_hip"), ("right_ankle", "right_knee"), ("right_knee", "right_hip"),
-    ("left_hip", "right_hip"), ("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"), ("left_shoulder", "right_shoulder"),
-    ("left_shoulder", "left_elbow"), ("right_shoulder", "right_elbow"), ("left_elbow", "left_wrist"), ("right_elbow", "right_wrist"),
-    ("left_eye", "right_eye"), ("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "left_ear"), ("right_eye", "right_ear"),
-)  # fmt: skip
+    ("left_ankle", "left_knee"),
+    ("left_knee", "left_hip"),
+    ("right_ankle", "right_knee"),
+    ("right_knee", "right_hip"),
+    ("left_hip", "right_hip"),
+    ("left_shoulder", "left_hip"),
+    ("right_shoulder", "right_hip"),
+    ("left_shoulder", "right_shoulder"),
+    ("left_shoulder", "left_elbow"),
+    ("right_shoulder", "right_elbow"),
+    ("left_elbow", "left_wrist"),
+    ("right_elbow", "right_wrist"),
+    ("left_eye", "right_eye"),
+    ("nose", "left_eye"),
+    ("nose", "right_eye"),
+    ("left_eye", "left_ear"),
+    ("right_eye", "right_ear"),
+)
 _CROWD = (160, 160, 160)
 
 
@@ -36,17 +49,27 @@ def _palette() -> np.ndarray:
 
 
 def contact_sheet(persons: list[Person], tile: int = 192) -> np.ndarray:
-    """uint8 [H, W, 3], RGB: one column for each person; from top to bottom RGB, depth, parts, IUV, COCO joints, the other joints.
+    """Draw one column of tiles for each person.
 
-    Joints are green where they are visible, red where they are not; near depth is red, far blue, no reading black. The records' joint set
-    is `people-31`; where there is no RGB they are drawn on the depth. A tile whose modality is missing stays dark, a row that nobody has is
-    left out. ValueError for a person with neither.
+    The rows are RGB, depth, parts, IUV, the COCO joints and the other joints. Visible joints are green, hidden ones
+    red. Near depth is red, far depth blue, and pixels without a reading are black. Joints are drawn on the depth of a
+    person without RGB. A tile whose modality is missing is dark; a row that no person has is omitted.
+
+    Args:
+        persons: records of the joint set `people-31`, with depth in DEPTH_CODEC.
+        tile: T.
+
+    Returns:
+        uint8 [rows * (T + gap), persons * (T + gap), 3], RGB.
+
+    Raises:
+        ValueError: a person has neither RGB nor depth.
     """
     columns = []
     drawn = [
         [person.rgb, person.depth, person.parts, person.iuv, person.keypoints, person.keypoints] for person in persons
     ]
-    shown = [row for row, column in enumerate(zip(*drawn, strict=True)) if any(each is not None for each in column)]
+    shown = [row for row, column in enumerate(zip(*drawn, strict=True)) if any(value is not None for value in column)]
     others = [joint for joint in PEOPLE_31.joints if joint not in COCO_17.joints]
     for person in persons:
         if person.rgb is None and person.depth is None:
@@ -67,10 +90,18 @@ def contact_sheet(persons: list[Person], tile: int = 192) -> np.ndarray:
 
 
 def scene_sheet(scenes: Sequence[Scene], tile: int = 288) -> np.ndarray:
-    """uint8 [H, W, 3], RGB: one column for each scene; from top to bottom the picture, its instances, and their charts.
+    """Draw one column of tiles for each scene.
 
-    Instances have a colour each (crowds are grey): box, tint of the mask, and the annotated points, these with the hue of their chart. In
-    the third picture each pixel of a mask shows chart, U and V of the nearest point of its person. Pictures are fitted into the tile.
+    The rows are the image, its instances and their charts. Each instance has a color (crowds are gray) for its box, its
+    mask and the rims of its annotated points; a point has the hue of its chart. In the third row a pixel of a mask
+    shows chart, U and V of the nearest annotated point of its person. Images are scaled to fit the tile.
+
+    Args:
+        scenes: records with an RGB image.
+        tile: T.
+
+    Returns:
+        uint8 [3 * (T + gap), scenes * (T + gap), 3], RGB.
     """
     columns = []
     for scene in scenes:
@@ -79,8 +110,8 @@ def scene_sheet(scenes: Sequence[Scene], tile: int = 288) -> np.ndarray:
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         picture = cv2.resize(picture, (round(scene.width * scale), round(scene.height * scale)), interpolation=how)
         marked, charts = picture.copy(), np.zeros_like(picture)
-        for number, each in enumerate(scene.instances):
-            _mark(marked, charts, each, _CROWD if each.crowd else _palette()[number % 250 + 1].tolist(), scale)
+        for number, instance in enumerate(scene.instances):
+            _mark(marked, charts, instance, _CROWD if instance.crowd else _palette()[number % 250 + 1].tolist(), scale)
         high, wide = tile + _GAP - picture.shape[0], tile + _GAP - picture.shape[1]
         columns.append(
             np.concatenate([np.pad(image, ((0, high), (0, wide), (0, 0))) for image in (picture, marked, charts)])
@@ -89,7 +120,7 @@ def scene_sheet(scenes: Sequence[Scene], tile: int = 288) -> np.ndarray:
 
 
 def _mark(image: np.ndarray, charts: np.ndarray, instance: Instance, color: Sequence[int], scale: float) -> None:
-    """Draws one instance into the picture with all instances and, where it has points, into the one with charts."""
+    """Draw one instance into the image of instances and, if it has points, into the image of charts."""
     mask = None
     if instance.mask is not None:
         mask = cv2.resize(codecs.decode_labels(instance.mask), image.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
@@ -125,13 +156,13 @@ def _scaled(image: np.ndarray, tile: int, how: int) -> np.ndarray:
 
 
 def _depth_colors(depth: np.ndarray) -> np.ndarray:
-    there = depth > 0
-    if not there.any():
+    known = depth > 0
+    if not known.any():
         return np.zeros((*depth.shape, 3), np.uint8)
-    low, high = np.percentile(depth[there], (1, 99))
+    low, high = np.percentile(depth[known], (1, 99))
     near = np.clip(1 - (depth - low) / max(high - low, 1), 0, 1)
     colors = cv2.cvtColor(cv2.applyColorMap((40 + 215 * near).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
-    return np.where(there[..., None], colors, 0).astype(np.uint8)
+    return np.where(known[..., None], colors, 0).astype(np.uint8)
 
 
 def _iuv_colors(iuv: np.ndarray) -> np.ndarray:
@@ -147,7 +178,7 @@ def _joints(image: np.ndarray, person: Person, tile: int, names, edges) -> np.nd
     if person.keypoints is None:
         return image
     scale = tile / person.size
-    # A joint that the source does not name is all zero; it has no place to be drawn at.
+    # A joint that the source lacks is all zero and is not drawn.
     places = {
         joint: (point[:2] * scale, point[2] > 0)
         for joint, point in zip(PEOPLE_31.joints, person.keypoints, strict=True)

@@ -1,5 +1,6 @@
-"""Pictures of one to a few people with the labels of detection and DensePose: rendered at once, so that who hides whom is right.
+"""Render scenes of several people with the labels of detection and DensePose.
 
+All people of a scene are rendered in one pass, so occlusions between them are right.
 Shape legend: S image side, P pixels that show people, K people.
 """
 
@@ -12,24 +13,32 @@ from hcmoco.rng import make_rng
 from hcmoco.synthetic.body.surface_points import surface_points
 from hcmoco.synthetic.config import ScenesConfig
 from hcmoco.synthetic.render import lighting
-from hcmoco.synthetic.render.rasterize import Look, background, box_around, develop, see, unhidden
+from hcmoco.synthetic.render.rasterize import (
+    Appearance,
+    apply_camera,
+    background,
+    box_around,
+    cull_foreground,
+    rasterize,
+)
 from hcmoco.synthetic.render.raycast import Mesh
 from hcmoco.synthetic.scene import environment
 from hcmoco.synthetic.scene.placement import SEATS, make_group
 
-_LEAST_VISIBLE = 0.6  # share of each person's pixels; the foreground is left out rather than go below
+_LEAST_VISIBLE = 0.6  # share of each person's pixels; below it the foreground is dropped
 
 
 @dataclass(frozen=True)
 class RenderedScene:
-    """A picture with all its labels, decoded.
+    """An image with all its labels, decoded.
 
     Attributes:
         rgb: uint8 [S, S, 3].
-        person: uint8 [S, S], who is visible: 1..K, 0 where nobody is.
-        iuv: uint8 [S, S, 3], I 0..24, U and V 0..255 for 0..1, of everybody.
-        points: of each of the K people float32 [N, 5], as schema.Instance.dp_points; empty for those of whom nothing is visible.
-        modes: what each of the K people does (pose.Pose.mode).
+        person: uint8 [S, S], number 1..K of the visible person, 0 where there is none.
+        iuv: uint8 [S, S, 3], I in 0..24, U and V in 0..255 for 0..1, of all people.
+        points: for each of the K people float32 [N, 5], as schema.Instance.dp_points; empty if no pixel of the person
+            is visible.
+        modes: for each of the K people what the pose is (pose.Pose.mode).
     """
 
     rgb: np.ndarray
@@ -40,54 +49,79 @@ class RenderedScene:
 
 
 def render_scene(config: ScenesConfig, number: int) -> RenderedScene:
-    """Scene `number` of the config's seed and domain: the same arrays for the same arguments, in any order and process."""
+    """Render scene `number` of the config's seed and domain.
+
+    Args:
+        config: domain, image size S, seed, and how many people and points.
+        number: which scene, 0 or larger.
+
+    Returns:
+        The image and its labels: the same arrays for the same arguments, in any order and process.
+
+    Raises:
+        UserError: the renderer is not installed (see raycast.py).
+    """
     stream, size = f"scenes/{config.domain}", config.size
     group = make_group(config, stream, number)
-    camera, figures = group.camera, group.figures
+    camera, people = group.camera, group.people
     rng = make_rng(config.seed, f"{stream}/scene", number)
     place = (environment.room if group.indoor else environment.wild)(rng, group.around, camera)
-    for figure in figures:
-        environment.support(rng, place.solids, figure.occupant, SEATS)
+    for posed in people:
+        environment.add_support(rng, place.solids, posed.occupant, SEATS)
 
-    first_vertex = np.cumsum([0] + [len(figure.vertices) for figure in figures])
-    first_face = np.cumsum([0] + [len(figure.faces) for figure in figures])
-    vertices = np.concatenate([figure.vertices for figure in figures])
-    faces = np.concatenate([figure.faces + first for figure, first in zip(figures, first_vertex, strict=False)])
+    first_vertex = np.cumsum([0] + [len(posed.vertices) for posed in people])
+    first_face = np.cumsum([0] + [len(posed.faces) for posed in people])
+    vertices = np.concatenate([posed.vertices for posed in people])
+    faces = np.concatenate([posed.faces + first for posed, first in zip(people, first_vertex, strict=False)])
     bodies = Mesh(vertices, faces)
-    whole = see(np.concatenate([figure.shown for figure in figures]), bodies, camera, size)
+    whole = rasterize(np.concatenate([posed.shown for posed in people]), bodies, camera, size)
     owner_P = np.searchsorted(first_face, whole.face, side="right") - 1
-    all_K = np.bincount(owner_P, minlength=len(figures))
+    all_K = np.bincount(owner_P, minlength=len(people))
 
     def enough(seen_P: np.ndarray) -> bool:
-        return bool((np.bincount(owner_P[seen_P], minlength=len(figures)) >= _LEAST_VISIBLE * all_K).all())
+        return bool((np.bincount(owner_P[seen_P], minlength=len(people)) >= _LEAST_VISIBLE * all_K).all())
 
-    room, solids, pixels = unhidden(place, camera, whole, enough)
+    room, solids, pixels = cull_foreground(place, camera, whole, enough)
     image = background(place, solids, room, bodies, camera, size)
     person = np.zeros((size, size), np.uint8)
     iuv = np.zeros((size, size, 3), np.uint8)
     points = []
-    for k, figure in enumerate(figures):
+    for k, posed in enumerate(people):
         own = pixels[(pixels.face >= first_face[k]) & (pixels.face < first_face[k + 1])]
         if not len(own.flat):
             points.append(np.zeros((0, 5), np.float32))
             continue
-        look = Look(figure, own.of(first_face[k]))
+        appearance = Appearance(posed, own.of(first_face[k]))
         places = camera.position + own.rays * own.depth[:, None]
-        image.reshape(-1, 3)[own.flat] = lighting.lit(place, look.color, places, look.normal, (bodies, room))
+        image.reshape(-1, 3)[own.flat] = lighting.shade(
+            place, appearance.color, places, appearance.normal, (bodies, room)
+        )
         person.reshape(-1)[own.flat] = k + 1
-        iuv.reshape(-1, 3)[own.flat] = np.rint(look.iuv * (1, 255, 255))
+        iuv.reshape(-1, 3)[own.flat] = np.rint(appearance.iuv * (1, 255, 255))
         rng = make_rng(config.seed, f"{stream}/points", number, k)
-        points.append(surface_points(own.flat, look.iuv, size, config.points, rng))
-    rgb = develop(image, make_rng(config.seed, f"{stream}/film", number))
-    return RenderedScene(rgb, person, iuv, tuple(points), tuple(figure.occupant.mode for figure in figures))
+        points.append(surface_points(own.flat, appearance.iuv, size, config.num_points, rng))
+    rgb = apply_camera(image, make_rng(config.seed, f"{stream}/film", number))
+    return RenderedScene(rgb, person, iuv, tuple(points), tuple(posed.occupant.mode for posed in people))
 
 
 def make_scene(config: ScenesConfig, number: int, *, dataset: str, split: str) -> schema.Scene:
-    """Scene `number` as a record: the same bytes for the same config and number, on any worker of one make of processor and
-    in any order.
+    """Return scene `number` as a record.
 
-    Everybody of whom a pixel is visible is an instance. `dataset` and `split` are only written into the record; splits that must not share
-    scenes need disjoint numbers or another seed. Raises UserError where the renderer is missing (trace.py).
+    The bytes depend only on the config and the number. They are equal in any order and on any worker with the same make
+    of processor.
+
+    Args:
+        config: domain, image size, seed, and how many people and points.
+        number: which scene, 0 or larger.
+        dataset: name that is written into the record.
+        split: name that is written into the record. Splits that must not share scenes need disjoint numbers or another
+            seed.
+
+    Returns:
+        The record. Each person of whom at least one pixel is visible is an instance.
+
+    Raises:
+        UserError: the renderer is not installed (see raycast.py).
     """
     seen = render_scene(config, number)
     instances = []

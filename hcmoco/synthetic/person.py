@@ -1,4 +1,4 @@
-"""Synthetic people as records: what `prepare` writes into shards."""
+"""Turn rendered people into records of the data schema."""
 
 from hcmoco.data import codecs
 from hcmoco.data.schema import Person
@@ -9,13 +9,23 @@ DEPTH_CODEC = "png16"
 
 
 def make_person(config: PeopleConfig, number: int, *, dataset: str, split: str) -> Person:
-    """Person `number` as a record: the same bytes for the same config and number, on any worker of one make of processor and
-    in any order.
+    """Return person `number` as a record.
 
-    `dataset` and `split` are only written into the record; splits that must not share people need disjoint numbers or another seed.
-    Depth is in the codec DEPTH_CODEC; keypoints and joints3d are of the joint set `people-31`.
+    The bytes depend only on the config and the number. They are equal in any order and on any worker with the same make
+    of processor.
 
-    Raises UserError where the renderer is missing (trace.py).
+    Args:
+        config: domain, image size and seed.
+        number: which person, 0 or larger.
+        dataset: name that is written into the record.
+        split: name that is written into the record. Splits that must not share people need disjoint numbers or another
+            seed.
+
+    Returns:
+        The record. Depth is in the codec DEPTH_CODEC; keypoints and joints3d are of the joint set `people-31`.
+
+    Raises:
+        UserError: the renderer is not installed (see raycast.py).
     """
     seen = render_person(config, number)
     return Person(

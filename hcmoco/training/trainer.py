@@ -127,7 +127,7 @@ class Trainer(ABC, Generic[ConfigT, BatchT_contra]):
         """Return what a report adds to the means over its steps: `epochs/<data set>` and others, and the text of the
         progress line."""
         return {
-            f"epochs/{name}": value for name, value in self.plan.drawn(self.step).items()
+            f"epochs/{name}": value for name, value in self.plan.epochs_at(self.step).items()
         }, f"loss {means['loss']:.3f}"
 
     def record_validation(self, metrics: Mapping[str, float]) -> None:

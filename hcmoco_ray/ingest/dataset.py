@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from hcmoco.data.arrow import binary_column
 from hcmoco.data.loader import PlanLoader
 from hcmoco.errors import UserError
 from hcmoco.finetuning.loader import EvalLoader
@@ -90,9 +91,7 @@ def _packed(table: pa.Table) -> pa.Table:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    data = sink.getvalue()
-    offsets = pa.array([0, data.size], pa.int64()).buffers()[1]
-    return pa.table({_PACKED: pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, data])})
+    return pa.table({_PACKED: binary_column(sink.getvalue(), 1)})
 
 
 def items(shard: Any) -> Iterator[pa.Table]:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from hcmoco.config import canonical, first_difference
+from hcmoco.config import canonical, first_difference, upgrade
 from hcmoco.data.shards.manifest import MANIFEST, Manifest, read_manifest
 from hcmoco.data.shards.reader import Shards
 from hcmoco.datasets.synthetic import NumberedPeople, NumberedScenes
@@ -98,7 +98,7 @@ def open_data(
 
             log(f"rendering {settings.count} synthetic {what} in {where}")
             prepare(requested, where)
-        stored = read_manifest(Folder(where)).provenance.arguments
+        stored = upgrade(numbered, read_manifest(Folder(where)).provenance.arguments)
         # The manifest of an earlier version may have more arguments.
         known = {name: stored.get(name) for name in requested.arguments}
         difference = first_difference(known, requested.arguments, sort=False)

@@ -11,7 +11,7 @@ import yaml
 from pydantic_core import PydanticUndefined
 
 import hcmoco
-from hcmoco.config import Config, build
+from hcmoco.config import Config, build, renamed_keys
 from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.datasets.base import DatasetReader, Item, Outcome, Rejected, Skipped
 from hcmoco.datasets.io.inventory import Inventory
@@ -183,6 +183,10 @@ def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
         for name, info in own.items():
             if name not in fields:
                 _add_field(scenes, name, info)
+    # A flag of an earlier version is accepted here, so that the config can refuse it with the new name.
+    for cls in (_config_class(kind), *([_config_class(_SCENES)] if kind == _PEOPLE else [])):
+        for old in renamed_keys(cls):
+            parser.add_argument(f"--{old.replace('_', '-')}", dest=f"config_{old}", help=argparse.SUPPRESS)
     if not REGISTRY[kind].numbered:
         parser.add_argument(
             "--shuffle-seed", type=int, default=0, help="seed of the order in which rows are stored (default 0)"

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 
 import hcmoco
-from hcmoco.config import first_difference
+from hcmoco.config import first_difference, upgrade
 from hcmoco.data.schema import Person, Scene
 from hcmoco.data.shards.manifest import MANIFEST, read_manifest
 from hcmoco.datasets.base import Rejected, Skipped
@@ -39,7 +39,9 @@ def is_prepared(folder: Folder, source: Source) -> bool:
         raise UserError(
             f"{folder.uri} already holds a data set that {provenance.program} made; choose another --out or delete it"
         )
-    _check_same(provenance.arguments, source.arguments, folder, "already holds a data set")
+    _check_same(
+        upgrade(type(source.config), provenance.arguments), source.arguments, folder, "already holds a data set"
+    )
     return True
 
 
@@ -54,7 +56,12 @@ def check_request(folder: Folder, source: Source, num_items: int) -> None:
             earlier = json.loads(folder.read(REQUEST))
         except ValueError:
             earlier = {}
-        _check_same(earlier, request_of(source, num_items), folder, "holds the beginning of a data set")
+        _check_same(
+            upgrade(type(source.config), earlier),
+            request_of(source, num_items),
+            folder,
+            "holds the beginning of a data set",
+        )
     elif folder.sizes() or folder.folders():
         raise UserError(f"{folder.uri} is not empty and holds no data set; choose another --out")
 

@@ -183,7 +183,7 @@ def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> 
         has = ", ".join(
             f"{shards.manifest.modalities.get(name, 0)} with {name}" for name in ("rgb", "depth", "keypoints")
         )
-        passes = plan.drawn(plan.steps)[source.name]
+        passes = plan.epochs_at(plan.steps)[source.name]
         log(
             f"  {source.name}: {source.rows} people ({has}), {passes * source.rows / plan.steps:.1f} a step, "
             f"{passes:.1f} passes"

@@ -23,7 +23,8 @@ def person_row(index, joints=31, codec="zstd-delta", size=96, **without):
     keypoints = np.column_stack([rng.uniform(30, 66, (joints, 2)), np.ones(joints)])
     person = Person(
         f"made/{index}", "made", "train", size,
-        rgb=codecs.encode_rgb(rgb), depth=codecs.encode_depth(depth, codec), keypoints=keypoints, box=np.array([32, 16, 64, 80]),
+        rgb=codecs.encode_rgb(rgb), depth=codecs.encode_depth(depth, codec), keypoints=keypoints,
+        box=np.array([32, 16, 64, 80]),
     )  # fmt: skip
     return {**person.to_row(index), **without}
 

@@ -110,7 +110,7 @@ def test_all_items_have_equally_many_rows_and_say_what_they_are(config, sources,
 
 
 def test_items_survive_the_way_through_a_cluster(config, sources, whole):
-    """Serialised by Arrow, and the feed itself pickled."""
+    """Serialized by Arrow, and the feed itself pickled."""
     for decode in ("worker", "tasks"):
         feed = pickle.loads(pickle.dumps(tiny.tiny_feed(config, sources, decode)))
 

@@ -34,7 +34,7 @@ def test_it_stays_ahead_but_no_further_than_asked():
 
     results = prefetch_map(lambda number: done.append(number) or number, items(), threads=2, ahead=5)
     assert next(results) == 0
-    wait_until(lambda: len(done) == 6)  # works while nobody asks
+    wait_until(lambda: len(done) == 6)  # works without a request
     time.sleep(0.05)
     assert (len(drawn), len(done)) == (6, 6)
     results.close()

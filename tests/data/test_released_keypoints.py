@@ -36,7 +36,7 @@ def published(joints_xy: list[list[float]]) -> np.ndarray:
 
 
 def fed(people: list[Person], source: str, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """What the skeleton encoder gets of records whose crops are drawn and turned, and which joints are visible there."""
+    """The skeleton encoder's input from records with random crops, and which of their joints are visible."""
     rows = [each.to_row(number) for number, each in enumerate(people)]
     turned = AugmentConfig(size=64, scale=(0.75, 1.25), shift=0.125, rotation_probability=1)
     batch = make_micro_batch(

@@ -209,7 +209,7 @@ def test_identity_changes_with_whatever_decides_the_order():
 
 def test_reports_count_epochs():
     shape = plan(source("a", 100), source("b", 50, weight=2), lanes=4, batch_size_per_lane=6)
-    assert shape.drawn(25) == {"a": 2.0, "b": 8.0}
+    assert shape.epochs_at(25) == {"a": 2.0, "b": 8.0}
     assert shape.offsets == (0, 100, 150)
 
 

@@ -64,7 +64,7 @@ def test_unrotated_crops_stay_inside_the_stored_square():
 
 
 def test_matrix_follows_the_published_construction():
-    # Centre to the middle; the point half a side above it, turned with the box, to the middle of the upper edge.
+    # Center to the middle; the point half a side above it, turned with the box, to the middle of the upper edge.
     center, side, size, degrees = (70.0, 90.0), 80.0, 320, 25.0
     matrix = crop_matrix(center, side, size, degrees)
     angle = math.radians(degrees)

@@ -77,7 +77,7 @@ FAULTS = {
         with_first(mask=codecs.encode_labels(np.zeros((40, 60), np.uint8))),
         "instance 0: mask: it is empty",
     ),
-    "coloured mask": (with_first(mask=scene().rgb), "instance 0: mask: the label image"),
+    "colored mask": (with_first(mask=scene().rgb), "instance 0: mask: the label image"),
     "chart 0": (with_first(dp_points=points(2, 0)), "instance 0: surface points: there is a chart 0"),
     "chart 25": (with_first(dp_points=points(2, 25)), "there is a chart 25"),
     "half a chart": (with_first(dp_points=points(2, 2.5)), "there is a chart 2.5"),

@@ -47,7 +47,7 @@ def test_keypoints_and_box_are_moved_into_the_crop(tmp_path):
     assert (x0, y0, side, width, height) == (50, 15, 150, 300, 200)
     assert np.allclose(person.box, [40, 25, 110, 125])
     given = np.array(annotation(7)["keypoints"]).reshape(17, 3)
-    # v = 1, occluded, counts; a keypoint names a pixel, whose centre is half a pixel on.
+    # v = 1, occluded, counts; a keypoint names a pixel, whose center is half a pixel on.
     assert np.array_equal(person.keypoints[:, 2], given[:, 2] > 0)
     seen = given[:, 2] > 0
     assert np.allclose(person.keypoints[seen, :2], given[seen, :2] + 0.5 - (50, 15), atol=1e-4)
@@ -83,8 +83,9 @@ def test_what_the_rules_drop_is_left_out_with_the_rule(tmp_path):
     # The dog is no record of persons; everybody else is counted.
     assert {each.id: each.reason for each in found if isinstance(each, Skipped)} == {
         "coco/1": "it is a crowd, not one person", "coco/3": "the person has no area",
-        "coco/4": "the person's box has no area in the picture", "coco/5": "the person's box has no area in the picture",
-        "coco/6": "no joint of the person is labelled",
+        "coco/4": "the person's box has no area in the picture",
+        "coco/5": "the person's box has no area in the picture",
+        "coco/6": "no joint of the person is labeled",
     }  # fmt: skip
 
 
@@ -111,8 +112,10 @@ def test_faults_become_reasons(tmp_path):
     ]
     results = list(read_all(coco.READER, written(tmp_path, annotations, images=images)))
     expected = {
-        "coco/1": "same id", "coco/2": "image 99 is not", "coco/3": "keypoints: ", "coco/4": "bbox.2: ", "coco/entry 5": "id: ",
-        "coco/entry 6": "the record: ", "coco/5": "is 300 x 200, the annotation says 200 x 300", "coco/6": "leaves the folder",
+        "coco/1": "same id", "coco/2": "image 99 is not", "coco/3": "keypoints: ",
+        "coco/4": "bbox.2: ", "coco/entry 5": "id: ",
+        "coco/entry 6": "the record: ", "coco/5": "is 300 x 200, the annotation says 200 x 300",
+        "coco/6": "leaves the folder",
         "coco/7": "image 4 is not", "coco/entry 11": "id: ",
     }  # fmt: skip
     assert [each.id for each in results if not isinstance(each, Rejected)] == ["coco/1"]
@@ -143,9 +146,9 @@ def test_real_people_are_read():
     )
     found = list(read_all(coco.READER, config))
     assert coco.inventory(config).faults == []
-    # Six annotated people, one of them without a labelled joint.
+    # Six annotated people, one of them without a labeled joint.
     people = [each for each in found if not isinstance(each, Skipped)]
-    assert [each.reason for each in found if isinstance(each, Skipped)] == ["no joint of the person is labelled"]
+    assert [each.reason for each in found if isinstance(each, Skipped)] == ["no joint of the person is labeled"]
     assert [int(person.keypoints[:, 2].sum()) for person in people] == [17, 15, 15, 12, 17]
     skier = people[0]
     assert skier.crop[3:].tolist() == [640, 425]
@@ -161,7 +164,7 @@ def test_what_was_put_in_comes_back(tmp_path):
     kept = [each for each in results if not isinstance(each, Skipped)]
     assert [each.id for each in kept] == ["coco/100", "coco/101", "coco/102"]
     assert [(each.id, each.reason) for each in results if isinstance(each, Skipped)] == [
-        ("coco/200", "it is a crowd, not one person"), ("coco/201", "no joint of the person is labelled"),
+        ("coco/200", "it is a crowd, not one person"), ("coco/201", "no joint of the person is labeled"),
     ]  # fmt: skip
     for read, true in zip(kept, people, strict=True):
         x0, y0, side = read.crop[:3]
@@ -174,8 +177,8 @@ def test_what_was_put_in_comes_back(tmp_path):
     found = coco.inventory(config)
     assert (found.faults, found.counts) == ([], {"people": 3, "pictures": 3})
     assert found.notes == [
-        "1 of the people left out: it is a crowd, not one person",
-        "1 of the people left out: no joint of the person is labelled",
+        "1 of the people skipped: it is a crowd, not one person",
+        "1 of the people skipped: no joint of the person is labeled",
     ]
 
 
@@ -187,7 +190,7 @@ def test_pictures_are_found_by_their_release(tmp_path):
     assert coco.inventory(coco.CocoConfig(source=str(tmp_path / "new"), annotations=name)).faults == []
     (tmp_path / "new" / "val2017").rename(tmp_path / "new" / "pictures")
     with pytest.raises(
-        UserError, match=r"pictures of val2017 is not there \(tried .*images/val2017, .*new/val2017\); unpack it"
+        UserError, match=r"pictures of val2017 does not exist \(tried .*images/val2017, .*new/val2017\); unpack it"
     ):
         coco.items(coco.CocoConfig(source=str(tmp_path / "new"), annotations=name))
     config = coco.CocoConfig(source=str(tmp_path / "new"), annotations=name, images="pictures")

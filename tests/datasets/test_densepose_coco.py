@@ -47,9 +47,9 @@ def test_what_was_put_in_comes_back(written, split, numbers):
     results = outcomes(DensePoseCocoConfig(source=str(root), split=split))
     scenes = [each for each in results if isinstance(each, Scene)]
     assert {each.id for each in scenes} == {f"densepose-coco/{number}" for number in numbers}
-    left = [each for each in results if isinstance(each, Skipped)]
-    assert [(each.id, each.reason) for each in left] == (
-        [("densepose-coco/900", "nobody is annotated in it")] if split == "train" else []
+    skipped = [outcome for outcome in results if isinstance(outcome, Skipped)]
+    assert [(outcome.id, outcome.reason) for outcome in skipped] == (
+        [("densepose-coco/900", "no person is annotated in it")] if split == "train" else []
     )
     kinds = set()
     for scene in scenes:
@@ -131,15 +131,24 @@ def test_polygons_are_those_of_the_mask_api(written, tmp_path):
 
 def test_rounding_is_forgiven_and_more_is_not(written, tmp_path):
     root, _ = written
-    config = changed(root, tmp_path / "a.json", lambda content: content["annotations"][0].update(bbox=[60.3, 10.2, 35.71, 60.0], dp_U=[
-        1.00001, *content["annotations"][0]["dp_U"][1:]], dp_x=[255.0, *content["annotations"][0]["dp_x"][1:]]))  # fmt: skip
-    scene = next(each for each in outcomes(config) if each.id == "densepose-coco/1")
+
+    def change_first(box, **first):
+        """An annotation file whose first person has another box and other first points."""
+
+        def change(content):
+            annotation = content["annotations"][0]
+            annotation["bbox"] = box
+            for name, value in first.items():
+                annotation[name][0] = value
+
+        config = changed(root, tmp_path / "a.json", change)
+        return next(outcome for outcome in outcomes(config) if outcome.id == "densepose-coco/1")
+
+    scene = change_first([60.3, 10.2, 35.71, 60.0], dp_U=1.00001, dp_x=255.0)
     assert scene.instances[0].dp_points[0, 0] == 96
     assert scene.instances[0].dp_points[0, 3] == 1
-    config = changed(root, tmp_path / "b.json", lambda content: content["annotations"][0].update(bbox=[60.3, 10.2, 40.0, 60.0], dp_x=[
-        255.0, *content["annotations"][0]["dp_x"][1:]]))  # fmt: skip
-    scene = next(each for each in outcomes(config) if each.id == "densepose-coco/1")
-    assert "a point outside the picture" in scene.reason
+    rejected = change_first([60.3, 10.2, 40.0, 60.0], dp_x=255.0)
+    assert "a point outside the picture" in rejected.reason
 
 
 FAULTS = {
@@ -153,7 +162,10 @@ FAULTS = {
     "bbox.2: ": lambda a: a.update(bbox=[1, 2, float("inf"), 4]),
     "points and a box without area": lambda a: a.update(bbox=[1, 2, 0, 4]),
     "larger than the picture": lambda a: a.update(bbox=[1, 2, 1e300, 4]),
-    "has no area in the picture": lambda a: ([a.pop(key) for key in list(a) if key[:3] == "dp_"], a.update(bbox=[-3000, 2, 10, 10])),
+    "has no area in the picture": lambda a: (
+        [a.pop(key) for key in list(a) if key[:3] == "dp_"],
+        a.update(bbox=[-3000, 2, 10, 10]),
+    ),
     "a list of at most 14": lambda a: a.update(dp_masks=a["dp_masks"] * 2),
     "256 x 256 are needed": lambda a: a.update(dp_masks=[{"size": [16000, 16000], "counts": "0"}]),
     "is not its height and width": lambda a: a.update(dp_masks=[{"size": [10**12, 10**12], "counts": [10**24]}]),
@@ -195,13 +207,13 @@ def test_a_faulty_annotation_sets_its_picture_aside(written, tmp_path, words):
 
 def test_faulty_pictures_are_set_aside(written, tmp_path):
     root, _ = written
-    gray = tmp_path / "grey.jpg"
+    gray = tmp_path / "gray.jpg"
     cv2.imwrite(str(gray), np.full((96, 96), 90, np.uint8))
     images = root.parent / "images of this test"
     images.mkdir()
     whole = (root / "images" / "train2014" / "COCO_train2014_000000000001.jpg").read_bytes()
     files = {
-        "grey.jpg": gray.read_bytes(),
+        "gray.jpg": gray.read_bytes(),
         "cut.jpg": whole[: len(whole) // 2],
         "text.jpg": b"<html>",
         "größe 1.jpg": whole,
@@ -209,7 +221,7 @@ def test_faulty_pictures_are_set_aside(written, tmp_path):
     for name, data in files.items():
         (images / name).write_bytes(data)
     (images / "link.jpg").symlink_to(gray)
-    names = [*files, "link.jpg", "../grey.jpg", "gone.jpg", "nul\x00.jpg", "x" * 3000]
+    names = [*files, "link.jpg", "../gray.jpg", "gone.jpg", "nul\x00.jpg", "x" * 3000]
     one = annotations_of(root)["annotations"][0]
 
     def change(content):
@@ -228,14 +240,16 @@ def test_faulty_pictures_are_set_aside(written, tmp_path):
     results = {each.id.removeprefix("densepose-coco/"): each for each in outcomes(config)}
     reasons = {id: each.reason for id, each in results.items() if isinstance(each, Rejected)}
     expected = {
-        "1": "truncated", "2": "neither PNG", "4": "leaves the folder", "5": "leaves the folder", "6": "does not exist", "7": "null byte",
-        "8": "cannot be read", "50": "is 96 x 96, the annotation says 95 x 96", "51": "not in the file's list", "52": "raise --size",
+        "1": "truncated", "2": "neither PNG", "4": "leaves the folder", "5": "leaves the folder",
+        "6": "does not exist", "7": "null byte",
+        "8": "cannot be read", "50": "is 96 x 96, the annotation says 95 x 96",
+        "51": "not in the file's list", "52": "raise --size",
         "a.json picture 10": "width: ", "a.json picture 12": "has the id 0, too",
     }  # fmt: skip
     assert reasons.keys() == expected.keys()
     assert all(words in reasons[id] for id, words in expected.items()), reasons
     assert {id for id, each in results.items() if isinstance(each, Scene)} == {"0", "3"}
-    assert read_header(results["0"].rgb).channels == 3, "grey becomes RGB"
+    assert read_header(results["0"].rgb).channels == 3, "gray becomes RGB"
     assert results["3"].rgb == whole
     faults = densepose_coco.inventory(config).faults
     assert {Path(each.path).name for each in faults} >= {"text.jpg", "link.jpg", "gone.jpg"}
@@ -265,7 +279,7 @@ def test_the_inventory_names_what_is_missing(written, tmp_path):
     assert found.counts["pictures"] == 3
     assert found.counts["people with points"] == 3
     assert found.counts["people"] == sum(each.written != "crowd" for number in (1, 2, 3) for each in truths[number])
-    assert found.notes == ["1 of the pictures left out: nobody is annotated in it"]
+    assert found.notes == ["1 of the pictures skipped: no person is annotated in it"]
     found = densepose_coco.inventory(DensePoseCocoConfig(source=str(tmp_path)))
     assert [Path(each.path).name for each in found.faults] == [
         "densepose_coco_2014_train.json", "densepose_coco_2014_valminusminival.json",
@@ -283,7 +297,7 @@ def test_annotation_files_are_found_under_detectron2s_names(written, tmp_path):
 def test_mistakes_are_one_line(written, tmp_path):
     root, _ = written
     with pytest.raises(
-        UserError, match=r"pictures of train2014 is not there \(tried .*nowhere/train2014, .*nowhere\); unpack it"
+        UserError, match=r"pictures of train2014 does not exist \(tried .*nowhere/train2014, .*nowhere\); unpack it"
     ):
         densepose_coco.items(DensePoseCocoConfig(source=str(root), images="nowhere"))
     with pytest.raises(UserError, match="does not exist"):

@@ -52,7 +52,8 @@ def test_a_full_line(tmp_path):
     keypoints = [[50.0, 40.0, 2]] + [[0, 0, 0]] * 16
     line = {
         "id": "anna-1", "rgb": "rgb 1.jpg", "depth": "depth.png", "camera": [100, 100, 60, 45], "keypoints": keypoints,
-        "box": [30, 20, 70, 60], "joint_set": "coco-17", "parts": "parts.png", "mask": "mask.png", "subject": "anna", "split": "val",
+        "box": [30, 20, 70, 60], "joint_set": "coco-17", "parts": "parts.png", "mask": "mask.png",
+        "subject": "anna", "split": "val",
     }  # fmt: skip
     (person,) = outcomes(tmp_path, [line], name="mine")
     assert (person.id, person.dataset, person.subject, person.split, person.size) == (
@@ -138,7 +139,7 @@ def test_faults_become_reasons(tmp_path):
         "lies outside": {**good, "box": [500, 10, 510, 50]},
         "labels [77]": {**good, "parts": "parts bad.png"},
         "line 25: depth_scale": {"depth": "depth.png", "depth_scale": -1},
-        "the unit must be millimetres": {"depth": "depth.png", "depth_scale": 100},
+        "the unit must be millimeters": {"depth": "depth.png", "depth_scale": 100},
         "id is empty": {**good, "id": " "},
         "is not valid JSON: Exceeds": '{"id": "x", "rgb": "rgb 1.jpg", "depth_scale": ' + "9" * 5000 + "}",
         "line 29: depth_scale": '{"id": "y", "rgb": "rgb 1.jpg", "depth_scale": ' + "9" * 4000 + "}",

@@ -1,6 +1,4 @@
-"""Human3.6M's part labels: what was put into its videos and label tracks comes back, and what is broken is set aside
-with a reason.
-"""
+"""Human3.6M's part labels: what was put into its videos and label tracks comes back; invalid frames are rejected."""
 
 import os
 import re
@@ -96,7 +94,7 @@ def test_frames_come_back_as_they_were_put_in(original, split, subject):
         parts = codecs.decode_labels(person.parts)
         assert np.array_equal(inside(parts, clip), clip.parts[number_of(person)])
         assert (parts == IGNORE).sum() == person.size**2 - width * height
-        # The picture is that frame's and no neighbour's: the person moves by a pixel each frame.
+        # The picture is that frame's and no neighbor's: the person moves by a pixel each frame.
         rgb = inside(codecs.decode_rgb(person.rgb), clip).astype(int)
         errors = [
             np.abs(rgb - clip.rgb[n]).mean()
@@ -110,7 +108,7 @@ def test_subjects_are_those_of_the_split_and_a_missing_one_is_not_passed_over(or
     root, _ = original
     with pytest.raises(
         UserError,
-        match=r"folder of videos .*S5.* does not exist; download S5, or name those that are there with --subjects",
+        match=r"folder of videos .*S5.* does not exist; download S5, or name those that exist with --subjects",
     ):
         h36m_parsing.items(H36mParsingConfig(source=str(root)))
     faults = h36m_parsing.inventory(H36mParsingConfig(source=str(root))).faults
@@ -162,7 +160,7 @@ def test_the_published_count_is_told_for_a_whole_set(tmp_path):
     assert result.faults == []
     assert result.notes == ["the set is whole; the published lists have 9,996 frames of S1"]
     (videos / "_ALL 1.1.mp4").write_bytes(b"")
-    assert "left out, since they begin with _: 1 videos of S1" in h36m_parsing.inventory(config(tmp_path)).notes
+    assert "skipped, since their names begin with _: 1 videos of S1" in h36m_parsing.inventory(config(tmp_path)).notes
 
 
 @pytest.mark.parametrize(
@@ -237,7 +235,8 @@ def test_single_bad_label_frames_are_set_aside(tmp_path):
         file["Feat"][55, 0] = file["#refs#"].ref
     found = {number_of(each): each for each in outcomes(tmp_path, stride=5)}
     words = {
-        5: "raw part ids", 10: "no part ids", 15: "no part ids", 20: "differ in size: rgb 64 x 64, parts 64 x 63", 25: "has the shape [2]",
+        5: "raw part ids", 10: "no part ids", 15: "no part ids", 20: "differ in size: rgb 64 x 64, parts 64 x 63",
+        25: "has the shape [2]",
         30: "no part ids", 40: "values of type complex64", 45: "values of type object", 50: "cell 50 refers to nothing",
         55: "not a data set",
     }  # fmt: skip

@@ -18,15 +18,14 @@ def folder(tmp_path):
 
 def reasons(folder, names, *formats):
     found = Inventory()
-    found.look("pictures", folder, names, *formats)
+    found.check_files("pictures", folder, names, *formats)
     assert found.counts == {"pictures": len(dict.fromkeys(names))}
     return [(os.path.relpath(fault.path, folder), fault.reason) for fault in found.faults]
 
 
 def test_what_is_there_is_no_fault(folder):
-    assert (
-        reasons(folder, ["pictures/a.jpg", "pictures/b c.png", "pictures/ü.png", "pictures/a.jpg"], "JPEG", "PNG") == []
-    )
+    names = ["pictures/a.jpg", "pictures/b c.png", "pictures/ü.png", "pictures/a.jpg"]
+    assert reasons(folder, names, "JPEG", "PNG") == []
 
 
 def test_every_fault_is_named_in_the_order_asked(folder):

@@ -96,7 +96,7 @@ def test_what_was_written_is_read(tmp_path, content, storage):
 
 
 def test_joints_are_projected_to_the_pixels_that_the_file_says(tmp_path, content):
-    """A reading of its own at the pixel of each joint is found under the joint's projection by the record's own camera."""
+    """A distinct reading at the pixel of each joint lies under its projection by the record's own camera."""
     z = content.world[..., 2].astype(float)
     depth = content.depth.copy()
     marks = np.float16(6) + np.arange(15, dtype=np.float16) / 8
@@ -179,7 +179,8 @@ def test_files_of_boxes_that_cannot_be_used_are_one_line(tmp_path, content):
         "short.npy": "has 7 rows, the split has 8",
         "flat.npy": r"shape \[32\]", "cells.mat": "no variable FRbndbox_test",
         "two.mat": "no variable FRbndbox_test", "list.json": "must be an object",
-        "gap.json": "lacks frame 8", "words.json": "frame 1: its box", "deep.json": "give another file", "boxes.csv": ".mat, .npy or .json",
+        "gap.json": "lacks frame 8", "words.json": "frame 1: its box",
+        "deep.json": "give another file", "boxes.csv": ".mat, .npy or .json",
         "none.npy": "does not exist", "../none.npy": "leaves the folder",
     }  # fmt: skip
     for name, words in expected.items():
@@ -297,7 +298,7 @@ def test_faults_become_reasons(tmp_path, content):
         f"itop/train-00002/{ids[0]}": "a frame of this id before",
         f"itop/train-00003/{ids[3]}": "is_valid is 7",
         f"itop/train-00004/{ids[4]}": "'left_elbow' is not finite",
-        f"itop/train-00005/{ids[6]}": "the unit must be metres",
+        f"itop/train-00005/{ids[6]}": "the unit must be meters",
         f"itop/train-00006/{ids[7]}": "none is in front of the camera",
         f"itop/train-00007/{ids[9]}": "'neck' is not finite",
         f"itop/train-00008/{ids[10]}": "more than one frame of this id",
@@ -333,7 +334,7 @@ def test_depth_in_millimeters_is_refused(tmp_path, content):
     itop_files.write_split(tmp_path, "train", content)
     changed(tmp_path, file="depth_map", data=lambda data: 1000 * data)
     assert set(rejected(outcomes(tmp_path)).values()) == {
-        "depth: 100% of the readings are beyond 20 m; the file must hold metres"
+        "depth: 100% of the readings are beyond 20 m; the file must hold meters"
     }
 
 
@@ -482,7 +483,7 @@ def test_the_published_numbers_are_recognized(tmp_path):
     frames = [frame for block in blocks for frame in block.frames]
     assert len({frame.id for frame in frames}) == valid
     assert max(len(block.frames) for block in blocks) <= itop.READER.rows_per_item
-    assert sum(len(block.aside) for block in blocks) == count - valid
+    assert sum(len(block.excluded) for block in blocks) == count - valid
     in_order = sorted(frames, key=lambda frame: frame.id)
     assert [frame.row for frame in in_order] == sorted(frame.row for frame in frames)
     assert max(len(pickle.dumps(block)) for block in blocks[:50]) < 40_000

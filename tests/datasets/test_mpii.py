@@ -42,7 +42,7 @@ def test_coordinates_count_from_one_and_the_box_grows(tmp_path):
     (person,) = read_all(mpii.READER, written(tmp_path, [entry()]))
     assert isinstance(person, Person)
     assert person.id == "mpii/a person é.jpg/0"
-    # Centre (151, 101) counted from 1 has its middle at 150.5, 100.5; 15 * 0.5 further down; side 200 * 0.5 * 1.25.
+    # Center (151, 101) counted from 1 has its middle at 150.5, 100.5; 15 * 0.5 further down; side 200 * 0.5 * 1.25.
     center, side = np.array([150.5, 108.0]), 125.0
     x0, y0, stored_side, width, height = person.crop
     assert (stored_side, width, height) == (round(1.5 * side), 300, 200)
@@ -98,8 +98,10 @@ def test_faults_become_reasons(tmp_path):
     reasons = [each.reason if isinstance(each, Rejected) else None for each in results]
     assert [index for index, reason in enumerate(reasons) if reason is None] == [0, 2]
     expected = [
-        None, "repeats an earlier", None, "does not exist", "truncated", "empty", "leaves the folder", "leaves the folder", "neither PNG",
-        "centre is not annotated", "joints: ", "scale: ", "outside the 300 x 200", "center: ", "the record: ", "null byte",
+        None, "repeats an earlier", None, "does not exist", "truncated", "empty",
+        "leaves the folder", "leaves the folder", "neither PNG",
+        "center is not annotated", "joints: ", "scale: ", "outside the 300 x 200", "center: ",
+        "the record: ", "null byte",
         "cannot be read",
     ]  # fmt: skip
     for reason, words in zip(reasons, expected, strict=True):

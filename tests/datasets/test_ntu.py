@@ -76,7 +76,8 @@ def test_what_was_written_comes_back(written):
     found = outcomes(written)
     persons = {id: each for id, each in found.items() if isinstance(each, Person)}
     assert set(persons) == {
-        "ntu/S001C001P001R001A001F020", "ntu/S001C001P001R001A001F030", "ntu/S001C001P002R002A002F010", "ntu/S001C002P001R001A001F010",
+        "ntu/S001C001P001R001A001F020", "ntu/S001C001P001R001A001F030",
+        "ntu/S001C001P002R002A002F010", "ntu/S001C002P001R001A001F010",
         "ntu/S018C001P041R001A061F010",
     }  # fmt: skip
     assert {id: each.reason for id, each in found.items() if isinstance(each, Skipped)} == {
@@ -120,7 +121,7 @@ def test_what_was_written_comes_back(written):
 
 @pytest.mark.parametrize("codec", ["XVID", "MJPG"])
 def test_color_lies_on_depth_to_under_half_a_pixel(tmp_path, codec):
-    """In a video of full size; a neighbouring frame would lie further off."""
+    """In a video of full size; a neighboring frame would lie further off."""
     clips = [Clip("S003C002P007R001A010", frames=12, person=2), Clip("S003C002P008R001A010", frames=12, person=6)]
     write(tmp_path, clips, codec=codec)
     found = outcomes(tmp_path)
@@ -207,7 +208,7 @@ def test_joints_in_space_that_fit_no_camera_cost_no_picture(tmp_path, written):
 
 
 def test_a_clip_that_does_not_fit_its_registration_is_set_aside(tmp_path):
-    """A camera that somebody knocked during one of four clips."""
+    """A camera that was moved during one of four clips."""
     clips = [Clip(f"S002C001P00{k}R001A001", person=k, frames=10, shift=30.0 * (k == 3)) for k in range(1, 5)]
     write(tmp_path, clips, width=_SMALL)
     found = outcomes(tmp_path)
@@ -389,13 +390,13 @@ def test_check_lists_exactly_what_is_missing(copy):
     whole = ntu.inventory(config)
     assert whole.counts == {"clips": 4, "RGB videos": 4, "skeleton files": 4, "depth pictures to be read": 8}
     assert whole.faults == []
-    assert whole.notes == ["1 clips will be left out: the clip's action is one of two people"]
+    assert whole.notes == ["1 clips will be skipped: the clip's action is one of two people"]
 
     (copy / "nturgb+d_rgb/S001C001P001R001A001_rgb.avi").unlink()
     (copy / "nturgb+d_rgb/S001C001P002R002A002_rgb.avi").write_bytes(b"<html>")
     (copy / "nturgb+d_skeletons/S001C002P001R001A001.skeleton").write_bytes(b"")
     (copy / "nturgb+d_depth_masked/S001C001P002R002A002/MDepth-00000020.png").unlink()
-    (copy / "nturgb+d_depth_masked/S001C001P002R002A002/MDepth-00000019.png").unlink()  # of a frame that nobody reads
+    (copy / "nturgb+d_depth_masked/S001C001P002R002A002/MDepth-00000019.png").unlink()  # of a frame that is not read
     (copy / "nturgb+d_rgb/notes.txt").write_text("mine")
     found = ntu.inventory(config)
     assert [(Path(fault.path).name, fault.reason) for fault in found.faults] == [
@@ -405,7 +406,7 @@ def test_check_lists_exactly_what_is_missing(copy):
         ("S001C002P001R001A001.skeleton", "does not begin with a number of frames"),
         ("MDepth-00000020.png", "does not exist"),
     ]
-    assert any("1 files or folders are not named as a clip's are" in note for note in found.notes)
+    assert any("1 files or folders are not named like a clip" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""NTURGBD-Parsing-4K: what was put into its files comes back, and what is broken is set aside with a reason."""
+"""NTURGBD-Parsing-4K: what was put into its files comes back, and invalid frames are rejected with a reason."""
 
 import os
 import shutil
@@ -122,7 +122,7 @@ def test_what_is_missing_is_listed_exactly(source):
         (f"MDepth-{frame_name(1)}.png", "does not exist"),
         (f"{frame_name(3)}.png", "is empty"),
     ]
-    # What reading sets aside is what the inventory lists.
+    # What reading rejects is what the inventory lists.
     assert [isinstance(each, Rejected) for each in persons(source)] == [False, True, True, True]
     shutil.rmtree(source / "depth")
     faults = ntu_parsing.inventory(config(source)).faults

@@ -8,7 +8,7 @@ from tests.helpers.ntu_files import rig
 AFFINE = np.array([[2.9, 0.02, 200, 0], [-0.01, 2.88, -70, 0], [0, 0, 1, 0]])
 HOMOGRAPHY = np.array([[2.9, 0.02, 200, 0], [-0.01, 2.88, -70, 0], [6e-5, -4e-5, 1, 0]])
 RIG = rig(1, 1).matrix
-DEPTH_PIXEL = 2.9  # pixels of the colour picture
+DEPTH_PIXEL = 2.9  # pixels of the color picture
 
 
 def pairs(matrix, count, *, noise=0.0, wrong=0.0, near=2.0, far=4.2):
@@ -54,7 +54,7 @@ def test_a_known_warp_comes_back(truth, model):
 
 
 def test_a_plane_to_plane_transform_would_miss_by_pixels():
-    """Why distance is in the model: two pictures from 5 cm apart, between 2 and 4 metres."""
+    """Why distance is in the model: two pictures from 5 cm apart, between 2 and 4 meters."""
     xy, z, color = pairs(RIG, 2000)
     flat = registration.fit(xy, np.full(len(z), 3.0), color)
     assert np.percentile(flat.residuals, 90) > 1

@@ -105,7 +105,7 @@ def test_every_way_to_write_no_number(nan):
 
 
 def test_a_long_file_is_read_at_the_speed_of_a_disk():
-    """Structure of all frames and the numbers of every tenth, as it is read: all files together have more than 10 GB."""
+    """The structure of all frames and the numbers of every tenth: all files together have more than 10 GB."""
     data = text(Clip("S001C001P001R001A001", frames=60))
     assert len(data) > 100_000
     begun = time.process_time()

@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 200, 300
 
 
 def source(seed=0):
-    """One synthetic picture in all modalities; the colour of a pixel tells its column and row, its depth both."""
+    """One synthetic picture in all modalities; the color of a pixel tells its column and row, its depth both."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     ids = (rows * WIDTH + columns).astype(np.uint16) // 4 + 500
@@ -158,7 +158,7 @@ FAULTS = {
     ),
     "depth in tenths": (
         lambda p: {"depth": codecs.encode_depth(blank((180, 180), np.uint16, 25000), "png16")},
-        "depth: 100% .* millimetres",
+        "depth: 100% .* millimeters",
     ),
     "no depth": (
         lambda p: {"depth": codecs.encode_depth(blank((180, 180), np.uint16), "png16")},
@@ -169,7 +169,7 @@ FAULTS = {
         r"parts: there are labels \[25\]",
     ),
     "a chart 200": (lambda p: {"iuv": codecs.encode_iuv(blank((180, 180, 3), value=200))}, "IUV: there is a chart 200"),
-    "coloured mask": (lambda p: {"mask": codecs.encode_iuv(blank((180, 180, 3)))}, "mask: the label image"),
+    "colored mask": (lambda p: {"mask": codecs.encode_iuv(blank((180, 180, 3)))}, "mask: the label image"),
     "a joint too few": (lambda p: {"keypoints": p.keypoints[1:]}, r"keypoints: the shape is \[16, 3\]"),
     "visibility 2": (lambda p: {"keypoints": p.keypoints * (1, 1, 2)}, "keypoints: there is a visibility 2"),
     "3D joint": (lambda p: {"joints3d": p.joints3d * np.inf}, "3D joints: there is a value that is not finite"),

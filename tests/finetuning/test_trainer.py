@@ -80,7 +80,7 @@ def test_moments_of_validation(steps, count, at):
 
 def test_few_labels_are_drawn_again_and_again(people_shards):
     host, run = tiny.start(people_shards, {"num_samples": 4, "fraction": 1.0})
-    assert run.plan.drawn(run.step) == {"labeled": 6 * 6 / 4}
+    assert run.plan.epochs_at(run.step) == {"labeled": 6 * 6 / 4}
     drawn = [row for step in range(6) for lane in range(2) for row in host.loader.plan.rows(step, lane)]
     assert len(set(drawn)) == 4
     assert {drawn.count(each) for each in set(drawn)} == {9}

@@ -147,7 +147,7 @@ class Truth:
 @cache
 def scene(number: int, size: int = 96) -> RenderedScene:
     """Synthetic scene `number`."""
-    return render_scene(ScenesConfig(size=size, least=2, most=2, points=3), number)
+    return render_scene(ScenesConfig(size=size, min_people=2, max_people=2, num_points=3), number)
 
 
 def densepose_annotation(seen: RenderedScene, who: int, id: int, image_id: int, written: str) -> tuple[dict, Truth]:

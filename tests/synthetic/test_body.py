@@ -11,7 +11,7 @@ from hcmoco.rng import make_rng
 from hcmoco.synthetic.body.joints import VISIBILITY_MARGIN, joints31
 from hcmoco.synthetic.body.mesh import BODY, Asset, load_asset, pose_body, rest_shape, sample_coefficients
 
-HALF_MILLIMETRE = 5e-4
+HALF_MILLIMETER = 5e-4
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,10 @@ def random_rotations(count: int, largest: float, seed: int = 0) -> np.ndarray:
 def skinned_slowly(
     asset: Asset, vertices: np.ndarray, heads: np.ndarray, deltas: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
-    """The definition, vertex by vertex: each bone carries the vertex rigidly, joint by joint up to the root; then the weighted mean."""
+    """The definition, vertex by vertex.
+
+    Each bone carries the vertex rigidly, joint by joint up to the root; the result is the weighted mean.
+    """
     out = np.zeros((len(rows), 3))
     for row, vertex in enumerate(rows):
         for bone in np.flatnonzero(asset.skin[vertex]):
@@ -86,7 +89,7 @@ def test_a_raised_forearm_moves_only_what_hangs_on_it(asset, person):
     deltas = np.tile(np.eye(3), (len(heads), 1, 1))
     deltas[asset.bone("lowerarm01.L")] = cv2.Rodrigues(np.array([-1.2, 0, 0]))[0]
     posed = pose_body(asset, vertices, heads, deltas)[0]
-    moved = np.linalg.norm(posed - vertices, axis=1) > HALF_MILLIMETRE
+    moved = np.linalg.norm(posed - vertices, axis=1) > HALF_MILLIMETER
     assert moved.any()
     assert (asset.template[moved, 0] > 0.2).all()
     assert moved[np.linalg.norm(vertices - heads[asset.bone("finger3-3.L")], axis=1) < 0.01].all()
@@ -123,7 +126,7 @@ def test_the_asset_is_consistent(asset):
     assert ((asset.island_uv >= 0) & (asset.island_uv <= 1)).all()
     corners = asset.template[asset.faces[asset.face_kind == BODY]].astype(np.float64)
     volume = np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
-    assert 0.05 < volume < 0.1  # cubic metres: positive only if triangles are counter-clockwise from outside
+    assert 0.05 < volume < 0.1  # cubic meters: positive only if triangles are counter-clockwise from outside
     with pytest.raises(ValueError, match="read-only"):
         asset.template[0] = 0
 

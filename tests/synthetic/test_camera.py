@@ -9,7 +9,7 @@ from hcmoco.synthetic.scene import materials, textures
 
 
 def camera() -> Camera:
-    return Camera.look((0.3, -3.0, 1.4), (0.1, 0.0, 0.9), 0.03, 365.0).zoomed(-256, -212, 1.0)
+    return Camera.look_at((0.3, -3.0, 1.4), (0.1, 0.0, 0.9), 0.03, 365.0).zoomed(-256, -212, 1.0)
 
 
 def test_camera_axes_are_right_handed_and_look_at_the_target():

@@ -6,12 +6,13 @@ import pytest
 from hcmoco.rng import make_rng
 from hcmoco.synthetic.body import clothing
 from hcmoco.synthetic.body.mesh import BODY, EYE, HAIR, SKIRT, load_asset
+from hcmoco.synthetic.body.outfit import Outfit
 from hcmoco.synthetic.body.surface_labels import limb_position
 from hcmoco.synthetic.scene.textures import passes_for
 
 
-def outfits(count: int) -> list[clothing.Outfit]:
-    return [clothing.Outfit.draw(make_rng(0, "test", number), number % 2, 18 + number % 60) for number in range(count)]
+def outfits(count: int) -> list[Outfit]:
+    return [Outfit.draw(make_rng(0, "test", number), number % 2, 18 + number % 60) for number in range(count)]
 
 
 @pytest.fixture(scope="module")

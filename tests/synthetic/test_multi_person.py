@@ -1,4 +1,7 @@
-"""Scenes of several people: who hides whom, labels on pixels, people apart and on the ground; the same bytes in any order or process."""
+"""Scenes of several people: occlusion, labels on pixels, people apart and on the ground.
+
+The bytes are the same in any order or process.
+"""
 
 import hashlib
 import os
@@ -26,8 +29,8 @@ SIZE = 96
 
 
 @cache
-def rendered(number: int, most: int = 3, points: int = 14) -> RenderedScene:
-    return render_scene(ScenesConfig(size=SIZE, most=most, points=points), number)
+def rendered(number: int, max_people: int = 3, num_points: int = 14) -> RenderedScene:
+    return render_scene(ScenesConfig(size=SIZE, max_people=max_people, num_points=num_points), number)
 
 
 @cache
@@ -78,7 +81,7 @@ def test_who_is_nearest_is_who_is_seen():
         people, seen = group(number), rendered(number)
         rays = people.camera.rays(slice(0, SIZE), slice(0, SIZE))
         depth = np.stack(
-            [Mesh(each.vertices, each.faces).depth(people.camera.position, rays) for each in people.figures]
+            [Mesh(each.vertices, each.faces).depth(people.camera.position, rays) for each in people.people]
         )
         nearest = np.where(depth.min(0) < 1e30, depth.argmin(0) + 1, 0).reshape(SIZE, SIZE)
         on = seen.person > 0
@@ -129,7 +132,7 @@ def test_a_record_holds_everybody_whom_the_picture_shows():
 def test_people_are_apart_and_on_the_ground():
     """Every second vertex of each, not the sample by which they were placed."""
     for number in range(40):
-        people = group(number).figures
+        people = group(number).people
         for each in people:
             lowest = each.shown[:, 2].min()
             assert lowest == pytest.approx(each.occupant.lift, abs=1e-4)
@@ -151,8 +154,8 @@ def test_people_are_large_enough_and_in_the_picture():
     numbers, spans, cut = [], [], 0
     for number in range(60):
         people = group(number)
-        numbers.append(len(people.figures))
-        for each in people.figures:
+        numbers.append(len(people.people))
+        for each in people.people:
             flat = people.camera.project(people.camera.to_camera(each.shown)) / SIZE
             low, high = flat.min(0), flat.max(0)
             spans.append((high - low).max())
@@ -166,7 +169,7 @@ def test_people_are_large_enough_and_in_the_picture():
 
 
 def test_nobody_is_lost():
-    """Whoever is drawn can be recognised: nobody is hidden but for a few pixels, and nobody who is seen has no points."""
+    """No person is hidden except for a few pixels, and every visible person has points."""
     for number in range(30):
         seen = rendered(number)
         areas = np.bincount(seen.person.ravel(), minlength=len(seen.modes) + 1)[1:]
@@ -176,14 +179,14 @@ def test_nobody_is_lost():
 
 def test_numbers_of_people_and_points_are_those_asked_for():
     for number in range(6):
-        assert len(render_scene(ScenesConfig(size=64, least=2, most=2), number).modes) == 2
-        sparse = rendered(number, points=2)
+        assert len(render_scene(ScenesConfig(size=64, min_people=2, max_people=2), number).modes) == 2
+        sparse = rendered(number, num_points=2)
         np.testing.assert_array_equal(sparse.rgb, rendered(number).rgb)
         assert all(np.bincount(PART_OF_CHART[points[:, 2].astype(int)]).max() <= 2 for points in sparse.points)
 
 
 def test_points_are_spread_over_a_part():
-    """A square of one chart: each of 16 points has a share of it of its own, and a tiny part has a point in five pixels."""
+    """In a square of one chart each of 16 points has its own share; a tiny part has a point per five pixels."""
     size = 64
     rows, columns = np.mgrid[8:40, 16:48]
     square = (rows * size + columns).ravel()
@@ -227,8 +230,8 @@ def test_sheet_shows_pictures_instances_and_charts():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"least": 3, "most": 2}, "least = 3"),
-        ({"most": 9}, "most"),
+        ({"min_people": 3, "max_people": 2}, "min_people = 3"),
+        ({"max_people": 9}, "max_people"),
         ({"domain": "sea"}, "domain"),
         ({"size": 8}, "size"),
     ],

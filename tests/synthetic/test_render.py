@@ -115,7 +115,7 @@ def test_depth_camera_is_a_kinects():
 
 
 def test_surface_is_in_front_of_visible_joints_and_near_them():
-    """Fingers apart: they are thinner than a pixel, whose centre may see past them."""
+    """Fingers apart: they are thinner than a pixel, whose center may see past them."""
     broad = [not joint.endswith(("hand", "hand_tip", "thumb")) for joint in PEOPLE_31.joints]
     near = total = 0
     for number in range(30):

@@ -65,7 +65,10 @@ def corners(asset) -> Points:
 
 
 def test_chart_coordinates_lead_back_to_the_place(body, corners):
-    """Pixel -> (chart, U, V) -> nearest vertex of that chart: a wrap or a mirrored half shows as tens of millimetres in its chart."""
+    """Pixel -> (chart, U, V) -> nearest vertex of that chart.
+
+    A wrap or a mirrored half shows as tens of millimeters in its chart.
+    """
     distances = []
     for chart in range(1, 25):
         own, known = body.iuv[:, 0] == chart, corners.iuv[:, 0] == chart
@@ -79,7 +82,7 @@ def test_chart_coordinates_lead_back_to_the_place(body, corners):
 
 
 def test_charts_are_continuous_inside(body):
-    """Neighbouring points of one chart have neighbouring coordinates, except across the cuts of hands and feet."""
+    """Neighboring points of one chart have neighboring coordinates, except across the cuts of hands and feet."""
     rows = make_rng(0, "rows").choice(len(body.place), 1500, replace=False)
     others = np.delete(np.arange(len(body.place)), rows)
     partner = others[nearest(body.place[rows], body.place[others])]
@@ -112,12 +115,12 @@ def test_a_mirror_image_exchanges_left_and_right(body):
         off = np.abs(expected - mirrored)[same_chart & (mirrored[:, 0] == chart), 1:]
         assert np.median(off) < 0.02, (
             chart
-        )  # not the mean: across the cuts of hands and feet neighbours have far coordinates
+        )  # not the mean: across the cuts of hands and feet neighbors have far coordinates
 
 
 @pytest.mark.parametrize("turned", [0.0, 0.9, 2.0, np.pi])
 def test_a_flipped_picture_has_the_labels_of_the_mirrored_body(asset, turned):
-    """The body at rest is its own mirror image: seen from one side and flipped, it is what is seen from the other side."""
+    """The body at rest is its own mirror image: one side, flipped, looks like the other side."""
     pytest.importorskip("embreex")
     from hcmoco.synthetic.render.camera import Camera
     from hcmoco.synthetic.render.raycast import Mesh
@@ -129,7 +132,7 @@ def test_a_flipped_picture_has_the_labels_of_the_mirrored_body(asset, turned):
     def seen(angle: float) -> np.ndarray:
         eye = np.array([4 * np.sin(angle), -4 * np.cos(angle), 0.3])
         middle = asset.template[asset.vertex_kind == BODY].mean(0) * (0, 0, 1)
-        camera = Camera.look(eye, middle, 0.0, 2.0 * size).zoomed(-size / 2, -size / 2, 1)
+        camera = Camera.look_at(eye, middle, 0.0, 2.0 * size).zoomed(-size / 2, -size / 2, 1)
         hits = mesh.hits(camera.position, camera.rays(slice(0, size), slice(0, size)))
         on = hits.face >= 0
         image = np.zeros((size * size, 3), np.float32)

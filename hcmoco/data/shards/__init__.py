@@ -1,3 +1,1 @@
-"""Prepared data sets: the plan (`plan`), what a folder says of itself (`manifest`), `write`, `read`, `verify`;
-`storage` for the URIs.
-"""
+"""Prepared data sets (shards): manifest, data set card, reader, writer, and verification."""

@@ -1,4 +1,4 @@
-"""The data set card: README.md, the manifest for people."""
+"""The data set card (README.md): the manifest in words."""
 
 from hcmoco import markdown
 from hcmoco.data.shards.manifest import Manifest, reason_kind
@@ -8,16 +8,14 @@ _NO_TERMS = "not stated; whoever prepared the data set knows where it came from"
 
 
 def card(manifest: Manifest) -> str:
-    """Render a manifest as Markdown: terms, contents, rejected and skipped records, provenance, and calibrations of the
-    source.
-    """
+    """Render a manifest as Markdown: terms, contents, rejected and skipped records, provenance, and calibrations."""
     provenance = manifest.provenance
     read = manifest.rows + manifest.rejected + sum(manifest.skipped.values())
     of_persons = [("keypoints", "joint set", manifest.joints), ("joints3d", "3D joint set", manifest.joints3d)]
     of_persons.append(("depth", "depth codec", manifest.depth_codec))
     facts = [
         ("records", manifest.kind),
-        ("licence and terms", manifest.license or _NO_TERMS),
+        ("license and terms", manifest.license or _NO_TERMS),
         ("source", manifest.page),
         (
             "rows",
@@ -41,14 +39,15 @@ def card(manifest: Manifest) -> str:
         ]
         lines += ["", markdown.table(("records", "why"), reasons, "rl")]
         if manifest.rejected_file:
-            lines += ["", f"{manifest.rejected_file.name} lists every broken record with its reason."]
+            lines += ["", f"{manifest.rejected_file.name} lists every rejected record with its reason."]
     if provenance.arguments:
         arguments = [(name, _cell(value)) for name, value in provenance.arguments.items()]
         lines += ["", "## How it was made", "", markdown.table(("argument", "value"), arguments, "ll")]
     lines += _measured(manifest)
     lines += [
         "",
-        "The schema, the checksums and the place of every row group are in manifest.json; `prepare.py verify` checks them.",
+        "The schema, the checksums and the place of every row group are in manifest.json; "
+        "`prepare.py verify` checks them.",
         "",
     ]
     return "\n".join(lines)
@@ -86,8 +85,8 @@ def _counts(values: dict[str, int]) -> str:
 
 
 def _example(manifest: Manifest, kind: str, count: int) -> str:
-    """One reason of a kind; of several it is said that the others have other names and numbers."""
-    reason = next((each.reason for each in manifest.rejected_examples if reason_kind(each.reason) == kind), kind)
+    """One reason of a kind. If there are several, it says "such as", since they differ in names and numbers."""
+    reason = next((record.reason for record in manifest.rejected_examples if reason_kind(record.reason) == kind), kind)
     return f"{', such as' if count > 1 and reason != kind else ''}: {_cell(reason)}"
 
 
@@ -95,5 +94,5 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         value = f"{value:.4g}"
     if isinstance(value, list):
-        value = " ".join(_cell(each) for each in value)
+        value = " ".join(_cell(item) for item in value)
     return str(value).replace("|", "\\|").replace("\n", " ")

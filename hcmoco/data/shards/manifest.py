@@ -3,7 +3,7 @@
 <folder>/
   part-00000.parquet   rows in the order in which they were shuffled, 16 to 32 per row group
   ...
-  rejected.jsonl       every broken record, one line {"id": ..., "reason": ...} each; only where there are some
+  rejected.jsonl       every rejected record, one line {"id": ..., "reason": ...} each; only if there are any
   README.md            the same for people: what it is, its terms, what was rejected
   manifest.json        written last, at once: a folder without it is not a data set
 """
@@ -58,6 +58,7 @@ class File(Config):
 
     @property
     def rows(self) -> int:
+        """Return the number of rows of all row groups."""
         return sum(self.group_rows)
 
 
@@ -102,12 +103,12 @@ class About(Config):
 
     @property
     def joint_count(self) -> int:
-        """Number of 2D joints of a person. UserError for an unknown joint set."""
+        """Return the number of 2D joints of a person; raise UserError for an unknown joint set."""
         return len(joint_set(self.joints)) if self.joints else 0
 
     @property
     def schema(self) -> pa.Schema:
-        """The Arrow schema of the files. UserError for an unknown joint set."""
+        """Return the Arrow schema of the files; raise UserError for an unknown joint set."""
         if self.kind == "scene":
             return scene_schema()
         return person_schema(self.joint_count, len(joint_set(self.joints3d)) if self.joints3d else 0)
@@ -151,7 +152,7 @@ class Manifest(About):
 
     @property
     def content(self) -> str:
-        """Digest over the files' digests: equal for data sets with the same bytes in the same order."""
+        """Return a digest over the files' digests: equal for data sets with the same bytes in the same order."""
         return hashlib.sha256("".join(file.sha256 for file in self.files).encode()).hexdigest()
 
 
@@ -164,7 +165,7 @@ def write_manifest(folder: Folder, manifest: Manifest) -> None:
 
 
 def reason_kind(reason: str) -> str:
-    """A reason without its names and numbers, so that reasons can be counted."""
+    """Return a reason without its names and numbers, so that reasons can be counted."""
     return re.sub(r"'[^']*'|\d+(\.\d+)?", "*", reason)
 
 

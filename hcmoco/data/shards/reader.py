@@ -1,4 +1,4 @@
-"""Reading a data set by row group, from any URI, in any process."""
+"""Read a data set by row group, from any URI, in any process."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -19,21 +19,27 @@ from hcmoco.storage import Folder, absolute
 
 
 class RowGroups(Protocol):
-    """What a plan deals from: a data set, or some rows of one."""
+    """What a plan deals from: a data set, or a subset of its rows."""
 
     @property
-    def manifest(self) -> Manifest: ...
+    def manifest(self) -> Manifest:
+        """Return the manifest of the data set."""
 
     def read_group(
         self, group: int, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None
     ) -> pa.Table:
-        """See `Shards.read_group`."""
+        """Read one row group; see `Shards.read_group`."""
 
 
 @dataclass(frozen=True)
 class Shards:
-    """A prepared data set, opened. Row groups are numbered over all its files. Small to pickle; footers are cached per
-    process.
+    """A prepared data set, opened. Row groups are numbered over all its files.
+
+    It is small to pickle; footers are cached per process.
+
+    Attributes:
+        uri: absolute folder or URI.
+        manifest: its manifest.
     """
 
     uri: str
@@ -41,18 +47,21 @@ class Shards:
 
     @classmethod
     def open(cls, uri: str) -> "Shards":
-        """The data set at `uri`. UserError where there is none, its manifest is not valid, or a file is missing or of
-        another length.
+        """Open the data set at `uri`.
+
+        Raises:
+            UserError: there is none, its manifest is not valid, or a file is missing or of another length.
         """
         uri = absolute(uri)
         folder = Folder(uri)
         manifest = read_manifest(folder)
-        there = folder.sizes()
+        sizes = folder.sizes()
         for file in manifest.files:
-            if there.get(file.name) != file.bytes:
-                found = f"has {there[file.name]} bytes" if file.name in there else "is missing"
+            if sizes.get(file.name) != file.bytes:
+                found = f"has {sizes[file.name]} bytes" if file.name in sizes else "is missing"
                 raise UserError(
-                    f"{uri}/{file.name} {found}, the manifest says {file.bytes} bytes; copy it again or prepare the data set again"
+                    f"{uri}/{file.name} {found}, the manifest says {file.bytes} bytes; "
+                    "copy it again or prepare the data set again"
                 )
         return cls(uri, manifest)
 
@@ -64,7 +73,7 @@ class Shards:
 
     @cached_property
     def group_rows(self) -> tuple[int, ...]:
-        """Rows of each row group."""
+        """Return the number of rows of each row group."""
         return tuple(rows for file in self.manifest.files for rows in file.group_rows)
 
     @cached_property
@@ -72,7 +81,12 @@ class Shards:
         return [0, *accumulate(len(file.group_rows) for file in self.manifest.files)]
 
     def source_plan(self, name: str | None = None, weight: float = 1.0) -> SourcePlan:
-        """This data set for a `Plan`; `name` is what the mixture calls it (the data set's own name if None)."""
+        """Return this data set as a `Plan` takes it.
+
+        Args:
+            name: what the mixture calls it; None: the data set's own name.
+            weight: share of the batch, relative to the other data sets; above 0.
+        """
         return SourcePlan(
             name or self.manifest.dataset, self.manifest.rows, self.group_rows, weight, self.manifest.content
         )
@@ -80,10 +94,17 @@ class Shards:
     def read_group(
         self, group: int, columns: Sequence[str] | None = None, rows: Sequence[int] | None = None
     ) -> pa.Table:
-        """Row group `group`: all columns or `columns`, all rows or `rows` (in their order).
+        """Read one row group.
 
-        Raises UserError, naming the file, where its bytes are not those that were written (pages carry checksums),
-        IndexError for a group or a row that does not exist.
+        Args:
+            group: number of the row group.
+            columns: names of columns; None: all.
+            rows: numbers of rows in the group, in the wanted order; None: all.
+
+        Raises:
+            UserError: the bytes of the file are not those that were written (pages carry checksums); the message names
+                it.
+            IndexError: the group or a row does not exist.
         """
         if not 0 <= group < self._first_groups[-1]:
             raise IndexError(f"{self.uri} has row groups 0..{self._first_groups[-1] - 1}, not {group}")
@@ -94,9 +115,15 @@ class Shards:
 
 
 def read_rows(sources: Sequence[RowGroups], rows: Sequence[Row], columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows that a plan names, in its order, as one table; `sources` are the data sets in the plan's order.
+    """Read the rows that a plan names, in its order, as one table. Each row group is read once.
 
-    Each row group is read once. `index` stays the row's number inside its own data set.
+    Args:
+        sources: the data sets, in the plan's order.
+        rows: the rows.
+        columns: names of columns; None: all.
+
+    Returns:
+        The table. `index` stays the row's number in its own data set.
     """
     places: dict[tuple[int, int], list[int]] = {}
     for position, row in enumerate(rows):
@@ -121,8 +148,8 @@ def _read(uri: str, file: File, group: int, columns: list[str] | None) -> pa.Tab
             raise ValueError(f"row group {group} has {len(table)} rows")
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(
-            f"{uri}/{file.name} is not the file that was written ({one_line(error)}); see `python pipelines/prepare.py verify {uri}`, "
-            "then copy it again or prepare the data set again"
+            f"{uri}/{file.name} is not the file that was written ({one_line(error)}); "
+            f"see `python pipelines/prepare.py verify {uri}`, then copy it again or prepare the data set again"
         ) from None
     return table
 

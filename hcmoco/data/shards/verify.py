@@ -58,7 +58,7 @@ def verify(uri: str, *, sample: int = 8, progress: Callable[[int], None] | None 
 
 
 def _check_rejected(manifest: Manifest, folder: Folder) -> None:
-    """OSError or ValueError where the list of broken records is not the one that was written."""
+    """Raise OSError or ValueError if the list of rejected records is not the one that was written."""
     listed = manifest.rejected_file
     if listed is None:
         return
@@ -67,11 +67,11 @@ def _check_rejected(manifest: Manifest, folder: Folder) -> None:
     if folder.sha256(listed.name) != listed.sha256:
         raise ValueError(_OTHER_BYTES)
     if (lines := folder.read(listed.name).count(b"\n")) != manifest.rejected:
-        raise ValueError(f"it has {lines} lines, the manifest counts {manifest.rejected} broken records")
+        raise ValueError(f"it has {lines} lines, the manifest counts {manifest.rejected} rejected records")
 
 
 def _check_file(manifest: Manifest, folder: Folder, file: File, first_index: int, sample: int, ids: set[str]) -> None:
-    """ValueError with the first thing that is wrong. Adds the file's ids to `ids`."""
+    """Raise ValueError with the first fault. Adds the file's ids to `ids`."""
     if folder.sha256(file.name) != file.sha256:
         raise ValueError(_OTHER_BYTES)
     with folder.open(file.name) as source:

@@ -1,7 +1,6 @@
 """Write a data set: parts in any order and by any process, then one manifest.
 
-Nothing here shuffles what it is given but `write_shards`: whoever deals records to parts does so in an order drawn from
-the seed.
+Only `write_shards` shuffles. Callers of `write_part` deal records to parts in an order drawn from the seed.
 """
 
 import json
@@ -42,7 +41,7 @@ Records = Sequence[Person | Scene] | Sequence[dict]
 
 
 class Part(Config):
-    """What one part adds to the manifest. `file` is None where no record of the part was usable."""
+    """What one part adds to the manifest. `file` is None if no record of the part was valid."""
 
     renamed: ClassVar = {"left_out": "skipped", "lost": "rejected_items"}
 
@@ -59,12 +58,14 @@ class Part(Config):
 
     @property
     def rows(self) -> int:
+        """Return the number of rows of the part."""
         return self.file.rows if self.file else 0
 
 
 def group_sizes(rows: int, largest: int = GROUP_ROWS) -> list[int]:
-    """Row counts of the row groups of a part: as few groups as fit, all within one row of each other, so 16..32 from 16
-    rows on.
+    """Return the row counts of the row groups of a part.
+
+    There are as few groups as possible, all within one row of each other: 16..32 rows from 16 rows on.
     """
     groups = -(-rows // largest)
     return [rows // groups + (g < rows % groups) for g in range(groups)] if rows else []
@@ -81,14 +82,24 @@ def write_part(
     skipped: Mapping[str, int] | None = None,
     rejected_items: int = 0,
 ) -> Part:
-    """Write `part-<number>.parquet` from records in their final order; rows are indexed from `first_index`.
+    """Write `part-<number>.parquet` from records in their final order.
 
-    Records are of the kind that `about` says; a dict is a row without `index`. `rejected` are (id, reason) pairs that
-    will be counted and listed, `skipped` counts of records that are not wanted, by reason, `rejected_items` see `Part`.
+    Args:
+        folder: of the data set.
+        number: of the part.
+        about: what is known of the data set.
+        records: of the kind that `about` says; a dict is a row without `index`.
+        first_index: index of the first row.
+        rejected: (id, reason) of the invalid records, which are counted and listed.
+        skipped: number of records that a rule excludes, by reason.
+        rejected_items: see `Part`.
+
+    Returns:
+        What `finish` needs.
     """
     rows = [
-        {**each, "index": index} if isinstance(each, dict) else each.to_row(index)
-        for index, each in enumerate(records, start=first_index)
+        {**record, "index": index} if isinstance(record, dict) else record.to_row(index)
+        for index, record in enumerate(records, start=first_index)
     ]
     sizes, schema = group_sizes(len(rows)), about.schema
     starts = [sum(sizes[:g]) for g in range(len(sizes))]
@@ -109,10 +120,9 @@ def write_part(
 
 
 def renumber(folder: Folder, part: Part, about: About, first_index: int) -> Part:
-    """Index a part's rows from `first_index`; the file is rewritten where that is another number.
+    """Index a part's rows from `first_index`; the file is rewritten if the number changes.
 
-    What a part's first row is called is known only when it is known how many records of the parts before it were
-    usable.
+    The index of a part's first row is known only once all parts before it are written, since some records are rejected.
     """
     if part.file is None or part.first_index == first_index:
         return part.model_copy(update={"first_index": first_index})
@@ -133,8 +143,9 @@ def renumber(folder: Folder, part: Part, about: About, first_index: int) -> Part
 
 
 def _write_file(folder: Folder, name: str, schema: pa.Schema, groups: Iterable[pa.Table]) -> File:
-    """One row group per table. Encoded pixels do not compress and never repeat, so neither is tried; pages carry
-    checksums.
+    """Write one row group per table, with checksums of the pages.
+
+    Encoded pixels neither compress nor repeat, so neither is tried.
     """
     with folder.replacing(name) as file:
         sink = HashingSink(file)
@@ -156,10 +167,10 @@ def _write_file(folder: Folder, name: str, schema: pa.Schema, groups: Iterable[p
 
 
 def group_offsets(metadata: pq.FileMetaData) -> tuple[int, ...]:
-    """First byte of each row group, and the first byte after the last."""
+    """Return the first byte of each row group, and the first byte after the last."""
     groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
     columns = [[group.column(c) for c in range(group.num_columns)] for group in groups]
-    starts = [min(column.data_page_offset for column in each) for each in columns]
+    starts = [min(column.data_page_offset for column in group) for group in columns]
     end = max(column.data_page_offset + column.total_compressed_size for column in columns[-1]) if columns else 0
     return (*starts, end)
 
@@ -167,9 +178,17 @@ def group_offsets(metadata: pq.FileMetaData) -> tuple[int, ...]:
 def finish(
     folder: Folder, about: About, parts: Sequence[Part], calibrations: Mapping[str, dict] | None = None
 ) -> Manifest:
-    """Write the list of rejected records, the card and the manifest over `parts` (in order, indexed without gaps).
+    """Write the list of rejected records, the card and the manifest.
 
-    ValueError where the parts' indices do not follow each other.
+    Args:
+        folder: of the data set.
+        about: what is known of the data set.
+        parts: in order, indexed without gaps.
+        calibrations: what was measured on the source, by name.
+
+    Raises:
+        ValueError: the indices of the parts do not follow each other.
+        UserError: no record is valid.
     """
     first_index = 0
     for part in parts:
@@ -221,8 +240,18 @@ def write_shards(
     rejected: Iterable = (),
     part_rows: int = PART_ROWS,
 ) -> Manifest:
-    """Write a whole data set from records that fit in memory, shuffled by `seed`. UserError where the folder already
-    has one.
+    """Write a whole data set from records that fit in memory.
+
+    Args:
+        uri: folder or URI.
+        records: in any order.
+        about: what is known of the data set.
+        seed: keys the shuffling.
+        rejected: (id, reason) of the invalid records.
+        part_rows: rows of a file.
+
+    Raises:
+        UserError: the folder already has a data set, or no record is valid.
     """
     folder = Folder(uri)
     if folder.exists(MANIFEST):

@@ -1,4 +1,4 @@
-"""Reading the files that an annotation names, without following it out of its folder."""
+"""Read the files that an annotation names, without following it out of its folder."""
 
 import json
 from pathlib import Path
@@ -15,19 +15,28 @@ LEAVES, MISSING = "leaves the folder", "does not exist"
 
 
 def below_source(source: str, path: str) -> Path:
-    """`path` as it is if it is absolute (or begins with ~), else below `source`. UserError for the home of nobody."""
+    """Return `path` as it is if it is absolute (or begins with ~), else below `source`.
+
+    Raises:
+        UserError: the path begins with the home of an unknown user.
+    """
     try:
         return Path(source) / Path(path).expanduser()
     except RuntimeError as error:
         raise UserError(f"{path}: {error}; give the path in full") from None
 
 
-def path_inside(folder: str | Path, name: str, most: int = MAX_BYTES) -> Path:
-    """Where the file `name`, relative to `folder`, really lies: for libraries that open files by their path.
+def path_inside(folder: str | Path, name: str, max_bytes: int = MAX_BYTES) -> Path:
+    """Return the real path of a file in a folder, for libraries that open files by their path.
 
-    Raises ValueError with a sentence for a path that leaves the folder (by `..`, as an absolute path or through a
-    symbolic link), and for a file that is missing, empty, larger than `most` bytes or not a regular file (a pipe would
-    wait for ever).
+    Args:
+        folder: the folder.
+        name: path of the file relative to it.
+        max_bytes: largest file that is read.
+
+    Raises:
+        ValueError: the path leaves the folder (by `..`, as an absolute path or through a symbolic link), or the file is
+            missing, empty, too large or not a regular file (reading a pipe would never end).
     """
     root = Path(folder).resolve()
     try:
@@ -39,14 +48,17 @@ def path_inside(folder: str | Path, name: str, most: int = MAX_BYTES) -> Path:
     if reason:
         more = {LEAVES: f" {root}; paths are relative to it and stay inside", MISSING: f" in {root}"}
         raise ValueError(f"{name!r} {reason}{more.get(reason, '')}")
-    if not 0 < size <= most:
-        raise ValueError(f"{name!r} is empty" if size == 0 else f"{name!r} has {size} bytes, at most {most} are read")
+    if not 0 < size <= max_bytes:
+        raise ValueError(
+            f"{name!r} is empty" if size == 0 else f"{name!r} has {size} bytes, at most {max_bytes} are read"
+        )
     return path
 
 
 def fault_inside(root: Path, name: str) -> str:
-    """Why `name` is no regular file inside `root`, a resolved folder; "" where it is one. Raises OSError, ValueError
-    and RuntimeError as `pathlib` does for what cannot be looked at.
+    """Return why `name` is not a regular file inside `root`, a resolved folder; "" if it is one.
+
+    Raises OSError, ValueError and RuntimeError as `pathlib` does for paths that it cannot check.
     """
     path = (root / name).resolve()
     if not path.is_relative_to(root) or Path(name).is_absolute():
@@ -57,7 +69,7 @@ def fault_inside(root: Path, name: str) -> str:
 
 
 def read_inside(folder: str | Path, name: str) -> bytes:
-    """Bytes of the file `name`, relative to `folder`. Raises ValueError as `path_inside` does."""
+    """Return the bytes of the file `name`, relative to `folder`; raise ValueError as `path_inside` does."""
     path = path_inside(folder, name)
     try:
         return path.read_bytes()
@@ -66,10 +78,18 @@ def read_inside(folder: str | Path, name: str) -> bytes:
 
 
 def read_rgb(folder: str | Path, name: str, expect: tuple[int, int] | None = None) -> np.ndarray:
-    """uint8 [H, W, 3] of the JPEG or PNG `name` in `folder`; EXIF orientation is ignored, as annotations are.
+    """Read the JPEG or PNG `name` in `folder`. EXIF orientation is ignored, as annotations ignore it.
 
-    Raises ValueError as `read_inside` does, for a picture that is not whole, and for one whose width and height are not
-    those expected.
+    Args:
+        folder: the folder.
+        name: path of the file relative to it.
+        expect: width and height that it must have; None allows any.
+
+    Returns:
+        uint8 [H, W, 3], RGB.
+
+    Raises:
+        ValueError: as `read_inside`; or the picture is truncated, or of another size than expected.
     """
     rgb = decode_rgb(read_inside(folder, name))
     height, width = rgb.shape[:2]
@@ -79,7 +99,15 @@ def read_rgb(folder: str | Path, name: str, expect: tuple[int, int] | None = Non
 
 
 def read_json(path: str | Path, what: str) -> Any:
-    """The content of a JSON file; UserError with one line, naming it as `what`, if it is missing or not JSON."""
+    """Return the content of a JSON file.
+
+    Args:
+        path: the file.
+        what: what messages call it.
+
+    Raises:
+        UserError: it is missing or not JSON.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{what} {path} does not exist; check the path")
@@ -90,6 +118,6 @@ def read_json(path: str | Path, what: str) -> Any:
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first thing that is wrong with a record of an annotation file: where in the record, and what is allowed."""
+    """Return the first fault of a record of an annotation file: where in the record, and what is allowed."""
     first = error.errors(include_url=False)[0]
     return f"{'.'.join(map(str, first['loc'])) or 'the record'}: {first['msg']}"

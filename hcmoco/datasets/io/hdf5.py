@@ -1,9 +1,8 @@
-"""Reading HDF5 files that may be damaged or not what they say: what is opened is checked before the library is asked
-for its values.
+"""Read HDF5 files that may be damaged or not what they claim to be.
 
 The library follows links to other files, maps one data set onto others, loads filters by number and allocates what a
-header asks for. A reader of measurements needs none of that, so only plain arrays of this very file are read, with
-filters that come with the library.
+header asks for. Measurements need none of that. So everything is checked before values are read: only plain arrays of
+the file itself, with filters that come with the library, are accepted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from hcmoco.errors import one_line
 
 MAX_FILE = 1 << 40
 MAX_CHUNK = 1 << 28
-"""Bytes; of a chunk before compression: the library holds one in memory at a time."""
+"""Bytes of a chunk before compression; the library holds one in memory at a time."""
 
 # DEFLATE, shuffle, Fletcher-32 and LZF, by their registered numbers.
 _FILTERS = {1, 2, 3, 32000}
@@ -28,10 +27,10 @@ LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, TypeError, AttributeError, Ov
 
 @contextmanager
 def open_hdf5(folder: str | Path, name: str) -> Iterator[Any]:
-    """The h5py.File `name` of `folder`, to read. Whatever the library says of a damaged file inside the block is a
-    ValueError.
+    """Open the HDF5 file `name` of `folder` for reading, as a context manager that yields an h5py.File.
 
-    Raises ValueError as `files.path_inside` does, and for a file that is not HDF5 or damaged.
+    Raises:
+        ValueError: as `files.path_inside`; the file is not HDF5; or the library finds damage inside the block.
     """
     import h5py
 
@@ -46,15 +45,18 @@ def open_hdf5(folder: str | Path, name: str) -> Iterator[Any]:
 
 
 def array(file: Any, name: str, shape: Sequence[int | None], kinds: str = "fiub") -> Any:
-    """The data set `name` of an open file, checked, its values not read yet.
+    """Return the data set `name` of an open file after checking it. Its values are not read yet.
 
     Args:
-        shape: sizes it must have; None allows any.
+        file: an open h5py.File.
+        name: of the data set.
+        shape: sizes that it must have; None allows any.
         kinds: NumPy kinds of its type, e.g. "f" for floating point; "S" is a text of fixed length, "R" a reference to
-            another object of the file. There is none for values of any length: a damaged heap of them makes the library
-            (2.0) run for ever.
+            another object of the file. Values of variable length are not supported: a damaged heap of them makes the
+            library (2.0) run forever.
+
     Raises:
-        ValueError: there is none, it is elsewhere (a link, an external or a virtual data set), or of another shape,
+        ValueError: it does not exist, is elsewhere (a link, an external or a virtual data set), or has another shape,
             type or storage.
     """
     import h5py
@@ -89,22 +91,25 @@ def array(file: Any, name: str, shape: Sequence[int | None], kinds: str = "fiub"
         )
     if found.chunks and int(np.prod(found.chunks, dtype=np.float64)) * found.dtype.itemsize > MAX_CHUNK:
         raise ValueError(
-            f"{name!r} is stored in chunks of {_listed(found.chunks)}, too large to hold; h5repack can make them smaller"
+            f"{name!r} is stored in chunks of {_listed(found.chunks)}, too large to hold; "
+            "h5repack can make them smaller"
         )
     return found
 
 
-def whole(file: Any, name: str, shape: Sequence[int | None], kinds: str = "fiub", most: int = 1 << 28) -> np.ndarray:
-    """All values of a data set that `array` accepts; ValueError for more than `most` bytes."""
+def read_array(
+    file: Any, name: str, shape: Sequence[int | None], kinds: str = "fiub", max_bytes: int = 1 << 28
+) -> np.ndarray:
+    """Return all values of a data set that `array` accepts; raise ValueError for more than `max_bytes` bytes."""
     found = array(file, name, shape, kinds)
     size = int(np.prod(found.shape, dtype=np.float64)) * found.dtype.itemsize
-    if size > most:
-        raise ValueError(f"{name!r} holds {size} bytes, at most {most} are read")
+    if size > max_bytes:
+        raise ValueError(f"{name!r} holds {size} bytes, at most {max_bytes} are read")
     return found[()]
 
 
 def rows(found: Any, start: int, stop: int) -> np.ndarray:
-    """The values of rows `start` to `stop` of a data set that `array` accepts; ValueError where they are damaged."""
+    """Return rows `start` to `stop` of a data set that `array` accepted; raise ValueError if they are damaged."""
     try:
         return found[start:stop]
     except LIBRARY_ERRORS as error:

@@ -1,4 +1,4 @@
-"""What a download has and what it lacks, looked up before any work: files by their first bytes, many at a time."""
+"""Check which files of a download are present, by their first bytes, many at a time."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,12 @@ SIGNATURES = {
 
 @dataclass(frozen=True)
 class Fault:
-    """A file or folder that is missing or unreadable, and why."""
+    """A file or folder that is missing or unreadable.
+
+    Attributes:
+        path: of the file.
+        reason: one sentence without a subject, e.g. "does not exist".
+    """
 
     path: str
     reason: str
@@ -31,21 +36,26 @@ class Fault:
 
 @dataclass
 class Inventory:
-    """What was looked for and what is wrong with it.
+    """What was checked and what is wrong with it.
 
     Attributes:
-        counts: how many of what there should be, by name, e.g. {"clips": 56578, "depth folders": 56578}.
+        counts: how many files or entries should be present, by name, e.g. {"clips": 56578, "depth folders": 56578}.
         faults: what is missing or unreadable, in an order that does not depend on the file system.
-        notes: sentences on what the reader will leave out, or chooses by itself.
+        notes: sentences on what the reader will skip, or chooses by itself.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def look(self, what: str, folder: str | Path, names: Iterable[str], *formats: str) -> None:
-        """Counts the files `names`, relative to `folder`, as `what`, and adds a fault for each that is missing, empty,
-        unreadable, leaves the folder, or does not begin as one of `formats` (keys of SIGNATURES; none: any bytes do).
+    def check_files(self, what: str, folder: str | Path, names: Iterable[str], *formats: str) -> None:
+        """Count files and add a fault for each that cannot be used.
+
+        Args:
+            what: what the files are counted as.
+            folder: their folder.
+            names: paths relative to it; repeated ones count once.
+            formats: keys of SIGNATURES, one of which a file must begin as; none: any bytes are accepted.
         """
         distinct = list(dict.fromkeys(names))
         self.counts[what] = self.counts.get(what, 0) + len(distinct)
@@ -53,8 +63,9 @@ class Inventory:
 
 
 def faults(folder: str | Path, names: Iterable[str], *formats: str) -> Iterator[Fault]:
-    """See `Inventory.look`. In the order of `names`; files are opened by many threads, since on a network disk each
-    waits for an answer.
+    """Yield the faults of files, in the order of `names`; see `Inventory.check_files`.
+
+    Many threads open files, since on a network disk each open waits for an answer.
     """
     root = Path(folder).resolve()
 

@@ -1,7 +1,7 @@
-"""Real matrices of numbers in a MATLAB v5 file, and nothing else of it.
+"""Read real matrices of numbers from a MATLAB v5 file, and nothing else of it.
 
-SciPy's reader believes a damaged file's types and sizes, to the point of a segmentation fault (1.17). Every size is
-checked here against what is there. Format: MathWorks, MAT-File Format, "Level 5 MAT-Files".
+SciPy's reader believes a damaged file's types and sizes, to the point of a segmentation fault (1.17). Here every size
+is checked against the file. Format: MathWorks, MAT-File Format, "Level 5 MAT-Files".
 """
 
 import struct
@@ -12,13 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 MAX_BYTES = 1 << 26
-"""Of an element once it is decompressed."""
+"""Largest size of an element after decompression."""
 
 _MATRIX, _COMPRESSED = 14, 15
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-_NUMBERS = range(
-    6, 16
-)  # the classes double, single and the integers; 1 to 5 are cells, structures, objects, text and sparse matrices
+# The classes double, single and the integers; 1 to 5 are cells, structures, objects, text and sparse matrices.
+_NUMBERS = range(6, 16)
 _COMPLEX = 0x0800
 
 
@@ -28,8 +27,10 @@ class _Element(NamedTuple):
 
 
 def read_matrices(data: bytes) -> dict[str, np.ndarray]:
-    """name -> [rows, columns] of each real numeric matrix of the file; other variables are passed over. ValueError for
-    a damaged file.
+    """Return the real numeric matrices of a file by name, float64 [rows, columns]. Other variables are ignored.
+
+    Raises:
+        ValueError: the file is damaged.
     """
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if order is None or len(data) < 136 or struct.unpack(f"{order}H", data[124:126])[0] != 0x0100:
@@ -72,7 +73,7 @@ def _decompressed(data: bytes) -> bytes:
 
 
 def _matrix(data: bytes, order: str) -> tuple[str, np.ndarray] | None:
-    """Name and values; None for what is no real numeric matrix of two dimensions."""
+    """Name and values; None for a variable that is not a real numeric matrix of two dimensions."""
     parts = _elements(data, order)
     flags, shape, name = (next(parts, None) for _ in range(3))
     if flags is None or shape is None or name is None or len(flags.data) < 4:

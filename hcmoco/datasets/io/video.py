@@ -1,7 +1,7 @@
-"""Frames of a clip's AVI, in order, decoding no more than the codec asks for.
+"""Read frames of a clip's AVI, in order, and decode no more than the codec asks for.
 
-Frames between those asked for are passed without conversion, and nothing after the last one is decoded; a codec that
-builds a frame on the one before leaves no more to save.
+Frames between the wanted ones are not converted, and nothing after the last one is decoded. With a codec that builds a
+frame on the one before, no more can be saved.
 """
 
 import os
@@ -13,22 +13,30 @@ import cv2
 import numpy as np
 
 from hcmoco.datasets.io.files import path_inside
-from hcmoco.datasets.ntu.config import COLOUR_HEIGHT, COLOUR_WIDTH
+from hcmoco.datasets.ntu.config import COLOR_HEIGHT, COLOR_WIDTH
 
 MAX_BYTES = 1 << 30
 
 
 def frames(folder: str, name: str, numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """(number, uint8 [H, W, 3] BGR) of the frames `numbers`, ascending and counted from 1; ends where the video does.
+    """Yield frames of a video until it ends.
 
-    A frame that the video leaves out (an empty chunk) is left out here, and its successors keep their numbers. A
-    picture is 1920 x 1080 pixels, or a smaller copy of the same shape.
+    A frame that the video lacks (an empty chunk) is not yielded, and its successors keep their numbers.
 
-    Raises ValueError as `path_inside` does, and for a file that is no AVI, does not open or is of another shape.
+    Args:
+        folder: of the video.
+        name: of the file.
+        numbers: of the frames, ascending and counted from 1.
+
+    Yields:
+        (number, uint8 [H, W, 3] BGR), 1920 x 1080 pixels or a smaller copy of the same shape.
+
+    Raises:
+        ValueError: as `path_inside`; or the file is not an AVI, does not open, or has another shape.
     """
     path = path_inside(folder, name, MAX_BYTES)
     cut = _is_cut(path)
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong with a file is told once, by its record
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # the record's reason says it once
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     try:
         if not capture.isOpened():
@@ -47,7 +55,7 @@ def frames(folder: str, name: str, numbers: Sequence[int]) -> Iterator[tuple[int
             while target is not None and target < at:
                 target = next(wanted, None)
             done, image = capture.retrieve() if at == target else (False, None)
-            # What is left of a file's last, cut picture decodes to grey: only a frame with a successor is whole.
+            # What is left of a file's last, cut picture decodes to gray: only a frame with a successor is whole.
             last = at == target and target == numbers[-1] and not cut
             grabbed = not last and capture.grab()
             if done and image is not None and (grabbed or not cut) and image.shape == (height, width, 3):
@@ -57,16 +65,15 @@ def frames(folder: str, name: str, numbers: Sequence[int]) -> Iterator[tuple[int
 
 
 def _position(frame: float, counted: int) -> int:
-    """The number of a frame by its time, `frame` frames after the first; by counting, where the times are no multiples
-    of a frame's.
-    """
+    """The number of a frame by its time, `frame` frames after the first; by counting if times are irregular."""
     by_time = round(frame) + 1 if abs(frame) < 1e9 else 0  # not for NaN
     return by_time if by_time >= counted and abs(frame - round(frame)) < 0.1 else counted
 
 
 def _is_cut(path: Path) -> bool:
-    """Whether the file ends before its header says. ValueError where it is no AVI: other containers may name further
-    files.
+    """Whether the file ends before its header says.
+
+    ValueError if it is not an AVI: other containers may name further files.
     """
     with path.open("rb") as file:
         start = file.read(12)
@@ -76,7 +83,8 @@ def _is_cut(path: Path) -> bool:
 
 
 def _check_shape(width: int, height: int) -> None:
-    if not (0 < width <= COLOUR_WIDTH and abs(height - width * COLOUR_HEIGHT / COLOUR_WIDTH) <= 1):
+    if not (0 < width <= COLOR_WIDTH and abs(height - width * COLOR_HEIGHT / COLOR_WIDTH) <= 1):
         raise ValueError(
-            f"the video is {width} x {height} pixels; {COLOUR_WIDTH} x {COLOUR_HEIGHT} or a smaller copy of the same shape is read"
+            f"the video is {width} x {height} pixels; "
+            f"{COLOR_WIDTH} x {COLOR_HEIGHT} or a smaller copy of the same shape is read"
         )

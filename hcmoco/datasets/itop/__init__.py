@@ -1,7 +1,8 @@
-"""ITOP, side view (Haque et al., ECCV 2016): depth of one person in a room and 15 joints in 3D, from the published HDF5
-files.
+"""ITOP, side view (Haque et al., ECCV 2016): depth of one person in a room and 15 joints in 3D.
 
-    ITOP_side_train_depth_map.h5   data [N, 240, 320] metres, id [N]
+The reader reads the published HDF5 files:
+
+    ITOP_side_train_depth_map.h5   data [N, 240, 320] meters, id [N]
     ITOP_side_train_labels.h5      is_valid, id [N], visible_joints [N, 15], image_coordinates [N, 15, 2],
                                    real_world_coordinates [N, 15, 3]
 

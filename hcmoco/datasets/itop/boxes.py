@@ -1,10 +1,12 @@
-"""Boxes of people in ITOP's frames from a file: A2J's published test boxes, or one's own. Never a pickle.
+"""Read boxes of people in ITOP's frames from a file: A2J's published test boxes, or your own. Pickles are not read.
 
-    .mat    MATLAB v5, the variable FRbndbox_test (as published) or the only one of numbers: [frames, 4 or more], x0, y0, x1, y1 first
+    .mat    MATLAB v5, the variable FRbndbox_test (as published) or the only numeric one: [frames, 4 or more], first
+            x0, y0, x1, y1
     .npy    the same array; a row of NaN is a frame without a box
-    .json   {"1": [x0, y0, x1, y1], ...} or {"1": [[x0, y0, x1, y1, score], ...], ...}, best first: frames count from 1; [] is none
+    .json   {"1": [x0, y0, x1, y1], ...} or {"1": [[x0, y0, x1, y1, score], ...], ...}, best first: frames count from 1;
+            [] is a frame without a box
 
-Row k is of the k-th valid frame of the split, in pixels of the frame.
+Row k belongs to the k-th valid frame of the split, in pixels of the frame.
 """
 
 import io
@@ -24,8 +26,18 @@ _CONVERT = (
 
 
 def read_boxes(folder: str, name: str, frames: int) -> np.ndarray:
-    """float64 [frames, 4], x0, y0, x1, y1 of each valid frame, NaN where the file has none. UserError, one line, for
-    any other file.
+    """Read the boxes of all valid frames.
+
+    Args:
+        folder: of the file.
+        name: of the file.
+        frames: number of valid frames of the split.
+
+    Returns:
+        float64 [frames, 4], x0, y0, x1, y1, NaN where the file has none.
+
+    Raises:
+        UserError: the file is missing, damaged or of another form.
     """
     if name.endswith((".pkl", ".pickle")):
         raise UserError(f"boxes {name}: {_CONVERT}")

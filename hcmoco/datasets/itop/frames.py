@@ -1,8 +1,8 @@
-"""From valid frames to records: a few neighbours are read at once, since the file that holds them is opened for each
-reading.
+"""Turn valid frames into records. Neighboring frames are read at once, since each reading opens the file.
 
-Measured on one core with the file in memory: 1.1 ms for a record's depth to be coded and checked; opening the file and
-reading one frame 0.2 ms, or 0.5 ms where frames are compressed one by one, 16 neighbours 0.02 and 0.3 ms a frame.
+Measured on one core with the file in memory: coding and checking a record's depth takes 1.1 ms. Opening the file and
+reading one frame takes 0.2 ms, or 0.5 ms if frames are compressed one by one; 16 neighbors take 0.02 and 0.3 ms a
+frame.
 """
 
 import re
@@ -33,7 +33,15 @@ _FAR_PIXELS = 10_000
 
 @dataclass(frozen=True)
 class Frame:
-    """A valid frame: its row in the depth file, and its labels in pixels and metres as `Labels` has them."""
+    """A valid frame.
+
+    Attributes:
+        id: of the record.
+        subject: number of the person, "" if the id does not say.
+        row: in the depth file.
+        box: float64 [4], x0, y0, x1, y1, pixels of the frame.
+        keypoints, joints3d: as `Labels` has them.
+    """
 
     id: str
     subject: str
@@ -45,7 +53,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class Block:
-    """Valid frames among ROWS_PER_ITEM neighbours of the depth file, and what was found out already of others nearby."""
+    """The valid frames among ROWS_PER_ITEM neighbors of the depth file.
+
+    Attributes:
+        id: names the rows.
+        folder, depth: folder and name of the depth file.
+        split, size: as in the config.
+        frames: the valid frames.
+        excluded: rejected and skipped frames nearby.
+    """
 
     id: str
     folder: str
@@ -53,16 +69,20 @@ class Block:
     split: str
     size: int
     frames: tuple[Frame, ...]
-    aside: tuple[Rejected | Skipped, ...] = field(default=())
+    excluded: tuple[Rejected | Skipped, ...] = field(default=())
 
 
 def items(config: ItopConfig) -> list[Block]:
-    """The split in blocks, every frame in one of them.
+    """Divide the split into blocks; every frame is in one of them.
 
     Ids are `itop/<split>-<number>/<id of the file>`. The number counts the valid frames from 1 in the order of the
     label file, as the published subsets and boxes do, and has leading zeros: records sorted by id are in that order.
 
-    Raises UserError where a file is missing, damaged or not of this layout, and where no frame is valid.
+    Args:
+        config: where the files are and which split is read.
+
+    Raises:
+        UserError: a file is missing, damaged or not of this layout, or no frame is valid.
     """
     labels = read_labels(config)
     chosen = labels.chosen
@@ -79,7 +99,7 @@ def items(config: ItopConfig) -> list[Block]:
     repeats = {id for id, count in Counter(labels.ids).items() if count > 1}
     seen: set[str] = set()
     frames: dict[int, list[Frame]] = defaultdict(list)
-    aside: dict[int, list[Rejected | Skipped]] = defaultdict(list)
+    excluded: dict[int, list[Rejected | Skipped]] = defaultdict(list)
     for row, raw in enumerate(labels.ids):
         first = raw not in repeats or raw not in seen
         seen.add(raw)
@@ -88,9 +108,11 @@ def items(config: ItopConfig) -> list[Block]:
         if isinstance(outcome, Frame):
             frames[outcome.row // ROWS_PER_ITEM].append(outcome)
         else:
-            aside[max(int(labels.rows[row]), 0) // ROWS_PER_ITEM].append(outcome)
-    aside[0] += [Rejected(f"itop/{config.split}/{raw}", "the label file has no such frame") for raw in labels.unlabeled]
-    return _blocks(config, frames, aside)
+            excluded[max(int(labels.rows[row]), 0) // ROWS_PER_ITEM].append(outcome)
+    excluded[0] += [
+        Rejected(f"itop/{config.split}/{raw}", "the label file has no such frame") for raw in labels.unlabeled
+    ]
+    return _blocks(config, frames, excluded)
 
 
 def _frame(
@@ -125,7 +147,7 @@ def _frame(
         )
     if np.abs(joints).max() > _FAR:
         return Rejected(
-            id, f"3D joints: one is {np.abs(joints).max():.0f} away, more than {_FAR:.0f} m; the unit must be metres"
+            id, f"3D joints: one is {np.abs(joints).max():.0f} away, more than {_FAR:.0f} m; the unit must be meters"
         )
     before = joints[:, 2] > 0
     if not before.any():
@@ -148,16 +170,15 @@ def _box_of(joints_J3: np.ndarray, margin: float) -> np.ndarray:
 
 
 def _blocks(
-    config: ItopConfig, frames: dict[int, list[Frame]], aside: dict[int, list[Rejected | Skipped]]
+    config: ItopConfig, frames: dict[int, list[Frame]], excluded: dict[int, list[Rejected | Skipped]]
 ) -> list[Block]:
     folder, depth = place(config, config.depth_file)
-    # What is rejected or skipped goes with the next block before it: without a frame to read there is nothing to make an item
-    # for.
+    # Rejected and skipped frames go with the block before them: a block without a frame to read is not an item.
     starts = sorted(frames) or [0]
     with_start: dict[int, list[Rejected | Skipped]] = defaultdict(list)
-    at = np.maximum(np.searchsorted(starts, sorted(aside), side="right") - 1, 0)
-    for start, block in zip(at, sorted(aside), strict=True):
-        with_start[starts[int(start)]] += aside[block]
+    at = np.maximum(np.searchsorted(starts, sorted(excluded), side="right") - 1, 0)
+    for start, block in zip(at, sorted(excluded), strict=True):
+        with_start[starts[int(start)]] += excluded[block]
     return [
         Block(
             f"itop/{config.split} frames {ROWS_PER_ITEM * start} to {ROWS_PER_ITEM * start + ROWS_PER_ITEM - 1}",
@@ -168,24 +189,26 @@ def _blocks(
 
 
 def read(item: Block | Rejected | Skipped) -> list[Person | Rejected | Skipped]:
-    """The records of a block, and what was rejected or skipped; a frame whose depth is missing or damaged is Rejected with the
-    reason.
+    """Return the records of a block, and its rejected and skipped frames.
+
+    A frame whose depth is missing or damaged is Rejected.
     """
     if isinstance(item, Rejected | Skipped):
         return [item]
     if not item.frames:
-        return list(item.aside)
+        return list(item.excluded)
     try:
         with open_hdf5(item.folder, item.depth) as file:
             depths = _depths(array(file, "data", (None, HEIGHT, WIDTH), "f"), [frame.row for frame in item.frames])
     except ValueError as error:
-        return [*item.aside, *(Rejected(frame.id, f"depth: {error}") for frame in item.frames)]
-    return [*item.aside, *(_record(item, frame, depth) for frame, depth in zip(item.frames, depths, strict=True))]
+        return [*item.excluded, *(Rejected(frame.id, f"depth: {error}") for frame in item.frames)]
+    return [*item.excluded, *(_record(item, frame, depth) for frame, depth in zip(item.frames, depths, strict=True))]
 
 
 def _depths(data, wanted: list[int]) -> list[np.ndarray | str]:
-    """Metres of each wanted row, or why it cannot be read: all at once, and one by one where damage would take its
-    neighbours along.
+    """Meters of each wanted row, or why it cannot be read.
+
+    Rows are read at once, and one by one if damage would affect neighbors.
     """
     first, end = min(wanted), max(wanted) + 1
     try:
@@ -223,12 +246,13 @@ def _record(item: Block, frame: Frame, meters: np.ndarray | str) -> Person | Rej
 
 
 def _millimeters(meters: np.ndarray) -> np.ndarray:
-    """uint16, rounded; 0 for what is not finite or not above 0. ValueError where much is further away than a room is
-    long.
+    """uint16, rounded; 0 for readings that are not finite or not above 0.
+
+    ValueError if many readings are farther than a room is long.
     """
     with np.errstate(invalid="ignore"):
         found = np.where(np.isfinite(meters) & (meters > 0), meters, 0).astype(np.float32)
     readings = found[found > 0]
     if len(readings) and (far := float(np.mean(readings > _FAR))) > _FAR_SHARE:
-        raise ValueError(f"depth: {far:.0%} of the readings are beyond {_FAR:.0f} m; the file must hold metres")
+        raise ValueError(f"depth: {far:.0%} of the readings are beyond {_FAR:.0f} m; the file must hold meters")
     return np.rint(np.minimum(1000 * found, 65535)).astype(np.uint16)

@@ -1,4 +1,4 @@
-"""What `--check` says of ITOP: which files are there, how many frames they hold, and whether they fit each other."""
+"""Check ITOP's files: which are present, how many frames they hold, and whether they fit each other."""
 
 from pathlib import Path
 
@@ -16,8 +16,10 @@ _DEEP = 4 * ROWS_PER_ITEM
 
 
 def inventory(config: ItopConfig) -> Inventory:
-    """Files that are missing or unreadable, numbers of frames, and what will be left out. UserError where there is no
-    folder.
+    """Return missing and unreadable files, numbers of frames, and what will be skipped.
+
+    Raises:
+        UserError: the source folder does not exist.
     """
     if not Path(config.source).is_dir():
         raise UserError(
@@ -25,10 +27,10 @@ def inventory(config: ItopConfig) -> Inventory:
         )
     found = Inventory()
     for what, name in (("depth files", config.depth_file), ("label files", config.labels_file)):
-        found.look(what, *_one(config, name), "HDF5")
+        found.check_files(what, *_one(config, name), "HDF5")
     found.faults = [Fault(each.path, what_to_do(*_split(each.path), each.reason)) for each in found.faults]
     if config.boxes_file is not None:
-        found.look("files of boxes", *_one(config, config.boxes_file))
+        found.check_files("files of boxes", *_one(config, config.boxes_file))
     if found.faults:
         return found
     try:
@@ -36,7 +38,7 @@ def inventory(config: ItopConfig) -> Inventory:
         _count(config, labels, found)
         if config.boxes_file is not None:
             missing = int(np.isnan(read_boxes(*place(config, config.boxes_file), len(labels.chosen))).all(1).sum())
-            instead = "left out" if config.without_box == "leave-out" else "given a box around their joints"
+            instead = "skipped" if config.without_box == "leave-out" else "given a box around their joints"
             found.notes += (
                 [f"{missing} valid frames have no box in {config.boxes_file} and are {instead}"] if missing else []
             )
@@ -60,7 +62,8 @@ def _count(config: ItopConfig, labels: Labels, found: Inventory) -> None:
     all_frames, all_valid = FRAMES[config.split]
     whole = (frames, valid) == (all_frames, all_valid)
     found.notes.append(
-        f"{valid} of {frames} frames are valid and read; the published {config.split} split has {all_valid} of {all_frames}"
+        f"{valid} of {frames} frames are valid and read; "
+        f"the published {config.split} split has {all_valid} of {all_frames}"
         + ("" if whole else ", so this is not the whole of it, and the published subsets will be others")
     )
     if labels.by_number:
@@ -73,14 +76,15 @@ def _count(config: ItopConfig, labels: Labels, found: Inventory) -> None:
     if labels.unlabeled:
         found.notes.append(f"{len(labels.unlabeled)} frames of the depth file have no label and will be rejected")
     if config.boxes_file is None:
-        found.notes.append(f"boxes are made from the labelled joints, {config.joint_margin:g} pixels beyond them")
+        found.notes.append(f"boxes are computed from the labeled joints, {config.joint_margin:g} pixels beyond them")
     joints, seen = labels.joints3d[labels.chosen], labels.keypoints[labels.chosen]
     with np.errstate(all="ignore"):
         apart = np.abs(joints[..., :2] / joints[..., 2:] * FOCAL + CAMERA[2:] - seen[..., :2])[seen[..., 2] > 0]
     off = float(np.nanmedian(apart)) if len(apart) else 0.0
     if not off <= 2:
         found.notes.append(
-            f"the labels' image coordinates lie {off:.0f} pixels from their coordinates in space (median): check the file"
+            f"the labels' image coordinates lie {off:.0f} pixels from their coordinates in space (median): "
+            "check the file"
         )
     with open_hdf5(*place(config, config.depth_file)) as file:
         chunks = array(file, "data", (None, HEIGHT, WIDTH), "f").chunks

@@ -1,4 +1,4 @@
-"""The label file and the ids of the depth file: small, and read whole.
+"""Read the label file and the ids of the depth file, which are small.
 
 Shapes: N frames, J = 15 joints in the order of skeletons.ITOP_15.
 """
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hcmoco.datasets.io.hdf5 import array, open_hdf5, whole
+from hcmoco.datasets.io.hdf5 import array, open_hdf5, read_array
 from hcmoco.datasets.itop.config import ItopConfig, place, what_to_do
 from hcmoco.errors import UserError
 
 HEIGHT, WIDTH, JOINTS = 240, 320, 15
 # Of the coordinates as published: x_world = (x - 160) * z * 0.0035, y_world = (120 - y) * z * 0.0035, x and y counting
 # pixels from 0. The point cloud of a frame is made so from its depth, which leaves no doubt: pixel 160 has x_world = 0,
-# and its centre is at 160.5 here.
+# and its center is at 160.5 here.
 FOCAL = 1 / 0.0035
 CAMERA = (FOCAL, FOCAL, 160.5, 120.5)
 _MAX_FRAMES = 1_000_000
@@ -26,13 +26,13 @@ class Labels:
     """All frames of a split in the order of the label file.
 
     Attributes:
-        ids: as the file has them, e.g. "00_00053" for person 0 and frame 53; their row's number where it has none.
-        valid: int64 [N], 1 for frames that were approved.
-        keypoints: float32 [N, J, 3], x, y in pixels of the frame, a pixel's centre at +0.5, and visibility 0 or 1.
-        joints3d: float32 [N, J, 3], metres, x right, y down, z forward.
+        ids: as the file has them, e.g. "00_00053" for person 0 and frame 53; the number of the row if it has none.
+        valid: int64 [N], 1 for approved frames.
+        keypoints: float32 [N, J, 3], x, y in pixels of the frame (a pixel's center is at +0.5), and visibility 0 or 1.
+        joints3d: float32 [N, J, 3], meters, x right, y down, z forward.
         rows: int64 [N], the frame's row in the depth file; -1: it has none, -2: more than one.
-        unlabelled: ids of the depth file that the label file lacks.
-        by_number: whether rows were matched by their number, for want of ids.
+        unlabeled: ids of the depth file that the label file lacks.
+        by_number: whether rows were matched by their number, since a file has no ids.
     """
 
     ids: list[str]
@@ -45,24 +45,28 @@ class Labels:
 
     @property
     def chosen(self) -> np.ndarray:
-        """int64: rows of the valid frames, whose order is that of boxes and of record numbers."""
+        """Return the rows of the valid frames, int64. Boxes and record numbers have this order."""
         return np.flatnonzero(self.valid)
 
 
 def read_labels(config: ItopConfig) -> Labels:
-    """UserError with one line where one of the two files is missing, damaged or not of this layout."""
+    """Read the labels and match them to the rows of the depth file.
+
+    Raises:
+        UserError: one of the two files is missing, damaged or not of this layout.
+    """
     folder, name = place(config, config.labels_file)
     try:
         with open_hdf5(folder, name) as file:
             count = array(file, "is_valid", (None,), "iub").shape[0]
             if not 0 < count <= _MAX_FRAMES:
                 raise ValueError(f"'is_valid' has {count} rows, 1 to {_MAX_FRAMES} are read")
-            valid = whole(file, "is_valid", (count,), "iub").astype(np.int64)
-            xy = whole(file, "image_coordinates", (count, JOINTS, 2), "iuf").astype(np.float32) + np.float32(0.5)
-            world = whole(file, "real_world_coordinates", (count, JOINTS, 3), "f").astype(np.float32)
+            valid = read_array(file, "is_valid", (count,), "iub").astype(np.int64)
+            xy = read_array(file, "image_coordinates", (count, JOINTS, 2), "iuf").astype(np.float32) + np.float32(0.5)
+            world = read_array(file, "real_world_coordinates", (count, JOINTS, 3), "f").astype(np.float32)
             seen = np.ones((count, JOINTS), bool)
             if "visible_joints" in file:
-                seen = whole(file, "visible_joints", (count, JOINTS), "iubf") > 0
+                seen = read_array(file, "visible_joints", (count, JOINTS), "iubf") > 0
             ids = _ids(file, count)
     except ValueError as error:
         raise UserError(
@@ -96,10 +100,10 @@ def read_labels(config: ItopConfig) -> Labels:
 
 
 def _ids(file, count: int) -> list[str] | None:
-    """None where there are none, and for texts of any length, which `array` explains."""
+    """The ids; None if there are none, and for texts of variable length, which `array` does not support."""
     if "id" not in file or array(file, "id", (count,), "SOiu").dtype.kind == "O":
         return None
-    values = whole(file, "id", (count,), "Siu").tolist()
+    values = read_array(file, "id", (count,), "Siu").tolist()
     return [
         each.rstrip(b"\0").decode(errors="backslashreplace") if isinstance(each, bytes) else str(each)
         for each in values

@@ -1,9 +1,8 @@
-"""NTU RGB+D 60 and 120: RGB registered onto masked depth, 25 joints in the picture and in space, of every tenth frame
-with one person.
+"""NTU RGB+D 60 and 120: RGB registered onto masked depth, with 25 joints in the picture and in space.
 
-The format is that of the release (A. Shahroudy et al., CVPR 2016; J. Liu et al., TPAMI 2020) and of its MATLAB reader,
-read_skeleton_file.m. layout.py says which files there are, skeleton.py what is in the text files, registration.py how
-the pictures of the two cameras are brought together.
+Every tenth frame with one person is read. The format is that of the release (A. Shahroudy et al., CVPR 2016; J. Liu et
+al., TPAMI 2020) and of its MATLAB reader, read_skeleton_file.m. layout.py finds the files, skeleton_file.py parses the
+text files, registration.py aligns the pictures of the two cameras.
 """
 
 from hcmoco.data.skeletons import KINECT_25
@@ -29,5 +28,6 @@ READER = DatasetReader(
 )
 
 __all__ = [
-    "READER", "Calibration", "NtuConfig", "NtuItem", "calibrate", "calibrations", "inventory", "items", "read", "with_calibrations",
+    "READER", "Calibration", "NtuConfig", "NtuItem", "calibrate", "calibrations", "inventory", "items", "read",
+    "with_calibrations",
 ]  # fmt: skip

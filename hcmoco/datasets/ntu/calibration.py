@@ -1,6 +1,6 @@
-"""The registration and the camera of each (setup, camera), measured on all of its clips before any is read.
+"""Measure the registration and the camera of each (setup, camera) on all of its clips before any clip is read.
 
-Every clip gives the joints of a few frames spread over it, so that memory is a few megabytes however many clips there
+Every clip contributes the joints of a few frames spread over it, so memory is a few megabytes however many clips there
 are.
 """
 
@@ -12,22 +12,28 @@ import numpy as np
 from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.io.files import read_inside
 from hcmoco.datasets.ntu import registration, skeleton_file
-from hcmoco.datasets.ntu.config import COLOUR_HEIGHT, COLOUR_WIDTH, HEIGHT, WIDTH, NtuConfig
+from hcmoco.datasets.ntu.config import COLOR_HEIGHT, COLOR_WIDTH, HEIGHT, WIDTH, NtuConfig
 from hcmoco.datasets.ntu.layout import NtuItem
 from hcmoco.errors import UserError
 
 FRAMES = 4
 """Frames of a clip that give pairs."""
 NEAR, FAR = 0.3, 12.0
-"""Metres from the camera between which a joint is believed."""
+"""Meters from the camera between which a joint is plausible."""
 _LEAST_INLIERS = 0.6
-_MARGIN = 0.25  # of a picture's side: how far outside it a joint's position is still believed
+_MARGIN = 0.25  # of a picture's side: how far outside it a joint's position is still plausible
 _CAMERA_P90 = 4.0  # pixels; lens distortion, which fx, fy, cx, cy do not have, stays below
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What one task measures: the clips of one setup and camera, as (folder of the skeleton file, tag)."""
+    """What one task measures.
+
+    Attributes:
+        pair: setup and camera, e.g. S001C001.
+        clips: their clips, as (folder of the skeleton file, tag).
+        config: of the reader.
+    """
 
     pair: str
     clips: tuple[tuple[str, str], ...]
@@ -35,25 +41,30 @@ class Calibration:
 
 
 def calibrations(config: NtuConfig, items: Sequence[NtuItem | Rejected | Skipped]) -> dict[str, Calibration]:
-    """One per setup and camera, over all clips that will be read."""
+    """Return one calibration per setup and camera, over all clips that will be read, by name."""
     clips: dict[str, list[tuple[str, str]]] = {}
     for item in items:
         if isinstance(item, NtuItem):
             clips.setdefault(item.tag.pair, []).append((item.skeletons, item.tag.text))
-    return {pair: Calibration(pair, tuple(each), config) for pair, each in sorted(clips.items())}
+    return {pair: Calibration(pair, tuple(tags), config) for pair, tags in sorted(clips.items())}
 
 
-def calibrate(each: Calibration) -> dict:
-    """The transform from depth to colour picture and the depth camera of one setup and camera, with their residuals.
+def calibrate(calibration: Calibration) -> dict:
+    """Measure the transform from depth to color picture and the depth camera of one setup and camera.
 
-    Returns JSON values: `refused` (a sentence, "" where the fit is good), numbers of clips and pairs, `model`, `camera`
-    (fx, fy, cx, cy; instead `camera_refused`, a sentence, where the joints do not agree on one: the records then have
-    neither camera nor 3D joints), `transform.matrix` (rows of [A | b], see registration.py), residuals in pixels of the
-    depth picture: `median_px` of all pairs, `p90_px` of those that took part, `clip_median_..._px` the spread of the
-    clips' own medians.
+    Returns:
+        JSON values. Residuals are in pixels of the depth picture.
+
+        `refused`: a sentence, "" if the fit is good.
+        `clips`, `clips_with_pairs`, `unreadable_skeletons`, `pairs`: counts.
+        `model`, `transform.matrix`: the transform, rows of [A | b], see registration.py.
+        `camera`: fx, fy, cx, cy. Instead `camera_refused`, a sentence, if the joints do not agree on a camera;
+            records then have neither camera nor 3D joints.
+        `median_px`: median residual of all pairs; `p90_px`: the 90th percentile of the inliers.
+        `clip_median_..._px`: spread of the clips' own medians.
     """
     tables, numbers, unreadable = [], [], 0
-    for number, (folder, tag) in enumerate(each.clips):
+    for number, (folder, tag) in enumerate(calibration.clips):
         pairs = _pairs(folder, tag)
         unreadable += pairs is None
         if pairs is not None and len(pairs):
@@ -62,13 +73,13 @@ def calibrate(each: Calibration) -> dict:
     table = np.concatenate(tables) if tables else np.empty((0, 7))
     of_clip = np.concatenate(numbers) if numbers else np.empty(0, int)
     result = {
-        "clips": len(each.clips),
+        "clips": len(calibration.clips),
         "clips_with_pairs": len(tables),
         "unreadable_skeletons": unreadable,
         "pairs": len(table),
     }
     try:
-        return {**result, "refused": "", **_measured(each.config, table, of_clip)}
+        return {**result, "refused": "", **_measured(calibration.config, table, of_clip)}
     except _RefusedError as error:
         return {**result, "refused": str(error), **error.figures}
     except ValueError as error:
@@ -76,7 +87,7 @@ def calibrate(each: Calibration) -> dict:
 
 
 class _RefusedError(ValueError):
-    """A fit that is not good enough, and its figures."""
+    """A fit that is not good enough, with its figures."""
 
     def __init__(self, reason: str, figures: dict):
         super().__init__(reason)
@@ -114,9 +125,7 @@ def _measured(config: NtuConfig, table: np.ndarray, of_clip: np.ndarray) -> dict
 
 
 def _camera(table: np.ndarray) -> dict:
-    """The depth camera by the joints' positions in space, and its residuals in pixels; without `camera` where it is
-    refused.
-    """
+    """The depth camera from the joints' positions in space, and its residuals; without `camera` if it is refused."""
     try:
         camera, misses = registration.fit_camera(table[:, :3], table[:, 3:5])
     except ValueError as error:
@@ -125,16 +134,15 @@ def _camera(table: np.ndarray) -> dict:
     figures = {"camera_median_px": median, "camera_p90_px": p90}
     if p90 > _CAMERA_P90:
         return {
-            "camera_refused": f"the residual of 9 of 10 joints is {p90:.1f} pixels, at most {_CAMERA_P90:g} are allowed",
+            "camera_refused": f"the residual of 9 of 10 joints is {p90:.1f} pixels, "
+            f"at most {_CAMERA_P90:g} are allowed",
             **figures,
         }
     return {"camera": camera.tolist(), **figures}
 
 
 def _pairs(folder: str, tag: str) -> np.ndarray | None:
-    """float64 [N, 7], x y z, depth x y and colour x y of the believable joints in FRAMES frames of a clip; None if it
-    cannot be read.
-    """
+    """`pairs_of` the joints in FRAMES frames of a clip, float64 [N, 7]; None if the clip cannot be read."""
     try:
         clip = skeleton_file.parse(read_inside(folder, f"{tag}.skeleton"))
     except ValueError:
@@ -151,11 +159,15 @@ def _pairs(folder: str, tag: str) -> np.ndarray | None:
 
 
 def pairs_of(joints: skeleton_file.Joints) -> np.ndarray:
-    """float64 [N, 7], x y z, depth x y and colour x y of those joints of a body whose numbers are all believable."""
+    """Return the joints of one body whose numbers are all plausible.
+
+    Returns:
+        float64 [N, 7]: x y z in meters, depth x y and color x y in pixels.
+    """
     table = np.column_stack([joints.xyz, joints.depth_xy, joints.color_xy])
     table = table[np.isfinite(table).all(1)]
     near = (table[:, 2] > NEAR) & (table[:, 2] < FAR) & (np.abs(table[:, :2]) < FAR).all(1)
-    for columns, size in ((slice(3, 5), (WIDTH, HEIGHT)), (slice(5, 7), (COLOUR_WIDTH, COLOUR_HEIGHT))):
+    for columns, size in ((slice(3, 5), (WIDTH, HEIGHT)), (slice(5, 7), (COLOR_WIDTH, COLOR_HEIGHT))):
         share = table[:, columns] / size
         near &= ((share > -_MARGIN) & (share < 1 + _MARGIN)).all(1)
     return table[near]
@@ -164,10 +176,15 @@ def pairs_of(joints: skeleton_file.Joints) -> np.ndarray:
 def with_calibrations(
     config: NtuConfig, items: Sequence[NtuItem | Rejected | Skipped], results: Mapping[str, dict]
 ) -> list[NtuItem | Rejected | Skipped]:
-    """The items with the registration and camera of their setup and camera; those of a refused one as Rejected with the
-    reason.
+    """Add registration and camera to the items; those of a refused setup and camera become Rejected.
 
-    Raises UserError where every clip would be.
+    Args:
+        config: of the reader.
+        items: as `layout.items` returns them.
+        results: what `calibrate` returned, by name.
+
+    Raises:
+        UserError: every clip would be Rejected.
     """
 
     def measured(item: NtuItem | Rejected | Skipped) -> NtuItem | Rejected | Skipped:

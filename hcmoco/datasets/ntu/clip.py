@@ -1,7 +1,7 @@
-"""One clip as records: frames registered onto the depth picture, unmirrored and cropped.
+"""Turn one clip into records: frames registered onto the depth picture, unmirrored and cropped.
 
-Frame n of video and depth, counted from 1, goes with frame n - 1 of the skeleton file, counted from 0. Kinect's
-pictures are mirrored: RGB, depth, x of joints and of the camera are turned back here, so that left is the person's own
+Frame n of video and depth, counted from 1, belongs to frame n - 1 of the skeleton file, counted from 0. Kinect's
+pictures are mirrored. RGB, depth, and x of joints and camera are mirrored back here, so that left is the person's own
 left and joint names stay as they are.
 """
 
@@ -20,13 +20,12 @@ from hcmoco.datasets.io import video
 from hcmoco.datasets.io.files import read_inside
 from hcmoco.datasets.ntu import registration, skeleton_file
 from hcmoco.datasets.ntu.calibration import FAR, NEAR, pairs_of
-from hcmoco.datasets.ntu.config import COLOUR_WIDTH, HEIGHT, WIDTH
+from hcmoco.datasets.ntu.config import COLOR_WIDTH, HEIGHT, WIDTH
 from hcmoco.datasets.ntu.layout import NtuItem, depth_name, depth_number
 from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
 
-_OFF_CAMERA = (
-    15.0  # pixels from a joint's projection at which its numbers contradict each other; lens distortion stays below
-)
+# Pixels from a joint's projection at which its numbers contradict each other; lens distortion stays below.
+_OFF_CAMERA = 15.0
 _LEAST_PAIRS = 12  # of a clip, to judge how it fits its registration
 _WINDOW = 0.25  # of the joints' longer side: how far beyond them depth still counts as the person's
 _LEAST_WINDOW = 16.0  # pixels
@@ -34,11 +33,13 @@ _LEAST_WINDOW = 16.0  # pixels
 
 @dataclass(frozen=True)
 class _Pose:
-    """One body of one frame, on the unmirrored picture, a pixel's centre at +0.5.
+    """One body of one frame, in the unmirrored picture, with a pixel's center at +0.5.
 
     Attributes:
-        keypoints: float64 [25, 3], x, y, visibility. joints3d: float64 [25, 3], metres, x right, y down, z forward;
-            None where a number is missing or the camera is not known. pairs: see calibration.pairs_of.
+        keypoints: float64 [25, 3], x, y, visibility.
+        joints3d: float64 [25, 3], meters, x right, y down, z forward; None if a number is missing or the camera is
+            unknown.
+        pairs: see calibration.pairs_of.
     """
 
     keypoints: np.ndarray
@@ -47,10 +48,11 @@ class _Pose:
 
 
 def read(item: NtuItem | Rejected | Skipped) -> list[Outcome] | Rejected | Skipped:
-    """The records of a clip's frames, one outcome for each frame of the stride, in their order, and one for a fault of
-    the clip itself.
+    """Return the records of a clip's frames.
 
-    Ids are `ntu/<tag>F<frame, at least 3 digits>`. Rejected as a whole where the skeleton file cannot be read.
+    Returns:
+        One outcome for each frame of the stride, in order, and one for a fault of the clip itself. Ids are
+        `ntu/<tag>F<frame, at least 3 digits>`. The clip is Rejected as a whole if its skeleton file cannot be read.
     """
     if not isinstance(item, NtuItem):
         return item
@@ -87,7 +89,7 @@ def _id(item: NtuItem, number: int) -> str:
 
 
 def _depth_pictures(item: NtuItem) -> int:
-    """The number of the last one, so that frames after a cut skeleton file are counted, too; 0 where there is none."""
+    """The number of the last depth picture, so that frames after a cut skeleton file count; 0 if there is none."""
     try:
         names = os.listdir(os.path.join(item.depth, item.tag.text))
     except OSError:
@@ -120,7 +122,7 @@ def _pose(joints: skeleton_file.Joints, camera: tuple[float, ...]) -> _Pose:
     if far.any():
         joint = int(far.argmax())
         raise ValueError(
-            f"the joint '{KINECT_25.joints[joint]}' lies at {', '.join(f'{value:.3g}' for value in xyz[joint])} metres"
+            f"the joint '{KINECT_25.joints[joint]}' lies at {', '.join(f'{value:.3g}' for value in xyz[joint])} meters"
         )
     placed = whole & np.isfinite(xy).all(1) & bool(camera)
     off = np.zeros(len(xy))
@@ -128,7 +130,8 @@ def _pose(joints: skeleton_file.Joints, camera: tuple[float, ...]) -> _Pose:
         off[placed] = np.hypot(*(registration.project_camera(np.array(camera), xyz[placed]) - xy[placed]).T)
     if off.max() > _OFF_CAMERA:
         raise ValueError(
-            f"the joint '{KINECT_25.joints[off.argmax()]}' lies {off.max():.0f} pixels from where its position in space is seen"
+            f"the joint '{KINECT_25.joints[off.argmax()]}' lies {off.max():.0f} pixels "
+            "from where its position in space is seen"
         )
     with np.errstate(invalid="ignore"):
         unmirrored = np.column_stack([WIDTH - (xy[:, 0] + 0.5), xy[:, 1] + 0.5])
@@ -141,7 +144,7 @@ def _pose(joints: skeleton_file.Joints, camera: tuple[float, ...]) -> _Pose:
 
 
 def _off_registration(item: NtuItem, poses: dict[int, _Pose]) -> str:
-    """Why the clip does not fit its registration; "" where it does, or too few joints tell."""
+    """Why the clip does not fit its registration; "" if it does, or if it has too few joints to tell."""
     pairs = np.concatenate([each.pairs for each in poses.values()]) if poses else np.empty((0, 7))
     if len(pairs) < _LEAST_PAIRS:
         return ""
@@ -207,9 +210,7 @@ def _record(item: NtuItem, number: int, pose: _Pose, image: np.ndarray) -> Perso
 
 
 def _extent(keypoints: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x0, y0, x1, y1 around the visible joints and the readings near them, and these readings. ValueError where there
-    is none.
-    """
+    """x0, y0, x1, y1 around the visible joints and the readings near them, and these readings; ValueError if none."""
     xy = keypoints[keypoints[:, 2] > 0, :2]
     low, high = xy.min(0), xy.max(0)
     margin = max(_WINDOW * float((high - low).max()), _LEAST_WINDOW)
@@ -223,16 +224,18 @@ def _extent(keypoints: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def registered(image: np.ndarray, matrix_34: np.ndarray, z: float) -> np.ndarray:
-    """A frame of the video as the depth camera would have seen what is z metres away, unmirrored.
+    """Warp a frame of the video to what the depth camera would have seen at a distance of z, unmirrored.
 
     Args:
-        image: uint8 [h, w, 3] BGR, the colour picture or a smaller copy of it.
-        matrix_34: the transform from depth to colour picture, see registration.py.
+        image: uint8 [h, w, 3] BGR, the color picture or a smaller copy of it.
+        matrix_34: float64 [3, 4], the transform from depth to color picture, see registration.py.
+        z: distance in meters.
+
     Returns:
-        uint8 [424, 512, 3] RGB; black where the colour camera sees nothing.
+        uint8 [424, 512, 3] RGB; black where the color camera sees nothing.
     """
-    scale = image.shape[1] / COLOUR_WIDTH
-    # Three pixels of colour to one of depth: shrunk by areas first, what is thin does not flicker.
+    scale = image.shape[1] / COLOR_WIDTH
+    # Three pixels of color to one of depth: shrunk by areas first, what is thin does not flicker.
     shrink = max(int(registration.magnification(matrix_34, z) * scale), 1)
     if shrink > 1:
         height, width = image.shape[0] // shrink, image.shape[1] // shrink

@@ -1,4 +1,4 @@
-"""What can be set about reading NTU RGB+D."""
+"""Config of the NTU RGB+D reader."""
 
 from typing import Literal
 
@@ -9,8 +9,8 @@ from hcmoco.data.codecs import DepthCodec
 
 WIDTH, HEIGHT = 512, 424
 """Pixels of the depth camera, and of every record's source picture."""
-COLOUR_WIDTH, COLOUR_HEIGHT = 1920, 1080
-"""Pixels of the colour camera, in which skeleton files give colour positions."""
+COLOR_WIDTH, COLOR_HEIGHT = 1920, 1080
+"""Pixels of the color camera, in which skeleton files give color positions."""
 TWO_PERSON_ACTIONS = frozenset({*range(50, 61), *range(106, 121)})
 """Actions of two people: mutual actions of NTU RGB+D 60 and of 120."""
 
@@ -19,14 +19,15 @@ class NtuConfig(Config):
     """Where NTU RGB+D is, which of it is read and how it is cropped."""
 
     source: str = Field(
-        description="folder of the download: it holds nturgb+d_rgb and its siblings, or NTURGBD and NTURGBD120 with them"
+        description="folder of the download: it holds nturgb+d_rgb and its siblings, or NTURGBD and NTURGBD120 with "
+        "them"
     )
     rgb: str = Field("nturgb+d_rgb", description="folder of <tag>_rgb.avi, in the source")
     depth: str = Field("nturgb+d_depth_masked", description="folder of <tag>/MDepth-00000001.png ..., in the source")
     skeletons: str = Field("nturgb+d_skeletons", description="folder of <tag>.skeleton, in the source")
     exclude: str = Field(
         "",
-        description="text file with tags to leave out, such as the official list of missing skeletons; in the source",
+        description="text file with tags to skip, such as the official list of missing skeletons; in the source",
     )
     dataset: Literal[60, 120] = Field(
         120, description="120: every clip that is there; 60: setups 1 to 17 and actions 1 to 60 of them"
@@ -37,7 +38,8 @@ class NtuConfig(Config):
     two_person_actions: bool = Field(False, description="read the clips of actions 50-60 and 106-120, too")
     people: Literal["one", "first"] = Field(
         "one",
-        description="one: frames with more than one body are left out; first: their first body is taken, as in the published scripts",
+        description="one: frames with more than one body are skipped; first: their first body is taken, as in the "
+        "published scripts",
     )
     stride: int = Field(
         10, ge=1, le=1000, description="every how many frames one is read: 10 reads frames 10, 20, ... counted from 1"
@@ -51,7 +53,7 @@ class NtuConfig(Config):
         1.0, gt=0, description="a registration whose median residual is larger is refused, pixels of the depth picture"
     )
     max_residual_p90: float = Field(
-        3.0, gt=0, description="the same for the residual that 9 of 10 pairs keep below, outliers left aside"
+        3.0, gt=0, description="the same for the residual that 9 of 10 pairs keep below, outliers excluded"
     )
     max_clip_residual: float = Field(
         2.0, gt=0, description="a clip whose own median residual is larger is rejected, pixels of the depth picture"

@@ -1,4 +1,4 @@
-"""Which clips a download holds, under which folders, and what it lacks.
+"""Find the clips of a download, their folders, and what is missing.
 
     <source>/nturgb+d_rgb/S001C001P001R001A001_rgb.avi
     <source>/nturgb+d_depth_masked/S001C001P001R001A001/MDepth-00000001.png ...
@@ -42,21 +42,21 @@ class Tag:
 
     @property
     def pair(self) -> str:
-        """Setup and camera, which share a registration: S001C001."""
+        """Return setup and camera, which share a registration, e.g. S001C001."""
         return self.text[:8]
 
 
 @dataclass(frozen=True)
 class NtuItem:
-    """One clip, none of its files read yet.
+    """One clip, whose files are not read yet.
 
     Attributes:
         id: `ntu/<tag>`.
+        tag: name of the clip.
         rgb, depth, skeletons: folders that hold the clip's files.
-        matrix: 12 numbers, rows of the 3 x 4 transform from depth to colour picture (registration.Fit), once it is
-            measured.
-        camera: fx, fy, cx, cy of the mirrored depth picture, likewise; stays empty where the joints do not agree on
-            one.
+        config: of the reader.
+        matrix: 12 numbers, rows of the 3 x 4 transform from depth to color picture (registration.Fit), once measured.
+        camera: fx, fy, cx, cy of the mirrored depth picture, once measured; empty if the joints do not agree on one.
     """
 
     id: str
@@ -71,21 +71,22 @@ class NtuItem:
 
 @dataclass(frozen=True)
 class _Listing:
-    """Folder of each clip's file, by kind of file and tag; names that are no clip's; what lies in two folders."""
+    """Folder of each clip's file, by kind of file and tag; numbers of unknown names and of files in two folders."""
 
     folders: dict[str, dict[str, str]]
-    strangers: int
+    unknown: int
     doubles: int
 
 
 def _listing(config: NtuConfig) -> _Listing:
-    """UserError where the source or one of its three kinds of folders is missing."""
+    """List all files; UserError if the source or one of its three kinds of folders is missing."""
     if not os.path.isdir(config.source):
         raise UserError(
-            f"--source {config.source} is not a folder; give the one that holds {config.rgb}, {config.depth}, {config.skeletons}"
+            f"--source {config.source} is not a folder; "
+            f"give the one that holds {config.rgb}, {config.depth}, {config.skeletons}"
         )
     found: dict[str, dict[str, str]] = {}
-    strangers = doubles = 0
+    unknown = doubles = 0
     for kind, suffix in _SUFFIXES.items():
         name = getattr(config, kind)
         paths = [os.path.normpath(os.path.join(config.source, root, name)) for root in _ROOTS]
@@ -100,12 +101,12 @@ def _listing(config: NtuConfig) -> _Listing:
             for each in _names(folder):
                 tag = each[: len(each) - len(suffix)]
                 if not each.endswith(suffix) or not _TAG.fullmatch(tag):
-                    strangers += 1
+                    unknown += 1
                 elif tag in found[kind]:
                     doubles += 1
                 else:
                     found[kind][tag] = folder
-    return _Listing(found, strangers, doubles)
+    return _Listing(found, unknown, doubles)
 
 
 def _names(folder: str) -> list[str]:
@@ -129,7 +130,7 @@ def _asked_for(config: NtuConfig, tag: Tag) -> bool:
 
 
 def _excluded(config: NtuConfig) -> frozenset[str]:
-    """The tags that the list of `config.exclude` names. UserError where it is missing or names none."""
+    """The tags that the list of `config.exclude` names; UserError if it is missing or names none."""
     if not config.exclude:
         return frozenset()
     path = Path(config.source, config.exclude)
@@ -144,16 +145,25 @@ def _excluded(config: NtuConfig) -> frozenset[str]:
 
 
 def items(config: NtuConfig) -> list[NtuItem | Rejected | Skipped]:
-    """The clips that the config asks for, by tag; Rejected where a clip lacks one of its three files, Skipped where a
-    rule leaves it out.
+    """List the clips that the config asks for, by tag.
 
-    Raises UserError where a folder is missing, and where no clip is asked for.
+    A clip that lacks one of its three files is Rejected; a clip that a rule excludes is Skipped.
+
+    Args:
+        config: where the download is and which clips are read.
+
+    Returns:
+        The clips, with ids `ntu/<tag>`.
+
+    Raises:
+        UserError: a folder is missing, or no clip is asked for.
     """
     listing, excluded = _listing(config), _excluded(config)
     tags = [tag for tag in map(_tag, sorted(set().union(*listing.folders.values()))) if _asked_for(config, tag)]
     if not tags:
         raise UserError(
-            f"{config.source} has no clip that is asked for; check the folder, --dataset, --setups, --performers and --actions"
+            f"{config.source} has no clip that is asked for; "
+            "check the folder, --dataset, --setups, --performers and --actions"
         )
     return [_item(config, tag, listing, excluded) for tag in tags]
 
@@ -172,10 +182,9 @@ def _item(config: NtuConfig, tag: Tag, listing: _Listing, excluded: frozenset[st
 
 
 def inventory(config: NtuConfig) -> Inventory:
-    """What the clips that will be read have and lack: every video and skeleton file, and the depth picture of every
-    frame to be read.
+    """Check the files of the clips that will be read: videos, skeleton files, and the depth pictures of their frames.
 
-    Files are opened for their first bytes alone; how many frames a clip has is what its skeleton file declares.
+    Files are opened for their first bytes alone. The number of frames of a clip is what its skeleton file declares.
     """
     result = Inventory()
     listing, found = _listing(config), items(config)
@@ -183,9 +192,11 @@ def inventory(config: NtuConfig) -> Inventory:
     result.counts["clips"] = len(found) - sum(isinstance(each, Skipped) for each in found)
     result.faults += [Fault(each.id.removeprefix("ntu/"), each.reason) for each in found if isinstance(each, Rejected)]
     for folder in sorted({clip.rgb for clip in clips}):
-        result.look("RGB videos", folder, (f"{clip.tag.text}_rgb.avi" for clip in clips if clip.rgb == folder), "AVI")
+        result.check_files(
+            "RGB videos", folder, (f"{clip.tag.text}_rgb.avi" for clip in clips if clip.rgb == folder), "AVI"
+        )
     for folder in sorted({clip.skeletons for clip in clips}):
-        result.look(
+        result.check_files(
             "skeleton files", folder, (f"{clip.tag.text}.skeleton" for clip in clips if clip.skeletons == folder)
         )
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -201,36 +212,36 @@ def inventory(config: NtuConfig) -> Inventory:
             if clip.depth == folder
             for n in range(config.stride, frames[clip] + 1, config.stride)
         )
-        result.look("depth pictures to be read", folder, names, "PNG")
+        result.check_files("depth pictures to be read", folder, names, "PNG")
     for reason in sorted({each.reason for each in found if isinstance(each, Skipped)}):
-        result.notes.append(
-            f"{sum(isinstance(each, Skipped) and each.reason == reason for each in found)} clips will be left out: {reason}"
-        )
+        count = sum(isinstance(clip, Skipped) and clip.reason == reason for clip in found)
+        result.notes.append(f"{count} clips will be skipped: {reason}")
     others = len(set().union(*listing.folders.values())) - len(found)
     if others:
         result.notes.append(f"{others} more clips are there and not asked for")
-    if listing.strangers:
-        result.notes.append(f"{listing.strangers} files or folders are not named as a clip's are, and not looked at")
+    if listing.unknown:
+        result.notes.append(f"{listing.unknown} files or folders are not named like a clip and are ignored")
     if listing.doubles:
         result.notes.append(
-            f"{listing.doubles} files lie in two folders; the first, in the order {config.source}, NTURGBD, NTURGBD120, is read"
+            f"{listing.doubles} files lie in two folders; "
+            f"the first, in the order {config.source}, NTURGBD, NTURGBD120, is read"
         )
     return result
 
 
 def depth_name(tag: Tag, number: int) -> str:
-    """The depth picture of a frame, counted from 1, in the folder of all."""
+    """Return the path of the depth picture of a frame, counted from 1, in the folder of all clips."""
     return f"{tag.text}/MDepth-{number:08d}.png"
 
 
 def depth_number(name: str) -> int:
-    """The frame of a file in a clip's depth folder; 0 for what is no depth picture."""
+    """Return the frame of a file in a clip's depth folder; 0 if the file is not a depth picture."""
     found = _DEPTH.fullmatch(name)
     return int(found[1]) if found else 0
 
 
 def _declared(clip: NtuItem) -> int:
-    """Frames that the skeleton file declares; 0 where its first line does not say."""
+    """Frames that the skeleton file declares; 0 if its first line is not a number."""
     try:
         with path_inside(clip.skeletons, f"{clip.tag.text}.skeleton", skeleton_file.MAX_BYTES).open("rb") as file:
             text = file.readline(32).strip()

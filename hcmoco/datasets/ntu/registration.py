@@ -1,15 +1,15 @@
-"""Where a pixel of the depth picture lies in the colour picture, fitted to joints whose positions in both are known.
+"""Fit the transform from the depth to the color picture to joints whose positions in both are known.
 
-The two cameras of a Kinect sit about 5 cm apart, so one plane-to-plane transform is right at one distance only: between
-2 and 4 metres the pictures shift by about 5 pixels of depth against each other. The model is therefore a homography and
+The two cameras of a Kinect are about 5 cm apart, so one plane-to-plane transform is right at one distance only: between
+2 and 4 meters the pictures shift by about 5 pixels of depth against each other. The model is therefore a homography and
 a shift in proportion to 1 / distance,
 
-    colour ~ A [x, y, 1] + b / z,        A: 3 x 3,  b: 3,  z: metres along the depth camera's axis
+    color ~ A [x, y, 1] + b / z,        A: 3 x 3,  b: 3,  z: meters along the depth camera's axis
 
-which is exact for two pinhole cameras, and a frame is warped by its homography at the person's distance. Where the
-pairs do not ask for that many parameters (Bayesian information criterion), b is 0, or the transform an affine one.
+which is exact for two pinhole cameras. A frame is warped by its homography at the person's distance. If the pairs do
+not need that many parameters (Bayesian information criterion), b is 0, or the transform is affine.
 
-Coordinates count from 0 at the centre of the first pixel, as Kinect's do, on mirrored pictures, as Kinect's are.
+Coordinates count from 0 at the center of the first pixel, in mirrored pictures, as Kinect's do.
 Shapes: N pairs. References: R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, sections 4.1, 8.4 and 13;
 J. W. Tukey's biweight.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hcmoco.datasets.ntu.config import COLOUR_HEIGHT, COLOUR_WIDTH, HEIGHT, WIDTH
+from hcmoco.datasets.ntu.config import COLOR_HEIGHT, COLOR_WIDTH, HEIGHT, WIDTH
 from hcmoco.rng import make_rng
 
 MIN_PAIRS = 24
@@ -42,7 +42,7 @@ class Fit:
     """A transform and how well it fits.
 
     Attributes:
-        model: key of the models above.
+        model: key of _MODELS.
         matrix: float64 [3, 4], [A | b].
         residuals: float64 [N], distance of each pair, in pixels of the depth picture.
         inliers: bool [N], pairs that took part in the fit.
@@ -55,23 +55,32 @@ class Fit:
 
 
 def project(matrix_34: np.ndarray, depth_N2: np.ndarray, z_N: np.ndarray) -> np.ndarray:
-    """float64 [N, 2], positions in the colour picture of points of the depth picture at distances z; NaN behind the
-    camera.
+    """Return the positions in the color picture of points of the depth picture.
+
+    Args:
+        matrix_34: float64 [3, 4], the transform.
+        depth_N2: float64 [N, 2], pixels of the depth picture.
+        z_N: float64 [N], distances, meters.
+
+    Returns:
+        float64 [N, 2], pixels of the color picture; NaN behind the camera.
     """
     flat = np.column_stack([depth_N2, np.ones(len(depth_N2)), 1 / z_N]) @ matrix_34.T
     return flat[:, :2] / np.where(flat[:, 2:] > 0, flat[:, 2:], np.nan)
 
 
 def at_distance(matrix_34: np.ndarray, z: float) -> np.ndarray:
-    """float64 [3, 3], the homography from the depth to the colour picture for what is z metres away."""
+    """Return the homography from the depth to the color picture at a distance of `z` meters, float64 [3, 3]."""
     plane = matrix_34[:, :3].copy()
     plane[:, 2] += matrix_34[:, 3] / z
     return plane
 
 
 def magnification(matrix_34: np.ndarray, z: float) -> float:
-    """Pixels of the colour picture per pixel of the depth picture, in its middle at distance z. ValueError where there
-    it folds over.
+    """Return the pixels of the color picture per pixel of the depth picture, in its middle at distance `z` meters.
+
+    Raises:
+        ValueError: the transform mirrors or collapses the picture there.
     """
     x, y = WIDTH / 2, HEIGHT / 2
     a, b, c = project(matrix_34, np.array([[x, y], [x + 1, y], [x, y + 1]]), np.full(3, z))
@@ -82,19 +91,22 @@ def magnification(matrix_34: np.ndarray, z: float) -> float:
 
 
 def fit(depth_N2: np.ndarray, z_N: np.ndarray, color_N2: np.ndarray) -> Fit:
-    """The transform of pairs, robust against a third of them being wrong: RANSAC, then reweighted least squares with
-    Tukey's biweight.
+    """Fit the transform to pairs, of which up to a third may be wrong.
+
+    RANSAC is followed by reweighted least squares with Tukey's biweight.
 
     Args:
-        depth_N2: positions in the depth picture. z_N: metres, above 0. colour_N2: positions in the colour picture. All
-            finite.
-    Raises ValueError with a sentence for fewer than MIN_PAIRS pairs and for pairs that lie in a line or determine no
-    transform.
+        depth_N2: float64 [N, 2], pixels of the depth picture, finite.
+        z_N: float64 [N], meters, above 0.
+        color_N2: float64 [N, 2], pixels of the color picture, finite.
+
+    Raises:
+        ValueError: there are fewer than MIN_PAIRS pairs, or they lie in a line or determine no transform.
     """
     count = len(depth_N2)
     if count < MIN_PAIRS:
         raise ValueError(f"there are {count} joint pairs, at least {MIN_PAIRS} are needed")
-    to_unit, from_unit = _scaling(WIDTH, HEIGHT), np.linalg.inv(_scaling(COLOUR_WIDTH, COLOUR_HEIGHT))
+    to_unit, from_unit = _scaling(WIDTH, HEIGHT), np.linalg.inv(_scaling(COLOR_WIDTH, COLOR_HEIGHT))
     xy = depth_N2 * to_unit[[0, 1], [0, 1]] + to_unit[:2, 2]
     target = color_N2 / from_unit[[0, 1], [0, 1]] - from_unit[:2, 2] / from_unit[[0, 1], [0, 1]]
     middle = float(np.median(1 / z_N))
@@ -126,26 +138,24 @@ def _unit(matrix_34: np.ndarray) -> float:
 
 
 def _consensus(xy_N2: np.ndarray, target_N2: np.ndarray) -> np.ndarray:
-    """A first homography [3, 4]. OpenCV seeds its RANSAC itself, the same each time."""
+    """A first homography [3, 4]. OpenCV always seeds its RANSAC with the same number."""
     some = np.linspace(0, len(xy_N2) - 1, min(len(xy_N2), _RANSAC_PAIRS)).astype(int)
     spread = np.linalg.svd(xy_N2[some] - xy_N2[some].mean(0), compute_uv=False) / len(some) ** 0.5
     if spread[1] < 4 * 2 / WIDTH:
         raise ValueError("the joints lie in a line; they determine no transform")
-    guess = 2 / WIDTH * COLOUR_HEIGHT / COLOUR_WIDTH  # about what a depth pixel is in the colour picture
+    guess = 2 / WIDTH * COLOR_HEIGHT / COLOR_WIDTH  # about what a depth pixel is in the color picture
     found, _ = cv2.findHomography(
         xy_N2[some], target_N2[some], cv2.RANSAC, _RANSAC_PIXELS * guess, maxIters=4000, confidence=0.9999
     )
     if found is None or not np.isfinite(found).all() or abs(found[2, 2]) < 1e-6:
-        raise ValueError("no transform takes the joints of the depth picture to those of the colour picture")
+        raise ValueError("no transform takes the joints of the depth picture to those of the color picture")
     return np.column_stack([found / found[2, 2], np.zeros(3)])
 
 
 def _reweighted(
     basis_N4: np.ndarray, target_N2: np.ndarray, start: np.ndarray, columns: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The matrix [3, 4], its entry [2, 2] 1, that minimises Tukey's loss of the geometric distances, and these
-    distances [N].
-    """
+    """The matrix [3, 4], with entry [2, 2] = 1, that minimizes Tukey's loss of the distances, and the distances."""
     count = len(basis_N4)
     design = np.zeros((2, count, 11))
     design[0, :, 0:4] = design[1, :, 4:8] = basis_N4
@@ -182,12 +192,17 @@ def _tukey_loss(residual_N: np.ndarray) -> np.ndarray:
 
 
 def fit_camera(xyz_N3: np.ndarray, depth_N2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """fx, fy, cx, cy of the mirrored depth picture from joints in space, x = cx + fx X / Z and y = cy - fy Y / Z, and
-    the residuals [N].
+    """Fit the depth camera to joints in space: x = cx + fx X / Z and y = cy - fy Y / Z.
 
     Args:
-        xyz_N3: metres, Z above 0. depth_N2: pixels.
-    Raises ValueError with a sentence for too few pairs, or joints that do not spread in x or in y.
+        xyz_N3: float64 [N, 3], meters, Z above 0.
+        depth_N2: float64 [N, 2], pixels of the mirrored depth picture.
+
+    Returns:
+        fx, fy, cx, cy, and the residuals [N] in pixels.
+
+    Raises:
+        ValueError: there are too few pairs, or the joints do not spread in x or in y.
     """
     if len(xyz_N3) < MIN_PAIRS:
         raise ValueError(f"there are {len(xyz_N3)} joints with positions in space, at least {MIN_PAIRS} are needed")
@@ -200,15 +215,13 @@ def fit_camera(xyz_N3: np.ndarray, depth_N2: np.ndarray) -> tuple[np.ndarray, np
 
 
 def project_camera(camera: np.ndarray, xyz_N3: np.ndarray) -> np.ndarray:
-    """float64 [N, 2], pixels of the mirrored depth picture of points in Kinect's camera space."""
+    """Project points in Kinect's camera space [N, 3] to pixels of the mirrored depth picture, float64 [N, 2]."""
     fx, fy, cx, cy = camera
     return np.column_stack([cx + fx * xyz_N3[:, 0] / xyz_N3[:, 2], cy - fy * xyz_N3[:, 1] / xyz_N3[:, 2]])
 
 
 def _line(a_N: np.ndarray, b_N: np.ndarray) -> tuple[float, float]:
-    """Slope and offset of b over a: the best of 256 lines through two points each (least median), then as
-    `_reweighted`.
-    """
+    """Slope and offset of b over a: the best of 256 lines through two points (least median), then as `_reweighted`."""
     rng = make_rng(0, "ntu line", len(a_N))
     i, j = rng.integers(len(a_N), size=(2, 256))
     apart = np.abs(a_N[i] - a_N[j]) > 0.02

@@ -1,11 +1,11 @@
-"""The text format of Kinect skeletons, `<tag>.skeleton`.
+"""Parse the text format of Kinect skeletons, `<tag>.skeleton`.
 
 The first line is the number of frames. A frame is a line with its number of bodies, and per body a line of 10 values
-that begins with the body's id, a line that says 25, and 25 lines of 12 values: x y z (metres), depth x y, colour x y
+that begins with the body's id, a line that says 25, and 25 lines of 12 values: x y z (meters), depth x y, color x y
 (pixels), orientation w x y z, tracking state (0 none, 1 inferred, 2 tracked).
 
-Only the few lines that structure a file are read when it is opened, numbers where a frame is asked for: every tenth
-frame is a tenth of the work. Nothing is allocated from a count in the file.
+When a file is opened, only the few lines that structure it are parsed. Numbers are parsed for the requested frames:
+every tenth frame is a tenth of the work. Nothing is allocated from a count in the file.
 """
 
 from dataclasses import dataclass, field
@@ -28,8 +28,11 @@ _ID_DIGITS = 20
 
 @dataclass(frozen=True)
 class Body:
-    """One body of one frame: `id` is the same for a body over all frames in which Kinect follows it; `line` is that of
-    its first joint.
+    """One body of one frame.
+
+    Attributes:
+        id: the same for a body over all frames in which Kinect follows it.
+        line: number of the line of its first joint.
     """
 
     id: int
@@ -38,13 +41,13 @@ class Body:
 
 @dataclass(frozen=True)
 class Joints:
-    """The joints of one body in one frame, as the file has them. Pixels count from 0 at the centre of the first one.
+    """The joints of one body in one frame, as the file has them. Pixels count from 0 at the center of the first one.
 
     Attributes:
-        xyz: float64 [25, 3], metres in Kinect's camera space (x to the sensor's left, y up, z forward); may be NaN, as
-            all of them.
-        depth_xy: float64 [25, 2], pixels of the 512 x 424 depth picture. colour_xy: float64 [25, 2], pixels of the 1920
-            x 1080 one.
+        xyz: float64 [25, 3], meters in Kinect's camera space (x to the sensor's left, y up, z forward). Any number may
+            be NaN.
+        depth_xy: float64 [25, 2], pixels of the 512 x 424 depth picture.
+        color_xy: float64 [25, 2], pixels of the 1920 x 1080 color picture.
         state: int64 [25], 0 none, 1 inferred, 2 tracked.
     """
 
@@ -71,8 +74,10 @@ class Skeleton:
     fault: str
 
     def joints(self, body: Body) -> Joints:
-        """The numbers of one body. ValueError where a line has another count of values, what is no number, or an
-        unknown state.
+        """Return the numbers of one body.
+
+        Raises:
+            ValueError: a line has another count of values, a value is not a number, or a state is unknown.
         """
         rows = [line.split() for line in self.lines[body.line : body.line + JOINTS]]
         for at, row in enumerate(rows):
@@ -110,9 +115,10 @@ def _count(lines: list[bytes], at: int, what: str) -> int:
 
 
 def parse(data: bytes) -> Skeleton:
-    """The structure of a skeleton file; a fault in it ends its frames.
+    """Parse the structure of a skeleton file. Its frames end at the first fault.
 
-    ValueError where the first line is no number of frames from 1 to MAX_FRAMES.
+    Raises:
+        ValueError: the first line is not a number of frames from 1 to MAX_FRAMES.
     """
     lines = data.split(b"\n")
     declared = _count(lines, 0, "a number of frames")
@@ -134,7 +140,7 @@ def parse(data: bytes) -> Skeleton:
 
 
 def _frame(lines: list[bytes], at: int) -> tuple[tuple[Body, ...], int]:
-    """The bodies of the frame that begins on line `at`, and the line after it. IndexError where the file ends before."""
+    """The bodies of the frame that begins on line `at`, and the line after it; IndexError if the file ends before."""
     if at == len(lines) - 1 and not lines[at].strip():
         raise IndexError
     count = _count(lines, at, "a number of bodies")

@@ -1,7 +1,8 @@
-"""What a person wears and looks like, as functions of the place on the template body.
+"""Find what covers points of the body, and their color, from their places on the template body.
 
-Garments end at heights and at places along the limbs, so their borders are crisp at any resolution. Torso and hips are always covered.
-Shape legend: N points, V vertices. Template axes: x to the person's left, y backwards, z up, metres.
+Garments end at heights and at places along the limbs, so their borders are crisp at any resolution. Torso and hips are
+always covered.
+Shape legend: N points, V vertices. Template axes: x to the person's left, y backwards, z up, meters.
 """
 
 from dataclasses import dataclass
@@ -10,118 +11,10 @@ from functools import cache
 import numpy as np
 
 from hcmoco.synthetic.body.mesh import EYE, HAIR, SKIRT, Asset
-from hcmoco.synthetic.scene.textures import MAPS, Pattern, any_color, cloth_color, noise, pick
+from hcmoco.synthetic.body.outfit import Outfit
+from hcmoco.synthetic.scene.textures import noise
 
 BARE, TOP, BOTTOM, SHOE, SCALP, EYEBALL, SOCK, HAT = range(8)  # what covers a point
-
-_SKIN = np.array(
-    [
-        (0.96, 0.80, 0.70), (0.90, 0.70, 0.57), (0.80, 0.58, 0.43), (0.62, 0.42, 0.29), (0.45, 0.29, 0.20), (0.30, 0.19, 0.13),
-    ],
-    np.float32,
-)  # fmt: skip
-_HAIR = np.array(
-    [
-        (0.06, 0.05, 0.05), (0.13, 0.08, 0.05), (0.32, 0.20, 0.10), (0.58, 0.44, 0.22), (0.52, 0.51, 0.50), (0.40, 0.14, 0.06),
-    ],
-    np.float32,
-)  # fmt: skip
-_IRIS = np.array([(0.20, 0.12, 0.06), (0.25, 0.35, 0.45), (0.20, 0.30, 0.15)], np.float32)
-# How far garments reach down a limb: 0 shoulder or hip, 1 elbow or knee, 2 wrist or ankle.
-_SLEEVES = {"0.0": 0.1, "0.3": 0.22, "0.6": 0.3, "1.0": 0.08, "1.9": 0.3}
-_LEGS = {"0.4": 0.07, "0.7": 0.14, "0.92": 0.12, "1.5": 0.1, "1.95": 0.57}
-
-
-@dataclass(frozen=True)
-class Outfit:
-    """One person's looks. Colours are RGB in 0..1, lengths in metres on the template.
-
-    Attributes:
-        skin, hair, iris, shoe, sock, inner, hat, belt: colours; `inner` shows where a jacket is open and in a print on the chest.
-        top, bottom: patterns.
-        sleeve, leg: how far top and bottom reach down the limbs, 0..2.
-        neckline: depth of the neck opening; waist: height of the top's hem above the hip joints.
-        opening: half width of an open jacket's gap, 0 when closed; badge: radius of a print on the chest, 0 for none.
-        hairline: how high the hair begins; bald, long_hair, skirt, shoes, capped, belted, beard: whether there is one.
-        thickness: of top and bottom, how far cloth stands off the skin.
-        creased: how far folds tilt the normals of cloth; folds: noise map of cloth, skin and hair.
-    """
-
-    skin: np.ndarray
-    hair: np.ndarray
-    iris: np.ndarray
-    shoe: np.ndarray
-    sock: np.ndarray
-    inner: np.ndarray
-    hat: np.ndarray
-    belt: np.ndarray
-    top: Pattern
-    bottom: Pattern
-    sleeve: float
-    leg: float
-    neckline: float
-    waist: float
-    opening: float
-    badge: float
-    hairline: float
-    bald: bool
-    long_hair: bool
-    skirt: bool
-    shoes: bool
-    capped: bool
-    belted: bool
-    beard: bool
-    thickness: tuple[float, float]
-    creased: float
-    folds: int
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, female: float, age: float) -> "Outfit":
-        """A random outfit for an adult; `female` (0..1) and `age` (years) only shift how likely skirts, long hair, beards, grey are."""
-        tone = rng.uniform(0, len(_SKIN) - 1)
-        low = min(int(tone), len(_SKIN) - 2)
-        woman = rng.random() < 0.1 + 0.8 * female
-        gray = age > 50 and rng.random() < 0.35
-        skin = 0.94 * (_SKIN[low] + (tone - low) * (_SKIN[low + 1] - _SKIN[low]))
-        top = Pattern.draw(rng, unlike=skin)
-        skirt = bool(woman and rng.random() < 0.3)
-        dress = skirt and rng.random() < 0.5
-        return cls(
-            skin=skin,
-            hair=_HAIR[4] * np.float32(rng.uniform(0.6, 1.3))
-            if gray
-            else _HAIR[rng.choice(6, p=(0.3, 0.27, 0.18, 0.13, 0.05, 0.07))],
-            iris=_IRIS[rng.integers(len(_IRIS))],
-            shoe=cloth_color(rng, 0.7),
-            sock=cloth_color(rng, 0.7),
-            inner=cloth_color(rng, 0.6, skin),
-            hat=cloth_color(rng, 0.5),
-            belt=any_color(rng, (0.1, 0.6), (0.05, 0.3)),
-            top=top,
-            bottom=top if dress else Pattern.draw(rng, 0.7, skin),
-            sleeve=float(pick(rng, _SLEEVES)) + rng.uniform(-0.05, 0.05),
-            leg=float(pick(rng, _LEGS)) + rng.uniform(-0.05, 0.03),
-            neckline=rng.uniform(0.0, 0.05),
-            waist=rng.uniform(0.06, 0.12) if dress or rng.random() < 0.5 else rng.uniform(-0.09, 0.06),
-            opening=rng.uniform(0.03, 0.08) if rng.random() < 0.18 else 0.0,
-            badge=rng.uniform(0.04, 0.09) if rng.random() < 0.15 else 0.0,
-            hairline=rng.uniform(0.0, 0.03),
-            bald=bool(not woman and rng.random() < 0.12),
-            long_hair=bool(rng.random() < (0.65 if woman else 0.06)),
-            skirt=skirt,
-            shoes=bool(rng.random() < 0.92),
-            capped=bool(rng.random() < 0.1),
-            belted=bool(not dress and rng.random() < 0.3),
-            beard=bool(not woman and rng.random() < 0.25),
-            thickness=(rng.uniform(0.007, 0.024), rng.uniform(0.005, 0.022)),
-            creased=rng.uniform(0.3, 1.2),
-            folds=int(rng.integers(MAPS)),
-        )
-
-    @property
-    def pieces(self) -> tuple[int, ...]:
-        """The optional pieces of the mesh that this outfit shows, beside body and eyes."""
-        return (HAIR,) * (self.long_hair and not self.bald) + (SKIRT,) * self.skirt
 
 
 @dataclass(frozen=True)
@@ -143,7 +36,7 @@ def _landmarks(asset: Asset) -> _Landmarks:
     def head(bone: str) -> np.ndarray:
         return asset.template_heads[asset.bone(bone)]
 
-    names = [each.split(".")[0] for each in asset.group_names]
+    names = [name.split(".")[0] for name in asset.group_names]
     return _Landmarks(
         neck=head("neck01"),
         hip=float(head("upperleg01.L")[2]),
@@ -159,12 +52,16 @@ def _landmarks(asset: Asset) -> _Landmarks:
 def cover(
     asset: Asset, outfit: Outfit, points_N3: np.ndarray, group_N: np.ndarray, position_N: np.ndarray, kind_N: np.ndarray
 ) -> np.ndarray:
-    """What covers points of the body.
+    """Find what covers points of the body.
 
     Args:
-        points_N3: template positions.
-        group_N, position_N: their limb groups and places along the limbs (surface.limb_position).
-        kind_N: the piece of the mesh, body.BODY, EYE, HAIR or SKIRT.
+        asset: the body.
+        outfit: the looks.
+        points_N3: float [N, 3], template positions, meters.
+        group_N: int [N], limb groups (surface_labels.limb_position).
+        position_N: float [N], places along the limbs (surface_labels.limb_position).
+        kind_N: uint8 [N], piece of the mesh: BODY, EYE, HAIR or SKIRT.
+
     Returns:
         uint8 [N]: BARE, TOP, BOTTOM, SHOE, SCALP, EYEBALL, SOCK or HAT.
     """
@@ -198,7 +95,16 @@ def cover(
 
 
 def stand_off(asset: Asset, outfit: Outfit, cover_V: np.ndarray) -> np.ndarray:
-    """float32 [V]: metres that clothes, shoes and hair push each vertex of the mesh outwards along its normal."""
+    """Return how far clothes, shoes and hair push each vertex outwards along its normal.
+
+    Args:
+        asset: the body.
+        outfit: the looks.
+        cover_V: uint8 [V], what covers each vertex (`cover`).
+
+    Returns:
+        float32 [V], meters.
+    """
     depth = np.zeros(8, np.float32)
     depth[[TOP, BOTTOM]] = outfit.thickness
     depth[[SHOE, SCALP, SOCK, HAT]] = 0.006, 0.010, 0.002, 0.016
@@ -210,7 +116,16 @@ def stand_off(asset: Asset, outfit: Outfit, cover_V: np.ndarray) -> np.ndarray:
 
 
 def folds(outfit: Outfit, points_N3: np.ndarray, cover_N: np.ndarray) -> np.ndarray:
-    """float32 [N, 3]: what the folds of cloth add to unit normals at template points."""
+    """Return what the folds of cloth add to unit normals.
+
+    Args:
+        outfit: the looks.
+        points_N3: float [N, 3], template positions, meters.
+        cover_N: uint8 [N], what covers the points (`cover`).
+
+    Returns:
+        float32 [N, 3], zero off cloth.
+    """
     x, y, z = points_N3.T
     result = np.zeros_like(points_N3)
     cloth = (cover_N == TOP) | (cover_N == BOTTOM)
@@ -225,7 +140,19 @@ def folds(outfit: Outfit, points_N3: np.ndarray, cover_N: np.ndarray) -> np.ndar
 def color(
     asset: Asset, outfit: Outfit, points_N3: np.ndarray, group_N: np.ndarray, cover_N: np.ndarray, lips_N: np.ndarray
 ) -> np.ndarray:
-    """float32 [N, 3]: colour without light at template points; `lips_N` in 0..1 says where the lips are."""
+    """Return the color of points of the body, before lighting.
+
+    Args:
+        asset: the body.
+        outfit: the looks.
+        points_N3: float [N, 3], template positions, meters.
+        group_N: int [N], limb groups.
+        cover_N: uint8 [N], what covers the points (`cover`).
+        lips_N: float [N] in 0..1, 1 on the lips.
+
+    Returns:
+        float32 [N, 3], RGB in 0..1.
+    """
     marks = _landmarks(asset)
     x, y, z = points_N3.T
     red = 0.8 * lips_N[:, None]
@@ -267,16 +194,16 @@ def color(
 def _face(
     marks: _Landmarks, outfit: Outfit, points_N3: np.ndarray, face_N, eyes_N, lips_N, result_N3: np.ndarray
 ) -> None:
-    """Paints irises, eyebrows and beard into the colours."""
+    """Paints irises, eyebrows and beard into the colors."""
     ahead, up = points_N3[:, 1] - marks.eye[1], points_N3[:, 2] - marks.eye[2]
-    aside = np.abs(points_N3[:, 0]) - marks.eye[0]
-    round_eye = np.hypot(aside, up)
+    off_center = np.abs(points_N3[:, 0]) - marks.eye[0]
+    round_eye = np.hypot(off_center, up)
     result_N3[eyes_N] = np.where(
         (round_eye < 0.003)[eyes_N, None],
         np.float32(0.02),
         np.where((round_eye < 0.0064)[eyes_N, None], outfit.iris, np.float32(0.9)),
     )
-    result_N3[face_N & (np.abs(aside) < 0.02) & (np.abs(up - 0.02) < 0.0035) & (ahead < 0)] = outfit.hair * 0.8
+    result_N3[face_N & (np.abs(off_center) < 0.02) & (np.abs(up - 0.02) < 0.0035) & (ahead < 0)] = outfit.hair * 0.8
     if outfit.beard:
         beard = face_N & (up < -0.062 - 0.3 * np.clip(ahead, 0, 0.1)) & (up > -0.15) & (ahead < 0.07) & (lips_N < 0.3)
         result_N3[beard] = 0.6 * outfit.hair + 0.25 * result_N3[beard]

@@ -1,7 +1,7 @@
-"""Joints of a posed person, in the order of `hcmoco.data.skeletons.PEOPLE_31`.
+"""Compute the joints of a posed person, in the order of `hcmoco.data.skeletons.PEOPLE_31`.
 
-The COCO keypoints come from regressors over the skin, as annotators click them; the others from the skeleton and from the
-vertices at the crown and at the fingers' ends. COCO-17, MPII-16 and Kinect-25 are gathers of these 31.
+The COCO keypoints are regressed from the skin, where annotators click. The others come from the skeleton and from the
+vertices at the crown and at the ends of the fingers. COCO-17, MPII-16 and Kinect-25 are subsets of these 31.
 """
 
 from functools import cache
@@ -20,21 +20,23 @@ _BONE_JOINTS = {
     "left_foot": "toe3-1.L",
     "right_foot": "toe3-1.R",
 }
-# joints that are the end of the last bone of a finger: the vertex that this bone moves and that lies farthest from its head
+# joints that are the end of the last bone of a finger: the vertex that this bone moves and that lies farthest from its
+# head
 _FINGER_ENDS = {
     "left_hand_tip": "finger3-3.L",
     "right_hand_tip": "finger3-3.R",
     "left_thumb": "finger1-3.L",
     "right_thumb": "finger1-3.R",
 }
-# how far inside the body a joint of this place may lie, metres
+# how far inside the body a joint of this place may lie, meters
 _DEPTHS = {
-    "nose": 0.05, "eye": 0.05, "ear": 0.06, "head_top": 0.06, "head": 0.16, "upper_neck": 0.16, "thorax": 0.24, "spine_mid": 0.26,
-    "pelvis": 0.24, "shoulder": 0.16, "elbow": 0.10, "wrist": 0.07, "hip": 0.22, "knee": 0.12, "ankle": 0.10,
-    "hand": 0.07, "hand_tip": 0.05, "thumb": 0.05, "foot": 0.09,
+    "nose": 0.05, "eye": 0.05, "ear": 0.06, "head_top": 0.06, "head": 0.16, "upper_neck": 0.16, "thorax": 0.24,
+    "spine_mid": 0.26, "pelvis": 0.24, "shoulder": 0.16, "elbow": 0.10, "wrist": 0.07, "hip": 0.22, "knee": 0.12,
+    "ankle": 0.10, "hand": 0.07, "hand_tip": 0.05, "thumb": 0.05, "foot": 0.09,
 }  # fmt: skip
 
-# float32 [31], metres: a joint counts as visible where the first surface on the ray to it is no nearer than the joint less this margin
+# float32 [31], meters: a joint counts as visible where the first surface on the ray to it is no nearer than the joint
+# less this margin
 VISIBILITY_MARGIN = np.array(
     [_DEPTHS[joint.removeprefix("left_").removeprefix("right_")] for joint in PEOPLE_31.joints], np.float32
 )
@@ -53,10 +55,12 @@ def _finger_ends(asset: Asset) -> dict[str, int]:
 
 
 def joints31(asset: Asset, vertices: np.ndarray, heads: np.ndarray) -> np.ndarray:
-    """The 31 joints float32 [31, 3] of a posed person, in the frame and unit of its input.
+    """Return the 31 joints of a posed person, float32 [31, 3], in the frame and unit of its input.
 
     Args:
-        vertices: [V, 3] posed vertices, heads: [Bn, 3] posed bone heads, as `body.pose_body` returns them (and moved alike since).
+        asset: the body.
+        vertices: float [V, 3], posed vertices, as `pose_body` returns them.
+        heads: float [Bn, 3], posed bone heads in the same frame.
     """
     found = dict(zip(COCO_17.joints, np.einsum("kv,vc->kc", asset.keypoint_weights, vertices), strict=True))
     found["pelvis"] = (found["left_hip"] + found["right_hip"]) / 2

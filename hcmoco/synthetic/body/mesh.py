@@ -1,6 +1,7 @@
-"""The body of the synthetic people: one mesh, its shapes as principal components of 700 adults, a skeleton, linear blend skinning.
+"""The body that all synthetic people share: mesh, shape components, skeleton and linear blend skinning.
 
-Everything is in metres, Z up; the rest pose is an A-pose that faces -Y, with the person's left at +X and the root bone near the origin.
+The shape components are the principal components of 700 adults. Everything is in meters, z up. The rest pose is an
+A-pose that faces -y, with the person's left at +x and the root bone near the origin.
 Shape suffixes: V vertices, F triangles, K shape components, Bn bones, N people, G limb groups.
 """
 
@@ -15,25 +16,33 @@ BODY, EYE, HAIR, SKIRT = range(4)  # values of face_kind and vertex_kind
 
 @dataclass(frozen=True, eq=False)
 class Asset:
-    """All that is known of the body, distilled by `build_asset` (sources and licences: NOTICE).
+    """The arrays of the committed asset, written by `body.build.asset` (sources and licenses: NOTICE).
 
     Attributes:
-        template: float32 [V, 3], rest position of each vertex on the mean person. Every surface label is a function of this position.
-        basis: float32 [K, V, 3], metres that a vertex moves per standard deviation of a shape component.
-        template_heads: float32 [Bn, 3], rest position of each bone's head (its joint) on the mean person; head_basis: float32 [K, Bn, 3].
+        template: float32 [V, 3], rest position of each vertex on the mean person. Every surface label is a function of
+            it.
+        basis: float32 [K, V, 3], meters that a vertex moves per standard deviation of a shape component.
+        template_heads: float32 [Bn, 3], rest position of each bone's head (its joint) on the mean person.
+        head_basis: float32 [K, Bn, 3], as `basis`, for the bone heads.
         people: float32 [N, K], shape coefficients of the sampled adults, unit variance.
-        age: float32 [N], years, 18..80; female: float32 [N], 0 (male) .. 1 (female), near either end; height: float32 [N], metres.
+        age: float32 [N], years, 18..80.
+        female: float32 [N], 0 (male) to 1 (female), near either end.
+        height: float32 [N], meters.
         skin: float32 [V, Bn], skin weights; at most six per vertex, rows sum to 1.
-        parents: int64 [Bn], number of each bone's parent, always a smaller one; -1 for the root, which is bone 0.
-        bone_names: names of the Bn bones, as "upperarm01.L"; .L and .R are the person's left and right.
-        group_names: names of the G = 14 limb groups: torso, head, then thigh, calf, foot, arm, fore, hand of .L and of .R.
+        parents: int64 [Bn], number of each bone's parent, always smaller than the bone's own; -1 for the root, bone 0.
+        bone_names: names of the Bn bones, such as "upperarm01.L"; .L and .R are the person's left and right.
+        group_names: names of the G = 14 limb groups: torso, head, then thigh, calf, foot, arm, fore, hand of .L and of
+            .R.
         faces: int32 [F, 3], triangles, counter-clockwise seen from outside, ordered body, eyes, hair, skirt.
-        face_kind: uint8 [F], BODY, EYE, HAIR or SKIRT; vertex_kind: uint8 [V], likewise. Hair and skirt are optional pieces.
-        label_groups: float32 [V, G], how much each limb group owns the vertex (a skirt's: of the place below); rows sum to 1.
-        island_uv: float32 [F, 3, 2], U and V in [0, 1] at a face's corners where the face touches a hand or a foot, else 0.
-        lips: float32 [V], 1 on the lips.
+        face_kind: uint8 [F], BODY, EYE, HAIR or SKIRT. Hair and skirt are optional pieces.
+        vertex_kind: uint8 [V], as `face_kind`.
+        label_groups: float32 [V, G], weight of each limb group at the vertex; a skirt has those of the body below it.
+            Rows sum to 1.
+        island_uv: float32 [F, 3, 2], U and V in 0..1 at a face's corners where the face touches a hand or a foot, else
+            0.
+        lips: float32 [V], 1 on the lips, 0 elsewhere.
         keypoint_weights: float32 [17, V], regressors of the COCO keypoints from posed vertices, rows sum to 1.
-        crown: the vertex at the top of the head.
+        crown: number of the vertex at the top of the head.
     """
 
     template: np.ndarray
@@ -59,21 +68,21 @@ class Asset:
 
     @property
     def label_points(self) -> np.ndarray:
-        """The template."""
+        """Return the template, the positions that surface labels are functions of."""
         return self.template
 
     def bone(self, name: str) -> int:
-        """Number of a bone; ValueError if there is none of that name."""
+        """Return the number of a bone; raise ValueError for an unknown name."""
         return self.bone_names.index(name)
 
     def group(self, name: str) -> int:
-        """Number of a limb group; ValueError if there is none of that name."""
+        """Return the number of a limb group; raise ValueError for an unknown name."""
         return self.group_names.index(name)
 
 
 @cache
 def load_asset() -> Asset:
-    """The committed asset, read once per process. Its arrays are shared: they are marked read-only."""
+    """Return the committed asset, which is read once per process. Its arrays are shared and read-only."""
     with np.load(Path(__file__).with_name("asset.npz"), allow_pickle=False) as file:
         stored = {name: file[name] for name in file.files}
     weights, bones = stored.pop("skin_weights").astype(np.float32), stored.pop("skin_bones")
@@ -89,25 +98,39 @@ def load_asset() -> Asset:
     stored["parents"] = stored["parents"].astype(np.int64)
     for array in stored.values():
         array.setflags(write=False)
-    names = {name: tuple(str(each) for each in stored.pop(name)) for name in ("bone_names", "group_names")}
+    names = {name: tuple(str(value) for value in stored.pop(name)) for name in ("bone_names", "group_names")}
     return Asset(crown=int(stored.pop("crown")), **names, **stored)
 
 
-def sample_coefficients(asset: Asset, generator: np.random.Generator, most: float = 0.35) -> np.ndarray:
-    """Shape coefficients [K] of a new adult: one of the sampled people, mixed with up to `most` of another one."""
+def sample_coefficients(asset: Asset, generator: np.random.Generator, max_share: float = 0.35) -> np.ndarray:
+    """Draw the shape of a new adult: one of the sampled people, mixed with a share of another.
+
+    Args:
+        asset: the body.
+        generator: source of the draws.
+        max_share: largest share of the second person, 0..1.
+
+    Returns:
+        Shape coefficients float32 [K].
+    """
     first, second = generator.integers(len(asset.people), size=2)
-    share = generator.uniform(0, most)
+    share = generator.uniform(0, max_share)
     return ((1 - share) * asset.people[first] + share * asset.people[second]).astype(np.float32)
 
 
 def rest_shape(asset: Asset, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The person with these shape coefficients [K], at rest.
+    """Return a person at rest.
+
+    Args:
+        asset: the body.
+        coefficients: float [K], shape coefficients, unit variance.
 
     Returns:
-        vertices float32 [V, 3] and bone heads float32 [Bn, 3], metres.
+        Vertices float32 [V, 3] and bone heads float32 [Bn, 3], meters.
     """
     c = np.asarray(coefficients, np.float32)
-    # einsum and not @: a threaded BLAS rounds differently with its number of threads, and a person has to be the same everywhere.
+    # einsum and not @: a threaded BLAS rounds differently with its number of threads, and a person has to be the same
+    # everywhere.
     vertices = asset.template + np.einsum("k,kn->n", c, asset.basis.reshape(len(c), -1)).reshape(-1, 3)
     heads = asset.template_heads + np.einsum("k,kn->n", c, asset.head_basis.reshape(len(c), -1)).reshape(-1, 3)
     return vertices, heads
@@ -123,16 +146,21 @@ def _strongest(asset: Asset) -> tuple[np.ndarray, np.ndarray]:
 def pose_body(
     asset: Asset, vertices: np.ndarray, heads: np.ndarray, deltas: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Turns the bones of a person at rest and lets the skin follow (linear blend skinning).
+    """Rotate the bones of a person at rest and move the skin with them (linear blend skinning).
 
-    A bone's delta turns it, and all below it, about its head, in the axes of the rest pose: bone c with parent p has rotation
-    G_c = G_p D_c and head p_c = p_p + G_p (h_c - h_p). The root turns about its own head and stays in place.
+    The delta of a bone rotates it, and all bones below it, about its head, in the axes of the rest pose. Bone c with
+    parent p has the rotation G_c = G_p D_c and the head p_c = p_p + G_p (h_c - h_p). The root rotates about its own
+    head, which stays in place.
 
     Args:
-        vertices: [V, 3], heads: [Bn, 3], as `rest_shape` returns them.
-        deltas: [Bn, 3, 3], rotations relative to the parent bone; identities leave the rest pose.
+        asset: the body.
+        vertices: float32 [V, 3], as `rest_shape` returns them.
+        heads: float32 [Bn, 3], as `rest_shape` returns them.
+        deltas: float [Bn, 3, 3], rotations relative to the parent bone; identities keep the rest pose.
+
     Returns:
-        posed vertices float32 [V, 3], posed heads float32 [Bn, 3], rotations of the bones float32 [Bn, 3, 3], all in world axes.
+        Posed vertices float32 [V, 3], posed heads float32 [Bn, 3] and rotations of the bones float32 [Bn, 3, 3], all in
+        the axes of the rest pose.
     """
     G = np.array(deltas, np.float64)
     rest = np.asarray(heads, np.float64)

@@ -1,11 +1,12 @@
-"""Labels of the body's surface: the 25 parts and the 24 DensePose charts as functions of the place on the template.
+"""Labels of the body's surface: the 25 parts and the 24 DensePose charts, as functions of the place on the template.
 
-They are meant to be evaluated at every pixel on what the triangle's corners interpolate, not at vertices: which limb a point belongs to is
-the largest of its interpolated group weights, and how far along the limb it lies is a projection on the template's bone, so borders
-are as crisp as the image. A new shape or pose changes nothing here.
+They are evaluated at every pixel, on values interpolated from the triangle's corners, not at vertices. The limb of a
+point is the largest of its interpolated group weights. Its place along the limb is its projection on the template's
+bone. So borders are as crisp as the image, and shape and pose do not change a label.
 
-Widths of the bands (how much of a thigh counts as knee) are our choice: Human3.6M publishes no definition. Charts are numbered as
-DensePose-COCO numbers them, but each is parametrised in our own way, so U and V are comparable within the people only:
+The widths of the bands (how much of a thigh counts as knee) are our choice: Human3.6M publishes no definition. Charts
+have the numbers of DensePose-COCO. Their parametrization is our own, so U and V are comparable between synthetic people
+only:
 
     1, 2        torso back, front             U around it, V upwards
     3, 4        right, left hand              unwrapped, one island each
@@ -16,7 +17,7 @@ DensePose-COCO numbers them, but each is parametrised in our own way, so U and V
     19-22       lower arm, likewise
     23, 24      head: right, left half        U from the face to the back, V upwards
 
-A mirror image of the body exchanges left and right charts and keeps U and V, but turns the torso's U into 1 - U.
+A mirror image of the body exchanges left and right charts and keeps U and V, except that the torso's U becomes 1 - U.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ import numpy as np
 from hcmoco.data.body_parts import part
 from hcmoco.synthetic.body.mesh import BODY, Asset
 
-# bones at either end of each limb group; a limb's position runs 0..1 on the first bone of an arm or leg, 1..2 on the next, then 2..3
+# bones at either end of each limb group; a limb's position runs 0..1 on the first bone of an arm or leg, 1..2 on the
+# next, then 2..3
 _BONES = {
     "thigh": ("upperleg01", "lowerleg01", 0),
     "calf": ("lowerleg01", "foot", 1),
@@ -45,10 +47,10 @@ _BANDS = {
     "fore": (("elbow", "forearm"), (1.2,)),
     "hand": (("hand",), ()),
 }
-_PELVIS_ABOVE_HIP = 0.09  # metres: the trunk below this height over the hip joints is crotch and hips
+_PELVIS_ABOVE_HIP = 0.09  # meters: the trunk below this height over the hip joints is crotch and hips
 _CROTCH_SHARE = 0.75  # of the distance from the middle to a hip joint
-_SHOULDER_RADIUS = 0.085  # metres of trunk around a shoulder joint
-_HEAD_CENTRE = 0.07  # metres above the head bone's joint
+_SHOULDER_RADIUS = 0.085  # meters of trunk around a shoulder joint
+_HEAD_CENTER = 0.07  # meters above the head bone's joint
 
 # (front or outer, back or inner) chart of the groups that are wrapped around a bone
 _AROUND = {
@@ -66,10 +68,16 @@ CHART_FLIP.setflags(write=False)
 
 
 def mirror_iuv(iuv: np.ndarray) -> np.ndarray:
-    """Chart coordinates of the same places on the body's mirror image: what a horizontal flip does to labels of these people.
+    """Return the chart coordinates of the same places on the body's mirror image, as a horizontal flip needs them.
 
-    `iuv` is [..., 3] of I (0..24), U, V; U and V are 0..255 where it is uint8, else 0..1. The pixels themselves are for the caller to flip.
-    Left and right charts change places and keep U and V; on the torso (charts 1, 2), which is its own mirror image, U becomes 1 - U.
+    Left and right charts are exchanged and keep U and V. The torso (charts 1, 2) is its own mirror image: U becomes 1 -
+    U.
+
+    Args:
+        iuv: [..., 3], I in 0..24, U and V in 0..255 if uint8, else in 0..1. The caller flips the pixels themselves.
+
+    Returns:
+        An array of the same shape and dtype.
     """
     chart = iuv[..., 0].astype(np.int64)
     one = 255 if iuv.dtype == np.uint8 else 1
@@ -79,16 +87,16 @@ def mirror_iuv(iuv: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Frames:
-    """One row for each of the G limb groups. A frame is an origin and three unit vectors, given as the rows along, front, side."""
+    """A row for each of the G limb groups. A frame is an origin and three unit vectors: rows along, front, side."""
 
     origin: np.ndarray  # [G, 3]
     axes: np.ndarray  # [G, 3, 3]
     position_start: np.ndarray  # [G], limb position at the origin
-    position_rate: np.ndarray  # [G], limb position per metre along; 0 for torso and head
+    position_rate: np.ndarray  # [G], limb position per meter along; 0 for torso and head
     bands: np.ndarray  # uint8 [G, 3], parts in order along the limb
     borders: np.ndarray  # [G, 2], limb positions between them; infinite where there are fewer parts
-    low: np.ndarray  # [G], metres along the axis where V = 0
-    rate: np.ndarray  # [G], V per metre
+    low: np.ndarray  # [G], meters along the axis where V = 0
+    rate: np.ndarray  # [G], V per meter
     charts: np.ndarray  # uint8 [G, 2], front and back chart, or right and left
     is_island: np.ndarray  # bool [G]
 
@@ -121,7 +129,7 @@ def _frames(asset: Asset) -> _Frames:
             middle = np.median(asset.template[on_body & (owner == row), 1])
             origin[row], axes[row], bands[row] = (0, middle, 0), _frame(up, forward), part("upper spine")
         elif name == "head":
-            origin[row] = asset.template_heads[asset.bone("head")] + _HEAD_CENTRE * up
+            origin[row] = asset.template_heads[asset.bone("head")] + _HEAD_CENTER * up
             axes[row], bands[row] = _frame(up, forward), part("head")
         else:
             # the right side's frame is the mirror image of the left's, so that U and V are too
@@ -132,7 +140,7 @@ def _frames(asset: Asset) -> _Frames:
             origin[row], axes[row] = a * reflect, _frame(b - a, outwards) * reflect
             rate[row] = 1 / np.linalg.norm(b - a)
             parts, changes = _BANDS[limb]
-            named = [part(f"{'left' if side == 'L' else 'right'} {each}") for each in parts]
+            named = [part(f"{'left' if side == 'L' else 'right'} {name}") for name in parts]
             bands[row] = [*named, *[named[-1]] * (3 - len(named))]
             borders[row, : len(changes)] = changes
         is_island[row] = name in _ISLANDS
@@ -144,8 +152,8 @@ def _frames(asset: Asset) -> _Frames:
         low[row], high[row] = along.min(), along.max()
     single = np.float32
     return _Frames(
-        origin.astype(single), axes.astype(single), start.astype(single), rate.astype(single), bands, borders.astype(single),
-        low.astype(single), (1 / (high - low)).astype(single), charts, is_island,
+        origin.astype(single), axes.astype(single), start.astype(single), rate.astype(single), bands,
+        borders.astype(single), low.astype(single), (1 / (high - low)).astype(single), charts, is_island,
     )  # fmt: skip
 
 
@@ -154,14 +162,17 @@ def _in_frame(frames: _Frames, points: np.ndarray, group: np.ndarray) -> np.ndar
 
 
 def limb_position(asset: Asset, points_N3: np.ndarray, groups_NG: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which limb group each surface point belongs to, and where along the limb it lies.
+    """Find the limb group of each surface point and its place along the limb.
 
     Args:
-        points_N3: template positions, metres, interpolated from `asset.template`.
-        groups_NG: group weights interpolated from `asset.label_groups`.
+        asset: the body.
+        points_N3: float [N, 3], template positions in meters, interpolated from `asset.template`.
+        groups_NG: float [N, G], group weights interpolated from `asset.label_groups`.
+
     Returns:
-        group int64 [N], and position float32 [N]: 0 at the hip or shoulder joint, 1 at the knee or elbow, 2 at the ankle or wrist, 3 at the
-        toes' or the middle finger's last joint, going on a little beyond either end; 0 on torso and head.
+        Group int64 [N], and position float32 [N]: 0 at the hip or shoulder joint, 1 at the knee or elbow, 2 at the
+        ankle or wrist, 3 at the last joint of the toes or the middle finger, and a little beyond either end. It is 0 on
+        torso and head.
     """
     frames = _frames(asset)
     group = groups_NG.argmax(1)
@@ -208,14 +219,16 @@ def _charts(asset: Asset, frames: _Frames, local: np.ndarray, group: np.ndarray,
 def surface_labels(
     asset: Asset, points_N3: np.ndarray, groups_NG: np.ndarray, islands_N2: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Part and chart coordinates of N surface points, of body, eyes, hair and skirt alike.
+    """Return part and chart coordinates of N surface points, of body, eyes, hair and skirt alike.
 
     Args:
-        points_N3: template positions, metres, interpolated from `asset.template`.
-        groups_NG: group weights interpolated from `asset.label_groups`.
-        islands_N2: interpolated from `asset.island_uv` at the face's corners.
+        asset: the body.
+        points_N3: float [N, 3], template positions in meters, interpolated from `asset.template`.
+        groups_NG: float [N, G], group weights interpolated from `asset.label_groups`.
+        islands_N2: float [N, 2], interpolated from `asset.island_uv` at the face's corners.
+
     Returns:
-        parts uint8 [N], 1..24 (`hcmoco.data.body_parts`), and IUV float32 [N, 3]: chart 1..24, U and V in [0, 1].
+        Parts uint8 [N], 1..24 (`hcmoco.data.body_parts`), and IUV float32 [N, 3]: chart 1..24, U and V in 0..1.
     """
     frames = _frames(asset)
     points = np.asarray(points_N3, np.float32)

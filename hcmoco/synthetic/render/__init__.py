@@ -1,1 +1,1 @@
-"""From a posed scene to RGB and depth images."""
+"""Render posed people and their surroundings to RGB and depth images."""

@@ -1,6 +1,6 @@
-"""Cameras and the simple solids that scenes are built from.
+"""Cameras, and the simple solids that surroundings are built from.
 
-World axes: metres, x right, y away from the camera, z up, the floor at z = 0. Camera axes: x right, y down, z forward.
+World axes: meters, x right, y away from the camera, z up, the floor at z = 0. Camera axes: x right, y down, z forward.
 Shape legend: V vertices, F triangles, N points.
 """
 
@@ -13,7 +13,7 @@ from hcmoco.synthetic.scene.materials import Surface
 
 
 def turned(points_N3: np.ndarray, rotation_33: np.ndarray) -> np.ndarray:
-    """`points_N3 @ rotation_33.T`, with the same bits on any number of threads, which a threaded BLAS does not promise."""
+    """Return `points_N3 @ rotation_33.T`, with the same bits for any number of threads, which BLAS does not promise."""
     a = rotation_33.astype(points_N3.dtype)
     return points_N3[:, :1] * a[:, 0] + points_N3[:, 1:2] * a[:, 1] + points_N3[:, 2:] * a[:, 2]
 
@@ -23,9 +23,9 @@ class Camera:
     """A pinhole camera.
 
     Attributes:
-        position: float32 [3], world.
+        position: float32 [3], world, meters.
         axes: float32 [3, 3], rows are the camera's x, y, z in world axes.
-        fx, fy, cx, cy: pixels of the image that is rendered; a pixel's centre is at +0.5.
+        fx, fy, cx, cy: pixels of the rendered image; the center of a pixel is at +0.5.
     """
 
     position: np.ndarray
@@ -36,8 +36,15 @@ class Camera:
     cy: float
 
     @classmethod
-    def look(cls, position: np.ndarray, target: np.ndarray, roll: float, focal: float) -> "Camera":
-        """A camera at `position` that looks at `target`, rolled by `roll` radians, with its principal point at (0, 0)."""
+    def look_at(cls, position: np.ndarray, target: np.ndarray, roll: float, focal: float) -> "Camera":
+        """Return a camera at `position` that looks at `target`, with its principal point at (0, 0).
+
+        Args:
+            position: [3], world, meters.
+            target: [3], world, meters.
+            roll: rotation about the optical axis, radians.
+            focal: focal length, pixels.
+        """
         forward = np.subtract(target, position)
         forward = forward / np.linalg.norm(forward)
         right = np.cross(forward, (0, 0, 1))
@@ -47,21 +54,25 @@ class Camera:
         return cls(np.asarray(position, np.float32), axes.astype(np.float32), focal, focal, 0.0, 0.0)
 
     def zoomed(self, x0: float, y0: float, scale: float) -> "Camera":
-        """The camera of the image that is cut out at (x0, y0) of this one and enlarged by `scale`."""
+        """Return the camera of the image that is cropped at (x0, y0), in pixels, and then enlarged by `scale`."""
         return Camera(
             self.position, self.axes, self.fx * scale, self.fy * scale, (self.cx - x0) * scale, (self.cy - y0) * scale
         )
 
     def to_camera(self, points_N3: np.ndarray) -> np.ndarray:
-        """World points in camera axes."""
+        """Return world points [N, 3] in camera axes, meters."""
         return turned(points_N3 - self.position, self.axes)
 
     def project(self, points_N3: np.ndarray) -> np.ndarray:
-        """[N, 2]: pixels of points that are given in camera axes."""
+        """Return the pixels [N, 2] of points [N, 3] in camera axes."""
         return points_N3[:, :2] / points_N3[:, 2:] * (self.fx, self.fy) + (self.cx, self.cy)
 
     def rays(self, rows: slice, columns: slice) -> np.ndarray:
-        """float32 [N, 3]: world directions through the centres of the pixels, row by row; along each, depth z is the ray's parameter."""
+        """Return rays through the centers of the pixels of the given rows and columns, row by row.
+
+        Returns:
+            float32 [N, 3], world directions. Depth along the optical axis is the parameter of the ray.
+        """
         y = (np.arange(rows.start, rows.stop, rows.step or 1, dtype=np.float32) + 0.5 - self.cy) / self.fy
         x = (np.arange(columns.start, columns.stop, columns.step or 1, dtype=np.float32) + 0.5 - self.cx) / self.fx
         directions = x[None, :, None] * self.axes[0] + (y[:, None, None] * self.axes[1] + self.axes[2])
@@ -69,13 +80,13 @@ class Camera:
 
 
 def turn(angle: float) -> np.ndarray:
-    """float64 [3, 3]: rotation about the vertical axis."""
+    """Return the rotation by `angle` radians about the vertical axis, float64 [3, 3]."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
 def tilt(angle: float) -> np.ndarray:
-    """float64 [3, 3]: rotation about x."""
+    """Return the rotation by `angle` radians about x, float64 [3, 3]."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
 
@@ -107,7 +118,7 @@ def _unit_ball(rings: int, sectors: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Solids:
-    """A growing triangle mesh in which every triangle knows its surface."""
+    """A growing triangle mesh in which every triangle knows its material. Lengths are meters in world axes."""
 
     def __init__(self) -> None:
         self._vertices: list[np.ndarray] = []
@@ -138,27 +149,32 @@ class Solids:
         self.surfaces.append(surface)
 
     def box(self, center, size, surface: Surface, yaw: float = 0.0) -> None:
-        """A box with the given centre and edge lengths, turned by `yaw` about the vertical."""
+        """Add a box with the given center [3] and edge lengths [3], rotated by `yaw` radians about the vertical."""
         self._add(_unit_box(), center, size, yaw, surface)
 
     def ball(self, center, size, surface: Surface) -> None:
-        """An ellipsoid with the given centre and diameters."""
+        """Add an ellipsoid with the given center [3] and diameters [3]."""
         self._add(_unit_ball(8, 12), center, size, 0.0, surface, bulge=(1, 1, 1))
 
     def pole(self, center, size, surface: Surface, lean: np.ndarray | None = None) -> None:
-        """A round pole with the given centre and size (x, y diameters and length), upright unless `lean` (a rotation) says otherwise."""
+        """Add a round pole with the given center [3] and size [3] (two diameters and the length).
+
+        It is upright unless `lean`, a rotation [3, 3], is given.
+        """
         self._add(_unit_ball(2, 10), center, size, 0.0, surface, lean, bulge=(1, 1, 0) if lean is None else (0, 0, 0))
 
     def __bool__(self) -> bool:
         return bool(self._faces)
 
     def rounds(self) -> np.ndarray:
-        """float32 [surfaces, 6]: of balls and poles the centre and, per axis, the reciprocal of the squared size; boxes have zeros there.
+        """Return what makes coarse balls and poles look round.
 
-        The normal at p is along (p - centre) times these, which makes coarse balls look round.
+        Returns:
+            float32 [surfaces, 6]: the center and, for each axis, the reciprocal of the squared size; the latter is zero
+            for boxes. The normal at p is along (p - center) times these reciprocals.
         """
         return np.array(self._rounds, np.float32).reshape(-1, 6)
 
     def mesh(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """vertices float32 [V, 3], faces int32 [F, 3], surface number of each face int32 [F]."""
+        """Return vertices float32 [V, 3], faces int32 [F, 3] and the surface number of each face int32 [F]."""
         return np.concatenate(self._vertices), np.concatenate(self._faces), np.concatenate(self._owners)

@@ -1,6 +1,7 @@
-"""What a Kinect-like time-of-flight camera makes of true depth: jitter, range noise, lost edges, grazing and dark surfaces.
+"""Simulate a Kinect-like time-of-flight camera: jitter, range noise, lost edges, grazing and dark surfaces.
 
-Every length is in pixels of the sensor, not of the crop: a crop that was reduced to half its size sees half as wide an edge lost.
+Every length is in pixels of the sensor, not of the crop. In a crop of half the size, the band of lost readings along an
+edge is half as wide.
 """
 
 import cv2
@@ -8,14 +9,14 @@ import numpy as np
 
 FOCAL = 365.0  # pixels, depth camera of the Kinect v2
 WIDTH, HEIGHT = 512, 424  # pixels
-NEAR, FAR = 0.5, 8.0  # metres, readings outside are dropped
+NEAR, FAR = 0.5, 8.0  # meters, readings outside are dropped
 
 _JITTER = 0.35  # sensor pixels, lateral standard deviation
-_EDGE_STEP = 0.08  # metres off the line through the neighbours that make an edge; a floor seen at a slant is none
+_EDGE_STEP = 0.08  # meters off the line through the neighbors that make an edge; a floor seen at a slant is none
 _EDGE_LOSS = 0.45  # share of readings lost within one sensor pixel of an edge
-_SHADOW_STEP = 0.25  # metres to the nearer surface that casts an infrared shadow
+_SHADOW_STEP = 0.25  # meters to the nearer surface that casts an infrared shadow
 _GRAZING = 0.16  # cosine to the ray under which readings get lost
-_OUTLIER = 0.12  # metres off the true surface at which the reading counts as a mixed pixel and is dropped
+_OUTLIER = 0.12  # meters off the true surface at which the reading counts as a mixed pixel and is dropped
 
 
 def _speckle(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> np.ndarray:
@@ -28,16 +29,17 @@ def _speckle(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> n
 def measure(
     depth_HW: np.ndarray, cosine_HW: np.ndarray, dark_HW: np.ndarray, scale: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Readings of true depth.
+    """Return the sensor's readings of true depth.
 
     Args:
-        depth_HW: float32, metres along the optical axis, 0 where there is nothing.
-        cosine_HW: float32, cosine between surface normal and ray, 0..1.
-        dark_HW: bool, surfaces that send little light back (hair).
+        depth_HW: float32 [H, W], meters along the optical axis, 0 where there is nothing.
+        cosine_HW: float32 [H, W], cosine between surface normal and ray, 0..1.
+        dark_HW: bool [H, W], surfaces that reflect little light (hair).
         scale: pixels of this image per pixel of the sensor.
-        rng: the source of all draws.
+        rng: source of all draws.
+
     Returns:
-        uint16 [H, W], millimetres, 0 = no reading.
+        uint16 [H, W], millimeters, 0 = no reading.
     """
     shape = depth_HW.shape
     height, width = shape

@@ -1,18 +1,18 @@
-"""Light on people and their surroundings.
+"""Light people and their surroundings.
 
-Colours are RGB in 0..1. Shape legend: N points or pixels, H x W an image.
+Colors are RGB in 0..1. Shape legend: N points or pixels.
 """
 
 import numpy as np
 
 from hcmoco.synthetic.render.raycast import Mesh
-from hcmoco.synthetic.scene.environment import Scene
+from hcmoco.synthetic.scene.environment import Environment
 from hcmoco.synthetic.scene.materials import Surface
 from hcmoco.synthetic.scene.textures import noise
 
-_BIAS = 0.008  # metres that shadow rays start above the surface, or it would shadow itself
+_BIAS = 0.008  # meters that shadow rays start above the surface, or it would shadow itself
 _SHADOWED = 0.2  # share of the direct light that still arrives in a shadow
-# The tone curve of a camera as a table over 0.._WHITE: it rolls off towards white, so that bright skin keeps its colour.
+# The tone curve of a camera as a table over 0.._WHITE: it rolls off towards white, so that bright skin keeps its color.
 _WHITE = 2.0
 _TONE = (255 * ((1 - np.exp(-1.7 * np.linspace(0, _WHITE, 4096))) / (1 - np.exp(-1.7 * _WHITE))) ** 1.05).astype(
     np.float32
@@ -20,14 +20,31 @@ _TONE = (255 * ((1 - np.exp(-1.7 * np.linspace(0, _WHITE, 4096))) / (1 - np.exp(
 
 
 def tone(color: np.ndarray) -> np.ndarray:
-    """float32 0..255: colour, of which 1 is a well lit white, through the tone curve."""
+    """Apply the tone curve of a camera: color, of which 1 is a well lit white, to float32 in 0..255."""
     return _TONE[(np.clip(color, 0, _WHITE) * (4095 / _WHITE)).astype(np.int16)]
 
 
-def lit(
-    scene: Scene, color_N3, points_N3, normals_N3, meshes: tuple[Mesh, ...], glow_N: np.ndarray | float = 0.0
+def shade(
+    scene: Environment,
+    color_N3: np.ndarray,
+    points_N3: np.ndarray,
+    normals_N3: np.ndarray,
+    meshes: tuple[Mesh, ...],
+    glow_N: np.ndarray | float = 0.0,
 ) -> np.ndarray:
-    """float32 [N, 3]: colour under the scene's light, with shadows cast by the given meshes."""
+    """Return the color of points under the light of the surroundings, with shadows.
+
+    Args:
+        scene: the surroundings, which hold the light.
+        color_N3: float [N, 3], color without light.
+        points_N3: float [N, 3], world, meters.
+        normals_N3: float [N, 3], unit normals.
+        meshes: what throws shadows.
+        glow_N: float [N] or a number, share of the color that needs no light, 0..1.
+
+    Returns:
+        float32 [N, 3]; 1 is a well lit white, highlights exceed it.
+    """
     light, above, below = scene.light, *scene.ambient
     towards = light[:3] - light[3] * points_N3 if light[3] else np.broadcast_to(light[:3], points_N3.shape)
     cosine = np.einsum("ni,ni->n", normals_N3, towards) / np.sqrt(np.einsum("ni,ni->n", towards, towards))
@@ -50,20 +67,27 @@ def lit(
 def surroundings(
     surfaces: list[Surface], owner_N: np.ndarray, points_N3: np.ndarray, normals_N3: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Colour float32 [N, 3] and glow float32 [N] of points on the surfaces with the given numbers."""
+    """Return the color float32 [N, 3] and the glow float32 [N] of points on surfaces.
+
+    Args:
+        surfaces: the surfaces.
+        owner_N: int [N], number of each point's surface.
+        points_N3: float32 [N, 3], world, meters.
+        normals_N3: float32 [N, 3], unit normals.
+    """
     color, glow = np.empty_like(points_N3), np.zeros(len(points_N3), np.float32)
     order = np.argsort(owner_N, kind="stable")
     starts = np.searchsorted(owner_N[order], np.arange(len(surfaces) + 1))
     for surface, first, last in zip(surfaces, starts, starts[1:], strict=False):
         if first < last:
-            here = order[first:last]
-            color[here] = surface(points_N3[here], normals_N3[here])
-            glow[here] = surface.glow
+            rows = order[first:last]
+            color[rows] = surface(points_N3[rows], normals_N3[rows])
+            glow[rows] = surface.glow
     return color, glow
 
 
-def sky(scene: Scene, directions_N3: np.ndarray) -> np.ndarray:
-    """float32 [N, 3]: the sky in these directions; black indoors."""
+def sky(scene: Environment, directions_N3: np.ndarray) -> np.ndarray:
+    """Return the color of the sky in the given directions, float32 [N, 3]; black indoors."""
     if scene.sky is None:
         return np.zeros_like(directions_N3)
     zenith, horizon, clouds = scene.sky

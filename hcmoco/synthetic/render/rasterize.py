@@ -1,7 +1,7 @@
-"""From geometry to pixels, whoever is in the picture: what rays meet, how it looks under the light, what a camera makes of it.
+"""Find the pixels of people, compute what they show, draw the surroundings, and apply a camera's film.
 
-Shape legend: S image side, P pixels that show people, N points. Every label is computed at the pixel from its place on the template body,
-so borders are as crisp as the image.
+Every label is computed at the pixel from its place on the template body, so borders are as crisp as the image.
+Shape legend: S image side, P pixels that show people, N points.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 
 from hcmoco.data.transforms import extent
 from hcmoco.synthetic.body import clothing
-from hcmoco.synthetic.body.figure import Figure
+from hcmoco.synthetic.body.posed_body import PosedBody
 from hcmoco.synthetic.body.surface_labels import limb_position, surface_labels
 from hcmoco.synthetic.render import lighting
 from hcmoco.synthetic.render.camera import Camera, Solids
@@ -24,31 +24,46 @@ _FINE = 200  # pixels: from this image side on, surroundings are shaded at half 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Pixels that show the person: flat numbers in the image, faces of the figure, corner weights, depth, directions of their rays."""
+    """Pixels that show a person.
 
-    flat: np.ndarray  # int [P]
-    face: np.ndarray  # int32 [P]
-    weights: np.ndarray  # float32 [P, 3]
-    depth: np.ndarray  # float32 [P]
-    rays: np.ndarray  # float32 [P, 3]
+    Attributes:
+        flat: int [P], numbers of the pixels, row * S + column.
+        face: int32 [P], faces of the body.
+        weights: float32 [P, 3], barycentric weights of the face's corners.
+        depth: float32 [P], meters along the optical axis.
+        rays: float32 [P, 3], world directions of the pixels' rays.
+    """
+
+    flat: np.ndarray
+    face: np.ndarray
+    weights: np.ndarray
+    depth: np.ndarray
+    rays: np.ndarray
 
     def __getitem__(self, chosen: np.ndarray) -> "Pixels":
         return Pixels(self.flat[chosen], self.face[chosen], self.weights[chosen], self.depth[chosen], self.rays[chosen])
 
     def of(self, first_face: int) -> "Pixels":
-        """The same pixels with faces counted from `first_face`: those of one figure in a mesh of several."""
+        """Return the same pixels with faces counted from `first_face`, as one body in a mesh of several needs them."""
         return replace(self, face=self.face - first_face)
 
 
 def spread(values: np.ndarray, pixels: Pixels, size: int, fill: float = 0) -> np.ndarray:
-    """[S, S, ...]: `values` [P, ...] at the person's pixels, `fill` elsewhere."""
+    """Return an image [S, S, ...] with `values` [P, ...] at the person's pixels and `fill` elsewhere."""
     image = np.full((size * size, *values.shape[1:]), fill, values.dtype)
     image[pixels.flat] = values
     return image.reshape(size, size, *values.shape[1:])
 
 
-def see(shown_N3: np.ndarray, body: Mesh, camera: Camera, size: int) -> Pixels:
-    """Pixels that show `body` when nothing else is there; `shown_N3` are its vertices."""
+def rasterize(shown_N3: np.ndarray, body: Mesh, camera: Camera, size: int) -> Pixels:
+    """Return the pixels that show `body` if nothing else is in the scene.
+
+    Args:
+        shown_N3: float32 [N, 3], vertices of the body, world, meters.
+        body: the same body as a mesh.
+        camera: the camera.
+        size: image side S in pixels.
+    """
     flat = camera.project(camera.to_camera(shown_N3))
     first, last = np.floor(flat.min(0)).astype(int).clip(0, size), (np.ceil(flat.max(0)).astype(int) + 1).clip(0, size)
     columns, rows = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
@@ -60,12 +75,20 @@ def see(shown_N3: np.ndarray, body: Mesh, camera: Camera, size: int) -> Pixels:
     return Pixels(place, hits.face[on], hits.weights[on], hits.depth[on], rays[on])
 
 
-def unhidden(
-    place: environment.Scene, camera: Camera, pixels: Pixels, enough: Callable[[np.ndarray], bool]
+def cull_foreground(
+    place: environment.Environment, camera: Camera, pixels: Pixels, enough: Callable[[np.ndarray], bool]
 ) -> tuple[Mesh, list[Solids], Pixels]:
-    """The surroundings and the pixels of people that remain visible.
+    """Return the surroundings and the pixels of people that remain visible in them.
 
-    The foreground is among the surroundings unless `enough`, asked with the flags bool [P] of what it leaves visible, says no.
+    Args:
+        place: the surroundings.
+        camera: the camera.
+        pixels: the pixels that show people if nothing hides them.
+        enough: given the flags bool [P] of the visible pixels, whether enough is visible. If it returns False, the
+            foreground is dropped.
+
+    Returns:
+        The surroundings as a mesh, the solids that they consist of, and the visible pixels.
     """
     for solids in ([place.solids, place.front], [place.solids]) if place.front else ([place.solids],):
         room = Mesh(*_joined(solids)[:2])
@@ -77,22 +100,30 @@ def unhidden(
 
 def _joined(solids: list[Solids]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Vertices, faces and surface numbers of several meshes as one."""
-    vertices, faces, owners = zip(*(each.mesh() for each in solids), strict=True)
-    before = np.cumsum([0] + [len(each) for each in vertices])
-    surfaces = np.cumsum([0] + [len(each.surfaces) for each in solids])
+    vertices, faces, owners = zip(*(group.mesh() for group in solids), strict=True)
+    before = np.cumsum([0] + [len(points) for points in vertices])
+    surfaces = np.cumsum([0] + [len(group.surfaces) for group in solids])
     return (
         np.concatenate(vertices),
-        np.concatenate([each + n for each, n in zip(faces, before, strict=False)]).astype(np.int32),
-        np.concatenate([each + n for each, n in zip(owners, surfaces, strict=False)]),
+        np.concatenate([part + n for part, n in zip(faces, before, strict=False)]).astype(np.int32),
+        np.concatenate([part + n for part, n in zip(owners, surfaces, strict=False)]),
     )
 
 
-class Look:
-    """What the person's visible pixels show: colour without light, normal, cover and labels."""
+class Appearance:
+    """What the visible pixels of a person show.
 
-    def __init__(self, figure: Figure, pixels: Pixels):
-        asset, ids = figure.asset, figure.face_ids[pixels.face]
-        corners = figure.faces[pixels.face]
+    Attributes:
+        parts: uint8 [P], 1..24.
+        iuv: float32 [P, 3], chart 1..24, U and V in 0..1.
+        cover: uint8 [P], what covers the body (clothing.BARE ...).
+        color: float32 [P, 3], RGB in 0..1 without light.
+        normal: float32 [P, 3], unit normals towards the camera.
+    """
+
+    def __init__(self, posed: PosedBody, pixels: Pixels):
+        asset, ids = posed.asset, posed.face_ids[pixels.face]
+        corners = posed.faces[pixels.face]
 
         def mixed(values: np.ndarray) -> np.ndarray:
             return np.einsum("pk,pk...->p...", pixels.weights, values)
@@ -104,31 +135,43 @@ class Look:
         )
         self.parts, self.iuv = surface_labels(asset, places, groups, mixed(asset.island_uv[ids]))
         group, position = limb_position(asset, places, groups)
-        self.cover = clothing.cover(asset, figure.outfit, points, group, position, asset.face_kind[ids])
-        self.color = clothing.color(asset, figure.outfit, points, group, self.cover, mixed(asset.lips[corners]))
-        normal = mixed(figure.normals[corners]) + clothing.folds(figure.outfit, points, self.cover)
+        self.cover = clothing.cover(asset, posed.outfit, points, group, position, asset.face_kind[ids])
+        self.color = clothing.color(asset, posed.outfit, points, group, self.cover, mixed(asset.lips[corners]))
+        normal = mixed(posed.normals[corners]) + clothing.folds(posed.outfit, points, self.cover)
         normal *= np.where(np.einsum("pi,pi->p", normal, pixels.rays) > 0, -1, 1)[:, None]
         self.normal = (normal / (np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9)).astype(np.float32)
 
 
 def background(
-    place: environment.Scene, solids: list[Solids], room: Mesh, body: Mesh, camera: Camera, size: int
+    place: environment.Environment, solids: list[Solids], room: Mesh, body: Mesh, camera: Camera, size: int
 ) -> np.ndarray:
-    """float32 [S, S, 3]: the surroundings as if the person only threw its shadow on them."""
+    """Draw the surroundings, with the shadow of the people but not the people.
+
+    Args:
+        place: the surroundings, which hold the light.
+        solids: the solids of `room`.
+        room: the surroundings as a mesh.
+        body: the people as a mesh.
+        camera: the camera.
+        size: image side S in pixels.
+
+    Returns:
+        float32 [S, S, 3], before exposure and tone curve.
+    """
     step = 1 if size < _FINE else 2
-    every = slice(0, size, step)
-    rays = camera.rays(every, every)
+    stride = slice(0, size, step)
+    rays = camera.rays(stride, stride)
     hits = room.hits(camera.position, rays)
-    there = np.flatnonzero(hits.face >= 0)
-    points = camera.position + rays[there] * hits.depth[there, None]
-    owners = _joined(solids)[2][hits.face[there]]
-    normals = _rounded(np.concatenate([each.rounds() for each in solids]), owners, points, hits.normal[there])
+    struck = np.flatnonzero(hits.face >= 0)
+    points = camera.position + rays[struck] * hits.depth[struck, None]
+    owners = _joined(solids)[2][hits.face[struck]]
+    normals = _rounded(np.concatenate([group.rounds() for group in solids]), owners, points, hits.normal[struck])
     color, glow = lighting.surroundings(
-        [surface for each in solids for surface in each.surfaces], owners, points, normals
+        [surface for group in solids for surface in group.surfaces], owners, points, normals
     )
     image = lighting.sky(place, rays)
-    image[there] = lighting.lit(place, color, points, normals, (body, room), glow)
-    side = len(range(size)[every])
+    image[struck] = lighting.shade(place, color, points, normals, (body, room), glow)
+    side = len(range(size)[stride])
     image = image.reshape(side, side, 3)
     if step > 1:
         # Sample i of the small image is pixel step * i of the large one.
@@ -148,20 +191,28 @@ def _rounded(rounds_S6: np.ndarray, owner_N: np.ndarray, points_N3: np.ndarray, 
 
 
 def _exposed(image_SS3: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The picture as an automatic exposure would take it: its brighter parts somewhere below white."""
+    """The image under automatic exposure, which puts its brighter parts somewhere below white."""
     bright = np.percentile(image_SS3[::4, ::4].mean(-1), 90)
     return image_SS3 * np.float32(np.clip(rng.uniform(0.5, 0.8) / (bright + 1e-3), 0.65, 1.7))
 
 
-def develop(image_SS3: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """uint8: exposure, tone curve, the softness of a lens, and noise of a camera."""
+def apply_camera(image_SS3: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Apply exposure, tone curve, the softness of a lens and the noise of a camera.
+
+    Args:
+        image_SS3: float32 [S, S, 3], lit colors; 1 is a well lit white.
+        rng: source of the draws.
+
+    Returns:
+        uint8 [S, S, 3].
+    """
     image = cv2.GaussianBlur(lighting.tone(_exposed(image_SS3, rng)), (3, 3), rng.uniform(0.45, 0.7))
     grain = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(255 * rng.uniform(0.003, 0.012))
     return np.clip(np.rint(image + grain), 0, 255).astype(np.uint8)
 
 
 def box_around(mask: np.ndarray) -> np.ndarray:
-    """float32 [4]: x0, y0, x1, y1 around the mask, outer edges of its pixels."""
+    """Return the box x0, y0, x1, y1 around a mask, float32 [4], at the outer edges of its pixels."""
     box = extent(mask)
-    assert box is not None, "there is always somebody to be seen"
+    assert box is not None, "the mask is empty"
     return box.astype(np.float32)

@@ -1,6 +1,6 @@
-"""One picture of one person: geometry, camera, light and exact labels.
+"""Render one image of one person with exact labels.
 
-Shape legend: S image side, P pixels of the person, N points, J joints. Depth is metres along the optical axis.
+Shape legend: S image side, P pixels of the person, N points, J joints. Depth is meters along the optical axis.
 """
 
 from dataclasses import dataclass
@@ -9,33 +9,48 @@ import numpy as np
 
 from hcmoco.rng import make_rng
 from hcmoco.synthetic.body import clothing
-from hcmoco.synthetic.body.figure import make_figure
 from hcmoco.synthetic.body.joints import VISIBILITY_MARGIN, joints31
+from hcmoco.synthetic.body.posed_body import make_posed_body
 from hcmoco.synthetic.config import PeopleConfig
 from hcmoco.synthetic.render import depth_sensor, lighting
 from hcmoco.synthetic.render.camera import Camera
-from hcmoco.synthetic.render.rasterize import Look, Pixels, background, box_around, develop, see, spread, unhidden
+from hcmoco.synthetic.render.rasterize import (
+    Appearance,
+    Pixels,
+    apply_camera,
+    background,
+    box_around,
+    cull_foreground,
+    rasterize,
+    spread,
+)
 from hcmoco.synthetic.render.raycast import Mesh
 from hcmoco.synthetic.scene import environment
 
 _SPAN = (0.65, 0.87)  # longer side of the person / side of the image, before anything hides it
-_LEAST_SPAN = 0.61  # of what is visible; a scene's foreground is left out rather than go below
-_LEAST_VISIBLE = 0.6  # share of the person's pixels, likewise
+_LEAST_SPAN = 0.61  # the same of the visible person; below it the foreground is dropped
+_LEAST_VISIBLE = 0.6  # share of the person's pixels; below it the foreground is dropped
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A picture with all its labels, decoded.
+    """An image with all its labels, decoded.
 
     Attributes:
         rgb: uint8 [S, S, 3].
-        depth: uint16 [S, S], millimetres as the sensor reads them, 0 = no reading; None outdoors.
-        true_depth: float32 [S, S], metres, of person and surroundings, 0 where there is nothing; None outdoors.
-        parts: uint8 [S, S], 0..24; iuv: uint8 [S, S, 3]; mask: bool [S, S], the visible person.
-        garment: uint8 [S, S], what covers the person (clothes.BARE ...), 255 outside.
-        keypoints: float32 [31, 3], x, y, visibility; joints3d: float32 [31, 3], metres in the camera frame. Order of skeletons.PEOPLE_31.
-        camera: float32 [4]; crop: float32 [5]; box: float32 [4], as schema.Person has them. The box is that of the visible person.
-        visible: share of the person's pixels that nothing hides; mode: what the person does (pose.Pose.mode).
+        depth: uint16 [S, S], the sensor's readings in millimeters, 0 = no reading; None outdoors.
+        true_depth: float32 [S, S], meters, of person and surroundings, 0 where there is nothing; None outdoors.
+        parts: uint8 [S, S], 0..24.
+        iuv: uint8 [S, S, 3], I in 0..24, U and V in 0..255 for 0..1.
+        mask: bool [S, S], the visible person.
+        garment: uint8 [S, S], what covers the person (clothing.BARE ...), 255 outside.
+        keypoints: float32 [31, 3], x, y in pixels and visibility, in the order of skeletons.PEOPLE_31.
+        joints3d: float32 [31, 3], meters in the camera frame, in the same order.
+        camera: float32 [4], as schema.Person has it.
+        crop: float32 [5], as schema.Person has it.
+        box: float32 [4], around the visible person, as schema.Person has it.
+        visible: share of the person's pixels that nothing hides, 0..1.
+        mode: what the pose is (pose.Pose.mode).
     """
 
     rgb: np.ndarray
@@ -55,50 +70,61 @@ class Rendered:
 
 
 def render_person(config: PeopleConfig, number: int) -> Rendered:
-    """Person `number` of the config's seed and domain: the same arrays for the same arguments, in any order and process."""
+    """Render person `number` of the config's seed and domain.
+
+    Args:
+        config: domain, image size S and seed.
+        number: which person, 0 or larger.
+
+    Returns:
+        The image and its labels: the same arrays for the same arguments, in any order and process.
+
+    Raises:
+        UserError: the renderer is not installed (see raycast.py).
+    """
     stream, size = f"people/{config.domain}", config.size
-    figure = make_figure(config.seed, stream, number)
+    posed = make_posed_body(config.seed, stream, number)
     rng = make_rng(config.seed, f"{stream}/scene", number)
     indoor = config.domain == "indoor"
-    source, width, height = (environment.room_camera if indoor else environment.wild_camera)(rng, figure.occupant)
-    place = (environment.room if indoor else environment.wild)(rng, figure.occupant, source)
-    camera, crop = _framed(source, figure.shown, size, make_rng(config.seed, f"{stream}/crop", number))
+    source, width, height = (environment.room_camera if indoor else environment.wild_camera)(rng, posed.occupant)
+    place = (environment.room if indoor else environment.wild)(rng, posed.occupant, source)
+    camera, crop = _framed(source, posed.shown, size, make_rng(config.seed, f"{stream}/crop", number))
 
-    body = Mesh(figure.vertices, figure.faces)
-    whole = see(figure.shown, body, camera, size)
+    body = Mesh(posed.vertices, posed.faces)
+    whole = rasterize(posed.shown, body, camera, size)
 
     def enough(seen: np.ndarray) -> bool:
         rows, columns = np.divmod(whole.flat[seen], size)
         return bool(seen.mean() > _LEAST_VISIBLE and max(np.ptp(rows), np.ptp(columns)) + 1 > _LEAST_SPAN * size)
 
-    room, solids, pixels = unhidden(place, camera, whole, enough)
-    look = Look(figure, pixels)
+    room, solids, pixels = cull_foreground(place, camera, whole, enough)
+    appearance = Appearance(posed, pixels)
     image = background(place, solids, room, body, camera, size)
     points = camera.position + pixels.rays * pixels.depth[:, None]
-    image.reshape(-1, 3)[pixels.flat] = lighting.lit(place, look.color, points, look.normal, (body, room))
+    image.reshape(-1, 3)[pixels.flat] = lighting.shade(place, appearance.color, points, appearance.normal, (body, room))
 
     mask = spread(np.ones(len(pixels.flat), bool), pixels, size)
-    garment = spread(look.cover, pixels, size, 255)
+    garment = spread(appearance.cover, pixels, size, 255)
     depth = true_depth = None
     if indoor:
         true_depth = _depth(room, camera, pixels, size)
-        cosine = np.abs(np.einsum("pi,pi->p", look.normal, pixels.rays)) / np.linalg.norm(pixels.rays, axis=1)
+        cosine = np.abs(np.einsum("pi,pi->p", appearance.normal, pixels.rays)) / np.linalg.norm(pixels.rays, axis=1)
         noise = make_rng(config.seed, f"{stream}/sensor", number)
         depth = depth_sensor.measure(
             true_depth, spread(cosine, pixels, size, 1), garment == clothing.SCALP, size / crop[2], noise
         )
         if config.masked_depth:
             depth[~mask] = 0
-    joints = joints31(figure.asset, figure.skin, figure.heads)
+    joints = joints31(posed.asset, posed.skin, posed.heads)
     in_camera = camera.to_camera(joints)
     flat = camera.project(in_camera)
     seen = _visible(camera, joints, body, room) & (flat >= 0).all(1) & (flat < size).all(1)
     return Rendered(
-        rgb=develop(image, make_rng(config.seed, f"{stream}/film", number)),
+        rgb=apply_camera(image, make_rng(config.seed, f"{stream}/film", number)),
         depth=depth,
         true_depth=true_depth,
-        parts=spread(look.parts, pixels, size),
-        iuv=spread(np.rint(look.iuv * (1, 255, 255)).astype(np.uint8), pixels, size),
+        parts=spread(appearance.parts, pixels, size),
+        iuv=spread(np.rint(appearance.iuv * (1, 255, 255)).astype(np.uint8), pixels, size),
         mask=mask,
         garment=garment,
         keypoints=np.concatenate([flat, seen[:, None]], axis=1).astype(np.float32),
@@ -107,7 +133,7 @@ def render_person(config: PeopleConfig, number: int) -> Rendered:
         crop=np.array([*crop, width, height], np.float32),
         box=box_around(mask),
         visible=len(pixels.flat) / len(whole.flat),
-        mode=figure.occupant.mode,
+        mode=posed.occupant.mode,
     )
 
 
@@ -122,11 +148,11 @@ def _depth(room: Mesh, camera: Camera, pixels: Pixels, size: int) -> np.ndarray:
 def _framed(
     source: Camera, shown_N3: np.ndarray, size: int, rng: np.random.Generator
 ) -> tuple[Camera, tuple[float, float, float]]:
-    """The camera of a square crop that the person fills by _SPAN, and the crop's corner and side in pixels of the source."""
+    """The camera of a square crop that the person fills by _SPAN; the crop's corner and side in source pixels."""
     flat = source.project(source.to_camera(shown_N3))
     low, high = flat.min(0), flat.max(0)
     side = float((high - low).max() / rng.uniform(*_SPAN))
-    # Off the middle by up to most of the margin there is.
+    # Off the middle by up to 0.8 of the margin.
     spare = 0.8 * (side - (high - low)) / 2
     shift = rng.uniform(-1, 1, 2) * np.minimum(spare, 0.15 * side)
     x0, y0 = (low + high) / 2 - side / 2 + shift
@@ -134,7 +160,7 @@ def _framed(
 
 
 def _visible(camera: Camera, joints_J3: np.ndarray, body: Mesh, room: Mesh) -> np.ndarray:
-    """bool [J]: joints that no thing hides, and no part of the body that is nearer than the joint's own flesh."""
+    """bool [J]: joints that neither the surroundings hide nor a part of the body nearer than the joint's own flesh."""
     rays = (joints_J3 - camera.position).astype(np.float32)
     own = VISIBILITY_MARGIN / np.linalg.norm(rays, axis=1)
     return (body.depth(camera.position, rays) >= 1 - own) & ~room.blocked(camera.position, rays, 0.999)

@@ -1,1 +1,1 @@
-"""What surrounds synthetic people: rooms, props, materials."""
+"""The surroundings of synthetic people: rooms, streets, props and materials."""

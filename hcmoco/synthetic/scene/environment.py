@@ -1,6 +1,6 @@
-"""Where a person is: a furnished room for a depth camera, or a street, park or market for any camera.
+"""Draw the surroundings of people: a furnished room, or a street, park or market.
 
-World axes: metres, x right, y away from the camera, z up; the person stands near the origin. See geometry.py.
+World axes: meters, x right, y away from the camera, z up; the people stand near the origin. See render/camera.py.
 """
 
 from dataclasses import dataclass, field
@@ -13,19 +13,20 @@ from hcmoco.synthetic.scene import materials as sf
 from hcmoco.synthetic.scene import props
 from hcmoco.synthetic.scene import textures as tx
 
-_CLEAR = 0.12  # metres that things stay away from the person
+_CLEAR = 0.12  # meters between a prop and the person
 
 
 @dataclass(frozen=True)
 class Occupant:
-    """What a scene has to know about the person in it.
+    """What the surroundings are built around: one person, or several as a group.
 
     Attributes:
-        low, high: [3], corners of the box around the person.
-        mode: what the pose is (pose.Pose.mode), or `group` for the box around several people.
+        low: [3], lower corner of the bounding box, meters.
+        high: [3], upper corner of the bounding box.
+        mode: what the pose is (pose.Pose.mode), or `group` for several people.
         seat: [3], the lowest point under the hips.
-        heading: radians about the vertical; 0 looks at the camera.
-        lift: metres above the floor at which the person lies.
+        heading: radians about the vertical; 0 faces the camera.
+        lift: meters above the floor at which the person lies.
     """
 
     low: np.ndarray
@@ -37,16 +38,17 @@ class Occupant:
 
 
 @dataclass
-class Scene:
-    """Geometry and light.
+class Environment:
+    """Geometry and light of the surroundings.
 
     Attributes:
-        solids: everything but the person and what hides it.
-        front: things between camera and person; they may be left out.
-        light: [4], homogeneous: a point (last 1) or a direction towards the light (last 0).
-        ambient: light from above and from below, at equal weight with `direct`.
-        tint: float32 [3], colour of all light.
-        sky: colours at the zenith and the horizon and a noise map; None indoors.
+        solids: all solids except those in `front`.
+        front: solids between camera and people, which may be dropped (rasterize.cull_foreground).
+        light: float32 [4], homogeneous: a point (last 1) or a direction towards the light (last 0).
+        ambient: strength of the light from above and from below.
+        direct: strength of `light`.
+        tint: float32 [3], color of all light.
+        sky: colors at the zenith and the horizon, and the number of the clouds' noise map; None indoors.
     """
 
     solids: Solids = field(default_factory=Solids)
@@ -59,22 +61,28 @@ class Scene:
 
 
 def room_camera(rng: np.random.Generator, person: Occupant) -> tuple[Camera, int, int]:
-    """A depth camera on a stand, and its image's width and height."""
+    """Draw a depth camera on a stand; return it with the width and height of its image in pixels."""
     distance = rng.uniform(2.0, 4.2) + max(0.0, -person.low[1] - 0.5)
     camera = _aim(rng, person, distance, rng.uniform(0.7, 1.8), FOCAL, 0.02)
-    return _centerd(camera, WIDTH, HEIGHT), WIDTH, HEIGHT
+    return _centered(camera, WIDTH, HEIGHT), WIDTH, HEIGHT
 
 
 def wild_camera(rng: np.random.Generator, person: Occupant) -> tuple[Camera, int, int]:
-    """Any camera in a hand, and its image's width and height."""
+    """Draw a handheld camera; return it with the width and height of its image in pixels."""
     width, height = ((640, 480), (480, 640), (640, 360))[rng.integers(3)]
     distance = rng.uniform(2.2, 7.0) + max(0.0, -person.low[1] - 0.5)
     camera = _aim(rng, person, distance, rng.uniform(0.4, 2.3), rng.uniform(400, 800), 0.05)
-    return _centerd(camera, width, height), width, height
+    return _centered(camera, width, height), width, height
 
 
 def group_camera(rng: np.random.Generator, group: Occupant, indoor: bool) -> Camera:
-    """Any camera in a hand that takes a picture of several people; its principal point is at (0, 0)."""
+    """Draw a handheld camera that takes several people, with its principal point at (0, 0).
+
+    Args:
+        rng: source of the draws.
+        group: the box around the people.
+        indoor: whether they are in a room, where the camera stays closer.
+    """
     distance = rng.uniform(2.2, 4.5) if indoor else rng.uniform(2.4, 7.5)
     return _aim(rng, group, distance + max(0.0, -group.low[1] - 0.2), rng.uniform(0.5, 2.2), 500.0, 0.04)
 
@@ -86,15 +94,15 @@ def _aim(
     middle = (person.low + person.high) / 2
     target = middle + np.array([rng.uniform(-0.2, 0.2), 0.0, rng.uniform(-0.2, 0.2)])
     position = np.array([distance * np.sin(angle), -distance * np.cos(angle), height])
-    return Camera.look(position, target, rng.normal(0, roll), focal)
+    return Camera.look_at(position, target, rng.normal(0, roll), focal)
 
 
-def _centerd(camera: Camera, width: int, height: int) -> Camera:
+def _centered(camera: Camera, width: int, height: int) -> Camera:
     return camera.zoomed(-width / 2, -height / 2, 1.0)
 
 
 def _free(person: Occupant, camera: Camera, x: float, y: float, reach: float) -> bool:
-    """Whether a thing of radius `reach` at (x, y) touches neither the person nor the sight of it."""
+    """Whether a prop of radius `reach` at (x, y) neither touches the person nor hides it from the camera."""
     reach += _CLEAR
     inside = person.low[0] - reach < x < person.high[0] + reach and person.low[1] - reach < y < person.high[1] + reach
     if inside or np.hypot(x - camera.position[0], y - camera.position[1]) < reach + 0.3:
@@ -104,14 +112,20 @@ def _free(person: Occupant, camera: Camera, x: float, y: float, reach: float) ->
     length = np.linalg.norm(along)
     along /= length
     offset = np.array([x, y]) - camera.position[:2]
-    ahead, aside = offset @ along, abs(offset[0] * along[1] - offset[1] * along[0])
+    ahead, sideways = offset @ along, abs(offset[0] * along[1] - offset[1] * along[0])
     half = np.linalg.norm((person.high - person.low)[:2]) / 2
-    return not (-reach < ahead < length and aside < half * max(ahead, 0) / length + reach)
+    return not (-reach < ahead < length and sideways < half * max(ahead, 0) / length + reach)
 
 
-def room(rng: np.random.Generator, person: Occupant, camera: Camera) -> Scene:
-    """A furnished room with a lamp under its ceiling."""
-    scene = Scene()
+def room(rng: np.random.Generator, person: Occupant, camera: Camera) -> Environment:
+    """Draw a furnished room with a lamp under its ceiling.
+
+    Args:
+        rng: source of the draws.
+        person: what the room is built around.
+        camera: the camera, which stands in the room.
+    """
+    scene = Environment()
     solids = scene.solids
     half = max(rng.uniform(1.7, 3.4), person.high[0] + 0.3, -person.low[0] + 0.3, abs(camera.position[0]) + 0.5)
     back = rng.uniform(0.4, 2.6) + person.high[1] + 0.3
@@ -140,10 +154,10 @@ def room(rng: np.random.Generator, person: Occupant, camera: Camera) -> Scene:
         kind = tx.pick(rng, props.FURNITURE)
         reach = 0.75 if kind in ("sofa", "table") else 0.5
         if _free(person, camera, x, y, reach):
-            props.furniture(rng, solids, kind, x, y, 0.0 if at_back else np.sign(x) * -np.pi / 2, ceiling)
+            props.add_furniture(rng, solids, kind, x, y, 0.0 if at_back else np.sign(x) * -np.pi / 2, ceiling)
     for _ in range(int(rng.integers(0, 5))):
-        props.hang(rng, solids, half, back, ceiling)
-    support(rng, solids, person)
+        props.add_wall_decor(rng, solids, half, back, ceiling)
+    add_support(rng, solids, person)
     if rng.random() < 0.12:
         _occlude(rng, scene.front, person, camera, ("bin", "table"))
     scene.light = np.array([rng.uniform(-1.2, 1.2), rng.uniform(-2.2, 0.2), ceiling - 0.15, 1], np.float32)
@@ -153,25 +167,34 @@ def room(rng: np.random.Generator, person: Occupant, camera: Camera) -> Scene:
     return scene
 
 
-def support(rng: np.random.Generator, solids: Solids, person: Occupant, seats: dict[str, float] = props.SEATS) -> None:
-    """Adds what a seated or lying person is on; nothing for the others."""
+def add_support(
+    rng: np.random.Generator, solids: Solids, person: Occupant, seats: dict[str, float] = props.SEATS
+) -> None:
+    """Add what a seated or lying person is on; nothing for other poses.
+
+    Args:
+        rng: source of the draws.
+        solids: what the solids are added to.
+        person: the person.
+        seats: weight of each kind of seat.
+    """
     if person.mode == "lie" and person.lift > 0:
-        props.bed(rng, solids, person.low, person.high, person.lift)
+        props.add_bed(rng, solids, person.low, person.high, person.lift)
     elif person.mode == "sit":
-        props.seat(rng, solids, person.seat, person.heading, seats)
+        props.add_seat(rng, solids, person.seat, person.heading, seats)
 
 
 def _occlude(
     rng: np.random.Generator, solids: Solids, person: Occupant, camera: Camera, kinds: tuple[str, ...]
 ) -> None:
-    """Something between camera and person that hides a part of it."""
+    """Add one prop between camera and person that hides a part of the person."""
     middle, half = (person.low + person.high) / 2, (person.high - person.low) / 2
     towards = camera.position[:2] - middle[:2]
     distance = np.linalg.norm(towards)
     towards /= distance
     near = min(half[1] + rng.uniform(0.35, 0.9), distance - 0.8)
-    aside = rng.choice((-1, 1)) * rng.uniform(0.2, 1.0) * (half[0] + 0.1)
-    x, y = middle[:2] + near * towards + aside * np.array([-towards[1], towards[0]])
+    sideways = rng.choice((-1, 1)) * rng.uniform(0.2, 1.0) * (half[0] + 0.1)
+    x, y = middle[:2] + near * towards + sideways * np.array([-towards[1], towards[0]])
     match rng.choice(kinds):
         case "pole":
             width = rng.uniform(0.06, 0.16)
@@ -188,15 +211,21 @@ def _occlude(
                 rng.normal(0, 0.2),
             )
         case "table":
-            props.furniture(rng, solids, "table", x, y, 0.0, 3.0)
+            props.add_furniture(rng, solids, "table", x, y, 0.0, 3.0)
         case _:
             size = rng.uniform((0.25, 0.2, 0.35), (0.7, 0.4, 0.8))
             solids.box((x, y, size[2] / 2), size, sf.clutter(rng), rng.uniform(0, 3))
 
 
-def wild(rng: np.random.Generator, person: Occupant, camera: Camera) -> Scene:
-    """A busy place under the sky."""
-    scene = Scene()
+def wild(rng: np.random.Generator, person: Occupant, camera: Camera) -> Environment:
+    """Draw a busy place under the sky.
+
+    Args:
+        rng: source of the draws.
+        person: what the place is built around.
+        camera: the camera.
+    """
+    scene = Environment()
     solids = scene.solids
     solids.box((0, 25, -0.05), (200, 90, 0.1), sf.ground(rng))
     place = tx.pick(rng, {"street": 0.4, "park": 0.35, "market": 0.25})
@@ -211,14 +240,14 @@ def wild(rng: np.random.Generator, person: Occupant, camera: Camera) -> Scene:
         x = rng.uniform(-1, 1) * (y + 3) * 0.75
         kind = tx.pick(rng, props.OUTDOORS[place])
         if _free(person, camera, x, y, props.REACH.get(kind, 0.7)):
-            props.stand(rng, solids, kind, x, y)
+            props.add_outdoor_prop(rng, solids, kind, x, y)
     if place == "park":
         for _ in range(int(rng.integers(4, 9))):
             across = rng.uniform(3, 7)
             solids.ball(
                 (rng.uniform(-18, 18), rng.uniform(16, 24), across * 0.4), (across, across, across), sf.foliage(rng)
             )
-    support(rng, solids, person)
+    add_support(rng, solids, person)
     if rng.random() < 0.4:
         _occlude(rng, scene.front, person, camera, ("pole", "bush", "sign", "bin"))
     angle, height = rng.uniform(-2.2, 2.2), rng.uniform(0.4, 1.6)
@@ -235,7 +264,7 @@ def wild(rng: np.random.Generator, person: Occupant, camera: Camera) -> Scene:
         tx.any_color(rng, (0, 0.2), (0.75, 1)),
         int(rng.integers(tx.MAPS)),
     )
-    if rng.random() < 0.7:  # mostly blue or grey
+    if rng.random() < 0.7:  # mostly blue or gray
         scene.sky = (
             np.array([0.45, 0.6, 0.85], np.float32) * rng.uniform(0.7, 1.1),
             np.array([0.85, 0.88, 0.92], np.float32) * rng.uniform(0.8, 1.05),

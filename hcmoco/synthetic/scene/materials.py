@@ -1,4 +1,7 @@
-"""Textures of rooms and streets: a catalogue of walls, floors, furniture, facades, leaves. Shape legend: N points, metres, z up."""
+"""Draw the materials of rooms and streets: walls, floors, furniture, facades, leaves.
+
+Shape legend: N points, meters, z up.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,16 +13,24 @@ from hcmoco.synthetic.scene.textures import MAPS, WOOD, any_color, cloth_color, 
 
 @dataclass(frozen=True)
 class Surface:
-    """A texture of room or street: a function of the point and its normal in world axes (z up)."""
+    """A material: a color as a function of the point and its normal in world axes.
+
+    Attributes:
+        kind: name of the texture, a key of _KINDS.
+        colors: two float32 [3], RGB in 0..1, between which the texture mixes.
+        scale: repeats per meter, in the texture's own unit.
+        which: number of the noise map.
+        glow: share of the color that needs no light (windows, lamps, screens), 0..1.
+    """
 
     kind: str
     colors: tuple[np.ndarray, np.ndarray]
-    scale: float  # repeats per metre, of the kind's own unit
+    scale: float
     which: int
-    glow: float = 0.0  # share of the colour that needs no light: windows, lamps, screens
+    glow: float = 0.0
 
     def __call__(self, points_N3: np.ndarray, normals_N3: np.ndarray) -> np.ndarray:
-        """float32 [N, 3]: colour at world points with the given unit normals."""
+        """Return the color at world points [N, 3] with the given unit normals [N, 3], float32 [N, 3]."""
         x, y, z = points_N3.T
         if self.kind in _FLOORS:
             u, v = x, y
@@ -111,7 +122,7 @@ def _surface(
 
 
 def wall(rng: np.random.Generator) -> Surface:
-    """The wall of a room: mostly light and little saturated."""
+    """Draw the wall of a room, usually light and of low saturation."""
     first = any_color(rng, (0.0, 0.35), (0.35, 0.95))
     kind = pick(
         rng,
@@ -121,21 +132,21 @@ def wall(rng: np.random.Generator) -> Surface:
 
 
 def floor(rng: np.random.Generator) -> Surface:
-    """The floor of a room."""
+    """Draw the floor of a room."""
     kind = pick(rng, {"planks": 0.4, "tiles": 0.2, "carpet": 0.25, "chequer": 0.15})
     first = near(rng, WOOD) if kind == "planks" else any_color(rng, (0.02, 0.4), (0.25, 0.85))
     return _surface(rng, kind, first, first * rng.uniform(0.45, 0.85))
 
 
 def thing(rng: np.random.Generator) -> Surface:
-    """A piece of furniture: wood, painted or covered with cloth."""
+    """Draw the material of furniture: wood, paint or cloth."""
     kind = pick(rng, {"wood": 0.4, "paint": 0.3, "plaster": 0.1, "wallpaper": 0.05, "damask": 0.1, "panels": 0.05})
     first = near(rng, WOOD) if kind == "wood" else cloth_color(rng, 0.6)
     return _surface(rng, kind, first, np.clip(first * rng.uniform(0.5, 1.4), 0, 1))
 
 
 def picture(rng: np.random.Generator) -> Surface:
-    """What hangs on walls: two free colours."""
+    """Draw a picture on a wall, with two free colors."""
     return _surface(
         rng,
         pick(rng, {"picture": 0.6, "graffiti": 0.2, "chequer": 0.1, "books": 0.1}),
@@ -146,19 +157,19 @@ def picture(rng: np.random.Generator) -> Surface:
 
 
 def books(rng: np.random.Generator) -> Surface:
-    """The front of a filled shelf."""
+    """Draw the front of a filled bookshelf."""
     return _surface(rng, "books", near(rng, WOOD), any_color(rng))
 
 
 def bright(rng: np.random.Generator) -> Surface:
-    """A window by day, or a lamp: it gives light of its own."""
+    """Draw a window by day or a lamp, which glows."""
     return _surface(
         rng, "plaster", any_color(rng, (0.0, 0.2), (0.9, 1.0)), any_color(rng, (0.0, 0.4), (0.7, 1.0)), glow=0.7
     )
 
 
 def ground(rng: np.random.Generator) -> Surface:
-    """What one stands on outside."""
+    """Draw an outdoor ground: grass, asphalt, paving or sand."""
     kind = pick(rng, {"grass": 0.3, "asphalt": 0.25, "paving": 0.25, "sand": 0.2})
     first: np.ndarray
     if kind == "grass":
@@ -171,20 +182,20 @@ def ground(rng: np.random.Generator) -> Surface:
 
 
 def facade(rng: np.random.Generator) -> Surface:
-    """The front of a building."""
+    """Draw the front of a building."""
     kind = pick(rng, {"windows": 0.45, "bricks": 0.2, "plaster": 0.12, "graffiti": 0.08, "panels": 0.15})
     first = any_color(rng, (0.0, 0.45), (0.3, 0.95))
     return _surface(rng, kind, first, any_color(rng, (0.0, 0.5), (0.05, 0.45)), (0.35, 1.0))
 
 
 def clutter(rng: np.random.Generator) -> Surface:
-    """Anything else that stands outside: stalls, cars, signs."""
+    """Draw the material of other outdoor props: stalls, cars, signs."""
     kind = pick(rng, {"paint": 0.35, "panels": 0.2, "picture": 0.2, "graffiti": 0.15, "wallpaper": 0.1})
     return _surface(rng, kind, any_color(rng), any_color(rng), (0.7, 2.5))
 
 
 def foliage(rng: np.random.Generator) -> Surface:
-    """Leaves of a tree or bush."""
+    """Draw the leaves of a tree or bush."""
     first = np.array([0.16, 0.30, 0.10], np.float32) * rng.uniform(0.5, 1.5) + rng.uniform(0, 0.1) * np.array(
         [1, 0.6, 0], np.float32
     )
@@ -192,6 +203,6 @@ def foliage(rng: np.random.Generator) -> Surface:
 
 
 def bark(rng: np.random.Generator) -> Surface:
-    """A trunk or a post."""
+    """Draw a trunk or a post."""
     first = near(rng, WOOD) * 0.7
     return _surface(rng, "wood", first, first * 0.5)

@@ -1,4 +1,7 @@
-"""Things that stand around: furniture, what hangs on walls, what seats and beds people, and what streets are full of."""
+"""Add props to the surroundings: furniture, wall decor, seats and beds, and what streets are full of.
+
+Lengths are meters in world axes, angles are radians. Draws come from `rng`; solids are added to `solids`.
+"""
 
 import numpy as np
 
@@ -8,18 +11,26 @@ from hcmoco.synthetic.scene import textures as tx
 
 FURNITURE = {"cabinet": 0.24, "shelf": 0.18, "table": 0.16, "sofa": 0.12, "plant": 0.1, "lamp": 0.08, "chair": 0.12}
 SEATS = {"chair": 0.5, "stool": 0.2, "block": 0.2, "bench": 0.1}
-# What each kind of place outdoors is full of.
+# Props of each kind of outdoor place, with their weights.
 OUTDOORS = {
     "street": {"car": 0.25, "tree": 0.15, "pole": 0.25, "box": 0.2, "sign": 0.15},
     "park": {"tree": 0.45, "bush": 0.3, "pole": 0.1, "box": 0.1, "sign": 0.05},
     "market": {"stall": 0.4, "box": 0.25, "ball": 0.1, "pole": 0.1, "sign": 0.15},
 }
-# Metres from the middle of a thing to its farthest side.
+# Meters from the center of a prop to its farthest side.
 REACH = {"car": 2.2, "tree": 2.2, "stall": 1.2, "box": 1.0, "bush": 0.9}
 
 
-def hang(rng: np.random.Generator, solids: Solids, half: float, back: float, ceiling: float) -> None:
-    """A picture, a window or a door on the back wall."""
+def add_wall_decor(rng: np.random.Generator, solids: Solids, half: float, back: float, ceiling: float) -> None:
+    """Add a picture, a window or a door to the back wall.
+
+    Args:
+        rng: source of the draws.
+        solids: what the solids are added to.
+        half: half the width of the room.
+        back: y of the back wall.
+        ceiling: height of the ceiling.
+    """
     kind = tx.pick(rng, {"picture": 0.55, "window": 0.25, "door": 0.2})
     if kind == "door":
         x = rng.uniform(-half + 0.5, half - 0.5)
@@ -32,10 +43,19 @@ def hang(rng: np.random.Generator, solids: Solids, half: float, back: float, cei
     solids.box((x, back - 0.02, z), (wide, 0.04, high), sf.bright(rng) if kind == "window" else sf.picture(rng))
 
 
-def furniture(
+def add_furniture(
     rng: np.random.Generator, solids: Solids, kind: str, x: float, y: float, yaw: float, ceiling: float
 ) -> None:
-    """Adds a piece of furniture at (x, y); at yaw 0 its back is towards +y."""
+    """Add a piece of furniture.
+
+    Args:
+        rng: source of the draws.
+        solids: what the solids are added to.
+        kind: a key of FURNITURE.
+        x, y: its place on the floor.
+        yaw: its rotation about the vertical; at 0 its back is towards +y.
+        ceiling: height of the ceiling.
+    """
     yaw = yaw + rng.normal(0, 0.06)
     skin = sf.thing(rng)
 
@@ -90,17 +110,25 @@ def _chair(part, high: float, rng: np.random.Generator) -> None:
         part((0, 0.21, high + 0.24), (0.44, 0.03, 0.5))
 
 
-def bed(rng: np.random.Generator, solids: Solids, low: np.ndarray, high: np.ndarray, lift: float) -> None:
-    """Adds a bed of height `lift` under the box between `low` and `high`."""
+def add_bed(rng: np.random.Generator, solids: Solids, low: np.ndarray, high: np.ndarray, lift: float) -> None:
+    """Add a bed of height `lift` under the box between the corners `low` and `high`, both [3]."""
     middle, size = (low + high) / 2, high - low + 0.3
     solids.box((middle[0], middle[1], lift / 2 - 0.04), (size[0], size[1], lift - 0.08), sf.thing(rng))
     solids.box((middle[0], middle[1], lift - 0.05), (size[0] - 0.04, size[1] - 0.04, 0.1), sf.thing(rng))
 
 
-def seat(
+def add_seat(
     rng: np.random.Generator, solids: Solids, under: np.ndarray, heading: float, seats: dict[str, float] = SEATS
 ) -> None:
-    """Adds one of `seats` (with their weights) whose top is at the point `under`, for someone who looks along `heading`."""
+    """Add a seat under a person.
+
+    Args:
+        rng: source of the draws.
+        solids: what the solids are added to.
+        under: [3], the top of the seat.
+        heading: where the person faces; 0 faces the camera.
+        seats: weight of each kind of seat.
+    """
     high = max(float(under[2]) - 0.005, 0.08)
     behind = turn(heading) @ np.array([0, 0.04, 0])
     x, y = under[0] + behind[0], under[1] + behind[1]
@@ -124,8 +152,15 @@ def seat(
             part((side * 0.5, 0, (high - 0.06) / 2), (0.08, 0.36, high - 0.06))
 
 
-def stand(rng: np.random.Generator, solids: Solids, kind: str, x: float, y: float) -> None:
-    """Adds one thing of the street to the background."""
+def add_outdoor_prop(rng: np.random.Generator, solids: Solids, kind: str, x: float, y: float) -> None:
+    """Add one prop of a street, park or market.
+
+    Args:
+        rng: source of the draws.
+        solids: what the solids are added to.
+        kind: a key of the kinds in OUTDOORS.
+        x, y: its place on the ground.
+    """
     yaw = rng.uniform(0, np.pi)
     match kind:
         case "car":

@@ -1,6 +1,6 @@
-"""Colour as a function of a point: tileable noise, colours, and solid patterns for cloth. Rooms and streets are in surfaces.py.
+"""Textures: tileable noise, random colors, and solid patterns for cloth. Rooms and streets are in materials.py.
 
-Shape legend: N points. Colours are linear-ish RGB in 0..1 before the renderer's tone curve; positions are metres.
+Shape legend: N points. Colors are RGB in 0..1 before the renderer's tone curve; positions are meters.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from hcmoco.rng import make_rng
 MAPS = 8  # number of noise maps
 _SIDE = 512  # their side in texels, a power of two so that wrapping is a mask
 
-# Base colours that rooms and clothes mostly have; saturated ones are drawn freely on top.
+# Base colors that rooms and clothes mostly have; saturated ones are drawn freely on top.
 _NEUTRAL = np.array(
     [
         (0.05, 0.05, 0.06), (0.12, 0.13, 0.15), (0.30, 0.31, 0.33), (0.55, 0.56, 0.57), (0.85, 0.85, 0.84),
@@ -29,7 +29,7 @@ WOOD = np.array(
 
 @cache
 def _noise_maps() -> np.ndarray:
-    """float32 [MAPS, side, side] in 0..1: fractal noise that tiles. The same in every process, so not part of a sample's randomness."""
+    """float32 [MAPS, side, side] in 0..1: fractal noise that tiles. A constant, not part of a sample's randomness."""
     rng = make_rng(0, "people-noise-maps")
     maps = np.zeros((MAPS, _SIDE, _SIDE), np.float32)
     for image in maps:
@@ -47,7 +47,7 @@ def _noise_maps() -> np.ndarray:
 
 
 def noise(which: int, u_N: np.ndarray, v_N: np.ndarray) -> np.ndarray:
-    """float32 [N] in 0..1: noise map `which` (modulo MAPS) at u, v; it repeats with period 1 in both."""
+    """Return noise map `which` (modulo MAPS) at u, v: float32 [N] in 0..1, with period 1 in both."""
     columns = np.floor(u_N * _SIDE).astype(np.int32) & (_SIDE - 1)
     rows = np.floor(v_N * _SIDE).astype(np.int32) & (_SIDE - 1)
     return _noise_maps()[which % MAPS].ravel().take(rows * _SIDE + columns)
@@ -56,19 +56,37 @@ def noise(which: int, u_N: np.ndarray, v_N: np.ndarray) -> np.ndarray:
 def any_color(
     rng: np.random.Generator, saturation: tuple[float, float] = (0.0, 0.7), value: tuple[float, float] = (0.1, 0.95)
 ) -> np.ndarray:
-    """float32 [3]: a colour of any hue with saturation and value drawn from the given ranges."""
+    """Draw a color of any hue, float32 [3], with saturation and value from the given ranges within 0..1."""
     hsv = np.array([[[rng.uniform(0, 360), rng.uniform(*saturation), rng.uniform(*value)]]], np.float32)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0]
 
 
 def near(rng: np.random.Generator, palette: np.ndarray, spread: float = 0.12) -> np.ndarray:
-    """float32 [3]: a colour close to one of the palette's."""
+    """Draw a color close to a random one of the palette.
+
+    Args:
+        rng: source of the draws.
+        palette: float32 [C, 3].
+        spread: relative standard deviation of each channel.
+
+    Returns:
+        float32 [3].
+    """
     color = palette[rng.integers(len(palette))] * (1 + rng.normal(0, spread, 3)) + rng.normal(0, 0.015, 3)
     return np.clip(color, 0.02, 0.97).astype(np.float32)
 
 
 def cloth_color(rng: np.random.Generator, neutral: float = 0.45, unlike: np.ndarray | None = None) -> np.ndarray:
-    """float32 [3]: a colour that clothes have; `neutral` is the share of greys, navies, browns; never one that passes for `unlike`."""
+    """Draw a color of clothes.
+
+    Args:
+        rng: source of the draws.
+        neutral: share of grays, navies and browns, 0..1.
+        unlike: float32 [3] or None; no color that passes for this one is returned.
+
+    Returns:
+        float32 [3].
+    """
     while True:
         color = (
             near(rng, _NEUTRAL)
@@ -80,14 +98,17 @@ def cloth_color(rng: np.random.Generator, neutral: float = 0.45, unlike: np.ndar
 
 
 def passes_for(color: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two colours may be the same one under another light: close in hue and saturation, and within a factor 2.2 of brightness."""
+    """Return whether two colors [3] may be the same one under another light.
+
+    They are if hue and saturation are close and their brightness differs by less than a factor of 2.2.
+    """
     lengths = np.linalg.norm(color), np.linalg.norm(other)
     angle = np.arccos(min(color @ other / (lengths[0] * lengths[1]), 1.0))
     return bool(angle < 0.17 and max(lengths) < 2.2 * min(lengths))
 
 
 def pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
-    """A key of `weights`, drawn in proportion to its value."""
+    """Draw a key of `weights` in proportion to its value."""
     shares = np.fromiter(weights.values(), float)
     return list(weights)[
         int(np.searchsorted(np.cumsum(shares / shares.sum()), rng.random(), side="right").clip(max=len(shares) - 1))
@@ -96,17 +117,33 @@ def pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A two-colour solid texture of cloth: a function of the place on the template body, so it has no seams and moves with the skin."""
+    """A two-color solid texture of cloth.
+
+    It is a function of the place on the template body, so it has no seams and moves with the skin.
+
+    Attributes:
+        kind: name of the pattern.
+        colors: two float32 [3], RGB in 0..1.
+        frequency: repeats per meter.
+        phase: offsets of the pattern in repeats, 0..1.
+        which: number of the noise map.
+    """
 
     kind: str
     colors: tuple[np.ndarray, np.ndarray]
-    frequency: float  # repeats per metre
+    frequency: float
     phase: tuple[float, float]
     which: int
 
     @classmethod
     def draw(cls, rng: np.random.Generator, plain: float = 0.35, unlike: np.ndarray | None = None) -> "Pattern":
-        """A random pattern; `plain` is the share without any. No colour of it passes for `unlike`."""
+        """Draw a random pattern.
+
+        Args:
+            rng: source of the draws.
+            plain: share of patterns of one color, 0..1.
+            unlike: float32 [3] or None; no color of the pattern passes for this one.
+        """
         kinds = {
             "heather": 0.2,
             "stripes": 0.2,
@@ -130,7 +167,7 @@ class Pattern:
         )
 
     def __call__(self, points_N3: np.ndarray) -> np.ndarray:
-        """float32 [N, 3]: colour at points of the template body."""
+        """Return the color at points [N, 3] of the template body, float32 [N, 3]."""
         first, second = self.colors
         if self.kind == "plain":
             return np.broadcast_to(first, points_N3.shape)
@@ -160,5 +197,5 @@ class Pattern:
 
 
 def mix(first: np.ndarray, second: np.ndarray, share_N: np.ndarray) -> np.ndarray:
-    """float32 [N, 3]: `first` where the share is 0, `second` where it is 1."""
+    """Mix two colors [3]: `first` where the share is 0, `second` where it is 1; float32 [N, 3]."""
     return first + (second - first) * np.asarray(share_N, np.float32)[:, None]

@@ -50,7 +50,7 @@ def test_a_card_adds_up(tmp_path):
     text = (tmp_path / CARD).read_text()
     assert "Of 11 records that were read, 3 are rows." in text
     for line in (
-        "| licence and terms | research only |",
+        "| license and terms | research only |",
         "| source | https://example.org/clips |",
         "| rows with | keypoints 3 |",
         "| 5 | skipped: no body |",
@@ -60,7 +60,7 @@ def test_a_card_adds_up(tmp_path):
         "|  | residual | clips |",
         "| S001C001 | 2 | 9 |",
         "| S001C002 | 0.1235 | 2 |",
-        "rejected.jsonl lists every broken record with its reason.",
+        "rejected.jsonl lists every rejected record with its reason.",
     ):
         assert line in text.splitlines()
 
@@ -70,6 +70,6 @@ def test_a_card_without_terms_says_so(tmp_path):
     person = Person(id="clips/0", dataset="clips", split="train", size=8, keypoints=[[1, 1, 1]] * 17)
     finish(Folder(str(tmp_path)), about, [write_part(Folder(str(tmp_path)), 0, about, [person], first_index=0)])
     text = (tmp_path / CARD).read_text()
-    assert "| licence and terms | not stated" in text
+    assert "| license and terms | not stated" in text
     assert "source |" not in text.split("##")[0]
     assert "What is not in it" not in text

@@ -349,7 +349,7 @@ def test_a_manifest_that_is_no_manifest(made, text):
 
 
 def test_verify_reads_what_the_bytes_mean(tmp_path):
-    """Checksums that fit a wrong content: broken pictures, a second id, other columns, and indices that do not count."""
+    """Checksums that fit a wrong content: damaged pictures, a second id, other columns, and wrong indices."""
     persons = make_persons(20)
     persons[7].id = persons[8].id
     write_shards(str(tmp_path / "twice"), persons, ABOUT)

@@ -265,7 +265,7 @@ def test_scenes_are_the_records_that_the_seed_names(ray_session, tmp_path, capsy
         assert row == make_scene(config, int(order[k]), dataset="scenes", split="val").to_row(k)
     manifest = Shards.open(str(tmp_path / "s")).manifest
     assert (manifest.kind, manifest.joints, manifest.modalities) == ("scene", "", {"rgb": 9, "instances": 9})
-    assert (manifest.provenance.arguments["source"], manifest.provenance.arguments["most"]) == ("scenes", 3)
+    assert (manifest.provenance.arguments["source"], manifest.provenance.arguments["max_people"]) == ("scenes", 3)
     assert run(capsys, "verify", tmp_path / "s")[0] == 0
     assert "already prepared" in run(capsys, *command)[1]
     line, _ = failing(capsys, "people", "--size", 64, "--seed", 3, "--out", tmp_path / "s", "--count", 9)
@@ -282,14 +282,18 @@ def test_scenes_are_the_records_that_the_seed_names(ray_session, tmp_path, capsy
     ("arguments", "line"),
     [
         (
-            ["people", "--scenes", "--count", "5", "--least", "3", "--most", "2"],
-            "prepare people --scenes: .*least = 3 people are more",
+            ["people", "--scenes", "--count", "5", "--min-people", "3", "--max-people", "2"],
+            "prepare people --scenes: .*min_people = 3 is more",
         ),
         (
             ["people", "--scenes", "--count", "5", "--masked-depth", "true"],
             "prepare people --scenes: unknown key 'masked_depth'",
         ),
-        (["people", "--count", "5", "--points", "3"], "prepare people: unknown key 'points'"),
+        (["people", "--count", "5", "--num-points", "3"], "prepare people: unknown key 'num_points'"),
+        (
+            ["people", "--scenes", "--count", "5", "--most", "2"],
+            "prepare people --scenes: 'most' is now called 'max_people'",
+        ),
         (["people", "--count", "0"], "prepare people: count = 0"),
         (["people", "--count", "5", "--domain", "space"], "domain = 'space'"),
         (["people", "--count", "5", "--size", "huge"], "size = 'huge'"),

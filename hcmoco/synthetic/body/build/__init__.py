@@ -1,1 +1,1 @@
-"""How the committed body asset was made."""
+"""Build the committed body asset."""

@@ -1,7 +1,8 @@
-"""Distils the body that the synthetic people share into one small file: `python -m hcmoco.synthetic.body.build.asset OUT.npz`.
+"""Build the body asset that all synthetic people share: `python -m hcmoco.synthetic.body.build.asset OUT.npz`.
 
-Needs the extra `asset` (anny and what it brings, some gigabytes of cache under ANNY_CACHE_DIR); the result is committed, so this is run
-only to change it. Bodies are adults. See NOTICE for where the data comes from and `body.Asset` for what each array holds.
+This needs the extra `asset` (anny and its dependencies, with some gigabytes of cache under ANNY_CACHE_DIR). The result
+is committed, so the script is run only to change it. Bodies are adults. See NOTICE for the sources of the data and
+`body.mesh.Asset` for the meaning of each array.
 """
 
 import argparse
@@ -19,17 +20,29 @@ COMPONENTS = 32
 TARGET_FACES = 9000
 WEIGHTS_PER_VERTEX = 6
 ADULT_YEARS = (18.0, 80.0)
-HEIGHT_RANGE = (1.42, 2.05)  # metres
+HEIGHT_RANGE = (1.42, 2.05)  # meters
 KEYPOINTS = (
-    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
-    "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+    "right_ankle",
 )  # fmt: skip
 
 
 def sample_people(model, count: int, body: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Rest shapes of `count` adults: vertices [N, S, 3] and bone heads [N, Bn, 3] in metres, age in years, female 0..1, height in metres.
+    """Sample rest shapes of adults from anny.
 
-    The shape distribution is anny's, calibrated on the heights of the World Health Organization; gender is drawn near its two ends.
+    The shape distribution is anny's, calibrated on the heights of the World Health Organization. Gender is drawn near
+    its two ends.
+
+    Args:
+        model: anny's body model.
+        count: number N of adults.
+        body: int, numbers of the vertices between which height is measured.
+        seed: seed of the draws.
+
+    Returns:
+        Arrays by name: vertices [N, S, 3] and heads [N, Bn, 3] in meters, age [N] in years, female [N] in 0..1, height
+            [N] in meters.
     """
     import torch
     from anny.shape_distribution import SimpleShapeDistribution
@@ -69,33 +82,56 @@ def sample_people(model, count: int, body: np.ndarray, seed: int) -> dict[str, n
 
 
 def principal_components(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean [P, 3], basis [K, P, 3] in metres per standard deviation, and the rows' coefficients [N, K] (unit variance)."""
+    """Reduce shapes to their principal components.
+
+    Args:
+        rows: float [N, P, 3], meters.
+        count: number K of components.
+
+    Returns:
+        Mean [P, 3], basis [K, P, 3] in meters per standard deviation, and the rows' coefficients [N, K] of unit
+        variance.
+    """
     people = len(rows)
     flat = rows.reshape(people, -1)
     mean = flat.mean(0)
-    centerd = flat - mean
-    values, vectors = np.linalg.eigh((centerd @ centerd.T).astype(np.float64))
+    centered = flat - mean
+    values, vectors = np.linalg.eigh((centered @ centered.T).astype(np.float64))
     order = np.argsort(-values)[:count]
     coefficients = vectors[:, order] * np.sqrt(people)
-    basis = coefficients.T @ centerd / people
+    basis = coefficients.T @ centered / people
     # an eigenvector's sign is arbitrary: fix it, so that another linear-algebra library builds the same asset
     signs = np.sign(basis[np.arange(count), np.abs(basis).argmax(1)])
     basis, coefficients = basis * signs[:, None], coefficients * signs
-    error = np.linalg.norm((centerd - coefficients @ basis).reshape(people, -1, 3), axis=-1)
+    error = np.linalg.norm((centered - coefficients @ basis).reshape(people, -1, 3), axis=-1)
     print(
-        f"  {count} components: error {error.mean() * 1e3:.2f} mm, p99 {np.percentile(error, 99) * 1e3:.2f}, max {error.max() * 1e3:.1f}"
+        f"  {count} components: error {error.mean() * 1e3:.2f} mm, "
+        f"p99 {np.percentile(error, 99) * 1e3:.2f}, max {error.max() * 1e3:.1f}"
     )
     return mean.reshape(-1, 3), basis.reshape(count, -1, 3), coefficients
 
 
 def keypoint_regressors(source: np.ndarray, points: np.ndarray, kept: np.ndarray, body: np.ndarray) -> np.ndarray:
-    """Regressors [J, S] over the source mesh moved to the kept body vertices, [J, V]: each weight goes to the nearest of them."""
+    """Move keypoint regressors from the source mesh to the kept vertices.
+
+    Each weight goes to the nearest kept vertex of the body. The weights are then corrected by the smallest change that
+    restores the keypoint on the mean person and the sum of the weights.
+
+    Args:
+        source: float [J, S], regressors over the source mesh.
+        points: float [S, 3], the mean person, meters.
+        kept: int [V], number of each kept vertex in the source mesh.
+        body: int, numbers of the kept vertices of the body.
+
+    Returns:
+        float [J, V].
+    """
     nearest = body[np.argmin(((points[:, None, :] - points[kept][None, body, :]) ** 2).sum(-1), axis=1)]
     moved = np.zeros((len(source), len(kept)))
     for row, weights in enumerate(source):
         np.add.at(moved[row], nearest, weights)
         moved[row, np.abs(moved[row]) < 1e-5] = 0
-        # what the move shifted is put back with the smallest change of the weights, their sum included
+        # restore the keypoint and the sum of the weights by the smallest change of the weights
         support = np.flatnonzero(moved[row])
         A = np.concatenate([points[kept][support].T, np.ones((1, len(support)))])
         gap = np.append(weights @ points, weights.sum()) - A @ moved[row, support]
@@ -104,7 +140,7 @@ def keypoint_regressors(source: np.ndarray, points: np.ndarray, kept: np.ndarray
 
 
 def top_weights(dense: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` largest skin weights of each vertex, renormalised, and their bones."""
+    """Return the `count` largest skin weights of each vertex, renormalized, and their bones, both [V, count]."""
     bones = np.argsort(-dense, axis=1)[:, :count]
     weights = np.take_along_axis(dense, bones, 1)
     print(f"  top {count} skin weights hold {weights.sum(1).mean():.4f} of the mass (worst {weights.sum(1).min():.3f})")
@@ -112,7 +148,7 @@ def top_weights(dense: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def build(seed: int = 0) -> dict[str, np.ndarray]:
-    """All arrays of the asset, as `body.Asset` documents them."""
+    """Return all arrays of the asset by name, as `body.mesh.Asset` documents them."""
     sys.modules.setdefault("warp", None)  # type: ignore[arg-type]  # plain linear blend skinning needs no GPU compiler
     import anny
     import torch
@@ -126,7 +162,7 @@ def build(seed: int = 0) -> dict[str, np.ndarray]:
     model = anny.Anny(topology="anny-full", phenotypes="all", skinning_method="lbs").to(dtype=torch.float32)
     _, uv, groups = load_obj_file(str(data / "mpfb2/3dobjs/base.obj"), dtype=torch.float64)
 
-    # mouth and eye-socket cavities are out of sight; the other edit is the one that anny's default body has
+    # mouth and eye-socket cavities are invisible; the other edit is that of anny's default body
     cavities = torch.load(data / "template_mesh_internal_cavities.pth", weights_only=True)["face_indices"]
     visible = np.setdiff1d(np.arange(len(groups["body"]["face_vertex_indices"])), cavities)
     quads, quads_uv = get_edited_mesh_faces(
@@ -206,6 +242,7 @@ def build(seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
+    """Build the asset and write it to the file that is named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="the .npz file to write")
     parser.add_argument("--seed", type=int, default=0)
@@ -213,7 +250,8 @@ def main() -> None:
     arrays = build(options.seed)
     np.savez_compressed(options.out, **arrays)
     print(
-        f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, {len(arrays['template'])} vertices, {len(arrays['faces'])} triangles"
+        f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, {len(arrays['template'])} vertices, "
+        f"{len(arrays['faces'])} triangles"
     )
 
 

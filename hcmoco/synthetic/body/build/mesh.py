@@ -1,6 +1,6 @@
-"""Mesh work of the asset build: which faces, how few of them, which limb each vertex belongs to, the UV islands of hands and feet.
+"""Mesh tools of the asset build: decimation, limb groups, and the UV islands of hands and feet.
 
-Runs only inside `build_asset`, with SciPy and fast-simplification installed; nothing here is needed to make people.
+Only `body.build.asset` runs this, with SciPy and fast-simplification installed. Rendering people needs neither.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _BONE_PREFIXES = {
 
 @dataclass
 class Mesh:
-    """Faces over the vertices that were kept.
+    """Faces over the kept vertices.
 
     Attributes:
         kept: int [V], number of each kept vertex in the source mesh.
@@ -48,14 +48,23 @@ class Mesh:
 
 
 def triangles(quads: np.ndarray) -> np.ndarray:
-    """Two triangles for each quad, [2 Q, 3]."""
+    """Split each quad into two triangles: int [Q, 4] to int [2 Q, 3]."""
     return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
 
 
 def decimate(points: np.ndarray, faces: np.ndarray, target: int) -> np.ndarray:
-    """About `target` of the given triangles, over a subset of the same vertices.
+    """Return about `target` triangles over a subset of the given vertices.
 
-    Each vertex of the simplified surface is snapped to the nearest given one, so that skin weights, shape basis and UV carry over exactly.
+    Each vertex of the simplified surface is snapped to the nearest given one, so that skin weights, shape basis and UV
+    carry over exactly.
+
+    Args:
+        points: float [S, 3], vertices, meters.
+        faces: int [T, 3], triangles.
+        target: number of triangles to keep.
+
+    Returns:
+        int [F, 3], vertex numbers of the source mesh.
     """
     used, local = np.unique(faces, return_inverse=True)
     simple_points, simple_faces = fast_simplification.simplify(
@@ -63,7 +72,8 @@ def decimate(points: np.ndarray, faces: np.ndarray, target: int) -> np.ndarray:
     )
     distance, nearest = cKDTree(points[used]).query(simple_points)
     print(
-        f"  decimated to {len(simple_faces)} triangles, snapped by {distance.mean() * 1e3:.2f} mm (max {distance.max() * 1e3:.1f})"
+        f"  decimated to {len(simple_faces)} triangles, "
+        f"snapped by {distance.mean() * 1e3:.2f} mm (max {distance.max() * 1e3:.1f})"
     )
     snapped = used[nearest[simple_faces]]
     proper = (snapped[:, 0] != snapped[:, 1]) & (snapped[:, 1] != snapped[:, 2]) & (snapped[:, 2] != snapped[:, 0])
@@ -71,17 +81,17 @@ def decimate(points: np.ndarray, faces: np.ndarray, target: int) -> np.ndarray:
 
 
 def assemble(kinds: list[np.ndarray]) -> Mesh:
-    """One mesh of the triangles of body, eyes, hair and skirt, with its vertices renumbered."""
+    """Join the triangles of body, eyes, hair and skirt into one mesh with renumbered vertices."""
     kept, local = np.unique(np.concatenate(kinds), return_inverse=True)
     faces = local.reshape(-1, 3)
-    face_kind = np.repeat(np.arange(len(kinds), dtype=np.uint8), [len(each) for each in kinds])
+    face_kind = np.repeat(np.arange(len(kinds), dtype=np.uint8), [len(faces_of_kind) for faces_of_kind in kinds])
     vertex_kind = np.zeros(len(kept), np.uint8)
     vertex_kind[faces.ravel()] = np.repeat(face_kind, 3)
     return Mesh(kept, faces, face_kind, vertex_kind)
 
 
 def group_of(bone: str) -> str:
-    """The limb group that a bone's skin weight counts for."""
+    """Return the limb group that a bone's skin weight counts for."""
     side = bone[-2:] if bone.endswith(SIDES) else ""
     for group, prefixes in _BONE_PREFIXES.items():
         if bone.startswith(prefixes):
@@ -90,9 +100,19 @@ def group_of(bone: str) -> str:
 
 
 def group_weights(points: np.ndarray, bone_weights: np.ndarray, bones: list[str], faces: np.ndarray) -> np.ndarray:
-    """Skin weights [V, Bn] summed over the bones of each limb group and smoothed over the surface, [V, 14].
+    """Sum skin weights over the bones of each limb group and smooth them over the surface.
 
-    Where two groups weigh the same is a border between parts. Painted weights are ragged there, and smoothing makes the border straight.
+    The border between two parts is where two groups have equal weight. Painted weights are ragged there, and smoothing
+    makes the border straight.
+
+    Args:
+        points: float [V, 3], meters.
+        bone_weights: float [V, Bn], skin weights.
+        bones: names of the Bn bones.
+        faces: int [F, 3], triangles.
+
+    Returns:
+        float [V, 14], rows sum to 1.
     """
     member = np.zeros((len(bones), len(GROUPS)))
     for number, bone in enumerate(bones):
@@ -101,12 +121,23 @@ def group_weights(points: np.ndarray, bone_weights: np.ndarray, bones: list[str]
 
 
 def smoothed(points: np.ndarray, faces: np.ndarray, values: np.ndarray, width: float, steps: int = 4) -> np.ndarray:
-    """Values [V, C] after diffusion over the surface by about `width` metres, whatever the mesh's density: implicit Euler steps."""
+    """Diffuse values over the surface by implicit Euler steps, whatever the density of the mesh.
+
+    Args:
+        points: float [V, 3], meters.
+        faces: int [F, 3], triangles.
+        values: float [V, C].
+        width: standard deviation of the diffusion, meters.
+        steps: number of steps.
+
+    Returns:
+        float [V, C], rows sum to 1.
+    """
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     edges = np.unique(np.concatenate([edges, edges[:, ::-1]]), axis=0)
     squared = ((points[edges[:, 0]] - points[edges[:, 1]]) ** 2).sum(1)
     degree = np.maximum(np.bincount(edges[:, 0], minlength=len(points)), 1)
-    # on a regular mesh the mean over neighbours of (difference / length^2) is a quarter of the Laplacian
+    # on a regular mesh the mean over neighbors of (difference / length^2) is a quarter of the Laplacian
     rate = 4 * width**2 / 2 / steps / degree[edges[:, 0]] / np.maximum(squared, 1e-8)
     off_diagonal = sparse.coo_matrix((rate, edges.T), shape=(len(points),) * 2)
     system = sparse.identity(len(points)) + sparse.diags(np.asarray(off_diagonal.sum(1)).ravel()) - off_diagonal
@@ -117,9 +148,18 @@ def smoothed(points: np.ndarray, faces: np.ndarray, values: np.ndarray, width: f
 
 
 def label_groups(points: np.ndarray, groups: np.ndarray, mesh: Mesh) -> np.ndarray:
-    """Group weights [V, 14] by which vertices get their labels, from those of the body's vertices.
+    """Extend the group weights of the body's vertices to eyes, hair and skirt.
 
-    Eyes and hair belong to the head. A skirt takes the weights of the nearest places of trunk and legs, smoothed over the skirt.
+    Eyes and hair belong to the head. A skirt takes the weights of the nearest places of trunk and legs, smoothed over
+    the skirt.
+
+    Args:
+        points: float [V, 3], meters.
+        groups: float [V, 14], group weights.
+        mesh: the mesh.
+
+    Returns:
+        float [V, 14], the weights that labels are computed from.
     """
     weights = groups.copy()
     weights[np.isin(mesh.vertex_kind, (EYE, HAIR))] = np.eye(len(GROUPS))[GROUPS.index("head")]
@@ -134,14 +174,22 @@ def label_groups(points: np.ndarray, groups: np.ndarray, mesh: Mesh) -> np.ndarr
 def islands(
     points: np.ndarray, mesh: Mesh, groups: np.ndarray, faces: np.ndarray, uv_faces: np.ndarray, uv: np.ndarray
 ) -> np.ndarray:
-    """UV of hands and feet at each face's corners, float32 [F, 3, 2] in [0, 1]; zero elsewhere.
+    """Return UV of hands and feet at the corners of each face.
 
-    The source unwraps each hand and each foot as one island. A vertex on the cut has a UV on either side; a face takes, for its corners,
-    the combination that lies closest together. Right islands are mirrored, so that a mirror image of the body keeps U and V.
+    The source unwraps each hand and each foot as one island. A vertex on the cut has a UV on either side; a face takes,
+    for its corners, the combination that lies closest together. Right islands are mirrored, so that a mirror image of
+    the body keeps U and V.
 
     Args:
-        points: [S, 3] all vertices of the source mesh; groups: [S, 14] their group weights.
-        faces: int [T, 3] its triangles; uv_faces: int [T, 3] the same corners' rows of uv [U, 2].
+        points: float [S, 3], all vertices of the source mesh.
+        mesh: the thinned mesh.
+        groups: float [S, 14], group weights of the source mesh.
+        faces: int [T, 3], triangles of the source mesh.
+        uv_faces: int [T, 3], rows of `uv` for the same corners.
+        uv: float [U, 2].
+
+    Returns:
+        float32 [F, 3, 2] in 0..1; zero off hands and feet.
     """
     edges = np.concatenate([uv_faces[:, [0, 1]], uv_faces[:, [1, 2]]])
     _, island_of = connected_components(sparse.coo_matrix((np.ones(len(edges)), edges.T), shape=(len(uv), len(uv))))

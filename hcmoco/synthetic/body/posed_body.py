@@ -1,7 +1,8 @@
-"""A person: an adult's shape in a pose with clothes on, as a mesh that stands in the world.
+"""Build a person: the shape of an adult, in a pose, with clothes on, as a mesh in world coordinates.
 
 Shape legend: V vertices of the whole asset, F faces of the pieces that this person shows, Bn bones.
-World axes: metres, x right, y away from the camera, z up; facing the camera is facing -y. The person stands on z = 0.
+World axes: meters, x right, y away from the camera, z up. A person whose heading is 0 faces the camera, along -y, and
+stands on z = 0.
 """
 
 from dataclasses import dataclass, replace
@@ -10,8 +11,12 @@ from functools import cache
 import numpy as np
 
 from hcmoco.rng import make_rng
-from hcmoco.synthetic.body import clothing, pose
+from hcmoco.synthetic.body import clothing
+from hcmoco.synthetic.body.collision import collides
 from hcmoco.synthetic.body.mesh import BODY, EYE, Asset, load_asset, pose_body, rest_shape, sample_coefficients
+from hcmoco.synthetic.body.outfit import Outfit
+from hcmoco.synthetic.body.pose import Pose, bone_rotations
+from hcmoco.synthetic.body.pose_sampling import sample_pose, standing_pose
 from hcmoco.synthetic.body.surface_labels import limb_position
 from hcmoco.synthetic.render.camera import turn, turned
 from hcmoco.synthetic.scene.environment import Occupant
@@ -20,21 +25,24 @@ _TRIES = 16  # poses drawn before standing at ease
 
 
 @dataclass(frozen=True)
-class Figure:
+class PosedBody:
     """One person, ready to be rendered.
 
     Attributes:
-        outfit: looks.
-        skin: float32 [V, 3], the bare posed body, to which joints belong.
-        vertices: float32 [V, 3], with clothes.
-        normals: float32 [V, 3], unit normals of the clothed mesh.
-        faces: int32 [F, 3] over all V vertices; face_ids: int [F], their numbers in the asset.
-        heads: float32 [Bn, 3] and rotations float32 [Bn, 3, 3] of the bones.
-        occupant: what a scene needs to know.
+        asset: the body that all people share.
+        outfit: clothes, hair and skin.
+        skin: float32 [V, 3], the posed body without clothes; joints are computed from it.
+        vertices: float32 [V, 3], the posed body with clothes.
+        normals: float32 [V, 3], unit normals of `vertices`.
+        faces: int32 [F, 3], vertex numbers.
+        face_ids: int [F], numbers of the faces in the asset.
+        heads: float32 [Bn, 3], world positions of the bones' heads.
+        rotations: float32 [Bn, 3, 3], rotations of the bones in world axes.
+        occupant: what the surroundings are built around.
     """
 
     asset: Asset
-    outfit: clothing.Outfit
+    outfit: Outfit
     skin: np.ndarray
     vertices: np.ndarray
     normals: np.ndarray
@@ -46,26 +54,35 @@ class Figure:
 
     @property
     def shown(self) -> np.ndarray:
-        """float32 [*, 3]: vertices of the pieces that are shown."""
+        """Return the vertices of the visible pieces, float32 [N, 3]."""
         return self.vertices[_used(self.asset, self.outfit.pieces)]
 
-    def moved(self, x: float, y: float) -> "Figure":
-        """The same person standing elsewhere: moved by x and y, metres."""
+    def moved(self, x: float, y: float) -> "PosedBody":
+        """Return the same person moved by `x` and `y` meters."""
         by = np.array([x, y, 0], np.float32)
-        here = self.occupant
-        occupant = replace(here, low=here.low + by, high=here.high + by, seat=here.seat + by)
+        old = self.occupant
+        occupant = replace(old, low=old.low + by, high=old.high + by, seat=old.seat + by)
         return replace(self, skin=self.skin + by, vertices=self.vertices + by, heads=self.heads + by, occupant=occupant)
 
 
-def make_figure(seed: int, stream: str, number: int) -> Figure:
-    """Person `number`: the same one for the same seed and stream, whatever was made before."""
+def make_posed_body(seed: int, stream: str, number: int) -> PosedBody:
+    """Return person `number` of a random stream, standing at the origin.
+
+    Args:
+        seed: seed of the run.
+        stream: prefix of the random generators' names; another stream has other people.
+        number: which person of the stream.
+
+    Returns:
+        The person: the same one for the same arguments, in any order and process.
+    """
     asset = load_asset()
     rng = make_rng(seed, f"{stream}/body", number)
     coefficients = sample_coefficients(asset, rng)
     nearest = int(((asset.people - coefficients) ** 2).sum(1).argmin())
     vertices, heads = rest_shape(asset, coefficients)
     woman, age = float(asset.female[nearest]), float(asset.age[nearest])
-    outfit = clothing.Outfit.draw(make_rng(seed, f"{stream}/clothes", number), woman, age)
+    outfit = Outfit.draw(make_rng(seed, f"{stream}/clothes", number), woman, age)
 
     rng = make_rng(seed, f"{stream}/pose", number)
     chosen, skin, bones, rotations = _posed(asset, vertices, heads, rng)
@@ -86,19 +103,21 @@ def make_figure(seed: int, stream: str, number: int) -> Figure:
     seat = bones[[asset.bone("upperleg01.L"), asset.bone("upperleg01.R")]].mean(0)
     seat[2] = dressed[hips, 2].min()
     occupant = Occupant(dressed[used].min(0), dressed[used].max(0), chosen.mode, seat, float(heading), float(lift))
-    return Figure(asset, outfit, skin, dressed, _normals(dressed, faces), faces, face_ids, bones, rotations, occupant)
+    return PosedBody(
+        asset, outfit, skin, dressed, _normals(dressed, faces), faces, face_ids, bones, rotations, occupant
+    )
 
 
 def _posed(
     asset: Asset, vertices: np.ndarray, heads: np.ndarray, rng: np.random.Generator
-) -> tuple[pose.Pose, np.ndarray, np.ndarray, np.ndarray]:
-    """A pose in which the body does not run into itself, and with it what pose_body returns."""
+) -> tuple[Pose, np.ndarray, np.ndarray, np.ndarray]:
+    """A pose without self-collision, then what pose_body returns for it."""
     torso = torso_size(asset, vertices)
     unit = float(heads[asset.bone("neck01"), 2] - heads[asset.bone("upperleg01.L"), 2]) / 0.55
     for attempt in range(_TRIES + 1):
-        chosen = pose.sample(rng) if attempt < _TRIES else pose.at_ease()
-        skin, bones, rotations = pose_body(asset, vertices, heads, pose.deltas(asset.bone_names, heads, chosen))
-        if not pose.collides(asset.bone_names, bones, rotations, torso, unit):
+        chosen = sample_pose(rng) if attempt < _TRIES else standing_pose()
+        skin, bones, rotations = pose_body(asset, vertices, heads, bone_rotations(asset.bone_names, heads, chosen))
+        if not collides(asset.bone_names, bones, rotations, torso, unit):
             break
     return chosen, skin, bones, rotations
 
@@ -119,7 +138,7 @@ def _vertex_place(asset: Asset) -> tuple[np.ndarray, np.ndarray]:
     return limb_position(asset, asset.label_points, asset.label_groups)
 
 
-def _vertex_cover(asset: Asset, outfit: clothing.Outfit) -> np.ndarray:
+def _vertex_cover(asset: Asset, outfit: Outfit) -> np.ndarray:
     return clothing.cover(asset, outfit, asset.template, *_vertex_place(asset), asset.vertex_kind)
 
 
@@ -140,7 +159,12 @@ def _hip_vertices(asset: Asset) -> np.ndarray:
 
 
 def torso_size(asset: Asset, vertices: np.ndarray) -> np.ndarray:
-    """[3]: half axes in metres of the ellipsoid that stands for the trunk of a body at rest."""
+    """Return the half axes, float64 [3] in meters, of an ellipsoid that approximates the trunk at rest.
+
+    Args:
+        asset: the body.
+        vertices: float32 [V, 3], a person at rest.
+    """
     points = vertices[_trunk(asset)]
     half = (np.percentile(points, 95, axis=0) - np.percentile(points, 5, axis=0)) / 2
     height = vertices[asset.crown, 2] - vertices[:, 2].min()

@@ -1,0 +1,47 @@
+"""A data set that an earlier version prepared is still the one that is asked for."""
+
+import pytest
+
+from hcmoco.config import canonical, fingerprint
+from hcmoco.data.shards.manifest import Provenance
+from hcmoco.data.shards.writer import write_shards
+from hcmoco.datasets.synthetic import NumberedScenes
+from hcmoco.errors import UserError
+from hcmoco.storage import Folder
+from hcmoco.synthetic import make_scene
+from hcmoco.training.config import SourceConfig, SyntheticScenes
+from hcmoco_ray.prepare import ensure, request
+from hcmoco_ray.prepare.reader import Source
+
+OLD_NAMES = {"min_people": "least", "max_people": "most", "num_points": "points"}
+
+
+def old_scenes(folder, config: NumberedScenes):
+    """Two scenes, with the manifest's arguments under the keys of version 0.1."""
+    about = Source("scenes", config, seed=config.seed).about
+    arguments = {OLD_NAMES.get(name, name): value for name, value in about.provenance.arguments.items()}
+    assert {"least", "most", "points"} <= set(arguments)
+    provenance = Provenance(program=about.provenance.program, arguments=arguments, version="0.1.0")
+    scenes = [make_scene(config, number, dataset="scenes", split="train") for number in range(config.count)]
+    write_shards(str(folder), scenes, about.model_copy(update={"provenance": provenance}))
+
+
+def test_scenes_with_the_keys_of_an_earlier_version_are_not_prepared_again(tmp_path):
+    config = NumberedScenes(size=64, count=2, max_people=2)
+    old_scenes(tmp_path / "s", config)
+    folder = Folder(str(tmp_path / "s"))
+    assert request.already_there(folder, Source("scenes", config, seed=config.seed))
+    other = config.model_copy(update={"max_people": 3})
+    with pytest.raises(UserError, match="max_people = 2, asked for is 3"):
+        request.already_there(folder, Source("scenes", other, seed=other.seed))
+    source = SourceConfig(path=str(tmp_path / "s"), scenes=SyntheticScenes(size=64, count=2, max_people=2))
+    assert ensure.open_data("train", source, kind="scene").manifest.rows == 2
+
+
+def test_the_identity_of_scenes_keeps_its_first_keys():
+    scenes = SyntheticScenes(size=64, count=2, min_people=2, num_points=5)
+    made = ensure.identity(SourceConfig(path="nowhere", scenes=scenes))["made"]
+    assert (made["least"], made["most"], made["points"]) == (2, 3, 5)
+    old = {"domain": "mixed", "size": 64, "least": 2, "most": 3, "points": 5, "seed": 0, "count": 2}
+    old |= {"jpeg_quality": scenes.jpeg_quality}
+    assert fingerprint(canonical(SyntheticScenes, scenes.model_dump(mode="json"))) == fingerprint(old)
