@@ -56,7 +56,8 @@ class Item(Protocol):
     """What a reader reads at once."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Return the name of the item in reports."""
 
 
 ItemT = TypeVar("ItemT", bound=Item)
