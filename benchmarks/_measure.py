@@ -47,7 +47,7 @@ def in_turns(arms: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
-    """over / under, round by round: neighbours in time share their conditions."""
+    """over / under, round by round: neighbors in time share their conditions."""
     return [a / b for a, b in zip(over, under, strict=True)]
 
 

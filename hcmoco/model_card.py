@@ -33,7 +33,7 @@ features at strides {strides}{layout}.
 {rgb_code}
 ```
 
-Depth: metres minus the mean of the image's valid pixels, pixels without a reading 0, {depth_channels} equal channels.
+Depth: meters minus the mean of the image's valid pixels, pixels without a reading 0, {depth_channels} equal channels.
 
 ```python
 {depth_code}

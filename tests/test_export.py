@@ -15,7 +15,7 @@ SMALL = EncoderConfig(name="hrnet_w18_small")
 
 
 def make(rgb=SMALL, depth=SMALL, seed=0, **more):
-    """A model whose normalisation layers hold statistics of some data."""
+    """A model whose normalization layers hold statistics of some data."""
     model = HCMoCo(ModelConfig(rgb=rgb, depth=depth, **more), seed=seed)
     torch.manual_seed(seed)
     for name in ("rgb", "depth"):

@@ -82,7 +82,7 @@ class CoTrainingSettings(Config):
     )
     class_weights: Literal["none", "frequency", "parsing-4k"] | PositiveWeights = Field(
         "frequency",
-        description="none, frequency (1 / ln(1.02 + share of the labelled pixels)), parsing-4k (published), or 25 "
+        description="none, frequency (1 / ln(1.02 + share of the labeled pixels)), parsing-4k (published), or 25 "
         "numbers",
     )
     steps: int = Field(ge=1, description="length of the training; 100 epochs in the release")
@@ -170,7 +170,7 @@ class CoTrainingConfig(CoTrainingSettings):
 
     @property
     def lost(self) -> str | None:
-        """The modality that labelled rows lose in training."""
+        """The modality that labeled rows lose in training."""
         return _LOST[self.experiment]
 
     @property

@@ -32,7 +32,7 @@ def predict(model: CoTrained, batch: LabeledBatch, device: torch.device) -> dict
         if len(rows) < len(batch):
             raise UserError(
                 f"{len(batch) - len(rows)} of {len(batch)} people to be scored have no {which} in "
-                "their centred crop; name a data set without such rows"
+                "their centered crop; name a data set without such rows"
             )
         predicted[which] = model.logits(dense_BDHW, views.size).argmax(1).to(torch.uint8).cpu().numpy()
     return predicted

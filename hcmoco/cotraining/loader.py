@@ -48,14 +48,14 @@ class LabeledBatch:
 
 @dataclass(frozen=True)
 class CoTrainingLoader(PlanLoader[LabeledBatch]):
-    """The batches of a co-training; the plan's sources are the unlabelled and the labelled rows, in this order.
+    """The batches of a co-training; the plan's sources are the unlabeled and the labeled rows, in this order.
 
     Attributes:
         augment: how rows are cut.
         joint_set: the run's joint set.
         anchors: P, cells drawn per row for the dense terms.
         num_background_anchors: cells without a reading that are drawn beside them.
-        lost: the modality that labelled rows are without, as if it had never been recorded; None: they keep all.
+        lost: the modality that labeled rows are without, as if it had never been recorded; None: they keep all.
     """
 
     augment: AugmentConfig
@@ -123,8 +123,9 @@ def cut_parts(row: dict, cut: Augmentation, size: int) -> np.ndarray:
 def fixed_crops(
     rows: Subset, augment: AugmentConfig, joint_set: str, *, limit: int | None, together: int
 ) -> Iterator[LabeledBatch]:
-    """The rows (or the first `limit`) in storage order, `together` at a time, each in its centred crop: the same pixels
-    every time.
+    """Yield the rows (or the first `limit`) in storage order, `together` at a time.
+
+    Each is in its centered crop, with the same pixels every time.
 
     The release scores random crops of its training instead, anew at every evaluation. UserError where a row does not
     decode.

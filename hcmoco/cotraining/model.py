@@ -1,6 +1,6 @@
 """The encoders and mappers of a pre-training with one parsing head on their dense embeddings.
 
-Shape suffixes: B rows, R rows that an encoder saw, L labelled rows, D embedding, K classes, H and W rows and columns at
+Shape suffixes: B rows, R rows that an encoder saw, L labeled rows, D embedding, K classes, H and W rows and columns at
 stride 4, S side of the crop in pixels.
 """
 
@@ -80,7 +80,7 @@ def parsing_loss(
     labeled_B: Tensor,
     weights_K: Tensor | None,
 ) -> Tensor:
-    """0-d: the class-weighted cross entropy of the head on labelled rows that have its input; pixels of IGNORE and all
+    """0-d: the class-weighted cross entropy of the head on labeled rows that have its input; pixels of IGNORE and all
     other rows are out of it, and 0 is what is left where there is no row.
 
     Args:

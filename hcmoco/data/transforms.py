@@ -24,7 +24,7 @@ _ANTIALIAS_FROM = 1.5
 
 
 def extent(image_HW: np.ndarray) -> np.ndarray | None:
-    """Return the box around all pixels that are not 0, float64 [4] (outer edges of pixels); None if all pixels are 0."""
+    """Return the box around all pixels above 0, float64 [4] (outer edges of pixels); None if all pixels are 0."""
     rows, columns = np.flatnonzero(image_HW.any(1)), np.flatnonzero(image_HW.any(0))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64) if len(rows) else None
 

@@ -72,7 +72,7 @@ def _upsampling(fine: tuple[int, int], coarse: tuple[int, int], device: torch.de
 def _taps(position: Tensor, fine: int, coarse: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Of positions on an axis of `fine` cells.
 
-    The two neighbours on the axis of `coarse` cells and the second one's weight.
+    The two neighbors on the axis of `coarse` cells and the second one's weight.
     """
     source = (
         (position.to(torch.float64 if dtype == torch.float64 else torch.float32) + 0.5) * (coarse / fine) - 0.5

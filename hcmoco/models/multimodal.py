@@ -38,8 +38,8 @@ class ModelConfig(Config):
     polluted_keypoints: bool = Field(
         default=False,
         description="keypoints as the release feeds them in pre-training: not turned with the image, joint 6 "
-        "as the root, joints that are not annotated count for root and scale, COCO's normalized before 13 are chosen; what "
-        "differs still: see released_keypoints",
+        "as the root, joints that are not annotated count for root and scale, COCO's normalized before 13 are chosen; "
+        "what differs still: see released_keypoints",
     )
 
     @field_validator("rgb")

@@ -30,9 +30,9 @@ def _rgb_constants(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def normalize_depth(depth_BSS: Tensor, channels: int = 3) -> Tensor:
-    """uint16 [B, S, S], millimetres, 0 = no reading -> float32 [B, channels, S, S] in channels-last memory.
+    """uint16 [B, S, S], millimeters, 0 = no reading -> float32 [B, channels, S, S] in channels-last memory.
 
-    Metres from the mean of the image's valid pixels; pixels without a reading are 0, so an image without any is all 0.
+    Meters from the mean of the image's valid pixels; pixels without a reading are 0, so an image without any is all 0.
     Every channel is the same.
     """
     # 16-bit unsigned tensors have hardly any operations. Sums of int32 are int64, so the mean is exact.
@@ -48,7 +48,7 @@ def normalize_keypoints(keypoints_BJ3: Tensor, joint_set: JointSet, *, released_
     """float32 [B, J, 3] (x, y in pixels, visibility) -> [B, J, 2] (row, column), root-relative, within [-1, 1],
     invisible joints 0.
 
-    The root is the middle of the hips where both are visible, else the pelvis where it is, else the centre of the
+    The root is the middle of the hips where both are visible, else the pelvis where it is, else the center of the
     visible joints. The scale is the largest absolute coordinate of a visible joint; a person of no extent is all 0.
 
     Args:

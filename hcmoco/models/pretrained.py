@@ -33,7 +33,7 @@ class WeightsReport:
         loaded: tensors copied.
         head_keys: keys of the backbone's classification or segmentation head, which a feature pyramid does not have.
         other_keys: keys of the file outside the prefix: other encoders, mappers, detection heads.
-        fresh_counters: batch counters of normalisation layers that the file, older than they are, does not hold.
+        fresh_counters: batch counters of normalization layers that the file, older than they are, does not hold.
     """
 
     source: str

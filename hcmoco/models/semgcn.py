@@ -24,10 +24,10 @@ class SkeletonConfig(Config):
 
 
 class GraphConv(nn.Module):
-    """Semantic graph convolution (Zhao et al., CVPR 2019): one matrix for a joint itself, one for its neighbours,
-    learnt edge weights.
+    """Semantic graph convolution (Zhao et al., CVPR 2019): one matrix for a joint itself, one for its neighbors,
+    learned edge weights.
 
-    The learnt weight of each pair (i, j) that is an edge or i = j goes through a softmax over row i, which gives the
+    The learned weight of each pair (i, j) that is an edge or i = j goes through a softmax over row i, which gives the
     adjacency A; the output is diag(A) X W[0] + offdiag(A) X W[1] + b.
     """
 
@@ -58,7 +58,7 @@ class GraphConv(nn.Module):
 
 
 class GraphLayer(nn.Module):
-    """Graph convolution, batch normalisation over batch and joints, ReLU."""
+    """Graph convolution, batch normalization over batch and joints, ReLU."""
 
     def __init__(self, joint_set: JointSet, inputs: int, outputs: int):
         super().__init__()
@@ -71,7 +71,7 @@ class GraphLayer(nn.Module):
 
 
 class SemGCN(nn.Module):
-    """The paper's E_s (section 3.4): normalised 2D keypoints to one feature per joint.
+    """The paper's E_s (section 3.4): normalized 2D keypoints to one feature per joint.
 
     With 128 channels, 4 blocks and the 16 joints of MPII it has 299,468 parameters.
 

@@ -149,7 +149,7 @@ class Bank:
 
     @torch.no_grad()
     def update(self, embedding_BD: Tensor, index_B: Tensor, present_B: Tensor, momentum: float) -> None:
-        """Row i becomes normalised(momentum * row + (1 - momentum) * embedding), or the embedding itself at its first
+        """Row i becomes normalized(momentum * row + (1 - momentum) * embedding), or the embedding itself at its first
         visit.
 
         Samples that are not present change nothing. Where an address comes several times, the last present one counts
@@ -157,7 +157,7 @@ class Bank:
         given all rows in one order.
 
         Args:
-            embedding_BD: any floating type; kept in float32 and normalised here once more.
+            embedding_BD: any floating type; kept in float32 and normalized here once more.
             index_B: int64 addresses, 0 to N - 1.
             present_B: bool.
             momentum: 0 to 1; the published constant is 0.5.

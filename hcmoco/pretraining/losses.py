@@ -32,7 +32,7 @@ from hcmoco.rng import make_rng
 
 @dataclass
 class Views:
-    """A batch on the device, normalised. An encoder sees only the rows that have its modality, or (the release) all of
+    """A batch on the device, normalized. An encoder sees only the rows that have its modality, or (the release) all of
     them.
 
     Attributes:
@@ -79,7 +79,7 @@ def to_device(batch: Batch, device: torch.device, model: MultiModalEncoders, *, 
     """Copies a batch to `device` and makes of its integers, there, what the encoders of `model` take.
 
     Args:
-        encode_absent: give the encoders all rows; what a row lacks is zeros there, after normalisation (the release).
+        encode_absent: give the encoders all rows; what a row lacks is zeros there, after normalization (the release).
     """
 
     def send(array: np.ndarray) -> Tensor:
@@ -100,7 +100,7 @@ def to_device(batch: Batch, device: torch.device, model: MultiModalEncoders, *, 
     }
     present = {name: send(flags) for name, flags in has.items()}
     if encode_absent:
-        # Black is not zero once normalised; depth and keypoints are.
+        # Black is not zero once normalized; depth and keypoints are.
         inputs["rgb"] = inputs["rgb"].masked_fill(~present["rgb"][:, None, None, None], 0)
     return Views(
         inputs=inputs,

@@ -40,7 +40,8 @@ class ScenesConfig(Config):
         size: side of the square image in pixels, 64..2048.
         min_people: smallest number of people in a scene. All numbers up to `max_people` are equally likely.
         max_people: largest number of people in a scene.
-        num_points: largest number of annotated surface points on each of a person's 14 body parts; small parts get fewer.
+        num_points: largest number of annotated surface points on each of a person's 14 body parts; small parts get
+            fewer.
         seed: scene `number` is a function of the domain, this seed and the number.
         jpeg_quality: quality of the RGB image, 1..100.
     """

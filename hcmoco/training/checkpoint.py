@@ -169,7 +169,8 @@ def check_identity(saved: dict, identity: dict, where: str) -> None:
     if difference:
         key, was, now = difference
         raise UserError(
-            f"{where} holds a run with another config: {key} was {was!r}, now {now!r}; take the same config again, or another folder "
+            f"{where} holds a run with another config: {key} was {was!r}, now {now!r}; "
+            f"take the same config again, or another folder "
             f"with output_dir=..."
         )
 

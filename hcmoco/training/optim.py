@@ -109,7 +109,7 @@ def _joined(flat: FlatParameters, part: torch.nn.Parameter, values: dict[str, to
         steps = {value.item() for value in values.values()}
         if len(steps) > 1:
             raise ValueError(
-                f"optimizer state: {next(iter(values))} and its neighbours have taken {sorted(steps)} steps"
+                f"optimizer state: {next(iter(values))} and its neighbors have taken {sorted(steps)} steps"
             )
         return torch.tensor(steps.pop(), dtype=torch.float32, device=part.device)
     vector = torch.zeros_like(part.detach())

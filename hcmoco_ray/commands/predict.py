@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--depth-scale",
         type=float,
-        help="units of depth files per meter (default 1000: millimetres); parsing-depth, pose",
+        help="units of depth files per meter (default 1000: millimeters); parsing-depth, pose",
     )
     parser.add_argument("--min-score", type=float, help="people below this score are skipped (default 0.3); densepose")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if it is available")

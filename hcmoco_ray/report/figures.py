@@ -31,7 +31,7 @@ def drawings(entries: Sequence[Entry]) -> list[Drawing]:
             if each.task == task and each.program == "label_fractions" and each.run:
                 shares.setdefault(each.labels, []).append(each)
         ranked = sorted(shares.items(), key=lambda pair: -_rows(pair[1]))
-        panels = [_panel(f"{labels} ({_rows(cells):,} labelled rows)", cells) for labels, cells in ranked]
+        panels = [_panel(f"{labels} ({_rows(cells):,} labeled rows)", cells) for labels, cells in ranked]
         result += _drawing(task, title, panels, [cell for cells in shares.values() for cell in cells])
     cells = [each for each in entries if each.program == "versatility" and each.run]
     panels = [

@@ -203,7 +203,7 @@ TABLES = (
             CMC [45]       | | cmc    | yes |  3.86  5.59 86.81  3.85  4.27 91.75
             Ours           | | hcmoco | yes | 33.19 54.38 94.70 26.80 48.80 92.84
         """),
-        "The head is trained on the first modality and tested on the second, whose labelled images are not seen in "
+        "The head is trained on the first modality and tested on the second, whose labeled images are not seen in "
         "training.",
     ),
     Table(

@@ -55,7 +55,7 @@ def test_background_anchors_are_cells_without_a_reading(sources):
 
 
 def test_banks_number_whole_data_sets(tmp_path):
-    """Rows keep their numbers though some of their neighbours lack labels and are left out."""
+    """Rows keep their numbers though some of their neighbors lack labels and are left out."""
     some = [tiny.block_person(number, "some", parts=number >= 3) for number in range(6)]
     shards = tiny.write(tmp_path, "some", some)
     sources = tiny.write_sources(tmp_path)

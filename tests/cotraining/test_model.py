@@ -38,7 +38,8 @@ def loss_of(encoded, *, features=None, parts=None, labeled=None):
 
 
 def test_the_loss_by_hand(encoded):
-    """Row by row, the maps made and fused here, the logits enlarged, and each labelled pixel's -log p weighted by its class."""
+    """Row by row, the maps made and fused here, the logits enlarged, and each labeled pixel's -log p weighted by its
+    class."""
     model, setup, batch, views, features = encoded
     names = {"fused": ("rgb", "depth")}.get(setup.config.supervised, (setup.config.supervised,))
     numbers = np.flatnonzero(batch.labeled)

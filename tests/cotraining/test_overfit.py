@@ -1,4 +1,5 @@
-"""Eight people seen again and again by both modalities: losses, fusion, head and decoding together learn their parts by heart."""
+"""Eight people seen again and again by both modalities: losses, fusion, head and decoding together learn their parts by
+heart."""
 
 import pytest
 import torch

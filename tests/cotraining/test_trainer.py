@@ -11,8 +11,13 @@ from hcmoco.models.multimodal import HCMoCo
 from hcmoco.training.checkpoint import States
 from tests.helpers import local_cotraining as tiny
 
-PARTS = ("encoders.rgb.", "encoders.depth.", "encoders.keypoints.", "encoders.global_mappers.rgb.", "encoders.global_mappers.depth.",
-         "encoders.global_mappers.keypoints.", "encoders.dense_mappers.rgb.", "encoders.dense_mappers.depth.", "head.")  # fmt: skip
+_ENCODERS = ("rgb", "depth", "keypoints")
+PARTS = (
+    *(f"encoders.{name}." for name in _ENCODERS),
+    *(f"encoders.global_mappers.{name}." for name in _ENCODERS),
+    *(f"encoders.dense_mappers.{name}." for name in ("rgb", "depth")),
+    "head.",
+)
 GLOBAL = {"encoders.rgb.", "encoders.depth.", "encoders.keypoints.", *(each for each in PARTS if "global" in each)}
 DENSE = {"rgb": "encoders.dense_mappers.rgb.", "depth": "encoders.dense_mappers.depth."}
 
@@ -36,8 +41,8 @@ def test_what_learns_is_what_the_method_reaches(sources, experiment, method, exp
     )
     before = {name: value.clone() for name, value in run.model.named_parameters()}
     values = run.train_step(tiny.one_batch(setup))
-    learnt = {name for name, value in run.model.named_parameters() if not torch.equal(value, before[name])}
-    assert {part for part in PARTS if any(name.startswith(part) for name in learnt)} == expected
+    learned = {name for name, value in run.model.named_parameters() if not torch.equal(value, before[name])}
+    assert {part for part in PARTS if any(name.startswith(part) for name in learned)} == expected
     terms = {name.removeprefix("loss/") for name in values if name.startswith("loss/")} - {"parsing"}
     assert {name[0] for name in terms} == {"none": set(), "cmc": {"g"}, "hcmoco": {"g", "d", "s"}}[method]
     assert values["loss"].item() == pytest.approx(

@@ -128,9 +128,9 @@ def test_the_heads_first_weights_do_not_depend_on_where_the_encoder_starts(tmp_p
 def test_the_encoder_learns_at_its_own_rate(people_shards):
     _, run = tiny.start(people_shards, {"encoder_lr": 0.0, "optim": {"weight_decay": 0.1}})
     first = make_model(run.config, run.task, load=True)
-    learnt = {name for name, each in run.model.named_parameters() if not torch.equal(each, first.get_parameter(name))}
-    assert learnt
-    assert not any(name.startswith("encoder.") for name in learnt)
+    learned = {name for name, each in run.model.named_parameters() if not torch.equal(each, first.get_parameter(name))}
+    assert learned
+    assert not any(name.startswith("encoder.") for name in learned)
 
 
 def test_a_saved_model_predicts_the_same(people_shards, tmp_path):

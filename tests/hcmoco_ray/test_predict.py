@@ -137,7 +137,7 @@ def text(values) -> str:
 
 
 def photo(path: Path, width: int = 120, height: int = 90, seed: int = 0) -> Path:
-    """A picture of coloured blobs."""
+    """A picture of colored blobs."""
     rng = np.random.default_rng(seed)
     image = cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,7 @@ def person(number: int, size: int = 96) -> Person:
 
 
 def keypoints_annotation(person: Person, id: int, image_id: int) -> dict:
-    """As COCO has it: indices of pixels, v = 0 with x = y = 0 for what is not labelled."""
+    """As COCO has it: indices of pixels, v = 0 with x = y = 0 for what is not labeled."""
     mask = codecs.decode_labels(person.mask) > 0
     joints = convert(person.keypoints, "people-31", COCO_17.name)
     seen = joints[:, 2] > 0
@@ -74,14 +74,15 @@ def keypoints_annotation(person: Person, id: int, image_id: int) -> dict:
     x0, y0, x1, y1 = person.box.tolist()
     return {
         "id": id, "image_id": image_id, "category_id": 1, "iscrowd": 0, "num_keypoints": int(seen.sum()),
-        "bbox": [x0, y0, x1 - x0, y1 - y0], "area": float(mask.sum()), "segmentation": polygons(mask),
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": float(mask.sum()), "segmentation": polygons(mask),
         "keypoints": values.astype(float).ravel().tolist(),
     }  # fmt: skip
 
 
 def write_keypoints(root: Path, count: int = 3, release: str = "train2014", size: int = 96) -> list[Person]:
     """`count` photographs of a person each, the last under a name with spaces and letters beyond ASCII; in the first
-    also a crowd, a dog and somebody without a labelled joint. Returns the people; their annotations have the ids 100,
+    also a crowd, a dog and somebody without a labeled joint. Returns the people; their annotations have the ids 100,
     101, ...
     """
     folder = root / "images" / release
@@ -136,7 +137,7 @@ def write_json(path: Path, images: list[dict], annotations: list[dict]) -> None:
 
 @dataclass(frozen=True)
 class Truth:
-    """What was written of one person: x0, y0, x1, y1, the visible mask, the points or None, how the mask was written."""
+    """What was written of a person: x0, y0, x1, y1, the visible mask, the points or None, the form of the mask."""
 
     box: np.ndarray
     mask: np.ndarray
@@ -158,7 +159,8 @@ def densepose_annotation(seen: RenderedScene, who: int, id: int, image_id: int, 
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     x0, y0, x1, y1 = (int(each) for each in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
     values = {
-        "id": id, "image_id": image_id, "category_id": 1, "iscrowd": 0, "bbox": [x0, y0, x1 - x0, y1 - y0], "area": float(mask.sum()),
+        "id": id, "image_id": image_id, "category_id": 1, "iscrowd": 0, "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": float(mask.sum()),
         "keypoints": [0] * 51, "num_keypoints": 0,
         "segmentation": {"polygons": polygons, "runs": runs, "compressed": compressed}.get(written, polygons)(mask),
     }  # fmt: skip
@@ -208,7 +210,8 @@ def write_densepose(root: Path, counts: dict[str, int] | None = None, size: int 
                 crowd[:10, :40] = True
                 box = [0, 0, 40, 10]
                 annotations.append({
-                    "id": 10 * number + 9, "image_id": number, "category_id": 1, "iscrowd": 1, "bbox": box, "area": 400.0,
+                    "id": 10 * number + 9, "image_id": number, "category_id": 1, "iscrowd": 1, "bbox": box,
+                    "area": 400.0,
                     "segmentation": runs(crowd), "keypoints": [0] * 51, "num_keypoints": 0,
                 })  # fmt: skip
                 truths[number].append(Truth(np.array([0, 0, 40, 10], np.float32), crowd, None, "crowd"))

@@ -12,7 +12,7 @@ ELSEWHERE = 0.8
 
 
 def line_surface(kappa=None) -> Geodesics:
-    """Each chart is a line of one metre along U; the way from a chart to another is 0.8 m."""
+    """Each chart is a line of one meter along U; the way from a chart to another is 0.8 m."""
     chart, step = (each.ravel() for each in np.meshgrid(np.arange(1, 25), np.arange(STEPS), indexing="ij"))
     iuv = np.stack([chart, step / (STEPS - 1), np.full(len(step), 0.5)], axis=1).astype(np.float32)
 
@@ -39,7 +39,8 @@ def painted(width: int, height: int, low: int = 1, high: int = 24) -> np.ndarray
 
 
 def person(left: int, top: int, iuv: np.ndarray, size=(120, 160), every: int = 3) -> dict:
-    """The annotation that `iuv`, painted at this place, is exactly right for: a point on every third pixel, at its centre."""
+    """The annotation that `iuv`, painted at this place, is exactly right for: a point on every third pixel, at its
+    center."""
     height, width = iuv.shape[:2]
     mask = np.zeros(size, bool)
     mask[top : top + height, left : left + width] = iuv[..., 0] > 0

@@ -1,8 +1,10 @@
-"""Runs of several workers, and runs that are killed: `python forked_runs.py JOBS.json`, each job in processes of its own.
+"""Runs of several workers, and runs that are killed: `python forked_runs.py JOBS.json`, each job in processes of its
+own.
 
-A program and no test: the processes are forked from one that has imported everything and opened nothing, so that each costs little. A
-job is {"call": name of a function below, "world": W, "arguments": {...}}; the function is called as `call(rank, world, **arguments)`.
-Written for each job are the exit codes of its processes, negative where a signal ended them.
+A program and no test: the processes are forked from one that has imported everything and opened nothing, so that each
+costs little. A job is {"call": name of a function below, "world": W, "arguments": {...}}; the function is called as
+`call(rank, world, **arguments)`. Written for each job are the exit codes of its processes, negative where a signal
+ended them.
 """
 
 import json
@@ -37,7 +39,7 @@ from tests.helpers.waiting import CEILING
 
 
 class WorkerContext(tiny.StoppingContext):
-    """One of several workers; `killed` are the ranks that die, by SIGKILL, when they ask for the batch of step `stop`."""
+    """One of several workers. The ranks in `killed` die by SIGKILL when they ask for the batch of step `stop`."""
 
     def __init__(self, loader, states, *, rank, world, killed=(), **settings):
         super().__init__(loader, states, **settings)
@@ -75,7 +77,8 @@ def train(rank, world, *, sources, states, out, over, stop=None, killed=(), kill
 
 
 def die_at_file(folder, number):
-    """From here on the process dies by SIGKILL before it opens, renames or deletes for the `number`-th time something in `folder`."""
+    """From here on the process dies by SIGKILL before it opens, renames or deletes for the `number`-th time something
+    in `folder`."""
     count = 0
 
     def hook(event, arguments):
@@ -134,7 +137,8 @@ def collectives(rank, world, *, lanes, out):
 
 
 def settled(rank, world, *, out):
-    """What each worker makes of auto: where all compute in bfloat16, where the last does not, and where the first one's state says so."""
+    """What each worker makes of auto: where all compute in bfloat16, where the last does not, and where the first one's
+    state says so."""
     config, last = tiny.tiny_config(train={"precision": "auto"}), rank == world - 1
     begun = [settle(config, False, {"train": {"precision": each}}) for each in ("bfloat16", "float32")]
     result = [each.train.precision for each in (settle(config, True, None), settle(config, not last, None), *begun)]

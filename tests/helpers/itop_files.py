@@ -23,7 +23,7 @@ class Frames:
 
     Attributes:
         ids: bytes [N].
-        depth: float16 [N, 240, 320], metres; a wall behind the person.
+        depth: float16 [N, 240, 320], meters; a wall behind the person.
         valid: uint8 [N]; xy: int16 [N, 15, 2]; world: float16 [N, 15, 3], y up; visible: int16 [N, 15].
         boxes: float32 [valid frames, 4].
     """
@@ -61,7 +61,7 @@ def frames(count: int = 12, seed: int = 3) -> Frames:
 
 
 def _seen_by_itop(person, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The person moved to 3.6 m before ITOP's camera: metres [240, 320], joints [15, 3] with y up, and the person's
+    """The person moved to 3.6 m before ITOP's camera: meters [240, 320], joints [15, 3] with y up, and the person's
     box.
     """
     meters = decode_depth(person.depth, DEPTH_CODEC) / 1000

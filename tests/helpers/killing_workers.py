@@ -23,7 +23,8 @@ def train_workers() -> list[psutil.Process]:
 
 @contextmanager
 def killing(moments: list[tuple[Callable[[], bool], int]]) -> Iterator[list[int]]:
-    """Waits for each moment in turn and then kills the worker of that number, oldest first; gives the ids of the killed."""
+    """Waits for each moment in turn and then kills the worker of that number, oldest first; gives the ids of the
+    killed."""
     over, killed = threading.Event(), []
 
     def watch() -> None:

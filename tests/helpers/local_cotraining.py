@@ -1,6 +1,7 @@
 """A co-training so small that a step takes a tenth of a second: 64 px, two backbones of 0.4 million weights.
 
-Depth tells a row's parts exactly (NEAR + part, 0 = background) and RGB does too (10 times the part), as blocks of random parts.
+Depth tells a row's parts exactly (NEAR + part, 0 = background) and RGB does too (10 times the part), as blocks of
+random parts.
 """
 
 from collections.abc import Sequence

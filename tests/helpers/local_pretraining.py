@@ -1,7 +1,8 @@
-"""A pre-training so small that a step takes a tenth of a second: blobs for people, two backbones of 0.4 million weights.
+"""A pre-training so small that a step takes a tenth of a second: blobs for people, two backbones of 0.4 million
+weights.
 
-Of "room" every third row lacks depth; "street" has RGB and keypoints only. A person is a blob of a colour of its own on grey; depth is
-the same blob, nearer or farther; the joints lie on an ellipse around its middle.
+Of "room" every third row lacks depth; "street" has RGB and keypoints only. A person is a blob of a color of its own on
+gray; depth is the same blob, nearer or farther; the joints lie on an ellipse around its middle.
 """
 
 import copy
@@ -139,7 +140,8 @@ class DiedError(Exception):
 
 
 class StoppingContext(LocalContext):
-    """A LocalContext whose process dies when the batch of step `stop` would be handed out; what was logged and saved until then stays."""
+    """A LocalContext whose process dies when the batch of step `stop` would be handed out; what was logged and saved
+    until then stays."""
 
     def __init__(self, loader: PretrainLoader, states: str | None = None, *, stop: int | None = None, **settings):
         super().__init__(loader, states, threads=1, **settings)

@@ -1,7 +1,7 @@
 """NTU RGB+D as its release has it, written from synthetic people: what is true of every frame is known.
 
 A clip's person stands as it was rendered and slides over the picture from frame to frame, so that a frame that is taken
-for its neighbour shows. Pictures are mirrored as Kinect's are. Each (setup, camera) has a rig of its own: two pinhole
+for its neighbor shows. Pictures are mirrored as Kinect's are. Each (setup, camera) has a rig of its own: two pinhole
 cameras 5 cm apart, a little turned.
 """
 
@@ -24,10 +24,10 @@ _SIZE = 192
 
 @dataclass(frozen=True)
 class Rig:
-    """The two cameras of one Kinect; pixels count from 0 at the centre of the first, on mirrored pictures.
+    """The two cameras of one Kinect; pixels count from 0 at the center of the first, on mirrored pictures.
 
     Attributes:
-        camera: fx, fy, cx, cy of the depth picture. matrix: [3, 4], colour ~ matrix @ [x, y, 1, 1 / z].
+        camera: fx, fy, cx, cy of the depth picture. matrix: [3, 4], color ~ matrix @ [x, y, 1, 1 / z].
     """
 
     camera: np.ndarray
@@ -57,7 +57,7 @@ class Clip:
     Attributes:
         bodies: number of bodies of a frame where it is not 1. lost: joints of a frame whose numbers are NaN; zeros:
             those whose line is all zeros.
-        shift: the colour positions in its skeleton file lie this many pixels off, as if the camera had been knocked.
+        shift: the color positions in its skeleton file lie this many pixels off, as if the camera had been knocked.
     """
 
     tag: str
@@ -75,7 +75,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Truth:
-    """One frame, not mirrored, a pixel's centre at +0.5: rgb [424, 512, 3], depth [424, 512] mm, keypoints [25, 3] with
+    """One frame, not mirrored, a pixel's center at +0.5: rgb [424, 512, 3], depth [424, 512] mm, keypoints [25, 3] with
     visibility 0 where it is only inferred, joints3d [25, 3], camera [4].
     """
 
@@ -105,7 +105,7 @@ def truth(clip: Clip, number: int) -> Truth:
     joints3d[:, 0] += slide / fx * joints3d[:, 2]
 
     def placed(image: np.ndarray, how: int, border: int) -> np.ndarray:
-        # OpenCV counts from 0 at a pixel's centre.
+        # OpenCV counts from 0 at a pixel's center.
         affine = np.array([[zoom, 0, corner[0] + 0.5 * zoom - 0.5], [0, zoom, corner[1] + 0.5 * zoom - 0.5]])
         return cv2.warpAffine(image, affine, (WIDTH, HEIGHT), flags=how, borderMode=border)
 
@@ -115,7 +115,7 @@ def truth(clip: Clip, number: int) -> Truth:
 
 
 def color_picture(clip: Clip, seen: Truth, width: int) -> np.ndarray:
-    """uint8 [h, width, 3] BGR, what the colour camera sees: everything as far away as the person's skin."""
+    """uint8 [h, width, 3] BGR, what the color camera sees: everything as far away as the person's skin."""
     plane = clip.rig.matrix[:, :3].copy()
     plane[:, 2] += clip.rig.matrix[:, 3] / (np.median(seen.depth[seen.depth > 0]) / 1000)
     scale = width / 1920

@@ -17,7 +17,7 @@ _SIDE = 256  # of a person, who stands in an empty room
 
 @dataclass(frozen=True)
 class Frame:
-    """What was put in: uint8 [424, 512, 3], uint16 [424, 512] in millimetres, and train ids uint8 [424, 512]."""
+    """What was put in: uint8 [424, 512, 3], uint16 [424, 512] in millimeters, and train ids uint8 [424, 512]."""
 
     rgb: np.ndarray
     depth: np.ndarray
@@ -25,7 +25,8 @@ class Frame:
 
 
 def frame_name(number: int) -> str:
-    return f"S{1 + number // 4:03d}C{1 + number % 3:03d}P{1 + number % 7:03d}R001A{1 + number:03d}F{10 * (2 + number % 4):03d}"
+    clip = f"S{1 + number // 4:03d}C{1 + number % 3:03d}P{1 + number % 7:03d}R001A{1 + number:03d}"
+    return f"{clip}F{10 * (2 + number % 4):03d}"
 
 
 def make_frame(number: int) -> Frame:
@@ -40,7 +41,7 @@ def make_frame(number: int) -> Frame:
 
 
 def label_png(parts: np.ndarray, palette: bool) -> bytes:
-    """Raw part ids as the PNG that annotation tools write, with a palette, or as plain grey."""
+    """Raw part ids as the PNG that annotation tools write, with a palette, or as plain gray."""
     raw = np.array(RAW_IDS, np.uint8)[parts]
     picture = Image.frombytes("P" if palette else "L", raw.shape[::-1], raw.tobytes())
     if palette:

@@ -1,4 +1,5 @@
-"""Slow float64 oracles of the objective's terms, loop by loop from the paper's equations and from the description of the release."""
+"""Slow float64 oracles of the objective's terms, loop by loop from the paper's equations and from the description of
+the release."""
 
 import math
 
@@ -56,7 +57,8 @@ def sample_level(embeddings, present, index, negatives, tau, in_batch=True) -> d
 
 
 def released_sample_level(embeddings, has_depth, index, banks, drawn, tau) -> dict[str, float]:
-    """The release: K + 1 bank rows per sample, the first of them its own and the positive; pairs with depth over samples with depth."""
+    """The release: K + 1 bank rows per sample, the first of them its own and the positive; pairs with depth over
+    samples with depth."""
     result = {}
     for a in MODALITIES:
         for c in MODALITIES:
@@ -117,7 +119,8 @@ def intra(skeleton, dense, visible, tau, released=False) -> float:
 
 
 def inter(rgb, depth, visible_rgb, visible_depth, tau) -> float:
-    """Eq. 6 between samples, corrected: rows are visible joints of present modalities, the row itself is out of the sum."""
+    """Eq. 6 between samples, corrected: rows are visible joints of present modalities, the row itself is out of the
+    sum."""
     rows = []
     for embeddings, visible in ((rgb, visible_rgb), (depth, visible_depth)):
         rows += [(j, embeddings[b, j]) for b in range(len(visible)) for j in range(visible.shape[1]) if visible[b, j]]
@@ -132,7 +135,8 @@ def inter(rgb, depth, visible_rgb, visible_depth, tau) -> float:
 
 
 def released_inter(rgb, depth, has_rgb, has_depth, tau) -> float:
-    """The release: every joint of every sample is a row and in every sum, its own row too; absent modalities only lose their positives."""
+    """The release: every joint of every sample is a row and in every sum, its own row too; absent modalities only lose
+    their positives."""
     rows = []
     for embeddings, has in ((rgb, has_rgb), (depth, has_depth)):
         rows += [

@@ -1,4 +1,5 @@
-"""Scenes of one or two synthetic people cut out of their pictures and pasted onto a plain canvas, as rows of `scene_schema`."""
+"""Scenes of one or two synthetic people cut out of their pictures and pasted onto a plain canvas, as rows of
+`scene_schema`."""
 
 import cv2
 import numpy as np
@@ -46,7 +47,8 @@ def pasted_scene(number: int, points: int = 100, height: int = SIDE, width: int 
     instances = [_instance(owner == who, iuv, points, rng) for who in range(count)]
     return {
         "id": f"pasted/{number}", "index": number, "dataset": "pasted", "split": "train",
-        "rgb": cv2.imencode(".png", canvas[..., ::-1])[1].tobytes(), "width": width, "height": height, "instances": instances,
+        "rgb": cv2.imencode(".png", canvas[..., ::-1])[1].tobytes(), "width": width, "height": height,
+        "instances": instances,
     }  # fmt: skip
 
 

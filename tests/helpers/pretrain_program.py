@@ -103,7 +103,7 @@ def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def tracked(out: Path) -> list[dict]:
-    """Every MLflow run of an output folder: status, params, metrics (name -> [(step, value)]) and names of artifacts."""
+    """The MLflow runs of an output folder: status, params, metrics (name -> [(step, value)]), names of artifacts."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")

@@ -1,4 +1,5 @@
-"""The published objective in float64, written without the package: one column of bank rows per sample, every joint a row of one product."""
+"""The published objective in float64, written without the package: one column of bank rows per sample, every joint a
+row of one product."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,7 @@
-"""The few real files of published data sets that some tests read. They are nobody's to give out, so a clone has none."""
+"""The few real files of published data sets that some tests read.
+
+They are nobody's to give out, so a clone has none.
+"""
 
 import os
 from pathlib import Path

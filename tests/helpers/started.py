@@ -17,7 +17,10 @@ _REACHES_S = 300.0
 
 
 class Started:
-    """`command`, relative to the checkout, after the name of Python. What it prints goes to a file, which nobody has to read meanwhile."""
+    """`command`, relative to the checkout, after the name of Python.
+
+    What it prints goes to a file, which nobody has to read meanwhile.
+    """
 
     def __init__(self, *command: str, **environment: str):
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTEST_"))}
@@ -43,8 +46,8 @@ class Started:
         return os.pread(self._output.fileno(), 1 << 24, 0).decode()
 
     def until(self, moment: Callable[[], object] | str) -> "Started":
-        """Waits for a moment, or for a line of output that a regular expression finds. Ray gives its node 30 seconds to start, which a
-        busy machine may not keep: then the program is started again."""
+        """Waits for a moment, or for a line of output that a regular expression finds. Ray gives its node 30 seconds to
+        start, which a busy machine may not keep: then the program is started again."""
         deadline = time.monotonic() + _REACHES_S
         while not (re.search(moment, self.said, re.MULTILINE) if isinstance(moment, str) else moment()):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -68,8 +71,8 @@ class Started:
         return [each for each in found.values() if each.pid != self.process.pid]
 
     def stop(self, number: int, *, group: bool = False, times: int = 1) -> tuple[int, str]:
-        """Sends a signal to the process, or to all of its group as a terminal does, and returns the exit status and what was said from
-        then on. AssertionError if anything of it is left in the end."""
+        """Sends a signal to the process, or to all of its group as a terminal does, and returns the exit status and
+        what was said from then on. AssertionError if anything of it is left in the end."""
         family, before, begun = self.family(), len(self.said), time.monotonic()
         for _ in range(times):
             (os.killpg if group else os.kill)(self.process.pid, number)

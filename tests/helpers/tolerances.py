@@ -1,13 +1,14 @@
 """What is promised of one thing computed in two shapes, and the comparisons that hold the tests to it.
 
-A computation has another shape where it has another batch, other pieces of an evaluation, another number of workers or of threads. Other
-kernels then add the same numbers in another order. `docs/reproducibility.md` promises the same:
+A computation has another shape where it has another batch, other pieces of an evaluation, another number of workers or
+of threads. Other kernels then add the same numbers in another order. `docs/reproducibility.md` promises the same:
 
 - The same shapes on one machine: the same bits. Tests compare with `==`.
 - Samples, draws, their order and everything else that is a whole number: always the same.
-- One step in float64: to FLOAT64 of the largest value of a tensor. The gradient is one tensor, the vector of all parameters: that of a
-  single layer may be nothing but rounding, as a bias before batch norm has it.
-- One step in float32: to FLOAT32 of the largest value. Float32 itself is that far from float64: 1.4e-5 was measured on a tiny model.
+- One step in float64: to FLOAT64 of the largest value of a tensor. The gradient is one tensor, the vector of all
+  parameters: that of a single layer may be nothing but rounding, as a bias before batch norm has it.
+- One step in float32: to FLOAT32 of the largest value. Float32 itself is that far from float64: 1.4e-5 was measured on
+  a tiny model.
 - Means over an evaluation in float32: to MEAN of the value, where it is below 1 to MEAN itself.
 - Shares of what lies below a limit or is classified rightly: to one count, 1/N.
 - bfloat16, and weights after the first step: nothing.
@@ -36,7 +37,10 @@ def assert_step_close(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 def assert_figures_close(found: Mapping, expected: Mapping, counts: Mapping[str, float]) -> None:
-    """The same figures of an evaluation. `counts` has N of those that are shares; the others are means. None and NaN stay so."""
+    """The same figures of an evaluation.
+
+    `counts` has N of those that are shares; the others are means. None and NaN stay so.
+    """
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         if value is None or math.isnan(value):

@@ -1,4 +1,5 @@
-"""Waiting for what another process or thread does: for the event, with a ceiling that only counts when something is broken."""
+"""Waiting for what another process or thread does: for the event, with a ceiling that only counts when something is
+broken."""
 
 import subprocess
 import time

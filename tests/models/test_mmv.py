@@ -44,7 +44,7 @@ def test_a_products_of_two_modalities_is_half_their_cosine_in_the_space_they_sha
 
 
 def test_the_heads_are_the_layers_that_are_described(model, features):
-    """By plain functions on means of the features: two layers for RGB, one for depth; batch norm on what leaves RGB's."""
+    """Plain functions on means of the features: two layers for RGB, one for depth; batch norm after RGB's."""
 
     def norm(x, layer):
         return (x - layer.running_mean) / (layer.running_var + layer.eps).sqrt() * layer.weight + layer.bias

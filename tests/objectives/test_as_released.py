@@ -1,7 +1,8 @@
-"""The recipe as-released against the published objective, written down once more in float64: term by term, and one whole step.
+"""The recipe as-released against the published objective, written down once more in float64: term by term, and one
+whole step.
 
-The formulas, in `published_objective`, share nothing with the package, nor does the step composed of them here: dense maps are upsampled,
-concatenated and mapped whole.
+The formulas, in `published_objective`, share nothing with the package, nor does the step composed of them here: dense
+maps are upsampled, concatenated and mapped whole.
 """
 
 import copy
@@ -185,7 +186,8 @@ def mixed_batch(has_depth: Tensor) -> Batch:
 def composed(
     model: HCMoCo, views: Views, batch: Batch, banks: dict, drawn_BK: Tensor
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The published step from the encoders' inputs on: all rows through all encoders, maps brought to stride 4 and concatenated."""
+    """The published step from the encoders' inputs on: all rows through all encoders, maps brought to stride 4 and
+    concatenated."""
     has_depth = torch.from_numpy(batch.has_depth)
     f, dense = {}, {}
     for name, encoder in (("rgb", model.rgb), ("depth", model.depth)):
@@ -267,7 +269,7 @@ def test_encoders_see_blank_rows_only_as_released():
     whole = to_device(batch, torch.device("cpu"), model, encode_absent=True)
     assert {name: len(each) for name, each in whole.inputs.items()} == dict.fromkeys(MODALITIES, B)
     assert not whole.inputs["depth"][3:].any()
-    assert not whole.inputs["rgb"][1].any(), "zero after normalisation, where black is not"
+    assert not whole.inputs["rgb"][1].any(), "zero after normalization, where black is not"
     assert whole.present["depth"].tolist() == MIXTURE.tolist()
     part = to_device(batch, torch.device("cpu"), model)
     assert {name: len(each) for name, each in part.inputs.items()} == {"rgb": 5, "depth": 3, "keypoints": 6}

@@ -60,7 +60,7 @@ def test_target_is_a_distribution_that_peaks_at_the_anchor():
     assert weights[kept][:, ~kept].abs().max() == 0
     assert weights[kept].sum(1).numpy() == pytest.approx(np.ones(int(kept.sum())), abs=1e-5)
     assert weights[kept].argmax(1).tolist() == kept.nonzero().flatten().tolist()
-    # Two neighbours of one anchor weigh as exp(-distance) does: straight 1, diagonal the square root of 2.
+    # Two neighbors of one anchor weigh as exp(-distance) does: straight 1, diagonal the square root of 2.
     assert (weights[22, 23] / weights[22, 43]).item() == pytest.approx(math.exp(math.sqrt(2) - 1), rel=1e-5)
 
 

@@ -12,7 +12,8 @@ TAU = 0.07
 
 
 def case(seed: int, batch: int = 6, width: int = 5, drawn: int = 9, dtype: torch.dtype = torch.float64):
-    """Embeddings with random modalities absent, a sample that comes twice, draws that repeat, hit the batch's own rows or hold nothing."""
+    """Embeddings with random modalities absent, a sample that comes twice, draws that repeat, hit the batch's own rows
+    or hold nothing."""
     rng = np.random.default_rng(seed)
     embeddings = {name: reference.unit(rng, batch, width, dtype=dtype) for name in MODALITIES}
     present = {name: reference.flags(rng, batch) for name in MODALITIES}
@@ -176,7 +177,8 @@ def test_order_of_samples_and_of_drawn_rows_does_not_matter():
 
 
 def test_random_unit_vectors_give_the_value_of_a_normal_logit():
-    # A dot product of independent unit vectors has variance 1 / width, so log of the mean exponential is half the logits' variance.
+    # A dot product of independent unit vectors has variance 1 / width, so the log of the mean exponential is half the
+    # logits' variance.
     rng = np.random.default_rng(5)
     batch, width, K = 256, 128, 4096
     embeddings = {name: reference.unit(rng, batch, width, dtype=torch.float32) for name in MODALITIES}

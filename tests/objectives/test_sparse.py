@@ -16,7 +16,8 @@ def keep_invisible(on: bool) -> ReleaseOptions:
 
 
 def case(seed: int, samples: int = 4, joints: int = 5, width: int = 6):
-    """Skeleton, RGB and depth embeddings at the joints and which of RGB's and depth's are visible; the last sample has no depth."""
+    """Skeleton, RGB and depth embeddings at the joints and which of RGB's and depth's are visible; the last sample has
+    no depth."""
     rng = np.random.default_rng(seed)
     embeddings = [reference.unit(rng, samples, joints, width) for _ in range(3)]
     rgb_visible, depth_visible = reference.flags(rng, samples, joints), reference.flags(rng, samples, joints)

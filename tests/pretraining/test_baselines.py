@@ -1,4 +1,4 @@
-"""The baselines as objectives: CMC is the sample level for all steps, MMV has two spaces; both resume to the same bits."""
+"""The baselines as objectives: CMC is the sample level for all steps, MMV has two spaces; both resume bit-equal."""
 
 import dataclasses
 

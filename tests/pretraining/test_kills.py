@@ -52,7 +52,8 @@ def settings(sources):
 
 
 def test_a_run_killed_in_any_save_and_started_again_ends_with_the_same_bits(settings, tmp_path):
-    """With one state kept, at every seventh of the 72 files that the run's four saves touch, in each save at another place.
+    """With one state kept, at every seventh of the 72 files that the run's four saves touch, in each save at another
+    place.
 
     The second save is the one between the stages.
     """

@@ -15,8 +15,9 @@ PEOPLE = 16
 
 
 @pytest.fixture(scope="module")
-def learnt(tmp_path_factory):
-    """(terms, embeddings, batch) of the training crops, after 100 steps of stage 1 and 200 of stage 2, in evaluation mode."""
+def learned(tmp_path_factory):
+    """(terms, embeddings, batch) of the training crops, after 100 steps of stage 1 and 200 of stage 2, in evaluation
+    mode."""
     config = tiny.tiny_config(
         data={"sources": {"street": None}},
         augment={"scale": [1.25, 1.25], "shift": 0.0, "rotation": 0.0, "brightness": 0.0},
@@ -38,17 +39,17 @@ def learnt(tmp_path_factory):
     return {name: value.item() for name, value in terms.values.items()}, embeddings, batch
 
 
-def test_every_person_is_found_in_every_other_modality(learnt):
-    _, embeddings, _ = learnt
+def test_every_person_is_found_in_every_other_modality(learned):
+    _, embeddings, _ = learned
     for query in MODALITIES:
         for gallery in MODALITIES:
             found = retrieve(cosine(embeddings[query], embeddings[gallery])).mean().item()
             assert found >= 0.95, f"{query} -> {gallery}: {found:.0%}, by chance {1 / PEOPLE:.0%}"
 
 
-def test_the_dense_terms_come_near_the_least_they_can_be(learnt):
-    """A cross entropy is never below the entropy of its target; nothing learnt is the logarithm of the number of cells."""
-    terms, _, batch = learnt
+def test_the_dense_terms_come_near_the_least_they_can_be(learned):
+    """A cross entropy is never below the entropy of its target; nothing learned is the log of the number of cells."""
+    terms, _, batch = learned
     anchors = torch.from_numpy(batch.anchors)
     valid = anchors >= 0
     assert valid.all()
@@ -60,8 +61,8 @@ def test_the_dense_terms_come_near_the_least_they_can_be(learnt):
         assert floor - 1e-4 <= terms[name] < floor + 0.35 * (nothing - floor), (name, floor, nothing, terms[name])
 
 
-def test_joints_are_told_apart(learnt):
-    terms, _, batch = learnt
+def test_joints_are_told_apart(learned):
+    terms, _, batch = learned
     joints = batch.keypoints.shape[1]
     for name in ("s/rgb-keypoints", "s/depth-keypoints"):
         assert terms[name] < 0.6 * torch.tensor(float(joints)).log().item(), name

@@ -1,4 +1,5 @@
-"""A run that is stopped and goes on is the run that was never stopped: weights, banks, optimiser and numbers, bit for bit."""
+"""A run that is stopped and goes on is the run that was never stopped: weights, banks, optimizer and numbers, bit for
+bit."""
 
 import math
 from functools import cache
@@ -12,13 +13,14 @@ from hcmoco.training.checkpoint import States
 from hcmoco.training.lr_schedule import learning_rate
 from tests.helpers import local_pretraining as tiny
 
-# TINY has stage 1 in steps 0 to 3, stage 2 in 4 to 8, windows of 3 steps, a state every 3 steps and at 4 (between the stages) and 9.
+# TINY has stage 1 in steps 0 to 3, stage 2 in 4 to 8, windows of 3 steps, a state every 3 steps and at 4 (between the
+# stages) and 9.
 STEPS, BOUNDARY = 9, 4
 RUNS = {
     "sgd, restarted": {"optim": {"restart": True}},
     "sgd, one cosine": {"optim": {"restart": False}},
     "adamw, one cosine": {"optim": {"name": "adamw", "lr": 0.01, "restart": False, "clip_norm": 1.0}},
-    # Stochastic depth draws from torch's own generator; a state every step cuts every window and every stretch of numbers.
+    # Stochastic depth draws random numbers; a state every step cuts every window and every stretch of numbers.
     "drops layers, bfloat16, states at every step": {
         "model": {"rgb": {"args": {"drop_path_rate": 0.5}}, "depth": {"args": {"drop_path_rate": 0.5}}},
         "train": {"save_every": 1, "precision": "bfloat16"},
@@ -155,7 +157,8 @@ def test_probes_are_part_of_the_state_between_the_stages(sources, tmp_path):
 
 
 def test_what_only_watches_the_run_changes_no_bit(sources, tmp_path):
-    """Reports, states, probes, the threads that decode and the place of decoding are free: they may even change between two starts."""
+    """Reports, states, probes, the threads that decode and the place of decoding are free: they may even change between
+    two starts."""
     config = tiny.tiny_config()
     plain, _ = run(config, sources, tmp_path / "plain")
     watched = tiny.tiny_config(

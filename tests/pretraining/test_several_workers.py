@@ -1,4 +1,5 @@
-"""One, two and three workers (gloo): the same samples and draws for all, the same bits after a death on as many workers as before."""
+"""One, two and three workers (gloo): the same samples and draws for all, the same bits after a death on as many workers
+as before."""
 
 import json
 from pathlib import Path
@@ -36,7 +37,8 @@ class Runs:
         return tiny.without_times(json.loads((self.folder / f"{world}-{name}-out" / "log.json").read_text()))
 
 
-# name -> (step, ranks that die then); in stage 1 inside a window, at the boundary before and after its state, in stage 2.
+# name -> (step, ranks that die then); in stage 1 inside a window, at the boundary before and after its state, in stage
+# 2.
 DEATHS = {
     2: {"a": (2, [1]), "b": (4, [0]), "c": (5, [0, 1]), "d": (7, [1])},
     3: {"a": (3, [2]), "b": (4, [0, 1]), "c": (8, [1])},
@@ -122,7 +124,8 @@ def test_a_run_may_go_on_with_another_number_of_workers(runs):
 
 
 def test_other_worlds_give_other_numbers(runs):
-    """Batch norm and in-batch negatives are of a worker's own rows; were the weights equal, the tests above would prove little."""
+    """Batch norm and in-batch negatives are of a worker's own rows; were the weights equal, the tests above would prove
+    little."""
     alone = runs.states(1)[0]
     for world in (2, 3):
         assert any(not torch.equal(value, runs.states(world)[0].model[name]) for name, value in alone.model.items())
@@ -199,7 +202,8 @@ def test_collectives(tmp_path):
             assert each["same step"] == (
                 "fine"
                 if world == 1
-                else f"the workers found train states of different steps: {list(range(4, 4 + world))}; start the run again"
+                else f"the workers found train states of different steps: {list(range(4, 4 + world))}; "
+                "start the run again"
             )
             # Rank 0 has no gradient for the first parameter: that is a 0 in the mean.
             sums = [sum(rank + number for rank in range(world) if number or rank) for number in range(6)]

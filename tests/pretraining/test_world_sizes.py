@@ -1,6 +1,8 @@
-"""One step in float64 is the same on one worker and on several, stochastic depth included, where each row counts by itself.
+"""One step in float64 is the same on one worker and on several, stochastic depth included, where each row counts by
+itself.
 
-So batch norm is as in evaluation, negatives come from the bank alone, and all workers have equally many rows of every modality.
+So batch norm is as in evaluation, negatives come from the bank alone, and all workers have equally many rows of every
+modality.
 """
 
 from pathlib import Path

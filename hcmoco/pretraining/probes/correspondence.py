@@ -5,7 +5,7 @@ With the same crop for both modalities an embedding of the cell's position alone
 cannot: the true place of a cell follows from the two affines, cell of the first crop -> source image -> second crop.
 
 Shape suffixes: B people, D embedding width, H, W rows and columns of cells (STRIDE pixels each), Q query cells, G
-gallery cells. Affines are [2, 3], from pixels of the source image to pixels of the crop (a pixel's centre is at +0.5),
+gallery cells. Affines are [2, 3], from pixels of the source image to pixels of the crop (a pixel's center is at +0.5),
 x before y.
 """
 
@@ -40,7 +40,7 @@ class Correspondence:
 
 
 def cell_centers(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
-    """float64 [height, width, 2]: x, y in crop pixels of each cell's centre."""
+    """float64 [height, width, 2]: x, y in crop pixels of each cell's center."""
     y_H, x_W = (STRIDE * (torch.arange(count, dtype=torch.float64, device=device) + 0.5) for count in (height, width))
     return torch.stack(torch.meshgrid(y_H, x_W, indexing="ij")[::-1], dim=-1)
 
@@ -73,7 +73,7 @@ def correspond(
     """Dense correspondence from the cells of one modality to all body cells of another, person by person.
 
     Args:
-        query_BDHW, gallery_BDHW: dense embeddings (normalised here).
+        query_BDHW, gallery_BDHW: dense embeddings (normalized here).
         query_body_BHW, gallery_body_BHW: bool, cells on the person.
         query_affine_B23, gallery_affine_B23: source image -> crop, of the two crops.
         height_B: the person's height in pixels of the source image.

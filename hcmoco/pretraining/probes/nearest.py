@@ -27,12 +27,12 @@ def credit(similarity_QG: Tensor, correct_QG: Tensor) -> Tensor:
 
 
 def cosine(query_QD: Tensor, gallery_GD: Tensor) -> Tensor:
-    """float32 [..., Q, G]: cosine similarities; the inputs need not be normalised."""
+    """float32 [..., Q, G]: cosine similarities; the inputs need not be normalized."""
     query_QD, gallery_GD = (torch.nn.functional.normalize(each.float(), dim=-1) for each in (query_QD, gallery_GD))
     return query_QD @ gallery_GD.transpose(-1, -2)
 
 
 def closeness(query_QD: Tensor, gallery_GD: Tensor) -> Tensor:
     """float64 [..., Q, G]: negative Euclidean distances, for baselines that compare places instead of embeddings."""
-    # The matrix-product form of cdist loses the digits that decide between neighbouring cells.
+    # The matrix-product form of cdist loses the digits that decide between neighboring cells.
     return -torch.cdist(query_QD.double(), gallery_GD.double(), compute_mode="donot_use_mm_for_euclid_dist")

@@ -1,6 +1,6 @@
 """Dense embeddings as a picture: three principal components as red, green and blue, inside the silhouette, on black.
 
-One basis serves both modalities and all people of the picture, so equal colours mean equal embeddings. A principal
+One basis serves both modalities and all people of the picture, so equal colors mean equal embeddings. A principal
 component has no sign of its own and an embedding no preferred axes; the sign is fixed by the body (see `orient`), so
 that a picture depends on the distances between embeddings only, and pictures of different steps can be laid side by
 side.
@@ -18,14 +18,14 @@ from torch import Tensor
 ROWS = ("RGB", "depth", "RGB features", "depth features")
 MARGIN = 120  # pixels left of the panels, for the rows' names
 COMPONENTS = 3
-_SPREAD = (2.0, 98.0)  # percentiles that become the ends of a colour channel
+_SPREAD = (2.0, 98.0)  # percentiles that become the ends of a color channel
 
 
 def principal_axes(cells_QD: Tensor, places_Q2: Tensor) -> tuple[Tensor, Tensor]:
-    """The first three principal components of normalised embeddings.
+    """The first three principal components of normalized embeddings.
 
     Args:
-        cells_QD: embeddings of body cells, normalised here.
+        cells_QD: embeddings of body cells, normalized here.
         places_Q2: each cell's x, y relative to its person (see `body_places`).
     Returns:
         mean float64 [D] and axes float64 [D, 3] with signs from `orient`; axes beyond the embeddings' rank are zero.
@@ -104,7 +104,7 @@ def paint(maps: list[Tensor], body_Nhw: Tensor, silhouettes_NSS: Tensor) -> list
 
 
 def gray_depth(depth_NSS: np.ndarray, silhouettes_NSS: np.ndarray) -> np.ndarray:
-    """uint8 [N, S, S, 3]: depth as grey, near is bright, over the person's own range; what was not read is black."""
+    """uint8 [N, S, S, 3]: depth as gray, near is bright, over the person's own range; what was not read is black."""
     gray_NSS = np.zeros(depth_NSS.shape, np.uint8)
     for row, (depth_SS, silhouette_SS) in enumerate(zip(depth_NSS.astype(np.float64), silhouettes_NSS, strict=True)):
         read_SS = depth_SS > 0
@@ -132,7 +132,7 @@ def compose(
     """The picture: a row each for RGB, depth and the features of both, a column a person.
 
     Args:
-        rgb_NSS3: uint8. depth_NSS: uint16, millimetres, 0 = no reading.
+        rgb_NSS3: uint8. depth_NSS: uint16, millimeters, 0 = no reading.
         rgb_map_NDhw, depth_map_NDhw, body_Nhw, silhouettes_NSS: see `paint`.
         panel: side of a panel in the picture, pixels.
         title: one line above the rows, for example the step.

@@ -37,7 +37,8 @@ class ProbeResult:
     notes: dict[str, float] = field(default_factory=dict)
 
     def add(self, name: str, score_N: Tensor, chance_N: Tensor | float, position_N: Tensor | None = None) -> None:
-        """Record per-person shares (0..1, NaN: not asked) under `name`, as percentages averaged over the people asked."""
+        """Record per-person shares (0..1; NaN where not asked) under `name`, as percentages averaged over the people
+        asked."""
         asked_N = ~torch.isnan(score_N)
         count = int(asked_N.sum())
         if not count:

@@ -63,7 +63,7 @@ class Crops:
 
     Attributes:
         rgb: uint8 [N, S, S, 3], RGB.
-        depth: uint16 [N, S, S], millimetres, 0 = no reading.
+        depth: uint16 [N, S, S], millimeters, 0 = no reading.
         keypoints: float32 [N, J, 3], x, y in pixels of the crop, visibility 0 or 1 (0 outside).
         silhouettes: bool [N, S, S], pixels on the person.
         affines: float64 [N, 2, 3], source image -> crop.
@@ -91,7 +91,7 @@ class ProbeViews:
 
     Attributes:
         first_crop, second_crop: "same crop" probes see the first alone.
-        upright: centred crops, not turned, of the first PICTURE_PEOPLE people: what the picture shows.
+        upright: centered crops, not turned, of the first PICTURE_PEOPLE people: what the picture shows.
         heights: float64 [N], the longest side of the person's box in pixels of the source image: their height, whatever
             way they lie.
         subjects: who it is, "" where unknown.

@@ -24,7 +24,8 @@ def _embree() -> tuple[Any, Any, Any]:
         raise UserError(
             f"people cannot be rendered on {platform.system()} {platform.machine()}: "
             f"the package embreex does not import ({error}); it exists for Linux and Windows on x86-64 and for macOS "
-            "13 or newer (`pip install embreex`); elsewhere use your own photographs: `python pipelines/prepare.py folder`"
+            "13 or newer (`pip install embreex`); elsewhere use your own photographs: "
+            "`python pipelines/prepare.py folder`"
         ) from None
     return rtcore.EmbreeDevice(), rtcore_scene.EmbreeScene, TriangleMesh
 

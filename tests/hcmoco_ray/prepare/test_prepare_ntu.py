@@ -181,8 +181,8 @@ def test_the_recipe_of_the_paper_trains_on_them_and_mpii(ray_session, download, 
     ]
     small = (
         "output_dir=runs/paper augment.size=64 model.skeleton.width=16 model.skeleton.num_blocks=1 model.embedding=16 "
-        "objective.num_negatives=8 "
-        "objective.num_anchors=12 stages.stage1_steps=3 stages.stage2_steps=3 train.lanes=2 train.batch_size_per_lane=4 "
+        "objective.num_negatives=8 objective.num_anchors=12 stages.stage1_steps=3 stages.stage2_steps=3 "
+        "train.lanes=2 train.batch_size_per_lane=4 "
         "train.window_steps=2 train.workers=1 "
         "train.gpu=false train.cpus_per_worker=1 train.threads_per_worker=1 train.save_every=3 train.log_every=1"
     )

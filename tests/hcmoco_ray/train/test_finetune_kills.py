@@ -112,7 +112,7 @@ def test_one_worker_and_two_train_on_the_same_rows(one, two):
 
 @pytest.mark.parametrize("rows", [1, 9])
 def test_every_worker_sees_its_share_of_a_steps_rows(two, finetune_home, rows):
-    """With one labelled row there are fewer rows than workers."""
+    """With one labeled row there are fewer rows than workers."""
     config = build(
         FinetuneConfig,
         merge(tiny.RECIPES["pose"], {"init": "scratch", "num_samples": rows, "task": {"name": "pose"}}),

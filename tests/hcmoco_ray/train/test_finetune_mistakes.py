@@ -208,11 +208,13 @@ def test_labels_that_the_data_do_not_have(ray_session, finetune_home, people):
     [
         (
             "fraction=0.01",
-            r"1% of the 20 labeled rows of .* leaves no row to train on: num_val_rows = 8 of them are kept for validation; give ",
+            r"1% of the 20 labeled rows of .* leaves no row to train on: num_val_rows = 8 of them are kept for "
+            r"validation; give ",
         ),
         (
             "num_samples=13",
-            r"num_samples = 13: .* has 20 labeled rows, of which 8 are kept for validation; at most 12, or a smaller num_val_rows",
+            r"num_samples = 13: .* has 20 labeled rows, of which 8 are kept for validation; at most 12, or a "
+            r"smaller num_val_rows",
         ),
         ("num_val_rows=20", r"100% of the 20 labeled rows .* leaves no row to train on"),
         ("subset=itop-1%", r"itop-1% of the 20 labeled rows .* leaves no row to train on"),

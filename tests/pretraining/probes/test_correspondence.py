@@ -1,4 +1,5 @@
-"""Dense correspondence: truth between two crops, embeddings whose score is known, chance and the position-alone baseline."""
+"""Dense correspondence: truth between two crops, embeddings whose score is known, chance and the position-alone
+baseline."""
 
 import math
 
@@ -25,7 +26,7 @@ def crop(
 
 
 def body(affine: torch.Tensor) -> torch.Tensor:
-    """Cells whose centre shows the 'person': an ellipse 90 wide and 160 high in the source image."""
+    """Cells whose center shows the 'person': an ellipse 90 wide and 160 high in the source image."""
     place = apply(between(affine[None], torch.eye(2, 3)[None])[0], cell_centers(CELLS, CELLS).reshape(-1, 2))
     inside = ((place - torch.tensor([100.0, 100.0])) / torch.tensor([45.0, 80.0])).square().sum(-1) <= 1
     return inside.reshape(CELLS, CELLS)
@@ -39,7 +40,7 @@ def surface(affine: torch.Tensor) -> torch.Tensor:
 
 
 def position_code() -> torch.Tensor:
-    """[CELLS², CELLS, CELLS]: an embedding whose cosine is a Gaussian of the distance between cells and nothing else."""
+    """[CELLS², CELLS, CELLS]: an embedding whose cosine is a Gaussian of the distance between cells."""
     cells = cell_centers(CELLS, CELLS).reshape(-1, 2) / STRIDE
     kernel = torch.exp(-torch.cdist(cells, cells).square() / (2 * 10.0**2))
     values, vectors = torch.linalg.eigh(kernel)
@@ -123,12 +124,13 @@ def test_collapsed_embedding_scores_exactly_chance(second: torch.Tensor):
 
 
 def test_chance_by_hand():
-    """Same crop: a disc of radius r around each cell centre holds a known number of lattice points that are on the person."""
+    """Same crop: a disc of radius r around each cell center holds a known number of lattice points that are on the
+    person."""
     first = crop(0.6)
     cells = torch.nonzero(body(first))
     near = (cells[:, None] - cells[None]).square().sum(-1) <= (
         0.05 * 160 * 0.6 / STRIDE
-    ) ** 2  # 1.2 cells: itself and 4 neighbours
+    ) ** 2  # 1.2 cells: itself and 4 neighbors
     assert near.sum(1).max() == 5
     result = probe(surface(first), surface(first), first, first)
     assert result.chance.item() == pytest.approx(near.float().mean().item(), abs=1e-6)

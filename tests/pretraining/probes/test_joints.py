@@ -43,7 +43,8 @@ def test_chance_is_one_over_the_visible_joints_of_the_partner():
 
 
 def test_random_features_are_at_chance(visible: torch.Tensor, partners: torch.Tensor):
-    """Each question is a draw with its own chance; 4 sigma over all questions, which are independent up to a shared gallery."""
+    """Each question is a draw with its own chance; 4 sigma over all questions, which are independent up to a shared
+    gallery."""
     random = torch.Generator().manual_seed(8)
     query, gallery = torch.randn(2, PEOPLE, JOINTS, 128, generator=random)
     score, chance = same_joint(query, gallery, visible, visible, partners)
@@ -54,7 +55,8 @@ def test_random_features_are_at_chance(visible: torch.Tensor, partners: torch.Te
 
 
 def test_sides_can_be_forgiven():
-    """A code that knows the joint but not its side: half of the paired joints by chance, all of them when sides are forgiven."""
+    """A code that knows the joint but not its side: half of the paired joints by chance, all of them when sides are
+    forgiven."""
     kinds = [name.removeprefix("left_").removeprefix("right_") for name in MPII_16.joints]
     code = torch.tensor([[float(a == b) for b in kinds] for a in kinds]).expand(4, JOINTS, JOINTS)
     seen = torch.ones(4, JOINTS, dtype=torch.bool)

@@ -1,4 +1,5 @@
-"""The picture of principal components: same input same picture, whatever axes the embedding has; equal colours mean equal embeddings."""
+"""The picture of principal components: same input same picture, whatever axes the embedding has; equal colors mean
+equal embeddings."""
 
 import cv2
 import numpy as np
@@ -71,11 +72,11 @@ def test_equal_embeddings_have_equal_colors(scene: dict[str, torch.Tensor]):
 
 
 def test_background_does_not_move_the_basis(scene: dict[str, torch.Tensor]):
-    """Wild features off the body must not decide the colours on it."""
+    """Wild features off the body must not decide the colors on it."""
     wild = {**scene, "rgb": torch.where(scene["body"][:, None], scene["rgb"], -7.0 * scene["rgb"].flip(0))}
     inside = (
         torch.nn.functional.max_pool2d((~scene["body"]).float(), 3, 1, 1) == 0
-    )  # cells with no neighbour off the body
+    )  # cells with no neighbor off the body
     pixels = inside.repeat_interleave(4, 1).repeat_interleave(4, 2).numpy()
     assert pixels.any()
     for before, after in zip(painted(scene), painted(wild), strict=True):

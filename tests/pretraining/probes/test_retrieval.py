@@ -51,7 +51,8 @@ def test_collapsed_embedding_scores_exactly_chance(width: int):
 
 
 def test_random_embedding_is_at_chance():
-    """300 independent trials of 64 people: hits are Binomial(19200, 1/64) up to the gallery that a trial's queries share; 4 sigma."""
+    """300 independent trials of 64 people: hits are Binomial(19200, 1/64) up to the gallery that a trial's queries
+    share; 4 sigma."""
     hits = torch.stack(
         [retrieve(cosine(normal(64, 128, seed=2 * k), normal(64, 128, seed=2 * k + 1))) for k in range(300)]
     )

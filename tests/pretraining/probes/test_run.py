@@ -1,4 +1,5 @@
-"""Probes from stored records to the table: stand-in models whose figures are known, and the real model, which is left as it was."""
+"""Probes from stored records to the table: stand-in models whose figures are known, and the real model, which is left
+as it was."""
 
 import json
 
@@ -21,7 +22,8 @@ JOINTS = np.stack(np.meshgrid(np.linspace(65, 95, 4), np.linspace(56, 104, 4)), 
 
 
 def person(number: int) -> Person:
-    """Every pixel tells its place in the source image and whose it is, in both modalities; so does the first limb's length."""
+    """Every pixel tells its place in the source image and whose it is, in both modalities; so does the first limb's
+    length."""
     y, x = np.mgrid[:SOURCE, :SOURCE]
     on_person = ((x - 80) / 25.0) ** 2 + ((y - 80) / 52.0) ** 2 <= 1
     rgb = np.stack([x + 1, y + 1, np.full_like(x, 20 * number + 1)], axis=-1).astype(np.uint8)

@@ -17,7 +17,8 @@ SOURCE = 160
 
 
 def person(row: int, **changes) -> Person:
-    """A person whose depth says which pixel of the source one is looking at: 1000 + 160 * row + column, smooth along a row."""
+    """A person whose depth says which pixel of the source one is looking at: 1000 + 160 * row + column, smooth along a
+    row."""
     y, x = np.mgrid[:SOURCE, :SOURCE]
     on_person = ((x - 80) / 25.0) ** 2 + ((y - 80) / 52.0) ** 2 <= 1
     depth = np.where(on_person, 1000 + SOURCE * y + x, 0).astype(np.uint16)
@@ -44,13 +45,14 @@ def views(people, count: int = 100, **changes) -> ProbeViews:
 
 
 def source_places(depth: np.ndarray) -> np.ndarray:
-    """x, y of the source pixels' centres that the depth values of `person` stand for."""
+    """x, y of the source pixels' centers that the depth values of `person` stand for."""
     code = depth.astype(int) - 1000
     return np.stack([code % SOURCE + 0.5, code // SOURCE + 0.5], axis=-1)
 
 
 def test_truth_between_crops_holds_in_the_pixels():
-    """The pixel that the truth of a cell names in the second crop shows the same place of the source image, to within a pixel's turn."""
+    """The pixel that the truth of a cell names in the second crop shows the same place of the source image, to within a
+    pixel's turn."""
     made = views([person(row) for row in range(6)])
     across = between(*(torch.from_numpy(crop.affines) for crop in (made.first_crop, made.second_crop)))
     places = cell_centers(24, 24)
@@ -63,13 +65,14 @@ def test_truth_between_crops_holds_in_the_pixels():
         inside = ((columns >= 0) & (columns < 96) & (rows >= 0) & (rows < 96)).numpy()
         column, line = (first[inside].long() - 1).unbind(
             1
-        )  # the pixel up and left of the cell's middle; its centre is half a pixel off
+        )  # the pixel up and left of the cell's middle; its center is half a pixel off
         here = made.first_crop.depth[row][line, column]
         there = made.second_crop.depth[row][rows[inside], columns[inside]]
         both = (here > 0) & (there > 0)
         assert both.mean() > 0.9
         gap = np.linalg.norm(source_places(here[both]) - source_places(there[both]), axis=1)
-        # Half a pixel's diagonal of each crop (a source pixel is smaller than 1.6 crop pixels) and of the nearest-pixel rounding twice.
+        # Half a pixel's diagonal of each crop (a source pixel is smaller than 1.6 crop pixels), and of nearest-pixel
+        # rounding twice.
         assert gap.max() < 5
         assert np.abs((source_places(here[both]) - source_places(there[both])).mean(axis=0)).max() < 1.7
         checked += both.sum()
@@ -77,7 +80,8 @@ def test_truth_between_crops_holds_in_the_pixels():
 
 
 def test_cells_map_to_the_source_pixels_that_they_show():
-    """Mean error of cell centre -> source through the affine, against the decoded pixel codes of the four pixels round the centre."""
+    """Mean error of cell center -> source through the affine, against the decoded pixel codes of the four pixels round
+    the center."""
     made = views([person(row) for row in range(6)])
     for crop in (made.first_crop, made.second_crop):
         for row in range(6):

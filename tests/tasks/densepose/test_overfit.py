@@ -1,4 +1,4 @@
-"""Head, losses and decoding together: a few scenes, learnt by heart."""
+"""Head, losses and decoding together: a few scenes, learned by heart."""
 
 import numpy as np
 import pytest
