@@ -44,7 +44,7 @@ RECIPE = {
         "save_every": 2,
     },
 }
-POSE = {"size": 64, "head": {"convolutions": 1, "channels": 16, "anchor_offsets": [2.0], "reduce": 16}}
+POSE = {"size": 64, "head": {"num_convolutions": 1, "channels": 16, "anchor_offsets": [2.0], "reduce": 16}}
 DENSEPOSE = {
     "short_sides": [64],
     "test_short_side": 64,

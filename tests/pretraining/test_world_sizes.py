@@ -31,7 +31,7 @@ PRETRAINING = {
 POSE = {
     "output_dir": "made by a test",
     "seed": 5,
-    "task": {"name": "pose", "size": 64, "head": {"convolutions": 1, "channels": 8}},
+    "task": {"name": "pose", "size": 64, "head": {"num_convolutions": 1, "channels": 8}},
     "init": "scratch",
     "encoder": ENCODER,
     "data": {"train": {"path": "people"}, "test": {"path": "people"}},

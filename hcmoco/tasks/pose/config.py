@@ -3,7 +3,7 @@
 Defaults are the published ITOP protocol without its leaks and defects; each field says what was published.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,7 +23,9 @@ class HeadConfig(Config):
     Published: 4 convolutions of 256 channels, 9 anchors in a cell, no reduction.
     """
 
-    convolutions: int = Field(
+    renamed: ClassVar = {"convolutions": "num_convolutions"}
+
+    num_convolutions: int = Field(
         4, ge=0, le=8, description="3x3 convolutions with batch norm and ReLU in each branch, before its last one"
     )
     channels: int = Field(256, ge=1, description="channels of these convolutions")

@@ -58,7 +58,7 @@ class PoseHead(nn.Module):
 def _branch(width: int, config: HeadConfig, outputs: int) -> nn.Sequential:
     """Convolutions drawn from Xavier's normal distribution, biases 0, as published."""
     layers: list[nn.Module] = []
-    for _ in range(config.convolutions):
+    for _ in range(config.num_convolutions):
         layers += [
             nn.Conv2d(width, config.channels, 3, padding=1),
             nn.BatchNorm2d(config.channels),

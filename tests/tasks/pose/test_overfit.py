@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 def test_sixteen_people_are_learned_by_heart(people_about):
     people = PeopleConfig(size=96, seed=7)
     rows = [make_person(people, number, dataset="people", split="train").to_row(number) for number in range(16)]
-    head = HeadConfig(convolutions=1, channels=64, anchor_offsets=(2.0,), reduce=64)
+    head = HeadConfig(num_convolutions=1, channels=64, anchor_offsets=(2.0,), reduce=64)
     task = PoseTask(PoseConfig(size=96, head=head, scale=(0.9, 1.1)), people_about)
     torch.manual_seed(0)
     model = task.make_model(build_encoder(EncoderConfig(name="test_resnet")))

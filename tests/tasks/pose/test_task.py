@@ -14,7 +14,7 @@ from hcmoco.tasks.pose import HeadConfig, PoseBatch, PoseConfig, PoseTask
 from hcmoco.tasks.pose.camera import project
 
 CPU = torch.device("cpu")
-SMALL = PoseConfig(size=64, head=HeadConfig(convolutions=1, channels=8, anchor_offsets=(2.0,), reduce=8))
+SMALL = PoseConfig(size=64, head=HeadConfig(num_convolutions=1, channels=8, anchor_offsets=(2.0,), reduce=8))
 
 
 def drawn(count, seed=0):
