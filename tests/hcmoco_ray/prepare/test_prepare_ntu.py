@@ -15,7 +15,7 @@ from hcmoco.rng import make_rng
 from hcmoco.storage import Folder
 from hcmoco_ray.commands.prepare import main, parser
 from hcmoco_ray.prepare.reader import from_arguments
-from hcmoco_ray.prepare.request import REQUEST, WORK, request
+from hcmoco_ray.prepare.request import REQUEST, WORK, request_of
 from tests.helpers import mpii_files, ntu_files, pretrain_program
 from tests.helpers.mutations import damage
 
@@ -103,7 +103,7 @@ def test_what_a_killed_run_measured_is_not_measured_again(ray_session, download,
 
     again = Folder(str(tmp_path / "again"))
     source = from_arguments("ntu", parser().parse_args([*command, "--out", again.uri]))
-    again.write(REQUEST, json.dumps(request(source, len(source.items()))).encode())
+    again.write(REQUEST, json.dumps(request_of(source, len(source.items()))).encode())
     again.write(
         f"{WORK}/calibration-S001C001.json", json.dumps({**measured["S001C001"], "by": "the killed run"}).encode()
     )

@@ -30,10 +30,10 @@ def test_scenes_with_the_keys_of_an_earlier_version_are_not_prepared_again(tmp_p
     config = NumberedScenes(size=64, count=2, max_people=2)
     old_scenes(tmp_path / "s", config)
     folder = Folder(str(tmp_path / "s"))
-    assert request.already_there(folder, Source("scenes", config, seed=config.seed))
+    assert request.is_prepared(folder, Source("scenes", config, seed=config.seed))
     other = config.model_copy(update={"max_people": 3})
-    with pytest.raises(UserError, match="max_people = 2, asked for is 3"):
-        request.already_there(folder, Source("scenes", other, seed=other.seed))
+    with pytest.raises(UserError, match="max_people = 2, not 3 as requested"):
+        request.is_prepared(folder, Source("scenes", other, seed=other.seed))
     source = SourceConfig(path=str(tmp_path / "s"), scenes=SyntheticScenes(size=64, count=2, max_people=2))
     assert ensure.open_data("train", source, kind="scene").manifest.rows == 2
 

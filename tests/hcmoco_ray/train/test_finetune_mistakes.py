@@ -77,7 +77,7 @@ BEFORE_RAY = {
         "select = validation needs validation rows; set num_val_rows=64, or select=last",
     ),
     "an unknown key": ("fractoin=0.1", "unknown key 'fractoin'; allowed here: fraction, num_samples, subset"),
-    "an unknown key of the task": ("task.siez=3", "unknown key 'task.siez'; allowed here: task, joints, size, head"),
+    "an unknown key of the task": ("task.siez=3", "unknown key 'task.siez'; allowed here: name, joints, size, head"),
     "a task's value": ("task.size=65", "task.size = 65: must be a positive multiple of 32, for example 64"),
     "where the encoder starts, twice": (
         "encoder.init=timm",

@@ -29,7 +29,7 @@ def test_it_says_what_it_does_and_nothing_else(finished):
     assert finished.status == 0
     assert [line for line in finished.err.splitlines() if not re.match(PROGRESS, line)] == []
     lines = finished.out.splitlines()
-    assert len(lines) <= 80
+    assert len(lines) <= 95
     for line in (
         "stages: {stage1_steps: 3, stage2_steps: 3}",
         "a step: 8 rows in 2 lanes; batch norm and in-batch negatives see 8 of them",
