@@ -24,8 +24,10 @@ def read(batch):
     return pa.table({"where": [hcmoco.__file__]})
 
 def worker():
-    import hcmoco shard = ray.train.get_dataset_shard("train") return [hcmoco.__file__, *(table["where"][0].as_py() for
-    table in shard.iter_batches(batch_size=None, batch_format="pyarrow"))]
+    import hcmoco
+    shard = ray.train.get_dataset_shard("train")
+    tables = shard.iter_batches(batch_size=None, batch_format="pyarrow")
+    return [hcmoco.__file__, *(table["where"][0].as_py() for table in tables)]
 
 cluster = connect()
 trainer = ray.train.torch.TorchTrainer(

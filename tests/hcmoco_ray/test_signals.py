@@ -151,9 +151,12 @@ def test_with_a_program():
     wait("B")
 
 def wait(name):
-    code = "import subprocess, time; subprocess.Popen(['sleep', '600'], start_new_session=True); print('up',
-    flush=True); time.sleep(600)" process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,
-    start_new_session=True) process.stdout.readline() open(f"{FOLDER}/{name}", "w").close() while True:
+    code = "import subprocess, time; subprocess.Popen(['sleep', '600'], start_new_session=True); "
+    code += "print('up', flush=True); time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+    process.stdout.readline()
+    open(f"{FOLDER}/{name}", "w").close()
+    while True:
         try:
             time.sleep(600)
         except BaseException:

@@ -378,6 +378,7 @@ def test_the_ablation_has_a_row_per_objective():
     ]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_signal_ends_the_cells(tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({**RECIPE, "steps": 5000}))

@@ -179,6 +179,7 @@ def test_early_stopping_ends_trials(swept, home):
     assert "hcmoco.stopped" in {tag for run in sweep_program.runs(done.folder) for tag in run.data.tags}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_population_exchanges_states_and_says_so(swept, home):
     # At the lowest rates nothing is learned: such a trial resumes from another's state.
@@ -307,6 +308,7 @@ def _progress(path) -> dict:
         return {"reports": [], "starts": []}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_signal_ends_the_trials_and_the_next_start_goes_on_with_them(tmp_path):
     path = sweep_program.write(tmp_path, {"num_trials": 2, "fixed": {"stages": {"stage1_steps": 5000}}})

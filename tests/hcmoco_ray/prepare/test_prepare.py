@@ -356,6 +356,7 @@ def test_no_data_set_there(tmp_path, capsys, monkeypatch, command):
     assert "is not a prepared data set" in failing(capsys, *command)[0]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_killed_anywhere_and_run_again(tmp_path):
     """SIGKILL to the whole program, several times; then the result has the bytes of an uninterrupted run."""

@@ -77,6 +77,7 @@ def test_the_driver_killed_twice(one, tmp_path):
     assert len(tracked(out)) == 1
 
 
+@pytest.mark.long
 def test_workers_killed_while_they_train_and_while_they_score(two, finetune_home):
     states = finetune_home / "runs" / "two-killed" / "states"
     # Validation follows step 3, 6, 9 and 12; what is saved after step 4 is saved between two of them.
@@ -110,6 +111,7 @@ def test_one_worker_and_two_train_on_the_same_rows(one, two):
     assert newest(one.folder).identity == newest(two.folder).identity
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rows", [1, 9])
 def test_every_worker_sees_its_share_of_a_steps_rows(two, finetune_home, rows):
     """With one labeled row there are fewer rows than workers."""
@@ -135,6 +137,7 @@ def test_every_worker_sees_its_share_of_a_steps_rows(two, finetune_home, rows):
     assert len(feed.sources[0]) == rows
 
 
+@pytest.mark.long
 def test_a_run_goes_on_with_another_number_of_workers(two, finetune_home):
     out = finetune_home / "runs" / "grown"
     with interrupted_at(out / "states" / "step-00000004" / "COMPLETE"):
@@ -146,6 +149,7 @@ def test_a_run_goes_on_with_another_number_of_workers(two, finetune_home):
     assert numbers(out)["train/epochs/labeled"] == numbers(two.folder)["train/epochs/labeled"]
 
 
+@pytest.mark.long
 def test_fewer_labeled_rows_than_workers(two, finetune_home):
     done = tiny.call(
         finetune_home, "pose", *TWO, "num_samples=1", "num_val_rows=1", "output_dir=runs/one-row-two-workers"

@@ -61,6 +61,7 @@ def test_workers_killed_during_a_save_between_the_stages_and_in_a_window(two, ti
     assert numbers(done.folder) == numbers(two.folder)
 
 
+@pytest.mark.long
 def test_workers_lost_too_often(two, tiny_home):
     states = tiny_home / "runs" / "lost" / "states"
     with killing([((states / "step-00000004" / "COMPLETE").exists, 1)]):
@@ -69,6 +70,7 @@ def test_workers_lost_too_often(two, tiny_home):
     assert "; the same command resumes from the newest train state; " in line
 
 
+@pytest.mark.long
 def test_three_workers_killed(finished, tiny_home):
     whole = call(tiny_home, *THREE, "output_dir=runs/three")
     assert whole.status == 0, whole
@@ -126,6 +128,7 @@ def test_one_worker_and_two_train_on_the_same(two, tiny_home):
         assert one_bank[f"{modality}.visited"].equal(two_bank[f"{modality}.visited"])
 
 
+@pytest.mark.long
 def test_two_workers_interrupted(two, tiny_home):
     out, before = tiny_home / "runs" / "interrupted", signal.getsignal(signal.SIGINT)
     with interrupted_at(out / "states" / "step-00000004" / "COMPLETE"):
@@ -139,6 +142,7 @@ def test_two_workers_interrupted(two, tiny_home):
     assert numbers(out) == numbers(two.folder)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_with_another_number_of_workers(two, tiny_home):
     out = tiny_home / "runs" / "grown"
     stages = [
