@@ -22,7 +22,7 @@ from hcmoco.errors import UserError, one_line
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.storage import Folder
 from hcmoco.tasks.base import Task, TaskConfig, parse_task_config
-from hcmoco.tasks.registry import make_task
+from hcmoco.tasks.registry import REGISTRY, make_task
 
 FORMAT, FORMAT_VERSION = "hcmoco-task", 1
 _FACTS = "config.json"
@@ -133,7 +133,13 @@ def load_model(weights: str) -> Saved:
             )
         data = Folder(folder).read("model.safetensors")
         digest = facts["files"]["model.safetensors"]["sha256"]
-        config = parse_task_config(upgrade(TaskConfig, facts["task"]))
+        settings = upgrade(TaskConfig, facts["task"])
+        if settings["name"] not in REGISTRY:
+            raise UserError(
+                f"{folder} is a model of the task {settings['name']!r}, which this program does not know (it knows "
+                f"{', '.join(REGISTRY)}); run the program that registers the task"
+            )
+        config = parse_task_config(settings)
         if hashlib.sha256(data).hexdigest() != digest:
             raise UserError(
                 f"{folder}: model.safetensors does not match its checksum in config.json; copy it or train it again"

@@ -128,8 +128,9 @@ def sparse_terms(
 
 
 def total(terms: Mapping[str, Tensor], config: ObjectiveConfig, level: Level) -> Tensor:
-    """Eq. 1: each group's terms summed (6, 2 and 3 of them, as in the release) and weighted by its lambda; level
-    "sample" has g alone.
+    """Return Eq. 1: each group's terms summed, as in the release, and weighted by its lambda.
+
+    Level "sample" has g alone.
 
     Args:
         terms: `Terms.values`. Groups that the level does not have, or whose lambda is 0, are left out of the sum, NaN

@@ -30,7 +30,7 @@ from hcmoco.finetuning.trainer import make_model, select_weights
 from hcmoco.results import upgrade_results
 from hcmoco.storage import Folder
 from hcmoco.tasks.base import Result, Task
-from hcmoco.tasks.registry import task_class
+from hcmoco.tasks.registry import REGISTRY, task_class
 from hcmoco.training.checkpoint import TrainState
 from hcmoco.training.config import SourceConfig
 from hcmoco_ray import config as run_config
@@ -247,13 +247,25 @@ def report(config: FinetuneRecipe) -> None:
         f"picture       {config.output_dir}/{SHEET}\n"
         f"model         {config.output_dir}/model\n"
         f"run           mlflow ui --backend-store-uri {store_uri(config.tracking, config.output_dir)}\n"
-        f"next          python pipelines/predict.py IMAGES --weights {config.output_dir}"
+        f"next          {_next(results['task'], config.output_dir)}"
     )
+
+
+_EVALUATE = "python pipelines/evaluate.py {} --data FOLDER_OF_SHARDS"
+
+
+def _next(task: str, folder: str, out: str = "") -> str:
+    """Return the command to try on a model: only some tasks predict."""
+    if REGISTRY[task].adapter:
+        return f"python pipelines/predict.py IMAGES --weights {folder}{out}"
+    return _EVALUATE.format(folder)
 
 
 def _card(config: FinetuneRecipe, task: Task, facts: dict[str, Any], result: Result | None) -> str:
     scores = "" if result is None else f"\n## Scores on the test data\n\n{result_tables(result)}"
     known = license_terms.of_training(facts, "this folder")
+    lines = [_next(task.name, "THIS_FOLDER", " --out predictions"), _EVALUATE.format("THIS_FOLDER")]
+    commands = "\n".join(f"    {line}" for line in dict.fromkeys(lines))
     return f"""---
 {license_terms.license_lines(known)}
 tags: [hcmoco, human-centric, {task.name}]
@@ -265,7 +277,6 @@ An encoder ({config.encoder.name}) with a head for {task.name}, {facts["steps"]}
 labeled rows ({facts["labels"]["text"]}), seed {facts["seed"]}. The encoder started from: {facts["init"]["text"]}. The
 model is that of step {facts["selected_step"]} (select={facts["select"]}).
 
-    python pipelines/predict.py IMAGES --weights THIS_FOLDER --out predictions
-    python pipelines/evaluate.py THIS_FOLDER --data FOLDER_OF_SHARDS
+{commands}
 {scores}
 {license_terms.section(known)}"""

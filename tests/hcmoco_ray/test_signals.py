@@ -35,8 +35,11 @@ def pretrain(home: Path, *overrides: str, python: tuple[str, ...] = (), **enviro
 @pytest.mark.parametrize("name", [f"{folder}/{name}.py" for folder, names in PROGRAMS.items() for name in names])
 def test_while_importing(name):
     number = signal.SIGTERM if len(name) % 2 else signal.SIGINT
-    program = Started("-X", "importtime", name, "--help").until(r"\| +hcmoco\.errors$")
-    status, said = program.stop(number)
+    for _ in range(5):
+        program = Started("-X", "importtime", name, "--help").until(r"\| +hcmoco\.errors$")
+        status, said = program.stop(number)
+        if "usage: " not in program.said:
+            break  # else it had printed its help before the signal: some programs import little
     assert status == STATUS[number]
     assert SAID in f"\n{said}"
     assert "Traceback" not in said
