@@ -84,7 +84,8 @@ class Started:
                 time.sleep(0.05)
             print(f"{time.monotonic() - begun:.1f} s from the signal to the end of {len(family) + 1} processes")
             assert not left, left
-            return status, self.said[before:]
+            self.whole = self.said
+            return status, self.whole[before:]
         finally:
             self.kill()
 
