@@ -248,7 +248,14 @@ def test_other_pieces_and_threads_give_the_same_figures_to_rounding(done, finetu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "pieces"), [("pose", 3), ("parsing-rgb", 11), ("densepose", 2)])
+@pytest.mark.parametrize(
+    ("task", "pieces"),
+    [
+        ("pose", 3),
+        pytest.param("parsing-rgb", 11, marks=pytest.mark.long),
+        pytest.param("densepose", 2, marks=pytest.mark.long),
+    ],
+)
 def test_evaluation_by_several_workers_gives_the_same_figures(done, finetune_home, task, pieces):
     """The same pieces and threads give the same bits. Pieces of 11 rows are a single piece, so a worker has none."""
     data = tiny.RECIPES[task]["data"]["test"]["path"]

@@ -89,6 +89,7 @@ def test_workers_killed_while_they_train_and_while_they_score(two, finetune_home
     equal(done, two)
 
 
+@pytest.mark.long
 def test_a_scoring_worker_killed(two, finetune_home):
     data = tiny.PEOPLE["test"]["path"]
     weights = f"{two.folder}/model"

@@ -308,7 +308,7 @@ def test_a_learning_rate_too_large_is_not_in_the_way_of_a_mended_one(finished, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("decode", ["worker", "tasks"])
+@pytest.mark.parametrize("decode", ["worker", pytest.param("tasks", marks=pytest.mark.long)])
 def test_a_changed_byte_on_two_workers(finished, tiny_home, decode):
     overrides = damaged(tiny_home, f"flipped-two-{decode}", flip_a_byte_of_a_picture)
     assert re.search(FLIPPED, call(tiny_home, *overrides, f"ingest.decode={decode}", "train.workers=2").error)
