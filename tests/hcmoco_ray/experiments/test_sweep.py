@@ -281,7 +281,7 @@ def test_a_killed_sweep_goes_on(tmp_path, method):
     process = sweep_program.start(tmp_path, over)
     out, err = process.communicate(timeout=CEILING)
     assert process.returncode == 0, err
-    assert f"{len(finished)} over" in out
+    assert f"{len(finished)} finished" in out
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in finished} == finished
     records = {path.stem: json.loads(path.read_text()) for path in folder.glob("trials/*.json")}
     assert len(records) == 4
