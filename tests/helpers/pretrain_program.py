@@ -20,6 +20,21 @@ from tests.helpers.ending import interrupt_this_process
 ROOT = Path(__file__).parents[2]
 PROGRESS = r"starting |step \d+|preparing "
 
+# The smallest model and probes; sweeps of a few seconds have them too.
+MODEL = {
+    "rgb": {"name": "test_resnet"},
+    "depth": {"name": "test_resnet"},
+    "skeleton": {"width": 16, "num_blocks": 1},
+    "embedding": 16,
+}
+PROBE = {
+    "every": 2,
+    "num_people": 8,
+    "num_people_during_training": 4,
+    "batch_size": 8,
+    "num_positions": 16,
+    "num_partners": 1,
+}
 RECIPE = {
     "name": "tiny",
     "output_dir": "runs/tiny",
@@ -40,12 +55,7 @@ RECIPE = {
         "held_out": {"path": "data/held-out", "people": {"domain": "indoor", "size": 64, "count": 16, "seed": 3}},
     },
     "augment": {"size": 64},
-    "model": {
-        "rgb": {"name": "test_resnet"},
-        "depth": {"name": "test_resnet"},
-        "skeleton": {"width": 16, "num_blocks": 1},
-        "embedding": 16,
-    },
+    "model": MODEL,
     "objective": {"num_negatives": 32, "num_anchors": 12},
     "stages": {"stage1_steps": 3, "stage2_steps": 3},
     "optim": {"name": "adamw", "lr": 0.004, "restart": False},
@@ -57,14 +67,7 @@ RECIPE = {
         "log_every": 1,
         "save_every": 2,
     },
-    "probe": {
-        "every": 2,
-        "num_people": 8,
-        "num_people_during_training": 4,
-        "batch_size": 8,
-        "num_positions": 16,
-        "num_partners": 1,
-    },
+    "probe": PROBE,
 }
 
 

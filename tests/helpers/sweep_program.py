@@ -11,6 +11,8 @@ from pathlib import Path
 
 import yaml
 
+from tests.helpers.pretrain_program import MODEL, PROBE
+
 ROOT = Path(__file__).parents[2]
 RECIPE = {
     "name": "tiny",
@@ -23,12 +25,7 @@ RECIPE = {
         "held_out": {"path": "data/held-out", "people": {"domain": "indoor", "size": 64, "count": 8, "seed": 3}},
     },
     "augment": {"size": 64},
-    "model": {
-        "rgb": {"name": "test_resnet"},
-        "depth": {"name": "test_resnet"},
-        "skeleton": {"width": 16, "num_blocks": 1},
-        "embedding": 16,
-    },
+    "model": MODEL,
     "objective": {"num_negatives": 0, "num_anchors": 12},
     "stages": {"stage1_steps": 2, "stage2_steps": 4},
     "optim": {"name": "adamw", "lr": 0.004, "restart": False},
@@ -40,14 +37,7 @@ RECIPE = {
         "log_every": 1,
         "save_every": 4,
     },
-    "probe": {
-        "every": 2,
-        "num_people": 8,
-        "num_people_during_training": 4,
-        "batch_size": 8,
-        "num_positions": 16,
-        "num_partners": 1,
-    },
+    "probe": PROBE,
 }
 SWEEP = {
     "output_dir": "runs/sweep",
