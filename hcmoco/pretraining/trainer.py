@@ -29,7 +29,7 @@ def make_model(config: PretrainConfig, *, load: bool = True) -> MultiModalEncode
         load: whether to read the encoders' `init`.
 
     Raises:
-        UserError: see `HCMoCo`.
+        UserError: see `MultiModalEncoders`.
     """
     kind = MMV if config.objective.method == "mmv" else HCMoCo
     return kind(config.model, seed=config.seed, load=load)

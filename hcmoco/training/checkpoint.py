@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from hcmoco.config import first_difference
+from hcmoco.config import first_difference, upgrade
 from hcmoco.errors import UserError, one_line
 from hcmoco.storage import Folder
 from hcmoco.training.optim_step import OptimStep
@@ -163,6 +163,20 @@ def _step(name: str) -> int:
     return int(name.removeprefix("step-"))
 
 
+def check_resumes(config: Any, state: TrainState, identity: dict, where: str) -> None:
+    """Check that a state is of the run that resumes from it. Keys of the state that were renamed since count as equal.
+
+    Args:
+        config: of the run.
+        identity: of the run.
+        where: its folder, for messages.
+
+    Raises:
+        UserError: see `check_identity`.
+    """
+    check_identity(upgrade(type(config), state.identity), identity, where)
+
+
 def check_identity(saved: dict, identity: dict, where: str) -> None:
     """Raise UserError that names the first difference between what a run was (`saved`) and what it would now be."""
     difference = first_difference(json.loads(json.dumps(saved)), json.loads(json.dumps(identity)))
@@ -170,8 +184,7 @@ def check_identity(saved: dict, identity: dict, where: str) -> None:
         key, was, now = difference
         raise UserError(
             f"{where} holds a run with another config: {key} was {was!r}, now {now!r}; "
-            f"take the same config again, or another folder "
-            f"with output_dir=..."
+            "take the same config again, or another folder with output_dir=..."
         )
 
 

@@ -8,9 +8,8 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from hcmoco.config import Config, upgrade
 from hcmoco.data.sampler import Plan
-from hcmoco.training.checkpoint import TrainState, capture, check_identity, restore
+from hcmoco.training.checkpoint import TrainState, capture, check_resumes, restore
 from hcmoco.training.config import TrainConfig
 from hcmoco.training.lr_schedule import learning_rate
 from hcmoco.training.optim import OptimConfig
@@ -170,9 +169,7 @@ class Trainer(ABC, Generic[ConfigT, BatchT_contra]):
         Raises:
             UserError: it is of another run, the difference being named, or its tensors are not those of this model.
         """
-        config = self.config
-        identity = upgrade(type(config), state.identity) if isinstance(config, Config) else state.identity
-        check_identity(identity, self.identity, where)
+        check_resumes(self.config, state, self.identity, where)
         self.prepare_stage(state.stage)
         restore(state, self.model, self.optim_step, where=where, libraries=self.libraries)
         self.step, self.stage, self.tracking_run = state.step, state.stage, state.tracking_run

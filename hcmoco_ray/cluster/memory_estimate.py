@@ -79,7 +79,7 @@ def shapes(config: PretrainConfig) -> MultiModalEncoders:
     """Build the model of a run on PyTorch's meta device, where it takes no memory.
 
     Raises:
-        UserError: as `HCMoCo`.
+        UserError: see `make_model`.
     """
     with torch.device("meta"):
         return make_model(config, load=False)

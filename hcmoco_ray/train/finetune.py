@@ -247,25 +247,21 @@ def report(config: FinetuneRecipe) -> None:
         f"picture       {config.output_dir}/{SHEET}\n"
         f"model         {config.output_dir}/model\n"
         f"run           mlflow ui --backend-store-uri {store_uri(config.tracking, config.output_dir)}\n"
-        f"next          {_next(results['task'], config.output_dir)}"
+        f"next          {_commands(results['task'], config.output_dir)[0]}"
     )
 
 
-_EVALUATE = "python pipelines/evaluate.py {} --data FOLDER_OF_SHARDS"
-
-
-def _next(task: str, folder: str, out: str = "") -> str:
-    """Return the command to try on a model: only some tasks predict."""
-    if REGISTRY[task].adapter:
-        return f"python pipelines/predict.py IMAGES --weights {folder}{out}"
-    return _EVALUATE.format(folder)
+def _commands(task: str, folder: str, out: str = "") -> list[str]:
+    """Return the commands to try on a model, the first one first: only some tasks predict."""
+    evaluate = f"python pipelines/evaluate.py {folder} --data FOLDER_OF_SHARDS"
+    predict = f"python pipelines/predict.py IMAGES --weights {folder}{out}"
+    return [predict, evaluate] if REGISTRY[task].adapter else [evaluate]
 
 
 def _card(config: FinetuneRecipe, task: Task, facts: dict[str, Any], result: Result | None) -> str:
     scores = "" if result is None else f"\n## Scores on the test data\n\n{result_tables(result)}"
     known = license_terms.of_training(facts, "this folder")
-    lines = [_next(task.name, "THIS_FOLDER", " --out predictions"), _EVALUATE.format("THIS_FOLDER")]
-    commands = "\n".join(f"    {line}" for line in dict.fromkeys(lines))
+    commands = "\n".join(f"    {line}" for line in _commands(task.name, "THIS_FOLDER", " --out predictions"))
     return f"""---
 {license_terms.license_lines(known)}
 tags: [hcmoco, human-centric, {task.name}]

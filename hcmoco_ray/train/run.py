@@ -4,9 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Generic
 
-from hcmoco.config import upgrade
 from hcmoco.data.sampler import Plan
-from hcmoco.training.checkpoint import check_identity
+from hcmoco.training.checkpoint import check_resumes
 from hcmoco.training.config import SourceConfig
 from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import interrupts, precision, preflight
@@ -142,7 +141,7 @@ def execute(run: Run) -> int:
         planned = run.open_data(saved.step if saved else None)
         steps = planned.plan.steps
         if saved:
-            check_identity(upgrade(type(run.config), saved.identity), planned.identity, out)
+            check_resumes(run.config, saved, planned.identity, out)
             log(f"resuming from step {saved.step} of {steps}")
 
         tracker = start_run(
