@@ -44,31 +44,89 @@ def throttle_executor(context: "ray.data.DataContext") -> None:
     context.custom_execution_callback_classes = [ExecutorThrottle]
 
 
+def numbers(count: int, num_cpus: float, concurrency: int) -> "ray.data.Dataset":
+    """Return a dataset of the numbers below `count` in the column `id`, each a block of its own and a task of its own.
+
+    Args:
+        count: how many.
+        num_cpus: that a task requests.
+        concurrency: tasks that run at a time. A `map_batches` with equal `num_cpus` and `concurrency` is fused with it.
+    """
+    import ray.data
+
+    return ray.data.read_datasource(
+        _numbers(count, count), override_num_blocks=count, num_cpus=num_cpus, concurrency=concurrency
+    )
+
+
 def stream_of_numbers(count: int) -> "ray.data.Dataset":
     """Return a dataset of the numbers below `count` in the column `id`, each a block of its own.
 
-    One task that takes no CPU yields them as they are asked for, where `ray.data.range` would list a task for each
-    number first.
+    One task that takes no CPU yields them as they are asked for, where `numbers` would list a task for each first.
     """
     import ray.data
+
+    return ray.data.read_datasource(_numbers(count, 1), override_num_blocks=1, num_cpus=0)
+
+
+def _numbers(count: int, tasks: int) -> "ray.data.Datasource":
+    import ray.data
     from ray.data.block import BlockMetadata
+
+    def task(first: int, end: int) -> "ray.data.ReadTask":
+        metadata = BlockMetadata(num_rows=end - first, size_bytes=8 * (end - first), input_files=None, exec_stats=None)
+        return ray.data.ReadTask(lambda: (pa.table({"id": [number]}) for number in range(first, end)), metadata)
 
     class Numbers(ray.data.Datasource):
         def estimate_inmemory_data_size(self) -> int:
             return 8 * count
 
         def get_read_tasks(self, parallelism: int, per_task_row_limit: Any = None, data_context: Any = None) -> list:
-            metadata = BlockMetadata(num_rows=count, size_bytes=8 * count, input_files=None, exec_stats=None)
-            return [ray.data.ReadTask(lambda: (pa.table({"id": [number]}) for number in range(count)), metadata)]
+            return [task(number, number + count // tasks) for number in range(0, count, count // tasks)]
 
-    return ray.data.read_datasource(Numbers(), override_num_blocks=1, num_cpus=0)
+    return Numbers()
+
+
+def hide_worker_messages() -> None:
+    """Keep Ray from printing what its processes log about lost workers and nodes; the log files keep it.
+
+    These are long paragraphs, printed where a program says in one line what was lost and how it goes on.
+    """
+    import ray._private.worker
+
+    ray._private.worker._worker_logs_enabled = False
 
 
 def is_lost_worker(failure: BaseException) -> bool:
     """Return whether a worker's failure in Ray Train means that its process is gone, not that it raised an error."""
     import ray
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckTimeoutError
 
-    return isinstance(getattr(failure, "health_check_failure", failure), ray.exceptions.RayActorError)
+    failure = getattr(failure, "health_check_failure", failure)
+    return isinstance(failure, ray.exceptions.RayActorError | WorkerHealthCheckTimeoutError)
+
+
+def is_failed_start(failure: BaseException | None) -> bool:
+    """Return whether a controller of Ray Train failed because its workers found no room, or were lost as they started.
+
+    Args:
+        failure: `controller_failure` of its error.
+    """
+    from ray.train.v2._internal import exceptions
+
+    return isinstance(
+        failure,
+        exceptions.WorkerGroupStartupTimeoutError
+        | exceptions.WorkerGroupStartupFailedError
+        | exceptions.InsufficientClusterResourcesError,
+    )
+
+
+def free_resources() -> dict[str, dict[str, float]]:
+    """Return what every alive node has to give at this moment: CPUs, GPUs and more by name, by node id."""
+    from ray._private.state import available_resources_per_node
+
+    return available_resources_per_node()
 
 
 @dataclass

@@ -24,6 +24,17 @@ class ReadConfig(Config):
 
     num_threads: int = Field(1, ge=1, description="decoding threads of a worker")
     prefetch: int = Field(4, ge=1, description="batches that a worker holds ready")
+    num_tasks: int = Field(
+        2,
+        ge=1,
+        description="tasks that read at a time. They request no CPU; where they decode, each holds one that no worker "
+        "can take",
+    )
+
+    @property
+    def decode_in_tasks(self) -> bool:
+        """Whether the tasks that read decode, too."""
+        return False
 
 
 class IngestConfig(ReadConfig):
@@ -32,6 +43,10 @@ class IngestConfig(ReadConfig):
     decode: Literal["worker", "tasks"] = Field(
         "worker", description="who decodes pixels: the training workers' threads, or the cluster's CPUs"
     )
+
+    @property
+    def decode_in_tasks(self) -> bool:
+        return self.decode == "tasks"
 
 
 class OnRay(Config):
@@ -49,7 +64,7 @@ class OnRay(Config):
     max_restarts: int = Field(
         3,
         ge=0,
-        description="times that the workers are started again after one was lost, before the run gives up",
+        description="times in a row that the workers are started again without a new train state before the run ends",
         json_schema_extra=FREE,
     )
 

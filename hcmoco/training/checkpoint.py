@@ -7,6 +7,7 @@
   best.safetensors       weights of the best validation so far, of a fine-tuning
   state.json             step, stage, what the run is (plan, model, objective, ...), tracking run, probe results
   COMPLETE               JSON {file: SHA-256}, written last; a folder without it is not a state
+<run>/states/ATTEMPT     number of the newest start of the run; a writer of an earlier one changes nothing any more
 """
 
 import hashlib
@@ -26,6 +27,7 @@ from hcmoco.storage import Folder
 from hcmoco.training.optim_step import OptimStep
 
 STATE_VERSION = 3
+_ATTEMPT = "ATTEMPT"
 _TENSORS = ("model", "optimizer", "bank", "best")
 _FACTS = ("step", "stage", "identity", "tracking_run", "history")
 _NAME = re.compile(r"step-[0-9]{8,}")
@@ -62,18 +64,51 @@ class States:
     Args:
         uri: folder that holds them; any URI.
         num_checkpoints: how many of the newest to keep.
+        attempt: number of the start that writes, see `begin_attempt`; None: it is not checked.
     """
 
-    def __init__(self, uri: str, num_checkpoints: int = 2):
+    def __init__(self, uri: str, num_checkpoints: int = 2, attempt: int | None = None):
         self._folder = Folder(uri)
         self._num_checkpoints = num_checkpoints
+        self._attempt = attempt
+
+    def begin_attempt(self) -> int:
+        """Return the number of a new start. From now on writers of earlier starts are refused.
+
+        A worker may live on after its run was started again, on a machine that was cut off: when it is back, it must
+        neither complete nor delete a state.
+        """
+        attempt = self._newest_attempt() + 1
+        self._folder.write(_ATTEMPT, str(attempt).encode())
+        return attempt
+
+    def _newest_attempt(self) -> int:
+        try:
+            return int(self._folder.read(_ATTEMPT))
+        except FileNotFoundError:
+            return 0
+        except ValueError:
+            raise UserError(
+                f"{self._folder.uri}/{_ATTEMPT} does not hold a number; delete it if no other program trains here"
+            ) from None
+
+    def _check_attempt(self) -> None:
+        if self._attempt is not None and (newest := self._newest_attempt()) != self._attempt:
+            raise UserError(
+                f"{self._folder.uri}: the run was started again (start {newest}) while this worker belongs to start "
+                f"{self._attempt}; this worker stops and leaves the states alone"
+            )
 
     def write(self, state: TrainState) -> None:
         """Add `state`, then delete those that are too many, and what a killed writer left. One process may write at a
         time.
 
         A state that exists already, byte for byte, is not written again.
+
+        Raises:
+            UserError: a later start of the run has begun.
         """
+        self._check_attempt()
         name = f"step-{state.step:08d}"
         files = {
             f"{part}.safetensors": save(
@@ -88,6 +123,7 @@ class States:
             self._delete(name)
             for file, data in files.items():
                 self._folder.write(f"{name}/{file}", data)
+            self._check_attempt()
             self._folder.write(f"{name}/COMPLETE", sums)
         kept = self.complete()[-self._num_checkpoints :]
         for folder in self._folder.folders():
@@ -114,6 +150,22 @@ class States:
         """The newest state, or None. UserError where it is damaged or of another version."""
         names = self.complete()
         return self._read(names[-1]) if names else None
+
+    def at(self, step: int) -> TrainState | None:
+        """Return the state after `step` steps; None for step 0, where a run begins without one.
+
+        Raises:
+            UserError: there is no such state, or it is damaged or of another version.
+        """
+        if not step:
+            return None
+        name = f"step-{step:08d}"
+        if name not in self.complete():
+            raise UserError(
+                f"{self._folder.uri}/{name} is gone since the workers were started; run the same command again: it "
+                "goes on from the newest train state"
+            )
+        return self._read(name)
 
     def _read(self, name: str) -> TrainState:
         where = f"{self._folder.uri}/{name}"

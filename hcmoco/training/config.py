@@ -83,6 +83,19 @@ class TrainConfig(Config):
         description="share of the cluster's CPUs that a worker asks for; the rest reads data",
         json_schema_extra=FREE,
     )
+    placement: Literal["pack", "spread"] = Field(
+        "pack",
+        description="whether the workers go to few nodes or to many, as far as there is room",
+        json_schema_extra=FREE,
+    )
+    wait_minutes: float = Field(
+        30.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="minutes to wait for room for the workers, where some were lost or other programs hold their "
+        "place, before the run ends with its newest train state",
+        json_schema_extra=FREE,
+    )
     threads_per_worker: int = Field(1, ge=1, description="threads of a worker's CPU arithmetic", json_schema_extra=FREE)
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",

@@ -9,9 +9,10 @@ from hcmoco.errors import UserError
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.trainer import make_model
 from hcmoco.storage import existing_parent, is_local
-from hcmoco_ray.cluster import session
+from hcmoco_ray.cluster import room, session
 from hcmoco_ray.cluster.memory_estimate import free_memory, needed_memory, shapes, state_bytes
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
+from hcmoco_ray.train.launch import worker_resources
 from hcmoco_ray.train.run_dir import RunConfig, log
 
 # The highest accepted probability of a step without depth, by the share of rows with depth in each data set.
@@ -54,14 +55,6 @@ def check_model(config: PretrainConfig, *, load: bool) -> None:
         encoder.check_size(config.augment.size, config.augment.size)
 
 
-def _bundles(config: RunConfig) -> list[dict[str, float]]:
-    """Return the resources of each worker, and one CPU to read data."""
-    train = config.train
-    alone = train.workers == 1 and not train.gpu  # trains in the program's own process
-    each = {"CPU": train.cpus_per_worker, **({"GPU": 1} if train.gpu else {})}
-    return [{"CPU": 1}, *([] if alone else [each] * train.workers)]
-
-
 def connect_for(config: PretrainRecipe | FinetuneRecipe) -> session.Cluster:
     """Join the cluster, and wait for its nodes where the config says so.
 
@@ -74,33 +67,30 @@ def connect_for(config: PretrainRecipe | FinetuneRecipe) -> session.Cluster:
             f"waiting up to {config.wait_for_nodes} s for the cluster to have what {config.train.workers} workers ask "
             "for"
         )
-        cluster = session.wait_for_nodes(_bundles(config), config.wait_for_nodes)
+        resources = worker_resources(config)
+        workers = [resources] * config.train.workers if resources else []
+        cluster = session.wait_for_nodes([*workers, *_decoding(config)], config.wait_for_nodes)
     cluster.require_shared_storage("output_dir", config.output_dir)
     return cluster
 
 
-def check_resources(config: RunConfig) -> None:
-    """Check that the cluster has the workers' GPUs and CPUs, and one more CPU to read data.
+def _decoding(config: PretrainRecipe | FinetuneRecipe) -> list[dict[str, float]]:
+    """Return what the tasks that decode request."""
+    return [{"CPU": 1.0}] * config.ingest.num_tasks if config.ingest.decode_in_tasks else []
+
+
+def check_resources(config: RunConfig, decoding: int = 0) -> None:
+    """Check that the cluster's nodes can hold the workers, and the tasks that decode.
+
+    Args:
+        config: of the run.
+        decoding: tasks that decode, each of which holds a CPU.
 
     Raises:
-        UserError: it has not.
+        UserError: they cannot.
     """
-    import ray
-
-    available, train = ray.cluster_resources(), config.train
-    cpus, gpus = available.get("CPU", 0), available.get("GPU", 0)
-    needed = 0 if train.workers == 1 and not train.gpu else train.workers * train.cpus_per_worker
-    if cpus - needed < 1:
-        raise UserError(
-            f"train.workers = {train.workers} with train.cpus_per_worker = {train.cpus_per_worker:g} leave "
-            f"{cpus - needed:g} of the cluster's {cpus:g} CPUs to read data, which needs at least 1; "
-            "lower train.cpus_per_worker or train.workers"
-        )
-    if train.gpu and gpus < train.workers:
-        raise UserError(
-            f"train.gpu with train.workers = {train.workers} needs as many GPUs, the cluster has {gpus:g}; "
-            "set train.gpu=false or lower train.workers"
-        )
+    resources = worker_resources(config)
+    room.check_room(resources or {"CPU": 1}, config.train.workers if resources else 0, decoding)
 
 
 def check_machine(config: PretrainConfig, rows: int, nodes: int) -> None:

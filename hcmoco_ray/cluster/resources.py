@@ -1,6 +1,16 @@
 """The share of the cluster that one part of a program requests, and so how many parts run at a time."""
 
+from collections.abc import Mapping
+
 from hcmoco.errors import UserError
+
+Resources = Mapping[str, float]
+
+
+def count_fitting(node: Resources, bundle: Resources) -> int:
+    """Return how often the resources of a bundle fit into those of one node."""
+    # Ray counts in ten-thousandths: 0.3 + 0.3 + 0.3 + 0.1 are one CPU.
+    return min(round(node.get(name, 0) * 10_000) // round(count * 10_000) for name, count in bundle.items() if count)
 
 
 class ResourceRequest:

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from hcmoco.errors import UserError, one_line
-from hcmoco.storage import is_local
+from hcmoco.storage import absolute, is_local
 from hcmoco_ray.cluster import interrupts
-from hcmoco_ray.compat import in_submitted_job
+from hcmoco_ray.cluster.network import choose_interface
+from hcmoco_ray.cluster.resources import count_fitting
+from hcmoco_ray.cluster.shared_disk import unreached_nodes
+from hcmoco_ray.compat import hide_worker_messages, in_submitted_job
 
 # The second Parquet reader starts an actor per footer reader at every execution: seconds before the first batch.
 RAY_ENV = {"RAY_DATA_USE_DATASOURCE_V2": "0"}
@@ -32,17 +35,19 @@ class Cluster:
     cpus: int
 
     def require_shared_storage(self, what: str, uri: str) -> None:
-        """Refuse a path on one machine's disk where there are several machines.
+        """Refuse a path that some node of the cluster does not reach.
 
         Args:
             what: how the message names the path.
         Raises:
-            UserError: `uri` is such a path.
+            UserError: `uri` is such a path, or a node does not answer.
         """
-        if self.nodes > 1 and is_local(uri):
+        unreached = unreached_nodes(absolute(uri)) if self.nodes > 1 and is_local(uri) else []
+        if unreached:
+            names = " and ".join(unreached[:3]) + (f" and {len(unreached) - 3} more" if len(unreached) > 3 else "")
             raise UserError(
-                f"{what} {uri} is a path on one machine's disk, and the cluster has {self.nodes} nodes; "
-                "give a place that all of them reach, such as s3://bucket/folder"
+                f"{what} {uri} is not seen from node{'s' if len(unreached) > 1 else ''} {names}; give a folder that is "
+                f"mounted at the same path on all {self.nodes} nodes, or an object store such as s3://bucket/folder"
             )
 
 
@@ -77,6 +82,8 @@ def connect(
 def _connect(num_cpus: int | None, object_store_bytes: int, worker_output: bool) -> Cluster:
     import ray
 
+    if not worker_output:
+        hide_worker_messages()
     if not ray.is_initialized():
         quiet: dict[str, Any] = {"log_to_driver": worker_output, "logging_level": logging.ERROR}
         address = os.environ.get("RAY_ADDRESS")
@@ -138,11 +145,13 @@ def wait_for_nodes(bundles: list[dict[str, float]], seconds: float) -> Cluster:
     from ray.autoscaler.sdk import request_resources
 
     request_resources(bundles=bundles)
-    wanted = {name: sum(bundle.get(name, 0) for bundle in bundles) for name in ("CPU", "GPU")}
+    kinds = [(bundle, bundles.count(bundle)) for number, bundle in enumerate(bundles) if bundle not in bundles[:number]]
     until = time.monotonic() + seconds
-    while time.monotonic() < until and any(
-        ray.cluster_resources().get(name, 0) < count for name, count in wanted.items()
-    ):
+    while time.monotonic() < until:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if all(sum(count_fitting(node, bundle) for node in nodes) >= count for bundle, count in kinds):
+            break
+        interrupts.raise_if_interrupted()
         time.sleep(2)
     return connect()
 
@@ -162,14 +171,16 @@ def _runtime_env() -> dict[str, Any]:
     variables = {name: os.environ[name] for name in RAY_ENV}
     if not in_submitted_job():
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {"env_vars": variables, "worker_process_setup_hook": _import_whole}
+    return {"env_vars": variables, "worker_process_setup_hook": _set_up_process}
 
 
-def _import_whole() -> None:
-    """Import pandas as a worker process starts, where no interrupt can stop the import halfway.
+def _set_up_process() -> None:
+    """Choose gloo's network interface, and import pandas as a worker process starts, where no interrupt can stop it.
 
     Ray Data cancels tasks that it no longer needs with an interrupt. One that hits the first `import pandas` leaves
     its submodules without their package, and every later task of that process fails: "module 'pandas' has no attribute
     'core'".
     """
     import pandas  # noqa: F401
+
+    choose_interface()

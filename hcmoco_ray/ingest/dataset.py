@@ -7,23 +7,26 @@ that it did.
 Ray Data lists its inputs before it starts, at about a millisecond each. For a long run that would be minutes at every
 start. So if there are many items, one task yields their numbers as they are needed. A block of that dataset is a single
 row, else the numbers would come in one block, and an item is packed into one value.
+
+The tasks, and the actors that hold a dataset, import this module: it must not import PyTorch.
 """
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from hcmoco.data.arrow import binary_column
-from hcmoco.data.loader import PlanLoader
 from hcmoco.errors import UserError
-from hcmoco.finetuning.loader import EvalLoader
-from hcmoco.training.checkpoint import States
 from hcmoco_ray import compat
 
 if TYPE_CHECKING:
-    from ray.data import Dataset
+    from ray.data import DataContext, Dataset
+
+    from hcmoco.data.loader import PlanLoader
+    from hcmoco.finetuning.loader import EvalLoader
 
 _MISTAKE = "mistake"
 _PACKED = "item"
@@ -31,36 +34,57 @@ _PACKED = "item"
 LISTED = 1000
 
 
-def dataset(loader: PlanLoader, first_step: int) -> "Dataset":
+@dataclass(frozen=True)
+class Readers:
+    """What the tasks that read a dataset request of the cluster.
+
+    A task that only reads takes no CPU: no worker can take from it what it does not need, so reading goes on whatever
+    the workers hold. Tasks that decode compute; they are bound to a placement group, whose CPUs no worker can take.
+
+    Attributes:
+        tasks: number of tasks at a time, at least 1.
+        group: the placement group that holds one CPU for each of them; None: they take no CPU.
+    """
+
+    tasks: int
+    group: Any = None
+
+    @property
+    def num_cpus(self) -> int:
+        """CPUs that each task requests."""
+        return 0 if self.group is None else 1
+
+    def bind(self, context: "DataContext") -> None:
+        """Let the tasks of a dataset that is made with `context` run in the placement group, if there is one."""
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        context.scheduling_strategy = "SPREAD" if self.group is None else PlacementGroupSchedulingStrategy(self.group)
+
+
+FREE_READERS = Readers(tasks=2)
+
+
+def dataset(loader: "PlanLoader", first_step: int, readers: Readers = FREE_READERS) -> "Dataset":
     """Return the dataset of a plan's work items.
 
     Args:
         loader: of the plan.
         first_step: items start at the window of this step.
+        readers: what the reading tasks request.
     """
     plan = loader.plan
     # A run that has taken its last step reads nothing more, but Ray Data has no empty dataset.
     first = min(first_step // plan.window_steps, plan.windows - 1) * plan.lanes
     count = plan.windows * plan.lanes - first
-    return _dataset(lambda number: loader.item(*divmod(first + number, plan.lanes)), count, loader.item_rows)
+    return _dataset(lambda number: loader.item(*divmod(first + number, plan.lanes)), count, loader.item_rows, readers)
 
 
-def newest_dataset(loader: PlanLoader, states: str) -> Callable[[], "Dataset"]:
-    """Return a function that builds the dataset of a plan's work items from the newest train state on.
-
-    Args:
-        loader: of the plan.
-        states: folder of the states, from which the workers resume too.
-    """
-    return lambda: dataset(loader, States(states).newest_step)
-
-
-def evaluation_dataset(loader: EvalLoader) -> "Dataset":
+def evaluation_dataset(loader: "EvalLoader", readers: Readers = FREE_READERS) -> "Dataset":
     """Return the dataset of every piece of an evaluation; it can be iterated any number of times."""
-    return _dataset(loader.item, loader.pieces, loader.piece_rows)
+    return _dataset(loader.item, loader.pieces, loader.piece_rows, readers)
 
 
-def _dataset(item: Callable[[int], pa.Table], count: int, rows: int) -> "Dataset":
+def _dataset(item: Callable[[int], pa.Table], count: int, rows: int, readers: Readers) -> "Dataset":
     """Return the dataset of `count` items of `rows` rows each, in order."""
     import ray.data
 
@@ -69,6 +93,7 @@ def _dataset(item: Callable[[int], pa.Table], count: int, rows: int) -> "Dataset
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     compat.throttle_executor(context)
+    readers.bind(context)
     few = count <= LISTED
     # Without a limit a task's output is one block, whatever its size; with this one every row is a block.
     context.target_max_block_size = None if few else 1
@@ -82,8 +107,10 @@ def _dataset(item: Callable[[int], pa.Table], count: int, rows: int) -> "Dataset
             table = pa.table({_MISTAKE: [str(error)] * rows})
         return table if few else _packed(table)
 
-    numbers = ray.data.range(count, override_num_blocks=count) if few else compat.stream_of_numbers(count)
-    return numbers.map_batches(read, batch_size=None)
+    # What both operators request is equal, so that Ray Data fuses them into one task.
+    num_cpus, tasks = readers.num_cpus, readers.tasks
+    numbers = compat.numbers(count, num_cpus, tasks) if few else compat.stream_of_numbers(count)
+    return numbers.map_batches(read, batch_size=None, num_cpus=num_cpus, concurrency=tasks)
 
 
 def _packed(table: pa.Table) -> pa.Table:

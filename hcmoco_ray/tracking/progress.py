@@ -76,12 +76,22 @@ class _Holder:
 
     def __init__(self, value: Any):
         self._value = value
+        self._facts: dict[str, Any] = {}
 
     def put(self, value: Any) -> None:
         self._value = value
 
     def get(self) -> Any:
         return self._value
+
+    def note(self, name: str, fact: Any) -> None:
+        self._facts[name] = fact
+
+    def facts(self) -> dict[str, Any]:
+        return self._facts
+
+    def clear_facts(self) -> None:
+        self._facts = {}
 
 
 class Status:
@@ -115,6 +125,39 @@ class Status:
         import ray
 
         return ray.get(self._actor.get.remote(), timeout=timeout)
+
+    def note(self, name: str, fact: Any) -> None:
+        """Keep a small fact under a name, for `facts`. Does not wait."""
+        self._actor.note.remote(name, fact)
+
+    def clear_facts(self) -> None:
+        """Forget the facts, those on the way included."""
+        import ray
+
+        ray.get(self._actor.clear_facts.remote())
+
+    def nodes(self, workers: int) -> list[str]:
+        """Return the node's address of each rank that has noted it, in the order of the ranks."""
+        facts = self.facts(timeout=5)
+        found = [facts.get(f"node/{rank}") for rank in range(workers)]
+        return [address for address in found if address is not None]
+
+    def facts(self, timeout: float | None = None) -> dict[str, Any]:
+        """Return the newest fact of each name.
+
+        Raises:
+            ray.exceptions.RayError: no answer within `timeout` seconds, or the cluster has gone.
+        """
+        import ray
+
+        return ray.get(self._actor.facts.remote(), timeout=timeout)
+
+
+def say(line: str) -> None:
+    """Print a line that stays, above the line of progress."""
+    start = "\r\x1b[K" if sys.stderr.isatty() else ""
+    sys.stderr.write(f"{start}{line}\n")  # in one call, since another thread writes the line of progress
+    sys.stderr.flush()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The training context on Ray: batches from Ray Data, states in the output directory, metrics to the MLflow writer."""
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import Generic
 
@@ -19,6 +20,8 @@ from hcmoco_ray.tracking.client import Tracker
 from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.launch import WorkerContext
 from hcmoco_ray.train.run_dir import states_of
+
+_NOTE_EVERY_S = 0.5
 
 
 class RayContext(Generic[BatchT]):
@@ -42,21 +45,30 @@ class RayContext(Generic[BatchT]):
     ):
         self.config, self.loader, self.worker, self.tracker, self.status = config, loader, worker, tracker, status
         self.rank, self.world, self.device = worker.rank, worker.world, torch.device(worker.device)
-        self.states = states_of(config)
+        self.states = states_of(config, worker.start.attempt)
+        self._noted = 0.0
 
     def batches(self, first_step: int) -> Iterator[BatchT]:
         ingest = self.config.ingest
         where = {"rank": self.rank, "world": self.world, "first_step": first_step}
         items = dataset.items(self.worker.shards["train"])
-        for batch in self.loader.batches(items, **where, threads=ingest.num_threads, ahead=ingest.prefetch):
+        batches = self.loader.batches(items, **where, threads=ingest.num_threads, ahead=ingest.prefetch)
+        for step, batch in enumerate(batches, first_step):
             interrupts.raise_if_interrupted()
+            self._note_step(step)
             yield batch
+
+    def _note_step(self, step: int) -> None:
+        """Tell the driver how far this run is, for the line that it prints where a worker is lost."""
+        if self.rank == 0 and time.monotonic() - self._noted > _NOTE_EVERY_S:
+            self._noted = time.monotonic()
+            self.status.note("step", step)
 
     def evaluation(self) -> Iterable[BatchT]:
         raise NotImplementedError("this run has no validation rows")
 
     def restore(self) -> TrainState | None:
-        return self.states.newest()
+        return self.states.at(self.worker.start.step)
 
     def save(self, state: TrainState) -> None:
         # Metrics are written before the state that they led to. No worker continues before the state is complete:

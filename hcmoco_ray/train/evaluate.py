@@ -26,8 +26,9 @@ from hcmoco.training import distributed
 from hcmoco.training.config import TrainConfig
 from hcmoco_ray.cluster import interrupts, preflight, session
 from hcmoco_ray.ingest import dataset
+from hcmoco_ray.ingest.dataset import Readers
 from hcmoco_ray.tracking.progress import Status, shown
-from hcmoco_ray.train.launch import WorkerContext, train
+from hcmoco_ray.train.launch import Start, WorkerContext, train
 from hcmoco_ray.train.run_dir import log
 
 SHEET_ROWS = 8
@@ -62,8 +63,12 @@ class ScoreJob:
     result: Status
     status: Status
 
-    def datasets(self) -> Mapping[str, Callable[[], Any]]:
-        return {"rows": lambda: dataset.evaluation_dataset(self.loader)}
+    def decide_start(self, readers: Readers) -> Start:
+        return Start(readers=readers)
+
+    def datasets(self, start: Start) -> Mapping[str, Callable[[], Any]]:
+        loader = self.loader
+        return {"rows": lambda: dataset.evaluation_dataset(loader, start.readers)}
 
     def work(self, worker: WorkerContext) -> None:
         device = torch.device(worker.device)

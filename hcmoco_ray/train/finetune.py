@@ -36,14 +36,15 @@ from hcmoco.training.config import SourceConfig
 from hcmoco_ray import config as run_config
 from hcmoco_ray.config import FinetuneRecipe
 from hcmoco_ray.ingest import dataset
+from hcmoco_ray.ingest.dataset import Readers
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, store_uri
 from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.context import RayTaskContext
 from hcmoco_ray.train.evaluate import ScoreConfig, as_json, metric_lines, result_tables, score, sheet
-from hcmoco_ray.train.launch import WorkerContext
+from hcmoco_ray.train.launch import Start, WorkerContext
 from hcmoco_ray.train.run import PlannedRun, Run, execute
-from hcmoco_ray.train.run_dir import log, states_of
+from hcmoco_ray.train.run_dir import decide_start, log, states_of
 
 RESULTS, TABLE, SHEET, FINISHED = "results.json", "table.md", "pictures/test.png", "FINISHED"
 _LEFT = (RESULTS, TABLE, SHEET, "model/config.json", "model/model.safetensors", "model/README.md")
@@ -140,11 +141,15 @@ class FinetuneJob:
     tracker: Tracker
     status: Status
 
-    def datasets(self) -> Mapping[str, Callable[[], Any]]:
-        datasets = {"train": dataset.newest_dataset(self.resolved.train_loader(), f"{self.config.output_dir}/states")}
+    def decide_start(self, readers: Readers) -> Start:
+        return decide_start(self.config, readers)
+
+    def datasets(self, start: Start) -> Mapping[str, Callable[[], Any]]:
+        train = self.resolved.train_loader()
+        datasets = {"train": lambda: dataset.dataset(train, start.step, start.readers)}
         validation = self.resolved.eval_loader(self.config.train.workers)
         if validation is not None:
-            datasets["validation"] = lambda: dataset.evaluation_dataset(validation)
+            datasets["validation"] = lambda: dataset.evaluation_dataset(validation, start.readers)
         return datasets
 
     def work(self, worker: WorkerContext) -> None:

@@ -1,20 +1,22 @@
-"""Run a training under Ray: in this process for one CPU worker, else under a TorchTrainer."""
+"""Run a training under Ray: in this process for one CPU worker, else under a TorchTrainer.
+
+Ray Train's controller, and the actors that hold a dataset, import this module: it must not import PyTorch.
+"""
 
 import os
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import cv2
-import torch
-
-from hcmoco.errors import UserError, one_line
 from hcmoco.tasks.registry import REGISTRY, register_all
-from hcmoco_ray import compat
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.cluster.entrypoint import find_user_error
-from hcmoco_ray.train.run_dir import RunConfig
+from hcmoco_ray.ingest.dataset import FREE_READERS, Readers
+from hcmoco_ray.tracking.progress import Status
+
+if TYPE_CHECKING:
+    from hcmoco_ray.train.run_dir import RunConfig
 
 # Read when Ray Train is imported, here and in its controller. The interval bounds how long a lost worker goes
 # unnoticed.
@@ -28,6 +30,21 @@ TRAIN_ENV = {
 
 
 @dataclass(frozen=True)
+class Start:
+    """What is decided once for a start of the workers: all of them, and what they read, go on from the same step.
+
+    Attributes:
+        step: of the train state to go on from; 0 for a new run.
+        attempt: number of this start of the run, see `States.begin_attempt`; None where no states are written.
+        readers: what the tasks that read request.
+    """
+
+    step: int = 0
+    attempt: int | None = None
+    readers: Readers = FREE_READERS
+
+
+@dataclass(frozen=True)
 class WorkerContext:
     """One worker of a run.
 
@@ -35,12 +52,14 @@ class WorkerContext:
         rank: 0 to `world` - 1.
         world: number of workers.
         device: as PyTorch names it.
+        start: of this group of workers.
         shards: its share of each of the job's datasets, by name.
     """
 
     rank: int
     world: int
     device: str
+    start: Start
     shards: Mapping[str, Any]
 
 
@@ -48,38 +67,54 @@ class Job(Protocol):
     """Protocol of the work that every worker of a run does. It is pickled."""
 
     @property
-    def config(self) -> RunConfig: ...
+    def config(self) -> "RunConfig": ...
 
-    def datasets(self) -> Mapping[str, Callable[[], Any]]:
-        """Return a function that builds it for each Ray dataset, by name.
+    @property
+    def status(self) -> Status: ...
 
-        The functions are called at each start of the workers. These resume from the newest state, so their datasets
-        must start there, too.
-        """
+    def decide_start(self, readers: Readers) -> Start:
+        """Decide from which step the next start of the workers goes on. Called once for each start, by the driver."""
+
+    def datasets(self, start: Start) -> Mapping[str, Callable[[], Any]]:
+        """Return a function that builds it for each Ray dataset, by name, from the step of `start` on."""
 
     def work(self, worker: WorkerContext) -> None:
         """Do the work of one worker."""
 
 
-def train(job: Job) -> None:
+def train(job: Job, *, reading_tasks: int = 2, decode: bool = False) -> None:
     """Run or resume a training to its end.
+
+    Args:
+        job: what every worker does.
+        reading_tasks: tasks that read at a time.
+        decode: whether they decode, too.
 
     Raises:
         UserError: as the job's work does, or because workers are lost too often.
     """
-    if in_this_process(job.config):
-        _set_threads(job.config)
-        job.work(WorkerContext(0, 1, "cpu", {name: make() for name, make in job.datasets().items()}))
-    else:
-        _with_trainer(job)
+    from hcmoco_ray.cluster import room
+    from hcmoco_ray.train import restarts
+
+    with room.reading(reading_tasks, decode=decode) as readers:
+        if in_this_process(job.config):
+            _set_threads(job.config)
+            start = job.decide_start(readers)
+            shards = {name: make() for name, make in job.datasets(start).items()}
+            job.work(WorkerContext(0, 1, "cpu", start, shards))
+        else:
+            restarts.keep_training(job, readers, run_workers)
 
 
-def in_this_process(config: RunConfig) -> bool:
+def in_this_process(config: "RunConfig") -> bool:
     """Return whether the driver itself trains: a single worker on a CPU needs no Trainer."""
     return config.train.workers == 1 and not config.train.gpu
 
 
-def _set_threads(config: RunConfig) -> None:
+def _set_threads(config: "RunConfig") -> None:
+    import cv2
+    import torch
+
     torch.set_num_threads(config.train.threads_per_worker)
     cv2.setNumThreads(1)  # images are decoded in threads of the loader
 
@@ -89,17 +124,26 @@ def run_worker(settings: dict[str, Any]) -> None:
     import ray
     import ray.train
     import ray.train.torch
+    import ray.util
 
     register_all(settings["tasks"])
     job: Job = ray.get(settings["job"])
     context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    job.status.note(f"node/{rank}", ray.util.get_node_ip_address())
     _set_threads(job.config)
     device = ray.train.torch.get_device() if job.config.train.gpu else "cpu"
     shards = {name: ray.train.get_dataset_shard(name) for name in settings["datasets"]}
-    job.work(WorkerContext(context.get_world_rank(), context.get_world_size(), str(device), shards))
+    job.work(WorkerContext(rank, world, str(device), settings["start"], shards))
 
 
-def _with_trainer(job: Job) -> None:
+def run_workers(job: Job, start: Start) -> None:
+    """Run one group of workers to the end of the training.
+
+    Raises:
+        ray.train.TrainingFailedError: a worker failed or was lost, or there was no room. Nothing is tried again here.
+        ray.exceptions.RayActorError: Ray Train's controller was lost.
+    """
     os.environ.update({name: value for name, value in TRAIN_ENV.items() if name not in os.environ})
     import ray
     import ray.data
@@ -119,43 +163,42 @@ def _with_trainer(job: Job) -> None:
     train = config.train
     callbacks: list[Any] = [StopAtUserError()]  # typed as those of Ray Train's first version
     order = ray.data.ExecutionOptions(preserve_order=True)
+    datasets: dict[str, Any] = dict(job.datasets(start))
+    # Typed as that of Ray Train's first version.
+    no_retries: Any = {"max_failures": 0, "controller_failure_limit": 0, "max_preemption_failures": 0}
     trainer = ray.train.torch.TorchTrainer(
         run_worker,
         # The job goes by reference: the controller opens this config, and has no use for the modules that a job
         # brings with it. The tasks travel along, so that a worker need not have registered them.
-        train_loop_config={"job": ray.put(job), "datasets": list(job.datasets()), "tasks": dict(REGISTRY)},
+        train_loop_config={
+            "job": ray.put(job),
+            "start": start,
+            "datasets": list(datasets),
+            "tasks": dict(REGISTRY),
+        },
         scaling_config=ray.train.ScalingConfig(
-            num_workers=train.workers, use_gpu=train.gpu, resources_per_worker=worker_resources(config)
+            num_workers=train.workers,
+            use_gpu=train.gpu,
+            resources_per_worker=worker_resources(config),
+            placement_strategy=train.placement.upper(),
         ),
         run_config=ray.train.RunConfig(
             name=f"{config.name}-{uuid.uuid4().hex[:8]}",
             storage_path=f"{config.output_dir}/ray",
-            failure_config=ray.train.FailureConfig(max_failures=config.max_restarts),
+            # Every loss comes back to the caller, which knows more of the cluster than Ray's own loop, says what
+            # happened, and bounds the waiting.
+            failure_config=ray.train.FailureConfig(**no_retries),
             callbacks=callbacks,
         ),
-        datasets=dict(job.datasets()),
+        datasets=datasets,
         dataset_config=ray.train.DataConfig(execution_options=order, enable_shard_locality=False),
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if train.gpu else "gloo"),
     )
-    try:
-        with interrupts.kept():  # gives Ray Train's handler back
-            trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        mistake = find_user_error(getattr(error, "controller_failure", None)) or find_user_error(error)
-        if mistake:
-            raise mistake from None
-        failures = getattr(error, "worker_failures", {}).values()
-        lost = [failure for failure in failures if compat.is_lost_worker(failure)]
-        if lost:
-            raise UserError(
-                f"training workers were lost more often than max_restarts = {config.max_restarts} allows "
-                f"({one_line(lost[0])}); the same command resumes from the newest train state; "
-                "if memory ran out, lower train.batch_size_per_lane or train.workers"
-            ) from None
-        raise
+    with interrupts.kept():  # gives Ray Train's handler back
+        trainer.fit()
 
 
-def worker_resources(config: RunConfig) -> dict[str, float] | None:
+def worker_resources(config: "RunConfig") -> dict[str, float] | None:
     """Return the resources that each worker requests; None where this process trains."""
     if in_this_process(config):
         return None

@@ -31,13 +31,14 @@ from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import preflight
 from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.ingest import dataset
+from hcmoco_ray.ingest.dataset import Readers
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, store_uri
 from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.context import RayContext
-from hcmoco_ray.train.launch import WorkerContext
+from hcmoco_ray.train.launch import Start, WorkerContext
 from hcmoco_ray.train.run import PlannedRun, Run, execute
-from hcmoco_ray.train.run_dir import log, states_of
+from hcmoco_ray.train.run_dir import decide_start, log, states_of
 
 TABLE, FINISHED = "table.md", "FINISHED"
 # Metrics of the report on the screen. In the same crop position alone matches pairs of modalities, so these are shown
@@ -139,8 +140,12 @@ class PretrainJob:
     tracker: Tracker
     status: Status
 
-    def datasets(self) -> Mapping[str, Callable[[], Any]]:
-        return {"train": dataset.newest_dataset(self.loader, f"{self.config.output_dir}/states")}
+    def decide_start(self, readers: Readers) -> Start:
+        return decide_start(self.config, readers)
+
+    def datasets(self, start: Start) -> Mapping[str, Callable[[], Any]]:
+        loader = self.loader
+        return {"train": lambda: dataset.dataset(loader, start.step, start.readers)}
 
     def work(self, worker: WorkerContext) -> None:
         import ray

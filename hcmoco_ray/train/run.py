@@ -9,6 +9,7 @@ from hcmoco.training.checkpoint import check_resumes
 from hcmoco.training.config import SourceConfig
 from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import interrupts, precision, preflight
+from hcmoco_ray.cluster.shared_disk import check_store
 from hcmoco_ray.config import RecipeT
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.tracking.client import Tracker, open_writer, start_run, store_uri
@@ -120,7 +121,7 @@ def execute(run: Run) -> int:
         UserError: a mistake in the config, the data, the weights, the cluster or the tracking store.
     """
     out = run.config.output_dir
-    store_uri(run.config.tracking, out)
+    store = store_uri(run.config.tracking, out)
     with lock_run_dir(out):
         run.config, earlier = load_saved_config(run.config)
         if earlier == run.config and run.finished():
@@ -130,9 +131,11 @@ def execute(run: Run) -> int:
         saved = states_of(run.config).newest()
         run.check_config(resumed=saved is not None)
         cluster = preflight.connect_for(run.config)
+        check_store(store, cluster.nodes)
         for key, source in run.sources().items():
             cluster.require_shared_storage(f"data set {key}:", resolve_path(source.path))
-        preflight.check_resources(run.config)
+        ingest = run.config.ingest
+        preflight.check_resources(run.config, ingest.num_tasks if ingest.decode_in_tasks else 0)
         run.config = precision.decide(run.config, worker_resources(run.config), saved.identity if saved else None)
         log(run_config.as_yaml(run.config))
         run.check_machine(cluster.nodes)
@@ -167,4 +170,5 @@ def _train(run: Run, planned: PlannedRun, tracker: Tracker) -> None:
     status = Status("starting the training" if workers == 1 else f"starting {workers} workers")
     with shown(status):
         interrupts.raise_if_interrupted()
-        train(planned.job(tracker, status))
+        ingest = run.config.ingest
+        train(planned.job(tracker, status), reading_tasks=ingest.num_tasks, decode=ingest.decode_in_tasks)

@@ -22,7 +22,9 @@ from hcmoco.training.precision import with_precision
 from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe, RecipeT
+from hcmoco_ray.ingest.dataset import Readers
 from hcmoco_ray.tracking.client import Tracker
+from hcmoco_ray.train.launch import Start
 
 CONFIG, RUN = "config.yaml", "run.json"
 
@@ -45,9 +47,20 @@ def log(text: str) -> None:
     print(text, flush=True)
 
 
-def states_of(config: RunConfig) -> States:
-    """Return the run's train states."""
-    return States(f"{config.output_dir}/states", config.train.num_checkpoints)
+def states_of(config: RunConfig, attempt: int | None = None) -> States:
+    """Return the run's train states.
+
+    Args:
+        attempt: number of the start that writes them; None for a reader.
+    """
+    return States(f"{config.output_dir}/states", config.train.num_checkpoints, attempt)
+
+
+def decide_start(config: RunConfig, readers: Readers) -> Start:
+    """Decide that a new start of the workers goes on from the newest state. Writers of earlier starts are refused."""
+    states = states_of(config)
+    attempt = states.begin_attempt()
+    return Start(states.newest_step, attempt, readers)
 
 
 @contextmanager

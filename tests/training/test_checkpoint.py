@@ -288,3 +288,31 @@ def test_a_run_of_another_config_is_told_what_differs(change, line):
 
 def test_tuples_and_lists_are_the_same_config():
     check_identity({"scale": [1.0, 1.4]}, {"scale": (1.0, 1.4)}, "runs/x")
+
+
+def test_a_writer_of_an_earlier_start_changes_nothing(tmp_path):
+    """It is cut off before it writes, or while it writes: then what it has begun is never a state."""
+    uri = str(tmp_path)
+    first = States(uri, 1, States(uri).begin_attempt())
+    first.write(make_state(3))
+    second = States(uri, 1, States(uri).begin_attempt())
+    before = tree(tmp_path)
+    with pytest.raises(UserError, match=r"the run was started again \(start 2\) while this worker belongs to start 1"):
+        first.write(make_state(6))
+    assert tree(tmp_path) == before
+    second.write(make_state(6))
+    assert States(uri).complete() == ["step-00000006"]
+
+
+def test_a_start_goes_on_from_the_step_that_was_decided(tmp_path):
+    states = States(str(tmp_path))
+    assert states.at(0) is None
+    states.write(make_state(3))
+    states.write(make_state(6))
+    assert states.at(3).step == 3
+    with pytest.raises(UserError, match="step-00000009 is gone since the workers were started; run the same command"):
+        states.at(9)
+
+
+def tree(folder):
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}

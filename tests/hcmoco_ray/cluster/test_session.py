@@ -11,13 +11,6 @@ from hcmoco.errors import UserError
 from hcmoco_ray.cluster import entrypoint, session
 
 
-def test_a_local_path_is_refused_on_several_nodes_only():
-    with pytest.raises(UserError, match="--out data/x is a path on one machine's disk, and the cluster has 3 nodes"):
-        session.Cluster(nodes=3, cpus=4).require_shared_storage("--out", "data/x")
-    session.Cluster(nodes=3, cpus=4).require_shared_storage("--out", "s3://bucket/x")
-    session.Cluster(nodes=1, cpus=4).require_shared_storage("--out", "data/x")
-
-
 def test_start_joins_what_runs_and_says_what_it_is(ray_session):
     assert session.connect(num_cpus=64) == ray_session == session.Cluster(nodes=1, cpus=4)
 

@@ -1,0 +1,129 @@
+"""Find out whether every node of a cluster reaches a path: by a file that is written here and looked for there.
+
+A path may lie on one machine's disk or on a file system that all machines mount (NFS, Lustre, EFS, a volume of
+Kubernetes): its name does not tell, so it is tried.
+"""
+
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hcmoco.errors import UserError, one_line
+from hcmoco.storage import existing_parent
+from hcmoco_ray.cluster import interrupts
+
+# A client of a network file system may show a new file only after it has asked the server again.
+_APPEARS_S = 15.0
+_SAY_S = 60.0
+# Beginnings of the names of file systems that several machines mount.
+_NETWORK = ("nfs", "lustre", "cifs", "smb", "ceph", "gpfs", "beegfs", "glusterfs", "fuse.gcsfuse", "fuse.s3fs", "9p")
+
+
+def unreached_nodes(path: str) -> list[str]:
+    """Return the addresses of the nodes that do not see what this machine has at a local path.
+
+    Args:
+        path: need not exist: then the nearest folder above it is tried.
+
+    Raises:
+        UserError: a node does not answer.
+    """
+    folder = existing_parent(Path(path).absolute())
+    if folder.is_file():
+        folder = folder.parent
+    token = folder / f".hcmoco-seen-by-all-{uuid.uuid4().hex}"
+    try:
+        token.touch()
+    except OSError:
+        # A data set that only its owner may change: its files themselves are the token.
+        return _ask_nodes(_same_files, str(folder), _file_names(str(folder)))
+    try:
+        return _ask_nodes(_appears, str(token))
+    finally:
+        token.unlink(missing_ok=True)
+
+
+def _ask_nodes(question: Callable[..., bool], *arguments: Any) -> list[str]:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()
+    asked = {}
+    for node in ray.nodes():
+        if node["Alive"] and node["NodeID"] != here:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            remote: Any = ray.remote(question)
+            task = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+            asked[task.remote(*arguments)] = node["NodeManagerAddress"]
+    waiting, until = list(asked), time.monotonic() + _SAY_S
+    while waiting:
+        interrupts.raise_if_interrupted()
+        _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)
+        if waiting and time.monotonic() > until:
+            until += _SAY_S
+            print(f"waiting for node {asked[waiting[0]]} to look for {arguments[0]}", flush=True)
+    unreached = []
+    for task, address in asked.items():
+        try:
+            if not ray.get(task):
+                unreached.append(address)
+        except ray.exceptions.RayError as error:
+            raise UserError(
+                f"node {address} does not say whether it reaches {arguments[0]} ({one_line(error)}); "
+                "run the same command again"
+            ) from None
+    return sorted(unreached)
+
+
+def _appears(path: str) -> bool:
+    """Return whether a file exists, at the latest after some seconds."""
+    until = time.monotonic() + _APPEARS_S
+    while not Path(path).exists():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _same_files(folder: str, names: list[str]) -> bool:
+    return _file_names(folder) == names
+
+
+def _file_names(folder: str) -> list[str]:
+    """Return the names and sizes of the files in a folder; empty if there is no such folder here."""
+    path = Path(folder)
+    return sorted(f"{each.name} {each.stat().st_size}" for each in path.iterdir()) if path.is_dir() else []
+
+
+def check_store(uri: str, nodes: int) -> None:
+    """Refuse an SQLite store on a network file system where the cluster has several nodes: its locks do not work there.
+
+    Args:
+        uri: of the tracking store.
+        nodes: of the cluster.
+
+    Raises:
+        UserError: the store is one.
+    """
+    path = uri.removeprefix("sqlite:///")
+    kind = file_system(path) if path != uri and nodes > 1 else ""
+    if kind.startswith(_NETWORK):
+        raise UserError(
+            f"the tracking store {path} would be SQLite on a shared file system ({kind}), where its locks do not work; "
+            "give a tracking server (tracking.uri=http://host:5000), or a file on this machine's own disk "
+            "(tracking.uri=sqlite:////var/tmp/mlflow.db)"
+        )
+
+
+def file_system(path: str) -> str:
+    """Return the kind of file system that a local path is on, such as ext4 or nfs4; "" if it cannot be found out."""
+    import psutil
+
+    folder = existing_parent(Path(path).absolute()).resolve()
+    mounts = {each.mountpoint: each.fstype for each in psutil.disk_partitions(all=True)}
+    for parent in (folder, *folder.parents):
+        if str(parent) in mounts:
+            return mounts[str(parent)]
+    return ""
