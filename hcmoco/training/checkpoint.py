@@ -12,19 +12,23 @@
 
 import hashlib
 import json
+import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import nn
 
 from hcmoco.config import first_difference, upgrade
 from hcmoco.errors import UserError, one_line
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, HashingSink
 from hcmoco.training.optim_step import OptimStep
+from hcmoco.training.tensor_files import write_tensors
 
 STATE_VERSION = 3
 _ATTEMPT = "ATTEMPT"
@@ -56,6 +60,32 @@ class TrainState:
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     tracking_run: str = ""
     history: dict = field(default_factory=dict)
+
+
+def _files(state: TrainState) -> dict[str, Callable[[HashingSink], object]]:
+    """Return for each file of a state, COMPLETE aside, what writes it."""
+    facts = {key: getattr(state, key) for key in _FACTS}
+    text = json.dumps({"version": STATE_VERSION, **facts}, indent=1, sort_keys=True).encode()
+    tensors = {f"{part}.safetensors": partial(_write_part, state, part) for part in _TENSORS}
+    return {**tensors, "state.json": lambda sink: sink.write(text)}
+
+
+def _write_part(state: TrainState, part: str, sink: HashingSink) -> None:
+    write_tensors(sink, getattr(state, part))
+
+
+def _digests(state: TrainState) -> dict[str, str]:
+    digests = {}
+    for file, write in _files(state).items():
+        with open(os.devnull, "wb") as nowhere:
+            sink = HashingSink(nowhere)
+            write(sink)
+        digests[file] = sink.sha256
+    return digests
+
+
+def _sums(digests: dict[str, str]) -> bytes:
+    return json.dumps(digests, indent=1).encode()
 
 
 class States:
@@ -110,21 +140,16 @@ class States:
         """
         self._check_attempt()
         name = f"step-{state.step:08d}"
-        files = {
-            f"{part}.safetensors": save(
-                {key: value.detach().cpu().contiguous() for key, value in getattr(state, part).items()}
-            )
-            for part in _TENSORS
-        }
-        facts = {key: getattr(state, key) for key in _FACTS}
-        files["state.json"] = json.dumps({"version": STATE_VERSION, **facts}, indent=1, sort_keys=True).encode()
-        sums = json.dumps({file: hashlib.sha256(data).hexdigest() for file, data in files.items()}, indent=1).encode()
-        if name not in self.complete() or self._folder.read(f"{name}/COMPLETE") != sums:
+        if name not in self.complete() or self._folder.read(f"{name}/COMPLETE") != _sums(_digests(state)):
             self._delete(name)
-            for file, data in files.items():
-                self._folder.write(f"{name}/{file}", data)
+            digests = {}
+            for file, write in _files(state).items():
+                with self._folder.replacing(f"{name}/{file}") as stream:
+                    sink = HashingSink(stream)
+                    write(sink)
+                digests[file] = sink.sha256
             self._check_attempt()
-            self._folder.write(f"{name}/COMPLETE", sums)
+            self._folder.write(f"{name}/COMPLETE", _sums(digests))
         kept = self.complete()[-self._num_checkpoints :]
         for folder in self._folder.folders():
             if _NAME.fullmatch(folder) and folder not in kept:
@@ -172,16 +197,22 @@ class States:
         try:
             sums = json.loads(self._folder.read(f"{name}/COMPLETE"))
             files = {f"{part}.safetensors" for part in _TENSORS} | {"state.json"}
-            data = {file: self._folder.read(f"{name}/{file}") for file in sorted(files)}
-            damaged = [file for file in sorted(files) if hashlib.sha256(data[file]).hexdigest() != sums.get(file)]
+            parts, damaged = {}, []
+            for file in sorted(files):  # one after the other: never all of them twice in memory
+                data = self._folder.read(f"{name}/{file}")
+                if hashlib.sha256(data).hexdigest() != sums.get(file):
+                    damaged.append(file)
+                else:
+                    parts[file] = data if file == "state.json" else load(data)
+                del data
             if damaged:
                 raise UserError(
                     f"train state {where}: {', '.join(damaged)} does not match its checksum; "
                     "delete that folder to resume from the state before it, if there is one"
                 )
-            facts = json.loads(data["state.json"])
+            facts = json.loads(parts["state.json"])
             _check_version(facts.pop("version"), where)
-            state = TrainState(**facts, **{part: load(data[f"{part}.safetensors"]) for part in _TENSORS})
+            state = TrainState(**facts, **{part: parts[f"{part}.safetensors"] for part in _TENSORS})
             kinds = {"step": int, "stage": int, "identity": dict, "tracking_run": str, "history": dict}
             wrong = [key for key, kind in kinds.items() if type(getattr(state, key)) is not kind]
             wrong += [] if state.stage in (1, 2) else ["stage"]

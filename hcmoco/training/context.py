@@ -33,7 +33,10 @@ class TrainContext(Protocol[BatchT_co]):
         """Return the newest train state of this run, None if there is none."""
 
     def save(self, state: TrainState) -> None:
-        """Keep `state` so that a restart finds it."""
+        """Keep `state` so that a restart finds it. It may be written beside the next steps, from a copy."""
+
+    def wait_until_saved(self) -> None:
+        """Return once the last state is complete."""
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Record the numbers of one step."""

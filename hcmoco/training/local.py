@@ -83,6 +83,9 @@ class LocalContext(Generic[BatchT]):
         if self.states:
             self.states.write(state)
 
+    def wait_until_saved(self) -> None:
+        pass  # `save` returns when the state is complete
+
     def metrics(self, step: int, values: dict[str, float]) -> None:
         self.logged.append((step, values))
 

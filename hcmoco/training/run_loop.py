@@ -67,6 +67,7 @@ def run_loop(
                 hook.what()
         if save:
             context.save(trainer.state_dict())
+    context.wait_until_saved()
 
 
 def validation_hook(

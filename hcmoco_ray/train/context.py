@@ -13,6 +13,7 @@ from hcmoco.finetuning.loader import EvalLoader
 from hcmoco.tasks.base import TaskBatch
 from hcmoco.training import distributed
 from hcmoco.training.checkpoint import TrainState
+from hcmoco.training.state_writer import StateWriter
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
 from hcmoco_ray.ingest import dataset
@@ -46,6 +47,8 @@ class RayContext(Generic[BatchT]):
         self.config, self.loader, self.worker, self.tracker, self.status = config, loader, worker, tracker, status
         self.rank, self.world, self.device = worker.rank, worker.world, torch.device(worker.device)
         self.states = states_of(config, worker.start.attempt)
+        # Metrics are written before the state that they led to.
+        self.writer = StateWriter(self.states, before=tracker.flush)
         self._noted = 0.0
 
     def batches(self, first_step: int) -> Iterator[BatchT]:
@@ -55,6 +58,7 @@ class RayContext(Generic[BatchT]):
         batches = self.loader.batches(items, **where, threads=ingest.num_threads, ahead=ingest.prefetch)
         for step, batch in enumerate(batches, first_step):
             interrupts.raise_if_interrupted()
+            self.writer.check()
             self._note_step(step)
             yield batch
 
@@ -71,11 +75,11 @@ class RayContext(Generic[BatchT]):
         return self.states.at(self.worker.start.step)
 
     def save(self, state: TrainState) -> None:
-        # Metrics are written before the state that they led to. No worker continues before the state is complete:
-        # if one is lost right after, the restarted workers must find it.
         if self.rank == 0:
-            self.tracker.flush()
-            self.states.write(state)
+            self.writer.begin(state)
+
+    def wait_until_saved(self) -> None:
+        self.writer.wait()
         distributed.barrier()
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
