@@ -122,6 +122,13 @@ def is_failed_start(failure: BaseException | None) -> bool:
     )
 
 
+def draining_nodes() -> dict[str, int]:
+    """Return the nodes that are about to be taken away: node id -> the time, in ms since 1970; 0 if it is not known."""
+    from ray._private.state import state
+
+    return state.get_draining_nodes() or {}
+
+
 def free_resources() -> dict[str, dict[str, float]]:
     """Return what every alive node has to give at this moment: CPUs, GPUs and more by name, by node id."""
     from ray._private.state import available_resources_per_node

@@ -38,6 +38,9 @@ class TrainContext(Protocol[BatchT_co]):
     def wait_until_saved(self) -> None:
         """Return once the last state is complete."""
 
+    def pause(self) -> None:
+        """Note that what follows, up to the next batch, may take longer than a step."""
+
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Record the numbers of one step."""
 

@@ -86,6 +86,9 @@ class LocalContext(Generic[BatchT]):
     def wait_until_saved(self) -> None:
         pass  # `save` returns when the state is complete
 
+    def pause(self) -> None:
+        pass
+
     def metrics(self, step: int, values: dict[str, float]) -> None:
         self.logged.append((step, values))
 

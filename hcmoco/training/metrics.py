@@ -1,6 +1,7 @@
 """Numbers of a training: collected on the device over a stretch of steps, reported in one go."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from hcmoco.training import distributed
 from hcmoco.training.context import TrainContext
 
 _SAY_EVERY = 5.0  # seconds; between two reports the step is news too
+# Seconds over which the time left is estimated: a wait in the middle of a run does not count for ever.
+_ESTIMATE_OVER = 180.0
 
 
 class MetricsProcessor:
@@ -25,7 +28,7 @@ class MetricsProcessor:
 
     def __init__(self, context: TrainContext[Any], step: int, steps: int):
         self.context, self.steps = context, steps
-        self._run_start = (step, time.monotonic())
+        self._seen = deque([(step, time.monotonic())])  # (step, when) of the last minutes
         self._text, self._said = "", time.monotonic()
         self._begin(step)
 
@@ -107,7 +110,11 @@ class MetricsProcessor:
 
     def _say(self, step: int) -> None:
         """Show where the run is, with the numbers of the last stretch."""
-        first, begun = self._run_start
-        left = int((self.steps - step) * (time.monotonic() - begun) / (step - first))
+        now = time.monotonic()
+        while len(self._seen) > 1 and now - self._seen[0][1] > _ESTIMATE_OVER:
+            self._seen.popleft()
+        first, begun = self._seen[0]
+        self._seen.append((step, now))
+        left = int((self.steps - step) * (now - begun) / max(1, step - first))
         self.context.progress(f"step {step}/{self.steps}  {self._text}{left // 60}:{left % 60:02d} left")
         self._said = time.monotonic()

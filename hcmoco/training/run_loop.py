@@ -63,6 +63,8 @@ def run_loop(
         if step % train.log_every == 0 or save or due:
             metrics.report(step, trainer.summarize)
         with metrics.paused():
+            if due:
+                context.pause()
             for hook in due:
                 hook.what()
         if save:

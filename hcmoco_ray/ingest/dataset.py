@@ -108,7 +108,7 @@ def _dataset(item: Callable[[int], pa.Table], count: int, rows: int, readers: Re
         return table if few else _packed(table)
 
     # What both operators request is equal, so that Ray Data fuses them into one task.
-    num_cpus, tasks = readers.num_cpus, readers.tasks
+    num_cpus, tasks = readers.num_cpus, min(readers.tasks, count)
     numbers = compat.numbers(count, num_cpus, tasks) if few else compat.stream_of_numbers(count)
     return numbers.map_batches(read, batch_size=None, num_cpus=num_cpus, concurrency=tasks)
 

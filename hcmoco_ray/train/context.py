@@ -1,6 +1,5 @@
 """The training context on Ray: batches from Ray Data, states in the output directory, metrics to the MLflow writer."""
 
-import time
 from collections.abc import Iterable, Iterator
 from typing import Generic
 
@@ -20,9 +19,8 @@ from hcmoco_ray.ingest import dataset
 from hcmoco_ray.tracking.client import Tracker
 from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.launch import WorkerContext
+from hcmoco_ray.train.pulse import BETWEEN, DATA, STEP, Pulse
 from hcmoco_ray.train.run_dir import states_of
-
-_NOTE_EVERY_S = 0.5
 
 
 class RayContext(Generic[BatchT]):
@@ -49,24 +47,20 @@ class RayContext(Generic[BatchT]):
         self.states = states_of(config, worker.start.attempt)
         # Metrics are written before the state that they led to.
         self.writer = StateWriter(self.states, before=tracker.flush)
-        self._noted = 0.0
+        self.pulse = Pulse(status, worker.rank)
 
     def batches(self, first_step: int) -> Iterator[BatchT]:
         ingest = self.config.ingest
         where = {"rank": self.rank, "world": self.world, "first_step": first_step}
         items = dataset.items(self.worker.shards["train"])
         batches = self.loader.batches(items, **where, threads=ingest.num_threads, ahead=ingest.prefetch)
+        self.pulse.enter(DATA, first_step)
         for step, batch in enumerate(batches, first_step):
             interrupts.raise_if_interrupted()
             self.writer.check()
-            self._note_step(step)
+            self.pulse.enter(STEP, step)
             yield batch
-
-    def _note_step(self, step: int) -> None:
-        """Tell the driver how far this run is, for the line that it prints where a worker is lost."""
-        if self.rank == 0 and time.monotonic() - self._noted > _NOTE_EVERY_S:
-            self._noted = time.monotonic()
-            self.status.note("step", step)
+            self.pulse.enter(DATA, step + 1)
 
     def evaluation(self) -> Iterable[BatchT]:
         raise NotImplementedError("this run has no validation rows")
@@ -87,6 +81,9 @@ class RayContext(Generic[BatchT]):
 
     def picture(self, name: str, step: int, rgb_HW3: np.ndarray) -> None:
         self.tracker.picture(f"pictures/{name}.png", encode_png(rgb_HW3))
+
+    def pause(self) -> None:
+        self.pulse.enter(BETWEEN)
 
     def progress(self, line: str) -> None:
         if self.rank == 0:

@@ -64,7 +64,8 @@ def explain(error: Exception, status: Status) -> Loss:
     facts = _facts(status)
     nodes = {name.removeprefix("node/"): address for name, address in facts.items() if name.startswith("node/")}
     dead, silent = _lost_nodes(set(nodes.values()))
-    at = f" at step {facts['step']}" if "step" in facts else ""
+    steps = [beat.step for name, beat in facts.items() if name.startswith("rank/") and beat.step >= 0]
+    at = f" at step {max(steps)}" if steps else ""
     if dead or silent:
         lost = sorted(dead | silent)
         what = f"node {lost[0]} was lost" if len(lost) == 1 else f"nodes {' and '.join(lost)} were lost"

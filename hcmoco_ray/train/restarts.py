@@ -4,16 +4,15 @@ Ray Train has a loop of its own for this. It says nothing while it waits, it wai
 the CPUs that the data needs.
 """
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 
 from hcmoco.errors import UserError
 from hcmoco_ray.cluster import room
 from hcmoco_ray.ingest.dataset import Readers
-from hcmoco_ray.tracking.progress import Status, say
+from hcmoco_ray.tracking.progress import say
 from hcmoco_ray.train.launch import Job, Start, worker_resources
 from hcmoco_ray.train.losses import Loss, explain, wait_until_settled
+from hcmoco_ray.train.watch import watched
 
 
 def keep_training(job: Job, readers: Readers, run_workers: Callable[[Job, Start], None]) -> None:
@@ -44,7 +43,7 @@ def keep_training(job: Job, readers: Readers, run_workers: Callable[[Job, Start]
         room.wait_for_room(resources, train.workers, readers, train.wait_minutes)
         job.status.clear_facts()
         try:
-            with _nodes_said(job.status, train.workers):
+            with watched(job.status, train.workers, train.wait_minutes):
                 run_workers(job, start)
             return
         except Exception as error:
@@ -65,35 +64,3 @@ def _too_often(allowed: int, loss: Loss) -> Exception:
         "the same command resumes from the newest train state; "
         "if memory ran out, lower train.batch_size_per_lane or train.workers"
     )
-
-
-@contextmanager
-def _nodes_said(status: Status, workers: int) -> Iterator[None]:
-    """Say on which nodes the workers are, once all of them are there and if these are several nodes."""
-    stop = threading.Event()
-    thread = threading.Thread(target=_say_nodes, args=(status, workers, stop), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _say_nodes(status: Status, workers: int, stop: threading.Event) -> None:
-    import ray
-
-    while not stop.wait(0.5):
-        nodes: dict[str, list[int]] = {}
-        with suppress(ray.exceptions.RayError):
-            for rank, address in enumerate(status.nodes(workers)):
-                nodes.setdefault(address, []).append(rank)
-        if sum(map(len, nodes.values())) < workers:
-            continue
-        if len(room.alive_nodes()) > 1:
-            say("workers: " + "; ".join(f"{_ranks(ranks)} on {address}" for address, ranks in nodes.items()))
-        return
-
-
-def _ranks(ranks: list[int]) -> str:
-    return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"

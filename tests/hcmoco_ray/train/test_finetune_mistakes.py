@@ -394,8 +394,8 @@ def test_what_a_model_cannot_be_scored_on(finetune_home, people, tmp_path):
         ("--piece-rows 0", "--piece-rows 0: must be at least 1"),
         ("--cpus 0", "--cpus 0: must be more than 0"),
         ("--threads 0", "--threads 0: must be at least 1"),
-        ("--workers 4 --cpus 2", "leave -4 of the cluster's 4 CPUs to read data"),
-        ("--gpu", "needs as many GPUs, the cluster has 0"),
+        ("--workers 4 --cpus 2", "train.workers = 4: 2 of 4 workers of 2 CPUs have room"),
+        ("--gpu", "0 of 1 worker of 0.5 CPUs and 1 GPU have room"),
     ],
 )
 def test_workers_that_cannot_be(ray_session, finetune_home, people, tmp_path, given, line):

@@ -155,11 +155,11 @@ def test_a_second_run_on_other_data_into_the_same_folder(finished, tiny_home):
     [
         (
             "train.gpu=true",
-            "train.gpu with train.workers = 1 needs as many GPUs, the cluster has 0; set train.gpu=false",
+            r"train.workers = 1: 0 of 1 worker of 0.5 CPUs and 1 GPU have room .* set train.gpu=false",
         ),
         (
-            "train.workers=2 train.cpus_per_worker=2",
-            r"leave 0 of the cluster's 4 CPUs to read data, .* lower train.cpus_per_worker",
+            "train.workers=2 train.cpus_per_worker=5",
+            r"train.workers = 2: 0 of 2 workers of 5 CPUs have room .* lower train.workers or train.cpus_per_worker",
         ),
         (
             "augment.size=8192 train.batch_size_per_lane=4096",

@@ -1,0 +1,178 @@
+"""Watch a group of training workers from the driver: where they are, and whether they stand still."""
+
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hcmoco_ray.cluster import room
+from hcmoco_ray.tracking.progress import Status, format_duration, say
+from hcmoco_ray.train.pulse import BETWEEN, DATA, END, EVERY_S, STARTING, Beat
+
+# A step is a stall if it takes this many times the median, and never before _AT_LEAST_S.
+_TIMES = 20
+_AT_LEAST_S = 20.0
+_STALE_S = 10.0
+_SAY_EVERY_S = 60.0
+
+
+@contextmanager
+def watched(status: Status, workers: int, wait_minutes: float) -> Iterator[None]:
+    """Say on which nodes the workers are and when they stand still, while the block runs; end them if it lasts.
+
+    Args:
+        status: of the run.
+        workers: how many there are.
+        wait_minutes: of standing still before the workers are ended.
+    """
+    stop = threading.Event()
+    watch = _Watch(status, workers, 60 * wait_minutes)
+    thread = threading.Thread(target=watch.run, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+class _Watch:
+    def __init__(self, status: Status, workers: int, patience_s: float):
+        self.status, self.workers, self.patience_s = status, workers, patience_s
+        self.nodes: list[str] = []
+        self.stalls = Stalls(workers)
+        self.said = float("-inf")
+        self.stalled = False
+
+    def run(self, stop: threading.Event) -> None:
+        import ray
+
+        while not stop.wait(EVERY_S):
+            try:
+                facts = self.status.facts(timeout=5)
+                if not self.nodes:
+                    self._say_nodes()
+            except ray.exceptions.RayError:
+                continue
+            beats = {rank: facts[f"rank/{rank}"] for rank in range(self.workers) if f"rank/{rank}" in facts}
+            self._look(beats, time.monotonic())
+
+    def _say_nodes(self) -> None:
+        nodes = self.status.nodes(self.workers)
+        if len(nodes) < self.workers:
+            return
+        self.nodes = nodes
+        if len(room.alive_nodes()) > 1:
+            say("workers: " + "; ".join(f"{_ranks(ranks)} on {node}" for node, ranks in _by_node(nodes).items()))
+
+    def _look(self, beats: dict[int, Beat], now: float) -> None:
+        stalled = self.stalls.look(beats, now)
+        if stalled is None:
+            if self.stalled:
+                say(f"step {self.stalls.step} has begun, the training goes on")
+            self.stalled, self.said = False, float("-inf")
+            return
+        self.stalled = True
+        if now - self.said >= _SAY_EVERY_S:
+            self.said = now
+            where = {rank: f"{node}" for rank, node in enumerate(self.nodes)}
+            say(stalled.line(where))
+        if stalled.seconds > self.patience_s:
+            say(f"the training has stood still for {format_duration(stalled.seconds)}: its workers are ended")
+            self.status.note("ask", END)
+
+
+class Stalls:
+    """Finds out whether a group of workers stands still.
+
+    Args:
+        workers: how many there are.
+    """
+
+    def __init__(self, workers: int):
+        self._workers = workers
+        self._seconds: deque[float] = deque(maxlen=100)  # of a step, as seen between two looks
+        self._heard: dict[int, tuple[int, float]] = {}  # rank -> number of its last beat, and when it came
+        self.step, self._since = -1, float("nan")
+
+    def look(self, beats: dict[int, Beat], now: float) -> "Stall | None":
+        """Take in the newest beats.
+
+        Args:
+            beats: by rank.
+            now: seconds on a clock that only goes forward.
+
+        Returns:
+            What stands still; None if nothing does.
+        """
+        for rank, beat in beats.items():
+            if self._heard.get(rank, (0, 0.0))[0] != beat.number:
+                self._heard[rank] = beat.number, now
+        step = max((beat.step for beat in beats.values()), default=-1)
+        if step != self.step:
+            if self.step >= 0 and step > self.step:
+                self._seconds.append((now - self._since) / (step - self.step))
+            self.step, self._since = step, now
+            return None
+        silent = [rank for rank in beats if now - self._heard[rank][1] > _STALE_S]
+        busy = any(beat.phase in (BETWEEN, STARTING) for beat in beats.values())
+        if len(self._seconds) < 3 or (busy and not silent):
+            self._since = now if busy else self._since  # an evaluation takes its time
+            return None
+        usual, seconds = statistics.median(self._seconds), now - self._since
+        if seconds < max(_AT_LEAST_S, _TIMES * usual):
+            return None
+        waiting = [rank for rank, beat in beats.items() if beat.phase == DATA and rank not in silent]
+        behind = [rank for rank, beat in beats.items() if beat.step < step and rank not in silent]
+        return Stall(step, seconds, usual, silent, waiting, behind)
+
+
+class Stall:
+    """A step that takes far too long.
+
+    Args:
+        step: which.
+        seconds: that it has taken.
+        usual: seconds of the median step.
+        silent: ranks without a pulse.
+        waiting: ranks that wait for data.
+        behind: ranks that are at an earlier step.
+    """
+
+    def __init__(
+        self, step: int, seconds: float, usual: float, silent: list[int], waiting: list[int], behind: list[int]
+    ):
+        self.step, self.seconds, self.usual = step, seconds, usual
+        self.silent, self.waiting, self.behind = silent, waiting, behind
+
+    def line(self, nodes: dict[int, str]) -> str:
+        """Return the line that says what stands still and where.
+
+        Args:
+            nodes: address of each rank's node.
+        """
+        reasons = [
+            (self.silent, "does not answer", "do not answer"),
+            (self.waiting, "waits for data", "wait for data"),
+            (self.behind, "has not come to this step", "have not come to this step"),
+        ]
+        ranks, one, many = next((each for each in reasons if each[0]), ([], "", ""))
+        places = " and ".join(sorted({nodes.get(rank, "an unknown node") for rank in ranks}))
+        what = f"{_ranks(ranks)} on {places} {one if len(ranks) == 1 else many}" if ranks else "all workers are in it"
+        return (
+            f"step {self.step} has taken {format_duration(self.seconds)} so far, the usual is "
+            f"{self.usual:.1f} s: {what}"
+        )
+
+
+def _by_node(nodes: list[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for rank, node in enumerate(nodes):
+        found.setdefault(node, []).append(rank)
+    return found
+
+
+def _ranks(ranks: list[int]) -> str:
+    return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
