@@ -11,11 +11,12 @@ STAMP := $(VENV)/.hcmoco-$(shell pwd | cksum | cut -d' ' -f1)
 BENCHES := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
 .NOTPARALLEL:
-.PHONY: help install pretrain tables fractions ablation versatility report people test test-slow test-long lint format bench $(BENCHES) clean
+.PHONY: help install pretrain tables fractions ablation versatility report people test test-slow test-long test-cluster lint format bench $(BENCHES) clean
 help:
 	@echo "make pretrain   synthetic people, both stages on two CPU workers, probes, export (8 minutes on 2 cores with AVX512-BF16, 24 with AVX2)"
 	@echo "make tables     the paper's tables on synthetic people (about two hours on 2 cores; goes on where it stopped)"
-	@echo "make test       the tests (make test-slow: several workers, kills, job submit; make test-long: more kills)"
+	@echo "make test       the tests (make test-slow: several workers, kills, job submit; make test-long: more kills;"
+	@echo "                make test-cluster: several nodes on this machine, as root)"
 	@echo "make people     a contact sheet of synthetic people: people.png"
 	@echo "make bench      the side-by-side benchmarks   make lint / make format   ruff and mypy"
 	@echo "VENV=$(VENV)   ARGS=key=value ... overrides of the recipe"
@@ -52,14 +53,18 @@ people: install
 
 # Random order each time (the seed is printed; repeat one with ARGS="-p randomly -p 'randomly_seed=...'").
 test: install
-	@$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadgroup $(ARGS)
+	@$(RUN) -m pytest -q -m "not slow and not cluster" -n 2 --dist loadgroup $(ARGS)
 
 test-slow: install
-	@$(RUN) -m pytest -q -m "slow and not long" -n 2 --dist loadgroup $(ARGS)
+	@$(RUN) -m pytest -q -m "slow and not long and not cluster" -n 2 --dist loadgroup $(ARGS)
 
 # Kills and signals that take minutes each; .ci/run leaves them out.
 test-long: install
-	@$(RUN) -m pytest -q -m long -n 2 --dist loadgroup $(ARGS)
+	@$(RUN) -m pytest -q -m "long and not cluster" -n 2 --dist loadgroup $(ARGS)
+
+# One process: the nodes of all tests are the same four, with Rays of their own.
+test-cluster: install
+	@$(RUN) -m pytest -q -m cluster $(ARGS)
 
 lint: install
 	@$(RUN) -m ruff check .

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.helpers import real_samples
+from tests.helpers import namespaces, real_samples
 from tests.helpers.ending import pytest_configure, pytest_sessionstart  # noqa: F401 (hooks)
 
 
@@ -63,8 +63,11 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter):
     yield
-    skipped = [each for each in terminalreporter.stats.get("skipped", []) if real_samples.REASON in str(each.longrepr)]
-    if skipped:
-        terminalreporter.write_line(
-            f"{len(skipped)} tests were skipped: {real_samples.REASON}; HCMOCO_REAL_SAMPLES names their folder"
-        )
+    for reason, advice in (
+        (real_samples.REASON, "HCMOCO_REAL_SAMPLES names their folder"),
+        (namespaces.REASON, namespaces.unavailable),
+    ):
+        skipped = [each for each in terminalreporter.stats.get("skipped", []) if reason in str(each.longrepr)]
+        if skipped:
+            said = advice if isinstance(advice, str) else advice()
+            terminalreporter.write_line(f"{len(skipped)} tests were skipped: {reason}; {said}")

@@ -1,0 +1,23 @@
+"""A head without CPUs and three workers of 2 CPUs each, for all tests on several nodes."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.helpers.namespaces import REASON, unavailable
+from tests.helpers.nodes import Nodes
+
+
+@pytest.fixture(scope="session")
+def _nodes() -> Iterator[Nodes]:
+    if why := unavailable():
+        pytest.skip(f"{REASON}: {why}")
+    with Nodes((0, 2, 2, 2)) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def nodes(_nodes: Nodes) -> Nodes:
+    """The nodes, all alive, whatever the test before has done to them."""
+    _nodes.repair()
+    return _nodes
