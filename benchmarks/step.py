@@ -48,7 +48,7 @@ def load_config(recipe: str, overrides: list[str]) -> PretrainConfig:
     values = merge(load_recipe(ROOT / "recipes" / f"{recipe}.yaml"), parse_overrides(overrides))
     values = {key: value for key, value in values.items() if key in PretrainConfig.model_fields}
     config = build(PretrainConfig, values, recipe)
-    train = config.train.model_copy(update={"lanes": config.train.lanes // config.train.workers, "workers": 1})
+    train = config.train.model_copy(update={"lanes": config.train.lanes // config.train.max_workers, "workers": 1})
     return config.model_copy(update={"train": train})
 
 

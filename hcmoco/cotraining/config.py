@@ -117,7 +117,7 @@ class CoTrainingSettings(Config):
                 "objective.release.encode_absent and model.polluted_keypoints are of the release's pre-training; "
                 "set both to false"
             )
-        if self.train.workers != 1:
+        if self.train.max_workers != 1:
             raise ValueError(
                 f"train.workers = {self.train.workers}: a co-training is one process; set train.workers: 1"
             )

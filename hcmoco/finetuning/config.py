@@ -86,7 +86,7 @@ class FinetuneConfig(LabelsConfig):
             raise ValueError(
                 f"steps = {self.steps} and epochs = {self.epochs}: give one of them, and set the other to null"
             )
-        rows = self.train.lanes // self.train.workers * self.train.batch_size_per_lane
+        rows = self.train.lanes // self.train.max_workers * self.train.batch_size_per_lane
         size = getattr(self.task, "size", 64)
         if rows == 1 and size < 64:
             raise ValueError(

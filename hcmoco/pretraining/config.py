@@ -90,7 +90,7 @@ class PretrainTrainConfig(TrainConfig):
     @property
     def smallest_batch(self) -> int:
         """Fewest rows that a batch norm sees together, if each of them has its modality."""
-        lanes = self.lanes if self.global_batch else self.lanes // self.workers
+        lanes = self.lanes if self.global_batch else self.lanes // self.max_workers
         cut = micro_batches(lanes, self.batch_size_per_lane, self.micro_rows)
         return min(part.stop - part.start for part in cut)
 

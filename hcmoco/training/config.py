@@ -68,10 +68,10 @@ class TrainConfig(Config):
         description="steps that one work item covers; with batch_size_per_lane x this far below 100 rows, row groups "
         "are read repeatedly",
     )
-    workers: int = Field(
+    workers: int | tuple[int, int] = Field(
         1,
-        ge=1,
-        description="training processes. Batch-norm statistics and in-batch negatives are of one worker's rows",
+        description="training processes; [least, most] takes as many as there is room for, fewer when a node is lost "
+        "and more when one comes. Batch-norm statistics and in-batch negatives are of one worker's rows",
         json_schema_extra=FREE,
     )
     gpu: bool = Field(
@@ -113,11 +113,32 @@ class TrainConfig(Config):
     )
     num_checkpoints: int = Field(2, ge=1, description="train states kept", json_schema_extra=FREE)
 
+    @property
+    def allowed_workers(self) -> list[int]:
+        """Numbers of workers that this run may have, the largest first: divisors of the lanes."""
+        least, most = self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
+        return [count for count in range(most, least - 1, -1) if self.lanes % count == 0]
+
+    @property
+    def max_workers(self) -> int:
+        """The largest number of workers that this run may have."""
+        return self.allowed_workers[0]
+
     @model_validator(mode="after")
     def _dealt(self) -> "TrainConfig":
-        if self.lanes % self.workers:
-            allowed = [count for count in range(1, self.lanes + 1) if self.lanes % count == 0]
+        divisors = [count for count in range(1, self.lanes + 1) if self.lanes % count == 0]
+        if isinstance(self.workers, tuple):
+            least, most = self.workers
+            if not 1 <= least <= most:
+                raise ValueError(f"train.workers = [{least}, {most}] must be [least, most], both at least 1")
+        elif self.workers < 1:
+            raise ValueError(f"train.workers = {self.workers}: must be at least 1")
+        if isinstance(self.workers, int) and self.workers not in divisors:
             raise ValueError(
-                f"train.workers = {self.workers} does not divide train.lanes = {self.lanes}; allowed are {allowed}"
+                f"train.workers = {self.workers} does not divide train.lanes = {self.lanes}; allowed are {divisors}"
+            )
+        if isinstance(self.workers, tuple) and not set(divisors) & set(range(least, most + 1)):
+            raise ValueError(
+                f"train.workers = [{least}, {most}] has no divisor of train.lanes = {self.lanes}: {divisors}"
             )
         return self

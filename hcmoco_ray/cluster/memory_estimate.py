@@ -39,11 +39,11 @@ def needed_memory(config: PretrainConfig, rows: int) -> int:
         rows: number of people that are trained on.
     """
     train = config.train
-    per_worker = _training(config, train.lanes // train.workers * train.batch_size_per_lane, rows)
-    if train.workers == 1:
+    per_worker = _training(config, train.lanes // train.max_workers * train.batch_size_per_lane, rows)
+    if train.max_workers == 1:
         return int(_MARGIN * (_WORKER + _CLUSTER + per_worker + _views(config)))
     shared = _DRIVER + _CONTROLLER + _CLUSTER + _SPLIT + 2 * _views(config)
-    return int(_MARGIN * (train.workers * (_WORKER + per_worker) + shared))
+    return int(_MARGIN * (train.max_workers * (_WORKER + per_worker) + shared))
 
 
 def free_memory() -> int:

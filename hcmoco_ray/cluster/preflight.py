@@ -68,7 +68,7 @@ def connect_for(config: PretrainRecipe | FinetuneRecipe) -> session.Cluster:
             "for"
         )
         resources = worker_resources(config)
-        workers = [resources] * config.train.workers if resources else []
+        workers = [resources] * config.train.max_workers if resources else []
         cluster = session.wait_for_nodes([*workers, *_decoding(config)], config.wait_for_nodes)
     cluster.require_shared_storage("output_dir", config.output_dir)
     return cluster
@@ -90,7 +90,7 @@ def check_resources(config: RunConfig, decoding: int = 0) -> None:
         UserError: they cannot.
     """
     resources = worker_resources(config)
-    room.check_room(resources or {"CPU": 1}, config.train.workers if resources else 0, decoding)
+    room.check_room(resources or {"CPU": 1}, config.train.allowed_workers[-1] if resources else 0, decoding)
 
 
 def check_machine(config: PretrainConfig, rows: int, nodes: int) -> None:

@@ -4,7 +4,7 @@ A worker needs all of its CPUs and GPUs on one node: the sum over the cluster sa
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from hcmoco_ray.tracking.progress import format_duration, say
 
 _SAY_EVERY_S = 60.0
 _LOOK_EVERY_S = 1.0
+_FREED_S = 5.0
 
 
 def missing_room(nodes: Iterable[Resources], bundle: Resources, workers: int) -> str | None:
@@ -87,45 +88,69 @@ def reading(tasks: int, *, decode: bool) -> Iterator[Readers]:
         remove_placement_group(group)
 
 
-def wait_for_room(bundle: Resources, workers: int, readers: Readers, minutes: float) -> None:
-    """Return when the cluster has room for the workers at this moment. Says once a minute what is missing.
+def wait_for_room(bundle: Resources, counts: Sequence[int], readers: Readers, minutes: float) -> int:
+    """Wait until the cluster has room for workers at this moment. Says once a minute what is missing.
 
     Args:
         bundle: what a worker requests.
-        workers: how many there are.
+        counts: how many there may be, the largest first.
         readers: whose reservation must have its place, too.
         minutes: to wait at most.
+
+    Returns:
+        The largest of `counts` that there is room for.
 
     Raises:
         UserError: the time is over.
     """
     began = said = time.monotonic()
     first = True
-    while (missing := _missing_now(bundle, workers, readers)) is not None:
+    while True:
         interrupts.raise_if_interrupted()
         now = time.monotonic()
+        # What workers held that have just ended is free a moment later: fewer are taken only then.
+        late = now - began >= _FREED_S
+        for count in counts if late else counts[:1]:
+            if (missing := _missing_now(bundle, count, readers)) is None:
+                if not first:
+                    say(f"there is room for {count} workers")
+                return count
         waited = f"waited {format_duration(now - began)} of {format_duration(60 * minutes)}"
         if now - began >= 60 * minutes:
             raise UserError(
                 f"no room for the workers: {missing} ({waited}); add nodes or end other programs, then give the same "
                 "command: it resumes from the newest train state. train.wait_minutes=MINUTES waits longer"
             )
-        # Resources of workers that have just ended are free a moment later: the first line comes after some seconds.
-        if now - said >= (5.0 if first else _SAY_EVERY_S):
+        if late and now - said >= (_FREED_S if first else _SAY_EVERY_S):
             first, said = False, now
             say(f"waiting for room: {missing}; add nodes, or end other programs ({waited})")
         time.sleep(_LOOK_EVERY_S)
-    if not first:
-        say("there is room for all workers again")
+
+
+def larger_count(bundle: Resources, counts: Sequence[int], workers: int) -> int | None:
+    """Return the largest number of workers that there is room for beside those that run; None if it is not larger.
+
+    Args:
+        bundle: what a worker requests.
+        counts: how many there may be, the largest first.
+        workers: how many run.
+    """
+    fitting = sum(count_fitting(node, bundle) for node in _free_nodes())
+    return next((count for count in counts if workers < count <= workers + fitting), None)
 
 
 def _missing_now(bundle: Resources, workers: int, readers: Readers) -> str | None:
-    draining = compat.draining_nodes()
-    nodes = [free for node, free in compat.free_resources().items() if node not in draining]
+    nodes = _free_nodes()
     if readers.group is not None and not readers.group.wait(timeout_seconds=0):
         return f"the {readers.tasks} CPUs of the tasks that decode have no place"
     missing = missing_room(nodes, bundle, workers)
     return f"{missing} on {_nodes(len(nodes))}" if missing else None
+
+
+def _free_nodes() -> list[dict[str, float]]:
+    """Return what each node has to give at this moment, those aside that are about to be taken away."""
+    draining = compat.draining_nodes()
+    return [free for node, free in compat.free_resources().items() if node not in draining]
 
 
 def _nodes(count: int) -> str:

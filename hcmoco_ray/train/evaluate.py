@@ -63,8 +63,8 @@ class ScoreJob:
     result: Status
     status: Status
 
-    def decide_start(self, readers: Readers) -> Start:
-        return Start(readers=readers)
+    def decide_start(self, workers: int, readers: Readers) -> Start:
+        return Start(workers, readers=readers)
 
     def datasets(self, start: Start) -> Mapping[str, Callable[[], Any]]:
         loader = self.loader
@@ -171,7 +171,7 @@ def score(config: ScoreConfig, weights: str, task: Task, rows: Subset) -> Result
     Raises:
         UserError: workers are lost too often, or a row cannot be read.
     """
-    loader = EvalLoader(task, rows, config.piece_rows, config.train.workers)
+    loader = EvalLoader(task, rows, config.piece_rows, config.train.max_workers)
     values, status = Status(None), Status(f"scoring {len(rows)} rows")
     with shown(status):
         train(ScoreJob(config, weights, loader, values, status))

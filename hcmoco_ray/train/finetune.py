@@ -141,13 +141,13 @@ class FinetuneJob:
     tracker: Tracker
     status: Status
 
-    def decide_start(self, readers: Readers) -> Start:
-        return decide_start(self.config, readers)
+    def decide_start(self, workers: int, readers: Readers) -> Start:
+        return decide_start(self.config, workers, readers)
 
     def datasets(self, start: Start) -> Mapping[str, Callable[[], Any]]:
         train = self.resolved.train_loader()
         datasets = {"train": lambda: dataset.dataset(train, start.step, start.readers)}
-        validation = self.resolved.eval_loader(self.config.train.workers)
+        validation = self.resolved.eval_loader(start.workers)
         if validation is not None:
             datasets["validation"] = lambda: dataset.evaluation_dataset(validation, start.readers)
         return datasets

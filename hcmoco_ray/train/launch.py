@@ -34,11 +34,13 @@ class Start:
     """What is decided once for a start of the workers: all of them, and what they read, go on from the same step.
 
     Attributes:
+        workers: how many there are.
         step: of the train state to go on from; 0 for a new run.
         attempt: number of this start of the run, see `States.begin_attempt`; None where no states are written.
         readers: what the tasks that read request.
     """
 
+    workers: int
     step: int = 0
     attempt: int | None = None
     readers: Readers = FREE_READERS
@@ -72,7 +74,7 @@ class Job(Protocol):
     @property
     def status(self) -> Status: ...
 
-    def decide_start(self, readers: Readers) -> Start:
+    def decide_start(self, workers: int, readers: Readers) -> Start:
         """Decide from which step the next start of the workers goes on. Called once for each start, by the driver."""
 
     def datasets(self, start: Start) -> Mapping[str, Callable[[], Any]]:
@@ -100,7 +102,7 @@ def train(job: Job, *, reading_tasks: int = 2, decode: bool = False) -> None:
     with room.reading(reading_tasks, decode=decode) as readers:
         if in_this_process(job.config):
             _set_threads(job.config)
-            start = job.decide_start(readers)
+            start = job.decide_start(1, readers)
             shards = {name: make() for name, make in job.datasets(start).items()}
             try:
                 job.work(WorkerContext(0, 1, "cpu", start, shards))
@@ -112,7 +114,7 @@ def train(job: Job, *, reading_tasks: int = 2, decode: bool = False) -> None:
 
 def in_this_process(config: "RunConfig") -> bool:
     """Return whether the driver itself trains: a single worker on a CPU needs no Trainer."""
-    return config.train.workers == 1 and not config.train.gpu
+    return config.train.max_workers == 1 and not config.train.gpu
 
 
 def _set_threads(config: "RunConfig") -> None:
@@ -181,7 +183,7 @@ def run_workers(job: Job, start: Start) -> None:
             "tasks": dict(REGISTRY),
         },
         scaling_config=ray.train.ScalingConfig(
-            num_workers=train.workers,
+            num_workers=start.workers,
             use_gpu=train.gpu,
             resources_per_worker=worker_resources(config),
             placement_strategy=train.placement.upper(),

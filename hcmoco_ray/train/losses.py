@@ -12,7 +12,7 @@ from hcmoco_ray import compat
 from hcmoco_ray.cluster import interrupts, network, room
 from hcmoco_ray.cluster.entrypoint import find_user_error
 from hcmoco_ray.tracking.progress import Status, say
-from hcmoco_ray.train.pulse import LEAVE
+from hcmoco_ray.train.pulse import GROW, LEAVE
 
 # A node that was lost stays in Ray's list until its health checks have failed. Workers that were started before that
 # could be placed on it.
@@ -85,7 +85,9 @@ def explain(error: Exception, status: Status) -> Loss:
     if any(isinstance(each, WorkersLeave) for each in failures.values()):
         if facts.get("ask") == LEAVE:
             raise interrupts.SavedAndStopped(one_line(next(iter(failures.values())))) from None
-        return Loss(f"{_are(_draining(), 'about to be taken away')}", step, error, announced=True)
+        if facts.get("ask") == GROW:
+            return Loss("there is room for more workers", step, error, announced=True)
+        return Loss(_are(_draining(), "about to be taken away"), step, error, announced=True)
     if dead or silent:
         return Loss(_are(dead | silent, "lost"), step, error, silent=tuple(sorted(silent)))
     meeting = network.failed_meeting(str(controller or error), list(room.alive_nodes()))

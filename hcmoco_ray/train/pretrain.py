@@ -140,8 +140,8 @@ class PretrainJob:
     tracker: Tracker
     status: Status
 
-    def decide_start(self, readers: Readers) -> Start:
-        return decide_start(self.config, readers)
+    def decide_start(self, workers: int, readers: Readers) -> Start:
+        return decide_start(self.config, workers, readers)
 
     def datasets(self, start: Start) -> Mapping[str, Callable[[], Any]]:
         loader = self.loader
@@ -179,7 +179,7 @@ def make_loader(config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...])
 
 def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> None:
     train = config.train
-    seen = train.lanes // train.workers * train.batch_size_per_lane
+    seen = train.lanes // train.max_workers * train.batch_size_per_lane
     log(
         f"a step: {train.lanes * train.batch_size_per_lane} rows in {train.lanes} lanes; "
         f"batch norm and in-batch negatives see {seen} of them"

@@ -16,7 +16,8 @@ from hcmoco_ray.tracking.progress import Status
 EVERY_S = 1.0
 # What a worker is doing.
 STARTING, DATA, STEP, BETWEEN = "starting", "waiting for data", "in the step", "between two steps"
-LEAVE, END = "leave", "end"
+# What the driver asks for: to save a state and leave, because the user wants it or for more workers; to end at once.
+LEAVE, GROW, END = "leave", "grow", "end"
 _STALLED_STATUS = 70
 
 
@@ -68,7 +69,7 @@ class Pulse:
                 asked = self._status.facts(timeout=30).get("ask")
                 if asked == END:
                     os._exit(_STALLED_STATUS)
-                if asked == LEAVE or here in compat.draining_nodes():
+                if asked in (LEAVE, GROW) or here in compat.draining_nodes():
                     self._leaving.set()
             except ray.exceptions.RayError:
                 pass  # the driver has gone, or does not answer: Ray ends this process, or the next beat gets through

@@ -5,6 +5,8 @@ the CPUs that the data needs.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 from hcmoco.errors import UserError
 from hcmoco_ray.cluster import room
@@ -32,19 +34,23 @@ def keep_training(job: Job, readers: Readers, run_workers: Callable[[Job, Start]
     loss: Loss | None = None
     restarts, newest = 0, -1  # since the last new train state
     while True:
-        start = job.decide_start(readers)
+        start = job.decide_start(train.max_workers, readers)
         if loss:
             restarts = (0 if start.step > newest else restarts) + (not loss.announced)
             if restarts > job.config.max_restarts:
                 raise _too_often(job.config.max_restarts, loss)
             say(f"{loss.text(start.step)}; {_onward(start)}")
-            job.status.put(f"starting {train.workers} workers again")
+            job.status.put("starting the workers again")
             wait_until_settled(loss)
         newest = start.step
-        room.wait_for_room(resources, train.workers, readers, train.wait_minutes)
+        workers = room.wait_for_room(resources, train.allowed_workers, readers, train.wait_minutes)
+        if workers < train.max_workers:
+            say(f"training with {workers} workers, up to {train.max_workers} are allowed")
+        start = replace(start, workers=workers)
+        grow = partial(room.larger_count, resources, train.allowed_workers, workers)
         job.status.clear_facts()
         try:
-            with watched(job.status, train.workers, train.wait_minutes):
+            with watched(job.status, workers, train.wait_minutes, grow):
                 run_workers(job, start)
             return
         except Exception as error:

@@ -166,7 +166,7 @@ def execute(run: Run) -> int:
 
 
 def _train(run: Run, planned: PlannedRun, tracker: Tracker) -> None:
-    workers = run.config.train.workers
+    workers = run.config.train.max_workers
     status = Status("starting the training" if workers == 1 else f"starting {workers} workers")
     with shown(status):
         interrupts.raise_if_interrupted()

@@ -56,11 +56,11 @@ def states_of(config: RunConfig, attempt: int | None = None) -> States:
     return States(f"{config.output_dir}/states", config.train.num_checkpoints, attempt)
 
 
-def decide_start(config: RunConfig, readers: Readers) -> Start:
+def decide_start(config: RunConfig, workers: int, readers: Readers) -> Start:
     """Decide that a new start of the workers goes on from the newest state. Writers of earlier starts are refused."""
     states = states_of(config)
     attempt = states.begin_attempt()
-    return Start(states.newest_step, attempt, readers)
+    return Start(workers, states.newest_step, attempt, readers)
 
 
 @contextmanager

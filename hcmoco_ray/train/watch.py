@@ -4,31 +4,37 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from hcmoco_ray.cluster import interrupts, room
 from hcmoco_ray.tracking.progress import Status, format_duration, say
-from hcmoco_ray.train.pulse import BETWEEN, DATA, END, EVERY_S, LEAVE, STARTING, Beat
+from hcmoco_ray.train.pulse import BETWEEN, DATA, END, EVERY_S, GROW, LEAVE, STARTING, Beat
 
 # A step is a stall if it takes this many times the median, and never before _AT_LEAST_S.
 _TIMES = 20
 _AT_LEAST_S = 20.0
 _STALE_S = 10.0
 _SAY_EVERY_S = 60.0
+_GROW_EVERY_S = 30.0
 
 
 @contextmanager
-def watched(status: Status, workers: int, wait_minutes: float) -> Iterator[None]:
+def watched(
+    status: Status, workers: int, wait_minutes: float, grow: Callable[[], int | None] = lambda: None
+) -> Iterator[None]:
     """Say on which nodes the workers are and when they stand still, while the block runs; end them if it lasts.
+
+    They are also asked to leave, with a train state, when the user wants it or when there is room for more of them.
 
     Args:
         status: of the run.
         workers: how many there are.
         wait_minutes: of standing still before the workers are ended.
+        grow: returns a larger number of workers that there is room for.
     """
     stop = threading.Event()
-    watch = _Watch(status, workers, 60 * wait_minutes)
+    watch = _Watch(status, workers, 60 * wait_minutes, grow)
     thread = threading.Thread(target=watch.run, args=(stop,), daemon=True)
     thread.start()
     try:
@@ -39,8 +45,9 @@ def watched(status: Status, workers: int, wait_minutes: float) -> Iterator[None]
 
 
 class _Watch:
-    def __init__(self, status: Status, workers: int, patience_s: float):
-        self.status, self.workers, self.patience_s = status, workers, patience_s
+    def __init__(self, status: Status, workers: int, patience_s: float, grow: Callable[[], int | None]):
+        self.status, self.workers, self.patience_s, self.grow = status, workers, patience_s, grow
+        self.grown_at = time.monotonic()
         self.nodes: list[str] = []
         self.stalls = Stalls(workers)
         self.said = float("-inf")
@@ -58,8 +65,17 @@ class _Watch:
                 continue
             if interrupts.save_asked():
                 self.status.note("ask", LEAVE)
+            elif self.stalls.step >= 0:
+                self._grow(time.monotonic())
             beats = {rank: facts[f"rank/{rank}"] for rank in range(self.workers) if f"rank/{rank}" in facts}
             self._look(beats, time.monotonic())
+
+    def _grow(self, now: float) -> None:
+        """Ask the workers to leave where there is room for more of them, not more often than once a minute."""
+        if now - self.grown_at >= _GROW_EVERY_S:
+            self.grown_at = now
+            if self.grow() is not None:
+                self.status.note("ask", GROW)
 
     def _say_nodes(self) -> None:
         nodes = self.status.nodes(self.workers)
