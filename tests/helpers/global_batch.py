@@ -13,6 +13,7 @@ from hcmoco.objectives import bank_state
 from hcmoco.pretraining.trainer import Pretraining
 from hcmoco.training import distributed
 from tests.helpers import local_pretraining as tiny
+from tests.helpers.tolerances import FLOAT64
 
 LAYERS = {
     "1d": lambda: nn.BatchNorm1d(5),
@@ -95,3 +96,15 @@ def step_in_float64(rank, world, *, sources, over, out, full=True, frozen=False,
     }
     Path(out).mkdir(exist_ok=True)
     torch.save(found, f"{out}/{world}-{rank}.pt")
+
+
+def assert_same_step(found: dict, expected: dict) -> None:
+    """What `step_in_float64` left of the same step in two shapes, to FLOAT64 of the largest value of its kind."""
+    assert found.keys() == expected.keys()
+    for kind, tensors in expected.items():
+        assert found[kind].keys() == tensors.keys()
+        floating = {name: each for name, each in tensors.items() if each.is_floating_point()}
+        largest = max([each.abs().max().item() for each in floating.values()], default=0)
+        for name, value in tensors.items():
+            limit = FLOAT64 * largest if name in floating else 0
+            torch.testing.assert_close(found[kind][name], value, rtol=0, atol=limit, msg=f"{kind}: {name}")

@@ -49,6 +49,26 @@ def test_rows_that_an_encoder_does_not_see_change_nothing_for_the_others(kind):
         assert torch.equal(model(x[seen]), whole[seen])
 
 
+@pytest.mark.parametrize("kind", ["path", "dropout"])
+@pytest.mark.parametrize("rows", [slice(0, 2), slice(4, 5), slice(3, 9), slice(7, 12), slice(0, 12)])
+def test_some_rows_alone_get_what_they_get_among_all_each_time(kind, rows):
+    x, model = torch.ones(LANES * ROWS, 5), layers(kind)
+    step = draws()
+    with step.of("rgb"):
+        whole = model(x)
+    for _ in range(2):
+        with step.part(rows).of("rgb"):
+            assert torch.equal(model(x[rows]), whole[rows])
+    seen = torch.tensor([rows.stop - rows.start - 1])
+    with step.part(rows).of("rgb", seen):
+        assert torch.equal(model(x[rows][seen]), whole[rows][seen])
+    with step.of("model"):
+        order = permutation(9, rows.stop - 1, CPU)
+    with step.part(rows).of("model"):
+        # The lane's generator is fresh in both.
+        assert torch.equal(permutation(9, rows.stop - rows.start - 1, CPU), order)
+
+
 @pytest.mark.parametrize(("layer", "plain"), [(LaneDropPath(0.3), "path"), (LaneDropout(0.3), "dropout")])
 def test_layers_keep_the_mean_and_drop_as_often_as_they_say(layer, plain):
     x = torch.ones(600, 40)

@@ -77,6 +77,7 @@ FREE = {
     "name": "other",
     "output_dir": "elsewhere",
     "train.workers": 2,
+    "train.micro_rows": 2,
     "train.gpu": True,
     "train.cpus_per_worker": 3.0,
     "train.threads_per_worker": 4,
@@ -98,6 +99,7 @@ DECIDES = {
     "train.batch_size_per_lane": 4,
     "train.window_steps": 4,
     "train.precision": "bfloat16",
+    "train.global_batch": True,
 }
 
 
@@ -107,3 +109,19 @@ def test_what_decides_the_result_is_part_of_the_runs_identity_and_nothing_else(k
     config = build(PretrainConfig, merge(tiny.TINY, over), "test")
     assert config != tiny.tiny_config()
     assert (config.identity() == tiny.tiny_config().identity()) == (key in FREE)
+
+
+def test_micro_batches_decide_where_a_step_is_promised_to_be_one_function():
+    both = [tiny.tiny_config(train={"global_batch": True, **more}).identity() for more in ({}, {"micro_rows": 2})]
+    assert both[0] != both[1]
+
+
+def test_the_smallest_batch_that_a_norm_sees():
+    def smallest(**train) -> int:
+        return tiny.tiny_config(train={"lanes": 4, "batch_size_per_lane": 5, **train}).train.smallest_batch
+
+    assert smallest() == 20
+    assert smallest(workers=4) == 5
+    assert smallest(workers=4, global_batch=True) == 20
+    assert smallest(workers=2, micro_rows=2) == 1
+    assert smallest(workers=2, micro_rows=7) == 5
