@@ -259,6 +259,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.index)
 
+    def part(self, rows: slice) -> "Batch":
+        """Return some of the rows; the arrays are views of this batch's."""
+        arrays = [field.name for field in fields(Batch) if field.name != "step"]
+        return Batch(self.step, **{name: getattr(self, name)[rows] for name in arrays})
+
     @staticmethod
     def concatenate(batches: "list[Batch]") -> "Batch":
         """Concatenate the micro-batches of one step, in order; raise ValueError if they are of several steps."""

@@ -35,6 +35,21 @@ class LaneDraws:
         self._part = ""
         self._rows_R: Tensor | None = None
         self._generators: dict[tuple[str, int], torch.Generator] = {}
+        self._first, self._count = 0, len(lanes) * batch_size_per_lane
+
+    def part(self, rows: slice) -> "LaneDraws":
+        """Return the draws of some of the rows, from their beginning: what a layer draws for a row is the same as for
+        all rows together.
+
+        Args:
+            rows: first and last of the B rows, without a step.
+        """
+        size = self._rows_per_lane
+        lanes = self._lanes[rows.start // size : -(-rows.stop // size)]
+        seed, step = self._key
+        part = LaneDraws(seed, step, lanes, size, self._device)
+        part._first, part._count = rows.start % size, rows.stop - rows.start
+        return part
 
     @contextmanager
     def of(self, part: str, rows_R: Tensor | None = None) -> Iterator[None]:
@@ -74,7 +89,7 @@ class LaneDraws:
 
     def generator_of(self, row: int) -> torch.Generator:
         """The generator of the lane that the row of number `row` among the B belongs to."""
-        return self.generator(self._lanes[row // self._rows_per_lane])
+        return self.generator(self._lanes[(self._first + row) // self._rows_per_lane])
 
     def uniform(self, first: int, *rest: int) -> Tensor:
         """float32 [first, *rest] in [0, 1). `first` is R, or a multiple where each row is cut into as many windows,
@@ -82,7 +97,7 @@ class LaneDraws:
 
         Raises RuntimeError for any other: the layer's first axis is not rows, so what it draws belongs to no lane.
         """
-        rows = len(self._lanes) * self._rows_per_lane if self._rows_R is None else len(self._rows_R)
+        rows = self._count if self._rows_R is None else len(self._rows_R)
         if first % rows:
             raise RuntimeError(
                 f"a layer of {self._part} draws for {first} entries of a batch of {rows} rows; no lane owns them"
@@ -91,6 +106,7 @@ class LaneDraws:
         drawn_B = torch.cat(
             [torch.rand(shape, generator=self.generator(lane), device=self._device) for lane in self._lanes]
         )
+        drawn_B = drawn_B[self._first : self._first + self._count]
         return (drawn_B if self._rows_R is None else drawn_B[self._rows_R]).reshape(first, *rest)
 
 

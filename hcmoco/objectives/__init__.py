@@ -18,15 +18,18 @@ from hcmoco.objectives.objective import (
     update_banks,
 )
 from hcmoco.objectives.sample import sample_level
+from hcmoco.objectives.scope import LOCAL, Scope
 from hcmoco.objectives.sparse import joint_inter, joint_intra
 
 __all__ = [
+    "LOCAL",
     "MODALITIES",
     "Bank",
     "Drawn",
     "DrawnPerSample",
     "ObjectiveConfig",
     "ReleaseOptions",
+    "Scope",
     "Stale",
     "Terms",
     "bank_state",

@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from hcmoco.objectives.loss_terms import NEG_INF, Terms, at_least_float32, masked_mean, no_autocast, zero_where_not
+from hcmoco.objectives.scope import LOCAL, Scope
 
 
 def soft_target(cells_BP2: Tensor, valid_BP: Tensor, distance_scale: float = 1.0) -> Tensor:
@@ -40,6 +41,7 @@ def dense_intra(
     tau: float,
     target: Literal["soft", "hard"] = "soft",
     distance_scale: float = 1.0,
+    scope: Scope = LOCAL,
 ) -> Terms:
     """`d/rgb-depth` and `d/depth-rgb`: with W the target's weights, a sample's loss is the mean over its valid anchors
     n of
@@ -57,6 +59,7 @@ def dense_intra(
         tau: temperature, > 0.
         target: "soft" is Eq. 4; "hard" is InfoNCE, weight 1 for the same anchor and 0 else.
         distance_scale: see `soft_target`.
+        scope: whose samples the term is the mean of.
     """
     with no_autocast(rgb_BPD):
         rgb_BPD, depth_BPD = (
@@ -81,7 +84,7 @@ def dense_intra(
 
         def term(name: str, loss_BP: Tensor) -> Terms:
             loss_B = zero_where_not(loss_BP, valid_BP).sum(1) / anchors_B.clamp(min=1)
-            return Terms.of(name, masked_mean(loss_B, valid_B), anchors_B.sum(), valid_B)
+            return Terms.of(name, masked_mean(loss_B, valid_B, scope), anchors_B.sum(), valid_B)
 
         return term("d/rgb-depth", from_rgb_BP) | term("d/depth-rgb", from_depth_BP)
 

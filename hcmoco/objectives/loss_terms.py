@@ -1,7 +1,7 @@
 """What every term returns, and the few numeric habits that all terms share.
 
-Shape suffixes in this package: B samples of the batch, D embedding width, J joints, K drawn bank rows, N bank rows, P
-anchor cells, M any number of columns.
+Shape suffixes in this package: B samples of the batch, G samples of the scope (B of one worker), D embedding width, J
+joints, K drawn bank rows, N bank rows, P anchor cells, M any number of columns.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from hcmoco.objectives.scope import LOCAL, Scope
 
 NEG_INF = float("-inf")  # a logit that is out of a softmax's sum
 
@@ -67,9 +69,9 @@ def zero_where_not(x: Tensor, keep: Tensor) -> Tensor:
     return x.masked_fill(~keep.reshape(keep.shape + (1,) * (x.dim() - keep.dim())), 0)
 
 
-def masked_mean(loss: Tensor, valid: Tensor) -> Tensor:
-    """Mean of `loss` over the places where `enters`, 0 where there is none.
+def masked_mean(loss: Tensor, valid: Tensor, scope: Scope = LOCAL) -> Tensor:
+    """Mean of `loss` over the places where `valid`, 0 where there is none; see `Scope.mean` for several workers.
 
     `loss` must be finite everywhere, its gradient too.
     """
-    return zero_where_not(loss, valid).sum() / valid.sum().clamp(min=1)
+    return scope.mean(zero_where_not(loss, valid).sum(), valid.sum())

@@ -157,7 +157,7 @@ class Bank:
         given all rows in one order.
 
         Args:
-            embedding_BD: any floating type; kept in float32 and normalized here once more.
+            embedding_BD: any floating type; kept in the bank's, float32, and normalized here once more.
             index_B: int64 addresses, 0 to N - 1.
             present_B: bool.
             momentum: 0 to 1; the published constant is 0.5.
@@ -166,7 +166,7 @@ class Bank:
         same_BB = (index_B[:, None] == index_B) & present_B
         last_B = torch.where(same_BB, place_B, -1).amax(1)
         written_B = last_B >= 0
-        fresh_BD = F.normalize(embedding_BD.float(), dim=1)[last_B.clamp(min=0)]
+        fresh_BD = F.normalize(embedding_BD.to(self.rows.dtype), dim=1)[last_B.clamp(min=0)]
         old_BD, seen_B = self.own(index_B)
         mixed_BD = F.normalize(torch.lerp(fresh_BD, old_BD, momentum), dim=1)
         new_BD = torch.where(seen_B[:, None], mixed_BD, fresh_BD)

@@ -15,6 +15,7 @@ from hcmoco.objectives.dense import dense_intra
 from hcmoco.objectives.loss_terms import Terms
 from hcmoco.objectives.memory_bank import Bank
 from hcmoco.objectives.sample import sample_level
+from hcmoco.objectives.scope import LOCAL, Scope
 from hcmoco.objectives.sparse import joint_inter, joint_intra
 
 Level = Literal["sample", "full"]  # the first stage's objective, and the second's
@@ -46,6 +47,7 @@ def sample_terms(
     index_B: Tensor,
     banks: Mapping[str, Bank],
     draws: Tensor,
+    scope: Scope = LOCAL,
 ) -> Terms:
     """The g terms; see `sample_level`.
 
@@ -60,6 +62,7 @@ def sample_terms(
         tau=config.tau_g,
         in_batch=config.in_batch_negatives,
         stale={name: bank.own(index_B) for name, bank in banks.items()} if config.release.positive == "bank" else None,
+        scope=scope,
     )
 
 
@@ -77,7 +80,12 @@ def update_banks(
 
 
 def dense_terms(
-    config: ObjectiveConfig, rgb_BPD: Tensor, depth_BPD: Tensor, cells_BP2: Tensor, valid_BP: Tensor
+    config: ObjectiveConfig,
+    rgb_BPD: Tensor,
+    depth_BPD: Tensor,
+    cells_BP2: Tensor,
+    valid_BP: Tensor,
+    scope: Scope = LOCAL,
 ) -> Terms:
     """The d terms; see `dense_intra`."""
     return dense_intra(
@@ -88,6 +96,7 @@ def dense_terms(
         tau=config.tau_d,
         target=config.dense_target,
         distance_scale=config.distance_scale,
+        scope=scope,
     )
 
 
@@ -98,6 +107,7 @@ def sparse_terms(
     depth_BJD: Tensor,
     visible_BJ: Tensor,
     present: Mapping[str, Tensor],
+    scope: Scope = LOCAL,
 ) -> Terms:
     """The s terms; see `joint_intra` and `joint_inter`.
 
@@ -116,6 +126,7 @@ def sparse_terms(
             tau=config.tau_s,
             modality=modality,
             release=config.release,
+            scope=scope,
         )
         used.append(marked_B[:, None].expand_as(visible_BJ) if config.release.inter_invisible_joints else seen_BJ)
     return terms | joint_inter(
@@ -124,6 +135,7 @@ def sparse_terms(
         *used,
         tau=config.tau_s,
         release=config.release,
+        scope=scope,
     )
 
 

@@ -1,6 +1,6 @@
 """Sample level (Eq. 2): the global embeddings of one person in two modalities find each other among other people's.
 
-Shape suffixes: B samples of the batch, D embedding width, K drawn bank rows.
+Shape suffixes: B samples of the batch, G samples of the scope, D embedding width, K drawn bank rows.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hcmoco.objectives.loss_terms import NEG_INF, Terms, at_least_float32, masked_mean, no_autocast, zero_where_not
 from hcmoco.objectives.memory_bank import Drawn, DrawnPerSample, Stale
+from hcmoco.objectives.scope import LOCAL, Scope
 
 
 def sample_level(
@@ -22,6 +23,7 @@ def sample_level(
     tau: float,
     in_batch: bool = True,
     stale: Mapping[str, Stale] | None = None,
+    scope: Scope = LOCAL,
 ) -> Terms:
     """`g/<a>-<c>` for every ordered pair (a, c) of modalities: the mean over samples that have both a and c of
 
@@ -32,7 +34,7 @@ def sample_level(
     serves as its negative, whether it stands in the bank or a second time in the batch. Eq. 2 is the mean over pairs of
     modalities; as in the published release the pairs are summed, by `total`.
 
-    Cost: a pair is one product [B, D] x [D, B] and one [B, D] x [D, K]; nothing is gathered per sample.
+    Cost: a pair is one product [B, D] x [D, G] and one [B, D] x [D, K]; nothing is gathered per sample.
 
     Args:
         embeddings: modality -> [B, D], unit norm; rows without the modality may hold anything.
@@ -43,13 +45,18 @@ def sample_level(
         in_batch: whether the batch's other samples are negatives (the release: no).
         stale: modality -> the bank's rows of this batch's samples; where given they are the positives (the release), so
             gradients flow through the anchor alone, and samples that the bank has not seen do not enter.
+        scope: whose samples the batch's other samples are.
     """
     terms = Terms()
     with no_autocast(index_B):
         features = {
             name: zero_where_not(at_least_float32(each_BD), present[name]) for name, each_BD in embeddings.items()
         }
-        same_BB = index_B[:, None] == index_B
+        others: dict[str, Tensor] = {}
+        if in_batch:
+            others = {name: scope.gather(each_BD) for name, each_BD in features.items()}
+            same_BG = index_B[:, None] == scope.gather(index_B)
+            out = {name: same_BG | ~scope.gather(present[name]) for name in features}
         for anchor, target in permutations(features, 2):
             anchor_BD, target_BD = features[anchor] / tau, features[target]
             valid_B = present[anchor] & present[target]
@@ -60,9 +67,9 @@ def sample_level(
                 valid_B = valid_B & stale[target].visited
             logits = [(anchor_BD * positive_BD).sum(1, keepdim=True)]
             if in_batch:
-                logits.append((anchor_BD @ target_BD.T).masked_fill(same_BB | ~present[target], NEG_INF))
+                logits.append((anchor_BD @ others[target].T).masked_fill(out[target], NEG_INF))
             if target in negatives:
                 logits.append(negatives[target].similarity(anchor_BD, index_B))
             loss_B = torch.cat(logits, 1).logsumexp(1) - logits[0][:, 0]
-            terms |= Terms.of(f"g/{anchor}-{target}", masked_mean(loss_B, valid_B), valid_B.sum(), valid_B)
+            terms |= Terms.of(f"g/{anchor}-{target}", masked_mean(loss_B, valid_B, scope), valid_B.sum(), valid_B)
     return terms

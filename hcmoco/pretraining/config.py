@@ -1,6 +1,6 @@
 """What a pre-training run is: its data, model, objective, stages and optimizer, as one tree."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -8,6 +8,7 @@ from hcmoco.config import FREE, Config
 from hcmoco.data.transforms import AugmentConfig
 from hcmoco.models.multimodal import ModelConfig
 from hcmoco.objectives.config import ObjectiveConfig
+from hcmoco.pretraining.micro_batches import micro_batches
 from hcmoco.pretraining.probes.run import ProbeConfig
 from hcmoco.training.config import SourceConfig, TrainConfig
 from hcmoco.training.optim import OptimConfig
@@ -44,11 +45,61 @@ class StagesConfig(Config):
         return self
 
 
+class PretrainTrainConfig(TrainConfig):
+    """How a step of a pre-training is made up and carried out.
+
+    Without `global_batch`, batch-norm statistics, in-batch negatives and the divisors of means are of one worker's
+    rows: another number of workers is another function. With it, a step is the same function on any number of workers
+    that divides the lanes.
+
+    With `micro_rows`, batch-norm statistics are of a micro-batch, never of more rows; with `global_batch` too, so that
+    layers then exchange nothing. Negatives, means and the gradient with respect to the embeddings are of all rows
+    nevertheless.
+    """
+
+    global_batch: bool = Field(
+        False,
+        description="batch-norm statistics, in-batch negatives and means are of the rows of all workers, not of one "
+        "worker's",
+    )
+    micro_rows: int | None = Field(
+        None,
+        ge=1,
+        description="most rows that are encoded at once on a device; each is encoded twice then. Batch-norm statistics "
+        "are of as many rows; contrast and means are of all. null: no limit",
+    )
+
+    @model_validator(mode="after")
+    def _within_a_lane(self) -> "PretrainTrainConfig":
+        if self.global_batch and self.micro_rows is not None and self.micro_rows > self.batch_size_per_lane:
+            raise ValueError(
+                f"train.micro_rows = {self.micro_rows} is more than train.batch_size_per_lane = "
+                f"{self.batch_size_per_lane}: with train.global_batch a micro-batch lies within a lane, so that it is "
+                "the same on any number of workers; take as many at most"
+            )
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """See `Config.identity`. Like the number of workers, `micro_rows` decides nothing unless `global_batch`
+        promises that a step is always the same function; a run without the two has the identity that it always had."""
+        named = super().identity()
+        if not self.global_batch:
+            del named["global_batch"], named["micro_rows"]
+        return named
+
+    @property
+    def smallest_batch(self) -> int:
+        """Fewest rows that a batch norm sees together, if each of them has its modality."""
+        lanes = self.lanes if self.global_batch else self.lanes // self.workers
+        cut = micro_batches(lanes, self.batch_size_per_lane, self.micro_rows)
+        return min(part.stop - part.start for part in cut)
+
+
 class PretrainConfig(Config):
     """A pre-training run.
 
-    The number of workers is not part of its identity: samples and draws stay, batch-norm statistics and in-batch
-    negatives change with it.
+    The number of workers is not part of its identity: samples and draws stay. `train.global_batch` decides whether
+    batch-norm statistics and in-batch negatives change with it.
     """
 
     renamed: ClassVar = {"out": "output_dir"}
@@ -66,7 +117,7 @@ class PretrainConfig(Config):
     objective: ObjectiveConfig = ObjectiveConfig()
     stages: StagesConfig
     optim: OptimConfig = OptimConfig()
-    train: TrainConfig
+    train: PretrainTrainConfig
     probe: ProbeConfig = Field(ProbeConfig(), json_schema_extra=FREE)
 
     @model_validator(mode="after")
@@ -81,11 +132,10 @@ class PretrainConfig(Config):
 
     @model_validator(mode="after")
     def _more_than_one_row(self) -> "PretrainConfig":
-        rows = self.train.lanes // self.train.workers * self.train.batch_size_per_lane
-        if self.objective.method == "mmv" and rows < 2:
+        if self.objective.method == "mmv" and self.train.smallest_batch < 2:
             raise ValueError(
-                "objective.method = mmv: a worker's only row leaves its batch norms one value; raise "
-                "train.batch_size_per_lane"
+                "objective.method = mmv: a worker's or a micro-batch's only row leaves its batch norms one value; "
+                "raise train.batch_size_per_lane or train.micro_rows"
             )
         return self
 

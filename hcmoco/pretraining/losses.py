@@ -16,10 +16,13 @@ from hcmoco.data.schema import MAP_STRIDE, Batch
 from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.models.mmv import COARSE, FINE, MMV
 from hcmoco.models.multimodal import DENSE_MODALITIES, MultiModalEncoders, unit_length
+from hcmoco.models.sync_batch_norm import blank_rows
 from hcmoco.objectives import (
+    LOCAL,
     MODALITIES,
     Bank,
     ObjectiveConfig,
+    Scope,
     Terms,
     dense_terms,
     draw_shape,
@@ -28,6 +31,8 @@ from hcmoco.objectives import (
     sparse_terms,
 )
 from hcmoco.rng import make_rng
+
+_FINE, _COARSE = ("rgb", "depth"), ("rgb", "keypoints")  # what meets in each of MMV's spaces
 
 
 @dataclass
@@ -43,6 +48,8 @@ class Views:
         anchors_BP: flat stride-4 cells, -1 where there is none.
         size: side of the crop in pixels.
         layers: what the encoders' layers draw from in training; None: torch's generator.
+        collective: whether an encoder also runs where no row has its modality, on a blank one, since its batch norms
+            meet those of other workers.
     """
 
     inputs: dict[str, Tensor]
@@ -54,12 +61,22 @@ class Views:
     anchors_BP: Tensor
     size: int
     layers: LaneDraws | None = None
+    collective: bool = False
 
     def spread(self, modality: str, values_R: Tensor) -> Tensor:
         """[R, ...] -> [B, ...], zeros in the rows that the encoder did not see."""
         if len(values_R) == len(self.index_B):
             return values_R
         return values_R.new_zeros((len(self.index_B), *values_R.shape[1:])).index_copy(0, self.rows[modality], values_R)
+
+    def nothing(self, *shape: int) -> Tensor:
+        """[B, *shape] of zeros, for a modality that no row has."""
+        return torch.zeros(len(self.index_B), *shape, device=self.index_B.device)
+
+    @property
+    def visible(self) -> Tensor:
+        """bool [B, J], which joints are visible; none of a row without keypoints."""
+        return (self.keypoints_BJ3[..., 2] > 0) & self.present["keypoints"][:, None]
 
 
 def draw_negatives(
@@ -75,11 +92,14 @@ def draw_negatives(
     return np.concatenate([make_rng(seed, "negatives", step, lane).random(shape) for lane in lanes])
 
 
-def to_device(batch: Batch, device: torch.device, model: MultiModalEncoders, *, encode_absent: bool = False) -> Views:
+def to_device(
+    batch: Batch, device: torch.device, model: MultiModalEncoders, *, encode_absent: bool = False, inputs: bool = True
+) -> Views:
     """Copies a batch to `device` and makes of its integers, there, what the encoders of `model` take.
 
     Args:
         encode_absent: give the encoders all rows; what a row lacks is zeros there, after normalization (the release).
+        inputs: False leaves out what the encoders take.
     """
 
     def send(array: np.ndarray) -> Tensor:
@@ -89,21 +109,23 @@ def to_device(batch: Batch, device: torch.device, model: MultiModalEncoders, *, 
     has = dict(zip(MODALITIES, (batch.has_rgb, batch.has_depth, batch.has_keypoints), strict=True))
     # Row numbers are found on the host, which knows the flags: the device is never waited for.
     rows = {name: np.arange(len(batch)) if encode_absent else np.flatnonzero(flags) for name, flags in has.items()}
-    shown = rows["keypoints"]
-    inputs = {
-        "rgb": model.prepare_rgb(send(batch.rgb[rows["rgb"]])),
-        "depth": model.prepare_depth(send(batch.depth[rows["depth"]])),
-        # The release's skeletons do not follow the augmentation, and are normalized already.
-        "keypoints": send(batch.released_keypoints[shown] * (batch.keypoints[shown][..., 2:] > 0))
-        if model.config.polluted_keypoints
-        else model.prepare_keypoints(send(batch.keypoints[shown])),
-    }
     present = {name: send(flags) for name, flags in has.items()}
-    if encode_absent:
-        # Black is not zero once normalized; depth and keypoints are.
-        inputs["rgb"] = inputs["rgb"].masked_fill(~present["rgb"][:, None, None, None], 0)
+    taken: dict[str, Tensor] = {}
+    if inputs:
+        shown = rows["keypoints"]
+        taken = {
+            "rgb": model.prepare_rgb(send(batch.rgb[rows["rgb"]])),
+            "depth": model.prepare_depth(send(batch.depth[rows["depth"]])),
+            # The release's skeletons do not follow the augmentation, and are normalized already.
+            "keypoints": send(batch.released_keypoints[shown] * (batch.keypoints[shown][..., 2:] > 0))
+            if model.config.polluted_keypoints
+            else model.prepare_keypoints(send(batch.keypoints[shown])),
+        }
+        if encode_absent:
+            # Black is not zero once normalized; depth and keypoints are.
+            taken["rgb"] = taken["rgb"].masked_fill(~present["rgb"][:, None, None, None], 0)
     return Views(
-        inputs=inputs,
+        inputs=taken,
         rows={name: send(each) for name, each in rows.items()},
         present=present,
         index_B=send(batch.index),
@@ -123,6 +145,8 @@ def compute_terms(
     *,
     stage: Literal[1, 2],
     encoded: tuple[dict[str, Any], Tensor] | None = None,
+    embedded: dict[str, Tensor] | None = None,
+    scope: Scope = LOCAL,
 ) -> tuple[Terms, dict[str, Tensor]]:
     """The terms of one batch, and its global embeddings [B, D] by modality (zeros where no encoder saw the row; none of
     a model that has no bank to keep them in, MMV).
@@ -132,75 +156,114 @@ def compute_terms(
         draws: uniform draws for the negatives, see `draw_negatives`.
         stage: 1 has the sample level alone, 2 all three levels.
         encoded: of `encode`, for a caller that has use for the features itself.
+        embedded: of `embed`, for a caller that has run the encoders itself.
+        scope: whose rows are compared and averaged over.
     """
-    features, visible_BJ = encoded or encode(model, views)
+    found = embedded if embedded is not None else embed(model, views, stage=stage, encoded=encoded)
     if isinstance(model, MMV):
-        return _mmv_terms(model, config, views, features), {}
-    width = model.config.embedding
-    embeddings = {}
-    for name in MODALITIES:
-        if name in features:
-            embeddings[name] = views.spread(name, model.global_embedding(name, features[name]))
-        else:
-            embeddings[name] = torch.zeros(len(views.index_B), width, device=views.index_B.device)
-    terms = sample_terms(config, embeddings, views.present, views.index_B, banks, draws)
+        return _mmv_terms(config, views, found, scope), {}
+    embeddings = {name: found[f"global/{name}"] for name in MODALITIES}
+    terms = sample_terms(config, embeddings, views.present, views.index_B, banks, draws, scope)
     if stage == 1:
         return terms, embeddings
 
-    # Anchors and joints are read in one go: the first P cells of a row are its anchors, the other J its joints.
-    P, J = views.anchors_BP.shape[1], views.keypoints_BJ3.shape[1]
-    grid = views.size // MAP_STRIDE
-    joint_cells_BJ = model.joint_cells(views.keypoints_BJ3, views.size)
-    cells_BC = torch.cat([views.anchors_BP, joint_cells_BJ], 1)
-    dense = {}
-    for name in DENSE_MODALITIES:
-        if name in features:
-            at_RCD = model.dense_at(name, features[name], cells_BC[views.rows[name]])
-            dense[name] = views.spread(name, at_RCD)
-        else:
-            dense[name] = torch.zeros(len(views.index_B), P + J, width, device=views.index_B.device)
+    P, grid = views.anchors_BP.shape[1], views.size // MAP_STRIDE
+    rgb_BCD, depth_BCD = found["dense/rgb"], found["dense/depth"]
     valid_BP = (views.anchors_BP >= 0) & (views.present["rgb"] & views.present["depth"])[:, None]
     cells_BP2 = torch.stack([views.anchors_BP // grid, views.anchors_BP % grid], -1).float()
-    terms |= dense_terms(config, dense["rgb"][:, :P], dense["depth"][:, :P], cells_BP2, valid_BP)
-
-    if "keypoints" in features:
-        skeleton_BJD = views.spread("keypoints", model.joint_embedding(features["keypoints"]))
-    else:
-        skeleton_BJD = torch.zeros(len(views.index_B), J, width, device=views.index_B.device)
+    terms |= dense_terms(config, rgb_BCD[:, :P], depth_BCD[:, :P], cells_BP2, valid_BP, scope)
     return terms | sparse_terms(
-        config, skeleton_BJD, dense["rgb"][:, P:], dense["depth"][:, P:], visible_BJ, views.present
+        config,
+        found["joints/keypoints"],
+        rgb_BCD[:, P:],
+        depth_BCD[:, P:],
+        views.visible,
+        views.present,
+        scope,
     ), embeddings
 
 
+def embed(
+    model: MultiModalEncoders, views: Views, *, stage: int, encoded: tuple[dict[str, Any], Tensor] | None = None
+) -> dict[str, Tensor]:
+    """All that the terms read of the rows, `<what>/<modality>` -> [B, ...], zeros in rows that no encoder saw.
+
+    `global` [B, D] and, in stage 2, `dense` [B, P + J, D], at a row's anchors and joints, and `joints` [B, J, D]; of
+    MMV `fine` and `coarse`.
+
+    Args:
+        stage: see `compute_terms`.
+        encoded: of `encode`.
+    """
+    features, _ = encoded or encode(model, views)
+    if isinstance(model, MMV):
+        return _mmv_embeddings(model, views, features)
+    width, found = model.config.embedding, {}
+    for name in MODALITIES:
+        found[f"global/{name}"] = (
+            views.spread(name, model.global_embedding(name, features[name]))
+            if name in features
+            else views.nothing(width)
+        )
+    if stage == 1:
+        return found
+    # Anchors and joints are read in one go: the first P cells of a row are its anchors, the other J its joints.
+    cells_BC = torch.cat([views.anchors_BP, model.joint_cells(views.keypoints_BJ3, views.size)], 1)
+    for name in DENSE_MODALITIES:
+        found[f"dense/{name}"] = (
+            views.spread(name, model.dense_at(name, features[name], cells_BC[views.rows[name]]))
+            if name in features
+            else views.nothing(cells_BC.shape[1], width)
+        )
+    found["joints/keypoints"] = (
+        views.spread("keypoints", model.joint_embedding(features["keypoints"]))
+        if "keypoints" in features
+        else views.nothing(views.keypoints_BJ3.shape[1], width)
+    )
+    return found
+
+
 def encode(model: MultiModalEncoders, views: Views) -> tuple[dict[str, Any], Tensor]:
-    """Features of the rows that each encoder sees, by modality (none: the modality is left out), and which joints are
-    visible, [B, J]."""
-    visible_BJ = (views.keypoints_BJ3[..., 2] > 0) & views.present["keypoints"][:, None]
-    encoders: dict[str, Callable[[Tensor], Any]] = {
-        "rgb": model.encode_rgb,
-        "depth": model.encode_depth,
-        "keypoints": lambda x: model.encode_keypoints(x, visible_BJ[views.rows["keypoints"]]),
+    """Features of the rows that each encoder sees, by modality (none: the modality is left out, or has no row where
+    `views` are collective), and which joints are visible, [B, J]."""
+    visible_BJ = views.visible
+    encoders: dict[str, Callable[[Tensor, Tensor], Any]] = {
+        "rgb": lambda x, _: model.encode_rgb(x),
+        "depth": lambda x, _: model.encode_depth(x),
+        "keypoints": lambda x, rows_R: model.encode_keypoints(x, visible_BJ[rows_R]),
     }
     features = {}
     for name, encoder in encoders.items():
-        if len(views.rows[name]):
-            with views.layers.of(name, views.rows[name]) if views.layers else nullcontext():
-                features[name] = encoder(views.inputs[name])
+        rows_R, x = views.rows[name], views.inputs[name]
+        if len(rows_R):
+            with views.layers.of(name, rows_R) if views.layers else nullcontext():
+                features[name] = encoder(x, rows_R)
+        elif views.collective:
+            blank = x.new_zeros((1, *x.shape[1:]))
+            first = rows_R.new_zeros(1)
+            with blank_rows(), views.layers.of(name, first) if views.layers else nullcontext():
+                found = encoder(blank, first)
+            features[name] = [each[:0] for each in found] if isinstance(found, list) else found[:0]
     return features, visible_BJ
 
 
-def _mmv_terms(model: MMV, config: ObjectiveConfig, views: Views, features: dict[str, Any]) -> Terms:
-    """MMV's terms: RGB and depth find each other in the fine space, RGB and keypoints in the coarse one, in both
-    directions, among the worker's rows of the batch. Rows without depth enter the coarse terms alone."""
+def _mmv_embeddings(model: MMV, views: Views, features: dict[str, Any]) -> dict[str, Tensor]:
     fine = {name: model.fine(name, features[name]) for name in DENSE_MODALITIES if name in features}
     coarse = {"rgb": model.coarse("rgb", fine["rgb"])} if "rgb" in fine else {}
     if "keypoints" in features:
         coarse["keypoints"] = model.coarse("keypoints", features["keypoints"])
+    return {
+        f"{kind}/{name}": views.spread(name, unit_length(space[name])) if name in space else views.nothing(width)
+        for kind, space, names, width in (("fine", fine, _FINE, FINE), ("coarse", coarse, _COARSE, COARSE))
+        for name in names
+    }
+
+
+def _mmv_terms(config: ObjectiveConfig, views: Views, found: dict[str, Tensor], scope: Scope) -> Terms:
+    """MMV's terms: RGB and depth find each other in the fine space, RGB and keypoints in the coarse one, in both
+    directions, among the rows of the scope. Rows without depth enter the coarse terms alone."""
     terms = Terms()
-    for space, names, width in ((fine, ("rgb", "depth"), FINE), (coarse, ("rgb", "keypoints"), COARSE)):
-        nothing_BD = torch.zeros(len(views.index_B), width, device=views.index_B.device)
-        embeddings = {
-            name: views.spread(name, unit_length(space[name])) if name in space else nothing_BD for name in names
-        }
-        terms |= sample_level(embeddings, views.present, views.index_B, {}, tau=config.tau_g)
+    for kind, names in (("fine", _FINE), ("coarse", _COARSE)):
+        embeddings = {name: found[f"{kind}/{name}"] for name in names}
+        terms |= sample_level(embeddings, views.present, views.index_B, {}, tau=config.tau_g, scope=scope)
     return terms

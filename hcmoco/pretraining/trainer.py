@@ -1,5 +1,6 @@
 """The pre-training: models, memory banks, and what a step computes."""
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -10,9 +11,12 @@ from hcmoco.data.schema import Batch
 from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.models.mmv import MMV
 from hcmoco.models.multimodal import HCMoCo, MultiModalEncoders
-from hcmoco.objectives import MODALITIES, bank_state, load_bank_state, new_bank, total, update_banks
+from hcmoco.models.sync_batch_norm import synchronize_batch_norm
+from hcmoco.objectives import LOCAL, MODALITIES, bank_state, load_bank_state, new_bank, total, update_banks
 from hcmoco.pretraining.config import PretrainConfig
-from hcmoco.pretraining.losses import compute_terms, draw_negatives, to_device
+from hcmoco.pretraining.global_batch import AllWorkers
+from hcmoco.pretraining.losses import Views, compute_terms, draw_negatives, to_device
+from hcmoco.pretraining.micro_batches import CachedEmbeddings, micro_batches
 from hcmoco.rng import make_rng
 from hcmoco.training import distributed
 from hcmoco.training.checkpoint import TrainState
@@ -57,6 +61,12 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
         model = _on_device(make_model(config, load=load_init), device)
         super().__init__(config, model, plan, {**config.identity(), "plan": plan.description}, device)
         self.lanes_here = lanes_here
+        train = config.train
+        # Micro-batches of a lane are the same on any number of workers, so their batch norms need no one else's rows.
+        self.synchronized = train.global_batch and train.micro_rows is None
+        if self.synchronized:
+            synchronize_batch_norm(model)
+        self.scope = AllWorkers(lanes_here) if train.global_batch else LOCAL
         rows = plan.offsets[-1]
         self.banks = {}
         if config.objective.needs_bank:
@@ -85,16 +95,27 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
         """See `Trainer`. Beside `loss/<term>` the values are `level/<g|d|s>`, `num_anchors/<term>` and
         `rows/<term>/<data set>`."""
         config = self.config
-        views = to_device(batch, self.device, self.model, encode_absent=config.objective.release.encode_absent)
-        lanes = self.plan.lanes_of(distributed.rank(), distributed.world())
         rows = len(batch) // self.lanes_here
-        views.layers = LaneDraws(config.seed, self.step, lanes, rows, self.device)
+        parts = micro_batches(self.lanes_here, rows, config.train.micro_rows)
+        cached = self._cached(batch, parts) if len(parts) > 1 else None
+        views = self._views(batch, inputs=cached is None)
+        lanes = self.plan.lanes_of(distributed.rank(), distributed.world())
         drawn = draw_negatives(
             config.objective, seed=config.seed, step=self.step, lanes=lanes, batch_size_per_lane=rows
         )
         draws = torch.from_numpy(drawn).to(self.device)
+        embedded = cached.compute() if cached else None
         with autocast(self.device, config.train.precision):
-            terms, embeddings = compute_terms(self.model, config.objective, views, self.banks, draws, stage=self.stage)
+            terms, embeddings = compute_terms(
+                self.model,
+                config.objective,
+                views,
+                self.banks,
+                draws,
+                stage=self.stage,
+                embedded=embedded,
+                scope=self.scope,
+            )
         loss = total(terms.values, config.objective, "full" if self.stage == 2 else "sample")
 
         values = {}
@@ -110,7 +131,31 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
             values |= {
                 f"rows/{name}/{source.name}": count for name, count in zip(terms.samples, count_T.unbind(), strict=True)
             }
-        return Losses(loss, values, lambda: self._update_banks(views.index_B, embeddings, views.present))
+        return Losses(
+            loss,
+            values,
+            after_step=lambda: self._update_banks(views.index_B, embeddings, views.present),
+            after_backward=cached.backward if cached else None,
+        )
+
+    def _views(self, batch: Batch, rows: slice | None = None, *, inputs: bool = True) -> Views:
+        """Return the batch, or some of its rows, on the device, with what the encoders' layers draw for these rows."""
+        part = batch if rows is None else batch.part(rows)
+        encode_absent = self.config.objective.release.encode_absent
+        views = to_device(part, self.device, self.model, encode_absent=encode_absent, inputs=inputs)
+        lanes = self.plan.lanes_of(distributed.rank(), distributed.world())
+        draws = LaneDraws(self.config.seed, self.step, lanes, len(batch) // self.lanes_here, self.device)
+        views.layers = draws if rows is None else draws.part(rows)
+        views.collective = self.synchronized and distributed.world() > 1
+        return views
+
+    def _cached(self, batch: Batch, parts: list[slice]) -> CachedEmbeddings:
+        return CachedEmbeddings(
+            self.model,
+            [partial(self._views, batch, rows) for rows in parts],
+            stage=self.stage,
+            context=lambda: autocast(self.device, self.config.train.precision),
+        )
 
     def learning_rate(self) -> float:
         """See `Trainer`. Each stage has a schedule of its own if `optim.restart`, else the run has one."""

@@ -32,7 +32,8 @@ def average(gradients: torch.Tensor, model: nn.Module) -> None:
     has fewer rows with depth than another, each of its rows weighs more in the depth terms, and a worker without any
     adds a zero to their mean. So the gradient is that of the mean of the workers' losses, as in the published release,
     not that of one loss over the step's rows; the mixture gives every lane equally many rows of each data set, which
-    keeps the two close.
+    keeps the two close. With `train.global_batch` a worker's loss is its share of one loss over the step's rows, times
+    the number of workers, and the mean of the gradients is that of the one loss.
     """
     if world() == 1:
         return
@@ -40,14 +41,21 @@ def average(gradients: torch.Tensor, model: nn.Module) -> None:
     gradients /= world()
     # Batch norm also counts its batches: one more wherever a worker had rows, which is the mean of the counts rounded
     # up.
-    counts = [each for name, each in model.named_buffers() if name.endswith("num_batches_tracked")]
-    buffers = [each for each in model.buffers() if each.is_floating_point()] + counts
-    flat = torch.cat([each.reshape(-1).float() for each in buffers])
+    floating, counts = running_statistics(model)
+    buffers = floating + counts
+    kind = torch.promote_types(torch.float32, gradients.dtype)
+    flat = torch.cat([each.reshape(-1).to(kind) for each in buffers])
     dist.all_reduce(flat)
     flat /= world()
     flat[len(flat) - len(counts) :].ceil_()
     for each, mean in zip(buffers, flat.split([each.numel() for each in buffers]), strict=True):
         each.copy_(mean.view_as(each))
+
+
+def running_statistics(model: nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The floating-point buffers of `model`, and batch norm's counts of batches."""
+    counts = [each for name, each in model.named_buffers() if name.endswith("num_batches_tracked")]
+    return [each for each in model.buffers() if each.is_floating_point()], counts
 
 
 def gather_lanes(tensor: torch.Tensor, lanes_here: int) -> torch.Tensor:
@@ -64,6 +72,49 @@ def gather_lanes(tensor: torch.Tensor, lanes_here: int) -> torch.Tensor:
     dist.all_gather_into_tensor(gathered.view(-1, *tensor.shape[1:]), tensor.contiguous())
     by_lane = gathered.view(world(), lanes_here, -1, *tensor.shape[1:]).transpose(0, 1)
     return by_lane.reshape(-1, *tensor.shape[1:])
+
+
+def own_lanes(gathered: torch.Tensor, lanes_here: int) -> torch.Tensor:
+    """This worker's rows [B, ...] of gathered ones [W * B, ...]: undoes `gather_lanes`."""
+    if world() == 1:
+        return gathered
+    by_lane = gathered.unflatten(0, (world() * lanes_here, -1))
+    return by_lane[rank() :: world()].flatten(0, 1)
+
+
+class _GatherLanes(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor, lanes_here: int) -> torch.Tensor:
+        ctx.lanes_here = lanes_here
+        return gather_lanes(tensor, lanes_here)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        summed = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed)
+        return own_lanes(summed, ctx.lanes_here), None
+
+
+def gather_lanes_with_gradient(tensor: torch.Tensor, lanes_here: int) -> torch.Tensor:
+    """`gather_lanes` through which gradients flow: each row gets the sum of what all workers' losses ask of it.
+
+    Every worker must reach it in the backward pass too. So a tensor that requires no gradient, as of a worker without a
+    row of some modality, takes part all the same.
+    """
+    if world() == 1:
+        return tensor
+    if torch.is_grad_enabled() and not tensor.requires_grad:
+        tensor = tensor.detach().requires_grad_()
+    return _GatherLanes.apply(tensor, lanes_here)
+
+
+def sum_over_workers(value: torch.Tensor) -> torch.Tensor:
+    """Sum over the workers, without a gradient."""
+    if world() == 1:
+        return value
+    value = value.detach().clone()
+    dist.all_reduce(value)
+    return value
 
 
 def mean_over_workers(values: torch.Tensor) -> torch.Tensor:

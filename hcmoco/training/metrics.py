@@ -28,7 +28,7 @@ class MetricsProcessor:
 
     def __init__(self, context: TrainContext[Any], step: int, steps: int):
         self.context, self.steps = context, steps
-        self._seen = deque([(step, time.monotonic())])  # (step, when) of the last minutes
+        self._seen: deque[tuple[int, float]] = deque()  # (step, when) of the last minutes
         self._text, self._said = "", time.monotonic()
         self._begin(step)
 
@@ -113,8 +113,10 @@ class MetricsProcessor:
         now = time.monotonic()
         while len(self._seen) > 1 and now - self._seen[0][1] > _ESTIMATE_OVER:
             self._seen.popleft()
-        first, begun = self._seen[0]
         self._seen.append((step, now))
-        left = int((self.steps - step) * (now - begun) / max(1, step - first))
-        self.context.progress(f"step {step}/{self.steps}  {self._text}{left // 60}:{left % 60:02d} left")
+        first, begun = self._seen[0]
+        # The first step takes longer than the others: from it alone nothing is estimated.
+        left = int((self.steps - step) * (now - begun) / (step - first)) if step > first else None
+        text = "" if left is None else f"{left // 60}:{left % 60:02d} left"
+        self.context.progress(f"step {step}/{self.steps}  {self._text}{text}".rstrip())
         self._said = time.monotonic()

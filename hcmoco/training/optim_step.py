@@ -1,6 +1,6 @@
 """One optimizer step: backward, average over the workers, clip, update."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
@@ -29,13 +29,15 @@ class OptimStep:
         self.flat = FlatParameters(model)
         self.optimizer = build_optimizer(config, self.flat, scales)
 
-    def step(self, loss: Tensor, lr: float) -> Tensor:
+    def step(self, loss: Tensor, lr: float, then: Callable[[], None] | None = None) -> Tensor:
         """Update the weights by the gradient of `loss`, averaged over the workers; every worker must call it.
 
         Args:
             loss: 0-d; one that requires no gradient (no row of this worker has any modality) counts as a gradient of
                 zero.
             lr: learning rate of this step.
+            then: called after the backward pass of `loss`, where that does not reach all weights by itself; adds to
+                their gradients.
 
         Returns:
             0-d, on the device: L2 norm of the gradient before clipping.
@@ -44,6 +46,8 @@ class OptimStep:
         self.flat.gradients.zero_()
         if loss.requires_grad:
             loss.backward()
+        if then:
+            then()
         distributed.average(self.flat.gradients, self.model)
         norm = self.flat.clip(self.config.clip_norm or float("inf"))
         self.optimizer.step()

@@ -48,11 +48,13 @@ class Losses:
         values: name -> 0-d; what is reported beside the loss, `loss/<term>` and others, the same names in every step of
             a stage.
         after_step: called once the weights have been updated.
+        after_backward: called after the backward pass of `loss`; adds to the gradients what that does not reach.
     """
 
     loss: Tensor
     values: dict[str, Tensor]
     after_step: Callable[[], None] | None = None
+    after_backward: Callable[[], None] | None = None
 
 
 class Trainer(ABC, Generic[ConfigT, BatchT_contra]):
@@ -115,7 +117,7 @@ class Trainer(ABC, Generic[ConfigT, BatchT_contra]):
             raise RuntimeError(f"the plan says step {self.step}, the batch is of step {of_step}")
         losses = self.losses(batch)
         rate = self.learning_rate()
-        norm = self.optim_step.step(losses.loss, rate)
+        norm = self.optim_step.step(losses.loss, rate, losses.after_backward)
         if losses.after_step:
             losses.after_step()
         self.step += 1

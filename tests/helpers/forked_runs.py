@@ -35,6 +35,7 @@ from hcmoco.training.checkpoint import States, TrainState
 from hcmoco.training.flat_grads import FlatParameters
 from hcmoco.training.precision import settle
 from tests.helpers import local_pretraining as tiny
+from tests.helpers.global_batch import layers, step_in_float64
 from tests.helpers.waiting import CEILING
 
 
@@ -182,7 +183,13 @@ def write_gradient(rank, world, feed, run, out):
     torch.save({name: each.grad.clone() for name, each in run.model.named_parameters()}, f"{out}/{world}-{rank}.pt")
 
 
-CALLS = {each.__name__: each for each in (train, write_state, collectives, settled, pretraining_step, finetuning_step)}
+CALLS = {
+    each.__name__: each
+    for each in (
+        *(train, write_state, collectives, settled, pretraining_step, finetuning_step),
+        *(layers, step_in_float64),
+    )
+}
 
 
 def run_jobs(folder: Path, jobs: list[dict]) -> list[list[int]]:

@@ -1,0 +1,97 @@
+"""What workers do for the tests of `train.global_batch` and `train.micro_rows`; see `forked_runs`."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from timm.layers import BatchNormAct2d
+from torch import nn
+
+from hcmoco.data.shards.reader import Shards
+from hcmoco.models.sync_batch_norm import blank_rows, synchronize_batch_norm
+from hcmoco.objectives import bank_state
+from hcmoco.pretraining.trainer import Pretraining
+from hcmoco.training import distributed
+from tests.helpers import local_pretraining as tiny
+
+LAYERS = {
+    "1d": lambda: nn.BatchNorm1d(5),
+    "2d": lambda: nn.BatchNorm2d(5),
+    "with activation": lambda: BatchNormAct2d(5),
+    "cumulative": lambda: nn.BatchNorm2d(5, momentum=None),
+    "without weights": lambda: nn.BatchNorm2d(5, affine=False),
+}
+
+
+def layer(name: str) -> nn.Module:
+    """A batch norm in float64 with weights that are not 1 and 0."""
+    torch.manual_seed(1)
+    made = LAYERS[name]().double()
+    for each in made.parameters():
+        nn.init.uniform_(each, 0.5, 1.5)
+    return made
+
+
+def layer_rows(name: str) -> torch.Tensor:
+    """Six rows whose mean is far larger than their spread, each row with a mean of its own."""
+    rows = torch.from_numpy(np.random.default_rng(2).standard_normal((6, 5, *(() if name == "1d" else (3, 2)))))
+    return rows + 1e4 + torch.arange(6).view(-1, *[1] * (rows.ndim - 1))
+
+
+def layers(rank, world, *, counts, out):
+    """Output, gradients and statistics of a synchronized layer over this worker's rows, which are `counts[rank]`."""
+    found = {}
+    for name in LAYERS:
+        made = nn.Sequential(layer(name))
+        synchronize_batch_norm(made)
+        x = layer_rows(name)[sum(counts[:rank]) :][: counts[rank]].requires_grad_()
+        for _ in range(2):
+            if counts[rank]:
+                y = made(x)
+            else:
+                with blank_rows():
+                    y = made(x.new_zeros(1, *x.shape[1:]).requires_grad_())[:0]
+        (y.sin() * layer_rows(name)[: len(y)].cos()).sum().backward()
+        found[name] = {"y": y.detach(), "x": x.grad, **made[0].state_dict()}
+        found[name] |= {f"gradient of {key}": each.grad for key, each in made[0].named_parameters()}
+    torch.save(found, f"{out}/{rank}.pt")
+
+
+def step_in_float64(rank, world, *, sources, over, out, full=True, frozen=False, lacking=None):
+    """One step of a pre-training.
+
+    Args:
+        frozen: batch norm takes its running statistics.
+        lacking: modality -> lanes whose rows lose it.
+    """
+    torch.set_default_dtype(torch.float64)
+    config = tiny.tiny_config(**over)
+    feed = tiny.tiny_feed(config, [Shards.open(each) for each in sources])
+    run = Pretraining(config, feed.plan, torch.device("cpu"), lanes_here=config.train.lanes // world)
+    if full:
+        run.start_stage2()
+    for module in run.model.modules():
+        if frozen and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    for encoder in (run.model.rgb, run.model.depth, run.model.keypoints):
+        encoder.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(), *inputs[1:]))
+    lanes = list(range(rank, feed.plan.lanes, world))
+    items = (feed.item(0, lane) for lane in lanes)
+    batch = next(feed.batches(items, rank=rank, world=world, first_step=0, threads=1, ahead=1))
+    for modality, without in (lacking or {}).items():
+        gone = np.repeat([lane in without for lane in lanes], len(batch) // len(lanes))
+        getattr(batch, f"has_{modality}")[gone] = False
+        getattr(batch, modality)[gone] = 0
+        if modality == "depth":
+            batch.anchors[gone] = -1
+    values = run.train_step(batch)
+    names = [name for name in values if not name.startswith(("num_anchors", "rows"))]
+    means = distributed.mean_over_workers(torch.stack([values[name].detach() for name in names]))
+    found = {
+        "values": dict(zip(names, means.unbind(), strict=True)),
+        "gradients": {name: each.grad.clone() for name, each in run.model.named_parameters()},
+        "model": run.model.state_dict(),
+        "bank": bank_state(run.banks),
+    }
+    Path(out).mkdir(exist_ok=True)
+    torch.save(found, f"{out}/{world}-{rank}.pt")
