@@ -11,6 +11,10 @@ from hcmoco.training.checkpoint import TrainState
 BatchT_co = TypeVar("BatchT_co", covariant=True)
 
 
+class WorkersLeave(Exception):  # noqa: N818 - nothing is wrong
+    """The workers end before the last step, with a train state, since the machine of one is about to be taken away."""
+
+
 class TrainContext(Protocol[BatchT_co]):
     """Where a loop runs. Rank 0 alone records numbers and pictures; all ranks read batches, evaluate and call `save`.
 
@@ -37,6 +41,9 @@ class TrainContext(Protocol[BatchT_co]):
 
     def wait_until_saved(self) -> None:
         """Return once the last state is complete."""
+
+    def leaving(self) -> bool:
+        """Return whether this worker has to end soon. Asked once a step."""
 
     def pause(self) -> None:
         """Note that what follows, up to the next batch, may take longer than a step."""

@@ -22,7 +22,7 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def average(gradients: torch.Tensor, model: nn.Module) -> None:
+def average(gradients: torch.Tensor, model: nn.Module, flag: float = 0.0) -> torch.Tensor:
     """Replaces the gradient by its mean over the workers, and every floating-point buffer of `model` likewise.
 
     What a worker did not use (no row of its modality) is zero in its gradient. Buffers are the running statistics of
@@ -34,9 +34,15 @@ def average(gradients: torch.Tensor, model: nn.Module) -> None:
     not that of one loss over the step's rows; the mixture gives every lane equally many rows of each data set, which
     keeps the two close. With `train.global_batch` a worker's loss is its share of one loss over the step's rows, times
     the number of workers, and the mean of the gradients is that of the one loss.
+
+    Args:
+        flag: a number of this worker that travels along, so that it costs no exchange of its own.
+
+    Returns:
+        0-d, on the gradients' device: the mean of the workers' flags.
     """
     if world() == 1:
-        return
+        return torch.tensor(flag)
     dist.all_reduce(gradients)
     gradients /= world()
     # Batch norm also counts its batches: one more wherever a worker had rows, which is the mean of the counts rounded
@@ -44,12 +50,15 @@ def average(gradients: torch.Tensor, model: nn.Module) -> None:
     floating, counts = running_statistics(model)
     buffers = floating + counts
     kind = torch.promote_types(torch.float32, gradients.dtype)
-    flat = torch.cat([each.reshape(-1).to(kind) for each in buffers])
+    riding = torch.tensor([flag], dtype=kind, device=gradients.device)
+    flat = torch.cat([riding, *(each.reshape(-1).to(kind) for each in buffers)])
     dist.all_reduce(flat)
     flat /= world()
+    riding, flat = flat[0], flat[1:]
     flat[len(flat) - len(counts) :].ceil_()
     for each, mean in zip(buffers, flat.split([each.numel() for each in buffers]), strict=True):
         each.copy_(mean.view_as(each))
+    return riding
 
 
 def running_statistics(model: nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -86,6 +86,9 @@ class LocalContext(Generic[BatchT]):
     def wait_until_saved(self) -> None:
         pass  # `save` returns when the state is complete
 
+    def leaving(self) -> bool:
+        return False
+
     def pause(self) -> None:
         pass
 

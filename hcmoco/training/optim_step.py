@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from hcmoco.training import distributed
@@ -22,14 +23,18 @@ class OptimStep:
         model: on its device, in its memory layout; after a change of either, or where it gains parameters, make a new
             one.
         scales: child of the model -> its learning rate relative to the others'.
+
+    Attributes:
+        mean_flag: 0-d, mean of the workers' flags in the last step.
     """
 
     def __init__(self, model: nn.Module, config: OptimConfig, scales: Mapping[str, float] | None = None):
         self.model, self.config, self.scales = model, config, scales
         self.flat = FlatParameters(model)
         self.optimizer = build_optimizer(config, self.flat, scales)
+        self.mean_flag = torch.tensor(0.0)
 
-    def step(self, loss: Tensor, lr: float, then: Callable[[], None] | None = None) -> Tensor:
+    def step(self, loss: Tensor, lr: float, then: Callable[[], None] | None = None, flag: float = 0.0) -> Tensor:
         """Update the weights by the gradient of `loss`, averaged over the workers; every worker must call it.
 
         Args:
@@ -38,6 +43,7 @@ class OptimStep:
             lr: learning rate of this step.
             then: called after the backward pass of `loss`, where that does not reach all weights by itself; adds to
                 their gradients.
+            flag: a number of this worker whose mean over the workers becomes `mean_flag`.
 
         Returns:
             0-d, on the device: L2 norm of the gradient before clipping.
@@ -48,7 +54,7 @@ class OptimStep:
             loss.backward()
         if then:
             then()
-        distributed.average(self.flat.gradients, self.model)
+        self.mean_flag = distributed.average(self.flat.gradients, self.model, flag)
         norm = self.flat.clip(self.config.clip_norm or float("inf"))
         self.optimizer.step()
         return norm

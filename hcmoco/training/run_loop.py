@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from hcmoco.training import distributed
 from hcmoco.training.checkpoint import TrainState
-from hcmoco.training.context import TrainContext
+from hcmoco.training.context import TrainContext, WorkersLeave
 from hcmoco.training.metrics import MetricsProcessor
 from hcmoco.training.trainer import Trainer
 
@@ -43,6 +43,7 @@ def run_loop(
         tracking_run: id of the run in the tracking store; that of `saved` goes before it.
 
     Raises:
+        WorkersLeave: a worker has to end; the state of the step is complete.
         UserError: a loss term, the gradient or a weight is no longer finite, or `saved` belongs to another config.
         RuntimeError: the workers do not resume from the same step.
     """
@@ -51,6 +52,7 @@ def run_loop(
         trainer.load_state_dict(saved, where=trainer.config.output_dir)
     distributed.check_same_step(trainer.step)
     trainer.tracking_run = trainer.tracking_run or tracking_run
+    trainer.leaving = context.leaving
     metrics = MetricsProcessor(context, trainer.step, steps)
     batches = context.batches(trainer.step)
     while trainer.step < steps:
@@ -59,7 +61,8 @@ def run_loop(
         metrics.add(trainer.train_step(batch), len(batch))
         step = trainer.step
         due = [hook for hook in hooks if hook.when(step)]
-        save = step % train.save_every == 0 or step == steps or any(hook.saves for hook in due)
+        leave = trainer.agreement.reached() and step < steps
+        save = leave or step % train.save_every == 0 or step == steps or any(hook.saves for hook in due)
         if step % train.log_every == 0 or save or due:
             metrics.report(step, trainer.summarize)
         with metrics.paused():
@@ -69,6 +72,9 @@ def run_loop(
                 hook.what()
         if save:
             context.save(trainer.state_dict())
+        if leave:
+            context.wait_until_saved()
+            raise WorkersLeave(f"a worker had to end; the train state of step {step} is complete")
     context.wait_until_saved()
 
 

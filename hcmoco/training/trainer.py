@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hcmoco.data.sampler import Plan
+from hcmoco.training.agreement import Agreement
 from hcmoco.training.checkpoint import TrainState, capture, check_resumes, restore
 from hcmoco.training.config import TrainConfig
 from hcmoco.training.lr_schedule import learning_rate
@@ -72,6 +73,8 @@ class Trainer(ABC, Generic[ConfigT, BatchT_contra]):
         tracking_run: id of the run in the tracking store, or "".
         history: JSON values for the closing report; kept in the train state.
         evals: (step, metrics) of each evaluation during training.
+        leaving: says whether this worker has to end soon; asked once a step.
+        agreement: whether any worker had to, which all of them know after the same step.
     """
 
     libraries: ClassVar[str] = "hcmoco and timm"
@@ -94,6 +97,8 @@ class Trainer(ABC, Generic[ConfigT, BatchT_contra]):
         self.evals: list[tuple[int, dict[str, float]]] = []
         self.model = model
         self.optim_step = OptimStep(model, config.optim, scales)
+        self.leaving: Callable[[], bool] = lambda: False
+        self.agreement = Agreement()
 
     @abstractmethod
     def losses(self, batch: BatchT_contra) -> Losses:
@@ -117,7 +122,8 @@ class Trainer(ABC, Generic[ConfigT, BatchT_contra]):
             raise RuntimeError(f"the plan says step {self.step}, the batch is of step {of_step}")
         losses = self.losses(batch)
         rate = self.learning_rate()
-        norm = self.optim_step.step(losses.loss, rate, losses.after_backward)
+        norm = self.optim_step.step(losses.loss, rate, losses.after_backward, flag=float(self.leaving()))
+        self.agreement.take(self.optim_step.mean_flag)
         if losses.after_step:
             losses.after_step()
         self.step += 1

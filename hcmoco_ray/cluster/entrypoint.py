@@ -41,7 +41,8 @@ def find_user_error(error: BaseException | None) -> UserError | None:
 def main_wrapper(main: Callable[..., int | None]) -> Callable[..., int]:
     """Decorate a program's `main` so that a user's mistake prints one line and not a traceback.
 
-    A UserError becomes `error: ...` on stderr and status 2. Ctrl-C and SIGTERM become a line and status 130 or 143.
+    A UserError becomes `error: ...` on stderr and status 2. Ctrl-C and SIGTERM become a line and status 130 or 143,
+    `interrupts.SAVE_SIGNAL` one and status 75 once a train state is complete.
     """
 
     @functools.wraps(main)
@@ -52,6 +53,9 @@ def main_wrapper(main: Callable[..., int | None]) -> Callable[..., int]:
                 interrupts.raise_if_interrupted()
                 return status
             except BaseException as error:
+                if isinstance(error, interrupts.SavedAndStopped):
+                    print(f"stopped; {error}; the same command resumes from there", file=sys.stderr)
+                    return interrupts.SAVED_STATUS
                 # After a signal, errors while unwinding do not matter.
                 if isinstance(error, KeyboardInterrupt) or interrupts.noted():
                     return interrupts.say_stopped(str(error) if isinstance(error, KeyboardInterrupt) else "")

@@ -27,12 +27,27 @@ GRACE_S = 5.0
 _LAST_WORDS_S, _SAYING_S, _KILLING_S = 2.0, 0.5, 2.0  # with GRACE_S less than 10 seconds
 _PR_SET_CHILD_SUBREAPER = 36
 
+SAVE_SIGNAL = signal.SIGUSR1
+"""Asks a program to save a train state and to end, for a batch system that takes its machines away."""
+
+SAVED_STATUS = 75  # "try again later", as in sysexits.h
+
+_save_asked = threading.Event()
 _noted = 0  # number of the signal since the innermost `handle_signals` began
 _unwound = threading.Event()  # set while the main thread has nothing to close
 _unwound.set()
 _ended_by = 0  # number of the signal that the second thread received
 _said = False
 _last_words: list[Callable[[], object]] = []
+
+
+class SavedAndStopped(Exception):  # noqa: N818 - the user asked for it
+    """A training has ended early, with a train state, because `SAVE_SIGNAL` asked for it; the text names the step."""
+
+
+def save_asked() -> bool:
+    """Return whether `SAVE_SIGNAL` came to this process."""
+    return _save_asked.is_set()
 
 
 def listen(meant: Callable[[int], bool] = lambda number: True, *, grace: float = GRACE_S, quiet: bool = False) -> None:
@@ -68,12 +83,14 @@ def handle_signals() -> Iterator[None]:
         yield
         return
     outermost = _unwound.is_set()
-    before = {each: signal.getsignal(each) for each in SIGNALS}
+    before = {each: signal.getsignal(each) for each in (*SIGNALS, SAVE_SIGNAL)}
     _noted = 0
     _unwound.clear()
+    _save_asked.clear()
     try:
         for each in SIGNALS:
             signal.signal(each, _note)
+        signal.signal(SAVE_SIGNAL, lambda number, frame: _save_asked.set())
         yield
     finally:
         _noted = 0

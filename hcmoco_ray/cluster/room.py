@@ -120,7 +120,8 @@ def wait_for_room(bundle: Resources, workers: int, readers: Readers, minutes: fl
 
 
 def _missing_now(bundle: Resources, workers: int, readers: Readers) -> str | None:
-    nodes = list(compat.free_resources().values())
+    draining = compat.draining_nodes()
+    nodes = [free for node, free in compat.free_resources().items() if node not in draining]
     if readers.group is not None and not readers.group.wait(timeout_seconds=0):
         return f"the {readers.tasks} CPUs of the tasks that decode have no place"
     missing = missing_room(nodes, bundle, workers)

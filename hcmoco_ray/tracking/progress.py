@@ -105,8 +105,11 @@ class Status:
 
     def __init__(self, value: Any = ""):
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        self._actor: Any = ray.remote(_Holder).options(num_cpus=0).remote(value)
+        # On the driver's node: it must not be lost with a node whose loss it is asked about.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._actor: Any = ray.remote(_Holder).options(num_cpus=0, scheduling_strategy=here).remote(value)
 
     def put(self, value: Any, *, wait: bool = False) -> None:
         """Replace the value; with `wait`, return once `get` gives it."""

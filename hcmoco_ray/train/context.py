@@ -82,6 +82,9 @@ class RayContext(Generic[BatchT]):
     def picture(self, name: str, step: int, rgb_HW3: np.ndarray) -> None:
         self.tracker.picture(f"pictures/{name}.png", encode_png(rgb_HW3))
 
+    def leaving(self) -> bool:
+        return self.pulse.leaving()
+
     def pause(self) -> None:
         self.pulse.enter(BETWEEN)
 

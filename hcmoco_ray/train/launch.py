@@ -93,6 +93,7 @@ def train(job: Job, *, reading_tasks: int = 2, decode: bool = False) -> None:
     Raises:
         UserError: as the job's work does, or because workers are lost too often.
     """
+    from hcmoco.training.context import WorkersLeave
     from hcmoco_ray.cluster import room
     from hcmoco_ray.train import restarts
 
@@ -101,7 +102,10 @@ def train(job: Job, *, reading_tasks: int = 2, decode: bool = False) -> None:
             _set_threads(job.config)
             start = job.decide_start(readers)
             shards = {name: make() for name, make in job.datasets(start).items()}
-            job.work(WorkerContext(0, 1, "cpu", start, shards))
+            try:
+                job.work(WorkerContext(0, 1, "cpu", start, shards))
+            except WorkersLeave as left:
+                raise interrupts.SavedAndStopped(str(left)) from None
         else:
             restarts.keep_training(job, readers, run_workers)
 

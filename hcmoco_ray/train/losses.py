@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hcmoco.errors import UserError, one_line
+from hcmoco.training.context import WorkersLeave
 from hcmoco_ray import compat
 from hcmoco_ray.cluster import interrupts, network, room
 from hcmoco_ray.cluster.entrypoint import find_user_error
 from hcmoco_ray.tracking.progress import Status, say
+from hcmoco_ray.train.pulse import LEAVE
 
 # A node that was lost stays in Ray's list until its health checks have failed. Workers that were started before that
 # could be placed on it.
@@ -29,16 +31,29 @@ class Loss:
     """Why a group of workers ended before its training.
 
     Attributes:
-        text: what was lost, and where and when: one phrase.
-        outside: whether something outside the program was lost, so that starting again helps.
-        silent: addresses of nodes that do not answer but that Ray still counts as alive.
+        what: was lost, and where: one phrase.
+        step: that the training was at; -1 if it had not begun.
         error: that was raised.
+        outside: whether something outside the program was lost, so that starting again helps.
+        announced: whether it was known before, and a train state was saved for it.
+        silent: addresses of nodes that do not answer but that Ray still counts as alive.
     """
 
-    text: str
-    outside: bool
-    silent: list[str]
+    what: str
+    step: int
     error: Exception
+    outside: bool = True
+    announced: bool = False
+    silent: tuple[str, ...] = ()
+
+    def text(self, step: int = -1) -> str:
+        """Return the phrase with the step.
+
+        Args:
+            step: of the newest train state, which the training has reached, whatever was heard of it.
+        """
+        reached = max(step, self.step)
+        return f"{self.what} at step {reached}" if reached >= 0 else self.what
 
 
 def explain(error: Exception, status: Status) -> Loss:
@@ -50,6 +65,7 @@ def explain(error: Exception, status: Status) -> Loss:
 
     Raises:
         UserError: `error` is a mistake of the user's, which starting again does not mend.
+        SavedAndStopped: the workers have ended because the user asked for it.
         Exception: `error` itself, if it is neither Ray Train's nor the loss of its controller.
     """
     import ray
@@ -64,33 +80,49 @@ def explain(error: Exception, status: Status) -> Loss:
     facts = _facts(status)
     nodes = {name.removeprefix("node/"): address for name, address in facts.items() if name.startswith("node/")}
     dead, silent = _lost_nodes(set(nodes.values()))
-    steps = [beat.step for name, beat in facts.items() if name.startswith("rank/") and beat.step >= 0]
-    at = f" at step {max(steps)}" if steps else ""
+    step = max((beat.step for name, beat in facts.items() if name.startswith("rank/")), default=-1)
+    failures = getattr(error, "worker_failures", {})
+    if any(isinstance(each, WorkersLeave) for each in failures.values()):
+        if facts.get("ask") == LEAVE:
+            raise interrupts.SavedAndStopped(one_line(next(iter(failures.values())))) from None
+        return Loss(f"{_are(_draining(), 'about to be taken away')}", step, error, announced=True)
     if dead or silent:
-        lost = sorted(dead | silent)
-        what = f"node {lost[0]} was lost" if len(lost) == 1 else f"nodes {' and '.join(lost)} were lost"
-        return Loss(f"{what}{at}", True, sorted(silent), error)
+        return Loss(_are(dead | silent, "lost"), step, error, silent=tuple(sorted(silent)))
     meeting = network.failed_meeting(str(controller or error), list(room.alive_nodes()))
-    if meeting and not at:
+    if meeting and step < 0:
         raise UserError(meeting) from None
     if compat.is_failed_start(controller):
-        return Loss("the workers found no room, or were lost while they started", True, [], error)
-    return _lost_workers(getattr(error, "worker_failures", {}), nodes, at, error)
+        return Loss("there was no room for the workers, or they were lost while they started", -1, error)
+    return _lost_workers(failures, nodes, step, error)
 
 
-def _lost_workers(failures: dict[int, Exception], nodes: dict[str, str], at: str, error: Exception) -> Loss:
+def _are(nodes: set[str], what: str) -> str:
+    """Return "node A was <what>", for one node or several."""
+    if not nodes:
+        return f"a node was {what}"
+    names = " and ".join(sorted(nodes))
+    return f"node {names} was {what}" if len(nodes) == 1 else f"nodes {names} were {what}"
+
+
+def _draining() -> set[str]:
+    """Return the addresses of the nodes that are about to be taken away."""
+    draining = compat.draining_nodes()
+    return {address for address, node in room.alive_nodes().items() if node["NodeID"] in draining}
+
+
+def _lost_workers(failures: dict[int, Exception], nodes: dict[str, str], step: int, error: Exception) -> Loss:
     lost = sorted(rank for rank, failure in failures.items() if compat.is_lost_worker(failure))
     if lost:
         where = " and ".join(f"{rank} on {nodes.get(str(rank), 'an unknown node')}" for rank in lost)
         what = f"worker {where} was lost" if len(lost) == 1 else f"workers {where} were lost"
         out_of_memory = any(_MEMORY.search(str(failures[rank])) for rank in lost)
-        return Loss(f"{what}{at}{' because memory ran out' if out_of_memory else ''}", True, [], error)
+        return Loss(f"{what}{' because memory ran out' if out_of_memory else ''}", step, error)
     if not failures:
-        return Loss(f"the process that watches the workers was lost{at} ({one_line(error)})", True, [], error)
+        return Loss(f"the process that watches the workers was lost ({one_line(error)})", step, error)
     rank, failure = min(failures.items())
     if all(_BROKEN.search(str(each)) for each in failures.values()):
-        return Loss(f"worker {rank} lost its connection to another one{at}", True, [], error)
-    return Loss(f"worker {rank} failed{at}: {one_line(failure)}", False, [], error)
+        return Loss(f"worker {rank} lost its connection to another one", step, error)
+    return Loss(f"worker {rank} failed ({one_line(failure)})", step, error, outside=False)
 
 
 def wait_until_settled(loss: Loss) -> None:

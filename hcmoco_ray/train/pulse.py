@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 
 from hcmoco_ray import compat
+from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.tracking.progress import Status
 
 EVERY_S = 1.0
@@ -54,7 +55,7 @@ class Pulse:
 
     def leaving(self) -> bool:
         """Return whether this worker should save a state and end: its node is being taken away, or the driver asks."""
-        return self._leaving.is_set()
+        return self._leaving.is_set() or interrupts.save_asked()  # the latter where the driver itself trains
 
     def _beat(self) -> None:
         import ray

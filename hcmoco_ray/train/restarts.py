@@ -34,10 +34,11 @@ def keep_training(job: Job, readers: Readers, run_workers: Callable[[Job, Start]
     while True:
         start = job.decide_start(readers)
         if loss:
-            restarts = 1 if start.step > newest else restarts + 1
+            restarts = (0 if start.step > newest else restarts) + (not loss.announced)
             if restarts > job.config.max_restarts:
                 raise _too_often(job.config.max_restarts, loss)
-            say(f"{loss.text}; {_onward(start)}")
+            say(f"{loss.text(start.step)}; {_onward(start)}")
+            job.status.put(f"starting {train.workers} workers again")
             wait_until_settled(loss)
         newest = start.step
         room.wait_for_room(resources, train.workers, readers, train.wait_minutes)
@@ -60,7 +61,7 @@ def _too_often(allowed: int, loss: Loss) -> Exception:
     if not loss.outside:
         return loss.error  # an error of the program, whose traceback is needed
     return UserError(
-        f"training workers were lost more often than max_restarts = {allowed} allows ({loss.text}); "
+        f"training workers were lost more often than max_restarts = {allowed} allows ({loss.text()}); "
         "the same command resumes from the newest train state; "
         "if memory ran out, lower train.batch_size_per_lane or train.workers"
     )

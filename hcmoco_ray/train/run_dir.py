@@ -168,7 +168,11 @@ def tracked_run(tracker: Tracker, failures: Sized = ()) -> Iterator[None]:
             yield
             status = "FAILED" if failures else "FINISHED"
         except BaseException as error:
-            status = "KILLED" if isinstance(error, KeyboardInterrupt) or interrupts.noted() else "FAILED"
+            status = (
+                "KILLED"
+                if isinstance(error, KeyboardInterrupt | interrupts.SavedAndStopped) or interrupts.noted()
+                else "FAILED"
+            )
             raise
         finally:
             tracker.finish(status)

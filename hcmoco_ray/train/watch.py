@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hcmoco_ray.cluster import room
+from hcmoco_ray.cluster import interrupts, room
 from hcmoco_ray.tracking.progress import Status, format_duration, say
-from hcmoco_ray.train.pulse import BETWEEN, DATA, END, EVERY_S, STARTING, Beat
+from hcmoco_ray.train.pulse import BETWEEN, DATA, END, EVERY_S, LEAVE, STARTING, Beat
 
 # A step is a stall if it takes this many times the median, and never before _AT_LEAST_S.
 _TIMES = 20
@@ -56,6 +56,8 @@ class _Watch:
                     self._say_nodes()
             except ray.exceptions.RayError:
                 continue
+            if interrupts.save_asked():
+                self.status.note("ask", LEAVE)
             beats = {rank: facts[f"rank/{rank}"] for rank in range(self.workers) if f"rank/{rank}" in facts}
             self._look(beats, time.monotonic())
 

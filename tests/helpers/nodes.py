@@ -147,6 +147,10 @@ class Nodes:
     def ray_address(self) -> str:
         return f"{self.address(0)}:{_GCS_PORT}"
 
+    def has(self, node: int) -> bool:
+        """Whether the node was made and not killed."""
+        return node in self._machines
+
     def address(self, node: int) -> str:
         return self._bridge.address(node)
 
