@@ -45,7 +45,7 @@ class Postgres:
     @property
     def uri(self) -> str:
         """For SQLAlchemy."""
-        return f"postgresql://{USER}@{self._address}:{self._port}/postgres"
+        return f"postgresql+psycopg2://{USER}@{self._address}:{self._port}/postgres"
 
     def __enter__(self) -> "Postgres":
         programs = _programs()
