@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hcmoco.credentials import masked, refuse_secrets
 from hcmoco.errors import UserError, one_line
 
 FREE: dict[str, Any] = {"affects_result": False}
@@ -117,11 +118,13 @@ def parse_overrides(overrides: list[str]) -> dict:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise UserError(f"override {override!r} is not of the form key=value, for example optim.lr=0.01")
+            raise UserError(f"override {masked(override)!r} is not of the form key=value, for example optim.lr=0.01")
         try:
             value = yaml.safe_load(text) if text else ""
         except yaml.YAMLError:
-            raise UserError(f"override {override!r}: the value is not valid YAML; quote it if it is text") from None
+            raise UserError(
+                f"override {masked(override)!r}: the value is not valid YAML; quote it if it is text"
+            ) from None
         values = merge(values, nest(key.split("."), value)) if value is not None else _set_null(values, key.split("."))
     return values
 
@@ -136,7 +139,8 @@ def _set_null(values: dict, path: list[str]) -> dict:
 
 def build(cls: type[T], values: dict[str, Any], where: str) -> T:
     """A checked config of class `cls`; UserError with one line per run that names the first bad keys, their values and
-    what is allowed."""
+    what is allowed. A URI with a password or a secret key in it is refused too."""
+    refuse_secrets(values, where)
     try:
         return cls.model_validate(values)
     except ValidationError as error:

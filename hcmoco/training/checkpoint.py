@@ -22,7 +22,7 @@ from torch import nn
 
 from hcmoco.config import first_difference, upgrade
 from hcmoco.errors import UserError, one_line
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, join
 from hcmoco.training.optim_step import OptimStep
 
 STATE_VERSION = 3
@@ -116,7 +116,7 @@ class States:
         return self._read(names[-1]) if names else None
 
     def _read(self, name: str) -> TrainState:
-        where = f"{self._folder.uri}/{name}"
+        where = join(self._folder.uri, name)
         try:
             sums = json.loads(self._folder.read(f"{name}/COMPLETE"))
             files = {f"{part}.safetensors" for part in _TENSORS} | {"state.json"}

@@ -19,7 +19,7 @@ from hcmoco.finetuning.label_subset import Subset, all_rows
 from hcmoco.finetuning.loader import EvalLoader
 from hcmoco.finetuning.loop import evaluate
 from hcmoco.finetuning.saved_model import load_model
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, base_name, join
 from hcmoco.tasks.base import Result, Task, TaskBatch
 from hcmoco.tasks.registry import task_class
 from hcmoco.training import distributed
@@ -111,7 +111,7 @@ def run(
     if not 0 < cpus < math.inf:
         raise UserError(f"--cpus {cpus:g}: must be more than 0")
     saved = load_model(weights)
-    out = out or f"{saved.folder.rstrip('/')}/evaluations/{data.rstrip('/').rpartition('/')[2]}"
+    out = out or join(saved.folder, "evaluations", base_name(data))
     train = {
         "lanes": workers,
         "workers": workers,
@@ -134,10 +134,11 @@ def run(
     cluster.require_shared_storage("--data", data)
     cluster.require_shared_storage("--out", out)
     preflight.check_resources(config)
+    folder = Folder(out)
+    folder.check_writable()
     log(f"{task.name} of {saved.folder} on {len(rows)} of {shards.manifest.rows} rows of {data}")
     result = score(config, saved.folder, task, rows)
     png = encode_png(sheet(saved.folder, task, rows))
-    folder = Folder(out)
     folder.write("sheet.png", png)
     folder.write("table.md", result_tables(result).encode())
     facts = {
@@ -151,7 +152,7 @@ def run(
     }
     folder.write("results.json", as_json(facts))
     log(result_tables(result))
-    log(f"results   {out}/results.json\npicture   {out}/sheet.png")
+    log(f"results   {join(out, 'results.json')}\npicture   {join(out, 'sheet.png')}")
     return 0
 
 

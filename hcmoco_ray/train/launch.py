@@ -14,6 +14,7 @@ from hcmoco.tasks.registry import REGISTRY, register_all
 from hcmoco_ray import compat
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.cluster.entrypoint import find_user_error
+from hcmoco_ray.paths import ray_storage
 from hcmoco_ray.train.run_dir import RunConfig
 
 # Read when Ray Train is imported, here and in its controller. The interval bounds how long a lost worker goes
@@ -129,7 +130,7 @@ def _with_trainer(job: Job) -> None:
         ),
         run_config=ray.train.RunConfig(
             name=f"{config.name}-{uuid.uuid4().hex[:8]}",
-            storage_path=f"{config.output_dir}/ray",
+            **ray_storage(config.output_dir),
             failure_config=ray.train.FailureConfig(max_failures=config.max_restarts),
             callbacks=callbacks,
         ),

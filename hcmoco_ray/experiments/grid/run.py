@@ -10,7 +10,7 @@ import torch
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
 from hcmoco.finetuning.run import run_cell
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, join
 from hcmoco.tasks.registry import REGISTRY, register_all, task_class
 from hcmoco_ray.cluster import interrupts, session
 from hcmoco_ray.cluster.resources import ResourceRequest
@@ -66,6 +66,9 @@ def run(
     out = resolve_path(grid.output_dir)
     folder = Folder(resolve_path(grid.results or grid.output_dir))
     with nullcontext() if plan_only else lock_run_dir(out, "the output_dir of its file"):
+        if not plan_only:
+            folder.check_writable()
+            Folder(out).check_writable()
         session.connect().require_shared_storage("output_dir", out)
         inits = pretrained.resolve_inits(grid)
 
@@ -100,7 +103,8 @@ def run(
         if plan_only:
             return 0
         folder.write(f"{program}.md", f"{text}\n".encode())
-        log(f"\ntable   {folder.uri}/{program}.md\nresults {folder.uri}/{BELOW} ({len(results)} of {len(experiments)})")
+        log(f"\ntable   {join(folder.uri, f'{program}.md')}")
+        log(f"results {join(folder.uri, BELOW)} ({len(results)} of {len(experiments)})")
     return 1 if failures else 0
 
 
@@ -196,9 +200,8 @@ def _carry_out(
     def work(config: FinetuneRecipe, train: Shards, test: Shards) -> dict:
         register_all(tasks)
         torch.set_num_threads(asked.threads)
-        return run_cell(
-            config, train, test, states=f"{config.output_dir}/states", device="cuda" if asked.gpus else "cpu", threads=1
-        )
+        states = join(config.output_dir, "states")
+        return run_cell(config, train, test, states=states, device="cuda" if asked.gpus else "cpu", threads=1)
 
     remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)
     writer = open_writer(TrackingConfig(), out, actor=True)

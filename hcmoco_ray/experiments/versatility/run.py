@@ -18,7 +18,7 @@ from hcmoco.cotraining.run import Sources, init_of, run_cell
 from hcmoco.data.codecs import encode_png
 from hcmoco.errors import UserError
 from hcmoco.finetuning.encoder_init import SCRATCH
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, join
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import session
@@ -68,6 +68,9 @@ def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds:
     assert config.results is not None
     folder = Folder(config.results)
     with nullcontext() if plan_only else lock_run_dir(config.output_dir):
+        if not plan_only:
+            folder.check_writable()
+            Folder(config.output_dir).check_writable()
         session.connect().require_shared_storage("output_dir", config.output_dir)
         spec = pretrained.resolve_init(START, config.init)
         experiments = _experiments(config, spec, folder)
@@ -92,7 +95,7 @@ def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds:
         write_index(folder, config, experiments, results, failures)
         folder.write(f"{PROGRAM}.md", f"{text}\n".encode())
         log(
-            f"\ntables   {folder.uri}/{PROGRAM}.md\nresults  {folder.uri}/{BELOW} ({len(results)} of "
+            f"\ntables   {join(folder.uri, f'{PROGRAM}.md')}\nresults  {join(folder.uri, BELOW)} ({len(results)} of "
             f"{len(experiments)})"
         )
     return 1 if failures else 0
@@ -197,7 +200,7 @@ def _carry_out(
         torch.set_num_threads(asked.threads)
         cv2.setNumThreads(1)
         return run_cell(
-            config, sources, states=f"{config.output_dir}/states", device="cuda" if asked.gpus else "cpu", threads=1
+            config, sources, states=join(config.output_dir, "states"), device="cuda" if asked.gpus else "cpu", threads=1
         )
 
     remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)
