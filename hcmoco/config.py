@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hcmoco.credentials import masked, refuse_secrets
 from hcmoco.errors import UserError, one_line
+from hcmoco.storage import join, read_file, split_file
 
 FREE: dict[str, Any] = {"affects_result": False}
 """`Field(..., json_schema_extra=FREE)`.
@@ -77,23 +78,36 @@ T = TypeVar("T", bound=Config)
 
 
 def load_recipe(path: str | Path) -> dict:
-    """The mapping in a YAML recipe. `extends: other` starts from the recipe `other.yaml` beside it and merges this one
-    over it.
+    """The mapping in a YAML recipe at a path or URI. `extends: other` starts from the recipe `other.yaml` beside it and
+    merges this one over it.
 
     Raises UserError for a file that is missing, not YAML or not a mapping.
     """
-    path = Path(path)
-    if not path.is_file():
-        known = sorted(each.stem for each in path.parent.glob("*.yaml"))
-        raise UserError(f"recipe {path} does not exist; in {path.parent} there are: {', '.join(known) or 'none'}")
+    place = str(path)
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(_recipe_bytes(place).decode())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"recipe {path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(values, dict):
         raise UserError(f"recipe {path} must be a mapping of keys to values, it is {type(values).__name__}")
     parent = values.pop("extends", None)
-    return merge(load_recipe(path.parent / f"{parent}.yaml"), values) if parent else values
+    if not parent:
+        return values
+    beside = join(split_file(place)[0], f"{parent}.yaml") if "://" in place else Path(place).parent / f"{parent}.yaml"
+    return merge(load_recipe(beside), values)
+
+
+def _recipe_bytes(place: str) -> bytes:
+    if "://" in place:
+        try:
+            return read_file(place)
+        except OSError:
+            raise UserError(f"recipe {place} does not exist") from None
+    path = Path(place)
+    if not path.is_file():
+        known = sorted(each.stem for each in path.parent.glob("*.yaml"))
+        raise UserError(f"recipe {path} does not exist; in {path.parent} there are: {', '.join(known) or 'none'}")
+    return path.read_bytes()
 
 
 def merge(base: dict, over: dict) -> dict:

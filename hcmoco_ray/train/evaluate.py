@@ -112,6 +112,8 @@ def run(
         raise UserError(f"--cpus {cpus:g}: must be more than 0")
     saved = load_model(weights)
     out = out or join(saved.folder, "evaluations", base_name(data))
+    folder = Folder(out)
+    folder.check_writable()
     train = {
         "lanes": workers,
         "workers": workers,
@@ -134,8 +136,6 @@ def run(
     cluster.require_shared_storage("--data", data)
     cluster.require_shared_storage("--out", out)
     preflight.check_resources(config)
-    folder = Folder(out)
-    folder.check_writable()
     log(f"{task.name} of {saved.folder} on {len(rows)} of {shards.manifest.rows} rows of {data}")
     result = score(config, saved.folder, task, rows)
     png = encode_png(sheet(saved.folder, task, rows))

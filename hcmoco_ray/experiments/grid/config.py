@@ -1,7 +1,6 @@
 """The config of a grid of fine-tunings: tasks, shares of the labels, seeds, and initializations that are compared."""
 
 import re
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, model_validator
@@ -104,8 +103,7 @@ def load_grid(name: str, seeds: int | None = None) -> GridConfig:
     Raises:
         UserError: the file does not exist, or is not a grid.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else GRIDS / f"{name}.yaml"
-    values = load_recipe(path)
+    values = load_recipe(cli.recipe_file(name, GRIDS))
     config = build(GridConfig, values, f"grid {name}")
     if seeds is None:
         return config

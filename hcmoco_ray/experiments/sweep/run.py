@@ -9,7 +9,7 @@ from hcmoco.config import build, load_recipe, merge, parse_overrides
 from hcmoco.errors import UserError
 from hcmoco.models.multimodal import HCMoCo
 from hcmoco.pretraining.probes.run import ProbeViews, probe
-from hcmoco.storage import Folder, join
+from hcmoco.storage import Folder, base_name, join
 from hcmoco.tasks.registry import REGISTRY, task_class
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
@@ -50,7 +50,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
     """
     config = build(
         SweepConfig,
-        load_recipe(sweep if sweep.endswith((".yaml", ".yml")) else SWEEPS / f"{sweep}.yaml"),
+        load_recipe(cli.recipe_file(sweep, SWEEPS)),
         f"sweep {sweep}",
     )
     asked = ResourceRequest("trial", cpus, gpus, threads)
@@ -90,7 +90,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
             writer,
             run_id=find_run(writer, key),
             key=key,
-            name=recipe.tracking.run_name or f"sweep {Path(sweep).stem}",
+            name=recipe.tracking.run_name or f"sweep {Path(base_name(sweep)).stem}",
             params={"sweep": config.model_dump(mode="json"), "recipe": recipe.model_dump(mode="json")},
             tags={"hcmoco.out": out},
         )
@@ -198,7 +198,7 @@ def _report(config: SweepConfig, base: dict, records: Records, sweep: str, paren
     if first is None:
         log("no trial ran to its end, so there is no best one")
         return None
-    best = report.recipe(base, first, config, Path(sweep).stem, what)
+    best = report.recipe(base, first, config, Path(base_name(sweep)).stem, what)
     folder.write(BEST, best.encode())
     parent.text(BEST, best)
     log(f"best    python pipelines/pretrain.py --recipe {shlex.quote(join(records.out, BEST))}")

@@ -4,7 +4,6 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -117,9 +116,8 @@ def load(recipe: str, overrides: Sequence[str], seeds: int | None = None) -> Ver
         if key in _OWN:
             raise UserError(f"{override}: every co-training has its own; set {_OWN[key]}=[...]")
     own_seeds = None if seeds is None else list(first_seeds(seeds))
-    path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else cli.RECIPES / PROGRAM / f"{recipe}.yaml"
     given = parse_overrides(list(overrides))
-    values = load_recipe(path)
+    values = load_recipe(cli.recipe_file(recipe, cli.RECIPES / PROGRAM))
     if "init" in given:  # the whole of it: a folder does not merge with a pre-training
         values.pop("init", None)
     values = merge(values, given)
