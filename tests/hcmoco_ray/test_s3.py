@@ -142,6 +142,7 @@ def test_a_grid_and_its_report(place, pretrained):
     grid = {
         "recipe": _finetune_recipe(place),
         "output_dir": "grid",
+        "tracking": place.tracking,
         "baseline": "scratch",
         "inits": {"scratch": "scratch", "pretrained": pretrained[0]},
         "experiments": [{"tasks": ["parsing-rgb"], "labels": {"fraction": 1.0}, "seeds": [0]}],

@@ -117,10 +117,12 @@ def test_grids(down, no_cluster, recipes, tmp_path, key):
         "recipe": recipe,
         "baseline": "scratch",
         "inits": {"scratch": "scratch"},
+        "tracking": recipes.tracking,
         "experiments": [{"tasks": ["parsing-rgb"], "labels": {"fraction": 1.0}, "seeds": [0]}],
     }
     assert "does not answer" in said(label_fractions.main, "--grid", recipes({**grid, **places}))
     overrides = [f"{name}={place}" for name, place in places.items()]
+    overrides.append(f"tracking.uri={recipes.tracking['uri']}")
     assert "does not answer" in said(versatility_program.main, "init=scratch", *overrides)
 
 

@@ -9,6 +9,7 @@ from hcmoco.config import Config, build, load_recipe
 from hcmoco.errors import UserError
 from hcmoco.tasks.registry import REGISTRY
 from hcmoco_ray import cli
+from hcmoco_ray.tracking.client import TrackingConfig
 
 GRIDS = cli.RECIPES / "grids"
 
@@ -62,6 +63,7 @@ class GridConfig(Config):
         description="name -> where the encoder starts: as a fine-tuning's init, or the pre-training that produces it",
     )
     experiments: tuple[ExperimentsConfig, ...] = Field(min_length=1)
+    tracking: TrackingConfig = TrackingConfig()
     seconds: dict[str, float] = Field(
         {},
         description="task or 'pretrain' -> seconds that one takes, for the first estimate; finished experiments "

@@ -40,7 +40,7 @@ from hcmoco_ray.experiments.versatility.experiments import (
 )
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
-from hcmoco_ray.tracking.client import open_writer
+from hcmoco_ray.tracking.client import open_writer, store_uri
 from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
 
 # Keys that differ from experiment to experiment.
@@ -66,6 +66,7 @@ def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds:
     config = load(recipe, overrides, seeds)
     assert config.results is not None
     folder = Folder(config.results)
+    store_uri(config.tracking, config.output_dir)
     with nullcontext() if plan_only else lock_run_dir(config.output_dir):
         if not plan_only:
             folder.check_writable()
