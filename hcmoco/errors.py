@@ -14,7 +14,15 @@ class StorageError(Exception):
 
     The message is one line, as a UserError's, and a program's `main` prints it likewise. It is neither a UserError,
     since a worker that meets it may be started again, nor an OSError, since a file behind it is not damaged.
+
+    Args:
+        message: the line.
+        passing: whether the store does not answer, which may pass.
     """
+
+    def __init__(self, message: str, passing: bool = False):
+        super().__init__(message)
+        self.passing = passing
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:

@@ -6,8 +6,11 @@ store takes connections and does not answer.
 """
 
 import os
+import sys
+import time
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote
 
 import fsspec
@@ -18,11 +21,14 @@ from hcmoco.credentials import advice, masked, refuse_secret
 from hcmoco.errors import StorageError, UserError, one_line
 from hcmoco.storage.uri import ARROW_SCHEMES, Parts, parse
 
+T = TypeVar("T")
 FAILURES = (OSError, pa.ArrowException)
 _PROBE = ".hcmoco-probe"
 _serving: set[str] = set()  # stores that have answered in this process
 _PROBE_TRIES = 2  # of at most 3 seconds without a byte each
 _GCS_SECONDS = 5
+PATIENCE_S = 60.0
+_PAUSE_S = 2.0
 # Options of a URI that S3FileSystem takes as arguments too.
 _S3_ARGUMENTS = ("endpoint_override", "scheme", "tls_ca_file_path")
 
@@ -114,6 +120,37 @@ def _client(uri: str) -> tuple[pafs.FileSystem, str]:
     return pafs.PyFileSystem(pafs.FSSpecHandler(store)), path
 
 
+def patiently(uri: str, path: str, call: Callable[[], T]) -> T:
+    """Call, and once more if a store that has served this process stops to answer and does so again in time.
+
+    Args:
+        uri: of a folder.
+        path: of that folder on the store.
+        call: has the same effect a second time.
+
+    Raises:
+        StorageError: the store was away for longer than PATIENCE_S.
+    """
+    try:
+        return call()
+    except StorageError as error:
+        if not error.passing or not PATIENCE_S:
+            raise
+        away = error
+    print(f"storage {uri} does not answer; waiting up to {PATIENCE_S:.0f} s for it", file=sys.stderr, flush=True)
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        time.sleep(_PAUSE_S)
+        try:
+            probe(uri, path)
+        except StorageError as error:
+            if error.passing:
+                continue
+            raise
+        return call()
+    raise away
+
+
 def _root(parts: Parts) -> Parts:
     return parts._replace(path="" if parts.authority else "/")  # hdfs:/// is the cluster's own
 
@@ -163,7 +200,8 @@ def failure(uri: str, error: BaseException, what: str = "") -> StorageError:
             elif "answer" in wrong and parts.scheme == "s3":
                 endpoint = endpoint_of(parts)
                 wrong = f"{endpoint or 'AWS'} does not answer ({_network_reason(text)})"
-            return StorageError(f"{named}: {wrong}; {do or advice(uri)}, then run the same command again")
+            line = f"{named}: {wrong}; {do or advice(uri)}, then run the same command again"
+            return StorageError(line, passing="answer" in wrong)
     return StorageError(
         f"{named}: {masked(one_line(error))}; check the URI and the store, then run the same command again"
     )

@@ -1,13 +1,14 @@
 """One folder at any URI: list, read, write and delete the files in it."""
 
+import contextlib
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs as pafs
@@ -16,6 +17,7 @@ from hcmoco.errors import StorageError
 from hcmoco.storage import client
 from hcmoco.storage.uri import absolute, is_local, join, parse, split_file
 
+T = TypeVar("T")
 _CHECK = ".hcmoco-check-"
 _NO_FOLDERS = {"s3", "gs", "gcs"}  # their names only look like paths
 _WEB = {"http", "https"}  # lists nothing
@@ -66,14 +68,13 @@ class Folder:
         if not is_local(self.uri) and parse(self.uri).scheme in _WEB:
             return []
         store, path = self.place
-        with self._asking():
-            found = store.get_file_info(pafs.FileSelector(f"{path}/{below}".rstrip("/"), allow_not_found=True))
+        selector = pafs.FileSelector(f"{path}/{below}".rstrip("/"), allow_not_found=True)
+        found = self._ask(lambda: store.get_file_info(selector))
         return [info for info in found if not info.base_name.startswith(_CHECK)]
 
     def exists(self, name: str) -> bool:
         store, path = self._path(name)
-        with self._asking():
-            return store.get_file_info(path).is_file
+        return self._ask(lambda: store.get_file_info(path).is_file)
 
     def open(self, name: str) -> pa.NativeFile:
         """`name` for reading at any position. Raises OSError (FileNotFoundError) as the file system does.
@@ -81,21 +82,28 @@ class Folder:
         What reads from it hands an error to `raise_if_unreachable`.
         """
         store, path = self._path(name)
-        with self._asking():
-            return store.open_input_file(path)
+        return self._ask(lambda: store.open_input_file(path))
 
     def read(self, name: str) -> bytes:
         store, path = self._path(name)
-        with self._asking(), store.open_input_stream(path) as stream:
-            return stream.read()
+
+        def read() -> bytes:
+            with store.open_input_stream(path) as stream:
+                return stream.read()
+
+        return self._ask(read)
 
     def sha256(self, name: str) -> str:
-        digest = hashlib.sha256()
         store, path = self._path(name)
-        with self._asking(), store.open_input_stream(path) as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
+
+        def digest() -> str:
+            found = hashlib.sha256()
+            with store.open_input_stream(path) as stream:
+                while block := stream.read(1 << 20):
+                    found.update(block)
+            return found.hexdigest()
+
+        return self._ask(digest)
 
     @contextmanager
     def replacing(self, name: str) -> Iterator[BinaryIO | pa.NativeFile]:
@@ -123,20 +131,30 @@ class Folder:
             temporary.unlink(missing_ok=True)
 
     def write(self, name: str, data: bytes) -> None:
-        with self.replacing(name) as file:
-            file.write(data)
+        def write() -> None:
+            with self.replacing(name) as file:
+                file.write(data)
+
+        self.patiently(write)
 
     def delete(self, name: str) -> None:
         if self.exists(name):
             store, path = self._path(name)
-            with self._asking("cannot be written to"):
-                store.delete_file(path)
+
+            def delete() -> None:
+                with contextlib.suppress(FileNotFoundError):  # a first try may have done it
+                    store.delete_file(path)
+
+            self._ask(delete, "cannot be written to")
 
     def delete_folder(self, name: str) -> None:
         store, path = self._path(name)
-        with self._asking("cannot be written to"):
+
+        def delete() -> None:
             if store.get_file_info(path).type == pafs.FileType.Directory:
                 store.delete_dir(path)
+
+        self._ask(delete, "cannot be written to")
 
     def check_readable(self) -> None:
         """Check that the store of a folder that is not local answers. The folder need not exist.
@@ -174,6 +192,21 @@ class Folder:
         if client.is_of_store(error):
             raise client.failure(self.uri, error) from None
         self.check_readable()
+
+    def patiently(self, call: Callable[[], T]) -> T:
+        """Return what `call` returns. If the store stops to answer meanwhile, wait a minute for it and call again.
+
+        Args:
+            call: uses this folder, and has the same effect a second time.
+        """
+        return call() if is_local(self.uri) else client.patiently(self.uri, self.place[1], call)
+
+    def _ask(self, call: Callable[[], T], what: str = "") -> T:
+        def once() -> T:
+            with self._asking(what):
+                return call()
+
+        return self.patiently(once)
 
     @contextmanager
     def _asking(self, what: str = "") -> Iterator[None]:

@@ -46,6 +46,7 @@ def _find(error: BaseException | None, kind: type[KindT]) -> KindT | None:
         cause = getattr(current, "cause", None)
         failures = getattr(current, "worker_failures", None)
         waiting += [current.__cause__, cause if isinstance(cause, BaseException) else None]
+        waiting.append(getattr(current, "controller_failure", None))
         waiting += failures.values() if isinstance(failures, dict) else []
         if isinstance(current, kind) and not isinstance(cause, BaseException):
             return current

@@ -14,9 +14,11 @@ import pytest
 from hcmoco.data.shards.verify import verify
 from hcmoco.data.shards.writer import write_shards
 from hcmoco.errors import StorageError, UserError
-from hcmoco.storage import Folder, join, read_file
+from hcmoco.storage import Folder, client, join, read_file
 from tests.helpers import s3_server
+from tests.helpers.cable import Cable
 from tests.helpers.people_made_here import ABOUT, make_persons
+from tests.helpers.waiting import wait_until
 
 NAME = "sub/50% of a?#b+c=d.json"
 
@@ -85,7 +87,7 @@ def test_a_missing_bucket_is_found_by_any_first_use(s3):
             use(Folder(s3.uri(f"missing-{uuid.uuid4()}/run")))
 
 
-def test_a_store_that_is_not_there():
+def test_a_store_that_is_not_there(s3_environment):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -94,7 +96,7 @@ def test_a_store_that_is_not_there():
     line_of(caught)
 
 
-def test_a_store_that_takes_connections_and_says_nothing():
+def test_a_store_that_takes_connections_and_says_nothing(s3_environment):
     with socket.create_server(("127.0.0.1", 0)) as server:
         kept: list = []
 
@@ -112,7 +114,8 @@ def test_a_store_that_takes_connections_and_says_nothing():
         assert len(kept) < 6  # tries; Arrow's own client makes ten of each request
 
 
-def test_a_store_that_goes_away_does_not_damage_a_data_set(one_thread):
+def test_a_store_that_goes_away_does_not_damage_a_data_set(s3_environment, monkeypatch):
+    monkeypatch.setattr(client, "PATIENCE_S", 0.0)
     with s3_server.served() as server:
         server.make_bucket("bucket")
         uri = server.uri("bucket/people")
@@ -130,6 +133,22 @@ def test_a_store_that_goes_away_does_not_damage_a_data_set(one_thread):
         assert "prepare" not in line_of(caught)
 
 
+def test_a_store_that_comes_back_is_waited_for(s3, capsys):
+    cable = Cable(s3.address)
+    folder = Folder(f"s3://bucket/{uuid.uuid4()}?endpoint_override={cable.address}&scheme=http")
+    folder.write("a", b"first")
+    cable.cut()
+    found: list = []
+    thread = threading.Thread(target=lambda: found.append((folder.exists("a"), folder.read("a"))))
+    thread.start()
+    wait_until(lambda: "waiting up to 60 s" in capsys.readouterr().err or not thread.is_alive())
+    assert thread.is_alive()
+    cable.mend()
+    thread.join()
+    cable.cut()
+    assert found == [(True, b"first")]
+
+
 _USES = """
 import sys
 from hcmoco.storage import Folder
@@ -143,7 +162,7 @@ for use in ("check_readable", "check_writable"):
 
 
 @pytest.fixture(scope="module")
-def guarded():
+def guarded(s3_environment):
     """A server that checks keys, and the environments of its users."""
     with s3_server.served() as server:
         server.make_bucket("bucket")

@@ -138,6 +138,10 @@ def read_rows(sources: Sequence[RowGroups], rows: Sequence[Row], columns: Sequen
 
 
 def _read(uri: str, file: File, group: int, columns: list[str] | None) -> pa.Table:
+    return Folder(uri).patiently(lambda: _read_once(uri, file, group, columns))
+
+
+def _read_once(uri: str, file: File, group: int, columns: list[str] | None) -> pa.Table:
     try:
         metadata = _footer(uri, file.name, file.sha256)
         if group_offsets(metadata) != file.offsets:
