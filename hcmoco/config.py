@@ -13,7 +13,9 @@ from typing import Any, ClassVar, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hcmoco.credentials import masked, refuse_secrets
 from hcmoco.errors import UserError, one_line
+from hcmoco.storage import join, read_file, split_file
 
 FREE: dict[str, Any] = {"affects_result": False}
 """`Field(..., json_schema_extra=FREE)`.
@@ -76,23 +78,36 @@ T = TypeVar("T", bound=Config)
 
 
 def load_recipe(path: str | Path) -> dict:
-    """The mapping in a YAML recipe. `extends: other` starts from the recipe `other.yaml` beside it and merges this one
-    over it.
+    """The mapping in a YAML recipe at a path or URI. `extends: other` starts from the recipe `other.yaml` beside it and
+    merges this one over it.
 
     Raises UserError for a file that is missing, not YAML or not a mapping.
     """
-    path = Path(path)
-    if not path.is_file():
-        known = sorted(each.stem for each in path.parent.glob("*.yaml"))
-        raise UserError(f"recipe {path} does not exist; in {path.parent} there are: {', '.join(known) or 'none'}")
+    place = str(path)
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(_recipe_bytes(place).decode())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"recipe {path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(values, dict):
         raise UserError(f"recipe {path} must be a mapping of keys to values, it is {type(values).__name__}")
     parent = values.pop("extends", None)
-    return merge(load_recipe(path.parent / f"{parent}.yaml"), values) if parent else values
+    if not parent:
+        return values
+    beside = join(split_file(place)[0], f"{parent}.yaml") if "://" in place else Path(place).parent / f"{parent}.yaml"
+    return merge(load_recipe(beside), values)
+
+
+def _recipe_bytes(place: str) -> bytes:
+    if "://" in place:
+        try:
+            return read_file(place)
+        except OSError:
+            raise UserError(f"recipe {place} does not exist") from None
+    path = Path(place)
+    if not path.is_file():
+        known = sorted(each.stem for each in path.parent.glob("*.yaml"))
+        raise UserError(f"recipe {path} does not exist; in {path.parent} there are: {', '.join(known) or 'none'}")
+    return path.read_bytes()
 
 
 def merge(base: dict, over: dict) -> dict:
@@ -117,11 +132,13 @@ def parse_overrides(overrides: list[str]) -> dict:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise UserError(f"override {override!r} is not of the form key=value, for example optim.lr=0.01")
+            raise UserError(f"override {masked(override)!r} is not of the form key=value, for example optim.lr=0.01")
         try:
             value = yaml.safe_load(text) if text else ""
         except yaml.YAMLError:
-            raise UserError(f"override {override!r}: the value is not valid YAML; quote it if it is text") from None
+            raise UserError(
+                f"override {masked(override)!r}: the value is not valid YAML; quote it if it is text"
+            ) from None
         values = merge(values, nest(key.split("."), value)) if value is not None else _set_null(values, key.split("."))
     return values
 
@@ -136,7 +153,8 @@ def _set_null(values: dict, path: list[str]) -> dict:
 
 def build(cls: type[T], values: dict[str, Any], where: str) -> T:
     """A checked config of class `cls`; UserError with one line per run that names the first bad keys, their values and
-    what is allowed."""
+    what is allowed. A URI with a password or a secret key in it is refused too."""
+    refuse_secrets(values, where)
     try:
         return cls.model_validate(values)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""The one error that a user is meant to read, and how other errors become a part of its line."""
+"""The errors that a user is meant to read, and how other errors become a part of their line."""
 
 
 class UserError(Exception):
@@ -7,6 +7,22 @@ class UserError(Exception):
     The message is one line that says what is wrong, where, what is allowed and what to do next. A program's `main`
     prints it as `error: ...` and exits with status 2; a traceback would add nothing.
     """
+
+
+class StorageError(Exception):
+    """A store of files that does not answer, lacks its bucket or refuses the key.
+
+    The message is one line, as a UserError's, and a program's `main` prints it likewise. It is neither a UserError,
+    since a worker that meets it may be started again, nor an OSError, since a file behind it is not damaged.
+
+    Args:
+        message: the line.
+        passing: whether the store does not answer, which may pass.
+    """
+
+    def __init__(self, message: str, passing: bool = False):
+        super().__init__(message)
+        self.passing = passing
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:

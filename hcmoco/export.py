@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import safetensors.torch
-from fsspec.implementations.local import LocalFileSystem
 from torch import Tensor, nn
 
 from hcmoco import __version__
@@ -31,6 +29,7 @@ from hcmoco.models.encoders import Encoder, build_encoder
 from hcmoco.models.multimodal import ModelConfig, MultiModalEncoders
 from hcmoco.models.normalization import RGB_MEAN, RGB_STD
 from hcmoco.models.semgcn import SemGCN
+from hcmoco.storage import Folder, is_local
 
 FORMAT = "hcmoco-encoders"
 FORMAT_VERSION = 1
@@ -45,7 +44,7 @@ def export_encoders(
     is not an export.
 
     Args:
-        folder: path or fsspec URI; its parents are made.
+        folder: path or URI; its parents are made.
         training: what to tell of the training: JSON values, such as recipe, stage, steps, data, metrics; `terms` are
             those of what it was trained on (see `hcmoco.license_terms.as_json`), without which the card says that they
             are not recorded.
@@ -75,7 +74,7 @@ def export_encoders(
     files["config.json"] = json.dumps(config, indent=2).encode()
     try:
         _write(str(folder), files, overwrite)
-    except (OSError, ImportError, ValueError) as error:
+    except OSError as error:
         raise UserError(f"export {folder} cannot be written: {one_line(error)}") from error
     return str(folder)
 
@@ -166,17 +165,15 @@ def _restore(module: nn.Module, state: dict[str, Tensor], folder: str, modality:
 
 
 def _write(folder: str, files: dict[str, bytes], overwrite: bool) -> None:
-    filesystem, path = fsspec.core.url_to_fs(folder)
-    is_export = filesystem.exists(f"{path}/config.json")
+    target = Folder(folder)
+    is_export = target.exists("config.json")
     if is_export and not overwrite:
         raise UserError(f"export {folder} exists already; give another folder, or set overwrite")
-    if isinstance(filesystem, LocalFileSystem):
-        return _write_local(Path(path), files, is_export)
-    if is_export:
-        filesystem.rm(f"{path}/config.json")  # it must not vouch for files that are being replaced
-    filesystem.makedirs(path, exist_ok=True)
+    if is_local(folder):
+        return _write_local(target.local_path, files, is_export)
+    target.delete("config.json")  # it must not vouch for files that are being replaced
     for name, data in files.items():
-        filesystem.pipe_file(f"{path}/{name}", data)
+        target.write(name, data)
 
 
 def _write_local(target: Path, files: dict[str, bytes], is_export: bool) -> None:
@@ -195,7 +192,6 @@ def _write_local(target: Path, files: dict[str, bytes], is_export: bool) -> None
 
 def _read(folder: str, name: str) -> bytes:
     try:
-        with fsspec.open(f"{folder.rstrip('/')}/{name}", "rb") as file:
-            return file.read()
-    except (OSError, ImportError, ValueError) as error:
+        return Folder(folder).read(name)
+    except OSError as error:
         raise UserError(f"export {folder}: {name} cannot be read: {one_line(error)}") from None

@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-import fsspec
 from pydantic import ValidationError
 
 from hcmoco import markdown
 from hcmoco.config import Config
 from hcmoco.data.shards.manifest import About
+from hcmoco.errors import UserError
+from hcmoco.storage import Folder, split_file
 
 SYNTHETIC = "synthetic; the body derives from CC0 and Apache-2.0 data (see its NOTICE)"
 """Of the people and scenes that `prepare` makes: nobody else has a say about weights that saw them alone."""
@@ -46,11 +47,11 @@ def of_init(init: str, encoder: str) -> tuple[Terms, ...]:
         return (Terms(name=f"the weights that timm publishes for {encoder}", terms=_OF_TIMM),)
     path = init.partition("#")[0]
     try:
-        with fsspec.open(f"{path.rpartition('/')[0] or '.'}/config.json", "rb") as file:
-            facts = json.loads(file.read())
-        if path.rpartition("/")[2] in facts["files"]:
+        folder, name = split_file(path)
+        facts = json.loads(Folder(folder).read("config.json"))
+        if name in facts["files"]:
             return of_training(facts["training"], path)
-    except (OSError, ImportError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, UserError, ValueError, KeyError, TypeError, RecursionError):
         pass
     return (Terms(name=f"the weights file {path}", terms=_OF_A_FILE),)
 

@@ -54,11 +54,16 @@ def task_parser(description: str) -> argparse.ArgumentParser:
     return arguments
 
 
+def recipe_file(name: str, folder: Path) -> str:
+    """Return the place of a recipe: `name` if it is a URI or ends in .yaml, else a recipe of that name in `folder`."""
+    return name if "://" in name or name.endswith((".yaml", ".yml")) else str(folder / f"{name}.yaml")
+
+
 def task_values(task: str, recipe: str, overrides: list[str]) -> dict:
     """Load a task's recipe with the overrides on top, not yet checked; see `values`."""
     from hcmoco.config import load_recipe, merge, parse_overrides
 
-    path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else RECIPES / task / f"{recipe}.yaml"
+    path = recipe_file(recipe, RECIPES / task)
     return merge(merge(load_recipe(path), {"task": {"name": task}}), parse_overrides(overrides))
 
 
@@ -70,8 +75,7 @@ def values(recipe: str, overrides: list[str]) -> dict:
     """
     from hcmoco.config import load_recipe, merge, parse_overrides
 
-    path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else RECIPES / f"{recipe}.yaml"
-    return merge(load_recipe(path), parse_overrides(overrides))
+    return merge(load_recipe(recipe_file(recipe, RECIPES)), parse_overrides(overrides))
 
 
 def run_script(name: str, script: str) -> int:

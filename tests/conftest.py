@@ -1,13 +1,34 @@
 """One Ray for all tests that need one, in one process of the test run."""
 
+import os
+
 import pytest
 
-from tests.helpers import namespaces, real_samples
+from tests.helpers import namespaces, real_samples, s3_server
 from tests.helpers.ending import pytest_configure, pytest_sessionstart  # noqa: F401 (hooks)
 
 
 @pytest.fixture(scope="session")
-def ray_session():
+def s3_environment():
+    """Keys for the S3 server of the tests, and none of the person who runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in s3_server.ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3(s3_environment):
+    """A real S3 server with an empty bucket "bucket"."""
+    with s3_server.served() as server:
+        server.make_bucket("bucket")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ray_session(s3_environment):
     """A local Ray of 4 logical CPUs; programs under test find it running and use it."""
     import ray
 

@@ -13,7 +13,7 @@ from hcmoco.errors import UserError
 from hcmoco.export import load_export
 from hcmoco.license_terms import Terms, of_init, of_training
 from hcmoco.models.encoders import Encoder, EncoderConfig, build_encoder
-from hcmoco.storage import Folder, absolute, is_local
+from hcmoco.storage import Folder, absolute, is_local, join
 
 SCRATCH, IMAGENET = "scratch", "imagenet"
 # Fields of an encoder's config that must be equal for its weights to fit.
@@ -126,7 +126,11 @@ def export_folder(init: str) -> str | None:
     """Return the folder of the export: `init` itself, or the export of a finished run; None if it is neither."""
     init = init.rstrip("/")
     return next(
-        (folder for folder in (init, f"{init}/export") if _is_folder(folder) and Folder(folder).exists("config.json")),
+        (
+            folder
+            for folder in (init, join(init, "export"))
+            if _is_folder(folder) and Folder(folder).exists("config.json")
+        ),
         None,
     )
 

@@ -20,7 +20,7 @@ from hcmoco.config import build, upgrade
 from hcmoco.data.shards.manifest import About
 from hcmoco.errors import UserError, one_line
 from hcmoco.models.encoders import EncoderConfig, build_encoder
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, join
 from hcmoco.tasks.base import Task, TaskConfig, parse_task_config
 from hcmoco.tasks.registry import REGISTRY, make_task
 
@@ -106,7 +106,7 @@ def model_folder(weights: str) -> str:
     """Return the folder of a model: `weights` itself, or `model` in a fine-tuning's folder. Raises UserError if neither
     holds one."""
     weights = weights.rstrip("/")
-    for uri in (weights, f"{weights}/model"):
+    for uri in (weights, join(weights, "model")):
         folder = Folder(uri)
         if folder.exists(_FACTS) and folder.exists("model.safetensors"):
             return uri
@@ -147,8 +147,8 @@ def load_model(weights: str) -> Saved:
         return Saved(
             folder,
             config,
-            build(EncoderConfig, upgrade(EncoderConfig, facts["encoder"]), f"{folder}/{_FACTS}: encoder"),
-            build(About, upgrade(About, facts["about"]), f"{folder}/{_FACTS}: about"),
+            build(EncoderConfig, upgrade(EncoderConfig, facts["encoder"]), f"{join(folder, _FACTS)}: encoder"),
+            build(About, upgrade(About, facts["about"]), f"{join(folder, _FACTS)}: about"),
             facts["statistics"],
             facts["training"],
             digest,
@@ -156,5 +156,5 @@ def load_model(weights: str) -> Saved:
         )
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise UserError(
-            f"{folder}/{_FACTS} is not that of a fine-tuned model: {one_line(error)}; train it again"
+            f"{join(folder, _FACTS)} is not that of a fine-tuned model: {one_line(error)}; train it again"
         ) from None

@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import fsspec
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from hcmoco.errors import UserError, one_line
+from hcmoco.storage import base_name, read_file
 
 # Under which keys a training checkpoint keeps the state of its model.
 _WRAPPERS = ("state_dict", "model")
@@ -55,18 +55,17 @@ def read_tensors(source: str) -> dict[str, Tensor]:
     """The tensors of a file by key, on the CPU.
 
     Args:
-        source: path or fsspec URI of a `.safetensors` file, or of a torch file (any other name) that holds a mapping of
+        source: path or URI of a `.safetensors` file, or of a torch file (any other name) that holds a mapping of
             tensors, alone or as its entry "state_dict" or "model".
     Raises:
         UserError: no such file, not such a file, or one that holds Python objects.
     """
     try:
-        with fsspec.open(source, "rb") as file:
-            data = file.read()
-    except (OSError, ImportError, ValueError) as error:
+        data = read_file(source)
+    except OSError as error:
         raise UserError(f"weights {source} cannot be read: {one_line(error)}") from None
     try:
-        if source.endswith(".safetensors"):
+        if base_name(source).endswith(".safetensors"):
             return safetensors.torch.load(data)
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:

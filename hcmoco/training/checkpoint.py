@@ -26,7 +26,7 @@ from torch import nn
 
 from hcmoco.config import first_difference, upgrade
 from hcmoco.errors import UserError, one_line
-from hcmoco.storage import Folder, HashingSink
+from hcmoco.storage import Folder, HashingSink, join
 from hcmoco.training.optim_step import OptimStep
 from hcmoco.training.tensor_files import write_tensors
 
@@ -119,7 +119,7 @@ class States:
             return 0
         except ValueError:
             raise UserError(
-                f"{self._folder.uri}/{_ATTEMPT} does not hold a number; delete it if no other program trains here"
+                f"{join(self._folder.uri, _ATTEMPT)} does not hold a number; delete it if no other program trains here"
             ) from None
 
     def _check_attempt(self) -> None:
@@ -187,13 +187,13 @@ class States:
         name = f"step-{step:08d}"
         if name not in self.complete():
             raise UserError(
-                f"{self._folder.uri}/{name} is gone since the workers were started; run the same command again: it "
+                f"{join(self._folder.uri, name)} is gone since the workers were started; run the same command again: it "
                 "goes on from the newest train state"
             )
         return self._read(name)
 
     def _read(self, name: str) -> TrainState:
-        where = f"{self._folder.uri}/{name}"
+        where = join(self._folder.uri, name)
         try:
             sums = json.loads(self._folder.read(f"{name}/COMPLETE"))
             files = {f"{part}.safetensors" for part in _TENSORS} | {"state.json"}

@@ -4,11 +4,13 @@ import errno
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-from hcmoco.errors import UserError, one_line
+from hcmoco.credentials import masked
+from hcmoco.errors import StorageError, UserError, one_line
 from hcmoco_ray.cluster import interrupts
 
+KindT = TypeVar("KindT", bound=Exception)
 _USERS_OS_ERRORS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
@@ -21,6 +23,18 @@ def find_user_error(error: BaseException | None) -> UserError | None:
     Returns:
         None if there is no UserError among its causes.
     """
+    return _find(error, UserError)
+
+
+def find_line(error: BaseException | None) -> UserError | StorageError | None:
+    """Return the UserError or else the StorageError that `error` is, wraps or was caused by.
+
+    Its text is one line for the user. What may be started again after a StorageError asks `find_user_error` first.
+    """
+    return _find(error, UserError) or _find(error, StorageError)
+
+
+def _find(error: BaseException | None, kind: type[KindT]) -> KindT | None:
     waiting: list[BaseException | None] = [error]
     seen: set[int] = set()
     while waiting:
@@ -32,8 +46,9 @@ def find_user_error(error: BaseException | None) -> UserError | None:
         cause = getattr(current, "cause", None)
         failures = getattr(current, "worker_failures", None)
         waiting += [current.__cause__, cause if isinstance(cause, BaseException) else None]
+        waiting.append(getattr(current, "controller_failure", None))
         waiting += failures.values() if isinstance(failures, dict) else []
-        if isinstance(current, UserError) and not isinstance(cause, BaseException):
+        if isinstance(current, kind) and not isinstance(cause, BaseException):
             return current
     return None
 
@@ -41,8 +56,8 @@ def find_user_error(error: BaseException | None) -> UserError | None:
 def main_wrapper(main: Callable[..., int | None]) -> Callable[..., int]:
     """Decorate a program's `main` so that a user's mistake prints one line and not a traceback.
 
-    A UserError becomes `error: ...` on stderr and status 2. Ctrl-C and SIGTERM become a line and status 130 or 143,
-    `interrupts.SAVE_SIGNAL` one and status 75 once a train state is complete.
+    A UserError or StorageError becomes `error: ...` on stderr and status 2. Ctrl-C and SIGTERM become a line and status
+    130 or 143, `interrupts.SAVE_SIGNAL` one and status 75 once a train state is complete.
     """
 
     @functools.wraps(main)
@@ -59,12 +74,12 @@ def main_wrapper(main: Callable[..., int | None]) -> Callable[..., int]:
                 # After a signal, errors while unwinding do not matter.
                 if isinstance(error, KeyboardInterrupt) or interrupts.noted():
                     return interrupts.say_stopped(str(error) if isinstance(error, KeyboardInterrupt) else "")
-                mistake = find_user_error(error)
+                mistake = find_line(error)
                 if mistake is None and isinstance(error, OSError) and error.errno in _USERS_OS_ERRORS:
                     mistake = UserError(one_line(error, 1000))
                 if mistake is None:
                     raise
-                print(f"error: {mistake}", file=sys.stderr)
+                print(f"error: {masked(str(mistake))}", file=sys.stderr)
                 return 2
 
     return wrapped

@@ -1,22 +1,45 @@
 """Find what is bound to fail before anything starts: missing weights, a mixture without depth, a machine too small."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hcmoco.data.sampler import Plan
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.trainer import make_model
-from hcmoco.storage import existing_parent, is_local
+from hcmoco.storage import Folder, existing_parent, is_local
+from hcmoco.training.config import SourceConfig
 from hcmoco_ray.cluster import room, session
 from hcmoco_ray.cluster.memory_estimate import free_memory, needed_memory, shapes, state_bytes
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
+from hcmoco_ray.paths import resolve_path
+from hcmoco_ray.prepare import ensure
 from hcmoco_ray.train.launch import worker_resources
 from hcmoco_ray.train.run_dir import RunConfig, log
 
 # The highest accepted probability of a step without depth, by the share of rows with depth in each data set.
 _RARE = 1e-6
+
+
+def check_storage(out: str, sources: Iterable[SourceConfig]) -> None:
+    """Check the stores that are not local: with a small file where something will be written, else that they answer.
+
+    Args:
+        out: folder or URI of what the program writes.
+        sources: data sets that it reads, or creates first.
+
+    Raises:
+        UserError: a URI is malformed, or no client knows its scheme.
+        StorageError: a store does not answer, lacks the bucket or refuses the key.
+    """
+    Folder(out).check_writable()
+    for source in sources:
+        folder = Folder(resolve_path(source.path))
+        if source.made and not ensure.exists(source):
+            folder.check_writable()
+        else:
+            folder.check_readable()
 
 
 def check_mixture(config: PretrainConfig, plan: Plan, sources: Sequence[Shards]) -> None:

@@ -14,7 +14,7 @@ from hcmoco.export import load_export
 from hcmoco.finetuning.encoder_init import IMAGENET, SCRATCH, load_encoder_init, weights_digest
 from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.multimodal import DENSE_MODALITIES
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, join
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
 from hcmoco_ray.config import PretrainRecipe
@@ -132,7 +132,7 @@ def read_record(spec: InitSpec, results: Folder) -> dict | None:
         return record if record["key"] == spec.key and record["digests"].keys() >= set(DENSE_MODALITIES) else None
     except (ValueError, KeyError, TypeError, AttributeError):
         again = "delete it, and the same command writes it again"
-        raise UserError(f"{results.uri}/{name} is not the record of a pre-training; {again}") from None
+        raise UserError(f"{join(results.uri, name)} is not the record of a pre-training; {again}") from None
 
 
 def write_record(spec: InitSpec, results: Folder, seconds: float | None) -> dict:
@@ -146,7 +146,7 @@ def write_record(spec: InitSpec, results: Folder, seconds: float | None) -> dict
     """
     assert spec.config is not None
     assert spec.pretraining is not None
-    export = load_export(f"{spec.config.output_dir}/export")
+    export = load_export(join(spec.config.output_dir, "export"))
     record = {
         "init": spec.name,
         "recipe": spec.pretraining.pretrain,

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from hcmoco.config import canonical
 from hcmoco.errors import UserError
 from hcmoco.results import upgrade_results
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, join
 from hcmoco_ray.paths import home
 from hcmoco_ray.tracking.provenance import made_by
 
@@ -127,10 +127,10 @@ def read_result(folder: Folder, place: str, key: str) -> dict:
         result = upgrade_results(json.loads(folder.read(place)))
         found, _ = result.get("key"), result["test"]["metrics"][result["primary_metric"]]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{folder.uri}/{place} is not an experiment's result; {again}") from None
+        raise UserError(f"{join(folder.uri, place)} is not an experiment's result; {again}") from None
     if found != key:
         raise UserError(
-            f"{folder.uri}/{place} is another experiment's result: its key is {str(found)[:10]}, not {key[:10]}; "
+            f"{join(folder.uri, place)} is another experiment's result: its key is {str(found)[:10]}, not {key[:10]}; "
             f"{again}"
         )
     return result

@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from hcmoco.storage import Folder, one_line
+from hcmoco.errors import one_line
+from hcmoco.storage import Folder
 from hcmoco_ray.cluster import entrypoint, interrupts
 from hcmoco_ray.experiments.results import Experiment
 from hcmoco_ray.tracking.client import Tracker, TrackingWriter, start_run
@@ -55,7 +56,7 @@ def collect(
 
 
 def _why(error: Exception) -> str:
-    mistake = entrypoint.find_user_error(error)
+    mistake = entrypoint.find_line(error)
     if mistake:
         return str(mistake)
     # The text of a task's error begins with the task; its cause says what happened.

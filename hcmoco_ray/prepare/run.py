@@ -62,6 +62,7 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
     folder = _folder(out)
     if is_prepared(folder, source):
         return read_manifest(folder), False
+    folder.check_writable()
     about = source.about
     items = source.items()
     if not len(items):

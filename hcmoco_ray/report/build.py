@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hcmoco.storage import Folder, absolute
+from hcmoco.storage import Folder, absolute, join
 from hcmoco_ray.report import html, markdown
 from hcmoco_ray.report.conditions import conditions, recipes, synthetic
 from hcmoco_ray.report.figures import drawings
@@ -35,6 +35,7 @@ def run(results_uri: str, out_uri: str) -> int:
     Raises:
         UserError: the folder does not exist or is empty, or a file in it is damaged.
     """
+    Folder(out_uri).check_writable()
     results = read_results(results_uri)
     tables = [fill(table, results.entries) for table in TABLES]
     source = "synthetic" if synthetic(results) else "here"
@@ -62,7 +63,8 @@ def run(results_uri: str, out_uri: str) -> int:
     page = html.page(title, blocks).encode()
     out.write("index.html", page)
     done = sum(entry.run is not None for entry in results.entries)
-    print(f"page       {out_uri}/index.html ({len(page) / 1e6:.1f} MB)\nMarkdown   {out_uri}/tables.md")
+    print(f"page       {join(out_uri, 'index.html')} ({len(page) / 1e6:.1f} MB)")
+    print(f"Markdown   {join(out_uri, 'tables.md')}")
     print(f"results    {done} of {len(results.entries)} experiments, {len(results.notes)} remarks on what is missing")
     return 0
 

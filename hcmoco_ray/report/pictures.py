@@ -9,6 +9,7 @@ import numpy as np
 
 from hcmoco.data.containers import check_whole
 from hcmoco.errors import UserError
+from hcmoco.storage import join
 from hcmoco_ray.report.model import Picture
 
 MAX_SIDE = 1600
@@ -34,10 +35,10 @@ def embedded(files: Mapping[str, bytes], place: str) -> list[Picture]:
         try:
             check_whole(data)
         except ValueError as error:
-            raise UserError(f"{place}/{name}: {error}; delete the file or create it again") from None
+            raise UserError(f"{join(place, name)}: {error}; delete the file or create it again") from None
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if image is None:
-            raise UserError(f"{place}/{name}: not a PNG that can be read; delete the file or create it again")
+            raise UserError(f"{join(place, name)}: not a PNG that can be read; delete the file or create it again")
         images[name] = image
     pictures: list[Picture] = []
     for side, quality in _SIZES:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hcmoco.errors import UserError
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, join
 
 PROGRAMS = ("label_fractions", "ablation", "versatility")
 _EARLIER = {"label_fractions": "fractions.json"}
@@ -170,7 +170,8 @@ def read_results(uri: str) -> Results:
             run, status = None, line.status
             if line.result and (".." in line.result.split("/") or line.result.startswith("/") or ":" in line.result):
                 raise UserError(
-                    f"{uri}/{program}.json: result {line.result!r} is outside the folder; run tuning/{program}.py again"
+                    f"{join(uri, f'{program}.json')}: result {line.result!r} is outside the folder; "
+                    f"run tuning/{program}.py again"
                 )
             if line.result and not folder.exists(line.result):
                 status = "missing"
@@ -179,7 +180,7 @@ def read_results(uri: str) -> Results:
                 run = _read(folder, line.result, Run)
                 if (run.experiment or run.task, run.method or run.init.name, run.seed) != (task, init, line.seed):
                     raise UserError(
-                        f"{uri}/{line.result} is another experiment's result than {program}.json says; "
+                        f"{join(uri, line.result)} is another experiment's result than {program}.json says; "
                         f"run tuning/{program}.py again"
                     )
             entries.append(Entry(program, task, init, line.labels, line.seed, status, run))
@@ -222,7 +223,7 @@ _Kind = TypeVar("_Kind", bound=BaseModel)
 
 def _read(folder: Folder, name: str, kind: type[_Kind]) -> _Kind:
     """Read a file as `kind`. Raises UserError that names the file and the first mistake in it."""
-    place = f"{folder.uri}/{name}"
+    place = join(folder.uri, name)
     try:
         return kind.model_validate(json.loads(folder.read(name)))
     except ValidationError as error:

@@ -19,7 +19,7 @@ from hcmoco.finetuning.label_subset import Subset, all_rows
 from hcmoco.finetuning.loader import EvalLoader
 from hcmoco.finetuning.loop import evaluate
 from hcmoco.finetuning.saved_model import load_model
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, base_name, join
 from hcmoco.tasks.base import Result, Task, TaskBatch
 from hcmoco.tasks.registry import task_class
 from hcmoco.training import distributed
@@ -116,7 +116,9 @@ def run(
     if not 0 < cpus < math.inf:
         raise UserError(f"--cpus {cpus:g}: must be more than 0")
     saved = load_model(weights)
-    out = out or f"{saved.folder.rstrip('/')}/evaluations/{data.rstrip('/').rpartition('/')[2]}"
+    out = out or join(saved.folder, "evaluations", base_name(data))
+    folder = Folder(out)
+    folder.check_writable()
     train = {
         "lanes": workers,
         "workers": workers,
@@ -142,7 +144,6 @@ def run(
     log(f"{task.name} of {saved.folder} on {len(rows)} of {shards.manifest.rows} rows of {data}")
     result = score(config, saved.folder, task, rows)
     png = encode_png(sheet(saved.folder, task, rows))
-    folder = Folder(out)
     folder.write("sheet.png", png)
     folder.write("table.md", result_tables(result).encode())
     facts = {
@@ -156,7 +157,7 @@ def run(
     }
     folder.write("results.json", as_json(facts))
     log(result_tables(result))
-    log(f"results   {out}/results.json\npicture   {out}/sheet.png")
+    log(f"results   {join(out, 'results.json')}\npicture   {join(out, 'sheet.png')}")
     return 0
 
 

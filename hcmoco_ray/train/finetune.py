@@ -9,6 +9,7 @@
 """
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ from hcmoco.finetuning.resolve import ResolvedRun, resolve
 from hcmoco.finetuning.saved_model import save_model
 from hcmoco.finetuning.trainer import make_model, select_weights
 from hcmoco.results import upgrade_results
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, join
 from hcmoco.tasks.base import Result, Task
 from hcmoco.tasks.registry import REGISTRY, task_class
 from hcmoco.training.checkpoint import TrainState
@@ -193,7 +194,7 @@ def close(config: FinetuneRecipe, resolved: ResolvedRun, state: TrainState, trac
         **resolved.facts,
         "terms": license_terms.as_json(resolved.terms),
     }
-    folder = f"{config.output_dir}/model"
+    folder = join(config.output_dir, "model")
 
     def save(card: str) -> None:
         save_model(folder, model, task, config.encoder, training=facts, card=card)
@@ -248,9 +249,9 @@ def report(config: FinetuneRecipe) -> None:
         f"on {test['rows']} test rows, model of step {results['selected_step']} of {results['steps']} "
         f"(select={results['select']}):\n"
         f"{metrics}\n\n"
-        f"all metrics   {config.output_dir}/{TABLE}\n"
-        f"picture       {config.output_dir}/{SHEET}\n"
-        f"model         {config.output_dir}/model\n"
+        f"all metrics   {join(config.output_dir, TABLE)}\n"
+        f"picture       {join(config.output_dir, SHEET)}\n"
+        f"model         {join(config.output_dir, 'model')}\n"
         f"run           mlflow ui --backend-store-uri {store_uri(config.tracking, config.output_dir)}\n"
         f"next          {_commands(results['task'], config.output_dir)[0]}"
     )
@@ -258,8 +259,9 @@ def report(config: FinetuneRecipe) -> None:
 
 def _commands(task: str, folder: str, out: str = "") -> list[str]:
     """Return the commands to try on a model, the first one first: only some tasks predict."""
-    evaluate = f"python pipelines/evaluate.py {folder} --data FOLDER_OF_SHARDS"
-    predict = f"python pipelines/predict.py IMAGES --weights {folder}{out}"
+    weights = shlex.quote(folder)
+    evaluate = f"python pipelines/evaluate.py {weights} --data FOLDER_OF_SHARDS"
+    predict = f"python pipelines/predict.py IMAGES --weights {weights}{out}"
     return [predict, evaluate] if REGISTRY[task].adapter else [evaluate]
 
 

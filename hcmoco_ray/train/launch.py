@@ -13,6 +13,7 @@ from hcmoco.tasks.registry import REGISTRY, register_all
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.cluster.entrypoint import find_user_error
 from hcmoco_ray.ingest.dataset import FREE_READERS, Readers
+from hcmoco_ray.paths import ray_storage
 from hcmoco_ray.tracking.progress import Status
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def run_workers(job: Job, start: Start) -> None:
         ),
         run_config=ray.train.RunConfig(
             name=f"{config.name}-{uuid.uuid4().hex[:8]}",
-            storage_path=f"{config.output_dir}/ray",
+            **ray_storage(config.output_dir),
             # Every loss comes back to the caller, which knows more of the cluster than Ray's own loop, says what
             # happened, and bounds the waiting.
             failure_config=ray.train.FailureConfig(**no_retries),

@@ -24,7 +24,7 @@ from hcmoco.pretraining.loop import pretrain
 from hcmoco.pretraining.probes.result import ProbeResult, comparison
 from hcmoco.pretraining.probes.run import ProbeViews, make_views
 from hcmoco.pretraining.trainer import make_model
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, join
 from hcmoco.training.checkpoint import TrainState
 from hcmoco.training.config import SourceConfig
 from hcmoco_ray import config as run_config
@@ -248,7 +248,7 @@ def close(config: PretrainRecipe, sources: Sequence[Shards], tracker: Tracker) -
     for name in ("config.json", "README.md"):
         tracker.text(f"export/{name}", Folder(folder).read(name).decode())
     tracker.text("export/place.txt", folder)
-    tracker.text("states/place.txt", f"{config.output_dir}/states")
+    tracker.text("states/place.txt", join(config.output_dir, "states"))
     if results:
         table = comparison(results, markdown=True)
         Folder(config.output_dir).write(TABLE, table.encode())
@@ -276,7 +276,7 @@ def report(config: PretrainRecipe) -> None:
             comparison(results, only=MAIN_METRICS),
             "",
         ]
-        lines += [f"all metrics     {config.output_dir}/{TABLE}"]
+        lines += [f"all metrics     {join(config.output_dir, TABLE)}"]
     lines += [
         f"encoders        {_export(config)} (its README.md shows how to load them)",
         f"run             mlflow ui --backend-store-uri {store_uri(config.tracking, config.output_dir)}",
@@ -286,7 +286,7 @@ def report(config: PretrainRecipe) -> None:
 
 
 def _export(config: PretrainRecipe) -> str:
-    return f"{config.output_dir}/export"
+    return join(config.output_dir, "export")
 
 
 def _newest(config: PretrainRecipe) -> TrainState:

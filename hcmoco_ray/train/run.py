@@ -128,6 +128,7 @@ def execute(run: Run) -> int:
             log(f"{out} is finished")
             run.report()
             return 0
+        preflight.check_storage(out, run.sources().values())
         saved = states_of(run.config).newest()
         run.check_config(resumed=saved is not None)
         cluster = preflight.connect_for(run.config)

@@ -15,7 +15,7 @@ import yaml
 from hcmoco.config import upgrade
 from hcmoco.data.shards.manifest import MANIFEST
 from hcmoco.errors import UserError, one_line
-from hcmoco.storage import Folder, is_local
+from hcmoco.storage import Folder, is_local, join
 from hcmoco.training.checkpoint import States, TrainState, check_identity
 from hcmoco.training.config import TrainConfig
 from hcmoco.training.precision import with_precision
@@ -53,7 +53,7 @@ def states_of(config: RunConfig, attempt: int | None = None) -> States:
     Args:
         attempt: number of the start that writes them; None for a reader.
     """
-    return States(f"{config.output_dir}/states", config.train.num_checkpoints, attempt)
+    return States(join(config.output_dir, "states"), config.train.num_checkpoints, attempt)
 
 
 def decide_start(config: RunConfig, workers: int, readers: Readers) -> Start:
@@ -121,7 +121,7 @@ def load_saved_config(config: RecipeT) -> tuple[RecipeT, RecipeT | None]:
         saved = type(config).model_validate(upgrade(type(config), yaml.safe_load(folder.read(CONFIG))))
     except (ValueError, yaml.YAMLError):
         raise UserError(
-            f"{config.output_dir}/{CONFIG} is not a config of this program and version; "
+            f"{join(config.output_dir, CONFIG)} is not a config of this program and version; "
             "choose another folder with output_dir=..."
         ) from None
     resumed = with_precision(config, saved.train.precision) if config.train.precision == "auto" else config

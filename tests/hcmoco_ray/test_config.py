@@ -1,10 +1,13 @@
 """Keys of earlier versions, in recipes and in the folders of runs."""
 
+import uuid
+
 import pytest
 import yaml
 
 from hcmoco.config import merge
 from hcmoco.errors import UserError
+from hcmoco.storage import Folder, join
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
@@ -42,3 +45,13 @@ def test_the_config_of_a_folder_from_before_the_renames_is_read(tmp_path):
     assert old != text
     (tmp_path / CONFIG).write_text(old)
     assert load_saved_config(config)[1] == config
+
+
+def test_a_recipe_is_read_from_a_uri_with_the_one_that_it_extends():
+    folder = Folder(f"memory://{uuid.uuid4()}/recipes")
+    folder.write("base.yaml", b"seed: 1\ntrain: {lanes: 2, workers: 1}\n")
+    folder.write("mine.yaml", b"extends: base\ntrain: {workers: 2}\n")
+    assert cli.values(join(folder.uri, "mine.yaml"), ["seed=3"]) == {"seed": 3, "train": {"lanes": 2, "workers": 2}}
+    absent = join(folder.uri, "absent.yaml")
+    with pytest.raises(UserError, match=f"recipe {absent} does not exist"):
+        cli.task_values("pose", absent, [])

@@ -10,6 +10,7 @@ import torch
 
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import EncoderConfig, build_encoder
+from hcmoco.storage import Folder, join
 
 SMALL = "hrnet_w18_small"
 
@@ -96,12 +97,17 @@ def test_half_precision_weights_come_in_as_float32(whole, tmp_path):
     assert load(tmp_path / "half.safetensors").trunk.conv1.weight.dtype == torch.float32
 
 
-def test_uri_is_read_through_fsspec(whole):
-    import fsspec
+def test_weights_are_read_from_any_uri(whole, s3):
+    for folder in ("memory://weights", s3.uri("bucket/my weights")):
+        Folder(folder).write("whole.safetensors", safetensors.torch.save(whole))
+        assert_has(load(join(folder, "whole.safetensors")), whole)
 
-    with fsspec.open("memory://weights/whole.safetensors", "wb") as file:
-        file.write(safetensors.torch.save(whole))
-    assert_has(load("memory://weights/whole.safetensors"), whole)
+
+def test_an_encoder_is_told_by_a_fragment_behind_the_query_of_a_uri(whole, s3):
+    both = {f"encoder{number}.{key}": value + number for number in (1, 2) for key, value in whole.items()}
+    folder = s3.uri("bucket/pretrained")
+    Folder(folder).write("two.safetensors", safetensors.torch.save(both))
+    assert_has(load(f"{join(folder, 'two.safetensors')}#encoder2."), both, "encoder2.")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "mobilenetv3_small_050"])
@@ -164,7 +170,7 @@ class Payload:
 
 def test_files_that_are_no_weights(tmp_path, capsys):
     refused(tmp_path / "absent.pth", "absent.pth cannot be read")
-    refused("nosuchprotocol://x/y.pth", "cannot be read")
+    refused("nosuchprotocol://x/y.pth", "cannot be opened")
     (tmp_path / "text.safetensors").write_bytes(b"not weights at all, only some text")
     refused(tmp_path / "text.safetensors", "no readable weights file")
     (tmp_path / "text.pth").write_bytes(b"not weights at all, only some text")

@@ -21,7 +21,7 @@ from hcmoco.data.codecs import DepthCodec
 from hcmoco.data.schema import SCHEMA_VERSION, person_schema, scene_schema
 from hcmoco.data.skeletons import joint_set
 from hcmoco.errors import UserError, one_line
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, join
 
 MANIFEST = "manifest.json"
 REJECTED = "rejected.jsonl"
@@ -175,7 +175,7 @@ def read_manifest(folder: Folder) -> Manifest:
     Raises:
         UserError: there is none, it is of another schema version, or it contradicts itself.
     """
-    where = f"{folder.uri.rstrip('/')}/{MANIFEST}"
+    where = join(folder.uri, MANIFEST)
     try:
         values = json.loads(folder.read(MANIFEST))
     except FileNotFoundError:

@@ -1,5 +1,6 @@
 """Read a data set by row group, from any URI, in any process."""
 
+import shlex
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from hcmoco.data.sampler import Row, SourcePlan
 from hcmoco.data.shards.manifest import File, Manifest, read_manifest
 from hcmoco.data.shards.writer import group_offsets
 from hcmoco.errors import UserError, one_line
-from hcmoco.storage import Folder, absolute
+from hcmoco.storage import Folder, absolute, join
 
 
 class RowGroups(Protocol):
@@ -60,7 +61,7 @@ class Shards:
             if sizes.get(file.name) != file.bytes:
                 found = f"has {sizes[file.name]} bytes" if file.name in sizes else "is missing"
                 raise UserError(
-                    f"{uri}/{file.name} {found}, the manifest says {file.bytes} bytes; "
+                    f"{join(uri, file.name)} {found}, the manifest says {file.bytes} bytes; "
                     "copy it again or prepare the data set again"
                 )
         return cls(uri, manifest)
@@ -137,6 +138,10 @@ def read_rows(sources: Sequence[RowGroups], rows: Sequence[Row], columns: Sequen
 
 
 def _read(uri: str, file: File, group: int, columns: list[str] | None) -> pa.Table:
+    return Folder(uri).patiently(lambda: _read_once(uri, file, group, columns))
+
+
+def _read_once(uri: str, file: File, group: int, columns: list[str] | None) -> pa.Table:
     try:
         metadata = _footer(uri, file.name, file.sha256)
         if group_offsets(metadata) != file.offsets:
@@ -147,9 +152,11 @@ def _read(uri: str, file: File, group: int, columns: list[str] | None) -> pa.Tab
         if len(table) != file.group_rows[group]:
             raise ValueError(f"row group {group} has {len(table)} rows")
     except (OSError, ValueError, pa.ArrowException) as error:
+        Folder(uri).raise_if_unreachable(error)
         raise UserError(
-            f"{uri}/{file.name} is not the file that was written ({one_line(error)}); "
-            f"see `python pipelines/prepare.py verify {uri}`, then copy it again or prepare the data set again"
+            f"{join(uri, file.name)} is not the file that was written ({one_line(error)}); "
+            f"see `python pipelines/prepare.py verify {shlex.quote(uri)}`, then copy it again or prepare the data set "
+            "again"
         ) from None
     return table
 

@@ -13,7 +13,7 @@ from hcmoco.data.shards.writer import group_offsets
 from hcmoco.data.validation import check_person, check_scene
 from hcmoco.errors import one_line
 from hcmoco.rng import make_rng
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, join
 
 _OTHER_BYTES = (
     "its bytes are not those that were written (SHA-256 differs); copy it again or prepare the data set again"
@@ -37,6 +37,7 @@ def verify(uri: str, *, sample: int = 8, progress: Callable[[int], None] | None 
 
     Raises:
         UserError: the manifest itself is missing or not valid, or a file is missing or of another length.
+        StorageError: the store does not answer.
     """
     shards = Shards.open(uri)
     problems: list[str] = []
@@ -46,14 +47,15 @@ def verify(uri: str, *, sample: int = 8, progress: Callable[[int], None] | None 
         try:
             _check_file(shards.manifest, Folder(uri), file, first_index, sample, ids)
         except (OSError, ValueError, pa.ArrowException) as error:
-            problems.append(f"{uri}/{file.name}: {one_line(error)}")
+            Folder(uri).raise_if_unreachable(error)
+            problems.append(f"{join(uri, file.name)}: {one_line(error)}")
         first_index += file.rows
         if progress:
             progress(number + 1)
     try:
         _check_rejected(shards.manifest, Folder(uri))
     except (OSError, ValueError) as error:
-        problems.append(f"{uri}/{REJECTED}: {one_line(error)}")
+        problems.append(f"{join(uri, REJECTED)}: {one_line(error)}")
     return problems
 
 

@@ -1,7 +1,6 @@
 """The config of a grid of fine-tunings: tasks, shares of the labels, seeds, and initializations that are compared."""
 
 import re
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, model_validator
@@ -10,6 +9,7 @@ from hcmoco.config import Config, build, load_recipe
 from hcmoco.errors import UserError
 from hcmoco.tasks.registry import REGISTRY
 from hcmoco_ray import cli
+from hcmoco_ray.tracking.client import TrackingConfig
 
 GRIDS = cli.RECIPES / "grids"
 
@@ -63,6 +63,7 @@ class GridConfig(Config):
         description="name -> where the encoder starts: as a fine-tuning's init, or the pre-training that produces it",
     )
     experiments: tuple[ExperimentsConfig, ...] = Field(min_length=1)
+    tracking: TrackingConfig = TrackingConfig()
     seconds: dict[str, float] = Field(
         {},
         description="task or 'pretrain' -> seconds that one takes, for the first estimate; finished experiments "
@@ -104,8 +105,7 @@ def load_grid(name: str, seeds: int | None = None) -> GridConfig:
     Raises:
         UserError: the file does not exist, or is not a grid.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else GRIDS / f"{name}.yaml"
-    values = load_recipe(path)
+    values = load_recipe(cli.recipe_file(name, GRIDS))
     config = build(GridConfig, values, f"grid {name}")
     if seeds is None:
         return config

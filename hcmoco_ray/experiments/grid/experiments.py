@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hcmoco.config import fingerprint
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, join
 from hcmoco.tasks.registry import task_class
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
@@ -86,7 +86,7 @@ def make_experiments(
         key = experiment_key(config, digest) if digest is not None else ""
         experiment = Experiment(task, spec.name, config, key)
         experiments.append(
-            replace(experiment, config=config.model_copy(update={"output_dir": f"{out}/work/{experiment.name}"}))
+            replace(experiment, config=config.model_copy(update={"output_dir": join(out, "work", experiment.name)}))
         )
     return experiments
 

@@ -10,7 +10,7 @@ import torch
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
 from hcmoco.finetuning.run import run_cell
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, join
 from hcmoco.tasks.registry import REGISTRY, register_all, task_class
 from hcmoco_ray.cluster import interrupts, session
 from hcmoco_ray.cluster.resources import ResourceRequest
@@ -24,11 +24,11 @@ from hcmoco_ray.experiments.results import move_earlier_results, portable, read_
 from hcmoco_ray.experiments.runner import collect, record
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
-from hcmoco_ray.tracking.client import TrackingConfig, open_writer
+from hcmoco_ray.tracking.client import TrackingConfig, open_writer, store_uri
 from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
 
 # Keys that differ from experiment to experiment.
-_OWN = ("init", "seed", "out", "output_dir", "fraction", "samples", "num_samples", "subset")
+_OWN = ("init", "seed", "out", "output_dir", "fraction", "samples", "num_samples", "subset", "tracking")
 Table = Callable[[GridConfig, Sequence[Experiment], Mapping[str, dict]], str]
 
 
@@ -60,12 +60,16 @@ def run(
         UserError: the grid or an override is bad, or the grid runs already.
     """
     grid = load_grid(name, seeds)
-    own = [override for override in overrides if override.partition("=")[0] in _OWN]
+    own = [override for override in overrides if override.partition("=")[0].partition(".")[0] in _OWN]
     if own:
         raise UserError(f"{own[0]}: the grid says what {', '.join(_OWN)} are; change them in its file")
     out = resolve_path(grid.output_dir)
     folder = Folder(resolve_path(grid.results or grid.output_dir))
+    store_uri(grid.tracking, out)
     with nullcontext() if plan_only else lock_run_dir(out, "the output_dir of its file"):
+        if not plan_only:
+            folder.check_writable()
+            Folder(out).check_writable()
         session.connect().require_shared_storage("output_dir", out)
         inits = pretrained.resolve_inits(grid)
 
@@ -91,7 +95,7 @@ def run(
                 if _open(experiment, results) and experiment.name not in failures
             ]
             if missing:
-                failures |= _carry_out(program, name, missing, folder, out, asked)
+                failures |= _carry_out(program, name, grid.tracking, missing, folder, out, asked)
             results = read_results(folder, BELOW, experiments)
             move_earlier_results(folder, BELOW, results)
             write_index(folder, program, grid, experiments, results, failures)
@@ -100,7 +104,8 @@ def run(
         if plan_only:
             return 0
         folder.write(f"{program}.md", f"{text}\n".encode())
-        log(f"\ntable   {folder.uri}/{program}.md\nresults {folder.uri}/{BELOW} ({len(results)} of {len(experiments)})")
+        log(f"\ntable   {join(folder.uri, f'{program}.md')}")
+        log(f"results {join(folder.uri, BELOW)} ({len(results)} of {len(experiments)})")
     return 1 if failures else 0
 
 
@@ -177,7 +182,13 @@ def _pretrain_all(first: Sequence[InitSpec], inits: Mapping[str, InitSpec], fold
 
 
 def _carry_out(
-    program: str, grid: str, missing: Sequence[Experiment], folder: Folder, out: str, asked: ResourceRequest
+    program: str,
+    grid: str,
+    tracking: TrackingConfig,
+    missing: Sequence[Experiment],
+    folder: Folder,
+    out: str,
+    asked: ResourceRequest,
 ) -> dict[str, str]:
     """Train and score experiments on the cluster, and write each result as it comes.
 
@@ -196,12 +207,11 @@ def _carry_out(
     def work(config: FinetuneRecipe, train: Shards, test: Shards) -> dict:
         register_all(tasks)
         torch.set_num_threads(asked.threads)
-        return run_cell(
-            config, train, test, states=f"{config.output_dir}/states", device="cuda" if asked.gpus else "cpu", threads=1
-        )
+        states = join(config.output_dir, "states")
+        return run_cell(config, train, test, states=states, device="cuda" if asked.gpus else "cpu", threads=1)
 
     remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)
-    writer = open_writer(TrackingConfig(), out, actor=True)
+    writer = open_writer(tracking, out, actor=True)
     parent = parent_run(writer, program, grid.rpartition("/")[2], out)
 
     def keep(experiment: Experiment, outcome: dict) -> tuple[dict, str]:

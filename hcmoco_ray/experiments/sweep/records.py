@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hcmoco.errors import UserError
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, join
 from hcmoco.training.checkpoint import check_identity
 from hcmoco_ray.experiments.sweep.config import Value
 from hcmoco_ray.experiments.sweep.suggest import Tried
@@ -71,7 +71,8 @@ class Records:
             return str(values["id"]), {**values["identity"]}
         except (ValueError, KeyError, TypeError):
             raise UserError(
-                f"{self.out}/sweep.json is not what this program writes; choose another folder with output_dir=..."
+                f"{join(self.out, 'sweep.json')} is not what this program writes; "
+                "choose another folder with output_dir=..."
             ) from None
 
     def open(self, identity: dict) -> str:
@@ -102,7 +103,7 @@ class Records:
     def unfinished(self) -> dict[int, dict[str, Value]]:
         """Return the first values of trials that were started and are not finished, by number."""
         finished = {int(name.removesuffix(".json")) for name in self.folder.sizes("trials") if name.endswith(".json")}
-        numbers = sorted(int(name) for name in Folder(f"{self.out}/work").folders() if name.isdigit())
+        numbers = sorted(int(name) for name in self.folder.child("work").folders() if name.isdigit())
         values = {
             n: json.loads(self.folder.read(f"{_work(n)}/values.json"))
             for n in numbers
@@ -130,11 +131,11 @@ class Records:
 
     def states(self, number: int, generation: int) -> str:
         """Return the folder of a trial's train states."""
-        return f"{self.out}/{_work(number)}/states-{generation}"
+        return join(self.out, _work(number), f"states-{generation}")
 
     def place(self, number: int) -> str:
         """Return the folder of an unfinished trial."""
-        return f"{self.out}/{_work(number)}"
+        return join(self.out, _work(number))
 
     def end(self, number: int, status: str, *, score: float | None = None, steps: int = 0, **more: Any) -> dict:
         """Write the record of a trial that is finished for good.

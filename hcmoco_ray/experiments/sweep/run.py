@@ -1,5 +1,6 @@
 """Run or resume a sweep: its checks, its data, its trials, and its table, picture and best recipe."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from hcmoco.config import build, load_recipe, merge, parse_overrides
 from hcmoco.errors import UserError
 from hcmoco.models.multimodal import HCMoCo
 from hcmoco.pretraining.probes.run import ProbeViews, probe
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, base_name, join
 from hcmoco.tasks.registry import REGISTRY, task_class
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
@@ -49,7 +50,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
     """
     config = build(
         SweepConfig,
-        load_recipe(sweep if sweep.endswith((".yaml", ".yml")) else SWEEPS / f"{sweep}.yaml"),
+        load_recipe(cli.recipe_file(sweep, SWEEPS)),
         f"sweep {sweep}",
     )
     asked = ResourceRequest("trial", cpus, gpus, threads)
@@ -69,6 +70,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
     out = resolve_path(config.output_dir)
     store_uri(recipe.tracking, out)
     with lock_run_dir(out, "output_dir=..."):
+        Folder(out).check_writable()
         cluster = session.connect()
         import ray
 
@@ -88,7 +90,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
             writer,
             run_id=find_run(writer, key),
             key=key,
-            name=recipe.tracking.run_name or f"sweep {Path(sweep).stem}",
+            name=recipe.tracking.run_name or f"sweep {Path(base_name(sweep)).stem}",
             params={"sweep": config.model_dump(mode="json"), "recipe": recipe.model_dump(mode="json")},
             tags={"hcmoco.out": out},
         )
@@ -187,8 +189,8 @@ def _report(config: SweepConfig, base: dict, records: Records, sweep: str, paren
     parent.text(TABLE, text)
     parent.picture(PICTURE, image)
     log(
-        f"\n{text}\n\ntable   {records.out}/{TABLE}\npicture {records.out}/{PICTURE}\n"
-        f"trials  {records.out}/trials ({len(finished)})"
+        f"\n{text}\n\ntable   {join(records.out, TABLE)}\npicture {join(records.out, PICTURE)}\n"
+        f"trials  {join(records.out, 'trials')} ({len(finished)})"
     )
     num_failed = sum(record["status"].startswith(FAILED) for record in finished)
     if num_failed:
@@ -196,10 +198,10 @@ def _report(config: SweepConfig, base: dict, records: Records, sweep: str, paren
     if first is None:
         log("no trial ran to its end, so there is no best one")
         return None
-    best = report.recipe(base, first, config, Path(sweep).stem, what)
+    best = report.recipe(base, first, config, Path(base_name(sweep)).stem, what)
     folder.write(BEST, best.encode())
     parent.text(BEST, best)
-    log(f"best    python pipelines/pretrain.py --recipe {records.out}/{BEST}")
+    log(f"best    python pipelines/pretrain.py --recipe {shlex.quote(join(records.out, BEST))}")
     return first
 
 

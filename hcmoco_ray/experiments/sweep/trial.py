@@ -15,7 +15,7 @@ from hcmoco.export import export_encoders
 from hcmoco.finetuning.run import run_cell
 from hcmoco.pretraining.loop import STAGE_1, STAGE_2, pretrain
 from hcmoco.pretraining.trainer import Pretraining
-from hcmoco.storage import is_local
+from hcmoco.storage import is_local, join
 from hcmoco.tasks.registry import register_all
 from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.experiments.sweep.config import Value
@@ -110,10 +110,12 @@ def _finetune(job: Job, number: int, config: PretrainRecipe, run: Pretraining) -
     place = job.records.place(number)
     training = {"recipe": config.name, "steps": run.step, "stage": run.stage, "seed": config.seed}
     training["terms"] = terms_of(config, job.sources)
-    export = export_encoders(run.model.eval(), f"{place}/export", training=training, overwrite=True)
-    finetuning = finetune_config(job.config.score.finetune, export, f"{place}/finetune", config)
-    result = run_cell(finetuning, *job.finetune_data, states=f"{place}/finetune/states", device=job.device, threads=1)
-    result["init"]["text"] = result["init"]["text"].replace(f"{job.records.out}/", "")
+    export = export_encoders(run.model.eval(), join(place, "export"), training=training, overwrite=True)
+    finetuning = finetune_config(job.config.score.finetune, export, join(place, "finetune"), config)
+    result = run_cell(
+        finetuning, *job.finetune_data, states=join(place, "finetune", "states"), device=job.device, threads=1
+    )
+    result["init"]["text"] = result["init"]["text"].replace(export, f"work/{number:04d}/export")
     return result
 
 

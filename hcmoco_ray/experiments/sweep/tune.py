@@ -19,6 +19,7 @@ from hcmoco_ray.experiments.sweep.records import FAILED, STOPPED, Records
 from hcmoco_ray.experiments.sweep.suggest import choose, draw
 from hcmoco_ray.experiments.sweep.trial import run_trial
 from hcmoco_ray.experiments.sweep.trial_config import trial_config
+from hcmoco_ray.paths import ray_storage
 from hcmoco_ray.tracking.client import find_run, start_run
 from hcmoco_ray.train.run_dir import log
 
@@ -116,7 +117,7 @@ def run_trials(job: Job, *, max_restarts: int, on_finished: Callable[[dict], Non
         ),
         run_config=tune.RunConfig(
             name=uuid.uuid4().hex[:8],
-            storage_path=f"{records.out}/ray",
+            **ray_storage(records.out),
             stop={"last": 1},
             failure_config=tune.FailureConfig(max_failures=max_restarts),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=4) if exchange else None,

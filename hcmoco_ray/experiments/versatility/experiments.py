@@ -18,7 +18,7 @@ from hcmoco.cotraining.config import (
     Experiment,
     Method,
 )
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, join
 from hcmoco_ray.experiments import results as result_files
 from hcmoco_ray.experiments.grid.config import PretrainedConfig, Seeds
 from hcmoco_ray.experiments.results import deciding, mean_text, standing
@@ -114,7 +114,7 @@ def make_experiments(recipe: VersatilityRecipe, init: str, start_digest: str | N
         decided["weights"] = canonical(CoTrainingData, decided["weights"])
         key = fingerprint([decided, start_digest, contents]) if start_digest is not None else ""
         experiment = CoTrainingExperiment(config, key)
-        config = config.model_copy(update={"output_dir": f"{recipe.output_dir}/work/{experiment.name}"})
+        config = config.model_copy(update={"output_dir": join(recipe.output_dir, "work", experiment.name)})
         experiments.append(CoTrainingExperiment(config, key))
     return experiments
 

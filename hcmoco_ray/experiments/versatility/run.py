@@ -4,7 +4,6 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,7 +17,7 @@ from hcmoco.cotraining.run import Sources, init_of, run_cell
 from hcmoco.data.codecs import encode_png
 from hcmoco.errors import UserError
 from hcmoco.finetuning.encoder_init import SCRATCH
-from hcmoco.storage import Folder
+from hcmoco.storage import Folder, join
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import session
@@ -41,7 +40,7 @@ from hcmoco_ray.experiments.versatility.experiments import (
 )
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
-from hcmoco_ray.tracking.client import open_writer
+from hcmoco_ray.tracking.client import open_writer, store_uri
 from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
 
 # Keys that differ from experiment to experiment.
@@ -67,7 +66,11 @@ def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds:
     config = load(recipe, overrides, seeds)
     assert config.results is not None
     folder = Folder(config.results)
+    store_uri(config.tracking, config.output_dir)
     with nullcontext() if plan_only else lock_run_dir(config.output_dir):
+        if not plan_only:
+            folder.check_writable()
+            Folder(config.output_dir).check_writable()
         session.connect().require_shared_storage("output_dir", config.output_dir)
         spec = pretrained.resolve_init(START, config.init)
         experiments = _experiments(config, spec, folder)
@@ -92,7 +95,7 @@ def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds:
         write_index(folder, config, experiments, results, failures)
         folder.write(f"{PROGRAM}.md", f"{text}\n".encode())
         log(
-            f"\ntables   {folder.uri}/{PROGRAM}.md\nresults  {folder.uri}/{BELOW} ({len(results)} of "
+            f"\ntables   {join(folder.uri, f'{PROGRAM}.md')}\nresults  {join(folder.uri, BELOW)} ({len(results)} of "
             f"{len(experiments)})"
         )
     return 1 if failures else 0
@@ -114,9 +117,8 @@ def load(recipe: str, overrides: Sequence[str], seeds: int | None = None) -> Ver
         if key in _OWN:
             raise UserError(f"{override}: every co-training has its own; set {_OWN[key]}=[...]")
     own_seeds = None if seeds is None else list(first_seeds(seeds))
-    path = Path(recipe) if recipe.endswith((".yaml", ".yml")) else cli.RECIPES / PROGRAM / f"{recipe}.yaml"
     given = parse_overrides(list(overrides))
-    values = load_recipe(path)
+    values = load_recipe(cli.recipe_file(recipe, cli.RECIPES / PROGRAM))
     if "init" in given:  # the whole of it: a folder does not merge with a pre-training
         values.pop("init", None)
     values = merge(values, given)
@@ -197,7 +199,7 @@ def _carry_out(
         torch.set_num_threads(asked.threads)
         cv2.setNumThreads(1)
         return run_cell(
-            config, sources, states=f"{config.output_dir}/states", device="cuda" if asked.gpus else "cpu", threads=1
+            config, sources, states=join(config.output_dir, "states"), device="cuda" if asked.gpus else "cpu", threads=1
         )
 
     remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)

@@ -20,7 +20,7 @@ from hcmoco.data.shards.reader import Shards, read_rows
 from hcmoco.data.shards.verify import verify
 from hcmoco.data.shards.writer import Part, finish, group_sizes, renumber, write_part, write_shards
 from hcmoco.errors import UserError
-from hcmoco.storage import Folder, is_local
+from hcmoco.storage import Folder
 from tests.helpers.people_made_here import ABOUT, make_persons
 
 
@@ -409,23 +409,6 @@ def test_verify_reads_scenes(tmp_path):
     short["instances"][0]["dp_points"].pop()
     write_shards(str(tmp_path / "short"), [short], about)
     assert "not rows of 5 numbers" in verify(str(tmp_path / "short"))[0]
-
-
-# --- storage
-
-
-def test_what_is_local():
-    assert is_local("data/people")
-    assert is_local("/data")
-    assert is_local("file:///data")
-    assert not is_local("s3://bucket/people")
-    assert not is_local("memory://people")
-
-
-def test_a_storage_that_does_not_exist_is_one_line():
-    with pytest.raises(UserError, match="storage nosuchscheme://x/y cannot be opened") as caught:
-        Folder("nosuchscheme://x/y").exists("x")
-    assert "\n" not in str(caught.value)
 
 
 def test_reading_a_group_is_quick(tmp_path):

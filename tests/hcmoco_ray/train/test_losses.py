@@ -24,6 +24,7 @@ def status(ray_session):
     for rank in range(2):
         status.note(f"node/{rank}", here)
     status.note("rank/0", Beat(12, STEP, 7))
+    status.facts()  # its process has started
     return status
 
 
