@@ -12,7 +12,7 @@ from hcmoco_ray.cluster import interrupts
 
 PROGRAMS = (
     *("prepare", "pretrain", "finetune", "evaluate", "predict", "report"),
-    *("sweep", "label_fractions", "ablation", "versatility"),
+    *("sweep", "label_fractions", "ablation", "versatility", "node"),
 )
 # A wheel carries the recipes inside the package; in a checkout they lie on top, where people look.
 _INSTALLED = Path(__file__).resolve().parent / "recipes"
@@ -107,5 +107,6 @@ def run_command(arguments: Sequence[str]) -> int:
         )
         print(f"{given}: python -m hcmoco_ray {'|'.join(PROGRAMS)} --help", file=sys.stderr)
         return 2
-    interrupts.listen()  # before imports that take long
+    if arguments[0] != "node":  # it passes signals on in its own way
+        interrupts.listen()  # before imports that take long
     return importlib.import_module(f"hcmoco_ray.commands.{arguments[0]}").main(list(arguments[1:]))

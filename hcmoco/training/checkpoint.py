@@ -187,8 +187,8 @@ class States:
         name = f"step-{step:08d}"
         if name not in self.complete():
             raise UserError(
-                f"{join(self._folder.uri, name)} is gone since the workers were started; run the same command again: it "
-                "goes on from the newest train state"
+                f"{join(self._folder.uri, name)} is gone since the workers were started; run the same command "
+                "again: it goes on from the newest train state"
             )
         return self._read(name)
 

@@ -310,7 +310,7 @@ def test_a_start_goes_on_from_the_step_that_was_decided(tmp_path):
     states.write(make_state(3))
     states.write(make_state(6))
     assert states.at(3).step == 3
-    with pytest.raises(UserError, match="step-00000009 is gone since the workers were started; run the same command"):
+    with pytest.raises(UserError, match="step-00000009 is gone since the workers were started; run the"):
         states.at(9)
 
 

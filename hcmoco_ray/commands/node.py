@@ -1,0 +1,36 @@
+"""Run a node of a Ray cluster that announces its end, so that trainings save a state and move away.
+
+    python -m hcmoco_ray node -- ray start --block --address=HEAD:6379
+    python -m hcmoco_ray node --spot aws -- ray start --block --address=HEAD:6379
+    python -m hcmoco_ray node --grace 120 -- ray start --block --head --num-cpus=0
+
+SIGTERM (Kubernetes, Slurm, systemd), SIGINT and SIGUSR1 mean that this machine will go in GRACE seconds. With
+--spot aws the notice of a spot instance is asked for every second. Give the same time to what sends the signal:
+terminationGracePeriodSeconds, `--signal=...@SECONDS`, TimeoutStopSec.
+"""
+
+import argparse
+import sys
+
+from hcmoco_ray.cluster.node_service import SpotNotice, serve
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog=sys.argv[0], description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--grace", type=float, default=30.0, help="seconds between a signal and the end of this machine (default 30)"
+    )
+    parser.add_argument("--spot", choices=("aws",), help="whose notice of a spot instance's end is asked for")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the command that starts Ray and stays")
+    given = parser.parse_args(arguments)
+    command = given.command[1:] if given.command[:1] == ["--"] else given.command
+    if not command:
+        parser.error("name the command that starts Ray: -- ray start --block --address=HEAD:6379")
+    if "ray" in command[0] and "--block" not in command:
+        parser.error("`ray start` needs --block here: without it the command ends at once, and nobody watches the node")
+    if not given.grace > 0:
+        parser.error(f"--grace {given.grace:g}: must be more than 0")
+    notice = SpotNotice().seconds_left if given.spot else lambda: None
+    return serve(command, given.grace, notice)
