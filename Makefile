@@ -11,7 +11,7 @@ STAMP := $(VENV)/.hcmoco-$(shell pwd | cksum | cut -d' ' -f1)
 BENCHES := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
 .NOTPARALLEL:
-.PHONY: help install pretrain tables fractions ablation versatility report people test test-slow test-long test-cluster lint format bench $(BENCHES) clean
+.PHONY: help install pretrain tables fractions ablation versatility report people test test-slow test-long test-nodes test-cluster lint format bench $(BENCHES) clean
 help:
 	@echo "make pretrain   synthetic people, both stages on two CPU workers, probes, export (8 minutes on 2 cores with AVX512-BF16, 24 with AVX2)"
 	@echo "make tables     the paper's tables on synthetic people (about two hours on 2 cores; goes on where it stopped)"
@@ -63,6 +63,10 @@ test-long: install
 	@$(RUN) -m pytest -q -m "long and not cluster" -n 2 --dist loadgroup $(ARGS)
 
 # One process: the nodes of all tests are the same four, with Rays of their own.
+# One training over two nodes, one of which is killed.
+test-nodes: install
+	@$(RUN) -m pytest -q -m cluster tests/cluster/test_training.py -k "lost_node and 1" $(ARGS)
+
 test-cluster: install
 	@$(RUN) -m pytest -q -m cluster $(ARGS)
 
