@@ -115,7 +115,8 @@ def _training(config: PretrainConfig, batch: int, rows: int) -> float:
     model = shapes(config)
     joints = len(model.joint_set)
     logits = 4 * _LOGITS * ((batch * joints) ** 2 + batch * config.objective.num_anchors**2)
-    step = batch * activation_bytes(model, config.augment.size) * _OVERHEAD[config.train.precision] + logits
+    encoded = min(batch, config.train.micro_rows or batch)
+    step = encoded * activation_bytes(model, config.augment.size) * _OVERHEAD[config.train.precision] + logits
     # A probe holds four dense maps of each person of its batch, and about as much again to compare them; never during
     # a step.
     probe = (

@@ -179,11 +179,12 @@ def make_loader(config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...])
 
 def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> None:
     train = config.train
-    seen = train.lanes // train.max_workers * train.batch_size_per_lane
-    log(
-        f"a step: {train.lanes * train.batch_size_per_lane} rows in {train.lanes} lanes; "
-        f"batch norm and in-batch negatives see {seen} of them"
-    )
+    rows = train.lanes * train.batch_size_per_lane
+    negatives = rows if train.global_batch else rows // train.max_workers
+    seen = f"batch norm and in-batch negatives see {negatives} of them"
+    if train.smallest_batch != negatives:
+        seen = f"in-batch negatives see {negatives} of them, batch norm at least {train.smallest_batch}"
+    log(f"a step: {rows} rows in {train.lanes} lanes; {seen}")
     for source, shards in zip(plan.sources, sources, strict=True):
         has = ", ".join(
             f"{shards.manifest.modalities.get(name, 0)} with {name}" for name in ("rgb", "depth", "keypoints")
