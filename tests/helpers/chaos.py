@@ -15,14 +15,13 @@ from tests.helpers.nodes import Nodes
 from tests.helpers.pretrain_program import RECIPE
 from tests.helpers.waiting import wait_until
 
-STEPS = 400
 SAVE_EVERY = 4
 # Two workers that take whole nodes: of three, one is to spare.
 ARGUMENTS = (
     "train.workers=2",
     "train.cpus_per_worker=2",
     "train.placement=spread",
-    f"stages={{stage1_steps: {STEPS // 2}, stage2_steps: {STEPS // 2}}}",
+    "train.batch_size_per_lane=16",  # a step of about 60 ms
     f"train.save_every={SAVE_EVERY}",
     "data.held_out=null",
 )
@@ -35,15 +34,21 @@ class Training:
         nodes: where it runs.
         name: of its folder.
         arguments: beside ARGUMENTS.
+        steps: of the training; it must not end before the test has done what it does.
+        environment: of the program.
     """
 
-    def __init__(self, nodes: Nodes, name: str, *arguments: str, environment: dict[str, str] | None = None):
+    def __init__(
+        self, nodes: Nodes, name: str, *arguments: str, steps: int = 400, environment: dict[str, str] | None = None
+    ):
+        self.steps = steps
         self.nodes, self.environment = nodes, environment or {}
         self.out = nodes.shared / "runs" / name
         self.states = States(str(self.out / "states"))
         recipe = nodes.shared / "tiny.yaml"
         recipe.write_text(yaml.safe_dump(RECIPE, sort_keys=False))
         self._command = ["python", "pipelines/pretrain.py", "--recipe", str(recipe), *ARGUMENTS]
+        self._command += [f"stages={{stage1_steps: {steps // 2}, stage2_steps: {steps // 2}}}"]
         self._command += [*arguments, f"output_dir=runs/{name}"]
         self._before = ""
         self.program = self._start()
@@ -71,6 +76,7 @@ class Training:
         assert status == 0, self.said
         state = self.states.newest()
         assert state is not None
+        assert state.step == self.steps
         return state
 
     def places(self) -> list[int]:
