@@ -32,7 +32,7 @@ from hcmoco.data.schema import Batch
 from hcmoco.data.shards.reader import Shards
 from hcmoco.data.transforms import AugmentConfig
 from hcmoco.datasets.synthetic import NumberedPeople
-from hcmoco_ray.cluster import session
+from hcmoco_ray.cluster import room, session
 from hcmoco_ray.ingest import dataset as ingest_dataset
 from hcmoco_ray.prepare.reader import Source
 from hcmoco_ray.prepare.run import prepare
@@ -41,6 +41,7 @@ from hcmoco_ray.prepare.run import prepare
 SIZES = {128: 96, 320: 224}
 DOMAINS = (("indoor", 1, 0.75), ("wild", 2, 0.25))
 LANES, ROWS, WINDOW = 4, 8, 16
+HOLDING = "Ray Data, decode: worker, reading holds CPUs"
 STEPS = 6000  # more than any turn takes
 
 
@@ -92,15 +93,19 @@ def cpu_seconds() -> float:
     return total
 
 
-def through_ray(feed: PretrainLoader, threads: int, warm: float, seconds: float) -> tuple[float, float]:
-    """The product's path with one worker: items from Ray Data, batches from the feed."""
-    items = ingest_dataset.items(ingest_dataset.dataset(feed, 0))
-    batches = feed.batches(items, rank=0, world=1, first_step=0, threads=threads, ahead=4 * threads)
-    try:
-        return rate(batches, warm, seconds)
-    finally:
-        batches.close()
-        items.close()
+def through_ray(feed: PretrainLoader, threads: int, warm: float, seconds: float, *, hold: bool) -> tuple[float, float]:
+    """The product's path with one worker: items from Ray Data, batches from the feed.
+
+    `hold`: each task that reads holds a CPU, as tasks that decode do; else it requests none.
+    """
+    with room.reading(2, decode=hold) as readers:
+        items = ingest_dataset.items(ingest_dataset.dataset(feed, 0, readers))
+        batches = feed.batches(items, rank=0, world=1, first_step=0, threads=threads, ahead=4 * threads)
+        try:
+            return rate(batches, warm, seconds)
+        finally:
+            batches.close()
+            items.close()
 
 
 class Windows(IterableDataset):
@@ -205,6 +210,8 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
                 table.add(f"{what}: {over} / {under}", ratios(rates[over], rates[under]), limit=target, floor=True)
                 # Where others use the cores too, what a core gives is the sturdier figure.
                 table.add(f"  {what}: the same, rows per CPU second", ratios(thrift[over], thrift[under]))
+        plain = "Ray Data, decode: worker"
+        table.add(f"{what}: reading without CPUs / holding two", ratios(rates[plain], rates[HOLDING]))
         for name, values in rates.items():
             table.add(
                 f"  {what}: {name}",
@@ -219,14 +226,15 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
 def compare(
     feeds: tuple, loaders: tuple, cores: int, rounds: int, seconds: float
 ) -> dict[str, list[tuple[float, float]]]:
-    """Rows per second and per CPU second of all four, turn by turn."""
+    """Rows per second and per CPU second of all five, turn by turn."""
     (encoded, decoded), (shards, memory) = feeds, loaders
     turn = {"warm": seconds / 2, "seconds": seconds}
     arms = {
         "DataLoader, same shards": lambda: rate(shards, **turn),
         "DataLoader, records in memory": lambda: rate(memory, **turn),
-        "Ray Data, decode: worker": lambda: through_ray(encoded, cores, **turn),
-        "Ray Data, decode: tasks": lambda: through_ray(decoded, cores, **turn),
+        "Ray Data, decode: worker": lambda: through_ray(encoded, cores, **turn, hold=False),
+        HOLDING: lambda: through_ray(encoded, cores, **turn, hold=True),
+        "Ray Data, decode: tasks": lambda: through_ray(decoded, cores, **turn, hold=True),
     }
     return in_turns(arms, rounds)
 
