@@ -28,6 +28,12 @@ TRAIN_ENV = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }
+# Besides, where workers have GPUs: workers that hang inside NCCL are ended, where Ray would only log it.
+GPU_ENV = {
+    "RAY_TRAIN_ENABLE_NCCL_HANG_DETECTOR": "1",
+    "RAY_TRAIN_NCCL_RAS_ACTION": "fail",
+    "RAY_TRAIN_NCCL_RAS_CONFIRM_DURATION_S": "180",
+}
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,8 @@ def run_workers(job: Job, start: Start) -> None:
         ray.train.TrainingFailedError: a worker failed or was lost, or there was no room. Nothing is tried again here.
         ray.exceptions.RayActorError: Ray Train's controller was lost.
     """
-    os.environ.update({name: value for name, value in TRAIN_ENV.items() if name not in os.environ})
+    settings = {**TRAIN_ENV, **(GPU_ENV if job.config.train.gpu else {})}
+    os.environ.update({name: value for name, value in settings.items() if name not in os.environ})
     import ray
     import ray.data
     import ray.train
