@@ -70,6 +70,17 @@ def test_fewer_workers_go_on_and_more_when_there_is_room(pair):
     training.end()
 
 
+def test_the_head_is_lost_and_a_new_cluster_goes_on(pair):
+    training = Training(pair, "head")
+    training.wait_for_step(SAVE_EVERY)
+    pair.kill_node(0)
+    training.program.wait()
+    pair.repair()
+    training.start_again()
+    training.end()
+    assert re.search(r"^resuming from step [1-9]\d* of 400$", training.said, re.M)
+
+
 def test_a_node_that_announces_its_end_costs_no_step(nodes):
     """The service around `ray start` gets a SIGTERM, as from Kubernetes."""
     nodes.kill_node(3)

@@ -8,19 +8,23 @@ import threading
 class Cable:
     """Leads to `address`, "host:port". While it is cut, nothing listens on its own port.
 
+    Args:
+        own: host address of its own port.
+
     Attributes:
-        address: of its own port, on loopback.
+        address: of its own port.
     """
 
-    def __init__(self, address: str):
+    def __init__(self, address: str, own: str = "127.0.0.1"):
         host, port = address.split(":")
+        self._own = own
         self._target, self._port = (host, int(port)), 0
         self._open: list[socket.socket] = []
         self.mend()
-        self.address = f"127.0.0.1:{self._port}"
+        self.address = f"{own}:{self._port}"
 
     def mend(self) -> None:
-        self._server = socket.create_server(("127.0.0.1", self._port))  # with SO_REUSEADDR
+        self._server = socket.create_server((self._own, self._port))  # with SO_REUSEADDR
         self._port = self._server.getsockname()[1]
         threading.Thread(target=self._accept, args=[self._server], daemon=True).start()
 

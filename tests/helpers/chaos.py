@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import psutil
 import yaml
 
+from hcmoco.storage import join
 from hcmoco.training.checkpoint import States, TrainState
 from tests.helpers.node_command import Command
 from tests.helpers.nodes import Nodes
@@ -36,20 +37,27 @@ class Training:
         arguments: beside ARGUMENTS.
         steps: of the training; it must not end before the test has done what it does.
         environment: of the program.
+        out: URI of its folder, where it is not in the shared one.
     """
 
     def __init__(
-        self, nodes: Nodes, name: str, *arguments: str, steps: int = 400, environment: dict[str, str] | None = None
+        self,
+        nodes: Nodes,
+        name: str,
+        *arguments: str,
+        steps: int = 400,
+        environment: dict[str, str] | None = None,
+        out: str | None = None,
     ):
         self.steps = steps
         self.nodes, self.environment = nodes, environment or {}
-        self.out = nodes.shared / "runs" / name
-        self.states = States(str(self.out / "states"))
+        self.out = out or str(nodes.shared / "runs" / name)
+        self.states = States(join(self.out, "states"))
         recipe = nodes.shared / "tiny.yaml"
         recipe.write_text(yaml.safe_dump(RECIPE, sort_keys=False))
         self._command = ["python", "pipelines/pretrain.py", "--recipe", str(recipe), *ARGUMENTS]
         self._command += [f"stages={{stage1_steps: {steps // 2}, stage2_steps: {steps // 2}}}"]
-        self._command += [*arguments, f"output_dir=runs/{name}"]
+        self._command += [*arguments, f"output_dir={self.out}"]
         self._before = ""
         self.program = self._start()
 
@@ -187,12 +195,13 @@ def kill_job(training: Training, rank: int) -> None:
 
 
 def repair(training: Training) -> None:
-    """Put every cable back, and start nodes that were lost."""
+    """Make nodes anew that were lost. Ray ends by itself on one whose cable is put back too late."""
     nodes = training.nodes
-    for node in range(len(nodes)):
-        if not nodes.has(node):
-            nodes.start(node)
-        nodes.plug(node)
+    for node in set(range(len(nodes))) - nodes.alive():
+        if nodes.has(node):
+            nodes.plug(node)
+            nodes.kill_node(node)
+        nodes.start(node)
     wait_until(lambda: nodes.alive() == set(range(len(nodes))), training.program.process)
 
 
