@@ -9,12 +9,14 @@ from contextlib import contextmanager
 
 from hcmoco_ray.cluster import interrupts, room
 from hcmoco_ray.tracking.progress import Status, format_duration, say
-from hcmoco_ray.train.pulse import BETWEEN, DATA, END, EVERY_S, GROW, LEAVE, STARTING, Beat
+from hcmoco_ray.train.pulse import BETWEEN, DATA, END, EVERY_S, GROW, LEAVE, Beat
 
 # A step is a stall if it takes this many times the median, and never before _AT_LEAST_S.
 _TIMES = 20
 _AT_LEAST_S = 20.0
 _STALE_S = 10.0
+# Before this many steps are known, the workers' start and the first steps may take this long.
+_KNOWN, _FIRST_S = 3, 120.0
 _SAY_EVERY_S = 60.0
 _GROW_EVERY_S = 30.0
 
@@ -61,17 +63,17 @@ class _Watch:
                 facts = self.status.facts(timeout=5)
                 if not self.nodes:
                     self._say_nodes()
+                if interrupts.save_asked():
+                    self.status.note("ask", LEAVE)
+                elif self.stalls.step >= 0:
+                    self._grow(time.monotonic())
             except ray.exceptions.RayError:
                 continue
-            if interrupts.save_asked():
-                self.status.note("ask", LEAVE)
-            elif self.stalls.step >= 0:
-                self._grow(time.monotonic())
             beats = {rank: facts[f"rank/{rank}"] for rank in range(self.workers) if f"rank/{rank}" in facts}
             self._look(beats, time.monotonic())
 
     def _grow(self, now: float) -> None:
-        """Ask the workers to leave where there is room for more of them, not more often than once a minute."""
+        """Ask the workers to leave where there is room for more of them; looked for now and then."""
         if now - self.grown_at >= _GROW_EVERY_S:
             self.grown_at = now
             if self.grow() is not None:
@@ -113,7 +115,8 @@ class Stalls:
         self._workers = workers
         self._seconds: deque[float] = deque(maxlen=100)  # of a step, as seen between two looks
         self._heard: dict[int, tuple[int, float]] = {}  # rank -> number of its last beat, and when it came
-        self.step, self._since = -1, float("nan")
+        self.step = -1
+        self._since: float | None = None
 
     def look(self, beats: dict[int, Beat], now: float) -> "Stall | None":
         """Take in the newest beats.
@@ -129,18 +132,18 @@ class Stalls:
             if self._heard.get(rank, (0, 0.0))[0] != beat.number:
                 self._heard[rank] = beat.number, now
         step = max((beat.step for beat in beats.values()), default=-1)
-        if step != self.step:
-            if self.step >= 0 and step > self.step:
+        if step != self.step or self._since is None:
+            if self._since is not None and 0 <= self.step < step:
                 self._seconds.append((now - self._since) / (step - self.step))
             self.step, self._since = step, now
             return None
         silent = [rank for rank in beats if now - self._heard[rank][1] > _STALE_S]
-        busy = any(beat.phase in (BETWEEN, STARTING) for beat in beats.values())
-        if len(self._seconds) < 3 or (busy and not silent):
-            self._since = now if busy else self._since  # an evaluation takes its time
+        if any(beat.phase == BETWEEN for beat in beats.values()) and not silent:
+            self._since = now  # an evaluation takes its time
             return None
-        usual, seconds = statistics.median(self._seconds), now - self._since
-        if seconds < max(_AT_LEAST_S, _TIMES * usual):
+        usual = statistics.median(self._seconds) if len(self._seconds) >= _KNOWN else None
+        seconds = now - self._since
+        if seconds < (_FIRST_S if usual is None else max(_AT_LEAST_S, _TIMES * usual)):
             return None
         waiting = [rank for rank, beat in beats.items() if beat.phase == DATA and rank not in silent]
         behind = [rank for rank, beat in beats.items() if beat.step < step and rank not in silent]
@@ -153,14 +156,14 @@ class Stall:
     Args:
         step: which.
         seconds: that it has taken.
-        usual: seconds of the median step.
+        usual: seconds of the median step; None if too few steps are known.
         silent: ranks without a pulse.
         waiting: ranks that wait for data.
         behind: ranks that are at an earlier step.
     """
 
     def __init__(
-        self, step: int, seconds: float, usual: float, silent: list[int], waiting: list[int], behind: list[int]
+        self, step: int, seconds: float, usual: float | None, silent: list[int], waiting: list[int], behind: list[int]
     ):
         self.step, self.seconds, self.usual = step, seconds, usual
         self.silent, self.waiting, self.behind = silent, waiting, behind
@@ -176,13 +179,14 @@ class Stall:
             (self.waiting, "waits for data", "wait for data"),
             (self.behind, "has not come to this step", "have not come to this step"),
         ]
+        took = format_duration(self.seconds)
+        if self.step < 0 and not self.silent:
+            return f"the workers have been starting for {took}"
         ranks, one, many = next((each for each in reasons if each[0]), ([], "", ""))
         places = " and ".join(sorted({nodes.get(rank, "an unknown node") for rank in ranks}))
         what = f"{_ranks(ranks)} on {places} {one if len(ranks) == 1 else many}" if ranks else "all workers are in it"
-        return (
-            f"step {self.step} has taken {format_duration(self.seconds)} so far, the usual is "
-            f"{self.usual:.1f} s: {what}"
-        )
+        usual = "" if self.usual is None else f", the usual is {self.usual:.1f} s"
+        return f"step {self.step} has taken {took} so far{usual}: {what}"
 
 
 def _by_node(nodes: list[str]) -> dict[str, list[int]]:

@@ -18,7 +18,7 @@ from hcmoco.training.checkpoint import States, TrainState
 from tests.helpers.ending import interrupt_this_process
 
 ROOT = Path(__file__).parents[2]
-PROGRESS = r"starting |step \d+|preparing "
+PROGRESS = r"starting |the workers have been starting |step \d+|preparing "
 
 # The smallest model and probes; sweeps of a few seconds have them too.
 MODEL = {

@@ -41,7 +41,7 @@ def two(finished, tiny_home) -> Done:
 
 def test_two_workers_come_to_the_end_quietly(two):
     assert two.status == 0, two
-    assert not [line for line in two.err.splitlines() if not line.startswith(("starting 2 workers", "step "))]
+    assert not [line for line in two.err.splitlines() if not re.match(PROGRESS, line)]
     assert "batch norm and in-batch negatives see 6 of them" in two.out
     assert newest(two.folder).step == 12
 
@@ -161,3 +161,27 @@ def test_a_run_goes_on_with_another_number_of_workers(two, tiny_home):
     assert [step for step, _ in run["metrics"]["train/loss"]] == list(range(1, 13))
     ours, theirs = numbers(out), numbers(two.folder)
     assert ours["train/epochs/indoor"] == theirs["train/epochs/indoor"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigusr1_saves_a_state_and_ends(two, tmp_path, workers):
+    """As a batch system asks for it: no step is lost, and the same command resumes."""
+    write_recipe(tmp_path)
+    out = tmp_path / "runs" / "asked"
+    given = [*TWO, f"train.workers={workers}", "stages={stage1_steps: 100, stage2_steps: 100}", "output_dir=runs/asked"]
+    given += ["train.save_every=1000", "data.held_out=null"]
+    process = start(tmp_path, *given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if re.match(r"step [1-9]", line):
+            process.send_signal(signal.SIGUSR1)
+            break
+    said += process.stderr.readlines()
+    assert process.wait(CEILING) == 75, said
+    found = re.search(
+        r"^stopped; .*the train state of step (\d+) is complete; the same command resumes", "".join(said), re.M
+    )
+    assert found, said
+    assert newest(out).step == int(found[1]) < 200
+    assert tracked(out)[0]["status"] == "KILLED"

@@ -63,6 +63,15 @@ def test_an_evaluation_is_no_stall_but_a_worker_that_is_lost_in_it_is():
     assert "rank 1 on 10.0.0.2 does not answer" in stall.line(NODES)
 
 
-def test_the_first_steps_may_take_long():
+def test_the_first_steps_may_take_two_minutes():
     run = Run()
-    assert [run.look((0, STEP), (0, STEP)) for _ in range(300)] == [None] * 300
+    found = [run.look((0, DATA), (0, STEP)) for _ in range(140)]
+    assert found[:119] == [None] * 119
+    assert found[-1].line(NODES) == "step 0 has taken 2 min 19 s so far: rank 0 on 10.0.0.1 waits for data"
+
+
+def test_workers_that_do_not_start():
+    stalls = Stalls(2)
+    found = [stalls.look({}, float(now)) for now in range(140)]
+    assert found[:120] == [None] * 120
+    assert found[-1].line({}) == "the workers have been starting for 2 min 19 s"
