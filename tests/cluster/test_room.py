@@ -30,7 +30,7 @@ def pair(_pair: Nodes) -> Nodes:
 
 
 def test_a_lost_node_that_nothing_replaces_is_waited_for_in_the_open(pair):
-    training = Training(pair, "waits")
+    training = Training(pair, "waits", steps=120)
     training.wait_for_step(SAVE_EVERY)
     lost = training.places()[1]
     pair.kill_node(lost)
@@ -42,7 +42,7 @@ def test_a_lost_node_that_nothing_replaces_is_waited_for_in_the_open(pair):
 
 
 def test_the_wait_ends_and_the_same_command_resumes(pair):
-    training = Training(pair, "ends", "train.wait_minutes=0.2")
+    training = Training(pair, "ends", "train.wait_minutes=0.2", steps=120)
     training.wait_for_step(SAVE_EVERY)
     lost = training.places()[0]
     pair.kill_node(lost)
@@ -55,7 +55,7 @@ def test_the_wait_ends_and_the_same_command_resumes(pair):
     pair.wait_alive(range(3))
     training.start_again()
     training.end()
-    assert re.search(r"^resuming from step \d+ of 400$", training.said, re.M)
+    assert re.search(r"^resuming from step \d+ of 120$", training.said, re.M)
 
 
 def test_fewer_workers_go_on_and_more_when_there_is_room(pair):
@@ -71,14 +71,14 @@ def test_fewer_workers_go_on_and_more_when_there_is_room(pair):
 
 
 def test_the_head_is_lost_and_a_new_cluster_goes_on(pair):
-    training = Training(pair, "head")
+    training = Training(pair, "head", steps=120)
     training.wait_for_step(SAVE_EVERY)
     pair.kill_node(0)
     training.program.wait()
     pair.repair()
     training.start_again()
     training.end()
-    assert re.search(r"^resuming from step [1-9]\d* of 400$", training.said, re.M)
+    assert re.search(r"^resuming from step [1-9]\d* of 120$", training.said, re.M)
 
 
 def test_a_node_that_announces_its_end_costs_no_step(nodes):
