@@ -26,13 +26,14 @@ def test_the_line_of_progress_says_where_the_run_is(sources):
     host, _ = start(sources, show=lines.append)
     assert len(lines) == len(host.logged) == 6, "at 2, 4, 6, 8 and 9, and at the state of step 3"
     pattern = r"step (\d)/9  stage ([12])  loss (\d+\.\d{3})  g (\d+\.\d{3})(  d \d+\.\d{3}  s \d+\.\d{3})?  "
-    pattern += r"(\d+) samples/s  waiting (\d+)%  \d+:\d\d left"
+    pattern += r"(\d+) samples/s  waiting (\d+)%(  \d+:\d\d left)?"
     for line, (step, values) in zip(lines, host.logged, strict=True):
         found = re.fullmatch(pattern, line)
         assert found, line
         assert (int(found[1]), int(found[2])) == (step, 1 if step <= 4 else 2)
         assert float(found[3]) == pytest.approx(values["train/loss"], abs=6e-4)
         assert bool(found[5]) == (step > 4)
+        assert bool(found[8]) == (line != lines[0])  # from the first report alone nothing is estimated
     assert lines[-1].endswith("0:00 left")
 
 
