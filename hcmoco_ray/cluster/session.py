@@ -23,6 +23,9 @@ from hcmoco_ray.compat import hide_worker_messages, in_submitted_job
 # The second Parquet reader starts an actor per footer reader at every execution: seconds before the first batch.
 RAY_ENV = {"RAY_DATA_USE_DATASOURCE_V2": "0"}
 ROOT = Path(__file__).resolve().parents[2]
+# Of the processes of a Ray that is started here. By default one that has had nothing to do for a second is ended where
+# a node has more processes than CPUs. Reading pauses longer between two items, and each new process costs two seconds.
+START_ENV = {"RAY_idle_worker_killing_time_threshold_ms": "20000"}
 OBJECT_STORE_BYTES = 512 << 20
 _START_TRIES = 4
 
@@ -105,6 +108,8 @@ def _start_local(num_cpus: int, object_store_bytes: int, quiet: dict[str, Any]) 
     """Start a cluster of one node. Ray gives the node 30 seconds; on a busy machine that needs longer, try again."""
     import ray
 
+    for name, value in START_ENV.items():
+        os.environ.setdefault(name, value)
     for left in reversed(range(_START_TRIES)):
         try:
             ray.init(

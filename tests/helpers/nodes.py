@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from hcmoco_ray.cluster.session import START_ENV
 from tests.helpers.node_command import Command
 from tests.helpers.node_machine import ROOT, Machine
 from tests.helpers.node_network import Bridge
@@ -101,6 +102,7 @@ class Nodes:
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_enable_metrics_collection": "0",
+            **START_ENV,
             "RAY_memory_monitor_refresh_ms": "0",  # each node would see the memory of all
             **(health or HealthCheck()).environment(),
             **(environment or {}),
