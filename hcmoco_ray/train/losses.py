@@ -77,6 +77,12 @@ def explain(error: Exception, status: Status) -> Loss:
         raise mistake from None
     if not isinstance(error, ray.train.TrainingFailedError | ray.exceptions.RayActorError):
         raise error
+    if isinstance(error, ray.exceptions.RayActorError) and "creation task" in str(error):
+        reason = one_line(str(error).strip().splitlines()[-1], 300)
+        raise UserError(
+            f"Ray Train could not start ({reason}); if this is about the storage, every node needs its keys: set them "
+            "where `ray start` runs (docs/storage.md)"
+        ) from None
     facts = _facts(status)
     nodes = {name.removeprefix("node/"): address for name, address in facts.items() if name.startswith("node/")}
     dead, silent = _lost_nodes(set(nodes.values()))

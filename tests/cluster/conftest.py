@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.helpers import s3_server
 from tests.helpers.namespaces import REASON, unavailable
 from tests.helpers.nodes import Nodes
 
@@ -12,7 +13,7 @@ from tests.helpers.nodes import Nodes
 def _nodes() -> Iterator[Nodes]:
     if why := unavailable():
         pytest.skip(f"{REASON}: {why}")
-    with Nodes((0, 2, 2, 2)) as nodes:
+    with Nodes((0, 2, 2, 2), environment=s3_server.ENVIRONMENT) as nodes:  # every node needs the store's keys
         yield nodes
 
 
