@@ -78,7 +78,7 @@ def explain(error: Exception, status: Status) -> Loss:
     if not isinstance(error, ray.train.TrainingFailedError | ray.exceptions.RayActorError):
         raise error
     if isinstance(error, ray.exceptions.RayActorError) and "creation task" in str(error):
-        reason = one_line(str(error).strip().splitlines()[-1], 300)
+        reason = str(error).strip().splitlines()[-1][:300]
         raise UserError(
             f"Ray Train could not start ({reason}); if this is about the storage, every node needs its keys: set them "
             "where `ray start` runs (docs/storage.md)"
