@@ -58,7 +58,7 @@ test: install
 test-slow: install
 	@$(RUN) -m pytest -q -m "slow and not long and not cluster" -n 2 --dist loadgroup $(ARGS)
 
-# Kills and signals that take minutes each; .ci/run leaves them out.
+# Kills, signals, a sweep and a grid on S3, which take minutes each; .ci/run leaves them out.
 test-long: install
 	@$(RUN) -m pytest -q -m "long and not cluster" -n 2 --dist loadgroup $(ARGS)
 

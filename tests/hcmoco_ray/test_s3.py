@@ -138,6 +138,7 @@ def test_finetune_from_the_export_and_evaluate(place, pretrained):
     assert f"{weights} is finished" in again
 
 
+@pytest.mark.long
 def test_a_grid_and_its_report(place, pretrained):
     grid = {
         "recipe": _finetune_recipe(place),
@@ -156,6 +157,7 @@ def test_a_grid_and_its_report(place, pretrained):
     assert b"</html>" in Folder(uri).read("index.html")
 
 
+@pytest.mark.long
 def test_a_sweep(place):
     sources = {"sources": {"indoor": {**sweep_program.RECIPE["data"]["sources"]["indoor"], "path": "data/swept"}}}
     held_out = {"held_out": {**sweep_program.RECIPE["data"]["held_out"], "path": "data/swept-held-out"}}
