@@ -19,7 +19,7 @@ from hcmoco_ray.ingest import dataset
 from hcmoco_ray.tracking.client import Tracker
 from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.launch import WorkerContext
-from hcmoco_ray.train.pulse import BETWEEN, DATA, STEP, Pulse
+from hcmoco_ray.train.pulse import BETWEEN, DATA, STEP
 from hcmoco_ray.train.run_dir import states_of
 
 
@@ -47,7 +47,7 @@ class RayContext(Generic[BatchT]):
         self.states = states_of(config, worker.start.attempt)
         # Metrics are written before the state that they led to.
         self.writer = StateWriter(self.states, before=tracker.flush)
-        self.pulse = Pulse(status, worker.rank)
+        self.pulse = worker.pulse
 
     def batches(self, first_step: int) -> Iterator[BatchT]:
         ingest = self.config.ingest

@@ -29,6 +29,7 @@ from hcmoco_ray.ingest import dataset
 from hcmoco_ray.ingest.dataset import Readers
 from hcmoco_ray.tracking.progress import Status, shown
 from hcmoco_ray.train.launch import Start, WorkerContext, train
+from hcmoco_ray.train.pulse import DATA, STEP
 from hcmoco_ray.train.run_dir import log
 
 SHEET_ROWS = 8
@@ -81,9 +82,12 @@ class ScoreJob:
     def _batches(self, worker: WorkerContext) -> Iterable[TaskBatch]:
         done, total = 0, len(self.loader.rows)
         items = dataset.items(worker.shards["rows"])
-        for batch in self.loader.batches(items, threads=self.config.num_threads, ahead=2):
+        worker.pulse.enter(DATA, 0)
+        for number, batch in enumerate(self.loader.batches(items, threads=self.config.num_threads, ahead=2)):
             interrupts.raise_if_interrupted()
+            worker.pulse.enter(STEP, number)
             yield batch
+            worker.pulse.enter(DATA, number + 1)
             done += len(batch)
             if worker.rank == 0:
                 self.status.put(f"scoring: {min(done * worker.world, total)} of {total} rows")

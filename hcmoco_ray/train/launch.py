@@ -15,6 +15,7 @@ from hcmoco_ray.cluster.entrypoint import find_user_error
 from hcmoco_ray.ingest.dataset import FREE_READERS, Readers
 from hcmoco_ray.paths import ray_storage
 from hcmoco_ray.tracking.progress import Status
+from hcmoco_ray.train.pulse import Pulse
 
 if TYPE_CHECKING:
     from hcmoco_ray.train.run_dir import RunConfig
@@ -62,6 +63,7 @@ class WorkerContext:
         world: number of workers.
         device: as PyTorch names it.
         start: of this group of workers.
+        pulse: tells the driver where this worker is.
         shards: its share of each of the job's datasets, by name.
     """
 
@@ -69,6 +71,7 @@ class WorkerContext:
     world: int
     device: str
     start: Start
+    pulse: Pulse
     shards: Mapping[str, Any]
 
 
@@ -112,7 +115,8 @@ def train(job: Job, *, reading_tasks: int = 2, decode: bool = False) -> None:
             start = job.decide_start(1, readers)
             shards = {name: make() for name, make in job.datasets(start).items()}
             try:
-                job.work(WorkerContext(0, 1, "cpu", start, shards))
+                with Pulse(job.status, 0) as pulse:
+                    job.work(WorkerContext(0, 1, "cpu", start, pulse, shards))
             except WorkersLeave as left:
                 raise interrupts.SavedAndStopped(str(left)) from None
         else:
@@ -147,7 +151,8 @@ def run_worker(settings: dict[str, Any]) -> None:
     _set_threads(job.config)
     device = ray.train.torch.get_device() if job.config.train.gpu else "cpu"
     shards = {name: ray.train.get_dataset_shard(name) for name in settings["datasets"]}
-    job.work(WorkerContext(rank, world, str(device), settings["start"], shards))
+    with Pulse(job.status, rank) as pulse:
+        job.work(WorkerContext(rank, world, str(device), settings["start"], pulse, shards))
 
 
 def run_workers(job: Job, start: Start) -> None:

@@ -6,7 +6,6 @@ machine or process stands still has none.
 
 import os
 import threading
-import time
 from dataclasses import dataclass
 
 from hcmoco_ray import compat
@@ -37,7 +36,7 @@ class Beat:
 
 
 class Pulse:
-    """Beats until the process ends.
+    """Beats inside a `with` block.
 
     Args:
         status: of the run.
@@ -47,8 +46,17 @@ class Pulse:
     def __init__(self, status: Status, rank: int):
         self._status, self._rank = status, rank
         self._step, self._phase = -1, STARTING
-        self._leaving = threading.Event()
-        threading.Thread(target=self._beat, daemon=True, name="pulse").start()
+        self._leaving, self._over = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="pulse")
+
+    def __enter__(self) -> "Pulse":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A beat after the cluster's end would start another one: Ray does that at any call.
+        self._over.set()
+        self._thread.join(5 * EVERY_S)
 
     def enter(self, phase: str, step: int | None = None) -> None:
         """Say what this worker does from now on; the step stays the same if none is given."""
@@ -62,15 +70,15 @@ class Pulse:
         import ray
 
         here, number = ray.get_runtime_context().get_node_id(), 0
-        while True:
+        while not self._over.is_set() and ray.is_initialized():
             number += 1
             try:
                 self._status.note(f"rank/{self._rank}", Beat(self._step, self._phase, number))
-                asked = self._status.facts(timeout=30).get("ask")
+                asked = self._status.facts(timeout=5).get("ask")
                 if asked == END:
                     os._exit(_STALLED_STATUS)
                 if asked in (LEAVE, GROW) or here in compat.draining_nodes():
                     self._leaving.set()
             except ray.exceptions.RayError:
                 pass  # the driver has gone, or does not answer: Ray ends this process, or the next beat gets through
-            time.sleep(EVERY_S)
+            self._over.wait(EVERY_S)
