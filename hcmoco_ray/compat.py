@@ -6,6 +6,7 @@ of this module. Ray is imported inside functions, so importing this module is ch
 
 import os
 import time
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,20 @@ def throttle_executor(context: "ray.data.DataContext") -> None:
             time.sleep(THROTTLE_S)
 
     context.custom_execution_callback_classes = [ExecutorThrottle]
+
+
+def place_tasks(context: "ray.data.DataContext", group: Any) -> None:
+    """Let the tasks of the datasets that are made with `context` run in a placement group.
+
+    Args:
+        context: of Ray Data, changed in place.
+        group: the placement group; None: all over the cluster, as is Ray's default.
+    """
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    with warnings.catch_warnings():  # the attribute is deprecated, and nothing has taken its place for groups
+        warnings.simplefilter("ignore")
+        context.scheduling_strategy = "SPREAD" if group is None else PlacementGroupSchedulingStrategy(group)
 
 
 def numbers(count: int, num_cpus: float, concurrency: int) -> "ray.data.Dataset":

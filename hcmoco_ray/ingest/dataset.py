@@ -23,7 +23,7 @@ from hcmoco.errors import UserError
 from hcmoco_ray import compat
 
 if TYPE_CHECKING:
-    from ray.data import DataContext, Dataset
+    from ray.data import Dataset
 
     from hcmoco.data.loader import PlanLoader
     from hcmoco.finetuning.loader import EvalLoader
@@ -53,12 +53,6 @@ class Readers:
     def num_cpus(self) -> int:
         """CPUs that each task requests."""
         return 0 if self.group is None else 1
-
-    def bind(self, context: "DataContext") -> None:
-        """Let the tasks of a dataset that is made with `context` run in the placement group, if there is one."""
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-        context.scheduling_strategy = "SPREAD" if self.group is None else PlacementGroupSchedulingStrategy(self.group)
 
 
 FREE_READERS = Readers(tasks=2)
@@ -93,7 +87,7 @@ def _dataset(item: Callable[[int], pa.Table], count: int, rows: int, readers: Re
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     compat.throttle_executor(context)
-    readers.bind(context)
+    compat.place_tasks(context, readers.group)
     few = count <= LISTED
     # Without a limit a task's output is one block, whatever its size; with this one every row is a block.
     context.target_max_block_size = None if few else 1
