@@ -30,8 +30,13 @@ class Run:
 
     def nodes_of_ranks(self) -> list[int]:
         """The node of each rank, as it says; AssertionError where its worker's process is not seen there."""
-        said = self.command.until(r"^workers: rank 0 on (\S+); rank 1 on (\S+)$")
-        found = [next(node for node in (1, 2, 3) if self._nodes.address(node) == address) for address in said.groups()]
+        line = self.command.until(r"^workers: (.*)$")[1]
+        by_rank = {
+            int(rank): address
+            for ranks, address in re.findall(r"ranks? ([\d, ]+) on ([\d.]+)", line)
+            for rank in ranks.split(",")
+        }
+        found = [next(node for node in (1, 2, 3) if self._nodes.address(node) == by_rank[rank]) for rank in (0, 1)]
         seen = [node for node in (1, 2, 3) for process in self._nodes.processes(node) if _is_train_worker(process)]
         assert sorted(found) == seen
         return found
