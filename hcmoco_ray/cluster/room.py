@@ -113,7 +113,7 @@ def wait_for_room(bundle: Resources, counts: Sequence[int], readers: Readers, mi
         for count in counts if late else counts[:1]:
             if (missing := _missing_now(bundle, count, readers)) is None:
                 if not first:
-                    say(f"there is room for {count} workers")
+                    say(f"there is room for {count} worker{'s' if count > 1 else ''}")
                 return count
         waited = f"waited {format_duration(now - began)} of {format_duration(60 * minutes)}"
         if now - began >= 60 * minutes:

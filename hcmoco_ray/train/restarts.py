@@ -45,7 +45,7 @@ def keep_training(job: Job, readers: Readers, run_workers: Callable[[Job, Start]
         newest = start.step
         workers = room.wait_for_room(resources, train.allowed_workers, readers, train.wait_minutes)
         if workers < train.max_workers:
-            say(f"training with {workers} workers, up to {train.max_workers} are allowed")
+            say(f"training with {workers} worker{'s' if workers > 1 else ''}, up to {train.max_workers} are allowed")
         start = replace(start, workers=workers)
         grow = partial(room.larger_count, resources, train.allowed_workers, workers)
         job.status.clear_facts()
