@@ -59,7 +59,7 @@ def test_the_wait_ends_and_the_same_command_resumes(pair):
 
 
 def test_fewer_workers_go_on_and_more_when_there_is_room(pair):
-    training = Training(pair, "elastic", "train.workers=[1, 2]", "train.global_batch=true", steps=1600)
+    training = Training(pair, "elastic", "train.workers=[1, 2]", "train.global_batch=true", steps=800)
     training.wait_for_step(SAVE_EVERY)
     lost = training.places()[1]
     pair.kill_node(lost)
