@@ -36,6 +36,11 @@ class ReadConfig(Config):
         """Whether the tasks that read decode, too."""
         return False
 
+    @property
+    def decoding_tasks(self) -> int:
+        """Number of tasks that hold a CPU."""
+        return self.num_tasks if self.decode_in_tasks else 0
+
 
 class IngestConfig(ReadConfig):
     """How Ray Data reads the plan of a pre-training. Does not change the result."""

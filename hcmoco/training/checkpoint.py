@@ -15,6 +15,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -74,18 +75,19 @@ def _write_part(state: TrainState, part: str, sink: HashingSink) -> None:
     write_tensors(sink, getattr(state, part))
 
 
-def _digests(state: TrainState) -> dict[str, str]:
+def _sums(state: TrainState, opened: Callable[[str], AbstractContextManager[Any]]) -> bytes:
+    """Write the files of a state into what `opened` opens by their names; return the content of COMPLETE."""
     digests = {}
     for file, write in _files(state).items():
-        with open(os.devnull, "wb") as nowhere:
-            sink = HashingSink(nowhere)
+        with opened(file) as stream:
+            sink = HashingSink(stream)
             write(sink)
         digests[file] = sink.sha256
-    return digests
-
-
-def _sums(digests: dict[str, str]) -> bytes:
     return json.dumps(digests, indent=1).encode()
+
+
+def _nowhere(name: str) -> AbstractContextManager[Any]:
+    return open(os.devnull, "wb")
 
 
 class States:
@@ -140,16 +142,12 @@ class States:
         """
         self._check_attempt()
         name = f"step-{state.step:08d}"
-        if name not in self.complete() or self._folder.read(f"{name}/COMPLETE") != _sums(_digests(state)):
+        if name not in self.complete() or self._folder.read(f"{name}/COMPLETE") != _sums(state, _nowhere):
             self._delete(name)
-            digests = {}
-            for file, write in _files(state).items():
-                with self._folder.replacing(f"{name}/{file}") as stream:
-                    sink = HashingSink(stream)
-                    write(sink)
-                digests[file] = sink.sha256
+            # A store that is away for a moment is waited for, and the files are written again.
+            sums = self._folder.patiently(lambda: _sums(state, self._folder.child(name).replacing))
             self._check_attempt()
-            self._folder.write(f"{name}/COMPLETE", _sums(digests))
+            self._folder.write(f"{name}/COMPLETE", sums)
         kept = self.complete()[-self._num_checkpoints :]
         for folder in self._folder.folders():
             if _NAME.fullmatch(folder) and folder not in kept:

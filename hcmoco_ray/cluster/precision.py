@@ -5,9 +5,9 @@ Every node that could hold a worker is asked whether its processor computes in b
 
 from collections.abc import Mapping, Sequence
 
-from hcmoco.errors import UserError, one_line
 from hcmoco.training.precision import C, native_bfloat16, settle
-from hcmoco_ray.cluster import interrupts
+from hcmoco_ray.cluster.nodes import alive_nodes, ask_each
+from hcmoco_ray.cluster.resources import count_fitting
 from hcmoco_ray.train.run_dir import log
 
 # Share of a GPU that a task requests so that it may see the GPU.
@@ -65,34 +65,19 @@ def ask_nodes(resources: Mapping[str, float]) -> list[bool]:
         UserError: a node does not answer.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     needed = {name: count for name, count in resources.items() if count}
     device = "cuda" if needed.get("GPU") else "cpu"
-    nodes = [
-        node
-        for node in ray.nodes()
-        if node["Alive"] and all(node["Resources"].get(name, 0) >= count for name, count in needed.items())
-    ]
+    nodes = [node for node in alive_nodes() if count_fitting(node["Resources"], needed)]
     here = ray.get_runtime_context().get_node_id()
     if device == "cpu" and [node["NodeID"] for node in nodes] == [here]:
         return [native_bfloat16(device)]  # no process has to start for it
-    remote, gpus = ray.remote(native_bfloat16), _GPU_SHARE if device == "cuda" else 0
-    tasks = {}
-    for node in nodes:
-        on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        tasks[remote.options(num_cpus=0, num_gpus=gpus, scheduling_strategy=on_node).remote(device)] = node
-    waiting = list(tasks)
-    while waiting:
-        interrupts.raise_if_interrupted()
-        _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)
-    answers = []
-    for task, node in tasks.items():
-        try:
-            answers.append(ray.get(task))
-        except ray.exceptions.RayError as error:
-            raise UserError(
-                f"train.precision: node {node['NodeManagerAddress']} does not say whether it computes in bfloat16 "
-                f"({one_line(error)}); run the same command again, or set train.precision=float32"
-            ) from None
-    return answers
+    return ask_each(
+        nodes,
+        native_bfloat16,
+        device,
+        whether="it computes in bfloat16",
+        key="train.precision",
+        otherwise="set train.precision=float32",
+        num_gpus=_GPU_SHARE if device == "cuda" else 0,
+    )

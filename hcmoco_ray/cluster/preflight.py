@@ -92,14 +92,11 @@ def connect_for(config: PretrainRecipe | FinetuneRecipe) -> session.Cluster:
         )
         resources = worker_resources(config)
         workers = [resources] * config.train.max_workers if resources else []
-        cluster = session.wait_for_nodes([*workers, *_decoding(config)], config.wait_for_nodes)
+        cluster = session.wait_for_nodes(
+            [*workers, *[{"CPU": 1.0}] * config.ingest.decoding_tasks], config.wait_for_nodes
+        )
     cluster.require_shared_storage("output_dir", config.output_dir)
     return cluster
-
-
-def _decoding(config: PretrainRecipe | FinetuneRecipe) -> list[dict[str, float]]:
-    """Return what the tasks that decode request."""
-    return [{"CPU": 1.0}] * config.ingest.num_tasks if config.ingest.decode_in_tasks else []
 
 
 def check_resources(config: RunConfig, decoding: int = 0) -> None:

@@ -6,11 +6,11 @@ A worker needs all of its CPUs and GPUs on one node: the sum over the cluster sa
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from hcmoco.errors import UserError
 from hcmoco_ray import compat
 from hcmoco_ray.cluster import interrupts
+from hcmoco_ray.cluster.nodes import alive_nodes
 from hcmoco_ray.cluster.resources import Resources, count_fitting
 from hcmoco_ray.ingest.dataset import Readers
 from hcmoco_ray.tracking.progress import format_duration, say
@@ -48,7 +48,7 @@ def check_room(bundle: Resources, workers: int, decoding: int) -> None:
     Raises:
         UserError: it could not.
     """
-    nodes = [node["Resources"] for node in alive_nodes().values()]
+    nodes = [node["Resources"] for node in alive_nodes()]
     largest = ", ".join(sorted({_text({k: node.get(k, 0) for k in bundle}) for node in nodes}))
     missing = missing_room(nodes, bundle, workers)
     if missing:
@@ -159,10 +159,3 @@ def _nodes(count: int) -> str:
 
 def _text(resources: Resources) -> str:
     return " and ".join(f"{count:g} {name}s" if count != 1 else f"1 {name}" for name, count in resources.items())
-
-
-def alive_nodes() -> dict[str, dict[str, Any]]:
-    """Return what Ray knows of the alive nodes of the cluster, by their address."""
-    import ray
-
-    return {node["NodeManagerAddress"]: node for node in ray.nodes() if node["Alive"]}

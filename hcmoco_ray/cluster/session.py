@@ -16,6 +16,7 @@ from hcmoco.errors import UserError, one_line
 from hcmoco.storage import absolute, is_local
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.cluster.network import choose_interface
+from hcmoco_ray.cluster.nodes import alive_nodes
 from hcmoco_ray.cluster.resources import count_fitting
 from hcmoco_ray.cluster.shared_disk import unreached_nodes
 from hcmoco_ray.compat import hide_worker_messages, in_submitted_job
@@ -100,8 +101,7 @@ def _connect(num_cpus: int | None, object_store_bytes: int, worker_output: bool)
             raise UserError(
                 f"no Ray cluster answers at RAY_ADDRESS={address} ({one_line(error)}); start it, or unset RAY_ADDRESS"
             ) from None
-    alive = sum(node["Alive"] for node in ray.nodes())
-    return Cluster(nodes=alive, cpus=max(1, int(ray.cluster_resources().get("CPU", 1))))
+    return Cluster(nodes=len(alive_nodes()), cpus=max(1, int(ray.cluster_resources().get("CPU", 1))))
 
 
 def _start_local(num_cpus: int, object_store_bytes: int, quiet: dict[str, Any]) -> None:
@@ -146,14 +146,13 @@ def wait_for_nodes(bundles: list[dict[str, float]], seconds: float) -> Cluster:
     Returns:
         The cluster as it is then.
     """
-    import ray
     from ray.autoscaler.sdk import request_resources
 
     request_resources(bundles=bundles)
     kinds = [(bundle, bundles.count(bundle)) for number, bundle in enumerate(bundles) if bundle not in bundles[:number]]
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = [node["Resources"] for node in alive_nodes()]
         if all(sum(count_fitting(node, bundle) for node in nodes) >= count for bundle, count in kinds):
             break
         interrupts.raise_if_interrupted()

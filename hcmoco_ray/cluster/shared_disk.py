@@ -8,15 +8,13 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from hcmoco.errors import UserError, one_line
+from hcmoco.errors import UserError
 from hcmoco.storage import existing_parent
-from hcmoco_ray.cluster import interrupts
+from hcmoco_ray.cluster.nodes import alive_nodes, ask_each
 
 # A client of a network file system may show a new file only after it has asked the server again.
 _APPEARS_S = 15.0
-_SAY_S = 60.0
 # Beginnings of the names of file systems that several machines mount.
 _NETWORK = ("nfs", "lustre", "cifs", "smb", "ceph", "gpfs", "beegfs", "glusterfs", "fuse.gcsfuse", "fuse.s3fs", "9p")
 
@@ -38,43 +36,21 @@ def unreached_nodes(path: str) -> list[str]:
         token.touch()
     except OSError:
         # A data set that only its owner may change: its files themselves are the token.
-        return _ask_nodes(_same_files, str(folder), _file_names(str(folder)))
+        return _ask_others(_same_files, str(folder), _file_names(str(folder)))
     try:
-        return _ask_nodes(_appears, str(token))
+        return _ask_others(_appears, str(token))
     finally:
         token.unlink(missing_ok=True)
 
 
-def _ask_nodes(question: Callable[..., bool], *arguments: Any) -> list[str]:
+def _ask_others(question: Callable[..., bool], place: str, *arguments: object) -> list[str]:
+    """Return the addresses of the other nodes that answer no."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = ray.get_runtime_context().get_node_id()
-    asked = {}
-    for node in ray.nodes():
-        if node["Alive"] and node["NodeID"] != here:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            remote: Any = ray.remote(question)
-            task = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
-            asked[task.remote(*arguments)] = node["NodeManagerAddress"]
-    waiting, until = list(asked), time.monotonic() + _SAY_S
-    while waiting:
-        interrupts.raise_if_interrupted()
-        _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)
-        if waiting and time.monotonic() > until:
-            until += _SAY_S
-            print(f"waiting for node {asked[waiting[0]]} to look for {arguments[0]}", flush=True)
-    unreached = []
-    for task, address in asked.items():
-        try:
-            if not ray.get(task):
-                unreached.append(address)
-        except ray.exceptions.RayError as error:
-            raise UserError(
-                f"node {address} does not say whether it reaches {arguments[0]} ({one_line(error)}); "
-                "run the same command again"
-            ) from None
-    return sorted(unreached)
+    others = [node for node in alive_nodes() if node["NodeID"] != here]
+    answers = ask_each(others, question, place, *arguments, whether=f"it reaches {place}")
+    return sorted(node["NodeManagerAddress"] for node, reached in zip(others, answers, strict=True) if not reached)
 
 
 def _appears(path: str) -> bool:

@@ -3,8 +3,9 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, TextIO
 
 _EVERY = 10.0  # seconds between two lines of a status where no terminal rewrites one
@@ -139,12 +140,6 @@ class Status:
 
         ray.get(self._actor.clear_facts.remote())
 
-    def nodes(self, workers: int) -> list[str]:
-        """Return the node's address of each rank that has noted it, in the order of the ranks."""
-        facts = self.facts(timeout=5)
-        found = [facts.get(f"node/{rank}") for rank in range(workers)]
-        return [address for address in found if address is not None]
-
     def facts(self, timeout: float | None = None) -> dict[str, Any]:
         """Return the newest fact of each name.
 
@@ -164,14 +159,10 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def shown(status: Status) -> Iterator[None]:
-    """Show a status while the block runs.
-
-    The line is rewritten in place on a terminal, else printed every 10 seconds if it changed.
-    """
+def beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Do `work` in a thread while the block runs. The event that it is given is set at the end of the block."""
     stop = threading.Event()
-    terminal = sys.stderr.isatty()
-    thread = threading.Thread(target=_show, args=(status, stop, terminal), daemon=True)
+    thread = threading.Thread(target=work, args=(stop,), daemon=True)
     thread.start()
     try:
         yield
@@ -180,10 +171,18 @@ def shown(status: Status) -> Iterator[None]:
         thread.join()
 
 
-def _show(status: Status, stop: threading.Event, terminal: bool) -> None:
+def shown(status: Status) -> AbstractContextManager[None]:
+    """Show a status while the block runs.
+
+    The line is rewritten in place on a terminal, else printed every 10 seconds if it changed.
+    """
+    return beside(partial(_show, status))
+
+
+def _show(status: Status, stop: threading.Event) -> None:
     import ray
 
-    last, at = "", 0.0
+    last, at, terminal = "", 0.0, sys.stderr.isatty()
     while not stop.wait(0.5):
         try:
             line = status.get(timeout=5)

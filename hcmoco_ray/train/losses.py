@@ -9,10 +9,11 @@ from typing import Any
 from hcmoco.errors import UserError, one_line
 from hcmoco.training.context import WorkersLeave
 from hcmoco_ray import compat
-from hcmoco_ray.cluster import interrupts, network, room
+from hcmoco_ray.cluster import interrupts, network
 from hcmoco_ray.cluster.entrypoint import find_user_error
+from hcmoco_ray.cluster.nodes import alive_nodes
 from hcmoco_ray.tracking.progress import Status, say
-from hcmoco_ray.train.pulse import GROW, LEAVE
+from hcmoco_ray.train.pulse import GROW, LEAVE, beats_of, nodes_of
 
 # A node that was lost stays in Ray's list until its health checks have failed. Workers that were started before that
 # could be placed on it.
@@ -72,7 +73,7 @@ def explain(error: Exception, status: Status) -> Loss:
     import ray.train
 
     controller = getattr(error, "controller_failure", None)
-    mistake = find_user_error(controller) or find_user_error(error)
+    mistake = find_user_error(error)
     if mistake:
         raise mistake from None
     if not isinstance(error, ray.train.TrainingFailedError | ray.exceptions.RayActorError):
@@ -84,9 +85,9 @@ def explain(error: Exception, status: Status) -> Loss:
             "where `ray start` runs (docs/storage.md)"
         ) from None
     facts = _facts(status)
-    nodes = {name.removeprefix("node/"): address for name, address in facts.items() if name.startswith("node/")}
+    nodes = nodes_of(facts)
     dead, silent = _lost_nodes(set(nodes.values()))
-    step = max((beat.step for name, beat in facts.items() if name.startswith("rank/")), default=-1)
+    step = max((beat.step for beat in beats_of(facts).values()), default=-1)
     failures = getattr(error, "worker_failures", {})
     if any(isinstance(each, WorkersLeave) for each in failures.values()):
         if facts.get("ask") == LEAVE:
@@ -96,7 +97,7 @@ def explain(error: Exception, status: Status) -> Loss:
         return Loss(_are(_draining(), "about to be taken away"), step, error, announced=True)
     if dead or silent:
         return Loss(_are(dead | silent, "lost"), step, error, silent=tuple(sorted(silent)))
-    meeting = network.failed_meeting(str(controller or error), list(room.alive_nodes()))
+    meeting = network.failed_meeting(str(controller or error), list(_alive()))
     if meeting and step < 0:
         raise UserError(meeting) from None
     if compat.is_failed_start(controller):
@@ -115,13 +116,13 @@ def _are(nodes: set[str], what: str) -> str:
 def _draining() -> set[str]:
     """Return the addresses of the nodes that are about to be taken away."""
     draining = compat.draining_nodes()
-    return {address for address, node in room.alive_nodes().items() if node["NodeID"] in draining}
+    return {address for address, node in _alive().items() if node["NodeID"] in draining}
 
 
-def _lost_workers(failures: dict[int, Exception], nodes: dict[str, str], step: int, error: Exception) -> Loss:
+def _lost_workers(failures: dict[int, Exception], nodes: dict[int, str], step: int, error: Exception) -> Loss:
     lost = sorted(rank for rank, failure in failures.items() if compat.is_lost_worker(failure))
     if lost:
-        where = " and ".join(f"{rank} on {nodes.get(str(rank), 'an unknown node')}" for rank in lost)
+        where = " and ".join(f"{rank} on {nodes.get(rank, 'an unknown node')}" for rank in lost)
         what = f"worker {where} was lost" if len(lost) == 1 else f"workers {where} were lost"
         out_of_memory = any(_MEMORY.search(str(failures[rank])) for rank in lost)
         return Loss(f"{what}{' because memory ran out' if out_of_memory else ''}", step, error)
@@ -139,12 +140,16 @@ def wait_until_settled(loss: Loss) -> None:
     waiting = set(loss.silent)
     while waiting and time.monotonic() < until:
         interrupts.raise_if_interrupted()
-        alive = room.alive_nodes()
+        alive = _alive()
         waiting = {each for each in waiting if each in alive and not _answers(alive[each])}
         if waiting and time.monotonic() - said > 60:
             said = time.monotonic()
             say(f"waiting until Ray gives up {' and '.join(sorted(waiting))}, which does not answer")
         time.sleep(0.5)
+
+
+def _alive() -> dict[str, dict[str, Any]]:
+    return {node["NodeManagerAddress"]: node for node in alive_nodes()}
 
 
 def _facts(status: Status) -> dict[str, Any]:
@@ -158,7 +163,7 @@ def _facts(status: Status) -> dict[str, Any]:
 
 def _lost_nodes(addresses: set[str]) -> tuple[set[str], set[str]]:
     """Return those of the addresses that Ray knows to be dead, and those that do not answer although it does not."""
-    alive = room.alive_nodes()
+    alive = _alive()
     return addresses - alive.keys(), {each for each in addresses & alive.keys() if not _answers(alive[each])}
 
 

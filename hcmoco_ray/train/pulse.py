@@ -6,7 +6,9 @@ machine or process stands still has none.
 
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from hcmoco_ray import compat
 from hcmoco_ray.cluster import interrupts
@@ -33,6 +35,21 @@ class Beat:
     step: int
     phase: str
     number: int
+
+
+def nodes_of(facts: Mapping[str, Any]) -> dict[int, str]:
+    """Return the node's address of each rank that has noted it, in the order of the ranks."""
+    return _by_rank(facts, "node/")
+
+
+def beats_of(facts: Mapping[str, Any]) -> dict[int, Beat]:
+    """Return the newest beat of each rank that has a pulse, in the order of the ranks."""
+    return _by_rank(facts, "rank/")
+
+
+def _by_rank(facts: Mapping[str, Any], kind: str) -> dict[int, Any]:
+    found = {int(name.removeprefix(kind)): fact for name, fact in facts.items() if name.startswith(kind)}
+    return dict(sorted(found.items()))
 
 
 class Pulse:

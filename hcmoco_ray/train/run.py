@@ -135,8 +135,7 @@ def execute(run: Run) -> int:
         check_store(store, cluster.nodes)
         for key, source in run.sources().items():
             cluster.require_shared_storage(f"data set {key}:", resolve_path(source.path))
-        ingest = run.config.ingest
-        preflight.check_resources(run.config, ingest.num_tasks if ingest.decode_in_tasks else 0)
+        preflight.check_resources(run.config, run.config.ingest.decoding_tasks)
         run.config = precision.decide(run.config, worker_resources(run.config), saved.identity if saved else None)
         log(run_config.as_yaml(run.config))
         run.check_machine(cluster.nodes)

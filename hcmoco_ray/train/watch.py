@@ -4,12 +4,14 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
-from hcmoco_ray.cluster import interrupts, room
-from hcmoco_ray.tracking.progress import Status, format_duration, say
-from hcmoco_ray.train.pulse import BETWEEN, DATA, END, EVERY_S, GROW, LEAVE, Beat
+from hcmoco_ray.cluster import interrupts
+from hcmoco_ray.cluster.nodes import alive_nodes
+from hcmoco_ray.tracking.progress import Status, beside, format_duration, say
+from hcmoco_ray.train.pulse import BETWEEN, DATA, END, EVERY_S, GROW, LEAVE, Beat, beats_of, nodes_of
 
 # A step is a stall if it takes this many times the median, and never before _AT_LEAST_S.
 _TIMES = 20
@@ -21,10 +23,9 @@ _SAY_EVERY_S = 60.0
 _GROW_EVERY_S = 30.0
 
 
-@contextmanager
 def watched(
     status: Status, workers: int, wait_minutes: float, grow: Callable[[], int | None] = lambda: None
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Say on which nodes the workers are and when they stand still, while the block runs; end them if it lasts.
 
     They are also asked to leave, with a train state, when the user wants it or when there is room for more of them.
@@ -35,23 +36,15 @@ def watched(
         wait_minutes: of standing still before the workers are ended.
         grow: returns a larger number of workers that there is room for.
     """
-    stop = threading.Event()
-    watch = _Watch(status, workers, 60 * wait_minutes, grow)
-    thread = threading.Thread(target=watch.run, args=(stop,), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return beside(_Watch(status, workers, 60 * wait_minutes, grow).run)
 
 
 class _Watch:
     def __init__(self, status: Status, workers: int, patience_s: float, grow: Callable[[], int | None]):
         self.status, self.workers, self.patience_s, self.grow = status, workers, patience_s, grow
         self.grown_at = time.monotonic()
-        self.nodes: list[str] = []
-        self.stalls = Stalls(workers)
+        self.nodes: dict[int, str] = {}
+        self.stalls = Stalls()
         self.said = float("-inf")
         self.stalled = False
 
@@ -62,15 +55,14 @@ class _Watch:
             try:
                 facts = self.status.facts(timeout=5)
                 if not self.nodes:
-                    self._say_nodes()
+                    self._say_nodes(nodes_of(facts))
                 if interrupts.save_asked():
                     self.status.note("ask", LEAVE)
                 elif self.stalls.step >= 0:
                     self._grow(time.monotonic())
             except ray.exceptions.RayError:
                 continue
-            beats = {rank: facts[f"rank/{rank}"] for rank in range(self.workers) if f"rank/{rank}" in facts}
-            self._look(beats, time.monotonic())
+            self._look(beats_of(facts), time.monotonic())
 
     def _grow(self, now: float) -> None:
         """Ask the workers to leave where there is room for more of them; looked for now and then."""
@@ -79,12 +71,11 @@ class _Watch:
             if self.grow() is not None:
                 self.status.note("ask", GROW)
 
-    def _say_nodes(self) -> None:
-        nodes = self.status.nodes(self.workers)
+    def _say_nodes(self, nodes: dict[int, str]) -> None:
         if len(nodes) < self.workers:
             return
         self.nodes = nodes
-        if len(room.alive_nodes()) > 1:
+        if len(alive_nodes()) > 1:
             say("workers: " + "; ".join(f"{_ranks(ranks)} on {node}" for node, ranks in _by_node(nodes).items()))
 
     def _look(self, beats: dict[int, Beat], now: float) -> None:
@@ -97,22 +88,16 @@ class _Watch:
         self.stalled = True
         if now - self.said >= _SAY_EVERY_S:
             self.said = now
-            where = {rank: f"{node}" for rank, node in enumerate(self.nodes)}
-            say(stalled.line(where))
+            say(stalled.line(self.nodes))
         if stalled.seconds > self.patience_s:
             say(f"the training has stood still for {format_duration(stalled.seconds)}: its workers are ended")
             self.status.note("ask", END)
 
 
 class Stalls:
-    """Finds out whether a group of workers stands still.
+    """Finds out whether a group of workers stands still."""
 
-    Args:
-        workers: how many there are.
-    """
-
-    def __init__(self, workers: int):
-        self._workers = workers
+    def __init__(self) -> None:
         self._seconds: deque[float] = deque(maxlen=100)  # of a step, as seen between two looks
         self._heard: dict[int, tuple[int, float]] = {}  # rank -> number of its last beat, and when it came
         self.step = -1
@@ -150,10 +135,11 @@ class Stalls:
         return Stall(step, seconds, usual, silent, waiting, behind)
 
 
+@dataclass(frozen=True)
 class Stall:
     """A step that takes far too long.
 
-    Args:
+    Attributes:
         step: which.
         seconds: that it has taken.
         usual: seconds of the median step; None if too few steps are known.
@@ -162,11 +148,12 @@ class Stall:
         behind: ranks that are at an earlier step.
     """
 
-    def __init__(
-        self, step: int, seconds: float, usual: float | None, silent: list[int], waiting: list[int], behind: list[int]
-    ):
-        self.step, self.seconds, self.usual = step, seconds, usual
-        self.silent, self.waiting, self.behind = silent, waiting, behind
+    step: int
+    seconds: float
+    usual: float | None
+    silent: list[int]
+    waiting: list[int]
+    behind: list[int]
 
     def line(self, nodes: dict[int, str]) -> str:
         """Return the line that says what stands still and where.
@@ -189,9 +176,9 @@ class Stall:
         return f"step {self.step} has taken {took} so far{usual}: {what}"
 
 
-def _by_node(nodes: list[str]) -> dict[str, list[int]]:
+def _by_node(nodes: dict[int, str]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
-    for rank, node in enumerate(nodes):
+    for rank, node in nodes.items():
         found.setdefault(node, []).append(rank)
     return found
 

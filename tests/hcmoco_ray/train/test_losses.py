@@ -7,10 +7,11 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError, Wo
 
 from hcmoco.errors import UserError
 from hcmoco.training.context import WorkersLeave
-from hcmoco_ray.cluster import interrupts, room
+from hcmoco_ray.cluster import interrupts
+from hcmoco_ray.cluster.nodes import alive_nodes
 from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.losses import explain
-from hcmoco_ray.train.pulse import LEAVE, STEP, Beat
+from hcmoco_ray.train.pulse import LEAVE, STEP, Beat, nodes_of
 
 LOST = WorkerHealthCheckFailedError("poll failed", RayActorError())
 BROKEN = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.3]:4711")
@@ -19,7 +20,7 @@ BROKEN = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by 
 @pytest.fixture
 def status(ray_session):
     """Two ranks on this node, at step 12."""
-    (here,) = room.alive_nodes()
+    (here,) = (node["NodeManagerAddress"] for node in alive_nodes())
     status = Status("")
     for rank in range(2):
         status.note(f"node/{rank}", here)
@@ -29,7 +30,7 @@ def status(ray_session):
 
 
 def here() -> str:
-    (address,) = room.alive_nodes()
+    (address,) = (node["NodeManagerAddress"] for node in alive_nodes())
     return address
 
 
@@ -86,6 +87,6 @@ def test_an_error_that_is_not_ray_train_s_passes(status):
 
 
 def test_facts_are_forgotten_before_a_new_start(status):
-    assert status.nodes(2) == [here()] * 2
+    assert list(nodes_of(status.facts()).values()) == [here()] * 2
     status.clear_facts()
     assert status.facts() == {}

@@ -12,7 +12,7 @@ class Run:
     """Two workers that beat once a second; a step takes a second."""
 
     def __init__(self):
-        self.stalls, self.now, self.number = Stalls(2), 100.0, 0
+        self.stalls, self.now, self.number = Stalls(), 100.0, 0
 
     def look(self, one: tuple[int, str], other: tuple[int, str], *, silent: bool = False):
         """A second passes; `silent`: the second worker has no pulse."""
@@ -71,7 +71,7 @@ def test_the_first_steps_may_take_two_minutes():
 
 
 def test_workers_that_do_not_start():
-    stalls = Stalls(2)
+    stalls = Stalls()
     found = [stalls.look({}, float(now)) for now in range(140)]
     assert found[:120] == [None] * 120
     assert found[-1].line({}) == "the workers have been starting for 2 min 19 s"
