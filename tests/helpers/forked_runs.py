@@ -27,13 +27,12 @@ from hcmoco.finetuning.encoder_init import load_encoder_init
 from hcmoco.finetuning.resolve import resolve
 from hcmoco.finetuning.trainer import Finetuning
 from hcmoco.pretraining.loop import pretrain
-from hcmoco.pretraining.trainer import Pretraining
 from hcmoco.training import distributed
 from hcmoco.training.checkpoint import States, TrainState
 from hcmoco.training.flat_grads import FlatParameters
 from hcmoco.training.precision import settle
 from tests.helpers import local_pretraining as tiny
-from tests.helpers.global_batch import layers, step_in_float64
+from tests.helpers.global_batch import layers, run_in_float64, step_in_float64
 from tests.helpers.waiting import CEILING
 
 
@@ -155,12 +154,7 @@ def in_float64(run, encoders):
 
 def pretraining_step(rank, world, *, sources, over, full, out):
     """The gradient of one step of a pre-training, averaged over the workers."""
-    torch.set_default_dtype(torch.float64)
-    config = tiny.tiny_config(**over)
-    feed = tiny.tiny_feed(config, [Shards.open(each) for each in sources])
-    run = Pretraining(config, feed.plan, torch.device("cpu"), lanes_here=config.train.lanes // world)
-    if full:
-        run.start_stage2()
+    feed, run = run_in_float64(world, sources, over, full)
     in_float64(run, (run.model.rgb, run.model.depth, run.model.keypoints))
     write_gradient(rank, world, feed, run, out)
 

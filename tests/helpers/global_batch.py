@@ -58,6 +58,17 @@ def layers(rank, world, *, counts, out):
     torch.save(found, f"{out}/{rank}.pt")
 
 
+def run_in_float64(world, sources, over, full):
+    """The loader and the state of a small pre-training, in stage 2 if `full`."""
+    torch.set_default_dtype(torch.float64)
+    config = tiny.tiny_config(**over)
+    feed = tiny.tiny_feed(config, [Shards.open(each) for each in sources])
+    run = Pretraining(config, feed.plan, torch.device("cpu"), lanes_here=config.train.lanes // world)
+    if full:
+        run.start_stage2()
+    return feed, run
+
+
 def step_in_float64(rank, world, *, sources, over, out, full=True, frozen=False, lacking=None):
     """One step of a pre-training.
 
@@ -65,12 +76,7 @@ def step_in_float64(rank, world, *, sources, over, out, full=True, frozen=False,
         frozen: batch norm takes its running statistics.
         lacking: modality -> lanes whose rows lose it.
     """
-    torch.set_default_dtype(torch.float64)
-    config = tiny.tiny_config(**over)
-    feed = tiny.tiny_feed(config, [Shards.open(each) for each in sources])
-    run = Pretraining(config, feed.plan, torch.device("cpu"), lanes_here=config.train.lanes // world)
-    if full:
-        run.start_stage2()
+    feed, run = run_in_float64(world, sources, over, full)
     for module in run.model.modules():
         if frozen and isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
