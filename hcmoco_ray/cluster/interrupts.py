@@ -154,8 +154,6 @@ def end_children() -> None:
     """Kill every process below this one."""
     import psutil
 
-    if sys.platform == "linux":  # one that loses its parent meanwhile becomes a child of this process
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     until = time.monotonic() + _KILLING_S
     living = 1
     while living and time.monotonic() < until:
@@ -203,6 +201,8 @@ def _end(reader: int, meant: Callable[[int], bool], grace: float) -> None:
         number = os.read(reader, 1)[0]
     _ended_by = number
     try:
+        if sys.platform == "linux":  # what loses its parent while the main thread unwinds becomes a child of this process
+            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         if not _unwound.wait(grace):
             _within(_LAST_WORDS_S, lambda: [each() for each in reversed(_last_words)])
         if not _said:
