@@ -6,19 +6,26 @@ from typing import Any
 
 from hcmoco.credentials import refuse_secret
 from hcmoco.errors import UserError
-from hcmoco.storage import Folder, absolute, is_local
+from hcmoco.storage import Folder, absolute, is_local, join
 from hcmoco_ray.compat import in_submitted_job
 
 
-def home() -> Path:
-    """Return HCMOCO_HOME, else the current folder, or ~/hcmoco in a submitted job, whose folder is deleted."""
-    if os.environ.get("HCMOCO_HOME"):
-        return Path(os.environ["HCMOCO_HOME"]).expanduser().absolute()
-    return Path.home() / "hcmoco" if in_submitted_job() else Path.cwd()
+def home() -> str:
+    """Return HCMOCO_HOME, a folder or a URI, else the current folder, or ~/hcmoco in a submitted job, whose folder is
+    deleted.
+
+    Raises:
+        UserError: the URI holds a password or a secret key.
+    """
+    given = os.environ.get("HCMOCO_HOME")
+    if given:
+        refuse_secret(given, "HCMOCO_HOME")
+        return absolute(given)
+    return str(Path.home() / "hcmoco" if in_submitted_job() else Path.cwd())
 
 
 def resolve_path(uri: str) -> str:
-    """Return `uri` with a relative path made absolute.
+    """Return `uri` with a relative path made absolute, below `home()`.
 
     Raises:
         UserError: a local URI that is not a plain path, or a URI with a password or a secret key in it.
@@ -28,7 +35,20 @@ def resolve_path(uri: str) -> str:
         return absolute(uri)
     if "://" in uri and not uri.startswith(("file:///", "local:///")):
         raise UserError(f"path {uri!r} is not understood; give a plain path or a URI such as s3://bucket/folder")
-    return str(home() / Path(uri.partition("://")[2] if "://" in uri else uri).expanduser())
+    path, above = os.path.expanduser(uri.partition("://")[2] if "://" in uri else uri), home()
+    if os.path.isabs(path) or is_local(above):
+        return str(Path(above) / path)
+    below = os.path.normpath(path)
+    if below.startswith(".."):
+        raise UserError(f"path {uri!r} leads out of HCMOCO_HOME = {above}; give a path below it, or a whole URI")
+    return above if below == "." else join(above, below)
+
+
+def below_home(text: str) -> str:
+    """Return a text with the paths below `home()` in it made relative, so that it can be shared."""
+    head, _, query = join(home(), "").partition("?")
+    text = text.replace(head, "")
+    return text if is_local(head) or not query else text.replace(f"?{query}", "")
 
 
 def ray_storage(out: str) -> dict[str, Any]:

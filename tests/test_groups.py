@@ -1,4 +1,4 @@
-"""The tests of a file run in one process, so that its fixtures are made once; pytest-xdist groups them by their names."""
+"""The tests of a file run in one process, so that its fixtures are made once: pytest-xdist groups them."""
 
 import os
 

@@ -201,7 +201,7 @@ def _end(reader: int, meant: Callable[[int], bool], grace: float) -> None:
         number = os.read(reader, 1)[0]
     _ended_by = number
     try:
-        if sys.platform == "linux":  # what loses its parent while the main thread unwinds becomes a child of this process
+        if sys.platform == "linux":  # what loses its parent while the main thread unwinds becomes this one's child
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         if not _unwound.wait(grace):
             _within(_LAST_WORDS_S, lambda: [each() for each in reversed(_last_words)])

@@ -10,7 +10,7 @@ from hcmoco.config import canonical
 from hcmoco.errors import UserError
 from hcmoco.results import upgrade_results
 from hcmoco.storage import Folder, join
-from hcmoco_ray.paths import home
+from hcmoco_ray.paths import below_home
 from hcmoco_ray.tracking.provenance import made_by
 
 DONE, MISSING = "done", "missing"
@@ -78,7 +78,7 @@ def portable(result: dict, **facts: str) -> dict:
         facts: added to its `init`.
     """
     init = result["init"]
-    return {**result, "init": {**facts, **init, "text": init["text"].replace(f"{home()}/", "")}}
+    return {**result, "init": {**facts, **init, "text": below_home(init["text"])}}
 
 
 def deciding(config: Any) -> dict:

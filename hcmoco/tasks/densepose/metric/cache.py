@@ -12,13 +12,16 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from hcmoco.storage import absolute, is_local
+
 _log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Return `cache` under HCMOCO_HOME if that is set, else `hcmoco` under XDG_CACHE_HOME (by default ~/.cache)."""
-    if os.environ.get("HCMOCO_HOME"):
-        return Path(os.environ["HCMOCO_HOME"]).expanduser().absolute() / "cache"
+    """Return `cache` under HCMOCO_HOME if that is a path, else `hcmoco` under XDG_CACHE_HOME (by default ~/.cache)."""
+    home = os.environ.get("HCMOCO_HOME", "")
+    if home and is_local(home):
+        return Path(absolute(home)) / "cache"
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "hcmoco"
 
 
