@@ -87,6 +87,10 @@ class PretrainRecipe(OnRay, PretrainConfig):
                 model = model.model_copy(update={name: encoder.model_copy(update={"init": resolve_path(encoder.init)})})
         return self.model_copy(update={"output_dir": resolve_path(self.output_dir), "model": model})
 
+    def initial_weights(self) -> list[str]:
+        """Return where the encoders start: a word, or a path or URI."""
+        return [self.model.rgb.init, self.model.depth.init]
+
 
 class FinetuneRecipe(OnRay, FinetuneConfig):
     """The recipe of a fine-tuning on Ray."""
@@ -99,6 +103,10 @@ class FinetuneRecipe(OnRay, FinetuneConfig):
         return self.model_copy(
             update={"output_dir": resolve_path(self.output_dir), "init": init, "imagenet_weights": weights}
         )
+
+    def initial_weights(self) -> list[str]:
+        """Return where the encoder starts: a word, or a path or URI."""
+        return [self.init, *([self.imagenet_weights] if self.imagenet_weights else [])]
 
 
 RecipeT = TypeVar("RecipeT", PretrainRecipe, FinetuneRecipe)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from hcmoco.errors import UserError
+from hcmoco_ray.cluster.nodes import alive_nodes
 
 Resources = Mapping[str, float]
 
@@ -39,19 +40,22 @@ class ResourceRequest:
         return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
 
     def at_once(self) -> int:
-        """Return how many such requests the cluster can fulfill at a time.
+        """Return how many such requests the nodes that are there now can fulfill at a time.
 
         Raises:
-            UserError: it cannot fulfill one.
+            UserError: no node can fulfill one.
         """
-        import ray
-
-        total = ray.cluster_resources()
-        requested = {"CPU": self.cpus, "GPU": self.gpus}
-        allowed = [int(total.get(name, 0) // count) for name, count in requested.items() if count]
-        if min(allowed) < 1:
+        room = self.room()
+        if not room:
+            nodes = [node["Resources"] for node in alive_nodes()]
+            most = {name: max((node.get(name, 0) for node in nodes), default=0) for name in ("CPU", "GPU")}
             raise UserError(
-                f"a {self.what} asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs, the cluster has "
-                f"{total.get('CPU', 0):g} and {total.get('GPU', 0):g}; lower --cpus or --gpus"
+                f"a {self.what} asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs of one node; no node of the cluster "
+                f"has more than {most['CPU']:g} and {most['GPU']:g}; lower --cpus or --gpus"
             )
-        return min(allowed)
+        return room
+
+    def room(self) -> int:
+        """Return how many such requests fit on the nodes that are there now, 0 if there is none."""
+        bundle = {"CPU": self.cpus, "GPU": self.gpus}
+        return sum(count_fitting(node["Resources"], bundle) for node in alive_nodes())

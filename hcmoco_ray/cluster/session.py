@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,9 @@ _START_TRIES = 4
 
 @dataclass(frozen=True)
 class Cluster:
-    """The cluster of a program: its number of alive nodes, and of their CPUs altogether."""
+    """The cluster of a program: its number of alive nodes."""
 
     nodes: int
-    cpus: int
 
     def require_shared_storage(self, what: str, uri: str) -> None:
         """Refuse a path that some node of the cluster does not reach.
@@ -53,6 +53,22 @@ class Cluster:
                 f"{what} {uri} is not seen from node{'s' if len(unreached) > 1 else ''} {names}; give a folder that is "
                 f"mounted at the same path on all {self.nodes} nodes, or an object store such as s3://bucket/folder"
             )
+
+    def require_shared_data(self, data: Iterable[str], weights: Iterable[str] = ()) -> None:
+        """Refuse data sets and initial weights that some node of the cluster does not reach.
+
+        Args:
+            data: folders or URIs of data sets.
+            weights: values of `init`: a folder or URI, or a word such as "scratch".
+
+        Raises:
+            UserError: as for `require_shared_storage`.
+        """
+        for uri in dict.fromkeys(data):
+            self.require_shared_storage("the data set in", uri)
+        for uri in dict.fromkeys(weights):
+            if os.path.isabs(uri):
+                self.require_shared_storage("init", uri)
 
 
 def cpus_here() -> int:
@@ -101,7 +117,7 @@ def _connect(num_cpus: int | None, object_store_bytes: int, worker_output: bool)
             raise UserError(
                 f"no Ray cluster answers at RAY_ADDRESS={address} ({one_line(error)}); start it, or unset RAY_ADDRESS"
             ) from None
-    return Cluster(nodes=len(alive_nodes()), cpus=max(1, int(ray.cluster_resources().get("CPU", 1))))
+    return Cluster(nodes=len(alive_nodes()))
 
 
 def _start_local(num_cpus: int, object_store_bytes: int, quiet: dict[str, Any]) -> None:

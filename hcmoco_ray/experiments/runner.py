@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from hcmoco.errors import one_line
 from hcmoco.storage import Folder
 from hcmoco_ray.cluster import entrypoint, interrupts
+from hcmoco_ray.cluster.busy import BusyShare
 from hcmoco_ray.experiments.results import Experiment
 from hcmoco_ray.tracking.client import Tracker, TrackingWriter, start_run
 from hcmoco_ray.train.run_dir import log
@@ -32,9 +33,12 @@ def collect(
 
     failures: dict[str, str] = {}
     waiting, total, start_time = dict(tasks), len(tasks), time.monotonic()
+    busy = BusyShare()
     while waiting:
         interrupts.raise_if_interrupted()
         done, _ = ray.wait(list(waiting), timeout=1.0)
+        if len(waiting) > len(done):
+            busy.sample()
         for reference in done:
             experiment = waiting.pop(reference)
             try:
@@ -52,6 +56,8 @@ def collect(
                 f"{num_done}/{total}  {title}:  {metric} {100 * result['test']['metrics'][metric]:.1f} %  "
                 f"({result['seconds']:.0f} s)  {int(left) // 60}:{int(left) % 60:02d} left"
             )
+    if busy.text:
+        log(busy.text)
     return failures
 
 

@@ -11,16 +11,14 @@ _CANCEL_WAIT_S = 2.0
 def run_tasks(
     task: Callable[..., Any],
     calls: Iterable[tuple],
-    cpus: int,
     collect: Callable[[Any], object],
     idle: Callable[[], object],
 ) -> None:
-    """Call `task` with the arguments of each of `calls` on the cluster.
+    """Call `task` with the arguments of each of `calls` on the cluster, whose nodes may come and go meanwhile.
 
     Args:
         task: takes one CPU.
-        calls: arguments; read as tasks are started.
-        cpus: of the cluster; two tasks per CPU are in flight.
+        calls: arguments; read as tasks are started. Two tasks for each CPU that the cluster has are in flight.
         collect: called here with each result, in the order in which tasks end.
         idle: called here between results, at least twice a second.
 
@@ -34,7 +32,8 @@ def run_tasks(
     pending: list[Any] = []
     try:
         while True:
-            while len(pending) < 2 * cpus and (call := next(waiting, None)) is not None:
+            allowed = 2 * max(1, int(ray.cluster_resources().get("CPU", 0)))
+            while len(pending) < allowed and (call := next(waiting, None)) is not None:
                 pending.append(remote.remote(*call))
             if not pending:
                 return

@@ -66,7 +66,7 @@ class Source:
         }
         if "source" in values:  # a name that the manifest has for the data set itself
             del values["source"]
-            values["download"] = self.reader.folder(self.config)
+            values["download"] = self.folder
         own = {} if self.entry.numbered else {"shuffle_seed": self.seed}
         return {"source": self.kind, **values, **own}
 
@@ -97,6 +97,11 @@ class Source:
     def rows_per_item(self) -> int:
         """Approximate number of records of an item."""
         return self.reader.rows_per_item
+
+    @property
+    def folder(self) -> str:
+        """Absolute path of the folder with the source's files, "" for a source without files."""
+        return self.reader.folder(self.config)
 
     @cached_property
     def _rooted(self) -> Config:

@@ -72,12 +72,14 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
     if not calibrations:
         check_disk(folder, source, items)
     cluster = session.connect()
-    cluster.require_shared_storage("--out", folder.uri)
+    cluster.require_shared_storage("--output-dir", folder.uri)
+    if source.folder:
+        cluster.require_shared_storage("the files in", source.folder)
     folder.write(REQUEST, json.dumps(request_of(source, len(items))).encode())
     if folder.exists(REFUSED):
         forget_rejected(folder, calibrated=bool(calibrations))
         folder.delete(REFUSED)
-    measured = _measure(source, folder, calibrations, cluster.cpus)
+    measured = _measure(source, folder, calibrations)
     if measured:
         try:
             items = source.with_calibrations(items, measured)
@@ -85,7 +87,7 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
             folder.write(REFUSED, b"")
             raise
         check_disk(folder, source, items)
-    parts = _make_parts(source, folder, items, cluster.cpus, max_broken)
+    parts = _make_parts(source, folder, items, max_broken)
     manifest = finish(folder, about, parts, measured)
     folder.delete_folder(WORK)
     for name in folder.sizes():
@@ -107,7 +109,7 @@ def _folder(out: str) -> Folder:
     return folder
 
 
-def _measure(source: Source, folder: Folder, calibrations: Mapping[str, Any], cpus: int) -> dict[str, dict]:
+def _measure(source: Source, folder: Folder, calibrations: Mapping[str, Any]) -> dict[str, dict]:
     """Return the measured values by name of the calibration, including those of an earlier run."""
     measured: dict[str, dict] = {}
     progress = Progress(f"measuring {source.name}", len(calibrations), "calibrations")
@@ -118,12 +120,12 @@ def _measure(source: Source, folder: Folder, calibrations: Mapping[str, Any], cp
         progress.add(1, free=was_finished)
 
     calls = [(source, folder, name, calibration) for name, calibration in calibrations.items()]
-    run_tasks(calibrate, calls, cpus, collect, progress.show)
+    run_tasks(calibrate, calls, collect, progress.show)
     progress.close()
     return {name: measured[name] for name in calibrations}
 
 
-def _make_parts(source: Source, folder: Folder, items: Sequence, cpus: int, max_broken: float) -> list[Part]:
+def _make_parts(source: Source, folder: Folder, items: Sequence, max_broken: float) -> list[Part]:
     """Write all parts, and number their rows without gaps. Raises UserError if too many records are rejected."""
     parts: dict[int, Part] = {}
     expected = len(items) * source.rows_per_item
@@ -144,14 +146,14 @@ def _make_parts(source: Source, folder: Folder, items: Sequence, cpus: int, max_
             _list_rejected(parts)
             raise
 
-    run_tasks(make_part, _calls(source, folder, items), cpus, collect, progress.show)
+    run_tasks(make_part, _calls(source, folder, items), collect, progress.show)
     check_rejected(_num_records(parts))
     ordered = [parts[number] for number in sorted(parts)]
     starts = [0, *accumulate(part.rows for part in ordered)]
     moves = [
         (folder, source, part, start) for part, start in zip(ordered, starts, strict=False) if part.first_index != start
     ]
-    run_tasks(move_part, moves, cpus, lambda part: parts.update({part.number: part}), progress.show)
+    run_tasks(move_part, moves, lambda part: parts.update({part.number: part}), progress.show)
     progress.close()
     return [parts[number] for number in sorted(parts)]
 

@@ -135,6 +135,8 @@ def execute(run: Run) -> int:
         check_store(store, cluster.nodes)
         for key, source in run.sources().items():
             cluster.require_shared_storage(f"data set {key}:", resolve_path(source.path))
+        if saved is None:  # the workers read them
+            cluster.require_shared_data((), run.config.initial_weights())
         preflight.check_resources(run.config, run.config.ingest.decoding_tasks)
         run.config = precision.decide(run.config, worker_resources(run.config), saved.identity if saved else None)
         log(run_config.as_yaml(run.config))

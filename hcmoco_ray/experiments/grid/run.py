@@ -201,7 +201,9 @@ def _carry_out(
         experiment.task: _data_of(experiment.config, experiment.task)
         for experiment in {experiment.task: experiment for experiment in missing}.values()
     }
-
+    session.connect().require_shared_data(
+        [each.uri for opened in data.values() for each in opened], [experiment.config.init for experiment in missing]
+    )
     tasks = dict(REGISTRY)
 
     def work(config: FinetuneRecipe, train: Shards, test: Shards) -> dict:

@@ -84,6 +84,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
         )
         trials = merge(base, {"train": {"precision": recipe.train.precision}})
         sources, views, finetune_data, identity = _data_of(config, recipe, out)
+        cluster.require_shared_data([each.uri for each in (*sources, *(finetune_data or ()))], recipe.initial_weights())
         key = records.open(sweep_identity(config, recipe, *identity))
         writer = open_writer(recipe.tracking, out, actor=True)
         parent = start_run(

@@ -107,11 +107,10 @@ def run_trials(job: Job, *, max_restarts: int, on_finished: Callable[[dict], Non
         ),
         param_space=_population_space(config) if exchange else {},
         tune_config=tune.TuneConfig(
-            search_alg=_population(queue) if exchange else _searcher(queue),
+            # The trials of a population take turns: all are started, and resources decide how many run.
+            search_alg=_population(queue) if exchange else _searcher(queue, job),
             scheduler=_scheduler(job),
             num_samples=number_left,
-            # The trials of a population take turns: all are started, and resources decide how many run.
-            max_concurrent_trials=None if exchange else job.resources.at_once(),
             trial_name_creator=_name,
             trial_dirname_creator=_name,
         ),
@@ -158,18 +157,30 @@ def _name(trial: Any) -> str:
     return f"{trial.config['number']:04d}"
 
 
-def _searcher(queue: Queue) -> Any:
+def _searcher(queue: Queue, job: Job) -> Any:
     from ray.tune.search import Searcher
 
     class Numbered(Searcher):
-        """Suggest the trials of the queue. Its state is the sweep's records."""
+        """Suggest the trials of the queue, as many at a time as fit on the nodes that are there then.
+
+        Tune's own limit is a number that is fixed at the start. Its state is the sweep's records.
+        """
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._suggested: set[str] = set()  # and not complete
 
         def suggest(self, trial_id: str) -> Any:
+            if len(self._suggested) >= max(1, job.resources.room()):
+                return None  # Tune asks again
             point = queue.take()
-            return Searcher.FINISHED if point is None else point
+            if point is None:
+                return Searcher.FINISHED
+            self._suggested.add(trial_id)
+            return point
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-            pass
+            self._suggested.discard(trial_id)
 
         def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
             pass

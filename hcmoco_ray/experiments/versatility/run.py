@@ -194,6 +194,9 @@ def _carry_out(
     import ray
 
     sources = _sources(recipe, missing)
+    session.connect().require_shared_data(
+        [each.uri for each in vars(sources).values() if each], [experiment.config.init for experiment in missing]
+    )
 
     def work(config: CoTrainingConfig, sources: Sources) -> tuple[dict, np.ndarray]:
         torch.set_num_threads(asked.threads)

@@ -12,7 +12,7 @@ from hcmoco_ray.cluster import entrypoint, session
 
 
 def test_start_joins_what_runs_and_says_what_it_is(ray_session):
-    assert session.connect(num_cpus=64) == ray_session == session.Cluster(nodes=1, cpus=4)
+    assert session.connect(num_cpus=64) == ray_session == session.Cluster(nodes=1)
 
 
 def test_a_mistake_inside_a_task_is_one_line(ray_session, capsys):

@@ -9,7 +9,7 @@ from hcmoco_ray.cluster import session, shared_disk
 def test_the_only_node_reaches_every_path_and_nothing_is_left(ray_session, tmp_path):
     assert shared_disk.unreached_nodes(str(tmp_path / "not" / "there")) == []
     assert list(tmp_path.iterdir()) == []
-    session.Cluster(nodes=3, cpus=4).require_shared_storage("--out", "s3://bucket/x")
+    session.Cluster(nodes=3).require_shared_storage("--out", "s3://bucket/x")
 
 
 def test_the_file_system_of_a_path():
