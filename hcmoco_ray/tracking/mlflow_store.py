@@ -45,10 +45,26 @@ def open_store(uri: str, experiment: str) -> tuple[Any, str]:
             client = MlflowClient(uri)
             return client, _experiment_id(client, experiment, str(database.parent / "mlartifacts"))
     except store_errors() as error:
-        raise UserError(
-            f"the MLflow store {uri} cannot be opened: {one_line(error, 300)}; start the server, correct tracking.uri, "
-            "or do not set tracking.uri to log to a local file"
-        ) from None
+        raise UserError(f"the MLflow store {uri} {_why_not(error)}") from None
+
+
+def _why_not(error: BaseException) -> str:
+    """Return why a store cannot be opened, and what to do: the end of a sentence that begins with the store."""
+    text = str(error)
+    if getattr(error, "get_http_status_code", int)() in (401, 403) or "error code 401" in text or "code 403" in text:
+        return (
+            "does not accept this user or token; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN, where this program runs"
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return (
+            "has a certificate that this machine does not trust; set MLFLOW_TRACKING_SERVER_CERT_PATH to the file of "
+            "the authority that signed it"
+        )
+    return (
+        f"cannot be opened: {one_line(error, 300)}; start the server, correct tracking.uri or MLFLOW_TRACKING_URI, or "
+        "set neither to log to a local file"
+    )
 
 
 def _create_tables(database: Path) -> None:
