@@ -213,3 +213,28 @@ def test_how_to_see_a_database_with_a_password(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:Hunter2@d/x")
     config = with_environment(TrackingConfig())
     assert how_to_see(config, "/o") == 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"'
+
+
+def test_grids_sweeps_and_co_trainings_take_the_environment_too(monkeypatch):
+    from hcmoco_ray import cli
+    from hcmoco_ray import config as run_config
+    from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
+    from hcmoco_ray.experiments.grid.config import load_grid
+    from hcmoco_ray.experiments.versatility.run import load
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{USER}:Hunter2@mlflow:5000")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "theirs")
+    pose = cli.task_values("pose", "people-cpu", ["init=scratch"])
+    asked = [
+        run_config.load(PretrainRecipe, "people-cpu", []).tracking,
+        run_config.check(
+            FinetuneRecipe, cli.task_values("pose", "people-cpu", ["init=scratch"]), "people-cpu"
+        ).tracking,
+        load_grid("people-cpu").tracking,
+        load("people-cpu", []).tracking,
+    ]
+    assert {(each.uri, each.experiment) for each in asked} == {("http://mlflow:5000", "theirs")}
+    for own in ("null", "http://other"):
+        config = run_config.load(PretrainRecipe, "people-cpu", [f"tracking.uri={own}"])
+        assert config.tracking.uri == (None if own == "null" else own)
+        assert load("people-cpu", [f"tracking.uri={own}"]).tracking.uri == config.tracking.uri
