@@ -21,6 +21,7 @@ NEEDED_BYTES = 16 << 20
 _SOCKET = "/ray/session_2026-01-01_00-00-00_000000_/sockets/plasma_store"
 _LONGEST_PATH = 103 if sys.platform == "darwin" else 107
 
+_LOGGED = 20_000  # characters of each log
 _CHOOSE = "set RAY_TMPDIR to"
 _WAYS = (
     "give the address of the head's GCS, RAY_ADDRESS=<head>:6379, where this program runs on a machine of the cluster, "
@@ -67,10 +68,11 @@ def check_folder() -> None:
 
 def not_started(error: BaseException) -> UserError:
     """Return the error that says why Ray, which was started here, did not come up."""
-    said = one_line(error, 300)
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        return UserError(f"Ray did not start on this machine ({said}); raise the limit of open files: ulimit -n 65536")
-    if isinstance(error, OSError) and error.errno in (errno.EAGAIN, errno.ENOMEM):
+    said, logged = one_line(error, 300), f"{error} {_logged()}"
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.EMFILE, errno.ENFILE) or os.strerror(errno.EMFILE) in logged:
+        return UserError("Ray did not start on this machine: too many open files; raise their limit: ulimit -n 65536")
+    if number in (errno.EAGAIN, errno.ENOMEM) or os.strerror(errno.EAGAIN) in logged:
         return UserError(
             f"Ray did not start on this machine ({said}); it needs more processes or memory: end other programs, or "
             "raise `ulimit -u` and the container's limits"
@@ -81,9 +83,24 @@ def not_started(error: BaseException) -> UserError:
             "a token: unset it, or create one with `ray get-auth-token --generate`"
         )
     return UserError(
-        f"Ray did not start on this machine ({said}); its logs are in {ray_folder() / 'session_latest' / 'logs'}; "
+        f"Ray did not start on this machine ({said}); its logs are in {_logs()}; "
         f"if they do not help, {_CHOOSE} another folder"
     )
+
+
+def _logs() -> Path:
+    """Return the folder of the logs of the newest Ray that this program has started; its name ends in our number."""
+    own = sorted(ray_folder().glob(f"session_*_{os.getpid()}"))
+    return (own[-1] if own else ray_folder() / "session_latest") / "logs"
+
+
+def _logged() -> str:
+    """Return the beginnings of what the processes wrote that this program has started as they failed."""
+    logs = _logs()
+    try:
+        return "\n".join(path.read_text(errors="replace")[:_LOGGED] for path in sorted(logs.glob("*.err")))
+    except OSError:
+        return ""
 
 
 def check_address(address: str) -> None:

@@ -128,3 +128,13 @@ def test_a_full_disk(tmp_path, folder):
     assert re.search(rf"Ray cannot start in {folder}/ray: its disk has \d MB free", line), line
     assert "set RAY_TMPDIR to a folder on another disk" in line
     helped(tmp_path, within, str(folder))
+
+
+@pytest.mark.slow
+def test_too_few_open_files(tmp_path):
+    few = ("bash", "-c", 'ulimit -n 40 && exec "$@"', "bash")
+    done = prepare(tmp_path, within=few)
+    assert done.returncode == 2, done
+    *_, line = done.stderr.splitlines()  # what Ray's own client writes comes before it
+    assert line.startswith("error: Ray did not start on this machine: too many open files")
+    assert line.endswith("ulimit -n 65536")

@@ -227,9 +227,7 @@ def test_grids_sweeps_and_co_trainings_take_the_environment_too(monkeypatch):
     pose = cli.task_values("pose", "people-cpu", ["init=scratch"])
     asked = [
         run_config.load(PretrainRecipe, "people-cpu", []).tracking,
-        run_config.check(
-            FinetuneRecipe, cli.task_values("pose", "people-cpu", ["init=scratch"]), "people-cpu"
-        ).tracking,
+        run_config.check(FinetuneRecipe, pose, "people-cpu").tracking,
         load_grid("people-cpu").tracking,
         load("people-cpu", []).tracking,
     ]
