@@ -13,8 +13,9 @@ from typing import Any, ClassVar, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hcmoco.credentials import masked, refuse_secrets
+from hcmoco.credentials import refuse_secrets
 from hcmoco.errors import UserError, one_line
+from hcmoco.masking import masked
 from hcmoco.storage import join, read_file, split_file
 
 FREE: dict[str, Any] = {"affects_result": False}

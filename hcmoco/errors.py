@@ -1,4 +1,6 @@
-"""The errors that a user is meant to read, and how other errors become a part of their line."""
+"""The errors that a user is meant to read, and how other errors become a part of their line. None shows a password."""
+
+from hcmoco.masking import masked
 
 
 class UserError(Exception):
@@ -7,6 +9,9 @@ class UserError(Exception):
     The message is one line that says what is wrong, where, what is allowed and what to do next. A program's `main`
     prints it as `error: ...` and exits with status 2; a traceback would add nothing.
     """
+
+    def __init__(self, message: str = ""):
+        super().__init__(masked(message))
 
 
 class StorageError(Exception):
@@ -21,7 +26,7 @@ class StorageError(Exception):
     """
 
     def __init__(self, message: str, passing: bool = False):
-        super().__init__(message)
+        super().__init__(masked(message))
         self.passing = passing
 
 
@@ -34,5 +39,5 @@ def one_line(error: BaseException, limit: int = 200) -> str:
     """
     # str() of a KeyError is the repr of its text.
     text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-    text = text or type(error).__name__
+    text = masked(text) or type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 3]}..."

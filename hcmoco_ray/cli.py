@@ -6,9 +6,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
+from hcmoco.masking import masked
 from hcmoco.tasks.registry import REGISTRY
-from hcmoco_ray.cluster import interrupts
+from hcmoco_ray.cluster import entrypoint, interrupts
 
 PROGRAMS = (
     *("prepare", "pretrain", "finetune", "evaluate", "predict", "report"),
@@ -19,10 +21,20 @@ _INSTALLED = Path(__file__).resolve().parent / "recipes"
 RECIPES = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1] / "recipes"
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors show no password of an argument."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **settings})
+
+    def error(self, message: str) -> NoReturn:
+        super().error(masked(message))
+
+
 def parser(description: str) -> argparse.ArgumentParser:
     """Return a parser of `--recipe NAME [key=value ...]`."""
     known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
-    arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = Parser(description=description)
     arguments.add_argument(
         "--recipe",
         default="people-cpu",
@@ -40,7 +52,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 def task_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser of `TASK --recipe NAME [key=value ...]`."""
-    arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = Parser(description=description)
     arguments.add_argument("task", choices=tuple(REGISTRY), metavar="TASK", help=", ".join(REGISTRY))
     arguments.add_argument(
         "--recipe",
@@ -61,10 +73,10 @@ def recipe_file(name: str, folder: Path) -> str:
 
 def task_values(task: str, recipe: str, overrides: list[str]) -> dict:
     """Load a task's recipe with the overrides on top, not yet checked; see `values`."""
-    from hcmoco.config import load_recipe, merge, parse_overrides
+    from hcmoco.config import load_recipe, merge
 
     path = recipe_file(recipe, RECIPES / task)
-    return merge(merge(load_recipe(path), {"task": {"name": task}}), parse_overrides(overrides))
+    return with_overrides(merge(load_recipe(path), {"task": {"name": task}}), overrides)
 
 
 def values(recipe: str, overrides: list[str]) -> dict:
@@ -73,9 +85,24 @@ def values(recipe: str, overrides: list[str]) -> dict:
     Raises:
         UserError: the recipe is missing, not YAML or not a mapping, or an override has no `=`.
     """
-    from hcmoco.config import load_recipe, merge, parse_overrides
+    from hcmoco.config import load_recipe
 
-    return merge(load_recipe(recipe_file(recipe, RECIPES)), parse_overrides(overrides))
+    return with_overrides(load_recipe(recipe_file(recipe, RECIPES)), overrides)
+
+
+def with_overrides(values: dict, overrides: Sequence[str]) -> dict:
+    """Lay dotted overrides over a recipe's keys. A null removes a key, but `tracking.uri=null` stays: it has a meaning.
+
+    Raises:
+        UserError: an override has no `=`, or its value is not YAML.
+    """
+    from hcmoco.config import merge, parse_overrides
+
+    given = parse_overrides(list(overrides))
+    merged, tracking = merge(values, given), given.get("tracking")
+    if isinstance(tracking, dict) and "uri" in tracking and tracking["uri"] is None:
+        merged["tracking"] = {**merged.get("tracking", {}), "uri": None}
+    return merged
 
 
 def run_script(name: str, script: str) -> int:
@@ -109,4 +136,5 @@ def run_command(arguments: Sequence[str]) -> int:
         return 2
     if arguments[0] != "node":  # it passes signals on in its own way
         interrupts.listen()  # before imports that take long
+    sys.excepthook = entrypoint.print_masked
     return importlib.import_module(f"hcmoco_ray.commands.{arguments[0]}").main(list(arguments[1:]))

@@ -182,3 +182,34 @@ def storage_key(storage: "torch.UntypedStorage") -> int:
     On the meta device too, where tensors have no memory.
     """
     return storage._cdata
+
+
+def refused_token(address: str, seconds: float = 10.0) -> str | None:
+    """Ask a cluster's head who it is, and return what it says if it does not accept this program's token.
+
+    Ray's own client asks for 20 seconds, logs a line for each, and then says only that it did not connect.
+
+    Args:
+        address: host:port of the head.
+        seconds: to wait for the answer at most.
+
+    Returns:
+        Its words; None if it accepts the token, asks for none, or does not answer.
+    """
+    import grpc
+    import ray
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+
+    messages: Any = gcs_service_pb2
+    with init_grpc_channel(address) as channel:
+        try:
+            gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel).GetClusterId(
+                messages.GetClusterIdRequest(), timeout=seconds
+            )
+        except grpc.RpcError as error:
+            refused = error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+            return str(error.details()) if refused else None
+        except ray.exceptions.AuthenticationError as error:  # this program's own token is not to be had
+            return str(error).partition(". ")[0]
+    return None

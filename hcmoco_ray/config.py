@@ -12,7 +12,7 @@ from hcmoco.finetuning.encoder_init import IMAGENET, SCRATCH
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco_ray import cli
 from hcmoco_ray.paths import resolve_path
-from hcmoco_ray.tracking.client import TrackingConfig
+from hcmoco_ray.tracking.config import TrackingConfig, resolved
 
 _WIDTH = 140
 
@@ -135,7 +135,7 @@ def load(cls: type[HasPathsT], recipe: str, overrides: Sequence[str]) -> HasPath
 
 
 def check(cls: type[HasPathsT], values: dict[str, Any], recipe: str) -> HasPathsT:
-    """Build a config from its keys, with absolute paths.
+    """Build a config from its keys, with absolute paths, and with the tracking store that the environment names.
 
     Args:
         cls: class of the config.
@@ -146,7 +146,7 @@ def check(cls: type[HasPathsT], values: dict[str, Any], recipe: str) -> HasPaths
         UserError: a key or value is bad.
     """
     config: Any = build(cast("type[Config]", cls), values, f"recipe {recipe}")
-    return config.with_absolute_paths()
+    return resolved(config.with_absolute_paths())
 
 
 def as_yaml(config: Config) -> str:

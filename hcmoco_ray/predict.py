@@ -13,7 +13,7 @@ from hcmoco.errors import UserError
 from hcmoco.inference.images import ImageFile, find_images
 from hcmoco.inference.writer import ABOUT, INDEX, LINES, Output, check_out
 from hcmoco.storage import is_local
-from hcmoco_ray.cluster import session
+from hcmoco_ray.cluster.cpus import cpus_here
 from hcmoco_ray.tracking.progress import Progress
 
 _SHOWN = 5
@@ -38,7 +38,7 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
     Raises:
         UserError: an argument, an image or the weights are bad.
     """
-    threads = given.threads if given.threads is not None else session.cpus_here()
+    threads = given.threads if given.threads is not None else cpus_here()
     for name, value in (("--batch", given.batch), ("--threads", threads)):
         if value < 1:
             raise UserError(f"{name} {value}: must be at least 1")

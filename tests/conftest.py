@@ -7,6 +7,9 @@ import pytest
 from tests.helpers import namespaces, real_samples, s3_server
 from tests.helpers.ending import pytest_configure, pytest_sessionstart  # noqa: F401 (hooks)
 
+for _name in [name for name in os.environ if name.startswith(("MLFLOW_TRACKING_", "MLFLOW_EXPERIMENT_"))]:
+    del os.environ[_name]  # of the person who runs the tests: programs under test would log there
+
 
 @pytest.fixture(scope="session")
 def s3_environment():

@@ -3,8 +3,8 @@
 import pytest
 
 from hcmoco.config import build, parse_overrides
-from hcmoco.credentials import masked
 from hcmoco.errors import UserError
+from hcmoco.masking import masked
 from hcmoco_ray.cluster.entrypoint import main_wrapper
 from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.paths import resolve_path
@@ -28,6 +28,20 @@ SECRET = "Hunter2"
         ),
         ("abfss://c:Hunter2@a.dfs.core.windows.net/x", "abfss://c:***@a.dfs.core.windows.net/x"),
         ("s3://b/x?secret_key=Hunter2", "s3://b/x?secret_key=***"),
+        ("postgresql+psycopg2://me:Hun/ter?2#@db/x", "postgresql+psycopg2://me:***@db/x"),
+        ("http://me:Hun/ter2@h:5000/x", "http://me:***@h:5000/x"),
+        ("https://Hunter2@h/x", "https://***@h/x"),
+        ("'http://me:Hunter2@h/x': refused", "'http://me:***@h/x': refused"),
+        (
+            "s3://b/x?endpoint_override=http://me:Hunter2@minio:9000",
+            "s3://b/x?endpoint_override=http://me:***@minio:9000",
+        ),
+        (
+            "s3://b/x?endpoint_override=http%3A%2F%2Fme%3AHunter2%40minio%3A9000",
+            "s3://b/x?endpoint_override=http%3A%2F%2Fme%3A***%40minio%3A9000",
+        ),
+        ("https://h/x#access_token=Hunter2", "https://h/x#access_token=***"),
+        ("invalid header value: 'Bearer Hunter2Hunter2Hunter2'", "invalid header value: 'Bearer ***'"),
         ("of s3://A:Hunter2@b/c and s3://B:Hunter2@d/e", "of s3://A:***@b/c and s3://B:***@d/e"),
     ],
 )
@@ -44,6 +58,9 @@ def test_what_is_secret_is_masked(text, shown):
         "hdfs://user@host:9000/a@b",
         "/data/a:b@c?token=x",
         "http://mlflow:5000",
+        "http://mlflow:5000/#/experiments/1?searchFilter=a@b:c",
+        "s3://b/x?endpoint_override=http%3A//minio.lab:9000",
+        "postgresql://me@db:5432/x",
         "sqlite:///home/a:b@c/mlflow.db",
         "no URI: a:b@c",
     ],
@@ -59,7 +76,9 @@ def test_what_is_not_secret_stays(text):
         ("data.sources.indoor.path", f"gs://b/x?access_token={SECRET}", "GOOGLE_APPLICATION_CREDENTIALS"),
         ("model.rgb.init", f"https://h/w.pth?token={SECRET}", "leave it out"),
         ("tracking.uri", f"https://me:{SECRET}@mlflow", "MLFLOW_TRACKING_PASSWORD"),
+        ("tracking.uri", f"https://{SECRET}@mlflow", "MLFLOW_TRACKING_PASSWORD"),
         ("tracking.uri", f"postgresql://me:{SECRET}@db/x", "pgpass"),
+        ("tracking.uri", f"'postgresql+psycopg2://me:a/b {SECRET}@db/x'", "pgpass"),
     ],
 )
 def test_a_recipe_with_a_secret_is_refused_by_its_key(key, uri, hint):
@@ -84,3 +103,44 @@ def test_what_a_program_says_last_is_masked(capsys):
 
     assert main() == 2
     assert capsys.readouterr().err == "error: nothing at https://me:***@host/x\n"
+
+
+@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"])
+def test_what_the_environment_keeps_secret_is_masked(monkeypatch, name):
+    monkeypatch.setenv(name, f"{SECRET}{SECRET}\n")  # the line end of a file, which a client complains about
+    assert str(UserError(f"bad value: {SECRET}{SECRET}")) == "bad value: ***"
+
+
+def test_the_password_of_a_uri_in_the_environment_is_masked_everywhere(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{SECRET}{SECRET}@mlflow")
+    assert masked(f"user me, password {SECRET}{SECRET}") == "user me, password ***"
+
+
+@pytest.mark.parametrize(
+    "program", ["pretrain", "sweep", "prepare", "evaluate", "predict", "report", "label_fractions"]
+)
+def test_an_argument_that_is_not_understood_is_shown_without_its_secret(capsys, program):
+    import importlib
+
+    main = importlib.import_module(f"hcmoco_ray.commands.{program}").main
+    with pytest.raises(SystemExit):
+        main([f"--tracking-uri=http://me:{SECRET}@mlflow"])
+    assert SECRET not in capsys.readouterr().err
+
+
+def test_a_traceback_shows_no_secret(tmp_path):
+    import subprocess
+    import sys
+
+    code = f"""
+from hcmoco_ray import cli
+from hcmoco_ray.commands import report
+def fails(arguments):
+    raise ValueError("http://me:{SECRET}@mlflow")
+report.main = fails
+cli.run_command(["report"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.endswith("ValueError: http://me:***@mlflow\n")
+    assert "Traceback" in done.stderr

@@ -17,8 +17,9 @@ import fsspec
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from hcmoco.credentials import advice, masked, refuse_secret
+from hcmoco.credentials import advice, refuse_secret
 from hcmoco.errors import StorageError, UserError, one_line
+from hcmoco.masking import masked
 from hcmoco.storage.uri import ARROW_SCHEMES, Parts, parse
 
 T = TypeVar("T")
@@ -48,6 +49,11 @@ _REASONS = (
         ("ACCESS_DENIED", "AccessDenied", "PERMISSION_DENIED", "AuthorizationPermissionMismatch", "FORBIDDEN"),
         "no permission",
         "use a key that may list, read, write and delete there",
+    ),
+    (
+        ("curlCode: 60", "SSL peer certificate"),
+        "this machine does not trust its certificate",
+        "name the authority's file with ?tls_ca_file_path=, or in SSL_CERT_FILE on every node",
     ),
     (
         (
@@ -137,7 +143,9 @@ def patiently(uri: str, path: str, call: Callable[[], T]) -> T:
         if not error.passing or not PATIENCE_S:
             raise
         away = error
-    print(f"storage {uri} does not answer; waiting up to {PATIENCE_S:.0f} s for it", file=sys.stderr, flush=True)
+    print(
+        f"storage {masked(uri)} does not answer; waiting up to {PATIENCE_S:.0f} s for it", file=sys.stderr, flush=True
+    )
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         time.sleep(_PAUSE_S)

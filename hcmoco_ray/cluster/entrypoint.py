@@ -3,11 +3,13 @@
 import errno
 import functools
 import sys
+import traceback
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, TypeVar
 
-from hcmoco.credentials import masked
 from hcmoco.errors import StorageError, UserError, one_line
+from hcmoco.masking import masked
 from hcmoco_ray.cluster import interrupts
 
 KindT = TypeVar("KindT", bound=Exception)
@@ -53,6 +55,11 @@ def _find(error: BaseException | None, kind: type[KindT]) -> KindT | None:
     return None
 
 
+def print_masked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback without the secrets in it; for `sys.excepthook`."""
+    sys.stderr.write(masked("".join(traceback.format_exception(kind, error, trace))))
+
+
 def main_wrapper(main: Callable[..., int | None]) -> Callable[..., int]:
     """Decorate a program's `main` so that a user's mistake prints one line and not a traceback.
 
@@ -69,7 +76,7 @@ def main_wrapper(main: Callable[..., int | None]) -> Callable[..., int]:
                 return status
             except BaseException as error:
                 if isinstance(error, interrupts.SavedAndStopped):
-                    print(f"stopped; {error}; the same command resumes from there", file=sys.stderr)
+                    print(f"stopped; {masked(str(error))}; the same command resumes from there", file=sys.stderr)
                     return interrupts.SAVED_STATUS
                 # After a signal, errors while unwinding do not matter.
                 if isinstance(error, KeyboardInterrupt) or interrupts.noted():

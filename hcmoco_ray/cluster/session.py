@@ -5,7 +5,6 @@ Ray is imported only when a cluster is asked for: `--help` and a wrong argument 
 
 import logging
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterable
@@ -13,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hcmoco.errors import UserError, one_line
+from hcmoco.errors import UserError
 from hcmoco.storage import absolute, is_local
-from hcmoco_ray.cluster import interrupts
+from hcmoco_ray.cluster import interrupts, starting
+from hcmoco_ray.cluster.cpus import cpus_here
 from hcmoco_ray.cluster.network import choose_interface
 from hcmoco_ray.cluster.nodes import alive_nodes
 from hcmoco_ray.cluster.resources import count_fitting
@@ -71,11 +71,6 @@ class Cluster:
                 self.require_shared_storage("init", uri)
 
 
-def cpus_here() -> int:
-    """Return the number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def connect(
     num_cpus: int | None = None, *, object_store_bytes: int = OBJECT_STORE_BYTES, worker_output: bool = False
 ) -> Cluster:
@@ -84,13 +79,13 @@ def connect(
     A second call changes nothing.
 
     Args:
-        num_cpus: CPUs of a cluster that is started here; None: those of this machine, at least 2, for a worker and its
-            input.
+        num_cpus: CPUs of a cluster that is started here; None: those that this program may use, at least 2, for a
+            worker and its input.
         object_store_bytes: size of its object store.
         worker_output: show what tasks and workers print.
 
     Raises:
-        UserError: no cluster answers at RAY_ADDRESS, or Ray does not start in time.
+        UserError: no cluster answers at RAY_ADDRESS, it asks for a token, or Ray does not start here.
     """
     for name, value in RAY_ENV.items():
         os.environ.setdefault(name, value)
@@ -106,18 +101,22 @@ def _connect(num_cpus: int | None, object_store_bytes: int, worker_output: bool)
         hide_worker_messages()
     if not ray.is_initialized():
         quiet: dict[str, Any] = {"log_to_driver": worker_output, "logging_level": logging.ERROR}
-        address = os.environ.get("RAY_ADDRESS")
-        try:
-            if address:
-                _check_port_open(address)
-                ray.init(address, runtime_env=_runtime_env(), **quiet)
-            else:
-                _start_local(num_cpus or max(2, cpus_here()), object_store_bytes, quiet)
-        except OSError as error:
-            raise UserError(
-                f"no Ray cluster answers at RAY_ADDRESS={address} ({one_line(error)}); start it, or unset RAY_ADDRESS"
-            ) from None
+        address = os.environ.get(starting.ADDRESS, "").strip()
+        if address and address != "local":
+            _join(address, quiet)
+        else:
+            _start_local(num_cpus or max(2, cpus_here()), object_store_bytes, quiet)
     return Cluster(nodes=len(alive_nodes()))
+
+
+def _join(address: str, quiet: dict[str, Any]) -> None:
+    import ray
+
+    starting.check_address(address)
+    try:
+        ray.init(address, runtime_env=_runtime_env(), **quiet)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise starting.not_joined(address, error) from None
 
 
 def _start_local(num_cpus: int, object_store_bytes: int, quiet: dict[str, Any]) -> None:
@@ -126,6 +125,7 @@ def _start_local(num_cpus: int, object_store_bytes: int, quiet: dict[str, Any]) 
 
     for name, value in START_ENV.items():
         os.environ.setdefault(name, value)
+    starting.check_folder()
     for left in reversed(range(_START_TRIES)):
         try:
             ray.init(
@@ -138,8 +138,10 @@ def _start_local(num_cpus: int, object_store_bytes: int, quiet: dict[str, Any]) 
             )
             return
         except Exception as error:  # Ray raises a plain Exception here
+            starting.check_folder()  # what it was at the start may have changed, as a disk fills
             if "timed out during startup" not in str(error):
-                raise
+                ray.shutdown()
+                raise starting.not_started(error) from None
         ray.shutdown()
         interrupts.raise_if_interrupted()
         if left:
@@ -174,16 +176,6 @@ def wait_for_nodes(bundles: list[dict[str, float]], seconds: float) -> Cluster:
         interrupts.raise_if_interrupted()
         time.sleep(2)
     return connect()
-
-
-def _check_port_open(address: str) -> None:
-    """Raise OSError at once if nothing listens at host:port, where Ray would try for two minutes.
-
-    Other forms of an address are not checked.
-    """
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit() and "/" not in host:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _runtime_env() -> dict[str, Any]:

@@ -10,9 +10,9 @@ and OUT/sheet.png (default: evaluations/<name of the data's folder> beside the m
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
-import argparse
 from collections.abc import Sequence
 
+from hcmoco_ray import cli
 from hcmoco_ray.cluster import entrypoint
 from hcmoco_ray.paths import resolve_path
 
@@ -20,7 +20,7 @@ from hcmoco_ray.paths import resolve_path
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("weights", help="folder of a finished fine-tuning, or of its model")
     parser.add_argument("--data", required=True, help="folder or URI of a prepared data set with the task's labels")
     parser.add_argument("--output-dir", "--out", dest="output_dir", help="folder or URI of the results")

@@ -23,10 +23,10 @@ Results of an earlier run in OUT are replaced. Other files stay; a folder that h
 Relative paths of --weights and --out are resolved against HCMOCO_HOME, else the current folder.
 """
 
-import argparse
 from collections.abc import Sequence
 
 from hcmoco.tasks.registry import REGISTRY
+from hcmoco_ray import cli
 from hcmoco_ray.cluster import entrypoint
 from hcmoco_ray.paths import resolve_path
 
@@ -34,7 +34,7 @@ from hcmoco_ray.paths import resolve_path
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument("images", metavar="IMAGES", help="a picture, or a folder of pictures")
     parser.add_argument("--weights", required=True, help="folder or URI of a finished fine-tuning, or of its model")
     parser.add_argument("--task", choices=tuple(REGISTRY), metavar="NAME", help="refuse weights of any other task")

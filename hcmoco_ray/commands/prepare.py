@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from hcmoco.datasets.registry import REGISTRY
 from hcmoco.errors import UserError
+from hcmoco_ray import cli
 from hcmoco_ray.cluster.entrypoint import main_wrapper
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare.reader import Source, add_arguments, commands, description, from_arguments
@@ -42,16 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="prepare.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.Parser(prog="prepare.py", description=__doc__)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for kind in commands():
         command = subparsers.add_parser(
             kind,
             help=REGISTRY[kind].help,
             description=description(kind),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_argument(
             "--output-dir",

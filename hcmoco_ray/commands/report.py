@@ -11,9 +11,9 @@ trained and no cluster is started. The same results give the same bytes.
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
-import argparse
 from collections.abc import Sequence
 
+from hcmoco_ray import cli
 from hcmoco_ray.cluster import entrypoint
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.report import build
@@ -22,7 +22,7 @@ from hcmoco_ray.report import build
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument(
         "results",
         nargs="?",

@@ -17,16 +17,16 @@ Results: OUT/trials (a JSON file for each), table.md, response.png, and best.yam
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
-import argparse
 from collections.abc import Sequence
 
+from hcmoco_ray import cli
 from hcmoco_ray.cluster import entrypoint
 
 
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument(
         "--sweep",
         default="people-cpu",

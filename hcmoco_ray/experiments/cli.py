@@ -2,6 +2,8 @@
 
 import argparse
 
+from hcmoco_ray.cli import Parser
+
 
 def grid_parser(description: str | None, grid: str) -> argparse.ArgumentParser:
     """Build a parser of `--grid NAME [--plan] [--seeds N] [--cpus C] [--gpus G] [--threads T] [key=value ...]`.
@@ -19,7 +21,7 @@ def grid_parser(description: str | None, grid: str) -> argparse.ArgumentParser:
 
 def option_parser(description: str | None) -> argparse.ArgumentParser:
     """Build the same parser without `--grid`."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=description)
     parser.add_argument("--plan", action="store_true", help="print which experiments are missing, and stop")
     parser.add_argument(
         "--seeds",

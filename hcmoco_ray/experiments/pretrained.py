@@ -22,6 +22,7 @@ from hcmoco_ray.experiments.grid.config import GridConfig, PretrainedConfig
 from hcmoco_ray.experiments.results import deciding
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
+from hcmoco_ray.tracking.config import TrackingConfig
 from hcmoco_ray.tracking.provenance import made_by
 from hcmoco_ray.train import pretrain as train_pretrain
 from hcmoco_ray.train.run_dir import load_saved_config, states_of
@@ -39,6 +40,7 @@ class InitSpec:
         pretraining: the pre-training that produces the weights; None if nothing has to be trained.
         config: its resolved config.
         key: digest of everything that decides its result.
+        tracking: overrides that let it track where the grid does; its own stand above them.
     """
 
     name: str
@@ -46,6 +48,7 @@ class InitSpec:
     pretraining: PretrainedConfig | None = None
     config: PretrainRecipe | None = None
     key: str = ""
+    tracking: tuple[str, ...] = ()
 
     @property
     def available(self) -> bool:
@@ -62,9 +65,8 @@ class InitSpec:
     def values(self) -> dict:
         """Return the recipe's keys with the overrides."""
         assert self.pretraining is not None
-        return cli.values(
-            self.pretraining.pretrain, [*self.pretraining.overrides, f"output_dir={self.pretraining.output_dir}"]
-        )
+        overrides = [*self.tracking, *self.pretraining.overrides, f"output_dir={self.pretraining.output_dir}"]
+        return cli.values(self.pretraining.pretrain, overrides)
 
 
 def resolve_inits(grid: GridConfig) -> dict[str, InitSpec]:
@@ -73,26 +75,29 @@ def resolve_inits(grid: GridConfig) -> dict[str, InitSpec]:
     Raises:
         UserError: the recipe of a pre-training does not exist or has a bad key or value.
     """
-    return {name: resolve_init(name, init) for name, init in grid.inits.items()}
+    return {name: resolve_init(name, init, grid.tracking) for name, init in grid.inits.items()}
 
 
-def resolve_init(name: str, init: str | PretrainedConfig) -> InitSpec:
+def resolve_init(name: str, init: str | PretrainedConfig, tracking: TrackingConfig) -> InitSpec:
     """Resolve one initialization.
 
     Args:
         name: in the grid.
         init: as a fine-tuning's init, or the pre-training that produces it.
+        tracking: of the program; what it names holds for the pre-training, too.
 
     Raises:
         UserError: the recipe of the pre-training does not exist or has a bad key or value.
     """
     if isinstance(init, str):
         return InitSpec(name, init)
-    bare = InitSpec(name, init.output_dir, init)
+    named = tracking.model_dump(include=tracking.model_fields_set & {"uri", "experiment"})
+    overrides = tuple(f"tracking.{key}={json.dumps(value)}" for key, value in named.items())
+    bare = InitSpec(name, init.output_dir, init, tracking=overrides)
     config = run_config.check(PretrainRecipe, bare.values(), init.pretrain)
     decided = [deciding(config), {key: ensure.identity(source) for key, source in config.data.sources.items()}]
     key = fingerprint(decided)
-    return InitSpec(name, resolve_path(init.output_dir), init, config, key)
+    return InitSpec(name, resolve_path(init.output_dir), init, config, key, overrides)
 
 
 def digest_of(

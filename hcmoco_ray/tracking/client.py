@@ -12,62 +12,17 @@ its id. A step that a metric already has is dropped, so the steps repeated after
 Without `uri` the store is `<out>/mlflow.db` (SQLite) with its artifacts beside it in `<out>/mlartifacts`.
 """
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, overload
 
-from pydantic import field_validator
-
-from hcmoco.config import Config
 from hcmoco.errors import UserError
+from hcmoco_ray.tracking.config import TrackingConfig, private_access
 from hcmoco_ray.tracking.mlflow_writer import Writer
 
 _PARENT, _KEY = "mlflow.parentRunId", "hcmoco.key"
-_SCHEMES = ("http://", "https://", "sqlite:///", "postgresql://", "mysql://")
-
-
-class TrackingConfig(Config):
-    """The MLflow store of a run."""
-
-    # None: SQLite in the output folder; else http(s)://..., sqlite:///..., postgresql://..., mysql://...
-    uri: str | None = None
-    experiment: str = "hcmoco"
-    run_name: str | None = None  # None: MLflow invents one
-
-    @field_validator("uri")
-    @classmethod
-    def _known_scheme(cls, uri: str | None) -> str | None:
-        if uri is not None and not uri.startswith(_SCHEMES):
-            raise ValueError(f"must be null (SQLite in the output folder) or start with one of {', '.join(_SCHEMES)}")
-        return uri
-
-    @field_validator("experiment")
-    @classmethod
-    def _not_empty(cls, experiment: str) -> str:
-        if not experiment.strip() or len(experiment) > 500:
-            raise ValueError("must have 1 to 500 characters")
-        return experiment
-
-
-def store_uri(config: TrackingConfig, out: str | Path) -> str:
-    """Return the tracking URI, absolute, so that it means the same in every process.
-
-    Raises:
-        UserError: no URI is given, and the output directory is not local.
-    """
-    if config.uri is not None:
-        path = config.uri.removeprefix("sqlite:///")
-        return config.uri if path == config.uri else f"sqlite:///{Path(path).absolute()}"
-    if "://" in str(out) and not str(out).startswith("file://"):
-        raise UserError(
-            f"tracking.uri is not set and the output folder {out} is not local, so SQLite cannot live there; "
-            "give a tracking server (tracking.uri=http://host:5000) or a local file "
-            "(tracking.uri=sqlite:///path/mlflow.db)"
-        )
-    return f"sqlite:///{Path(str(out).removeprefix('file://')).absolute() / 'mlflow.db'}"
 
 
 class TrackingWriter(Protocol):
@@ -151,19 +106,20 @@ def open_writer(config: TrackingConfig, out: str | Path, *, actor: bool) -> Trac
     Raises:
         UserError: a server does not answer, or a store cannot be opened.
     """
-    uri = store_uri(config, out)
+    uri, environment = private_access(config, out)
     if not actor:
-        return Writer(uri, config.experiment)
+        writer = Writer(None, config.experiment)
+        writer.connect(uri, environment)
+        return writer
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     # MLflow's settings are sent as an argument: a runtime_env would show a token to every user of the dashboard.
-    environment = {key: value for key, value in os.environ.items() if key.startswith("MLFLOW_")}
     handle = ray.remote(Writer).options(num_cpus=0, scheduling_strategy=here).remote(None, config.experiment)
-    writer = ActorWriter(handle)
-    writer.connect(uri, environment)
-    return writer
+    remote = ActorWriter(handle)
+    remote.connect(uri, environment)
+    return remote
 
 
 def start_run(

@@ -2,9 +2,10 @@
 
 import logging
 import os
+import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from hcmoco.errors import UserError, one_line
 _PROBE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
+
+_ARTIFACTS = "mlartifacts"
+# Tag of an experiment whose artifacts lie beside the SQLite file, wherever that is.
+_BESIDE = {"hcmoco.artifacts": "beside the store"}
 
 
 def open_store(uri: str, experiment: str) -> tuple[Any, str]:
@@ -40,15 +45,33 @@ def open_store(uri: str, experiment: str) -> tuple[Any, str]:
         database.parent.mkdir(parents=True, exist_ok=True)
         # Two processes that create the tables of one file at the same time both fail.
         with filelock.FileLock(f"{database}.lock"):
-            if not database.exists():
+            if database.exists():
+                _follow_move(database)
+            else:
                 _create_tables(database)
             client = MlflowClient(uri)
-            return client, _experiment_id(client, experiment, str(database.parent / "mlartifacts"))
+            return client, _experiment_id(client, experiment, str(database.parent / _ARTIFACTS))
     except store_errors() as error:
-        raise UserError(
-            f"the MLflow store {uri} cannot be opened: {one_line(error, 300)}; start the server, correct tracking.uri, "
-            "or do not set tracking.uri to log to a local file"
-        ) from None
+        raise UserError(f"the MLflow store {uri} {_why_not(error)}") from None
+
+
+def _why_not(error: BaseException) -> str:
+    """Return why a store cannot be opened, and what to do: the end of a sentence that begins with the store."""
+    text = str(error)
+    if getattr(error, "get_http_status_code", int)() in (401, 403) or "error code 401" in text or "code 403" in text:
+        return (
+            "does not accept this user or token; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN, where this program runs"
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return (
+            "has a certificate that this machine does not trust; set MLFLOW_TRACKING_SERVER_CERT_PATH to the file of "
+            "the authority that signed it"
+        )
+    return (
+        f"cannot be opened: {one_line(error, 300)}; start the server, correct tracking.uri or MLFLOW_TRACKING_URI, or "
+        "set neither to log to a local file"
+    )
 
 
 def _create_tables(database: Path) -> None:
@@ -65,13 +88,42 @@ def _create_tables(database: Path) -> None:
     fresh.replace(database)
 
 
+def _follow_move(database: Path) -> None:
+    """Let the artifacts of a store that was moved or copied be those beside it.
+
+    MLflow keeps absolute paths: a copy would write into the original's folder. An experiment that has another place for
+    its artifacts, chosen by whoever made it, keeps it.
+    """
+    here = str(database.parent / _ARTIFACTS)
+    (tag,) = _BESIDE
+    with closing(sqlite3.connect(database, timeout=60)) as store, store:
+        tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables >= {"experiments", "experiment_tags", "runs"}:
+            return  # MLflow says what it thinks of this file
+        places = store.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall()
+        tagged = {row[0] for row in store.execute("SELECT experiment_id FROM experiment_tags WHERE key = ?", (tag,))}
+        for experiment, place in places:
+            if not place or Path(place).name != _ARTIFACTS or place == here:
+                continue
+            runs = store.execute("SELECT run_uuid FROM runs WHERE experiment_id = ?", (experiment,))
+            # Earlier versions set no tag: there the artifacts that came along tell.
+            if experiment not in tagged and not any(Path(here, run).is_dir() for (run,) in runs):
+                continue
+            store.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (here, experiment))
+            store.execute(
+                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+                "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+                (here, len(place) + 1, experiment, len(place) + 1, f"{place}/"),
+            )
+
+
 def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifact_location=artifacts)
+            return client.create_experiment(name, artifact_location=artifacts, tags=_BESIDE if artifacts else None)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another program was faster
                 raise
@@ -89,7 +141,7 @@ def store_errors() -> tuple[type[Exception], ...]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowException, SQLAlchemyError, OSError
+    return MlflowException, SQLAlchemyError, sqlite3.Error, OSError
 
 
 @contextmanager

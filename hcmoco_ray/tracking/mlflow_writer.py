@@ -100,7 +100,8 @@ class Writer:
         if found is None or found.info.lifecycle_stage != "active":
             raise UserError(
                 f"MLflow run {run_id} of the state that is resumed is not in {self.uri}; "
-                "set tracking.uri to the store it was logged to, or start in another output folder"
+                "set tracking.uri or MLFLOW_TRACKING_URI to the store it was logged to, or start in another output "
+                "folder"
             )
         self.client.update_run(run_id, status="RUNNING")
         # The entity's public `metrics` drops the steps; its message keeps the last point of every key.

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, TextIO
 
+from hcmoco.masking import masked
+
 _EVERY = 10.0  # seconds between two lines of a status where no terminal rewrites one
 
 
@@ -154,7 +156,7 @@ class Status:
 def say(line: str) -> None:
     """Print a line that stays, above the line of progress."""
     start = "\r\x1b[K" if sys.stderr.isatty() else ""
-    sys.stderr.write(f"{start}{line}\n")  # in one call, since another thread writes the line of progress
+    sys.stderr.write(f"{start}{masked(line)}\n")  # in one call, since another thread writes the line of progress
     sys.stderr.flush()
 
 
@@ -189,7 +191,8 @@ def _show(status: Status, stop: threading.Event) -> None:
         except ray.exceptions.RayError:  # the cluster ends with the run, which reports the reason
             continue
         if line != last and (terminal or time.monotonic() - at >= _EVERY):
-            print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
+            shown = masked(line)
+            print(f"\r\x1b[K{shown}" if terminal else shown, end="" if terminal else "\n", file=sys.stderr, flush=True)
             last, at = line, time.monotonic()
     if terminal and last:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)

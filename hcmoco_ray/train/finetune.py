@@ -39,7 +39,8 @@ from hcmoco_ray.config import FinetuneRecipe
 from hcmoco_ray.ingest import dataset
 from hcmoco_ray.ingest.dataset import Readers
 from hcmoco_ray.prepare import ensure
-from hcmoco_ray.tracking.client import Tracker, store_uri
+from hcmoco_ray.tracking.client import Tracker
+from hcmoco_ray.tracking.config import how_to_see
 from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.context import RayTaskContext
 from hcmoco_ray.train.evaluate import ScoreConfig, as_json, metric_lines, result_tables, score, sheet
@@ -252,7 +253,7 @@ def report(config: FinetuneRecipe) -> None:
         f"all metrics   {join(config.output_dir, TABLE)}\n"
         f"picture       {join(config.output_dir, SHEET)}\n"
         f"model         {join(config.output_dir, 'model')}\n"
-        f"run           mlflow ui --backend-store-uri {store_uri(config.tracking, config.output_dir)}\n"
+        f"run           {how_to_see(config.tracking, config.output_dir)}\n"
         f"next          {_commands(results['task'], config.output_dir)[0]}"
     )
 

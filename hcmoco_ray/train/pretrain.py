@@ -33,7 +33,8 @@ from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.ingest import dataset
 from hcmoco_ray.ingest.dataset import Readers
 from hcmoco_ray.prepare import ensure
-from hcmoco_ray.tracking.client import Tracker, store_uri
+from hcmoco_ray.tracking.client import Tracker
+from hcmoco_ray.tracking.config import how_to_see
 from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.context import RayContext
 from hcmoco_ray.train.launch import Start, WorkerContext
@@ -280,10 +281,10 @@ def report(config: PretrainRecipe) -> None:
         lines += [f"all metrics     {join(config.output_dir, TABLE)}"]
     lines += [
         f"encoders        {_export(config)} (its README.md shows how to load them)",
-        f"run             mlflow ui --backend-store-uri {store_uri(config.tracking, config.output_dir)}",
+        f"run             {how_to_see(config.tracking, config.output_dir)}",
         "next            your own photographs: python pipelines/prepare.py folder --help",
     ]
-    print("\n".join(lines), flush=True)
+    log("\n".join(lines))
 
 
 def _export(config: PretrainRecipe) -> str:

@@ -12,7 +12,8 @@ from hcmoco_ray.cluster import interrupts, precision, preflight
 from hcmoco_ray.cluster.shared_disk import check_store
 from hcmoco_ray.config import RecipeT
 from hcmoco_ray.paths import resolve_path
-from hcmoco_ray.tracking.client import Tracker, open_writer, start_run, store_uri
+from hcmoco_ray.tracking.client import Tracker, open_writer, start_run
+from hcmoco_ray.tracking.config import described, store_uri
 from hcmoco_ray.tracking.progress import Status, shown
 from hcmoco_ray.train.launch import Job, train, worker_resources
 from hcmoco_ray.train.run_dir import (
@@ -122,6 +123,7 @@ def execute(run: Run) -> int:
     """
     out = run.config.output_dir
     store = store_uri(run.config.tracking, out)
+    log(described(run.config.tracking, out))
     with lock_run_dir(out):
         run.config, earlier = load_saved_config(run.config)
         if earlier == run.config and run.finished():
@@ -149,9 +151,12 @@ def execute(run: Run) -> int:
             check_resumes(run.config, saved, planned.identity, out)
             log(f"resuming from step {saved.step} of {steps}")
 
+        run_id = saved_run_id(run.config, saved, earlier)
+        if run_id and earlier and earlier.tracking.uri != run.config.tracking.uri:
+            log(f"this run has logged to {store_uri(earlier.tracking, earlier.output_dir)} so far")
         tracker = start_run(
             writer,
-            run_id=saved_run_id(run.config, saved, earlier),
+            run_id=run_id,
             name=run.config.tracking.run_name or run.config.name,
             params=run.config.model_dump(mode="json"),
             tags={"hcmoco.out": out, **planned.tags},

@@ -15,6 +15,7 @@ import yaml
 from hcmoco.config import upgrade
 from hcmoco.data.shards.manifest import MANIFEST
 from hcmoco.errors import UserError, one_line
+from hcmoco.masking import masked
 from hcmoco.storage import Folder, is_local, join
 from hcmoco.training.checkpoint import States, TrainState, check_identity
 from hcmoco.training.config import TrainConfig
@@ -44,7 +45,7 @@ class RunConfig(Protocol):
 
 def log(text: str) -> None:
     """Print a text and flush, since what follows may take long."""
-    print(text, flush=True)
+    print(masked(text), flush=True)
 
 
 def states_of(config: RunConfig, attempt: int | None = None) -> States:

@@ -35,10 +35,9 @@ FINETUNE = {
 SEEDS = list(range(5))
 
 
-def grid(home: str, shared, tracking: str | None = None) -> dict:
-    """The grid; its pre-training and its tracking run in `home`."""
-    over = [f"tracking.uri={tracking}"] if tracking else []
-    pretrained = {"pretrain": str(shared / "pretrain.yaml"), "overrides": over, "output_dir": "runs/pretrained"}
+def grid(shared, tracking: str | None = None) -> dict:
+    """The grid; its pre-training tracks where it does."""
+    pretrained = {"pretrain": str(shared / "pretrain.yaml"), "output_dir": "runs/pretrained"}
     return {
         "recipe": str(shared / "finetune.yaml"),
         "output_dir": "runs/grid",
@@ -73,12 +72,12 @@ def table(home: str) -> bytes:
 def test_a_grid_that_loses_a_node_and_its_program_ends_as_on_one_node(nodes, recipes, s3, tmp_path, capsys):
     command = ["python", "tuning/label_fractions.py", "--grid"]
     alone = str(recipes / "alone")
-    (recipes / "alone.yaml").write_text(yaml.safe_dump(grid(alone, recipes)))
+    (recipes / "alone.yaml").write_text(yaml.safe_dump(grid(recipes)))
     nodes.run(1, [*command, str(recipes / "alone.yaml")], env={"HCMOCO_HOME": alone})  # a Ray of its own
     cable = Cable(s3.address, nodes.host_address)
     home = f"s3://bucket/grid?endpoint_override={cable.address}&scheme=http"
     with MlflowServer(tmp_path, nodes.host_address) as mlflow:
-        (recipes / "together.yaml").write_text(yaml.safe_dump(grid(home, recipes, mlflow.uri)))
+        (recipes / "together.yaml").write_text(yaml.safe_dump(grid(recipes, mlflow.uri)))
         environment = {**s3_server.ENVIRONMENT, "RAY_ADDRESS": nodes.ray_address, "HCMOCO_HOME": home}
 
         def start():

@@ -19,13 +19,22 @@ class MlflowServer:
         folder: for its database, its artifacts and its output, `server.log`.
         address: to listen at; the host address of `nodes.Nodes` is one that the nodes reach.
         backend: SQLAlchemy's URI of its database, by default an SQLite file in `folder`.
+        admin: name and password of the user of MLflow's own basic authentication; None: everybody is let in.
     """
 
-    def __init__(self, folder: Path, address: str = "127.0.0.1", *, backend: str | None = None):
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        address: str = "127.0.0.1",
+        *,
+        backend: str | None = None,
+        admin: tuple[str, str] | None = None,
+    ):
+        self.folder = folder
         self._address = address
         self._port = free_port(address)
         self._backend = backend or f"sqlite:///{folder / 'server.db'}"
+        self._admin = admin
         self._process: subprocess.Popen | None = None
 
     @property
@@ -47,16 +56,25 @@ class MlflowServer:
         """Starts it, with all that it held before, and waits until it answers."""
         assert self._process is None
         command = [sys.executable, "-m", "mlflow", "server", f"--host={self._address}", f"--port={self._port}"]
-        command += [f"--backend-store-uri={self._backend}", f"--artifacts-destination={self._folder / 'artifacts'}"]
+        command += [f"--backend-store-uri={self._backend}", f"--artifacts-destination={self.folder / 'artifacts'}"]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         inherited["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # more processes, for what no test asks
-        with (self._folder / "server.log").open("a") as log:
+        if self._admin:
+            command.append("--app-name=basic-auth")
+            users = self.folder / "users.ini"
+            users.write_text(
+                f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{self.folder / 'users.db'}\n"
+                f"admin_username = {self._admin[0]}\nadmin_password = {self._admin[1]}\n"
+                "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+            )
+            inherited |= {"MLFLOW_AUTH_CONFIG_PATH": str(users), "MLFLOW_FLASK_SERVER_SECRET_KEY": "of-the-tests"}
+        with (self.folder / "server.log").open("a") as log:
             self._process = subprocess.Popen(
                 [*command, "--workers=1"],
                 env=inherited,
                 stdout=log,
                 stderr=log,
-                cwd=self._folder,
+                cwd=self.folder,
                 start_new_session=True,
             )
         wait_until(self.answers, self._process, pause=0.1)

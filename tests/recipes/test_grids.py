@@ -79,7 +79,7 @@ def test_the_committed_results_are_those_of_the_recipes_under_either_precision(a
     monkeypatch.setenv("HCMOCO_HOME", str(tmp_path))
     folder, override = Folder(str(ROOT / "results" / "people-cpu")), [f"train.precision={asked}"]
     recipe = run.load("people-cpu", override)
-    made = {"versatility": run._experiments(recipe, resolve_init(START, recipe.init), folder)}
+    made = {"versatility": run._experiments(recipe, resolve_init(START, recipe.init, recipe.tracking), folder)}
     made["experiments"] = []
     for name in ("people-cpu", "ablation-people-cpu"):
         grid = load_grid(name)

@@ -9,7 +9,7 @@ from hcmoco.config import Config, build, load_recipe
 from hcmoco.errors import UserError
 from hcmoco.tasks.registry import REGISTRY
 from hcmoco_ray import cli
-from hcmoco_ray.tracking.client import TrackingConfig
+from hcmoco_ray.tracking.config import TrackingConfig, resolved
 
 GRIDS = cli.RECIPES / "grids"
 
@@ -106,7 +106,7 @@ def load_grid(name: str, seeds: int | None = None) -> GridConfig:
         UserError: the file does not exist, or is not a grid.
     """
     values = load_recipe(cli.recipe_file(name, GRIDS))
-    config = build(GridConfig, values, f"grid {name}")
+    config = resolved(build(GridConfig, values, f"grid {name}"))
     if seeds is None:
         return config
     own = {"seeds": first_seeds(seeds)}

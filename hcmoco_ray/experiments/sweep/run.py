@@ -24,7 +24,8 @@ from hcmoco_ray.experiments.sweep.trial_config import finetune_config
 from hcmoco_ray.experiments.sweep.tune import Queue, run_trials
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
-from hcmoco_ray.tracking.client import Tracker, find_run, open_writer, start_run, store_uri
+from hcmoco_ray.tracking.client import Tracker, find_run, open_writer, start_run
+from hcmoco_ray.tracking.config import described, how_to_see
 from hcmoco_ray.train.pretrain import make_plan, probe_views
 from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
 
@@ -57,9 +58,9 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
     own = [override for override in overrides if override.partition("=")[0] in ("out", "output_dir")]
     if any(override.startswith("out=") for override in own):
         raise UserError("'out' is now called 'output_dir'; give output_dir=...")
-    given = parse_overrides([override for override in overrides if override not in own])
+    given = [override for override in overrides if override not in own]
     config = config.model_copy(update=parse_overrides(own))
-    base = merge(merge(cli.values(config.recipe, []), nested(config.fixed)), given)
+    base = cli.with_overrides(merge(cli.values(config.recipe, []), nested(config.fixed)), given)
     check_space(config, base, sweep)
     if config.score.finetune and config.score.finetune.task not in REGISTRY:
         raise UserError(
@@ -68,7 +69,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
         )
     recipe = run_config.check(PretrainRecipe, base, config.recipe)
     out = resolve_path(config.output_dir)
-    store_uri(recipe.tracking, out)
+    log(described(recipe.tracking, out))
     with lock_run_dir(out, "output_dir=..."):
         Folder(out).check_writable()
         cluster = session.connect()
@@ -83,6 +84,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
             recipe, {"CPU": asked.cpus, "GPU": asked.gpus}, saved[1].get("pretrain") if saved else None
         )
         trials = merge(base, {"train": {"precision": recipe.train.precision}})
+        trials["tracking"] = recipe.tracking.model_dump(mode="json")  # a trial's node may have another environment
         sources, views, finetune_data, identity = _data_of(config, recipe, out)
         cluster.require_shared_data([each.uri for each in (*sources, *(finetune_data or ()))], recipe.initial_weights())
         key = records.open(sweep_identity(config, recipe, *identity))
@@ -110,7 +112,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
             )
             lost = _trials(job, recipe)
             first = _report(config, base, records, sweep, parent)
-        log(f"run     mlflow ui --backend-store-uri {store_uri(recipe.tracking, out)}")
+        log(f"run     {how_to_see(recipe.tracking, out)}")
     return 1 if lost or first is None else 0
 
 

@@ -24,7 +24,7 @@ from hcmoco_ray.experiments.grid.config import PretrainedConfig, Seeds
 from hcmoco_ray.experiments.results import deciding, mean_text, standing
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
-from hcmoco_ray.tracking.client import TrackingConfig
+from hcmoco_ray.tracking.config import TrackingConfig
 
 PROGRAM = BELOW = "versatility"
 START = "cmc"  # name of the common initialization in the record of pre-trainings

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from hcmoco.config import load_recipe, merge, parse_overrides
+from hcmoco.config import load_recipe, parse_overrides
 from hcmoco.cotraining.config import CoTrainingConfig, CoTrainingData
 from hcmoco.cotraining.encoder_init import start_digest
 from hcmoco.cotraining.resolve import resolve
@@ -40,7 +40,8 @@ from hcmoco_ray.experiments.versatility.experiments import (
 )
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
-from hcmoco_ray.tracking.client import open_writer, store_uri
+from hcmoco_ray.tracking.client import open_writer
+from hcmoco_ray.tracking.config import described
 from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
 
 # Keys that differ from experiment to experiment.
@@ -66,13 +67,13 @@ def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds:
     config = load(recipe, overrides, seeds)
     assert config.results is not None
     folder = Folder(config.results)
-    store_uri(config.tracking, config.output_dir)
+    log(described(config.tracking, config.output_dir))
     with nullcontext() if plan_only else lock_run_dir(config.output_dir):
         if not plan_only:
             folder.check_writable()
             Folder(config.output_dir).check_writable()
         session.connect().require_shared_storage("output_dir", config.output_dir)
-        spec = pretrained.resolve_init(START, config.init)
+        spec = pretrained.resolve_init(START, config.init, config.tracking)
         experiments = _experiments(config, spec, folder)
         results = read_results(folder, BELOW, experiments)
         missing = [experiment for experiment in experiments if experiment.name not in results]
@@ -121,7 +122,7 @@ def load(recipe: str, overrides: Sequence[str], seeds: int | None = None) -> Ver
     values = load_recipe(cli.recipe_file(recipe, cli.RECIPES / PROGRAM))
     if "init" in given:  # the whole of it: a folder does not merge with a pre-training
         values.pop("init", None)
-    values = merge(values, given)
+    values = cli.with_overrides(values, overrides)
     if own_seeds is not None:
         values["seeds"] = own_seeds
     return run_config.check(VersatilityRecipe, values, recipe if "/" in recipe else f"{PROGRAM}/{recipe}")

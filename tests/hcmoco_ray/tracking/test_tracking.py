@@ -12,7 +12,8 @@ import yaml
 
 from hcmoco.config import build
 from hcmoco.errors import UserError
-from hcmoco_ray.tracking.client import TrackingConfig, find_run, open_writer, start_run, store_uri
+from hcmoco_ray.tracking.client import find_run, open_writer, start_run
+from hcmoco_ray.tracking.config import TrackingConfig, store_uri
 from hcmoco_ray.tracking.mlflow_params import clean_key, flatten
 from hcmoco_ray.tracking.mlflow_store import open_store
 from tests.helpers.waiting import CEILING, wait_until
@@ -251,7 +252,8 @@ def test_keys_are_what_mlflow_allows(tmp_path):
 def test_eight_programs_may_open_a_fresh_store_at_once(tmp_path):
     program = """
 import sys
-from hcmoco_ray.tracking.client import TrackingConfig, open_writer, start_run
+from hcmoco_ray.tracking.client import open_writer, start_run
+from hcmoco_ray.tracking.config import TrackingConfig
 tracker = start_run(open_writer(TrackingConfig(), sys.argv[1], actor=False), params={"index": int(sys.argv[2])})
 for step in range(20):
     tracker.metrics(step, {"loss": step})

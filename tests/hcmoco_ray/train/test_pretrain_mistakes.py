@@ -178,7 +178,7 @@ def test_a_machine_too_small(ray_session, tiny_home, arguments, line):
 def test_a_server_that_does_not_answer(ray_session, tiny_home):
     line = call(tiny_home, "output_dir=runs/never", "tracking.uri=http://127.0.0.1:9").error
     assert line.startswith("the MLflow store http://127.0.0.1:9 cannot be opened: ")
-    assert line.endswith("start the server, correct tracking.uri, or do not set tracking.uri to log to a local file")
+    assert line.endswith("correct tracking.uri or MLFLOW_TRACKING_URI, or set neither to log to a local file")
 
 
 def test_a_mixture_without_depth(finished, tiny_home):
