@@ -27,7 +27,7 @@ FINETUNE = {
         "train": {"path": "data/train", "people": {**PEOPLE, "count": 40}},
         "test": {"path": "data/test", "people": {**PEOPLE, "count": 12, "seed": 2}},
     },
-    "steps": 60,
+    "steps": 40,
     "num_evals": 2,
     "num_val_rows": 4,
     "train": {"precision": "float32", "lanes": 1, "batch_size_per_lane": 8, "window_steps": 4, "save_every": 10},
@@ -44,7 +44,7 @@ def grid(shared, tracking: str | None = None) -> dict:
         "baseline": "scratch",
         "inits": {"scratch": "scratch", "hcmoco": pretrained},
         "experiments": [
-            {"tasks": ["parsing-rgb", "pose"], "labels": labels, "seeds": SEEDS}
+            {"tasks": ["parsing-rgb", "parsing-depth"], "labels": labels, "seeds": SEEDS}
             for labels in ({"fraction": 0.5}, {"fraction": 1.0})
         ],
         **({"tracking": {"uri": tracking}} if tracking else {}),
