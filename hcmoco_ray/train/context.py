@@ -17,6 +17,7 @@ from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
 from hcmoco_ray.ingest import dataset
 from hcmoco_ray.tracking.client import Tracker
+from hcmoco_ray.tracking.gauges import Gauges
 from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.launch import WorkerContext
 from hcmoco_ray.train.pulse import BETWEEN, DATA, STEP
@@ -48,6 +49,7 @@ class RayContext(Generic[BatchT]):
         # Metrics are written before the state that they led to.
         self.writer = StateWriter(self.states, before=tracker.flush)
         self.pulse = worker.pulse
+        self.gauges = Gauges(config.name, tracker.run_id)
 
     def batches(self, first_step: int) -> Iterator[BatchT]:
         ingest = self.config.ingest
@@ -78,6 +80,7 @@ class RayContext(Generic[BatchT]):
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         self.tracker.metrics(step, values)
+        self.gauges.set(step, values)
 
     def picture(self, name: str, step: int, rgb_HW3: np.ndarray) -> None:
         self.tracker.picture(f"pictures/{name}.png", encode_png(rgb_HW3))
