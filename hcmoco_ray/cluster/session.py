@@ -90,6 +90,8 @@ def connect(
     for name, value in RAY_ENV.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Where a program ends with its one line of error, Ray would add a traceback for each task that nobody asks for now.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     with interrupts.kept():
         return _connect(num_cpus, object_store_bytes, worker_output)
 

@@ -44,8 +44,18 @@ class Cable:
             except OSError:
                 return
             self._open += [near, far]
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=_copy, args=[source, sink], daemon=True).start()
+            threading.Thread(target=self._lead, args=[near, far], daemon=True).start()
+
+    def _lead(self, near: socket.socket, far: socket.socket) -> None:
+        """Copies in both directions, and closes the two sockets when both have come to their end."""
+        back = threading.Thread(target=_copy, args=[far, near], daemon=True)
+        back.start()
+        _copy(near, far)
+        back.join()
+        for each in (near, far):
+            each.close()
+            with contextlib.suppress(ValueError):  # cut
+                self._open.remove(each)
 
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:
