@@ -1,4 +1,4 @@
-"""`deploy/slurm.sh` on a Slurm of two nodes: a job that its batch system takes away goes back to the queue and resumes."""
+"""`deploy/slurm.sh` on a Slurm of two nodes: a job whose time is over goes back to the queue and resumes."""
 
 import re
 from collections.abc import Iterator

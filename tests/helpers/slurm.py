@@ -1,7 +1,7 @@
 """A Slurm cluster of Debian's packages on machines of `node_machine.py`: a controller, and nodes that run jobs.
 
-Each machine has its own network, processes, host name and /tmp. MUNGE runs once, in the controller: its socket is a file
-that all of them see.
+Each machine has its own network, processes, host name and /tmp. MUNGE runs once, in the controller: its socket is a
+file that all of them see.
 """
 
 import os
@@ -118,11 +118,9 @@ class Slurm:
         munge = self.folder / "munge"
         (munge / "key").write_bytes(secrets.token_bytes(128))
         (munge / "key").chmod(0o600)
-        self._daemon(
-            0,
-            ["munged", "--foreground", "--force", f"--key-file={munge}/key", f"--socket={munge}/socket"]
-            + [f"--pid-file={munge}/pid", f"--log-file={munge}/log", f"--seed-file={munge}/seed"],
-        )
+        places = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+        options = [f"--{name}={munge / file}" for name, file in places.items()]
+        self._daemon(0, ["munged", "--foreground", "--force", *options])
         wait_until((munge / "socket").exists, pause=0.05)
         controller = self._daemon(0, ["slurmctld", "-D", "-c", "-f", str(self._config)])
         for number, name in enumerate(self._names, 1):
