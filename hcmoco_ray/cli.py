@@ -126,13 +126,18 @@ def run_script(name: str, script: str) -> int:
     return run_command([name, *sys.argv[1:]])
 
 
-def run_command(arguments: Sequence[str]) -> int:
-    """Run the program that the first argument names, with the others; returns its exit status."""
+def run_command(arguments: Sequence[str], called: str = "python -m hcmoco_ray") -> int:
+    """Run the program that the first argument names, with the others; returns its exit status.
+
+    Args:
+        arguments: name and arguments of the program.
+        called: how a message names what comes before them.
+    """
     if not arguments or arguments[0] not in PROGRAMS:
         given = (
             f"{arguments[0]!r} is not a program" if arguments and not arguments[0].startswith("-") else "name a program"
         )
-        print(f"{given}: python -m hcmoco_ray {'|'.join(PROGRAMS)} --help", file=sys.stderr)
+        print(f"{given}: {called} {'|'.join(PROGRAMS)} --help", file=sys.stderr)
         return 2
     if arguments[0] != "node":  # it passes signals on in its own way
         interrupts.listen()  # before imports that take long

@@ -63,6 +63,20 @@ def test_a_program_runs_from_the_wheel(installed, tmp_path):
     assert (done.returncode, done.stderr[:25]) == (2, "error: recipe people-cpu:"), done.stderr
 
 
+def test_the_wheel_installs_the_command(installed, tmp_path):
+    from importlib.metadata import Distribution
+
+    (info,) = installed.glob("*.dist-info")
+    (command,) = Distribution.at(info).entry_points.select(group="console_scripts")
+    script = tmp_path / command.name
+    script.write_text(f"import sys\nfrom {command.module} import {command.attr}\nsys.exit({command.attr}())\n")
+    done = run(str(script), "pretrain", "--help", path=installed, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: hcmoco pretrain ")
+    done = run(str(script), "pretrian", path=installed, cwd=tmp_path)
+    assert done.stderr.startswith("'pretrian' is not a program: hcmoco prepare|pretrain|")
+
+
 def test_a_name_that_is_no_program_is_one_line(tmp_path):
     done = run("-m", "hcmoco_ray", "pretrian", path=ROOT, cwd=tmp_path)
     assert done.returncode == 2

@@ -42,9 +42,11 @@ class OwnCluster:
     environment: dict[str, str]
     home: Path
 
-    def submit(self, *command: str, folder: Path, timeout: float = CEILING) -> subprocess.CompletedProcess:
+    def submit(
+        self, *command: str, folder: Path, timeout: float = CEILING, working_dir: bool = True
+    ) -> subprocess.CompletedProcess:
         """`ray job submit --working-dir . -- <command>` from `folder`; returns when the job has ended."""
-        arguments = [_tool("ray"), "job", "submit", "--working-dir", ".", "--", *command]
+        arguments = [_tool("ray"), "job", "submit", *(["--working-dir", "."] if working_dir else []), "--", *command]
         return subprocess.run(
             arguments, cwd=folder, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
         )
@@ -56,7 +58,10 @@ def _tool(name: str) -> str:
 
 @contextmanager
 def head(num_cpus: int = 2, object_store_bytes: int = 200 << 20) -> Iterator[OwnCluster]:
-    """Starts a head and ends it with every process that came from it; other clusters on the machine are not touched."""
+    """Starts a head and ends it with every process that came from it; other clusters on the machine are not touched.
+
+    It is started in the checkout, and its Python finds the checkout's packages, as `deploy/` and cluster.yaml do it.
+    """
     import psutil
 
     folder = Path(
@@ -66,12 +71,9 @@ def head(num_cpus: int = 2, object_store_bytes: int = 200 << 20) -> Iterator[Own
     (folder / "token").write_text(secrets.token_hex(32))
     ports = dict(zip(HEAD_PORTS, _free_ports(len(HEAD_PORTS)), strict=True))
     address = f"http://127.0.0.1:{ports['dashboard-port']}"
-    environment = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(("RAY_", "PYTEST_")) and key != "PYTHONPATH"
-    }
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTEST_"))}
     environment |= {
+        "PYTHONPATH": str(ROOT),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
@@ -82,7 +84,7 @@ def head(num_cpus: int = 2, object_store_bytes: int = 200 << 20) -> Iterator[Own
     arguments += [f"--{name}={port}" for name, port in ports.items()]
     arguments += [f"--num-cpus={num_cpus}", f"--object-store-memory={object_store_bytes}", f"--temp-dir={folder / 's'}"]
     with (folder / "head.log").open("w") as log:
-        process = subprocess.Popen(arguments, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         _wait_for(process, address, folder)
         yield OwnCluster(address, f"127.0.0.1:{ports['port']}", environment, folder / "home")

@@ -1,12 +1,16 @@
 import json
+import shutil
 import subprocess
+import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
 from tests.helpers.waiting import CEILING
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("own-cluster")]
 
 WHERE = """
@@ -61,24 +65,79 @@ def test_a_jobs_mistake_is_one_line_and_its_failure_is_the_commands(own_cluster,
     assert "Traceback" not in done.stdout
 
 
-def test_pretraining_as_a_job(own_cluster, clean_copy):
-    tiny = [
-        "stages.stage1_steps=2",
-        "stages.stage2_steps=2",
-        "train.lanes=2",
-        "train.batch_size_per_lane=4",
-        "train.window_steps=2",
-        "train.save_every=2",
-    ]
-    tiny += ["augment.size=64", "data.sources.indoor.people.count=48", "data.sources.wild.people.count=24"]
-    tiny += ["data.held_out.people.count=8", "objective.num_anchors=16", "output_dir=runs/job"]
-    done = own_cluster.submit("python", "pipelines/pretrain.py", "--recipe", "people-cpu", *tiny, folder=clean_copy)
-    assert done.returncode == 0, done.stdout + done.stderr
-    run = own_cluster.home / "runs" / "job"
+TINY = [
+    *("stages.stage1_steps=2", "stages.stage2_steps=2", "probe.every=0", "augment.size=64"),
+    *("train.lanes=2", "train.batch_size_per_lane=4", "train.window_steps=2", "train.save_every=2"),
+    *("data.sources.indoor.people.count=48", "data.sources.wild.people.count=24", "data.held_out.people.count=8"),
+    "objective.num_anchors=16",
+]
+
+# Folders that programs and people fill, inside a checkout; the last is of the user's own choosing.
+FILLED = ("data", "runs", "downloads", "predictions", "results", "mlruns", ".venv", "my-pictures", "dist")
+
+SENT = """
+import json, os, pathlib, ray
+from ray.experimental.internal_kv import _internal_kv_get
+ray.init()
+files = [path for path in pathlib.Path(".").rglob("*") if path.is_file()]
+package = len(_internal_kv_get(ray.get_runtime_context().runtime_env["working_dir"]))
+tops = sorted({path.parts[0] for path in files})
+print("SENT", json.dumps([package, sum(path.stat().st_size for path in files), tops]))
+"""
+
+
+def assert_trained(run: Path) -> None:
     assert any(run.glob("states/*/COMPLETE"))
     assert any(run.glob("export/**/*.safetensors"))
     assert (run / "mlflow.db").is_file()
-    assert not (clean_copy / "runs").exists()
+
+
+def test_a_job_carries_the_code_and_nothing_that_a_checkout_holds(own_cluster, clean_copy):
+    shutil.copy(ROOT / ".rayignore", clean_copy)
+    (clean_copy / "sent.py").write_text(SENT)
+    for name in FILLED:
+        (clean_copy / name).mkdir()
+        with (clean_copy / name / "large").open("wb") as file:
+            file.truncate(600 << 20)  # with one of them the cluster would answer 413
+    done = own_cluster.submit("python", "sent.py", folder=clean_copy)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    package, size, tops = json.loads(done.stdout.split("SENT ")[1].splitlines()[0])
+    assert set(tops) == {"hcmoco", "hcmoco_ray", "pipelines", "recipes", "tuning", "sent.py"}
+    code = sum(
+        path.stat().st_size
+        for part in tops
+        for path in [clean_copy / part, *(clean_copy / part).rglob("*")]
+        if path.is_file()
+    )
+    assert size == code
+    assert package < 64 << 20
+
+    done = own_cluster.submit("python", "pipelines/pretrain.py", *TINY, "output_dir=runs/job", folder=clean_copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_trained(own_cluster.home / "runs" / "job")
+    assert [path.name for path in (clean_copy / "runs").iterdir()] == ["large"]
+
+
+def test_a_script_runs_without_a_working_dir_where_ray_was_started_in_the_checkout(own_cluster, tmp_path):
+    command = ["python", "pipelines/pretrain.py", *TINY, "output_dir=runs/no-working-dir"]
+    done = own_cluster.submit(*command, folder=tmp_path, working_dir=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_trained(own_cluster.home / "runs" / "no-working-dir")
+
+
+def test_the_installed_command_runs_as_a_job(own_cluster, tmp_path):
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", "site", str(ROOT)]
+    subprocess.run([sys.executable, *install], cwd=tmp_path, check=True, capture_output=True, timeout=CEILING)
+    # The package that is found is the installed one, with its own recipes; the checkout's is out of sight.
+    environment = {"PATH": f"{tmp_path / 'site' / 'bin'}:{own_cluster.environment['PATH']}"}
+    environment |= {"PYTHONPATH": str(tmp_path / "site")}
+    command = ["ray", "job", "submit", "--runtime-env-json", json.dumps({"env_vars": environment}), "--"]
+    command += ["hcmoco", "pretrain", "--recipe", "people-cpu", *TINY, "output_dir=runs/installed"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=own_cluster.environment, capture_output=True, text=True, timeout=CEILING
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_trained(own_cluster.home / "runs" / "installed")
 
 
 def test_without_the_token_nothing_is_answered(own_cluster):

@@ -1,4 +1,4 @@
-"""A real S3 server on loopback, in a process of its own: moto's. It keeps its objects in memory.
+"""A real S3 server on this machine, in a process of its own: moto's. It keeps its objects in memory.
 
 It takes any key until `enforce` is called.
 """
@@ -25,9 +25,9 @@ ENVIRONMENT = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
 }
 _PROGRAM = """
-import threading
+import sys, threading
 from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server = ThreadedMotoServer(ip_address=sys.argv[1], port=0, verbose=False)
 server.start()
 print("%s:%d" % server.get_host_and_port(), flush=True)
 threading.Event().wait()
@@ -86,18 +86,18 @@ class S3Server:
 
 
 @contextmanager
-def served() -> Iterator[S3Server]:
-    """Starts a server on a free port, and ends it."""
+def served(host: str = "127.0.0.1") -> Iterator[S3Server]:
+    """Starts a server at an address of this machine, on a free port, and ends it."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
     process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM],
+        [sys.executable, "-c", _PROGRAM, host],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         env={**environment, **ENVIRONMENT},
     )
     try:
-        address = next((line.strip() for line in process.stdout if line.startswith("127.0.0.1:")), "")
+        address = next((line.strip() for line in process.stdout if line.startswith(f"{host}:")), "")
         assert address, "the S3 server did not start"
         wait_until(lambda: _answers(address), process)
         yield S3Server(address, process)

@@ -24,11 +24,21 @@ def prepared(config):
     return config
 
 
-def test_ray_accepts_it(config):
+@pytest.mark.parametrize(("on_demand", "spot"), [(4, 0), (0, 4), (2, 2)])
+def test_ray_accepts_it(config, on_demand, spot):
+    assert config["available_node_types"]["gpu"]["max_workers"] == config["max_workers"]
+    assert config["available_node_types"]["gpu-spot"]["max_workers"] == 0
+    config["available_node_types"]["gpu"]["max_workers"] = on_demand
+    config["available_node_types"]["gpu-spot"]["max_workers"] = spot
     ready = prepared(config)
-    assert ready["head_node_type"] in ready["available_node_types"]
-    assert ready["available_node_types"]["gpu"]["min_workers"] == 0
-    assert ready["available_node_types"]["gpu"]["max_workers"] == ready["max_workers"]
+    kinds = ready["available_node_types"]
+    assert ready["head_node_type"] == "head"
+    assert kinds["head"]["resources"] == {"CPU": 0}
+    spot_config = dict(kinds["gpu-spot"]["node_config"])
+    assert spot_config.pop("InstanceMarketOptions") == {"MarketType": "spot"}
+    assert spot_config == kinds["gpu"]["node_config"]
+    assert "IamInstanceProfile" in spot_config
+    assert all(kinds[kind]["min_workers"] == 0 for kind in ("gpu", "gpu-spot"))
 
 
 def test_the_check_would_see_a_mistake(config):
@@ -46,16 +56,38 @@ def test_every_ray_process_authenticates_and_the_dashboard_is_on_loopback(config
     assert len(starts) == 2
     assert all("RAY_AUTH_MODE=token " in each for each in starts)
     assert "--dashboard-host=127.0.0.1" in starts[0]
-    assert ready["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
+    assert ready["file_mounts"]["/home/hcmoco/.ray/auth_token"] == "~/.ray/auth_token"
 
 
-def test_none_of_the_providers_default_commands_is_left(config):
-    """They would put another Ray on the nodes, with the system's pip."""
+def test_a_node_installs_nothing_but_docker(config):
+    """The environment is the image's; the provider's default commands would put another Ray on the nodes."""
     ready = prepared(config)
     commands = [each for key in ready if key.endswith("setup_commands") for each in ready[key]]
-    assert commands
-    assert all("~/env/bin/pip" in each for each in commands if "pip install" in each)
-    assert any("hcmoco[run]" in each and "constraints.txt" in each for each in commands)
+    assert not [each for each in commands if "pip" in each or "conda" in each]
+    targets = re.findall(r"^FROM .* AS (\S+)$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
+    images = [ready["docker"][f"{kind}_image"].partition(":")[2] for kind in ("head", "worker")]
+    assert images == ["cpu", "cuda"]
+    assert set(images) <= set(targets)
+
+
+def test_ray_starts_in_the_images_checkout_with_the_settings_of_several_nodes(config):
+    ready = prepared(config)
+    (head,) = [each for each in ready["head_start_ray_commands"] if "ray start" in each]
+    (worker,) = [each for each in ready["worker_start_ray_commands"] if "ray start" in each]
+    workdirs = set(re.findall(r"^WORKDIR (\S+)$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE))
+    assert workdirs == {"/opt/hcmoco"}
+    assert all(each.startswith("cd /opt/hcmoco;") for each in (head, worker))
+    for setting in ("RAY_JOB_STOP_WAIT_TIME_S=15", "--num-cpus=0", *health_check()):
+        assert setting in head
+    assert "python -m hcmoco_ray node --spot aws --grace 120 -- ray start --block " in worker
+
+
+def health_check() -> list[str]:
+    """The settings that docs/failures.md names."""
+    text = (ROOT / "docs" / "failures.md").read_text()
+    found = re.findall(r"RAY_health_check_\w+=\d+", text)
+    assert len(found) == 4
+    return found
 
 
 def test_what_it_names_exists(config):
@@ -67,3 +99,4 @@ def test_what_it_names_exists(config):
     assert command, "the header shows how to start a run"
     recipe = load(PretrainRecipe, command[1], command[2].split())
     assert 1 < recipe.train.workers <= config["max_workers"]
+    assert recipe.tracking.uri
