@@ -26,10 +26,16 @@ SWEEP = {
 
 
 def records(home: str) -> dict[str, dict]:
-    """What decides and scores each trial, by its file."""
+    """What decides and scores each trial, and the digest of its weights, by its file."""
     folder = Folder(join(home, "runs/sweep/trials"))
     trials = {name: json.loads(folder.read(name)) for name in folder.sizes()}
-    return {name: {key: each[key] for key in ("values", "score", "status", "steps")} for name, each in trials.items()}
+    return {
+        name: {
+            **{key: each[key] for key in ("values", "score", "status", "steps")},
+            "weights": each["finetuning"]["init"]["digest"],
+        }
+        for name, each in trials.items()
+    }
 
 
 def test_a_sweep_that_loses_a_node_and_its_program_ends_as_on_one_node(nodes, s3, tmp_path, capsys):
