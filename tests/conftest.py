@@ -1,4 +1,4 @@
-"""One Ray for all tests that need one, in one process of the test run."""
+"""One Ray for all tests of a process that need one."""
 
 import os
 
@@ -75,11 +75,12 @@ def pytest_addoption(parser):
 # Before xdist reads the groups.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Group all tests on the shared Ray in one process, and the others by file, so that fixtures are made once."""
+    """Group the tests by file, so that a file's fixtures are made once.
+
+    The tests on Ray take more than half of the time. So each process of the test run has one Ray, which its tests share.
+    """
     for item in items:
-        if "ray_session" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-        elif not item.get_closest_marker("xdist_group"):
+        if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 

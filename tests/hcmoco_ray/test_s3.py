@@ -113,6 +113,7 @@ def test_a_run_resumes_to_the_same_bits(pretrained, recipe, one_thread):
     assert load_export(join(uri, "export")).training["steps"] == 2
 
 
+@pytest.mark.long
 def test_two_workers(place, recipe, pretrained):
     uri = place.uri("runs/two")
     ended(pretrain.main, "--recipe", recipe, "train.workers=2", f"output_dir={uri}")

@@ -76,7 +76,7 @@ def test_while_ray_starts(home):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_while_people_are_made(tmp_path, number):
     """A second key press changes nothing."""
     command = ("pipelines/prepare.py", "people", "--out", "people", "--count", "5000", "--size", "64")
@@ -90,7 +90,7 @@ def test_while_people_are_made(tmp_path, number):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("workers", "number"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
+@pytest.mark.parametrize(("workers", "number"), [pytest.param(1, signal.SIGTERM, marks=pytest.mark.long), (2, signal.SIGINT)])
 def test_while_training(home, workers, number):
     out = home / "runs" / f"{workers}-{number}"
     program = pretrain(home, *LONG, f"train.workers={workers}", f"output_dir={out}").until(

@@ -70,6 +70,7 @@ def test_what_this_process_holds_counts_as_free():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_estimate_is_near_the_peak_of_a_real_run(tmp_path):
     path = write_recipe(tmp_path)
     process = start(tmp_path, "train.workers=2")

@@ -320,6 +320,7 @@ def test_a_pre_training_that_fails_does_not_stop_the_others(home, pretrained, ca
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_another_run_in_the_folder_of_a_pre_training_is_refused(home, pretrained, capsys):
     one = {**pretrained, "inits": {"cmc": pretrained["inits"]["cmc"]}}
     assert go(home, one) == 0

@@ -251,7 +251,7 @@ def test_other_pieces_and_threads_give_the_same_figures_to_rounding(done, finetu
 @pytest.mark.parametrize(
     ("task", "pieces"),
     [
-        ("pose", 3),
+        pytest.param("pose", 3, marks=pytest.mark.long),
         pytest.param("parsing-rgb", 11, marks=pytest.mark.long),
         pytest.param("densepose", 2, marks=pytest.mark.long),
     ],

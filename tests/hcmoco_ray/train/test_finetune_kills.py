@@ -54,6 +54,7 @@ def test_two_workers_come_to_the_end_quietly(two):
     assert tiny.results(two.folder)["test"]["rows"] == 11
 
 
+@pytest.mark.long
 def test_the_driver_killed_twice(one, tmp_path):
     """All processes are killed while training, then while closing; a third start gives the bits of a whole run."""
     tiny.write_recipes(tmp_path)

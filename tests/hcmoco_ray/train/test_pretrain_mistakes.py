@@ -315,6 +315,7 @@ def test_a_changed_byte_on_two_workers(finished, tiny_home, decode):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_temperature_too_small_on_two_workers(finished, tiny_home):
     assert re.search(
         INFINITE, call(tiny_home, "output_dir=runs/cold-two", "objective.tau_g=1e-30", "train.workers=2").error
