@@ -11,12 +11,12 @@ STAMP := $(VENV)/.hcmoco-$(shell pwd | cksum | cut -d' ' -f1)
 BENCHES := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
 .NOTPARALLEL:
-.PHONY: help install pretrain tables fractions ablation versatility report people test test-slow test-long test-nodes test-cluster lint format bench $(BENCHES) clean
+.PHONY: help install pretrain tables fractions ablation versatility report people test test-slow test-long test-nodes test-cluster test-cluster-long lint format bench $(BENCHES) clean
 help:
 	@echo "make pretrain   synthetic people, both stages on two CPU workers, probes, export (8 minutes on 2 cores with AVX512-BF16, 24 with AVX2)"
 	@echo "make tables     the paper's tables on synthetic people (about two hours on 2 cores; goes on where it stopped)"
 	@echo "make test       the tests (make test-slow: several workers, kills, job submit; make test-long: more kills;"
-	@echo "                make test-cluster: several nodes on this machine, as root)"
+	@echo "                make test-cluster, test-cluster-long: several nodes on this machine, as root)"
 	@echo "make people     a contact sheet of synthetic people: people.png"
 	@echo "make bench      the side-by-side benchmarks   make lint / make format   ruff and mypy"
 	@echo "VENV=$(VENV)   ARGS=key=value ... overrides of the recipe"
@@ -62,13 +62,17 @@ test-slow: install
 test-long: install
 	@$(RUN) -m pytest -q -m "long and not cluster" -n 2 --dist loadgroup $(ARGS)
 
-# One process: the nodes of all tests are the same four, with Rays of their own.
 # One training over two nodes, one of which is killed.
 test-nodes: install
 	@$(RUN) -m pytest -q -m cluster tests/cluster/test_training.py -k "lost_node and 1" $(ARGS)
 
+# One process: the nodes of all tests are the same four, with Rays of their own.
 test-cluster: install
-	@$(RUN) -m pytest -q -m cluster $(ARGS)
+	@$(RUN) -m pytest -q -m "cluster and not long" $(ARGS)
+
+# A grid and a sweep that lose a node and their program, and a job that Slurm puts back into its queue.
+test-cluster-long: install
+	@$(RUN) -m pytest -q -m "cluster and long" $(ARGS)
 
 lint: install
 	@$(RUN) -m ruff check .

@@ -15,7 +15,7 @@ from tests.helpers.mlflow_server import MlflowServer
 from tests.helpers.pretrain_program import RECIPE
 from tests.helpers.waiting import wait_until
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 PEOPLE = {"domain": "indoor", "size": 64, "seed": 1}
 FINETUNE = {

@@ -14,7 +14,7 @@ from tests.helpers import s3_server, sweep_program
 from tests.helpers.cable import Cable
 from tests.helpers.mlflow_server import MlflowServer
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 NAMES = ("objective.lambda_d", "objective.lambda_s", "objective.tau_g", "objective.tau_d")
 SWEEP = {
