@@ -151,6 +151,24 @@ def free_resources() -> dict[str, dict[str, float]]:
     return available_resources_per_node()
 
 
+def node_memory() -> tuple[int, int]:
+    """Return the bytes of memory that are used on this node, and all of them, as Ray counts before it ends workers.
+
+    In a container these are the container's.
+    """
+    from ray._common.utils import get_system_memory
+    from ray._private.utils import get_used_memory
+
+    return int(get_used_memory()), int(get_system_memory())
+
+
+def system_config() -> dict[str, Any]:
+    """Return what `ray start --head --system-config` was given; what variables of the environment say is not in it."""
+    from ray._private.state import state
+
+    return state.get_system_config() or {}
+
+
 @dataclass
 class FinishedTrial:
     """The two attributes of a `ray.tune.experiment.Trial` that ASHAScheduler reads, for one of an earlier process."""
