@@ -8,6 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -167,6 +168,44 @@ def system_config() -> dict[str, Any]:
     from ray._private.state import state
 
     return state.get_system_config() or {}
+
+
+def reported_disks(nodes: Iterable[str], seconds: float) -> dict[str, dict[str, tuple[int, int]]]:
+    """Return what the agents of nodes report of their disks every few seconds. They live on where tasks cannot start.
+
+    Args:
+        nodes: ids of the nodes to wait for.
+        seconds: to wait at most; with Ray's settings a node reports every 5 seconds.
+
+    Returns:
+        By node id and path of a folder, "/" and Ray's folder for temporary files: bytes that are free, and all bytes.
+        A node that reported nothing is missing.
+    """
+    import asyncio
+    import json
+
+    import ray
+    from ray._private.gcs_pubsub import GcsAioResourceUsageSubscriber
+
+    missing, found = set(nodes), {}
+
+    async def listen() -> None:
+        subscriber = GcsAioResourceUsageSubscriber(address=ray.get_runtime_context().gcs_address)
+        await subscriber.subscribe()
+        while missing:
+            key, text = await subscriber.poll()
+            node = str(key or "").rpartition(":")[2]
+            if node in missing:
+                disks = json.loads(text)["disk"].items()
+                found[node] = {path: (disk["free"], disk["free"] + disk["used"]) for path, disk in disks}
+                missing.remove(node)
+
+    async def in_time() -> None:
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(listen(), seconds)
+
+    asyncio.run(in_time())
+    return found
 
 
 @dataclass

@@ -12,6 +12,7 @@ import statistics
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def machine(session_folder: str, home: str) -> dict[str, Any]:
         `name`, and the addresses it `resolves` to (none where it is not known); `memory_used` and `memory_total`,
         `disk_ray` and `disk_home` as (free, total) in bytes, `disk_home` None where there is no such folder here;
         `shm_total` in bytes, `plasma_folder` of the object store; `open_files`, the soft and the hard limit;
-        `settings`, those of SETTINGS that are set; `commands`, the command lines of the processes above this one.
+        `settings`, those of SETTINGS that are set; `announced_s`, how long before its end this node announces it, as
+        text, None where it does not.
     """
     from hcmoco_ray.compat import node_memory
 
@@ -69,7 +71,7 @@ def machine(session_folder: str, home: str) -> dict[str, Any]:
         "plasma_folder": _option(commands, "--plasma_directory"),
         "open_files": _open_files(),
         "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
-        "commands": commands,
+        "announced_s": announced_grace(commands),
     }
 
 
@@ -93,6 +95,22 @@ def _open_files() -> tuple[int, int] | None:
     except ImportError:  # not on Windows
         return None
     return resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+def announced_grace(commands: Sequence[Sequence[str]]) -> str | None:
+    """Return the seconds of `--grace` of `hcmoco_ray node` among command lines; None if it is not there."""
+    for command in commands:
+        own = list(command[: command.index("--")] if "--" in command else command)
+        programs = [Path(before).name for before, word in pairwise(own) if word == "node"]
+        if not {"hcmoco", "hcmoco_ray", "__main__.py"}.intersection(programs):
+            continue
+        for number, word in enumerate(own):
+            if word == "--grace" and number + 1 < len(own):
+                return own[number + 1]
+            if word.startswith("--grace="):
+                return word.partition("=")[2]
+        return "30"
+    return None
 
 
 def _commands_above() -> list[list[str]]:
@@ -264,7 +282,12 @@ class Probe:
         from hcmoco.errors import one_line
         from hcmoco_ray.doctor import all_reduce, gpus
 
-        known = {**CHECKS, "gpus": gpus.gpus, "host": all_reduce.host, "all_reduce": all_reduce.all_reduce}
+        known: dict[str, Callable[..., dict[str, Any]]] = {
+            **CHECKS,
+            "gpus": gpus.gpus,
+            "host": all_reduce.host,
+            "all_reduce": all_reduce.all_reduce,
+        }
         try:
             return {"value": known[check](*arguments)}
         except Exception as error:

@@ -86,23 +86,24 @@ def compute() -> dict[str, Any]:
         return {"devices": [], "problem": f"PyTorch {torch.__version__} is a build without CUDA"}
     try:
         torch.cuda.init()
-    except RuntimeError as error:
-        return {"devices": [], "problem": " ".join(str(error).split())}
+    except RuntimeError as failure:
+        return {"devices": [], "problem": " ".join(str(failure).split())}
     # Products of small whole numbers are exact in every precision that a GPU may choose: the results must be equal.
     draw = torch.Generator().manual_seed(0)
     first, second = (torch.randint(-8, 9, (_SIZE, _SIZE), generator=draw).float() for _ in range(2))
     expected = first @ second
     devices = []
     for number in range(torch.cuda.device_count()):
-        error = None
+        name, capability, error = f"GPU {number}", "unknown", None
         try:
+            name = torch.cuda.get_device_name(number)
+            capability = ".".join(map(str, torch.cuda.get_device_capability(number)))
             result = (first.to(f"cuda:{number}") @ second.to(f"cuda:{number}")).cpu()
             if not torch.equal(result, expected):
                 error = f"{int((result != expected).sum())} of {_SIZE**2} elements of a matrix product are wrong"
         except RuntimeError as failure:
             error = " ".join(str(failure).split())[:300]
-        capability = ".".join(map(str, torch.cuda.get_device_capability(number)))
-        devices.append({"name": torch.cuda.get_device_name(number), "capability": capability, "error": error})
+        devices.append({"name": name, "capability": capability, "error": error})
     return {"devices": devices, "problem": None}
 
 

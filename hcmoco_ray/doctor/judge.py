@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hcmoco_ray.doctor import verdicts
+from hcmoco_ray.doctor import gpu_verdicts, verdicts
 from hcmoco_ray.doctor.verdicts import NodeFacts, Verdict
 
 Answer = Mapping[str, Any]
@@ -135,9 +135,11 @@ def _of_node(
             shown |= dict.fromkeys(rows, Verdict("?"))
             shown[rows[0]] = Verdict("failed", _FAILED[check].format(answer["error"].rstrip(".")))
         elif "skipped" in answer:
-            shown[rows[0]] = Verdict("not tried", answer["skipped"], "advice")
+            shown[rows[0]] = Verdict("not measured", answer["skipped"], "advice")
         elif "silent" in answer:
             shown |= dict.fromkeys(rows, Verdict("?"))
+    if agent := each.value("agent"):
+        shown["Ray's disk"] = verdicts.ray_disk(agent)
     return shown
 
 
@@ -172,8 +174,8 @@ def _of_check(
     if check == "gpus":
         versions = each.value("versions") or {"cuda": None, "torch": "(unknown)"}
         return {
-            "driver": verdicts.driver(value, versions["cuda"], versions["torch"]),
-            "GPUs": verdicts.devices(value, node.num_gpus),
+            "driver": gpu_verdicts.driver(value, versions["cuda"], versions["torch"]),
+            "GPUs": gpu_verdicts.devices(value, node.num_gpus),
         }
     if check == "clock":
         return {"clock": verdicts.clock(value)}

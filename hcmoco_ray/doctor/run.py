@@ -1,5 +1,6 @@
 """Ask every node of the cluster by an actor on each, and wait for none of them longer than it is given."""
 
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from hcmoco.storage import Folder, existing_parent, is_local
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.cluster.network import failed_meeting
 from hcmoco_ray.cluster.nodes import alive_nodes
-from hcmoco_ray.compat import system_config
+from hcmoco_ray.compat import reported_disks, system_config
 from hcmoco_ray.doctor.checks import Clock, Probe
 from hcmoco_ray.doctor.judge import Answer, Examined, Report, judge
 from hcmoco_ray.doctor.verdicts import NodeFacts
@@ -22,6 +23,10 @@ from hcmoco_ray.tracking.progress import say
 _HEAD = "node:__internal_head__"
 _STORAGE_BYTES = 4 << 20
 _REDUCED_BYTES = 16 << 20
+_AGENT_S = 12.0
+# What the others of a group need to say that they have failed too, once one has.
+_OTHERS_S = 10.0
+_NOT_REACHED = re.compile(r"refused|timed out|unreachable|No route|nothing came", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,11 @@ class _Asked:
         """Ask for a check, whose answer gets `name`, by default the check's."""
         self.waiting[self._probe.ask.remote(check, *arguments)] = name or check
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether it did not answer something."""
+        return any("silent" in answer for answer in self.answers.values())
+
     def close(self) -> None:
         import ray
 
@@ -96,8 +106,9 @@ def examine(request: Request) -> Report:
                     each.ask("mlflow", request.tracking_uri, dict(request.tracking_variables))
                 each.ask("gpus", each.facts.num_gpus)
             _collect(asked, request.timeout)
-        able = [each for each in asked if not any("silent" in answer for answer in each.answers.values())]
+        able = [each for each in asked if not each.is_silent]
         _reduce_all(able, request.timeout)
+        _disks_of_silent(asked)
     finally:
         for each in asked:
             each.close()
@@ -138,8 +149,14 @@ def _token(uri: str) -> Iterator[str | None]:
         token.unlink(missing_ok=True)
 
 
-def _collect(asked: Sequence[_Asked], timeout: float) -> None:
-    """Take the answers as they come. A node that gives none for `timeout` seconds is waited for no longer."""
+def _collect(asked: Sequence[_Asked], timeout: float, *, group: bool = False) -> None:
+    """Take the answers as they come. A node that gives none for `timeout` seconds is waited for no longer.
+
+    Args:
+        asked: nodes with their questions.
+        timeout: seconds.
+        group: whether the nodes wait for each other, so that all of them wait in vain once one has failed.
+    """
     import ray
 
     last = {id(each): time.monotonic() for each in asked}
@@ -150,6 +167,8 @@ def _collect(asked: Sequence[_Asked], timeout: float) -> None:
             each = pending[reference]
             each.answers[each.waiting.pop(reference)] = _answer(reference)
             last[id(each)] = time.monotonic()
+            if group and "value" not in each.answers["group"]:
+                timeout = min(timeout, _OTHERS_S)
         for each in asked:
             if each.waiting and time.monotonic() - last[id(each)] > timeout:
                 silent = {"silent": f"nothing came for {timeout:g} s (--timeout waits longer)"}
@@ -163,7 +182,23 @@ def _answer(reference: Any) -> Answer:
     try:
         return ray.get(reference)
     except ray.exceptions.RayError as error:
-        return {"silent": one_line(error, 300)}  # its process, or the whole node, was lost
+        return {"silent": _why_lost(one_line(error, 2000))}
+
+
+def _why_lost(text: str) -> str:
+    """Return the part of Ray's long text that says why an actor's process, or its node, was lost."""
+    if found := re.search(r"Worker exit detail: (.*?)\.?( Some common causes|$)", text):
+        return f"its process ended at once ({found[1][:200]})"
+    found = re.search(r"(?:died|dead) because (.*?)( The actor never .*)?$", text)
+    return re.sub(r"Node Id: \w+ *", "", found[1] if found else text).strip()[:200]
+
+
+def _disks_of_silent(asked: Sequence[_Asked]) -> None:
+    """Let the agents of nodes that start no process tell of Ray's disk: a full one is a reason for that."""
+    silent = {each.node_id: each for each in asked if each.is_silent and "value" not in each.answers.get("machine", {})}
+    for node_id, disks in reported_disks(silent, _AGENT_S).items() if silent else ():
+        (disk, *_) = [size for path, size in disks.items() if path != "/"] or [disks["/"]]
+        silent[node_id].answers["agent"] = {"value": {"disk_ray": disk, "settings": {}}}
 
 
 def _reduce_all(asked: Sequence[_Asked], timeout: float) -> None:
@@ -231,15 +266,27 @@ def _group(asked: Sequence[_Asked], backend: str, timeout: float) -> list[Answer
     for rank, each in enumerate(asked):
         each.ask("all_reduce", backend, *place, rank, len(asked), _REDUCED_BYTES, timeout, name="group")
     # A rank waits for the others `timeout` seconds by itself, and then says whom it has not met.
-    _collect(asked, 2 * timeout)
+    _collect(asked, 2 * timeout, group=True)
     answers = [each.answers.pop("group") for each in asked]
     addresses = [each.facts.address for each in asked]
-    return [_meeting(answer, addresses) for answer in answers]
+    failed = [address for address, answer in zip(addresses, answers, strict=True) if "error" in answer]
+    return [_meeting(answer, addresses, failed) for answer in answers]
 
 
-def _meeting(answer: Answer, addresses: list[str]) -> Answer:
+def _meeting(answer: Answer, addresses: list[str], failed: list[str]) -> Answer:
+    """Return a node's answer for the table.
+
+    Args:
+        answer: as it gave it.
+        addresses: of the group's nodes.
+        failed: those that said why they failed; a silent one has waited for them.
+    """
     if "value" in answer:
         return answer
+    if "silent" in answer and failed:
+        return {"skipped": f"an all-reduce was not measured: it waited in vain for {' and '.join(failed)}"}
     reason = (answer.get("error") or answer["silent"]).rstrip(".")
-    line = f"its all-reduce with {addresses[0]} fails ({reason}); let every port between these nodes through"
+    line = f"its all-reduce with {addresses[0]} fails: {reason}"
+    if _NOT_REACHED.search(reason):
+        line += "; let every port between these nodes through"
     return {"error": failed_meeting(reason, addresses) or line}

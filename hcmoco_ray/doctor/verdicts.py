@@ -4,8 +4,6 @@ import ipaddress
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 SKEW_S = 1.0
@@ -24,8 +22,6 @@ NOTICED_S, IDLE_MS = 30.0, 10_000
 """A loss that is noticed later, and idle processes that are ended sooner, deserve advice on several nodes."""
 
 _RAY_FULL = 0.95  # Ray's default of the share of a disk, and of the memory, from which on it refuses work
-# The oldest driver for any release of a major version of CUDA (NVIDIA's table of minor version compatibility).
-_DRIVERS = {11: (450, 80), 12: (525, 60), 13: (580, 65)}
 _HEALTH = "RAY_health_check_"
 _HEALTH_DEFAULTS = {"period_ms": 3000, "timeout_ms": 10000, "failure_threshold": 5}
 
@@ -209,7 +205,7 @@ def idle_processes(machine: Mapping[str, Any], nodes: int) -> Verdict:
 
 def notice(machine: Mapping[str, Any], nodes: int) -> Verdict:
     """Whether Ray was started through the service that announces the node's end, and how long before."""
-    grace = announced_grace(machine["commands"])
+    grace = machine["announced_s"]
     if grace is not None:
         return Verdict(f"{grace} s")
     if nodes == 1:
@@ -220,22 +216,6 @@ def notice(machine: Mapping[str, Any], nodes: int) -> Verdict:
         "`python -m hcmoco_ray node -- ray start --block ...`",
         "advice",
     )
-
-
-def announced_grace(commands: Sequence[Sequence[str]]) -> str | None:
-    """Return the seconds of `--grace` of `hcmoco_ray node` among command lines; None if it is not there."""
-    for command in commands:
-        own = list(command[: command.index("--")] if "--" in command else command)
-        programs = [Path(before).name for before, word in pairwise(own) if word == "node"]
-        if not {"hcmoco", "hcmoco_ray", "__main__.py"}.intersection(programs):
-            continue
-        for number, word in enumerate(own):
-            if word == "--grace" and number + 1 < len(own):
-                return own[number + 1]
-            if word.startswith("--grace="):
-                return word.partition("=")[2]
-        return "30"
-    return None
 
 
 def usual(values: Sequence[str], of_head: str | None) -> str:
@@ -251,59 +231,6 @@ def version(own: str, usual: str, what: str, mend: str) -> Verdict:
     if own == usual:
         return Verdict(own)
     return Verdict(own, f"it has {what} {own}, and the others have {usual}; {mend}")
-
-
-def driver(gpus: Mapping[str, Any], cuda: str | None, torch_version: str) -> Verdict:
-    """The NVIDIA driver beside PyTorch's CUDA build."""
-    own = gpus["driver"]
-    if own is None:
-        if not gpus["problem"]:
-            return Verdict("-")
-        return Verdict(
-            "none",
-            "Ray counts GPUs there, and no NVIDIA driver answers; install one, or give the container "
-            "the GPUs (`--gpus all`)",
-        )
-    needed = _DRIVERS.get(int(cuda.partition(".")[0])) if cuda else None
-    if needed and tuple(map(int, own.split(".")[:2])) < needed:
-        oldest = ".".join(map(str, needed))
-        return Verdict(
-            own,
-            f"its NVIDIA driver {own} is too old for PyTorch {torch_version}, built for CUDA {cuda}; install driver "
-            f"{oldest} or later, or a PyTorch that is built for an older CUDA",
-        )
-    return Verdict(f"{own}, CUDA {cuda or 'none'}")
-
-
-def devices(gpus: Mapping[str, Any], num_gpus: float) -> Verdict:
-    """The GPUs: seen, and computing rightly."""
-    seen = gpus["devices"]
-    kinds = Counter(each["name"].removeprefix("NVIDIA ") for each in seen)
-    text = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"
-    if gpus["driver"] is None and not num_gpus and not gpus["problem"]:
-        return Verdict("-")
-    if gpus["problem"]:
-        return Verdict(
-            text,
-            f"PyTorch sees no GPU ({gpus['problem']}); install a PyTorch with CUDA for its driver, and "
-            "see that CUDA_VISIBLE_DEVICES of `ray start` names GPUs",
-        )
-    if wrong := [(number, each) for number, each in enumerate(seen) if each["error"]]:
-        number, each = wrong[0]
-        more = f" (and {len(wrong) - 1} more GPUs there)" if len(wrong) > 1 else ""
-        return Verdict(
-            f"{len(wrong)} of {len(seen)} fail",
-            f"GPU {number}, {each['name']} of compute capability {each['capability']}, fails: {each['error']}{more}; "
-            f"if PyTorch is built for such GPUs, look for faults of the device (`nvidia-smi -q -i {number}`, `dmesg`) "
-            "and leave it out by CUDA_VISIBLE_DEVICES",
-        )
-    if len(seen) < num_gpus:
-        return Verdict(
-            text,
-            f"Ray counts {num_gpus:g} GPUs and PyTorch sees {len(seen)}; start Ray with "
-            f"--num-gpus={len(seen)}, or mend CUDA_VISIBLE_DEVICES",
-        )
-    return Verdict(text)
 
 
 def clock(measured: Mapping[str, float]) -> Verdict:

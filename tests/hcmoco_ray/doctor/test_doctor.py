@@ -7,7 +7,7 @@ import pytest
 from pyarrow import fs
 
 from hcmoco_ray.commands.doctor import main
-from hcmoco_ray.doctor import all_reduce, gpus
+from hcmoco_ray.doctor import all_reduce, gpus, run
 
 
 def test_a_node_without_faults(ray_session, s3, tmp_path, capsys, monkeypatch):
@@ -36,7 +36,6 @@ def test_an_all_reduce_of_two_processes(ray_session):
     """Both on this node; on several it is tested in tests/cluster."""
     import ray
 
-    from hcmoco_ray.doctor import run
     from hcmoco_ray.doctor.verdicts import NodeFacts
 
     (node,) = ray.nodes()
@@ -54,7 +53,6 @@ def test_an_all_reduce_of_two_processes(ray_session):
 def test_a_rank_that_does_not_find_the_first_says_so(ray_session):
     import ray
 
-    from hcmoco_ray.doctor import run
     from hcmoco_ray.doctor.verdicts import NodeFacts
 
     (node,) = ray.nodes()
@@ -66,9 +64,38 @@ def test_a_rank_that_does_not_find_the_first_says_so(ray_session):
         run._collect([asked], 900)
     finally:
         asked.close()
-    answer = run._meeting(asked.answers["group"], [node["NodeManagerAddress"]])
-    assert "its all-reduce with" in answer["error"]
-    assert "refused" in answer["error"]
+    answer = run._meeting(asked.answers["group"], ["10.0.0.5"], ["10.0.0.6"])
+    assert answer["error"].startswith("its all-reduce with 10.0.0.5 fails: ")
+    assert "refused; let every port between these nodes through" in answer["error"]
+    silent = run._meeting({"silent": "nothing came for 10 s"}, ["10.0.0.5", "10.0.0.6"], ["10.0.0.6"])
+    assert silent == {"skipped": "an all-reduce was not measured: it waited in vain for 10.0.0.6"}
+    alone = run._meeting({"silent": "nothing came for 10 s"}, ["10.0.0.5", "10.0.0.6"], [])
+    assert "let every port" in alone["error"]
+
+
+DIED = (
+    "The actor died unexpectedly before finishing this task. class_name: Probe actor_id: 91 pid: 117 ip: 10.0.0.6 "
+    "The actor is dead because its "
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            f"{DIED}worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly "
+            "exits with a connection error code 2. End of file. Some common causes include: (1) the process was killed",
+            "its process ended at once (Worker unexpectedly exits with a connection error code 2. End of file)",
+        ),
+        (
+            f"{DIED}node has died. Node Id: 3f the actor's node was terminated: no heartbeat The actor never ran",
+            "its node has died. the actor's node was terminated: no heartbeat",
+        ),
+        ("Failed to unpickle", "Failed to unpickle"),
+    ],
+)
+def test_why_an_actor_was_lost(text, said):
+    assert run._why_lost(text) == said
 
 
 def test_bus_bandwidth():

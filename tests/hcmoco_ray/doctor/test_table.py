@@ -56,11 +56,20 @@ def test_a_check_that_failed_is_a_fault():
 
 
 def test_a_node_that_does_not_answer_is_one_fault():
-    silent = {"silent": "nothing came for 60 s"}
-    found = report(answers(), {"machine": {"value": machine()}, **dict.fromkeys(("clock", "versions", "gpus"), silent)})
+    silent = {check: {"silent": "nothing came for 60 s"} for check in ("clock", "versions", "gpus")}
+    found = report(answers(), {"machine": {"value": machine()}, **silent})
     ((where, line),) = found.lines("fault")
     assert where == "node 10.0.0.6 (worker-1)"
     assert line.startswith("it does not answer: nothing came for 60 s (asked for: versions, clock, gpus); ")
+
+
+def test_a_full_disk_that_keeps_a_node_from_answering_is_said():
+    agent = {"value": {"disk_ray": (0, 64 << 20), "settings": {}}}
+    found = report(answers(), {"agent": agent, **{check: {"silent": "its process ended"} for check in answers()}})
+    lines = [line for _, line in found.lines("fault")]
+    assert len(lines) == 2
+    assert lines[1].startswith("the disk of Ray's temporary files is 100% full")
+    assert "FAULT 0 MiB of 64 MiB free" in render(found)
 
 
 def test_advice_is_given_once_and_is_no_fault():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hcmoco_ray.doctor import verdicts
+from hcmoco_ray.doctor import checks, gpu_verdicts, verdicts
 from hcmoco_ray.doctor.verdicts import NodeFacts
 
 GIB = 1 << 30
@@ -23,7 +23,7 @@ def machine(**changed) -> dict:
         "plasma_folder": "/dev/shm",
         "open_files": (65536, 65536),
         "settings": {},
-        "commands": [],
+        "announced_s": None,
         **changed,
     }
 
@@ -125,7 +125,13 @@ RAY_START = ["/venv/bin/python", "/venv/bin/ray", "start", "--block", "--address
     ],
 )
 def test_the_service_is_found_among_the_processes_above(command, grace):
-    assert verdicts.announced_grace([["raylet", "--x=node"], command]) == grace
+    assert checks.announced_grace([["raylet", "--x=node"], command]) == grace
+
+
+def test_an_end_that_is_not_announced_is_advice_for_several_nodes():
+    assert verdicts.notice(machine(), 2).level == "advice"
+    assert not verdicts.notice(machine(), 1).line
+    assert verdicts.notice(machine(announced_s="120"), 2) == verdicts.Verdict("120 s")
 
 
 def test_versions():
@@ -158,24 +164,24 @@ def gpus(driver: str | None = "580.65.06", devices=(H100,), problem: str | None 
     ],
 )
 def test_the_driver_beside_the_build(own, cuda, faulty):
-    found = verdicts.driver(gpus(own), cuda, "2.15.0")
+    found = gpu_verdicts.driver(gpus(own), cuda, "2.15.0")
     assert found.is_fault == faulty
     assert own in found.text
 
 
 def test_a_node_without_a_driver():
-    assert verdicts.driver(gpus(None, ()), "13.2", "2.15.0").text == "-"
-    assert verdicts.driver(gpus(None, (), "Found no NVIDIA driver"), "13.2", "2.15.0").is_fault
-    assert verdicts.devices(gpus(None, ()), 0).text == "-"
+    assert gpu_verdicts.driver(gpus(None, ()), "13.2", "2.15.0").text == "-"
+    assert gpu_verdicts.driver(gpus(None, (), "Found no NVIDIA driver"), "13.2", "2.15.0").is_fault
+    assert gpu_verdicts.devices(gpus(None, ()), 0).text == "-"
 
 
 def test_gpus():
-    assert verdicts.devices(gpus(devices=[H100, H100]), 2) == verdicts.Verdict("2 x H100")
-    assert verdicts.devices(gpus(devices=[H100]), 0) == verdicts.Verdict("1 x H100")
-    assert "--num-gpus=1" in verdicts.devices(gpus(devices=[H100]), 2).line
-    assert "without CUDA" in verdicts.devices(gpus(devices=[], problem="a build without CUDA"), 1).line
+    assert gpu_verdicts.devices(gpus(devices=[H100, H100]), 2) == verdicts.Verdict("2 x H100")
+    assert gpu_verdicts.devices(gpus(devices=[H100]), 0) == verdicts.Verdict("1 x H100")
+    assert "--num-gpus=1" in gpu_verdicts.devices(gpus(devices=[H100]), 2).line
+    assert "without CUDA" in gpu_verdicts.devices(gpus(devices=[], problem="a build without CUDA"), 1).line
     wrong = {**H100, "error": "3 of 65536 elements of a matrix product are wrong"}
-    found = verdicts.devices(gpus(devices=[H100, wrong]), 2)
+    found = gpu_verdicts.devices(gpus(devices=[H100, wrong]), 2)
     assert (found.is_fault, found.text) == (True, "1 of 2 fail")
     assert "GPU 1, NVIDIA H100 of compute capability 9.0, fails: 3 of 65536" in found.line
 
