@@ -14,7 +14,7 @@ from hcmoco_ray.cluster import entrypoint, interrupts
 
 PROGRAMS = (
     *("prepare", "pretrain", "finetune", "evaluate", "predict", "report"),
-    *("sweep", "label_fractions", "ablation", "versatility", "node"),
+    *("sweep", "label_fractions", "ablation", "versatility", "node", "doctor"),
 )
 # A wheel carries the recipes inside the package; in a checkout they lie on top, where people look.
 _INSTALLED = Path(__file__).resolve().parent / "recipes"

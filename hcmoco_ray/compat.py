@@ -8,6 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +150,62 @@ def free_resources() -> dict[str, dict[str, float]]:
     from ray._private.state import available_resources_per_node
 
     return available_resources_per_node()
+
+
+def node_memory() -> tuple[int, int]:
+    """Return the bytes of memory that are used on this node, and all of them, as Ray counts before it ends workers.
+
+    In a container these are the container's.
+    """
+    from ray._common.utils import get_system_memory
+    from ray._private.utils import get_used_memory
+
+    return int(get_used_memory()), int(get_system_memory())
+
+
+def system_config() -> dict[str, Any]:
+    """Return what `ray start --head --system-config` was given; what variables of the environment say is not in it."""
+    from ray._private.state import state
+
+    return state.get_system_config() or {}
+
+
+def reported_disks(nodes: Iterable[str], seconds: float) -> dict[str, dict[str, tuple[int, int]]]:
+    """Return what the agents of nodes report of their disks every few seconds. They live on where tasks cannot start.
+
+    Args:
+        nodes: ids of the nodes to wait for.
+        seconds: to wait at most; with Ray's settings a node reports every 5 seconds.
+
+    Returns:
+        By node id and path of a folder, "/" and Ray's folder for temporary files: bytes that are free, and all bytes.
+        A node that reported nothing is missing.
+    """
+    import asyncio
+    import json
+
+    import ray
+    from ray._private.gcs_pubsub import GcsAioResourceUsageSubscriber
+
+    missing, found = set(nodes), {}
+
+    async def listen() -> None:
+        subscriber = GcsAioResourceUsageSubscriber(address=ray.get_runtime_context().gcs_address)
+        await subscriber.subscribe()
+        while missing:
+            key, text = await subscriber.poll()
+            node = str(key or "").rpartition(":")[2]
+            if node in missing:
+                disks = json.loads(text)["disk"].items()
+                found[node] = {path: (disk["free"], disk["free"] + disk["used"]) for path, disk in disks}
+                missing.remove(node)
+
+    async def in_time() -> None:
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(listen(), seconds)
+
+    asyncio.run(in_time())
+    return found
 
 
 @dataclass

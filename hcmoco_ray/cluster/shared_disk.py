@@ -38,7 +38,7 @@ def unreached_nodes(path: str) -> list[str]:
         # A data set that only its owner may change: its files themselves are the token.
         return _ask_others(_same_files, str(folder), _file_names(str(folder)))
     try:
-        return _ask_others(_appears, str(token))
+        return _ask_others(appears, str(token))
     finally:
         token.unlink(missing_ok=True)
 
@@ -53,7 +53,7 @@ def _ask_others(question: Callable[..., bool], place: str, *arguments: object) -
     return sorted(node["NodeManagerAddress"] for node, reached in zip(others, answers, strict=True) if not reached)
 
 
-def _appears(path: str) -> bool:
+def appears(path: str) -> bool:
     """Return whether a file exists, at the latest after some seconds."""
     until = time.monotonic() + _APPEARS_S
     while not Path(path).exists():

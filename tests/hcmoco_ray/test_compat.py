@@ -103,3 +103,21 @@ def test_views_share_a_storage_and_tensors_do_not(device):
     key = compat.storage_key(first.untyped_storage())
     assert compat.storage_key(first[2:].view(2, 2).untyped_storage()) == key
     assert compat.storage_key(second.untyped_storage()) != key
+
+
+def test_what_a_node_s_memory_is(ray_session):
+    used, total = compat.node_memory()
+    assert 0 < used < total
+
+
+def test_what_the_head_was_given(ray_session):
+    assert isinstance(compat.system_config(), dict)
+
+
+def test_the_agent_of_a_node_reports_its_disks(ray_session):
+    import ray
+
+    (node,) = ray.nodes()
+    disks = compat.reported_disks([node["NodeID"]], 300)
+    assert all(0 < free < total for free, total in disks[node["NodeID"]].values())
+    assert len(disks[node["NodeID"]]) == 2

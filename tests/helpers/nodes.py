@@ -211,15 +211,19 @@ class Nodes:
         )
         self._bridge.connect(node, self._machines[node].pid)
 
-    def start_ray(self, node: int) -> None:
-        """Starts a node's Ray, and waits until its processes run. The others may not know of it yet."""
+    def start_ray(self, node: int, env: Mapping[str, str] | None = None) -> None:
+        """Starts a node's Ray, and waits until its processes run. The others may not know of it yet.
+
+        Args:
+            env: variables of its processes, beside those of all nodes.
+        """
         command = ["ray", "start", "--disable-usage-stats", f"--num-cpus={self._cpus[node]}", "--num-gpus=0"]
         command += [f"--object-store-memory={self._object_store_bytes}"]
         if node == 0:
             command += ["--head", f"--port={_GCS_PORT}", f"--include-dashboard={str(self._dashboard).lower()}"]
         else:
             command += [f"--address={self.ray_address}"]
-        self.run(node, command)
+        self.run(node, command, env)
         if node == 0:
             self._watch = self.popen(0, ["python", "-c", _WATCH, self.ray_address])
 
