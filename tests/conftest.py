@@ -77,7 +77,7 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(items):
     """Group the tests by file, so that a file's fixtures are made once.
 
-    The tests on Ray take more than half of the time. So each process of the test run has one Ray, which its tests share.
+    The tests on Ray take more than half of the time. So each process of the test run has a Ray, which its tests share.
     """
     for item in items:
         if not item.get_closest_marker("xdist_group"):

@@ -90,7 +90,9 @@ def test_while_people_are_made(tmp_path, number):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("workers", "number"), [pytest.param(1, signal.SIGTERM, marks=pytest.mark.long), (2, signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("workers", "number"), [pytest.param(1, signal.SIGTERM, marks=pytest.mark.long), (2, signal.SIGINT)]
+)
 def test_while_training(home, workers, number):
     out = home / "runs" / f"{workers}-{number}"
     program = pretrain(home, *LONG, f"train.workers={workers}", f"output_dir={out}").until(
