@@ -87,7 +87,9 @@ def examine(request: Request) -> Report:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = sorted(alive_nodes(), key=lambda node: (_HEAD not in node["Resources"], node["NodeManagerAddress"]))
-    say(f"asking {len(nodes)} node{'s' if len(nodes) != 1 else ''}")
+    lost = sorted({node["NodeManagerAddress"] for node in ray.nodes()} - {node["NodeManagerAddress"] for node in nodes})
+    gone = f"; not asked, since Ray has given them up: {', '.join(lost)}" if lost else ""
+    say(f"asking {len(nodes)} node{'s' if len(nodes) != 1 else ''}{gone}")
     asked = [_Asked(_facts(node), node["NodeID"]) for node in nodes]
     head = next((each for each in asked if each.facts.is_head), asked[0])
     on_head = NodeAffinitySchedulingStrategy(head.node_id, soft=False)

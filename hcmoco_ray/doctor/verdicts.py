@@ -267,7 +267,7 @@ def gigabytes_per_s(measured: Mapping[str, Any]) -> Verdict:
 def _signed(seconds: float) -> str:
     if abs(seconds) >= 1:
         return f"{seconds:+.1f} s"
-    return f"{seconds * 1e3:+.1f} ms"
+    return f"{round(seconds * 1e3, 1) + 0.0:+.1f} ms"  # + 0.0: -0.0 has no sign then
 
 
 def _rate(megabytes: float) -> str:

@@ -11,6 +11,7 @@ from tests.helpers import other_torch, skewed_clock
 from tests.helpers.mlflow_server import MlflowServer
 from tests.helpers.namespaces import REASON, unavailable
 from tests.helpers.nodes import Nodes
+from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -18,20 +19,48 @@ BROKEN = 2
 SKEW_S = 40
 
 
+_dirty: set[int] = set()
+
+
 @pytest.fixture(scope="module")
-def trio() -> Iterator[Nodes]:
-    """A head and two workers whose names resolve to the addresses by which other nodes reach them."""
+def _trio() -> Iterator[Nodes]:
     if why := unavailable():
         pytest.skip(f"{REASON}: {why}")
     with Nodes((0, 1, 1)) as nodes:
-        for node in range(len(nodes)):
-            name_itself(nodes, node, nodes.address(node))
+        name_itself(nodes, 0)
+        name_itself(nodes, 2)
+        _dirty.add(1)
         yield nodes
 
 
-def name_itself(nodes: Nodes, node: int, address: str) -> None:
-    """Lets a node's own name resolve to an address."""
-    line = f"127.0.0.1 localhost\\n{address} {nodes.hostname(node)}\\n"
+@pytest.fixture
+def trio(_trio: Nodes) -> Nodes:
+    """A head and two workers whose names resolve to the addresses by which other nodes reach them. The first worker
+    announces its end. What a test has broken is made anew."""
+    for node in sorted(_dirty):
+        remake(_trio, node)
+        if node == 1:
+            command = ["python", "-m", "hcmoco_ray", "node", "--grace", "45", "--", "ray", "start", "--block"]
+            command += [f"--address={_trio.ray_address}", "--num-cpus=1", "--num-gpus=0"]
+            _trio.popen(node, [*command, f"--object-store-memory={150 << 20}"])
+        else:
+            _trio.start_ray(node)
+        name_itself(_trio, node)
+    _trio.wait_alive(range(3))
+    _dirty.clear()
+    return _trio
+
+
+def remake(nodes: Nodes, node: int) -> None:
+    """Makes a node anew, without Ray, once the head knows that it was lost."""
+    nodes.kill_node(node)
+    wait_until(lambda: node not in nodes.alive(), pause=0.05)
+    nodes.boot(node)
+
+
+def name_itself(nodes: Nodes, node: int) -> None:
+    """Lets a node's own name resolve to its address."""
+    line = f"127.0.0.1 localhost\\n{nodes.address(node)} {nodes.hostname(node)}\\n"
     nodes.run(node, ["sh", "-c", f"printf '{line}' > /etc/hosts"])
 
 
@@ -70,6 +99,7 @@ def test_nodes_without_a_fault(trio: Nodes, tmp_path: Path, capsys):
     assert {each["own name"]["text"] for each in (node["rows"] for node in found["nodes"])} == {
         trio.address(node) for node in range(3)
     }
+    assert [node["rows"]["end announced"]["text"] for node in found["nodes"]] == ["none", "45 s", "none"]
     assert not list(trio.shared.glob(".hcmoco*"))
     assert max(len(line) for line in said.split("\n\n")[0].splitlines()) <= 120
 
@@ -79,8 +109,8 @@ def break_node(nodes: Nodes) -> None:
     shared one, another PyTorch, and the disk of Ray's temporary files is nearly full."""
     # Not in the shared folder, which it will not see.
     programs = other_torch.make_environment(nodes.folder / "other")
-    nodes.kill_node(BROKEN)
-    nodes.boot(BROKEN)  # its /etc/hosts is Debian's, with 127.0.1.1
+    _dirty.add(BROKEN)
+    remake(nodes, BROKEN)  # its /etc/hosts is Debian's, with 127.0.1.1
     nodes.run(BROKEN, ["mkdir", "/tmp/ray"])
     nodes.run(BROKEN, ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", "/tmp/ray"])
     path = f"{programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -119,8 +149,8 @@ def test_a_worker_that_is_broken_in_five_ways(trio: Nodes, capsys):
 
 def test_workers_that_start_nothing_do_not_keep_the_doctor(trio: Nodes, capsys):
     """On one Ray has stopped, on the other its disk is wholly full."""
-    trio.kill_node(BROKEN)
-    trio.boot(BROKEN)
+    _dirty.update({1, BROKEN})
+    remake(trio, BROKEN)
     trio.run(BROKEN, ["mkdir", "/tmp/ray"])
     trio.run(BROKEN, ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", "/tmp/ray"])
     trio.start_ray(BROKEN)

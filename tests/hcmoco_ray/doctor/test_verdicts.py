@@ -190,6 +190,7 @@ def test_gpus():
     ("offset", "uncertainty", "faulty", "said"),
     [
         (0.0004, 0.0002, False, "+0.4 ms +- 0.2 ms"),
+        (-0.00001, 0.0002, False, "+0.0 ms +- 0.2 ms"),
         (1.05, 0.1, False, "+1.1 s +- 100.0 ms"),  # it may be less than a second
         (1.2, 0.1, True, "1.2 s ahead of the head's"),
         (-3600.0, 2.0, True, "3600.0 s behind the head's"),
