@@ -11,7 +11,6 @@ MB to the storage, which it deletes again. The exit status is 0 without a fault,
 import argparse
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +18,12 @@ from pathlib import Path
 from hcmoco.credentials import refuse_secret
 from hcmoco.errors import StorageError, UserError
 from hcmoco.storage import Folder, is_local
+from hcmoco_ray import cli
 from hcmoco_ray.cluster import session
 from hcmoco_ray.cluster.entrypoint import main_wrapper
 from hcmoco_ray.doctor import table
 from hcmoco_ray.paths import home, resolve_path
-
-_TRACKING = "MLFLOW_TRACKING_URI"
+from hcmoco_ray.tracking.config import URI, TrackingConfig, private_access, with_environment
 
 
 @main_wrapper
@@ -39,29 +38,33 @@ def main(argv: Sequence[str] | None = None) -> int:
             Folder(storage).check_readable()
     if given.tracking_uri:
         refuse_secret(given.tracking_uri, "--tracking-uri")
-    tracking = given.tracking_uri or os.environ.get(_TRACKING, "").strip() or None
-    if tracking and not tracking.startswith(("http://", "https://", "postgresql", "mysql")):
-        if given.tracking_uri:
-            raise UserError(
-                f"--tracking-uri {tracking}: give a server that nodes can reach, http://host:5000, or a database, "
-                "postgresql://host/name or mysql://host/name"
-            )
-        tracking = None  # a file, which only the program itself uses
+    named = TrackingConfig(uri=given.tracking_uri) if served(given.tracking_uri) else TrackingConfig()
+    if given.tracking_uri and not named.uri:
+        raise UserError(
+            f"--tracking-uri {given.tracking_uri}: give a server that nodes can reach, http://host:5000, or a "
+            "database, postgresql://host/name or mysql://host/name"
+        )
+    config = named if named.uri else with_environment(TrackingConfig())
+    uri, variables = private_access(config, Path.cwd())
+    tracking = uri if served(config.uri) else None  # a file only the program itself uses
     if given.json and not Path(given.json).absolute().parent.is_dir():
         raise UserError(f"--json {given.json}: there is no folder {Path(given.json).absolute().parent}; make it first")
-    return _run(given, storage, tracking)
+    return _run(given, storage, tracking, variables)
+
+
+def served(uri: str | None) -> bool:
+    """Return whether the URI is that of a tracking store which several nodes can reach."""
+    return bool(uri) and str(uri).startswith(("http://", "https://", "postgresql", "mysql"))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__)
     parser.add_argument(
         "--storage",
         metavar="URI",
         help="folder or URI to write to, read from and delete in (default: HCMOCO_HOME, else the current folder)",
     )
-    parser.add_argument(
-        "--tracking-uri", metavar="URI", help=f"MLflow server to ask (default: {_TRACKING}, if it is set)"
-    )
+    parser.add_argument("--tracking-uri", metavar="URI", help=f"MLflow server to ask (default: {URI}, if it is set)")
     parser.add_argument(
         "--timeout", type=float, default=60.0, metavar="S", help="seconds that a node has for an answer (default 60)"
     )
@@ -69,11 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(given: argparse.Namespace, storage: str, tracking: str | None) -> int:
+def _run(given: argparse.Namespace, storage: str, tracking: str | None, variables: dict[str, str]) -> int:
     session.connect()
     from hcmoco_ray.doctor.run import Request, examine
 
-    variables = {key: value for key, value in os.environ.items() if key.startswith("MLFLOW_") and key != _TRACKING}
     report = examine(Request(storage, home(), given.timeout, tracking, variables))
     print(table.render(report))
     if given.json:

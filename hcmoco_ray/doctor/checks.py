@@ -278,8 +278,8 @@ class Probe:
 
     def ask(self, check: str, *arguments: Any) -> dict[str, Any]:
         """Return `{"value": ...}` of a check, or `{"error": a line}` where it failed."""
-        from hcmoco.credentials import masked
         from hcmoco.errors import one_line
+        from hcmoco.masking import masked
         from hcmoco_ray.doctor import all_reduce, gpus
 
         known: dict[str, Callable[..., dict[str, Any]]] = {
