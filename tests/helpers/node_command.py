@@ -19,6 +19,7 @@ class Command:
 
     def __init__(self, init: int, command: Sequence[str], *, cwd: Path, environment: Mapping[str, str]):
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
+        self._said: str | None = None  # once it is closed
         self.process = subprocess.Popen(
             ["nsenter", "--target", str(init), *_SPACES, f"--wd={cwd}", "--", "setsid", "--wait", *command],
             env=dict(environment),
@@ -31,6 +32,8 @@ class Command:
     @property
     def said(self) -> str:
         """Stdout and stderr together, up to now, in whole lines while it runs."""
+        if self._said is not None:
+            return self._said
         text = os.pread(self._output.fileno(), 1 << 26, 0).decode(errors="replace")
         return text if self.process.poll() is not None else text[: text.rfind("\n") + 1]
 
@@ -64,10 +67,11 @@ class Command:
             psutil.Process(self.process.pid).resume()
 
     def close(self) -> None:
-        """Ends it, and forgets what it said."""
+        """Ends it; what it said is kept."""
         if self.process.poll() is None:
             for child in psutil.Process(self.process.pid).children(recursive=True):
                 child.kill()
             self.process.kill()
         self.process.wait()
+        self._said = self.said
         self._output.close()
