@@ -8,11 +8,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hcmoco import unique_keys
+from hcmoco.config_errors import line, models_of, renamed_keys, variant_of
 from hcmoco.credentials import refuse_secrets
 from hcmoco.errors import UserError, one_line
 from hcmoco.masking import masked
@@ -86,7 +88,7 @@ def load_recipe(path: str | Path) -> dict:
     """
     place = str(path)
     try:
-        values = yaml.safe_load(_recipe_bytes(place).decode())
+        values = unique_keys.load(_recipe_bytes(place).decode())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"recipe {path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(values, dict):
@@ -105,8 +107,10 @@ def _recipe_bytes(place: str) -> bytes:
         except OSError:
             raise UserError(f"recipe {place} does not exist") from None
     path = Path(place)
+    if path.is_dir():
+        raise UserError(f"recipe {path} is a folder; give a YAML file in it, or the name of a recipe")
     if not path.is_file():
-        known = sorted(each.stem for each in path.parent.glob("*.yaml"))
+        known = sorted(each.stem for each in path.parent.glob("*.yaml") if each.is_file())
         raise UserError(f"recipe {path} does not exist; in {path.parent} there are: {', '.join(known) or 'none'}")
     return path.read_bytes()
 
@@ -159,55 +163,7 @@ def build(cls: type[T], values: dict[str, Any], where: str) -> T:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{where}: {'; '.join(_line(cls, values, each) for each in error.errors()[:3])}") from None
-
-
-def _line(cls: type[Config], values: Any, error: Any) -> str:
-    key, known, renamed = _place(cls, values, error["loc"])
-    if error["type"] == "extra_forbidden":
-        leaf = str(error["loc"][-1])
-        if new := renamed.get(leaf):
-            parent = key.removesuffix(leaf)
-            return f"{key!r} is {new}" if new.startswith("removed: ") else f"{key!r} is now called {parent + new!r}"
-        return f"unknown key {key!r}" + (f"; allowed here: {', '.join(known)}" if known else "")
-    if error["type"] == "missing":
-        return f"key {key!r} is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    if not key:
-        return message
-    # What is wrong with several keys together names them itself; their whole mapping would bury it.
-    return f"{key}: {message}" if isinstance(error["input"], dict) else f"{key} = {error['input']!r}: {message}"
-
-
-def _place(cls: type[BaseModel], values: Any, path: tuple) -> tuple[str, list[str], dict[str, str]]:
-    """The dotted key of `path` in `values`, the keys allowed beside its last part, and the renamed ones."""
-    options, beside = [cls], [cls]
-    for part in path:
-        beside = [_variant(option, values) for option in options]
-        annotation = next(
-            (option.model_fields[part].annotation for option in beside if part in option.model_fields), None
-        )
-        if annotation is not None:
-            options = _models(annotation)
-        values = values.get(part) if isinstance(values, Mapping) else None
-    renamed = {old: new for option in beside for old, new in renamed_keys(option).items()}
-    return ".".join(map(str, path)), list(beside[0].model_fields) if beside else [], renamed
-
-
-def _variant(cls: type[BaseModel], values: Any) -> type[BaseModel]:
-    return cls.variant(values) if issubclass(cls, Config) and isinstance(values, Mapping) else cls
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models that an annotation names, through Optional, unions, containers and Annotated."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in get_args(annotation) for model in _models(argument)]
-
-
-def renamed_keys(cls: type[BaseModel]) -> dict[str, str]:
-    """Collect `renamed` of a config class and of its bases."""
-    return {old: new for base in reversed(cls.__mro__) for old, new in vars(base).get("renamed", {}).items()}
+        raise UserError(f"{where}: {'; '.join(line(cls, values, each) for each in error.errors()[:3])}") from None
 
 
 def upgrade(cls: type[BaseModel], values: Any) -> Any:
@@ -226,7 +182,7 @@ def upgrade(cls: type[BaseModel], values: Any) -> Any:
         *parents, key = str(_moved_keys(cls).get(old, old)).split(".")
         value = _renamed_value(cls, key, value, back=False)
         field = cls.model_fields.get(parents[0] if parents else key)
-        models = _models(field.annotation) if field else []
+        models = models_of(field.annotation) if field else []
         if not parents and models:
             value = _below(upgrade, models, value)
         result = merge(result, nest([*parents, key], value)) if parents else {**result, key: value}
@@ -251,7 +207,7 @@ def canonical(cls: type[BaseModel], values: Any) -> Any:
     result: dict = {}
     for key, value in values.items():
         field = cls.model_fields.get(key)
-        models = _models(field.annotation) if field else []
+        models = models_of(field.annotation) if field else []
         if models:
             value = _below(canonical, models, value)
         moved = {path: old for path, old in first.items() if path.startswith(f"{key}.")}
@@ -285,7 +241,7 @@ def _below(rename: Callable[[type[BaseModel], Any], Any], models: list[type[Base
         return [_below(rename, models, item) for item in value]
     if not isinstance(value, dict):
         return value
-    models = [_variant(model, value) for model in models]
+    models = [variant_of(model, value) for model in models]
     known = {model: {*model.model_fields, *renamed_keys(model)} for model in models}
     best = max(models, key=lambda model: len(value.keys() & known[model]))
     if len(models) == 1 and not value.keys() & known[best]:

@@ -91,9 +91,20 @@ def connect(uri: str) -> tuple[pafs.FileSystem, str]:
         raise failure(uri, error) from None
     path = f"{base.rstrip('/')}{unquote(parts.path)}" if parts.scheme in ARROW_SCHEMES else base
     if root not in _serving:
+        _make_bucket(uri, client)
         probe(uri, path)
         _serving.add(root)
     return client, path
+
+
+def _make_bucket(uri: str, client: pafs.FileSystem) -> None:
+    """Create the bucket of an S3 URI whose query allows it, unless it exists: Arrow does it only where it is asked."""
+    parts = parse(uri)
+    if parts.scheme == "s3" and parse_qs(parts.query).get("allow_bucket_creation", [""])[-1] == "true":
+        try:
+            client.create_dir(parts.authority)
+        except OSError as error:
+            raise failure(uri, error, "has no bucket, and none can be made") from None
 
 
 def probe(uri: str, path: str) -> None:

@@ -5,6 +5,7 @@ Ray tells the first as errors of many types, some after half a minute of silence
 
 import errno
 import os
+import re
 import shutil
 import socket
 import sys
@@ -142,6 +143,9 @@ def not_joined(address: str, error: BaseException) -> UserError:
         return UserError(f"{ADDRESS}={address}: this machine does not know that name ({said}); correct it")
     if any(sign in f"{type(error).__name__} {error}" for sign in _TOKEN):
         return _without_token(address, said)
+    found = re.search(r"Ray cluster at (\S+:\d+)", said) if address == "auto" else None
+    if found and (refusal := refused_token(found[1])):
+        return _without_token(address, refusal)
     if "Version mismatch" in str(error):
         return UserError(f"the Ray cluster at {ADDRESS}={address} has another version of Ray or Python ({said})")
     return UserError(

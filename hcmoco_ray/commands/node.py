@@ -10,7 +10,9 @@ terminationGracePeriodSeconds, `--signal=...@SECONDS`, TimeoutStopSec.
 """
 
 import argparse
+import shutil
 import sys
+from pathlib import Path
 
 from hcmoco_ray.cluster.node_service import SpotNotice, serve
 
@@ -33,4 +35,7 @@ def main(arguments: list[str]) -> int:
     if not given.grace > 0:
         parser.error(f"--grace {given.grace:g}: must be more than 0")
     notice = SpotNotice().seconds_left if given.spot else lambda: None
-    return serve(command, given.grace, notice)
+    program = shutil.which(command[0]) or shutil.which(command[0], path=str(Path(sys.executable).parent))
+    if program is None:
+        parser.error(f"{command[0]} is neither on PATH nor beside {sys.executable}; give its path")
+    return serve([program, *command[1:]], given.grace, notice)

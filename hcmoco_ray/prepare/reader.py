@@ -11,7 +11,8 @@ import yaml
 from pydantic_core import PydanticUndefined
 
 import hcmoco
-from hcmoco.config import Config, build, renamed_keys
+from hcmoco.config import Config, build
+from hcmoco.config_errors import renamed_keys
 from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.datasets.base import DatasetReader, Item, Outcome, Rejected, Skipped
 from hcmoco.datasets.io.inventory import Inventory

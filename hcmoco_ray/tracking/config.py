@@ -5,6 +5,7 @@ A run that is resumed takes them from the environment again.
 """
 
 import os
+import shlex
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
@@ -182,4 +183,4 @@ def how_to_see(config: TrackingConfig, out: str | Path) -> str:
         return f"{uri} (experiment {config.experiment})"
     if private_access(config, out)[0] != uri:
         return f'mlflow ui --backend-store-uri "${URI}"'
-    return f"mlflow ui --backend-store-uri {uri}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"

@@ -87,6 +87,13 @@ def test_a_missing_bucket_is_found_by_any_first_use(s3):
             use(Folder(s3.uri(f"missing-{uuid.uuid4()}/run")))
 
 
+def test_a_bucket_is_made_where_the_uri_allows_it(s3):
+    uri = f"{s3.uri(f'made-{uuid.uuid4()}/run')}&allow_bucket_creation=true"
+    Folder(uri).check_writable()
+    Folder(uri).write("a", b"1")
+    assert Folder(uri).read("a") == b"1"
+
+
 def test_a_store_that_is_not_there(s3_environment):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

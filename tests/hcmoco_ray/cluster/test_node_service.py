@@ -80,6 +80,7 @@ def test_a_notice_ends_the_command_in_time(capfd):
     [
         ([], "name the command that starts Ray"),
         (["--", "ray", "start", "--head"], "`ray start` needs --block here"),
+        (["--", "no-such-program", "start", "--block"], "no-such-program is neither on PATH nor beside"),
         (["--grace", "0", "--", "ray", "start", "--block"], "--grace 0: must be more than 0"),
     ],
 )

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from hcmoco_ray.cluster import starting
+
 ROOT = Path(__file__).parents[3]
 SHORT = "/tmp/hc-ray-of-tests"
 _TOO_LONG = f"/tmp/{'x' * 60}"
@@ -66,6 +68,9 @@ def test_a_cluster_that_asks_for_a_token(own_cluster, tmp_path):
         assert "asks for a token" in line
         assert "RAY_AUTH_TOKEN_PATH to a file" in line
         assert "wrong" not in line
+    # "auto" finds any Ray of the machine; what Ray says of the one that it took is this.
+    said = ConnectionError(f"Failed to connect to Ray cluster at {own_cluster.gcs}")
+    assert "RAY_ADDRESS=auto asks for a token" in str(starting.not_joined("auto", said))
     done = prepare(tmp_path, **asked, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=token)
     assert done.returncode == 0, done
 

@@ -70,6 +70,10 @@ BEFORE_RAY = {
         "output_dir=tiny.yaml/x",
         "tiny.yaml/x cannot be written to: .*; choose another folder with output_dir=",
     ),
+    "a word for a number that may be a pair": (
+        "train.workers=two",
+        r"^error: recipe \S+: train.workers = 'two': Input should be a valid integer",
+    ),
     "storage of an unknown kind": (
         "output_dir=bogus://x/y tracking.uri=http://h",
         "storage bogus://x/y cannot be opened: .*give a path or a URI",
@@ -94,6 +98,10 @@ def test_before_ray_starts(tiny_home, arguments, line):
     [
         (None, "recipe {path} does not exist; in {folder} there are: .*tiny"),
         ("a: [1\nb: }", "recipe {path} is not valid YAML: "),
+        (
+            "a: 1\nb: {c: 2, d: 3}\na: 4\n",
+            "recipe {path} is not valid YAML: the key 'a' appears twice, in lines 1 and 3",
+        ),
         ("- a\n- b\n", "recipe {path} must be a mapping of keys to values, it is list"),
         ("extends: nobody\nseed: 1\n", "recipe {folder}/nobody.yaml does not exist"),
         ("seed: 1\n", "recipe {path}: key 'output_dir' is missing; key 'data' is missing; key 'stages' is missing"),
