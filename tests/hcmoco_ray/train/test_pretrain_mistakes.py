@@ -100,7 +100,7 @@ def test_before_ray_starts(tiny_home, arguments, line):
         ("a: [1\nb: }", "recipe {path} is not valid YAML: "),
         (
             "a: 1\nb: {c: 2, d: 3}\na: 4\n",
-            "recipe {path} is not valid YAML: the key 'a' appears twice, in lines 1 and 3",
+            "{path} is not valid YAML: the key 'a' appears twice, in lines 1 and 3",
         ),
         ("- a\n- b\n", "recipe {path} must be a mapping of keys to values, it is list"),
         ("extends: nobody\nseed: 1\n", "recipe {folder}/nobody.yaml does not exist"),
