@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from hcmoco.masking import masked
 from hcmoco.tasks.registry import REGISTRY
-from hcmoco_ray.cluster import entrypoint, interrupts
+from hcmoco_ray.cluster import interrupts
 
 PROGRAMS = (
     *("prepare", "pretrain", "finetune", "evaluate", "predict", "report"),
@@ -141,5 +141,7 @@ def run_command(arguments: Sequence[str], called: str = "python -m hcmoco_ray") 
         return 2
     if arguments[0] != "node":  # it passes signals on in its own way
         interrupts.listen()  # before imports that take long
+    from hcmoco_ray.cluster import entrypoint
+
     sys.excepthook = entrypoint.print_masked
     return importlib.import_module(f"hcmoco_ray.commands.{arguments[0]}").main(list(arguments[1:]))

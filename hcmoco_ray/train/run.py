@@ -123,7 +123,6 @@ def execute(run: Run) -> int:
     """
     out = run.config.output_dir
     store = store_uri(run.config.tracking, out)
-    log(described(run.config.tracking, out))
     with lock_run_dir(out):
         run.config, earlier = load_saved_config(run.config)
         if earlier == run.config and run.finished():
@@ -141,6 +140,7 @@ def execute(run: Run) -> int:
             cluster.require_shared_data((), run.config.initial_weights())
         preflight.check_resources(run.config, run.config.ingest.decoding_tasks)
         run.config = precision.decide(run.config, worker_resources(run.config), saved.identity if saved else None)
+        log(described(run.config.tracking, out))
         log(run_config.as_yaml(run.config))
         run.check_machine(cluster.nodes)
         writer = open_writer(run.config.tracking, out, actor=True)

@@ -25,7 +25,7 @@ from hcmoco_ray.experiments.runner import collect, record
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import open_writer
-from hcmoco_ray.tracking.config import TrackingConfig, described
+from hcmoco_ray.tracking.config import TrackingConfig, described, store_uri
 from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
 
 # Keys that differ from experiment to experiment.
@@ -66,12 +66,13 @@ def run(
         raise UserError(f"{own[0]}: the grid says what {', '.join(_OWN)} are; change them in its file")
     out = resolve_path(grid.output_dir)
     folder = Folder(resolve_path(grid.results or grid.output_dir))
-    log(described(grid.tracking, out))
+    store_uri(grid.tracking, out)
     with nullcontext() if plan_only else lock_run_dir(out, "the output_dir of its file"):
         if not plan_only:
             folder.check_writable()
             Folder(out).check_writable()
         session.connect().require_shared_storage("output_dir", out)
+        log(described(grid.tracking, out))
         inits = pretrained.resolve_inits(grid)
 
         def read_status() -> tuple[list[Experiment], dict[str, dict]]:

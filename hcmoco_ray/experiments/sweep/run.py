@@ -25,7 +25,7 @@ from hcmoco_ray.experiments.sweep.tune import Queue, run_trials
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, find_run, open_writer, start_run
-from hcmoco_ray.tracking.config import described, how_to_see
+from hcmoco_ray.tracking.config import described, how_to_see, store_uri
 from hcmoco_ray.train.pretrain import make_plan, probe_views
 from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
 
@@ -69,7 +69,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
         )
     recipe = run_config.check(PretrainRecipe, base, config.recipe)
     out = resolve_path(config.output_dir)
-    log(described(recipe.tracking, out))
+    store_uri(recipe.tracking, out)
     with lock_run_dir(out, "output_dir=..."):
         Folder(out).check_writable()
         cluster = session.connect()
@@ -77,6 +77,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
 
         cluster.require_shared_storage("output_dir", out)
         asked.at_once()
+        log(described(recipe.tracking, out))
         records = Records(out)
         # Decided once for all trials, or their scores would depend on the node that each ran on.
         saved = records.saved()

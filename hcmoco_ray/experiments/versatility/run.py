@@ -41,7 +41,7 @@ from hcmoco_ray.experiments.versatility.experiments import (
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import open_writer
-from hcmoco_ray.tracking.config import described
+from hcmoco_ray.tracking.config import described, store_uri
 from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
 
 # Keys that differ from experiment to experiment.
@@ -67,12 +67,13 @@ def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds:
     config = load(recipe, overrides, seeds)
     assert config.results is not None
     folder = Folder(config.results)
-    log(described(config.tracking, config.output_dir))
+    store_uri(config.tracking, config.output_dir)
     with nullcontext() if plan_only else lock_run_dir(config.output_dir):
         if not plan_only:
             folder.check_writable()
             Folder(config.output_dir).check_writable()
         session.connect().require_shared_storage("output_dir", config.output_dir)
+        log(described(config.tracking, config.output_dir))
         spec = pretrained.resolve_init(START, config.init, config.tracking)
         experiments = _experiments(config, spec, folder)
         results = read_results(folder, BELOW, experiments)

@@ -144,7 +144,11 @@ def test_a_tracking_run_that_a_kill_left_open_is_closed(swept, home):
             "score.probe = 'dense/mean' is not a metric of the probe; allowed are retrieval_same_crop/",
         ),
         ({"score": {"finetune": {"task": "parsing", "labels": {}}}}, (), "'parsing' is not a task"),
-        ({}, ("--cpus", "99"), "a trial asks for 99 CPUs and 0 GPUs, the cluster has 4 and 0"),
+        (
+            {},
+            ("--cpus", "99"),
+            "a trial asks for 99 CPUs and 0 GPUs of one node; no node of the cluster has more than 4 and 0",
+        ),
         ({}, ("--gpus=1",), "lower --cpus or --gpus"),
         ({}, ("--threads=0",), "--threads 0: must be more than 0"),
         ({}, ("optim.lr=-1",), "optim.lr = -1: "),
