@@ -23,4 +23,8 @@ def load(text: str) -> Any:
     Raises:
         yaml.YAMLError: it is not valid, or a mapping has a key twice.
     """
-    return yaml.load(text, _Loader)
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
