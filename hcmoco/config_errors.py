@@ -1,6 +1,6 @@
 """Say in one line what is wrong with the values of a config, by the key that a user wrote."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -35,7 +35,7 @@ def _place(cls: type[BaseModel], values: Any, path: tuple) -> tuple[str, list[st
     options, beside = [cls], [cls]
     key: list[str] = []
     for part in path:
-        if not isinstance(values, Mapping | Sequence) or isinstance(values, str) or _is_branch(part, values):
+        if not isinstance(values, Mapping) and not (isinstance(values, list | tuple) and isinstance(part, int)):
             continue  # the name of a type that the value could have had
         key.append(str(part))
         beside = [variant_of(option, values) for option in options]
@@ -47,10 +47,6 @@ def _place(cls: type[BaseModel], values: Any, path: tuple) -> tuple[str, list[st
         values = _item(values, part)
     renamed = {old: new for option in beside for old, new in renamed_keys(option).items()}
     return ".".join(key), list(beside[0].model_fields) if beside else [], renamed
-
-
-def _is_branch(part: Any, values: Any) -> bool:
-    return not isinstance(values, Mapping) and not isinstance(part, int)
 
 
 def _item(values: Any, part: Any) -> Any:

@@ -6,7 +6,8 @@ Kubernetes): its name does not tell, so it is tried.
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hcmoco.errors import UserError
@@ -31,14 +32,28 @@ def unreached_nodes(path: str) -> list[str]:
     folder = existing_parent(Path(path).absolute())
     if folder.is_file():
         folder = folder.parent
+    with token_in(folder) as token:
+        if token is None:
+            # A data set that only its owner may change: its files themselves are the token.
+            return _ask_others(_same_files, str(folder), _file_names(str(folder)))
+        return _ask_others(appears, token)
+
+
+@contextmanager
+def token_in(folder: Path) -> Iterator[str | None]:
+    """Keep a file in a folder for the length of a block, by whose presence other nodes see that they have the same one.
+
+    Returns:
+        Its path; None where the folder cannot be written to.
+    """
     token = folder / f".hcmoco-seen-by-all-{uuid.uuid4().hex}"
     try:
         token.touch()
     except OSError:
-        # A data set that only its owner may change: its files themselves are the token.
-        return _ask_others(_same_files, str(folder), _file_names(str(folder)))
+        yield None
+        return
     try:
-        return _ask_others(appears, str(token))
+        yield str(token)
     finally:
         token.unlink(missing_ok=True)
 

@@ -38,23 +38,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             Folder(storage).check_readable()
     if given.tracking_uri:
         refuse_secret(given.tracking_uri, "--tracking-uri")
-    named = TrackingConfig(uri=given.tracking_uri) if served(given.tracking_uri) else TrackingConfig()
-    if given.tracking_uri and not named.uri:
-        raise UserError(
-            f"--tracking-uri {given.tracking_uri}: give a server that nodes can reach, http://host:5000, or a "
-            "database, postgresql://host/name or mysql://host/name"
-        )
-    config = named if named.uri else with_environment(TrackingConfig())
+        if not _is_served(given.tracking_uri):
+            raise UserError(
+                f"--tracking-uri {given.tracking_uri}: give a server that nodes can reach, http://host:5000, or a "
+                "database, postgresql://host/name or mysql://host/name"
+            )
+        config = TrackingConfig(uri=given.tracking_uri)
+    else:
+        config = with_environment(TrackingConfig())
     uri, variables = private_access(config, Path.cwd())
-    tracking = uri if served(config.uri) else None  # a file only the program itself uses
+    tracking = uri if _is_served(uri) else None  # a file only the program itself uses
     if given.json and not Path(given.json).absolute().parent.is_dir():
         raise UserError(f"--json {given.json}: there is no folder {Path(given.json).absolute().parent}; make it first")
     return _run(given, storage, tracking, variables)
 
 
-def served(uri: str | None) -> bool:
+def _is_served(uri: str) -> bool:
     """Return whether the URI is that of a tracking store which several nodes can reach."""
-    return bool(uri) and str(uri).startswith(("http://", "https://", "postgresql", "mysql"))
+    return uri.startswith(("http://", "https://", "postgresql", "mysql"))
 
 
 def _parser() -> argparse.ArgumentParser:

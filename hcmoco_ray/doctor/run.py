@@ -2,9 +2,8 @@
 
 import re
 import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from hcmoco.storage import Folder, existing_parent, is_local
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.cluster.network import failed_meeting
 from hcmoco_ray.cluster.nodes import alive_nodes
+from hcmoco_ray.cluster.shared_disk import token_in
 from hcmoco_ray.compat import reported_disks, system_config
 from hcmoco_ray.doctor.checks import Clock, Probe
 from hcmoco_ray.doctor.judge import Answer, Examined, Report, judge
@@ -96,7 +96,7 @@ def examine(request: Request) -> Report:
     remote: Any = ray.remote(Clock)
     clock = remote.options(num_cpus=0, scheduling_strategy=on_head).remote()
     try:
-        with _token(request.storage) if len(nodes) > 1 else nullcontext() as token:
+        with _token(request.storage, len(nodes)) as token:
             for each, node in zip(asked, nodes, strict=True):
                 each.ask(
                     "machine", str(Path(node["RayletSocketName"].removeprefix("unix://")).parents[1]), request.home
@@ -130,25 +130,14 @@ def _facts(node: Mapping[str, Any]) -> NodeFacts:
     )
 
 
-@contextmanager
-def _token(uri: str) -> Iterator[str | None]:
-    """Write a file into a local folder, by whose presence other nodes see that they have the same one.
+def _token(uri: str, nodes: int) -> AbstractContextManager[str | None]:
+    """Return the block in which other nodes can see whether a local folder is theirs too; None where it is not asked.
 
-    None where the folder is not local, or not written to: then this machine's own check says why.
+    Where the folder is not written to, this machine's own check says why.
     """
-    if not is_local(uri):
-        yield None
-        return
-    token = existing_parent(Folder(uri).local_path) / f".hcmoco-seen-by-all-{uuid.uuid4().hex}"
-    try:
-        token.touch()
-    except OSError:
-        yield None
-        return
-    try:
-        yield str(token)
-    finally:
-        token.unlink(missing_ok=True)
+    if nodes == 1 or not is_local(uri):
+        return nullcontext()
+    return token_in(existing_parent(Folder(uri).local_path))
 
 
 def _collect(asked: Sequence[_Asked], timeout: float, *, group: bool = False) -> None:

@@ -110,8 +110,9 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 
 def resolved(config: ConfigT) -> ConfigT:
     """Return a program's config with its key `tracking` as `with_environment` gives it."""
-    tracking = with_environment(config.tracking)  # type: ignore[attr-defined]
-    return config if tracking == config.tracking else config.model_copy(update={"tracking": tracking})  # type: ignore[attr-defined]
+    own: TrackingConfig = config.tracking  # type: ignore[attr-defined]
+    tracking = with_environment(own)
+    return config if tracking == own else config.model_copy(update={"tracking": tracking})
 
 
 def store_uri(config: TrackingConfig, out: str | Path) -> str:

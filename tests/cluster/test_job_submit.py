@@ -10,12 +10,12 @@ import yaml
 from mlflow import MlflowClient
 
 from hcmoco.storage import Folder
-from tests.cluster.test_grid import FINETUNE, grid
 from tests.helpers import s3_server
 from tests.helpers.mlflow_server import MlflowServer
 from tests.helpers.namespaces import REASON, unavailable
 from tests.helpers.nodes import Nodes
 from tests.helpers.pretrain_program import RECIPE
+from tests.helpers.small_grid import FINETUNE, grid
 
 pytestmark = pytest.mark.cluster
 

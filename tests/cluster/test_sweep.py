@@ -9,10 +9,10 @@ import yaml
 from mlflow import MlflowClient
 
 from hcmoco.storage import Folder, join
-from tests.cluster.test_grid import FINETUNE
 from tests.helpers import s3_server, sweep_program
 from tests.helpers.cable import Cable
 from tests.helpers.mlflow_server import MlflowServer
+from tests.helpers.small_grid import FINETUNE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 

@@ -204,7 +204,8 @@ def _carry_out(
         for experiment in {experiment.task: experiment for experiment in missing}.values()
     }
     session.connect().require_shared_data(
-        [each.uri for opened in data.values() for each in opened], [experiment.config.init for experiment in missing]
+        [each.uri for opened in data.values() for each in opened],
+        [weights for experiment in missing for weights in experiment.config.initial_weights()],
     )
     tasks = dict(REGISTRY)
 
