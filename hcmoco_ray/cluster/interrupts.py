@@ -211,7 +211,7 @@ def _end(reader: int, meant: Callable[[int], bool], grace: float) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)  # Ray logs that its processes are lost
         for stream in (1, 2):
             os.dup2(nowhere, stream)
-        end_children()
+        _within(_KILLING_S, end_children)  # its import waits for ever where the main thread's does
     finally:
         os._exit(128 + number)
 
