@@ -159,6 +159,12 @@ def suffer(training: Training, event: Event, rank: int) -> Measured:
     return Measured(event.name, step, int(resumed[1] or resumed[2]) if resumed else step, seconds, line)
 
 
+def first_start(training: Training, began: float) -> Measured:
+    """Wait for the first state of a training whose program started at `began`, as time.monotonic() tells it."""
+    training.wait_for_step(1)
+    return Measured("first start", 0, 0, time.monotonic() - began, "")
+
+
 def kill_worker(training: Training, rank: int) -> None:
     training.worker(rank).kill()
 

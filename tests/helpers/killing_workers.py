@@ -24,17 +24,20 @@ def train_workers() -> list[psutil.Process]:
 @contextmanager
 def killing(moments: list[tuple[Callable[[], bool], int]]) -> Iterator[list[int]]:
     """Waits for each moment in turn and then kills the worker of that number, oldest first; gives the ids of the
-    killed."""
+    killed. A moment may be over when it is seen: of a group of workers one is killed."""
     over, killed = threading.Event(), []
 
     def watch() -> None:
+        earlier = set()
         for moment, number in moments:
-            while not moment():
+            workers = []
+            while len(workers) <= number:
                 if over.wait(0.001):
                     return
-            workers = sorted(train_workers(), key=lambda process: process.pid)
-            os.kill(workers[number].pid, signal.SIGKILL)
-            killed.append(workers[number].pid)
+                workers = sorted({each.pid for each in train_workers()} - earlier) if moment() else []
+            os.kill(workers[number], signal.SIGKILL)
+            killed.append(workers[number])
+            earlier |= set(workers)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -23,13 +23,15 @@ from tests.helpers.waiting import CEILING, wait_until
 
 pytestmark = pytest.mark.slow
 
-TWO = [
-    "train.workers=2",
-    "stages={stage1_steps: 6, stage2_steps: 6}",
+# A state is written beside the steps, of which some are done before it is seen: enough are left then.
+STEPS = 24
+ONE = [
+    f"stages={{stage1_steps: 6, stage2_steps: {STEPS - 6}}}",
     "train.save_every=4",
     "train.lanes=6",
     "train.batch_size_per_lane=2",
 ]
+TWO = [*ONE, "train.workers=2"]
 THREE = [*TWO, "train.workers=3", "train.cpus_per_worker=0.3"]
 
 
@@ -43,7 +45,7 @@ def test_two_workers_come_to_the_end_quietly(two):
     assert two.status == 0, two
     assert not [line for line in two.err.splitlines() if not re.match(PROGRESS, line)]
     assert "batch norm and in-batch negatives see 6 of them" in two.out
-    assert newest(two.folder).step == 12
+    assert newest(two.folder).step == STEPS
 
 
 def test_workers_killed_during_a_save_between_the_stages_and_in_a_window(two, tiny_home):
@@ -102,7 +104,7 @@ def test_the_driver_killed_while_people_are_made_and_while_two_train(two, tmp_pa
     printed, said = process.communicate(timeout=CEILING)
     assert process.returncode == 0, said
     assert not [line for line in said.splitlines() if not re.match(PROGRESS, line)]
-    assert re.search(r"^resuming from step \d+ of 12$", printed, re.MULTILINE)
+    assert re.search(rf"^resuming from step \d+ of {STEPS}$", printed, re.MULTILINE)
     assert (tmp_path / "data" / "indoor" / "part-00000.parquet").stat().st_mtime_ns == indoor
     assert differences(newest(out), newest(two.folder)) == []
     assert numbers(out) == numbers(two.folder)
@@ -145,20 +147,14 @@ def test_two_workers_interrupted(two, tiny_home):
 @pytest.mark.long
 def test_a_run_goes_on_with_another_number_of_workers(two, tiny_home):
     out = tiny_home / "runs" / "grown"
-    stages = [
-        "stages={stage1_steps: 6, stage2_steps: 6}",
-        "train.save_every=4",
-        "train.lanes=6",
-        "train.batch_size_per_lane=2",
-        "output_dir=runs/grown",
-    ]
+    stages = [*ONE, "output_dir=runs/grown"]
     with interrupted_at(out / "states" / "step-00000004" / "COMPLETE"):
         assert call(tiny_home, *stages).status == 130
     done = call(tiny_home, *stages, "train.workers=2")
     assert done.status == 0, done
     (run,) = tracked(out)
     assert run["params"]["train.workers"] == "1"
-    assert [step for step, _ in run["metrics"]["train/loss"]] == list(range(1, 13))
+    assert [step for step, _ in run["metrics"]["train/loss"]] == list(range(1, STEPS + 1))
     ours, theirs = numbers(out), numbers(two.folder)
     assert ours["train/epochs/indoor"] == theirs["train/epochs/indoor"]
 
