@@ -136,6 +136,7 @@ def test_while_training(home, workers, number):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_joined_cluster_stays_and_what_the_program_had_there_ends(home, own_cluster):
     out = home / "runs" / "joined"
     cluster = {key: value for key, value in own_cluster.environment.items() if key.startswith("RAY_")}

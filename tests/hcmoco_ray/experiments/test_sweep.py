@@ -246,7 +246,8 @@ def test_a_fine_tuning_is_the_score(swept, home):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["optuna", pytest.param("pbt", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("method", ["optuna", "pbt"])
 def test_a_killed_sweep_goes_on(tmp_path, method):
     """Driver and Ray are killed; finished trials stay, the others resume from their state in their own tracking run."""
     over = {

@@ -159,7 +159,7 @@ def test_a_run_goes_on_with_another_number_of_workers(two, tiny_home):
     assert ours["train/epochs/indoor"] == theirs["train/epochs/indoor"]
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_sigusr1_saves_a_state_and_ends(two, tmp_path, workers):
     """As a batch system asks for it: no step is lost, and the same command resumes."""
     write_recipe(tmp_path)
