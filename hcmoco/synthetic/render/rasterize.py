@@ -76,7 +76,11 @@ def rasterize(shown_N3: np.ndarray, body: Mesh, camera: Camera, size: int) -> Pi
 
 
 def cull_foreground(
-    place: environment.Environment, camera: Camera, pixels: Pixels, enough: Callable[[np.ndarray], bool]
+    place: environment.Environment,
+    camera: Camera,
+    pixels: Pixels,
+    enough: Callable[[np.ndarray], bool],
+    caster: str | None = None,
 ) -> tuple[Mesh, list[Solids], Pixels]:
     """Return the surroundings and the pixels of people that remain visible in them.
 
@@ -86,12 +90,13 @@ def cull_foreground(
         pixels: the pixels that show people if nothing hides them.
         enough: given the flags bool [P] of the visible pixels, whether enough is visible. If it returns False, the
             foreground is dropped.
+        caster: of the mesh of the surroundings.
 
     Returns:
         The surroundings as a mesh, the solids that they consist of, and the visible pixels.
     """
     for solids in ([place.solids, place.front], [place.solids]) if place.front else ([place.solids],):
-        room = Mesh(*_joined(solids)[:2])
+        room = Mesh(*_joined(solids)[:2], caster)
         seen = ~room.blocked(camera.position, pixels.rays, pixels.depth)
         if enough(seen):
             break

@@ -69,18 +69,19 @@ class Rendered:
     mode: str
 
 
-def render_person(config: PeopleConfig, number: int) -> Rendered:
+def render_person(config: PeopleConfig, number: int, caster: str | None = None) -> Rendered:
     """Render person `number` of the config's seed and domain.
 
     Args:
         config: domain, image size S and seed.
         number: which person, 0 or larger.
+        caster: key of raycast.RAYCASTERS; None: `raycast.raycaster()`. Another one gives the same to rounding.
 
     Returns:
         The image and its labels: the same arrays for the same arguments, in any order and process.
 
     Raises:
-        UserError: the renderer is not installed (see raycast.py).
+        UserError: the ray caster is not there.
     """
     stream, size = f"people/{config.domain}", config.size
     posed = make_posed_body(config.seed, stream, number)
@@ -90,14 +91,14 @@ def render_person(config: PeopleConfig, number: int) -> Rendered:
     place = (environment.room if indoor else environment.wild)(rng, posed.occupant, source)
     camera, crop = _framed(source, posed.shown, size, make_rng(config.seed, f"{stream}/crop", number))
 
-    body = Mesh(posed.vertices, posed.faces)
+    body = Mesh(posed.vertices, posed.faces, caster)
     whole = rasterize(posed.shown, body, camera, size)
 
     def enough(seen: np.ndarray) -> bool:
         rows, columns = np.divmod(whole.flat[seen], size)
         return bool(seen.mean() > _LEAST_VISIBLE and max(np.ptp(rows), np.ptp(columns)) + 1 > _LEAST_SPAN * size)
 
-    room, solids, pixels = cull_foreground(place, camera, whole, enough)
+    room, solids, pixels = cull_foreground(place, camera, whole, enough, caster)
     appearance = Appearance(posed, pixels)
     image = background(place, solids, room, body, camera, size)
     points = camera.position + pixels.rays * pixels.depth[:, None]
