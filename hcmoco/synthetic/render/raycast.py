@@ -21,7 +21,7 @@ __all__ = ["RAYCASTERS", "VARIABLE", "Hits", "Mesh", "raycaster"]
 
 RAYCASTERS: dict[str, type[Caster]] = {"embree": EmbreeCaster, "numpy": BVHCaster}
 VARIABLE = "HCMOCO_RAYCASTER"
-_SLOWER = "SLOWER"  # a person of 128 px, as measured: docs/measurements.md
+_SLOWER = "5 to 7 times slower"  # a person of 128 px, as measured: docs/measurements.md
 
 
 @cache
