@@ -83,7 +83,7 @@ def render_scene(config: ScenesConfig, number: int, caster: str | None = None) -
         return bool((np.bincount(owner_P[seen_P], minlength=len(people)) >= _LEAST_VISIBLE * all_K).all())
 
     room, solids, pixels = cull_foreground(place, camera, whole, enough, caster)
-    image = background(place, solids, room, bodies, camera, size)
+    image, _ = background(place, solids, room, bodies, camera, size)
     person = np.zeros((size, size), np.uint8)
     iuv = np.zeros((size, size, 3), np.uint8)
     points = []

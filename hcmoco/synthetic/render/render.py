@@ -100,7 +100,7 @@ def render_person(config: PeopleConfig, number: int, caster: str | None = None) 
 
     room, solids, pixels = cull_foreground(place, camera, whole, enough, caster)
     appearance = Appearance(posed, pixels)
-    image = background(place, solids, room, body, camera, size)
+    image, room_depth = background(place, solids, room, body, camera, size)
     points = camera.position + pixels.rays * pixels.depth[:, None]
     image.reshape(-1, 3)[pixels.flat] = lighting.shade(place, appearance.color, points, appearance.normal, (body, room))
 
@@ -108,7 +108,9 @@ def render_person(config: PeopleConfig, number: int, caster: str | None = None) 
     garment = spread(appearance.cover, pixels, size, 255)
     depth = true_depth = None
     if indoor:
-        true_depth = _depth(room, camera, pixels, size)
+        if room_depth is None:
+            room_depth = room.depth(camera.position, camera.rays(slice(0, size), slice(0, size)))
+        true_depth = _depth(room_depth, pixels, size)
         cosine = np.abs(np.einsum("pi,pi->p", appearance.normal, pixels.rays)) / np.linalg.norm(pixels.rays, axis=1)
         noise = make_rng(config.seed, f"{stream}/sensor", number)
         depth = depth_sensor.measure(
@@ -138,10 +140,9 @@ def render_person(config: PeopleConfig, number: int, caster: str | None = None) 
     )
 
 
-def _depth(room: Mesh, camera: Camera, pixels: Pixels, size: int) -> np.ndarray:
+def _depth(room_depth: np.ndarray, pixels: Pixels, size: int) -> np.ndarray:
     """float32 [S, S]: depth without any noise, 0 where there is nothing."""
-    depth = room.depth(camera.position, camera.rays(slice(0, size), slice(0, size)))
-    depth[depth > 1e30] = 0
+    depth = np.where(room_depth > 1e30, 0, room_depth)
     depth[pixels.flat] = pixels.depth
     return depth.reshape(size, size)
 
