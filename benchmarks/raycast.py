@@ -36,7 +36,9 @@ def main() -> None:
 
     for caster in RAYCASTERS:
         make_person(configs["indoor"], 0, dataset="people", split="train", caster=caster)  # imports and tables
-    arms = {(domain, caster): (lambda d=domain, c=caster: seconds(d, c)) for domain in PRETRAIN for caster in RAYCASTERS}
+    arms = {
+        (domain, caster): (lambda d=domain, c=caster: seconds(d, c)) for domain in PRETRAIN for caster in RAYCASTERS
+    }
     found = in_turns({f"{domain} {caster}": arm for (domain, caster), arm in arms.items()}, given.rounds)
     settings = {"people of each domain": given.count, "pixels": given.size, "threads": 1}
     table = Table("raycast-quick" if given.quick else "raycast", settings)

@@ -72,9 +72,7 @@ def _read_person(item: Numbered[NumberedPeople]) -> Person | Rejected:
 
 
 def _read_scene(item: Numbered[NumberedScenes]) -> Scene | Rejected:
-    scene = make_scene(
-        item.config, item.number, dataset=SCENES_DATASET, split=item.config.split, caster=item.raycaster
-    )
+    scene = make_scene(item.config, item.number, dataset=SCENES_DATASET, split=item.config.split, caster=item.raycaster)
     faults = check_scene(scene)
     return Rejected(scene.id, "; ".join(faults)) if faults else scene
 

@@ -16,5 +16,6 @@ PEOPLE_VERSION = 1
 
 __all__ = [
     "CHART_FLIP", "DEPTH_CODEC", "PEOPLE_VERSION", "PeopleConfig", "Rendered", "RenderedScene", "ScenesConfig",
-    "contact_sheet", "make_person", "make_scene", "mirror_iuv", "raycaster", "render_person", "render_scene", "scene_sheet",
+    "contact_sheet", "make_person", "make_scene", "mirror_iuv", "raycaster", "render_person", "render_scene",
+    "scene_sheet",
 ]  # fmt: skip

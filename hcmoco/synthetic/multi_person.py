@@ -110,8 +110,8 @@ def make_scene(
 ) -> schema.Scene:
     """Return scene `number` as a record.
 
-    The bytes depend only on the config, the number and the ray caster. They are equal in any order and on any worker with the same make
-    of processor.
+    The bytes depend only on the config, the number and the ray caster. They are equal in any order and on any worker
+    with the same make of processor.
 
     Args:
         config: domain, image size, seed, and how many people and points.

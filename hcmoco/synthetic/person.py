@@ -8,13 +8,11 @@ from hcmoco.synthetic.render.render import render_person
 DEPTH_CODEC = "png16"
 
 
-def make_person(
-    config: PeopleConfig, number: int, *, dataset: str, split: str, caster: str | None = None
-) -> Person:
+def make_person(config: PeopleConfig, number: int, *, dataset: str, split: str, caster: str | None = None) -> Person:
     """Return person `number` as a record.
 
-    The bytes depend only on the config, the number and the ray caster. They are equal in any order and on any worker with the same make
-    of processor.
+    The bytes depend only on the config, the number and the ray caster. They are equal in any order and on any worker
+    with the same make of processor.
 
     Args:
         config: domain, image size and seed.

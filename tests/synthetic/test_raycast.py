@@ -168,7 +168,10 @@ def ball(rings: int = 12, sectors: int = 16) -> tuple[np.ndarray, np.ndarray]:
     points = np.concatenate([middle.reshape(-1, 3), [[0, 0, 1], [0, 0, -1]]])
     k = np.arange(sectors)
     after, top, bottom, last = (k + 1) % sectors, len(points) - 2, len(points) - 1, (rings - 2) * sectors
-    faces = [np.stack([k, after, np.full(sectors, top)], 1), np.stack([last + after, last + k, np.full(sectors, bottom)], 1)]
+    faces = [
+        np.stack([k, after, np.full(sectors, top)], 1),
+        np.stack([last + after, last + k, np.full(sectors, bottom)], 1),
+    ]
     for first in sectors * np.arange(rings - 2):
         faces += [np.stack([first + k, first + sectors + k, first + after], 1)]
         faces += [np.stack([first + after, first + sectors + k, first + sectors + after], 1)]

@@ -41,6 +41,7 @@ class Caster(Protocol):
 
 def unit_normals(normals_N3: np.ndarray, directions_N3: np.ndarray) -> np.ndarray:
     """Scale normals to unit length and turn them against the rays, in place; a zero normal stays zero."""
-    normals_N3 *= (np.float32(1) / (np.sqrt(np.einsum("ni,ni->n", normals_N3, normals_N3)) + np.float32(1e-12)))[:, None]
+    length = np.sqrt(np.einsum("ni,ni->n", normals_N3, normals_N3))
+    normals_N3 *= (np.float32(1) / (length + np.float32(1e-12)))[:, None]
     normals_N3[np.einsum("ni,ni->n", normals_N3, directions_N3) > 0] *= -1
     return normals_N3

@@ -8,6 +8,7 @@ Shape legend: N rays, V vertices, F triangles.
 
 import os
 import sys
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -15,18 +16,18 @@ import numpy as np
 from hcmoco.errors import UserError
 from hcmoco.synthetic.render.bvh import BVHCaster
 from hcmoco.synthetic.render.embree import EmbreeCaster, why_not
-from hcmoco.synthetic.render.hits import NO_HIT, Caster, Hits
+from hcmoco.synthetic.render.hits import Caster, Hits
 
 __all__ = ["RAYCASTERS", "VARIABLE", "Hits", "Mesh", "raycaster"]
 
-RAYCASTERS: dict[str, type[Caster]] = {"embree": EmbreeCaster, "numpy": BVHCaster}
+RAYCASTERS: dict[str, Callable[[np.ndarray, np.ndarray], Caster]] = {"embree": EmbreeCaster, "numpy": BVHCaster}
 VARIABLE = "HCMOCO_RAYCASTER"
 _SLOWER = "5 to 7 times slower"  # a person of 128 px, as measured: docs/measurements.md
 
 
 @cache
 def raycaster() -> str:
-    """Return the key of RAYCASTERS that this process uses where none is named: HCMOCO_RAYCASTER, else embree, else numpy.
+    """Return the key of RAYCASTERS that is used where none is named: HCMOCO_RAYCASTER, else embree, else numpy.
 
     It is chosen once per process. That it is numpy because Embree is not there is one line on stderr.
 
@@ -73,7 +74,7 @@ class Mesh:
         """Return the depth of the first hits, float32 [N], as Hits.depth."""
         return self._caster.depth(*_rays(origin, directions_N3))
 
-    def blocked(self, origin: np.ndarray, directions_N3: np.ndarray, limit: float | np.ndarray = NO_HIT) -> np.ndarray:
+    def blocked(self, origin: np.ndarray, directions_N3: np.ndarray, limit: float | np.ndarray = 1e37) -> np.ndarray:
         """Return whether anything lies on the ray before `limit`, bool [N].
 
         Args:

@@ -1,8 +1,8 @@
 """The watertight test of rays against triangles (Woop, Benthin and Wald, JCGT 2013), for many pairs at once.
 
-Each ray has a shear that makes it the z axis. A triangle's corners are sheared alike in whichever triangle they are, and
-the sign of an edge function is never wrong but may be zero, which counts as inside. So no ray passes between triangles
-that share an edge or a corner. A triangle whose projection has no area is not hit.
+Each ray has a shear that makes it the z axis. A corner is sheared alike in all triangles that share it. The sign of an
+edge function is never wrong but may be zero, which counts as inside. So no ray passes between triangles that share an
+edge or a corner. A triangle whose projection has no area is not hit.
 
 All is float64, of float32 input. Shape legend: N rays, T triangles of a leaf, M pairs of a ray and a leaf, K hits.
 """
@@ -40,7 +40,9 @@ def sheared(origins_N3: np.ndarray, directions_N3: np.ndarray) -> list[ShearedRa
             axes = ((z + 1) % 3, (z + 2) % 3, z)
             x, y, along = directions_N3[rays][:, axes].astype(np.float64).T
             origin = origins_N3[rays][:, axes].astype(np.float64).T
-            groups.append(ShearedRays(rays, axes, np.ascontiguousarray(origin), np.stack([x / along, y / along, 1 / along])))
+            groups.append(
+                ShearedRays(rays, axes, np.ascontiguousarray(origin), np.stack([x / along, y / along, 1 / along]))
+            )
     return groups
 
 

@@ -30,7 +30,9 @@ CONFIG = PeopleConfig(size=SIZE)
 
 def rows_of(folder) -> list[Person]:
     shards = Shards.open(str(folder))
-    return [Person.from_row(row) for group in range(len(shards.group_rows)) for row in shards.read_group(group).to_pylist()]
+    return [
+        Person.from_row(row) for group in range(len(shards.group_rows)) for row in shards.read_group(group).to_pylist()
+    ]
 
 
 def assert_made_by(people: list[Person], caster: str) -> None:
