@@ -17,7 +17,7 @@ from hcmoco.synthetic.render import embree, rasterize, raycast, render
 from hcmoco.synthetic.render.hits import Hits
 
 pytestmark = pytest.mark.skipif(bool(embree.why_not()), reason="embreex is not installed")
-PEOPLE = [(domain, number) for domain in ("indoor", "wild") for number in range(4)]
+PEOPLE = [(domain, number) for domain in ("indoor", "wild") for number in range(3)]
 
 
 class BothMeshes:

@@ -2,8 +2,8 @@
 
 The hierarchy halves the triangles at the median of their centers, along the axis that gives the smallest boxes, until a
 leaf has a few. Three halvings make a level, so a node has eight children. Rays and nodes are looked at in pairs, a
-bounded number at once, so what is needed on top of the input and the hierarchy does not grow with either. The result
-does not depend on the hierarchy: it is the nearest hit, and among equally near ones the face with the lowest number.
+bounded number at once, so memory grows with the rays and with the triangles but not with their pairs. The result does
+not depend on the hierarchy: it is the nearest hit, and among equally near ones the face with the lowest number.
 
 Shape legend: N rays, V vertices, F triangles, P pairs of a ray and a node, L leaves, T triangles of a leaf.
 """
@@ -15,11 +15,11 @@ import numpy as np
 from hcmoco.synthetic.render.hits import NO_HIT, Hits, unit_normals
 from hcmoco.synthetic.render.watertight import ShearedRays, intersect, sheared
 
-_WIDTH = 8  # children of a node; a power of 2
+_CHILDREN = 8  # of a node; a power of 2
 _LEAST_IN_LEAF = 4  # triangles; fewer than twice as many
 _PAIRS = 4096  # that are looked at together: their numbers fit a processor's cache
 _SLACK = np.float32(1 + 1e-6)  # more than the rounding of a box's entry and exit
-_LEAST = np.float32(1e-18)  # of a direction's component in the test of boxes, whose reciprocal is then finite
+_SMALLEST = np.float32(1e-18)  # of a direction's component in the test of boxes, whose reciprocal is then finite
 
 
 class BVHCaster:
@@ -74,13 +74,13 @@ class BVHCaster:
             weights, reach = np.tile([[1.0], [0.0], [0.0]], size), np.full(size, NO_HIT)
             for rays, leaves in self._reached(group, directions_N3, reach):
                 triangle, pair, depth, found = intersect(group, rays, self._leaf_corners(group, leaves))
-                ray, named = rays[pair], self._face_TL[triangle, leaves[pair]]
-                order = np.lexsort((named, depth, ray))
+                ray, of = rays[pair], self._face_TL[triangle, leaves[pair]]
+                order = np.lexsort((of, depth, ray))
                 order = order[np.diff(ray[order], prepend=-1) > 0]  # the first of each ray
-                ray, named, depth, found = ray[order], named[order], depth[order], found[:, order]
-                better = (depth < best[ray]) | ((depth == best[ray]) & (named < face[ray]))
+                ray, of, depth, found = ray[order], of[order], depth[order], found[:, order]
+                better = (depth < best[ray]) | ((depth == best[ray]) & (of < face[ray]))
                 ray = ray[better]
-                best[ray], face[ray], weights[:, ray] = depth[better], named[better], found[:, better]
+                best[ray], face[ray], weights[:, ray] = depth[better], of[better], found[:, better]
                 reach[ray] = best[ray]
             all_faces[group.rays], all_depths[group.rays], all_weights[group.rays] = face, best, weights.T
         return all_faces, all_depths, all_weights
@@ -98,7 +98,9 @@ class BVHCaster:
         if not self._levels:
             return
         directions = directions_N3[group.rays].T
-        inverse = np.float32(1) / np.where(np.abs(directions) < _LEAST, np.copysign(_LEAST, directions), directions)
+        inverse = np.float32(1) / np.where(
+            np.abs(directions) < _SMALLEST, np.copysign(_SMALLEST, directions), directions
+        )
         origin = np.empty_like(inverse)
         origin[list(group.axes)] = group.origin
         stack = _pieces(0, np.arange(len(group.rays)), np.zeros(len(group.rays), int))
@@ -116,7 +118,7 @@ class BVHCaster:
             leave = np.minimum(np.minimum(far_x, far_y), np.minimum(far_z, reach_N[rays]))
             leave *= _SLACK
             child, pair = np.nonzero((enter <= leave) & (leave >= 0))
-            stack += _pieces(level + 1, rays[pair], nodes[pair] * _WIDTH + child)
+            stack += _pieces(level + 1, rays[pair], nodes[pair] * _CHILDREN + child)
 
 
 def _pieces(level: int, rays_P: np.ndarray, nodes_P: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
@@ -157,10 +159,10 @@ def _boxes(lowest_L3: np.ndarray, highest_L3: np.ndarray) -> list[np.ndarray]:
     levels = []
     bounds = np.stack([lowest_L3, highest_L3])  # [2, L, 3]
     while True:
-        missing = -bounds.shape[1] % _WIDTH
+        missing = -bounds.shape[1] % _CHILDREN
         # A box at infinity is never crossed. Only the root lacks children, and its own box is not used.
         bounds = np.pad(bounds, ((0, 0), (0, missing), (0, 0)), constant_values=np.inf)
-        bounds = bounds.reshape(2, -1, _WIDTH, 3)
+        bounds = bounds.reshape(2, -1, _CHILDREN, 3)
         levels.append(np.ascontiguousarray(bounds.transpose(0, 3, 2, 1)))
         bounds = np.stack([bounds[0].min(axis=1), bounds[1].max(axis=1)])
         if bounds.shape[1] == 1:

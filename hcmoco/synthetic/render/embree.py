@@ -33,7 +33,7 @@ class EmbreeCaster:
 
     def __init__(self, vertices_V3: np.ndarray, faces_F3: np.ndarray):
         if reason := why_not():
-            raise UserError(f"{reason}; set HCMOCO_RAYCASTER=numpy, also where the program starts that asked for it")
+            raise UserError(f"{reason}, and the program asks for it; start it with HCMOCO_RAYCASTER=numpy")
         device, scene, mesh = _embree()
         self._scene = scene(device)
         mesh(self._scene, vertices_V3, faces_F3)

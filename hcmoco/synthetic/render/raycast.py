@@ -22,7 +22,7 @@ __all__ = ["RAYCASTERS", "VARIABLE", "Hits", "Mesh", "raycaster"]
 
 RAYCASTERS: dict[str, Callable[[np.ndarray, np.ndarray], Caster]] = {"embree": EmbreeCaster, "numpy": BVHCaster}
 VARIABLE = "HCMOCO_RAYCASTER"
-_SLOWER = "5 to 7 times slower"  # a person of 128 px, as measured: docs/measurements.md
+_SLOWER = "about 5 times slower than with Embree"  # a person of 128 px, as measured: docs/measurements.md
 
 
 @cache
