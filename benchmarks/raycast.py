@@ -11,6 +11,7 @@ import time
 
 from benchmarks._measure import Table, arguments, in_turns, ratios
 from hcmoco.synthetic import PeopleConfig, make_person
+from hcmoco.synthetic.render.embree import why_not
 from hcmoco.synthetic.render.raycast import RAYCASTERS
 
 PRETRAIN = {"indoor": 3000 + 300, "wild": 1500}  # people of recipes/people-cpu.yaml
@@ -22,6 +23,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20, help="people of each domain in a turn (default 20)")
     parser.add_argument("--size", type=int, default=128, help="side of the pictures, pixels (default 128)")
     given = parser.parse_args()
+    if reason := why_not():
+        return print(f"raycast: nothing to compare, since {reason}")
     if given.quick:
         given.rounds, given.count = 1, 2
     os.environ["OMP_NUM_THREADS"] = "1"
