@@ -80,6 +80,7 @@ class DatasetReader(Generic[ConfigT, ItemT]):
         unit: what an item is called, in the plural.
         rows_per_item: about how many records an item gives.
         root: field of the config that names the folder with the source's files.
+        raycaster: () -> what renders records that are synthetic, for the manifest; None: records are not synthetic.
         name: config -> what ids and the manifest call the data set; None: its key in the registry.
         joint_set, joint_set_3d, depth_codec: of the records, or a function of the config that chooses them; "" if the
             records have none.
@@ -97,6 +98,7 @@ class DatasetReader(Generic[ConfigT, ItemT]):
     unit: str = "records"
     rows_per_item: int = 1
     root: str = "source"
+    raycaster: Callable[[], str] | None = None
     name: Callable[[ConfigT], str] | None = None
     joint_set: str | Callable[[ConfigT], str] = ""
     joint_set_3d: str = ""

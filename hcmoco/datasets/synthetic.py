@@ -12,7 +12,7 @@ from hcmoco.data.skeletons import PEOPLE_31
 from hcmoco.data.validation import check_person, check_scene
 from hcmoco.datasets.base import DatasetReader, Rejected
 from hcmoco.datasets.io.inventory import Inventory
-from hcmoco.synthetic import DEPTH_CODEC, PeopleConfig, ScenesConfig, make_person, make_scene
+from hcmoco.synthetic import DEPTH_CODEC, PeopleConfig, ScenesConfig, make_person, make_scene, raycaster
 
 PEOPLE_DATASET, SCENES_DATASET = "people", "scenes"
 
@@ -35,18 +35,19 @@ ConfigT = TypeVar("ConfigT", bound=_Numbered)
 
 @dataclass(frozen=True)
 class Numbered(Generic[ConfigT]):
-    """One record, which is not rendered yet."""
+    """One record, which is not rendered yet, and the ray caster that renders it, on whichever machine it is read."""
 
     id: str
     number: int
     config: ConfigT
+    raycaster: str
 
 
 class _Items(Sequence[Numbered[ConfigT]]):
     """The numbers 0 to count - 1, built on access."""
 
     def __init__(self, dataset: str, config: ConfigT):
-        self._dataset, self._config = dataset, config
+        self._dataset, self._config, self._raycaster = dataset, config, raycaster()
 
     def __len__(self) -> int:
         return self._config.count
@@ -59,17 +60,19 @@ class _Items(Sequence[Numbered[ConfigT]]):
         numbers = range(self._config.count)[at]
         if isinstance(numbers, range):
             return [self[number] for number in numbers]
-        return Numbered(f"{self._dataset}/{numbers}", numbers, self._config)
+        return Numbered(f"{self._dataset}/{numbers}", numbers, self._config, self._raycaster)
 
 
 def _read_person(item: Numbered[NumberedPeople]) -> Person | Rejected:
-    person = make_person(item.config, item.number, dataset=PEOPLE_DATASET, split=item.config.split)
+    person = make_person(
+        item.config, item.number, dataset=PEOPLE_DATASET, split=item.config.split, caster=item.raycaster
+    )
     faults = check_person(person, len(PEOPLE_31), DEPTH_CODEC)
     return Rejected(person.id, "; ".join(faults)) if faults else person
 
 
 def _read_scene(item: Numbered[NumberedScenes]) -> Scene | Rejected:
-    scene = make_scene(item.config, item.number, dataset=SCENES_DATASET, split=item.config.split)
+    scene = make_scene(item.config, item.number, dataset=SCENES_DATASET, split=item.config.split, caster=item.raycaster)
     faults = check_scene(scene)
     return Rejected(scene.id, "; ".join(faults)) if faults else scene
 
@@ -80,6 +83,7 @@ PEOPLE = DatasetReader(
     _read_person,
     lambda config: Inventory({"people": config.count}),
     root="",
+    raycaster=raycaster,
     joint_set=PEOPLE_31.name,
     joint_set_3d=PEOPLE_31.name,
     depth_codec=DEPTH_CODEC,
@@ -90,4 +94,5 @@ SCENES = DatasetReader(
     _read_scene,
     lambda config: Inventory({"scenes": config.count}),
     root="",
+    raycaster=raycaster,
 )

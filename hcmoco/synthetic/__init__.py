@@ -8,6 +8,7 @@ from hcmoco.synthetic.config import PeopleConfig, ScenesConfig
 from hcmoco.synthetic.contact_sheet import contact_sheet, scene_sheet
 from hcmoco.synthetic.multi_person import RenderedScene, make_scene, render_scene
 from hcmoco.synthetic.person import DEPTH_CODEC, make_person
+from hcmoco.synthetic.render.raycast import raycaster
 from hcmoco.synthetic.render.render import Rendered, render_person
 
 PEOPLE_VERSION = 1
@@ -15,5 +16,6 @@ PEOPLE_VERSION = 1
 
 __all__ = [
     "CHART_FLIP", "DEPTH_CODEC", "PEOPLE_VERSION", "PeopleConfig", "Rendered", "RenderedScene", "ScenesConfig",
-    "contact_sheet", "make_person", "make_scene", "mirror_iuv", "render_person", "render_scene", "scene_sheet",
+    "contact_sheet", "make_person", "make_scene", "mirror_iuv", "raycaster", "render_person", "render_scene",
+    "scene_sheet",
 ]  # fmt: skip

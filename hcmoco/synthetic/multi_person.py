@@ -48,18 +48,19 @@ class RenderedScene:
     modes: tuple[str, ...]
 
 
-def render_scene(config: ScenesConfig, number: int) -> RenderedScene:
+def render_scene(config: ScenesConfig, number: int, caster: str | None = None) -> RenderedScene:
     """Render scene `number` of the config's seed and domain.
 
     Args:
         config: domain, image size S, seed, and how many people and points.
         number: which scene, 0 or larger.
+        caster: key of raycast.RAYCASTERS; None: `raycast.raycaster()`. Another one gives the same to rounding.
 
     Returns:
         The image and its labels: the same arrays for the same arguments, in any order and process.
 
     Raises:
-        UserError: the renderer is not installed (see raycast.py).
+        UserError: the ray caster is not there.
     """
     stream, size = f"scenes/{config.domain}", config.size
     group = make_group(config, stream, number)
@@ -73,7 +74,7 @@ def render_scene(config: ScenesConfig, number: int) -> RenderedScene:
     first_face = np.cumsum([0] + [len(posed.faces) for posed in people])
     vertices = np.concatenate([posed.vertices for posed in people])
     faces = np.concatenate([posed.faces + first for posed, first in zip(people, first_vertex, strict=False)])
-    bodies = Mesh(vertices, faces)
+    bodies = Mesh(vertices, faces, caster)
     whole = rasterize(np.concatenate([posed.shown for posed in people]), bodies, camera, size)
     owner_P = np.searchsorted(first_face, whole.face, side="right") - 1
     all_K = np.bincount(owner_P, minlength=len(people))
@@ -81,8 +82,8 @@ def render_scene(config: ScenesConfig, number: int) -> RenderedScene:
     def enough(seen_P: np.ndarray) -> bool:
         return bool((np.bincount(owner_P[seen_P], minlength=len(people)) >= _LEAST_VISIBLE * all_K).all())
 
-    room, solids, pixels = cull_foreground(place, camera, whole, enough)
-    image = background(place, solids, room, bodies, camera, size)
+    room, solids, pixels = cull_foreground(place, camera, whole, enough, caster)
+    image, _ = background(place, solids, room, bodies, camera, size)
     person = np.zeros((size, size), np.uint8)
     iuv = np.zeros((size, size, 3), np.uint8)
     points = []
@@ -104,11 +105,13 @@ def render_scene(config: ScenesConfig, number: int) -> RenderedScene:
     return RenderedScene(rgb, person, iuv, tuple(points), tuple(posed.occupant.mode for posed in people))
 
 
-def make_scene(config: ScenesConfig, number: int, *, dataset: str, split: str) -> schema.Scene:
+def make_scene(
+    config: ScenesConfig, number: int, *, dataset: str, split: str, caster: str | None = None
+) -> schema.Scene:
     """Return scene `number` as a record.
 
-    The bytes depend only on the config and the number. They are equal in any order and on any worker with the same make
-    of processor.
+    The bytes depend only on the config, the number and the ray caster. They are equal in any order and on any worker
+    with the same make of processor.
 
     Args:
         config: domain, image size, seed, and how many people and points.
@@ -116,14 +119,15 @@ def make_scene(config: ScenesConfig, number: int, *, dataset: str, split: str) -
         dataset: name that is written into the record.
         split: name that is written into the record. Splits that must not share scenes need disjoint numbers or another
             seed.
+        caster: as for `render_scene`.
 
     Returns:
         The record. Each person of whom at least one pixel is visible is an instance.
 
     Raises:
-        UserError: the renderer is not installed (see raycast.py).
+        UserError: the ray caster is not there.
     """
-    seen = render_scene(config, number)
+    seen = render_scene(config, number, caster)
     instances = []
     for k, points in enumerate(seen.points):
         mask = seen.person == k + 1

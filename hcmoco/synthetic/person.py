@@ -8,11 +8,11 @@ from hcmoco.synthetic.render.render import render_person
 DEPTH_CODEC = "png16"
 
 
-def make_person(config: PeopleConfig, number: int, *, dataset: str, split: str) -> Person:
+def make_person(config: PeopleConfig, number: int, *, dataset: str, split: str, caster: str | None = None) -> Person:
     """Return person `number` as a record.
 
-    The bytes depend only on the config and the number. They are equal in any order and on any worker with the same make
-    of processor.
+    The bytes depend only on the config, the number and the ray caster. They are equal in any order and on any worker
+    with the same make of processor.
 
     Args:
         config: domain, image size and seed.
@@ -20,14 +20,15 @@ def make_person(config: PeopleConfig, number: int, *, dataset: str, split: str) 
         dataset: name that is written into the record.
         split: name that is written into the record. Splits that must not share people need disjoint numbers or another
             seed.
+        caster: as for `render_person`.
 
     Returns:
         The record. Depth is in the codec DEPTH_CODEC; keypoints and joints3d are of the joint set `people-31`.
 
     Raises:
-        UserError: the renderer is not installed (see raycast.py).
+        UserError: the ray caster is not there.
     """
-    seen = render_person(config, number)
+    seen = render_person(config, number, caster)
     return Person(
         id=f"{dataset}/{config.domain}-{config.seed}-{number}",
         dataset=dataset,

@@ -90,6 +90,15 @@ class Source:
         return build(About, values, f"data set {self.name!r}")
 
     @property
+    def raycaster(self) -> str:
+        """What renders synthetic records in this process, "" for other data. It decides rounding, so it is no argument.
+
+        Raises:
+            UserError: see `hcmoco.synthetic.raycaster`.
+        """
+        return self.reader.raycaster() if self.reader.raycaster else ""
+
+    @property
     def unit(self) -> str:
         """Name of the items, in the plural, for lines of progress."""
         return self.reader.unit

@@ -23,7 +23,8 @@ _OTHER_BYTES = 2000  # of a record beside its pictures
 
 def request_of(source: Source, num_items: int) -> dict:
     """Return what decides the content of a data set: another request into its folder is refused."""
-    return {"version": hcmoco.__version__, "records": num_items, **source.arguments}
+    rendered = {"raycaster": source.raycaster} if source.raycaster else {}
+    return {"version": hcmoco.__version__, "records": num_items, **rendered, **source.arguments}
 
 
 def is_prepared(folder: Folder, source: Source) -> bool:
@@ -56,6 +57,8 @@ def check_request(folder: Folder, source: Source, num_items: int) -> None:
             earlier = json.loads(folder.read(REQUEST))
         except ValueError:
             earlier = {}
+        if source.raycaster and isinstance(earlier, dict):
+            earlier.setdefault("raycaster", "embree")  # before there was a choice
         _check_same(
             upgrade(type(source.config), earlier),
             request_of(source, num_items),

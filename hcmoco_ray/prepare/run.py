@@ -64,6 +64,9 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
         return read_manifest(folder), False
     folder.check_writable()
     about = source.about
+    # Chosen here for every node, not by the tasks.
+    provenance = about.provenance.model_copy(update={"raycaster": source.raycaster})
+    about = about.model_copy(update={"provenance": provenance})
     items = source.items()
     if not len(items):
         raise UserError(f"{source.name}: there is no record to read; check what the arguments point to")

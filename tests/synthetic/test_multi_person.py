@@ -24,7 +24,6 @@ from hcmoco.synthetic.body.surface_points import PART_OF_CHART, surface_points
 from hcmoco.synthetic.render.raycast import Mesh
 from hcmoco.synthetic.scene.placement import Group, make_group
 
-pytest.importorskip("embreex")
 SIZE = 96
 
 

@@ -19,7 +19,6 @@ from hcmoco.errors import UserError
 from hcmoco.synthetic import DEPTH_CODEC, PeopleConfig, Rendered, contact_sheet, make_person, render_person
 from hcmoco.synthetic.body.clothing import BOTTOM, SCALP, TOP
 
-pytest.importorskip("embreex")
 DOMAINS = ("indoor", "wild")
 
 

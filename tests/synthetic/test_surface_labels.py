@@ -121,7 +121,6 @@ def test_a_mirror_image_exchanges_left_and_right(body):
 @pytest.mark.parametrize("turned", [0.0, 0.9, 2.0, np.pi])
 def test_a_flipped_picture_has_the_labels_of_the_mirrored_body(asset, turned):
     """The body at rest is its own mirror image: one side, flipped, looks like the other side."""
-    pytest.importorskip("embreex")
     from hcmoco.synthetic.render.camera import Camera
     from hcmoco.synthetic.render.raycast import Mesh
 

@@ -26,6 +26,7 @@ def card(manifest: Manifest) -> str:
         *((name, value) for modality, name, value in of_persons if manifest.modalities.get(modality)),
         ("largest side", f"{manifest.size} pixels" if manifest.size else ""),
         ("made by", f"{provenance.program}, hcmoco {provenance.version}" if provenance.version else provenance.program),
+        ("rays cast by", provenance.raycaster),
     ]
     known = [(name, _cell(value)) for name, value in facts if value]
     lines = [f"# {manifest.dataset}", "", markdown.table(("", ""), known, "ll")]

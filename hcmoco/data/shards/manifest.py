@@ -83,6 +83,9 @@ class Provenance(Config):
     program: str
     arguments: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
     version: str = Field("", description="of hcmoco")
+    raycaster: str = Field(
+        "", description="embree or numpy; of synthetic records, where an older hcmoco says none: embree"
+    )
 
 
 class About(Config):

@@ -76,7 +76,11 @@ def rasterize(shown_N3: np.ndarray, body: Mesh, camera: Camera, size: int) -> Pi
 
 
 def cull_foreground(
-    place: environment.Environment, camera: Camera, pixels: Pixels, enough: Callable[[np.ndarray], bool]
+    place: environment.Environment,
+    camera: Camera,
+    pixels: Pixels,
+    enough: Callable[[np.ndarray], bool],
+    caster: str | None = None,
 ) -> tuple[Mesh, list[Solids], Pixels]:
     """Return the surroundings and the pixels of people that remain visible in them.
 
@@ -86,12 +90,13 @@ def cull_foreground(
         pixels: the pixels that show people if nothing hides them.
         enough: given the flags bool [P] of the visible pixels, whether enough is visible. If it returns False, the
             foreground is dropped.
+        caster: of the mesh of the surroundings.
 
     Returns:
         The surroundings as a mesh, the solids that they consist of, and the visible pixels.
     """
     for solids in ([place.solids, place.front], [place.solids]) if place.front else ([place.solids],):
-        room = Mesh(*_joined(solids)[:2])
+        room = Mesh(*_joined(solids)[:2], caster)
         seen = ~room.blocked(camera.position, pixels.rays, pixels.depth)
         if enough(seen):
             break
@@ -144,7 +149,7 @@ class Appearance:
 
 def background(
     place: environment.Environment, solids: list[Solids], room: Mesh, body: Mesh, camera: Camera, size: int
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Draw the surroundings, with the shadow of the people but not the people.
 
     Args:
@@ -156,7 +161,8 @@ def background(
         size: image side S in pixels.
 
     Returns:
-        float32 [S, S, 3], before exposure and tone curve.
+        float32 [S, S, 3], before exposure and tone curve, and the depth of `room` at each pixel as Hits.depth, float32
+        [S * S]; None where fewer rays were cast than there are pixels.
     """
     step = 1 if size < _FINE else 2
     stride = slice(0, size, step)
@@ -177,7 +183,7 @@ def background(
         # Sample i of the small image is pixel step * i of the large one.
         matrix = np.array([[step, 0, 0], [0, step, 0]], np.float32)
         image = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return image
+    return image, hits.depth if step == 1 else None
 
 
 def _rounded(rounds_S6: np.ndarray, owner_N: np.ndarray, points_N3: np.ndarray, normals_N3: np.ndarray) -> np.ndarray:

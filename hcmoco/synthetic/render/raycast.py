@@ -1,71 +1,78 @@
-"""Cast rays against triangle meshes, with Embree.
+"""Cast rays against triangle meshes, with Embree where it is, else in NumPy.
 
-This is the only module that needs the package `embreex`, and it imports it only when something is rendered.
+Embree comes with the package `embreex`, which exists for Linux and Windows on x86-64 and for macOS 13 or newer on Apple
+silicon. NumPy gives the same hits to rounding, more slowly.
+
 Shape legend: N rays, V vertices, F triangles.
 """
 
-import platform
-from dataclasses import dataclass
+import os
+import sys
+from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 
 from hcmoco.errors import UserError
+from hcmoco.synthetic.render.bvh import BVHCaster
+from hcmoco.synthetic.render.embree import EmbreeCaster, why_not
+from hcmoco.synthetic.render.hits import Caster, Hits
+
+__all__ = ["RAYCASTERS", "VARIABLE", "Hits", "Mesh", "raycaster"]
+
+RAYCASTERS: dict[str, Callable[[np.ndarray, np.ndarray], Caster]] = {"embree": EmbreeCaster, "numpy": BVHCaster}
+VARIABLE = "HCMOCO_RAYCASTER"
+_SLOWER = "about 5 times slower than with Embree"  # a person of 128 px, as measured: docs/measurements.md
 
 
 @cache
-def _embree() -> tuple[Any, Any, Any]:
-    """(device, scene class, mesh class), once per process."""
-    try:
-        from embreex import rtcore, rtcore_scene
-        from embreex.mesh_construction import TriangleMesh
-    except ImportError as error:
-        raise UserError(
-            f"people cannot be rendered on {platform.system()} {platform.machine()}: "
-            f"the package embreex does not import ({error}); it exists for Linux and Windows on x86-64 and for macOS "
-            "13 or newer (`pip install embreex`); elsewhere use your own photographs: "
-            "`python pipelines/prepare.py folder`"
-        ) from None
-    return rtcore.EmbreeDevice(), rtcore_scene.EmbreeScene, TriangleMesh
+def raycaster() -> str:
+    """Return the key of RAYCASTERS that is used where none is named: HCMOCO_RAYCASTER, else embree, else numpy.
 
+    It is chosen once per process. That it is numpy because Embree is not there is one line on stderr.
 
-@dataclass(frozen=True)
-class Hits:
-    """First hits of N rays.
-
-    Attributes:
-        face: int32 [N], -1 where the ray hits nothing.
-        depth: float32 [N], the ray's parameter at the hit, in lengths of its direction; 1e37 where it hits nothing.
-        weights: float32 [N, 3], barycentric weights of the face's corners.
-        normal: float32 [N, 3], the face's unit normal on the side that the ray hits.
+    Raises:
+        UserError: HCMOCO_RAYCASTER names no ray caster, or one that is not there.
     """
-
-    face: np.ndarray
-    depth: np.ndarray
-    weights: np.ndarray
-    normal: np.ndarray
+    named = os.environ.get(VARIABLE, "").strip()
+    if named and named not in RAYCASTERS:
+        raise UserError(f"{VARIABLE} is {named!r}; it must be {' or '.join(RAYCASTERS)}, or unset")
+    missing = why_not() if named != "numpy" else ""
+    if named == "embree" and missing:
+        raise UserError(f"{VARIABLE} asks for embree, but {missing}; set it to numpy or unset it")
+    if missing:
+        print(f"{missing}: people are rendered in NumPy, {_SLOWER}", file=sys.stderr, flush=True)
+        return "numpy"
+    return named or "embree"
 
 
 class Mesh:
-    """Triangles to cast rays against. Directions need not have unit length."""
+    """Triangles to cast rays against. Directions need not have unit length.
 
-    def __init__(self, vertices_V3: np.ndarray, faces_F3: np.ndarray):
-        device, scene, mesh = _embree()
-        self._scene = scene(device)
-        mesh(self._scene, np.ascontiguousarray(vertices_V3, np.float32), np.ascontiguousarray(faces_F3, np.int32))
+    A ray hits what lies in front of its origin. Rays pass no edge or corner that triangles share.
+    """
+
+    def __init__(self, vertices_V3: np.ndarray, faces_F3: np.ndarray, caster: str | None = None):
+        """Take the triangles.
+
+        Args:
+            vertices_V3: float32 [V, 3].
+            faces_F3: int32 [F, 3], numbers of vertices.
+            caster: key of RAYCASTERS; None: `raycaster()`.
+
+        Raises:
+            UserError: the caster is not there.
+        """
+        vertices, faces = np.ascontiguousarray(vertices_V3, np.float32), np.ascontiguousarray(faces_F3, np.int32)
+        self._caster = RAYCASTERS[caster or raycaster()](vertices, faces)
 
     def hits(self, origin: np.ndarray, directions_N3: np.ndarray) -> Hits:
         """Return the first hits of rays from `origin`, [3] or [N, 3], along `directions_N3`."""
-        found = self._scene.run(*_rays(origin, directions_N3), output=1)
-        u, v, normal = found["u"], found["v"], found["Ng"]
-        normal *= (np.float32(1) / (np.sqrt(np.einsum("ni,ni->n", normal, normal)) + np.float32(1e-12)))[:, None]
-        normal[np.einsum("ni,ni->n", normal, directions_N3) > 0] *= -1
-        return Hits(found["primID"], found["tfar"], np.stack([1 - u - v, u, v], axis=1), normal)
+        return self._caster.hits(*_rays(origin, directions_N3))
 
     def depth(self, origin: np.ndarray, directions_N3: np.ndarray) -> np.ndarray:
         """Return the depth of the first hits, float32 [N], as Hits.depth."""
-        return self._scene.run(*_rays(origin, directions_N3), query="DISTANCE")
+        return self._caster.depth(*_rays(origin, directions_N3))
 
     def blocked(self, origin: np.ndarray, directions_N3: np.ndarray, limit: float | np.ndarray = 1e37) -> np.ndarray:
         """Return whether anything lies on the ray before `limit`, bool [N].
@@ -76,7 +83,7 @@ class Mesh:
             limit: a number or float32 [N], in lengths of the direction.
         """
         limits = np.array(np.broadcast_to(limit, len(directions_N3)), np.float32)
-        return self._scene.run(*_rays(origin, directions_N3), dists=limits, query="OCCLUDED") >= 0
+        return self._caster.blocked(*_rays(origin, directions_N3), limits)
 
 
 def _rays(origin: np.ndarray, directions_N3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -69,18 +69,19 @@ class Rendered:
     mode: str
 
 
-def render_person(config: PeopleConfig, number: int) -> Rendered:
+def render_person(config: PeopleConfig, number: int, caster: str | None = None) -> Rendered:
     """Render person `number` of the config's seed and domain.
 
     Args:
         config: domain, image size S and seed.
         number: which person, 0 or larger.
+        caster: key of raycast.RAYCASTERS; None: `raycast.raycaster()`. Another one gives the same to rounding.
 
     Returns:
         The image and its labels: the same arrays for the same arguments, in any order and process.
 
     Raises:
-        UserError: the renderer is not installed (see raycast.py).
+        UserError: the ray caster is not there.
     """
     stream, size = f"people/{config.domain}", config.size
     posed = make_posed_body(config.seed, stream, number)
@@ -90,16 +91,16 @@ def render_person(config: PeopleConfig, number: int) -> Rendered:
     place = (environment.room if indoor else environment.wild)(rng, posed.occupant, source)
     camera, crop = _framed(source, posed.shown, size, make_rng(config.seed, f"{stream}/crop", number))
 
-    body = Mesh(posed.vertices, posed.faces)
+    body = Mesh(posed.vertices, posed.faces, caster)
     whole = rasterize(posed.shown, body, camera, size)
 
     def enough(seen: np.ndarray) -> bool:
         rows, columns = np.divmod(whole.flat[seen], size)
         return bool(seen.mean() > _LEAST_VISIBLE and max(np.ptp(rows), np.ptp(columns)) + 1 > _LEAST_SPAN * size)
 
-    room, solids, pixels = cull_foreground(place, camera, whole, enough)
+    room, solids, pixels = cull_foreground(place, camera, whole, enough, caster)
     appearance = Appearance(posed, pixels)
-    image = background(place, solids, room, body, camera, size)
+    image, room_depth = background(place, solids, room, body, camera, size)
     points = camera.position + pixels.rays * pixels.depth[:, None]
     image.reshape(-1, 3)[pixels.flat] = lighting.shade(place, appearance.color, points, appearance.normal, (body, room))
 
@@ -107,7 +108,9 @@ def render_person(config: PeopleConfig, number: int) -> Rendered:
     garment = spread(appearance.cover, pixels, size, 255)
     depth = true_depth = None
     if indoor:
-        true_depth = _depth(room, camera, pixels, size)
+        if room_depth is None:
+            room_depth = room.depth(camera.position, camera.rays(slice(0, size), slice(0, size)))
+        true_depth = _depth(room_depth, pixels, size)
         cosine = np.abs(np.einsum("pi,pi->p", appearance.normal, pixels.rays)) / np.linalg.norm(pixels.rays, axis=1)
         noise = make_rng(config.seed, f"{stream}/sensor", number)
         depth = depth_sensor.measure(
@@ -137,10 +140,9 @@ def render_person(config: PeopleConfig, number: int) -> Rendered:
     )
 
 
-def _depth(room: Mesh, camera: Camera, pixels: Pixels, size: int) -> np.ndarray:
+def _depth(room_depth: np.ndarray, pixels: Pixels, size: int) -> np.ndarray:
     """float32 [S, S]: depth without any noise, 0 where there is nothing."""
-    depth = room.depth(camera.position, camera.rays(slice(0, size), slice(0, size)))
-    depth[depth > 1e30] = 0
+    depth = np.where(room_depth > 1e30, 0, room_depth)
     depth[pixels.flat] = pixels.depth
     return depth.reshape(size, size)
 

@@ -72,7 +72,8 @@ def test_people_are_the_records_that_the_seed_names(ray_session, tmp_path, capsy
     """Row k is person order[k], whoever made it: the program's output against the pure functions."""
     status, out, err = run(capsys, *PEOPLE, "--out", tmp_path / "p", "--count", 150, "--seed", 3, "--split", "val")
     assert status == 0, err
-    assert all(line.startswith("preparing ") for line in err.splitlines())
+    # A machine without Embree says so, once.
+    assert all(line.startswith(("preparing ", "the package embreex ")) for line in err.splitlines())
     assert "prepared, 150 rows in 3 files" in out
     config = PeopleConfig(domain="wild", size=32, seed=3)
     order = make_rng(3, "write").permutation(150)

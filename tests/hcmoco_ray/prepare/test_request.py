@@ -1,14 +1,19 @@
 """A data set that an earlier version prepared is still the one that is asked for."""
 
+import json
+
 import pytest
 
+from hcmoco import synthetic
 from hcmoco.config import canonical, fingerprint
 from hcmoco.data.shards.manifest import Provenance
 from hcmoco.data.shards.writer import write_shards
-from hcmoco.datasets.synthetic import NumberedScenes
+from hcmoco.datasets.folder import FolderConfig
+from hcmoco.datasets.synthetic import NumberedPeople, NumberedScenes
 from hcmoco.errors import UserError
 from hcmoco.storage import Folder
 from hcmoco.synthetic import make_scene
+from hcmoco.synthetic.render.raycast import RAYCASTERS, VARIABLE
 from hcmoco.training.config import SourceConfig, SyntheticScenes
 from hcmoco_ray.prepare import ensure, request
 from hcmoco_ray.prepare.reader import Source
@@ -36,6 +41,52 @@ def test_scenes_with_the_keys_of_an_earlier_version_are_not_prepared_again(tmp_p
         request.is_prepared(folder, Source("scenes", other, seed=other.seed))
     source = SourceConfig(path=str(tmp_path / "s"), scenes=SyntheticScenes(size=64, count=2, max_people=2))
     assert ensure.open_data("train", source, kind="scene").manifest.rows == 2
+
+
+@pytest.fixture(params=RAYCASTERS)
+def raycaster(request, monkeypatch):
+    """The ray caster of this process."""
+    if request.param == "embree":
+        pytest.importorskip("embreex")
+    monkeypatch.setenv(VARIABLE, request.param)
+    synthetic.raycaster.cache_clear()
+    yield request.param
+    synthetic.raycaster.cache_clear()
+
+
+def test_a_data_set_by_another_ray_caster_is_the_same_data_set(tmp_path, raycaster):
+    config = NumberedScenes(size=64, count=2, max_people=2)
+    old_scenes(tmp_path / "s", config)  # its manifest names no ray caster
+    assert request.is_prepared(Folder(str(tmp_path / "s")), Source("scenes", config, seed=config.seed))
+    source = SourceConfig(path=str(tmp_path / "s"), scenes=SyntheticScenes(size=64, count=2, max_people=2))
+    assert ensure.open_data("train", source, kind="scene").manifest.rows == 2
+
+
+def test_what_was_begun_goes_on_with_the_same_ray_caster_alone(tmp_path, raycaster):
+    source = Source("people", NumberedPeople(size=64, count=2))
+    wanted = request.request_of(source, 2)
+    assert wanted["raycaster"] == raycaster
+    folder = Folder(str(tmp_path))
+    folder.write(request.REQUEST, json.dumps(wanted).encode())
+    request.check_request(folder, source, 2)
+    other = next(each for each in RAYCASTERS if each != raycaster)
+    folder.write(request.REQUEST, json.dumps(wanted | {"raycaster": other}).encode())
+    with pytest.raises(UserError, match=f"beginning of a data set with raycaster = '{other}', not '{raycaster}'"):
+        request.check_request(folder, source, 2)
+    # An earlier version had Embree alone, and wrote nothing of it.
+    del wanted["raycaster"]
+    folder.write(request.REQUEST, json.dumps(wanted).encode())
+    if raycaster == "embree":
+        request.check_request(folder, source, 2)
+    else:
+        with pytest.raises(UserError, match="raycaster = 'embree', not 'numpy'"):
+            request.check_request(folder, source, 2)
+
+
+def test_other_data_has_no_ray_caster(tmp_path):
+    source = Source("folder", FolderConfig(path=str(tmp_path)))
+    assert source.raycaster == ""
+    assert "raycaster" not in request.request_of(source, 2)
 
 
 def test_the_identity_of_scenes_keeps_its_first_keys():

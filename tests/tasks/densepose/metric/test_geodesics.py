@@ -135,7 +135,6 @@ def test_exchanged_sides_are_far_apart(body):
 def test_rendered_scenes_score_as_they_should(body):
     """What is rendered (8 bits) is right, with left and right exchanged the limbs are wrong, and another scene's is
     worth nothing."""
-    pytest.importorskip("embreex")
     config = ScenesConfig(size=96, min_people=2, max_people=2, seed=3)
     scenes = [render_scene(config, number) for number in range(3)]
     people, predictions = [], {name: [] for name in ("truth", "exchanged", "others")}
