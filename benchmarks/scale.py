@@ -43,7 +43,7 @@ Result = dict[str, float]
 
 
 def write_data(folder: Path, shards: int) -> None:
-    """Write a data set without rows: `shards` empty files of about 60 MB each, which take no room, and their manifest."""
+    """Write a data set without rows: `shards` files of about 60 MB each, which take no room, and their manifest."""
     from hcmoco.data.schema import SCHEMA_VERSION
 
     folder.mkdir(parents=True)
