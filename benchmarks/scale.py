@@ -10,7 +10,7 @@ largest resident memory of that process, and `imports` what it held before it be
 
 driver   opens the data, plans the run, and packs the job for the workers
 worker   unpacks the job, and knows its first work item and the run's identity
-reader   a task of Ray Data: unpacks its function, and finds the rows of its first item; then of 64 more
+reader   a process that reads: unpacks the job, and finds the rows of its first item; then of 64 more
 bank     makes the three memory banks, bounded to a million rows
 ray      a whole Ray Data execution with two reading tasks, up to the first item and on; its items hold no pictures
 mlflow   logs reports of 60 metrics to SQLite, and goes on with that run
@@ -83,7 +83,6 @@ def driver(folder: Path, step: int, given: argparse.Namespace) -> Result:
 
     from hcmoco.training.checkpoint import check_identity
     from hcmoco_ray.config import PretrainRecipe, check
-    from hcmoco_ray.ingest.opened_once import OpenedOnce
     from hcmoco_ray.prepare import ensure
     from hcmoco_ray.train.pretrain import PretrainRun, make_loader
 
@@ -104,11 +103,10 @@ def driver(folder: Path, step: int, given: argparse.Namespace) -> Result:
     loader = make_loader(config, planned.plan, planned.sources)
     job = cloudpickle.dumps(loader)
     (folder / "job").write_bytes(job)
-    buffers: list[pickle.PickleBuffer] = []
-    function = cloudpickle.dumps(OpenedOnce(loader), protocol=5, buffer_callback=buffers.append)
-    result = begun.read()
-    (folder / "function").write_bytes(pickle.dumps((function, [bytes(each) for each in buffers])))
-    return result | {"job MB": len(job) / 1e6, "manifest MB": (folder / "data" / "manifest.json").stat().st_size / 1e6}
+    return begun.read() | {
+        "job MB": len(job) / 1e6,
+        "manifest MB": (folder / "data" / "manifest.json").stat().st_size / 1e6,
+    }
 
 
 def worker(folder: Path, step: int, given: argparse.Namespace) -> Result:
@@ -124,20 +122,16 @@ def worker(folder: Path, step: int, given: argparse.Namespace) -> Result:
 
 
 def reader(folder: Path, step: int, given: argparse.Namespace) -> Result:
-    """A process that runs tasks which read; the object store brings it the function's bytes without copying them."""
+    """A process that runs tasks which read: it opens the loader once, see `OpenedOnce`."""
     import hcmoco_ray.ingest.dataset  # noqa: F401 - as a task has it
 
-    function, buffers = pickle.loads((folder / "function").read_bytes())
-
-    def one_task(lane: int) -> None:
-        plan = pickle.loads(function, buffers=buffers).value.plan
-        plan.item(step // plan.window_steps, lane)
-
-    begun = Clock()
-    one_task(0)
+    data, begun = (folder / "job").read_bytes(), Clock()
+    plan = pickle.loads(data).plan
+    window = step // plan.window_steps
+    plan.item(window, 0)
     result, begun = begun.read(), Clock()
     for lane in range(1, MORE_ITEMS + 1):
-        one_task(lane)
+        plan.item(window, lane)
     return result | {"ms of each further item": 1e3 * begun.read()["CPU s"] / MORE_ITEMS}
 
 

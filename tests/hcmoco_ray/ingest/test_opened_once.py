@@ -1,13 +1,12 @@
 """What tasks bring along is opened once in each process that runs them."""
 
 import os
-import pickle
 from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import ray.cloudpickle
+import ray
 
 from hcmoco_ray.ingest import dataset, opened_once
 from hcmoco_ray.ingest.opened_once import OpenedOnce
@@ -18,29 +17,28 @@ def nothing_opened(monkeypatch):
     monkeypatch.setattr(opened_once, "_values", {})
 
 
-def out_of_band(value: object) -> tuple[bytes, list]:
-    """As Ray pickles: buffers stay beside the text."""
-    buffers: list = []
-    return ray.cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append), buffers
+def copy_of(opened: OpenedOnce) -> OpenedOnce:
+    """As it goes to a task and comes back."""
+    return ray.get(ray.put(opened))
 
 
-def test_copies_are_equal_and_one_object():
+def test_copies_are_equal_and_one_object(ray_session):
     value = {"rows": list(range(1000)), "item": lambda number: number + 1}
-    text, buffers = out_of_band(OpenedOnce(value))
-    assert len(text) < 500, "the value travels beside it"
-    copies = [pickle.loads(text, buffers=buffers) for _ in range(3)]
-    copies += [pickle.loads(ray.cloudpickle.dumps(copies[0]))]  # in one piece, and a copy of a copy
+    opened = OpenedOnce(value)
+    assert opened.value is value, "who makes it opens nothing"
+    copies = [copy_of(opened) for _ in range(3)]
+    copies += [copy_of(copies[0])]
     assert copies[0].value["rows"] == value["rows"]
     assert copies[0].value["item"](1) == 2
     assert all(each.value is copies[0].value for each in copies)
 
 
-def test_values_do_not_mix_and_old_ones_are_forgotten():
-    pieces = [pickle.dumps(OpenedOnce([number])) for number in range(9)]
-    first = pickle.loads(pieces[0])
-    assert [pickle.loads(each).value for each in pieces] == [[number] for number in range(9)]
+def test_values_do_not_mix_and_old_ones_are_forgotten(ray_session):
+    made = [OpenedOnce([number]) for number in range(9)]
+    first = copy_of(made[0])
+    assert [copy_of(each).value for each in made] == [[number] for number in range(9)]
     assert len(opened_once._values) <= 4
-    again = pickle.loads(pieces[0])
+    again = copy_of(made[0])
     assert again.value == first.value
     assert again.value is not first.value
 
