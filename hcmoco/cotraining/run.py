@@ -59,7 +59,7 @@ def cotrain(run: ResolvedCoTraining, context: TrainContext[LabeledBatch], init_d
         loader.plan,
         run.identity(init_digest),
         context.device,
-        bank_rows=loader.bank_offsets[-1],
+        samples=loader.bank_offsets[-1],
         class_weights=run.class_weights,
         load_init=saved is None,
     )
@@ -96,6 +96,7 @@ def run_cell(
     begun = time.monotonic()
     saved = States(states).newest() if states else None
     config = settle(config, native_bfloat16(device), saved.identity if saved else None)
+    del saved  # the training reads it again
     run = resolve(config, sources.unlabeled, sources.labeled, sources.test, sources.validation)
     init = init_of(config)
     context = LocalContext(

@@ -15,9 +15,9 @@ from hcmoco.cotraining.loader import LabeledBatch
 from hcmoco.cotraining.model import CoTrained, parsing_loss
 from hcmoco.data.sampler import Plan
 from hcmoco.models.lane_draws import LaneDraws
-from hcmoco.objectives import MODALITIES, Terms, bank_state, load_bank_state, new_bank, total, update_banks
+from hcmoco.objectives import Terms, bank_state, load_bank_state, total, update_banks
+from hcmoco.pretraining.banks import make_banks
 from hcmoco.pretraining.losses import compute_terms, draw_negatives, encode, to_device
-from hcmoco.rng import make_rng
 from hcmoco.tasks.base import send
 from hcmoco.training.checkpoint import TrainState
 from hcmoco.training.precision import autocast
@@ -28,7 +28,7 @@ class CoTraining(Trainer[CoTrainingConfig, LabeledBatch]):
     """See `Trainer`; one process. The stage is 2 where the method has dense and sparse terms, else 1.
 
     Args:
-        bank_rows: rows of the memory banks, if the objective has some.
+        samples: people that the data sets hold; the memory banks, if the objective has some, number them.
         class_weights: 25 numbers, None counts all pixels alike.
         load_init: whether to read where the encoders start; a run that resumes from a state brings its own weights.
     """
@@ -42,7 +42,7 @@ class CoTraining(Trainer[CoTrainingConfig, LabeledBatch]):
         identity: dict,
         device: torch.device,
         *,
-        bank_rows: int,
+        samples: int,
         class_weights: Sequence[float] | None,
         load_init: bool = True,
     ):
@@ -57,11 +57,11 @@ class CoTraining(Trainer[CoTrainingConfig, LabeledBatch]):
         self.weights_K = (
             None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32, device=device)
         )
-        self.banks = {}
-        if self.contrasts and self.objective.needs_bank:
-            for number, name in enumerate(MODALITIES):
-                draws = make_rng(config.seed, "bank", number)
-                self.banks[name] = new_bank(self.objective, bank_rows, config.model.embedding, draws, device)
+        self.banks = (
+            make_banks(self.objective, samples=samples, width=config.model.embedding, seed=config.seed, device=device)
+            if self.contrasts
+            else {}
+        )
 
     def losses(self, batch: LabeledBatch) -> Losses:
         """See `Trainer`. The terms are `loss/parsing` and those of the objective.

@@ -7,7 +7,6 @@ groups. Worker r of W serves the lanes r, r + W, ..., so the rows of a global st
 """
 
 import hashlib
-from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
@@ -210,8 +209,8 @@ class Plan:
         while done < len(positions):
             p, offset = int(passes[done]), int(offsets[done])
             chunk_starts, _ = self._pass(d, p)
-            chunk = bisect_right(chunk_starts, offset) - 1
-            end = self.sources[d].rows * p + chunk_starts[chunk + 1]
+            chunk = int(np.searchsorted(chunk_starts, offset, side="right")) - 1
+            end = self.sources[d].rows * p + int(chunk_starts[chunk + 1])
             upto = int(np.searchsorted(positions, end))
             groups, inside = self._chunk(d, p, chunk)
             picked = offsets[done:upto] - chunk_starts[chunk]
@@ -232,21 +231,21 @@ class Plan:
         return [np.array(source.group_rows, np.int64) for source in self.sources]
 
     @cached_property
-    def _pass(self) -> Callable[[int, int], tuple[list[int], np.ndarray]]:
+    def _pass(self) -> Callable[[int, int], tuple[np.ndarray, np.ndarray]]:
         return lru_cache(maxsize=4 * len(self.sources))(self._make_pass)
 
     @cached_property
     def _chunk(self) -> Callable[[int, int, int], tuple[np.ndarray, np.ndarray]]:
         return lru_cache(maxsize=64 * len(self.sources))(self._make_chunk)
 
-    def _make_pass(self, d: int, p: int) -> tuple[list[int], np.ndarray]:
+    def _make_pass(self, d: int, p: int) -> tuple[np.ndarray, np.ndarray]:
         """First row of each chunk in pass p and, last, the pass's rows; and the permutation of the row groups."""
         sizes = self._sizes[d]
         order = make_rng(self.seed, "pass", d, p).permutation(len(sizes))
         ends = np.cumsum(sizes[order])
         chunks = max(1, len(sizes) // MIX_GROUPS)
         inner = ends[MIX_GROUPS - 1 :: MIX_GROUPS][: chunks - 1]
-        return [0, *inner.tolist(), int(ends[-1])], order
+        return np.concatenate([[0], inner, ends[-1:]]), order
 
     def _make_chunk(self, d: int, p: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:
         """(group, row in group) of every row of a chunk, permuted. The last chunk takes the remaining groups."""

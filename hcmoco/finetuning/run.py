@@ -41,6 +41,7 @@ def run_cell(
     begun = time.monotonic()
     saved = States(states).newest() if states else None
     config = settle(config, native_bfloat16(device), saved.identity if saved else None)
+    del saved  # the training reads it again
     encoder_init = load_encoder_init(
         config.init, config.encoder, task_class(config.task.name).modality, imagenet_weights=config.imagenet_weights
     )

@@ -7,7 +7,15 @@ from hcmoco.data.schema import MODALITIES
 from hcmoco.objectives.config import ObjectiveConfig, ReleaseOptions
 from hcmoco.objectives.dense import dense_intra, soft_target
 from hcmoco.objectives.loss_terms import Terms
-from hcmoco.objectives.memory_bank import Bank, Drawn, DrawnPerSample, Stale, bank_state, load_bank_state
+from hcmoco.objectives.memory_bank import (
+    Bank,
+    Drawn,
+    DrawnPerSample,
+    Stale,
+    bank_state,
+    choose_members,
+    load_bank_state,
+)
 from hcmoco.objectives.objective import (
     dense_terms,
     draw_shape,
@@ -33,6 +41,7 @@ __all__ = [
     "Stale",
     "Terms",
     "bank_state",
+    "choose_members",
     "dense_intra",
     "dense_terms",
     "draw_shape",

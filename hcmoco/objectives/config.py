@@ -1,6 +1,6 @@
 """Configure the objective: weights, temperatures, draws, and what the published code computes in another way."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -121,6 +121,12 @@ class ObjectiveConfig(Config):
     bank_momentum: float = Field(
         0.5, ge=0, lt=1, description="Share of the old row in a bank update. Source: the release's scripts."
     )
+    bank_rows: int | None = Field(
+        None,
+        ge=1,
+        description="Most people with a row in the memory banks, a uniform sample of the run's. A row is 3 x (4 x "
+        "model.embedding + 9) + 8 bytes on every worker. null: all people, as published.",
+    )
     in_batch_negatives: bool = Field(
         True,
         description="Whether the batch's other samples are negatives in Eq. 2, as its sum over F_2 has them. The "
@@ -151,11 +157,28 @@ class ObjectiveConfig(Config):
                 "num_negatives = 0 leaves the sample level nothing to contrast with; set in_batch_negatives: true or "
                 "num_negatives > 0"
             )
+        if self.bank_rows is not None and self.release.positive == "bank":
+            raise ValueError(
+                f"bank_rows = {self.bank_rows}: with release.positive: bank everybody needs a row, as their positive; "
+                "set bank_rows: null, or release.positive: current"
+            )
+        if self.bank_rows is not None and self.needs_bank and self.bank_rows < self.num_negatives:
+            raise ValueError(
+                f"bank_rows = {self.bank_rows} is less than num_negatives = {self.num_negatives}, so that every step "
+                "would take the same rows; raise bank_rows, or lower num_negatives"
+            )
         if self.method == "mmv" and (self.release.positive == "bank" or not self.in_batch_negatives):
             raise ValueError(
                 "method mmv has no memory bank: it needs release.positive: current and in_batch_negatives: true"
             )
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """See `Config.identity`. An objective without `bank_rows` has the identity that it had before there was one."""
+        named = super().identity()
+        if self.bank_rows is None:
+            del named["bank_rows"]
+        return named
 
     @property
     def needs_bank(self) -> bool:

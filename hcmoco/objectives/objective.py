@@ -23,15 +23,29 @@ GROUPS: dict[Level, tuple[str, ...]] = {"sample": ("g",), "full": ("g", "d", "s"
 
 
 def new_bank(
-    config: ObjectiveConfig, size: int, width: int, generator: np.random.Generator, device: torch.device | str = "cpu"
+    config: ObjectiveConfig,
+    samples: int,
+    width: int,
+    generator: np.random.Generator,
+    device: torch.device | str = "cpu",
+    members: np.ndarray | None = None,
 ) -> Bank:
-    """A bank for `size` samples as the run starts with it; `generator` is used where the config starts from random
-    rows."""
-    return (
+    """A bank as the run starts with it.
+
+    Args:
+        samples: of the run.
+        width: of an embedding.
+        generator: used where the config starts from random rows.
+        members: of `choose_members`; None: all samples have a row.
+    """
+    size = samples if members is None else len(members)
+    bank = (
         Bank.empty(size, width, device)
         if config.release.bank_start == "empty"
         else Bank.random(size, width, generator, device)
     )
+    bank.members = None if members is None else torch.from_numpy(members).to(device)
+    return bank
 
 
 def draw_shape(config: ObjectiveConfig, batch: int) -> tuple[int, ...]:

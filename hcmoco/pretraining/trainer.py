@@ -12,12 +12,12 @@ from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.models.mmv import MMV
 from hcmoco.models.multimodal import HCMoCo, MultiModalEncoders
 from hcmoco.models.sync_batch_norm import synchronize_batch_norm
-from hcmoco.objectives import LOCAL, MODALITIES, bank_state, load_bank_state, new_bank, total, update_banks
+from hcmoco.objectives import LOCAL, MODALITIES, bank_state, load_bank_state, total, update_banks
+from hcmoco.pretraining.banks import make_banks
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.global_batch import AllWorkers
 from hcmoco.pretraining.losses import Views, compute_terms, draw_negatives, to_device
 from hcmoco.pretraining.micro_batches import CachedEmbeddings, micro_batches
-from hcmoco.rng import make_rng
 from hcmoco.training import distributed
 from hcmoco.training.checkpoint import TrainState
 from hcmoco.training.lr_schedule import learning_rate
@@ -67,12 +67,13 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
         if self.synchronized:
             synchronize_batch_norm(model)
         self.scope = AllWorkers(lanes_here) if train.global_batch else LOCAL
-        rows = plan.offsets[-1]
-        self.banks = {}
-        if config.objective.needs_bank:
-            for number, name in enumerate(MODALITIES):
-                draws = make_rng(config.seed, "bank", number)
-                self.banks[name] = new_bank(config.objective, rows, config.model.embedding, draws, device)
+        self.banks = make_banks(
+            config.objective,
+            samples=plan.offsets[-1],
+            width=config.model.embedding,
+            seed=config.seed,
+            device=device,
+        )
 
     def start_stage2(self) -> None:
         """Begin stage 2: dense mappers with fresh weights; banks and encoders stay; the optimizer restarts if the

@@ -62,6 +62,10 @@ class TrainState:
     tracking_run: str = ""
     history: dict = field(default_factory=dict)
 
+    def let_go(self) -> None:
+        """Forget the tensors, once a training has taken them over: whoever holds the state would keep them twice."""
+        self.model, self.optimizer, self.bank, self.best = {}, {}, {}, {}
+
 
 def _files(state: TrainState) -> dict[str, Callable[[HashingSink], object]]:
     """Return for each file of a state, COMPLETE aside, what writes it."""

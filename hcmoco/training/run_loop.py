@@ -39,7 +39,7 @@ def run_loop(
     every state, so that a run that is resumed from it reports the same numbers.
 
     Args:
-        saved: the state to resume from.
+        saved: the state to resume from; it is without its tensors then.
         tracking_run: id of the run in the tracking store; that of `saved` goes before it.
 
     Raises:
@@ -50,6 +50,7 @@ def run_loop(
     train, steps = trainer.config.train, trainer.plan.steps
     if saved:
         trainer.load_state_dict(saved, where=trainer.config.output_dir)
+        saved.let_go()
     distributed.check_same_step(trainer.step)
     trainer.tracking_run = trainer.tracking_run or tracking_run
     trainer.leaving = context.leaving

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hcmoco.models.multimodal import DENSE_MODALITIES, MultiModalEncoders
+from hcmoco.pretraining.banks import bank_bytes
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.trainer import make_model
 from hcmoco_ray.compat import storage_key
@@ -40,9 +41,10 @@ def needed_memory(config: PretrainConfig, rows: int) -> int:
     """
     train = config.train
     per_worker = _training(config, train.lanes // train.max_workers * train.batch_size_per_lane, rows)
+    copied = _banks(config, rows)  # one worker writes a train state from a copy while the steps go on
     if train.max_workers == 1:
-        return int(_MARGIN * (_WORKER + _CLUSTER + per_worker + _views(config)))
-    shared = _DRIVER + _CONTROLLER + _CLUSTER + _SPLIT + 2 * _views(config)
+        return int(_MARGIN * (_WORKER + _CLUSTER + per_worker + copied + _views(config)))
+    shared = _DRIVER + _CONTROLLER + _CLUSTER + _SPLIT + copied + 2 * _views(config)
     return int(_MARGIN * (train.max_workers * (_WORKER + per_worker) + shared))
 
 
@@ -70,7 +72,7 @@ def free_memory() -> int:
 
 
 def state_bytes(config: PretrainConfig, rows: int) -> int:
-    """Return the bytes of one train state: weights, optimizer slots and banks in float32."""
+    """Return the bytes of one train state: weights and optimizer slots in float32, and banks."""
     slots = 2 if config.optim.name == "sgd" else 3
     return 4 * slots * _parameters(shapes(config)) + _banks(config, rows)
 
@@ -124,7 +126,9 @@ def _training(config: PretrainConfig, batch: int, rows: int) -> float:
         if config.data.held_out
         else 0
     )
-    return _PER_PARAMETER * _parameters(model) + _banks(config, rows) + max(step, probe)
+    # Before its first step a worker that resumes holds the banks of the train state beside its own.
+    banks = _banks(config, rows)
+    return _PER_PARAMETER * _parameters(model) + banks + max(step, probe, banks)
 
 
 def _views(config: PretrainConfig) -> int:
@@ -132,7 +136,7 @@ def _views(config: PretrainConfig) -> int:
 
 
 def _banks(config: PretrainConfig, rows: int) -> int:
-    return 3 * rows * config.model.embedding * 4 if config.objective.needs_bank else 0
+    return bank_bytes(config.objective, samples=rows, width=config.model.embedding)
 
 
 def _parameters(model: MultiModalEncoders) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from hcmoco.data.sampler import Plan
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
+from hcmoco.pretraining.banks import bank_bytes
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.trainer import make_model
 from hcmoco.storage import Folder, existing_parent, is_local
@@ -125,10 +126,12 @@ def check_machine(config: PretrainConfig, rows: int, nodes: int) -> None:
     if nodes == 1 and not config.train.gpu:
         needed, free = needed_memory(config, rows), free_memory()
         if needed > free:
+            banks = bank_bytes(config.objective, samples=rows, width=config.model.embedding)
+            bound = f"; its memory banks are {banks / 1e9:.1f} GB a worker: bound objective.bank_rows"
             raise UserError(
                 f"the run needs about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; "
                 "lower train.batch_size_per_lane, augment.size or train.workers, "
-                "or take a smaller model.rgb.name and model.depth.name"
+                f"or take a smaller model.rgb.name and model.depth.name{bound if banks > needed / 10 else ''}"
             )
     if is_local(config.output_dir):
         free = shutil.disk_usage(existing_parent(config.output_dir)).free

@@ -8,6 +8,8 @@ Ray Data lists its inputs before it starts, at about a millisecond each. For a l
 start. So if there are many items, one task yields their numbers as they are needed. A block of that dataset is a single
 row, else the numbers would come in one block, and an item is packed into one value.
 
+What an item is made with, manifests and a plan, goes to the tasks by `OpenedOnce`.
+
 The tasks, and the actors that hold a dataset, import this module: it must not import PyTorch.
 """
 
@@ -21,6 +23,7 @@ import pyarrow as pa
 from hcmoco.data.arrow import binary_column
 from hcmoco.errors import UserError
 from hcmoco_ray import compat
+from hcmoco_ray.ingest.opened_once import OpenedOnce
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -92,9 +95,11 @@ def _dataset(item: Callable[[int], pa.Table], count: int, rows: int, readers: Re
     # Without a limit a task's output is one block, whatever its size; with this one every row is a block.
     context.target_max_block_size = None if few else 1
 
+    opened = OpenedOnce(item)
+
     def read(batch: dict) -> pa.Table:
         try:
-            table = item(int(batch["id"][0]))
+            table = opened.value(int(batch["id"][0]))
         except UserError as error:
             # Ray would wrap an error that is raised here, and its type would be lost. So it is sent as an item of the
             # same length.

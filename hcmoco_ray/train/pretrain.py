@@ -19,6 +19,7 @@ from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
 from hcmoco.export import export_encoders
 from hcmoco.models.multimodal import HCMoCo, MultiModalEncoders
+from hcmoco.pretraining.banks import bank_bytes, bank_size
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.loop import pretrain
 from hcmoco.pretraining.probes.result import ProbeResult, comparison
@@ -186,6 +187,10 @@ def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> 
     if train.smallest_batch != negatives:
         seen = f"in-batch negatives see {negatives} of them, batch norm at least {train.smallest_batch}"
     log(f"a step: {rows} rows in {train.lanes} lanes; {seen}")
+    people, held = plan.offsets[-1], bank_size(config.objective, plan.offsets[-1])
+    if 0 < held < people:
+        size = bank_bytes(config.objective, samples=people, width=config.model.embedding)
+        log(f"  the memory banks hold {held} of {people} people: {size / 1e9:.2g} GB on every worker")
     for source, shards in zip(plan.sources, sources, strict=True):
         has = ", ".join(
             f"{shards.manifest.modalities.get(name, 0)} with {name}" for name in ("rgb", "depth", "keypoints")

@@ -37,7 +37,7 @@ def test_what_learns_is_what_the_method_reaches(sources, experiment, method, exp
     """The other branch is as it was, bit for bit: the head's loss does not reach it, nor does a term of weight 0."""
     setup = tiny.tiny_resolved(sources, {"experiment": experiment, "method": method})
     run = CoTraining(
-        setup.config, setup.loader.plan, {}, torch.device("cpu"), bank_rows=21, class_weights=setup.class_weights
+        setup.config, setup.loader.plan, {}, torch.device("cpu"), samples=21, class_weights=setup.class_weights
     )
     before = {name: value.clone() for name, value in run.model.named_parameters()}
     values = run.train_step(tiny.one_batch(setup))

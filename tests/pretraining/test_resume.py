@@ -25,6 +25,7 @@ RUNS = {
         "model": {"rgb": {"args": {"drop_path_rate": 0.5}}, "depth": {"args": {"drop_path_rate": 0.5}}},
         "train": {"save_every": 1, "precision": "bfloat16"},
     },
+    "rows for a third of the people": {"objective": {"bank_rows": 40}},
     "as released": {
         "objective": {
             "in_batch_negatives": False,
@@ -96,6 +97,20 @@ def test_stopped_before_any_step_it_ends_with_the_same_bits_and_numbers(referenc
     assert second.saved == [step for step in whole.saved if step > resumed_at], "no state is written twice"
 
 
+def test_a_resumed_run_holds_nothing_twice(references, sources, tmp_path, monkeypatch):
+    """Banks and weights of the state that it went on from are not kept beside its own."""
+    config, _, _ = references("sgd, restarted")
+    die(config, sources, tmp_path, 6)
+    restored = []
+    monkeypatch.setattr(
+        tiny.StoppingContext, "restore", lambda self: restored.append(self.states.newest()) or restored[-1]
+    )
+    run(config, sources, tmp_path)
+    (state,) = restored
+    assert state.step == 6
+    assert (state.model, state.optimizer, state.bank, state.best) == ({}, {}, {}, {})
+
+
 def test_stopped_again_and_again(reference, sources, tmp_path):
     config, expected, _ = reference
     for stop in (2, 5, 4, 7, 8, 8):
@@ -154,6 +169,24 @@ def test_probes_are_part_of_the_state_between_the_stages(sources, tmp_path):
             each for each in tiny.without_times(whole.logged) if each[0] > BOUNDARY
         ]
         assert set(host.pictures) == {"features-after-stage-2"}
+
+
+def test_as_many_bank_rows_as_people_are_the_run_without_a_bound(references, sources, tmp_path):
+    """Bits, numbers and files; only the identity says that a bound was set."""
+    _, expected, whole = references("sgd, restarted")
+    people = sum(len(each) for each in sources)
+    config = tiny.tiny_config(**RUNS["sgd, restarted"], objective={"bank_rows": people})
+    bounded, host = run(config, sources, tmp_path)
+    assert tiny.differences(expected, bounded.state_dict()) == ["identity"]
+    assert tiny.without_times(host.logged) == tiny.without_times(whole.logged)
+
+
+def test_another_bound_is_another_run(sources, tmp_path):
+    die(tiny.tiny_config(objective={"bank_rows": 40}), sources, tmp_path, 4)
+    for other, was in ((41, "40"), (None, "40")):
+        with pytest.raises(UserError, match=rf"objective\.bank_rows was {was}, now {other}") as error:
+            run(tiny.tiny_config(objective={"bank_rows": other}), sources, tmp_path)
+        assert "\n" not in str(error.value)
 
 
 def test_what_only_watches_the_run_changes_no_bit(sources, tmp_path):

@@ -58,6 +58,11 @@ def runs(sources, tmp_path_factory) -> Runs:
                     {"call": "train", "world": world, "arguments": {**fixed, "stop": death[0], "killed": death[1]}}
                 )
             jobs.append({"call": "train", "world": world, "arguments": fixed})
+    for world in (1, 2):
+        bounded = {"sources": [each.uri for each in sources], "states": str(folder / f"{world}-bounded")}
+        over = {**OVER, "objective": {"bank_rows": 40}}
+        arguments = {**bounded, "over": over, "out": str(folder / f"{world}-bounded-out")}
+        jobs.append({"call": "train", "world": world, "arguments": arguments})
     # Begun by two, gone on with by three.
     moved = {
         "sources": [each.uri for each in sources],
@@ -105,6 +110,16 @@ def test_samples_and_order_are_those_of_one_worker(runs):
             for name, value in one.items():
                 if name.startswith(("train/num_anchors/", "train/rows/")) and not name.endswith("inter"):
                     assert values[name] * world == pytest.approx(value, rel=1e-5), (world, step, name)
+
+
+def test_a_bounded_bank_holds_the_same_people_for_any_number_of_workers(runs):
+    (whole,), (alone,) = runs.states(1), runs.states(1, "bounded")
+    first, second = runs.states(2, "bounded")
+    assert tiny.differences(first, second) == []
+    for name, value in alone.bank.items():
+        assert name.endswith(".rows") or torch.equal(value, first.bank[name]), name
+    assert alone.bank["rgb.rows"].shape[0] == 40
+    assert 0 < alone.bank["rgb.count"] < whole.bank["rgb.count"]
 
 
 def test_a_run_may_go_on_with_another_number_of_workers(runs):

@@ -28,7 +28,7 @@ REJECTED = "rejected.jsonl"
 EXAMPLES = 20
 
 # A name that matches cannot leave the folder.
-FileName = Annotated[str, Field(pattern=r"^part-[0-9]{5}\.parquet$")]
+FileName = Annotated[str, Field(pattern=r"^part-[0-9]{5,}\.parquet$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

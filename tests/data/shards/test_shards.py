@@ -156,6 +156,18 @@ def test_plans_tell_data_sets_with_other_bytes_apart(tmp_path):
     assert plans[0].description != plans[1].description
 
 
+def test_parts_beyond_the_hundred_thousandth_are_read_in_order(uri):
+    """1,024 rows of a part each: a data set of more than 102 million."""
+    persons, folder = make_persons(12), Folder(uri)
+    parts = [
+        write_part(folder, number, ABOUT, persons[first : first + 6], first_index=first)
+        for number, first in ((99_999, 0), (100_000, 6))
+    ]
+    manifest = finish(folder, ABOUT, parts)
+    assert [file.name for file in manifest.files] == ["part-99999.parquet", "part-100000.parquet"]
+    assert [row["id"] for row in all_rows(Shards.open(uri))] == [each.id for each in persons]
+
+
 def test_parts_are_renumbered_when_earlier_ones_lost_records(uri):
     persons = make_persons(90)
     folder = Folder(uri)

@@ -58,7 +58,23 @@ def test_more_of_anything_needs_more():
 def test_a_state_is_as_large_as_its_numbers():
     config = load(PretrainRecipe, "people-cpu", ["objective.num_negatives=64", "optim.name=sgd"])
     parameters = sum(each.numel() for each in HCMoCo(config.model, seed=0).parameters())
-    assert state_bytes(config, 100) == 4 * (2 * parameters + 3 * 100 * 128)
+    # Of a bank's row: a float32 embedding, whether it was visited, and its place in the order of visits.
+    assert state_bytes(config, 100) == 4 * 2 * parameters + 3 * (100 * (4 * 128 + 9) + 16)
+
+
+def test_a_bounded_bank_is_counted_bounded_however_many_people_there_are():
+    def config(*overrides):
+        small = ["model.rgb.name=test_resnet", "model.depth.name=test_resnet", "train.precision=float32"]
+        return load(PretrainRecipe, "people-cpu", [*small, *overrides])
+
+    people, rows, row = 100_000_000, 1_000_000, 3 * (4 * 128 + 9)
+    with_bank = "objective.num_negatives=64"
+    without, whole, bounded = config(), config(with_bank), config(with_bank, f"objective.bank_rows={rows}")
+    assert needed_memory(whole, people) - needed_memory(without, people) > people * row > 150e9
+    for estimate in (needed_memory, state_bytes):
+        assert estimate(bounded, people) == estimate(whole, rows)
+        assert estimate(config(with_bank, "objective.bank_rows=2000"), 1000) == estimate(whole, 1000)
+    assert needed_memory(without, people) == needed_memory(without, 10)
 
 
 def test_what_this_process_holds_counts_as_free():
