@@ -133,7 +133,15 @@ def test_a_tracking_run_that_a_kill_left_open_is_closed(swept, home):
             (),
             "; what can vary: seed, objective.*, optim.*, stages.*, model.* but",
         ),
-        ({"space": {"train.workers": {"choice": [1]}}}, (), "a trial is one process"),
+        ({"space": {"train.workers": {"choice": [1]}}}, (), "all trials have the same workers: set train.workers in"),
+        ({"fixed": {"train": {"lanes": 2, "workers": [1, 2]}}}, (), "different numbers of workers cannot be compared"),
+        (
+            {"fixed": {"train": {"lanes": 8, "workers": 8}}},
+            (),
+            "a trial has 8 workers, each of which asks for 1 CPUs and 0 GPUs of one node; the 1 node of the cluster "
+            "can hold 4 of them; lower train.workers, --cpus or --gpus, or add nodes",
+        ),
+        ({"fixed": {"train": {"lanes": 2, "workers": 2}}}, ("--gpus=0.5",), "need whole GPUs"),
         ({"space": {"optim.name": {"choice": ["sgd"]}}, **PBT}, (), "pbt changes values during the training"),
         ({"method": "pbt"}, (), "needs population"),
         ({"method": "asha"}, (), "needs early_stopping"),
