@@ -65,6 +65,7 @@ class WorkerGroup:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         group = ray.util.get_current_placement_group()
+        assert group is not None  # Tune starts every trial in one
         remote: Any = ray.remote(_Worker)
         for rank in range(1, self._request.workers):
             place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank)
