@@ -60,10 +60,13 @@ def run_trial(point: dict[str, Any], job: Job) -> None:
         with WorkerGroup(job.resources, job.tasks) as group:
             record = _train_and_score(job, number, values, tracker, group)
     except UserError as error:
-        job.records.end(number, f"{FAILED}: {error}", steps=_last_reported_step(job, number))
+        step = _last_reported_step(job, number)
+        job.records.end(number, f"{FAILED}: {error}", steps=step)
         if tracker:
             tracker.text("failure.txt", str(error))
             tracker.finish("FAILED")
+        # With early stopping Tune ends the whole sweep at a trial that ends without a report.
+        tune.report({"step": step, "figure": float("nan"), "last": 1})
         return
     finally:
         if lock:

@@ -191,6 +191,18 @@ def test_early_stopping_ends_trials(swept, home):
     assert "hcmoco.stopped" in {tag for run in sweep_program.runs(done.folder) for tag in run.data.tags}
 
 
+@pytest.mark.slow
+def test_a_trial_that_fails_before_its_first_report_ends_alone(home):
+    """Where trials are compared, too: nothing of it is there to compare."""
+    over = {"method": "asha", "early_stopping": {"first": 2, "factor": 2}, "num_trials": 1}
+    done = sweep_program.call(home, {**over, "space": {"optim.lr": {"choice": [1.0e30]}}, "output_dir": "runs/fails"})
+    assert done.status == 1, done
+    (trial,) = done.records.values()
+    assert trial["reports"] == []
+    assert "lower optim.lr" in trial["status"]
+    assert "1 of 1 trials failed" in done.out
+
+
 @pytest.mark.long
 @pytest.mark.slow
 def test_a_population_exchanges_states_and_says_so(swept, home):
