@@ -1,4 +1,4 @@
-"""Run a whole fine-tuning and its test score in this process, without a cluster, e.g. an experiment of a grid."""
+"""Run a whole fine-tuning and its test score without Ray, in this process alone or in each of a process group."""
 
 import time
 from collections.abc import Callable
@@ -25,8 +25,12 @@ def run_cell(
     device: str = "cpu",
     threads: int = 1,
     show: Callable[[str], None] = lambda line: None,
+    rank: int = 0,
+    world: int = 1,
 ) -> dict:
     """Train or resume, select the model and score it on the test data.
+
+    Every process of a group calls it and gets the same result. The processes must be in one torch.distributed group.
 
     Args:
         config: of the run.
@@ -35,6 +39,9 @@ def run_cell(
         device: as PyTorch names it.
         threads: number of threads that read and decode.
         show: called with each line of progress.
+        rank: of this process, 0 to `world` - 1.
+        world: number of processes that train together; divides `train.lanes`.
+
     Returns:
         JSON values: facts of the run, `test` with its metrics, `evals` and `seconds`.
     """
@@ -49,16 +56,18 @@ def run_cell(
     context = LocalContext(
         run.train_loader(),
         states,
-        validation=run.eval_loader(),
+        validation=run.eval_loader(world),
         num_checkpoints=config.train.num_checkpoints,
         device=device,
         threads=threads,
         show=show,
+        rank=rank,
+        world=world,
     )
     trainer = finetune(run, context)
     selected_step = trainer.select()
-    loader = run.test_loader()
-    batches = loader.batches(loader.own_items(0), threads=threads, ahead=2)
+    loader = run.test_loader(world)
+    batches = loader.batches(loader.own_items(rank), threads=threads, ahead=2)
     result = evaluate(run.test_task, trainer.model, batches, torch.device(device))
     return {
         "task": config.task.name,

@@ -1,4 +1,4 @@
-"""A training without a cluster: one process, shards read by its own threads, numbers kept in memory."""
+"""A training that needs no Ray: shards are read by its process's own threads, and numbers are kept in memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, Protocol
@@ -24,23 +24,23 @@ class EvalBatches(Protocol[BatchT_co]):
 
 
 class LocalContext(Generic[BatchT]):
-    """A `TrainContext` of one process.
+    """A `TrainContext` of one process, alone or one of a process group.
 
     Args:
         loader: carries out the plan.
-        states: folder (URI) of the train states, None to keep none.
+        states: folder (URI) of the train states, None to keep none; of a group rank 0 alone writes them.
         validation: loader of the validation rows, if the run has some.
         num_checkpoints: how many of the newest train states to keep.
         device: where to train.
         threads: threads that read and decode.
         show: called with each line of progress.
+        rank: of this process, 0 to `world` - 1.
+        world: number of processes that train together.
 
     Attributes:
         logged: (step, values) of every report.
         pictures: name -> uint8 [H, W, 3].
     """
-
-    rank, world = 0, 1
 
     def __init__(
         self,
@@ -52,7 +52,10 @@ class LocalContext(Generic[BatchT]):
         device: str = "cpu",
         threads: int = 2,
         show: Callable[[str], None] = lambda line: None,
+        rank: int = 0,
+        world: int = 1,
     ):
+        self.rank, self.world = rank, world
         self.loader, self.validation, self.threads, self.show = loader, validation, threads, show
         self.device = torch.device(device)
         self.states = States(states, num_checkpoints) if states else None
@@ -60,27 +63,32 @@ class LocalContext(Generic[BatchT]):
         self.pictures: dict[str, np.ndarray] = {}
 
     def batches(self, first_step: int) -> Iterator[BatchT]:
-        numbers = self.loader.own_items(rank=0, world=1, first_step=first_step)
+        numbers = self.loader.own_items(rank=self.rank, world=self.world, first_step=first_step)
         # Enough items under way to have the next window when this one ends.
         items = prefetch_map(
             lambda number: self.loader.item(*number),
             numbers,
             threads=self.threads,
-            ahead=self.loader.plan.lanes + self.threads,
+            ahead=self.loader.plan.lanes // self.world + self.threads,
         )
         return self.loader.batches(
-            items, rank=0, world=1, first_step=first_step, threads=self.threads, ahead=2 * self.threads
+            items,
+            rank=self.rank,
+            world=self.world,
+            first_step=first_step,
+            threads=self.threads,
+            ahead=2 * self.threads,
         )
 
     def evaluation(self) -> Iterable[BatchT]:
         assert self.validation is not None
-        return self.validation.batches(self.validation.own_items(0), threads=self.threads, ahead=self.threads)
+        return self.validation.batches(self.validation.own_items(self.rank), threads=self.threads, ahead=self.threads)
 
     def restore(self) -> TrainState | None:
         return self.states.newest() if self.states else None
 
     def save(self, state: TrainState) -> None:
-        if self.states:
+        if self.states and self.rank == 0:
             self.states.write(state)
 
     def wait_until_saved(self) -> None:

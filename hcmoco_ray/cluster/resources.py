@@ -19,35 +19,54 @@ class ResourceRequest:
 
     Args:
         what: how messages name it, such as "trial".
-        cpus: more than 0; fractions are allowed.
-        gpus: 0 or more; fractions are allowed.
-        threads: threads of its CPU arithmetic, at least 1.
+        cpus: of each worker, more than 0; fractions are allowed.
+        gpus: of each worker, 0 or more; fractions are allowed for a single worker.
+        threads: threads of a worker's CPU arithmetic, at least 1.
+        workers: processes that train together, at least 1; each has its CPUs and GPUs on one node.
+
     Raises:
         UserError: a value is out of range.
     """
 
-    def __init__(self, what: str, cpus: float, gpus: float, threads: int):
+    def __init__(self, what: str, cpus: float, gpus: float, threads: int, workers: int = 1):
         for name, value in (("--cpus", cpus), ("--threads", threads)):
             if not value > 0:
                 raise UserError(f"{name} {value:g}: must be more than 0")
         if gpus < 0:
             raise UserError(f"--gpus {gpus:g}: must be 0 or more")
-        self.what, self.cpus, self.gpus, self.threads = what, cpus, gpus, threads
+        if workers > 1 and gpus != round(gpus):
+            raise UserError(
+                f"--gpus {gpus:g}: the {workers} workers of a {what} need whole GPUs, since NCCL refuses two of them "
+                "on one; give --gpus 1, or set train.workers=1"
+            )
+        self.what, self.cpus, self.gpus, self.threads, self.workers = what, cpus, gpus, threads, workers
 
     @property
     def text(self) -> str:
         """The request as a plan prints it."""
         return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
 
+    @property
+    def bundle(self) -> dict[str, float]:
+        """What each worker requests of one node."""
+        return {"CPU": self.cpus, "GPU": self.gpus}
+
     def at_once(self) -> int:
         """Return how many such requests the nodes that are there now can fulfill at a time.
 
         Raises:
-            UserError: no node can fulfill one.
+            UserError: the nodes cannot fulfill one.
         """
         room = self.room()
         if not room:
             nodes = [node["Resources"] for node in alive_nodes()]
+            if self.workers > 1:
+                fitting = sum(count_fitting(node, self.bundle) for node in nodes)
+                raise UserError(
+                    f"a {self.what} has {self.workers} workers, each of which asks for {self.cpus:g} CPUs and "
+                    f"{self.gpus:g} GPUs of one node; the {len(nodes)} {'node' if len(nodes) == 1 else 'nodes'} of the "
+                    f"cluster can hold {fitting} of them; lower train.workers, --cpus or --gpus, or add nodes"
+                )
             most = {name: max((node.get(name, 0) for node in nodes), default=0) for name in ("CPU", "GPU")}
             raise UserError(
                 f"a {self.what} asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs of one node; no node of the cluster "
@@ -57,5 +76,5 @@ class ResourceRequest:
 
     def room(self) -> int:
         """Return how many such requests fit on the nodes that are there now, 0 if there is none."""
-        bundle = {"CPU": self.cpus, "GPU": self.gpus}
-        return sum(count_fitting(node["Resources"], bundle) for node in alive_nodes())
+        # Ray reserves the places of all workers of one at once, or none of them: what fits cannot block itself.
+        return sum(count_fitting(node["Resources"], self.bundle) for node in alive_nodes()) // self.workers

@@ -12,6 +12,9 @@ pbt) and what a trial's score is: a metric of the probe, or a fine-tuning with f
 The same command again resumes a stopped or killed sweep: finished trials stay, the others resume from their newest
 state. The number of trials may be raised later. To run a trial again, delete its file in OUT/trials.
 
+A trial has train.workers workers, each of which needs --cpus and --gpus of one node. As many trials run at a time as
+the cluster has room for.
+
 Results: OUT/trials (a JSON file for each), table.md, response.png, and best.yaml, a recipe for pretrain.py.
 
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
@@ -32,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="people-cpu",
         help="a sweep in recipes/sweeps/, or a path to a YAML file (default people-cpu)",
     )
-    parser.add_argument("--cpus", type=float, default=1.0, help="CPUs that a trial asks the cluster for (default 1)")
-    parser.add_argument("--gpus", type=float, default=0.0, help="GPUs that a trial asks the cluster for (default 0)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of a trial's CPU arithmetic (default 1)")
+    parser.add_argument("--cpus", type=float, default=1.0, help="CPUs that each worker of a trial needs (default 1)")
+    parser.add_argument("--gpus", type=float, default=0.0, help="GPUs that each worker of a trial needs (default 0)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a worker's CPU arithmetic (default 1)")
     parser.add_argument(
         "overrides",
         nargs="*",

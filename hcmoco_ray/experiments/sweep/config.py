@@ -204,8 +204,8 @@ def check_space(config: SweepConfig, base: dict, sweep: str) -> None:
             )
         if _within(key, _PLACED):
             raise UserError(
-                f"sweep {sweep}: space.{key}: a trial is one process, which --cpus, --gpus and --threads place; "
-                f"what can vary: {_FREE}"
+                f"sweep {sweep}: space.{key}: all trials have the same workers: set train.workers in `fixed`, and "
+                f"--cpus, --gpus and --threads of each; what can vary: {_FREE}"
             )
         if config.method == "pbt" and key not in CHANGEABLE:
             raise UserError(
@@ -220,6 +220,11 @@ def check_space(config: SweepConfig, base: dict, sweep: str) -> None:
         for value in dimension.ends:
             build(PretrainRecipe, merge(base, nested({key: value})), f"sweep {sweep}, space.{key}")
     recipe = build(PretrainRecipe, base, f"sweep {sweep}")
+    if isinstance(recipe.train.workers, tuple):
+        raise UserError(
+            f"sweep {sweep}: train.workers = {list(recipe.train.workers)}: trials with different numbers of workers "
+            "cannot be compared; set one number in `fixed`, or as train.workers=..."
+        )
     compared = config.early_stopping or config.population
     if compared and (not recipe.probe.every or recipe.data.held_out is None):
         raise UserError(
@@ -261,7 +266,9 @@ def sweep_identity(config: SweepConfig, recipe: PretrainRecipe, data: dict[str, 
     """
     own = config.model_dump(mode="json", exclude={"output_dir", "num_trials", "recipe", "fixed"})
     probe = recipe.probe.model_dump(mode="json", include=set(ProbeConfig.model_fields))
-    return {"sweep": own, "pretrain": recipe.identity(), "probe": probe, "data": data, "finetune": finetune}
+    identity = {"sweep": own, "pretrain": recipe.identity(), "probe": probe, "data": data, "finetune": finetune}
+    # Batch statistics and negatives are of one worker's rows. The trials of earlier versions had one worker.
+    return identity if recipe.train.max_workers == 1 else {**identity, "workers": recipe.train.max_workers}
 
 
 def _within(key: str, keys: tuple[str, ...]) -> bool:

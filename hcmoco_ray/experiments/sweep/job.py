@@ -25,6 +25,7 @@ class Job:
         finetune_data: training and test data of the scoring fine-tuning, or None.
         writer: of the tracking store.
         resources: what a trial requests of the cluster.
+        placement: "pack" or "spread", of a trial's workers.
         tasks: those of the driver; a worker need not have registered them.
     """
 
@@ -38,6 +39,7 @@ class Job:
     finetune_data: tuple[Shards, Shards] | None
     writer: TrackingWriter
     resources: ResourceRequest
+    placement: str = "pack"
     tasks: dict[str, Entry] = field(default_factory=REGISTRY.copy)
 
     @property

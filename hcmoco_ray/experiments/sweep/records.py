@@ -1,7 +1,7 @@
 """The files of a sweep, from which the same command resumes after any kill. No file of Ray's is read back.
 
 <out>/sweep.json           id and identity of the sweep: another sweep is refused
-<out>/trials/0007.json     a finished trial: values, status, score, metrics, (step, metric) reports, starts
+<out>/trials/0007.json     a finished trial: values, status, score, metrics, (step, metric) reports, starts, versions
 <out>/work/0007/           a trial that was started and is not finished
     values.json              its values, written before it starts
     progress.json            its reports and starts so far, and which states are its own
@@ -19,6 +19,7 @@ from hcmoco.storage import Folder, join
 from hcmoco.training.checkpoint import check_identity
 from hcmoco_ray.experiments.sweep.config import Value
 from hcmoco_ray.experiments.sweep.suggest import Tried
+from hcmoco_ray.tracking.provenance import made_by
 
 DONE, STOPPED, FAILED = "done", "stopped", "failed"
 
@@ -160,6 +161,7 @@ class Records:
             "steps": steps,
             **asdict(progress),
             **more,
+            **made_by(),
         }
         record["ended"] = time.time()
         self.folder.write(f"trials/{number:04d}.json", json.dumps(record, indent=1).encode())

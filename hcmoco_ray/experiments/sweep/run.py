@@ -20,7 +20,7 @@ from hcmoco_ray.experiments.sweep import report
 from hcmoco_ray.experiments.sweep.config import SweepConfig, check_probe, check_space, nested, sweep_identity
 from hcmoco_ray.experiments.sweep.job import Job
 from hcmoco_ray.experiments.sweep.records import DONE, FAILED, Records
-from hcmoco_ray.experiments.sweep.trial_config import finetune_config
+from hcmoco_ray.experiments.sweep.trial_config import finetune_config, finetune_workers
 from hcmoco_ray.experiments.sweep.tune import Queue, run_trials
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
@@ -39,9 +39,9 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
     Args:
         sweep: name in recipes/sweeps/, or the path of a YAML file.
         overrides: dotted keys of every trial's recipe; `output_dir=...` is the sweep's.
-        cpus: that a trial requests of the cluster.
-        gpus: that a trial requests.
-        threads: of a trial's CPU arithmetic.
+        cpus: that each worker of a trial requests of the cluster.
+        gpus: that each worker of a trial requests.
+        threads: of a worker's CPU arithmetic.
 
     Returns:
         The exit status: 1 if the machine brought a trial down, or no trial was finished.
@@ -54,7 +54,6 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
         load_recipe(cli.recipe_file(sweep, SWEEPS)),
         f"sweep {sweep}",
     )
-    asked = ResourceRequest("trial", cpus, gpus, threads)
     own = [override for override in overrides if override.partition("=")[0] in ("out", "output_dir")]
     if any(override.startswith("out=") for override in own):
         raise UserError("'out' is now called 'output_dir'; give output_dir=...")
@@ -68,6 +67,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
             f"{', '.join(REGISTRY)}"
         )
     recipe = run_config.check(PretrainRecipe, base, config.recipe)
+    asked = ResourceRequest("trial", cpus, gpus, threads, recipe.train.max_workers)
     out = resolve_path(config.output_dir)
     store_uri(recipe.tracking, out)
     with lock_run_dir(out, "output_dir=..."):
@@ -81,9 +81,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
         records = Records(out)
         # Decided once for all trials, or their scores would depend on the node that each ran on.
         saved = records.saved()
-        recipe = precision.decide(
-            recipe, {"CPU": asked.cpus, "GPU": asked.gpus}, saved[1].get("pretrain") if saved else None
-        )
+        recipe = precision.decide(recipe, asked.bundle, saved[1].get("pretrain") if saved else None)
         trials = merge(base, {"train": {"precision": recipe.train.precision}})
         trials["tracking"] = recipe.tracking.model_dump(mode="json")  # a trial's node may have another environment
         sources, views, finetune_data, identity = _data_of(config, recipe, out)
@@ -110,6 +108,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
                 finetune_data=finetune_data,
                 writer=writer,
                 resources=asked,
+                placement=recipe.train.placement,
             )
             lost = _trials(job, recipe)
             first = _report(config, base, records, sweep, parent)
@@ -138,6 +137,12 @@ def _data_of(config: SweepConfig, recipe: PretrainRecipe, out: str) -> tuple:
     score, finetune, data = config.score.finetune, None, None
     if score:
         tuned = finetune_config(score, "scratch", out, recipe)
+        workers = finetune_workers(tuned, recipe.train.max_workers)
+        if workers < tuned.train.max_workers:
+            log(
+                f"the fine-tuning that scores a trial has {workers} of the {tuned.train.max_workers} workers of its "
+                f"recipe: a trial has {recipe.train.max_workers}"
+            )
         kind = task_class(score.task).kind
         data = (
             ensure.open_data("train", tuned.data.train, kind=kind),
@@ -156,12 +161,12 @@ def _probe_metrics(recipe: PretrainRecipe, views: ProbeViews) -> list[str]:
 
 def _trials(job: Job, recipe: PretrainRecipe) -> list[str]:
     """Run the missing trials and print the progress. Returns a line for each that the machine brought down."""
-    config, records = job.config, job.records
+    config, records, workers = job.config, job.records, job.resources.workers
     num_finished, queue = len(records.finished()), Queue(config, records)
     log(
         f"{config.num_trials} trials of {recipe.stages.steps} steps in {recipe.train.precision}, {num_finished} "
-        f"finished, {len(queue.unfinished)} to resume, {len(queue.new)} new; {job.resources.at_once()} at a time; "
-        f"score: {_score_name(config)}"
+        f"finished, {len(queue.unfinished)} to resume, {len(queue.new)} new; {job.resources.at_once()} at a time"
+        f"{f' with {workers} workers each' if workers > 1 else ''}; score: {_score_name(config)}"
     )
     count = [num_finished]
 

@@ -1,29 +1,32 @@
-"""Run one trial of a sweep: a pre-training in one process, which reports its probe to Tune on the way.
+"""Run one trial of a sweep: a pre-training in one process or several, which reports its probe to Tune on the way.
 
 A trial resumes from its newest train state whenever it is started again, in this run of the sweep or the next.
 """
 
 import time
+from functools import partial
 from typing import Any
 
-import cv2
 import filelock
-import torch
 
+from hcmoco.data.loader import PretrainLoader
+from hcmoco.data.sampler import Plan
+from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
 from hcmoco.export import export_encoders
 from hcmoco.finetuning.run import run_cell
 from hcmoco.pretraining.loop import STAGE_1, STAGE_2, pretrain
 from hcmoco.pretraining.trainer import Pretraining
 from hcmoco.storage import is_local, join
-from hcmoco.tasks.registry import register_all
-from hcmoco_ray.config import PretrainRecipe
+from hcmoco.training.checkpoint import TrainState
+from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
 from hcmoco_ray.experiments.sweep.config import Value
 from hcmoco_ray.experiments.sweep.job import Job
 from hcmoco_ray.experiments.sweep.records import DONE, FAILED
-from hcmoco_ray.experiments.sweep.trial_config import finetune_config, trial_config
-from hcmoco_ray.experiments.sweep.trial_context import TrialContext
+from hcmoco_ray.experiments.sweep.trial_config import finetune_config, finetune_workers, trial_config
+from hcmoco_ray.experiments.sweep.trial_context import OtherContext, TrialContext
 from hcmoco_ray.experiments.sweep.trial_state import newest_state
+from hcmoco_ray.experiments.sweep.worker_group import WorkerGroup, prepare_process
 from hcmoco_ray.tracking.client import Tracker, find_run, start_run
 from hcmoco_ray.train.pretrain import make_loader, make_plan, terms_of
 
@@ -43,9 +46,7 @@ def run_trial(point: dict[str, Any], job: Job) -> None:
     """
     from ray import tune
 
-    register_all(job.tasks)
-    torch.set_num_threads(job.resources.threads)
-    cv2.setNumThreads(1)
+    prepare_process(job.resources.threads, job.tasks)
     number = int(tune.get_context().get_trial_name())
     values = {key: value for key, value in point.items() if key != "number"}
     out = job.records.out
@@ -56,12 +57,16 @@ def run_trial(point: dict[str, Any], job: Job) -> None:
     tracker = None
     try:
         tracker = _start_run(job, number, values)
-        record = _train_and_score(job, number, values, tracker)
+        with WorkerGroup(job.resources, job.tasks) as group:
+            record = _train_and_score(job, number, values, tracker, group)
     except UserError as error:
-        job.records.end(number, f"{FAILED}: {error}", steps=_last_reported_step(job, number))
+        step = _last_reported_step(job, number)
+        job.records.end(number, f"{FAILED}: {error}", steps=step)
         if tracker:
             tracker.text("failure.txt", str(error))
             tracker.finish("FAILED")
+        # With early stopping Tune ends the whole sweep at a trial that ends without a report.
+        tune.report({"step": step, "figure": float("nan"), "last": 1})
         return
     finally:
         if lock:
@@ -71,7 +76,9 @@ def run_trial(point: dict[str, Any], job: Job) -> None:
     tune.report({"step": record["steps"], "figure": float("nan") if probe is None else probe, "last": 1})
 
 
-def _train_and_score(job: Job, number: int, values: dict[str, Value], tracker: Tracker) -> dict[str, Any]:
+def _train_and_score(
+    job: Job, number: int, values: dict[str, Value], tracker: Tracker, group: WorkerGroup
+) -> dict[str, Any]:
     """Return the record of the trial, which is written too."""
     config = trial_config(job.base, values, job.records.place(number))
     plan = make_plan(config, job.sources)
@@ -85,11 +92,15 @@ def _train_and_score(job: Job, number: int, values: dict[str, Value], tracker: T
         tracker.metrics(step, {f"value/{key}": value for key, value in numbers.items()})
     job.records.keep(number, progress)
     context = TrialContext(loader, job, number, progress, tracker, state)
-    run = pretrain(config, plan, context, _views(job), tracker.run_id)
+    run = group.run(
+        job.resources.workers,
+        lambda: pretrain(config, plan, context, _views(job), tracker.run_id),
+        partial(_pretrain_beside, config, plan, loader, job.device, job.resources.workers, state),
+    )
     metrics = run.history.get(STAGE_2 if run.stage == 2 else STAGE_1, {}).get("metrics", {})
     more: dict[str, Any] = {}
     if job.config.score.finetune:
-        more["finetuning"] = _finetune(job, number, config, run)
+        more["finetuning"] = _finetune(job, number, config, run, group)
         score = 100 * more["finetuning"]["test"]["metrics"][more["finetuning"]["primary_metric"]]
     elif job.config.score.probe in metrics:
         score = metrics[job.config.score.probe]
@@ -103,7 +114,20 @@ def _train_and_score(job: Job, number: int, values: dict[str, Value], tracker: T
     return job.records.end(number, DONE, score=score, steps=run.step, metrics=metrics, **more)
 
 
-def _finetune(job: Job, number: int, config: PretrainRecipe, run: Pretraining) -> dict[str, Any]:
+def _pretrain_beside(
+    config: PretrainRecipe,
+    plan: Plan,
+    loader: PretrainLoader,
+    device: str,
+    world: int,
+    state: TrainState | None,
+    rank: int,
+) -> None:
+    """Train as another rank than 0, which alone probes, reports and writes states."""
+    pretrain(config, plan, OtherContext(loader, state, device=device, rank=rank, world=world), None)
+
+
+def _finetune(job: Job, number: int, config: PretrainRecipe, run: Pretraining, group: WorkerGroup) -> dict[str, Any]:
     """Export the trial's encoders, fine-tune from them, and return the result of the fine-tuning."""
     assert job.config.score.finetune
     assert job.finetune_data
@@ -112,11 +136,17 @@ def _finetune(job: Job, number: int, config: PretrainRecipe, run: Pretraining) -
     training["terms"] = terms_of(config, job.sources)
     export = export_encoders(run.model.eval(), join(place, "export"), training=training, overwrite=True)
     finetuning = finetune_config(job.config.score.finetune, export, join(place, "finetune"), config)
-    result = run_cell(
-        finetuning, *job.finetune_data, states=join(place, "finetune", "states"), device=job.device, threads=1
-    )
+    world = finetune_workers(finetuning, job.resources.workers)
+    work = partial(_finetune_cell, finetuning, job.finetune_data, join(place, "finetune", "states"), job.device, world)
+    result = group.run(world, partial(work, 0), work)
     result["init"]["text"] = result["init"]["text"].replace(export, f"work/{number:04d}/export")
     return result
+
+
+def _finetune_cell(
+    config: FinetuneRecipe, data: tuple[Shards, Shards], states: str, device: str, world: int, rank: int
+) -> dict[str, Any]:
+    return run_cell(config, *data, states=states, device=device, threads=1, rank=rank, world=world)
 
 
 def _start_run(job: Job, number: int, values: dict[str, Value]) -> Tracker:

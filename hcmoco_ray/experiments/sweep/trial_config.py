@@ -13,13 +13,13 @@ from hcmoco_ray.experiments.sweep.config import FinetuneScore, Value, nested
 
 
 def trial_values(base: dict[str, Any], values: Mapping[str, Value]) -> dict[str, Any]:
-    """Return the keys of a trial's recipe: it has one worker, whatever the base recipe has.
+    """Return the keys of a trial's recipe. What its workers run on is the sweep's to say, not the recipe's.
 
     Args:
         base: the keys that all trials have.
         values: dotted key -> the trial's own value.
     """
-    return merge(merge(base, nested(dict(values))), {"train": {"workers": 1, "gpu": False}})
+    return merge(merge(base, nested(dict(values))), {"train": {"gpu": False}})
 
 
 def trial_config(base: dict[str, Any], values: Mapping[str, Value], output_dir: str) -> PretrainRecipe:
@@ -64,3 +64,14 @@ def finetune_config(score: FinetuneScore, init: str, output_dir: str, trial: Pre
     values = merge(cli.task_values(score.task, score.recipe, []), nested(score.fixed))
     config = run_config.check(FinetuneRecipe, merge(values, own), f"{score.task}/{score.recipe}")
     return with_precision(config, trial.train.precision) if config.train.precision == "auto" else config
+
+
+def finetune_workers(config: FinetuneRecipe, workers: int) -> int:
+    """Return how many of a trial's workers fine-tune: as many as the fine-tuning's recipe has, at most the trial's.
+
+    Args:
+        config: of the fine-tuning.
+        workers: of the trial.
+    """
+    lanes, most = config.train.lanes, min(config.train.max_workers, workers)
+    return next(count for count in range(most, 0, -1) if lanes % count == 0)

@@ -1,4 +1,4 @@
-"""The training context of a trial: its probes are reported to Tune."""
+"""The training contexts of a trial: rank 0 reports its probes to Tune."""
 
 import time
 
@@ -15,7 +15,7 @@ from hcmoco_ray.tracking.client import Tracker
 
 
 class TrialContext(LocalContext):
-    """A `TrainContext` of one process that reports the probe to Tune.
+    """A `TrainContext` of a trial's own process, rank 0, that reports the probe to Tune.
 
     Args:
         loader: carries out the plan.
@@ -36,7 +36,7 @@ class TrialContext(LocalContext):
         state: TrainState | None,
     ):
         states = job.records.states(number, progress_record.generation)
-        super().__init__(loader, states, num_checkpoints=1, device=job.device, threads=1)
+        super().__init__(loader, states, num_checkpoints=1, device=job.device, threads=1, world=job.resources.workers)
         self.job, self.number, self.progress_record = job, number, progress_record
         self.tracker, self.state = tracker, state
         self.probe_metrics: dict[int, float] = {}  # step -> value, not yet reported
@@ -82,3 +82,22 @@ class TrialContext(LocalContext):
             return
         with tune_checkpoint(state, self.number, self.progress_record.schedule) as checkpoint:
             tune.report(report, checkpoint=checkpoint)
+
+
+class OtherContext(LocalContext):
+    """A `TrainContext` of another rank of a trial.
+
+    Args:
+        loader: carries out the plan.
+        state: the train state that rank 0 resumes from, or None.
+        device: where to train.
+        rank: of this process.
+        world: number of workers of the trial.
+    """
+
+    def __init__(self, loader: PretrainLoader, state: TrainState | None, *, device: str, rank: int, world: int):
+        super().__init__(loader, device=device, threads=1, rank=rank, world=world)
+        self.state = state
+
+    def restore(self) -> TrainState | None:
+        return self.state

@@ -76,7 +76,8 @@ class Queue:
 def run_trials(job: Job, *, max_restarts: int, on_finished: Callable[[dict], None]) -> list[str]:
     """Run all unfinished and new trials, as many at a time as the cluster has room for.
 
-    A trial holds all resources that it needs from its start on, so trials cannot wait for each other.
+    A trial holds the places of all its workers from its start on, so trials cannot wait for each other. They are given
+    back with the trial, however it ends.
 
     Args:
         job: the sweep's.
@@ -103,7 +104,9 @@ def run_trials(job: Job, *, max_restarts: int, on_finished: Callable[[dict], Non
     exchange = job.exchange
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(run_trial, job=job), {"CPU": job.resources.cpus, "GPU": job.resources.gpus}
+            tune.with_parameters(run_trial, job=job),
+            # The trial's own process is the first worker, see `worker_group`.
+            tune.PlacementGroupFactory([job.resources.bundle] * job.resources.workers, strategy=job.placement.upper()),
         ),
         param_space=_population_space(config) if exchange else {},
         tune_config=tune.TuneConfig(

@@ -4,7 +4,7 @@ import pytest
 
 from hcmoco.errors import UserError
 from hcmoco_ray.cluster import room
-from hcmoco_ray.cluster.resources import count_fitting
+from hcmoco_ray.cluster.resources import ResourceRequest, count_fitting
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,14 @@ def test_the_sum_over_the_nodes_is_not_room():
     nodes = [{"CPU": 1}, {"CPU": 1}, {"CPU": 1}, {"CPU": 2}]
     assert room.missing_room(nodes, {"CPU": 2}, 2) == "1 of 2 workers of 2 CPUs have room"
     assert room.missing_room([*nodes, {"CPU": 2}], {"CPU": 2}, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers", "fitting"), [(1, 1, 4), (1, 2, 2), (1, 3, 1), (0.5, 3, 2), (2, 2, 1), (3, 2, 0)]
+)
+def test_trials_of_several_workers_fit_as_a_whole(ray_session, cpus, workers, fitting):
+    """On one node of 4 CPUs."""
+    assert ResourceRequest("trial", cpus, 0, 1, workers).room() == fitting
 
 
 def test_a_cluster_that_is_too_small_is_refused_with_what_is_missing(ray_session):

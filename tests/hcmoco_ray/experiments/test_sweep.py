@@ -133,7 +133,15 @@ def test_a_tracking_run_that_a_kill_left_open_is_closed(swept, home):
             (),
             "; what can vary: seed, objective.*, optim.*, stages.*, model.* but",
         ),
-        ({"space": {"train.workers": {"choice": [1]}}}, (), "a trial is one process"),
+        ({"space": {"train.workers": {"choice": [1]}}}, (), "all trials have the same workers: set train.workers in"),
+        ({"fixed": {"train": {"lanes": 2, "workers": [1, 2]}}}, (), "different numbers of workers cannot be compared"),
+        (
+            {"fixed": {"train": {"lanes": 8, "workers": 8}}},
+            (),
+            "a trial has 8 workers, each of which asks for 1 CPUs and 0 GPUs of one node; the 1 node of the cluster "
+            "can hold 4 of them; lower train.workers, --cpus or --gpus, or add nodes",
+        ),
+        ({"fixed": {"train": {"lanes": 2, "workers": 2}}}, ("--gpus=0.5",), "need whole GPUs"),
         ({"space": {"optim.name": {"choice": ["sgd"]}}, **PBT}, (), "pbt changes values during the training"),
         ({"method": "pbt"}, (), "needs population"),
         ({"method": "asha"}, (), "needs early_stopping"),
@@ -181,6 +189,18 @@ def test_early_stopping_ends_trials(swept, home):
     assert any(each["status"] == "done" for each in records.values())
     assert {run.info.status for run in sweep_program.runs(done.folder)} == {"FINISHED"}
     assert "hcmoco.stopped" in {tag for run in sweep_program.runs(done.folder) for tag in run.data.tags}
+
+
+@pytest.mark.slow
+def test_a_trial_that_fails_before_its_first_report_ends_alone(home):
+    """Where trials are compared, too: nothing of it is there to compare."""
+    over = {"method": "asha", "early_stopping": {"first": 2, "factor": 2}, "num_trials": 1}
+    done = sweep_program.call(home, {**over, "space": {"optim.lr": {"choice": [1.0e30]}}, "output_dir": "runs/fails"})
+    assert done.status == 1, done
+    (trial,) = done.records.values()
+    assert trial["reports"] == []
+    assert "lower optim.lr" in trial["status"]
+    assert "1 of 1 trials failed" in done.out
 
 
 @pytest.mark.long
