@@ -209,12 +209,12 @@ def storage(uri: str, token: str | None, num_bytes: int) -> dict[str, Any]:
         OSError: a local disk does not take it.
     """
     from hcmoco.storage import Folder, existing_parent, is_local
-    from hcmoco_ray.cluster.shared_disk import appears
+    from hcmoco_ray.cluster.shared_disk import missing_files
 
     if is_local(uri):
         uri = str(existing_parent(Folder(uri).local_path))
     folder, name, data = Folder(uri), f"{_CHECK}{uuid.uuid4().hex}", os.urandom(num_bytes)
-    sees = appears(token) if token else None
+    sees = not missing_files([token]) if token else None
     try:
         begun = time.perf_counter()
         folder.write(name, data)

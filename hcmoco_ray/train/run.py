@@ -134,10 +134,9 @@ def execute(run: Run) -> int:
         run.check_config(resumed=saved is not None)
         cluster = preflight.connect_for(run.config)
         check_store(store, cluster.nodes)
-        for key, source in run.sources().items():
-            cluster.require_shared_storage(f"data set {key}:", resolve_path(source.path))
-        if saved is None:  # the workers read them
-            cluster.require_shared_data((), run.config.initial_weights())
+        sources = [(f"data set {key}:", resolve_path(source.path)) for key, source in run.sources().items()]
+        weights = run.config.initial_weights() if saved is None else ()  # the workers read them
+        cluster.require_shared_storage(("output_dir", out), *sources, weights=weights)
         preflight.check_resources(run.config, run.config.ingest.decoding_tasks)
         run.config = precision.decide(run.config, worker_resources(run.config), saved.identity if saved else None)
         log(described(run.config.tracking, out))
