@@ -250,15 +250,22 @@ def mlflow(uri: str, variables: dict[str, str]) -> dict[str, float]:
         `median_ms` of an answer.
 
     Raises:
-        Exception: as MLflow's client, where it does not answer, or not to this user.
+        UserError: it does not answer, or not to this user.
     """
     os.environ.update({**_MLFLOW, **variables})
     from mlflow import MlflowClient
 
+    from hcmoco.errors import UserError
+    from hcmoco_ray.tracking import mlflow_errors
+    from hcmoco_ray.tracking.mlflow_store import store_errors
+
     client, times = MlflowClient(uri), []
     for _ in range(3):
         begun = time.perf_counter()
-        client.search_experiments(max_results=1)
+        try:
+            client.search_experiments(max_results=1)
+        except store_errors() as error:
+            raise UserError(mlflow_errors.reason(error)) from None
         times.append(time.perf_counter() - begun)
     return {"median_ms": statistics.median(times) * 1e3}
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from hcmoco.errors import UserError, one_line
+from hcmoco.errors import UserError
+from hcmoco_ray.tracking import mlflow_errors
 from hcmoco_ray.tracking.mlflow_params import KEY_LENGTH, TAG_LENGTH, clean_key, flatten, plain
 from hcmoco_ray.tracking.mlflow_store import open_store, store_errors
 
@@ -145,7 +146,7 @@ class Writer:
                 self._write(run_id, run)
             self.failure = None
         except store_errors() as error:
-            self.failure = one_line(error, 300)
+            self.failure = mlflow_errors.reason(error)
             self.retry_at = time.monotonic() + _PAUSE_AFTER_FAILURE
         self.flushed_at = time.monotonic()
 
@@ -187,4 +188,4 @@ class Writer:
         try:
             yield
         except store_errors() as error:
-            raise UserError(f"{what} the MLflow store {self.uri}: {one_line(error, 300)}") from None
+            raise UserError(f"{what} the MLflow store {self.uri}: {mlflow_errors.reason(error)}") from None
