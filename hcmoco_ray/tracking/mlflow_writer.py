@@ -24,6 +24,7 @@ _PAUSE_AFTER_FAILURE = 60.0
 
 @dataclass
 class _Run:
+    started_ms: int = 0  # since 1970
     newest: dict[str, int] = field(default_factory=dict)  # highest step per metric key
     # Not yet written: (key, value, time in ms, step) of metrics, and (name, content) of artifacts.
     points: list[tuple[str, float, int, int]] = field(default_factory=list)
@@ -66,8 +67,8 @@ class Writer:
         stored: dict[str, str] = {}
         with self._clear_errors("cannot start a run in"):
             if run_id is None:
-                run_id = self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id
-                run = _Run()
+                info = self.client.create_run(self.experiment_id, run_name=name, tags=tags).info
+                run_id, run = info.run_id, _Run(info.start_time)
             else:
                 run, stored = self._continue(run_id)
                 changed = {key: value for key, value in flat.items() if key in stored and stored[key] != value}
@@ -86,6 +87,18 @@ class Writer:
                 [self.experiment_id], wanted, order_by=["attributes.start_time ASC"], max_results=1
             )
         return found[0].info.run_id if found else None
+
+    def tag(self, run_id: str, name: str) -> str | None:
+        """Return a tag of a run; None if the store does not know the run, or the run has no such tag."""
+        from mlflow.exceptions import MlflowException
+
+        with self._clear_errors("cannot read a run of"):
+            try:
+                return self.client.get_run(run_id).data.tags.get(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return None
 
     def _continue(self, run_id: str) -> tuple[_Run, dict[str, str]]:
         from mlflow.exceptions import MlflowException
@@ -106,7 +119,7 @@ class Writer:
             )
         self.client.update_run(run_id, status="RUNNING")
         # The entity's public `metrics` drops the steps; its message keeps the last point of every key.
-        run = self.runs.get(run_id) or _Run()
+        run = self.runs.get(run_id) or _Run(found.info.start_time)
         run.newest |= {metric.key: metric.step for metric in found.data.to_proto().metrics}
         return run, dict(found.data.params)
 
@@ -129,6 +142,14 @@ class Writer:
                 run.points.append((key, value, time_ms, step))
         if len(run.points) >= _FLUSH_POINTS or time.monotonic() - self.flushed_at > _FLUSH_SECONDS:
             self._write_unless_pausing()
+
+    def system_metrics(self, run_id: str, values: dict[str, float], time_ms: int) -> None:
+        run = self.runs.get(run_id)
+        if run is None:  # it was on its way from a node while the run was closed
+            return
+        # A node's clock may be set back, and two samples may come within a second.
+        after = 1 + max((run.newest.get(clean_key(key), -1) for key in values), default=-1)
+        self.metrics(run_id, max((time_ms - run.started_ms) // 1000, after), values, time_ms)
 
     def artifact(self, run_id: str, name: str, content: bytes) -> None:
         path = Path(name)
