@@ -163,6 +163,39 @@ def node_memory() -> tuple[int, int]:
     return int(get_used_memory()), int(get_system_memory())
 
 
+class Gpus:
+    """The NVIDIA GPUs of this machine, as the library of their driver reports them; none where there is no driver.
+
+    Ray carries the Python interface to that library (NVML), which its own agents use.
+    """
+
+    def __init__(self) -> None:
+        import ray._private.thirdparty.pynvml as nvml
+
+        self._nvml: Any = nvml
+        self._count = 0
+        with suppress(nvml.NVMLError):
+            nvml.nvmlInit()
+            self._count = nvml.nvmlDeviceGetCount()
+
+    def usage(self) -> list[tuple[float | None, int | None, int | None]]:
+        """Return for each GPU in % how long it has computed lately, its used bytes of memory, and all of them.
+
+        None is what the driver does not tell, such as how long a GPU has computed that is split into parts (MIG).
+        """
+        found = []
+        for number in range(self._count):
+            busy, used, total = None, None, None
+            with suppress(self._nvml.NVMLError):
+                handle = self._nvml.nvmlDeviceGetHandleByIndex(number)
+                busy = float(self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+            with suppress(self._nvml.NVMLError):
+                memory = self._nvml.nvmlDeviceGetMemoryInfo(self._nvml.nvmlDeviceGetHandleByIndex(number))
+                used, total = int(memory.used), int(memory.total)
+            found.append((busy, used, total))
+        return found
+
+
 def system_config() -> dict[str, Any]:
     """Return what `ray start --head --system-config` was given; what variables of the environment say is not in it."""
     from ray._private.state import state

@@ -18,7 +18,7 @@ def finetune(run: ResolvedRun, context: TrainContext[TaskBatch], tracking_run: s
 
     Args:
         run: with its precision decided, see `training.precision.settle`.
-        tracking_run: id of the run in the tracking store, for a run that has none yet.
+        tracking_run: id of the run in the tracking store; "": that of the train state that is resumed.
 
     Raises:
         UserError: the loss or the gradient is no longer finite, or the newest state belongs to another config.

@@ -23,7 +23,7 @@ def pretrain(
 
     Args:
         held_out: people for the probes; rank 0 alone needs them. None: no probes.
-        tracking_run: id of the run in the tracking store, for a run that has none yet.
+        tracking_run: id of the run in the tracking store; "": that of the train state that is resumed.
 
     Raises:
         UserError: a loss term or the gradient is no longer finite, or the newest state belongs to another config.

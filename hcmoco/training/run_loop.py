@@ -40,7 +40,7 @@ def run_loop(
 
     Args:
         saved: the state to resume from; it is without its tensors then.
-        tracking_run: id of the run in the tracking store; that of `saved` goes before it.
+        tracking_run: id of the run in the tracking store, which goes before that of `saved`; "": that of `saved`.
 
     Raises:
         WorkersLeave: a worker has to end; the state of the step is complete.
@@ -52,7 +52,7 @@ def run_loop(
         trainer.load_state_dict(saved, where=trainer.config.output_dir)
         saved.let_go()
     distributed.check_same_step(trainer.step)
-    trainer.tracking_run = trainer.tracking_run or tracking_run
+    trainer.tracking_run = tracking_run or trainer.tracking_run
     trainer.leaving = context.leaving
     metrics = MetricsProcessor(context, trainer.step, steps)
     batches = context.batches(trainer.step)

@@ -6,27 +6,63 @@ program that starts a thread for each is then stopped by the kernel for most of 
 
 import math
 import os
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class CpuLimit:
+    """A limit of a control group, of either version.
+
+    Attributes:
+        cpus: CPUs' worth of time.
+        group: folder of the group that has it.
+    """
+
+    cpus: float
+    group: Path
+
+    def used_seconds(self) -> float | None:
+        """Return the CPU seconds that the group's processes have used so far; None if the kernel does not say."""
+        # In version 1 another controller counts, which may be mounted apart: the groups of both have the same names.
+        for group in (self.group, Path(f"{self.group}/".replace("/cpu/", "/cpuacct/", 1))):
+            try:
+                usage = re.search(r"^usage_usec (\d+)$", (group / "cpu.stat").read_text(), re.MULTILINE)
+                if usage:
+                    return int(usage[1]) / 1e6
+            except OSError:
+                pass
+            try:
+                return int((group / "cpuacct.usage").read_text()) / 1e9
+            except (OSError, ValueError):
+                continue
+        return None
 
 
 def cpus_here() -> int:
     """Return the number of CPUs that this process may use, at least 1; a part of a CPU counts as a whole one."""
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cpu_quota()
-    return own if quota is None else max(1, min(own, math.ceil(quota - 0.01)))
+    own, limit = len(allowed_cpus()), cpu_limit()
+    return own if limit is None else max(1, min(own, math.ceil(limit.cpus - 0.01)))
 
 
-def cpu_quota(root: Path = Path("/")) -> float | None:
-    """Return the CPUs' worth of time that the control groups of this process allow it; None without a limit.
+def allowed_cpus() -> set[int]:
+    """Return the numbers of the CPUs that this process may run on."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def cpu_limit(root: Path = Path("/")) -> CpuLimit | None:
+    """Return what the control groups of this process allow it; None without a limit.
 
     The smallest of the limits of its own group and of those above it, in both versions of control groups.
 
     Args:
         root: of the file system that has `proc` and `sys`.
     """
-    limits = [limit for folder in _groups(root) for limit in (_limit_v2(folder), _limit_v1(folder)) if limit]
-    return min(limits, default=None)
+    found = ((folder, limit) for folder in _groups(root) for limit in (_limit_v2(folder), _limit_v1(folder)))
+    limits = [CpuLimit(limit, folder) for folder, limit in found if limit]
+    return min(limits, key=lambda limit: limit.cpus, default=None)
 
 
 def _groups(root: Path) -> Iterator[Path]:

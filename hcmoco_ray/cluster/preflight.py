@@ -83,7 +83,7 @@ def connect_for(config: PretrainRecipe | FinetuneRecipe) -> session.Cluster:
     """Join the cluster, and wait for its nodes where the config says so.
 
     Raises:
-        UserError: no cluster answers, or its nodes do not share the output directory.
+        UserError: no cluster answers.
     """
     cluster = session.connect()
     if config.wait_for_nodes:
@@ -96,7 +96,6 @@ def connect_for(config: PretrainRecipe | FinetuneRecipe) -> session.Cluster:
         cluster = session.wait_for_nodes(
             [*workers, *[{"CPU": 1.0}] * config.ingest.decoding_tasks], config.wait_for_nodes
         )
-    cluster.require_shared_storage("output_dir", config.output_dir)
     return cluster
 
 

@@ -38,37 +38,32 @@ class Cluster:
 
     nodes: int
 
-    def require_shared_storage(self, what: str, uri: str) -> None:
-        """Refuse a path that some node of the cluster does not reach.
+    def require_shared_storage(
+        self, *paths: tuple[str, str], data: Iterable[str] = (), weights: Iterable[str] = ()
+    ) -> None:
+        """Refuse paths that some node of the cluster does not reach. Each node is asked once, for all of them.
 
         Args:
-            what: how the message names the path.
-        Raises:
-            UserError: `uri` is such a path, or a node does not answer.
-        """
-        unreached = unreached_nodes(absolute(uri)) if self.nodes > 1 and is_local(uri) else []
-        if unreached:
-            names = " and ".join(unreached[:3]) + (f" and {len(unreached) - 3} more" if len(unreached) > 3 else "")
-            raise UserError(
-                f"{what} {uri} is not seen from node{'s' if len(unreached) > 1 else ''} {names}; give a folder that is "
-                f"mounted at the same path on all {self.nodes} nodes, or an object store such as s3://bucket/folder"
-            )
-
-    def require_shared_data(self, data: Iterable[str], weights: Iterable[str] = ()) -> None:
-        """Refuse data sets and initial weights that some node of the cluster does not reach.
-
-        Args:
+            paths: how a message names a path, and the path or URI.
             data: folders or URIs of data sets.
             weights: values of `init`: a folder or URI, or a word such as "scratch".
 
         Raises:
-            UserError: as for `require_shared_storage`.
+            UserError: one is such a path, or a node does not answer.
         """
-        for uri in dict.fromkeys(data):
-            self.require_shared_storage("the data set in", uri)
-        for uri in dict.fromkeys(weights):
-            if os.path.isabs(uri):
-                self.require_shared_storage("init", uri)
+        named = [*paths, *(("the data set in", uri) for uri in data)]
+        named += [("init", uri) for uri in weights if os.path.isabs(uri)]
+        local = [(what, uri) for what, uri in dict.fromkeys(named) if is_local(uri)]
+        if self.nodes < 2 or not local:
+            return
+        for (what, uri), unreached in zip(local, unreached_nodes([absolute(uri) for _, uri in local]), strict=True):
+            if unreached:
+                names = " and ".join(unreached[:3]) + (f" and {len(unreached) - 3} more" if len(unreached) > 3 else "")
+                raise UserError(
+                    f"{what} {uri} is not seen from node{'s' if len(unreached) > 1 else ''} {names}; give a folder "
+                    f"that is mounted at the same path on all {self.nodes} nodes, or an object store such as "
+                    "s3://bucket/folder"
+                )
 
 
 def connect(

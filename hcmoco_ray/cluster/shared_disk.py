@@ -6,8 +6,8 @@ Kubernetes): its name does not tell, so it is tried.
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from hcmoco.errors import UserError
@@ -20,23 +20,33 @@ _APPEARS_S = 15.0
 _NETWORK = ("nfs", "lustre", "cifs", "smb", "ceph", "gpfs", "beegfs", "glusterfs", "fuse.gcsfuse", "fuse.s3fs", "9p")
 
 
-def unreached_nodes(path: str) -> list[str]:
-    """Return the addresses of the nodes that do not see what this machine has at a local path.
+def unreached_nodes(paths: Sequence[str]) -> list[list[str]]:
+    """Find the nodes that do not see what this machine has at local paths, by one question to each node.
 
     Args:
-        path: need not exist: then the nearest folder above it is tried.
+        paths: need not exist: then the nearest folder above one is tried.
+
+    Returns:
+        The addresses of those nodes, for each path.
 
     Raises:
         UserError: a node does not answer.
     """
-    folder = existing_parent(Path(path).absolute())
-    if folder.is_file():
-        folder = folder.parent
-    with token_in(folder) as token:
-        if token is None:
+    folders = {path: _folder(path) for path in paths}
+    with ExitStack() as tokens:
+        seen: dict[str, str | list[str]] = {}
+        for folder in dict.fromkeys(folders.values()):
+            token = tokens.enter_context(token_in(folder))
             # A data set that only its owner may change: its files themselves are the token.
-            return _ask_others(_same_files, str(folder), _file_names(str(folder)))
-        return _ask_others(appears, token)
+            seen[str(folder)] = _file_names(str(folder)) if token is None else token
+        unreached = _ask_others(seen)
+    return [unreached[str(folders[path])] for path in paths]
+
+
+def _folder(path: str) -> Path:
+    """Return the folder by which a path is tried: the nearest one at or above it."""
+    nearest = existing_parent(Path(path).absolute())
+    return nearest.parent if nearest.is_file() else nearest
 
 
 @contextmanager
@@ -58,28 +68,43 @@ def token_in(folder: Path) -> Iterator[str | None]:
         token.unlink(missing_ok=True)
 
 
-def _ask_others(question: Callable[..., bool], place: str, *arguments: object) -> list[str]:
-    """Return the addresses of the other nodes that answer no."""
+def _ask_others(seen: Mapping[str, str | list[str]]) -> dict[str, list[str]]:
+    """Return for each folder the addresses of the other nodes that do not see it.
+
+    Args:
+        seen: by folder, its token, or the names of its files.
+    """
     import ray
 
     here = ray.get_runtime_context().get_node_id()
     others = [node for node in alive_nodes() if node["NodeID"] != here]
-    answers = ask_each(others, question, place, *arguments, whether=f"it reaches {place}")
-    return sorted(node["NodeManagerAddress"] for node, reached in zip(others, answers, strict=True) if not reached)
+    answers = ask_each(others, _missing, seen, whether=f"it reaches {' and '.join(seen)}")
+    return {
+        folder: sorted(
+            node["NodeManagerAddress"] for node, missing in zip(others, answers, strict=True) if folder in missing
+        )
+        for folder in seen
+    }
 
 
-def appears(path: str) -> bool:
-    """Return whether a file exists, at the latest after some seconds."""
+def _missing(seen: Mapping[str, str | list[str]]) -> list[str]:
+    """Return the folders that this node does not see; the arguments are those of `_ask_others`."""
+    gone = missing_files([token for token in seen.values() if isinstance(token, str)])
+    return [
+        folder
+        for folder, token in seen.items()
+        if (token in gone if isinstance(token, str) else _file_names(folder) != token)
+    ]
+
+
+def missing_files(paths: Sequence[str]) -> list[str]:
+    """Return those of the files that do not exist, once some seconds have passed in which they may appear."""
     until = time.monotonic() + _APPEARS_S
-    while not Path(path).exists():
-        if time.monotonic() > until:
-            return False
+    while True:
+        missing = [path for path in paths if not Path(path).exists()]
+        if not missing or time.monotonic() > until:
+            return missing
         time.sleep(0.2)
-    return True
-
-
-def _same_files(folder: str, names: list[str]) -> bool:
-    return _file_names(folder) == names
 
 
 def _file_names(folder: str) -> list[str]:

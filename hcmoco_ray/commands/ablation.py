@@ -10,6 +10,7 @@ experiments and pre-trainings. The table is RESULTS/ablation.md.
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
+import argparse
 from collections.abc import Sequence
 
 from hcmoco_ray.cluster import entrypoint
@@ -21,7 +22,7 @@ TITLES = {"cmc": "sample level", "hard": "+ hard dense", "soft": "+ soft dense",
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
-    given = grid_parser(__doc__, "ablation-people-cpu").parse_intermixed_args(argv)
+    given = parser().parse_intermixed_args(argv)
 
     # Imported late: --help and a wrong argument do not wait for PyTorch.
     from hcmoco_ray.cluster import resources
@@ -36,3 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan_only=given.plan,
         seeds=given.seeds,
     )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
+    return grid_parser(__doc__, "ablation-people-cpu")

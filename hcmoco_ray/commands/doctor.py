@@ -29,7 +29,7 @@ from hcmoco_ray.tracking.config import URI, TrackingConfig, private_access, with
 @main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
-    given = _parser().parse_args(argv)
+    given = parser().parse_args(argv)
     if not given.timeout > 0:
         raise UserError(f"--timeout {given.timeout:g}: must be more than 0 s")
     storage = resolve_path(given.storage) if given.storage else home()
@@ -58,7 +58,8 @@ def _is_served(uri: str) -> bool:
     return uri.startswith(("http://", "https://", "postgresql", "mysql"))
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
     parser = cli.Parser(description=__doc__)
     parser.add_argument(
         "--storage",

@@ -10,6 +10,7 @@ and OUT/sheet.png (default: evaluations/<name of the data's folder> beside the m
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
+import argparse
 from collections.abc import Sequence
 
 from hcmoco_ray import cli
@@ -20,18 +21,7 @@ from hcmoco_ray.paths import resolve_path
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
-    parser = cli.Parser(description=__doc__)
-    parser.add_argument("weights", help="folder of a finished fine-tuning, or of its model")
-    parser.add_argument("--data", required=True, help="folder or URI of a prepared data set with the task's labels")
-    parser.add_argument("--output-dir", "--out", dest="output_dir", help="folder or URI of the results")
-    parser.add_argument("--workers", type=int, default=1, help="processes that predict (default 1)")
-    parser.add_argument("--gpu", action="store_true", help="run each of them on its own GPU")
-    parser.add_argument(
-        "--cpus", type=float, default=0.5, help="share of the cluster's CPUs that each worker asks for (default 0.5)"
-    )
-    parser.add_argument("--threads", type=int, default=2, help="threads of a worker's CPU arithmetic (default 2)")
-    parser.add_argument("--piece-rows", type=int, default=32, help="rows that are predicted together (default 32)")
-    given = parser.parse_args(argv)
+    given = parser().parse_args(argv)
 
     # Imported late: --help and a wrong argument do not wait for PyTorch.
     from hcmoco_ray.train import evaluate
@@ -46,3 +36,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         threads=given.threads,
         piece_rows=given.piece_rows,
     )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
+    arguments = cli.Parser(description=__doc__)
+    arguments.add_argument("weights", help="folder of a finished fine-tuning, or of its model")
+    arguments.add_argument("--data", required=True, help="folder or URI of a prepared data set with the task's labels")
+    arguments.add_argument("--output-dir", "--out", dest="output_dir", help="folder or URI of the results")
+    arguments.add_argument("--workers", type=int, default=1, help="processes that predict (default 1)")
+    arguments.add_argument("--gpu", action="store_true", help="run each of them on its own GPU")
+    arguments.add_argument(
+        "--cpus", type=float, default=0.5, help="share of the cluster's CPUs that each worker asks for (default 0.5)"
+    )
+    arguments.add_argument("--threads", type=int, default=2, help="threads of a worker's CPU arithmetic (default 2)")
+    arguments.add_argument("--piece-rows", type=int, default=32, help="rows that are predicted together (default 32)")
+    return arguments

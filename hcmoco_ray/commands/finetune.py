@@ -12,6 +12,7 @@ mlflow.db.
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
+import argparse
 from collections.abc import Sequence
 
 from hcmoco_ray import cli
@@ -21,11 +22,15 @@ from hcmoco_ray.cluster import entrypoint
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
-    parser = cli.task_parser(__doc__)
-    given = parser.parse_intermixed_args(argv)
+    given = parser().parse_intermixed_args(argv)
     values = cli.task_values(given.task, given.recipe, given.overrides)
 
     # Imported late: --help and a wrong argument do not wait for PyTorch.
     from hcmoco_ray.train import finetune
 
     return finetune.run(values, f"{given.task}/{given.recipe}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
+    return cli.task_parser(__doc__)

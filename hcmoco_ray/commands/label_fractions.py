@@ -11,6 +11,7 @@ failed. The table of means, spreads and paired differences is RESULTS/label_frac
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
+import argparse
 from collections.abc import Sequence
 
 from hcmoco_ray.cluster import entrypoint
@@ -20,7 +21,7 @@ from hcmoco_ray.experiments.cli import grid_parser
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
-    given = grid_parser(__doc__, "people-cpu").parse_intermixed_args(argv)
+    given = parser().parse_intermixed_args(argv)
 
     # Imported late: --help and a wrong argument do not wait for PyTorch.
     from hcmoco_ray.cluster import resources
@@ -35,3 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan_only=given.plan,
         seeds=given.seeds,
     )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
+    return grid_parser(__doc__, "people-cpu")

@@ -18,24 +18,39 @@ from hcmoco_ray.cluster.node_service import SpotNotice, serve
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog=sys.argv[0], description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--grace", type=float, default=30.0, help="seconds between a signal and the end of this machine (default 30)"
-    )
-    parser.add_argument("--spot", choices=("aws",), help="whose notice of a spot instance's end is asked for")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the command that starts Ray and stays")
-    given = parser.parse_args(arguments)
-    command = given.command[1:] if given.command[:1] == ["--"] else given.command
-    if not command:
-        parser.error("name the command that starts Ray: -- ray start --block --address=HEAD:6379")
-    if "ray" in command[0] and "--block" not in command:
-        parser.error("`ray start` needs --block here: without it the command ends at once, and nobody watches the node")
-    if not given.grace > 0:
-        parser.error(f"--grace {given.grace:g}: must be more than 0")
+    """Run the program and return its exit status."""
+    given = parse(arguments)
     notice = SpotNotice().seconds_left if given.spot else lambda: None
+    command = given.command
     program = shutil.which(command[0]) or shutil.which(command[0], path=str(Path(sys.executable).parent))
     if program is None:
-        parser.error(f"{command[0]} is neither on PATH nor beside {sys.executable}; give its path")
+        parser().error(f"{command[0]} is neither on PATH nor beside {sys.executable}; give its path")
     return serve([program, *command[1:]], given.grace, notice)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
+    arguments = argparse.ArgumentParser(
+        prog=sys.argv[0], description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument(
+        "--grace", type=float, default=30.0, help="seconds between a signal and the end of this machine (default 30)"
+    )
+    arguments.add_argument("--spot", choices=("aws",), help="whose notice of a spot instance's end is asked for")
+    arguments.add_argument("command", nargs=argparse.REMAINDER, help="-- and the command that starts Ray and stays")
+    return arguments
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Parse the command line, and end the program where it makes no sense."""
+    known = parser()
+    given = known.parse_args(arguments)
+    if given.command[:1] == ["--"]:
+        del given.command[0]
+    if not given.command:
+        known.error("name the command that starts Ray: -- ray start --block --address=HEAD:6379")
+    if "ray" in given.command[0] and "--block" not in given.command:
+        known.error("`ray start` needs --block here: without it the command ends at once, and nobody watches the node")
+    if not given.grace > 0:
+        known.error(f"--grace {given.grace:g}: must be more than 0")
+    return given

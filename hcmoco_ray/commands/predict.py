@@ -23,6 +23,7 @@ Results of an earlier run in OUT are replaced. Other files stay; a folder that h
 Relative paths of --weights and --out are resolved against HCMOCO_HOME, else the current folder.
 """
 
+import argparse
 from collections.abc import Sequence
 
 from hcmoco.tasks.registry import REGISTRY
@@ -34,35 +35,42 @@ from hcmoco_ray.paths import resolve_path
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
-    parser = cli.Parser(description=__doc__)
-    parser.add_argument("images", metavar="IMAGES", help="a picture, or a folder of pictures")
-    parser.add_argument("--weights", required=True, help="folder or URI of a finished fine-tuning, or of its model")
-    parser.add_argument("--task", choices=tuple(REGISTRY), metavar="NAME", help="refuse weights of any other task")
-    parser.add_argument(
+    given = parser().parse_args(argv)
+    from hcmoco_ray import predict
+
+    return predict.run(given, weights=resolve_path(given.weights), out=resolve_path(given.output_dir))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
+    arguments = cli.Parser(description=__doc__)
+    arguments.add_argument("images", metavar="IMAGES", help="a picture, or a folder of pictures")
+    arguments.add_argument("--weights", required=True, help="folder or URI of a finished fine-tuning, or of its model")
+    arguments.add_argument("--task", choices=tuple(REGISTRY), metavar="NAME", help="refuse weights of any other task")
+    arguments.add_argument(
         "--output-dir",
         "--out",
         dest="output_dir",
         default="predictions",
         help="folder of the results (default predictions)",
     )
-    where = parser.add_mutually_exclusive_group()
+    where = arguments.add_mutually_exclusive_group()
     where.add_argument("--box", help="the person, x0,y0,x1,y1 in pixels, or `picture`; parsing and pose")
     where.add_argument("--boxes", metavar="FILE", help="a JSON Lines file of boxes; parsing and pose")
-    parser.add_argument("--camera", help="fx,fy,cx,cy in pixels of the whole picture; pose")
-    parser.add_argument(
+    arguments.add_argument("--camera", help="fx,fy,cx,cy in pixels of the whole picture; pose")
+    arguments.add_argument(
         "--depth-scale",
         type=float,
         help="units of depth files per meter (default 1000: millimeters); parsing-depth, pose",
     )
-    parser.add_argument("--min-score", type=float, help="people below this score are skipped (default 0.3); densepose")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if it is available")
-    parser.add_argument(
+    arguments.add_argument(
+        "--min-score", type=float, help="people below this score are skipped (default 0.3); densepose"
+    )
+    arguments.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if it is available")
+    arguments.add_argument(
         "--batch", type=int, default=8, help="people, or densepose's pictures, that are predicted together (default 8)"
     )
-    parser.add_argument(
+    arguments.add_argument(
         "--threads", type=int, help="threads of the CPU's arithmetic and of reading (default: the CPUs of this machine)"
     )
-    given = parser.parse_args(argv)
-    from hcmoco_ray import predict
-
-    return predict.run(given, weights=resolve_path(given.weights), out=resolve_path(given.output_dir))
+    return arguments

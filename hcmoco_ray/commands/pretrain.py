@@ -10,6 +10,7 @@ mlflow.db.
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
+import argparse
 from collections.abc import Sequence
 
 from hcmoco_ray import cli
@@ -19,10 +20,15 @@ from hcmoco_ray.cluster import entrypoint
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
-    given = cli.parser(__doc__).parse_intermixed_args(argv)
+    given = parser().parse_intermixed_args(argv)
     values = cli.values(given.recipe, given.overrides)
 
     # Imported late: --help and a wrong argument do not wait for PyTorch.
     from hcmoco_ray.train import pretrain
 
     return pretrain.run(values, given.recipe)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
+    return cli.parser(__doc__)

@@ -11,6 +11,7 @@ trained and no cluster is started. The same results give the same bytes.
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
+import argparse
 from collections.abc import Sequence
 
 from hcmoco_ray import cli
@@ -22,20 +23,25 @@ from hcmoco_ray.report import build
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
-    parser = cli.Parser(description=__doc__)
-    parser.add_argument(
+    given = parser().parse_args(argv)
+    return build.run(resolve_path(given.results), resolve_path(given.output_dir or given.results))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
+    arguments = cli.Parser(description=__doc__)
+    arguments.add_argument(
         "results",
         nargs="?",
         default="results/people-cpu",
         metavar="RESULTS",
         help="folder or URI of results (default results/people-cpu)",
     )
-    parser.add_argument(
+    arguments.add_argument(
         "--output-dir",
         "--out",
         dest="output_dir",
         metavar="FOLDER",
         help="folder or URI of the page (default: RESULTS)",
     )
-    given = parser.parse_args(argv)
-    return build.run(resolve_path(given.results), resolve_path(given.output_dir or given.results))
+    return arguments

@@ -20,6 +20,7 @@ Results: OUT/trials (a JSON file for each), table.md, response.png, and best.yam
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
+import argparse
 from collections.abc import Sequence
 
 from hcmoco_ray import cli
@@ -29,24 +30,29 @@ from hcmoco_ray.cluster import entrypoint
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
-    parser = cli.Parser(description=__doc__)
-    parser.add_argument(
-        "--sweep",
-        default="people-cpu",
-        help="a sweep in recipes/sweeps/, or a path to a YAML file (default people-cpu)",
-    )
-    parser.add_argument("--cpus", type=float, default=1.0, help="CPUs that each worker of a trial needs (default 1)")
-    parser.add_argument("--gpus", type=float, default=0.0, help="GPUs that each worker of a trial needs (default 0)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of a worker's CPU arithmetic (default 1)")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="key=value",
-        help="dotted keys of all trials, for example stages.stage2_steps=100",
-    )
-    given = parser.parse_intermixed_args(argv)
+    given = parser().parse_intermixed_args(argv)
 
     # Imported late: --help and a wrong argument do not wait for PyTorch.
     from hcmoco_ray.experiments.sweep import run
 
     return run.run(given.sweep, given.overrides, cpus=given.cpus, gpus=given.gpus, threads=given.threads)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
+    arguments = cli.Parser(description=__doc__)
+    arguments.add_argument(
+        "--sweep",
+        default="people-cpu",
+        help="a sweep in recipes/sweeps/, or a path to a YAML file (default people-cpu)",
+    )
+    arguments.add_argument("--cpus", type=float, default=1.0, help="CPUs that each worker of a trial needs (default 1)")
+    arguments.add_argument("--gpus", type=float, default=0.0, help="GPUs that each worker of a trial needs (default 0)")
+    arguments.add_argument("--threads", type=int, default=1, help="threads of a worker's CPU arithmetic (default 1)")
+    arguments.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="dotted keys of all trials, for example stages.stage2_steps=100",
+    )
+    return arguments

@@ -15,6 +15,7 @@ RESULTS/versatility/<experiment>.png shows predictions of HCMoCo's heads.
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
+import argparse
 from collections.abc import Sequence
 
 from hcmoco_ray.cluster import entrypoint
@@ -24,11 +25,7 @@ from hcmoco_ray.experiments.cli import option_parser
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
-    parser = option_parser(__doc__)
-    parser.add_argument(
-        "--recipe", default="people-cpu", help="in recipes/versatility/, or a path to a YAML file (default people-cpu)"
-    )
-    given = parser.parse_intermixed_args(argv)
+    given = parser().parse_intermixed_args(argv)
 
     # Imported late: --help and a wrong argument do not wait for PyTorch.
     from hcmoco_ray.cluster import resources
@@ -36,3 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     asked = resources.ResourceRequest("co-training", given.cpus, given.gpus, given.threads)
     return run.run(given.recipe, given.overrides, asked, seeds=given.seeds, plan_only=given.plan)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
+    arguments = option_parser(__doc__)
+    arguments.add_argument(
+        "--recipe", default="people-cpu", help="in recipes/versatility/, or a path to a YAML file (default people-cpu)"
+    )
+    return arguments

@@ -209,12 +209,12 @@ def storage(uri: str, token: str | None, num_bytes: int) -> dict[str, Any]:
         OSError: a local disk does not take it.
     """
     from hcmoco.storage import Folder, existing_parent, is_local
-    from hcmoco_ray.cluster.shared_disk import appears
+    from hcmoco_ray.cluster.shared_disk import missing_files
 
     if is_local(uri):
         uri = str(existing_parent(Folder(uri).local_path))
     folder, name, data = Folder(uri), f"{_CHECK}{uuid.uuid4().hex}", os.urandom(num_bytes)
-    sees = appears(token) if token else None
+    sees = not missing_files([token]) if token else None
     try:
         begun = time.perf_counter()
         folder.write(name, data)
@@ -250,15 +250,22 @@ def mlflow(uri: str, variables: dict[str, str]) -> dict[str, float]:
         `median_ms` of an answer.
 
     Raises:
-        Exception: as MLflow's client, where it does not answer, or not to this user.
+        UserError: it does not answer, or not to this user.
     """
     os.environ.update({**_MLFLOW, **variables})
     from mlflow import MlflowClient
 
+    from hcmoco.errors import UserError
+    from hcmoco_ray.tracking import mlflow_errors
+    from hcmoco_ray.tracking.mlflow_store import store_errors
+
     client, times = MlflowClient(uri), []
     for _ in range(3):
         begun = time.perf_counter()
-        client.search_experiments(max_results=1)
+        try:
+            client.search_experiments(max_results=1)
+        except store_errors() as error:
+            raise UserError(mlflow_errors.reason(error)) from None
         times.append(time.perf_counter() - begun)
     return {"median_ms": statistics.median(times) * 1e3}
 

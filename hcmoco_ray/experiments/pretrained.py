@@ -91,7 +91,7 @@ def resolve_init(name: str, init: str | PretrainedConfig, tracking: TrackingConf
     """
     if isinstance(init, str):
         return InitSpec(name, init)
-    named = tracking.model_dump(include=tracking.model_fields_set & {"uri", "experiment"})
+    named = tracking.model_dump(include=tracking.model_fields_set & {"uri", "experiment", "system_metrics_interval"})
     overrides = tuple(f"tracking.{key}={json.dumps(value)}" for key, value in named.items())
     bare = InitSpec(name, init.output_dir, init, tracking=overrides)
     config = run_config.check(PretrainRecipe, bare.values(), init.pretrain)

@@ -75,9 +75,8 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
     if not calibrations:
         check_disk(folder, source, items)
     cluster = session.connect()
-    cluster.require_shared_storage("--output-dir", folder.uri)
-    if source.folder:
-        cluster.require_shared_storage("the files in", source.folder)
+    files = [("the files in", source.folder)] if source.folder else []
+    cluster.require_shared_storage(("--output-dir", folder.uri), *files)
     folder.write(REQUEST, json.dumps(request_of(source, len(items))).encode())
     if folder.exists(REFUSED):
         forget_rejected(folder, calibrated=bool(calibrations))

@@ -34,8 +34,14 @@ class TrackingWriter(Protocol):
     def find(self, tag: str, value: str, running: bool) -> str | None:
         """Return the id of the oldest run with this tag, and, with `running`, without an end; None if there is none."""
 
+    def tag(self, run_id: str, name: str) -> str | None:
+        """Return a tag of a run; None if the store does not know the run, or the run has no such tag."""
+
     def metrics(self, run_id: str, step: int, values: dict[str, float], time_ms: int) -> None:
         """Log scalars of one step. May return before they are written."""
+
+    def system_metrics(self, run_id: str, values: dict[str, float], time_ms: int) -> None:
+        """Log scalars of a node at a time; their step is the seconds since the run's start. May return before that."""
 
     def artifact(self, run_id: str, name: str, content: bytes) -> None:
         """Store a file under the relative path `name`. May return before it is written."""
@@ -50,7 +56,7 @@ class TrackingWriter(Protocol):
 class ActorWriter:
     """A `Writer` in a Ray actor, which can be sent to workers and trials.
 
-    `metrics` and `artifact` do not wait for the actor.
+    `metrics`, `system_metrics` and `artifact` do not wait for the actor.
     """
 
     def __init__(self, actor: Any):
@@ -66,8 +72,14 @@ class ActorWriter:
     def find(self, tag: str, value: str, running: bool) -> str | None:
         return _call(self._actor.find, tag, value, running)
 
+    def tag(self, run_id: str, name: str) -> str | None:
+        return _call(self._actor.tag, run_id, name)
+
     def metrics(self, run_id: str, step: int, values: dict[str, float], time_ms: int) -> None:
         self._actor.metrics.remote(run_id, step, values, time_ms)
+
+    def system_metrics(self, run_id: str, values: dict[str, float], time_ms: int) -> None:
+        self._actor.system_metrics.remote(run_id, values, time_ms)
 
     def artifact(self, run_id: str, name: str, content: bytes) -> None:
         self._actor.artifact.remote(run_id, name, content)
@@ -179,6 +191,14 @@ class Tracker:
         """Log scalars of one step, in batches. A key that already has this step or a later one is not changed."""
         plain = {key: float(value) for key, value in values.items()}
         self.writer.metrics(self.run_id, int(step), plain, int(time.time() * 1000))
+
+    def system_metrics(self, node: str, values: Mapping[str, float]) -> None:
+        """Log metrics of a node as `system/<node>/<name>`. Their step is the seconds since the run's first start.
+
+        A run that has ended takes none, and says nothing.
+        """
+        named = {f"system/{node}/{name}": float(value) for name, value in values.items()}
+        self.writer.system_metrics(self.run_id, named, int(time.time() * 1000))
 
     def picture(self, name: str, png: bytes) -> None:
         """Store an encoded picture as the artifact `name` (a relative path such as `pictures/batch.png`)."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
-from hcmoco.config import Config
+from hcmoco.config import FREE, Config
 from hcmoco.errors import UserError
 from hcmoco.masking import masked, split_user
 
@@ -29,6 +29,13 @@ class TrackingConfig(Config):
     uri: str | None = None
     experiment: str = "hcmoco"
     run_name: str | None = None  # None: MLflow invents one
+    system_metrics_interval: int = Field(
+        30,
+        ge=0,
+        description="seconds between two samples of each node's CPUs, memory, disk and GPUs, which a pre-training or a "
+        "fine-tuning logs as system/<node>/...; 0: none",
+        json_schema_extra=FREE,
+    )
 
     @field_validator("uri")
     @classmethod

@@ -9,7 +9,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from hcmoco.errors import UserError, one_line
+from hcmoco.errors import UserError
+from hcmoco_ray.tracking import mlflow_errors
 
 _PROBE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
@@ -57,20 +58,19 @@ def open_store(uri: str, experiment: str) -> tuple[Any, str]:
 
 def _why_not(error: BaseException) -> str:
     """Return why a store cannot be opened, and what to do: the end of a sentence that begins with the store."""
-    text = str(error)
-    if getattr(error, "get_http_status_code", int)() in (401, 403) or "error code 401" in text or "code 403" in text:
+    if mlflow_errors.is_refusal(error):
         return (
             "does not accept this user or token; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
             "MLFLOW_TRACKING_TOKEN, where this program runs"
         )
-    if "CERTIFICATE_VERIFY_FAILED" in text:
+    if mlflow_errors.is_untrusted(error):
         return (
             "has a certificate that this machine does not trust; set MLFLOW_TRACKING_SERVER_CERT_PATH to the file of "
             "the authority that signed it"
         )
     return (
-        f"cannot be opened: {one_line(error, 300)}; start the server, correct tracking.uri or MLFLOW_TRACKING_URI, or "
-        "set neither to log to a local file"
+        f"cannot be opened: {mlflow_errors.reason(error)}; start the server, correct tracking.uri or "
+        "MLFLOW_TRACKING_URI, or set neither to log to a local file"
     )
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from hcmoco.errors import UserError, one_line
+from hcmoco.errors import UserError
+from hcmoco_ray.tracking import mlflow_errors
 from hcmoco_ray.tracking.mlflow_params import KEY_LENGTH, TAG_LENGTH, clean_key, flatten, plain
 from hcmoco_ray.tracking.mlflow_store import open_store, store_errors
 
@@ -23,6 +24,7 @@ _PAUSE_AFTER_FAILURE = 60.0
 
 @dataclass
 class _Run:
+    started_ms: int = 0  # since 1970
     newest: dict[str, int] = field(default_factory=dict)  # highest step per metric key
     # Not yet written: (key, value, time in ms, step) of metrics, and (name, content) of artifacts.
     points: list[tuple[str, float, int, int]] = field(default_factory=list)
@@ -65,8 +67,8 @@ class Writer:
         stored: dict[str, str] = {}
         with self._clear_errors("cannot start a run in"):
             if run_id is None:
-                run_id = self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id
-                run = _Run()
+                info = self.client.create_run(self.experiment_id, run_name=name, tags=tags).info
+                run_id, run = info.run_id, _Run(info.start_time)
             else:
                 run, stored = self._continue(run_id)
                 changed = {key: value for key, value in flat.items() if key in stored and stored[key] != value}
@@ -85,6 +87,18 @@ class Writer:
                 [self.experiment_id], wanted, order_by=["attributes.start_time ASC"], max_results=1
             )
         return found[0].info.run_id if found else None
+
+    def tag(self, run_id: str, name: str) -> str | None:
+        """Return a tag of a run; None if the store does not know the run, or the run has no such tag."""
+        from mlflow.exceptions import MlflowException
+
+        with self._clear_errors("cannot read a run of"):
+            try:
+                return self.client.get_run(run_id).data.tags.get(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return None
 
     def _continue(self, run_id: str) -> tuple[_Run, dict[str, str]]:
         from mlflow.exceptions import MlflowException
@@ -105,7 +119,7 @@ class Writer:
             )
         self.client.update_run(run_id, status="RUNNING")
         # The entity's public `metrics` drops the steps; its message keeps the last point of every key.
-        run = self.runs.get(run_id) or _Run()
+        run = self.runs.get(run_id) or _Run(found.info.start_time)
         run.newest |= {metric.key: metric.step for metric in found.data.to_proto().metrics}
         return run, dict(found.data.params)
 
@@ -129,6 +143,14 @@ class Writer:
         if len(run.points) >= _FLUSH_POINTS or time.monotonic() - self.flushed_at > _FLUSH_SECONDS:
             self._write_unless_pausing()
 
+    def system_metrics(self, run_id: str, values: dict[str, float], time_ms: int) -> None:
+        run = self.runs.get(run_id)
+        if run is None:  # it was on its way from a node while the run was closed
+            return
+        # A node's clock may be set back, and two samples may come within a second.
+        after = 1 + max((run.newest.get(clean_key(key), -1) for key in values), default=-1)
+        self.metrics(run_id, max((time_ms - run.started_ms) // 1000, after), values, time_ms)
+
     def artifact(self, run_id: str, name: str, content: bytes) -> None:
         path = Path(name)
         if path.is_absolute() or ".." in path.parts or not path.name:
@@ -145,7 +167,7 @@ class Writer:
                 self._write(run_id, run)
             self.failure = None
         except store_errors() as error:
-            self.failure = one_line(error, 300)
+            self.failure = mlflow_errors.reason(error)
             self.retry_at = time.monotonic() + _PAUSE_AFTER_FAILURE
         self.flushed_at = time.monotonic()
 
@@ -187,4 +209,4 @@ class Writer:
         try:
             yield
         except store_errors() as error:
-            raise UserError(f"{what} the MLflow store {self.uri}: {one_line(error, 300)}") from None
+            raise UserError(f"{what} the MLflow store {self.uri}: {mlflow_errors.reason(error)}") from None

@@ -1,6 +1,7 @@
 """The training context on Ray: batches from Ray Data, states in the output directory, metrics to the MLflow writer."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Generic
 
 import numpy as np
@@ -16,6 +17,7 @@ from hcmoco.training.state_writer import StateWriter
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
 from hcmoco_ray.ingest import dataset
+from hcmoco_ray.tracking import system_metrics
 from hcmoco_ray.tracking.client import Tracker
 from hcmoco_ray.tracking.gauges import Gauges
 from hcmoco_ray.tracking.progress import Status
@@ -77,6 +79,11 @@ class RayContext(Generic[BatchT]):
     def wait_until_saved(self) -> None:
         self.writer.wait()
         distributed.barrier()
+
+    def sampled(self) -> AbstractContextManager[None]:
+        """Log what this worker's node does while the block runs, if this worker is the one that does so."""
+        node, interval = self.worker.samples_node, self.config.tracking.system_metrics_interval
+        return system_metrics.logged(self.tracker, node, interval if node else 0)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         self.tracker.metrics(step, values)

@@ -158,7 +158,8 @@ class FinetuneJob:
         resolved = self.resolved
         loader, validation = resolved.train_loader(), resolved.eval_loader(worker.world)
         context = RayTaskContext(self.config, loader, validation, worker, self.tracker, self.status)
-        finetune(resolved, context, self.tracker.run_id)
+        with context.sampled():
+            finetune(resolved, context, self.tracker.run_id)
 
 
 def _describe(resolved: ResolvedRun) -> None:

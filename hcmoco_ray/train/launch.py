@@ -64,6 +64,7 @@ class WorkerContext:
         start: of this group of workers.
         pulse: tells the driver where this worker is.
         shards: its share of each of the job's datasets, by name.
+        samples_node: address of its node, if this worker is the one that logs what the node does; "" for all others.
     """
 
     rank: int
@@ -72,6 +73,7 @@ class WorkerContext:
     start: Start
     pulse: Pulse
     shards: Mapping[str, Any]
+    samples_node: str = ""
 
 
 class Job(Protocol):
@@ -146,12 +148,14 @@ def run_worker(settings: dict[str, Any]) -> None:
     job: Job = ray.get(settings["job"])
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    job.status.note(f"node/{rank}", ray.util.get_node_ip_address())
+    node = ray.util.get_node_ip_address()
+    job.status.note(f"node/{rank}", node)
+    samples = node != settings["driver"] and context.get_local_rank() == 0  # the driver samples its own node
     _set_threads(job.config)
     device = ray.train.torch.get_device() if job.config.train.gpu else "cpu"
     shards = {name: ray.train.get_dataset_shard(name) for name in settings["datasets"]}
     with Pulse(job.status, rank) as pulse:
-        job.work(WorkerContext(rank, world, str(device), settings["start"], pulse, shards))
+        job.work(WorkerContext(rank, world, str(device), settings["start"], pulse, shards, node if samples else ""))
 
 
 def run_workers(job: Job, start: Start) -> None:
@@ -167,6 +171,7 @@ def run_workers(job: Job, start: Start) -> None:
     import ray.data
     import ray.train
     import ray.train.torch
+    import ray.util
 
     class StopAtUserError(ray.train.UserCallback):
         """End the run at once at a user's mistake: workers that are started again would meet it again."""
@@ -191,6 +196,7 @@ def run_workers(job: Job, start: Start) -> None:
         train_loop_config={
             "job": ray.put(job),
             "start": start,
+            "driver": ray.util.get_node_ip_address(),
             "datasets": list(datasets),
             "tasks": dict(REGISTRY),
         },

@@ -154,7 +154,8 @@ class PretrainJob:
 
         context = RayContext(self.config, self.loader, worker, self.tracker, self.status)
         views = ray.get(self.held_out) if self.held_out is not None and worker.rank == 0 else None
-        pretrain(self.config, self.loader.plan, context, views, self.tracker.run_id)
+        with context.sampled():
+            pretrain(self.config, self.loader.plan, context, views, self.tracker.run_id)
 
 
 def make_plan(config: PretrainRecipe, sources: Sequence[Shards]) -> Plan:

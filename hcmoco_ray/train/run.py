@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Generic
 
 from hcmoco.data.sampler import Plan
@@ -12,14 +13,17 @@ from hcmoco_ray.cluster import interrupts, precision, preflight
 from hcmoco_ray.cluster.shared_disk import check_store
 from hcmoco_ray.config import RecipeT
 from hcmoco_ray.paths import resolve_path
+from hcmoco_ray.tracking import system_metrics
 from hcmoco_ray.tracking.client import Tracker, open_writer, start_run
 from hcmoco_ray.tracking.config import described, store_uri
 from hcmoco_ray.tracking.progress import Status, shown
 from hcmoco_ray.train.launch import Job, train, worker_resources
 from hcmoco_ray.train.run_dir import (
+    OUT,
     load_saved_config,
     lock_run_dir,
     log,
+    own_run_id,
     save_config,
     saved_run_id,
     states_of,
@@ -134,10 +138,9 @@ def execute(run: Run) -> int:
         run.check_config(resumed=saved is not None)
         cluster = preflight.connect_for(run.config)
         check_store(store, cluster.nodes)
-        for key, source in run.sources().items():
-            cluster.require_shared_storage(f"data set {key}:", resolve_path(source.path))
-        if saved is None:  # the workers read them
-            cluster.require_shared_data((), run.config.initial_weights())
+        sources = [(f"data set {key}:", resolve_path(source.path)) for key, source in run.sources().items()]
+        weights = run.config.initial_weights() if saved is None else ()  # the workers read them
+        cluster.require_shared_storage(("output_dir", out), *sources, weights=weights)
         preflight.check_resources(run.config, run.config.ingest.decoding_tasks)
         run.config = precision.decide(run.config, worker_resources(run.config), saved.identity if saved else None)
         log(described(run.config.tracking, out))
@@ -151,7 +154,7 @@ def execute(run: Run) -> int:
             check_resumes(run.config, saved, planned.identity, out)
             log(f"resuming from step {saved.step} of {steps}")
 
-        run_id = saved_run_id(run.config, saved, earlier)
+        run_id = own_run_id(writer, run.config, saved_run_id(run.config, saved, earlier))
         if run_id and earlier and earlier.tracking.uri != run.config.tracking.uri:
             log(f"this run has logged to {store_uri(earlier.tracking, earlier.output_dir)} so far")
         tracker = start_run(
@@ -159,10 +162,10 @@ def execute(run: Run) -> int:
             run_id=run_id,
             name=run.config.tracking.run_name or run.config.name,
             params=run.config.model_dump(mode="json"),
-            tags={"hcmoco.out": out, **planned.tags},
+            tags={OUT: out, **planned.tags},
         )
         save_config(run.config, tracker)
-        with tracked_run(tracker):
+        with tracked_run(tracker), _sampled(tracker, run.config.tracking.system_metrics_interval):
             if saved is None or saved.step < steps:
                 del saved  # the workers read it again, perhaps on another machine
                 _train(run, planned, tracker)
@@ -170,6 +173,12 @@ def execute(run: Run) -> int:
         planned.mark_finished(results)
         run.report()
     return 0
+
+
+def _sampled(tracker: Tracker, interval: int) -> AbstractContextManager[None]:
+    import ray.util
+
+    return system_metrics.logged(tracker, ray.util.get_node_ip_address(), interval)
 
 
 def _train(run: Run, planned: PlannedRun, tracker: Tracker) -> None:

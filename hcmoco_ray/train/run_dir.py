@@ -6,6 +6,7 @@
 """
 
 import json
+import uuid
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from typing import Protocol
@@ -14,7 +15,7 @@ import yaml
 
 from hcmoco.config import upgrade
 from hcmoco.data.shards.manifest import MANIFEST
-from hcmoco.errors import UserError, one_line
+from hcmoco.errors import StorageError, UserError, one_line
 from hcmoco.masking import masked
 from hcmoco.storage import Folder, is_local, join
 from hcmoco.training.checkpoint import States, TrainState, check_identity
@@ -24,10 +25,12 @@ from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe, RecipeT
 from hcmoco_ray.ingest.dataset import Readers
-from hcmoco_ray.tracking.client import Tracker
+from hcmoco_ray.tracking.client import Tracker, TrackingWriter
 from hcmoco_ray.train.launch import Start
 
 CONFIG, RUN = "config.yaml", "run.json"
+OUT = "hcmoco.out"
+"""Tag of a tracking run: the output directory that it was started for."""
 
 
 class RunConfig(Protocol):
@@ -141,19 +144,71 @@ def saved_run_id(config: RecipeT, state: TrainState | None, saved: RecipeT | Non
     """Return the id of the tracking run to continue.
 
     Args:
-        state: newest train state, which names its tracking run.
+        state: newest train state, which names the tracking run that it was saved in.
         saved: config in the folder: a run with the same config may have ended before its first state.
 
     Returns:
         The id; None for a new run.
     """
-    if state:
-        return state.tracking_run
     folder = Folder(config.output_dir)
-    same = saved is not None and saved.identity() == config.identity() and saved.tracking == config.tracking
+    if state:
+        return _noted_run_id(folder) or state.tracking_run
+    same = (
+        saved is not None
+        and saved.identity() == config.identity()
+        and saved.tracking.identity() == config.tracking.identity()
+    )
     # A fine-tuning's identity has the digest of its first weights, which a run that ended early has not recorded.
     same = same and getattr(saved, "init", None) == getattr(config, "init", None)
-    return json.loads(folder.read(RUN))["run_id"] if same and folder.exists(RUN) else None
+    return _noted_run_id(folder) if same else None
+
+
+def _noted_run_id(folder: Folder) -> str | None:
+    return json.loads(folder.read(RUN))["run_id"] if folder.exists(RUN) else None
+
+
+def own_run_id(writer: TrackingWriter, config: PretrainRecipe | FinetuneRecipe, run_id: str | None) -> str | None:
+    """Return the tracking run to continue where the output directory may be a copy of another run's, or have moved.
+
+    A store that lies in the directory came along. In any other, two directories would log into one run.
+
+    Args:
+        writer: of the store.
+        config: of the run.
+        run_id: of the tracking run that the directory names, None if it names none.
+
+    Returns:
+        `run_id`; None, for a new run, where the directory that the run was started for still continues it.
+    """
+    origin = writer.tag(run_id, OUT) if run_id and config.tracking.uri is not None else None
+    if origin is None or origin == config.output_dir or _is_same_folder(origin, config.output_dir):
+        return run_id
+    if _continues(origin, run_id):
+        log(f"{config.output_dir} is a copy of {origin}, which has the tracking run {run_id}: a new one begins here")
+        return None
+    log(f"the tracking run {run_id} was begun for {origin}, where it is not found any more: it continues here")
+    return run_id
+
+
+def _continues(folder: str, run_id: str | None) -> bool:
+    """Return whether a folder of this machine or a URI holds a run that continues a tracking run."""
+    try:
+        return _noted_run_id(Folder(folder)) == run_id
+    except (OSError, ValueError, LookupError, TypeError, UserError, StorageError):
+        return False
+
+
+def _is_same_folder(one: str, other: str) -> bool:
+    """Return whether two paths or URIs are the same place, such as a mount under two names: by a file in it."""
+    name = f".hcmoco-check-{uuid.uuid4().hex}"  # hidden where folders are listed, see hcmoco.storage
+    try:
+        Folder(other).write(name, b"")
+        try:
+            return Folder(one).exists(name)
+        finally:
+            Folder(other).delete(name)
+    except (OSError, UserError, StorageError):
+        return False
 
 
 @contextmanager

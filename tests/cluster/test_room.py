@@ -1,5 +1,6 @@
-"""Clusters that are too small for a while: what is said, and that nothing is lost."""
+"""Clusters that are too small for a while, or whose nodes do not share a folder: what is said; nothing is lost."""
 
+import json
 import re
 import signal
 from collections.abc import Iterator
@@ -122,3 +123,51 @@ def test_a_node_without_the_shared_folder_is_named():
         address = re.escape(nodes.address(2))
         assert re.search(rf"^error: output_dir .* is not seen from node {address}; give a folder", training.said, re.M)
         assert "Traceback" not in training.said
+
+
+LOOK = """
+import json, sys
+from hcmoco.errors import UserError
+from hcmoco_ray.cluster import session, shared_disk
+
+asked, ask = [], shared_disk.ask_each
+
+def counted(nodes, *arguments, **settings):
+    asked.append(len(nodes))
+    return ask(nodes, *arguments, **settings)
+
+shared_disk.ask_each = counted
+cluster, shared, own = session.connect(), *sys.argv[1:]
+lines = []
+for paths, data, weights in (
+    ([("output_dir", f"{shared}/new/run"), ("--data", "s3://bucket/data")], [f"{shared}/file"], ["scratch", shared]),
+    ([("output_dir", shared), ("--out", own)], [f"{own}/data"], []),
+    ([("output_dir", shared)], [shared, own], [own]),
+    ([("output_dir", shared)], [], [shared, own]),
+):
+    try:
+        cluster.require_shared_storage(*paths, data=data, weights=weights)
+        lines.append("")
+    except UserError as error:
+        lines.append(str(error))
+print(json.dumps([asked, lines]))
+"""
+
+
+def test_every_node_is_asked_once_for_all_paths(nodes: Nodes):
+    own = nodes.run(0, ["mktemp", "--directory"]).strip()
+    (nodes.shared / "file").write_text("seen")
+    said = nodes.run(0, ["python", "-c", LOOK, str(nodes.shared), own], {"RAY_ADDRESS": "auto"})
+    asked, lines = json.loads(said.splitlines()[-1])
+    assert asked == [3] * 4
+    others = " and ".join(sorted(nodes.address(node) for node in (1, 2, 3)))
+    advice = (
+        "give a folder that is mounted at the same path on all 4 nodes, or an object store such as s3://bucket/folder"
+    )
+    assert lines == [
+        "",
+        f"--out {own} is not seen from nodes {others}; {advice}",
+        f"the data set in {own} is not seen from nodes {others}; {advice}",
+        f"init {own} is not seen from nodes {others}; {advice}",
+    ]
+    assert not list(nodes.shared.rglob(".hcmoco-seen*"))

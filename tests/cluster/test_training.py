@@ -7,7 +7,8 @@ import pytest
 
 from tests.helpers.node_command import Command
 from tests.helpers.nodes import Nodes
-from tests.helpers.pretrain_program import differences, newest, write_recipe
+from tests.helpers.pretrain_program import differences, newest, numbers, write_recipe
+from tests.helpers.pretrain_program import tracked as tracked_runs
 from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
@@ -25,7 +26,7 @@ class Run:
         self.out = home / "runs" / name
         command = ["python", "pipelines/pretrain.py", "--recipe", str(write_recipe(home)), f"output_dir=runs/{name}"]
         command += ["stages.stage1_steps=3", f"stages.stage2_steps={STEPS - 3}", "probe.every=0"]
-        command += ["train.workers=2", f"train.placement={placement}"]
+        command += ["train.workers=2", f"train.placement={placement}", "tracking.system_metrics_interval=1"]
         self.command: Command = nodes.popen(0, command, {"HCMOCO_HOME": str(home), "RAY_ADDRESS": "auto"})
 
     def nodes_of_ranks(self) -> list[int]:
@@ -70,6 +71,15 @@ def test_workers_on_two_nodes_end_with_the_bits_of_one_node(packed: Run, nodes: 
     assert one != other
     run.finish()
     assert not differences(newest(packed.out), newest(run.out))
+
+    [tracked] = tracked_runs(run.out)
+    sampled = {name.split("/")[1] for name in tracked["metrics"] if name.startswith("system/")}
+    assert sampled == {nodes.address(node) for node in (0, one, other)}  # the program's node, and each worker's
+    for name, points in tracked["metrics"].items():
+        steps = [step for step, _ in points]
+        assert steps == sorted(set(steps)), name
+    (out, spread) = (numbers(each.out) for each in (packed, run))
+    assert out == spread
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -129,10 +129,10 @@ def tracked(out: Path) -> list[dict]:
 
 
 def numbers(out: Path) -> dict[str, list[tuple[int, float]]]:
-    """All that the one MLflow run of a folder has measured, the clock's figures aside."""
+    """All that the one MLflow run of a folder has measured, the clock's and the machine's figures aside."""
     (run,) = tracked(out)
     assert run["status"] == "FINISHED"
-    return {name: points for name, points in run["metrics"].items() if not name.startswith("perf/")}
+    return {name: points for name, points in run["metrics"].items() if not name.startswith(("perf/", "system/"))}
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:

@@ -38,14 +38,15 @@ def test_a_hook_runs_at_its_steps_after_the_report_and_before_the_state(sources,
     assert context.states.newest().history == {"hook": {"step": 4}}
 
 
-def test_the_saved_tracking_run_goes_before_the_given_one(sources, tmp_path):
+@pytest.mark.parametrize(("given", "kept"), [("", "first"), ("second", "second")])
+def test_the_saved_tracking_run_is_kept_unless_another_is_given(sources, tmp_path, given, kept):
     (tmp_path / "step-00000005").mkdir()
     trainer, _ = start(sources, str(tmp_path), tracking_run="first", train={"save_every": 2})
     assert trainer.tracking_run == "first"
     (tmp_path / "step-00000005" / "COMPLETE").unlink()
-    trainer, context = start(sources, str(tmp_path), tracking_run="second", train={"save_every": 2})
+    trainer, context = start(sources, str(tmp_path), tracking_run=given, train={"save_every": 2})
     assert context.saved == [5]
-    assert trainer.tracking_run == context.states.newest().tracking_run == "first"
+    assert trainer.tracking_run == context.states.newest().tracking_run == kept
 
 
 def test_evaluations_are_recorded_and_take_no_time_of_the_training(sources):

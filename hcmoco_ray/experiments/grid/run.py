@@ -71,7 +71,7 @@ def run(
         if not plan_only:
             folder.check_writable()
             Folder(out).check_writable()
-        session.connect().require_shared_storage("output_dir", out)
+        session.connect().require_shared_storage(("output_dir", out))
         log(described(grid.tracking, out))
         inits = pretrained.resolve_inits(grid)
 
@@ -203,9 +203,9 @@ def _carry_out(
         experiment.task: _data_of(experiment.config, experiment.task)
         for experiment in {experiment.task: experiment for experiment in missing}.values()
     }
-    session.connect().require_shared_data(
-        [each.uri for opened in data.values() for each in opened],
-        [weights for experiment in missing for weights in experiment.config.initial_weights()],
+    session.connect().require_shared_storage(
+        data=[each.uri for opened in data.values() for each in opened],
+        weights=[weights for experiment in missing for weights in experiment.config.initial_weights()],
     )
     tasks = dict(REGISTRY)
 

@@ -75,7 +75,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
         cluster = session.connect()
         import ray
 
-        cluster.require_shared_storage("output_dir", out)
+        cluster.require_shared_storage(("output_dir", out))
         asked.at_once()
         log(described(recipe.tracking, out))
         records = Records(out)
@@ -85,7 +85,9 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
         trials = merge(base, {"train": {"precision": recipe.train.precision}})
         trials["tracking"] = recipe.tracking.model_dump(mode="json")  # a trial's node may have another environment
         sources, views, finetune_data, identity = _data_of(config, recipe, out)
-        cluster.require_shared_data([each.uri for each in (*sources, *(finetune_data or ()))], recipe.initial_weights())
+        cluster.require_shared_storage(
+            data=[each.uri for each in (*sources, *(finetune_data or ()))], weights=recipe.initial_weights()
+        )
         key = records.open(sweep_identity(config, recipe, *identity))
         writer = open_writer(recipe.tracking, out, actor=True)
         parent = start_run(

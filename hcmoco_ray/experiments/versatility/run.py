@@ -72,7 +72,7 @@ def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds:
         if not plan_only:
             folder.check_writable()
             Folder(config.output_dir).check_writable()
-        session.connect().require_shared_storage("output_dir", config.output_dir)
+        session.connect().require_shared_storage(("output_dir", config.output_dir))
         log(described(config.tracking, config.output_dir))
         spec = pretrained.resolve_init(START, config.init, config.tracking)
         experiments = _experiments(config, spec, folder)
@@ -196,8 +196,9 @@ def _carry_out(
     import ray
 
     sources = _sources(recipe, missing)
-    session.connect().require_shared_data(
-        [each.uri for each in vars(sources).values() if each], [experiment.config.init for experiment in missing]
+    session.connect().require_shared_storage(
+        data=[each.uri for each in vars(sources).values() if each],
+        weights=[experiment.config.init for experiment in missing],
     )
 
     def work(config: CoTrainingConfig, sources: Sources) -> tuple[dict, np.ndarray]:

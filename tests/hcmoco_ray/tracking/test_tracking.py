@@ -192,6 +192,20 @@ def test_what_a_failing_store_did_not_take_is_written_later(store, tmp_path):
     assert history(uri, tracker.run_id, "loss") == [(1, 1.0), (2, 2.0)]
 
 
+def test_a_server_that_goes_away_during_a_run_is_said_by_its_reason(store):
+    from mlflow import MlflowClient
+
+    config, out, _ = store
+    writer = open_writer(config, out, actor=False)
+    tracker = start_run(writer)
+    writer.client = MlflowClient(f"http://127.0.0.1:{free_port()}")
+    tracker.metrics(1, {"loss": 1.0})
+    with pytest.raises(UserError, match=rf"did not take 1 metric .* of run {tracker.run_id}: connection refused; the"):
+        tracker.finish()
+    with pytest.raises(UserError, match=r"^cannot start a run in the MLflow store .*: connection refused$"):
+        start_run(writer)
+
+
 @pytest.mark.parametrize("name", ["../outside.txt", "/etc/note", "a/../../b"])
 def test_an_artifact_outside_the_run_is_refused(store, name):
     config, out, _ = store
@@ -211,7 +225,7 @@ def test_a_server_that_does_not_answer_is_one_line(tmp_path):
 
 def test_a_file_that_is_no_store_is_refused(tmp_path):
     (tmp_path / "mlflow.db").write_bytes(b"not a database, but long enough to be read as one" * 100)
-    with pytest.raises(UserError, match="cannot be opened"):
+    with pytest.raises(UserError, match="cannot be opened: file is not a database; "):
         open_writer(TrackingConfig(), tmp_path, actor=False)
 
 
