@@ -94,7 +94,8 @@ def explain(error: Exception, status: Status) -> Loss:
             raise interrupts.SavedAndStopped(one_line(next(iter(failures.values())))) from None
         if facts.get("ask") == GROW:
             return Loss("there is room for more workers", step, error, announced=True)
-        return Loss(_are(_draining(), "about to be taken away"), step, error, announced=True)
+        # Ray may have taken the node off its list by now.
+        return Loss(_are(_draining() or dead, "about to be taken away"), step, error, announced=True)
     if dead or silent:
         return Loss(_are(dead | silent, "lost"), step, error, silent=tuple(sorted(silent)))
     meeting = network.failed_meeting(str(controller or error), list(_alive()))

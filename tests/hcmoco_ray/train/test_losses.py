@@ -76,6 +76,12 @@ def test_workers_that_leave_a_node_that_is_taken_away(status):
     assert (loss.announced, loss.text(13)) == (True, "a node was about to be taken away at step 13")
 
 
+def test_workers_that_leave_a_node_that_is_gone_by_now(status):
+    status.note("node/1", "10.0.0.7")  # of which Ray knows nothing any more
+    loss = explain(WorkerGroupError("", {0: WorkersLeave("step 13"), 1: BROKEN}), status)
+    assert (loss.announced, loss.text(13)) == (True, "node 10.0.0.7 was about to be taken away at step 13")
+
+
 def test_a_mistake_of_the_user_ends_the_run(status):
     with pytest.raises(UserError, match="the disk is full"):
         explain(ControllerError(UserError("the disk is full")), status)
