@@ -33,7 +33,7 @@ def run(results_uri: str, out_uri: str) -> int:
         The exit status of the program.
 
     Raises:
-        UserError: the folder does not exist or is empty, or a file in it is damaged.
+        UserError: the folder does not exist or holds no results, or a file in it is damaged.
     """
     Folder(out_uri).check_writable()
     results = read_results(results_uri)

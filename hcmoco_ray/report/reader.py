@@ -144,7 +144,7 @@ def read_results(uri: str) -> Results:
     """Read the folder at `uri`.
 
     Raises:
-        UserError: the folder does not exist or is empty, or a file is not what it should be.
+        UserError: the folder does not exist or holds no results, or a file is not what it should be.
     """
     folder = Folder(uri)
     if not folder.sizes() and not folder.folders():
@@ -187,6 +187,11 @@ def read_results(uri: str) -> Results:
     notes += _without_result(entries)
     files = sorted(name for name in folder.sizes("pretrainings") if _is(name, ".json"))
     pretrainings = [_read(folder, f"pretrainings/{name}", Pretraining) for name in files]
+    if not (indices or pretrainings or any(folder.exists(name) for name in _EARLIER.values())):
+        raise UserError(
+            f"{uri}: no results are here, neither {', '.join(f'{program}.json' for program in PROGRAMS)} nor "
+            "pretrainings/; give a folder of results that the programs in tuning/ wrote"
+        )
     if not pretrainings:
         notes.append("pretrainings/ holds no file: the probes of the pre-trainings are not shown")
     names = [

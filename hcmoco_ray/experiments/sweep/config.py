@@ -196,6 +196,7 @@ def check_space(config: SweepConfig, base: dict, sweep: str) -> None:
     Raises:
         UserError: a key cannot vary, a value is not allowed, or trials could not be compared.
     """
+    recipe = build(PretrainRecipe, base, f"sweep {sweep}")  # first: its mistakes are not those of a key that varies
     for key, dimension in config.space.items():
         if _within(key, _SHARED):
             raise UserError(
@@ -219,7 +220,6 @@ def check_space(config: SweepConfig, base: dict, sweep: str) -> None:
             )
         for value in dimension.ends:
             build(PretrainRecipe, merge(base, nested({key: value})), f"sweep {sweep}, space.{key}")
-    recipe = build(PretrainRecipe, base, f"sweep {sweep}")
     if isinstance(recipe.train.workers, tuple):
         raise UserError(
             f"sweep {sweep}: train.workers = {list(recipe.train.workers)}: trials with different numbers of workers "

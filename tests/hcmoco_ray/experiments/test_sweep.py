@@ -159,7 +159,7 @@ def test_a_tracking_run_that_a_kill_left_open_is_closed(swept, home):
         ),
         ({}, ("--gpus=1",), "lower --cpus or --gpus"),
         ({}, ("--threads=0",), "--threads 0: must be more than 0"),
-        ({}, ("optim.lr=-1",), "optim.lr = -1: "),
+        ({}, ("optim.lr=-1",), "sweep.yaml: optim.lr = -1: "),
         ({"trial": 3}, (), "unknown key 'trial'"),
     ],
 )

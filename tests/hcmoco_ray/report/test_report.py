@@ -403,6 +403,16 @@ def test_a_folder_that_is_not_there(tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
+def test_a_folder_of_something_else(tmp_path, capsys):
+    (tmp_path / "states").mkdir()
+    (tmp_path / "config.yaml").write_text("name: people-cpu\n")
+    assert report.main([str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert "no results are here" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "states"]
+
+
 def test_a_file_in_place_of_a_folder(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert report.main([str(tmp_path / "file")]) == 2
