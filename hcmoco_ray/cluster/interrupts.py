@@ -39,7 +39,6 @@ _unwound.set()
 _ended_by = 0  # number of the signal that the second thread received
 _said = False
 _last_words: list[Callable[[], object]] = []
-_below: list[Any] = []  # processes below this one when the signal came
 
 
 class SavedAndStopped(Exception):  # noqa: N818 - the user asked for it
@@ -141,6 +140,11 @@ def noted() -> int:
     return _ended_by or _noted
 
 
+def is_ending() -> bool:
+    """Return whether a signal has come that ends this process, with every process below it."""
+    return bool(_ended_by)
+
+
 def say_stopped(instead: str = "") -> int:
     """Print the one line of a stopped program, and return its exit status."""
     global _said
@@ -152,26 +156,19 @@ def say_stopped(instead: str = "") -> int:
 
 
 def end_children() -> None:
-    """Kill every process below this one, and those that were below it when a signal came."""
+    """Kill every process below this one."""
     import psutil
 
     until = time.monotonic() + _KILLING_S
     living = 1
     while living and time.monotonic() < until:
         living = 0
-        for process in {*_below, *psutil.Process().children(recursive=True)}:
+        for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
                 if process.status() != psutil.STATUS_ZOMBIE:
                     living += 1
                     process.kill()
         time.sleep(0.02)
-
-
-def _remember_children() -> None:
-    """Note what is below this process: Ray's agents outlive their parent, and are nobody's children then."""
-    import psutil
-
-    _below.extend(psutil.Process().children(recursive=True))
 
 
 def _note(number: int, frame: FrameType | None) -> None:
@@ -211,7 +208,6 @@ def _end(reader: int, meant: Callable[[int], bool], grace: float) -> None:
     try:
         if sys.platform == "linux":  # what loses its parent while the main thread unwinds becomes this one's child
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        _within(_SAYING_S, _remember_children)
         if not _unwound.wait(grace):
             _within(_LAST_WORDS_S, lambda: [each() for each in reversed(_last_words)])
         if not _said:

@@ -91,6 +91,12 @@ def connect(
         return _connect(num_cpus, object_store_bytes, worker_output)
 
 
+def joined_address() -> str:
+    """Return the address of the cluster that a program joins; "" where it starts one of its own below itself."""
+    address = os.environ.get(starting.ADDRESS, "").strip()
+    return "" if address == "local" else address
+
+
 def _connect(num_cpus: int | None, object_store_bytes: int, worker_output: bool) -> Cluster:
     import ray
 
@@ -98,8 +104,7 @@ def _connect(num_cpus: int | None, object_store_bytes: int, worker_output: bool)
         hide_worker_messages()
     if not ray.is_initialized():
         quiet: dict[str, Any] = {"log_to_driver": worker_output, "logging_level": logging.ERROR}
-        address = os.environ.get(starting.ADDRESS, "").strip()
-        if address and address != "local":
+        if address := joined_address():
             _join(address, quiet)
         else:
             _start_local(num_cpus or max(2, cpus_here()), object_store_bytes, quiet)

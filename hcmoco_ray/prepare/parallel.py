@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hcmoco.errors import UserError, one_line
+from hcmoco_ray.cluster import interrupts, session
 
 _CANCEL_WAIT_S = 2.0
 
@@ -47,9 +48,19 @@ def run_tasks(
             "Give it more memory, or look for a damaged file with --check"
         ) from None
     finally:
-        # The next run into this folder may begin at once: a task that still writes would overwrite its files.
-        for force in (False, True):
-            for reference in pending:
-                ray.cancel(reference, force=force)
-            if pending:
-                _, pending = ray.wait(pending, num_returns=len(pending), timeout=_CANCEL_WAIT_S)
+        # A signal ends a Ray of this program's own, with all its tasks. Cancelling them first would be worse than
+        # needless: where a task ends in the same moment, Ray aborts the program ("Tried to complete task that was not
+        # pending"), and its processes are left.
+        if session.joined_address() or not interrupts.is_ending():
+            _cancel(pending)
+
+
+def _cancel(pending: list[Any]) -> None:
+    """End tasks: one that still writes would overwrite the files of a next run, which may begin at once."""
+    import ray
+
+    for force in (False, True):
+        for reference in pending:
+            ray.cancel(reference, force=force)
+        if pending:
+            _, pending = ray.wait(pending, num_returns=len(pending), timeout=_CANCEL_WAIT_S)
