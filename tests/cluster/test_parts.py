@@ -89,6 +89,16 @@ def results(folder: Path) -> dict[str, dict]:
     return {name: {key: each[key] for key in keys} for name, each in files.items()}
 
 
+def same_results(both: tuple[Path, Path], experiments: str, count: int, table: str) -> str:
+    """Asserts that both homes hold the same experiments and the same table, which it returns."""
+    alone, together = (results(home / experiments) for home in both)
+    assert len(together) == count
+    assert together == alone
+    tables = [(home / table).read_text() for home in both]
+    assert tables[0] == tables[1]
+    return tables[0]
+
+
 def test_an_ablation(nodes, recipes):
     inits = {
         name: {"pretrain": str(recipes / "pretrain.yaml"), "overrides": overrides, "output_dir": f"runs/{name}"}
@@ -98,25 +108,15 @@ def test_an_ablation(nodes, recipes):
     grid = {"recipe": str(recipes / "finetune.yaml"), "output_dir": "runs/grid", "baseline": "cmc", "inits": inits}
     (recipes / "ablation.yaml").write_text(yaml.safe_dump({**grid, "experiments": experiments}))
     command = ["python", "tuning/ablation.py", "--grid", str(recipes / "ablation.yaml")]
-    alone, together = homes(nodes, "ablation", command, "work")
-    found = results(together / "runs/grid/experiments")
-    assert len(found) == 16
-    assert found == results(alone / "runs/grid/experiments")
-    tables = [(home / "runs/grid/ablation.md").read_text() for home in (alone, together)]
-    assert tables[0] == tables[1]
-    assert "| + sparse | " in tables[0]
+    table = same_results(homes(nodes, "ablation", command, "work"), "runs/grid/experiments", 16, "runs/grid/ablation.md")
+    assert "| + sparse | " in table
 
 
 def test_a_versatility_study(nodes, recipes):
     start = {"pretrain": str(recipes / "pretrain.yaml"), "output_dir": "runs/start"}
     (recipes / "versatility.yaml").write_text(yaml.safe_dump({**VERSATILITY, "init": start}))
     command = ["python", "tuning/versatility.py", "--recipe", str(recipes / "versatility.yaml")]
-    alone, together = homes(nodes, "versatility", command, "work")
-    found = results(together / "tables/versatility")
-    assert len(found) == 9
-    assert found == results(alone / "tables/versatility")
-    tables = [(home / "tables/versatility.md").read_text() for home in (alone, together)]
-    assert tables[0] == tables[1]
+    same_results(homes(nodes, "versatility", command, "work"), "tables/versatility", 9, "tables/versatility.md")
 
 
 def test_a_preparation(nodes):
