@@ -108,7 +108,8 @@ def test_an_ablation(nodes, recipes):
     grid = {"recipe": str(recipes / "finetune.yaml"), "output_dir": "runs/grid", "baseline": "cmc", "inits": inits}
     (recipes / "ablation.yaml").write_text(yaml.safe_dump({**grid, "experiments": experiments}))
     command = ["python", "tuning/ablation.py", "--grid", str(recipes / "ablation.yaml")]
-    table = same_results(homes(nodes, "ablation", command, "work"), "runs/grid/experiments", 16, "runs/grid/ablation.md")
+    both = homes(nodes, "ablation", command, "work")
+    table = same_results(both, "runs/grid/experiments", 16, "runs/grid/ablation.md")
     assert "| + sparse | " in table
 
 
