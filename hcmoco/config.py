@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from hcmoco import unique_keys
-from hcmoco.config_errors import line, models_of, renamed_keys, variant_of
+from hcmoco.config_errors import holds_bool, is_numeric, lines, models_of, renamed_keys, variant_of
 from hcmoco.credentials import refuse_secrets
 from hcmoco.errors import UserError, one_line
 from hcmoco.masking import masked
@@ -55,6 +55,14 @@ class Config(BaseModel):
     Old value -> what it is called now. `upgrade` and `canonical` follow them too.
     """
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation: Any = cls.model_fields[str(info.field_name)].annotation
+        if is_numeric(annotation) and holds_bool(value):
+            raise ValueError("must be a number, not true or false")
+        return value
+
     def identity(self) -> dict[str, Any]:
         """Return what decides the result of a run, as JSON values: every field but those declared with `FREE`.
 
@@ -82,7 +90,7 @@ T = TypeVar("T", bound=Config)
 
 def load_recipe(path: str | Path) -> dict:
     """The mapping in a YAML recipe at a path or URI. `extends: other` starts from the recipe `other.yaml` beside it and
-    merges this one over it.
+    merges this one over it; `extends: other.yaml` is the same.
 
     Raises UserError for a file that is missing, not YAML or not a mapping.
     """
@@ -96,7 +104,8 @@ def load_recipe(path: str | Path) -> dict:
     parent = values.pop("extends", None)
     if not parent:
         return values
-    beside = join(split_file(place)[0], f"{parent}.yaml") if "://" in place else Path(place).parent / f"{parent}.yaml"
+    name = str(parent) if str(parent).endswith((".yaml", ".yml")) else f"{parent}.yaml"
+    beside = join(split_file(place)[0], name) if "://" in place else Path(place).parent / name
     return merge(load_recipe(beside), values)
 
 
@@ -163,7 +172,7 @@ def build(cls: type[T], values: dict[str, Any], where: str) -> T:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{where}: {'; '.join(line(cls, values, each) for each in error.errors()[:3])}") from None
+        raise UserError(f"{where}: {lines(cls, values, error.errors())}") from None
 
 
 def upgrade(cls: type[BaseModel], values: Any) -> Any:

@@ -1,9 +1,48 @@
 """Say in one line what is wrong with the values of a config, by the key that a user wrote."""
 
-from collections.abc import Mapping
-from typing import Any, get_args
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
+
+_SHOWN = 3
+# What pydantic calls the rule that a value breaks -> what is allowed. The names in braces are the rule's own.
+_ALLOWED = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    "finite_number": "must be a finite number",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "string_type": "must be text; put it in quotes",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    **dict.fromkeys(("tuple_type", "list_type"), "must be a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a mapping of keys to values"),
+    "none_required": "must be null",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must have at least {min_length} entries, it has {actual_length}",
+    "too_long": "must have at most {max_length} entries, it has {actual_length}",
+}
+
+
+def lines(cls: type[BaseModel], values: Any, errors: Sequence[Any]) -> str:
+    """Return what the first errors mean for whoever wrote the values; the arguments are those of `line`.
+
+    A value that may be of several types breaks a rule of each: they are alternatives, told once.
+    """
+    told: dict[str, list[str]] = {}
+    for error in errors:
+        start, _, rule = line(cls, values, error).partition(": must ")
+        told.setdefault(start, [])
+        rule = rule.removeprefix("be ") if told[start] else rule
+        if rule and rule not in told[start]:
+            told[start].append(rule)
+    parts = [f"{start}: must {' or '.join(rules)}" if rules else start for start, rules in told.items()]
+    return "; ".join(parts[:_SHOWN])
 
 
 def line(cls: type[BaseModel], values: Any, error: Any) -> str:
@@ -23,11 +62,23 @@ def line(cls: type[BaseModel], values: Any, error: Any) -> str:
         return f"unknown key {key!r}" + (f"; allowed here: {', '.join(known)}" if known else "")
     if error["type"] == "missing":
         return f"key {key!r} is missing"
-    message = error["msg"].removeprefix("Value error, ")
+    rule = _ALLOWED.get(error["type"])
+    message = (
+        rule.format(**error.get("ctx", {})).replace(" 1 entries", " 1 entry")
+        if rule
+        else error["msg"].removeprefix("Value error, ")
+    )
     if not key:
         return message
     # What is wrong with several keys together names them itself; their whole mapping would bury it.
-    return f"{key}: {message}" if isinstance(error["input"], dict) else f"{key} = {error['input']!r}: {message}"
+    return f"{key}: {message}" if isinstance(error["input"], dict) else f"{key} = {_shown(error['input'])}: {message}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a recipe spells it where Python spells it in another way."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _place(cls: type[BaseModel], values: Any, path: tuple) -> tuple[str, list[str], dict[str, str]]:
@@ -66,6 +117,33 @@ def models_of(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for argument in get_args(annotation) for model in models_of(argument)]
+
+
+def holds_bool(value: Any) -> bool:
+    """Return whether a value is true or false, or a list or a mapping with one."""
+    if isinstance(value, Mapping):
+        return any(map(holds_bool, value.values()))
+    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(holds_bool, value)))
+
+
+@functools.cache
+def is_numeric(annotation: Any) -> bool:
+    """Return whether an annotation names numbers, and neither true and false nor a model.
+
+    To Python true is the number 1, so pydantic takes it for one.
+    """
+    named = _named(annotation)
+    return bool({int, float} & named) and not any(
+        kind in (bool, Any) or (isinstance(kind, type) and issubclass(kind, BaseModel)) for kind in named
+    )
+
+
+def _named(annotation: Any) -> set[Any]:
+    """Return the types that an annotation names, through unions, containers and Annotated."""
+    if get_origin(annotation) is Literal:
+        return {type(value) for value in get_args(annotation)}
+    parts = get_args(annotation)
+    return set().union(*map(_named, parts)) if parts else {annotation}
 
 
 def renamed_keys(cls: type[BaseModel]) -> dict[str, str]:

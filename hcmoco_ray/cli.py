@@ -67,7 +67,12 @@ def task_parser(description: str) -> argparse.ArgumentParser:
 
 
 def recipe_file(name: str, folder: Path) -> str:
-    """Return the place of a recipe: `name` if it is a URI or ends in .yaml, else a recipe of that name in `folder`."""
+    """Return the place of a recipe: `name` if it is a URI, a path with a slash to a folder or ends in .yaml.
+
+    Else it is a recipe of that name in `folder`.
+    """
+    if "/" in name and os.path.isdir(name):
+        return name  # whoever reads it says that it is a folder
     return name if "://" in name or name.endswith((".yaml", ".yml")) else str(folder / f"{name}.yaml")
 
 
@@ -133,6 +138,9 @@ def run_command(arguments: Sequence[str], called: str = "python -m hcmoco_ray") 
         arguments: name and arguments of the program.
         called: how a message names what comes before them.
     """
+    if arguments and arguments[0] in ("--help", "-h"):
+        print(f"usage: {called} PROGRAM ...\n\nprograms: {', '.join(PROGRAMS)}\n\n{called} PROGRAM --help tells more.")
+        return 0
     if not arguments or arguments[0] not in PROGRAMS:
         given = (
             f"{arguments[0]!r} is not a program" if arguments and not arguments[0].startswith("-") else "name a program"

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hcmoco import config_errors
 from hcmoco.errors import UserError
 from hcmoco.storage import Folder, join
 
@@ -230,12 +231,10 @@ def _read(folder: Folder, name: str, kind: type[_Kind]) -> _Kind:
     """Read a file as `kind`. Raises UserError that names the file and the first mistake in it."""
     place = join(folder.uri, name)
     try:
-        return kind.model_validate(json.loads(folder.read(name)))
+        values = json.loads(folder.read(name))
+        return kind.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(each) for each in first["loc"]) or "the file"
-        raise UserError(
-            f"{place}: {where}: {first['msg']}; delete the file and run its program in tuning/ again"
-        ) from None
+        mistakes = config_errors.lines(kind, values, error.errors())
+        raise UserError(f"{place}: {mistakes}; delete the file and run its program in tuning/ again") from None
     except ValueError as error:
         raise UserError(f"{place}: not JSON ({error}); delete the file and run its program in tuning/ again") from None

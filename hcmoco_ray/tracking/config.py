@@ -55,6 +55,8 @@ class TrackingConfig(Config):
 def _wrong_uri(uri: str) -> str | None:
     """Return what the URI of a store must do; None if this one does."""
     scheme, separator, rest = uri.partition("://")
+    if separator and scheme in ("http", "https") and not rest.rpartition("@")[2].strip("/"):
+        return f"name a host, for example {scheme}://mlflow.example.org:5000"
     if separator and scheme.partition("+")[0] in _SCHEMES and (scheme != "sqlite" or rest.startswith("/")):
         return None
     return f"start with one of {', '.join(f'{each}://' for each in _SCHEMES).replace('sqlite://', 'sqlite:///')}"

@@ -55,3 +55,62 @@ def test_a_recipe_is_read_from_a_uri_with_the_one_that_it_extends():
     absent = join(folder.uri, "absent.yaml")
     with pytest.raises(UserError, match=f"recipe {absent} does not exist"):
         cli.task_values("pose", absent, [])
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("train.workers=two", "train.workers = 'two': must be a whole number or a list"),
+        ("train.workers=[1,2,3]", "train.workers = [1, 2, 3]: must be a whole number or have at most 2 entries"),
+        ("augment.scale=3", "augment.scale = 3: must be a list"),
+        ("objective=3", "objective = 3: must be a mapping of keys to values"),
+        ("seed=1.5", "seed = 1.5: must be a whole number"),
+        ("output_dir=true", "output_dir = true: must be text; put it in quotes"),
+        ("train.precision=half", "train.precision = 'half': must be 'auto', 'float32' or 'bfloat16'"),
+        ("train.placement=", "train.placement = '': must be 'pack' or 'spread'"),
+        ("train.window_steps=0", "train.window_steps = 0: must be at least 1"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_told_what_is(override, line):
+    with pytest.raises(UserError) as caught:
+        run_config.load(PretrainRecipe, "people-cpu", [override])
+    assert str(caught.value).startswith(f"recipe people-cpu: {line}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["objective.bank_rows", "seed", "optim.lr", "train.workers", "train.wait_minutes"])
+@pytest.mark.parametrize("value", ["true", "no", "[2, on]"])
+def test_true_is_not_the_number_1(key, value):
+    with pytest.raises(UserError, match=f"{key} = .*: must be a number, not true or false"):
+        run_config.load(PretrainRecipe, "people-cpu", [f"{key}={value}"])
+
+
+def test_a_key_that_is_true_or_false_is_still_that():
+    assert run_config.load(PretrainRecipe, "people-cpu", ["train.global_batch=true"]).train.global_batch is True
+
+
+@pytest.mark.parametrize("name", ["base", "base.yaml"])
+def test_extends_takes_a_name_with_or_without_its_suffix(tmp_path, name):
+    (tmp_path / "base.yaml").write_text("seed: 1\n")
+    (tmp_path / "mine.yaml").write_text(f"extends: {name}\n")
+    assert cli.values(str(tmp_path / "mine.yaml"), []) == {"seed": 1}
+
+
+def test_a_recipe_that_is_a_folder_is_told_as_one(tmp_path):
+    with pytest.raises(UserError, match=f"recipe {tmp_path} is a folder; give a YAML file in it"):
+        cli.values(str(tmp_path), [])
+
+
+@pytest.mark.parametrize("uri", ["http://", "https:///", "http://user:password@/"])
+def test_a_tracking_server_without_a_host(monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI=.* must name a host, for example http"):
+        run_config.load(PretrainRecipe, "people-cpu", [])
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_the_help_of_all_programs(capsys, option):
+    assert cli.run_command([option], "hcmoco") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("usage: hcmoco PROGRAM")
+    assert all(name in said for name in cli.PROGRAMS)

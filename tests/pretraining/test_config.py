@@ -14,7 +14,7 @@ from tests.helpers import local_pretraining as tiny
         ("data.sources.room.weight=-1", r"data.sources.room.weight = -1: .*greater than 0"),
         ("data.sources.room.weight=0", r"data.sources.room.weight = 0: .*greater than 0"),
         ("data.sources.room.weight=.inf", r"data.sources.room.weight = inf: .*finite"),
-        ("data.sources.room=null data.sources.street=null", r"data.sources.*: .*at least 1 item"),
+        ("data.sources.room=null data.sources.street=null", r"data.sources.*: .*at least 1 entry"),
         ("data.sources.room.path=", r"data.sources.room.path = ''"),
         ("train.rows=3", r"unknown key 'train.rows'; allowed here: .*batch_size_per_lane"),
         ("optim.learning_rate=3", r"unknown key 'optim.learning_rate'; allowed here: .*lr"),

@@ -364,11 +364,11 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
     ("name", "text", "says"),
     [
         ("label_fractions.json", "{", "label_fractions.json: not JSON"),
-        ("label_fractions.json", "[1]", "label_fractions.json: the file"),
+        ("label_fractions.json", "[1]", "label_fractions.json: must be a mapping of keys to values"),
         (
             "experiments/parsing-rgb_hcmoco_10pc_seed0.json",
             '{"steps": 1, "seed": 0}',
-            "seed0.json: labels: Field required",
+            "seed0.json: key 'labels' is missing",
         ),
         ("pretrainings/cmc.json", "\xff\xfe", "cmc.json: not JSON"),
         ("pictures/a.png", "no picture", "pictures/a.png: "),

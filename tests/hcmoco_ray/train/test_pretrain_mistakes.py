@@ -72,7 +72,7 @@ BEFORE_RAY = {
     ),
     "a word for a number that may be a pair": (
         "train.workers=two",
-        r": train.workers = 'two': Input should be a valid integer",
+        r": train.workers = 'two': must be a whole number or a list",
     ),
     "storage of an unknown kind": (
         "output_dir=bogus://x/y tracking.uri=http://h",
