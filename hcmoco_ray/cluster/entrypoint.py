@@ -69,24 +69,32 @@ def main_wrapper(main: Callable[..., int | None]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapped(*args: Any, **kwargs: Any) -> int:
-        with interrupts.handle_signals():
-            try:
-                status = main(*args, **kwargs) or 0
-                interrupts.raise_if_interrupted()
-                return status
-            except BaseException as error:
-                if isinstance(error, interrupts.SavedAndStopped):
-                    print(f"stopped; {masked(str(error))}; the same command resumes from there", file=sys.stderr)
-                    return interrupts.SAVED_STATUS
-                # After a signal, errors while unwinding do not matter.
-                if isinstance(error, KeyboardInterrupt) or interrupts.noted():
-                    return interrupts.say_stopped(str(error) if isinstance(error, KeyboardInterrupt) else "")
-                mistake = find_line(error)
-                if mistake is None and isinstance(error, OSError) and error.errno in _USERS_OS_ERRORS:
-                    mistake = UserError(one_line(error, 1000))
-                if mistake is None:
-                    raise
-                print(f"error: {masked(str(mistake))}", file=sys.stderr)
-                return 2
+        try:
+            with interrupts.handle_signals():
+                try:
+                    status = main(*args, **kwargs) or 0
+                    interrupts.raise_if_interrupted()
+                    return status
+                except BaseException as error:
+                    return _status_of(error)
+        except KeyboardInterrupt:  # while an error was told, for example
+            return interrupts.stopped_outside()
 
     return wrapped
+
+
+def _status_of(error: BaseException) -> int:
+    """Tell in one line why a program ends, and return its exit status. Raises what is no mistake of a user."""
+    if isinstance(error, interrupts.SavedAndStopped):
+        print(f"stopped; {masked(str(error))}; the same command resumes from there", file=sys.stderr)
+        return interrupts.SAVED_STATUS
+    # After a signal, errors while unwinding do not matter.
+    if isinstance(error, KeyboardInterrupt) or interrupts.noted():
+        return interrupts.say_stopped(str(error) if isinstance(error, KeyboardInterrupt) else "")
+    mistake = find_line(error)
+    if mistake is None and isinstance(error, OSError) and error.errno in _USERS_OS_ERRORS:
+        mistake = UserError(one_line(error, 1000))
+    if mistake is None:
+        raise error
+    print(f"error: {masked(str(mistake))}", file=sys.stderr)
+    return 2

@@ -25,6 +25,7 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 5.0
 _LAST_WORDS_S, _SAYING_S, _KILLING_S = 2.0, 0.5, 2.0  # with GRACE_S less than 10 seconds
+_ENDING_S = 15.0  # more than the second thread takes to end the process
 _PR_SET_CHILD_SUBREAPER = 36
 
 SAVE_SIGNAL = signal.SIGUSR1
@@ -38,6 +39,9 @@ _unwound = threading.Event()  # set while the main thread has nothing to close
 _unwound.set()
 _ended_by = 0  # number of the signal that the second thread received
 _said = False
+_listening = False  # whether the second thread runs
+_depth = 0  # of nested `handle_signals`
+_leaving = False  # whether the outermost one is closing what it opened
 _last_words: list[Callable[[], object]] = []
 
 
@@ -59,8 +63,8 @@ def listen(meant: Callable[[int], bool] = lambda number: True, *, grace: float =
         grace: seconds that the main thread has for unwinding.
         quiet: whether the second thread prints nothing.
     """
-    global _said
-    _said = quiet
+    global _said, _listening
+    _said, _listening = quiet, True
     if not quiet:
         sys.unraisablehook = _raise_again
     reader, writer = os.pipe()
@@ -78,13 +82,13 @@ def handle_signals() -> Iterator[None]:
 
     Does nothing outside the main thread.
     """
-    global _noted
+    global _noted, _depth, _leaving
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    outermost = _unwound.is_set()
+    outermost = _depth == 0
     before = {each: signal.getsignal(each) for each in (*SIGNALS, SAVE_SIGNAL)}
-    _noted = 0
+    _depth, _noted = _depth + 1, 0
     _unwound.clear()
     _save_asked.clear()
     try:
@@ -93,13 +97,30 @@ def handle_signals() -> Iterator[None]:
         signal.signal(SAVE_SIGNAL, lambda number, frame: _save_asked.set())
         yield
     finally:
-        _noted = 0
+        _leaving = outermost
+        _depth -= 1
         for each, handler in before.items():
             signal.signal(each, handler)
+        came, _noted = _noted, 0
         if outermost:
-            _unwound.set()
-            if _ended_by:
-                threading.Event().wait()  # the thread ends the process
+            _leave(came)
+
+
+def _leave(came: int) -> None:
+    """Wait until the second thread ends the process, if a signal came."""
+    global _leaving
+    _unwound.set()
+    _leaving = False
+    if _listening and (_ended_by or came):
+        threading.Event().wait(_ENDING_S)
+
+
+def stopped_outside() -> int:
+    """End a program whose signal came while `handle_signals` was entered or left; returns its exit status."""
+    status = say_stopped()
+    if not _depth:
+        _leave(status - 128)
+    return status
 
 
 @contextmanager
@@ -150,7 +171,7 @@ def say_stopped(instead: str = "") -> int:
     global _said
     _said = True
     # One call, so that the line stays in one piece whatever else is written.
-    sys.stderr.write(f"\nstopped; {instead or 'the same command resumes from here'}\n")
+    sys.stderr.write(f"\nstopped; {instead or 'the same command resumes from what is saved'}\n")
     sys.stderr.flush()
     return 128 + (noted() or signal.SIGINT)
 
@@ -178,7 +199,7 @@ def _note(number: int, frame: FrameType | None) -> None:
     other = signal.getsignal(signal.SIGINT)
     if first and number == signal.SIGTERM and callable(other) and other is not _note:
         other(number, frame)
-    if first and not _unwound.is_set():
+    if first and not _unwound.is_set() and not _leaving:
         raise KeyboardInterrupt
 
 

@@ -1,10 +1,13 @@
 import signal
+import subprocess
+import sys
 import threading
 from contextlib import suppress
 
 import pytest
 
-from hcmoco_ray.cluster import interrupts
+from hcmoco.errors import UserError
+from hcmoco_ray.cluster import entrypoint, interrupts
 from tests.helpers.ending import interrupt_this_process
 
 
@@ -51,3 +54,51 @@ def test_other_threads_go_without():
     thread.start()
     thread.join()
     assert ended == [True]
+
+
+def test_an_interrupt_while_a_mistake_is_told_is_no_traceback(capsys):
+    class ToldError(UserError):
+        def __str__(self):
+            interrupt_this_process()
+            return "told"
+
+    @entrypoint.main_wrapper
+    def main():
+        raise ToldError
+
+    before = signal.getsignal(signal.SIGINT)
+    assert main() == 128 + signal.SIGINT
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "stopped; " in capsys.readouterr().err
+    interrupts.raise_if_interrupted()
+
+
+ENDS_AS_IT_LEAVES = """
+import os, signal, sys
+from hcmoco_ray.cluster import entrypoint, interrupts
+
+interrupts.listen()
+restore = signal.signal
+
+
+def late(number, handler):
+    restore(number, handler)
+    seen.append(number)
+    if len(seen) == 4:  # three handlers are set as the block starts; this is the first that is given back
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+seen = []
+signal.signal = late
+sys.exit(entrypoint.main_wrapper(lambda: 0)())
+"""
+
+
+def test_a_signal_as_a_program_leaves_its_block_ends_it_with_one_line():
+    ran = subprocess.run(
+        [sys.executable, "-c", ENDS_AS_IT_LEAVES], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert (ran.returncode, ran.stderr.strip()) == (
+        128 + signal.SIGTERM,
+        "stopped; the same command resumes from what is saved",
+    )

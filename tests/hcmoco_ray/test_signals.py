@@ -11,7 +11,7 @@ import pytest
 from tests.helpers.pretrain_program import tracked, write_recipe
 from tests.helpers.started import ROOT, Started
 
-SAID = "\nstopped; the same command resumes from here\n"
+SAID = "\nstopped; the same command resumes from what is saved\n"
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 PROGRAMS = {
     "pipelines": ("prepare", "pretrain", "finetune", "evaluate", "predict", "report"),

@@ -388,7 +388,7 @@ def test_a_signal_ends_the_cells(tmp_path):
     program.until(lambda: any(tmp_path.glob("runs/grid/work/*/states")))
     status, said = program.stop(signal.SIGTERM)
     assert status == 143
-    assert said.endswith("\nstopped; the same command resumes from here\n")
+    assert said.endswith("\nstopped; the same command resumes from what is saved\n")
     store = sqlite3.connect(tmp_path / "runs/grid/mlflow.db")
     assert store.execute("select status from runs").fetchall() == [("KILLED",)]
     store.close()

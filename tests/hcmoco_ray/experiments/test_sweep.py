@@ -342,6 +342,6 @@ def test_a_signal_ends_the_trials_and_the_next_start_goes_on_with_them(tmp_path)
     program.until(lambda: any(_progress(each)["reports"] for each in folder.glob("work/*/progress.json")))
     status, said = program.stop(signal.SIGTERM)
     assert status == 143
-    assert said.endswith("\nstopped; the same command resumes from here\n")
+    assert said.endswith("\nstopped; the same command resumes from what is saved\n")
     assert {run.info.status for run in sweep_program.runs(folder)} == {"KILLED"}
     assert list(folder.glob("work/*/values.json"))

@@ -119,7 +119,7 @@ def test_stopped_and_started_again_nothing_is_different(finished, tiny_home):
     with interrupted_at(out / "states" / "step-00000002" / "COMPLETE"):
         stopped = call(tiny_home, "output_dir=runs/stopped", "train.num_checkpoints=9")
     assert stopped.status == 130
-    assert "stopped; the same command resumes from here" in stopped.err
+    assert "stopped; the same command resumes from what is saved" in stopped.err
     assert 2 <= newest(out).step < 6
     (run,) = tracked(out)
     assert run["status"] == "KILLED"

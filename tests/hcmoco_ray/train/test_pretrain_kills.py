@@ -136,7 +136,7 @@ def test_two_workers_interrupted(two, tiny_home):
     with interrupted_at(out / "states" / "step-00000004" / "COMPLETE"):
         stopped = call(tiny_home, *TWO, "output_dir=runs/interrupted")
     assert stopped.status == 130
-    assert stopped.err.endswith("\nstopped; the same command resumes from here\n")
+    assert stopped.err.endswith("\nstopped; the same command resumes from what is saved\n")
     assert tracked(out)[0]["status"] == "KILLED"
     assert signal.getsignal(signal.SIGINT) is before
     assert call(tiny_home, *TWO, "output_dir=runs/interrupted").status == 0
