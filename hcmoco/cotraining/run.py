@@ -74,7 +74,7 @@ def cotrain(run: ResolvedCoTraining, context: TrainContext[LabeledBatch], init_d
     return trainer
 
 
-def run_cell(
+def cotrain_and_score(
     config: CoTrainingConfig,
     sources: Sources,
     *,

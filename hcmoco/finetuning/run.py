@@ -16,7 +16,7 @@ from hcmoco.training.local import LocalContext
 from hcmoco.training.precision import native_bfloat16, settle
 
 
-def run_cell(
+def finetune_and_score(
     config: FinetuneConfig,
     train: Shards,
     test: Shards,

@@ -48,20 +48,20 @@ def ask_each(
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     remote: Any = ray.remote(question)
-    asked = {}
+    address_of = {}
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         task = remote.options(num_cpus=0, num_gpus=num_gpus, max_retries=0, scheduling_strategy=there)
-        asked[task.remote(*arguments)] = node["NodeManagerAddress"]
-    waiting, until = list(asked), time.monotonic() + _SAY_EVERY_S
+        address_of[task.remote(*arguments)] = node["NodeManagerAddress"]
+    waiting, until = list(address_of), time.monotonic() + _SAY_EVERY_S
     while waiting:
         interrupts.raise_if_interrupted()
         _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)
         if waiting and time.monotonic() > until:
             until += _SAY_EVERY_S
-            say(f"waiting for node {asked[waiting[0]]} to say whether {whether}")
+            say(f"waiting for node {address_of[waiting[0]]} to say whether {whether}")
     answers = []
-    for task, address in asked.items():
+    for task, address in address_of.items():
         try:
             answers.append(ray.get(task))
         except ray.exceptions.RayError as error:

@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from hcmoco_ray.cluster import resources
     from hcmoco_ray.experiments.versatility import run
 
-    asked = resources.ResourceRequest("co-training", given.cpus, given.gpus, given.threads)
-    return run.run(given.recipe, given.overrides, asked, seeds=given.seeds, plan_only=given.plan)
+    request = resources.ResourceRequest("co-training", given.cpus, given.gpus, given.threads)
+    return run.run(given.recipe, given.overrides, request, seeds=given.seeds, plan_only=given.plan)
 
 
 def parser() -> argparse.ArgumentParser:

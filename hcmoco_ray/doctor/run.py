@@ -48,7 +48,7 @@ class Request:
     tracking_variables: Mapping[str, str] = field(default_factory=dict)
 
 
-class _Asked:
+class _Probe:
     """A node's actor, and what it has been asked for."""
 
     def __init__(self, facts: NodeFacts, node_id: str, num_gpus: int = 0):
@@ -90,14 +90,14 @@ def examine(request: Request) -> Report:
     lost = sorted({node["NodeManagerAddress"] for node in ray.nodes()} - {node["NodeManagerAddress"] for node in nodes})
     gone = f"; not asked, since Ray has given them up: {', '.join(lost)}" if lost else ""
     say(f"asking {len(nodes)} node{'s' if len(nodes) != 1 else ''}{gone}")
-    asked = [_Asked(_facts(node), node["NodeID"]) for node in nodes]
-    head = next((each for each in asked if each.facts.is_head), asked[0])
+    probes = [_Probe(_facts(node), node["NodeID"]) for node in nodes]
+    head = next((each for each in probes if each.facts.is_head), probes[0])
     on_head = NodeAffinitySchedulingStrategy(head.node_id, soft=False)
     remote: Any = ray.remote(Clock)
     clock = remote.options(num_cpus=0, scheduling_strategy=on_head).remote()
     try:
         with _token(request.storage, len(nodes)) as token:
-            for each, node in zip(asked, nodes, strict=True):
+            for each, node in zip(probes, nodes, strict=True):
                 each.ask(
                     "machine", str(Path(node["RayletSocketName"].removeprefix("unix://")).parents[1]), request.home
                 )
@@ -107,15 +107,15 @@ def examine(request: Request) -> Report:
                 if request.tracking_uri:
                     each.ask("mlflow", request.tracking_uri, dict(request.tracking_variables))
                 each.ask("gpus", each.facts.num_gpus)
-            _collect(asked, request.timeout)
-        able = [each for each in asked if not each.is_silent]
+            _collect(probes, request.timeout)
+        able = [each for each in probes if not each.is_silent]
         _reduce_all(able, request.timeout)
-        _disks_of_silent(asked)
+        _disks_of_silent(probes)
     finally:
-        for each in asked:
+        for each in probes:
             each.close()
         ray.kill(clock)
-    examined = [Examined(each.facts, each.answers) for each in asked]
+    examined = [Examined(each.facts, each.answers) for each in probes]
     return judge(examined, storage=request.storage, system_config=system_config())
 
 
@@ -140,18 +140,18 @@ def _token(uri: str, nodes: int) -> AbstractContextManager[str | None]:
     return token_in(existing_parent(Folder(uri).local_path))
 
 
-def _collect(asked: Sequence[_Asked], timeout: float, *, group: bool = False) -> None:
+def _collect(probes: Sequence[_Probe], timeout: float, *, group: bool = False) -> None:
     """Take the answers as they come. A node that gives none for `timeout` seconds is waited for no longer.
 
     Args:
-        asked: nodes with their questions.
+        probes: nodes with their questions.
         timeout: seconds.
         group: whether the nodes wait for each other, so that all of them wait in vain once one has failed.
     """
     import ray
 
-    last = {id(each): time.monotonic() for each in asked}
-    while pending := {reference: each for each in asked for reference in each.waiting}:
+    last = {id(each): time.monotonic() for each in probes}
+    while pending := {reference: each for each in probes for reference in each.waiting}:
         interrupts.raise_if_interrupted()
         done, _ = ray.wait(list(pending), num_returns=1, timeout=0.5)
         for reference in done:
@@ -160,7 +160,7 @@ def _collect(asked: Sequence[_Asked], timeout: float, *, group: bool = False) ->
             last[id(each)] = time.monotonic()
             if group and "value" not in each.answers["group"]:
                 timeout = min(timeout, _OTHERS_S)
-        for each in asked:
+        for each in probes:
             if each.waiting and time.monotonic() - last[id(each)] > timeout:
                 silent = {"silent": f"nothing came for {timeout:g} s (--timeout waits longer)"}
                 each.answers |= dict.fromkeys(each.waiting.values(), silent)
@@ -184,23 +184,25 @@ def _why_lost(text: str) -> str:
     return re.sub(r"Node Id: \w+ *", "", found[1] if found else text).strip()[:200]
 
 
-def _disks_of_silent(asked: Sequence[_Asked]) -> None:
+def _disks_of_silent(probes: Sequence[_Probe]) -> None:
     """Let the agents of nodes that start no process tell of Ray's disk: a full one is a reason for that."""
-    silent = {each.node_id: each for each in asked if each.is_silent and "value" not in each.answers.get("machine", {})}
+    silent = {
+        each.node_id: each for each in probes if each.is_silent and "value" not in each.answers.get("machine", {})
+    }
     for node_id, disks in reported_disks(silent, _AGENT_S).items() if silent else ():
         (disk, *_) = [size for path, size in disks.items() if path != "/"] or [disks["/"]]
         silent[node_id].answers["agent"] = {"value": {"disk_ray": disk, "settings": {}}}
 
 
-def _reduce_all(asked: Sequence[_Asked], timeout: float) -> None:
+def _reduce_all(probes: Sequence[_Probe], timeout: float) -> None:
     """Let a worker on each node add up tensors: by gloo on all nodes, by NCCL on those with GPUs."""
-    if len(asked) < 2:
+    if len(probes) < 2:
         return
-    _reduce(asked, "gloo", timeout)
-    with_gpus = [each for each in asked if each.facts.num_gpus >= 1]
+    _reduce(probes, "gloo", timeout)
+    with_gpus = [each for each in probes if each.facts.num_gpus >= 1]
     if len(with_gpus) < 2:
         return
-    own = [_Asked(each.facts, each.node_id, num_gpus=1) for each in with_gpus]
+    own = [_Probe(each.facts, each.node_id, num_gpus=1) for each in with_gpus]
     try:
         for each in own:
             each.ask("ready")
@@ -218,25 +220,25 @@ def _reduce_all(asked: Sequence[_Asked], timeout: float) -> None:
             each.close()
 
 
-def _reduce(asked: Sequence[_Asked], backend: str, timeout: float) -> None:
+def _reduce(probes: Sequence[_Probe], backend: str, timeout: float) -> None:
     """Measure one group of all nodes; if that fails, the first with each other, to know which of them is not reached.
 
     The answers are those of check `backend`.
     """
-    answers = _group(asked, backend, timeout)
-    if len(asked) > 2 and not all("value" in answer for answer in answers):
+    answers = _group(probes, backend, timeout)
+    if len(probes) > 2 and not all("value" in answer for answer in answers):
         say("the nodes do not all meet: trying them two by two")
-        pairs = [_pair(asked[0], each, backend, timeout) for each in asked[1:]]
+        pairs = [_pair(probes[0], each, backend, timeout) for each in probes[1:]]
         of_first = next((first for first, second in pairs if "value" in second), pairs[0][0])
         answers = [of_first, *(second for _, second in pairs)]
-    for each, answer in zip(asked, answers, strict=True):
+    for each, answer in zip(probes, answers, strict=True):
         each.answers[backend] = answer
 
 
-def _pair(first: _Asked, second: _Asked, backend: str, timeout: float) -> list[Answer]:
+def _pair(first: _Probe, second: _Probe, backend: str, timeout: float) -> list[Answer]:
     """Measure two nodes in new processes, since those of a group that did not meet may hang."""
     gpus = int(backend == "nccl")
-    pair = [_Asked(each.facts, each.node_id, num_gpus=gpus) for each in (first, second)]
+    pair = [_Probe(each.facts, each.node_id, num_gpus=gpus) for each in (first, second)]
     try:
         return _group(pair, backend, timeout)
     finally:
@@ -244,22 +246,22 @@ def _pair(first: _Asked, second: _Asked, backend: str, timeout: float) -> list[A
             each.close()
 
 
-def _group(asked: Sequence[_Asked], backend: str, timeout: float) -> list[Answer]:
+def _group(probes: Sequence[_Probe], backend: str, timeout: float) -> list[Answer]:
     """Measure one group; returns each node's answer, in which a failed meeting is told in one line."""
-    asked[0].ask("host", timeout)
-    _collect(asked[:1], timeout)
-    host = asked[0].answers.pop("host")
+    probes[0].ask("host", timeout)
+    _collect(probes[:1], timeout)
+    host = probes[0].answers.pop("host")
     if "value" not in host:
         said = host.get("error") or host["silent"]
-        why = f"{asked[0].facts.address} opens no port for the others: {said}"
-        return [{"error": why}] * len(asked)
+        why = f"{probes[0].facts.address} opens no port for the others: {said}"
+        return [{"error": why}] * len(probes)
     place = host["value"]["address"], host["value"]["port"]
-    for rank, each in enumerate(asked):
-        each.ask("all_reduce", backend, *place, rank, len(asked), _REDUCED_BYTES, timeout, name="group")
+    for rank, each in enumerate(probes):
+        each.ask("all_reduce", backend, *place, rank, len(probes), _REDUCED_BYTES, timeout, name="group")
     # A rank waits for the others `timeout` seconds by itself, and then says whom it has not met.
-    _collect(asked, 2 * timeout, group=True)
-    answers = [each.answers.pop("group") for each in asked]
-    addresses = [each.facts.address for each in asked]
+    _collect(probes, 2 * timeout, group=True)
+    answers = [each.answers.pop("group") for each in probes]
+    addresses = [each.facts.address for each in probes]
     failed = [address for address, answer in zip(addresses, answers, strict=True) if "error" in answer]
     return [_meeting(answer, addresses, failed) for answer in answers]
 

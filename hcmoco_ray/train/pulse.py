@@ -91,10 +91,10 @@ class Pulse:
             number += 1
             try:
                 self._status.note(f"rank/{self._rank}", Beat(self._step, self._phase, number))
-                asked = self._status.facts(timeout=5).get("ask")
-                if asked == END:
+                request = self._status.facts(timeout=5).get("ask")
+                if request == END:
                     os._exit(_STALLED_STATUS)
-                if asked in (LEAVE, GROW) or here in compat.draining_nodes():
+                if request in (LEAVE, GROW) or here in compat.draining_nodes():
                     self._leaving.set()
             except ray.exceptions.RayError:
                 pass  # the driver has gone, or does not answer: Ray ends this process, or the next beat gets through

@@ -9,7 +9,7 @@ import torch
 
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
-from hcmoco.finetuning.run import run_cell
+from hcmoco.finetuning.run import finetune_and_score
 from hcmoco.storage import Folder, join
 from hcmoco.tasks.registry import REGISTRY, register_all, task_class
 from hcmoco_ray.cluster import interrupts, session
@@ -37,7 +37,7 @@ def run(
     program: str,
     name: str,
     overrides: Sequence[str],
-    asked: ResourceRequest,
+    resources: ResourceRequest,
     table: Table,
     *,
     plan_only: bool,
@@ -49,7 +49,7 @@ def run(
         program: name of the program: the files are RESULTS/<program>.json and <program>.md.
         name: of the grid.
         overrides: dotted keys of every experiment's recipe.
-        asked: what an experiment requests of the cluster.
+        resources: what an experiment requests of the cluster.
         table: formats the table.
         plan_only: print what is missing, and change nothing.
         seeds: number of seeds of every experiment; None: the grid's own seeds.
@@ -81,7 +81,7 @@ def run(
 
         experiments, results = read_status()
         first = _to_pretrain(inits, experiments, results)
-        _describe(grid, first, experiments, results, asked, folder)
+        _describe(grid, first, experiments, results, resources, folder)
         failures: dict[str, str] = {}
         if not plan_only:
             failures = _pretrain_all(first, inits, folder)
@@ -97,7 +97,7 @@ def run(
                 if _open(experiment, results) and experiment.name not in failures
             ]
             if missing:
-                failures |= _carry_out(program, name, grid.tracking, missing, folder, out, asked)
+                failures |= _carry_out(program, name, grid.tracking, missing, folder, out, resources)
             results = read_results(folder, BELOW, experiments)
             move_earlier_results(folder, BELOW, results)
             write_index(folder, program, grid, experiments, results, failures)
@@ -128,11 +128,11 @@ def _describe(
     first: Sequence[InitSpec],
     experiments: Sequence[Experiment],
     results: Mapping[str, dict],
-    asked: ResourceRequest,
+    resources: ResourceRequest,
     folder: Folder,
 ) -> None:
     """Print what is missing, what it requests of the cluster, and an estimate of the time."""
-    at_once = asked.at_once()
+    at_once = resources.at_once()
     missing = [experiment for experiment in experiments if _open(experiment, results)]
     refused = [experiment for experiment in experiments if experiment.refused]
     known: dict[str, list[float]] = {task: [seconds] for task, seconds in grid.seconds.items()}
@@ -152,7 +152,7 @@ def _describe(
     done = len(experiments) - len(missing) - len(refused)
     log(
         f"{len(experiments)} experiments, {done} done, {len(missing)} to do{not_run}, {at_once} at a time with "
-        f"{asked.text} each{time_left}"
+        f"{resources.text} each{time_left}"
     )
     for task in dict.fromkeys(experiment.task for experiment in missing):
         of_task = [experiment for experiment in missing if experiment.task == task]
@@ -190,7 +190,7 @@ def _carry_out(
     missing: Sequence[Experiment],
     folder: Folder,
     out: str,
-    asked: ResourceRequest,
+    resources: ResourceRequest,
 ) -> dict[str, str]:
     """Train and score experiments on the cluster, and write each result as it comes.
 
@@ -211,11 +211,13 @@ def _carry_out(
 
     def work(config: FinetuneRecipe, train: Shards, test: Shards) -> dict:
         register_all(tasks)
-        torch.set_num_threads(asked.threads)
+        torch.set_num_threads(resources.threads)
         states = join(config.output_dir, "states")
-        return run_cell(config, train, test, states=states, device="cuda" if asked.gpus else "cpu", threads=1)
+        return finetune_and_score(
+            config, train, test, states=states, device="cuda" if resources.gpus else "cpu", threads=1
+        )
 
-    remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)
+    remote = ray.remote(work).options(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2)
     writer = open_writer(tracking, out, actor=True)
     parent = parent_run(writer, program, grid.rpartition("/")[2], out)
 

@@ -67,7 +67,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
             f"{', '.join(REGISTRY)}"
         )
     recipe = run_config.check(PretrainRecipe, base, config.recipe)
-    asked = ResourceRequest("trial", cpus, gpus, threads, recipe.train.max_workers)
+    resources = ResourceRequest("trial", cpus, gpus, threads, recipe.train.max_workers)
     out = resolve_path(config.output_dir)
     store_uri(recipe.tracking, out)
     with lock_run_dir(out, "output_dir=..."):
@@ -76,12 +76,12 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
         import ray
 
         cluster.require_shared_storage(("output_dir", out))
-        asked.at_once()
+        resources.at_once()
         log(described(recipe.tracking, out))
         records = Records(out)
         # Decided once for all trials, or their scores would depend on the node that each ran on.
         saved = records.saved()
-        recipe = precision.decide(recipe, asked.bundle, saved[1].get("pretrain") if saved else None)
+        recipe = precision.decide(recipe, resources.bundle, saved[1].get("pretrain") if saved else None)
         trials = merge(base, {"train": {"precision": recipe.train.precision}})
         trials["tracking"] = recipe.tracking.model_dump(mode="json")  # a trial's node may have another environment
         sources, views, finetune_data, identity = _data_of(config, recipe, out)
@@ -109,7 +109,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
                 views=None if views is None else ray.put(views),
                 finetune_data=finetune_data,
                 writer=writer,
-                resources=asked,
+                resources=resources,
                 placement=recipe.train.placement,
             )
             lost = _trials(job, recipe)

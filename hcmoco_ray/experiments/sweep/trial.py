@@ -14,7 +14,7 @@ from hcmoco.data.sampler import Plan
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
 from hcmoco.export import export_encoders
-from hcmoco.finetuning.run import run_cell
+from hcmoco.finetuning.run import finetune_and_score
 from hcmoco.pretraining.loop import STAGE_1, STAGE_2, pretrain
 from hcmoco.pretraining.trainer import Pretraining
 from hcmoco.storage import is_local, join
@@ -146,7 +146,7 @@ def _finetune(job: Job, number: int, config: PretrainRecipe, run: Pretraining, g
 def _finetune_cell(
     config: FinetuneRecipe, data: tuple[Shards, Shards], states: str, device: str, world: int, rank: int
 ) -> dict[str, Any]:
-    return run_cell(config, *data, states=states, device=device, threads=1, rank=rank, world=world)
+    return finetune_and_score(config, *data, states=states, device=device, threads=1, rank=rank, world=world)
 
 
 def _start_run(job: Job, number: int, values: dict[str, Value]) -> Tracker:

@@ -13,7 +13,7 @@ from hcmoco.config import load_recipe, parse_overrides
 from hcmoco.cotraining.config import CoTrainingConfig, CoTrainingData
 from hcmoco.cotraining.encoder_init import start_digest
 from hcmoco.cotraining.resolve import resolve
-from hcmoco.cotraining.run import Sources, init_of, run_cell
+from hcmoco.cotraining.run import Sources, cotrain_and_score, init_of
 from hcmoco.data.codecs import encode_png
 from hcmoco.errors import UserError
 from hcmoco.finetuning.encoder_init import SCRATCH
@@ -48,13 +48,15 @@ from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
 _OWN = {"experiment": "experiments", "method": "methods", "seed": "seeds"}
 
 
-def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds: int | None, plan_only: bool) -> int:
+def run(
+    recipe: str, overrides: Sequence[str], resources: ResourceRequest, *, seeds: int | None, plan_only: bool
+) -> int:
     """Run the missing co-trainings of a recipe, then write its index and its tables.
 
     Args:
         recipe: name in recipes/versatility/, or the path of a YAML file.
         overrides: dotted keys of the recipe.
-        asked: what a co-training requests of the cluster.
+        resources: what a co-training requests of the cluster.
         seeds: number of seeds of every co-training; None: the recipe's own seeds.
         plan_only: print what is missing, and change nothing.
 
@@ -78,7 +80,7 @@ def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds:
         experiments = _experiments(config, spec, folder)
         results = read_results(folder, BELOW, experiments)
         missing = [experiment for experiment in experiments if experiment.name not in results]
-        _describe(config, spec, experiments, missing, results, asked)
+        _describe(config, spec, experiments, missing, results, resources)
         failures: dict[str, str] = {}
         if missing and not plan_only:
             if not spec.available:
@@ -88,7 +90,7 @@ def run(recipe: str, overrides: Sequence[str], asked: ResourceRequest, *, seeds:
                 results = read_results(folder, BELOW, experiments)
                 missing = [experiment for experiment in experiments if experiment.name not in results]
             if missing:
-                failures = _carry_out(config, missing, folder, asked)
+                failures = _carry_out(config, missing, folder, resources)
             results = read_results(folder, BELOW, experiments)
         text = tables(experiments, results)
         log(f"\n{text}")
@@ -145,10 +147,10 @@ def _describe(
     experiments: list[CoTrainingExperiment],
     missing: list[CoTrainingExperiment],
     results: dict[str, dict],
-    asked: ResourceRequest,
+    resources: ResourceRequest,
 ) -> None:
     """Print what is missing, what it requests of the cluster, and an estimate of the time."""
-    at_once = asked.at_once()
+    at_once = resources.at_once()
     if missing and not spec.available:
         log(f"1 pre-training to do first: {START}")
     measured = [result["seconds"] for result in results.values()]
@@ -156,7 +158,7 @@ def _describe(
     time_left = f", about {len(missing) * seconds / at_once / 60:.0f} minutes" if seconds and missing else ""
     log(
         f"{len(experiments)} co-trainings, {len(results)} done, {len(missing)} to do, {at_once} at a time with "
-        f"{asked.text} each{time_left}"
+        f"{resources.text} each{time_left}"
     )
     for name in dict.fromkeys(experiment.config.experiment for experiment in missing):
         methods = Counter(experiment.config.method for experiment in missing if experiment.config.experiment == name)
@@ -186,7 +188,7 @@ def _sources(config: VersatilityRecipe, experiments: Sequence[CoTrainingExperime
 
 
 def _carry_out(
-    recipe: VersatilityRecipe, missing: Sequence[CoTrainingExperiment], folder: Folder, asked: ResourceRequest
+    recipe: VersatilityRecipe, missing: Sequence[CoTrainingExperiment], folder: Folder, resources: ResourceRequest
 ) -> dict[str, str]:
     """Train and score experiments on the cluster, and write each result as it comes.
 
@@ -202,13 +204,17 @@ def _carry_out(
     )
 
     def work(config: CoTrainingConfig, sources: Sources) -> tuple[dict, np.ndarray]:
-        torch.set_num_threads(asked.threads)
+        torch.set_num_threads(resources.threads)
         cv2.setNumThreads(1)
-        return run_cell(
-            config, sources, states=join(config.output_dir, "states"), device="cuda" if asked.gpus else "cpu", threads=1
+        return cotrain_and_score(
+            config,
+            sources,
+            states=join(config.output_dir, "states"),
+            device="cuda" if resources.gpus else "cpu",
+            threads=1,
         )
 
-    remote = ray.remote(work).options(num_cpus=asked.cpus, num_gpus=asked.gpus, max_retries=2)
+    remote = ray.remote(work).options(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2)
     writer = open_writer(recipe.tracking, recipe.output_dir, actor=True)
     parent = parent_run(writer, PROGRAM, recipe.name, recipe.output_dir)
 

@@ -73,7 +73,7 @@ class Page(HTMLParser):
 
 
 def cell(task, init, labels, seed, figures, *, rows=287, seconds=60.0, main=None):
-    """A fine-tuning's file, as run_cell and the grid leave it."""
+    """A fine-tuning's file, as finetune_and_score and the grid leave it."""
     main = main or next(iter(figures))
     return {
         "task": task,
