@@ -6,7 +6,7 @@ A work item is one (window, lane) of the plan. Items are requested in the order 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Generic, Literal, TypeVar
 
@@ -18,7 +18,8 @@ from hcmoco.data.collate import CollateConfig, SampleKey, SourceInfo, make_micro
 from hcmoco.data.prefetch import prefetch_map
 from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Batch
-from hcmoco.data.shards.reader import RowGroups, read_rows
+from hcmoco.data.shards.reader import RowGroups
+from hcmoco.data.work_items import WorkItems, labeled
 from hcmoco.errors import UserError
 
 _COLUMNS = ("id", "index", "size", "rgb", "depth", "crop", "box", "keypoints")
@@ -84,13 +85,17 @@ class PlanLoader(ABC, Generic[BatchT]):
         Raises:
             UserError: a shard is not what its manifest says, or a row does not decode.
         """
-        return _labeled(self._rows(window, lane), window, lane)
+        return self.work_items.read(window, lane)
 
-    def _rows(self, window: int, lane: int) -> pa.Table:
-        rows = [row for step in self.plan.item(window, lane) for row in step]
-        return read_rows(self.sources, rows, self.columns).append_column(
-            "source", pa.array([row.source for row in rows], pa.int32())
-        )
+    @property
+    def work_items(self) -> WorkItems:
+        """Return what reads the work items, without what makes batches of them."""
+        return WorkItems(self.plan, self.sources, tuple(self.columns))
+
+    @property
+    def item_reader(self) -> Callable[[int, int], pa.Table]:
+        """Return `item`, in a form that holds only what it needs: it goes to a cluster's tasks."""
+        return self.work_items.read
 
     def batches(
         self, items: Iterable[pa.Table], *, rank: int, world: int, first_step: int, threads: int, ahead: int
@@ -176,11 +181,15 @@ class PretrainLoader(PlanLoader[Batch]):
     def item(self, window: int, lane: int) -> pa.Table:
         if self.decode == "worker":
             return super().item(window, lane)
-        table, first = self._rows(window, lane), window * self.plan.window_steps
+        table, first = self.work_items.rows(window, lane), window * self.plan.window_steps
         packed = _packed(
             [super(PretrainLoader, self)._micro_batch(table, t, first + t, lane) for t in range(self.plan.window_steps)]
         )
-        return _labeled(packed, window, lane)
+        return labeled(packed, window, lane)
+
+    @property
+    def item_reader(self) -> Callable[[int, int], pa.Table]:
+        return self.item if self.decode == "tasks" else super().item_reader
 
     def _micro_batch(self, table: pa.Table, t: int, step: int, lane: int) -> Batch:
         return super()._micro_batch(table, t, step, lane) if self.decode == "worker" else self._unpacked(table, t, step)
@@ -200,12 +209,6 @@ class PretrainLoader(PlanLoader[Batch]):
             form = getattr(like, name)
             arrays[name] = np.frombuffer(table[name][t].as_buffer(), form.dtype).reshape(form.shape)
         return replace(like, step=step, **arrays)
-
-
-def _labeled(table: pa.Table, window: int, lane: int) -> pa.Table:
-    for name, number in (("window", window), ("lane", lane)):
-        table = table.append_column(name, pa.array(np.full(len(table), number)))
-    return table
 
 
 def _empty_batch(rows: int, config: CollateConfig) -> Batch:

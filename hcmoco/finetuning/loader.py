@@ -5,17 +5,15 @@ data set and `piece_rows` alone, and every row counts once: scores are the same 
 another size, or another number of threads, change them by rounding (docs/reproducibility.md).
 """
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from hcmoco.data.loader import PlanLoader, not_as_prepared
 from hcmoco.data.prefetch import prefetch_map
-from hcmoco.data.sampler import Row
-from hcmoco.data.shards.reader import read_rows
 from hcmoco.finetuning.label_subset import Subset
+from hcmoco.finetuning.pieces import Pieces
 from hcmoco.rng import make_rng
 from hcmoco.tasks.base import Task, TaskBatch
 
@@ -66,21 +64,12 @@ class EvalLoader:
         Raises:
             UserError: a shard is not what its manifest says.
         """
-        starts = self._starts
-        first = piece * self.piece_rows
-        wanted = range(first, min(first + self.piece_rows, len(self.rows)))
-        places = [_place(starts, position) for position in wanted]
-        real = len(places)
-        places += [_place(starts, 0)] * (self.piece_rows - real)
-        table = read_rows((self.rows,), [Row(0, *place) for place in places], self.task.columns)
-        return table.append_column("real", pa.array([position < real for position in range(self.piece_rows)]))
+        return self.item_reader(piece)
 
     @property
-    def _starts(self) -> list[int]:
-        starts = [0]
-        for _, rows in self.rows.groups:
-            starts.append(starts[-1] + len(rows))
-        return starts
+    def item_reader(self) -> Callable[[int], pa.Table]:
+        """Return `item`, in a form that holds only what it needs: it goes to a cluster's tasks."""
+        return Pieces(self.rows, self.piece_rows, tuple(self.task.columns)).read
 
     def own_items(self, rank: int) -> Iterator[pa.Table]:
         """Yield the pieces of worker `rank`, for a worker that reads them itself."""
@@ -98,9 +87,3 @@ class EvalLoader:
             return self.task.make_batch(rows, None) if rows else None
         except ValueError as error:
             raise not_as_prepared(error) from None
-
-
-def _place(starts: list[int], position: int) -> tuple[int, int]:
-    """(group, row in it) of a row by its position."""
-    group = bisect_right(starts, position) - 1
-    return group, position - starts[group]

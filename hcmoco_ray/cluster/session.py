@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hcmoco.errors import UserError
+from hcmoco.masking import masked
 from hcmoco.storage import absolute, is_local
 from hcmoco_ray.cluster import interrupts, starting
 from hcmoco_ray.cluster.cpus import cpus_here
@@ -114,6 +115,7 @@ def _connect(num_cpus: int | None, object_store_bytes: int, worker_output: bool)
 def _join(address: str, quiet: dict[str, Any]) -> None:
     import ray
 
+    _say(masked(f"joining the Ray cluster at {address}"))
     starting.check_address(address)
     try:
         ray.init(address, runtime_env=_runtime_env(), **quiet)
@@ -128,6 +130,7 @@ def _start_local(num_cpus: int, object_store_bytes: int, quiet: dict[str, Any]) 
     for name, value in START_ENV.items():
         os.environ.setdefault(name, value)
     starting.check_folder()
+    _say("starting Ray on this machine")
     for left in reversed(range(_START_TRIES)):
         try:
             ray.init(
@@ -147,13 +150,16 @@ def _start_local(num_cpus: int, object_store_bytes: int, quiet: dict[str, Any]) 
         ray.shutdown()
         interrupts.raise_if_interrupted()
         if left:
-            print(
-                "starting Ray again: its node was not up after 30 s on this busy machine", file=sys.stderr, flush=True
-            )
+            _say("starting Ray again: its node was not up after 30 s on this busy machine")
     raise UserError(
         f"Ray did not start in {_START_TRIES} tries, most likely because this machine is busy; "
         "run the same command again when it is less so"
     )
+
+
+def _say(what: str) -> None:
+    """Print on stderr: stdout is for results, and a program may be asked for nothing else."""
+    print(what, file=sys.stderr, flush=True)
 
 
 def wait_for_nodes(bundles: list[dict[str, float]], seconds: float) -> Cluster:

@@ -73,12 +73,13 @@ def dataset(loader: "PlanLoader", first_step: int, readers: Readers = FREE_READE
     # A run that has taken its last step reads nothing more, but Ray Data has no empty dataset.
     first = min(first_step // plan.window_steps, plan.windows - 1) * plan.lanes
     count = plan.windows * plan.lanes - first
-    return _dataset(lambda number: loader.item(*divmod(first + number, plan.lanes)), count, loader.item_rows, readers)
+    read, lanes = loader.item_reader, plan.lanes
+    return _dataset(lambda number: read(*divmod(first + number, lanes)), count, loader.item_rows, readers)
 
 
 def evaluation_dataset(loader: "EvalLoader", readers: Readers = FREE_READERS) -> "Dataset":
     """Return the dataset of every piece of an evaluation; it can be iterated any number of times."""
-    return _dataset(loader.item, loader.pieces, loader.piece_rows, readers)
+    return _dataset(loader.item_reader, loader.pieces, loader.piece_rows, readers)
 
 
 def _dataset(item: Callable[[int], pa.Table], count: int, rows: int, readers: Readers) -> "Dataset":

@@ -84,8 +84,26 @@ def _create_tables(database: Path) -> None:
     for leftover in database.parent.glob(f"{database.name}.new-*"):
         leftover.unlink()
     fresh = database.with_name(f"{database.name}.new-{uuid.uuid4().hex}")
-    MlflowClient(f"sqlite:///{fresh}").search_experiments(max_results=1)
+    with _unsynchronized():
+        MlflowClient(f"sqlite:///{fresh}").search_experiments(max_results=1)
+    with fresh.open("rb") as file:
+        os.fsync(file.fileno())
     fresh.replace(database)
+
+
+@contextmanager
+def _unsynchronized() -> Iterator[None]:
+    """Let SQLite not wait for the disk after each statement: what is lost with the machine is created again."""
+    from sqlalchemy import Engine, event
+
+    def connected(connection: Any, record: Any) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", connected)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", connected)
 
 
 def _follow_move(database: Path) -> None:

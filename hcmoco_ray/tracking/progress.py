@@ -91,7 +91,7 @@ class _Holder:
         self._facts[name] = fact
 
     def facts(self) -> dict[str, Any]:
-        return self._facts
+        return dict(self._facts)
 
     def clear_facts(self) -> None:
         self._facts = {}
@@ -100,27 +100,26 @@ class _Holder:
 class Status:
     """The newest line about a run, or another plain value. Workers put it; the program that started them gets it.
 
-    A Ray actor that takes no CPU holds it. This module imports little, because the actor imports it.
+    A Ray actor that takes no CPU holds it; this module imports little, because the actor imports it. Where the program
+    does the work itself, it holds the value, and starts no actor.
 
     Args:
         value: the first value.
+        here: whether all who use it are in this process.
     """
 
-    def __init__(self, value: Any = ""):
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    def __init__(self, value: Any = "", *, here: bool = False):
+        self._own = _Holder(value) if here else None
+        self._actor: Any = None if here else _start_holder(value)
 
-        # On the driver's node: it must not be lost with a node whose loss it is asked about.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._actor: Any = ray.remote(_Holder).options(num_cpus=0, scheduling_strategy=here).remote(value)
+    def __getstate__(self) -> dict[str, Any]:
+        if self._own is not None:
+            raise TypeError("a Status that is made with here=True stays in its process")
+        return self.__dict__
 
     def put(self, value: Any, *, wait: bool = False) -> None:
         """Replace the value; with `wait`, return once `get` gives it."""
-        import ray
-
-        done = self._actor.put.remote(value)
-        if wait:
-            ray.get(done)
+        self._send("put", value, wait=wait)
 
     def get(self, timeout: float | None = None) -> Any:
         """Return the newest value.
@@ -128,19 +127,15 @@ class Status:
         Raises:
             ray.exceptions.RayError: no answer within `timeout` seconds, or the cluster has gone.
         """
-        import ray
-
-        return ray.get(self._actor.get.remote(), timeout=timeout)
+        return self._send("get", wait=True, timeout=timeout)
 
     def note(self, name: str, fact: Any) -> None:
         """Keep a small fact under a name, for `facts`. Does not wait."""
-        self._actor.note.remote(name, fact)
+        self._send("note", name, fact)
 
     def clear_facts(self) -> None:
         """Forget the facts, those on the way included."""
-        import ray
-
-        ray.get(self._actor.clear_facts.remote())
+        self._send("clear_facts", wait=True)
 
     def facts(self, timeout: float | None = None) -> dict[str, Any]:
         """Return the newest fact of each name.
@@ -148,9 +143,24 @@ class Status:
         Raises:
             ray.exceptions.RayError: no answer within `timeout` seconds, or the cluster has gone.
         """
+        return self._send("facts", wait=True, timeout=timeout)
+
+    def _send(self, method: str, *arguments: Any, wait: bool = False, timeout: float | None = None) -> Any:
+        if self._own is not None:
+            return getattr(self._own, method)(*arguments)
         import ray
 
-        return ray.get(self._actor.facts.remote(), timeout=timeout)
+        done = getattr(self._actor, method).remote(*arguments)
+        return ray.get(done, timeout=timeout) if wait else None
+
+
+def _start_holder(value: Any) -> Any:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    # On the driver's node: it must not be lost with a node whose loss it is asked about.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(_Holder).options(num_cpus=0, scheduling_strategy=here).remote(value)
 
 
 def say(line: str) -> None:

@@ -28,7 +28,7 @@ from hcmoco_ray.cluster import interrupts, preflight, session
 from hcmoco_ray.ingest import dataset
 from hcmoco_ray.ingest.dataset import Readers
 from hcmoco_ray.tracking.progress import Status, shown
-from hcmoco_ray.train.launch import Start, WorkerContext, train
+from hcmoco_ray.train.launch import Start, WorkerContext, in_this_process, train
 from hcmoco_ray.train.pulse import DATA, STEP
 from hcmoco_ray.train.run_dir import log
 
@@ -175,7 +175,8 @@ def score(config: ScoreConfig, weights: str, task: Task, rows: Subset) -> Result
         UserError: workers are lost too often, or a row cannot be read.
     """
     loader = EvalLoader(task, rows, config.piece_rows, config.train.max_workers)
-    values, status = Status(None), Status(f"scoring {len(rows)} rows")
+    here = in_this_process(config)
+    values, status = Status(None, here=here), Status(f"scoring {len(rows)} rows", here=here)
     with shown(status):
         train(ScoreJob(config, weights, loader, values, status))
     result = Result(**values.get())

@@ -17,7 +17,7 @@ from hcmoco_ray.tracking import system_metrics
 from hcmoco_ray.tracking.client import Tracker, open_writer, start_run
 from hcmoco_ray.tracking.config import described, store_uri
 from hcmoco_ray.tracking.progress import Status, shown
-from hcmoco_ray.train.launch import Job, train, worker_resources
+from hcmoco_ray.train.launch import Job, in_this_process, train, worker_resources
 from hcmoco_ray.train.run_dir import (
     OUT,
     load_saved_config,
@@ -183,7 +183,8 @@ def _sampled(tracker: Tracker, interval: int) -> AbstractContextManager[None]:
 
 def _train(run: Run, planned: PlannedRun, tracker: Tracker) -> None:
     workers = run.config.train.max_workers
-    status = Status("starting the training" if workers == 1 else f"starting {workers} workers")
+    what = "starting the training" if workers == 1 else f"starting {workers} workers"
+    status = Status(what, here=in_this_process(run.config))
     with shown(status):
         interrupts.raise_if_interrupted()
         ingest = run.config.ingest

@@ -104,4 +104,6 @@ def test_no_cluster_at_the_address():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].startswith("error: no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1")
+    before, error = done.stderr.strip().splitlines()
+    assert before == "joining the Ray cluster at 127.0.0.1:1"  # nothing waits in silence
+    assert error.startswith("error: no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1")

@@ -34,7 +34,7 @@ def error_of(done: subprocess.CompletedProcess) -> str:
     assert done.returncode == 2, done
     *before, line = done.stderr.splitlines()
     assert "Traceback" not in done.stderr
-    assert not [each for each in before if not re.match("preparing|starting", each)], done.stderr
+    assert not [each for each in before if not re.match("preparing|starting|joining", each)], done.stderr
     assert line.startswith("error: ")
     assert "RAY_ADDRESS=None" not in line
     return line
