@@ -118,6 +118,7 @@ def test_a_job_carries_the_code_and_nothing_that_a_checkout_holds(own_cluster, c
     assert [path.name for path in (clean_copy / "runs").iterdir()] == ["large"]
 
 
+@pytest.mark.long
 def test_a_script_runs_without_a_working_dir_where_ray_was_started_in_the_checkout(own_cluster, tmp_path):
     command = ["python", "pipelines/pretrain.py", *TINY, "output_dir=runs/no-working-dir"]
     done = own_cluster.submit(*command, folder=tmp_path, working_dir=False)
@@ -125,6 +126,7 @@ def test_a_script_runs_without_a_working_dir_where_ray_was_started_in_the_checko
     assert_trained(own_cluster.home / "runs" / "no-working-dir")
 
 
+@pytest.mark.long
 def test_the_installed_command_runs_as_a_job(own_cluster, tmp_path):
     install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", "site", str(ROOT)]
     subprocess.run([sys.executable, *install], cwd=tmp_path, check=True, capture_output=True, timeout=CEILING)

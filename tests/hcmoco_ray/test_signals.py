@@ -121,7 +121,7 @@ def test_while_people_are_made(tmp_path, number):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("workers", "number"), [pytest.param(1, signal.SIGTERM, marks=pytest.mark.long), (2, signal.SIGINT)]
+    ("workers", "number"), [(1, signal.SIGTERM), pytest.param(2, signal.SIGINT, marks=pytest.mark.long)]
 )
 def test_while_training(home, workers, number):
     out = home / "runs" / f"{workers}-{number}"

@@ -135,6 +135,7 @@ def test_a_full_disk(tmp_path, folder):
     helped(tmp_path, within, str(folder))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_too_few_open_files(tmp_path):
     few = ("bash", "-c", 'ulimit -n 40 && exec "$@"', "bash")

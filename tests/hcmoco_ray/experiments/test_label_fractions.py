@@ -308,6 +308,7 @@ def test_what_a_cell_starts_from_is_pre_trained_first_and_once(home, pretrained,
     assert not (home / "runs/cmc").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_pre_training_that_fails_does_not_stop_the_others(home, pretrained, capsys):
     over = {**pretrained, "inits": {name: pretrained["inits"][name] for name in ("broken", "cmc")}}

@@ -171,6 +171,7 @@ def test_a_mistake_is_one_line(swept, home, over, arguments, message):
     assert not (done.folder / "sweep.json").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_early_stopping_ends_trials(swept, home):
     stopping = {

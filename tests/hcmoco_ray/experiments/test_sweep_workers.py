@@ -69,6 +69,7 @@ def assert_nothing_is_held() -> None:
     assert {group["state"] for group in placement_group_table().values()} <= {"REMOVED"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_trial_of_two_workers_is_the_training_of_pretrain(home, swept):
     """`best.yaml` is the trial's recipe: bit for bit the same weights, losses and probes."""

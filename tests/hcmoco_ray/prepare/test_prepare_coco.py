@@ -139,6 +139,7 @@ def write_charts(folder: Path) -> None:
     np.save(folder / "Pdist_matrix.npy", np.stack(rows).astype(np.float32))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_published_recipe_trains_and_is_scored_on_them(ray_session, downloads, tmp_path, monkeypatch, capsys):
     """The recipe as it is but for sizes: fine-tuned on train and valminusminival, scored on minival, and scored again

@@ -103,6 +103,7 @@ def test_ntu_parsing_from_files_to_shards(ray_session, ntu_source, tmp_path, cap
     assert "research" in (tmp_path / "train" / "README.md").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_ntu_parsing_is_trained_on_and_scored(ray_session, ntu_source, tmp_path, capsys):
     root, frames = ntu_source

@@ -155,6 +155,7 @@ def test_a_store_that_came_along_is_the_copys_own(tmp_path, capsys):
     assert not capsys.readouterr().out
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_with_a_server_is_copied_and_moved(ray_session, tiny_home, tmp_path):
     out, copy, moved = (tiny_home / "runs" / f"served {name}" for name in ("original", "copy", "moved"))

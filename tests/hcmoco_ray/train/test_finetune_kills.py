@@ -43,6 +43,7 @@ def two(ray_session, finetune_home) -> Done:
     return tiny.call(finetune_home, "pose", *TWO, "output_dir=runs/two")
 
 
+@pytest.mark.long
 def test_two_workers_come_to_the_end_quietly(two):
     assert two.status == 0, two
     assert not [

@@ -34,6 +34,7 @@ def _scores(batch: SceneBatch, predictions: list[dict]) -> tuple[list[float], fl
     return overlaps, right / points, float(np.concatenate(errors).mean())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_learns_eight_scenes_by_heart():
     rows = [pasted_scene(number, points=150) for number in range(8)]
