@@ -21,13 +21,14 @@ help:
 	@echo "make bench      the side-by-side benchmarks   make lint / make format   ruff and mypy"
 	@echo "VENV=$(VENV)   ARGS=key=value ... overrides of the recipe"
 
+# Python compiles what it imports; compiling all that is installed would take a minute more.
 install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; choose another with PYTHON=python3.12"; exit 2; }
 	@echo "installing into $(VENV): PyTorch and Ray, about 5.5 GB"
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
 	@rm -f $(VENV)/.hcmoco-*; touch $@
 
 pretrain: install
