@@ -52,16 +52,18 @@ people: install
 	@$(RUN) pipelines/prepare.py people --out data/people-look --count 8 --domain indoor
 	@$(RUN) pipelines/prepare.py sheet data/people-look people.png
 
+# The tests of a file stay in one of two processes; which file comes first is said in tests/conftest.py.
+PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
 # Random order each time (the seed is printed; repeat one with ARGS="-p randomly -p 'randomly_seed=...'").
 test: install
-	@$(RUN) -m pytest -q -m "not slow and not cluster" -n 2 --dist loadgroup $(ARGS)
+	@$(RUN) -m pytest -q -m "not slow and not cluster" $(PARALLEL) $(ARGS)
 
 test-slow: install
-	@$(RUN) -m pytest -q -m "slow and not long and not cluster" -n 2 --dist loadgroup $(ARGS)
+	@$(RUN) -m pytest -q -m "slow and not long and not cluster" $(PARALLEL) $(ARGS)
 
 # Kills, signals, a sweep and a grid on S3, which take minutes each; .ci/run leaves them out.
 test-long: install
-	@$(RUN) -m pytest -q -m "long and not cluster" -n 2 --dist loadgroup $(ARGS)
+	@$(RUN) -m pytest -q -m "long and not cluster" $(PARALLEL) $(ARGS)
 
 # One training over two nodes, one of which is killed.
 test-nodes: install

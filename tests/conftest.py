@@ -72,16 +72,25 @@ def pytest_addoption(parser):
     )
 
 
-# Before xdist reads the groups.
-@pytest.hookimpl(tryfirst=True)
+# One of these at the end would keep one process of the test run busy, and leave the other one nothing.
+LONGEST = (
+    *("test_pretrain", "test_pretrain_kills", "test_pretrain_mistakes"),
+    *("test_finetune", "test_finetune_kills", "test_finetune_mistakes"),
+    *("test_job_submit", "test_label_fractions", "test_overfit", "test_secrets", "test_signals", "test_sweep"),
+)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Group the tests by file, so that a file's fixtures are made once.
+    """Group the tests by file, so that a file's fixtures are made once, and start with the files that take longest.
 
     The tests on Ray take more than half of the time. So each process of the test run has a Ray, which its tests share.
     """
-    for item in items:
+    for item in items:  # before xdist reads the groups
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    yield
+    items.sort(key=lambda item: item.path.stem not in LONGEST)  # both parts stay in random order
 
 
 # Outermost, so that its line comes last.

@@ -73,6 +73,7 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_node_that_can_hold_a_worker_is_asked():
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {

@@ -115,6 +115,7 @@ def test_what_is_missing_is_listed(source, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_is_trained_on_and_scored(shards, tmp_path):
     data = [

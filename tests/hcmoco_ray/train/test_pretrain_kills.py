@@ -48,6 +48,7 @@ def test_two_workers_come_to_the_end_quietly(two):
     assert newest(two.folder).step == STEPS
 
 
+@pytest.mark.long
 def test_workers_killed_during_a_save_between_the_stages_and_in_a_window(two, tiny_home):
     states = tiny_home / "runs" / "killed" / "states"
     moments = [

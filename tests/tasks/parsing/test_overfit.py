@@ -33,7 +33,7 @@ def rows() -> list[dict]:
     return [make_person(config, number, dataset="people", split="train").to_row(number) for number in range(PEOPLE)]
 
 
-@pytest.mark.parametrize("cls", [RgbParsing, DepthParsing])
+@pytest.mark.parametrize("cls", [RgbParsing, pytest.param(DepthParsing, marks=pytest.mark.long)])
 def test_eight_people_are_learnt_by_heart(cls, rows: list[dict]):
     torch.manual_seed(0)
     about = About(
