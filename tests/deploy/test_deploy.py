@@ -110,6 +110,13 @@ def test_the_settings_of_the_slurm_script_are_those_of_the_docs():
             assert f"export {name}=${{{name}:-{value}}}" in script
 
 
+def test_the_slurm_script_hands_its_variables_to_every_step():
+    """`sbatch --export=NONE` would hold for the script's own steps too, which need the token and the address of Ray."""
+    steps = re.findall(r"\bsrun (--.*)", (DEPLOY / "slurm.sh").read_text())
+    assert len(steps) == 2
+    assert all(each.startswith("--export=ALL ") for each in steps)
+
+
 @pytest.mark.parametrize("script", ["slurm.sh", "mlflow-server.sh"])
 def test_bash_reads_the_scripts(script):
     assert subprocess.run(["bash", "-n", DEPLOY / script]).returncode == 0
