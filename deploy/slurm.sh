@@ -24,8 +24,32 @@ fi
 cd "$SLURM_SUBMIT_DIR"
 venv=${VENV:-$PWD/.venv}
 if [ -x "$venv/bin/python" ]; then PATH=$venv/bin:$PATH; fi
+if [ -L "$venv/bin/python" ] && [ ! -x "$venv/bin/python" ]; then
+    echo "error: node $(hostname): the Python of $venv, $(readlink -m "$venv/bin/python"), is not installed there" >&2
+    exit 2
+fi
 command -v ray > /dev/null || {
-    echo "error: no ray in $venv/bin or in PATH; run \`make install\` in $PWD, or set VENV" >&2
+    echo "error: no ray in $venv/bin or in PATH; call sbatch in the checkout and run \`make install\` there, or set VENV" >&2
+    exit 2
+}
+# Nodes do not start in the same second, and some read Python from a slow disk. Ray's own limit is 30 s.
+export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=${RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT:-900}
+
+# Each node says at once what it lacks. Otherwise the first one would wait for it until the time above is over.
+# shellcheck disable=SC2016  # the variables are those of the inner shell
+look='
+fault() { echo "error: node $(hostname): $1" >&2; exit 2; }
+cd "$1" 2> /dev/null || fault "there is no folder $1; the checkout must be on a disk that all nodes mount"
+command -v ray > /dev/null || fault "there is no ray in $2/bin or in PATH; the environment must be on a disk that all nodes mount"
+address=$(python -c "import ray.util; print(ray.util.get_node_ip_address())") || fault "Python, or Ray, does not start"
+case $SLURM_JOB_NUM_NODES:$address in
+    1:*) ;;
+    *:127.*) fault "Ray takes $address for its address; give it a default route, or put its own address beside its name in /etc/hosts" ;;
+esac
+'
+timeout "$RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT" srun --export=ALL --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
+    --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" bash -c "$look" look "$PWD" "$venv" || {
+    echo "error: no training was started, since not every node of the job is ready" >&2
     exit 2
 }
 
@@ -47,8 +71,6 @@ driver='echo $$ > "$HCMOCO_JOB_FILES/pid"; exec "$@"'
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_USAGE_STATS_ENABLED=0
-# Nodes do not start in the same second, and some read Python from a slow disk. Ray's own limit is 30 s.
-export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=${RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT:-900}
 # A silent node is given up after about 9 s, and processes that read are kept (docs/failures.md).
 export RAY_health_check_initial_delay_ms=${RAY_health_check_initial_delay_ms:-1000}
 export RAY_health_check_period_ms=${RAY_health_check_period_ms:-1000}
@@ -70,8 +92,9 @@ started() { [ -s "$HCMOCO_JOB_FILES/pid" ]; }
 ended() { [ -s "$HCMOCO_JOB_FILES/status" ]; }
 trap ask_for_a_state USR1
 
-# A node that is lost must not end the tasks of the others (--kill-on-bad-exit=0, --wait=0).
-srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=0 --wait=0 \
+# A node that is lost must not end the tasks of the others (--kill-on-bad-exit=0, --wait=0). The tasks need what is exported here, also
+# where the job was submitted with --export=NONE (--export=ALL).
+srun --export=ALL --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=0 --wait=0 \
     bash -c "$task" task \
     ray symmetric-run --address="$RAY_ADDRESS" --min-nodes="$SLURM_JOB_NUM_NODES" --temp-dir="/tmp/ray-$(id -un)" \
     --num-cpus="$SLURM_CPUS_PER_TASK" --object-store-memory="${OBJECT_STORE_BYTES:-2147483648}" -- \
@@ -94,5 +117,11 @@ if [ -n "$asked" ] && { ! started || [ "$status" = 75 ] || [ "$status" = 138 ]; 
     echo "$(date +%T) back to the queue; the same command resumes"
     scontrol requeue "$SLURM_JOB_ID"
     exit 0
+fi
+# Ray's own lines, as it stops, hide those of the program.
+if ! started; then
+    echo "error: the program was not started; Ray's lines above say why" >&2
+elif [ "$status" != 0 ]; then
+    echo "error: the program ended with status $status; its own lines are above those of Ray, which stopped after it" >&2
 fi
 exit "$status"

@@ -1,7 +1,8 @@
 """`deploy/slurm.sh` on a Slurm of two nodes: a job whose time is over goes back to the queue and resumes."""
 
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,15 +28,15 @@ def slurm() -> Iterator[Slurm]:
 class Job:
     """A program of the checkout, submitted by the script to both nodes."""
 
-    def __init__(self, slurm: Slurm, name: str, *command: str):
+    def __init__(self, slurm: Slurm, name: str, *command: str, options: Sequence[str] = ()):
         self._slurm = slurm
         home = slurm.shared / "home"
         home.mkdir(exist_ok=True)
         self._log = slurm.shared / f"{name}.log"
         environment = {"HCMOCO_HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         environment |= {"OBJECT_STORE_BYTES": str(150 << 20), "RAY_memory_monitor_refresh_ms": "0"}
-        options = ["--parsable", "--cpus-per-task=2", f"--output={self._log}"]
-        self._id = slurm.run(["sbatch", *options, "deploy/slurm.sh", *command], environment).strip()
+        given = ["--parsable", "--cpus-per-task=2", f"--output={self._log}", *options]
+        self._id = slurm.run(["sbatch", *given, "deploy/slurm.sh", *command], environment).strip()
 
     @property
     def said(self) -> str:
@@ -92,5 +93,24 @@ def test_a_program_that_fails_ends_its_job_with_its_status(slurm: Slurm):
     job = Job(slurm, "failing", "python", "pipelines/pretrain.py", "--recipe", "no-such-recipe")
     assert job.finish() == "FAILED", job.said
     assert job.field("ExitCode") == "2:0"
-    assert "error: " in job.said
+    assert "error: recipe " in job.said
     assert job.field("Restarts") == "0"
+
+
+def test_a_job_takes_from_the_shell_only_what_it_names(slurm: Slurm):
+    """Sites that set SBATCH_EXPORT=NONE do so for all: what the script exports must reach the nodes all the same."""
+    environment = Path(sys.executable).parents[1]
+    given = [f"--export=NONE,VENV={environment},PYTHONPATH={ROOT},OBJECT_STORE_BYTES={150 << 20}"]
+    job = Job(slurm, "bare", "python", "pipelines/pretrain.py", "--recipe", "no-such-recipe", options=given)
+    assert job.finish() == "FAILED", job.said
+    assert job.field("ExitCode") == "2:0"
+    assert "error: recipe " in job.said
+
+
+def test_a_node_without_the_environment_is_named_before_ray_starts(slurm: Slurm):
+    with slurm.hidden(2, Path(sys.executable).parents[1]):
+        job = Job(slurm, "hidden", "python", "pipelines/pretrain.py")
+        assert job.finish() == "FAILED", job.said
+    assert job.field("ExitCode") == "2:0"
+    assert "error: node slurm-2: there is no ray" in job.said
+    assert "Starting Ray" not in job.said

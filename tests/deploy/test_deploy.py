@@ -90,6 +90,30 @@ def test_the_ray_job_fits_its_cluster(job):
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
 
 
+def test_the_object_stores_fit_into_dev_shm(job):
+    """Ray would take 30% of the memory, and put it on the disk where /dev/shm is smaller."""
+    cluster = job["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        (shm,) = (each["emptyDir"] for each in pod["volumes"] if each["name"] == "shm")
+        assert shm["medium"] == "Memory"
+        available = int(shm["sizeLimit"].removesuffix("Gi")) << 30
+        assert 0 < int(group["rayStartParams"]["object-store-memory"]) < available
+
+
+def test_the_ray_jobs_commented_lines_can_be_used():
+    text = (DEPLOY / "kuberay-rayjob.yaml").read_text()
+    used = re.sub(r"^( +)# (- \{name: shared|imagePullSecrets)", r"\1\2", text, flags=re.MULTILINE)
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    claim = yaml.safe_load(re.search(r"^    apiVersion: v1\n(?:    .*\n)+", page, re.MULTILINE)[0])
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    for pod in pods(yaml.safe_load(used)):
+        assert pod["imagePullSecrets"] == [{"name": "registry"}]
+        (shared,) = (each["persistentVolumeClaim"] for each in pod["volumes"] if each["name"] == "shared")
+        assert shared == {"claimName": claim["metadata"]["name"]}
+        assert {"name": "shared", "mountPath": "/shared"} in pod["containers"][0]["volumeMounts"]
+
+
 def test_what_the_image_copies_and_a_job_sends_are_the_same_code():
     image = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     sent = {
@@ -108,6 +132,13 @@ def test_the_settings_of_the_slurm_script_are_those_of_the_docs():
     for name, value in settings().items():
         if name != "RAY_JOB_STOP_WAIT_TIME_S":  # nothing is submitted
             assert f"export {name}=${{{name}:-{value}}}" in script
+
+
+def test_the_slurm_script_hands_its_variables_to_every_step():
+    """`sbatch --export=NONE` would hold for the script's own steps too, which need the token and the address of Ray."""
+    steps = re.findall(r"\bsrun (--.*)", (DEPLOY / "slurm.sh").read_text())
+    assert len(steps) == 2
+    assert all(each.startswith("--export=ALL ") for each in steps)
 
 
 @pytest.mark.parametrize("script", ["slurm.sh", "mlflow-server.sh"])

@@ -9,7 +9,8 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.helpers import namespaces
@@ -143,6 +144,16 @@ class Slurm:
 
     def _daemon(self, machine: int, command: Sequence[str]) -> Command:
         return self._machines[machine].popen(command, self._environment())
+
+    @contextmanager
+    def hidden(self, node: int, folder: Path) -> Iterator[None]:
+        """A node (1, 2, ...) that does not see a folder, as one that does not mount its disk."""
+        machine, environment = self._machines[node], self._environment()
+        machine.run(["mount", "-t", "tmpfs", "none", str(folder)], environment, check=True)
+        try:
+            yield
+        finally:
+            machine.run(["umount", str(folder)], environment, check=True)
 
     def run(self, command: Sequence[str], env: Mapping[str, str] | None = None, *, check: bool = True) -> str:
         """Runs a command on the controller, in the checkout's folder, and returns what it printed."""

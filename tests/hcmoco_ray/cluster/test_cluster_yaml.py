@@ -41,6 +41,12 @@ def test_ray_accepts_it(config, on_demand, spot):
     assert all(kinds[kind]["min_workers"] == 0 for kind in ("gpu", "gpu-spot"))
 
 
+def test_the_commented_file_of_mlflow_can_be_used():
+    text = (ROOT / "cluster.yaml").read_text()
+    ready = prepared(yaml.safe_load(re.sub(r"^  # (/home/hcmoco/)", r"  \1", text, flags=re.MULTILINE)))
+    assert ready["file_mounts"]["/home/hcmoco/.mlflow/credentials"] == "~/.mlflow/credentials"
+
+
 def test_the_check_would_see_a_mistake(config):
     with pytest.raises(Exception, match="max_worker"):
         prepared({**config, "max_worker": 4})
