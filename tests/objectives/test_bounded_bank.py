@@ -206,7 +206,7 @@ def test_nothing_waits_for_the_device():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"bank_rows": 0}, "bank_rows = 0: .*greater than or equal to 1"),
+        ({"bank_rows": 0}, "bank_rows = 0: .*at least 1"),
         ({"bank_rows": 100}, "bank_rows = 100 is less than num_negatives = 16384.*; raise bank_rows, or lower"),
         ({"bank_rows": 20000, "release": {"positive": "bank"}}, "release.positive: bank.*; set bank_rows: null"),
     ],

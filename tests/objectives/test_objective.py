@@ -240,7 +240,7 @@ def test_objective_learns_to_align_the_modalities():
     ("values", "message"),
     [
         ({"tau_g": 0}, r"tau_g = 0: .*greater than 0"),
-        ({"lambda_s": -1}, r"lambda_s = -1: .*greater than or equal to 0"),
+        ({"lambda_s": -1}, r"lambda_s = -1: .*at least 0"),
         ({"lambda_g": math.nan}, r"lambda_g = nan"),
         ({"bank_momentum": 1.0}, r"bank_momentum = 1.0: .*less than 1"),
         ({"num_anchors": 0}, r"anchors = 0"),

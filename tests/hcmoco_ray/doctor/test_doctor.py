@@ -40,14 +40,14 @@ def test_an_all_reduce_of_two_processes(ray_session):
 
     (node,) = ray.nodes()
     facts = NodeFacts(node["NodeManagerAddress"], "here", is_head=True, num_gpus=0, object_store_bytes=0)
-    asked = [run._Asked(facts, node["NodeID"]) for _ in range(2)]
+    probes = [run._Probe(facts, node["NodeID"]) for _ in range(2)]
     try:
-        run._reduce_all(asked, 900)
+        run._reduce_all(probes, 900)
     finally:
-        for each in asked:
+        for each in probes:
             each.close()
-    assert all(each.answers["gloo"]["value"]["gb_per_s"] > 0 for each in asked), [each.answers for each in asked]
-    assert all(set(each.answers) == {"gloo"} for each in asked)
+    assert all(each.answers["gloo"]["value"]["gb_per_s"] > 0 for each in probes), [each.answers for each in probes]
+    assert all(set(each.answers) == {"gloo"} for each in probes)
 
 
 def test_a_rank_that_does_not_find_the_first_says_so(ray_session):
@@ -57,14 +57,14 @@ def test_a_rank_that_does_not_find_the_first_says_so(ray_session):
 
     (node,) = ray.nodes()
     facts = NodeFacts(node["NodeManagerAddress"], "here", is_head=True, num_gpus=0, object_store_bytes=0)
-    asked = run._Asked(facts, node["NodeID"])
+    probe = run._Probe(facts, node["NodeID"])
     try:
         # Nobody listens at port 1.
-        asked.ask("all_reduce", "gloo", node["NodeManagerAddress"], 1, 1, 2, 1024, 5.0, name="group")
-        run._collect([asked], 900)
+        probe.ask("all_reduce", "gloo", node["NodeManagerAddress"], 1, 1, 2, 1024, 5.0, name="group")
+        run._collect([probe], 900)
     finally:
-        asked.close()
-    answer = run._meeting(asked.answers["group"], ["10.0.0.5"], ["10.0.0.6"])
+        probe.close()
+    answer = run._meeting(probe.answers["group"], ["10.0.0.5"], ["10.0.0.6"])
     assert answer["error"].startswith("its all-reduce with 10.0.0.5 fails: ")
     assert "refused; let every port between these nodes through" in answer["error"]
     silent = run._meeting({"silent": "nothing came for 10 s"}, ["10.0.0.5", "10.0.0.6"], ["10.0.0.6"])
