@@ -21,7 +21,6 @@ help:
 	@echo "make bench      the side-by-side benchmarks   make lint / make format   ruff and mypy"
 	@echo "VENV=$(VENV)   ARGS=key=value ... overrides of the recipe"
 
-# Python compiles what it imports; compiling all that is installed would take a minute more.
 install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -29,6 +28,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into $(VENV): PyTorch and Ray, about 5.5 GB"
 	@$(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
+# On all cores, where pip compiles on one. Some packages carry templates that do not compile.
+	@$(VENV)/bin/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@rm -f $(VENV)/.hcmoco-*; touch $@
 
 pretrain: install
