@@ -38,6 +38,7 @@ _noted = 0  # number of the signal since the innermost `handle_signals` began
 _unwound = threading.Event()  # set while the main thread has nothing to close
 _unwound.set()
 _ended_by = 0  # number of the signal that the second thread received
+_received = threading.Event()  # set once that is known
 _said = False
 _listening = False  # whether the second thread runs
 _depth = 0  # of nested `handle_signals`
@@ -170,6 +171,8 @@ def say_stopped(instead: str = "") -> int:
     """Print the one line of a stopped program, and return its exit status."""
     global _said
     _said = True
+    if _listening and not _noted:  # Ray's own handler took the signal; the second thread learns of it in a moment
+        _received.wait(_SAYING_S)
     # One call, so that the line stays in one piece whatever else is written.
     sys.stderr.write(f"\nstopped; {instead or 'the same command resumes from what is saved'}\n")
     sys.stderr.flush()
@@ -226,6 +229,7 @@ def _end(reader: int, meant: Callable[[int], bool], grace: float) -> None:
     while number not in SIGNALS or not meant(number):
         number = os.read(reader, 1)[0]
     _ended_by = number
+    _received.set()
     try:
         if sys.platform == "linux":  # what loses its parent while the main thread unwinds becomes this one's child
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -35,6 +35,7 @@ def people(tmp_path_factory):
     return Shards.open(folder)
 
 
+@pytest.mark.long
 def test_eight_people_are_learnt_by_heart(people):
     over = {
         "experiment": "missing-modality",

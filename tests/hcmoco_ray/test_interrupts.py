@@ -73,6 +73,7 @@ def test_an_interrupt_while_a_mistake_is_told_is_no_traceback(capsys):
     interrupts.raise_if_interrupted()
 
 
+SAID = "stopped; the same command resumes from what is saved"
 ENDS_AS_IT_LEAVES = """
 import os, signal, sys
 from hcmoco_ray.cluster import entrypoint, interrupts
@@ -98,7 +99,31 @@ def test_a_signal_as_a_program_leaves_its_block_ends_it_with_one_line():
     ran = subprocess.run(
         [sys.executable, "-c", ENDS_AS_IT_LEAVES], capture_output=True, text=True, timeout=240, check=False
     )
-    assert (ran.returncode, ran.stderr.strip()) == (
-        128 + signal.SIGTERM,
-        "stopped; the same command resumes from what is saved",
+    assert (ran.returncode, ran.stderr.strip()) == (128 + signal.SIGTERM, SAID)
+
+
+TAKEN_BY_SOMEONE_ELSE = """
+import os, signal, sys, time
+from hcmoco_ray.cluster import entrypoint, interrupts
+
+interrupts.listen()
+
+
+def main():
+    with interrupts.kept():
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(600)
+
+
+sys.exit(entrypoint.main_wrapper(main)())
+"""
+
+
+@pytest.mark.parametrize("repeat", range(5))
+def test_a_signal_that_someone_elses_handler_takes_is_the_status(repeat):
+    """As Ray's does while it starts."""
+    ran = subprocess.run(
+        [sys.executable, "-c", TAKEN_BY_SOMEONE_ELSE], capture_output=True, text=True, timeout=240, check=False
     )
+    assert (ran.returncode, ran.stderr.strip()) == (128 + signal.SIGTERM, SAID)

@@ -44,6 +44,7 @@ print("FOUND", json.dumps([cluster.nodes, hcmoco.__file__, *trainer.fit().return
 """
 
 
+@pytest.mark.long
 def test_driver_workers_and_data_tasks_import_what_was_submitted(own_cluster, clean_copy):
     (clean_copy / "where.py").write_text(WHERE)
     done = own_cluster.submit("python", "where.py", folder=clean_copy)

@@ -99,6 +99,7 @@ def test_people_without_embree(ray_session, tmp_path, capfd, without_embree):
     assert ensure.identity(there) == ensure.identity(source)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_program_where_no_process_can_import_embree(tmp_path):
     missing = tmp_path / "path" / "embreex" / "__init__.py"

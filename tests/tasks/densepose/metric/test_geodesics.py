@@ -196,6 +196,7 @@ def test_reference_points_are_dense_where_scales_are_small():
     assert (asset.face_kind == BODY).sum() == len(faces)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_distances_are_kept(tmp_path):
     first = people_geodesics(folder=tmp_path)
