@@ -62,7 +62,7 @@ test: install
 test-slow: install
 	@$(RUN) -m pytest -q -m "slow and not long and not cluster" $(PARALLEL) $(ARGS)
 
-# Kills, signals, a sweep and a grid on S3, which take minutes each; .ci/run leaves them out.
+# More kills, signals and trainings, which take minutes each; .ci/run leaves them out.
 test-long: install
 	@$(RUN) -m pytest -q -m "long and not cluster" $(PARALLEL) $(ARGS)
 

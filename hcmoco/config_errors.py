@@ -30,38 +30,37 @@ _ALLOWED = {
 
 
 def lines(cls: type[BaseModel], values: Any, errors: Sequence[Any]) -> str:
-    """Return what the first errors mean for whoever wrote the values; the arguments are those of `line`.
+    """Return what the first errors of pydantic mean for whoever wrote the values: keys, values, what is allowed.
 
     A value that may be of several types breaks a rule of each: they are alternatives, told once.
-    """
-    told: dict[str, list[str]] = {}
-    for error in errors:
-        start, _, rule = line(cls, values, error).partition(": must ")
-        told.setdefault(start, [])
-        rule = rule.removeprefix("be ") if told[start] else rule
-        if rule and rule not in told[start]:
-            told[start].append(rule)
-    parts = [f"{start}: must {' or '.join(rules)}" if rules else start for start, rules in told.items()]
-    return "; ".join(parts[:_SHOWN])
-
-
-def line(cls: type[BaseModel], values: Any, error: Any) -> str:
-    """Return what an error of pydantic means for whoever wrote the values: the key, the value, what is allowed.
 
     Args:
         cls: config that was built.
         values: that it was built from.
-        error: one of `ValidationError.errors()`.
+        errors: `ValidationError.errors()`.
     """
+    told: dict[str, list[str]] = {}
+    for error in errors:
+        start, rule = _told(cls, values, error)
+        rules = told.setdefault(start, [])
+        rule = rule.removeprefix("be ") if rules else rule
+        if rule and rule not in rules:
+            rules.append(rule)
+    parts = [f"{start}: must {' or '.join(rules)}" if rules else start for start, rules in told.items()]
+    return "; ".join(parts[:_SHOWN])
+
+
+def _told(cls: type[BaseModel], values: Any, error: Any) -> tuple[str, str]:
+    """Return key and value, and behind "must" what is allowed; or a whole sentence and ""."""
     key, known, renamed = _place(cls, values, error["loc"])
     if error["type"] == "extra_forbidden":
         leaf = str(error["loc"][-1])
         if new := renamed.get(leaf):
             parent = key.removesuffix(leaf)
-            return f"{key!r} is {new}" if new.startswith("removed: ") else f"{key!r} is now called {parent + new!r}"
-        return f"unknown key {key!r}" + (f"; allowed here: {', '.join(known)}" if known else "")
+            return f"{key!r} is {new}" if new.startswith("removed: ") else f"{key!r} is now called {parent + new!r}", ""
+        return f"unknown key {key!r}" + (f"; allowed here: {', '.join(known)}" if known else ""), ""
     if error["type"] == "missing":
-        return f"key {key!r} is missing"
+        return f"key {key!r} is missing", ""
     rule = _ALLOWED.get(error["type"])
     message = (
         rule.format(**error.get("ctx", {})).replace(" 1 entries", " 1 entry")
@@ -69,9 +68,11 @@ def line(cls: type[BaseModel], values: Any, error: Any) -> str:
         else error["msg"].removeprefix("Value error, ")
     )
     if not key:
-        return message
+        return message, ""
     # What is wrong with several keys together names them itself; their whole mapping would bury it.
-    return f"{key}: {message}" if isinstance(error["input"], dict) else f"{key} = {_shown(error['input'])}: {message}"
+    start = key if isinstance(error["input"], dict) else f"{key} = {_shown(error['input'])}"
+    allowed = message.removeprefix("must ")
+    return (f"{start}: {message}", "") if allowed == message else (start, allowed)
 
 
 def _shown(value: Any) -> str:
