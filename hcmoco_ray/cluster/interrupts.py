@@ -42,7 +42,6 @@ _received = threading.Event()  # set once that is known
 _said = False
 _listening = False  # whether the second thread runs
 _depth = 0  # of nested `handle_signals`
-_leaving = False  # whether the outermost one is closing what it opened
 _last_words: list[Callable[[], object]] = []
 
 
@@ -83,7 +82,7 @@ def handle_signals() -> Iterator[None]:
 
     Does nothing outside the main thread.
     """
-    global _noted, _depth, _leaving
+    global _noted, _depth
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -98,8 +97,9 @@ def handle_signals() -> Iterator[None]:
         signal.signal(SAVE_SIGNAL, lambda number, frame: _save_asked.set())
         yield
     finally:
-        _leaving = outermost
         _depth -= 1
+        if outermost:
+            _unwound.set()  # from here on a signal raises nothing
         for each, handler in before.items():
             signal.signal(each, handler)
         came, _noted = _noted, 0
@@ -109,9 +109,7 @@ def handle_signals() -> Iterator[None]:
 
 def _leave(came: int) -> None:
     """Wait until the second thread ends the process, if a signal came."""
-    global _leaving
     _unwound.set()
-    _leaving = False
     if _listening and (_ended_by or came):
         threading.Event().wait(_ENDING_S)
 
@@ -202,7 +200,7 @@ def _note(number: int, frame: FrameType | None) -> None:
     other = signal.getsignal(signal.SIGINT)
     if first and number == signal.SIGTERM and callable(other) and other is not _note:
         other(number, frame)
-    if first and not _unwound.is_set() and not _leaving:
+    if first and not _unwound.is_set():
         raise KeyboardInterrupt
 
 
