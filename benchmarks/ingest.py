@@ -41,7 +41,7 @@ from hcmoco_ray.prepare.run import prepare
 SIZES = {128: 96, 320: 224}
 DOMAINS = (("indoor", 1, 0.75), ("wild", 2, 0.25))
 LANES, ROWS, WINDOW = 4, 8, 16
-HOLDING = "Ray Data, decode: worker, reading holds CPUs"
+HOLDING = "Ray Data, decode: worker, reading holds a CPU"
 STEPS = 6000  # more than any turn takes
 
 
@@ -96,10 +96,12 @@ def cpu_seconds() -> float:
 def through_ray(feed: PretrainLoader, threads: int, warm: float, seconds: float, *, hold: bool) -> tuple[float, float]:
     """The product's path with one worker: items from Ray Data, batches from the feed.
 
-    `hold`: each task that reads holds a CPU, as tasks that decode do; else it requests none.
+    `hold`: the task that reads holds a CPU, as tasks that decode do; else it requests none.
     """
-    with room.reading(2, decode=hold) as readers:
-        items = ingest_dataset.items(ingest_dataset.dataset(feed, 0, readers))
+    tasks = threads if feed.decode == "tasks" else 1
+    with room.reading(tasks, tasks if hold else 0) as readers:
+        items = ingest_dataset.plan_items(feed)
+        items = ingest_dataset.read(items, items.of_worker(0, 1), readers)
         batches = feed.batches(items, rank=0, world=1, first_step=0, threads=threads, ahead=4 * threads)
         try:
             return rate(batches, warm, seconds)
@@ -211,7 +213,7 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
                 # Where others use the cores too, what a core gives is the sturdier figure.
                 table.add(f"  {what}: the same, rows per CPU second", ratios(thrift[over], thrift[under]))
         plain = "Ray Data, decode: worker"
-        table.add(f"{what}: reading without CPUs / holding two", ratios(rates[plain], rates[HOLDING]))
+        table.add(f"{what}: reading without a CPU / holding one", ratios(rates[plain], rates[HOLDING]))
         for name, values in rates.items():
             table.add(
                 f"  {what}: {name}",

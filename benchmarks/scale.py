@@ -167,7 +167,9 @@ def ray(folder: Path, step: int, given: argparse.Namespace) -> Result:
     loader = WithoutPictures(loader.plan, loader.sources, loader.collate)
     library.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=500 << 20)
     before, begun, held = psutil.Process().memory_info().rss, Clock(), []
-    for count, _ in enumerate(dataset.items(dataset.dataset(loader, step))):
+    items = dataset.plan_items(loader)
+    numbers = items.of_worker(0, 1, step // loader.plan.window_steps * loader.plan.lanes)
+    for count, _ in enumerate(dataset.read(items, numbers)):
         if count == 0:
             result, rest = begun.read(), Clock()
         if count in (given.items // 2, given.items):

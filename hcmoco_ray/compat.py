@@ -7,7 +7,7 @@ of this module. Ray is imported inside functions, so importing this module is ch
 import os
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import torch
     from ray.tune.schedulers import ASHAScheduler
 
-THROTTLE_S = 0.02
-"""Seconds that Ray Data's scheduler sleeps between two rounds."""
+AHEAD, REST_S = 2, 0.02
+"""Blocks that Ray Data's scheduler holds ready before it rests, and seconds until it looks again."""
 
 SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Environment variable that `ray job submit` sets for the job's program, and that its tasks inherit."""
@@ -31,76 +31,58 @@ def in_submitted_job() -> bool:
     return bool(os.environ.get(SUBMITTED_JOB))
 
 
-def throttle_executor(context: "ray.data.DataContext") -> None:
-    """Let Ray Data's scheduler sleep `THROTTLE_S` at each round of the executions that start with `context`.
+def hold_back_executor(context: "ray.data.DataContext") -> None:
+    """Let Ray Data's scheduler rest while its consumer has enough to take, in executions that start with `context`.
 
-    While finished items wait for workers that are slower than the reading, as they should, the executor's loop never
-    blocks. On two cores it took 37 % of a core from the training (sampled with py-spy).
+    While finished blocks wait for a consumer that is slower than the reading, as they should, the executor's loop never
+    blocks. On two cores it took 37 % of a core from the training (sampled with py-spy). Resting bounds besides what is
+    read in advance: `AHEAD` blocks, those that Ray Data's task holds ready, and one that is being taken.
     """
     from ray.data._internal.execution.execution_callback import ExecutionCallback
 
-    class ExecutorThrottle(ExecutionCallback):
+    class Rest(ExecutionCallback):
         def on_execution_step(self, executor: Any) -> None:
-            time.sleep(THROTTLE_S)
+            waiting = executor._output_node[1].output_queue
+            while len(waiting) >= AHEAD and not executor._shutdown:
+                time.sleep(REST_S)
 
-    context.custom_execution_callback_classes = [ExecutorThrottle]
-
-
-def place_tasks(context: "ray.data.DataContext", group: Any) -> None:
-    """Let the tasks of the datasets that are made with `context` run in a placement group.
-
-    Args:
-        context: of Ray Data, changed in place.
-        group: the placement group; None: all over the cluster, as is Ray's default.
-    """
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-    with warnings.catch_warnings():  # the attribute is deprecated, and nothing has taken its place for groups
-        warnings.simplefilter("ignore")
-        context.scheduling_strategy = "SPREAD" if group is None else PlacementGroupSchedulingStrategy(group)
+    context.custom_execution_callback_classes = [Rest]
 
 
-def numbers(count: int, num_cpus: float, concurrency: int) -> "ray.data.Dataset":
-    """Return a dataset of the numbers below `count` in the column `id`, each a block of its own and a task of its own.
+def one_task(stream: Callable[[pa.Table], Iterator[pa.Table]], group: Any) -> "ray.data.Dataset":
+    """Return the dataset of the tables that a single task yields. If its process is lost, the dataset fails.
 
     Args:
-        count: how many.
-        num_cpus: that a task requests.
-        concurrency: tasks that run at a time. A `map_batches` with equal `num_cpus` and `concurrency` is fused with it.
+        stream: yields the tables; its argument means nothing.
+        group: the placement group that has the task's CPU; None: the task takes none, and runs on this node if it can.
     """
     import ray.data
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-    return ray.data.read_datasource(
-        _numbers(count, count), override_num_blocks=count, num_cpus=num_cpus, concurrency=concurrency
+    here = ray.get_runtime_context().get_node_id()
+    where = (
+        NodeAffinitySchedulingStrategy(here, soft=True) if group is None else PlacementGroupSchedulingStrategy(group)
     )
+    # Ray Data would run the task again by itself, from its first table on.
+    how: dict[str, Any] = {"max_retries": 0, "scheduling_strategy": where, "num_cpus": 0 if group is None else 1}
+    start = ray.data.from_items([0])  # unlike from_arrow, it needs no task
+    with warnings.catch_warnings():  # such options are deprecated, and nothing has taken the place of max_retries
+        warnings.simplefilter("ignore")
+        return start.map_batches(stream, batch_size=None, batch_format="pyarrow", concurrency=1, **how)
 
 
-def stream_of_numbers(count: int) -> "ray.data.Dataset":
-    """Return a dataset of the numbers below `count` in the column `id`, each a block of its own.
+def is_lost_reader(failure: BaseException) -> bool:
+    """Return whether reading failed because the task's process, its node, or what it had read is gone."""
+    from ray import exceptions
 
-    One task that takes no CPU yields them as they are asked for, where `numbers` would list a task for each first.
-    """
-    import ray.data
-
-    return ray.data.read_datasource(_numbers(count, 1), override_num_blocks=1, num_cpus=0)
-
-
-def _numbers(count: int, tasks: int) -> "ray.data.Datasource":
-    import ray.data
-    from ray.data.block import BlockMetadata
-
-    def task(first: int, end: int) -> "ray.data.ReadTask":
-        metadata = BlockMetadata(num_rows=end - first, size_bytes=8 * (end - first), input_files=None, exec_stats=None)
-        return ray.data.ReadTask(lambda: (pa.table({"id": [number]}) for number in range(first, end)), metadata)
-
-    class Numbers(ray.data.Datasource):
-        def estimate_inmemory_data_size(self) -> int:
-            return 8 * count
-
-        def get_read_tasks(self, parallelism: int, per_task_row_limit: Any = None, data_context: Any = None) -> list:
-            return [task(number, number + count // tasks) for number in range(0, count, count // tasks)]
-
-    return Numbers()
+    return isinstance(
+        failure,
+        exceptions.WorkerCrashedError
+        | exceptions.NodeDiedError
+        | exceptions.OutOfMemoryError
+        | exceptions.ObjectLostError
+        | exceptions.ObjectFetchTimedOutError,
+    )
 
 
 def hide_worker_messages() -> None:

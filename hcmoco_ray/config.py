@@ -25,10 +25,10 @@ class ReadConfig(Config):
     num_threads: int = Field(1, ge=1, description="decoding threads of a worker")
     prefetch: int = Field(4, ge=1, description="batches that a worker holds ready")
     num_tasks: int = Field(
-        2,
+        1,
         ge=1,
-        description="tasks that read at a time. They request no CPU; where they decode, each holds one that no worker "
-        "can take",
+        description="tasks that read for a worker. They request no CPU; where they decode, each holds one that no "
+        "worker can take",
     )
 
     @property
@@ -36,10 +36,9 @@ class ReadConfig(Config):
         """Whether the tasks that read decode, too."""
         return False
 
-    @property
-    def decoding_tasks(self) -> int:
-        """Number of tasks that hold a CPU."""
-        return self.num_tasks if self.decode_in_tasks else 0
+    def decoding_tasks(self, workers: int) -> int:
+        """Return how many tasks of a run with `workers` workers hold a CPU."""
+        return workers * self.num_tasks if self.decode_in_tasks else 0
 
 
 class IngestConfig(ReadConfig):

@@ -93,9 +93,8 @@ def connect_for(config: PretrainRecipe | FinetuneRecipe) -> session.Cluster:
         )
         resources = worker_resources(config)
         workers = [resources] * config.train.max_workers if resources else []
-        cluster = session.wait_for_nodes(
-            [*workers, *[{"CPU": 1.0}] * config.ingest.decoding_tasks], config.wait_for_nodes
-        )
+        decoding = config.ingest.decoding_tasks(config.train.max_workers)
+        cluster = session.wait_for_nodes([*workers, *[{"CPU": 1.0}] * decoding], config.wait_for_nodes)
     return cluster
 
 

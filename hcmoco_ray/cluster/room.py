@@ -60,28 +60,28 @@ def check_room(bundle: Resources, workers: int, decoding: int) -> None:
     spare = sum(node.get("CPU", 0) for node in nodes) - workers * bundle.get("CPU", 0)
     if spare < decoding:
         raise UserError(
-            f"ingest.decode = tasks: {workers} workers of {_text(bundle)} leave {spare:g} CPUs, ingest.num_tasks = "
-            f"{decoding} tasks need as many; lower train.cpus_per_worker, train.workers or ingest.num_tasks, "
-            "or set ingest.decode=worker"
+            f"ingest.decode = tasks: {workers} workers of {_text(bundle)} leave {spare:g} CPUs, and {decoding} tasks "
+            "that decode, ingest.num_tasks for each worker, need as many; lower train.cpus_per_worker, train.workers "
+            "or ingest.num_tasks, or set ingest.decode=worker"
         )
 
 
 @contextmanager
-def reading(tasks: int, *, decode: bool) -> Iterator[Readers]:
+def reading(tasks: int, decoding: int) -> Iterator[Readers]:
     """Yield what the tasks that read request. Where they decode, a CPU is reserved for each while the block runs.
 
     The reservation is made before the workers request theirs. Where a node is lost, Ray looks for another place for it.
 
     Args:
-        tasks: that read at a time.
-        decode: whether they decode.
+        tasks: that read for each worker.
+        decoding: tasks of all workers that decode; 0 if they only read.
     """
-    if not decode:
+    if not decoding:
         yield Readers(tasks)
         return
     from ray.util.placement_group import placement_group, remove_placement_group
 
-    group = placement_group([{"CPU": 1}] * tasks, strategy="PACK")
+    group = placement_group([{"CPU": 1}] * decoding, strategy="PACK")
     try:
         yield Readers(tasks, group)
     finally:
@@ -142,7 +142,7 @@ def larger_count(bundle: Resources, counts: Sequence[int], workers: int) -> int 
 def _missing_now(bundle: Resources, workers: int, readers: Readers) -> str | None:
     nodes = _free_nodes()
     if readers.group is not None and not readers.group.wait(timeout_seconds=0):
-        return f"the {readers.tasks} CPUs of the tasks that decode have no place"
+        return f"the {readers.group.bundle_count} CPUs of the tasks that decode have no place"
     missing = missing_room(nodes, bundle, workers)
     return f"{missing} on {_nodes(len(nodes))}" if missing else None
 

@@ -1,20 +1,17 @@
 """Read the work items of a plan with Ray Data, which neither shuffles nor chooses.
 
-Each start of the workers has one dataset. Its elements are work items in order, one task and one block each.
-`streaming_split` then deals item k to worker k mod W, because every item has the same number of rows; the loader checks
-that it did.
+Item k belongs to worker k mod W. Each worker has Ray Data read its own items, in its own process, with nothing between
+the two: one dataset for each reading process, whose only task yields one item after the other and is held back while
+they are not taken. With a task for each item reading waits: while one task runs, Ray Data looks for others that have
+ended every 0.1 s only.
 
-Ray Data lists its inputs before it starts, at about a millisecond each. For a long run that would be minutes at every
-start. So if there are many items, one task yields their numbers as they are needed. A block of that dataset is a single
-row, else the numbers would come in one block, and an item is packed into one value.
+A reading process that is lost costs its items since the last one that arrived; another one goes on from there.
 
-What an item is made with, manifests and a plan, goes to the tasks by `OpenedOnce`.
-
-The tasks, and the actors that hold a dataset, import this module: it must not import PyTorch.
+The tasks import this module: it must not import PyTorch.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,86 +28,134 @@ if TYPE_CHECKING:
     from hcmoco.data.loader import PlanLoader
     from hcmoco.finetuning.loader import EvalLoader
 
+TRAIN, EVALUATION = "train", "evaluation"
+"""Names of what a job reads."""
+
 _MISTAKE = "mistake"
 _PACKED = "item"
-# Up to this number of items Ray Data lists them.
-LISTED = 1000
+# Reading processes that are lost in a row, without an item between, before the worker gives up.
+_TRIES = 3
 
 
 @dataclass(frozen=True)
 class Readers:
-    """What the tasks that read a dataset request of the cluster.
+    """What the tasks that read for a worker request of the cluster.
 
-    A task that only reads takes no CPU: no worker can take from it what it does not need, so reading goes on whatever
-    the workers hold. Tasks that decode compute; they are bound to a placement group, whose CPUs no worker can take.
+    A task that only reads takes no CPU, and runs on its worker's node: no worker can take from it what it does not
+    need, so reading goes on whatever the workers hold. Tasks that decode compute; they are bound to a placement group,
+    whose CPUs no worker can take.
 
     Attributes:
-        tasks: number of tasks at a time, at least 1.
-        group: the placement group that holds one CPU for each of them; None: they take no CPU.
+        tasks: number of tasks of each worker, at least 1.
+        group: the placement group that holds one CPU for each task of all workers; None: they take no CPU.
     """
 
-    tasks: int
+    tasks: int = 1
     group: Any = None
 
-    @property
-    def num_cpus(self) -> int:
-        """CPUs that each task requests."""
-        return 0 if self.group is None else 1
+
+@dataclass(frozen=True)
+class Items:
+    """The work items of a plan, or the pieces of an evaluation. A copy is small, see `OpenedOnce`.
+
+    Attributes:
+        reader: reads the item of a number.
+        count: how many there are, of all workers.
+    """
+
+    reader: OpenedOnce[Callable[[int], pa.Table]]
+    count: int
+
+    def of_worker(self, rank: int, world: int, first: int = 0) -> range:
+        """Return the numbers of a worker's items.
+
+        Args:
+            rank: of the worker.
+            world: number of workers; divides `first`.
+            first: number of the first item that is read, of all workers.
+        """
+        return range(first + rank, self.count, world)
 
 
-FREE_READERS = Readers(tasks=2)
+def plan_items(loader: "PlanLoader") -> Items:
+    """Return the work items of a plan; item k is (window, lane) = divmod(k, lanes)."""
+    read, lanes = loader.item_reader, loader.plan.lanes
+    return Items(OpenedOnce(lambda number: read(*divmod(number, lanes))), loader.plan.windows * lanes)
 
 
-def dataset(loader: "PlanLoader", first_step: int, readers: Readers = FREE_READERS) -> "Dataset":
-    """Return the dataset of a plan's work items.
+def evaluation_items(loader: "EvalLoader") -> Items:
+    """Return the pieces of an evaluation."""
+    return Items(OpenedOnce(loader.item_reader), loader.pieces)
+
+
+def read(
+    items: Items, numbers: range, readers: Readers | None = None, lost: Callable[[str], None] = lambda line: None
+) -> Iterator[pa.Table]:
+    """Yield items, one table each.
 
     Args:
-        loader: of the plan.
-        first_step: items start at the window of this step.
-        readers: what the reading tasks request.
+        items: of all workers.
+        numbers: of those to yield, in this order.
+        readers: what the reading tasks request; None: one task that takes no CPU.
+        lost: is told in a line that a reading process was lost.
+
+    Raises:
+        UserError: an item could not be read.
+        ray.exceptions.RayError: reading processes were lost several times without an item between.
     """
-    plan = loader.plan
-    # A run that has taken its last step reads nothing more, but Ray Data has no empty dataset.
-    first = min(first_step // plan.window_steps, plan.windows - 1) * plan.lanes
-    count = plan.windows * plan.lanes - first
-    read, lanes = loader.item_reader, plan.lanes
-    return _dataset(lambda number: read(*divmod(first + number, lanes)), count, loader.item_rows, readers)
+    readers = readers or Readers()
+    tasks = min(readers.tasks, len(numbers))
+    streams = [_stream(items.reader, numbers[task::tasks], readers.group, lost) for task in range(tasks)]
+    try:
+        for position in range(len(numbers)):
+            yield next(streams[position % tasks])
+    finally:
+        for stream in streams:
+            stream.close()
 
 
-def evaluation_dataset(loader: "EvalLoader", readers: Readers = FREE_READERS) -> "Dataset":
-    """Return the dataset of every piece of an evaluation; it can be iterated any number of times."""
-    return _dataset(loader.item_reader, loader.pieces, loader.piece_rows, readers)
+def _stream(
+    reader: OpenedOnce[Callable[[int], pa.Table]], numbers: range, group: Any, lost: Callable[[str], None]
+) -> Generator[pa.Table]:
+    """Yield items that one process reads; if it is lost, another one goes on."""
+    done = tries = 0
+    while done < len(numbers):
+        try:
+            for item in _run(_dataset(reader, numbers[done:], group)):
+                done, tries = done + 1, 0
+                yield item
+            if done < len(numbers):
+                raise RuntimeError(f"Ray Data ended after {done} of {len(numbers)} items")
+        except Exception as error:
+            tries += 1
+            if not compat.is_lost_reader(error) or tries > _TRIES:
+                raise
+            lost(f"a process that reads the data was lost ({type(error).__name__}); reading goes on in another one")
 
 
-def _dataset(item: Callable[[int], pa.Table], count: int, rows: int, readers: Readers) -> "Dataset":
-    """Return the dataset of `count` items of `rows` rows each, in order."""
+def _dataset(reader: OpenedOnce[Callable[[int], pa.Table]], numbers: range, group: Any) -> "Dataset":
+    """Return the dataset of some items: each is a block of one row, packed into one value."""
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it announces every execution
-    context = ray.data.DataContext.get_current()
+    context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
-    context.execution_options.preserve_order = True
-    compat.throttle_executor(context)
-    compat.place_tasks(context, readers.group)
-    few = count <= LISTED
     # Without a limit a task's output is one block, whatever its size; with this one every row is a block.
-    context.target_max_block_size = None if few else 1
+    context.target_max_block_size = 1
+    compat.hold_back_executor(context)
 
-    opened = OpenedOnce(item)
+    def stream(_: pa.Table) -> Iterator[pa.Table]:
+        for number in numbers:
+            try:
+                item = reader.value(number)
+            except UserError as error:
+                # Ray would wrap an error that is raised here, and its type would be lost.
+                yield _packed(pa.table({_MISTAKE: [str(error)]}))
+                return
+            yield _packed(item)
 
-    def read(batch: dict) -> pa.Table:
-        try:
-            table = opened.value(int(batch["id"][0]))
-        except UserError as error:
-            # Ray would wrap an error that is raised here, and its type would be lost. So it is sent as an item of the
-            # same length.
-            table = pa.table({_MISTAKE: [str(error)] * rows})
-        return table if few else _packed(table)
-
-    # What both operators request is equal, so that Ray Data fuses them into one task.
-    num_cpus, tasks = readers.num_cpus, min(readers.tasks, count)
-    numbers = compat.numbers(count, num_cpus, tasks) if few else compat.stream_of_numbers(count)
-    return numbers.map_batches(read, batch_size=None, num_cpus=num_cpus, concurrency=tasks)
+    with ray.data.DataContext.current(context):
+        return compat.one_task(stream, group)
 
 
 def _packed(table: pa.Table) -> pa.Table:
@@ -121,18 +166,10 @@ def _packed(table: pa.Table) -> pa.Table:
     return pa.table({_PACKED: binary_column(sink.getvalue(), 1)})
 
 
-def items(shard: Any) -> Iterator[pa.Table]:
-    """Iterate over a worker's work items, one table each.
-
-    Args:
-        shard: the worker's share of the dataset: a Dataset, or a DataIterator of Ray Train.
-
-    Raises:
-        UserError: an item could not be read.
-    """
-    for table in shard.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-        if table.column_names == [_PACKED]:
-            table = pa.ipc.open_stream(table[_PACKED][0].as_buffer()).read_all()
+def _run(dataset: "Dataset") -> Iterator[pa.Table]:
+    """Execute a dataset and yield its items."""
+    for row in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+        table = pa.ipc.open_stream(row[_PACKED][0].as_buffer()).read_all()
         if _MISTAKE in table.column_names:
             raise UserError(table[_MISTAKE][0].as_py())
         yield table

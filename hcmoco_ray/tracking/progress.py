@@ -117,6 +117,11 @@ class Status:
             raise TypeError("a Status that is made with here=True stays in its process")
         return self.__dict__
 
+    @property
+    def here(self) -> bool:
+        """Whether this process holds the value."""
+        return self._own is not None
+
     def put(self, value: Any, *, wait: bool = False) -> None:
         """Replace the value; with `wait`, return once `get` gives it."""
         self._send("put", value, wait=wait)

@@ -16,7 +16,7 @@ from hcmoco.training.checkpoint import TrainState
 from hcmoco.training.state_writer import StateWriter
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
-from hcmoco_ray.ingest import dataset
+from hcmoco_ray.ingest.dataset import EVALUATION, TRAIN
 from hcmoco_ray.tracking import system_metrics
 from hcmoco_ray.tracking.client import Tracker
 from hcmoco_ray.tracking.gauges import Gauges
@@ -32,7 +32,7 @@ class RayContext(Generic[BatchT]):
     Args:
         config: of the run.
         loader: carries out the plan.
-        worker: this worker's rank and device, and the dataset "train" or its share of it.
+        worker: this worker's rank and device, and what it reads.
         tracker: of the run.
         status: its line of progress.
     """
@@ -56,7 +56,8 @@ class RayContext(Generic[BatchT]):
     def batches(self, first_step: int) -> Iterator[BatchT]:
         ingest = self.config.ingest
         where = {"rank": self.rank, "world": self.world, "first_step": first_step}
-        items = dataset.items(self.worker.shards["train"])
+        # A run that has taken its last step reads nothing more.
+        items = self.worker.read(TRAIN, first_step // self.loader.plan.window_steps * self.loader.plan.lanes)
         batches = self.loader.batches(items, **where, threads=ingest.num_threads, ahead=ingest.prefetch)
         self.pulse.enter(DATA, first_step)
         for step, batch in enumerate(batches, first_step):
@@ -109,9 +110,8 @@ class RayTaskContext(RayContext[TaskBatch]):
     Args:
         config: of the run.
         loader: carries out the plan.
-        validation: loader of the rows that select the model, whose pieces are the dataset "validation" of `worker`;
-            None if there are none.
-        worker: this worker's rank, device and datasets.
+        validation: loader of the rows that select the model; None if there are none.
+        worker: this worker's rank and device, and what it reads.
         tracker: of the run.
         status: its line of progress.
     """
@@ -130,7 +130,7 @@ class RayTaskContext(RayContext[TaskBatch]):
 
     def evaluation(self) -> Iterable[TaskBatch]:
         assert self.validation is not None
-        items = dataset.items(self.worker.shards["validation"])
+        items = self.worker.read(EVALUATION)
         for batch in self.validation.batches(items, threads=self.config.ingest.num_threads, ahead=2):
             interrupts.raise_if_interrupted()
             yield batch

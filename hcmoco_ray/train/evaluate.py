@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,8 +25,7 @@ from hcmoco.tasks.registry import task_class
 from hcmoco.training import distributed
 from hcmoco.training.config import TrainConfig
 from hcmoco_ray.cluster import interrupts, preflight, session
-from hcmoco_ray.ingest import dataset
-from hcmoco_ray.ingest.dataset import Readers
+from hcmoco_ray.ingest.dataset import EVALUATION, Items, Readers, evaluation_items
 from hcmoco_ray.tracking.progress import Status, shown
 from hcmoco_ray.train.launch import Start, WorkerContext, in_this_process, train
 from hcmoco_ray.train.pulse import DATA, STEP
@@ -67,9 +66,8 @@ class ScoreJob:
     def decide_start(self, workers: int, readers: Readers) -> Start:
         return Start(workers, readers=readers)
 
-    def datasets(self, start: Start) -> Mapping[str, Callable[[], Any]]:
-        loader = self.loader
-        return {"rows": lambda: dataset.evaluation_dataset(loader, start.readers)}
+    def items(self, start: Start) -> Mapping[str, Items]:
+        return {EVALUATION: evaluation_items(self.loader)}
 
     def work(self, worker: WorkerContext) -> None:
         device = torch.device(worker.device)
@@ -81,7 +79,7 @@ class ScoreJob:
 
     def _batches(self, worker: WorkerContext) -> Iterable[TaskBatch]:
         done, total = 0, len(self.loader.rows)
-        items = dataset.items(worker.shards["rows"])
+        items = worker.read(EVALUATION)
         worker.pulse.enter(DATA, 0)
         for number, batch in enumerate(self.loader.batches(items, threads=self.config.num_threads, ahead=2)):
             interrupts.raise_if_interrupted()

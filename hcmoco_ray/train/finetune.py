@@ -10,7 +10,7 @@
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -36,8 +36,7 @@ from hcmoco.training.checkpoint import TrainState
 from hcmoco.training.config import SourceConfig
 from hcmoco_ray import config as run_config
 from hcmoco_ray.config import FinetuneRecipe
-from hcmoco_ray.ingest import dataset
-from hcmoco_ray.ingest.dataset import Readers
+from hcmoco_ray.ingest.dataset import EVALUATION, TRAIN, Items, Readers, evaluation_items, plan_items
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker
 from hcmoco_ray.tracking.config import how_to_see
@@ -146,13 +145,10 @@ class FinetuneJob:
     def decide_start(self, workers: int, readers: Readers) -> Start:
         return decide_start(self.config, workers, readers)
 
-    def datasets(self, start: Start) -> Mapping[str, Callable[[], Any]]:
-        train = self.resolved.train_loader()
-        datasets = {"train": lambda: dataset.dataset(train, start.step, start.readers)}
+    def items(self, start: Start) -> Mapping[str, Items]:
+        items = {TRAIN: plan_items(self.resolved.train_loader())}
         validation = self.resolved.eval_loader(start.workers)
-        if validation is not None:
-            datasets["validation"] = lambda: dataset.evaluation_dataset(validation, start.readers)
-        return datasets
+        return items if validation is None else {**items, EVALUATION: evaluation_items(validation)}
 
     def work(self, worker: WorkerContext) -> None:
         resolved = self.resolved

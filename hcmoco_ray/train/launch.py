@@ -1,18 +1,20 @@
 """Run a training under Ray: in this process for one CPU worker, else under a TorchTrainer.
 
-Ray Train's controller, and the actors that hold a dataset, import this module: it must not import PyTorch.
+Ray Train's controller imports this module: it must not import PyTorch.
 """
 
 import os
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+
+import pyarrow as pa
 
 from hcmoco.tasks.registry import REGISTRY, register_all
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.cluster.entrypoint import find_user_error
-from hcmoco_ray.ingest.dataset import FREE_READERS, Readers
+from hcmoco_ray.ingest.dataset import Items, Readers, read
 from hcmoco_ray.paths import ray_storage
 from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.pulse import Pulse
@@ -38,19 +40,19 @@ GPU_ENV = {
 
 @dataclass(frozen=True)
 class Start:
-    """What is decided once for a start of the workers: all of them, and what they read, go on from the same step.
+    """What is decided once for a start of the workers: all of them go on from the same step.
 
     Attributes:
         workers: how many there are.
         step: of the train state to go on from; 0 for a new run.
         attempt: number of this start of the run, see `States.begin_attempt`; None where no states are written.
-        readers: what the tasks that read request.
+        readers: what the tasks that read for a worker request.
     """
 
     workers: int
     step: int = 0
     attempt: int | None = None
-    readers: Readers = FREE_READERS
+    readers: Readers = field(default_factory=Readers)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class WorkerContext:
         device: as PyTorch names it.
         start: of this group of workers.
         pulse: tells the driver where this worker is.
-        shards: its share of each of the job's datasets, by name.
+        items: what the job reads, of all workers, by name.
         samples_node: address of its node, if this worker is the one that logs what the node does; "" for all others.
     """
 
@@ -72,8 +74,22 @@ class WorkerContext:
     device: str
     start: Start
     pulse: Pulse
-    shards: Mapping[str, Any]
+    items: Mapping[str, Items]
     samples_node: str = ""
+
+    def read(self, name: str, first: int = 0) -> Iterator[pa.Table]:
+        """Yield this worker's share of the items of a name, one table each, in order.
+
+        Args:
+            name: as the job's `items` has it.
+            first: number of the first item that is read, of all workers.
+
+        Raises:
+            UserError: an item could not be read.
+        """
+        items = self.items[name]
+        numbers = items.of_worker(self.rank, self.world, first)
+        return read(items, numbers, self.start.readers, self.pulse.tell)
 
 
 class Job(Protocol):
@@ -88,20 +104,20 @@ class Job(Protocol):
     def decide_start(self, workers: int, readers: Readers) -> Start:
         """Decide from which step the next start of the workers goes on. Called once for each start, by the driver."""
 
-    def datasets(self, start: Start) -> Mapping[str, Callable[[], Any]]:
-        """Return a function that builds it for each Ray dataset, by name, from the step of `start` on."""
+    def items(self, start: Start) -> Mapping[str, Items]:
+        """Return what the workers read, by name. Called once for each start, by the driver."""
 
     def work(self, worker: WorkerContext) -> None:
         """Do the work of one worker."""
 
 
-def train(job: Job, *, reading_tasks: int = 2, decode: bool = False) -> None:
+def train(job: Job, *, reading_tasks: int = 1, decoding_tasks: int = 0) -> None:
     """Run or resume a training to its end.
 
     Args:
         job: what every worker does.
-        reading_tasks: tasks that read at a time.
-        decode: whether they decode, too.
+        reading_tasks: of each worker.
+        decoding_tasks: of all workers, each of which holds a CPU; 0 if the tasks only read.
 
     Raises:
         UserError: as the job's work does, or because workers are lost too often.
@@ -110,14 +126,13 @@ def train(job: Job, *, reading_tasks: int = 2, decode: bool = False) -> None:
     from hcmoco_ray.cluster import room
     from hcmoco_ray.train import restarts
 
-    with room.reading(reading_tasks, decode=decode) as readers:
+    with room.reading(reading_tasks, decoding_tasks) as readers:
         if in_this_process(job.config):
             _set_threads(job.config)
             start = job.decide_start(1, readers)
-            shards = {name: make() for name, make in job.datasets(start).items()}
             try:
                 with Pulse(job.status, 0) as pulse:
-                    job.work(WorkerContext(0, 1, "cpu", start, pulse, shards))
+                    job.work(WorkerContext(0, 1, "cpu", start, pulse, job.items(start)))
             except WorkersLeave as left:
                 raise interrupts.SavedAndStopped(str(left)) from None
         else:
@@ -153,9 +168,9 @@ def run_worker(settings: dict[str, Any]) -> None:
     samples = node != settings["driver"] and context.get_local_rank() == 0  # the driver samples its own node
     _set_threads(job.config)
     device = ray.train.torch.get_device() if job.config.train.gpu else "cpu"
-    shards = {name: ray.train.get_dataset_shard(name) for name in settings["datasets"]}
+    place = node if samples else ""
     with Pulse(job.status, rank) as pulse:
-        job.work(WorkerContext(rank, world, str(device), settings["start"], pulse, shards, node if samples else ""))
+        job.work(WorkerContext(rank, world, str(device), settings["start"], pulse, settings["items"], place))
 
 
 def run_workers(job: Job, start: Start) -> None:
@@ -168,7 +183,6 @@ def run_workers(job: Job, start: Start) -> None:
     settings = {**TRAIN_ENV, **(GPU_ENV if job.config.train.gpu else {})}
     os.environ.update({name: value for name, value in settings.items() if name not in os.environ})
     import ray
-    import ray.data
     import ray.train
     import ray.train.torch
     import ray.util
@@ -185,8 +199,6 @@ def run_workers(job: Job, start: Start) -> None:
     config = job.config
     train = config.train
     callbacks: list[Any] = [StopAtUserError()]  # typed as those of Ray Train's first version
-    order = ray.data.ExecutionOptions(preserve_order=True)
-    datasets: dict[str, Any] = dict(job.datasets(start))
     # Typed as that of Ray Train's first version.
     no_retries: Any = {"max_failures": 0, "controller_failure_limit": 0, "max_preemption_failures": 0}
     trainer = ray.train.torch.TorchTrainer(
@@ -197,7 +209,7 @@ def run_workers(job: Job, start: Start) -> None:
             "job": ray.put(job),
             "start": start,
             "driver": ray.util.get_node_ip_address(),
-            "datasets": list(datasets),
+            "items": dict(job.items(start)),
             "tasks": dict(REGISTRY),
         },
         scaling_config=ray.train.ScalingConfig(
@@ -214,8 +226,6 @@ def run_workers(job: Job, start: Start) -> None:
             failure_config=ray.train.FailureConfig(**no_retries),
             callbacks=callbacks,
         ),
-        datasets=datasets,
-        dataset_config=ray.train.DataConfig(execution_options=order, enable_shard_locality=False),
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if train.gpu else "gloo"),
     )
     with interrupts.kept():  # gives Ray Train's handler back

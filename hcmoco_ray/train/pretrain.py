@@ -6,7 +6,7 @@
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +31,7 @@ from hcmoco.training.config import SourceConfig
 from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import preflight
 from hcmoco_ray.config import PretrainRecipe
-from hcmoco_ray.ingest import dataset
-from hcmoco_ray.ingest.dataset import Readers
+from hcmoco_ray.ingest.dataset import TRAIN, Items, Readers, plan_items
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker
 from hcmoco_ray.tracking.config import how_to_see
@@ -145,9 +144,8 @@ class PretrainJob:
     def decide_start(self, workers: int, readers: Readers) -> Start:
         return decide_start(self.config, workers, readers)
 
-    def datasets(self, start: Start) -> Mapping[str, Callable[[], Any]]:
-        loader = self.loader
-        return {"train": lambda: dataset.dataset(loader, start.step, start.readers)}
+    def items(self, start: Start) -> Mapping[str, Items]:
+        return {TRAIN: plan_items(self.loader)}
 
     def work(self, worker: WorkerContext) -> None:
         import ray

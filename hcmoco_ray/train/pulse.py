@@ -12,7 +12,7 @@ from typing import Any
 
 from hcmoco_ray import compat
 from hcmoco_ray.cluster import interrupts
-from hcmoco_ray.tracking.progress import Status
+from hcmoco_ray.tracking.progress import Status, say
 
 EVERY_S = 1.0
 # What a worker is doing.
@@ -20,6 +20,7 @@ STARTING, DATA, STEP, BETWEEN = "starting", "waiting for data", "in the step", "
 # What the driver asks for: to save a state and leave, because the user wants it or for more workers; to end at once.
 LEAVE, GROW, END = "leave", "grow", "end"
 _STALLED_STATUS = 70
+_TOLD = "told/"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ def beats_of(facts: Mapping[str, Any]) -> dict[int, Beat]:
     return _by_rank(facts, "rank/")
 
 
+def told_by(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the lines that workers have told, each under a name of its own."""
+    return {name: fact for name, fact in facts.items() if name.startswith(_TOLD)}
+
+
 def _by_rank(facts: Mapping[str, Any], kind: str) -> dict[int, Any]:
     found = {int(name.removeprefix(kind)): fact for name, fact in facts.items() if name.startswith(kind)}
     return dict(sorted(found.items()))
@@ -64,6 +70,7 @@ class Pulse:
         self._status, self._rank = status, rank
         self._step, self._phase = -1, STARTING
         self._leaving, self._over = threading.Event(), threading.Event()
+        self._told = 0
         self._thread = threading.Thread(target=self._beat, daemon=True, name="pulse")
 
     def __enter__(self) -> "Pulse":
@@ -78,6 +85,14 @@ class Pulse:
     def enter(self, phase: str, step: int | None = None) -> None:
         """Say what this worker does from now on; the step stays the same if none is given."""
         self._step, self._phase = self._step if step is None else step, phase
+
+    def tell(self, line: str) -> None:
+        """Have the driver print a line."""
+        if self._status.here:
+            say(line)
+        else:
+            self._told += 1
+            self._status.note(f"{_TOLD}{self._rank}/{self._told}", f"rank {self._rank}: {line}")
 
     def leaving(self) -> bool:
         """Return whether this worker should save a state and end: its node is being taken away, or the driver asks."""

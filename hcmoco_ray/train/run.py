@@ -141,7 +141,7 @@ def execute(run: Run) -> int:
         sources = [(f"data set {key}:", resolve_path(source.path)) for key, source in run.sources().items()]
         weights = run.config.initial_weights() if saved is None else ()  # the workers read them
         cluster.require_shared_storage(("output_dir", out), *sources, weights=weights)
-        preflight.check_resources(run.config, run.config.ingest.decoding_tasks)
+        preflight.check_resources(run.config, run.config.ingest.decoding_tasks(run.config.train.max_workers))
         run.config = precision.decide(run.config, worker_resources(run.config), saved.identity if saved else None)
         log(described(run.config.tracking, out))
         log(run_config.as_yaml(run.config))
@@ -188,4 +188,5 @@ def _train(run: Run, planned: PlannedRun, tracker: Tracker) -> None:
     with shown(status):
         interrupts.raise_if_interrupted()
         ingest = run.config.ingest
-        train(planned.job(tracker, status), reading_tasks=ingest.num_tasks, decode=ingest.decode_in_tasks)
+        decoding = ingest.decoding_tasks(workers)
+        train(planned.job(tracker, status), reading_tasks=ingest.num_tasks, decoding_tasks=decoding)

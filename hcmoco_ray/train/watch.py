@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.cluster.nodes import alive_nodes
 from hcmoco_ray.tracking.progress import Status, beside, format_duration, say
-from hcmoco_ray.train.pulse import BETWEEN, DATA, END, EVERY_S, GROW, LEAVE, Beat, beats_of, nodes_of
+from hcmoco_ray.train.pulse import BETWEEN, DATA, END, EVERY_S, GROW, LEAVE, Beat, beats_of, nodes_of, told_by
 
 # A step is a stall if it takes this many times the median, and never before _AT_LEAST_S.
 _TIMES = 20
@@ -47,6 +47,7 @@ class _Watch:
         self.stalls = Stalls()
         self.said = float("-inf")
         self.stalled = False
+        self.heard: set[str] = set()
 
     def run(self, stop: threading.Event) -> None:
         import ray
@@ -56,6 +57,10 @@ class _Watch:
                 facts = self.status.facts(timeout=5)
                 if not self.nodes:
                     self._say_nodes(nodes_of(facts))
+                for name, line in told_by(facts).items():
+                    if name not in self.heard:
+                        self.heard.add(name)
+                        say(line)
                 if interrupts.save_asked():
                     self.status.note("ask", LEAVE)
                 elif self.stalls.step >= 0:

@@ -33,32 +33,30 @@ def test_a_process_is_in_a_submitted_job_where_the_variable_is_set(monkeypatch):
     assert compat.in_submitted_job()
 
 
-def test_ray_data_calls_the_throttle_at_every_round(ray_session, monkeypatch):
+def test_ray_data_s_scheduler_rests_while_enough_is_ready(ray_session, tmp_path):
+    """Of 50 blocks, a consumer that takes one finds a handful made: without the rest they would all be."""
+    import time
+
     import ray.data
+
+    def stream(_):
+        for number in range(50):
+            (tmp_path / str(number)).touch()
+            yield {"number": [number]}
 
     context = ray.data.DataContext.get_current().copy()
-    compat.throttle_executor(context)
-    (throttle,) = context.custom_execution_callback_classes
-    rounds = []
-
-    class Counted(throttle):
-        def on_execution_step(self, executor):
-            super().on_execution_step(executor)
-            rounds.append(executor)
-
-    monkeypatch.setattr(ray.data.DataContext.get_current(), "custom_execution_callback_classes", [Counted])
-    assert ray.data.range(4, override_num_blocks=4).map_batches(lambda batch: batch).count() == 4
-    assert rounds
-
-
-def test_the_numbers_come_in_order_one_a_block(ray_session, monkeypatch):
-    import ray.data
-
-    context = ray.data.DataContext.get_current()
-    monkeypatch.setattr(context, "target_max_block_size", 1)
-    monkeypatch.setattr(context.execution_options, "preserve_order", True)
-    blocks = compat.stream_of_numbers(5).iter_batches(batch_size=None, batch_format="pyarrow")
-    assert [block["id"].to_pylist() for block in blocks] == [[0], [1], [2], [3], [4]]
+    context.target_max_block_size = 1
+    compat.hold_back_executor(context)
+    with ray.data.DataContext.current(context):
+        one = ray.data.from_items([0]).map_batches(stream, batch_size=None, concurrency=1, num_cpus=0)
+        blocks = iter(one.iter_batches(batch_size=None, prefetch_batches=1))
+        assert next(blocks)["number"].tolist() == [0]
+        before, made = 0, 1
+        while made > before:
+            time.sleep(1)
+            before, made = made, len(list(tmp_path.iterdir()))
+        assert 2 <= made < 12
+        assert [block["number"].item() for block in blocks] == list(range(1, 50))
 
 
 def test_a_worker_whose_process_has_gone_is_lost(ray_session):

@@ -46,7 +46,9 @@ def test_a_cluster_that_is_too_small_is_refused_with_what_is_missing(ray_session
     )
     with pytest.raises(UserError, match=r"0 of 1 worker of 1 CPU and 1 GPU have room .*; or set train.gpu=false"):
         room.check_room({"CPU": 1, "GPU": 1}, 1, 0)
-    with pytest.raises(UserError, match=r"leave 0 CPUs, ingest.num_tasks = 2 tasks need as many"):
+    with pytest.raises(
+        UserError, match=r"leave 0 CPUs, and 2 tasks that decode, ingest.num_tasks for each worker, need as many"
+    ):
         room.check_room({"CPU": 2}, 2, 2)
     room.check_room({"CPU": 2}, 2, 0)
     room.check_room({"CPU": 1}, 2, 2)
@@ -61,27 +63,27 @@ def test_waiting_for_room_says_what_is_missing_and_ends(ray_session, capsys):
     try:
         assert held.wait(60)
         with (
-            room.reading(2, decode=False) as readers,
+            room.reading(1, 0) as readers,
             pytest.raises(UserError, match=r"1 of 2 workers of 1 CPU have room on 1 node \(waited .*\); add nodes or"),
         ):
             room.wait_for_room({"CPU": 1}, [2], readers, minutes=0.12)
         assert capsys.readouterr().err.startswith("waiting for room: 1 of 2 workers of 1 CPU have room on 1 node; add")
         with (
-            room.reading(2, decode=True) as readers,
+            room.reading(1, 2) as readers,
             pytest.raises(UserError, match="the 2 CPUs of the tasks that decode have no place"),
         ):
             room.wait_for_room({"CPU": 1}, [1], readers, minutes=0)
     finally:
         remove_placement_group(held)
-    with room.reading(2, decode=True) as readers:
+    with room.reading(1, 2) as readers:
         room.wait_for_room({"CPU": 1}, [2], readers, minutes=5)
 
 
 def test_decoding_tasks_hold_their_cpus_and_give_them_back(ray_session):
-    with room.reading(3, decode=True) as readers:
+    with room.reading(1, 3) as readers:
         assert readers.group.wait(60)
         assert room.missing_room(_free(), {"CPU": 2}, 1)
-    room.wait_for_room({"CPU": 2}, [2], readers=room.Readers(2), minutes=5)
+    room.wait_for_room({"CPU": 2}, [2], readers=room.Readers(), minutes=5)
 
 
 def test_as_many_workers_as_there_is_room_for(ray_session):
@@ -90,7 +92,7 @@ def test_as_many_workers_as_there_is_room_for(ray_session):
     held = placement_group([{"CPU": 1}])
     try:
         assert held.wait(60)
-        with room.reading(2, decode=False) as readers:
+        with room.reading(1, 0) as readers:
             assert room.wait_for_room({"CPU": 1}, [4, 2, 1], readers, minutes=5) == 2
             assert room.larger_count({"CPU": 1}, [8, 4, 2, 1], 1) == 4  # three are free beside the one that runs
             assert room.larger_count({"CPU": 1}, [8, 4, 2, 1], 4) is None

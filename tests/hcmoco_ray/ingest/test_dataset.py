@@ -1,6 +1,8 @@
-"""Ray Data deals the items of the plan in the plan's order, to the workers that it names, whatever their number."""
+"""Ray Data reads the plan's items in its order, for the workers that it names, whatever is lost on the way."""
 
-import threading
+import os
+import signal
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,10 @@ from hcmoco.data.shards.reader import Shards
 from hcmoco.data.shards.writer import write_shards
 from hcmoco.data.transforms import AugmentConfig
 from hcmoco.errors import UserError
+from hcmoco_ray.cluster import room
 from hcmoco_ray.ingest import dataset
+from hcmoco_ray.ingest.dataset import Items, Readers
+from hcmoco_ray.ingest.opened_once import OpenedOnce
 
 LANES = 4
 
@@ -48,50 +53,88 @@ def make_feed(shards: Shards, steps: int, decode: str = "worker") -> PretrainLoa
     return PretrainLoader(plan, (shards,), CollateConfig(AugmentConfig(size=32), "mpii-16", 4), decode)
 
 
-def first_items(split, count: int, into: list) -> None:
-    for item, _ in zip(dataset.items(split), range(count), strict=False):
-        into.append(item)
-
-
-@pytest.mark.parametrize(
-    ("steps", "decode"),
-    [(40, "worker"), (40, "tasks"), (4000, "worker"), pytest.param(4000, "tasks", marks=pytest.mark.slow)],
-)
-def test_items_come_in_the_plan_s_order_to_the_workers_it_names(ray_session, shards, steps, decode):
+@pytest.mark.parametrize(("steps", "decode"), [(40, "worker"), (40, "tasks"), (4_000_000, "worker")])
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_items_come_in_the_plan_s_order_to_the_workers_it_names(ray_session, shards, steps, decode, tasks):
     feed = make_feed(shards, steps, decode)
-    assert (feed.plan.windows * LANES > dataset.LISTED) == (steps == 4000), "both ways are meant"
-    first_step, took = 5, 12
-    splits = dataset.dataset(feed, first_step).streaming_split(2)
-    got: list[list[pa.Table]] = [[], []]
-    threads = [
-        threading.Thread(target=first_items, args=(split, took, items))
-        for split, items in zip(splits, got, strict=True)
-    ]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    for rank, items in enumerate(got):
-        wanted = list(feed.own_items(rank=rank, world=2, first_step=first_step))[:took]
-        assert len(items) == took
-        for item, (window, lane) in zip(items, wanted, strict=True):
-            assert item.equals(feed.item(window, lane))
+    items, first, took = dataset.plan_items(feed), 2, 12
+    with room.reading(tasks, 2 * tasks if decode == "tasks" else 0) as readers:
+        got = [dataset.read(items, items.of_worker(rank, 2, first * LANES), readers) for rank in (0, 1)]
+        for rank, read in enumerate(got):
+            wanted = islice(feed.own_items(rank=rank, world=2, first_step=2 * first), took)
+            for window, lane in wanted:
+                assert next(read).equals(feed.item(window, lane))
+            read.close()
 
 
-def test_a_long_run_ends_with_its_last_item(ray_session, shards, monkeypatch):
-    monkeypatch.setattr(dataset, "LISTED", 3)
-    feed = make_feed(shards, 6)
-    items = list(dataset.items(dataset.dataset(feed, 0)))
-    assert [(item["window"][0].as_py(), item["lane"][0].as_py()) for item in items] == [
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_a_run_ends_with_its_last_item(ray_session, shards, tasks):
+    items = dataset.plan_items(make_feed(shards, 6))
+    read = dataset.read(items, items.of_worker(0, 1), Readers(tasks))
+    assert [(item["window"][0].as_py(), item["lane"][0].as_py()) for item in read] == [
         (w, lane) for w in range(3) for lane in range(LANES)
     ]
 
 
-@pytest.mark.parametrize("listed", [1000, 3])
-def test_a_shard_that_is_gone_is_a_user_s_mistake(ray_session, tmp_path, shards, monkeypatch, listed):
-    monkeypatch.setattr(dataset, "LISTED", listed)
+def test_who_has_taken_the_last_step_reads_nothing(ray_session, shards):
+    items = dataset.plan_items(make_feed(shards, 6))
+    assert list(dataset.read(items, items.of_worker(0, 1, items.count))) == []
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_a_shard_that_is_gone_is_a_user_s_mistake(ray_session, tmp_path, shards, tasks):
     moved = Shards(str(tmp_path / "nowhere"), shards.manifest)
+    items = dataset.plan_items(make_feed(moved, 6))
     with pytest.raises(UserError, match="nowhere") as caught:
-        next(dataset.items(dataset.dataset(make_feed(moved, 6), 0)))
+        next(dataset.read(items, items.of_worker(0, 1), Readers(tasks)))
     assert Path(tmp_path, "nowhere").exists() is False
     assert "\n" not in str(caught.value)
+
+
+def made(number: int) -> pa.Table:
+    """An item that says who made it."""
+    return pa.table({"number": [number], "process": [os.getpid()]})
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_a_process_that_reads_is_killed_and_no_item_is_lost(ray_session, tasks):
+    """Twice; each time another process goes on from the item that was next."""
+    items, told = Items(OpenedOnce(made), 60), []
+    read = dataset.read(items, items.of_worker(0, 1), Readers(tasks), told.append)
+    numbers, processes = [], []
+    for item in read:
+        numbers.append(item["number"][0].as_py())
+        if item["process"][0].as_py() not in processes:
+            processes.append(item["process"][0].as_py())
+        if numbers[-1] in (5, 25):
+            os.kill(processes[-1], signal.SIGKILL)
+    assert numbers == list(range(60))
+    assert len(processes) == tasks + 2
+    assert len(told) == 2
+    assert told[0].startswith("a process that reads the data was lost (")
+
+
+def ended(number: int) -> pa.Table:
+    """No item: the process that makes it ends."""
+    os._exit(1)
+
+
+def test_reading_that_never_gets_anywhere_ends(ray_session):
+    import ray
+
+    items, told = Items(OpenedOnce(ended), 3), []
+    with pytest.raises(ray.exceptions.WorkerCrashedError):
+        next(dataset.read(items, items.of_worker(0, 1), Readers(), told.append))
+    assert len(told) == 3
+
+
+def wrong(number: int) -> pa.Table:
+    raise ZeroDivisionError(f"item {number}")
+
+
+def test_an_error_of_the_program_is_raised_as_it_is(ray_session):
+    items, told = Items(OpenedOnce(wrong), 3), []
+    with pytest.raises(Exception, match="item 0") as caught:
+        next(dataset.read(items, items.of_worker(0, 1), Readers(), told.append))
+    assert isinstance(caught.value, ZeroDivisionError) or "ZeroDivisionError" in str(caught.value)
+    assert told == []
