@@ -3,19 +3,14 @@
 import argparse
 import json
 import os
-import platform
-import re
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
+from benchmarks._results import RESULTS, commit, committed, describe_machine, file_name, number, slower
 
 
 def arguments(description: str | None, *, rounds: int, quick: str) -> argparse.ArgumentParser:
@@ -33,11 +28,11 @@ def in_turns(arms: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
     The order is reversed in every other round, so that drifts (clocks, heat, other programs) affect all arms alike.
     """
     results: dict[str, list] = {name: [] for name in arms}
-    for number in range(rounds):
-        for name in list(arms)[:: 1 if number % 2 == 0 else -1]:
+    for turn in range(rounds):
+        for name in list(arms)[:: 1 if turn % 2 == 0 else -1]:
             results[name].append(arms[name]())
             print(
-                f"\r\x1b[Kround {number + 1} of {rounds}: {name}" if sys.stderr.isatty() else ".",
+                f"\r\x1b[Kround {turn + 1} of {rounds}: {name}" if sys.stderr.isatty() else ".",
                 end="",
                 file=sys.stderr,
                 flush=True,
@@ -53,7 +48,11 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `limit` is what the median must not exceed, or, with `floor`, not fall below."""
+    """One line of the table.
+
+    `limit` is what the median must not exceed, or, with `floor`, not fall below. `better` is "higher" or "lower", where
+    neither a limit nor the unit tells it.
+    """
 
     what: str
     values: list[float]
@@ -61,6 +60,7 @@ class Row:
     limit: float | None = None
     floor: bool = False
     note: str = ""
+    better: str | None = None
 
     @property
     def median(self) -> float:
@@ -68,7 +68,7 @@ class Row:
 
     @property
     def target(self) -> str:
-        return "" if self.limit is None else f"{'>=' if self.floor else '<='} {_number(self.limit)}"
+        return "" if self.limit is None else f"{'>=' if self.floor else '<='} {number(self.limit)}"
 
     @property
     def met(self) -> bool | None:
@@ -85,6 +85,7 @@ class Row:
             "values": self.values,
             "target": self.target or None,
             "met": self.met,
+            "better": self.better,
             "note": self.note,
         }
 
@@ -106,40 +107,43 @@ class Table:
     load_before: tuple[float, ...] = field(default_factory=os.getloadavg)
 
     def add(self, what: str, values: Sequence[float] | float, unit: str = "", **more) -> None:
+        assert what not in {row.what for row in self.rows}, f"two rows are called {what!r}"
         values = [float(values)] if isinstance(values, int | float) else [float(each) for each in values]
         self.rows.append(Row(what, values, unit, **more))
 
     def show(self) -> None:
-        """Prints the table."""
+        """Print the table. What is slower than the committed result of this machine says so."""
         lines = [("what", "median", "range", "target", "")]
+        earlier = committed(file_name(self.name, describe_machine(self.gpu)))
+        worse = slower([row.to_json() for row in self.rows], earlier["rows"]) if earlier else {}
         for row in self.rows:
             spread = (
-                f"{_number(min(row.values))} to {_number(max(row.values))}, n={len(row.values)}"
+                f"{number(min(row.values))} to {number(max(row.values))}, n={len(row.values)}"
                 if len(row.values) > 1
                 else ""
             )
             verdict = {None: "", True: "met", False: "MISSED"}[row.met]
+            before = f"SLOWER: {worse[row.what]}" if row.what in worse else ""
             lines.append(
                 (
                     row.what,
-                    f"{_number(row.median)} {row.unit}".rstrip(),
+                    f"{number(row.median)} {row.unit}".rstrip(),
                     spread,
                     row.target,
-                    " ".join(filter(None, [verdict, row.note])),
+                    " ".join(filter(None, [verdict, before, row.note])),
                 )
             )
         widths = [max(len(line[k]) for line in lines) for k in range(4)]
         print(f"\n{self.name}: {', '.join(f'{key} {value}' for key, value in self.settings.items())}")
         for line in lines:
             print("  ".join(text.ljust(width) for text, width in zip(line, [*widths, 0], strict=True)).rstrip())
+        if earlier:
+            print(f"compared with {earlier['commit']} of {earlier['date'][:10]}: {len(worse)} rows are slower")
 
     def write(self, folder: Path) -> Path:
-        """Writes the JSON and returns where it lies."""
+        """Write the JSON and return where it lies."""
         machine = describe_machine(self.gpu)
-        slug = re.sub(r"[^a-z0-9]+", "-", f"{machine['gpu'] or machine['cpu']} {machine['cores']} cores".lower()).strip(
-            "-"
-        )
-        path = folder / f"{self.name}-{slug}.json"
+        path = folder / file_name(self.name, machine)
         content = {
             "benchmark": self.name,
             "date": datetime.now(UTC).isoformat(timespec="minutes"),
@@ -153,47 +157,3 @@ class Table:
         path.write_text(json.dumps(content, indent=1) + "\n")
         print(f"written to {path}; load average before {self.load_before[0]:.2f}, after {os.getloadavg()[0]:.2f}")
         return path
-
-
-def describe_machine(gpu: bool) -> dict:
-    """What the figures depend on: processor, cores this process may use, GPU if one took part, versions."""
-    import torch
-
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        cpu = names[0] if names else cpu
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gb": round(memory / 1e9, 1),
-        "gpu": torch.cuda.get_device_name() if gpu else None,
-        "python": platform.python_version(),
-        **{name: _version(name) for name in ("torch", "timm", "opencv-python-headless", "pyarrow", "ray")},
-    }
-
-
-def commit() -> str:
-    """Hash of the checkout, with `+` where files of the product differ from it; "unknown" outside a checkout."""
-    try:
-        run = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
-        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **run).stdout.strip()
-        return head + (
-            "+" if subprocess.run(["git", "status", "--porcelain", "--", "hcmoco", "pipelines"], **run).stdout else ""
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _number(value: float) -> str:
-    if value == int(value) and abs(value) < 1e6:
-        return str(int(value))
-    return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"

@@ -18,7 +18,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from benchmarks._measure import ROOT, Table, arguments, in_turns, ratios
+from benchmarks._measure import Table, arguments, in_turns, ratios
+from benchmarks._results import ROOT
 from benchmarks.step import load_config, make_batch, make_plan
 from hcmoco.pretraining.trainer import Pretraining
 

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks._measure import ROOT, Table, arguments, in_turns
+from benchmarks._measure import Table, arguments, in_turns
+from benchmarks._results import ROOT
 
 WORKERS = 2
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -129,24 +130,27 @@ class Run:
         return [(step, value) for key, step, value, _ in sorted(self.numbers, key=lambda each: each[1]) if key == name]
 
 
+def overrides(data: Path, folder: str, over: dict[str, int]) -> list[str]:
+    """Overrides of the recipe for a run in a folder over people that are there."""
+    values = {
+        "output_dir": f"{folder}/run",
+        **{
+            f"data.{each}.people": "null" for each in ("sources.indoor", "sources.wild", "held_out")
+        },  # fewer than the recipe's
+        "data.sources.indoor.path": data / "people-indoor-128",
+        "data.sources.wild.path": data / "people-wild-128",
+        "data.held_out.path": data / "people-held-out-128",
+        "train.workers": WORKERS,
+        **over,
+    }
+    return [f"{key}={value}" for key, value in values.items()]
+
+
 def pretrain(data: Path, temporary: Path, over: dict[str, int]) -> Run:
     """A run of `pipelines/pretrain.py` over people that are there."""
     with tempfile.TemporaryDirectory(dir=temporary) as folder:
-        values = {
-            "output_dir": f"{folder}/run",
-            **{
-                f"data.{each}.people": "null" for each in ("sources.indoor", "sources.wild", "held_out")
-            },  # fewer than the recipe's
-            "data.sources.indoor.path": data / "people-indoor-128",
-            "data.sources.wild.path": data / "people-wild-128",
-            "data.held_out.path": data / "people-held-out-128",
-            "train.workers": WORKERS,
-            **over,
-        }
         program = [sys.executable, str(ROOT / "pipelines" / "pretrain.py"), "--recipe", "people-cpu"]
-        begun, ended, peak, largest, spilled = watched(
-            program + [f"{key}={value}" for key, value in values.items()], Path(folder)
-        )
+        begun, ended, peak, largest, spilled = watched(program + overrides(data, folder, over), Path(folder))
         with contextlib.closing(sqlite3.connect(f"{folder}/run/mlflow.db")) as store:
             rows = store.execute("select key, step, value, timestamp from metrics").fetchall()
         return Run(

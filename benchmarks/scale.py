@@ -29,7 +29,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks._measure import ROOT, Table, arguments, in_turns
+from benchmarks._measure import Table, arguments, in_turns
+from benchmarks._results import ROOT
 from hcmoco.data.shards.manifest import File, Manifest, Provenance, write_manifest
 from hcmoco.data.shards.writer import group_sizes
 from hcmoco.rng import make_rng

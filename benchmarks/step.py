@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks._measure import ROOT, Table, arguments, in_turns, ratios
+from benchmarks._measure import Table, arguments, in_turns, ratios
+from benchmarks._results import ROOT
 from hcmoco.config import build, load_recipe, merge, parse_overrides
 from hcmoco.data.collate import draw_anchors
 from hcmoco.data.sampler import Plan, SourcePlan
