@@ -67,5 +67,5 @@ def probe_and_log(trainer: Pretraining, context: TrainContext[Batch], held_out: 
     moment = STAGE_2 if trainer.stage == 2 else STAGE_1
     trainer.history[moment] = result.to_json()
     name = moment.replace(" ", "-")
-    context.metrics(trainer.step, {f"{name}/{metric}": value for metric, value in result.metrics.items()})
+    context.metrics(trainer.step, result.flat(f"{name}/"))
     context.picture(f"features-{name}", trainer.step, feature_picture(trainer.model, held_out))

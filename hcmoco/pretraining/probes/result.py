@@ -27,6 +27,7 @@ class ProbeResult:
         chance: name -> percent of a blind guess.
         position: name -> percent of an embedding that knows only where in the crop something is.
         notes: name -> percent, facts about the views: how much of them was asked.
+        signals: name -> how far the embeddings are from collapse, see `probes.collapse`.
     """
 
     people: int
@@ -35,6 +36,7 @@ class ProbeResult:
     chance: dict[str, float] = field(default_factory=dict)
     position: dict[str, float] = field(default_factory=dict)
     notes: dict[str, float] = field(default_factory=dict)
+    signals: dict[str, float] = field(default_factory=dict)
 
     def add(self, name: str, score_N: Tensor, chance_N: Tensor | float, position_N: Tensor | None = None) -> None:
         """Record per-person shares (0..1; NaN where not asked) under `name`, as percentages averaged over the people
@@ -61,8 +63,8 @@ class ProbeResult:
                 values[name] = sum(present) / len(present)
 
     def flat(self, prefix: str = "probe/") -> dict[str, float]:
-        """The metrics alone, under names for a tracker."""
-        return {prefix + name: value for name, value in self.metrics.items()}
+        """The metrics and signals alone, under names for a tracker."""
+        return {prefix + name: value for name, value in (self.metrics | self.signals).items()}
 
     def note(self, name: str, share_N: Tensor) -> None:
         """Record a fact about the views (shares 0..1, NaN: none) as a percentage."""

@@ -21,6 +21,7 @@ from hcmoco.config import Config
 from hcmoco.data.schema import MODALITIES
 from hcmoco.data.skeletons import joint_set
 from hcmoco.models.multimodal import MultiModalEncoders
+from hcmoco.pretraining.probes.collapse import effective_rank, pair_gap
 from hcmoco.pretraining.probes.correspondence import Correspondence, correspond
 from hcmoco.pretraining.probes.joints import at_joints, draw_partners, either_side, same_joint
 from hcmoco.pretraining.probes.nearest import closeness, cosine
@@ -173,14 +174,18 @@ def _look_at(
 
 
 def _retrieval(result: ProbeResult, embeddings: dict[str, Tensor], views: ProbeViews) -> None:
+    for name in MODALITIES:
+        result.signals[f"effective_rank/{name}"] = effective_rank(embeddings[f"global/{name}/0"])
     boxes = [layout(_on(crop.silhouettes, "cpu")) for crop in (views.first_crop, views.second_crop)]
     for name, other in (("same_crop", 0), ("different_crops", 1)):
         framing_N = retrieve(closeness(boxes[0], boxes[other]))
         for query in MODALITIES:
             for gallery in MODALITIES:
                 if query != gallery:
-                    found_N = retrieve(cosine(embeddings[f"global/{query}/0"], embeddings[f"global/{gallery}/{other}"]))
+                    alike_NN = cosine(embeddings[f"global/{query}/0"], embeddings[f"global/{gallery}/{other}"])
+                    found_N = retrieve(alike_NN)
                     result.add(f"retrieval_{name}/{query}_to_{gallery}", found_N.cpu(), 1 / len(views), framing_N)
+                    result.signals[f"pair_gap_{name}/{query}_to_{gallery}"] = pair_gap(alike_NN)
         result.add_mean(f"retrieval_{name}/mean", f"retrieval_{name}/")
 
 
