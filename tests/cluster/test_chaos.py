@@ -13,8 +13,8 @@ from tests.helpers.pretrain_program import differences
 
 pytestmark = pytest.mark.cluster
 
-GAP = 120  # steps from one event to the next, at least
-STEPS = GAP * len(EVENTS) + 280
+GAP = 60  # steps from one event to the next, at least
+STEPS = GAP * len(EVENTS) + 100
 
 
 def test_a_seeded_schedule_of_losses(nodes, capsys):

@@ -60,7 +60,7 @@ def test_the_wait_ends_and_the_same_command_resumes(pair):
 
 
 def test_fewer_workers_go_on_and_more_when_there_is_room(pair):
-    training = Training(pair, "elastic", "train.workers=[1, 2]", "train.global_batch=true", steps=800)
+    training = Training(pair, "elastic", "train.workers=[1, 2]", "train.global_batch=true", steps=10_000)
     training.wait_for_step(SAVE_EVERY)
     lost = training.places()[1]
     pair.kill_node(lost)
@@ -68,7 +68,8 @@ def test_fewer_workers_go_on_and_more_when_there_is_room(pair):
     training.wait_for_step(training.states.newest_step + SAVE_EVERY)
     pair.start(lost)
     training.program.until(r"^there is room for more workers at step \d+; going on from step \d+$")
-    training.end()
+    wait_until(lambda: sorted(training.places()) == [1, 2], training.program.process)
+    training.stop()
 
 
 def test_the_head_is_lost_and_a_new_cluster_goes_on(pair):
@@ -100,7 +101,7 @@ def test_a_node_that_announces_its_end_costs_no_step(nodes):
     nodes.wait_alive(range(4))
     nodes.kill_node(1)
     nodes.wait_alive({0, 2, 3})
-    training = Training(nodes, "announced", steps=1000)
+    training = Training(nodes, "announced", steps=10_000)
     training.wait_for_step(SAVE_EVERY)
     assert sorted(training.places()) == [2, 3]
     nodes.start(1)
@@ -110,7 +111,7 @@ def test_a_node_that_announces_its_end_costs_no_step(nodes):
     )
     assert said[1] == said[2]
     wait_until(lambda: sorted(training.places()) == [1, 2], training.program.process)
-    training.end()
+    training.stop()
     assert service.wait() == 0
 
 

@@ -87,6 +87,12 @@ class Training:
         assert state.step == self.steps
         return state
 
+    def stop(self) -> None:
+        """End it after a further state, where nothing more is to be seen."""
+        self.wait_for_step(self.states.newest_step + 1)
+        self.program.send_signal(signal.SIGTERM)
+        assert self.program.wait() == 128 + signal.SIGTERM, self.said
+
     def places(self) -> list[int]:
         """Return the node of each rank, as the program said last."""
         line = re.findall(r"^workers: (.*)$", self.said, re.MULTILINE)[-1]
