@@ -156,8 +156,10 @@ def run_worker(settings: dict[str, Any]) -> None:
     """Run one worker of a TorchTrainer."""
     import ray
     import ray.train
-    import ray.train.torch
+    import ray.train.collective
     import ray.util
+
+    from hcmoco_ray.train.process_group import joined, open_meeting
 
     register_all(settings["tasks"])
     job: Job = ray.get(settings["job"])
@@ -167,10 +169,22 @@ def run_worker(settings: dict[str, Any]) -> None:
     job.status.note(f"node/{rank}", node)
     samples = node != settings["driver"] and context.get_local_rank() == 0  # the driver samples its own node
     _set_threads(job.config)
-    device = ray.train.torch.get_device() if job.config.train.gpu else "cpu"
+    device = _own_gpu() if job.config.train.gpu else "cpu"
+    store, meeting = open_meeting(world, gpu=job.config.train.gpu) if rank == 0 else (None, None)
+    meeting = ray.train.collective.broadcast_from_rank_zero(meeting)
     place = node if samples else ""
-    with Pulse(job.status, rank) as pulse:
-        job.work(WorkerContext(rank, world, str(device), settings["start"], pulse, settings["items"], place))
+    with joined(meeting, rank, store), Pulse(job.status, rank) as pulse:
+        job.work(WorkerContext(rank, world, device, settings["start"], pulse, settings["items"], place))
+
+
+def _own_gpu() -> str:
+    """Return the GPU that Ray gives to this worker, and make it the one that PyTorch takes where none is named."""
+    import ray.train.torch
+    import torch
+
+    device = ray.train.torch.get_device()
+    torch.cuda.set_device(device)
+    return str(device)
 
 
 def run_workers(job: Job, start: Start) -> None:
@@ -184,8 +198,20 @@ def run_workers(job: Job, start: Start) -> None:
     os.environ.update({name: value for name, value in settings.items() if name not in os.environ})
     import ray
     import ray.train
+    import ray.train.backend
     import ray.train.torch
     import ray.util
+
+    class WithSharedGpus(ray.train.backend.Backend):
+        """Sets nothing up, see `process_group`; NCCL needs to see all GPUs of the node."""
+
+        share_cuda_visible_devices = True
+
+    class OwnGroup(ray.train.backend.BackendConfig):
+        """Ray Train's TorchConfig would have the controller import PyTorch."""
+
+        backend = "nccl" if job.config.train.gpu else "gloo"
+        backend_cls = WithSharedGpus
 
     class StopAtUserError(ray.train.UserCallback):
         """End the run at once at a user's mistake: workers that are started again would meet it again."""
@@ -200,6 +226,7 @@ def run_workers(job: Job, start: Start) -> None:
     train = config.train
     callbacks: list[Any] = [StopAtUserError()]  # typed as those of Ray Train's first version
     # Typed as that of Ray Train's first version.
+    own_group: Any = OwnGroup()
     no_retries: Any = {"max_failures": 0, "controller_failure_limit": 0, "max_preemption_failures": 0}
     trainer = ray.train.torch.TorchTrainer(
         run_worker,
@@ -226,7 +253,7 @@ def run_workers(job: Job, start: Start) -> None:
             failure_config=ray.train.FailureConfig(**no_retries),
             callbacks=callbacks,
         ),
-        torch_config=ray.train.torch.TorchConfig(backend="nccl" if train.gpu else "gloo"),
+        torch_config=own_group,
     )
     with interrupts.kept():  # gives Ray Train's handler back
         trainer.fit()

@@ -9,24 +9,22 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypeVar
 
 import cv2
 import torch
-import torch.distributed as dist
 
 from hcmoco.errors import UserError, one_line
 from hcmoco.tasks.registry import Entry, register_all
 from hcmoco_ray.cluster.entrypoint import find_line, find_user_error
 from hcmoco_ray.cluster.resources import ResourceRequest
 from hcmoco_ray.tracking.progress import beside
+from hcmoco_ray.train.process_group import Meeting, joined, open_meeting
 
 T = TypeVar("T")
 Other = Callable[[int], Any]
 
-_TIMEOUT = timedelta(minutes=30)  # of an exchange, as Ray Train sets it
 _LOOK_EVERY_S = 0.5
 _CAUSE_S = 10.0
 _LEAVE_S = 30.0
@@ -98,26 +96,20 @@ class WorkerGroup:
         others = self._others[: world - 1]
         # Before this process waits for them inside PyTorch, where a loss would not be noticed.
         ray.get([each.ready.remote() for each in others])
-        store = dist.TCPStore(
-            ray.util.get_node_ip_address(), 0, world, is_master=True, timeout=_TIMEOUT, wait_for_workers=False
-        )
-        meeting = (store.host, store.port, world, "nccl" if self._request.gpus else "gloo")
+        store, meeting = open_meeting(world, gpu=bool(self._request.gpus))
         sent = ray.put(other)
         calls = [each.run.remote(meeting, rank, sent) for rank, each in enumerate(others, 1)]
         watch = _Watch(calls, others)
         with beside(watch.run):
             try:
-                _join(store, meeting, 0)
-                result = own()
-                ray.get(calls)
+                with joined(meeting, 0, store):
+                    result = own()
+                    ray.get(calls)
                 return result
             except UserError:
                 raise
             except Exception as error:
                 raise watch.cause(error) from None
-            finally:
-                if dist.is_initialized():
-                    dist.destroy_process_group()
 
 
 class _Worker:
@@ -129,23 +121,16 @@ class _Worker:
     def ready(self) -> None:
         """Return once the process is there."""
 
-    def run(self, meeting: tuple[str, int, int, str], rank: int, work: Other) -> None:
-        """Join the group and work. After an error the process stays as it is until rank 0, which hears of it, ends it.
+    def run(self, meeting: Meeting, rank: int, work: Other) -> None:
+        """Join the group and work. After an error the process stays until rank 0, which hears of it, ends it.
 
         Args:
-            meeting: host and port of the store, number of processes, backend.
+            meeting: where the group meets.
             rank: of this process.
             work: called with the rank.
         """
-        host, port, world, _ = meeting
-        _join(dist.TCPStore(host, port, world, is_master=False, timeout=_TIMEOUT), meeting, rank)
-        work(rank)
-        dist.destroy_process_group()
-
-
-def _join(store: dist.Store, meeting: tuple[str, int, int, str], rank: int) -> None:
-    _, _, world, backend = meeting
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_TIMEOUT)
+        with joined(meeting, rank):
+            work(rank)
 
 
 def _end(actors: list[Any]) -> None:
