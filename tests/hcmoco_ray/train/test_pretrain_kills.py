@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from tests.helpers.imported import with_pytorch
 from tests.helpers.killing_workers import killing
 from tests.helpers.pretrain_program import (
     PROGRESS,
@@ -46,6 +47,14 @@ def test_two_workers_come_to_the_end_quietly(two):
     assert not [line for line in two.err.splitlines() if not re.match(PROGRESS, line)]
     assert "batch norm and in-batch negatives see 6 of them" in two.out
     assert newest(two.folder).step == STEPS
+
+
+def test_only_workers_import_pytorch(finished, tiny_home):
+    """Ray Train's controller and the processes that read start anew with each group of workers."""
+    with with_pytorch("TrainController", "MapBatches", "RayTrainWorker") as seen:
+        done = call(tiny_home, *TWO, "stages={stage1_steps: 1, stage2_steps: 1}", "output_dir=runs/imports")
+    assert done.status == 0, done
+    assert seen == {"TrainController": False, "MapBatches": False, "RayTrainWorker": True}
 
 
 @pytest.mark.long
