@@ -11,6 +11,7 @@ The tasks import this module: it must not import PyTorch.
 """
 
 import logging
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ _MISTAKE = "mistake"
 _PACKED = "item"
 # Reading processes that are lost in a row, without an item between, before the worker gives up.
 _TRIES = 3
+_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ def _stream(
             if not compat.is_lost_reader(error) or tries > _TRIES:
                 raise
             lost(f"a process that reads the data was lost ({type(error).__name__}); reading goes on in another one")
+            time.sleep(_PAUSE_S)  # before that Ray may take a process that is about to end
 
 
 def _dataset(reader: OpenedOnce[Callable[[int], pa.Table]], numbers: range, group: Any) -> "Dataset":

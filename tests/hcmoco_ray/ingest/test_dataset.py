@@ -109,8 +109,8 @@ def test_a_process_that_reads_is_killed_and_no_item_is_lost(ray_session, tasks):
         if numbers[-1] in (5, 25):
             os.kill(processes[-1], signal.SIGKILL)
     assert numbers == list(range(60))
-    assert len(processes) == tasks + 2
-    assert len(told) == 2
+    assert len(processes) == tasks + 2, "a process that was not killed did not go on"
+    assert len(told) >= 2  # a busy Ray may choose a process that is just ending
     assert told[0].startswith("a process that reads the data was lost (")
 
 
