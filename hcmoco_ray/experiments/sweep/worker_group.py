@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import cv2
 import torch
+import torch.distributed as dist
 
 from hcmoco.errors import UserError, one_line
 from hcmoco.tasks.registry import Entry, register_all
@@ -110,6 +111,9 @@ class WorkerGroup:
                 raise
             except Exception as error:
                 raise watch.cause(error) from None
+            finally:
+                if dist.is_initialized():  # after an error; this process may be a group again
+                    dist.destroy_process_group()
 
 
 class _Worker:
