@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psutil
 
+from hcmoco_ray.tracking.progress import beside
+
 
 @contextmanager
 def with_pytorch(*names: str) -> Iterator[dict[str, bool]]:
@@ -19,22 +21,16 @@ def with_pytorch(*names: str) -> Iterator[dict[str, bool]]:
         For each name that was seen, whether a process of this name has loaded PyTorch; filled while the block runs.
     """
     seen: dict[str, bool] = {}
-    over = threading.Event()
 
-    def look() -> None:
+    def look(over: threading.Event) -> None:
         while not over.wait(0.2):
             for process in psutil.Process().children(recursive=True):
                 with suppress(psutil.Error, OSError):
                     line = " ".join(process.cmdline())
-                    for name in names:
-                        if name in line:
-                            loaded = "libtorch" in Path(f"/proc/{process.pid}/maps").read_text()
-                            seen[name] = seen.get(name, False) or loaded
+                    # The memory maps of all processes would take so long to read that short tasks are missed.
+                    for name in (each for each in names if each in line):
+                        loaded = "libtorch" in Path(f"/proc/{process.pid}/maps").read_text()
+                        seen[name] = seen.get(name, False) or loaded
 
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
+    with beside(look):
         yield seen
-    finally:
-        over.set()
-        thread.join()

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import psutil
 
+from hcmoco_ray.tracking.progress import beside
+
 
 def train_workers() -> list[psutil.Process]:
     """The training workers of the Ray that this process has started."""
@@ -25,9 +27,9 @@ def train_workers() -> list[psutil.Process]:
 def killing(moments: list[tuple[Callable[[], bool], int]]) -> Iterator[list[int]]:
     """Waits for each moment in turn and then kills the worker of that number, oldest first; gives the ids of the
     killed. A moment may be over when it is seen: of a group of workers one is killed."""
-    over, killed = threading.Event(), []
+    killed: list[int] = []
 
-    def watch() -> None:
+    def watch(over: threading.Event) -> None:
         earlier = set()
         for moment, number in moments:
             workers = []
@@ -39,10 +41,5 @@ def killing(moments: list[tuple[Callable[[], bool], int]]) -> Iterator[list[int]
             killed.append(workers[number])
             earlier |= set(workers)
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with beside(watch):
         yield killed
-    finally:
-        over.set()
-        thread.join()
