@@ -128,7 +128,7 @@ def reader(folder: Path, step: int, given: argparse.Namespace) -> Result:
 
     data, begun = (folder / "job").read_bytes(), Clock()
     plan = pickle.loads(data).plan
-    window = step // plan.window_steps
+    window = plan.window_of(step)
     plan.item(window, 0)
     result, begun = begun.read(), Clock()
     for lane in range(1, MORE_ITEMS + 1):
@@ -169,7 +169,7 @@ def ray(folder: Path, step: int, given: argparse.Namespace) -> Result:
     library.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=500 << 20)
     before, begun, held = psutil.Process().memory_info().rss, Clock(), []
     items = dataset.plan_items(loader)
-    numbers = items.of_worker(0, 1, step // loader.plan.window_steps * loader.plan.lanes)
+    numbers = items.of_worker(0, 1, dataset.first_item(loader.plan, step))
     for count, _ in enumerate(dataset.read(items, numbers)):
         if count == 0:
             result, rest = begun.read(), Clock()

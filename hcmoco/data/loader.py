@@ -119,7 +119,7 @@ class PlanLoader(ABC, Generic[BatchT]):
 
     def own_items(self, *, rank: int, world: int, first_step: int) -> Iterator[tuple[int, int]]:
         """Yield (window, lane) of this worker's items, in order, for a worker that reads them itself."""
-        for window in range(first_step // self.plan.window_steps, self.plan.windows):
+        for window in range(self.plan.window_of(first_step), self.plan.windows):
             for lane in self.plan.lanes_of(rank, world):
                 yield window, lane
 
@@ -127,7 +127,7 @@ class PlanLoader(ABC, Generic[BatchT]):
         self, items: Iterator[pa.Table], rank: int, world: int, first_step: int
     ) -> Iterator[tuple[int, list[pa.Table]]]:
         lanes = self.plan.lanes_of(rank, world)
-        for window in range(first_step // self.plan.window_steps, self.plan.windows):
+        for window in range(self.plan.window_of(first_step), self.plan.windows):
             tables = []
             for lane in lanes:
                 table = next(items, None)

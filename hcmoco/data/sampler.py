@@ -127,6 +127,10 @@ class Plan:
         """
         return -(-self.steps // self.window_steps)
 
+    def window_of(self, step: int) -> int:
+        """Return the window that holds a step."""
+        return step // self.window_steps
+
     @property
     def offsets(self) -> tuple[int, ...]:
         """Return the first memory-bank row of each data set, followed by the total size of the bank."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
     from hcmoco.data.loader import PlanLoader
+    from hcmoco.data.sampler import Plan
     from hcmoco.finetuning.loader import EvalLoader
 
 TRAIN, EVALUATION = "train", "evaluation"
@@ -83,6 +84,11 @@ def plan_items(loader: "PlanLoader") -> Items:
     """Return the work items of a plan; item k is (window, lane) = divmod(k, lanes)."""
     read, lanes = loader.item_reader, loader.plan.lanes
     return Items(OpenedOnce(lambda number: read(*divmod(number, lanes))), loader.plan.windows * lanes)
+
+
+def first_item(plan: "Plan", step: int) -> int:
+    """Return the number of the first of `plan_items` that a training reads which begins with a step."""
+    return plan.window_of(step) * plan.lanes
 
 
 def evaluation_items(loader: "EvalLoader") -> Items:

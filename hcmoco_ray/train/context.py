@@ -16,7 +16,7 @@ from hcmoco.training.checkpoint import TrainState
 from hcmoco.training.state_writer import StateWriter
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
-from hcmoco_ray.ingest.dataset import EVALUATION, TRAIN
+from hcmoco_ray.ingest.dataset import EVALUATION, TRAIN, first_item
 from hcmoco_ray.tracking import system_metrics
 from hcmoco_ray.tracking.client import Tracker
 from hcmoco_ray.tracking.gauges import Gauges
@@ -57,7 +57,7 @@ class RayContext(Generic[BatchT]):
         ingest = self.config.ingest
         where = {"rank": self.rank, "world": self.world, "first_step": first_step}
         # A run that has taken its last step reads nothing more.
-        items = self.worker.read(TRAIN, first_step // self.loader.plan.window_steps * self.loader.plan.lanes)
+        items = self.worker.read(TRAIN, first_item(self.loader.plan, first_step))
         batches = self.loader.batches(items, **where, threads=ingest.num_threads, ahead=ingest.prefetch)
         self.pulse.enter(DATA, first_step)
         for step, batch in enumerate(batches, first_step):

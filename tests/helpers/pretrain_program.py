@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from hcmoco.training.checkpoint import States, TrainState
+from hcmoco_ray.tracking.progress import beside
 from tests.helpers.ending import interrupt_this_process
 
 ROOT = Path(__file__).parents[2]
@@ -177,21 +178,15 @@ def call(home: Path, *arguments: str, recipe: str | None = None) -> Done:
 @contextmanager
 def interrupted_at(file: Path) -> Iterator[None]:
     """As if someone pressed Ctrl-C once `file` is there."""
-    over = threading.Event()
 
-    def watch() -> None:
+    def watch(over: threading.Event) -> None:
         while not over.wait(0.002):
             if file.exists():
                 interrupt_this_process()
                 return
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with beside(watch):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def start(home: Path, *arguments: str, **settings) -> subprocess.Popen:
