@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hcmoco_ray.cluster.network import choose_interface
 from hcmoco_ray.cluster.nodes import alive_nodes
 from hcmoco_ray.cluster.resources import count_fitting
 from hcmoco_ray.cluster.shared_disk import unreached_nodes
-from hcmoco_ray.compat import hide_worker_messages, in_submitted_job
+from hcmoco_ray.compat import hide_worker_messages, in_submitted_job, small_node
 
 # The second Parquet reader starts an actor per footer reader at every execution: seconds before the first batch.
 RAY_ENV = {"RAY_DATA_USE_DATASOURCE_V2": "0"}
@@ -133,14 +134,15 @@ def _start_local(num_cpus: int, object_store_bytes: int, quiet: dict[str, Any]) 
     _say("starting Ray on this machine")
     for left in reversed(range(_START_TRIES)):
         try:
-            ray.init(
-                "local",
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                object_store_memory=object_store_bytes,
-                runtime_env=_runtime_env(),
-                **quiet,
-            )
+            with nullcontext() if quiet["log_to_driver"] else small_node():
+                ray.init(
+                    "local",
+                    num_cpus=num_cpus,
+                    include_dashboard=False,
+                    object_store_memory=object_store_bytes,
+                    runtime_env=_runtime_env(),
+                    **quiet,
+                )
             return
         except Exception as error:  # Ray raises a plain Exception here
             starting.check_folder()  # what it was at the start may have changed, as a disk fills

@@ -6,12 +6,13 @@ Ray Train's controller imports this module: it must not import PyTorch.
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
 from hcmoco.tasks.registry import REGISTRY, register_all
+from hcmoco_ray import compat
 from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.cluster.entrypoint import find_user_error
 from hcmoco_ray.ingest.dataset import Items, Readers, read
@@ -159,7 +160,7 @@ def run_worker(settings: dict[str, Any]) -> None:
     import ray.train.collective
     import ray.util
 
-    from hcmoco_ray.train.process_group import joined, open_meeting
+    from hcmoco_ray.train.process_group import Meeting, joined, open_meeting
 
     register_all(settings["tasks"])
     job: Job = ray.get(settings["job"])
@@ -171,9 +172,10 @@ def run_worker(settings: dict[str, Any]) -> None:
     _set_threads(job.config)
     device = _own_gpu() if job.config.train.gpu else "cpu"
     store, meeting = open_meeting(world, gpu=job.config.train.gpu) if rank == 0 else (None, None)
-    meeting = ray.train.collective.broadcast_from_rank_zero(meeting)
+    # Sent as plain values: the actor of Ray Train that passes it on would import PyTorch for the class.
+    told = ray.train.collective.broadcast_from_rank_zero(meeting and asdict(meeting))
     place = node if samples else ""
-    with joined(meeting, rank, store), Pulse(job.status, rank) as pulse:
+    with joined(Meeting(**told), rank, store), Pulse(job.status, rank) as pulse:
         job.work(WorkerContext(rank, world, device, settings["start"], pulse, settings["items"], place))
 
 
@@ -228,7 +230,7 @@ def run_workers(job: Job, start: Start) -> None:
     # Typed as that of Ray Train's first version.
     own_group: Any = OwnGroup()
     no_retries: Any = {"max_failures": 0, "controller_failure_limit": 0, "max_preemption_failures": 0}
-    trainer = ray.train.torch.TorchTrainer(
+    trainer = compat.lean_trainer()(
         run_worker,
         # The job goes by reference: the controller opens this config, and has no use for the modules that a job
         # brings with it. The tasks travel along, so that a worker need not have registered them.

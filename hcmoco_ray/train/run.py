@@ -11,7 +11,7 @@ from hcmoco.training.config import SourceConfig
 from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import interrupts, precision, preflight
 from hcmoco_ray.cluster.shared_disk import check_store
-from hcmoco_ray.config import RecipeT
+from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe, RecipeT
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.tracking import system_metrics
 from hcmoco_ray.tracking.client import Tracker, open_writer, start_run
@@ -146,6 +146,8 @@ def execute(run: Run) -> int:
         log(described(run.config.tracking, out))
         log(run_config.as_yaml(run.config))
         run.check_machine(cluster.nodes)
+        # Its process starts while that of the writer does.
+        status = Status(_beginning(run.config), here=in_this_process(run.config))
         writer = open_writer(run.config.tracking, out, actor=True)
 
         planned = run.open_data(saved.step if saved else None)
@@ -168,7 +170,7 @@ def execute(run: Run) -> int:
         with tracked_run(tracker), _sampled(tracker, run.config.tracking.system_metrics_interval):
             if saved is None or saved.step < steps:
                 del saved  # the workers read it again, perhaps on another machine
-                _train(run, planned, tracker)
+                _train(run.config, planned.job(tracker, status), status)
             results = planned.close(tracker)
         planned.mark_finished(results)
         run.report()
@@ -181,12 +183,13 @@ def _sampled(tracker: Tracker, interval: int) -> AbstractContextManager[None]:
     return system_metrics.logged(tracker, ray.util.get_node_ip_address(), interval)
 
 
-def _train(run: Run, planned: PlannedRun, tracker: Tracker) -> None:
-    workers = run.config.train.max_workers
-    what = "starting the training" if workers == 1 else f"starting {workers} workers"
-    status = Status(what, here=in_this_process(run.config))
+def _beginning(config: PretrainRecipe | FinetuneRecipe) -> str:
+    workers = config.train.max_workers
+    return "starting the training" if workers == 1 else f"starting {workers} workers"
+
+
+def _train(config: PretrainRecipe | FinetuneRecipe, job: Job, status: Status) -> None:
     with shown(status):
         interrupts.raise_if_interrupted()
-        ingest = run.config.ingest
-        decoding = ingest.decoding_tasks(workers)
-        train(planned.job(tracker, status), reading_tasks=ingest.num_tasks, decoding_tasks=decoding)
+        decoding = config.ingest.decoding_tasks(config.train.max_workers)
+        train(job, reading_tasks=config.ingest.num_tasks, decoding_tasks=decoding)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hcmoco_ray import compat
+from tests.helpers.waiting import wait_until
 
 
 def test_the_installed_ray_is_within_the_bound():
@@ -101,6 +102,47 @@ def test_views_share_a_storage_and_tensors_do_not(device):
     key = compat.storage_key(first.untyped_storage())
     assert compat.storage_key(first[2:].view(2, 2).untyped_storage()) == key
     assert compat.storage_key(second.untyped_storage()) != key
+
+
+def test_a_ray_of_one_s_own_has_no_process_that_nobody_needs(ray_session):
+    import psutil
+
+    own = [" ".join(each.cmdline()) for each in psutil.Process().children(recursive=True)]
+    assert any("gcs_server" in each for each in own)
+    assert not [each for each in own if "log_monitor.py" in each or "autoscaler/_private/monitor.py" in each]
+
+
+def test_a_trainer_without_helpers_starts_none_and_leaves_no_room_taken_when_its_controller_is_killed(
+    ray_session, tmp_path
+):
+    """The controller is killed from inside a worker: the trainer fails, and Ray takes the workers' room back."""
+    import ray
+    import ray.train
+    from ray.util import placement_group_table
+
+    def loop() -> None:
+        import os
+
+        import psutil
+
+        node = psutil.Process(os.getppid()).children()
+        names = [" ".join(each.cmdline()) for each in node]
+        assert not [each for each in names if "PlacementGroupCleaner" in each or "DatasetManager" in each], names
+        for each in node:
+            if "TrainController" in " ".join(each.cmdline()):
+                each.kill()
+        while True:
+            pass
+
+    def groups() -> set[str]:
+        return {key for key, group in placement_group_table().items() if group["state"] != "REMOVED"}
+
+    before = groups()
+    scaling = ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1})
+    run = ray.train.RunConfig(storage_path=str(tmp_path))
+    with pytest.raises(ray.exceptions.RayActorError):
+        compat.lean_trainer()(loop, scaling_config=scaling, run_config=run).fit()
+    wait_until(lambda: groups() == before)
 
 
 def test_what_a_node_s_memory_is(ray_session):

@@ -50,11 +50,12 @@ def test_two_workers_come_to_the_end_quietly(two):
 
 
 def test_only_workers_import_pytorch(finished, tiny_home):
-    """Ray Train's controller and the processes that read start anew with each group of workers."""
-    with with_pytorch("TrainController", "MapBatches", "RayTrainWorker") as seen:
+    """Ray Train's own actors and the processes that read start anew with each group of workers."""
+    with with_pytorch("TrainController", "SynchronizationActor", "MapBatches", "RayTrainWorker") as seen:
         done = call(tiny_home, *TWO, "stages={stage1_steps: 1, stage2_steps: 1}", "output_dir=runs/imports")
     assert done.status == 0, done
-    assert seen == {"TrainController": False, "MapBatches": False, "RayTrainWorker": True}
+    own = dict.fromkeys(("TrainController", "SynchronizationActor", "MapBatches"), False)
+    assert seen == {**own, "RayTrainWorker": True}
 
 
 @pytest.mark.long
