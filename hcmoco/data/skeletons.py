@@ -2,66 +2,19 @@
 
 Left is the person's own left in an unmirrored picture. Every set uses the same name for the same place on the body, so
 a conversion is a gather by name. A joint that the source does not have becomes invisible. Where data sets mark the same
-joint at different places, a stand-in is declared below; none is guessed.
+joint at different places, a stand-in is declared; none is guessed. The sets that pose estimators write are in
+tool_joints.py.
 """
 
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
+from hcmoco.data.joint_set import JointSet
+from hcmoco.data.tool_joints import TOOL_SETS
 from hcmoco.errors import UserError
 
 _LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-
-
-@dataclass(frozen=True)
-class JointSet:
-    """A named, ordered set of joints with the edges of its skeleton graph.
-
-    Attributes:
-        name: what configs and manifests call it.
-        joints: joint names in storage order.
-        edges: undirected edges as pairs of joint names; one tree over all joints, or empty if no graph is defined.
-        stand_ins: (name that another set asks for and this set lacks, joint of this set that is used for it).
-    """
-
-    name: str
-    joints: tuple[str, ...]
-    edges: tuple[tuple[str, str], ...] = ()
-    stand_ins: tuple[tuple[str, str], ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.joints)
-
-    def index(self, joint: str) -> int:
-        """Return the position of `joint` in storage order; raise ValueError if the set lacks it."""
-        return self.joints.index(joint)
-
-    @property
-    def edge_indices(self) -> tuple[tuple[int, int], ...]:
-        """Return the edges as pairs of positions."""
-        return tuple((self.index(a), self.index(b)) for a, b in self.edges)
-
-    @property
-    def flip(self) -> np.ndarray:
-        """Return the gather that exchanges left and right after a mirror image, int64 [J]; it is its own inverse."""
-        return np.array([self.index(_mirror_name(joint)) for joint in self.joints])
-
-    def find(self, joint: str) -> int:
-        """Return the position of `joint` or of its declared stand-in, or -1."""
-        if joint in self.joints:
-            return self.index(joint)
-        stand_in = dict(self.stand_ins).get(joint)
-        return -1 if stand_in is None else self.index(stand_in)
-
-
-def _mirror_name(joint: str) -> str:
-    if joint.startswith("left_"):
-        return "right_" + joint.removeprefix("left_")
-    if joint.startswith("right_"):
-        return "left_" + joint.removeprefix("right_")
-    return joint
 
 
 # COCO keypoints, order of the published annotation file's category entry.
@@ -72,6 +25,7 @@ COCO_17 = JointSet(
         *(f"{side}_{limb}" for limb in _LIMBS for side in ("left", "right")),
     ),
     stand_ins=(("head", "nose"),),
+    source="https://cocodataset.org/#format-data (the category person of the annotation files)",
 )
 
 # MPII human pose; edges as the skeleton tree that the paper's graph encoder uses (root: pelvis).
@@ -90,6 +44,7 @@ MPII_16 = JointSet(
         ("left_shoulder", "upper_neck"), ("left_elbow", "left_shoulder"), ("left_wrist", "left_elbow"),
     ),
     stand_ins=(("head", "head_top"),),
+    source="http://human-pose.mpi-inf.mpg.de/#download (annotation description)",
 )  # fmt: skip
 
 # Kinect v2 skeleton; its spine base, spine shoulder and neck are the pelvis, thorax and upper neck of the other sets.
@@ -103,6 +58,7 @@ KINECT_25 = JointSet(
         "thorax", "left_hand_tip", "left_thumb", "right_hand_tip", "right_thumb",
     ),
     stand_ins=(("head_top", "head"), ("neck", "thorax"), ("torso", "spine_mid")),
+    source="https://learn.microsoft.com/en-us/previous-versions/windows/kinect/dn758663(v=ieb.10) (JointType)",
 )  # fmt: skip
 
 # The 13 joints that COCO, MPII and Kinect can all name; "head" is COCO's nose, MPII's head top, Kinect's head. The head
@@ -150,7 +106,11 @@ PEOPLE_31 = JointSet(
     stand_ins=(("neck", "thorax"), ("torso", "spine_mid")),
 )
 
-JOINT_SETS = {joints.name: joints for joints in (COCO_17, MPII_16, KINECT_25, COMMON_13, ITOP_15, PEOPLE_31)}
+JOINT_SETS = {
+    joints.name: joints for joints in (COCO_17, MPII_16, KINECT_25, COMMON_13, ITOP_15, PEOPLE_31, *TOOL_SETS)
+}
+CANONICAL = frozenset((*PEOPLE_31.joints, *ITOP_15.joints))
+"""The names of places on the body that a set for training, or synthetic people, can ask for."""
 TRAINING_SETS = tuple(name for name, joints in JOINT_SETS.items() if joints.edges)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hcmoco.data.released_keypoints import ROOT as _RELEASED_ROOT
-from hcmoco.data.skeletons import JointSet
+from hcmoco.data.joint_set import JointSet
 
 # Mean and standard deviation of ImageNet's training images, RGB in [0, 1]: what every timm backbone here was made for.
 RGB_MEAN = (0.485, 0.456, 0.406)

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hcmoco.config import Config
-from hcmoco.data.skeletons import JointSet
+from hcmoco.data.joint_set import JointSet
 
 
 class SkeletonConfig(Config):

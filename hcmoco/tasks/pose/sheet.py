@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from hcmoco.data.skeletons import JointSet
+from hcmoco.data.joint_set import JointSet
 from hcmoco.tasks.base import Prediction
 from hcmoco.tasks.pose.camera import project
 from hcmoco.visualization.sheet import GROUND, depth_colors, header, write_text
