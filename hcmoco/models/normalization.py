@@ -8,8 +8,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from hcmoco.data.released_keypoints import ROOT as _RELEASED_ROOT
 from hcmoco.data.joint_set import JointSet
+from hcmoco.data.released_keypoints import ROOT as _RELEASED_ROOT
 
 # Mean and standard deviation of ImageNet's training images, RGB in [0, 1]: what every timm backbone here was made for.
 RGB_MEAN = (0.485, 0.456, 0.406)
