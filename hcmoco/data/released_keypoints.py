@@ -24,7 +24,8 @@ def released_keypoints(
     for both, at the place that their file gives them. COCO's skeletons are normalized over their 17 joints (root: the
     right shoulder) and then converted; all others are converted first. Source: the published data loaders.
 
-    Records do not keep two facts. A joint that is annotated outside the stored square counts as not annotated. And
+    Records do not keep two facts. A joint that is annotated outside the stored square or its picture counts as not
+    annotated. And
     where the source has no such place (Kinect, synthetic people) or `crop` is None, invisible joints do not count for
     the scale, and the mean of the visible joints replaces an invisible root.
 

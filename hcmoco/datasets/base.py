@@ -84,6 +84,8 @@ class DatasetReader(Generic[ConfigT, ItemT]):
         name: config -> what ids and the manifest call the data set; None: its key in the registry.
         joint_set, joint_set_3d, depth_codec: of the records, or a function of the config that chooses them; "" if the
             records have none.
+        resolve: config -> the config with what the files themselves decide, and lines that say what that is; None: the
+            files decide nothing. Called once, before anything else. Raises UserError if they do not decide.
         calibrations: (config, items) -> {name: what to measure}, for sources on which something is measured over many
             items first.
         calibrate: what to measure -> the measurement, as JSON values.
@@ -103,6 +105,7 @@ class DatasetReader(Generic[ConfigT, ItemT]):
     joint_set: str | Callable[[ConfigT], str] = ""
     joint_set_3d: str = ""
     depth_codec: str | Callable[[ConfigT], str] = "png16"
+    resolve: Callable[[ConfigT], tuple[ConfigT, list[str]]] | None = None
     calibrations: Callable[[ConfigT, Sequence[ItemT | Rejected | Skipped]], Mapping[str, Any]] | None = None
     calibrate: Callable[[Any], dict] | None = None
     with_calibrations: (

@@ -153,6 +153,9 @@ def _item(
         return Skipped(id, "the person's box has no area in the picture")
     if not labeled.any():
         return Skipped(id, "no joint of the person is labeled")
+    places = person.joints[labeled, :2] + 0.5
+    if not ((places >= 0) & (places < (picture.width, picture.height))).all(1).any():
+        return Skipped(id, "no labeled joint of the person lies in the picture")
     half_x, half_y = (x1 - x0) / 2 * config.padding, (y1 - y0) / 2 * config.padding
     x, y = (x0 + x1) / 2, (y0 + y1) / 2
     joints = np.column_stack([person.joints[:, :2] + 0.5, labeled])

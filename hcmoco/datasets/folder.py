@@ -204,7 +204,7 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
             if line.mask is None
             else np.where(decode_labels(read_inside(folder, line.mask)) > 0, np.uint8(255), np.uint8(0))
         )
-        depth = None if line.depth is None else _depth(folder, line.depth, line.depth_scale)
+        depth = None if line.depth is None else read_depth(folder, line.depth, line.depth_scale)
         if depth is not None and mask is not None and depth.shape == mask.shape:
             depth = np.where(mask > 0, depth, np.uint16(0))
         keypoints = None if line.keypoints is None else np.array(line.keypoints)
@@ -225,8 +225,12 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
     return checked(item.id, len(joint_set(item.config.joint_set)), make, item.config.depth_codec)
 
 
-def _depth(folder: str, name: str, scale: float) -> np.ndarray:
-    """uint16 [H, W], millimeters, from a 16-bit PNG whose unit is `scale` millimeters; readings are cut to 65.5 m."""
+def read_depth(folder: str, name: str, scale: float) -> np.ndarray:
+    """Return uint16 [H, W], millimeters, of a 16-bit PNG whose unit is `scale` millimeters, cut to 65.5 m.
+
+    Raises:
+        ValueError: the file is missing, damaged or of another kind.
+    """
     stored = decode_depth(read_inside(folder, name), "png16")
     return stored if scale == 1 else np.minimum(np.rint(stored * scale), np.iinfo(np.uint16).max).astype(np.uint16)
 

@@ -71,6 +71,11 @@ REGISTRY: dict[str, Entry] = {
         numbered=True,
     ),
     "folder": Entry("hcmoco.datasets.folder:READER", "your own pictures: a folder with a JSON Lines file", ""),
+    "keypoints": Entry(
+        "hcmoco.datasets.keypoints:READER",
+        "your own pictures, with the keypoints that OpenPose, MMPose, MediaPipe, YOLO, ... found in them",
+        "",
+    ),
     "ntu": Entry(
         "hcmoco.datasets.ntu:READER",
         "NTU RGB+D 60 and 120: RGB, masked depth and skeletons of clips",

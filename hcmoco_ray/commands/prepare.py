@@ -4,6 +4,7 @@
     python pipelines/prepare.py people --out data/people-wild --count 2000 --domain wild
     python pipelines/prepare.py people --scenes --out data/people-scenes --count 500
     python pipelines/prepare.py folder --out data/mine --path ~/pictures
+    python pipelines/prepare.py keypoints --images rgb --keypoints openpose-json --out data/mine
     python pipelines/prepare.py ntu --source downloads/NTU --check
     python pipelines/prepare.py ntu --source downloads/NTU --dataset 60 --out s3://bucket/ntu60-train
     python pipelines/prepare.py verify data/people
@@ -83,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
 def _prepare(arguments: argparse.Namespace) -> int:
     source = from_arguments(arguments.kind, arguments)
     if getattr(arguments, "check", False):
-        return _check(source)
+        return _check(_resolved(source))
     if not arguments.output_dir:
         raise UserError(
             "--out is missing; give the folder or URI of the data set, for example data/people or s3://bucket/people"
@@ -91,6 +92,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
     from hcmoco.data.shards.manifest import reason_kind
     from hcmoco_ray.prepare.run import prepare
 
+    source = _resolved(source)
     manifest, made = prepare(source, resolve_path(arguments.output_dir), max_broken=arguments.max_broken)
     size = sum(file.bytes for file in manifest.files)
     state = "prepared" if made else "already prepared"
@@ -112,6 +114,14 @@ def _prepare(arguments: argparse.Namespace) -> int:
     for reason, count in manifest.skipped.items():
         print(f"  {count} skipped: {reason}")
     return 0
+
+
+def _resolved(source: Source) -> Source:
+    """Return the source with what its files decide, and print what that is."""
+    source, lines = source.resolved()
+    for line in lines:
+        print(line)
+    return source
 
 
 def _check(source: Source) -> int:

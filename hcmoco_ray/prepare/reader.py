@@ -3,7 +3,7 @@
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, get_args, get_origin
 
@@ -116,6 +116,17 @@ class Source:
     @cached_property
     def _rooted(self) -> Config:
         return self.reader.rooted(self.config)
+
+    def resolved(self) -> tuple["Source", list[str]]:
+        """Return the source with what its files decide, and lines that say what that is.
+
+        Raises:
+            UserError: a file is missing, or they do not decide.
+        """
+        if self.reader.resolve is None:
+            return self, []
+        config, lines = self.reader.resolve(self.config)
+        return replace(self, config=config), lines
 
     def inventory(self) -> Inventory:
         """List what exists and what is missing or unreadable.
