@@ -12,7 +12,8 @@
 - depth_scale: millimeters per stored unit; default 1 (Kinect, RealSense); 0.2 if 5000 units are a meter.
 - camera: fx, fy, cx, cy in pixels.
 - keypoints: one [x, y, v] per joint, in pixels from the picture's upper left corner, so that the first pixel's center
-  is (0.5, 0.5); v is 0 for absent, 1 or 2 for annotated.
+  is (0.5, 0.5); v is 0 for absent, 1 or 2 for annotated. A joint outside the picture counts as absent. With
+  --min-confidence v is a confidence instead. For the files that pose estimators write, see `prepare.py keypoints`.
 - joint_set: the set that the keypoints belong to; it must be the data set's.
 - parts: 8-bit PNG, grayscale or palette; 0 background, 1..24 the parts of Human3.6M, 255 ignore.
 - mask: 8-bit PNG, above 0 on the person; depth outside it is dropped.
@@ -26,6 +27,7 @@ Left is the person's own left in an unmirrored picture.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +43,7 @@ from hcmoco.data.transforms import extent
 from hcmoco.datasets.base import DatasetReader, Rejected
 from hcmoco.datasets.io.files import read_inside, read_rgb
 from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.keypoint_convention import Convention, KeypointOptions, exchanged_fault, sample_fault, value_fault
 from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
 from hcmoco.errors import UserError
 
@@ -48,7 +51,7 @@ _Positive = Annotated[FiniteFloat, Field(gt=0)]
 _KEYPOINT_MARGIN = 0.1
 
 
-class FolderConfig(Config):
+class FolderConfig(KeypointOptions):
     """A folder of your own pictures."""
 
     path: str = Field(description="the folder")
@@ -76,7 +79,7 @@ class PersonLine(Config):
     depth: str | None = None
     depth_scale: _Positive = 1.0
     camera: tuple[_Positive, _Positive, FiniteFloat, FiniteFloat] | None = None
-    keypoints: tuple[tuple[FiniteFloat, FiniteFloat, Annotated[float, Field(ge=0, le=2)]], ...] | None = None
+    keypoints: tuple[tuple[FiniteFloat, FiniteFloat, Annotated[FiniteFloat, Field(ge=0)]], ...] | None = None
     joint_set: str | None = None
     parts: str | None = None
     mask: str | None = None
@@ -184,7 +187,33 @@ def _line_fault(line: PersonLine, config: FolderConfig) -> str | None:
         )
     if line.keypoints is not None and len(line.keypoints) != len(joint_set(config.joint_set)):
         return f"there are {len(line.keypoints)} keypoints, {config.joint_set} has {len(joint_set(config.joint_set))}"
-    return None
+    return _keypoints_fault(line, config)
+
+
+def _keypoints_fault(line: PersonLine, config: FolderConfig) -> str | None:
+    """Why the numbers cannot be what they are read as, whatever the picture."""
+    if line.keypoints is None:
+        return None
+    joints_J3 = np.array(line.keypoints, np.float64)
+    if config.min_confidence is None:
+        other = next((k for k, value in enumerate(joints_J3[:, 2]) if value not in (0, 1, 2)), None)
+        if other is not None:
+            return (
+                f"keypoints.{other}.2 = {joints_J3[other, 2]:g} is neither 0, 1 nor 2; if it is a confidence, give "
+                "--min-confidence, such as 0.3"
+            )
+    return value_fault([_unflagged(joints_J3, config)], _convention(config)) or None
+
+
+def _unflagged(joints_J3: np.ndarray, config: FolderConfig) -> np.ndarray:
+    """x, y and confidence: that of an annotated joint is 1, unless the file has confidences."""
+    if config.min_confidence is not None:
+        return joints_J3
+    return np.column_stack([joints_J3[:, :2], (joints_J3[:, 2] > 0) * (config.full_confidence or 1.0)])
+
+
+def _convention(config: FolderConfig) -> Convention:
+    return Convention.of(config, normalized=False, offset=0.0)
 
 
 def read(item: FolderItem | Rejected) -> Person | Rejected:
@@ -207,7 +236,8 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
         depth = None if line.depth is None else read_depth(folder, line.depth, line.depth_scale)
         if depth is not None and mask is not None and depth.shape == mask.shape:
             depth = np.where(mask > 0, depth, np.uint16(0))
-        keypoints = None if line.keypoints is None else np.array(line.keypoints)
+        images = PersonImages(rgb=rgb, depth=depth, parts=parts, mask=mask)
+        keypoints = None if line.keypoints is None else _placed(line.keypoints, item.config, images.width_height)
         box = find_box(mask, keypoints, depth, rgb) if line.box is None else np.array(line.box)
         person = Person(
             id=item.id,
@@ -219,10 +249,20 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
             box=box,
             keypoints=keypoints,
         )
-        images = PersonImages(rgb=rgb, depth=depth, parts=parts, mask=mask)
         return crop_person(person, images, item.config.depth_codec)
 
     return checked(item.id, len(joint_set(item.config.joint_set)), make, item.config.depth_codec)
+
+
+def _placed(keypoints: Sequence, config: FolderConfig, picture: tuple[int, int]) -> np.ndarray:
+    """float64 [J, 3] in pixels of the picture. Raises ValueError if they cannot be of this picture."""
+    joints_J3, convention = _unflagged(np.array(keypoints, np.float64), config), _convention(config)
+    if fault := exchanged_fault(joints_J3, convention, picture):
+        raise ValueError(fault)
+    placed = convention.placed(joints_J3, picture)
+    if convention.seen(joints_J3).any() and not placed[:, 2].any():
+        raise ValueError(sample_fault([(joints_J3, picture)], convention) or "every joint lies outside the picture")
+    return placed
 
 
 def read_depth(folder: str, name: str, scale: float) -> np.ndarray:

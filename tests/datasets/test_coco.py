@@ -64,6 +64,16 @@ def test_padding_grows_the_box_around_its_center(tmp_path):
     )
 
 
+def test_people_whose_joints_lie_outside_the_picture_are_left_out(tmp_path):
+    """One joint inside is enough, and the others are invisible."""
+    beyond = np.array(annotation(7)["keypoints"]).reshape(17, 3) + np.array([300, 0, 0])
+    partly = np.where(np.arange(17)[:, None] == 2, (120, 60, 2), beyond)
+    people = [annotation(7, keypoints=beyond.ravel().tolist()), annotation(8, keypoints=partly.ravel().tolist())]
+    skipped, person = read_all(coco.READER, written(tmp_path, people))
+    assert skipped.reason == "no labeled joint of the person lies in the picture"
+    assert person.keypoints[:, 2].tolist() == [0, 0, 1] + [0] * 14
+
+
 def test_what_the_rules_drop_is_left_out_with_the_rule(tmp_path):
     nothing = [0] * 51
     annotations = [

@@ -200,3 +200,41 @@ def test_real_masked_depth_is_read(tmp_path):
         x0, y0, side = person.crop[:3].astype(int)
         inside = given[max(y0, 0) : y0 + side, max(x0, 0) : x0 + side]
         assert (kept > 0).mean() == pytest.approx((inside > 0).sum() / side**2, rel=0.02)
+
+
+RIGHT = np.column_stack([np.linspace(93, 115, 17), np.linspace(30, 80, 17), np.ones(17)])
+SURE = {"min_confidence": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("keypoints", "told", "words", "options"),
+    [
+        (RIGHT / (WIDTH, HEIGHT, 1), {}, "give --coordinates normalized", {"coordinates": "normalized"}),
+        (RIGHT * (1, 1, 80), SURE, "give --full-confidence 100", {**SURE, "full_confidence": 100}),
+        (RIGHT * (1, 1, 0.7), {}, "keypoints.0.2 = 0.7 is neither 0, 1 nor 2; if it is a confidence, give", SURE),
+        (RIGHT[:, [1, 0, 2]], {}, "all inside with x and y exchanged: give --axes yx", {"axes": "yx"}),
+        (RIGHT * (3, 3, 1), {}, "probably --keypoint-size 360,270", {"keypoint_size": (360, 270)}),
+    ],
+)
+def test_keypoints_in_another_convention_are_refused_with_the_option_that_helps(
+    tmp_path, keypoints, told, words, options
+):
+    line = {"rgb": "rgb 1.jpg", "keypoints": keypoints.tolist(), "box": [0, 0, WIDTH, HEIGHT]}
+    (rejected,) = outcomes(tmp_path, [line], **told)
+    assert isinstance(rejected, Rejected)
+    assert words in rejected.reason
+    (person,) = outcomes(tmp_path, [line], **options)
+    assert isinstance(person, Person), person
+    places = person.keypoints[:, :2] * (person.crop[2] / person.size) + person.crop[:2]
+    assert np.allclose(places, RIGHT[:, :2], atol=1e-3)
+
+
+def test_a_joint_outside_the_picture_counts_as_absent(tmp_path):
+    """Inside the square, which is wider than the picture, but outside the picture."""
+    keypoints = [[60.0, 45, 2], [60, -3, 2], [60, 95, 1], [119.5, 89.5, 1], [120.5, 45, 1]] + [[0, 0, 0]] * 12
+    (person,) = outcomes(tmp_path, [{"rgb": "rgb 1.jpg", "keypoints": keypoints, "box": [0, 0, WIDTH, HEIGHT]}])
+    assert person.keypoints[:, 2].tolist() == [1, 0, 0, 1, 0] + [0] * 12
+    assert person.keypoints[1].tolist() == [0, 0, 0]
+    keypoints[0], keypoints[3] = [200, 300, 1], [0, 0, 0]
+    (rejected,) = outcomes(tmp_path, [{"rgb": "rgb 1.jpg", "keypoints": keypoints, "box": [0, 0, WIDTH, HEIGHT]}])
+    assert "of the joints lie outside their pictures" in rejected.reason

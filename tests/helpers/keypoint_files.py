@@ -44,7 +44,7 @@ def shots(
     for k, name in enumerate(names):
         rng = make_rng(7, "keypoint files", k)
         people = [
-            rng.uniform((40 + 110 * who, 30), (140 + 110 * who, 200), (len(PEOPLE_31), 2))
+            rng.uniform((40 + 140 * who, 30), (160 + 140 * who, 200), (len(PEOPLE_31), 2))
             for who in range(2 if k == 0 else 1)
         ]
         result.append(Shot(name, size, people if k < len(names) - 1 else []))

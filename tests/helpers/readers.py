@@ -11,10 +11,10 @@ from types import ModuleType
 import numpy as np
 
 from hcmoco.data import codecs
-from hcmoco.datasets import coco, densepose_coco, folder, h36m_parsing, itop, mpii, ntu, ntu_parsing
+from hcmoco.datasets import coco, densepose_coco, folder, h36m_parsing, itop, keypoints, mpii, ntu, ntu_parsing
 from hcmoco.datasets.base import DatasetReader, Outcome
 from hcmoco.datasets.io.inventory import Inventory
-from tests.helpers import coco_files, h36m_files, itop_files, mpii_files, ntu_files, ntu_parsing_files
+from tests.helpers import coco_files, h36m_files, itop_files, keypoint_files, mpii_files, ntu_files, ntu_parsing_files
 
 NTU_CLIPS = ("S001C001P001R001A001", "S001C001P002R001A001", "S001C002P001R001A001")
 
@@ -121,10 +121,30 @@ def write_itop(root: Path) -> None:
     itop_files.write_boxes(root, few.boxes)
 
 
+def write_keypoints(root: Path) -> None:
+    """Three pictures and OpenPose's files of them, in one of which nobody was found."""
+    taken = keypoint_files.shots()
+    keypoint_files.write_pictures(root, taken)
+    keypoint_files.openpose(root, taken)
+    for path in (root / "depth").iterdir():  # not read here
+        path.unlink()
+
+
 READERS = {
     reader.name: reader
     for reader in (
         Reader("folder", folder, write_folder, lambda root: [folder.FolderConfig(path=str(root))], records=3),
+        Reader(
+            "keypoints",
+            keypoints,
+            write_keypoints,
+            lambda root: [
+                keypoints.KeypointsConfig(images=str(root / "rgb"), keypoints=str(root / "openpose"), joints="body-25")
+            ],
+            records=3,
+            item_bytes=2000,
+            unneeded=("0002.jpg", *(f"{number:04d}_keypoints.json" for number in range(3))),
+        ),
         Reader("ntu", ntu, write_ntu, lambda root: [ntu.NtuConfig(source=str(root), stride=5)], records=6),
         Reader(
             "ntu-parsing",

@@ -129,17 +129,19 @@ def read(
             yield NoPerson(where, "its picture does not exist" if bodies else "the tool found nobody", bool(bodies))
             continue
         if not bodies:
-            yield NoPerson(picture, "the tool found nobody in the picture", broken=False)
+            yield NoPerson(picture, "the tool found nobody in the picture", broken=False, picture=picture)
         for number, body in enumerate(bodies):
             try:
                 points = np.array(body["joint_positions"], float)
                 if points.shape != (len(joints), 3) or not np.isfinite(points).all():
                     raise ValueError
             except (KeyError, TypeError, ValueError):
-                yield NoPerson(f"{where} body {number}", "its joint_positions are not 32 points of x, y and z")
+                reason = "its joint_positions are not 32 points of x, y and z"
+                yield NoPerson(f"{where} body {number}", reason, picture=picture)
                 continue
             if 0 < np.abs(points).max() < 20:
-                yield NoPerson(f"{where} body {number}", "its joints are within 2 cm: they are meters, not millimeters")
+                reason = "its joints are within 2 cm: they are meters, not millimeters"
+                yield NoPerson(f"{where} body {number}", reason, picture=picture)
                 continue
             xy = camera.project(points)
             yield ToolPerson(picture, np.column_stack([xy, np.isfinite(xy).all(1)]), f"{where} body {number}")

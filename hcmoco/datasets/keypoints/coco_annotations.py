@@ -69,19 +69,19 @@ def read(path: Path, joints: JointSet) -> Iterator[Entry]:
 def _entry(each: Any, where: str, joints: JointSet, pictures: dict, people: set) -> Entry:
     if not isinstance(each, dict):
         return NoPerson(where, "it is not an object")
-    if people and each.get("category_id") not in people:
-        return NoPerson(where, "its category is not a person", broken=False)
-    if each.get("iscrowd") == 1:
-        return NoPerson(where, "it is a crowd, not one person", broken=False)
-    if not each.get("keypoints"):
-        return NoPerson(where, "it has no keypoints", broken=False)
     if each.get("image_id") not in pictures:
         return NoPerson(where, f"its image {each.get('image_id')} is not in the file's list")
     name, size = pictures[each["image_id"]]
+    if people and each.get("category_id") not in people:
+        return NoPerson(where, "its category is not a person", broken=False, picture=name)
+    if each.get("iscrowd") == 1:
+        return NoPerson(where, "it is a crowd, not one person", broken=False, picture=name)
+    if not each.get("keypoints"):
+        return NoPerson(where, "it has no keypoints", broken=False, picture=name)
     try:
         found = triples(each["keypoints"], len(joints))
     except ValueError as error:
-        return NoPerson(where, str(error))
+        return NoPerson(where, str(error), picture=name)
     flags = found[:, 2]
     if not np.isin(flags, (0, 1, 2)).all():
         other = flags[~np.isin(flags, (0, 1, 2))][0]
@@ -90,7 +90,7 @@ def _entry(each: Any, where: str, joints: JointSet, pictures: dict, people: set)
             if other == 3
             else f"{other:g}; if it is a confidence, the file holds results: give --format coco-results"
         )
-        return NoPerson(where, f"a joint has the flag v = {what}; v must be 0, 1 or 2")
+        return NoPerson(where, f"a joint has the flag v = {what}; v must be 0, 1 or 2", picture=name)
     return ToolPerson(name, np.column_stack([found[:, :2], flags > 0]), where, corners(each.get("bbox")), None, size)
 
 

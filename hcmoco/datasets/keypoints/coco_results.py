@@ -71,7 +71,7 @@ def read(path: Path, joints: JointSet, image_list: Path | None = None) -> Iterat
         try:
             found = triples(each.get("keypoints"), len(joints))
         except ValueError as error:
-            yield NoPerson(where, str(error))
+            yield NoPerson(where, str(error), picture=image)
             continue
         box = corners(each.get("bbox", each.get("box")))
         yield ToolPerson(image, found, where, box, number(each.get("score")), size)

@@ -6,7 +6,7 @@ from pydantic import Field, FiniteFloat, field_validator
 
 from hcmoco.data.codecs import DepthCodec
 from hcmoco.data.skeletons import joint_set
-from hcmoco.datasets.keypoints.convention import KeypointOptions
+from hcmoco.datasets.keypoint_convention import KeypointOptions
 from hcmoco.errors import UserError
 
 

@@ -55,7 +55,7 @@ def read(path: Path, joints: JointSet) -> Iterator[Entry]:
     for name, picture, content in each_json(path, WHAT):
         if not is_content(content):
             reason = str(content) if isinstance(content, ValueError) else "it has no landmarks, as MediaPipe writes"
-            yield NoPerson(name, reason)
+            yield NoPerson(name, reason, picture=picture)
             continue
         people = (
             [content["landmark"]]
@@ -63,9 +63,10 @@ def read(path: Path, joints: JointSet) -> Iterator[Entry]:
             else next((content[k] for k in _PEOPLE if k in content), None)
         )
         if people is None:
-            yield NoPerson(name, "it has world landmarks alone, in meters around the hips: write pose_landmarks too")
+            reason = "it has world landmarks alone, in meters around the hips: write pose_landmarks too"
+            yield NoPerson(name, reason, picture=picture)
         elif not people:
-            yield NoPerson(picture, "the tool found nobody in the picture", broken=False)
+            yield NoPerson(picture, "the tool found nobody in the picture", broken=False, picture=picture)
         else:
             # One person may stand without a list around it.
             people = [people] if isinstance(people[0], dict) and "x" in people[0] else people
@@ -76,11 +77,11 @@ def read(path: Path, joints: JointSet) -> Iterator[Entry]:
 def _person(person: Any, where: str, picture: str, num_joints: int) -> Entry:
     person = person.get("landmark") if isinstance(person, dict) else person
     if not isinstance(person, list) or len(person) != num_joints:
-        return NoPerson(where, f"it is not a list of {num_joints} landmarks")
+        return NoPerson(where, f"it is not a list of {num_joints} landmarks", picture=picture)
     try:
         rows = np.array([[each["x"], each["y"], each["visibility"]] for each in person], float)
     except (KeyError, TypeError, ValueError):
-        return NoPerson(where, "a landmark has no x, y or visibility")
+        return NoPerson(where, "a landmark has no x, y or visibility", picture=picture)
     return ToolPerson(picture, rows, where)
 
 
@@ -103,7 +104,7 @@ def _table(path: Path, joints: JointSet) -> Iterator[Entry]:
         try:
             values = np.array([[float(row[name]) if row[name] else 0.0 for name in each] for each in columns])
         except (TypeError, ValueError):
-            yield NoPerson(where, "a coordinate is not a number")
+            yield NoPerson(where, "a coordinate is not a number", picture=str(row[image]))
             continue
         yield ToolPerson(str(row[image]), values, where)
 

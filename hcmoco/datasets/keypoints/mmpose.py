@@ -35,7 +35,7 @@ def read(path: Path, joints: JointSet) -> Iterator[Entry]:
     """Yield the people of all files, in the order of their names."""
     for name, picture, content in each_json(path, WHAT):
         if content == []:
-            yield NoPerson(picture, "the tool found nobody in the picture", broken=False)
+            yield NoPerson(picture, "the tool found nobody in the picture", broken=False, picture=picture)
         elif not is_content(content):
             video = isinstance(content, list) and isinstance(content[0], dict) and "instances" in content[0]
             yield NoPerson(
@@ -45,6 +45,7 @@ def read(path: Path, joints: JointSet) -> Iterator[Entry]:
                 else "it is of a video's frames; run MMPose on the pictures"
                 if video
                 else "it is not a list of people, as MMPose writes",
+                picture=picture,
             )
         else:
             for position, person in enumerate(content):
@@ -55,14 +56,14 @@ def _person(person: Any, where: str, picture: str, num_joints: int) -> Entry:
     try:
         joints = np.column_stack([np.array(person["keypoints"], float), np.array(person["keypoint_scores"], float)])
     except (KeyError, TypeError, ValueError):
-        return NoPerson(where, "its keypoints and keypoint_scores do not fit together")
+        return NoPerson(where, "its keypoints and keypoint_scores do not fit together", picture=picture)
     if joints.shape != (num_joints, 3):
-        return NoPerson(where, f"it has {len(joints)} joints, {num_joints} are expected")
+        return NoPerson(where, f"it has {len(joints)} joints, {num_joints} are expected", picture=picture)
     box = person.get("bbox")
     box = box[0] if isinstance(box, list | tuple) and len(box) == 1 else box
     try:
         corners = None if box is None else np.array(box, float).reshape(4)
     except (TypeError, ValueError):
-        return NoPerson(where, "its bbox is not four numbers")
+        return NoPerson(where, "its bbox is not four numbers", picture=picture)
     good = corners is not None and np.isfinite(corners).all() and (corners[2:] > corners[:2]).all()
     return ToolPerson(picture, joints, where, corners if good else None, number(person.get("bbox_score")))

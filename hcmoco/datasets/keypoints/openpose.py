@@ -36,19 +36,19 @@ def count(path: Path) -> int | None:
 def read(path: Path, joints: JointSet) -> Iterator[Entry]:
     """Yield the people of all files, in the order of their names."""
     for name, stem, content in each_json(path, WHAT):
+        picture = stem.removesuffix(_SUFFIX)
         if not is_content(content):
             reason = str(content) if isinstance(content, ValueError) else "it has no list of people, as OpenPose writes"
-            yield NoPerson(name, reason)
+            yield NoPerson(name, reason, picture=picture)
             continue
-        picture = stem.removesuffix(_SUFFIX)
         if not content["people"]:
-            yield NoPerson(f"{picture}", "the tool found nobody in the picture", broken=False)
+            yield NoPerson(picture, "the tool found nobody in the picture", broken=False, picture=picture)
         for position, person in enumerate(content["people"]):
             where = f"{name} person {position}"
             try:
                 yield ToolPerson(picture, triples(_values(person), len(joints)), where)
             except ValueError as error:
-                yield NoPerson(where, str(error))
+                yield NoPerson(where, str(error), picture=picture)
 
 
 def _values(person: Any) -> Any:

@@ -13,6 +13,7 @@ from hcmoco.data.skeletons import joint_set
 from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.folder import find_box, read_depth
 from hcmoco.datasets.io.files import read_inside
+from hcmoco.datasets.keypoint_convention import Convention, exchanged_fault, sample_fault, value_fault
 from hcmoco.datasets.keypoints import (
     azure_kinect,
     coco_annotations,
@@ -23,7 +24,6 @@ from hcmoco.datasets.keypoints import (
     yolo,
 )
 from hcmoco.datasets.keypoints.config import KeypointsConfig
-from hcmoco.datasets.keypoints.convention import Convention, exchanged_fault, sample_fault, value_fault
 from hcmoco.datasets.keypoints.formats import FORMATS
 from hcmoco.datasets.keypoints.pictures import Pictures
 from hcmoco.datasets.keypoints.resolve import resolve
@@ -32,6 +32,7 @@ from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
 from hcmoco.errors import UserError
 
 _SAMPLE = 24  # pictures that are opened to see whether the keypoints are theirs
+_NOT_NAMED = "the keypoints say nothing of the picture"
 _NOBODY_VISIBLE = "no joint of the person is confident enough and in the picture"
 
 
@@ -98,6 +99,7 @@ def items(config: KeypointsConfig) -> list[KeypointItem | Rejected | Skipped]:
     in_picture: dict[str, int] = {}
     for entry in _entries(config, pictures):
         found.append(_item(entry, config, pictures, settings, in_picture))
+    found += [Skipped(f"{config.name}/{name}", _NOT_NAMED) for name in pictures.names if name not in in_picture]
     people = [each for each in found if isinstance(each, KeypointItem)]
     if fault := value_fault([each.joints for each in people], convention):
         raise UserError(f"--keypoints {config.keypoints}: {fault}")
@@ -139,12 +141,13 @@ def _require_names(config: KeypointsConfig, pictures: Pictures) -> None:
 def _item(
     entry: Entry, config: KeypointsConfig, pictures: Pictures, settings: Settings, in_picture: dict[str, int]
 ) -> KeypointItem | Rejected | Skipped:
-    if isinstance(entry, NoPerson):
-        return (Rejected if entry.broken else Skipped)(f"{config.name}/{entry.where}", entry.reason)
     try:
-        image = pictures.find(entry.picture)
+        image = pictures.find(entry.picture) if entry.picture else ""
     except ValueError as error:
         return Rejected(f"{config.name}/{entry.where}", str(error))
+    if isinstance(entry, NoPerson):
+        in_picture.setdefault(image, -1)
+        return (Rejected if entry.broken else Skipped)(f"{config.name}/{entry.where}", entry.reason)
     number = in_picture[image] = in_picture.get(image, -1) + 1
     id = f"{config.name}/{image}/{number}"
     if entry.score is not None and config.min_score is not None and entry.score < config.min_score:

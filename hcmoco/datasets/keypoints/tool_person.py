@@ -40,11 +40,13 @@ class NoPerson:
         where: file and entry.
         reason: why, one sentence.
         broken: the entry is invalid, rather than left out by a rule.
+        picture: path or name of its picture, if the entry says it.
     """
 
     where: str
     reason: str
     broken: bool = True
+    picture: str = ""
 
 
 Entry = ToolPerson | NoPerson

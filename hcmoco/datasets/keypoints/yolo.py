@@ -80,10 +80,10 @@ def read(path: Path, joints: JointSet) -> Iterator[Entry]:
         try:
             lines = [line.split() for line in file.read_text().splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
-            yield NoPerson(file.name, f"it is not text: {error}")
+            yield NoPerson(file.name, f"it is not text: {error}", picture=picture)
             continue
         if not lines:
-            yield NoPerson(picture, "the tool found nobody in the picture", broken=False)
+            yield NoPerson(picture, "the tool found nobody in the picture", broken=False, picture=picture)
         for position, words in enumerate(lines, start=1):
             yield _line(words, f"{file.name} line {position}", picture, len(joints), values, person)
 
@@ -114,15 +114,14 @@ def _line(words: list[str], where: str, picture: str, num_joints: int, values: i
     try:
         numbers = np.array(words, float)
     except ValueError:
-        return NoPerson(where, "it has a word that is not a number")
+        return NoPerson(where, "it has a word that is not a number", picture=picture)
     rest = len(numbers) - 5
     each = next((n for n in ((values,) if values else (3, 2)) if rest in (n * num_joints, n * num_joints + 1)), 0)
     if not each:
-        return NoPerson(
-            where, f"it has {len(numbers)} numbers, which is not 5 and 2 or 3 for each of {num_joints} joints"
-        )
+        reason = f"it has {len(numbers)} numbers, not 5 and 2 or 3 for each of {num_joints} joints"
+        return NoPerson(where, reason, picture=picture)
     if person is not None and numbers[0] != person:
-        return NoPerson(where, "its class is not a person", broken=False)
+        return NoPerson(where, "its class is not a person", broken=False, picture=picture)
     joints = numbers[5 : 5 + each * num_joints].reshape(num_joints, each)
     if each == 2:
         joints = np.column_stack([joints, (joints != 0).any(1)])
