@@ -245,12 +245,12 @@ AIC_14 = _table(
     ("head", "head_top"),
 )
 
-# The 17 of Human3.6M's 32 joints that VideoPose3D keeps, named as MMPose names them. Sources disagree whether the joint
-# between thorax and head is the neck, the jaw or the nose, and where the middle of the spine is.
+# The 17 of Human3.6M's 32 joints that VideoPose3D keeps, in its order: right legs first, right arms last. Labels as in
+# MMPose's configs/_base_/datasets/h36m.py, some versions of which list the legs with their sides exchanged. Sources
+# disagree whether the joint between thorax and head is the neck, the jaw or the nose, and where the spine's joint is.
 H36M_17 = _table(
     "h36m-17",
-    "https://github.com/facebookresearch/VideoPose3D/blob/main/common/h36m_dataset.py (remove_joints); "
-    "https://github.com/open-mmlab/mmpose/blob/main/configs/_base_/datasets/h36m.py",
+    "https://github.com/facebookresearch/VideoPose3D/blob/main/common/h36m_dataset.py (h36m_skeleton, remove_joints)",
     """
     root pelvis
     right_hip right_hip

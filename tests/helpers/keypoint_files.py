@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from hcmoco.data import codecs
+from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import PEOPLE_31, convert, joint_set
 from hcmoco.rng import make_rng
 
@@ -71,6 +72,22 @@ def joints_of(person: np.ndarray, name: str) -> np.ndarray:
     pelvis = person[PEOPLE_31.index("pelvis")]
     elsewhere = pelvis + np.linspace(1, 8, len(known))[:, None]
     return np.where(known[:, 2:] > 0, known[:, :2], elsewhere)
+
+
+def assert_are(persons: dict[str, Person], taken: list[Shot], joints: str) -> None:
+    """The persons, by id, are those of the shots, joint by joint to 1e-3 of a pixel of the picture."""
+    expected = {f"keypoints/{shot.name}/{who}": each for shot in taken for who, each in enumerate(shot.people)}
+    assert set(persons) == set(expected)
+    exact = [name for name in PEOPLE_31.joints if name in joint_set(joints).joints]
+    assert len(exact) >= 12
+    for id, truth in expected.items():
+        x0, y0, side = persons[id].crop[:3]
+        zoom = side / persons[id].size
+        keypoints = persons[id].keypoints * (zoom, zoom, 1) + (x0, y0, 0)
+        found = convert(keypoints, joints, "people-31")
+        for name in exact:
+            k = PEOPLE_31.index(name)
+            assert np.allclose(found[k], [*truth[k], 1], atol=1e-3), (id, name, found[k], truth[k])
 
 
 def _json(path: Path, content: object) -> Path:

@@ -153,6 +153,11 @@ def find_joint_set(form: Format, path: Path, given: str) -> str:
     every = [name for name, joints in JOINT_SETS.items() if len(joints) == count]
     fitting = [own[count]] if own else every
     named = _by_names(path, every) if form.name == "coco" else None
+    if form.name == "coco" and not named and (other := _in_another_order(path, every)):
+        raise UserError(
+            f"--keypoints {path} lists the joints of {other} in another order; write them in this one: "
+            f"{', '.join(JOINT_SETS[other].labels or JOINT_SETS[other].joints)}"
+        )
     if named and given not in ("", named):
         raise UserError(f"--keypoints {path} lists the keypoints of {named}, --joints says {given}; leave it out")
     if given:
@@ -183,17 +188,25 @@ def find_joint_set(form: Format, path: Path, given: str) -> str:
 
 def _by_names(path: Path, fitting: list[str]) -> str | None:
     """The set whose joints, by its own names or ours, are those that the file lists, in their order."""
-    names = coco_annotations.names(path)
-
-    def plain(listed: tuple[str, ...]) -> list[str]:
-        return [name.lower().replace(" ", "_").replace("-", "_") for name in listed]
-
-    found = [
-        name
-        for name in fitting
-        if plain(names) in (plain(JOINT_SETS[name].labels or JOINT_SETS[name].joints), plain(JOINT_SETS[name].joints))
-    ]
+    names = _plain(coco_annotations.names(path))
+    found = [name for name in fitting if names in _orders(name)]
     return found[0] if len(found) == 1 else None
+
+
+def _in_another_order(path: Path, fitting: list[str]) -> str | None:
+    """The set whose joints are those that the file lists, but not in their order."""
+    names = sorted(_plain(coco_annotations.names(path)))
+    return next((name for name in fitting if names in map(sorted, _orders(name))), None)
+
+
+def _orders(name: str) -> tuple[list[str], list[str]]:
+    """The set's own names and ours, in its order."""
+    joints = JOINT_SETS[name]
+    return _plain(joints.labels or joints.joints), _plain(joints.joints)
+
+
+def _plain(names: tuple[str, ...]) -> list[str]:
+    return [name.lower().replace(" ", "_").replace("-", "_") for name in names]
 
 
 def _sets(own: dict[int, str]) -> str:

@@ -74,6 +74,8 @@ def read(path: Path, joints: JointSet) -> Iterator[Entry]:
     person = _check(found, joints) if found else None
     root = labels(path)
     for file in files(root, ".txt", WHAT):
+        if file.name == "classes.txt":  # annotation tools write the names of the classes beside the labels
+            continue
         picture = (file.relative_to(root) if file != root else Path(file.name)).with_suffix("").as_posix()
         # Labels lie beside the pictures in folders of other names.
         picture = picture.removeprefix("labels/")
