@@ -108,7 +108,8 @@ def read_coco(path: Path, what: str, person: Callable[[Any], T]) -> CocoFile[T]:
     for each in categories:
         if each.get("keypoints", list(COCO_17.joints)) != list(COCO_17.joints):
             raise UserError(
-                f"{what} {path} lists other keypoints, or in another order, than COCO's 17; convert them first"
+                f"{what} {path} lists other keypoints, or in another order, than COCO's 17; read other joints with "
+                f"`prepare.py keypoints --format coco --keypoints {path}`"
             )
     pictures: dict[int, Picture] = {}
     invalid: list[InvalidEntry] = []

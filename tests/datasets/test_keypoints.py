@@ -14,7 +14,7 @@ from hcmoco.config import build
 from hcmoco.data import codecs
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import PEOPLE_31
-from hcmoco.datasets import keypoints
+from hcmoco.datasets import coco, keypoints
 from hcmoco.datasets.base import Rejected, Skipped, read_all
 from hcmoco.datasets.keypoints.azure_kinect import Calibration
 from hcmoco.datasets.keypoints.config import KeypointsConfig
@@ -89,6 +89,15 @@ def test_a_file_that_lists_its_joints_is_not_read_as_another_set(tmp_path):
     with pytest.raises(UserError, match=r"which are no known set.*say which: --joints crowdpose-14 or aic-14"):
         people(images, path)
     assert_are(people(images, path, joints="aic-14")[0], taken, "aic-14")
+
+
+def test_what_the_reader_of_coco_refuses_is_read_as_it_says(tmp_path):
+    taken = files.shots()
+    images, path = files.write_pictures(tmp_path, taken), files.annotations(tmp_path, taken, "halpe-26")
+    with pytest.raises(UserError, match="other keypoints") as raised:
+        coco.items(coco.CocoConfig(source=str(tmp_path), annotations=str(path), images=str(images)))
+    advice = re.search("--format (\\S+) --keypoints (.*)`", str(raised.value))
+    assert_are(people(images, advice[2], format=advice[1])[0], taken, "halpe-26")
 
 
 def test_yolo_flips_must_be_those_of_the_joints(tmp_path):
@@ -191,6 +200,10 @@ def test_confidence_becomes_visibility_at_a_threshold(tmp_path):
     assert default.keypoints[:3].tolist() == [[0, 0, 0]] * 3
     strict = people(images, folder, min_confidence=0.3)[0]["keypoints/0001.png/0"]
     assert strict.keypoints[:5, 2].tolist() == [0, 0, 0, 0, 1]
+    given = config(images, folder, min_confidence=0.3)
+    assert "3 of 74 joints have a confidence below 0.3, and are invisible: see --min-confidence" in (
+        keypoints.READER.inventory(given).notes
+    )
     everything = people(images, folder, min_confidence=0)[0]["keypoints/0001.png/0"]
     assert everything.keypoints[:5, 2].tolist() == [0, 1, 1, 1, 1], "zero is absent at any threshold"
     _, _, skipped = people(images, folder, min_confidence=0.9)
@@ -500,12 +513,14 @@ def test_faults_of_one_file_reject_its_people_alone(tmp_path):
     taken = files.shots(tuple(f"{k:04d}.jpg" for k in range(8)))
     images, path = files.write_pictures(tmp_path, taken), files.openpose(tmp_path, taken)
     (path / "0001_keypoints.json").write_text("{")
+    (path / "0000_keypoints.json").rename(path / "0009_keypoints.json")  # the first file is the damaged one
+    (images / "0000.jpg").rename(images / "0009.jpg")
     (path / "0002_keypoints.json").write_text('{"people": 5}')
     (path / "0003_keypoints.json").write_text('{"people": [{"pose_keypoints_2d": [1, 2, 3]}, 7]}')
     (path / "0004_keypoints.json").write_text('{"people": [{"pose_keypoints_2d": "x"}, {"pose_keypoints_2d": [[1]]}]}')
     (images / "0005.jpg").write_bytes(b"no picture")
     persons, rejected, _ = people(images, path)
-    assert {id.split("/")[1] for id in persons} == {"0000.jpg", "0006.jpg"}
+    assert {id.split("/")[1] for id in persons} == {"0006.jpg", "0009.jpg"}
     assert sum(rejected.values()) == 7
     reasons = "\n".join(rejected)
     for words in (

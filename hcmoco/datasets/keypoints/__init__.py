@@ -21,6 +21,7 @@ side. docs/data/keypoint-tools.md has each tool's command, joints and convention
 """
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from hcmoco.datasets.base import DatasetReader, Rejected, Skipped
@@ -44,9 +45,25 @@ def inventory(config: KeypointsConfig) -> Inventory:
             found.check_files(what, folder, [Path(each.image).with_suffix(".png").as_posix() for each in kept], "PNG")
     keypoints = str(Path(config.keypoints).expanduser())
     found.faults += [Fault(keypoints, f"{each.id}: {each.reason}") for each in people if isinstance(each, Rejected)]
+    found.notes += _below_threshold(kept)
     for reason, count in Counter(each.reason for each in people if isinstance(each, Skipped)).items():
         found.notes.append(f"{count:,} skipped: {reason}")
     return found
+
+
+def _below_threshold(people: list[KeypointItem]) -> list[str]:
+    """One line on how many joints the threshold makes invisible, if any."""
+    if not people:
+        return []
+    convention = people[0].settings.convention
+    there = sum(int(replace(convention, min_confidence=0.0).seen(each.joints).sum()) for each in people)
+    below = there - sum(int(convention.seen(each.joints).sum()) for each in people)
+    if not below:
+        return []
+    return [
+        f"{below:,} of {there:,} joints have a confidence below {convention.min_confidence:g}, and are invisible: see "
+        "--min-confidence"
+    ]
 
 
 READER = DatasetReader(

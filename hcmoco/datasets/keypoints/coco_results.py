@@ -30,7 +30,7 @@ def is_content(content: Any) -> bool:
 def count(path: Path) -> int | None:
     """Return the number of joints of the first person, or None if there is nobody."""
     for each in _entries(path):
-        if isinstance(each, dict) and isinstance(each.get("keypoints"), list):
+        if isinstance(each, dict) and isinstance(each.get("keypoints"), list) and each["keypoints"]:
             return len(each["keypoints"]) // 3
     return None
 

@@ -118,15 +118,22 @@ def recognize(path: Path) -> str:
 
 
 def _of_json(path: Path, choices: str) -> str:
-    # The first files of a folder may be of pictures in which nobody was found.
-    for file in files(path, ".json", "a pose estimator"):
-        content = read_json(file, "keypoints file")
+    # In the first files of a folder nobody may have been found, or they are damaged and lose their own people alone.
+    found = files(path, ".json", "a pose estimator")
+    empty = True
+    for file in found:
+        try:
+            content = read_json(file, "keypoints file")
+        except UserError:
+            if path.is_dir():
+                continue
+            raise
         fitting = [each.name for each in FORMATS.values() if each.is_content and each.is_content(content)]
         if len(fitting) == 1:
             return fitting[0]
-        if content != []:
-            raise UserError(f"--keypoints {file} is not recognized; {choices}")
-    raise UserError(f"--keypoints {path} has nobody in any file; {choices}")
+        empty &= content == []
+    what = "has nobody in any file" if empty else "is not recognized"
+    raise UserError(f"--keypoints {path} {what}; {choices}")
 
 
 def find_joint_set(form: Format, path: Path, given: str) -> str:

@@ -24,13 +24,16 @@ def is_content(content: Any) -> bool:
 
 
 def count(path: Path) -> int | None:
-    """Return the number of joints of the first person, or None if there is nobody."""
+    """Return the number of joints of the first person of a known model, else of anybody; None if there is nobody."""
+    other = None
     for _, _, content in each_json(path, WHAT):
         for person in content["people"] if is_content(content) else ():
             values = _values(person)
             if isinstance(values, list) and values:
-                return len(values) // 3
-    return None
+                other = other or len(values) // 3
+                if len(values) // 3 in SETS:
+                    return len(values) // 3
+    return other
 
 
 def read(path: Path, joints: JointSet) -> Iterator[Entry]:
