@@ -22,6 +22,7 @@ from hcmoco.errors import UserError
 from hcmoco.rng import make_rng
 from tests.helpers import keypoint_files as files
 from tests.helpers.keypoint_files import WRITTEN, assert_are
+from tests.helpers.real_samples import real_sample
 
 
 def config(images, path, **options):
@@ -552,3 +553,37 @@ def test_a_table_needs_pictures_and_every_joint(tmp_path):
     assert "has no column image, image_name" in refused(images, path)
     path.write_text(whole.replace("x32", "z99", 1))
     assert "has no column x32 or right_foot_index_x, one of x, y and visibility of every joint" in refused(images, path)
+
+
+# --- real annotations
+
+
+def test_real_annotations_are_read_as_the_reader_of_coco_reads_them(tmp_path):
+    """As annotations, and as results with a confidence of 0, 0.5 or 1 in place of the flag."""
+    root = real_sample("coco-keypoints")
+    path = root / "person_keypoints_subset.json"
+    source = coco.CocoConfig(source=str(root), annotations=path.name, images="images")
+    wanted = [in_picture(each) for each in read_all(coco.READER, source) if isinstance(each, Person)]
+    annotated = [in_picture(each) for each in people(root / "images", path)[0].values()]
+    entries = [
+        {
+            "image_id": each["image_id"],
+            "category_id": 1,
+            "score": 0.9,
+            "keypoints": [value / 2 if k % 3 == 2 else value for k, value in enumerate(each["keypoints"])],
+        }
+        for each in json.loads(path.read_text())["annotations"]
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(entries))
+    found = [
+        in_picture(each) for each in people(root / "images", tmp_path / "results.json", joints="coco-17")[0].values()
+    ]
+    for got in (annotated, found):
+        assert len(got) == len(wanted) == 5
+        assert all(any(np.allclose(one, other, atol=2e-3) for other in got) for one in wanted)
+
+
+def in_picture(person):
+    """Keypoints in pixels of the whole picture, 0 where invisible."""
+    x0, y0, side = person.crop[:3]
+    return (person.keypoints * (side / person.size, side / person.size, 1) + (x0, y0, 0)) * person.keypoints[:, 2:]
