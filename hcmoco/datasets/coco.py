@@ -20,8 +20,11 @@ from hcmoco.datasets.base import DatasetReader, Rejected, Skipped
 from hcmoco.datasets.coco_format import CocoFile, ImageFolders, InvalidEntry, check_pictures, read_coco
 from hcmoco.datasets.io.files import below_source, read_rgb
 from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.keypoint_convention import Convention, value_fault
 from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
+from hcmoco.errors import UserError
 
+_SAMPLE = 200  # people of whom it is looked at whether their joints are in pixels
 JOINT_SET = COCO_17.name
 UNIT = "people"
 
@@ -132,6 +135,9 @@ def items(config: CocoConfig) -> list[CocoItem | Rejected | Skipped]:
             item = Rejected(f"coco/{each.id}", "an earlier annotation has the same id")
         seen.add(each.id)
         found.append(item)
+    people = [each.joints for each in found if isinstance(each, CocoItem)]
+    if fault := value_fault(people[:_SAMPLE], Convention()):
+        raise UserError(f"COCO annotation file {path}: {fault}, which `prepare.py keypoints --format coco` has")
     return found
 
 
@@ -146,11 +152,18 @@ def _item(
         return Rejected(id, f"its image {person.image} is not in the file's list, or malformed there")
     left, top, width, height = person.box
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, picture.width), min(top + height, picture.height)
-    labeled = person.joints[:, 2] >= 1
+    flags = person.joints[:, 2]
+    labeled = flags >= 1
     if person.area <= 0:
         return Skipped(id, "the person has no area")
     if x1 <= x0 or y1 <= y0:
         return Skipped(id, "the person's box has no area in the picture")
+    if not np.isin(flags, (0, 1, 2)).all():
+        other = flags[~np.isin(flags, (0, 1, 2))][0]
+        return Rejected(
+            id, f"a joint has the flag v = {other:g}, which must be 0, 1 or 2; if it is a confidence, the file holds "
+            "results, which `prepare.py keypoints --format coco-results` reads"
+        )  # fmt: skip
     if not labeled.any():
         return Skipped(id, "no joint of the person is labeled")
     places = person.joints[labeled, :2] + 0.5

@@ -7,7 +7,7 @@ limb is cut.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
@@ -65,7 +65,7 @@ class _Entry(BaseModel):
     center: tuple[FiniteFloat, FiniteFloat]
     scale: Annotated[FiniteFloat, Field(gt=0)]
     joints: Annotated[list[tuple[FiniteFloat, FiniteFloat]], Field(min_length=16, max_length=16)]
-    joints_vis: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=16, max_length=16)]
+    joints_vis: Annotated[list[Literal[0, 1]], Field(min_length=16, max_length=16)]
 
 
 def items(config: MpiiConfig) -> list[MpiiItem | Rejected]:
@@ -151,7 +151,14 @@ def read(item: MpiiItem | Rejected) -> Person | Rejected:
 
     def make() -> Person:
         person = Person(item.id, "mpii", item.split, item.size, box=np.array(item.box), keypoints=item.joints)
-        return crop_person(person, PersonImages(rgb=read_rgb(item.images, item.image)))
+        rgb = read_rgb(item.images, item.image)
+        picture = rgb.shape[1::-1]
+        places = item.joints[item.joints[:, 2] > 0, :2]
+        if len(places) and not ((places >= 0) & (places < picture)).all(1).any():
+            raise ValueError(
+                f"no joint lies in the picture, {picture[0]} x {picture[1]}: it has another size than the annotated one"
+            )
+        return crop_person(person, PersonImages(rgb=rgb))
 
     return checked(item.id, len(MPII_16), make)
 

@@ -6,7 +6,7 @@ import pytest
 
 from hcmoco.data import codecs
 from hcmoco.data.skeletons import COCO_17, convert
-from hcmoco.datasets import coco
+from hcmoco.datasets import coco, keypoints
 from hcmoco.datasets.base import Rejected, Skipped, read_all
 from hcmoco.errors import UserError
 from tests.helpers import coco_files
@@ -72,6 +72,28 @@ def test_people_whose_joints_lie_outside_the_picture_are_left_out(tmp_path):
     skipped, person = read_all(coco.READER, written(tmp_path, people))
     assert skipped.reason == "no labeled joint of the person lies in the picture"
     assert person.keypoints[:, 2].tolist() == [0, 0, 1] + [0] * 14
+
+
+def test_flags_and_coordinates_in_another_convention_are_refused(tmp_path):
+    given = np.array(annotation(7)["keypoints"], float).reshape(17, 3)
+    confident = [annotation(k, keypoints=(given * (1, 1, 0.4)).ravel().tolist()) for k in (1, 2)]
+    config = written(tmp_path, confident)
+    for rejected in coco.items(config):
+        assert "v = 0.4, which must be 0, 1 or 2; if it is a confidence, the file holds results" in rejected.reason
+    shares = [annotation(k, keypoints=(given / (300, 200, 1)).ravel().tolist()) for k in (1, 2)]
+    content = json.loads(Path(config.annotations).read_text())
+    Path(config.annotations).write_text(json.dumps({**content, "annotations": shares}))
+    with pytest.raises(UserError, match=r"as shares of the .*: give --coordinates normalized, which") as raised:
+        coco.items(config)
+    # What the line says: the same people, from the corner of the pixels.
+    assert "`prepare.py keypoints --format coco`" in str(raised.value)
+    options = {"images": config.images, "keypoints": config.annotations, "format": "coco", "joints": "coco-17"}
+    found = list(read_all(keypoints.READER, keypoints.KeypointsConfig(**options, coordinates="normalized")))
+    assert len(found) == 2
+    for person in found:
+        places = person.keypoints[:, :2] * (person.crop[2] / person.size) + person.crop[:2]
+        seen = given[:, 2] > 0
+        assert np.allclose(places[seen], given[seen, :2], atol=1e-3)
 
 
 def test_what_the_rules_drop_is_left_out_with_the_rule(tmp_path):

@@ -55,6 +55,16 @@ def test_coordinates_count_from_one_and_the_box_grows(tmp_path):
     assert not person.keypoints[15].any()
 
 
+def test_confidences_and_joints_of_another_picture_are_refused(tmp_path):
+    """A file that somebody wrote from a detector; and joints of a picture three times as large."""
+    large = [[3 * x + 400, 3 * y] for x, y in entry()["joints"]]
+    people = [entry(joints_vis=[1.0] * 15 + [0.02]), entry(joints=large), entry(joints_vis=[1.0] * 16)]
+    confident, beyond, right = read_all(mpii.READER, written(tmp_path, people))
+    assert confident.reason == "joints_vis.15: Input should be 0 or 1"
+    assert "no joint lies in the picture, 300 x 200: it has another size than the annotated one" in beyond.reason
+    assert right.keypoints[:, 2].sum() == 16
+
+
 def test_a_painted_joint_lies_under_its_keypoint(tmp_path):
     config = written(tmp_path, [entry(joints=[[140.0, 90.0]] * 16)])
     rgb = np.zeros((200, 300, 3), np.uint8)
