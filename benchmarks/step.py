@@ -221,6 +221,7 @@ def taken_apart(bench: Bench, parts: Parts) -> Iterator[None]:
             (trainer, "draw_negatives", "bank"),
             (Bank, "gather", "bank"),
             (run, "_update_banks", "bank"),
+            (trainer, "embed", "terms, forward"),
             (trainer, "compute_terms", "terms, forward"),
             (torch.Tensor, "backward", "terms, backward"),
             (distributed, "average", "averaging"),

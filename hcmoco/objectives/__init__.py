@@ -24,6 +24,7 @@ from hcmoco.objectives.objective import (
     sparse_terms,
     total,
     update_banks,
+    weight_of,
 )
 from hcmoco.objectives.sample import sample_level
 from hcmoco.objectives.scope import LOCAL, Scope
@@ -55,4 +56,5 @@ __all__ = [
     "sparse_terms",
     "total",
     "update_banks",
+    "weight_of",
 ]

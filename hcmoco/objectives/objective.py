@@ -153,6 +153,15 @@ def sparse_terms(
     )
 
 
+def weight_of(term: str, config: ObjectiveConfig) -> float:
+    """Return the lambda of a term's group. KeyError for a term of no known group."""
+    return _weights(config)[term.split("/")[0]]
+
+
+def _weights(config: ObjectiveConfig) -> dict[str, float]:
+    return {"g": config.lambda_g, "d": config.lambda_d, "s": config.lambda_s}
+
+
 def total(terms: Mapping[str, Tensor], config: ObjectiveConfig, level: Level) -> Tensor:
     """Return Eq. 1: each group's terms summed, as in the release, and weighted by its lambda.
 
@@ -164,7 +173,7 @@ def total(terms: Mapping[str, Tensor], config: ObjectiveConfig, level: Level) ->
     Raises:
         ValueError: a group with a weight has no term, or a term is of no known group.
     """
-    weights = {"g": config.lambda_g, "d": config.lambda_d, "s": config.lambda_s}
+    weights = _weights(config)
     if unknown := sorted(name for name in terms if name.split("/")[0] not in weights):
         raise ValueError(f"terms of no known group: {', '.join(unknown)}; groups are {', '.join(weights)}")
     sums = []

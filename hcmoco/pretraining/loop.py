@@ -1,5 +1,7 @@
 """The pre-training loop: its probes, and the boundary between the stages."""
 
+import torch
+
 from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Batch
 from hcmoco.pretraining.config import PretrainConfig
@@ -32,13 +34,13 @@ def pretrain(
     saved = context.restore()
     config = settle(config, native_bfloat16(context.device.type), saved.identity if saved else None)
     trainer = Pretraining(config, plan, context.device, plan.lanes // context.world, load_init=saved is None)
-    every, steps = config.probe.every, plan.steps
+    steps = plan.steps
     # The checkpoint saved at the stage boundary already contains the probe results of stage 1, so a resumed run does
     # not repeat them.
     ends = {config.stage2_start_step, steps}
     hooks = [
         Hook(
-            lambda step: every > 0 and step % every == 0 and step < steps,
+            lambda step: config.probe.due(step, steps),
             lambda: _probe_during_training(trainer, context, held_out),
         ),
         Hook(lambda step: step in ends, lambda: probe_and_log(trainer, context, held_out), saves=True),
@@ -48,13 +50,17 @@ def pretrain(
 
 
 def _probe_during_training(trainer: Pretraining, context: TrainContext[Batch], held_out: ProbeViews | None) -> None:
-    """Log the probes on a few of the held-out people."""
-    if held_out is None or context.rank != 0:
+    """Log the probes on a few of the held-out people, if there are any, and how hard each term of the step before
+    pulled."""
+    if context.rank != 0:
         return
-    config = trainer.config.probe
-    context.metrics(
-        trainer.step, probe(trainer.model, held_out.first(config.num_people_during_training), config).flat()
-    )
+    norms = trainer.gradient_norms
+    numbers = dict(zip(norms, torch.stack(list(norms.values())).tolist(), strict=True))
+    values = {f"probe/grad_norm/{name}": value for name, value in numbers.items()}
+    if held_out is not None:
+        config = trainer.config.probe
+        values |= probe(trainer.model, held_out.first(config.num_people_during_training), config).flat()
+    context.metrics(trainer.step, values)
 
 
 def probe_and_log(trainer: Pretraining, context: TrainContext[Batch], held_out: ProbeViews | None) -> None:

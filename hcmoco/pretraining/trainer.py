@@ -16,8 +16,9 @@ from hcmoco.objectives import LOCAL, MODALITIES, bank_state, load_bank_state, to
 from hcmoco.pretraining.banks import make_banks
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.global_batch import AllWorkers
-from hcmoco.pretraining.losses import Views, compute_terms, draw_negatives, to_device
+from hcmoco.pretraining.losses import Views, compute_terms, draw_negatives, embed, to_device
 from hcmoco.pretraining.micro_batches import CachedEmbeddings, micro_batches
+from hcmoco.pretraining.term_gradients import ask_for_gradients, gradient_norms
 from hcmoco.training import distributed
 from hcmoco.training.checkpoint import TrainState
 from hcmoco.training.lr_schedule import learning_rate
@@ -51,6 +52,7 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
     Attributes:
         history: probe results by moment, for the closing table.
         banks: modality -> its memory bank; empty where the objective has none.
+        gradient_norms: of the terms of the last step before a small probe, see `term_gradients`.
     """
 
     model: MultiModalEncoders
@@ -66,6 +68,7 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
         self.synchronized = train.global_batch and train.micro_rows is None
         if self.synchronized:
             synchronize_batch_norm(model)
+        self.gradient_norms: dict[str, Tensor] = {}
         self.scope = AllWorkers(lanes_here) if train.global_batch else LOCAL
         self.banks = make_banks(
             config.objective,
@@ -105,8 +108,12 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
             config.objective, seed=config.seed, step=self.step, lanes=lanes, batch_size_per_lane=rows
         )
         draws = torch.from_numpy(drawn).to(self.device)
+        probed = config.probe.due(self.step + 1, self.plan.steps)
         embedded = cached.compute() if cached else None
         with autocast(self.device, config.train.precision):
+            embedded = embedded or embed(self.model, views, stage=self.stage)
+            if probed:
+                ask_for_gradients(embedded)
             terms, embeddings = compute_terms(
                 self.model,
                 config.objective,
@@ -118,6 +125,8 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
                 scope=self.scope,
             )
         loss = total(terms.values, config.objective, "full" if self.stage == 2 else "sample")
+        if probed:
+            self.gradient_norms = gradient_norms(terms.values, config.objective, embedded)
 
         values = {}
         for level in ("g", "d", "s"):

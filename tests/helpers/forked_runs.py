@@ -172,7 +172,9 @@ def finetuning_step(rank, world, *, source, values, out):
 def write_gradient(rank, world, feed, run, out):
     items = (feed.item(0, lane) for lane in range(rank, feed.plan.lanes, world))
     run.train_step(next(feed.batches(items, rank=rank, world=world, first_step=0, threads=1, ahead=1)))
-    torch.save({name: each.grad.clone() for name, each in run.model.named_parameters()}, f"{out}/{world}-{rank}.pt")
+    found = {name: each.grad.clone() for name, each in run.model.named_parameters()}
+    found |= {f"norm/{name}": each for name, each in getattr(run, "gradient_norms", {}).items()}
+    torch.save(found, f"{out}/{world}-{rank}.pt")
 
 
 CALLS = {

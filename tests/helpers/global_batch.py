@@ -61,7 +61,7 @@ def layers(rank, world, *, counts, out):
 def run_in_float64(world, sources, over, full):
     """The loader and the state of a small pre-training, in stage 2 if `full`."""
     torch.set_default_dtype(torch.float64)
-    config = tiny.tiny_config(**over)
+    config = tiny.tiny_config(**{"probe": {"every": 1}, **over})
     feed = tiny.tiny_feed(config, [Shards.open(each) for each in sources])
     run = Pretraining(config, feed.plan, torch.device("cpu"), lanes_here=config.train.lanes // world)
     if full:
@@ -96,6 +96,7 @@ def step_in_float64(rank, world, *, sources, over, out, full=True, frozen=False,
     means = distributed.mean_over_workers(torch.stack([values[name].detach() for name in names]))
     found = {
         "values": dict(zip(names, means.unbind(), strict=True)),
+        "gradient norms": run.gradient_norms,
         "gradients": {name: each.grad.clone() for name, each in run.model.named_parameters()},
         "model": run.model.state_dict(),
         "bank": bank_state(run.banks),

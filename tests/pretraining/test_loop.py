@@ -160,3 +160,16 @@ def test_without_held_out_people_nothing_is_probed(sources):
     assert run.history == {}
     assert host.pictures == {}
     assert not any("retrieval" in name for _, values in host.logged for name in values)
+
+
+def test_how_hard_each_term_pulls_is_logged_beside_the_small_probes(sources):
+    for views in (None, tiny.tiny_views()):
+        host, _ = start(sources, views=views, over={"probe": {"every": 3}})
+        norms = {step: values for step, values in host.logged if "probe/grad_norm/all" in values}
+        assert list(norms) == [3, 6]
+        for step, values in norms.items():
+            named = {name.removeprefix("probe/grad_norm/") for name in values if "probe/grad_norm/" in name}
+            terms = {name.removeprefix("train/loss/") for name in dict(host.logged)[step] if "train/loss/" in name}
+            assert named == {"all"} | (terms or named)
+            assert {name.partition("/")[0] for name in named} == {"all", "g"} | ({"d", "s"} if step == 6 else set())
+            assert ("probe/effective_rank/rgb" in values) == (views is not None)

@@ -73,6 +73,7 @@ def test_pre_training(tmp_path, full):
     over = {**PRETRAINING, "stages": {"stage1_steps": 0 if full else 2, "stage2_steps": 2 if full else 0}}
     found = gradients(tmp_path / "step", "pretraining_step", sources=sources, over=over, full=full)
     assert any(name.startswith("depth.") and value.any() for name, value in found[1].items())
+    assert {"norm/all", "norm/d/rgb-depth" if full else "norm/g/rgb-depth"} <= found[2].keys()
     check_equal(found)
 
 

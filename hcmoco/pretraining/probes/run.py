@@ -66,6 +66,10 @@ class ProbeConfig(Config):
     num_partners: int = Field(4, ge=1, description="other people that each person's joints are looked for in")
     crops: CropConfig = CropConfig()
 
+    def due(self, step: int, steps: int) -> bool:
+        """Return whether a small probe follows step `step` of `steps`, counted from 1."""
+        return self.every > 0 and step % self.every == 0 and step < steps
+
 
 def probe(model: MultiModalEncoders, views: ProbeViews, config: ProbeConfig | None = None) -> ProbeResult:
     """All figures of one model: retrieval, dense correspondence and joints across people, see the modules of these
