@@ -68,9 +68,10 @@ def make_plan(config: PretrainConfig) -> Plan:
 
 
 def make_batch(config: PretrainConfig, plan: Plan) -> Batch:
-    """Noise in the shapes of step 0, with depth where the recipe's data sets have it."""
+    """A worker's noise in the shapes of step 0, with depth where the recipe's data sets have it."""
     rng = np.random.default_rng(0)
-    numbers = np.concatenate([np.repeat(np.arange(len(plan.sources)), plan.composition(0)) for _ in range(plan.lanes)])
+    lanes = plan.lanes // distributed.world()
+    numbers = np.concatenate([np.repeat(np.arange(len(plan.sources)), plan.composition(0)) for _ in range(lanes)])
     wild = [source.people is not None and source.people.domain == "wild" for source in config.data.sources.values()]
     B, S, J, P = len(numbers), config.augment.size, 16, config.objective.num_anchors
     depth_BSS = rng.integers(1000, 4000, (B, S, S)).astype(np.uint16)
@@ -97,7 +98,7 @@ class Bench:
     def __init__(self, config: PretrainConfig, device: torch.device):
         self.config, self.device = config, device
         plan = make_plan(config)
-        self.run = Pretraining(config, plan, device, plan.lanes)
+        self.run = Pretraining(config, plan, device, plan.lanes // distributed.world())
         self.run.start_stage2()
         for number, (name, bank) in enumerate(self.run.banks.items()):
             self.run.banks[name] = Bank.random(
@@ -224,7 +225,7 @@ def taken_apart(bench: Bench, parts: Parts) -> Iterator[None]:
             (trainer, "embed", "terms, forward"),
             (trainer, "compute_terms", "terms, forward"),
             (torch.Tensor, "backward", "terms, backward"),
-            (distributed, "average", "averaging"),
+            (run.optim_step.averaging, "finish", "averaging"),
             (run.optim_step.flat, "clip", "clipping"),
             (run.optim_step.optimizer, "step", "optimizer"),
             (bench, "step", "rest"),

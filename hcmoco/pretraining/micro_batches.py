@@ -13,7 +13,7 @@ over the micro-batches, as they do by the mean over workers.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import torch
@@ -88,13 +88,16 @@ class CachedEmbeddings:
         self._leaves = {name: torch.cat([part[name] for part in parts]).requires_grad_() for name in parts[0]}
         return self._leaves
 
-    def backward(self) -> None:
+    def backward(self, last: Callable[[], AbstractContextManager] = nullcontext) -> None:
         """Do the second pass: add to the weights' gradients what the leaves' gradients ask for.
 
         The terms' own backward pass has to be done before.
+
+        Args:
+            last: the context for the backward pass of the last micro-batch, after which all gradients are there.
         """
         statistics = _MeanStatistics(self._model)
-        first = 0
+        first, whole = 0, sum(self._rows)
         for view, rows in zip(self._views, self._rows, strict=True):
             outputs, gradients = [], []
             for name, output in self._embed(view).items():
@@ -103,7 +106,8 @@ class CachedEmbeddings:
                     outputs.append(output)
                     gradients.append(gradient[first : first + rows].to(output.dtype))
             if outputs:
-                torch.autograd.backward(outputs, gradients)
+                with last() if first + rows == whole else nullcontext():
+                    torch.autograd.backward(outputs, gradients)
             statistics.take()
             first += rows
         statistics.finish(len(self._views))

@@ -146,6 +146,7 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
             values,
             after_step=lambda: self._update_banks(views.index_B, embeddings, views.present),
             after_backward=cached.backward if cached else None,
+            meets_workers=views.collective,
         )
 
     def _views(self, batch: Batch, rows: slice | None = None, *, inputs: bool = True) -> Views:

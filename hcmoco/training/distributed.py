@@ -1,8 +1,6 @@
-"""What the workers of one step share: one averaged gradient and one gathered set of embeddings.
+"""What the workers of one step share: one gathered set of embeddings, and numbers. Their gradients: see `averaging`.
 
-With one worker every function here is the identity. The gradient travels as one flat vector, so the order of summation
-depends on nothing
-but the number of workers: a resumed run adds the same numbers in the same order.
+With one worker every function here is the identity.
 """
 
 from typing import Any
@@ -20,45 +18,6 @@ def world() -> int:
 def rank() -> int:
     """Which of the step's workers this is."""
     return dist.get_rank() if dist.is_initialized() else 0
-
-
-def average(gradients: torch.Tensor, model: nn.Module, flag: float = 0.0) -> torch.Tensor:
-    """Replaces the gradient by its mean over the workers, and every floating-point buffer of `model` likewise.
-
-    What a worker did not use (no row of its modality) is zero in its gradient. Buffers are the running statistics of
-    batch norm: averaged each step they are those of the whole batch's means, and the same on every worker.
-
-    Every worker counts alike, although a term is a mean over the rows that entered it on that worker: where one worker
-    has fewer rows with depth than another, each of its rows weighs more in the depth terms, and a worker without any
-    adds a zero to their mean. So the gradient is that of the mean of the workers' losses, as in the published release,
-    not that of one loss over the step's rows; the mixture gives every lane equally many rows of each data set, which
-    keeps the two close. With `train.global_batch` a worker's loss is its share of one loss over the step's rows, times
-    the number of workers, and the mean of the gradients is that of the one loss.
-
-    Args:
-        flag: a number of this worker that travels along, so that it costs no exchange of its own.
-
-    Returns:
-        0-d, on the gradients' device: the mean of the workers' flags.
-    """
-    if world() == 1:
-        return torch.tensor(flag)
-    dist.all_reduce(gradients)
-    gradients /= world()
-    # Batch norm also counts its batches: one more wherever a worker had rows, which is the mean of the counts rounded
-    # up.
-    floating, counts = running_statistics(model)
-    buffers = floating + counts
-    kind = torch.promote_types(torch.float32, gradients.dtype)
-    riding = torch.tensor([flag], dtype=kind, device=gradients.device)
-    flat = torch.cat([riding, *(each.reshape(-1).to(kind) for each in buffers)])
-    dist.all_reduce(flat)
-    flat /= world()
-    riding, flat = flat[0], flat[1:]
-    flat[len(flat) - len(counts) :].ceil_()
-    for each, mean in zip(buffers, flat.split([each.numel() for each in buffers]), strict=True):
-        each.copy_(mean.view_as(each))
-    return riding
 
 
 def running_statistics(model: nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -62,6 +62,26 @@ class FlatParameters:
         self.gradients.mul_((limit / (norm + 1e-6)).clamp(max=1.0))
         return norm
 
+    def cut(self, num_bytes: int) -> list[tuple[Tensor, list[nn.Parameter]]]:
+        """Cut the gradients, from the end, into slices of about `num_bytes` that each hold whole parameters.
+
+        Returns:
+            Slices of `gradients`, the last one first, each with its parameters, the last one first. Together they are
+            the whole vector; a slice is larger than `num_bytes` only where a single parameter is.
+        """
+        slices: list[tuple[Tensor, list[nn.Parameter]]] = []
+        stop = end = len(self.gradients)
+        inside: list[nn.Parameter] = []
+        for _, _, parameter in reversed(self._places.values()):
+            assert parameter.grad is not None
+            start = parameter.grad.storage_offset()
+            if inside and (stop - start) * self.gradients.element_size() > num_bytes:
+                slices.append((self.gradients[end:stop], inside))
+                stop, inside = end, []
+            inside.append(parameter)
+            end = start
+        return [*slices, (self.gradients[end:stop], inside)]
+
     @property
     def names(self) -> Iterable[str]:
         """Names of the parameters, in their order."""

@@ -1,11 +1,12 @@
 """One optimizer step: backward, average over the workers, clip, update."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from hcmoco.training import distributed
+from hcmoco.training.averaging import Averaging
 from hcmoco.training.flat_grads import FlatParameters
 from hcmoco.training.optim import (
     OptimConfig,
@@ -14,6 +15,9 @@ from hcmoco.training.optim import (
     optimizer_tensors,
     set_learning_rate,
 )
+
+AfterBackward = Callable[[Callable[[], AbstractContextManager]], None]
+"""Adds to gradients after the backward pass of a loss; it is given the context for its own last backward pass."""
 
 
 class OptimStep:
@@ -32,9 +36,12 @@ class OptimStep:
         self.model, self.config, self.scales = model, config, scales
         self.flat = FlatParameters(model)
         self.optimizer = build_optimizer(config, self.flat, scales)
+        self.averaging = Averaging(self.flat, model)
         self.mean_flag = torch.tensor(0.0)
 
-    def step(self, loss: Tensor, lr: float, then: Callable[[], None] | None = None, flag: float = 0.0) -> Tensor:
+    def step(
+        self, loss: Tensor, lr: float, then: AfterBackward | None = None, flag: float = 0.0, *, overlap: bool = True
+    ) -> Tensor:
         """Update the weights by the gradient of `loss`, averaged over the workers; every worker must call it.
 
         Args:
@@ -42,19 +49,23 @@ class OptimStep:
                 zero.
             lr: learning rate of this step.
             then: called after the backward pass of `loss`, where that does not reach all weights by itself; adds to
-                their gradients.
+                their gradients. It is given the context in which to run its last backward pass.
             flag: a number of this worker whose mean over the workers becomes `mean_flag`.
+            overlap: whether gradients are sent while the backward pass goes on.
 
         Returns:
             0-d, on the device: L2 norm of the gradient before clipping.
         """
         set_learning_rate(self.optimizer, lr)
         self.flat.gradients.zero_()
+        self.averaging.begin()
+        last = self.averaging.overlapping if overlap else nullcontext
         if loss.requires_grad:
-            loss.backward()
+            with nullcontext() if then else last():
+                loss.backward()
         if then:
-            then()
-        self.mean_flag = distributed.average(self.flat.gradients, self.model, flag)
+            then(last)
+        self.mean_flag = self.averaging.finish(flag)
         norm = self.flat.clip(self.config.clip_norm or float("inf"))
         self.optimizer.step()
         return norm

@@ -14,7 +14,7 @@ from hcmoco.training.checkpoint import TrainState, capture, check_resumes, resto
 from hcmoco.training.config import TrainConfig
 from hcmoco.training.lr_schedule import learning_rate
 from hcmoco.training.optim import OptimConfig
-from hcmoco.training.optim_step import OptimStep
+from hcmoco.training.optim_step import AfterBackward, OptimStep
 
 
 class TrainedConfig(Protocol):
@@ -49,13 +49,17 @@ class Losses:
         values: name -> 0-d; what is reported beside the loss, `loss/<term>` and others, the same names in every step of
             a stage.
         after_step: called once the weights have been updated.
-        after_backward: called after the backward pass of `loss`; adds to the gradients what that does not reach.
+        after_backward: called after the backward pass of `loss`; adds to the gradients what that does not reach, see
+            `OptimStep.step`.
+        meets_workers: whether the layers meet the other workers in the backward pass. Their gradients are then sent
+            after it, so that these exchanges come in the same order on every worker.
     """
 
     loss: Tensor
     values: dict[str, Tensor]
     after_step: Callable[[], None] | None = None
-    after_backward: Callable[[], None] | None = None
+    after_backward: AfterBackward | None = None
+    meets_workers: bool = False
 
 
 class Trainer(ABC, Generic[ConfigT, BatchT_contra]):
@@ -122,7 +126,13 @@ class Trainer(ABC, Generic[ConfigT, BatchT_contra]):
             raise RuntimeError(f"the plan says step {self.step}, the batch is of step {of_step}")
         losses = self.losses(batch)
         rate = self.learning_rate()
-        norm = self.optim_step.step(losses.loss, rate, losses.after_backward, flag=float(self.leaving()))
+        norm = self.optim_step.step(
+            losses.loss,
+            rate,
+            losses.after_backward,
+            flag=float(self.leaving()),
+            overlap=not losses.meets_workers,
+        )
         self.agreement.take(self.optim_step.mean_flag)
         if losses.after_step:
             losses.after_step()

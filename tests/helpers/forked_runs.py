@@ -27,11 +27,12 @@ from hcmoco.finetuning.encoder_init import load_encoder_init
 from hcmoco.finetuning.resolve import resolve
 from hcmoco.finetuning.trainer import Finetuning
 from hcmoco.pretraining.loop import pretrain
-from hcmoco.training import distributed
+from hcmoco.training import averaging, distributed
 from hcmoco.training.checkpoint import States, TrainState
 from hcmoco.training.flat_grads import FlatParameters
 from hcmoco.training.precision import settle
 from tests.helpers import local_pretraining as tiny
+from tests.helpers.averaging import averaged, fails_in_backward
 from tests.helpers.global_batch import layers, run_in_float64, step_in_float64
 from tests.helpers.waiting import CEILING
 
@@ -58,8 +59,13 @@ class WorkerContext(tiny.StoppingContext):
         distributed.barrier()
 
 
-def train(rank, world, *, sources, states, out, over, stop=None, killed=(), kill_at_file=None):
-    """A pre-training. Leaves in `out` each worker's final state, and rank 0's log."""
+def train(rank, world, *, sources, states, out, over, stop=None, killed=(), kill_at_file=None, bucket=None):
+    """A pre-training. Leaves in `out` each worker's final state, and rank 0's log.
+
+    Args:
+        bucket: bytes of a bucket of gradients.
+    """
+    averaging.BUCKET_BYTES = bucket or averaging.BUCKET_BYTES
     config = tiny.tiny_config(**over)
     feed = tiny.tiny_feed(config, [Shards.open(each) for each in sources])
     context = WorkerContext(
@@ -121,7 +127,7 @@ def collectives(rank, world, *, lanes, out):
             each.grad.fill_(rank + number)
     model[1].running_mean[:] = float(rank)
     model[1].num_batches_tracked += 5 + (rank == 1)
-    distributed.average(flat.gradients, model)
+    averaging.Averaging(flat, model).finish()
     result = {
         "indices": distributed.gather_lanes(mine, lanes // world).tolist(),
         "rows": distributed.gather_lanes(wide, lanes // world).tolist(),
@@ -181,7 +187,7 @@ CALLS = {
     each.__name__: each
     for each in (
         *(train, write_state, collectives, settled, pretraining_step, finetuning_step),
-        *(layers, step_in_float64),
+        *(layers, step_in_float64, averaged, fails_in_backward),
     )
 }
 

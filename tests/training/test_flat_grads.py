@@ -112,3 +112,19 @@ def test_a_model_that_has_grown_is_laid_out_anew_with_its_values(nets):
     assert "more" in flat.parts
     flat.parts["head"].grad.fill_(5.0)
     assert (net.head.bias.grad == 5).all()
+
+
+@pytest.mark.parametrize("num_bytes", [1, 300, 1000, 1 << 20])
+def test_slices_of_the_gradients_are_whole_parameters_from_the_last_to_the_first(nets, num_bytes):
+    net, _, _ = nets
+    flat = FlatParameters(net)
+    slices = flat.cut(num_bytes)
+    assert torch.equal(torch.cat([each for each, _ in reversed(slices)]), flat.gradients)
+    assert [each for _, parameters in slices for each in parameters] == [
+        dict(net.named_parameters())[name] for name in reversed(list(flat.names))
+    ]
+    for number, (gradients, parameters) in enumerate(slices):
+        gradients.fill_(number + 1)
+        assert all((each.grad == number + 1).all() for each in parameters)
+        assert gradients.nbytes <= num_bytes or len(parameters) == 1
+    assert flat.gradients.all()
