@@ -144,10 +144,10 @@ def main() -> None:
     parser = arguments(__doc__, rounds=9, quick="small encoders and 2 rounds")
     parser.add_argument("--link", help="speed of the link between the processes, as tc writes it: 1gbit")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    for name in ("--inside", "--rank", "--meeting"):  # what the benchmark calls itself with
-        parser.add_argument(
-            name, help=argparse.SUPPRESS, **({"action": "store_true"} if name == "--inside" else {"default": ""})
-        )
+    # What the benchmark calls itself with.
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    for name in ("--rank", "--meeting"):
+        parser.add_argument(name, default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.link and not given.inside:
         sys.exit(behind_link(given.link))
@@ -157,8 +157,12 @@ def main() -> None:
         meeting = f"{folder}/meeting"
         with subprocess.Popen(
             [sys.executable, *sys.argv, "--rank", "1", "--meeting", meeting], stderr=subprocess.DEVNULL
-        ):
-            work(given, 0, meeting)
+        ) as other:
+            try:
+                work(given, 0, meeting)
+            except BaseException:
+                other.kill()
+                raise
 
 
 def work(given: argparse.Namespace, rank: int, meeting: str) -> None:

@@ -74,7 +74,7 @@ class FlatParameters:
         inside: list[nn.Parameter] = []
         for _, _, parameter in reversed(self._places.values()):
             assert parameter.grad is not None
-            start = parameter.grad.storage_offset()
+            start = int(parameter.grad.storage_offset())
             if inside and (stop - start) * self.gradients.element_size() > num_bytes:
                 slices.append((self.gradients[end:stop], inside))
                 stop, inside = end, []
