@@ -70,12 +70,12 @@ def render_scene(config: ScenesConfig, number: int, caster: str | None = None) -
     for posed in people:
         environment.add_support(rng, place.solids, posed.occupant, SEATS)
 
-    first_vertex = np.cumsum([0] + [len(posed.vertices) for posed in people])
+    first_vertex = np.cumsum([0] + [len(posed.shown) for posed in people])
     first_face = np.cumsum([0] + [len(posed.faces) for posed in people])
-    vertices = np.concatenate([posed.vertices for posed in people])
-    faces = np.concatenate([posed.faces + first for posed, first in zip(people, first_vertex, strict=False)])
-    bodies = Mesh(vertices, faces, caster)
-    whole = rasterize(np.concatenate([posed.shown for posed in people]), bodies, camera, size)
+    shown = np.concatenate([posed.shown for posed in people])
+    faces = np.concatenate([posed.shown_faces + first for posed, first in zip(people, first_vertex, strict=False)])
+    bodies = Mesh(shown, faces, caster)
+    whole = rasterize(shown, bodies, camera, size)
     owner_P = np.searchsorted(first_face, whole.face, side="right") - 1
     all_K = np.bincount(owner_P, minlength=len(people))
 
@@ -83,7 +83,7 @@ def render_scene(config: ScenesConfig, number: int, caster: str | None = None) -
         return bool((np.bincount(owner_P[seen_P], minlength=len(people)) >= _LEAST_VISIBLE * all_K).all())
 
     room, solids, pixels = cull_foreground(place, camera, whole, enough, caster)
-    image, _ = background(place, solids, room, bodies, camera, size)
+    image, _ = background(place, solids, room, bodies, camera, size, pixels.flat)
     person = np.zeros((size, size), np.uint8)
     iuv = np.zeros((size, size, 3), np.uint8)
     points = []

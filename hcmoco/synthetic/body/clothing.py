@@ -67,7 +67,7 @@ def cover(
     """
     marks = _landmarks(asset)
     x, y, z = points_N3.T
-    torso, head = group_N == asset.group("torso"), group_N == asset.group("head")
+    torso, head = group_N == asset.group("torso"), np.flatnonzero(group_N == asset.group("head"))
     leg, arm = marks.legs[group_N], marks.arms[group_N]
     result = np.full(len(points_N3), BARE, np.uint8)
 
@@ -85,13 +85,20 @@ def cover(
     if not outfit.bald or outfit.capped:
         # The hairline falls from the forehead to the nape.
         front = marks.eye[1] - 0.03
-        back = np.clip((y - front) / 0.19, 0, 1)
+        back = np.clip((y[head] - front) / 0.19, 0, 1)
         line = marks.eye[2] + 0.062 + outfit.hairline - (0.135 + outfit.hairline) * back**0.8
-        result[head & (z > line)] = HAT if outfit.capped and not outfit.long_hair else SCALP
+        result[head[z[head] > line]] = HAT if outfit.capped and not outfit.long_hair else SCALP
     result[kind_N == HAIR] = SCALP
     result[kind_N == SKIRT] = BOTTOM
     result[kind_N == EYE] = EYEBALL
     return result
+
+
+@cache
+def _thickness(asset: Asset, folds: int) -> np.ndarray:
+    """How thick cloth is at each vertex, float32 [V], relative to the outfit's thickness."""
+    x, y, z = asset.template.T
+    return 0.5 + noise(folds, x * 1.5 + y, z * 1.5)
 
 
 def stand_off(asset: Asset, outfit: Outfit, cover_V: np.ndarray) -> np.ndarray:
@@ -108,8 +115,7 @@ def stand_off(asset: Asset, outfit: Outfit, cover_V: np.ndarray) -> np.ndarray:
     depth = np.zeros(8, np.float32)
     depth[[TOP, BOTTOM]] = outfit.thickness
     depth[[SHOE, SCALP, SOCK, HAT]] = 0.006, 0.010, 0.002, 0.016
-    x, y, z = asset.template.T
-    off = depth[cover_V] * (0.5 + noise(outfit.folds, x * 1.5 + y, z * 1.5))
+    off = depth[cover_V] * _thickness(asset, outfit.folds)
     off[asset.vertex_kind == SKIRT] = 0.012
     off[(asset.vertex_kind == EYE) | (asset.vertex_kind == HAIR)] = 0
     return off

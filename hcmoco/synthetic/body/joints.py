@@ -54,6 +54,13 @@ def _finger_ends(asset: Asset) -> dict[str, int]:
     return ends
 
 
+@cache
+def _regressors(asset: Asset) -> tuple[np.ndarray, np.ndarray]:
+    """The vertices that any COCO keypoint depends on, int [N], and the regressors from them, float32 [17, N]."""
+    near = np.flatnonzero(asset.keypoint_weights.any(axis=0))
+    return near, np.ascontiguousarray(asset.keypoint_weights[:, near])
+
+
 def joints31(asset: Asset, vertices: np.ndarray, heads: np.ndarray) -> np.ndarray:
     """Return the 31 joints of a posed person, float32 [31, 3], in the frame and unit of its input.
 
@@ -62,7 +69,9 @@ def joints31(asset: Asset, vertices: np.ndarray, heads: np.ndarray) -> np.ndarra
         vertices: float [V, 3], posed vertices, as `pose_body` returns them.
         heads: float [Bn, 3], posed bone heads in the same frame.
     """
-    found = dict(zip(COCO_17.joints, np.einsum("kv,vc->kc", asset.keypoint_weights, vertices), strict=True))
+    near, weights = _regressors(asset)
+    regressed = np.einsum("kv,vc->kc", weights, np.ascontiguousarray(vertices[near]))
+    found = dict(zip(COCO_17.joints, regressed, strict=True))
     found["pelvis"] = (found["left_hip"] + found["right_hip"]) / 2
     found["head_top"] = vertices[asset.crown]
     found["head"] = (heads[asset.bone("head")] + vertices[asset.crown]) / 2

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hcmoco.synthetic.vectors import by_coordinate, rows
+
 BODY, EYE, HAIR, SKIRT = range(4)  # values of face_kind and vertex_kind
 
 
@@ -136,11 +138,55 @@ def rest_shape(asset: Asset, coefficients: np.ndarray) -> tuple[np.ndarray, np.n
     return vertices, heads
 
 
+@dataclass(frozen=True)
+class _Skinning:
+    """Which bones move each vertex, of vertices in an order in which those that more bones move come first."""
+
+    order: np.ndarray  # int [V], vertices
+    place: np.ndarray  # int [V], place of each vertex in that order
+    # For k = 1..6 the k-th strongest bone, int [N], of the vertices that have so many, and its weight, float32 [N, 1].
+    terms: list[tuple[np.ndarray, np.ndarray]]
+
+
 @cache
-def _strongest(asset: Asset) -> tuple[np.ndarray, np.ndarray]:
-    """The bones that move each vertex, int [V, 6], and their weights, float32 [V, 6]."""
+def _skinning(asset: Asset) -> _Skinning:
     bones = np.argsort(-asset.skin, axis=1, kind="stable")[:, :6]
-    return bones, np.take_along_axis(asset.skin, bones, axis=1)
+    weights = np.take_along_axis(asset.skin, bones, axis=1)
+    order = np.argsort(-(weights > 0).sum(axis=1), kind="stable")
+    counts = (weights > 0).sum(axis=0)
+    terms = [
+        (bone[order[:count]], weight[order[:count], None])
+        for bone, weight, count in zip(bones.T, weights.T, counts, strict=True)
+    ]
+    return _Skinning(order, np.argsort(order, kind="stable"), terms)
+
+
+@cache
+def _generations(asset: Asset) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The bones below the root and their parents, as many at once as have their parents before them."""
+    generation = np.zeros(len(asset.parents), np.int64)
+    for bone, parent in enumerate(asset.parents.tolist()):
+        if parent >= 0:
+            generation[bone] = generation[parent] + 1
+    bones = [np.flatnonzero(generation == number) for number in range(1, generation.max() + 1)]
+    return [(some, asset.parents[some]) for some in bones]
+
+
+def _chained(asset: Asset, heads: np.ndarray, deltas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Posed heads float64 [Bn, 3] and rotations of the bones float64 [Bn, 3, 3]."""
+    G = np.array(deltas, np.float64)
+    rest = np.asarray(heads, np.float64)
+    posed = rest.copy()
+    for bones, parents in _generations(asset):
+        posed[bones] = posed[parents] + (G[parents] @ (rest[bones] - rest[parents])[:, :, None])[:, :, 0]
+        G[bones] = G[parents] @ G[bones]
+    return posed, G
+
+
+def pose_bones(asset: Asset, heads: np.ndarray, deltas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the posed heads and the rotations of the bones, as `pose_body` does, without the skin."""
+    posed, G = _chained(asset, heads, deltas)
+    return posed.astype(np.float32), G.astype(np.float32)
 
 
 def pose_body(
@@ -162,16 +208,13 @@ def pose_body(
         Posed vertices float32 [V, 3], posed heads float32 [Bn, 3] and rotations of the bones float32 [Bn, 3, 3], all in
         the axes of the rest pose.
     """
-    G = np.array(deltas, np.float64)
-    rest = np.asarray(heads, np.float64)
-    posed = rest.copy()
-    for bone, parent in enumerate(asset.parents.tolist()):
-        if parent >= 0:
-            posed[bone] = posed[parent] + G[parent] @ (rest[bone] - rest[parent])
-            G[bone] = G[parent] @ G[bone]
-    shift = posed - (G @ rest[:, :, None])[:, :, 0]
+    posed, G = _chained(asset, heads, deltas)
+    shift = posed - (G @ np.asarray(heads, np.float64)[:, :, None])[:, :, 0]
     transforms = np.concatenate([G, shift[:, :, None]], axis=2).astype(np.float32)
-    bones, weights = _strongest(asset)
-    blended = np.einsum("vk,vkc->vc", weights, transforms.reshape(-1, 12)[bones]).reshape(-1, 3, 4)
-    skinned = np.einsum("vab,vb->va", blended[:, :, :3], vertices) + blended[:, :, 3]
-    return skinned.astype(np.float32), posed.astype(np.float32), G.astype(np.float32)
+    skinning = _skinning(asset)
+    blended = np.zeros((len(vertices), 12), np.float32)
+    for bones, weights in skinning.terms:
+        blended[: len(bones)] += weights * transforms.reshape(-1, 12).take(bones, axis=0)
+    x, y, z = vertices.T.take(skinning.order, axis=1)
+    skinned = by_coordinate(*(a * x + b * y + c * z + d for a, b, c, d in blended.T.copy().reshape(3, 4, -1)))
+    return rows(skinned, skinning.place), posed.astype(np.float32), G.astype(np.float32)

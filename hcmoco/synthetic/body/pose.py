@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from hcmoco.synthetic.vectors import cross, norm
+
 SIDES = (".L", ".R")
 _DOWN = np.array([0.0, 0.0, -1.0])
 
@@ -46,8 +48,8 @@ def _part(turn: np.ndarray, share: float) -> np.ndarray:
 
 def _between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The smallest rotation that takes the direction of a to that of b."""
-    axis = np.cross(a, b)
-    length = np.linalg.norm(axis)
+    axis = cross(a, b)
+    length = norm(axis)
     return np.eye(3) if length < 1e-9 else rotation(axis / length * np.arctan2(length, a @ b))
 
 
@@ -63,7 +65,7 @@ def bone_rotations(bones: tuple[str, ...], heads_Bn3: np.ndarray, pose: Pose) ->
         float64 [Bn, 3, 3], in the axes of the rest pose, as `pose_body` takes them.
     """
     index = {name: position for position, name in enumerate(bones)}
-    head = {name: heads_Bn3[position].astype(np.float64) for name, position in index.items()}
+    head = dict(zip(bones, heads_Bn3.astype(np.float64), strict=True))
     turns = np.tile(np.eye(3), (len(bones), 1, 1))
 
     def put(bone: str, turn: np.ndarray) -> None:
@@ -71,10 +73,11 @@ def bone_rotations(bones: tuple[str, ...], heads_Bn3: np.ndarray, pose: Pose) ->
 
     joints = pose.rotations
     put("root", joints["root"])
+    chest, neck = _part(joints["chest"], 0.25), _part(joints["neck"], 0.25)
     for bone in ("spine05", "spine04", "spine03", "spine02"):
-        put(bone, _part(joints["chest"], 0.25))
+        put(bone, chest)
     for bone in ("neck01", "neck02", "neck03", "head"):
-        put(bone, _part(joints["neck"], 0.25))
+        put(bone, neck)
     for side in SIDES:
         # The rest body stands with spread arms and legs: first bring each limb to hang, then apply the pose.
         thigh, shin = (
@@ -82,7 +85,7 @@ def bone_rotations(bones: tuple[str, ...], heads_Bn3: np.ndarray, pose: Pose) ->
             head["foot" + side] - head["lowerleg01" + side],
         )
         slightly_out = np.array([0.04 if side == ".L" else -0.04, 0, 0])
-        hang_thigh = _between(thigh, _DOWN * np.linalg.norm(thigh) + slightly_out)
+        hang_thigh = _between(thigh, _DOWN * norm(thigh) + slightly_out)
         hang_shin = _between(hang_thigh @ shin, _DOWN) @ hang_thigh
         put("upperleg01" + side, joints["hip" + side] @ hang_thigh)
         put("lowerleg01" + side, hang_thigh.T @ joints["knee" + side] @ hang_shin)
@@ -100,7 +103,7 @@ def bone_rotations(bones: tuple[str, ...], heads_Bn3: np.ndarray, pose: Pose) ->
         put("upperarm01" + side, clavicle.T @ raised)
         put("lowerarm01" + side, hang_upper.T @ joints["elbow" + side] @ hang_fore)
         if side in pose.twist:
-            put("lowerarm02" + side, rotation(fore / np.linalg.norm(fore) * pose.twist[side]))
+            put("lowerarm02" + side, rotation(fore / norm(fore) * pose.twist[side]))
             put("wrist" + side, pose.wrist[side])
             _curl(put, head, side, pose.curl[side])
     return turns
@@ -112,5 +115,5 @@ def _curl(put, head: dict[str, np.ndarray], side: str, amount: float) -> None:
     for finger in (2, 3, 4, 5):
         for joint in (1, 2, 3):
             last = min(joint + 1, 3)
-            axis = np.cross(head[f"finger{finger}-{last}{side}"] - head[f"finger{finger}-{last - 1}{side}"], across)
-            put(f"finger{finger}-{joint}{side}", rotation(axis / np.linalg.norm(axis) * 0.7 * amount))
+            axis = cross(head[f"finger{finger}-{last}{side}"] - head[f"finger{finger}-{last - 1}{side}"], across)
+            put(f"finger{finger}-{joint}{side}", rotation(axis / norm(axis) * 0.7 * amount))

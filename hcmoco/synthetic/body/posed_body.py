@@ -6,20 +6,30 @@ stands on z = 0.
 """
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 
 from hcmoco.rng import make_rng
 from hcmoco.synthetic.body import clothing
 from hcmoco.synthetic.body.collision import collides
-from hcmoco.synthetic.body.mesh import BODY, EYE, Asset, load_asset, pose_body, rest_shape, sample_coefficients
+from hcmoco.synthetic.body.mesh import (
+    BODY,
+    EYE,
+    Asset,
+    load_asset,
+    pose_body,
+    pose_bones,
+    rest_shape,
+    sample_coefficients,
+)
 from hcmoco.synthetic.body.outfit import Outfit
 from hcmoco.synthetic.body.pose import Pose, bone_rotations
 from hcmoco.synthetic.body.pose_sampling import sample_pose, standing_pose
 from hcmoco.synthetic.body.surface_labels import limb_position
 from hcmoco.synthetic.render.camera import turn, turned
 from hcmoco.synthetic.scene.environment import Occupant
+from hcmoco.synthetic.vectors import by_coordinate, cross, length, rows
 
 _TRIES = 16  # poses drawn before standing at ease
 
@@ -52,10 +62,15 @@ class PosedBody:
     rotations: np.ndarray
     occupant: Occupant
 
-    @property
+    @cached_property
     def shown(self) -> np.ndarray:
         """Return the vertices of the visible pieces, float32 [N, 3]."""
-        return self.vertices[_used(self.asset, self.outfit.pieces)]
+        return rows(self.vertices, _used(self.asset, self.outfit.pieces))
+
+    @property
+    def shown_faces(self) -> np.ndarray:
+        """Return `faces` as numbers of `shown`, int32 [F, 3]."""
+        return _shown_faces(self.asset, self.outfit.pieces)
 
     def moved(self, x: float, y: float) -> "PosedBody":
         """Return the same person moved by `x` and `y` meters."""
@@ -116,10 +131,10 @@ def _posed(
     unit = float(heads[asset.bone("neck01"), 2] - heads[asset.bone("upperleg01.L"), 2]) / 0.55
     for attempt in range(_TRIES + 1):
         chosen = sample_pose(rng) if attempt < _TRIES else standing_pose()
-        skin, bones, rotations = pose_body(asset, vertices, heads, bone_rotations(asset.bone_names, heads, chosen))
-        if not collides(asset.bone_names, bones, rotations, torso, unit):
+        turns = bone_rotations(asset.bone_names, heads, chosen)
+        if not collides(asset.bone_names, *pose_bones(asset, heads, turns), torso, unit):
             break
-    return chosen, skin, bones, rotations
+    return chosen, *pose_body(asset, vertices, heads, turns)
 
 
 @cache
@@ -131,6 +146,13 @@ def _pieces(asset: Asset, pieces: tuple[int, ...]) -> tuple[np.ndarray, np.ndarr
 @cache
 def _used(asset: Asset, pieces: tuple[int, ...]) -> np.ndarray:
     return np.unique(_pieces(asset, pieces)[0])
+
+
+@cache
+def _shown_faces(asset: Asset, pieces: tuple[int, ...]) -> np.ndarray:
+    faces = np.searchsorted(_used(asset, pieces), _pieces(asset, pieces)[0]).astype(np.int32)
+    faces.setflags(write=False)
+    return faces
 
 
 @cache
@@ -165,16 +187,15 @@ def torso_size(asset: Asset, vertices: np.ndarray) -> np.ndarray:
         asset: the body.
         vertices: float32 [V, 3], a person at rest.
     """
-    points = vertices[_trunk(asset)]
-    half = (np.percentile(points, 95, axis=0) - np.percentile(points, 5, axis=0)) / 2
+    low, high = np.percentile(vertices[_trunk(asset)], (5, 95), axis=0)
+    half = (high - low) / 2
     height = vertices[asset.crown, 2] - vertices[:, 2].min()
     return np.array([half[0] * 1.05, half[1] * 1.15, 0.18 * height])
 
 
 def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Unit vertex normals, weighted by area; zero for vertices without a face."""
-    a, b, c = vertices[faces.T]
-    flat = np.cross(b - a, c - a)
+    a, b, c = (rows(vertices, corner) for corner in faces.T)
     corners = faces.T.ravel()
-    sums = np.stack([np.bincount(corners, np.tile(flat[:, axis], 3), len(vertices)) for axis in range(3)], axis=1)
-    return (sums / (np.linalg.norm(sums, axis=1, keepdims=True) + 1e-12)).astype(np.float32)
+    sums = [np.bincount(corners, np.tile(flat, 3), len(vertices)) for flat in cross(b - a, c - a).T]
+    return by_coordinate(*(sums / (length(np.array(sums).T) + 1e-12)).astype(np.float32))

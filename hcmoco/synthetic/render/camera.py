@@ -10,12 +10,13 @@ from functools import cache
 import numpy as np
 
 from hcmoco.synthetic.scene.materials import Surface
+from hcmoco.synthetic.vectors import cross, norm
 
 
 def turned(points_N3: np.ndarray, rotation_33: np.ndarray) -> np.ndarray:
     """Return `points_N3 @ rotation_33.T`, with the same bits for any number of threads, which BLAS does not promise."""
-    a = rotation_33.astype(points_N3.dtype)
-    return points_N3[:, :1] * a[:, 0] + points_N3[:, 1:2] * a[:, 1] + points_N3[:, 2:] * a[:, 2]
+    a, (x, y, z) = rotation_33.astype(points_N3.dtype), points_N3.T
+    return (x * a[:, 0, None] + y * a[:, 1, None] + z * a[:, 2, None]).T
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ class Camera:
             focal: focal length, pixels.
         """
         forward = np.subtract(target, position)
-        forward = forward / np.linalg.norm(forward)
-        right = np.cross(forward, (0, 0, 1))
-        right /= np.linalg.norm(right)
-        right = np.cos(roll) * right + np.sin(roll) * np.cross(right, forward)
-        axes = np.stack([right, np.cross(forward, right), forward])
+        forward = forward / norm(forward)
+        right = cross(forward, np.array([0.0, 0.0, 1.0]))
+        right /= norm(right)
+        right = np.cos(roll) * right + np.sin(roll) * cross(right, forward)
+        axes = np.stack([right, cross(forward, right), forward])
         return cls(np.asarray(position, np.float32), axes.astype(np.float32), focal, focal, 0.0, 0.0)
 
     def zoomed(self, x0: float, y0: float, scale: float) -> "Camera":
@@ -75,8 +76,8 @@ class Camera:
         """
         y = (np.arange(rows.start, rows.stop, rows.step or 1, dtype=np.float32) + 0.5 - self.cy) / self.fy
         x = (np.arange(columns.start, columns.stop, columns.step or 1, dtype=np.float32) + 0.5 - self.cx) / self.fx
-        directions = x[None, :, None] * self.axes[0] + (y[:, None, None] * self.axes[1] + self.axes[2])
-        return directions.reshape(-1, 3)
+        right, down, forward = self.axes[:, :, None, None]
+        return (x * right + (y[:, None] * down + forward)).reshape(3, -1).T
 
 
 def turn(angle: float) -> np.ndarray:
@@ -121,11 +122,10 @@ class Solids:
     """A growing triangle mesh in which every triangle knows its material. Lengths are meters in world axes."""
 
     def __init__(self) -> None:
-        self._vertices: list[np.ndarray] = []
-        self._faces: list[np.ndarray] = []
-        self._owners: list[np.ndarray] = []
-        self._count = 0
-        self._rounds: list[np.ndarray] = []
+        self._mesh: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        self._shapes: list[tuple[np.ndarray, np.ndarray]] = []
+        self._placed: list[np.ndarray] = []  # edges, rotation and center of each solid, float32 [15]
+        self._bulges: list[tuple[float, float, float]] = []
         self.surfaces: list[Surface] = []
 
     def _add(
@@ -138,14 +138,11 @@ class Solids:
         lean=None,
         bulge=(0, 0, 0),
     ) -> None:
-        points, faces = shape
         axes = turn(yaw) if lean is None else turn(yaw) @ lean
-        middle, edges = np.asarray(center, np.float32), np.asarray(size, np.float32)
-        self._vertices.append(turned(points * edges, axes) + middle)
-        self._faces.append(faces + self._count)
-        self._owners.append(np.full(len(faces), len(self.surfaces), np.int32))
-        self._count += len(points)
-        self._rounds.append(np.concatenate([middle, np.asarray(bulge, np.float32) / np.square(edges)]))
+        self._mesh = None
+        self._shapes.append(shape)
+        self._placed.append(np.array([*size, *axes.flat, *center], np.float32))
+        self._bulges.append(bulge)
         self.surfaces.append(surface)
 
     def box(self, center, size, surface: Surface, yaw: float = 0.0) -> None:
@@ -164,7 +161,7 @@ class Solids:
         self._add(_unit_ball(2, 10), center, size, 0.0, surface, lean, bulge=(1, 1, 0) if lean is None else (0, 0, 0))
 
     def __bool__(self) -> bool:
-        return bool(self._faces)
+        return bool(self._shapes)
 
     def rounds(self) -> np.ndarray:
         """Return what makes coarse balls and poles look round.
@@ -173,8 +170,30 @@ class Solids:
             float32 [surfaces, 6]: the center and, for each axis, the reciprocal of the squared size; the latter is zero
             for boxes. The normal at p is along (p - center) times these reciprocals.
         """
-        return np.array(self._rounds, np.float32).reshape(-1, 6)
+        placed = np.array(self._placed, np.float32).reshape(-1, 15)
+        bulges = np.array(self._bulges, np.float32).reshape(-1, 3)
+        return np.concatenate([placed[:, 12:], bulges / np.square(placed[:, :3])], axis=1)
 
     def mesh(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return vertices float32 [V, 3], faces int32 [F, 3] and the surface number of each face int32 [F]."""
-        return np.concatenate(self._vertices), np.concatenate(self._faces), np.concatenate(self._owners)
+        if self._mesh is None:
+            self._mesh = self._built()
+        return self._mesh
+
+    def _built(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        placed = np.array(self._placed, np.float32)
+        vertices: list[np.ndarray] = [np.empty(0)] * len(placed)
+        for shape in {id(shape): shape for shape in self._shapes}.values():
+            alike = [number for number, other in enumerate(self._shapes) if other is shape]
+            x, y, z = (shape[0][:, None] * placed[alike, :3]).transpose(2, 0, 1)[..., None]  # [corner, solid, 1]
+            along_x, along_y, along_z = placed[alike, 3:12].reshape(-1, 3, 3).transpose(2, 0, 1)
+            points = x * along_x + y * along_y + z * along_z + placed[alike, 12:]
+            for number, own in zip(alike, points.transpose(1, 0, 2), strict=True):
+                vertices[number] = own
+        counts = [len(faces) for _, faces in self._shapes]
+        first = np.cumsum([0] + [len(points) for points, _ in self._shapes[:-1]], dtype=np.int32)
+        return (
+            np.concatenate(vertices),
+            np.concatenate([faces for _, faces in self._shapes]) + np.repeat(first, counts)[:, None],
+            np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+        )

@@ -47,7 +47,7 @@ def measure(
     shift = rng.standard_normal((2, height, width), dtype=np.float32) * (_JITTER * scale)
     columns = np.rint(np.arange(width, dtype=np.float32) + shift[0]).astype(np.int32).clip(0, width - 1)
     rows = np.rint(np.arange(height, dtype=np.float32)[:, None] + shift[1]).astype(np.int32).clip(0, height - 1)
-    read = depth_HW[rows, columns]
+    read = depth_HW.ravel().take(rows * width + columns)
     read = read + rng.standard_normal(shape, dtype=np.float32) * (0.0012 + 0.0019 * (read - 0.4) ** 2)
 
     draw = rng.random(shape, dtype=np.float32)

@@ -5,6 +5,8 @@ from typing import Protocol
 
 import numpy as np
 
+from hcmoco.synthetic.vectors import dot, length
+
 NO_HIT = np.float32(1e37)
 """Depth of a ray that hits nothing."""
 
@@ -40,8 +42,7 @@ class Caster(Protocol):
 
 
 def unit_normals(normals_N3: np.ndarray, directions_N3: np.ndarray) -> np.ndarray:
-    """Scale normals to unit length and turn them against the rays, in place; a zero normal stays zero."""
-    length = np.sqrt(np.einsum("ni,ni->n", normals_N3, normals_N3))
-    normals_N3 *= (np.float32(1) / (length + np.float32(1e-12)))[:, None]
-    normals_N3[np.einsum("ni,ni->n", normals_N3, directions_N3) > 0] *= -1
-    return normals_N3
+    """Return normals scaled to unit length and turned against the rays, by coordinate; a zero normal stays zero."""
+    normals = normals_N3.T * (np.float32(1) / (length(normals_N3) + np.float32(1e-12)))
+    normals *= np.where(dot(normals.T, directions_N3) > 0, np.float32(-1), np.float32(1))
+    return normals.T

@@ -9,6 +9,7 @@ from hcmoco.synthetic.render.raycast import Mesh
 from hcmoco.synthetic.scene.environment import Environment
 from hcmoco.synthetic.scene.materials import Surface
 from hcmoco.synthetic.scene.textures import noise
+from hcmoco.synthetic.vectors import length, rows
 
 _BIAS = 0.008  # meters that shadow rays start above the surface, or it would shadow itself
 _SHADOWED = 0.2  # share of the direct light that still arrives in a shadow
@@ -21,7 +22,7 @@ _TONE = (255 * ((1 - np.exp(-1.7 * np.linspace(0, _WHITE, 4096))) / (1 - np.exp(
 
 def tone(color: np.ndarray) -> np.ndarray:
     """Apply the tone curve of a camera: color, of which 1 is a well lit white, to float32 in 0..255."""
-    return _TONE[(np.clip(color, 0, _WHITE) * (4095 / _WHITE)).astype(np.int16)]
+    return _TONE.take((np.clip(color, 0, _WHITE) * (4095 / _WHITE)).astype(np.int16))
 
 
 def shade(
@@ -48,14 +49,15 @@ def shade(
     light, above, below = scene.light, *scene.ambient
     towards = light[:3] - light[3] * points_N3 if light[3] else np.broadcast_to(light[:3], points_N3.shape)
     cosine = np.einsum("ni,ni->n", normals_N3, towards) / np.sqrt(np.einsum("ni,ni->n", towards, towards))
-    facing = np.flatnonzero(cosine > 0)
-    starts = points_N3[facing] + _BIAS * normals_N3[facing]
-    shadow = np.zeros(len(facing), bool)
-    for mesh in meshes:
-        # A lamp is a point: what lies behind it throws no shadow.
-        shadow |= mesh.blocked(starts, towards[facing], 0.98 if light[3] else 1e37)
     direct = np.maximum(cosine, 0)
-    direct[facing[shadow]] *= _SHADOWED
+    lit = np.flatnonzero(cosine > 0)
+    starts, ways = rows(points_N3, lit) + _BIAS * rows(normals_N3, lit), rows(towards, lit)
+    shadow = np.zeros(len(lit), bool)
+    for mesh in meshes:
+        lighted = np.flatnonzero(~shadow)
+        # A lamp is a point: what lies behind it throws no shadow.
+        shadow[lighted] = mesh.blocked(rows(starts, lighted), rows(ways, lighted), 0.98 if light[3] else 1e37)
+    direct[lit[shadow]] *= _SHADOWED
     if light[3]:
         # A room's lamp fades with distance, but its walls give some light back.
         direct *= np.minimum(6.0 / (1.0 + np.einsum("ni,ni->n", towards, towards)), 1.4)
@@ -71,18 +73,16 @@ def surroundings(
 
     Args:
         surfaces: the surfaces.
-        owner_N: int [N], number of each point's surface.
+        owner_N: int [N], number of each point's surface, in ascending order.
         points_N3: float32 [N, 3], world, meters.
         normals_N3: float32 [N, 3], unit normals.
     """
     color, glow = np.empty_like(points_N3), np.zeros(len(points_N3), np.float32)
-    order = np.argsort(owner_N, kind="stable")
-    starts = np.searchsorted(owner_N[order], np.arange(len(surfaces) + 1))
-    for surface, first, last in zip(surfaces, starts, starts[1:], strict=False):
+    ends = np.cumsum(np.bincount(owner_N, minlength=len(surfaces))).tolist()
+    for surface, first, last in zip(surfaces, [0, *ends], ends, strict=False):
         if first < last:
-            rows = order[first:last]
-            color[rows] = surface(points_N3[rows], normals_N3[rows])
-            glow[rows] = surface.glow
+            color[first:last] = surface(points_N3[first:last], normals_N3[first:last])
+            glow[first:last] = surface.glow
     return color, glow
 
 
@@ -91,7 +91,7 @@ def sky(scene: Environment, directions_N3: np.ndarray) -> np.ndarray:
     if scene.sky is None:
         return np.zeros_like(directions_N3)
     zenith, horizon, clouds = scene.sky
-    unit = directions_N3 / np.linalg.norm(directions_N3, axis=1, keepdims=True)
+    unit = directions_N3 / length(directions_N3)[:, None]
     height = np.clip(2 * unit[:, 2:], 0, 1)
     cover = np.clip(1.6 * noise(clouds, unit[:, 0] * 0.4, unit[:, 2] * 0.9)[:, None] - 0.5, 0, 0.9)
     return (horizon + (zenith - horizon) * height) * (1 - cover) + cover * np.float32(0.95)

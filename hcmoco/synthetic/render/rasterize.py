@@ -18,6 +18,7 @@ from hcmoco.synthetic.render import lighting
 from hcmoco.synthetic.render.camera import Camera, Solids
 from hcmoco.synthetic.render.raycast import Mesh
 from hcmoco.synthetic.scene import environment
+from hcmoco.synthetic.vectors import dot, length, rows
 
 _FINE = 200  # pixels: from this image side on, surroundings are shaded at half the resolution
 
@@ -41,7 +42,14 @@ class Pixels:
     rays: np.ndarray
 
     def __getitem__(self, chosen: np.ndarray) -> "Pixels":
-        return Pixels(self.flat[chosen], self.face[chosen], self.weights[chosen], self.depth[chosen], self.rays[chosen])
+        chosen = np.flatnonzero(chosen)
+        return Pixels(
+            self.flat[chosen],
+            self.face[chosen],
+            rows(self.weights, chosen),
+            self.depth[chosen],
+            rows(self.rays, chosen),
+        )
 
     def of(self, first_face: int) -> "Pixels":
         """Return the same pixels with faces counted from `first_face`, as one body in a mesh of several needs them."""
@@ -66,13 +74,13 @@ def rasterize(shown_N3: np.ndarray, body: Mesh, camera: Camera, size: int) -> Pi
     """
     flat = camera.project(camera.to_camera(shown_N3))
     first, last = np.floor(flat.min(0)).astype(int).clip(0, size), (np.ceil(flat.max(0)).astype(int) + 1).clip(0, size)
-    columns, rows = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
-    rays = camera.rays(rows, columns)
+    across, down = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    rays = camera.rays(down, across)
     hits = body.hits(camera.position, rays)
     on = np.flatnonzero(hits.face >= 0)
-    wide = columns.stop - columns.start
-    place = (rows.start + on // wide) * size + columns.start + on % wide
-    return Pixels(place, hits.face[on], hits.weights[on], hits.depth[on], rays[on])
+    wide = across.stop - across.start
+    place = (down.start + on // wide) * size + across.start + on % wide
+    return Pixels(place, hits.face[on], rows(hits.weights, on), hits.depth[on], rows(rays, on))
 
 
 def cull_foreground(
@@ -128,27 +136,35 @@ class Appearance:
 
     def __init__(self, posed: PosedBody, pixels: Pixels):
         asset, ids = posed.asset, posed.face_ids[pixels.face]
-        corners = posed.faces[pixels.face]
+        corners = posed.faces.take(pixels.face, axis=0).T
 
-        def mixed(values: np.ndarray) -> np.ndarray:
-            return np.einsum("pk,pk...->p...", pixels.weights, values)
+        def mixed(values: list[np.ndarray]) -> np.ndarray:
+            """What the corners have, mixed by the weights; stored by coordinate."""
+            a, b, c = (weight * value.T for weight, value in zip(pixels.weights.T, values, strict=True))
+            return (a + b + c).T
 
-        points, places, groups = (
-            mixed(asset.template[corners]),
-            mixed(asset.label_points[corners]),
-            mixed(asset.label_groups[corners]),
-        )
-        self.parts, self.iuv = surface_labels(asset, places, groups, mixed(asset.island_uv[ids]))
-        group, position = limb_position(asset, places, groups)
+        def at_corners(values: np.ndarray) -> np.ndarray:
+            return mixed([values.take(corner, axis=0) for corner in corners])
+
+        points, groups = at_corners(asset.template), at_corners(asset.label_groups)
+        islands = mixed(list(asset.island_uv.take(ids, axis=0).transpose(1, 0, 2)))
+        self.parts, self.iuv = surface_labels(asset, points, groups, islands)
+        group, position = limb_position(asset, points, groups)
         self.cover = clothing.cover(asset, posed.outfit, points, group, position, asset.face_kind[ids])
-        self.color = clothing.color(asset, posed.outfit, points, group, self.cover, mixed(asset.lips[corners]))
-        normal = mixed(posed.normals[corners]) + clothing.folds(posed.outfit, points, self.cover)
-        normal *= np.where(np.einsum("pi,pi->p", normal, pixels.rays) > 0, -1, 1)[:, None]
-        self.normal = (normal / (np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9)).astype(np.float32)
+        self.color = clothing.color(asset, posed.outfit, points, group, self.cover, at_corners(asset.lips))
+        normal = at_corners(posed.normals) + clothing.folds(posed.outfit, points, self.cover)
+        normal *= np.where(dot(normal, pixels.rays) > 0, -1, 1)[:, None]
+        self.normal = (normal / (length(normal) + 1e-9)[:, None]).astype(np.float32)
 
 
 def background(
-    place: environment.Environment, solids: list[Solids], room: Mesh, body: Mesh, camera: Camera, size: int
+    place: environment.Environment,
+    solids: list[Solids],
+    room: Mesh,
+    body: Mesh,
+    camera: Camera,
+    size: int,
+    covered: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Draw the surroundings, with the shadow of the people but not the people.
 
@@ -159,40 +175,54 @@ def background(
         body: the people as a mesh.
         camera: the camera.
         size: image side S in pixels.
+        covered: int [P], pixels that people will be drawn over, row * S + column. They may be left black.
 
     Returns:
         float32 [S, S, 3], before exposure and tone curve, and the depth of `room` at each pixel as Hits.depth, float32
-        [S * S]; None where fewer rays were cast than there are pixels.
+        [S * S], 0 where people cover it; None where fewer rays were cast than there are pixels.
     """
     step = 1 if size < _FINE else 2
     stride = slice(0, size, step)
-    rays = camera.rays(stride, stride)
+    side = len(range(size)[stride])
+    drawn = np.ones(side * side, bool)
+    if step == 1:
+        drawn[covered] = False
+    pixels = np.flatnonzero(drawn)
+    rays = rows(camera.rays(stride, stride), pixels)
     hits = room.hits(camera.position, rays)
     struck = np.flatnonzero(hits.face >= 0)
-    points = camera.position + rays[struck] * hits.depth[struck, None]
-    owners = _joined(solids)[2][hits.face[struck]]
-    normals = _rounded(np.concatenate([group.rounds() for group in solids]), owners, points, hits.normal[struck])
+    owners = _joined(solids)[2].take(hits.face[struck])
+    order = np.argsort(owners.astype(np.uint16), kind="stable")  # of 16 bits, so a radix sort
+    struck, owners = struck[order], owners[order]
+    points = camera.position + rows(rays, struck) * hits.depth[struck, None]
+    facing = rows(hits.normal, struck)
+    normals = _rounded(np.concatenate([group.rounds() for group in solids]), owners, points, facing)
     color, glow = lighting.surroundings(
         [surface for group in solids for surface in group.surfaces], owners, points, normals
     )
-    image = lighting.sky(place, rays)
-    image[struck] = lighting.shade(place, color, points, normals, (body, room), glow)
-    side = len(range(size)[stride])
-    image = image.reshape(side, side, 3)
-    if step > 1:
-        # Sample i of the small image is pixel step * i of the large one.
-        matrix = np.array([[step, 0, 0], [0, step, 0]], np.float32)
-        image = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return image, hits.depth if step == 1 else None
+    missed = np.flatnonzero(hits.face < 0)
+    sky = lighting.sky(place, rows(rays, missed))
+    planes = np.zeros((3, side * side), sky.dtype)
+    planes[:, pixels[missed]] = sky.T
+    planes[:, pixels[struck]] = lighting.shade(place, color, points, normals, (body, room), glow).T
+    image = cv2.merge(list(planes.reshape(3, side, side)))
+    if step == 1:
+        depth = np.zeros(size * size, np.float32)
+        depth[pixels] = hits.depth
+        return image, depth
+    # Sample i of the small image is pixel step * i of the large one.
+    matrix = np.array([[step, 0, 0], [0, step, 0]], np.float32)
+    image = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return image, None
 
 
 def _rounded(rounds_S6: np.ndarray, owner_N: np.ndarray, points_N3: np.ndarray, normals_N3: np.ndarray) -> np.ndarray:
     """The faces' normals, with those on balls and poles replaced by those of the smooth shape."""
-    smooth = np.flatnonzero(rounds_S6[owner_N, 3] > 0)
-    of = rounds_S6[owner_N[smooth]]
-    outward = (points_N3[smooth] - of[:, :3]) * of[:, 3:]
-    normals = normals_N3.copy()
-    normals[smooth] = outward / (np.linalg.norm(outward, axis=1, keepdims=True) + 1e-12)
+    smooth = np.flatnonzero((rounds_S6[:, 3] > 0).take(owner_N))
+    of = rows(rounds_S6, owner_N[smooth])
+    outward = (rows(points_N3, smooth) - of[:, :3]) * of[:, 3:]
+    normals = normals_N3.copy(order="K")
+    normals.T[:, smooth] = outward.T / (length(outward) + 1e-12)
     return normals
 
 

@@ -17,12 +17,13 @@ from hcmoco.errors import UserError
 from hcmoco.synthetic.render.bvh import BVHCaster
 from hcmoco.synthetic.render.embree import EmbreeCaster, why_not
 from hcmoco.synthetic.render.hits import Caster, Hits
+from hcmoco.synthetic.vectors import by_vector
 
 __all__ = ["RAYCASTERS", "VARIABLE", "Hits", "Mesh", "raycaster"]
 
 RAYCASTERS: dict[str, Callable[[np.ndarray, np.ndarray], Caster]] = {"embree": EmbreeCaster, "numpy": BVHCaster}
 VARIABLE = "HCMOCO_RAYCASTER"
-_SLOWER = "about 5 times slower than with Embree"  # a person of 128 px, as measured: docs/measurements.md
+_SLOWER = "about 6 times slower than with Embree"  # a person of 128 px, as measured: docs/measurements.md
 
 
 @cache
@@ -63,7 +64,7 @@ class Mesh:
         Raises:
             UserError: the caster is not there.
         """
-        vertices, faces = np.ascontiguousarray(vertices_V3, np.float32), np.ascontiguousarray(faces_F3, np.int32)
+        vertices, faces = by_vector(vertices_V3), np.ascontiguousarray(faces_F3, np.int32)
         self._caster = RAYCASTERS[caster or raycaster()](vertices, faces)
 
     def hits(self, origin: np.ndarray, directions_N3: np.ndarray) -> Hits:
@@ -87,5 +88,5 @@ class Mesh:
 
 
 def _rays(origin: np.ndarray, directions_N3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    directions = np.ascontiguousarray(directions_N3, np.float32)
-    return np.ascontiguousarray(np.broadcast_to(np.asarray(origin, np.float32), directions.shape)), directions
+    directions, origins = by_vector(directions_N3), np.asarray(origin, np.float32)
+    return by_vector(np.broadcast_to(origins, directions.shape)), directions

@@ -91,7 +91,7 @@ def render_person(config: PeopleConfig, number: int, caster: str | None = None) 
     place = (environment.room if indoor else environment.wild)(rng, posed.occupant, source)
     camera, crop = _framed(source, posed.shown, size, make_rng(config.seed, f"{stream}/crop", number))
 
-    body = Mesh(posed.vertices, posed.faces, caster)
+    body = Mesh(posed.shown, posed.shown_faces, caster)
     whole = rasterize(posed.shown, body, camera, size)
 
     def enough(seen: np.ndarray) -> bool:
@@ -100,7 +100,7 @@ def render_person(config: PeopleConfig, number: int, caster: str | None = None) 
 
     room, solids, pixels = cull_foreground(place, camera, whole, enough, caster)
     appearance = Appearance(posed, pixels)
-    image, room_depth = background(place, solids, room, body, camera, size)
+    image, room_depth = background(place, solids, room, body, camera, size, pixels.flat)
     points = camera.position + pixels.rays * pixels.depth[:, None]
     image.reshape(-1, 3)[pixels.flat] = lighting.shade(place, appearance.color, points, appearance.normal, (body, room))
 

@@ -12,6 +12,7 @@ from hcmoco.synthetic.render.depth_sensor import FOCAL, HEIGHT, WIDTH
 from hcmoco.synthetic.scene import materials as sf
 from hcmoco.synthetic.scene import props
 from hcmoco.synthetic.scene import textures as tx
+from hcmoco.synthetic.vectors import norm
 
 _CLEAR = 0.12  # meters between a prop and the person
 
@@ -109,11 +110,11 @@ def _free(person: Occupant, camera: Camera, x: float, y: float, reach: float) ->
         return False
     middle = (person.low + person.high)[:2] / 2
     along = middle - camera.position[:2]
-    length = np.linalg.norm(along)
+    length = norm(along)
     along /= length
     offset = np.array([x, y]) - camera.position[:2]
     ahead, sideways = offset @ along, abs(offset[0] * along[1] - offset[1] * along[0])
-    half = np.linalg.norm((person.high - person.low)[:2]) / 2
+    half = norm((person.high - person.low)[:2]) / 2
     return not (-reach < ahead < length and sideways < half * max(ahead, 0) / length + reach)
 
 
@@ -190,7 +191,7 @@ def _occlude(
     """Add one prop between camera and person that hides a part of the person."""
     middle, half = (person.low + person.high) / 2, (person.high - person.low) / 2
     towards = camera.position[:2] - middle[:2]
-    distance = np.linalg.norm(towards)
+    distance = norm(towards)
     towards /= distance
     near = min(half[1] + rng.uniform(0.35, 0.9), distance - 0.8)
     sideways = rng.choice((-1, 1)) * rng.uniform(0.2, 1.0) * (half[0] + 0.1)
@@ -252,7 +253,7 @@ def wild(rng: np.random.Generator, person: Occupant, camera: Camera) -> Environm
         _occlude(rng, scene.front, person, camera, ("pole", "bush", "sign", "bin"))
     angle, height = rng.uniform(-2.2, 2.2), rng.uniform(0.4, 1.6)
     sun = np.array([np.sin(angle), -np.cos(angle), height])
-    scene.light = np.array([*(sun / np.linalg.norm(sun)), 0], np.float32)
+    scene.light = np.array([*(sun / norm(sun)), 0], np.float32)
     overcast = rng.random() < 0.35
     scene.direct = rng.uniform(0.1, 0.3) if overcast else rng.uniform(0.5, 0.95)
     scene.ambient = (

@@ -3,13 +3,15 @@
 Shape legend: N points. Colors are RGB in 0..1 before the renderer's tone curve; positions are meters.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
 
 from hcmoco.rng import make_rng
+from hcmoco.synthetic.vectors import norm
 
 MAPS = 8  # number of noise maps
 _SIDE = 512  # their side in texels, a power of two so that wrapping is a mask
@@ -48,9 +50,17 @@ def _noise_maps() -> np.ndarray:
 
 def noise(which: int, u_N: np.ndarray, v_N: np.ndarray) -> np.ndarray:
     """Return noise map `which` (modulo MAPS) at u, v: float32 [N] in 0..1, with period 1 in both."""
-    columns = np.floor(u_N * _SIDE).astype(np.int32) & (_SIDE - 1)
-    rows = np.floor(v_N * _SIDE).astype(np.int32) & (_SIDE - 1)
-    return _noise_maps()[which % MAPS].ravel().take(rows * _SIDE + columns)
+    columns, rows = (_texel(u_N * _SIDE), _texel(v_N * _SIDE))
+    rows *= _SIDE
+    rows += columns
+    return _noise_maps()[which % MAPS].ravel().take(rows)
+
+
+def _texel(place_N: np.ndarray) -> np.ndarray:
+    """The number of the texel, int32 [N], at a place that may lie beyond the map; the place is overwritten."""
+    texel = np.floor(place_N, out=place_N).astype(np.int32)
+    texel &= _SIDE - 1
+    return texel
 
 
 def any_color(
@@ -73,7 +83,7 @@ def near(rng: np.random.Generator, palette: np.ndarray, spread: float = 0.12) ->
         float32 [3].
     """
     color = palette[rng.integers(len(palette))] * (1 + rng.normal(0, spread, 3)) + rng.normal(0, 0.015, 3)
-    return np.clip(color, 0.02, 0.97).astype(np.float32)
+    return np.minimum(np.maximum(color, 0.02), 0.97).astype(np.float32)
 
 
 def cloth_color(rng: np.random.Generator, neutral: float = 0.45, unlike: np.ndarray | None = None) -> np.ndarray:
@@ -102,17 +112,22 @@ def passes_for(color: np.ndarray, other: np.ndarray) -> bool:
 
     They are if hue and saturation are close and their brightness differs by less than a factor of 2.2.
     """
-    lengths = np.linalg.norm(color), np.linalg.norm(other)
+    lengths = norm(color), norm(other)
     angle = np.arccos(min(color @ other / (lengths[0] * lengths[1]), 1.0))
     return bool(angle < 0.17 and max(lengths) < 2.2 * min(lengths))
 
 
 def pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
     """Draw a key of `weights` in proportion to its value."""
-    shares = np.fromiter(weights.values(), float)
-    return list(weights)[
-        int(np.searchsorted(np.cumsum(shares / shares.sum()), rng.random(), side="right").clip(max=len(shares) - 1))
-    ]
+    names, bounds = _bounds(tuple(weights.items()))
+    return names[min(bisect_right(bounds, rng.random()), len(names) - 1)]
+
+
+@lru_cache(maxsize=128)
+def _bounds(weights: tuple[tuple[str, float], ...]) -> tuple[list[str], list[float]]:
+    """The names, and for each the end of its share of 0..1."""
+    shares = np.array([share for _, share in weights], float)
+    return [name for name, _ in weights], np.cumsum(shares / shares.sum()).tolist()
 
 
 @dataclass(frozen=True)
@@ -198,4 +213,4 @@ class Pattern:
 
 def mix(first: np.ndarray, second: np.ndarray, share_N: np.ndarray) -> np.ndarray:
     """Mix two colors [3]: `first` where the share is 0, `second` where it is 1; float32 [N, 3]."""
-    return first + (second - first) * np.asarray(share_N, np.float32)[:, None]
+    return (first[:, None] + (second - first)[:, None] * np.asarray(share_N, np.float32)).T
