@@ -25,7 +25,7 @@ def predict(model: CoTrained, batch: LabeledBatch, device: torch.device) -> dict
     """
     views = to_device(batch.batch, device, model.encoders)
     features, _ = encode(model.encoders, views)
-    everyone_B = torch.ones(len(batch), dtype=torch.bool, device=device)
+    everyone_B = np.ones(len(batch), bool)
     predicted = {}
     for which in INPUTS:
         dense_BDHW, rows = model.dense(features, views, which, everyone_B)

@@ -7,11 +7,13 @@ stride 4, S side of the crop in pixels.
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hcmoco.data.schema import MAP_STRIDE
+from hcmoco.data.transfer import send
 from hcmoco.models.multimodal import HCMoCo, ModelConfig
 from hcmoco.pretraining.losses import Views
 from hcmoco.rng import make_rng
@@ -45,25 +47,28 @@ class CoTrained(nn.Module):
             torch.manual_seed(int(make_rng(seed, "initial weights/head").integers(2**63)))
             self.head = ParsingHead([config.embedding])
 
-    def dense(self, features: Mapping[str, Any], views: Views, which: str, rows_B: Tensor) -> tuple[Tensor, Tensor]:
-        """The head's input at the rows that `rows_B` (bool [B]) marks and that have it: unit vectors [L, D, H, W] of
-        "rgb" or "depth", or for "fused" the elementwise maximum of both; and which of the B rows these are, int64 [L],
-        ascending."""
+    def dense(
+        self, features: Mapping[str, Any], views: Views, which: str, wanted_B: np.ndarray
+    ) -> tuple[Tensor, np.ndarray]:
+        """The head's input at the rows that `wanted_B` (bool [B], on the host) marks and that have it: unit vectors [L,
+        D, H, W] of "rgb" or "depth", or for "fused" the elementwise maximum of both; and which of the B rows these are,
+        int64 [L], ascending."""
         names = ("rgb", "depth") if which == "fused" else (which,)
         for name in names:
-            rows_B = rows_B & views.present[name]
+            wanted_B = wanted_B & views.has[name]
         maps = []
         for name in names:
-            # The encoder saw the rows `views.rows[name]`; of these, those that are wanted.
-            wanted_R = rows_B[views.rows[name]]
+            # The encoder saw the rows that have the modality; of these, those that are wanted.
+            place_L = send(np.flatnonzero(wanted_B[views.has[name]]), views.index_B.device)
             maps.append(
-                self.encoders.dense_map(name, [each[wanted_R] for each in features[name]]) if name in features else None
+                self.encoders.dense_map(name, [each[place_L] for each in features[name]]) if name in features else None
             )
-        rows_L = rows_B.nonzero()[:, 0]
+        rows_L = np.flatnonzero(wanted_B)
         known = [each for each in maps if each is not None]
         if len(known) < len(names):  # nobody has the modality
             grid = views.size // MAP_STRIDE
-            return torch.zeros(0, self.encoders.config.embedding, grid, grid, device=rows_B.device), rows_L
+            device = views.index_B.device
+            return torch.zeros(0, self.encoders.config.embedding, grid, grid, device=device), rows_L
         return known[0] if len(known) == 1 else torch.maximum(*known), rows_L
 
     def logits(self, dense_LDHW: Tensor, size: int) -> Tensor:
@@ -77,7 +82,7 @@ def parsing_loss(
     views: Views,
     which: str,
     parts_BSS: Tensor,
-    labeled_B: Tensor,
+    labeled_B: np.ndarray,
     weights_K: Tensor | None,
 ) -> Tensor:
     """0-d: the class-weighted cross entropy of the head on labeled rows that have its input; pixels of IGNORE and all
@@ -86,11 +91,11 @@ def parsing_loss(
     Args:
         which: one of INPUTS.
         parts_BSS: int64, class or IGNORE.
-        labeled_B: bool.
+        labeled_B: bool, on the host.
     """
     dense_LDHW, rows_L = model.dense(features, views, which, labeled_B)
     if not len(rows_L):
         return dense_LDHW.sum()
     logits_LKSS = model.logits(dense_LDHW, views.size)
     with torch.autocast(logits_LKSS.device.type, enabled=False):
-        return cross_entropy(logits_LKSS, parts_BSS[rows_L], weights_K)
+        return cross_entropy(logits_LKSS, parts_BSS[send(rows_L, parts_BSS.device)], weights_K)

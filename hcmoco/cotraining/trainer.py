@@ -14,11 +14,11 @@ from hcmoco.cotraining.encoder_init import load_encoders_init
 from hcmoco.cotraining.loader import LabeledBatch
 from hcmoco.cotraining.model import CoTrained, parsing_loss
 from hcmoco.data.sampler import Plan
+from hcmoco.data.transfer import send
 from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.objectives import Terms, bank_state, load_bank_state, total, update_banks
 from hcmoco.pretraining.banks import make_banks
 from hcmoco.pretraining.losses import compute_terms, draw_negatives, encode, to_device
-from hcmoco.tasks.base import send
 from hcmoco.training.checkpoint import TrainState
 from hcmoco.training.precision import autocast
 from hcmoco.training.trainer import Losses, Trainer
@@ -70,7 +70,7 @@ class CoTraining(Trainer[CoTrainingConfig, LabeledBatch]):
         """
         config = self.config
         views = to_device(batch.batch, self.device, self.model.encoders)
-        parts_BSS, labeled_B = send(batch.parts_BSS, self.device).long(), send(batch.labeled, self.device)
+        parts_BSS = send(batch.parts_BSS, self.device).long()
         lanes, rows = range(self.plan.lanes), self.plan.batch_size_per_lane
         views.layers = LaneDraws(config.seed, self.step, lanes, rows, self.device)
         drawn = draw_negatives(self.objective, seed=config.seed, step=self.step, lanes=lanes, batch_size_per_lane=rows)
@@ -79,12 +79,12 @@ class CoTraining(Trainer[CoTrainingConfig, LabeledBatch]):
         with autocast(self.device, config.train.precision):
             encoded = encode(self.model.encoders, views)
             if self.contrasts:
-                draws = torch.from_numpy(drawn).to(self.device)
+                draws = send(drawn, self.device)
                 terms, embeddings = compute_terms(
                     self.model.encoders, self.objective, views, self.banks, draws, stage=self.stage, encoded=encoded
                 )
             parsing = parsing_loss(
-                self.model, encoded[0], views, config.supervised, parts_BSS, labeled_B, self.weights_K
+                self.model, encoded[0], views, config.supervised, parts_BSS, batch.labeled, self.weights_K
             )
         loss = config.task_weight * parsing
         if terms is not None:

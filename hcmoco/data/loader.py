@@ -98,7 +98,15 @@ class PlanLoader(ABC, Generic[BatchT]):
         return self.work_items.read
 
     def batches(
-        self, items: Iterable[pa.Table], *, rank: int, world: int, first_step: int, threads: int, ahead: int
+        self,
+        items: Iterable[pa.Table],
+        *,
+        rank: int,
+        world: int,
+        first_step: int,
+        threads: int,
+        ahead: int,
+        then: Callable[[BatchT], BatchT] = lambda batch: batch,
     ) -> Iterator[BatchT]:
         """Yield this worker's batch of each step from `first_step` to the plan's end.
 
@@ -109,13 +117,14 @@ class PlanLoader(ABC, Generic[BatchT]):
             first_step: first step to yield.
             threads: decoding threads.
             ahead: how many batches they prepare in advance.
+            then: called on each batch by the thread that made it.
 
         Raises:
             RuntimeError: an item is not the one that the plan deals to this worker next, or the items have ended.
             UserError: a row does not decode.
         """
         jobs = self._jobs(iter(items), rank, world, first_step)
-        return prefetch_map(lambda job: self._batch(*job), jobs, threads=threads, ahead=ahead)
+        return prefetch_map(lambda job: then(self._batch(*job)), jobs, threads=threads, ahead=ahead)
 
     def own_items(self, *, rank: int, world: int, first_step: int) -> Iterator[tuple[int, int]]:
         """Yield (window, lane) of this worker's items, in order, for a worker that reads them itself."""

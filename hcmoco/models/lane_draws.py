@@ -68,15 +68,17 @@ class LaneDraws:
             yield
         finally:
             _current.reset(token)
-        if not torch.equal(self._torch_state(), before):
+        if self._torch_state() != before:
             raise UserError(
                 f"{part}: a layer of the encoder draws for a worker's rows together, so results would depend "
                 "on the number of workers; "
                 "of an encoder's args that draw, only drop_path_rate, drop_rate and proj_drop_rate can be used"
             )
 
-    def _torch_state(self) -> Tensor:
-        return torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else torch.random.get_rng_state()
+    def _torch_state(self) -> bytes:
+        cuda = self._device.type == "cuda"
+        # A generator's state lies on the host, a GPU's too.
+        return (torch.cuda.get_rng_state(self._device) if cuda else torch.random.get_rng_state()).numpy().tobytes()
 
     def generator(self, lane: int) -> torch.Generator:
         """The generator of a lane for the part that runs."""

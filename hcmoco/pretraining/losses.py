@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hcmoco.data.schema import MAP_STRIDE, Batch
+from hcmoco.data.transfer import send
 from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.models.mmv import COARSE, FINE, MMV
 from hcmoco.models.multimodal import DENSE_MODALITIES, MultiModalEncoders, unit_length
@@ -44,6 +45,7 @@ class Views:
         inputs: modality -> [R, ...], what its encoder takes.
         rows: modality -> int64 [R], which of the B rows these are, ascending.
         present: modality -> bool [B].
+        has: the same on the host.
         keypoints_BJ3: x, y in pixels of the crop, visibility.
         anchors_BP: flat stride-4 cells, -1 where there is none.
         size: side of the crop in pixels.
@@ -55,6 +57,7 @@ class Views:
     inputs: dict[str, Tensor]
     rows: dict[str, Tensor]
     present: dict[str, Tensor]
+    has: dict[str, np.ndarray]
     index_B: Tensor
     source_B: Tensor
     keypoints_BJ3: Tensor
@@ -102,36 +105,46 @@ def to_device(
         inputs: False leaves out what the encoders take.
     """
 
-    def send(array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
-        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    def there(array: np.ndarray) -> Tensor:
+        return send(array, device)
 
     has = dict(zip(MODALITIES, (batch.has_rgb, batch.has_depth, batch.has_keypoints), strict=True))
     # Row numbers are found on the host, which knows the flags: the device is never waited for.
-    rows = {name: np.arange(len(batch)) if encode_absent else np.flatnonzero(flags) for name, flags in has.items()}
-    present = {name: send(flags) for name, flags in has.items()}
+    shown = {name: np.arange(len(batch)) if encode_absent else np.flatnonzero(flags) for name, flags in has.items()}
+    rows = {name: there(numbers) for name, numbers in shown.items()}
+    present = {name: there(flags) for name, flags in has.items()}
+
+    def seen(name: str, array: np.ndarray) -> Tensor:
+        # All rows are copied, since that copy may have been begun long ago; the encoder's are picked on the device.
+        whole = there(array)
+        if len(shown[name]) == len(batch):
+            return whole
+        # 16-bit unsigned tensors have hardly any operations.
+        return whole.view(torch.int16)[rows[name]].view(whole.dtype) if name == "depth" else whole[rows[name]]
+
     taken: dict[str, Tensor] = {}
     if inputs:
-        shown = rows["keypoints"]
+        numbers = shown["keypoints"]
         taken = {
-            "rgb": model.prepare_rgb(send(batch.rgb[rows["rgb"]])),
-            "depth": model.prepare_depth(send(batch.depth[rows["depth"]])),
+            "rgb": model.prepare_rgb(seen("rgb", batch.rgb)),
+            "depth": model.prepare_depth(seen("depth", batch.depth)),
             # The release's skeletons do not follow the augmentation, and are normalized already.
-            "keypoints": send(batch.released_keypoints[shown] * (batch.keypoints[shown][..., 2:] > 0))
+            "keypoints": there(batch.released_keypoints[numbers] * (batch.keypoints[numbers][..., 2:] > 0))
             if model.config.polluted_keypoints
-            else model.prepare_keypoints(send(batch.keypoints[shown])),
+            else model.prepare_keypoints(seen("keypoints", batch.keypoints)),
         }
         if encode_absent:
             # Black is not zero once normalized; depth and keypoints are.
             taken["rgb"] = taken["rgb"].masked_fill(~present["rgb"][:, None, None, None], 0)
     return Views(
         inputs=taken,
-        rows={name: send(each) for name, each in rows.items()},
+        rows=rows,
         present=present,
-        index_B=send(batch.index),
-        source_B=send(batch.source),
-        keypoints_BJ3=send(batch.keypoints),
-        anchors_BP=send(batch.anchors),
+        has=has,
+        index_B=there(batch.index),
+        source_B=there(batch.source),
+        keypoints_BJ3=there(batch.keypoints),
+        anchors_BP=there(batch.anchors),
         size=batch.rgb.shape[1],
     )
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Batch
+from hcmoco.data.transfer import send
 from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.models.mmv import MMV
 from hcmoco.models.multimodal import HCMoCo, MultiModalEncoders
@@ -107,7 +108,7 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
         drawn = draw_negatives(
             config.objective, seed=config.seed, step=self.step, lanes=lanes, batch_size_per_lane=rows
         )
-        draws = torch.from_numpy(drawn).to(self.device)
+        draws = send(drawn, self.device)
         probed = config.probe.due(self.step + 1, self.plan.steps)
         embedded = cached.compute() if cached else None
         with autocast(self.device, config.train.precision):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hcmoco.config import Config
 from hcmoco.data.shards.manifest import About
+from hcmoco.data.transfer import send as send
 from hcmoco.models.encoders import Encoder
 from hcmoco.tasks.registry import REGISTRY
 
@@ -235,9 +236,3 @@ class Task(ABC, Generic[BatchT]):
         Returns:
             uint8 [H, W, 3], RGB.
         """
-
-
-def send(array: np.ndarray, device: torch.device) -> Tensor:
-    """Return an array as a tensor on the device; to a GPU it is copied from pinned memory, without waiting."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

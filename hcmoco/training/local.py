@@ -1,12 +1,14 @@
 """A training that needs no Ray: shards are read by its process's own threads, and numbers are kept in memory."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Generic, Protocol
 
 import numpy as np
 import pyarrow as pa
 import torch
 
+from hcmoco.data import transfer
 from hcmoco.data.loader import BatchT, PlanLoader
 from hcmoco.data.prefetch import prefetch_map
 from hcmoco.training.checkpoint import States, TrainState
@@ -78,6 +80,7 @@ class LocalContext(Generic[BatchT]):
             first_step=first_step,
             threads=self.threads,
             ahead=2 * self.threads,
+            then=partial(transfer.begin, device=self.device),
         )
 
     def evaluation(self) -> Iterable[BatchT]:

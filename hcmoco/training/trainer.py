@@ -137,7 +137,7 @@ class Trainer(ABC, Generic[ConfigT, BatchT_contra]):
         if losses.after_step:
             losses.after_step()
         self.step += 1
-        measured = {"loss": losses.loss, "grad_norm": norm, "lr": torch.tensor(rate, device=self.device)}
+        measured = {"loss": losses.loss, "grad_norm": norm, "lr": torch.full((), rate, device=self.device)}
         return measured | losses.values
 
     def summarize(self, means: dict[str, float]) -> tuple[dict[str, float], str]:

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Generic
 
 import numpy as np
 import torch
 
+from hcmoco.data import transfer
 from hcmoco.data.codecs import encode_png
 from hcmoco.data.loader import BatchT, PlanLoader
 from hcmoco.finetuning.loader import EvalLoader
@@ -58,7 +60,13 @@ class RayContext(Generic[BatchT]):
         where = {"rank": self.rank, "world": self.world, "first_step": first_step}
         # A run that has taken its last step reads nothing more.
         items = self.worker.read(TRAIN, first_item(self.loader.plan, first_step))
-        batches = self.loader.batches(items, **where, threads=ingest.num_threads, ahead=ingest.prefetch)
+        batches = self.loader.batches(
+            items,
+            **where,
+            threads=ingest.num_threads,
+            ahead=ingest.prefetch,
+            then=partial(transfer.begin, device=self.device),
+        )
         self.pulse.enter(DATA, first_step)
         for step, batch in enumerate(batches, first_step):
             interrupts.raise_if_interrupted()

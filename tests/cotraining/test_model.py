@@ -31,7 +31,7 @@ def loss_of(encoded, *, features=None, parts=None, labeled=None):
     model, setup, batch, views, own = encoded
     weights_K = torch.tensor(setup.class_weights, dtype=torch.float32)
     parts = torch.from_numpy(batch.parts_BSS if parts is None else parts).long()
-    labeled = torch.from_numpy(batch.labeled if labeled is None else labeled)
+    labeled = batch.labeled if labeled is None else labeled
     return parsing_loss(
         copy.deepcopy(model), features or own, views, setup.config.supervised, parts, labeled, weights_K
     )
@@ -88,22 +88,22 @@ def test_unlabeled_rows_and_ignored_pixels_are_out_of_it(encoded):
 
 def test_nothing_labeled_is_zero_that_backward_takes(encoded):
     model, setup, batch, views, features = encoded
-    nobody = torch.zeros(len(batch), dtype=torch.bool)
+    nobody = np.zeros(len(batch), bool)
     parts = torch.from_numpy(batch.parts_BSS).long()
     loss = parsing_loss(model, features, views, setup.config.supervised, parts, nobody, None)
     assert loss.item() == 0
     without = {name: each for name, each in features.items() if name == "keypoints"}
-    views.present["rgb"][:] = views.present["depth"][:] = False
-    everybody = torch.ones(len(batch), dtype=torch.bool)
+    views.has["rgb"][:] = views.has["depth"][:] = False
+    everybody = np.ones(len(batch), bool)
     assert parsing_loss(model, without, views, setup.config.supervised, parts, everybody, None).item() == 0
 
 
 def test_the_maximum_of_both_is_in_neither_modality_alone(encoded):
     model, _, batch, views, features = encoded
-    both = views.present["rgb"] & views.present["depth"]
-    everyone = torch.ones(len(batch), dtype=torch.bool)
+    both = views.has["rgb"] & views.has["depth"]
+    everyone = np.ones(len(batch), bool)
     fused, rows = model.dense(features, views, "fused", everyone)
-    assert rows.tolist() == both.nonzero()[:, 0].tolist()
+    assert rows.tolist() == np.flatnonzero(both).tolist()
     one, other = (model.dense(features, views, name, both)[0] for name in ("rgb", "depth"))
     assert (fused == one).logical_or(fused == other).all()
     assert (fused >= one).all()

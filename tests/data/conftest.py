@@ -1,3 +1,3 @@
 """The fixtures of tests/training serve here too."""
 
-from tests.training.conftest import _same_bits, sources  # noqa: F401
+from tests.training.conftest import _same_bits, batch, sources  # noqa: F401

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hcmoco.data.body_parts import NUM_CHARTS
 from hcmoco.data.codecs import decode_labels
+from hcmoco.data.transfer import send
 from hcmoco.synthetic.body.surface_labels import mirror_iuv
 
 MASK_SIDE = 112
@@ -165,7 +166,7 @@ def to_truth(targets: Sequence[SceneTargets], device: torch.device) -> Truth:
         arrays = [getattr(each, name) for each in targets]
         if name in ("points", "has_point"):
             arrays = [np.pad(each, [(0, 0), (0, most - each.shape[1])] + [(0, 0)] * (each.ndim - 2)) for each in arrays]
-        return torch.from_numpy(np.concatenate(arrays)).to(device)
+        return send(np.concatenate(arrays), device)
 
     counts = [len(each.labels) for each in targets]
     return Truth(
