@@ -15,8 +15,10 @@ from hcmoco.pretraining.losses import encode, to_device
 from hcmoco.tasks.base import Result
 from hcmoco.tasks.parsing.metric import ParsingMetric
 from hcmoco.tasks.parsing.task import ParsingBatch
+from hcmoco.training.precision import float32
 
 
+@float32()
 @torch.inference_mode()
 def predict(model: CoTrained, batch: LabeledBatch, device: torch.device) -> dict[str, np.ndarray]:
     """uint8 [B, S, S], the most likely part, by what the head is read on (INPUTS), of a model in evaluation mode.

@@ -18,7 +18,7 @@ from hcmoco.models.multimodal import HCMoCo
 from hcmoco.training.checkpoint import States
 from hcmoco.training.context import TrainContext
 from hcmoco.training.local import LocalContext
-from hcmoco.training.precision import native_bfloat16, settle
+from hcmoco.training.precision import native_bfloat16, set_up, settle
 from hcmoco.training.run_loop import run_loop, validation_hook
 
 SHOWN = 6  # people of a sheet
@@ -54,6 +54,7 @@ def cotrain(run: ResolvedCoTraining, context: TrainContext[LabeledBatch], init_d
     """
     config, loader = run.config, run.loader
     saved = context.restore()
+    set_up(context.device, config.train.precision)
     trainer = CoTraining(
         config,
         loader.plan,

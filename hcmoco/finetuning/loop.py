@@ -10,6 +10,7 @@ from hcmoco.finetuning.trainer import Finetuning
 from hcmoco.tasks.base import Result, Task, TaskBatch
 from hcmoco.training import distributed
 from hcmoco.training.context import TrainContext
+from hcmoco.training.precision import float32, set_up
 from hcmoco.training.run_loop import run_loop, validation_hook
 
 
@@ -25,6 +26,8 @@ def finetune(run: ResolvedRun, context: TrainContext[TaskBatch], tracking_run: s
         RuntimeError: the workers do not resume from the same step.
     """
     saved = context.restore()
+    # Scenes are of all sizes.
+    set_up(context.device, run.config.train.precision, same_sizes=run.task.kind == "person")
     trainer = Finetuning(run.config, run.task, run.plan, run.identity, context.device, load_init=saved is None)
     hooks = []
     if run.val_subset is not None:
@@ -46,7 +49,7 @@ def evaluate(task: Task, model: nn.Module, batches: Iterable[TaskBatch], device:
     training = model.training
     model.eval()
     metric = task.metric()
-    with torch.inference_mode():
+    with torch.inference_mode(), float32():
         for batch in batches:
             metric.update(batch, task.predict(model, batch, device))
     model.train(training)

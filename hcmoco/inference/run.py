@@ -15,6 +15,7 @@ from hcmoco.inference.images import ImageFile
 from hcmoco.inference.writer import Output
 from hcmoco.tasks.base import Prediction, Task
 from hcmoco.tasks.registry import REGISTRY
+from hcmoco.training.precision import float32
 
 
 @dataclass
@@ -133,7 +134,7 @@ def _write(
 def _predict(task: Task, model: nn.Module, device: torch.device, rows: list, batch: int) -> list[Prediction]:
     found: list[Prediction] = []
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), float32():
             for start in range(0, len(rows), batch):
                 some = rows[start : start + batch]
                 found += task.predict(model, type(some[0]).concatenate(some), device)

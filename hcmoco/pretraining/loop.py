@@ -8,7 +8,7 @@ from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.probes.run import ProbeResult, ProbeViews, feature_picture, probe
 from hcmoco.pretraining.trainer import Pretraining
 from hcmoco.training.context import TrainContext
-from hcmoco.training.precision import native_bfloat16, settle
+from hcmoco.training.precision import native_bfloat16, set_up, settle
 from hcmoco.training.run_loop import Hook, run_loop
 
 STAGE_1, STAGE_2 = "after stage 1", "after stage 2"
@@ -33,6 +33,7 @@ def pretrain(
     """
     saved = context.restore()
     config = settle(config, native_bfloat16(context.device.type), saved.identity if saved else None)
+    set_up(context.device, config.train.precision)
     trainer = Pretraining(config, plan, context.device, plan.lanes // context.world, load_init=saved is None)
     steps = plan.steps
     # The checkpoint saved at the stage boundary already contains the probe results of stage 1, so a resumed run does

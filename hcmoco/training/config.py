@@ -97,10 +97,11 @@ class TrainConfig(Config):
         json_schema_extra=FREE,
     )
     threads_per_worker: int = Field(1, ge=1, description="threads of a worker's CPU arithmetic", json_schema_extra=FREE)
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = Field(
         "auto",
-        description="of the encoders' arithmetic; losses are float32 always. auto: bfloat16 if every worker's "
-        "processor computes in it "
+        description="of the encoders' arithmetic; losses are float32 always. tf32: float32, but convolutions on a GPU "
+        "round what they multiply to 10 bits (PyTorch's own default, which float32 turns off). auto: bfloat16 if every "
+        "worker's processor computes in it "
         "(AVX512-BF16, AMX-BF16, ARM's bf16, a GPU that has it) rather than emulating it, else float32; decided once, "
         "and kept on resume",
     )
@@ -123,6 +124,15 @@ class TrainConfig(Config):
     def max_workers(self) -> int:
         """The largest number of workers that this run may have."""
         return self.allowed_workers[0]
+
+    @model_validator(mode="after")
+    def _has_tf32(self) -> "TrainConfig":
+        if self.precision == "tf32" and not self.gpu:
+            raise ValueError(
+                "train.precision = tf32 is an arithmetic of GPUs, and train.gpu is false; set train.gpu=true, or "
+                "train.precision=float32"
+            )
+        return self
 
     @model_validator(mode="after")
     def _dealt(self) -> "TrainConfig":

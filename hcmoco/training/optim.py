@@ -50,16 +50,30 @@ class OptimConfig(Config):
 
 
 def build_optimizer(
-    config: OptimConfig, flat: FlatParameters, scales: Mapping[str, float] | None = None
+    config: OptimConfig,
+    flat: FlatParameters,
+    scales: Mapping[str, float] | None = None,
+    *,
+    fused_sgd: bool | None = None,
 ) -> torch.optim.Optimizer:
-    """Build an optimizer over the parts of `flat`; `scales` gives parts (children of the model) a learning rate
-    relative to the others'."""
+    """Build an optimizer over the parts of `flat`.
+
+    Args:
+        config: which, and its constants.
+        flat: the parameters.
+        scales: part (child of the model) -> its learning rate relative to the others'.
+        fused_sgd: whether SGD updates in one kernel; None: on a GPU. On a CPU that rounds otherwise. Adam and AdamW
+            always do.
+    """
     scales = scales or {}
     groups = [
         {"params": [part], "lr": config.lr, "scale": scales.get(child, 1.0)} for child, part in flat.parts.items()
     ]
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        fused = (flat.values.is_cuda if fused_sgd is None else fused_sgd) or None
+        return torch.optim.SGD(
+            groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused
+        )
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return kind(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 

@@ -3,14 +3,21 @@
 Autocast in bfloat16 gains where the processor has instructions that compute in it. Elsewhere every product is emulated,
 at several times the cost of float32. The instructions that it names decide, never a stopwatch: the same machine always
 decides alike.
+
+On a GPU PyTorch by itself computes float32 convolutions in TF32: factors rounded to 10 bits, sums in float32
+(https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices). Here float32
+means float32, and `train.precision: tf32` is the other choice. Products of matrices, and so the losses, are float32 in
+both.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Protocol, Self, TypeVar
 
 import torch
 
+from hcmoco.errors import UserError
 from hcmoco.training import distributed
 from hcmoco.training.config import TrainConfig
 
@@ -18,6 +25,7 @@ from hcmoco.training.config import TrainConfig
 _COMPUTING = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 # Not the processor's but PyTorch's: its build has the kernels that use these instructions.
 ONEDNN = "onednn"
+_FIRST_WITH_TF32 = (8, 0)  # compute capability of Ampere
 
 
 class Trained(Protocol):
@@ -87,6 +95,46 @@ def settle(config: C, native: bool, begun: dict | None) -> C:
     kept = begun["train"]["precision"] if begun else None
     kept_W, native_W = zip(*distributed.gather_objects((kept, native)), strict=True)
     return with_precision(config, kept_W[0] or chosen(native_W))
+
+
+def set_up(device: torch.device, precision: str, *, same_sizes: bool = True) -> None:
+    """Set how this process computes convolutions on a GPU. On a CPU nothing changes.
+
+    Args:
+        device: that trains.
+        precision: decided, see `settle`.
+        same_sizes: whether the inputs of all steps are of one size. cuDNN then tries its algorithms on each number of
+            rows that it meets, once, and keeps the fastest.
+
+    Raises:
+        UserError: the device has no such arithmetic.
+    """
+    if precision == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < _FIRST_WITH_TF32):
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
+        raise UserError(
+            f"train.precision = tf32: {name} does not compute in it (NVIDIA's GPUs do from Ampere on); "
+            "set train.precision=float32"
+        )
+    if device.type == "cuda":
+        torch.backends.cudnn.conv.fp32_precision = _convolutions(precision)
+        torch.backends.cudnn.benchmark = same_sizes
+
+
+@contextmanager
+def float32() -> Iterator[None]:
+    """A context in which convolutions on a GPU are float32, whatever the training's precision: that of scores."""
+    convolutions = torch.backends.cudnn.conv
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = _convolutions("float32")
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
+
+
+def _convolutions(precision: str) -> str:
+    """As PyTorch names it; only what autocast leaves in float32 is concerned."""
+    return "tf32" if precision == "tf32" else "ieee"
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

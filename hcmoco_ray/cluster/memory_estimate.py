@@ -28,7 +28,7 @@ _PER_PARAMETER = 20
 _LOGITS = 20
 # Factor on the bytes that autograd keeps, for work space and fragmentation. bfloat16 keeps some tensors twice, so it
 # saves little.
-_OVERHEAD = {"float32": 1.3, "bfloat16": 0.9}
+_OVERHEAD = {"float32": 1.3, "tf32": 1.3, "bfloat16": 0.9}
 _MARGIN = 1.1
 
 

@@ -25,7 +25,7 @@ def decide(config: C, resources: Mapping[str, float] | None, begun: dict | None)
     Raises:
         UserError: a node does not answer.
     """
-    if config.train.precision == "float32":
+    if config.train.precision in ("float32", "tf32"):
         return config
     native = [native_bfloat16("cpu")] if resources is None else ask_nodes(resources)
     config = settle(config, bool(native) and all(native), begun)

@@ -24,6 +24,7 @@ from hcmoco.tasks.base import Result, Task, TaskBatch
 from hcmoco.tasks.registry import task_class
 from hcmoco.training import distributed
 from hcmoco.training.config import TrainConfig
+from hcmoco.training.precision import float32
 from hcmoco_ray.cluster import interrupts, preflight, session
 from hcmoco_ray.ingest.dataset import EVALUATION, Items, Readers, evaluation_items
 from hcmoco_ray.tracking.progress import Status, shown
@@ -189,7 +190,7 @@ def score(config: ScoreConfig, weights: str, task: Task, rows: Subset) -> Result
 def sheet(weights: str, task: Task, rows: Subset, count: int = SHEET_ROWS) -> np.ndarray:
     """Draw the first `count` rows with their predictions, computed on this machine's CPU; uint8 [H, W, 3]."""
     first = list(rows.rows(task.columns, count))
-    with torch.inference_mode():
+    with torch.inference_mode(), float32():
         predictions = task.predict(load_model(weights).model(), task.make_batch(first, None), torch.device("cpu"))
     return task.visualize(first, predictions)
 

@@ -38,7 +38,7 @@ from tests.helpers import local_pretraining as tiny
         ),
         ("stages.stage2_steps=-1", r"stages.stage2_steps = -1"),
         ("stages.stage2_steps=1.5", r"stages.stage2_steps = 1.5"),
-        ("train.precision=float16", r"train.precision = 'float16': .*'auto', 'float32' or 'bfloat16'"),
+        ("train.precision=float16", r"train.precision = 'float16': .*'auto', 'float32', 'tf32' or 'bfloat16'"),
         ("train.num_checkpoints=0", r"train.num_checkpoints = 0"),
         ("train.save_every=0", r"train.save_every = 0"),
         ("train.lanes=0", r"train.lanes = 0"),

@@ -159,6 +159,37 @@ def test_steps_are_those_of_torch_s_optimizer_over_the_parameters_one_by_one(con
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, msg=name)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_fused_sgd_of_a_gpu_is_the_other_one_to_rounding_and_takes_its_state(momentum):
+    """As on a GPU, where it is the default; here both run."""
+    config = OptimConfig(lr=0.01, momentum=momentum, weight_decay=0.1)
+    weights, states = {}, {}
+    for first, then in ((False, False), (False, True), (True, False), (True, True)):
+        torch.manual_seed(0)
+        net = Net().double()
+        flat = FlatParameters(net)
+        x = torch.randn(5, 3, 9, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        optimizer = build_optimizer(config, flat, fused_sgd=first)
+        for step in range(4):
+            if step == 2:
+                kept = {name: value.clone() for name, value in optimizer_tensors(optimizer, flat).items()}
+                optimizer = build_optimizer(config, flat, fused_sgd=then)
+                load_optimizer_tensors(optimizer, flat, kept)
+            flat.gradients.zero_()
+            net(x).square().sum().backward()
+            optimizer.step()
+        weights[first, then], states[first, then] = flat.values.clone(), set(optimizer_tensors(optimizer, flat))
+    for each, found in weights.items():
+        torch.testing.assert_close(found, weights[False, False], rtol=1e-9, atol=1e-12)
+        assert states[each] == states[False, False]
+    assert bool(states[True, True]) == bool(momentum)
+
+
+def test_on_a_cpu_sgd_is_not_fused():
+    optimizer = build_optimizer(OptimConfig(), FlatParameters(Net()))
+    assert not any(group["fused"] for group in optimizer.param_groups)
+
+
 def test_a_part_that_the_state_does_not_name_begins_anew_beside_one_that_goes_on():
     config = OptimConfig(name="adamw", lr=0.01)
     torch.manual_seed(0)

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from hcmoco.errors import UserError
 from hcmoco.pretraining.loop import pretrain
 from hcmoco.training import precision
 from hcmoco.training.checkpoint import States
@@ -13,8 +14,10 @@ from hcmoco.training.precision import (
     chosen,
     computes_bfloat16,
     cpu_features,
+    float32,
     linux_features,
     native_bfloat16,
+    set_up,
     settle,
 )
 from tests.helpers import forked_runs
@@ -90,6 +93,43 @@ def test_an_undecided_precision_trains_nothing():
     for given, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         with autocast(torch.device("cpu"), given):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_tf32_is_a_gpu_s_and_what_the_lines_say_helps():
+    with pytest.raises(UserError, match=r"train\.precision = tf32 is an arithmetic of GPUs.*train\.precision=float32"):
+        tiny.tiny_config(train={"precision": "tf32"})
+    config = tiny.tiny_config(train={"precision": "tf32", "gpu": True})
+    assert settle(config, True, None) is config
+    assert config.identity()["train"]["precision"] == "tf32"
+    with pytest.raises(
+        UserError, match=r"^train.precision = tf32: a CPU does not compute in it .* set train.precision=float32$"
+    ):
+        set_up(torch.device("cpu"), "tf32")
+    with autocast(torch.device("cpu"), "tf32"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_convolutions_of_scores_are_float32_and_then_as_before():
+    convolutions = torch.backends.cudnn.conv
+    before = convolutions.fp32_precision
+    try:
+        for training in ("tf32", "ieee"):
+            convolutions.fp32_precision = training
+            with float32():
+                assert convolutions.fp32_precision == "ieee"
+            assert convolutions.fp32_precision == training
+    finally:
+        convolutions.fp32_precision = before
+
+
+def test_on_a_cpu_nothing_is_set():
+    def settings():
+        return (torch.backends.cudnn.conv.fp32_precision, torch.backends.cudnn.benchmark)
+
+    before = settings()
+    for given in ("float32", "bfloat16"):
+        set_up(torch.device("cpu"), given)
+    assert settings() == before
 
 
 def test_a_run_settles_by_this_processor_and_goes_on_as_it_was_begun(sources, tmp_path):

@@ -30,6 +30,7 @@ from hcmoco.pretraining.probes.result import ProbeResult
 from hcmoco.pretraining.probes.retrieval import layout, retrieve
 from hcmoco.pretraining.probes.views import PICTURE_PEOPLE, CropConfig, Crops, ProbeViews, make_views
 from hcmoco.rng import make_rng
+from hcmoco.training.precision import float32
 
 __all__ = [
     "PICTURE_PEOPLE",
@@ -116,11 +117,11 @@ def feature_picture(
 
 @contextmanager
 def _evaluating(model: MultiModalEncoders) -> Iterator[torch.device]:
-    """Evaluation mode and no gradients inside; every module's own mode again after. Gives the model's device."""
+    """Evaluation mode, float32 and no gradients inside; every module's own mode again after. Gives the device."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), float32():
             yield next(model.parameters()).device
     finally:
         for module, mode in training.items():
