@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hcmoco.config import Config
 from hcmoco.errors import UserError, one_line
+from hcmoco.models.compiled import call
 from hcmoco.models.hub import weights_arguments
 from hcmoco.models.lane_draws import draw_by_lane
 from hcmoco.models.pretrained import WeightsReport, load_weights, trunk_key
@@ -127,7 +128,7 @@ class Encoder(nn.Module):
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         """Normalised images to maps [B, C_i, H / stride_i, W / stride_i]; UserError for a size that does not divide."""
         self.check_size(x_BCHW.shape[2], x_BCHW.shape[3])
-        maps = self.trunk(x_BCHW)[-len(self.strides) :]
+        maps = call(self.trunk, x_BCHW)[-len(self.strides) :]
         return [each.permute(0, 3, 1, 2) for each in maps] if self.channels_last else list(maps)
 
 

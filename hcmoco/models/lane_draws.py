@@ -119,8 +119,7 @@ class LaneDropPath(DropPath):
     """timm's stochastic depth, drawn by lane."""
 
     def forward(self, x: Tensor) -> Tensor:
-        draws = _current.get()
-        if not self.training or not self.drop_prob or draws is None:
+        if not self.training or not self.drop_prob or (draws := _current.get()) is None:
             return super().forward(x)
         kept = draws.uniform(len(x), *(1,) * (x.ndim - 1)) >= self.drop_prob
         return x * kept.to(x.dtype).div_(1 - self.drop_prob if self.scale_by_keep and self.drop_prob < 1 else 1)
@@ -130,8 +129,7 @@ class LaneDropout(nn.Dropout):
     """torch's dropout, drawn by lane."""
 
     def forward(self, x: Tensor) -> Tensor:
-        draws = _current.get()
-        if not self.training or not self.p or draws is None:
+        if not self.training or not self.p or (draws := _current.get()) is None:
             return super().forward(x)
         kept = draws.uniform(*x.shape) >= self.p
         return x * kept.to(x.dtype).div_(1 - self.p if self.p < 1 else 1)
@@ -148,6 +146,14 @@ def draw_by_lane(model: nn.Module) -> None:
                 setattr(parent, name, LaneDropPath(layer.drop_prob, layer.scale_by_keep))
             elif type(layer) is nn.Dropout:
                 setattr(parent, name, LaneDropout(layer.p))
+
+
+def drawing_layer(model: nn.Module) -> str:
+    """Return the name of a layer inside `model` that draws by lane in training; "" if none does."""
+    for name, layer in model.named_modules():
+        if (isinstance(layer, LaneDropPath) and layer.drop_prob) or (isinstance(layer, LaneDropout) and layer.p):
+            return name
+    return ""
 
 
 def permutation(count: int, row: int, device: torch.device) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hcmoco.config import Config
 from hcmoco.data.schema import Modality
 from hcmoco.data.skeletons import TRAINING_SETS, joint_set
+from hcmoco.models.compiled import call
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.models.mappers import BranchMapper, cells_of
 from hcmoco.models.normalization import normalize_depth, normalize_keypoints, normalize_rgb
@@ -135,7 +136,7 @@ class MultiModalEncoders(nn.Module, ABC):
 
         They are the joints' embeddings, not yet of unit length.
         """
-        return self.keypoints(keypoints_BJ2.where(visible_BJ[..., None] > 0, 0))
+        return call(self.keypoints, keypoints_BJ2.where(visible_BJ[..., None] > 0, 0))
 
     def joint_embedding(self, features_BJD: Tensor) -> Tensor:
         """Return f^s of the keypoints, [B, J, D]: the skeleton encoder's own output, as published."""

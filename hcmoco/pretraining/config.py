@@ -79,6 +79,15 @@ class PretrainTrainConfig(TrainConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _compiles(self) -> "PretrainTrainConfig":
+        if self.compile and self.global_batch and self.micro_rows is None:
+            raise ValueError(
+                "train.compile: the batch norms of train.global_batch exchange their statistics, which PyTorch cannot "
+                "compile; set train.micro_rows too, so that they exchange nothing, or train.compile=false"
+            )
+        return self
+
     def identity(self) -> dict[str, Any]:
         """See `Config.identity`. Like the number of workers, `micro_rows` decides nothing unless `global_batch`
         promises that a step is always the same function; a run without the two has the identity that it always had."""

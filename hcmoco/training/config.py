@@ -105,6 +105,12 @@ class TrainConfig(Config):
         "(AVX512-BF16, AMX-BF16, ARM's bf16, a GPU that has it) rather than emulating it, else float32; decided once, "
         "and kept on resume",
     )
+    compile: bool = Field(
+        False,
+        description="compile the encoders in the first steps (torch.compile), which takes minutes; changes the result "
+        "by rounding. Encoders that draw (drop_path_rate, drop_rate) cannot be compiled",
+        json_schema_extra=FREE,
+    )
     log_every: int = Field(10, ge=1, description="steps between two lines of metrics", json_schema_extra=FREE)
     save_every: int = Field(
         500,

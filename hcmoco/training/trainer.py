@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hcmoco.data.sampler import Plan
 from hcmoco.training.agreement import Agreement
 from hcmoco.training.checkpoint import TrainState, capture, check_resumes, restore
+from hcmoco.training.compile import compile_encoders
 from hcmoco.training.config import TrainConfig
 from hcmoco.training.lr_schedule import learning_rate
 from hcmoco.training.optim import OptimConfig
@@ -71,6 +72,9 @@ class Trainer(ABC, Generic[ConfigT, BatchT_contra]):
         identity: what decides the result; a state of another run is refused.
         scales: child of the model -> its learning rate relative to the others'.
 
+    Raises:
+        UserError: `train.compile` is set, and the encoders cannot be compiled here.
+
     Attributes:
         step: steps done.
         stage: 2 in the second stage of a pre-training, and where a co-training has dense and sparse terms; else 1.
@@ -100,6 +104,8 @@ class Trainer(ABC, Generic[ConfigT, BatchT_contra]):
         self.history: dict[str, Any] = {}
         self.evals: list[tuple[int, dict[str, float]]] = []
         self.model = model
+        if config.train.compile:
+            compile_encoders(model, device)
         self.optim_step = OptimStep(model, config.optim, scales)
         self.leaving: Callable[[], bool] = lambda: False
         self.agreement = Agreement()
