@@ -8,10 +8,10 @@ RUN := exec $(VENV)/bin/python
 # One stamp per checkout, so that an environment shared by several checkouts imports the one that it is called from.
 STAMP := $(VENV)/.hcmoco-$(shell pwd | cksum | cut -d' ' -f1)
 
-BENCHES := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+BENCHES := $(filter-out benchmarks/_% benchmarks/gpu.py,$(wildcard benchmarks/*.py))
 
 .NOTPARALLEL:
-.PHONY: help install pretrain tables fractions ablation versatility report people test test-slow test-long test-nodes test-cluster test-cluster-long lint format bench $(BENCHES) clean
+.PHONY: help install pretrain tables fractions ablation versatility report people test test-slow test-long test-nodes test-cluster test-cluster-long lint format bench bench-gpu $(BENCHES) clean
 help:
 	@echo "make pretrain   synthetic people, both stages on two CPU workers, probes, export (8 minutes on 2 cores with AVX512-BF16, 24 with AVX2)"
 	@echo "make tables     the paper's tables on synthetic people (about two hours on 2 cores; goes on where it stopped)"
@@ -19,6 +19,7 @@ help:
 	@echo "                make test-cluster, test-cluster-long: several nodes on this machine, as root)"
 	@echo "make people     a contact sheet of synthetic people: people.png"
 	@echo "make bench      the side-by-side benchmarks   make lint / make format   ruff and mypy"
+	@echo "make bench-gpu  a training step on a GPU, in every precision, beside ResNet-50"
 	@echo "VENV=$(VENV)   ARGS=key=value ... overrides of the recipe"
 
 install: $(STAMP)
@@ -90,6 +91,10 @@ format: install
 bench: install $(BENCHES)
 $(BENCHES): install
 	@$(RUN) $@ $(ARGS)
+
+# Needs a GPU and nothing else: no Ray is started, nothing is read.
+bench-gpu: install
+	@$(RUN) benchmarks/gpu.py $(ARGS)
 
 clean:
 	rm -rf runs data people.png .pytest_cache .ruff_cache .mypy_cache

@@ -98,12 +98,16 @@ class Table:
         name: of the benchmark; the file is `<name>-<machine>.json`.
         settings: what was measured: sizes, counts.
         gpu: whether a GPU took part.
+
+    Attributes:
+        facts: what else the file says, by name.
     """
 
     name: str
     settings: dict
     gpu: bool = False
     rows: list[Row] = field(default_factory=list)
+    facts: dict = field(default_factory=dict)
     load_before: tuple[float, ...] = field(default_factory=os.getloadavg)
 
     def add(self, what: str, values: Sequence[float] | float, unit: str = "", **more) -> None:
@@ -151,6 +155,7 @@ class Table:
             "machine": machine,
             "load_average": {"before": self.load_before, "after": os.getloadavg()},
             "settings": self.settings,
+            **self.facts,
             "rows": [row.to_json() for row in self.rows],
         }
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PACKAGES = ("torch", "timm", "opencv-python-headless", "pyarrow", "ray")
+PACKAGES = ("torch", "torchvision", "triton", "timm", "opencv-python-headless", "pyarrow", "ray")
 
 # What decides how fast a processor computes, the strongest first: a name, and how Linux lists it.
 _FEATURES = (
@@ -22,6 +22,10 @@ _FEATURES = (
     ("AVX2", "avx2"),
     ("BF16", "bf16"),
     ("NEON", "asimd"),
+)
+_GPU_STATE = (
+    *("name", "driver_version", "pstate", "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem"),
+    *("power.draw", "power.limit", "temperature.gpu", "memory.total"),
 )
 _SMALLER_UNITS = ("s", "ms", "min", "ms a person", "MB", "GB", "bytes")
 
@@ -47,6 +51,21 @@ def describe_machine(gpu: bool) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
     }
+
+
+def gpu_state() -> dict[str, Any]:
+    """Return how the GPU that PyTorch takes by default is at this moment, as nvidia-smi says: card, driver, clocks,
+    power, temperature; and the versions of CUDA and cuDNN. An entry `error` says why nvidia-smi did not tell."""
+    import torch
+
+    state: dict[str, Any] = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    query = ["nvidia-smi", f"--query-gpu={','.join(_GPU_STATE)}", "--format=csv,noheader"]
+    try:
+        query.append(f"--id=GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}")
+        line = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()[0]
+    except (OSError, subprocess.SubprocessError, IndexError, AttributeError, AssertionError, RuntimeError) as error:
+        return {**state, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+    return {**state, **dict(zip(_GPU_STATE, (each.strip() for each in line.split(",")), strict=True))}
 
 
 def title(machine: Mapping[str, Any]) -> str:

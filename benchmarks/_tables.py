@@ -15,9 +15,10 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 _MOST = 12
 _HEAD = """# Benchmarks
 
-Written by `python benchmarks/_tables.py` from the JSON files in `benchmarks/results/`, which `make bench` writes: do
-not edit it. Figures are medians with their ranges over turns of one run, in which what is compared takes turns. The
-load is the machine's, of one minute, before and after: with more than there are cores, times on the clock are too long.
+Written by `python benchmarks/_tables.py` from the JSON files in `benchmarks/results/`, which `make bench` writes, and
+on a machine with a GPU `make bench-gpu`: do not edit it. Figures are medians with their ranges over turns of one run,
+in which what is compared takes turns. The load is the machine's, of one minute, before and after: with more than there
+are cores, times on the clock are too long.
 [Measurements](measurements.md) says what the figures mean.
 """
 

@@ -31,6 +31,8 @@ from hcmoco.pretraining.losses import Views, to_device
 from hcmoco.pretraining.trainer import Pretraining
 from hcmoco.rng import make_rng
 from hcmoco.training import distributed
+from hcmoco.training.compile import compile_encoders
+from hcmoco.training.optim_step import OptimStep
 from hcmoco.training.precision import autocast, native_bfloat16, settle
 
 # Recipe and overrides.
@@ -42,6 +44,7 @@ SIZES = {
     ),
 }
 PAPER_NEGATIVES, PAPER_WIDTH = 16384, 128
+WITHOUT_DEPTH = ("mpii", "coco")
 
 
 def load_config(recipe: str, overrides: list[str]) -> PretrainConfig:
@@ -72,7 +75,10 @@ def make_batch(config: PretrainConfig, plan: Plan) -> Batch:
     rng = np.random.default_rng(0)
     lanes = plan.lanes // distributed.world()
     numbers = np.concatenate([np.repeat(np.arange(len(plan.sources)), plan.composition(0)) for _ in range(lanes)])
-    wild = [source.people is not None and source.people.domain == "wild" for source in config.data.sources.values()]
+    wild = [
+        source.people.domain == "wild" if source.people else name in WITHOUT_DEPTH
+        for name, source in config.data.sources.items()
+    ]
     B, S, J, P = len(numbers), config.augment.size, 16, config.objective.num_anchors
     depth_BSS = rng.integers(1000, 4000, (B, S, S)).astype(np.uint16)
     depth_BSS[:, :, : S // 3] = 0  # about a third of a crop is not the person
@@ -93,13 +99,21 @@ def make_batch(config: PretrainConfig, plan: Plan) -> Batch:
 
 
 class Bench:
-    """A run in its second stage with full banks, and one batch."""
+    """A run in its second stage with full banks, and one batch.
 
-    def __init__(self, config: PretrainConfig, device: torch.device):
+    Args:
+        config: of one worker's share of a recipe; weights are fresh, whatever it says.
+        device: where to train.
+        channels_last: as the product has it; False lays weights and inputs out in PyTorch's default order.
+    """
+
+    def __init__(self, config: PretrainConfig, device: torch.device, *, channels_last: bool = True):
         self.config, self.device = config, device
         plan = make_plan(config)
-        self.run = Pretraining(config, plan, device, plan.lanes // distributed.world())
+        self.run = Pretraining(config, plan, device, plan.lanes // distributed.world(), load_init=False)
         self.run.start_stage2()
+        if not channels_last:
+            self._in_default_order()
         for number, (name, bank) in enumerate(self.run.banks.items()):
             self.run.banks[name] = Bank.random(
                 len(bank), config.model.embedding, make_rng(0, "full bank", number), device
@@ -108,9 +122,20 @@ class Bench:
         self.views = to_device(self.batch, device, self.run.model)
         # The encoders alone are another copy, as a program that has nothing but them would hold them.
         self.alone = (
-            HCMoCo(config.model, seed=config.seed, load=False).to(device, memory_format=torch.channels_last).train()
+            HCMoCo(config.model, seed=config.seed, load=False)
+            .to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+            .train()
         )
+        if config.train.compile:
+            compile_encoders(self.alone, device)
         self.gradients: list[Tensor] = []
+
+    def _in_default_order(self) -> None:
+        model = self.run.model.to(memory_format=torch.contiguous_format)
+        self.run.optim_step = OptimStep(model, self.config.optim)
+        for name in ("prepare_rgb", "prepare_depth"):
+            prepare = getattr(model, name)
+            setattr(model, name, lambda pixels, prepare=prepare: prepare(pixels).contiguous())
 
     def step(self) -> None:
         """The product's whole step, from the host's arrays on."""
