@@ -13,7 +13,7 @@ both.
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import torch
 
@@ -25,6 +25,7 @@ from hcmoco.training.config import TrainConfig
 _COMPUTING = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 # Not the processor's but PyTorch's: its build has the kernels that use these instructions.
 ONEDNN = "onednn"
+_cudnn: Any = torch.backends.cudnn  # PyTorch replaces this module by an object, which type checkers do not see
 _FIRST_WITH_TF32 = (8, 0)  # compute capability of Ampere
 
 
@@ -116,14 +117,14 @@ def set_up(device: torch.device, precision: str, *, same_sizes: bool = True) -> 
             "set train.precision=float32"
         )
     if device.type == "cuda":
-        torch.backends.cudnn.conv.fp32_precision = _convolutions(precision)
-        torch.backends.cudnn.benchmark = same_sizes
+        _cudnn.conv.fp32_precision = _convolutions(precision)
+        _cudnn.benchmark = same_sizes
 
 
 @contextmanager
 def float32() -> Iterator[None]:
     """A context in which convolutions on a GPU are float32, whatever the training's precision: that of scores."""
-    convolutions = torch.backends.cudnn.conv
+    convolutions = _cudnn.conv
     before = convolutions.fp32_precision
     convolutions.fp32_precision = _convolutions("float32")
     try:
