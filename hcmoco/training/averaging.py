@@ -102,7 +102,7 @@ class Averaging:
         buffers = floating + counts
         gradients = self._flat.gradients
         kind = torch.promote_types(torch.float32, gradients.dtype)
-        riding = torch.tensor([flag], dtype=kind, device=gradients.device)
+        riding = gradients.new_full((1,), flag, dtype=kind)
         flat = torch.cat([riding, *(each.reshape(-1).to(kind) for each in buffers)])
         dist.all_reduce(flat)
         for work in self._works:
