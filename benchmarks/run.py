@@ -64,7 +64,7 @@ def measure(given: argparse.Namespace, data: Path, temporary: Path) -> None:
 
     starts = in_turns({"first step": first_step, "empty": empty}, given.rounds)
     beyond = [a - b for a, b in zip(starts["first step"], starts["empty"], strict=True)]
-    table.add("first step done, beyond an empty Trainer's loop begun", beyond, "s", limit=15)
+    table.add("first step done, beyond an empty Trainer's loop begun", beyond, "s", limit=10)
     table.add("  program begun to first step done", starts["first step"], "s")
     table.add("  program begun to an empty Trainer's loop begun", starts["empty"], "s")
 
