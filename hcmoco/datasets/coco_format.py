@@ -1,7 +1,7 @@
 """Read COCO's annotation files, and others in their form: lists of pictures, annotations and categories.
 
 Source: COCO's data format. A release of pictures, such as train2014, is a folder of that name, beside `annotations` or
-in `images`.
+in `images`. Boxes, joints and masks count a file's pixels as they are stored: orientation is ignored.
 """
 
 import re

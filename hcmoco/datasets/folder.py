@@ -6,42 +6,49 @@
      "camera": [365.5, 365.5, 256.3, 208.5], "keypoints": [[251.0, 88.5, 2], [0, 0, 0], ...],
      "joint_set": "coco-17", "box": [180, 60, 330, 400], "subject": "anna"}
 
-- rgb: JPEG or PNG; EXIF orientation is ignored.
+- rgb: JPEG or PNG.
 - depth: 16-bit PNG of one channel, registered to the RGB picture and of its size, 0 = no reading. A line has rgb,
   depth or both.
 - depth_scale: millimeters per stored unit; default 1 (Kinect, RealSense); 0.2 if 5000 units are a meter.
 - camera: fx, fy, cx, cy in pixels.
 - keypoints: one [x, y, v] per joint, in pixels from the picture's upper left corner, so that the first pixel's center
-  is (0.5, 0.5); v is 0 for absent, 1 or 2 for annotated.
+  is (0.5, 0.5); v is 0 for absent, 1 or 2 for annotated. Joints outside the picture count as absent.
 - joint_set: the set that the keypoints belong to; it must be the data set's.
 - parts: 8-bit PNG, grayscale or palette; 0 background, 1..24 the parts of Human3.6M, 255 ignore.
 - mask: 8-bit PNG, above 0 on the person; depth outside it is dropped.
-- box: x0, y0, x1, y1 of the person in pixels. Default: the extent of the mask, else of the visible keypoints (wider by
-  a tenth of its longer side all around), else of the depth readings, else the whole picture.
+- box: x0, y0, x1, y1 of the person in pixels. Default: the extent of the mask, else of the labeled parts, else of the
+  visible keypoints (wider by a tenth of its longer side all around), else of the depth readings, else the whole
+  picture.
 - id: unique in the file; default: the path of rgb, else of depth.
 - subject: who the person is.
 - split: default: the data set's.
 
 Left is the person's own left in an unmirrored picture.
+
+Pictures are upright, as people see them: each file (rgb, depth, parts, mask) is turned by the orientation that it
+declares itself (EXIF), and all numbers are of the upright picture. `--orientation stored` takes the pixels of all files
+as they are stored, for numbers from a program that ignores orientation, as PIL's Image.open does.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator
 
 from hcmoco.config import Config, build
-from hcmoco.data.codecs import DepthCodec, decode_depth, decode_labels
+from hcmoco.data.body_parts import labeled_box
+from hcmoco.data.codecs import DepthCodec, decode_depth
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import joint_set
 from hcmoco.data.transforms import extent
 from hcmoco.datasets.base import DatasetReader, Rejected
-from hcmoco.datasets.io.files import read_inside, read_rgb
+from hcmoco.datasets.conventions import check_box
 from hcmoco.datasets.io.inventory import Fault, Inventory
-from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
+from hcmoco.datasets.person_crop import checked, crop_person
+from hcmoco.datasets.person_files import read_person_files
 from hcmoco.errors import UserError
 
 _Positive = Annotated[FiniteFloat, Field(gt=0)]
@@ -58,6 +65,11 @@ class FolderConfig(Config):
     split: str = Field("train", min_length=1)
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
     depth_codec: DepthCodec = Field("png16", description="codec of the stored depth; the manifest names it")
+    orientation: Literal["upright", "stored"] = Field(
+        "upright",
+        description="upright (each file turned by the orientation that it declares, as people see it) or stored "
+        "(orientation is ignored)",
+    )
 
     @field_validator("joint_set")
     @classmethod
@@ -196,43 +208,48 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
         return item
 
     def make() -> Person:
-        line, folder = item.line, item.config.path
-        rgb = None if line.rgb is None else read_rgb(folder, line.rgb)
-        parts = None if line.parts is None else decode_labels(read_inside(folder, line.parts))
-        mask = (
-            None
-            if line.mask is None
-            else np.where(decode_labels(read_inside(folder, line.mask)) > 0, np.uint8(255), np.uint8(0))
+        line, config = item.line, item.config
+        upright = config.orientation == "upright"
+        images, keypoints = read_person_files(
+            config.path,
+            {"rgb": line.rgb, "depth": line.depth, "parts": line.parts, "mask": line.mask},
+            None if line.keypoints is None else np.array(line.keypoints),
+            lambda data: _depth(data, line.depth_scale, upright),
+            upright=upright,
         )
-        depth = None if line.depth is None else _depth(folder, line.depth, line.depth_scale)
-        if depth is not None and mask is not None and depth.shape == mask.shape:
-            depth = np.where(mask > 0, depth, np.uint16(0))
-        keypoints = None if line.keypoints is None else np.array(line.keypoints)
-        box = find_box(mask, keypoints, depth, rgb) if line.box is None else np.array(line.box)
+        seen = keypoints[keypoints[:, 2] > 0, :2] if keypoints is not None else np.empty((0, 2))
+        if line.box is None:
+            box = find_box(images.mask, keypoints, images.depth, images.rgb, images.parts)
+        else:
+            box = np.array(line.box)
+            check_box(box, *images.width_height, seen)
         person = Person(
             id=item.id,
-            dataset=item.config.name,
-            split=line.split or item.config.split,
-            size=item.config.size,
+            dataset=config.name,
+            split=line.split or config.split,
+            size=config.size,
             subject=line.subject,
             camera=None if line.camera is None else np.array(line.camera),
             box=box,
             keypoints=keypoints,
         )
-        images = PersonImages(rgb=rgb, depth=depth, parts=parts, mask=mask)
-        return crop_person(person, images, item.config.depth_codec)
+        return crop_person(person, images, config.depth_codec)
 
     return checked(item.id, len(joint_set(item.config.joint_set)), make, item.config.depth_codec)
 
 
-def _depth(folder: str, name: str, scale: float) -> np.ndarray:
+def _depth(data: bytes, scale: float, upright: bool) -> np.ndarray:
     """uint16 [H, W], millimeters, from a 16-bit PNG whose unit is `scale` millimeters; readings are cut to 65.5 m."""
-    stored = decode_depth(read_inside(folder, name), "png16")
+    stored = decode_depth(data, "png16", upright=upright)
     return stored if scale == 1 else np.minimum(np.rint(stored * scale), np.iinfo(np.uint16).max).astype(np.uint16)
 
 
 def find_box(
-    mask: np.ndarray | None, keypoints: np.ndarray | None, depth: np.ndarray | None, rgb: np.ndarray | None
+    mask: np.ndarray | None,
+    keypoints: np.ndarray | None,
+    depth: np.ndarray | None,
+    rgb: np.ndarray | None,
+    parts: np.ndarray | None = None,
 ) -> np.ndarray:
     """Find the box of a person for whom no box is given.
 
@@ -241,11 +258,15 @@ def find_box(
         keypoints: float [J, 3], x, y, visibility.
         depth: uint16 [H, W], millimeters, 0 = no reading.
         rgb: uint8 [H, W, 3].
+        parts: uint8 [H, W], 0 off the person, 255 unknown.
 
     Returns:
-        float [4], x0, y0, x1, y1, from the first argument that shows a person, else the whole picture.
+        float [4], x0, y0, x1, y1, from the first of mask, parts, keypoints and depth that shows a person, else the
+        whole picture.
     """
     if mask is not None and (box := extent(mask)) is not None:
+        return box
+    if parts is not None and (box := labeled_box(parts)) is not None:
         return box
     visible = keypoints[keypoints[:, 2] > 0, :2] if keypoints is not None else np.empty((0, 2))
     if len(visible) and np.ptp(visible, axis=0).max() > 0:

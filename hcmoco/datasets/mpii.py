@@ -3,7 +3,7 @@
 The file is a list of persons, each `{"image": name, "center": [x, y], "scale": s, "joints": 16 x [x, y], "joints_vis":
 16 x 0/1}`. `scale` is the person's height / 200 pixels. Coordinates count from 1, as in the MATLAB original. As in all
 readers of this file, the center moves down by 15 * scale and the square of 200 * scale grows by a quarter, so that no
-limb is cut.
+limb is cut. Pixels are those that a file stores: orientation is ignored, as by these readers.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Find a user's image files, and read them as upright RGB or as depth in millimeters.
 
-Shapes: H, W rows and columns of an image as people see it, EXIF orientation applied.
+Shapes: H, W rows and columns of an image as people see it, turned by the orientation that its file declares.
 """
 
 import os
@@ -8,10 +8,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from hcmoco.data.codecs import decode_depth
+from hcmoco.data.codecs import decode_depth, decode_rgb
 from hcmoco.data.containers import check_whole
 from hcmoco.datasets.io.files import MAX_BYTES
 from hcmoco.errors import UserError
@@ -80,11 +79,7 @@ def read_rgb(path: Path) -> np.ndarray:
         raise ValueError(
             f"RGB must have 8 bits per channel, this is {header.kind}; 16-bit depth is for parsing-depth and pose"
         )
-    # OpenCV applies EXIF orientation unless it is told not to.
-    bgr_HW3 = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if bgr_HW3 is None or sorted(bgr_HW3.shape[:2]) != sorted((header.width, header.height)):
-        raise ValueError(f"the {header.format.upper()} does not decode")
-    return _large_enough(cv2.cvtColor(bgr_HW3, cv2.COLOR_BGR2RGB))
+    return _large_enough(decode_rgb(data, upright=True))
 
 
 def read_depth(path: Path, units_per_meter: float) -> np.ndarray:
@@ -97,7 +92,7 @@ def read_depth(path: Path, units_per_meter: float) -> np.ndarray:
     header = check_whole(data)
     if (header.format, header.bits, header.channels) != ("png", 16, 1):
         raise ValueError(f"depth must be a 16-bit PNG of one channel, this is {header.kind}")
-    stored_HW = _large_enough(decode_depth(data, "png16"))
+    stored_HW = _large_enough(decode_depth(data, "png16", upright=True))
     if units_per_meter == 1000:
         return stored_HW
     return np.minimum(np.rint(stored_HW * (1000 / units_per_meter)), np.iinfo(np.uint16).max).astype(np.uint16)

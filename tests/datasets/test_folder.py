@@ -10,6 +10,7 @@ from hcmoco.data.schema import Person
 from hcmoco.datasets import folder
 from hcmoco.datasets.base import Rejected, read_all
 from hcmoco.errors import UserError
+from tests.helpers.oriented import SIDES, as_stored, tagged
 from tests.helpers.real_samples import real_sample
 
 WIDTH, HEIGHT = 120, 90
@@ -200,3 +201,70 @@ def test_real_masked_depth_is_read(tmp_path):
         x0, y0, side = person.crop[:3].astype(int)
         inside = given[max(y0, 0) : y0 + side, max(x0, 0) : x0 + side]
         assert (kept > 0).mean() == pytest.approx((inside > 0).sum() / side**2, rel=0.02)
+
+
+@pytest.mark.parametrize("orientation", sorted(SIDES))
+def test_a_turned_row_is_upright_with_its_labels(tmp_path, orientation):
+    """All four files are turned by their own tag, and what was labeled on the upright picture lies on it."""
+    pictures(tmp_path)
+    seen = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    seen[20:40, 30:50], seen[40:70, 60:70] = (250, 0, 0), (0, 0, 250)
+    depth = np.where(seen.any(2), np.uint16(1500), np.uint16(0))
+    depth[20:40, 30:50] = 2500
+    parts = np.where(seen[..., 0] > 0, np.uint8(3), np.where(seen[..., 2] > 0, np.uint8(9), np.uint8(0)))
+    mask = np.where(seen.any(2), np.uint8(255), np.uint8(0))
+    for suffix, encode in ((".jpg", codecs.encode_rgb), (".png", codecs.encode_png)):
+        (tmp_path / f"rgb{suffix}").write_bytes(tagged(encode(as_stored(seen, orientation)), orientation))
+    (tmp_path / "d.png").write_bytes(tagged(codecs.encode_depth(as_stored(depth, orientation), "png16"), orientation))
+    for name, labels in (("p.png", parts), ("m.png", mask)):
+        (tmp_path / name).write_bytes(tagged(codecs.encode_labels(as_stored(labels, orientation)), orientation))
+    keypoints = [[40.5, 30.5, 2], [65.5, 60.5, 2], [65.5, 45.5, 1]] + [[0, 0, 0]] * 14
+    line = {"depth": "d.png", "parts": "p.png", "mask": "m.png", "keypoints": keypoints}
+    people = outcomes(tmp_path, [{**line, "rgb": "rgb.jpg"}, {**line, "rgb": "rgb.png"}])
+    for person in people:
+        assert isinstance(person, Person), person
+        assert person.crop.tolist()[3:] == [WIDTH, HEIGHT]
+        x0, y0 = person.crop[:2].astype(int)
+        inside = np.s_[20 - y0 : 70 - y0, 30 - x0 : 70 - x0]
+        for data, given in ((person.parts, parts), (person.mask, mask)):
+            assert np.array_equal(codecs.decode_labels(data)[inside], given[20:70, 30:70])
+        assert np.array_equal(codecs.decode_depth(person.depth, "png16")[inside], depth[20:70, 30:70])
+        rgb = codecs.decode_rgb(person.rgb)
+        for (x, y, v), color in zip(person.keypoints[:3], ((250, 0, 0), (0, 0, 250), (0, 0, 250)), strict=True):
+            assert v == 1
+            assert np.abs(rgb[int(y), int(x)].astype(int) - color).max() < 40
+    # The same files as they are stored: a program that ignores orientation labeled the stored pixels.
+    width, height = (WIDTH, HEIGHT) if orientation < 5 else (HEIGHT, WIDTH)
+    (person, _) = outcomes(
+        tmp_path, [{**line, "keypoints": None, "rgb": name} for name in ("rgb.jpg", "rgb.png")], orientation="stored"
+    )
+    assert person.crop.tolist()[3:] == [width, height]
+    stored = as_stored(parts, orientation)
+    rows, columns = np.flatnonzero(stored.any(1)), np.flatnonzero(stored.any(0))
+    x0, y0 = person.crop[:2].astype(int)
+    inside = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    moved = np.s_[rows[0] - y0 : rows[-1] + 1 - y0, columns[0] - x0 : columns[-1] + 1 - x0]
+    assert np.array_equal(codecs.decode_labels(person.parts)[moved], stored[inside])
+
+
+def test_files_of_a_line_that_are_turned_differently_are_refused_with_what_to_do(tmp_path):
+    pictures(tmp_path)
+    rgb, depth = (tmp_path / "rgb 1.jpg").read_bytes(), (tmp_path / "depth.png").read_bytes()
+    for orientation in (1, 3, 6):
+        (tmp_path / f"{orientation}.jpg").write_bytes(tagged(rgb, orientation))
+        (tmp_path / f"{orientation}.png").write_bytes(tagged(depth, orientation))
+    (tmp_path / "upright.png").write_bytes(codecs.encode_depth(np.full((WIDTH, HEIGHT), 2000, np.uint16), "png16"))
+    lines = [
+        {"id": "same", "rgb": "6.jpg", "depth": "6.png"},
+        {"id": "sizes tell that it is upright", "rgb": "6.jpg", "depth": "upright.png"},
+        {"id": "sizes tell that it is not", "rgb": "6.jpg", "depth": "depth.png"},
+        {"id": "nothing tells", "rgb": "3.jpg", "depth": "depth.png"},
+    ]
+    same, told, stored, unknown = outcomes(tmp_path, lines)
+    assert isinstance(same, Person)
+    assert isinstance(told, Person)
+    assert "rgb 90 x 120, depth 120 x 90: the files declare the orientations (EXIF) rgb 6, depth 1" in stored.reason
+    for refused in (stored, unknown):
+        assert "save all of them upright, or give --orientation stored" in refused.reason
+    # What it says helps.
+    assert all(isinstance(each, Person) for each in outcomes(tmp_path, [lines[2], lines[3]], orientation="stored"))

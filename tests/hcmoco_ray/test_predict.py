@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,7 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from hcmoco.data.codecs import decode_depth, decode_iuv, decode_labels, decode_rgb, encode_depth, encode_rgb
+from hcmoco.data.codecs import (
+    decode_depth,
+    decode_iuv,
+    decode_labels,
+    decode_rgb,
+    encode_depth,
+    encode_png,
+    encode_rgb,
+)  # fmt: skip
 from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.finetuning.saved_model import load_model, save_model
 from hcmoco.models.encoders import EncoderConfig, build_encoder
@@ -26,6 +33,7 @@ from hcmoco.tasks.pose import PoseConfig
 from hcmoco.tasks.pose.camera import project
 from hcmoco.tasks.registry import make_task
 from hcmoco_ray.commands.predict import main
+from tests.helpers.oriented import SIDES, as_seen, as_stored, tagged
 from tests.helpers.started import Started
 from tests.helpers.tolerances import assert_labels_close
 
@@ -296,22 +304,35 @@ def test_people_of_low_score_are_left_out(predict, tmp_path):
     assert (none.status, none.lines[0]["people"]) == (0, [])
 
 
-def test_exif_orientation_is_applied(models, predict, tmp_path):
-    data = photo(tmp_path / "p.jpg", 96, 64).read_bytes()
-    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
-    segment = b"Exif\0\0" + tiff
-    (tmp_path / "p.jpg").write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + data[2:])
-    done = predict(tmp_path / "p.jpg", "parsing-rgb", "--box=picture")
-    line = done.lines[0]
-    assert (line["width"], line["height"]) == (64, 96)
-    assert line["people"][0]["box"] == [0, 0, 64, 96]
-    # 6: the first stored row is the right side of the upright picture.
-    cv2.imwrite(str(tmp_path / "upright.png"), np.rot90(decode_rgb(data), -1)[..., ::-1])
-    upright = predict(tmp_path / "upright.png", "parsing-rgb", "--box=picture", out="upright")
-    parts = [
-        decode_labels((each.folder / each.lines[0]["people"][0]["parts"]).read_bytes()) for each in (done, upright)
-    ]
-    np.testing.assert_array_equal(*parts)
+def test_every_orientation_is_turned_upright(predict, tmp_path, person):
+    seen = decode_rgb(photo(tmp_path / "p.png", 96, 64).read_bytes())
+    depth = pasted(decode_depth(person.depth, "png16"), 100, 80, (10, 12))
+    for folder in ("rgb", "depth", "expected"):
+        (tmp_path / folder).mkdir()
+    for orientation in SIDES:
+        stored = as_stored(seen, orientation)
+        for suffix, data in ((".png", encode_png(stored)), (".jpg", encode_rgb(stored))):
+            (tmp_path / "rgb" / f"{orientation}{suffix}").write_bytes(tagged(data, orientation))
+            # What a JPEG loses depends on how it lies.
+            upright = as_seen(decode_rgb(data), orientation)
+            (tmp_path / "expected" / f"{orientation}{suffix}.png").write_bytes(encode_png(upright))
+        data = encode_depth(as_stored(depth, orientation), "png16")
+        (tmp_path / "depth" / f"{orientation}.png").write_bytes(tagged(data, orientation))
+
+    def parts(name: str, task: str) -> list[np.ndarray]:
+        done = predict(tmp_path / name, task, "--box=picture", out=f"out-{name}")
+        assert done.status == 0, done.err
+        for line in done.lines:
+            shape = depth.shape if name == "depth" else seen.shape
+            assert (line["height"], line["width"]) == shape[:2], line["image"]
+        return [decode_labels((done.folder / line["people"][0]["parts"]).read_bytes()) for line in done.lines]
+
+    for found, expected in zip(parts("rgb", "parsing-rgb"), parts("expected", "parsing-rgb"), strict=True):
+        assert_labels_close(found, expected)
+    first, *others = parts("depth", "parsing-depth")
+    assert len(np.unique(first)) > 1
+    for other in others:
+        assert_labels_close(other, first)
 
 
 def test_other_batches_give_the_same_results_to_rounding(predict, tmp_path):

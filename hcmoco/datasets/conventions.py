@@ -1,0 +1,129 @@
+"""Find values that are valid, but of another convention than a reader takes them for, where that can be proved.
+
+Each check raises ValueError with a sentence that says what is most probably meant. Coordinates are x, y in pixels with
+a pixel's center at +0.5; W and H are the picture's sides.
+"""
+
+import numpy as np
+
+# Joints or pixels on the person from which on "all of them" proves something.
+_ENOUGH = 3
+# Values of a mask: more different ones are those of soft edges, higher ones those of a mask of 0 and 255.
+_FEW, _LOW = 30, 30
+# Share of the picture that is off the person in a mask that is upside down; the holes of a real one are smaller.
+_HOLE = 0.02
+# Gray pictures hold more than this, unless they are labels.
+_DARKEST = 24
+
+
+def inside(points_N2: np.ndarray, width: float, height: float) -> np.ndarray:
+    """Return bool [N]: which points lie in the picture."""
+    points_N2 = np.asarray(points_N2, np.float64)
+    return ((points_N2 >= 0) & (points_N2 < (width, height))).all(1)
+
+
+def check_keypoints(keypoints_J3: np.ndarray, width: int, height: int) -> None:
+    """Refuse visible joints that are shares of the picture, have x and y exchanged, or all lie outside the picture.
+
+    Args:
+        keypoints_J3: [J, 3], x, y, visibility.
+        width, height: of the picture, pixels.
+    """
+    xy = np.asarray(keypoints_J3, np.float64)
+    xy = xy[xy[:, 2] > 0, :2]
+    if not len(xy) or not np.isfinite(xy).all():
+        return
+    if np.abs(xy).max() <= 1:
+        raise ValueError(
+            "all visible keypoints are numbers up to 1, most probably shares of the picture; "
+            f"pixels are needed: multiply x by {width} and y by {height}"
+        )
+    seen = inside(xy, width, height)
+    if 2 * seen.sum() < len(xy) and inside(xy[:, ::-1], width, height).all():
+        raise ValueError(
+            f"{len(xy) - seen.sum()} of {len(xy)} visible keypoints lie outside the {width} x {height} picture, and "
+            "none with x and y exchanged: x comes first"
+        )
+    if not seen.any():
+        raise ValueError(
+            f"all {len(xy)} visible keypoints lie outside the {width} x {height} picture; "
+            "check their unit (pixels), the picture's size and its orientation"
+        )
+
+
+def check_box(box_4: np.ndarray, width: int, height: int, on_person_N2: np.ndarray) -> None:
+    """Refuse a box that is a share of the picture, or left, top, width and height.
+
+    Args:
+        box_4: taken for x0, y0, x1, y1.
+        width, height: of the picture, pixels.
+        on_person_N2: points that are on the person, such as visible joints; none proves nothing.
+    """
+    x0, y0, x1, y1 = np.asarray(box_4, np.float64).tolist()
+    shown = [x0, y0, x1, y1]
+    if max(map(abs, shown)) <= 1:
+        raise ValueError(
+            f"the box {shown} is of numbers up to 1, most probably shares of the picture; pixels are needed: multiply "
+            f"x by {width} and y by {height}"
+        )
+    other = [x0, y0, x0 + x1, y0 + y1]
+    if min(x1, y1) > 0 and (x1 <= x0 or y1 <= y0):
+        raise ValueError(f"the box {shown} has no area; a box of left, top, width and height is written {other}")
+    points = np.asarray(on_person_N2, np.float64).reshape(-1, 2)
+    points = points[inside(points, width, height)]
+
+    def holds(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+        return ((points >= (left - 1, top - 1)) & (points <= (right + 1, bottom + 1))).all(1)
+
+    if len(points) >= _ENOUGH and 2 * holds(*shown).sum() < len(points) and holds(*other).all():
+        raise ValueError(
+            f"the box {shown} leaves most of the person out; taken for left, top, width and height it holds all of "
+            f"it: write {other}"
+        )
+
+
+def check_mask(mask_HW: np.ndarray, joints_N2: np.ndarray) -> None:
+    """Refuse a mask that is empty, holds labels or several people, or is above 0 off the person.
+
+    Args:
+        mask_HW: uint8, the file's values.
+        joints_N2: x, y of visible joints; none proves nothing.
+    """
+    values = np.flatnonzero(np.bincount(mask_HW.ravel(), minlength=256))
+    values = values[values > 0]
+    if not len(values):
+        raise ValueError("the mask is 0 everywhere; it must be above 0 on the person")
+    if 1 < len(values) <= _FEW and values[-1] <= _LOW:
+        raise ValueError(
+            f"the mask holds the values {values[:8].tolist()}, most probably labels of body parts or of several "
+            "people; save 0 and 255, one mask for each person"
+        )
+    off = mask_HW == 0
+    border = np.concatenate([off[0], off[-1], off[:, 0], off[:, -1]])
+    if not border.any() and off.mean() > _HOLE:
+        raise ValueError(
+            "the mask is above 0 all along the picture's edge and 0 inside; it is most probably inverted: "
+            "0 is off the person"
+        )
+    height, width = mask_HW.shape
+    joints = np.asarray(joints_N2, np.float64).reshape(-1, 2)
+    joints = joints[inside(joints, width, height)].astype(int)
+    if len(joints) >= _ENOUGH and off[joints[:, 1], joints[:, 0]].all():
+        raise ValueError(
+            f"none of the {len(joints)} visible keypoints lies on the mask; it is inverted, or of another picture or "
+            "person"
+        )
+
+
+def check_rgb(rgb_HW3: np.ndarray, channels: int) -> None:
+    """Refuse labels or a mask of 0 and 1 that are named as the RGB picture.
+
+    Args:
+        rgb_HW3: uint8, the decoded picture.
+        channels: of its file.
+    """
+    if channels == 1 and (highest := int(rgb_HW3.max())) <= _DARKEST:
+        raise ValueError(
+            f"the RGB picture is gray and no pixel is above {highest} of 255; it is most probably labels or a mask: "
+            "name it as parts or mask"
+        )

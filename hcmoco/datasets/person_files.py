@@ -1,0 +1,86 @@
+"""Read the pictures and keypoints of one person, which people recorded themselves, and refuse what does not fit.
+
+Pictures are upright, as people see them: each file is turned by the orientation that it declares itself. So are
+numbers: keypoints and boxes are of the upright picture.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from hcmoco.data.codecs import decode_labels, decode_rgb
+from hcmoco.data.containers import read_header
+from hcmoco.data.orientation import read_orientation
+from hcmoco.datasets.conventions import check_keypoints, check_mask, check_rgb, inside
+from hcmoco.datasets.io.files import read_inside
+from hcmoco.datasets.person_crop import PersonImages
+
+
+def read_person_files(
+    folder: str,
+    names: Mapping[str, str | None],
+    keypoints: np.ndarray | None,
+    read_depth: Callable[[bytes], np.ndarray],
+    *,
+    upright: bool,
+) -> tuple[PersonImages, np.ndarray | None]:
+    """Read the files of one person in one view.
+
+    Args:
+        folder: of the files.
+        names: paths in it of rgb, depth, parts and mask; None where there is no such file.
+        keypoints: float [J, 3], x, y, visibility, in pixels of the picture.
+        read_depth: depth file's bytes -> uint16 [H, W], millimeters.
+        upright: turn files as their orientation says; else take their pixels as they are stored.
+
+    Returns:
+        The pictures, all of one size, depth only on the mask; and the keypoints, invisible outside the picture.
+
+    Raises:
+        ValueError: a file cannot be used, files do not fit each other, or values are of another convention.
+    """
+    files = {name: read_inside(folder, path) for name, path in names.items() if path is not None}
+    turned = {name: read_orientation(data) for name, data in files.items()} if upright else {}
+    images: dict[str, np.ndarray] = {}
+    for name, data in files.items():
+        if name == "rgb":
+            images[name] = decode_rgb(data, upright=upright)
+            check_rgb(images[name], read_header(data).channels)
+        else:
+            images[name] = read_depth(data) if name == "depth" else decode_labels(data, upright=upright)
+    try:
+        width, height = PersonImages(**images).width_height
+    except ValueError as error:
+        raise ValueError(f"{error}{_declared(turned)}") from None
+    if {"rgb", "depth"} <= turned.keys() and not _surely_fit(turned["rgb"], turned["depth"], width == height):
+        raise ValueError(f"nobody can say whether depth fits rgb{_declared(turned)}")
+    if keypoints is not None:
+        keypoints = np.array(keypoints, np.float64)
+        check_keypoints(keypoints, width, height)
+        keypoints[~inside(keypoints[:, :2], width, height), 2] = 0
+    if "mask" in images:
+        check_mask(images["mask"], np.empty((0, 2)) if keypoints is None else keypoints[keypoints[:, 2] > 0, :2])
+        images["mask"] = np.where(images["mask"] > 0, np.uint8(255), np.uint8(0))
+        if "depth" in images:
+            images["depth"] = np.where(images["mask"] > 0, images["depth"], np.uint16(0))
+    return PersonImages(**images), keypoints
+
+
+def _surely_fit(rgb: int, depth: int, square: bool) -> bool:
+    """Whether files of these orientations, whose upright sizes are equal, are known to show the same.
+
+    A camera declares for RGB how it was held, and often nothing for depth. If depth was not turned before it was saved,
+    its size would be another, unless the picture is square or was only upside down or mirrored.
+    """
+    return rgb == depth or ((rgb > 4) != (depth > 4) and not square)
+
+
+def _declared(orientations: Mapping[str, int]) -> str:
+    """What to do about files of which at least one is turned; "" if none is."""
+    if all(each == 1 for each in orientations.values()):
+        return ""
+    declared = ", ".join(f"{name} {number}" for name, number in orientations.items())
+    return (
+        f": the files declare the orientations (EXIF) {declared}; save all of them upright, or give --orientation "
+        "stored if they fit each other as they are stored"
+    )
