@@ -4,10 +4,14 @@ Each check raises ValueError with a sentence that says what is most probably mea
 a pixel's center at +0.5; W and H are the picture's sides.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 # Joints or pixels on the person from which on "all of them" proves something.
 _ENOUGH = 3
+# Share of the boxes of an annotation file that reach beyond their pictures.
+_BEYOND = 0.25
 # Values of a mask: more different ones are those of soft edges, higher ones those of a mask of 0 and 255.
 _FEW, _LOW = 30, 30
 # Share of the picture that is off the person in a mask that is upside down; the holes of a real one are smaller.
@@ -23,14 +27,13 @@ def inside(points_N2: np.ndarray, width: float, height: float) -> np.ndarray:
 
 
 def check_keypoints(keypoints_J3: np.ndarray, width: int, height: int) -> None:
-    """Refuse visible joints that are shares of the picture, have x and y exchanged, or all lie outside the picture.
+    """Refuse visible joints that are shares of the picture, or have x and y exchanged.
 
     Args:
         keypoints_J3: [J, 3], x, y, visibility.
         width, height: of the picture, pixels.
     """
-    xy = np.asarray(keypoints_J3, np.float64)
-    xy = xy[xy[:, 2] > 0, :2]
+    xy = _visible(keypoints_J3)
     if not len(xy) or not np.isfinite(xy).all():
         return
     if np.abs(xy).max() <= 1:
@@ -39,16 +42,46 @@ def check_keypoints(keypoints_J3: np.ndarray, width: int, height: int) -> None:
             f"pixels are needed: multiply x by {width} and y by {height}"
         )
     seen = inside(xy, width, height)
-    if 2 * seen.sum() < len(xy) and inside(xy[:, ::-1], width, height).all():
+    if len(xy) >= _ENOUGH and 2 * seen.sum() < len(xy) and inside(xy[:, ::-1], width, height).all():
         raise ValueError(
             f"{len(xy) - seen.sum()} of {len(xy)} visible keypoints lie outside the {width} x {height} picture, and "
             "none with x and y exchanged: x comes first"
         )
-    if not seen.any():
+
+
+def check_any_inside(keypoints_J3: np.ndarray, width: int, height: int) -> None:
+    """Refuse visible joints of which all lie outside the picture; arguments as of `check_keypoints`."""
+    xy = _visible(keypoints_J3)
+    if len(xy) and np.isfinite(xy).all() and not inside(xy, width, height).any():
         raise ValueError(
             f"all {len(xy)} visible keypoints lie outside the {width} x {height} picture; "
             "check their unit (pixels), the picture's size and its orientation"
         )
+
+
+def _visible(keypoints_J3: np.ndarray) -> np.ndarray:
+    keypoints = np.asarray(keypoints_J3, np.float64)
+    return keypoints[keypoints[:, 2] > 0, :2]
+
+
+def corners_for_sizes(boxes: Sequence, sizes: Sequence, joints: Sequence[np.ndarray]) -> bool:
+    """Return whether boxes that are taken for left, top, width, height are most probably x0, y0, x1, y1.
+
+    Args:
+        boxes: of N people, 4 numbers each.
+        sizes: width and height of the picture of each.
+        joints: [K, 2], x, y of the labeled joints of each.
+    """
+    if len(boxes) < _ENOUGH:
+        return False
+    (x, y, w, h), (width, height) = np.array(boxes, np.float64).T, np.array(sizes, np.float64).T
+    beyond = (x + w > width + 1) | (y + h > height + 1)
+    if beyond.mean() < _BEYOND or not ((w > x) & (h > y) & (w <= width + 1) & (h <= height + 1)).all():
+        return False
+    return all(
+        ((xy >= np.subtract(box[:2], 1)) & (xy <= np.add(box[2:], 1))).all()
+        for box, xy in zip(boxes, joints, strict=True)
+    )
 
 
 def check_box(box_4: np.ndarray, width: int, height: int, on_person_N2: np.ndarray) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from hcmoco.data.codecs import decode_labels, decode_rgb
 from hcmoco.data.containers import read_header
 from hcmoco.data.orientation import read_orientation
-from hcmoco.datasets.conventions import check_keypoints, check_mask, check_rgb, inside
+from hcmoco.datasets.conventions import check_any_inside, check_keypoints, check_mask, check_rgb, inside
 from hcmoco.datasets.io.files import read_inside
 from hcmoco.datasets.person_crop import PersonImages
 
@@ -57,6 +57,7 @@ def read_person_files(
     if keypoints is not None:
         keypoints = np.array(keypoints, np.float64)
         check_keypoints(keypoints, width, height)
+        check_any_inside(keypoints, width, height)
         keypoints[~inside(keypoints[:, :2], width, height), 2] = 0
     if "mask" in images:
         check_mask(images["mask"], np.empty((0, 2)) if keypoints is None else keypoints[keypoints[:, 2] > 0, :2])
