@@ -10,7 +10,7 @@ from hcmoco.data import codecs
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import MPII_16, convert
 from hcmoco.datasets import mpii
-from hcmoco.datasets.base import Rejected, read_all
+from hcmoco.datasets.base import Rejected, Skipped, read_all
 from hcmoco.errors import UserError
 from tests.helpers import mpii_files
 from tests.helpers.real_samples import real_sample
@@ -79,7 +79,7 @@ def test_faults_become_reasons(tmp_path):
         entry("../secret.jpg"),
         entry("link.jpg"),
         entry("text.jpg"),
-        entry(center=(-1.0, -1.0)),
+        entry(joints=[[-200, 5]] * 16, joints_vis=[1] * 16),
         entry(joints=[[0, 0]] * 15),
         entry(scale=float("nan")),
         entry(center=(5000.0, 100.0)),
@@ -100,7 +100,7 @@ def test_faults_become_reasons(tmp_path):
     expected = [
         None, "repeats an earlier", None, "does not exist", "truncated", "empty",
         "leaves the folder", "leaves the folder", "neither PNG",
-        "center is not annotated", "joints: ", "scale: ", "outside the 300 x 200", "center: ",
+        "all 16 visible keypoints lie outside the 300 x 200", "joints: ", "scale: ", "outside the 300 x 200", "center: ",
         "the record: ", "null byte",
         "cannot be read",
     ]  # fmt: skip
@@ -108,6 +108,21 @@ def test_faults_become_reasons(tmp_path):
         assert (reason is None and words is None) or words in reason
         assert reason is None or "\n" not in reason
     assert results[2].id == "mpii/a person é.jpg/2"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"scale": -1.0}, {"scale": None, "joints": []}, {"center": None}, {"center": [], "joints_vis": None}],
+)
+def test_who_has_no_center_is_left_out_whatever_else_is_missing(tmp_path, changes):
+    config = written(tmp_path, [{**entry(), "center": [-1.0, -1.0], **changes}, entry()])
+    out, kept = read_all(mpii.READER, config)
+    assert isinstance(out, Skipped)
+    assert out.reason == "the person's center is not annotated"
+    assert isinstance(kept, Person)
+    found = mpii.inventory(config)
+    assert (found.faults, found.counts["people"]) == ([], 1)
+    assert found.notes == ["1 of the people skipped: the person's center is not annotated"]
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
