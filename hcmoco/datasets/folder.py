@@ -14,7 +14,7 @@
 - keypoints: one [x, y, v] per joint, in pixels from the picture's upper left corner, so that the first pixel's center
   is (0.5, 0.5); v is 0 for absent, 1 or 2 for annotated. Joints outside the picture count as absent.
 - joint_set: the set that the keypoints belong to; it must be the data set's.
-- parts: 8-bit PNG, grayscale or palette; 0 background, 1..24 the parts of Human3.6M, 255 ignore.
+- parts: 8-bit PNG, grayscale or palette, of the numbers that `--label-map` names; 255 ignore.
 - mask: 8-bit PNG, above 0 on the person; depth outside it is dropped.
 - box: x0, y0, x1, y1 of the person in pixels. Default: the extent of the mask, else of the labeled parts, else of the
   visible keypoints (wider by a tenth of its longer side all around), else of the depth readings, else the whole
@@ -31,7 +31,7 @@ as they are stored, for numbers from a program that ignores orientation, as PIL'
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,20 +39,19 @@ import numpy as np
 from pydantic import Field, FiniteFloat, field_validator
 
 from hcmoco.config import Config, build
-from hcmoco.data.body_parts import labeled_box
+from hcmoco.data.body_parts import PART_NAMES
 from hcmoco.data.codecs import DepthCodec, decode_depth
+from hcmoco.data.label_maps import LABEL_MAPS, label_map
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import joint_set
-from hcmoco.data.transforms import extent
 from hcmoco.datasets.base import DatasetReader, Rejected
 from hcmoco.datasets.conventions import check_box
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.person_crop import checked, crop_person
-from hcmoco.datasets.person_files import read_person_files
+from hcmoco.datasets.person_files import find_box, read_person_files
 from hcmoco.errors import UserError
 
 _Positive = Annotated[FiniteFloat, Field(gt=0)]
-_KEYPOINT_MARGIN = 0.1
 
 
 class FolderConfig(Config):
@@ -70,6 +69,19 @@ class FolderConfig(Config):
         description="upright (each file turned by the orientation that it declares, as people see it) or stored "
         "(orientation is ignored)",
     )
+
+    label_map: str = Field(
+        "",
+        description=f"whose numbers the pictures of parts hold: {', '.join(LABEL_MAPS)}; needed if a line has parts",
+    )
+
+    @field_validator("label_map")
+    @classmethod
+    def _known_map(cls, name: str) -> str:
+        try:
+            return label_map(name).name if name else ""
+        except UserError as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("joint_set")
     @classmethod
@@ -118,7 +130,7 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
         The persons, with ids `<name>/<id>`.
 
     Raises:
-        UserError: the file is missing, not text, or has no line.
+        UserError: the file is missing, not text, or has no line; or lines have parts and no label map is named.
     """
     path = Path(config.path) / config.file
     if not path.is_file():
@@ -143,6 +155,16 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
     if not found:
         raise UserError(
             f"{path} has no line; write one JSON object per person into it, as `prepare.py folder --help` shows"
+        )
+    if not config.label_map and any(isinstance(each, FolderItem) and each.line.parts for each in found):
+        raise UserError(
+            f"{path} has parts, whose numbers mean other parts in other label maps; say whose they are with "
+            f"--label-map: {', '.join(LABEL_MAPS)}"
+        )
+    if config.label_map and label_map(config.label_map).parts != PART_NAMES:
+        raise UserError(
+            f"label map {config.label_map!r} has other parts than human3.6m's 25, which the tasks learn; "
+            "leave parts out"
         )
     return found
 
@@ -217,6 +239,8 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
             lambda data: _depth(data, line.depth_scale, upright),
             upright=upright,
         )
+        if images.parts is not None:
+            images = replace(images, parts=_parts(images.parts, config.label_map))
         seen = keypoints[keypoints[:, 2] > 0, :2] if keypoints is not None else np.empty((0, 2))
         if line.box is None:
             box = find_box(images.mask, keypoints, images.depth, images.rgb, images.parts)
@@ -238,45 +262,18 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
     return checked(item.id, len(joint_set(item.config.joint_set)), make, item.config.depth_codec)
 
 
+def _parts(labels: np.ndarray, name: str) -> np.ndarray:
+    """Labels as records have them; ValueError, which begins as other faults of parts do."""
+    try:
+        return label_map(name).read(labels)
+    except ValueError as error:
+        raise ValueError(f"parts: {error}") from None
+
+
 def _depth(data: bytes, scale: float, upright: bool) -> np.ndarray:
     """uint16 [H, W], millimeters, from a 16-bit PNG whose unit is `scale` millimeters; readings are cut to 65.5 m."""
     stored = decode_depth(data, "png16", upright=upright)
     return stored if scale == 1 else np.minimum(np.rint(stored * scale), np.iinfo(np.uint16).max).astype(np.uint16)
-
-
-def find_box(
-    mask: np.ndarray | None,
-    keypoints: np.ndarray | None,
-    depth: np.ndarray | None,
-    rgb: np.ndarray | None,
-    parts: np.ndarray | None = None,
-) -> np.ndarray:
-    """Find the box of a person for whom no box is given.
-
-    Args:
-        mask: uint8 [H, W], above 0 on the person.
-        keypoints: float [J, 3], x, y, visibility.
-        depth: uint16 [H, W], millimeters, 0 = no reading.
-        rgb: uint8 [H, W, 3].
-        parts: uint8 [H, W], 0 off the person, 255 unknown.
-
-    Returns:
-        float [4], x0, y0, x1, y1, from the first of mask, parts, keypoints and depth that shows a person, else the
-        whole picture.
-    """
-    if mask is not None and (box := extent(mask)) is not None:
-        return box
-    if parts is not None and (box := labeled_box(parts)) is not None:
-        return box
-    visible = keypoints[keypoints[:, 2] > 0, :2] if keypoints is not None else np.empty((0, 2))
-    if len(visible) and np.ptp(visible, axis=0).max() > 0:
-        low, high = visible.min(0), visible.max(0)
-        margin = _KEYPOINT_MARGIN * (high - low).max()
-        return np.concatenate([low - margin, high + margin])
-    if depth is not None and (box := extent(depth)) is not None:
-        return box
-    height, width = next(image for image in (rgb, depth, mask) if image is not None).shape[:2]
-    return np.array([0.0, 0.0, width, height])
 
 
 READER = DatasetReader(

@@ -8,12 +8,17 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from hcmoco.data.body_parts import labeled_box
 from hcmoco.data.codecs import decode_labels, decode_rgb
 from hcmoco.data.containers import read_header
 from hcmoco.data.orientation import read_orientation
+from hcmoco.data.transforms import extent
 from hcmoco.datasets.conventions import check_any_inside, check_keypoints, check_mask, check_rgb, inside
 from hcmoco.datasets.io.files import read_inside
 from hcmoco.datasets.person_crop import PersonImages
+
+# Of the joints' longer side: how far a box around them reaches beyond them.
+_KEYPOINT_MARGIN = 0.1
 
 
 def read_person_files(
@@ -85,3 +90,38 @@ def _declared(orientations: Mapping[str, int]) -> str:
         f": the files declare the orientations (EXIF) {declared}; save all of them upright, or give --orientation "
         "stored if they fit each other as they are stored"
     )
+
+
+def find_box(
+    mask: np.ndarray | None,
+    keypoints: np.ndarray | None,
+    depth: np.ndarray | None,
+    rgb: np.ndarray | None,
+    parts: np.ndarray | None = None,
+) -> np.ndarray:
+    """Find the box of a person for whom no box is given.
+
+    Args:
+        mask: uint8 [H, W], above 0 on the person.
+        keypoints: float [J, 3], x, y, visibility.
+        depth: uint16 [H, W], millimeters, 0 = no reading.
+        rgb: uint8 [H, W, 3].
+        parts: uint8 [H, W], 0 off the person, 255 unknown.
+
+    Returns:
+        float [4], x0, y0, x1, y1, from the first of mask, parts, keypoints and depth that shows a person, else the
+        whole picture.
+    """
+    if mask is not None and (box := extent(mask)) is not None:
+        return box
+    if parts is not None and (box := labeled_box(parts)) is not None:
+        return box
+    visible = keypoints[keypoints[:, 2] > 0, :2] if keypoints is not None else np.empty((0, 2))
+    if len(visible) and np.ptp(visible, axis=0).max() > 0:
+        low, high = visible.min(0), visible.max(0)
+        margin = _KEYPOINT_MARGIN * (high - low).max()
+        return np.concatenate([low - margin, high + margin])
+    if depth is not None and (box := extent(depth)) is not None:
+        return box
+    height, width = next(image for image in (rgb, depth, mask) if image is not None).shape[:2]
+    return np.array([0.0, 0.0, width, height])

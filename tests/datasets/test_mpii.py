@@ -100,7 +100,7 @@ def test_faults_become_reasons(tmp_path):
     expected = [
         None, "repeats an earlier", None, "does not exist", "truncated", "empty",
         "leaves the folder", "leaves the folder", "neither PNG",
-        "all 16 visible keypoints lie outside the 300 x 200", "joints: ", "scale: ", "outside the 300 x 200", "center: ",
+        "all 16 visible keypoints lie outside", "joints: ", "scale: ", "outside the 300 x 200", "center: ",
         "the record: ", "null byte",
         "cannot be read",
     ]  # fmt: skip

@@ -124,7 +124,13 @@ def write_itop(root: Path) -> None:
 READERS = {
     reader.name: reader
     for reader in (
-        Reader("folder", folder, write_folder, lambda root: [folder.FolderConfig(path=str(root))], records=3),
+        Reader(
+            "folder",
+            folder,
+            write_folder,
+            lambda root: [folder.FolderConfig(path=str(root), label_map="human3.6m")],
+            records=3,
+        ),
         Reader("ntu", ntu, write_ntu, lambda root: [ntu.NtuConfig(source=str(root), stride=5)], records=6),
         Reader(
             "ntu-parsing",
