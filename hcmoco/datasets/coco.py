@@ -9,7 +9,7 @@ pixels, so half a pixel is added. Sets with more joints are read if COCO's 17 ar
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeGuard
 
 import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, field_validator
@@ -122,7 +122,7 @@ def _rule_against(values: dict) -> str:
     return "the person has no box" if box is None or box == [] else ""
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -200,11 +200,12 @@ def _check_boxes(content: CocoFile[_Person], path: Path) -> None:
     """Raise UserError if the file's boxes are most probably x0, y0, x1, y1."""
     boxes, sizes, joints = [], [], []
     for each in content.people:
-        picture = None if isinstance(each, InvalidEntry) or each.excluded else content.pictures.get(each.image)
-        if picture is not None:
-            boxes.append(each.box)
-            sizes.append((picture.width, picture.height))
-            joints.append(each.joints[each.joints[:, 2] > 0, :2])
+        if isinstance(each, InvalidEntry) or each.excluded or each.image not in content.pictures:
+            continue
+        picture = content.pictures[each.image]
+        boxes.append(each.box)
+        sizes.append((picture.width, picture.height))
+        joints.append(each.joints[each.joints[:, 2] > 0, :2])
     if corners_for_sizes(boxes, sizes, joints):
         raise UserError(
             f"COCO annotation file {path}: many boxes reach far beyond their pictures, and none if bbox is x0, y0, x1, "

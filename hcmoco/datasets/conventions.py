@@ -23,7 +23,7 @@ _DARKEST = 24
 def inside(points_N2: np.ndarray, width: float, height: float) -> np.ndarray:
     """Return bool [N]: which points lie in the picture."""
     points_N2 = np.asarray(points_N2, np.float64)
-    return ((points_N2 >= 0) & (points_N2 < (width, height))).all(1)
+    return np.asarray(((points_N2 >= 0) & (points_N2 < (width, height))).all(1))
 
 
 def check_keypoints(keypoints_J3: np.ndarray, width: int, height: int) -> None:
