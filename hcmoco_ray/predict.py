@@ -55,7 +55,10 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
     if camera is not None and not (camera[0] > 0 and camera[1] > 0):
         raise UserError(f"--camera {given.camera}: fx and fy must be above 0")
     box = given.box if given.box in (None, "picture") else _four("--box", given.box, "120,40,310,460 or --box picture")
-    files = find_images(given.images, ABOUT)
+    if isinstance(box, tuple):
+        _check_box("--box", box)
+    found = find_images(given.images, ABOUT)
+    files = found.files
     boxes = None if given.boxes is None else read_boxes(Path(given.boxes).expanduser(), files)
     check_out(Path(out))
 
@@ -87,7 +90,10 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
     model = saved.model().to(device)
     what = torch.cuda.get_device_name(device) if device.type == "cuda" else _count(threads, "thread")
     _say(f"{task.name} of {saved.folder} on {device.type} ({what}): {_count(len(files), 'picture')}")
-    output = Output(out, _facts(task.name, saved, given, adapter.facts()))
+    for each in found.passed_over:
+        _say(f"passed over: {_text(each)}")
+    passed_over = [_text(each) for each in found.passed_over]
+    output = Output(out, {**_facts(task.name, saved, given, adapter.facts()), "passed_over": passed_over})
     progress = Progress("predict", len(files), "pictures")
     try:
         summary = predict_images(
@@ -142,8 +148,9 @@ def read_boxes(path: Path, files: list[ImageFile]) -> dict[str, list[tuple[float
             name, box = values["image"], tuple(float(each) for each in values["box"])
         except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f'{where} is not of the form {{"image": "a.jpg", "box": [x0, y0, x1, y1]}}') from None
-        if len(box) != 4 or not all(map(math.isfinite, box)) or box[0] >= box[2] or box[1] >= box[3]:
-            raise UserError(f"{where}: the box must be x0, y0, x1, y1 with x0 < x1 and y0 < y1, it is {list(box)}")
+        if len(box) != 4 or not all(map(math.isfinite, box)):
+            raise UserError(f"{where}: the box must be four numbers, x0, y0, x1, y1; it is {list(box)}")
+        _check_box(where, box)
         if name not in names:
             raise UserError(
                 f"{where}: {name!r} is none of the {_count(len(names), 'picture')}, for example {min(names)!r}"
@@ -152,6 +159,21 @@ def read_boxes(path: Path, files: list[ImageFile]) -> dict[str, list[tuple[float
     if not found:
         raise UserError(f"--boxes {path} has no line; write one JSON object per person into it, as --help shows")
     return dict(found)
+
+
+def _check_box(where: str, box: tuple[float, ...]) -> None:
+    """Raise UserError for a box without area, or of shares of the picture."""
+    x0, y0, x1, y1 = box
+    if max(map(abs, box)) <= 1:
+        raise UserError(
+            f"{where}: the box {list(box)} has no number above 1, so it is most probably of shares of the picture; "
+            "give pixels of the upright picture"
+        )
+    if x0 >= x1 or y0 >= y1:
+        as_sizes = f"; left, top, width and height would be {[x0, y0, x0 + x1, y0 + y1]}" if min(x1, y1) > 0 else ""
+        raise UserError(
+            f"{where}: the box must be x0, y0, x1, y1 with x0 < x1 and y0 < y1, it is {list(box)}{as_sizes}"
+        )
 
 
 def _four(option: str, text: str, example: str) -> tuple[float, float, float, float]:

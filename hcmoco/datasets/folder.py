@@ -6,7 +6,7 @@
      "camera": [365.5, 365.5, 256.3, 208.5], "keypoints": [[251.0, 88.5, 2], [0, 0, 0], ...],
      "joint_set": "coco-17", "box": [180, 60, 330, 400], "subject": "anna"}
 
-- rgb: JPEG or PNG; EXIF orientation is ignored.
+- rgb: JPEG or PNG.
 - depth: 16-bit PNG of one channel, registered to the RGB picture and of its size, 0 = no reading. A line has rgb,
   depth or both.
 - depth_scale: millimeters per stored unit; default 1 (Kinect, RealSense); 0.2 if 5000 units are a meter.
@@ -15,40 +15,46 @@
   is (0.5, 0.5); v is 0 for absent, 1 or 2 for annotated. A joint outside the picture counts as absent. With
   --min-confidence v is a confidence instead. For the files that pose estimators write, see `prepare.py keypoints`.
 - joint_set: the set that the keypoints belong to; it must be the data set's.
-- parts: 8-bit PNG, grayscale or palette; 0 background, 1..24 the parts of Human3.6M, 255 ignore.
+- parts: 8-bit PNG, grayscale or palette, of the numbers that `--label-map` names; 255 ignore.
 - mask: 8-bit PNG, above 0 on the person; depth outside it is dropped.
-- box: x0, y0, x1, y1 of the person in pixels. Default: the extent of the mask, else of the visible keypoints (wider by
-  a tenth of its longer side all around), else of the depth readings, else the whole picture.
+- box: x0, y0, x1, y1 of the person in pixels. Default: the extent of the mask, else of the labeled parts, else of the
+  visible keypoints (wider by a tenth of its longer side all around), else of the depth readings, else the whole
+  picture.
 - id: unique in the file; default: the path of rgb, else of depth.
 - subject: who the person is.
 - split: default: the data set's.
 
 Left is the person's own left in an unmirrored picture.
+
+Pictures are upright, as people see them: each file (rgb, depth, parts, mask) is turned by the orientation that it
+declares itself (EXIF), and all numbers are of the upright picture. `--orientation stored` takes the pixels of all files
+as they are stored, for numbers from a program that ignores orientation, as PIL's Image.open does.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator
 
 from hcmoco.config import Config, build
-from hcmoco.data.codecs import DepthCodec, decode_depth, decode_labels
+from hcmoco.data.body_parts import PART_NAMES
+from hcmoco.data.codecs import DepthCodec
+from hcmoco.data.label_maps import LABEL_MAPS, label_map
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import joint_set
-from hcmoco.data.transforms import extent
 from hcmoco.datasets.base import DatasetReader, Rejected
-from hcmoco.datasets.io.files import read_inside, read_rgb
+from hcmoco.datasets.conventions import check_box, check_on_mask
 from hcmoco.datasets.io.inventory import Fault, Inventory
-from hcmoco.datasets.keypoint_convention import Convention, KeypointOptions, exchanged_fault, sample_fault, value_fault
-from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
+from hcmoco.datasets.keypoint_convention import Convention, KeypointOptions, picture_fault, value_fault
+from hcmoco.datasets.person_crop import checked, crop_person
+from hcmoco.datasets.person_files import find_box, read_depth, read_person_files
 from hcmoco.errors import UserError
 
 _Positive = Annotated[FiniteFloat, Field(gt=0)]
-_KEYPOINT_MARGIN = 0.1
 
 
 class FolderConfig(KeypointOptions):
@@ -61,6 +67,23 @@ class FolderConfig(KeypointOptions):
     split: str = Field("train", min_length=1)
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
     depth_codec: DepthCodec = Field("png16", description="codec of the stored depth; the manifest names it")
+    orientation: Literal["upright", "stored"] = Field(
+        "upright",
+        description="upright (each file turned by the orientation that it declares, as people see it) or stored "
+        "(orientation is ignored)",
+    )
+    label_map: str = Field(
+        "",
+        description=f"whose numbers the pictures of parts hold: {', '.join(LABEL_MAPS)}; needed if a line has parts",
+    )
+
+    @field_validator("label_map")
+    @classmethod
+    def _known_map(cls, name: str) -> str:
+        try:
+            return label_map(name).name if name else ""
+        except UserError as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("joint_set")
     @classmethod
@@ -109,7 +132,7 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
         The persons, with ids `<name>/<id>`.
 
     Raises:
-        UserError: the file is missing, not text, or has no line.
+        UserError: the file is missing, not text, or has no line; or lines have parts and no label map is named.
     """
     path = Path(config.path) / config.file
     if not path.is_file():
@@ -134,6 +157,16 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
     if not found:
         raise UserError(
             f"{path} has no line; write one JSON object per person into it, as `prepare.py folder --help` shows"
+        )
+    if not config.label_map and any(isinstance(each, FolderItem) and each.line.parts for each in found):
+        raise UserError(
+            f"{path} has parts, whose numbers mean other parts in other label maps; say whose they are with "
+            f"--label-map: {', '.join(LABEL_MAPS)}"
+        )
+    if config.label_map and label_map(config.label_map).parts != PART_NAMES:
+        raise UserError(
+            f"label map {config.label_map!r} has other parts than human3.6m's 25, which the tasks learn; "
+            "leave parts out"
         )
     return found
 
@@ -202,7 +235,8 @@ def _keypoints_fault(line: PersonLine, config: FolderConfig) -> str | None:
                 f"keypoints.{other}.2 = {joints_J3[other, 2]:g} is neither 0, 1 nor 2; if it is a confidence, give "
                 "--min-confidence, such as 0.3"
             )
-    return value_fault([_unflagged(joints_J3, config)], _convention(config)) or None
+    fault = value_fault([_unflagged(joints_J3, config)], _convention(config))
+    return str(fault) if fault else None
 
 
 def _unflagged(joints_J3: np.ndarray, config: FolderConfig) -> np.ndarray:
@@ -225,31 +259,35 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
         return item
 
     def make() -> Person:
-        line, folder = item.line, item.config.path
-        rgb = None if line.rgb is None else read_rgb(folder, line.rgb)
-        parts = None if line.parts is None else decode_labels(read_inside(folder, line.parts))
-        mask = (
-            None
-            if line.mask is None
-            else np.where(decode_labels(read_inside(folder, line.mask)) > 0, np.uint8(255), np.uint8(0))
+        line, config = item.line, item.config
+        upright = config.orientation == "upright"
+        images = read_person_files(
+            {name: (config.path, getattr(line, name)) for name in ("rgb", "depth", "parts", "mask")},
+            lambda data: read_depth(data, line.depth_scale, upright=upright),
+            upright=upright,
         )
-        depth = None if line.depth is None else read_depth(folder, line.depth, line.depth_scale)
-        if depth is not None and mask is not None and depth.shape == mask.shape:
-            depth = np.where(mask > 0, depth, np.uint16(0))
-        images = PersonImages(rgb=rgb, depth=depth, parts=parts, mask=mask)
-        keypoints = None if line.keypoints is None else _placed(line.keypoints, item.config, images.width_height)
-        box = find_box(mask, keypoints, depth, rgb) if line.box is None else np.array(line.box)
+        if images.parts is not None:
+            images = replace(images, parts=_parts(images.parts, config.label_map))
+        keypoints = None if line.keypoints is None else _placed(line.keypoints, config, images.width_height)
+        seen = keypoints[keypoints[:, 2] > 0, :2] if keypoints is not None else np.empty((0, 2))
+        if images.mask is not None:
+            check_on_mask(seen, images.mask)
+        if line.box is None:
+            box = find_box(images.mask, keypoints, images.depth, images.rgb, images.parts)
+        else:
+            box = np.array(line.box)
+            check_box(box, *images.width_height, seen)
         person = Person(
             id=item.id,
-            dataset=item.config.name,
-            split=line.split or item.config.split,
-            size=item.config.size,
+            dataset=config.name,
+            split=line.split or config.split,
+            size=config.size,
             subject=line.subject,
             camera=None if line.camera is None else np.array(line.camera),
             box=box,
             keypoints=keypoints,
         )
-        return crop_person(person, images, item.config.depth_codec)
+        return crop_person(person, images, config.depth_codec)
 
     return checked(item.id, len(joint_set(item.config.joint_set)), make, item.config.depth_codec)
 
@@ -257,49 +295,17 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
 def _placed(keypoints: Sequence, config: FolderConfig, picture: tuple[int, int]) -> np.ndarray:
     """float64 [J, 3] in pixels of the picture. Raises ValueError if they cannot be of this picture."""
     joints_J3, convention = _unflagged(np.array(keypoints, np.float64), config), _convention(config)
-    if fault := exchanged_fault(joints_J3, convention, picture):
-        raise ValueError(fault)
-    placed = convention.placed(joints_J3, picture)
-    if convention.seen(joints_J3).any() and not placed[:, 2].any():
-        raise ValueError(sample_fault([(joints_J3, picture)], convention) or "every joint lies outside the picture")
-    return placed
+    if fault := picture_fault(joints_J3, convention, picture):
+        raise ValueError(str(fault))
+    return convention.placed(joints_J3, picture)
 
 
-def read_depth(folder: str, name: str, scale: float) -> np.ndarray:
-    """Return uint16 [H, W], millimeters, of a 16-bit PNG whose unit is `scale` millimeters, cut to 65.5 m.
-
-    Raises:
-        ValueError: the file is missing, damaged or of another kind.
-    """
-    stored = decode_depth(read_inside(folder, name), "png16")
-    return stored if scale == 1 else np.minimum(np.rint(stored * scale), np.iinfo(np.uint16).max).astype(np.uint16)
-
-
-def find_box(
-    mask: np.ndarray | None, keypoints: np.ndarray | None, depth: np.ndarray | None, rgb: np.ndarray | None
-) -> np.ndarray:
-    """Find the box of a person for whom no box is given.
-
-    Args:
-        mask: uint8 [H, W], above 0 on the person.
-        keypoints: float [J, 3], x, y, visibility.
-        depth: uint16 [H, W], millimeters, 0 = no reading.
-        rgb: uint8 [H, W, 3].
-
-    Returns:
-        float [4], x0, y0, x1, y1, from the first argument that shows a person, else the whole picture.
-    """
-    if mask is not None and (box := extent(mask)) is not None:
-        return box
-    visible = keypoints[keypoints[:, 2] > 0, :2] if keypoints is not None else np.empty((0, 2))
-    if len(visible) and np.ptp(visible, axis=0).max() > 0:
-        low, high = visible.min(0), visible.max(0)
-        margin = _KEYPOINT_MARGIN * (high - low).max()
-        return np.concatenate([low - margin, high + margin])
-    if depth is not None and (box := extent(depth)) is not None:
-        return box
-    height, width = next(image for image in (rgb, depth, mask) if image is not None).shape[:2]
-    return np.array([0.0, 0.0, width, height])
+def _parts(labels: np.ndarray, name: str) -> np.ndarray:
+    """Labels as records have them; ValueError, which begins as other faults of parts do."""
+    try:
+        return label_map(name).read(labels)
+    except ValueError as error:
+        raise ValueError(f"parts: {error}") from None
 
 
 READER = DatasetReader(

@@ -1,17 +1,15 @@
 """Find a user's image files, and read them as upright RGB or as depth in millimeters.
 
-Shapes: H, W rows and columns of an image as people see it, EXIF orientation applied.
+Shapes: H, W rows and columns of an image as people see it, turned by the orientation that its file declares.
 """
 
 import os
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from hcmoco.data.codecs import decode_depth
+from hcmoco.data.codecs import decode_depth, decode_rgb
 from hcmoco.data.containers import check_whole
 from hcmoco.datasets.io.files import MAX_BYTES
 from hcmoco.errors import UserError
@@ -33,39 +31,76 @@ class ImageFile:
     path: Path
 
 
-def find_images(images: str, marker: str) -> list[ImageFile]:
+@dataclass(frozen=True)
+class FoundImages:
+    """The images of a folder.
+
+    Attributes:
+        files: by name.
+        passed_over: what else is there and is not read, in words, with numbers.
+    """
+
+    files: list[ImageFile]
+    passed_over: tuple[str, ...] = ()
+
+
+def find_images(images: str, marker: str) -> FoundImages:
     """List the file `images`, or all JPG and PNG files in the folder `images` and below it, by name.
 
-    Names that begin with a dot are skipped, as are folders that hold a file named `marker`: those are results.
+    Links to folders are followed. Passed over, and counted, are names that begin with a dot, folders that hold a file
+    named `marker` (those are results), folders that were read already under another name, and those that cannot be
+    opened.
 
     Raises:
         UserError: the path does not exist, or the folder holds no such file.
     """
     root = Path(images).expanduser()
     if root.is_file():
-        return [ImageFile(root.name, root)]
+        return FoundImages([ImageFile(root.name, root)])
     if not root.is_dir():
         what = "is neither a file nor a folder" if root.exists() else "does not exist"
         raise UserError(f"images: {root} {what}; give a JPG or PNG file, or a folder of them")
-    found, other = [], Counter[str]()
-    for folder, folders, names in os.walk(root):
+    found: list[ImageFile] = []
+    over: dict[str, list[str]] = {}
+    seen: set[str] = set()
+
+    def pass_over(what: str, path: str | Path) -> None:
+        over.setdefault(what, []).append(os.path.relpath(path, root))
+
+    def unreadable(error: OSError) -> None:
+        pass_over(f"folders that cannot be opened ({error.strerror})", error.filename)
+
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=unreadable):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that was followed; it may lead back to where it lies
+            folders.clear()
+            pass_over("linked folders that are read under another name", folder)
+            continue
+        seen.add(real)
         if marker in names:
             folders.clear()
+            pass_over("folders of results", folder)
             continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in [*folders, *names]:
+            if name.startswith("."):
+                pass_over("names that begin with a dot", Path(folder, name))
+        # Folders before links to them: their pictures keep their own names.
+        folders[:] = sorted(
+            (name for name in folders if not name.startswith(".")),
+            key=lambda name: (os.path.islink(os.path.join(folder, name)), name),
+        )
         for name in names:
             path, suffix = Path(folder, name), Path(name).suffix.lower()
             if suffix in SUFFIXES and not name.startswith("."):
                 found.append(ImageFile(path.relative_to(root).as_posix(), path))
             elif not name.startswith("."):
-                other[suffix or "no suffix"] += 1
+                pass_over(f"files of {suffix}" if suffix else "files without a suffix", path)
+    most_first = sorted(over.items(), key=lambda each: -len(each[1]))
+    notes = tuple(f"{what}: {len(paths)}, such as {paths[0]}" for what, paths in most_first)
     if not found:
-        others = ", ".join(f"{count} of {suffix}" for suffix, count in other.most_common(3))
-        raise UserError(
-            f"images: {root} holds no {', '.join(SUFFIXES)} file{f' (there are {others})' if others else ''}; "
-            "convert them first"
-        )
-    return sorted(found, key=lambda file: file.name)
+        others = f" (there are {'; '.join(notes[:3])})" if notes else ""
+        raise UserError(f"images: {root} holds no {', '.join(SUFFIXES)} file{others}; convert them first")
+    return FoundImages(sorted(found, key=lambda file: file.name), notes)
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -80,11 +115,7 @@ def read_rgb(path: Path) -> np.ndarray:
         raise ValueError(
             f"RGB must have 8 bits per channel, this is {header.kind}; 16-bit depth is for parsing-depth and pose"
         )
-    # OpenCV applies EXIF orientation unless it is told not to.
-    bgr_HW3 = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if bgr_HW3 is None or sorted(bgr_HW3.shape[:2]) != sorted((header.width, header.height)):
-        raise ValueError(f"the {header.format.upper()} does not decode")
-    return _large_enough(cv2.cvtColor(bgr_HW3, cv2.COLOR_BGR2RGB))
+    return _large_enough(decode_rgb(data, upright=True))
 
 
 def read_depth(path: Path, units_per_meter: float) -> np.ndarray:
@@ -97,7 +128,7 @@ def read_depth(path: Path, units_per_meter: float) -> np.ndarray:
     header = check_whole(data)
     if (header.format, header.bits, header.channels) != ("png", 16, 1):
         raise ValueError(f"depth must be a 16-bit PNG of one channel, this is {header.kind}")
-    stored_HW = _large_enough(decode_depth(data, "png16"))
+    stored_HW = _large_enough(decode_depth(data, "png16", upright=True))
     if units_per_meter == 1000:
         return stored_HW
     return np.minimum(np.rint(stored_HW * (1000 / units_per_meter)), np.iinfo(np.uint16).max).astype(np.uint16)

@@ -6,8 +6,8 @@ import numpy as np
 
 from hcmoco.data.schema import Person
 from hcmoco.data.transforms import CROP_MARGIN
-from hcmoco.datasets.folder import find_box
 from hcmoco.datasets.person_crop import PersonImages, crop_person
+from hcmoco.datasets.person_files import find_box
 from hcmoco.inference.adapter import (
     PICTURE,
     Adapter,

@@ -18,6 +18,8 @@ the box, as in training:
 OUT gets predictions.jsonl (one line per picture), labels/ (label images), pictures/ (input beside prediction),
 index.jpg and about.json, which says what the numbers mean. All coordinates, also of boxes that you give, are pixels of
 the upright picture (EXIF orientation applied). Pictures that cannot be used are rejected: their lines have an `error`.
+Linked folders are followed. Other files, names that begin with a dot, folders of results and folders that cannot be
+opened are passed over, and counted in the output and in about.json.
 Results of an earlier run in OUT are replaced. Other files stay; a folder that holds nothing else is refused.
 
 Relative paths of --weights and --out are resolved against HCMOCO_HOME, else the current folder.

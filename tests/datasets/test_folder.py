@@ -10,6 +10,7 @@ from hcmoco.data.schema import Person
 from hcmoco.datasets import folder
 from hcmoco.datasets.base import Rejected, read_all
 from hcmoco.errors import UserError
+from tests.helpers.oriented import SIDES, as_stored, tagged
 from tests.helpers.real_samples import real_sample
 
 WIDTH, HEIGHT = 120, 90
@@ -45,6 +46,7 @@ def outcomes(root, lines, **options):
         pictures(root)
     text = "\n".join(line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines)
     (root / "people.jsonl").write_text(text, encoding="utf-8")
+    options = {"label_map": "human3.6m", **options}
     return list(read_all(folder.READER, folder.FolderConfig(path=str(root), **options)))
 
 
@@ -92,9 +94,14 @@ def test_depth_units_become_millimeters(tmp_path, scale):
 
 
 def test_a_missing_box_comes_from_what_shows_the_person(tmp_path):
+    pictures(tmp_path)
+    parts = np.zeros((HEIGHT, WIDTH), np.uint8)
+    parts[40:70, 50:90], parts[:5] = 7, 255
+    (tmp_path / "parts at the right.png").write_bytes(codecs.encode_labels(parts))
     keypoints = [[40.5, 30.5, 1], [60.5, 50.5, 2]] + [[5, 5, 0]] * 15
     boxes = {
         (35, 25, 65, 55): {"rgb": "rgb 1.jpg", "mask": "mask.png", "keypoints": keypoints, "depth": "depth.png"},
+        (50, 40, 90, 70): {"rgb": "rgb 1.jpg", "parts": "parts at the right.png", "keypoints": keypoints},
         (38.5, 28.5, 62.5, 52.5): {"rgb": "rgb 1.jpg", "keypoints": keypoints, "depth": "depth.png"},
         (30, 20, 70, 60): {"rgb": "rgb 1.jpg", "depth": "depth.png"},
         (0, 0, WIDTH, HEIGHT): {"rgb": "rgb 1.jpg"},
@@ -103,6 +110,118 @@ def test_a_missing_box_comes_from_what_shows_the_person(tmp_path):
     for expected, person in zip(boxes, people, strict=True):
         x0, y0 = person.crop[:2]
         assert np.allclose(person.box + np.array([x0, y0, x0, y0]), expected, atol=1e-4)
+
+
+def coco(*joints):
+    """The first joints as given, the others absent."""
+    return [list(joint) for joint in joints] + [[0, 0, 0]] * (17 - len(joints))
+
+
+CONVENTIONS = {
+    # keypoints
+    "all coordinates lie within -0.6 and 0.5, as OpenPose's --keypoint_scale 4": {
+        "keypoints": coco((-0.2, 0.3, 2), (0.5, -0.6, 2))
+    },
+    "all inside with x and y exchanged: give --axes yx, or --axes xy if they are as they should be": {
+        "keypoints": coco((20, 95, 2), (30, 100, 2), (25, 80, 2))
+    },
+    # boxes
+    "the box [0.25, 0.2, 0.5, 0.6] is of numbers up to 1, most probably shares": {"box": [0.25, 0.2, 0.5, 0.6]},
+    "the box [60.0, 40.0, 30.0, 35.0] has no area; a box of left, top, width and height is written "
+    "[60.0, 40.0, 90.0, 75.0]": {"box": [60, 40, 30, 35]},
+    "taken for left, top, width and height it holds all of it: write [30.0, 20.0, 70.0, 60.0]": {
+        "box": [30, 20, 40, 40],
+        "keypoints": coco((45, 45, 2), (60, 30, 2), (65, 55, 2)),
+    },
+    # masks
+    "the mask is 0 everywhere": {"mask": np.zeros((HEIGHT, WIDTH))},
+    "the mask holds the values [1, 2, 3], most probably labels": {
+        "mask": np.tile(np.arange(WIDTH) // 30, (HEIGHT, 1))
+    },
+    "it is most probably inverted": {"mask": np.pad(np.zeros((50, 60)), ((20, 20), (30, 30)), constant_values=255)},
+    "none of the 3 visible keypoints lies on the mask": {
+        "mask": np.pad(np.full((30, 30), 255), ((5, 55), (0, 90))),
+        "keypoints": coco((45, 45, 2), (60, 30, 2), (65, 55, 2)),
+    },
+    # files in the place of others
+    "which is most probably depth: name it as depth": {"rgb": "depth.png"},
+    "no pixel is above 24 of 255; it is most probably labels or a mask": {"rgb": "parts.png"},
+    "a 16-bit PNG of one channel is needed": {"depth": "rgb 1.jpg"},
+    "there are labels [58]; human3.6m has 0..24 and 255; all numbers of the picture would fit human3.6m-raw": {
+        "parts": np.full((HEIGHT, WIDTH), 58)
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", CONVENTIONS)
+def test_numbers_of_another_convention_are_refused_with_what_was_probably_meant(tmp_path, words):
+    pictures(tmp_path)
+    line = {"rgb": "rgb 1.jpg", **CONVENTIONS[words]}
+    for name, value in line.items():
+        if isinstance(value, np.ndarray):
+            (tmp_path / f"its {name}.png").write_bytes(codecs.encode_labels(value.astype(np.uint8)))
+            line[name] = f"its {name}.png"
+    (result,) = outcomes(tmp_path, [line])
+    assert isinstance(result, Rejected)
+    assert words in result.reason
+
+
+def test_what_the_refusals_say_helps(tmp_path):
+    keypoints = coco((45, 45, 2), (60, 30, 2), (65, 55, 2))
+    shares = [[x / WIDTH, y / HEIGHT, v] for x, y, v in keypoints]
+    lines = [
+        {"id": "pixels", "rgb": "rgb 1.jpg", "keypoints": [[x * 120, y * 90, v] for x, y, v in shares]},
+        {"id": "corners", "rgb": "rgb 1.jpg", "keypoints": keypoints, "box": [30.0, 20.0, 70.0, 60.0]},
+        {"id": "depth", "depth": "depth.png"},
+    ]
+    assert all(isinstance(each, Person) for each in outcomes(tmp_path, lines))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"keypoints": coco((0.5, 0.5, 2), (40, 50, 2))},  # a joint in the first pixel
+        {"keypoints": coco((119.5, 89.5, 2), (40, 50, 2))},
+        {"keypoints": coco((130, 50, 2), (40, 50, 2), (45, 50, 2))},  # one joint beyond the picture
+        {"box": [-20, -5, 130, 95], "keypoints": coco((40, 50, 2), (45, 50, 2), (50, 60, 2))},
+        {"mask": "mask.png", "keypoints": coco((40, 40, 2), (5, 5, 2), (50, 50, 2))},
+    ],
+)
+def test_what_is_unusual_and_right_is_taken(tmp_path, line):
+    (result,) = outcomes(tmp_path, [{"rgb": "rgb 1.jpg", **line}])
+    assert isinstance(result, Person), result
+
+
+def test_soft_and_whole_masks_are_taken(tmp_path):
+    pictures(tmp_path)
+    soft = cv2.GaussianBlur(np.pad(np.full((40, 40), 255, np.uint8), ((20, 30), (30, 50))), (0, 0), 3)
+    for name, mask in (("soft", soft), ("whole", np.full((HEIGHT, WIDTH), 255, np.uint8))):
+        (tmp_path / f"{name}.png").write_bytes(codecs.encode_labels(mask))
+        (result,) = outcomes(tmp_path, [{"rgb": "rgb 1.jpg", "mask": f"{name}.png"}])
+        assert isinstance(result, Person), result
+
+
+def test_the_box_is_that_of_the_joints_in_the_picture(tmp_path):
+    keypoints = coco((-3, 40, 2), (20, 30, 2), (40, 60, 1), (130, 50, 2))
+    (person,) = outcomes(tmp_path, [{"rgb": "rgb 1.jpg", "keypoints": keypoints}])
+    assert person.keypoints[:4, 2].tolist() == [0, 1, 1, 0]
+    assert np.allclose(person.box[[0, 2]] + person.crop[0], [20 - 3, 40 + 3])
+
+
+def test_parts_are_of_a_label_map_that_is_named(tmp_path):
+    pictures(tmp_path)
+    raw = np.zeros((HEIGHT, WIDTH), np.uint8)
+    raw[20:60, 30:50], raw[20:60, 50:70], raw[12:15] = 58, 6, 255
+    (tmp_path / "raw.png").write_bytes(codecs.encode_labels(raw))
+    (person,) = outcomes(tmp_path, [{"rgb": "rgb 1.jpg", "parts": "raw.png"}], label_map="human3.6m-raw")
+    assert set(np.unique(codecs.decode_labels(person.parts))) == {0, 4, 24, 255}
+    with pytest.raises(UserError, match=r"say whose they are with --label-map: human3.6m, human3.6m-raw, lip"):
+        outcomes(tmp_path, [{"rgb": "rgb 1.jpg", "parts": "raw.png"}], label_map="")
+    with pytest.raises(UserError, match=r"label_map = 'LIP': label map 'LIP' is unknown; known are human3.6m"):
+        build(folder.FolderConfig, {"path": str(tmp_path), "label_map": "LIP"}, "source")
+    with pytest.raises(UserError, match=r"'lip' has other parts than human3.6m's 25, which the tasks learn"):
+        outcomes(tmp_path, [{"rgb": "rgb 1.jpg", "parts": "raw.png"}], label_map="lip")
+    assert all(isinstance(each, Person) for each in outcomes(tmp_path, [{"rgb": "rgb 1.jpg"}], label_map=""))
 
 
 def test_faults_become_reasons(tmp_path):
@@ -137,7 +256,7 @@ def test_faults_become_reasons(tmp_path):
         "line 21: keypoints.0.2": {**good, "keypoints": [[1, 1, 7]] * 17},
         "has no area": {**good, "box": [10, 10, 5, 5]},
         "lies outside": {**good, "box": [500, 10, 510, 50]},
-        "labels [77]": {**good, "parts": "parts bad.png"},
+        "parts: there are labels [77]; human3.6m has 0..24 and 255": {**good, "parts": "parts bad.png"},
         "line 25: depth_scale": {"depth": "depth.png", "depth_scale": -1},
         "the unit must be millimeters": {"depth": "depth.png", "depth_scale": 100},
         "id is empty": {**good, "id": " "},
@@ -238,3 +357,70 @@ def test_a_joint_outside_the_picture_counts_as_absent(tmp_path):
     keypoints[0], keypoints[3] = [200, 300, 1], [0, 0, 0]
     (rejected,) = outcomes(tmp_path, [{"rgb": "rgb 1.jpg", "keypoints": keypoints, "box": [0, 0, WIDTH, HEIGHT]}])
     assert "of the joints lie outside their pictures" in rejected.reason
+
+
+@pytest.mark.parametrize("orientation", sorted(SIDES))
+def test_a_turned_row_is_upright_with_its_labels(tmp_path, orientation):
+    """All four files are turned by their own tag, and what was labeled on the upright picture lies on it."""
+    pictures(tmp_path)
+    seen = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    seen[20:40, 30:50], seen[40:70, 60:70] = (250, 0, 0), (0, 0, 250)
+    depth = np.where(seen.any(2), np.uint16(1500), np.uint16(0))
+    depth[20:40, 30:50] = 2500
+    parts = np.where(seen[..., 0] > 0, np.uint8(3), np.where(seen[..., 2] > 0, np.uint8(9), np.uint8(0)))
+    mask = np.where(seen.any(2), np.uint8(255), np.uint8(0))
+    for suffix, encode in ((".jpg", codecs.encode_rgb), (".png", codecs.encode_png)):
+        (tmp_path / f"rgb{suffix}").write_bytes(tagged(encode(as_stored(seen, orientation)), orientation))
+    (tmp_path / "d.png").write_bytes(tagged(codecs.encode_depth(as_stored(depth, orientation), "png16"), orientation))
+    for name, labels in (("p.png", parts), ("m.png", mask)):
+        (tmp_path / name).write_bytes(tagged(codecs.encode_labels(as_stored(labels, orientation)), orientation))
+    keypoints = [[40.5, 30.5, 2], [65.5, 60.5, 2], [65.5, 45.5, 1]] + [[0, 0, 0]] * 14
+    line = {"depth": "d.png", "parts": "p.png", "mask": "m.png", "keypoints": keypoints}
+    people = outcomes(tmp_path, [{**line, "rgb": "rgb.jpg"}, {**line, "rgb": "rgb.png"}])
+    for person in people:
+        assert isinstance(person, Person), person
+        assert person.crop.tolist()[3:] == [WIDTH, HEIGHT]
+        x0, y0 = person.crop[:2].astype(int)
+        inside = np.s_[20 - y0 : 70 - y0, 30 - x0 : 70 - x0]
+        for data, given in ((person.parts, parts), (person.mask, mask)):
+            assert np.array_equal(codecs.decode_labels(data)[inside], given[20:70, 30:70])
+        assert np.array_equal(codecs.decode_depth(person.depth, "png16")[inside], depth[20:70, 30:70])
+        rgb = codecs.decode_rgb(person.rgb)
+        for (x, y, v), color in zip(person.keypoints[:3], ((250, 0, 0), (0, 0, 250), (0, 0, 250)), strict=True):
+            assert v == 1
+            assert np.abs(rgb[int(y), int(x)].astype(int) - color).max() < 40
+    # The same files as they are stored: a program that ignores orientation labeled the stored pixels.
+    width, height = (WIDTH, HEIGHT) if orientation < 5 else (HEIGHT, WIDTH)
+    (person, _) = outcomes(
+        tmp_path, [{**line, "keypoints": None, "rgb": name} for name in ("rgb.jpg", "rgb.png")], orientation="stored"
+    )
+    assert person.crop.tolist()[3:] == [width, height]
+    stored = as_stored(parts, orientation)
+    rows, columns = np.flatnonzero(stored.any(1)), np.flatnonzero(stored.any(0))
+    x0, y0 = person.crop[:2].astype(int)
+    inside = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    moved = np.s_[rows[0] - y0 : rows[-1] + 1 - y0, columns[0] - x0 : columns[-1] + 1 - x0]
+    assert np.array_equal(codecs.decode_labels(person.parts)[moved], stored[inside])
+
+
+def test_files_of_a_line_that_are_turned_differently_are_refused_with_what_to_do(tmp_path):
+    pictures(tmp_path)
+    rgb, depth = (tmp_path / "rgb 1.jpg").read_bytes(), (tmp_path / "depth.png").read_bytes()
+    for orientation in (1, 3, 6):
+        (tmp_path / f"{orientation}.jpg").write_bytes(tagged(rgb, orientation))
+        (tmp_path / f"{orientation}.png").write_bytes(tagged(depth, orientation))
+    (tmp_path / "upright.png").write_bytes(codecs.encode_depth(np.full((WIDTH, HEIGHT), 2000, np.uint16), "png16"))
+    lines = [
+        {"id": "same", "rgb": "6.jpg", "depth": "6.png"},
+        {"id": "sizes tell that it is upright", "rgb": "6.jpg", "depth": "upright.png"},
+        {"id": "sizes tell that it is not", "rgb": "6.jpg", "depth": "depth.png"},
+        {"id": "nothing tells", "rgb": "3.jpg", "depth": "depth.png"},
+    ]
+    same, told, stored, unknown = outcomes(tmp_path, lines)
+    assert isinstance(same, Person)
+    assert isinstance(told, Person)
+    assert "rgb 90 x 120, depth 120 x 90: the files declare the orientations (EXIF) rgb 6, depth 1" in stored.reason
+    for refused in (stored, unknown):
+        assert "save all of them upright, or give --orientation stored" in refused.reason
+    # What it says helps.
+    assert all(isinstance(each, Person) for each in outcomes(tmp_path, [lines[2], lines[3]], orientation="stored"))

@@ -133,7 +133,14 @@ def write_keypoints(root: Path) -> None:
 READERS = {
     reader.name: reader
     for reader in (
-        Reader("folder", folder, write_folder, lambda root: [folder.FolderConfig(path=str(root))], records=3),
+        Reader(
+            "folder",
+            folder,
+            write_folder,
+            lambda root: [folder.FolderConfig(path=str(root), label_map="human3.6m")],
+            records=3,
+            item_bytes=2000,
+        ),
         Reader(
             "keypoints",
             keypoints,

@@ -78,7 +78,10 @@ def read_inside(folder: str | Path, name: str) -> bytes:
 
 
 def read_rgb(folder: str | Path, name: str, expect: tuple[int, int] | None = None) -> np.ndarray:
-    """Read the JPEG or PNG `name` in `folder`. EXIF orientation is ignored, as annotations ignore it.
+    """Read the JPEG or PNG `name` in `folder`, its pixels as they are stored.
+
+    Orientation is ignored, as the annotations of the published sets ignore it: the programs that wrote and score them
+    count stored pixels (HRNet's loaders ask OpenCV for that, PIL's and MATLAB's readers do nothing else).
 
     Args:
         folder: the folder.

@@ -17,6 +17,7 @@ import numpy as np
 
 from hcmoco.datasets.io.files import read_inside
 from hcmoco.datasets.io.matlab5 import read_matrices
+from hcmoco.datasets.io.npy import NPY_DAMAGE
 from hcmoco.errors import UserError, one_line
 
 PUBLISHED = "FRbndbox_test"
@@ -70,7 +71,7 @@ def _mat(data: bytes) -> np.ndarray:
 def _npy(data: bytes) -> np.ndarray:
     try:
         return np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError, MemoryError, TypeError, OverflowError) as error:
+    except NPY_DAMAGE as error:
         raise ValueError(f"cannot be read as a .npy array: {error}") from None
 
 

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from hcmoco.data.codecs import decode_labels, decode_rgb
+from hcmoco.data.codecs import decode_rgb
+from hcmoco.data.orientation import read_orientation
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import joint_set
 from hcmoco.datasets.base import Rejected, Skipped
-from hcmoco.datasets.folder import find_box, read_depth
+from hcmoco.datasets.conventions import check_on_mask
 from hcmoco.datasets.io.files import read_inside
 from hcmoco.datasets.keypoint_convention import Convention, exchanged_fault, sample_fault, value_fault
 from hcmoco.datasets.keypoints import (
@@ -28,7 +28,8 @@ from hcmoco.datasets.keypoints.formats import FORMATS
 from hcmoco.datasets.keypoints.pictures import Pictures
 from hcmoco.datasets.keypoints.resolve import resolve
 from hcmoco.datasets.keypoints.tool_person import Entry, NoPerson
-from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
+from hcmoco.datasets.person_crop import checked, crop_person
+from hcmoco.datasets.person_files import find_box, read_depth, read_person_files
 from hcmoco.errors import UserError
 
 _SAMPLE = 24  # pictures that are opened to see whether the keypoints are theirs
@@ -50,6 +51,15 @@ class Settings:
     size: int
     depth_codec: str
     convention: Convention
+
+    @property
+    def upright(self) -> bool:
+        """Return whether files are turned as they declare. Without a choice none of the photographs declares it."""
+        return self.orientation != "stored"
+
+    def millimeters(self, data: bytes) -> np.ndarray:
+        """Return uint16 [H, W], millimeters, of a depth file."""
+        return read_depth(data, self.depth_scale, upright=self.upright)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,11 +188,18 @@ def read(item: KeypointItem | Rejected | Skipped) -> Person | Rejected | Skipped
     if isinstance(item, Rejected | Skipped):
         return item
     settings, convention = item.settings, item.settings.convention
+    png = Path(item.image).with_suffix(".png").as_posix()
+    files = {
+        "rgb": (settings.images, item.image),
+        "depth": (settings.depth, png if settings.depth else None),
+        "mask": (settings.mask, png if settings.mask else None),
+    }
     try:
-        rgb = _read_rgb(item)
+        _require_orientation(item, read_inside(settings.images, item.image))
+        images = read_person_files(files, settings.millimeters, upright=settings.upright)
     except ValueError as error:
         return Rejected(item.id, str(error))
-    picture = (rgb.shape[1], rgb.shape[0])
+    picture = images.width_height
     if item.expected and item.expected != picture and convention.size is None:
         return Rejected(
             item.id, f"{item.image!r} is {picture[0]} x {picture[1]}, the file says {item.expected[0]} x "
@@ -190,20 +207,14 @@ def read(item: KeypointItem | Rejected | Skipped) -> Person | Rejected | Skipped
         )  # fmt: skip
     fault = exchanged_fault(item.joints, convention, picture) or value_fault([item.joints], convention)
     if fault:
-        return Rejected(item.id, fault)
+        return Rejected(item.id, str(fault))
     keypoints = convention.placed(item.joints, picture)
     if not keypoints[:, 2].any():
         return Skipped(item.id, _NOBODY_VISIBLE)
 
     def make() -> Person:
-        png = Path(item.image).with_suffix(".png").as_posix()
-        mask = None
-        if settings.mask:
-            mask = np.where(decode_labels(read_inside(settings.mask, png)) > 0, np.uint8(255), np.uint8(0))
-        depth = read_depth(settings.depth, png, settings.depth_scale) if settings.depth else None
-        if depth is not None and mask is not None and depth.shape == mask.shape:
-            depth = np.where(mask > 0, depth, np.uint16(0))
-        images = PersonImages(rgb=rgb, depth=depth, mask=mask)
+        if images.mask is not None:
+            check_on_mask(keypoints[keypoints[:, 2] > 0, :2], images.mask)
         person = Person(
             item.id, settings.dataset, settings.split, settings.size, box=_box(item, keypoints, picture),
             keypoints=keypoints,
@@ -228,19 +239,14 @@ def _box(item: KeypointItem, keypoints: np.ndarray, picture: tuple[int, int]) ->
 def _read_rgb(item: KeypointItem) -> np.ndarray:
     """uint8 [H, W, 3]: the picture as the tool saw it. Raises ValueError if it cannot be used."""
     data = read_inside(item.settings.images, item.image)
-    stored = decode_rgb(data)
-    if b"Exif" not in data[: 1 << 16] and b"eXIf" not in data:
-        return stored
-    # OpenCV applies EXIF orientation unless it is told not to.
-    upright = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if upright is None:
-        return stored
-    upright = cv2.cvtColor(upright, cv2.COLOR_BGR2RGB)
-    if np.array_equal(upright, stored) or item.settings.orientation == "stored":
-        return stored
-    if item.settings.orientation == "upright":
-        return upright
-    raise ValueError(
-        f"{item.image!r} is stored turned (EXIF orientation); give --orientation upright if the tool turned it, as "
-        "OpenPose, MMPose, detectron2 and Ultralytics do, or --orientation stored"
-    )
+    _require_orientation(item, data)
+    return decode_rgb(data, upright=item.settings.upright)
+
+
+def _require_orientation(item: KeypointItem, data: bytes) -> None:
+    """Raise ValueError for a photograph that is stored turned, if nobody said how the tool took such ones."""
+    if not item.settings.orientation and read_orientation(data) != 1:
+        raise ValueError(
+            f"{item.image!r} is stored turned (EXIF orientation); give --orientation upright if the tool turned it, as "
+            "OpenPose, MMPose, detectron2 and Ultralytics do, or --orientation stored"
+        )
