@@ -92,7 +92,7 @@ def write_folder(root: Path) -> None:
             "mask": "mask.png",
         },
         {"rgb": "bilder über/rgb 2.jpg", "parts": "parts.png", "box": [30, 20, 70, 60]},
-        {"depth": "depth.png", "depth_scale": 0.2, "subject": "ben"},
+        {"depth": "depth.png", "depth_unit": "0.2mm", "subject": "ben"},
     ]
     (root / "people.jsonl").write_text(
         "\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8"
