@@ -42,36 +42,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field, FiniteFloat, field_validator
 
 from hcmoco.config import Config, build
 from hcmoco.data.codecs import DepthCodec, decode_labels
-from hcmoco.data.depth_units import (
-    FURTHEST_MM,
-    check_distance,
-    default_unit,
-    in_millimeters,
-    millimeters,
-    rounded,
-    unit_name,
-    unit_of_scale,
-)
+from hcmoco.data.depth_units import millimeters, unit_name, unit_of_scale
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import joint_set
-from hcmoco.data.transforms import extent
 from hcmoco.datasets.base import DatasetReader, Rejected
-from hcmoco.datasets.cameras.camera_file import CAMERA_FILE, RecordedBy, read_camera_file
-from hcmoco.datasets.cameras.registration import register_depth
+from hcmoco.datasets.cameras.camera_file import RecordedBy, read_camera_file
 from hcmoco.datasets.io.depth_files import read_depth_file
 from hcmoco.datasets.io.files import read_inside, read_rgb
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.io.pictures import decode_mask
-from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
+from hcmoco.datasets.person_crop import checked
+from hcmoco.datasets.recorded_person import make_person
 from hcmoco.errors import UserError
 
 _Positive = Annotated[FiniteFloat, Field(gt=0)]
-_KEYPOINT_MARGIN = 0.1
 _PICTURES = (
     ("rgb", "RGB", ("JPEG", "PNG", "WebP", "TIFF", "big-endian TIFF", "BMP")),
     ("depth", "depth", ("PNG", "TIFF", "big-endian TIFF", "EXR", "NPY", "MATLAB 5", "MATLAB 7.3", "HDF5")),
@@ -262,111 +250,21 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
 
     def make() -> Person:
         line, folder = item.line, item.config.path
-        rgb = None if line.rgb is None else read_rgb(folder, line.rgb)
-        parts = None if line.parts is None else decode_labels(read_inside(folder, line.parts))
-        mask = None if line.mask is None else decode_mask(read_inside(folder, line.mask))
-        depth, unit = (None, "") if line.depth is None else _depth(item, rgb)
-        if depth is not None and mask is not None and depth.shape == mask.shape:
-            depth = np.where(mask > 0, depth, np.uint16(0))
-        keypoints = None if line.keypoints is None else np.array(line.keypoints)
-        camera = _camera(item, rgb)
-        box = find_box(mask, keypoints, depth, rgb) if line.box is None else np.array(line.box)
-        if depth is not None:
-            _check_distance(item, depth, unit, box, camera, shown=mask is not None or keypoints is not None)
-        person = Person(
-            id=item.id,
-            dataset=item.config.name,
-            split=line.split or item.config.split,
-            size=item.config.size,
-            subject=line.subject,
-            camera=None if camera is None else np.array(camera),
-            box=box,
-            keypoints=keypoints,
+        stored = None if line.depth is None else read_depth_file(folder, line.depth, _raw_size(item))
+        return make_person(
+            item,
+            rgb=None if line.rgb is None else read_rgb(folder, line.rgb),
+            stored=stored,
+            parts=None if line.parts is None else decode_labels(read_inside(folder, line.parts)),
+            mask=None if line.mask is None else decode_mask(read_inside(folder, line.mask)),
         )
-        depth = None if depth is None else rounded(depth, FURTHEST_MM)
-        return crop_person(person, PersonImages(rgb=rgb, depth=depth, parts=parts, mask=mask), item.config.depth_codec)
 
     return checked(item.id, len(joint_set(item.config.joint_set)), make, item.config.depth_codec)
 
 
-def _depth(item: FolderItem, rgb: np.ndarray | None) -> tuple[np.ndarray, str]:
-    """Depth [H, W] in millimeters, registered to `rgb` where there is one, and the unit of the file."""
-    line, recorded_by = item.line, item.recorded_by or RecordedBy()
-    assert line.depth is not None
-    stored = read_depth_file(item.config.path, line.depth)
-    unit = line.depth_unit or item.config.depth_unit or recorded_by.depth_unit or default_unit(stored)
-    depth = in_millimeters(stored, unit)
-    if rgb is None:
-        return depth, unit
-    if recorded_by.rig is not None:
-        return register_depth(depth, recorded_by.rig), unit
-    if recorded_by.registered is False:
-        raise ValueError(
-            f"{recorded_by.file} says that depth is not registered to RGB; give color, depth and depth_to_color in it"
-        )
-    if depth.shape != rgb.shape[:2]:
-        raise ValueError(
-            f"the pictures differ in size: rgb {rgb.shape[1]} x {rgb.shape[0]}, depth {depth.shape[1]} x "
-            f"{depth.shape[0]}; register depth to RGB, or give the cameras in {CAMERA_FILE}"
-        )
-    return depth, unit
-
-
-def _camera(item: FolderItem, rgb: np.ndarray | None) -> tuple[float, ...] | None:
-    """fx, fy, cx, cy of the picture that the record is cut from; None if they are not known."""
-    if item.line.camera is not None:
-        return item.line.camera
-    by = item.recorded_by or RecordedBy()
-    camera = by.color if rgb is not None or (by.depth is None and by.registered) else by.depth
-    if camera is None:
-        return None
-    if rgb is not None and (camera.width, camera.height) != rgb.shape[1::-1]:
-        raise ValueError(
-            f"the picture is {rgb.shape[1]} x {rgb.shape[0]} pixels, its camera in {by.file} "
-            f"{camera.width} x {camera.height}; give the camera of the pictures' own size"
-        )
-    return camera.record_camera
-
-
-def _check_distance(
-    item: FolderItem, depth: np.ndarray, unit: str, box: np.ndarray, camera: tuple[float, ...] | None, *, shown: bool
-) -> None:
-    """Refuse a person at an impossible distance; `shown`: a mask or joints tell how large the person is."""
-    x0, y0, x1, y1 = np.clip(np.nan_to_num(box), 0, 1 << 15).astype(int)
-    inside = depth[y0 : y1 + 1, x0 : x1 + 1]
-    if not (inside > 0).any():
-        return  # a box that is wrong, or a record without depth, has its own reason
-    where = 'write "depth_unit": "{unit}" in its line' if item.line.depth_unit else "give --depth-unit {unit}"
-    person = float(max(box[2] - box[0], box[3] - box[1])) if shown or item.line.box is not None else None
-    focal = None if camera is None else float(max(camera[:2]))
-    check_distance(inside, unit, where, size_px=person, focal_px=focal)
-
-
-def find_box(
-    mask: np.ndarray | None, keypoints: np.ndarray | None, depth: np.ndarray | None, rgb: np.ndarray | None
-) -> np.ndarray:
-    """Find the box of a person for whom no box is given.
-
-    Args:
-        mask: uint8 [H, W], above 0 on the person.
-        keypoints: float [J, 3], x, y, visibility.
-        depth: uint16 [H, W], millimeters, 0 = no reading.
-        rgb: uint8 [H, W, 3].
-
-    Returns:
-        float [4], x0, y0, x1, y1, from the first argument that shows a person, else the whole picture.
-    """
-    if mask is not None and (box := extent(mask)) is not None:
-        return box
-    visible = keypoints[keypoints[:, 2] > 0, :2] if keypoints is not None else np.empty((0, 2))
-    if len(visible) and np.ptp(visible, axis=0).max() > 0:
-        low, high = visible.min(0), visible.max(0)
-        margin = _KEYPOINT_MARGIN * (high - low).max()
-        return np.concatenate([low - margin, high + margin])
-    if depth is not None and (box := extent(depth)) is not None:
-        return box
-    height, width = next(image for image in (rgb, depth, mask) if image is not None).shape[:2]
-    return np.array([0.0, 0.0, width, height])
+def _raw_size(item: FolderItem) -> tuple[int, int] | None:
+    camera = item.recorded_by.depth if item.recorded_by else None
+    return (camera.width, camera.height) if camera else None
 
 
 READER = DatasetReader(

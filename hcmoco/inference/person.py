@@ -8,8 +8,8 @@ from hcmoco.data.depth_units import check_distance
 from hcmoco.data.depth_units import rounded as rounded_depth
 from hcmoco.data.schema import Person
 from hcmoco.data.transforms import CROP_MARGIN
-from hcmoco.datasets.folder import find_box
 from hcmoco.datasets.person_crop import PersonImages, crop_person
+from hcmoco.datasets.recorded_person import find_box
 from hcmoco.inference.adapter import (
     PICTURE,
     Adapter,

@@ -29,12 +29,14 @@ _VARIABLE = "depth"
 _LARGEST_WHOLE = 1 << 31
 
 
-def read_depth_file(folder: str | Path, name: str) -> np.ndarray:
+def read_depth_file(folder: str | Path, name: str, raw_size: tuple[int, int] | None = None) -> np.ndarray:
     """Read the depth picture `name` in `folder`, by its content, whatever its name ends in.
 
     Args:
         folder: the folder.
         name: path of the file relative to it.
+        raw_size: width and height of files that end in .raw and hold nothing but 16-bit numbers, row by row and
+            little-endian (RealSense's Z16).
 
     Returns:
         [H, W], unsigned or signed whole numbers, or floating point, as stored. Of a MAT file, whose numbers have no
@@ -44,7 +46,9 @@ def read_depth_file(folder: str | Path, name: str) -> np.ndarray:
         ValueError: as `read_inside`; or the file is of another format, damaged, too large, or of several channels.
     """
     data = read_inside(folder, name)
-    if data[:6] == _NPY:
+    if name.lower().endswith(".raw"):
+        stored = _raw(data, raw_size)
+    elif data[:6] == _NPY:
         stored = _npy(data)
     elif data[:4] == _EXR:
         stored = _exr(path_inside(folder, name))
@@ -81,6 +85,17 @@ def _checked(stored: np.ndarray) -> np.ndarray:
     if stored.dtype == np.float16:
         stored = stored.astype(np.float32)
     return stored.astype(stored.dtype.newbyteorder("="), copy=False)
+
+
+def _raw(data: bytes, size: tuple[int, int] | None) -> np.ndarray:
+    if size is None:
+        raise ValueError("a raw depth picture has no size of its own; give the depth camera in camera.json")
+    if len(data) != 2 * size[0] * size[1]:
+        raise ValueError(
+            f"the raw depth picture has {len(data)} bytes, a depth camera of {size[0]} x {size[1]} pixels "
+            f"gives {2 * size[0] * size[1]}"
+        )
+    return np.frombuffer(data, "<u2").reshape(size[1], size[0])
 
 
 def _npy(data: bytes) -> np.ndarray:
