@@ -84,6 +84,7 @@ class DatasetReader(Generic[ConfigT, ItemT]):
         name: config -> what ids and the manifest call the data set; None: its key in the registry.
         joint_set, joint_set_3d, depth_codec: of the records, or a function of the config that chooses them; "" if the
             records have none.
+        recognized: config -> what the source was taken for, one line each, for readers that take several layouts.
         calibrations: (config, items) -> {name: what to measure}, for sources on which something is measured over many
             items first.
         calibrate: what to measure -> the measurement, as JSON values.
@@ -103,6 +104,7 @@ class DatasetReader(Generic[ConfigT, ItemT]):
     joint_set: str | Callable[[ConfigT], str] = ""
     joint_set_3d: str = ""
     depth_codec: str | Callable[[ConfigT], str] = "png16"
+    recognized: Callable[[ConfigT], list[str]] | None = None
     calibrations: Callable[[ConfigT, Sequence[ItemT | Rejected | Skipped]], Mapping[str, Any]] | None = None
     calibrate: Callable[[Any], dict] | None = None
     with_calibrations: (

@@ -60,7 +60,7 @@ from hcmoco.datasets.recorded_person import make_person
 from hcmoco.errors import UserError
 
 _Positive = Annotated[FiniteFloat, Field(gt=0)]
-_PICTURES = (
+PICTURES = (
     ("rgb", "RGB", ("JPEG", "PNG", "WebP", "TIFF", "big-endian TIFF", "BMP")),
     ("depth", "depth", ("PNG", "TIFF", "big-endian TIFF", "EXR", "NPY", "MATLAB 5", "MATLAB 7.3", "HDF5")),
     ("parts", "parts", ("PNG",)),
@@ -182,7 +182,7 @@ def inventory(config: FolderConfig) -> Inventory:
     rejected = [each for each in wanted if isinstance(each, Rejected)]
     found.counts["lines"] = len(wanted)
     found.faults += [Fault(str(Path(config.path) / config.file), each.reason) for each in rejected]
-    for what, label, formats in _PICTURES:
+    for what, label, formats in PICTURES:
         named = [name for line in lines if (name := getattr(line, what)) is not None]
         if named or what == "rgb":
             found.check_files(f"{label} pictures", config.path, named, *formats)
@@ -230,13 +230,15 @@ def _line_fault(line: PersonLine, config: FolderConfig) -> str | None:
         return "the id is empty; omit it or make it unique"
     if line.id is not None and any(ord(character) < 32 for character in line.id):
         return f"the id {line.id!r} has control characters; omit it or give another"
-    if line.joint_set is not None and line.joint_set != config.joint_set:
-        return (
-            f"joint_set is {line.joint_set!r}, the data set is read as {config.joint_set!r}; "
-            "a data set has one joint set"
-        )
-    if line.keypoints is not None and len(line.keypoints) != len(joint_set(config.joint_set)):
-        return f"there are {len(line.keypoints)} keypoints, {config.joint_set} has {len(joint_set(config.joint_set))}"
+    return joints_fault(line, config.joint_set)
+
+
+def joints_fault(line: PersonLine, wanted: str) -> str | None:
+    """Return why the joints of a line cannot be of the joint set `wanted`; None if they are."""
+    if line.joint_set is not None and line.joint_set != wanted:
+        return f"joint_set is {line.joint_set!r}, the data set is read as {wanted!r}; a data set has one joint set"
+    if line.keypoints is not None and len(line.keypoints) != len(joint_set(wanted)):
+        return f"there are {len(line.keypoints)} keypoints, {wanted} has {len(joint_set(wanted))}"
     return None
 
 

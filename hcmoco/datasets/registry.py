@@ -71,6 +71,11 @@ REGISTRY: dict[str, Entry] = {
         numbered=True,
     ),
     "folder": Entry("hcmoco.datasets.folder:READER", "your own pictures: a folder with a JSON Lines file", ""),
+    "recording": Entry(
+        "hcmoco.datasets.recording:READER",
+        "a recording of RealSense, Azure Kinect, Open3D, or any RGB-D folder or video",
+        "",
+    ),
     "ntu": Entry(
         "hcmoco.datasets.ntu:READER",
         "NTU RGB+D 60 and 120: RGB, masked depth and skeletons of clips",

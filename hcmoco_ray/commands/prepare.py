@@ -4,6 +4,7 @@
     python pipelines/prepare.py people --out data/people-wild --count 2000 --domain wild
     python pipelines/prepare.py people --scenes --out data/people-scenes --count 500
     python pipelines/prepare.py folder --out data/mine --path ~/pictures
+    python pipelines/prepare.py recording --out data/mine --path ~/realsense
     python pipelines/prepare.py ntu --source downloads/NTU --check
     python pipelines/prepare.py ntu --source downloads/NTU --dataset 60 --out s3://bucket/ntu60-train
     python pipelines/prepare.py verify data/people
@@ -91,6 +92,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
     from hcmoco.data.shards.manifest import reason_kind
     from hcmoco_ray.prepare.run import prepare
 
+    for line in source.recognized():
+        print(f"  {line}", flush=True)
     manifest, made = prepare(source, resolve_path(arguments.output_dir), max_broken=arguments.max_broken)
     size = sum(file.bytes for file in manifest.files)
     state = "prepared" if made else "already prepared"

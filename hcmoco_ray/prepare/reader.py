@@ -125,6 +125,14 @@ class Source:
         """
         return self.reader.inventory(self._rooted)
 
+    def recognized(self) -> list[str]:
+        """Return what the source was taken for, one line each; none for readers of one layout.
+
+        Raises:
+            UserError: the source as a whole is unusable.
+        """
+        return self.reader.recognized(self._rooted) if self.reader.recognized else []
+
     def items(self) -> Sequence:
         """Return the items, in the source's own order.
 

@@ -11,10 +11,18 @@ from types import ModuleType
 import numpy as np
 
 from hcmoco.data import codecs
-from hcmoco.datasets import coco, densepose_coco, folder, h36m_parsing, itop, mpii, ntu, ntu_parsing
+from hcmoco.datasets import coco, densepose_coco, folder, h36m_parsing, itop, mpii, ntu, ntu_parsing, recording
 from hcmoco.datasets.base import DatasetReader, Outcome
 from hcmoco.datasets.io.inventory import Inventory
-from tests.helpers import coco_files, h36m_files, itop_files, mpii_files, ntu_files, ntu_parsing_files
+from tests.helpers import (
+    coco_files,
+    h36m_files,
+    itop_files,
+    mpii_files,
+    ntu_files,
+    ntu_parsing_files,
+    recording_files,
+)
 
 NTU_CLIPS = ("S001C001P001R001A001", "S001C001P002R001A001", "S001C002P001R001A001")
 
@@ -125,6 +133,20 @@ READERS = {
     reader.name: reader
     for reader in (
         Reader("folder", folder, write_folder, lambda root: [folder.FolderConfig(path=str(root))], records=3),
+        Reader(
+            "recording",
+            recording,
+            lambda root: recording_files.write_realsense_viewer(root, 2),
+            lambda root: [recording.RecordingConfig(path=str(root))],
+            records=2,
+            item_bytes=2600,
+            # Whatever is there is the recording; a picture without its partner is skipped with a reason.
+            unneeded=tuple(
+                f"anna {number}_{end}"
+                for number in (0, 1)
+                for end in ("Color.png", "Depth.raw", "Depth.png", "Depth_metadata.csv")
+            ),
+        ),
         Reader("ntu", ntu, write_ntu, lambda root: [ntu.NtuConfig(source=str(root), stride=5)], records=6),
         Reader(
             "ntu-parsing",

@@ -169,8 +169,8 @@ class CameraFile(Config):
     def _together(self) -> "CameraFile":
         if self.registered and self.depth_to_color is not None:
             raise ValueError("depth_to_color is for pictures that are not registered; drop it, or registered")
-        if self.depth_to_color is not None and (self.depth is None or self.color is None):
-            raise ValueError("depth_to_color needs both cameras, color and depth")
+        if self.depth_to_color is not None and self.color is None:
+            raise ValueError("depth_to_color needs both cameras; color is missing")
         return self
 
 
@@ -196,8 +196,12 @@ class RecordedBy:
     registered: bool | None = None
 
 
-def read_camera_file(folder: str | Path) -> RecordedBy | None:
+def read_camera_file(folder: str | Path, depth_camera: Camera | None = None) -> RecordedBy | None:
     """Read `camera.json`, or Open3D's file, of a folder; None if there is neither.
+
+    Args:
+        folder: the folder.
+        depth_camera: as other files beside the depth pictures name it; used if `camera.json` has none.
 
     Raises:
         UserError: the file is not JSON, or a value in it cannot be right.
@@ -212,8 +216,10 @@ def read_camera_file(folder: str | Path) -> RecordedBy | None:
             )
         given = build(CameraFile, values, str(path))
         color = given.color.camera() if given.color else None
-        depth = given.depth.camera() if given.depth else None
+        depth = given.depth.camera() if given.depth else depth_camera
         rig = None
+        if given.depth_to_color is not None and depth is None:
+            raise UserError(f"{path}: depth_to_color needs both cameras; depth is missing")
         if given.depth_to_color is not None and color is not None and depth is not None:
             rotation = tuple(float(each) for row in given.depth_to_color.rotation for each in row)
             rig = Rig(depth, color, rotation, given.depth_to_color.millimeters)
@@ -222,7 +228,7 @@ def read_camera_file(folder: str | Path) -> RecordedBy | None:
     for name in OPEN3D_FILES:
         if (Path(folder) / name).is_file():
             return _open3d(Path(folder) / name)
-    return None
+    return RecordedBy(depth=depth_camera) if depth_camera else None
 
 
 def _object(path: Path) -> dict:

@@ -21,6 +21,7 @@ SIGNATURES = {
     "MATLAB 5": ((0, b"MATLAB 5.0 MAT-f"),),
     "AVI": ((0, b"RIFF"), (8, b"AVI ")),
     "MP4": ((4, b"ftyp"),),
+    "Matroska": ((0, b"\x1a\x45\xdf\xa3"),),
     "HDF5": ((0, b"\x89HDF\r\n\x1a\n"),),
     # HDF5 behind a block of 512 bytes that begins with this text.
     "MATLAB 7.3": ((0, b"MATLAB 7.3 MAT-f"),),
