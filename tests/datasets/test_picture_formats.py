@@ -199,6 +199,32 @@ def test_depth_that_is_cut_short_is_refused(tmp_path, name, values, capfd):
             read_depth_file(tmp_path, name)
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("d.npy", METERS),
+        ("z.exr", {"Z": METERS}),
+        ("d.mat", {"depth": METERS}),
+        ("d.tiff", METERS),
+        ("d.png", MILLIMETERS),
+    ],
+)
+def test_any_damage_of_depth_is_read_or_refused(tmp_path, name, values):
+    write(tmp_path, name, values)
+    whole, rng = (tmp_path / name).read_bytes(), np.random.default_rng(1)
+    refused = 0
+    for number in range(80):
+        data = bytearray(whole)
+        for at in rng.integers(min(len(data), 600) if number % 2 else len(data), size=(1, 3, 20)[number % 3]):
+            data[at] = rng.integers(256)
+        (tmp_path / name).write_bytes(data)
+        try:
+            assert read_depth_file(tmp_path, name).ndim == 2
+        except ValueError:
+            refused += 1
+    assert refused
+
+
 def test_a_large_number_of_pixels_is_not_allocated(tmp_path):
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (100000, 100000), }"
     header += b" " * (118 - len(header) - 1) + b"\n"

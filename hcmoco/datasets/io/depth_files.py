@@ -6,6 +6,7 @@ What they mean is the unit's matter (data/depth_units.py): whole numbers are mos
 import math
 from io import BytesIO
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -108,7 +109,7 @@ def _npy(data: bytes) -> np.ndarray:
             raise ValueError(f"depth must be one number a pixel, this is {dtype} {list(shape)}")
         file.seek(0)
         return np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OverflowError, TypeError) as error:
+    except (ValueError, EOFError, OverflowError, TypeError, SyntaxError, TokenError) as error:  # the header is Python
         raise ValueError(f"the NPY cannot be read: {one_line(error)}") from None
 
 
