@@ -89,6 +89,9 @@ def make_person(
         depth = np.where(mask > 0, depth, np.uint16(0))
     keypoints = None if line.keypoints is None else np.array(line.keypoints)
     camera = _camera(item, rgb)
+    shown = rgb if rgb is not None else depth
+    if camera is not None and shown is not None:
+        _check_pixels(camera, shown.shape[1], shown.shape[0])
     box = find_box(mask, keypoints, depth, rgb) if line.box is None else np.array(line.box)
     if depth is not None:
         _check_distance(item, depth, unit, box, camera, shown=mask is not None or keypoints is not None)
@@ -141,6 +144,14 @@ def _camera(item: Recorded, rgb: np.ndarray | None) -> tuple[float, ...] | None:
             f"{camera.width} x {camera.height}; give the camera of the pictures' own size"
         )
     return camera.record_camera
+
+
+def _check_pixels(camera: tuple[float, ...], width: int, height: int) -> None:
+    if not (0.1 < camera[0] / width < 10 and 0.1 < camera[1] / height < 10):
+        raise ValueError(
+            f"the camera's focal lengths {camera[0]:g} and {camera[1]:g} cannot be of a {width} x {height} picture; "
+            "give the camera in pixels"
+        )
 
 
 def _check_distance(

@@ -242,6 +242,10 @@ def test_faults_become_reasons(tmp_path):
         "line 30: camera": '{"id": "y", "rgb": "rgb 1.jpg", "camera": [1, 1, 1, ' + "9" * 4000 + "]}",
         "has control characters": {**good, "id": "a\x00b"},
         "is not valid Unicode": '{"id": "\\ud800", "rgb": "rgb 1.jpg"}',
+        "focal lengths 0.8 and 1.1 cannot be of a 120 x 90 picture; give the camera in pixels": {
+            **good,
+            "camera": [0.8, 1.1, 0.5, 0.5],
+        },
     }
     named = [
         line if isinstance(line, str) else {"id": f"line {number}", **line}
