@@ -79,6 +79,7 @@ def read_rgb(path: Path) -> np.ndarray:
     data = _read(path)
     if pictures.read_picture_header(data) is not None:
         return _large_enough(pictures.decode_picture(data))
+    pictures.check_known(data)
     header = check_whole(data)
     if header.bits > 8:
         raise ValueError(

@@ -56,7 +56,9 @@ def test_gray_is_repeated(suffix):
         (encoded(".webp", RGB)[:-40], "the WebP is truncated"),
         (encoded(".bmp", RGB)[:-40], "the BMP is truncated"),
         (encoded(".tiff", RGB)[:200], "the picture is truncated in its header|the TIFF does not decode"),
-        (b"GIF89a" + bytes(50), "neither PNG nor JPEG"),
+        (b"GIF89a" + bytes(50), "the picture is none of what is read; save it as JPEG, PNG, WebP, TIFF or BMP"),
+        (b"\0\0\0\x18ftypheic" + bytes(50), "the picture is HEIC, which is not read; save it as JPEG"),
+        (b"", "the image is empty"),
         (b"BM" + struct.pack("<I", 60) + bytes(12) + struct.pack("<iiHH", 40000, 40000, 1, 24) + bytes(40), "40000 x"),
     ],
 )
@@ -194,7 +196,7 @@ def test_depth_that_is_cut_short_is_refused(tmp_path, name, values, capfd):
     for share in (0.3, 0.05):
         (tmp_path / name).write_bytes(data[: int(len(data) * share)])
         with pytest.raises(
-            ValueError, match=r"cannot be read|cut off|is not a MATLAB|does not exist|neither PNG|longer"
+            ValueError, match=r"cannot be read|cut off|is not a MATLAB|does not exist|none of what is read|longer"
         ):
             read_depth_file(tmp_path, name)
 

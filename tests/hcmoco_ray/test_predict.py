@@ -367,7 +367,7 @@ def test_broken_pictures_are_rejected(predict, tmp_path):
     wanted = {
         "cut.jpg": "end marker",
         "empty.png": "empty",
-        "text.png": "neither PNG nor JPEG",
+        "text.png": "the picture is none of what is read; save it as JPEG",
         "deep.png": "8 bits per channel",
         "gone.png": "does not exist",
         "tiny.png": "3 x 3",

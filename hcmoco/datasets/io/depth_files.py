@@ -11,7 +11,7 @@ from tokenize import TokenError
 import numpy as np
 
 from hcmoco.data.codecs import decode_depth
-from hcmoco.data.containers import MAX_PIXELS, MAX_SIDE, check_whole
+from hcmoco.data.containers import MAX_PIXELS, MAX_SIDE, PNG_SIGNATURE, check_whole
 from hcmoco.datasets.io.files import path_inside, read_inside
 from hcmoco.datasets.io.hdf5 import open_hdf5, read_array
 from hcmoco.datasets.io.matlab5 import read_matrices
@@ -62,6 +62,8 @@ def read_depth_file(folder: str | Path, name: str, raw_size: tuple[int, int] | N
         if header.channels != 1 or header.bits < 16:
             raise ValueError(not_depth(header.kind))
         stored = decode_unchanged(data, header)
+    elif data[:8] != PNG_SIGNATURE and data[:2] != b"\xff\xd8":
+        raise ValueError(f"the file is none of what is read as depth: {FORMATS}")
     else:
         declared = check_whole(data)
         if declared.format != "png" or declared.bits != 16 or declared.channels != 1:

@@ -19,6 +19,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 _TIFF_STARTS = (b"II*\0", b"MM\0*")
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I"}
 _WIDTH, _HEIGHT, _BITS, _ORIENTATION, _SAMPLES, _SAMPLE_FORMAT = 256, 257, 258, 274, 277, 339
+_HEIC = (b"ftypheic", b"ftypmif1")
 _NEARLY_GRAY = 48  # what the loss of JPEG and WebP makes of black and white
 _MASK_FROM = 128  # JPEG blurs a mask's edge: there half and more is the person
 
@@ -153,6 +154,7 @@ def decode_picture(data: bytes) -> np.ndarray:
     """
     header = read_picture_header(data)
     if header is None:
+        check_known(data)
         declared = check_whole(data)
         if declared.bits > 8:
             raise ValueError(not_rgb(declared.kind))
@@ -163,6 +165,13 @@ def decode_picture(data: bytes) -> np.ndarray:
     if image.ndim == 2:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
     return np.ascontiguousarray(image[..., 2::-1])
+
+
+def check_known(data: bytes) -> None:
+    """Raise ValueError for a file that begins neither as a JPEG nor as a PNG, with what to do about it."""
+    if data and data[:8] != PNG_SIGNATURE and data[:2] != b"\xff\xd8":
+        kind = "HEIC, which is not read" if data[4:12] in _HEIC else "none of what is read"
+        raise ValueError(f"the picture is {kind}; save it as JPEG, PNG, WebP, TIFF or BMP")
 
 
 def not_rgb(kind: str) -> str:
