@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import hcmoco
+from hcmoco.data.depth_units import millimeters, unit_name
 from hcmoco.errors import UserError
 from hcmoco.inference.images import ImageFile, find_images
 from hcmoco.inference.writer import ABOUT, INDEX, LINES, Output, check_out
@@ -21,7 +22,7 @@ _OF_TASKS = {
     "box": ("parsing-rgb", "parsing-depth", "pose"),
     "boxes": ("parsing-rgb", "parsing-depth", "pose"),
     "camera": ("pose",),
-    "depth_scale": ("parsing-depth", "pose"),
+    "depth_unit": ("parsing-depth", "pose"),
     "min_score": ("densepose",),
 }
 
@@ -42,11 +43,13 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
     for name, value in (("--batch", given.batch), ("--threads", threads)):
         if value < 1:
             raise UserError(f"{name} {value}: must be at least 1")
-    if given.depth_scale is not None and not 0.01 <= given.depth_scale <= 1e6:
-        raise UserError(
-            f"--depth-scale {given.depth_scale:g}: must be units per meter, 0.01 to 1e6; "
-            "1000 for millimeters, 5000 for TUM's PNGs"
-        )
+    if given.depth_scale is not None:
+        raise UserError(f"--depth-scale is now --depth-unit: give --depth-unit {_unit_of(given.depth_scale)}")
+    if given.depth_unit is not None:
+        try:
+            millimeters(given.depth_unit)
+        except ValueError as error:
+            raise UserError(f"--depth-unit {given.depth_unit}: {error}") from None
     if given.min_score is not None and not 0 <= given.min_score <= 1:
         raise UserError(f"--min-score {given.min_score:g}: must be from 0 to 1")
     if not is_local(out):
@@ -81,9 +84,7 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
             )
     if given.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no usable GPU here; give --device cpu")
-    options = PredictOptions(
-        box, boxes, camera, given.depth_scale or 1000.0, 0.3 if given.min_score is None else given.min_score
-    )
+    options = PredictOptions(box, boxes, camera, given.depth_unit, 0.3 if given.min_score is None else given.min_score)
     adapter = make_adapter(task, options)
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.set_num_threads(threads)
@@ -174,6 +175,16 @@ def _check_box(where: str, box: tuple[float, ...]) -> None:
         raise UserError(
             f"{where}: the box must be x0, y0, x1, y1 with x0 < x1 and y0 < y1, it is {list(box)}{as_sizes}"
         )
+
+
+def _unit_of(units_per_meter: str) -> str:
+    """The unit that version 0.1 called so many units per meter; mm for what it did not accept."""
+    try:
+        unit = unit_name(1000 / float(units_per_meter))
+        millimeters(unit)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return "mm"
+    return unit
 
 
 def _four(option: str, text: str, example: str) -> tuple[float, float, float, float]:

@@ -4,60 +4,108 @@ Pictures are upright, as people see them: each file is turned by the orientation
 numbers: keypoints and boxes are of the upright picture.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from hcmoco.data.body_parts import labeled_box
-from hcmoco.data.codecs import decode_depth, decode_labels, decode_rgb
-from hcmoco.data.containers import read_header
+from hcmoco.data.codecs import decode_labels
+from hcmoco.data.label_maps import label_map
 from hcmoco.data.orientation import read_orientation
 from hcmoco.data.transforms import extent
+from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.conventions import check_mask, check_rgb
+from hcmoco.datasets.io.depth_files import read_depth_file
 from hcmoco.datasets.io.files import read_inside
-from hcmoco.datasets.person_crop import PersonImages
+from hcmoco.datasets.io.pictures import decode_mask, decode_picture, num_channels
 
 # Of the joints' longer side: how far a box around them reaches beyond them.
 _KEYPOINT_MARGIN = 0.1
 
 
+@dataclass(frozen=True)
+class PersonPictures:
+    """The decoded files of one person in one view, None where there is none.
+
+    Attributes:
+        rgb: uint8 [H, W, 3], RGB.
+        stored_depth: [h, w], numbers as of `read_depth_file`; of its own size where it is to be registered.
+        parts: uint8 [H, W], train ids of body parts or IGNORE.
+        mask: uint8 [H, W], 255 on the person.
+    """
+
+    rgb: np.ndarray | None = None
+    stored_depth: np.ndarray | None = None
+    parts: np.ndarray | None = None
+    mask: np.ndarray | None = None
+
+
 def read_person_files(
-    files: Mapping[str, tuple[str, str | None]], read_depth: Callable[[bytes], np.ndarray], *, upright: bool
-) -> PersonImages:
+    files: Mapping[str, tuple[str, str | None]],
+    recorded_by: RecordedBy | None = None,
+    *,
+    upright: bool,
+    labels: str = "",
+) -> PersonPictures:
     """Read the files of one person in one view.
 
     Args:
         files: of rgb, depth, parts and mask a folder and the file's path in it, which is None where there is none.
-        read_depth: depth file's bytes -> uint16 [H, W], millimeters.
+        recorded_by: the cameras, if they are known.
         upright: turn files as their orientation says; else take their pixels as they are stored.
-
-    Returns:
-        The pictures, all of one size, depth only on the mask.
+        labels: label map of parts.
 
     Raises:
         ValueError: a file cannot be used, files do not fit each other, or values are of another convention.
     """
-    data = {name: read_inside(folder, path) for name, (folder, path) in files.items() if path is not None}
+    given = {name: (folder, path) for name, (folder, path) in files.items() if path is not None}
+    data = {name: read_inside(*where) for name, where in given.items()}
     turned = {name: read_orientation(each) for name, each in data.items()} if upright else {}
-    images: dict[str, np.ndarray] = {}
-    for name, each in data.items():
-        if name == "rgb":
-            images[name] = decode_rgb(each, upright=upright)
-            check_rgb(images[name], read_header(each).channels)
-        else:
-            images[name] = read_depth(each) if name == "depth" else decode_labels(each, upright=upright)
+    rgb, depth, parts, mask = (None, None, None, None)
+    if "rgb" in data:
+        rgb = decode_picture(data["rgb"], upright=upright)
+        check_rgb(rgb, num_channels(data["rgb"]))
+    if "depth" in given:
+        depth = read_depth_file(*given["depth"], _raw_size(recorded_by), upright=upright)
+    if "parts" in data:
+        parts = _parts(decode_labels(data["parts"], upright=upright), labels)
+    if "mask" in data:
+        mask = decode_mask(data["mask"], upright=upright)
+        check_mask(mask)
+        mask = np.where(mask > 0, np.uint8(255), np.uint8(0))
+    found = {"rgb": rgb, "depth": depth, "parts": parts, "mask": mask}
+    _check_turned(turned, {name: each.shape[1::-1] for name, each in found.items() if each is not None}, recorded_by)
+    return PersonPictures(rgb, depth, parts, mask)
+
+
+def _raw_size(recorded_by: RecordedBy | None) -> tuple[int, int] | None:
+    camera = recorded_by.depth if recorded_by else None
+    return (camera.width, camera.height) if camera else None
+
+
+def _parts(labels: np.ndarray, name: str) -> np.ndarray:
+    """Labels as records have them; ValueError, which begins as other faults of parts do."""
     try:
-        width, height = PersonImages(**images).width_height
+        return label_map(name).read(labels)
     except ValueError as error:
-        raise ValueError(f"{error}{_declared(turned)}") from None
+        raise ValueError(f"parts: {error}") from None
+
+
+def _check_turned(
+    turned: Mapping[str, int], sizes: Mapping[str, tuple[int, ...]], recorded_by: RecordedBy | None
+) -> None:
+    """Raise ValueError if pictures were turned, and do not surely fit each other or their cameras."""
+    if all(each == 1 for each in turned.values()):
+        return
+    if recorded_by and (recorded_by.color or recorded_by.depth):
+        raise ValueError(f"the cameras of {recorded_by.file} saw the pictures as they are stored{_declared(turned)}")
+    if len(set(sizes.values())) > 1:
+        shown = ", ".join(f"{name} {width} x {height}" for name, (width, height) in sizes.items())
+        raise ValueError(f"the pictures differ in size: {shown}{_declared(turned)}")
+    width, height = next(iter(sizes.values()))
     if {"rgb", "depth"} <= turned.keys() and not _surely_fit(turned["rgb"], turned["depth"], width == height):
         raise ValueError(f"nobody can say whether depth fits rgb{_declared(turned)}")
-    if "mask" in images:
-        check_mask(images["mask"])
-        images["mask"] = np.where(images["mask"] > 0, np.uint8(255), np.uint8(0))
-        if "depth" in images:
-            images["depth"] = np.where(images["mask"] > 0, images["depth"], np.uint16(0))
-    return PersonImages(**images)
 
 
 def _surely_fit(rgb: int, depth: int, square: bool) -> bool:
@@ -70,24 +118,12 @@ def _surely_fit(rgb: int, depth: int, square: bool) -> bool:
 
 
 def _declared(orientations: Mapping[str, int]) -> str:
-    """What to do about files of which at least one is turned; "" if none is."""
-    if all(each == 1 for each in orientations.values()):
-        return ""
+    """What to do about files of which at least one is turned."""
     declared = ", ".join(f"{name} {number}" for name, number in orientations.items())
     return (
         f": the files declare the orientations (EXIF) {declared}; save all of them upright, or give --orientation "
         "stored if they fit each other as they are stored"
     )
-
-
-def read_depth(data: bytes, scale: float, *, upright: bool) -> np.ndarray:
-    """Return uint16 [H, W], millimeters, of a 16-bit PNG whose unit is `scale` millimeters, cut to 65.5 m.
-
-    Raises:
-        ValueError: the file is damaged or of another kind.
-    """
-    stored = decode_depth(data, "png16", upright=upright)
-    return stored if scale == 1 else np.minimum(np.rint(stored * scale), np.iinfo(np.uint16).max).astype(np.uint16)
 
 
 def find_box(

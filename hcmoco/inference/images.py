@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hcmoco.data.codecs import decode_depth, decode_rgb
 from hcmoco.data.containers import check_whole
+from hcmoco.data.depth_units import default_unit, in_millimeters
+from hcmoco.datasets.io import depth_files, pictures
 from hcmoco.datasets.io.files import MAX_BYTES
 from hcmoco.errors import UserError
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+# Of a folder; a MAT file beside pictures mostly holds something else than depth.
+SUFFIXES = tuple(each for each in dict.fromkeys((*pictures.SUFFIXES, *depth_files.SUFFIXES)) if each != ".mat")
 MIN_SIDE = 16
 
 
@@ -45,7 +47,7 @@ class FoundImages:
 
 
 def find_images(images: str, marker: str) -> FoundImages:
-    """List the file `images`, or all JPG and PNG files in the folder `images` and below it, by name.
+    """List the file `images`, or all files of SUFFIXES in the folder `images` and below it, by name.
 
     Links to folders are followed. Passed over, and counted, are names that begin with a dot, folders that hold a file
     named `marker` (those are results), folders that were read already under another name, and those that cannot be
@@ -59,7 +61,7 @@ def find_images(images: str, marker: str) -> FoundImages:
         return FoundImages([ImageFile(root.name, root)])
     if not root.is_dir():
         what = "is neither a file nor a folder" if root.exists() else "does not exist"
-        raise UserError(f"images: {root} {what}; give a JPG or PNG file, or a folder of them")
+        raise UserError(f"images: {root} {what}; give a picture, or a folder of pictures")
     found: list[ImageFile] = []
     over: dict[str, list[str]] = {}
     seen: set[str] = set()
@@ -104,37 +106,51 @@ def find_images(images: str, marker: str) -> FoundImages:
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """Read a JPEG or PNG as people see it: uint8 [H, W, 3].
+    """Read a JPEG, PNG, WebP, TIFF or BMP as people see it: uint8 [H, W, 3].
 
     Raises:
         ValueError: another kind of file, one that is damaged, or one with 16 bits per channel.
     """
     data = _read(path)
+    if pictures.read_picture_header(data) is not None:
+        return _large_enough(pictures.decode_picture(data, upright=True))
+    pictures.check_known(data)
     header = check_whole(data)
     if header.bits > 8:
         raise ValueError(
             f"RGB must have 8 bits per channel, this is {header.kind}; 16-bit depth is for parsing-depth and pose"
         )
-    return _large_enough(decode_rgb(data, upright=True))
+    return _large_enough(pictures.decode_picture(data, upright=True))
 
 
-def read_depth(path: Path, units_per_meter: float) -> np.ndarray:
-    """Read depth from a 16-bit PNG: uint16 [H, W], millimeters, 0 = no reading. Readings beyond 65.5 m become 65.5 m.
+def read_depth(path: Path, unit: str | None) -> tuple[np.ndarray, str]:
+    """Read a depth picture, see depth_files.py.
+
+    Args:
+        path: of the file.
+        unit: of its numbers; None: mm for whole numbers, m for floating point.
+
+    Returns:
+        [H, W], millimeters as of `in_millimeters`, 0 = no reading; and the unit that was taken.
 
     Raises:
         ValueError: any other file.
     """
-    data = _read(path)
-    header = check_whole(data)
-    if (header.format, header.bits, header.channels) != ("png", 16, 1):
-        raise ValueError(f"depth must be a 16-bit PNG of one channel, this is {header.kind}")
-    stored_HW = _large_enough(decode_depth(data, "png16", upright=True))
-    if units_per_meter == 1000:
-        return stored_HW
-    return np.minimum(np.rint(stored_HW * (1000 / units_per_meter)), np.iinfo(np.uint16).max).astype(np.uint16)
+    _check_file(path)
+    stored = depth_files.read_depth_file(path.parent, path.name, upright=True)
+    unit = unit or default_unit(stored)
+    return _large_enough(in_millimeters(stored, unit)), unit
 
 
 def _read(path: Path) -> bytes:
+    _check_file(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"it cannot be read: {error.strerror or error}") from None
+
+
+def _check_file(path: Path) -> None:
     try:
         if not path.is_file():
             raise ValueError("it does not exist" if not path.exists() else "it is not a regular file")
@@ -143,7 +159,6 @@ def _read(path: Path) -> bytes:
             raise ValueError(
                 "the file is empty" if size == 0 else f"the file has {size} bytes, at most {MAX_BYTES} are read"
             )
-        return path.read_bytes()
     except OSError as error:
         raise ValueError(f"it cannot be read: {error.strerror or error}") from None
 

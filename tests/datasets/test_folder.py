@@ -9,6 +9,7 @@ from hcmoco.data import codecs
 from hcmoco.data.schema import Person
 from hcmoco.datasets import folder
 from hcmoco.datasets.base import Rejected, read_all
+from hcmoco.datasets.person_lines import PersonLine
 from hcmoco.errors import UserError
 from tests.helpers.oriented import SIDES, as_stored, tagged
 from tests.helpers.real_samples import real_sample
@@ -86,11 +87,107 @@ def test_ids_default_to_the_path_and_later_ones_of_the_same_name_are_rejected(tm
     assert "line 4: an earlier line has the same id" in results[2].reason
 
 
-@pytest.mark.parametrize("scale", [0.2, 1.0, 10.0])
-def test_depth_units_become_millimeters(tmp_path, scale):
-    (person,) = outcomes(tmp_path, [{"depth": "depth.png", "depth_scale": scale}], depth_codec="zstd-delta")
+@pytest.mark.parametrize(("unit", "expected"), [("0.2mm", 400), ("mm", 2000), ("0.25 mm", 500), ("0.9cm", 18000)])
+def test_depth_units_become_millimeters(tmp_path, unit, expected):
+    (person,) = outcomes(tmp_path, [{"depth": "depth.png", "depth_unit": unit}], depth_codec="zstd-delta")
     depth = codecs.decode_depth(person.depth, "zstd-delta")
-    assert set(np.unique(depth)) == {0, round(2000 * scale)}
+    assert set(np.unique(depth)) == {0, expected}
+
+
+def test_the_unit_of_a_line_goes_before_the_option_and_the_option_before_the_folder(tmp_path):
+    pictures(tmp_path)
+    (tmp_path / "camera.json").write_text('{"model": "L515", "depth_unit": "0.25mm"}')
+    lines = [{"id": "line", "depth": "depth.png", "depth_unit": "0.2mm"}, {"id": "folder", "depth": "depth.png"}]
+
+    def distances(**options):
+        return [
+            int(codecs.decode_depth(person.depth, "png16").max()) for person in outcomes(tmp_path, lines, **options)
+        ]
+
+    assert distances() == [400, 500]
+    assert distances(depth_unit="mm") == [400, 2000]
+    (tmp_path / "camera.json").unlink()
+    assert distances() == [400, 2000]
+
+
+@pytest.mark.parametrize(
+    ("stored", "unit", "meant"),
+    [
+        (np.uint16(2), None, "m"),  # whole meters
+        (np.uint16(2000), "um", "mm"),  # 0.001, as RealSense gives its scale
+        (np.uint16(2000), "m", "mm"),
+        (np.float32(2.5), "mm", "m"),
+        (np.float32(2500), None, "mm"),
+        (np.uint16(250), "mm", None),
+        (np.uint16(180), None, "cm"),
+    ],
+)
+def test_a_person_at_2_mm_or_2_km_is_refused_and_the_advice_helps(tmp_path, stored, unit, meant):
+    depth = np.zeros((HEIGHT, WIDTH), stored.dtype)
+    depth[20:60, 30:70] = stored
+    pictures(tmp_path)
+    np.save(tmp_path / "depth.npy", depth)
+    line = {"depth": "depth.npy", **({"depth_unit": unit} if unit else {})}
+    (result,) = outcomes(tmp_path, [line])
+    if meant is None:
+        assert isinstance(result, Person)
+        return
+    assert f": {meant} was probably meant" in result.reason, result.reason
+    # What the reason says, word by word: a key of the line, or an option.
+    advice = result.reason.rsplit(", ", 1)[1]
+    if unit:
+        key, value = advice.removeprefix("write ").removesuffix(" in its line").split(": ")
+        (person,) = outcomes(tmp_path, [{**line, json.loads(key): json.loads(value)}])
+    else:
+        assert advice == f"give --depth-unit {meant}"
+        (person,) = outcomes(tmp_path, [line], depth_unit=meant)
+    assert 1500 < codecs.decode_depth(person.depth, "png16").max() < 3000
+
+
+def test_a_unit_that_distance_cannot_tell_is_told_by_the_persons_height(tmp_path):
+    """A quarter of a millimeter taken for one: 8 m away can be, but not 6.8 m tall."""
+    depth = np.zeros((480, 640), np.uint16)
+    depth[40:440, 250:400] = 8000
+    (tmp_path / "depth.png").write_bytes(codecs.encode_depth(depth, "png16"))
+    line = {"depth": "depth.png", "camera": [600, 600, 320, 240], "box": [250, 40, 400, 440]}
+    pictures_of_line = [{**line, "id": "mm"}, {**line, "id": "quarter", "depth_unit": "0.25mm"}]
+    (tmp_path / "people.jsonl").write_text("\n".join(map(json.dumps, pictures_of_line)))
+    wrong, right = read_all(folder.READER, folder.FolderConfig(path=str(tmp_path)))
+    assert "8 m with the depth unit mm and the person 5.33 m tall; up to 3 m can be right" in wrong.reason
+    assert "0.25mm was probably meant (then 2 m away), give --depth-unit 0.25mm" in wrong.reason
+    assert isinstance(right, Person)
+
+
+@pytest.mark.parametrize(
+    ("scale", "unit"),
+    [(0.2, "0.2mm"), (1, "mm"), (1.0, "mm"), (0.25, "0.25mm"), (1000, "m"), (0.001, "mm"), ("x", "mm")],
+)
+def test_the_old_scale_is_told_its_unit_and_the_unit_is_read_the_same(tmp_path, scale, unit):
+    stored = 2 if scale == 1000 else 2000
+    depth = np.full((40, 40), stored, np.uint16)
+    (tmp_path / "d.png").write_bytes(codecs.encode_depth(depth, "png16"))
+    line = {"depth": "d.png", "depth_scale": scale}
+    (tmp_path / "people.jsonl").write_text(json.dumps(line))
+    config = folder.FolderConfig(path=str(tmp_path))
+    (told,) = read_all(folder.READER, config)
+    advice = f'"depth_unit": "{unit}"'
+    assert told.reason == (
+        f"people.jsonl line 1: depth_scale is now depth_unit, which names its unit: write {advice} in its place"
+    )
+    (tmp_path / "people.jsonl").write_text(f'{{"depth": "d.png", {advice}}}')
+    (person,) = read_all(folder.READER, config)
+    expected = {0.2: 400, 0.25: 500, 1000: 2000, 0.001: 2000, "x": 2000}.get(scale, 2000)
+    assert codecs.decode_depth(person.depth, "png16").max() == expected
+
+
+def test_readings_beyond_20_m_become_none(tmp_path):
+    """Outdoors cameras report them by the thousand; they are noise."""
+    depth = np.full((40, 40), 2000, np.uint16)
+    depth[:10] = 65000
+    (tmp_path / "d.png").write_bytes(codecs.encode_depth(depth, "png16"))
+    (tmp_path / "people.jsonl").write_text('{"depth": "d.png"}')
+    (person,) = read_all(folder.READER, folder.FolderConfig(path=str(tmp_path)))
+    assert set(np.unique(codecs.decode_depth(person.depth, "png16"))) == {0, 2000}
 
 
 def test_a_missing_box_comes_from_what_shows_the_person(tmp_path):
@@ -144,9 +241,9 @@ CONVENTIONS = {
         "keypoints": coco((45, 45, 2), (60, 30, 2), (65, 55, 2)),
     },
     # files in the place of others
-    "which is most probably depth: name it as depth": {"rgb": "depth.png"},
+    "this is a PNG of 16 bits and 1 channel: if it is depth, name it as depth": {"rgb": "depth.png"},
     "no pixel is above 24 of 255; it is most probably labels or a mask": {"rgb": "parts.png"},
-    "a 16-bit PNG of one channel is needed": {"depth": "rgb 1.jpg"},
+    "16-bit or floating-point TIFF, EXR, NPY or MAT, of one channel, this is": {"depth": "rgb 1.jpg"},
     "there are labels [58]; human3.6m has 0..24 and 255; all numbers of the picture would fit human3.6m-raw": {
         "parts": np.full((HEIGHT, WIDTH), 58)
     },
@@ -240,8 +337,9 @@ def test_faults_become_reasons(tmp_path):
         "'link.jpg' leaves the folder": {"rgb": "link.jpg"},
         "leaves the folder": {"rgb": str(outside)},
         "'loop.jpg' ": {"rgb": "loop.jpg"},
-        "depth image is a PNG of 8 bits": {"depth": "depth 8.png"},
-        "rgb 120 x 90, depth 120 x 50": {**good, "depth": "depth small.png"},
+        "this is a PNG of 8 bits and 1 channel; 8 bits are a picture of depth to look at": {"depth": "depth 8.png"},
+        "this is a PNG of 16 bits and 1 channel: if it is depth, name it as depth": {"rgb": "depth.png"},
+        "rgb 120 x 90, depth 120 x 50; register depth": {**good, "depth": "depth small.png"},
         "'gone.jpg' does not exist": {"rgb": "gone.jpg"},
         "JPEG is truncated": {"rgb": "cut.jpg"},
         "PNG is truncated": {"depth": "cut.png"},
@@ -252,18 +350,22 @@ def test_faults_become_reasons(tmp_path):
         "neither rgb nor depth": {"keypoints": [[1, 1, 1]] * 17},
         "joint_set is 'mpii-16', the data set is read as 'coco-17'": {**good, "joint_set": "mpii-16"},
         "there are 16 keypoints, coco-17 has 17": {**good, "keypoints": [[1, 1, 1]] * 16},
-        "line 20: keypoints.0.0": {**good, "keypoints": [[float("nan"), 1, 1]] * 17},
-        "line 21: keypoints.0.2": {**good, "keypoints": [[1, 1, 7]] * 17},
+        "line 21: keypoints.0.0": {**good, "keypoints": [[float("nan"), 1, 1]] * 17},
+        "line 22: keypoints.0.2": {**good, "keypoints": [[1, 1, 7]] * 17},
         "has no area": {**good, "box": [10, 10, 5, 5]},
         "lies outside": {**good, "box": [500, 10, 510, 50]},
         "parts: there are labels [77]; human3.6m has 0..24 and 255": {**good, "parts": "parts bad.png"},
-        "line 25: depth_scale": {"depth": "depth.png", "depth_scale": -1},
-        "the unit must be millimeters": {"depth": "depth.png", "depth_scale": 100},
+        "line 26: depth_unit = '3 feet': must be a unit of depth": {"depth": "depth.png", "depth_unit": "3 feet"},
+        "200 m with the depth unit 10cm": {"depth": "depth.png", "depth_unit": "10cm"},
         "id is empty": {**good, "id": " "},
-        "is not valid JSON: Exceeds": '{"id": "x", "rgb": "rgb 1.jpg", "depth_scale": ' + "9" * 5000 + "}",
-        "line 29: depth_scale": '{"id": "y", "rgb": "rgb 1.jpg", "depth_scale": ' + "9" * 4000 + "}",
+        "is not valid JSON: Exceeds": '{"id": "x", "rgb": "rgb 1.jpg", "subject": ' + "9" * 5000 + "}",
+        "line 30: camera": '{"id": "y", "rgb": "rgb 1.jpg", "camera": [1, 1, 1, ' + "9" * 4000 + "]}",
         "has control characters": {**good, "id": "a\x00b"},
         "is not valid Unicode": '{"id": "\\ud800", "rgb": "rgb 1.jpg"}',
+        "focal lengths 0.8 and 1.1 cannot be of a 120 x 90 picture; give the camera in pixels": {
+            **good,
+            "camera": [0.8, 1.1, 0.5, 0.5],
+        },
     }
     named = [
         line if isinstance(line, str) else {"id": f"line {number}", **line}
@@ -300,7 +402,7 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path):
 def test_the_example_of_the_docstring_is_a_valid_line():
     text = folder.__doc__.split("    {", 1)[1].split("}\n", 1)[0]
     values = json.loads("{" + text.replace(", ...]", "]") + "}")
-    assert build(folder.PersonLine, values, "example").id == "anna-0001"
+    assert build(PersonLine, values, "example").id == "anna-0001"
 
 
 def test_real_masked_depth_is_read(tmp_path):
@@ -424,3 +526,18 @@ def test_files_of_a_line_that_are_turned_differently_are_refused_with_what_to_do
         assert "save all of them upright, or give --orientation stored" in refused.reason
     # What it says helps.
     assert all(isinstance(each, Person) for each in outcomes(tmp_path, [lines[2], lines[3]], orientation="stored"))
+
+
+def test_turned_pictures_beside_their_cameras_are_refused_with_what_to_do(tmp_path):
+    """camera.json tells how the camera saw the pictures, which is how they are stored."""
+    pictures(tmp_path)
+    camera = {"width": WIDTH, "height": HEIGHT, "fx": 100, "fy": 100, "cx": 60, "cy": 45}
+    (tmp_path / "camera.json").write_text(json.dumps({"color": camera}))
+    (tmp_path / "turned.jpg").write_bytes(tagged((tmp_path / "rgb 1.jpg").read_bytes(), 3))
+    (refused,) = outcomes(tmp_path, [{"rgb": "turned.jpg"}])
+    assert "the cameras of camera.json saw the pictures as they are stored: the files declare the orientations" in (
+        refused.reason
+    )
+    assert "or give --orientation stored" in refused.reason
+    (person,) = outcomes(tmp_path, [{"rgb": "turned.jpg"}], orientation="stored")
+    assert isinstance(person, Person)

@@ -390,7 +390,7 @@ def test_depth_of_the_same_names_is_taken_and_masked(tmp_path):
     for name in ("0000.png", "0001.png"):
         (tmp_path / "mask").mkdir(exist_ok=True)
         (tmp_path / "mask" / name).write_bytes(codecs.encode_labels(mask))
-    beside = {"depth": str(tmp_path / "depth"), "depth_scale": 0.5, "mask": str(tmp_path / "mask")}
+    beside = {"depth": str(tmp_path / "depth"), "depth_unit": "0.5mm", "mask": str(tmp_path / "mask")}
     persons, rejected, _ = people(images, path, **beside)
     assert not rejected
     for person in persons.values():

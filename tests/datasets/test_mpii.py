@@ -110,7 +110,7 @@ def test_faults_become_reasons(tmp_path):
     assert [index for index, reason in enumerate(reasons) if reason is None] == [0, 2]
     expected = [
         None, "repeats an earlier", None, "does not exist", "truncated", "empty",
-        "leaves the folder", "leaves the folder", "neither PNG",
+        "leaves the folder", "leaves the folder", "none of what is read",
         "100% of the joints lie outside", "joints: ", "scale: ", "outside the 300 x 200", "center: ",
         "the record: ", "null byte",
         "cannot be read",

@@ -241,7 +241,7 @@ def test_joints_are_in_meters_and_in_pixels_of_the_picture(models, person, predi
     (tmp_path / "fifth.png").write_bytes(encode_depth(picture * np.uint16(5), "png16"))
     one, other = (
         predict(tmp_path / name, "pose", f"--box={text(box)}", f"--camera={text(camera)}", *more, out=f"of {name}")
-        for name, *more in (("mm.png",), ("fifth.png", "--depth-scale=5000"))
+        for name, *more in (("mm.png",), ("fifth.png", "--depth-unit=0.2mm"))
     )
     (found,) = one.lines[0]["people"]
     joints2d, joints3d = np.array(found["joints2d"]), np.array(found["joints3d"])
@@ -390,7 +390,7 @@ def test_broken_pictures_are_rejected(predict, tmp_path):
     wanted = {
         "cut.jpg": "end marker",
         "empty.png": "empty",
-        "text.png": "neither PNG nor JPEG",
+        "text.png": "the picture is none of what is read; save it as JPEG",
         "deep.png": "8 bits per channel",
         "gone.png": "does not exist",
         "tiny.png": "3 x 3",
@@ -480,21 +480,33 @@ def test_a_folder_of_other_things_is_refused(predict, tmp_path):
 @pytest.mark.parametrize(
     ("images", "name", "more", "said"),
     [
-        ("nowhere", "parsing-rgb", [], "does not exist; give a JPG or PNG"),
+        ("nowhere", "parsing-rgb", [], "does not exist; give a picture"),
         ("texts", "parsing-rgb", [], "(there are files of .txt: 1, such as a.txt)"),
         ("rgb.png", "pose", [], "--camera 365.5,365.5"),
         ("rgb.png", "pose", ["--camera=1,2,3"], "four numbers"),
         ("rgb.png", "pose", ["--camera=0,2,3,4"], "above 0"),
-        ("rgb.png", "pose", ["--camera=80,80,60,40"], "depth must be a 16-bit PNG"),
+        (
+            "rgb.png",
+            "pose",
+            ["--camera=80,80,60,40"],
+            "depth must be a 16-bit PNG, 16-bit or floating-point TIFF, EXR, NPY or MAT, of one channel",
+        ),
+        ("depth.png", "pose", ["--camera=80,80,25,20", "--depth-unit=m"], "mm was probably meant (then 2 m away)"),
         (
             "rgb.png",
             "parsing-depth",
             [],
-            "depth must be a 16-bit PNG of one channel, this is a PNG of 8 bits and 3 channels",
+            "of one channel, this is a PNG of 8 bits and 3 channels; 8 bits are a picture of depth to look at",
         ),
         ("depth.png", "parsing-rgb", [], "16-bit depth is for parsing-depth and pose"),
-        ("depth.png", "parsing-depth", ["--depth-scale=10"], "--depth-scale"),
-        ("depth.png", "parsing-depth", ["--depth-scale=0"], "units per meter"),
+        (
+            "depth.png",
+            "parsing-depth",
+            ["--depth-unit=10cm"],
+            "mm was probably meant (then 2 m away), give --depth-unit",
+        ),
+        ("depth.png", "parsing-depth", ["--depth-unit=0"], "must be a unit of depth with its name: write mm, m, cm"),
+        ("rgb.png", "parsing-rgb", ["--depth-unit=mm"], "--depth-unit is for parsing-depth and pose"),
         ("none.png", "parsing-depth", [], "no pixel has a depth reading"),
         ("depth.png", "parsing-depth", ["--box=500,500,600,600"], "no pixel in the box"),
         ("rgb.png", "parsing-rgb", ["--box=500,500,600,600"], "lies outside"),
@@ -523,6 +535,14 @@ def test_mistakes_are_one_line(predict, tmp_path, images, name, more, said):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("x")
     assert said in predict(tmp_path / images, name, *more).error
+
+
+@pytest.mark.parametrize(("scale", "unit"), [("5000", "0.2mm"), ("1000", "mm"), ("1", "m"), ("4000", "0.25mm")])
+def test_the_old_depth_scale_is_told_its_unit_and_the_unit_helps(predict, tmp_path, scale, unit):
+    (tmp_path / "d.png").write_bytes(encode_depth(np.full((40, 50), round(2 * float(scale)), np.uint16), "png16"))
+    told = predict(tmp_path / "d.png", "parsing-depth", f"--depth-scale={scale}").error
+    assert told.strip() == f"--depth-scale is now --depth-unit: give --depth-unit {unit}"
+    assert predict(tmp_path / "d.png", "parsing-depth", *told.rsplit("give ", 1)[1].split()).status == 0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from hcmoco.data.codecs import decode_rgb
+from hcmoco.datasets.io.pictures import decode_picture
 from hcmoco.errors import UserError
 
 MAX_BYTES = 1 << 29
@@ -78,7 +78,7 @@ def read_inside(folder: str | Path, name: str) -> bytes:
 
 
 def read_rgb(folder: str | Path, name: str, expect: tuple[int, int] | None = None) -> np.ndarray:
-    """Read the JPEG or PNG `name` in `folder`, its pixels as they are stored.
+    """Read the picture `name` in `folder` (see pictures.py), its pixels as they are stored.
 
     Orientation is ignored, as the annotations of the published sets ignore it: the programs that wrote and score them
     count stored pixels (HRNet's loaders ask OpenCV for that, PIL's and MATLAB's readers do nothing else).
@@ -94,7 +94,7 @@ def read_rgb(folder: str | Path, name: str, expect: tuple[int, int] | None = Non
     Raises:
         ValueError: as `read_inside`; or the picture is truncated, or of another size than expected.
     """
-    rgb = decode_rgb(read_inside(folder, name))
+    rgb = decode_picture(read_inside(folder, name))
     height, width = rgb.shape[:2]
     if expect is not None and (width, height) != expect:
         raise ValueError(f"{name!r} is {width} x {height}, the annotation says {expect[0]} x {expect[1]}")

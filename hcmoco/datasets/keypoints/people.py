@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hcmoco.data.codecs import decode_rgb
+from hcmoco.data.depth_units import FURTHEST_MM, default_unit, in_millimeters, rounded
 from hcmoco.data.orientation import read_orientation
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import joint_set
 from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.conventions import check_on_mask
 from hcmoco.datasets.io.files import read_inside
+from hcmoco.datasets.io.pictures import decode_picture
 from hcmoco.datasets.keypoint_convention import Convention, exchanged_fault, sample_fault, value_fault
 from hcmoco.datasets.keypoints import (
     azure_kinect,
@@ -28,8 +29,9 @@ from hcmoco.datasets.keypoints.formats import FORMATS
 from hcmoco.datasets.keypoints.pictures import Pictures
 from hcmoco.datasets.keypoints.resolve import resolve
 from hcmoco.datasets.keypoints.tool_person import Entry, NoPerson
-from hcmoco.datasets.person_crop import checked, crop_person
-from hcmoco.datasets.person_files import find_box, read_depth, read_person_files
+from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
+from hcmoco.datasets.person_files import PersonPictures, find_box, read_person_files
+from hcmoco.datasets.recorded_person import check_depth_in_box
 from hcmoco.errors import UserError
 
 _SAMPLE = 24  # pictures that are opened to see whether the keypoints are theirs
@@ -43,7 +45,7 @@ class Settings:
 
     images: str
     depth: str
-    depth_scale: float
+    depth_unit: str
     mask: str
     orientation: str
     dataset: str
@@ -56,10 +58,6 @@ class Settings:
     def upright(self) -> bool:
         """Return whether files are turned as they declare. Without a choice none of the photographs declares it."""
         return self.orientation != "stored"
-
-    def millimeters(self, data: bytes) -> np.ndarray:
-        """Return uint16 [H, W], millimeters, of a depth file."""
-        return read_depth(data, self.depth_scale, upright=self.upright)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +98,7 @@ def items(config: KeypointsConfig) -> list[KeypointItem | Rejected | Skipped]:
     pictures = Pictures(Path(config.images).expanduser())
     convention = Convention.of(config, form.normalized, form.offset)
     settings = Settings(
-        str(pictures.folder), config.depth, config.depth_scale, config.mask, config.orientation, config.name,
+        str(pictures.folder), config.depth, config.depth_unit, config.mask, config.orientation, config.name,
         config.split, config.size, config.depth_codec, convention,
     )  # fmt: skip
     if config.format == "coco-results" and not config.image_list:
@@ -196,10 +194,11 @@ def read(item: KeypointItem | Rejected | Skipped) -> Person | Rejected | Skipped
     }
     try:
         _require_orientation(item, read_inside(settings.images, item.image))
-        images = read_person_files(files, settings.millimeters, upright=settings.upright)
+        pictures = read_person_files(files, upright=settings.upright)
+        depth, unit = _millimeters(pictures, settings)
+        picture = PersonImages(rgb=pictures.rgb, depth=depth, mask=pictures.mask).width_height
     except ValueError as error:
         return Rejected(item.id, str(error))
-    picture = images.width_height
     if item.expected and item.expected != picture and convention.size is None:
         return Rejected(
             item.id, f"{item.image!r} is {picture[0]} x {picture[1]}, the file says {item.expected[0]} x "
@@ -213,15 +212,28 @@ def read(item: KeypointItem | Rejected | Skipped) -> Person | Rejected | Skipped
         return Skipped(item.id, _NOBODY_VISIBLE)
 
     def make() -> Person:
-        if images.mask is not None:
-            check_on_mask(keypoints[keypoints[:, 2] > 0, :2], images.mask)
-        person = Person(
-            item.id, settings.dataset, settings.split, settings.size, box=_box(item, keypoints, picture),
-            keypoints=keypoints,
-        )  # fmt: skip
+        box = _box(item, keypoints, picture)
+        if pictures.mask is not None:
+            check_on_mask(keypoints[keypoints[:, 2] > 0, :2], pictures.mask)
+        if depth is not None:
+            check_depth_in_box(depth, unit, "give --depth-unit {unit}", box, shown=True)
+        person = Person(item.id, settings.dataset, settings.split, settings.size, box=box, keypoints=keypoints)
+        images = PersonImages(
+            rgb=pictures.rgb, depth=None if depth is None else rounded(depth, FURTHEST_MM), mask=pictures.mask
+        )
         return crop_person(person, images, settings.depth_codec)
 
     return checked(item.id, len(item.joints), make, settings.depth_codec)
+
+
+def _millimeters(pictures: PersonPictures, settings: Settings) -> tuple[np.ndarray | None, str]:
+    """Depth [H, W] in millimeters, on the mask only, and the unit of the file; None and "" without depth."""
+    stored, mask = pictures.stored_depth, pictures.mask
+    if stored is None:
+        return None, ""
+    unit = settings.depth_unit or default_unit(stored)
+    depth = in_millimeters(stored, unit)
+    return (depth if mask is None or mask.shape != depth.shape else np.where(mask > 0, depth, np.uint16(0))), unit
 
 
 def _box(item: KeypointItem, keypoints: np.ndarray, picture: tuple[int, int]) -> np.ndarray:
@@ -240,7 +252,7 @@ def _read_rgb(item: KeypointItem) -> np.ndarray:
     """uint8 [H, W, 3]: the picture as the tool saw it. Raises ValueError if it cannot be used."""
     data = read_inside(item.settings.images, item.image)
     _require_orientation(item, data)
-    return decode_rgb(data, upright=item.settings.upright)
+    return decode_picture(data, upright=item.settings.upright)
 
 
 def _require_orientation(item: KeypointItem, data: bytes) -> None:
