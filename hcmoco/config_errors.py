@@ -1,8 +1,7 @@
 """Say in one line what is wrong with the values of a config, by the key that a user wrote."""
 
-import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -13,7 +12,7 @@ _ALLOWED = {
     **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
     "finite_number": "must be a finite number",
     **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
-    "string_type": "must be text; put it in quotes",
+    "string_type": "must be text; put it in double quotes (on a command line with single ones around them)",
     "string_too_short": "must have at least {min_length} characters",
     "string_too_long": "must have at most {max_length} characters",
     **dict.fromkeys(("tuple_type", "list_type"), "must be a list"),
@@ -118,33 +117,6 @@ def models_of(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for argument in get_args(annotation) for model in models_of(argument)]
-
-
-def holds_bool(value: Any) -> bool:
-    """Return whether a value is true or false, or a list or a mapping with one."""
-    if isinstance(value, Mapping):
-        return any(map(holds_bool, value.values()))
-    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(holds_bool, value)))
-
-
-@functools.cache
-def is_numeric(annotation: Any) -> bool:
-    """Return whether an annotation names numbers, and neither true and false nor a model.
-
-    To Python true is the number 1, so pydantic takes it for one.
-    """
-    named = _named(annotation)
-    return bool({int, float} & named) and not any(
-        kind in (bool, Any) or (isinstance(kind, type) and issubclass(kind, BaseModel)) for kind in named
-    )
-
-
-def _named(annotation: Any) -> set[Any]:
-    """Return the types that an annotation names, through unions, containers and Annotated."""
-    if get_origin(annotation) is Literal:
-        return {type(value) for value in get_args(annotation)}
-    parts = get_args(annotation)
-    return set().union(*map(_named, parts)) if parts else {annotation}
 
 
 def renamed_keys(cls: type[BaseModel]) -> dict[str, str]:

@@ -25,7 +25,6 @@
 Left is the person's own left in an unmirrored picture.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +32,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator
 
+from hcmoco import unique_keys
 from hcmoco.config import Config, build
 from hcmoco.data.codecs import DepthCodec, decode_depth, decode_labels
 from hcmoco.data.schema import Person
@@ -154,7 +154,7 @@ def inventory(config: FolderConfig) -> Inventory:
 def _item(config: FolderConfig, where: str, text: str) -> FolderItem | Rejected:
     fallback_id = f"{config.name}/{where}"
     try:
-        values = json.loads(text)
+        values = unique_keys.loads(text)
     except (ValueError, RecursionError) as error:
         return Rejected(fallback_id, f"{where} is not valid JSON: {error}")
     if not isinstance(values, dict):

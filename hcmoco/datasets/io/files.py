@@ -1,12 +1,12 @@
 """Read the files that an annotation names, without following it out of its folder."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
+from hcmoco import unique_keys
 from hcmoco.data.codecs import decode_rgb
 from hcmoco.errors import UserError
 
@@ -112,7 +112,7 @@ def read_json(path: str | Path, what: str) -> Any:
     if not path.is_file():
         raise UserError(f"{what} {path} does not exist; check the path")
     try:
-        return json.loads(path.read_bytes())
+        return unique_keys.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise UserError(f"{what} {path} is not valid JSON ({error}); download or write it again") from None
 

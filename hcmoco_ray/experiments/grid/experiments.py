@@ -106,7 +106,7 @@ def _recipe_of(
 ) -> FinetuneRecipe:
     labels = [f"{key}={value}" for key, value in block.labels.items()]
     own = [*labels, f"init={spec.init}", f"seed={seed}", f"output_dir={out}"]
-    values = cli.task_values(task, grid.recipe, [*own, *overrides])
+    values = cli.task_values(task, grid.recipe, overrides, below=own)
     return run_config.check(FinetuneRecipe, values, grid.recipe if "/" in grid.recipe else f"{task}/{grid.recipe}")
 
 
