@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from hcmoco.masking import masked
 from hcmoco.tasks.registry import REGISTRY
 from hcmoco_ray.cluster import interrupts
+from hcmoco_ray.unread_output import end_quietly
 
 PROGRAMS = (
     *("prepare", "pretrain", "finetune", "evaluate", "predict", "report"),
@@ -180,6 +181,10 @@ def run_command(arguments: Sequence[str], called: str = "python -m hcmoco_ray") 
         arguments: name and arguments of the program.
         called: how a message names what comes before them.
     """
+    return end_quietly(lambda: _run_command(arguments, called))
+
+
+def _run_command(arguments: Sequence[str], called: str) -> int:
     if arguments and arguments[0] in ("--help", "-h"):
         print(f"usage: {called} PROGRAM ...\n\nprograms: {', '.join(PROGRAMS)}\n\n{called} PROGRAM --help tells more.")
         return 0

@@ -32,6 +32,14 @@ class TaskConfig(Config):
 
     name: str
 
+    def input_sizes(self, stride: int) -> list[tuple[int, int]]:
+        """Return rows and columns of what the encoder gets; of sizes that vary, the extremes. Empty: not known.
+
+        Args:
+            stride: the encoder's coarsest; a task may pad to a multiple of it.
+        """
+        return []
+
     @classmethod
     def variant(cls, values: Mapping[str, Any]) -> type[Config]:
         """Return the config class of the task that `values` names; `cls` where it names none that is registered."""
