@@ -9,14 +9,24 @@ _SHOWN = 3
 # What pydantic calls the rule that a value breaks -> what is allowed. The names in braces are the rule's own.
 _ALLOWED = {
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    "int_parsing_size": "must be a number of fewer digits",
+    "multiple_of": "must be a multiple of {multiple_of}",
     **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
     "finite_number": "must be a finite number",
     **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
     "string_type": "must be text; put it in double quotes (on a command line with single ones around them)",
     "string_too_short": "must have at least {min_length} characters",
     "string_too_long": "must have at most {max_length} characters",
-    **dict.fromkeys(("tuple_type", "list_type"), "must be a list"),
-    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a mapping of keys to values"),
+    "string_pattern_mismatch": "must be of the form {pattern}",
+    "string_unicode": "must be text in UTF-8",
+    "bytes_type": "must be bytes",
+    "invalid_key": "must have keys that are text",
+    **dict.fromkeys(("tuple_type", "list_type", "iterable_type"), "must be a list"),
+    **dict.fromkeys(("set_type", "frozen_set_type"), "must be a list without an entry twice"),
+    **dict.fromkeys(
+        ("dict_type", "mapping_type", "model_type", "model_attributes_type"), "must be a mapping of keys to values"
+    ),
+    "enum": "must be {expected}",
     "none_required": "must be null",
     "literal_error": "must be {expected}",
     "greater_than": "must be greater than {gt}",
@@ -49,6 +59,19 @@ def lines(cls: type[BaseModel], values: Any, errors: Sequence[Any]) -> str:
     return "; ".join(parts[:_SHOWN])
 
 
+def rule_of(error: Any) -> str:
+    """Return what is allowed where one of pydantic's errors is, in our words."""
+    if error["type"] == "missing":
+        return "is missing"
+    if error["type"] == "extra_forbidden":
+        return "is not known"
+    rule = _ALLOWED.get(error["type"])
+    if rule is None:
+        return error["msg"].removeprefix("Value error, ")
+    text = rule.format(**error.get("ctx", {}))
+    return text.replace(" 1 entries", " 1 entry").replace(" 1 characters", " 1 character")
+
+
 def _told(cls: type[BaseModel], values: Any, error: Any) -> tuple[str, str]:
     """Return key and value, and behind "must" what is allowed; or a whole sentence and ""."""
     key, known, renamed = _place(cls, values, error["loc"])
@@ -60,12 +83,7 @@ def _told(cls: type[BaseModel], values: Any, error: Any) -> tuple[str, str]:
         return f"unknown key {key!r}" + (f"; allowed here: {', '.join(known)}" if known else ""), ""
     if error["type"] == "missing":
         return f"key {key!r} is missing", ""
-    rule = _ALLOWED.get(error["type"])
-    message = (
-        rule.format(**error.get("ctx", {})).replace(" 1 entries", " 1 entry")
-        if rule
-        else error["msg"].removeprefix("Value error, ")
-    )
+    message = rule_of(error)
     if not key:
         return message, ""
     # What is wrong with several keys together names them itself; their whole mapping would bury it.

@@ -112,12 +112,14 @@ class Result:
         rows: number of evaluated rows.
         columns: names of the columns of `per_class`. The first says what a row is of: "class", "joint", ...
         per_class: the same metrics for each class, joint, ...: rows that begin with the name.
+        notes: sentences without which a metric of this data set would be misread.
     """
 
     metrics: dict[str, float]
     rows: int
     columns: tuple[str, ...] = ()
     per_class: tuple[tuple[str | float, ...], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Metric(ABC):

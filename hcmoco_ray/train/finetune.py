@@ -207,6 +207,8 @@ def close(config: FinetuneRecipe, resolved: ResolvedRun, state: TrainState, trac
         train=config.train,
     )
     result = score(score_config, folder, resolved.test_task, test)
+    for note in result.notes:
+        log(note)
     save(_card(config, task, facts, result))
     png = encode_png(sheet(folder, resolved.test_task, test))
     out = Folder(config.output_dir)

@@ -1,5 +1,6 @@
 """Read the files that an annotation names, without following it out of its folder."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from hcmoco import unique_keys
+from hcmoco.config_errors import rule_of
 from hcmoco.data.codecs import decode_rgb
 from hcmoco.errors import UserError
 
@@ -117,7 +119,13 @@ def read_json(path: str | Path, what: str) -> Any:
         raise UserError(f"{what} {path} is not valid JSON ({error}); download or write it again") from None
 
 
+def split_of(annotations: str) -> str:
+    """Return the split that the name of an annotation file tells: val, test or else train."""
+    found = re.search(r"(?<![a-z])(val|test)", Path(annotations).name.lower())
+    return found[1] if found else "train"
+
+
 def first_fault(error: ValidationError) -> str:
     """Return the first fault of a record of an annotation file: where in the record, and what is allowed."""
     first = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the record'}: {first['msg']}"
+    return f"{'.'.join(map(str, first['loc'])) or 'the record'}: {rule_of(first)}"
