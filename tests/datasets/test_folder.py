@@ -118,7 +118,7 @@ def test_faults_become_reasons(tmp_path):
         "line 2: camera": {**good, "camera": "wide"},
         "line 3: rgb = 5": {"rgb": 5},
         "'../outside.jpg' leaves the folder": {"rgb": "../outside.jpg"},
-        "'link.jpg' leaves the folder": {"rgb": "link.jpg"},
+        "'link.jpg' is a symbolic link, or below one, and so leaves the folder": {"rgb": "link.jpg"},
         "leaves the folder": {"rgb": str(outside)},
         "'loop.jpg' ": {"rgb": "loop.jpg"},
         "depth image is a PNG of 8 bits": {"depth": "depth 8.png"},
@@ -200,3 +200,18 @@ def test_real_masked_depth_is_read(tmp_path):
         x0, y0, side = person.crop[:3].astype(int)
         inside = given[max(y0, 0) : y0 + side, max(x0, 0) : x0 + side]
         assert (kept > 0).mean() == pytest.approx((inside > 0).sum() / side**2, rel=0.02)
+
+
+def test_a_link_out_of_the_folder_is_named_and_what_is_advised_helps(tmp_path):
+    root = tmp_path / "data"
+    pictures(root)
+    (root / "rgb 1.jpg").rename(tmp_path / "elsewhere.jpg")
+    (root / "link.jpg").symlink_to(tmp_path / "elsewhere.jpg")
+    (rejected,) = outcomes(root, [{"rgb": "link.jpg"}])
+    assert rejected.reason.endswith(
+        f"'link.jpg' is a symbolic link, or below one, and so leaves the folder {root}, to {tmp_path}/elsewhere.jpg; "
+        "copy or move the file there, or give the folder that holds both"
+    )
+    (root / "link.jpg").unlink()
+    (tmp_path / "elsewhere.jpg").rename(root / "link.jpg")
+    assert isinstance(outcomes(root, [{"rgb": "link.jpg"}])[0], Person)

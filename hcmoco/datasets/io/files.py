@@ -1,5 +1,6 @@
 """Read the files that an annotation names, without following it out of its folder."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hcmoco.errors import UserError
 
 MAX_BYTES = 1 << 29
 LEAVES, MISSING = "leaves the folder", "does not exist"
+LINKED = "is a symbolic link, or below one, and so leaves the folder"
 
 
 def below_source(source: str, path: str) -> Path:
@@ -48,7 +50,11 @@ def path_inside(folder: str | Path, name: str, max_bytes: int = MAX_BYTES) -> Pa
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{name!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if reason:
-        more = {LEAVES: f" {root}; paths are relative to it and stay inside", MISSING: f" in {root}"}
+        more = {
+            LEAVES: f" {root}; paths are relative to it and stay inside",
+            LINKED: f" {root}, to {path}; copy or move the file there, or give the folder that holds both",
+            MISSING: f" in {root}",
+        }
         raise ValueError(f"{name!r} {reason}{more.get(reason, '')}")
     if not 0 < size <= max_bytes:
         raise ValueError(
@@ -64,7 +70,8 @@ def fault_inside(root: Path, name: str) -> str:
     """
     path = (root / name).resolve()
     if not path.is_relative_to(root) or Path(name).is_absolute():
-        return LEAVES
+        written = Path(os.path.normpath(root / name))
+        return LINKED if written.is_relative_to(root) and not Path(name).is_absolute() else LEAVES
     if not path.exists():
         return MISSING
     return "" if path.is_file() else "is not a regular file"
