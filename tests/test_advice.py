@@ -15,6 +15,7 @@ from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.experiments.sweep.config import SweepConfig, check_space
 from hcmoco_ray.experiments.versatility.run import load as load_versatility
 from hcmoco_ray.tracking.config import TrackingConfig, store_uri
+from hcmoco_ray.tracking.mlflow_store import open_store
 
 
 @pytest.mark.parametrize(
@@ -116,10 +117,20 @@ def test_a_sweep_that_has_nobody_held_out():
     check_space(config, merge(missing, nest(["data", "held_out"], held_out)), "people-cpu")
 
 
-def test_a_store_below_a_name_that_ends_the_path_of_its_uri(tmp_path):
-    out = tmp_path / "what?"
+@pytest.mark.parametrize(("name", "part"), [("what?", "?"), ("a%20b", "%20"), ("%3f", "%3f")])
+def test_a_name_that_the_uri_of_a_store_cannot_hold(tmp_path, name, part):
+    out = tmp_path / name
     for config in (TrackingConfig(), TrackingConfig(uri=f"sqlite:///{out}/mlflow.db")):
-        with pytest.raises(UserError, match=r"has a \? in it, which ends the path .*; choose another output_dir, "):
+        with pytest.raises(UserError, match=re.escape(f"/mlflow.db has {part} in it, which means something else")):
             store_uri(config, out)
-    assert store_uri(TrackingConfig(), tmp_path / "a #%20é") == f"sqlite:///{tmp_path}/a #%20é/mlflow.db"
     assert store_uri(TrackingConfig(uri="sqlite:////tmp/mlflow.db"), out) == "sqlite:////tmp/mlflow.db"
+
+
+@pytest.mark.parametrize("name", ["a #é;x=1&", "-a 50%"])
+def test_a_store_lies_below_any_other_name(tmp_path, name):
+    out = tmp_path / name
+    client, experiment = open_store(store_uri(TrackingConfig(), out), "tests")
+    run = client.create_run(experiment)
+    client.log_text(run.info.run_id, "text", "note.txt")
+    assert [path.read_text() for path in out.rglob("note.txt")] == ["text"]
+    assert list(tmp_path.iterdir()) == [out]

@@ -5,6 +5,7 @@ A run that is resumed takes them from the environment again.
 """
 
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import TypeVar
@@ -143,10 +144,11 @@ def store_uri(config: TrackingConfig, out: str | Path) -> str:
 
 
 def _sqlite(path: Path) -> str:
-    if "?" in str(path.absolute()):
+    """Return the URI of an SQLite file. SQLAlchemy and MLflow decode %20 in it, and end it at a question mark."""
+    if found := re.search(r"\?|%[0-9a-fA-F]{2}", str(path.absolute())):
         raise UserError(
-            f"the MLflow store {path} has a ? in it, which ends the path of SQLite's URI; choose another output_dir, "
-            "or set tracking.uri=sqlite:////var/tmp/mlflow.db or that of a server"
+            f"the MLflow store {path} has {found[0]} in it, which means something else in the URI of a store; choose "
+            "another output_dir, or set tracking.uri=sqlite:////var/tmp/mlflow.db or that of a server"
         )
     return f"sqlite:///{path.absolute()}"
 
