@@ -453,7 +453,7 @@ def test_mistakes_are_one_line(predict, tmp_path, images, name, more, said):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "line 1 is not of the form"),
+        ("{", "line 1 is not valid JSON"),
         ('{"image": "rgb.png"}', "line 1 is not of the form"),
         ('{"image": "rgb.png", "box": [1, 2, 3]}', "with x0 < x1"),
         ('{"image": "rgb.png", "box": [1, 2, NaN, 9]}', "with x0 < x1"),
