@@ -1,7 +1,6 @@
 """Predict on a user's own images. Files are checked before PyTorch is loaded, which takes seconds."""
 
 import argparse
-import json
 import math
 import sys
 from collections import defaultdict
@@ -9,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import hcmoco
+from hcmoco import unique_keys
 from hcmoco.data.depth_units import millimeters, unit_name
-from hcmoco.errors import UserError
+from hcmoco.errors import UserError, one_line
 from hcmoco.inference.images import ImageFile, find_images
 from hcmoco.inference.writer import ABOUT, INDEX, LINES, Output, check_out
 from hcmoco.storage import is_local
+from hcmoco_ray import cli
 from hcmoco_ray.cluster.cpus import cpus_here
 from hcmoco_ray.tracking.progress import Progress
 
@@ -145,9 +146,12 @@ def read_boxes(path: Path, files: list[ImageFile]) -> dict[str, list[tuple[float
             continue
         where = f"--boxes {path} line {number}"
         try:
-            values = json.loads(text)
+            values = unique_keys.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where} is not valid JSON: {one_line(error)}") from None
+        try:
             name, box = values["image"], tuple(float(each) for each in values["box"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             raise UserError(f'{where} is not of the form {{"image": "a.jpg", "box": [x0, y0, x1, y1]}}') from None
         if len(box) != 4 or not all(map(math.isfinite, box)):
             raise UserError(f"{where}: the box must be four numbers, x0, y0, x1, y1; it is {list(box)}")
@@ -189,10 +193,10 @@ def _unit_of(units_per_meter: str) -> str:
 
 def _four(option: str, text: str, example: str) -> tuple[float, float, float, float]:
     try:
-        a, b, c, d = (float(each) for each in text.split(","))
+        a, b, c, d = (cli.number(each) for each in text.split(","))
         if not all(map(math.isfinite, (a, b, c, d))):
             raise ValueError
-    except ValueError:
+    except (ValueError, argparse.ArgumentTypeError):
         raise UserError(
             f"{option} {text!r}: must be four numbers with commas between them, for example {option} {example}"
         ) from None

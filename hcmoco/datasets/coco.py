@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeGuard
 
 import numpy as np
-from pydantic import BaseModel, Field, FiniteFloat, field_validator
+from pydantic import BaseModel, Field, FiniteFloat, field_validator, model_validator
 
 from hcmoco.config import Config
 from hcmoco.data.schema import Person
@@ -20,7 +20,7 @@ from hcmoco.data.skeletons import COCO_17
 from hcmoco.datasets.base import DatasetReader, Rejected, Skipped
 from hcmoco.datasets.coco_format import CocoFile, ImageFolders, InvalidEntry, check_pictures, read_coco
 from hcmoco.datasets.conventions import corners_for_sizes, inside
-from hcmoco.datasets.io.files import below_source, read_rgb
+from hcmoco.datasets.io.files import below_source, read_rgb, split_of
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.keypoint_convention import Convention, exchanged_fault, value_fault
 from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
@@ -42,11 +42,21 @@ class CocoConfig(Config):
         description="folder of the pictures; default: images/train2014 or train2014, the release being the one in the "
         "JSON file's name",
     )
-    split: str = Field("train", min_length=1, description="written into the rows")
+    split: str = Field(
+        "train",
+        min_length=1,
+        description="written into the rows; not given: train, val or test, by the JSON's name",
+    )
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
     padding: float = Field(
         1.0, gt=0, le=4, description="published: 1.25; the annotated box grows by this factor around its center"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_of_file(cls, values: Any) -> Any:
+        annotations = values.get("annotations") if isinstance(values, dict) else None
+        return {"split": split_of(annotations), **values} if isinstance(annotations, str) else values
 
 
 @dataclass(frozen=True, eq=False)

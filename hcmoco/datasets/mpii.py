@@ -9,16 +9,16 @@ orientation is ignored, as by these readers.
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
 
 from hcmoco.config import Config
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import MPII_16
 from hcmoco.datasets.base import DatasetReader, Rejected, Skipped
-from hcmoco.datasets.io.files import below_source, first_fault, read_json, read_rgb
+from hcmoco.datasets.io.files import below_source, first_fault, read_json, read_rgb, split_of
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.keypoint_convention import Convention, picture_fault
 from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
@@ -34,11 +34,21 @@ class MpiiConfig(Config):
     source: str = Field(".", description="folder of the download; the other paths are relative to it")
     annotations: str = Field("annot/train.json", description="the JSON file")
     images: str = Field("images", description="folder of the pictures")
-    split: str = Field("train", min_length=1, description="written into the rows")
+    split: str = Field(
+        "train",
+        min_length=1,
+        description="written into the rows; not given: train, val or test, by the JSON's name",
+    )
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
     padding: float = Field(
         1.0, gt=0, le=4, description="published: 1.25; side of the person's box, in units of 200 * scale pixels"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_of_file(cls, values: Any) -> Any:
+        annotations = values.get("annotations") if isinstance(values, dict) else None
+        return {"split": split_of(annotations), **values} if isinstance(annotations, str) else values
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,6 @@
 folder.py says what each key means.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator
 
+from hcmoco import unique_keys
 from hcmoco.config import Config, build
 from hcmoco.data.body_parts import PART_NAMES
 from hcmoco.data.codecs import DepthCodec
@@ -121,7 +121,7 @@ def parse_line(config: FolderConfig, where: str, text: str, recorded_by: Recorde
     """Return the person of one line of text, or Rejected; `where` names the line."""
     fallback_id = f"{config.name}/{where}"
     try:
-        values = json.loads(text)
+        values = unique_keys.loads(text)
     except (ValueError, RecursionError) as error:
         return Rejected(fallback_id, f"{where} is not valid JSON: {error}")
     if not isinstance(values, dict):

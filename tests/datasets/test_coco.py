@@ -8,6 +8,8 @@ from hcmoco.data import codecs
 from hcmoco.data.skeletons import COCO_17, convert
 from hcmoco.datasets import coco, keypoints
 from hcmoco.datasets.base import Rejected, Skipped, read_all
+from hcmoco.datasets.coco import CocoConfig
+from hcmoco.datasets.mpii import MpiiConfig
 from hcmoco.errors import UserError
 from tests.helpers import coco_files
 from tests.helpers.real_samples import real_sample
@@ -366,3 +368,20 @@ def test_pictures_are_found_by_their_release(tmp_path):
     assert [Path(each.path).name for each in coco.inventory(coco.CocoConfig(source=str(tmp_path))).faults] == [
         "person_keypoints_train2014.json"
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "split"),
+    [
+        ({}, "train"),
+        ({"annotations": "annotations/person_keypoints_val2017.json"}, "val"),
+        ({"annotations": "annotations/person_keypoints_train2017.json"}, "train"),
+        ({"annotations": "validation/people.json"}, "train"),
+        ({"annotations": "interval.json"}, "train"),
+        ({"annotations": "annotations/person_keypoints_val2017.json", "split": "train"}, "train"),
+    ],
+)
+def test_the_split_is_that_of_the_annotation_file(values, split):
+    assert CocoConfig(**values).split == split
+    assert MpiiConfig(annotations="annot/valid.json").split == "val"
+    assert MpiiConfig(annotations="annot/test.json").split == "test"

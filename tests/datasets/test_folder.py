@@ -334,7 +334,7 @@ def test_faults_become_reasons(tmp_path):
         "line 2: camera": {**good, "camera": "wide"},
         "line 3: rgb = 5": {"rgb": 5},
         "'../outside.jpg' leaves the folder": {"rgb": "../outside.jpg"},
-        "'link.jpg' leaves the folder": {"rgb": "link.jpg"},
+        "'link.jpg' is a symbolic link, or below one, and so leaves the folder": {"rgb": "link.jpg"},
         "leaves the folder": {"rgb": str(outside)},
         "'loop.jpg' ": {"rgb": "loop.jpg"},
         "this is a PNG of 8 bits and 1 channel; 8 bits are a picture of depth to look at": {"depth": "depth 8.png"},
@@ -541,3 +541,18 @@ def test_turned_pictures_beside_their_cameras_are_refused_with_what_to_do(tmp_pa
     assert "or give --orientation stored" in refused.reason
     (person,) = outcomes(tmp_path, [{"rgb": "turned.jpg"}], orientation="stored")
     assert isinstance(person, Person)
+
+
+def test_a_link_out_of_the_folder_is_named_and_what_is_advised_helps(tmp_path):
+    root = tmp_path / "data"
+    pictures(root)
+    (root / "rgb 1.jpg").rename(tmp_path / "elsewhere.jpg")
+    (root / "link.jpg").symlink_to(tmp_path / "elsewhere.jpg")
+    (rejected,) = outcomes(root, [{"rgb": "link.jpg"}])
+    assert rejected.reason.endswith(
+        f"'link.jpg' is a symbolic link, or below one, and so leaves the folder {root}, to {tmp_path}/elsewhere.jpg; "
+        "copy or move the file there, or give the folder that holds both"
+    )
+    (root / "link.jpg").unlink()
+    (tmp_path / "elsewhere.jpg").rename(root / "link.jpg")
+    assert isinstance(outcomes(root, [{"rgb": "link.jpg"}])[0], Person)

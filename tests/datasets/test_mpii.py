@@ -61,7 +61,7 @@ def test_confidences_and_joints_of_another_picture_are_refused(tmp_path):
     large = [[3 * x + 400, 3 * y] for x, y in entry()["joints"]]
     people = [entry(joints_vis=[1.0] * 15 + [0.02]), entry(joints=large), entry(joints_vis=[1.0] * 16)]
     confident, beyond, right = read_all(mpii.READER, written(tmp_path, people))
-    assert confident.reason == "joints_vis.15: Input should be 0 or 1"
+    assert confident.reason == "joints_vis.15: must be 0 or 1"
     assert re.search(r"100% of the joints lie outside their pictures, .* such as 300 x 200; in MPII's", beyond.reason)
     assert right.keypoints[:, 2].sum() == 16
 

@@ -548,7 +548,7 @@ def test_the_old_depth_scale_is_told_its_unit_and_the_unit_helps(predict, tmp_pa
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "line 1 is not of the form"),
+        ("{", "line 1 is not valid JSON"),
         ('{"image": "rgb.png"}', "line 1 is not of the form"),
         ('{"image": "rgb.png", "box": [1, 2, 3]}', "must be four numbers"),
         ('{"image": "rgb.png", "box": [1, 2, NaN, 9]}', "must be four numbers"),

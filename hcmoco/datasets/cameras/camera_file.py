@@ -29,7 +29,6 @@ Every key may be missing.
 matrix as Eigen stores it).
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +36,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator, model_validator
 
+from hcmoco import unique_keys
 from hcmoco.config import Config, build
 from hcmoco.data.containers import MAX_SIDE
 from hcmoco.data.depth_units import millimeters, unit_of_scale
@@ -233,7 +233,7 @@ def read_camera_file(folder: str | Path, depth_camera: Camera | None = None) -> 
 
 def _object(path: Path) -> dict:
     try:
-        values = json.loads(path.read_bytes().decode("utf-8-sig"))
+        values = unique_keys.loads(path.read_bytes().decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); write it again") from None
     if not isinstance(values, dict):

@@ -1,10 +1,10 @@
 """The frames of a recording as people: its pictures, and what people.jsonl says of them."""
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from hcmoco import unique_keys
 from hcmoco.config import build
 from hcmoco.datasets import folder
 from hcmoco.datasets.base import Outcome, Rejected, Skipped, absolute_folder
@@ -63,7 +63,7 @@ def read_lines(config: RecordingConfig) -> dict[str, list[FrameLine]] | None:
             continue
         where = f"{path} line {number}"
         try:
-            values = json.loads(text)
+            values = unique_keys.loads(text)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{where} is not valid JSON: {error}") from None
         if not isinstance(values, dict):
