@@ -13,8 +13,9 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from hcmoco import unique_keys
-from hcmoco.config_errors import holds_bool, is_numeric, lines, models_of, renamed_keys, variant_of
+from hcmoco import yaml_core
+from hcmoco.config_errors import lines, models_of, renamed_keys, variant_of
+from hcmoco.config_types import as_typed
 from hcmoco.credentials import refuse_secrets
 from hcmoco.errors import UserError, one_line
 from hcmoco.masking import masked
@@ -57,11 +58,8 @@ class Config(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
-        annotation: Any = cls.model_fields[str(info.field_name)].annotation
-        if is_numeric(annotation) and holds_bool(value):
-            raise ValueError("must be a number, not true or false")
-        return value
+    def _as_typed(cls, value: Any, info: ValidationInfo) -> Any:
+        return as_typed(cls.model_fields[str(info.field_name)].annotation, value)
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the result of a run, as JSON values: every field but those declared with `FREE`.
@@ -96,7 +94,7 @@ def load_recipe(path: str | Path) -> dict:
     """
     place = str(path)
     try:
-        values = unique_keys.load(_recipe_bytes(place).decode())
+        values = yaml_core.load(_recipe_bytes(place).decode())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"recipe {path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(values, dict):
@@ -138,23 +136,40 @@ def merge(base: dict, over: dict) -> dict:
 
 
 def parse_overrides(overrides: list[str]) -> dict:
-    """`["objective.tau_g=0.1", ...]` as a nested mapping; values are read as YAML.
+    """`["objective.tau_g=0.1", ...]` as a nested mapping; values are read as `yaml_core.load_argument` says.
 
-    Raises UserError for an argument without `=`.
+    Raises UserError for an argument without `=`, and for a key that two arguments set.
     """
     values: dict = {}
-    for override in overrides:
+    given: dict[tuple[str, ...], tuple[int, str]] = {}
+    for number, override in enumerate(overrides):
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise UserError(f"override {masked(override)!r} is not of the form key=value, for example optim.lr=0.01")
         try:
-            value = yaml.safe_load(text) if text else ""
-        except yaml.YAMLError:
-            raise UserError(
-                f"override {masked(override)!r}: the value is not valid YAML; quote it if it is text"
-            ) from None
-        values = merge(values, nest(key.split("."), value)) if value is not None else _set_null(values, key.split("."))
+            value = yaml_core.load_argument(text)
+        except yaml.YAMLError as error:
+            said = one_line(error)
+            why = said if "appears twice" in said else "the value is not valid YAML; quote it if it is text"
+            raise UserError(f"override {masked(override)!r}: {why}") from None
+        path = tuple(key.split("."))
+        for leaf in _leaves(path, value):
+            for other, (earlier, before) in given.items():
+                if earlier < number and leaf[: len(other)] == other[: len(leaf)]:
+                    twice = ".".join(leaf if len(leaf) > len(other) else other)
+                    raise UserError(
+                        f"{twice} is given twice, by {masked(before)!r} and by {masked(override)!r}; keep one of them"
+                    )
+            given[leaf] = number, override
+        values = merge(values, nest(path, value)) if value is not None else _set_null(values, list(path))
     return values
+
+
+def _leaves(path: tuple[str, ...], value: Any) -> list[tuple[str, ...]]:
+    """Return the keys that a value sets: that of the value itself, or those of a mapping's values."""
+    if not isinstance(value, dict) or not value:
+        return [path]
+    return [leaf for key, item in value.items() for leaf in _leaves((*path, str(key)), item)]
 
 
 def _set_null(values: dict, path: list[str]) -> dict:

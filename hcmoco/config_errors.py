@@ -1,8 +1,7 @@
 """Say in one line what is wrong with the values of a config, by the key that a user wrote."""
 
-import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -10,14 +9,24 @@ _SHOWN = 3
 # What pydantic calls the rule that a value breaks -> what is allowed. The names in braces are the rule's own.
 _ALLOWED = {
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    "int_parsing_size": "must be a number of fewer digits",
+    "multiple_of": "must be a multiple of {multiple_of}",
     **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
     "finite_number": "must be a finite number",
     **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
-    "string_type": "must be text; put it in quotes",
+    "string_type": "must be text; put it in double quotes (on a command line with single ones around them)",
     "string_too_short": "must have at least {min_length} characters",
     "string_too_long": "must have at most {max_length} characters",
-    **dict.fromkeys(("tuple_type", "list_type"), "must be a list"),
-    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a mapping of keys to values"),
+    "string_pattern_mismatch": "must be of the form {pattern}",
+    "string_unicode": "must be text in UTF-8",
+    "bytes_type": "must be bytes",
+    "invalid_key": "must have keys that are text",
+    **dict.fromkeys(("tuple_type", "list_type", "iterable_type"), "must be a list"),
+    **dict.fromkeys(("set_type", "frozen_set_type"), "must be a list without an entry twice"),
+    **dict.fromkeys(
+        ("dict_type", "mapping_type", "model_type", "model_attributes_type"), "must be a mapping of keys to values"
+    ),
+    "enum": "must be {expected}",
     "none_required": "must be null",
     "literal_error": "must be {expected}",
     "greater_than": "must be greater than {gt}",
@@ -50,6 +59,19 @@ def lines(cls: type[BaseModel], values: Any, errors: Sequence[Any]) -> str:
     return "; ".join(parts[:_SHOWN])
 
 
+def rule_of(error: Any) -> str:
+    """Return what is allowed where one of pydantic's errors is, in our words."""
+    if error["type"] == "missing":
+        return "is missing"
+    if error["type"] == "extra_forbidden":
+        return "is not known"
+    rule = _ALLOWED.get(error["type"])
+    if rule is None:
+        return error["msg"].removeprefix("Value error, ")
+    text = rule.format(**error.get("ctx", {}))
+    return text.replace(" 1 entries", " 1 entry").replace(" 1 characters", " 1 character")
+
+
 def _told(cls: type[BaseModel], values: Any, error: Any) -> tuple[str, str]:
     """Return key and value, and behind "must" what is allowed; or a whole sentence and ""."""
     key, known, renamed = _place(cls, values, error["loc"])
@@ -61,12 +83,7 @@ def _told(cls: type[BaseModel], values: Any, error: Any) -> tuple[str, str]:
         return f"unknown key {key!r}" + (f"; allowed here: {', '.join(known)}" if known else ""), ""
     if error["type"] == "missing":
         return f"key {key!r} is missing", ""
-    rule = _ALLOWED.get(error["type"])
-    message = (
-        rule.format(**error.get("ctx", {})).replace(" 1 entries", " 1 entry")
-        if rule
-        else error["msg"].removeprefix("Value error, ")
-    )
+    message = rule_of(error)
     if not key:
         return message, ""
     # What is wrong with several keys together names them itself; their whole mapping would bury it.
@@ -118,33 +135,6 @@ def models_of(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for argument in get_args(annotation) for model in models_of(argument)]
-
-
-def holds_bool(value: Any) -> bool:
-    """Return whether a value is true or false, or a list or a mapping with one."""
-    if isinstance(value, Mapping):
-        return any(map(holds_bool, value.values()))
-    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(holds_bool, value)))
-
-
-@functools.cache
-def is_numeric(annotation: Any) -> bool:
-    """Return whether an annotation names numbers, and neither true and false nor a model.
-
-    To Python true is the number 1, so pydantic takes it for one.
-    """
-    named = _named(annotation)
-    return bool({int, float} & named) and not any(
-        kind in (bool, Any) or (isinstance(kind, type) and issubclass(kind, BaseModel)) for kind in named
-    )
-
-
-def _named(annotation: Any) -> set[Any]:
-    """Return the types that an annotation names, through unions, containers and Annotated."""
-    if get_origin(annotation) is Literal:
-        return {type(value) for value in get_args(annotation)}
-    parts = get_args(annotation)
-    return set().union(*map(_named, parts)) if parts else {annotation}
 
 
 def renamed_keys(cls: type[BaseModel]) -> dict[str, str]:

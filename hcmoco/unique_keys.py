@@ -1,30 +1,24 @@
-"""Load YAML in which no mapping has a key twice. YAML's loader takes the last one without a word."""
+"""Load JSON in which no object has a key twice. Python's parser takes the last one without a word."""
 
+import json
 from typing import Any
 
-import yaml
 
-
-class _Loader(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: dict[str, yaml.Node] = {}
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                if key.value in seen:
-                    lines = f"lines {seen[key.value].start_mark.line + 1} and {key.start_mark.line + 1}"
-                    raise yaml.YAMLError(f"the key {key.value!r} appears twice, in {lines}; keep one of them")
-                seen[key.value] = key
-        return super().construct_mapping(node, deep)
-
-
-def load(text: str) -> Any:
-    """Return what a YAML document holds.
+def loads(text: str | bytes) -> Any:
+    """Return what a JSON text holds.
 
     Raises:
-        yaml.YAMLError: it is not valid, or a mapping has a key twice.
+        ValueError: it is not valid, or an object has a key twice.
     """
-    loader = _Loader(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        places = [number for number, name in enumerate(names, start=1) if names.count(name) > 1]
+        twice = names[places[0] - 1]
+        first, second = [number for number in places if names[number - 1] == twice][:2]
+        raise ValueError(f"the key {twice!r} appears twice, as entries {first} and {second}; keep one of them")
+    return values

@@ -2,7 +2,9 @@
 
 import argparse
 import importlib
+import math
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any, NoReturn
 from hcmoco.masking import masked
 from hcmoco.tasks.registry import REGISTRY
 from hcmoco_ray.cluster import interrupts
+from hcmoco_ray.unread_output import end_quietly
 
 PROGRAMS = (
     *("prepare", "pretrain", "finetune", "evaluate", "predict", "report"),
@@ -22,13 +25,48 @@ RECIPES = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1] / "recipe
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors show no password of an argument."""
+    """A parser that takes an option once, and numbers as they are typed. Its errors show no password of an argument."""
 
     def __init__(self, **settings: Any):
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **settings})
+        self.register("action", None, _Once)
+        self.register("type", int, whole_number)
+        self.register("type", float, number)
 
     def error(self, message: str) -> NoReturn:
         super().error(masked(message))
+
+
+class _Once(argparse._StoreAction):
+    """Store a value; a second one, which would replace it without a word, is an error."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        if option_string is not None:
+            given = vars(namespace).setdefault("_given", {})
+            if self.dest in given:
+                parser.error(f"{option_string} is given twice, as {given[self.dest]} and as {values}; keep one of them")
+            given[self.dest] = values
+        super().__call__(parser, namespace, values, option_string)
+
+
+def whole_number(text: str) -> int:
+    """Return the whole number of an option. Python's own int() reads 1_0 as 10."""
+    if not re.fullmatch(r"[-+]?[0-9]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """Return the number of an option. Python's own float() reads 1_0 as 10, and takes nan."""
+    try:
+        value = math.nan if "_" in text else float(text)
+    except ValueError:
+        value = math.nan
+    if math.isnan(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -76,30 +114,35 @@ def recipe_file(name: str, folder: Path) -> str:
     return name if "://" in name or name.endswith((".yaml", ".yml")) else str(folder / f"{name}.yaml")
 
 
-def task_values(task: str, recipe: str, overrides: list[str]) -> dict:
+def task_values(task: str, recipe: str, overrides: Sequence[str], *, below: Sequence[str] = ()) -> dict:
     """Load a task's recipe with the overrides on top, not yet checked; see `values`."""
     from hcmoco.config import load_recipe, merge
 
     path = recipe_file(recipe, RECIPES / task)
-    return with_overrides(merge(load_recipe(path), {"task": {"name": task}}), overrides)
+    return with_overrides(with_overrides(merge(load_recipe(path), {"task": {"name": task}}), below), overrides)
 
 
-def values(recipe: str, overrides: list[str]) -> dict:
+def values(recipe: str, overrides: Sequence[str], *, below: Sequence[str] = ()) -> dict:
     """Load a recipe's keys with the overrides on top, not yet checked.
+
+    Args:
+        recipe: its name, path or URI.
+        overrides: dotted keys with values. None may set a key twice.
+        below: further ones, which the overrides may replace.
 
     Raises:
         UserError: the recipe is missing, not YAML or not a mapping, or an override has no `=`.
     """
     from hcmoco.config import load_recipe
 
-    return with_overrides(load_recipe(recipe_file(recipe, RECIPES)), overrides)
+    return with_overrides(with_overrides(load_recipe(recipe_file(recipe, RECIPES)), below), overrides)
 
 
 def with_overrides(values: dict, overrides: Sequence[str]) -> dict:
     """Lay dotted overrides over a recipe's keys. A null removes a key, but `tracking.uri=null` stays: it has a meaning.
 
     Raises:
-        UserError: an override has no `=`, or its value is not YAML.
+        UserError: an override has no `=`, its value is not YAML, or two set the same key.
     """
     from hcmoco.config import merge, parse_overrides
 
@@ -138,6 +181,10 @@ def run_command(arguments: Sequence[str], called: str = "python -m hcmoco_ray") 
         arguments: name and arguments of the program.
         called: how a message names what comes before them.
     """
+    return end_quietly(lambda: _run_command(arguments, called))
+
+
+def _run_command(arguments: Sequence[str], called: str) -> int:
     if arguments and arguments[0] in ("--help", "-h"):
         print(f"usage: {called} PROGRAM ...\n\nprograms: {', '.join(PROGRAMS)}\n\n{called} PROGRAM --help tells more.")
         return 0

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 AHEAD, REST_S = 2, 0.02
 """Blocks that Ray Data's scheduler holds ready before it rests, and seconds until it looks again."""
 
+_RAYS_WAIT_S = 30
+"""Seconds after which Ray gives up a node that it starts."""
+
 SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Environment variable that `ray job submit` sets for the job's program, and that its tasks inherit."""
 
@@ -156,6 +159,51 @@ def lean_trainer() -> "type[ray.train.torch.TorchTrainer]":
             return [each for each in super()._create_default_callbacks() if not isinstance(each, unwanted)]
 
     return Lean
+
+
+@contextmanager
+def patient_start(seconds: float, waiting: Callable[[], None]) -> Iterator[None]:
+    """Inside, `ray.init` waits longer for the node that it starts. Ray's own limit, 30 s, is a constant in its code.
+
+    Args:
+        seconds: to wait at most, while the node's process lives.
+        waiting: called once, where Ray itself would have given up.
+    """
+    import psutil
+    from ray._private import services
+
+    ask, begun = services.get_node, time.time()
+
+    def get_node(*arguments: Any) -> Any:
+        started, told = time.monotonic(), False
+        while True:
+            try:
+                return ask(*arguments)
+            except RuntimeError:  # it is not known yet
+                passed = time.monotonic() - started
+                raylets = [each for each in psutil.Process().children() if _is_raylet(each, begun)]
+                if passed > seconds or (passed > _RAYS_WAIT_S and not raylets):
+                    raise
+                if passed > _RAYS_WAIT_S and not told:
+                    told = True
+                    waiting()
+            time.sleep(0.5)
+
+    services.get_node = get_node
+    try:
+        yield
+    finally:
+        services.get_node = ask
+
+
+def _is_raylet(process: Any, since: float) -> bool:
+    import psutil
+
+    try:
+        lives = process.status() != psutil.STATUS_ZOMBIE
+        return lives and process.name() == "raylet" and process.create_time() > since - 1  # ticks of a clock
+    except psutil.Error:
+        return False
 
 
 def draining_nodes() -> dict[str, int]:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, cast
 
-import yaml
 from pydantic import Field
 
+from hcmoco import yaml_core
 from hcmoco.config import FREE, Config, build
 from hcmoco.finetuning.config import FinetuneConfig
 from hcmoco.finetuning.encoder_init import IMAGENET, SCRATCH
@@ -156,7 +156,7 @@ def as_yaml(config: Config) -> str:
 def _lines(values: dict[str, Any]) -> list[str]:
     lines = []
     for key, value in values.items():
-        text = yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=True, width=_WIDTH).strip()[1:-1]
+        text = yaml_core.dump({key: value}, flow=True, width=_WIDTH).strip()[1:-1]
         if "\n" in text and isinstance(value, dict) and any(isinstance(each, dict) for each in value.values()):
             lines += [f"{key}:", *(f"  {line}" for line in _lines(value))]
         else:

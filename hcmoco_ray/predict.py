@@ -1,7 +1,6 @@
 """Predict on a user's own images. Files are checked before PyTorch is loaded, which takes seconds."""
 
 import argparse
-import json
 import math
 import sys
 from collections import defaultdict
@@ -9,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import hcmoco
-from hcmoco.errors import UserError
+from hcmoco import unique_keys
+from hcmoco.data.depth_units import millimeters, unit_name
+from hcmoco.errors import UserError, one_line
 from hcmoco.inference.images import ImageFile, find_images
 from hcmoco.inference.writer import ABOUT, INDEX, LINES, Output, check_out
 from hcmoco.storage import is_local
+from hcmoco_ray import cli
 from hcmoco_ray.cluster.cpus import cpus_here
 from hcmoco_ray.tracking.progress import Progress
 
@@ -21,7 +23,7 @@ _OF_TASKS = {
     "box": ("parsing-rgb", "parsing-depth", "pose"),
     "boxes": ("parsing-rgb", "parsing-depth", "pose"),
     "camera": ("pose",),
-    "depth_scale": ("parsing-depth", "pose"),
+    "depth_unit": ("parsing-depth", "pose"),
     "min_score": ("densepose",),
 }
 
@@ -42,11 +44,13 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
     for name, value in (("--batch", given.batch), ("--threads", threads)):
         if value < 1:
             raise UserError(f"{name} {value}: must be at least 1")
-    if given.depth_scale is not None and not 0.01 <= given.depth_scale <= 1e6:
-        raise UserError(
-            f"--depth-scale {given.depth_scale:g}: must be units per meter, 0.01 to 1e6; "
-            "1000 for millimeters, 5000 for TUM's PNGs"
-        )
+    if given.depth_scale is not None:
+        raise UserError(f"--depth-scale is now --depth-unit: give --depth-unit {_unit_of(given.depth_scale)}")
+    if given.depth_unit is not None:
+        try:
+            millimeters(given.depth_unit)
+        except ValueError as error:
+            raise UserError(f"--depth-unit {given.depth_unit}: {error}") from None
     if given.min_score is not None and not 0 <= given.min_score <= 1:
         raise UserError(f"--min-score {given.min_score:g}: must be from 0 to 1")
     if not is_local(out):
@@ -55,7 +59,10 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
     if camera is not None and not (camera[0] > 0 and camera[1] > 0):
         raise UserError(f"--camera {given.camera}: fx and fy must be above 0")
     box = given.box if given.box in (None, "picture") else _four("--box", given.box, "120,40,310,460 or --box picture")
-    files = find_images(given.images, ABOUT)
+    if isinstance(box, tuple):
+        _check_box("--box", box)
+    found = find_images(given.images, ABOUT)
+    files = found.files
     boxes = None if given.boxes is None else read_boxes(Path(given.boxes).expanduser(), files)
     check_out(Path(out))
 
@@ -78,16 +85,17 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
             )
     if given.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no usable GPU here; give --device cpu")
-    options = PredictOptions(
-        box, boxes, camera, given.depth_scale or 1000.0, 0.3 if given.min_score is None else given.min_score
-    )
+    options = PredictOptions(box, boxes, camera, given.depth_unit, 0.3 if given.min_score is None else given.min_score)
     adapter = make_adapter(task, options)
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.set_num_threads(threads)
     model = saved.model().to(device)
     what = torch.cuda.get_device_name(device) if device.type == "cuda" else _count(threads, "thread")
     _say(f"{task.name} of {saved.folder} on {device.type} ({what}): {_count(len(files), 'picture')}")
-    output = Output(out, _facts(task.name, saved, given, adapter.facts()))
+    for each in found.passed_over:
+        _say(f"passed over: {_text(each)}")
+    passed_over = [_text(each) for each in found.passed_over]
+    output = Output(out, {**_facts(task.name, saved, given, adapter.facts()), "passed_over": passed_over})
     progress = Progress("predict", len(files), "pictures")
     try:
         summary = predict_images(
@@ -138,12 +146,16 @@ def read_boxes(path: Path, files: list[ImageFile]) -> dict[str, list[tuple[float
             continue
         where = f"--boxes {path} line {number}"
         try:
-            values = json.loads(text)
+            values = unique_keys.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where} is not valid JSON: {one_line(error)}") from None
+        try:
             name, box = values["image"], tuple(float(each) for each in values["box"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             raise UserError(f'{where} is not of the form {{"image": "a.jpg", "box": [x0, y0, x1, y1]}}') from None
-        if len(box) != 4 or not all(map(math.isfinite, box)) or box[0] >= box[2] or box[1] >= box[3]:
-            raise UserError(f"{where}: the box must be x0, y0, x1, y1 with x0 < x1 and y0 < y1, it is {list(box)}")
+        if len(box) != 4 or not all(map(math.isfinite, box)):
+            raise UserError(f"{where}: the box must be four numbers, x0, y0, x1, y1; it is {list(box)}")
+        _check_box(where, box)
         if name not in names:
             raise UserError(
                 f"{where}: {name!r} is none of the {_count(len(names), 'picture')}, for example {min(names)!r}"
@@ -154,12 +166,37 @@ def read_boxes(path: Path, files: list[ImageFile]) -> dict[str, list[tuple[float
     return dict(found)
 
 
+def _check_box(where: str, box: tuple[float, ...]) -> None:
+    """Raise UserError for a box without area, or of shares of the picture."""
+    x0, y0, x1, y1 = box
+    if max(map(abs, box)) <= 1:
+        raise UserError(
+            f"{where}: the box {list(box)} has no number above 1, so it is most probably of shares of the picture; "
+            "give pixels of the upright picture"
+        )
+    if x0 >= x1 or y0 >= y1:
+        as_sizes = f"; left, top, width and height would be {[x0, y0, x0 + x1, y0 + y1]}" if min(x1, y1) > 0 else ""
+        raise UserError(
+            f"{where}: the box must be x0, y0, x1, y1 with x0 < x1 and y0 < y1, it is {list(box)}{as_sizes}"
+        )
+
+
+def _unit_of(units_per_meter: str) -> str:
+    """The unit that version 0.1 called so many units per meter; mm for what it did not accept."""
+    try:
+        unit = unit_name(1000 / float(units_per_meter))
+        millimeters(unit)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return "mm"
+    return unit
+
+
 def _four(option: str, text: str, example: str) -> tuple[float, float, float, float]:
     try:
-        a, b, c, d = (float(each) for each in text.split(","))
+        a, b, c, d = (cli.number(each) for each in text.split(","))
         if not all(map(math.isfinite, (a, b, c, d))):
             raise ValueError
-    except ValueError:
+    except (ValueError, argparse.ArgumentTypeError):
         raise UserError(
             f"{option} {text!r}: must be four numbers with commas between them, for example {option} {example}"
         ) from None

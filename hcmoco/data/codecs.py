@@ -2,6 +2,9 @@
 
 Shapes: H rows, W columns; color is RGB everywhere outside this module. Containers are checked first (containers.py).
 Every fault of the data is a ValueError with a sentence for people.
+
+Pixels come as they are stored, as those of records do, or `upright`: turned by the orientation that the file declares
+(orientation.py).
 """
 
 import struct
@@ -12,7 +15,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from hcmoco.data.containers import MAX_PIXELS, MAX_SIDE, PNG_SIGNATURE, ImageHeader, check_whole
+from hcmoco.data.containers import MAX_PIXELS, MAX_SIDE, PNG_SIGNATURE, ImageHeader, check_whole, png_chunks
+from hcmoco.data.orientation import read_orientation, turn_upright
 
 DepthCodec = Literal["png16", "zstd-delta"]
 DEPTH_CODECS: tuple[DepthCodec, ...] = get_args(DepthCodec)
@@ -28,32 +32,40 @@ def _expect_square(width: int, height: int, size: int | None) -> None:
         raise ValueError(f"the image is {width} x {height} pixels, {size} x {size} are declared")
 
 
-def _decode(data: bytes, flags: int, header: ImageHeader) -> np.ndarray:
+def _decode(
+    data: bytes, flags: int, header: ImageHeader, upright: bool = False, stored: bytes | None = None
+) -> np.ndarray:
+    """The pixels of the file `data`, or those of `stored`, which are the same, with the orientation of `data`."""
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        # OpenCV would turn some pictures, and others not.
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.frombuffer(stored or data, np.uint8), flags)
     except cv2.error:
         image = None
     if image is None or image.shape[:2] != (header.height, header.width):
         raise ValueError(f"the {header.format.upper()} does not decode")
-    return image
+    return np.ascontiguousarray(turn_upright(image, read_orientation(data))) if upright else image
 
 
-def decode_rgb(data: bytes, size: int | None = None) -> np.ndarray:
-    """Decode a JPEG or PNG, with EXIF orientation ignored.
+def decode_rgb(data: bytes, size: int | None = None, *, upright: bool = False) -> np.ndarray:
+    """Decode a JPEG or PNG.
 
     Args:
         data: bytes of the file.
         size: side that a square image must have, pixels; None allows any size.
+        upright: turn it as the file's orientation says.
 
     Returns:
         uint8 [H, W, 3], RGB.
 
     Raises:
-        ValueError: a file that is not whole, does not decode, or is of another size.
+        ValueError: a file that is not whole, does not decode, is of another size, or is 16-bit gray, as depth is.
     """
     header = check_whole(data)
     _expect_square(header.width, header.height, size)
-    return cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, header), cv2.COLOR_BGR2RGB)
+    if header.bits == 16 and header.channels == 1:
+        raise ValueError(f"the RGB image is {header.kind}, which is most probably depth: name it as depth")
+    return cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR, header, upright), cv2.COLOR_BGR2RGB)
 
 
 def encode_rgb(rgb_HW3: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
@@ -61,13 +73,14 @@ def encode_rgb(rgb_HW3: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
     return _encode(".jpg", cv2.cvtColor(rgb_HW3, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 
-def decode_depth(data: bytes, codec: str, size: int | None = None) -> np.ndarray:
+def decode_depth(data: bytes, codec: str, size: int | None = None, *, upright: bool = False) -> np.ndarray:
     """Decode stored depth.
 
     Args:
         data: bytes in `codec`.
         codec: one of DEPTH_CODECS.
         size: side that a square image must have, pixels; None allows any size.
+        upright: turn a PNG as its orientation says.
 
     Returns:
         uint16 [H, W], millimeters in records of this project.
@@ -83,7 +96,7 @@ def decode_depth(data: bytes, codec: str, size: int | None = None) -> np.ndarray
     if header.format != "png" or header.bits != 16 or header.channels != 1:
         raise ValueError(f"the depth image is {header.kind}; a 16-bit PNG of one channel is needed")
     _expect_square(header.width, header.height, size)
-    return _decode(data, cv2.IMREAD_ANYDEPTH, header)
+    return _decode(data, cv2.IMREAD_ANYDEPTH, header, upright)
 
 
 def encode_depth(depth_HW: np.ndarray, codec: str) -> bytes:
@@ -123,12 +136,13 @@ def _decode_delta(data: bytes, size: int | None) -> np.ndarray:
     return np.add.accumulate(np.frombuffer(raw, "<u2").reshape(height, width), axis=0, dtype=np.uint16)
 
 
-def decode_labels(data: bytes, size: int | None = None) -> np.ndarray:
+def decode_labels(data: bytes, size: int | None = None, *, upright: bool = False) -> np.ndarray:
     """Decode a grayscale or palette PNG of at most 8 bits.
 
     Args:
         data: bytes of the file.
         size: side that a square image must have, pixels; None allows any size.
+        upright: turn it as the file's orientation says.
 
     Returns:
         uint8 [H, W]: the stored numbers themselves, never the palette's colors.
@@ -140,23 +154,21 @@ def decode_labels(data: bytes, size: int | None = None) -> np.ndarray:
     if header.format != "png" or header.channels != 1 or header.bits > 8:
         raise ValueError(f"the label image is {header.kind}; an 8-bit PNG of one channel is needed")
     _expect_square(header.width, header.height, size)
-    labels = _decode(_indices_as_gray(data) if header.palette else data, cv2.IMREAD_GRAYSCALE, header)
+    indices = _indices_as_gray(data) if header.palette else None
+    labels = _decode(data, cv2.IMREAD_GRAYSCALE, header, upright, indices)
     # Decoders stretch gray of 1, 2 or 4 bits to 0..255.
     return labels if header.bits == 8 else labels // (255 // (2**header.bits - 1))
 
 
 def _indices_as_gray(data: bytes) -> bytes:
     """A palette PNG as a grayscale PNG of the same samples: other color type, no palette and no transparency."""
-    parts, position = [PNG_SIGNATURE], 8
-    while position + 12 <= len(data):
-        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
-        kind = data[position + 4 : position + 8]
+    parts = [PNG_SIGNATURE]
+    for kind, start, end in png_chunks(data):
         if kind == b"IHDR":
-            body = data[position + 4 : position + 17] + b"\x00" + data[position + 18 : position + 21]
-            parts.append(data[position : position + 4] + body + zlib.crc32(body).to_bytes(4, "big"))
+            body = data[start - 4 : start + 9] + b"\x00" + data[start + 10 : end]
+            parts.append(data[start - 8 : start - 4] + body + zlib.crc32(body).to_bytes(4, "big"))
         elif kind in (b"IDAT", b"IEND"):
-            parts.append(data[position:end])
-        position = end
+            parts.append(data[start - 8 : end + 4])
     return b"".join(parts)
 
 

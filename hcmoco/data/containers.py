@@ -19,8 +19,11 @@ MAX_PIXELS = 1 << 27
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-# 0xFF followed by anything but a stuffed zero or a restart marker ends a scan's entropy-coded data (T.81, B.1.1.2).
-_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7]", re.DOTALL)
+# A marker other than a restart ends a scan's entropy-coded data. Any marker may follow fill bytes 0xFF (T.81, B.1.1.2);
+# 0xFF before a zero is a byte of the data (F.1.2.3).
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
+# Cameras fill up segments with zeros, too. The standard has no such filling, but every decoder skips it.
+_FILLING = re.compile(rb"\x00*")
 _NO_LENGTH = {0x01, *range(0xD0, 0xD9)}
 _FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
@@ -86,7 +89,7 @@ def _png_header(data: bytes) -> ImageHeader:
 
 
 def _jpeg_header(data: bytes) -> ImageHeader:
-    for marker, start, _ in _jpeg_segments(data):
+    for marker, start, _ in jpeg_segments(data):
         if marker in _FRAME_HEADERS:
             if start + 6 > len(data):
                 break
@@ -95,10 +98,15 @@ def _jpeg_header(data: bytes) -> ImageHeader:
     raise ValueError("the JPEG has no frame header")
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start of the payload, end) of each segment, end marker included; ValueError for a damaged structure."""
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield (marker, start of the payload, end) of each segment of a JPEG, end marker included.
+
+    Raises:
+        ValueError: its structure is damaged.
+    """
     position = 2
     while True:
+        position = _FILLING.match(data, position).end()  # type: ignore[union-attr]  # it matches nothing, too
         if position + 2 > len(data):
             raise ValueError("the JPEG is truncated: its end marker is missing")
         if data[position] != 0xFF:
@@ -134,17 +142,24 @@ def check_whole(data: bytes) -> ImageHeader:
     """
     header = read_header(data)
     if header.format == "jpeg":
-        if 0xDA not in [marker for marker, _, _ in _jpeg_segments(data)]:
+        if 0xDA not in [marker for marker, _, _ in jpeg_segments(data)]:
             raise ValueError("the JPEG has no picture data")
         return header
-    position, kind = 8, b""
-    while kind != b"IEND":
-        length = int.from_bytes(data[position : position + 4], "big")
-        kind = data[position + 4 : position + 8]
-        end = position + 8 + length
-        if end + 4 > len(data):
-            raise ValueError("the PNG is truncated")
-        if zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+    for kind, start, end in png_chunks(data):
+        if zlib.crc32(data[start - 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
             raise ValueError("the PNG is damaged: a checksum does not match")
+        if kind == b"IEND":
+            return header
+    raise ValueError("the PNG is truncated")
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (kind, start of the payload, end) of each whole chunk of a PNG. Checksums are not checked."""
+    position = len(PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        start = position + 8
+        end = start + int.from_bytes(data[position : position + 4], "big")
+        if end + 4 > len(data):
+            return
+        yield data[start - 4 : start], start, end
         position = end + 4
-    return header

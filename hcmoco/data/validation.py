@@ -15,6 +15,8 @@ from hcmoco.data.schema import Person, Scene
 
 FAR_MM = 20_000
 FAR_SHARE = 0.01
+NEAR_MM = 100
+"""A median below is no person's: depth in meters, or in another unit, was taken for millimeters."""
 
 
 def check_person(person: Person, joints: int, depth_codec: str = "png16") -> list[str]:
@@ -127,6 +129,8 @@ def _check_depth(data: bytes, codec: str, size: int) -> None:
     far = float(np.mean(readings > FAR_MM))
     if far > FAR_SHARE:
         raise ValueError(f"{far:.0%} of the readings are beyond {FAR_MM // 1000} m; the unit must be millimeters")
+    if (median := float(np.median(readings))) < NEAR_MM:
+        raise ValueError(f"half of the readings are nearer than {median:g} mm; the unit must be millimeters")
 
 
 def _check_iuv(data: bytes, size: int) -> None:

@@ -44,8 +44,8 @@ _Share = Annotated[FiniteFloat, Field(ge=0, le=256)]
 class _Annotation(BaseModel):
     id: int
     image_id: int
-    bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
-    iscrowd: Annotated[int, Field(ge=0, le=1)] = 0
+    bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = None
+    iscrowd: Annotated[int, Field(ge=0, le=1)] | None = 0
     segmentation: Any = None
     dp_x: list[_Share] | None = None
     dp_y: list[_Share] | None = None
@@ -68,14 +68,18 @@ class _Annotation(BaseModel):
 
 
 def _person(values: Any, *, outlines: bool) -> PersonLabels:
+    if isinstance(values, dict) and values.get("bbox") == []:
+        values = {**values, "bbox": None}
     entry = _Annotation.model_validate(values)
-    points = annotated_points({"bbox": entry.bbox, **vars(entry)}) if entry.dp_x else None
-    parts = None if entry.dp_masks is None else json.dumps(entry.dp_masks)
+    box = entry.bbox or (0, 0, 0, 0)
+    points = annotated_points({**vars(entry), "bbox": box}) if entry.dp_x else None
+    # Fourteen empty masks say that no part was masked.
+    parts = json.dumps(entry.dp_masks) if any(entry.dp_masks or ()) else None
     wanted = parts is None and entry.segmentation and (outlines or points is not None)
     return PersonLabels(
         entry.id,
         entry.image_id,
-        entry.bbox,
+        box,
         entry.iscrowd == 1,
         points,
         parts,
@@ -101,8 +105,8 @@ def group_by_picture(
 ) -> tuple[dict[int, list[PersonLabels]], dict[int | str, str]]:
     """Group the people of one annotation file by picture.
 
-    A person whose box has no area is skipped, unless it has points: then its picture is invalid. So is a picture with
-    any annotation that cannot be used, since training would take that person for background.
+    A person without a box, or whose box has no area, is skipped, unless it has points: then its picture is invalid. So
+    is a picture with any annotation that cannot be used, since training would take that person for background.
 
     Args:
         content: what `read_annotations` returned.

@@ -115,8 +115,11 @@ def items(config: DensePoseCocoConfig) -> list[SceneItem | Rejected | Skipped]:
     seen: set[int] = set()
     for path in config.files:
         content = read_annotations(path, outlines=config.outlines)
-        found += [Rejected(f"{DATASET}/{path.name} {entry.id}", entry.reason) for entry in content.invalid]
         people, faults = group_by_picture(content, path)
+        for entry in content.invalid:
+            id = f"{DATASET}/{path.name} {entry.id}"
+            unneeded = entry.picture is not None and entry.picture not in {*people, *faults}
+            found.append(Skipped(id, _NO_PERSON) if unneeded else Rejected(id, entry.reason))
         found += [Rejected(f"{DATASET}/{id}", reason) for id, reason in faults.items() if id not in content.pictures]
         for picture in content.pictures.values():
             id = f"{DATASET}/{picture.id}"
@@ -208,24 +211,26 @@ def _instance(labels: PersonLabels, width: int, height: int) -> Instance:
     elif labels.outline is not None:
         annotation["segmentation"] = json.loads(labels.outline)
     mask = annotated_mask(annotation, height, width)
-    if mask is not None and not mask.any():
-        if labels.points is not None:
-            raise ValueError("there are points and its mask is empty")
+    if mask is not None and not mask.any():  # of a person of a few pixels, or an outline of two corners
         mask = None
     return Instance(
         box=np.array([left, top, left + box_width, top + box_height], np.float32),
         mask=None if mask is None else encode_labels(np.where(mask, np.uint8(255), np.uint8(0))),
-        dp_points=None if labels.points is None else _settled(labels.points, width, height),
+        dp_points=None if labels.points is None else _settled(labels, width, height),
         crowd=labels.crowd,
     )
 
 
-def _settled(points: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The points; those that rounding put beyond the picture, or beyond 0..1, are moved back to the edge."""
-    points = points.copy()
+def _settled(labels: PersonLabels, width: int, height: int) -> np.ndarray:
+    """The points; those that rounding put beyond the picture, or beyond 0..1, are moved back to the edge.
+
+    Shares go up to 256 where a tool divides by 256, and are 1/255 of the box beyond it here.
+    """
+    assert labels.points is not None
+    points = labels.points.copy()
     for columns, high, slack in (
-        (slice(0, 1), width, _EDGE),
-        (slice(1, 2), height, _EDGE),
+        (slice(0, 1), width, _EDGE + labels.box[2] / 255),
+        (slice(1, 2), height, _EDGE + labels.box[3] / 255),
         (slice(3, 5), 1, _ROUNDING),
     ):
         values = points[:, columns]

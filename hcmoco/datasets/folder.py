@@ -2,99 +2,66 @@
 
 `people.jsonl`, each line a JSON object (wrapped here); paths are relative to the folder and stay inside it:
 
-    {"id": "anna-0001", "rgb": "rgb/0001.jpg", "depth": "depth/0001.png", "depth_scale": 1.0,
+    {"id": "anna-0001", "rgb": "rgb/0001.jpg", "depth": "depth/0001.png", "depth_unit": "mm",
      "camera": [365.5, 365.5, 256.3, 208.5], "keypoints": [[251.0, 88.5, 2], [0, 0, 0], ...],
      "joint_set": "coco-17", "box": [180, 60, 330, 400], "subject": "anna"}
 
-- rgb: JPEG or PNG; EXIF orientation is ignored.
-- depth: 16-bit PNG of one channel, registered to the RGB picture and of its size, 0 = no reading. A line has rgb,
-  depth or both.
-- depth_scale: millimeters per stored unit; default 1 (Kinect, RealSense); 0.2 if 5000 units are a meter.
-- camera: fx, fy, cx, cy in pixels.
+- rgb: JPEG, PNG, WebP, TIFF or BMP of 8 bits per channel.
+- depth: 16-bit PNG or TIFF, floating-point TIFF, EXR, NPY, or MAT with the variable depth; one channel, 0 or NaN = no
+  reading. It has the size of the RGB picture and is registered to it, or `camera.json` tells how to register it. A line
+  has rgb, depth or both. Readings beyond 20 m become none.
+- depth_unit: length of the number 1: mm, m, cm, um or e.g. 0.25mm (RealSense L515), 0.2mm (5000 units are a meter).
+  Default: that of --depth-unit, else of `camera.json`, else mm for whole numbers and m for floating point.
+- camera: fx, fy, cx, cy in pixels, counted from the picture's upper left corner as keypoints are (add 0.5 to the cx and
+  cy of OpenCV and camera SDKs). Default: that of `camera.json`.
 - keypoints: one [x, y, v] per joint, in pixels from the picture's upper left corner, so that the first pixel's center
   is (0.5, 0.5); v is 0 for absent, 1 or 2 for annotated. A joint outside the picture counts as absent. With
   --min-confidence v is a confidence instead. For the files that pose estimators write, see `prepare.py keypoints`.
 - joint_set: the set that the keypoints belong to; it must be the data set's.
-- parts: 8-bit PNG, grayscale or palette; 0 background, 1..24 the parts of Human3.6M, 255 ignore.
-- mask: 8-bit PNG, above 0 on the person; depth outside it is dropped.
-- box: x0, y0, x1, y1 of the person in pixels. Default: the extent of the mask, else of the visible keypoints (wider by
-  a tenth of its longer side all around), else of the depth readings, else the whole picture.
+- parts: 8-bit PNG, grayscale or palette, of the numbers that `--label-map` names; 255 ignore.
+- mask: in the formats of rgb, above 0 on the person (JPEG and WebP: at least half white); depth outside it is dropped.
+- box: x0, y0, x1, y1 of the person in pixels. Default: the extent of the mask, else of the labeled parts, else of the
+  visible keypoints (wider by a tenth of its longer side all around), else of the depth readings, else the whole
+  picture.
 - id: unique in the file; default: the path of rgb, else of depth.
 - subject: who the person is.
 - split: default: the data set's.
 
 Left is the person's own left in an unmirrored picture.
+
+Pictures are upright, as people see them: each file (rgb, depth, parts, mask) is turned by the orientation that it
+declares itself (EXIF), and all numbers are of the upright picture. `--orientation stored` takes the pixels of all files
+as they are stored, for numbers from a program that ignores orientation, as PIL's Image.open does.
+
+`camera.json` in the folder, which may be missing, has the unit of all depth pictures and the cameras:
+
+    {"model": "RealSense D435", "depth_unit": "mm",
+     "color": {"width": 640, "height": 480, "fx": 617.2, "fy": 617.4, "cx": 321.8, "cy": 239.6},
+     "depth": {"width": 848, "height": 480, "fx": 422.1, "fy": 422.1, "cx": 424.3, "cy": 240.2},
+     "depth_to_color": {"rotation": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "translation_mm": [14.8, 0.1, 0.2]}}
+
+docs/data/recordings.md tells what each key means. With depth_to_color, depth pictures beside RGB are registered to it.
 """
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import numpy as np
-from pydantic import Field, FiniteFloat, field_validator
-
-from hcmoco.config import Config, build
-from hcmoco.data.codecs import DepthCodec, decode_depth, decode_labels
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import joint_set
-from hcmoco.data.transforms import extent
 from hcmoco.datasets.base import DatasetReader, Rejected
-from hcmoco.datasets.io.files import read_inside, read_rgb
+from hcmoco.datasets.cameras.camera_file import read_camera_file
 from hcmoco.datasets.io.inventory import Fault, Inventory
-from hcmoco.datasets.keypoint_convention import Convention, KeypointOptions, exchanged_fault, sample_fault, value_fault
-from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
+from hcmoco.datasets.person_crop import checked
+from hcmoco.datasets.person_files import read_person_files
+from hcmoco.datasets.person_lines import FolderConfig, FolderItem, check_label_map, parse_line
+from hcmoco.datasets.recorded_person import make_person
 from hcmoco.errors import UserError
 
-_Positive = Annotated[FiniteFloat, Field(gt=0)]
-_KEYPOINT_MARGIN = 0.1
-
-
-class FolderConfig(KeypointOptions):
-    """A folder of your own pictures."""
-
-    path: str = Field(description="the folder")
-    file: str = Field("people.jsonl", description="the JSON Lines file in it")
-    name: str = Field("folder", min_length=1, description="what ids, reports and manifests call the data set")
-    joint_set: str = "coco-17"
-    split: str = Field("train", min_length=1)
-    size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
-    depth_codec: DepthCodec = Field("png16", description="codec of the stored depth; the manifest names it")
-
-    @field_validator("joint_set")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        try:
-            return joint_set(name).name
-        except UserError as error:
-            raise ValueError(str(error)) from None
-
-
-class PersonLine(Config):
-    """One line of the file; the module's docstring says what each key means."""
-
-    id: str | None = None
-    rgb: str | None = None
-    depth: str | None = None
-    depth_scale: _Positive = 1.0
-    camera: tuple[_Positive, _Positive, FiniteFloat, FiniteFloat] | None = None
-    keypoints: tuple[tuple[FiniteFloat, FiniteFloat, Annotated[FiniteFloat, Field(ge=0)]], ...] | None = None
-    joint_set: str | None = None
-    parts: str | None = None
-    mask: str | None = None
-    box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = None
-    subject: str = ""
-    split: str | None = None
-
-
-@dataclass(frozen=True)
-class FolderItem:
-    """One person of the file, whose pictures are not read yet."""
-
-    id: str
-    line: PersonLine
-    config: FolderConfig
+PICTURES = {
+    "rgb": ("JPEG", "PNG", "WebP", "TIFF", "big-endian TIFF", "BMP"),
+    "depth": ("PNG", "TIFF", "big-endian TIFF", "EXR", "NPY", "MATLAB 5", "MATLAB 7.3", "HDF5"),
+    "parts": ("PNG",),
+    "mask": ("JPEG", "PNG", "WebP", "TIFF", "big-endian TIFF", "BMP"),
+}
 
 
 def items(config: FolderConfig) -> list[FolderItem | Rejected]:
@@ -109,8 +76,10 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
         The persons, with ids `<name>/<id>`.
 
     Raises:
-        UserError: the file is missing, not text, or has no line.
+        UserError: the file is missing, not text, or has no line; lines have parts and no label map is named; or
+            `camera.json` is wrong.
     """
+    recorded_by = read_camera_file(config.path)
     path = Path(config.path) / config.file
     if not path.is_file():
         raise UserError(
@@ -125,7 +94,7 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
     for number, text in enumerate(lines, start=1):
         if not text.strip():
             continue
-        item = _item(config, f"{config.file} line {number}", text)
+        item = parse_line(config, f"{config.file} line {number}", text, recorded_by)
         if isinstance(item, FolderItem):
             if item.id in seen:
                 item = Rejected(item.id, f"{config.file} line {number}: an earlier line has the same id")
@@ -135,6 +104,7 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
         raise UserError(
             f"{path} has no line; write one JSON object per person into it, as `prepare.py folder --help` shows"
         )
+    check_label_map(config, (each.line for each in found if isinstance(each, FolderItem)), path)
     return found
 
 
@@ -146,74 +116,11 @@ def inventory(config: FolderConfig) -> Inventory:
     rejected = [each for each in wanted if isinstance(each, Rejected)]
     found.counts["lines"] = len(wanted)
     found.faults += [Fault(str(Path(config.path) / config.file), each.reason) for each in rejected]
-    found.check_files("RGB pictures", config.path, [line.rgb for line in lines if line.rgb is not None], "JPEG", "PNG")
-    for what in ("depth", "parts", "mask"):
+    for what, formats in PICTURES.items():
         named = [name for line in lines if (name := getattr(line, what)) is not None]
-        if named:
-            found.check_files(f"{what} pictures", config.path, named, "PNG")
+        if named or what == "rgb":
+            found.check_files(f"{'RGB' if what == 'rgb' else what} pictures", config.path, named, *formats)
     return found
-
-
-def _item(config: FolderConfig, where: str, text: str) -> FolderItem | Rejected:
-    fallback_id = f"{config.name}/{where}"
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return Rejected(fallback_id, f"{where} is not valid JSON: {error}")
-    if not isinstance(values, dict):
-        return Rejected(fallback_id, f"{where} must be a JSON object, it is {type(values).__name__}")
-    try:
-        line = build(PersonLine, values, where)
-    except UserError as error:
-        return Rejected(fallback_id, str(error))
-    key = line.id if line.id is not None else line.rgb or line.depth
-    reason = _line_fault(line, config)
-    if reason:
-        return Rejected(f"{config.name}/{key}" if key else fallback_id, f"{where}: {reason}")
-    return FolderItem(f"{config.name}/{key}", line, config)
-
-
-def _line_fault(line: PersonLine, config: FolderConfig) -> str | None:
-    if line.rgb is None and line.depth is None:
-        return "neither rgb nor depth is given; a person needs one of them"
-    if line.id is not None and not line.id.strip():
-        return "the id is empty; omit it or make it unique"
-    if line.id is not None and any(ord(character) < 32 for character in line.id):
-        return f"the id {line.id!r} has control characters; omit it or give another"
-    if line.joint_set is not None and line.joint_set != config.joint_set:
-        return (
-            f"joint_set is {line.joint_set!r}, the data set is read as {config.joint_set!r}; "
-            "a data set has one joint set"
-        )
-    if line.keypoints is not None and len(line.keypoints) != len(joint_set(config.joint_set)):
-        return f"there are {len(line.keypoints)} keypoints, {config.joint_set} has {len(joint_set(config.joint_set))}"
-    return _keypoints_fault(line, config)
-
-
-def _keypoints_fault(line: PersonLine, config: FolderConfig) -> str | None:
-    """Why the numbers cannot be what they are read as, whatever the picture."""
-    if line.keypoints is None:
-        return None
-    joints_J3 = np.array(line.keypoints, np.float64)
-    if config.min_confidence is None:
-        other = next((k for k, value in enumerate(joints_J3[:, 2]) if value not in (0, 1, 2)), None)
-        if other is not None:
-            return (
-                f"keypoints.{other}.2 = {joints_J3[other, 2]:g} is neither 0, 1 nor 2; if it is a confidence, give "
-                "--min-confidence, such as 0.3"
-            )
-    return value_fault([_unflagged(joints_J3, config)], _convention(config)) or None
-
-
-def _unflagged(joints_J3: np.ndarray, config: FolderConfig) -> np.ndarray:
-    """x, y and confidence: that of an annotated joint is 1, unless the file has confidences."""
-    if config.min_confidence is not None:
-        return joints_J3
-    return np.column_stack([joints_J3[:, :2], (joints_J3[:, 2] > 0) * (config.full_confidence or 1.0)])
-
-
-def _convention(config: FolderConfig) -> Convention:
-    return Convention.of(config, normalized=False, offset=0.0)
 
 
 def read(item: FolderItem | Rejected) -> Person | Rejected:
@@ -225,81 +132,12 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
         return item
 
     def make() -> Person:
-        line, folder = item.line, item.config.path
-        rgb = None if line.rgb is None else read_rgb(folder, line.rgb)
-        parts = None if line.parts is None else decode_labels(read_inside(folder, line.parts))
-        mask = (
-            None
-            if line.mask is None
-            else np.where(decode_labels(read_inside(folder, line.mask)) > 0, np.uint8(255), np.uint8(0))
-        )
-        depth = None if line.depth is None else read_depth(folder, line.depth, line.depth_scale)
-        if depth is not None and mask is not None and depth.shape == mask.shape:
-            depth = np.where(mask > 0, depth, np.uint16(0))
-        images = PersonImages(rgb=rgb, depth=depth, parts=parts, mask=mask)
-        keypoints = None if line.keypoints is None else _placed(line.keypoints, item.config, images.width_height)
-        box = find_box(mask, keypoints, depth, rgb) if line.box is None else np.array(line.box)
-        person = Person(
-            id=item.id,
-            dataset=item.config.name,
-            split=line.split or item.config.split,
-            size=item.config.size,
-            subject=line.subject,
-            camera=None if line.camera is None else np.array(line.camera),
-            box=box,
-            keypoints=keypoints,
-        )
-        return crop_person(person, images, item.config.depth_codec)
+        line, config = item.line, item.config
+        files = {name: (config.path, getattr(line, name)) for name in ("rgb", "depth", "parts", "mask")}
+        pictures = read_person_files(files, item.recorded_by, upright=config.upright, labels=config.label_map)
+        return make_person(item, pictures)
 
     return checked(item.id, len(joint_set(item.config.joint_set)), make, item.config.depth_codec)
-
-
-def _placed(keypoints: Sequence, config: FolderConfig, picture: tuple[int, int]) -> np.ndarray:
-    """float64 [J, 3] in pixels of the picture. Raises ValueError if they cannot be of this picture."""
-    joints_J3, convention = _unflagged(np.array(keypoints, np.float64), config), _convention(config)
-    if fault := exchanged_fault(joints_J3, convention, picture):
-        raise ValueError(fault)
-    placed = convention.placed(joints_J3, picture)
-    if convention.seen(joints_J3).any() and not placed[:, 2].any():
-        raise ValueError(sample_fault([(joints_J3, picture)], convention) or "every joint lies outside the picture")
-    return placed
-
-
-def read_depth(folder: str, name: str, scale: float) -> np.ndarray:
-    """Return uint16 [H, W], millimeters, of a 16-bit PNG whose unit is `scale` millimeters, cut to 65.5 m.
-
-    Raises:
-        ValueError: the file is missing, damaged or of another kind.
-    """
-    stored = decode_depth(read_inside(folder, name), "png16")
-    return stored if scale == 1 else np.minimum(np.rint(stored * scale), np.iinfo(np.uint16).max).astype(np.uint16)
-
-
-def find_box(
-    mask: np.ndarray | None, keypoints: np.ndarray | None, depth: np.ndarray | None, rgb: np.ndarray | None
-) -> np.ndarray:
-    """Find the box of a person for whom no box is given.
-
-    Args:
-        mask: uint8 [H, W], above 0 on the person.
-        keypoints: float [J, 3], x, y, visibility.
-        depth: uint16 [H, W], millimeters, 0 = no reading.
-        rgb: uint8 [H, W, 3].
-
-    Returns:
-        float [4], x0, y0, x1, y1, from the first argument that shows a person, else the whole picture.
-    """
-    if mask is not None and (box := extent(mask)) is not None:
-        return box
-    visible = keypoints[keypoints[:, 2] > 0, :2] if keypoints is not None else np.empty((0, 2))
-    if len(visible) and np.ptp(visible, axis=0).max() > 0:
-        low, high = visible.min(0), visible.max(0)
-        margin = _KEYPOINT_MARGIN * (high - low).max()
-        return np.concatenate([low - margin, high + margin])
-    if depth is not None and (box := extent(depth)) is not None:
-        return box
-    height, width = next(image for image in (rgb, depth, mask) if image is not None).shape[:2]
-    return np.array([0.0, 0.0, width, height])
 
 
 READER = DatasetReader(

@@ -11,7 +11,10 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 
 from hcmoco.config import Config
+from hcmoco.datasets.conventions import inside
 
+# Joints from which on "most of them" proves something.
+_ENOUGH = 3
 # Shares of a picture reach a little beyond it where a joint is guessed outside; no person is this few pixels large.
 _LARGEST_SHARE = 1.5
 # Detectors that do not end their scores in a sigmoid reach a little above 1.
@@ -97,12 +100,28 @@ class Convention:
         """Return joints in pixels of the picture; visibility 0 or 1, and 0, 0, 0 for what is absent or outside."""
         seen_J = self.seen(joints_J3)
         xy_J2 = self.xy(np.where(seen_J[:, None], joints_J3[:, :2], 0.0), picture)
-        seen_J &= ((xy_J2 >= 0) & (xy_J2 < picture)).all(1)
+        seen_J &= inside(xy_J2, *picture)
         return np.where(seen_J[:, None], np.column_stack([xy_J2, seen_J]), 0.0)
 
 
-def value_fault(people: Sequence[np.ndarray], convention: Convention) -> str:
-    """Return why these values cannot be what the convention says, whatever the picture; "" if they can.
+@dataclass(frozen=True)
+class Misread:
+    """Keypoints that cannot be what they are read as.
+
+    Attributes:
+        what: is seen in them.
+        remedy: the option that helps.
+    """
+
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.remedy}"
+
+
+def value_fault(people: Sequence[np.ndarray], convention: Convention) -> Misread | None:
+    """Return why these values cannot be what the convention says, whatever the picture; None if they can.
 
     Args:
         people: each float [J, 3].
@@ -111,44 +130,46 @@ def value_fault(people: Sequence[np.ndarray], convention: Convention) -> str:
     joints = np.concatenate([np.empty((0, 3)), *people])
     joints = joints[np.isfinite(joints).all(1)]
     if not len(joints):
-        return ""
+        return None
     highest = float(joints[:, 2].max()) / convention.full_confidence
     if highest > _LARGEST_CONFIDENCE:
         meant = 100 if highest > 10 else float(np.ceil(highest))
         what = "percent" if highest > 10 else "on another scale"
-        return (
+        return Misread(
             f"confidences reach {joints[:, 2].max():g}, and {convention.full_confidence:g} means certain; "
-            f"they are {what}: give --full-confidence {meant * convention.full_confidence:g}"
+            f"they are {what}",
+            f"give --full-confidence {meant * convention.full_confidence:g}",
         )
     if float(joints[:, 2].min()) < -0.5:
-        return (
-            f"confidences reach down to {joints[:, 2].min():g}; they are scores without a scale (logits): write them "
-            "as 0 to 1"
+        return Misread(
+            f"confidences reach down to {joints[:, 2].min():g}; they are scores without a scale (logits)",
+            "write them as 0 to 1",
         )
     xy = joints[convention.seen(joints), :2]
     if not len(xy):
-        return ""
+        return None
     low, high = float(xy.min()), float(xy.max())
     if not convention.normalized and max(-low, high) <= _LARGEST_SHARE:
         if low < -0.05:
-            return (
+            return Misread(
                 f"all coordinates lie within {low:.3g} and {high:.3g}, as OpenPose's --keypoint_scale 4 writes them, "
-                "and are read as pixels: run it with --keypoint_scale 0"
+                "and are read as pixels",
+                "run it with --keypoint_scale 0",
             )
-        return (
-            f"all coordinates lie within {low:.3g} and {high:.3g}, as shares of the picture do, and are read as "
-            "pixels: give --coordinates normalized"
+        return Misread(
+            f"all coordinates lie within {low:.3g} and {high:.3g}, as shares of the picture do, and are read as pixels",
+            "give --coordinates normalized",
         )
     if convention.normalized and float(np.median(np.abs(xy).max(1))) > 2:
-        return (
-            f"coordinates reach {high:.4g}, as pixels do, and are read as shares of the picture, 0 to 1: give "
-            "--coordinates pixels"
+        return Misread(
+            f"coordinates reach {high:.4g}, as pixels do, and are read as shares of the picture, 0 to 1",
+            "give --coordinates pixels",
         )
-    return ""
+    return None
 
 
-def exchanged_fault(joints_J3: np.ndarray, convention: Convention, picture: tuple[int, int]) -> str:
-    """Return a sentence if every joint lies outside the picture and would lie inside with x and y exchanged, or "".
+def exchanged_fault(joints_J3: np.ndarray, convention: Convention, picture: tuple[int, int]) -> Misread | None:
+    """Find joints of which most lie outside the picture, and with x and y exchanged all inside; None if they do not.
 
     Args:
         joints_J3: float [J, 3], of one person.
@@ -156,47 +177,68 @@ def exchanged_fault(joints_J3: np.ndarray, convention: Convention, picture: tupl
         picture: its width and height.
     """
     xy = joints_J3[convention.seen(joints_J3), :2]
-    outside = len(xy) and not convention.axes_known and not _inside(convention.xy(xy, picture), picture).any()
-    return _exchanged(convention) if outside and _inside(convention.xy(xy[:, ::-1], picture), picture).all() else ""
+    there = int(inside(convention.xy(xy, picture), *picture).sum())
+    if convention.axes_known or len(xy) < _ENOUGH or 2 * there >= len(xy):
+        return None
+    return _exchanged(convention, there > 0) if inside(convention.xy(xy[:, ::-1], picture), *picture).all() else None
 
 
-def sample_fault(people: Sequence[tuple[np.ndarray, tuple[int, int]]], convention: Convention) -> str:
-    """Return why the joints of several people cannot belong to their pictures, or "".
+def picture_fault(joints_J3: np.ndarray, convention: Convention, picture: tuple[int, int]) -> Misread | None:
+    """Find joints that cannot be of this picture: of another convention, or none of them in it; None if they can.
+
+    Arguments as of `exchanged_fault`.
+    """
+    if fault := value_fault([joints_J3], convention) or exchanged_fault(joints_J3, convention, picture):
+        return fault
+    if not convention.seen(joints_J3).any() or convention.placed(joints_J3, picture)[:, 2].any():
+        return None
+    return sample_fault([(joints_J3, picture)], convention) or Misread(
+        f"all joints lie outside the {picture[0]} x {picture[1]} picture", "check that it is the right one"
+    )
+
+
+def sample_fault(people: Sequence[tuple[np.ndarray, tuple[int, int]]], convention: Convention) -> Misread | None:
+    """Return why the joints of several people cannot belong to their pictures; None if they can.
 
     Args:
         people: of each float [J, 3] and the picture's width and height.
         convention: what they are read as.
     """
-    places, inside, exchanged = [], [], []
+    places, in_picture, exchanged = [], [], []
     for joints_J3, picture in people:
         xy = joints_J3[convention.seen(joints_J3), :2]
         places.append(convention.xy(xy, picture) / picture)
-        inside.append(_inside(convention.xy(xy, picture), picture))
-        exchanged.append(_inside(convention.xy(xy[:, ::-1], picture), picture))
+        in_picture.append(inside(convention.xy(xy, picture), *picture))
+        exchanged.append(inside(convention.xy(xy[:, ::-1], picture), *picture))
     if not sum(map(len, places)):
-        return ""
-    inside_N, exchanged_N, share_N2 = np.concatenate(inside), np.concatenate(exchanged), np.concatenate(places)
+        return None
+    inside_N, exchanged_N, share_N2 = np.concatenate(in_picture), np.concatenate(exchanged), np.concatenate(places)
     # In a picture that is not square, some exchanged joints lie outside, and exchanged again none does. Somebody who is
     # cut off by the edge may look alike.
     if not convention.axes_known and exchanged_N.all() and (~inside_N).sum() >= max(3, 0.01 * len(inside_N)):
-        return f"{_exchanged(convention)}, or --axes xy if they are as they should be"
+        return _exchanged(convention, doubtful=True)
     if inside_N.mean() > 0.5 or convention.normalized:
-        return ""
+        return None
     width, height = people[0][1]
     reach = float(share_N2.max())
+    if reach <= 1:
+        return Misread(
+            f"{(~inside_N).mean():.0%} of the joints lie outside their pictures, on the left or above",
+            "coordinates count from the picture's upper left corner",
+        )
     meant = next((ratio for ratio in _SIZE_RATIOS if ratio >= 0.98 * reach), np.ceil(reach))
     x, y = share_N2.max(0) * (width, height)
-    return (
+    return Misread(
         f"{(~inside_N).mean():.0%} of the joints lie outside their pictures, up to x = {x:.0f} and y = {y:.0f} in "
-        f"pictures such as {width} x {height}; if the keypoints were found in larger ones, say of which size: probably "
-        f"--keypoint-size {width * meant:.0f},{height * meant:.0f}"
+        f"pictures such as {width} x {height}",
+        "if the keypoints were found in larger ones, give their size, probably "
+        f"--keypoint-size {width * meant:.0f},{height * meant:.0f}",
     )
 
 
-def _inside(xy_J2: np.ndarray, picture: tuple[int, int]) -> np.ndarray:
-    return np.all((xy_J2 >= 0) & (xy_J2 < picture), axis=1)
-
-
-def _exchanged(convention: Convention) -> str:
+def _exchanged(convention: Convention, doubtful: bool) -> Misread:
     right = "xy" if convention.swapped else "yx"
-    return f"joints lie outside the picture, and all inside with x and y exchanged: give --axes {right}"
+    other = ", or --axes xy if they are as they should be" if doubtful else ""
+    return Misread(
+        "joints lie outside the picture, and all inside with x and y exchanged", f"give --axes {right}{other}"
+    )

@@ -8,6 +8,7 @@
 
 <frame> is SsssCcccPpppRrrrAaaaFfff: setup, camera, performer, repetition, action, and the frame's number, counted from
 1. Pixels and labels stay as they are published, mirrored as Kinect sees the world, unless `mirror` says otherwise.
+Orientations that files declare are ignored; Kinect's have none.
 """
 
 import re

@@ -16,6 +16,7 @@ from hcmoco.data.schema import Person
 from hcmoco.data.transforms import CROP_MARGIN, resize_nearest
 from hcmoco.data.validation import check_person
 from hcmoco.datasets.base import Rejected
+from hcmoco.datasets.conventions import inside
 
 # Side of a whole picture, pixels; crops of larger ones are small, but this one is filled.
 _LARGEST_WHOLE = 4096
@@ -121,7 +122,7 @@ def crop_person(person: Person, images: PersonImages, depth_codec: str = "png16"
 
     Returns:
         The record: `size` is the square's side; coordinates and camera are moved and scaled with the crop; keypoints
-            that are invisible or outside the square or the picture are 0.
+            that are invisible, or outside the square or the picture, are 0.
 
     Raises:
         ValueError: a box that `crop_square` refuses, images of different sizes, or none at all.
@@ -185,9 +186,9 @@ def _cut_record(
     if keypoints is not None:
         keypoints = np.asarray(keypoints, np.float64)
         xy = moved(keypoints[:, :2])
-        # What is not finite is kept, for `check_person` to find. The square may reach beyond the picture.
-        beyond = (keypoints[:, :2] < 0) | (keypoints[:, :2] >= (width, height)) | (xy < 0) | (xy >= stored)
-        outside = (np.isfinite(xy) & beyond).any(1)
+        # What is not finite is kept, for `check_person` to find. A square that reaches over the picture's edge shows
+        # nothing there.
+        outside = np.isfinite(xy).all(1) & ~(inside(xy, stored, stored) & inside(keypoints[:, :2], width, height))
         visible = (keypoints[:, 2:] > 0) & ~outside[:, None]
         keypoints = np.where(visible, np.column_stack([xy, visible]), 0.0)
     if camera is not None:

@@ -76,6 +76,11 @@ REGISTRY: dict[str, Entry] = {
         "your own pictures, with the keypoints that OpenPose, MMPose, MediaPipe, YOLO, ... found in them",
         "",
     ),
+    "recording": Entry(
+        "hcmoco.datasets.recording:READER",
+        "a recording of RealSense, Azure Kinect, Open3D, or any RGB-D folder or video",
+        "",
+    ),
     "ntu": Entry(
         "hcmoco.datasets.ntu:READER",
         "NTU RGB+D 60 and 120: RGB, masked depth and skeletons of clips",

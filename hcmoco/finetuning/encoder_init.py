@@ -12,8 +12,9 @@ import torch
 from hcmoco.errors import UserError
 from hcmoco.export import load_export
 from hcmoco.license_terms import Terms, of_init, of_training
-from hcmoco.models.encoders import Encoder, EncoderConfig, build_encoder
+from hcmoco.models.encoders import Encoder, EncoderConfig, build_encoder, check_sizes
 from hcmoco.storage import Folder, absolute, is_local, join
+from hcmoco.tasks.base import TaskConfig
 
 SCRATCH, IMAGENET = "scratch", "imagenet"
 # Fields of an encoder's config that must be equal for its weights to fit.
@@ -72,6 +73,19 @@ def load_encoder_init(
         )
     encoder = build_encoder(config.model_copy(update={"init": init}))
     return _read(encoder, f"weights file: {encoder.report}")
+
+
+def check_input_sizes(encoder: EncoderConfig, task: TaskConfig) -> None:
+    """Check that an encoder runs at the sizes that a task gives it.
+
+    Raises:
+        UserError: it cannot be built, or does not run at one of them.
+    """
+    if encoder.is_hrnet:
+        return  # it takes every size that its strides divide, and long to build
+    with torch.device("meta"):
+        stride = build_encoder(encoder, load=False).strides[-1]
+    check_sizes(encoder, task.input_sizes(stride))
 
 
 def weights_digest(encoder: Encoder) -> str:

@@ -31,14 +31,14 @@ class PredictOptions:
         box: of the person, x0, y0, x1, y1, the same on every image; PICTURE: the person fills the image; None: unknown.
         boxes: of the people on each image by its name, instead of `box`; images without a box are rejected.
         camera: fx, fy, cx, cy in pixels of the whole image.
-        units_per_meter: of depth files; 1000 for millimeters.
+        depth_unit: of depth files, see hcmoco.data.depth_units; None: mm for whole numbers, m for floating point.
         min_score: detections below are dropped, 0..1.
     """
 
     box: tuple[float, float, float, float] | str | None = None
     boxes: Mapping[str, Sequence[tuple[float, float, float, float]]] | None = None
     camera: tuple[float, float, float, float] | None = None
-    units_per_meter: float = 1000.0
+    depth_unit: str | None = None
     min_score: float = 0.3
 
 

@@ -4,10 +4,12 @@ from abc import abstractmethod
 
 import numpy as np
 
+from hcmoco.data.depth_units import check_distance
+from hcmoco.data.depth_units import rounded as rounded_depth
 from hcmoco.data.schema import Person
 from hcmoco.data.transforms import CROP_MARGIN
-from hcmoco.datasets.folder import find_box
 from hcmoco.datasets.person_crop import PersonImages, crop_person
+from hcmoco.datasets.person_files import find_box
 from hcmoco.inference.adapter import (
     PICTURE,
     Adapter,
@@ -20,16 +22,14 @@ from hcmoco.inference.adapter import (
 )
 from hcmoco.inference.images import ImageFile, read_depth, read_rgb
 
-# Meters: a person whose median reading is outside was read in another unit.
-_NEAREST, _FURTHEST = 0.2, 25.0
-
 
 class PersonAdapter(Adapter):
     """The part that the adapters of parsing and pose share."""
 
     def prepare(self, file: ImageFile) -> PreparedImage:
         depth_read = self.task.modality == "depth"
-        image = read_depth(file.path, self.options.units_per_meter) if depth_read else read_rgb(file.path)
+        unrounded, unit = read_depth(file.path, self.options.depth_unit) if depth_read else (None, "")
+        image = read_rgb(file.path) if unrounded is None else rounded_depth(unrounded)
         height, width = image.shape[:2]
         found = self._boxes(file.name, image)
         preview = self.draw_input(resize(image, preview_size(width, height)))
@@ -39,8 +39,8 @@ class PersonAdapter(Adapter):
         for number, (box_4, source) in enumerate(found):
             about, box_4 = self.task.about, np.asarray(box_4, np.float64)
             working_4 = box_4 * np.tile(scale_2, 2)
-            if depth_read:
-                self._check_depth(image, working_4)
+            if unrounded is not None:
+                self._check_depth(unrounded, unit, box_4, source)
             given = Person(
                 id=f"{file.name}#{number}",
                 dataset="predict",
@@ -97,18 +97,19 @@ class PersonAdapter(Adapter):
             return [(find_box(None, None, image, None), "readings")]
         return [((0.0, 0.0, width, height), "none")]
 
-    def _check_depth(self, depth_HW: np.ndarray, box_4: np.ndarray) -> None:
+    def _check_depth(self, depth_HW: np.ndarray, unit: str, box_4: np.ndarray, source: str) -> None:
         x0, y0, x1, y1 = np.clip(np.nan_to_num(box_4), 0, 1 << 15).astype(int)
-        readings = depth_HW[y0 : y1 + 1, x0 : x1 + 1]
-        readings = readings[readings > 0]
-        if not len(readings):
+        inside = depth_HW[y0 : y1 + 1, x0 : x1 + 1]
+        if not (inside > 0).any():
             raise ValueError(f"no pixel in the box {rounded(box_4)} has a depth reading")
-        middle = float(np.median(readings)) / 1000
-        if not _NEAREST <= middle <= _FURTHEST:
-            raise ValueError(
-                f"the person's median depth is {middle:.3g} m at {self.options.units_per_meter:g} units per meter; "
-                f"{_NEAREST} to {_FURTHEST:g} m can be right, so --depth-scale is not"
-            )
+        given = source == "given" and self.options.camera is not None
+        check_distance(
+            inside,
+            unit,
+            "give --depth-unit {unit}",
+            size_px=float(max(box_4[2] - box_4[0], box_4[3] - box_4[1])) if given else None,
+            focal_px=max(self.options.camera[:2]) if self.options.camera is not None else None,
+        )
 
 
 def _middle(width: int, height: int) -> np.ndarray:

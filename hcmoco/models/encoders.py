@@ -4,6 +4,8 @@ Shape suffixes: B batch, C channels, H and W rows and columns.
 """
 
 import difflib
+import functools
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import timm
@@ -117,7 +119,11 @@ class Encoder(nn.Module):
         self.channels_last = getattr(trunk, "output_fmt", Format.NCHW) == Format.NHWC
 
     def check_size(self, height: int, width: int) -> None:
-        """UserError unless the coarsest stride divides both sides, in pixels."""
+        """UserError unless the coarsest stride divides both sides, in pixels, and the backbone runs at this size."""
+        self._check_strides(height, width)
+        check_sizes(self.config, [(height, width)])
+
+    def _check_strides(self, height: int, width: int) -> None:
         stride = self.strides[-1]
         if height % stride or width % stride:
             fits = " x ".join(str(-(-side // stride) * stride) for side in (height, width))
@@ -127,9 +133,83 @@ class Encoder(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         """Normalised images to maps [B, C_i, H / stride_i, W / stride_i]; UserError for a size that does not divide."""
-        self.check_size(x_BCHW.shape[2], x_BCHW.shape[3])
+        self._check_strides(x_BCHW.shape[2], x_BCHW.shape[3])
         maps = call(self.trunk, x_BCHW)[-len(self.strides) :]
         return [each.permute(0, 3, 1, 2) for each in maps] if self.channels_last else list(maps)
+
+
+def check_sizes(config: EncoderConfig, sizes: Sequence[tuple[int, int]]) -> None:
+    """Check that a backbone runs at some sizes, by running it once without weights, on PyTorch's meta device.
+
+    Backbones with windows or tables of positions take some sizes only, and many say so with an assertion.
+
+    Args:
+        config: the encoder.
+        sizes: rows and columns of inputs, which the coarsest stride divides.
+
+    Raises:
+        UserError: it does not; the message says what it runs with.
+    """
+    if config.is_hrnet:
+        return  # all of them; it takes seconds to build
+    for height, width in sizes:
+        reason = _fault(config, height, width)
+        if not reason:
+            continue
+        raise UserError(
+            f"input of {height} x {width} pixels: {config.name} does not run at this size ({reason}); "
+            f"{_way_out(config, sizes, (height, width))}"
+        )
+
+
+def _way_out(config: EncoderConfig, sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> str:
+    """Return what lets a backbone run that does not run at a size: each way was tried."""
+    arguments: list[dict[str, Any]] = [{"strict_img_size": False}]
+    if len(set(sizes)) == 1 and size[0] == size[1]:
+        arguments.insert(0, {"img_size": size[0]})
+    for more in arguments:
+        changed = config.model_copy(update={"args": {**config.args, **more}})
+        if all(_runs(changed, *each) for each in sizes):
+            given = ", ".join(f"{key}: {str(value).lower()}" for key, value in changed.args.items())
+            return f"give the encoder args={{{given}}}"
+    published = timm.get_pretrained_cfg(config.name)
+    side = published.input_size[1] if published else 0
+    if side and _runs(config, side, side):
+        return f"use {side} x {side}, or another backbone"
+    return "take another backbone"
+
+
+def _runs(config: EncoderConfig, height: int, width: int) -> bool:
+    try:
+        return not _fault(config, height, width)
+    except UserError:  # arguments that it does not take
+        return False
+
+
+def _fault(config: EncoderConfig, height: int, width: int) -> str:
+    """Return why a backbone does not run at a size, "" if it does. Raises UserError if it cannot be built."""
+    args = tuple(sorted(config.args.items()))
+    return _fault_of(config.name, config.in_chans, args, height, width)
+
+
+@functools.lru_cache(maxsize=64)
+def _fault_of(name: str, in_chans: int, args: tuple[tuple[str, Any], ...], height: int, width: int) -> str:
+    config = EncoderConfig(name=name, in_chans=in_chans, args=dict(args))
+    reason = ""
+    for device in ("meta", "cpu"):  # some operations do not run on the first
+        try:
+            with torch.device(device), torch.no_grad():
+                maps = build_encoder(config, load=False).eval()(torch.zeros(1, in_chans, height, width))
+            encoder_strides = [height // each.shape[2] for each in maps]
+        except NotImplementedError as error:
+            reason = one_line(error)
+            continue
+        except UserError:
+            raise
+        except Exception as error:  # assertions and errors of shapes
+            return one_line(error)
+        return "" if encoder_strides == sorted(set(encoder_strides)) else f"its maps have strides {encoder_strides}"
+    return reason
 
 
 def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:

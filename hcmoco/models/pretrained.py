@@ -7,6 +7,7 @@ with the list.
 
 import io
 import pickle
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,6 +20,11 @@ from torch import Tensor, nn
 from hcmoco.errors import UserError, one_line
 from hcmoco.storage import base_name, read_file
 
+# What safetensors, PyTorch's unpickler and its reader of archives raise for damaged files, besides UnpicklingError.
+_DAMAGE = (
+    SafetensorError, RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError,
+    AssertionError, OverflowError, MemoryError, struct.error,
+)  # fmt: skip
 # Under which keys a training checkpoint keeps the state of its model.
 _WRAPPERS = ("state_dict", "model")
 
@@ -73,7 +79,7 @@ def read_tensors(source: str) -> dict[str, Tensor]:
             f"weights {source}: not a torch file, or one that holds more than tensors, which is never unpickled; "
             "save its state_dict alone"
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except _DAMAGE as error:
         raise UserError(
             f"weights {source} is no readable weights file (.safetensors or torch): "
             f"{type(error).__name__} {one_line(error)}"

@@ -14,6 +14,7 @@ from hcmoco.data.skeletons import COCO_17, MPII_16, PEOPLE_31
 from hcmoco.synthetic.person import DEPTH_CODEC
 
 _GAP = 4  # pixels between tiles
+_WIDTH = 1600  # pixels; what is wider is shown too small to see anything
 _SEEN, _HIDDEN, _BONE = (60, 255, 60), (255, 40, 40), (255, 225, 40)
 _COCO_EDGES = (
     ("left_ankle", "left_knee"),
@@ -49,18 +50,18 @@ def _palette() -> np.ndarray:
 
 
 def contact_sheet(persons: list[Person], tile: int = 192) -> np.ndarray:
-    """Draw one column of tiles for each person.
+    """Draw one column of tiles for each person, as many beside each other as a screen shows, the others below.
 
-    The rows are RGB, depth, parts, IUV, the COCO joints and the other joints. Visible joints are green, hidden ones
-    red. Near depth is red, far depth blue, and pixels without a reading are black. Joints are drawn on the depth of a
-    person without RGB. A tile whose modality is missing is dark; a row that no person has is omitted.
+    The rows of a column are RGB, depth, parts, IUV, the COCO joints and the other joints. Visible joints are green,
+    hidden ones red. Near depth is red, far depth blue, and pixels without a reading are black. Joints are drawn on the
+    depth of a person without RGB. A tile whose modality is missing is dark; a row that no person has is omitted.
 
     Args:
         persons: records of the joint set `people-31`, with depth in DEPTH_CODEC.
         tile: T.
 
     Returns:
-        uint8 [rows * (T + gap), persons * (T + gap), 3], RGB.
+        uint8 [bands * rows * (T + gap), columns * (T + gap), 3], RGB.
 
     Raises:
         ValueError: a person has neither RGB nor depth.
@@ -86,22 +87,36 @@ def contact_sheet(persons: list[Person], tile: int = 192) -> np.ndarray:
             _joints((picture * 0.55).astype(np.uint8), person, tile, others, MPII_16.edges),
         ]
         columns.append(np.concatenate([np.pad(tiles[row], ((0, _GAP), (0, _GAP), (0, 0))) for row in shown]))
-    return np.concatenate(columns, axis=1)
+    return _in_bands(columns)
+
+
+def _in_bands(columns: list[np.ndarray]) -> np.ndarray:
+    """Join columns of one size in bands of at most _WIDTH pixels, which hold about the same number of columns.
+
+    There are a few black rows between two bands.
+    """
+    width = columns[0].shape[1]
+    bands = -(-len(columns) // max(1, _WIDTH // width))
+    across = -(-len(columns) // bands)
+    columns = columns + [np.zeros_like(columns[0])] * (-len(columns) % across)
+    rows = [np.concatenate(columns[first : first + across], axis=1) for first in range(0, len(columns), across)]
+    between = np.zeros((4 * _GAP, across * width, 3), np.uint8)
+    return np.concatenate([piece for row in rows for piece in (between, row)][1:])
 
 
 def scene_sheet(scenes: Sequence[Scene], tile: int = 288) -> np.ndarray:
-    """Draw one column of tiles for each scene.
+    """Draw one column of tiles for each scene, as many beside each other as a screen shows, the others below.
 
-    The rows are the image, its instances and their charts. Each instance has a color (crowds are gray) for its box, its
-    mask and the rims of its annotated points; a point has the hue of its chart. In the third row a pixel of a mask
-    shows chart, U and V of the nearest annotated point of its person. Images are scaled to fit the tile.
+    The rows of a column are the image, its instances and their charts. Each instance has a color (crowds are gray) for
+    its box, its mask and the rims of its annotated points; a point has the hue of its chart. In the third row a pixel
+    of a mask shows chart, U and V of the nearest annotated point of its person. Images are scaled to fit the tile.
 
     Args:
         scenes: records with an RGB image.
         tile: T.
 
     Returns:
-        uint8 [3 * (T + gap), scenes * (T + gap), 3], RGB.
+        uint8 [bands * 3 * (T + gap), columns * (T + gap), 3], RGB.
     """
     columns = []
     for scene in scenes:
@@ -116,7 +131,7 @@ def scene_sheet(scenes: Sequence[Scene], tile: int = 288) -> np.ndarray:
         columns.append(
             np.concatenate([np.pad(image, ((0, high), (0, wide), (0, 0))) for image in (picture, marked, charts)])
         )
-    return np.concatenate(columns, axis=1)
+    return _in_bands(columns)
 
 
 def _mark(image: np.ndarray, charts: np.ndarray, instance: Instance, color: Sequence[int], scale: float) -> None:

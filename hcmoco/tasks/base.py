@@ -33,6 +33,14 @@ class TaskConfig(Config):
 
     name: str
 
+    def input_sizes(self, stride: int) -> list[tuple[int, int]]:
+        """Return rows and columns of what the encoder gets; of sizes that vary, the extremes. Empty: not known.
+
+        Args:
+            stride: the encoder's coarsest; a task may pad to a multiple of it.
+        """
+        return []
+
     @classmethod
     def variant(cls, values: Mapping[str, Any]) -> type[Config]:
         """Return the config class of the task that `values` names; `cls` where it names none that is registered."""
@@ -105,12 +113,14 @@ class Result:
         rows: number of evaluated rows.
         columns: names of the columns of `per_class`. The first says what a row is of: "class", "joint", ...
         per_class: the same metrics for each class, joint, ...: rows that begin with the name.
+        notes: sentences without which a metric of this data set would be misread.
     """
 
     metrics: dict[str, float]
     rows: int
     columns: tuple[str, ...] = ()
     per_class: tuple[tuple[str | float, ...], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Metric(ABC):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hcmoco_ray.cluster.network import choose_interface
 from hcmoco_ray.cluster.nodes import alive_nodes
 from hcmoco_ray.cluster.resources import count_fitting
 from hcmoco_ray.cluster.shared_disk import unreached_nodes
-from hcmoco_ray.compat import hide_worker_messages, in_submitted_job, small_node
+from hcmoco_ray.compat import hide_worker_messages, in_submitted_job, patient_start, small_node
 
 # The second Parquet reader starts an actor per footer reader at every execution: seconds before the first batch.
 RAY_ENV = {"RAY_DATA_USE_DATASOURCE_V2": "0"}
@@ -31,7 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # a node has more processes than CPUs. Reading pauses longer between two items, and each new process costs two seconds.
 START_ENV = {"RAY_idle_worker_killing_time_threshold_ms": "20000"}
 OBJECT_STORE_BYTES = 512 << 20
-_START_TRIES = 4
+# Seconds that a node which is started here has to come up, the first time and the second.
+_START_LIMITS_S = (180, 600)
 
 
 @dataclass(frozen=True)
@@ -118,23 +120,34 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
 
     _say(masked(f"joining the Ray cluster at {address}"))
     starting.check_address(address)
-    try:
-        ray.init(address, runtime_env=_runtime_env(), **quiet)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise starting.not_joined(address, error) from None
+    for again in (True, False):
+        try:
+            ray.init(address, runtime_env=_runtime_env(), **quiet)
+            return
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            ray.shutdown()
+            if not (again and starting.timed_out(error)):
+                raise starting.not_joined(address, error) from None
+        interrupts.raise_if_interrupted()
+        _say("joining it again: it did not answer in time")
 
 
 def _start_local(num_cpus: int, object_store_bytes: int, quiet: dict[str, Any]) -> None:
-    """Start a cluster of one node. Ray gives the node 30 seconds; on a busy machine that needs longer, try again."""
+    """Start a cluster of one node: once, and where something timed out again, with more time.
+
+    A busy machine only needs to be waited for. To start again throws away what it has done.
+    """
     import ray
 
     for name, value in START_ENV.items():
         os.environ.setdefault(name, value)
     starting.check_folder()
     _say("starting Ray on this machine")
-    for left in reversed(range(_START_TRIES)):
+    for limit in _START_LIMITS_S:
         try:
-            with nullcontext() if quiet["log_to_driver"] else small_node():
+            told = f"waiting up to {limit} s for Ray's node on this busy machine"
+            small = nullcontext() if quiet["log_to_driver"] else small_node()
+            with small, patient_start(limit, partial(_say, told)):
                 ray.init(
                     "local",
                     num_cpus=num_cpus,
@@ -146,17 +159,12 @@ def _start_local(num_cpus: int, object_store_bytes: int, quiet: dict[str, Any]) 
             return
         except Exception as error:  # Ray raises a plain Exception here
             starting.check_folder()  # what it was at the start may have changed, as a disk fills
-            if "timed out during startup" not in str(error):
-                ray.shutdown()
-                raise starting.not_started(error) from None
-        ray.shutdown()
+            reason = starting.not_started(error)  # its logs are those of the Ray that is up till now
+            ray.shutdown()
+            if not starting.may_start(reason) or limit == _START_LIMITS_S[-1]:
+                raise reason from None
         interrupts.raise_if_interrupted()
-        if left:
-            _say("starting Ray again: its node was not up after 30 s on this busy machine")
-    raise UserError(
-        f"Ray did not start in {_START_TRIES} tries, most likely because this machine is busy; "
-        "run the same command again when it is less so"
-    )
+        _say("starting Ray again")
 
 
 def _say(what: str) -> None:

@@ -23,6 +23,7 @@ _SOCKET = "/ray/session_2026-01-01_00-00-00_000000_/sockets/plasma_store"
 _LONGEST_PATH = 103 if sys.platform == "darwin" else 107
 
 _LOGGED = 20_000  # characters of each log
+_BUSY = "most likely because it is busy"
 _CHOOSE = "set RAY_TMPDIR to"
 _WAYS = (
     "give the address of the head's GCS, RAY_ADDRESS=<head>:6379, where this program runs on a machine of the cluster, "
@@ -83,10 +84,26 @@ def not_started(error: BaseException) -> UserError:
             f"Ray did not start on this machine ({said}); RAY_AUTH_MODE={os.environ.get('RAY_AUTH_MODE', '')} asks for "
             "a token: unset it, or create one with `ray get-auth-token --generate`"
         )
+    if timed_out(error):
+        return UserError(
+            f"Ray did not start on this machine ({said}), {_BUSY}: its load is {os.getloadavg()[0]:.0f} on "
+            f"{os.cpu_count()} CPUs; run the same command again when it is less so; its "
+            f"logs are in {_logs()}"
+        )
     return UserError(
         f"Ray did not start on this machine ({said}); its logs are in {_logs()}; "
         f"if they do not help, {_CHOOSE} another folder"
     )
+
+
+def timed_out(error: BaseException) -> bool:
+    """Return whether Ray gave up waiting for a part of itself, which may only need longer on a busy machine."""
+    return re.search(r"timed? ?out|deadline exceeded", f"{type(error).__name__} {error}", re.IGNORECASE) is not None
+
+
+def may_start(reason: UserError) -> bool:
+    """Return whether Ray may start if it is given more time, by what `not_started` says."""
+    return _BUSY in str(reason)
 
 
 def _logs() -> Path:

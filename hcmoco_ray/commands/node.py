@@ -14,6 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from hcmoco_ray import cli
 from hcmoco_ray.cluster.node_service import SpotNotice, serve
 
 
@@ -30,9 +31,7 @@ def main(arguments: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
-    arguments = argparse.ArgumentParser(
-        prog=sys.argv[0], description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    arguments = cli.Parser(prog=sys.argv[0], description=__doc__)
     arguments.add_argument(
         "--grace", type=float, default=30.0, help="seconds between a signal and the end of this machine (default 30)"
     )

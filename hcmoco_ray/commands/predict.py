@@ -5,9 +5,9 @@
     python pipelines/predict.py depth --weights runs/pose --camera 365.5,365.5,256.3,208.5
     python pipelines/predict.py photos --weights runs/densepose
 
-IMAGES is a JPG or PNG file, or a folder of them with its subfolders: 8-bit RGB for parsing-rgb and densepose, 16-bit
-PNG for parsing-depth and pose. Parsing and pose are of one person in a box. The crop has 1.5 times the longer side of
-the box, as in training:
+IMAGES is a file, or a folder of them with its subfolders: JPEG, PNG, WebP, TIFF or BMP of 8 bits per channel for
+parsing-rgb and densepose; 16-bit PNG or TIFF, floating-point TIFF, EXR, NPY or MAT for parsing-depth and pose.
+Parsing and pose are of one person in a box. The crop has 1.5 times the longer side of the box, as in training:
 
     --box x0,y0,x1,y1   the same on every picture
     --box picture       the person fills the picture
@@ -18,6 +18,8 @@ the box, as in training:
 OUT gets predictions.jsonl (one line per picture), labels/ (label images), pictures/ (input beside prediction),
 index.jpg and about.json, which says what the numbers mean. All coordinates, also of boxes that you give, are pixels of
 the upright picture (EXIF orientation applied). Pictures that cannot be used are rejected: their lines have an `error`.
+Linked folders are followed. Other files, names that begin with a dot, folders of results and folders that cannot be
+opened are passed over, and counted in the output and in about.json.
 Results of an earlier run in OUT are replaced. Other files stay; a folder that holds nothing else is refused.
 
 Relative paths of --weights and --out are resolved against HCMOCO_HOME, else the current folder.
@@ -59,10 +61,13 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--boxes", metavar="FILE", help="a JSON Lines file of boxes; parsing and pose")
     arguments.add_argument("--camera", help="fx,fy,cx,cy in pixels of the whole picture; pose")
     arguments.add_argument(
-        "--depth-scale",
-        type=float,
-        help="units of depth files per meter (default 1000: millimeters); parsing-depth, pose",
+        "--depth-unit",
+        metavar="UNIT",
+        help="length of the number 1 in depth files: mm, m, cm, um, 0.25mm, ... (default: mm for whole numbers, m for "
+        "floating point); parsing-depth, pose",
     )
+    # An option of version 0.1, which is told its new name.
+    arguments.add_argument("--depth-scale", help=argparse.SUPPRESS)
     arguments.add_argument(
         "--min-score", type=float, help="people below this score are skipped (default 0.3); densepose"
     )

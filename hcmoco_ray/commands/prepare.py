@@ -5,6 +5,7 @@
     python pipelines/prepare.py people --scenes --out data/people-scenes --count 500
     python pipelines/prepare.py folder --out data/mine --path ~/pictures
     python pipelines/prepare.py keypoints --images rgb --keypoints openpose-json --out data/mine
+    python pipelines/prepare.py recording --out data/mine --path ~/realsense
     python pipelines/prepare.py ntu --source downloads/NTU --check
     python pipelines/prepare.py ntu --source downloads/NTU --dataset 60 --out s3://bucket/ntu60-train
     python pipelines/prepare.py verify data/people

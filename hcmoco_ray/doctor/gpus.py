@@ -55,7 +55,7 @@ def driver_version() -> str | None:
         return found
     ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(ask, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(ask, capture_output=True, text=True, timeout=120)
     except subprocess.TimeoutExpired:
         return None
     lines = done.stdout.split()

@@ -65,8 +65,8 @@ class InitSpec:
     def values(self) -> dict:
         """Return the recipe's keys with the overrides."""
         assert self.pretraining is not None
-        overrides = [*self.tracking, *self.pretraining.overrides, f"output_dir={self.pretraining.output_dir}"]
-        return cli.values(self.pretraining.pretrain, overrides)
+        overrides = [*self.pretraining.overrides, f"output_dir={self.pretraining.output_dir}"]
+        return cli.values(self.pretraining.pretrain, overrides, below=self.tracking)
 
 
 def resolve_inits(grid: GridConfig) -> dict[str, InitSpec]:

@@ -11,8 +11,10 @@ import yaml
 from pydantic_core import PydanticUndefined
 
 import hcmoco
+from hcmoco import yaml_core
 from hcmoco.config import Config, build
 from hcmoco.config_errors import renamed_keys
+from hcmoco.config_types import is_text
 from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.datasets.base import DatasetReader, Item, Outcome, Rejected, Skipped
 from hcmoco.datasets.io.inventory import Inventory
@@ -264,8 +266,8 @@ def from_arguments(kind: str, arguments: argparse.Namespace) -> Source:
 
 def _value(annotation: object, text: str) -> object:
     """Parse a flag's text for a field: as it is for a text, else as YAML. A list may be written 1,2 or 1."""
-    if annotation is str:
-        return text
+    if is_text(annotation):
+        return None if text == "null" and annotation is not str else text
     value = _parsed(text)
     is_list = tuple in (get_origin(option) for option in (annotation, *get_args(annotation)))
     if is_list and isinstance(value, str | int | float):
@@ -275,7 +277,7 @@ def _value(annotation: object, text: str) -> object:
 
 def _parsed(text: str) -> object:
     try:
-        return yaml.safe_load(text)
+        return yaml_core.load_argument(text)
     except yaml.YAMLError:
         return text  # the config reports what it should be
 

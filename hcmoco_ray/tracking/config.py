@@ -5,6 +5,7 @@ A run that is resumed takes them from the environment again.
 """
 
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import TypeVar
@@ -128,18 +129,28 @@ def store_uri(config: TrackingConfig, out: str | Path) -> str:
     """Return the tracking URI, absolute, so that it means the same in every process, and without a password.
 
     Raises:
-        UserError: no URI is given, and the output directory is not local.
+        UserError: no URI is given, and the output directory is not local; or no URI can name SQLite's file.
     """
     if config.uri is not None:
         path = config.uri.removeprefix("sqlite:///")
-        return config.uri if path == config.uri else f"sqlite:///{Path(path).absolute()}"
+        return config.uri if path == config.uri else _sqlite(Path(path))
     if "://" in str(out) and not str(out).startswith("file://"):
         raise UserError(
             f"tracking.uri is not set and the output folder {out} is not local, so SQLite cannot live there; "
             f"give a tracking server (tracking.uri=http://host:5000, or {URI} in the environment) or a local file "
             "(tracking.uri=sqlite:///path/mlflow.db)"
         )
-    return f"sqlite:///{Path(str(out).removeprefix('file://')).absolute() / 'mlflow.db'}"
+    return _sqlite(Path(str(out).removeprefix("file://")) / "mlflow.db")
+
+
+def _sqlite(path: Path) -> str:
+    """Return the URI of an SQLite file. SQLAlchemy and MLflow decode %20 in it, and end it at a question mark."""
+    if found := re.search(r"\?|%[0-9a-fA-F]{2}", str(path.absolute())):
+        raise UserError(
+            f"the MLflow store {path} has {found[0]} in it, which means something else in the URI of a store; choose "
+            "another output_dir, or set tracking.uri=sqlite:////var/tmp/mlflow.db or that of a server"
+        )
+    return f"sqlite:///{path.absolute()}"
 
 
 def private_access(config: TrackingConfig, out: str | Path) -> tuple[str, dict[str, str]]:

@@ -38,6 +38,11 @@ def is_refusal(error: BaseException) -> bool:
     return known in ("401", "403")
 
 
+def is_silent(error: BaseException) -> bool:
+    """Return whether the server did not answer in time; one that is busy may answer later."""
+    return any(isinstance(each, TimeoutError) for each in _chain(error))
+
+
 def is_untrusted(error: BaseException) -> bool:
     """Return whether the server's certificate is of an authority that this machine does not know."""
     certificates = [each for each in _chain(error) if isinstance(each, ssl.SSLCertVerificationError)]

@@ -13,6 +13,8 @@ from hcmoco.errors import UserError
 from hcmoco_ray.tracking import mlflow_errors
 
 _PROBE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+# Where it does not answer in that time it may only be busy, or be starting.
+_SECOND_PROBE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
 
@@ -37,9 +39,12 @@ def open_store(uri: str, experiment: str) -> tuple[Any, str]:
 
     try:
         if not uri.startswith("sqlite:///"):
-            with _environment(_PROBE):
-                client = MlflowClient(uri)
-                return client, _experiment_id(client, experiment, None)
+            try:
+                return _probed(uri, experiment, _PROBE)
+            except store_errors() as error:
+                if not mlflow_errors.is_silent(error):
+                    raise
+            return _probed(uri, experiment, _SECOND_PROBE)
         import filelock
 
         database = Path(uri.removeprefix("sqlite:///"))
@@ -54,6 +59,14 @@ def open_store(uri: str, experiment: str) -> tuple[Any, str]:
             return client, _experiment_id(client, experiment, str(database.parent / _ARTIFACTS))
     except store_errors() as error:
         raise UserError(f"the MLflow store {uri} {_why_not(error)}") from None
+
+
+def _probed(uri: str, experiment: str, limits: Mapping[str, str]) -> tuple[Any, str]:
+    from mlflow import MlflowClient
+
+    with _environment(limits):
+        client = MlflowClient(uri)
+        return client, _experiment_id(client, experiment, None)
 
 
 def _why_not(error: BaseException) -> str:

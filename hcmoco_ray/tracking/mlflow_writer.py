@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from hcmoco import yaml_core
 from hcmoco.errors import UserError
 from hcmoco_ray.tracking import mlflow_errors
 from hcmoco_ray.tracking.mlflow_params import KEY_LENGTH, TAG_LENGTH, clean_key, flatten, plain
@@ -76,7 +75,7 @@ class Writer:
             self.runs[run_id] = run
             self._log_params(run_id, {key: value for key, value in flat.items() if key not in stored}, tags)
         if params and not stored:
-            self.artifact(run_id, "config.yaml", yaml.safe_dump(plain(params), sort_keys=False).encode())
+            self.artifact(run_id, "config.yaml", yaml_core.dump(plain(params)).encode())
         return run_id
 
     def find(self, tag: str, value: str, running: bool) -> str | None:

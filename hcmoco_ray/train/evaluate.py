@@ -202,7 +202,7 @@ def result_tables(result: Result) -> str:
     if result.per_class:
         rows = [[_cell(value) for value in row] for row in result.per_class]
         parts.append(markdown.table(result.columns, rows, "l" + "r" * (len(result.columns) - 1)))
-    return "\n\n".join([*parts, f"{result.rows} rows."]) + "\n"
+    return "\n\n".join([*parts, f"{result.rows} rows.", *result.notes]) + "\n"
 
 
 def _cell(value: str | float) -> str:

@@ -22,7 +22,7 @@ from hcmoco import license_terms
 from hcmoco.data.codecs import encode_png
 from hcmoco.data.sampler import Plan
 from hcmoco.errors import UserError
-from hcmoco.finetuning.encoder_init import EncoderInit, load_encoder_init
+from hcmoco.finetuning.encoder_init import EncoderInit, check_input_sizes, load_encoder_init
 from hcmoco.finetuning.label_subset import STRIDES
 from hcmoco.finetuning.loop import finetune
 from hcmoco.finetuning.resolve import ResolvedRun, resolve
@@ -89,6 +89,7 @@ class FinetuneRun(Run[FinetuneRecipe]):
         report(self.config)
 
     def check_config(self, *, resumed: bool) -> None:
+        check_input_sizes(self.config.encoder, self.config.task)
         _ = self.encoder_init
 
     def sources(self) -> Mapping[str, SourceConfig]:
@@ -206,6 +207,8 @@ def close(config: FinetuneRecipe, resolved: ResolvedRun, state: TrainState, trac
         train=config.train,
     )
     result = score(score_config, folder, resolved.test_task, test)
+    for note in result.notes:
+        log(note)
     save(_card(config, task, facts, result))
     png = encode_png(sheet(folder, resolved.test_task, test))
     out = Folder(config.output_dir)

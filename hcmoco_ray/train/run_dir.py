@@ -13,6 +13,7 @@ from typing import Protocol
 
 import yaml
 
+from hcmoco import yaml_core
 from hcmoco.config import upgrade
 from hcmoco.data.shards.manifest import MANIFEST
 from hcmoco.errors import StorageError, UserError, one_line
@@ -122,7 +123,7 @@ def load_saved_config(config: RecipeT) -> tuple[RecipeT, RecipeT | None]:
     if not folder.exists(CONFIG):
         return config, None
     try:
-        saved = type(config).model_validate(upgrade(type(config), yaml.safe_load(folder.read(CONFIG))))
+        saved = type(config).model_validate(upgrade(type(config), yaml_core.load(folder.read(CONFIG).decode())))
     except (ValueError, yaml.YAMLError):
         raise UserError(
             f"{join(config.output_dir, CONFIG)} is not a config of this program and version; "

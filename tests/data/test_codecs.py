@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hcmoco.data import codecs
-from hcmoco.data.containers import check_whole
+from hcmoco.data.containers import check_whole, jpeg_segments
 
 
 def picture(height=48, width=64):
@@ -67,17 +67,6 @@ def test_rgb_channels_keep_their_order():
     assert np.abs(codecs.decode_rgb(codecs.encode_rgb(red)).astype(int) - red).max() <= 3
 
 
-def test_exif_orientation_is_ignored():
-    data = codecs.encode_rgb(picture())
-    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
-    exif = b"\xff\xe1" + struct.pack(">H", 2 + 6 + len(tiff)) + b"Exif\x00\x00" + tiff
-    turned = data[:2] + exif + data[2:]
-    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape[:2] == (64, 48), (
-        "the test's EXIF tag has no effect"
-    )
-    assert np.array_equal(codecs.decode_rgb(turned), codecs.decode_rgb(data))
-
-
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("color_type", [0, 3])
 def test_labels_are_the_stored_numbers(bits, color_type):
@@ -93,6 +82,13 @@ def test_labels_and_iuv_survive_exactly():
     assert np.array_equal(codecs.decode_iuv(codecs.encode_iuv(image)), image)
 
 
+def test_color_of_16_bits_is_read():
+    deep = np.zeros((40, 30, 3), np.uint16)
+    deep[..., 0], deep[..., 1] = 0xFFFF, 0x8000  # blue and green
+    data = cv2.imencode(".png", deep)[1].tobytes()
+    assert codecs.decode_rgb(data)[3, 4].tolist() == [0, 128, 255]
+
+
 def test_kinds_are_told_apart():
     gray = codecs.encode_labels(picture()[..., 0])
     deep = codecs.encode_depth(depth_image(0), "png16")
@@ -102,6 +98,8 @@ def test_kinds_are_told_apart():
         codecs.decode_labels(deep)
     with pytest.raises(ValueError, match="three channels"):
         codecs.decode_iuv(gray)
+    with pytest.raises(ValueError, match=r"a PNG of 16 bits and 1 channel, which is most probably depth"):
+        codecs.decode_rgb(deep)
     with pytest.raises(ValueError, match="neither PNG nor JPEG"):
         codecs.decode_rgb(b"GIF89a" + bytes(100))
     with pytest.raises(ValueError, match="empty"):
@@ -123,6 +121,33 @@ def test_every_truncation_of_a_jpeg_is_found(progressive):
     for length in range(len(whole)):
         with pytest.raises(ValueError, match=r"JPEG|empty|neither"):
             check_whole(whole[:length])
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("fill", [b"\xff", b"\xff\xff\xff", b"\0", b"\0\0\0"])
+def test_a_jpeg_may_be_filled_up_before_any_marker(progressive, fill):
+    """Fill bytes 0xFF are the standard's (T.81, B.1.1.2), before restart markers, too; zeros are what cameras write."""
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, 2]
+    whole = cv2.imencode(".jpg", picture(), options)[1].tobytes()
+    expected = codecs.decode_rgb(whole)
+    places = [start - 4 if marker != 0xD9 else start - 2 for marker, start, _ in jpeg_segments(whole)]
+    assert len(places) > 6
+    if fill[0]:
+        restarts = [at for at in range(len(whole) - 1) if whole[at] == 0xFF and 0xD0 <= whole[at + 1] < 0xD8]
+        assert restarts
+        places += restarts
+    for at in places[1:]:  # before the first one a file would not begin as a JPEG does
+        data = whole[:at] + fill + whole[at:]
+        assert np.array_equal(codecs.decode_rgb(data), expected), (at, whole[at : at + 2])
+        with pytest.raises(ValueError, match="JPEG"):
+            check_whole(data[:-2])
+
+
+def test_other_bytes_between_segments_are_damage():
+    whole = codecs.encode_rgb(picture())
+    at = next(start - 4 for marker, start, _ in jpeg_segments(whole) if marker == 0xDB)
+    with pytest.raises(ValueError, match="a marker is missing"):
+        check_whole(whole[:at] + b"\x12" + whole[at:])
 
 
 def test_every_truncation_and_flipped_bit_of_a_png_is_found():

@@ -1,4 +1,4 @@
-"""Faults of scenes: each is found and named, and no damage crashes. Those of persons are in test_records."""
+"""Faults of scenes: each is found and named, and no damage crashes; and depth in another unit than millimeters."""
 
 from dataclasses import replace
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hcmoco.data import codecs
-from hcmoco.data.schema import Instance, Scene
-from hcmoco.data.validation import check_scene
+from hcmoco.data.schema import Instance, Person, Scene
+from hcmoco.data.validation import check_person, check_scene
 
 WIDTH, HEIGHT = 60, 40
 
@@ -119,3 +119,16 @@ def test_damaged_bytes_never_crash():
         reasons = check_scene(scene(rgb=data) if seed % 2 else with_first(mask=data))
         assert all(isinstance(reason, str) for reason in reasons)
         assert reasons or seed % 3 != 0
+
+
+@pytest.mark.parametrize(
+    ("reading", "reason"),
+    [
+        (2, "depth: half of the readings are nearer than 2 mm; the unit must be millimeters"),  # whole meters
+        (2000, None),
+        (20001, "depth: 100% of the readings are beyond 20 m; the unit must be millimeters"),  # tenths of a millimeter
+    ],
+)
+def test_no_readers_depth_is_in_another_unit(reading, reason):
+    depth = codecs.encode_depth(np.full((32, 32), reading, np.uint16), "png16")
+    assert check_person(Person("a/1", "a", "train", 32, depth=depth), 17) == ([reason] if reason else [])

@@ -8,6 +8,8 @@ from hcmoco.data import codecs
 from hcmoco.data.skeletons import COCO_17, convert
 from hcmoco.datasets import coco, keypoints
 from hcmoco.datasets.base import Rejected, Skipped, read_all
+from hcmoco.datasets.coco import CocoConfig
+from hcmoco.datasets.mpii import MpiiConfig
 from hcmoco.errors import UserError
 from tests.helpers import coco_files
 from tests.helpers.real_samples import real_sample
@@ -82,6 +84,10 @@ def test_flags_and_coordinates_in_another_convention_are_refused(tmp_path):
         assert "v = 0.4, which must be 0, 1 or 2; if it is a confidence, the file holds results" in rejected.reason
     shares = [annotation(k, keypoints=(given / (300, 200, 1)).ravel().tolist()) for k in (1, 2)]
     content = json.loads(Path(config.annotations).read_text())
+    Path(config.annotations).write_text(json.dumps({**content, "annotations": [annotation(3), shares[0]]}))
+    one, other = read_all(coco.READER, config)
+    assert one.id == "coco/3"
+    assert "as shares of the picture do, and are read as pixels; COCO's are pixels" in other.reason
     Path(config.annotations).write_text(json.dumps({**content, "annotations": shares}))
     with pytest.raises(UserError, match=r"as shares of the .*: give --coordinates normalized, which") as raised:
         coco.items(config)
@@ -121,6 +127,138 @@ def test_what_the_rules_drop_is_left_out_with_the_rule(tmp_path):
     }  # fmt: skip
 
 
+LEFT_OUT = {
+    "no joint of the person is labeled": [
+        {"keypoints": []},
+        {"keypoints": None},
+        {"keypoints": [0.0] * 51, "area": "unknown", "bbox": [1]},
+        {"keypoints": [], "area": None, "bbox": None, "image_id": None},
+        {"keypoints": [5, 5, 0]},
+        {"id": None, "keypoints": []},
+    ],
+    "it is a crowd, not one person": [{"iscrowd": 1, "keypoints": "none", "bbox": None}, {"iscrowd": True, "area": -1}],
+    "the person has no area": [{"area": 0, "bbox": [1, 2]}, {"area": -3.0, "keypoints": [1, 2, 3]}],
+    "the person has no box": [{"bbox": None}, {"bbox": []}],
+    "no labeled joint of the person lies in the picture": [
+        {"keypoints": [value for j in range(17) for value in (400 + j, -20, 2)]},
+        {"keypoints": [310, 10, 2] + [0] * 48},
+    ],
+}
+
+
+@pytest.mark.parametrize(("reason", "changes"), [(key, each) for key, every in LEFT_OUT.items() for each in every])
+def test_a_rule_comes_before_the_form(tmp_path, reason, changes):
+    """Whoever is left out anyway is not broken, whatever is missing of the annotation."""
+    (found,) = read_all(coco.READER, written(tmp_path, [{**annotation(1), **changes}]))
+    assert isinstance(found, Skipped)
+    assert found.reason == reason
+
+
+def test_what_is_missing_of_a_person_who_is_kept_is_not_needed(tmp_path):
+    without_area = {key: value for key, value in annotation(1).items() if key not in ("area", "iscrowd")}
+    people = [without_area, annotation(2, area=None, iscrowd=None)]
+    one, two = read_all(coco.READER, written(tmp_path, people))
+    assert np.array_equal(one.keypoints, two.keypoints)
+
+
+def test_joints_beyond_the_picture_are_not_visible(tmp_path):
+    keypoints = annotation(1)["keypoints"]
+    keypoints[3:6], keypoints[6:9] = [-3, 50, 2], [90, 199, 2]
+    (person,) = read_all(coco.READER, written(tmp_path, [annotation(1, keypoints=keypoints, bbox=[0, 40, 160, 160])]))
+    assert person.crop[0] < -3, "the square reaches over the picture's edge"
+    assert person.keypoints[1].tolist() == [0, 0, 0]
+    assert person.keypoints[2, 2] == 1
+
+
+CONVENTIONS = {
+    "all inside with x and y exchanged; in COCO's file x comes first": {
+        "keypoints": [value for j in range(17) for value in (80, 205 + 4 * j, 2)]
+    },
+    "there are 52 numbers, not three for each joint": {"keypoints": [100, 50, 2] * 17 + [1]},
+    "it has 18 joints, the category person lists 17": {"keypoints": [100, 50, 2] * 18},
+}
+
+
+@pytest.mark.parametrize("words", CONVENTIONS)
+def test_numbers_of_another_convention_are_refused_with_what_they_probably_are(tmp_path, words):
+    (found,) = read_all(coco.READER, written(tmp_path, [annotation(1, **CONVENTIONS[words])]))
+    assert isinstance(found, Rejected)
+    assert words in found.reason
+
+
+def test_boxes_of_corners_are_refused(tmp_path):
+    def moved(id, by):
+        keypoints = annotation(id)["keypoints"]
+        keypoints[::3] = [value + by for value in keypoints[::3]]
+        return annotation(id, keypoints=keypoints, bbox=[90 + by, 40, 160 + by, 140])
+
+    people = [moved(number, 30 * number) for number in (1, 2, 3)]
+    config = written(tmp_path, people)
+    with pytest.raises(UserError, match="bbox is x0, y0, x1, y1; COCO's is left, top, width, height"):
+        coco.items(config)
+    for each in people:
+        x0, y0, x1, y1 = each["bbox"]
+        each["bbox"] = [x0, y0, x1 - x0, y1 - y0]
+    content = json.loads((tmp_path / "people.json").read_text())
+    (tmp_path / "people.json").write_text(json.dumps({**content, "annotations": people}))
+    assert not any(isinstance(each, Rejected) for each in read_all(coco.READER, config)), "what it says helps"
+
+
+HUMAN_ART = {
+    "as its category may list it": {
+        "categories": [
+            {
+                "id": 1,
+                "name": "person",
+                "keypoints": [*COCO_17.joints, "left_finger", "right_finger", "left_toe", "right_toe"],
+            }
+        ]
+    },
+    "as its page has it": {"categories": []},
+    "other spellings": {
+        "categories": [{"id": 1, "name": "Person", "keypoints": [each.replace("_", " ") for each in COCO_17.joints]}]
+    },
+}
+
+
+@pytest.mark.parametrize("name", HUMAN_ART)
+def test_sets_whose_first_joints_are_cocos_are_read(tmp_path, name):
+    """Human-Art has COCO's 17 in `keypoints` and 21 in `keypoints_21` (https://github.com/IDEA-Research/HumanArt)."""
+    people = [annotation(1, keypoints_21=[1, 2, 2] * 21, self_contact=[], num_keypoints_21=21)]
+    (person,) = read_all(coco.READER, written(tmp_path, people, **HUMAN_ART[name]))
+    assert person.keypoints[:, 2].sum() == 11
+
+
+def test_all_joints_of_a_longer_list_may_be_given(tmp_path):
+    categories = HUMAN_ART["as its category may list it"]["categories"]
+    keypoints = [*annotation(1)["keypoints"], *[100, 60, 2] * 4]
+    (person,) = read_all(coco.READER, written(tmp_path, [annotation(1, keypoints=keypoints)], categories=categories))
+    assert person.keypoints.shape == (17, 3)
+
+
+@pytest.mark.parametrize(
+    ("names", "images"),
+    [
+        ("train2014/{}", ""),
+        ("images/train2014/{}", ""),
+        ("train2014/{}", "images"),
+        ("{}", "images/train2014"),
+        ("coco für alle/images/train2014/{}", ""),
+    ],
+)
+def test_names_may_have_their_folder(tmp_path, names, images):
+    root = tmp_path / "coco für alle"
+    coco_files.write_keypoints(root)
+    path = root / "annotations" / "person_keypoints_train2014.json"
+    content = json.loads(path.read_text())
+    for each in content["images"]:
+        each["file_name"] = names.format(each["file_name"])
+    path.write_text(json.dumps(content))
+    config = coco.CocoConfig(source=str(root), images=images)
+    assert coco.inventory(config).faults == []
+    assert not any(isinstance(each, Rejected) for each in read_all(coco.READER, config))
+
+
 def test_faults_become_reasons(tmp_path):
     annotations = [
         annotation(1),
@@ -128,7 +266,7 @@ def test_faults_become_reasons(tmp_path):
         annotation(2, image_id=99),
         annotation(3, keypoints=[1, 2, 3]),
         annotation(4, bbox=[0, 0, float("nan"), 3]),
-        {"category_id": 1},
+        {"category_id": 1, "keypoints": annotation(1)["keypoints"], "bbox": [90, 40, 70, 100]},
         "no object",
         annotation(5, image_id=2),
         annotation(6, image_id=3),
@@ -230,3 +368,20 @@ def test_pictures_are_found_by_their_release(tmp_path):
     assert [Path(each.path).name for each in coco.inventory(coco.CocoConfig(source=str(tmp_path))).faults] == [
         "person_keypoints_train2014.json"
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "split"),
+    [
+        ({}, "train"),
+        ({"annotations": "annotations/person_keypoints_val2017.json"}, "val"),
+        ({"annotations": "annotations/person_keypoints_train2017.json"}, "train"),
+        ({"annotations": "validation/people.json"}, "train"),
+        ({"annotations": "interval.json"}, "train"),
+        ({"annotations": "annotations/person_keypoints_val2017.json", "split": "train"}, "train"),
+    ],
+)
+def test_the_split_is_that_of_the_annotation_file(values, split):
+    assert CocoConfig(**values).split == split
+    assert MpiiConfig(annotations="annot/valid.json").split == "val"
+    assert MpiiConfig(annotations="annot/test.json").split == "test"

@@ -151,6 +151,54 @@ def test_rounding_is_forgiven_and_more_is_not(written, tmp_path):
     assert "a point outside the picture" in rejected.reason
 
 
+def test_shares_of_256_are_the_box_s_edge(written, tmp_path):
+    """On a wide box 256 / 255 of it are pixels beyond the picture: the edge, not a fault."""
+    root, _ = written
+    path = root / "images" / "train2014" / "COCO_train2014_000000000001.jpg"
+    images = tmp_path / "pictures"
+    images.mkdir()
+    wide = np.full((400, 600, 3), 90, np.uint8)
+    (images / path.name).write_bytes(codecs.encode_rgb(wide))
+
+    def change(content):
+        content["images"] = [each | {"width": 600, "height": 400} for each in content["images"] if each["id"] == 1]
+        first = content["annotations"][0]
+        first["bbox"] = [10, 5, 590, 395]
+        first["dp_x"][0], first["dp_y"][1] = 256, 256
+        content["annotations"] = [first]
+
+    (scene,) = outcomes(changed(root, tmp_path / "a.json", change).model_copy(update={"images": str(images)}))
+    assert isinstance(scene, Scene), scene
+    assert scene.instances[0].dp_points[0, 0] == 600
+    assert scene.instances[0].dp_points[1, 1] == 400
+
+
+@pytest.mark.parametrize("masks", [[[]] * 14, [None] * 14, [], [{}] * 14])
+def test_fourteen_empty_masks_are_no_masks_and_the_outline_stands_in(written, tmp_path, masks):
+    root, truths = written
+    config = changed(root, tmp_path / "a.json", lambda content: content["annotations"][0].update(dp_masks=masks))
+    scene = next(each for each in outcomes(config) if each.id == "densepose-coco/1")
+    assert isinstance(scene, Scene), scene
+    mask = codecs.decode_labels(scene.instances[0].mask) > 0
+    truth = truths[1][0].mask
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.8
+    assert len(scene.instances[0].dp_points) == len(truths[1][0].points)
+
+
+def test_an_annotation_without_a_box_and_without_points_is_nobody(written, tmp_path):
+    root, truths = written
+    for number, box in enumerate((None, [])):
+
+        def change(content, box=box):
+            content["annotations"][1].update(bbox=box, iscrowd=None)
+            content["images"].append({"id": 990, "file_name": "nobody.jpg", "width": None, "height": 5})
+
+        results = outcomes(changed(root, tmp_path / f"{number}.json", change))
+        scene = next(each for each in results if each.id == "densepose-coco/1")
+        assert len(scene.instances) == len(truths[1]) - 1
+        assert not any(isinstance(each, Rejected) for each in results), "nobody is annotated in the malformed picture"
+
+
 FAULTS = {
     "dp_x: ": lambda a: a.update(dp_x=None),
     "not of one number: ": lambda a: a.update(dp_x=a["dp_x"][:-1]),
@@ -176,7 +224,6 @@ FAULTS = {
     "fill 5 of 65536": lambda a: a.update(dp_masks=[{"size": [256, 256], "counts": [5]}]),
     "neither a text nor a list": lambda a: a.update(dp_masks=[{"size": [256, 256], "counts": [0.5]}]),
     "not run lengths": lambda a: a.update(dp_masks=["text"]),
-    "its mask is empty": lambda a: a.update(dp_masks=[[]] * 14),
     "segmentation is neither": lambda a: (a.pop("dp_masks"), a.update(segmentation="text")),
     "is not a list of x, y": lambda a: (a.pop("dp_masks"), a.update(segmentation=[[1, 2, 3]])),
     "no number of at most": lambda a: (a.pop("dp_masks"), a.update(segmentation=[[1e308, 2, 3, 4, 5, 6]])),

@@ -154,6 +154,20 @@ def test_boxes_in_other_files(tmp_path, content):
         assert np.allclose(around["itop/train-00003/00_00059"], persons(tmp_path)[2].box)
 
 
+def test_a_frame_without_a_box_is_left_out_whatever_else_is_wrong_with_it(tmp_path, content):
+    itop_files.write_split(tmp_path, "train", content)
+    boxes = np.tile(np.array([10.0, 10, 90, 90]), (8, 1))
+    boxes[2] = np.nan
+    np.save(tmp_path / "rows.npy", boxes)
+    row = int(np.flatnonzero(content.valid)[2])
+    changed(tmp_path, real_world_coordinates=put(row, np.nan))
+    found = outcomes(tmp_path, boxes="rows.npy")
+    assert rejected(found) == {}
+    changed(tmp_path, is_valid=put(row, 2))
+    assert rejected(outcomes(tmp_path, boxes="rows.npy")) == {}
+    assert len(rejected(outcomes(tmp_path, boxes="rows.npy", without_box="joints"))) == 1
+
+
 def test_files_of_boxes_that_cannot_be_used_are_one_line(tmp_path, content):
     from scipy.io import savemat
 
@@ -450,7 +464,7 @@ def test_what_is_missing_is_listed(tmp_path, content):
     labels.unlink()
     labels.symlink_to("/etc/hostname")
     (fault,) = itop.inventory(config).faults
-    assert fault.reason == "leaves the folder"
+    assert fault.reason.endswith("leaves the folder")
     with pytest.raises(UserError, match="no folder"):
         itop.inventory(itop.ItopConfig(source=str(tmp_path / "none")))
 

@@ -101,6 +101,29 @@ def test_what_the_reader_of_coco_refuses_is_read_as_it_says(tmp_path):
     assert_are(people(images, advice[2], format=advice[1])[0], taken, "halpe-26")
 
 
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ("{0: dog, 1: person}", "its class is not a person"),
+        ("[dog, person]", "its class is not a person"),
+        ("[person, no]", None),
+        ("{0: dog, 1: cat}", "of the classes dog, cat none is called person"),
+        ("{a: person, b: dog}", "names must be a list of the classes, or have their numbers as keys"),
+    ],
+)
+def test_yolo_says_which_class_is_people(tmp_path, names, found):
+    taken = files.shots()
+    images, path = files.write_pictures(tmp_path, taken), files.yolo(tmp_path, taken)
+    path.write_text(path.read_text().replace("names:\n  0: person\n", f"names: {names}\n"))
+    assert names in path.read_text()
+    if found and "class is not" not in found:
+        assert found in refused(images, path, joints="coco-17", format="yolo")
+        return
+    persons, _, skipped = people(images, path, joints="coco-17", format="yolo")
+    assert len(persons) == (0 if found else 3)
+    assert skipped[found or "the tool found nobody in the picture"]
+
+
 def test_yolo_flips_must_be_those_of_the_joints(tmp_path):
     taken = files.shots()
     images, path = files.write_pictures(tmp_path, taken), files.yolo(tmp_path, taken)
@@ -390,7 +413,7 @@ def test_depth_of_the_same_names_is_taken_and_masked(tmp_path):
     for name in ("0000.png", "0001.png"):
         (tmp_path / "mask").mkdir(exist_ok=True)
         (tmp_path / "mask" / name).write_bytes(codecs.encode_labels(mask))
-    beside = {"depth": str(tmp_path / "depth"), "depth_scale": 0.5, "mask": str(tmp_path / "mask")}
+    beside = {"depth": str(tmp_path / "depth"), "depth_unit": "0.5mm", "mask": str(tmp_path / "mask")}
     persons, rejected, _ = people(images, path, **beside)
     assert not rejected
     for person in persons.values():

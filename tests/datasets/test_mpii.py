@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ from hcmoco.data import codecs
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import MPII_16, convert
 from hcmoco.datasets import mpii
-from hcmoco.datasets.base import Rejected, read_all
+from hcmoco.datasets.base import Rejected, Skipped, read_all
 from hcmoco.errors import UserError
 from tests.helpers import mpii_files
 from tests.helpers.real_samples import real_sample
@@ -60,8 +61,8 @@ def test_confidences_and_joints_of_another_picture_are_refused(tmp_path):
     large = [[3 * x + 400, 3 * y] for x, y in entry()["joints"]]
     people = [entry(joints_vis=[1.0] * 15 + [0.02]), entry(joints=large), entry(joints_vis=[1.0] * 16)]
     confident, beyond, right = read_all(mpii.READER, written(tmp_path, people))
-    assert confident.reason == "joints_vis.15: Input should be 0 or 1"
-    assert "no joint lies in the picture, 300 x 200: it has another size than the annotated one" in beyond.reason
+    assert confident.reason == "joints_vis.15: must be 0 or 1"
+    assert re.search(r"100% of the joints lie outside their pictures, .* such as 300 x 200; in MPII's", beyond.reason)
     assert right.keypoints[:, 2].sum() == 16
 
 
@@ -89,7 +90,7 @@ def test_faults_become_reasons(tmp_path):
         entry("../secret.jpg"),
         entry("link.jpg"),
         entry("text.jpg"),
-        entry(center=(-1.0, -1.0)),
+        entry(joints=[[-200, 5]] * 16, joints_vis=[1] * 16),
         entry(joints=[[0, 0]] * 15),
         entry(scale=float("nan")),
         entry(center=(5000.0, 100.0)),
@@ -109,8 +110,8 @@ def test_faults_become_reasons(tmp_path):
     assert [index for index, reason in enumerate(reasons) if reason is None] == [0, 2]
     expected = [
         None, "repeats an earlier", None, "does not exist", "truncated", "empty",
-        "leaves the folder", "leaves the folder", "neither PNG",
-        "center is not annotated", "joints: ", "scale: ", "outside the 300 x 200", "center: ",
+        "leaves the folder", "leaves the folder", "none of what is read",
+        "100% of the joints lie outside", "joints: ", "scale: ", "outside the 300 x 200", "center: ",
         "the record: ", "null byte",
         "cannot be read",
     ]  # fmt: skip
@@ -118,6 +119,21 @@ def test_faults_become_reasons(tmp_path):
         assert (reason is None and words is None) or words in reason
         assert reason is None or "\n" not in reason
     assert results[2].id == "mpii/a person é.jpg/2"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"scale": -1.0}, {"scale": None, "joints": []}, {"center": None}, {"center": [], "joints_vis": None}],
+)
+def test_who_has_no_center_is_left_out_whatever_else_is_missing(tmp_path, changes):
+    config = written(tmp_path, [{**entry(), "center": [-1.0, -1.0], **changes}, entry()])
+    out, kept = read_all(mpii.READER, config)
+    assert isinstance(out, Skipped)
+    assert out.reason == "the person's center is not annotated"
+    assert isinstance(kept, Person)
+    found = mpii.inventory(config)
+    assert (found.faults, found.counts["people"]) == ([], 1)
+    assert found.notes == ["1 of the people skipped: the person's center is not annotated"]
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

@@ -385,6 +385,21 @@ def test_the_two_roots_of_both_releases(written, tmp_path):
         assert not isinstance(each, Person) or (each.rgb, each.depth) == (apart[id].rgb, apart[id].depth)
 
 
+@pytest.mark.parametrize(
+    "second", ["nturgb+d_skeletons120", "nturgb+d_skeletons_120", "nturgbd_skeletons_s018_to_s032"]
+)
+def test_skeletons_of_the_second_release_in_their_own_folder(copy, written, second):
+    (copy / second).mkdir()
+    moved = list((copy / "nturgb+d_skeletons").glob("S018*"))
+    assert moved
+    for path in moved:
+        path.rename(copy / second / path.name)
+    found, expected = outcomes(copy), outcomes(written)
+    assert list(found) == list(expected)
+    assert [type(each) for each in found.values()] == [type(each) for each in expected.values()]
+    assert ntu.inventory(ntu.NtuConfig(source=str(copy))).faults == []
+
+
 def test_check_lists_exactly_what_is_missing(copy):
     config = ntu.NtuConfig(source=str(copy))
     whole = ntu.inventory(config)

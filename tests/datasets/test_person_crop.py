@@ -101,6 +101,15 @@ def test_outside_the_picture_is_black_and_without_depth():
     assert y0 == -20
 
 
+def test_joints_beyond_the_picture_are_invisible_though_the_square_shows_that_place():
+    keypoints = np.array([[-4.0, 20, 2], [0.0, 20, 2], [99.9, 20, 1], [100.0, 20, 2], [50, 99.99, 2]])
+    given = Person("a/1", "a", "val", 300, box=np.array([0.0, 0, 100, 100]), keypoints=keypoints)
+    person = crop_person(given, PersonImages(rgb=np.zeros((100, 100, 3), np.uint8)))
+    assert person.crop.tolist() == [-25, -25, 150, 100, 100]
+    assert person.keypoints[:, 2].tolist() == [0, 1, 1, 0, 1]
+    assert not person.keypoints[[0, 3]].any()
+
+
 def test_joints_outside_the_square_or_invisible_become_zero():
     keypoints = np.zeros((17, 3))
     keypoints[0] = 150, 100, 2

@@ -4,9 +4,9 @@ import json
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,18 @@ import numpy as np
 import pytest
 import torch
 
-from hcmoco.data.codecs import decode_depth, decode_iuv, decode_labels, decode_rgb, encode_depth, encode_rgb
+from hcmoco.data.codecs import (
+    decode_depth,
+    decode_iuv,
+    decode_labels,
+    decode_rgb,
+    encode_depth,
+    encode_png,
+    encode_rgb,
+)  # fmt: skip
 from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.finetuning.saved_model import load_model, save_model
+from hcmoco.inference.images import find_images
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.synthetic import PeopleConfig, make_person
 from hcmoco.tasks.densepose import DensePoseConfig
@@ -26,6 +35,7 @@ from hcmoco.tasks.pose import PoseConfig
 from hcmoco.tasks.pose.camera import project
 from hcmoco.tasks.registry import make_task
 from hcmoco_ray.commands.predict import main
+from tests.helpers.oriented import SIDES, as_seen, as_stored, tagged
 from tests.helpers.started import Started
 from tests.helpers.tolerances import assert_labels_close
 
@@ -231,7 +241,7 @@ def test_joints_are_in_meters_and_in_pixels_of_the_picture(models, person, predi
     (tmp_path / "fifth.png").write_bytes(encode_depth(picture * np.uint16(5), "png16"))
     one, other = (
         predict(tmp_path / name, "pose", f"--box={text(box)}", f"--camera={text(camera)}", *more, out=f"of {name}")
-        for name, *more in (("mm.png",), ("fifth.png", "--depth-scale=5000"))
+        for name, *more in (("mm.png",), ("fifth.png", "--depth-unit=0.2mm"))
     )
     (found,) = one.lines[0]["people"]
     joints2d, joints3d = np.array(found["joints2d"]), np.array(found["joints3d"])
@@ -296,22 +306,35 @@ def test_people_of_low_score_are_left_out(predict, tmp_path):
     assert (none.status, none.lines[0]["people"]) == (0, [])
 
 
-def test_exif_orientation_is_applied(models, predict, tmp_path):
-    data = photo(tmp_path / "p.jpg", 96, 64).read_bytes()
-    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
-    segment = b"Exif\0\0" + tiff
-    (tmp_path / "p.jpg").write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + data[2:])
-    done = predict(tmp_path / "p.jpg", "parsing-rgb", "--box=picture")
-    line = done.lines[0]
-    assert (line["width"], line["height"]) == (64, 96)
-    assert line["people"][0]["box"] == [0, 0, 64, 96]
-    # 6: the first stored row is the right side of the upright picture.
-    cv2.imwrite(str(tmp_path / "upright.png"), np.rot90(decode_rgb(data), -1)[..., ::-1])
-    upright = predict(tmp_path / "upright.png", "parsing-rgb", "--box=picture", out="upright")
-    parts = [
-        decode_labels((each.folder / each.lines[0]["people"][0]["parts"]).read_bytes()) for each in (done, upright)
-    ]
-    np.testing.assert_array_equal(*parts)
+def test_every_orientation_is_turned_upright(predict, tmp_path, person):
+    seen = decode_rgb(photo(tmp_path / "p.png", 96, 64).read_bytes())
+    depth = pasted(decode_depth(person.depth, "png16"), 100, 80, (10, 12))
+    for folder in ("rgb", "depth", "expected"):
+        (tmp_path / folder).mkdir()
+    for orientation in SIDES:
+        stored = as_stored(seen, orientation)
+        for suffix, data in ((".png", encode_png(stored)), (".jpg", encode_rgb(stored))):
+            (tmp_path / "rgb" / f"{orientation}{suffix}").write_bytes(tagged(data, orientation))
+            # What a JPEG loses depends on how it lies.
+            upright = as_seen(decode_rgb(data), orientation)
+            (tmp_path / "expected" / f"{orientation}{suffix}.png").write_bytes(encode_png(upright))
+        data = encode_depth(as_stored(depth, orientation), "png16")
+        (tmp_path / "depth" / f"{orientation}.png").write_bytes(tagged(data, orientation))
+
+    def parts(name: str, task: str) -> list[np.ndarray]:
+        done = predict(tmp_path / name, task, "--box=picture", out=f"out-{name}")
+        assert done.status == 0, done.err
+        for line in done.lines:
+            shape = depth.shape if name == "depth" else seen.shape
+            assert (line["height"], line["width"]) == shape[:2], line["image"]
+        return [decode_labels((done.folder / line["people"][0]["parts"]).read_bytes()) for line in done.lines]
+
+    for found, expected in zip(parts("rgb", "parsing-rgb"), parts("expected", "parsing-rgb"), strict=True):
+        assert_labels_close(found, expected)
+    first, *others = parts("depth", "parsing-depth")
+    assert len(np.unique(first)) > 1
+    for other in others:
+        assert_labels_close(other, first)
 
 
 def test_other_batches_give_the_same_results_to_rounding(predict, tmp_path):
@@ -367,7 +390,7 @@ def test_broken_pictures_are_rejected(predict, tmp_path):
     wanted = {
         "cut.jpg": "end marker",
         "empty.png": "empty",
-        "text.png": "neither PNG nor JPEG",
+        "text.png": "the picture is none of what is read; save it as JPEG",
         "deep.png": "8 bits per channel",
         "gone.png": "does not exist",
         "tiny.png": "3 x 3",
@@ -400,6 +423,52 @@ def test_results_beside_the_pictures_are_not_read_again(predict, tmp_path):
         assert [line["image"] for line in predict(tmp_path).lines] == ["a.png"]
 
 
+def test_linked_folders_are_followed_once_and_the_rest_is_counted(predict, tmp_path):
+    photo(tmp_path / "in" / "a.png")
+    photo(tmp_path / "in" / "real" / "b.png", seed=1)
+    photo(tmp_path / "elsewhere" / "deep" / "c.png", seed=2)
+    (tmp_path / "in" / "disk").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "in" / "real")
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "in")
+    photo(tmp_path / "in" / ".trash" / "d.png")
+    for name in ("notes.txt", "more.TXT", "photo.heic", "README"):
+        (tmp_path / "in" / name).write_text("x")
+    done = predict(tmp_path / "in")
+    assert done.status == 0, done.err
+    assert [line["image"] for line in done.lines] == ["a.png", "disk/deep/c.png", "real/b.png"]
+    counted = [
+        "files of .txt: 2, such as ",
+        "linked folders that are read under another name: 2, such as ",
+        "names that begin with a dot: 1, such as .trash",
+        "files of .heic: 1, such as photo.heic",
+        "files without a suffix: 1, such as README",
+    ]
+    said = [line.removeprefix("passed over: ") for line in done.out.splitlines() if line.startswith("passed over: ")]
+    assert len(said) == len(counted)
+    assert all(any(line.startswith(each) for line in said) for each in counted), said
+    assert json.loads((done.folder / "about.json").read_text())["passed_over"] == said
+
+
+def test_a_folder_that_cannot_be_opened_is_said():
+    """As a user without rights, which root has to become for this."""
+    root = Path(tempfile.mkdtemp())
+    own = os.geteuid()
+    try:
+        photo(root / "in" / "a.png")
+        photo(root / "in" / "closed" / "b.png")
+        root.chmod(0o755)
+        (root / "in" / "closed").chmod(0)
+        if own == 0:
+            os.seteuid(65534)
+        found = find_images(str(root / "in"), "about.json")
+    finally:
+        os.seteuid(own)
+        (root / "in" / "closed").chmod(0o755)
+        shutil.rmtree(root)
+    assert [each.name for each in found.files] == ["a.png"]
+    assert found.passed_over == ("folders that cannot be opened (Permission denied): 1, such as closed",)
+
+
 def test_a_folder_of_other_things_is_refused(predict, tmp_path):
     photo(tmp_path / "in" / "a.png")
     assert "holds other files" in predict(tmp_path / "in", out="in").error
@@ -411,25 +480,43 @@ def test_a_folder_of_other_things_is_refused(predict, tmp_path):
 @pytest.mark.parametrize(
     ("images", "name", "more", "said"),
     [
-        ("nowhere", "parsing-rgb", [], "does not exist; give a JPG or PNG"),
-        ("texts", "parsing-rgb", [], "(there are 1 of .txt)"),
+        ("nowhere", "parsing-rgb", [], "does not exist; give a picture"),
+        ("texts", "parsing-rgb", [], "(there are files of .txt: 1, such as a.txt)"),
         ("rgb.png", "pose", [], "--camera 365.5,365.5"),
         ("rgb.png", "pose", ["--camera=1,2,3"], "four numbers"),
         ("rgb.png", "pose", ["--camera=0,2,3,4"], "above 0"),
-        ("rgb.png", "pose", ["--camera=80,80,60,40"], "depth must be a 16-bit PNG"),
+        (
+            "rgb.png",
+            "pose",
+            ["--camera=80,80,60,40"],
+            "depth must be a 16-bit PNG, 16-bit or floating-point TIFF, EXR, NPY or MAT, of one channel",
+        ),
+        ("depth.png", "pose", ["--camera=80,80,25,20", "--depth-unit=m"], "mm was probably meant (then 2 m away)"),
         (
             "rgb.png",
             "parsing-depth",
             [],
-            "depth must be a 16-bit PNG of one channel, this is a PNG of 8 bits and 3 channels",
+            "of one channel, this is a PNG of 8 bits and 3 channels; 8 bits are a picture of depth to look at",
         ),
         ("depth.png", "parsing-rgb", [], "16-bit depth is for parsing-depth and pose"),
-        ("depth.png", "parsing-depth", ["--depth-scale=10"], "--depth-scale"),
-        ("depth.png", "parsing-depth", ["--depth-scale=0"], "units per meter"),
+        (
+            "depth.png",
+            "parsing-depth",
+            ["--depth-unit=10cm"],
+            "mm was probably meant (then 2 m away), give --depth-unit",
+        ),
+        ("depth.png", "parsing-depth", ["--depth-unit=0"], "must be a unit of depth with its name: write mm, m, cm"),
+        ("rgb.png", "parsing-rgb", ["--depth-unit=mm"], "--depth-unit is for parsing-depth and pose"),
         ("none.png", "parsing-depth", [], "no pixel has a depth reading"),
         ("depth.png", "parsing-depth", ["--box=500,500,600,600"], "no pixel in the box"),
         ("rgb.png", "parsing-rgb", ["--box=500,500,600,600"], "lies outside"),
-        ("rgb.png", "parsing-rgb", ["--box=30,0,20,10"], "no area"),
+        (
+            "rgb.png",
+            "parsing-rgb",
+            ["--box=30,0,20,10"],
+            "left, top, width and height would be [30.0, 0.0, 50.0, 10.0]",
+        ),
+        ("rgb.png", "parsing-rgb", ["--box=0.1,0.2,0.5,0.9"], "most probably of shares of the picture; give pixels"),
         ("rgb.png", "parsing-rgb", ["--box=a"], "four numbers"),
         ("rgb.png", "parsing-rgb", ["--box=nan,0,20,10"], "four numbers"),
         ("rgb.png", "parsing-rgb", ["--boxes=missing.jsonl"], "does not exist"),
@@ -450,13 +537,23 @@ def test_mistakes_are_one_line(predict, tmp_path, images, name, more, said):
     assert said in predict(tmp_path / images, name, *more).error
 
 
+@pytest.mark.parametrize(("scale", "unit"), [("5000", "0.2mm"), ("1000", "mm"), ("1", "m"), ("4000", "0.25mm")])
+def test_the_old_depth_scale_is_told_its_unit_and_the_unit_helps(predict, tmp_path, scale, unit):
+    (tmp_path / "d.png").write_bytes(encode_depth(np.full((40, 50), round(2 * float(scale)), np.uint16), "png16"))
+    told = predict(tmp_path / "d.png", "parsing-depth", f"--depth-scale={scale}").error
+    assert told.strip() == f"--depth-scale is now --depth-unit: give --depth-unit {unit}"
+    assert predict(tmp_path / "d.png", "parsing-depth", *told.rsplit("give ", 1)[1].split()).status == 0
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "line 1 is not of the form"),
+        ("{", "line 1 is not valid JSON"),
         ('{"image": "rgb.png"}', "line 1 is not of the form"),
-        ('{"image": "rgb.png", "box": [1, 2, 3]}', "with x0 < x1"),
-        ('{"image": "rgb.png", "box": [1, 2, NaN, 9]}', "with x0 < x1"),
+        ('{"image": "rgb.png", "box": [1, 2, 3]}', "must be four numbers"),
+        ('{"image": "rgb.png", "box": [1, 2, NaN, 9]}', "must be four numbers"),
+        ('{"image": "rgb.png", "box": [30, 2, 20, 9]}', "with x0 < x1"),
+        ('{"image": "rgb.png", "box": [0, 0.2, 1, 1]}', "most probably of shares of the picture"),
         ('{"image": "other.png", "box": [1, 2, 3, 4]}', "is none of the 1 picture, for example 'rgb.png'"),
         ("", "has no line"),
     ],

@@ -11,10 +11,30 @@ from types import ModuleType
 import numpy as np
 
 from hcmoco.data import codecs
-from hcmoco.datasets import coco, densepose_coco, folder, h36m_parsing, itop, keypoints, mpii, ntu, ntu_parsing
+from hcmoco.datasets import (
+    coco,
+    densepose_coco,
+    folder,
+    h36m_parsing,
+    itop,
+    keypoints,
+    mpii,
+    ntu,
+    ntu_parsing,
+    recording,
+)
 from hcmoco.datasets.base import DatasetReader, Outcome
 from hcmoco.datasets.io.inventory import Inventory
-from tests.helpers import coco_files, h36m_files, itop_files, keypoint_files, mpii_files, ntu_files, ntu_parsing_files
+from tests.helpers import (
+    coco_files,
+    h36m_files,
+    itop_files,
+    keypoint_files,
+    mpii_files,
+    ntu_files,
+    ntu_parsing_files,
+    recording_files,
+)
 
 NTU_CLIPS = ("S001C001P001R001A001", "S001C001P002R001A001", "S001C002P001R001A001")
 
@@ -92,7 +112,7 @@ def write_folder(root: Path) -> None:
             "mask": "mask.png",
         },
         {"rgb": "bilder über/rgb 2.jpg", "parts": "parts.png", "box": [30, 20, 70, 60]},
-        {"depth": "depth.png", "depth_scale": 0.2, "subject": "ben"},
+        {"depth": "depth.png", "depth_unit": "0.2mm", "subject": "ben"},
     ]
     (root / "people.jsonl").write_text(
         "\n".join(json.dumps(line, ensure_ascii=False) for line in lines), encoding="utf-8"
@@ -133,7 +153,14 @@ def write_keypoints(root: Path) -> None:
 READERS = {
     reader.name: reader
     for reader in (
-        Reader("folder", folder, write_folder, lambda root: [folder.FolderConfig(path=str(root))], records=3),
+        Reader(
+            "folder",
+            folder,
+            write_folder,
+            lambda root: [folder.FolderConfig(path=str(root), label_map="human3.6m")],
+            records=3,
+            item_bytes=2000,
+        ),
         Reader(
             "keypoints",
             keypoints,
@@ -144,6 +171,20 @@ READERS = {
             records=3,
             item_bytes=2000,
             unneeded=("0002.jpg", *(f"{number:04d}_keypoints.json" for number in range(3))),
+        ),
+        Reader(
+            "recording",
+            recording,
+            lambda root: recording_files.write_realsense_viewer(root, 2),
+            lambda root: [recording.RecordingConfig(path=str(root))],
+            records=2,
+            item_bytes=3500,
+            # Whatever is there is the recording; a picture without its partner is skipped with a reason.
+            unneeded=tuple(
+                f"anna {number}_{end}"
+                for number in (0, 1)
+                for end in ("Color.png", "Depth.raw", "Depth.png", "Depth_metadata.csv")
+            ),
         ),
         Reader("ntu", ntu, write_ntu, lambda root: [ntu.NtuConfig(source=str(root), stride=5)], records=6),
         Reader(

@@ -46,14 +46,14 @@ class Started:
         return os.pread(self._output.fileno(), 1 << 24, 0).decode()
 
     def until(self, moment: Callable[[], object] | str) -> "Started":
-        """Waits for a moment, or for a line of output that a regular expression finds. Ray gives its node 30 seconds to
-        start, which a busy machine may not keep: then the program is started again."""
+        """Waits for a moment, or for a line of output that a regular expression finds. Where Ray did not start
+        in time, because the machine is busy, the program is started again."""
         deadline = time.monotonic() + _REACHES_S
         while not (re.search(moment, self.said, re.MULTILINE) if isinstance(moment, str) else moment()):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 said = self.said
                 self.kill()
-                if "Ray did not start in" not in said or time.monotonic() > deadline:
+                if "most likely because it is busy" not in said or time.monotonic() > deadline:
                     raise AssertionError(f"{moment} was not reached: {said}")
                 self._start()
             time.sleep(0.005)

@@ -1,13 +1,18 @@
 """Image encoders over several timm pyramids."""
 
+import re
+
 import pytest
 import timm
 import torch
 from torch import nn
 
+from hcmoco import yaml_core
 from hcmoco.config import build
 from hcmoco.errors import UserError
-from hcmoco.models.encoders import EncoderConfig, build_encoder
+from hcmoco.finetuning.encoder_init import check_input_sizes
+from hcmoco.models.encoders import EncoderConfig, build_encoder, check_sizes
+from hcmoco.tasks.registry import REGISTRY
 
 SMALL = "hrnet_w18_small"
 BACKBONES = [
@@ -29,6 +34,54 @@ def test_pyramids_start_at_stride_4_and_halve(name, args):
         (2, c, 96 // s, 96 // s) for c, s in zip(encoder.channels, (4, 8, 16, 32), strict=True)
     ]
     assert encoder.strides == (4, 8, 16, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "way"),
+    [
+        ("resnet18", 64, ""),
+        ("convnext_atto", 96, ""),
+        ("test_mambaout", 64, ""),
+        ("swin_tiny_patch4_window7_224", 96, "args={img_size: 96}"),
+        ("maxvit_nano_rw_256", 96, "args={img_size: 96}"),
+        ("coatnet_nano_rw_224", 64, "args={img_size: 64}"),
+        ("hiera_tiny_224", 96, "args={img_size: 96}"),
+        ("gcvit_xxtiny", 96, ""),
+        ("efficientformerv2_s0", 96, ""),
+    ],
+)
+def test_a_backbone_runs_at_a_size_or_is_refused_with_what_lets_it_run(name, size, way):
+    config = EncoderConfig(name=name)
+    said = ""
+    try:
+        check_sizes(config, [(size, size)])
+    except UserError as error:
+        said = str(error)
+        assert said.startswith(f"input of {size} x {size} pixels: {name} does not run at this size (")
+        assert "\n" not in said
+        if given := re.search(r"give the encoder args=(.*)$", said):
+            config = EncoderConfig(name=name, args=yaml_core.load(given[1]))
+        else:
+            size = int(re.search(r"use (\d+) x \d+, or another backbone$", said)[1])
+        check_sizes(config, [(size, size)])
+    assert way in said
+    with torch.no_grad():
+        maps = build_encoder(config, load=False).eval()(torch.zeros(1, 3, size, size))
+    assert [each.shape[2:] for each in maps] == [(size // stride,) * 2 for stride in (4, 8, 16, 32)]
+
+
+def test_a_backbone_of_one_size_is_refused_where_sizes_vary():
+    config = EncoderConfig(name="swin_tiny_patch4_window7_224")
+    with pytest.raises(UserError, match=r"give the encoder args=\{strict_img_size: false\}$"):
+        check_sizes(config, [(64, 128), (128, 64)])
+    check_sizes(EncoderConfig(name=config.name, args={"strict_img_size": False}), [(64, 128), (128, 64)])
+
+
+@pytest.mark.parametrize(("task", "size"), [("parsing-rgb", 96), ("parsing-rgb", 95), ("pose", 96)])
+def test_a_tasks_size_is_refused_before_its_data_are_made(task, size):
+    config = REGISTRY[task].load().config_class(name=task, size=size)
+    with pytest.raises(UserError, match=r"^input of 96 x 96 pixels: .*; give the encoder args=\{img_size: 96\}$"):
+        check_input_sizes(EncoderConfig(name="swin_tiny_patch4_window7_224"), config)
 
 
 def test_hrnet_has_the_published_trunk():

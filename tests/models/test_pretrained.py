@@ -10,7 +10,10 @@ import torch
 
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import EncoderConfig, build_encoder
+from hcmoco.models.pretrained import read_tensors
+from hcmoco.rng import make_rng
 from hcmoco.storage import Folder, join
+from tests.helpers.mutations import blank, flip_bits, insert, truncate
 
 SMALL, SMALLEST = "hrnet_w18_small", "mobilenetv3_small_050"
 
@@ -200,3 +203,25 @@ def test_truncated_files(whole, tmp_path):
     for path in (tmp_path / "w.safetensors", tmp_path / "w.pth"):
         path.write_bytes(path.read_bytes()[:100_000])
         refused(path, "no readable weights file")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_a_damaged_file_is_one_line_whatever_pytorch_makes_of_it(tmp_path, kind):
+    path = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pth")
+    tensors = {"a.weight": torch.ones(5, 4), "b": torch.zeros(3)}
+    if kind == "safetensors":
+        safetensors.torch.save_file(tensors, path)
+    else:
+        torch.save(tensors, path, _use_new_zipfile_serialization=kind == "zip")
+    whole, said = path.read_bytes(), []
+    for number in range(150):
+        rng = make_rng(0, f"damaged {kind} weights", number)
+        path.write_bytes(whole)
+        (truncate, flip_bits, blank, insert)[number % 4](path, rng, None)
+        try:
+            read_tensors(str(path))
+        except UserError as error:
+            said.append(str(error))
+    assert len(said) > 50
+    assert not any("\n" in each for each in said)

@@ -1,8 +1,8 @@
 """The versatility recipes are valid, and lead to the co-trainings that the paper compares."""
 
 import pytest
-import yaml
 
+from hcmoco import yaml_core
 from hcmoco.config import load_recipe
 from hcmoco.cotraining.config import CoTrainingConfig, CoTrainingSettings
 from hcmoco.errors import UserError
@@ -34,6 +34,6 @@ def test_a_method_trains_the_levels_that_the_paper_compares():
 @pytest.mark.parametrize("key", ["experiment", "method", "seed"])
 def test_a_key_of_one_co_training_is_refused(key, tmp_path):
     values = load_recipe(cli.RECIPES / "versatility" / "people-cpu.yaml")
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**values, key: values.get(f"{key}s", 0)}))
+    (tmp_path / "mine.yaml").write_text(yaml_core.dump({**values, key: values.get(f"{key}s", 0)}))
     with pytest.raises(UserError, match=f"{key!r} is now called '{key}s'"):
         load(str(tmp_path / "mine.yaml"), [])

@@ -222,6 +222,17 @@ def test_contact_sheet_has_a_column_for_each_person():
     assert dark[:, 100:196].std() == 0  # none outdoors
 
 
+def test_a_contact_sheet_of_many_people_fits_a_screen():
+    person = make_person(PeopleConfig(size=64), 1, dataset="p", split="s")
+    one = contact_sheet([person])
+    sheet = contact_sheet([person] * 23)
+    assert sheet.shape == (3 * len(one) + 2 * 16, 8 * one.shape[1], 3)
+    for number in range(24):
+        top, left = number // 8 * (len(one) + 16), number % 8 * one.shape[1]
+        shown = sheet[top : top + len(one), left : left + one.shape[1]]
+        assert not shown.any() if number == 23 else (shown == one).all()
+
+
 def test_config_refuses_what_it_cannot_make():
     with pytest.raises(UserError, match="domain"):
         build(PeopleConfig, {"domain": "sea"}, "here")

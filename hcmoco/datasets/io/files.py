@@ -1,17 +1,21 @@
 """Read the files that an annotation names, without following it out of its folder."""
 
-import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from hcmoco.data.codecs import decode_rgb
+from hcmoco import unique_keys
+from hcmoco.config_errors import rule_of
+from hcmoco.datasets.io.pictures import decode_picture
 from hcmoco.errors import UserError
 
 MAX_BYTES = 1 << 29
 LEAVES, MISSING = "leaves the folder", "does not exist"
+LINKED = "is a symbolic link, or below one, and so leaves the folder"
 
 
 def below_source(source: str, path: str) -> Path:
@@ -46,7 +50,11 @@ def path_inside(folder: str | Path, name: str, max_bytes: int = MAX_BYTES) -> Pa
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{name!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if reason:
-        more = {LEAVES: f" {root}; paths are relative to it and stay inside", MISSING: f" in {root}"}
+        more = {
+            LEAVES: f" {root}; paths are relative to it and stay inside",
+            LINKED: f" {root}, to {path}; copy or move the file there, or give the folder that holds both",
+            MISSING: f" in {root}",
+        }
         raise ValueError(f"{name!r} {reason}{more.get(reason, '')}")
     if not 0 < size <= max_bytes:
         raise ValueError(
@@ -62,7 +70,8 @@ def fault_inside(root: Path, name: str) -> str:
     """
     path = (root / name).resolve()
     if not path.is_relative_to(root) or Path(name).is_absolute():
-        return LEAVES
+        written = Path(os.path.normpath(root / name))
+        return LINKED if written.is_relative_to(root) and not Path(name).is_absolute() else LEAVES
     if not path.exists():
         return MISSING
     return "" if path.is_file() else "is not a regular file"
@@ -78,7 +87,10 @@ def read_inside(folder: str | Path, name: str) -> bytes:
 
 
 def read_rgb(folder: str | Path, name: str, expect: tuple[int, int] | None = None) -> np.ndarray:
-    """Read the JPEG or PNG `name` in `folder`. EXIF orientation is ignored, as annotations ignore it.
+    """Read the picture `name` in `folder` (see pictures.py), its pixels as they are stored.
+
+    Orientation is ignored, as the annotations of the published sets ignore it: the programs that wrote and score them
+    count stored pixels (HRNet's loaders ask OpenCV for that, PIL's and MATLAB's readers do nothing else).
 
     Args:
         folder: the folder.
@@ -91,7 +103,7 @@ def read_rgb(folder: str | Path, name: str, expect: tuple[int, int] | None = Non
     Raises:
         ValueError: as `read_inside`; or the picture is truncated, or of another size than expected.
     """
-    rgb = decode_rgb(read_inside(folder, name))
+    rgb = decode_picture(read_inside(folder, name))
     height, width = rgb.shape[:2]
     if expect is not None and (width, height) != expect:
         raise ValueError(f"{name!r} is {width} x {height}, the annotation says {expect[0]} x {expect[1]}")
@@ -112,12 +124,18 @@ def read_json(path: str | Path, what: str) -> Any:
     if not path.is_file():
         raise UserError(f"{what} {path} does not exist; check the path")
     try:
-        return json.loads(path.read_bytes())
+        return unique_keys.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise UserError(f"{what} {path} is not valid JSON ({error}); download or write it again") from None
+
+
+def split_of(annotations: str) -> str:
+    """Return the split that the name of an annotation file tells: val, test or else train."""
+    found = re.search(r"(?<![a-z])(val|test)", Path(annotations).name.lower())
+    return found[1] if found else "train"
 
 
 def first_fault(error: ValidationError) -> str:
     """Return the first fault of a record of an annotation file: where in the record, and what is allowed."""
     first = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the record'}: {first['msg']}"
+    return f"{'.'.join(map(str, first['loc'])) or 'the record'}: {rule_of(first)}"

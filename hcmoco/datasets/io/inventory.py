@@ -12,8 +12,16 @@ _THREADS = 32
 SIGNATURES = {
     "JPEG": ((0, b"\xff\xd8\xff"),),
     "PNG": ((0, b"\x89PNG\r\n\x1a\n"),),
+    "WebP": ((0, b"RIFF"), (8, b"WEBP")),
+    "TIFF": ((0, b"II*\0"),),
+    "big-endian TIFF": ((0, b"MM\0*"),),
+    "BMP": ((0, b"BM"),),
+    "EXR": ((0, b"\x76\x2f\x31\x01"),),
+    "NPY": ((0, b"\x93NUMPY"),),
+    "MATLAB 5": ((0, b"MATLAB 5.0 MAT-f"),),
     "AVI": ((0, b"RIFF"), (8, b"AVI ")),
     "MP4": ((4, b"ftyp"),),
+    "Matroska": ((0, b"\x1a\x45\xdf\xa3"),),
     "HDF5": ((0, b"\x89HDF\r\n\x1a\n"),),
     # HDF5 behind a block of 512 bytes that begins with this text.
     "MATLAB 7.3": ((0, b"MATLAB 7.3 MAT-f"),),

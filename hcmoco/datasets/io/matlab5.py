@@ -12,22 +12,29 @@ from typing import NamedTuple
 import numpy as np
 
 MAX_BYTES = 1 << 26
-"""Largest size of an element after decompression."""
+"""Largest size of an element after decompression, unless the reader is told another."""
 
 _MATRIX, _COMPRESSED = 14, 15
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-# The classes double, single and the integers; 1 to 5 are cells, structures, objects, text and sparse matrices.
-_NUMBERS = range(6, 16)
+# The types of the classes double, single and the integers; 1 to 5 are cells, structures, objects, text and sparse
+# matrices.
+_CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 _COMPLEX = 0x0800
 
 
 class _Element(NamedTuple):
     kind: int
-    data: bytes
+    data: memoryview
 
 
-def read_matrices(data: bytes) -> dict[str, np.ndarray]:
-    """Return the real numeric matrices of a file by name, float64 [rows, columns]. Other variables are ignored.
+def read_matrices(data: bytes, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
+    """Return the real numeric matrices of a file by name, [rows, columns], of their class's type.
+
+    Other variables are ignored.
+
+    Args:
+        data: bytes of the file.
+        max_bytes: largest size of a variable after decompression.
 
     Raises:
         ValueError: the file is damaged.
@@ -36,15 +43,15 @@ def read_matrices(data: bytes) -> dict[str, np.ndarray]:
     if order is None or len(data) < 136 or struct.unpack(f"{order}H", data[124:126])[0] != 0x0100:
         raise ValueError("is not a MATLAB v5 file")
     found = {}
-    for element in _elements(data[128:], order):
+    for element in _elements(memoryview(data)[128:], order):
         if element.kind == _COMPRESSED:
-            element = next(_elements(_decompressed(element.data), order), element)
+            element = next(_elements(_decompressed(element.data, max_bytes), order), element)
         if element.kind == _MATRIX and (named := _matrix(element.data, order)):
             found[named[0]] = named[1]
     return found
 
 
-def _elements(data: bytes, order: str) -> Iterator[_Element]:
+def _elements(data: memoryview, order: str) -> Iterator[_Element]:
     """The elements that follow each other in `data`."""
     position = 0
     while position + 8 <= len(data):
@@ -62,24 +69,24 @@ def _elements(data: bytes, order: str) -> Iterator[_Element]:
         position = position + 8 if short else end if kind == _COMPRESSED else end + -end % 8
 
 
-def _decompressed(data: bytes) -> bytes:
+def _decompressed(data: memoryview, max_bytes: int) -> memoryview:
     try:
-        unpacked = zlib.decompressobj().decompress(data, MAX_BYTES + 1)
+        unpacked = zlib.decompressobj().decompress(data, max_bytes + 1)
     except zlib.error as error:
         raise ValueError(f"is damaged: {error}") from None
-    if len(unpacked) > MAX_BYTES:
-        raise ValueError(f"holds a variable of more than {MAX_BYTES} bytes")
-    return unpacked
+    if len(unpacked) > max_bytes:
+        raise ValueError(f"holds a variable of more than {max_bytes} bytes")
+    return memoryview(unpacked)
 
 
-def _matrix(data: bytes, order: str) -> tuple[str, np.ndarray] | None:
+def _matrix(data: memoryview, order: str) -> tuple[str, np.ndarray] | None:
     """Name and values; None for a variable that is not a real numeric matrix of two dimensions."""
     parts = _elements(data, order)
     flags, shape, name = (next(parts, None) for _ in range(3))
     if flags is None or shape is None or name is None or len(flags.data) < 4:
         raise ValueError("is damaged: a variable has no name or no size")
     bits = struct.unpack_from(f"{order}I", flags.data)[0]
-    if bits & 0xFF not in _NUMBERS or bits & _COMPLEX or len(shape.data) != 8:
+    if bits & 0xFF not in _CLASSES or bits & _COMPLEX or len(shape.data) != 8:
         return None
     rows, columns = struct.unpack(f"{order}ii", shape.data)
     values = next(parts, None)
@@ -88,6 +95,7 @@ def _matrix(data: bytes, order: str) -> tuple[str, np.ndarray] | None:
     stored = np.dtype(order + _STORED[values.kind])
     if min(rows, columns) < 0 or rows * columns * stored.itemsize != len(values.data):
         raise ValueError(f"is damaged: a variable of {rows} x {columns} has {len(values.data)} bytes of values")
-    # Integers are how doubles without fractions are stored, to save space.
     kept = np.frombuffer(values.data, stored).reshape(columns, rows).T
-    return name.data.decode(errors="backslashreplace"), kept.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # of a damaged type
+        # Integers are how doubles without fractions are stored, to save space.
+        return bytes(name.data).decode(errors="backslashreplace"), kept.astype(_CLASSES[bits & 0xFF])

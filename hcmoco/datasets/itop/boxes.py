@@ -10,13 +10,14 @@ Row k belongs to the k-th valid frame of the split, in pixels of the frame.
 """
 
 import io
-import json
 from typing import Any
 
 import numpy as np
 
+from hcmoco import unique_keys
 from hcmoco.datasets.io.files import read_inside
 from hcmoco.datasets.io.matlab5 import read_matrices
+from hcmoco.datasets.io.npy import NPY_DAMAGE
 from hcmoco.errors import UserError, one_line
 
 PUBLISHED = "FRbndbox_test"
@@ -70,13 +71,13 @@ def _mat(data: bytes) -> np.ndarray:
 def _npy(data: bytes) -> np.ndarray:
     try:
         return np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError, MemoryError, TypeError, OverflowError) as error:
+    except NPY_DAMAGE as error:
         raise ValueError(f"cannot be read as a .npy array: {error}") from None
 
 
 def _json(data: bytes, frames: int) -> np.ndarray:
     try:
-        found: Any = json.loads(data)
+        found: Any = unique_keys.loads(data)
     except ValueError as error:
         raise ValueError(f"is not valid JSON ({error})") from None
     if not isinstance(found, dict):

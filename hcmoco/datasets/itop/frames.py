@@ -128,6 +128,8 @@ def _frame(
     if number is None or box is None:
         return Skipped(f"itop/{config.split}/{raw}", "not approved by its annotators (is_valid = 0)")
     id = f"itop/{config.split}-{number + 1:05d}/{raw}"
+    if np.isnan(box).all() and not from_joints:
+        return Skipped(id, "the file of boxes has none for it")
     if labels.valid[row] != 1:
         return Rejected(id, f"is_valid is {labels.valid[row]}; allowed are 0 and 1")
     if not first:
@@ -153,8 +155,6 @@ def _frame(
     if not before.any():
         return Rejected(id, "3D joints: none is in front of the camera")
     if np.isnan(box).all():
-        if not from_joints:
-            return Skipped(id, "the file of boxes has none for it")
         box = _box_of(joints[before], config.joint_margin)
     if not np.abs(box).max() < _FAR_PIXELS:
         return Rejected(id, f"the box {box.tolist()} is not of this frame")

@@ -3,7 +3,7 @@
     python pipelines/prepare.py keypoints --images rgb --keypoints openpose-json --out data/mine
 
 The format and the joint set are recognized where that is certain, and printed; else a line asks for them. `--images` is
-a folder of JPEG or PNG, `--keypoints` the file or folder that the tool wrote:
+a folder of JPEG, PNG, WebP, TIFF or BMP, `--keypoints` the file or folder that the tool wrote:
 
 - openpose: a folder of NAME_keypoints.json (OpenPose --write_json); joints body-25 or coco-18.
 - coco-results: a JSON list of people (detectron2, MMPose, ViTPose, AlphaPose). `image_id` is a file name, or a number;
@@ -25,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hcmoco.datasets.base import DatasetReader, Rejected, Skipped
+from hcmoco.datasets.folder import PICTURES
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.keypoints.config import KeypointsConfig
 from hcmoco.datasets.keypoints.people import KeypointItem, items, read
@@ -39,7 +40,7 @@ def inventory(config: KeypointsConfig) -> Inventory:
     people = items(config)
     kept = [each for each in people if isinstance(each, KeypointItem)]
     found.counts[UNIT] = len(kept)
-    found.check_files("pictures", config.images, [each.image for each in kept], "JPEG", "PNG")
+    found.check_files("pictures", config.images, [each.image for each in kept], *PICTURES["rgb"])
     for what, folder in (("depth pictures", config.depth), ("masks", config.mask)):
         if folder:
             found.check_files(what, folder, [Path(each.image).with_suffix(".png").as_posix() for each in kept], "PNG")

@@ -4,15 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from hcmoco.data.codecs import decode_labels, decode_rgb
+from hcmoco.data.depth_units import FURTHEST_MM, default_unit, in_millimeters, rounded
+from hcmoco.data.orientation import read_orientation
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import joint_set
 from hcmoco.datasets.base import Rejected, Skipped
-from hcmoco.datasets.folder import find_box, read_depth
+from hcmoco.datasets.conventions import check_on_mask
 from hcmoco.datasets.io.files import read_inside
+from hcmoco.datasets.io.pictures import decode_picture
 from hcmoco.datasets.keypoint_convention import Convention, exchanged_fault, sample_fault, value_fault
 from hcmoco.datasets.keypoints import (
     azure_kinect,
@@ -29,6 +30,8 @@ from hcmoco.datasets.keypoints.pictures import Pictures
 from hcmoco.datasets.keypoints.resolve import resolve
 from hcmoco.datasets.keypoints.tool_person import Entry, NoPerson
 from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
+from hcmoco.datasets.person_files import PersonPictures, find_box, read_person_files
+from hcmoco.datasets.recorded_person import check_depth_in_box
 from hcmoco.errors import UserError
 
 _SAMPLE = 24  # pictures that are opened to see whether the keypoints are theirs
@@ -42,7 +45,7 @@ class Settings:
 
     images: str
     depth: str
-    depth_scale: float
+    depth_unit: str
     mask: str
     orientation: str
     dataset: str
@@ -50,6 +53,11 @@ class Settings:
     size: int
     depth_codec: str
     convention: Convention
+
+    @property
+    def upright(self) -> bool:
+        """Return whether files are turned as they declare. Without a choice none of the photographs declares it."""
+        return self.orientation != "stored"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +98,7 @@ def items(config: KeypointsConfig) -> list[KeypointItem | Rejected | Skipped]:
     pictures = Pictures(Path(config.images).expanduser())
     convention = Convention.of(config, form.normalized, form.offset)
     settings = Settings(
-        str(pictures.folder), config.depth, config.depth_scale, config.mask, config.orientation, config.name,
+        str(pictures.folder), config.depth, config.depth_unit, config.mask, config.orientation, config.name,
         config.split, config.size, config.depth_codec, convention,
     )  # fmt: skip
     if config.format == "coco-results" and not config.image_list:
@@ -178,11 +186,19 @@ def read(item: KeypointItem | Rejected | Skipped) -> Person | Rejected | Skipped
     if isinstance(item, Rejected | Skipped):
         return item
     settings, convention = item.settings, item.settings.convention
+    png = Path(item.image).with_suffix(".png").as_posix()
+    files = {
+        "rgb": (settings.images, item.image),
+        "depth": (settings.depth, png if settings.depth else None),
+        "mask": (settings.mask, png if settings.mask else None),
+    }
     try:
-        rgb = _read_rgb(item)
+        _require_orientation(item, read_inside(settings.images, item.image))
+        pictures = read_person_files(files, upright=settings.upright)
+        depth, unit = _millimeters(pictures, settings)
+        picture = PersonImages(rgb=pictures.rgb, depth=depth, mask=pictures.mask).width_height
     except ValueError as error:
         return Rejected(item.id, str(error))
-    picture = (rgb.shape[1], rgb.shape[0])
     if item.expected and item.expected != picture and convention.size is None:
         return Rejected(
             item.id, f"{item.image!r} is {picture[0]} x {picture[1]}, the file says {item.expected[0]} x "
@@ -190,27 +206,34 @@ def read(item: KeypointItem | Rejected | Skipped) -> Person | Rejected | Skipped
         )  # fmt: skip
     fault = exchanged_fault(item.joints, convention, picture) or value_fault([item.joints], convention)
     if fault:
-        return Rejected(item.id, fault)
+        return Rejected(item.id, str(fault))
     keypoints = convention.placed(item.joints, picture)
     if not keypoints[:, 2].any():
         return Skipped(item.id, _NOBODY_VISIBLE)
 
     def make() -> Person:
-        png = Path(item.image).with_suffix(".png").as_posix()
-        mask = None
-        if settings.mask:
-            mask = np.where(decode_labels(read_inside(settings.mask, png)) > 0, np.uint8(255), np.uint8(0))
-        depth = read_depth(settings.depth, png, settings.depth_scale) if settings.depth else None
-        if depth is not None and mask is not None and depth.shape == mask.shape:
-            depth = np.where(mask > 0, depth, np.uint16(0))
-        images = PersonImages(rgb=rgb, depth=depth, mask=mask)
-        person = Person(
-            item.id, settings.dataset, settings.split, settings.size, box=_box(item, keypoints, picture),
-            keypoints=keypoints,
-        )  # fmt: skip
+        box = _box(item, keypoints, picture)
+        if pictures.mask is not None:
+            check_on_mask(keypoints[keypoints[:, 2] > 0, :2], pictures.mask)
+        if depth is not None:
+            check_depth_in_box(depth, unit, "give --depth-unit {unit}", box, shown=True)
+        person = Person(item.id, settings.dataset, settings.split, settings.size, box=box, keypoints=keypoints)
+        images = PersonImages(
+            rgb=pictures.rgb, depth=None if depth is None else rounded(depth, FURTHEST_MM), mask=pictures.mask
+        )
         return crop_person(person, images, settings.depth_codec)
 
     return checked(item.id, len(item.joints), make, settings.depth_codec)
+
+
+def _millimeters(pictures: PersonPictures, settings: Settings) -> tuple[np.ndarray | None, str]:
+    """Depth [H, W] in millimeters, on the mask only, and the unit of the file; None and "" without depth."""
+    stored, mask = pictures.stored_depth, pictures.mask
+    if stored is None:
+        return None, ""
+    unit = settings.depth_unit or default_unit(stored)
+    depth = in_millimeters(stored, unit)
+    return (depth if mask is None or mask.shape != depth.shape else np.where(mask > 0, depth, np.uint16(0))), unit
 
 
 def _box(item: KeypointItem, keypoints: np.ndarray, picture: tuple[int, int]) -> np.ndarray:
@@ -228,19 +251,14 @@ def _box(item: KeypointItem, keypoints: np.ndarray, picture: tuple[int, int]) ->
 def _read_rgb(item: KeypointItem) -> np.ndarray:
     """uint8 [H, W, 3]: the picture as the tool saw it. Raises ValueError if it cannot be used."""
     data = read_inside(item.settings.images, item.image)
-    stored = decode_rgb(data)
-    if b"Exif" not in data[: 1 << 16] and b"eXIf" not in data:
-        return stored
-    # OpenCV applies EXIF orientation unless it is told not to.
-    upright = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if upright is None:
-        return stored
-    upright = cv2.cvtColor(upright, cv2.COLOR_BGR2RGB)
-    if np.array_equal(upright, stored) or item.settings.orientation == "stored":
-        return stored
-    if item.settings.orientation == "upright":
-        return upright
-    raise ValueError(
-        f"{item.image!r} is stored turned (EXIF orientation); give --orientation upright if the tool turned it, as "
-        "OpenPose, MMPose, detectron2 and Ultralytics do, or --orientation stored"
-    )
+    _require_orientation(item, data)
+    return decode_picture(data, upright=item.settings.upright)
+
+
+def _require_orientation(item: KeypointItem, data: bytes) -> None:
+    """Raise ValueError for a photograph that is stored turned, if nobody said how the tool took such ones."""
+    if not item.settings.orientation and read_orientation(data) != 1:
+        raise ValueError(
+            f"{item.image!r} is stored turned (EXIF orientation); give --orientation upright if the tool turned it, as "
+            "OpenPose, MMPose, detectron2 and Ultralytics do, or --orientation stored"
+        )

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
+from hcmoco.datasets.io.pictures import SUFFIXES
 from hcmoco.errors import UserError
-
-SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class Pictures:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from hcmoco import yaml_core
 from hcmoco.data.joint_set import JointSet
 from hcmoco.datasets.keypoints.tool_person import Entry, NoPerson, ToolPerson, files
 from hcmoco.errors import UserError, one_line
@@ -39,8 +40,8 @@ def description(path: Path) -> tuple[Path, dict] | None:
 
 def _load(path: Path) -> dict:
     try:
-        content = yaml.safe_load(path.read_bytes())
-    except (OSError, yaml.YAMLError) as error:
+        content = yaml_core.plain(yaml_core.load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path} is not valid YAML: {one_line(error)}") from None
     shape = content.get("kpt_shape") if isinstance(content, dict) else None
     if not isinstance(shape, list) or len(shape) != 2 or not all(isinstance(side, int) for side in shape):
@@ -100,7 +101,9 @@ def _check(found: tuple[Path, dict], joints: JointSet) -> int | None:
             "in another order: give the right --joints"
         )
     names: Any = content.get("names", {})
-    named = dict(enumerate(names)) if isinstance(names, list) else names if isinstance(names, dict) else {}
+    named = {str(number): name for number, name in enumerate(names)} if isinstance(names, list) else names
+    if not isinstance(named, dict) or not all(number.isdecimal() for number in named):
+        raise UserError(f"{path}: names must be a list of the classes, or have their numbers as keys")
     if len(named) < 2:
         return None
     people = [number for number, name in named.items() if name == "person"]
@@ -109,7 +112,7 @@ def _check(found: tuple[Path, dict], joints: JointSet) -> int | None:
             f"{path}: of the classes {', '.join(map(str, named.values()))} none is called person; name the class of "
             "people so, in names"
         )
-    return people[0]
+    return int(people[0])
 
 
 def _line(words: list[str], where: str, picture: str, num_joints: int, values: int, person: int | None) -> Entry:

@@ -4,8 +4,10 @@
     <source>/nturgb+d_depth_masked/S001C001P001R001A001/MDepth-00000001.png ...
     <source>/nturgb+d_skeletons/S001C001P001R001A001.skeleton
 
-or the same three under <source>/NTURGBD (setups 1 to 17) and <source>/NTURGBD120 (18 to 32). A tag names setup, camera,
-performer, replication and action.
+or the same three under <source>/NTURGBD (setups 1 to 17) and <source>/NTURGBD120 (18 to 32). What the second release
+(setups 18 to 32) adds may lie in folders of its own, as archives are unpacked: nturgb+d_skeletons120 and so on, and
+nturgbd_skeletons_s001_to_s017 and nturgbd_skeletons_s018_to_s032. A tag names setup, camera, performer, replication and
+action.
 """
 
 import os
@@ -26,6 +28,9 @@ _DEPTH = re.compile(r"MDepth-(\d{8})\.png", re.ASCII)
 _ROOTS = ("", "NTURGBD", "NTURGBD/NTURGBD", "NTURGBD120", "NTURGBD120/NTURGBD120", "NTURGBD120/NTURGBD")
 _SUFFIXES = {"rgb": "_rgb.avi", "depth": "", "skeletons": ".skeleton"}
 _NAMES = {"rgb": "RGB video", "depth": "depth folder", "skeletons": "skeleton file"}
+# Ends of the names of folders, where the second release lies beside the first; and names of unpacked archives.
+_SECOND = ("", "120", "_120")
+_ARCHIVES = {"skeletons": ("nturgbd_skeletons_s001_to_s017", "nturgbd_skeletons_s018_to_s032")}
 _THREADS = 32
 _MOST_LIST_BYTES = 1 << 24
 
@@ -89,7 +94,8 @@ def _listing(config: NtuConfig) -> _Listing:
     unknown = doubles = 0
     for kind, suffix in _SUFFIXES.items():
         name = getattr(config, kind)
-        paths = [os.path.normpath(os.path.join(config.source, root, name)) for root in _ROOTS]
+        names = [f"{name}{more}" for more in _SECOND] + list(_ARCHIVES.get(kind, ()))
+        paths = [os.path.normpath(os.path.join(config.source, root, each)) for root in _ROOTS for each in names]
         folders = [path for path in dict.fromkeys(paths) if os.path.isdir(path)]
         if not folders:
             raise UserError(

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from hcmoco.config import Config
+from hcmoco.config_errors import rule_of
 from hcmoco.data.body_parts import IGNORE
 from hcmoco.data.codecs import decode_depth, decode_labels, decode_rgb
 from hcmoco.data.schema import Person
@@ -47,7 +48,7 @@ class CropConfig(Config):
         try:
             self.augment(AugmentConfig().size)
         except ValidationError as error:
-            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+            raise ValueError(rule_of(error.errors()[0])) from None
         return self
 
     def augment(self, size: int) -> AugmentConfig:

@@ -103,6 +103,13 @@ class DensePoseConfig(TaskConfig):
             )
         return sizes
 
+    def input_sizes(self, stride: int) -> list[tuple[int, int]]:
+        step = 4 << (LEVELS - 1)  # the model pads to it
+        short, long = (
+            -(-side // step) * step for side in (min(*self.short_sides, self.test_short_side), self.long_side)
+        )
+        return [(short, long), (long, short), (long, long)]
+
     @model_validator(mode="after")
     def _consistent(self) -> "DensePoseConfig":
         shortest = max(*self.short_sides, self.test_short_side)

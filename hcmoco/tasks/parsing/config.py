@@ -104,6 +104,10 @@ class ParsingConfig(TaskConfig):
     )
     augment: ParsingAugment = ParsingAugment()
 
+    def input_sizes(self, stride: int) -> list[tuple[int, int]]:
+        side = -(-self.size // stride) * stride
+        return [(side, side)]
+
     @field_validator("label_size")
     @classmethod
     def _label_size_is_a_side(cls, label_size: int | str, info: ValidationInfo) -> int | str:

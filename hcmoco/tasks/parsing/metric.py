@@ -107,4 +107,15 @@ class ParsingMetric(Metric):
                 (name, float(iou), float(acc), float(share))
                 for name, iou, acc, share in zip(PART_NAMES, iou_K, acc_K, share_K, strict=True)
             ),
+            notes=_notes(int(present_K.sum()), len(present_K)),
         )
+
+
+def _notes(present: int, classes: int) -> tuple[str, ...]:
+    if present in (0, classes):
+        return ()
+    return (
+        f"The labels hold {present} of the {classes} classes. mIoU and mAcc are means over all {classes}, as "
+        f"published, where each of the others counts as 0: a perfect prediction has {100 * present / classes:.0f} %. "
+        f"mIoU_present is the mean over the {present}.",
+    )

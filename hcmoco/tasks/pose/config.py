@@ -122,6 +122,9 @@ class PoseConfig(TaskConfig):
             raise ValueError("must be low <= high within 0.1 and 10")
         return scale
 
+    def input_sizes(self, stride: int) -> list[tuple[int, int]]:
+        return [(self.size, self.size)]
+
     @model_validator(mode="after")
     def _jitter_within_margin(self) -> "PoseConfig":
         if self.jitter > min(self.margin):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hcmoco.config import fingerprint
+from hcmoco.finetuning.encoder_init import check_input_sizes
 from hcmoco.storage import Folder, join
 from hcmoco.tasks.registry import task_class
 from hcmoco_ray import cli
@@ -106,8 +107,10 @@ def _recipe_of(
 ) -> FinetuneRecipe:
     labels = [f"{key}={value}" for key, value in block.labels.items()]
     own = [*labels, f"init={spec.init}", f"seed={seed}", f"output_dir={out}"]
-    values = cli.task_values(task, grid.recipe, [*own, *overrides])
-    return run_config.check(FinetuneRecipe, values, grid.recipe if "/" in grid.recipe else f"{task}/{grid.recipe}")
+    values = cli.task_values(task, grid.recipe, overrides, below=own)
+    config = run_config.check(FinetuneRecipe, values, grid.recipe if "/" in grid.recipe else f"{task}/{grid.recipe}")
+    check_input_sizes(config.encoder, config.task)
+    return config
 
 
 def experiment_key(config: FinetuneRecipe, start_digest: str) -> str:

@@ -49,16 +49,12 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
     Raises:
         UserError: the sweep's file or an override is bad, a trial could not run, or the sweep runs already.
     """
-    config = build(
-        SweepConfig,
-        load_recipe(cli.recipe_file(sweep, SWEEPS)),
-        f"sweep {sweep}",
-    )
     own = [override for override in overrides if override.partition("=")[0] in ("out", "output_dir")]
     if any(override.startswith("out=") for override in own):
         raise UserError("'out' is now called 'output_dir'; give output_dir=...")
     given = [override for override in overrides if override not in own]
-    config = config.model_copy(update=parse_overrides(own))
+    values = merge(load_recipe(cli.recipe_file(sweep, SWEEPS)), parse_overrides(own))
+    config = build(SweepConfig, values, f"sweep {sweep}")
     base = cli.with_overrides(merge(cli.values(config.recipe, []), nested(config.fixed)), given)
     check_space(config, base, sweep)
     if config.score.finetune and config.score.finetune.task not in REGISTRY:

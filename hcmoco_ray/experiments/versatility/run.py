@@ -17,6 +17,7 @@ from hcmoco.cotraining.run import Sources, cotrain_and_score, init_of
 from hcmoco.data.codecs import encode_png
 from hcmoco.errors import UserError
 from hcmoco.finetuning.encoder_init import SCRATCH
+from hcmoco.models.encoders import check_sizes
 from hcmoco.storage import Folder, join
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
@@ -128,7 +129,10 @@ def load(recipe: str, overrides: Sequence[str], seeds: int | None = None) -> Ver
     values = cli.with_overrides(values, overrides)
     if own_seeds is not None:
         values["seeds"] = own_seeds
-    return run_config.check(VersatilityRecipe, values, recipe if "/" in recipe else f"{PROGRAM}/{recipe}")
+    config = run_config.check(VersatilityRecipe, values, recipe if "/" in recipe else f"{PROGRAM}/{recipe}")
+    for encoder in (config.model.rgb, config.model.depth):
+        check_sizes(encoder, [(config.augment.size, config.augment.size)])
+    return config
 
 
 def _experiments(config: VersatilityRecipe, spec: InitSpec, results: Folder) -> list[CoTrainingExperiment]:

@@ -8,9 +8,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hcmoco_ray.cluster import starting
+from tests.helpers.started import Started
 
 ROOT = Path(__file__).parents[3]
 SHORT = "/tmp/hc-ray-of-tests"
@@ -34,7 +36,7 @@ def error_of(done: subprocess.CompletedProcess) -> str:
     assert done.returncode == 2, done
     *before, line = done.stderr.splitlines()
     assert "Traceback" not in done.stderr
-    assert not [each for each in before if not re.match("preparing|starting|joining", each)], done.stderr
+    assert not [each for each in before if not re.match("preparing|starting|joining|waiting up to", each)], done.stderr
     assert line.startswith("error: ")
     assert "RAY_ADDRESS=None" not in line
     return line
@@ -144,3 +146,39 @@ def test_too_few_open_files(tmp_path):
     *_, line = done.stderr.splitlines()  # what Ray's own client writes comes before it
     assert line.startswith("error: Ray did not start on this machine: too many open files")
     assert line.endswith("ulimit -n 65536")
+
+
+@pytest.mark.parametrize(
+    ("said", "again"),
+    [
+        ("The current node timed out during startup. This could happen because ...", True),
+        ("Timed out while waiting for GCS to become available.", True),
+        ("Deadline Exceeded", True),
+        ("no such option", False),
+    ],
+)
+def test_what_only_took_too_long_is_tried_again(said, again):
+    reason = starting.not_started(Exception(said))
+    assert starting.may_start(reason) is again
+    assert ("run the same command again when it is less so" in str(reason)) is again
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_node_that_needs_longer_than_ray_waits(tmp_path):
+    """Its process is stopped for longer than that."""
+    program = Started("pipelines/prepare.py", "people", "--out=people", "--count=2", HCMOCO_HOME=str(tmp_path))
+
+    def raylet() -> list[psutil.Process]:
+        return [each for each in program.family() if each.name() == "raylet"]
+
+    try:
+        program.until(raylet)
+        (slow,) = raylet()
+        slow.suspend()
+        program.until("waiting up to 180 s for Ray's node on this busy machine")
+        slow.resume()
+        program.until("people: prepared, 2 rows")
+        assert "starting Ray again" not in program.said
+    finally:
+        program.kill()

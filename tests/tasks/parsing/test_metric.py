@@ -9,6 +9,7 @@ from hcmoco.data.body_parts import IGNORE, PART_NAMES
 from hcmoco.rng import make_rng
 from hcmoco.tasks.parsing import ParsingMetric
 from hcmoco.tasks.parsing.metric import confusion
+from hcmoco_ray.train.evaluate import result_tables
 
 CLASSES = len(PART_NAMES)
 
@@ -124,3 +125,15 @@ def test_a_class_that_does_not_occur_has_no_score_of_its_own():
 def test_what_cannot_be_scored_is_named(truth, predicted, words: str):
     with pytest.raises(ValueError, match=f"made/0.*{words}"):
         scored([truth], [predicted])
+
+
+def test_a_truth_without_some_classes_says_what_a_perfect_prediction_has():
+    truth = np.arange(100, dtype=np.uint8).reshape(10, 10) % 10
+    result = scored([truth], [truth]).compute()
+    assert result.metrics["mIoU"] == pytest.approx(0.4)
+    assert result.metrics["mIoU_present"] == 1.0
+    (note,) = result.notes
+    assert "hold 10 of the 25 classes" in note
+    assert "a perfect prediction has 40 %" in note
+    assert note in result_tables(result)
+    assert scored(whole := random_maps(2, 40, 3), whole).compute().notes == ()

@@ -15,16 +15,15 @@ UV_Processed.mat, which converters of coordinates use, lacks these vertices and 
   points at i (i - 1) / 2 + j.
 """
 
-import zlib
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from scipy.io import loadmat
 
 from hcmoco.data.body_parts import NUM_CHARTS
-from hcmoco.errors import UserError
+from hcmoco.datasets.io.matlab5 import read_matrices
+from hcmoco.datasets.io.npy import NPY_DAMAGE
+from hcmoco.errors import UserError, one_line
 from hcmoco.tasks.densepose.metric import mesh
 from hcmoco.tasks.densepose.metric.cache import cached, fingerprint
 from hcmoco.tasks.densepose.metric.geodesics import Geodesics, chart_scales, full_matrix, lower_triangle
@@ -33,6 +32,9 @@ NAME = "SMPL"
 _VERSION = 1
 _REFERENCES = 3072
 _ENTRY = "Pdist_matrix"
+_MATLAB_73 = b"MATLAB 7.3 MAT-f"
+_LARGEST_UV = 1.01
+_LARGEST = 1 << 33  # bytes of a variable; the published distances are 3 GB
 _FORMATS = (".npy", ".npz", ".safetensors", ".mat")
 
 
@@ -79,17 +81,24 @@ def published_geodesics(
     folder = Path(folder)
     surface, transform = folder / "SMPL_subdiv.mat", folder / "SMPL_SUBDIV_TRANSFORM.mat"
     chart, u, v = (each.reshape(-1) for each in _variables(surface, "Part_ID_subdiv", "U_subdiv", "V_subdiv"))
-    index = _variables(transform, "index")[0].reshape(-1).astype(np.int64) - 1
-    if not len(chart) == len(u) == len(v) == len(index):
+    number = _variables(transform, "index")[0].reshape(-1)
+    if not len(chart) == len(u) == len(v) == len(number):
         raise UserError(
-            f"{surface} has {len(chart)} charts, {len(u)} U, {len(v)} V and {transform.name} {len(index)} numbers; all "
-            "must be equal"
+            f"{surface} has {len(chart)} charts, {len(u)} U, {len(v)} V and {transform.name} {len(number)} numbers; "
+            "all must be equal"
         )
-    if set(np.unique(chart)) != set(range(1, NUM_CHARTS + 1)) or index.min() < 0:
+    # Comparisons with NaN are false.
+    if not (
+        np.isin(chart, range(1, NUM_CHARTS + 1)).all()
+        and len(np.unique(chart)) == NUM_CHARTS
+        and ((number >= 1) & (number <= len(number))).all()
+        and ((np.abs(u) <= _LARGEST_UV) & (np.abs(v) <= _LARGEST_UV)).all()
+    ):
         raise UserError(
-            f"{surface} or {transform.name} is damaged: charts must be 1..{NUM_CHARTS} and numbers at least 1; fetch "
-            "them again"
+            f"{surface} or {transform.name} is damaged: charts must be 1..{NUM_CHARTS}, U and V 0..1, and numbers 1 to "
+            f"{len(number)}; fetch them again"
         )
+    index = number.astype(np.int64) - 1
     iuv = np.stack([chart, u, v], axis=1).astype(np.float32)
     if distances is not None:
         return Geodesics(NAME, iuv, index, _stored(Path(distances), int(index.max()) + 1), chart_scales(scale))
@@ -134,7 +143,7 @@ def _closed_surface(vertex: np.ndarray, faces: np.ndarray, index: np.ndarray) ->
         raise ValueError(
             f"vertex is {list(vertex.shape)} and faces {list(faces.shape)}, needed are [{len(index)}, 3] and [F, 3]"
         )
-    if faces.min() < 1 or faces.max() > len(index):
+    if not (faces.min() >= 1 and faces.max() <= len(index)):
         raise ValueError(f"faces must count vertices from 1 to {len(index)}")
     vertices = np.full((index.max() + 1, 3), np.nan)
     vertices[index] = vertex
@@ -149,16 +158,18 @@ def _variables(path: Path, *names: str) -> list[np.ndarray]:
     if not path.is_file():
         raise UserError(f"{path} is missing; it is part of DensePose's evaluation data (get_eval_data.sh)")
     try:
-        found = loadmat(path)
-    except NotImplementedError:
-        raise UserError(
-            f"{path} is a MATLAB 7.3 file; the published one is of MATLAB 5, or store it again with -v7"
-        ) from None
-    except (OSError, ValueError, TypeError, KeyError, zlib.error) as error:
-        raise UserError(f"{path} does not read as a MATLAB file ({error}); fetch it again") from None
+        data = path.read_bytes()
+        if data.startswith(_MATLAB_73):
+            raise UserError(
+                f"{path} is a MATLAB 7.3 file; the published one is of MATLAB 5, or store it again with -v7"
+            )
+        # SciPy's reader may crash the process over a damaged file.
+        found = read_matrices(data, _LARGEST)
+    except (OSError, ValueError, MemoryError) as error:
+        raise UserError(f"{path} does not read as a MATLAB file ({one_line(error)}); fetch it again") from None
     for name in names:
-        if not isinstance(found.get(name), np.ndarray) or found[name].dtype.kind not in "fiu" or not found[name].size:
-            known = ", ".join(sorted(each for each in found if not each.startswith("__")))
+        if name not in found or not found[name].size:
+            known = ", ".join(sorted(found))
             raise UserError(
                 f"{path} has no numbers named {name} but {known or 'nothing'}; fetch DensePose's evaluation data again"
             )
@@ -206,8 +217,8 @@ def _read(path: Path) -> np.ndarray:
         raise UserError(
             f"{path} is missing; leave it out to have the distances computed from SMPL_subdiv.mat"
         ) from None
-    except (OSError, ValueError, EOFError, BadZipFile, SafetensorError) as error:
-        raise UserError(f"{path} does not read as an array ({error})") from None
+    except (SafetensorError, *NPY_DAMAGE) as error:
+        raise UserError(f"{path} does not read as an array ({one_line(error)})") from None
     if array.dtype.kind != "f":
         raise UserError(f"{path} holds {array.dtype}; distances are floating-point numbers, in meters")
     return array

@@ -10,6 +10,7 @@ from hcmoco.rng import make_rng
 from hcmoco.tasks.densepose.metric import read_geodesics
 from hcmoco.tasks.densepose.metric.geodesics import chart_scales
 from hcmoco.tasks.densepose.metric.published import published_geodesics
+from tests.helpers.mutations import blank, flip_bits, insert, truncate
 
 ROWS, COLUMNS = 17, 48
 
@@ -206,3 +207,39 @@ def test_impossible_distances_are_told(folder, sphere):
     np.savez(folder / "Pdist_matrix.npz", a=np.zeros(1))
     with pytest.raises(UserError, match=r"has Pdist_matrix\.npy and Pdist_matrix\.npz; keep the one"):
         read_geodesics(str(folder))
+
+
+def refusals(folder, path, count: int, purpose: str) -> list[str]:
+    """What is said of a file that is damaged in `count` ways, one after the other; other errors are not caught."""
+    whole, said = path.read_bytes(), []
+    for number in range(count):
+        rng = make_rng(0, f"{purpose} {path.name}", number)
+        path.write_bytes(whole)
+        (truncate, flip_bits, blank, insert)[number % 4](path, rng, None)
+        try:
+            read_geodesics(str(folder))
+        except UserError as error:
+            said.append(str(error))
+    assert not any("\n" in each for each in said)
+    return said
+
+
+@pytest.mark.parametrize("name", ["SMPL_subdiv.mat", "SMPL_SUBDIV_TRANSFORM.mat", "packed"])
+def test_a_damaged_matlab_file_is_a_line_and_never_the_end_of_the_process(folder, sphere, name):
+    points, _, labels, _ = sphere
+    if name == "packed":
+        columns = {"Part_ID_subdiv": labels[:, :1], "U_subdiv": labels[:, 1:2], "V_subdiv": labels[:, 2:]}
+        savemat(folder / "SMPL_subdiv.mat", columns, do_compression=True)
+    np.save(folder / "Pdist_matrix.npy", np.ones(len(points) * (len(points) - 1) // 2))
+    read_geodesics(str(folder))
+    path = folder / ("SMPL_subdiv.mat" if name == "packed" else name)
+    assert len(refusals(folder, path, 60, "damaged")) > 15
+
+
+@pytest.mark.parametrize("write", [as_npy, as_npz, as_safetensors, as_mat])
+def test_damaged_distances_are_a_line(folder, sphere, write):
+    count = len(sphere[0])
+    path = folder / f"Pdist_matrix.{write.__name__.removeprefix('as_')}"
+    write(path, np.ones(count * (count - 1) // 2))
+    read_geodesics(str(folder))
+    assert len(refusals(folder, path, 16, "damaged")) > 4

@@ -1,0 +1,1 @@
+"""Depth cameras beside color cameras: their lenses, their places, and depth as the color camera would see it."""

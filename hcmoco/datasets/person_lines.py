@@ -1,0 +1,223 @@
+"""One line of `people.jsonl`: what people say of a person in their own pictures, and why it cannot be taken.
+
+folder.py says what each key means.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, FiniteFloat, field_validator
+
+from hcmoco import unique_keys
+from hcmoco.config import Config, build
+from hcmoco.data.body_parts import PART_NAMES
+from hcmoco.data.codecs import DepthCodec
+from hcmoco.data.depth_units import millimeters, unit_name, unit_of_scale
+from hcmoco.data.label_maps import LABEL_MAPS, label_map
+from hcmoco.data.skeletons import joint_set
+from hcmoco.datasets.base import Rejected
+from hcmoco.datasets.cameras.camera_file import RecordedBy
+from hcmoco.datasets.keypoint_convention import Convention, KeypointOptions, picture_fault, value_fault
+from hcmoco.errors import UserError
+
+_Positive = Annotated[FiniteFloat, Field(gt=0)]
+
+
+class FolderConfig(KeypointOptions):
+    """A folder of your own pictures."""
+
+    path: str = Field(description="the folder")
+    file: str = Field("people.jsonl", description="the JSON Lines file in it")
+    name: str = Field("folder", min_length=1, description="what ids, reports and manifests call the data set")
+    joint_set: str = "coco-17"
+    split: str = Field("train", min_length=1)
+    depth_unit: str = Field(
+        "", description="length of the number 1 in depth pictures, e.g. mm, m, 0.25mm (default: of camera.json)"
+    )
+    size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
+    depth_codec: DepthCodec = Field("png16", description="codec of the stored depth; the manifest names it")
+    orientation: Literal["upright", "stored"] = Field(
+        "upright",
+        description="upright (each file turned by the orientation that it declares, as people see it) or stored "
+        "(orientation is ignored)",
+    )
+    label_map: str = Field(
+        "",
+        description=f"whose numbers the pictures of parts hold: {', '.join(LABEL_MAPS)}; needed if a line has parts",
+    )
+
+    @field_validator("label_map")
+    @classmethod
+    def _known_map(cls, name: str) -> str:
+        try:
+            return label_map(name).name if name else ""
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("joint_set")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            return joint_set(name).name
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("depth_unit")
+    @classmethod
+    def _known_unit(cls, unit: str) -> str:
+        if unit:
+            millimeters(unit)
+        return unit
+
+    @property
+    def upright(self) -> bool:
+        """Return whether files are turned by the orientation that they declare."""
+        return self.orientation == "upright"
+
+    @property
+    def convention(self) -> Convention:
+        """Return how the keypoints of the lines are written."""
+        return Convention.of(self, normalized=False, offset=0.0)
+
+
+class PersonLine(Config):
+    """One line of the file."""
+
+    id: str | None = None
+    rgb: str | None = None
+    depth: str | None = None
+    depth_unit: str | None = None
+    camera: tuple[_Positive, _Positive, FiniteFloat, FiniteFloat] | None = None
+    keypoints: tuple[tuple[FiniteFloat, FiniteFloat, Annotated[FiniteFloat, Field(ge=0)]], ...] | None = None
+    joint_set: str | None = None
+    parts: str | None = None
+    mask: str | None = None
+    box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = None
+    subject: str = ""
+    split: str | None = None
+
+    @field_validator("depth_unit")
+    @classmethod
+    def _known_unit(cls, unit: str | None) -> str | None:
+        if unit is not None:
+            millimeters(unit)
+        return unit
+
+
+@dataclass(frozen=True)
+class FolderItem:
+    """One person, whose pictures are not read yet."""
+
+    id: str
+    line: PersonLine
+    config: FolderConfig
+    recorded_by: RecordedBy | None = None
+
+
+def parse_line(config: FolderConfig, where: str, text: str, recorded_by: RecordedBy | None) -> FolderItem | Rejected:
+    """Return the person of one line of text, or Rejected; `where` names the line."""
+    fallback_id = f"{config.name}/{where}"
+    try:
+        values = unique_keys.loads(text)
+    except (ValueError, RecursionError) as error:
+        return Rejected(fallback_id, f"{where} is not valid JSON: {error}")
+    if not isinstance(values, dict):
+        return Rejected(fallback_id, f"{where} must be a JSON object, it is {type(values).__name__}")
+    if told := _old_scale(values):
+        return Rejected(fallback_id, f"{where}: {told}")
+    try:
+        line = build(PersonLine, values, where)
+    except UserError as error:
+        return Rejected(fallback_id, str(error))
+    key = line.id if line.id is not None else line.rgb or line.depth
+    reason = _line_fault(line, config)
+    if reason:
+        return Rejected(f"{config.name}/{key}" if key else fallback_id, f"{where}: {reason}")
+    return FolderItem(f"{config.name}/{key}", line, config, recorded_by)
+
+
+def check_label_map(config: FolderConfig, lines: Iterable[PersonLine], path: Path) -> None:
+    """Raise UserError if lines of the file `path` have parts of which nobody says whose numbers they hold."""
+    if not config.label_map and any(line.parts for line in lines):
+        raise UserError(
+            f"{path} has parts, whose numbers mean other parts in other label maps; say whose they are with "
+            f"--label-map: {', '.join(LABEL_MAPS)}"
+        )
+    if config.label_map and label_map(config.label_map).parts != PART_NAMES:
+        raise UserError(
+            f"label map {config.label_map!r} has other parts than human3.6m's 25, which the tasks learn; "
+            "leave parts out"
+        )
+
+
+def joints_fault(line: PersonLine, config: FolderConfig) -> str | None:
+    """Return why the joints of a line cannot be what they are read as, whatever the picture; None if they can."""
+    wanted = config.joint_set
+    if line.joint_set is not None and line.joint_set != wanted:
+        return f"joint_set is {line.joint_set!r}, the data set is read as {wanted!r}; a data set has one joint set"
+    if line.keypoints is None:
+        return None
+    if len(line.keypoints) != len(joint_set(wanted)):
+        return f"there are {len(line.keypoints)} keypoints, {wanted} has {len(joint_set(wanted))}"
+    joints_J3 = np.array(line.keypoints, np.float64)
+    if config.min_confidence is None:
+        other = next((k for k, value in enumerate(joints_J3[:, 2]) if value not in (0, 1, 2)), None)
+        if other is not None:
+            return (
+                f"keypoints.{other}.2 = {joints_J3[other, 2]:g} is neither 0, 1 nor 2; if it is a confidence, give "
+                "--min-confidence, such as 0.3"
+            )
+    fault = value_fault([_unflagged(joints_J3, config)], config.convention)
+    return str(fault) if fault else None
+
+
+def place_keypoints(line: PersonLine, config: FolderConfig, picture: tuple[int, int]) -> np.ndarray | None:
+    """Return the line's joints in pixels of its picture: float64 [J, 3], visibility 0 or 1; None without joints.
+
+    Args:
+        line: which has passed `joints_fault`.
+        config: how its joints are written.
+        picture: its width and height.
+
+    Raises:
+        ValueError: they cannot be of this picture.
+    """
+    if line.keypoints is None:
+        return None
+    joints_J3 = _unflagged(np.array(line.keypoints, np.float64), config)
+    if fault := picture_fault(joints_J3, config.convention, picture):
+        raise ValueError(str(fault))
+    return config.convention.placed(joints_J3, picture)
+
+
+def _unflagged(joints_J3: np.ndarray, config: FolderConfig) -> np.ndarray:
+    """x, y and confidence: that of an annotated joint is 1, unless the file has confidences."""
+    if config.min_confidence is not None:
+        return joints_J3
+    return np.column_stack([joints_J3[:, :2], (joints_J3[:, 2] > 0) * (config.full_confidence or 1.0)])
+
+
+def _old_scale(values: dict) -> str:
+    """What a line of version 0.1 must have instead of its `depth_scale`, millimeters per unit; "" without one."""
+    if "depth_scale" not in values:
+        return ""
+    scale = values["depth_scale"]
+    try:
+        unit = unit_of_scale(scale) if scale < 0.01 else unit_name(scale)
+        millimeters(unit)
+    except (TypeError, ValueError, OverflowError):
+        unit = "mm"
+    return f'depth_scale is now depth_unit, which names its unit: write "depth_unit": "{unit}" in its place'
+
+
+def _line_fault(line: PersonLine, config: FolderConfig) -> str | None:
+    if line.rgb is None and line.depth is None:
+        return "neither rgb nor depth is given; a person needs one of them"
+    if line.id is not None and not line.id.strip():
+        return "the id is empty; omit it or make it unique"
+    if line.id is not None and any(ord(character) < 32 for character in line.id):
+        return f"the id {line.id!r} has control characters; omit it or give another"
+    return joints_fault(line, config)

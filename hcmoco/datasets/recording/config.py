@@ -1,0 +1,63 @@
+"""What can be chosen about a recording, and what is known of one of its frames."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from hcmoco.datasets.cameras.camera_file import RecordedBy
+from hcmoco.datasets.person_lines import FolderConfig, PersonLine
+
+
+class RecordingConfig(FolderConfig):
+    """A recording of a depth camera or a video."""
+
+    path: str = Field(description="the folder of the recording, or of several videos")
+    file: str = Field(
+        "people.jsonl", description="the JSON Lines file in it that tells who is where; it may be missing"
+    )
+    name: str = Field("recording", min_length=1, description="what ids, reports and manifests call the data set")
+    use: Literal["both", "rgb", "depth"] = Field("both", description="the modalities that are read: both, rgb or depth")
+    stride: int = Field(1, ge=1, description="every so many frames one is read; neighbors of 30 a second look alike")
+
+
+class FrameLine(PersonLine):
+    """One line of people.jsonl: a line of `folder` (folder.py) with `frame` instead of `rgb` and `depth`."""
+
+    frame: str
+
+
+@dataclass(frozen=True)
+class FrameFiles:
+    """One frame of a recording in pictures.
+
+    Attributes:
+        stem: its name.
+        rgb, depth, mask: files below the recording's folder; None if there is none.
+    """
+
+    stem: str
+    rgb: str | None = None
+    depth: str | None = None
+    mask: str | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What was recognized in a folder.
+
+    Attributes:
+        kind: what the layout is called.
+        recorded_by: the cameras.
+        frames: in order; empty for videos.
+        videos: names of the files.
+        notes: sentences on what was passed over and why.
+        unpaired: pictures of color without depth, and the other way round.
+    """
+
+    kind: str
+    recorded_by: RecordedBy | None
+    frames: tuple[FrameFiles, ...] = ()
+    videos: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    unpaired: tuple[str, ...] = ()

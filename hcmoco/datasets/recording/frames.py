@@ -1,0 +1,147 @@
+"""The frames of a recording as people: its pictures, and what people.jsonl says of them."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from hcmoco import unique_keys
+from hcmoco.config import build
+from hcmoco.datasets import folder
+from hcmoco.datasets.base import Outcome, Rejected, Skipped, absolute_folder
+from hcmoco.datasets.cameras.camera_file import RecordedBy
+from hcmoco.datasets.io.inventory import Inventory
+from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_label_map, joints_fault
+from hcmoco.datasets.recording import videos
+from hcmoco.datasets.recording.config import FrameFiles, FrameLine, RecordingConfig
+from hcmoco.datasets.recording.layouts import describe, recognize
+from hcmoco.datasets.recording.videos import VideoItem
+from hcmoco.errors import UserError
+
+_NO_LINE = "people.jsonl has no line for the frame"
+_ALONE = "the picture has no partner in the other modality; --use rgb or --use depth reads one alone"
+Item = FolderItem | VideoItem
+
+
+def items(config: RecordingConfig) -> list[Item | Rejected | Skipped]:
+    """List the people of a recording, in the order of its frames; of videos the files.
+
+    Ids are `<name>/<frame>`, with `#<number>` for the second person of a frame and further ones. Without people.jsonl
+    each frame is one person; with it, a frame that it does not name is Skipped.
+
+    Raises:
+        UserError: see `layouts.recognize`; or people.jsonl is not readable, or names a frame that does not exist.
+    """
+    layout = recognize(config)
+    lines = read_lines(config)
+    if layout.videos:
+        return [
+            VideoItem(f"{config.name}/{Path(name).stem}", name, config, layout.recorded_by, _of_video(lines, name))
+            for name in layout.videos
+        ]
+    chosen = layout.frames[:: config.stride]
+    _check_known(config, lines, {frame.stem for frame in layout.frames})
+    alone = [Skipped(f"{config.name}/{name}", _ALONE) for name in layout.unpaired if config.use == "both"]
+    return [*(item for frame in chosen for item in _people(config, layout.recorded_by, frame, lines)), *alone]
+
+
+def read_lines(config: RecordingConfig) -> dict[str, list[FrameLine]] | None:
+    """Return the lines of people.jsonl by frame; None if there is no such file.
+
+    Raises:
+        UserError: a line is no JSON object with the keys of `FrameLine`, or its joints are of another joint set.
+    """
+    path = Path(config.path) / config.file
+    if not path.is_file():
+        return None
+    found: dict[str, list[FrameLine]] = defaultdict(list)
+    try:
+        texts = path.read_bytes().decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            continue
+        where = f"{path} line {number}"
+        try:
+            values = unique_keys.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where} is not valid JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{where} must be a JSON object, it is {type(values).__name__}")
+        line = build(FrameLine, values, where)
+        if line.rgb or line.depth:
+            raise UserError(f"{where}: a recording's pictures are known; name the frame alone")
+        if reason := joints_fault(line, config):
+            raise UserError(f"{where}: {reason}")
+        found[line.frame].append(line)
+    check_label_map(config, (line for lines in found.values() for line in lines), path)
+    return dict(found)
+
+
+def _check_known(config: RecordingConfig, lines: dict[str, list[FrameLine]] | None, stems: set[str]) -> None:
+    unknown = next((frame for frame in lines or {} if frame not in stems), None)
+    if unknown is not None:
+        raise UserError(
+            f"{Path(config.path) / config.file} names the frame {unknown!r}, which the recording lacks; "
+            f"a frame is called like its color picture without the ending, for example {min(stems)!r}"
+        )
+
+
+def _of_video(lines: dict[str, list[FrameLine]] | None, name: str) -> dict[str, list[FrameLine]] | None:
+    """Lines of one video by the frame's number: people.jsonl names them `<video>/<number>`."""
+    if lines is None:
+        return None
+    stem = f"{Path(name).stem}/"
+    return {frame.removeprefix(stem): found for frame, found in lines.items() if frame.startswith(stem)}
+
+
+def _people(
+    config: RecordingConfig, by: RecordedBy | None, frame: FrameFiles, lines: dict[str, list[FrameLine]] | None
+) -> list[Item | Rejected | Skipped]:
+    id = f"{config.name}/{frame.stem}"
+    found: Sequence[PersonLine] = [PersonLine()] if lines is None else lines.get(frame.stem, [])
+    if not found:
+        return [Skipped(id, _NO_LINE)]
+    pictures = {"rgb": frame.rgb, "depth": frame.depth}
+    return [
+        FolderItem(
+            f"{config.name}/{line.id}" if line.id else id + (f"#{number}" if number > 1 else ""),
+            PersonLine(
+                **line.model_dump(exclude={"frame", "rgb", "depth", "mask"}), **pictures, mask=line.mask or frame.mask
+            ),
+            config,
+            by,
+        )
+        for number, line in enumerate(found, start=1)
+    ]
+
+
+def read(item: Item | Rejected | Skipped) -> Outcome | list[Outcome]:
+    """Return the record of a person, or those of a video."""
+    if isinstance(item, Rejected | Skipped):
+        return item
+    return videos.read(item) if isinstance(item, VideoItem) else folder.read(item)
+
+
+def inventory(config: RecordingConfig) -> Inventory:
+    """Check the pictures or videos."""
+    layout = recognize(config)
+    found = Inventory()
+    if layout.videos:
+        found.check_files("videos", config.path, layout.videos, "MP4", "Matroska", "AVI")
+        return found
+    for what, formats in folder.PICTURES.items():
+        label = "RGB" if what == "rgb" else what
+        named = [name for frame in layout.frames if (name := getattr(frame, what, None)) is not None]
+        raw = [name for name in named if name.endswith(".raw")]
+        if named:
+            found.check_files(f"{label} pictures", config.path, raw)
+            found.check_files(
+                f"{label} pictures", config.path, [name for name in named if name not in set(raw)], *formats
+            )
+    return found
+
+
+def resolve(config: RecordingConfig) -> tuple[RecordingConfig, list[str]]:
+    """Return the config, which the folder does not change, and what the folder is, one line each."""
+    return config, describe(config, recognize(config.model_copy(update={"path": absolute_folder(config.path)})))

@@ -1,0 +1,104 @@
+"""The frames of video files: RGB of any camera, and the recordings of Azure Kinect with their depth."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hcmoco.data.skeletons import joint_set
+from hcmoco.datasets.base import Outcome, Rejected, Skipped
+from hcmoco.datasets.cameras.camera_file import RecordedBy
+from hcmoco.datasets.io.streams import Frame, frames, open_video
+from hcmoco.datasets.person_crop import checked
+from hcmoco.datasets.person_files import PersonPictures
+from hcmoco.datasets.person_lines import FolderItem, PersonLine
+from hcmoco.datasets.recorded_person import make_person
+from hcmoco.datasets.recording import azure_kinect
+from hcmoco.datasets.recording.config import FrameLine, RecordingConfig
+
+_NO_LINE = "people.jsonl has no line for the frame"
+_DAMAGED = "the video is damaged here: the frame is made of data that do not decode"
+
+
+@dataclass(frozen=True)
+class VideoItem:
+    """One video file.
+
+    Attributes:
+        id: `<name>/<file without its ending>`; records add `/<number of the frame, 6 digits>`.
+        name: of the file.
+        config: of the reader.
+        recorded_by: the cameras, from camera.json.
+        lines: what people.jsonl says, by the frame's number in 6 digits; None: there is no such file.
+    """
+
+    id: str
+    name: str
+    config: RecordingConfig
+    recorded_by: RecordedBy | None
+    lines: Mapping[str, Sequence[FrameLine]] | None
+
+
+def read(item: VideoItem) -> list[Outcome]:
+    """Return the records of every `stride`-th frame, in order; the whole file is Rejected if it does not open."""
+    found: list[Outcome] = []
+    try:
+        with open_video(item.config.path, item.name) as container:
+            streams = azure_kinect.streams(container)
+            if item.config.use == "depth" and streams is None:
+                return [Rejected(item.id, f"the video {item.name!r} has no depth; read it with --use rgb")]
+            if streams is None:
+                found += _of_color(item, frames(container, container.streams.video[0]))
+            else:
+                by = azure_kinect.recorded_by(container, streams, item.name)
+                for number, (color, depth) in enumerate(azure_kinect.pairs(container, streams)):
+                    if number % item.config.stride == 0:
+                        found += _frame(item, number, color, depth, by)
+    except ValueError as error:
+        found.append(Rejected(item.id, str(error)))
+    return found or [Rejected(item.id, f"the video {item.name!r} has no frame")]
+
+
+def _of_color(item: VideoItem, shown: Iterator[Frame]) -> Iterator[Outcome]:
+    """The records of a video without depth; a number that no frame has is Rejected."""
+    due = 0
+    for frame in shown:
+        for number in range(due, frame.number + 1):
+            if number % item.config.stride == 0:
+                picture = frame if number == frame.number else None
+                yield from _frame(item, number, picture, None, item.recorded_by)
+        due = frame.number + 1
+
+
+def _frame(
+    item: VideoItem, number: int, color: Frame | None, depth: Frame | None, by: RecordedBy | None
+) -> list[Outcome]:
+    frame = f"{number:06d}"
+    id = f"{item.id}/{frame}"
+    lines: Sequence[PersonLine] = [PersonLine()] if item.lines is None else item.lines.get(frame, [])
+    if not lines:
+        return [Skipped(id, _NO_LINE)]
+    if color is None and depth is None:
+        return [Rejected(id, _DAMAGED)]
+    color = None if item.config.use == "depth" else color
+    depth = None if item.config.use == "rgb" else depth
+    if color is None and depth is None:
+        return [Skipped(id, "the frame has no picture of the modality that is read")]
+    if any(each is not None and not each.sound for each in (color, depth)):
+        return [Rejected(id, _DAMAGED)]
+    try:
+        rgb = None if color is None else color.rgb()
+        stored = None if depth is None else azure_kinect.depth_picture(depth)
+    except ValueError as error:
+        return [Rejected(id, str(error))]
+    return [_record(item, f"{id}#{at}" if at > 1 else id, line, by, rgb, stored) for at, line in enumerate(lines, 1)]
+
+
+def _record(
+    item: VideoItem, id: str, line: PersonLine, by: RecordedBy | None, rgb: np.ndarray | None, stored: np.ndarray | None
+) -> Any:
+    config = item.config
+    person = FolderItem(f"{config.name}/{line.id}" if line.id else id, line, config, by)
+    joints = len(joint_set(config.joint_set))
+    return checked(person.id, joints, lambda: make_person(person, PersonPictures(rgb, stored)), config.depth_codec)
