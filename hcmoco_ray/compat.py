@@ -99,7 +99,7 @@ def small_node() -> Iterator[None]:
     """
     from ray._private import parameter
 
-    whole = parameter.RayParams
+    whole: Any = parameter.RayParams  # its annotations name other types than its documentation
     setattr(parameter, "RayParams", partial(whole, include_log_monitor=False, no_monitor=True))  # noqa: B010 - for mypy
     try:
         yield
@@ -153,7 +153,9 @@ def lean_trainer() -> "type[ray.train.torch.TorchTrainer]":
     from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
     from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
-    class Lean(ray.train.torch.TorchTrainer):
+    trainer: Any = ray.train.torch.TorchTrainer  # typed as that of Ray Train's first version
+
+    class Lean(trainer):
         def _create_default_callbacks(self) -> list[Any]:
             unwanted = DatasetsCallback, PlacementGroupCleanerCallback
             return [each for each in super()._create_default_callbacks() if not isinstance(each, unwanted)]
