@@ -48,8 +48,10 @@ WITHOUT_DEPTH = ("mpii", "coco")
 
 
 def load_config(recipe: str, overrides: list[str]) -> PretrainConfig:
-    """The config of one worker's share of a recipe."""
-    values = merge(load_recipe(ROOT / "recipes" / f"{recipe}.yaml"), parse_overrides(overrides))
+    """The config of one worker's share of a recipe. Of overrides of one key the last counts: the command line's."""
+    values = load_recipe(ROOT / "recipes" / f"{recipe}.yaml")
+    for override in overrides:
+        values = merge(values, parse_overrides([override]))
     values = {key: value for key, value in values.items() if key in PretrainConfig.model_fields}
     config = build(PretrainConfig, values, recipe)
     train = config.train.model_copy(update={"lanes": config.train.lanes // config.train.max_workers, "workers": 1})

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from hcmoco.config import Config
 from hcmoco.data.shards.manifest import About
-from hcmoco.data.transfer import send as send
 from hcmoco.models.encoders import Encoder
 from hcmoco.tasks.registry import REGISTRY
 

@@ -16,6 +16,7 @@ from hcmoco.export import export_encoders
 from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.multimodal import HCMoCo, ModelConfig
 from hcmoco.models.semgcn import SkeletonConfig
+from tests.helpers.overrides import last_of_each
 from tests.helpers.pretrain_program import ROOT, Done
 
 PEOPLE = {
@@ -93,7 +94,8 @@ def export(folder: Path, seed: int = 0, **encoder) -> str:
 
 def command(home: Path, task: str, *arguments: str) -> list[str]:
     """Arguments of the program; those given win."""
-    return [task, "--recipe", str(home / f"{task}.yaml"), "init=scratch", f"output_dir=runs/{task}", *arguments]
+    overrides = last_of_each(["init=scratch", f"output_dir=runs/{task}", *arguments])
+    return [task, "--recipe", str(home / f"{task}.yaml"), *overrides]
 
 
 def call(home: Path, task: str, *arguments: str, bare: bool = False) -> Done:

@@ -17,6 +17,7 @@ import yaml
 from hcmoco.training.checkpoint import States, TrainState
 from hcmoco_ray.tracking.progress import beside
 from tests.helpers.ending import interrupt_this_process
+from tests.helpers.overrides import last_of_each
 
 ROOT = Path(__file__).parents[2]
 PROGRESS = r"starting |the workers have been starting |step \d+|preparing "
@@ -170,7 +171,7 @@ def call(home: Path, *arguments: str, recipe: str | None = None) -> Done:
 
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        status = main(["--recipe", recipe or str(home / "tiny.yaml"), *arguments])
+        status = main(["--recipe", recipe or str(home / "tiny.yaml"), *last_of_each(arguments)])
     chosen = [each.partition("=")[2] for each in arguments if each.startswith("output_dir=")]
     return Done(status, out.getvalue(), err.getvalue(), home / (chosen[-1] if chosen else RECIPE["output_dir"]))
 
@@ -193,5 +194,6 @@ def start(home: Path, *arguments: str, **settings) -> subprocess.Popen:
     """The program in a process and with a Ray of its own."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTEST_"))}
     environment |= {"HCMOCO_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "pipelines" / "pretrain.py"), "--recipe", str(home / "tiny.yaml"), *arguments]
+    recipe = [] if "--recipe" in arguments else ["--recipe", str(home / "tiny.yaml")]
+    command = [sys.executable, str(ROOT / "pipelines" / "pretrain.py"), *recipe, *last_of_each(arguments)]
     return subprocess.Popen(command, env=environment, **settings)

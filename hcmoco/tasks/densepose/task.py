@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from hcmoco.data.codecs import decode_rgb
 from hcmoco.data.shards.manifest import About
+from hcmoco.data.transfer import send
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import Encoder
 from hcmoco.models.normalization import RGB_MEAN, normalize_rgb
-from hcmoco.tasks.base import Metric, Prediction, Task, TaskBatch, send
+from hcmoco.tasks.base import Metric, Prediction, Task, TaskBatch
 from hcmoco.tasks.densepose.config import DensePoseConfig
 from hcmoco.tasks.densepose.decode import decode
 from hcmoco.tasks.densepose.model import STRIDE, DensePoseRCNN, to_stored

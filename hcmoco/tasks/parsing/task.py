@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from hcmoco.data.body_parts import FLIP, decode_parts
 from hcmoco.data.codecs import decode_depth, decode_rgb
 from hcmoco.data.shards.manifest import About
+from hcmoco.data.transfer import send
 from hcmoco.data.transforms import resize_nearest
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import Encoder
-from hcmoco.tasks.base import Prediction, Task, TaskBatch, send
+from hcmoco.tasks.base import Prediction, Task, TaskBatch
 from hcmoco.tasks.parsing.augment import training_cut, whole_image
 from hcmoco.tasks.parsing.config import PARSING_4K_WEIGHTS, ParsingConfig
 from hcmoco.tasks.parsing.head import ParsingModel, mean_with_mirror, resize_logits

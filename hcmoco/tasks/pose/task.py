@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from hcmoco.data.codecs import decode_depth
 from hcmoco.data.shards.manifest import About
 from hcmoco.data.skeletons import joint_set
+from hcmoco.data.transfer import send
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import Encoder
 from hcmoco.models.normalization import normalize_depth
-from hcmoco.tasks.base import Prediction, Task, TaskBatch, send
+from hcmoco.tasks.base import Prediction, Task, TaskBatch
 from hcmoco.tasks.pose import crop
 from hcmoco.tasks.pose.camera import project, unproject
 from hcmoco.tasks.pose.config import PoseConfig

@@ -33,7 +33,7 @@ ONE = [
     "train.batch_size_per_lane=2",
 ]
 TWO = [*ONE, "train.workers=2"]
-THREE = [*TWO, "train.workers=3", "train.cpus_per_worker=0.3"]
+THREE = [*ONE, "train.workers=3", "train.cpus_per_worker=0.3"]
 
 
 @pytest.fixture(scope="module")

@@ -262,7 +262,7 @@ DAMAGE = {
     "cut": (cut, r"part-00000.parquet has \d+ bytes, the manifest says \d+ bytes; copy it again"),
     "outside": (
         name_a_file_outside,
-        r"manifest.json: files.0.name = '../indoor/part-00000.parquet': String should match pattern",
+        r"manifest.json: files.0.name = '../indoor/part-00000.parquet': must be of the form",
     ),
     "missing": (
         lambda folder: (folder / "part-00000.parquet").unlink(),
