@@ -99,7 +99,10 @@ def _check_turned(
     if all(each == 1 for each in turned.values()):
         return
     if recorded_by and (recorded_by.color or recorded_by.depth):
-        raise ValueError(f"the cameras of {recorded_by.file} saw the pictures as they are stored{_declared(turned)}")
+        raise ValueError(
+            f"the cameras of {recorded_by.file} saw the pictures as they are stored, and the files declare the "
+            f"orientations (EXIF) {_shown(turned)}; give --orientation stored"
+        )
     if len(set(sizes.values())) > 1:
         shown = ", ".join(f"{name} {width} x {height}" for name, (width, height) in sizes.items())
         raise ValueError(f"the pictures differ in size: {shown}{_declared(turned)}")
@@ -119,11 +122,14 @@ def _surely_fit(rgb: int, depth: int, square: bool) -> bool:
 
 def _declared(orientations: Mapping[str, int]) -> str:
     """What to do about files of which at least one is turned."""
-    declared = ", ".join(f"{name} {number}" for name, number in orientations.items())
     return (
-        f": the files declare the orientations (EXIF) {declared}; save all of them upright, or give --orientation "
-        "stored if they fit each other as they are stored"
+        f": the files declare the orientations (EXIF) {_shown(orientations)}; save all of them upright, or give "
+        "--orientation stored if they fit each other as they are stored"
     )
+
+
+def _shown(orientations: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in orientations.items())
 
 
 def find_box(

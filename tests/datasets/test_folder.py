@@ -535,10 +535,10 @@ def test_turned_pictures_beside_their_cameras_are_refused_with_what_to_do(tmp_pa
     (tmp_path / "camera.json").write_text(json.dumps({"color": camera}))
     (tmp_path / "turned.jpg").write_bytes(tagged((tmp_path / "rgb 1.jpg").read_bytes(), 3))
     (refused,) = outcomes(tmp_path, [{"rgb": "turned.jpg"}])
-    assert "the cameras of camera.json saw the pictures as they are stored: the files declare the orientations" in (
+    assert "camera.json saw the pictures as they are stored, and the files declare the orientations (EXIF) rgb 3" in (
         refused.reason
     )
-    assert "or give --orientation stored" in refused.reason
+    assert "; give --orientation stored" in refused.reason
     (person,) = outcomes(tmp_path, [{"rgb": "turned.jpg"}], orientation="stored")
     assert isinstance(person, Person)
 

@@ -420,6 +420,12 @@ def test_depth_of_the_same_names_is_taken_and_masked(tmp_path):
         depth = codecs.decode_depth(person.depth, "png16")
         assert set(np.unique(depth)) == {0, 1000}
         assert np.array_equal(depth > 0, codecs.decode_labels(person.mask) > 0)
+    _, rejected, _ = people(images, path, **{**beside, "depth_unit": "m"})
+    assert rejected
+    for reason in rejected:
+        assert "the person's median depth is 2 km with the depth unit m" in reason
+        assert "mm was probably meant (then 2 m away), give --depth-unit mm" in reason
+    assert not people(images, path, **{**beside, "depth_unit": "mm"})[1]
     (tmp_path / "depth" / "0001.png").unlink()
     _, rejected, _ = people(images, path, **beside)
     assert list(rejected) == [f"'0001.png' does not exist in {tmp_path / 'depth'}"]

@@ -141,6 +141,33 @@ def test_videos_are_turned_upright(tmp_path, degrees):
     corner = {0: red[:25, :35], 90: red[:35, -25:], 180: red[-25:, -35:], 270: red[-35:, :25]}[degrees]
     assert corner.all()
     assert red.mean() < 0.1
+    stored = whole(people(tmp_path, orientation="stored")[0], "rgb").astype(int)
+    assert stored.shape[:2] == (120, 160)
+    assert (stored[:25, :35, 0] - stored[:25, :35, 1] > 100).all()
+
+
+def test_a_turned_video_beside_its_camera_is_refused_with_what_to_do(tmp_path):
+    """camera.json tells how the camera saw the frames, which is how they are stored."""
+    camera = {"width": 160, "height": 120, "fx": 150, "fy": 150, "cx": 80, "cy": 60}
+    (tmp_path / "camera.json").write_text(json.dumps({"color": camera}))
+    files.write_video(tmp_path, "walk.mp4", 3, 180)
+    reasons = {each.reason for each in read_all(recording.READER, config(tmp_path))}
+    (reason,) = reasons
+    assert "camera.json saw the video as it is stored, and it says that it is turned by 180 degrees" in reason
+    assert "give --orientation stored" in reason
+    assert len(people(tmp_path, orientation="stored")) == 3
+
+
+@pytest.mark.parametrize("named", [{"mask": "mask.png"}, {"parts": "parts.png"}])
+def test_a_frame_of_a_video_has_no_mask_and_no_parts(tmp_path, named):
+    files.write_video(tmp_path, count=2)
+    line = {"frame": "walk/000001", **named}
+    (tmp_path / "people.jsonl").write_text(json.dumps(line))
+    with pytest.raises(UserError, match="names a mask or parts for 'walk/000001', a frame of a video"):
+        recording.items(config(tmp_path, label_map="human3.6m"))
+    (tmp_path / "people.jsonl").write_text(json.dumps({"frame": line["frame"]}))
+    found = read_all(recording.READER, config(tmp_path))
+    assert [each.id for each in found if isinstance(each, Person)] == ["recording/walk/000001"]
 
 
 def test_every_frame_of_a_video_keeps_its_number(tmp_path):

@@ -1,7 +1,7 @@
 """Read the frames of video files with FFmpeg (PyAV), by number and time, and say which of them damage touched.
 
 Decoders go on after a damaged packet with pictures that are made of what came before. So of each frame it is known
-whether everything since the last key frame was whole. Phones store videos turned: frames are turned upright.
+whether everything since the last key frame was whole. Phones store videos turned: frames can be turned upright.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,10 +38,15 @@ class Frame:
     sound: bool
     picture: Any
 
-    def rgb(self) -> np.ndarray:
-        """Return uint8 [H, W, 3], RGB, upright."""
+    @property
+    def quarter_turns(self) -> int:
+        """Return by how many quarters, counterclockwise, the file says to turn the frame, 0..3."""
+        return round(self.picture.rotation / 90) % 4
+
+    def rgb(self, *, upright: bool = True) -> np.ndarray:
+        """Return uint8 [H, W, 3], RGB: turned as the file says, or with pixels as they are stored."""
         rgb = self.picture.to_ndarray(format="rgb24")
-        return np.ascontiguousarray(np.rot90(rgb, round(self.picture.rotation / 90) % 4))
+        return np.ascontiguousarray(np.rot90(rgb, self.quarter_turns)) if upright else rgb
 
 
 @contextmanager

@@ -34,6 +34,7 @@ def items(config: RecordingConfig) -> list[Item | Rejected | Skipped]:
     layout = recognize(config)
     lines = read_lines(config)
     if layout.videos:
+        _check_no_pictures(config, lines)
         return [
             VideoItem(f"{config.name}/{Path(name).stem}", name, config, layout.recorded_by, _of_video(lines, name))
             for name in layout.videos
@@ -84,6 +85,15 @@ def _check_known(config: RecordingConfig, lines: dict[str, list[FrameLine]] | No
         raise UserError(
             f"{Path(config.path) / config.file} names the frame {unknown!r}, which the recording lacks; "
             f"a frame is called like its color picture without the ending, for example {min(stems)!r}"
+        )
+
+
+def _check_no_pictures(config: RecordingConfig, lines: dict[str, list[FrameLine]] | None) -> None:
+    named = next((line.frame for each in (lines or {}).values() for line in each if line.mask or line.parts), None)
+    if named is not None:
+        raise UserError(
+            f"{Path(config.path) / config.file} names a mask or parts for {named!r}, a frame of a video, which has "
+            "neither; save the video's frames as pictures in rgb/, or leave them out"
         )
 
 

@@ -88,11 +88,21 @@ def _frame(
     if any(each is not None and not each.sound for each in (color, depth)):
         return [Rejected(id, _DAMAGED)]
     try:
-        rgb = None if color is None else color.rgb()
+        rgb = None if color is None else _rgb(item, color, by)
         stored = None if depth is None else azure_kinect.depth_picture(depth)
     except ValueError as error:
         return [Rejected(id, str(error))]
     return [_record(item, f"{id}#{at}" if at > 1 else id, line, by, rgb, stored) for at, line in enumerate(lines, 1)]
+
+
+def _rgb(item: VideoItem, color: Frame, by: RecordedBy | None) -> np.ndarray:
+    """uint8 [H, W, 3], RGB. Raises ValueError for a frame that is turned away from what its camera saw."""
+    if item.config.upright and color.quarter_turns and by and (by.color or by.depth):
+        raise ValueError(
+            f"the cameras of {by.file} saw the video as it is stored, and it says that it is turned by "
+            f"{90 * color.quarter_turns} degrees; give --orientation stored"
+        )
+    return color.rgb(upright=item.config.upright)
 
 
 def _record(

@@ -78,7 +78,7 @@ def test_a_refusal_is_one_line_and_its_advice_helps(ray_session, tmp_path, capsy
 
 def test_a_folder_that_was_prepared_before_these_options_is_still_the_same(ray_session, tmp_path, capsys):
     write_folder(tmp_path / "mine")
-    command = ["folder", f"--path={tmp_path / 'mine'}", f"--out={tmp_path / 'shards'}"]
+    command = ["folder", f"--path={tmp_path / 'mine'}", "--label-map=human3.6m", f"--out={tmp_path / 'shards'}"]
     assert run(capsys, *command)[0] == 0
     manifest = tmp_path / "shards" / "manifest.json"
     content = json.loads(manifest.read_text())
