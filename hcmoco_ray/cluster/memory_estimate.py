@@ -1,8 +1,8 @@
 """Estimate how much memory a run will need, and measure how much is free.
 
 The constants were measured as the peak of the proportional set size of the whole process tree, including Ray's own
-processes. Tiny backbones need 1.8 GB with one worker and 3.8 GB with two; the recipe people-cpu needs 2.2 and 4.4 GB.
-Where no other program shares the libraries' pages, two workers need 5.4 GB for a moment at their start.
+processes. Tiny backbones need 1.8 GB with one worker and 3.2 GB with two, where another program shares the libraries'
+pages.
 """
 
 from pathlib import Path
@@ -18,10 +18,10 @@ from hcmoco.pretraining.trainer import make_model
 from hcmoco_ray.compat import storage_key
 
 _MB = 1 << 20
-# Python, PyTorch, timm and Ray in a process that trains; in the program itself; in Ray Train's controller.
-_WORKER, _DRIVER, _CONTROLLER = 800 * _MB, 600 * _MB, 450 * _MB
-# Ray's servers and actors, the MLflow writer and readers of data; what Ray Train and the split of a dataset add.
-_CLUSTER, _SPLIT = 1350 * _MB, 500 * _MB
+# Python, PyTorch, timm and Ray in a process that trains; in the program itself.
+_WORKER, _DRIVER = 800 * _MB, 600 * _MB
+# Ray's servers and actors, the MLflow writer and readers of data; Ray Train's controller and actors.
+_CLUSTER, _TRAIN = 1300 * _MB, 400 * _MB
 # Bytes per parameter: weights, gradients, two optimizer slots, the flat gradient.
 _PER_PARAMETER = 20
 # Copies of a term's logits that live at once, forward and backward.
@@ -44,7 +44,7 @@ def needed_memory(config: PretrainConfig, rows: int) -> int:
     copied = _banks(config, rows)  # one worker writes a train state from a copy while the steps go on
     if train.max_workers == 1:
         return int(_MARGIN * (_WORKER + _CLUSTER + per_worker + copied + _views(config)))
-    shared = _DRIVER + _CONTROLLER + _CLUSTER + _SPLIT + copied + 2 * _views(config)
+    shared = _DRIVER + _CLUSTER + _TRAIN + copied + 2 * _views(config)
     return int(_MARGIN * (train.max_workers * (_WORKER + per_worker) + shared))
 
 

@@ -9,6 +9,7 @@ import torch
 from hcmoco.models.multimodal import HCMoCo
 from hcmoco_ray.cluster.memory_estimate import activation_bytes, free_memory, needed_memory, shapes, state_bytes
 from hcmoco_ray.config import PretrainRecipe, load
+from tests.helpers.overrides import last_of_each
 from tests.helpers.pretrain_program import start, write_recipe
 
 
@@ -33,7 +34,11 @@ def test_more_of_anything_needs_more():
 
     def needed(*overrides):
         return needed_memory(
-            load(PretrainRecipe, "people-cpu", ["train.workers=1", "train.precision=bfloat16", *small, *overrides]),
+            load(
+                PretrainRecipe,
+                "people-cpu",
+                last_of_each(["train.workers=1", "train.precision=bfloat16", *small, *overrides]),
+            ),
             1000,
         )
 
