@@ -116,37 +116,35 @@ def test_a_ray_of_one_s_own_has_no_process_that_nobody_needs(ray_session):
     assert not [each for each in own if "log_monitor.py" in each or "autoscaler/_private/monitor.py" in each]
 
 
-def test_a_trainer_without_helpers_starts_none_and_leaves_no_room_taken_when_its_controller_is_killed(
-    ray_session, tmp_path
-):
-    """The controller is killed from inside a worker: the trainer fails, and Ray takes the workers' room back."""
+def test_a_trainer_without_helpers_has_all_other_callbacks():
+    import ray.train.torch
+
+    def callbacks(trainer: type) -> list[str]:
+        made = trainer(lambda: None, scaling_config=ray.train.ScalingConfig(num_workers=1))
+        return [type(each).__name__ for each in made._create_default_callbacks()]
+
+    whole, lean = callbacks(ray.train.torch.TorchTrainer), callbacks(compat.lean_trainer())
+    assert [each for each in whole if each not in lean] == ["PlacementGroupCleanerCallback", "DatasetsCallback"]
+    assert [each for each in whole if each in lean] == lean
+
+
+def test_the_room_of_an_actor_that_is_killed_is_free_again(ray_session):
+    """Which is why nobody needs to look after the room of Ray Train's controller."""
     import ray
-    import ray.train
-    from ray.util import placement_group_table
+    from ray.util import placement_group, placement_group_table
 
-    def loop() -> None:
-        import os
+    @ray.remote(num_cpus=0)
+    class Controller:
+        def take(self) -> str:
+            group = placement_group([{"CPU": 0.01}])
+            ray.get(group.ready())
+            return group.id.hex()
 
-        import psutil
-
-        node = psutil.Process(os.getppid()).children()
-        names = [" ".join(each.cmdline()) for each in node]
-        assert not [each for each in names if "PlacementGroupCleaner" in each or "DatasetManager" in each], names
-        for each in node:
-            if "TrainController" in " ".join(each.cmdline()):
-                each.kill()
-        while True:
-            pass
-
-    def groups() -> set[str]:
-        return {key for key, group in placement_group_table().items() if group["state"] != "REMOVED"}
-
-    before = groups()
-    scaling = ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1})
-    run = ray.train.RunConfig(storage_path=str(tmp_path))
-    with pytest.raises(ray.exceptions.RayActorError):
-        compat.lean_trainer()(loop, scaling_config=scaling, run_config=run).fit()
-    wait_until(lambda: groups() == before)
+    controller = Controller.remote()
+    group = ray.get(controller.take.remote())
+    assert placement_group_table()[group]["state"] == "CREATED"
+    ray.kill(controller)
+    wait_until(lambda: placement_group_table()[group]["state"] == "REMOVED")
 
 
 def test_what_a_node_s_memory_is(ray_session):
