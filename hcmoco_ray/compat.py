@@ -143,22 +143,18 @@ def is_failed_start(failure: BaseException | None) -> bool:
 
 
 def lean_trainer() -> "type[ray.train.torch.TorchTrainer]":
-    """Return Ray Train's TorchTrainer without two processes that it starts for each group of workers.
+    """Return Ray Train's TorchTrainer without a process that it starts for each group of workers.
 
-    One deals out datasets, and ours are given none. The other takes the workers' room away once the controller is lost,
-    which Ray itself does when the actor ends that asked for the room. Each costs three seconds of CPU time at a start,
-    and the second one 2 % of a core all along.
+    It deals out datasets, and ours are given none. It costs three seconds of CPU time.
     """
     import ray.train.torch
     from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
     trainer: Any = ray.train.torch.TorchTrainer  # typed as that of Ray Train's first version
 
     class Lean(trainer):
         def _create_default_callbacks(self) -> list[Any]:
-            unwanted = DatasetsCallback, PlacementGroupCleanerCallback
-            return [each for each in super()._create_default_callbacks() if not isinstance(each, unwanted)]
+            return [each for each in super()._create_default_callbacks() if not isinstance(each, DatasetsCallback)]
 
     return Lean
 

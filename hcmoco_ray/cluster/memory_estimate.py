@@ -21,7 +21,7 @@ _MB = 1 << 20
 # Python, PyTorch, timm and Ray in a process that trains; in the program itself.
 _WORKER, _DRIVER = 800 * _MB, 600 * _MB
 # Ray's servers and actors, the MLflow writer and readers of data; Ray Train's controller and actors.
-_CLUSTER, _TRAIN = 1300 * _MB, 400 * _MB
+_CLUSTER, _TRAIN = 1300 * _MB, 500 * _MB
 # Bytes per parameter: weights, gradients, two optimizer slots, the flat gradient.
 _PER_PARAMETER = 20
 # Copies of a term's logits that live at once, forward and backward.

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from hcmoco_ray import compat
-from tests.helpers.waiting import wait_until
 
 
 def test_the_installed_ray_is_within_the_bound():
@@ -116,7 +115,7 @@ def test_a_ray_of_one_s_own_has_no_process_that_nobody_needs(ray_session):
     assert not [each for each in own if "log_monitor.py" in each or "autoscaler/_private/monitor.py" in each]
 
 
-def test_a_trainer_without_helpers_has_all_other_callbacks():
+def test_a_trainer_without_a_holder_of_datasets_has_all_other_callbacks():
     import ray.train.torch
 
     def callbacks(trainer: type) -> list[str]:
@@ -124,27 +123,8 @@ def test_a_trainer_without_helpers_has_all_other_callbacks():
         return [type(each).__name__ for each in made._create_default_callbacks()]
 
     whole, lean = callbacks(ray.train.torch.TorchTrainer), callbacks(compat.lean_trainer())
-    assert [each for each in whole if each not in lean] == ["PlacementGroupCleanerCallback", "DatasetsCallback"]
+    assert [each for each in whole if each not in lean] == ["DatasetsCallback"]
     assert [each for each in whole if each in lean] == lean
-
-
-def test_the_room_of_an_actor_that_is_killed_is_free_again(ray_session):
-    """Which is why nobody needs to look after the room of Ray Train's controller."""
-    import ray
-    from ray.util import placement_group, placement_group_table
-
-    @ray.remote(num_cpus=0)
-    class Controller:
-        def take(self) -> str:
-            group = placement_group([{"CPU": 0.01}])
-            ray.get(group.ready())
-            return group.id.hex()
-
-    controller = Controller.remote()
-    group = ray.get(controller.take.remote())
-    assert placement_group_table()[group]["state"] == "CREATED"
-    ray.kill(controller)
-    wait_until(lambda: placement_group_table()[group]["state"] == "REMOVED")
 
 
 def test_what_a_node_s_memory_is(ray_session):
