@@ -58,6 +58,7 @@ def test_it_runs_on_a_cpu_without_ray_and_mlflow(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_all_of_it_runs_on_a_cpu(tmp_path):
     assert "left out" not in quick(list(CPU_ARMS), tmp_path)["settings"]
 
