@@ -10,6 +10,7 @@ from typing import Any
 import hcmoco
 from hcmoco import unique_keys
 from hcmoco.data.depth_units import millimeters, unit_name
+from hcmoco.datasets.io.files import text_lines
 from hcmoco.errors import UserError, one_line
 from hcmoco.inference.images import ImageFile, find_images
 from hcmoco.inference.writer import ABOUT, INDEX, LINES, Output, check_out
@@ -137,13 +138,7 @@ def read_boxes(path: Path, files: list[ImageFile]) -> dict[str, list[tuple[float
         raise UserError(f"--boxes {path} does not exist; write one JSON object per person into it, as --help shows")
     names = {each.name for each in files}
     found = defaultdict(list)
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"--boxes {path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
-    for number, text in enumerate(lines, start=1):
-        if not text.strip():
-            continue
+    for number, text in text_lines(path, f"--boxes {path}"):
         where = f"--boxes {path} line {number}"
         try:
             values = unique_keys.loads(text)

@@ -69,14 +69,16 @@ def read_header(data: bytes) -> ImageHeader:
         header = _jpeg_header(data)
     else:
         raise ValueError("the image is neither PNG nor JPEG")
-    if not (
-        0 < header.width <= MAX_SIDE and 0 < header.height <= MAX_SIDE and header.width * header.height <= MAX_PIXELS
-    ):
-        raise ValueError(
-            f"the image declares {header.width} x {header.height} pixels; "
-            f"at most {MAX_SIDE} a side and {MAX_PIXELS} in all are read"
-        )
+    check_dimensions("image", header.width, header.height)
     return header
+
+
+def check_dimensions(what: str, width: int, height: int) -> None:
+    """Raise ValueError unless a picture, called `the <what>`, declares 1 x 1 to MAX_SIDE a side and MAX_PIXELS."""
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
+        raise ValueError(
+            f"the {what} declares {width} x {height} pixels; at most {MAX_SIDE} a side and {MAX_PIXELS} in all are read"
+        )
 
 
 def _png_header(data: bytes) -> ImageHeader:

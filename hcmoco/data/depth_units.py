@@ -8,8 +8,10 @@ refused, with the unit that was probably meant.
 
 import math
 import re
+from typing import Annotated
 
 import numpy as np
+from pydantic import AfterValidator
 
 from hcmoco.data.validation import FAR_MM
 
@@ -40,6 +42,17 @@ def millimeters(unit: str) -> float:
     if not _SMALLEST_UNIT <= length <= _LARGEST_UNIT:
         raise ValueError(f"must be from {_SMALLEST_UNIT:g}mm to {_LARGEST_UNIT:g}mm")
     return length
+
+
+def _checked(unit: str) -> str:
+    millimeters(unit)
+    return unit
+
+
+DepthUnit = Annotated[str, AfterValidator(_checked)]
+"""Field of a config: the name of a unit."""
+DepthUnitOrDefault = Annotated[str, AfterValidator(lambda unit: unit and _checked(unit))]
+"""Field of a config: the name of a unit, or "" for a default."""
 
 
 def unit_name(length: float) -> str:

@@ -49,6 +49,7 @@ from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import joint_set
 from hcmoco.datasets.base import DatasetReader, Rejected
 from hcmoco.datasets.cameras.camera_file import read_camera_file
+from hcmoco.datasets.io.files import text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.person_crop import checked
 from hcmoco.datasets.person_files import read_person_files
@@ -85,15 +86,9 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
         raise UserError(
             f"{path} does not exist; write one JSON object per person into it, as `prepare.py folder --help` shows"
         )
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
     found: list[FolderItem | Rejected] = []
     seen: set[str] = set()
-    for number, text in enumerate(lines, start=1):
-        if not text.strip():
-            continue
+    for number, text in text_lines(path):
         item = parse_line(config, f"{config.file} line {number}", text, recorded_by)
         if isinstance(item, FolderItem):
             if item.id in seen:

@@ -25,7 +25,7 @@ from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import KINECT_25
 from hcmoco.data.transforms import flip_labels
 from hcmoco.datasets.base import DatasetReader, Rejected
-from hcmoco.datasets.io.files import below_source, read_inside, read_rgb
+from hcmoco.datasets.io.files import below_source, read_inside, read_rgb, text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.person_crop import PersonImages, checked, crop_person, whole_picture
 from hcmoco.errors import UserError
@@ -209,14 +209,10 @@ def _text_lines(path: Path) -> list[tuple[int, str]]:
     try:
         if path.stat().st_size > _LIST_BYTES:
             raise UserError(f"list {path} has {path.stat().st_size} bytes, which no list of frames has; check the path")
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"list {path} is not UTF-8 text ({error.reason} at byte {error.start}); download it again"
-        ) from None
+        lines = text_lines(path, f"list {path}", "download it again")
     except OSError as error:
         raise UserError(f"list {path} cannot be read: {error.strerror or error}; check the file") from None
-    return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    return [(number, line.strip()) for number, line in lines]
 
 
 def read(item: NtuParsingItem | Rejected) -> Person | Rejected:

@@ -15,7 +15,7 @@ from hcmoco import unique_keys
 from hcmoco.config import Config, build
 from hcmoco.data.body_parts import PART_NAMES
 from hcmoco.data.codecs import DepthCodec
-from hcmoco.data.depth_units import millimeters, unit_name, unit_of_scale
+from hcmoco.data.depth_units import DepthUnit, DepthUnitOrDefault, millimeters, unit_name, unit_of_scale
 from hcmoco.data.label_maps import LABEL_MAPS, label_map
 from hcmoco.data.skeletons import joint_set
 from hcmoco.datasets.base import Rejected
@@ -34,7 +34,7 @@ class FolderConfig(KeypointOptions):
     name: str = Field("folder", min_length=1, description="what ids, reports and manifests call the data set")
     joint_set: str = "coco-17"
     split: str = Field("train", min_length=1)
-    depth_unit: str = Field(
+    depth_unit: DepthUnitOrDefault = Field(
         "", description="length of the number 1 in depth pictures, e.g. mm, m, 0.25mm (default: of camera.json)"
     )
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
@@ -65,13 +65,6 @@ class FolderConfig(KeypointOptions):
         except UserError as error:
             raise ValueError(str(error)) from None
 
-    @field_validator("depth_unit")
-    @classmethod
-    def _known_unit(cls, unit: str) -> str:
-        if unit:
-            millimeters(unit)
-        return unit
-
     @property
     def upright(self) -> bool:
         """Return whether files are turned by the orientation that they declare."""
@@ -89,7 +82,7 @@ class PersonLine(Config):
     id: str | None = None
     rgb: str | None = None
     depth: str | None = None
-    depth_unit: str | None = None
+    depth_unit: DepthUnit | None = None
     camera: tuple[_Positive, _Positive, FiniteFloat, FiniteFloat] | None = None
     keypoints: tuple[tuple[FiniteFloat, FiniteFloat, Annotated[FiniteFloat, Field(ge=0)]], ...] | None = None
     joint_set: str | None = None
@@ -98,13 +91,6 @@ class PersonLine(Config):
     box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = None
     subject: str = ""
     split: str | None = None
-
-    @field_validator("depth_unit")
-    @classmethod
-    def _known_unit(cls, unit: str | None) -> str | None:
-        if unit is not None:
-            millimeters(unit)
-        return unit
 
 
 @dataclass(frozen=True)

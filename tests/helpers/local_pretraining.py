@@ -76,6 +76,19 @@ def write_sources(folder: Path) -> tuple[Shards, Shards]:
     )
 
 
+# The published code's ways of drawing and keeping what the objective compares with.
+AS_RELEASED = {
+    "objective": {
+        "in_batch_negatives": False,
+        "release": {
+            "positive": "bank",
+            "per_sample_negatives": True,
+            "bank_start": "random",
+            "absent_in_bank": True,
+            "encode_absent": True,
+        },
+    }
+}
 TINY = {
     "output_dir": "made by a test",
     "seed": 5,

@@ -26,18 +26,7 @@ RUNS = {
         "train": {"save_every": 1, "precision": "bfloat16"},
     },
     "rows for a third of the people": {"objective": {"bank_rows": 40}},
-    "as released": {
-        "objective": {
-            "in_batch_negatives": False,
-            "release": {
-                "positive": "bank",
-                "per_sample_negatives": True,
-                "bank_start": "random",
-                "absent_in_bank": True,
-                "encode_absent": True,
-            },
-        }
-    },
+    "as released": tiny.AS_RELEASED,
 }
 
 

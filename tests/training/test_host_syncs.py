@@ -76,18 +76,7 @@ PRETRAININGS = {
     "global batch, bounded bank": {"train": {"global_batch": True}, "objective": {"bank_rows": 40}},
     "layers that draw": {"model": {"rgb": {"args": {"drop_path_rate": 0.5}}}},
     "mmv": {"objective": {"method": "mmv"}, "train": {"batch_size_per_lane": 4}},
-    "as released": {
-        "objective": {
-            "in_batch_negatives": False,
-            "release": {
-                "positive": "bank",
-                "per_sample_negatives": True,
-                "bank_start": "random",
-                "absent_in_bank": True,
-                "encode_absent": True,
-            },
-        }
-    },
+    "as released": tiny.AS_RELEASED,
 }
 
 

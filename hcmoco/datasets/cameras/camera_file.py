@@ -39,7 +39,7 @@ from pydantic import Field, FiniteFloat, field_validator, model_validator
 from hcmoco import unique_keys
 from hcmoco.config import Config, build
 from hcmoco.data.containers import MAX_SIDE
-from hcmoco.data.depth_units import millimeters, unit_of_scale
+from hcmoco.data.depth_units import DepthUnit, unit_of_scale
 from hcmoco.datasets.cameras.camera import Camera, DistortionModel
 from hcmoco.datasets.cameras.registration import Rig
 from hcmoco.errors import UserError
@@ -152,18 +152,11 @@ class CameraFile(Config):
     """The content of `camera.json`; the module's docstring says what each key means."""
 
     model: str = ""
-    depth_unit: str | None = None
+    depth_unit: DepthUnit | None = None
     registered: bool | None = None
     color: CameraConfig | None = None
     depth: CameraConfig | None = None
     depth_to_color: DepthToColor | None = None
-
-    @field_validator("depth_unit")
-    @classmethod
-    def _known_unit(cls, unit: str | None) -> str | None:
-        if unit is not None:
-            millimeters(unit)
-        return unit
 
     @model_validator(mode="after")
     def _together(self) -> "CameraFile":

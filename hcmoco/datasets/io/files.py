@@ -129,6 +129,29 @@ def read_json(path: str | Path, what: str) -> Any:
         raise UserError(f"{what} {path} is not valid JSON ({error}); download or write it again") from None
 
 
+def text_lines(path: Path, called: str = "", advice: str = "save it as UTF-8") -> list[tuple[int, str]]:
+    """Return the lines of a text file that are not empty, with their numbers from 1.
+
+    Only a line feed ends a line: JSON's texts may have the other ends of lines that Python knows.
+
+    Args:
+        path: the file; bytes that mark it as UTF-8 are dropped.
+        called: what messages call it; "": its path.
+        advice: what to do if it is no text.
+
+    Raises:
+        UserError: it is not UTF-8.
+        OSError: it cannot be read.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{called or path} is not UTF-8 text ({error.reason} at byte {error.start}); {advice}"
+        ) from None
+    return [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+
+
 def split_of(annotations: str) -> str:
     """Return the split that the name of an annotation file tells: val, test or else train."""
     found = re.search(r"(?<![a-z])(val|test)", Path(annotations).name.lower())

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from hcmoco.data.codecs import decode_labels, decode_rgb
-from hcmoco.data.containers import MAX_PIXELS, MAX_SIDE, PNG_SIGNATURE, check_whole
+from hcmoco.data.containers import PNG_SIGNATURE, check_dimensions, check_whole
 from hcmoco.data.orientation import read_orientation, turn_upright
 
 FORMATS = ("JPEG", "PNG", "WebP", "TIFF", "BMP")
@@ -67,13 +67,7 @@ def read_picture_header(data: bytes) -> PictureHeader | None:
             return None
     except (struct.error, IndexError):
         raise ValueError("the picture is truncated in its header") from None
-    if not (
-        0 < header.width <= MAX_SIDE and 0 < header.height <= MAX_SIDE and header.width * header.height <= MAX_PIXELS
-    ):
-        raise ValueError(
-            f"the {header.format} declares {header.width} x {header.height} pixels; "
-            f"at most {MAX_SIDE} a side and {MAX_PIXELS} in all are read"
-        )
+    check_dimensions(header.format, header.width, header.height)
     return header
 
 

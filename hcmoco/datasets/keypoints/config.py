@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, FiniteFloat, field_validator
 
 from hcmoco.data.codecs import DepthCodec
-from hcmoco.data.depth_units import millimeters
+from hcmoco.data.depth_units import DepthUnitOrDefault
 from hcmoco.data.skeletons import joint_set
 from hcmoco.datasets.keypoint_convention import KeypointOptions
 from hcmoco.errors import UserError
@@ -34,7 +34,7 @@ class KeypointsConfig(KeypointOptions):
     calibration: str = Field("", description="azure-kinect: JSON file with the camera of the pictures")
     first_frame: int | None = Field(None, description="azure-kinect: number of the picture of frame 0")
     depth: str = Field("", description="folder of depth, 16-bit PNG of the pictures' names and sizes; default: none")
-    depth_unit: str = Field(
+    depth_unit: DepthUnitOrDefault = Field(
         "",
         description="length of the number 1 in depth pictures, e.g. mm, m, 0.25mm; default: mm",
     )
@@ -43,13 +43,6 @@ class KeypointsConfig(KeypointOptions):
     split: str = Field("train", min_length=1, description="written into the rows")
     size: int = Field(320, ge=32, le=4096, description="largest side of a stored crop, pixels")
     depth_codec: DepthCodec = Field("png16", description="codec of the stored depth; the manifest names it")
-
-    @field_validator("depth_unit")
-    @classmethod
-    def _known_unit(cls, unit: str) -> str:
-        if unit:
-            millimeters(unit)
-        return unit
 
     @field_validator("joints")
     @classmethod

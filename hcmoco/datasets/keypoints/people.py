@@ -193,7 +193,7 @@ def read(item: KeypointItem | Rejected | Skipped) -> Person | Rejected | Skipped
         "mask": (settings.mask, png if settings.mask else None),
     }
     try:
-        _require_orientation(item, read_inside(settings.images, item.image))
+        _require_orientation(item)
         pictures = read_person_files(files, upright=settings.upright)
         depth, unit = _millimeters(pictures, settings)
         picture = PersonImages(rgb=pictures.rgb, depth=depth, mask=pictures.mask).width_height
@@ -250,14 +250,15 @@ def _box(item: KeypointItem, keypoints: np.ndarray, picture: tuple[int, int]) ->
 
 def _read_rgb(item: KeypointItem) -> np.ndarray:
     """uint8 [H, W, 3]: the picture as the tool saw it. Raises ValueError if it cannot be used."""
-    data = read_inside(item.settings.images, item.image)
-    _require_orientation(item, data)
-    return decode_picture(data, upright=item.settings.upright)
+    _require_orientation(item)
+    return decode_picture(read_inside(item.settings.images, item.image), upright=item.settings.upright)
 
 
-def _require_orientation(item: KeypointItem, data: bytes) -> None:
+def _require_orientation(item: KeypointItem) -> None:
     """Raise ValueError for a photograph that is stored turned, if nobody said how the tool took such ones."""
-    if not item.settings.orientation and read_orientation(data) != 1:
+    if item.settings.orientation:
+        return
+    if read_orientation(read_inside(item.settings.images, item.image)) != 1:
         raise ValueError(
             f"{item.image!r} is stored turned (EXIF orientation); give --orientation upright if the tool turned it, as "
             "OpenPose, MMPose, detectron2 and Ultralytics do, or --orientation stored"

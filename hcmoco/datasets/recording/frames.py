@@ -9,6 +9,7 @@ from hcmoco.config import build
 from hcmoco.datasets import folder
 from hcmoco.datasets.base import Outcome, Rejected, Skipped, absolute_folder
 from hcmoco.datasets.cameras.camera_file import RecordedBy
+from hcmoco.datasets.io.files import text_lines
 from hcmoco.datasets.io.inventory import Inventory
 from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_label_map, joints_fault
 from hcmoco.datasets.recording import videos
@@ -55,13 +56,7 @@ def read_lines(config: RecordingConfig) -> dict[str, list[FrameLine]] | None:
     if not path.is_file():
         return None
     found: dict[str, list[FrameLine]] = defaultdict(list)
-    try:
-        texts = path.read_bytes().decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    for number, text in enumerate(texts, start=1):
-        if not text.strip():
-            continue
+    for number, text in text_lines(path):
         where = f"{path} line {number}"
         try:
             values = unique_keys.loads(text)
