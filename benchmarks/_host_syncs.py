@@ -100,7 +100,7 @@ def _has_mask(indices: Any) -> bool:
 def _note(found: list[tuple[str, str]], name: str) -> None:
     """Note the innermost line of the project that is being run; of a backward pass the one that began it."""
     frame = sys._getframe(1)
-    while frame is not None and not _of_project(Path(frame.f_code.co_filename)):
+    while frame is not None and not of_project(Path(frame.f_code.co_filename)):
         frame = frame.f_back
     if frame is None:
         return found.append((name, "outside the project"))
@@ -109,8 +109,16 @@ def _note(found: list[tuple[str, str]], name: str) -> None:
         found.append((name, f"{file}:{frame.f_lineno}"))
 
 
-def _of_project(path: Path) -> bool:
-    return path.is_relative_to(ROOT) and path != Path(__file__)
+def of_project(path: Path) -> bool:
+    """True for a file of the project itself: not of a library in an environment that lies in the checkout, and not
+    this one.
+
+    Args:
+        path: of a line that is being run.
+    """
+    if not path.is_relative_to(ROOT) or path == Path(__file__):
+        return False
+    return not {"site-packages", "dist-packages"} & set(path.relative_to(ROOT).parts)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from benchmarks._host_syncs import forbidden
+from benchmarks._host_syncs import forbidden, of_project
 from benchmarks._measure import Table, arguments, in_turns, ratios
 from benchmarks._results import ROOT, gpu_state
 from benchmarks.step import Bench, load_config
@@ -154,7 +154,7 @@ def waits(config: PretrainConfig, device: torch.device) -> list[str]:
                 if not any(words in text for words in WAITED):
                     raise
                 frames = traceback.extract_tb(error.__traceback__)
-                own = [each for each in frames if Path(each.filename).is_relative_to(ROOT)][-1]
+                own = [each for each in frames if of_project(Path(each.filename))][-1]
                 found.append(f"stage {stage}, {Path(own.filename).relative_to(ROOT)}:{own.lineno}: {text[:300]}")
     return list(dict.fromkeys(found))
 

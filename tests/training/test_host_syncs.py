@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from benchmarks._host_syncs import HostSyncs, forbidden
+from benchmarks._host_syncs import HostSyncs, forbidden, of_project
+from benchmarks._results import ROOT
 from hcmoco.config import build, merge
 from hcmoco.cotraining.trainer import CoTraining
 from hcmoco.finetuning.config import FinetuneConfig
@@ -54,6 +55,13 @@ def test_what_waits_is_found_with_its_line(name):
     assert all(line.startswith("tests/training/test_host_syncs.py:") for _, line in syncs.found)
     with pytest.raises(RuntimeError, match=r"at tests/training/test_host_syncs.py:\d+ waits for a GPU"), forbidden(CPU):
         WAITING[name](torch.tensor([1.0, 2.0, 3.0]))
+
+
+def test_a_library_in_an_environment_of_the_checkout_is_not_the_project():
+    assert of_project(ROOT / "hcmoco/training/loss.py")
+    assert not of_project(ROOT / ".venv/lib/python3.11/site-packages/torch/_tensor.py")
+    assert not of_project(ROOT / "benchmarks/_host_syncs.py")
+    assert not of_project(ROOT.parent / "other.py")
 
 
 def test_what_does_not_wait_is_not_found():
