@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from hcmoco.errors import UserError, one_line
-from hcmoco_ray.compat import refused_token
+from hcmoco_ray.cluster.ray_start import refused_token
 
 ADDRESS = "RAY_ADDRESS"
 NEEDED_BYTES = 16 << 20

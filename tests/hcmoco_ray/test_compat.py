@@ -1,7 +1,5 @@
 """Each test fails where a new release of Ray or PyTorch has changed what hcmoco_ray/compat.py builds on."""
 
-import shutil
-import subprocess
 import time
 import tomllib
 from pathlib import Path
@@ -39,8 +37,6 @@ def test_a_process_is_in_a_submitted_job_where_the_variable_is_set(monkeypatch):
 
 def test_ray_data_s_scheduler_rests_while_enough_is_ready(ray_session, tmp_path):
     """Of 50 blocks, a consumer that takes one finds a handful made: without the rest they would all be."""
-    import time
-
     import ray.data
 
     def stream(_):
@@ -108,8 +104,6 @@ def test_views_share_a_storage_and_tensors_do_not(device):
 
 
 def test_a_ray_of_one_s_own_has_no_process_that_nobody_needs(ray_session):
-    import psutil
-
     own = [" ".join(each.cmdline()) for each in psutil.Process().children(recursive=True)]
     assert any("gcs_server" in each for each in own)
     assert not [each for each in own if "log_monitor.py" in each or "autoscaler/_private/monitor.py" in each]
@@ -143,51 +137,3 @@ def test_the_agent_of_a_node_reports_its_disks(ray_session):
     disks = compat.reported_disks([node["NodeID"]], 300)
     assert all(0 < free < total for free, total in disks[node["NodeID"]].values())
     assert len(disks[node["NodeID"]]) == 2
-
-
-@pytest.mark.parametrize("left", [False, True])
-def test_a_node_that_comes_up_late_is_waited_for_while_its_process_lives(tmp_path, monkeypatch, left):
-    """`ray.init` asks for its node until it gives up; a process of the raylet's name stands for a slow one."""
-    from ray._private import services
-
-    asked, said = [], []
-
-    def ask(*arguments):
-        asked.append(arguments)
-        if len(asked) < 4:
-            raise RuntimeError("not known yet")
-        return "the node"
-
-    monkeypatch.setattr(services, "get_node", ask)
-    monkeypatch.setattr(compat, "_RAYS_WAIT_S", 0.2)
-    raylet = tmp_path / "raylet"
-    raylet.symlink_to(shutil.which("sleep"))
-    with compat.patient_start(60, lambda: said.append("waiting")):
-        assert services.get_node is not ask
-        process = subprocess.Popen([raylet, "60"])
-        try:
-            if left:
-                process.kill()
-                while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
-                    time.sleep(0.01)
-                with pytest.raises(RuntimeError, match="not known yet"):
-                    services.get_node("address", "id")
-            else:
-                assert services.get_node("address", "id") == "the node"
-        finally:
-            process.kill()
-            process.wait()
-    assert services.get_node is ask
-    assert said == ([] if left else ["waiting"])
-
-
-def test_ray_asks_for_its_node_where_patient_start_waits():
-    """Ray's own limit is a constant of `Node`, which asks this function of this module until then."""
-    import inspect
-
-    from ray._private import node
-
-    source = inspect.getsource(node.Node.__init__)
-    assert f"raylet_start_wait_time_s = {compat._RAYS_WAIT_S}" in source
-    assert "ray._private.services.get_node(" in source
-    assert "except RuntimeError" in source
