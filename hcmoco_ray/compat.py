@@ -139,6 +139,41 @@ def lean_trainer() -> "type[ray.train.torch.TorchTrainer]":
     return Lean
 
 
+def start_idle_process(seconds: float) -> None:
+    """Have this node's Ray start a process like this one, that waits to become an actor of the same environment.
+
+    It belongs to the same job, and ends with it.
+
+    Args:
+        seconds: for which Ray does not end it, although it does nothing.
+
+    Raises:
+        RuntimeError: Ray refused, or did not answer.
+    """
+    import grpc
+    import ray
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import common_pb2, node_manager_pb2, node_manager_pb2_grpc, runtime_environment_pb2
+
+    common: Any = common_pb2
+    messages: Any = node_manager_pb2
+    environments: Any = runtime_environment_pb2
+    context = ray.get_runtime_context()
+    (node,) = [each for each in ray.nodes() if each["NodeID"] == context.get_node_id()]
+    request = messages.PrestartWorkersRequest(
+        language=common.PYTHON,
+        job_id=bytes.fromhex(context.get_job_id()),
+        runtime_env_info=environments.RuntimeEnvInfo(serialized_runtime_env=context.get_runtime_env_string()),
+        keep_alive_duration_secs=int(seconds),
+        num_workers=1,
+    )
+    with init_grpc_channel(f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}") as channel:
+        try:
+            node_manager_pb2_grpc.NodeManagerServiceStub(channel).PrestartWorkers(request, timeout=30)
+        except (grpc.RpcError, ray.exceptions.AuthenticationError) as error:
+            raise RuntimeError(str(error)) from error
+
+
 def draining_nodes() -> dict[str, int]:
     """Return the nodes that are about to be taken away: node id -> the time, in ms since 1970; 0 if it is not known."""
     from ray._private.state import state

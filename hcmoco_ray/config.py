@@ -71,6 +71,13 @@ class OnRay(Config):
         description="times in a row that the workers are started again without a new train state before the run ends",
         json_schema_extra=FREE,
     )
+    spare_workers: bool | None = Field(
+        None,
+        description="beside each of several training workers its node keeps a process that has imported PyTorch and "
+        "takes over when workers are lost: training goes on seconds sooner, for 0.3 GB of memory each. null: on a "
+        "cluster that the program joins, not on one that it starts itself",
+        json_schema_extra=FREE,
+    )
 
 
 class PretrainRecipe(OnRay, PretrainConfig):

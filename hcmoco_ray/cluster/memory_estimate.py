@@ -20,6 +20,8 @@ from hcmoco_ray.compat import storage_key
 _MB = 1 << 20
 # Python, PyTorch, timm and Ray in a process that trains; in the program itself.
 _WORKER, _DRIVER = 800 * _MB, 600 * _MB
+# The same, but that nothing is trained: pages of libraries are shared with the worker that it stands by.
+_SPARE = 300 * _MB
 # Ray's servers and actors, the MLflow writer and readers of data; Ray Train's controller and actors.
 _CLUSTER, _TRAIN = 1300 * _MB, 500 * _MB
 # Bytes per parameter: weights, gradients, two optimizer slots, the flat gradient.
@@ -32,12 +34,13 @@ _OVERHEAD = {"float32": 1.3, "tf32": 1.3, "bfloat16": 0.9}
 _MARGIN = 1.1
 
 
-def needed_memory(config: PretrainConfig, rows: int) -> int:
+def needed_memory(config: PretrainConfig, rows: int, *, spares: bool = False) -> int:
     """Estimate the bytes of memory that a run needs on one machine without a GPU; errs to the high side.
 
     Args:
         config: of the run.
         rows: number of people that are trained on.
+        spares: whether a spare process stands by each of several workers.
     """
     train = config.train
     per_worker = _training(config, train.lanes // train.max_workers * train.batch_size_per_lane, rows)
@@ -45,7 +48,7 @@ def needed_memory(config: PretrainConfig, rows: int) -> int:
     if train.max_workers == 1:
         return int(_MARGIN * (_WORKER + _CLUSTER + per_worker + copied + _views(config)))
     shared = _DRIVER + _CLUSTER + _TRAIN + copied + 2 * _views(config)
-    return int(_MARGIN * (train.max_workers * (_WORKER + per_worker) + shared))
+    return int(_MARGIN * (train.max_workers * (_WORKER + per_worker + spares * _SPARE) + shared))
 
 
 def free_memory() -> int:

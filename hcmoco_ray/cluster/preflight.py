@@ -16,6 +16,7 @@ from hcmoco_ray.cluster.memory_estimate import free_memory, needed_memory, shape
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
+from hcmoco_ray.train import spares
 from hcmoco_ray.train.launch import worker_resources
 from hcmoco_ray.train.run_dir import RunConfig, log
 
@@ -112,7 +113,7 @@ def check_resources(config: RunConfig, decoding: int = 0) -> None:
     room.check_room(resources or {"CPU": 1}, config.train.allowed_workers[-1] if resources else 0, decoding)
 
 
-def check_machine(config: PretrainConfig, rows: int, nodes: int) -> None:
+def check_machine(config: PretrainRecipe, rows: int, nodes: int) -> None:
     """Check the memory and disk of this machine. On several nodes, or with GPUs, memory is not checked.
 
     Args:
@@ -122,7 +123,8 @@ def check_machine(config: PretrainConfig, rows: int, nodes: int) -> None:
         UserError: one of them is too small.
     """
     if nodes == 1 and not config.train.gpu:
-        needed, free = needed_memory(config, rows), free_memory()
+        needed = needed_memory(config, rows, spares=spares.wanted(config.spare_workers))
+        free = free_memory()
         if needed > free:
             banks = bank_bytes(config.objective, samples=rows, width=config.model.embedding)
             bound = f"; its memory banks are {banks / 1e9:.1f} GB a worker: bound objective.bank_rows"

@@ -3,12 +3,13 @@
 Ray is imported only when a cluster is asked for: `--help` and a wrong argument must not wait for it.
 """
 
+import importlib
 import logging
 import os
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Of the processes of a Ray that is started here. By default one that has had nothing to do for a second is ended where
 # a node has more processes than CPUs. Reading pauses longer between two items, and each new process costs two seconds.
 START_ENV = {"RAY_idle_worker_killing_time_threshold_ms": "20000"}
+IMPORTS = "HCMOCO_IMPORTS"
+"""Environment variable of a process of Ray: the module that it imports as it starts."""
 OBJECT_STORE_BYTES = 512 << 20
 # Seconds that a node which is started here has to come up, the first time and the second.
 _START_LIMITS_S = (180, 600)
@@ -206,12 +209,15 @@ def _runtime_env() -> dict[str, Any]:
 
 
 def _set_up_process() -> None:
-    """Choose gloo's network interface, and import pandas as a worker process starts, where no interrupt can stop it.
+    """Choose gloo's network interface, and import what the process will need as it starts.
 
-    Ray Data cancels tasks that it no longer needs with an interrupt. One that hits the first `import pandas` leaves
-    its submodules without their package, and every later task of that process fails: "module 'pandas' has no attribute
-    'core'".
+    Pandas is imported here, where no interrupt can stop it: Ray Data cancels tasks that it no longer needs with an
+    interrupt. One that hits the first `import pandas` leaves its submodules without their package, and every later task
+    of that process fails: "module 'pandas' has no attribute 'core'".
     """
     import pandas  # noqa: F401
 
     choose_interface()
+    if module := os.environ.get(IMPORTS):
+        with suppress(ImportError):  # it is missed where it is used, and told there
+            importlib.import_module(module)

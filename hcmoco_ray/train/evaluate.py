@@ -43,6 +43,7 @@ class ScoreConfig(Config):
     piece_rows: int
     num_threads: int = 1
     max_restarts: int = 3
+    spare_workers: bool | None = False  # an evaluation is short
     train: TrainConfig
 
 

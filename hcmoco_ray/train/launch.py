@@ -18,6 +18,7 @@ from hcmoco_ray.cluster.entrypoint import find_user_error
 from hcmoco_ray.ingest.dataset import Items, Readers, read
 from hcmoco_ray.paths import ray_storage
 from hcmoco_ray.tracking.progress import Status
+from hcmoco_ray.train import spares
 from hcmoco_ray.train.pulse import Pulse
 
 if TYPE_CHECKING:
@@ -175,7 +176,11 @@ def run_worker(settings: dict[str, Any]) -> None:
     # Sent as plain values: the actor of Ray Train that passes it on would import PyTorch for the class.
     told = ray.train.collective.broadcast_from_rank_zero(meeting and asdict(meeting))
     place = node if samples else ""
-    with joined(Meeting(**told), rank, store), Pulse(job.status, rank) as pulse:
+    with (
+        joined(Meeting(**told), rank, store),
+        Pulse(job.status, rank) as pulse,
+        spares.kept_ready(pulse, wanted=settings["spare"]),
+    ):
         job.work(WorkerContext(rank, world, device, settings["start"], pulse, settings["items"], place))
 
 
@@ -226,9 +231,11 @@ def run_workers(job: Job, start: Start) -> None:
 
     config = job.config
     train = config.train
+    spare = spares.wanted(config.spare_workers)
     callbacks: list[Any] = [StopAtUserError()]  # typed as those of Ray Train's first version
     # Typed as that of Ray Train's first version.
     own_group: Any = OwnGroup()
+    ahead: Any = {"worker_runtime_env": spares.environment(type(job).__module__)} if spare else {}
     no_retries: Any = {"max_failures": 0, "controller_failure_limit": 0, "max_preemption_failures": 0}
     trainer = compat.lean_trainer()(
         run_worker,
@@ -239,6 +246,7 @@ def run_workers(job: Job, start: Start) -> None:
             "start": start,
             "driver": ray.util.get_node_ip_address(),
             "items": dict(job.items(start)),
+            "spare": spare,
             "tasks": dict(REGISTRY),
         },
         scaling_config=ray.train.ScalingConfig(
@@ -254,6 +262,7 @@ def run_workers(job: Job, start: Start) -> None:
             # happened, and bounds the waiting.
             failure_config=ray.train.FailureConfig(**no_retries),
             callbacks=callbacks,
+            **ahead,
         ),
         torch_config=own_group,
     )

@@ -86,6 +86,11 @@ class Pulse:
         """Say what this worker does from now on; the step stays the same if none is given."""
         self._step, self._phase = self._step if step is None else step, phase
 
+    @property
+    def step(self) -> int:
+        """Number of the step that this worker is in, or waits for the data of; -1 before the first."""
+        return self._step
+
     def tell(self, line: str) -> None:
         """Have the driver print a line."""
         if self._status.here:
