@@ -13,6 +13,7 @@ from hcmoco.storage import join
 from hcmoco.training.checkpoint import States, TrainState
 from tests.helpers.node_command import Command
 from tests.helpers.nodes import Nodes
+from tests.helpers.overrides import last_of_each
 from tests.helpers.pretrain_program import RECIPE
 from tests.helpers.waiting import wait_until
 
@@ -34,7 +35,7 @@ class Training:
     Args:
         nodes: where it runs.
         name: of its folder.
-        arguments: beside ARGUMENTS.
+        arguments: beside ARGUMENTS, or in their place.
         steps: of the training; it must not end before the test has done what it does.
         environment: of the program.
         out: URI of its folder, where it is not in the shared one.
@@ -55,9 +56,9 @@ class Training:
         self.states = States(join(self.out, "states"))
         recipe = nodes.shared / "tiny.yaml"
         recipe.write_text(yaml.safe_dump(RECIPE, sort_keys=False))
-        self._command = ["python", "pipelines/pretrain.py", "--recipe", str(recipe), *ARGUMENTS]
-        self._command += [f"stages={{stage1_steps: {steps // 2}, stage2_steps: {steps // 2}}}"]
-        self._command += [*arguments, f"output_dir={self.out}"]
+        overrides = [*ARGUMENTS, f"stages={{stage1_steps: {steps // 2}, stage2_steps: {steps // 2}}}", *arguments]
+        self._command = ["python", "pipelines/pretrain.py", "--recipe", str(recipe)]
+        self._command += last_of_each([*overrides, f"output_dir={self.out}"])
         self._before = ""
         self.program = self._start()
 
