@@ -5,10 +5,11 @@ of this module. Ray is imported inside functions, so importing this module is ch
 such surfaces is in `hcmoco_ray.cluster.ray_start`.
 """
 
+import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,21 @@ if TYPE_CHECKING:
 
 AHEAD, REST_S = 2, 0.02
 """Blocks that Ray Data's scheduler holds ready before it rests, and seconds until it looks again."""
+
+SENT_TO_WORKERS = frozenset(
+    {
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S",
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER",
+        "RAY_TRAIN_ENABLE_PRINT_PATCH",
+    }
+)
+"""Which of our variables for Ray Train it puts into its workers' environment."""
+
+ADDED_TO_WORKERS = {"RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0"}
+"""What Ray Train adds to its workers' environment."""
+
+IMPORTS = "HCMOCO_IMPORTS"
+"""Environment variable of training workers: the module that a process imports while it waits to become one."""
 
 SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Environment variable that `ray job submit` sets for the job's program, and that its tasks inherit."""
@@ -67,6 +83,7 @@ def one_task(stream: Callable[[pa.Table], Iterator[pa.Table]], group: Any) -> "r
     )
     # Ray Data would run the task again by itself, from its first table on.
     how: dict[str, Any] = {"max_retries": 0, "scheduling_strategy": where, "num_cpus": 0 if group is None else 1}
+    how["runtime_env"] = {"env_vars": {IMPORTS: ""}}  # a task inherits the worker's
     start = ray.data.from_items([0])  # unlike from_arrow, it needs no task
     with warnings.catch_warnings():  # such options are deprecated, and nothing has taken the place of max_retries
         warnings.simplefilter("ignore")
@@ -139,13 +156,21 @@ def lean_trainer() -> "type[ray.train.torch.TorchTrainer]":
     return Lean
 
 
-def start_idle_process(seconds: float) -> None:
-    """Have this node's Ray start a process like this one, that waits to become an actor of the same environment.
+def is_idle() -> bool:
+    """Return whether this process of Ray waits for its first task, or to become an actor."""
+    from ray import _raylet
 
-    It belongs to the same job, and ends with it.
+    raylet: Any = _raylet  # compiled; its types are not told
+    return raylet.getproctitle() == "ray::IDLE"
+
+
+def start_idle_processes(count: int, seconds: float, variables: Mapping[str, str] | None = None) -> None:
+    """Have this node's Ray start processes that wait to become actors of one environment. They end with this job.
 
     Args:
-        seconds: for which Ray does not end it, although it does nothing.
+        count: of processes.
+        seconds: for which Ray does not end them, although they do nothing.
+        variables: what their environment sets beyond this process's own.
 
     Raises:
         RuntimeError: Ray refused, or did not answer.
@@ -159,13 +184,17 @@ def start_idle_process(seconds: float) -> None:
     messages: Any = node_manager_pb2
     environments: Any = runtime_environment_pb2
     context = ray.get_runtime_context()
+    environment = json.loads(context.get_runtime_env_string())
+    environment["env_vars"] = {**environment.get("env_vars", {}), **(variables or {})}
+    # Ray compares environments by their text, and writes it so.
+    text = json.dumps(environment, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     (node,) = [each for each in ray.nodes() if each["NodeID"] == context.get_node_id()]
     request = messages.PrestartWorkersRequest(
         language=common.PYTHON,
         job_id=bytes.fromhex(context.get_job_id()),
-        runtime_env_info=environments.RuntimeEnvInfo(serialized_runtime_env=context.get_runtime_env_string()),
+        runtime_env_info=environments.RuntimeEnvInfo(serialized_runtime_env=text),
         keep_alive_duration_secs=int(seconds),
-        num_workers=1,
+        num_workers=count,
     )
     with init_grpc_channel(f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}") as channel:
         try:
@@ -251,7 +280,6 @@ def reported_disks(nodes: Iterable[str], seconds: float) -> dict[str, dict[str, 
         A node that reported nothing is missing.
     """
     import asyncio
-    import json
 
     import ray
     from ray._private.gcs_pubsub import GcsAioResourceUsageSubscriber

@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
@@ -25,7 +26,7 @@ from hcmoco_ray.cluster.nodes import alive_nodes
 from hcmoco_ray.cluster.ray_start import patient_start, small_node
 from hcmoco_ray.cluster.resources import count_fitting
 from hcmoco_ray.cluster.shared_disk import unreached_nodes
-from hcmoco_ray.compat import hide_worker_messages, in_submitted_job
+from hcmoco_ray.compat import IMPORTS, hide_worker_messages, in_submitted_job, is_idle
 
 # The second Parquet reader starts an actor per footer reader at every execution: seconds before the first batch.
 RAY_ENV = {"RAY_DATA_USE_DATASOURCE_V2": "0"}
@@ -33,9 +34,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Of the processes of a Ray that is started here. By default one that has had nothing to do for a second is ended where
 # a node has more processes than CPUs. Reading pauses longer between two items, and each new process costs two seconds.
 START_ENV = {"RAY_idle_worker_killing_time_threshold_ms": "20000"}
-IMPORTS = "HCMOCO_IMPORTS"
-"""Environment variable of a process of Ray: the module that it imports as it starts."""
 OBJECT_STORE_BYTES = 512 << 20
+_IDLE_S = 1.0
 # Seconds that a node which is started here has to come up, the first time and the second.
 _START_LIMITS_S = (180, 600)
 
@@ -209,7 +209,7 @@ def _runtime_env() -> dict[str, Any]:
 
 
 def _set_up_process() -> None:
-    """Choose gloo's network interface, and import what the process will need as it starts.
+    """Choose gloo's network interface, and import what the process will need.
 
     Pandas is imported here, where no interrupt can stop it: Ray Data cancels tasks that it no longer needs with an
     interrupt. One that hits the first `import pandas` leaves its submodules without their package, and every later task
@@ -219,5 +219,12 @@ def _set_up_process() -> None:
 
     choose_interface()
     if module := os.environ.get(IMPORTS):
+        threading.Thread(target=_import_while_idle, args=(module,), daemon=True).start()
+
+
+def _import_while_idle(module: str) -> None:
+    """Import a module in a process that has nothing to do. What was started for a task or an actor has it by then."""
+    time.sleep(_IDLE_S)
+    if is_idle():
         with suppress(ImportError):  # it is missed where it is used, and told there
             importlib.import_module(module)

@@ -113,6 +113,19 @@ class Job(Protocol):
         """Do the work of one worker."""
 
 
+def start_ahead(config: "RunConfig", module: str) -> None:
+    """Have workers' processes start while the program prepares their work.
+
+    Args:
+        config: of the run.
+        module: that defines the job.
+    """
+    if not in_this_process(config):
+        variables = {name: os.environ.get(name, value) for name, value in TRAIN_ENV.items()}
+        sent = {name: value for name, value in variables.items() if name in compat.SENT_TO_WORKERS}
+        spares.start_first(config.train.max_workers, module, sent | compat.ADDED_TO_WORKERS)
+
+
 def train(job: Job, *, reading_tasks: int = 1, decoding_tasks: int = 0) -> None:
     """Run or resume a training to its end.
 
@@ -235,7 +248,7 @@ def run_workers(job: Job, start: Start) -> None:
     callbacks: list[Any] = [StopAtUserError()]  # typed as those of Ray Train's first version
     # Typed as that of Ray Train's first version.
     own_group: Any = OwnGroup()
-    ahead: Any = {"worker_runtime_env": spares.environment(type(job).__module__)} if spare else {}
+    ahead: Any = {"worker_runtime_env": spares.environment(type(job).__module__)}
     no_retries: Any = {"max_failures": 0, "controller_failure_limit": 0, "max_preemption_failures": 0}
     trainer = compat.lean_trainer()(
         run_worker,

@@ -17,7 +17,7 @@ from hcmoco_ray.tracking import system_metrics
 from hcmoco_ray.tracking.client import Tracker, open_writer, start_run
 from hcmoco_ray.tracking.config import described, store_uri
 from hcmoco_ray.tracking.progress import Status, shown
-from hcmoco_ray.train.launch import Job, in_this_process, train, worker_resources
+from hcmoco_ray.train.launch import Job, in_this_process, start_ahead, train, worker_resources
 from hcmoco_ray.train.run_dir import (
     OUT,
     load_saved_config,
@@ -146,6 +146,7 @@ def execute(run: Run) -> int:
         log(described(run.config.tracking, out))
         log(run_config.as_yaml(run.config))
         run.check_machine(cluster.nodes)
+        start_ahead(run.config, type(run).__module__)
         # Its process starts while that of the writer does.
         status = Status(_beginning(run.config), here=in_this_process(run.config))
         writer = open_writer(run.config.tracking, out, actor=True)

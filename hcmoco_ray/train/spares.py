@@ -5,16 +5,16 @@ imports what the environment names, and the next worker of the same environment 
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from hcmoco_ray import compat
-from hcmoco_ray.cluster.session import IMPORTS, joined_address
+from hcmoco_ray.cluster.session import joined_address
 from hcmoco_ray.tracking.progress import beside
 from hcmoco_ray.train.pulse import Pulse
 
-_KEPT_S = 7 * 24 * 3600.0
+_KEPT_S, _FIRST_S = 7 * 24 * 3600.0, 3600.0
 _STEPS, _LOOK_S = 2, 1.0  # a spare is made after so many steps, for its imports would delay the workers' own start
 
 
@@ -29,7 +29,22 @@ def wanted(chosen: bool | None) -> bool:
 
 def environment(module: str) -> dict[str, Any]:
     """Return the runtime environment of training workers that import a module ahead."""
-    return {"env_vars": {IMPORTS: module}}
+    return {"env_vars": {compat.IMPORTS: module}}
+
+
+def start_first(count: int, module: str, variables: Mapping[str, str]) -> None:
+    """Have the processes of a program's first workers start while it prepares their work.
+
+    Only where it has a Ray of its own: of a cluster it is not known yet on which nodes they will be.
+
+    Args:
+        count: of workers.
+        module: that they import ahead.
+        variables: what Ray Train will put into their environment besides.
+    """
+    if not joined_address():
+        with suppress(RuntimeError):  # they start when they are needed
+            compat.start_idle_processes(count, _FIRST_S, {**variables, **environment(module)["env_vars"]})
 
 
 @contextmanager
@@ -47,7 +62,7 @@ def kept_ready(pulse: Pulse, *, wanted: bool) -> Iterator[None]:
             first = pulse.step if first < 0 else first
             if first >= 0 and pulse.step >= first + _STEPS:
                 try:
-                    compat.start_idle_process(_KEPT_S)
+                    compat.start_idle_processes(1, _KEPT_S)
                 except RuntimeError as error:
                     pulse.tell(f"no process is kept ready for a lost worker: {error}")
                 return

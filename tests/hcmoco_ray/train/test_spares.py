@@ -6,10 +6,12 @@ import signal
 import psutil
 import pytest
 
+from hcmoco_ray import compat
 from hcmoco_ray.cluster import session
 from hcmoco_ray.train import spares
 from tests.helpers.pretrain_program import newest, write_recipe
-from tests.helpers.started import Started
+from tests.helpers.started import ROOT, Started
+from tests.helpers.waiting import wait_until
 
 LONG = (
     "stages={stage1_steps: 10, stage2_steps: 90000}",
@@ -28,14 +30,17 @@ def test_where_none_is_chosen_they_are_kept_on_a_cluster_that_is_joined(monkeypa
     assert spares.wanted(chosen) is kept
 
 
-def test_a_process_imports_what_its_environment_names(monkeypatch, tmp_path):
-    (tmp_path / "named_module.py").write_text("import os\nos.environ['HCMOCO_TEST_IMPORTED'] = 'yes'\n")
+def test_a_process_that_waits_imports_what_its_environment_names(ray_session, tmp_path):
+    (tmp_path / "named_module.py").write_text("import pathlib\npathlib.Path(__file__).with_suffix('.seen').touch()\n")
+    paths = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    compat.start_idle_processes(1, 1, paths | spares.environment("named_module")["env_vars"])
+    wait_until((tmp_path / "named_module.seen").exists, pause=0.1)
+
+
+def test_a_process_that_works_imports_nothing_ahead(tmp_path, monkeypatch):
+    (tmp_path / "other_module.py").write_text("raise AssertionError")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("HCMOCO_TEST_IMPORTED", "no")
-    for name, imported in (("no_such_module", "no"), ("named_module", "yes")):
-        monkeypatch.setenv(session.IMPORTS, spares.environment(name)["env_vars"][session.IMPORTS])
-        session._set_up_process()
-        assert os.environ["HCMOCO_TEST_IMPORTED"] == imported
+    session._import_while_idle("other_module")
 
 
 def processes(program: Started, name: str) -> set[int]:
@@ -44,7 +49,7 @@ def processes(program: Started, name: str) -> set[int]:
     for each in program.family():
         try:
             title = " ".join(each.cmdline())
-            if title.startswith("ray::") and name in title and session.IMPORTS in each.environ():
+            if title.startswith("ray::") and name in title and compat.IMPORTS in each.environ():
                 found.add(each.pid)
         except psutil.Error:
             continue
