@@ -21,12 +21,13 @@ from hcmoco.masking import masked
 from hcmoco.storage import absolute, is_local
 from hcmoco_ray.cluster import interrupts, starting
 from hcmoco_ray.cluster.cpus import cpus_here
+from hcmoco_ray.cluster.idle_processes import is_idle
 from hcmoco_ray.cluster.network import choose_interface
 from hcmoco_ray.cluster.nodes import alive_nodes
 from hcmoco_ray.cluster.ray_start import patient_start, small_node
 from hcmoco_ray.cluster.resources import count_fitting
 from hcmoco_ray.cluster.shared_disk import unreached_nodes
-from hcmoco_ray.compat import IMPORTS, hide_worker_messages, in_submitted_job, is_idle
+from hcmoco_ray.compat import IMPORTS, hide_worker_messages, in_submitted_job
 
 # The second Parquet reader starts an actor per footer reader at every execution: seconds before the first batch.
 RAY_ENV = {"RAY_DATA_USE_DATASOURCE_V2": "0"}

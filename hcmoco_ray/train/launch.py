@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from hcmoco.tasks.registry import REGISTRY, register_all
 from hcmoco_ray import compat
-from hcmoco_ray.cluster import interrupts
+from hcmoco_ray.cluster import idle_processes, interrupts
 from hcmoco_ray.cluster.entrypoint import find_user_error
 from hcmoco_ray.ingest.dataset import Items, Readers, read
 from hcmoco_ray.paths import ray_storage
@@ -122,8 +122,8 @@ def start_ahead(config: "RunConfig", module: str) -> None:
     """
     if not in_this_process(config):
         variables = {name: os.environ.get(name, value) for name, value in TRAIN_ENV.items()}
-        sent = {name: value for name, value in variables.items() if name in compat.SENT_TO_WORKERS}
-        spares.start_first(config.train.max_workers, module, sent | compat.ADDED_TO_WORKERS)
+        sent = {name: value for name, value in variables.items() if name in idle_processes.SENT_TO_WORKERS}
+        spares.start_first(config.train.max_workers, module, sent | idle_processes.ADDED_TO_WORKERS)
 
 
 def train(job: Job, *, reading_tasks: int = 1, decoding_tasks: int = 0) -> None:

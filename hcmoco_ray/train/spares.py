@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-from hcmoco_ray import compat
+from hcmoco_ray.cluster import idle_processes
 from hcmoco_ray.cluster.session import joined_address
+from hcmoco_ray.compat import IMPORTS
 from hcmoco_ray.tracking.progress import beside
 from hcmoco_ray.train.pulse import Pulse
 
@@ -29,7 +30,7 @@ def wanted(chosen: bool | None) -> bool:
 
 def environment(module: str) -> dict[str, Any]:
     """Return the runtime environment of training workers that import a module ahead."""
-    return {"env_vars": {compat.IMPORTS: module}}
+    return {"env_vars": {IMPORTS: module}}
 
 
 def start_first(count: int, module: str, variables: Mapping[str, str]) -> None:
@@ -44,7 +45,7 @@ def start_first(count: int, module: str, variables: Mapping[str, str]) -> None:
     """
     if not joined_address():
         with suppress(RuntimeError):  # they start when they are needed
-            compat.start_idle_processes(count, _FIRST_S, {**variables, **environment(module)["env_vars"]})
+            idle_processes.start_idle_processes(count, _FIRST_S, {**variables, **environment(module)["env_vars"]})
 
 
 @contextmanager
@@ -62,7 +63,7 @@ def kept_ready(pulse: Pulse, *, wanted: bool) -> Iterator[None]:
             first = pulse.step if first < 0 else first
             if first >= 0 and pulse.step >= first + _STEPS:
                 try:
-                    compat.start_idle_processes(1, _KEPT_S)
+                    idle_processes.start_idle_processes(1, _KEPT_S)
                 except RuntimeError as error:
                     pulse.tell(f"no process is kept ready for a lost worker: {error}")
                 return

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from hcmoco_ray import compat
-from hcmoco_ray.train.launch import TRAIN_ENV
 
 
 def test_the_installed_ray_is_within_the_bound():
@@ -27,12 +26,6 @@ def test_ray_sets_the_variable_of_a_submitted_job():
     from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 
     assert compat.SUBMITTED_JOB == RAY_JOB_CONFIG_JSON_ENV_VAR
-
-
-def test_what_ray_train_puts_into_its_workers_environment():
-    from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
-
-    assert set(TRAIN_ENV) & ENV_VARS_TO_PROPAGATE == compat.SENT_TO_WORKERS
 
 
 def test_a_process_is_in_a_submitted_job_where_the_variable_is_set(monkeypatch):

@@ -6,9 +6,10 @@ import signal
 import psutil
 import pytest
 
-from hcmoco_ray import compat
-from hcmoco_ray.cluster import session
+from hcmoco_ray.cluster import idle_processes, session
+from hcmoco_ray.compat import IMPORTS
 from hcmoco_ray.train import spares
+from hcmoco_ray.train.launch import TRAIN_ENV
 from tests.helpers.pretrain_program import newest, write_recipe
 from tests.helpers.started import ROOT, Started
 from tests.helpers.waiting import wait_until
@@ -30,10 +31,16 @@ def test_where_none_is_chosen_they_are_kept_on_a_cluster_that_is_joined(monkeypa
     assert spares.wanted(chosen) is kept
 
 
+def test_what_ray_train_puts_into_its_workers_environment():
+    from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
+
+    assert set(TRAIN_ENV) & ENV_VARS_TO_PROPAGATE == idle_processes.SENT_TO_WORKERS
+
+
 def test_a_process_that_waits_imports_what_its_environment_names(ray_session, tmp_path):
     (tmp_path / "named_module.py").write_text("import pathlib\npathlib.Path(__file__).with_suffix('.seen').touch()\n")
     paths = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    compat.start_idle_processes(1, 1, paths | spares.environment("named_module")["env_vars"])
+    idle_processes.start_idle_processes(1, 1, paths | spares.environment("named_module")["env_vars"])
     wait_until((tmp_path / "named_module.seen").exists, pause=0.1)
 
 
@@ -49,7 +56,7 @@ def processes(program: Started, name: str) -> set[int]:
     for each in program.family():
         try:
             title = " ".join(each.cmdline())
-            if title.startswith("ray::") and name in title and compat.IMPORTS in each.environ():
+            if title.startswith("ray::") and name in title and IMPORTS in each.environ():
                 found.add(each.pid)
         except psutil.Error:
             continue
