@@ -36,6 +36,8 @@ READER: DatasetReader[RecordingConfig, Item] = DatasetReader(
     root="path",
     name=lambda config: config.name,
     joint_set=lambda config: config.joint_set,
+    joint_set_3d=lambda config: config.joint_set_3d,
     depth_codec=lambda config: config.depth_codec,
+    label_map=lambda config: config.stored_label_map,
     resolve=resolve,
 )

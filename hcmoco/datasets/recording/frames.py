@@ -11,7 +11,7 @@ from hcmoco.datasets.base import Outcome, Rejected, Skipped, absolute_folder
 from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.io.files import text_lines
 from hcmoco.datasets.io.inventory import Inventory
-from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_label_map, joints_fault
+from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_named, joints_fault
 from hcmoco.datasets.recording import videos
 from hcmoco.datasets.recording.config import FrameFiles, FrameLine, RecordingConfig
 from hcmoco.datasets.recording.layouts import describe, recognize
@@ -70,7 +70,7 @@ def read_lines(config: RecordingConfig) -> dict[str, list[FrameLine]] | None:
         if reason := joints_fault(line, config):
             raise UserError(f"{where}: {reason}")
         found[line.frame].append(line)
-    check_label_map(config, (line for lines in found.values() for line in lines), path)
+    check_named(config, (line for lines in found.values() for line in lines), path)
     return dict(found)
 
 
