@@ -75,6 +75,9 @@ def test_class_weights_follow_the_map_and_others_are_refused_with_what_helps():
     with pytest.raises(UserError, match="25 numbers, and own has the 20 classes of lip; take class_weights=frequency"):
         make_task("lip", class_weights="parsing-4k")
     make_task("human3.6m", class_weights="parsing-4k")
+    with pytest.raises(UserError, match="class_weights are 24 numbers, and own has the 25 classes"):
+        make_task("human3.6m", class_weights=[1.0] * 24)
+    make_task("human3.6m", class_weights=[1.0] * 25)
 
 
 def test_a_model_is_scored_on_data_of_its_own_map_alone():
