@@ -48,6 +48,9 @@ def test_the_manifest_says_what_the_numbers_mean(home, capsys):
     manifest = read_manifest(Folder(str(home / "data" / "own")))
     assert (manifest.label_map, manifest.joints3d, manifest.rows) == ("lip", "kinect-25", PEOPLE)
     assert manifest.modalities["joints3d"] == manifest.modalities["parts"] == PEOPLE
+    card = (home / "data" / "own" / "README.md").read_text()
+    assert "| label map of parts | lip |" in card
+    assert "| 3D joint set | kinect-25 |" in card
 
 
 @pytest.mark.slow
