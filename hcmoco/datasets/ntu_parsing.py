@@ -29,7 +29,7 @@ from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import KINECT_25
 from hcmoco.data.transforms import flip_labels
 from hcmoco.datasets import ntu
-from hcmoco.datasets.base import DatasetReader, Rejected
+from hcmoco.datasets.base import DatasetReader, Rejected, Skipped
 from hcmoco.datasets.io.files import below_source, read_inside, read_rgb, text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.ntu.frames import (
@@ -200,25 +200,27 @@ def _with_clips(
     return [placed(item) for item in found]
 
 
-def _clips(items: Sequence[NtuParsingItem | Rejected]) -> list[NtuItem | None]:
+def _clips(items: Sequence[NtuParsingItem | Rejected | Skipped]) -> list[NtuItem | None]:
     return [item.clip for item in items if isinstance(item, NtuParsingItem)]
 
 
-def calibrations(config: NtuParsingConfig, items: Sequence[NtuParsingItem | Rejected]) -> Mapping[str, ntu.Calibration]:
+def calibrations(
+    config: NtuParsingConfig, items: Sequence[NtuParsingItem | Rejected | Skipped]
+) -> Mapping[str, ntu.Calibration]:
     """Return the registrations to measure on the NTU RGB+D download; none where pictures are registered already."""
     del config
     return registrations(_clips(items))
 
 
 def with_calibrations(
-    config: NtuParsingConfig, items: Sequence[NtuParsingItem | Rejected], results: Mapping[str, dict]
-) -> list[NtuParsingItem | Rejected]:
+    config: NtuParsingConfig, items: Sequence[NtuParsingItem | Rejected | Skipped], results: Mapping[str, dict]
+) -> list[NtuParsingItem | Rejected | Skipped]:
     """Add the registration to each frame's clip; frames of a refused one become Rejected. See `ntu`."""
     del config
     clips = with_registrations(_clips(items), results)
 
-    def measured(item: NtuParsingItem | Rejected) -> NtuParsingItem | Rejected:
-        if isinstance(item, Rejected) or item.clip is None:
+    def measured(item: NtuParsingItem | Rejected | Skipped) -> NtuParsingItem | Rejected | Skipped:
+        if not isinstance(item, NtuParsingItem) or item.clip is None:
             return item
         clip = clips[item.clip.id]
         return replace(item, clip=clip) if isinstance(clip, NtuItem) else Rejected(item.id, clip.reason)

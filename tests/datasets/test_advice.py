@@ -207,3 +207,78 @@ def test_the_line_that_help_shows_is_one_that_is_read(root):
         picture = np.full(size, 2000 if name == "depth" else 90, np.uint16 if name == "depth" else np.uint8)
         assert cv2.imwrite(str(root / line[name]), picture)
     taken(root, line)
+
+
+def test_joints_in_another_order_are_written_in_the_one_that_the_line_says(tmp_path):
+    taken_ = keypoint_files.shots()
+    keypoint_files.write_pictures(tmp_path, taken_)
+    path = keypoint_files.annotations(tmp_path, taken_)
+    right = json.loads(path.read_text())
+
+    def ordered(order):
+        """The file with its joints in this order of the category's names."""
+        (category,) = right["categories"]
+        at = [category["keypoints"].index(name) for name in order]
+        people = [
+            {**each, "keypoints": np.reshape(each["keypoints"], (-1, 3))[at].ravel().tolist()}
+            for each in right["annotations"]
+        ]
+        path.write_text(json.dumps({**right, "annotations": people, "categories": [{**category, "keypoints": order}]}))
+
+    config = keypoints.KeypointsConfig(images=str(tmp_path / "rgb"), keypoints=str(path))
+    expected = [each.joints.tolist() for each in keypoints.items(config) if hasattr(each, "joints")]
+    ordered(right["categories"][0]["keypoints"][::-1])
+    with pytest.raises(UserError, match="in another order; write them in this one: ") as caught:
+        keypoints.items(config)
+    ordered(str(caught.value).rpartition("in this one: ")[2].split(", "))
+    assert [each.joints.tolist() for each in keypoints.items(config) if hasattr(each, "joints")] == expected
+
+
+def test_frames_of_a_video_that_are_to_have_masks_are_saved_as_pictures(tmp_path):
+    import av
+
+    recording_files.write_video(tmp_path, "walk.mp4", 4)
+    mask = np.zeros((120, 160), np.uint8)
+    mask[20:100, 40:120] = 255
+    (tmp_path / "m.png").write_bytes(codecs.encode_labels(mask))
+    (tmp_path / "people.jsonl").write_text(json.dumps({"frame": "walk/000002", "mask": "m.png"}))
+    config = recording.RecordingConfig(path=str(tmp_path))
+    with pytest.raises(UserError, match=r"save the video's frames as pictures in rgb/, or leave them out"):
+        recording.items(config)
+    (tmp_path / "people.jsonl").write_text(json.dumps({"frame": "walk/000002"}))
+    assert sum(isinstance(each, Person) for each in read_all(recording.READER, config)) == 1
+    root = tmp_path / "pictures"
+    (root / "rgb").mkdir(parents=True)
+    with av.open(str(tmp_path / "walk.mp4")) as container:
+        for number, frame in enumerate(container.decode(video=0)):
+            (root / "rgb" / f"{number:06d}.jpg").write_bytes(codecs.encode_rgb(frame.to_ndarray(format="rgb24")))
+    (tmp_path / "m.png").rename(root / "m.png")
+    (root / "people.jsonl").write_text(json.dumps({"frame": "000002", "mask": "m.png"}))
+    found = list(read_all(recording.READER, recording.RecordingConfig(path=str(root))))
+    assert [each.id for each in found if isinstance(each, Person)] == ["recording/000002"]
+
+
+def test_raw_depth_gets_its_size_from_the_viewers_csv_or_from_camera_json(tmp_path):
+    recording_files.write_realsense_viewer(tmp_path, 1)
+    csv = next(tmp_path.glob("*_Depth_metadata.csv"))
+    kept = csv.read_text()
+    csv.unlink()
+    config = recording.RecordingConfig(path=str(tmp_path))
+    given = (tmp_path / "camera.json").read_text()
+    (tmp_path / "camera.json").write_text(json.dumps({"registered": True}))
+    with pytest.raises(
+        UserError, match=r"keep the viewer's .*csv beside them, or give the depth camera in camera.json"
+    ):
+        recording.items(config)
+    (tmp_path / "camera.json").write_text(json.dumps(recording_files.camera_json()))
+    assert len(recording.items(config)) == 1
+    csv.write_text(kept)
+    (tmp_path / "camera.json").write_text(given)
+    assert len(recording.items(config)) == 1
+
+
+def test_azure_kinects_joints_are_for_pictures(tmp_path):
+    recording_files.write_video(tmp_path, "walk.mp4", 2)
+    config = recording.RecordingConfig(path=str(tmp_path), keypoints=str(tmp_path), format="azure-kinect")
+    with pytest.raises(UserError, match=r"give it to `prepare.py keypoints`"):
+        recording.resolve(config)

@@ -110,6 +110,14 @@ def test_joints_of_another_camera_or_person_are_refused():
             placed((joints * ((joints[:, 2:] + shift) / joints[:, 2:])).tolist(), seen(2, depth=True))
 
 
+def test_joints_around_a_root_are_taken_with_the_roots_place():
+    joints = own_people.joints_in_space(0)
+    around = joints - joints[0]
+    with pytest.raises(ValueError, match="add that joint's place in the camera's frame"):
+        placed(around.tolist(), seen(0, keypoints=True))
+    assert np.allclose(placed((around + joints[0]).tolist(), seen(0, keypoints=True)), joints, atol=1e-6)
+
+
 def write_lines(root, change=lambda line: line):
     own_people.write(root, 2)
     lines = [change(json.loads(line)) for line in (root / "people.jsonl").read_text().splitlines()]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import cv2
 import numpy as np
@@ -250,3 +251,12 @@ def test_the_folder_of_a_bag_may_be_the_path(tmp_path):
     files.write_ros2(tmp_path / "anna", files.recorded(1))
     (person,) = people(tmp_path / "anna")
     assert person.id == "recording/anna/000000"
+
+
+def test_the_package_that_reads_bags_is_named_where_it_is_missing(tmp_path, monkeypatch):
+    files.write_ros2(tmp_path / "anna", files.recorded(1))
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "rosbags.highlevel", None)  # as Python has it for a package that is not there
+        with pytest.raises(UserError, match=r"anna is a ROS bag; install the package .*: pip install 'rosbags>=0.11'"):
+            recording.resolve(config(tmp_path))
+    assert people(tmp_path)

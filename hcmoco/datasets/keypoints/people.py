@@ -125,7 +125,7 @@ def entries(config: KeypointsConfig, names: Sequence[str]) -> Iterator[Entry]:
     path, joints = Path(config.keypoints), joint_set(config.joints)
     if config.format == "azure-kinect":
         calibration = Path(config.calibration) if config.calibration else None
-        return azure_kinect.read(path, joints, calibration, names, config.first_frame)
+        return azure_kinect.read(path, joints, calibration, list(names), config.first_frame)
     if config.format == "coco-results":
         return coco_results.read(path, joints, Path(config.image_list) if config.image_list else None)
     readers = {
