@@ -56,6 +56,10 @@ class Config(BaseModel):
     Old value -> what it is called now. `upgrade` and `canonical` follow them too.
     """
 
+    first_defaults: ClassVar[Mapping[str, Any]] = {}
+    """What was done before a key existed, where that is not what today's default does. It tells what a file that lacks
+    the key was written with."""
+
     @field_validator("*", mode="before")
     @classmethod
     def _as_typed(cls, value: Any, info: ValidationInfo) -> Any:

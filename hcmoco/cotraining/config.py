@@ -8,7 +8,7 @@ from hcmoco.config import FREE, Config
 from hcmoco.data.transforms import AugmentConfig
 from hcmoco.models.multimodal import ModelConfig
 from hcmoco.objectives.config import ObjectiveConfig
-from hcmoco.tasks.parsing.config import PositiveWeights
+from hcmoco.tasks.parsing.config import PARSING_4K_WEIGHTS, ClassWeights
 from hcmoco.training.config import SourceConfig, TrainConfig
 from hcmoco.training.optim import OptimConfig
 
@@ -80,7 +80,7 @@ class CoTrainingSettings(Config):
     task_weight: float = Field(
         10.0, gt=0, allow_inf_nan=False, description="weight of the parsing loss. Source: the release"
     )
-    class_weights: Literal["none", "frequency", "parsing-4k"] | PositiveWeights = Field(
+    class_weights: Literal["none", "frequency", "parsing-4k"] | ClassWeights = Field(
         "frequency",
         description="none, frequency (1 / ln(1.02 + share of the labeled pixels)), parsing-4k (published), or 25 "
         "numbers",
@@ -116,6 +116,10 @@ class CoTrainingSettings(Config):
             raise ValueError(
                 "objective.release.encode_absent and model.polluted_keypoints are of the release's pre-training; "
                 "set both to false"
+            )
+        if isinstance(self.class_weights, tuple) and len(self.class_weights) != len(PARSING_4K_WEIGHTS):
+            raise ValueError(
+                f"class_weights are {len(self.class_weights)} numbers; give {len(PARSING_4K_WEIGHTS)}, one a class"
             )
         if self.train.max_workers != 1:
             raise ValueError(

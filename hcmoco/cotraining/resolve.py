@@ -7,9 +7,11 @@ from functools import cached_property
 from hcmoco.cotraining.config import CoTrainingConfig
 from hcmoco.cotraining.loader import CoTrainingLoader, LabeledBatch, fixed_crops
 from hcmoco.data.codecs import decode_labels
+from hcmoco.data.label_maps import DEFAULT_LABEL_MAP
 from hcmoco.data.loader import not_as_prepared
 from hcmoco.data.sampler import Plan
 from hcmoco.data.shards.reader import Shards
+from hcmoco.errors import UserError
 from hcmoco.finetuning.label_subset import Subset, all_rows
 from hcmoco.tasks.parsing.config import PARSING_4K_WEIGHTS
 from hcmoco.tasks.parsing.loss import class_counts, frequency_weights
@@ -71,6 +73,12 @@ def resolve(
     Raises:
         UserError: they lack what the experiment needs.
     """
+    for key, shards in (("labeled", labeled), ("test", test), ("validation", validation)):
+        if shards is not None and shards.manifest.label_map != DEFAULT_LABEL_MAP:
+            raise UserError(
+                f"data.{key}: the parts of {shards.uri} are those of {shards.manifest.label_map}; co-training learns "
+                f"{DEFAULT_LABEL_MAP}'s: name another data set"
+            )
     source = ("rgb", "depth") if config.supervised == "fused" else (config.supervised,)
     scored = ("rgb", "depth", "parts")
     with_labels = all_rows(labeled, (*source, "parts"))

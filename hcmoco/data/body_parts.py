@@ -58,28 +58,29 @@ def train_ids(raw: np.ndarray) -> np.ndarray:
     return ids
 
 
-def check_parts(labels: np.ndarray) -> None:
-    """Raise ValueError if a map holds values that are neither train ids nor IGNORE."""
-    wrong = np.unique(labels[(labels >= NUM_PARTS) & (labels != IGNORE)])
+def check_parts(labels: np.ndarray, num_parts: int = NUM_PARTS) -> None:
+    """Raise ValueError if a map holds values that are neither 0..`num_parts` - 1 nor IGNORE."""
+    wrong = np.unique(labels[(labels >= num_parts) & (labels != IGNORE)])
     if len(wrong):
-        raise ValueError(f"there are labels {wrong[:5].tolist()}; allowed are 0..{NUM_PARTS - 1} and {IGNORE}")
+        raise ValueError(f"there are labels {wrong[:5].tolist()}; allowed are 0..{num_parts - 1} and {IGNORE}")
 
 
-def decode_parts(data: bytes, size: int) -> np.ndarray:
+def decode_parts(data: bytes, size: int, num_parts: int = NUM_PARTS) -> np.ndarray:
     """Decode a stored part map.
 
     Args:
         data: 8-bit PNG bytes, `Person.parts`.
         size: side that the map must have, pixels.
+        num_parts: classes of the label map, background included.
 
     Returns:
-        uint8 [size, size], train ids and IGNORE.
+        uint8 [size, size], numbers of the label map and IGNORE.
 
     Raises:
         ValueError: bytes that do not decode, another size, or other labels.
     """
     labels = decode_labels(data, size)
-    check_parts(labels)
+    check_parts(labels, num_parts)
     return labels
 
 

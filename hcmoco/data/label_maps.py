@@ -18,6 +18,8 @@ from hcmoco.data.body_parts import IGNORE, PART_NAMES, RAW_IDS
 from hcmoco.errors import UserError
 
 _SIDES = {"left": "right", "right": "left"}
+DEFAULT_LABEL_MAP = "human3.6m"
+"""The map of synthetic people and of the published data sets."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class LabelMap:
 
     def __len__(self) -> int:
         return len(self.parts)
+
+    @property
+    def stored_as(self) -> str:
+        """Return the name of the map whose numbers records hold after `read`."""
+        return DEFAULT_LABEL_MAP if self.parts == PART_NAMES else self.name
 
     @cached_property
     def flip(self) -> np.ndarray:
@@ -84,7 +91,7 @@ def _mirror(name: str) -> str:
 LABEL_MAPS = {
     each.name: each
     for each in (
-        LabelMap("human3.6m", PART_NAMES),
+        LabelMap(DEFAULT_LABEL_MAP, PART_NAMES),
         LabelMap("human3.6m-raw", PART_NAMES, RAW_IDS),
         LabelMap(
             "lip",

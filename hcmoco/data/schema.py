@@ -33,8 +33,8 @@ class Person:
         box: float32 [4], x0, y0, x1, y1: the person's box in pixels of this image.
         keypoints: float32 [J, 3], x, y in pixels of this image (a pixel's center is at +0.5), visibility 0 or 1.
         joints3d: float32 [J3, 3], meters in the camera frame (x right, y down, z forward).
-        parts: 8-bit PNG bytes, 0 = background, 1..24 the parts of Human3.6M in the order of its published table, 255 =
-            ignore.
+        parts: 8-bit PNG bytes, 0 = background, 255 = ignore, else the parts of the label map that the manifest names;
+            by default 1..24, the parts of Human3.6M in the order of its published table.
         iuv: 8-bit 3-channel PNG bytes, channels I (chart 0..24), U, V (0..255 for 0..1).
         dp_points: float32 [N, 5], x, y in pixels, I, U, V: annotated surface points as COCO-DensePose has them.
         mask: 8-bit PNG bytes, 255 on the person.

@@ -84,6 +84,7 @@ class DatasetReader(Generic[ConfigT, ItemT]):
         name: config -> what ids and the manifest call the data set; None: its key in the registry.
         joint_set, joint_set_3d, depth_codec: of the records, or a function of the config that chooses them; "" if the
             records have none.
+        label_map: config -> name of the label map of the records' parts, see `LabelMap.stored_as`; None: Human3.6M's.
         resolve: config -> the config with what the files themselves decide, and lines that say what that is; None: the
             files decide nothing. Called once, before anything else. Raises UserError if they do not decide.
         calibrations: (config, items) -> {name: what to measure}, for sources on which something is measured over many
@@ -103,8 +104,9 @@ class DatasetReader(Generic[ConfigT, ItemT]):
     raycaster: Callable[[], str] | None = None
     name: Callable[[ConfigT], str] | None = None
     joint_set: str | Callable[[ConfigT], str] = ""
-    joint_set_3d: str = ""
+    joint_set_3d: str | Callable[[ConfigT], str] = ""
     depth_codec: str | Callable[[ConfigT], str] = "png16"
+    label_map: Callable[[ConfigT], str] | None = None
     resolve: Callable[[ConfigT], tuple[ConfigT, list[str]]] | None = None
     calibrations: Callable[[ConfigT, Sequence[ItemT | Rejected | Skipped]], Mapping[str, Any]] | None = None
     calibrate: Callable[[Any], dict] | None = None
@@ -122,6 +124,10 @@ class DatasetReader(Generic[ConfigT, ItemT]):
     def joints(self, config: ConfigT) -> str:
         """Return the name of the joint set of the records' 2D keypoints, "" if they have none."""
         return self.joint_set if isinstance(self.joint_set, str) else self.joint_set(config)
+
+    def joints_3d(self, config: ConfigT) -> str:
+        """Return the name of the joint set of the records' 3D joints, "" if they have none."""
+        return self.joint_set_3d if isinstance(self.joint_set_3d, str) else self.joint_set_3d(config)
 
     def codec(self, config: ConfigT) -> str:
         """Return the codec of the records' depth."""

@@ -18,7 +18,11 @@
   is (0.5, 0.5); v is 0 for absent, 1 or 2 for annotated. A joint outside the picture counts as absent. With
   --min-confidence v is a confidence instead. For the files that pose estimators write, see `prepare.py keypoints`.
 - joint_set: the set that the keypoints belong to; it must be the data set's.
-- parts: 8-bit PNG, grayscale or palette, of the numbers that `--label-map` names; 255 ignore.
+- joints3d: one [x, y, z] per joint of the set that `--joint-set-3d` names, null where not annotated, in the unit that
+  `--joint-unit-3d` names, in the frame of the picture's camera: x to the right, y down, z forward. They need a camera;
+  the pose task needs depth, too.
+- parts: 8-bit PNG, grayscale or palette, of the numbers that `--label-map` names; 255 ignore. The parsing tasks learn
+  the classes of that map.
 - mask: in the formats of rgb, above 0 on the person (JPEG and WebP: at least half white); depth outside it is dropped.
 - box: x0, y0, x1, y1 of the person in pixels. Default: the extent of the mask, else of the labeled parts, else of the
   visible keypoints (wider by a tenth of its longer side all around), else of the depth readings, else the whole
@@ -53,7 +57,7 @@ from hcmoco.datasets.io.files import text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.person_crop import checked
 from hcmoco.datasets.person_files import read_person_files
-from hcmoco.datasets.person_lines import FolderConfig, FolderItem, check_label_map, parse_line
+from hcmoco.datasets.person_lines import FolderConfig, FolderItem, check_named, parse_line
 from hcmoco.datasets.recorded_person import make_person
 from hcmoco.errors import UserError
 
@@ -77,8 +81,8 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
         The persons, with ids `<name>/<id>`.
 
     Raises:
-        UserError: the file is missing, not text, or has no line; lines have parts and no label map is named; or
-            `camera.json` is wrong.
+        UserError: the file is missing, not text, or has no line; lines have parts or 3D joints, and no option says
+            what they mean; or `camera.json` is wrong.
     """
     recorded_by = read_camera_file(config.path)
     path = Path(config.path) / config.file
@@ -99,7 +103,7 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
         raise UserError(
             f"{path} has no line; write one JSON object per person into it, as `prepare.py folder --help` shows"
         )
-    check_label_map(config, (each.line for each in found if isinstance(each, FolderItem)), path)
+    check_named(config, (each.line for each in found if isinstance(each, FolderItem)), path)
     return found
 
 
@@ -143,5 +147,7 @@ READER = DatasetReader(
     root="path",
     name=lambda config: config.name,
     joint_set=lambda config: config.joint_set,
+    joint_set_3d=lambda config: config.joint_set_3d,
     depth_codec=lambda config: config.depth_codec,
+    label_map=lambda config: config.stored_label_map,
 )

@@ -6,13 +6,17 @@
   png_annotation_v2/<frame>.png    8 bits, grayscale or palette; the numbers are Human3.6M's raw part ids
   one list for training and one for validation, with lines such as `images/S001C001P001R001A001F060.jpg`
 
+With `--ntu DOWNLOAD`, images/ and depth/ are not needed: RGB and depth are those frames of an NTU RGB+D download, laid
+out as `prepare.py ntu` reads it, and RGB is registered onto depth as `ntu` does it, on the download's skeleton files.
+
 <frame> is SsssCcccPpppRrrrAaaaFfff: setup, camera, performer, repetition, action, and the frame's number, counted from
 1. Pixels and labels stay as they are published, mirrored as Kinect sees the world, unless `mirror` says otherwise.
 Orientations that files declare are ignored; Kinect's have none.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,9 +28,18 @@ from hcmoco.data.codecs import DepthCodec, decode_depth, decode_labels
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import KINECT_25
 from hcmoco.data.transforms import flip_labels
-from hcmoco.datasets.base import DatasetReader, Rejected
+from hcmoco.datasets import ntu
+from hcmoco.datasets.base import DatasetReader, Rejected, Skipped
 from hcmoco.datasets.io.files import below_source, read_inside, read_rgb, text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.ntu.frames import (
+    check_frames,
+    download_clips,
+    registered_frame,
+    registrations,
+    with_registrations,
+)
+from hcmoco.datasets.ntu.layout import NtuItem
 from hcmoco.datasets.person_crop import PersonImages, checked, crop_person, whole_picture
 from hcmoco.errors import UserError
 
@@ -36,6 +49,7 @@ PUBLISHED = {"v2": 1963, "v3": 392}
 
 _LINE = re.compile(r"(?:[^\s/]+/)*(?P<frame>S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}F\d{3,6})(?:\.(?:jpg|png))?")
 _PERFORMER = slice(8, 12)
+_TAG = 20  # characters of a frame's name that are its clip's
 _LISTS = (".txt", ".lst")
 _LIST_BYTES = 1 << 24
 
@@ -57,6 +71,11 @@ class NtuParsingConfig(Config):
     )
     images: str = Field("images", description="folder of the registered RGB pictures, relative to source or absolute")
     depth: str = Field("depth", description="folder of the depth pictures, likewise")
+    ntu: str | None = Field(
+        None,
+        description="folder of an NTU RGB+D download whose videos, depth and skeleton files are taken instead of "
+        "images/ and depth/, relative to source or absolute",
+    )
     labels: str = Field("png_annotation_v2", description="folder of the label pictures, likewise")
     stored: Literal["whole", "person"] = Field(
         "whole",
@@ -73,11 +92,19 @@ class NtuParsingConfig(Config):
 
 @dataclass(frozen=True)
 class NtuParsingItem:
-    """One frame of the list, whose files are not read yet."""
+    """One frame of the list, whose files are not read yet.
+
+    Attributes:
+        id: `ntu-parsing/<frame>`.
+        frame: its name.
+        config: of the reader.
+        clip: its clip of the NTU RGB+D download, where RGB and depth are taken from there.
+    """
 
     id: str
     frame: str
     config: NtuParsingConfig
+    clip: NtuItem | None = None
 
 
 def inventory(config: NtuParsingConfig) -> Inventory:
@@ -99,15 +126,30 @@ def inventory(config: NtuParsingConfig) -> Inventory:
         else:
             result.counts[what] = len(names)
             result.faults.append(Fault(folder, f"does not exist; {len(names):,} {what} are looked for in it"))
+    if config.ntu is not None:
+        placed = _with_clips(config, found)
+        there = {each.id: each for each in placed if isinstance(each, NtuParsingItem)}
+        check_frames(result, [(each.clip, _number(each)) for each in there.values() if each.clip])
+        listed = {each.id for each in found if isinstance(each, NtuParsingItem)}
+        lost = [each for each in placed if isinstance(each, Rejected) and each.id in listed and each.id not in there]
+        result.faults += [Fault(each.id.removeprefix("ntu-parsing/"), each.reason) for each in lost]
     return result
+
+
+def _number(item: NtuParsingItem) -> int:
+    """Return the number of the frame in its clip, counted from 1."""
+    return int(item.frame[_TAG + 1 :])
 
 
 def _files(config: NtuParsingConfig, frames: list[str]) -> dict[str, tuple[str, list[str]]]:
     """Folder and names of each kind of picture."""
+    labels = {"label pictures": (_folder(config, config.labels), [f"{frame}.png" for frame in frames])}
+    if config.ntu is not None:
+        return labels
     return {
         "RGB pictures": (_folder(config, config.images), [f"{frame}.jpg" for frame in frames]),
         "depth pictures": (_folder(config, config.depth), [f"MDepth-{frame}.png" for frame in frames]),
-        "label pictures": (_folder(config, config.labels), [f"{frame}.png" for frame in frames]),
+        **labels,
     }
 
 
@@ -135,8 +177,55 @@ def items(config: NtuParsingConfig) -> list[NtuParsingItem | Rejected]:
             raise UserError(
                 f"folder of {what} {folder} does not exist; "
                 "unpack them there, or name the folder with a flag (see --help)"
+                + ("" if what == "label pictures" else "; --ntu takes RGB and depth from an NTU RGB+D download")
             )
-    return found
+    return found if config.ntu is None else _with_clips(config, found)
+
+
+def _with_clips(
+    config: NtuParsingConfig, found: Sequence[NtuParsingItem | Rejected]
+) -> list[NtuParsingItem | Rejected]:
+    """Add their clips of the NTU RGB+D download; a frame whose clip lacks a file is Rejected."""
+    frames = [each.frame for each in found if isinstance(each, NtuParsingItem)]
+    clips = {each.id: each for each in download_clips(str(below_source(config.source, str(config.ntu))), frames)}
+
+    def placed(item: NtuParsingItem | Rejected) -> NtuParsingItem | Rejected:
+        if isinstance(item, Rejected):
+            return item
+        clip = clips.get(f"ntu/{item.frame[:_TAG]}")
+        if isinstance(clip, NtuItem):
+            return replace(item, clip=clip)
+        return Rejected(item.id, "the NTU RGB+D download does not have its clip" if clip is None else clip.reason)
+
+    return [placed(item) for item in found]
+
+
+def _clips(items: Sequence[NtuParsingItem | Rejected | Skipped]) -> list[NtuItem | None]:
+    return [item.clip for item in items if isinstance(item, NtuParsingItem)]
+
+
+def calibrations(
+    config: NtuParsingConfig, items: Sequence[NtuParsingItem | Rejected | Skipped]
+) -> Mapping[str, ntu.Calibration]:
+    """Return the registrations to measure on the NTU RGB+D download; none where pictures are registered already."""
+    del config
+    return registrations(_clips(items))
+
+
+def with_calibrations(
+    config: NtuParsingConfig, items: Sequence[NtuParsingItem | Rejected | Skipped], results: Mapping[str, dict]
+) -> list[NtuParsingItem | Rejected | Skipped]:
+    """Add the registration to each frame's clip; frames of a refused one become Rejected. See `ntu`."""
+    del config
+    clips = with_registrations(_clips(items), results)
+
+    def measured(item: NtuParsingItem | Rejected | Skipped) -> NtuParsingItem | Rejected | Skipped:
+        if not isinstance(item, NtuParsingItem) or item.clip is None:
+            return item
+        clip = clips[item.clip.id]
+        return replace(item, clip=clip) if isinstance(clip, NtuItem) else Rejected(item.id, clip.reason)
+
+    return [measured(item) for item in items]
 
 
 def _listed(config: NtuParsingConfig) -> tuple[Path, list[NtuParsingItem | Rejected]]:
@@ -228,9 +317,13 @@ def read(item: NtuParsingItem | Rejected) -> Person | Rejected:
 
 def _person(item: NtuParsingItem) -> Person:
     config = item.config
-    rgb_file, depth_file, label_file = ((folder, names[0]) for folder, names in _files(config, [item.frame]).values())
-    rgb, depth = read_rgb(*rgb_file), decode_depth(read_inside(*depth_file), "png16")
-    parts = train_ids(decode_labels(read_inside(*label_file)))
+    files = {what: (folder, names[0]) for what, (folder, names) in _files(config, [item.frame]).items()}
+    parts = train_ids(decode_labels(read_inside(*files["label pictures"])))
+    if item.clip is None:
+        rgb = read_rgb(*files["RGB pictures"])
+        depth = decode_depth(read_inside(*files["depth pictures"]), "png16")
+    else:
+        rgb, depth = registered_frame(item.clip, _number(item))
     if config.mirror != "none":
         rgb, depth, parts = rgb[:, ::-1], depth[:, ::-1], parts[:, ::-1]
     if config.mirror == "pixels and sides":
@@ -246,5 +339,13 @@ def _person(item: NtuParsingItem) -> Person:
 
 
 READER = DatasetReader(
-    NtuParsingConfig, items, read, inventory, joint_set=JOINT_SET, depth_codec=lambda config: config.depth_codec
+    NtuParsingConfig,
+    items,
+    read,
+    inventory,
+    joint_set=JOINT_SET,
+    depth_codec=lambda config: config.depth_codec,
+    calibrations=calibrations,
+    calibrate=ntu.calibrate,
+    with_calibrations=with_calibrations,
 )

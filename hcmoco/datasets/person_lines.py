@@ -6,20 +6,20 @@ folder.py says what each key means.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, FiniteFloat, field_validator
+from pydantic import Field, FiniteFloat, ValidationInfo, field_validator
 
 from hcmoco import unique_keys
 from hcmoco.config import Config, build
-from hcmoco.data.body_parts import PART_NAMES
 from hcmoco.data.codecs import DepthCodec
 from hcmoco.data.depth_units import DepthUnit, DepthUnitOrDefault, millimeters, unit_name, unit_of_scale
-from hcmoco.data.label_maps import LABEL_MAPS, label_map
+from hcmoco.data.label_maps import DEFAULT_LABEL_MAP, LABEL_MAPS, label_map
 from hcmoco.data.skeletons import joint_set
 from hcmoco.datasets.base import Rejected
 from hcmoco.datasets.cameras.camera_file import RecordedBy
+from hcmoco.datasets.joints_3d import JointUnit
 from hcmoco.datasets.keypoint_convention import Convention, KeypointOptions, picture_fault, value_fault
 from hcmoco.errors import UserError
 
@@ -28,6 +28,8 @@ _Positive = Annotated[FiniteFloat, Field(gt=0)]
 
 class FolderConfig(KeypointOptions):
     """A folder of your own pictures."""
+
+    first_defaults: ClassVar = {"orientation": "stored", "label_map": "human3.6m"}
 
     path: str = Field(description="the folder")
     file: str = Field("people.jsonl", description="the JSON Lines file in it")
@@ -49,6 +51,11 @@ class FolderConfig(KeypointOptions):
         description=f"whose numbers the pictures of parts hold: {', '.join(LABEL_MAPS)}; needed if a line has parts",
     )
 
+    joint_set_3d: str = Field("", description="joint set of 3D joints, e.g. kinect-25; needed if a line has joints3d")
+    joint_unit_3d: JointUnit | Literal[""] = Field(
+        "", description="length of the number 1 in 3D joints: mm, cm or m; needed if a line has joints3d"
+    )
+
     @field_validator("label_map")
     @classmethod
     def _known_map(cls, name: str) -> str:
@@ -57,13 +64,20 @@ class FolderConfig(KeypointOptions):
         except UserError as error:
             raise ValueError(str(error)) from None
 
-    @field_validator("joint_set")
+    @field_validator("joint_set", "joint_set_3d")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        if not name and info.field_name == "joint_set_3d":
+            return ""
         try:
             return joint_set(name).name
         except UserError as error:
             raise ValueError(str(error)) from None
+
+    @property
+    def stored_label_map(self) -> str:
+        """Return the name of the label map whose numbers records hold."""
+        return label_map(self.label_map or DEFAULT_LABEL_MAP).stored_as
 
     @property
     def upright(self) -> bool:
@@ -86,6 +100,7 @@ class PersonLine(Config):
     camera: tuple[_Positive, _Positive, FiniteFloat, FiniteFloat] | None = None
     keypoints: tuple[tuple[FiniteFloat, FiniteFloat, Annotated[FiniteFloat, Field(ge=0)]], ...] | None = None
     joint_set: str | None = None
+    joints3d: tuple[tuple[FiniteFloat, FiniteFloat, FiniteFloat] | None, ...] | None = None
     parts: str | None = None
     mask: str | None = None
     box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = None
@@ -125,17 +140,21 @@ def parse_line(config: FolderConfig, where: str, text: str, recorded_by: Recorde
     return FolderItem(f"{config.name}/{key}", line, config, recorded_by)
 
 
-def check_label_map(config: FolderConfig, lines: Iterable[PersonLine], path: Path) -> None:
-    """Raise UserError if lines of the file `path` have parts of which nobody says whose numbers they hold."""
+def check_named(config: FolderConfig, lines: Iterable[PersonLine], path: Path) -> None:
+    """Raise UserError if lines of the file `path` have numbers, and no option says what they mean.
+
+    These are parts without their label map, and 3D joints without their joint set and unit.
+    """
+    lines = list(lines)
     if not config.label_map and any(line.parts for line in lines):
         raise UserError(
             f"{path} has parts, whose numbers mean other parts in other label maps; say whose they are with "
             f"--label-map: {', '.join(LABEL_MAPS)}"
         )
-    if config.label_map and label_map(config.label_map).parts != PART_NAMES:
+    if any(line.joints3d for line in lines) and not (config.joint_set_3d and config.joint_unit_3d):
         raise UserError(
-            f"label map {config.label_map!r} has other parts than human3.6m's 25, which the tasks learn; "
-            "leave parts out"
+            f"{path} has 3D joints; say which they are and what their numbers mean, for example "
+            "--joint-set-3d kinect-25 --joint-unit-3d mm"
         )
 
 
@@ -144,6 +163,9 @@ def joints_fault(line: PersonLine, config: FolderConfig) -> str | None:
     wanted = config.joint_set
     if line.joint_set is not None and line.joint_set != wanted:
         return f"joint_set is {line.joint_set!r}, the data set is read as {wanted!r}; a data set has one joint set"
+    in_space = config.joint_set_3d
+    if in_space and line.joints3d is not None and len(line.joints3d) != len(joint_set(in_space)):
+        return f"there are {len(line.joints3d)} joints3d, {in_space} has {len(joint_set(in_space))}"
     if line.keypoints is None:
         return None
     if len(line.keypoints) != len(joint_set(wanted)):

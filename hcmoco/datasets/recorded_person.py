@@ -5,11 +5,13 @@ Shapes: H, W of the pictures.
 
 import numpy as np
 
+from hcmoco.data.body_parts import IGNORE
 from hcmoco.data.depth_units import FURTHEST_MM, check_distance, default_unit, in_millimeters, rounded
 from hcmoco.data.schema import Person
 from hcmoco.datasets.cameras.camera_file import CAMERA_FILE, RecordedBy
 from hcmoco.datasets.cameras.registration import register_depth
 from hcmoco.datasets.conventions import check_box, check_on_mask
+from hcmoco.datasets.joints_3d import Seen, place_joints_3d
 from hcmoco.datasets.person_crop import PersonImages, crop_person
 from hcmoco.datasets.person_files import PersonPictures, find_box
 from hcmoco.datasets.person_lines import FolderItem, place_keypoints
@@ -46,6 +48,9 @@ def make_person(item: FolderItem, pictures: PersonPictures) -> Person:
         shown = mask is not None or pictures.parts is not None or len(seen) > 0
         where = 'write "depth_unit": "{unit}" in its line' if line.depth_unit else "give --depth-unit {unit}"
         check_depth_in_box(depth, unit, where, box, camera, shown=shown or line.box is not None)
+    joints3d = None
+    if line.joints3d is not None:
+        joints3d = _in_space(item, camera, box, keypoints, depth, mask, pictures.parts)
     person = Person(
         id=item.id,
         dataset=item.config.name,
@@ -55,11 +60,34 @@ def make_person(item: FolderItem, pictures: PersonPictures) -> Person:
         camera=None if camera is None else np.array(camera),
         box=box,
         keypoints=keypoints,
+        joints3d=joints3d,
     )
     images = PersonImages(
         rgb=rgb, depth=None if depth is None else rounded(depth, FURTHEST_MM), parts=pictures.parts, mask=mask
     )
     return crop_person(person, images, item.config.depth_codec)
+
+
+def _in_space(
+    item: FolderItem,
+    camera: tuple[float, ...] | None,
+    box: np.ndarray,
+    keypoints: np.ndarray | None,
+    depth: np.ndarray | None,
+    mask: np.ndarray | None,
+    parts: np.ndarray | None,
+) -> np.ndarray | None:
+    """The line's 3D joints, float32 [J, 3], meters; None if no joint is annotated."""
+    config = item.config
+    if camera is None:
+        raise ValueError(
+            f"joints3d are in the frame of a camera that is not known; give camera in the line, or {CAMERA_FILE}"
+        )
+    person = mask > 0 if mask is not None else None if parts is None else (parts > 0) & (parts != IGNORE)
+    assert item.line.joints3d is not None
+    assert config.joint_unit_3d  # check_named has asked for it
+    seen = Seen(camera, box, keypoints, config.joint_set, depth, person)
+    return place_joints_3d(item.line.joints3d, config.joint_unit_3d, config.joint_set_3d, seen)
 
 
 def _depth(item: FolderItem, stored: np.ndarray, rgb: np.ndarray | None) -> tuple[np.ndarray, str]:

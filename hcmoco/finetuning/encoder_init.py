@@ -119,6 +119,15 @@ def _read(encoder: Encoder, text: str) -> EncoderInit:
     )
 
 
+def _overrides(exported: EncoderConfig, config: EncoderConfig, name: str, key: str) -> str:
+    """Return the overrides that give `config` the value of `exported`; a mapping is merged, so its keys are listed."""
+    if name != "args":
+        return f"{key}.{name}={getattr(exported, name)}"
+    known = {**dict.fromkeys(config.args, "null"), **{each: str(value) for each, value in exported.args.items()}}
+    same = {each for each, value in exported.args.items() if config.args.get(each) == value}
+    return " ".join(f"{key}.args.{each}={value}" for each, value in known.items() if each not in same)
+
+
 def _of_export(folder: str, config: EncoderConfig, modality: str, key: str) -> EncoderInit:
     export = load_export(folder)
     exported = getattr(export.model, modality)
@@ -126,7 +135,7 @@ def _of_export(folder: str, config: EncoderConfig, modality: str, key: str) -> E
         if getattr(exported, name) != getattr(config, name):
             raise UserError(
                 f"init: the {modality} encoder of {folder} has {name} = {getattr(exported, name)!r}, "
-                f"{key}.{name} is {getattr(config, name)!r}; set {key}.{name}={getattr(exported, name)} or take "
+                f"{key}.{name} is {getattr(config, name)!r}; set {_overrides(exported, config, name, key)} or take "
                 f"weights of that encoder"
             )
     encoder = build_encoder(config, load=False)

@@ -110,6 +110,17 @@ def all_rows(shards: Shards, needed: Sequence[str]) -> Subset:
     return _subset(shards, ids, places, np.arange(len(ids)))
 
 
+def _more_rows(config: LabelsConfig, count: int, held_out: int) -> str:
+    """What to give where no row is left to train on."""
+    left = count - held_out
+    advice = [] if left else [f"give num_val_rows={count // 5}" + ("" if count >= 5 else " and select=last")]
+    if config.subset is not None:
+        advice.append("take num_samples=1 or more instead of subset")
+    elif left:
+        advice.append(f"give fraction={1 / left + 5e-5:.4f} or more, or num_samples=1 or more")
+    return ", and ".join(advice)
+
+
 def split(shards: Shards, config: LabelsConfig, needed: Sequence[str], *, seed: int) -> tuple[Subset, Subset | None]:
     """Choose the rows to train on and the rows to validate on.
 
@@ -147,8 +158,7 @@ def split(shards: Shards, config: LabelsConfig, needed: Sequence[str], *, seed: 
     if not len(chosen):
         raise UserError(
             f"{config.text} of the {count} labeled rows of {shards.uri} leaves no row to train on: num_val_rows = "
-            f"{config.num_val_rows} of them are kept for validation; give a larger fraction, num_samples=17, or a "
-            "smaller num_val_rows"
+            f"{config.num_val_rows} of them are kept for validation; {_more_rows(config, count, len(held_out))}"
         )
     return _subset(shards, ids, places, chosen), _subset(shards, ids, places, held_out) if len(held_out) else None
 

@@ -95,23 +95,25 @@ def resolve(config: FinetuneConfig, train: Shards, test: Shards, encoder_init: E
     """Resolve a fine-tuning over opened data sets.
 
     Raises:
-        UserError: the data sets lack labels, or no row is left to train on.
+        UserError: the data sets lack labels, labels of the two mean different things, or no row is left to train on.
     """
     cls = task_class(config.task.name)
     needed = (*cls.inputs, *cls.labels)
     train_subset, val_subset = split(train, config, needed, seed=config.seed)
     test_subset = all_rows(test, needed)
     try:
-        statistics = cls.fit_statistics(config.task, train_subset.rows(cls.columns, _STATISTICS_ROWS))
+        rows = train_subset.rows(cls.columns, _STATISTICS_ROWS)
+        statistics = cls.fit_statistics(config.task, rows, train.manifest)
     except ValueError as error:
         raise not_as_prepared(error) from None
+    task = make_task(config.task, train.manifest, statistics)
     return ResolvedRun(
         config=config,
         train_subset=train_subset,
         val_subset=test_subset if config.select == "test" else val_subset,
         test_subset=test_subset,
-        task=make_task(config.task, train.manifest, statistics),
-        test_task=make_task(config.task, test.manifest, statistics),
+        task=task,
+        test_task=task.over(test.manifest),
         init={"text": encoder_init.text, "digest": encoder_init.digest},
         terms=(of_data(train.manifest), *encoder_init.terms),
     )

@@ -53,8 +53,13 @@ class Saved:
     weights: bytes
 
     def task(self, about: About | None = None) -> Task:
-        """Return the task over a data set; None: over one like that of the training."""
-        return make_task(self.config, about or self.about, self.statistics)
+        """Return the task over a data set; None: over one like that of the training.
+
+        Raises:
+            UserError: labels of the data set mean something else than those of the training.
+        """
+        task = make_task(self.config, self.about, self.statistics)
+        return task.over(about) if about else task
 
     def model(self) -> nn.Module:
         """Return the model in evaluation mode, on the CPU. Raises UserError if the weights do not fit."""

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from hcmoco.data.body_parts import PART_NAMES
 from hcmoco.data.codecs import encode_labels
 from hcmoco.inference.adapter import ImageResult, ImageTransform, PreparedImage, draw_box, labels_on_image
 from hcmoco.inference.person import PersonAdapter
 from hcmoco.tasks.base import Prediction
 from hcmoco.tasks.parsing.sheet import legend, paint_labels
-from hcmoco.tasks.parsing.task import ParsingBatch
+from hcmoco.tasks.parsing.task import ParsingBatch, ParsingTask
 from hcmoco.visualization.sheet import gray_depth
 
 FINEST = 1024
@@ -23,6 +22,8 @@ _LEGEND_WIDTH = 820
 
 class ParsingAdapter(PersonAdapter):
     """The adapter of `parsing-rgb` and `parsing-depth`. The task's `label_size` is for scores and is not used here."""
+
+    task: ParsingTask
 
     def make_batch(self, row: dict, transform: ImageTransform) -> ParsingBatch:
         batch = self.task.make_batch([row], None)
@@ -45,7 +46,7 @@ class ParsingAdapter(PersonAdapter):
             mine = labels_on_image(prediction["parts"], row_side, transform, picture, small)
             together = np.where(together > 0, together, mine)
             people.append(facts)
-        painted = paint_labels(prepared.preview, together)
+        painted = paint_labels(prepared.preview, together, self.task.label_map)
         for each in people:
             if each["box"] is not None:
                 draw_box(painted, each["box"], picture)
@@ -54,8 +55,8 @@ class ParsingAdapter(PersonAdapter):
     def facts(self) -> dict[str, Any]:
         return {
             "parts": "8-bit PNG of the picture's size, one number per pixel",
-            "part_names": dict(enumerate(PART_NAMES)),
+            "part_names": dict(enumerate(self.task.label_map.parts)),
         }
 
     def legend(self) -> np.ndarray:
-        return legend(_LEGEND_WIDTH)
+        return legend(_LEGEND_WIDTH, self.task.label_map)

@@ -182,7 +182,7 @@ class Task(ABC, Generic[BatchT]):
         self.config, self.about, self.statistics = config, about, dict(statistics or {})
 
     @classmethod
-    def fit_statistics(cls, config: Any, rows: Iterable[dict]) -> dict[str, Any]:
+    def fit_statistics(cls, config: Any, rows: Iterable[dict], about: About) -> dict[str, Any]:
         """Return what has to be known of the labeled rows before training, such as class weights. Most tasks need none.
 
         It is called once per run, in one process. The result goes to the constructor in all processes, and is saved
@@ -191,13 +191,24 @@ class Task(ABC, Generic[BatchT]):
         Args:
             config: the task's own settings.
             rows: labeled rows with `columns`, dicts of Python values.
+            about: manifest of their data set.
         Returns:
             JSON values.
         Raises:
             ValueError: a row does not decode, with its id.
         """
-        del config, rows
+        del config, rows, about
         return {}
+
+    def over(self, about: About) -> Self:
+        """Return the task with the same settings and statistics over another data set, for scores.
+
+        Args:
+            about: manifest of the other data set.
+        Raises:
+            UserError: labels there mean something else than those of `self.about`.
+        """
+        return type(self)(self.config, about, self.statistics)
 
     @abstractmethod
     def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> BatchT:

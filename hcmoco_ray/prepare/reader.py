@@ -15,6 +15,7 @@ from hcmoco import yaml_core
 from hcmoco.config import Config, build
 from hcmoco.config_errors import renamed_keys
 from hcmoco.config_types import is_text
+from hcmoco.data.label_maps import DEFAULT_LABEL_MAP
 from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.datasets.base import DatasetReader, Item, Outcome, Rejected, Skipped
 from hcmoco.datasets.io.inventory import Inventory
@@ -81,7 +82,8 @@ class Source:
             "kind": self.entry.records,
             "dataset": self.name,
             "joints": self.reader.joints(self.config) if persons else "",
-            "joints3d": self.reader.joint_set_3d if persons else "",
+            "joints3d": self.reader.joints_3d(self.config) if persons else "",
+            "label_map": self.reader.label_map(self.config) if self.reader.label_map else DEFAULT_LABEL_MAP,
             "depth_codec": self.reader.codec(self.config) if persons else "png16",
             "size": self.config.model_dump(include={"size"})["size"],
             "license": self.license or self.entry.license,

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 
 import hcmoco
 from hcmoco.config import first_difference, upgrade
@@ -10,6 +11,7 @@ from hcmoco.data.schema import Person, Scene
 from hcmoco.data.shards.manifest import MANIFEST, read_manifest
 from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.errors import UserError
+from hcmoco.masking import masked
 from hcmoco.storage import Folder, existing_parent, is_local
 from hcmoco_ray.prepare.reader import PROGRAM, Source
 
@@ -40,10 +42,36 @@ def is_prepared(folder: Folder, source: Source) -> bool:
         raise UserError(
             f"{folder.uri} already holds a data set that {provenance.program} made; choose another --out or delete it"
         )
-    _check_same(
-        upgrade(type(source.config), provenance.arguments), source.arguments, folder, "already holds a data set"
-    )
+    stored = _with_options_of_today(upgrade(type(source.config), provenance.arguments), source, folder)
+    _check_same(stored, source.arguments, folder, "already holds a data set")
     return True
+
+
+def _with_options_of_today(stored: dict, source: Source, folder: Folder) -> dict:
+    """Return arguments of a manifest, with those that its version had no option for: what it did without.
+
+    Where that is another thing than today's default, and the option is not given, the same command still means the same
+    data set: a line says what it holds.
+    """
+    cls = type(source.config)
+    absent = {
+        name: cls.first_defaults.get(name, field.get_default(call_default_factory=True))
+        for name, field in cls.model_fields.items()
+        if name not in stored and not field.is_required()
+    }
+    then = replace(source, config=source.config.model_copy(update=absent)).arguments
+    now = source.arguments
+    for name in absent:
+        if then.get(name) == now.get(name) or name in source.config.model_fields_set:
+            continue
+        told = (
+            f"{folder.uri} was prepared before there was --{name.replace('_', '-')}: it holds what "
+            f"{then[name] or 'none'} means, and today's default is {now[name] or 'none'}; to have that, choose another "
+            "--out"
+        )
+        print(masked(told), flush=True)
+        then[name] = now[name]
+    return {**stored, **{name: then[name] for name in absent if name in then}}
 
 
 def check_request(folder: Folder, source: Source, num_items: int) -> None:

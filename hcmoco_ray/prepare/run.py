@@ -131,17 +131,21 @@ def _make_parts(source: Source, folder: Folder, items: Sequence, max_broken: flo
     """Write all parts, and number their rows without gaps. Raises UserError if too many records are rejected."""
     parts: dict[int, Part] = {}
     expected = len(items) * source.rows_per_item
+    num_read = 0
     progress = Progress(f"preparing {source.name}", len(items), source.unit)
 
     def collect(result: tuple[Part, int, bool]) -> None:
+        nonlocal num_read
         part, num_items, was_finished = result
         parts[part.number] = part
         progress.add(num_items, free=was_finished)
-        check_rejected(max(expected, _num_records(parts)))
+        num_read += num_items
+        guessed = source.rows_per_item > 1 and num_read < len(items)
+        check_rejected(max(expected, _num_records(parts)), guessed=guessed)
 
-    def check_rejected(num_records: int) -> None:
+    def check_rejected(num_records: int, *, guessed: bool = False) -> None:
         try:
-            _check_rejected(source, parts, max_broken, num_records, len(items))
+            _check_rejected(source, parts, max_broken, num_records, len(items), guessed=guessed)
         except UserError:
             progress.close()
             folder.write(REFUSED, b"")
@@ -180,18 +184,35 @@ def _num_records(parts: Mapping[int, Part]) -> int:
 
 
 def _check_rejected(
-    source: Source, parts: Mapping[int, Part], max_broken: float, num_records: int, num_items: int
+    source: Source,
+    parts: Mapping[int, Part],
+    max_broken: float,
+    num_records: int,
+    num_items: int,
+    *,
+    guessed: bool = False,
 ) -> None:
     """Raise UserError if more than the share `max_broken` of the records is rejected, or of the items.
 
     Items count too, because it is not known how many records a video would have given that cannot be opened.
+
+    Args:
+        source: what is prepared.
+        parts: that are finished.
+        max_broken: the share.
+        num_records: of the whole source.
+        num_items: likewise.
+        guessed: `num_records` is estimated, because videos or clips that are not read yet give several records each.
     """
     rejected = sum(len(part.rejected) for part in parts.values())
     rejected_items = sum(part.rejected_items for part in parts.values())
-    for count, total, what in ((rejected, num_records, "records"), (rejected_items, num_items, source.unit)):
+    for count, total, what, of in (
+        (rejected, num_records, "records", "of about" if guessed else "of the"),
+        (rejected_items, num_items, source.unit, "of the"),
+    ):
         if count > (allowed := int(max_broken * total)):
             raise UserError(
-                f"{count} of the {total} {what} of {source.name} are rejected so far, --max-broken {max_broken} "
+                f"{count} {of} {total} {what} of {source.name} are rejected so far, --max-broken {max_broken} "
                 f"allows {allowed}; fix them, or raise --max-broken to resume from the finished parts"
             )
 

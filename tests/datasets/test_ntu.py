@@ -12,7 +12,7 @@ from hcmoco.data.validation import check_person
 from hcmoco.datasets import ntu
 from hcmoco.datasets.base import Rejected, Skipped, read_all
 from hcmoco.errors import UserError
-from tests.helpers.ntu_files import HEIGHT, SLIDE, WIDTH, Clip, truth, write
+from tests.helpers.ntu_files import HEIGHT, SLIDE, WIDTH, Clip, color_picture, truth, write
 
 CLIPS = {
     clip.tag: clip
@@ -443,3 +443,46 @@ def test_a_source_that_cannot_be_used_is_one_line(copy, change, options, words):
     with pytest.raises(UserError, match=words) as caught:
         ntu.items(ntu.NtuConfig(source=str(copy), **options))
     assert "\n" not in str(caught.value)
+
+
+def color_keypoints(clip, number):
+    """float64 [25, 2], where the unmirrored video of 480 pixels shows the joints; a pixel's center is at +0.5."""
+    seen = truth(clip, number)
+    x, y, z = (seen.joints3d * (-1, -1, 1)).T
+    fx, fy, cx, cy = clip.rig.camera
+    xy = clip.rig.color(np.column_stack([cx + fx * x / z, cy - fy * y / z]), z)
+    return (np.array([1920, 0]) - (xy + 0.5) * (1, -1)) * (_SMALL / 1920)
+
+
+def test_rgb_and_joints_alone_are_the_color_picture(copy):
+    shutil.rmtree(copy / "nturgb+d_depth_masked")
+    with pytest.raises(UserError, match="--use rgb reads RGB and joints without depth"):
+        outcomes(copy)
+    found = outcomes(copy, use="rgb")
+    persons = {id: each for id, each in found.items() if isinstance(each, Person)}
+    assert {"ntu/S001C001P001R001A001F020", "ntu/S001C002P001R001A001F010"} <= set(persons)
+    assert found["ntu/S001C001P001R001A001F010"].reason == "more than one body"
+    for id, person in persons.items():
+        clip, number = frame_of(id)
+        assert check_person(person, 25, "zstd-delta") == []
+        assert (person.depth, person.camera, person.joints3d) == (None, None, None)
+        assert person.crop[3:].tolist() == [_SMALL, _SMALL * 9 // 16]
+        lost = [*clip.lost.get(number, ()), *clip.zeros.get(number, ())]
+        kept = np.setdiff1d(np.arange(25), lost)
+        assert np.array_equal(np.flatnonzero(person.keypoints[:, 2]), kept)
+        assert person.size == person.crop[2]
+        expected = color_keypoints(clip, number)[kept] - person.crop[:2]
+        assert np.allclose(person.keypoints[kept, :2], expected, atol=0.01)
+        # The pixels: what the color camera saw, mirrored back.
+        shown = color_picture(clip, truth(clip, number), _SMALL)[:, ::-1, ::-1]
+        x0, y0, side = person.crop[:3].astype(int)
+        high, low = np.minimum([y0 + side, x0 + side], shown.shape[:2]), np.maximum([y0, x0], 0)
+        stored = codecs.decode_rgb(person.rgb)[low[0] - y0 : high[0] - y0, low[1] - x0 : high[1] - x0]
+        assert np.abs(stored.astype(int) - shown[low[0] : high[0], low[1] : high[1]]).mean() < 8
+
+
+def test_the_check_asks_for_no_depth_without_it(copy):
+    shutil.rmtree(copy / "nturgb+d_depth_masked")
+    found = ntu.inventory(ntu.NtuConfig(source=str(copy), use="rgb"))
+    assert not found.faults
+    assert set(found.counts) == {"clips", "RGB videos", "skeleton files"}

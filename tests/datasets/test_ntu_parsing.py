@@ -17,6 +17,7 @@ from hcmoco.datasets.base import Rejected, read_all
 from hcmoco.datasets.ntu_parsing import NtuParsingConfig
 from hcmoco.errors import UserError
 from hcmoco.tasks.parsing.loss import class_counts
+from tests.helpers.ntu_files import Clip, truth, write
 from tests.helpers.ntu_parsing_files import HEIGHT, WIDTH, frame_name, label_png, make_frame, write_ntu_parsing
 from tests.helpers.real_samples import real_sample
 
@@ -283,3 +284,60 @@ def test_real_masked_depth_comes_back(tmp_path):
         assert set(np.unique(stored)) <= set(np.unique(depth))
         assert np.array_equal(stored > 0, parts == 14)
         assert (stored > 0).mean() == pytest.approx((depth > 0).sum() / width**2, rel=0.02)
+
+
+DOWNLOADED = (Clip("S001C001P001R001A001", frames=20, person=0), Clip("S001C001P002R001A050", frames=10, person=1))
+DOWNLOADED_FRAMES = ("S001C001P001R001A001F010", "S001C001P001R001A001F020", "S001C001P002R001A050F010")
+
+
+@pytest.fixture(scope="module")
+def downloaded(tmp_path_factory):
+    """Labels and lists alone, and a download of NTU RGB+D beside them."""
+    root = tmp_path_factory.mktemp("labels")
+    write(root / "NTU", list(DOWNLOADED), width=640)
+    (root / "png_annotation_v2").mkdir()
+    for frame in DOWNLOADED_FRAMES:
+        (root / "png_annotation_v2" / f"{frame}.png").write_bytes(label_png(labels_of(frame), palette=True))
+    (root / "train_v2.txt").write_text("".join(f"images/{frame}.jpg\n" for frame in DOWNLOADED_FRAMES))
+    return root
+
+
+def seen(frame):
+    """What the frame shows, mirrored as it is stored."""
+    clip = next(each for each in DOWNLOADED if each.tag == frame[:20])
+    found = truth(clip, int(frame[21:]))
+    return found.rgb[:, ::-1], found.depth[:, ::-1]
+
+
+def labels_of(frame):
+    """The head wherever depth is, in train ids."""
+    return (seen(frame)[1] > 0).astype(np.uint8) * 20
+
+
+def test_rgb_and_depth_come_from_a_download_of_ntu(downloaded):
+    with pytest.raises(UserError, match=r"--ntu takes RGB and depth from an NTU RGB\+D download"):
+        persons(downloaded)
+    assert not ntu_parsing.inventory(config(downloaded, ntu="NTU")).faults
+    found = persons(downloaded, ntu="NTU")
+    assert [person.id for person in found] == [f"ntu-parsing/{frame}" for frame in DOWNLOADED_FRAMES]
+    inside = np.s_[TOP : TOP + HEIGHT]
+    for person, frame in zip(found, DOWNLOADED_FRAMES, strict=True):
+        assert check_person(person, 25) == []
+        rgb, depth, parts = (each[inside] for each in decoded(person))
+        true_rgb, true_depth = seen(frame)
+        assert np.array_equal(depth, true_depth)
+        assert np.array_equal(parts > 0, true_depth > 0)
+        # RGB lies on depth: what it shows there is what was rendered, and no place beside it fits as well.
+        errors = [np.abs(np.roll(rgb, shift, 1).astype(int) - true_rgb)[true_depth > 0].mean() for shift in (-4, 0, 4)]
+        assert errors[1] < 0.7 * min(errors[0], errors[2]), errors
+
+
+def test_a_frame_whose_clip_is_not_there_is_named(downloaded, tmp_path):
+    root = Path(shutil.copytree(downloaded, tmp_path / "copy"))
+    (root / "NTU" / "nturgb+d_skeletons" / "S001C001P002R001A050.skeleton").unlink()
+    (*good, bad) = persons(root, ntu="NTU")
+    assert all(isinstance(each, Person) for each in good)
+    assert isinstance(bad, Rejected)
+    assert bad.reason == "the clip has no skeleton file"
+    (fault,) = ntu_parsing.inventory(config(root, ntu="NTU")).faults
+    assert "S001C001P002R001A050F010: the clip has no skeleton file" in f"{fault.path}: {fault.reason}"

@@ -241,7 +241,7 @@ def test_masks_and_people_ride_along(tmp_path):
     assert [each.id for each in found] == ["recording/0000", "recording/0001", "recording/0002", "recording/0002#2"]
     first, skipped, second, third = found
     assert isinstance(skipped, Skipped)
-    assert skipped.reason == "people.jsonl has no line for the frame"
+    assert skipped.reason == "nobody is known in the frame: people.jsonl or the keypoints have no line for it"
     assert (first.subject, second.subject, third.subject) == ("anna", "", "ben")
     assert first.keypoints[0].tolist() == [80 - first.crop[0], 60 - first.crop[1], 1]
     x0, y0 = first.crop[:2].astype(int)

@@ -24,6 +24,7 @@ from hcmoco.data.codecs import (
     encode_png,
     encode_rgb,
 )  # fmt: skip
+from hcmoco.data.pinhole import project
 from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.finetuning.saved_model import load_model, save_model
 from hcmoco.inference.images import find_images
@@ -32,7 +33,6 @@ from hcmoco.synthetic import PeopleConfig, make_person
 from hcmoco.tasks.densepose import DensePoseConfig
 from hcmoco.tasks.parsing import ParsingConfig
 from hcmoco.tasks.pose import PoseConfig
-from hcmoco.tasks.pose.camera import project
 from hcmoco.tasks.registry import make_task
 from hcmoco_ray.commands.predict import main
 from tests.helpers.oriented import SIDES, as_seen, as_stored, tagged

@@ -185,6 +185,19 @@ def test_one_changed_byte_is_refused_by_name(folder, file):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("how", ["changed", "missing"])
+def test_without_the_damaged_folder_it_goes_on_from_the_state_before(folder, how):
+    """The advice of both lines: delete that folder."""
+    States(str(folder)).write(make_state(step=9))
+    damaged = folder / "step-00000009" / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1]) if how == "changed" else damaged.unlink()
+    with pytest.raises(UserError, match="delete that folder to resume from the state before it") as caught:
+        States(str(folder)).newest()
+    named = str(caught.value).split()[2].rstrip(":")
+    shutil.rmtree(named)
+    assert States(str(folder)).newest().step == 7
+
+
 @pytest.mark.parametrize("file", FILES[:-1])
 def test_a_missing_file_is_refused(folder, file):
     (folder / "step-00000007" / file).unlink()

@@ -11,13 +11,14 @@
 import hashlib
 import json
 import re
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pyarrow as pa
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from hcmoco.config import Config, build, upgrade
 from hcmoco.data.codecs import DepthCodec
+from hcmoco.data.label_maps import DEFAULT_LABEL_MAP, label_map
 from hcmoco.data.schema import SCHEMA_VERSION, person_schema, scene_schema
 from hcmoco.data.skeletons import joint_set
 from hcmoco.errors import UserError, one_line
@@ -97,12 +98,21 @@ class About(Config):
     dataset: Name
     joints: str = Field("", description="name of the joint set of `keypoints`; of persons; empty: there are none")
     joints3d: str = Field("", description="name of the joint set of `joints3d`; empty: there are none")
+    label_map: str = Field(DEFAULT_LABEL_MAP, description="what the numbers of `parts` mean; not written if human3.6m")
     depth_codec: DepthCodec = "png16"
     size: Count = Field(0, description="largest side of an image, pixels; of persons")
     license: str = ""
     unit: str = Field("records", description="what its source consists of; a video or a clip gives several records")
     page: str = Field("", description="where the source is described and asked for")
     provenance: Provenance
+
+    @model_serializer(mode="wrap")
+    def _without_default_map(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Files of the default map stay as programs that know no other one write and read them."""
+        values: dict[str, Any] = write(self)
+        if values.get("label_map") == DEFAULT_LABEL_MAP:
+            del values["label_map"]
+        return values
 
     @property
     def joint_count(self) -> int:
@@ -194,5 +204,5 @@ def read_manifest(folder: Folder) -> Manifest:
             f"{where}: schema_version is {found!r}, this hcmoco reads {SCHEMA_VERSION}; prepare the data set again"
         )
     manifest = build(Manifest, upgrade(Manifest, values), where)
-    _ = manifest.schema  # names an unknown joint set now
+    _ = manifest.schema, label_map(manifest.label_map)  # name an unknown joint set or label map now
     return manifest

@@ -1,6 +1,6 @@
 """From the people of a tool's file to records: match pictures, check conventions, place joints, cut crops."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,7 +105,7 @@ def items(config: KeypointsConfig) -> list[KeypointItem | Rejected | Skipped]:
         _require_names(config, pictures)
     found: list[KeypointItem | Rejected | Skipped] = []
     in_picture: dict[str, int] = {}
-    for entry in _entries(config, pictures):
+    for entry in entries(config, pictures.names):
         found.append(_item(entry, config, pictures, settings, in_picture))
     found += [Skipped(f"{config.name}/{name}", _NOT_NAMED) for name in pictures.names if name not in in_picture]
     people = [each for each in found if isinstance(each, KeypointItem)]
@@ -115,11 +115,17 @@ def items(config: KeypointsConfig) -> list[KeypointItem | Rejected | Skipped]:
     return found
 
 
-def _entries(config: KeypointsConfig, pictures: Pictures) -> Iterator[Entry]:
+def entries(config: KeypointsConfig, names: Sequence[str]) -> Iterator[Entry]:
+    """Yield the people that a tool's files have, as the files have them.
+
+    Args:
+        config: with what `resolve` fills in.
+        names: of the pictures; for azure-kinect, whose files do not name any.
+    """
     path, joints = Path(config.keypoints), joint_set(config.joints)
     if config.format == "azure-kinect":
         calibration = Path(config.calibration) if config.calibration else None
-        return azure_kinect.read(path, joints, calibration, pictures.names, config.first_frame)
+        return azure_kinect.read(path, joints, calibration, list(names), config.first_frame)
     if config.format == "coco-results":
         return coco_results.read(path, joints, Path(config.image_list) if config.image_list else None)
     readers = {

@@ -108,9 +108,10 @@ def _check(found: tuple[Path, dict], joints: JointSet) -> int | None:
         return None
     people = [number for number, name in named.items() if name == "person"]
     if len(people) != 1:
+        how_many = "several are" if people else "none is"
         raise UserError(
-            f"{path}: of the classes {', '.join(map(str, named.values()))} none is called person; name the class of "
-            "people so, in names"
+            f"{path}: of the classes {', '.join(map(str, named.values()))} {how_many} called person; name the class of "
+            "people so, in names, and no other"
         )
     return int(people[0])
 

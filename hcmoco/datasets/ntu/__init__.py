@@ -2,7 +2,8 @@
 
 Every tenth frame with one person is read. The format is that of the release (A. Shahroudy et al., CVPR 2016; J. Liu et
 al., TPAMI 2020) and of its MATLAB reader, read_skeleton_file.m. layout.py finds the files, skeleton_file.py parses the
-text files, registration.py aligns the pictures of the two cameras.
+text files, registration.py aligns the pictures of the two cameras. With `--use rgb` depth is
+neither needed nor read: rows are of the color picture, and joints lie where the skeleton file has them in it.
 """
 
 from hcmoco.data.skeletons import KINECT_25

@@ -41,7 +41,9 @@ class Calibration:
 
 
 def calibrations(config: NtuConfig, items: Sequence[NtuItem | Rejected | Skipped]) -> dict[str, Calibration]:
-    """Return one calibration per setup and camera, over all clips that will be read, by name."""
+    """Return one calibration per setup and camera, over all clips that will be read, by name; none without depth."""
+    if config.use == "rgb":
+        return {}
     clips: dict[str, list[tuple[str, str]]] = {}
     for item in items:
         if isinstance(item, NtuItem):

@@ -20,6 +20,7 @@ from hcmoco.datasets.io import video
 from hcmoco.datasets.io.files import read_inside
 from hcmoco.datasets.ntu import registration, skeleton_file
 from hcmoco.datasets.ntu.calibration import FAR, NEAR, pairs_of
+from hcmoco.datasets.ntu.color import color_keypoints, color_person
 from hcmoco.datasets.ntu.config import COLOR_WIDTH, HEIGHT, WIDTH
 from hcmoco.datasets.ntu.layout import NtuItem, depth_name, depth_number
 from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
@@ -33,7 +34,7 @@ _LEAST_WINDOW = 16.0  # pixels
 
 @dataclass(frozen=True)
 class _Pose:
-    """One body of one frame, in the unmirrored picture, with a pixel's center at +0.5.
+    """One body of one frame, in the unmirrored picture (of depth; of color without depth). Centers are at +0.5.
 
     Attributes:
         keypoints: float64 [25, 3], x, y, visibility.
@@ -56,7 +57,7 @@ def read(item: NtuItem | Rejected | Skipped) -> list[Outcome] | Rejected | Skipp
     """
     if not isinstance(item, NtuItem):
         return item
-    if not item.matrix:
+    if item.config.use == "both" and not item.matrix:
         return Rejected(item.id, "the clip's setup and camera have no registration yet")
     try:
         bones = skeleton_file.parse(read_inside(item.skeletons, f"{item.tag.text}.skeleton"))
@@ -90,6 +91,8 @@ def _id(item: NtuItem, number: int) -> str:
 
 def _depth_pictures(item: NtuItem) -> int:
     """The number of the last depth picture, so that frames after a cut skeleton file count; 0 if there is none."""
+    if not item.depth:
+        return 0
     try:
         names = os.listdir(os.path.join(item.depth, item.tag.text))
     except OSError:
@@ -109,7 +112,10 @@ def _posed(item: NtuItem, bones: skeleton_file.Skeleton, number: int) -> _Pose |
     if len(bodies) > 1 and item.config.people == "one":
         return Skipped(id, "more than one body")
     try:
-        return _pose(bones.joints(bodies[0]), item.camera)
+        joints = bones.joints(bodies[0])
+        if item.config.use == "rgb":
+            return _Pose(color_keypoints(joints), None, np.empty((0, 7)))
+        return _pose(joints, item.camera)
     except ValueError as error:
         return Rejected(id, str(error))
 
@@ -181,6 +187,8 @@ def _record(item: NtuItem, number: int, pose: _Pose, image: np.ndarray) -> Perso
     config, id = item.config, _id(item, number)
 
     def make() -> Person:
+        if config.use == "rgb":
+            return color_person(item, id, pose.keypoints, image)
         depth = decode_depth(read_inside(item.depth, depth_name(item.tag, number)), "png16")
         if depth.shape != (HEIGHT, WIDTH):
             raise ValueError(

@@ -25,6 +25,10 @@ class NtuConfig(Config):
     rgb: str = Field("nturgb+d_rgb", description="folder of <tag>_rgb.avi, in the source")
     depth: str = Field("nturgb+d_depth_masked", description="folder of <tag>/MDepth-00000001.png ..., in the source")
     skeletons: str = Field("nturgb+d_skeletons", description="folder of <tag>.skeleton, in the source")
+    use: Literal["both", "rgb"] = Field(
+        "both",
+        description="both (RGB registered onto depth) or rgb (the color picture with its joints; no depth is needed)",
+    )
     exclude: str = Field(
         "",
         description="text file with tags to skip, such as the official list of missing skeletons; in the source",

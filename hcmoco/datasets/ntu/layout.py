@@ -58,7 +58,7 @@ class NtuItem:
     Attributes:
         id: `ntu/<tag>`.
         tag: name of the clip.
-        rgb, depth, skeletons: folders that hold the clip's files.
+        rgb, depth, skeletons: folders that hold the clip's files; "" for depth that is not read.
         config: of the reader.
         matrix: 12 numbers, rows of the 3 x 4 transform from depth to color picture (registration.Fit), once measured.
         camera: fx, fy, cx, cy of the mirrored depth picture, once measured; empty if the joints do not agree on one.
@@ -84,7 +84,7 @@ class _Listing:
 
 
 def _listing(config: NtuConfig) -> _Listing:
-    """List all files; UserError if the source or one of its three kinds of folders is missing."""
+    """List all files; UserError if the source or one of its kinds of folders is missing."""
     if not os.path.isdir(config.source):
         raise UserError(
             f"--source {config.source} is not a folder; "
@@ -92,7 +92,8 @@ def _listing(config: NtuConfig) -> _Listing:
         )
     found: dict[str, dict[str, str]] = {}
     unknown = doubles = 0
-    for kind, suffix in _SUFFIXES.items():
+    for kind in _kinds(config):
+        suffix = _SUFFIXES[kind]
         name = getattr(config, kind)
         names = [f"{name}{more}" for more in _SECOND] + list(_ARCHIVES.get(kind, ()))
         paths = [os.path.normpath(os.path.join(config.source, root, each)) for root in _ROOTS for each in names]
@@ -101,6 +102,7 @@ def _listing(config: NtuConfig) -> _Listing:
             raise UserError(
                 f"{config.source} has no folder {name}, nor have NTURGBD and NTURGBD120 in it; "
                 f"unpack the {_NAMES[kind]}s there or give --{kind}"
+                + ("; --use rgb reads RGB and joints without depth" if kind == "depth" else "")
             )
         found[kind] = {}
         for folder in folders:
@@ -113,6 +115,11 @@ def _listing(config: NtuConfig) -> _Listing:
                 else:
                     found[kind][tag] = folder
     return _Listing(found, unknown, doubles)
+
+
+def _kinds(config: NtuConfig) -> list[str]:
+    """The kinds of files that are read."""
+    return [kind for kind in _SUFFIXES if config.use == "both" or kind != "depth"]
 
 
 def _names(folder: str) -> list[str]:
@@ -153,7 +160,7 @@ def _excluded(config: NtuConfig) -> frozenset[str]:
 def items(config: NtuConfig) -> list[NtuItem | Rejected | Skipped]:
     """List the clips that the config asks for, by tag.
 
-    A clip that lacks one of its three files is Rejected; a clip that a rule excludes is Skipped.
+    A clip that lacks one of its files is Rejected; a clip that a rule excludes is Skipped.
 
     Args:
         config: where the download is and which clips are read.
@@ -180,11 +187,11 @@ def _item(config: NtuConfig, tag: Tag, listing: _Listing, excluded: frozenset[st
         return Skipped(id, "the clip is on the list to exclude")
     if tag.action in TWO_PERSON_ACTIONS and not config.two_person_actions:
         return Skipped(id, "the clip's action is one of two people")
-    folders = {kind: listing.folders[kind].get(tag.text) for kind in _SUFFIXES}
+    folders = {kind: listing.folders[kind].get(tag.text) for kind in _kinds(config)}
     missing = [_NAMES[kind] for kind, folder in folders.items() if folder is None]
     if missing:
         return Rejected(id, f"the clip has no {' and no '.join(missing)}")
-    return NtuItem(id, tag, config=config, **folders)  # type: ignore[arg-type]
+    return NtuItem(id, tag, config=config, **{"depth": "", **folders})  # type: ignore[arg-type]
 
 
 def inventory(config: NtuConfig) -> Inventory:
@@ -211,7 +218,7 @@ def inventory(config: NtuConfig) -> Inventory:
     result.faults += [
         Fault(f"{clip.skeletons}/{clip.tag.text}.skeleton", "does not begin with a number of frames") for clip in odd
     ]
-    for folder in sorted({clip.depth for clip in clips}):
+    for folder in sorted({clip.depth for clip in clips if clip.depth}):
         names = (
             depth_name(clip.tag, n)
             for clip in clips

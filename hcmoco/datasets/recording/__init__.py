@@ -8,6 +8,8 @@ The folder is recognized by what is in it; the first lines of output say as what
       *_Depth_metadata.csv, camera.json      their colored depth pictures are passed over
     *.mkv                                    Azure Kinect (k4arecorder), with its own calibration
     *.mp4, *.mov, *.mkv, *.avi               video of any camera: RGB, turned upright
+    *.bag, *.mcap, *.db3, or metadata.yaml   ROS bags: image, compressed image and camera_info topics; depth is
+                                             registered by /tf_static, or aligned already (needs the package rosbags)
 
 camera.json tells the unit of depth, and how depth and color belong together; docs/data/recordings.md has its keys. With
 depth_to_color, depth is registered to color. Pictures are in the formats of `folder`; of depth also RealSense's .raw.
@@ -17,8 +19,11 @@ people.jsonl tells who is where, one person per line, with the keys of `folder` 
 
     {"frame": "000123", "box": [180, 60, 330, 400], "keypoints": [[251.0, 88.5, 2], ...], "subject": "anna"}
 
-A frame is called like its color picture without the ending; of a video <file without ending>/<number, 6 digits>.
-Without people.jsonl each frame is one person, who is where the mask is, else where depth has readings, else all over
+A frame is called like its color picture without the ending; of a video or bag <file without ending>/<number, 6 digits>.
+With --keypoints, the files of a pose estimator say who is where: what it wrote for the pictures, or for the video
+(OpenPose's walk_000000000042_keypoints.json, YOLO's walk_43.txt), in a format of `prepare.py keypoints`.
+
+Without either each frame is one person, who is where the mask is, else where depth has readings, else all over
 the picture. Left is the person's own left in an unmirrored picture.
 """
 
@@ -36,6 +41,8 @@ READER: DatasetReader[RecordingConfig, Item] = DatasetReader(
     root="path",
     name=lambda config: config.name,
     joint_set=lambda config: config.joint_set,
+    joint_set_3d=lambda config: config.joint_set_3d,
     depth_codec=lambda config: config.depth_codec,
+    label_map=lambda config: config.stored_label_map,
     resolve=resolve,
 )

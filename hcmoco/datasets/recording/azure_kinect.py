@@ -20,6 +20,7 @@ from hcmoco.datasets.cameras.camera import Camera
 from hcmoco.datasets.cameras.camera_file import CameraConfig, DepthToColor, RecordedBy
 from hcmoco.datasets.cameras.registration import Rig
 from hcmoco.datasets.io.streams import Frame, decoded, frames
+from hcmoco.datasets.recording.pairing import side_by_side
 
 _COLOR, _DEPTH = "CALIBRATION_CameraLocationPV0", "CALIBRATION_CameraLocationD0"
 _MODEL = "CALIBRATION_LensDistortionModelBrownConrady"
@@ -38,7 +39,6 @@ _DEPTH_MODES = {
     (512, 512): ((512, 512), (0, 0)),
     (1024, 1024): ((1024, 1024), (0, 0)),
 }
-_APART_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -126,20 +126,8 @@ def pairs(container: Any, of: Streams) -> Iterator[tuple[Frame | None, Frame | N
     if of.color is None:
         yield from ((None, frame) for frame in frames(container, of.depth))
         return
-    waiting: dict[int, list[Frame]] = {of.color.index: [], of.depth.index: []}
-    color, depth = waiting[of.color.index], waiting[of.depth.index]
-    for index, frame in decoded(container, [of.color, of.depth]):
-        waiting[index].append(frame)
-        while color and depth:
-            apart = (color[0].seconds or 0) - (depth[0].seconds or 0)
-            if abs(apart) <= _APART_SECONDS:
-                yield color.pop(0), depth.pop(0)
-            elif apart > 0:
-                yield None, depth.pop(0)
-            else:
-                yield color.pop(0), None
-    yield from ((frame, None) for frame in color)
-    yield from ((None, frame) for frame in depth)
+    both = decoded(container, [of.color, of.depth])
+    yield from side_by_side((index == of.color.index, frame.seconds or 0, frame) for index, frame in both)
 
 
 def depth_picture(frame: Frame) -> np.ndarray:

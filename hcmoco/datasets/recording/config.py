@@ -1,11 +1,13 @@
 """What can be chosen about a recording, and what is known of one of its frames."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from hcmoco.datasets.cameras.camera_file import RecordedBy
+from hcmoco.datasets.keypoint_convention import Convention
+from hcmoco.datasets.keypoints.formats import FORMATS
 from hcmoco.datasets.person_lines import FolderConfig, PersonLine
 
 
@@ -18,7 +20,31 @@ class RecordingConfig(FolderConfig):
     )
     name: str = Field("recording", min_length=1, description="what ids, reports and manifests call the data set")
     use: Literal["both", "rgb", "depth"] = Field("both", description="the modalities that are read: both, rgb or depth")
+    keypoints: str = Field(
+        "",
+        description="file or folder with the keypoints that a pose estimator found in the recording's pictures or "
+        "videos, in a format of `prepare.py keypoints`; instead of people.jsonl",
+    )
+    format: Literal["", "openpose", "coco-results", "coco", "mmpose", "mediapipe", "yolo", "azure-kinect"] = Field(
+        "", description="of keypoints; default: recognized, where that is certain"
+    )
+    min_score: Annotated[FiniteFloat, Field(ge=0)] | None = Field(
+        None, description="least score of a person in keypoints; default: the format's"
+    )
+    first_frame: int | None = Field(
+        None, description="number that keypoints have for a video's first frame; default: the tool's, 0 or 1"
+    )
+    color_topic: str = Field("", description="topic of color in ROS bags that have several")
+    depth_topic: str = Field("", description="topic of depth in ROS bags that have several")
     stride: int = Field(1, ge=1, description="every so many frames one is read; neighbors of 30 a second look alike")
+
+    @property
+    def convention(self) -> Convention:
+        """Return how the keypoints are written: those of a tool as its format has them."""
+        if not self.format:
+            return super().convention
+        form = FORMATS[self.format]
+        return Convention.of(self, form.normalized, form.offset)
 
 
 class FrameLine(PersonLine):
@@ -49,8 +75,9 @@ class Layout:
     Attributes:
         kind: what the layout is called.
         recorded_by: the cameras.
-        frames: in order; empty for videos.
+        frames: in order; empty for videos and bags.
         videos: names of the files.
+        bags: names of ROS bags, files or folders.
         notes: sentences on what was passed over and why.
         unpaired: pictures of color without depth, and the other way round.
     """
@@ -59,5 +86,6 @@ class Layout:
     recorded_by: RecordedBy | None
     frames: tuple[FrameFiles, ...] = ()
     videos: tuple[str, ...] = ()
+    bags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     unpaired: tuple[str, ...] = ()

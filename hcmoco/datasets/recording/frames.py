@@ -10,21 +10,22 @@ from hcmoco.datasets import folder
 from hcmoco.datasets.base import Outcome, Rejected, Skipped, absolute_folder
 from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.io.files import text_lines
-from hcmoco.datasets.io.inventory import Inventory
-from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_label_map, joints_fault
-from hcmoco.datasets.recording import videos
-from hcmoco.datasets.recording.config import FrameFiles, FrameLine, RecordingConfig
+from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_named, joints_fault
+from hcmoco.datasets.recording import bags, tool_keypoints, videos
+from hcmoco.datasets.recording.bags import BagItem
+from hcmoco.datasets.recording.config import FrameFiles, FrameLine, Layout, RecordingConfig
 from hcmoco.datasets.recording.layouts import describe, recognize
-from hcmoco.datasets.recording.videos import VideoItem
+from hcmoco.datasets.recording.tool_keypoints import read_tool_lines
+from hcmoco.datasets.recording.videos import NO_LINE, VideoItem
 from hcmoco.errors import UserError
 
-_NO_LINE = "people.jsonl has no line for the frame"
 _ALONE = "the picture has no partner in the other modality; --use rgb or --use depth reads one alone"
-Item = FolderItem | VideoItem
+Item = FolderItem | VideoItem | BagItem
 
 
 def items(config: RecordingConfig) -> list[Item | Rejected | Skipped]:
-    """List the people of a recording, in the order of its frames; of videos the files.
+    """List the people of a recording, in the order of its frames; of videos and bags the files.
 
     Ids are `<name>/<frame>`, with `#<number>` for the second person of a frame and further ones. Without people.jsonl
     each frame is one person; with it, a frame that it does not name is Skipped.
@@ -33,17 +34,43 @@ def items(config: RecordingConfig) -> list[Item | Rejected | Skipped]:
         UserError: see `layouts.recognize`; or people.jsonl is not readable, or names a frame that does not exist.
     """
     layout = recognize(config)
-    lines = read_lines(config)
+    config, lines = _known_people(config, layout)
+    if layout.bags:
+        _check_no_pictures(config, lines)
+        return list(_bag_items(config, layout, lines))
     if layout.videos:
         _check_no_pictures(config, lines)
+        stems = {name: Path(name).stem for name in layout.videos}
         return [
-            VideoItem(f"{config.name}/{Path(name).stem}", name, config, layout.recorded_by, _of_video(lines, name))
-            for name in layout.videos
+            VideoItem(f"{config.name}/{stem}", name, config, layout.recorded_by, _of_video(lines, stem))
+            for name, stem in stems.items()
         ]
     chosen = layout.frames[:: config.stride]
     _check_known(config, lines, {frame.stem for frame in layout.frames})
     alone = [Skipped(f"{config.name}/{name}", _ALONE) for name in layout.unpaired if config.use == "both"]
     return [*(item for frame in chosen for item in _people(config, layout.recorded_by, frame, lines)), *alone]
+
+
+def _known_people(config: RecordingConfig, layout: Layout) -> tuple[RecordingConfig, dict[str, list[FrameLine]] | None]:
+    """The config with what a tool's files decide, and what is known of who is where, by frame; None: nothing."""
+    if not config.keypoints:
+        return config, read_lines(config)
+    config = tool_keypoints.resolve(config)[0]
+    return config, read_tool_lines(config, _stems(config, layout), [frame.stem for frame in layout.frames])[0]
+
+
+def _stems(config: RecordingConfig, layout: Layout) -> list[str]:
+    """Names of videos and bags without their endings."""
+    folder = Path(config.path).resolve().name  # of a bag of ROS 2 that is the recording itself
+    return [folder if name == "." else Path(name).stem for name in (*layout.videos, *layout.bags)]
+
+
+def _bag_items(config: RecordingConfig, layout: Layout, lines: dict[str, list[FrameLine]] | None) -> list[BagItem]:
+    stems = dict(zip(layout.bags, _stems(config, layout), strict=True)) if layout.bags else {}
+    return [
+        BagItem(f"{config.name}/{stem}", name, config, layout.recorded_by, _of_video(lines, stem))
+        for name, stem in stems.items()
+    ]
 
 
 def read_lines(config: RecordingConfig) -> dict[str, list[FrameLine]] | None:
@@ -70,7 +97,7 @@ def read_lines(config: RecordingConfig) -> dict[str, list[FrameLine]] | None:
         if reason := joints_fault(line, config):
             raise UserError(f"{where}: {reason}")
         found[line.frame].append(line)
-    check_label_map(config, (line for lines in found.values() for line in lines), path)
+    check_named(config, (line for lines in found.values() for line in lines), path)
     return dict(found)
 
 
@@ -92,12 +119,11 @@ def _check_no_pictures(config: RecordingConfig, lines: dict[str, list[FrameLine]
         )
 
 
-def _of_video(lines: dict[str, list[FrameLine]] | None, name: str) -> dict[str, list[FrameLine]] | None:
-    """Lines of one video by the frame's number: people.jsonl names them `<video>/<number>`."""
+def _of_video(lines: dict[str, list[FrameLine]] | None, stem: str) -> dict[str, list[FrameLine]] | None:
+    """Lines of one video or bag by the frame's number: people.jsonl names them `<video>/<number>`."""
     if lines is None:
         return None
-    stem = f"{Path(name).stem}/"
-    return {frame.removeprefix(stem): found for frame, found in lines.items() if frame.startswith(stem)}
+    return {frame.removeprefix(f"{stem}/"): found for frame, found in lines.items() if frame.startswith(f"{stem}/")}
 
 
 def _people(
@@ -106,7 +132,7 @@ def _people(
     id = f"{config.name}/{frame.stem}"
     found: Sequence[PersonLine] = [PersonLine()] if lines is None else lines.get(frame.stem, [])
     if not found:
-        return [Skipped(id, _NO_LINE)]
+        return [Skipped(id, NO_LINE)]
     pictures = {"rgb": frame.rgb, "depth": frame.depth}
     return [
         FolderItem(
@@ -122,9 +148,11 @@ def _people(
 
 
 def read(item: Item | Rejected | Skipped) -> Outcome | list[Outcome]:
-    """Return the record of a person, or those of a video."""
+    """Return the record of a person, or those of a video or bag."""
     if isinstance(item, Rejected | Skipped):
         return item
+    if isinstance(item, BagItem):
+        return bags.read(item)
     return videos.read(item) if isinstance(item, VideoItem) else folder.read(item)
 
 
@@ -132,6 +160,14 @@ def inventory(config: RecordingConfig) -> Inventory:
     """Check the pictures or videos."""
     layout = recognize(config)
     found = Inventory()
+    if layout.bags:
+        files = [name for name in layout.bags if (Path(config.path) / name).is_file()]
+        found.counts["ROS bags"] = len(layout.bags) - len(files)
+        found.check_files("ROS bags", config.path, files)
+        for item in _bag_items(config, layout, None):
+            if fault := bags.fault(item):
+                found.faults.append(Fault(item.name, fault))
+        return found
     if layout.videos:
         found.check_files("videos", config.path, layout.videos, "MP4", "Matroska", "AVI")
         return found
@@ -148,5 +184,14 @@ def inventory(config: RecordingConfig) -> Inventory:
 
 
 def resolve(config: RecordingConfig) -> tuple[RecordingConfig, list[str]]:
-    """Return the config, which the folder does not change, and what the folder is, one line each."""
-    return config, describe(config, recognize(config.model_copy(update={"path": absolute_folder(config.path)})))
+    """Return the config with what a tool's keypoints decide, and what the folder and they are, one line each."""
+    rooted = config.model_copy(update={"path": absolute_folder(config.path)})
+    layout = recognize(rooted)
+    lines = describe(config, layout)
+    if config.keypoints:
+        config, said = tool_keypoints.resolve(config)
+        lines += said
+        lines += read_tool_lines(config, _stems(rooted, layout), [frame.stem for frame in layout.frames])[1]
+    for item in _bag_items(rooted, layout, None):
+        lines += bags.describe(item)
+    return config, lines

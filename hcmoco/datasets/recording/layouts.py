@@ -3,7 +3,7 @@
 import os
 import re
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from hcmoco.datasets.cameras.registration import Rig
 from hcmoco.datasets.io import depth_files, pictures
 from hcmoco.datasets.recording import realsense
 from hcmoco.datasets.recording.config import FrameFiles, Layout, RecordingConfig
+from hcmoco.datasets.recording.ros_bag import METADATA, SUFFIXES
 from hcmoco.errors import UserError
 
 COLOR_FOLDERS, DEPTH_FOLDERS, MASK_FOLDERS = ("rgb", "color"), ("depth",), ("mask", "masks")
@@ -22,7 +23,8 @@ _NUMBER = re.compile(r"(\d+)$")
 _TIME = re.compile(r"\d{5,}\.\d+$")
 _EXPECTED = (
     "rgb/ (or color/) and depth/ with pictures, Open3D's color/, depth/ and intrinsic.json, RealSense's "
-    "*_Color.png and *_Depth.raw, or videos (MP4, MOV, MKV, AVI; Azure Kinect's MKV with depth)"
+    "*_Color.png and *_Depth.raw, videos (MP4, MOV, MKV, AVI; Azure Kinect's MKV with depth), or ROS bags (.bag, "
+    ".mcap, .db3)"
 )
 
 
@@ -43,7 +45,13 @@ def recognize(config: RecordingConfig) -> Layout:
     snapshots = [name for name in names if realsense.NAME.fullmatch(name)]
     videos = tuple(name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES and (root / name).is_file())
     in_folders = any(each in folders for each in (*COLOR_FOLDERS, *DEPTH_FOLDERS))
-    kinds = {"picture folders": in_folders, "RealSense files": bool(snapshots), "videos": bool(videos)}
+    bags = _bags(root, names)
+    kinds = {
+        "picture folders": in_folders,
+        "RealSense files": bool(snapshots),
+        "videos": bool(videos),
+        "ROS bags": bool(bags),
+    }
     present = [kind for kind, found in kinds.items() if found]
     if not present:
         raise UserError(f"{root} holds no recording; expected are {_EXPECTED}")
@@ -51,6 +59,8 @@ def recognize(config: RecordingConfig) -> Layout:
         raise UserError(f"{root} holds {' and '.join(present)}; give each recording a folder of its own")
     if videos:
         return Layout("videos", read_camera_file(root), videos=videos)
+    if bags:
+        return Layout("ROS bags", read_camera_file(root), bags=bags)
     layout = _folders(root, folders, config.use) if in_folders else _snapshots(root, names, config.use)
     masks = next((folders[each] for each in MASK_FOLDERS if each in folders), None)
     by_stem = _files(root, masks, pictures.SUFFIXES) if masks else {}
@@ -70,6 +80,14 @@ def recognize(config: RecordingConfig) -> Layout:
         notes.append(f"{sum(frame.mask is not None for frame in frames)} frames have a mask in {masks}/")
     _check_registered(root, frames, layout.recorded_by)
     return replace(layout, frames=frames, notes=tuple(notes))
+
+
+def _bags(root: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Names of the ROS bags in a folder, which may be a bag of ROS 2 itself: then ".", read as a whole."""
+    if METADATA in names and any(Path(name).suffix in SUFFIXES for name in names):
+        return (".",)
+    files = [name for name in names if Path(name).suffix in SUFFIXES and (root / name).is_file()]
+    return tuple(sorted([*files, *(name for name in names if (root / name / METADATA).is_file())]))
 
 
 def _folders(root: Path, folders: dict[str, str], use: str) -> Layout:
@@ -222,10 +240,12 @@ def _check_registered(root: Path, frames: tuple[FrameFiles, ...], by: RecordedBy
 def describe(config: RecordingConfig, layout: Layout) -> list[str]:
     """Return what was recognized, one line each."""
     by = layout.recorded_by or RecordedBy()
-    what = f"{len(layout.videos)} videos" if layout.videos else f"{len(layout.frames)} frames"
+    what = f"{len(layout.frames)} frames"
+    if layout.videos or layout.bags:
+        what = f"{len(layout.videos)} videos" if layout.videos else f"{len(layout.bags)} bags"
     kinds = [name for name in ("rgb", "depth") if any(getattr(frame, name) for frame in layout.frames)]
     lines = [f"{layout.kind}: {what}" + (f" of {' and '.join(kinds)}" if kinds else "")]
-    if layout.videos:
+    if layout.videos or layout.bags:
         return [*lines, *layout.notes]
     if "depth" in kinds:
         unit = config.depth_unit or by.depth_unit

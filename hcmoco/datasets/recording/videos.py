@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import joint_set
 from hcmoco.datasets.base import Outcome, Rejected, Skipped
 from hcmoco.datasets.cameras.camera_file import RecordedBy
@@ -17,7 +17,7 @@ from hcmoco.datasets.recorded_person import make_person
 from hcmoco.datasets.recording import azure_kinect
 from hcmoco.datasets.recording.config import FrameLine, RecordingConfig
 
-_NO_LINE = "people.jsonl has no line for the frame"
+NO_LINE = "nobody is known in the frame: people.jsonl or the keypoints have no line for it"
 _DAMAGED = "the video is damaged here: the frame is made of data that do not decode"
 
 
@@ -78,7 +78,7 @@ def _frame(
     id = f"{item.id}/{frame}"
     lines: Sequence[PersonLine] = [PersonLine()] if item.lines is None else item.lines.get(frame, [])
     if not lines:
-        return [Skipped(id, _NO_LINE)]
+        return [Skipped(id, NO_LINE)]
     if color is None and depth is None:
         return [Rejected(id, _DAMAGED)]
     color = None if item.config.use == "depth" else color
@@ -92,7 +92,8 @@ def _frame(
         stored = None if depth is None else azure_kinect.depth_picture(depth)
     except ValueError as error:
         return [Rejected(id, str(error))]
-    return [_record(item, f"{id}#{at}" if at > 1 else id, line, by, rgb, stored) for at, line in enumerate(lines, 1)]
+    pictures = PersonPictures(rgb, stored)
+    return [frame_record(item.config, id, at, line, by, pictures) for at, line in enumerate(lines, 1)]
 
 
 def _rgb(item: VideoItem, color: Frame, by: RecordedBy | None) -> np.ndarray:
@@ -105,10 +106,25 @@ def _rgb(item: VideoItem, color: Frame, by: RecordedBy | None) -> np.ndarray:
     return color.rgb(upright=item.config.upright)
 
 
-def _record(
-    item: VideoItem, id: str, line: PersonLine, by: RecordedBy | None, rgb: np.ndarray | None, stored: np.ndarray | None
-) -> Any:
-    config = item.config
-    person = FolderItem(f"{config.name}/{line.id}" if line.id else id, line, config, by)
-    joints = len(joint_set(config.joint_set))
-    return checked(person.id, joints, lambda: make_person(person, PersonPictures(rgb, stored)), config.depth_codec)
+def frame_record(
+    config: RecordingConfig,
+    id: str,
+    at: int,
+    line: PersonLine | None,
+    by: RecordedBy | None,
+    pictures: PersonPictures,
+) -> Person | Rejected:
+    """Return the record of one person of a frame of a file with many.
+
+    Args:
+        config: of the reader.
+        id: of the frame.
+        at: number of the person in it, from 1.
+        line: what people.jsonl says of the person; None: nothing.
+        by: the cameras.
+        pictures: of the frame.
+    """
+    line = line or PersonLine()
+    id = f"{config.name}/{line.id}" if line.id else f"{id}#{at}" if at > 1 else id
+    person = FolderItem(id, line, config, by)
+    return checked(id, len(joint_set(config.joint_set)), lambda: make_person(person, pictures), config.depth_codec)

@@ -25,9 +25,13 @@ from hcmoco.tasks.parsing.config import ParsingAugment
 _RED, _GREEN, _BLUE = (round(255 * value) for value in RGB_MEAN)
 
 
-def flip(image: np.ndarray, labels_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+Pairs = tuple[tuple[int, int], ...]
+"""Numbers of parts that a mirror image exchanges."""
+
+
+def flip(image: np.ndarray, labels_HW: np.ndarray, pairs: Pairs = LEFT_RIGHT_PAIRS) -> tuple[np.ndarray, np.ndarray]:
     """Mirror image and labels, and exchange left and right parts."""
-    return image[:, ::-1], flip_labels(labels_HW[:, ::-1], LEFT_RIGHT_PAIRS)
+    return image[:, ::-1], flip_labels(labels_HW[:, ::-1], pairs)
 
 
 def whole_image(image: np.ndarray, size: int, config: ParsingAugment) -> np.ndarray:
@@ -54,7 +58,12 @@ def draw_zoom(config: ParsingAugment, unit: float) -> float:
 
 
 def training_cut(
-    image: np.ndarray, labels_HW: np.ndarray, size: int, config: ParsingAugment, rng: np.random.Generator
+    image: np.ndarray,
+    labels_HW: np.ndarray,
+    size: int,
+    config: ParsingAugment,
+    rng: np.random.Generator,
+    pairs: Pairs = LEFT_RIGHT_PAIRS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Augment a training pair.
 
@@ -63,6 +72,7 @@ def training_cut(
         size: S, pixels.
         config: of the augmentation.
         rng: always gives the same number of values: a setting that is switched off does not change the others.
+        pairs: of the label map.
     Returns:
         image [S, S(, 3)] and labels uint8 [S, S], IGNORE outside the stored image.
     """
@@ -73,13 +83,13 @@ def training_cut(
     if config.geometry == "multi-scale":
         if color is not None:
             image = cv2.transform(image, color)
-        return _multi_scale(image, labels_HW, size, config, zoom=zoom, flipped=flipped, place=unit[2:4])
+        return _multi_scale(image, labels_HW, size, config, pairs, zoom=zoom, flipped=flipped, place=unit[2:4])
     side = labels_HW.shape[0]
     x, y = side * (0.5 + config.shift * (2 * unit[2:4] - 1))
     degrees = float(np.clip(turn * config.rotation, -config.rotation_limit, config.rotation_limit))
     cut = Augmentation(crop_matrix((x, y), side / zoom, size, degrees, flipped), flipped, color)
     moved = warp_depth(image, cut, size) if image.ndim == 2 else warp_rgb(image, cut, size, _border(config))
-    return moved, warp_labels(labels_HW, cut, size, LEFT_RIGHT_PAIRS, border=IGNORE)
+    return moved, warp_labels(labels_HW, cut, size, pairs, border=IGNORE)
 
 
 def _multi_scale(
@@ -87,6 +97,7 @@ def _multi_scale(
     labels: np.ndarray,
     size: int,
     config: ParsingAugment,
+    pairs: Pairs,
     *,
     zoom: float,
     flipped: bool,
@@ -95,7 +106,7 @@ def _multi_scale(
     """The published way: resize to S, mirror, resize to `zoom` times S, pad, and crop at `place` (x, y in [0, 1))."""
     image, labels = whole_image(image, size, config), resize_nearest(labels, size)
     if flipped:
-        image, labels = flip(image, labels)
+        image, labels = flip(image, labels, pairs)
     side = int(size * zoom + 0.5)
     if image.ndim == 2 and config.depth_resize == "nearest":
         image = resize_nearest(image, side)

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hcmoco.config import Config
-from hcmoco.data.body_parts import PART_NAMES
 from hcmoco.tasks.base import TaskConfig
 
 PARSING_4K_WEIGHTS = (
@@ -15,9 +14,7 @@ PARSING_4K_WEIGHTS = (
 """Class weights that were published for the training half of NTURGBD-Parsing-4K. The rule `frequency` over its labels
 gives the same."""
 
-PositiveWeights = Annotated[
-    tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=len(PART_NAMES), max_length=len(PART_NAMES))
-]
+ClassWeights = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=2, max_length=255)]
 
 
 class ParsingAugment(Config):
@@ -76,7 +73,7 @@ class ParsingAugment(Config):
 
 
 class ParsingConfig(TaskConfig):
-    """Human parsing into the 25 classes of `hcmoco.data.body_parts`, from RGB or from depth.
+    """Human parsing into the classes of the data set's label map, from RGB or from depth: 25 by default.
 
     Published protocol: size 473, label size 1000, flip test, geometry multi-scale with zooms 0.5 to 1.6 in steps of
     0.1, black padding, convolutions of the head from N(0, 0.001), no class weights for RGB and `parsing-4k` for depth.
@@ -91,10 +88,10 @@ class ParsingConfig(TaskConfig):
     flip_test: bool = Field(
         False, description="predict from the mean of the logits of the image and of its mirror image"
     )
-    class_weights: Literal["none", "frequency", "parsing-4k"] | PositiveWeights = Field(
+    class_weights: Literal["none", "frequency", "parsing-4k"] | ClassWeights = Field(
         "none",
-        description="none, frequency (1 / ln(1.02 + share of the labeled pixels)), parsing-4k (published), or 25 "
-        "numbers",
+        description="none, frequency (1 / ln(1.02 + share of the labeled pixels)), parsing-4k (published, of "
+        "human3.6m's 25 classes), or a number for each class",
     )
     head_std: float | None = Field(
         None,

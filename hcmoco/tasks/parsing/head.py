@@ -60,12 +60,19 @@ class ParsingModel(nn.Module):
         encoder: of the modality.
         modality: of the pixels.
         std: see `ParsingHead`.
+        classes: K.
     """
 
-    def __init__(self, encoder: Encoder, modality: Literal["rgb", "depth"], std: float | None = None):
+    def __init__(
+        self,
+        encoder: Encoder,
+        modality: Literal["rgb", "depth"],
+        std: float | None = None,
+        classes: int = len(PART_NAMES),
+    ):
         super().__init__()
         self.encoder = encoder
-        self.head = ParsingHead(encoder.channels, std=std)
+        self.head = ParsingHead(encoder.channels, classes, std)
         self.modality = modality
 
     def forward(self, image: Tensor) -> Tensor:

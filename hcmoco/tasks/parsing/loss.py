@@ -32,12 +32,12 @@ def cross_entropy(logits_BKLL: Tensor, labels_BLL: Tensor, weights_K: Tensor | N
     return total / mass.clamp(min=torch.finfo(mass.dtype).tiny)
 
 
-def class_counts(maps: Iterable[np.ndarray]) -> np.ndarray:
-    """Return int64 [K]: the number of labeled pixels of each class in uint8 label maps."""
+def class_counts(maps: Iterable[np.ndarray], classes: int = len(PART_NAMES)) -> np.ndarray:
+    """Return int64 [K]: the number of labeled pixels of each of the K = `classes` classes in uint8 label maps."""
     counts_256 = np.zeros(256, np.int64)
     for labels in maps:
         counts_256 += np.bincount(labels.ravel(), minlength=256)
-    return counts_256[: len(PART_NAMES)]
+    return counts_256[:classes]
 
 
 def frequency_weights(counts_K: np.ndarray) -> np.ndarray:

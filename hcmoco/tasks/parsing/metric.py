@@ -58,10 +58,14 @@ class ParsingMetric(Metric):
 
     If no pixel is labeled, every metric is NaN. In `per_class`, the IoU of a class is NaN if it is neither labeled nor
     predicted, its accuracy if it is not labeled.
+
+    Args:
+        parts: names of the K classes.
     """
 
-    def __init__(self):
-        self._matrix_KK = np.zeros((len(PART_NAMES), len(PART_NAMES)), np.int64)
+    def __init__(self, parts: tuple[str, ...] = PART_NAMES):
+        self._parts = parts
+        self._matrix_KK = np.zeros((len(parts), len(parts)), np.int64)
         self._rows = 0
 
     def update(self, batch, predictions: Sequence[Prediction]) -> None:
@@ -74,7 +78,7 @@ class ParsingMetric(Metric):
             if truth is None:
                 raise ValueError(f"record {id!r} has no parts to score by")
             try:
-                self._matrix_KK += confusion(truth, prediction["parts"])
+                self._matrix_KK += confusion(truth, prediction["parts"], len(self._parts))
             except ValueError as error:
                 raise ValueError(f"record {id!r}: {error}") from error
             self._rows += 1
@@ -105,7 +109,7 @@ class ParsingMetric(Metric):
             columns=("part", "IoU", "Acc", "share"),
             per_class=tuple(
                 (name, float(iou), float(acc), float(share))
-                for name, iou, acc, share in zip(PART_NAMES, iou_K, acc_K, share_K, strict=True)
+                for name, iou, acc, share in zip(self._parts, iou_K, acc_K, share_K, strict=True)
             ),
             notes=_notes(int(present_K.sum()), len(present_K)),
         )

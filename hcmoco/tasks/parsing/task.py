@@ -5,15 +5,16 @@ Shape suffixes: B batch, K classes, S side of the network's input, L side of a l
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hcmoco.data.body_parts import FLIP, decode_parts
+from hcmoco.data.body_parts import decode_parts
 from hcmoco.data.codecs import decode_depth, decode_rgb
+from hcmoco.data.label_maps import LabelMap, label_map
 from hcmoco.data.shards.manifest import About
 from hcmoco.data.transfer import send
 from hcmoco.data.transforms import resize_nearest
@@ -44,7 +45,13 @@ class ParsingBatch(TaskBatch):
 
 
 class ParsingTask(Task[ParsingBatch]):
-    """The part that parsing from RGB and from depth share; see `Task`."""
+    """The part that parsing from RGB and from depth share; see `Task`.
+
+    The classes are those of the label map that the data set's manifest names.
+
+    Raises:
+        UserError: the config's class weights are of other classes.
+    """
 
     config_class = ParsingConfig
     primary_metric = "mIoU"
@@ -53,6 +60,7 @@ class ParsingTask(Task[ParsingBatch]):
 
     def __init__(self, config: ParsingConfig, about: About, statistics: Mapping[str, Any] | None = None):
         super().__init__(config, about, statistics)
+        self.label_map: LabelMap = label_map(about.label_map)
         self._weights_K: np.ndarray | None = None
         if config.class_weights == "parsing-4k":
             self._weights_K = np.array(PARSING_4K_WEIGHTS, np.float32)
@@ -62,25 +70,42 @@ class ParsingTask(Task[ParsingBatch]):
             self._weights_K = np.array(self.statistics["class_weights"], np.float32)
         elif not isinstance(config.class_weights, str):
             self._weights_K = np.array(config.class_weights, np.float32)
+        classes = len(self.label_map)
+        if self._weights_K is not None and len(self._weights_K) != classes:
+            raise UserError(
+                f"task.class_weights are {len(self._weights_K)} numbers, and {about.dataset} has the {classes} classes "
+                f"of {self.label_map.name}; take class_weights=frequency, which counts them, or none"
+            )
 
     @classmethod
-    def fit_statistics(cls, config: ParsingConfig, rows: Iterable[dict]) -> dict[str, Any]:
+    def fit_statistics(cls, config: ParsingConfig, rows: Iterable[dict], about: About) -> dict[str, Any]:
         """Return the class weights if they come from the frequencies of the labels, else nothing."""
         if config.class_weights != "frequency":
             return {}
-        counts_K = class_counts(truth for row in rows if (truth := cls._truth(row)) is not None)
+        classes = len(label_map(about.label_map))
+        counts_K = class_counts((truth for row in rows if (truth := _truth(row, classes)) is not None), classes)
         return {"class_weights": frequency_weights(counts_K).tolist()}
+
+    def over(self, about: About) -> Self:
+        """See `Task.over`."""
+        if about.label_map != self.about.label_map:
+            raise UserError(
+                f"the parts of {about.dataset} are those of {about.label_map}, the model's classes those of "
+                f"{self.about.label_map}; name data with the parts of {self.about.label_map}, or fine-tune on "
+                f"data with those of {about.label_map}"
+            )
+        return super().over(about)
 
     def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> ParsingBatch:
         """See `Task.make_batch`. A row without its image, or in training without parts, is a ValueError too."""
         size = self.config.size
         images, labels, sides = [], [], []
         for number, row in enumerate(rows):
-            image, truth = self._image(row), self._truth(row)
+            image, truth = self._image(row), _truth(row, len(self.label_map))
             if rngs is not None:
                 if truth is None:
                     raise ValueError(f"record {row.get('id')!r} has no parts to train on")
-                image, truth = training_cut(image, truth, size, self.config.augment, rngs[number])
+                image, truth = training_cut(image, truth, size, self.config.augment, rngs[number], self.label_map.pairs)
                 side = size
             else:
                 side = row["size"] if self.config.label_size == "record" else self.config.label_size
@@ -98,7 +123,7 @@ class ParsingTask(Task[ParsingBatch]):
                 f"{self.name}: encoder.in_chans is {encoder.config.in_chans}, RGB has 3; leave it at 3 or take "
                 "parsing-depth"
             )
-        return ParsingModel(encoder, self.modality, self.config.head_std)
+        return ParsingModel(encoder, self.modality, self.config.head_std, len(self.label_map))
 
     def losses(self, model: nn.Module, batch: ParsingBatch, device: torch.device) -> dict[str, Tensor]:
         """Compute `loss`: the cross entropy at the labels' resolution.
@@ -124,7 +149,7 @@ class ParsingTask(Task[ParsingBatch]):
         """Return `parts` of each row: uint8 [L, L]."""
         logits_BKHW = model(send(batch.image, device))
         mirrored_BKHW = model(send(batch.image[:, :, ::-1], device)) if self.config.flip_test else None
-        flip_K = send(FLIP.astype(np.int64), device)
+        flip_K = send(self.label_map.flip.astype(np.int64), device)
         predictions = []
         # One row at a time: rows may differ in size, and logits of 1000 x 1000 pixels are 100 MB each.
         for row, side in enumerate(batch.sides):
@@ -137,13 +162,13 @@ class ParsingTask(Task[ParsingBatch]):
         return predictions
 
     def metric(self) -> ParsingMetric:
-        return ParsingMetric()
+        return ParsingMetric(self.label_map.parts)
 
     def visualize(self, rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
         """See `Task.visualize`. The parts are in fixed colors, which a legend names."""
         images = [self._image(row) for row in rows]
-        truths = [self._truth(row) for row in rows]
-        return parts_sheet(images, truths, [prediction["parts"] for prediction in predictions])
+        truths = [_truth(row, len(self.label_map)) for row in rows]
+        return parts_sheet(images, truths, [prediction["parts"] for prediction in predictions], self.label_map)
 
     def _image(self, row: dict) -> np.ndarray:
         """The decoded image. Raises ValueError, with the id, if it is missing or does not decode."""
@@ -158,16 +183,6 @@ class ParsingTask(Task[ParsingBatch]):
             )
         except (ValueError, cv2.error) as error:
             raise ValueError(f"record {row.get('id')!r}: {self.inputs[0]}: {error}") from error
-
-    @staticmethod
-    def _truth(row: dict) -> np.ndarray | None:
-        """The decoded label map; None if the row has none. Raises ValueError, with the id, for an invalid one."""
-        if row.get("parts") is None:
-            return None
-        try:
-            return decode_parts(row["parts"], row["size"])
-        except (ValueError, cv2.error) as error:
-            raise ValueError(f"record {row.get('id')!r}: parts: {error}") from error
 
 
 class RgbParsing(ParsingTask):
@@ -186,3 +201,13 @@ class DepthParsing(ParsingTask):
     modality: ClassVar = "depth"
     inputs = ("depth",)
     columns = ("id", "size", "depth", "parts")
+
+
+def _truth(row: dict, classes: int) -> np.ndarray | None:
+    """The decoded labels; None if the row has none. Raises ValueError, with the id, for invalid ones."""
+    if row.get("parts") is None:
+        return None
+    try:
+        return decode_parts(row["parts"], row["size"], classes)
+    except (ValueError, cv2.error) as error:
+        raise ValueError(f"record {row.get('id')!r}: parts: {error}") from error

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from hcmoco.data.joint_set import JointSet
+from hcmoco.data.pinhole import project
 from hcmoco.tasks.base import Prediction
-from hcmoco.tasks.pose.camera import project
 from hcmoco.visualization.sheet import GROUND, depth_colors, header, write_text
 
 _GAP = 6

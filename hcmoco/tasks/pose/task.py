@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hcmoco.data.codecs import decode_depth
+from hcmoco.data.pinhole import project, unproject
 from hcmoco.data.shards.manifest import About
 from hcmoco.data.skeletons import joint_set
 from hcmoco.data.transfer import send
@@ -21,7 +22,6 @@ from hcmoco.models.encoders import Encoder
 from hcmoco.models.normalization import normalize_depth
 from hcmoco.tasks.base import Prediction, Task, TaskBatch
 from hcmoco.tasks.pose import crop
-from hcmoco.tasks.pose.camera import project, unproject
 from hcmoco.tasks.pose.config import PoseConfig
 from hcmoco.tasks.pose.head import PoseModel
 from hcmoco.tasks.pose.loss import pose_losses

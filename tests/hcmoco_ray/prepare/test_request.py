@@ -1,6 +1,7 @@
 """A data set that an earlier version prepared is still the one that is asked for."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from hcmoco import synthetic
 from hcmoco.config import canonical, fingerprint
 from hcmoco.data.shards.manifest import Provenance
 from hcmoco.data.shards.writer import write_shards
+from hcmoco.data.skeletons import convert
 from hcmoco.datasets.folder import FolderConfig
 from hcmoco.datasets.synthetic import NumberedPeople, NumberedScenes
 from hcmoco.errors import UserError
@@ -17,6 +19,7 @@ from hcmoco.synthetic.render.raycast import RAYCASTERS, VARIABLE
 from hcmoco.training.config import SourceConfig, SyntheticScenes
 from hcmoco_ray.prepare import ensure, request
 from hcmoco_ray.prepare.reader import Source
+from tests.helpers import own_people
 
 OLD_NAMES = {"min_people": "least", "max_people": "most", "num_points": "points"}
 
@@ -81,6 +84,48 @@ def test_what_was_begun_goes_on_with_the_same_ray_caster_alone(tmp_path, raycast
     else:
         with pytest.raises(UserError, match="raycaster = 'embree', not 'numpy'"):
             request.check_request(folder, source, 2)
+
+
+def old_folder(folder, config: FolderConfig, without: tuple[str, ...]):
+    """A data set of `folder` whose manifest lacks keys, as those from before these options do."""
+    about = Source("folder", config).about
+    arguments = {name: value for name, value in about.provenance.arguments.items() if name not in without}
+    assert len(arguments) == len(about.provenance.arguments) - len(without)
+    provenance = Provenance(program=about.provenance.program, arguments=arguments, version="0.1.0")
+    person = own_people.person(0)
+    person = replace(person, keypoints=convert(person.keypoints, "people-31", "coco-17"), joints3d=None)
+    person = replace(person, depth=None)
+    write_shards(str(folder), [person], about.model_copy(update={"provenance": provenance}))
+    return Folder(str(folder))
+
+
+NEW = ("orientation", "label_map", "depth_unit", "joint_set_3d", "joint_unit_3d", "min_confidence", "axes")
+
+
+def test_the_same_command_finds_a_folder_from_before_its_options(tmp_path, capsys):
+    """Orientation was ignored and parts were Human3.6M's: the line says so, and other wishes are refused."""
+    config = FolderConfig(path=str(tmp_path))
+    folder = old_folder(tmp_path / "s", config, NEW)
+    assert request.is_prepared(folder, Source("folder", config))
+    said = capsys.readouterr().out
+    assert "before there was --orientation: it holds what stored means, and today's default is upright" in said
+    assert "before there was --label-map: it holds what human3.6m means, and today's default is none" in said
+    for options in ({"orientation": "stored"}, {"label_map": "human3.6m"}, {"orientation": "stored", "depth_unit": ""}):
+        assert request.is_prepared(folder, Source("folder", FolderConfig(path=str(tmp_path), **options)))
+    for options, told in (
+        ({"orientation": "upright"}, "orientation = 'stored', not 'upright'"),
+        ({"label_map": "lip"}, "label_map = 'human3.6m', not 'lip'"),
+        ({"depth_unit": "m"}, "depth_unit = '', not 'm'"),
+        ({"size": 64}, "size = 320, not 64"),
+    ):
+        with pytest.raises(UserError, match=told):
+            request.is_prepared(folder, Source("folder", FolderConfig(path=str(tmp_path), **options)))
+
+
+def test_a_folder_of_today_is_found_without_a_word(tmp_path, capsys):
+    config = FolderConfig(path=str(tmp_path))
+    assert request.is_prepared(old_folder(tmp_path / "s", config, ()), Source("folder", config))
+    assert capsys.readouterr().out == ""
 
 
 def test_other_data_has_no_ray_caster(tmp_path):

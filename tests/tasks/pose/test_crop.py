@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 
+from hcmoco.data.pinhole import project, unproject
 from hcmoco.models.normalization import normalize_depth
 from hcmoco.rng import make_rng
 from hcmoco.tasks.pose import PoseConfig, crop
-from hcmoco.tasks.pose.camera import project, unproject
 
 BOX = np.array([40.0, 20.5, 71.0, 101.0])
 

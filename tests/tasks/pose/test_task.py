@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from hcmoco.data.codecs import decode_depth, encode_depth
+from hcmoco.data.pinhole import project
 from hcmoco.data.skeletons import PEOPLE_31, convert
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.rng import make_rng
 from hcmoco.tasks.pose import HeadConfig, PoseBatch, PoseConfig, PoseTask
-from hcmoco.tasks.pose.camera import project
 
 CPU = torch.device("cpu")
 SMALL = PoseConfig(size=64, head=HeadConfig(num_convolutions=1, channels=8, anchor_offsets=(2.0,), reduce=8))

@@ -1,0 +1,131 @@
+"""The frames of ROS bags as people: as those of videos, with depth."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hcmoco.datasets.base import Outcome, Rejected, Skipped
+from hcmoco.datasets.cameras.camera_file import RecordedBy
+from hcmoco.datasets.person_files import PersonPictures
+from hcmoco.datasets.recording import ros_bag, ros_messages
+from hcmoco.datasets.recording.config import FrameLine, RecordingConfig
+from hcmoco.datasets.recording.videos import NO_LINE, frame_record
+
+_ALONE = "the picture has no partner in the other modality; --use rgb or --use depth reads one alone"
+
+
+@dataclass(frozen=True)
+class BagItem:
+    """One bag.
+
+    Attributes:
+        id: `<name>/<bag without its ending>`; records add `/<number of the frame, 6 digits>`.
+        name: of the file or folder.
+        config: of the reader.
+        recorded_by: the cameras, from camera.json; it goes before what the bag says.
+        lines: what people.jsonl says, by the frame's number in 6 digits; None: there is no such file.
+    """
+
+    id: str
+    name: str
+    config: RecordingConfig
+    recorded_by: RecordedBy | None
+    lines: Mapping[str, Sequence[FrameLine]] | None
+
+
+def read(item: BagItem) -> list[Outcome]:
+    """Return the records of every `stride`-th moment, in order; the whole bag is Rejected if it cannot be used."""
+    found: list[Outcome] = []
+    config = item.config
+    try:
+        with ros_bag.open_bag(config.path, item.name) as reader:
+            streams = ros_bag.streams(reader, config.use, config.color_topic, config.depth_topic)
+            by = cameras(item.recorded_by, streams)
+            for number, (color, depth) in enumerate(ros_bag.pairs(reader, streams)):
+                if number % config.stride == 0:
+                    both = bool(streams.color and streams.depth)
+                    found += _frame(item, number, color, depth, by, paired=both)
+    except ValueError as error:
+        found.append(Rejected(item.id, str(error)))
+    return found or [Rejected(item.id, f"the bag {item.name!r} has no frame")]
+
+
+def cameras(given: RecordedBy | None, streams: ros_bag.Streams) -> RecordedBy:
+    """Return what is known of the cameras: what camera.json says, else the bag.
+
+    Raises:
+        ValueError: there are color and depth, and neither says how they belong together.
+    """
+    of_bag = streams.recorded_by
+    if given is None:
+        by = of_bag
+    else:
+        knows = given.rig is not None or given.registered is not None
+        by = replace(
+            given,
+            depth_unit=given.depth_unit or of_bag.depth_unit,
+            color=given.color or of_bag.color,
+            depth=given.depth or of_bag.depth,
+            rig=given.rig if knows else of_bag.rig,
+            registered=given.registered if knows else of_bag.registered,
+        )
+    if streams.color and streams.depth and not (by.rig or by.registered):
+        raise ValueError(
+            f"nothing says how depth ({streams.depth.name}) lies on color ({streams.color.name}): the bag has no "
+            "/tf_static with both frames and their camera_info; record depth that is aligned to color, or write "
+            'depth_to_color or "registered" into camera.json (docs/data/recordings.md), or read one of them with '
+            "--use rgb or --use depth"
+        )
+    return by
+
+
+def describe(item: BagItem) -> list[str]:
+    """Return which topics are read and what is known of their cameras, a line each; none if the bag cannot be read."""
+    config = item.config
+    try:
+        with ros_bag.open_bag(config.path, item.name) as reader:
+            streams = ros_bag.streams(reader, config.use, config.color_topic, config.depth_topic)
+            by = cameras(item.recorded_by, streams)
+    except ValueError:
+        return []  # `fault` says why
+    lines = [
+        f"{item.name}: {kind} {topic.name} ({topic.count} pictures"
+        + (")" if topic.camera else ", no calibrated camera_info)")
+        for kind, topic in (("color", streams.color), ("depth", streams.depth))
+        if topic
+    ]
+    if streams.color and streams.depth:
+        lines.append(
+            f"depth is registered to color with the cameras of {by.file}"
+            if by.rig
+            else f"depth is registered to color already ({by.file})"
+        )
+    return lines
+
+
+def fault(item: BagItem) -> str:
+    """Return why a bag cannot be read; "" if it can."""
+    config = item.config
+    try:
+        with ros_bag.open_bag(config.path, item.name) as reader:
+            cameras(item.recorded_by, ros_bag.streams(reader, config.use, config.color_topic, config.depth_topic))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _frame(item: BagItem, number: int, color: Any, depth: Any, by: RecordedBy, *, paired: bool) -> list[Outcome]:
+    frame = f"{number:06d}"
+    id = f"{item.id}/{frame}"
+    lines = None if item.lines is None else item.lines.get(frame, [])
+    if lines is not None and not lines:
+        return [Skipped(id, NO_LINE)]
+    if paired and (color is None or depth is None):
+        return [Skipped(id, _ALONE)]
+    try:
+        rgb = None if color is None else ros_messages.color_picture(color)
+        stored = None if depth is None else ros_messages.depth_picture(depth)
+    except ValueError as error:
+        return [Rejected(id, str(error))]
+    pictures = PersonPictures(rgb, stored)
+    return [frame_record(item.config, id, at, line, by, pictures) for at, line in enumerate(lines or [None], 1)]
