@@ -246,5 +246,11 @@ def _person(item: NtuParsingItem) -> Person:
 
 
 READER = DatasetReader(
-    NtuParsingConfig, items, read, inventory, joint_set=JOINT_SET, depth_codec=lambda config: config.depth_codec
+    NtuParsingConfig,
+    items,
+    read,
+    inventory,
+    joint_set=JOINT_SET,
+    depth_codec=lambda config: config.depth_codec,
+    depth_masking="masked",
 )

@@ -83,6 +83,7 @@ class Source:
             "joints": self.reader.joints(self.config) if persons else "",
             "joints3d": self.reader.joint_set_3d if persons else "",
             "depth_codec": self.reader.codec(self.config) if persons else "png16",
+            "depth_masking": self.reader.masking(self.config) if persons else "",
             "size": self.config.model_dump(include={"size"})["size"],
             "license": self.license or self.entry.license,
             "page": self.entry.page,

@@ -20,6 +20,7 @@ import torch
 import hcmoco
 from hcmoco import license_terms
 from hcmoco.data.codecs import encode_png
+from hcmoco.data.depth_masking import SHOWN, masking_of, warning
 from hcmoco.data.sampler import Plan
 from hcmoco.errors import UserError
 from hcmoco.finetuning.encoder_init import EncoderInit, check_input_sizes, load_encoder_init
@@ -104,6 +105,8 @@ class FinetuneRun(Run[FinetuneRecipe]):
         test_data = ensure.open_data("test", self.config.data.test, kind=kind, split="test")
         resolved = resolve(self.config, train_data, test_data, self.encoder_init)
         _describe(resolved)
+        for line in _masking_warnings(self.config, resolved, self.encoder_init):
+            log(line)
         return PlannedFinetuning(self.config, resolved)
 
 
@@ -175,6 +178,19 @@ def _describe(resolved: ResolvedRun) -> None:
         )
     if config.select == "test":
         log("select=test: the model is selected on the test rows, as the paper does; its test score is optimistic")
+
+
+def _masking_warnings(config: FinetuneRecipe, resolved: ResolvedRun, encoder_init: EncoderInit) -> list[str]:
+    """Return lines where depth is masked for the encoder or in training, and not where it is used next."""
+    if resolved.task.modality != "depth":
+        return []
+    train, test = (masking_of(each.manifest) for each in (resolved.train_subset, resolved.test_subset))
+    advice = "prepare it again with --segment (docs/data/masks.md)"
+    lines = [
+        warning("the encoder", encoder_init.depth_masking, f"data.train ({config.data.train.path})", train, advice),
+        warning("the model", train, f"data.test ({config.data.test.path})", test, advice),
+    ]
+    return [line for line in lines if line]
 
 
 def close(config: FinetuneRecipe, resolved: ResolvedRun, state: TrainState, tracker: Tracker) -> dict[str, Any]:
@@ -268,6 +284,9 @@ def _commands(task: str, folder: str, out: str = "") -> list[str]:
 
 def _card(config: FinetuneRecipe, task: Task, facts: dict[str, Any], result: Result | None) -> str:
     scores = "" if result is None else f"\n## Scores on the test data\n\n{result_tables(result)}"
+    labels = f"labeled rows ({facts['labels']['text']}), seed {facts['seed']}."
+    if facts.get("depth_masking"):
+        labels += f" Their depth is {SHOWN[facts['depth_masking']]}."
     known = license_terms.of_training(facts, "this folder")
     commands = "\n".join(f"    {line}" for line in _commands(task.name, "THIS_FOLDER", " --out predictions"))
     return f"""---
@@ -278,7 +297,7 @@ tags: [hcmoco, human-centric, {task.name}]
 # {task.name}, fine-tuned
 
 An encoder ({config.encoder.name}) with a head for {task.name}, {facts["steps"]} steps on {facts["labels"]["rows"]}
-labeled rows ({facts["labels"]["text"]}), seed {facts["seed"]}. The encoder started from: {facts["init"]["text"]}. The
+{labels} The encoder started from: {facts["init"]["text"]}. The
 model is that of step {facts["selected_step"]} (select={facts["select"]}).
 
 {commands}

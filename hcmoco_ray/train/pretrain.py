@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hcmoco import license_terms
+from hcmoco.data import depth_masking
 from hcmoco.data.collate import CollateConfig
 from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.sampler import Plan
@@ -100,6 +101,8 @@ class PretrainRun(Run[PretrainRecipe]):
         plan = make_plan(config, sources)
         preflight.check_mixture(config, plan, sources)
         _describe(config, plan, sources)
+        if line := _mixed_depth(config, sources):
+            log(line)
         unfinished = saved_step is None or saved_step < plan.steps
         views = probe_views(config, held_out) if held_out and unfinished else None
         return PlannedPretraining(config, plan, sources, views)
@@ -116,7 +119,8 @@ class PlannedPretraining(PlannedRun):
     def __init__(self, config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...], views: ProbeViews | None):
         self.config, self.plan, self.sources, self.views = config, plan, sources, views
         self.identity = {**config.identity(), "plan": plan.description}
-        self.tags = {}
+        masking = depth_masking_of(config, sources)
+        self.tags = {"hcmoco.depth_masking": masking} if masking else {}
 
     def job(self, tracker: Tracker, status: Status) -> "PretrainJob":
         import ray
@@ -201,6 +205,33 @@ def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> 
         )
 
 
+def _maskings(config: PretrainConfig, sources: Sequence[Shards]) -> dict[str, str]:
+    """Whether depth is masked, by data set of those that have depth."""
+    named = zip(config.data.sources, sources, strict=True)
+    return {
+        name: depth_masking.masking_of(shards.manifest)
+        for name, shards in named
+        if shards.manifest.modalities.get("depth")
+    }
+
+
+def depth_masking_of(config: PretrainConfig, sources: Sequence[Shards]) -> str:
+    """Return the masking of the depth that a pre-training sees, "" if it sees none or that of a data set is unknown."""
+    return depth_masking.combined(_maskings(config, sources).values())
+
+
+def _mixed_depth(config: PretrainConfig, sources: Sequence[Shards]) -> str:
+    """Return a line on data sets whose depth differs in its masking; "" if all that is known is alike."""
+    known = {name: masking for name, masking in _maskings(config, sources).items() if masking}
+    if len(set(known.values())) < 2:
+        return ""
+    told = ", ".join(f"of {name} {depth_masking.SHOWN[masking]}" for name, masking in known.items())
+    return (
+        f"warning: depth is {told}: the encoder tells the data sets apart by it; prepare those with a background again "
+        "with --segment (docs/data/masks.md)"
+    )
+
+
 def probe_views(config: PretrainRecipe, held_out: Shards) -> ProbeViews:
     """Decode and crop the held-out people as the probes need them."""
     manifest = held_out.manifest
@@ -247,6 +278,8 @@ def close(config: PretrainRecipe, sources: Sequence[Shards], tracker: Tracker) -
         "data": {name: each.path for name, each in config.data.sources.items()},
         "terms": terms_of(config, sources),
     }
+    if masking := depth_masking_of(config, sources):
+        training["depth_masking"] = masking
     results = _results(state)
     if results:
         training["probes"] = {moment: result.metrics for moment, result in results.items()}

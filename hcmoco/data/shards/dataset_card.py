@@ -1,6 +1,7 @@
 """The data set card (README.md): the manifest in words."""
 
 from hcmoco import markdown
+from hcmoco.data.depth_masking import SHOWN
 from hcmoco.data.shards.manifest import Manifest, reason_kind
 
 CARD = "README.md"
@@ -13,6 +14,7 @@ def card(manifest: Manifest) -> str:
     read = manifest.rows + manifest.rejected + sum(manifest.skipped.values())
     of_persons = [("keypoints", "joint set", manifest.joints), ("joints3d", "3D joint set", manifest.joints3d)]
     of_persons.append(("depth", "depth codec", manifest.depth_codec))
+    of_persons.append(("depth", "depth is", SHOWN.get(manifest.depth_masking, "")))
     facts = [
         ("records", manifest.kind),
         ("license and terms", manifest.license or _NO_TERMS),

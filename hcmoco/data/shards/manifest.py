@@ -18,6 +18,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from hcmoco.config import Config, build, upgrade
 from hcmoco.data.codecs import DepthCodec
+from hcmoco.data.depth_masking import DepthMasking
 from hcmoco.data.schema import SCHEMA_VERSION, person_schema, scene_schema
 from hcmoco.data.skeletons import joint_set
 from hcmoco.errors import UserError, one_line
@@ -98,6 +99,11 @@ class About(Config):
     joints: str = Field("", description="name of the joint set of `keypoints`; of persons; empty: there are none")
     joints3d: str = Field("", description="name of the joint set of `joints3d`; empty: there are none")
     depth_codec: DepthCodec = "png16"
+    depth_masking: DepthMasking = Field(
+        "",
+        description="masked: depth shows the person alone; unmasked: the background, too; mixed: rows of both kinds; "
+        "empty: there is no depth, or an older hcmoco did not say",
+    )
     size: Count = Field(0, description="largest side of an image, pixels; of persons")
     license: str = ""
     unit: str = Field("records", description="what its source consists of; a video or a clip gives several records")

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hcmoco import unique_keys
 from hcmoco.config import build
@@ -16,6 +17,8 @@ from hcmoco.datasets.recording import videos
 from hcmoco.datasets.recording.config import FrameFiles, FrameLine, RecordingConfig
 from hcmoco.datasets.recording.layouts import describe, recognize
 from hcmoco.datasets.recording.videos import VideoItem
+from hcmoco.datasets.segmentation import stage
+from hcmoco.datasets.segmentation.stage import Job
 from hcmoco.errors import UserError
 
 _NO_LINE = "people.jsonl has no line for the frame"
@@ -126,6 +129,12 @@ def read(item: Item | Rejected | Skipped) -> Outcome | list[Outcome]:
     if isinstance(item, Rejected | Skipped):
         return item
     return videos.read(item) if isinstance(item, VideoItem) else folder.read(item)
+
+
+def calibrate(job: Job) -> dict[str, Any]:
+    """Measure what segments the frames, see `stage.calibrate`; of a video its own frames tell the background."""
+    is_video = any(isinstance(each, VideoItem) for each in job.items)
+    return stage.calibrate(job, videos.depth_frames if is_video else stage.depth_frames)
 
 
 def inventory(config: RecordingConfig) -> Inventory:

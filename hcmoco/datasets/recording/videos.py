@@ -1,6 +1,6 @@
 """The frames of video files: RGB of any camera, and the recordings of Azure Kinect with their depth."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from hcmoco.datasets.person_lines import FolderItem, PersonLine
 from hcmoco.datasets.recorded_person import make_person
 from hcmoco.datasets.recording import azure_kinect
 from hcmoco.datasets.recording.config import FrameLine, RecordingConfig
+from hcmoco.datasets.segmentation import MaskFolder, Segmenter
 
 _NO_LINE = "people.jsonl has no line for the frame"
 _DAMAGED = "the video is damaged here: the frame is made of data that do not decode"
@@ -31,6 +32,7 @@ class VideoItem:
         config: of the reader.
         recorded_by: the cameras, from camera.json.
         lines: what people.jsonl says, by the frame's number in 6 digits; None: there is no such file.
+        segmenter: finds the person in depth, where --segment asks for it.
     """
 
     id: str
@@ -38,6 +40,23 @@ class VideoItem:
     config: RecordingConfig
     recorded_by: RecordedBy | None
     lines: Mapping[str, Sequence[FrameLine]] | None
+    segmenter: Segmenter | None = None
+
+
+def depth_frames(items: Iterable[VideoItem]) -> Iterator[np.ndarray]:
+    """Yield the depth of videos in millimeters, every `stride`-th frame that is whole.
+
+    Raises:
+        ValueError: a video does not open, or has no depth.
+    """
+    for item in items:
+        with open_video(item.config.path, item.name) as container:
+            streams = azure_kinect.streams(container)
+            if streams is None:
+                raise ValueError(f"the video {item.name!r} has no depth, so it has no background to remove")
+            for number, (_, depth) in enumerate(azure_kinect.pairs(container, streams)):
+                if number % item.config.stride == 0 and depth is not None and depth.sound:
+                    yield azure_kinect.depth_picture(depth)  # millimeters, see azure_kinect.py
 
 
 def read(item: VideoItem) -> list[Outcome]:
@@ -90,9 +109,14 @@ def _frame(
     try:
         rgb = None if color is None else _rgb(item, color, by)
         stored = None if depth is None else azure_kinect.depth_picture(depth)
+        mask = None
+        if isinstance(item.segmenter, MaskFolder):
+            name = id.removeprefix(f"{item.config.name}/")
+            mask = np.where(item.segmenter.read(name, upright=item.config.upright), np.uint8(255), np.uint8(0))
     except ValueError as error:
         return [Rejected(id, str(error))]
-    return [_record(item, f"{id}#{at}" if at > 1 else id, line, by, rgb, stored) for at, line in enumerate(lines, 1)]
+    pictures = PersonPictures(rgb, stored, mask=mask)
+    return [_record(item, f"{id}#{at}" if at > 1 else id, line, by, pictures) for at, line in enumerate(lines, 1)]
 
 
 def _rgb(item: VideoItem, color: Frame, by: RecordedBy | None) -> np.ndarray:
@@ -105,10 +129,8 @@ def _rgb(item: VideoItem, color: Frame, by: RecordedBy | None) -> np.ndarray:
     return color.rgb(upright=item.config.upright)
 
 
-def _record(
-    item: VideoItem, id: str, line: PersonLine, by: RecordedBy | None, rgb: np.ndarray | None, stored: np.ndarray | None
-) -> Any:
+def _record(item: VideoItem, id: str, line: PersonLine, by: RecordedBy | None, pictures: PersonPictures) -> Any:
     config = item.config
-    person = FolderItem(f"{config.name}/{line.id}" if line.id else id, line, config, by)
+    person = FolderItem(f"{config.name}/{line.id}" if line.id else id, line, config, by, item.segmenter)
     joints = len(joint_set(config.joint_set))
-    return checked(person.id, joints, lambda: make_person(person, PersonPictures(rgb, stored)), config.depth_codec)
+    return checked(person.id, joints, lambda: make_person(person, pictures), config.depth_codec)
