@@ -117,6 +117,8 @@ def inventory(config: FolderConfig) -> Inventory:
         named = [name for line in lines if (name := getattr(line, what)) is not None]
         if named or what == "rgb":
             found.check_files(f"{'RGB' if what == 'rgb' else what} pictures", config.path, named, *formats)
+    unmasked = [line.rgb or line.depth or "" for line in lines if line.mask is None]
+    stage.check_masks(found, config, unmasked, PICTURES["mask"])
     return found
 
 

@@ -98,7 +98,7 @@ class PersonAdapter(Adapter):
             return image, [(box, source, depth) for box, source in self._boxes(file.name, image)], unit
         boxes = self._boxes(file.name, rounded_depth(depth))
         depths = [mask.apply(file.name, depth, [float(each) for each in box]) for box, _ in boxes]
-        found = [(box, source, depth) for (box, source), depth in zip(boxes, depths, strict=True)]
+        found: list[_Found] = [(box, source, depth) for (box, source), depth in zip(boxes, depths, strict=True)]
         return rounded_depth(np.maximum.reduce(depths)), found, unit
 
     def _boxes(self, name: str, image: np.ndarray) -> list[tuple[tuple[float, ...] | np.ndarray, str]]:

@@ -153,6 +153,8 @@ def inventory(config: RecordingConfig) -> Inventory:
             found.check_files(
                 f"{label} pictures", config.path, [name for name in named if name not in set(raw)], *formats
             )
+    unmasked = [frame.rgb or frame.depth or "" for frame in layout.frames if frame.mask is None]
+    stage.check_masks(found, config, unmasked, folder.PICTURES["mask"])
     return found
 
 

@@ -15,6 +15,7 @@ from hcmoco.data.depth_units import default_unit, in_millimeters
 from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.io.depth_files import read_depth_file
+from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.person_lines import FolderConfig, FolderItem
 from hcmoco.datasets.recorded_person import measured
 from hcmoco.datasets.segmentation import Background, MaskFolder, MaskRcnn, Request, Segmenter, parse
@@ -73,6 +74,30 @@ def calibrations(config: FolderConfig, items: Sequence[Any]) -> dict[str, Job]:
     every = list(files.values())
     spread = tuple(every[k * len(every) // MAX_FRAMES] for k in range(MAX_FRAMES)) if len(every) > MAX_FRAMES else every
     return {NAME: Job(request, config, tuple(spread))} if own else {}
+
+
+def check_masks(found: Inventory, config: FolderConfig, pictures: Iterable[str], formats: Iterable[str]) -> None:
+    """Check the folder of masks that --segment names, if it names one, for `prepare --check`.
+
+    Args:
+        found: what is added to.
+        config: of the reader.
+        pictures: paths of the pictures that need a mask.
+        formats: that masks may have.
+
+    Raises:
+        UserError: --segment names nothing that segments.
+    """
+    request = parse(config.segment, "--segment") if config.segment else None
+    if request is None or request.kind != "masks":
+        return
+    masks, named = MaskFolder(request.path), []
+    for picture in pictures:
+        try:
+            named.append(masks.find(picture)[1])
+        except ValueError as error:
+            found.faults.append(Fault(picture, str(error)))
+    found.check_files("masks of --segment", request.path, named, *formats)
 
 
 def depth_frames(items: Iterable[FolderItem]) -> Iterator[np.ndarray]:

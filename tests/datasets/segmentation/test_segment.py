@@ -96,6 +96,13 @@ def test_each_missing_mask_is_named(tmp_path):
     (refused,) = [each for each in found if not isinstance(each, Person)]
     assert refused.id == "recording/0003"
     assert "mask: its picture 'rgb/0003' does not exist in" in refused.reason
+    config = build(
+        recording.RecordingConfig, {"path": str(tmp_path / "it"), "segment": str(tmp_path / "masks")}, "test"
+    )
+    checked = recording.inventory(config)
+    assert checked.counts["masks of --segment"] == 5
+    (fault,) = checked.faults
+    assert (fault.path, fault.reason) == ("rgb/0003.jpg", refused.reason)
 
 
 def test_depth_that_is_called_masked_and_is_not_is_refused(tmp_path):
