@@ -92,7 +92,7 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
             )
     if given.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no usable GPU here; give --device cpu")
-    mask, mask_facts = (None, {})
+    mask, mask_facts = None, dict[str, Any]()
     if segment is not None:
         request, settings = segment
         mask, mask_facts = make_mask(request, files, unit=given.depth_unit, rgb=given.rgb, **settings)

@@ -53,6 +53,8 @@ def make_person(item: FolderItem, pictures: PersonPictures) -> Person:
         check_box(box, width, height, seen)
     if depth is not None and background is not None:
         depth = near_box(depth, box)
+        if not depth.any():
+            raise ValueError(f"nothing in the person's box {np.round(box, 1).tolist()} is in front of the background")
     if depth is not None and item.config.depth_masking == MASKED and shows_background(depth, box, mask):
         raise ValueError(
             "depth shows the background, too, and --depth-masking says masked; give --segment to remove it, or "

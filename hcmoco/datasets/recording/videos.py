@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hcmoco.data.depth_units import in_millimeters
 from hcmoco.data.skeletons import joint_set
 from hcmoco.datasets.base import Outcome, Rejected, Skipped
 from hcmoco.datasets.cameras.camera_file import RecordedBy
@@ -56,7 +57,7 @@ def depth_frames(items: Iterable[VideoItem]) -> Iterator[np.ndarray]:
                 raise ValueError(f"the video {item.name!r} has no depth, so it has no background to remove")
             for number, (_, depth) in enumerate(azure_kinect.pairs(container, streams)):
                 if number % item.config.stride == 0 and depth is not None and depth.sound:
-                    yield azure_kinect.depth_picture(depth)  # millimeters, see azure_kinect.py
+                    yield in_millimeters(azure_kinect.depth_picture(depth), item.config.depth_unit or "mm")
 
 
 def read(item: VideoItem) -> list[Outcome]:

@@ -63,6 +63,15 @@ def test_people_of_a_folder_are_told_apart_by_their_boxes(tmp_path):
         assert (kept & right).sum() / (kept | right).sum() > 0.95
 
 
+def test_a_box_without_anybody_is_told(tmp_path):
+    for name, data in (("seen", static_camera.frames(2)[0].depth), ("empty", static_camera.empty())):
+        (tmp_path / f"{name}.png").write_bytes(codecs.encode_depth(data, "png16"))
+    (tmp_path / "people.jsonl").write_text(json.dumps({"depth": "seen.png", "box": [60, 30, 90, 70]}))
+    config = folder.FolderConfig(path=str(tmp_path), segment=str(tmp_path / "empty.png"))
+    (refused,) = read_all(folder.READER, config)
+    assert "nothing in the person's box [60.0, 30.0, 90.0, 70.0] is in front of the background" in refused.reason
+
+
 def test_a_mask_of_its_own_goes_before_the_segmentation(tmp_path):
     seen = static_camera.frames(6)
     static_camera.write(tmp_path, seen, masks="mask")
