@@ -8,8 +8,15 @@ import safetensors.torch
 import torch
 from torchvision.models import detection
 
+from hcmoco.data import codecs
+from hcmoco.data.schema import Person
+from hcmoco.datasets import folder
+from hcmoco.datasets.base import read_all
+from hcmoco.datasets.segmentation import parse
 from hcmoco.datasets.segmentation.mask_rcnn import Found, MaskRcnn, choose
 from hcmoco.errors import UserError
+from hcmoco.finetuning.row_mask import RowMask
+from hcmoco.inference.masks import make_mask
 
 SIDE = 64
 
@@ -105,3 +112,31 @@ def test_a_file_that_is_none_is_one_line(tmp_path):
     (tmp_path / "x.pth").write_bytes(b"no weights")
     with pytest.raises(UserError, match=r"weights .*x\.pth"):
         MaskRcnn(str(tmp_path / "x.pth"), 0.5, SIDE).facts()
+
+
+def test_all_three_programs_ask_the_same_network(tmp_path, weights):
+    """The reader of a folder, predict and evaluate: depth is left where the network's mask is."""
+    rgb = np.random.default_rng(1).integers(0, 255, (SIDE, 80, 3), np.uint8)
+    data = codecs.encode_png(rgb)
+    depth = np.full((SIDE, 80), 2000, np.uint16)
+    (tmp_path / "a.png").write_bytes(data)
+    (tmp_path / "depth.png").write_bytes(codecs.encode_depth(depth, "png16"))
+    (tmp_path / "people.jsonl").write_text('{"rgb": "a.png", "depth": "depth.png"}')
+    right = MaskRcnn(str(weights), 0.0, SIDE).mask(rgb)
+    options = {"segment": str(weights), "min_person_score": 0.0, "segment_side": SIDE}
+    (person,) = read_all(folder.READER, folder.FolderConfig(path=str(tmp_path), size=4096, **options))
+    assert isinstance(person, Person), person
+    x0, y0, side, width, height = person.crop.astype(int)
+    inside = np.s_[max(0, -y0) : min(side, height - y0), max(0, -x0) : min(side, width - x0)]
+    shown = np.s_[max(0, y0) : y0 + side, max(0, x0) : x0 + side]
+    np.testing.assert_array_equal(codecs.decode_depth(person.depth, "png16")[inside] > 0, right[shown])
+
+    request = parse(str(weights), "--mask")
+    how = {"tolerance_mm": 50.0, "min_score": 0.0, "side": SIDE}
+    mask, facts = make_mask(request, [], unit=None, rgb=str(tmp_path / "a.png"), **how)
+    np.testing.assert_array_equal(mask.apply("x.png", depth) > 0, right)
+    assert facts["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+
+    row = {"id": "d/a", "rgb": data, "depth": codecs.encode_depth(depth, "png16"), "box": None}
+    left = RowMask("png16", MaskRcnn(str(weights), 0.0, SIDE)).apply(row)["depth"]
+    np.testing.assert_array_equal(codecs.decode_depth(left, "png16") > 0, right)
