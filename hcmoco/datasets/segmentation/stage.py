@@ -199,7 +199,9 @@ def _unit(job: Job) -> str | None:
 
 
 def with_calibrations(config: FolderConfig, items: Sequence[Any], measured: Mapping[str, dict]) -> list[Any]:
-    """Return items that hold what segments them."""
+    """Return items that hold what segments them; the same ones without --segment."""
+    if not measured:
+        return list(items)
     readable = [each for each in items if not isinstance(each, Rejected | Skipped)]
     segmenters = [_segmenter(measured.get(f"{NAME}-{number}") or measured[NAME]) for number in _numbers(measured)]
     of_item = iter(segmenters if len(segmenters) > 1 else segmenters * len(readable))

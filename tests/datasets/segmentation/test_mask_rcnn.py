@@ -114,6 +114,7 @@ def test_a_file_that_is_none_is_one_line(tmp_path):
         MaskRcnn(str(tmp_path / "x.pth"), 0.5, SIDE).facts()
 
 
+@pytest.mark.slow
 def test_all_three_programs_ask_the_same_network(tmp_path, weights):
     """The reader of a folder, predict and evaluate: depth is left where the network's mask is."""
     rgb = np.random.default_rng(1).integers(0, 255, (SIDE, 80, 3), np.uint8)
