@@ -5,11 +5,12 @@ goes from the reader of a data set into its manifest, from there into the weight
 compared wherever weights and depth meet.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hcmoco.data.codecs import decode_depth, decode_labels
 from hcmoco.data.transforms import extent
 
 if TYPE_CHECKING:
@@ -59,6 +60,33 @@ def shows_background(depth_HW: np.ndarray, box_4: np.ndarray | None = None, mask
     if off.mean() >= _LEAST_OFF:
         return bool(read_HW[off].mean() > _BACKGROUND_SHARE)
     return bool(read_HW.mean() > _FILLED_SHARE)
+
+
+def row_shows_background(row: Mapping, codec: str) -> bool:
+    """Return whether a row's depth shows more than the person. A row that does not decode is for `verify` to find."""
+    if row.get("depth") is None:
+        return False
+    try:
+        depth_HW = decode_depth(row["depth"], codec)
+        mask_HW = None if row.get("mask") is None else decode_labels(row["mask"])
+    except ValueError:
+        return False
+    box_4 = None if row.get("box") is None else np.asarray(row["box"], np.float64)
+    height, width = depth_HW.shape
+    x0, y0, x1, y1 = _picture(row, width, height)
+    moved_4 = None if box_4 is None else box_4 - (x0, y0, x0, y0)
+    return shows_background(depth_HW[y0:y1, x0:x1], moved_4, None if mask_HW is None else mask_HW[y0:y1, x0:x1])
+
+
+def _picture(row: Mapping, width: int, height: int) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1: what of a row's image is of its picture; the square may reach beyond."""
+    if row.get("crop") is None:
+        return 0, 0, width, height
+    left, top, side, *size = (float(each) for each in row["crop"])
+    zoom = width / side
+    corners = np.rint(np.array([-left, -top, size[0] - left, size[1] - top]) * zoom)
+    x0, y0, x1, y1 = np.clip(corners, 0, (width, height, width, height)).astype(int).tolist()
+    return x0, y0, x1, y1
 
 
 def combined(maskings: Iterable[str]) -> DepthMasking:

@@ -20,7 +20,7 @@ import torch
 import hcmoco
 from hcmoco import license_terms
 from hcmoco.data.codecs import encode_png
-from hcmoco.data.depth_masking import SHOWN, masking_of, warning
+from hcmoco.data.depth_masking import SHOWN
 from hcmoco.data.sampler import Plan
 from hcmoco.errors import UserError
 from hcmoco.finetuning.encoder_init import EncoderInit, check_input_sizes, load_encoder_init
@@ -45,6 +45,7 @@ from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.context import RayTaskContext
 from hcmoco_ray.train.evaluate import ScoreConfig, as_json, metric_lines, result_tables, score, sheet
 from hcmoco_ray.train.launch import Start, WorkerContext
+from hcmoco_ray.train.masking import masking_warnings
 from hcmoco_ray.train.run import PlannedRun, Run, execute
 from hcmoco_ray.train.run_dir import decide_start, log, states_of
 
@@ -105,7 +106,7 @@ class FinetuneRun(Run[FinetuneRecipe]):
         test_data = ensure.open_data("test", self.config.data.test, kind=kind, split="test")
         resolved = resolve(self.config, train_data, test_data, self.encoder_init)
         _describe(resolved)
-        for line in _masking_warnings(self.config, resolved, self.encoder_init):
+        for line in masking_warnings(self.config, resolved, self.encoder_init):
             log(line)
         return PlannedFinetuning(self.config, resolved)
 
@@ -178,19 +179,6 @@ def _describe(resolved: ResolvedRun) -> None:
         )
     if config.select == "test":
         log("select=test: the model is selected on the test rows, as the paper does; its test score is optimistic")
-
-
-def _masking_warnings(config: FinetuneRecipe, resolved: ResolvedRun, encoder_init: EncoderInit) -> list[str]:
-    """Return lines where depth is masked for the encoder or in training, and not where it is used next."""
-    if resolved.task.modality != "depth":
-        return []
-    train, test = (masking_of(each.manifest) for each in (resolved.train_subset, resolved.test_subset))
-    advice = "prepare it again with --segment (docs/data/masks.md)"
-    lines = [
-        warning("the encoder", encoder_init.depth_masking, f"data.train ({config.data.train.path})", train, advice),
-        warning("the model", train, f"data.test ({config.data.test.path})", test, advice),
-    ]
-    return [line for line in lines if line]
 
 
 def close(config: FinetuneRecipe, resolved: ResolvedRun, state: TrainState, tracker: Tracker) -> dict[str, Any]:

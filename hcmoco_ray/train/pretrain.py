@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from hcmoco import license_terms
-from hcmoco.data import depth_masking
 from hcmoco.data.collate import CollateConfig
 from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.sampler import Plan
@@ -39,6 +38,7 @@ from hcmoco_ray.tracking.config import how_to_see
 from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.context import RayContext
 from hcmoco_ray.train.launch import Start, WorkerContext
+from hcmoco_ray.train.masking import depth_masking_of, mixed_depth
 from hcmoco_ray.train.run import PlannedRun, Run, execute
 from hcmoco_ray.train.run_dir import decide_start, log, states_of
 
@@ -101,7 +101,7 @@ class PretrainRun(Run[PretrainRecipe]):
         plan = make_plan(config, sources)
         preflight.check_mixture(config, plan, sources)
         _describe(config, plan, sources)
-        if line := _mixed_depth(config, sources):
+        if line := mixed_depth(config, sources):
             log(line)
         unfinished = saved_step is None or saved_step < plan.steps
         views = probe_views(config, held_out) if held_out and unfinished else None
@@ -203,33 +203,6 @@ def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> 
             f"  {source.name}: {source.rows} people ({has}), {passes * source.rows / plan.steps:.1f} a step, "
             f"{passes:.1f} passes"
         )
-
-
-def _maskings(config: PretrainConfig, sources: Sequence[Shards]) -> dict[str, str]:
-    """Whether depth is masked, by data set of those that have depth."""
-    named = zip(config.data.sources, sources, strict=True)
-    return {
-        name: depth_masking.masking_of(shards.manifest)
-        for name, shards in named
-        if shards.manifest.modalities.get("depth")
-    }
-
-
-def depth_masking_of(config: PretrainConfig, sources: Sequence[Shards]) -> str:
-    """Return the masking of the depth that a pre-training sees, "" if it sees none or that of a data set is unknown."""
-    return depth_masking.combined(_maskings(config, sources).values())
-
-
-def _mixed_depth(config: PretrainConfig, sources: Sequence[Shards]) -> str:
-    """Return a line on data sets whose depth differs in its masking; "" if all that is known is alike."""
-    known = {name: masking for name, masking in _maskings(config, sources).items() if masking}
-    if len(set(known.values())) < 2:
-        return ""
-    told = ", ".join(f"of {name} {depth_masking.SHOWN[masking]}" for name, masking in known.items())
-    return (
-        f"warning: depth is {told}: the encoder tells the data sets apart by it; prepare those with a background again "
-        "with --segment (docs/data/masks.md)"
-    )
 
 
 def probe_views(config: PretrainRecipe, held_out: Shards) -> ProbeViews:

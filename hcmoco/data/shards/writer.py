@@ -8,14 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from hcmoco.config import Config
-from hcmoco.data.codecs import decode_depth, decode_labels
-from hcmoco.data.depth_masking import counted, shows_background
+from hcmoco.data.depth_masking import counted, row_shows_background
 from hcmoco.data.schema import SCHEMA_VERSION, Person, Scene
 from hcmoco.data.shards.dataset_card import CARD, card
 from hcmoco.data.shards.manifest import (  # fmt: skip
@@ -122,40 +120,13 @@ def write_part(
         rejected=tuple(RejectedRecord(id=id, reason=reason) for id, reason in rejected),
         skipped=dict(skipped or {}),
         rejected_items=rejected_items,
-        unmasked=sum(_is_unmasked(row, about.depth_codec) for row in rows) if _is_looked_at(about) else None,
+        unmasked=sum(row_shows_background(row, about.depth_codec) for row in rows) if _is_looked_at(about) else None,
     )
 
 
 def _is_looked_at(about: About) -> bool:
     """Whether only the rows tell if depth is masked."""
     return about.kind == "person" and not about.depth_masking
-
-
-def _is_unmasked(row: Mapping, codec: str) -> bool:
-    """Whether a row's depth shows more than the person. A row that does not decode is for `verify` to find."""
-    if row.get("depth") is None:
-        return False
-    try:
-        depth_HW = decode_depth(row["depth"], codec)
-        mask_HW = None if row.get("mask") is None else decode_labels(row["mask"])
-    except ValueError:
-        return False
-    box_4 = None if row.get("box") is None else np.asarray(row["box"], np.float64)
-    height, width = depth_HW.shape
-    x0, y0, x1, y1 = _picture(row, width, height)
-    moved_4 = None if box_4 is None else box_4 - (x0, y0, x0, y0)
-    return shows_background(depth_HW[y0:y1, x0:x1], moved_4, None if mask_HW is None else mask_HW[y0:y1, x0:x1])
-
-
-def _picture(row: Mapping, width: int, height: int) -> tuple[int, int, int, int]:
-    """x0, y0, x1, y1: what of a row's image is of its picture; the square may reach beyond."""
-    if row.get("crop") is None:
-        return 0, 0, width, height
-    left, top, side, *size = (float(each) for each in row["crop"])
-    zoom = width / side
-    corners = np.rint(np.array([-left, -top, size[0] - left, size[1] - top]) * zoom)
-    x0, y0, x1, y1 = np.clip(corners, 0, (width, height, width, height)).astype(int).tolist()
-    return x0, y0, x1, y1
 
 
 def renumber(folder: Folder, part: Part, about: About, first_index: int) -> Part:
