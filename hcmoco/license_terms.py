@@ -46,14 +46,21 @@ def of_init(init: str, encoder: str) -> tuple[Terms, ...]:
     if init == "timm":
         return (Terms(name=f"the weights that timm publishes for {encoder}", terms=_OF_TIMM),)
     path = init.partition("#")[0]
+    training = training_beside(path)
+    if training is not None:
+        return of_training(training, path)
+    return (Terms(name=f"the weights file {path}", terms=_OF_A_FILE),)
+
+
+def training_beside(path: str) -> dict[str, Any] | None:
+    """What the config.json beside a weights file of ours says of its training; None of any other file."""
     try:
         folder, name = split_file(path)
         facts = json.loads(Folder(folder).read("config.json"))
-        if name in facts["files"]:
-            return of_training(facts["training"], path)
+        training = facts["training"] if name in facts["files"] else None
     except (OSError, UserError, ValueError, KeyError, TypeError, RecursionError):
-        pass
-    return (Terms(name=f"the weights file {path}", terms=_OF_A_FILE),)
+        return None
+    return training if isinstance(training, dict) else None
 
 
 def of_training(training: dict[str, Any], where: str) -> tuple[Terms, ...]:

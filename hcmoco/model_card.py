@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from hcmoco import license_terms
+from hcmoco.data.depth_masking import MASKED, SHOWN, UNMASKED
 from hcmoco.models.encoders import Encoder
 from hcmoco.models.multimodal import MultiModalEncoders
 from hcmoco.models.normalization import RGB_MEAN, RGB_STD
@@ -34,7 +35,7 @@ features at strides {strides}{layout}.
 ```
 
 Depth: meters minus the mean of the image's valid pixels, pixels without a reading 0, {depth_channels} equal channels.
-
+{depth_note}
 ```python
 {depth_code}
 ```
@@ -97,8 +98,20 @@ def card(model: MultiModalEncoders, training: dict[str, Any]) -> str:
         rgb_code=_timm_code(model.rgb, "rgb.safetensors"),
         depth_code=_timm_code(model.depth, "depth.safetensors"),
         depth_channels=config.depth.in_chans,
+        depth_note=_depth_note(training.get("depth_masking")),
         detectron2=detectron2 if config.rgb.is_hrnet else "",
     )
+
+
+def _depth_note(masking: Any) -> str:
+    """What depth has to look like, a line; "" where it was not recorded."""
+    if masking not in SHOWN:
+        return ""
+    but = {
+        MASKED: " A background has to be removed first (`--segment` of prepare.py, `--mask` of predict.py).",
+        UNMASKED: " Depth that is cut out is not what it has seen.",
+    }
+    return f"It was trained on depth that is {SHOWN[masking]}.{but.get(masking, '')}\n"
 
 
 def _short(value: Any) -> Any:

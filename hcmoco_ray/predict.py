@@ -9,14 +9,17 @@ from typing import Any
 
 import hcmoco
 from hcmoco import unique_keys
+from hcmoco.data.depth_masking import masking_of, warning
 from hcmoco.data.depth_units import millimeters, unit_name
 from hcmoco.datasets.io.files import text_lines
+from hcmoco.datasets.segmentation import Request, parse
 from hcmoco.errors import UserError, one_line
 from hcmoco.inference.images import ImageFile, find_images
 from hcmoco.inference.writer import ABOUT, INDEX, LINES, Output, check_out
 from hcmoco.storage import is_local
 from hcmoco_ray import cli
 from hcmoco_ray.cluster.cpus import cpus_here
+from hcmoco_ray.commands.mask_options import mask_settings
 from hcmoco_ray.tracking.progress import Progress
 
 _SHOWN = 5
@@ -25,6 +28,7 @@ _OF_TASKS = {
     "boxes": ("parsing-rgb", "parsing-depth", "pose"),
     "camera": ("pose",),
     "depth_unit": ("parsing-depth", "pose"),
+    "mask": ("parsing-depth", "pose"),
     "min_score": ("densepose",),
 }
 
@@ -62,6 +66,7 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
     box = given.box if given.box in (None, "picture") else _four("--box", given.box, "120,40,310,460 or --box picture")
     if isinstance(box, tuple):
         _check_box("--box", box)
+    segment = _segment(given)
     found = find_images(given.images, ABOUT)
     files = found.files
     boxes = None if given.boxes is None else read_boxes(Path(given.boxes).expanduser(), files)
@@ -71,6 +76,7 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
 
     from hcmoco.finetuning.saved_model import load_model
     from hcmoco.inference.adapter import PredictOptions
+    from hcmoco.inference.masks import make_mask
     from hcmoco.inference.run import make_adapter, predict_images
 
     saved = load_model(weights)
@@ -86,7 +92,12 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
             )
     if given.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no usable GPU here; give --device cpu")
-    options = PredictOptions(box, boxes, camera, given.depth_unit, 0.3 if given.min_score is None else given.min_score)
+    mask, mask_facts = None, dict[str, Any]()
+    if segment is not None:
+        request, settings = segment
+        mask, mask_facts = make_mask(request, files, unit=given.depth_unit, rgb=given.rgb, **settings)
+    min_score = 0.3 if given.min_score is None else given.min_score
+    options = PredictOptions(box, boxes, camera, given.depth_unit, min_score, mask)
     adapter = make_adapter(task, options)
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.set_num_threads(threads)
@@ -96,7 +107,8 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
     for each in found.passed_over:
         _say(f"passed over: {_text(each)}")
     passed_over = [_text(each) for each in found.passed_over]
-    output = Output(out, {**_facts(task.name, saved, given, adapter.facts()), "passed_over": passed_over})
+    facts = {**_facts(task.name, saved, given, adapter.facts()), "passed_over": passed_over}
+    output = Output(out, {**facts, "mask": mask_facts} if mask_facts else facts)
     progress = Progress("predict", len(files), "pictures")
     try:
         summary = predict_images(
@@ -108,9 +120,11 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
     finally:
         output.close()
     progress.close()
-    output.finish(
-        {"pictures": summary.predicted, "people": summary.people, "set_aside": len(summary.rejected)}, adapter.legend()
-    )
+    counts = {"pictures": summary.predicted, "people": summary.people, "set_aside": len(summary.rejected)}
+    told = "" if task.modality != "depth" else _masking_warning(saved, summary.predicted, summary.unmasked)
+    if task.modality == "depth":
+        counts["unmasked"] = summary.unmasked
+    output.finish({**counts, **({"warning": told} if told else {})}, adapter.legend())
     for name, reason in summary.rejected[:_SHOWN]:
         print(f"rejected {_text(name)}: {reason}", file=sys.stderr)
     if len(summary.rejected) > _SHOWN:
@@ -120,8 +134,30 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
         raise UserError(f"none of {_count(len(files), 'picture')} could be used; {_text(name)}: {reason}")
     rejected = f", {len(summary.rejected)} rejected" if summary.rejected else ""
     _say(f"{_count(summary.predicted, 'picture')}, {_count(summary.people, 'person', 'people')}{rejected}")
+    if told:
+        _say(told)
     _say(f"results   {out}/{LINES}\npictures  {out}/{INDEX}")
     return 0
+
+
+def _segment(given: argparse.Namespace) -> tuple[Request, dict[str, Any]] | None:
+    """What --mask asks for, and its settings; None without it."""
+    settings = mask_settings(given)
+    if given.mask is None:
+        if given.rgb is not None:
+            raise UserError("--rgb is for --mask with the weight file of a Mask R-CNN: give it, or drop --rgb")
+        return None
+    return parse(given.mask, "--mask"), settings
+
+
+def _masking_warning(saved: Any, pictures: int, unmasked: int) -> str:
+    """A line where the pictures show more, or less, than those that the model was trained on."""
+    data = f"{unmasked} of {_count(pictures, 'picture')}" if unmasked else _count(pictures, "picture")
+    shown = "unmasked" if unmasked else "masked"
+    advice = "give --mask, as --help says"
+    if not pictures:
+        return ""
+    return warning(f"the model of {saved.folder}", masking_of(saved.about), data, shown, advice)
 
 
 def read_boxes(path: Path, files: list[ImageFile]) -> dict[str, list[tuple[float, float, float, float]]]:

@@ -85,6 +85,8 @@ class DatasetReader(Generic[ConfigT, ItemT]):
         joint_set, joint_set_3d, depth_codec: of the records, or a function of the config that chooses them; "" if the
             records have none.
         label_map: config -> name of the label map of the records' parts, see `LabelMap.stored_as`; None: Human3.6M's.
+        depth_masking: whether depth shows the person alone (data/depth_masking.py), or a function of the config that
+            tells; "": the rows are looked at.
         resolve: config -> the config with what the files themselves decide, and lines that say what that is; None: the
             files decide nothing. Called once, before anything else. Raises UserError if they do not decide.
         calibrations: (config, items) -> {name: what to measure}, for sources on which something is measured over many
@@ -107,6 +109,7 @@ class DatasetReader(Generic[ConfigT, ItemT]):
     joint_set_3d: str | Callable[[ConfigT], str] = ""
     depth_codec: str | Callable[[ConfigT], str] = "png16"
     label_map: Callable[[ConfigT], str] | None = None
+    depth_masking: str | Callable[[ConfigT], str] = ""
     resolve: Callable[[ConfigT], tuple[ConfigT, list[str]]] | None = None
     calibrations: Callable[[ConfigT, Sequence[ItemT | Rejected | Skipped]], Mapping[str, Any]] | None = None
     calibrate: Callable[[Any], dict] | None = None
@@ -132,6 +135,10 @@ class DatasetReader(Generic[ConfigT, ItemT]):
     def codec(self, config: ConfigT) -> str:
         """Return the codec of the records' depth."""
         return self.depth_codec if isinstance(self.depth_codec, str) else self.depth_codec(config)
+
+    def masking(self, config: ConfigT) -> str:
+        """Return what is known beforehand of the records' depth: masked, unmasked, or "" where the rows tell."""
+        return self.depth_masking if isinstance(self.depth_masking, str) else self.depth_masking(config)
 
     def folder(self, config: ConfigT) -> str:
         """Return the absolute path of the folder with the source's files, "" for a source without files.

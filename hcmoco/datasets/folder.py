@@ -24,6 +24,7 @@
 - parts: 8-bit PNG, grayscale or palette, of the numbers that `--label-map` names; 255 ignore. The parsing tasks learn
   the classes of that map.
 - mask: in the formats of rgb, above 0 on the person (JPEG and WebP: at least half white); depth outside it is dropped.
+  --segment finds the masks of lines without one (docs/data/masks.md).
 - box: x0, y0, x1, y1 of the person in pixels. Default: the extent of the mask, else of the labeled parts, else of the
   visible keypoints (wider by a tenth of its longer side all around), else of the depth readings, else the whole
   picture.
@@ -59,6 +60,7 @@ from hcmoco.datasets.person_crop import checked
 from hcmoco.datasets.person_files import read_person_files
 from hcmoco.datasets.person_lines import FolderConfig, FolderItem, check_named, parse_line
 from hcmoco.datasets.recorded_person import make_person
+from hcmoco.datasets.segmentation import MaskFolder, stage
 from hcmoco.errors import UserError
 
 PICTURES = {
@@ -119,6 +121,8 @@ def inventory(config: FolderConfig) -> Inventory:
         named = [name for line in lines if (name := getattr(line, what)) is not None]
         if named or what == "rgb":
             found.check_files(f"{'RGB' if what == 'rgb' else what} pictures", config.path, named, *formats)
+    unmasked = [line.rgb or line.depth or "" for line in lines if line.mask is None]
+    stage.check_masks(found, config, unmasked, PICTURES["mask"])
     return found
 
 
@@ -133,6 +137,8 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
     def make() -> Person:
         line, config = item.line, item.config
         files = {name: (config.path, getattr(line, name)) for name in ("rgb", "depth", "parts", "mask")}
+        if isinstance(item.segmenter, MaskFolder) and line.mask is None:
+            files["mask"] = item.segmenter.find(line.rgb or line.depth or "")
         pictures = read_person_files(files, item.recorded_by, upright=config.upright, labels=config.label_map)
         return make_person(item, pictures)
 
@@ -150,4 +156,8 @@ READER = DatasetReader(
     joint_set_3d=lambda config: config.joint_set_3d,
     depth_codec=lambda config: config.depth_codec,
     label_map=lambda config: config.stored_label_map,
+    depth_masking=lambda config: config.masking,
+    calibrations=stage.calibrations,
+    calibrate=stage.calibrate,
+    with_calibrations=stage.with_calibrations,
 )

@@ -348,4 +348,5 @@ READER = DatasetReader(
     calibrations=calibrations,
     calibrate=ntu.calibrate,
     with_calibrations=with_calibrations,
+    depth_masking="masked",
 )

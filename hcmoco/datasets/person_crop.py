@@ -66,8 +66,8 @@ def crop_square(box: np.ndarray, width: int, height: int) -> tuple[int, int, int
     return round((x0 + x1) / 2 - side / 2), round((y0 + y1) / 2 - side / 2), side
 
 
-def _cut(image: np.ndarray, x0: int, y0: int, side: int, fill: int = 0) -> np.ndarray:
-    """The square as its own array, `fill` outside the source."""
+def cut_square(image: np.ndarray, x0: int, y0: int, side: int, fill: int = 0) -> np.ndarray:
+    """Return the square of `side` pixels whose corner is at x0, y0 as its own array, `fill` outside the source."""
     height, width = image.shape[:2]
     result = np.full((side, side, *image.shape[2:]), fill, image.dtype)
     top, bottom, left, right = max(y0, 0), min(y0 + side, height), max(x0, 0), min(x0 + side, width)
@@ -173,14 +173,14 @@ def _cut_record(
         return (np.asarray(xy, np.float64) - (x0, y0)) * zoom
 
     def encoded(image: np.ndarray | None, encode: Callable[[np.ndarray], bytes], fill: int = 0) -> bytes | None:
-        return None if image is None else encode(resize_nearest(_cut(image, x0, y0, side, fill), stored))
+        return None if image is None else encode(resize_nearest(cut_square(image, x0, y0, side, fill), stored))
 
     def stored_floats(values: np.ndarray | None) -> np.ndarray | None:
         return None if values is None else np.asarray(values, np.float32)
 
     rgb, keypoints, camera, dp_points = images.rgb, person.keypoints, person.camera, person.dp_points
     if rgb is not None:
-        rgb = _cut(rgb, x0, y0, side)
+        rgb = cut_square(rgb, x0, y0, side)
         if stored < side:
             rgb = cv2.resize(rgb, (stored, stored), interpolation=cv2.INTER_AREA)
     if keypoints is not None:

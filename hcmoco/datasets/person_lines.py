@@ -21,12 +21,13 @@ from hcmoco.datasets.base import Rejected
 from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.joints_3d import JointUnit
 from hcmoco.datasets.keypoint_convention import Convention, KeypointOptions, picture_fault, value_fault
+from hcmoco.datasets.segmentation import Segmenter, SegmentOptions
 from hcmoco.errors import UserError
 
 _Positive = Annotated[FiniteFloat, Field(gt=0)]
 
 
-class FolderConfig(KeypointOptions):
+class FolderConfig(KeypointOptions, SegmentOptions):
     """A folder of your own pictures."""
 
     first_defaults: ClassVar = {"orientation": "stored", "label_map": "human3.6m"}
@@ -110,12 +111,21 @@ class PersonLine(Config):
 
 @dataclass(frozen=True)
 class FolderItem:
-    """One person, whose pictures are not read yet."""
+    """One person, whose pictures are not read yet.
+
+    Attributes:
+        id: of the record.
+        line: what is said of the person.
+        config: of the reader.
+        recorded_by: the cameras, if they are known.
+        segmenter: finds the person in depth, where --segment asks for it and the line has no mask of its own.
+    """
 
     id: str
     line: PersonLine
     config: FolderConfig
     recorded_by: RecordedBy | None = None
+    segmenter: Segmenter | None = None
 
 
 def parse_line(config: FolderConfig, where: str, text: str, recorded_by: RecordedBy | None) -> FolderItem | Rejected:

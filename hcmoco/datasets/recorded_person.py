@@ -6,6 +6,7 @@ Shapes: H, W of the pictures.
 import numpy as np
 
 from hcmoco.data.body_parts import IGNORE
+from hcmoco.data.depth_masking import MASKED, shows_background
 from hcmoco.data.depth_units import FURTHEST_MM, check_distance, default_unit, in_millimeters, rounded
 from hcmoco.data.schema import Person
 from hcmoco.datasets.cameras.camera_file import CAMERA_FILE, RecordedBy
@@ -15,6 +16,8 @@ from hcmoco.datasets.joints_3d import Seen, place_joints_3d
 from hcmoco.datasets.person_crop import PersonImages, crop_person
 from hcmoco.datasets.person_files import PersonPictures, find_box
 from hcmoco.datasets.person_lines import FolderItem, place_keypoints
+from hcmoco.datasets.segmentation import Background, MaskRcnn
+from hcmoco.datasets.segmentation.background import near_box
 
 
 def make_person(item: FolderItem, pictures: PersonPictures) -> Person:
@@ -28,12 +31,18 @@ def make_person(item: FolderItem, pictures: PersonPictures) -> Person:
         ValueError: the pictures, the joints, the box or the unit of depth cannot be right.
     """
     line, rgb, mask = item.line, pictures.rgb, pictures.mask
-    depth, unit = (None, "") if pictures.stored_depth is None else _depth(item, pictures.stored_depth, rgb)
+    segmenter = None if mask is not None else item.segmenter
+    background = segmenter if isinstance(segmenter, Background) else None
+    depth, unit = (None, "") if pictures.stored_depth is None else _depth(item, pictures.stored_depth, rgb, background)
     width, height = PersonImages(rgb=rgb, depth=depth, parts=pictures.parts, mask=mask).width_height
-    if depth is not None and mask is not None:
-        depth = np.where(mask > 0, depth, np.uint16(0))
     keypoints = place_keypoints(line, item.config, (width, height))
     seen = keypoints[keypoints[:, 2] > 0, :2] if keypoints is not None else np.empty((0, 2))
+    if isinstance(segmenter, MaskRcnn):
+        if rgb is None:
+            raise ValueError("a Mask R-CNN looks at RGB, and the person has none; give --segment background")
+        mask = np.where(segmenter.mask(rgb, line.box, seen), np.uint8(255), np.uint8(0))
+    if depth is not None and mask is not None:
+        depth = np.where(mask > 0, depth, np.uint16(0))
     if mask is not None:
         check_on_mask(seen, mask)
     camera = _camera(item, rgb)
@@ -44,6 +53,15 @@ def make_person(item: FolderItem, pictures: PersonPictures) -> Person:
     else:
         box = np.array(line.box)
         check_box(box, width, height, seen)
+    if depth is not None and background is not None:
+        depth = near_box(depth, box)
+        if not depth.any():
+            raise ValueError(f"nothing in the person's box {np.round(box, 1).tolist()} is in front of the background")
+    if depth is not None and item.config.depth_masking == MASKED and shows_background(depth, box, mask):
+        raise ValueError(
+            "depth shows the background, too, and --depth-masking says masked; give --segment to remove it, or "
+            "--depth-masking unmasked"
+        )
     if depth is not None:
         shown = mask is not None or pictures.parts is not None or len(seen) > 0
         where = 'write "depth_unit": "{unit}" in its line' if line.depth_unit else "give --depth-unit {unit}"
@@ -90,11 +108,26 @@ def _in_space(
     return place_joints_3d(item.line.joints3d, config.joint_unit_3d, config.joint_set_3d, seen)
 
 
-def _depth(item: FolderItem, stored: np.ndarray, rgb: np.ndarray | None) -> tuple[np.ndarray, str]:
+def measured(item: FolderItem, stored: np.ndarray) -> tuple[np.ndarray, str]:
+    """Return depth [H, W] in millimeters, as its own camera saw it, and the unit of the file.
+
+    Args:
+        item: who it is of.
+        stored: numbers as of `read_depth_file`.
+    """
+    by = item.recorded_by or RecordedBy()
+    unit = item.line.depth_unit or item.config.depth_unit or by.depth_unit or default_unit(stored)
+    return in_millimeters(stored, unit), unit
+
+
+def _depth(
+    item: FolderItem, stored: np.ndarray, rgb: np.ndarray | None, background: Background | None
+) -> tuple[np.ndarray, str]:
     """Depth [H, W] in millimeters, registered to `rgb` where there is one, and the unit of the file."""
     recorded_by = item.recorded_by or RecordedBy()
-    unit = item.line.depth_unit or item.config.depth_unit or recorded_by.depth_unit or default_unit(stored)
-    depth = in_millimeters(stored, unit)
+    depth, unit = measured(item, stored)
+    if background is not None:
+        depth = background.remove(depth)  # before it is registered: the camera of depth is the one that stands still
     if rgb is None:
         return depth, unit
     if recorded_by.rig is not None:

@@ -77,6 +77,12 @@ def _read_scene(item: Numbered[NumberedScenes]) -> Scene | Rejected:
     return Rejected(scene.id, "; ".join(faults)) if faults else scene
 
 
+def _masking(config: NumberedPeople) -> str:
+    if config.domain != "indoor":
+        return ""  # there is no depth
+    return "masked" if config.masked_depth else "unmasked"
+
+
 PEOPLE = DatasetReader(
     NumberedPeople,
     lambda config: _Items(PEOPLE_DATASET, config),
@@ -87,6 +93,7 @@ PEOPLE = DatasetReader(
     joint_set=PEOPLE_31.name,
     joint_set_3d=PEOPLE_31.name,
     depth_codec=DEPTH_CODEC,
+    depth_masking=_masking,
 )
 SCENES = DatasetReader(
     NumberedScenes,

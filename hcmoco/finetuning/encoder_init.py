@@ -4,14 +4,16 @@ Weights that cannot be loaded are an error; there is no fallback.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from hcmoco.data.depth_masking import SHOWN
 from hcmoco.errors import UserError
 from hcmoco.export import load_export
-from hcmoco.license_terms import Terms, of_init, of_training
+from hcmoco.license_terms import Terms, of_init, of_training, training_beside
 from hcmoco.models.encoders import Encoder, EncoderConfig, build_encoder, check_sizes
 from hcmoco.storage import Folder, absolute, is_local, join
 from hcmoco.tasks.base import TaskConfig
@@ -30,12 +32,14 @@ class EncoderInit:
         text: a line for people.
         digest: SHA-256 over the encoder's weights; "" for scratch, whose weights are a function of the seed.
         terms: license terms of the data that the weights were trained on.
+        depth_masking: of the depth that they were trained on (data/depth_masking.py); "" of RGB, or if nobody knows.
     """
 
     encoder: Encoder
     text: str
     digest: str
     terms: tuple[Terms, ...] = ()
+    depth_masking: str = ""
 
 
 def load_encoder_init(
@@ -72,7 +76,8 @@ def load_encoder_init(
             "export/); give one of these, a weights file, imagenet or scratch"
         )
     encoder = build_encoder(config.model_copy(update={"init": init}))
-    return _read(encoder, f"weights file: {encoder.report}")
+    read = _read(encoder, f"weights file: {encoder.report}")
+    return replace(read, depth_masking=_masking(training_beside(init.partition("#")[0]) or {}, modality))
 
 
 def check_input_sizes(encoder: EncoderConfig, task: TaskConfig) -> None:
@@ -142,7 +147,14 @@ def _of_export(folder: str, config: EncoderConfig, modality: str, key: str) -> E
     encoder.trunk.load_state_dict(export.encoder(modality).trunk.state_dict())
     steps, stage = (export.training.get(key, "?") for key in ("steps", "stage"))
     text = f"{modality} encoder of {folder} (stage {stage}, {steps} steps)"
-    return EncoderInit(encoder.train(), text, weights_digest(encoder), of_training(export.training, folder))
+    terms, masking = of_training(export.training, folder), _masking(export.training, modality)
+    return EncoderInit(encoder.train(), text, weights_digest(encoder), terms, masking)
+
+
+def _masking(training: dict[str, Any], modality: str) -> str:
+    """What an export says of the depth that its encoder was trained on."""
+    told = training.get("depth_masking", "") if modality == "depth" else ""
+    return told if told in SHOWN else ""
 
 
 def export_folder(init: str) -> str | None:

@@ -14,6 +14,7 @@ from hcmoco.data.loader import PlanLoader, not_as_prepared
 from hcmoco.data.prefetch import prefetch_map
 from hcmoco.finetuning.label_subset import Subset
 from hcmoco.finetuning.pieces import Pieces
+from hcmoco.finetuning.row_mask import RowMask
 from hcmoco.rng import make_rng
 from hcmoco.tasks.base import Task, TaskBatch
 
@@ -45,12 +46,19 @@ class EvalLoader:
         rows: to score.
         piece_rows: number of rows that are predicted together.
         world: number of workers that share the pieces.
+        mask: removes the background from depth; None: rows are scored as they are.
     """
 
     task: Task
     rows: Subset
     piece_rows: int
     world: int = 1
+    mask: RowMask | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns that are read."""
+        return tuple(dict.fromkeys((*self.task.columns, *(self.mask.columns if self.mask else ()))))
 
     @property
     def pieces(self) -> int:
@@ -69,7 +77,7 @@ class EvalLoader:
     @property
     def item_reader(self) -> Callable[[int], pa.Table]:
         """Return `item`, in a form that holds only what it needs: it goes to a cluster's tasks."""
-        return Pieces(self.rows, self.piece_rows, tuple(self.task.columns)).read
+        return Pieces(self.rows, self.piece_rows, self.columns).read
 
     def own_items(self, rank: int) -> Iterator[pa.Table]:
         """Yield the pieces of worker `rank`, for a worker that reads them itself."""
@@ -84,6 +92,7 @@ class EvalLoader:
     def _batch(self, table: pa.Table) -> TaskBatch | None:
         rows = [row for row in table.to_pylist() if row["real"]]
         try:
+            rows = [self.mask.apply(row) for row in rows] if self.mask else rows
             return self.task.make_batch(rows, None) if rows else None
         except ValueError as error:
             raise not_as_prepared(error) from None

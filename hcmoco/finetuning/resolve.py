@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from hcmoco.data.depth_masking import masking_of
 from hcmoco.data.loader import not_as_prepared
 from hcmoco.data.sampler import Plan
 from hcmoco.data.shards.reader import Shards
@@ -68,8 +69,11 @@ class ResolvedRun:
 
     @property
     def facts(self) -> dict:
-        """Return facts for the record of the run: its precision, its labels, and its encoder's first weights."""
+        """Return facts for the record of the run: its precision, its labels, its encoder's first weights, and whether
+        its depth is masked."""
+        masking = masking_of(self.task.about) if self.task.modality == "depth" else ""
         return {
+            **({"depth_masking": masking} if masking else {}),
             "precision": self.config.train.precision,
             "labels": {"text": self.config.text, "rows": len(self.train_subset), "digest": self.train_subset.digest},
             "init": self.init,

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from hcmoco.inference.images import ImageFile
+from hcmoco.inference.masks import DepthMask
 from hcmoco.tasks.base import Prediction, Task, TaskBatch
 
 WORKING_SIDE = 4096
@@ -33,6 +34,7 @@ class PredictOptions:
         camera: fx, fy, cx, cy in pixels of the whole image.
         depth_unit: of depth files, see hcmoco.data.depth_units; None: mm for whole numbers, m for floating point.
         min_score: detections below are dropped, 0..1.
+        mask: removes the background from depth; None: pictures are read as they are.
     """
 
     box: tuple[float, float, float, float] | str | None = None
@@ -40,6 +42,7 @@ class PredictOptions:
     camera: tuple[float, float, float, float] | None = None
     depth_unit: str | None = None
     min_score: float = 0.3
+    mask: DepthMask | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class PreparedImage:
         batches: one row each, ready for the network.
         transforms: from the image to each row's image.
         known: what is known of each row's person before the prediction, as JSON values.
+        unmasked: depth that is predicted on shows more than the person.
     """
 
     name: str
@@ -74,6 +78,7 @@ class PreparedImage:
     batches: list[TaskBatch] = field(default_factory=list)
     transforms: list[ImageTransform] = field(default_factory=list)
     known: list[dict[str, Any]] = field(default_factory=list)
+    unmasked: bool = False
 
 
 @dataclass

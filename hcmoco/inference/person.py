@@ -4,6 +4,7 @@ from abc import abstractmethod
 
 import numpy as np
 
+from hcmoco.data.depth_masking import shows_background
 from hcmoco.data.depth_units import check_distance
 from hcmoco.data.depth_units import rounded as rounded_depth
 from hcmoco.data.schema import Person
@@ -22,25 +23,28 @@ from hcmoco.inference.adapter import (
 )
 from hcmoco.inference.images import ImageFile, read_depth, read_rgb
 
+# A person's box in pixels of the user's image, where it is from, and unrounded depth that shows them.
+_Found = tuple[tuple[float, ...] | np.ndarray, str, np.ndarray | None]
+
 
 class PersonAdapter(Adapter):
     """The part that the adapters of parsing and pose share."""
 
     def prepare(self, file: ImageFile) -> PreparedImage:
         depth_read = self.task.modality == "depth"
-        unrounded, unit = read_depth(file.path, self.options.depth_unit) if depth_read else (None, "")
-        image = read_rgb(file.path) if unrounded is None else rounded_depth(unrounded)
+        image, found, unit = self._read_depth(file) if depth_read else self._read_rgb(file)
         height, width = image.shape[:2]
-        found = self._boxes(file.name, image)
         preview = self.draw_input(resize(image, preview_size(width, height)))
         image = resize(image, working_size(width, height))
         scale_2 = np.array([image.shape[1] / width, image.shape[0] / height])
         prepared = PreparedImage(file.name, width, height, preview)
-        for number, (box_4, source) in enumerate(found):
+        for number, (box_4, source, unrounded) in enumerate(found):
             about, box_4 = self.task.about, np.asarray(box_4, np.float64)
             working_4 = box_4 * np.tile(scale_2, 2)
             if unrounded is not None:
+                image = resize(rounded_depth(unrounded), working_size(width, height))
                 self._check_depth(unrounded, unit, box_4, source)
+                prepared.unmasked |= shows_background(unrounded, box_4)
             given = Person(
                 id=f"{file.name}#{number}",
                 dataset="predict",
@@ -78,6 +82,24 @@ class PersonAdapter(Adapter):
     @abstractmethod
     def draw_input(self, image: np.ndarray) -> np.ndarray:
         """Return the preview of an image: uint8 [h, w, 3], RGB."""
+
+    def _read_rgb(self, file: ImageFile) -> tuple[np.ndarray, list[_Found], str]:
+        image = read_rgb(file.path)
+        return image, [(box, source, None) for box, source in self._boxes(file.name, image)], ""
+
+    def _read_depth(self, file: ImageFile) -> tuple[np.ndarray, list[_Found], str]:
+        """The picture, each person's box with where it is from and the depth that shows them, and the unit."""
+        depth, unit = read_depth(file.path, self.options.depth_unit)
+        mask = self.options.mask
+        of_boxes = self.options.boxes is not None or isinstance(self.options.box, tuple)
+        if mask is None or not of_boxes:
+            depth = depth if mask is None else mask.apply(file.name, depth)
+            image = rounded_depth(depth)
+            return image, [(box, source, depth) for box, source in self._boxes(file.name, image)], unit
+        boxes = self._boxes(file.name, rounded_depth(depth))
+        depths = [mask.apply(file.name, depth, [float(each) for each in box]) for box, _ in boxes]
+        found: list[_Found] = [(box, source, depth) for (box, source), depth in zip(boxes, depths, strict=True)]
+        return rounded_depth(np.maximum.reduce(depths)), found, unit
 
     def _boxes(self, name: str, image: np.ndarray) -> list[tuple[tuple[float, ...] | np.ndarray, str]]:
         """Each person's box in pixels of the user's image, and where it is from."""

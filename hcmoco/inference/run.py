@@ -25,11 +25,13 @@ class Summary:
     Attributes:
         predicted: number of images.
         people: number of people on them.
+        unmasked: number of images whose depth shows more than the person.
         rejected: names of images that could not be used, and the reasons.
     """
 
     predicted: int = 0
     people: int = 0
+    unmasked: int = 0
     rejected: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -128,6 +130,7 @@ def _write(
             result.preview,
         )
         summary.predicted += 1
+        summary.unmasked += image.unmasked
         summary.people += len(result.people)
 
 

@@ -7,6 +7,9 @@ The scores are the same for any number of workers, bit for bit on one machine's 
 changes them by rounding (docs/reproducibility.md). They are printed, and written to OUT/results.json with OUT/table.md
 and OUT/sheet.png (default: evaluations/<name of the data's folder> beside the model).
 
+A model that was trained on depth of people alone says nothing right of depth with its background: a line tells, and
+--mask removes it before the rows are scored.
+
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
 
@@ -15,7 +18,13 @@ from collections.abc import Sequence
 
 from hcmoco_ray import cli
 from hcmoco_ray.cluster import entrypoint
+from hcmoco_ray.commands.mask_options import add_mask_options, mask_settings
 from hcmoco_ray.paths import resolve_path
+
+_FORMS = (
+    "rows: the masks that the rows have; a folder of masks named like the rows' pictures; a depth picture of the empty "
+    "scene, of the size of the pictures; or the weight file of a Mask R-CNN, which looks at the rows' RGB"
+)
 
 
 @entrypoint.main_wrapper
@@ -35,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         cpus=given.cpus,
         threads=given.threads,
         piece_rows=given.piece_rows,
+        mask=given.mask,
+        segment=mask_settings(given),
     )
 
 
@@ -51,4 +62,5 @@ def parser() -> argparse.ArgumentParser:
     )
     arguments.add_argument("--threads", type=int, default=2, help="threads of a worker's CPU arithmetic (default 2)")
     arguments.add_argument("--piece-rows", type=int, default=32, help="rows that are predicted together (default 32)")
+    add_mask_options(arguments, _FORMS)
     return arguments

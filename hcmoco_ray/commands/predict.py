@@ -15,6 +15,9 @@ Parsing and pose are of one person in a box. The crop has 1.5 times the longer s
                         `image` is the path below IMAGES
     neither             depth: the box around all readings; RGB: the whole picture, made square, is the crop
 
+A model that was trained on people without their background needs the same: --mask removes it, by masks, by the
+background of a static camera, or by a Mask R-CNN on the RGB pictures beside depth.
+
 OUT gets predictions.jsonl (one line per picture), labels/ (label images), pictures/ (input beside prediction),
 index.jpg and about.json, which says what the numbers mean. All coordinates, also of boxes that you give, are pixels of
 the upright picture (EXIF orientation applied). Pictures that cannot be used are rejected: their lines have an `error`.
@@ -28,9 +31,11 @@ Relative paths of --weights and --out are resolved against HCMOCO_HOME, else the
 import argparse
 from collections.abc import Sequence
 
+from hcmoco.datasets.segmentation.config import FORMS
 from hcmoco.tasks.registry import REGISTRY
 from hcmoco_ray import cli
 from hcmoco_ray.cluster import entrypoint
+from hcmoco_ray.commands.mask_options import add_mask_options
 from hcmoco_ray.paths import resolve_path
 
 
@@ -66,6 +71,8 @@ def parser() -> argparse.ArgumentParser:
         help="length of the number 1 in depth files: mm, m, cm, um, 0.25mm, ... (default: mm for whole numbers, m for "
         "floating point); parsing-depth, pose",
     )
+    masks = add_mask_options(arguments, FORMS)
+    masks.add_argument("--rgb", metavar="FOLDER", help="RGB pictures of the same names and sizes, for a Mask R-CNN")
     # An option of version 0.1, which is told its new name.
     arguments.add_argument("--depth-scale", help=argparse.SUPPRESS)
     arguments.add_argument(

@@ -85,6 +85,7 @@ class Source:
             "joints3d": self.reader.joints_3d(self.config) if persons else "",
             "label_map": self.reader.label_map(self.config) if self.reader.label_map else DEFAULT_LABEL_MAP,
             "depth_codec": self.reader.codec(self.config) if persons else "png16",
+            "depth_masking": self.reader.masking(self.config) if persons else "",
             "size": self.config.model_dump(include={"size"})["size"],
             "license": self.license or self.entry.license,
             "page": self.entry.page,

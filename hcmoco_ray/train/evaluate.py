@@ -13,12 +13,17 @@ import hcmoco
 from hcmoco import markdown
 from hcmoco.config import Config, build
 from hcmoco.data.codecs import encode_png
+from hcmoco.data.depth_masking import MASKED, masking_of, warning
+from hcmoco.data.shards.manifest import Manifest
 from hcmoco.data.shards.reader import Shards
+from hcmoco.datasets.segmentation import parse
 from hcmoco.errors import UserError
 from hcmoco.finetuning.label_subset import Subset, all_rows
 from hcmoco.finetuning.loader import EvalLoader
 from hcmoco.finetuning.loop import evaluate
-from hcmoco.finetuning.saved_model import load_model
+from hcmoco.finetuning.row_mask import ROWS, RowMask, make_row_mask
+from hcmoco.finetuning.row_mask import facts as mask_facts
+from hcmoco.finetuning.saved_model import Saved, load_model
 from hcmoco.storage import Folder, base_name, join
 from hcmoco.tasks.base import Result, Task, TaskBatch
 from hcmoco.tasks.registry import task_class
@@ -94,7 +99,17 @@ class ScoreJob:
 
 
 def run(
-    weights: str, data: str, *, out: str | None, workers: int, gpu: bool, cpus: float, threads: int, piece_rows: int
+    weights: str,
+    data: str,
+    *,
+    out: str | None,
+    workers: int,
+    gpu: bool,
+    cpus: float,
+    threads: int,
+    piece_rows: int,
+    mask: str | None = None,
+    segment: Mapping[str, Any] | None = None,
 ) -> int:
     """Score a model on a data set, and write the results.
 
@@ -107,6 +122,8 @@ def run(
         cpus: that a worker requests of the cluster.
         threads: of a worker's CPU arithmetic.
         piece_rows: rows that are predicted together.
+        mask: what removes the background from depth, see evaluate.py; None: nothing does.
+        segment: its settings, tolerance_mm, min_score and side.
 
     Returns:
         The exit status of the program.
@@ -139,13 +156,22 @@ def run(
             f"--data {data} holds {shards.manifest.kind} records, {saved.config.name} is scored on {kind} records"
         )
     task = saved.task(shards.manifest)
+    row_mask = None
+    if mask is not None:
+        if task.modality != "depth":
+            raise UserError(f"--mask is for tasks of depth; the weights are of {task.name}: drop it")
+        request = None if mask == ROWS else parse(mask, "--mask")
+        row_mask = make_row_mask(mask, request, shards.manifest, segment or {})
     rows = all_rows(shards, (*task.inputs, *task.labels))
     cluster = session.connect()
     cluster.require_shared_storage(("weights", saved.folder), ("--data", data), ("--out", out))
     preflight.check_resources(config)
     log(f"{task.name} of {saved.folder} on {len(rows)} of {shards.manifest.rows} rows of {data}")
-    result = score(config, saved.folder, task, rows)
-    png = encode_png(sheet(saved.folder, task, rows))
+    told = _masking_warning(saved, data, task, row_mask)
+    if told:
+        log(told)
+    result = score(config, saved.folder, task, rows, row_mask)
+    png = encode_png(sheet(saved.folder, task, rows, mask=row_mask))
     folder.write("sheet.png", png)
     folder.write("table.md", result_tables(result).encode())
     facts = {
@@ -154,6 +180,8 @@ def run(
         "primary_metric": task.primary_metric,
         "weights": {"folder": saved.folder, "sha256": saved.digest, "training": saved.training},
         "data": {"uri": data, "content": shards.manifest.content, "rows": result.rows, "digest": rows.digest},
+        **({"mask": mask_facts(row_mask)} if row_mask else {}),
+        **({"warning": told} if told else {}),
         "metrics": result.metrics,
         "per_class": {"columns": result.columns, "rows": result.per_class},
     }
@@ -163,18 +191,29 @@ def run(
     return 0
 
 
-def score(config: ScoreConfig, weights: str, task: Task, rows: Subset) -> Result:
+def _masking_warning(saved: Saved, data: str, task: Task, mask: RowMask | None) -> str:
+    """A line where depth is masked for the model and not in the data, or the other way round."""
+    if task.modality != "depth":
+        return ""
+    given = MASKED if mask else masking_of(task.about)
+    has_masks = isinstance(task.about, Manifest) and task.about.modalities.get("mask")
+    advice = f"give --mask {ROWS if has_masks else 'WHAT'}, or prepare the data set with --segment (docs/data/masks.md)"
+    return warning(f"the model of {saved.folder}", masking_of(saved.about), data, given, advice)
+
+
+def score(config: ScoreConfig, weights: str, task: Task, rows: Subset, mask: RowMask | None = None) -> Result:
     """Score a model.
 
     Args:
         weights: folder of the model.
         task: over the data set of `rows`.
         rows: each is scored once.
+        mask: removes the background from their depth.
 
     Raises:
         UserError: workers are lost too often, or a row cannot be read.
     """
-    loader = EvalLoader(task, rows, config.piece_rows, config.train.max_workers)
+    loader = EvalLoader(task, rows, config.piece_rows, config.train.max_workers, mask)
     here = in_this_process(config)
     values, status = Status(None, here=here), Status(f"scoring {len(rows)} rows", here=here)
     with shown(status):
@@ -188,9 +227,12 @@ def score(config: ScoreConfig, weights: str, task: Task, rows: Subset) -> Result
     return result
 
 
-def sheet(weights: str, task: Task, rows: Subset, count: int = SHEET_ROWS) -> np.ndarray:
+def sheet(
+    weights: str, task: Task, rows: Subset, count: int = SHEET_ROWS, *, mask: RowMask | None = None
+) -> np.ndarray:
     """Draw the first `count` rows with their predictions, computed on this machine's CPU; uint8 [H, W, 3]."""
-    first = list(rows.rows(task.columns, count))
+    first = list(rows.rows(EvalLoader(task, rows, count, mask=mask).columns, count))
+    first = [mask.apply(row) for row in first] if mask else first
     with torch.inference_mode(), float32():
         predictions = task.predict(load_model(weights).model(), task.make_batch(first, None), torch.device("cpu"))
     return task.visualize(first, predictions)

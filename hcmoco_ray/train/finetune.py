@@ -20,6 +20,7 @@ import torch
 import hcmoco
 from hcmoco import license_terms
 from hcmoco.data.codecs import encode_png
+from hcmoco.data.depth_masking import SHOWN
 from hcmoco.data.sampler import Plan
 from hcmoco.errors import UserError
 from hcmoco.finetuning.encoder_init import EncoderInit, check_input_sizes, load_encoder_init
@@ -44,6 +45,7 @@ from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.context import RayTaskContext
 from hcmoco_ray.train.evaluate import ScoreConfig, as_json, metric_lines, result_tables, score, sheet
 from hcmoco_ray.train.launch import Start, WorkerContext
+from hcmoco_ray.train.masking import masking_warnings
 from hcmoco_ray.train.run import PlannedRun, Run, execute
 from hcmoco_ray.train.run_dir import decide_start, log, states_of
 
@@ -104,6 +106,8 @@ class FinetuneRun(Run[FinetuneRecipe]):
         test_data = ensure.open_data("test", self.config.data.test, kind=kind, split="test")
         resolved = resolve(self.config, train_data, test_data, self.encoder_init)
         _describe(resolved)
+        for line in masking_warnings(self.config, resolved, self.encoder_init):
+            log(line)
         return PlannedFinetuning(self.config, resolved)
 
 
@@ -268,6 +272,9 @@ def _commands(task: str, folder: str, out: str = "") -> list[str]:
 
 def _card(config: FinetuneRecipe, task: Task, facts: dict[str, Any], result: Result | None) -> str:
     scores = "" if result is None else f"\n## Scores on the test data\n\n{result_tables(result)}"
+    labels = f"labeled rows ({facts['labels']['text']}), seed {facts['seed']}."
+    if facts.get("depth_masking"):
+        labels += f" Their depth is {SHOWN[facts['depth_masking']]}."
     known = license_terms.of_training(facts, "this folder")
     commands = "\n".join(f"    {line}" for line in _commands(task.name, "THIS_FOLDER", " --out predictions"))
     return f"""---
@@ -278,7 +285,7 @@ tags: [hcmoco, human-centric, {task.name}]
 # {task.name}, fine-tuned
 
 An encoder ({config.encoder.name}) with a head for {task.name}, {facts["steps"]} steps on {facts["labels"]["rows"]}
-labeled rows ({facts["labels"]["text"]}), seed {facts["seed"]}. The encoder started from: {facts["init"]["text"]}. The
+{labels} The encoder started from: {facts["init"]["text"]}. The
 model is that of step {facts["selected_step"]} (select={facts["select"]}).
 
 {commands}

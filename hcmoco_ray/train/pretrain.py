@@ -38,6 +38,7 @@ from hcmoco_ray.tracking.config import how_to_see
 from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.train.context import RayContext
 from hcmoco_ray.train.launch import Start, WorkerContext
+from hcmoco_ray.train.masking import depth_masking_of, mixed_depth
 from hcmoco_ray.train.run import PlannedRun, Run, execute
 from hcmoco_ray.train.run_dir import decide_start, log, states_of
 
@@ -100,6 +101,8 @@ class PretrainRun(Run[PretrainRecipe]):
         plan = make_plan(config, sources)
         preflight.check_mixture(config, plan, sources)
         _describe(config, plan, sources)
+        if line := mixed_depth(config, sources):
+            log(line)
         unfinished = saved_step is None or saved_step < plan.steps
         views = probe_views(config, held_out) if held_out and unfinished else None
         return PlannedPretraining(config, plan, sources, views)
@@ -116,7 +119,8 @@ class PlannedPretraining(PlannedRun):
     def __init__(self, config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...], views: ProbeViews | None):
         self.config, self.plan, self.sources, self.views = config, plan, sources, views
         self.identity = {**config.identity(), "plan": plan.description}
-        self.tags = {}
+        masking = depth_masking_of(config, sources)
+        self.tags = {"hcmoco.depth_masking": masking} if masking else {}
 
     def job(self, tracker: Tracker, status: Status) -> "PretrainJob":
         import ray
@@ -247,6 +251,8 @@ def close(config: PretrainRecipe, sources: Sequence[Shards], tracker: Tracker) -
         "data": {name: each.path for name, each in config.data.sources.items()},
         "terms": terms_of(config, sources),
     }
+    if masking := depth_masking_of(config, sources):
+        training["depth_masking"] = masking
     results = _results(state)
     if results:
         training["probes"] = {moment: result.metrics for moment, result in results.items()}

@@ -1,6 +1,7 @@
 """The data set card (README.md): the manifest in words."""
 
 from hcmoco import markdown
+from hcmoco.data.depth_masking import SHOWN
 from hcmoco.data.label_maps import DEFAULT_LABEL_MAP
 from hcmoco.data.shards.manifest import Manifest, reason_kind
 
@@ -16,6 +17,7 @@ def card(manifest: Manifest) -> str:
     of_persons.append(("depth", "depth codec", manifest.depth_codec))
     if manifest.label_map != DEFAULT_LABEL_MAP:
         of_persons.append(("parts", "label map of parts", manifest.label_map))
+    of_persons.append(("depth", "depth is", SHOWN.get(manifest.depth_masking, "")))
     facts = [
         ("records", manifest.kind),
         ("license and terms", manifest.license or _NO_TERMS),

@@ -18,6 +18,7 @@ from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_seri
 
 from hcmoco.config import Config, build, upgrade
 from hcmoco.data.codecs import DepthCodec
+from hcmoco.data.depth_masking import DepthMasking
 from hcmoco.data.label_maps import DEFAULT_LABEL_MAP, label_map
 from hcmoco.data.schema import SCHEMA_VERSION, person_schema, scene_schema
 from hcmoco.data.skeletons import joint_set
@@ -100,6 +101,11 @@ class About(Config):
     joints3d: str = Field("", description="name of the joint set of `joints3d`; empty: there are none")
     label_map: str = Field(DEFAULT_LABEL_MAP, description="what the numbers of `parts` mean; not written if human3.6m")
     depth_codec: DepthCodec = "png16"
+    depth_masking: DepthMasking = Field(
+        "",
+        description="masked: depth shows the person alone; unmasked: the background, too; mixed: rows of both kinds; "
+        "empty: there is no depth, or an older hcmoco did not say",
+    )
     size: Count = Field(0, description="largest side of an image, pixels; of persons")
     license: str = ""
     unit: str = Field("records", description="what its source consists of; a video or a clip gives several records")

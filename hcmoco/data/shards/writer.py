@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from hcmoco.config import Config
+from hcmoco.data.depth_masking import counted, row_shows_background
 from hcmoco.data.schema import SCHEMA_VERSION, Person, Scene
 from hcmoco.data.shards.dataset_card import CARD, card
 from hcmoco.data.shards.manifest import (  # fmt: skip
@@ -54,6 +55,9 @@ class Part(Config):
     skipped: dict[str, int] = Field(default_factory=dict)
     rejected_items: int = Field(
         0, description="items of several records, such as videos, all of whose records are rejected"
+    )
+    unmasked: int | None = Field(
+        None, description="rows whose depth shows the background; none where the reader knows it beforehand"
     )
 
     @property
@@ -116,7 +120,13 @@ def write_part(
         rejected=tuple(RejectedRecord(id=id, reason=reason) for id, reason in rejected),
         skipped=dict(skipped or {}),
         rejected_items=rejected_items,
+        unmasked=sum(row_shows_background(row, about.depth_codec) for row in rows) if _is_looked_at(about) else None,
     )
+
+
+def _is_looked_at(about: About) -> bool:
+    """Whether only the rows tell if depth is masked."""
+    return about.kind == "person" and not about.depth_masking
 
 
 def renumber(folder: Folder, part: Part, about: About, first_index: int) -> Part:
@@ -200,6 +210,11 @@ def finish(
     if not first_index:
         raise UserError(f"{folder.uri}: no usable record; look at the reasons above, and at where its files are")
     rejected = [record for part in parts for record in part.rejected]
+    unmasked = [part.unmasked for part in parts if part.rows]
+    if _is_looked_at(about) and None not in unmasked:
+        with_depth = sum(part.modalities.get("depth", 0) for part in parts)
+        masking = counted(with_depth, sum(each or 0 for each in unmasked))
+        about = about.model_copy(update={"depth_masking": masking})
     manifest = Manifest(
         **about.model_dump(),
         schema_version=SCHEMA_VERSION,

@@ -9,14 +9,14 @@ from hcmoco.errors import UserError
 class Pictures:
     """The pictures in a folder and its sub-folders."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, option: str = "--images"):
         if not folder.is_dir():
-            raise UserError(f"--images {folder} is not a folder; give the folder of the pictures")
+            raise UserError(f"{option} {folder} is not a folder; give the folder of the pictures")
         self.folder = folder
         found = [each for each in folder.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file()]
         self.names = sorted(each.relative_to(folder).as_posix() for each in found)
         if not self.names:
-            raise UserError(f"--images {folder} holds no {', '.join(SUFFIXES)} file; give the folder of the pictures")
+            raise UserError(f"{option} {folder} holds no {', '.join(SUFFIXES)} file; give the folder of the pictures")
         self._all = frozenset(self.names)
         self._by: dict[str, list[str]] = {}
         for name in self.names:

@@ -23,6 +23,7 @@ READER = DatasetReader(
     joint_set=KINECT_25.name,
     joint_set_3d=KINECT_25.name,
     depth_codec=lambda config: config.depth_codec,
+    depth_masking="masked",
     calibrations=calibrations,
     calibrate=calibrate,
     with_calibrations=with_calibrations,

@@ -15,6 +15,7 @@ camera.json tells the unit of depth, and how depth and color belong together; do
 depth_to_color, depth is registered to color. Pictures are in the formats of `folder`; of depth also RealSense's .raw.
 
 A folder mask/ or masks/ with pictures of the same names is taken along: white is the person, depth outside is dropped.
+--segment removes the background of frames that have no mask (docs/data/masks.md).
 people.jsonl tells who is where, one person per line, with the keys of `folder` and the name of the frame:
 
     {"frame": "000123", "box": [180, 60, 330, 400], "keypoints": [[251.0, 88.5, 2], ...], "subject": "anna"}
@@ -29,7 +30,8 @@ the picture. Left is the person's own left in an unmirrored picture.
 
 from hcmoco.datasets.base import DatasetReader
 from hcmoco.datasets.recording.config import RecordingConfig
-from hcmoco.datasets.recording.frames import Item, inventory, items, read, resolve
+from hcmoco.datasets.recording.frames import Item, calibrate, inventory, items, read, resolve
+from hcmoco.datasets.segmentation import stage
 
 __all__ = ["READER", "Item", "RecordingConfig", "inventory", "items", "read", "resolve"]
 
@@ -44,5 +46,9 @@ READER: DatasetReader[RecordingConfig, Item] = DatasetReader(
     joint_set_3d=lambda config: config.joint_set_3d,
     depth_codec=lambda config: config.depth_codec,
     label_map=lambda config: config.stored_label_map,
+    depth_masking=lambda config: config.masking,
+    calibrations=stage.calibrations,
+    calibrate=calibrate,
+    with_calibrations=stage.with_calibrations,
     resolve=resolve,
 )

@@ -1,15 +1,19 @@
 """The frames of ROS bags as people: as those of videos, with depth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from hcmoco.data.depth_units import default_unit, in_millimeters
 from hcmoco.datasets.base import Outcome, Rejected, Skipped
 from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.person_files import PersonPictures
 from hcmoco.datasets.recording import ros_bag, ros_messages
 from hcmoco.datasets.recording.config import FrameLine, RecordingConfig
-from hcmoco.datasets.recording.videos import NO_LINE, frame_record
+from hcmoco.datasets.recording.videos import NO_LINE, frame_mask, frame_record
+from hcmoco.datasets.segmentation import Segmenter
 
 _ALONE = "the picture has no partner in the other modality; --use rgb or --use depth reads one alone"
 
@@ -24,6 +28,7 @@ class BagItem:
         config: of the reader.
         recorded_by: the cameras, from camera.json; it goes before what the bag says.
         lines: what people.jsonl says, by the frame's number in 6 digits; None: there is no such file.
+        segmenter: finds the person in depth, where --segment asks for it.
     """
 
     id: str
@@ -31,6 +36,26 @@ class BagItem:
     config: RecordingConfig
     recorded_by: RecordedBy | None
     lines: Mapping[str, Sequence[FrameLine]] | None
+    segmenter: Segmenter | None = None
+
+
+def depth_frames(items: Iterable[BagItem]) -> Iterator[np.ndarray]:
+    """Yield the depth of bags in millimeters, of every `stride`-th moment that has it.
+
+    Raises:
+        ValueError: a bag cannot be used, or has no depth.
+    """
+    for item in items:
+        config = item.config
+        with ros_bag.open_bag(config.path, item.name) as reader:
+            streams = ros_bag.streams(reader, config.use, config.color_topic, config.depth_topic)
+            if streams.depth is None:
+                raise ValueError(f"the bag {item.name!r} has no depth, so it has no background to remove")
+            unit = config.depth_unit or cameras(item.recorded_by, streams).depth_unit
+            for number, (_, depth) in enumerate(ros_bag.pairs(reader, streams)):
+                if number % config.stride == 0 and depth is not None:
+                    stored = ros_messages.depth_picture(depth)
+                    yield in_millimeters(stored, unit or default_unit(stored))
 
 
 def read(item: BagItem) -> list[Outcome]:
@@ -125,7 +150,11 @@ def _frame(item: BagItem, number: int, color: Any, depth: Any, by: RecordedBy, *
     try:
         rgb = None if color is None else ros_messages.color_picture(color)
         stored = None if depth is None else ros_messages.depth_picture(depth)
+        mask = frame_mask(item.config, id, item.segmenter)
     except ValueError as error:
         return [Rejected(id, str(error))]
-    pictures = PersonPictures(rgb, stored)
-    return [frame_record(item.config, id, at, line, by, pictures) for at, line in enumerate(lines or [None], 1)]
+    pictures = PersonPictures(rgb, stored, mask=mask)
+    return [
+        frame_record(item.config, id, at, line, by, pictures, item.segmenter)
+        for at, line in enumerate(lines or [None], 1)
+    ]

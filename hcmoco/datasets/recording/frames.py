@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hcmoco import unique_keys
 from hcmoco.config import build
@@ -18,6 +19,8 @@ from hcmoco.datasets.recording.config import FrameFiles, FrameLine, Layout, Reco
 from hcmoco.datasets.recording.layouts import describe, recognize
 from hcmoco.datasets.recording.tool_keypoints import read_tool_lines
 from hcmoco.datasets.recording.videos import NO_LINE, VideoItem
+from hcmoco.datasets.segmentation import stage
+from hcmoco.datasets.segmentation.stage import Job
 from hcmoco.errors import UserError
 
 _ALONE = "the picture has no partner in the other modality; --use rgb or --use depth reads one alone"
@@ -156,6 +159,13 @@ def read(item: Item | Rejected | Skipped) -> Outcome | list[Outcome]:
     return videos.read(item) if isinstance(item, VideoItem) else folder.read(item)
 
 
+def calibrate(job: Job) -> dict[str, Any]:
+    """Measure what segments the frames, see `stage.calibrate`; of a video or bag its own frames tell the background."""
+    kinds = {VideoItem: videos.depth_frames, BagItem: bags.depth_frames}
+    frames_of: Any = next((kinds[type(each)] for each in job.items if type(each) in kinds), stage.depth_frames)
+    return stage.calibrate(job, frames_of)
+
+
 def inventory(config: RecordingConfig) -> Inventory:
     """Check the pictures or videos."""
     layout = recognize(config)
@@ -180,6 +190,8 @@ def inventory(config: RecordingConfig) -> Inventory:
             found.check_files(
                 f"{label} pictures", config.path, [name for name in named if name not in set(raw)], *formats
             )
+    unmasked = [frame.rgb or frame.depth or "" for frame in layout.frames if frame.mask is None]
+    stage.check_masks(found, config, unmasked, folder.PICTURES["mask"])
     return found
 
 

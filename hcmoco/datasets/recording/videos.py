@@ -1,10 +1,11 @@
 """The frames of video files: RGB of any camera, and the recordings of Azure Kinect with their depth."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from hcmoco.data.depth_units import in_millimeters
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import joint_set
 from hcmoco.datasets.base import Outcome, Rejected, Skipped
@@ -16,6 +17,7 @@ from hcmoco.datasets.person_lines import FolderItem, PersonLine
 from hcmoco.datasets.recorded_person import make_person
 from hcmoco.datasets.recording import azure_kinect
 from hcmoco.datasets.recording.config import FrameLine, RecordingConfig
+from hcmoco.datasets.segmentation import MaskFolder, Segmenter
 
 NO_LINE = "nobody is known in the frame: people.jsonl or the keypoints have no line for it"
 _DAMAGED = "the video is damaged here: the frame is made of data that do not decode"
@@ -31,6 +33,7 @@ class VideoItem:
         config: of the reader.
         recorded_by: the cameras, from camera.json.
         lines: what people.jsonl says, by the frame's number in 6 digits; None: there is no such file.
+        segmenter: finds the person in depth, where --segment asks for it.
     """
 
     id: str
@@ -38,6 +41,23 @@ class VideoItem:
     config: RecordingConfig
     recorded_by: RecordedBy | None
     lines: Mapping[str, Sequence[FrameLine]] | None
+    segmenter: Segmenter | None = None
+
+
+def depth_frames(items: Iterable[VideoItem]) -> Iterator[np.ndarray]:
+    """Yield the depth of videos in millimeters, every `stride`-th frame that is whole.
+
+    Raises:
+        ValueError: a video does not open, or has no depth.
+    """
+    for item in items:
+        with open_video(item.config.path, item.name) as container:
+            streams = azure_kinect.streams(container)
+            if streams is None:
+                raise ValueError(f"the video {item.name!r} has no depth, so it has no background to remove")
+            for number, (_, depth) in enumerate(azure_kinect.pairs(container, streams)):
+                if number % item.config.stride == 0 and depth is not None and depth.sound:
+                    yield in_millimeters(azure_kinect.depth_picture(depth), item.config.depth_unit or "mm")
 
 
 def read(item: VideoItem) -> list[Outcome]:
@@ -90,10 +110,11 @@ def _frame(
     try:
         rgb = None if color is None else _rgb(item, color, by)
         stored = None if depth is None else azure_kinect.depth_picture(depth)
+        mask = frame_mask(item.config, id, item.segmenter)
     except ValueError as error:
         return [Rejected(id, str(error))]
-    pictures = PersonPictures(rgb, stored)
-    return [frame_record(item.config, id, at, line, by, pictures) for at, line in enumerate(lines, 1)]
+    pictures = PersonPictures(rgb, stored, mask=mask)
+    return [frame_record(item.config, id, at, line, by, pictures, item.segmenter) for at, line in enumerate(lines, 1)]
 
 
 def _rgb(item: VideoItem, color: Frame, by: RecordedBy | None) -> np.ndarray:
@@ -106,6 +127,18 @@ def _rgb(item: VideoItem, color: Frame, by: RecordedBy | None) -> np.ndarray:
     return color.rgb(upright=item.config.upright)
 
 
+def frame_mask(config: RecordingConfig, id: str, segmenter: Segmenter | None) -> np.ndarray | None:
+    """Return the mask that a folder has for a frame, uint8 [H, W], 255 on the person; None if masks are not in one.
+
+    Raises:
+        ValueError: the folder has none, or it cannot be read.
+    """
+    if not isinstance(segmenter, MaskFolder):
+        return None
+    inside = segmenter.read(id.removeprefix(f"{config.name}/"), upright=config.upright)
+    return np.where(inside, np.uint8(255), np.uint8(0))
+
+
 def frame_record(
     config: RecordingConfig,
     id: str,
@@ -113,6 +146,7 @@ def frame_record(
     line: PersonLine | None,
     by: RecordedBy | None,
     pictures: PersonPictures,
+    segmenter: Segmenter | None,
 ) -> Person | Rejected:
     """Return the record of one person of a frame of a file with many.
 
@@ -123,8 +157,9 @@ def frame_record(
         line: what people.jsonl says of the person; None: nothing.
         by: the cameras.
         pictures: of the frame.
+        segmenter: finds the person in depth; None: nothing does.
     """
     line = line or PersonLine()
     id = f"{config.name}/{line.id}" if line.id else f"{id}#{at}" if at > 1 else id
-    person = FolderItem(id, line, config, by)
+    person = FolderItem(id, line, config, by, segmenter)
     return checked(id, len(joint_set(config.joint_set)), lambda: make_person(person, pictures), config.depth_codec)

@@ -58,7 +58,9 @@ def test_the_export_is_the_state(finished):
     assert (export.training["steps"], export.training["stage"], export.training["seed"]) == (6, 2, 3)
     assert export.training["probes"]["after stage 2"] == state.history["after stage 2"]["metrics"]
     assert export.training["terms"] == [{"name": "people", "terms": SYNTHETIC, "page": ""}]
+    assert export.training["depth_masking"] == "masked"  # of indoor; wild has no depth
     card = (finished.folder / "export" / "README.md").read_text()
+    assert "It was trained on depth that is masked to the person. A background has to be removed first" in card
     assert card.startswith("---\nlicense: apache-2.0\n")
     assert "synthetic people alone" in card
 
