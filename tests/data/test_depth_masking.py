@@ -1,5 +1,6 @@
 """Whether depth is masked: told from pictures, kept in manifests, compared with what was trained on."""
 
+import copy
 import json
 
 import numpy as np
@@ -97,7 +98,7 @@ def about(**over) -> About:
 
 @pytest.mark.parametrize(("chosen", "masking"), [((0, 0, 0), "masked"), ((1, 1, 1), "unmasked"), ((0, 1, 0), "mixed")])
 def test_rows_tell_the_manifest_and_the_card(tmp_path, both, chosen, masking):
-    rows = [both[number][which] for number, which in enumerate(chosen)]
+    rows = [copy.copy(both[number][which]) for number, which in enumerate(chosen)]
     for each in rows:
         each.mask = None  # the reader of somebody's own pictures has none
     write_shards(str(tmp_path / "data"), rows, about())
@@ -108,7 +109,7 @@ def test_rows_tell_the_manifest_and_the_card(tmp_path, both, chosen, masking):
 
 def test_a_square_that_reaches_beyond_its_picture_is_not_masked_by_that(tmp_path, both):
     """Half of the stored square is off the picture: the half that shows it is full."""
-    whole = both[0][1]
+    whole = copy.copy(both[0][1])
     half = depth(whole).copy()
     half[:, : SIZE // 2] = 0
     whole.depth, whole.crop, whole.mask = encode_depth(half, "png16"), np.array([-32, 0, 64, 32, 64.0]), None
