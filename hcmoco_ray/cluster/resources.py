@@ -44,7 +44,8 @@ class ResourceRequest:
     @property
     def text(self) -> str:
         """The request as a plan prints it."""
-        return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
+        counts = [(self.cpus, "CPU"), *([(self.gpus, "GPU")] if self.gpus else [])]
+        return " and ".join(f"{count:g} {what}{'' if count == 1 else 's'}" for count, what in counts)
 
     @property
     def bundle(self) -> dict[str, float]:
@@ -63,14 +64,14 @@ class ResourceRequest:
             if self.workers > 1:
                 fitting = sum(count_fitting(node, self.bundle) for node in nodes)
                 raise UserError(
-                    f"a {self.what} has {self.workers} workers, each of which asks for {self.cpus:g} CPUs and "
-                    f"{self.gpus:g} GPUs of one node; the {len(nodes)} {'node' if len(nodes) == 1 else 'nodes'} of the "
+                    f"a {self.what} has {self.workers} workers, each of which asks for {self.text} of one "
+                    f"node; the {len(nodes)} {'node' if len(nodes) == 1 else 'nodes'} of the "
                     f"cluster can hold {fitting} of them; lower train.workers, --cpus or --gpus, or add nodes"
                 )
             most = {name: max((node.get(name, 0) for node in nodes), default=0) for name in ("CPU", "GPU")}
             raise UserError(
-                f"a {self.what} asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs of one node; no node of the cluster "
-                f"has more than {most['CPU']:g} and {most['GPU']:g}; lower --cpus or --gpus"
+                f"a {self.what} asks for {self.text} of one node; no node of the cluster has more than "
+                f"{most['CPU']:g} CPUs and {most['GPU']:g} GPUs; lower --cpus or --gpus"
             )
         return room
 

@@ -142,12 +142,12 @@ def _describe(
             measured.setdefault(experiment.task, []).append(results[experiment.name]["seconds"])
     known |= measured
     if first:
-        time_each = f", about {known['pretrain'][0] / 60:.0f} minutes each" if "pretrain" in known else ""
+        time_each = f", about {known['pretrain'][0] / 60:.0f} min each" if "pretrain" in known else ""
         log(f"{len(first)} pre-trainings to do, one after another{time_each}: {', '.join(spec.name for spec in first)}")
     time_left = ""
     if missing and all(experiment.task in known for experiment in missing):
         seconds = sum(statistics.median(known[experiment.task]) for experiment in missing) / at_once
-        time_left = f", about {seconds / 60:.0f} minutes"
+        time_left = f", about {seconds / 60:.0f} min"
     not_run = f", {len(refused)} {refused[0].refused}" if refused else ""
     done = len(experiments) - len(missing) - len(refused)
     log(

@@ -159,7 +159,7 @@ def _describe(
         log(f"1 pre-training to do first: {START}")
     measured = [result["seconds"] for result in results.values()]
     seconds = statistics.median(measured) if measured else config.seconds
-    time_left = f", about {len(missing) * seconds / at_once / 60:.0f} minutes" if seconds and missing else ""
+    time_left = f", about {len(missing) * seconds / at_once / 60:.0f} min" if seconds and missing else ""
     log(
         f"{len(experiments)} co-trainings, {len(results)} done, {len(missing)} to do, {at_once} at a time with "
         f"{resources.text} each{time_left}"

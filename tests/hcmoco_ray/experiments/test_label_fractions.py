@@ -159,7 +159,7 @@ def test_a_mistake_is_one_line(home, capsys, over, message):
     ("argument", "message"),
     [
         ("--cpus=0", "--cpus 0: must be"),
-        ("--cpus=64", "a grid experiment asks for 64 CPUs and 0 GPUs"),
+        ("--cpus=64", "a grid experiment asks for 64 CPUs of one node; no node of the cluster"),
         ("--gpus=-1", "--gpus -1: must be"),
         ("--seeds=0", "--seeds 0: must be at least 1"),
         ("seed=3", "seed=3: the grid says what"),

@@ -138,7 +138,7 @@ def test_a_tracking_run_that_a_kill_left_open_is_closed(swept, home):
         (
             {"fixed": {"train": {"lanes": 8, "workers": 8}}},
             (),
-            "a trial has 8 workers, each of which asks for 1 CPUs and 0 GPUs of one node; the 1 node of the cluster "
+            "a trial has 8 workers, each of which asks for 1 CPU of one node; the 1 node of the cluster "
             "can hold 4 of them; lower train.workers, --cpus or --gpus, or add nodes",
         ),
         ({"fixed": {"train": {"lanes": 2, "workers": 2}}}, ("--gpus=0.5",), "need whole GPUs"),
@@ -155,7 +155,7 @@ def test_a_tracking_run_that_a_kill_left_open_is_closed(swept, home):
         (
             {},
             ("--cpus", "99"),
-            "a trial asks for 99 CPUs and 0 GPUs of one node; no node of the cluster has more than 4 and 0",
+            "a trial asks for 99 CPUs of one node; no node of the cluster has more than 4 CPUs and 0 GPUs",
         ),
         ({}, ("--gpus=1",), "lower --cpus or --gpus"),
         ({}, ("--threads=0",), "--threads 0: must be more than 0"),
