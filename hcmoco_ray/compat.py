@@ -90,6 +90,13 @@ def is_lost_reader(failure: BaseException) -> bool:
     )
 
 
+def is_lost_actor(failure: BaseException) -> bool:
+    """Return whether Ray Data failed because an actor of its pool, or what was given to it, is gone."""
+    from ray import exceptions
+
+    return is_lost_reader(failure) or isinstance(failure, exceptions.RayActorError)
+
+
 @contextmanager
 def small_node() -> Iterator[None]:
     """Have `ray.init` start a node without two of its processes while the block runs.

@@ -104,11 +104,11 @@ def forget_rejected(folder: Folder, *, calibrated: bool) -> None:
     """Delete the records of what a refused run has to read again: parts with rejected records.
 
     Args:
-        calibrated: records depend on calibrations, so every calibration and part is read again.
+        calibrated: records depend on calibrations or a detector, so everything is measured, found and read again.
     """
     for name in folder.sizes(WORK):
         place = f"{WORK}/{name}"
-        if name.startswith("calibration-") or (
+        if name.startswith(("calibration-", "detected-")) or (
             name.startswith("part-") and (calibrated or not (part := _load_part(folder, place)) or part.rejected)
         ):
             folder.delete(place)

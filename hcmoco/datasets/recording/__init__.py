@@ -19,12 +19,13 @@ people.jsonl tells who is where, one person per line, with the keys of `folder` 
 
 A frame is called like its color picture without the ending; of a video <file without ending>/<number, 6 digits>.
 Without people.jsonl each frame is one person, who is where the mask is, else where depth has readings, else all over
-the picture. Left is the person's own left in an unmirrored picture.
+the picture. With `--detect WEIGHTS` a detector finds the people of frames without people.jsonl, and the keypoints of
+lines that have none (docs/data/detectors.md). Left is the person's own left in an unmirrored picture.
 """
 
-from hcmoco.datasets.base import DatasetReader
+from hcmoco.datasets.base import DatasetReader, ToDetect
 from hcmoco.datasets.recording.config import RecordingConfig
-from hcmoco.datasets.recording.frames import Item, inventory, items, read, resolve
+from hcmoco.datasets.recording.frames import Item, inventory, items, read, resolve, shown, with_people
 
 __all__ = ["READER", "Item", "RecordingConfig", "inventory", "items", "read", "resolve"]
 
@@ -38,4 +39,5 @@ READER: DatasetReader[RecordingConfig, Item] = DatasetReader(
     joint_set=lambda config: config.joint_set,
     depth_codec=lambda config: config.depth_codec,
     resolve=resolve,
+    to_detect=ToDetect(shown, with_people),
 )

@@ -1,14 +1,15 @@
 """The frames of a recording as people: its pictures, and what people.jsonl says of them."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hcmoco import unique_keys
 from hcmoco.config import build
 from hcmoco.datasets import folder
-from hcmoco.datasets.base import Outcome, Rejected, Skipped, absolute_folder
+from hcmoco.datasets.base import Found, Outcome, Rejected, Shown, Skipped, absolute_folder
 from hcmoco.datasets.cameras.camera_file import RecordedBy
+from hcmoco.datasets.detected import asks_for_everybody, check_placed, resolve_detector, without_doubles
 from hcmoco.datasets.io.files import text_lines
 from hcmoco.datasets.io.inventory import Inventory
 from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_label_map, joints_fault
@@ -36,6 +37,8 @@ def items(config: RecordingConfig) -> list[Item | Rejected | Skipped]:
     lines = read_lines(config)
     if layout.videos:
         _check_no_pictures(config, lines)
+        known = [line for each in (lines or {}).values() for line in each]
+        check_placed(config, [True] if lines is None else (asks_for_everybody(line, config) for line in known))
         return [
             VideoItem(f"{config.name}/{Path(name).stem}", name, config, layout.recorded_by, _of_video(lines, name))
             for name in layout.videos
@@ -43,7 +46,12 @@ def items(config: RecordingConfig) -> list[Item | Rejected | Skipped]:
     chosen = layout.frames[:: config.stride]
     _check_known(config, lines, {frame.stem for frame in layout.frames})
     alone = [Skipped(f"{config.name}/{name}", _ALONE) for name in layout.unpaired if config.use == "both"]
-    return [*(item for frame in chosen for item in _people(config, layout.recorded_by, frame, lines)), *alone]
+    found = [*(item for frame in chosen for item in _people(config, layout.recorded_by, frame, lines)), *alone]
+    if not config.detect:
+        return found
+    people = (each for each in found if isinstance(each, FolderItem) and each.line.rgb)
+    check_placed(config, (asks_for_everybody(each.line, config) for each in people))
+    return without_doubles(found)
 
 
 def read_lines(config: RecordingConfig) -> dict[str, list[FrameLine]] | None:
@@ -148,5 +156,22 @@ def inventory(config: RecordingConfig) -> Inventory:
 
 
 def resolve(config: RecordingConfig) -> tuple[RecordingConfig, list[str]]:
-    """Return the config, which the folder does not change, and what the folder is, one line each."""
-    return config, describe(config, recognize(config.model_copy(update={"path": absolute_folder(config.path)})))
+    """Return the config with what a detector's files decide, and what the folder is, one line each."""
+    if config.detect and config.use == "depth":
+        raise UserError("--detect finds people in RGB, and --use depth leaves it out; give one of them")
+    rooted = config.model_copy(update={"path": absolute_folder(config.path)})
+    told = describe(config, recognize(rooted))
+    if not config.detect and read_lines(rooted) is None:
+        told.append("nobody's keypoints are known; --detect WEIGHTS of a detector finds them in RGB")
+    resolved, detector = resolve_detector(config)
+    return resolved, [*told, *detector]
+
+
+def shown(item: Item) -> Iterator[Shown]:
+    """Yield the pictures of a frame or a video in which a detector is to find people."""
+    return videos.shown(item) if isinstance(item, VideoItem) else folder.shown(item)
+
+
+def with_people(item: Item, found: Mapping[str, Found]) -> Sequence[Item | Rejected | Skipped]:
+    """Return what to read in place of a frame or a video in which a detector found people."""
+    return [videos.with_people(item, found)] if isinstance(item, VideoItem) else folder.with_people(item, found)
