@@ -22,6 +22,7 @@ from hcmoco.detection.options import LINES, PICTURE, DetectOptions
 from hcmoco.errors import UserError
 
 ItemT = TypeVar("ItemT", bound=Item)
+ConfigT = TypeVar("ConfigT", bound=FolderConfig)
 NOBODY = "the detector found nobody in the picture"
 NOT_IN_BOX = "the detector found nobody where the person's box is"
 NOBODY_VISIBLE = "no joint that the detector found is confident enough and in the picture"
@@ -32,7 +33,7 @@ _SAME = 0.5
 _NEEDS = ("detect_boxes", "detect_input", "detect_size", "min_score", "detect_sha256", "detect_boxes_sha256")
 
 
-def resolve_detector(config: FolderConfig) -> tuple[FolderConfig, list[str]]:
+def resolve_detector(config: ConfigT) -> tuple[ConfigT, list[str]]:
     """Return the config with what the detector's files decide: joint set, thresholds and the files' SHA-256.
 
     Returns:
@@ -177,10 +178,10 @@ def lines_of(
     return found
 
 
-def without_doubles(items: Sequence[ItemT | Rejected | Skipped]) -> list[ItemT | Rejected | Skipped]:
+def without_doubles(items: Sequence[ItemT]) -> list[ItemT | Rejected]:
     """Reject lines without keypoints and boxes that an earlier one is like: each of their people would be two rows."""
     seen: set[tuple] = set()
-    kept: list[ItemT | Rejected | Skipped] = []
+    kept: list[ItemT | Rejected] = []
     for item in items:
         line = item.line if isinstance(item, FolderItem) else None
         if line is not None and line.rgb and line.keypoints is None and line.box is None:

@@ -66,7 +66,7 @@ class OnnxModel:
 
     def _expected(self, pictures_NHW3: np.ndarray) -> np.ndarray:
         order, _, scale = self.colors.partition("-")
-        x = pictures_NHW3.astype(np.float32)
+        x: np.ndarray = pictures_NHW3.astype(np.float32)
         if scale != "0-255":
             x /= 255
         if scale == "imagenet":

@@ -6,7 +6,6 @@ the people. What is found is kept in `_parts/detected-00000.json` and so on, for
 
 import json
 import logging
-import pickle
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ PREFIX = "detected-"
 _CPUS = 0.5
 # Processes that are lost in a row, without an item between, before the program gives up.
 _TRIES = 3
+_GROUP = 32  # items that a task reads, at most
 _BLOCK_BYTES = 16 << 20
 _KEEP_EVERY_S = 30.0
 _PICTURE = pa.schema(
@@ -88,6 +88,9 @@ def find_all(source: Source, folder: Folder, items: Sequence, gpus: float = 0.0)
                 tries += 1
                 if not compat.is_lost_actor(error) or tries > _TRIES:
                     raise
+            else:
+                if any(number not in answers.found for number, _ in missing):
+                    raise RuntimeError("Ray Data ended before all pictures were looked at")
             answers.forget_arrived()
             missing = [each for each in missing if each[0] not in answers.found]
             tries = 0 if len(missing) < left else tries
@@ -182,26 +185,19 @@ def _answered(source: Source, numbered: Sequence[tuple[int, Any]], gpus: float) 
     context.target_max_block_size = _BLOCK_BYTES
     options = DetectOptions(**source.config.model_dump(include=set(DetectOptions.model_fields)))
 
+    group = max(1, min(_GROUP, len(numbered) // (4 * pool)))
+    groups = [ray.put(numbered[first : first + group]) for first in range(0, len(numbered), group)]
+
     def read(batch: pa.Table) -> Iterator[pa.Table]:
         for row in batch.to_pylist():
-            yield from _pictures(source, row["item"], pickle.loads(row["pickled"]))
+            for number, item in ray.get(groups[row["group"]]):
+                yield from _pictures(source, number, item)
 
     with ray.data.DataContext.current(context):
-        rows = [{"item": number, "pickled": pickle.dumps(item)} for number, item in numbered]
-        data = ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * pool))
+        rows = [{"group": number} for number in range(len(groups))]
+        data: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
         data = data.map_batches(read, batch_size=1, batch_format="pyarrow", num_cpus=_CPUS)
-        data = data.map_batches(
-            _Finder,
-            batch_size=8,
-            batch_format="pyarrow",
-            fn_constructor_args=(options, bool(gpus)),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=pool),
-            num_cpus=_CPUS,
-            num_gpus=gpus or None,
-            # Ray would start a lost actor again, and for that prints a warning at each start.
-            max_restarts=0,
-            max_task_retries=0,
-        )
+        data = compat.actor_pool(data, _Finder, (options, bool(gpus)), size=pool, num_cpus=_CPUS, num_gpus=gpus)
         yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
 

@@ -125,7 +125,7 @@ def fit_keypoint_rcnn(people: People, steps: int, batch: int = 6, seed: int = 0)
         optimizer.step()
         schedule.step()
         if step % 50 == 0:
-            shown = " ".join(f"{name[5:]} {float(each):.2f}" for name, each in losses.items())
+            shown = " ".join(f"{name[5:]} {each.item():.2f}" for name, each in losses.items())
             print(f"  step {step} {time.process_time() - begun:.0f} s CPU {shown}", flush=True)
     return model.state_dict()
 
@@ -206,7 +206,7 @@ def fit_heatmaps(people: People, steps: int, batch: int = 32, seed: int = 0) -> 
         optimizer.step()
         schedule.step()
         if step % 100 == 0:
-            print(f"  step {step} {time.process_time() - begun:.0f} s CPU loss {float(loss):.4f}", flush=True)
+            print(f"  step {step} {time.process_time() - begun:.0f} s CPU loss {loss.item():.4f}", flush=True)
     return model.eval()
 
 

@@ -112,3 +112,15 @@ def write_yolo(path: Path, people: list[np.ndarray], *, size=(96, 96), sorted_ou
 def sha256(path: Path) -> str:
     """The digest of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_three(path: Path) -> Path:
+    """A model of three outputs, which no layout has."""
+    nodes = [*_heatmap_nodes("image"), *(helper.make_node("Identity", ["maps"], [f"out{k}"]) for k in range(3))]
+    return _save(path, nodes, ["N", 3, 64, 64], [(f"out{k}", ["N", J, 64, 64]) for k in range(3)])
+
+
+def write_gray(path: Path) -> Path:
+    """A model of gray pictures."""
+    nodes = [helper.make_node("Identity", ["image"], ["out"])]
+    return _save(path, nodes, ["N", 1, 64, 64], [("out", ["N", 1, 64, 64])])

@@ -12,7 +12,6 @@ from hcmoco_ray.commands.prepare import main
 from tests.helpers import onnx_files
 from tests.helpers.oriented import as_stored, tagged
 
-pytest.importorskip("onnxruntime")
 WIDTH, HEIGHT = 64, 48
 INPUT = (80, 60)  # 1.25 times the picture: the model is shown a picture's own pixels
 
