@@ -6,6 +6,7 @@ They have no use beyond the proof that what `prepare --detect` reads of such fil
 scored on are others than those that they were fitted to.
 """
 
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -23,7 +24,9 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from hcmoco.data.codecs import decode_rgb
+from hcmoco.data.codecs import decode_rgb, encode_png
+from hcmoco.data.schema import Person
+from hcmoco.data.shards.reader import Shards
 from hcmoco.data.skeletons import COCO_17, PEOPLE_31, convert
 from hcmoco.synthetic import PeopleConfig, make_person
 
@@ -217,6 +220,57 @@ def export(model: HeatmapNet, path: Path) -> None:
         model, (example,), str(path), input_names=["image"], output_names=["heatmaps"],
         dynamic_shapes={"x": {0: torch.export.Dim("people")}}, external_data=False,
     )  # fmt: skip
+
+
+# --- the proof
+
+
+def write_unseen(folder: Path, first: int, count: int) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+    """Write pictures of people who were not fitted to, two beside each other, and people.jsonl with their boxes.
+
+    Returns:
+        By the picture's name, joints and box of both, in its pixels.
+    """
+    people, truth, lines = People(first, 2 * count), {}, []
+    for k in range(count):
+        name, pair = f"{k:03d}.png", (2 * k, 2 * k + 1)
+        (folder / name).write_bytes(encode_png(np.concatenate([people.rgb[at] for at in pair], axis=1)))
+        truth[name] = []
+        for number, at in enumerate(pair):
+            joints = people.joints[at] + np.array([SIDE * number, 0, 0])
+            box = people.box[at] + np.array([1, 0, 1, 0]) * SIDE * number
+            truth[name].append((joints, box))
+            lines.append({"rgb": name, "id": f"{name}/{number}", "box": [float(each) for each in box]})
+    (folder / "people.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return truth
+
+
+def share_placed(uri: str, truth: dict[str, list[tuple[np.ndarray, np.ndarray]]]) -> float:
+    """The share of all visible joints that a prepared data set has within 10 % of the longer side of the person's box.
+
+    A person of the data set is the one of the picture whose middle is nearest; whom nobody is, has no joint right.
+    """
+    shards = Shards.open(uri)
+    found: dict[tuple[str, int], np.ndarray] = {}
+    for group in range(len(shards.group_rows)):
+        for row in shards.read_group(group).to_pylist():
+            person = Person.from_row(row)
+            x0, y0, side = person.crop[:3]
+            joints = person.keypoints.copy()
+            joints[:, :2] = joints[:, :2] * (side / person.size) + (x0, y0)
+            name = person.id.partition("/")[2].partition("#")[0][:7]
+            middle = x0 + side / 2
+            found[name, min((0, 1), key=lambda at: abs((truth[name][at][1][[0, 2]]).mean() - middle))] = joints
+    right = visible = 0
+    for name, pair in truth.items():
+        for number, (joints, box) in enumerate(pair):
+            seen = joints[:, 2] > 0
+            visible += seen.sum()
+            if (name, number) in found:
+                own = found[name, number]
+                apart = np.linalg.norm(own[:, :2] - joints[:, :2], axis=1)
+                right += (seen & (own[:, 2] > 0) & (apart <= 0.1 * max(box[2] - box[0], box[3] - box[1]))).sum()
+    return float(right / visible)
 
 
 def main(folder: Path) -> None:
