@@ -22,14 +22,15 @@ from hcmoco.detection.options import DetectOptions
 from hcmoco.errors import UserError
 from hcmoco.storage import Folder
 from hcmoco_ray import compat
-from hcmoco_ray.cluster.resources import ResourceRequest
+from hcmoco_ray.cluster.nodes import alive_nodes
+from hcmoco_ray.cluster.resources import count_fitting
 from hcmoco_ray.prepare.reader import Source
 from hcmoco_ray.prepare.request import WORK
 from hcmoco_ray.tracking.progress import Progress
 
 PREFIX = "detected-"
-# CPUs of a process that decodes, and of one that detects. Both fit into a cluster of one CPU.
-_CPUS = 0.5
+# CPUs of a task that reads, and of an actor that detects: a cluster of one CPU has room for both.
+_READ_CPUS, _DETECT_CPUS = 0.25, 0.75
 # Processes that are lost in a row, without an item between, before the program gives up.
 _TRIES = 3
 _GROUP = 32  # items that a task reads, at most
@@ -178,7 +179,7 @@ def _answered(source: Source, numbered: Sequence[tuple[int, Any]], gpus: float) 
     """Yield tables of `_ANSWER`, in any order: a row for each picture, and one for each item, of how many it has."""
     import ray.data
 
-    pool = max(1, min(ResourceRequest("detector", _CPUS, gpus, threads=1).at_once(), len(numbered)))
+    pool = min(_room(gpus), len(numbered))
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it announces every execution
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
@@ -196,9 +197,23 @@ def _answered(source: Source, numbered: Sequence[tuple[int, Any]], gpus: float) 
     with ray.data.DataContext.current(context):
         rows = [{"group": number} for number in range(len(groups))]
         data: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-        data = data.map_batches(read, batch_size=1, batch_format="pyarrow", num_cpus=_CPUS)
-        data = compat.actor_pool(data, _Finder, (options, bool(gpus)), size=pool, num_cpus=_CPUS, num_gpus=gpus)
+        data = data.map_batches(read, batch_size=1, batch_format="pyarrow", num_cpus=_READ_CPUS)
+        data = compat.actor_pool(data, _Finder, (options, bool(gpus)), size=pool, num_cpus=_DETECT_CPUS, num_gpus=gpus)
         yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+
+
+def _room(gpus: float) -> int:
+    """How many actors the cluster has room for, each with a task that reads. Raises UserError without such a GPU."""
+    if gpus < 0:
+        raise UserError(f"--gpus {gpus:g}: must be 0 or more")
+    bundle = {"CPU": _READ_CPUS + _DETECT_CPUS, "GPU": gpus}
+    room = sum(count_fitting(node["Resources"], bundle) for node in alive_nodes())
+    if gpus and not room:
+        raise UserError(
+            f"--gpus {gpus:g}: no node of the cluster has as many beside a CPU; without --gpus the detector computes on "
+            "CPUs"
+        )
+    return max(1, room)
 
 
 def _pictures(source: Source, number: int, item: Any) -> Iterator[pa.Table]:

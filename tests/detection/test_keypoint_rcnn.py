@@ -64,6 +64,10 @@ def test_people_below_the_score_are_left_out(weights):
     limit = float(np.median(scores))
     some = open_detector(DetectOptions(detect=str(weights), detect_size=SIZE, min_score=limit)).detector
     assert all(each.score > limit for each in some.detect(picture()))
+    assert (
+        open_detector(DetectOptions(detect=str(weights), detect_size=SIZE, min_score=1)).detector.detect(picture())
+        == []
+    )
 
 
 def test_torchvisions_own_names_and_depths():

@@ -71,6 +71,9 @@ def test_turned_photographs(ray_session, tmp_path, capsys):
         assert status == 2
         assert asked in error
         command.append(option)
+    status, _, error = run(capsys, *command, "--gpus=1")
+    assert status == 2
+    assert error.rstrip().endswith("without --gpus the detector computes on CPUs")
     status, _, error = run(capsys, *command)
     assert status == 2
     assert "--max-broken" in error  # the damaged picture is too many
