@@ -203,7 +203,7 @@ def _answered(source: Source, numbered: Sequence[tuple[int, Any]], gpus: float) 
 
 
 def _room(gpus: float) -> int:
-    """How many actors the cluster has room for, each with a task that reads. Raises UserError without such a GPU."""
+    """How many actors, each beside a task that reads, the cluster has room for; UserError if there is no such GPU."""
     if gpus < 0:
         raise UserError(f"--gpus {gpus:g}: must be 0 or more")
     bundle = {"CPU": _READ_CPUS + _DETECT_CPUS, "GPU": gpus}

@@ -5,6 +5,7 @@ While the data set is prepared, its folder also holds
     _parts/request.json           the request; another request into the same folder is refused
     _parts/calibration-NAME.json  one per calibration that was measured before the reading
     _parts/detected-00000.json    who a detector found in the items whose number is the key
+    _parts/people.json            which people these were, all told: another number of them makes other parts
     _parts/refused                after a run that rejected too many records: the next run reads these records again,
                                   which may have been fixed
     _parts/part-00000.json        one per finished part, with its checksum; a part without it does not count
@@ -30,7 +31,14 @@ from hcmoco.storage import Folder, absolute, is_local
 from hcmoco_ray.cluster import session
 from hcmoco_ray.prepare.detect import find_all
 from hcmoco_ray.prepare.parallel import run_tasks
-from hcmoco_ray.prepare.parts import calibrate, forget_rejected, make_part, move_part, part_bounds
+from hcmoco_ray.prepare.parts import (
+    calibrate,
+    forget_parts_of_others,
+    forget_rejected,
+    make_part,
+    move_part,
+    part_bounds,
+)
 from hcmoco_ray.prepare.reader import Source
 from hcmoco_ray.prepare.request import (
     REFUSED,
@@ -89,6 +97,7 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05, gpus: float =
         folder.delete(REFUSED)
     if detects:
         items = find_all(source, folder, items, gpus)
+        forget_parts_of_others(folder, [item.id for item in items])
         check_disk(folder, source, items)
     measured = _measure(source, folder, calibrations)
     if measured:

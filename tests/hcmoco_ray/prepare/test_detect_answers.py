@@ -11,6 +11,7 @@ from hcmoco.detection.detector import Detected
 from hcmoco.errors import UserError
 from hcmoco.storage import Folder
 from hcmoco_ray.prepare.detect import _ANSWER, _BROKEN, _Answers, _packed, _unpacked
+from hcmoco_ray.prepare.parts import forget_parts_of_others
 from hcmoco_ray.prepare.request import WORK
 from hcmoco_ray.tracking.progress import Progress
 
@@ -62,3 +63,12 @@ def test_people_survive_packing():
     assert [len(line) for line in found.people] == [2, 0]
     assert np.array_equal(found.people[0][1].joints, person.joints)
     assert np.array_equal(found.people[0][0].box, person.box)
+
+
+def test_parts_of_other_people_are_made_again(tmp_path):
+    (tmp_path / WORK).mkdir()
+    folder = Folder(str(tmp_path))
+    for ids, left in ((["a", "b"], False), (["a", "b"], True), (["a", "b", "b#2"], False)):
+        folder.write(f"{WORK}/part-00000.json", b"{}")
+        forget_parts_of_others(folder, ids)
+        assert folder.exists(f"{WORK}/part-00000.json") == left
