@@ -58,6 +58,8 @@ def resolve_detector(config: ConfigT) -> tuple[ConfigT, list[str]]:
     joints = joint_set_of(model, given, f"--detect {config.detect}")
     confidence = model.min_confidence if config.min_confidence is None else config.min_confidence
     finder = people or model
+    if config.min_score is not None and not finder.finds_people:
+        raise UserError(f"--min-score is of people whom a detector finds, and {model.kind} finds nobody; leave it out")
     score = finder.min_score if config.min_score is None else config.min_score
     lines = [
         f"{config.detect}: {model.kind}, joints {joints}",

@@ -35,7 +35,10 @@ def recognize(model: OnnxModel, shapes: list[tuple[int, ...]]) -> tuple[str, int
         return HEATMAPS, shapes[0][1 if model.channels_first else 3]
     if len(shapes) == 2 and len(shapes[0]) == len(shapes[1]) == 3 and shapes[0][:2] == shapes[1][:2]:
         (width, height), bins = model.size, (shapes[0][2], shapes[1][2])
-        if bins[0] * height == bins[1] * width:
+        # Where the input is a square, only the names tell x from y.
+        names = [each.name.lower() for each in model.session.get_outputs()]
+        told = width != height or (names[0].endswith("x") and names[1].endswith("y"))
+        if bins[0] * height == bins[1] * width and told:
             return SIMCC, shapes[0][1]
     return None
 

@@ -203,14 +203,14 @@ def _answered(source: Source, numbered: Sequence[tuple[int, Any]], gpus: float) 
 
 
 def _room(gpus: float) -> int:
-    """How many actors, each beside a task that reads, the cluster has room for; UserError if there is no such GPU."""
+    """How many actors, each beside a task that reads, there is room for; UserError if there is no such GPU."""
     if gpus < 0:
         raise UserError(f"--gpus {gpus:g}: must be 0 or more")
     bundle = {"CPU": _READ_CPUS + _DETECT_CPUS, "GPU": gpus}
     room = sum(count_fitting(node["Resources"], bundle) for node in alive_nodes())
     if gpus and not room:
         raise UserError(
-            f"--gpus {gpus:g}: no node of the cluster has as many beside a CPU; without --gpus the detector computes on "
+            """How many actors, each beside a task that reads, there is room for. Raises UserError without such a GPU."""
             "CPUs"
         )
     return max(1, room)

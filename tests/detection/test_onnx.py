@@ -60,6 +60,14 @@ def test_simcc(tmp_path):
     assert answer.joints[:, 2].tolist() == [1] * 7 + [0] * 10
 
 
+def test_a_square_input_does_not_tell_x_from_y(tmp_path):
+    named = onnx_files.write_simcc(tmp_path / "a.onnx", (64, 64))
+    assert open_detector(DetectOptions(detect=str(named), detect_input="rgb-0-1")).model.num_joints == 17
+    for names in (("simcc_y", "simcc_x"), ("0", "1")):
+        with pytest.raises(UserError, match=r"read are heatmaps .* SimCC's"):
+            detector(onnx_files.write_simcc(tmp_path / "b.onnx", (64, 64), names=names))
+
+
 def test_colors_are_what_is_asked_for(tmp_path):
     path = onnx_files.write_heatmaps(tmp_path / "a.onnx", (64, 64))
     rgb = onnx_files.picture((64, 64), [np.arange(14).reshape(7, 2) + 20])

@@ -76,7 +76,7 @@ def write_heatmaps(path: Path, size=(64, 64), batch="N", channels_last=False, ga
     return _save(path, nodes, shapes[0], [("heatmaps", shapes[1])], constants, external=external)
 
 
-def write_simcc(path: Path, size=(48, 64), split: int = 2) -> Path:
+def write_simcc(path: Path, size=(48, 64), split: int = 2, names: tuple[str, str] = ("simcc_x", "simcc_y")) -> Path:
     """SimCC's vectors: a map's highest value of each column and row, each `split` times."""
     width, height = size
     repeat = {"x": np.arange(width).repeat(split), "y": np.arange(height).repeat(split)}
@@ -87,8 +87,8 @@ def write_simcc(path: Path, size=(48, 64), split: int = 2) -> Path:
         nodes.append(
             helper.make_node("ReduceMax", ["maps"], [f"best_{name}"], axes=[2 if name == "x" else 3], keepdims=0)
         )
-        nodes.append(helper.make_node("Gather", [f"best_{name}", f"repeat_{name}"], [f"simcc_{name}"], axis=2))
-    outputs = [("simcc_x", ["N", J, split * width]), ("simcc_y", ["N", J, split * height])]
+        nodes.append(helper.make_node("Gather", [f"best_{name}", f"repeat_{name}"], [names["xy".index(name)]], axis=2))
+    outputs = [(names[0], ["N", J, split * width]), (names[1], ["N", J, split * height])]
     return _save(path, nodes, ["N", 3, height, width], outputs, constants[:2])
 
 
