@@ -116,7 +116,7 @@ def _open_onnx(
         return onnx_yolo.Yolo(model, sorted_out, joints, score), about
     shown = ", ".join(map(str, map(list, shapes)))
     raise UserError(
-        f"its outputs are {shown} for one picture; read are heatmaps [1, J, h, w], SimCC's [1, J, bins] for x and y with "
+        f"its outputs are {shown} for one picture; read are heatmaps [1, J, h, w], SimCC's [1, J, bins] for x and y, "
         "as many bins for each pixel (of a square input with names that end in x and y), and YOLO's [1, 5 + 3 J, A] or "
         "[1, A, 6 + 3 J] of J joints"
     )

@@ -210,8 +210,8 @@ def _room(gpus: float) -> int:
     room = sum(count_fitting(node["Resources"], bundle) for node in alive_nodes())
     if gpus and not room:
         raise UserError(
-            """How many actors, each beside a task that reads, there is room for. Raises UserError without such a GPU."""
-            "CPUs"
+            f"--gpus {gpus:g}: no node of the cluster has as many beside a CPU; without --gpus the detector computes "
+            "on CPUs"
         )
     return max(1, room)
 
