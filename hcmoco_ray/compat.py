@@ -77,6 +77,36 @@ def one_task(stream: Callable[[pa.Table], Iterator[pa.Table]], group: Any) -> "r
         return start.map_batches(stream, batch_size=None, batch_format="pyarrow", concurrency=1, **how)
 
 
+def actor_pool(
+    data: "ray.data.Dataset", kind: type, arguments: tuple, *, size: int, num_cpus: float, num_gpus: float
+) -> "ray.data.Dataset":
+    """Return the dataset of what a pool of actors makes of another one. If an actor is lost, the dataset fails.
+
+    Args:
+        data: of Arrow tables.
+        kind: class of the actors, called with a table.
+        arguments: of its constructor.
+        size: number of actors at most.
+        num_cpus, num_gpus: of each actor.
+    """
+    import ray.data
+
+    with warnings.catch_warnings():  # as in `one_task`
+        warnings.simplefilter("ignore")
+        return data.map_batches(
+            kind,
+            batch_size=8,
+            batch_format="pyarrow",
+            fn_constructor_args=arguments,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size),
+            num_cpus=num_cpus,
+            num_gpus=num_gpus or None,
+            # Ray would start a lost actor again, and prints a warning about that at each start.
+            max_restarts=0,
+            max_task_retries=0,
+        )
+
+
 def is_lost_reader(failure: BaseException) -> bool:
     """Return whether reading failed because the task's process, its node, or what it had read is gone."""
     from ray import exceptions
@@ -89,6 +119,13 @@ def is_lost_reader(failure: BaseException) -> bool:
         | exceptions.ObjectLostError
         | exceptions.ObjectFetchTimedOutError,
     )
+
+
+def is_lost_actor(failure: BaseException) -> bool:
+    """Return whether Ray Data failed because an actor of its pool, or what was given to it, is gone."""
+    from ray import exceptions
+
+    return is_lost_reader(failure) or isinstance(failure, exceptions.RayActorError)
 
 
 def hide_worker_messages() -> None:

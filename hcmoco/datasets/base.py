@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
+
 from hcmoco.config import Config
 from hcmoco.data.schema import Person, Scene
 from hcmoco.datasets.io.inventory import Inventory
+from hcmoco.detection.detector import Detected
 from hcmoco.errors import UserError
 
 _MAX_TEXT = 500
@@ -63,6 +66,49 @@ class Item(Protocol):
 ItemT = TypeVar("ItemT", bound=Item)
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A picture of an item in which a detector looks for people.
+
+    Attributes:
+        key: which of the item's pictures.
+        rgb: uint8 [H, W, 3], RGB, as the item's record is cut from.
+        boxes: for each line of the item that asks, float [4], x0, y0, x1, y1 of its person in pixels; None: the line is
+            of everybody in the picture.
+    """
+
+    key: str
+    rgb: np.ndarray
+    boxes: Sequence[np.ndarray | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Who is in a picture.
+
+    Attributes:
+        size: width and height of the picture, pixels.
+        people: for each line that asks, as of Shown.boxes.
+    """
+
+    size: tuple[int, int]
+    people: Sequence[Sequence[Detected]]
+
+
+@dataclass(frozen=True)
+class ToDetect(Generic[ItemT]):
+    """What a reader adds whose config has `DetectOptions`.
+
+    Attributes:
+        shown: item -> its pictures in which people are to be found, in an order of its own; nothing where none are.
+            Raises ValueError where a picture cannot be used: the rest of the item is read as if there was no detector.
+        with_people: (item, {key: who is in the picture}) -> the items to read in its place.
+    """
+
+    shown: Callable[[ItemT], Iterator[Shown]]
+    with_people: Callable[[ItemT, Mapping[str, Found]], Sequence[ItemT | Rejected | Skipped]]
+
+
 @dataclass(frozen=True)
 class DatasetReader(Generic[ConfigT, ItemT]):
     """The reader of one data set's own files.
@@ -94,6 +140,7 @@ class DatasetReader(Generic[ConfigT, ItemT]):
         calibrate: what to measure -> the measurement, as JSON values.
         with_calibrations: (config, items, {name: measurement}) -> items that hold their measurement. Raises UserError
             if no item is left to read.
+        to_detect: how `prepare --detect` finds the people of its pictures; None: it cannot.
     """
 
     config_class: type[ConfigT]
@@ -119,6 +166,7 @@ class DatasetReader(Generic[ConfigT, ItemT]):
         ]
         | None
     ) = None
+    to_detect: ToDetect[ItemT] | None = None
 
     def __post_init__(self) -> None:
         if len({part is None for part in (self.calibrations, self.calibrate, self.with_calibrations)}) > 1:

@@ -46,19 +46,36 @@ as they are stored, for numbers from a program that ignores orientation, as PIL'
      "depth_to_color": {"rotation": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "translation_mm": [14.8, 0.1, 0.2]}}
 
 docs/data/recordings.md tells what each key means. With depth_to_color, depth pictures beside RGB are registered to it.
+
+With `--detect WEIGHTS` a detector finds the keypoints of lines that have none: of the person in the line's box, mask or
+parts, else of everybody in its picture. Then people.jsonl may be missing: every picture in the folder is read.
+docs/data/detectors.md tells which detectors are taken.
 """
 
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import joint_set
-from hcmoco.datasets.base import DatasetReader, Rejected
-from hcmoco.datasets.cameras.camera_file import read_camera_file
+from hcmoco.datasets.base import DatasetReader, Found, Rejected, Shown, Skipped, ToDetect
+from hcmoco.datasets.cameras.camera_file import RecordedBy, read_camera_file
+from hcmoco.datasets.detected import (
+    asks,
+    asks_for_everybody,
+    check_placed,
+    line_box,
+    lines_of,
+    outcome,
+    resolve_detector,
+    without_doubles,
+)
 from hcmoco.datasets.io.files import text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.io.pictures import SUFFIXES
 from hcmoco.datasets.person_crop import checked
-from hcmoco.datasets.person_files import read_person_files
-from hcmoco.datasets.person_lines import FolderConfig, FolderItem, check_named, parse_line
+from hcmoco.datasets.person_files import PersonPictures, read_person_files
+from hcmoco.datasets.person_lines import FolderConfig, FolderItem, PersonLine, check_named, parse_line
 from hcmoco.datasets.recorded_person import make_person
 from hcmoco.datasets.segmentation import MaskFolder, stage
 from hcmoco.errors import UserError
@@ -69,6 +86,8 @@ PICTURES = {
     "parts": ("PNG",),
     "mask": ("JPEG", "PNG", "WebP", "TIFF", "big-endian TIFF", "BMP"),
 }
+
+_OTHER_FOLDERS = ("depth", "mask", "masks", "parts")
 
 
 def items(config: FolderConfig) -> list[FolderItem | Rejected]:
@@ -89,8 +108,11 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
     recorded_by = read_camera_file(config.path)
     path = Path(config.path) / config.file
     if not path.is_file():
+        if config.detect and Path(config.path).is_dir():
+            return _every_picture(config, recorded_by)
         raise UserError(
-            f"{path} does not exist; write one JSON object per person into it, as `prepare.py folder --help` shows"
+            f"{path} does not exist; write one JSON object per person into it, as `prepare.py folder --help` shows; or "
+            "give --detect WEIGHTS of a detector, which finds the people of all pictures in the folder"
         )
     found: list[FolderItem | Rejected] = []
     seen: set[str] = set()
@@ -106,7 +128,60 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
             f"{path} has no line; write one JSON object per person into it, as `prepare.py folder --help` shows"
         )
     check_named(config, (each.line for each in found if isinstance(each, FolderItem)), path)
-    return found
+    if not config.detect:
+        return found
+    check_placed(config, (asks_for_everybody(each.line, config) for each in found if isinstance(each, FolderItem)))
+    return without_doubles(found)
+
+
+def _every_picture(config: FolderConfig, recorded_by: RecordedBy | None) -> list[FolderItem | Rejected]:
+    """A line for each picture in the folder and its sub-folders, of everybody in it."""
+    root = Path(config.path)
+    if other := next((name for name in _OTHER_FOLDERS if (root / name).is_dir()), None):
+        raise UserError(
+            f"{root} has a folder {other}/, and without {config.file} every picture is taken for RGB; read it with "
+            f"`prepare.py recording --path {root}`, or write {config.file}"
+        )
+    found = sorted(
+        each.relative_to(root).as_posix()
+        for each in root.rglob("*")
+        if each.suffix.lower() in SUFFIXES and each.is_file()
+    )
+    if not found:
+        raise UserError(f"{root} holds neither {config.file} nor a picture ({', '.join(SUFFIXES)})")
+    check_placed(config, [True])
+    return [FolderItem(f"{config.name}/{name}", PersonLine(rgb=name), config, recorded_by) for name in found]
+
+
+def read_pictures(item: FolderItem) -> PersonPictures:
+    """Return the pictures of a person; raise ValueError as `read_person_files` does."""
+    line, config = item.line, item.config
+    files = {name: (config.path, getattr(line, name)) for name in ("rgb", "depth", "parts", "mask")}
+    if isinstance(item.segmenter, MaskFolder) and line.mask is None:
+        files["mask"] = item.segmenter.find(line.rgb or line.depth or "")
+    return read_person_files(files, item.recorded_by, upright=config.upright, labels=config.label_map)
+
+
+def shown(item: FolderItem) -> Iterator[Shown]:
+    """Yield the picture of a line without keypoints, for a detector."""
+    if not asks(item.line, item.config) or item.line.rgb is None:
+        return
+    pictures = read_pictures(item)
+    if pictures.rgb is not None:
+        yield Shown("", pictures.rgb, [line_box(item.line, pictures)])
+
+
+def with_people(item: FolderItem, found: Mapping[str, Found]) -> list[FolderItem | Rejected | Skipped]:
+    """Return the people that a detector found for a line; the second and further ones of a picture are `<id>#2`..."""
+    if not found:
+        return [item]
+    answer = found[""]
+    lines = lines_of(item.line, answer.people[0], answer.size, item.config)
+    ids = [item.id, *(f"{item.id}#{number}" for number in range(2, len(lines) + 1))]
+    return [
+        outcome(id, line) if isinstance(line, str) else replace(item, id=id, line=line)
+        for id, line in zip(ids, lines, strict=True)
+    ]
 
 
 def inventory(config: FolderConfig) -> Inventory:
@@ -135,12 +210,7 @@ def read(item: FolderItem | Rejected) -> Person | Rejected:
         return item
 
     def make() -> Person:
-        line, config = item.line, item.config
-        files = {name: (config.path, getattr(line, name)) for name in ("rgb", "depth", "parts", "mask")}
-        if isinstance(item.segmenter, MaskFolder) and line.mask is None:
-            files["mask"] = item.segmenter.find(line.rgb or line.depth or "")
-        pictures = read_person_files(files, item.recorded_by, upright=config.upright, labels=config.label_map)
-        return make_person(item, pictures)
+        return make_person(item, read_pictures(item))
 
     return checked(item.id, len(joint_set(item.config.joint_set)), make, item.config.depth_codec)
 
@@ -160,4 +230,6 @@ READER = DatasetReader(
     calibrations=stage.calibrations,
     calibrate=stage.calibrate,
     with_calibrations=stage.with_calibrations,
+    resolve=resolve_detector,
+    to_detect=ToDetect(shown, with_people),
 )

@@ -22,12 +22,13 @@ from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.joints_3d import JointUnit
 from hcmoco.datasets.keypoint_convention import Convention, KeypointOptions, picture_fault, value_fault
 from hcmoco.datasets.segmentation import Segmenter, SegmentOptions
+from hcmoco.detection.options import DetectOptions
 from hcmoco.errors import UserError
 
 _Positive = Annotated[FiniteFloat, Field(gt=0)]
 
 
-class FolderConfig(KeypointOptions, SegmentOptions):
+class FolderConfig(KeypointOptions, DetectOptions, SegmentOptions):
     """A folder of your own pictures."""
 
     first_defaults: ClassVar = {"orientation": "stored", "label_map": "human3.6m"}
@@ -107,6 +108,10 @@ class PersonLine(Config):
     box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = None
     subject: str = ""
     split: str | None = None
+
+
+class DetectedLine(PersonLine):
+    """A line whose keypoints a detector found: x, y in pixels of the picture as it is read, and a confidence."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +210,8 @@ def place_keypoints(line: PersonLine, config: FolderConfig, picture: tuple[int, 
     """
     if line.keypoints is None:
         return None
+    if isinstance(line, DetectedLine):
+        return Convention(min_confidence=config.min_confidence or 0.0).placed(np.array(line.keypoints), picture)
     joints_J3 = _unflagged(np.array(line.keypoints, np.float64), config)
     if fault := picture_fault(joints_J3, config.convention, picture):
         raise ValueError(str(fault))
@@ -213,8 +220,8 @@ def place_keypoints(line: PersonLine, config: FolderConfig, picture: tuple[int, 
 
 def _unflagged(joints_J3: np.ndarray, config: FolderConfig) -> np.ndarray:
     """x, y and confidence: that of an annotated joint is 1, unless the file has confidences."""
-    if config.min_confidence is not None:
-        return joints_J3
+    if config.min_confidence is not None and not (config.detect and np.isin(joints_J3[:, 2], (0, 1, 2)).all()):
+        return joints_J3  # beside a detector, whose threshold it is too, lines may still have 0, 1 and 2
     return np.column_stack([joints_J3[:, :2], (joints_J3[:, 2] > 0) * (config.full_confidence or 1.0)])
 
 

@@ -6,6 +6,7 @@
     python pipelines/prepare.py folder --out data/mine --path ~/pictures
     python pipelines/prepare.py keypoints --images rgb --keypoints openpose-json --out data/mine
     python pipelines/prepare.py recording --out data/mine --path ~/realsense
+    python pipelines/prepare.py folder --out data/found --path ~/pictures --detect keypoint-rcnn.pth
     python pipelines/prepare.py ntu --source downloads/NTU --check
     python pipelines/prepare.py ntu --source downloads/NTU --dataset 60 --out s3://bucket/ntu60-train
     python pipelines/prepare.py verify data/people
@@ -70,6 +71,13 @@ def parser() -> argparse.ArgumentParser:
                 "--check", action="store_true", help="only list what is missing or unreadable; nothing is written"
             )
         add_arguments(command, kind)
+        if REGISTRY[kind].load().to_detect is not None:
+            command.add_argument(
+                "--gpus",
+                type=float,
+                default=0.0,
+                help="GPUs that each process of --detect asks the cluster for (default 0: it computes on CPUs)",
+            )
         command.set_defaults(run=_prepare, kind=kind)
     command = subparsers.add_parser("verify", help="check every byte of a prepared data set against its manifest")
     command.add_argument("uri")
@@ -94,7 +102,12 @@ def _prepare(arguments: argparse.Namespace) -> int:
     from hcmoco_ray.prepare.run import prepare
 
     source = _resolved(source)
-    manifest, made = prepare(source, resolve_path(arguments.output_dir), max_broken=arguments.max_broken)
+    manifest, made = prepare(
+        source,
+        resolve_path(arguments.output_dir),
+        max_broken=arguments.max_broken,
+        gpus=getattr(arguments, "gpus", 0.0),
+    )
     size = sum(file.bytes for file in manifest.files)
     state = "prepared" if made else "already prepared"
     print(

@@ -3,6 +3,7 @@
 A task leaves a record of what it finished, so a run that is started again does not repeat it.
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from hcmoco.storage import Folder
 from hcmoco_ray.prepare.reader import Source
 from hcmoco_ray.prepare.request import WORK
 
+_PEOPLE = f"{WORK}/people.json"
 # Enough parts to keep a small cluster busy and to show progress, and parts that are not tiny.
 _TARGET_PARTS, _SMALLEST_PART = 64, 64
 
@@ -104,14 +106,32 @@ def forget_rejected(folder: Folder, *, calibrated: bool) -> None:
     """Delete the records of what a refused run has to read again: parts with rejected records.
 
     Args:
-        calibrated: records depend on calibrations, so every calibration and part is read again.
+        calibrated: records depend on calibrations or a detector, so everything is measured, found and read again.
     """
     for name in folder.sizes(WORK):
         place = f"{WORK}/{name}"
-        if name.startswith("calibration-") or (
+        if name.startswith(("calibration-", "detected-")) or (
             name.startswith("part-") and (calibrated or not (part := _load_part(folder, place)) or part.rejected)
         ):
             folder.delete(place)
+
+
+def forget_parts_of_others(folder: Folder, ids: Sequence[str]) -> None:
+    """Delete the records of parts of other items, and leave a record of these.
+
+    Which people there are follows from what a detector finds. A picture that was damaged in an earlier run, and is not
+    any more, shifts all parts.
+    """
+    digest = json.dumps(hashlib.sha256("\n".join(ids).encode()).hexdigest()).encode()
+    try:
+        same = folder.read(_PEOPLE) == digest
+    except OSError:
+        same = False
+    if not same:
+        for name in folder.sizes(WORK):
+            if name.startswith("part-"):
+                folder.delete(f"{WORK}/{name}")
+        folder.write(_PEOPLE, digest)
 
 
 def _finished_part(folder: Folder, number: int) -> Part | None:

@@ -4,6 +4,8 @@ While the data set is prepared, its folder also holds
 
     _parts/request.json           the request; another request into the same folder is refused
     _parts/calibration-NAME.json  one per calibration that was measured before the reading
+    _parts/detected-00000.json    who a detector found in the items whose number is the key
+    _parts/people.json            which people these were, all told: another number of them makes other parts
     _parts/refused                after a run that rejected too many records: the next run reads these records again,
                                   which may have been fixed
     _parts/part-00000.json        one per finished part, with its checksum; a part without it does not count
@@ -22,12 +24,21 @@ from typing import Any
 from hcmoco.data.shards.manifest import Manifest, read_manifest
 from hcmoco.data.shards.writer import Part, finish
 from hcmoco.datasets.base import Rejected, Skipped
+from hcmoco.datasets.detected import is_detected, weights_of
 from hcmoco.errors import UserError
 from hcmoco.rng import make_rng
 from hcmoco.storage import Folder, absolute, is_local
 from hcmoco_ray.cluster import session
+from hcmoco_ray.prepare.detect import find_all
 from hcmoco_ray.prepare.parallel import run_tasks
-from hcmoco_ray.prepare.parts import calibrate, forget_rejected, make_part, move_part, part_bounds
+from hcmoco_ray.prepare.parts import (
+    calibrate,
+    forget_parts_of_others,
+    forget_rejected,
+    make_part,
+    move_part,
+    part_bounds,
+)
 from hcmoco_ray.prepare.reader import Source
 from hcmoco_ray.prepare.request import (
     REFUSED,
@@ -43,12 +54,13 @@ from hcmoco_ray.tracking.progress import Progress
 _MAX_LISTED = 30
 
 
-def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Manifest, bool]:
+def prepare(source: Source, out: str, *, max_broken: float = 0.05, gpus: float = 0.0) -> tuple[Manifest, bool]:
     """Prepare the data set of `source`, or resume its preparation.
 
     Args:
         out: folder or URI of the data set.
         max_broken: share of the records that may be rejected, 0 to 1.
+        gpus: that each process of a detector asks the cluster for.
 
     Returns:
         The manifest, and whether anything was written; False where the data set was complete before.
@@ -72,15 +84,21 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05) -> tuple[Mani
         raise UserError(f"{source.name}: there is no record to read; check what the arguments point to")
     check_request(folder, source, len(items))
     calibrations = source.calibrations(items)
-    if not calibrations:
+    detects = is_detected(source.config)
+    if not calibrations and not detects:
         check_disk(folder, source, items)
     cluster = session.connect()
     files = [("the files in", source.folder)] if source.folder else []
+    files += weights_of(source.config)
     cluster.require_shared_storage(("--output-dir", folder.uri), *files)
     folder.write(REQUEST, json.dumps(request_of(source, len(items))).encode())
     if folder.exists(REFUSED):
-        forget_rejected(folder, calibrated=bool(calibrations))
+        forget_rejected(folder, calibrated=bool(calibrations) or detects)
         folder.delete(REFUSED)
+    if detects:
+        items = find_all(source, folder, items, gpus)
+        forget_parts_of_others(folder, [item.id for item in items])
+        check_disk(folder, source, items)
     measured = _measure(source, folder, calibrations)
     if measured:
         try:

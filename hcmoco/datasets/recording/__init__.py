@@ -22,15 +22,17 @@ people.jsonl tells who is where, one person per line, with the keys of `folder` 
 
 A frame is called like its color picture without the ending; of a video or bag <file without ending>/<number, 6 digits>.
 With --keypoints, the files of a pose estimator say who is where: what it wrote for the pictures, or for the video
-(OpenPose's walk_000000000042_keypoints.json, YOLO's walk_43.txt), in a format of `prepare.py keypoints`.
+(OpenPose's walk_000000000042_keypoints.json, YOLO's walk_43.txt), in a format of `prepare.py keypoints`. With
+`--detect WEIGHTS` a detector finds the people of frames without people.jsonl, and the keypoints of lines that have none
+(docs/data/detectors.md).
 
-Without either each frame is one person, who is where the mask is, else where depth has readings, else all over
+Without any of these each frame is one person, who is where the mask is, else where depth has readings, else all over
 the picture. Left is the person's own left in an unmirrored picture.
 """
 
-from hcmoco.datasets.base import DatasetReader
+from hcmoco.datasets.base import DatasetReader, ToDetect
 from hcmoco.datasets.recording.config import RecordingConfig
-from hcmoco.datasets.recording.frames import Item, calibrate, inventory, items, read, resolve
+from hcmoco.datasets.recording.frames import Item, calibrate, inventory, items, read, resolve, shown, with_people
 from hcmoco.datasets.segmentation import stage
 
 __all__ = ["READER", "Item", "RecordingConfig", "inventory", "items", "read", "resolve"]
@@ -51,4 +53,5 @@ READER: DatasetReader[RecordingConfig, Item] = DatasetReader(
     calibrate=calibrate,
     with_calibrations=stage.with_calibrations,
     resolve=resolve,
+    to_detect=ToDetect(shown, with_people),
 )

@@ -1,18 +1,19 @@
 """The frames of ROS bags as people: as those of videos, with depth."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from hcmoco.data.depth_units import default_unit, in_millimeters
-from hcmoco.datasets.base import Outcome, Rejected, Skipped
+from hcmoco.datasets.base import Outcome, Rejected, Shown, Skipped
 from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.person_files import PersonPictures
+from hcmoco.datasets.person_lines import PersonLine
 from hcmoco.datasets.recording import ros_bag, ros_messages
 from hcmoco.datasets.recording.config import FrameLine, RecordingConfig
-from hcmoco.datasets.recording.videos import NO_LINE, frame_mask, frame_record
+from hcmoco.datasets.recording.videos import NO_LINE, frame_mask, frame_record, lines_of_frame, to_find
 from hcmoco.datasets.segmentation import Segmenter
 
 _ALONE = "the picture has no partner in the other modality; --use rgb or --use depth reads one alone"
@@ -29,6 +30,7 @@ class BagItem:
         recorded_by: the cameras, from camera.json; it goes before what the bag says.
         lines: what people.jsonl says, by the frame's number in 6 digits; None: there is no such file.
         segmenter: finds the person in depth, where --segment asks for it.
+        detected: who is in a frame in which a detector looked, in place of `lines`; a text is why somebody is not.
     """
 
     id: str
@@ -37,6 +39,7 @@ class BagItem:
     recorded_by: RecordedBy | None
     lines: Mapping[str, Sequence[FrameLine]] | None
     segmenter: Segmenter | None = None
+    detected: Mapping[str, Sequence[PersonLine | str]] = field(default_factory=dict)
 
 
 def depth_frames(items: Iterable[BagItem]) -> Iterator[np.ndarray]:
@@ -73,6 +76,27 @@ def read(item: BagItem) -> list[Outcome]:
     except ValueError as error:
         found.append(Rejected(item.id, str(error)))
     return found or [Rejected(item.id, f"the bag {item.name!r} has no frame")]
+
+
+def shown(item: BagItem) -> Iterator[Shown]:
+    """Yield the color pictures of which somebody's keypoints are not known, for a detector.
+
+    Raises:
+        ValueError: the bag cannot be used.
+    """
+    config = item.config
+    with ros_bag.open_bag(config.path, item.name) as reader:
+        streams = ros_bag.streams(reader, config.use, config.color_topic, config.depth_topic)
+        for number, (color, depth) in enumerate(ros_bag.pairs(reader, streams)):
+            if number % config.stride or color is None or (streams.depth and depth is None):
+                continue
+            frame = f"{number:06d}"
+            try:
+                picture = to_find(lines_of_frame(item.lines, frame), config, frame, ros_messages.color_picture(color))
+            except ValueError:
+                continue  # `read` says it
+            if picture is not None:
+                yield picture
 
 
 def cameras(given: RecordedBy | None, streams: ros_bag.Streams) -> RecordedBy:
@@ -142,8 +166,8 @@ def fault(item: BagItem) -> str:
 def _frame(item: BagItem, number: int, color: Any, depth: Any, by: RecordedBy, *, paired: bool) -> list[Outcome]:
     frame = f"{number:06d}"
     id = f"{item.id}/{frame}"
-    lines = None if item.lines is None else item.lines.get(frame, [])
-    if lines is not None and not lines:
+    lines: Sequence[PersonLine | str] = item.detected.get(frame) or lines_of_frame(item.lines, frame)
+    if not lines:
         return [Skipped(id, NO_LINE)]
     if paired and (color is None or depth is None):
         return [Skipped(id, _ALONE)]
@@ -154,7 +178,4 @@ def _frame(item: BagItem, number: int, color: Any, depth: Any, by: RecordedBy, *
     except ValueError as error:
         return [Rejected(id, str(error))]
     pictures = PersonPictures(rgb, stored, mask=mask)
-    return [
-        frame_record(item.config, id, at, line, by, pictures, item.segmenter)
-        for at, line in enumerate(lines or [None], 1)
-    ]
+    return [frame_record(item.config, id, at, line, by, pictures, item.segmenter) for at, line in enumerate(lines, 1)]

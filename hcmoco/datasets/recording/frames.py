@@ -1,15 +1,17 @@
 """The frames of a recording as people: its pictures, and what people.jsonl says of them."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hcmoco import unique_keys
 from hcmoco.config import build
 from hcmoco.datasets import folder
-from hcmoco.datasets.base import Outcome, Rejected, Skipped, absolute_folder
+from hcmoco.datasets.base import Found, Outcome, Rejected, Shown, Skipped, absolute_folder
 from hcmoco.datasets.cameras.camera_file import RecordedBy
+from hcmoco.datasets.detected import asks_for_everybody, check_placed, resolve_detector, without_doubles
 from hcmoco.datasets.io.files import text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_named, joints_fault
@@ -18,7 +20,7 @@ from hcmoco.datasets.recording.bags import BagItem
 from hcmoco.datasets.recording.config import FrameFiles, FrameLine, Layout, RecordingConfig
 from hcmoco.datasets.recording.layouts import describe, recognize
 from hcmoco.datasets.recording.tool_keypoints import read_tool_lines
-from hcmoco.datasets.recording.videos import NO_LINE, VideoItem
+from hcmoco.datasets.recording.videos import NO_LINE, VideoItem, people_found
 from hcmoco.datasets.segmentation import stage
 from hcmoco.datasets.segmentation.stage import Job
 from hcmoco.errors import UserError
@@ -38,11 +40,13 @@ def items(config: RecordingConfig) -> list[Item | Rejected | Skipped]:
     """
     layout = recognize(config)
     config, lines = _known_people(config, layout)
-    if layout.bags:
+    if layout.bags or layout.videos:
         _check_no_pictures(config, lines)
+        known = [line for each in (lines or {}).values() for line in each]
+        check_placed(config, [True] if lines is None else (asks_for_everybody(line, config) for line in known))
+    if layout.bags:
         return list(_bag_items(config, layout, lines))
     if layout.videos:
-        _check_no_pictures(config, lines)
         stems = {name: Path(name).stem for name in layout.videos}
         return [
             VideoItem(f"{config.name}/{stem}", name, config, layout.recorded_by, _of_video(lines, stem))
@@ -51,7 +55,12 @@ def items(config: RecordingConfig) -> list[Item | Rejected | Skipped]:
     chosen = layout.frames[:: config.stride]
     _check_known(config, lines, {frame.stem for frame in layout.frames})
     alone = [Skipped(f"{config.name}/{name}", _ALONE) for name in layout.unpaired if config.use == "both"]
-    return [*(item for frame in chosen for item in _people(config, layout.recorded_by, frame, lines)), *alone]
+    found = [*(item for frame in chosen for item in _people(config, layout.recorded_by, frame, lines)), *alone]
+    if not config.detect:
+        return found
+    people = (each for each in found if isinstance(each, FolderItem) and each.line.rgb)
+    check_placed(config, (asks_for_everybody(each.line, config) for each in people))
+    return without_doubles(found)
 
 
 def _known_people(config: RecordingConfig, layout: Layout) -> tuple[RecordingConfig, dict[str, list[FrameLine]] | None]:
@@ -196,14 +205,35 @@ def inventory(config: RecordingConfig) -> Inventory:
 
 
 def resolve(config: RecordingConfig) -> tuple[RecordingConfig, list[str]]:
-    """Return the config with what a tool's keypoints decide, and what the folder and they are, one line each."""
+    """Return the config with what a tool's keypoints or a detector's files decide, and what the folder and they are."""
+    if config.detect and config.use == "depth":
+        raise UserError("--detect finds people in RGB, and --use depth leaves it out; give one of them")
+    if config.detect and config.keypoints:
+        raise UserError("--detect finds keypoints, and --keypoints has some already; give one of them")
     rooted = config.model_copy(update={"path": absolute_folder(config.path)})
     layout = recognize(rooted)
     lines = describe(config, layout)
+    for item in _bag_items(rooted, layout, None):
+        lines += bags.describe(item)
     if config.keypoints:
         config, said = tool_keypoints.resolve(config)
         lines += said
         lines += read_tool_lines(config, _stems(rooted, layout), [frame.stem for frame in layout.frames])[1]
-    for item in _bag_items(rooted, layout, None):
-        lines += bags.describe(item)
-    return config, lines
+    elif not config.detect and read_lines(rooted) is None:
+        lines.append("nobody's keypoints are known; --detect WEIGHTS of a detector finds them in RGB")
+    resolved, detector = resolve_detector(config)
+    return resolved, [*lines, *detector]
+
+
+def shown(item: Item) -> Iterator[Shown]:
+    """Yield the pictures of a frame, a video or a bag in which a detector is to find people."""
+    if isinstance(item, BagItem):
+        return bags.shown(item)
+    return videos.shown(item) if isinstance(item, VideoItem) else folder.shown(item)
+
+
+def with_people(item: Item, found: Mapping[str, Found]) -> Sequence[Item | Rejected | Skipped]:
+    """Return what to read in place of a frame, a video or a bag in which a detector found people."""
+    if isinstance(item, FolderItem):
+        return folder.with_people(item, found)
+    return [replace(item, detected=people_found(item.lines, item.config, found))]

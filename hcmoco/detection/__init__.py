@@ -1,0 +1,1 @@
+"""Find people and their joints in pictures, with detectors of other people's making."""

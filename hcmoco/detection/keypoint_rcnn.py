@@ -1,0 +1,198 @@
+"""torchvision's Keypoint R-CNN (He et al. 2017) from the state dict of one.
+
+The file tells everything but how pictures are resized: the depth of the ResNet, the widths of the FPN and the heads,
+and the numbers of classes and joints are read off the shapes of its tensors, under torchvision's own names. Released
+files: https://docs.pytorch.org/vision/stable/models/keypoint_rcnn.html.
+
+Joints. A head's map is 56 x 56; torchvision reports its highest logit, which has no scale. As in detectron2
+(structures/keypoints.py, heatmaps_to_keypoints) the confidence is the share of a softmax over the map instead. COCO
+counts pixels' centers from 0 and torchvision's training takes its numbers as they are, so half a pixel is added.
+
+Shapes: H, W of a picture, K people, J joints.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import KeypointRCNN
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from hcmoco.detection.detector import Detected
+from hcmoco.errors import UserError
+
+KIND = "Keypoint R-CNN"
+MIN_CONFIDENCE, MIN_SCORE = 0.05, 0.5
+WHOSE = "detectron2's own, of a joint and of a person"
+SUFFIXES = (".pth", ".pt", ".safetensors")
+PIXEL_CENTER = 0.5
+"""Added to the joints of a model that was trained on COCO's numbers."""
+# torchvision runs this released file (keypointrcnn_resnet50_fpn_coco-fc266e95.pth), and no other, without an epsilon in
+# its normalization (models/detection/keypoint_rcnn.py); the file's name has the beginning of its SHA-256.
+_WITHOUT_EPSILON = "fc266e95"
+_PERSON = 1
+_LAYERS = ("layer1", "layer2", "layer3", "layer4")
+_BODY = "backbone.body."
+_SIZE = (800, 1333)  # torchvision's own
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file that torch.save or safetensors wrote.
+
+    Raises:
+        UserError: it is no state dict.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # whatever the formats' readers raise for a file of another kind
+        found = None
+    if not isinstance(found, dict) or not found or not all(isinstance(each, Tensor) for each in found.values()):
+        raise UserError(
+            f"{path} is no state dict; save the model's tensors alone, with torch.save(model.state_dict(), ...) or as "
+            "safetensors"
+        )
+    return found
+
+
+def build(state: Mapping[str, Tensor], size: tuple[int, int] | None = None, **settings: object) -> KeypointRCNN:
+    """Build the model whose shapes these tensors have, and load them into it.
+
+    Args:
+        state: under torchvision's names.
+        size: the shorter side to which pictures are resized, and the most that the longer one may have then; pixels.
+            None: torchvision's 800 and 1333.
+        settings: further ones of torchvision's KeypointRCNN.
+
+    Raises:
+        UserError: the tensors are not those of such a model; the line names the first that is missing or of another
+            shape.
+    """
+    blocks = tuple(_count(state, rf"{re.escape(_BODY)}{layer}\.(\d+)\.") for layer in _LAYERS)
+    needed = (
+        f"{_BODY}conv1.weight",
+        f"{_BODY}layer1.0.conv1.weight",
+        "backbone.fpn.inner_blocks.0.0.weight",
+        "roi_heads.box_head.fc6.weight",
+        "roi_heads.box_predictor.cls_score.weight",
+        "roi_heads.keypoint_predictor.kps_score_lowres.weight",
+    )
+    if missing := next((name for name in needed if name not in state), None):
+        raise _other(f"it lacks {missing}")
+    frozen = not any(name.endswith("num_batches_tracked") for name in state)
+    block = Bottleneck if f"{_BODY}layer1.0.conv3.weight" in state else BasicBlock
+    body = ResNet(block, list(blocks), norm_layer=FrozenBatchNorm2d if frozen else nn.BatchNorm2d)
+    width = len(state["backbone.fpn.inner_blocks.0.0.weight"])
+    layers = {name: str(number) for number, name in enumerate(_LAYERS)}
+    channels = [64 * 2**number * block.expansion for number in range(4)]
+    backbone = BackboneWithFPN(body, layers, channels, width)
+    heads = [name for name in state if re.fullmatch(r"roi_heads\.keypoint_head\.\d+\.weight", name)]
+    scores = state["roi_heads.keypoint_predictor.kps_score_lowres.weight"]
+    classes = state["roi_heads.box_predictor.cls_score.weight"]
+    shortest, longest = size or _SIZE
+    model = KeypointRCNN(  # what it does not take beside its parts, their numbers of classes and joints, they have
+        backbone,
+        keypoint_head=KeypointRCNNHeads(width, [len(state[name]) for name in sorted(heads, key=_number)]),
+        keypoint_predictor=KeypointRCNNPredictor(*scores.shape[:2]),
+        box_head=TwoMLPHead(width * 49, len(state["roi_heads.box_head.fc6.weight"])),
+        box_predictor=FastRCNNPredictor(classes.shape[1], len(classes)),
+        min_size=shortest,
+        max_size=longest,
+        **settings,
+    )
+    own = model.state_dict()
+    for name, tensor in own.items():
+        if name not in state:
+            raise _other(f"it lacks {name}")
+        if state[name].shape != tensor.shape:
+            raise _other(f"{name} is {list(state[name].shape)}, not {list(tensor.shape)}")
+    if unknown := next((name for name in state if name not in own), None):
+        raise _other(f"it has {unknown}")
+    model.load_state_dict(dict(state))
+    return model
+
+
+def num_joints(state: Mapping[str, Tensor]) -> int:
+    """Return the number of joints of a state dict's model; raise UserError if it is another model's."""
+    name = "roi_heads.keypoint_predictor.kps_score_lowres.weight"
+    if name not in state or state[name].ndim != 4:
+        raise _other(f"it lacks {name}")
+    return state[name].shape[1]
+
+
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    numbers = {int(match[1]) for name in state if (match := re.match(pattern, name))}
+    return len(numbers)
+
+
+def _number(name: str) -> int:
+    return int(name.split(".")[2])
+
+
+def _other(fault: str) -> UserError:
+    return UserError(
+        f"its tensors are not those of torchvision's {KIND} with a ResNet and an FPN: {fault}; give the state dict of "
+        "torchvision.models.detection.keypointrcnn_resnet50_fpn, or a pose model as ONNX"
+    )
+
+
+class KeypointRcnn:
+    """A detector.
+
+    Args:
+        state: as of `build`.
+        sha256: of the file.
+        min_score: people below it are left out.
+        size: as of `build`.
+        device: where it computes.
+
+    Raises:
+        UserError: see `build`.
+    """
+
+    finds_people, takes_boxes = True, False
+
+    def __init__(
+        self,
+        state: Mapping[str, Tensor],
+        sha256: str = "",
+        min_score: float = MIN_SCORE,
+        size: tuple[int, int] | None = None,
+        device: str = "cpu",
+    ):
+        self.num_joints = num_joints(state)
+        self._device = device
+        self._model = build(state, size, box_score_thresh=min_score).eval().to(device)
+        if sha256.startswith(_WITHOUT_EPSILON):
+            for module in self._model.modules():
+                if isinstance(module, FrozenBatchNorm2d):
+                    module.eps = 0.0
+        self._maps = torch.empty(0)
+        predictor: nn.Module = self._model.roi_heads.keypoint_predictor
+        predictor.register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, given: object, maps_KJHW: Tensor) -> None:
+        self._maps = maps_KJHW
+
+    @torch.inference_mode()
+    def detect(self, rgb: np.ndarray, boxes: np.ndarray | None = None) -> list[Detected]:
+        """Return the people of a picture; see `Detector`."""
+        picture = torch.from_numpy(np.ascontiguousarray(rgb)).to(self._device).permute(2, 0, 1).float() / 255
+        found = self._model([picture])[0]
+        confidence_KJ = self._maps.flatten(2).softmax(2).amax(2)
+        people = []
+        for k in (found["labels"] == _PERSON).nonzero()[:, 0].tolist():
+            xy = found["keypoints"][k, :, :2].double().cpu().numpy() + PIXEL_CENTER
+            joints = np.column_stack([xy, confidence_KJ[k].double().cpu().numpy()])
+            people.append(Detected(found["boxes"][k].double().cpu().numpy(), float(found["scores"][k]), joints))
+        return people

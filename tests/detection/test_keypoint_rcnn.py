@@ -1,0 +1,134 @@
+"""A Keypoint R-CNN is rebuilt from its state dict alone, and what is no such file is one line."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models.detection import KeypointRCNN
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.resnet import Bottleneck
+
+from hcmoco.data.skeletons import COCO_17
+from hcmoco.detection import keypoint_rcnn
+from hcmoco.detection.opened import joint_set_of, open_detector
+from hcmoco.detection.options import DetectOptions
+from hcmoco.errors import UserError
+from tests.helpers.fitted_detectors import small_keypoint_rcnn
+
+SIZE = (64, 128)
+
+
+@pytest.fixture(scope="module")
+def small() -> KeypointRCNN:
+    torch.manual_seed(0)
+    return small_keypoint_rcnn().eval()
+
+
+@pytest.fixture
+def weights(small, tmp_path):
+    path = tmp_path / "small.pth"
+    torch.save(small.state_dict(), path)
+    return path
+
+
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (64, 80, 3), np.uint8)
+
+
+def test_it_answers_as_the_model_that_was_saved(small, weights):
+    opened = open_detector(DetectOptions(detect=str(weights), detect_size=SIZE, min_score=0))
+    assert opened.model.sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert joint_set_of(opened.model, "", "") == COCO_17.name
+    small.transform.min_size, small.transform.max_size, small.roi_heads.score_thresh = (SIZE[0],), SIZE[1], 0
+    maps = []
+    hook = small.roi_heads.keypoint_predictor.register_forward_hook(lambda module, given, found: maps.append(found))
+    with torch.no_grad():
+        expected = small([torch.from_numpy(picture()).permute(2, 0, 1) / 255])[0]
+    hook.remove()
+    found = opened.detector.detect(picture())
+    assert len(found) == len(expected["boxes"]) > 0
+    for k, each in enumerate(found):
+        assert np.allclose(each.box, expected["boxes"][k], atol=1e-4)
+        assert each.score == pytest.approx(float(expected["scores"][k]), abs=1e-5)
+        # COCO counts pixels' centers from 0.
+        assert np.allclose(each.joints[:, :2], expected["keypoints"][k, :, :2] + 0.5, atol=1e-4)
+        share = torch.exp(maps[0][k] - maps[0][k].amax((1, 2), keepdim=True)).sum((1, 2))  # of the highest cell
+        assert np.allclose(each.joints[:, 2], 1 / share, atol=1e-5)
+
+
+def test_people_below_the_score_are_left_out(weights):
+    everybody = open_detector(DetectOptions(detect=str(weights), detect_size=SIZE, min_score=0)).detector
+    scores = [each.score for each in everybody.detect(picture())]
+    limit = float(np.median(scores))
+    some = open_detector(DetectOptions(detect=str(weights), detect_size=SIZE, min_score=limit)).detector
+    assert all(each.score > limit for each in some.detect(picture()))
+    assert (
+        open_detector(DetectOptions(detect=str(weights), detect_size=SIZE, min_score=1)).detector.detect(picture())
+        == []
+    )
+
+
+def test_torchvisions_own_names_and_depths():
+    backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=3)  # frozen normalization
+    state = KeypointRCNN(backbone, 2, num_keypoints=17).state_dict()
+    built = keypoint_rcnn.build(state)
+    assert isinstance(built.backbone.body.layer1[0], Bottleneck)
+    assert [len(built.backbone.body[f"layer{k}"]) for k in (1, 2, 3, 4)] == [3, 4, 6, 3]
+    assert (built.transform.min_size, built.transform.max_size) == ((800,), 1333)
+    assert all(torch.equal(value, state[name]) for name, value in built.state_dict().items())
+
+
+def test_the_released_file_has_no_epsilon(small):
+    frozen = {name: value for name, value in small.state_dict().items() if not name.endswith("num_batches_tracked")}
+    for sha256, epsilon in (("fc266e95" + "0" * 56, 0.0), ("9f466800" + "0" * 56, 1e-5)):
+        model = keypoint_rcnn.KeypointRcnn(frozen, sha256)._model
+        assert model.backbone.body.bn1.eps == epsilon
+
+
+def test_safetensors(small, tmp_path):
+    path = tmp_path / "small.safetensors"
+    save_file({name: value.contiguous() for name, value in small.state_dict().items()}, path)
+    assert open_detector(DetectOptions(detect=str(path))).model.kind == "Keypoint R-CNN"
+
+
+def _changed(state, name, value):
+    return {**state, name: value} if value is not None else {key: state[key] for key in state if key != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: {"model": state}, "is no state dict; save the model's tensors alone"),
+        (
+            lambda state: _changed(state, "roi_heads.keypoint_predictor.kps_score_lowres.weight", None),
+            "it lacks roi_heads.keypoint_predictor.kps_score_lowres.weight",
+        ),
+        (
+            lambda state: _changed(state, "rpn.head.bbox_pred.bias", torch.zeros(5)),
+            r"rpn.head.bbox_pred.bias is \[5\], not \[12\]",
+        ),
+        (lambda state: _changed(state, "roi_heads.mask_head.0.weight", torch.zeros(1)), "it has roi_heads.mask_head"),
+        (lambda state: {"weight": torch.zeros(3)}, "it lacks roi_heads.keypoint_predictor"),
+    ],
+)
+def test_other_weights_are_one_line(small, tmp_path, change, said):
+    path = tmp_path / "other.pth"
+    torch.save(change(small.state_dict()), path)
+    with pytest.raises(UserError, match=said) as caught:
+        open_detector(DetectOptions(detect=str(path)))
+    assert str(caught.value).startswith(f"--detect {path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_another_file_is_one_line(tmp_path):
+    for name, said in (("a.pth", "is no state dict"), ("a.safetensors", "is no state dict"), ("a.bin", "ends in .bin")):
+        (tmp_path / name).write_bytes(b"something else")
+        with pytest.raises(UserError, match=said):
+            open_detector(DetectOptions(detect=str(tmp_path / name)))
+
+
+def test_its_colors_are_known(weights):
+    with pytest.raises(UserError, match="whose colors are known; leave out --detect-input"):
+        open_detector(DetectOptions(detect=str(weights), detect_input="bgr-0-1"))
