@@ -123,7 +123,11 @@ def cpu_seconds(pid: int) -> dict[tuple[str, int, str], float]:
 
 def thread_names(pid: int) -> dict[int, str]:
     """Names of a Python process's threads by the system's id."""
-    dump = subprocess.run(["py-spy", "dump", "--json", "--pid", str(pid)], capture_output=True, text=True)
+    dump = subprocess.run(
+        [str(Path(sys.executable).with_name("py-spy")), "dump", "--json", "--pid", str(pid)],
+        capture_output=True,
+        text=True,
+    )
     if dump.returncode:
         return {}
     return {thread["os_thread_id"]: thread["thread_name"] or "" for thread in json.loads(dump.stdout)}
