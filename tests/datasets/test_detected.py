@@ -13,6 +13,7 @@ from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.detected import DOUBLE, NOBODY, NOBODY_VISIBLE, NOT_IN_BOX, SEVERAL, find_people
 from hcmoco.datasets.person_lines import FolderConfig
 from hcmoco.datasets.recording import RecordingConfig
+from hcmoco.datasets.recording.videos import NO_LINE
 from hcmoco.detection.detector import Detected
 from hcmoco.errors import UserError
 from tests.helpers import recording_files
@@ -176,7 +177,7 @@ def test_the_frames_of_a_video(tmp_path):
     ]
     (tmp_path / "people.jsonl").write_text("\n".join(map(json.dumps, lines)))
     skipped, anna, x, nowhere, y = read_all(recording.READER, config, one)
-    assert (skipped.id, skipped.reason) == ("recording/walk/000000", "people.jsonl has no line for the frame")
+    assert (skipped.id, skipped.reason) == ("recording/walk/000000", NO_LINE)
     check(anna, box, "recording/walk/000005")
     assert anna.subject == "anna"
     check(x, box, "recording/x")

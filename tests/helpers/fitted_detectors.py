@@ -1,6 +1,6 @@
 """Fit two small detectors to synthetic people: a Keypoint R-CNN, and a heatmap network that is exported as ONNX.
 
-    python -m tests.helpers.fitted_detectors FOLDER
+    python -m tests.helpers.fitted_detectors FOLDER [heatmaps] [rcnn]
 
 They have no use beyond the proof that what `prepare --detect` reads of such files is right: the people that they are
 scored on are others than those that they were fitted to.
@@ -9,7 +9,7 @@ scored on are others than those that they were fitted to.
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -273,19 +273,22 @@ def share_placed(uri: str, truth: dict[str, list[tuple[np.ndarray, np.ndarray]]]
     return float(right / visible)
 
 
-def main(folder: Path) -> None:
+HEATMAP_STEPS, RCNN_STEPS = 1500, 1500
+KINDS = ("heatmaps", "rcnn")
+
+
+def main(folder: Path, kinds: Sequence[str] = KINDS) -> None:
+    """Fit detectors and write `heatmaps.onnx` and `keypoint-rcnn.pth`, of each kind that is asked for."""
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.process_time()
     people = People(0, NUM_PEOPLE)
     print(f"{NUM_PEOPLE} people in {time.process_time() - begun:.0f} s CPU", flush=True)
-    if "heatmaps" in sys.argv[2:] or len(sys.argv) < 3:
+    if "heatmaps" in kinds:
         export(fit_heatmaps(people, HEATMAP_STEPS), folder / "heatmaps.onnx")
-    if "rcnn" in sys.argv[2:] or len(sys.argv) < 3:
+    if "rcnn" in kinds:
         torch.save(fit_keypoint_rcnn(people, RCNN_STEPS), folder / "keypoint-rcnn.pth")
 
 
-HEATMAP_STEPS, RCNN_STEPS = 1500, 1500
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:] or KINDS)
