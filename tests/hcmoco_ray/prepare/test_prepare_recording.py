@@ -36,6 +36,7 @@ def test_the_check_says_what_it_takes_a_folder_for(folder, capsys):
         "depth is registered to color with the cameras of camera.json",
         "camera RealSense D435",
         "3 colored depth pictures are passed over",
+        "nobody's keypoints are known; --detect WEIGHTS of a detector finds them in RGB",
         "recording: 3 RGB pictures, 3 depth pictures",
         "  nothing is missing",
     ]
