@@ -16,7 +16,7 @@ from hcmoco.datasets.recording import RecordingConfig
 from hcmoco.datasets.recording.videos import NO_LINE
 from hcmoco.detection.detector import Detected
 from hcmoco.errors import UserError
-from tests.helpers import recording_files
+from tests.helpers import recording_files, ros_files
 
 SIZE = (200, 100)
 LEFT, RIGHT = np.array([10.0, 10, 80, 90]), np.array([110.0, 20, 190, 95])
@@ -182,6 +182,19 @@ def test_the_frames_of_a_video(tmp_path):
     assert anna.subject == "anna"
     check(x, box, "recording/x")
     assert (nowhere.reason, y.reason) == (NOBODY_VISIBLE, DOUBLE)
+
+
+def test_the_pictures_of_a_bag(tmp_path):
+    ros_files.write_ros2(tmp_path / "anna", ros_files.recorded(3))
+    config = RecordingConfig(path=str(tmp_path), stride=2, **RESOLVED)
+    box = np.array([40.0, 20, 120, 110])
+    two = Finds([Detected(box, 0.9, joints_in(box)), Detected(box, 0.9, joints_in(box) * (1, 1, 0))])
+    found = read_all(recording.READER, config, two)
+    assert [type(each) for each in found] == [Person, Skipped] * 2
+    for number, person in zip((0, 2), found[::2], strict=True):
+        check(person, box, f"recording/anna/{number:06d}")
+        assert person.depth is not None
+    assert {each.id for each in found[1::2]} == {"recording/anna/000000#2", "recording/anna/000002#2"}
 
 
 def test_rgb_and_depth_of_a_recording(tmp_path):

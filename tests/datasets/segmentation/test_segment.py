@@ -13,7 +13,7 @@ from hcmoco.datasets.base import read_all
 from hcmoco.datasets.cameras.registration import register_depth
 from hcmoco.datasets.segmentation import Background, parse
 from hcmoco.errors import UserError
-from tests.helpers import recording_files, static_camera
+from tests.helpers import recording_files, ros_files, static_camera
 
 
 def read(root, **options):
@@ -83,6 +83,39 @@ def test_the_frames_of_an_azure_kinect_have_their_background(tmp_path):
     recording_files.write_azure_kinect(tmp_path, count=6)
     with pytest.raises(UserError, match="nothing moves in front of the background in 6 depth pictures"):
         read(tmp_path, segment="background", use="depth")
+
+
+def bag(path, seen):
+    make = ros_files.Messages()
+    messages = []
+    for number, frame in enumerate(seen):
+        at = 10**9 + number * 10**8
+        rgb = np.where(frame.person[..., None], np.uint8(200), np.uint8(90)).repeat(3, axis=2)
+        messages.append(make.image("/camera/color/image_raw", at, "color", "rgb8", rgb))
+        messages.append(make.image("/camera/aligned_depth_to_color/image_raw", at, "color", "16UC1", frame.depth))
+    ros_files.write_ros2(path, messages)
+
+
+def test_the_frames_of_a_bag_have_their_background_and_masks_of_their_own(tmp_path):
+    seen = static_camera.frames(12)
+    bag(tmp_path / "it" / "anna", seen)
+    for number, frame in enumerate(seen):
+        path = tmp_path / "masks" / "anna" / f"{number:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(codecs.encode_labels(frame.person.astype(np.uint8) * 255))
+    for segment, least in (("background", 0.9), (str(tmp_path / "masks"), 0.999)):
+        found = read(tmp_path / "it", segment=segment, size=4096)
+        assert [each.id for each in found] == [f"recording/anna/{number:06d}" for number in range(len(seen))]
+        for person, frame in zip(found, seen, strict=True):
+            truth = frame.person & (frame.depth > 0)
+            kept = left(person) > 0
+            assert (kept & truth).sum() > least * (kept | truth).sum(), (segment, person.id)
+
+
+def test_a_bag_without_depth_has_no_background(tmp_path):
+    bag(tmp_path / "anna", static_camera.frames(6))
+    with pytest.raises(UserError, match="the bag 'anna' has no depth, so it has no background to remove"):
+        read(tmp_path, segment="background", use="rgb")
 
 
 def test_the_depth_camera_of_a_video_stands_still_not_the_color_camera(tmp_path):
