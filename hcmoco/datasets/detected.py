@@ -43,7 +43,9 @@ def resolve_detector(config: ConfigT) -> tuple[ConfigT, list[str]]:
         UserError: see `open_detector`; or an option is given that only counts with --detect.
     """
     if not config.detect:
-        if given := next((name for name in _NEEDS if getattr(config, name) is not None), None):
+        of_tool = ("min_score",) if getattr(config, "keypoints", "") else ()  # those of `recording --keypoints` count
+        needs = (name for name in _NEEDS if name not in of_tool)
+        if given := next((name for name in needs if getattr(config, name) is not None), None):
             raise UserError(f"--{given.replace('_', '-')} is of a detector, and none is given; give --detect WEIGHTS")
         return config, []
     boxes = config.detect_boxes

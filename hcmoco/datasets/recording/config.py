@@ -29,7 +29,8 @@ class RecordingConfig(FolderConfig):
         "", description="of keypoints; default: recognized, where that is certain"
     )
     min_score: Annotated[FiniteFloat, Field(ge=0)] | None = Field(
-        None, description="least score of a person in keypoints; default: the format's"
+        None,
+        description="least score of a person in keypoints, or whom --detect finds; default: the format's or detector's",
     )
     first_frame: int | None = Field(
         None, description="number that keypoints have for a video's first frame; default: the tool's, 0 or 1"
