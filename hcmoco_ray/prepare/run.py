@@ -25,6 +25,7 @@ from hcmoco.data.shards.manifest import Manifest, read_manifest
 from hcmoco.data.shards.writer import Part, finish
 from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.detected import is_detected, weights_of
+from hcmoco.datasets.segmentation.request import files_of
 from hcmoco.errors import UserError
 from hcmoco.rng import make_rng
 from hcmoco.storage import Folder, absolute, is_local
@@ -89,7 +90,7 @@ def prepare(source: Source, out: str, *, max_broken: float = 0.05, gpus: float =
         check_disk(folder, source, items)
     cluster = session.connect()
     files = [("the files in", source.folder)] if source.folder else []
-    files += weights_of(source.config)
+    files += [*weights_of(source.config), *files_of(source.config)]
     cluster.require_shared_storage(("--output-dir", folder.uri), *files)
     folder.write(REQUEST, json.dumps(request_of(source, len(items))).encode())
     if folder.exists(REFUSED):

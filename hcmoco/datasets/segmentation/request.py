@@ -8,7 +8,7 @@ from typing import Literal
 from hcmoco.data.containers import PNG_SIGNATURE, check_whole
 from hcmoco.datasets.io import depth_files, pictures
 from hcmoco.datasets.io.pictures import read_picture_header
-from hcmoco.datasets.segmentation.config import FORMS
+from hcmoco.datasets.segmentation.config import FORMS, SegmentOptions
 from hcmoco.errors import UserError
 
 FRAMES = "background"
@@ -57,6 +57,18 @@ def parse(text: str, option: str) -> Request:
     if path.suffix.lower() in _SUFFIXES:
         return Request("empty scene" if _is_depth(path) else "masks", str(path))
     raise UserError(f"{option} {text} is neither a mask, a depth picture nor a weight file; give {FORMS}")
+
+
+def files_of(options: object) -> list[tuple[str, str]]:
+    """Return the path that a reader's config segments with: how a message calls it, and the path; empty without one.
+
+    Raises:
+        UserError: see `parse`.
+    """
+    if not isinstance(options, SegmentOptions) or not options.segment:
+        return []
+    path = parse(options.segment, "--segment").path
+    return [("--segment", path)] if path else []
 
 
 _SUFFIXES = frozenset((*pictures.SUFFIXES, *depth_files.SUFFIXES))

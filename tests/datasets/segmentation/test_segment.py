@@ -12,6 +12,7 @@ from hcmoco.datasets import folder, recording
 from hcmoco.datasets.base import read_all
 from hcmoco.datasets.cameras.registration import register_depth
 from hcmoco.datasets.segmentation import Background, parse
+from hcmoco.datasets.segmentation.request import files_of
 from hcmoco.errors import UserError
 from tests.helpers import recording_files, ros_files, static_camera
 
@@ -192,3 +193,14 @@ def test_the_way_is_told_by_what_lies_there(tmp_path):
     kinds = {"background": "frames", "masks": "masks", "depth": "empty scene", "empty.npy": "empty scene"}
     for name, kind in {**kinds, "w.safetensors": "mask-rcnn", "masks/0000.png": "masks"}.items():
         assert parse(name if name == "background" else str(tmp_path / name), "--segment").kind == kind
+
+
+def test_what_other_nodes_have_to_see(tmp_path):
+    np.save(tmp_path / "empty.npy", static_camera.empty())
+
+    def files(segment):
+        return files_of(build(folder.FolderConfig, {"path": str(tmp_path), "segment": segment}, "test"))
+
+    assert files(str(tmp_path / "empty.npy")) == [("--segment", str(tmp_path / "empty.npy"))]
+    assert files("background") == files("") == []
+    assert files_of(object()) == []
