@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks._results import RESULTS, commit, committed, describe_machine, file_name, number, slower
+from hcmoco.errors import UserError
 
 
 def arguments(description: str | None, *, rounds: int, quick: str) -> argparse.ArgumentParser:
@@ -20,6 +21,15 @@ def arguments(description: str | None, *, rounds: int, quick: str) -> argparse.A
     parser.add_argument("--quick", action="store_true", help=f"{quick}; the figures are a smoke test, not a result")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON (default benchmarks/results)")
     return parser
+
+
+def run(main: Callable[[], object]) -> None:
+    """Run a benchmark and end its program; a user's mistake is one line and status 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def in_turns(arms: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list]:

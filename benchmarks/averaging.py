@@ -25,7 +25,7 @@ from unittest.mock import patch
 import torch
 import torch.distributed as dist
 
-from benchmarks._measure import Table, arguments, in_turns, ratios
+from benchmarks._measure import Table, arguments, in_turns, ratios, run
 from benchmarks.step import SIZES, Bench, load_config
 from hcmoco.training.averaging import Averaging
 from hcmoco.training.distributed import running_statistics
@@ -257,4 +257,4 @@ def report(
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -24,7 +24,7 @@ import ray
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from benchmarks._measure import Table, arguments, in_turns, ratios
+from benchmarks._measure import Table, arguments, in_turns, ratios, run
 from hcmoco.data.collate import CollateConfig, SampleKey, SourceInfo, make_micro_batch
 from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.sampler import Plan
@@ -248,4 +248,4 @@ def compare(
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

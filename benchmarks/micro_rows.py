@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from benchmarks._measure import Table, arguments, in_turns, ratios
+from benchmarks._measure import Table, arguments, in_turns, ratios, run
 from benchmarks._results import ROOT
 from benchmarks.step import load_config, make_batch, make_plan
 from hcmoco.pretraining.trainer import Pretraining
@@ -83,4 +83,4 @@ def one_turn(rows: int, overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks._measure import Table, arguments
+from benchmarks._measure import Table, arguments, run
 from benchmarks._results import ROOT
 from benchmarks.run import WORKERS, make_people, overrides
 
@@ -134,4 +134,4 @@ def thread_names(pid: int) -> dict[int, str]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks._measure import Table, arguments, in_turns, ratios
+from benchmarks._measure import Table, arguments, in_turns, ratios, run
 from hcmoco.config import build
 from hcmoco.datasets.registry import REGISTRY
 from hcmoco.rng import make_rng
@@ -232,4 +232,4 @@ def measure(given: argparse.Namespace, folder: Path, pool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

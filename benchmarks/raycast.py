@@ -9,7 +9,7 @@ is computed from them: 3,300 people indoors and 1,500 outdoors, on two cores.
 import os
 import time
 
-from benchmarks._measure import Table, arguments, in_turns, ratios
+from benchmarks._measure import Table, arguments, in_turns, ratios, run
 from hcmoco.synthetic import PeopleConfig, make_person
 from hcmoco.synthetic.render.embree import why_not
 from hcmoco.synthetic.render.raycast import RAYCASTERS
@@ -63,4 +63,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks._measure import Table, arguments, in_turns
+from benchmarks._measure import Table, arguments, in_turns, run
 from benchmarks._results import ROOT
 
 WORKERS = 2
@@ -230,4 +230,4 @@ def empty_trainer(entered: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

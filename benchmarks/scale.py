@@ -29,7 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks._measure import Table, arguments, in_turns
+from benchmarks._measure import Table, arguments, in_turns, run
 from benchmarks._results import ROOT
 from hcmoco.data.shards.manifest import File, Manifest, Provenance, write_manifest
 from hcmoco.data.shards.writer import group_sizes
@@ -294,4 +294,4 @@ def measure(table: Table, folder: Path, shards: int, given: argparse.Namespace) 
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

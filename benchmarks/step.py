@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks._measure import Table, arguments, in_turns, ratios
+from benchmarks._measure import Table, arguments, in_turns, ratios, run
 from benchmarks._results import ROOT
 from hcmoco.config import build, load_recipe, merge, parse_overrides
 from hcmoco.data.collate import draw_anchors
@@ -358,4 +358,4 @@ def _add_parts(table: Table, bench: Bench, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
