@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, field_validator
 
 from hcmoco.config import Config
 
@@ -38,6 +38,14 @@ class DetectOptions(Config):
     min_score: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = Field(
         None, description="least score of a person that --detect finds; default: the detector's, which is printed"
     )
+
+    @field_validator("detect_size", mode="before")
+    @classmethod
+    def _two_sides(cls, value: object) -> object:
+        if value is not None and not (isinstance(value, list | tuple) and len(value) == 2):
+            raise ValueError("must be two numbers, such as 192,256")
+        return value
+
     detect_sha256: str | None = Field(
         None, description="SHA-256 of the weights, which is filled in; given, other weights are refused"
     )

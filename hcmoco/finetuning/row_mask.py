@@ -46,7 +46,7 @@ class RowMask:
         """Return a row whose depth shows the person alone.
 
         Raises:
-            ValueError: the row has no mask, or none that fits, or no reading is left on it.
+            UserError: what the user gave has no mask for the row, or none that fits, or no reading is left on it.
         """
         if row.get("depth") is None:
             return dict(row)
@@ -54,10 +54,10 @@ class RowMask:
         try:
             person_HW = self._person(row, depth_HW)
         except ValueError as error:
-            raise ValueError(f"record {row['id']!r}: {error}") from None
+            raise UserError(f"--mask: record {row['id']!r}: {error}") from None
         masked_HW = np.where(person_HW, depth_HW, np.uint16(0))
         if depth_HW.any() and not masked_HW.any():
-            raise ValueError(f"record {row['id']!r}: no pixel on the mask has a depth reading")
+            raise UserError(f"--mask: record {row['id']!r}: no pixel on the mask has a depth reading")
         return {**row, "depth": encode_depth(masked_HW, self.codec)}
 
     def _person(self, row: Mapping[str, Any], depth_HW: np.ndarray) -> np.ndarray:

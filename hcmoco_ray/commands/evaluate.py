@@ -5,7 +5,8 @@
 
 The scores are the same for any number of workers, bit for bit on one machine's CPU. Another --piece-rows or --threads
 changes them by rounding (docs/reproducibility.md). They are printed, and written to OUT/results.json with OUT/table.md
-and OUT/sheet.png (default: evaluations/<name of the data's folder> beside the model).
+and OUT/sheet.png (default: evaluations/<name of the data's folder> beside the model; with --mask that name and what
+masks, such as people-test-128-mask-rows).
 
 A model that was trained on depth of people alone says nothing right of depth with its background: a line tells, and
 --mask removes it before the rows are scored.

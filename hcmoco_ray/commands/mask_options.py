@@ -8,7 +8,7 @@ from hcmoco.errors import UserError
 
 # Field of the namespace -> option, default, least and most; by the setting's name.
 _SETTINGS = {
-    "tolerance_mm": ("background_tolerance", "--background-tolerance", TOLERANCE_MM, 0.001, 1000.0),
+    "tolerance_mm": ("background_tolerance", "--background-tolerance", TOLERANCE_MM, 1.0, 1000.0),
     "min_score": ("min_person_score", "--min-person-score", MIN_SCORE, 0.0, 1.0),
     "side": ("segment_side", "--segment-side", SHORT_SIDE, 64, 4096),
 }

@@ -116,7 +116,7 @@ def run(
     Args:
         weights: folder or URI of a fine-tuning, or of its model.
         data: folder or URI of the data set.
-        out: folder or URI of the results; None: beside the model.
+        out: folder or URI of the results; None: beside the model, one for each way to remove the background.
         workers: processes that predict.
         gpu: whether each worker has a GPU.
         cpus: that a worker requests of the cluster.
@@ -137,7 +137,9 @@ def run(
     if not 0 < cpus < math.inf:
         raise UserError(f"--cpus {cpus:g}: must be more than 0")
     saved = load_model(weights)
-    out = out or join(saved.folder, "evaluations", base_name(data))
+    request = None if mask in (None, ROWS) else parse(str(mask), "--mask")
+    masked = "" if mask is None else f"-mask-{request.kind.replace(' ', '-') if request else ROWS}"
+    out = out or join(saved.folder, "evaluations", base_name(data) + masked)
     folder = Folder(out)
     folder.check_writable()
     train = {
@@ -160,7 +162,6 @@ def run(
     if mask is not None:
         if task.modality != "depth":
             raise UserError(f"--mask is for tasks of depth; the weights are of {task.name}: drop it")
-        request = None if mask == ROWS else parse(mask, "--mask")
         row_mask = make_row_mask(mask, request, shards.manifest, segment or {})
     rows = all_rows(shards, (*task.inputs, *task.labels))
     cluster = session.connect()

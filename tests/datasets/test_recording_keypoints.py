@@ -1,6 +1,7 @@
 """Keypoints that tools found in the frames of videos and recordings lie where they were found, in the right frame."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -123,3 +124,18 @@ def test_what_is_not_used_is_said(root):
         "1 people of" in line and "are passed over, such as: walk_000000000003_keypoints.json" in line for line in lines
     )
     assert sum(isinstance(each, Person) for each in read(root, keypoints=str(keypoints))) == COUNT - 2
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        ({"first_frame": 1}, "--first-frame counts only with --keypoints, and there is none; leave it out"),
+        ({"format": "openpose"}, "--format counts only with --keypoints, and there is none; leave it out"),
+        ({"color_topic": "/a"}, "--color-topic counts only with ROS bags, and there is none; leave it out"),
+    ],
+)
+def test_options_without_what_they_are_for_are_refused(tmp_path, options, refused):
+    recording_files.write_plain(tmp_path, 1)
+    recording.resolve(config(tmp_path))
+    with pytest.raises(UserError, match=re.escape(refused)):
+        recording.resolve(config(tmp_path, **options))

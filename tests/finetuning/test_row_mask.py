@@ -73,9 +73,9 @@ def test_what_rows_lack_is_told(prepared):
     with pytest.raises(UserError, match="prepared rows are cuts, which do not tell what stays behind"):
         make_row_mask("background", parse("background", "--mask"), manifest, SETTINGS)
     empty = make_row_mask("empty.png", parse(str(root / "empty.png"), "--mask"), manifest, SETTINGS)
-    with pytest.raises(ValueError, match=r"record .folder/0000\.jpg.: the row does not say what of its picture it is"):
+    with pytest.raises(UserError, match=r"record .folder/0000\.jpg.: the row does not say what of its picture it is"):
         empty.apply({**row, "crop": None})
-    with pytest.raises(ValueError, match="its picture was 90 x 72, the mask's is 96 x 72 pixels"):
+    with pytest.raises(UserError, match="its picture was 90 x 72, the mask's is 96 x 72 pixels"):
         empty.apply({**row, "crop": [*row["crop"][:3], 90, 72]})
-    with pytest.raises(ValueError, match="no pixel on the mask has a depth reading"):
+    with pytest.raises(UserError, match="no pixel on the mask has a depth reading"):
         RowMask("png16").apply({**row, "mask": codecs.encode_labels(np.zeros((48, 48), np.uint8))})

@@ -117,7 +117,7 @@ def test_masked_pictures_are_told_to_a_model_of_whole_ones(drawn, tmp_path, caps
         (["--mask", "{root}/masks", "--rgb", "{root}"], "--rgb is for --mask with the weight file of a Mask R-CNN"),
         (["--rgb", "{root}"], "--rgb is for --mask with the weight file of a Mask R-CNN: give it, or drop --rgb"),
         (["--background-tolerance", "9"], "--background-tolerance is for --mask: give --mask, or drop it"),
-        (["--mask", "background", "--background-tolerance", "0"], "must be from 0.001 to 1000"),
+        (["--mask", "background", "--background-tolerance", "0"], "must be from 1 to 1000"),
     ],
 )
 def test_what_cannot_mask_is_one_line(drawn, tmp_path, capsys, arguments, message):

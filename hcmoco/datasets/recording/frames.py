@@ -14,7 +14,7 @@ from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.detected import asks_for_everybody, check_placed, resolve_detector, without_doubles
 from hcmoco.datasets.io.files import text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
-from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_named, joints_fault
+from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_named, check_unused, joints_fault
 from hcmoco.datasets.recording import bags, tool_keypoints, videos
 from hcmoco.datasets.recording.bags import BagItem
 from hcmoco.datasets.recording.config import FrameFiles, FrameLine, Layout, RecordingConfig
@@ -210,8 +210,12 @@ def resolve(config: RecordingConfig) -> tuple[RecordingConfig, list[str]]:
         raise UserError("--detect finds people in RGB, and --use depth leaves it out; give one of them")
     if config.detect and config.keypoints:
         raise UserError("--detect finds keypoints, and --keypoints has some already; give one of them")
+    if not config.keypoints:
+        check_unused(config, ("format", "first_frame"), "--keypoints")
     rooted = config.model_copy(update={"path": absolute_folder(config.path)})
     layout = recognize(rooted)
+    if not layout.bags:
+        check_unused(config, ("color_topic", "depth_topic"), "ROS bags")
     lines = describe(config, layout)
     for item in _bag_items(rooted, layout, None):
         lines += bags.describe(item)

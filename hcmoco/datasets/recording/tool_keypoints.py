@@ -29,7 +29,10 @@ def resolve(config: RecordingConfig) -> tuple[RecordingConfig, list[str]]:
     Raises:
         UserError: as `keypoints.resolve`.
     """
-    found, lines = keypoints.resolve(_settings(config))
+    try:
+        found, lines = keypoints.resolve(_settings(config))
+    except UserError as error:
+        raise UserError(str(error).replace("--joints", "--joint-set")) from None  # what it is called here
     values = {
         "joint_set": found.joints,
         **{

@@ -20,7 +20,7 @@ class SegmentOptions(Config):
     segment: str = Field("", description=f"remove the background from depth, by {FORMS}")
     background_tolerance: float = Field(
         TOLERANCE_MM,
-        gt=0,
+        ge=1,
         le=1000,
         description="with a background: what is nearer than it by more than this is the person, millimeters",
     )

@@ -16,7 +16,7 @@ from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.io.depth_files import read_depth_file
 from hcmoco.datasets.io.inventory import Fault, Inventory
-from hcmoco.datasets.person_lines import FolderConfig, FolderItem
+from hcmoco.datasets.person_lines import FolderConfig, FolderItem, check_unused
 from hcmoco.datasets.recorded_person import measured
 from hcmoco.datasets.segmentation import Background, MaskFolder, MaskRcnn, Request, Segmenter, parse
 from hcmoco.datasets.segmentation.background import LEAST_FRAMES, MAX_FRAMES
@@ -49,6 +49,7 @@ def calibrations(config: FolderConfig, items: Sequence[Any]) -> dict[str, Job]:
         UserError: --segment names nothing that can be used on these items.
     """
     if not config.segment:
+        check_unused(config, ("background_tolerance", "min_person_score", "segment_side"), "--segment")
         return {}
     request = parse(config.segment, "--segment")
     if request.kind == "masks" and Path(request.path).is_file():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hcmoco.data.body_parts import decode_parts
 from hcmoco.data.codecs import decode_depth, decode_rgb
 from hcmoco.data.label_maps import LabelMap, label_map
-from hcmoco.data.shards.manifest import About
+from hcmoco.data.shards.manifest import About, Manifest
 from hcmoco.data.transfer import send
 from hcmoco.data.transforms import resize_nearest
 from hcmoco.errors import UserError
@@ -88,6 +88,8 @@ class ParsingTask(Task[ParsingBatch]):
 
     def over(self, about: About) -> Self:
         """See `Task.over`."""
+        if isinstance(about, Manifest) and not about.modalities.get("parts"):
+            raise UserError(f"{about.dataset} has no parts to score on; name data with those of {self.about.label_map}")
         if about.label_map != self.about.label_map:
             raise UserError(
                 f"the parts of {about.dataset} are those of {about.label_map}, the model's classes those of "

@@ -204,3 +204,12 @@ def test_what_other_nodes_have_to_see(tmp_path):
     assert files(str(tmp_path / "empty.npy")) == [("--segment", str(tmp_path / "empty.npy"))]
     assert files("background") == files("") == []
     assert files_of(object()) == []
+
+
+def test_settings_of_a_segmentation_that_is_not_asked_for_are_refused(tmp_path):
+    static_camera.write(tmp_path, static_camera.frames(6))
+    with pytest.raises(UserError, match="--background-tolerance counts only with --segment, and there is none"):
+        read(tmp_path, background_tolerance=30)
+    assert len(read(tmp_path, segment="background", background_tolerance=30)) == 6
+    with pytest.raises(UserError, match=r"background_tolerance = 0\.05"):  # meters, most probably
+        read(tmp_path, segment="background", background_tolerance=0.05)
