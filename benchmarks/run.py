@@ -38,6 +38,10 @@ def main() -> None:
     )
     parser.add_argument("--empty", type=Path, help=argparse.SUPPRESS)  # what the benchmark calls itself with
     given = parser.parse_args()
+    if given.steps <= 15:
+        parser.error(
+            "--steps: must be more than 15: the first 10 steps of a stage do not count, and every fifth is looked at"
+        )
     if given.empty:
         return empty_trainer(given.empty)
     if given.quick:
