@@ -13,7 +13,7 @@ from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.detected import DOUBLE, NOBODY, NOBODY_VISIBLE, NOT_IN_BOX, SEVERAL, find_people
 from hcmoco.datasets.person_lines import FolderConfig
 from hcmoco.datasets.recording import RecordingConfig
-from hcmoco.datasets.recording.videos import NO_LINE
+from hcmoco.datasets.recording.frames_item import NO_LINE
 from hcmoco.detection.detector import Detected
 from hcmoco.errors import UserError
 from tests.helpers import recording_files, ros_files

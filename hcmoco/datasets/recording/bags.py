@@ -1,7 +1,8 @@
 """The frames of ROS bags as people: as those of videos, with depth."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,37 +10,20 @@ import numpy as np
 from hcmoco.data.depth_units import default_unit, in_millimeters
 from hcmoco.datasets.base import Outcome, Rejected, Shown, Skipped
 from hcmoco.datasets.cameras.camera_file import RecordedBy
-from hcmoco.datasets.person_files import PersonPictures
-from hcmoco.datasets.person_lines import PersonLine
 from hcmoco.datasets.recording import ros_bag, ros_messages
-from hcmoco.datasets.recording.config import FrameLine, RecordingConfig
-from hcmoco.datasets.recording.videos import NO_LINE, frame_mask, frame_record, lines_of_frame, to_find
-from hcmoco.datasets.segmentation import Segmenter
-
-_ALONE = "the picture has no partner in the other modality; --use rgb or --use depth reads one alone"
+from hcmoco.datasets.recording.frames_item import ALONE, NO_LINE, FramesItem, frame_records, to_find
 
 
-@dataclass(frozen=True)
-class BagItem:
-    """One bag.
+class BagItem(FramesItem):
+    """One ROS bag; what camera.json says of its cameras goes before what the bag says."""
 
-    Attributes:
-        id: `<name>/<bag without its ending>`; records add `/<number of the frame, 6 digits>`.
-        name: of the file or folder.
-        config: of the reader.
-        recorded_by: the cameras, from camera.json; it goes before what the bag says.
-        lines: what people.jsonl says, by the frame's number in 6 digits; None: there is no such file.
-        segmenter: finds the person in depth, where --segment asks for it.
-        detected: who is in a frame in which a detector looked, in place of `lines`; a text is why somebody is not.
-    """
 
-    id: str
-    name: str
-    config: RecordingConfig
-    recorded_by: RecordedBy | None
-    lines: Mapping[str, Sequence[FrameLine]] | None
-    segmenter: Segmenter | None = None
-    detected: Mapping[str, Sequence[PersonLine | str]] = field(default_factory=dict)
+@contextmanager
+def _opened(item: BagItem) -> Iterator[tuple[Any, ros_bag.Streams]]:
+    """A bag's reader, and the streams of it that are read. Raises ValueError if it cannot be used."""
+    config = item.config
+    with ros_bag.open_bag(config.path, item.name) as reader:
+        yield reader, ros_bag.streams(reader, config.use, config.color_topic, config.depth_topic)
 
 
 def depth_frames(items: Iterable[BagItem]) -> Iterator[np.ndarray]:
@@ -50,8 +34,7 @@ def depth_frames(items: Iterable[BagItem]) -> Iterator[np.ndarray]:
     """
     for item in items:
         config = item.config
-        with ros_bag.open_bag(config.path, item.name) as reader:
-            streams = ros_bag.streams(reader, config.use, config.color_topic, config.depth_topic)
+        with _opened(item) as (reader, streams):
             if streams.depth is None:
                 raise ValueError(f"the bag {item.name!r} has no depth, so it has no background to remove")
             unit = config.depth_unit or cameras(item.recorded_by, streams).depth_unit
@@ -66,8 +49,7 @@ def read(item: BagItem) -> list[Outcome]:
     found: list[Outcome] = []
     config = item.config
     try:
-        with ros_bag.open_bag(config.path, item.name) as reader:
-            streams = ros_bag.streams(reader, config.use, config.color_topic, config.depth_topic)
+        with _opened(item) as (reader, streams):
             by = cameras(item.recorded_by, streams)
             for number, (color, depth) in enumerate(ros_bag.pairs(reader, streams)):
                 if number % config.stride == 0:
@@ -85,14 +67,13 @@ def shown(item: BagItem) -> Iterator[Shown]:
         ValueError: the bag cannot be used.
     """
     config = item.config
-    with ros_bag.open_bag(config.path, item.name) as reader:
-        streams = ros_bag.streams(reader, config.use, config.color_topic, config.depth_topic)
+    with _opened(item) as (reader, streams):
         for number, (color, depth) in enumerate(ros_bag.pairs(reader, streams)):
             if number % config.stride or color is None or (streams.depth and depth is None):
                 continue
             frame = f"{number:06d}"
             try:
-                picture = to_find(lines_of_frame(item.lines, frame), config, frame, ros_messages.color_picture(color))
+                picture = to_find(item, frame, ros_messages.color_picture(color))
             except ValueError:
                 continue  # `read` says it
             if picture is not None:
@@ -130,10 +111,8 @@ def cameras(given: RecordedBy | None, streams: ros_bag.Streams) -> RecordedBy:
 
 def describe(item: BagItem) -> list[str]:
     """Return which topics are read and what is known of their cameras, a line each; none if the bag cannot be read."""
-    config = item.config
     try:
-        with ros_bag.open_bag(config.path, item.name) as reader:
-            streams = ros_bag.streams(reader, config.use, config.color_topic, config.depth_topic)
+        with _opened(item) as (_, streams):
             by = cameras(item.recorded_by, streams)
     except ValueError:
         return []  # `fault` says why
@@ -154,10 +133,9 @@ def describe(item: BagItem) -> list[str]:
 
 def fault(item: BagItem) -> str:
     """Return why a bag cannot be read; "" if it can."""
-    config = item.config
     try:
-        with ros_bag.open_bag(config.path, item.name) as reader:
-            cameras(item.recorded_by, ros_bag.streams(reader, config.use, config.color_topic, config.depth_topic))
+        with _opened(item) as (_, streams):
+            cameras(item.recorded_by, streams)
     except ValueError as error:
         return str(error)
     return ""
@@ -166,16 +144,13 @@ def fault(item: BagItem) -> str:
 def _frame(item: BagItem, number: int, color: Any, depth: Any, by: RecordedBy, *, paired: bool) -> list[Outcome]:
     frame = f"{number:06d}"
     id = f"{item.id}/{frame}"
-    lines: Sequence[PersonLine | str] = item.detected.get(frame) or lines_of_frame(item.lines, frame)
-    if not lines:
+    if not item.people(frame):
         return [Skipped(id, NO_LINE)]
     if paired and (color is None or depth is None):
-        return [Skipped(id, _ALONE)]
+        return [Skipped(id, ALONE)]
     try:
         rgb = None if color is None else ros_messages.color_picture(color)
         stored = None if depth is None else ros_messages.depth_picture(depth)
-        mask = frame_mask(item.config, id, item.segmenter)
     except ValueError as error:
         return [Rejected(id, str(error))]
-    pictures = PersonPictures(rgb, stored, mask=mask)
-    return [frame_record(item.config, id, at, line, by, pictures, item.segmenter) for at, line in enumerate(lines, 1)]
+    return frame_records(item, frame, rgb, stored, by)

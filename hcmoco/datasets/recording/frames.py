@@ -18,14 +18,14 @@ from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_named, ch
 from hcmoco.datasets.recording import bags, tool_keypoints, videos
 from hcmoco.datasets.recording.bags import BagItem
 from hcmoco.datasets.recording.config import FrameFiles, FrameLine, Layout, RecordingConfig
+from hcmoco.datasets.recording.frames_item import ALONE, NO_LINE, FramesItem, people_found
 from hcmoco.datasets.recording.layouts import describe, recognize
 from hcmoco.datasets.recording.tool_keypoints import read_tool_lines
-from hcmoco.datasets.recording.videos import NO_LINE, VideoItem, people_found
+from hcmoco.datasets.recording.videos import VideoItem
 from hcmoco.datasets.segmentation import stage
 from hcmoco.datasets.segmentation.stage import Job
 from hcmoco.errors import UserError
 
-_ALONE = "the picture has no partner in the other modality; --use rgb or --use depth reads one alone"
 Item = FolderItem | VideoItem | BagItem
 
 
@@ -44,17 +44,10 @@ def items(config: RecordingConfig) -> list[Item | Rejected | Skipped]:
         _check_no_pictures(config, lines)
         known = [line for each in (lines or {}).values() for line in each]
         check_placed(config, [True] if lines is None else (asks_for_everybody(line, config) for line in known))
-    if layout.bags:
-        return list(_bag_items(config, layout, lines))
-    if layout.videos:
-        stems = {name: Path(name).stem for name in layout.videos}
-        return [
-            VideoItem(f"{config.name}/{stem}", name, config, layout.recorded_by, _of_video(lines, stem))
-            for name, stem in stems.items()
-        ]
+        return list(_file_items(config, layout, lines))
     chosen = layout.frames[:: config.stride]
     _check_known(config, lines, {frame.stem for frame in layout.frames})
-    alone = [Skipped(f"{config.name}/{name}", _ALONE) for name in layout.unpaired if config.use == "both"]
+    alone = [Skipped(f"{config.name}/{name}", ALONE) for name in layout.unpaired if config.use == "both"]
     found = [*(item for frame in chosen for item in _people(config, layout.recorded_by, frame, lines)), *alone]
     if not config.detect:
         return found
@@ -72,17 +65,22 @@ def _known_people(config: RecordingConfig, layout: Layout) -> tuple[RecordingCon
 
 
 def _stems(config: RecordingConfig, layout: Layout) -> list[str]:
-    """Names of videos and bags without their endings."""
+    """Names of videos or bags without their endings."""
     folder = Path(config.path).resolve().name  # of a bag of ROS 2 that is the recording itself
-    return [folder if name == "." else Path(name).stem for name in (*layout.videos, *layout.bags)]
+    return [folder if name == "." else Path(name).stem for name in layout.bags or layout.videos]
 
 
-def _bag_items(config: RecordingConfig, layout: Layout, lines: dict[str, list[FrameLine]] | None) -> list[BagItem]:
-    stems = dict(zip(layout.bags, _stems(config, layout), strict=True)) if layout.bags else {}
-    return [
-        BagItem(f"{config.name}/{stem}", name, config, layout.recorded_by, _of_video(lines, stem))
-        for name, stem in stems.items()
-    ]
+def _file_items(
+    config: RecordingConfig, layout: Layout, lines: dict[str, list[FrameLine]] | None
+) -> Iterator[VideoItem | BagItem]:
+    """The videos or bags of a recording."""
+    kind, names = (BagItem, layout.bags) if layout.bags else (VideoItem, layout.videos)
+    for name, stem in zip(names, _stems(config, layout), strict=True):
+        yield kind(f"{config.name}/{stem}", name, config, layout.recorded_by, _of_video(lines, stem))
+
+
+def _bags(config: RecordingConfig, layout: Layout) -> list[BagItem]:
+    return [item for item in _file_items(config, layout, None) if isinstance(item, BagItem)]
 
 
 def read_lines(config: RecordingConfig) -> dict[str, list[FrameLine]] | None:
@@ -183,7 +181,7 @@ def inventory(config: RecordingConfig) -> Inventory:
         files = [name for name in layout.bags if (Path(config.path) / name).is_file()]
         found.counts["ROS bags"] = len(layout.bags) - len(files)
         found.check_files("ROS bags", config.path, files)
-        for item in _bag_items(config, layout, None):
+        for item in _bags(config, layout):
             if fault := bags.fault(item):
                 found.faults.append(Fault(item.name, fault))
         return found
@@ -217,7 +215,7 @@ def resolve(config: RecordingConfig) -> tuple[RecordingConfig, list[str]]:
     if not layout.bags:
         check_unused(config, ("color_topic", "depth_topic"), "ROS bags")
     lines = describe(config, layout)
-    for item in _bag_items(rooted, layout, None):
+    for item in _bags(rooted, layout):
         lines += bags.describe(item)
     if config.keypoints:
         config, said = tool_keypoints.resolve(config)
@@ -238,6 +236,6 @@ def shown(item: Item) -> Iterator[Shown]:
 
 def with_people(item: Item, found: Mapping[str, Found]) -> Sequence[Item | Rejected | Skipped]:
     """Return what to read in place of a frame, a video or a bag in which a detector found people."""
-    if isinstance(item, FolderItem):
-        return folder.with_people(item, found)
-    return [replace(item, detected=people_found(item.lines, item.config, found))]
+    if isinstance(item, FramesItem):
+        return [replace(item, detected=people_found(item, found))]
+    return folder.with_people(item, found)

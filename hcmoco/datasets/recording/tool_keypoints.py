@@ -63,14 +63,13 @@ def read_tool_lines(
     """Return what the tool's files say, by frame, and sentences on what of them is not used.
 
     Args:
-        config: with or without what `resolve` fills in.
+        config: with what `resolve` fills in.
         videos: names of the recording's videos and bags without their endings.
         frames: names of its frames, if it is of pictures.
 
     Raises:
         UserError: a file is missing or of another format, or names a video or picture that the recording lacks.
     """
-    config = resolve(config)[0]
     settings = keypoints.resolve(_settings(config))[0]
     found: dict[str, list[FrameLine]] = defaultdict(list)
     unused: Counter[str] = Counter()
