@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from hcmoco.data.body_parts import labeled_box
+from hcmoco.data.boxes import overlap
 from hcmoco.data.transforms import extent
 from hcmoco.datasets.base import Found, Item, Rejected, Shown, Skipped, absolute_folder
 from hcmoco.datasets.keypoint_convention import Convention
@@ -133,19 +134,11 @@ def find_people(detector: Detector, shown: Shown) -> Found:
             return everybody
         if told is not None:
             return [next(told)]
-        best = max(everybody, key=lambda each: _overlap(each.box, box), default=None)
-        return [best] if best is not None and _overlap(best.box, box) >= _SAME else []
+        best = max(everybody, key=lambda each: overlap(each.box, box), default=None)
+        return [best] if best is not None and overlap(best.box, box) >= _SAME else []
 
     height, width = shown.rgb.shape[:2]
     return Found((width, height), [people(box) for box in shown.boxes])
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes."""
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    both = float(sides.clip(0).prod())
-    union = float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()) - both
-    return both / union if union > 0 else 0.0
 
 
 def lines_of(

@@ -72,7 +72,7 @@ from hcmoco.datasets.detected import (
 )
 from hcmoco.datasets.io.files import text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
-from hcmoco.datasets.io.pictures import SUFFIXES
+from hcmoco.datasets.io.pictures import SUFFIXES, picture_names
 from hcmoco.datasets.person_crop import checked
 from hcmoco.datasets.person_files import PersonPictures, read_person_files
 from hcmoco.datasets.person_lines import FolderConfig, FolderItem, PersonLine, check_named, parse_line
@@ -142,11 +142,7 @@ def _every_picture(config: FolderConfig, recorded_by: RecordedBy | None) -> list
             f"{root} has a folder {other}/, and without {config.file} every picture is taken for RGB; read it with "
             f"`prepare.py recording --path {root}`, or write {config.file}"
         )
-    found = sorted(
-        each.relative_to(root).as_posix()
-        for each in root.rglob("*")
-        if each.suffix.lower() in SUFFIXES and each.is_file()
-    )
+    found = picture_names(root)
     if not found:
         raise UserError(f"{root} holds neither {config.file} nor a picture ({', '.join(SUFFIXES)})")
     check_placed(config, [True])

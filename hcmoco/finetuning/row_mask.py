@@ -141,6 +141,4 @@ def facts(mask: RowMask) -> dict[str, Any]:
     """Return what results have to say of it, as JSON values."""
     if mask.segmenter is None:
         return {"by": "the rows' own masks"}
-    if isinstance(mask.segmenter, Background):
-        return {key: value for key, value in mask.segmenter.to_json().items() if key != "background"}
     return mask.segmenter.facts()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hcmoco.datasets.segmentation import Background, MaskFolder, MaskRcnn, Request, Segmenter, stage
-from hcmoco.datasets.segmentation.background import MAX_FRAMES, near_box
+from hcmoco.datasets.segmentation.background import near_box
 from hcmoco.errors import UserError
 from hcmoco.inference.images import ImageFile, read_depth, read_rgb
 
@@ -104,15 +104,15 @@ def make_mask(
             segmenter = stage.of_frames(_frames(files, unit), tolerance_mm, "--mask")
     except ValueError as error:
         raise UserError(f"--mask {request.path or 'background'}: {error}") from None
-    return DepthMask(segmenter), {key: value for key, value in segmenter.to_json().items() if key != "background"}
+    return DepthMask(segmenter), segmenter.facts()
 
 
 def _frames(files: Sequence[ImageFile], unit: str | None) -> list[np.ndarray]:
     """Depth of some of the pictures, spread over them, in millimeters; what cannot be read is rejected later."""
     found = []
-    for k in range(min(MAX_FRAMES, len(files))):
+    for file in stage.spread(files):
         try:
-            found.append(read_depth(files[k * len(files) // min(MAX_FRAMES, len(files))].path, unit)[0])
+            found.append(read_depth(file.path, unit)[0])
         except ValueError:
             continue
     return found

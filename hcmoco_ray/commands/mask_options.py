@@ -3,14 +3,14 @@
 import argparse
 from typing import Any
 
-from hcmoco.datasets.segmentation.config import MIN_SCORE, SHORT_SIDE, TOLERANCE_MM
+from hcmoco.datasets.segmentation.config import MIN_SCORE, SCORES, SHORT_SIDE, SHORT_SIDES, TOLERANCE_MM, TOLERANCES_MM
 from hcmoco.errors import UserError
 
 # Field of the namespace -> option, default, least and most; by the setting's name.
 _SETTINGS = {
-    "tolerance_mm": ("background_tolerance", "--background-tolerance", TOLERANCE_MM, 1.0, 1000.0),
-    "min_score": ("min_person_score", "--min-person-score", MIN_SCORE, 0.0, 1.0),
-    "side": ("segment_side", "--segment-side", SHORT_SIDE, 64, 4096),
+    "tolerance_mm": ("background_tolerance", "--background-tolerance", TOLERANCE_MM, *TOLERANCES_MM),
+    "min_score": ("min_person_score", "--min-person-score", MIN_SCORE, *SCORES),
+    "side": ("segment_side", "--segment-side", SHORT_SIDE, *SHORT_SIDES),
 }
 
 

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -35,6 +34,7 @@ from hcmoco.tasks.parsing import ParsingConfig
 from hcmoco.tasks.pose import PoseConfig
 from hcmoco.tasks.registry import make_task
 from hcmoco_ray.commands.predict import main
+from tests.helpers.called import Called
 from tests.helpers.oriented import SIDES, as_seen, as_stored, tagged
 from tests.helpers.started import Started
 from tests.helpers.tolerances import assert_labels_close
@@ -77,13 +77,7 @@ def person():
     return make_person(PeopleConfig(size=SIDE, seed=4), 2, dataset="people", split="train")
 
 
-@dataclass(frozen=True)
-class Done:
-    status: int
-    out: str
-    err: str
-    folder: Path
-
+class Done(Called):
     @property
     def lines(self) -> list[dict]:
         return [json.loads(line) for line in (self.folder / "predictions.jsonl").read_text().splitlines()]

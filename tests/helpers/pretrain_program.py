@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ import yaml
 
 from hcmoco.training.checkpoint import States, TrainState
 from hcmoco_ray.tracking.progress import beside
+from tests.helpers.called import Called
 from tests.helpers.ending import interrupt_this_process
 from tests.helpers.overrides import last_of_each
 
@@ -146,14 +146,8 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(Called):
     """What a call of the program returned, printed and left."""
-
-    status: int
-    out: str
-    err: str
-    folder: Path
 
     @property
     def error(self) -> str:

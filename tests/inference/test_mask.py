@@ -1,7 +1,6 @@
 """predict on depth with a background: the line that tells it, and --mask, which gives the person's result back."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from hcmoco.tasks.parsing import ParsingConfig
 from hcmoco.tasks.pose import HeadConfig, PoseConfig
 from hcmoco_ray.commands.predict import main
 from tests.helpers import masked_people
+from tests.helpers.called import Called
 from tests.helpers.masked_people import SIDE
 
 STILL = {"scale": (1.0, 1.0), "shift": 0, "rotation": 0, "flip_probability": 0}
@@ -23,13 +23,7 @@ POSE = PoseConfig(
 WARNING = "warning: the model of {} was trained on depth that is masked to the person, depth of {} is unmasked"
 
 
-@dataclass(frozen=True)
-class Done:
-    status: int
-    out: str
-    err: str
-    folder: Path
-
+class Done(Called):
     @property
     def people(self) -> list[dict]:
         lines = map(json.loads, (self.folder / "predictions.jsonl").read_text().splitlines())

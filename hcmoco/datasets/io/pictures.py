@@ -7,6 +7,7 @@ checked, so that nothing huge is decoded, and what is cut short is refused as fa
 
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -23,6 +24,12 @@ _WIDTH, _HEIGHT, _BITS, _ORIENTATION, _SAMPLES, _SAMPLE_FORMAT = 256, 257, 258, 
 _HEIC = (b"ftypheic", b"ftypmif1")
 _NEARLY_GRAY = 48  # what the loss of JPEG and WebP makes of black and white
 _MASK_FROM = 128  # JPEG blurs a mask's edge: there half and more is the person
+
+
+def picture_names(folder: Path) -> list[str]:
+    """Return the pictures in a folder and its sub-folders, relative to it, sorted."""
+    found = (each for each in folder.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file())
+    return sorted(each.relative_to(folder).as_posix() for each in found)
 
 
 @dataclass(frozen=True)

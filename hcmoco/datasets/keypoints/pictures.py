@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hcmoco.datasets.io.pictures import SUFFIXES
+from hcmoco.datasets.io.pictures import SUFFIXES, picture_names
 from hcmoco.errors import UserError
 
 
@@ -13,8 +13,7 @@ class Pictures:
         if not folder.is_dir():
             raise UserError(f"{option} {folder} is not a folder; give the folder of the pictures")
         self.folder = folder
-        found = [each for each in folder.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file()]
-        self.names = sorted(each.relative_to(folder).as_posix() for each in found)
+        self.names = picture_names(folder)
         if not self.names:
             raise UserError(f"{option} {folder} holds no {', '.join(SUFFIXES)} file; give the folder of the pictures")
         self._all = frozenset(self.names)

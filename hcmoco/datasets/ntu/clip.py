@@ -199,11 +199,7 @@ def _record(item: NtuItem, number: int, pose: _Pose, image: np.ndarray) -> Perso
         distance = max(float(np.median(readings)) / 1000, NEAR)
         camera = np.array(item.camera) if item.camera else None
         person = Person(
-            id=id,
-            dataset="ntu",
-            split=config.split,
-            size=config.size,
-            subject=f"P{item.tag.performer:03d}",
+            **item.of_record(id),
             box=box,
             camera=None
             if camera is None

@@ -43,16 +43,7 @@ def color_person(item: NtuItem, id: str, keypoints: np.ndarray, image: np.ndarra
     Raises:
         ValueError: the joints span no box.
     """
-    config = item.config
     rgb = cv2.cvtColor(np.ascontiguousarray(image[:, ::-1]), cv2.COLOR_BGR2RGB)
     keypoints = keypoints * (rgb.shape[1] / COLOR_WIDTH, rgb.shape[0] / COLOR_HEIGHT, 1)
-    person = Person(
-        id=id,
-        dataset="ntu",
-        split=config.split,
-        size=config.size,
-        subject=f"P{item.tag.performer:03d}",
-        box=find_box(None, keypoints, None, rgb),
-        keypoints=keypoints,
-    )
-    return crop_person(person, PersonImages(rgb=rgb), config.depth_codec)
+    person = Person(**item.of_record(id), box=find_box(None, keypoints, None, rgb), keypoints=keypoints)
+    return crop_person(person, PersonImages(rgb=rgb), item.config.depth_codec)

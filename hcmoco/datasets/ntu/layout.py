@@ -15,6 +15,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.io.files import path_inside
@@ -72,6 +73,16 @@ class NtuItem:
     config: NtuConfig
     matrix: tuple[float, ...] = ()
     camera: tuple[float, ...] = ()
+
+    def of_record(self, id: str) -> dict[str, Any]:
+        """Return the fields that every record of the clip has, with its id."""
+        return {
+            "id": id,
+            "dataset": "ntu",
+            "split": self.config.split,
+            "size": self.config.size,
+            "subject": f"P{self.tag.performer:03d}",
+        }
 
 
 @dataclass(frozen=True)

@@ -116,13 +116,19 @@ class Background:
             )
         return np.where(front, depth_HW, depth_HW.dtype.type(0))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the background as JSON values, which the manifest keeps; its picture as a 16-bit PNG in base64."""
+    def facts(self) -> dict[str, Any]:
+        """Return what there is to say of the background but its picture, as JSON values."""
         return {
             "by": self.by,
             "pictures": self.frames,
             "tolerance_mm": self.tolerance_mm,
             "known_share": round(float((self.depth_HW > 0).mean()), 4),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the background as JSON values, which the manifest keeps; its picture as a 16-bit PNG in base64."""
+        return {
+            **self.facts(),
             "background": {"png16": base64.b64encode(encode_depth(self.depth_HW, "png16")).decode()},
         }
 

@@ -7,6 +7,8 @@ from pydantic import Field
 from hcmoco.config import Config
 
 TOLERANCE_MM, MIN_SCORE, SHORT_SIDE = 50.0, 0.5, 800
+# Least and most of each.
+TOLERANCES_MM, SCORES, SHORT_SIDES = (1.0, 1000.0), (0.0, 1.0), (64, 4096)
 FORMS = (
     "a folder of masks named like the pictures; background (static camera: what stays behind in the recording itself "
     "is removed); a depth picture of the empty scene, or a folder of them; or the weight file of a Mask R-CNN "
@@ -20,17 +22,20 @@ class SegmentOptions(Config):
     segment: str = Field("", description=f"remove the background from depth, by {FORMS}")
     background_tolerance: float = Field(
         TOLERANCE_MM,
-        ge=1,
-        le=1000,
+        ge=TOLERANCES_MM[0],
+        le=TOLERANCES_MM[1],
         description="with a background: what is nearer than it by more than this is the person, millimeters",
     )
     min_person_score: float = Field(
-        MIN_SCORE, ge=0, le=1, description="with a Mask R-CNN: people that it is less sure of do not count, 0 to 1"
+        MIN_SCORE,
+        ge=SCORES[0],
+        le=SCORES[1],
+        description="with a Mask R-CNN: people that it is less sure of do not count, 0 to 1",
     )
     segment_side: int = Field(
         SHORT_SIDE,
-        ge=64,
-        le=4096,
+        ge=SHORT_SIDES[0],
+        le=SHORT_SIDES[1],
         description="with a Mask R-CNN: shorter side at which it sees pictures, pixels; smaller is faster and coarser",
     )
     depth_masking: Literal["", "masked", "unmasked"] = Field(

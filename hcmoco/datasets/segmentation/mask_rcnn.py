@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hcmoco.data.boxes import overlap
 from hcmoco.errors import UserError
 
 PERSON = 1
@@ -108,17 +109,10 @@ def choose(
         best = max(range(len(found)), key=held.__getitem__)
         return found[best] if held[best][0] else None
     if box_4 is not None:
-        overlaps = [_overlap(np.asarray(box_4, np.float64), each.box) for each in found]
+        overlaps = [overlap(np.asarray(box_4, np.float64), each.box) for each in found]
         best = int(np.argmax(overlaps))
         return found[best] if overlaps[best] >= _LEAST_OVERLAP else None
     return max(found, key=lambda each: int(each.mask.sum()))
-
-
-def _overlap(a_4: np.ndarray, b_4: np.ndarray) -> float:
-    """Intersection over union of two boxes."""
-    common = np.prod(np.maximum(np.minimum(a_4[2:], b_4[2:]) - np.maximum(a_4[:2], b_4[:2]), 0))
-    union = np.prod(a_4[2:] - a_4[:2]) + np.prod(b_4[2:] - b_4[:2]) - common
-    return float(common / union) if union > 0 else 0.0
 
 
 def sha256(path: str) -> str:

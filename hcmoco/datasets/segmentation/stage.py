@@ -7,7 +7,7 @@ and its tolerance, or the hash of a network's weights.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from hcmoco.datasets.segmentation.background import LEAST_FRAMES, MAX_FRAMES
 from hcmoco.datasets.segmentation.request import FRAMES, pictures_in
 from hcmoco.errors import UserError
 
+FrameT = TypeVar("FrameT")
 NAME = "segmentation"
 _EMPTY_SCENE = "give a depth picture of the empty scene: --segment FILE"
 
@@ -72,9 +73,7 @@ def calibrations(config: FolderConfig, items: Sequence[Any]) -> dict[str, Job]:
             f"--segment {FRAMES}: {len(files)} depth pictures are too few to tell what stays behind, {LEAST_FRAMES} "
             f"are the least; {_EMPTY_SCENE}"
         )
-    every = list(files.values())
-    spread = tuple(every[k * len(every) // MAX_FRAMES] for k in range(MAX_FRAMES)) if len(every) > MAX_FRAMES else every
-    return {NAME: Job(request, config, tuple(spread))} if own else {}
+    return {NAME: Job(request, config, tuple(spread(list(files.values()))))} if own else {}
 
 
 def check_masks(found: Inventory, config: FolderConfig, pictures: Iterable[str], formats: Iterable[str]) -> None:
@@ -111,6 +110,12 @@ def depth_frames(items: Iterable[FolderItem]) -> Iterator[np.ndarray]:
             yield measured(item, stored)[0]
         except ValueError:
             continue
+
+
+def spread(every: Sequence[FrameT]) -> list[FrameT]:
+    """Return at most MAX_FRAMES frames, evenly spread over all of them."""
+    count = min(MAX_FRAMES, len(every))
+    return [every[k * len(every) // count] for k in range(count)]
 
 
 def thinned(frames: Iterable[np.ndarray]) -> list[np.ndarray]:
