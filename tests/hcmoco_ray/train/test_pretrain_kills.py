@@ -51,11 +51,12 @@ def test_two_workers_come_to_the_end_quietly(two):
 
 def test_only_workers_import_pytorch(finished, tiny_home):
     """Ray Train's own actors and the processes that read start anew with each group of workers."""
-    with with_pytorch("TrainController", "SynchronizationActor", "MapBatches", "RayTrainWorker") as seen:
+    with with_pytorch() as seen:
         done = call(tiny_home, *TWO, "stages={stage1_steps: 1, stage2_steps: 1}", "output_dir=runs/imports")
     assert done.status == 0, done
-    own = dict.fromkeys(("TrainController", "SynchronizationActor", "MapBatches"), False)
-    assert seen == {**own, "RayTrainWorker": True}
+    workers = [process for process, titles in seen.items() if any("RayTrainWorker" in title for title in titles)]
+    assert len(workers) == 2
+    assert sorted(seen) == sorted(workers), seen
 
 
 @pytest.mark.long
