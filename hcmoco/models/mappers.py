@@ -103,7 +103,21 @@ class BranchMapper(nn.Module):
         """[B, P, D]: the full map at flat cells of the finest grid (row * W + column; below 0 is padding, whose result
         means nothing)."""
         size = (maps[0].shape[2], maps[0].shape[3])
-        return self.linear(torch.cat([sample_cells(map_BCHW, cells_BP, size) for map_BCHW in maps], 2))
+        slices = self.linear.weight.split(self.channels, 1)
+        read: list[Tensor] = []
+        weights: list[Tensor] = []
+        total_BPD: Tensor = self.linear.bias
+        for map_BCHW, weight_DC in zip(maps, slices, strict=True):
+            # A wide branch of few cells is mapped before it is read, which is less work.
+            if map_BCHW.shape[2] * map_BCHW.shape[3] < cells_BP.shape[1] and map_BCHW.shape[1] > len(weight_DC):
+                mapped_BDHW = F.conv2d(map_BCHW, weight_DC[..., None, None])
+                total_BPD = total_BPD + sample_cells(mapped_BDHW, cells_BP, size)
+            else:
+                read.append(sample_cells(map_BCHW, cells_BP, size))
+                weights.append(weight_DC)
+        if len(read) == len(maps):
+            return self.linear(torch.cat(read, 2))
+        return total_BPD + F.linear(torch.cat(read, 2), torch.cat(weights, 1)) if read else total_BPD
 
     def full(self, maps: Sequence[Tensor]) -> Tensor:
         """[B, D, H, W] on the finest grid.

@@ -27,13 +27,15 @@ def upsample_then_map(mapper, maps):
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_cells_are_those_of_the_upsampled_map(dtype, channels_last):
+@pytest.mark.parametrize("embedding", [6, 3, 1])
+def test_cells_are_those_of_the_upsampled_map(dtype, channels_last, embedding):
+    """No branch is wider than the first embedding, some are wider than the second, all than the third."""
     maps = pyramid(dtype, channels_last=channels_last)
-    mapper = BranchMapper([3, 5, 2, 4], 6).to(dtype)
+    mapper = BranchMapper([3, 5, 2, 4], embedding).to(dtype)
     expected_BDN = upsample_then_map(mapper, maps).flatten(2)
     every_cell = torch.stack([torch.randperm(16 * 24) for _ in range(3)])
     got = mapper.at(maps, every_cell)
-    expected = expected_BDN.transpose(1, 2).gather(1, every_cell[..., None].expand(-1, -1, 6))
+    expected = expected_BDN.transpose(1, 2).gather(1, every_cell[..., None].expand(-1, -1, embedding))
     torch.testing.assert_close(got, expected, rtol=0, atol=TOLERANCE[dtype])
 
 
@@ -44,16 +46,16 @@ def test_full_map_is_the_upsampled_map(dtype):
     torch.testing.assert_close(mapper.full(maps), upsample_then_map(mapper, maps), rtol=0, atol=TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("way", ["at", "full"])
-def test_gradients_are_those_of_the_published_order(way):
+@pytest.mark.parametrize(("way", "embedding"), [("at", 6), ("at", 3), ("full", 6)])
+def test_gradients_are_those_of_the_published_order(way, embedding):
     maps = pyramid()
-    mapper = BranchMapper([3, 5, 2, 4], 6).double()
-    cells = torch.randint(0, 16 * 24, (3, 40), generator=torch.Generator().manual_seed(1))  # with repeats
-    weights = torch.randn(3, 40, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    mapper = BranchMapper([3, 5, 2, 4], embedding).double()
+    cells = torch.randint(0, 16 * 24, (3, 100), generator=torch.Generator().manual_seed(1))  # with repeats
+    weights = torch.randn(3, 100, embedding, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     inputs = [*maps, *mapper.parameters()]
 
     def read(map_BDHW):
-        return map_BDHW.flatten(2).transpose(1, 2).gather(1, cells[..., None].expand(-1, -1, 6))
+        return map_BDHW.flatten(2).transpose(1, 2).gather(1, cells[..., None].expand(-1, -1, embedding))
 
     got = torch.autograd.grad(
         ((mapper.at(maps, cells) if way == "at" else read(mapper.full(maps))).sin() * weights).sum(), inputs
