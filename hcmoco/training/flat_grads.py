@@ -87,6 +87,13 @@ class FlatParameters:
         """Names of the parameters, in their order."""
         return self._places.keys()
 
+    def offsets(self, child: str) -> dict[str, int]:
+        """Return where each parameter of a child of the model begins in its part, by name, in elements.
+
+        A parameter's elements lie there side by side, in the order of its memory layout.
+        """
+        return {name: offset for name, (part, offset, _) in self._places.items() if part == child}
+
     def part_of(self, name: str) -> nn.Parameter:
         """The part that holds a parameter. KeyError for a name that is not a parameter's."""
         return self.parts[self._places[name][0]]

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from hcmoco.config import Config
 from hcmoco.training.flat_grads import FlatParameters
+from hcmoco.training.muon import Muon
 
 
 class OptimConfig(Config):
@@ -16,8 +17,11 @@ class OptimConfig(Config):
 
     renamed: ClassVar = {"drop_factor": "gamma", "drops": "milestones"}
 
-    name: Literal["sgd", "adam", "adamw"] = Field(
-        "sgd", description="sgd (with momentum), adam (weight decay as L2 in the gradient) or adamw; betas 0.9, 0.999"
+    name: Literal["sgd", "adam", "adamw", "muon"] = Field(
+        "sgd",
+        description="sgd (with momentum), adam (weight decay as L2 in the gradient) or adamw; betas 0.9, 0.999. muon: "
+        "adamw with orthogonal updates of matrices, which learns more in a step and takes AdamW's learning rates; its "
+        "workers must have processors of one kind",
     )
     lr: float = Field(0.03, gt=0, allow_inf_nan=False, description="peak learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; the others ignore it")
@@ -74,6 +78,8 @@ def build_optimizer(
         return torch.optim.SGD(
             groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused
         )
+    if config.name == "muon":
+        return Muon(groups, flat, config.lr, config.weight_decay)
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return kind(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 

@@ -41,7 +41,7 @@ from tests.helpers import local_pretraining as tiny
         ("optim.lr=.inf", r"optim.lr = inf"),
         ("optim.clip_norm=.inf", r"optim.clip_norm = inf"),
         ("optim.momentum=1", r"optim.momentum = 1"),
-        ("optim.name=lion", r"optim.name = 'lion': .*'sgd', 'adam' or 'adamw'"),
+        ("optim.name=lion", r"optim.name = 'lion': .*'sgd', 'adam', 'adamw' or 'muon'"),
         (
             "stages={stage1_steps: 0, stage2_steps: 0}",
             r"stages.stage1_steps \+ stages.stage2_steps must be at least 1 step",

@@ -20,6 +20,7 @@ RUNS = {
     "sgd, restarted": {"optim": {"restart": True}},
     "sgd, one cosine": {"optim": {"restart": False}},
     "adamw, one cosine": {"optim": {"name": "adamw", "lr": 0.01, "restart": False, "clip_norm": 1.0}},
+    "muon": {"optim": {"name": "muon", "lr": 0.01, "clip_norm": 1.0}},
     # Stochastic depth draws random numbers; a state every step cuts every window and every stretch of numbers.
     "drops layers, bfloat16, states at every step": {
         "model": {"rgb": {"args": {"drop_path_rate": 0.5}}, "depth": {"args": {"drop_path_rate": 0.5}}},

@@ -80,6 +80,7 @@ PRETRAININGS = {
         "optim": {"name": "adamw", "lr": 0.01, "clip_norm": 1.0},
         "train": {"precision": "bfloat16"},
     },
+    "muon": {"optim": {"name": "muon", "lr": 0.01}},
     "few rows at once": {"train": {"micro_rows": 2}},
     "global batch, bounded bank": {"train": {"global_batch": True}, "objective": {"bank_rows": 40}},
     "layers that draw": {"model": {"rgb": {"args": {"drop_path_rate": 0.5}}}},
