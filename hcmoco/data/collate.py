@@ -64,22 +64,12 @@ class CollateConfig:
         joint_set: name of the run's joint set; keypoints are converted to it by joint name.
         num_anchors: P, positions drawn per row for the dense terms.
         anchors_with_replacement: see `draw_anchors`.
-        early_steps: how many of the first steps have crops of another size.
-        early_size: side of those, pixels.
     """
 
     augment: AugmentConfig
     joint_set: str
     num_anchors: int = 0
     anchors_with_replacement: bool = False
-    early_steps: int = 0
-    early_size: int = 0
-
-    def at(self, step: int) -> "CollateConfig":
-        """Return the config of one step, whose `augment.size` is the size of its crops."""
-        if step >= self.early_steps:
-            return self
-        return replace(self, augment=self.augment.model_copy(update={"size": self.early_size}))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from hcmoco.data.arrow import joined
+from hcmoco.data.arrow import binary_column
 from hcmoco.data.collate import CollateConfig, SampleKey, SourceInfo, make_micro_batch
 from hcmoco.data.prefetch import prefetch_map
 from hcmoco.data.sampler import Plan
@@ -209,10 +209,10 @@ class PretrainLoader(PlanLoader[Batch]):
     def make(self, rows: list[dict], step: int, lane: int) -> Batch:
         infos = SourceInfo.of(self.sources, self.plan.offsets)
         numbers = [row["source"] for row in rows]
-        return make_micro_batch(rows, numbers, infos, self.collate.at(step), SampleKey(self.plan.seed, step, lane))
+        return make_micro_batch(rows, numbers, infos, self.collate, SampleKey(self.plan.seed, step, lane))
 
     def _unpacked(self, table: pa.Table, t: int, step: int) -> Batch:
-        like = _empty_batch(self.plan.batch_size_per_lane, self.collate.at(step))
+        like = _empty_batch(self.plan.batch_size_per_lane, self.collate)
         arrays = {}
         for name in _ARRAYS:
             form = getattr(like, name)
@@ -230,4 +230,5 @@ def _empty_batch(rows: int, config: CollateConfig) -> Batch:
 
 def _packed(batches: list[Batch]) -> pa.Table:
     """One row per micro-batch, its arrays as bytes. They are copied once."""
-    return pa.table({name: joined([getattr(batch, name) for batch in batches]) for name in _ARRAYS})
+    stacked = {name: np.stack([getattr(batch, name) for batch in batches]) for name in _ARRAYS}
+    return pa.table({name: binary_column(array, len(batches)) for name, array in stacked.items()})

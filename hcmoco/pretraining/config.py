@@ -5,8 +5,7 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 
 from hcmoco.config import FREE, Config
-from hcmoco.data.collate import CollateConfig
-from hcmoco.data.transforms import AugmentConfig, InputSide
+from hcmoco.data.transforms import AugmentConfig
 from hcmoco.models.multimodal import ModelConfig
 from hcmoco.objectives.config import ObjectiveConfig
 from hcmoco.pretraining.micro_batches import micro_batches
@@ -44,14 +43,6 @@ class StagesConfig(Config):
         if self.steps == 0:
             raise ValueError("stages.stage1_steps + stages.stage2_steps must be at least 1 step")
         return self
-
-
-class EarlyCropsConfig(Config):
-    """Smaller crops in the first steps: the same pictures with fewer pixels, which costs less. What is coarse is learnt
-    there; the last steps have the size that the encoders are for."""
-
-    size: InputSide = Field(description="side of the crops, pixels; a multiple of 32, below augment.size")
-    steps: int = Field(ge=1, description="steps from the first on that have them")
 
 
 class PretrainTrainConfig(TrainConfig):
@@ -131,9 +122,6 @@ class PretrainConfig(Config):
     seed: int = Field(0, ge=0, description="of everything that is drawn")
     data: DataConfig = Field(json_schema_extra=FREE)  # the plan tells what of it decides
     augment: AugmentConfig = AugmentConfig()
-    early_crops: EarlyCropsConfig | None = Field(
-        None, description="smaller crops in the first steps; null: all steps have augment.size"
-    )
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     stages: StagesConfig
@@ -143,40 +131,13 @@ class PretrainConfig(Config):
 
     @model_validator(mode="after")
     def _more_than_one_value(self) -> "PretrainConfig":
-        early = {"early_crops.size": self.early_crops.size} if self.early_crops else {}
-        for key, size in {"augment.size": self.augment.size, **early}.items():
-            if size < 64:
-                raise ValueError(
-                    f"{key} = {size}: must be at least 64, else a worker's only row with depth in a "
-                    f"step leaves batch norm "
-                    "one value at stride 32"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _smaller_before_larger(self) -> "PretrainConfig":
-        early = self.early_crops
-        if early is None:
-            return self
-        if early.size >= self.augment.size:
+        if self.augment.size < 64:
             raise ValueError(
-                f"early_crops.size = {early.size} must be below augment.size = {self.augment.size}; leave early_crops "
-                "out for crops of one size"
-            )
-        if early.steps >= self.stages.steps:
-            raise ValueError(
-                f"early_crops.steps = {early.steps} leaves none of the {self.stages.steps} steps for augment.size = "
-                f"{self.augment.size}; lower it, or set augment.size={early.size} without early_crops"
+                f"augment.size = {self.augment.size}: must be at least 64, else a worker's only row with depth in a "
+                f"step leaves batch norm "
+                "one value at stride 32"
             )
         return self
-
-    def identity(self) -> dict[str, Any]:
-        """See `Config.identity`. A run whose crops are all of one size has the identity that it had before they could
-        differ."""
-        named = super().identity()
-        if self.early_crops is None:
-            del named["early_crops"]
-        return named
 
     @model_validator(mode="after")
     def _more_than_one_row(self) -> "PretrainConfig":
@@ -196,19 +157,6 @@ class PretrainConfig(Config):
                 "set augment.flip_probability: 0"
             )
         return self
-
-    @property
-    def collate(self) -> CollateConfig:
-        """What becomes of a row in a batch of this run."""
-        early = self.early_crops
-        return CollateConfig(
-            self.augment,
-            self.model.joint_set,
-            self.objective.num_anchors,
-            self.objective.release.anchors_with_replacement,
-            early_steps=early.steps if early else 0,
-            early_size=early.size if early else 0,
-        )
 
     @property
     def stage2_start_step(self) -> int | None:

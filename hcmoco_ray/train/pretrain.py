@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hcmoco import license_terms
+from hcmoco.data.collate import CollateConfig
 from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Person
@@ -175,7 +176,10 @@ def make_plan(config: PretrainRecipe, sources: Sequence[Shards]) -> Plan:
 
 def make_loader(config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...]) -> PretrainLoader:
     """Return the loader of a run over opened data sets."""
-    return PretrainLoader(plan, sources, config.collate, config.ingest.decode)
+    objective = config.objective
+    anchors = objective.num_anchors, objective.release.anchors_with_replacement
+    collate = CollateConfig(config.augment, config.model.joint_set, *anchors)
+    return PretrainLoader(plan, sources, collate, config.ingest.decode)
 
 
 def _describe(config: PretrainRecipe, plan: Plan, sources: Sequence[Shards]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hcmoco.data.arrow import binary_column, joined
+from hcmoco.data.arrow import binary_column
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (1, 7, 2), (2, 0)])
@@ -25,10 +25,3 @@ def test_memory_is_shared_and_not_copied():
 def test_a_buffer_is_one_value():
     column = binary_column(pa.py_buffer(b"an item"), 1)
     assert column.to_pylist() == [b"an item"]
-
-
-def test_arrays_of_several_shapes_become_a_value_each():
-    arrays = [np.arange(6, dtype=np.uint16).reshape(2, 3), np.zeros((0, 4), np.uint16), np.full((1, 1), 7, np.uint16)]
-    column = joined(arrays)
-    column.validate(full=True)
-    assert column.to_pylist() == [array.tobytes() for array in arrays]

@@ -8,7 +8,6 @@ import pytest
 from hcmoco.data.schema import Batch
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
-from hcmoco.pretraining.config import EarlyCropsConfig
 from tests.helpers import local_pretraining as tiny
 
 LANES, ROWS, WINDOW, STEPS = 6, 2, 3, 8
@@ -82,26 +81,6 @@ def test_it_begins_at_any_step(feed, whole, first_step):
     assert len(later) == STEPS - first_step
     for one, other in zip(later, whole[first_step:], strict=True):
         assert_same(one, other)
-
-
-@pytest.mark.parametrize("decode", ["worker", "tasks"])
-def test_early_steps_have_crops_of_their_own_size(config, sources, whole, decode):
-    """The size changes in the middle of a window; whose crops they are, and how they are drawn, does not."""
-    early = config.model_copy(
-        update={
-            "augment": config.augment.model_copy(update={"size": 96}),
-            "early_crops": EarlyCropsConfig(size=64, steps=4),
-        }
-    )
-    got = batches_of(tiny.tiny_feed(early, sources, decode))
-    for one, alone in zip(got[:4], whole[:4], strict=True):
-        assert_same(one, alone)
-    for one, alone in zip(got[4:], whole[4:], strict=True):
-        assert one.rgb.shape[1:] == (96, 96, 3)
-        assert one.depth.shape[1:] == (96, 96)
-        np.testing.assert_array_equal(one.index, alone.index)
-        np.testing.assert_allclose(one.keypoints[..., :2], alone.keypoints[..., :2] * 96 / 64, atol=1e-3)
-        assert one.anchors.max() >= (64 // 4) ** 2, "positions of the larger map"
 
 
 def test_threads_change_nothing(feed, whole):

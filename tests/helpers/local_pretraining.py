@@ -17,6 +17,7 @@ import torch
 
 from hcmoco.config import build, merge
 from hcmoco.data.codecs import encode_depth, encode_rgb
+from hcmoco.data.collate import CollateConfig
 from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Batch, Person
@@ -132,7 +133,12 @@ def tiny_plan(config: PretrainConfig, sources: Sequence[Shards]) -> Plan:
 
 def tiny_feed(config: PretrainConfig, sources: Sequence[Shards], decode: str = "worker") -> PretrainLoader:
     """What carries out `tiny_plan`."""
-    return PretrainLoader(tiny_plan(config, sources), tuple(sources), config.collate, decode)
+    plan = tiny_plan(config, sources)
+    objective = config.objective
+    collate = CollateConfig(
+        config.augment, config.model.joint_set, objective.num_anchors, objective.release.anchors_with_replacement
+    )
+    return PretrainLoader(plan, tuple(sources), collate, decode)
 
 
 @cache

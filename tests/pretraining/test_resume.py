@@ -27,7 +27,6 @@ RUNS = {
         "train": {"save_every": 1, "precision": "bfloat16"},
     },
     "rows for a third of the people": {"objective": {"bank_rows": 40}},
-    "smaller crops in the first steps": {"augment": {"size": 96}, "early_crops": {"size": 64, "steps": 5}},
     "as released": tiny.AS_RELEASED,
 }
 
