@@ -10,7 +10,7 @@ from pathlib import Path
 from hcmoco.datasets.cameras.camera_file import CAMERA_FILE, OPEN3D_FILES, RecordedBy, read_camera_file
 from hcmoco.datasets.cameras.registration import Rig
 from hcmoco.datasets.io import depth_files, pictures
-from hcmoco.datasets.recording import kinect2, realsense
+from hcmoco.datasets.recording import kinect2, lerobot, realsense
 from hcmoco.datasets.recording.config import FrameFiles, Layout, RecordingConfig
 from hcmoco.datasets.recording.ros_bag import METADATA, SUFFIXES
 from hcmoco.errors import UserError
@@ -24,7 +24,7 @@ _TIME = re.compile(r"\d{5,}\.\d+$")
 _EXPECTED = (
     "rgb/ (or color/) and depth/ with pictures, Open3D's color/, depth/ and intrinsic.json, RealSense's "
     "*_Color.png and *_Depth.raw, kinect2_viewer's *_color.jpg and *_depth.png, videos (MP4, MOV, MKV, AVI; Azure "
-    "Kinect's MKV with depth), or ROS bags (.bag, .mcap, .db3)"
+    "Kinect's MKV with depth), ROS bags (.bag, .mcap, .db3), or a LeRobot data set with meta/info.json"
 )
 
 
@@ -53,12 +53,15 @@ def recognize(config: RecordingConfig) -> Layout:
         "kinect2_viewer's files": bool(of_kinect),
         "videos": bool(videos),
         "ROS bags": bool(bags),
+        "a LeRobot data set": lerobot.is_lerobot(root),
     }
     present = [kind for kind, found in kinds.items() if found]
     if not present:
         raise UserError(f"{root} holds no recording; expected are {_EXPECTED}")
     if len(present) > 1:
         raise UserError(f"{root} holds {' and '.join(present)}; give each recording a folder of its own")
+    if lerobot.is_lerobot(root):
+        return lerobot.layout(root, config)
     if videos:
         return Layout("videos", read_camera_file(root), videos=videos)
     if bags:
