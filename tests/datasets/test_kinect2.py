@@ -189,6 +189,28 @@ def test_coefficients_of_unused_models_are_zeros(tmp_path):
     np.testing.assert_allclose(camera.project(points()), seen(COLOR, lens), atol=1e-6)
 
 
+@pytest.mark.parametrize("start", ["%YAML:1.0\n", "%YAML:1.0\n---\n", "%YAML 1.2\n---\n"])
+def test_every_opencv_begins_its_files_in_its_own_way(tmp_path, start):
+    """Those in kinect2_bridge/data/ begin in the first two ways."""
+    write_calibration(tmp_path)
+    write_pictures(tmp_path, (960, 540), (512, 424))
+    options = config(tmp_path, lens="distorted")
+    before = recognize(options).recorded_by
+    for path in tmp_path.glob("calib_*.yaml"):
+        path.write_text(start + path.read_text().partition("---\n")[2])
+    assert recognize(options).recorded_by == before
+
+
+@pytest.mark.parametrize("damage", ["[", "%YAML:1.0\n3\n", "%YAML:1.0\nrotation: !!python/name:os.system\n", "\0"])
+def test_a_calibration_file_that_is_damaged_is_one_line(tmp_path, damage):
+    write_calibration(tmp_path)
+    write_pictures(tmp_path, (960, 540), (512, 424))
+    (tmp_path / "calib_pose.yaml").write_text(damage)
+    with pytest.raises(UserError, match=r"calib_pose\.yaml is no YAML file of OpenCV.* write it again") as refused:
+        recognize(config(tmp_path, lens="distorted"))
+    assert "\n" not in str(refused.value)
+
+
 SIZES = [
     ("distorted", (640, 480), (512, 424), "color pictures are 640 x 480 pixels; .* write camera.json for yours"),
     ("distorted", (960, 540), (960, 540), "sd/image_depth. 512 x 424; .* give --lens rectified"),
