@@ -2,7 +2,7 @@
 
 Kinect's SDK and libfreenect2 give mirror images (github.com/OpenKinect/libfreenect2, issue 172), in which a person's
 left is on the wrong side. The pictures do not say so, but numbers that were measured in them do. In pictures that are
-not mirrored, x of the depth camera as the color camera sees it is -50 to -65 mm: so in all calibrations of
+not mirrored, x of the depth camera as the color camera sees it is -50 to -67 mm: so in the eight calibrations of
 kinect2_bridge/data/ of github.com/code-iai/iai_kinect2, whose pictures are turned around.
 """
 
