@@ -117,7 +117,10 @@ def measured(item: FolderItem, stored: np.ndarray) -> tuple[np.ndarray, str]:
     """
     by = item.recorded_by or RecordedBy()
     unit = item.line.depth_unit or item.config.depth_unit or by.depth_unit or default_unit(stored)
-    return in_millimeters(stored, unit), unit
+    depth = in_millimeters(stored, unit)
+    if by.depth_shift_mm:
+        depth = np.where(depth > 0, np.maximum(depth + by.depth_shift_mm, 0.0), 0.0)
+    return depth, unit
 
 
 def _depth(

@@ -78,7 +78,7 @@ REGISTRY: dict[str, Entry] = {
     ),
     "recording": Entry(
         "hcmoco.datasets.recording:READER",
-        "a recording of RealSense, Azure Kinect, Open3D, or any RGB-D folder or video",
+        "a recording of RealSense, Azure Kinect, Kinect v2, Open3D, or any RGB-D folder or video",
         "",
     ),
     "ntu": Entry(
@@ -123,5 +123,17 @@ REGISTRY: dict[str, Entry] = {
         "ITOP, side view: depth and 3D joints",
         "ITOP (Haque et al. 2016): CC BY 4.0 by its deposit; cite it",
         "https://doi.org/10.5281/zenodo.3932973",
+    ),
+    "humman": Entry(
+        "hcmoco.datasets.humman:READER",
+        "HuMMan-Recon: RGB, depth and masks of ten Azure Kinects",
+        "HuMMan (Cai et al. 2022): terms as its authors state them where it is downloaded; cite it",
+        "https://caizhongang.github.io/projects/HuMMan/",
+    ),
+    "synthhuman": Entry(
+        "hcmoco.datasets.synthhuman:READER",
+        "SynthHuman: RGB, depth and masks of rendered people",
+        "SynthHuman (Saleh et al. 2025): CDLA-Permissive-2.0, whose text goes along with the data",
+        "https://github.com/microsoft/DAViD",
     ),
 }

@@ -16,24 +16,28 @@ from hcmoco.datasets import (
     densepose_coco,
     folder,
     h36m_parsing,
+    humman,
     itop,
     keypoints,
     mpii,
     ntu,
     ntu_parsing,
     recording,
+    synthhuman,
 )
 from hcmoco.datasets.base import DatasetReader, Outcome
 from hcmoco.datasets.io.inventory import Inventory
 from tests.helpers import (
     coco_files,
     h36m_files,
+    humman_files,
     itop_files,
     keypoint_files,
     mpii_files,
     ntu_files,
     ntu_parsing_files,
     recording_files,
+    synthhuman_files,
 )
 
 NTU_CLIPS = ("S001C001P001R001A001", "S001C001P002R001A001", "S001C002P001R001A001")
@@ -222,6 +226,22 @@ READERS = {
             lambda root: [itop.ItopConfig(source=str(root), split=split) for split in ("train", "test")],
             records=8,
             item_bytes=3500,
+        ),
+        Reader(
+            "humman",
+            humman,
+            lambda root: humman_files.write_humman(root, kinects=1),
+            lambda root: [humman.HummanConfig(source=str(root))],
+            records=1,
+            item_bytes=2000,
+        ),
+        Reader(
+            "synthhuman",
+            synthhuman,
+            synthhuman_files.write_synthhuman,
+            lambda root: [synthhuman.SynthHumanConfig(source=str(root))],
+            records=3,
+            unneeded=tuple(f"normal_{number:07d}.exr" for number in (12, 98040, 198016)),
         ),
     )
 }

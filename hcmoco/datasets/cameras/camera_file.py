@@ -41,6 +41,7 @@ from hcmoco.config import Config, build
 from hcmoco.data.containers import MAX_SIDE
 from hcmoco.data.depth_units import DepthUnit, unit_of_scale
 from hcmoco.datasets.cameras.camera import Camera, DistortionModel
+from hcmoco.datasets.cameras.mirrored import KINECT_V2_COLOR, KINECT_V2_DEPTH, side_fault
 from hcmoco.datasets.cameras.registration import Rig
 from hcmoco.errors import UserError
 
@@ -178,6 +179,7 @@ class RecordedBy:
         color, depth: the cameras, where they are known.
         rig: for pictures that must be registered; None: they are, or it is not known.
         registered: what the file says; None: nothing.
+        depth_shift_mm: added to each reading, millimeters.
     """
 
     file: str = ""
@@ -187,6 +189,7 @@ class RecordedBy:
     depth: Camera | None = None
     rig: Rig | None = None
     registered: bool | None = None
+    depth_shift_mm: float = 0.0
 
 
 def read_camera_file(folder: str | Path, depth_camera: Camera | None = None) -> RecordedBy | None:
@@ -214,6 +217,12 @@ def read_camera_file(folder: str | Path, depth_camera: Camera | None = None) -> 
         if given.depth_to_color is not None and depth is None:
             raise UserError(f"{path}: depth_to_color needs both cameras; depth is missing")
         if given.depth_to_color is not None and color is not None and depth is not None:
+            of_kinect = (depth.width, depth.height) == KINECT_V2_DEPTH and (
+                color.width,
+                color.height,
+            ) in KINECT_V2_COLOR
+            if of_kinect and (fault := side_fault(given.depth_to_color.millimeters[0])):
+                raise UserError(f"{path}: depth_to_color of a Kinect v2: {fault}")
             rotation = tuple(float(each) for row in given.depth_to_color.rotation for each in row)
             rig = Rig(depth, color, rotation, given.depth_to_color.millimeters)
         registered = False if rig and given.registered is None else given.registered

@@ -6,10 +6,13 @@ The folder is recognized by what is in it; the first lines of output say as what
     color/, depth/, intrinsic.json           Open3D's recorders; also camera_intrinsic.json
     *_Color.png, *_Depth.raw,                RealSense: the viewer's snapshots, and rs-convert -p PREFIX -r PREFIX;
       *_Depth_metadata.csv, camera.json      their colored depth pictures are passed over
+    color/, depth/, calib_color.yaml, ...    Kinect v2 of iai_kinect2; --lens says of which of its topics
+    *_color.jpg, *_depth.png                 Kinect v2, as kinect2_viewer saves it
     *.mkv                                    Azure Kinect (k4arecorder), with its own calibration
     *.mp4, *.mov, *.mkv, *.avi               video of any camera: RGB, turned upright
     *.bag, *.mcap, *.db3, or metadata.yaml   ROS bags: image, compressed image and camera_info topics; depth is
                                              registered by /tf_static, or aligned already (needs the package rosbags)
+    meta/info.json, videos/                  LeRobot data set: its color videos; --video-key names one camera
 
 camera.json tells the unit of depth, and how depth and color belong together; docs/data/recordings.md has its keys. With
 depth_to_color, depth is registered to color. Pictures are in the formats of `folder`; of depth also RealSense's .raw.

@@ -37,6 +37,12 @@ class RecordingConfig(FolderConfig):
     )
     color_topic: str = Field("", description="topic of color in ROS bags that have several")
     depth_topic: str = Field("", description="topic of depth in ROS bags that have several")
+    video_key: str = Field("", description="the camera of a LeRobot data set that is read; default: all of color")
+    lens: Literal["", "distorted", "rectified"] = Field(
+        "",
+        description="of pictures beside iai_kinect2's calib_color.yaml: distorted (topics image_color and image_depth) "
+        "or rectified (image_color_rect and image_depth_rect)",
+    )
     stride: int = Field(1, ge=1, description="every so many frames one is read; neighbors of 30 a second look alike")
 
     @property

@@ -15,7 +15,7 @@ from hcmoco.datasets.detected import asks_for_everybody, check_placed, resolve_d
 from hcmoco.datasets.io.files import text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_named, check_unused, joints_fault
-from hcmoco.datasets.recording import bags, tool_keypoints, videos
+from hcmoco.datasets.recording import bags, kinect2, lerobot, tool_keypoints, videos
 from hcmoco.datasets.recording.bags import BagItem
 from hcmoco.datasets.recording.config import FrameFiles, FrameLine, Layout, RecordingConfig
 from hcmoco.datasets.recording.frames_item import ALONE, NO_LINE, FramesItem, people_found
@@ -66,6 +66,8 @@ def _known_people(config: RecordingConfig, layout: Layout) -> tuple[RecordingCon
 
 def _stems(config: RecordingConfig, layout: Layout) -> list[str]:
     """Names of videos or bags without their endings."""
+    if layout.kind == lerobot.KIND:
+        return [lerobot.stem(name) for name in layout.videos]
     folder = Path(config.path).resolve().name  # of a bag of ROS 2 that is the recording itself
     return [folder if name == "." else Path(name).stem for name in layout.bags or layout.videos]
 
@@ -214,6 +216,10 @@ def resolve(config: RecordingConfig) -> tuple[RecordingConfig, list[str]]:
     layout = recognize(rooted)
     if not layout.bags:
         check_unused(config, ("color_topic", "depth_topic"), "ROS bags")
+    if layout.kind != lerobot.KIND:
+        check_unused(config, ("video_key",), "a LeRobot data set")
+    if layout.kind not in (kinect2.FOLDER, kinect2.SNAPSHOTS):
+        check_unused(config, ("lens",), "iai_kinect2's calib_color.yaml")
     lines = describe(config, layout)
     for item in _bags(rooted, layout):
         lines += bags.describe(item)

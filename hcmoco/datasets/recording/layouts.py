@@ -10,7 +10,7 @@ from pathlib import Path
 from hcmoco.datasets.cameras.camera_file import CAMERA_FILE, OPEN3D_FILES, RecordedBy, read_camera_file
 from hcmoco.datasets.cameras.registration import Rig
 from hcmoco.datasets.io import depth_files, pictures
-from hcmoco.datasets.recording import realsense
+from hcmoco.datasets.recording import kinect2, lerobot, realsense
 from hcmoco.datasets.recording.config import FrameFiles, Layout, RecordingConfig
 from hcmoco.datasets.recording.ros_bag import METADATA, SUFFIXES
 from hcmoco.errors import UserError
@@ -23,8 +23,8 @@ _NUMBER = re.compile(r"(\d+)$")
 _TIME = re.compile(r"\d{5,}\.\d+$")
 _EXPECTED = (
     "rgb/ (or color/) and depth/ with pictures, Open3D's color/, depth/ and intrinsic.json, RealSense's "
-    "*_Color.png and *_Depth.raw, videos (MP4, MOV, MKV, AVI; Azure Kinect's MKV with depth), or ROS bags (.bag, "
-    ".mcap, .db3)"
+    "*_Color.png and *_Depth.raw, kinect2_viewer's *_color.jpg and *_depth.png, videos (MP4, MOV, MKV, AVI; Azure "
+    "Kinect's MKV with depth), ROS bags (.bag, .mcap, .db3), or a LeRobot data set with meta/info.json"
 )
 
 
@@ -43,25 +43,33 @@ def recognize(config: RecordingConfig) -> Layout:
     names = sorted(os.listdir(root))
     folders = {name.lower(): name for name in names if (root / name).is_dir()}
     snapshots = [name for name in names if realsense.NAME.fullmatch(name)]
+    of_kinect = [name for name in names if kinect2.NAME.fullmatch(name)]
     videos = tuple(name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES and (root / name).is_file())
     in_folders = any(each in folders for each in (*COLOR_FOLDERS, *DEPTH_FOLDERS))
     bags = _bags(root, names)
     kinds = {
         "picture folders": in_folders,
         "RealSense files": bool(snapshots),
+        "kinect2_viewer's files": bool(of_kinect),
         "videos": bool(videos),
         "ROS bags": bool(bags),
+        "a LeRobot data set": lerobot.is_lerobot(root),
     }
     present = [kind for kind, found in kinds.items() if found]
     if not present:
         raise UserError(f"{root} holds no recording; expected are {_EXPECTED}")
     if len(present) > 1:
         raise UserError(f"{root} holds {' and '.join(present)}; give each recording a folder of its own")
+    if lerobot.is_lerobot(root):
+        return lerobot.layout(root, config)
     if videos:
         return Layout("videos", read_camera_file(root), videos=videos)
     if bags:
         return Layout("ROS bags", read_camera_file(root), bags=bags)
-    layout = _folders(root, folders, config.use) if in_folders else _snapshots(root, names, config.use)
+    if in_folders:
+        layout = _folders(root, folders, names, config)
+    else:
+        layout = kinect2.snapshots(root, names, config) if of_kinect else _snapshots(root, names, config.use)
     masks = next((folders[each] for each in MASK_FOLDERS if each in folders), None)
     by_stem = _files(root, masks, pictures.SUFFIXES) if masks else {}
     frames = tuple(
@@ -90,14 +98,18 @@ def _bags(root: Path, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted([*files, *(name for name in names if (root / name / METADATA).is_file())]))
 
 
-def _folders(root: Path, folders: dict[str, str], use: str) -> Layout:
+def _folders(root: Path, folders: dict[str, str], names: Sequence[str], config: RecordingConfig) -> Layout:
     """Picture folders: one of color, one of depth, paired by name, by number or by time."""
     color = [folders[each] for each in COLOR_FOLDERS if each in folders]
     if len(color) > 1:
         raise UserError(f"{root} has both {' and '.join(color)}; which one is read? Move the other away")
-    by_color = _files(root, color[0], pictures.SUFFIXES) if color and use != "depth" else {}
+    by_color = _files(root, color[0], pictures.SUFFIXES) if color and config.use != "depth" else {}
     depth = next((folders[each] for each in DEPTH_FOLDERS if each in folders), None)
-    by_depth = _files(root, depth, _DEPTH_SUFFIXES) if depth and use != "rgb" else {}
+    by_depth = _files(root, depth, _DEPTH_SUFFIXES) if depth and config.use != "rgb" else {}
+    frames, unpaired = _pairs(by_color, by_depth)
+    if kinect2.is_calibrated(names):
+        by, notes = kinect2.recorded_by(root, frames, config.lens)
+        return Layout(kinect2.FOLDER, by, frames, notes=notes, unpaired=unpaired)
     recorded_by = read_camera_file(root)
     kind = "folder of pictures"
     if recorded_by is not None and recorded_by.file in OPEN3D_FILES:
@@ -111,7 +123,6 @@ def _folders(root: Path, folders: dict[str, str], use: str) -> Layout:
             depth_unit=given.depth_unit or "0.2mm",
             registered=given.registered if given.registered is not None or given.rig else True,
         )
-    frames, unpaired = _pairs(by_color, by_depth)
     return Layout(kind, recorded_by, frames, unpaired=unpaired)
 
 

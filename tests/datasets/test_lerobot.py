@@ -1,0 +1,122 @@
+"""LeRobot data sets on a disk, in the layouts of versions 2 and 3: their color videos are read."""
+
+import json
+
+import pytest
+
+from hcmoco.data.schema import Person
+from hcmoco.datasets import recording
+from hcmoco.datasets.base import Rejected, read_all
+from hcmoco.errors import UserError
+from tests.datasets.test_recording import config, whole
+from tests.helpers.recording_files import write_video
+
+TOP, WRIST, DEPTH = "observation.images.top", "observation.images.wrist", "observation.images.top_range"
+BY_EPISODE = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+BY_FILE = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+
+
+def info(version: str, **more) -> dict:
+    """meta/info.json."""
+
+    def video(depth: bool) -> dict:
+        told = {"video.codec": "h264", "video.is_depth_map": depth, "has_audio": False}
+        return {"dtype": "video", "shape": [120, 160, 3], "names": ["height", "width", "channels"], "info": told}
+
+    return {
+        "codebase_version": version,
+        "total_episodes": 2,
+        "chunks_size": 1,
+        "fps": 30,
+        "video_path": BY_FILE if version == "v3.0" else BY_EPISODE,
+        "features": {
+            "observation.state": {"dtype": "float32", "shape": [6], "names": None},
+            TOP: video(depth=False),
+            WRIST: video(depth=False),
+            DEPTH: video(depth=True),
+            "observation.images.still": {"dtype": "image", "shape": [120, 160, 3], "names": None},
+        },
+        **more,
+    }
+
+
+def write(root, version: str, keys=(TOP,), **more) -> None:
+    """Two videos of three frames for each of `keys`."""
+    (root / "meta").mkdir(parents=True)
+    (root / "meta" / "info.json").write_text(json.dumps(info(version, **more)))
+    for key in keys:
+        for number in range(2):
+            place = f"videos/{key}/chunk-000/file-{number:03d}.mp4"
+            if version != "v3.0":
+                place = f"videos/chunk-{number:03d}/{key}/episode_{number:06d}.mp4"
+            write_video((root / place).parent, place.rpartition("/")[2], 3)
+
+
+@pytest.mark.parametrize(
+    ("version", "stems"),
+    [("v2.1", ("episode_000000", "episode_000001")), ("v3.0", ("chunk-000/file-000", "chunk-000/file-001"))],
+)
+def test_color_videos_are_read_and_the_rest_is_said(tmp_path, version, stems):
+    write(tmp_path, version)
+    options = config(tmp_path, video_key=TOP, stride=2)
+    assert recording.resolve(options)[1][:4] == [
+        "LeRobot data set: 2 videos",
+        f"cameras: {TOP}",
+        f"depth videos are passed over, since nothing says what their numbers mean: {DEPTH}",
+        "pictures inside Parquet are passed over: observation.images.still",
+    ]
+    found = list(read_all(recording.READER, options))
+    assert [each.id for each in found] == [
+        f"recording/{TOP}/{stem}/{number:06d}" for stem in stems for number in (0, 2)
+    ]
+    assert abs(whole(found[1], "rgb")[60:, 80:].astype(int).mean() - (40 + 6 * 2)) < 3
+    assert recording.inventory(options).faults == []
+
+
+def test_people_are_named_by_camera_and_episode(tmp_path):
+    write(tmp_path, "v2.0")
+    frame = f"{TOP}/episode_000001/000002"
+    (tmp_path / "people.jsonl").write_text(json.dumps({"frame": frame, "box": [0, 0, 40, 30], "subject": "anna"}))
+    found = read_all(recording.READER, config(tmp_path, video_key=TOP))
+    assert [(each.id, each.subject) for each in found if isinstance(each, Person)] == [(f"recording/{frame}", "anna")]
+
+
+def test_a_video_that_is_missing_is_said(tmp_path):
+    """All color cameras are read where none is named."""
+    write(tmp_path, "v2.1")
+    found = list(read_all(recording.READER, config(tmp_path)))
+    assert sum(isinstance(each, Person) for each in found) == 6
+    missing = [each for each in found if isinstance(each, Rejected)]
+    assert [each.id for each in missing] == [f"recording/{WRIST}/episode_{number:06d}" for number in (0, 1)]
+    assert len(recording.inventory(config(tmp_path)).faults) == 2
+
+
+FAULTS = [
+    ({"codebase_version": "v1.6"}, {}, r"codebase_version is 'v1\.6'; v2\.0, v2\.1, v3\.0 are read: convert it"),
+    ({"storage_format": "lance"}, {}, "storage_format is 'lance'; videos in files are read"),
+    ({"video_path": "clips/{video_key}.mp4"}, {}, "video_path is 'clips.*: move the videos there"),
+    ({"features": 3}, {}, "features must be an object of objects"),
+    ({"features": {"observation.state": {"dtype": "float32"}}}, {}, "names no color video; save color as videos"),
+    ({"features": {"still": {"dtype": "image"}}}, {}, "still are pictures inside Parquet, which are not read"),
+    ({"total_episodes": "2"}, {}, "total_episodes is '2'; a whole number from 1 to 10000000 is read"),
+    ({"chunks_size": 0}, {}, "chunks_size is 0; a whole number from 1 to"),
+    ({}, {"video_key": "front"}, "has no color video 'front'; --video-key is one of observation.images.top, "),
+    ({}, {"video_key": DEPTH}, "has no color video"),
+    ({}, {"use": "depth"}, "of which color videos alone are read; leave --use out"),
+    ({}, {"keypoints": "openpose"}, "cannot tell them apart; give people.jsonl, or --detect WEIGHTS"),
+]
+
+
+@pytest.mark.parametrize(("change", "options", "said"), FAULTS, ids=lambda value: "")
+def test_what_is_not_read_is_one_line(tmp_path, change, options, said):
+    write(tmp_path, "v2.1", (), **change)
+    with pytest.raises(UserError, match=said) as refused:
+        recording.items(config(tmp_path, **options))
+    assert str(tmp_path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_other_recordings_have_no_video_key(tmp_path):
+    write_video(tmp_path, count=2)
+    with pytest.raises(UserError, match="--video-key counts only with a LeRobot data set"):
+        recording.resolve(config(tmp_path, video_key=TOP))
