@@ -40,11 +40,11 @@ def orthogonalize(matrices_KMN: Tensor) -> Tensor:
     x_KMN = matrices_KMN / norms_K11.clamp(min=torch.finfo(matrices_KMN.dtype).tiny)
     gram_KMM = x_KMN @ x_KMN.mT
     identity_MM = torch.eye(x_KMN.shape[1], dtype=x_KMN.dtype, device=x_KMN.device)
-    total_KMM = identity_MM.expand_as(gram_KMM)
-    for last in [False] * (_ITERATIONS - 1) + [True]:
+    total_KMM = None
+    for remaining in reversed(range(_ITERATIONS)):
         factor_KMM = torch.baddbmm(_A * identity_MM + _B * gram_KMM, gram_KMM, gram_KMM, alpha=_C)
-        total_KMM = factor_KMM @ total_KMM
-        if not last:
+        total_KMM = factor_KMM if total_KMM is None else factor_KMM @ total_KMM
+        if remaining:
             gram_KMM = factor_KMM @ gram_KMM @ factor_KMM
     return total_KMM @ x_KMN
 
