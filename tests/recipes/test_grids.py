@@ -55,9 +55,9 @@ def test_the_ablation_shares_pre_trainings_and_experiments(recipe):
     assert objectives["soft"].model_copy(update={"lambda_s": 1.0}) == objectives["hcmoco"]
 
 
-@pytest.mark.parametrize("recipe", ["people-cpu", "people-gpu"])
-def test_hcmoco_is_what_the_recipe_of_that_name_trains(recipe):
-    made = resolve_inits(load_grid(recipe))["hcmoco"].config
+@pytest.mark.parametrize(("grid", "recipe"), [("people-cpu", "people-cpu-tables"), ("people-gpu", "people-gpu")])
+def test_hcmoco_is_what_the_recipe_of_that_name_trains(grid, recipe):
+    made = resolve_inits(load_grid(grid))["hcmoco"].config
     assert made == config.load(PretrainRecipe, recipe, [])
 
 
