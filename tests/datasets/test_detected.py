@@ -210,7 +210,9 @@ def test_rgb_and_depth_of_a_recording(tmp_path):
 
 def test_options_that_need_a_detector(tmp_path):
     recording_files.write_plain(tmp_path, 1)
-    with pytest.raises(UserError, match="--min-score is of a detector, and none is given; give --detect WEIGHTS"):
+    with pytest.raises(
+        UserError, match="--min-score counts only with --detect WEIGHTS, and there is none; leave --min"
+    ):
         recording.resolve(RecordingConfig(path=str(tmp_path), min_score=0.5))
     with pytest.raises(UserError, match="--detect finds people in RGB, and --use depth leaves it out"):
         recording.resolve(RecordingConfig(path=str(tmp_path), use="depth", detect="a.pth"))

@@ -14,7 +14,7 @@ from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.detected import asks_for_everybody, check_placed, resolve_detector, without_doubles
 from hcmoco.datasets.io.files import text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
-from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_named, check_unused, joints_fault
+from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_named, joints_fault
 from hcmoco.datasets.recording import bags, tool_keypoints, videos
 from hcmoco.datasets.recording.bags import BagItem
 from hcmoco.datasets.recording.config import FrameFiles, FrameLine, Layout, RecordingConfig
@@ -25,6 +25,7 @@ from hcmoco.datasets.recording.videos import VideoItem
 from hcmoco.datasets.segmentation import stage
 from hcmoco.datasets.segmentation.stage import Job
 from hcmoco.errors import UserError
+from hcmoco.unused_options import check_unused
 
 Item = FolderItem | VideoItem | BagItem
 

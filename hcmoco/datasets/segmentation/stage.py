@@ -16,12 +16,13 @@ from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.io.depth_files import read_depth_file
 from hcmoco.datasets.io.inventory import Fault, Inventory
-from hcmoco.datasets.person_lines import FolderConfig, FolderItem, check_unused
+from hcmoco.datasets.person_lines import FolderConfig, FolderItem
 from hcmoco.datasets.recorded_person import measured
 from hcmoco.datasets.segmentation import Background, MaskFolder, MaskRcnn, Request, Segmenter, parse
 from hcmoco.datasets.segmentation.background import LEAST_FRAMES, MAX_FRAMES
 from hcmoco.datasets.segmentation.request import FRAMES, pictures_in
 from hcmoco.errors import UserError
+from hcmoco.unused_options import check_unused
 
 FrameT = TypeVar("FrameT")
 NAME = "segmentation"
