@@ -142,6 +142,12 @@ def test_who_is_left_out_is_told(mine, tmp_path):
         assert [(type(each), each.reason) for each in found] == expected
     found = read_all(folder.READER, mine({"id": "a"}, {"id": "b"}), BOTH)
     assert [getattr(each, "reason", "") for each in found] == ["", "", DOUBLE]
+    # The advice of both: the person's box, or one line alone.
+    (anna,) = read_all(folder.READER, mine({"subject": "anna", "box": LEFT.tolist()}), BOTH)
+    check(anna, LEFT, "folder/a.png")
+    boxed = read_all(folder.READER, mine({"id": "a", "box": LEFT.tolist()}, {"id": "b", "box": RIGHT.tolist()}), BOTH)
+    assert [each.id for each in boxed] == ["folder/a", "folder/b"]
+    assert all(isinstance(each, Person) for each in read_all(folder.READER, mine({"id": "a"}), BOTH))
     # One whose picture is damaged is rejected by the reader, with its reason.
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-20])
     (broken,) = folder.items(mine({}))
