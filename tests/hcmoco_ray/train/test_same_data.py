@@ -50,7 +50,6 @@ baseline: scratch
 inits: {{scratch: scratch, other: {init}}}
 experiments:
 - {{tasks: [parsing-depth], labels: {{num_samples: 6}}, seeds: [0]}}
-- {{tasks: [parsing-depth], labels: {{num_samples: 7}}, seeds: [0]}}
 """)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HCMOCO_HOME", str(home))
