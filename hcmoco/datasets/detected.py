@@ -21,6 +21,7 @@ from hcmoco.detection.detector import Detected, Detector
 from hcmoco.detection.opened import joint_set_of, open_detector
 from hcmoco.detection.options import LINES, PICTURE, DetectOptions
 from hcmoco.errors import UserError
+from hcmoco.unused_options import check_unused, unused
 
 ItemT = TypeVar("ItemT", bound=Item)
 ConfigT = TypeVar("ConfigT", bound=FolderConfig)
@@ -45,9 +46,7 @@ def resolve_detector(config: ConfigT) -> tuple[ConfigT, list[str]]:
     """
     if not config.detect:
         of_tool = ("min_score",) if getattr(config, "keypoints", "") else ()  # those of `recording --keypoints` count
-        needs = (name for name in _NEEDS if name not in of_tool)
-        if given := next((name for name in needs if getattr(config, name) is not None), None):
-            raise UserError(f"--{given.replace('_', '-')} is of a detector, and none is given; give --detect WEIGHTS")
+        check_unused(config, [name for name in _NEEDS if name not in of_tool], "--detect WEIGHTS")
         return config, []
     boxes = config.detect_boxes
     paths = {
@@ -62,7 +61,7 @@ def resolve_detector(config: ConfigT) -> tuple[ConfigT, list[str]]:
     confidence = model.min_confidence if config.min_confidence is None else config.min_confidence
     finder = people or model
     if config.min_score is not None and not finder.finds_people:
-        raise UserError(f"--min-score is of people whom a detector finds, and {model.kind} finds nobody; leave it out")
+        raise unused("--min-score", f"a detector that finds people ({model.kind} does not)")
     score = finder.min_score if config.min_score is None else config.min_score
     lines = [
         f"{config.detect}: {model.kind}, joints {joints}",

@@ -193,7 +193,7 @@ def inventory(config: FolderConfig) -> Inventory:
         if named or what == "rgb":
             found.check_files(f"{'RGB' if what == 'rgb' else what} pictures", config.path, named, *formats)
     unmasked = [line.rgb or line.depth or "" for line in lines if line.mask is None]
-    stage.check_masks(found, config, unmasked, PICTURES["mask"])
+    stage.check(found, config, wanted, unmasked, PICTURES["mask"])
     return found
 
 

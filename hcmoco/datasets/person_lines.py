@@ -3,7 +3,7 @@
 folder.py says what each key means.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -108,22 +108,6 @@ class PersonLine(Config):
     box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = None
     subject: str = ""
     split: str | None = None
-
-
-def check_unused(config: Config, names: Sequence[str], needs: str) -> None:
-    """Refuse settings that count only beside something that is not there.
-
-    Args:
-        config: of the reader.
-        names: of the settings.
-        needs: the option, or what else they are for.
-
-    Raises:
-        UserError: one of them differs from its default.
-    """
-    fields = type(config).model_fields
-    if given := next((name for name in names if getattr(config, name) != fields[name].default), None):
-        raise UserError(f"--{given.replace('_', '-')} counts only with {needs}, and there is none; leave it out")
 
 
 class DetectedLine(PersonLine):

@@ -13,7 +13,6 @@ Shapes: H, W of a picture, K people, J joints.
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -41,28 +40,6 @@ _PERSON = 1
 _LAYERS = ("layer1", "layer2", "layer3", "layer4")
 _BODY = "backbone.body."
 _SIZE = (800, 1333)  # torchvision's own
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file that torch.save or safetensors wrote.
-
-    Raises:
-        UserError: it is no state dict.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # whatever the formats' readers raise for a file of another kind
-        found = None
-    if not isinstance(found, dict) or not found or not all(isinstance(each, Tensor) for each in found.values()):
-        raise UserError(
-            f"{path} is no state dict; save the model's tensors alone, with torch.save(model.state_dict(), ...) or as "
-            "safetensors"
-        )
-    return found
 
 
 def build(state: Mapping[str, Tensor], size: tuple[int, int] | None = None, **settings: object) -> KeypointRCNN:

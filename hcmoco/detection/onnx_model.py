@@ -34,7 +34,7 @@ class OnnxModel:
         size: width and height of its input, pixels.
         one_by_one: it takes one picture at a time.
         dtype: of its input.
-        colors: as of DetectOptions.
+        colors: as of DetectOptions; "": neither the file nor the options say, see `check_colors`.
         metadata: what a program added, by name.
     """
 
@@ -74,6 +74,25 @@ class OnnxModel:
         x = x[..., ::-1] if order == "bgr" else x
         return (x.transpose(0, 3, 1, 2) if self.channels_first else x).astype(self.dtype)
 
+    def check_colors(self, *, asks: bool) -> None:
+        """Raise UserError if it is not known which colors the model expects.
+
+        Args:
+            asks: as of `open_onnx`.
+        """
+        if self.colors:
+            return
+        raise UserError(
+            f"{self.path} does not say which colors it expects; "
+            + (
+                "give --detect-input rgb-imagenet (MMPose, ViTPose, HRNet), rgb-0-1 (YOLO), rgb-0-255, or bgr instead "
+                "of rgb"
+                if asks
+                else "--detect-input is of --detect alone: give a Keypoint R-CNN, or a YOLO pose model that "
+                "Ultralytics' export wrote, which says it"
+            )
+        )
+
     def blank_shapes(self) -> list[tuple[int, ...]]:
         """Return the shapes of the outputs for one black picture; raise UserError if the model fails on it."""
         width, height = self.size
@@ -83,19 +102,22 @@ class OnnxModel:
             raise UserError(f"{self.path}: it does not run on a picture of {width} x {height}: {error}") from None
 
 
-def open_onnx(path: Path, data: bytes, options: DetectOptions, *, threads: int = 1, cuda: bool = False) -> OnnxModel:
+def open_onnx(
+    path: Path, data: bytes, options: DetectOptions, *, asks: bool = True, threads: int = 1, cuda: bool = False
+) -> OnnxModel:
     """Open a model.
 
     Args:
         path: of its file, for messages.
         data: of the file.
         options: what the user says of its input.
+        asks: whether options can say it, as of --detect; else the file has to, as that of --detect-boxes.
         threads: of its arithmetic.
         cuda: compute on the GPU.
 
     Raises:
         UserError: onnxruntime is not installed or lacks CUDA, the file is no such model, its weights lie elsewhere, its
-            input is no picture, or something that it does not say is not said in `options`; the line names the option.
+            input is no picture of a size that it or `options` say; the line names the option.
     """
     try:
         import onnxruntime
@@ -119,8 +141,10 @@ def open_onnx(path: Path, data: bytes, options: DetectOptions, *, threads: int =
                 f"{path} keeps its weights in another file; write both as one, with "
                 "onnx.save(onnx.load(path), path, save_as_external_data=False)"
             ) from None
-        raise UserError(f"{path} is no ONNX model that onnxruntime reads: {reason}") from None
-    return _described(path, session, options)
+        raise UserError(
+            f"{path} is no ONNX model that onnxruntime reads, or is damaged or incomplete: {reason}"
+        ) from None
+    return _described(path, session, options, asks)
 
 
 def is_ultralytics(metadata: dict[str, str]) -> bool:
@@ -131,7 +155,7 @@ def is_ultralytics(metadata: dict[str, str]) -> bool:
     return metadata.get("author") == "Ultralytics"
 
 
-def _described(path: Path, session: Any, options: DetectOptions) -> OnnxModel:
+def _described(path: Path, session: Any, options: DetectOptions, asks: bool) -> OnnxModel:
     given = session.get_inputs()
     shape: Sequence[Any] = given[0].shape if len(given) == 1 else ()
     axes = [axis for axis in (1, 3) if len(shape) == 4 and shape[axis] == 3]
@@ -148,17 +172,15 @@ def _described(path: Path, session: Any, options: DetectOptions) -> OnnxModel:
             raise UserError(f"{path} takes pictures of {width} x {height}; leave --detect-size out")
         size = (width, height)
     if size is None:
-        raise UserError(f"{path} does not say how large its input is; give --detect-size width,height")
+        how = (
+            "give --detect-size width,height" if asks else "--detect-size is of --detect alone: export it for one size"
+        )
+        raise UserError(f"{path} does not say how large its input is; {how}")
     if isinstance(shape[0], int) and shape[0] != 1:
         raise UserError(f"{path} takes {shape[0]} pictures at once; export it for one, or for any number")
     meta = dict(session.get_modelmeta().custom_metadata_map)
     chosen = options.detect_input or ("rgb-0-1" if is_ultralytics(meta) else "")
-    if not chosen:
-        raise UserError(
-            f"{path} does not say which colors it expects; give --detect-input rgb-imagenet (MMPose, ViTPose, HRNet), "
-            "rgb-0-1 (YOLO), rgb-0-255, or bgr instead of rgb"
-        )
     dtype = _TYPES[given[0].type]
-    if dtype is np.uint8 and not chosen.endswith("0-255"):
+    if dtype is np.uint8 and chosen and not chosen.endswith("0-255"):
         raise UserError(f"{path} takes whole numbers, 0 to 255; give --detect-input rgb-0-255 or bgr-0-255")
     return OnnxModel(path, session, first, size, isinstance(shape[0], int), dtype, chosen, meta)

@@ -11,8 +11,10 @@ from hcmoco.data.skeletons import JOINT_SETS
 from hcmoco.detection.detector import Detected, Detector, Model
 from hcmoco.detection.options import LINES, PICTURE, DetectOptions
 from hcmoco.errors import UserError
+from hcmoco.unused_options import unused
 
 ONNX = ".onnx"
+_DETECT = "--detect"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +44,11 @@ def open_detector(options: DetectOptions, *, threads: int = 1, cuda: bool = Fals
         UserError: a file is missing, no such model or not the one of the SHA-256; or something that it does not say is
             not given in `options`.
     """
-    detector, model = _open(Path(options.detect or ""), options, options.detect_sha256, "--detect", threads, cuda)
+    detector, model = _open(Path(options.detect or ""), options, options.detect_sha256, _DETECT, threads, cuda)
     if options.detect_boxes in (None, LINES):
         return Opened(detector, model)
     if model.finds_people:
-        raise UserError(f"--detect {options.detect} finds people by itself ({model.kind}); leave out --detect-boxes")
+        raise unused("--detect-boxes", f"a model that finds nobody by itself ({options.detect}, {model.kind}, does)")
     if options.detect_boxes == PICTURE:
         return Opened(InBoxes(detector, None), model)
     # What is said of the pose model's input is not said of this one.
@@ -65,6 +67,7 @@ def _open(
     path: Path, options: DetectOptions, sha256: str | None, flag: str, threads: int, cuda: bool
 ) -> tuple[Detector, Model]:
     from hcmoco.detection import keypoint_rcnn
+    from hcmoco.models.weight_files import parse_tensors
 
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
@@ -74,15 +77,15 @@ def _open(
     if sha256 and sha256.lower() != digest:
         raise UserError(f"{flag} {path} has the SHA-256 {digest}, not {sha256}; these are other weights")
     suffix = path.suffix.lower()
+    if options.detect_input and suffix in keypoint_rcnn.SUFFIXES:
+        raise unused("--detect-input", f"an {ONNX} model (the colors of a Keypoint R-CNN are known)")
     try:
         if suffix == ONNX:
-            return _open_onnx(path, data, digest, options, threads, cuda)
+            return _open_onnx(path, data, digest, options, flag == _DETECT, threads, cuda)
         if suffix not in keypoint_rcnn.SUFFIXES:
             known = ", ".join(keypoint_rcnn.SUFFIXES)
             raise UserError(f"ends in {suffix or 'nothing'}; read are {ONNX} and {known}")
-        if options.detect_input:
-            raise UserError("is a Keypoint R-CNN, whose colors are known; leave out --detect-input")
-        state = keypoint_rcnn.read_state_dict(path)
+        state = parse_tensors(data, path.name, str(path))
         score = keypoint_rcnn.MIN_SCORE if options.min_score is None else options.min_score
         detector = keypoint_rcnn.KeypointRcnn(state, digest, score, options.detect_size, "cuda" if cuda else "cpu")
     except UserError as error:
@@ -94,19 +97,22 @@ def _open(
 
 
 def _open_onnx(
-    path: Path, data: bytes, digest: str, options: DetectOptions, threads: int, cuda: bool
+    path: Path, data: bytes, digest: str, options: DetectOptions, asks: bool, threads: int, cuda: bool
 ) -> tuple[Detector, Model]:
     from hcmoco.detection import onnx_top_down, onnx_yolo
     from hcmoco.detection.onnx_model import is_ultralytics, open_onnx
 
-    model = open_onnx(path, data, options, threads=threads, cuda=cuda)
+    model = open_onnx(path, data, options, asks=asks, threads=threads, cuda=cuda)
     shapes = model.blank_shapes()
     if top_down := onnx_top_down.recognize(model, shapes):
         layout, joints = top_down
+        if asks:  # else it is refused, for it finds nobody
+            model.check_colors(asks=True)
         kind, least = f"top-down model with {layout}", (onnx_top_down.MIN_CONFIDENCE, 0.0, onnx_top_down.WHOSE)
         return onnx_top_down.TopDown(model, layout, joints), Model(kind, joints, "", False, *least, digest)
     if yolo := onnx_yolo.recognize(shapes):
         sorted_out, joints = yolo
+        model.check_colors(asks=asks)
         score = onnx_yolo.MIN_SCORE if options.min_score is None else options.min_score
         # Ultralytics' own weights are COCO's; its metadata has no names of joints to say otherwise.
         named = "coco-17" if joints == 17 and is_ultralytics(model.metadata) else ""

@@ -80,6 +80,15 @@ def load_encoder_init(
     return replace(read, depth_masking=_masking(training_beside(init.partition("#")[0]) or {}, modality))
 
 
+def depth_masking_of_init(init: str, modality: str) -> str:
+    """Return what `load_encoder_init` gives as `depth_masking`, without loading the weights."""
+    if modality != "depth" or init in (SCRATCH, IMAGENET):
+        return ""
+    folder = export_folder(init)
+    weights = join(folder, "depth.safetensors") if folder else init.partition("#")[0]
+    return _masking(training_beside(weights) or {}, modality)
+
+
 def check_input_sizes(encoder: EncoderConfig, task: TaskConfig) -> None:
     """Check that an encoder runs at the sizes that a task gives it.
 

@@ -75,7 +75,12 @@ class ResolvedRun:
         return {
             **({"depth_masking": masking} if masking else {}),
             "precision": self.config.train.precision,
-            "labels": {"text": self.config.text, "rows": len(self.train_subset), "digest": self.train_subset.digest},
+            "labels": {
+                "text": self.config.text,
+                "rows": len(self.train_subset),
+                "digest": self.train_subset.digest,
+                "content": self.train_subset.manifest.content,
+            },
             "init": self.init,
         }
 

@@ -1,32 +1,16 @@
-"""Weights from a file into an encoder: safetensors or a torch file of tensors, under timm's, the published or our own
-key names.
+"""Weights from a file (weight_files.py) into an encoder, under timm's, the published or our own key names.
 
-Nothing is loaded in part and nothing is unpickled: a file whose keys and shapes do not cover the encoder is refused
-with the list.
+Nothing is loaded in part: a file whose keys and shapes do not cover the encoder is refused with the list.
 """
 
-import io
-import pickle
-import struct
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import safetensors.torch
-import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from hcmoco.errors import UserError, one_line
-from hcmoco.storage import base_name, read_file
-
-# What safetensors, PyTorch's unpickler and its reader of archives raise for damaged files, besides UnpicklingError.
-_DAMAGE = (
-    SafetensorError, RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError,
-    AssertionError, OverflowError, MemoryError, struct.error,
-)  # fmt: skip
-# Under which keys a training checkpoint keeps the state of its model.
-_WRAPPERS = ("state_dict", "model")
+from hcmoco.errors import UserError
+from hcmoco.models.weight_files import read_tensors
 
 
 @dataclass(frozen=True)
@@ -55,42 +39,6 @@ class WeightsReport:
         parts += [f"left out: head {_listed(_first_parts(self.head_keys))}"] if self.head_keys else []
         parts += [f"left out: elsewhere {_listed(_first_parts(self.other_keys))}"] if self.other_keys else []
         return ", ".join(parts)
-
-
-def read_tensors(source: str) -> dict[str, Tensor]:
-    """The tensors of a file by key, on the CPU.
-
-    Args:
-        source: path or URI of a `.safetensors` file, or of a torch file (any other name) that holds a mapping of
-            tensors, alone or as its entry "state_dict" or "model".
-    Raises:
-        UserError: no such file, not such a file, or one that holds Python objects.
-    """
-    try:
-        data = read_file(source)
-    except OSError as error:
-        raise UserError(f"weights {source} cannot be read: {one_line(error)}") from None
-    try:
-        if base_name(source).endswith(".safetensors"):
-            return safetensors.torch.load(data)
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"weights {source}: not a torch file, or one that holds more than tensors, which is never unpickled; "
-            "save its state_dict alone"
-        ) from None
-    except _DAMAGE as error:
-        raise UserError(
-            f"weights {source} is no readable weights file (.safetensors or torch): "
-            f"{type(error).__name__} {one_line(error)}"
-        ) from None
-    if isinstance(content, dict):
-        content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
-    if not isinstance(content, dict) or not (
-        tensors := {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    ):
-        raise UserError(f"weights {source} holds no mapping of names to tensors; save a model's state_dict")
-    return tensors
 
 
 def load_weights(

@@ -25,8 +25,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hcmoco.datasets.detected import is_detected
 from hcmoco.datasets.registry import REGISTRY
 from hcmoco.errors import UserError
+from hcmoco.unused_options import unused
 from hcmoco_ray import cli
 from hcmoco_ray.cluster.entrypoint import main_wrapper
 from hcmoco_ray.paths import resolve_path
@@ -92,6 +94,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _prepare(arguments: argparse.Namespace) -> int:
     source = from_arguments(arguments.kind, arguments)
+    if getattr(arguments, "gpus", 0) and not is_detected(source.config):
+        raise unused("--gpus", "--detect WEIGHTS")
     if getattr(arguments, "check", False):
         return _check(_resolved(source))
     if not arguments.output_dir:

@@ -36,6 +36,7 @@ from hcmoco_ray.tracking.progress import Status, shown
 from hcmoco_ray.train.launch import Start, WorkerContext, in_this_process, train
 from hcmoco_ray.train.pulse import DATA, STEP
 from hcmoco_ray.train.run_dir import log
+from hcmoco_ray.train.same_data import trained_on
 
 SHEET_ROWS = 8
 
@@ -169,8 +170,9 @@ def run(
     preflight.check_resources(config)
     log(f"{task.name} of {saved.folder} on {len(rows)} of {shards.manifest.rows} rows of {data}")
     told = _masking_warning(saved, data, task, row_mask)
-    if told:
-        log(told)
+    for line in (told, trained_on(saved, data, shards)):
+        if line:
+            log(line)
     result = score(config, saved.folder, task, rows, row_mask)
     png = encode_png(sheet(saved.folder, task, rows, mask=row_mask))
     folder.write("sheet.png", png)

@@ -48,6 +48,7 @@ from hcmoco_ray.train.launch import Start, WorkerContext
 from hcmoco_ray.train.masking import masking_warnings
 from hcmoco_ray.train.run import PlannedRun, Run, execute
 from hcmoco_ray.train.run_dir import decide_start, log, states_of
+from hcmoco_ray.train.same_data import same_data
 
 RESULTS, TABLE, SHEET, FINISHED = "results.json", "table.md", "pictures/test.png", "FINISHED"
 _LEFT = (RESULTS, TABLE, SHEET, "model/config.json", "model/model.safetensors", "model/README.md")
@@ -106,7 +107,9 @@ class FinetuneRun(Run[FinetuneRecipe]):
         test_data = ensure.open_data("test", self.config.data.test, kind=kind, split="test")
         resolved = resolve(self.config, train_data, test_data, self.encoder_init)
         _describe(resolved)
-        for line in masking_warnings(self.config, resolved, self.encoder_init):
+        if line := same_data({"data.train": train_data}, {"data.test": test_data}):
+            log(line)
+        for line in masking_warnings(self.config, train_data, test_data, [self.encoder_init.depth_masking]):
             log(line)
         return PlannedFinetuning(self.config, resolved)
 

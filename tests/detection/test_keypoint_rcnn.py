@@ -100,7 +100,7 @@ def _changed(state, name, value):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda state: {"model": state}, "is no state dict; save the model's tensors alone"),
+        (lambda state: {"epoch": 3, "loss": [0.5]}, "holds no mapping of names to tensors; save a model's state_dict"),
         (
             lambda state: _changed(state, "roi_heads.keypoint_predictor.kps_score_lowres.weight", None),
             "it lacks roi_heads.keypoint_predictor.kps_score_lowres.weight",
@@ -118,17 +118,32 @@ def test_other_weights_are_one_line(small, tmp_path, change, said):
     torch.save(change(small.state_dict()), path)
     with pytest.raises(UserError, match=said) as caught:
         open_detector(DetectOptions(detect=str(path)))
-    assert str(caught.value).startswith(f"--detect {path}: ")
+    assert str(caught.value).startswith(f"--detect {path}")
     assert "\n" not in str(caught.value)
 
 
 def test_another_file_is_one_line(tmp_path):
-    for name, said in (("a.pth", "is no state dict"), ("a.safetensors", "is no state dict"), ("a.bin", "ends in .bin")):
+    for name, said in (
+        ("a.pth", "is not a torch file"),
+        ("a.safetensors", "is not a safetensors file"),
+        ("a.bin", "ends in .bin"),
+    ):
         (tmp_path / name).write_bytes(b"something else")
         with pytest.raises(UserError, match=said):
             open_detector(DetectOptions(detect=str(tmp_path / name)))
 
 
+def test_a_checkpoint_that_holds_the_state_and_one_in_half(small, tmp_path):
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"model": small.state_dict(), "epoch": 3}, path)
+    assert open_detector(DetectOptions(detect=str(path))).model.num_joints == 17
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"is damaged or incomplete .*; copy or download it again") as caught:
+        open_detector(DetectOptions(detect=str(path)))
+    assert str(caught.value).startswith(f"--detect {path}")
+    assert str(caught.value).count(str(path)) == 1
+
+
 def test_its_colors_are_known(weights):
-    with pytest.raises(UserError, match="whose colors are known; leave out --detect-input"):
+    with pytest.raises(UserError, match=r"--detect-input counts only with an \.onnx model"):
         open_detector(DetectOptions(detect=str(weights), detect_input="bgr-0-1"))

@@ -17,6 +17,10 @@ def detector(path, **options) -> Detector:
     return open_detector(DetectOptions(detect=str(path), **{"detect_input": "rgb-0-1", **options})).detector
 
 
+def halve(path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
 def points(rng, width, height, low=2) -> np.ndarray:
     """Pixel indices x, y of 7 joints, no two in a column or row."""
     spread = [rng.permutation(side - 2 * low)[:7] + low for side in (width, height)]
@@ -119,10 +123,25 @@ def test_a_persons_boxes_come_from_a_second_detector(tmp_path):
     (answer,) = opened.detector.detect(onnx_files.picture((64, 64), [joints]))
     assert answer.score == pytest.approx(0.7)
     assert np.allclose(answer.joints[:7, :2], joints + 0.5, atol=1e-5)
-    with pytest.raises(UserError, match=r"finds people by itself \(YOLO pose\); leave out --detect-boxes"):
+    with pytest.raises(UserError, match=r"--detect-boxes counts only with a model that finds nobody by itself"):
         open_detector(DetectOptions(detect=str(people), detect_boxes="picture"))
-    with pytest.raises(UserError, match=r"--detect-boxes .*pose.onnx.* does not say which colors"):
-        open_detector(DetectOptions(detect=str(pose), detect_input="rgb-0-1", detect_boxes=str(pose)))
+
+
+def test_the_second_detector_is_one_that_finds_people_and_says_all_of_its_input(tmp_path):
+    """The options say what the pose model expects: no line asks for them, since they would not help."""
+    pose = onnx_files.write_heatmaps(tmp_path / "pose.onnx", (64, 64))
+    rows = [person((6.4, 6.4, 57.6, 57.6), np.zeros((17, 2)), 0.7)]
+    silent = onnx_files.write_yolo(tmp_path / "silent.onnx", rows, size=(64, 64), ultralytics=False)
+    loose = onnx_files.write_heatmaps(tmp_path / "loose.onnx", ("width", "height"))
+    for boxes, said in (
+        (pose, "finds the joints of one person .*, and nobody by itself; give a Keypoint R-CNN or YOLO"),
+        (silent, "which colors it expects; --detect-input is of --detect alone: give a Keypoint R-CNN, or a YOLO pose"),
+        (loose, "how large its input is; --detect-size is of --detect alone: export it for one size"),
+    ):
+        with pytest.raises(UserError, match=f"--detect-boxes .*{boxes.name}.*{said}"):
+            open_detector(DetectOptions(detect=str(pose), detect_input="rgb-0-1", detect_boxes=str(boxes)))
+    right = onnx_files.write_yolo(tmp_path / "right.onnx", rows, size=(64, 64))
+    assert open_detector(DetectOptions(detect=str(pose), detect_input="rgb-0-1", detect_boxes=str(right))).people
 
 
 def test_what_the_file_does_not_say_is_asked_for_and_helps(tmp_path):
@@ -149,6 +168,7 @@ def test_what_the_file_does_not_say_is_asked_for_and_helps(tmp_path):
     [
         (lambda path: onnx_files.write_heatmaps(path, external=True), {}, "keeps its weights in another file"),
         (lambda path: path.write_bytes(b"no model"), {}, "is no ONNX model that onnxruntime reads"),
+        (lambda path: halve(onnx_files.write_heatmaps(path)), {}, "is damaged or incomplete"),
         (lambda path: onnx_files.write_heatmaps(path, batch=4), {}, "takes 4 pictures at once; export it for one"),
         (onnx_files.write_heatmaps, {"detect_size": (96, 96)}, r"takes pictures of 64 x 64; leave --detect-size out"),
         (lambda path: onnx_files.write_three(path), {}, r"its outputs are \[1, 17, 64, 64\], \[1, 17, 64, 64\]"),

@@ -10,7 +10,7 @@ import torch
 
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import EncoderConfig, build_encoder
-from hcmoco.models.pretrained import read_tensors
+from hcmoco.models.weight_files import read_tensors
 from hcmoco.rng import make_rng
 from hcmoco.storage import Folder, join
 from tests.helpers.mutations import blank, flip_bits, insert, truncate
@@ -182,11 +182,11 @@ def test_files_that_are_no_weights(tmp_path, capsys):
     refused(tmp_path / "absent.pth", "absent.pth cannot be read")
     refused("nosuchprotocol://x/y.pth", "cannot be opened")
     (tmp_path / "text.safetensors").write_bytes(b"not weights at all, only some text")
-    refused(tmp_path / "text.safetensors", "no readable weights file")
+    refused(tmp_path / "text.safetensors", "is not a safetensors file, as its name says")
     (tmp_path / "text.pth").write_bytes(b"not weights at all, only some text")
     refused(tmp_path / "text.pth", "not a torch file, or one that holds more than tensors")
     (tmp_path / "empty.pth").write_bytes(b"")
-    refused(tmp_path / "empty.pth", "weights file")
+    refused(tmp_path / "empty.pth", "is empty; copy or download it again")
     torch.save([1, 2], tmp_path / "list.pth")
     refused(tmp_path / "list.pth", "no mapping of names to tensors")
     data = io.BytesIO()
@@ -197,12 +197,19 @@ def test_files_that_are_no_weights(tmp_path, capsys):
     assert "unpickled" not in capsys.readouterr().out
 
 
-def test_truncated_files(whole, tmp_path):
-    safetensors.torch.save_file(whole, tmp_path / "w.safetensors")
-    torch.save(whole, tmp_path / "w.pth")
-    for path in (tmp_path / "w.safetensors", tmp_path / "w.pth"):
-        path.write_bytes(path.read_bytes()[:100_000])
-        refused(path, "no readable weights file")
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_a_file_that_is_cut_is_called_incomplete_and_copying_it_again_helps(smallest, tmp_path, kind):
+    path = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pth")
+    if kind == "safetensors":
+        safetensors.torch.save_file(smallest, path)
+    else:
+        torch.save(smallest, path, _use_new_zipfile_serialization=kind == "zip")
+    whole = path.read_bytes()
+    for size in (20, len(whole) // 2, len(whole) - 1000):
+        path.write_bytes(whole[:size])
+        refused(path, f"is damaged or incomplete .{size:,} bytes: .*; copy or download it again", name=SMALLEST)
+    path.write_bytes(whole)
+    assert_has(load(path, SMALLEST), smallest)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

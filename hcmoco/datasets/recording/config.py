@@ -1,9 +1,10 @@
 """What can be chosen about a recording, and what is known of one of its frames."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, PrivateAttr
 
 from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.keypoint_convention import Convention
@@ -44,6 +45,23 @@ class RecordingConfig(FolderConfig):
         "or rectified (image_color_rect and image_depth_rect)",
     )
     stride: int = Field(1, ge=1, description="every so many frames one is read; neighbors of 30 a second look alike")
+
+    _seen: "Seen | None" = PrivateAttr(None)
+
+    @property
+    def seen(self) -> "Seen | None":
+        """Return what was seen in the folder already; None: nothing."""
+        return self._seen
+
+    def having_seen(self, seen: "Seen | None") -> "RecordingConfig":
+        """Return the same config that also has what was seen in the folder, so that it is read once."""
+        copied = self.model_copy()
+        copied._seen = seen
+        return copied
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # Every task is sent a config, and none lists the folder: what was seen stays in this process.
+        return {**super().__getstate__(), "__pydantic_private__": {"_seen": None}}
 
     @property
     def convention(self) -> Convention:
@@ -96,3 +114,18 @@ class Layout:
     bags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     unpaired: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen in a recording's folder before its items are listed.
+
+    Attributes:
+        layout: what was recognized.
+        lines: who is where, by frame; None: nobody says. Only if `lines_read`.
+        lines_read: people.jsonl or a tool's files were read.
+    """
+
+    layout: Layout
+    lines: Mapping[str, Sequence[FrameLine]] | None = None
+    lines_read: bool = False

@@ -14,10 +14,10 @@ from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.detected import asks_for_everybody, check_placed, resolve_detector, without_doubles
 from hcmoco.datasets.io.files import text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
-from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_named, check_unused, joints_fault
+from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_named, joints_fault
 from hcmoco.datasets.recording import bags, kinect2, lerobot, tool_keypoints, videos
 from hcmoco.datasets.recording.bags import BagItem
-from hcmoco.datasets.recording.config import FrameFiles, FrameLine, Layout, RecordingConfig
+from hcmoco.datasets.recording.config import FrameFiles, FrameLine, Layout, RecordingConfig, Seen
 from hcmoco.datasets.recording.frames_item import ALONE, NO_LINE, FramesItem, people_found
 from hcmoco.datasets.recording.layouts import describe, recognize
 from hcmoco.datasets.recording.tool_keypoints import read_tool_lines
@@ -25,8 +25,11 @@ from hcmoco.datasets.recording.videos import VideoItem
 from hcmoco.datasets.segmentation import stage
 from hcmoco.datasets.segmentation.stage import Job
 from hcmoco.errors import UserError
+from hcmoco.unused_options import check_unused
 
 Item = FolderItem | VideoItem | BagItem
+Lines = Mapping[str, Sequence[FrameLine]]
+"""Who is where, by frame."""
 
 
 def items(config: RecordingConfig) -> list[Item | Rejected | Skipped]:
@@ -38,8 +41,8 @@ def items(config: RecordingConfig) -> list[Item | Rejected | Skipped]:
     Raises:
         UserError: see `layouts.recognize`; or people.jsonl is not readable, or names a frame that does not exist.
     """
-    layout = recognize(config)
-    config, lines = _known_people(config, layout)
+    config, seen = _look(config)
+    layout, lines = seen.layout, seen.lines
     if layout.bags or layout.videos:
         _check_no_pictures(config, lines)
         known = [line for each in (lines or {}).values() for line in each]
@@ -56,12 +59,20 @@ def items(config: RecordingConfig) -> list[Item | Rejected | Skipped]:
     return without_doubles(found)
 
 
-def _known_people(config: RecordingConfig, layout: Layout) -> tuple[RecordingConfig, dict[str, list[FrameLine]] | None]:
-    """The config with what a tool's files decide, and what is known of who is where, by frame; None: nothing."""
+def _look(config: RecordingConfig) -> tuple[RecordingConfig, Seen]:
+    """The config with what a tool's files decide, and what is in the folder: as `resolve` saw it, else by looking."""
+    seen = config.seen or Seen(recognize(config))
+    config = config.having_seen(None)  # items keep it
+    if seen.lines_read:
+        return config, seen
     if not config.keypoints:
-        return config, read_lines(config)
+        return config, Seen(seen.layout, read_lines(config), True)
     config = tool_keypoints.resolve(config)[0]
-    return config, read_tool_lines(config, _stems(config, layout), [frame.stem for frame in layout.frames])[0]
+    return config, Seen(seen.layout, _tool_lines(config, seen.layout)[0], True)
+
+
+def _tool_lines(config: RecordingConfig, layout: Layout) -> tuple[dict[str, list[FrameLine]], list[str]]:
+    return read_tool_lines(config, _stems(config, layout), [frame.stem for frame in layout.frames])
 
 
 def _stems(config: RecordingConfig, layout: Layout) -> list[str]:
@@ -72,9 +83,7 @@ def _stems(config: RecordingConfig, layout: Layout) -> list[str]:
     return [folder if name == "." else Path(name).stem for name in layout.bags or layout.videos]
 
 
-def _file_items(
-    config: RecordingConfig, layout: Layout, lines: dict[str, list[FrameLine]] | None
-) -> Iterator[VideoItem | BagItem]:
+def _file_items(config: RecordingConfig, layout: Layout, lines: Lines | None) -> Iterator[VideoItem | BagItem]:
     """The videos or bags of a recording."""
     kind, names = (BagItem, layout.bags) if layout.bags else (VideoItem, layout.videos)
     for name, stem in zip(names, _stems(config, layout), strict=True):
@@ -113,7 +122,7 @@ def read_lines(config: RecordingConfig) -> dict[str, list[FrameLine]] | None:
     return dict(found)
 
 
-def _check_known(config: RecordingConfig, lines: dict[str, list[FrameLine]] | None, stems: set[str]) -> None:
+def _check_known(config: RecordingConfig, lines: Lines | None, stems: set[str]) -> None:
     unknown = next((frame for frame in lines or {} if frame not in stems), None)
     if unknown is not None:
         raise UserError(
@@ -122,7 +131,7 @@ def _check_known(config: RecordingConfig, lines: dict[str, list[FrameLine]] | No
         )
 
 
-def _check_no_pictures(config: RecordingConfig, lines: dict[str, list[FrameLine]] | None) -> None:
+def _check_no_pictures(config: RecordingConfig, lines: Lines | None) -> None:
     named = next((line.frame for each in (lines or {}).values() for line in each if line.mask or line.parts), None)
     if named is not None:
         raise UserError(
@@ -131,7 +140,7 @@ def _check_no_pictures(config: RecordingConfig, lines: dict[str, list[FrameLine]
         )
 
 
-def _of_video(lines: dict[str, list[FrameLine]] | None, stem: str) -> dict[str, list[FrameLine]] | None:
+def _of_video(lines: Lines | None, stem: str) -> dict[str, Sequence[FrameLine]] | None:
     """Lines of one video or bag by the frame's number: people.jsonl names them `<video>/<number>`."""
     if lines is None:
         return None
@@ -139,7 +148,7 @@ def _of_video(lines: dict[str, list[FrameLine]] | None, stem: str) -> dict[str, 
 
 
 def _people(
-    config: RecordingConfig, by: RecordedBy | None, frame: FrameFiles, lines: dict[str, list[FrameLine]] | None
+    config: RecordingConfig, by: RecordedBy | None, frame: FrameFiles, lines: Lines | None
 ) -> list[Item | Rejected | Skipped]:
     id = f"{config.name}/{frame.stem}"
     found: Sequence[PersonLine] = [PersonLine()] if lines is None else lines.get(frame.stem, [])
@@ -176,9 +185,12 @@ def calibrate(job: Job) -> dict[str, Any]:
 
 
 def inventory(config: RecordingConfig) -> Inventory:
-    """Check the pictures or videos."""
-    layout = recognize(config)
+    """Check the pictures or videos, people.jsonl and what --segment names."""
     found = Inventory()
+    config, seen = _look(config)
+    layout = seen.layout
+    everybody = items(config.having_seen(seen))
+    found.faults += [Fault(each.id, each.reason) for each in everybody if isinstance(each, Rejected)]
     if layout.bags:
         files = [name for name in layout.bags if (Path(config.path) / name).is_file()]
         found.counts["ROS bags"] = len(layout.bags) - len(files)
@@ -186,10 +198,17 @@ def inventory(config: RecordingConfig) -> Inventory:
         for item in _bags(config, layout):
             if fault := bags.fault(item):
                 found.faults.append(Fault(item.name, fault))
-        return found
-    if layout.videos:
+    elif layout.videos:
         found.check_files("videos", config.path, layout.videos, "MP4", "Matroska", "AVI")
-        return found
+    else:
+        _check_pictures(found, config, layout)
+    lines = [each.line for each in everybody if isinstance(each, FolderItem)]
+    unmasked = dict.fromkeys(line.rgb or line.depth or "" for line in lines if line.mask is None)
+    stage.check(found, config, everybody, tuple(unmasked), folder.PICTURES["mask"])
+    return found
+
+
+def _check_pictures(found: Inventory, config: RecordingConfig, layout: Layout) -> None:
     for what, formats in folder.PICTURES.items():
         label = "RGB" if what == "rgb" else what
         named = [name for frame in layout.frames if (name := getattr(frame, what, None)) is not None]
@@ -199,9 +218,6 @@ def inventory(config: RecordingConfig) -> Inventory:
             found.check_files(
                 f"{label} pictures", config.path, [name for name in named if name not in set(raw)], *formats
             )
-    unmasked = [frame.rgb or frame.depth or "" for frame in layout.frames if frame.mask is None]
-    stage.check_masks(found, config, unmasked, folder.PICTURES["mask"])
-    return found
 
 
 def resolve(config: RecordingConfig) -> tuple[RecordingConfig, list[str]]:
@@ -223,14 +239,18 @@ def resolve(config: RecordingConfig) -> tuple[RecordingConfig, list[str]]:
     lines = describe(config, layout)
     for item in _bags(rooted, layout):
         lines += bags.describe(item)
+    seen = Seen(layout)
     if config.keypoints:
         config, said = tool_keypoints.resolve(config)
-        lines += said
-        lines += read_tool_lines(config, _stems(rooted, layout), [frame.stem for frame in layout.frames])[1]
-    elif not config.detect and read_lines(rooted) is None:
-        lines.append("nobody's keypoints are known; --detect WEIGHTS of a detector finds them in RGB")
+        people, passed_over = _tool_lines(config, layout)
+        seen = Seen(layout, people, True)
+        lines += [*said, *passed_over]
+    elif not config.detect:
+        seen = Seen(layout, read_lines(rooted), True)
+        if seen.lines is None:
+            lines.append("nobody's keypoints are known; --detect WEIGHTS of a detector finds them in RGB")
     resolved, detector = resolve_detector(config)
-    return resolved, [*lines, *detector]
+    return resolved.having_seen(seen), [*lines, *detector]
 
 
 def shown(item: Item) -> Iterator[Shown]:

@@ -70,7 +70,7 @@ def read_tool_lines(
     Raises:
         UserError: a file is missing or of another format, or names a video or picture that the recording lacks.
     """
-    settings = keypoints.resolve(_settings(config))[0]
+    settings = _settings(config)
     found: dict[str, list[FrameLine]] = defaultdict(list)
     unused: Counter[str] = Counter()
     first = _first_frame(config, settings.format) if videos else 0

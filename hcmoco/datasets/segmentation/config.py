@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from hcmoco.config import Config
 
@@ -43,6 +43,15 @@ class SegmentOptions(Config):
         description="whether depth shows the person alone (masked) or the background, too (unmasked); default: the "
         "pictures are looked at",
     )
+
+    @field_validator("depth_masking")
+    @classmethod
+    def _not_against_segment(cls, value: str, info: ValidationInfo) -> str:
+        if value == "unmasked" and info.data.get("segment"):
+            raise ValueError(
+                "after --segment depth shows the person alone, which is masked; leave out --depth-masking, or --segment"
+            )
+        return value
 
     @property
     def masking(self) -> str:

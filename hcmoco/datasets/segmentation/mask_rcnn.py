@@ -129,7 +129,7 @@ class _Network:
 
     def __init__(self, path: str, side: int):
         # Late: the programs that read data sets start without PyTorch.
-        from hcmoco.models.pretrained import read_tensors
+        from hcmoco.models.weight_files import read_tensors
 
         state = {key.removeprefix("module."): value for key, value in read_tensors(path).items()}
         self.name = _kind(state, path)

@@ -16,12 +16,13 @@ from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.io.depth_files import read_depth_file
 from hcmoco.datasets.io.inventory import Fault, Inventory
-from hcmoco.datasets.person_lines import FolderConfig, FolderItem, check_unused
+from hcmoco.datasets.person_lines import FolderConfig, FolderItem
 from hcmoco.datasets.recorded_person import measured
 from hcmoco.datasets.segmentation import Background, MaskFolder, MaskRcnn, Request, Segmenter, parse
 from hcmoco.datasets.segmentation.background import LEAST_FRAMES, MAX_FRAMES
 from hcmoco.datasets.segmentation.request import FRAMES, pictures_in
 from hcmoco.errors import UserError
+from hcmoco.unused_options import check_unused
 
 FrameT = TypeVar("FrameT")
 NAME = "segmentation"
@@ -76,28 +77,43 @@ def calibrations(config: FolderConfig, items: Sequence[Any]) -> dict[str, Job]:
     return {NAME: Job(request, config, tuple(spread(list(files.values()))))} if own else {}
 
 
-def check_masks(found: Inventory, config: FolderConfig, pictures: Iterable[str], formats: Iterable[str]) -> None:
-    """Check the folder of masks that --segment names, if it names one, for `prepare --check`.
+def check(
+    found: Inventory, config: FolderConfig, items: Sequence[Any], pictures: Sequence[str], formats: Iterable[str]
+) -> None:
+    """Check what --segment names, for `prepare --check`: that masks are there, and that a file opens as what it is.
+
+    The background of the frames themselves is not measured.
 
     Args:
         found: what is added to.
         config: of the reader.
+        items: of the reader.
         pictures: paths of the pictures that need a mask.
         formats: that masks may have.
 
     Raises:
-        UserError: --segment names nothing that segments.
+        UserError: see `calibrations`.
     """
-    request = parse(config.segment, "--segment") if config.segment else None
-    if request is None or request.kind != "masks":
+    job = next(iter(calibrations(config, items).values()), None)
+    if job is None or job.request.kind == "frames":
         return
-    masks, named = MaskFolder(request.path), []
-    for picture in pictures:
-        try:
-            named.append(masks.find(picture)[1])
-        except ValueError as error:
-            found.faults.append(Fault(picture, str(error)))
-    found.check_files("masks of --segment", request.path, named, *formats)
+    request = job.request
+    if request.kind == "masks":
+        masks, named = MaskFolder(request.path), []
+        for picture in pictures:
+            try:
+                named.append(masks.find(picture)[1])
+            except ValueError as error:
+                found.faults.append(Fault(picture, str(error)))
+        if pictures:
+            found.check_files("masks of --segment", request.path, named, *formats)
+        return
+    found.counts[f"{'weight files' if request.kind == 'mask-rcnn' else 'empty scenes'} of --segment"] = 1
+    try:
+        calibrate(job)
+    except UserError as error:
+        text = str(error).removeprefix(f"weights {request.path} ").removeprefix(f"--segment {config.segment}: ")
+        found.faults.append(Fault(request.path, text))
 
 
 def depth_frames(items: Iterable[FolderItem]) -> Iterator[np.ndarray]:

@@ -9,6 +9,7 @@ import torch
 
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
+from hcmoco.finetuning.encoder_init import depth_masking_of_init
 from hcmoco.finetuning.run import finetune_and_score
 from hcmoco.storage import Folder, join
 from hcmoco.tasks.registry import REGISTRY, register_all, task_class
@@ -26,7 +27,9 @@ from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import open_writer
 from hcmoco_ray.tracking.config import TrackingConfig, described, store_uri
+from hcmoco_ray.train.masking import masking_warnings
 from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
+from hcmoco_ray.train.same_data import same_data
 
 # Keys that differ from experiment to experiment.
 _OWN = ("init", "seed", "out", "output_dir", "fraction", "samples", "num_samples", "subset", "tracking")
@@ -203,6 +206,8 @@ def _carry_out(
         experiment.task: _data_of(experiment.config, experiment.task)
         for experiment in {experiment.task: experiment for experiment in missing}.values()
     }
+    for line in _data_warnings(missing, data):
+        log(line)
     session.connect().require_shared_storage(
         data=[each.uri for opened in data.values() for each in opened],
         weights=[weights for experiment in missing for weights in experiment.config.initial_weights()],
@@ -234,6 +239,18 @@ def _carry_out(
             {remote.remote(experiment.config, *data[experiment.task]): experiment for experiment in missing}, keep, out
         )
     return failures
+
+
+def _data_warnings(missing: Sequence[Experiment], data: Mapping[str, tuple[Shards, Shards]]) -> list[str]:
+    """Return lines on data that experiments may be misled by, each once for all of them."""
+    lines: list[str] = []
+    for task, (train, test) in data.items():
+        of_task = [experiment.config for experiment in missing if experiment.task == task]
+        modality = task_class(task).modality
+        maskings = [depth_masking_of_init(init, modality) for init in dict.fromkeys(each.init for each in of_task)]
+        lines.append(same_data({"data.train": train}, {"data.test": test}))
+        lines += masking_warnings(of_task[0], train, test, maskings)
+    return list(dict.fromkeys(filter(None, lines)))
 
 
 def _data_of(config: FinetuneRecipe, task: str) -> tuple[Shards, Shards]:

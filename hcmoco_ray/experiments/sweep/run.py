@@ -26,8 +26,10 @@ from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, find_run, open_writer, start_run
 from hcmoco_ray.tracking.config import described, how_to_see, store_uri
-from hcmoco_ray.train.pretrain import make_plan, probe_views
+from hcmoco_ray.train.masking import depth_masking_of, masking_warnings
+from hcmoco_ray.train.pretrain import data_warnings, make_plan, probe_views
 from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
+from hcmoco_ray.train.same_data import same_data
 
 SWEEPS = cli.RECIPES / "sweeps"
 TABLE, PICTURE, BEST = "table.md", "response.png", "best.yaml"
@@ -127,6 +129,7 @@ def _data_of(config: SweepConfig, recipe: PretrainRecipe, out: str) -> tuple:
     held_out = ensure.open_data("held_out", recipe.data.held_out, split="held-out") if recipe.data.held_out else None
     preflight.check_mixture(recipe, make_plan(recipe, sources), sources)
     preflight.check_model(recipe, load=True)
+    lines = data_warnings(recipe, sources, held_out)
     views = probe_views(recipe, held_out) if held_out else None
     if views is not None:
         check_probe(config.score.probe, _probe_metrics(recipe, views))
@@ -146,8 +149,13 @@ def _data_of(config: SweepConfig, recipe: PretrainRecipe, out: str) -> tuple:
             ensure.open_data("train", tuned.data.train, kind=kind),
             ensure.open_data("test", tuned.data.test, kind=kind, split="test"),
         )
+        lines.append(same_data({"data.train": data[0]}, {"data.test": data[1]}))
+        # An encoder of a trial is trained on the sweep's own sources.
+        lines += masking_warnings(tuned, *data, [depth_masking_of(recipe, sources)])
         finetune = tuned.identity()
         contents |= {"finetune train": data[0].manifest.content, "finetune test": data[1].manifest.content}
+    for line in filter(None, lines):
+        log(line)
     return sources, views, data, (contents, finetune)
 
 

@@ -16,7 +16,7 @@ from hcmoco.cotraining.resolve import resolve
 from hcmoco.cotraining.run import Sources, cotrain_and_score, init_of
 from hcmoco.data.codecs import encode_png
 from hcmoco.errors import UserError
-from hcmoco.finetuning.encoder_init import SCRATCH
+from hcmoco.finetuning.encoder_init import SCRATCH, depth_masking_of_init
 from hcmoco.models.encoders import check_sizes
 from hcmoco.storage import Folder, join
 from hcmoco_ray import cli
@@ -43,7 +43,9 @@ from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import open_writer
 from hcmoco_ray.tracking.config import described, store_uri
+from hcmoco_ray.train.masking import cotraining_warnings
 from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
+from hcmoco_ray.train.same_data import same_data
 
 # Keys that differ from experiment to experiment.
 _OWN = {"experiment": "experiments", "method": "methods", "seed": "seeds"}
@@ -185,6 +187,12 @@ def _sources(config: VersatilityRecipe, experiments: Sequence[CoTrainingExperime
             if source
         }
     )
+    trained = {"data.unlabeled": sources.unlabeled, "data.labeled": sources.labeled}
+    tested = {"data.test": sources.test, "data.validation": sources.validation}
+    masking = depth_masking_of_init(experiments[0].config.init, "depth")
+    for line in (same_data(trained, tested), *cotraining_warnings(sources, masking)):
+        if line:
+            log(line)
     # Mistakes are found before anything runs.
     for experiment in {experiment.config.experiment: experiment for experiment in experiments}.values():
         resolve(experiment.config, sources.unlabeled, sources.labeled, sources.test, sources.validation)

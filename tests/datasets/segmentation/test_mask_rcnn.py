@@ -114,6 +114,14 @@ def test_a_file_that_is_none_is_one_line(tmp_path):
         MaskRcnn(str(tmp_path / "x.pth"), 0.5, SIDE).facts()
 
 
+def test_a_file_that_is_cut_in_half_is_called_incomplete(tmp_path):
+    path = tmp_path / "half.pth"
+    torch.save({"roi_heads.mask_predictor.mask_fcn_logits.weight": torch.zeros(1000)}, path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"weights .*half\.pth is damaged or incomplete .*; copy or download it again"):
+        MaskRcnn(str(path), 0.5, SIDE).facts()
+
+
 @pytest.mark.slow
 def test_all_three_programs_ask_the_same_network(tmp_path, weights):
     """The reader of a folder, predict and evaluate: depth is left where the network's mask is."""

@@ -267,6 +267,15 @@ def test_a_fine_tuning_is_the_score(swept, home):
 
 
 @pytest.mark.slow
+def test_held_out_people_who_are_trained_on_are_told_of_once(swept, home):
+    held_out = ("data.held_out.path=data/./indoor/", "data.held_out.people=null")
+    done = sweep_program.call(home, {"num_trials": 2, "output_dir": "runs/known"}, *held_out)
+    assert done.status == 0, done
+    (line,) = (line for line in done.out.splitlines() if line.startswith("warning:"))
+    assert line.startswith("warning: data.held_out is the same data as data.sources.indoor: the scores say how well it")
+
+
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["optuna", "pbt"])
 def test_a_killed_sweep_goes_on(tmp_path, method):

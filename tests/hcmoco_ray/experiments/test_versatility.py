@@ -12,6 +12,7 @@ from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.multimodal import HCMoCo, ModelConfig
 from hcmoco.models.semgcn import SkeletonConfig
 from hcmoco_ray.commands import versatility
+from hcmoco_ray.commands.prepare import main as prepare
 from hcmoco_ray.experiments.versatility.experiments import tables
 
 ENCODER = {"name": "test_resnet"}
@@ -169,3 +170,14 @@ def test_the_tables_are_the_papers():
         "| No Contrastive | 2 |" + " 4.5 ± 0.7 |" * 3 + " 14.5 ± 0.7 |" * 3 + " 24.5 ± 0.7 |" * 3,
         "| HCMoCo | 1 |" + " 6.0 |" * 3 + " 16.0 |" * 3 + " 26.0 |" * 3,
     ]
+
+
+def test_a_test_on_what_is_trained_on_is_told_once(home, capsys):
+    given = [f"--{name}={value}" for name, value in RECIPE["data"]["labeled"]["people"].items()]
+    assert prepare(["people", "--out", str(home / "data/labelled"), *given]) == 0
+    known = ("data.test.path=data/labelled/", "data.test.people=null")
+    assert go(home, "experiments=[rgb-to-depth]", "methods=[none, hcmoco]", "steps=1", *known) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("warning:"))
+    assert line.startswith(
+        "warning: data.test is the same data as data.labeled: the scores say how well it is remembered"
+    )

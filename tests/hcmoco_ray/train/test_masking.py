@@ -97,3 +97,14 @@ def test_a_pre_training_on_both_tells_it(ray_session, tiny_home):
     )
     assert "with --segment" in line
     assert load_export(run.folder / "export").training["depth_masking"] == "mixed"
+
+
+def test_a_pre_training_tells_that_its_held_out_people_are_trained_on(ray_session, tiny_home):
+    people = pretrain_program.RECIPE["data"]["sources"]["indoor"]["people"]
+    given = [f"--{name}={value}" for name, value in people.items()]
+    assert prepare(["people", "--out", str(tiny_home / "data/indoor"), *given]) == 0
+    same = ["data.held_out.path=data/./indoor/", "data.held_out.people=null", "output_dir=runs/same", "probe.every=0"]
+    run = pretrain_program.call(tiny_home, *same, "stages.stage1_steps=1", "stages.stage2_steps=0")
+    assert run.status == 0, run
+    (line,) = warnings(run)
+    assert line.startswith("warning: data.held_out is the same data as data.sources.indoor: the scores say how well")
