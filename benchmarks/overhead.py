@@ -1,4 +1,4 @@
-"""Measure who takes the CPU while `pipelines/pretrain.py` trains with two workers: the training, or Ray beside it.
+"""Measure who takes the CPU while `pipelines/pretrain.py` trains with one worker: the training, or Ray beside it.
 
     python benchmarks/overhead.py --data data/bench    # people as in `ingest.py`; without --data in a temporary folder
 

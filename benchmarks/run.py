@@ -1,4 +1,4 @@
-"""Measure a short `pipelines/pretrain.py` with two workers, and an empty Trainer of that size.
+"""Measure a short `pipelines/pretrain.py` with one worker, and an empty Trainer of that size.
 
     python benchmarks/run.py --data data/bench        # people as in `ingest.py`; without --data in a temporary folder
 
@@ -23,7 +23,7 @@ import psutil
 from benchmarks._measure import Table, arguments, in_turns, run
 from benchmarks._results import ROOT
 
-WORKERS = 2
+WORKERS = 1  # of the recipe people-cpu
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 

@@ -1,6 +1,6 @@
 """Measure what a stage-2 step costs beyond the encoders' own forward and backward pass on the same rows.
 
-    python benchmarks/step.py                     # CPU: the recipe people-cpu, one of its two workers
+    python benchmarks/step.py                     # CPU: the recipe people-cpu
     python benchmarks/step.py --device cuda       # GPU: the paper's sizes, HRNet-W18 at 320 pixels, 56 rows
     python benchmarks/step.py --sizes paper train.batch_size_per_lane=8    # CPU: the paper's sizes but for the rows
 
