@@ -14,7 +14,7 @@ from hcmoco.synthetic import PeopleConfig, make_person
 from hcmoco.synthetic.render.embree import why_not
 from hcmoco.synthetic.render.raycast import RAYCASTERS
 
-PRETRAIN = {"indoor": 3000 + 300, "wild": 400}  # people of recipes/people-cpu.yaml
+PRETRAIN = {"indoor": 2000 + 300, "wild": 400}  # people of recipes/people-cpu.yaml
 CORES = 2
 
 

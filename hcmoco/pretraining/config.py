@@ -69,6 +69,28 @@ class PretrainTrainConfig(TrainConfig):
         "are of as many rows; contrast and means are of all. null: no limit",
     )
 
+    concurrent_encoders: bool = Field(
+        False,
+        description="the RGB encoder runs in a thread beside the other two, so that a worker uses two cores of a CPU; "
+        "changes the result by rounding at most",
+        json_schema_extra=FREE,
+    )
+
+    @model_validator(mode="after")
+    def _concurrent(self) -> "PretrainTrainConfig":
+        others = {
+            "train.gpu": self.gpu,
+            "train.compile": self.compile,
+            "train.micro_rows": self.micro_rows is not None,
+            "train.global_batch": self.global_batch,
+        }
+        if self.concurrent_encoders and (other := next((key for key, is_set in others.items() if is_set), None)):
+            raise ValueError(
+                f"train.concurrent_encoders does not go with {other}; set train.concurrent_encoders=false, or leave "
+                f"{other} out"
+            )
+        return self
+
     @model_validator(mode="after")
     def _within_a_lane(self) -> "PretrainTrainConfig":
         if self.global_batch and self.micro_rows is not None and self.micro_rows > self.batch_size_per_lane:

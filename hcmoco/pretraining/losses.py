@@ -236,9 +236,13 @@ def embed(
     return found
 
 
-def encode(model: MultiModalEncoders, views: Views) -> tuple[dict[str, Any], Tensor]:
+def encode(model: MultiModalEncoders, views: Views, names: Iterable[str] = MODALITIES) -> tuple[dict[str, Any], Tensor]:
     """Features of the rows that each encoder sees, by modality (none: the modality is left out, or has no row where
-    `views` are collective), and which joints are visible, [B, J]."""
+    `views` are collective), and which joints are visible, [B, J].
+
+    Args:
+        names: modalities whose encoders are run.
+    """
     visible_BJ = views.visible
     encoders: dict[str, Callable[[Tensor, Tensor], Any]] = {
         "rgb": lambda x, _: model.encode_rgb(x),
@@ -246,7 +250,8 @@ def encode(model: MultiModalEncoders, views: Views) -> tuple[dict[str, Any], Ten
         "keypoints": lambda x, rows_R: model.encode_keypoints(x, visible_BJ[rows_R]),
     }
     features = {}
-    for name, encoder in encoders.items():
+    for name in names:
+        encoder = encoders[name]
         rows_R, x = views.rows[name], views.inputs[name]
         if len(rows_R):
             with views.layers.of(name, rows_R) if views.layers else nullcontext():

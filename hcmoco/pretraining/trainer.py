@@ -1,5 +1,7 @@
 """The pre-training: models, memory banks, and what a step computes."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Literal
 
@@ -15,6 +17,7 @@ from hcmoco.models.multimodal import HCMoCo, MultiModalEncoders
 from hcmoco.models.sync_batch_norm import synchronize_batch_norm
 from hcmoco.objectives import LOCAL, MODALITIES, bank_state, load_bank_state, total, update_banks
 from hcmoco.pretraining.banks import make_banks
+from hcmoco.pretraining.concurrent_encoders import ConcurrentEncoders
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.global_batch import AllWorkers
 from hcmoco.pretraining.losses import Views, compute_terms, draw_negatives, embed, to_device
@@ -69,6 +72,7 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
         self.synchronized = train.global_batch and train.micro_rows is None
         if self.synchronized:
             synchronize_batch_norm(model)
+        self._pool = ThreadPoolExecutor(1, "encoder") if train.concurrent_encoders else None
         self.gradient_norms: dict[str, Tensor] = {}
         self.scope = AllWorkers(lanes_here) if train.global_batch else LOCAL
         self.banks = make_banks(
@@ -111,8 +115,10 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
         draws = send(drawn, self.device)
         probed = config.probe.due(self.step + 1, self.plan.steps)
         embedded = cached.compute() if cached else None
-        with autocast(self.device, config.train.precision):
-            embedded = embedded or embed(self.model, views, stage=self.stage)
+        beside = ConcurrentEncoders(self._pool, self.model, views, self._autocast) if self._pool else None
+        encoded = beside.encode() if beside else None
+        with self._autocast():
+            embedded = embedded or embed(self.model, views, stage=self.stage, encoded=encoded)
             if probed:
                 ask_for_gradients(embedded)
             terms, embeddings = compute_terms(
@@ -146,9 +152,12 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
             loss,
             values,
             after_step=lambda: self._update_banks(views.index_B, embeddings, views.present),
-            after_backward=cached.backward if cached else None,
+            after_backward=two_passes.backward if (two_passes := cached or beside) else None,
             meets_workers=views.collective,
         )
+
+    def _autocast(self) -> AbstractContextManager:
+        return autocast(self.device, self.config.train.precision)
 
     def _views(self, batch: Batch, rows: slice | None = None, *, inputs: bool = True) -> Views:
         """Return the batch, or some of its rows, on the device, with what the encoders' layers draw for these rows."""
@@ -166,7 +175,7 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
             self.model,
             [partial(self._views, batch, rows) for rows in parts],
             stage=self.stage,
-            context=lambda: autocast(self.device, self.config.train.precision),
+            context=self._autocast,
         )
 
     def learning_rate(self) -> float:

@@ -78,6 +78,7 @@ FREE = {
     "output_dir": "elsewhere",
     "train.workers": 2,
     "train.micro_rows": 2,
+    "train.concurrent_encoders": True,
     "train.gpu": True,
     "train.cpus_per_worker": 3.0,
     "train.threads_per_worker": 4,

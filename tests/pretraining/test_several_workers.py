@@ -172,10 +172,11 @@ def test_some_worker_had_no_depth_at_some_step(sources):
     assert ((counts == 0).any(0) & (counts > 0).any(0)).any()
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_the_first_step_takes_the_mean_of_the_workers_gradients(sources, tmp_path, world):
+@pytest.mark.parametrize(("world", "concurrent"), [(2, False), (3, False), (2, True)])
+def test_the_first_step_takes_the_mean_of_the_workers_gradients(sources, tmp_path, world, concurrent):
     over = {
         **OVER,
+        "train": {**OVER["train"], "concurrent_encoders": concurrent},
         "stages": {"stage1_steps": 1, "stage2_steps": 0},
         "optim": {"momentum": 0.0, "weight_decay": 0.0, "lr": 0.5, "warmup_steps": 0},
     }

@@ -1,0 +1,65 @@
+"""Encoders in two threads: the same step to rounding, the same bits each time, and errors that reach the caller."""
+
+import pytest
+import torch
+
+from hcmoco.config import merge
+from hcmoco.errors import UserError
+from hcmoco.pretraining.loop import pretrain
+from hcmoco.training.local import LocalContext
+from tests.helpers import local_pretraining as tiny
+
+# Four steps, two of each stage.
+SHORT = {"stages": {"stage1_steps": 2, "stage2_steps": 2}, "optim": {"lr": 0.02, "warmup_steps": 0}}
+RUNS = {
+    "stages": {},
+    "bfloat16": {"train": {"precision": "bfloat16"}},
+    "layers that draw": {
+        "model": {"rgb": {"args": {"drop_path_rate": 0.5}}, "depth": {"args": {"drop_path_rate": 0.5}}}
+    },
+    "mmv": {"objective": {"method": "mmv"}, "train": {"batch_size_per_lane": 4}},
+    "as released": tiny.AS_RELEASED,
+    "probed at each step": {"probe": {"every": 1}},
+}
+
+
+def trained(sources, over: dict, *, concurrent: bool):
+    """The state at the end."""
+    config = tiny.tiny_config(**merge(merge(SHORT, over), {"train": {"concurrent_encoders": concurrent}}))
+    feed = tiny.tiny_feed(config, sources)
+    return pretrain(config, feed.plan, LocalContext(feed, threads=1), None).state_dict()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_is_the_same_to_rounding_and_itself_to_the_bit(sources, name):
+    expected = trained(sources, RUNS[name], concurrent=False)
+    found = trained(sources, RUNS[name], concurrent=True)
+    tolerance = 2e-2 if name == "bfloat16" else 1e-4
+    for key, value in expected.model.items():
+        torch.testing.assert_close(found.model[key], value, rtol=tolerance, atol=tolerance, msg=key)
+    assert found.identity == expected.identity, "a run may go on the other way"
+    assert tiny.differences(found, trained(sources, RUNS[name], concurrent=True)) == []
+
+
+@pytest.mark.parametrize("encoder", ["rgb", "depth"])
+def test_an_error_of_either_thread_ends_the_run(sources, encoder):
+    """Layers that draw for all rows together are found where they run."""
+    over = {"model": {encoder: {"name": "resnet10t", "args": {"drop_block_rate": 0.1}}}}
+    with pytest.raises(UserError, match=f"{encoder}: a layer of the encoder draws"):
+        trained(sources, over, concurrent=True)
+
+
+@pytest.mark.parametrize(
+    ("other", "key"),
+    [
+        ({"gpu": True}, "gpu"),
+        ({"compile": True}, "compile"),
+        ({"micro_rows": 2}, "micro_rows"),
+        ({"global_batch": True}, "global_batch"),
+    ],
+)
+def test_what_it_does_not_go_with_is_one_line(other, key):
+    with pytest.raises(UserError, match=rf"train.concurrent_encoders does not go with train.{key}; set .*=false, or"):
+        tiny.tiny_config(train={"concurrent_encoders": True, **other})
+    tiny.tiny_config(train=other)
+    tiny.tiny_config(train={"concurrent_encoders": True})
