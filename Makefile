@@ -8,7 +8,8 @@ RUN := exec $(VENV)/bin/python
 # One stamp per checkout, so that an environment shared by several checkouts imports the one that it is called from.
 STAMP := $(VENV)/.hcmoco-$(shell pwd | cksum | cut -d' ' -f1)
 
-BENCHES := $(filter-out benchmarks/_% benchmarks/gpu.py,$(wildcard benchmarks/*.py))
+# Whole trainings (recipe.py) take too long for all of them together.
+BENCHES := $(filter-out benchmarks/_% benchmarks/gpu.py benchmarks/recipe.py,$(wildcard benchmarks/*.py))
 
 .NOTPARALLEL:
 .PHONY: help install pretrain tables fractions ablation versatility report people test test-slow test-long test-nodes test-cluster test-cluster-long lint format bench bench-gpu $(BENCHES) clean

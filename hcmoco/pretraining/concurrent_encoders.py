@@ -80,4 +80,4 @@ class ConcurrentEncoders:
         found = [pair for name in names if name in self._found for pair in zip(*self._found[name], strict=True)]
         asked = [(output, leaf.grad) for output, leaf in found if leaf.grad is not None and output.requires_grad]
         if asked:
-            torch.autograd.backward(*zip(*asked, strict=True))
+            torch.autograd.backward([output for output, _ in asked], [gradient for _, gradient in asked])

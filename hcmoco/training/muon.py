@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
+from hcmoco.training.distributed import rank, world
 from hcmoco.training.flat_grads import FlatParameters
 
 MOMENTUM, BETA_2, EPSILON = 0.95, 0.99, 1e-8
@@ -69,6 +71,9 @@ class Muon(torch.optim.Optimizer):
 
     Each part has the slots exp_avg, exp_avg_sq and step; the second moments of matrices stay zero.
 
+    Each of several workers makes its share of the matrices orthogonal and sends it to the others: a product of matrices
+    ends in other last bits on another processor, and weights have to stay the same on all workers.
+
     Args:
         groups: of one part each.
         flat: the parts' parameters. The order of a matrix's columns does not matter, so they are taken as they lie.
@@ -78,49 +83,65 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, groups: Iterable[dict[str, Any]], flat: FlatParameters, lr: float, weight_decay: float):
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay})
-        # Matrices of one shape are made orthogonal together: child -> (K, M, N) -> where they begin in the part.
-        self._matrices: dict[str, dict[tuple[int, int, int], list[int]]] = {}
+        # Matrices of one shape are made orthogonal together: (K, M, N) -> the part of each, and where it begins there.
+        self._matrices: dict[tuple[int, int, int], list[tuple[str, int]]] = defaultdict(list)
         self._others: dict[str, Tensor] = {}
+        self._parts = flat.parts
         for child, part in flat.parts.items():
-            found: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+            others = torch.ones(len(part), dtype=torch.bool)
             for name, offset in flat.offsets(child).items():
                 if shape := as_matrices(flat.shape(name)):
-                    found[shape].append(offset)
-            others = torch.ones(len(part), dtype=torch.bool)
-            for shape, offsets in found.items():
-                for offset in offsets:
+                    self._matrices[shape].append((child, offset))
                     others[offset : offset + torch.Size(shape).numel()] = False
-            self._matrices[child] = dict(found)
             self._others[child] = others.nonzero()[:, 0].to(part.device)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Update all parts by their gradients."""
         assert closure is None
-        for group, child in zip(self.param_groups, self._matrices, strict=True):
-            matrices, others = self._matrices[child], self._others[child]
-            (part,) = group["params"]
-            gradient, lr = part.grad, group["lr"]
-            slots = self.state[part]
-            if not slots:
-                slots |= {"exp_avg": torch.zeros_like(part), "exp_avg_sq": torch.zeros_like(part)}
-                slots["step"] = torch.zeros((), device=part.device)
-            mean = slots["exp_avg"].lerp_(gradient, 1 - MOMENTUM)
-            slots["step"] += 1
-            part.mul_(1 - lr * group["weight_decay"])
-            part.index_add_(0, others, self._adam(gradient[others], mean[others], slots, others), alpha=-lr)
-            ahead = gradient.lerp(mean, MOMENTUM)  # Nesterov's
-            for (stacked, rows, columns), offsets in matrices.items():
-                size = stacked * rows * columns
-                found = torch.cat([ahead[offset : offset + size].view(stacked, rows, columns) for offset in offsets])
-                updates = orthogonalize(found).reshape(len(offsets), size)
-                for offset, update in zip(offsets, updates, strict=True):
-                    part[offset : offset + size].add_(update, alpha=-lr * _UPDATE_RMS * max(rows, columns) ** 0.5)
+        rates = {child: group["lr"] for child, group in zip(self._parts, self.param_groups, strict=True)}
+        ahead = {
+            child: self._step_others(child, group) for child, group in zip(self._parts, self.param_groups, strict=True)
+        }
+        for (shape, places), updates in zip(self._matrices.items(), self._updates(ahead), strict=True):
+            scale = _UPDATE_RMS * max(shape[1:]) ** 0.5
+            for (child, offset), update in zip(places, updates, strict=True):
+                self._parts[child][offset : offset + len(update)].add_(update, alpha=-rates[child] * scale)
 
-    @staticmethod
-    def _adam(gradient: Tensor, mean: Tensor, slots: dict[str, Tensor], others: Tensor) -> Tensor:
+    def _step_others(self, child: str, group: dict[str, Any]) -> Tensor:
+        """Update what is no matrix, and decay all; return the momentum that matrices are updated by, Nesterov's."""
+        part, others = self._parts[child], self._others[child]
+        gradient, lr = part.grad, group["lr"]
+        assert gradient is not None
+        slots = self.state[part]
+        if not slots:
+            slots |= {"exp_avg": torch.zeros_like(part), "exp_avg_sq": torch.zeros_like(part)}
+            slots["step"] = torch.zeros((), device=part.device)
+        mean = slots["exp_avg"].lerp_(gradient, 1 - MOMENTUM)
+        slots["step"] += 1
         steps = slots["step"].double()  # the first corrections are small differences
-        square = slots["exp_avg_sq"][others] * BETA_2 + gradient * gradient * (1 - BETA_2)
+        square = slots["exp_avg_sq"][others] * BETA_2 + gradient[others].square() * (1 - BETA_2)
         slots["exp_avg_sq"][others] = square
         size = (square / (1 - BETA_2**steps)).sqrt() + EPSILON
-        return mean / (1 - MOMENTUM**steps) / size
+        part.mul_(1 - lr * group["weight_decay"])
+        part.index_add_(0, others, (mean[others] / (1 - MOMENTUM**steps) / size).to(part.dtype), alpha=-lr)
+        return gradient.lerp(mean, MOMENTUM)
+
+    def _updates(self, ahead: dict[str, Tensor]) -> list[Tensor]:
+        """Return the orthogonal updates [matrices, elements] of each shape."""
+        like = next(iter(ahead.values()))
+        sizes = [torch.Size(shape).numel() for shape in self._matrices]
+        counts = [len(places) for places in self._matrices.values()]
+        joined = like.new_zeros(sum(size * count for size, count in zip(sizes, counts, strict=True)))
+        found, start = [], 0
+        for ((stacked, rows, columns), places), size in zip(self._matrices.items(), sizes, strict=True):
+            updates = joined[start : start + size * len(places)].view(len(places), size)
+            start += updates.numel()
+            own = slice(rank(), None, world())
+            if mine := places[own]:
+                pieces = [ahead[child][offset : offset + size].view(stacked, rows, columns) for child, offset in mine]
+                updates[own] = orthogonalize(torch.cat(pieces)).reshape(len(mine), size)
+            found.append(updates)
+        if world() > 1:
+            dist.all_reduce(joined)  # to zeros an update adds itself
+        return found

@@ -20,8 +20,7 @@ class OptimConfig(Config):
     name: Literal["sgd", "adam", "adamw", "muon"] = Field(
         "sgd",
         description="sgd (with momentum), adam (weight decay as L2 in the gradient) or adamw; betas 0.9, 0.999. muon: "
-        "adamw with orthogonal updates of matrices, which learns more in a step and takes AdamW's learning rates; its "
-        "workers must have processors of one kind",
+        "adamw with orthogonal updates of matrices, which learns more in a step, at larger learning rates",
     )
     lr: float = Field(0.03, gt=0, allow_inf_nan=False, description="peak learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; the others ignore it")

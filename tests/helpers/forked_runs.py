@@ -30,6 +30,7 @@ from hcmoco.pretraining.loop import pretrain
 from hcmoco.training import averaging, distributed
 from hcmoco.training.checkpoint import States, TrainState
 from hcmoco.training.flat_grads import FlatParameters
+from hcmoco.training.optim import OptimConfig, build_optimizer
 from hcmoco.training.precision import settle
 from tests.helpers import local_pretraining as tiny
 from tests.helpers.averaging import averaged, fails_in_backward
@@ -106,6 +107,18 @@ def numbered_state(step: int) -> TrainState:
     """A state whose every tensor says of which step it is."""
     tensors = {name: torch.full((50,), float(step)) for name in ("a", "b")}
     return TrainState(step=step, stage=1, identity={"of": step}, model=tensors, optimizer=tensors, bank=tensors)
+
+
+def muon(rank, world, *, out):
+    """Three steps of Muon from gradients that all workers have; leaves each worker's weights in `out`."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3), torch.nn.Conv2d(6, 6, 3), torch.nn.Conv2d(6, 6, 3))
+    flat = FlatParameters(net)
+    optimizer = build_optimizer(OptimConfig(name="muon", lr=0.01), flat)
+    for _ in range(3):
+        flat.gradients.copy_(torch.randn(len(flat.gradients)))
+        optimizer.step()
+    torch.save(net.state_dict(), f"{out}/{world}-{rank}.pt")
 
 
 def collectives(rank, world, *, lanes, out):
@@ -186,7 +199,7 @@ def write_gradient(rank, world, feed, run, out):
 CALLS = {
     each.__name__: each
     for each in (
-        *(train, write_state, collectives, settled, pretraining_step, finetuning_step),
+        *(train, write_state, muon, collectives, settled, pretraining_step, finetuning_step),
         *(layers, step_in_float64, averaged, fails_in_backward),
     )
 }

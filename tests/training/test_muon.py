@@ -7,6 +7,7 @@ from torch import nn
 from hcmoco.training.flat_grads import FlatParameters
 from hcmoco.training.muon import BETA_2, MOMENTUM, as_matrices, orthogonalize
 from hcmoco.training.optim import OptimConfig, build_optimizer
+from tests.helpers import forked_runs
 
 
 def with_singular_values(rows: int, columns: int, values: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -146,3 +147,16 @@ def test_the_memory_layout_changes_nothing_but_rounding():
     found = stepped(plain, gradients, CONFIG)
     for name, value in stepped(other, gradients, CONFIG).items():
         torch.testing.assert_close(value, found[name], rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.slow
+def test_workers_share_the_work_and_hold_the_same_bits(tmp_path):
+    forked_runs.run_jobs(
+        tmp_path, [{"call": "muon", "world": world, "arguments": {"out": str(tmp_path)}} for world in (1, 2, 3)]
+    )
+    alone = torch.load(tmp_path / "1-0.pt")
+    for world in (2, 3):
+        first, *others = (torch.load(tmp_path / f"{world}-{rank}.pt") for rank in range(world))
+        for name, value in alone.items():
+            torch.testing.assert_close(first[name], value, rtol=1e-5, atol=1e-6)
+            assert all(torch.equal(first[name], other[name]) for other in others)
