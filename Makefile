@@ -14,7 +14,7 @@ BENCHES := $(filter-out benchmarks/_% benchmarks/gpu.py benchmarks/recipe.py,$(w
 .NOTPARALLEL:
 .PHONY: help install pretrain tables fractions ablation versatility report people test test-slow test-long test-nodes test-cluster test-cluster-long lint format bench bench-gpu $(BENCHES) clean
 help:
-	@echo "make pretrain   synthetic people, both stages on two CPU workers, probes, export (8 minutes on 2 cores with AVX512-BF16, 24 with AVX2)"
+	@echo "make pretrain   synthetic people, both stages on two CPU cores, probes, export (3 minutes and a quarter on 2 cores with AVX512-BF16)"
 	@echo "make tables     the paper's tables on synthetic people (about two hours on 2 cores; goes on where it stopped)"
 	@echo "make test       the tests (make test-slow: several workers, kills, job submit; make test-long: more kills;"
 	@echo "                make test-cluster, test-cluster-long: several nodes on this machine, as root)"
