@@ -40,6 +40,7 @@ RECIPES = ("people-gpu", "paper-w18", "people-cpu")
 TINY = (
     *("augment.size=64", "train.batch_size_per_lane=4", "model.embedding=16", "objective.num_anchors=12"),
     *("model.rgb={name: test_resnet}", "model.depth={name: test_resnet}", "model.skeleton={width: 16, num_blocks: 1}"),
+    *("train.lanes=2", "data.sources.indoor.weight=3"),  # few rows, some of them without depth
 )
 
 
@@ -53,7 +54,7 @@ class Arm:
 
     def overrides(self, gpu: bool) -> list[str]:
         """What of a recipe it decides."""
-        said = {"precision": self.precision, "compile": self.compiled, "gpu": gpu}
+        said = {"precision": self.precision, "compile": self.compiled, "gpu": gpu, "concurrent_encoders": False}
         return [f"train.{name}={str(value).lower()}" for name, value in said.items()]
 
 

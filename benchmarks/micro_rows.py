@@ -1,6 +1,6 @@
 """Measure what `train.micro_rows` saves in memory, and what it costs in time, beside a step of the whole batch.
 
-    python benchmarks/micro_rows.py                     # the recipe people-cpu, all rows of a step on one worker
+    python benchmarks/micro_rows.py                     # the recipe people-cpu-tables, all rows of a step on one worker
     python benchmarks/micro_rows.py augment.size=192    # larger crops
 
 Each turn is a program of its own, which takes the peak of its resident memory in two stage-2 steps, less what it held
@@ -37,7 +37,7 @@ def main() -> None:
     overrides = ["train.workers=1", "train.precision=float32", *given.overrides]
     if given.quick:
         overrides.append("augment.size=64")
-    config = load_config("people-cpu", overrides)
+    config = load_config("people-cpu-tables", overrides)
     limits = (4,) if given.quick else LIMITS
 
     def turn(rows: int) -> tuple[float, float]:
@@ -69,7 +69,7 @@ def main() -> None:
 def one_turn(rows: int, overrides: list[str]) -> None:
     """Print the bytes and the CPU seconds of a step that encodes `rows` rows at once, all where it is 0."""
     torch.set_num_threads(1)
-    config = load_config("people-cpu", [*overrides, f"train.micro_rows={rows or 'null'}"])
+    config = load_config("people-cpu-tables", [*overrides, f"train.micro_rows={rows or 'null'}"])
     plan = make_plan(config)
     run = Pretraining(config, plan, torch.device("cpu"), plan.lanes)
     run.start_stage2()

@@ -37,7 +37,7 @@ from hcmoco.training.precision import autocast, native_bfloat16, settle
 
 # Recipe and overrides.
 SIZES = {
-    "people-cpu": ("people-cpu", []),
+    "people-cpu": ("people-cpu", ["train.concurrent_encoders=false"]),  # as the encoders alone run here
     "paper": (
         "people-gpu",
         ["augment.size=320", "train.lanes=1", "train.batch_size_per_lane=56", "train.precision=auto"],
