@@ -54,7 +54,7 @@ class Arm:
 
     def overrides(self, gpu: bool) -> list[str]:
         """What of a recipe it decides."""
-        said = {"precision": self.precision, "compile": self.compiled, "gpu": gpu, "concurrent_encoders": False}
+        said = {"precision": self.precision, "compile": self.compiled, "gpu": gpu}
         return [f"train.{name}={str(value).lower()}" for name, value in said.items()]
 
 

@@ -71,25 +71,11 @@ class PretrainTrainConfig(TrainConfig):
 
     concurrent_encoders: bool = Field(
         False,
-        description="the RGB encoder runs in a thread beside the other two, so that a worker uses two cores of a CPU; "
-        "changes the result by rounding at most",
+        description="on a CPU the RGB encoder runs in a thread beside the other two, so that a worker uses two cores; "
+        "changes the result by rounding at most. With gpu, compile, global_batch or micro_rows they run one after the "
+        "other whatever this says",
         json_schema_extra=FREE,
     )
-
-    @model_validator(mode="after")
-    def _concurrent(self) -> "PretrainTrainConfig":
-        others = {
-            "train.gpu": self.gpu,
-            "train.compile": self.compile,
-            "train.micro_rows": self.micro_rows is not None,
-            "train.global_batch": self.global_batch,
-        }
-        if self.concurrent_encoders and (other := next((key for key, is_set in others.items() if is_set), None)):
-            raise ValueError(
-                f"train.concurrent_encoders does not go with {other}; set train.concurrent_encoders=false, or leave "
-                f"{other} out"
-            )
-        return self
 
     @model_validator(mode="after")
     def _within_a_lane(self) -> "PretrainTrainConfig":
@@ -117,6 +103,13 @@ class PretrainTrainConfig(TrainConfig):
         if not self.global_batch:
             del named["global_batch"], named["micro_rows"]
         return named
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether encoders run in two threads. A GPU has work enough from one, and what is compiled, exchanged in batch
+        norms or run twice has an order."""
+        ordered = self.gpu or self.compile or self.global_batch or self.micro_rows is not None
+        return self.concurrent_encoders and not ordered
 
     @property
     def smallest_batch(self) -> int:

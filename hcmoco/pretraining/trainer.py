@@ -72,7 +72,7 @@ class Pretraining(Trainer[PretrainConfig, Batch]):
         self.synchronized = train.global_batch and train.micro_rows is None
         if self.synchronized:
             synchronize_batch_norm(model)
-        self._pool = ThreadPoolExecutor(1, "encoder") if train.concurrent_encoders else None
+        self._pool = ThreadPoolExecutor(1, "encoder") if train.side_by_side else None
         self.gradient_norms: dict[str, Tensor] = {}
         self.scope = AllWorkers(lanes_here) if train.global_batch else LOCAL
         self.banks = make_banks(

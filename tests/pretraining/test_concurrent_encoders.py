@@ -49,17 +49,14 @@ def test_an_error_of_either_thread_ends_the_run(sources, encoder):
         trained(sources, over, concurrent=True)
 
 
-@pytest.mark.parametrize(
-    ("other", "key"),
-    [
-        ({"gpu": True}, "gpu"),
-        ({"compile": True}, "compile"),
-        ({"micro_rows": 2}, "micro_rows"),
-        ({"global_batch": True}, "global_batch"),
-    ],
-)
-def test_what_it_does_not_go_with_is_one_line(other, key):
-    with pytest.raises(UserError, match=rf"train.concurrent_encoders does not go with train.{key}; set .*=false, or"):
-        tiny.tiny_config(train={"concurrent_encoders": True, **other})
-    tiny.tiny_config(train=other)
-    tiny.tiny_config(train={"concurrent_encoders": True})
+@pytest.mark.parametrize("other", [{"gpu": True}, {"compile": True}, {"micro_rows": 2}, {"global_batch": True}])
+def test_what_has_an_order_runs_in_it(other):
+    """So that a recipe with concurrent encoders can be taken to a GPU as it is."""
+    assert tiny.tiny_config(train={"concurrent_encoders": True}).train.side_by_side
+    assert not tiny.tiny_config(train={"concurrent_encoders": True, **other}).train.side_by_side
+
+
+def test_few_rows_at_once_are_as_without(sources):
+    few = {"train": {"micro_rows": 2}}
+    expected, found = (trained(sources, few, concurrent=concurrent) for concurrent in (False, True))
+    assert tiny.differences(expected, found) == []

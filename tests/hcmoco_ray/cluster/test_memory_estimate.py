@@ -15,7 +15,7 @@ from tests.helpers.pretrain_program import start, write_recipe
 
 @pytest.mark.parametrize("backbone", ["test_resnet", pytest.param("hrnet_w18_small", marks=pytest.mark.slow)])
 def test_counted_without_computing_is_what_computing_keeps(backbone):
-    config = load(PretrainRecipe, "people-cpu", [f"model.rgb.name={backbone}", f"model.depth.name={backbone}"])
+    config = load(PretrainRecipe, "people-cpu-tables", [f"model.rgb.name={backbone}", f"model.depth.name={backbone}"])
     real = HCMoCo(config.model, seed=0).train()
     assert activation_bytes(shapes(config), 64) == pytest.approx(activation_bytes(real, 64), rel=0.01)
     # Everything is a map of the image, or almost: four times the pixels keep four times as much.
@@ -36,7 +36,7 @@ def test_more_of_anything_needs_more():
         return needed_memory(
             load(
                 PretrainRecipe,
-                "people-cpu",
+                "people-cpu-tables",
                 last_of_each(["train.workers=1", "train.precision=bfloat16", *small, *overrides]),
             ),
             1000,
@@ -61,7 +61,7 @@ def test_more_of_anything_needs_more():
 
 
 def test_a_state_is_as_large_as_its_numbers():
-    config = load(PretrainRecipe, "people-cpu", ["objective.num_negatives=64", "optim.name=sgd"])
+    config = load(PretrainRecipe, "people-cpu-tables", ["objective.num_negatives=64", "optim.name=sgd"])
     parameters = sum(each.numel() for each in HCMoCo(config.model, seed=0).parameters())
     # Of a bank's row: a float32 embedding, whether it was visited, and its place in the order of visits.
     assert state_bytes(config, 100) == 4 * 2 * parameters + 3 * (100 * (4 * 128 + 9) + 16)
@@ -70,7 +70,7 @@ def test_a_state_is_as_large_as_its_numbers():
 def test_a_bounded_bank_is_counted_bounded_however_many_people_there_are():
     def config(*overrides):
         small = ["model.rgb.name=test_resnet", "model.depth.name=test_resnet", "train.precision=float32"]
-        return load(PretrainRecipe, "people-cpu", [*small, *overrides])
+        return load(PretrainRecipe, "people-cpu-tables", [*small, *overrides])
 
     people, rows, row = 100_000_000, 1_000_000, 3 * (4 * 128 + 9)
     with_bank = "objective.num_negatives=64"

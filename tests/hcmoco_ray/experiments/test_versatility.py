@@ -172,6 +172,8 @@ def test_the_tables_are_the_papers():
     ]
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_a_test_on_what_is_trained_on_is_told_once(home, capsys):
     given = [f"--{name}={value}" for name, value in RECIPE["data"]["labeled"]["people"].items()]
     assert prepare(["people", "--out", str(home / "data/labelled"), *given]) == 0

@@ -43,6 +43,8 @@ def placed(person: Person) -> np.ndarray:
     return person.keypoints[seen, :2] + person.crop[:2]
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_turned_photographs(ray_session, tmp_path, capsys):
     pictures, weights = tmp_path / "mine", onnx_files.write_heatmaps(tmp_path / "dots.onnx", INPUT)
     pictures.mkdir()

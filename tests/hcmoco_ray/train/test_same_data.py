@@ -41,6 +41,8 @@ def test_a_fine_tuning_and_an_evaluation_on_what_was_trained_on(home):
     assert (other.status, warnings(other)) == (0, [])
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_a_grid_tells_of_its_data_once(home, capsys):
     init = export(home / "unmasked-start", "unmasked")
     (home / "grid.yaml").write_text(f"""
