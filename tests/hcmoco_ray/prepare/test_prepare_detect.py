@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from hcmoco.data import codecs
 from hcmoco.data.schema import Person
