@@ -8,6 +8,8 @@ An arm is a recipe with overrides, trained in one process of one thread. A recip
 whose batch norms and negatives see the rows of all.
 """
 
+import argparse
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -15,8 +17,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from benchmarks._measure import Table, arguments, run
-from benchmarks._results import ROOT
+from benchmarks._measure import Table, run
+from benchmarks._results import RESULTS, ROOT
 from hcmoco.config import load_recipe, merge, parse_overrides
 from hcmoco.errors import UserError
 from hcmoco.pretraining.loop import STAGE_2, pretrain
@@ -52,19 +54,32 @@ _QUICK = ["stages={stage1_steps: 1, stage2_steps: 1}", "probe.num_people=8"]
 
 
 def main() -> None:
-    parser = arguments(__doc__, rounds=1, quick="people-cpu, few people, 2 steps")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--quick", action="store_true", help="people-cpu, 2 steps; the figures are a smoke test, not a result"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON (default benchmarks/results)")
     parser.add_argument("--data", type=Path, help="folder of the people; made where they are not there")
     parser.add_argument(
         "--arms", nargs="+", metavar="ARM", help=f"which (default all): {', '.join(ARMS)}, or NAME=RECIPE overrides"
     )
     parser.add_argument("--seeds", type=int, default=1, help="seeds of each, from 0 (default 1)")
     given = parser.parse_args()
-    arms = dict(_arm(text) for text in (["people-cpu"] if given.quick else given.arms or ARMS))
+    if given.seeds < 1:
+        parser.error("--seeds: must be at least 1")
+    asked = [_arm(text) for text in given.arms or (["people-cpu"] if given.quick else ARMS)]
+    arms = dict(asked)
+    if len(arms) < len(asked):
+        parser.error("--arms: two arms have one name; give each a name of its own")
     torch.set_num_threads(1)
     table = Table("recipe-quick" if given.quick else "recipe", {"seeds": given.seeds})
     with TemporaryDirectory(prefix="hb-") as temporary:
         for name, arm in arms.items():
-            recipe, *overrides = arm.split()
+            # Quotes keep a value with blanks together.
+            try:
+                recipe, *overrides = shlex.split(arm)
+            except ValueError as error:
+                raise UserError(f"--arms {name}: {error}") from None
             taught = [
                 train(recipe, [*overrides, *(_QUICK if given.quick else [])], given.data or Path(temporary), seed)
                 for seed in range(given.seeds)
@@ -88,15 +103,21 @@ def _arm(text: str) -> tuple[str, str]:
 
 def train(recipe: str, overrides: list[str], data: Path, seed: int) -> dict[str, float]:
     """Train once; return the CPU `seconds` of the process, probes included, and the probes at the end."""
-    values = load_recipe(ROOT / "recipes" / f"{recipe}.yaml")
-    for override in [*overrides, f"seed={seed}", f"output_dir={data}/run", "train.workers=1"]:
-        values = merge(values, parse_overrides([override]))
-    for source in (*values["data"]["sources"].values(), values["data"]["held_out"]):
-        source["path"] = str(data / Path(source["path"]).name)
+    own = parse_overrides(overrides)
+    if decided := [key for key in ("seed", "output_dir") if key in own]:
+        raise UserError(f"{decided[0]} is the benchmark's own; leave it out (--seeds trains several)")
+    values = merge(load_recipe(ROOT / "recipes" / f"{recipe}.yaml"), own)
+    values = merge(values, parse_overrides([f"seed={seed}", f"output_dir={data}/run", "train.workers=1"]))
     config = run_config.check(PretrainRecipe, values, recipe)
-    sources = tuple(ensure.open_data(f"sources.{name}", each) for name, each in config.data.sources.items())
-    assert config.data.held_out is not None
-    views = probe_views(config, ensure.open_data("held_out", config.data.held_out, split="held-out"))
+    if config.data.held_out is None or config.objective.method != "hcmoco":
+        raise UserError(f"recipe {recipe}: data.held_out and objective.method=hcmoco are needed, for the probes")
+    moved = {
+        name: each.model_copy(update={"path": str(data / Path(each.path).name)})
+        for name, each in {**config.data.sources, "": config.data.held_out}.items()
+    }
+    held_out = moved.pop("")
+    sources = tuple(ensure.open_data(f"sources.{name}", each) for name, each in moved.items())
+    views = probe_views(config, ensure.open_data("held_out", held_out, split="held-out"))
     if "ray" in sys.modules:
         sys.modules["ray"].shutdown()  # that has made the people
     plan = make_plan(config, sources)

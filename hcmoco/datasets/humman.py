@@ -105,6 +105,7 @@ def items(config: HummanConfig) -> list[HummanItem | Rejected]:
         raise UserError(f"{root} does not exist; give the folder with HuMMan-Recon's sequences")
     sequences = sorted(each.name for each in os.scandir(root) if each.is_dir() and _SEQUENCE.fullmatch(each.name))
     found: list[HummanItem | Rejected] = []
+    seen: set[str] = set()
     for sequence in sequences:
         color, depth = (root / sequence / name for name in ("kinect_color", "kinect_depth"))
         names = _names(color)
@@ -115,6 +116,7 @@ def items(config: HummanConfig) -> list[HummanItem | Rejected]:
                 "pictures"
             )
         kinects = sorted({*names, *_names(depth)})
+        seen |= set(filter(_KINECT.fullmatch, kinects))
         for kinect in filter(_KINECT.fullmatch, kinects):
             if config.kinects and int(kinect[-3:]) not in config.kinects:
                 continue
@@ -123,9 +125,14 @@ def items(config: HummanConfig) -> list[HummanItem | Rejected]:
                 HummanItem(f"humman/{sequence}/{kinect}/{frame[:6]}", config.source, sequence, kinect, frame, config)
                 for frame in frames[:: config.stride]
             ]
+    there = sorted({int(kinect[-3:]) for kinect in seen})
+    if there and (missing := [number for number in config.kinects if number not in there]):
+        raise UserError(
+            f"--kinects {missing[0]}: {root} has {', '.join(map(str, there))}; choose among them, or leave it out"
+        )
     if not found:
         raise UserError(
-            f"{root} holds no frame of HuMMan-Recon{' of these --kinects' if config.kinects else ''}; expected are "
+            f"{root} holds no frame of HuMMan-Recon; expected are "
             "p000455_a000986/kinect_color/kinect_000/000000.png and so on: unpack its archives there"
         )
     return found

@@ -57,7 +57,10 @@ class TrainConfig(Config):
     renamed: ClassVar = {"rows_per_lane": "batch_size_per_lane", "keep": "num_checkpoints"}
 
     lanes: int = Field(
-        8, ge=1, description="parts that a step's rows are dealt in; the number of workers must divide it"
+        8,
+        ge=1,
+        le=65_536,
+        description="parts that a step's rows are dealt in; the number of workers must divide it",
     )
     batch_size_per_lane: int = Field(
         ge=1, description="rows per lane and step; a step has lanes x batch_size_per_lane rows"

@@ -1,6 +1,6 @@
 """Pre-train RGB, depth and keypoint encoders by contrasting them with each other; both stages in one run.
 
-    python pipelines/pretrain.py                                          # synthetic people on two CPU workers
+    python pipelines/pretrain.py                                          # synthetic people on two CPU cores
     python pipelines/pretrain.py --recipe people-gpu train.workers=4
     ray job submit --working-dir . -- python pipelines/pretrain.py --recipe people-cpu output_dir=/shared/run
 

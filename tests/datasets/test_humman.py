@@ -84,3 +84,10 @@ def test_the_subset_with_videos_is_refused_with_the_reason(tmp_path):
     (tmp_path / files.SEQUENCE / "kinect_color" / "kinect_000.mp4").write_bytes(b"")
     with pytest.raises(UserError, match=r"so this is HuMMan-Point, which is not read: .*; take HuMMan-Recon"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("number", [7, -1])
+def test_a_kinect_that_is_not_there_is_one_line(tmp_path, number):
+    files.write_humman(tmp_path, kinects=2)
+    with pytest.raises(UserError, match=rf"--kinects {number}: .* has 0, 1; choose among them, or leave it out"):
+        humman.items(humman.HummanConfig(source=str(tmp_path), kinects=(1, number)))

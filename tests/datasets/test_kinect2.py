@@ -165,6 +165,11 @@ FAULTS = [
         {},
         "fx 0.56 and fy 1 cannot be of a 1920 x 1080 picture; give pixels",
     ),
+    (
+        {"cameraMatrix": np.diag([0.5, 0.5, 1]) @ COLOR},
+        {},
+        "far from the middle of 1920 x 1080 pixels, which iai_kinect2",
+    ),
     ({"cameraMatrix": np.eye(2)}, {}, "cameraMatrix must be a matrix of 3 x 3 numbers"),
     ({"distortionCoefficients": np.arange(14.0)[None]}, {}, "14 numbers, of a lens with a thin prism or a tilted"),
     ({"depthShift": 1e4}, {}, "depthShift is 10000.0; a number of millimeters from -300 to 300 is read"),

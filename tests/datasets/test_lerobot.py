@@ -120,3 +120,45 @@ def test_other_recordings_have_no_video_key(tmp_path):
     write_video(tmp_path, count=2)
     with pytest.raises(UserError, match="--video-key counts only with a LeRobot data set"):
         recording.resolve(config(tmp_path, video_key=TOP))
+
+
+def test_a_camera_or_file_that_version_3_lacks_is_one_line_whose_advice_helps(tmp_path):
+    write(tmp_path, "v3.0")
+    with pytest.raises(UserError, match=rf"videos/{WRIST}/chunk-000/file-000.mp4 is missing.* with --video-key"):
+        recording.items(config(tmp_path))
+    assert len(recording.items(config(tmp_path, video_key=TOP))) == 2
+    (tmp_path / "videos" / TOP / "chunk-000" / "file-000.mp4").unlink()
+    with pytest.raises(UserError, match=rf"videos/{TOP}/chunk-000/file-000.mp4 is missing"):
+        recording.items(config(tmp_path, video_key=TOP))
+
+
+@pytest.mark.parametrize("frame", ["nobody/000000", "it/1", "it", "000001"])
+def test_a_frame_of_no_video_is_one_line_whose_advice_helps(tmp_path, frame):
+    write_video(tmp_path, "it.mp4", 3)
+    (tmp_path / "people.jsonl").write_text(json.dumps({"frame": frame, "box": [0, 0, 40, 30]}))
+    with pytest.raises(UserError, match=r"names the frame .*, which the recording lacks; .* for example 'it/000000'"):
+        recording.items(config(tmp_path))
+    (tmp_path / "people.jsonl").write_text(json.dumps({"frame": "it/000000", "box": [0, 0, 40, 30]}))
+    assert sum(isinstance(each, Person) for each in read_all(recording.READER, config(tmp_path))) == 1
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_who_is_named_after_the_last_frame_is_rejected(tmp_path, stride):
+    write_video(tmp_path, "it.mp4", 3)
+    lines = [{"frame": f"it/{number:06d}", "box": [0, 0, 40, 30]} for number in (0, 2, 9)]
+    (tmp_path / "people.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = list(read_all(recording.READER, config(tmp_path, stride=stride)))
+    assert [each.id for each in found if isinstance(each, Person)] == ["recording/it/000000", "recording/it/000002"]
+    rejected = [each for each in found if isinstance(each, Rejected)]
+    assert [each.id for each in rejected] == ["recording/it/000009"]
+    assert "ends before this frame: the last one that is read is 000002" in rejected[0].reason
+
+
+def test_a_file_of_people_that_is_named_has_to_be_there(tmp_path):
+    write_video(tmp_path, "it.mp4", 2)
+    with pytest.raises(UserError, match=r"nothere.jsonl does not exist; .* or leave --file out"):
+        recording.items(config(tmp_path, file="nothere.jsonl"))
+    assert len(recording.items(config(tmp_path))) == 1
+    (tmp_path / "people.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"people\.jsonl is no file"):
+        recording.items(config(tmp_path))

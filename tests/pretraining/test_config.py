@@ -42,6 +42,7 @@ from tests.helpers import local_pretraining as tiny
         ("train.num_checkpoints=0", r"train.num_checkpoints = 0"),
         ("train.save_every=0", r"train.save_every = 0"),
         ("train.lanes=0", r"train.lanes = 0"),
+        ("train.lanes=1000000000", r"train.lanes = 1000000000: .*at most 65536"),
         ("model.joint_set=people-31", r"model.joint_set = 'people-31': allowed are"),
         ("model.rgb.name=hrnet_w17", r"model.rgb.name = 'hrnet_w17': timm has no such model"),
         ("objective.num_negatives=-1", r"objective.num_negatives = -1"),

@@ -121,6 +121,11 @@ def _camera(
         raise UserError(f"{path}: cameraMatrix must be fx, 0, cx, 0, fy, cy, 0, 0, 1, row by row, as OpenCV writes it")
     numbers = {"width": measured[0], "height": measured[1], "fx": fx, "fy": fy, "cx": cx, "cy": cy}
     build(CameraConfig, numbers, str(path))  # as measured, so that a refusal shows the file's own numbers
+    if not all(0.4 < middle / side < 0.6 for middle, side in zip((cx, cy), measured, strict=True)):
+        raise UserError(
+            f"{path}: cx {cx:g} and cy {cy:g} are far from the middle of {measured[0]} x {measured[1]} pixels, which "
+            "iai_kinect2 calibrates at; give the file that kinect2_calibration wrote, for pictures of any size"
+        )
     distortion = _distortion(path, values)
     given = {
         "width": size[0],

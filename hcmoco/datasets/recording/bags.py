@@ -11,7 +11,7 @@ from hcmoco.data.depth_units import default_unit, in_millimeters
 from hcmoco.datasets.base import Outcome, Rejected, Shown, Skipped
 from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.recording import ros_bag, ros_messages
-from hcmoco.datasets.recording.frames_item import ALONE, NO_LINE, FramesItem, frame_records, to_find
+from hcmoco.datasets.recording.frames_item import ALONE, NO_LINE, FramesItem, frame_records, not_reached, to_find
 
 
 class BagItem(FramesItem):
@@ -47,7 +47,7 @@ def depth_frames(items: Iterable[BagItem]) -> Iterator[np.ndarray]:
 def read(item: BagItem) -> list[Outcome]:
     """Return the records of every `stride`-th moment, in order; the whole bag is Rejected if it cannot be used."""
     found: list[Outcome] = []
-    config = item.config
+    config, last = item.config, -1
     try:
         with _opened(item) as (reader, streams):
             by = cameras(item.recorded_by, streams)
@@ -55,6 +55,8 @@ def read(item: BagItem) -> list[Outcome]:
                 if number % config.stride == 0:
                     both = bool(streams.color and streams.depth)
                     found += _frame(item, number, color, depth, by, paired=both)
+                    last = number
+            found += not_reached(item, last)
     except ValueError as error:
         found.append(Rejected(item.id, str(error)))
     return found or [Rejected(item.id, f"the bag {item.name!r} has no frame")]

@@ -45,6 +45,7 @@ def items(config: RecordingConfig) -> list[Item | Rejected | Skipped]:
     layout, lines = seen.layout, seen.lines
     if layout.bags or layout.videos:
         _check_no_pictures(config, lines)
+        _check_known_files(config, lines, _stems(config, layout))
         known = [line for each in (lines or {}).values() for line in each]
         check_placed(config, [True] if lines is None else (asks_for_everybody(line, config) for line in known))
         return list(_file_items(config, layout, lines))
@@ -102,6 +103,11 @@ def read_lines(config: RecordingConfig) -> dict[str, list[FrameLine]] | None:
     """
     path = Path(config.path) / config.file
     if not path.is_file():
+        if path.exists() or config.file != type(config).model_fields["file"].default:
+            raise UserError(
+                f"{path} {'is no file' if path.exists() else 'does not exist'}; give the file that tells who is where, "
+                "or leave --file out for a recording without one"
+            )
         return None
     found: dict[str, list[FrameLine]] = defaultdict(list)
     for number, text in text_lines(path):
@@ -128,6 +134,22 @@ def _check_known(config: RecordingConfig, lines: Lines | None, stems: set[str]) 
         raise UserError(
             f"{Path(config.path) / config.file} names the frame {unknown!r}, which the recording lacks; "
             f"a frame is called like its color picture without the ending, for example {min(stems)!r}"
+        )
+
+
+def _check_known_files(config: RecordingConfig, lines: Lines | None, stems: Sequence[str]) -> None:
+    """Of videos and bags: how many frames they have is known when they are read."""
+
+    def known(frame: str) -> bool:
+        stem, _, number = frame.rpartition("/")
+        return stem in stems and len(number) == 6 and number.isascii() and number.isdigit()
+
+    unknown = next((frame for frame in lines or {} if not known(frame)), None)
+    if unknown is not None:
+        raise UserError(
+            f"{Path(config.path) / config.file} names the frame {unknown!r}, which the recording lacks; a frame is "
+            "called like its file without the ending, and by its number from 0 in six digits, for example "
+            f"{f'{min(stems)}/000000'!r}"
         )
 
 

@@ -51,6 +51,18 @@ class FramesItem:
         return self.detected.get(frame) or self.known(frame)
 
 
+def not_reached(item: FramesItem, last: int) -> list[Outcome]:
+    """Return who is named in frames that a file does not have.
+
+    Args:
+        item: the file.
+        last: number of the last frame that was looked at, -1: none.
+    """
+    ends = last + item.config.stride  # frames between two that are read are there
+    reason = f"{item.name!r} ends before this frame: the last one that is read is {max(last, 0):06d}"
+    return [Rejected(f"{item.id}/{frame}", reason) for frame in sorted(item.lines or {}) if int(frame) >= ends]
+
+
 def to_find(item: FramesItem, frame: str, rgb: np.ndarray) -> Shown | None:
     """Return a frame with the boxes of whom a detector is to find in it; None if nobody is asked for.
 

@@ -12,6 +12,7 @@ inside Parquet (dtype "image"); the state of the robot; tables of Lance ("storag
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +116,34 @@ def _videos(root: Path, info: dict[str, Any], key: str) -> list[str]:
     """Names of a camera's videos: those that info.json counts; of v3.0, which counts no files, all there are."""
     if _TEMPLATES[info["codebase_version"]] == _BY_FILE:
         found = (root / "videos" / key).glob("chunk-*/file-*.mp4") if (root / "videos" / key).is_dir() else ()
-        return [name for name in sorted(each.relative_to(root).as_posix() for each in found) if _NAME.fullmatch(name)]
+        names = [name for name in sorted(each.relative_to(root).as_posix() for each in found) if _NAME.fullmatch(name)]
+        _check_all_there(root, key, names)
+        return names
     return [
         _BY_EPISODE.format(
             episode_chunk=number // _count(root, info, "chunks_size"), video_key=key, episode_index=number
         )
         for number in range(_count(root, info, "total_episodes"))
     ]
+
+
+def _check_all_there(root: Path, key: str, names: Sequence[str]) -> None:
+    """Raise UserError if a camera has no video, or if one is missing before its last."""
+    by_chunk: dict[str, list[int]] = {}
+    for name in names:
+        chunk, _, file = name.rpartition("/")
+        by_chunk.setdefault(chunk, []).append(int(file.removeprefix("file-").removesuffix(".mp4")))
+    first = root / "videos" / key / "chunk-000" / "file-000.mp4"
+    missing = [] if names else [first]
+    for chunk, numbers in by_chunk.items():
+        missing += [
+            root / chunk / f"file-{number:03d}.mp4" for number in range(max(numbers)) if number not in set(numbers)
+        ]
+    if missing:
+        raise UserError(
+            f"{missing[0]} is missing, a video of the camera {key} of {INFO}; download it, or choose other cameras "
+            "with --video-key"
+        )
 
 
 def _count(root: Path, info: dict[str, Any], name: str) -> int:

@@ -11,7 +11,7 @@ from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.detected import asks
 from hcmoco.datasets.io.streams import Frame, frames, open_video
 from hcmoco.datasets.recording import azure_kinect
-from hcmoco.datasets.recording.frames_item import NO_LINE, FramesItem, frame_records, to_find
+from hcmoco.datasets.recording.frames_item import NO_LINE, FramesItem, frame_records, not_reached, to_find
 
 _DAMAGED = "the video is damaged here: the frame is made of data that do not decode"
 
@@ -53,9 +53,12 @@ def depth_frames(items: Iterable[VideoItem]) -> Iterator[np.ndarray]:
 def read(item: VideoItem) -> list[Outcome]:
     """Return the records of every `stride`-th frame, in order; the whole file is Rejected if it does not open."""
     found: list[Outcome] = []
+    last = -1
     try:
         for moment in _moments(item):
             found += _frame(item, moment)
+            last = moment.number
+        found += not_reached(item, last)
     except ValueError as error:
         found.append(Rejected(item.id, str(error)))
     return found or [Rejected(item.id, f"the video {item.name!r} has no frame")]
