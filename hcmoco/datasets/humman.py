@@ -115,9 +115,9 @@ def items(config: HummanConfig) -> list[HummanItem | Rejected]:
                 "0 in depth and from 1 where its video_splitter.py saved color; take HuMMan-Recon, whose color is "
                 "pictures"
             )
-        kinects = sorted({*names, *_names(depth)})
-        seen |= set(filter(_KINECT.fullmatch, kinects))
-        for kinect in filter(_KINECT.fullmatch, kinects):
+        kinects = sorted(filter(_KINECT.fullmatch, {*names, *_names(depth)}))
+        seen |= {*kinects}
+        for kinect in kinects:
             if config.kinects and int(kinect[-3:]) not in config.kinects:
                 continue
             frames = sorted({*filter(_FRAME.fullmatch, [*_names(color / kinect), *_names(depth / kinect)])})

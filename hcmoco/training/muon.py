@@ -99,14 +99,12 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Update all parts by their gradients."""
         assert closure is None
-        rates = {child: group["lr"] for child, group in zip(self._parts, self.param_groups, strict=True)}
-        ahead = {
-            child: self._step_others(child, group) for child, group in zip(self._parts, self.param_groups, strict=True)
-        }
+        groups = dict(zip(self._parts, self.param_groups, strict=True))
+        ahead = {child: self._step_others(child, group) for child, group in groups.items()}
         for (shape, places), updates in zip(self._matrices.items(), self._updates(ahead), strict=True):
             scale = _UPDATE_RMS * max(shape[1:]) ** 0.5
             for (child, offset), update in zip(places, updates, strict=True):
-                self._parts[child][offset : offset + len(update)].add_(update, alpha=-rates[child] * scale)
+                self._parts[child][offset : offset + len(update)].add_(update, alpha=-groups[child]["lr"] * scale)
 
     def _step_others(self, child: str, group: dict[str, Any]) -> Tensor:
         """Update what is no matrix, and decay all; return the momentum that matrices are updated by, Nesterov's."""

@@ -60,7 +60,7 @@ def recognize(config: RecordingConfig) -> Layout:
         raise UserError(f"{root} holds no recording; expected are {_EXPECTED}")
     if len(present) > 1:
         raise UserError(f"{root} holds {' and '.join(present)}; give each recording a folder of its own")
-    if lerobot.is_lerobot(root):
+    if kinds["a LeRobot data set"]:
         return lerobot.layout(root, config)
     if videos:
         return Layout("videos", read_camera_file(root), videos=videos)
