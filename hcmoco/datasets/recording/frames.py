@@ -129,11 +129,18 @@ def read_lines(config: RecordingConfig) -> dict[str, list[FrameLine]] | None:
 
 
 def _check_known(config: RecordingConfig, lines: Lines | None, stems: set[str]) -> None:
-    unknown = next((frame for frame in lines or {} if frame not in stems), None)
-    if unknown is not None:
+    _refuse_unknown(
+        config,
+        (frame for frame in lines or {} if frame not in stems),
+        f"like its color picture without the ending, for example {min(stems, default='')!r}",
+    )
+
+
+def _refuse_unknown(config: RecordingConfig, unknown: Iterator[str], called: str) -> None:
+    if (frame := next(unknown, None)) is not None:
         raise UserError(
-            f"{Path(config.path) / config.file} names the frame {unknown!r}, which the recording lacks; "
-            f"a frame is called like its color picture without the ending, for example {min(stems)!r}"
+            f"{Path(config.path) / config.file} names the frame {frame!r}, which the recording lacks; "
+            f"a frame is called {called}"
         )
 
 
@@ -144,13 +151,12 @@ def _check_known_files(config: RecordingConfig, lines: Lines | None, stems: Sequ
         stem, _, number = frame.rpartition("/")
         return stem in stems and len(number) == 6 and number.isascii() and number.isdigit()
 
-    unknown = next((frame for frame in lines or {} if not known(frame)), None)
-    if unknown is not None:
-        raise UserError(
-            f"{Path(config.path) / config.file} names the frame {unknown!r}, which the recording lacks; a frame is "
-            "called like its file without the ending, and by its number from 0 in six digits, for example "
-            f"{f'{min(stems)}/000000'!r}"
-        )
+    _refuse_unknown(
+        config,
+        (frame for frame in lines or {} if not known(frame)),
+        "like its file without the ending, and by its number from 0 in six digits, for example "
+        f"{f'{min(stems)}/000000'!r}",
+    )
 
 
 def _check_no_pictures(config: RecordingConfig, lines: Lines | None) -> None:
