@@ -96,6 +96,7 @@ $(BENCHES): install
 # Needs a GPU and nothing else: no Ray is started, nothing is read.
 bench-gpu: install
 	@$(RUN) benchmarks/gpu.py $(ARGS)
+	@$(RUN) benchmarks/decode.py --device cuda
 
 clean:
 	rm -rf runs data people.png .pytest_cache .ruff_cache .mypy_cache

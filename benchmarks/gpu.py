@@ -49,7 +49,7 @@ class Arm:
     """One way to compute the same step."""
 
     precision: str
-    compiled: bool = False
+    compiled: bool | str = False
     channels_last: bool = True
 
     def overrides(self, gpu: bool) -> list[str]:
@@ -64,6 +64,7 @@ ARMS = {
     "bfloat16": Arm("bfloat16"),
     "tf32-compiled": Arm("tf32", compiled=True),
     "bfloat16-compiled": Arm("bfloat16", compiled=True),
+    "bfloat16-graphs": Arm("bfloat16", compiled="graphs"),
     "bfloat16-channels-first": Arm("bfloat16", channels_last=False),
 }
 # TF32 is a GPU's.
@@ -84,7 +85,7 @@ class Reference:
         self.order = order
         self.model = timm.create_model(name).to(bench.device, memory_format=order).train()
         if arm.compiled:
-            self.model.compile()
+            self.model.compile(mode="reduce-overhead" if arm.compiled == "graphs" else None)
         fused = True if bench.device.type == "cuda" else None
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9, fused=fused)
         self.pixels = torch.from_numpy(bench.batch.rgb).to(bench.device)

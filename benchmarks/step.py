@@ -23,6 +23,7 @@ from hcmoco.config import build, load_recipe, merge, parse_overrides
 from hcmoco.data.collate import draw_anchors
 from hcmoco.data.sampler import Plan, SourcePlan
 from hcmoco.data.schema import Batch
+from hcmoco.models.compiled import begin_step
 from hcmoco.models.multimodal import HCMoCo, MultiModalEncoders
 from hcmoco.objectives import MODALITIES, Bank, ObjectiveConfig, sample_terms
 from hcmoco.pretraining import trainer
@@ -129,7 +130,7 @@ class Bench:
             .train()
         )
         if config.train.compile:
-            compile_encoders(self.alone, device)
+            compile_encoders(self.alone, device, graphs=config.train.compile == "graphs")
         self.gradients: list[Tensor] = []
 
     def _in_default_order(self) -> None:
@@ -147,6 +148,8 @@ class Bench:
     def encoders(self) -> None:
         """The encoders alone on inputs that lie ready: forward, and backward from a gradient of every output."""
         self.alone.zero_grad(set_to_none=True)
+        if self.config.train.compile == "graphs":
+            begin_step()
         with autocast(self.device, self.config.train.precision):
             outputs = encode(self.alone, self.views)
         if not self.gradients:

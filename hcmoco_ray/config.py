@@ -1,12 +1,13 @@
 """The configs of runs on Ray: a training's config, and the keys of the cluster and of the tracking store."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, cast
+from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
 from pydantic import Field
 
 from hcmoco import yaml_core
 from hcmoco.config import FREE, Config, build
+from hcmoco.data.loader import Decode
 from hcmoco.finetuning.config import FinetuneConfig
 from hcmoco.finetuning.encoder_init import IMAGENET, SCRATCH
 from hcmoco.pretraining.config import PretrainConfig
@@ -44,8 +45,10 @@ class ReadConfig(Config):
 class IngestConfig(ReadConfig):
     """How Ray Data reads the plan of a pre-training. Does not change the result."""
 
-    decode: Literal["worker", "tasks"] = Field(
-        "worker", description="who decodes pixels: the training workers' threads, or the cluster's CPUs"
+    decode: Decode = Field(
+        "worker",
+        description="who decodes pixels: the training workers' threads, the cluster's CPUs (tasks), or, for RGB, the "
+        "device that trains (device), whose pixels differ by a level or two",
     )
 
     @property

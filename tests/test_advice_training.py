@@ -33,6 +33,14 @@ from tests.helpers.parsing_rows import ABOUT
             ["train.precision=tf32", "train.gpu=true"],
             ["train.precision=float32"],
         ]),
+        (["train.compile=graphs"], "set train.gpu=true, or train.compile=true", [
+            ["train.compile=graphs", "train.gpu=true"],
+            ["train.compile=true"],
+        ]),
+        (["train.compile=graphs", "train.gpu=true", "train.micro_rows=4"], "or leave train.micro_rows out", [
+            ["train.compile=true", "train.gpu=true", "train.micro_rows=4"],
+            ["train.compile=graphs", "train.gpu=true"],
+        ]),
         (["train.compile=true", "train.global_batch=true"], "set train.micro_rows too", [
             ["train.compile=true", "train.global_batch=true", "train.micro_rows=4"],
             ["train.compile=false", "train.global_batch=true"],

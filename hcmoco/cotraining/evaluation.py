@@ -51,7 +51,7 @@ def evaluate(model: CoTrained, batches: Iterable[LabeledBatch], device: torch.de
     metrics = {which: ParsingMetric() for which in INPUTS}
     for batch in batches:
         names, side = tuple(map(str, batch.batch.index)), batch.parts_BSS.shape[1]
-        rows = ParsingBatch(names, batch.batch.rgb, tuple(batch.parts_BSS), (side,) * len(batch))
+        rows = ParsingBatch(names, batch.batch.decoded_rgb, tuple(batch.parts_BSS), (side,) * len(batch))
         for which, parts_BSS in predict(model, batch, device).items():
             metrics[which].update(rows, [{"parts": each} for each in parts_BSS])
     model.train(training)

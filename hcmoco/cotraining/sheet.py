@@ -22,7 +22,7 @@ def versatility_sheet(batch: LabeledBatch, predicted: Mapping[str, np.ndarray]) 
     """
     cells = []
     for row, truth_SS in enumerate(batch.parts_BSS):
-        rgb, depth = panel_of(batch.batch.rgb[row]), panel_of(batch.batch.depth[row])
+        rgb, depth = panel_of(batch.batch.decoded_rgb[row]), panel_of(batch.batch.depth[row])
         under = {"rgb": rgb, "depth": depth, "fused": rgb}
         made = [paint(under[which], predicted[which][row]) for which in INPUTS]
         cells.append(np.concatenate([rgb, depth, paint(rgb, truth_SS), *made], axis=1))

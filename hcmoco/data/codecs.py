@@ -61,11 +61,17 @@ def decode_rgb(data: bytes, size: int | None = None, *, upright: bool = False) -
     Raises:
         ValueError: a file that is not whole, does not decode, is of another size, or is 16-bit gray, as depth is.
     """
+    header = check_rgb(data, size)
+    return cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR, header, upright), cv2.COLOR_BGR2RGB)
+
+
+def check_rgb(data: bytes, size: int | None = None) -> ImageHeader:
+    """Check all of a JPEG or PNG that can be checked without decoding it; arguments and errors as of `decode_rgb`."""
     header = check_whole(data)
     _expect_square(header.width, header.height, size)
     if header.bits == 16 and header.channels == 1:
         raise ValueError(f"the RGB image is {header.kind}, which is most probably depth: name it as depth")
-    return cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR, header, upright), cv2.COLOR_BGR2RGB)
+    return header
 
 
 def encode_rgb(rgb_HW3: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:

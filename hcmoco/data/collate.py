@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from hcmoco.data.codecs import decode_depth, decode_rgb
+from hcmoco.data.codecs import check_rgb, decode_depth, decode_rgb
+from hcmoco.data.encoded_images import EncodedImages
 from hcmoco.data.released_keypoints import released_keypoints
 from hcmoco.data.schema import MAP_STRIDE, Batch
 from hcmoco.data.shards.reader import RowGroups
@@ -148,6 +149,7 @@ def make_micro_batch(
     key: SampleKey,
     *,
     train: bool = True,
+    rgb_decoded: bool = True,
 ) -> Batch:
     """Collate the rows of one micro-batch.
 
@@ -158,6 +160,7 @@ def make_micro_batch(
         config: what becomes of a row.
         key: of the first row; the others differ from it in their position.
         train: False gives every row its centered crop and draws nothing but the anchors.
+        rgb_decoded: False leaves RGB encoded, for the device that trains.
 
     Returns:
         A Batch with S = `config.augment.size`. A flag is False, and the array zero, where the row's modality is null or
@@ -170,9 +173,12 @@ def make_micro_batch(
     size, count = config.augment.size, len(rows)
     target = joint_set_named(config.joint_set)
     flip_J = target.flip
+    files: list[bytes | None] = [None] * count
+    augmentations: list[Augmentation] = []
+    rgb = np.zeros((count if rgb_decoded else 0, size, size, 3), np.uint8)
     batch = Batch(
         step=key.step,
-        rgb=np.zeros((count, size, size, 3), np.uint8),
+        rgb=rgb,
         depth=np.zeros((count, size, size), np.uint16),
         keypoints=np.zeros((count, len(target), 3), np.float32),
         released_keypoints=np.zeros((count, len(target), 2), np.float32),
@@ -190,8 +196,13 @@ def make_micro_batch(
         try:
             own = key.at(position)
             augmentation = row_augmentation(row, config.augment, own, train=train)
+            augmentations.append(augmentation)
             if row.get("rgb") is not None:
-                batch.rgb[position] = warp_rgb(decode_rgb(row["rgb"], row["size"]), augmentation, size)
+                if rgb_decoded:
+                    rgb[position] = warp_rgb(decode_rgb(row["rgb"], row["size"]), augmentation, size)
+                else:
+                    check_rgb(row["rgb"], row["size"])
+                    files[position] = row["rgb"]
                 batch.has_rgb[position] = True
             if row.get("depth") is not None:
                 depth_SS = warp_depth(decode_depth(row["depth"], source.depth_codec, row["size"]), augmentation, size)
@@ -210,4 +221,7 @@ def make_micro_batch(
                 batch.has_keypoints[position] = batch.keypoints[position, :, 2].any()
         except (ValueError, IndexError, cv2.error) as error:
             raise ValueError(f"record {row.get('id')!r}: {error}") from error
+    if not rgb_decoded:
+        ids = tuple(str(row.get("id")) for row in rows)
+        batch.rgb = EncodedImages(ids, tuple(files), tuple(augmentations), size)
     return batch

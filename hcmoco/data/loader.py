@@ -26,6 +26,7 @@ _COLUMNS = ("id", "index", "size", "rgb", "depth", "crop", "box", "keypoints")
 _ARRAYS = tuple(field.name for field in fields(Batch) if field.name != "step")
 
 BatchT = TypeVar("BatchT")
+Decode = Literal["worker", "tasks", "device"]
 
 
 def not_as_prepared(error: ValueError) -> UserError:
@@ -175,11 +176,12 @@ class PretrainLoader(PlanLoader[Batch]):
     Attributes:
         collate: what becomes of a row.
         decode: "worker": items hold encoded rows, about 30 to 160 kB each, and the worker that trains decodes them.
+            "device": the same, and the device that trains decodes RGB, see `hcmoco.data.device_decode`.
             "tasks": items hold micro-batches that were decoded where the item was read.
     """
 
     collate: CollateConfig
-    decode: Literal["worker", "tasks"] = "worker"
+    decode: Decode = "worker"
 
     columns: ClassVar[Sequence[str]] = _COLUMNS
 
@@ -188,7 +190,7 @@ class PretrainLoader(PlanLoader[Batch]):
         return self.plan.window_steps if self.decode == "tasks" else super().item_rows
 
     def item(self, window: int, lane: int) -> pa.Table:
-        if self.decode == "worker":
+        if self.decode != "tasks":
             return super().item(window, lane)
         table, first = self.work_items.rows(window, lane), window * self.plan.window_steps
         packed = _packed(
@@ -201,7 +203,7 @@ class PretrainLoader(PlanLoader[Batch]):
         return self.item if self.decode == "tasks" else super().item_reader
 
     def _micro_batch(self, table: pa.Table, t: int, step: int, lane: int) -> Batch:
-        return super()._micro_batch(table, t, step, lane) if self.decode == "worker" else self._unpacked(table, t, step)
+        return super()._micro_batch(table, t, step, lane) if self.decode != "tasks" else self._unpacked(table, t, step)
 
     def join(self, batches: list[Batch], step: int) -> Batch:
         return Batch.concatenate(batches)
@@ -209,7 +211,8 @@ class PretrainLoader(PlanLoader[Batch]):
     def make(self, rows: list[dict], step: int, lane: int) -> Batch:
         infos = SourceInfo.of(self.sources, self.plan.offsets)
         numbers = [row["source"] for row in rows]
-        return make_micro_batch(rows, numbers, infos, self.collate, SampleKey(self.plan.seed, step, lane))
+        key = SampleKey(self.plan.seed, step, lane)
+        return make_micro_batch(rows, numbers, infos, self.collate, key, rgb_decoded=self.decode != "device")
 
     def _unpacked(self, table: pa.Table, t: int, step: int) -> Batch:
         like = _empty_batch(self.plan.batch_size_per_lane, self.collate)

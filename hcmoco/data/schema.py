@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pyarrow as pa
 
+from hcmoco.data.encoded_images import EncodedImages, concatenate
+
 SCHEMA_VERSION = 1
 Modality = str  # one of MODALITIES
 MODALITIES: tuple[Modality, ...] = ("rgb", "depth", "keypoints")
@@ -231,7 +233,7 @@ class Batch:
 
     Attributes:
         step: global step.
-        rgb: uint8 [B, S, S, 3], RGB.
+        rgb: uint8 [B, S, S, 3], RGB; or the same, still encoded, where the training device decodes.
         depth: uint16 [B, S, S], millimeters, 0 = no reading.
         keypoints: float32 [B, J, 3], x, y in pixels of the S x S image, visibility 0 or 1 (0 outside the image).
         released_keypoints: float32 [B, J, 2], row, column of the same joints as the published code normalizes them,
@@ -245,7 +247,7 @@ class Batch:
     """
 
     step: int
-    rgb: np.ndarray
+    rgb: np.ndarray | EncodedImages
     depth: np.ndarray
     keypoints: np.ndarray
     released_keypoints: np.ndarray
@@ -259,6 +261,13 @@ class Batch:
     def __len__(self) -> int:
         return len(self.index)
 
+    @property
+    def decoded_rgb(self) -> np.ndarray:
+        """Return `rgb` where it is decoded, as in all batches but those for a device that decodes."""
+        if isinstance(self.rgb, EncodedImages):
+            raise TypeError("the RGB pictures of this batch are encoded")
+        return self.rgb
+
     def part(self, rows: slice) -> "Batch":
         """Return some of the rows; the arrays are views of this batch's."""
         arrays = [field.name for field in fields(Batch) if field.name != "step"]
@@ -271,5 +280,5 @@ class Batch:
             raise ValueError(f"micro-batches of different steps: {[batch.step for batch in batches]}")
         arrays = [field.name for field in fields(Batch) if field.name != "step"]
         return Batch(
-            batches[0].step, **{name: np.concatenate([getattr(batch, name) for batch in batches]) for name in arrays}
+            batches[0].step, **{name: concatenate([getattr(batch, name) for batch in batches]) for name in arrays}
         )

@@ -19,6 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hcmoco.data.device_decode import decode
+from hcmoco.data.encoded_images import EncodedImages
+
 BatchT = TypeVar("BatchT")
 
 
@@ -33,7 +36,7 @@ class _Copy:
         ready: set once the copy is complete; None on a CPU.
     """
 
-    array: weakref.ref[np.ndarray]
+    array: weakref.ref[np.ndarray | EncodedImages]
     tensor: Tensor
     device: torch.device
     ready: torch.cuda.Event | None
@@ -55,45 +58,59 @@ def begin(batch: BatchT, device: torch.device, *, also_on_cpu: bool = False) -> 
     """Begin to copy all arrays of a batch to a device.
 
     Args:
-        batch: a dataclass; arrays in its fields, and in the fields of dataclasses in it, are copied.
+        batch: a dataclass; arrays in its fields, and in the fields of dataclasses in it, are copied. Encoded pictures
+            are decoded on the device, on a CPU too.
         device: as `send` will be given it.
         also_on_cpu: copy on a CPU too, which gains nothing there: what tests compare with.
 
     Returns:
         The batch itself.
     """
+    found = list(_arrays(batch))
     if device.type != "cuda" and not also_on_cpu:
-        return batch
-    arrays = list(_arrays(batch))
-    copies, ready = _copied([_host_tensor(array) for array in arrays], device)
-    for array, tensor in zip(arrays, copies, strict=True):
+        found = [each for each in found if isinstance(each, EncodedImages)]
+    copies, ready = _copied(found, device)
+    for array, tensor in zip(found, copies, strict=True):
         key = id(array)
         gone = weakref.ref(array, lambda _, key=key: _begun.pop(key, None))  # type: ignore[misc]
         _begun[key] = _Copy(gone, tensor, device, ready)
     return batch
 
 
-def _copied(tensors: list[Tensor], device: torch.device) -> tuple[list[Tensor], torch.cuda.Event | None]:
-    """Copies of tensors, and what is set once they are complete."""
+def _copied(
+    arrays: list[np.ndarray | EncodedImages], device: torch.device
+) -> tuple[list[Tensor], torch.cuda.Event | None]:
+    """Copies of arrays, and what is set once they are complete."""
     if device.type != "cuda":
-        return [each.clone() for each in tensors], None
+        return [
+            decode(each, device) if isinstance(each, EncodedImages) else _host_tensor(each).clone() for each in arrays
+        ], None
     stream, ready = _stream(device), torch.cuda.Event()
     with torch.cuda.stream(stream):
-        copies = [each.pin_memory().to(device, non_blocking=True) for each in tensors]
+        copies = [
+            decode(each, device)
+            if isinstance(each, EncodedImages)
+            else _host_tensor(each).pin_memory().to(device, non_blocking=True)
+            for each in arrays
+        ]
         ready.record(stream)
     return copies, ready
 
 
-def send(array: np.ndarray, device: torch.device) -> Tensor:
+def send(array: np.ndarray | EncodedImages, device: torch.device) -> Tensor:
     """Return an array as a tensor on the device; nobody waits for the copy.
 
     Args:
         array: one whose copy was begun, some of its rows (a slice without a step), or any other, which is copied now
-            from pinned memory.
+            from pinned memory. Encoded pictures arrive decoded.
         device: where to.
     """
     if (copy := _copy_of(array, device)) is not None:
         return copy.taken()
+    if isinstance(array, EncodedImages):
+        if array.whole is not None and (copy := _copy_of(array.whole, device)) is not None:
+            return copy.taken()[array.first : array.first + len(array)]
+        return decode(array, device)
     # Of the rows of an array NumPy names the array.
     if isinstance(array.base, np.ndarray) and (copy := _copy_of(array.base, device)) is not None:
         rows = _rows_of(array, array.base)
@@ -103,7 +120,7 @@ def send(array: np.ndarray, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
-def _copy_of(array: np.ndarray, device: torch.device) -> _Copy | None:
+def _copy_of(array: np.ndarray | EncodedImages, device: torch.device) -> _Copy | None:
     copy = _begun.get(id(array))
     return copy if copy is not None and copy.array() is array and copy.device == device else None
 
@@ -120,10 +137,10 @@ def _host_tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def _arrays(value: Any) -> Iterator[np.ndarray]:
+def _arrays(value: Any) -> Iterator[np.ndarray | EncodedImages]:
     for field in fields(value):
         each = getattr(value, field.name)
-        if isinstance(each, np.ndarray):
+        if isinstance(each, np.ndarray | EncodedImages):
             yield each
         elif is_dataclass(each) and not isinstance(each, type):
             yield from _arrays(each)

@@ -238,14 +238,27 @@ def warp_rgb(
     """
     if augmentation.color_34 is not None:
         rgb_HW3 = cv2.transform(rgb_HW3, augmentation.color_34)
-    matrix = augmentation.matrix_23
-    shrink = 1 / math.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    if shrink > _ANTIALIAS_FROM:
-        height, width = rgb_HW3.shape[:2]
-        small = max(1, round(width / shrink)), max(1, round(height / shrink))
-        rgb_HW3 = cv2.resize(rgb_HW3, small, interpolation=cv2.INTER_AREA)
-        matrix = matrix @ np.diag([width / small[0], height / small[1], 1.0])
+    (height, width), matrix = averaged_down(augmentation.matrix_23, rgb_HW3.shape[:2])
+    if (height, width) != rgb_HW3.shape[:2]:
+        rgb_HW3 = cv2.resize(rgb_HW3, (width, height), interpolation=cv2.INTER_AREA)
     return warp(rgb_HW3, matrix, size, cv2.INTER_LINEAR, border)
+
+
+def averaged_down(matrix_23: np.ndarray, height_width: tuple[int, int]) -> tuple[tuple[int, int], np.ndarray]:
+    """Return to which height and width a picture is averaged over areas before it is warped, and the warp from there.
+
+    Both are those given where the warp shrinks by 1.5 at most.
+
+    Args:
+        matrix_23: float64 [2, 3], source to result.
+        height_width: of the source, pixels.
+    """
+    shrink = 1 / math.sqrt(abs(np.linalg.det(matrix_23[:, :2])))
+    height, width = height_width
+    if shrink <= _ANTIALIAS_FROM:
+        return (height, width), matrix_23
+    small = max(1, round(height / shrink)), max(1, round(width / shrink))
+    return small, matrix_23 @ np.diag([width / small[1], height / small[0], 1.0])
 
 
 def warp_depth(depth_HW: np.ndarray, augmentation: Augmentation, size: int) -> np.ndarray:

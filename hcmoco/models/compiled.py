@@ -17,13 +17,14 @@ from hcmoco.models.lane_draws import drawing_layer
 _MARK = "compiled_for_training"
 
 
-def compile_for_training(part: nn.Module, name: str, backend: Any = "inductor") -> None:
+def compile_for_training(part: nn.Module, name: str, backend: Any = "inductor", graphs: bool = False) -> None:
     """Have `call` compile a part of a model, when it first trains.
 
     Args:
         part: what is compiled as a whole.
         name: for messages.
         backend: as `torch.compile` takes it.
+        graphs: replay it as CUDA graphs on a GPU; each step then begins with `begin_step`.
 
     Raises:
         UserError: a layer of it draws random numbers by lane, which a compiler cannot follow.
@@ -34,8 +35,13 @@ def compile_for_training(part: nn.Module, name: str, backend: Any = "inductor") 
             "leave drop_path_rate, drop_rate and proj_drop_rate out of the encoder's args, or set train.compile=false"
         )
     # As a whole or not at all: PyTorch would otherwise run what it cannot compile as it is, and not say so.
-    part.compile(backend=backend, fullgraph=True)
+    part.compile(backend=backend, fullgraph=True, mode="reduce-overhead" if graphs else None)
     setattr(part, _MARK, True)
+
+
+def begin_step() -> None:
+    """Say that a step begins: what parts with CUDA graphs returned in the step before is not needed any more."""
+    torch.compiler.cudagraph_mark_step_begin()
 
 
 def call(part: nn.Module, x: torch.Tensor) -> Any:

@@ -94,6 +94,11 @@ class PretrainTrainConfig(TrainConfig):
                 "train.compile: the batch norms of train.global_batch exchange their statistics, which PyTorch cannot "
                 "compile; set train.micro_rows too, so that they exchange nothing, or train.compile=false"
             )
+        if self.compile == "graphs" and self.micro_rows is not None:
+            raise ValueError(
+                "train.compile = graphs keeps a graph for each micro-batch of train.micro_rows, and its memory with "
+                "it; set train.compile=true, or leave train.micro_rows out"
+            )
         return self
 
     def identity(self) -> dict[str, Any]:

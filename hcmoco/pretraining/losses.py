@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hcmoco.data.encoded_images import EncodedImages
 from hcmoco.data.schema import MAP_STRIDE, Batch
 from hcmoco.data.transfer import send
 from hcmoco.models.lane_draws import LaneDraws
@@ -105,7 +106,7 @@ def to_device(
         inputs: False leaves out what the encoders take.
     """
 
-    def there(array: np.ndarray) -> Tensor:
+    def there(array: np.ndarray | EncodedImages) -> Tensor:
         return send(array, device)
 
     has = dict(zip(MODALITIES, (batch.has_rgb, batch.has_depth, batch.has_keypoints), strict=True))
@@ -114,7 +115,7 @@ def to_device(
     rows = {name: there(numbers) for name, numbers in shown.items()}
     present = {name: there(flags) for name, flags in has.items()}
 
-    def seen(name: str, array: np.ndarray) -> Tensor:
+    def seen(name: str, array: np.ndarray | EncodedImages) -> Tensor:
         # All rows are copied, since that copy may have been begun long ago; the encoder's are picked on the device.
         whole = there(array)
         if len(shown[name]) == len(batch):

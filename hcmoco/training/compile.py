@@ -11,13 +11,16 @@ from hcmoco.models.encoders import Encoder
 from hcmoco.models.semgcn import SemGCN
 
 
-def compile_encoders(model: nn.Module, device: torch.device, backend: Any = "inductor") -> None:
+def compile_encoders(
+    model: nn.Module, device: torch.device, backend: Any = "inductor", *, graphs: bool = False
+) -> None:
     """Have the encoders of a model compiled in its first training steps; their state's names stay.
 
     Args:
         model: with image encoders and a skeleton encoder anywhere in it.
         device: of the model.
         backend: as `torch.compile` takes it.
+        graphs: replay them as CUDA graphs on a GPU, see `compile_for_training`.
 
     Raises:
         UserError: nothing can be compiled for the device here, or an encoder cannot be.
@@ -25,9 +28,9 @@ def compile_encoders(model: nn.Module, device: torch.device, backend: Any = "ind
     check_compiler(device, backend)
     for name, module in model.named_modules():
         if isinstance(module, Encoder):
-            compile_for_training(module.trunk, name, backend)
+            compile_for_training(module.trunk, name, backend, graphs)
         elif isinstance(module, SemGCN):
-            compile_for_training(module, name, backend)
+            compile_for_training(module, name, backend, graphs)
 
 
 def check_compiler(device: torch.device, backend: Any = "inductor") -> None:

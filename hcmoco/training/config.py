@@ -108,10 +108,12 @@ class TrainConfig(Config):
         "(AVX512-BF16, AMX-BF16, ARM's bf16, a GPU that has it) rather than emulating it, else float32; decided once, "
         "and kept on resume",
     )
-    compile: bool = Field(
+    compile: bool | Literal["graphs"] = Field(
         False,
         description="compile the encoders in the first steps (torch.compile), which takes minutes; changes the result "
-        "by rounding. Encoders that draw (drop_path_rate, drop_rate) cannot be compiled",
+        "by rounding. Encoders that draw (drop_path_rate, drop_rate) cannot be compiled. graphs: on a GPU each encoder "
+        "is replayed as CUDA graphs too, one for each number of rows, which saves the launches of its kernels and "
+        "takes memory of its own",
         json_schema_extra=FREE,
     )
     log_every: int = Field(10, ge=1, description="steps between two lines of metrics", json_schema_extra=FREE)
@@ -140,6 +142,15 @@ class TrainConfig(Config):
             raise ValueError(
                 "train.precision = tf32 is an arithmetic of GPUs, and train.gpu is false; set train.gpu=true, or "
                 "train.precision=float32"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_graphs(self) -> "TrainConfig":
+        if self.compile == "graphs" and not self.gpu:
+            raise ValueError(
+                "train.compile = graphs replays CUDA graphs, and train.gpu is false; set train.gpu=true, or "
+                "train.compile=true"
             )
         return self
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hcmoco.data.sampler import Plan
+from hcmoco.models.compiled import begin_step
 from hcmoco.training.agreement import Agreement
 from hcmoco.training.checkpoint import TrainState, capture, check_resumes, restore
 from hcmoco.training.compile import compile_encoders
@@ -105,7 +106,7 @@ class Trainer(ABC, Generic[ConfigT, BatchT_contra]):
         self.evals: list[tuple[int, dict[str, float]]] = []
         self.model = model
         if config.train.compile:
-            compile_encoders(model, device)
+            compile_encoders(model, device, graphs=config.train.compile == "graphs")
         self.optim_step = OptimStep(model, config.optim, scales)
         self.leaving: Callable[[], bool] = lambda: False
         self.agreement = Agreement()
@@ -130,6 +131,8 @@ class Trainer(ABC, Generic[ConfigT, BatchT_contra]):
         of_step = getattr(batch, "step", self.step)
         if of_step != self.step:
             raise RuntimeError(f"the plan says step {self.step}, the batch is of step {of_step}")
+        if self.config.train.compile == "graphs":
+            begin_step()
         losses = self.losses(batch)
         rate = self.learning_rate()
         norm = self.optim_step.step(

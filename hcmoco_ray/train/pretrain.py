@@ -10,8 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from hcmoco import license_terms
 from hcmoco.data.collate import CollateConfig
+from hcmoco.data.device_decode import check_decoder
 from hcmoco.data.loader import PretrainLoader
 from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Person
@@ -85,6 +88,8 @@ class PretrainRun(Run[PretrainRecipe]):
 
     def check_config(self, *, resumed: bool) -> None:
         preflight.check_model(self.config, load=not resumed)
+        if self.config.ingest.decode == "device":
+            check_decoder(torch.device("cpu"))  # what a GPU can, only its worker knows
 
     def sources(self) -> Mapping[str, SourceConfig]:
         held_out = self.config.data.held_out

@@ -192,3 +192,23 @@ def test_compiled_code_computes_the_same(tmp_path, monkeypatch):
     for each in outputs:
         each.square().sum().backward()
     assert_step_close(flat_gradient(compiled), flat_gradient(plain))
+
+
+def test_parts_with_graphs_are_compiled_for_them_and_compute_the_same(sources):
+    """On a CPU nothing is replayed; the calls are those that a GPU gets."""
+    modes = []
+
+    def backend(graph, inputs, mode=None):
+        modes.append(mode)
+        return aot_eager(graph, inputs)
+
+    config = tiny.tiny_config(stages={"stage1_steps": 1, "stage2_steps": 1})
+    feed = tiny.tiny_feed(config, sources)
+    plain, replayed = (Pretraining(config, feed.plan, CPU, lanes_here=2) for _ in range(2))
+    train = config.train.model_copy(update={"compile": "graphs"})
+    replayed.config = config.model_copy(update={"train": train})
+    compile_encoders(replayed.model, CPU, backend, graphs=True)
+    batch = next(LocalContext(feed, threads=1).batches(0))
+    assert_step_close(replayed.train_step(batch)["loss"], plain.train_step(batch)["loss"])
+    assert_step_close(flat_gradient(replayed.model), flat_gradient(plain.model))
+    assert modes[1:] == ["reduce-overhead"] * 3  # the first is the check's
