@@ -33,6 +33,10 @@ from tests.helpers.parsing_rows import ABOUT
             ["train.precision=tf32", "train.gpu=true"],
             ["train.precision=float32"],
         ]),
+        (["probe.beside=true", "train.precision=tf32", "train.gpu=true"], "set probe.beside=false, or", [
+            ["probe.beside=false", "train.precision=tf32", "train.gpu=true"],
+            ["probe.beside=true", "train.precision=float32"],
+        ]),
         (["train.compile=graphs"], "set train.gpu=true, or train.compile=true", [
             ["train.compile=graphs", "train.gpu=true"],
             ["train.compile=true"],

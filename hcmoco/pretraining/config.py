@@ -169,6 +169,15 @@ class PretrainConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _probed_in_float32(self) -> "PretrainConfig":
+        if self.probe.beside and self.train.precision == "tf32":
+            raise ValueError(
+                "probe.beside: probes are float32, and PyTorch turns TF32 off for a whole process, steps included; "
+                "set probe.beside=false, or train.precision=float32"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _unturned(self) -> "PretrainConfig":
         if self.model.polluted_keypoints and self.augment.flip_probability:
             raise ValueError(

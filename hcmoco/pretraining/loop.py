@@ -5,6 +5,7 @@ import torch
 from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Batch
 from hcmoco.pretraining.config import PretrainConfig
+from hcmoco.pretraining.probes.beside import ProbesBeside
 from hcmoco.pretraining.probes.run import ProbeResult, ProbeViews, feature_picture, probe
 from hcmoco.pretraining.trainer import Pretraining
 from hcmoco.training.context import TrainContext
@@ -39,18 +40,45 @@ def pretrain(
     # The checkpoint saved at the stage boundary already contains the probe results of stage 1, so a resumed run does
     # not repeat them.
     ends = {config.stage2_start_step, steps}
+    beside = _probes_beside(config, context, held_out)
     hooks = [
         Hook(
             lambda step: config.probe.due(step, steps),
-            lambda: _probe_during_training(trainer, context, held_out),
+            lambda: _probe_during_training(trainer, context, held_out, beside),
         ),
         Hook(lambda step: step in ends, lambda: probe_and_log(trainer, context, held_out), saves=True),
     ]
-    run_loop(trainer, context, hooks, saved=saved, tracking_run=tracking_run)
+    try:
+        run_loop(
+            trainer,
+            context,
+            hooks,
+            after_step=beside.log_if_done if beside else lambda: None,
+            before_save=beside.finish if beside else lambda: None,
+            saved=saved,
+            tracking_run=tracking_run,
+        )
+    finally:
+        if beside:
+            beside.close()
     return trainer
 
 
-def _probe_during_training(trainer: Pretraining, context: TrainContext[Batch], held_out: ProbeViews | None) -> None:
+def _probes_beside(
+    config: PretrainConfig, context: TrainContext[Batch], held_out: ProbeViews | None
+) -> ProbesBeside | None:
+    """What probes beside the steps, on the worker that probes; None: probes come between two steps."""
+    wanted = config.probe.beside
+    if wanted is None:
+        wanted = context.device.type == "cuda" and config.train.precision != "tf32"
+    if not wanted or held_out is None or context.rank != 0:
+        return None
+    return ProbesBeside(held_out.first(config.probe.num_people_during_training), config.probe, context.metrics)
+
+
+def _probe_during_training(
+    trainer: Pretraining, context: TrainContext[Batch], held_out: ProbeViews | None, beside: ProbesBeside | None
+) -> None:
     """Log the probes on a few of the held-out people, if there are any, and how hard each term of the step before
     pulled."""
     if context.rank != 0:
@@ -58,7 +86,9 @@ def _probe_during_training(trainer: Pretraining, context: TrainContext[Batch], h
     norms = trainer.gradient_norms
     numbers = dict(zip(norms, torch.stack(list(norms.values())).tolist(), strict=True))
     values = {f"probe/grad_norm/{name}": value for name, value in numbers.items()}
-    if held_out is not None:
+    if beside:
+        beside.begin(trainer.model, trainer.step)
+    elif held_out is not None:
         config = trainer.config.probe
         values |= probe(trainer.model, held_out.first(config.num_people_during_training), config).flat()
     context.metrics(trainer.step, values)

@@ -30,6 +30,8 @@ def run_loop(
     context: TrainContext[Any],
     hooks: Sequence[Hook] = (),
     *,
+    after_step: Callable[[], None] = lambda: None,
+    before_save: Callable[[], None] = lambda: None,
     saved: TrainState | None,
     tracking_run: str = "",
 ) -> None:
@@ -39,6 +41,8 @@ def run_loop(
     every state, so that a run that is resumed from it reports the same numbers.
 
     Args:
+        after_step: called after each step.
+        before_save: called before each train state.
         saved: the state to resume from; it is without its tensors then.
         tracking_run: id of the run in the tracking store, which goes before that of `saved`; "": that of `saved`.
 
@@ -61,6 +65,7 @@ def run_loop(
             batch = next(batches)
         metrics.add(trainer.train_step(batch), len(batch))
         step = trainer.step
+        after_step()
         due = [hook for hook in hooks if hook.when(step)]
         leave = trainer.agreement.reached() and step < steps
         save = leave or step % train.save_every == 0 or step == steps or any(hook.saves for hook in due)
@@ -72,6 +77,7 @@ def run_loop(
             for hook in due:
                 hook.what()
         if save:
+            before_save()
             context.save(trainer.state_dict())
         if leave:
             context.wait_until_saved()

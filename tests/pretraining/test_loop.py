@@ -173,3 +173,41 @@ def test_how_hard_each_term_pulls_is_logged_beside_the_small_probes(sources):
             assert named == {"all"} | (terms or named)
             assert {name.partition("/")[0] for name in named} == {"all", "g"} | ({"d", "s"} if step == 6 else set())
             assert ("probe/effective_rank/rgb" in values) == (views is not None)
+
+
+class Watching(tiny.StoppingContext):
+    """Notes which probes were logged when a state was saved."""
+
+    def save(self, state):
+        self.at_save = {**getattr(self, "at_save", {}), state.step: set(probed(self))}
+        super().save(state)
+
+
+def probed(host) -> dict[tuple[int, str], float]:
+    return {
+        (step, name): value
+        for step, values in host.logged
+        for name, value in values.items()
+        if name.startswith("probe/") and "grad_norm" not in name
+    }
+
+
+def test_probes_beside_the_steps_find_the_same_and_change_nothing(sources, tmp_path):
+    over = {"probe": {"every": 2}, "train": {"save_every": 2}}
+    between, plain = start(sources, views=tiny.tiny_views(), over=over)
+    host, run = start(
+        sources,
+        host_class=Watching,
+        states=str(tmp_path),
+        views=tiny.tiny_views(),
+        over={**over, "probe": {"every": 2, "beside": True}},
+    )
+    expected, found = probed(between), probed(host)
+    assert {step for step, _ in expected} == {2, 4, 6, 8}
+    assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(run.model.state_dict()[name], value), name
+    for step, logged in host.at_save.items():
+        assert {at for at, _ in logged} == {at for at in (2, 4, 6, 8) if at <= step}, (
+            "a kill after the state loses none"
+        )

@@ -57,6 +57,12 @@ class ProbeConfig(Config):
     num_people: int = Field(256, ge=2, description="held-out people of a full probe; retrieval is among this many")
     num_people_during_training: int = Field(64, ge=2, description="people of the small probe during training")
     every: int = Field(200, ge=0, description="steps between two small probes; 0: none")
+    beside: bool | None = Field(
+        None,
+        description="run the small probes on a copy of the model beside the next steps, which takes its memory once "
+        "more, and not between two steps. null: on a GPU, but not with train.precision=tf32, which PyTorch turns off "
+        "for a whole process, and probes are float32",
+    )
     batch_size: int = Field(32, ge=1, description="people encoded at once")
     tolerance: float = Field(
         0.05, gt=0, le=1, description="a dense match within this share of the person's height is right"
