@@ -4,6 +4,7 @@
   rgb.safetensors         timm's own keys
   depth.safetensors       timm's own keys
   keypoints.safetensors   keys of hcmoco.models.semgcn.SemGCN
+  mappers.safetensors     the mappers into the shared space, keys of the model without its encoders
   README.md               what, how trained, how to load
   config.json             written last: the model's config, what the caller says of the training, sizes and SHA-256
 """
@@ -26,19 +27,27 @@ from hcmoco.data.skeletons import joint_set
 from hcmoco.errors import UserError, one_line
 from hcmoco.model_card import card
 from hcmoco.models.encoders import Encoder, build_encoder
-from hcmoco.models.multimodal import ModelConfig, MultiModalEncoders
+from hcmoco.models.mmv import MMV
+from hcmoco.models.multimodal import HCMoCo, ModelConfig, MultiModalEncoders
 from hcmoco.models.normalization import RGB_MEAN, RGB_STD
 from hcmoco.models.semgcn import SemGCN
 from hcmoco.storage import Folder, is_local
 
 FORMAT = "hcmoco-encoders"
 FORMAT_VERSION = 1
+MAPPERS = "mappers.safetensors"
+"""Exports of before it existed lack this file. They are read, and their encoders work as they always did."""
 
 
 def export_encoders(
-    model: MultiModalEncoders, folder: str | Path, *, training: dict[str, Any] | None = None, overwrite: bool = False
+    model: MultiModalEncoders,
+    folder: str | Path,
+    *,
+    training: dict[str, Any] | None = None,
+    overwrite: bool = False,
+    half: bool = False,
 ) -> str:
-    """Writes the three encoders with their config and card.
+    """Writes the three encoders and the mappers into their shared space, with their config and card.
 
     On a local path the folder appears whole or not at all; elsewhere `config.json` comes last and a folder without it
     is not an export.
@@ -49,14 +58,15 @@ def export_encoders(
             those of what it was trained on (see `hcmoco.license_terms.as_json`), without which the card says that they
             are not recorded.
         overwrite: replace what is there.
+        half: store weights of two or more dimensions in float16. Norms, biases and running statistics stay float32.
     Returns:
         The folder as given.
     Raises:
         UserError: the folder exists and `overwrite` is not set, or it cannot be written.
     """
+    states = {_file_name(name): _inner(model, name).state_dict() for name in MODALITIES} | {MAPPERS: mappers_of(model)}
     files = {
-        _file_name(name): safetensors.torch.save(_plain_state(_inner(model, name)), {"format": "pt"})
-        for name in MODALITIES
+        name: safetensors.torch.save(_plain_state(state, half), {"format": "pt"}) for name, state in states.items()
     }
     files["README.md"] = card(model, training or {}).encode()
     config = {
@@ -64,6 +74,8 @@ def export_encoders(
         "format_version": FORMAT_VERSION,
         "hcmoco": __version__,
         "model": model.config.model_dump(mode="json"),
+        "method": "mmv" if isinstance(model, MMV) else "hcmoco",
+        "dtype": "float16" if half else "float32",
         "rgb": {"range": [0, 1], "mean": RGB_MEAN, "std": RGB_STD},
         "depth": {"unit": "meter", "mean": "of the image's valid pixels", "invalid": 0},
         "training": training or {},
@@ -88,12 +100,16 @@ class Export:
         model: config of the model that it came from; its encoders' `init` tells where their first weights came from.
         training: what the exporter said of the training.
         states: tensors of each modality's encoder.
+        method: "hcmoco" or "mmv": what the mappers are.
+        mappers: tensors of the mappers into the shared space; None for an export of before they were exported.
     """
 
     folder: str
     model: ModelConfig
     training: dict[str, Any]
     states: dict[str, dict[str, Tensor]]
+    method: str = "hcmoco"
+    mappers: dict[str, Tensor] | None = None
 
     def encoder(self, modality: str) -> Encoder:
         """The image encoder of "rgb" or "depth", in evaluation mode."""
@@ -107,6 +123,28 @@ class Export:
         _restore(encoder, self.states["keypoints"], self.folder, "keypoints")
         return encoder.eval()
 
+    def model_with_mappers(self) -> MultiModalEncoders:
+        """The whole model, in evaluation mode: encoders and mappers into the shared space.
+
+        Raises:
+            UserError: the export has no mappers.
+        """
+        if self.mappers is None:
+            raise UserError(
+                f"export {self.folder} has no {MAPPERS}: it was written before exports carried the mappers, so its "
+                "encoders work and its embeddings cannot be compared; delete the folder and run the command of its "
+                "pre-training again, which exports a finished run anew"
+            )
+        kind = MMV if self.method == "mmv" else HCMoCo
+        model = kind(self.model, seed=0, load=False)
+        if isinstance(model, HCMoCo) and any(key.startswith("dense_mappers.") for key in self.mappers):
+            model.add_dense_mappers()
+        for modality in MODALITIES:
+            _restore(_inner(model, modality), self.states[modality], self.folder, modality)
+        own = {key: value for key, value in model.state_dict().items() if key not in mappers_of(model)}
+        _restore(model, {**own, **self.mappers}, self.folder, "mappers")
+        return model.eval()
+
 
 def load_export(folder: str | Path) -> Export:
     """Reads a folder that `export_encoders` wrote.
@@ -117,7 +155,8 @@ def load_export(folder: str | Path) -> Export:
     folder = str(folder)
     try:
         config = json.loads(_read(folder, "config.json"))
-        checksums = {name: config["files"][name]["sha256"] for name in map(_file_name, MODALITIES)}
+        names = [*map(_file_name, MODALITIES), *([MAPPERS] if MAPPERS in config["files"] else [])]
+        checksums = {name: config["files"][name]["sha256"] for name in names}
         if config["format"] != FORMAT:
             raise ValueError(f"its format is {config['format']!r}")
     except (ValueError, KeyError, TypeError) as error:
@@ -129,16 +168,22 @@ def load_export(folder: str | Path) -> Export:
             f"export {folder} has format version {config.get('format_version')}, this program reads {FORMAT_VERSION}"
         )
     states = {}
-    for modality in MODALITIES:
-        name = _file_name(modality)
+    for name in names:
         data = _read(folder, name)
         if hashlib.sha256(data).hexdigest() != checksums[name]:
             raise UserError(
                 f"export {folder}: {name} does not match its checksum in config.json; copy or export it again"
             )
-        states[modality] = safetensors.torch.load(data)
+        states[name] = safetensors.torch.load(data)
     model = build(ModelConfig, upgrade(ModelConfig, config.get("model", {})), f"export {folder}: config.json: model")
-    return Export(folder, model, config.get("training", {}), states)
+    return Export(
+        folder,
+        model,
+        config.get("training", {}),
+        {modality: states[_file_name(modality)] for modality in MODALITIES},
+        config.get("method", "hcmoco"),
+        states.get(MAPPERS),
+    )
 
 
 def _file_name(modality: str) -> str:
@@ -150,9 +195,16 @@ def _inner(model: MultiModalEncoders, modality: str) -> nn.Module:
     return part.trunk if isinstance(part, Encoder) else part
 
 
-def _plain_state(module: nn.Module) -> dict[str, Tensor]:
+def mappers_of(model: MultiModalEncoders) -> dict[str, Tensor]:
+    """Return the state of a model without its encoders."""
+    encoders = tuple(f"{name}." for name in MODALITIES)
+    return {key: value for key, value in model.state_dict().items() if not key.startswith(encoders)}
+
+
+def _plain_state(state: dict[str, Tensor], half: bool) -> dict[str, Tensor]:
     # Channels-last and shared memory do not survive safetensors; plain tensors do.
-    return {key: value.detach().cpu().contiguous().clone() for key, value in module.state_dict().items()}
+    plain = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    return {key: value.half() if half and value.ndim >= 2 else value for key, value in plain.items()}
 
 
 def _restore(module: nn.Module, state: dict[str, Tensor], folder: str, modality: str) -> None:

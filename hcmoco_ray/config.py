@@ -9,10 +9,9 @@ from hcmoco import yaml_core
 from hcmoco.config import FREE, Config, build
 from hcmoco.data.loader import Decode
 from hcmoco.finetuning.config import FinetuneConfig
-from hcmoco.finetuning.encoder_init import IMAGENET, SCRATCH
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco_ray import cli
-from hcmoco_ray.paths import resolve_path
+from hcmoco_ray.paths import resolve_path, resolve_start
 from hcmoco_ray.tracking.config import TrackingConfig, resolved
 
 _WIDTH = 140
@@ -92,8 +91,7 @@ class PretrainRecipe(OnRay, PretrainConfig):
         model = self.model
         for name in ("rgb", "depth"):
             encoder = getattr(model, name)
-            if encoder.init not in ("scratch", "timm"):
-                model = model.model_copy(update={name: encoder.model_copy(update={"init": resolve_path(encoder.init)})})
+            model = model.model_copy(update={name: encoder.model_copy(update={"init": resolve_start(encoder.init)})})
         return self.model_copy(update={"output_dir": resolve_path(self.output_dir), "model": model})
 
     def initial_weights(self) -> list[str]:
@@ -107,7 +105,7 @@ class FinetuneRecipe(OnRay, FinetuneConfig):
     ingest: ReadConfig = Field(ReadConfig(), json_schema_extra=FREE)
 
     def with_absolute_paths(self) -> Self:
-        init = self.init if self.init in (SCRATCH, IMAGENET) else resolve_path(self.init)
+        init = resolve_start(self.init)
         weights = resolve_path(self.imagenet_weights) if self.imagenet_weights else None
         return self.model_copy(
             update={"output_dir": resolve_path(self.output_dir), "init": init, "imagenet_weights": weights}

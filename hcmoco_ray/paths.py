@@ -7,6 +7,7 @@ from typing import Any
 from hcmoco.credentials import refuse_secret
 from hcmoco.errors import UserError
 from hcmoco.storage import Folder, absolute, is_local, join
+from hcmoco.weights import IMAGENET, SCRATCH, TIMM, packaged_weights
 from hcmoco_ray.compat import in_submitted_job
 
 
@@ -42,6 +43,16 @@ def resolve_path(uri: str) -> str:
     if below.startswith(".."):
         raise UserError(f"path {uri!r} leads out of HCMOCO_HOME = {above}; give a path below it, or a whole URI")
     return above if below == "." else join(above, below)
+
+
+def resolve_start(init: str) -> str:
+    """Return where an encoder starts, with a relative path made absolute; words and names of weights in the
+    package stay.
+
+    Raises:
+        UserError: see `resolve_path`.
+    """
+    return init if init in (SCRATCH, IMAGENET, TIMM) or packaged_weights(init) else resolve_path(init)
 
 
 def below_home(text: str) -> str:

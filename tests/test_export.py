@@ -104,7 +104,8 @@ def test_config_and_card_tell_where_it_comes_from(exported):
     assert "not recorded by the hcmoco that exported it" in card
     assert "- recipe: people-cpu\n- steps: 12" in card
     assert sorted(path.name for path in folder.iterdir() if path.suffix != ".pth") == [
-        "README.md", "config.json", "depth.safetensors", "keypoints.safetensors", "rgb.safetensors"
+        "README.md", "config.json", "depth.safetensors", "keypoints.safetensors", "mappers.safetensors",
+        "rgb.safetensors",
     ]  # fmt: skip
 
 

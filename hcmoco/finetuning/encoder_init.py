@@ -17,6 +17,7 @@ from hcmoco.license_terms import Terms, of_init, of_training, training_beside
 from hcmoco.models.encoders import Encoder, EncoderConfig, build_encoder, check_sizes
 from hcmoco.storage import Folder, absolute, is_local, join
 from hcmoco.tasks.base import TaskConfig
+from hcmoco.weights import packaged_weights
 
 SCRATCH, IMAGENET = "scratch", "imagenet"
 # Fields of an encoder's config that must be equal for its weights to fit.
@@ -167,7 +168,10 @@ def _masking(training: dict[str, Any], modality: str) -> str:
 
 
 def export_folder(init: str) -> str | None:
-    """Return the folder of the export: `init` itself, or the export of a finished run; None if it is neither."""
+    """Return the folder of the export: weights of this package by name, `init` itself, or the export of a finished run;
+    None if it is none of them."""
+    if packaged := packaged_weights(init):
+        return packaged
     init = init.rstrip("/")
     return next(
         (

@@ -25,7 +25,7 @@ def weights_arguments(name: str) -> dict:
     Raises:
         ConnectionError: the hub is unreachable and its local cache lacks the weights.
     """
-    if constants.HF_HUB_OFFLINE or _reachable(constants.ENDPOINT):
+    if constants.HF_HUB_OFFLINE or is_reachable():  # offline, the client looks into its cache itself
         return {"pretrained": True}
     published = timm.get_pretrained_cfg(name)
     if published is not None and published.hf_hub_id:
@@ -36,8 +36,11 @@ def weights_arguments(name: str) -> dict:
     raise ConnectionError(f"{constants.ENDPOINT} cannot be reached, and they are not in the local cache")
 
 
-def _reachable(endpoint: str) -> bool:
-    address = urlsplit(endpoint)
+def is_reachable() -> bool:
+    """Return whether the hub may be reached: it answers, or only a proxy can tell. False where it is switched off."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    address = urlsplit(constants.ENDPOINT)
     if address.scheme in urllib.request.getproxies() or os.environ.get("ALL_PROXY"):
         return True  # only the proxy can tell
     port = address.port or (80 if address.scheme == "http" else 443)

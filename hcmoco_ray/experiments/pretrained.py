@@ -20,7 +20,7 @@ from hcmoco_ray import config as run_config
 from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.experiments.grid.config import GridConfig, PretrainedConfig
 from hcmoco_ray.experiments.results import deciding
-from hcmoco_ray.paths import resolve_path
+from hcmoco_ray.paths import resolve_path, resolve_start
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.config import TrackingConfig
 from hcmoco_ray.tracking.provenance import made_by
@@ -114,7 +114,7 @@ def digest_of(
     if not spec.available:
         record = read_record(spec, results)
         return record["digests"][modality] if record else None
-    init = spec.init if spec.init == IMAGENET else resolve_path(spec.init)
+    init = resolve_start(spec.init)
     try:
         return load_encoder_init(init, encoder, modality, imagenet_weights=imagenet_weights).digest
     except UserError:

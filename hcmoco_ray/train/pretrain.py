@@ -260,6 +260,7 @@ def close(config: PretrainRecipe, sources: Sequence[Shards], tracker: Tracker) -
     """See `PlannedRun.close`: export the encoders of the newest state, and record them and all probe results."""
     state = _newest(config)
     training = {"recipe": config.name, "steps": state.step, "stage": state.stage, "seed": config.seed}
+    training |= {"size": config.augment.size}
     training |= {
         "data": {name: each.path for name, each in config.data.sources.items()},
         "terms": terms_of(config, sources),

@@ -16,7 +16,7 @@ from hcmoco.cotraining.resolve import resolve
 from hcmoco.cotraining.run import Sources, cotrain_and_score, init_of
 from hcmoco.data.codecs import encode_png
 from hcmoco.errors import UserError
-from hcmoco.finetuning.encoder_init import SCRATCH, depth_masking_of_init
+from hcmoco.finetuning.encoder_init import depth_masking_of_init
 from hcmoco.models.encoders import check_sizes
 from hcmoco.storage import Folder, join
 from hcmoco_ray import cli
@@ -39,7 +39,7 @@ from hcmoco_ray.experiments.versatility.experiments import (
     tables,
     write_index,
 )
-from hcmoco_ray.paths import resolve_path
+from hcmoco_ray.paths import resolve_start
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import open_writer
 from hcmoco_ray.tracking.config import described, store_uri
@@ -139,7 +139,7 @@ def load(recipe: str, overrides: Sequence[str], seeds: int | None = None) -> Ver
 
 def _experiments(config: VersatilityRecipe, spec: InitSpec, results: Folder) -> list[CoTrainingExperiment]:
     """Make all experiments. Raises UserError where their initial weights do not exist or are of other encoders."""
-    init = spec.init if spec.init == SCRATCH else resolve_path(spec.init)
+    init = resolve_start(spec.init)
     if spec.available:
         first = make_experiments(config, init, "")[0]
         return make_experiments(config, init, init_of(first.config)["digest"])
