@@ -76,13 +76,18 @@ def as_json(terms: Iterable[Terms]) -> list[dict[str, str]]:
     return [each.model_dump() for each in dict.fromkeys(terms)]
 
 
+def is_ours(terms: Iterable[Terms]) -> bool:
+    """Return whether weights were trained on synthetic people alone."""
+    known = list(terms)
+    return bool(known) and all(each.terms == SYNTHETIC for each in known)
+
+
 def license_lines(terms: Iterable[Terms]) -> str:
     """The license in the head of a model card.
 
     Apache-2.0 for weights of synthetic people alone, else not ours to give.
     """
-    known = list(terms)
-    if known and all(each.terms == SYNTHETIC for each in known):
+    if is_ours(terms):
         return "license: apache-2.0"
     return "license: other\nlicense_name: terms-of-the-training-data"
 

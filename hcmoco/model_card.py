@@ -3,27 +3,50 @@
 import json
 from typing import Any
 
-from hcmoco import license_terms
+from hcmoco import __version__, license_terms, markdown
 from hcmoco.data.depth_masking import MASKED, SHOWN, UNMASKED
 from hcmoco.models.encoders import Encoder
 from hcmoco.models.multimodal import MultiModalEncoders
 from hcmoco.models.normalization import RGB_MEAN, RGB_STD
 
+# Keys of the training that have a section of their own.
+_ELSEWHERE = ("note", "terms", "probes", "data", "rows", "command", "commit")
+# First parts of the names of probes that are shares of right matches.
+_SHARES = (
+    "retrieval_same_crop",
+    "retrieval_different_crops",
+    "dense_same_crop",
+    "dense_different_crops",
+    "joint",
+    "joint_either_side",
+)
+
 _CARD = """---
 {license}
-library_name: timm
-tags: [hcmoco, rgb, depth, keypoints, human-centric, self-supervised]
+library_name: hcmoco
+pipeline_tag: image-feature-extraction
+tags: [hcmoco, timm, rgb, depth, keypoints, human-centric, self-supervised]
 ---
 
 # HCMoCo encoders: {rgb_name} (RGB), {depth_name} (depth), SemGCN (2D keypoints, {joint_set})
 
 Pre-trained on people without labels by contrasting the modalities with each other (Hong et al., *Versatile
-Multi-Modal Pre-Training for
-Human-Centric Perception*, CVPR 2022). Made to be fine-tuned: parsing, DensePose, 3D pose.
+Multi-Modal Pre-Training for Human-Centric Perception*, CVPR 2022).
+
+## Intended use
+
+To be fine-tuned for tasks on people (parsing, DensePose, 3D pose), and to find and match people across RGB, depth and
+2D keypoints. The input is a crop around one person, about 1.25 times the person's box.
+
+{limits}
 
 ## Training
 
 {training}
+{probes}
+## Reproduce
+
+{reproduce}
 
 ## Use
 
@@ -43,13 +66,33 @@ Depth: meters minus the mean of the image's valid pixels, pixels without a readi
 With `hcmoco`, which also checks the files against `config.json`:
 
 ```python
-from hcmoco.export import load_export
+import hcmoco
 
-export = load_export(".")
-rgb, depth, keypoints = export.encoder("rgb"), export.encoder("depth"), export.skeleton_encoder()
+model = hcmoco.load(".")
+rgb, depth, keypoints = model.rgb, model.depth, model.keypoints
 ```
+
+`model.embed(rgb=pictures, depth=depth)` gives embeddings in the shared space, of unit length: `pooled` of a person,
+`dense` of each position and `joints`. Pictures are uint8 [B, H, W, 3], depth is millimeters or meters [B, H, W].
 {detectron2}
-{terms}"""
+{terms}
+## Cite
+
+```bibtex
+@inproceedings{{hong2022versatile,
+  title     = {{Versatile Multi-Modal Pre-Training for Human-Centric Perception}},
+  author    = {{Hong, Fangzhou and Pan, Liang and Cai, Zhongang and Liu, Ziwei}},
+  booktitle = {{Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)}},
+  year      = {{2022}}
+}}
+```
+"""
+
+_SYNTHETIC = """These weights have seen synthetic people only. On photographs and on recorded depth they are a
+start for training, not a result: measure them on your own data first."""
+_LIMITS = """They have seen the people and places of their training data, listed below, and no others. Measure them
+on your own data before you rely on them, for people of other ages, bodies, clothes and skin colors above all."""
+_NOT_FOR = "They tell nobody's name and are not made to recognize persons."
 
 _DETECTRON2 = """
 For DensePose in detectron2 (HRFPN backbone; set `INPUT.FORMAT` to `RGB`, `MODEL.PIXEL_MEAN` to `{mean}`,
@@ -77,8 +120,10 @@ def card(model: MultiModalEncoders, training: dict[str, Any]) -> str:
     told = "\n".join(
         f"- {key}: {value if isinstance(value, str) else json.dumps(_short(value))}"
         for key, value in training.items()
-        if key != "terms"
+        if key not in _ELSEWHERE
     )
+    note = training.get("note")
+    synthetic = license_terms.is_ours(known)
     detectron2 = _DETECTRON2.format(
         mean=[round(255 * each, 3) for each in RGB_MEAN], std=[round(255 * each, 3) for each in RGB_STD]
     )
@@ -88,7 +133,10 @@ def card(model: MultiModalEncoders, training: dict[str, Any]) -> str:
         rgb_name=config.rgb.name,
         depth_name=config.depth.name,
         joint_set=config.joint_set,
-        training=told or "Nothing was recorded.",
+        training="\n\n".join(filter(None, [told or "Nothing was recorded.", _data(training)])),
+        limits=f"{_SYNTHETIC if synthetic else _LIMITS} {_NOT_FOR}" + (f"\n\n{note}" if note else ""),
+        probes=_probes(training.get("probes")),
+        reproduce=_reproduce(training),
         channels=config.rgb.in_chans,
         mean=list(RGB_MEAN),
         std=list(RGB_STD),
@@ -101,6 +149,47 @@ def card(model: MultiModalEncoders, training: dict[str, Any]) -> str:
         depth_note=_depth_note(training.get("depth_masking")),
         detectron2=detectron2 if config.rgb.is_hrnet else "",
     )
+
+
+def _data(training: dict[str, Any]) -> str:
+    """The data sets, a table; "" where none was recorded."""
+    data, rows = training.get("data"), training.get("rows")
+    if not isinstance(data, dict):
+        return ""
+    counts = rows if isinstance(rows, dict) else {}
+    lines = [
+        (str(name), str(path), f"{counts[name]:,}" if isinstance(counts.get(name), int) else "not recorded")
+        for name, path in data.items()
+    ]
+    return markdown.table(("data set", "place", "rows"), lines, "llr")
+
+
+def _probes(probes: Any) -> str:
+    """A section with the probes of all moments, in percent where they are shares; "" without."""
+    if not isinstance(probes, dict) or not all(isinstance(each, dict) for each in probes.values()) or not probes:
+        return ""
+    names = list(dict.fromkeys(name for each in probes.values() for name in each))
+    rows = [(f"`{name}`", *(_figure(name, each.get(name)) for each in probes.values())) for name in names]
+    table = markdown.table(("probe", *probes), rows, "l" + "r" * len(probes))
+    return (
+        "\n## Probes\n\nOn held-out people, without any training: matches that are right, in percent, among the "
+        f"modalities that the names say.\n\n{table}\n"
+    )
+
+
+def _figure(name: str, value: Any) -> str:
+    if not isinstance(value, int | float):
+        return ""
+    return f"{100 * value:.1f}" if name.partition("/")[0] in _SHARES else f"{value:.3g}"
+
+
+def _reproduce(training: dict[str, Any]) -> str:
+    """The command, and the version of the program."""
+    command, version = training.get("command"), training.get("commit")
+    lines = [f"hcmoco {__version__}{f', commit {version}' if version else ''}."]
+    if command:
+        lines += ["", "```bash", str(command), "```"]
+    return "\n".join(lines)
 
 
 def _depth_note(masking: Any) -> str:

@@ -8,6 +8,7 @@ import torch
 
 from hcmoco.errors import UserError
 from hcmoco.export import export_encoders, load_export
+from hcmoco.license_terms import SYNTHETIC
 from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.multimodal import HCMoCo, ModelConfig
 
@@ -188,3 +189,33 @@ def test_a_path_that_cannot_be_written(exported, tmp_path):
         export_encoders(exported[0], tmp_path / "file" / "out")
     with pytest.raises(UserError, match="exists and is no export"):
         export_encoders(exported[0], tmp_path / "file")
+
+
+def test_the_card_is_one_of_the_hubs_and_has_its_tables(tmp_path):
+    from huggingface_hub import ModelCard
+
+    training = {
+        "recipe": "people-cpu",
+        "data": {"indoor": "data/people-indoor"},
+        "rows": {"indoor": 2000},
+        "probes": {"after stage 2": {"dense_same_crop/mean": 0.8436, "effective_rank/rgb": 31.7}},
+        "command": "python pipelines/pretrain.py --recipe people-cpu",
+        "commit": "0123456789ab",
+        "terms": [{"name": "people", "terms": SYNTHETIC}],
+    }
+    small = EncoderConfig(name="test_resnet")
+    export_encoders(make(small, small), tmp_path / "out", training=training)
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert card.data.library_name == "hcmoco"
+    assert card.data.pipeline_tag == "image-feature-extraction"
+    assert {"hcmoco", "timm", "depth"} <= set(card.data.tags)
+    text = card.text
+    assert "| `dense_same_crop/mean` |" in text
+    assert re.search(r"\| `dense_same_crop/mean` +\| +84\.4 \|", text)
+    assert re.search(r"\| `effective_rank/rgb` +\| +31\.7 \|", text)
+    assert re.search(r"\| indoor +\| data/people-indoor +\| +2,000 \|", text)
+    assert "commit 0123456789ab" in text
+    assert "```bash\npython pipelines/pretrain.py --recipe people-cpu\n```" in text
+    assert "synthetic people only" in text
+    assert "@inproceedings{hong2022versatile," in text

@@ -6,8 +6,11 @@
 """
 
 import json
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +24,7 @@ from hcmoco.data.schema import Person
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
 from hcmoco.export import export_encoders
+from hcmoco.masking import masked
 from hcmoco.models.multimodal import HCMoCo, MultiModalEncoders
 from hcmoco.pretraining.banks import bank_bytes, bank_size
 from hcmoco.pretraining.config import PretrainConfig
@@ -35,10 +39,12 @@ from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import preflight
 from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.ingest.dataset import TRAIN, Items, Readers, plan_items
+from hcmoco_ray.paths import below_home
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker
 from hcmoco_ray.tracking.config import how_to_see
 from hcmoco_ray.tracking.progress import Status
+from hcmoco_ray.tracking.provenance import commit
 from hcmoco_ray.train.context import RayContext
 from hcmoco_ray.train.launch import Start, WorkerContext
 from hcmoco_ray.train.masking import depth_masking_of, mixed_depth
@@ -260,9 +266,10 @@ def close(config: PretrainRecipe, sources: Sequence[Shards], tracker: Tracker) -
     """See `PlannedRun.close`: export the encoders of the newest state, and record them and all probe results."""
     state = _newest(config)
     training = {"recipe": config.name, "steps": state.step, "stage": state.stage, "seed": config.seed}
-    training |= {"size": config.augment.size}
+    training |= {"size": config.augment.size, "commit": commit(), "command": _command()}
     training |= {
         "data": {name: each.path for name, each in config.data.sources.items()},
+        "rows": {name: each.manifest.rows for name, each in zip(config.data.sources, sources, strict=True)},
         "terms": terms_of(config, sources),
     }
     if masking := depth_masking_of(config, sources):
@@ -280,6 +287,14 @@ def close(config: PretrainRecipe, sources: Sequence[Shards], tracker: Tracker) -
         Folder(config.output_dir).write(TABLE, table.encode())
         tracker.text(TABLE, table)
     return {"step": state.step}
+
+
+def _command() -> str:
+    """The command that was typed, or submitted, without secrets; "" where another program trains."""
+    program = Path(sys.argv[0]).name
+    typed = ["pipelines/pretrain.py"] if program == "pretrain.py" else ["-m", "hcmoco_ray"]
+    known = program == "pretrain.py" or sys.argv[1:2] == ["pretrain"]
+    return masked(below_home(shlex.join(["python", *typed, *sys.argv[1:]]))) if known else ""
 
 
 def finished(config: PretrainRecipe) -> bool:
