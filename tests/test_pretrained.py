@@ -15,10 +15,14 @@ import hcmoco
 from hcmoco.data.skeletons import joint_set
 from hcmoco.errors import UserError
 from hcmoco.export import export_encoders, load_export
+from hcmoco.finetuning.encoder_init import load_encoder_init
+from hcmoco.license_terms import SYNTHETIC
 from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.mmv import MMV
 from hcmoco.models.multimodal import HCMoCo, ModelConfig
 from hcmoco.weights import find_weights
+from hcmoco.weights.__main__ import main
+from hcmoco_ray.paths import resolve_start
 from tests.test_layout import PROGRAM
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -278,3 +282,26 @@ def test_it_needs_no_ray_and_no_mlflow_and_importing_it_no_pytorch(exported):
         [sys.executable, "-c", f"{alone}\n{code}", str(exported[1])], cwd=ROOT, capture_output=True, text=True
     )
     assert done.stdout == "loaded\n", done.stderr
+
+
+def test_the_weights_in_the_package_are_small_and_start_a_fine_tuning():
+    assert hcmoco.list_weights() == ["people-small"]
+    folder = Path(find_weights("people-small"))
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 12_000_000
+    loaded = load_encoder_init("people-small", EncoderConfig(name="hrnet_w18_small"), "depth")
+    assert "people-small" in loaded.text
+    assert loaded.depth_masking == "masked"
+    assert {each.terms for each in loaded.terms} == {SYNTHETIC}
+    assert resolve_start("people-small") == "people-small"
+    assert resolve_start("./people-small").startswith("/")
+
+
+def test_the_command_that_packs_a_run(exported, tmp_path, capsys):
+    out = tmp_path / "small"
+    assert main([str(exported[1]), str(out), "--note", "Tried on nothing."]) == 0
+    assert "Tried on nothing." in (out / "README.md").read_text()
+    files = [file for file in exported[1].iterdir() if file.suffix == ".safetensors"]
+    assert all((out / file.name).stat().st_size < 0.7 * file.stat().st_size for file in files)
+    assert main([str(exported[1]), str(out)]) == 2
+    assert "exists already; give another folder, or set overwrite" in capsys.readouterr().err
+    assert main([str(exported[1]), str(out), "--overwrite"]) == 0
