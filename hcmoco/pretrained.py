@@ -10,6 +10,7 @@ Needs neither Ray nor MLflow. Shapes: B rows, H, W rows and columns of the input
 (a quarter of them), J joints, D embedding.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,14 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from hcmoco.data.depth_masking import SHOWN, differs, shows_background
-from hcmoco.data.skeletons import convert
 from hcmoco.data.transforms import AugmentConfig, center_affine, warp_depth, warp_keypoints, warp_rgb
-from hcmoco.export import Export, load_export
+from hcmoco.embed_inputs import depth_rows, keypoint_rows, rgb_rows
+from hcmoco.export import load_export
 from hcmoco.models.multimodal import MultiModalEncoders
 from hcmoco.weights import find_weights
-
-_NEAR_M, _FAR_M = 0.05, 100.0
-"""Depth beyond these is in another unit than it was given as."""
 
 
 @dataclass(frozen=True)
@@ -174,9 +172,11 @@ class Pretrained(nn.Module):
             ValueError: values of another type, range, shape or unit, or of different numbers of rows.
         """
         given = {
-            "rgb": None if rgb is None else _rgb_rows(rgb),
-            "depth": None if depth is None else _depth_rows(depth),
-            "keypoints": None if keypoints is None else self._keypoint_rows(keypoints, joint_set),
+            "rgb": None if rgb is None else rgb_rows(rgb),
+            "depth": None if depth is None else depth_rows(depth),
+            "keypoints": None
+            if keypoints is None
+            else keypoint_rows(keypoints, joint_set or self.joint_set, self.joint_set),
         }
         counts = {name: len(rows) for name, rows in given.items() if rows is not None}
         if len(set(counts.values())) != 1:
@@ -237,31 +237,6 @@ class Pretrained(nn.Module):
             raise ValueError(f"a box is x0, y0, x1, y1, four numbers; this has the shape {list(corners.shape)}")
         return center_affine(AugmentConfig(size=side), corners, (width, height))
 
-    def _keypoint_rows(self, keypoints: Any, name: str | None) -> np.ndarray:
-        rows = _array(keypoints, "keypoints").astype(np.float32)
-        rows = rows[None] if rows.ndim == 2 else rows
-        if rows.ndim != 3 or rows.shape[2] != 3:
-            raise ValueError(f"keypoints are [B, J, 3], x, y and visibility; these are {list(rows.shape)}")
-        expected = self.joint_set if name is None else name
-        if rows.shape[1] != (count := len(_joints_of(expected))):
-            raise ValueError(
-                f"{expected} has {count} joints, the keypoints have {rows.shape[1]}; name their set with joint_set"
-            )
-        visible = rows[..., 2]
-        if not np.isin(visible, (0, 1)).all():
-            raise ValueError(
-                "the third value of a keypoint is its visibility, 0 or 1; compare scores or COCO's 0, 1, 2 with a "
-                "threshold first"
-            )
-        seen = rows[..., :2][visible > 0]
-        if not np.isfinite(seen).all():
-            raise ValueError("a visible keypoint has no finite position; its visibility is to be 0")
-        if seen.size and np.abs(seen).max() <= 1.5:
-            raise ValueError("keypoints are pixels of the crop, not shares of it: multiply them by its sides")
-        if name is not None and name != self.joint_set:
-            rows = np.stack([convert(row, name, self.joint_set) for row in rows])
-        return rows
-
     def _check(self, given: Mapping[str, np.ndarray | None]) -> None:
         """Raise ValueError for sizes that the encoders or the other modality do not have, and warn of depth of another
         kind than that of the training."""
@@ -279,8 +254,6 @@ class Pretrained(nn.Module):
         if depth is not None and trained in SHOWN:
             found = "unmasked" if all(shows_background(each) for each in depth[:8]) else ""
             if differs(trained, found):
-                import warnings
-
                 warnings.warn(
                     f"the encoder was trained on depth that is {SHOWN[trained]}, this depth is {SHOWN[found]}: "
                     "the embeddings mean little; set the background to 0 first",
@@ -303,61 +276,8 @@ def load(name: str, *, device: str | torch.device = "cpu", dtype: torch.dtype = 
     Raises:
         UserError: nothing is there, or it is no export, damaged, or without mappers.
     """
-    export: Export = load_export(find_weights(name))
+    export = load_export(find_weights(name))
     return Pretrained(export.model_with_mappers(), export.training).to(device, dtype).eval()
-
-
-def _joints_of(name: str) -> tuple[str, ...]:
-    from hcmoco.data.skeletons import joint_set
-
-    return tuple(joint_set(name).joints)
-
-
-def _array(value: Any, what: str) -> np.ndarray:
-    """An array of arrays, tensors or pictures, or of a sequence of them."""
-    if isinstance(value, list | tuple) and value and not isinstance(value[0], int | float | list | tuple):
-        parts = [_array(each, what) for each in value]
-        if len({part.shape for part in parts}) > 1:
-            raise ValueError(f"{what} of one call have one size; these have {sorted({part.shape for part in parts})}")
-        return np.stack(parts)
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-
-
-def _rgb_rows(value: Any) -> np.ndarray:
-    """uint8 [B, H, W, 3]."""
-    rows = _array(value, "rgb")
-    rows = rows[None] if rows.ndim == 3 else rows
-    if rows.ndim != 4 or rows.shape[3] != 3:
-        order = "; move the channels to the end" if rows.ndim == 4 and rows.shape[1] == 3 else ""
-        raise ValueError(f"rgb is [B, H, W, 3]; this is {list(rows.shape)}{order}")
-    if rows.dtype != np.uint8:
-        raise ValueError(
-            f"rgb is uint8, 0 to 255; this is {rows.dtype}: convert it, for example (255 * rgb).round() where it is "
-            "0 to 1; what was normalized goes to `rgb` of the model itself"
-        )
-    return rows
-
-
-def _depth_rows(value: Any) -> np.ndarray:
-    """uint16 [B, H, W], millimeters."""
-    rows = _array(value, "depth")
-    rows = rows[None] if rows.ndim == 2 else rows
-    if rows.ndim != 3:
-        raise ValueError(f"depth is [B, H, W]; this is {list(rows.shape)}")
-    is_float = rows.dtype.kind == "f"
-    if not is_float and (rows.dtype.kind not in "iu" or rows.dtype.itemsize < 2):
-        raise ValueError(f"depth is integers of 16 bits or more (millimeters) or floats (meters); this is {rows.dtype}")
-    meters = rows.astype(np.float64) * (1 if is_float else 1e-3)
-    if not np.isfinite(meters).all() or meters.min(initial=0) < 0:
-        raise ValueError("depth has values below 0 or that are no numbers; 0 is no reading")
-    largest = meters.max(initial=0)
-    if largest > 65.535:
-        other = "millimeters: convert it to integers" if is_float else "another unit than millimeters"
-        raise ValueError(f"the largest depth is {largest:g} m: it is probably in {other}")
-    if 0 < largest < _NEAR_M:
-        other = "whole meters: convert them to floats" if not is_float else "another unit than meters"
-        raise ValueError(f"the largest depth is {1e3 * largest:g} mm: it is probably in {other}")
-    return np.rint(1e3 * meters).astype(np.uint16)
 
 
 def _joined(parts: Sequence[Embeddings | None]) -> Embeddings | None:
