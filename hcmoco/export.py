@@ -64,11 +64,20 @@ def export_encoders(
     Raises:
         UserError: the folder exists and `overwrite` is not set, or it cannot be written.
     """
+    try:
+        _write(str(folder), export_files(model, training or {}, half=half), overwrite)
+    except OSError as error:
+        raise UserError(f"export {folder} cannot be written: {one_line(error)}") from error
+    return str(folder)
+
+
+def export_files(model: MultiModalEncoders, training: dict[str, Any], *, half: bool = False) -> dict[str, bytes]:
+    """Return the files of an export, `config.json` last; arguments as of `export_encoders`."""
     states = {_file_name(name): _inner(model, name).state_dict() for name in MODALITIES} | {MAPPERS: mappers_of(model)}
     files = {
         name: safetensors.torch.save(_plain_state(state, half), {"format": "pt"}) for name, state in states.items()
     }
-    files["README.md"] = card(model, training or {}).encode()
+    files["README.md"] = card(model, training).encode()
     config = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -78,17 +87,13 @@ def export_encoders(
         "dtype": "float16" if half else "float32",
         "rgb": {"range": [0, 1], "mean": RGB_MEAN, "std": RGB_STD},
         "depth": {"unit": "meter", "mean": "of the image's valid pixels", "invalid": 0},
-        "training": training or {},
+        "training": training,
         "files": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
         },
     }
     files["config.json"] = json.dumps(config, indent=2).encode()
-    try:
-        _write(str(folder), files, overwrite)
-    except OSError as error:
-        raise UserError(f"export {folder} cannot be written: {one_line(error)}") from error
-    return str(folder)
+    return files
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ class Export:
         states: tensors of each modality's encoder.
         method: "hcmoco" or "mmv": what the mappers are.
         mappers: tensors of the mappers into the shared space; None for an export of before they were exported.
+        dtype: of the stored weights of two or more dimensions.
     """
 
     folder: str
@@ -110,6 +116,7 @@ class Export:
     states: dict[str, dict[str, Tensor]]
     method: str = "hcmoco"
     mappers: dict[str, Tensor] | None = None
+    dtype: str = "float32"
 
     def encoder(self, modality: str) -> Encoder:
         """The image encoder of "rgb" or "depth", in evaluation mode."""
@@ -183,6 +190,7 @@ def load_export(folder: str | Path) -> Export:
         {modality: states[_file_name(modality)] for modality in MODALITIES},
         config.get("method", "hcmoco"),
         states.get(MAPPERS),
+        config.get("dtype", "float32"),
     )
 
 

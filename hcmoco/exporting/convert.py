@@ -1,0 +1,134 @@
+"""Write an export of ours in the form of another program, after that form has been loaded and compared."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from hcmoco.data.schema import MODALITIES
+from hcmoco.errors import UserError
+from hcmoco.export import Export, export_files
+from hcmoco.exporting.graphs import write_graph
+from hcmoco.exporting.timm_folder import CONFIG, WEIGHTS, timm_files
+from hcmoco.models.encoders import Encoder
+from hcmoco.models.multimodal import MultiModalEncoders
+from hcmoco.storage import Folder
+
+Form = Literal["timm", "onnx", "pt2", "hub"]
+FORMS: tuple[Form, ...] = get_args(Form)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A file or folder in another form.
+
+    Attributes:
+        files: name -> content.
+        line: what was written and how it was compared, for people.
+    """
+
+    files: dict[str, bytes]
+    line: str
+
+
+def convert(
+    export: Export,
+    form: Form,
+    *,
+    modalities: tuple[str, ...] = MODALITIES,
+    side: int | None = None,
+    accept_difference: bool = False,
+) -> list[Converted]:
+    """Convert the encoders of an export.
+
+    Args:
+        export: of a pre-training.
+        form: timm: a folder for each image encoder. onnx, pt2: a graph for each encoder, with embeddings. hub: one
+            folder, an export of ours that timm's hub client reads too.
+        modalities: which encoders; hub takes all.
+        side: of the pictures, pixels; None: as in training.
+        accept_difference: see `timm_files`.
+
+    Raises:
+        UserError: the export has no such form, or what was written computes something else.
+    """
+    model = export.model_with_mappers()
+    trained = export.training.get("size")
+    side = side or (trained if isinstance(trained, int) else 224)
+    stride = max(model.rgb.strides[-1], model.depth.strides[-1], 32)
+    if side % stride:
+        raise UserError(f"--size {side}: the encoders take multiples of {stride}, for example {stride * 7}")
+    if form == "hub":
+        return [_hub(export, model, side, accept_difference)]
+    if form == "timm":
+        return [_timm(model, name, side, accept_difference) for name in modalities if name != "keypoints"]
+    return [_graph(model, name, form, side) for name in modalities]
+
+
+def write(converted: list[Converted], out: str, *, overwrite: bool) -> None:
+    """Write what was converted into a folder or URI.
+
+    Raises:
+        UserError: a file exists, and `overwrite` is not set.
+    """
+    folder = Folder(out)
+    names = [name for each in converted for name in each.files]
+    if not overwrite and (there := [name for name in names if folder.exists(name)]):
+        raise UserError(f"{out}: {there[0]} exists already; give another folder with --out, or --overwrite")
+    for each in converted:
+        for name, data in each.files.items():
+            folder.write(name, data)
+
+
+def _timm(model: MultiModalEncoders, modality: str, side: int, accept_difference: bool) -> Converted:
+    encoder = getattr(model, modality)
+    made = timm_files(encoder, rgb=modality == "rgb", side=side, accept_difference=accept_difference)
+    line = f"{modality}/: {_call(encoder, f'local-dir:{modality}')}; {_told(made.difference)}"
+    return Converted({f"{modality}/{name}": data for name, data in made.files.items()}, line)
+
+
+def _call(encoder: Encoder, name: str) -> str:
+    """What gives the encoder in plain timm."""
+    arguments = {"pretrained": True, **encoder.config.create_arguments}
+    return f"timm.create_model({name!r}, {', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+
+
+def _told(difference: float) -> str:
+    if difference > 1e-3:
+        return (
+            f"its maps DIFFER from ours by up to {difference:.0%} of a map's largest value, since timm fuses by nearest"
+        )
+    return f"loaded by timm, its maps are within {difference:.1g} of a map's largest value at two sizes"
+
+
+def _graph(model: MultiModalEncoders, modality: str, form: Literal["onnx", "pt2"], side: int) -> Converted:
+    made = write_graph(model, modality, form, side)
+    rows = "any number of rows"
+    if modality != "keypoints":
+        encoder = getattr(model, modality)
+        rows += f", sides multiples of {max(encoder.strides[-1], 32)}" if made.any_size else f", {side} x {side} pixels"
+    sizes = " and ".join(" x ".join(map(str, size)) for size in made.sizes)
+    name = f"{modality}.{form}"
+    line = (
+        f"{name}: {len(made.data) / 1e6:.1f} MB; {rows}; loaded again, outputs within {made.difference:.1g} of "
+        f"PyTorch's at {sizes}"
+    )
+    return Converted({name: made.data}, line)
+
+
+def _hub(export: Export, model: MultiModalEncoders, side: int, accept_difference: bool) -> Converted:
+    files = export_files(model, export.training, half=export.dtype == "float16")
+    made = timm_files(model.rgb, rgb=True, side=side, accept_difference=accept_difference)
+    config = json.loads(files[CONFIG])
+    weights = made.files[WEIGHTS]
+    config["files"][WEIGHTS] = {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()}
+    files = {
+        **files,
+        WEIGHTS: weights,
+        CONFIG: json.dumps({**json.loads(made.files[CONFIG]), **config}, indent=1).encode(),
+    }
+    line = (
+        "upload the folder with `hf upload OWNER/NAME FOLDER`; then hcmoco.load('OWNER/NAME') gives all, and "
+        f"{_call(model.rgb, 'hf_hub:OWNER/NAME')} the RGB encoder; {_told(made.difference)}"
+    )
+    return Converted(files, line)
