@@ -160,7 +160,7 @@ def test_the_two_constraint_sets_differ_in_pytorch_alone():
     newest, older = pins("constraints.txt"), pins("constraints-cu128.txt")
     differing = {name for name in newest.keys() | older.keys() if newest.get(name) != older.get(name)}
     assert {"torch", "torchvision"} <= differing
-    assert all(re.fullmatch(r"torch|torchvision|triton|(nvidia|cuda)-.*", name) for name in differing)
+    assert all(re.fullmatch(r"torch|torchcodec|torchvision|triton|(nvidia|cuda)-.*", name) for name in differing)
 
 
 PRINTED = [
