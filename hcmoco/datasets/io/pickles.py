@@ -119,7 +119,7 @@ class _Machine:
         elif code in _OTHERS:
             _OTHERS[code](self)
         elif code in _INSTRUCTIONS:
-            raise ValueError(f"has the instruction {_INSTRUCTIONS[code]}, which arrays and lists of numbers do not need")
+            raise ValueError(f"has the instruction {_INSTRUCTIONS[code]}, which arrays and lists of numbers lack")
         else:
             raise ValueError(f"is damaged, or no pickle: byte {self.position - 1} is no instruction of one")
 

@@ -25,8 +25,8 @@ class DensePoseConfig(TaskConfig):
     charts: str = Field(
         "people",
         min_length=1,
-        description="surface that the labels are on: people (our own), or the folder of DensePose-COCO's published "
-        "evaluation files",
+        description="surface that the labels are on: people (our own), or the folder of DensePose's published files "
+        "(docs/data/densepose-coco.md)",
     )
     short_sides: tuple[Pixels, ...] = Field(
         (192,), min_length=1, description="pixels; one is drawn per training image. Published: 640 to 800"
@@ -36,7 +36,9 @@ class DensePoseConfig(TaskConfig):
         192, description="pixels; images whose longer side would exceed it are made smaller still. Published: 1333"
     )
     flip_probability: Share = Field(
-        0.5, description="share of training images that are mirrored; needs charts=people. Published: 0.5"
+        0.5,
+        description="share of training images that are mirrored; on published charts by the table "
+        "UV_symmetry_transforms.mat in their folder. Published: 0.5",
     )
 
     pyramid_channels: int = Field(48, ge=1, description="channels of each map. Published: 256")
@@ -115,8 +117,4 @@ class DensePoseConfig(TaskConfig):
         shortest = max(*self.short_sides, self.test_short_side)
         if self.long_side < shortest:
             raise ValueError(f"long_side = {self.long_side}: must be at least the largest short side, {shortest}")
-        if self.flip_probability and self.charts != "people":
-            raise ValueError(
-                "flip_probability: what a mirror image does to the charts is known for charts=people only; set it to 0"
-            )
         return self

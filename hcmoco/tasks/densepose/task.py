@@ -4,9 +4,10 @@ Shape suffixes: B images, H and W rows and columns of an image.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -20,12 +21,14 @@ from hcmoco.data.transfer import send
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import Encoder
 from hcmoco.models.normalization import RGB_MEAN, normalize_rgb
+from hcmoco.synthetic.body.surface_labels import mirror_iuv
 from hcmoco.tasks.base import Metric, Prediction, Task, TaskBatch
 from hcmoco.tasks.densepose.config import DensePoseConfig
 from hcmoco.tasks.densepose.decode import decode
 from hcmoco.tasks.densepose.model import STRIDE, DensePoseRCNN, to_stored
 from hcmoco.tasks.densepose.sheet import draw_sheet
-from hcmoco.tasks.densepose.targets import SceneTargets, read_instances, scene_targets, to_truth
+from hcmoco.tasks.densepose.symmetry import read_symmetry
+from hcmoco.tasks.densepose.targets import Mirror, SceneTargets, read_instances, scene_targets, to_truth
 
 if TYPE_CHECKING:
     from hcmoco.tasks.densepose.metric.geodesics import Geodesics
@@ -75,8 +78,23 @@ class DensePose(Task[SceneBatch]):
         if config.charts == _OWN_CHARTS and source not in _OWN_SOURCES:
             raise UserError(
                 f"task.charts = {_OWN_CHARTS}: data set {about.dataset!r} is made from {source!r}, whose labels are on "
-                "another surface; give the folder of DensePose-COCO's evaluation files, and task.flip_probability=0"
+                "another surface; give the folder of DensePose's published files"
             )
+
+    @classmethod
+    def fit_statistics(cls, config: DensePoseConfig, rows: Iterable[dict], about: About) -> dict[str, Any]:
+        """Need no statistics, but say before a training which published file is missing. See `Task`.
+
+        Raises:
+            UserError: a file of `config.charts` is missing; or damaged, of the symmetry.
+        """
+        if config.charts != _OWN_CHARTS:
+            from hcmoco.tasks.densepose.metric.published import check_files
+
+            check_files(Path(config.charts).expanduser())
+            if config.flip_probability:
+                read_symmetry(config.charts)
+        return super().fit_statistics(config, rows, about)
 
     def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> SceneBatch:
         images, instances, targets = [], [], []
@@ -94,12 +112,22 @@ class DensePose(Task[SceneBatch]):
                 images.append(image_HW3)
                 instances.append(people if rng is None else [])
                 targets.append(
-                    scene_targets(people if rng is not None else [], scale_2, image_HW3.shape[1] if flip else None)
+                    scene_targets(
+                        people if rng is not None else [],
+                        scale_2,
+                        image_HW3.shape[1] if flip else None,
+                        self._mirror if flip else mirror_iuv,
+                    )
                 )
             except (ValueError, IndexError, cv2.error) as error:
                 raise ValueError(f"record {row.get('id')!r}: {error}") from error
         sizes = np.array([(row["height"], row["width"]) for row in rows], np.int64).reshape(-1, 2)
         return SceneBatch(tuple(row["id"] for row in rows), images, sizes, instances, targets)
+
+    @property
+    def _mirror(self) -> Mirror:
+        """What a mirror image does to the charts. Not kept by the task, which is sent to every worker."""
+        return mirror_iuv if self.config.charts == _OWN_CHARTS else read_symmetry(self.config.charts).mirror
 
     def _cut(
         self, rgb_HW3: np.ndarray, rng: np.random.Generator | None

@@ -30,12 +30,14 @@ from hcmoco.errors import UserError, one_line
 from hcmoco.tasks.densepose.metric import mesh
 from hcmoco.tasks.densepose.metric.cache import cached, fingerprint
 from hcmoco.tasks.densepose.metric.geodesics import Geodesics, chart_scales, full_matrix, lower_triangle
+from hcmoco.tasks.densepose.published_files import read_published
 
 NAME = "SMPL"
 _VERSION = 1
 _REFERENCES = 3072
+_SURFACE, _SEAMS = "SMPL_subdiv.mat", "SMPL_SUBDIV_TRANSFORM.mat"
 _ENTRY = "Pdist_matrix"
-_MATLAB_73 = b"MATLAB 7.3 MAT-f"
+_WHERE = "it is part of DensePose's evaluation data (get_eval_data.sh)"
 _LARGEST_UV = 1.01
 _LARGEST = 1 << 33  # bytes of a variable; all pairs of the surface's 27,554 points are 3 GB of doubles
 _PICKLE = ".pkl"
@@ -52,6 +54,18 @@ def find_distances(folder: Path) -> Path | None:
     if len(copies := [path for path in found if path.suffix != _PICKLE]) > 1:
         raise UserError(f"{folder} has {' and '.join(path.name for path in copies)}; keep the one that is to be used")
     return found[0] if found else None
+
+
+def check_files(folder: Path) -> None:
+    """Check that the files exist which scores on the published surface need. Distances are not read.
+
+    Raises:
+        UserError: one is missing.
+    """
+    for path in (folder / _SURFACE, folder / _SEAMS):
+        if not path.is_file():
+            raise UserError(f"{path} is missing; {_WHERE}")
+    find_distances(folder)
 
 
 def published_geodesics(
@@ -73,7 +87,7 @@ def published_geodesics(
         UserError: a file is missing or invalid.
     """
     folder = Path(folder)
-    surface, transform = folder / "SMPL_subdiv.mat", folder / "SMPL_SUBDIV_TRANSFORM.mat"
+    surface, transform = folder / _SURFACE, folder / _SEAMS
     chart, u, v = (each.reshape(-1) for each in _variables(surface, "Part_ID_subdiv", "U_subdiv", "V_subdiv"))
     number = _variables(transform, "index")[0].reshape(-1)
     if not len(chart) == len(u) == len(v) == len(number):
@@ -149,18 +163,7 @@ def _closed_surface(vertex: np.ndarray, faces: np.ndarray, index: np.ndarray) ->
 
 
 def _variables(path: Path, *names: str) -> list[np.ndarray]:
-    if not path.is_file():
-        raise UserError(f"{path} is missing; it is part of DensePose's evaluation data (get_eval_data.sh)")
-    try:
-        data = path.read_bytes()
-        if data.startswith(_MATLAB_73):
-            raise UserError(
-                f"{path} is a MATLAB 7.3 file; the published one is of MATLAB 5, or store it again with -v7"
-            )
-        # SciPy's reader may crash the process over a damaged file.
-        found = read_matrices(data, _LARGEST)
-    except (OSError, ValueError, MemoryError) as error:
-        raise UserError(f"{path} does not read as a MATLAB file ({one_line(error)}); fetch it again") from None
+    found = read_published(path, lambda data: read_matrices(data, _LARGEST), _WHERE)
     for name in names:
         if name not in found or not found[name].size:
             known = ", ".join(sorted(found))
