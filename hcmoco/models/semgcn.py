@@ -3,7 +3,7 @@
 Shape suffixes: B batch, J joints, C channels, N entries of the adjacency.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,11 @@ class SkeletonConfig(Config):
     init: str | None = Field(
         default=None, min_length=1, description="weights file, in our key names or SemGCN's; null: fresh weights"
     )
+
+    def identity(self) -> dict[str, Any]:
+        """See `Config.identity`. Without `init` it is what it was before there was such a key."""
+        named = super().identity()
+        return {key: value for key, value in named.items() if key != "init" or value is not None}
 
 
 class GraphConv(nn.Module):

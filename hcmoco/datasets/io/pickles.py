@@ -44,7 +44,7 @@ def read_pickle(data: bytes | mmap) -> Any:
 
     Args:
         data: bytes of the file, or the mapped file. Arrays are read-only views into them. Strings of Python 2 are read
-            as Latin-1 texts, as `pickle.load(..., encoding="latin1")` does.
+            as Latin-1 texts, as Python 3 does with encoding="latin1".
 
     Raises:
         ValueError: the pickle is damaged or cut off, or it holds anything else, which the message names.
