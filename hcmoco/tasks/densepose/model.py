@@ -49,8 +49,8 @@ class Detections:
 class DensePoseRCNN(nn.Module):
     """Persons and the surface coordinates inside their boxes.
 
-    The encoder's batch normalization stays trainable, with statistics of the worker's own images (published:
-    synchronized over GPUs).
+    The encoder's batch normalization stays trainable, with statistics of the worker's own images, as detectron2's HRNet
+    has it.
     """
 
     def __init__(self, encoder: Encoder, config: DensePoseConfig):

@@ -156,6 +156,7 @@ def test_the_published_recipe_trains_and_is_scored_on_them(ray_session, download
     write_charts(tmp_path / "densepose-eval")
     small = {f"task.{key}": value for key, value in tiny.DENSEPOSE.items()} | {
         "encoder.name": "test_resnet",
+        "encoder.fusion": "nearest",
         "steps": 4,
     }
     small |= {f"train.{key}": value for key, value in tiny.RECIPES["densepose"]["train"].items()} | {
