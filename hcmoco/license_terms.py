@@ -52,6 +52,11 @@ def of_init(init: str, encoder: str) -> tuple[Terms, ...]:
     return (Terms(name=f"the weights file {path}", terms=_OF_A_FILE),)
 
 
+def of_first_weights(source: str | None) -> tuple[Terms, ...]:
+    """The terms of the file that a whole model starts from; none without one."""
+    return (Terms(name=f"the weights file {source}", terms=_OF_A_FILE),) if source else ()
+
+
 def training_beside(path: str) -> dict[str, Any] | None:
     """What the config.json beside a weights file of ours says of its training; None of any other file."""
     try:

@@ -7,7 +7,6 @@ import pytest
 from hcmoco.config import build, load_recipe, merge, nest, parse_overrides
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import EncoderConfig
-from hcmoco.tasks.densepose import DensePoseConfig
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster.resources import ResourceRequest
@@ -83,12 +82,6 @@ def test_a_co_training(mistake, advice, remedy):
     with pytest.raises(UserError, match=re.escape(advice)):
         load_versatility("people-cpu", mistake)
     load_versatility("people-cpu", remedy)
-
-
-def test_densepose_on_published_charts_is_not_mirrored():
-    with pytest.raises(UserError, match="set it to 0"):
-        build(DensePoseConfig, {"name": "densepose", "charts": "files", "flip_probability": 0.5}, "recipe")
-    build(DensePoseConfig, {"name": "densepose", "charts": "files", "flip_probability": 0}, "recipe")
 
 
 def test_weights_that_timm_does_not_publish():

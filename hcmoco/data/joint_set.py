@@ -12,7 +12,8 @@ class JointSet:
     Attributes:
         name: what configs and manifests call it.
         joints: joint names in storage order.
-        edges: undirected edges as pairs of joint names; one tree over all joints, or empty if no graph is defined.
+        edges: the bones, undirected edges as pairs of joint names: one connected graph over all joints, each bone once;
+            or empty if no graph is defined. The graph encoder convolves over them.
         stand_ins: (name that another set asks for and this set lacks, joint of this set that is used for it).
         labels: what the tool or data set itself calls the joints, in storage order; empty: the same as `joints`.
         source: where the order is described.

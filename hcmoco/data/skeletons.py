@@ -17,16 +17,25 @@ from hcmoco.errors import UserError
 _LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 
 
-# COCO keypoints, order of the published annotation file's category entry.
+# COCO keypoints, order and skeleton of the published annotation file's category entry. The skeleton has circles: head,
+# shoulders, torso.
 COCO_17 = JointSet(
     "coco-17",
     (
         *("nose", "left_eye", "right_eye", "left_ear", "right_ear"),
         *(f"{side}_{limb}" for limb in _LIMBS for side in ("left", "right")),
     ),
+    (
+        ("left_ankle", "left_knee"), ("left_knee", "left_hip"), ("right_ankle", "right_knee"),
+        ("right_knee", "right_hip"), ("left_hip", "right_hip"), ("left_shoulder", "left_hip"),
+        ("right_shoulder", "right_hip"), ("left_shoulder", "right_shoulder"), ("left_shoulder", "left_elbow"),
+        ("right_shoulder", "right_elbow"), ("left_elbow", "left_wrist"), ("right_elbow", "right_wrist"),
+        ("left_eye", "right_eye"), ("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "left_ear"),
+        ("right_eye", "right_ear"), ("left_ear", "left_shoulder"), ("right_ear", "right_shoulder"),
+    ),
     stand_ins=(("head", "nose"),),
     source="https://cocodataset.org/#format-data (the category person of the annotation files)",
-)
+)  # fmt: skip
 
 # MPII human pose; edges as the skeleton tree that the paper's graph encoder uses (root: pelvis).
 MPII_16 = JointSet(
@@ -48,6 +57,7 @@ MPII_16 = JointSet(
 )  # fmt: skip
 
 # Kinect v2 skeleton; its spine base, spine shoulder and neck are the pelvis, thorax and upper neck of the other sets.
+# The bones are those that the SDK's sample Body Basics draws: thumbs grow from wrists, tips of hands from hands.
 KINECT_25 = JointSet(
     "kinect-25",
     (
@@ -57,8 +67,19 @@ KINECT_25 = JointSet(
         "left_hip", "left_knee", "left_ankle", "left_foot", "right_hip", "right_knee", "right_ankle", "right_foot",
         "thorax", "left_hand_tip", "left_thumb", "right_hand_tip", "right_thumb",
     ),
+    (
+        ("head", "upper_neck"), ("upper_neck", "thorax"), ("thorax", "spine_mid"), ("spine_mid", "pelvis"),
+        ("thorax", "left_shoulder"), ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"),
+        ("left_wrist", "left_hand"), ("left_hand", "left_hand_tip"), ("left_wrist", "left_thumb"),
+        ("thorax", "right_shoulder"), ("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist"),
+        ("right_wrist", "right_hand"), ("right_hand", "right_hand_tip"), ("right_wrist", "right_thumb"),
+        ("pelvis", "left_hip"), ("left_hip", "left_knee"), ("left_knee", "left_ankle"), ("left_ankle", "left_foot"),
+        ("pelvis", "right_hip"), ("right_hip", "right_knee"), ("right_knee", "right_ankle"),
+        ("right_ankle", "right_foot"),
+    ),
     stand_ins=(("head_top", "head"), ("neck", "thorax"), ("torso", "spine_mid")),
-    source="https://learn.microsoft.com/en-us/previous-versions/windows/kinect/dn758663(v=ieb.10) (JointType)",
+    source="https://learn.microsoft.com/en-us/previous-versions/windows/kinect/dn758663(v=ieb.10) (JointType); "
+    "Kinect for Windows SDK 2.0, sample BodyBasics-WPF (bones)",
 )  # fmt: skip
 
 # The 13 joints that COCO, MPII and Kinect can all name; "head" is COCO's nose, MPII's head top, Kinect's head. The head

@@ -93,6 +93,8 @@ class FinetuneConfig(LabelsConfig):
                 f"task.size = {size} with one row of a step on a worker leaves batch norm one value at stride 32; "
                 "raise train.batch_size_per_lane, or set task.size=64"
             )
+        if self.task.first_weights() and self.init != "scratch":
+            raise ValueError(f"init = {self.init!r}: task.weights has the encoder's weights too; set init=scratch")
         if self.select == "validation" and not self.num_val_rows:
             raise ValueError("select = validation needs validation rows; set num_val_rows=64, or select=last")
         return self

@@ -11,7 +11,7 @@ from hcmoco.finetuning.config import FinetuneConfig
 from hcmoco.finetuning.encoder_init import EncoderInit
 from hcmoco.finetuning.label_subset import Subset, all_rows, split
 from hcmoco.finetuning.loader import EvalLoader, TrainLoader
-from hcmoco.license_terms import Terms, of_data
+from hcmoco.license_terms import Terms, of_data, of_first_weights
 from hcmoco.tasks.base import Task
 from hcmoco.tasks.registry import make_task, task_class
 
@@ -124,5 +124,5 @@ def resolve(config: FinetuneConfig, train: Shards, test: Shards, encoder_init: E
         task=task,
         test_task=task.over(test.manifest),
         init={"text": encoder_init.text, "digest": encoder_init.digest},
-        terms=(of_data(train.manifest), *encoder_init.terms),
+        terms=(of_data(train.manifest), *encoder_init.terms, *of_first_weights(config.task.first_weights())),
     )

@@ -34,7 +34,10 @@ def make_model(config: FinetuneConfig, task: Task, *, load: bool) -> nn.Module:
             config.init, config.encoder, task.modality, imagenet_weights=config.imagenet_weights, load=load
         ).encoder
         torch.manual_seed(int(make_rng(config.seed, "weights", 1).integers(2**63)))
-        return task.make_model(encoder)
+        model = task.make_model(encoder)
+    if load and config.task.first_weights():
+        task.load_first_weights(model)
+    return model
 
 
 _Weights = tuple[int, dict[str, Tensor]]

@@ -22,6 +22,7 @@ from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.models.mappers import BranchMapper, cells_of
 from hcmoco.models.normalization import normalize_depth, normalize_keypoints, normalize_rgb
 from hcmoco.models.semgcn import SemGCN, SkeletonConfig
+from hcmoco.models.semgcn_weights import load_skeleton_weights
 from hcmoco.rng import make_rng
 
 DenseModality = str  # one of DENSE_MODALITIES
@@ -54,7 +55,7 @@ class ModelConfig(Config):
     @classmethod
     def _has_skeleton(cls, name: str) -> str:
         if name not in TRAINING_SETS:
-            raise ValueError(f"allowed are {', '.join(TRAINING_SETS)}: the joint sets with a skeleton tree")
+            raise ValueError(f"allowed are {', '.join(TRAINING_SETS)}: the joint sets with a skeleton graph")
         return name
 
 
@@ -86,6 +87,8 @@ class MultiModalEncoders(nn.Module, ABC):
             self.depth = build_encoder(config.depth, load=load)
         with seeded(seed, "keypoints"):
             self.keypoints = SemGCN(self.joint_set, config.skeleton, config.embedding)
+        if load and config.skeleton.init:
+            load_skeleton_weights(self.keypoints, config.skeleton.init)
 
     @property
     @abstractmethod

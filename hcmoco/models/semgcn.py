@@ -3,7 +3,7 @@
 Shape suffixes: B batch, J joints, C channels, N entries of the adjacency.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,14 @@ class SkeletonConfig(Config):
 
     width: int = Field(default=128, ge=1, description="channels of the hidden layers")
     num_blocks: int = Field(default=4, ge=0, description="residual blocks of two graph convolutions each")
+    init: str | None = Field(
+        default=None, min_length=1, description="weights file, in our key names or SemGCN's; null: fresh weights"
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """See `Config.identity`. Without `init` it is what it was before there was such a key."""
+        named = super().identity()
+        return {key: value for key, value in named.items() if key != "init" or value is not None}
 
 
 class GraphConv(nn.Module):
@@ -76,14 +84,14 @@ class SemGCN(nn.Module):
     With 128 channels, 4 blocks and the 16 joints of MPII it has 299,468 parameters.
 
     Args:
-        joint_set: a joint set with a skeleton tree; ValueError without one.
+        joint_set: a joint set with a skeleton graph; ValueError without one.
         outputs: channels of the features.
     """
 
     def __init__(self, joint_set: JointSet, config: SkeletonConfig, outputs: int = 128):
         super().__init__()
         if not joint_set.edges:
-            raise ValueError(f"joint set {joint_set.name} has no skeleton tree to convolve over")
+            raise ValueError(f"joint set {joint_set.name} has no skeleton graph to convolve over")
         self.joint_set = joint_set
         self.stem = GraphLayer(joint_set, 2, config.width)
         self.blocks = nn.ModuleList(

@@ -7,6 +7,7 @@ JSON object. https://huggingface.co/docs/safetensors (Format).
 
 import io
 import pickle
+import re
 import struct
 
 import safetensors.torch
@@ -25,6 +26,8 @@ _DAMAGE = (
 # Under which keys a training checkpoint keeps the state of its model.
 _WRAPPERS = ("state_dict", "model")
 _SAFETENSORS = ".safetensors"
+_HRNET = "https://github.com/HRNet/HRNet-Image-Classification"
+_IMAGENET = re.compile(r"hrnetv2_w\d+_imagenet_pretrained\.pth")
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
 
@@ -39,9 +42,19 @@ def read_tensors(source: str) -> dict[str, Tensor]:
     """
     try:
         data = read_file(source)
+    except FileNotFoundError:
+        raise UserError(_missing(source)) from None
     except OSError as error:
         raise UserError(f"weights {source} cannot be read: {one_line(error)}") from None
     return parse_tensors(data, base_name(source), f"weights {source}")
+
+
+def _missing(source: str) -> str:
+    """What to do about a file that does not exist. Of HRNet's ImageNet weights it is known where they are."""
+    name = base_name(source)
+    fetch = f"fetch {name} from {_HRNET} (a link of its README) and put it there" if _IMAGENET.fullmatch(name) else ""
+    keys = "imagenet_weights or init of a fine-tuning, model.rgb.init and model.depth.init of a pre-training"
+    return f"weights {source} do not exist; {fetch or 'put the file there'}, or name another file ({keys})"
 
 
 def parse_tensors(data: bytes, name: str, what: str) -> dict[str, Tensor]:

@@ -40,6 +40,10 @@ class TaskConfig(Config):
         """
         return []
 
+    def first_weights(self) -> str | None:
+        """Return the path or URI of weights of the whole model, encoder included, that a training starts from."""
+        return None
+
     @classmethod
     def variant(cls, values: Mapping[str, Any]) -> type[Config]:
         """Return the config class of the task that `values` names; `cls` where it names none that is registered."""
@@ -224,6 +228,14 @@ class Task(ABC, Generic[BatchT]):
     @abstractmethod
     def make_model(self, encoder: Encoder) -> nn.Module:
         """Return encoder and freshly drawn head. The encoder is the attribute `encoder` of the result."""
+
+    def load_first_weights(self, model: nn.Module) -> None:
+        """Load what `config.first_weights` names into a fresh model; called where it names something.
+
+        Raises:
+            UserError: the file cannot be read, or does not fit.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: BatchT, device: torch.device) -> dict[str, Tensor]:

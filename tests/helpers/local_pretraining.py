@@ -24,6 +24,7 @@ from hcmoco.data.schema import Batch, Person
 from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.data.shards.reader import Shards
 from hcmoco.data.shards.writer import write_shards
+from hcmoco.data.skeletons import joint_set
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.probes.views import ProbeViews, make_views
 from hcmoco.rng import make_rng
@@ -34,18 +35,18 @@ SIDE, JOINTS = 72, 16
 ENCODER = {"name": "test_resnet"}
 
 
-def blob_person(number: int, *, dataset: str, depth: bool, seed: int = 0) -> Person:
-    """One made-up person."""
+def blob_person(number: int, *, dataset: str, depth: bool, seed: int = 0, joints: int = JOINTS) -> Person:
+    """One made-up person with so many joints."""
     rng = make_rng(seed, f"blob/{dataset}", number)
     center, axes = rng.uniform(30, 42, 2), rng.uniform(10, 22, 2)
     angle, color = rng.uniform(0, 360), rng.integers(0, 256, 3)
     inside = np.zeros((SIDE, SIDE), np.uint8)
     cv2.ellipse(inside, (center.astype(int).tolist(), (2 * axes).tolist(), float(angle)), 1, -1)
     rgb = np.where(inside[..., None] > 0, color, 128) + rng.integers(-20, 21, (SIDE, SIDE, 3))
-    turn = np.linspace(0, 2 * np.pi, JOINTS, endpoint=False)
+    turn = np.linspace(0, 2 * np.pi, joints, endpoint=False)
     around = np.column_stack([np.cos(turn) * axes[0], np.sin(turn) * axes[1]]) * 0.8
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    joints = center + around @ np.array([[cos, sin], [-sin, cos]])
+    places = center + around @ np.array([[cos, sin], [-sin, cos]])
     near = int(rng.integers(900, 4000)) + np.add.outer(np.arange(SIDE), np.arange(SIDE) * 2)
     return Person(
         id=f"{dataset}/{number}",
@@ -55,16 +56,19 @@ def blob_person(number: int, *, dataset: str, depth: bool, seed: int = 0) -> Per
         rgb=encode_rgb(rgb.clip(0, 255).astype(np.uint8)),
         depth=encode_depth((near * inside).astype(np.uint16), "png16") if depth else None,
         box=np.float32([12, 12, 60, 60]),
-        keypoints=np.column_stack([joints, np.ones(JOINTS)]).astype(np.float32),
+        keypoints=np.column_stack([places, np.ones(joints)]).astype(np.float32),
     )
 
 
-def write_blobs(folder: Path, name: str, count: int, *, depth_of: Sequence[bool] = (True,)) -> Shards:
+def write_blobs(
+    folder: Path, name: str, count: int, *, depth_of: Sequence[bool] = (True,), joints: str = "mpii-16"
+) -> Shards:
     """`count` blobs as a prepared data set; `depth_of` says in turn which of them have depth."""
-    persons = [blob_person(k, dataset=name, depth=depth_of[k % len(depth_of)]) for k in range(count)]
-    about = About(
-        dataset=name, joints="mpii-16", depth_codec="png16", size=SIDE, provenance=Provenance(program="tests")
-    )
+    persons = [
+        blob_person(k, dataset=name, depth=depth_of[k % len(depth_of)], joints=len(joint_set(joints)))
+        for k in range(count)
+    ]
+    about = About(dataset=name, joints=joints, depth_codec="png16", size=SIDE, provenance=Provenance(program="tests"))
     write_shards(str(folder / name), persons, about, part_rows=40)
     return Shards.open(str(folder / name))
 

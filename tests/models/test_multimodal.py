@@ -152,7 +152,7 @@ def test_unit_length_of_nothing_and_of_half_precision():
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"joint_set": "coco-17"}, "joint_set = 'coco-17': allowed are mpii-16, common-13"),
+        ({"joint_set": "people-31"}, "joint_set = 'people-31': allowed are coco-17, mpii-16, kinect-25, common-13"),
         ({"rgb": {"in_chans": 1}}, "in_chans is 1, an RGB image has 3"),
         ({"skeleton": {"width": 0}}, "skeleton.width = 0"),
     ],

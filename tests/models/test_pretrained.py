@@ -179,7 +179,7 @@ class Payload:
 
 
 def test_files_that_are_no_weights(tmp_path, capsys):
-    refused(tmp_path / "absent.pth", "absent.pth cannot be read")
+    refused(tmp_path / "absent.pth", "absent.pth do not exist; put the file there")
     refused("nosuchprotocol://x/y.pth", "cannot be opened")
     (tmp_path / "text.safetensors").write_bytes(b"not weights at all, only some text")
     refused(tmp_path / "text.safetensors", "is not a safetensors file, as its name says")

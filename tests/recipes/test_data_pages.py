@@ -17,7 +17,7 @@ from hcmoco_ray.prepare import ensure
 from hcmoco_ray.prepare.reader import Source, add_arguments, from_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES = sorted({*(ROOT / "recipes").glob("*/paper-w18.yaml"), ROOT / "recipes" / "paper-w18.yaml"})
+RECIPES = sorted(path for path in (ROOT / "recipes").rglob("paper-*.yaml") if path.parent.name != "grids")
 
 
 def commands() -> dict[str, Source]:
@@ -44,7 +44,7 @@ def data_sets(values: dict) -> list[SourceConfig]:
     return [each for value in values.values() if isinstance(value, dict) for each in data_sets(value)]
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=[path.parent.name for path in RECIPES])
+@pytest.mark.parametrize("recipe", RECIPES, ids=[f"{path.parent.name}/{path.stem}" for path in RECIPES])
 def test_the_pages_prepare_what_the_published_recipes_read(recipe):
     prepared = commands()
     named = data_sets(load_recipe(recipe)["data"])

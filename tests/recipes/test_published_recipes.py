@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hcmoco.config import build, load_recipe, merge, parse_overrides
+from hcmoco.errors import UserError
 from hcmoco.models.multimodal import HCMoCo
 from hcmoco.objectives import ObjectiveConfig, ReleaseOptions
 from hcmoco.pretraining.config import PretrainConfig
@@ -43,6 +44,48 @@ def test_builds_the_published_model(name):
         }
         assert upsampling == {("bilinear", False)}
         assert {each.momentum for each in encoder.modules() if isinstance(each, torch.nn.BatchNorm2d)} == {0.01}
+
+
+@pytest.mark.parametrize("name", ["paper-w18", "paper-w18-coco", "paper-w32"])
+def test_rows_with_a_dagger_start_both_encoders_from_imagenets_file(name):
+    config = recipe(name)
+    width = config.model.rgb.name.removeprefix("hrnet_w")
+    wanted = f"data/hrnetv2_w{width}_imagenet_pretrained.pth"
+    assert config.model.rgb.init == config.model.depth.init == wanted
+
+
+def test_other_rows_are_paper_w18_but_for_what_their_names_say():
+    plain = recipe("paper-w18").model_dump()
+    star = recipe("paper-w18-star").model_dump()
+    assert star["model"]["rgb"].pop("init") == star["model"]["depth"].pop("init") == "scratch"
+    coco = recipe("paper-w18-coco").model_dump()
+    assert coco["data"]["sources"].keys() == {"ntu", "coco"}
+    assert coco["data"]["sources"]["ntu"] == plain["data"]["sources"]["ntu"]
+    assert coco["model"]["joint_set"] == "common-13"
+    assert coco["stages"]["stage1_steps"] == 100 * math.ceil(433_000 / 224)
+    wide = recipe("paper-w32")
+    assert wide.train.lanes * wide.train.batch_size_per_lane == 160
+    assert wide.stages.stage1_steps == wide.stages.stage2_steps == 100 * math.ceil(350_000 / 160)
+    with torch.device("meta"):
+        model = HCMoCo(wide.model, seed=0, load=False)
+    assert parameters(model) == 59_050_188
+    for each in (plain["model"]["rgb"], plain["model"]["depth"]):
+        each.pop("init")
+    for name in ("objective", "optim", "augment", "stages", "model", "train"):
+        assert star[name] == plain[name], name
+    for name in ("objective", "optim", "augment"):
+        assert coco[name] == plain[name] == wide.model_dump()[name], name
+
+
+def test_a_missing_file_is_a_line_that_says_where_to_get_it(tmp_path):
+    missing = tmp_path / "hrnetv2_w18_imagenet_pretrained.pth"
+    config = recipe("paper-w18", f"model.rgb.init={missing}")
+    with pytest.raises(UserError) as error:
+        HCMoCo(config.model, seed=0)
+    said = str(error.value)
+    assert "\n" not in said
+    for part in (str(missing), "https://github.com/HRNet/HRNet-Image-Classification", "put it there", "model.rgb.init"):
+        assert part in said
 
 
 def test_a_stage_of_paper_w18_is_100_epochs_of_its_assumed_rows():

@@ -57,6 +57,24 @@ def test_published_pose_trains_few_frames_long_enough_and_on_input_alone():
     assert config.task.background != "ground-truth", "labels must not reach the input"
 
 
+@pytest.mark.parametrize("task", REGISTRY)
+def test_published_recipes_name_the_file_of_their_imagenet_row(task):
+    for path in (cli.RECIPES / task).glob("paper-*.yaml"):
+        config = recipe(task, path.stem)
+        width = config.encoder.name.removeprefix("hrnet_w")
+        assert str(config.imagenet_weights).endswith(f"data/hrnetv2_w{width}_imagenet_pretrained.pth")
+
+
+def test_published_densepose_is_detectron2s():
+    """Base-DensePose-RCNN-FPN with HRFPN: what is not a number is as published, too."""
+    for name, rate in (("paper-w18", 0.01), ("paper-w32", 0.03)):
+        config = recipe("densepose", name)
+        assert (config.task.pyramid, config.task.flip_probability, config.task.chart_norm) == ("published", 0.5, "none")
+        assert config.optim.lr == rate
+        assert config.encoder.fusion == "bilinear", "as the encoders of paper-w18 and paper-w32 were trained"
+        assert batch(config) == 16
+
+
 def test_published_densepose_drops_its_learning_rate_as_detectron2_does():
     """The s1x schedule of DensePose R-CNN in detectron2: STEPS (100000, 120000) of 130000."""
     config = recipe("densepose", "paper-w18")

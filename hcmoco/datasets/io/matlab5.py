@@ -1,20 +1,21 @@
-"""Read real matrices of numbers from a MATLAB v5 file, and nothing else of it.
+"""Read real matrices of numbers, and cells of them, from a MATLAB v5 file, and nothing else of it.
 
 SciPy's reader believes a damaged file's types and sizes, to the point of a segmentation fault (1.17). Here every size
 is checked against the file. Format: MathWorks, MAT-File Format, "Level 5 MAT-Files".
 """
 
+import math
 import struct
 import zlib
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 MAX_BYTES = 1 << 26
 """Largest size of an element after decompression, unless the reader is told another."""
 
-_MATRIX, _COMPRESSED = 14, 15
+_MATRIX, _COMPRESSED, _CELLS = 14, 15, 1
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 # The types of the classes double, single and the integers; 1 to 5 are cells, structures, objects, text and sparse
 # matrices.
@@ -39,16 +40,34 @@ def read_matrices(data: bytes, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarr
     Raises:
         ValueError: the file is damaged.
     """
+    return dict(_variables(data, max_bytes, _matrix))
+
+
+def read_cells(data: bytes, max_bytes: int = MAX_BYTES) -> dict[str, list[np.ndarray]]:
+    """Return the cell arrays of a file by name, each the list of its matrices, column by column.
+
+    A matrix is as of `read_matrices`. Cell arrays that hold anything else, and other variables, are ignored.
+
+    Args, Raises: see `read_matrices`.
+    """
+    return dict(_variables(data, max_bytes, _cells))
+
+
+_ValuesT = TypeVar("_ValuesT")
+
+
+def _variables(
+    data: bytes, max_bytes: int, read: Callable[[memoryview, str], tuple[str, _ValuesT] | None]
+) -> Iterator[tuple[str, _ValuesT]]:
+    """Names and values of the variables that `read` does not return None for."""
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if order is None or len(data) < 136 or struct.unpack(f"{order}H", data[124:126])[0] != 0x0100:
         raise ValueError("is not a MATLAB v5 file")
-    found = {}
     for element in _elements(memoryview(data)[128:], order):
         if element.kind == _COMPRESSED:
             element = next(_elements(_decompressed(element.data, max_bytes), order), element)
-        if element.kind == _MATRIX and (named := _matrix(element.data, order)):
-            found[named[0]] = named[1]
-    return found
+        if element.kind == _MATRIX and (named := read(element.data, order)):
+            yield named
 
 
 def _elements(data: memoryview, order: str) -> Iterator[_Element]:
@@ -99,3 +118,20 @@ def _matrix(data: memoryview, order: str) -> tuple[str, np.ndarray] | None:
     with np.errstate(invalid="ignore"):  # of a damaged type
         # Integers are how doubles without fractions are stored, to save space.
         return bytes(name.data).decode(errors="backslashreplace"), kept.astype(_CLASSES[bits & 0xFF])
+
+
+def _cells(data: memoryview, order: str) -> tuple[str, list[np.ndarray]] | None:
+    """Name and matrices of a cell array; None for any other variable, or where a cell is no real numeric matrix."""
+    parts = _elements(data, order)
+    flags = next(parts, None)
+    if flags is None or len(flags.data) < 4:
+        raise ValueError("is damaged: a variable has no type")
+    if struct.unpack_from(f"{order}I", flags.data)[0] & 0xFF != _CELLS:
+        return None
+    shape, name, *cells = parts
+    sides = struct.unpack(f"{order}{len(shape.data) // 4}i", shape.data[: len(shape.data) // 4 * 4])
+    if min(sides, default=-1) < 0 or math.prod(sides) != len(cells) or any(each.kind != _MATRIX for each in cells):
+        raise ValueError(f"is damaged: a variable of {list(sides)} cells has {len(cells)}")
+    matrices = [_matrix(each.data, order) for each in cells]
+    found = [matrix[1] for matrix in matrices if matrix is not None]
+    return (bytes(name.data).decode(errors="backslashreplace"), found) if len(found) == len(cells) else None

@@ -3,7 +3,7 @@
 Published: detectron2's Base-DensePose-RCNN-FPN with the DensePoseV1ConvX head, as the paper's DensePose rows use it.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -25,8 +25,8 @@ class DensePoseConfig(TaskConfig):
     charts: str = Field(
         "people",
         min_length=1,
-        description="surface that the labels are on: people (our own), or the folder of DensePose-COCO's published "
-        "evaluation files",
+        description="surface that the labels are on: people (our own), or the folder of DensePose's published files "
+        "(docs/data/densepose-coco.md)",
     )
     short_sides: tuple[Pixels, ...] = Field(
         (192,), min_length=1, description="pixels; one is drawn per training image. Published: 640 to 800"
@@ -36,9 +36,22 @@ class DensePoseConfig(TaskConfig):
         192, description="pixels; images whose longer side would exceed it are made smaller still. Published: 1333"
     )
     flip_probability: Share = Field(
-        0.5, description="share of training images that are mirrored; needs charts=people. Published: 0.5"
+        0.5,
+        description="share of training images that are mirrored; on published charts by the table "
+        "UV_symmetry_transforms.mat in their folder. Published: 0.5",
     )
 
+    weights: str | None = Field(
+        None,
+        min_length=1,
+        description="checkpoint of a whole DensePose R-CNN of detectron2, encoder included (.pth, safetensors, or the "
+        "model zoo's .pkl, which is not unpickled); null: fresh heads on the encoder of init",
+    )
+    pyramid: Literal["published"] | None = Field(
+        None,
+        description="published: detectron2's HRFPN, which the paper trained; null: that of HRNet's authors, which "
+        "costs less and has a cell for every pixel",
+    )
     pyramid_channels: int = Field(48, ge=1, description="channels of each map. Published: 256")
     anchor_sizes: tuple[tuple[Positive, ...], ...] = Field(
         ((24.0,), (40.0,), (60.0,), (84.0,), (120.0,)),
@@ -103,11 +116,23 @@ class DensePoseConfig(TaskConfig):
             )
         return sizes
 
+    def identity(self) -> dict[str, Any]:
+        """See `Config.identity`. Without `weights` and `pyramid` it is what it was before there were such keys."""
+        named = super().identity()
+        return {key: value for key, value in named.items() if key not in ("weights", "pyramid") or value is not None}
+
+    def first_weights(self) -> str | None:
+        return self.weights
+
+    @property
+    def least_side(self) -> int:
+        """Pixels that a padded side has at least: of fewer the published pyramid's coarsest map has no cell."""
+        return (4 << LEVELS) if self.pyramid == "published" else 0
+
     def input_sizes(self, stride: int) -> list[tuple[int, int]]:
         step = 4 << (LEVELS - 1)  # the model pads to it
-        short, long = (
-            -(-side // step) * step for side in (min(*self.short_sides, self.test_short_side), self.long_side)
-        )
+        sides = min(*self.short_sides, self.test_short_side), self.long_side
+        short, long = (max(-(-side // step) * step, self.least_side) for side in sides)
         return [(short, long), (long, short), (long, long)]
 
     @model_validator(mode="after")
@@ -115,8 +140,9 @@ class DensePoseConfig(TaskConfig):
         shortest = max(*self.short_sides, self.test_short_side)
         if self.long_side < shortest:
             raise ValueError(f"long_side = {self.long_side}: must be at least the largest short side, {shortest}")
-        if self.flip_probability and self.charts != "people":
+        if self.weights and (self.pyramid, self.chart_norm) != ("published", "none"):
             raise ValueError(
-                "flip_probability: what a mirror image does to the charts is known for charts=people only; set it to 0"
+                "weights: detectron2's have its pyramid and no normalization in the chart head; set pyramid=published "
+                "and chart_norm=none"
             )
         return self

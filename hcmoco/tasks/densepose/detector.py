@@ -21,6 +21,7 @@ from hcmoco.tasks.densepose.config import LEVELS, DensePoseConfig
 _INSIDE = 0.5  # boxes with a larger share inside a crowd are skipped
 _BOX_CELLS = 7
 _CLASSES = 2  # background, person
+_CPU = torch.device("cpu")
 
 
 def inside_crowd(boxes_R4: Tensor, crowds_K4: Tensor) -> Tensor:
@@ -39,6 +40,22 @@ class _Anchors(AnchorGenerator):
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         return super().forward(image_list, [each[:1, :1].float() for each in feature_maps])
+
+
+class _ExactAnchors(_Anchors):
+    """Anchors as detectron2 has them: their corners are not rounded to whole pixels."""
+
+    def generate_anchors(
+        self,
+        scales: list[int],
+        aspect_ratios: list[float],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device = _CPU,
+    ) -> Tensor:
+        roots_A1 = torch.tensor(aspect_ratios, dtype=dtype, device=device).sqrt()[:, None]
+        sizes_S = torch.tensor(scales, dtype=dtype, device=device)
+        widths, heights = (sizes_S / roots_A1).flatten(), (sizes_S * roots_A1).flatten()
+        return torch.stack([-widths, -heights, widths, heights], 1) / 2
 
 
 class _ProposalHead(RPNHead):
@@ -136,7 +153,8 @@ def region_features(cells: int) -> MultiScaleRoIAlign:
 
 def make_proposals(config: DensePoseConfig) -> ProposalNetwork:
     """Build the proposal network; thresholds as published."""
-    anchors = _Anchors(config.anchor_sizes, (config.anchor_ratios,) * LEVELS)
+    kind = _ExactAnchors if config.pyramid == "published" else _Anchors
+    anchors = kind(config.anchor_sizes, (config.anchor_ratios,) * LEVELS)
     head = _ProposalHead(config.pyramid_channels, anchors.num_anchors_per_location()[0])
     network = ProposalNetwork(
         anchors,

@@ -14,8 +14,7 @@ class HRFeaturePyramid(nn.Module):
     """Upsamples all branches to stride 4, joins them by a 1 x 1 convolution, averages down, and convolves each level.
 
     As HRNet's authors describe it, with batch normalization and a ReLU after the joining convolution. detectron2's
-    variant, which the paper trained, has those too, but upsamples by transposed convolutions and averages by strided
-    ones; its weights do not fit here.
+    variant, which the paper trained, is published_pyramid.py.
 
     The joining convolution is stored as one per branch and applied before the upsampling, with which it commutes: the
     same function at a fraction of the cost.

@@ -68,6 +68,11 @@ class ChartHead(nn.Module):
             nn.init.zeros_(self.out.bias)
             nn.init.constant_(self.out.bias[_COARSE + NUM_CLASSES :], 0.5)
 
+    def convolutions(self) -> dict[int, int]:
+        """Return the place in `body` of each of its convolutions, by their number from 1."""
+        places = [place for place, module in enumerate(self.body) if isinstance(module, nn.Conv2d)]
+        return dict(enumerate(places, 1))
+
     def forward(self, x_RCDD: Tensor) -> ChartMaps:
         maps = self.out(self.body(x_RCDD)).float()
         if self.upscale > 1:

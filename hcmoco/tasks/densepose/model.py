@@ -21,9 +21,13 @@ from hcmoco.tasks.densepose.detector import make_boxes, make_proposals, region_f
 from hcmoco.tasks.densepose.fpn import HRFeaturePyramid
 from hcmoco.tasks.densepose.heads import ChartHead, ChartMaps
 from hcmoco.tasks.densepose.losses import chart_losses
+from hcmoco.tasks.densepose.published_pyramid import PublishedPyramid
 from hcmoco.tasks.densepose.targets import Truth, foreground_in, places_in
 
-STRIDE = 4 << (LEVELS - 1)
+FINEST = 4
+"""Stride of the finest map, pixels."""
+
+STRIDE = FINEST << (LEVELS - 1)
 """Sides of the padded input are multiples of this, so that every level of the pyramid covers it exactly."""
 
 
@@ -45,14 +49,15 @@ class Detections:
 class DensePoseRCNN(nn.Module):
     """Persons and the surface coordinates inside their boxes.
 
-    The encoder's batch normalization stays trainable, with statistics of the worker's own images (published:
-    synchronized over GPUs).
+    The encoder's batch normalization stays trainable, with statistics of the worker's own images, as detectron2's HRNet
+    has it.
     """
 
     def __init__(self, encoder: Encoder, config: DensePoseConfig):
         super().__init__()
         self.encoder = encoder
-        self.pyramid = HRFeaturePyramid(encoder, config.pyramid_channels, LEVELS)
+        kind = PublishedPyramid if config.pyramid == "published" else HRFeaturePyramid
+        self.pyramid = kind(encoder, config.pyramid_channels, LEVELS)
         self.proposals = make_proposals(config)
         self.boxes = make_boxes(config)
         self.chart_features = region_features(config.chart_cells)
@@ -71,9 +76,9 @@ class DensePoseRCNN(nn.Module):
         targets = truth.for_torchvision()
         proposals, terms = self.proposals(images, pyramid, targets)
         proposals, matched, labels, deltas = self.boxes.select_training_samples(proposals, targets)
-        box_terms = fastrcnn_loss(*self._score(pyramid, proposals, images_B3HW), labels, deltas)
+        box_terms = fastrcnn_loss(*self._score(pyramid, proposals), labels, deltas)
         regions, instances_R = self._chart_regions(proposals, matched, labels, truth)
-        maps = self._maps(pyramid, regions, images_B3HW)
+        maps = self._maps(pyramid, regions)
         return {
             "objectness": terms["loss_objectness"],
             "proposal": terms["loss_rpn_box_reg"],
@@ -87,9 +92,9 @@ class DensePoseRCNN(nn.Module):
         """Detect people, in evaluation mode. For the arguments see `terms`."""
         pyramid, images = self._pyramid(images_B3HW, sizes)
         proposals, _ = self.proposals(images, pyramid)
-        scores, deltas = self._score(pyramid, proposals, images_B3HW)
+        scores, deltas = self._score(pyramid, proposals)
         boxes, scores, _ = self.boxes.postprocess_detections(scores, deltas, proposals, list(sizes))
-        maps = self._maps(pyramid, boxes, images_B3HW)
+        maps = self._maps(pyramid, boxes)
         ends = torch.tensor([0, *map(len, boxes)]).cumsum(0).tolist()
         return [
             Detections(boxes[image], scores[image], maps.at(slice(start, stop)))
@@ -97,14 +102,17 @@ class DensePoseRCNN(nn.Module):
         ]
 
     def _pyramid(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]]) -> tuple[dict[str, Tensor], ImageList]:
-        return self.pyramid(self.encoder(images_B3HW)), ImageList(images_B3HW, list(sizes))
+        pyramid = self.pyramid(self.encoder(images_B3HW))
+        # torchvision takes the maps' strides from the picture's size, and rounds: what the maps cover is exact.
+        rows, columns = _covered(pyramid)
+        return pyramid, ImageList(images_B3HW[:, :, :rows, :columns], list(sizes))
 
-    def _score(self, pyramid: dict[str, Tensor], proposals: list[Tensor], images_B3HW: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.boxes.box_roi_pool(pyramid, proposals, _padded(images_B3HW))
+    def _score(self, pyramid: dict[str, Tensor], proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
+        features = self.boxes.box_roi_pool(pyramid, proposals, [_covered(pyramid)] * len(proposals))
         return self.boxes.box_predictor(self.boxes.box_head(features))
 
-    def _maps(self, pyramid: dict[str, Tensor], regions: list[Tensor], images_B3HW: Tensor) -> ChartMaps:
-        return self.charts(self.chart_features(pyramid, regions, _padded(images_B3HW)))
+    def _maps(self, pyramid: dict[str, Tensor], regions: list[Tensor]) -> ChartMaps:
+        return self.charts(self.chart_features(pyramid, regions, [_covered(pyramid)] * len(regions)))
 
     def _chart_regions(
         self, proposals: list[Tensor], matched: list[Tensor], labels: list[Tensor], truth: Truth
@@ -139,9 +147,10 @@ def _chart_terms(
     )
 
 
-def _padded(images_B3HW: Tensor) -> list[tuple[int, int]]:
-    """Padded sizes. torchvision rounds the maps' strides from image sizes and keeps the first: these are exact."""
-    return [(images_B3HW.shape[2], images_B3HW.shape[3])] * len(images_B3HW)
+def _covered(pyramid: dict[str, Tensor]) -> tuple[int, int]:
+    """Rows and columns of the pixels that the maps have cells for: of the whole padded picture, or all but its end."""
+    height, width = pyramid["p1"].shape[2:]
+    return FINEST * height, FINEST * width
 
 
 def _overlap(a_R4: Tensor, b_R4: Tensor) -> Tensor:

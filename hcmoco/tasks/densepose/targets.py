@@ -5,7 +5,7 @@ M side of stored masks, S side of the head's maps, H and W rows and columns of a
 x, y, I, U, V.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,9 @@ from hcmoco.data.body_parts import NUM_CHARTS
 from hcmoco.data.codecs import decode_labels
 from hcmoco.data.transfer import send
 from hcmoco.synthetic.body.surface_labels import mirror_iuv
+
+Mirror = Callable[[np.ndarray], np.ndarray]
+"""Chart, U, V of the same places on the body's mirror image: [..., 3] to [..., 3]."""
 
 MASK_SIDE = 112
 """M. Masks are stored over their own box, as in DensePose-COCO; the side is that of the published head's maps."""
@@ -81,7 +84,10 @@ def read_instances(row: dict) -> list[dict]:
 
 
 def scene_targets(
-    instances: Sequence[dict], scale_2: tuple[float, float] = (1.0, 1.0), flip_width: float | None = None
+    instances: Sequence[dict],
+    scale_2: tuple[float, float] = (1.0, 1.0),
+    flip_width: float | None = None,
+    mirror: Mirror = mirror_iuv,
 ) -> SceneTargets:
     """Build the targets of an image. A crowd keeps only its box; people thinner than a pixel are skipped.
 
@@ -89,6 +95,7 @@ def scene_targets(
         instances: of `read_instances`.
         scale_2: pixels of the network's input per pixel of the stored image, along x and y.
         flip_width: width of the network's input if it is a mirror image, else None.
+        mirror: what a mirror image does to the charts; a point that it takes to chart 0 is omitted.
     """
     kept = [each for each in instances if ((each["box"][2:] - each["box"][:2]) * scale_2 >= _SMALLEST).all()]
     count = len(kept)
@@ -111,7 +118,7 @@ def scene_targets(
             targets.has_point[row, : len(points_N5)] = (points_N5[:, 2] >= 1) & (points_N5[:, 2] <= NUM_CHARTS)
     targets.points[~targets.has_point] = 0
     targets.points[..., :2] *= np.array(scale_2, np.float32)
-    return targets if flip_width is None else _mirrored(targets, flip_width)
+    return targets if flip_width is None else _mirrored(targets, flip_width, mirror)
 
 
 def _over_box(mask_HW: np.ndarray, box_4: np.ndarray) -> np.ndarray:
@@ -124,14 +131,15 @@ def _over_box(mask_HW: np.ndarray, box_4: np.ndarray) -> np.ndarray:
     return mask_HW[row_M.clip(0, height - 1)[:, None], column_M.clip(0, width - 1)] & inside_MM
 
 
-def _mirrored(targets: SceneTargets, width: float) -> SceneTargets:
-    """Mirror the image and exchange the body's left and right; for the charts of the synthetic people."""
+def _mirrored(targets: SceneTargets, width: float, mirror: Mirror) -> SceneTargets:
+    """Mirror the image and exchange the body's left and right."""
     points = targets.points.copy()
     points[..., 0] = width - points[..., 0]
-    points[..., 2:] = mirror_iuv(points[..., 2:])
+    points[..., 2:] = mirror(points[..., 2:])
     boxes = targets.boxes.copy()
     boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
-    return SceneTargets(boxes, targets.labels, targets.masks[:, :, ::-1], targets.has_mask, points, targets.has_point)
+    has_point = targets.has_point & (points[..., 2] > 0)
+    return SceneTargets(boxes, targets.labels, targets.masks[:, :, ::-1], targets.has_mask, points, has_point)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ Shape suffixes: B images, H and W rows and columns of an image.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -20,12 +21,15 @@ from hcmoco.data.transfer import send
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import Encoder
 from hcmoco.models.normalization import RGB_MEAN, normalize_rgb
+from hcmoco.synthetic.body.surface_labels import mirror_iuv
 from hcmoco.tasks.base import Metric, Prediction, Task, TaskBatch
 from hcmoco.tasks.densepose.config import DensePoseConfig
 from hcmoco.tasks.densepose.decode import decode
 from hcmoco.tasks.densepose.model import STRIDE, DensePoseRCNN, to_stored
+from hcmoco.tasks.densepose.published_weights import load_published
 from hcmoco.tasks.densepose.sheet import draw_sheet
-from hcmoco.tasks.densepose.targets import SceneTargets, read_instances, scene_targets, to_truth
+from hcmoco.tasks.densepose.symmetry import read_symmetry
+from hcmoco.tasks.densepose.targets import Mirror, SceneTargets, read_instances, scene_targets, to_truth
 
 if TYPE_CHECKING:
     from hcmoco.tasks.densepose.metric.geodesics import Geodesics
@@ -75,8 +79,23 @@ class DensePose(Task[SceneBatch]):
         if config.charts == _OWN_CHARTS and source not in _OWN_SOURCES:
             raise UserError(
                 f"task.charts = {_OWN_CHARTS}: data set {about.dataset!r} is made from {source!r}, whose labels are on "
-                "another surface; give the folder of DensePose-COCO's evaluation files, and task.flip_probability=0"
+                "another surface; give the folder of DensePose's published files"
             )
+
+    @classmethod
+    def fit_statistics(cls, config: DensePoseConfig, rows: Iterable[dict], about: About) -> dict[str, Any]:
+        """Need no statistics, but say before a training which published file is missing. See `Task`.
+
+        Raises:
+            UserError: a file of `config.charts` is missing; or damaged, of the symmetry.
+        """
+        if config.charts != _OWN_CHARTS:
+            from hcmoco.tasks.densepose.metric.published import check_files
+
+            check_files(Path(config.charts).expanduser())
+            if config.flip_probability:
+                read_symmetry(config.charts)
+        return super().fit_statistics(config, rows, about)
 
     def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> SceneBatch:
         images, instances, targets = [], [], []
@@ -94,12 +113,22 @@ class DensePose(Task[SceneBatch]):
                 images.append(image_HW3)
                 instances.append(people if rng is None else [])
                 targets.append(
-                    scene_targets(people if rng is not None else [], scale_2, image_HW3.shape[1] if flip else None)
+                    scene_targets(
+                        people if rng is not None else [],
+                        scale_2,
+                        image_HW3.shape[1] if flip else None,
+                        self._mirror if flip else mirror_iuv,
+                    )
                 )
             except (ValueError, IndexError, cv2.error) as error:
                 raise ValueError(f"record {row.get('id')!r}: {error}") from error
         sizes = np.array([(row["height"], row["width"]) for row in rows], np.int64).reshape(-1, 2)
         return SceneBatch(tuple(row["id"] for row in rows), images, sizes, instances, targets)
+
+    @property
+    def _mirror(self) -> Mirror:
+        """What a mirror image does to the charts. Not kept by the task, which is sent to every worker."""
+        return mirror_iuv if self.config.charts == _OWN_CHARTS else read_symmetry(self.config.charts).mirror
 
     def _cut(
         self, rgb_HW3: np.ndarray, rng: np.random.Generator | None
@@ -120,9 +149,19 @@ class DensePose(Task[SceneBatch]):
     def make_model(self, encoder: Encoder) -> DensePoseRCNN:
         return DensePoseRCNN(encoder, self.config)
 
+    def load_first_weights(self, model: nn.Module) -> None:
+        """See `Task`. Takes checkpoints of detectron2."""
+        assert isinstance(model, DensePoseRCNN)
+        if model.encoder.config.fusion != "nearest":
+            raise UserError(
+                f"encoder.fusion = {model.encoder.config.fusion}: the HRNet of task.weights was trained with nearest; "
+                "set encoder.fusion=nearest"
+            )
+        load_published(model, str(self.config.weights), model.charts.convolutions())
+
     def losses(self, model: nn.Module, batch: SceneBatch, device: torch.device) -> dict[str, Tensor]:
         assert isinstance(model, DensePoseRCNN)
-        images, sizes = padded_images(batch.images)
+        images, sizes = padded_images(batch.images, self.config.least_side)
         terms = model.terms(normalize_rgb(send(images, device)), sizes, to_truth(batch.targets, device))
         config: DensePoseConfig = self.config
         weights = {"coarse": config.coarse_weight, "part": config.part_weight, "uv": config.uv_weight}
@@ -134,10 +173,10 @@ class DensePose(Task[SceneBatch]):
         # batch do not change what is found.
         alike = defaultdict(list)
         for row, image in enumerate(batch.images):
-            alike[_padded_size([image])].append(row)
+            alike[_padded_size([image], self.config.least_side)].append(row)
         predictions: dict[int, Prediction] = {}
         for rows in alike.values():
-            images, sizes = padded_images([batch.images[row] for row in rows])
+            images, sizes = padded_images([batch.images[row] for row in rows], self.config.least_side)
             found = model.detect(normalize_rgb(send(images, device)), sizes)
             for row, seen, each in zip(rows, sizes, found, strict=True):
                 height, width = (int(side) for side in batch.sizes[row])
@@ -165,17 +204,21 @@ class DensePose(Task[SceneBatch]):
         return draw_sheet(rows, predictions)
 
 
-def _padded_size(images: Sequence[np.ndarray]) -> tuple[int, int]:
-    return tuple(-(-max(each.shape[axis] for each in images) // STRIDE) * STRIDE for axis in (0, 1))
+def _padded_size(images: Sequence[np.ndarray], least: int) -> tuple[int, int]:
+    return tuple(max(-(-max(each.shape[axis] for each in images) // STRIDE) * STRIDE, least) for axis in (0, 1))
 
 
-def padded_images(images: Sequence[np.ndarray]) -> tuple[np.ndarray, list[tuple[int, int]]]:
+def padded_images(images: Sequence[np.ndarray], least: int = 0) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Pad images to one size, at the right and below, with the mean color, which normalizes to about 0.
+
+    Args:
+        images: uint8 [h, w, 3], each of its own size.
+        least: smallest side of the result, pixels.
 
     Returns:
         uint8 [B, H, W, 3], and the rows and columns of each image without padding.
     """
-    padded_BHW3 = np.empty((len(images), *_padded_size(images), 3), np.uint8)
+    padded_BHW3 = np.empty((len(images), *_padded_size(images, least), 3), np.uint8)
     padded_BHW3[:] = np.round(255 * np.array(RGB_MEAN))
     for row, image_hw3 in enumerate(images):
         padded_BHW3[row, : image_hw3.shape[0], : image_hw3.shape[1]] = image_hw3

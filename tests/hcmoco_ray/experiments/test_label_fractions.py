@@ -136,7 +136,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(home, capsys):
     [
         ({"baseline": "nobody"}, "baseline = 'nobody' is not among its inits"),
         ({"experiments": [{**GRID["experiments"][0], "tasks": ["parsing"]}]}, "'parsing' is not a task"),
-        ({"inits": {"scratch": "scratch", "gone": "nowhere/at/all"}}, "nowhere/at/all cannot be read"),
+        ({"inits": {"scratch": "scratch", "gone": "nowhere/at/all"}}, "nowhere/at/all do not exist"),
         ({"seeds": 3}, "unknown key 'seeds'"),
         ({"cells": GRID["experiments"]}, "'cells' is now called 'experiments'"),
         ({"out": "here"}, "'out' is now called 'output_dir'"),

@@ -1,5 +1,6 @@
 """MPII, COCO and COCO-DensePose from the download's folder to shards, through the program."""
 
+import pickle
 import re
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hcmoco.storage import Folder
 from hcmoco_ray.commands.prepare import main
 from tests.helpers import coco_files, mpii_files
 from tests.helpers import finetune_program as tiny
+from tests.helpers.chart_symmetry import people_symmetry, write_symmetry
 from tests.helpers.mutations import damage
 
 WRITERS = {
@@ -136,7 +138,9 @@ def write_charts(folder: Path) -> None:
     savemat(folder / "SMPL_SUBDIV_TRANSFORM.mat", {"index": surface.reference[:, None] + 1.0})
     everyone = np.arange(count)
     rows = [surface.pairs(np.full(count, each), everyone) for each in everyone]
-    np.save(folder / "Pdist_matrix.npy", np.stack(rows).astype(np.float32))
+    packed = np.concatenate([row[:number] for number, row in enumerate(rows)])[:, None].astype(np.float32)
+    (folder / "Pdist_matrix.pkl").write_bytes(pickle.dumps({"Pdist_matrix": packed}, 2))
+    write_symmetry(folder, people_symmetry)
 
 
 @pytest.mark.long
@@ -152,6 +156,7 @@ def test_the_published_recipe_trains_and_is_scored_on_them(ray_session, download
     write_charts(tmp_path / "densepose-eval")
     small = {f"task.{key}": value for key, value in tiny.DENSEPOSE.items()} | {
         "encoder.name": "test_resnet",
+        "encoder.fusion": "nearest",
         "steps": 4,
     }
     small |= {f"train.{key}": value for key, value in tiny.RECIPES["densepose"]["train"].items()} | {

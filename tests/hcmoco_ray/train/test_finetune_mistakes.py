@@ -87,7 +87,7 @@ BEFORE_RAY = {
         "task.size=32 train.batch_size_per_lane=1 train.lanes=1",
         "task.size = 32 with one row of a step on a worker .*; raise train.batch_size_per_lane, or set task.size=64",
     ),
-    "weights that are not there": ("init=nowhere.pth", "weights .*/nowhere.pth cannot be read: "),
+    "weights that are not there": ("init=nowhere.pth", "weights .*/nowhere.pth do not exist; put the file there"),
     "a folder that is no pre-training": (
         "init=data",
         "init: .*/data is neither an export nor a finished run of pretrain.py",

@@ -56,7 +56,7 @@ BEFORE_RAY = {
     ),
     "weights that are not there": (
         "model.rgb.init=/nope.safetensors",
-        "weights /nope.safetensors cannot be read: .*No such file",
+        "weights /nope.safetensors do not exist; put the file there, or name another file",
     ),
     "an output folder that cannot be": (
         "output_dir=/proc/nowhere/run",

@@ -219,11 +219,10 @@ def test_mistakes_are_named():
         dataset="densepose-coco",
         provenance=Provenance(program="p", arguments={"source": "coco-densepose"}),
     )
-    with pytest.raises(UserError, match=r"made from 'coco-densepose'.*task.flip_probability=0"):
+    with pytest.raises(UserError, match=r"made from 'coco-densepose'.*published files"):
         DensePose(DensePoseConfig(), coco)
     DensePose(DensePoseConfig(charts="files", flip_probability=0.0), coco)
     for settings, message in (
-        ({"charts": "files"}, "charts=people only"),
         ({"anchor_sizes": ((16.0,),)}, "needs 5 lists"),
         ({"long_side": 100}, "at least the largest short side, 192"),
     ):

@@ -9,13 +9,15 @@ A user fetches them (DensePose's `get_eval_data.sh`; their license is non-commer
 UV_Processed.mat, which converters of coordinates use, lacks these vertices and is not needed. Distances are
 
 - computed from that mesh once and cached (`distances=None`): 3072 reference points, about 0.5 % too long; or
-- the published ones, for metrics that equal the published evaluator's. They come as Pdist_matrix.pkl. Reading a pickle
-  can run any program, so it is refused: read it where you trust it, and store its entry `Pdist_matrix` with
-  `numpy.save` as Pdist_matrix.npy (or .npz, .safetensors, .mat). It holds the pairs i > j of the closed surface's n
-  points at i (i - 1) / 2 + j.
+- the published ones, for metrics that equal the published evaluator's. They come as Pdist_matrix.pkl, which is read
+  without unpickling it (datasets/io/pickles.py) and mapped, so that it takes no memory. A copy of its entry
+  `Pdist_matrix` as Pdist_matrix.npy, .npz, .safetensors or .mat is taken before it. It holds the pairs i > j of the
+  closed surface's n points at i (i - 1) / 2 + j.
 """
 
+import mmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -23,41 +25,47 @@ from safetensors import SafetensorError, safe_open
 from hcmoco.data.body_parts import NUM_CHARTS
 from hcmoco.datasets.io.matlab5 import read_matrices
 from hcmoco.datasets.io.npy import NPY_DAMAGE
+from hcmoco.datasets.io.pickles import read_pickle
 from hcmoco.errors import UserError, one_line
 from hcmoco.tasks.densepose.metric import mesh
 from hcmoco.tasks.densepose.metric.cache import cached, fingerprint
 from hcmoco.tasks.densepose.metric.geodesics import Geodesics, chart_scales, full_matrix, lower_triangle
+from hcmoco.tasks.densepose.published_files import read_published
 
 NAME = "SMPL"
 _VERSION = 1
 _REFERENCES = 3072
+_SURFACE, _SEAMS = "SMPL_subdiv.mat", "SMPL_SUBDIV_TRANSFORM.mat"
 _ENTRY = "Pdist_matrix"
-_MATLAB_73 = b"MATLAB 7.3 MAT-f"
+_WHERE = "it is part of DensePose's evaluation data (get_eval_data.sh)"
 _LARGEST_UV = 1.01
-_LARGEST = 1 << 33  # bytes of a variable; the published distances are 3 GB
-_FORMATS = (".npy", ".npz", ".safetensors", ".mat")
+_LARGEST = 1 << 33  # bytes of a variable; all pairs of the surface's 27,554 points are 3 GB of doubles
+_PICKLE = ".pkl"
+_FORMATS = (".npy", ".npz", ".safetensors", ".mat", _PICKLE)
 
 
 def find_distances(folder: Path) -> Path | None:
-    """Return the file of published distances in a folder, or None.
+    """Return the file of published distances in a folder: a converted copy, else the pickle; None if it has neither.
 
     Raises:
-        UserError: there are several, or only the pickle.
+        UserError: there are several copies.
     """
-    found = [folder / f"{_ENTRY}{suffix}" for suffix in _FORMATS if (folder / f"{_ENTRY}{suffix}").exists()]
-    if len(found) > 1:
-        raise UserError(f"{folder} has {' and '.join(path.name for path in found)}; keep the one that is to be used")
-    pickle = folder / f"{_ENTRY}.pkl"
-    if not found and pickle.exists():
-        raise UserError(f"{_refused(pickle)}, or move it elsewhere to have the distances computed from SMPL_subdiv.mat")
+    found = [path for suffix in _FORMATS if (path := folder / f"{_ENTRY}{suffix}").exists()]
+    if len(copies := [path for path in found if path.suffix != _PICKLE]) > 1:
+        raise UserError(f"{folder} has {' and '.join(path.name for path in copies)}; keep the one that is to be used")
     return found[0] if found else None
 
 
-def _refused(path: Path) -> str:
-    stored = path.with_suffix(".npy").name
-    return (
-        f"{path} is a pickle and is not read; where you trust it, store its array {_ENTRY} with numpy.save as {stored}"
-    )
+def check_files(folder: Path) -> None:
+    """Check that the files exist which scores on the published surface need. Distances are not read.
+
+    Raises:
+        UserError: one is missing.
+    """
+    for path in (folder / _SURFACE, folder / _SEAMS):
+        if not path.is_file():
+            raise UserError(f"{path} is missing; {_WHERE}")
+    find_distances(folder)
 
 
 def published_geodesics(
@@ -79,7 +87,7 @@ def published_geodesics(
         UserError: a file is missing or invalid.
     """
     folder = Path(folder)
-    surface, transform = folder / "SMPL_subdiv.mat", folder / "SMPL_SUBDIV_TRANSFORM.mat"
+    surface, transform = folder / _SURFACE, folder / _SEAMS
     chart, u, v = (each.reshape(-1) for each in _variables(surface, "Part_ID_subdiv", "U_subdiv", "V_subdiv"))
     number = _variables(transform, "index")[0].reshape(-1)
     if not len(chart) == len(u) == len(v) == len(number):
@@ -155,18 +163,7 @@ def _closed_surface(vertex: np.ndarray, faces: np.ndarray, index: np.ndarray) ->
 
 
 def _variables(path: Path, *names: str) -> list[np.ndarray]:
-    if not path.is_file():
-        raise UserError(f"{path} is missing; it is part of DensePose's evaluation data (get_eval_data.sh)")
-    try:
-        data = path.read_bytes()
-        if data.startswith(_MATLAB_73):
-            raise UserError(
-                f"{path} is a MATLAB 7.3 file; the published one is of MATLAB 5, or store it again with -v7"
-            )
-        # SciPy's reader may crash the process over a damaged file.
-        found = read_matrices(data, _LARGEST)
-    except (OSError, ValueError, MemoryError) as error:
-        raise UserError(f"{path} does not read as a MATLAB file ({one_line(error)}); fetch it again") from None
+    found = read_published(path, lambda data: read_matrices(data, _LARGEST), _WHERE)
     for name in names:
         if name not in found or not found[name].size:
             known = ", ".join(sorted(found))
@@ -192,14 +189,12 @@ def _stored(path: Path, count: int):
     some = np.asarray(flat[:: max(len(flat) // 10000, 1)], np.float64)
     if not (np.isfinite(some).all() and (some >= 0).all()):
         raise UserError(
-            f"{path} holds values that are no distances (negative or not finite); convert Pdist_matrix.pkl again"
+            f"{path} holds values that are no distances (negative or not finite); fetch or convert it again"
         )
     return lookup
 
 
 def _read(path: Path) -> np.ndarray:
-    if path.suffix == ".pkl":
-        raise UserError(_refused(path))
     try:
         if path.suffix == ".npy":
             array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -211,6 +206,8 @@ def _read(path: Path) -> np.ndarray:
                 array = file.get_tensor(_only(path, list(file.keys())))
         elif path.suffix == ".mat":
             return _variables(path, _ENTRY)[0]
+        elif path.suffix == _PICKLE:
+            array = _pickled(path)
         else:
             raise UserError(f"{path}: distances are read from {', '.join(_FORMATS)}")
     except FileNotFoundError:
@@ -221,6 +218,32 @@ def _read(path: Path) -> np.ndarray:
         raise UserError(f"{path} does not read as an array ({one_line(error)})") from None
     if array.dtype.kind != "f":
         raise UserError(f"{path} holds {array.dtype}; distances are floating-point numbers, in meters")
+    return array
+
+
+def _pickled(path: Path) -> np.ndarray:
+    """The distances of the pickle, as it has them: an array, or lists of numbers."""
+    with open(path, "rb") as file:
+        if not file.seek(0, 2):
+            raise UserError(f"{path} is empty; fetch it again")
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        content = read_pickle(data)
+    except ValueError as error:
+        raise UserError(f"{path} {one_line(error)}; fetch DensePose's evaluation data again") from None
+    found = content
+    if isinstance(content, dict):
+        found = content[_only(path, [key for key in content if isinstance(key, str)])]
+    return found if isinstance(found, np.ndarray) else _of_lists(path, found)
+
+
+def _of_lists(path: Path, values: Any) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.empty(0, object)
+    if not isinstance(values, list | tuple) or array.dtype.kind != "f":
+        raise UserError(f"{path} holds no array {_ENTRY} of floating-point numbers; fetch it again")
     return array
 
 

@@ -1,5 +1,7 @@
 """Files of the published layout, written here: a sphere cut into 24 charts instead of the body."""
 
+import pickle
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -95,7 +97,11 @@ def as_mat(path, packed):
     savemat(path, {"Pdist_matrix": packed})
 
 
-@pytest.mark.parametrize("write", [as_npy, as_npz, as_safetensors, as_mat])
+def as_pkl(path, packed):
+    path.write_bytes(pickle.dumps({"Pdist_matrix": packed[:, None].astype(np.float32)}, 2))
+
+
+@pytest.mark.parametrize("write", [as_npy, as_npz, as_safetensors, as_mat, as_pkl])
 def test_stored_distances_are_taken_as_they_are(folder, sphere, write):
     points, index, labels, _ = sphere
     square = np.arccos(np.clip(points @ points.T, -1, 1))
@@ -162,13 +168,14 @@ def test_files_that_are_none_are_told_in_a_line(folder, spoil, message):
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
-        (
-            "Pdist_matrix.pkl",
-            None,
-            r"is a pickle and is not read; .* store its array Pdist_matrix with numpy\.save as Pdist_matrix\.npy",
-        ),
+        ("d.pkl", lambda path: path.write_bytes(b""), "is empty; fetch it again"),
+        ("d.pkl", lambda path: path.write_bytes(pickle.dumps(len)), r"names 'builtins\.len', and only NumPy's arrays"),
+        ("d.pkl", lambda path: path.write_bytes(pickle.dumps({"a": 1, "b": 2})), "holds a, b; one array, or one named"),
+        ("d.pkl", lambda path: path.write_bytes(pickle.dumps({"Pdist_matrix": "abc"})), "holds no array Pdist_matrix"),
+        ("d.pkl", lambda path: path.write_bytes(pickle.dumps([[0.0], [1.0, 2.0]])), "holds no array Pdist_matrix"),
+        ("d.pkl", lambda path: path.write_bytes(b"<html>not found</html>"), "is damaged, or no pickle"),
         ("missing.npy", None, "is missing; leave it out to have the distances computed"),
-        ("d.txt", None, r"distances are read from \.npy, \.npz, \.safetensors, \.mat"),
+        ("d.txt", None, r"distances are read from \.npy, \.npz, \.safetensors, \.mat, \.pkl"),
         ("d.npy", lambda path: np.save(path, np.zeros(7)), r"holds \[7\]; distances of \d+ points are \[\d+\]"),
         ("d.npy", lambda path: np.save(path, np.zeros(7, int)), "holds int64; distances are floating-point"),
         ("d.npy", lambda path: path.write_bytes(b"nothing"), "does not read as an array"),
@@ -190,13 +197,13 @@ def test_distances_that_are_none_are_told_in_a_line(folder, name, write, message
     assert "\n" not in str(error.value)
 
 
-def test_a_download_with_the_pickle_alone_is_told_what_to_do(folder):
-    (folder / "Pdist_matrix.pkl").write_bytes(b"never opened")
-    with pytest.raises(
-        UserError, match=r"is a pickle and is not read; .* or move it elsewhere to have the distances computed"
-    ) as error:
-        read_geodesics(str(folder))
-    assert "\n" not in str(error.value)
+def test_a_converted_copy_comes_before_the_pickle(folder, sphere):
+    _, index, labels, _ = sphere
+    as_pkl(folder / "Pdist_matrix.pkl", np.full(index.max() * (index.max() + 1) // 2, 7.0))
+    np.save(folder / "Pdist_matrix.npy", np.full(index.max() * (index.max() + 1) // 2, 3.0))
+    assert read_geodesics(str(folder)).between(labels[:1], labels[-1:]) == 3
+    (folder / "Pdist_matrix.npy").unlink()
+    assert read_geodesics(str(folder)).between(labels[:1], labels[-1:]) == 7
 
 
 def test_impossible_distances_are_told(folder, sphere):
@@ -236,7 +243,7 @@ def test_a_damaged_matlab_file_is_a_line_and_never_the_end_of_the_process(folder
     assert len(refusals(folder, path, 60, "damaged")) > 15
 
 
-@pytest.mark.parametrize("write", [as_npy, as_npz, as_safetensors, as_mat])
+@pytest.mark.parametrize("write", [as_npy, as_npz, as_safetensors, as_mat, as_pkl])
 def test_damaged_distances_are_a_line(folder, sphere, write):
     count = len(sphere[0])
     path = folder / f"Pdist_matrix.{write.__name__.removeprefix('as_')}"
