@@ -226,6 +226,7 @@ READER = DatasetReader(
     calibrations=stage.calibrations,
     calibrate=stage.calibrate,
     with_calibrations=stage.with_calibrations,
+    sampled=stage.sampled,
     resolve=resolve_detector,
     to_detect=ToDetect(shown, with_people),
 )

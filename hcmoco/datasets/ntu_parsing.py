@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,7 @@ from hcmoco.data.skeletons import KINECT_25
 from hcmoco.data.transforms import flip_labels
 from hcmoco.datasets import ntu
 from hcmoco.datasets.base import DatasetReader, Rejected, Skipped
+from hcmoco.datasets.few import calibrated_few, readable, spread
 from hcmoco.datasets.io.files import below_source, read_inside, read_rgb, text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.ntu.frames import (
@@ -228,6 +229,20 @@ def with_calibrations(
     return [measured(item) for item in items]
 
 
+def sampled(
+    config: NtuParsingConfig, items: Sequence[NtuParsingItem | Rejected | Skipped]
+) -> Sequence[NtuParsingItem | Rejected | Skipped]:
+    """Return the few frames that `prepare --check` reads, see `ntu`; their pictures may be registered already."""
+    if config.ntu is None:
+        return spread(readable(items))
+
+    def measure(config: NtuParsingConfig, frames: Sequence[NtuParsingItem]) -> Sequence[Any]:
+        measured = {name: ntu.calibrate(each) for name, each in calibrations(config, frames).items()}
+        return with_calibrations(config, frames, measured)
+
+    return calibrated_few(config, items, lambda item: item.clip.tag.pair, measure)
+
+
 def _listed(config: NtuParsingConfig) -> tuple[Path, list[NtuParsingItem | Rejected]]:
     source = Path(config.source)
     if not source.is_dir():
@@ -348,5 +363,6 @@ READER = DatasetReader(
     calibrations=calibrations,
     calibrate=ntu.calibrate,
     with_calibrations=with_calibrations,
+    sampled=sampled,
     depth_masking="masked",
 )

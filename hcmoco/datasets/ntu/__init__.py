@@ -8,7 +8,7 @@ neither needed nor read: rows are of the color picture, and joints lie where the
 
 from hcmoco.data.skeletons import KINECT_25
 from hcmoco.datasets.base import DatasetReader
-from hcmoco.datasets.ntu.calibration import Calibration, calibrate, calibrations, with_calibrations
+from hcmoco.datasets.ntu.calibration import Calibration, calibrate, calibrations, sampled, with_calibrations
 from hcmoco.datasets.ntu.clip import read
 from hcmoco.datasets.ntu.config import NtuConfig
 from hcmoco.datasets.ntu.layout import NtuItem, inventory, items
@@ -27,6 +27,7 @@ READER = DatasetReader(
     calibrations=calibrations,
     calibrate=calibrate,
     with_calibrations=with_calibrations,
+    sampled=sampled,
 )
 
 __all__ = [

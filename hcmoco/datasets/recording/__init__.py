@@ -35,7 +35,17 @@ the picture. Left is the person's own left in an unmirrored picture.
 
 from hcmoco.datasets.base import DatasetReader, ToDetect
 from hcmoco.datasets.recording.config import RecordingConfig
-from hcmoco.datasets.recording.frames import Item, calibrate, inventory, items, read, resolve, shown, with_people
+from hcmoco.datasets.recording.frames import (
+    Item,
+    calibrate,
+    inventory,
+    items,
+    read,
+    resolve,
+    sampled,
+    shown,
+    with_people,
+)
 from hcmoco.datasets.segmentation import stage
 
 __all__ = ["READER", "Item", "RecordingConfig", "inventory", "items", "read", "resolve"]
@@ -55,6 +65,7 @@ READER: DatasetReader[RecordingConfig, Item] = DatasetReader(
     calibrations=stage.calibrations,
     calibrate=calibrate,
     with_calibrations=stage.with_calibrations,
+    sampled=sampled,
     resolve=resolve,
     to_detect=ToDetect(shown, with_people),
 )

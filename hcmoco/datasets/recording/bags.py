@@ -44,9 +44,8 @@ def depth_frames(items: Iterable[BagItem]) -> Iterator[np.ndarray]:
                     yield in_millimeters(stored, unit or default_unit(stored))
 
 
-def read(item: BagItem) -> list[Outcome]:
-    """Return the records of every `stride`-th moment, in order; the whole bag is Rejected if it cannot be used."""
-    found: list[Outcome] = []
+def read(item: BagItem) -> Iterator[Outcome]:
+    """Yield the records of every `stride`-th moment, in order; the whole bag is Rejected if it cannot be used."""
     config, last = item.config, -1
     try:
         with _opened(item) as (reader, streams):
@@ -54,12 +53,14 @@ def read(item: BagItem) -> list[Outcome]:
             for number, (color, depth) in enumerate(ros_bag.pairs(reader, streams)):
                 if number % config.stride == 0:
                     both = bool(streams.color and streams.depth)
-                    found += _frame(item, number, color, depth, by, paired=both)
+                    yield from _frame(item, number, color, depth, by, paired=both)
                     last = number
-            found += not_reached(item, last)
+            yield from not_reached(item, last)
     except ValueError as error:
-        found.append(Rejected(item.id, str(error)))
-    return found or [Rejected(item.id, f"the bag {item.name!r} has no frame")]
+        yield Rejected(item.id, str(error))
+    else:
+        if last < 0 and not item.lines:
+            yield Rejected(item.id, f"the bag {item.name!r} has no frame")
 
 
 def shown(item: BagItem) -> Iterator[Shown]:

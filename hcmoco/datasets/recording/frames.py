@@ -196,7 +196,7 @@ def _people(
     ]
 
 
-def read(item: Item | Rejected | Skipped) -> Outcome | list[Outcome]:
+def read(item: Item | Rejected | Skipped) -> Outcome | Iterator[Outcome]:
     """Return the record of a person, or those of a video or bag."""
     if isinstance(item, Rejected | Skipped):
         return item
@@ -207,9 +207,17 @@ def read(item: Item | Rejected | Skipped) -> Outcome | list[Outcome]:
 
 def calibrate(job: Job) -> dict[str, Any]:
     """Measure what segments the frames, see `stage.calibrate`; of a video or bag its own frames tell the background."""
+    return stage.calibrate(job, _frames_of(job.items))
+
+
+def _frames_of(items: Sequence[Any]) -> Any:
     kinds = {VideoItem: videos.depth_frames, BagItem: bags.depth_frames}
-    frames_of: Any = next((kinds[type(each)] for each in job.items if type(each) in kinds), stage.depth_frames)
-    return stage.calibrate(job, frames_of)
+    return next((kinds[type(each)] for each in items if type(each) in kinds), stage.depth_frames)
+
+
+def sampled(config: RecordingConfig, items: Sequence[Item | Rejected | Skipped]) -> Sequence[Item | Rejected | Skipped]:
+    """Return the few items that `prepare --check` reads, with what segments them: see `stage.sampled`."""
+    return stage.sampled(config, items, _frames_of(items))
 
 
 def inventory(config: RecordingConfig) -> Inventory:
@@ -229,17 +237,17 @@ def inventory(config: RecordingConfig) -> Inventory:
     elif layout.videos:
         found.check_files("videos", config.path, layout.videos, "MP4", "Matroska", "AVI")
     else:
-        _check_pictures(found, config, layout)
+        _check_pictures(found, config, layout.frames[:: config.stride])
     lines = [each.line for each in everybody if isinstance(each, FolderItem)]
     unmasked = dict.fromkeys(line.rgb or line.depth or "" for line in lines if line.mask is None)
     stage.check(found, config, everybody, tuple(unmasked), folder.PICTURES["mask"])
     return found
 
 
-def _check_pictures(found: Inventory, config: RecordingConfig, layout: Layout) -> None:
+def _check_pictures(found: Inventory, config: RecordingConfig, frames: Sequence[FrameFiles]) -> None:
     for what, formats in folder.PICTURES.items():
         label = "RGB" if what == "rgb" else what
-        named = [name for frame in layout.frames if (name := getattr(frame, what, None)) is not None]
+        named = [name for frame in frames if (name := getattr(frame, what, None)) is not None]
         raw = [name for name in named if name.endswith(".raw")]
         if named:
             found.check_files(f"{label} pictures", config.path, raw)
