@@ -160,7 +160,7 @@ def _person(item: SynthHumanItem) -> Person:
     camera = _camera(item, width, height)
     box = find_box(mask, None, depth, rgb)
     fix = "look at the files, since SynthHuman's are in cm and these seem to be in {unit}"
-    check_depth_in_box(depth, "cm", fix, box, camera, shown=True)
+    check_depth_in_box(depth, "cm", fix, box, camera, shown=True, whole=True)
     person = Person(item.id, "synthhuman", item.split, item.size, camera=np.array(camera), box=box)
     images = PersonImages(rgb=rgb, depth=rounded(depth, FURTHEST_MM), mask=mask)
     return crop_person(person, images, item.depth_codec)

@@ -222,7 +222,8 @@ def read(item: KeypointItem | Rejected | Skipped) -> Person | Rejected | Skipped
         if pictures.mask is not None:
             check_on_mask(keypoints[keypoints[:, 2] > 0, :2], pictures.mask)
         if depth is not None:
-            check_depth_in_box(depth, unit, "give --depth-unit {unit}", box, shown=True)
+            whole = item.box is not None or 2 * keypoints[:, 2].sum() > len(keypoints)
+            check_depth_in_box(depth, unit, "give --depth-unit {unit}", box, shown=True, whole=whole)
         person = Person(item.id, settings.dataset, settings.split, settings.size, box=box, keypoints=keypoints)
         images = PersonImages(
             rgb=pictures.rgb, depth=None if depth is None else rounded(depth, FURTHEST_MM), mask=pictures.mask
