@@ -43,6 +43,7 @@ from hcmoco.datasets.ntu.frames import (
 from hcmoco.datasets.ntu.layout import NtuItem
 from hcmoco.datasets.person_crop import PersonImages, checked, crop_person, whole_picture
 from hcmoco.errors import UserError
+from hcmoco.unused_options import check_unused
 
 JOINT_SET = KINECT_25.name
 PUBLISHED = {"v2": 1963, "v3": 392}
@@ -353,6 +354,13 @@ def _person(item: NtuParsingItem) -> Person:
     return crop_person(person, images, config.depth_codec)
 
 
+def resolve(config: NtuParsingConfig) -> tuple[NtuParsingConfig, list[str]]:
+    """Return the config as it is; raise UserError for folders of pictures that are not read beside --ntu."""
+    if config.ntu is not None:
+        check_unused(config, ("images", "depth"), "pictures that are registered already, not those of --ntu,")
+    return config, []
+
+
 READER = DatasetReader(
     NtuParsingConfig,
     items,
@@ -364,5 +372,6 @@ READER = DatasetReader(
     calibrate=ntu.calibrate,
     with_calibrations=with_calibrations,
     sampled=sampled,
+    resolve=resolve,
     depth_masking="masked",
 )

@@ -29,7 +29,8 @@ def root(tmp_path):
 def one(root, line, **options):
     """The outcome of a folder of one line."""
     (root / "people.jsonl").write_text(json.dumps(line))
-    (outcome,) = read_all(folder.READER, folder.FolderConfig(path=str(root), **{"label_map": "human3.6m", **options}))
+    options = {**({"label_map": "human3.6m"} if "parts" in line else {}), **options}
+    (outcome,) = read_all(folder.READER, folder.FolderConfig(path=str(root), **options))
     return outcome
 
 

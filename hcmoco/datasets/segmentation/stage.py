@@ -56,6 +56,10 @@ def calibrations(config: FolderConfig, items: Sequence[Any]) -> dict[str, Job]:
         check_unused(config, ("background_tolerance", "min_person_score", "segment_side"), "--segment")
         return {}
     request = parse(config.segment, "--segment")
+    if request.kind not in ("frames", "empty scene"):
+        check_unused(config, ("background_tolerance",), f"--segment {FRAMES}, or a picture of the empty scene")
+    if request.kind != "mask-rcnn":
+        check_unused(config, ("min_person_score", "segment_side"), "--segment WEIGHTS of a Mask R-CNN")
     if request.kind == "masks" and Path(request.path).is_file():
         raise UserError(f"--segment {config.segment} is the mask of one picture; give the folder of all masks")
     everybody = readable(items)

@@ -95,12 +95,12 @@ def test_what_reading_rejects_is_said_in_the_same_words(recorded, capsys, name):
 
 @pytest.mark.parametrize("count", [2, 8])
 def test_the_background_of_a_video_without_depth(tmp_path, capsys, count):
-    recording_files.write_video(tmp_path, "walk.mp4", count)
+    recording_files.write_video(tmp_path, "walk.mkv", count)
     command = ["recording", "--path", tmp_path, "--segment=background"]
     status, _, err = check(capsys, *command)
     assert status == 2
     assert [err.rstrip()] == reading(*command)
-    assert "the video 'walk.mp4' has no depth, so it has no background to remove" in err
+    assert "the video 'walk.mkv' has no depth, so it has no background to remove" in err
 
 
 def test_the_background_of_people_who_stand_still(tmp_path, capsys):
