@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     parser = cli.Parser(prog="prepare.py", description=__doc__)
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=cli.CommandParser)
     for kind in commands():
         command = subparsers.add_parser(
             kind,
