@@ -11,7 +11,7 @@ The folder is recognized by what is in it; the first lines of output say as what
     *.mkv                                    Azure Kinect (k4arecorder), with its own calibration
     *.mp4, *.mov, *.mkv, *.avi               video of any camera: RGB, turned upright
     *.bag, *.mcap, *.db3, or metadata.yaml   ROS bags: image, compressed image and camera_info topics; depth is
-                                             registered by /tf_static, or aligned already (needs the package rosbags)
+                                             registered by the bag's transforms, or aligned (needs the package rosbags)
     meta/info.json, videos/                  LeRobot data set: its color videos; --video-key names one camera
 
 camera.json tells the unit of depth, and how depth and color belong together; docs/data/recordings.md has its keys. With

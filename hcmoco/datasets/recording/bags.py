@@ -105,9 +105,9 @@ def cameras(given: RecordedBy | None, streams: ros_bag.Streams) -> RecordedBy:
     if streams.color and streams.depth and not (by.rig or by.registered):
         raise ValueError(
             f"nothing says how depth ({streams.depth.name}) lies on color ({streams.color.name}): the bag has no "
-            "/tf_static with both frames and their camera_info; record depth that is aligned to color, or write "
-            'depth_to_color or "registered" into camera.json (docs/data/recordings.md), or read one of them with '
-            "--use rgb or --use depth"
+            "/tf_static (or tf of RealSense's SDK) with both, or no camera_info of them; record depth that is aligned "
+            'to color, or write depth_to_color or "registered" into camera.json (docs/data/recordings.md), or read one '
+            "of them with --use rgb or --use depth"
         )
     return by
 
