@@ -121,7 +121,7 @@ def recorded_by(root: Path, frames: Sequence[FrameFiles], lens: str) -> tuple[Re
     if color is not None and color not in (HD, QUARTER_HD, *([SD] if of_sd else [])):
         raise UserError(
             f"{root}: color pictures are {color[0]} x {color[1]} pixels; iai_kinect2's are 1920 x 1080 (hd) or "
-            f"960 x 540 (qhd), and its calibration is of no others: write {CAMERA_FILE} for yours"
+            f"960 x 540 (qhd), and its calibration is of no others: move calib_*.yaml away and write {CAMERA_FILE}"
         )
     if lens == "rectified":
         return _rectified(root, color, depth)
