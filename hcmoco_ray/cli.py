@@ -37,6 +37,17 @@ class Parser(argparse.ArgumentParser):
         super().error(masked(message))
 
 
+class CommandParser(Parser):
+    """A parser of one command of a program: it shows its own usage where an option is unknown, not the program's."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse as argparse does, and refuse what is left over."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+
 class _Once(argparse._StoreAction):
     """Store a value; a second one, which would replace it without a word, is an error."""
 

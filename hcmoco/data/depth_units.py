@@ -2,8 +2,8 @@
 
 A unit is the length of the number 1, written as `mm`, `m`, `cm`, `um` or with a number before it: `0.25mm`. Programs
 write others: Kinect and most RealSense cameras 1 mm, RealSense L515 0.25 mm, TUM's data sets 0.2 mm, simulators and EXR
-files meters. Nothing in a picture says which. So a person who would stand at 2 mm or at 2 km, or be 7 m tall, is
-refused, with the unit that was probably meant.
+files meters. Nothing in a picture says which. So a person who would stand at 2 mm or at 2 km, or be 7 m or 20 cm tall,
+is refused, with the unit that was probably meant.
 """
 
 import math
@@ -18,6 +18,10 @@ from hcmoco.data.validation import FAR_MM
 NEAREST_MM, FURTHEST_MM = 200, FAR_MM
 """A person whose median reading is outside was read in another unit."""
 _TALLEST_M = 3.0  # longer side of a person's box: with raised arms, and some room around
+_SHORTEST_M = 0.3  # the same of a person who is seen whole: less than a newborn child
+_SHORTEST_CUT_M = 0.2  # of one whom the picture's edge cuts off: a face
+_SMALL_WITHIN_M = 1.0  # of the camera nothing but a picture of a part of somebody is smaller; centimeters end up here
+_WIDEST_LENS = 0.28  # focal length in sides of the picture, where it is not known: 120 degrees (Azure Kinect)
 _NEAREST_PERCENT = 10
 _LARGEST = np.iinfo(np.uint16).max
 _MILLIMETERS = {"um": 0.001, "mm": 1.0, "cm": 10.0, "m": 1000.0}
@@ -109,8 +113,29 @@ def rounded(depth_HW: np.ndarray, furthest_mm: float = math.inf) -> np.ndarray:
     return depth_HW if depth_HW.dtype == np.uint16 else np.minimum(np.rint(depth_HW), _LARGEST).astype(np.uint16)
 
 
+def shortest_m(box_4: np.ndarray, width: int, height: int) -> float:
+    """Return the least that the longer side of a person's box can be, meters; 0: anything, as of a picture of a face.
+
+    Args:
+        box_4: x0, y0, x1, y1, pixels, around all of the person that is in the picture.
+        width, height: of the picture, pixels.
+    """
+    x0, y0, x1, y1 = np.asarray(box_4, np.float64).tolist()
+    cut = [x0 <= 1, x1 >= width - 1, y0 <= 1, y1 >= height - 1]
+    if (cut[0] and cut[1]) or (cut[2] and cut[3]):
+        return 0.0  # nobody knows how much of the person is outside
+    return _SHORTEST_CUT_M if any(cut) else _SHORTEST_M
+
+
 def check_distance(
-    depth_HW: np.ndarray, unit: str, fix: str, *, size_px: float | None = None, focal_px: float | None = None
+    depth_HW: np.ndarray,
+    unit: str,
+    fix: str,
+    *,
+    size_px: float | None = None,
+    focal_px: float | None = None,
+    picture_px: float | None = None,
+    least_m: float = 0.0,
 ) -> None:
     """Refuse a person who cannot stand where the depth picture says.
 
@@ -120,9 +145,11 @@ def check_distance(
         fix: what to write instead, with {unit} in it, e.g. "give --depth-unit {unit}".
         size_px, focal_px: longer side of the person's box and the camera's focal length in pixels, where both are
             known and the box is a person's, not the picture's: then height tells units apart that distance does not.
+        picture_px: longer side of the picture; without `focal_px` a lens is taken that is as wide as lenses are.
+        least_m: see `shortest_m`; it counts for people near the camera.
 
     Raises:
-        ValueError: no pixel has a reading; or the person would be too near, too far or too tall.
+        ValueError: no pixel has a reading; or the person would be too near, too far, too tall or too small.
     """
     readings = depth_HW[depth_HW > 0]
     if not len(readings):
@@ -130,22 +157,27 @@ def check_distance(
     # A box has background, too, but a person is the nearest thing in it.
     distance, nearest = (float(np.percentile(readings, share)) / 1000 for share in (50, _NEAREST_PERCENT))
     height = nearest * size_px / focal_px if size_px and focal_px else None
+    widest_px = focal_px or (_WIDEST_LENS * picture_px if picture_px else None)
+    most = distance * size_px / widest_px if size_px and widest_px else None
 
-    def possible(zoom: float) -> bool:
-        stands = NEAREST_MM <= 1000 * distance * zoom <= FURTHEST_MM
-        return stands and (height is None or height * zoom <= _TALLEST_M)
+    def fault(zoom: float) -> str:
+        if not NEAREST_MM <= 1000 * distance * zoom <= FURTHEST_MM:
+            return f"; {NEAREST_MM / 1000:g} to {FURTHEST_MM / 1000:g} m can be right"
+        if height is not None and height * zoom > _TALLEST_M:
+            return f" and the person {_length(height * zoom)} tall; up to {_TALLEST_M:g} m can be right"
+        if most is not None and distance * zoom < _SMALL_WITHIN_M and most * zoom < least_m:
+            at_most = "" if focal_px else "at most "
+            return f" and the person {at_most}{_length(most * zoom)} tall; from {least_m:g} m on can be right"
+        return ""
 
-    if possible(1):
+    reason = fault(1)
+    if not reason:
         return
     own = millimeters(unit)
     zooms = {name: millimeters(name) / own for name in _COMMON}
     usual = sorted(zooms, key=lambda name: abs(math.log(distance * zooms[name] / _USUAL_M)))
-    meant = next((name for name in usual if possible(zooms[name])), None)
-    how = f"the person's median depth is {_length(distance)} with the depth unit {unit}"
-    if NEAREST_MM <= 1000 * distance <= FURTHEST_MM:
-        how += f" and the person {_length(height or 0)} tall; up to {_TALLEST_M:g} m can be right"
-    else:
-        how += f"; {NEAREST_MM / 1000:g} to {FURTHEST_MM / 1000:g} m can be right"
+    meant = next((name for name in usual if not fault(zooms[name])), None)
+    how = f"the person's median depth is {_length(distance)} with the depth unit {unit}{reason}"
     if meant is None:
         raise ValueError(f"{how}; no usual unit explains it: look at what wrote the picture")
     away = _length(distance * zooms[meant])

@@ -4,7 +4,7 @@ A new data set is one module with a `DatasetReader`, and one line in `registry.p
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -121,7 +121,7 @@ class DatasetReader(Generic[ConfigT, ItemT]):
             of a stored image in pixels.
         items: config -> what can be read, in the source's own order; an entry that cannot be used is Rejected or
             Skipped at once. Raises UserError if the source as a whole is missing or malformed.
-        read: item -> its record, or a list of records if an item is a clip, a video or a chunk.
+        read: item -> its record, or its records one after the other if an item is a clip, a video or a chunk.
         inventory: config -> what is present and what is missing, for `prepare --check`.
         unit: what an item is called, in the plural.
         rows_per_item: about how many records an item gives.
@@ -140,12 +140,14 @@ class DatasetReader(Generic[ConfigT, ItemT]):
         calibrate: what to measure -> the measurement, as JSON values.
         with_calibrations: (config, items, {name: measurement}) -> items that hold their measurement. Raises UserError
             if no item is left to read.
+        sampled: (config, items) -> the few of them that `prepare --check` reads, with their calibrations. Raises
+            UserError if a calibration fails. None: some that are spread over all, calibrated on these alone.
         to_detect: how `prepare --detect` finds the people of its pictures; None: it cannot.
     """
 
     config_class: type[ConfigT]
     items: Callable[[ConfigT], Sequence[ItemT | Rejected | Skipped]]
-    read: Callable[[ItemT], Outcome | Sequence[Outcome]]
+    read: Callable[[ItemT], Outcome | Iterable[Outcome]]
     inventory: Callable[[ConfigT], Inventory]
     unit: str = "records"
     rows_per_item: int = 1
@@ -166,6 +168,9 @@ class DatasetReader(Generic[ConfigT, ItemT]):
         ]
         | None
     ) = None
+    sampled: Callable[[ConfigT, Sequence[ItemT | Rejected | Skipped]], Sequence[ItemT | Rejected | Skipped]] | None = (
+        None
+    )
     to_detect: ToDetect[ItemT] | None = None
 
     def __post_init__(self) -> None:
@@ -209,15 +214,35 @@ class DatasetReader(Generic[ConfigT, ItemT]):
 
     def outcomes(self, item: ItemT | Rejected | Skipped) -> list[Outcome]:
         """Return the records of one item, always as a list. A Rejected or Skipped item is its own outcome."""
-        if isinstance(item, Rejected | Skipped):
-            return [item]
-        found = self.read(item)
-        return [found] if isinstance(found, Person | Scene | Rejected | Skipped) else list(found)
+        return list(self.stream(item))
+
+    def stream(self, item: ItemT | Rejected | Skipped) -> Iterator[Outcome]:
+        """Yield the records of one item, as `outcomes` has them; a video is decoded no further than is asked for."""
+        found = item if isinstance(item, Rejected | Skipped) else self.read(item)
+        if isinstance(found, Person | Scene | Rejected | Skipped):
+            yield found
+        else:
+            yield from found
 
 
 def absolute_folder(path: str) -> str:
     """Return `path` as an absolute path, with ~ expanded."""
     return os.path.abspath(os.path.expanduser(path))
+
+
+def calibrated(
+    reader: DatasetReader[ConfigT, ItemT], config: ConfigT, items: Sequence[ItemT | Rejected | Skipped]
+) -> Sequence[ItemT | Rejected | Skipped]:
+    """Return items with their calibrations, which are measured in this process.
+
+    Raises:
+        UserError: no item is left to read, or a calibration cannot be measured.
+    """
+    if not (reader.calibrations and reader.calibrate and reader.with_calibrations):
+        return items
+    wanted = reader.calibrations(config, items)
+    measured = {name: reader.calibrate(calibration) for name, calibration in wanted.items()}
+    return reader.with_calibrations(config, items, measured) if measured else items
 
 
 def read_all(reader: DatasetReader[ConfigT, ItemT], config: ConfigT) -> Iterator[Outcome]:
@@ -233,10 +258,5 @@ def read_all(reader: DatasetReader[ConfigT, ItemT], config: ConfigT) -> Iterator
     Raises:
         UserError: the source as a whole is missing or malformed.
     """
-    items = reader.items(config)
-    if reader.calibrations and reader.calibrate and reader.with_calibrations:
-        wanted = reader.calibrations(config, items)
-        measured = {name: reader.calibrate(calibration) for name, calibration in wanted.items()}
-        items = reader.with_calibrations(config, items, measured) if measured else items
-    for item in items:
+    for item in calibrated(reader, config, reader.items(config)):
         yield from reader.outcomes(item)

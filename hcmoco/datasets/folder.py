@@ -73,6 +73,7 @@ from hcmoco.datasets.detected import (
 from hcmoco.datasets.io.files import text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.io.pictures import SUFFIXES, picture_names
+from hcmoco.datasets.line_options import check_counted
 from hcmoco.datasets.person_crop import checked
 from hcmoco.datasets.person_files import PersonPictures, read_person_files
 from hcmoco.datasets.person_lines import FolderConfig, FolderItem, PersonLine, check_named, parse_line
@@ -127,7 +128,10 @@ def items(config: FolderConfig) -> list[FolderItem | Rejected]:
         raise UserError(
             f"{path} has no line; write one JSON object per person into it, as `prepare.py folder --help` shows"
         )
-    check_named(config, (each.line for each in found if isinstance(each, FolderItem)), path)
+    lines = [each.line for each in found if isinstance(each, FolderItem)]
+    check_named(config, lines, path)
+    if lines:
+        check_counted(config, lines, has_depth=any(line.depth for line in lines))
     if not config.detect:
         return found
     check_placed(config, (asks_for_everybody(each.line, config) for each in found if isinstance(each, FolderItem)))
@@ -146,6 +150,7 @@ def _every_picture(config: FolderConfig, recorded_by: RecordedBy | None) -> list
     if not found:
         raise UserError(f"{root} holds neither {config.file} nor a picture ({', '.join(SUFFIXES)})")
     check_placed(config, [True])
+    check_counted(config, (), has_depth=False)
     return [FolderItem(f"{config.name}/{name}", PersonLine(rgb=name), config, recorded_by) for name in found]
 
 
@@ -226,6 +231,7 @@ READER = DatasetReader(
     calibrations=stage.calibrations,
     calibrate=stage.calibrate,
     with_calibrations=stage.with_calibrations,
+    sampled=stage.sampled,
     resolve=resolve_detector,
     to_detect=ToDetect(shown, with_people),
 )

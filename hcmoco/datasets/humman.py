@@ -186,7 +186,7 @@ def _person(item: HummanItem) -> Person:
     camera = rig.color.record_camera
     box = find_box(mask, None, depth, rgb)
     fix = "look at the files, since HuMMan's are in mm and these seem to be in {unit}"
-    check_depth_in_box(depth, "mm", fix, box, camera, shown=True)
+    check_depth_in_box(depth, "mm", fix, box, camera, shown=True, whole=True)
     subject = _SEQUENCE.fullmatch(item.sequence)
     person = Person(
         item.id,

@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,7 @@ from hcmoco.data.skeletons import KINECT_25
 from hcmoco.data.transforms import flip_labels
 from hcmoco.datasets import ntu
 from hcmoco.datasets.base import DatasetReader, Rejected, Skipped
+from hcmoco.datasets.few import calibrated_few, readable, spread
 from hcmoco.datasets.io.files import below_source, read_inside, read_rgb, text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.ntu.frames import (
@@ -42,6 +43,7 @@ from hcmoco.datasets.ntu.frames import (
 from hcmoco.datasets.ntu.layout import NtuItem
 from hcmoco.datasets.person_crop import PersonImages, checked, crop_person, whole_picture
 from hcmoco.errors import UserError
+from hcmoco.unused_options import check_unused
 
 JOINT_SET = KINECT_25.name
 PUBLISHED = {"v2": 1963, "v3": 392}
@@ -228,6 +230,20 @@ def with_calibrations(
     return [measured(item) for item in items]
 
 
+def sampled(
+    config: NtuParsingConfig, items: Sequence[NtuParsingItem | Rejected | Skipped]
+) -> Sequence[NtuParsingItem | Rejected | Skipped]:
+    """Return the few frames that `prepare --check` reads, see `ntu`; their pictures may be registered already."""
+    if config.ntu is None:
+        return spread(readable(items))
+
+    def measure(config: NtuParsingConfig, frames: Sequence[NtuParsingItem]) -> Sequence[Any]:
+        measured = {name: ntu.calibrate(each) for name, each in calibrations(config, frames).items()}
+        return with_calibrations(config, frames, measured)
+
+    return calibrated_few(config, items, lambda item: item.clip.tag.pair, measure)
+
+
 def _listed(config: NtuParsingConfig) -> tuple[Path, list[NtuParsingItem | Rejected]]:
     source = Path(config.source)
     if not source.is_dir():
@@ -338,6 +354,13 @@ def _person(item: NtuParsingItem) -> Person:
     return crop_person(person, images, config.depth_codec)
 
 
+def resolve(config: NtuParsingConfig) -> tuple[NtuParsingConfig, list[str]]:
+    """Return the config as it is; raise UserError for folders of pictures that are not read beside --ntu."""
+    if config.ntu is not None:
+        check_unused(config, ("images", "depth"), "pictures that are registered already, not those of --ntu,")
+    return config, []
+
+
 READER = DatasetReader(
     NtuParsingConfig,
     items,
@@ -348,5 +371,7 @@ READER = DatasetReader(
     calibrations=calibrations,
     calibrate=ntu.calibrate,
     with_calibrations=with_calibrations,
+    sampled=sampled,
+    resolve=resolve,
     depth_masking="masked",
 )

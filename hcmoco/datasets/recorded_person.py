@@ -7,7 +7,7 @@ import numpy as np
 
 from hcmoco.data.body_parts import IGNORE
 from hcmoco.data.depth_masking import MASKED, shows_background
-from hcmoco.data.depth_units import FURTHEST_MM, check_distance, default_unit, in_millimeters, rounded
+from hcmoco.data.depth_units import FURTHEST_MM, check_distance, default_unit, in_millimeters, rounded, shortest_m
 from hcmoco.data.schema import Person
 from hcmoco.datasets.cameras.camera_file import CAMERA_FILE, RecordedBy
 from hcmoco.datasets.cameras.registration import register_depth
@@ -63,9 +63,10 @@ def make_person(item: FolderItem, pictures: PersonPictures) -> Person:
             "--depth-masking unmasked"
         )
     if depth is not None:
-        shown = mask is not None or pictures.parts is not None or len(seen) > 0
+        drawn = any(each is not None for each in (mask, pictures.parts, line.box))
+        most_joints = keypoints is not None and 2 * len(seen) > len(keypoints)
         where = 'write "depth_unit": "{unit}" in its line' if line.depth_unit else "give --depth-unit {unit}"
-        check_depth_in_box(depth, unit, where, box, camera, shown=shown or line.box is not None)
+        check_depth_in_box(depth, unit, where, box, camera, shown=drawn or len(seen) > 0, whole=drawn or most_joints)
     joints3d = None
     if line.joints3d is not None:
         joints3d = _in_space(item, camera, box, keypoints, depth, mask, pictures.parts)
@@ -172,7 +173,14 @@ def _check_pixels(camera: tuple[float, ...], width: int, height: int) -> None:
 
 
 def check_depth_in_box(
-    depth: np.ndarray, unit: str, fix: str, box: np.ndarray, camera: tuple[float, ...] | None = None, *, shown: bool
+    depth: np.ndarray,
+    unit: str,
+    fix: str,
+    box: np.ndarray,
+    camera: tuple[float, ...] | None = None,
+    *,
+    shown: bool,
+    whole: bool,
 ) -> None:
     """Refuse a person at an impossible distance.
 
@@ -182,11 +190,21 @@ def check_depth_in_box(
         fix: what to write instead, with {unit} in it.
         box: [4], x0, y0, x1, y1, pixels.
         camera: fx, fy, cx, cy in pixels, if it is known.
-        shown: the box is a person's, not the whole picture's, and tells how large the person is.
+        shown: the box is a person's, not the whole picture's, and tells how large the person is at least.
+        whole: it is around all of the person that the picture shows, not around a few joints.
     """
     x0, y0, x1, y1 = np.clip(np.nan_to_num(box), 0, 1 << 15).astype(int)
     inside = depth[y0 : y1 + 1, x0 : x1 + 1]
     if not (inside > 0).any():
         return  # a box that is wrong, or a record without depth, has its own reason
     size = float(max(box[2] - box[0], box[3] - box[1])) if shown else None
-    check_distance(inside, unit, fix, size_px=size, focal_px=None if camera is None else float(max(camera[:2])))
+    height, width = depth.shape
+    check_distance(
+        inside,
+        unit,
+        fix,
+        size_px=size,
+        focal_px=None if camera is None else float(max(camera[:2])),
+        picture_px=max(width, height),
+        least_m=shortest_m(box, width, height) if whole else 0.0,
+    )

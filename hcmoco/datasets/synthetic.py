@@ -13,6 +13,7 @@ from hcmoco.data.validation import check_person, check_scene
 from hcmoco.datasets.base import DatasetReader, Rejected
 from hcmoco.datasets.io.inventory import Inventory
 from hcmoco.synthetic import DEPTH_CODEC, PeopleConfig, ScenesConfig, make_person, make_scene, raycaster
+from hcmoco.unused_options import check_unused
 
 PEOPLE_DATASET, SCENES_DATASET = "people", "scenes"
 
@@ -83,6 +84,12 @@ def _masking(config: NumberedPeople) -> str:
     return "masked" if config.masked_depth else "unmasked"
 
 
+def _resolve(config: NumberedPeople) -> tuple[NumberedPeople, list[str]]:
+    if config.domain != "indoor":
+        check_unused(config, ("masked_depth",), "--domain indoor")
+    return config, []
+
+
 PEOPLE = DatasetReader(
     NumberedPeople,
     lambda config: _Items(PEOPLE_DATASET, config),
@@ -94,6 +101,7 @@ PEOPLE = DatasetReader(
     joint_set_3d=PEOPLE_31.name,
     depth_codec=DEPTH_CODEC,
     depth_masking=_masking,
+    resolve=_resolve,
 )
 SCENES = DatasetReader(
     NumberedScenes,

@@ -9,7 +9,7 @@ Layout: "Data Format" in README.md of github.com/microsoft/DAViD. A sample has a
     normal_0000000.exr    not read
 
 The first 98,040 samples show faces, the next 99,976 whole bodies, the last 99,992 upper bodies. The archives unpack
-into one folder, or each into a folder of its own: both are read. Depth off the person is dropped.
+into one folder, or each into a folder of its own: both are read, at any depth. Depth off the person is dropped.
 
 The page does not say where the first pixel's center is. A principal point at (width - 1) / 2, (height - 1) / 2 is taken
 for one that counts from that center, any other for one that counts from the picture's corner.
@@ -98,16 +98,15 @@ def items(config: SynthHumanConfig) -> list[SynthHumanItem | Rejected | Skipped]
     root = Path(config.source)
     if not root.is_dir():
         raise UserError(f"{root} does not exist; give the folder with SynthHuman's unpacked archives")
-    folders = [root, *sorted(Path(each.path) for each in os.scandir(root) if each.is_dir())]
     found: dict[int, list[Path]] = {}
-    for folder in folders:
-        numbers = {int(match[2]) for name in os.listdir(folder) if (match := _NAME.fullmatch(name))}
-        for number in numbers:
-            found.setdefault(number, []).append(folder)
+    for folder, below, names in os.walk(root):
+        below.sort()
+        for number in {int(match[2]) for name in names if (match := _NAME.fullmatch(name))}:
+            found.setdefault(number, []).append(Path(folder))
     if not found:
         raise UserError(
             f"{root} holds no sample of SynthHuman; expected are rgb_0000000.png, alpha_0000000.png, "
-            "depth_0000000.exr and cam_0000000.txt there, or in folders of it: unpack its archives"
+            "depth_0000000.exr and cam_0000000.txt there, or in folders below: unpack its archives"
         )
     return [_item(config, number, found[number]) for number in sorted(found)]
 
@@ -152,6 +151,11 @@ def _person(item: SynthHumanItem) -> Person:
     rgb = read_rgb(item.folder, item.name("rgb"))
     height, width = rgb.shape[:2]
     alpha = decode_mask(read_inside(item.folder, item.name("alpha")))
+    if 0 < (most := int(alpha.max())) < _PERSON_FROM:
+        raise ValueError(
+            f"{item.name('alpha')!r} has no number above {most}; SynthHuman's alpha goes from 0 to 255, and from "
+            f"{_PERSON_FROM} on is the person: unpack the archive again, or multiply it by {255 // most}"
+        )
     mask = np.where(alpha >= _PERSON_FROM, np.uint8(255), np.uint8(0))
     check_mask(mask)
     depth = in_millimeters(read_depth_file(item.folder, item.name("depth")), "cm")
@@ -160,7 +164,7 @@ def _person(item: SynthHumanItem) -> Person:
     camera = _camera(item, width, height)
     box = find_box(mask, None, depth, rgb)
     fix = "look at the files, since SynthHuman's are in cm and these seem to be in {unit}"
-    check_depth_in_box(depth, "cm", fix, box, camera, shown=True)
+    check_depth_in_box(depth, "cm", fix, box, camera, shown=True, whole=True)
     person = Person(item.id, "synthhuman", item.split, item.size, camera=np.array(camera), box=box)
     images = PersonImages(rgb=rgb, depth=rounded(depth, FURTHEST_MM), mask=mask)
     return crop_person(person, images, item.depth_codec)

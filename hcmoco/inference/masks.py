@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from hcmoco.datasets.few import spread
 from hcmoco.datasets.segmentation import Background, MaskFolder, MaskRcnn, Request, Segmenter, stage
-from hcmoco.datasets.segmentation.background import near_box
+from hcmoco.datasets.segmentation.background import MAX_FRAMES, near_box
 from hcmoco.errors import UserError
 from hcmoco.inference.images import ImageFile, read_depth, read_rgb
 
@@ -110,7 +111,7 @@ def make_mask(
 def _frames(files: Sequence[ImageFile], unit: str | None) -> list[np.ndarray]:
     """Depth of some of the pictures, spread over them, in millimeters; what cannot be read is rejected later."""
     found = []
-    for file in stage.spread(files):
+    for file in spread(files, MAX_FRAMES):
         try:
             found.append(read_depth(file.path, unit)[0])
         except ValueError:

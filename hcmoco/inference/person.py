@@ -5,7 +5,7 @@ from abc import abstractmethod
 import numpy as np
 
 from hcmoco.data.depth_masking import shows_background
-from hcmoco.data.depth_units import check_distance
+from hcmoco.data.depth_units import check_distance, shortest_m
 from hcmoco.data.depth_units import rounded as rounded_depth
 from hcmoco.data.schema import Person
 from hcmoco.data.transforms import CROP_MARGIN
@@ -124,13 +124,15 @@ class PersonAdapter(Adapter):
         inside = depth_HW[y0 : y1 + 1, x0 : x1 + 1]
         if not (inside > 0).any():
             raise ValueError(f"no pixel in the box {rounded(box_4)} has a depth reading")
-        given = source == "given" and self.options.camera is not None
+        height, width = depth_HW.shape
         check_distance(
             inside,
             unit,
             "give --depth-unit {unit}",
-            size_px=float(max(box_4[2] - box_4[0], box_4[3] - box_4[1])) if given else None,
+            size_px=float(max(box_4[2] - box_4[0], box_4[3] - box_4[1])) if source == "given" else None,
             focal_px=max(self.options.camera[:2]) if self.options.camera is not None else None,
+            picture_px=max(width, height),
+            least_m=shortest_m(box_4, width, height),
         )
 
 

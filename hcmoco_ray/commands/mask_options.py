@@ -5,6 +5,7 @@ from typing import Any
 
 from hcmoco.datasets.segmentation.config import MIN_SCORE, SCORES, SHORT_SIDE, SHORT_SIDES, TOLERANCE_MM, TOLERANCES_MM
 from hcmoco.errors import UserError
+from hcmoco.unused_options import unused
 
 # Field of the namespace -> option, default, least and most; by the setting's name.
 _SETTINGS = {
@@ -48,7 +49,7 @@ def mask_settings(given: argparse.Namespace) -> dict[str, Any]:
     for name, (field, option, default, least, most) in _SETTINGS.items():
         value = getattr(given, field)
         if value is not None and given.mask is None:
-            raise UserError(f"{option} is for --mask: give --mask, or drop it")
+            raise unused(option, "--mask")
         if value is not None and not least <= value <= most:
             raise UserError(f"{option} {value:g}: must be from {least:g} to {most:g}")
         found[name] = default if value is None else value

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hcmoco.datasets.base import Rejected
 from hcmoco.datasets.detected import is_detected
 from hcmoco.datasets.registry import REGISTRY
 from hcmoco.errors import UserError
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     parser = cli.Parser(prog="prepare.py", description=__doc__)
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=cli.CommandParser)
     for kind in commands():
         command = subparsers.add_parser(
             kind,
@@ -70,7 +71,9 @@ def parser() -> argparse.ArgumentParser:
         )
         if not REGISTRY[kind].numbered:
             command.add_argument(
-                "--check", action="store_true", help="only list what is missing or unreadable; nothing is written"
+                "--check",
+                action="store_true",
+                help="only list what is missing or unreadable, and read a few records; nothing is written",
             )
         add_arguments(command, kind)
         if REGISTRY[kind].load().to_detect is not None:
@@ -143,24 +146,43 @@ def _resolved(source: Source) -> Source:
 
 
 def _check(source: Source) -> int:
-    """Print what the source has and every file that it lacks. Raises UserError if one is missing."""
+    """Print what the source has, every file that it lacks, and what of a few records is rejected.
+
+    Raises UserError if there is any.
+    """
     found = source.inventory()
     print(f"{source.name}: " + ", ".join(f"{count:,} {what}" for what, count in found.counts.items()))
     for note in found.notes:
         print(f"  {note}")
-    for fault in found.faults:
-        print(f"  {fault.path}: {fault.reason}".encode(errors="backslashreplace").decode())
     where = f"--{source.reader.root}"
     if not found.faults and not any(found.counts.values()):
         raise UserError(f"{source.name}: there is nothing to read; look at where {where} points")
     if found.faults:
+        for fault in found.faults:
+            _print_fault(fault.path, fault.reason)
         are = "is" if len(found.faults) == 1 else "are"
         raise UserError(
             f"{source.name}: {len(found.faults):,} of what is needed {are} missing or unreadable, as listed above; "
             f"download it again or fix it, or look at where {where} points"
         )
     print("  nothing is missing")
+    num_read, rejected = 0, 0
+    for outcome in source.read_few():
+        num_read += 1
+        if isinstance(outcome, Rejected):
+            rejected += 1
+            _print_fault(outcome.id, outcome.reason)
+    if rejected:
+        raise UserError(
+            f"{source.name}: {rejected:,} of {num_read:,} records that were read to try it are rejected, as listed "
+            "above; do what the lines say"
+        )
+    print(f"  {num_read:,} records were read to try it, and none is rejected")
     return 0
+
+
+def _print_fault(what: str, reason: str) -> None:
+    print(f"  {what}: {reason}".encode(errors="backslashreplace").decode())
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, get_args, get_origin
@@ -18,6 +18,7 @@ from hcmoco.config_types import is_text
 from hcmoco.data.label_maps import DEFAULT_LABEL_MAP
 from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.datasets.base import DatasetReader, Item, Outcome, Rejected, Skipped
+from hcmoco.datasets.few import read_few
 from hcmoco.datasets.io.inventory import Inventory
 from hcmoco.datasets.registry import REGISTRY, Entry
 from hcmoco.errors import UserError, one_line
@@ -179,8 +180,23 @@ class Source:
         except UserError:
             raise
         except Exception as error:
-            reason = f"the reader failed: {type(error).__name__}: {one_line(error)}"
-            return [Rejected(item.id, reason)]
+            return [self._failed(item.id, error)]
+
+    def read_few(self) -> Iterator[Outcome]:
+        """Yield a few records, as `prepare` will have them; an error that the reader does not handle rejects one.
+
+        Raises:
+            UserError: as `prepare` has them before it reads.
+        """
+        try:
+            yield from read_few(self.reader, self._rooted, self.items())
+        except UserError:
+            raise
+        except Exception as error:
+            yield self._failed(self.name, error)
+
+    def _failed(self, id: str, error: Exception) -> Rejected:
+        return Rejected(id, f"the reader failed: {type(error).__name__}: {one_line(error)}")
 
 
 def commands() -> tuple[str, ...]:

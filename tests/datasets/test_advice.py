@@ -29,7 +29,8 @@ def root(tmp_path):
 def one(root, line, **options):
     """The outcome of a folder of one line."""
     (root / "people.jsonl").write_text(json.dumps(line))
-    (outcome,) = read_all(folder.READER, folder.FolderConfig(path=str(root), **{"label_map": "human3.6m", **options}))
+    options = {**({"label_map": "human3.6m"} if "parts" in line else {}), **options}
+    (outcome,) = read_all(folder.READER, folder.FolderConfig(path=str(root), **options))
     return outcome
 
 
@@ -282,3 +283,22 @@ def test_azure_kinects_joints_are_for_pictures(tmp_path):
     config = recording.RecordingConfig(path=str(tmp_path), keypoints=str(tmp_path), format="azure-kinect")
     with pytest.raises(UserError, match=r"give it to `prepare.py keypoints`"):
         recording.resolve(config)
+
+
+@pytest.mark.parametrize("value", ["false", "true", 0, 1])
+def test_registered_is_true_or_false(value):
+    with pytest.raises(UserError, match=r"registered = .*: must be true or false"):
+        build(CameraFile, {"registered": value}, "camera.json")
+    assert build(CameraFile, {"registered": bool(value)}, "camera.json").registered is bool(value)
+
+
+@pytest.mark.parametrize(
+    ("key", "other", "scale"), [("translation_mm", "translation_m", 0.001), ("translation_m", "translation_mm", 1)]
+)
+def test_a_translation_under_the_name_of_the_other_unit(key, other, scale):
+    """15 mm between lenses."""
+    move = [14.8 * scale, 0, 0.1 * scale]
+    with pytest.raises(UserError, match=f"the cameras would be .* apart.*; {other} was probably meant"):
+        build(CameraFile, {"color": CAMERA, "depth": CAMERA, "depth_to_color": {key: move}}, "camera.json")
+    given = build(CameraFile, {"color": CAMERA, "depth": CAMERA, "depth_to_color": {other: move}}, "camera.json")
+    assert given.depth_to_color.millimeters[0] == pytest.approx(14.8)

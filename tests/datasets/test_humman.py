@@ -58,7 +58,10 @@ def change(root, edit) -> str:
 
 
 FAULTS = [
-    (lambda camera: camera.update(T=[1000 * each for each in camera["T"]]), "m apart, at most 1 m are taken"),
+    (
+        lambda camera: camera.update(T=[1000 * each for each in camera["T"]]),
+        "its numbers are probably millimeters, and meters",
+    ),
     (lambda camera: camera.update(R=(-np.array(camera["R"])).tolist()), "must be a rotation"),
     (lambda camera: camera.update(K=np.array(camera["K"]).T.tolist()), "K in cameras.json must be fx 0 cx, 0 fy cy"),
     (lambda camera: camera.update(K=[[0.47, 0, 0.5], [0, 0.84, 0.5], [0, 0, 1]]), "of a 160 x 90 picture; give pixels"),

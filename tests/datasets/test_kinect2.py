@@ -49,7 +49,8 @@ def write_calibration(root, files=ALL, **change) -> None:
 def write_pictures(root, color, depth, reading=2000) -> None:
     """One frame with a wall; sizes are width and height, None leaves the picture out."""
     if color:
-        _write(root / "color" / "0000.jpg", codecs.encode_rgb(np.full((color[1], color[0], 3), 90, np.uint8)))
+        picture = np.full((color[1], color[0], 3), (140, 90, 60), np.uint8)
+        _write(root / "color" / "0000.jpg", codecs.encode_rgb(picture))
     if depth:
         picture = np.full((depth[1], depth[0]), reading, np.uint16)
         picture[:20] = 0
@@ -142,6 +143,47 @@ def test_snapshots_of_kinect2_viewer_are_read(tmp_path):
     assert person.camera is None
     with pytest.raises(UserError, match=r"topics \*_rect, which are rectified; leave --lens out"):
         recognize(config(tmp_path, lens="distorted"))
+
+
+def test_infrared_of_kinect2_viewer_is_no_color_and_the_advice_helps(tmp_path):
+    """Its mode ir saves BGR of which all channels are one; color pictures may be gray here and there."""
+    write_viewer(tmp_path, (512, 424))
+    infrared = np.random.default_rng(0).integers(0, 255, (424, 512, 1), np.uint8).repeat(3, 2)
+    cv2.imwrite(str(tmp_path / "0000_color.jpg"), infrared)
+    with pytest.raises(UserError, match=r"0000_color.jpg has no color: .* mode ir .* --use depth, or save color in"):
+        recognize(config(tmp_path))
+    (person,) = read_all(recording.READER, config(tmp_path, use="depth"))
+    assert (whole(person)[20:] == 2000).all()
+    colored = infrared.copy()
+    colored[200:220, 200:220, 0] = 30
+    cv2.imwrite(str(tmp_path / "0001_color.jpg"), colored)
+    (tmp_path / "0001_depth.png").write_bytes((tmp_path / "0000_depth.png").read_bytes())
+    assert len(recognize(config(tmp_path)).frames) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("0000_color.jpg", "0000_color.png"), ("0000_depth.png", "0000_depth.jpg")]
+)
+def test_two_files_of_one_number_are_refused_and_the_advice_helps(tmp_path, name, other):
+    write_viewer(tmp_path, (512, 424))
+    (tmp_path / other).write_bytes((tmp_path / name).read_bytes())
+    with pytest.raises(UserError, match=rf"has both {name} and {other}|has both {other} and {name}; keep one of each"):
+        recognize(config(tmp_path))
+    (tmp_path / other).unlink()
+    assert len(recognize(config(tmp_path)).frames) == 1
+
+
+def test_a_shift_in_meters_is_refused_and_the_advice_helps(tmp_path):
+    write_pictures(tmp_path, (960, 540), (512, 424))
+    write_calibration(tmp_path, depthShift=SHIFT / 1000)
+    options = config(tmp_path, lens="distorted")
+    with pytest.raises(
+        UserError, match=r"depthShift is -0.02425, .* probably meant in meters; write -24.25 in"
+    ) as told:
+        recognize(options)
+    for value in (float(str(told.value).partition("write ")[2].split()[0]), 0.0):
+        write_calibration(tmp_path, depthShift=value)
+        assert recognize(options).recorded_by.depth_shift_mm == value
 
 
 def test_the_calibration_beside_snapshots_gives_their_camera(tmp_path):

@@ -98,6 +98,14 @@ FAULTS = [
     ({"features": 3}, {}, "features must be an object of objects"),
     ({"features": {"observation.state": {"dtype": "float32"}}}, {}, "names no color video; save color as videos"),
     ({"features": {"still": {"dtype": "image"}}}, {}, "still are pictures inside Parquet, which are not read"),
+    (
+        {"features": {"observation/top": {"dtype": "video"}}},
+        {},
+        "names the camera 'observation/top', which is no name of a folder",
+    ),
+    ({"features": {"..": {"dtype": "video"}}}, {}, r"names the camera '\.\.', which is no name of a folder"),
+    ({"features": {"a\\b": {"dtype": "video"}}}, {}, "which is no name of a folder"),
+    ({"total_episodes": 5_000_000}, {}, r"total_episodes is 5,000,000, and .*videos has 0 of the camera"),
     ({"total_episodes": "2"}, {}, "total_episodes is '2'; a whole number from 1 to 10000000 is read"),
     ({"chunks_size": 0}, {}, "chunks_size is 0; a whole number from 1 to"),
     ({}, {"video_key": "front"}, "has no color video 'front'; --video-key is one of observation.images.top, "),
@@ -162,3 +170,29 @@ def test_a_file_of_people_that_is_named_has_to_be_there(tmp_path):
     (tmp_path / "people.jsonl").mkdir()
     with pytest.raises(UserError, match=r"people\.jsonl is no file"):
         recording.items(config(tmp_path))
+
+
+@pytest.mark.parametrize(("text", "said"), [("[]", "it must be a JSON object, it is list"), ("3", "it is int")])
+def test_an_info_of_another_shape_is_one_line(tmp_path, text, said):
+    write(tmp_path, "v2.1", ())
+    (tmp_path / "meta" / "info.json").write_text(text)
+    with pytest.raises(UserError, match=f"info.json cannot be read .*{said}.*; copy it again"):
+        recording.items(config(tmp_path))
+
+
+def test_episodes_that_are_counted_and_missing_are_said_and_the_advice_helps(tmp_path):
+    write(tmp_path, "v2.1", total_episodes=9_999_999)
+    with pytest.raises(UserError, match=r"has 2 of the camera .* or the info.json that belongs to these"):
+        recording.items(config(tmp_path, video_key=TOP))
+    (tmp_path / "meta" / "info.json").write_text(json.dumps(info("v2.1")))
+    assert len(recording.items(config(tmp_path, video_key=TOP))) == 2
+
+
+def test_a_camera_is_renamed_as_the_line_says(tmp_path):
+    write(tmp_path, "v2.1", ("observation.top",), features={"observation/top": {"dtype": "video"}})
+    with pytest.raises(UserError, match="rename it there, and its folder of videos"):
+        recording.items(config(tmp_path))
+    (tmp_path / "meta" / "info.json").write_text(
+        json.dumps(info("v2.1", features={"observation.top": {"dtype": "video"}}))
+    )
+    assert len(recording.items(config(tmp_path))) == 2

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from hcmoco.data.schema import Person
 from hcmoco.datasets import recording
 from hcmoco.datasets.base import Rejected, Skipped, read_all
 from hcmoco.datasets.cameras.registration import register_depth
+from hcmoco.datasets.io.rvl import decode_rvl
 from hcmoco.datasets.recording import ros_messages
 from hcmoco.errors import UserError
 from hcmoco.rng import make_rng
@@ -221,9 +223,11 @@ def test_depth_of_every_encoding_is_the_same_distance():
     found = ros_messages.depth_picture(packed)
     assert np.array_equal(found > 0, meters > 0)
     assert np.abs(found - meters).max() < 0.01
-    rvl = make.compressed("/a", 1, "a", "16UC1; compressedDepth rvl", b"x" * 20).content
-    with pytest.raises(ValueError, match="RVL, which is not read; record it as compressedDepth png, or raw"):
-        ros_messages.depth_picture(rvl)
+    packed = make.compressed("/a", 1, "a", "16UC1; compressedDepth rvl", files.compressed_rvl(millimeters)).content
+    assert np.array_equal(ros_messages.depth_picture(packed), millimeters)
+    data = files.compressed_rvl(inverse, a, b)
+    packed = make.compressed("/a", 1, "a", "32FC1; compressedDepth rvl", data).content
+    assert np.array_equal(ros_messages.depth_picture(packed), found)
 
 
 def test_a_lens_that_is_not_read_is_named(tmp_path):
@@ -261,3 +265,101 @@ def test_the_package_that_reads_bags_is_named_where_it_is_missing(tmp_path, monk
         with pytest.raises(UserError, match=r"anna is a ROS bag; install the package .*: pip install 'rosbags>=0.11'"):
             recording.resolve(config(tmp_path))
     assert people(tmp_path)
+
+
+def pictures_for_rvl():
+    rng = make_rng(0, "rvl")
+    smooth = np.rint(1500 + 400 * np.sin(np.linspace(0, 9, 60 * 80))).astype(np.uint16).reshape(60, 80)
+    yield "a room with holes", np.where(rng.random(smooth.shape) < 0.3, np.uint16(0), smooth)
+    yield (
+        "every number",
+        np.concatenate([np.arange(1 << 16), np.arange(1 << 16)[::-1]]).astype(np.uint16).reshape(256, -1),
+    )
+    yield "noise", rng.integers(0, 1 << 16, (31, 17)).astype(np.uint16)
+    yield "nothing", np.zeros((9, 5), np.uint16)
+    yield "readings alone", np.full((3, 4), 65535, np.uint16)
+    yield "one pixel", np.array([[1]], np.uint16)
+    yield "the end is empty", np.array([[7, 0, 9], [0, 0, 0]], np.uint16)
+    yield "the start is empty", np.array([[0, 0, 0], [0, 2, 65535]], np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("name", "picture"), list(pictures_for_rvl()), ids=lambda each: each if isinstance(each, str) else ""
+)
+def test_rvl_comes_back_bit_by_bit(name, picture):
+    assert np.array_equal(decode_rvl(files.rvl(picture), picture.shape[1], picture.shape[0]), picture), name
+
+
+def test_rvl_is_what_the_paper_says_nibble_by_nibble():
+    """5, 5 and 3 after two zeros: 2 zeros, 3 readings, +5 -> 10 = 2 + 8 * 1, 0 -> 0, -2 -> 3; one word is enough."""
+    data = (0x2_3_A_1_0_3_00).to_bytes(4, "little")
+    assert decode_rvl(data, 5, 1).tolist() == [[0, 0, 5, 5, 3]]
+    assert files.rvl(np.array([[0, 0, 5, 5, 3]])) == data
+
+
+@pytest.mark.parametrize("number", range(30))
+def test_damaged_rvl_is_refused_or_another_picture(number):
+    rng = make_rng(0, "damaged rvl", number)
+    picture = np.where(rng.random((20, 30)) < 0.2, 0, rng.integers(500, 9000, (20, 30))).astype(np.uint16)
+    data = bytearray(files.rvl(picture))
+    if number % 3 == 0:
+        del data[int(rng.integers(len(data) // 2)) :]
+    else:
+        data[int(rng.integers(len(data)))] ^= int(rng.integers(1, 256))
+    if number % 3 == 0:
+        with pytest.raises(ValueError, match="the RVL picture is"):
+            decode_rvl(bytes(data), 30, 20)
+        return
+    with suppress(ValueError):
+        found = decode_rvl(bytes(data), 30, 20)
+        assert (found.shape, found.dtype) == ((20, 30), np.uint16)
+
+
+def test_rvl_of_an_impossible_size_takes_no_memory():
+    for width, height in ((0, 4), (1 << 31, 1), (1 << 16, 1 << 16)):
+        with pytest.raises(ValueError, match="RVL picture declares"):
+            decode_rvl(bytes(8), width, height)
+
+
+def test_a_bag_of_compressed_depth_gives_the_same_records(tmp_path):
+    """As a ROS driver records it: the topic of the raw picture with /compressedDepth behind it."""
+    expected = np.rint(register_depth(recording_files.frame(files.RIG).depth, files.RIG))
+    make = files.Messages()
+    messages = []
+    for each in files.recorded(2):
+        if each.topic == files.DEPTH:
+            data = files.compressed_rvl(recording_files.frame(files.RIG).depth)
+            told = "16UC1; compressedDepth rvl"
+            each = make.compressed(f"{files.DEPTH}/compressedDepth", each.at, files.DEPTH_FRAME, told, data)
+        messages.append(each)
+    files.write_ros2(tmp_path / "anna", messages)
+    for person in people(tmp_path):
+        assert np.array_equal(whole(person), expected)
+
+
+@pytest.mark.parametrize("container", ["ros1", "mcap"])
+def test_a_bag_of_realsenses_sdk_knows_its_cameras_without_camera_json(tmp_path, container):
+    """Extrinsics are given from a third stream; the lens is the SDK's own model."""
+    if container == "ros1":
+        files.write_ros1(tmp_path / "anna.bag", files.recorded_by_sdk(ros1=True))
+    else:
+        files.write_ros2(tmp_path / "anna", files.recorded_by_sdk())
+    rig = files.SDK_RIG
+    expected = np.rint(register_depth(recording_files.frame(rig).depth, rig))
+    found = people(tmp_path)
+    assert len(found) == 2
+    for person in found:
+        # Quaternions and meters come back with the precision of their numbers.
+        assert (whole(person) != expected).mean() < 1e-3
+        camera = np.add(person.camera, (0, 0, *person.crop[:2]))
+        np.testing.assert_allclose(camera, rig.color.record_camera, atol=1e-4)
+    (depth, *_) = people(tmp_path, use="depth")
+    camera = np.add(depth.camera, (0, 0, *depth.crop[:2]))
+    np.testing.assert_allclose(camera, rig.depth.record_camera, atol=1e-4)
+
+
+@pytest.mark.parametrize("lacks", ["cameras", "extrinsics"])
+def test_a_bag_of_realsenses_sdk_that_lacks_either_is_refused(tmp_path, lacks):
+    files.write_ros2(tmp_path / "anna", files.recorded_by_sdk(**{lacks: False}))
+    (refused,) = read_all(recording.READER, config(tmp_path))
+    assert "(or tf of RealSense's SDK) with both, or no camera_info of them" in refused.reason

@@ -98,3 +98,23 @@ def test_a_sample_that_two_folders_have_is_rejected(tmp_path):
 def test_a_folder_without_samples_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"holds no sample of SynthHuman; expected are rgb_0000000\.png"):
         read(tmp_path)
+
+
+def test_samples_are_found_at_any_depth(tmp_path):
+    """Archives that are unpacked beside and inside each other."""
+    for number, folder in enumerate((".", "a", "a/b", "c/d/e")):
+        files.write_sample(tmp_path / folder, number)
+    assert [each.id for each in read(tmp_path)] == [f"synthhuman/{number:07d}" for number in range(4)]
+    assert all(isinstance(each, Person) for each in read(tmp_path))
+
+
+@pytest.mark.parametrize("most", [1, 100])
+def test_alpha_of_another_range_says_so_and_the_advice_helps(tmp_path, most):
+    sample = files.write_sample(tmp_path, 0)
+    alpha = (sample.alpha // (255 // most)).clip(0, most).astype(np.uint8)
+    path = tmp_path / "alpha_0000000.png"
+    path.write_bytes(codecs.encode_labels(alpha))
+    (refused,) = read(tmp_path)
+    assert f"has no number above {most}; SynthHuman's alpha goes from 0 to 255" in refused.reason
+    path.write_bytes(codecs.encode_labels(alpha * int(refused.reason.rpartition(" ")[2])))
+    assert isinstance(read(tmp_path)[0], Person)

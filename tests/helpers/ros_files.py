@@ -20,6 +20,7 @@ from tests.helpers import recording_files
 from tests.helpers.rgbd_scene import turned
 
 RIG = replace(recording_files.RIG, color=replace(recording_files.COLOR, model="brown-conrady"))
+SDK_RIG = recording_files.RIG
 COLOR, DEPTH = "/camera/color/image_raw", "/camera/depth/image_rect_raw"
 COLOR_FRAME, DEPTH_FRAME, LINK = "camera_color_optical_frame", "camera_depth_optical_frame", "camera_link"
 RATE, LATE_NS = 30, 4_000_000  # a second, and how much later depth is than color
@@ -78,14 +79,17 @@ class Messages:
         values = (self.header(at, frame), camera.height, camera.width, model or "plumb_bob", d, k, r, p, 0, 0, roi)
         return Message(topic, "sensor_msgs/msg/CameraInfo", at, self.of("sensor_msgs/msg/CameraInfo", *values))
 
+    def transform(self, matrix: np.ndarray) -> Any:
+        """A geometry_msgs/Transform of a matrix [4, 4]."""
+        move = self.of("geometry_msgs/msg/Vector3", *matrix[:3, 3].tolist())
+        turn = self.of("geometry_msgs/msg/Quaternion", *Rotation.from_matrix(matrix[:3, :3]).as_quat().tolist())
+        return self.of("geometry_msgs/msg/Transform", move, turn)
+
     def static(self, at: int, placed: dict[tuple[str, str], np.ndarray]) -> Message:
         """/tf_static; of each (parent, child) the [4, 4] that takes points of the child to the parent, meters."""
         transforms = []
         for (parent, child), matrix in placed.items():
-            move = self.of("geometry_msgs/msg/Vector3", *matrix[:3, 3].tolist())
-            turn = self.of("geometry_msgs/msg/Quaternion", *Rotation.from_matrix(matrix[:3, :3]).as_quat().tolist())
-            transform = self.of("geometry_msgs/msg/Transform", move, turn)
-            stamped = (self.header(at, parent), child, transform)
+            stamped = (self.header(at, parent), child, self.transform(matrix))
             transforms.append(self.of("geometry_msgs/msg/TransformStamped", *stamped))
         return Message("/tf_static", "tf2_msgs/msg/TFMessage", at, self.of("tf2_msgs/msg/TFMessage", transforms))
 
@@ -149,3 +153,72 @@ def _write(writer: Any, store: Any, messages: list[Message], serialize: Callable
 def compressed_depth(depth: np.ndarray, a: float = 0.0, b: float = 0.0) -> bytes:
     """What compressed_depth_image_transport sends: 12 bytes, and a PNG."""
     return struct.pack("<i2f", 0, a, b) + cv2.imencode(".png", depth)[1].tobytes()
+
+
+def rvl(depth: np.ndarray) -> bytes:
+    """Compress a picture as Wilson's paper describes it, number by number."""
+    nibbles: list[int] = []
+
+    def put(number: int) -> None:
+        while True:
+            nibbles.append(number % 8 + (8 if number >= 8 else 0))
+            number //= 8
+            if not number:
+                return
+
+    numbers, at, before = depth.ravel().tolist(), 0, 0
+    while at < len(numbers):
+        start = at
+        while at < len(numbers) and numbers[at] == 0:
+            at += 1
+        put(at - start)
+        start = at
+        while at < len(numbers) and numbers[at] != 0:
+            at += 1
+        put(at - start)
+        for number in numbers[start:at]:
+            put(2 * (number - before) if number >= before else 2 * (before - number) - 1)
+            before = number
+    nibbles += [0] * (-len(nibbles) % 8)
+    words = [int("".join(f"{each:x}" for each in nibbles[k : k + 8]), 16) for k in range(0, len(nibbles), 8)]
+    return struct.pack(f"<{len(words)}I", *words)
+
+
+def compressed_rvl(depth: np.ndarray, a: float = 0.0, b: float = 0.0) -> bytes:
+    """What compressed_depth_image_transport sends as RVL: 12 bytes, width and height, and the runs."""
+    return struct.pack("<i2f2I", 0, a, b, depth.shape[1], depth.shape[0]) + rvl(depth)
+
+
+SDK_COLOR, SDK_DEPTH = "/device_0/sensor_1/Color_0", "/device_0/sensor_0/Depth_0"
+
+
+def recorded_by_sdk(count: int = 2, *, ros1: bool = False, cameras: bool = True, extrinsics: bool = True) -> list:
+    """What RealSense's SDK records: streams without frames of coordinates, whose cameras and places are beside them.
+
+    Args:
+        count: of frames.
+        ros1: messages of ROS 1.
+        cameras: with camera_info.
+        extrinsics: with transforms from stream 0, which is neither depth nor color here.
+    """
+    make = Messages(ros1)
+    reference = np.eye(4)
+    reference[:3, :3], reference[:3, 3] = turned(1, -2, 3), (0.02, 0.01, -0.03)
+    to_color = np.eye(4)
+    to_color[:3, :3] = np.array(RIG.rotation).reshape(3, 3)
+    to_color[:3, 3] = np.array(RIG.translation_mm) / 1000
+    found = []
+    for stream, camera, model, matrix in (
+        (SDK_DEPTH, RIG.depth, "None", reference),
+        (SDK_COLOR, RIG.color, "Inverse Brown Conrady", to_color @ reference),
+    ):
+        if cameras:
+            found.append(make.info(f"{stream}/info/camera_info", 1, "", camera, model))
+        if extrinsics:
+            found.append(Message(f"{stream}/tf/0", "geometry_msgs/msg/Transform", 1, make.transform(matrix)))
+    for number in range(count):
+        at = 10**9 + number * 10**9 // RATE
+        seen = recording_files.frame(SDK_RIG, 100 + number)
+        found.append(make.image(f"{SDK_COLOR}/image/data", at, "", "rgb8", seen.rgb))
+        found.append(make.image(f"{SDK_DEPTH}/image/data", at + LATE_NS, "", "mono16", seen.depth))
+    return found

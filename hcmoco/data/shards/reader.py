@@ -114,6 +114,15 @@ class Shards:
         table = _read(self.uri, file, group - self._first_groups[number], None if columns is None else list(columns))
         return table if rows is None else table.take(pa.array(rows, pa.int64()))
 
+    def read_column(self, name: str) -> pa.ChunkedArray:
+        """Read one column of all rows, in their order.
+
+        Raises:
+            UserError: as `read_group`.
+        """
+        chunks = [_read(self.uri, file, None, [name]).column(name) for file in self.manifest.files]
+        return pa.chunked_array([chunk for each in chunks for chunk in each.chunks], chunks[0].type)
+
 
 def read_rows(sources: Sequence[RowGroups], rows: Sequence[Row], columns: Sequence[str] | None = None) -> pa.Table:
     """Read the rows that a plan names, in its order, as one table. Each row group is read once.
@@ -137,20 +146,23 @@ def read_rows(sources: Sequence[RowGroups], rows: Sequence[Row], columns: Sequen
     return pa.concat_tables(tables, promote_options="default").take(pa.array(order))
 
 
-def _read(uri: str, file: File, group: int, columns: list[str] | None) -> pa.Table:
+def _read(uri: str, file: File, group: int | None, columns: list[str] | None) -> pa.Table:
     return Folder(uri).patiently(lambda: _read_once(uri, file, group, columns))
 
 
-def _read_once(uri: str, file: File, group: int, columns: list[str] | None) -> pa.Table:
+def _read_once(uri: str, file: File, group: int | None, columns: list[str] | None) -> pa.Table:
     try:
         metadata = _footer(uri, file.name, file.sha256)
         if group_offsets(metadata) != file.offsets:
             raise ValueError("its row groups are not where the manifest says")
         with Folder(uri).open(file.name) as source:
             stored = pq.ParquetFile(source, metadata=metadata, page_checksum_verification=True, pre_buffer=True)
-            table = stored.read_row_group(group, columns=columns, use_threads=False)
-        if len(table) != file.group_rows[group]:
-            raise ValueError(f"row group {group} has {len(table)} rows")
+            if group is None:
+                table = stored.read(columns=columns, use_threads=False)
+            else:
+                table = stored.read_row_group(group, columns=columns, use_threads=False)
+        if len(table) != (sum(file.group_rows) if group is None else file.group_rows[group]):
+            raise ValueError(f"{'it' if group is None else f'row group {group}'} has {len(table)} rows")
     except (OSError, ValueError, pa.ArrowException) as error:
         Folder(uri).raise_if_unreachable(error)
         raise UserError(

@@ -31,10 +31,10 @@ matrix as Eigen stores it).
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field, FiniteFloat, field_validator, model_validator
+from pydantic import Field, FiniteFloat, StrictBool, field_validator, model_validator
 
 from hcmoco import unique_keys
 from hcmoco.config import Config, build
@@ -52,6 +52,7 @@ _Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 _Three = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
 _ROTATION_ERROR = 1e-3
 _FURTHEST_APART_M = 1.0
+_NEAREST_APART_MM = 0.5  # of two lenses; that of meters taken for millimeters is 1
 
 
 class CameraConfig(Config):
@@ -116,6 +117,9 @@ class CameraConfig(Config):
 class DepthToColor(Config):
     """Where the depth camera is, as the color camera sees it."""
 
+    other_unit: ClassVar = "its numbers are probably millimeters, and meters are read"
+    """What is probably wrong with a translation in meters that is too large."""
+
     rotation: tuple[_Three, _Three, _Three] = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
     translation_mm: _Three | None = None
     translation_m: _Three | None = None
@@ -134,7 +138,7 @@ class DepthToColor(Config):
             raise ValueError("give one of translation_mm (Azure Kinect's SDK) and translation_m (RealSense's SDK, ROS)")
         apart = float(np.linalg.norm(self.millimeters)) / 1000
         if apart > _FURTHEST_APART_M:
-            meant = "; translation_mm was probably meant" if self.translation_m is not None else ""
+            meant = f"; {self.other_unit}" if self.translation_m is not None else ""
             raise ValueError(
                 f"the cameras would be {apart:.3g} m apart, at most {_FURTHEST_APART_M:g} m are taken{meant}"
             )
@@ -149,15 +153,28 @@ class DepthToColor(Config):
         return 1000 * x, 1000 * y, 1000 * z
 
 
+class _Placed(DepthToColor):
+    """`depth_to_color` of `camera.json`, whose keys name the unit."""
+
+    other_unit: ClassVar = "translation_mm was probably meant"
+
+    @model_validator(mode="after")
+    def _not_meters(self) -> "_Placed":
+        apart = float(np.linalg.norm(self.millimeters))
+        if self.translation_mm is not None and 0 < apart < _NEAREST_APART_MM:
+            raise ValueError(f"the cameras would be {apart:.3g} mm apart; translation_m was probably meant")
+        return self
+
+
 class CameraFile(Config):
     """The content of `camera.json`; the module's docstring says what each key means."""
 
     model: str = ""
     depth_unit: DepthUnit | None = None
-    registered: bool | None = None
+    registered: StrictBool | None = None
     color: CameraConfig | None = None
     depth: CameraConfig | None = None
-    depth_to_color: DepthToColor | None = None
+    depth_to_color: _Placed | None = None
 
     @model_validator(mode="after")
     def _together(self) -> "CameraFile":

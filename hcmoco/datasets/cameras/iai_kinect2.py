@@ -37,7 +37,7 @@ HD, QUARTER_HD, SD = (1920, 1080), (960, 540), (512, 424)
 
 _MATRIX_TAG = "!!opencv-matrix"
 _MOST_COEFFICIENTS = 8  # OpenCV writes 12 or 14, of which those of a thin prism and a tilted sensor are mostly 0
-_LARGEST_SHIFT_MM = 300.0
+_LARGEST_SHIFT_MM, _SMALLEST_SHIFT_MM = 300.0, 0.3  # the largest in meters is the smallest in millimeters
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,11 @@ def depth_shift_mm(folder: Path) -> float | None:
         raise UserError(
             f"{path}: depthShift is {shift!r}; a number of millimeters from -{_LARGEST_SHIFT_MM:g} to "
             f"{_LARGEST_SHIFT_MM:g} is read, as kinect2_calibration writes it"
+        )
+    if 0 < abs(shift) < _SMALLEST_SHIFT_MM:
+        raise UserError(
+            f"{path}: depthShift is {shift!r}, which is nothing in millimeters and was probably meant in meters; write "
+            f"{1000 * shift:g} in its place, as kinect2_calibration does, or 0"
         )
     return float(shift)
 

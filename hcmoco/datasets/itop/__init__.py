@@ -11,9 +11,20 @@ protocol of 3D pose counts its margins in their pixels.
 """
 
 from hcmoco.datasets.base import DatasetReader
-from hcmoco.datasets.itop.config import ItopConfig
+from hcmoco.datasets.itop.config import JOINTS, ItopConfig
 from hcmoco.datasets.itop.frames import DEPTH_CODEC, JOINT_SET, JOINT_SET_3D, ROWS_PER_ITEM, UNIT, Block, items, read
 from hcmoco.datasets.itop.inventory import inventory
+from hcmoco.unused_options import check_unused
+
+
+def resolve(config: ItopConfig) -> tuple[ItopConfig, list[str]]:
+    """Return the config as it is; raise UserError for an option that counts for nothing with these boxes."""
+    if config.boxes_file is None:
+        check_unused(config, ("without_box",), "a file of --boxes")
+    elif config.without_box != JOINTS:
+        check_unused(config, ("joint_margin",), "--boxes joints or --without-box joints")
+    return config, []
+
 
 READER = DatasetReader(
     ItopConfig,
@@ -26,6 +37,7 @@ READER = DatasetReader(
     joint_set_3d=JOINT_SET_3D,
     depth_codec=DEPTH_CODEC,
     depth_masking="unmasked",  # a room; the task of pose cuts away what is far from the person
+    resolve=resolve,
 )
 
-__all__ = ["READER", "Block", "ItopConfig", "inventory", "items", "read"]
+__all__ = ["READER", "Block", "ItopConfig", "inventory", "items", "read", "resolve"]

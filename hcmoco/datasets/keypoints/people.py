@@ -33,6 +33,7 @@ from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
 from hcmoco.datasets.person_files import PersonPictures, find_box, read_person_files
 from hcmoco.datasets.recorded_person import check_depth_in_box
 from hcmoco.errors import UserError
+from hcmoco.unused_options import unused
 
 _SAMPLE = 24  # pictures that are opened to see whether the keypoints are theirs
 _NOT_NAMED = "the keypoints say nothing of the picture"
@@ -105,8 +106,12 @@ def items(config: KeypointsConfig) -> list[KeypointItem | Rejected | Skipped]:
         _require_names(config, pictures)
     found: list[KeypointItem | Rejected | Skipped] = []
     in_picture: dict[str, int] = {}
+    scored = False
     for entry in entries(config, pictures.names):
         found.append(_item(entry, config, pictures, settings, in_picture))
+        scored = scored or (not isinstance(entry, NoPerson) and entry.score is not None)
+    if found and not scored and config.min_score != form.min_score:
+        raise unused("--min-score", "scores of people in the files")
     found += [Skipped(f"{config.name}/{name}", _NOT_NAMED) for name in pictures.names if name not in in_picture]
     people = [each for each in found if isinstance(each, KeypointItem)]
     if fault := value_fault([each.joints for each in people], convention):
@@ -222,7 +227,8 @@ def read(item: KeypointItem | Rejected | Skipped) -> Person | Rejected | Skipped
         if pictures.mask is not None:
             check_on_mask(keypoints[keypoints[:, 2] > 0, :2], pictures.mask)
         if depth is not None:
-            check_depth_in_box(depth, unit, "give --depth-unit {unit}", box, shown=True)
+            whole = item.box is not None or 2 * keypoints[:, 2].sum() > len(keypoints)
+            check_depth_in_box(depth, unit, "give --depth-unit {unit}", box, shown=True, whole=whole)
         person = Person(item.id, settings.dataset, settings.split, settings.size, box=box, keypoints=keypoints)
         images = PersonImages(
             rgb=pictures.rgb, depth=None if depth is None else rounded(depth, FURTHEST_MM), mask=pictures.mask

@@ -5,6 +5,9 @@ from pathlib import Path
 from hcmoco.datasets.base import absolute_folder
 from hcmoco.datasets.keypoints.config import KeypointsConfig
 from hcmoco.datasets.keypoints.formats import FORMATS, Format, find_joint_set, recognize
+from hcmoco.unused_options import check_unused
+
+_OF_FORMAT = {"coco-results": ("image_list",), "azure-kinect": ("calibration", "first_frame")}
 
 
 def resolve(config: KeypointsConfig) -> tuple[KeypointsConfig, list[str]]:
@@ -24,6 +27,11 @@ def resolve(config: KeypointsConfig) -> tuple[KeypointsConfig, list[str]]:
     path = Path(paths["keypoints"])
     name = config.format or recognize(path)
     form: Format = FORMATS[name]
+    for other, names in _OF_FORMAT.items():
+        if name != other:
+            check_unused(config, names, f"--format {other}")
+    if not config.depth:
+        check_unused(config, ("depth_unit", "depth_codec"), "--depth")
     joints = find_joint_set(form, path, config.joints)
     least = form.min_confidence if config.min_confidence is None else config.min_confidence
     score = form.min_score if config.min_score is None else config.min_score

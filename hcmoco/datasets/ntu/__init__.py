@@ -8,10 +8,21 @@ neither needed nor read: rows are of the color picture, and joints lie where the
 
 from hcmoco.data.skeletons import KINECT_25
 from hcmoco.datasets.base import DatasetReader
-from hcmoco.datasets.ntu.calibration import Calibration, calibrate, calibrations, with_calibrations
+from hcmoco.datasets.ntu.calibration import Calibration, calibrate, calibrations, sampled, with_calibrations
 from hcmoco.datasets.ntu.clip import read
 from hcmoco.datasets.ntu.config import NtuConfig
 from hcmoco.datasets.ntu.layout import NtuItem, inventory, items
+from hcmoco.unused_options import check_unused
+
+_OF_DEPTH = ("depth", "max_residual", "max_residual_p90", "max_clip_residual", "depth_codec")
+
+
+def resolve(config: NtuConfig) -> tuple[NtuConfig, list[str]]:
+    """Return the config as it is; raise UserError for an option that counts only beside depth, which is not read."""
+    if config.use == "rgb":
+        check_unused(config, _OF_DEPTH, "--use both")
+    return config, []
+
 
 READER = DatasetReader(
     NtuConfig,
@@ -27,6 +38,8 @@ READER = DatasetReader(
     calibrations=calibrations,
     calibrate=calibrate,
     with_calibrations=with_calibrations,
+    sampled=sampled,
+    resolve=resolve,
 )
 
 __all__ = [

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hcmoco.datasets.base import Rejected, Skipped
+from hcmoco.datasets.few import calibrated_few, readable, spread
 from hcmoco.datasets.io.files import read_inside
 from hcmoco.datasets.ntu import registration, skeleton_file
 from hcmoco.datasets.ntu.config import COLOR_HEIGHT, COLOR_WIDTH, HEIGHT, WIDTH, NtuConfig
@@ -208,3 +209,15 @@ def with_calibrations(
         why = f" ({reasons[0]})" if reasons else ""
         raise UserError(f"{config.source}: no clip is left to read{why}; `--check` lists what is missing")
     return found
+
+
+def sampled(config: NtuConfig, items: Sequence[NtuItem | Rejected | Skipped]) -> Sequence[NtuItem | Rejected | Skipped]:
+    """Return the few clips that `prepare --check` reads: of one setup and camera, registered by some of its clips."""
+    if config.use == "rgb":
+        return spread(readable(items), 2)
+
+    def measure(config: NtuConfig, clips: Sequence[NtuItem]) -> Sequence[NtuItem | Rejected | Skipped]:
+        measured = {name: calibrate(each) for name, each in calibrations(config, clips).items()}
+        return with_calibrations(config, clips, measured)
+
+    return calibrated_few(config, items, lambda clip: clip.tag.pair, measure)

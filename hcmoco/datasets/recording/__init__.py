@@ -11,7 +11,7 @@ The folder is recognized by what is in it; the first lines of output say as what
     *.mkv                                    Azure Kinect (k4arecorder), with its own calibration
     *.mp4, *.mov, *.mkv, *.avi               video of any camera: RGB, turned upright
     *.bag, *.mcap, *.db3, or metadata.yaml   ROS bags: image, compressed image and camera_info topics; depth is
-                                             registered by /tf_static, or aligned already (needs the package rosbags)
+                                             registered by the bag's transforms, or aligned (needs the package rosbags)
     meta/info.json, videos/                  LeRobot data set: its color videos; --video-key names one camera
 
 camera.json tells the unit of depth, and how depth and color belong together; docs/data/recordings.md has its keys. With
@@ -35,7 +35,17 @@ the picture. Left is the person's own left in an unmirrored picture.
 
 from hcmoco.datasets.base import DatasetReader, ToDetect
 from hcmoco.datasets.recording.config import RecordingConfig
-from hcmoco.datasets.recording.frames import Item, calibrate, inventory, items, read, resolve, shown, with_people
+from hcmoco.datasets.recording.frames import (
+    Item,
+    calibrate,
+    inventory,
+    items,
+    read,
+    resolve,
+    sampled,
+    shown,
+    with_people,
+)
 from hcmoco.datasets.segmentation import stage
 
 __all__ = ["READER", "Item", "RecordingConfig", "inventory", "items", "read", "resolve"]
@@ -55,6 +65,7 @@ READER: DatasetReader[RecordingConfig, Item] = DatasetReader(
     calibrations=stage.calibrations,
     calibrate=calibrate,
     with_calibrations=stage.with_calibrations,
+    sampled=sampled,
     resolve=resolve,
     to_detect=ToDetect(shown, with_people),
 )

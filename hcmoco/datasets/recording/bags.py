@@ -44,9 +44,8 @@ def depth_frames(items: Iterable[BagItem]) -> Iterator[np.ndarray]:
                     yield in_millimeters(stored, unit or default_unit(stored))
 
 
-def read(item: BagItem) -> list[Outcome]:
-    """Return the records of every `stride`-th moment, in order; the whole bag is Rejected if it cannot be used."""
-    found: list[Outcome] = []
+def read(item: BagItem) -> Iterator[Outcome]:
+    """Yield the records of every `stride`-th moment, in order; the whole bag is Rejected if it cannot be used."""
     config, last = item.config, -1
     try:
         with _opened(item) as (reader, streams):
@@ -54,12 +53,14 @@ def read(item: BagItem) -> list[Outcome]:
             for number, (color, depth) in enumerate(ros_bag.pairs(reader, streams)):
                 if number % config.stride == 0:
                     both = bool(streams.color and streams.depth)
-                    found += _frame(item, number, color, depth, by, paired=both)
+                    yield from _frame(item, number, color, depth, by, paired=both)
                     last = number
-            found += not_reached(item, last)
+            yield from not_reached(item, last)
     except ValueError as error:
-        found.append(Rejected(item.id, str(error)))
-    return found or [Rejected(item.id, f"the bag {item.name!r} has no frame")]
+        yield Rejected(item.id, str(error))
+    else:
+        if last < 0 and not item.lines:
+            yield Rejected(item.id, f"the bag {item.name!r} has no frame")
 
 
 def shown(item: BagItem) -> Iterator[Shown]:
@@ -104,9 +105,9 @@ def cameras(given: RecordedBy | None, streams: ros_bag.Streams) -> RecordedBy:
     if streams.color and streams.depth and not (by.rig or by.registered):
         raise ValueError(
             f"nothing says how depth ({streams.depth.name}) lies on color ({streams.color.name}): the bag has no "
-            "/tf_static with both frames and their camera_info; record depth that is aligned to color, or write "
-            'depth_to_color or "registered" into camera.json (docs/data/recordings.md), or read one of them with '
-            "--use rgb or --use depth"
+            "/tf_static (or tf of RealSense's SDK) with both, or no camera_info of them; record depth that is aligned "
+            'to color, or write depth_to_color or "registered" into camera.json (docs/data/recordings.md), or read one '
+            "of them with --use rgb or --use depth"
         )
     return by
 

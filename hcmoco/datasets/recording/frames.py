@@ -14,6 +14,7 @@ from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.detected import asks_for_everybody, check_placed, resolve_detector, without_doubles
 from hcmoco.datasets.io.files import text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.line_options import check_counted
 from hcmoco.datasets.person_lines import FolderItem, PersonLine, check_named, joints_fault
 from hcmoco.datasets.recording import bags, kinect2, lerobot, tool_keypoints, videos
 from hcmoco.datasets.recording.bags import BagItem
@@ -43,6 +44,8 @@ def items(config: RecordingConfig) -> list[Item | Rejected | Skipped]:
     """
     config, seen = _look(config)
     layout, lines = seen.layout, seen.lines
+    everybody = (line for each in (lines or {}).values() for line in each)
+    check_counted(config, everybody, has_depth=_may_have_depth(config, layout), of_tool=bool(config.keypoints))
     if layout.bags or layout.videos:
         _check_no_pictures(config, lines)
         _check_known_files(config, lines, _stems(config, layout))
@@ -70,6 +73,14 @@ def _look(config: RecordingConfig) -> tuple[RecordingConfig, Seen]:
         return config, Seen(seen.layout, read_lines(config), True)
     config = tool_keypoints.resolve(config)[0]
     return config, Seen(seen.layout, _tool_lines(config, seen.layout)[0], True)
+
+
+def _may_have_depth(config: RecordingConfig, layout: Layout) -> bool:
+    """Whether depth is read, as far as the folder shows: a bag or an Azure Kinect's video (.mkv) has to be opened."""
+    if config.use == "rgb" or layout.kind == lerobot.KIND:
+        return False
+    of_azure = any(name.lower().endswith(".mkv") for name in layout.videos)
+    return bool(layout.bags) or of_azure or any(frame.depth for frame in layout.frames)
 
 
 def _tool_lines(config: RecordingConfig, layout: Layout) -> tuple[dict[str, list[FrameLine]], list[str]]:
@@ -196,7 +207,7 @@ def _people(
     ]
 
 
-def read(item: Item | Rejected | Skipped) -> Outcome | list[Outcome]:
+def read(item: Item | Rejected | Skipped) -> Outcome | Iterator[Outcome]:
     """Return the record of a person, or those of a video or bag."""
     if isinstance(item, Rejected | Skipped):
         return item
@@ -207,9 +218,17 @@ def read(item: Item | Rejected | Skipped) -> Outcome | list[Outcome]:
 
 def calibrate(job: Job) -> dict[str, Any]:
     """Measure what segments the frames, see `stage.calibrate`; of a video or bag its own frames tell the background."""
+    return stage.calibrate(job, _frames_of(job.items))
+
+
+def _frames_of(items: Sequence[Any]) -> Any:
     kinds = {VideoItem: videos.depth_frames, BagItem: bags.depth_frames}
-    frames_of: Any = next((kinds[type(each)] for each in job.items if type(each) in kinds), stage.depth_frames)
-    return stage.calibrate(job, frames_of)
+    return next((kinds[type(each)] for each in items if type(each) in kinds), stage.depth_frames)
+
+
+def sampled(config: RecordingConfig, items: Sequence[Item | Rejected | Skipped]) -> Sequence[Item | Rejected | Skipped]:
+    """Return the few items that `prepare --check` reads, with what segments them: see `stage.sampled`."""
+    return stage.sampled(config, items, _frames_of(items))
 
 
 def inventory(config: RecordingConfig) -> Inventory:
@@ -229,17 +248,17 @@ def inventory(config: RecordingConfig) -> Inventory:
     elif layout.videos:
         found.check_files("videos", config.path, layout.videos, "MP4", "Matroska", "AVI")
     else:
-        _check_pictures(found, config, layout)
+        _check_pictures(found, config, layout.frames[:: config.stride])
     lines = [each.line for each in everybody if isinstance(each, FolderItem)]
     unmasked = dict.fromkeys(line.rgb or line.depth or "" for line in lines if line.mask is None)
     stage.check(found, config, everybody, tuple(unmasked), folder.PICTURES["mask"])
     return found
 
 
-def _check_pictures(found: Inventory, config: RecordingConfig, layout: Layout) -> None:
+def _check_pictures(found: Inventory, config: RecordingConfig, frames: Sequence[FrameFiles]) -> None:
     for what, formats in folder.PICTURES.items():
         label = "RGB" if what == "rgb" else what
-        named = [name for frame in layout.frames if (name := getattr(frame, what, None)) is not None]
+        named = [name for frame in frames if (name := getattr(frame, what, None)) is not None]
         raw = [name for name in named if name.endswith(".raw")]
         if named:
             found.check_files(f"{label} pictures", config.path, raw)
@@ -256,10 +275,18 @@ def resolve(config: RecordingConfig) -> tuple[RecordingConfig, list[str]]:
         raise UserError("--detect finds keypoints, and --keypoints has some already; give one of them")
     if not config.keypoints:
         check_unused(config, ("format", "first_frame"), "--keypoints")
+    elif config.file != type(config).model_fields["file"].default:
+        raise UserError("--file and --keypoints both say who is where; give one of them")
     rooted = config.model_copy(update={"path": absolute_folder(config.path)})
     layout = recognize(rooted)
     if not layout.bags:
         check_unused(config, ("color_topic", "depth_topic"), "ROS bags")
+    else:
+        check_unused(config, ("orientation",), "pictures or videos in files")
+    if config.use != "both":
+        check_unused(config, ("depth_topic",) if config.use == "rgb" else ("color_topic",), "--use both")
+    if not (layout.bags or layout.videos):
+        check_unused(config, ("first_frame",), "videos or ROS bags")
     if layout.kind != lerobot.KIND:
         check_unused(config, ("video_key",), "a LeRobot data set")
     if layout.kind not in (kinect2.FOLDER, kinect2.SNAPSHOTS):

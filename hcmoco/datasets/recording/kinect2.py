@@ -16,7 +16,8 @@ kinect2_viewer saves the topics *_rect, both of one size (saveCloudAndImages of 
     NUMBER_color.jpg, NUMBER_depth.png
     NUMBER_depth_colored.png, NUMBER_cloud.pcd    for people to look at: passed over
 
-In its mode `sd`, color lies on depth, and the camera is the device's own; `ir` has infrared in place of color.
+In its mode `sd`, color lies on depth, and the camera is the device's own; `ir` has infrared in place of color, gray in
+three channels, which is refused.
 """
 
 import re
@@ -24,14 +25,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from hcmoco.data.containers import read_header
 from hcmoco.datasets.cameras import iai_kinect2
 from hcmoco.datasets.cameras.camera_file import CAMERA_FILE, RecordedBy, read_camera_file
 from hcmoco.datasets.cameras.iai_kinect2 import HD, QUARTER_HD, SD
 from hcmoco.datasets.cameras.registration import Rig
+from hcmoco.datasets.few import spread
 from hcmoco.datasets.io.depth_files import read_depth_file
 from hcmoco.datasets.io.files import read_inside
-from hcmoco.datasets.io.pictures import read_picture_header
+from hcmoco.datasets.io.pictures import decode_picture, read_picture_header
 from hcmoco.datasets.recording.config import FrameFiles, Layout, RecordingConfig
 from hcmoco.errors import UserError
 
@@ -39,6 +43,8 @@ NAME = re.compile(r"(?P<number>\d+)_(?P<stream>color|depth|depth_colored)\.(?P<s
 FOLDER, SNAPSHOTS = "Kinect v2 folder of iai_kinect2", "Kinect v2 snapshots of kinect2_viewer"
 """What the layouts are called."""
 _MODEL = "Kinect v2"
+_LOOKED_AT = 3  # color pictures, one of which has color if they are of a color camera
+_GRAY = 3  # what JPEG's conversion of colors makes of gray
 
 
 def is_calibrated(names: Iterable[str]) -> bool:
@@ -62,7 +68,9 @@ def snapshots(root: Path, names: Sequence[str], config: RecordingConfig) -> Layo
     by_stream: dict[str, dict[str, str]] = {"color": {}, "depth": {}, "depth_colored": {}}
     for name in names:
         if match := NAME.fullmatch(name):
-            by_stream[match["stream"]][match["number"]] = name
+            other = by_stream[match["stream"]].setdefault(match["number"], name)
+            if other != name:
+                raise UserError(f"{root} has both {other} and {name}; keep one of each number")
     color = by_stream["color"] if config.use != "depth" else {}
     depth = by_stream["depth"] if config.use != "rgb" else {}
     both = bool(color and depth)
@@ -71,6 +79,7 @@ def snapshots(root: Path, names: Sequence[str], config: RecordingConfig) -> Layo
     alone = [name for found in (color, depth) for number, name in found.items() if number not in set(numbers)]
     colored = len(by_stream["depth_colored"])
     notes: tuple[str, ...] = (f"{colored} colored depth pictures are passed over",) if colored else ()
+    _check_color(root, [name for number in numbers if (name := color.get(number))])
     if is_calibrated(names):
         by, said = recorded_by(root, frames, "rectified")
         notes += said
@@ -112,7 +121,7 @@ def recorded_by(root: Path, frames: Sequence[FrameFiles], lens: str) -> tuple[Re
     if color is not None and color not in (HD, QUARTER_HD, *([SD] if of_sd else [])):
         raise UserError(
             f"{root}: color pictures are {color[0]} x {color[1]} pixels; iai_kinect2's are 1920 x 1080 (hd) or "
-            f"960 x 540 (qhd), and its calibration is of no others: write {CAMERA_FILE} for yours"
+            f"960 x 540 (qhd), and its calibration is of no others: move calib_*.yaml away and write {CAMERA_FILE}"
         )
     if lens == "rectified":
         return _rectified(root, color, depth)
@@ -122,6 +131,26 @@ def recorded_by(root: Path, frames: Sequence[FrameFiles], lens: str) -> tuple[Re
             "512 x 424; if depth and color are of topics *_rect, give --lens rectified"
         )
     return _distorted(root, color, depth)
+
+
+def _check_color(root: Path, names: Sequence[str]) -> None:
+    """Refuse the mode `ir`, in which kinect2_viewer saves infrared as JPEG in colors, all of them gray."""
+    gray = ""
+    for name in spread(names, _LOOKED_AT):
+        try:
+            if _color_size(root, name) != SD:
+                return
+            rgb = decode_picture(read_inside(root, name))
+        except ValueError:
+            continue  # it is rejected, with its reason, when it is read
+        if np.ptp(rgb, axis=2).max() > _GRAY:
+            return
+        gray = gray or name
+    if gray:
+        raise UserError(
+            f"{root / gray} has no color: in its mode ir kinect2_viewer saves infrared in its place; read depth alone "
+            "with --use depth, or save color in the modes hd, qhd or sd"
+        )
 
 
 def _distorted(

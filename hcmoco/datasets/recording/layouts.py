@@ -208,7 +208,8 @@ def _snapshots(root: Path, names: list[str], use: str) -> Layout:
     for name, match in matches.items():
         stem = f"{match['base']}_{match['time']}" if match["time"] else match["base"]
         if match["stream"] == "Color" and match["suffix"] != "raw":
-            color[stem] = name
+            if color.setdefault(stem, name) != name:
+                raise UserError(f"{root} has both {color[stem]} and {name}; keep one of each name")
         elif match["stream"] == "Depth" and match["suffix"] == "raw":
             depth[stem] = name
         else:

@@ -11,6 +11,7 @@ Not read: depth videos ("video.is_depth_map", or depth in the name), whose numbe
 inside Parquet (dtype "image"); the state of the robot; tables of Lance ("storage_format").
 """
 
+import glob
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,9 @@ _BY_EPISODE = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_ind
 _BY_FILE = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 _TEMPLATES = {"v2.0": _BY_EPISODE, "v2.1": _BY_EPISODE, "v3.0": _BY_FILE}
 _NAME = re.compile(r"videos/(?:chunk-\d+/([^/]+)/(episode_\d+)|([^/]+)/(chunk-\d+/file-\d+))\.mp4")
+_KEY = re.compile(r"[^/\\\x00-\x1f]+")
 _MOST_EPISODES = 10_000_000
+_MOST_MISSING = 1000  # episodes; each is a line of its own
 
 
 def is_lerobot(root: Path) -> bool:
@@ -68,12 +71,14 @@ def layout(root: Path, config: RecordingConfig) -> Layout:
 def _info(path: Path) -> dict[str, Any]:
     try:
         info = unique_keys.loads(path.read_bytes().decode())
+        if not isinstance(info, dict):
+            raise ValueError(f"it must be a JSON object, it is {type(info).__name__}")
         version, template, features = (info[key] for key in ("codebase_version", "video_path", "features"))
         if not isinstance(features, dict) or not all(isinstance(each, dict) for each in features.values()):
             raise ValueError("features must be an object of objects")
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}); copy it again") from None
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise UserError(f"{path} is no info.json of LeRobot from version 2.0 on: {error} is missing") from None
     known = ", ".join(_TEMPLATES)
     if not isinstance(version, str) or version not in _TEMPLATES:
@@ -90,7 +95,12 @@ def _info(path: Path) -> dict[str, Any]:
 def _cameras(path: Path, info: dict[str, Any], wanted: str) -> tuple[list[str], tuple[str, ...]]:
     """The names of the color cameras that are read, and sentences on those that are not."""
     features: dict[str, dict] = info["features"]
-    videos = [key for key, each in features.items() if each.get("dtype") == "video" and "/" not in key]
+    videos = [key for key, each in features.items() if each.get("dtype") == "video"]
+    if bad := next((key for key in videos if not _KEY.fullmatch(key) or not key.strip(".")), None):
+        raise UserError(
+            f"{path} names the camera {bad!r}, which is no name of a folder; LeRobot's own names are like "
+            "observation.images.top: rename it there, and its folder of videos"
+        )
     depth = [key for key in videos if _is_depth(key, features[key])]
     color = [key for key in videos if key not in depth]
     inside = [key for key, each in features.items() if each.get("dtype") == "image"]
@@ -119,11 +129,16 @@ def _videos(root: Path, info: dict[str, Any], key: str) -> list[str]:
         names = [name for name in sorted(each.relative_to(root).as_posix() for each in found) if _NAME.fullmatch(name)]
         _check_all_there(root, key, names)
         return names
-    return [
-        _BY_EPISODE.format(
-            episode_chunk=number // _count(root, info, "chunks_size"), video_key=key, episode_index=number
+    count, chunk = _count(root, info, "total_episodes"), _count(root, info, "chunks_size")
+    num_there = sum(1 for _ in (root / "videos").glob(f"chunk-*/{glob.escape(key)}/episode_*.mp4"))
+    if count > num_there + _MOST_MISSING:
+        raise UserError(
+            f"{root / INFO}: total_episodes is {count:,}, and {root / 'videos'} has {num_there:,} of the camera {key}; "
+            "download the others, or the info.json that belongs to these"
         )
-        for number in range(_count(root, info, "total_episodes"))
+    return [
+        _BY_EPISODE.format(episode_chunk=number // chunk, video_key=key, episode_index=number)
+        for number in range(count)
     ]
 
 

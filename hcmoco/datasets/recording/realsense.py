@@ -21,7 +21,7 @@ import re
 from pathlib import Path
 
 from hcmoco.config import build
-from hcmoco.datasets.cameras.camera import Camera
+from hcmoco.datasets.cameras.camera import Camera, DistortionModel
 from hcmoco.datasets.cameras.camera_file import CameraConfig
 from hcmoco.errors import UserError
 
@@ -34,12 +34,13 @@ _COLUMNS = {
     "cx": "PPx",
     "cy": "PPy",
 }
-_MODELS = {
+MODELS: dict[str, DistortionModel] = {
     "None": "none",
     "Brown Conrady": "brown-conrady",
     "Modified Brown Conrady": "modified-brown-conrady",
     "Inverse Brown Conrady": "modified-brown-conrady",
 }
+"""What the SDK calls lens models."""
 
 
 def depth_camera(folder: Path, names: list[str]) -> Camera | None:
@@ -71,8 +72,8 @@ def _camera(path: Path) -> Camera:
         raise UserError(f"{path} is not the metadata of a RealSense depth picture ({error}); save it again") from None
     if form.upper() != "Z16":
         raise UserError(f"{path} says that its picture is {form}; depth in Z16 is read")
-    if model not in _MODELS:
-        raise UserError(f"{path}: the distortion {model!r} is not supported; known are {', '.join(_MODELS)}")
+    if model not in MODELS:
+        raise UserError(f"{path}: the distortion {model!r} is not supported; known are {', '.join(MODELS)}")
     return build(
         CameraConfig, {**numbers, "width": int(numbers["width"]), "height": int(numbers["height"])}, str(path)
     ).camera()

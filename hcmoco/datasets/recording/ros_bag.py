@@ -13,7 +13,7 @@ from typing import Any
 
 from hcmoco.data.depth_units import unit_name
 from hcmoco.datasets.cameras.camera import Camera
-from hcmoco.datasets.cameras.camera_file import RecordedBy
+from hcmoco.datasets.cameras.camera_file import DepthToColor, RecordedBy
 from hcmoco.datasets.cameras.registration import Rig
 from hcmoco.datasets.recording import ros_messages
 from hcmoco.datasets.recording.pairing import side_by_side
@@ -23,6 +23,7 @@ SUFFIXES = (".bag", ".mcap", ".db3")
 METADATA = "metadata.yaml"
 _IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 _INFO, _TF = "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
+_TRANSFORM = "geometry_msgs/msg/Transform"
 _TRANSPORTS = ("/compressedDepth", "/compressed")
 _SDK = "/image/data"  # RealSense's SDK: /device_0/sensor_1/Color_0/image/data
 _ALIGNED = ("aligned_depth_to_color", "depth_registered", "depth_to_rgb")
@@ -171,15 +172,39 @@ def _recorded_by(reader: Any, color: Topic | None, depth: Topic | None) -> Recor
         return by
     if any(each in depth.name for each in _ALIGNED) or (depth.frame and depth.frame == color.frame):
         return RecordedBy(by.file, by.model, by.depth_unit, by.color, by.depth, None, True)
-    statics = [each for each in reader.connections if each.msgtype == _TF and each.topic.endswith("tf_static")]
-    messages = [reader.deserialize(raw, each.msgtype) for each, _, raw in reader.messages(statics)] if statics else []
-    transforms = [transform for message in messages for transform in message.transforms]
-    placed = ros_messages.depth_to_color(transforms, depth.frame, color.frame)
+    placed = _placed_by_sdk(reader, depth.name, color.name) or _placed_by_tf(reader, depth.frame, color.frame)
     if placed is None or color.camera is None or depth.camera is None:
         return by
     rotation = tuple(float(each) for row in placed.rotation for each in row)
     rig = Rig(depth.camera, color.camera, rotation, placed.millimeters)
     return RecordedBy(by.file, by.model, by.depth_unit, by.color, by.depth, rig, False)
+
+
+def _placed_by_tf(reader: Any, depth_frame: str, color_frame: str) -> DepthToColor | None:
+    if not (depth_frame and color_frame):
+        return None  # the SDK's pictures name none: two without a name are not one and the same
+    statics = [each for each in reader.connections if each.msgtype == _TF and each.topic.endswith("tf_static")]
+    messages = [reader.deserialize(raw, each.msgtype) for each, _, raw in reader.messages(statics)] if statics else []
+    transforms = [transform for message in messages for transform in message.transforms]
+    return ros_messages.depth_to_color(transforms, depth_frame, color_frame)
+
+
+def _placed_by_sdk(reader: Any, depth: str, color: str) -> DepthToColor | None:
+    """What RealSense's SDK writes beside its streams: STREAM/tf/NUMBER, a transform from the stream of this number."""
+    if not (depth.endswith(_SDK) and color.endswith(_SDK)):
+        return None
+    found: dict[str, dict[str, Any]] = {}
+    for each in reader.connections:
+        stream, _, number = each.topic.rpartition("/tf/")
+        if each.msgtype == _TRANSFORM and stream in (depth.removesuffix(_SDK), color.removesuffix(_SDK)):
+            found.setdefault(number, {})[stream] = each
+    both = next((each for each in found.values() if len(each) == 2), None)
+    if both is None:
+        return None
+    to_depth, to_color = (_first(reader, [both[name.removesuffix(_SDK)]]) for name in (depth, color))
+    if to_depth is None or to_color is None:
+        return None
+    return ros_messages.depth_to_color_of_sdk(to_depth, to_color)
 
 
 def _depth_unit(reader: Any, depth: Topic) -> str:

@@ -2,9 +2,9 @@
 
 Sources: sensor_msgs/Image, CompressedImage, CameraInfo and image_encodings (github.com/ros2/common_interfaces); REP 118
 (ros.org/reps/rep-0118.html): depth is 16UC1 in millimeters or 32FC1 in meters; REP 104: camera_info; the 12 bytes
-before a compressed depth picture: compressed_depth_image_transport/compression_common.h
-(github.com/ros-perception/image_transport_plugins); tf2_msgs/TFMessage: a transform takes points of the child's frame
-to the parent's.
+before a compressed depth picture, and the size before RVL: compression_common.h and codec.cpp of
+compressed_depth_image_transport (github.com/ros-perception/image_transport_plugins); tf2_msgs/TFMessage: a transform
+takes points of the child's frame to the parent's.
 """
 
 import struct
@@ -15,9 +15,11 @@ import cv2
 import numpy as np
 from pydantic import ValidationError
 
-from hcmoco.datasets.cameras.camera import Camera
+from hcmoco.datasets.cameras.camera import Camera, DistortionModel
 from hcmoco.datasets.cameras.camera_file import CameraConfig, DepthToColor
 from hcmoco.datasets.io.pictures import decode_picture
+from hcmoco.datasets.io.rvl import decode_rvl
+from hcmoco.datasets.recording import realsense
 
 _COLOR: dict[str, tuple[int, int | None]] = {  # channels, conversion to RGB
     "rgb8": (3, None),
@@ -32,7 +34,12 @@ _COLOR: dict[str, tuple[int, int | None]] = {  # channels, conversion to RGB
 }
 _DEPTH = {"16uc1": "u2", "mono16": "u2", "32fc1": "f4"}
 _DEPTH_HEADER = struct.Struct("<i2f")
-_MODELS = {"plumb_bob": 5, "rational_polynomial": 8}
+_RVL_SIZE = struct.Struct("<2I")  # width and height, before what Wilson's paper has
+_MODELS: dict[str, tuple[DistortionModel, int]] = {  # what it is called here, numbers
+    "plumb_bob": ("brown-conrady", 5),
+    "rational_polynomial": ("brown-conrady", 8),
+    **{name.lower(): (model, 5) for name, model in realsense.MODELS.items() if model != "none"},
+}
 
 
 def is_depth(message: Any) -> bool:
@@ -77,14 +84,13 @@ def depth_picture(message: Any) -> np.ndarray:
         rows = np.ascontiguousarray(_rows(message, kind.itemsize))
         return rows.view(kind).astype(kind.newbyteorder("="))
     data, told = bytes(message.data), message.format.lower()
-    if "rvl" in told:
-        raise ValueError("depth is compressed as RVL, which is not read; record it as compressedDepth png, or raw")
     if "compresseddepth" not in told:
         return _png(data)
     if len(data) <= _DEPTH_HEADER.size:
         raise ValueError("the compressed depth picture is empty")
     _, a, b = _DEPTH_HEADER.unpack_from(data)
-    stored = _png(data[_DEPTH_HEADER.size :])
+    packed = data[_DEPTH_HEADER.size :]
+    stored = _rvl(packed) if told.rpartition("compresseddepth")[2].strip() == "rvl" else _png(packed)
     if not told.startswith("32fc1"):
         return stored
     # Inverse depth: a / (number - b) meters; 0 is no reading.
@@ -97,6 +103,13 @@ def _png(data: bytes) -> np.ndarray:
     if picture is None or picture.dtype != np.uint16 or picture.ndim != 2:
         raise ValueError("the compressed depth picture is no PNG of 16 bits")
     return picture
+
+
+def _rvl(data: bytes) -> np.ndarray:
+    if len(data) <= _RVL_SIZE.size:
+        raise ValueError("the compressed depth picture is empty")
+    width, height = _RVL_SIZE.unpack_from(data)
+    return decode_rvl(data[_RVL_SIZE.size :], width, height)
 
 
 def _rows(message: Any, pixel_bytes: int) -> np.ndarray:
@@ -124,11 +137,25 @@ def camera_of(info: Any) -> Camera | None:
         raise ValueError(f"the lens model {info.distortion_model!r} of camera_info is none of {', '.join(_MODELS)}")
     values = {"width": info.width, "height": info.height, "fx": k[0], "fy": k[4], "cx": k[2], "cy": k[5]}
     if any(d):
-        values |= {"distortion_model": "brown-conrady", "distortion": tuple(d[: _MODELS[model]])}
+        values |= {"distortion_model": _MODELS[model][0], "distortion": tuple(d[: _MODELS[model][1]])}
     try:
         return CameraConfig(**values).camera()
     except ValidationError as error:
         raise ValueError(f"camera_info: {error.errors()[0]['msg']}") from None
+
+
+def depth_to_color_of_sdk(to_depth: Any, to_color: Any) -> DepthToColor:
+    """Return where the depth camera is as the color camera sees it, of a bag that RealSense's SDK recorded.
+
+    Args:
+        to_depth, to_color: geometry_msgs/Transform messages that take points of one and the same stream to the stream
+            of depth and to that of color (`write_extrinsics` of src/media/ros/ros_writer.cpp and `get_extrinsics` of
+            src/device.cpp, github.com/IntelRealSense/librealsense).
+
+    Raises:
+        ValueError: as `depth_to_color`.
+    """
+    return _placed(_matrix(to_color) @ np.linalg.inv(_matrix(to_depth)), "tf of RealSense's SDK")
 
 
 def depth_to_color(transforms: Iterable[Any], depth_frame: str, color_frame: str) -> DepthToColor | None:
@@ -143,11 +170,7 @@ def depth_to_color(transforms: Iterable[Any], depth_frame: str, color_frame: str
     """
     parents: dict[str, tuple[str, np.ndarray]] = {}
     for each in transforms:
-        at, turn = each.transform.translation, each.transform.rotation
-        matrix = np.eye(4)
-        matrix[:3, :3] = _rotation(turn.x, turn.y, turn.z, turn.w)
-        matrix[:3, 3] = at.x, at.y, at.z
-        parents[each.child_frame_id.lstrip("/")] = each.header.frame_id.lstrip("/"), matrix
+        parents[each.child_frame_id.lstrip("/")] = each.header.frame_id.lstrip("/"), _matrix(each.transform)
 
     def to_root(frame: str) -> tuple[str, np.ndarray]:
         matrix, seen = np.eye(4), set()
@@ -163,13 +186,25 @@ def depth_to_color(transforms: Iterable[Any], depth_frame: str, color_frame: str
     )
     if depth_root != color_root:
         return None
-    found = np.linalg.inv(from_color) @ from_depth
+    return _placed(np.linalg.inv(from_color) @ from_depth, "/tf_static")
+
+
+def _matrix(transform: Any) -> np.ndarray:
+    """float64 [4, 4] of a geometry_msgs/Transform."""
+    at, turn = transform.translation, transform.rotation
+    matrix = np.eye(4)
+    matrix[:3, :3] = _rotation(turn.x, turn.y, turn.z, turn.w)
+    matrix[:3, 3] = at.x, at.y, at.z
+    return matrix
+
+
+def _placed(found: np.ndarray, where: str) -> DepthToColor:
     try:
         return DepthToColor(
             rotation=tuple(map(tuple, found[:3, :3].tolist())), translation_m=tuple(found[:3, 3].tolist())
         )
     except ValidationError as error:
-        raise ValueError(f"/tf_static: {error.errors()[0]['msg']}") from None
+        raise ValueError(f"{where}: {error.errors()[0]['msg']}") from None
 
 
 def _rotation(x: float, y: float, z: float, w: float) -> np.ndarray:

@@ -50,18 +50,19 @@ def depth_frames(items: Iterable[VideoItem]) -> Iterator[np.ndarray]:
             raise ValueError(f"the video {item.name!r} has no depth, so it has no background to remove")
 
 
-def read(item: VideoItem) -> list[Outcome]:
-    """Return the records of every `stride`-th frame, in order; the whole file is Rejected if it does not open."""
-    found: list[Outcome] = []
+def read(item: VideoItem) -> Iterator[Outcome]:
+    """Yield the records of every `stride`-th frame, in order; the whole file is Rejected if it does not open."""
     last = -1
     try:
         for moment in _moments(item):
-            found += _frame(item, moment)
+            yield from _frame(item, moment)
             last = moment.number
-        found += not_reached(item, last)
+        yield from not_reached(item, last)
     except ValueError as error:
-        found.append(Rejected(item.id, str(error)))
-    return found or [Rejected(item.id, f"the video {item.name!r} has no frame")]
+        yield Rejected(item.id, str(error))
+    else:
+        if last < 0 and not item.lines:
+            yield Rejected(item.id, f"the video {item.name!r} has no frame")
 
 
 def shown(item: VideoItem) -> Iterator[Shown]:

@@ -6,14 +6,16 @@ and its tolerance, or the hash of a network's weights.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from hcmoco.data.depth_units import default_unit, in_millimeters
 from hcmoco.datasets.base import Rejected, Skipped
 from hcmoco.datasets.cameras.camera_file import RecordedBy
+from hcmoco.datasets.few import FEW, readable, spread
 from hcmoco.datasets.io.depth_files import read_depth_file
 from hcmoco.datasets.io.inventory import Fault, Inventory
 from hcmoco.datasets.person_lines import FolderConfig, FolderItem
@@ -24,8 +26,8 @@ from hcmoco.datasets.segmentation.request import FRAMES, pictures_in
 from hcmoco.errors import UserError
 from hcmoco.unused_options import check_unused
 
-FrameT = TypeVar("FrameT")
 NAME = "segmentation"
+_FEW_OF_NETWORK = 2  # pictures: seconds each
 _EMPTY_SCENE = "give a depth picture of the empty scene: --segment FILE"
 
 
@@ -54,10 +56,14 @@ def calibrations(config: FolderConfig, items: Sequence[Any]) -> dict[str, Job]:
         check_unused(config, ("background_tolerance", "min_person_score", "segment_side"), "--segment")
         return {}
     request = parse(config.segment, "--segment")
+    if request.kind not in ("frames", "empty scene"):
+        check_unused(config, ("background_tolerance",), f"--segment {FRAMES}, or a picture of the empty scene")
+    if request.kind != "mask-rcnn":
+        check_unused(config, ("min_person_score", "segment_side"), "--segment WEIGHTS of a Mask R-CNN")
     if request.kind == "masks" and Path(request.path).is_file():
         raise UserError(f"--segment {config.segment} is the mask of one picture; give the folder of all masks")
-    readable = [each for each in items if not isinstance(each, Rejected | Skipped)]
-    pictures = [each for each in readable if isinstance(each, FolderItem)]
+    everybody = readable(items)
+    pictures = [each for each in everybody if isinstance(each, FolderItem)]
     own = [each for each in pictures if each.line.mask is None]
     if request.kind == "mask-rcnn" and own and not any(each.line.rgb for each in own):
         raise UserError(
@@ -65,16 +71,16 @@ def calibrations(config: FolderConfig, items: Sequence[Any]) -> dict[str, Job]:
             f"{FRAMES}, or a folder of masks"
         )
     if request.kind != "frames":
-        return {NAME: Job(request, config, tuple(readable[:1]))}
-    if len(pictures) < len(readable):
-        return {f"{NAME}-{number}": Job(request, config, (each,)) for number, each in enumerate(readable)}
+        return {NAME: Job(request, config, tuple(everybody[:1]))}
+    if len(pictures) < len(everybody):
+        return {f"{NAME}-{number}": Job(request, config, (each,)) for number, each in enumerate(everybody)}
     files = {each.line.depth: each for each in own if each.line.depth is not None}
     if own and len(files) < LEAST_FRAMES:
         raise UserError(
             f"--segment {FRAMES}: {len(files)} depth pictures are too few to tell what stays behind, {LEAST_FRAMES} "
             f"are the least; {_EMPTY_SCENE}"
         )
-    return {NAME: Job(request, config, tuple(spread(list(files.values()))))} if own else {}
+    return {NAME: Job(request, config, tuple(spread(list(files.values()), MAX_FRAMES)))} if own else {}
 
 
 def check(
@@ -128,12 +134,6 @@ def depth_frames(items: Iterable[FolderItem]) -> Iterator[np.ndarray]:
             continue
 
 
-def spread(every: Sequence[FrameT]) -> list[FrameT]:
-    """Return at most MAX_FRAMES frames, evenly spread over all of them."""
-    count = min(MAX_FRAMES, len(every))
-    return [every[k * len(every) // count] for k in range(count)]
-
-
 def thinned(frames: Iterable[np.ndarray]) -> list[np.ndarray]:
     """Return MAX_FRAMES / 2 to MAX_FRAMES frames, evenly spread over a stream of unknown length; all of a short one."""
     kept: list[np.ndarray] = []
@@ -171,6 +171,46 @@ def calibrate(job: Job, frames_of: Callable[[Iterable[Any]], Iterator[np.ndarray
         raise UserError(f"--segment {config.segment}: {error}") from None
 
 
+def sampled(
+    config: FolderConfig,
+    items: Sequence[Any],
+    frames_of: Callable[[Iterable[Any]], Iterator[np.ndarray]] = depth_frames,
+) -> Sequence[Any]:
+    """Return the few items that `prepare --check` reads, with what segments them.
+
+    The background of a video is not measured, since that decodes all of it: its first frames show whether there is
+    depth, and are read with their background.
+
+    Args:
+        config: of the reader.
+        items: that it returned.
+        frames_of: as of `calibrate`.
+
+    Raises:
+        UserError: see `calibrations` and `calibrate`.
+    """
+    jobs = calibrations(config, items)
+    if not jobs or NAME in jobs:
+        few = spread(readable(items), _FEW_OF_NETWORK if jobs and jobs[NAME].request.kind == "mask-rcnn" else FEW)
+        return with_calibrations(config, few, {NAME: calibrate(jobs[NAME], frames_of)} if jobs else {})
+    few = spread([job.items[0] for job in jobs.values()])
+    for item in few:
+        try:
+            first = list(islice(frames_of([item]), LEAST_FRAMES))
+            _check_enough(first, "--segment")
+        except ValueError as error:
+            raise UserError(f"--segment {config.segment}: {error}") from None
+    return [replace(item, config=item.config.model_copy(update={"depth_masking": ""})) for item in few]
+
+
+def _check_enough(frames: Sequence[np.ndarray], option: str) -> None:
+    if len(frames) < LEAST_FRAMES:
+        raise ValueError(
+            f"{len(frames)} depth pictures are too few to tell what stays behind, {LEAST_FRAMES} are the least; give a "
+            f"depth picture of the empty scene: {option} FILE"
+        )
+
+
 def of_frames(frames: Sequence[np.ndarray], tolerance_mm: float, option: str) -> Background:
     """Return the background of frames in which people move.
 
@@ -182,11 +222,7 @@ def of_frames(frames: Sequence[np.ndarray], tolerance_mm: float, option: str) ->
     Raises:
         ValueError: there are too few, or nothing moves.
     """
-    if len(frames) < LEAST_FRAMES:
-        raise ValueError(
-            f"{len(frames)} depth pictures are too few to tell what stays behind, {LEAST_FRAMES} are the least; give a "
-            f"depth picture of the empty scene: {option} FILE"
-        )
+    _check_enough(frames, option)
     background = Background.of_frames(frames, tolerance_mm, "background of the frames themselves")
     if not any(background.foreground(each).any() for each in frames):
         raise ValueError(
@@ -224,9 +260,9 @@ def with_calibrations(config: FolderConfig, items: Sequence[Any], measured: Mapp
     """Return items that hold what segments them; the same ones without --segment."""
     if not measured:
         return list(items)
-    readable = [each for each in items if not isinstance(each, Rejected | Skipped)]
+    num_readable = len(readable(items))
     segmenters = [_segmenter(measured.get(f"{NAME}-{number}") or measured[NAME]) for number in _numbers(measured)]
-    of_item = iter(segmenters if len(segmenters) > 1 else segmenters * len(readable))
+    of_item = iter(segmenters if len(segmenters) > 1 else segmenters * num_readable)
     return [each if isinstance(each, Rejected | Skipped) else replace(each, segmenter=next(of_item)) for each in items]
 
 

@@ -127,3 +127,12 @@ def test_a_recording_is_read_once(tmp_path, who):
     with pytest.raises(UserError, match="does not exist"):
         pickle.loads(sent).items()
     assert all(item.config.seen is None for item in items if hasattr(item, "config"))
+
+
+@pytest.mark.parametrize("command", [["humman", "--bogus"], ["verify", "a", "--bogus", "3"], ["recording", "--pat"]])
+def test_an_unknown_option_shows_the_usage_of_its_command(command, capsys):
+    with pytest.raises(SystemExit):
+        main(command)
+    err = capsys.readouterr().err
+    assert err.startswith(f"usage: prepare.py {command[0]} ")
+    assert f"prepare.py {command[0]}: error: " in err

@@ -39,6 +39,7 @@ def test_the_check_says_what_it_takes_a_folder_for(folder, capsys):
         "nobody's keypoints are known; --detect WEIGHTS of a detector finds them in RGB",
         "recording: 3 RGB pictures, 3 depth pictures",
         "  nothing is missing",
+        "  3 records were read to try it, and none is rejected",
     ]
 
 

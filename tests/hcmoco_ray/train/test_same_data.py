@@ -2,10 +2,14 @@
 
 import pytest
 
+from hcmoco.data.shards.reader import Shards
+from hcmoco.data.shards.writer import write_shards
 from hcmoco_ray.commands import label_fractions
 from hcmoco_ray.commands.prepare import main as prepare
+from hcmoco_ray.train.same_data import same_data
 from tests.hcmoco_ray.train.test_masking import export, warnings
 from tests.helpers import finetune_program as tiny
+from tests.helpers.people_made_here import ABOUT, make_persons
 
 QUICK = ("steps=1", "num_evals=1", "select=last")
 MEANS = (
@@ -64,3 +68,13 @@ experiments:
         "warning: the model was trained on depth that is masked to the person, depth of data.test ("
     )
     assert "prepare it again with --segment" in model
+
+
+def test_a_part_of_the_training_data_is_told_with_its_rows(tmp_path):
+    persons = make_persons(40)
+    for name, some in (("train", persons), ("test", persons[30:]), ("other", make_persons(5, seed=1))):
+        write_shards(str(tmp_path / name), some, ABOUT, seed=1)
+    train, test, other = (Shards.open(str(tmp_path / name)) for name in ("train", "test", "other"))
+    told = same_data({"data.train": train}, {"data.test": test})
+    assert told == f"warning: 10 of 10 rows of data.test are in data.train, too: {MEANS}"
+    assert same_data({"data.train": train}, {"data.test": other, "data.held_out": None}) == ""
