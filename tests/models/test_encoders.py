@@ -163,8 +163,8 @@ def test_bad_values_are_one_line(values, line):
 
 
 def test_what_is_no_pyramid_is_refused():
-    with pytest.raises(UserError, match=r"vit_tiny_patch16_224: needs one map per stride, from 4 on"):
-        build_encoder(EncoderConfig(name="vit_tiny_patch16_224"))
+    with pytest.raises(UserError, match=r"mixer_s16_224: needs one map per stride, from 4 on"):
+        build_encoder(EncoderConfig(name="mixer_s16_224"))
     with pytest.raises(UserError, match=r"timm cannot make it with .*no_such_argument"):
         build_encoder(EncoderConfig(name="resnet18", args={"no_such_argument": 1}))
 
