@@ -134,6 +134,8 @@ def _find_prefix(tensors: Iterable[str], wanted: Mapping[str, Tensor], path: str
         for prefix in candidates
     }
     complete = [prefix for prefix, count in found.items() if count == len(wanted)]
+    # The same tensors, see `trunk_key`.
+    complete = [prefix for prefix in complete if prefix.removesuffix("model.") not in {*complete} - {prefix}]
     if len(complete) > 1:
         choices = ", ".join(f"{path}#{prefix}" for prefix in complete)
         raise UserError(f"weights {path} hold {len(complete)} encoders that fit; say which: {choices}")
