@@ -9,7 +9,10 @@ import torch
 from timm.layers import resample_abs_pos_embed
 
 from hcmoco.errors import UserError
+from hcmoco.export import export_encoders
+from hcmoco.finetuning.encoder_init import load_encoder_init
 from hcmoco.models.encoders import EncoderConfig, build_encoder
+from hcmoco.models.multimodal import HCMoCo, ModelConfig
 
 TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 P16, DINOV2, DINOV3 = "vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2", "vit_small_patch16_dinov3"
@@ -194,3 +197,14 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path):
             load(tmp_path / f"{name}.pth", P16, **options)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 700
+
+
+def test_a_fine_tuning_of_another_pyramid_is_told_its_keys(tmp_path):
+    trained = EncoderConfig(name=P16, args=TINY, vit={"pyramid_channels": 24, "pyramid_levels": 3})
+    export_encoders(HCMoCo(ModelConfig(rgb=trained, depth=trained), seed=0), tmp_path / "out")
+    with pytest.raises(
+        UserError, match=r"set encoder.vit.pyramid_channels=24 encoder.vit.pyramid_levels=3 or take weights"
+    ):
+        load_encoder_init(str(tmp_path / "out"), EncoderConfig(name=P16, args=TINY), "rgb")
+    encoder = load_encoder_init(str(tmp_path / "out"), trained, "rgb").encoder
+    assert encoder.strides == (4, 8, 16)
