@@ -45,6 +45,47 @@ def test_builds_the_published_model(name):
         assert {each.momentum for each in encoder.modules() if isinstance(each, torch.nn.BatchNorm2d)} == {0.01}
 
 
+@pytest.mark.parametrize(
+    ("name", "trunk", "stage1", "stage2"),
+    [
+        ("paper-w32", 29_305_536, 59_050_188, 59_173_324),
+        ("paper-w48", 65_325_120, 131_150_796, 131_335_372),
+    ],
+)
+def test_larger_backbones_have_the_parameters_of_the_published_code(name, trunk, stage1, stage2):
+    """Counted by running the published code: the trunk, and the whole model in either stage."""
+    config = recipe(name)
+    with torch.device("meta"):
+        model = HCMoCo(config.model, seed=config.seed, load=False)
+        assert (parameters(model.rgb), parameters(model.depth), parameters(model)) == (trunk, trunk, stage1)
+        model.add_dense_mappers()
+    assert parameters(model) == stage2
+    assert sum(model.rgb.channels) == {"paper-w32": 480, "paper-w48": 720}[name]
+
+
+@pytest.mark.parametrize("name", ["paper-w32", "paper-w48"])
+def test_larger_backbones_are_all_that_differs_from_paper_w18(name):
+    """And what goes with their rows of a step: as many epochs, a state an epoch."""
+    config, paper = recipe(name), recipe("paper-w18")
+    rows = config.train.lanes * config.train.batch_size_per_lane
+    epoch = math.ceil(350_000 / rows)
+    assert config.stages.stage1_steps == config.stages.stage2_steps == 100 * epoch
+    assert config.train.save_every == epoch
+    width = name[-3:]
+    encoder = {
+        **paper.model.rgb.model_dump(),
+        "name": f"hrnet_{width}",
+        "init": f"data/hrnetv2_{width}_imagenet_pretrained.pth",
+    }
+    rate = {"paper-w32": 0.03, "paper-w48": 0.02}[name]
+    same = paper.model_dump()
+    same |= {"name": name, "output_dir": f"runs/{name}", "stages": config.stages.model_dump()}
+    same["model"] |= {"rgb": encoder, "depth": encoder}
+    same["optim"] |= {"lr": rate}
+    same["train"] |= {"batch_size_per_lane": {"paper-w32": 18, "paper-w48": 12}[name], "save_every": epoch}
+    assert config.model_dump() == same
+
+
 def test_a_stage_of_paper_w18_is_100_epochs_of_its_assumed_rows():
     """Section 4.1 of the paper: 100 epochs per stage, half of every batch from each data set."""
     config = recipe("paper-w18")
