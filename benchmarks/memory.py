@@ -13,6 +13,7 @@ import json
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -76,7 +77,7 @@ def _check(recipe: str, overrides: list[str]) -> dict[str, float]:
     plan = make_plan(config)
     training = Pretraining(config, plan, torch.device("cpu"), plan.lanes)
     training.start_stage2()
-    batch = make_batch(config, plan)
+    batch = replace(make_batch(config, plan), step=config.stages.stage1_steps)
     for _ in range(2):
         training.step = batch.step
         training.train_step(batch)
