@@ -20,6 +20,7 @@ from hcmoco.models.compiled import call
 from hcmoco.models.hub import weights_arguments
 from hcmoco.models.lane_draws import draw_by_lane
 from hcmoco.models.pretrained import WeightsReport, load_weights, trunk_key
+from hcmoco.models.strided_conv import skip_first
 from hcmoco.models.vit.config import VitConfig, is_plain_vit, vit_arguments
 from hcmoco.models.vit.pyramid import PlainVit
 from hcmoco.models.vit.weights import timm_names
@@ -253,6 +254,7 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:
         raise UserError(f"encoder {config.name}: {what}: {one_line(error)}{hint}") from error
     _configure(trunk, config, fresh=not download)
     draw_by_lane(trunk)
+    skip_first(trunk)
     encoder = Encoder(trunk, config)
     if load and config.init not in ("scratch", "timm"):
         encoder.report = load_weights(

@@ -22,6 +22,7 @@ BACKBONES = [
     ("convnext_atto", {}),
     ("mobilenetv3_small_050", {}),
     ("swin_tiny_patch4_window7_224", {"img_size": 96}),
+    ("fastvit_t8", {}),
 ]
 
 
@@ -41,6 +42,7 @@ def test_pyramids_start_at_stride_4_and_halve(name, args):
     [
         ("resnet18", 64, ""),
         ("convnext_atto", 96, ""),
+        ("fastvit_t8", 96, ""),
         ("test_mambaout", 64, ""),
         ("swin_tiny_patch4_window7_224", 96, "args={img_size: 96}"),
         ("maxvit_nano_rw_256", 96, "args={img_size: 96}"),

@@ -106,13 +106,35 @@ def resample(map_BCHW: Tensor, stride: int, target: int) -> Tensor:
     )
 
 
+class Doubling(nn.ConvTranspose2d):
+    """A transposed convolution of 2 x 2 at stride 2, computed as what it is: a linear map of each cell to four.
+
+    The matrix product is quicker on a CPU than the general kernel, and its output has the channels last.
+
+    Args:
+        width, channels: channels of the input and of the output.
+    """
+
+    def __init__(self, width: int, channels: int):
+        super().__init__(width, channels, 2, stride=2)
+
+    def forward(self, x_BCHW: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Return [B, channels, 2 H, 2 W]."""
+        batch, _, height, width = x_BCHW.shape
+        weight_CN = self.weight.permute(0, 2, 3, 1).flatten(1)  # N: row and column in the four, channel
+        cells_BHWN = x_BCHW.permute(0, 2, 3, 1) @ weight_CN
+        cells = cells_BHWN.view(batch, height, width, 2, 2, -1).transpose(2, 3)
+        y_BHWC = cells.reshape(batch, 2 * height, 2 * width, -1)
+        return (y_BHWC if self.bias is None else y_BHWC + self.bias).permute(0, 3, 1, 2)
+
+
 def _branch(width: int, channels: int, stride: int, target: int) -> nn.Sequential:
     """Build what turns a map of `width` channels at one stride into one of `channels` at another, powers of 2 apart."""
     layers: list[nn.Module] = []
     while stride > target:
         if layers:
             layers += [LayerNorm2d(width), nn.GELU()]
-        layers.append(nn.ConvTranspose2d(width, width // 2, 2, stride=2))
+        layers.append(Doubling(width, width // 2))
         width, stride = width // 2, stride // 2
     if stride < target:
         layers.append(nn.MaxPool2d(target // stride))

@@ -9,7 +9,7 @@ from hcmoco.config import build
 from hcmoco.errors import UserError
 from hcmoco.finetuning.encoder_init import check_input_sizes
 from hcmoco.models.encoders import EncoderConfig, build_encoder, check_sizes
-from hcmoco.models.vit.pyramid import resample
+from hcmoco.models.vit.pyramid import Doubling, resample
 from hcmoco.tasks.registry import REGISTRY
 
 TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -119,6 +119,21 @@ def test_a_coarser_stride_reads_the_map_at_the_centers_of_its_cells():
     assert read.shape == (1, 2, 6, 10)
     wanted = torch.meshgrid(16 * (torch.arange(6) + 0.5), 16 * (torch.arange(10) + 0.5), indexing="ij")
     torch.testing.assert_close(read[0], torch.stack(wanted).double(), rtol=0, atol=1e-9)
+
+
+def test_doubling_is_a_transposed_convolution():
+    torch.manual_seed(0)
+    layer = Doubling(6, 4).double()
+    x, other = (torch.randn(2, 6, 3, 5).double().requires_grad_() for _ in range(2))
+    other.data.copy_(x.data)
+    plain = torch.nn.functional.conv_transpose2d(other, layer.weight, layer.bias, stride=2)
+    torch.testing.assert_close(layer(x), plain, rtol=1e-12, atol=1e-12)
+    weight = torch.randn_like(plain)
+    gradients = [
+        torch.autograd.grad((out * weight).sum(), (at, layer.weight)) for out, at in ((layer(x), x), (plain, other))
+    ]
+    for ours, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-10, atol=1e-10)
 
 
 def test_a_mark_in_the_image_is_at_its_place_in_every_map():
