@@ -50,8 +50,7 @@ To be fine-tuned for tasks on people (parsing, DensePose, 3D pose), and to find 
 
 ## Use
 
-RGB: {channels} x H x W, values in [0, 1], minus `{mean}`, over `{std}`; {stride} divides H and W. `maps` are the
-features at strides {strides}{layout}.
+RGB: {channels} x H x W, values in [0, 1], minus `{mean}`, over `{std}`; {stride} divides H and W. {maps}
 
 ```python
 {rgb_code}
@@ -141,8 +140,7 @@ def card(model: MultiModalEncoders, training: dict[str, Any]) -> str:
         mean=list(RGB_MEAN),
         std=list(RGB_STD),
         stride=model.rgb.strides[-1],
-        strides=", ".join(map(str, model.rgb.strides)),
-        layout=", channels last" if model.rgb.channels_last else "",
+        maps=_maps(model),
         rgb_code=_timm_code(model.rgb, "rgb.safetensors"),
         depth_code=_timm_code(model.depth, "depth.safetensors"),
         depth_channels=config.depth.in_chans,
@@ -192,6 +190,20 @@ def _reproduce(training: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _maps(model: MultiModalEncoders) -> str:
+    """Say what the variable `maps` of the code holds."""
+    encoder = model.rgb
+    strides = ", ".join(map(str, encoder.strides))
+    layout = ", channels last" if encoder.channels_last else ""
+    text = f"`maps` are the\nfeatures at strides {strides}{layout}."
+    if model.rgb.config.is_plain_vit or model.depth.config.is_plain_vit:
+        text += (
+            "\nOf a ViT, plain timm has the map of its patches; the pyramid on it (keys `pyramid.*` in the file) is "
+            "in\n`hcmoco`, see below."
+        )
+    return text
+
+
 def _depth_note(masking: Any) -> str:
     """What depth has to look like, a line; "" where it was not recorded."""
     if masking not in SHOWN:
@@ -221,6 +233,8 @@ def _timm_code(encoder: Encoder, file: str) -> str:
     )
     lines = ["import timm", "import torch", "from safetensors.torch import load_file", ""]
     lines += [f'encoder = timm.create_model("{config.name}", {arguments})']
+    if config.is_plain_vit:
+        return "\n".join(lines + _vit_lines(encoder, file, side))
     lines += [f'encoder.load_state_dict(load_file("{file}"))']
     if config.fusion == "bilinear":
         lines += ["for module in encoder.modules():", "    if isinstance(module, torch.nn.Upsample):"]
@@ -228,3 +242,19 @@ def _timm_code(encoder: Encoder, file: str) -> str:
     lines += [f"image = torch.zeros(1, {config.in_chans}, {side}, {side})"]
     lines += [f"maps = encoder.eval()(image)[-{len(encoder.strides)}:]"]
     return "\n".join(lines)
+
+
+def _vit_lines(encoder: Encoder, file: str, side: int) -> list[str]:
+    """Return the lines that load the ViT inside a `PlainVit`, and run it on whole patches."""
+    config, trunk = encoder.config, encoder.trunk
+    side = side // trunk.patch * trunk.patch
+    padding = config.vit.patch_padding
+    return [
+        *([f"encoder.patch_embed.proj.padding = ({padding}, {padding})"] if padding else []),
+        "encoder.prune_intermediate_layers(1, prune_norm=False, prune_head=True)",
+        f'state = load_file("{file}")',
+        'state = {key.removeprefix("model."): state[key] for key in state if key.startswith("model.")}',
+        "encoder.load_state_dict(state)",
+        f"image = torch.zeros(1, {config.in_chans}, {side}, {side})",
+        "maps = encoder.eval().forward_intermediates(image, indices=1, norm=True, intermediates_only=True)",
+    ]

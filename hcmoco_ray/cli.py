@@ -17,7 +17,7 @@ from hcmoco_ray.unread_output import end_quietly
 
 PROGRAMS = (
     *("prepare", "pretrain", "finetune", "evaluate", "predict", "report", "export"),
-    *("sweep", "label_fractions", "ablation", "versatility", "node", "doctor"),
+    *("sweep", "label_fractions", "ablation", "backbones", "versatility", "node", "doctor"),
 )
 # A wheel carries the recipes inside the package; in a checkout they lie on top, where people look.
 _INSTALLED = Path(__file__).resolve().parent / "recipes"

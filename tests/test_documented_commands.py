@@ -147,7 +147,7 @@ def check_program(program: str, arguments: list[str]) -> None:
         run_config.check(FinetuneRecipe, values, given.recipe)
     elif program == "sweep":
         check_sweep(given)
-    elif program in ("label_fractions", "ablation"):
+    elif program in ("label_fractions", "ablation", "backbones"):
         check_grid(given)
     elif program == "versatility":
         from hcmoco_ray.experiments.versatility.run import load

@@ -71,6 +71,30 @@ def test_the_cards_code_gives_our_outputs_in_plain_timm(tmp_path, monkeypatch, r
     assert ("bilinear" in code) == (depth.fusion == "bilinear")
 
 
+VIT = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+
+
+def test_the_cards_code_gives_a_vits_map_of_patches_in_plain_timm(tmp_path, monkeypatch):
+    vit = EncoderConfig(name="vit_tiny_patch16_224", args=VIT, vit={"patch_padding": 2})
+    registers = EncoderConfig(name="vit_small_patch14_reg4_dinov2", args={**VIT, "img_size": 112}, in_chans=1)
+    model = make(vit, registers)
+    export_encoders(model, tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    for code, ours in zip(code_blocks(tmp_path / "out"), (model.rgb, model.depth), strict=False):
+        assert "hcmoco" not in code
+        names = {}
+        exec(code, names)
+        x = torch.randn(2, ours.config.in_chans, 224, 224)
+        with torch.no_grad():
+            (patches,) = names["encoder"].forward_intermediates(x, indices=1, norm=True, intermediates_only=True)
+            assert torch.equal(patches, ours.trunk.tokens(x))
+        assert names["maps"][0].shape[:2] == (1, 32)
+    names = {}
+    exec(code_blocks(tmp_path / "out")[2], names)
+    with torch.no_grad():
+        assert all(map(torch.equal, names["rgb"](x.expand(2, 3, -1, -1)), model.rgb(x.expand(2, 3, -1, -1))))
+
+
 def test_the_cards_own_loader_and_detectron2_code_run(exported, monkeypatch):
     model, folder = exported
     monkeypatch.chdir(folder)

@@ -1,7 +1,7 @@
 """Settings of a fine-tuning: the task, the labels, the encoder's first weights, and the length of the training."""
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -71,7 +71,22 @@ class FinetuneConfig(LabelsConfig):
     encoder_lr: float = Field(
         1.0, ge=0, allow_inf_nan=False, description="the encoder's learning rate relative to the head's"
     )
+    encoder_layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="of a plain ViT: each block's learning rate relative to the next one's; the last block and the "
+        "pyramid have the encoder's. 1: all alike. Source: Bao et al., 2022, BEiT, and ViTDet, which has 0.7 to 0.9",
+    )
     train: TrainConfig
+
+    def identity(self) -> dict[str, Any]:
+        """See `Config.identity`. A run without layer-wise rates has the identity that it had before there were any."""
+        named = super().identity()
+        if self.encoder_layer_decay == 1:
+            del named["encoder_layer_decay"]
+        return named
 
     @field_validator("encoder")
     @classmethod
@@ -95,6 +110,11 @@ class FinetuneConfig(LabelsConfig):
             )
         if self.task.first_weights() and self.init != "scratch":
             raise ValueError(f"init = {self.init!r}: task.weights has the encoder's weights too; set init=scratch")
+        if self.encoder_layer_decay != 1 and not self.encoder.is_plain_vit:
+            raise ValueError(
+                f"encoder_layer_decay = {self.encoder_layer_decay} is for plain ViTs, {self.encoder.name} has "
+                "no blocks of one kind; leave it at 1, or set encoder_lr"
+            )
         if self.select == "validation" and not self.num_val_rows:
             raise ValueError("select = validation needs validation rows; set num_val_rows=64, or select=last")
         return self

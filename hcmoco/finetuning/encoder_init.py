@@ -4,6 +4,7 @@ Weights that cannot be loaded are an error; there is no fallback.
 """
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from hcmoco.errors import UserError
 from hcmoco.export import load_export
 from hcmoco.license_terms import Terms, of_init, of_training, training_beside
 from hcmoco.models.encoders import Encoder, EncoderConfig, build_encoder, check_sizes
+from hcmoco.models.vit.config import VitConfig
 from hcmoco.storage import Folder, absolute, is_local, join
 from hcmoco.tasks.base import TaskConfig
 from hcmoco.weights import packaged_weights
 
 SCRATCH, IMAGENET = "scratch", "imagenet"
 # Fields of an encoder's config that must be equal for its weights to fit.
-_SHAPE = ("name", "in_chans", "args", "fusion")
+_SHAPE = ("name", "in_chans", "args", "fusion", "vit")
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,12 @@ def _read(encoder: Encoder, text: str) -> EncoderInit:
 
 def _overrides(exported: EncoderConfig, config: EncoderConfig, name: str, key: str) -> str:
     """Return the overrides that give `config` the value of `exported`; a mapping is merged, so its keys are listed."""
+    if name == "vit":
+        differing = {
+            each for each in VitConfig.model_fields if getattr(exported.vit, each) != getattr(config.vit, each)
+        }
+        values = exported.vit.model_dump(mode="json")
+        return " ".join(f"{key}.vit.{each}={json.dumps(values[each])}" for each in values if each in differing)
     if name != "args":
         return f"{key}.{name}={getattr(exported, name)}"
     known = {**dict.fromkeys(config.args, "null"), **{each: str(value) for each, value in exported.args.items()}}

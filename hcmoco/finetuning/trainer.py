@@ -12,6 +12,7 @@ from hcmoco.finetuning.config import FinetuneConfig
 from hcmoco.finetuning.encoder_init import load_encoder_init
 from hcmoco.models.encoders import Encoder
 from hcmoco.models.lane_draws import LaneDraws
+from hcmoco.models.vit.layer_rates import layer_rates
 from hcmoco.rng import make_rng
 from hcmoco.tasks.base import Task, TaskBatch
 from hcmoco.training import distributed
@@ -38,6 +39,19 @@ def make_model(config: FinetuneConfig, task: Task, *, load: bool) -> nn.Module:
     if load and config.task.first_weights():
         task.load_first_weights(model)
     return model
+
+
+def learning_rates(config: FinetuneConfig, model: nn.Module) -> dict[str, float]:
+    """Return the learning rates of the encoder and of its layers relative to the head's, by name in the model."""
+    layers = (
+        layer_rates(model.get_submodule("encoder.trunk"), config.encoder_layer_decay)
+        if config.encoder_layer_decay != 1
+        else {}
+    )
+    return {
+        "encoder": config.encoder_lr,
+        **{f"encoder.trunk.{name}": config.encoder_lr * rate for name, rate in layers.items()},
+    }
 
 
 _Weights = tuple[int, dict[str, Tensor]]
@@ -77,7 +91,7 @@ class Finetuning(Trainer[FinetuneConfig, TaskBatch]):
         load_init: bool = True,
     ):
         model = make_model(config, task, load=load_init).to(device).to(memory_format=torch.channels_last).train()
-        super().__init__(config, model, plan, identity, device, scales={"encoder": config.encoder_lr})
+        super().__init__(config, model, plan, identity, device, scales=learning_rates(config, model))
         self.task = task
         self.best: dict[str, Tensor] = {}
         self.best_step = 0

@@ -20,6 +20,10 @@ from hcmoco.models.compiled import call
 from hcmoco.models.hub import weights_arguments
 from hcmoco.models.lane_draws import draw_by_lane
 from hcmoco.models.pretrained import WeightsReport, load_weights, trunk_key
+from hcmoco.models.strided_conv import skip_first
+from hcmoco.models.vit.config import VitConfig, is_plain_vit, vit_arguments
+from hcmoco.models.vit.pyramid import PlainVit
+from hcmoco.models.vit.weights import timm_names
 
 _OWN_ARGUMENTS = ("features_only", "feature_location", "pretrained", "in_chans", "out_indices")
 
@@ -46,6 +50,7 @@ class EncoderConfig(Config):
         default="timm", description="initial convolutions; the release draws from N(0, 0.001)"
     )
     init: str = Field(default="scratch", min_length=1, description="scratch, timm, or a weights file")
+    vit: VitConfig = VitConfig()
 
     @field_validator("name")
     @classmethod
@@ -68,18 +73,32 @@ class EncoderConfig(Config):
     def _consistent(self) -> "EncoderConfig":
         if self.fusion == "bilinear" and not self.is_hrnet:
             raise ValueError(f"fusion=bilinear is for HRNet, {self.name} has no fusions; leave it at nearest")
+        if self.vit != VitConfig() and not self.is_plain_vit:
+            raise ValueError(f"vit is for plain ViTs, {self.name} has its own pyramid; leave vit out")
         if self.init == "timm" and not timm.models.is_model_pretrained(self.name):
             raise ValueError(f"init=timm: timm publishes no weights for {self.name}; use scratch or a weights file")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """See `Config.identity`. A backbone with a pyramid of its own has the identity that it had before `vit`."""
+        named = super().identity()
+        if not self.is_plain_vit:
+            del named["vit"]
+        return named
 
     @property
     def is_hrnet(self) -> bool:
         return self.name.startswith("hrnet")
 
     @property
+    def is_plain_vit(self) -> bool:
+        return is_plain_vit(self.name)
+
+    @property
     def create_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `timm.create_model(name, ...)` that give exactly this trunk; exports print them."""
-        arguments: dict[str, Any] = {"features_only": True}
+        """Keyword arguments of `timm.create_model(name, ...)` that give exactly this trunk, or its ViT; exports print
+        them."""
+        arguments: dict[str, Any] = vit_arguments() if self.is_plain_vit else {"features_only": True}
         if self.is_hrnet:
             arguments["feature_location"] = ""
         if self.in_chans != 3:
@@ -90,10 +109,11 @@ class EncoderConfig(Config):
 class Encoder(nn.Module):
     """A feature pyramid, finest map (stride 4) first.
 
-    Build one with `build_encoder`. The trunk is timm's own module, so its state loads into plain timm.
+    Build one with `build_encoder`. The trunk is timm's own module, so its state loads into plain timm; of a plain ViT
+    it is a `PlainVit`, whose `model` is.
 
     Attributes:
-        trunk: the timm model; may return further maps, finer than stride 4, that the encoder drops.
+        trunk: the timm model, or a `PlainVit`; may return further maps, finer than stride 4, that the encoder drops.
         channels, strides: of the maps.
         channels_last: whether the trunk itself returns [B, H, W, C]; the encoder never does.
         report: what a weights file gave, None without one.
@@ -127,8 +147,10 @@ class Encoder(nn.Module):
         stride = self.strides[-1]
         if height % stride or width % stride:
             fits = " x ".join(str(-(-side // stride) * stride) for side in (height, width))
+            fewer = self.config.is_plain_vit and stride == 32 and not (height % 16 or width % 16)
             raise UserError(
                 f"input of {height} x {width} pixels: {self.config.name} needs sides that {stride} divides; use {fits}"
+                f"{', or set its vit.pyramid_levels=3' if fewer else ''}"
             )
 
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
@@ -188,18 +210,17 @@ def _runs(config: EncoderConfig, height: int, width: int) -> bool:
 
 def _fault(config: EncoderConfig, height: int, width: int) -> str:
     """Return why a backbone does not run at a size, "" if it does. Raises UserError if it cannot be built."""
-    args = tuple(sorted(config.args.items()))
-    return _fault_of(config.name, config.in_chans, args, height, width)
+    return _fault_of(config.model_dump_json(include={"name", "in_chans", "args", "vit"}), height, width)
 
 
 @functools.lru_cache(maxsize=64)
-def _fault_of(name: str, in_chans: int, args: tuple[tuple[str, Any], ...], height: int, width: int) -> str:
-    config = EncoderConfig(name=name, in_chans=in_chans, args=dict(args))
+def _fault_of(encoder: str, height: int, width: int) -> str:
+    config = EncoderConfig.model_validate_json(encoder)
     reason = ""
     for device in ("meta", "cpu"):  # some operations do not run on the first
         try:
             with torch.device(device), torch.no_grad():
-                maps = build_encoder(config, load=False).eval()(torch.zeros(1, in_chans, height, width))
+                maps = build_encoder(config, load=False).eval()(torch.zeros(1, config.in_chans, height, width))
             encoder_strides = [height // each.shape[2] for each in maps]
         except NotImplementedError as error:
             reason = one_line(error)
@@ -225,16 +246,24 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:
     try:
         weights = weights_arguments(config.name) if download else {"pretrained": False}
         trunk = timm.create_model(config.name, **weights, **config.create_arguments)
+        if config.is_plain_vit:
+            trunk = PlainVit(trunk, config.vit)
     except Exception as error:  # timm and what it downloads with raise many kinds; every one is about this config
         hint = "; without a network, give a weights file" if download else ""
         what = "cannot get timm's weights" if download else f"timm cannot make it with {config.create_arguments}"
         raise UserError(f"encoder {config.name}: {what}: {one_line(error)}{hint}") from error
     _configure(trunk, config, fresh=not download)
     draw_by_lane(trunk)
+    skip_first(trunk)
     encoder = Encoder(trunk, config)
     if load and config.init not in ("scratch", "timm"):
         encoder.report = load_weights(
-            trunk, config.init, name=config.name, head_names=lambda: _head_names(config, trunk)
+            trunk,
+            config.init,
+            name=config.name,
+            head_names=lambda: _head_names(config, trunk),
+            convert=timm_names(trunk.model, config.vit.position_grid) if isinstance(trunk, PlainVit) else None,
+            fresh="pyramid." if isinstance(trunk, PlainVit) else None,
         )
     return encoder
 

@@ -4,7 +4,7 @@ Nothing is loaded in part: a file whose keys and shapes do not cover the encoder
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ class WeightsReport:
         head_keys: keys of the backbone's classification or segmentation head, which a feature pyramid does not have.
         other_keys: keys of the file outside the prefix: other encoders, mappers, detection heads.
         fresh_counters: batch counters of normalization layers that the file, older than they are, does not hold.
+        fresh: keys of a part of the encoder that the file does not have at all, whose weights stay as they were drawn.
     """
 
     source: str
@@ -32,17 +33,25 @@ class WeightsReport:
     head_keys: tuple[str, ...] = ()
     other_keys: tuple[str, ...] = ()
     fresh_counters: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         parts = [f"{self.loaded} tensors from {self.source}"]
         parts += [f"under {self.prefix!r}"] if self.prefix else []
         parts += [f"left out: head {_listed(_first_parts(self.head_keys))}"] if self.head_keys else []
         parts += [f"left out: elsewhere {_listed(_first_parts(self.other_keys))}"] if self.other_keys else []
+        parts += [f"not in it, so drawn: {_listed(_first_parts(self.fresh))}"] if self.fresh else []
         return ", ".join(parts)
 
 
 def load_weights(
-    trunk: nn.Module, source: str, *, name: str, head_names: Callable[[], set[str]] = set
+    trunk: nn.Module,
+    source: str,
+    *,
+    name: str,
+    head_names: Callable[[], set[str]] = set,
+    convert: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None,
+    fresh: str | None = None,
 ) -> WeightsReport:
     """Copies a file's weights into a timm feature pyramid, all of them or none.
 
@@ -56,13 +65,22 @@ def load_weights(
         name: what to call the encoder in an error.
         head_names: gives the keys of the backbone's heads, or the first parts of them; called only if the trunk lacks
             keys of the file.
+        convert: gives the file's tensors the trunk's names and sizes; raises ValueError for what it cannot.
+        fresh: beginning of the keys that a file may lack together; None: it may not lack any.
     Raises:
         UserError: a file that cannot be read, or keys and shapes that do not fit, with the first few and their number.
     """
     path, told, prefix = source.partition("#")
     tensors = read_tensors(path)
+    if convert:
+        try:
+            tensors = convert(tensors)
+        except ValueError as error:
+            raise UserError(f"weights {source} do not fit {name}: {error}") from None
     wanted = trunk.state_dict()
-    prefix = prefix if told else _find_prefix(tensors, wanted, path)
+    optional = [key for key in wanted if fresh and key.startswith(fresh)]
+    needed = {key: value for key, value in wanted.items() if key not in set(optional)}
+    prefix = prefix if told else _find_prefix(tensors, needed, path)
     state, strange = {}, []
     for key in [key for key in tensors if key.startswith(prefix)]:
         ours = trunk_key(key.removeprefix(prefix), wanted)
@@ -75,7 +93,8 @@ def load_weights(
         key for key in strange if not heads.isdisjoint((bare := key.removeprefix(prefix), bare.split(".")[0]))
     )
     unexpected = [key for key in strange if key not in set(head_keys)]
-    absent = [key for key in wanted if key not in state]
+    untouched = tuple(optional) if state.keys().isdisjoint(optional) else ()
+    absent = [key for key in wanted if key not in state and key not in set(untouched)]
     counters = tuple(key for key in absent if key.endswith(".num_batches_tracked"))
     problems = {
         "missing": [key for key in absent if key not in set(counters)],
@@ -93,10 +112,10 @@ def load_weights(
         )
     trunk.load_state_dict(state, strict=False)
     other_keys = tuple(key for key in tensors if not key.startswith(prefix))
-    return WeightsReport(path, prefix, len(state), head_keys, other_keys, counters)
+    return WeightsReport(path, prefix, len(state), head_keys, other_keys, counters, untouched)
 
 
-def trunk_key(key: str, wanted: dict[str, Tensor]) -> str | None:
+def trunk_key(key: str, wanted: Mapping[str, Tensor]) -> str | None:
     """The trunk's name for a key of the whole backbone.
 
     Timm flattens the first level of some trunks and wraps others in `model`.
@@ -104,7 +123,7 @@ def trunk_key(key: str, wanted: dict[str, Tensor]) -> str | None:
     return next((each for each in (key, key.replace(".", "_", 1), f"model.{key}") if each in wanted), None)
 
 
-def _find_prefix(tensors: Iterable[str], wanted: dict[str, Tensor], path: str) -> str:
+def _find_prefix(tensors: Iterable[str], wanted: Mapping[str, Tensor], path: str) -> str:
     """The prefix under which most keys of the encoder stand. UserError if several hold all of them."""
     counts = Counter(
         ".".join([*key.split(".")[:depth], ""]) for key in tensors for depth in range(1, min(5, key.count(".") + 1))
@@ -115,6 +134,8 @@ def _find_prefix(tensors: Iterable[str], wanted: dict[str, Tensor], path: str) -
         for prefix in candidates
     }
     complete = [prefix for prefix, count in found.items() if count == len(wanted)]
+    # The same tensors, see `trunk_key`.
+    complete = [prefix for prefix in complete if prefix.removesuffix("model.") not in {*complete} - {prefix}]
     if len(complete) > 1:
         choices = ", ".join(f"{path}#{prefix}" for prefix in complete)
         raise UserError(f"weights {path} hold {len(complete)} encoders that fit; say which: {choices}")

@@ -64,7 +64,7 @@ def build_optimizer(
     Args:
         config: which, and its constants.
         flat: the parameters.
-        scales: part (child of the model) -> its learning rate relative to the others'.
+        scales: part -> its learning rate relative to the others'.
         fused_sgd: whether SGD updates in one kernel; None: on a GPU. On a CPU that rounds otherwise. Adam and AdamW
             always do.
     """

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hcmoco.training.averaging import Averaging
-from hcmoco.training.flat_grads import FlatParameters
+from hcmoco.training.flat_grads import FlatParameters, child_of
 from hcmoco.training.optim import (
     OptimConfig,
     build_optimizer,
@@ -26,7 +26,8 @@ class OptimStep:
     Args:
         model: on its device, in its memory layout; after a change of either, or where it gains parameters, make a new
             one.
-        scales: child of the model -> its learning rate relative to the others'.
+        scales: a child of the model, or a module or parameter inside one, by its dotted name -> its learning rate
+            relative to the others'. The longest name that fits a parameter counts.
 
     Attributes:
         mean_flag: 0-d, mean of the workers' flags in the last step.
@@ -34,7 +35,7 @@ class OptimStep:
 
     def __init__(self, model: nn.Module, config: OptimConfig, scales: Mapping[str, float] | None = None):
         self.model, self.config, self.scales = model, config, scales
-        self.flat = FlatParameters(model)
+        self.flat = FlatParameters(model, part_of=lambda name: part_of(name, scales or {}))
         self.optimizer = build_optimizer(config, self.flat, scales)
         self.averaging = Averaging(self.flat, model)
         self.mean_flag = torch.tensor(0.0)
@@ -82,3 +83,10 @@ class OptimStep:
         """
         self.optimizer = build_optimizer(self.config, self.flat, self.scales)
         load_optimizer_tensors(self.optimizer, self.flat, dict(tensors))
+
+
+def part_of(name: str, scales: Mapping[str, float]) -> str:
+    """Return the part of a parameter: the longest name in `scales` that it is inside of, else its child of the
+    model."""
+    fitting = [scaled for scaled in scales if name == scaled or name.startswith(f"{scaled}.")]
+    return max(fitting, key=len, default=child_of(name))

@@ -71,7 +71,7 @@ class Trainer(ABC, Generic[ConfigT, BatchT_contra]):
         model: on `device`, in training mode.
         plan: which rows each step has.
         identity: what decides the result; a state of another run is refused.
-        scales: child of the model -> its learning rate relative to the others'.
+        scales: name of a module of the model -> its learning rate relative to the others', see `OptimStep`.
 
     Raises:
         UserError: `train.compile` is set, and the encoders cannot be compiled here.

@@ -5,13 +5,14 @@ processes. Tiny backbones need 1.8 GB with one worker and 3.2 GB with two, where
 pages.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import torch
 from torch import Tensor
 
-from hcmoco.models.multimodal import DENSE_MODALITIES, MultiModalEncoders
+from hcmoco.models.multimodal import DENSE_MODALITIES, HCMoCo, MultiModalEncoders
 from hcmoco.pretraining.banks import bank_bytes
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.trainer import make_model
@@ -90,6 +91,54 @@ def shapes(config: PretrainConfig) -> MultiModalEncoders:
         return make_model(config, load=False)
 
 
+@dataclass(frozen=True)
+class WorkerMemory:
+    """The bytes that a worker holds on its device in a step of the second stage.
+
+    Attributes:
+        weights, gradients, optimizer: of all parameters, float32; the optimizer's are its slots.
+        activations: what autograd keeps of the encoders, with work space.
+        terms: logits of the objective, forward and backward.
+        banks: the memory banks.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    terms: int
+    banks: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations + self.terms + self.banks
+
+
+def worker_memory(config: PretrainConfig, rows: int) -> WorkerMemory:
+    """Estimate what a worker needs on its GPU, without the driver's own and the libraries' memory there.
+
+    Args:
+        config: of the run.
+        rows: number of people that are trained on.
+    """
+    train = config.train
+    model = shapes(config)
+    if isinstance(model, HCMoCo):
+        with torch.device("meta"):
+            model.add_dense_mappers()
+    batch = train.lanes // train.max_workers * train.batch_size_per_lane
+    encoded = min(batch, train.micro_rows or batch)
+    numbers = 4 * _parameters(model)
+    return WorkerMemory(
+        weights=numbers,
+        gradients=numbers,
+        optimizer=numbers * (1 if config.optim.name == "sgd" else 2),
+        activations=int(encoded * activation_bytes(model, config.augment.size) * _OVERHEAD[train.precision]),
+        terms=_logits(config, batch, len(model.joint_set)),
+        banks=_banks(config, rows),
+    )
+
+
 def activation_bytes(model: MultiModalEncoders, size: int) -> int:
     """Return the bytes that autograd keeps of one row's RGB and depth image for the backward pass, in float32.
 
@@ -118,8 +167,7 @@ def activation_bytes(model: MultiModalEncoders, size: int) -> int:
 def _training(config: PretrainConfig, batch: int, rows: int) -> float:
     """Bytes of a process's models, banks and steps of `batch` rows."""
     model = shapes(config)
-    joints = len(model.joint_set)
-    logits = 4 * _LOGITS * ((batch * joints) ** 2 + batch * config.objective.num_anchors**2)
+    logits = _logits(config, batch, len(model.joint_set))
     encoded = min(batch, config.train.micro_rows or batch)
     step = encoded * activation_bytes(model, config.augment.size) * _OVERHEAD[config.train.precision] + logits
     # A probe holds four dense maps of each person of its batch, and about as much again to compare them; never during
@@ -132,6 +180,10 @@ def _training(config: PretrainConfig, batch: int, rows: int) -> float:
     # Before its first step a worker that resumes holds the banks of the train state beside its own.
     banks = _banks(config, rows)
     return _PER_PARAMETER * _parameters(model) + banks + max(step, probe, banks)
+
+
+def _logits(config: PretrainConfig, batch: int, joints: int) -> int:
+    return 4 * _LOGITS * ((batch * joints) ** 2 + batch * config.objective.num_anchors**2)
 
 
 def _views(config: PretrainConfig) -> int:

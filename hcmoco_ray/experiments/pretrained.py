@@ -6,7 +6,7 @@ experiments are all done needs no weights.
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hcmoco.config import fingerprint
 from hcmoco.errors import UserError
@@ -41,6 +41,7 @@ class InitSpec:
         config: its resolved config.
         key: digest of everything that decides its result.
         tracking: overrides that let it track where the grid does; its own stand above them.
+        record: name of its record in the results folder.
     """
 
     name: str
@@ -49,6 +50,7 @@ class InitSpec:
     config: PretrainRecipe | None = None
     key: str = ""
     tracking: tuple[str, ...] = ()
+    record: str = ""
 
     @property
     def available(self) -> bool:
@@ -75,7 +77,13 @@ def resolve_inits(grid: GridConfig) -> dict[str, InitSpec]:
     Raises:
         UserError: the recipe of a pre-training does not exist or has a bad key or value.
     """
-    return {name: resolve_init(name, init, grid.tracking) for name, init in grid.inits.items()}
+    return {
+        name: replace(
+            resolve_init(name, init, grid.tracking),
+            record=f"{name}-{grid.record_suffix}" if grid.record_suffix else name,
+        )
+        for name, init in grid.inits.items()
+    }
 
 
 def resolve_init(name: str, init: str | PretrainedConfig, tracking: TrackingConfig) -> InitSpec:
@@ -97,7 +105,7 @@ def resolve_init(name: str, init: str | PretrainedConfig, tracking: TrackingConf
     config = run_config.check(PretrainRecipe, bare.values(), init.pretrain)
     decided = [deciding(config), {key: ensure.identity(source) for key, source in config.data.sources.items()}]
     key = fingerprint(decided)
-    return InitSpec(name, resolve_path(init.output_dir), init, config, key, overrides)
+    return InitSpec(name, resolve_path(init.output_dir), init, config, key, overrides, name)
 
 
 def digest_of(
@@ -129,7 +137,7 @@ def read_record(spec: InitSpec, results: Folder) -> dict | None:
     Raises:
         UserError: the file is damaged.
     """
-    name = f"pretrainings/{spec.name}.json"
+    name = f"pretrainings/{spec.record}.json"
     if spec.pretraining is None or not results.exists(name):
         return None
     try:
@@ -153,7 +161,7 @@ def write_record(spec: InitSpec, results: Folder, seconds: float | None) -> dict
     assert spec.pretraining is not None
     export = load_export(join(spec.config.output_dir, "export"))
     record = {
-        "init": spec.name,
+        "init": spec.record,
         "recipe": spec.pretraining.pretrain,
         "overrides": list(spec.pretraining.overrides),
         "key": spec.key,
@@ -165,7 +173,7 @@ def write_record(spec: InitSpec, results: Folder, seconds: float | None) -> dict
         "seconds": seconds,
         **made_by(),
     }
-    results.write(f"pretrainings/{spec.name}.json", json.dumps(record, indent=1).encode())
+    results.write(f"pretrainings/{spec.record}.json", json.dumps(record, indent=1).encode())
     return record
 
 

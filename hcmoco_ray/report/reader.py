@@ -1,6 +1,6 @@
 """Read a results folder that the programs in tuning/ wrote, and check the form of its files.
 
-<results>/label_fractions.json, ablation.json, versatility.json  indices: the experiments and their status
+<results>/PROGRAM.json                                           an index: the experiments and their status
 <results>/experiments/NAME.json, versatility/NAME.json           a fine-tuning, a co-training: metrics, evals
 <results>/pretrainings/INIT.json                                 a pre-training: conditions, probes
 <results>/pictures/*.png, versatility/*.png
@@ -16,7 +16,7 @@ from hcmoco import config_errors
 from hcmoco.errors import UserError
 from hcmoco.storage import Folder, join
 
-PROGRAMS = ("label_fractions", "ablation", "versatility")
+PROGRAMS = ("label_fractions", "ablation", "backbones", "versatility")
 _EARLIER = {"label_fractions": "fractions.json"}
 PICTURE_FOLDERS = ("pictures", "versatility")
 

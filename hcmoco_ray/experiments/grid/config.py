@@ -42,6 +42,9 @@ class ExperimentsConfig(Config):
         min_length=1, description="fraction, num_samples or subset, as in a fine-tuning's recipe; fraction: 1.0 for all"
     )
     seeds: Seeds = Field(min_length=1, description="a training for each")
+    overrides: tuple[str, ...] = Field(
+        (), description="dotted keys on top of each task's recipe, as on the command line, such as encoder.name"
+    )
 
 
 class GridConfig(Config):
@@ -56,6 +59,12 @@ class GridConfig(Config):
     )
     results: str | None = Field(
         None, description="folder or URI of the results, small files that can be shared; null: `output_dir`"
+    )
+    record_suffix: str = Field(
+        "",
+        pattern=r"^[\w.-]*$",
+        description="ending of the records of this grid's pre-trainings, where another grid with the same folder of "
+        "results has other ones of these names",
     )
     baseline: str = Field(description="the initialization that the others are compared with")
     inits: dict[str, str | PretrainedConfig] = Field(

@@ -107,7 +107,7 @@ def _recipe_of(
 ) -> FinetuneRecipe:
     labels = [f"{key}={value}" for key, value in block.labels.items()]
     own = [*labels, f"init={spec.init}", f"seed={seed}", f"output_dir={out}"]
-    values = cli.task_values(task, grid.recipe, overrides, below=own)
+    values = cli.task_values(task, grid.recipe, overrides, below=[*own, *block.overrides])
     config = run_config.check(FinetuneRecipe, values, grid.recipe if "/" in grid.recipe else f"{task}/{grid.recipe}")
     check_input_sizes(config.encoder, config.task)
     return config

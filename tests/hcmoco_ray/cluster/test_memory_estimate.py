@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from hcmoco.models.multimodal import HCMoCo
-from hcmoco_ray.cluster.memory_estimate import activation_bytes, free_memory, needed_memory, shapes, state_bytes
+from hcmoco_ray.cluster.memory_estimate import (
+    activation_bytes,
+    free_memory,
+    needed_memory,
+    shapes,
+    state_bytes,
+    worker_memory,
+)
 from hcmoco_ray.config import PretrainRecipe, load
 from tests.helpers.overrides import last_of_each
 from tests.helpers.pretrain_program import start, write_recipe
@@ -116,3 +123,38 @@ def _held(pid: int) -> int:
         except psutil.Error:
             continue
     return total
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_workers_memory_is_counted_part_by_part(name):
+    """SGD has one slot a parameter, AdamW two; the rest is linear in a worker's rows, but for the terms' squares."""
+
+    def of(*overrides):
+        own = ["model.rgb.name=test_resnet", "model.depth.name=test_resnet", f"optim.name={name}"]
+        rest = ["train.workers=1", "train.precision=float32", "objective.num_negatives=64"]
+        return load(PretrainRecipe, "people-cpu-tables", last_of_each([*own, *rest, *overrides]))
+
+    config = of()
+    model = HCMoCo(config.model, seed=0)
+    model.add_dense_mappers()
+    numbers = 4 * sum(each.numel() for each in model.parameters())
+    found = worker_memory(config, 1000)
+    assert (found.weights, found.gradients) == (numbers, numbers)
+    assert found.optimizer == numbers * {"sgd": 1, "adamw": 2}[name]
+    assert found.banks == 3 * (1000 * (4 * 128 + 9) + 16)
+    rows = config.train.lanes * config.train.batch_size_per_lane
+    kept = activation_bytes(model, config.augment.size)
+    assert kept * rows <= found.activations <= 1.5 * kept * rows
+    twice = worker_memory(of(f"train.batch_size_per_lane={2 * config.train.batch_size_per_lane}"), 1000)
+    assert twice.activations == pytest.approx(2 * found.activations, rel=1e-6)
+    assert worker_memory(of("train.workers=2"), 1000).activations == pytest.approx(found.activations / 2, rel=1e-6)
+    assert 2 * found.terms <= twice.terms <= 4 * found.terms
+    parts = (found.weights, found.gradients, found.optimizer, found.activations, found.terms, found.banks)
+    assert found.total == sum(parts)
+
+
+def test_what_the_page_says_of_the_published_sizes():
+    """docs/encoders.md; W48's rows are chosen to need no more than W32's."""
+    w32, w48 = (worker_memory(load(PretrainRecipe, f"paper-{name}", []), 350_000) for name in ("w32", "w48"))
+    assert w32.total == pytest.approx(31.5e9, rel=0.02)
+    assert w48.total == pytest.approx(29.0e9, rel=0.02)

@@ -13,11 +13,12 @@ import yaml
 from hcmoco.export import load_export
 from hcmoco.finetuning.encoder_init import weights_digest
 from hcmoco.training.precision import chosen, native_bfloat16
-from hcmoco_ray.commands import ablation, label_fractions
+from hcmoco_ray.commands import ablation, backbones, label_fractions
 from hcmoco_ray.experiments.grid.tables import ablation as ablation_table
 from hcmoco_ray.experiments.grid.tables import comparison
 from hcmoco_ray.experiments.results import difference_text, mean_text
 from hcmoco_ray.tracking.provenance import commit
+from tests.helpers.pretrain_program import write_recipe
 from tests.helpers.started import Started
 
 PEOPLE = {"domain": "indoor", "size": 64, "seed": 1}
@@ -110,6 +111,35 @@ def test_each_cell_is_done_once(home, capsys):
     assert "3 done, 1 to do" in capsys.readouterr().out
     assert json.loads(files[1].read_text())["test"] == results[1]["test"]
     assert all(each.stat().st_mtime_ns == time for each, time in before.items() if each != files[1])
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_block_of_experiments_has_an_encoder_of_its_own(home, capsys):
+    """And a pre-training of the same name as another grid's has another record in one folder of results."""
+    block = {**GRID["experiments"][0], "seeds": [0]}
+    assert go(home, {"experiments": [block], "inits": {"scratch": "scratch"}}) == 0
+    other = {**block, "overrides": ["encoder.name=resnet18"]}
+    (home / "pretraining").mkdir()
+    pretraining = {
+        "pretrain": str(write_recipe(home / "pretraining")),
+        "overrides": ["model.rgb.name=resnet18", "model.depth.name=resnet18"],
+        "output_dir": "runs/other",
+    }
+    inits = {"scratch": "scratch", "hcmoco": pretraining}
+    over = {"experiments": [other], "inits": inits, "record_suffix": "other"}
+    assert go(home, over, program=backbones) == 0
+    assert "2 experiments, 0 done, 2 to do" in capsys.readouterr().out
+    assert [path.name for path in (home / "runs/grid/pretrainings").iterdir()] == ["hcmoco-other.json"]
+    plain, *others = (
+        json.loads((home / "runs/grid" / each["result"]).read_text())
+        for each in index(home)["experiments"] + index(home, "backbones")["experiments"]
+    )
+    assert others[0]["init"]["name"] == plain["init"]["name"] == "scratch"
+    assert plain["test"] != others[0]["test"], "the encoder is another one"
+    assert others[1]["test"] != others[0]["test"], "and starts from the pre-training"
+    assert go(home, over, program=backbones) == 0
+    assert "2 done, 0 to do" in capsys.readouterr().out
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(home, capsys):

@@ -255,6 +255,22 @@ def test_versatility_and_ablation_fill_their_tables(tmp_path):
     assert page.tables["table-3"][0][-2].endswith("synthetic: 10%, 287 rows, 1 seed")
 
 
+def test_another_backbone_fills_its_table_and_no_other(tmp_path):
+    parsing_grid(tmp_path, {"cmc": [0.2], "hcmoco": [0.3]})
+    lines = []
+    for init, value in (("scratch", 0.1), ("cmc", 0.2), ("hcmoco", 0.4)):
+        name = f"experiments/densepose_{init}_larger.json"
+        write(tmp_path, name, cell("densepose", init, "10%", 0, {"gps_ap": value, "box_ap": value / 2}))
+        lines.append({"task": "densepose", "init": init, "labels": "10%", "seed": 0, "status": "done", "result": name})
+    write_index(tmp_path, "backbones", lines)
+    page, _ = pages(tmp_path)
+    assert page.row(8, "Ours", "synthetic")[:2] == ["20.00", "40.00"]
+    assert page.row(8, "*", "synthetic")[:2] == ["5.00", "10.00"]
+    assert page.row(8, "Ours", "paper")[:2] == ["54.55", "55.80"]
+    assert page.row(8, "Ours", "synthetic")[4] == "not run"
+    assert "40.00" not in page.row(1, "Ours*", "synthetic")
+
+
 def test_the_page_needs_nothing_else(tmp_path):
     parsing_grid(tmp_path, {"cmc": [0.2, 0.21], "hcmoco": [0.3, 0.32]})
     noise = np.random.default_rng(0).integers(0, 255, (40, 3200, 3), np.uint8)

@@ -1,0 +1,41 @@
+"""Run the paper's comparison on another backbone (Table 8): whether the pre-training helps a larger encoder as well.
+
+    python tuning/backbones.py                                         # recipes/grids/backbones-people-cpu.yaml
+    python tuning/backbones.py --plan                                  # what is missing, and how long it may take
+
+Everything else is as in label_fractions.py: the pre-trainings run first, a finished experiment is a small JSON file in
+RESULTS/experiments, and the same command again runs what is missing. The table is RESULTS/backbones.md.
+
+Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from hcmoco_ray.cluster import entrypoint
+from hcmoco_ray.experiments.cli import grid_parser
+
+
+@entrypoint.main_wrapper
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit status. `argv` defaults to the command line's."""
+    given = parser().parse_intermixed_args(argv)
+
+    # Imported late: --help and a wrong argument do not wait for PyTorch.
+    from hcmoco_ray.cluster import resources
+    from hcmoco_ray.experiments.grid import run, tables
+
+    return run.run(
+        "backbones",
+        given.grid,
+        given.overrides,
+        resources.ResourceRequest("grid experiment", given.cpus, given.gpus, given.threads),
+        lambda grid, experiments, results: tables.comparison(experiments, results, grid.baseline),
+        plan_only=given.plan,
+        seeds=given.seeds,
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
+    return grid_parser(__doc__, "backbones-people-cpu")
