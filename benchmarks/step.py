@@ -97,6 +97,8 @@ def make_batch(config: PretrainConfig, plan: Plan) -> Batch:
         index=rng.permutation(plan.offsets[-1])[:B].astype(np.int64),
         source=numbers.astype(np.int64),
         anchors=np.stack([draw_anchors(each, P, rng) for each in depth_BSS]),
+        points=np.full((B, 0), -1),
+        rays=np.zeros((B, 2, 3), np.float32),
     )
 
 

@@ -119,6 +119,27 @@ class PretrainTrainConfig(TrainConfig):
         return min(part.stop - part.start for part in cut)
 
 
+def check_anchors(model: ModelConfig, objective: ObjectiveConfig, augment: AugmentConfig) -> None:
+    """Check that the anchors of the dense terms can be had of the points of a crop, where depth is read as points.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    count = model.depth.points_at(augment.size)
+    if not count:
+        return
+    if objective.release.anchors_with_replacement:
+        raise ValueError(
+            "objective.release.anchors_with_replacement is of encoders of pictures; with "
+            f"model.depth.name = {model.depth.name} anchors are distinct points: set it to false"
+        )
+    if objective.num_anchors > count:
+        raise ValueError(
+            f"objective.num_anchors = {objective.num_anchors}: a crop of augment.size = {augment.size} pixels has "
+            f"{count} points, and anchors are among them; lower it, or raise model.depth.args.num_points"
+        )
+
+
 class PretrainConfig(Config):
     """A pre-training run.
 
@@ -161,6 +182,11 @@ class PretrainConfig(Config):
                 "objective.method = mmv: a worker's or a micro-batch's only row leaves its batch norms one value; "
                 "raise train.batch_size_per_lane or train.micro_rows"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _anchors_among_points(self) -> "PretrainConfig":
+        check_anchors(self.model, self.objective, self.augment)
         return self
 
     @model_validator(mode="after")
