@@ -2,7 +2,7 @@
 
 <folder>/
   rgb.safetensors         timm's own keys
-  depth.safetensors       timm's own keys
+  depth.safetensors       timm's own keys; of pointnet2_msg, the published ones
   keypoints.safetensors   keys of hcmoco.models.semgcn.SemGCN
   README.md               what, how trained, how to load
   config.json             written last: the model's config, what the caller says of the training, sizes and SHA-256
@@ -28,6 +28,7 @@ from hcmoco.model_card import card
 from hcmoco.models.encoders import Encoder, build_encoder
 from hcmoco.models.multimodal import ModelConfig, MultiModalEncoders
 from hcmoco.models.normalization import RGB_MEAN, RGB_STD
+from hcmoco.models.points.encoder import PointEncoder
 from hcmoco.models.semgcn import SemGCN
 from hcmoco.storage import Folder, is_local
 
@@ -65,7 +66,7 @@ def export_encoders(
         "hcmoco": __version__,
         "model": model.config.model_dump(mode="json"),
         "rgb": {"range": [0, 1], "mean": RGB_MEAN, "std": RGB_STD},
-        "depth": {"unit": "meter", "mean": "of the image's valid pixels", "invalid": 0},
+        "depth": _depth_format(model.config),
         "training": training or {},
         "files": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
@@ -95,7 +96,7 @@ class Export:
     training: dict[str, Any]
     states: dict[str, dict[str, Tensor]]
 
-    def encoder(self, modality: str) -> Encoder:
+    def encoder(self, modality: str) -> Encoder | PointEncoder:
         """The image encoder of "rgb" or "depth", in evaluation mode."""
         encoder = build_encoder(self.model.rgb if modality == "rgb" else self.model.depth, load=False)
         _restore(encoder.trunk, self.states[modality], self.folder, modality)
@@ -141,13 +142,19 @@ def load_export(folder: str | Path) -> Export:
     return Export(folder, model, config.get("training", {}), states)
 
 
+def _depth_format(config: ModelConfig) -> dict[str, Any]:
+    if config.depth.is_points:
+        return {"unit": "meter", "mean": "of the points", "axes": "x right, y down, z forward"}
+    return {"unit": "meter", "mean": "of the image's valid pixels", "invalid": 0}
+
+
 def _file_name(modality: str) -> str:
     return f"{modality}.safetensors"
 
 
 def _inner(model: MultiModalEncoders, modality: str) -> nn.Module:
     part = getattr(model, modality)
-    return part.trunk if isinstance(part, Encoder) else part
+    return part.trunk if isinstance(part, Encoder | PointEncoder) else part
 
 
 def _plain_state(module: nn.Module) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from hcmoco.data.depth_masking import MASKED, SHOWN, UNMASKED
 from hcmoco.models.encoders import Encoder
 from hcmoco.models.multimodal import MultiModalEncoders
 from hcmoco.models.normalization import RGB_MEAN, RGB_STD
+from hcmoco.models.points.encoder import PointEncoder
 
 _CARD = """---
 {license}
@@ -34,7 +35,7 @@ features at strides {strides}{layout}.
 {rgb_code}
 ```
 
-Depth: meters minus the mean of the image's valid pixels, pixels without a reading 0, {depth_channels} equal channels.
+{depth_input}
 {depth_note}
 ```python
 {depth_code}
@@ -50,6 +51,15 @@ rgb, depth, keypoints = export.encoder("rgb"), export.encoder("depth"), export.s
 ```
 {detectron2}
 {terms}"""
+
+_PICTURE_INPUT = (
+    "Depth: meters minus the mean of the image's valid pixels, pixels without a reading 0, {channels} equal channels."
+)
+_POINTS_INPUT = (
+    "Depth: points in the camera's frame (x right, y down, z forward), meters, minus their mean; a multiple of 64. "
+    "Names of weights are those of the published PointNet++ (MSG)."
+)
+_CARD_SIDE = 96  # of the crop in the example, pixels
 
 _DETECTRON2 = """
 For DensePose in detectron2 (HRFPN backbone; set `INPUT.FORMAT` to `RGB`, `MODEL.PIXEL_MEAN` to `{mean}`,
@@ -96,8 +106,12 @@ def card(model: MultiModalEncoders, training: dict[str, Any]) -> str:
         strides=", ".join(map(str, model.rgb.strides)),
         layout=", channels last" if model.rgb.channels_last else "",
         rgb_code=_timm_code(model.rgb, "rgb.safetensors"),
-        depth_code=_timm_code(model.depth, "depth.safetensors"),
-        depth_channels=config.depth.in_chans,
+        depth_input=_POINTS_INPUT
+        if isinstance(model.depth, PointEncoder)
+        else _PICTURE_INPUT.format(channels=config.depth.in_chans),
+        depth_code=_points_code(config.depth.points_at(_CARD_SIDE))
+        if isinstance(model.depth, PointEncoder)
+        else _timm_code(model.depth, "depth.safetensors"),
         depth_note=_depth_note(training.get("depth_masking")),
         detectron2=detectron2 if config.rgb.is_hrnet else "",
     )
@@ -121,6 +135,15 @@ def _short(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _short(each) for key, each in value.items()}
     return [_short(each) for each in value] if isinstance(value, list) else value
+
+
+def _points_code(count: int) -> str:
+    lines = ["import torch", "from hcmoco.models.points.pointnet2 import PointNet2MSG"]
+    lines += ["from safetensors.torch import load_file", "", "encoder = PointNet2MSG()"]
+    lines += ['encoder.load_state_dict(load_file("depth.safetensors"))']
+    lines += [f"points = torch.randn(1, {count}, 3)", "points -= points.mean(1, keepdim=True)"]
+    lines += [f"features = encoder.eval()(points)  # 1 x {count} x 128"]
+    return "\n".join(lines)
 
 
 def _timm_code(encoder: Encoder, file: str) -> str:

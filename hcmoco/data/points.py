@@ -47,9 +47,17 @@ def crop_rays(camera_4: np.ndarray, matrix_23: np.ndarray) -> np.ndarray:
     """
     to_image = np.linalg.inv(np.vstack([matrix_23, [0, 0, 1]]))[:2]
     slopes_23 = (to_image - np.outer(camera_4[2:], [0, 0, 1])) / camera_4[:2, None]
-    # The nearest orthogonal matrix: of a turned, mirrored and scaled crop exactly the turn and the mirror.
+    return crop_turn(matrix_23) @ slopes_23
+
+
+def crop_turn(matrix_23: np.ndarray) -> np.ndarray:
+    """Return float64 [2, 2]: the turn and the mirror of a crop, which points of the camera's frame make with it.
+
+    It is the orthogonal matrix that is nearest to the crop's: of a crop that is turned, mirrored and scaled exactly the
+    turn and the mirror.
+    """
     left, _, right = np.linalg.svd(np.asarray(matrix_23, np.float64)[:, :2])
-    return left @ right @ slopes_23
+    return left @ right
 
 
 def draw_points(

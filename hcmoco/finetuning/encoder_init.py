@@ -95,8 +95,8 @@ def check_input_sizes(encoder: EncoderConfig, task: TaskConfig) -> None:
     Raises:
         UserError: it cannot be built, or does not run at one of them.
     """
-    if encoder.is_hrnet:
-        return  # it takes every size that its strides divide, and long to build
+    if encoder.is_hrnet or encoder.is_points:
+        return  # an HRNet takes every size that its strides divide, and long to build
     with torch.device("meta"):
         stride = build_encoder(encoder, load=False).strides[-1]
     check_sizes(encoder, task.input_sizes(stride))

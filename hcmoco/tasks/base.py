@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from hcmoco.config import Config
 from hcmoco.data.shards.manifest import About
-from hcmoco.models.encoders import Encoder
+from hcmoco.errors import UserError
+from hcmoco.models.encoders import Encoder, EncoderConfig
 from hcmoco.tasks.registry import REGISTRY
 
 Prediction = dict[str, Any]
@@ -209,6 +210,21 @@ class Task(ABC, Generic[BatchT]):
             UserError: labels there mean something else than those of `self.about`.
         """
         return type(self)(self.config, about, self.statistics)
+
+    def for_encoder(self, encoder: EncoderConfig) -> "Task":
+        """Return the task as it makes batches for an encoder: itself, unless the encoder reads points of depth.
+
+        Args:
+            encoder: that `make_model` will be given.
+        Raises:
+            UserError: the task has no batches for it.
+        """
+        if encoder.is_points:
+            raise UserError(
+                f"encoder.name = {encoder.name}: it reads points of depth, and {self.name} has none for it; take "
+                "parsing-depth or pose, or a timm model"
+            )
+        return self
 
     @abstractmethod
     def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> BatchT:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hcmoco.data.schema import MAP_STRIDE
 from hcmoco.errors import UserError
-from hcmoco.models.points.neighbors import interpolate, nearest, three_nearest
+from hcmoco.models.points.neighbors import interpolate, nearest, take, three_nearest
 from hcmoco.models.points.pointnet2 import WIDTH, PointNet2MSG
 from hcmoco.models.pretrained import WeightsReport, load_weights
 
@@ -28,18 +28,25 @@ class PointCloud(NamedTuple):
         points_BN3: float32, from the mean of the row's points.
         pixels_BN2: float32, where in the crop they are.
         cells_BHW4: float32, x, y, z of the reading in the middle of each stride-4 cell, and 1; all 0 where it has none.
+        mean_B3: float32, the mean that was taken off, in the frame of hcmoco.data.points.
     """
 
     points_BN3: Tensor
     pixels_BN2: Tensor
     cells_BHW4: Tensor
+    mean_B3: Tensor
+
+    @property
+    def read(self) -> Tensor:
+        """bool [B, H, W]: the cells with a reading in their middle."""
+        return self.cells_BHW4[..., 3] > 0
 
     def blank(self) -> "PointCloud":
         """Return one row of zeros, of the same number of points."""
         return PointCloud(*(each.new_zeros((1, *each.shape[1:])) for each in self))
 
 
-def make_cloud(depth_BSS: Tensor, points_BN: Tensor, rays_B23: Tensor) -> PointCloud:
+def make_cloud(depth_BSS: Tensor, points_BN: Tensor, rays_B23: Tensor, *, stride: int = MAP_STRIDE) -> PointCloud:
     """Turn depth into points in the camera's frame, from the mean of each row's points.
 
     The mean is taken off all three axes, so a person who stands elsewhere has the same points. Meters stay meters: the
@@ -50,6 +57,7 @@ def make_cloud(depth_BSS: Tensor, points_BN: Tensor, rays_B23: Tensor) -> PointC
         points_BN: int64, the pixels that were drawn as points, row * S + column; below 0 in rows without depth, whose
             points all become 0.
         rays_B23: float32, of the crop.
+        stride: pixels a side of a cell.
     """
     batch, side = len(depth_BSS), depth_BSS.shape[-1]
     # 16-bit unsigned tensors have hardly any operations.
@@ -58,7 +66,7 @@ def make_cloud(depth_BSS: Tensor, points_BN: Tensor, rays_B23: Tensor) -> PointC
     z_BN = z_BSS.reshape(batch, -1).gather(1, index_BN)
     pixels_BN2 = torch.stack([index_BN % side, index_BN // side], -1).float() + 0.5
     points_BN3 = _unproject(pixels_BN2, z_BN, rays_B23)
-    middle = slice(MAP_STRIDE // 2, None, MAP_STRIDE)
+    middle = slice(stride // 2, None, stride)
     z_BHW = z_BSS[:, middle, middle]
     at_H = torch.arange(side, device=depth_BSS.device)[middle].float() + 0.5
     cells_HW2 = torch.stack(torch.meshgrid(at_H, at_H, indexing="ij")[::-1], -1)
@@ -66,7 +74,7 @@ def make_cloud(depth_BSS: Tensor, points_BN: Tensor, rays_B23: Tensor) -> PointC
     mean_B13 = points_BN3.mean(1, keepdim=True)
     read_BHW1 = (z_BHW > 0)[..., None]
     cells_BHW4 = torch.cat([(cells_BHW3 - mean_B13[:, None]).where(read_BHW1, 0), read_BHW1.float()], -1)
-    return PointCloud(points_BN3 - mean_B13, pixels_BN2, cells_BHW4)
+    return PointCloud(points_BN3 - mean_B13, pixels_BN2, cells_BHW4, mean_B13[:, 0])
 
 
 def _unproject(pixels_BP2: Tensor, z_BP: Tensor, rays_B23: Tensor) -> Tensor:
@@ -107,7 +115,7 @@ class PointEncoder(nn.Module):
         """Compute features.
 
         Returns:
-            The features [B, C, N, 1], then the three tensors of the cloud, which say where they are.
+            The features [B, C, N, 1], then the tensors of the cloud, which say where they are.
         """
         features_BNC = self.trunk(cloud.points_BN3)
         return [features_BNC.mT[..., None], *cloud]
@@ -123,6 +131,8 @@ def build_point_encoder(config: "EncoderConfig", *, load: bool) -> PointEncoder:
     Raises:
         UserError: weights that cannot be read or do not fit.
     """
+    if load and config.init == "timm":
+        raise UserError(f"encoder {config.name}: timm publishes no weights for it; give a weights file, or scratch")
     encoder = PointEncoder(config)
     if config.batch_norm_momentum is not None:
         for module in encoder.modules():
@@ -143,6 +153,14 @@ def nearest_points(features: list[Tensor], places_BP2: Tensor) -> Tensor:
     return nearest(PointCloud(*features[1:]).pixels_BN2, places_BP2.float().nan_to_num())
 
 
+def values_on_cells(values_BNC: Tensor, cloud: PointCloud) -> Tensor:
+    """Return [B, H, W, C]: at each cell the values of the three points that are nearest to its reading in space, by the
+    inverse of their distance. Cells without a reading hold anything; `read_cells` tells them apart."""
+    batch, height, width, _ = cloud.cells_BHW4.shape
+    places_BP3 = cloud.cells_BHW4.flatten(1, 2)[..., :3].contiguous()
+    return interpolate(values_BNC, *three_nearest(cloud.points_BN3, places_BP3)).view(batch, height, width, -1)
+
+
 def features_on_cells(features: list[Tensor]) -> Tensor:
     """Bring features from points to the stride-4 cells of the crop.
 
@@ -157,20 +175,16 @@ def features_on_cells(features: list[Tensor]) -> Tensor:
     """
     of_points_BCN1, *rest = features
     cloud = PointCloud(*rest)
-    batch, height, width, _ = cloud.cells_BHW4.shape
     values_BNC = of_points_BCN1[..., 0].mT
-    cells_BP4 = cloud.cells_BHW4.flatten(1, 2)
-    index_BP3, weight_BP3 = three_nearest(cloud.points_BN3, cells_BP4[..., :3].contiguous())
-    cell_P = torch.arange(height * width, device=cells_BP4.device)
+    batch, height, width, _ = cloud.cells_BHW4.shape
+    cell_P = torch.arange(height * width, device=values_BNC.device)
     centers_P2 = MAP_STRIDE * (torch.stack([cell_P % width, cell_P // width], -1) + 0.5)
-    in_picture_BP1 = nearest_points(features, centers_P2.expand(batch, -1, -1))[..., None]
-    read_BP1 = cells_BP4[..., 3:] > 0
-    only_first_3 = torch.arange(3, device=cells_BP4.device) == 0
-    index_BP3 = index_BP3.where(read_BP1, in_picture_BP1)
-    weight_BP3 = weight_BP3.where(read_BP1, only_first_3.to(weight_BP3.dtype))
-    return interpolate(values_BNC, index_BP3, weight_BP3).view(batch, height, width, -1).permute(0, 3, 1, 2)
+    in_picture_BP = nearest_points(features, centers_P2.expand(batch, -1, -1))
+    beside_BHWC = take(values_BNC, in_picture_BP).view(batch, height, width, -1)
+    on_cells_BHWC = values_on_cells(values_BNC, cloud).where(cloud.read[..., None], beside_BHWC)
+    return on_cells_BHWC.permute(0, 3, 1, 2)
 
 
 def read_cells(features: list[Tensor]) -> Tensor:
     """Return bool [B, H, W]: the stride-4 cells with a depth reading in their middle."""
-    return PointCloud(*features[1:]).cells_BHW4[..., 3] > 0
+    return PointCloud(*features[1:]).read

@@ -73,7 +73,7 @@ def test_cells_read_three_points_in_space_and_without_a_reading_one_in_the_pictu
     with torch.no_grad():
         features = encoder(make_cloud(depth, points, rays))
         found = features_on_cells(features)
-    of_points, where, pixels, cells = features
+    of_points, where, pixels, cells, _ = features
     assert found.shape == (2, 128, SIDE // 4, SIDE // 4)
     read = read_cells(features)
     assert 0 < read.sum() < read.numel()
