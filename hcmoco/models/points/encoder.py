@@ -63,7 +63,7 @@ def make_cloud(depth_BSS: Tensor, points_BN: Tensor, rays_B23: Tensor, *, stride
     # 16-bit unsigned tensors have hardly any operations.
     z_BSS = depth_BSS.to(torch.int32).float() * 1e-3
     index_BN = points_BN.clamp(min=0)
-    z_BN = z_BSS.reshape(batch, -1).gather(1, index_BN)
+    z_BN = z_BSS.flatten(1).gather(1, index_BN)
     pixels_BN2 = torch.stack([index_BN % side, index_BN // side], -1).float() + 0.5
     points_BN3 = _unproject(pixels_BN2, z_BN, rays_B23)
     middle = slice(stride // 2, None, stride)
