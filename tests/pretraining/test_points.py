@@ -113,7 +113,7 @@ def test_a_step_waits_for_nothing_and_stays_finite(run, points_batch, missing):
 
 
 def test_blank_depth_as_released_gives_numbers(sources):
-    config = config_of(**tiny.AS_RELEASED)
+    config = config_of(**tiny.AS_RELEASED, stages={"stage1_steps": 1, "stage2_steps": 2})
     feed = tiny.tiny_feed(config, sources)
     trainer = pretrain(config, feed.plan, tiny.StoppingContext(feed), None)
     assert all(value.isfinite().all() for value in trainer.model.state_dict().values())
