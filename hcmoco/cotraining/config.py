@@ -132,7 +132,7 @@ class CoTrainingSettings(Config):
                 f"augment.size = {self.augment.size}: must be at least 64, "
                 "else batch norm may see one value at stride 32"
             )
-        check_anchors(self.model, self.objective, self.augment)
+        check_anchors(self.model, self.objective, self.augment, self.num_background_anchors)
         if self.num_evals and self.data.validation is None:
             raise ValueError(
                 f"num_evals = {self.num_evals} needs data.validation; name such a data set, or set num_evals: 0"

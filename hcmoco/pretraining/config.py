@@ -119,8 +119,14 @@ class PretrainTrainConfig(TrainConfig):
         return min(part.stop - part.start for part in cut)
 
 
-def check_anchors(model: ModelConfig, objective: ObjectiveConfig, augment: AugmentConfig) -> None:
+def check_anchors(
+    model: ModelConfig, objective: ObjectiveConfig, augment: AugmentConfig, num_background_anchors: int = 0
+) -> None:
     """Check that the anchors of the dense terms can be had of the points of a crop, where depth is read as points.
+
+    Args:
+        model, objective, augment: of a run.
+        num_background_anchors: further anchors of a row, where depth has no reading.
 
     Raises:
         ValueError: they cannot.
@@ -133,10 +139,11 @@ def check_anchors(model: ModelConfig, objective: ObjectiveConfig, augment: Augme
             "objective.release.anchors_with_replacement is of encoders of pictures; with "
             f"model.depth.name = {model.depth.name} anchors are distinct points: set it to false"
         )
-    if objective.num_anchors > count:
+    if objective.num_anchors + num_background_anchors > count:
+        more = f" and num_background_anchors = {num_background_anchors}" if num_background_anchors else ""
         raise ValueError(
-            f"objective.num_anchors = {objective.num_anchors}: a crop of augment.size = {augment.size} pixels has "
-            f"{count} points, and anchors are among them; lower it, or raise model.depth.args.num_points"
+            f"objective.num_anchors = {objective.num_anchors}{more}: a crop of augment.size = {augment.size} "
+            f"pixels has {count} points, and anchors are among them; lower it, or raise model.depth.args.num_points"
         )
 
 
