@@ -105,13 +105,9 @@ def card(model: MultiModalEncoders, training: dict[str, Any]) -> str:
         stride=model.rgb.strides[-1],
         strides=", ".join(map(str, model.rgb.strides)),
         layout=", channels last" if model.rgb.channels_last else "",
-        rgb_code=_timm_code(model.rgb, "rgb.safetensors"),
-        depth_input=_POINTS_INPUT
-        if isinstance(model.depth, PointEncoder)
-        else _PICTURE_INPUT.format(channels=config.depth.in_chans),
-        depth_code=_points_code(config.depth.points_at(_CARD_SIDE))
-        if isinstance(model.depth, PointEncoder)
-        else _timm_code(model.depth, "depth.safetensors"),
+        rgb_code=_code(model.rgb, "rgb.safetensors"),
+        depth_input=_POINTS_INPUT if config.depth.is_points else _PICTURE_INPUT.format(channels=config.depth.in_chans),
+        depth_code=_code(model.depth, "depth.safetensors"),
         depth_note=_depth_note(training.get("depth_masking")),
         detectron2=detectron2 if config.rgb.is_hrnet else "",
     )
@@ -137,10 +133,16 @@ def _short(value: Any) -> Any:
     return [_short(each) for each in value] if isinstance(value, list) else value
 
 
-def _points_code(count: int) -> str:
+def _code(encoder: Encoder | PointEncoder, file: str) -> str:
+    if isinstance(encoder, PointEncoder):
+        return _points_code(encoder.config.points_at(_CARD_SIDE), file)
+    return _timm_code(encoder, file)
+
+
+def _points_code(count: int, file: str) -> str:
     lines = ["import torch", "from hcmoco.models.points.pointnet2 import PointNet2MSG"]
     lines += ["from safetensors.torch import load_file", "", "encoder = PointNet2MSG()"]
-    lines += ['encoder.load_state_dict(load_file("depth.safetensors"))']
+    lines += [f'encoder.load_state_dict(load_file("{file}"))']
     lines += [f"points = torch.randn(1, {count}, 3)", "points -= points.mean(1, keepdim=True)"]
     lines += [f"features = encoder.eval()(points)  # 1 x {count} x 128"]
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from hcmoco.errors import UserError
 from hcmoco.export import load_export
 from hcmoco.license_terms import Terms, of_init, of_training, training_beside
 from hcmoco.models.encoders import Encoder, EncoderConfig, build_encoder, check_sizes
+from hcmoco.models.points.encoder import PointEncoder
 from hcmoco.storage import Folder, absolute, is_local, join
 from hcmoco.tasks.base import TaskConfig
 
@@ -35,7 +36,7 @@ class EncoderInit:
         depth_masking: of the depth that they were trained on (data/depth_masking.py); "" of RGB, or if nobody knows.
     """
 
-    encoder: Encoder
+    encoder: Encoder | PointEncoder
     text: str
     digest: str
     terms: tuple[Terms, ...] = ()
@@ -102,7 +103,7 @@ def check_input_sizes(encoder: EncoderConfig, task: TaskConfig) -> None:
     check_sizes(encoder, task.input_sizes(stride))
 
 
-def weights_digest(encoder: Encoder) -> str:
+def weights_digest(encoder: Encoder | PointEncoder) -> str:
     """Return the SHA-256 over names, types, shapes and values of the weights."""
     digest = hashlib.sha256()
     for name, value in sorted(encoder.trunk.state_dict().items()):
@@ -127,7 +128,7 @@ def _imagenet(config: EncoderConfig, weights: str | None) -> EncoderInit:
     return _read(encoder, text)
 
 
-def _read(encoder: Encoder, text: str) -> EncoderInit:
+def _read(encoder: Encoder | PointEncoder, text: str) -> EncoderInit:
     return EncoderInit(
         encoder.train(), text, weights_digest(encoder), of_init(encoder.config.init, encoder.config.name)
     )

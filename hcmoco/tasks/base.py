@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hcmoco.config import Config
 from hcmoco.data.shards.manifest import About
 from hcmoco.errors import UserError
-from hcmoco.models.encoders import Encoder, EncoderConfig
+from hcmoco.models.encoders import EncoderConfig
 from hcmoco.tasks.registry import REGISTRY
 
 Prediction = dict[str, Any]
@@ -238,8 +238,12 @@ class Task(ABC, Generic[BatchT]):
         """
 
     @abstractmethod
-    def make_model(self, encoder: Encoder) -> nn.Module:
-        """Return encoder and freshly drawn head. The encoder is the attribute `encoder` of the result."""
+    def make_model(self, encoder: Any) -> nn.Module:
+        """Return encoder and freshly drawn head. The encoder is the attribute `encoder` of the result.
+
+        Args:
+            encoder: an `Encoder`, or a `PointEncoder` for a task of which `for_encoder` made batches of points.
+        """
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: BatchT, device: torch.device) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ class _Layer(nn.Module):
         return self.norm(F.linear(x_BMKC, self.weight))
 
     def norm(self, x_BMKC: Tensor) -> Tensor:
-        return F.relu(self.bn["bn"](x_BMKC.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+        return F.relu_(self.bn["bn"](x_BMKC.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
 
 
 def _layers(channels: int, widths: tuple[int, ...]) -> nn.ModuleDict:
@@ -94,12 +94,13 @@ class SetAbstraction(nn.Module):
         found = ball_query(points_BN3, centers_BM3, self.radii, BALL_POINTS)
         scales = []
         for index_BMK, layers in zip(found, self.mlps, strict=True):
+            assert isinstance(layers, nn.ModuleDict)
             first, second = layers["layer0"], layers["layer1"]
             of_points_BNC = _map_places(first.weight[:, :3], points_BN3)
             of_centers_BMC = _map_places(first.weight[:, :3], centers_BM3)
             if features_BNC is not None:
                 of_points_BNC = of_points_BNC + F.linear(features_BNC, first.weight[:, 3:])
-            grouped_BMKC = _group(of_points_BNC, index_BMK) - of_centers_BMC[:, :, None]
+            grouped_BMKC = _as_autocast(_group(of_points_BNC, index_BMK) - of_centers_BMC[:, :, None])
             scales.append(second(first.norm(grouped_BMKC)).max(2).values)
         return torch.cat(scales, 2)
 
@@ -107,6 +108,12 @@ class SetAbstraction(nn.Module):
 def _map_places(weight_C3: Tensor, places_BN3: Tensor) -> Tensor:
     """[B, N, C]: without a matrix product, which is of few digits under autocast and in TF32."""
     return (places_BN3[:, :, None] * weight_C3.to(places_BN3.dtype)).sum(3)
+
+
+def _as_autocast(x: Tensor) -> Tensor:
+    """The tensor in the type that linear layers compute in; what follows has no small differences any more."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 def _group(values_BNC: Tensor, index_BMK: Tensor) -> Tensor:
@@ -127,19 +134,20 @@ class FeaturePropagation(nn.Module):
 
     def __init__(self, coarse: int, fine: int, widths: tuple[int, ...]):
         super().__init__()
+        self.coarse = coarse
         self.mlp = _layers(coarse + fine, widths)
 
     def forward(self, many_BN3: Tensor, features_BNC: Tensor | None, few_BM3: Tensor, coarse_BMC: Tensor) -> Tensor:
         """Return [B, N, C'] of the many points."""
-        x_BNC = coarse_BMC  # where all points were kept, each one's nearest is itself, at a distance of 0
+        first, second = self.mlp["layer0"], self.mlp["layer1"]
+        # The first layer is linear, and so is the interpolation: the layer is applied where there are fewer points.
+        x_BNC = F.linear(coarse_BMC, first.weight[:, : self.coarse])
+        # Where all points were kept, each one's nearest is itself, at a distance of 0.
         if few_BM3.shape[1] != many_BN3.shape[1]:
-            x_BNC = interpolate(coarse_BMC, *three_nearest(few_BM3, many_BN3))
+            x_BNC = interpolate(x_BNC, *three_nearest(few_BM3, many_BN3))
         if features_BNC is not None:
-            x_BNC = torch.cat([x_BNC, features_BNC.to(x_BNC.dtype)], 2)
-        x_BN1C = x_BNC[:, :, None]
-        for layer in self.mlp.values():
-            x_BN1C = layer(x_BN1C)
-        return x_BN1C[:, :, 0]
+            x_BNC = x_BNC + F.linear(features_BNC, first.weight[:, self.coarse :])
+        return second(first.norm(x_BNC[:, :, None]))[:, :, 0]
 
 
 class PointNet2MSG(nn.Module):

@@ -14,11 +14,11 @@ NUM_POINTS = "num_points"
 
 
 class _Settings(Protocol):
-    in_chans: int
-    args: dict[str, Any]
-    fusion: Any
-    conv_init: Any
-    init: str
+    @property
+    def args(self) -> dict[str, Any]: ...
+
+    @property
+    def init(self) -> str: ...
 
 
 def check_point_settings(config: _Settings, defaults: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ Shape suffixes: B batch, K classes, S side of the network's input, N points, L s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -99,7 +99,7 @@ class PointParsing(DepthParsing):
             rays=np.stack(rays),
         )
 
-    def make_model(self, encoder: nn.Module) -> PointParsingModel:
+    def make_model(self, encoder: Any) -> PointParsingModel:
         """See `Task.make_model`."""
         assert isinstance(encoder, PointEncoder)
         encoder.check_size(self.config.size, self.config.size)

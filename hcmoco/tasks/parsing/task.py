@@ -19,7 +19,7 @@ from hcmoco.data.shards.manifest import About, Manifest
 from hcmoco.data.transfer import send
 from hcmoco.data.transforms import resize_nearest
 from hcmoco.errors import UserError
-from hcmoco.models.encoders import Encoder, EncoderConfig
+from hcmoco.models.encoders import EncoderConfig
 from hcmoco.tasks.base import Prediction, Task, TaskBatch
 from hcmoco.tasks.parsing.augment import cut_with_matrix, whole_image
 from hcmoco.tasks.parsing.config import PARSING_4K_WEIGHTS, ParsingConfig
@@ -133,7 +133,7 @@ class ParsingTask(Task[ParsingBatch]):
         image = whole_image(image, size, self.config.augment)
         return ParsingCut(image, truth, side, size / row["size"] * np.eye(2, 3))
 
-    def make_model(self, encoder: Encoder) -> ParsingModel:
+    def make_model(self, encoder: Any) -> nn.Module:
         """See `Task.make_model`. Raises UserError for RGB and an encoder that does not have three input channels."""
         if self.modality == "rgb" and encoder.config.in_chans != 3:
             raise UserError(
@@ -217,7 +217,7 @@ class DepthParsing(ParsingTask):
     name = "parsing-depth"
     modality: ClassVar = "depth"
     inputs = ("depth",)
-    columns = ("id", "size", "depth", "parts")
+    columns: ClassVar[tuple[str, ...]] = ("id", "size", "depth", "parts")
 
     def for_encoder(self, encoder: EncoderConfig) -> "DepthParsing":
         """See `Task.for_encoder`."""

@@ -8,7 +8,7 @@ Shape suffixes: B batch, J joints, N points, 2 is x and y, 3 those and z.
 """
 
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -109,7 +109,7 @@ class PointPose(PoseTask):
         known = {field.name: getattr(batch, field.name) for field in fields(PoseBatch)}
         return PointPoseBatch(**known, points=np.stack(points), rays=np.stack(rays), turn=np.stack(turns))
 
-    def make_model(self, encoder: nn.Module) -> PointPoseModel:  # type: ignore[override]
+    def make_model(self, encoder: Any) -> PointPoseModel:
         assert isinstance(encoder, PointEncoder)
         encoder.check_size(self.config.size, self.config.size)
         return PointPoseModel(encoder, len(self.joints), self.config.head, self.config.depth_scale)

@@ -163,7 +163,7 @@ class PoseTask(Task[PoseBatch]):
             )
         return crop.keep_before(depth_HW, float(known_K3[:, 2].max()) + crop.TRUTH_MARGIN)
 
-    def make_model(self, encoder: Encoder) -> PoseModel:
+    def make_model(self, encoder: Any) -> nn.Module:
         encoder.check_size(self.config.size, self.config.size)
         return PoseModel(encoder, len(self.joints), self.config.size, self.config.head)
 
