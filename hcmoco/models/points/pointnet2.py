@@ -70,9 +70,13 @@ class _Layer(nn.Module):
         return F.relu_(self.bn["bn"](x_BMKC.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
 
 
-def _layers(channels: int, widths: tuple[int, ...]) -> nn.ModuleDict:
-    inputs = (channels, *widths)
-    return nn.ModuleDict({f"layer{k}": _Layer(inputs[k], width) for k, width in enumerate(widths)})
+class _Layers(nn.Module):
+    """Two layers, one after the other; their users apply the first one's linear map themselves."""
+
+    def __init__(self, channels: int, widths: tuple[int, int]):
+        super().__init__()
+        self.layer0 = _Layer(channels, widths[0])
+        self.layer1 = _Layer(widths[0], widths[1])
 
 
 class SetAbstraction(nn.Module):
@@ -86,7 +90,7 @@ class SetAbstraction(nn.Module):
     def __init__(self, level: Abstraction, channels: int):
         super().__init__()
         self.radii = level.radii
-        self.mlps = nn.ModuleList([_layers(3 + channels, widths) for widths in level.widths])
+        self.mlps = nn.ModuleList([_Layers(3 + channels, widths) for widths in level.widths])
         self.width = sum(widths[-1] for widths in level.widths)
 
     def forward(self, points_BN3: Tensor, features_BNC: Tensor | None, centers_BM3: Tensor) -> Tensor:
@@ -94,8 +98,8 @@ class SetAbstraction(nn.Module):
         found = ball_query(points_BN3, centers_BM3, self.radii, BALL_POINTS)
         scales = []
         for index_BMK, layers in zip(found, self.mlps, strict=True):
-            assert isinstance(layers, nn.ModuleDict)
-            first, second = layers["layer0"], layers["layer1"]
+            assert isinstance(layers, _Layers)
+            first, second = layers.layer0, layers.layer1
             of_points_BNC = _map_places(first.weight[:, :3], points_BN3)
             of_centers_BMC = _map_places(first.weight[:, :3], centers_BM3)
             if features_BNC is not None:
@@ -132,14 +136,14 @@ class FeaturePropagation(nn.Module):
         widths: of the layers.
     """
 
-    def __init__(self, coarse: int, fine: int, widths: tuple[int, ...]):
+    def __init__(self, coarse: int, fine: int, widths: tuple[int, int]):
         super().__init__()
         self.coarse = coarse
-        self.mlp = _layers(coarse + fine, widths)
+        self.mlp = _Layers(coarse + fine, widths)
 
     def forward(self, many_BN3: Tensor, features_BNC: Tensor | None, few_BM3: Tensor, coarse_BMC: Tensor) -> Tensor:
         """Return [B, N, C'] of the many points."""
-        first, second = self.mlp["layer0"], self.mlp["layer1"]
+        first, second = self.mlp.layer0, self.mlp.layer1
         # The first layer is linear, and so is the interpolation: the layer is applied where there are fewer points.
         x_BNC = F.linear(coarse_BMC, first.weight[:, : self.coarse])
         # Where all points were kept, each one's nearest is itself, at a distance of 0.
