@@ -21,6 +21,7 @@ from benchmarks._measure import Table, arguments, in_turns, ratios, run
 from benchmarks._results import ROOT
 from hcmoco.config import build, load_recipe, merge, parse_overrides
 from hcmoco.data.collate import draw_anchors
+from hcmoco.data.points import draw_points
 from hcmoco.data.sampler import Plan, SourcePlan
 from hcmoco.data.schema import Batch
 from hcmoco.models.compiled import begin_step
@@ -86,6 +87,12 @@ def make_batch(config: PretrainConfig, plan: Plan) -> Batch:
     depth_BSS = rng.integers(1000, 4000, (B, S, S)).astype(np.uint16)
     depth_BSS[:, :, : S // 3] = 0  # about a third of a crop is not the person
     depth_BSS[np.array(wild)[numbers]] = 0
+    N = config.model.depth.points_at(S)
+    points_BN = np.full((B, N), -1)
+    anchors_BP = np.stack([draw_anchors(each, P, rng) for each in depth_BSS])
+    if N:
+        drawn = [draw_points(each, N, P, rng) for each in depth_BSS]
+        points_BN, anchors_BP = (np.stack(each) for each in zip(*drawn, strict=True))
     return Batch(
         step=0,
         rgb=rng.integers(0, 256, (B, S, S, 3)).astype(np.uint8),
@@ -97,7 +104,10 @@ def make_batch(config: PretrainConfig, plan: Plan) -> Batch:
         has_keypoints=np.ones(B, bool),
         index=rng.permutation(plan.offsets[-1])[:B].astype(np.int64),
         source=numbers.astype(np.int64),
-        anchors=np.stack([draw_anchors(each, P, rng) for each in depth_BSS]),
+        anchors=anchors_BP,
+        points=points_BN,
+        # A camera in whose picture a person of 1.7 m, 2.5 m away, is as high as the crop.
+        rays=np.tile(np.float32([[1, 0, -S / 2], [0, 1, -S / 2]]) * np.float32(0.68 / S), (B, 1, 1)),
     )
 
 

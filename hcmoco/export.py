@@ -2,7 +2,7 @@
 
 <folder>/
   rgb.safetensors         timm's own keys
-  depth.safetensors       timm's own keys
+  depth.safetensors       timm's own keys; of pointnet2_msg, the published ones
   keypoints.safetensors   keys of hcmoco.models.semgcn.SemGCN
   mappers.safetensors     the mappers into the shared space, keys of the model without its encoders
   README.md               what, how trained, how to load
@@ -30,6 +30,7 @@ from hcmoco.models.encoders import Encoder, build_encoder
 from hcmoco.models.mmv import MMV
 from hcmoco.models.multimodal import HCMoCo, ModelConfig, MultiModalEncoders
 from hcmoco.models.normalization import RGB_MEAN, RGB_STD
+from hcmoco.models.points.encoder import PointEncoder
 from hcmoco.models.semgcn import SemGCN
 from hcmoco.storage import Folder, is_local
 
@@ -86,7 +87,7 @@ def export_files(model: MultiModalEncoders, training: dict[str, Any], *, half: b
         "method": "mmv" if isinstance(model, MMV) else "hcmoco",
         "dtype": "float16" if half else "float32",
         "rgb": {"range": [0, 1], "mean": RGB_MEAN, "std": RGB_STD},
-        "depth": {"unit": "meter", "mean": "of the image's valid pixels", "invalid": 0},
+        "depth": _depth_format(model.config),
         "training": training,
         "files": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
@@ -118,7 +119,7 @@ class Export:
     mappers: dict[str, Tensor] | None = None
     dtype: str = "float32"
 
-    def encoder(self, modality: str) -> Encoder:
+    def encoder(self, modality: str) -> Encoder | PointEncoder:
         """The image encoder of "rgb" or "depth", in evaluation mode."""
         encoder = build_encoder(self.model.rgb if modality == "rgb" else self.model.depth, load=False)
         _restore(encoder.trunk, self.states[modality], self.folder, modality)
@@ -194,13 +195,19 @@ def load_export(folder: str | Path) -> Export:
     )
 
 
+def _depth_format(config: ModelConfig) -> dict[str, Any]:
+    if config.depth.is_points:
+        return {"unit": "meter", "mean": "of the points", "axes": "x right, y down, z forward"}
+    return {"unit": "meter", "mean": "of the image's valid pixels", "invalid": 0}
+
+
 def _file_name(modality: str) -> str:
     return f"{modality}.safetensors"
 
 
 def _inner(model: MultiModalEncoders, modality: str) -> nn.Module:
     part = getattr(model, modality)
-    return part.trunk if isinstance(part, Encoder) else part
+    return part.trunk if isinstance(part, Encoder | PointEncoder) else part
 
 
 def mappers_of(model: MultiModalEncoders) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from hcmoco.data.depth_masking import MASKED, SHOWN, UNMASKED
 from hcmoco.models.encoders import Encoder
 from hcmoco.models.multimodal import MultiModalEncoders
 from hcmoco.models.normalization import RGB_MEAN, RGB_STD
+from hcmoco.models.points.encoder import PointEncoder
 
 # Keys of the training that have a section of their own.
 _ELSEWHERE = ("note", "terms", "probes", "data", "rows", "command", "commit")
@@ -56,7 +57,7 @@ RGB: {channels} x H x W, values in [0, 1], minus `{mean}`, over `{std}`; {stride
 {rgb_code}
 ```
 
-Depth: meters minus the mean of the image's valid pixels, pixels without a reading 0, {depth_channels} equal channels.
+{depth_input}
 {depth_note}
 ```python
 {depth_code}
@@ -92,6 +93,15 @@ start for training, not a result: measure them on your own data first."""
 _LIMITS = """They have seen the people and places of their training data, listed below, and no others. Measure them
 on your own data before you rely on them, for people of other ages, bodies, clothes and skin colors above all."""
 _NOT_FOR = "They tell nobody's name and are not made to recognize persons."
+
+_PICTURE_INPUT = (
+    "Depth: meters minus the mean of the image's valid pixels, pixels without a reading 0, {channels} equal channels."
+)
+_POINTS_INPUT = (
+    "Depth: points in the camera's frame (x right, y down, z forward), meters, minus their mean; a multiple of 64. "
+    "Names of weights are those of the published PointNet++ (MSG)."
+)
+_CARD_SIDE = 96  # of the crop in the example, pixels
 
 _DETECTRON2 = """
 For DensePose in detectron2 (HRFPN backbone; set `INPUT.FORMAT` to `RGB`, `MODEL.PIXEL_MEAN` to `{mean}`,
@@ -141,9 +151,9 @@ def card(model: MultiModalEncoders, training: dict[str, Any]) -> str:
         std=list(RGB_STD),
         stride=model.rgb.strides[-1],
         maps=_maps(model),
-        rgb_code=_timm_code(model.rgb, "rgb.safetensors"),
-        depth_code=_timm_code(model.depth, "depth.safetensors"),
-        depth_channels=config.depth.in_chans,
+        rgb_code=_code(model.rgb, "rgb.safetensors"),
+        depth_input=_POINTS_INPUT if config.depth.is_points else _PICTURE_INPUT.format(channels=config.depth.in_chans),
+        depth_code=_code(model.depth, "depth.safetensors"),
         depth_note=_depth_note(training.get("depth_masking")),
         detectron2=detectron2 if config.rgb.is_hrnet else "",
     )
@@ -222,6 +232,21 @@ def _short(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _short(each) for key, each in value.items()}
     return [_short(each) for each in value] if isinstance(value, list) else value
+
+
+def _code(encoder: Encoder | PointEncoder, file: str) -> str:
+    if isinstance(encoder, PointEncoder):
+        return _points_code(encoder.config.points_at(_CARD_SIDE), file)
+    return _timm_code(encoder, file)
+
+
+def _points_code(count: int, file: str) -> str:
+    lines = ["import torch", "from hcmoco.models.points.pointnet2 import PointNet2MSG"]
+    lines += ["from safetensors.torch import load_file", "", "encoder = PointNet2MSG()"]
+    lines += [f'encoder.load_state_dict(load_file("{file}"))']
+    lines += [f"points = torch.randn(1, {count}, 3)", "points -= points.mean(1, keepdim=True)"]
+    lines += [f"features = encoder.eval()(points)  # 1 x {count} x 128"]
+    return "\n".join(lines)
 
 
 def _timm_code(encoder: Encoder, file: str) -> str:

@@ -86,7 +86,11 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
             f"--weights {weights} are of {task.name}, --task says {given.task}; drop --task, or give other weights"
         )
     for name, tasks in _OF_TASKS.items():
-        if getattr(given, name) is not None and task.name not in tasks:
+        if (
+            getattr(given, name) is not None
+            and task.name not in tasks
+            and not (name == "camera" and name in task.columns)
+        ):
             raise UserError(
                 f"--{name.replace('_', '-')} is for {' and '.join(tasks)}; the weights are of {task.name}: drop it"
             )

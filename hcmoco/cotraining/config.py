@@ -8,6 +8,7 @@ from hcmoco.config import FREE, Config
 from hcmoco.data.transforms import AugmentConfig
 from hcmoco.models.multimodal import ModelConfig
 from hcmoco.objectives.config import ObjectiveConfig
+from hcmoco.pretraining.config import check_anchors
 from hcmoco.tasks.parsing.config import PARSING_4K_WEIGHTS, ClassWeights
 from hcmoco.training.config import SourceConfig, TrainConfig
 from hcmoco.training.optim import OptimConfig
@@ -74,8 +75,9 @@ class CoTrainingSettings(Config):
         ge=0,
         description="positions without a depth reading that join each row's anchors in the dense terms. Where depth is "
         "masked to the person, anchors of the body alone leave the two modalities' backgrounds unrelated, and the head "
-        "takes the other's for body. Source: not the paper's; the release ties the backgrounds by accident, as its "
-        "invisible joints all lie on position (0, 0)",
+        "takes the other's for body. Where depth is read as points, the depth of all of them is one learned embedding. "
+        "Source: not the paper's; the release ties the backgrounds by accident, as its invisible joints all lie on "
+        "position (0, 0)",
     )
     task_weight: float = Field(
         10.0, gt=0, allow_inf_nan=False, description="weight of the parsing loss. Source: the release"
@@ -130,6 +132,7 @@ class CoTrainingSettings(Config):
                 f"augment.size = {self.augment.size}: must be at least 64, "
                 "else batch norm may see one value at stride 32"
             )
+        check_anchors(self.model, self.objective, self.augment, self.num_background_anchors)
         if self.num_evals and self.data.validation is None:
             raise ValueError(
                 f"num_evals = {self.num_evals} needs data.validation; name such a data set, or set num_evals: 0"

@@ -6,7 +6,6 @@ Shape suffixes: B rows, S side of the crop in pixels.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice
-from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -56,6 +55,7 @@ class CoTrainingLoader(PlanLoader[LabeledBatch]):
         anchors: P, cells drawn per row for the dense terms.
         num_background_anchors: cells without a reading that are drawn beside them.
         lost: the modality that labeled rows are without, as if it had never been recorded; None: they keep all.
+        num_points: see `CollateConfig`.
     """
 
     augment: AugmentConfig
@@ -63,8 +63,11 @@ class CoTrainingLoader(PlanLoader[LabeledBatch]):
     anchors: int
     num_background_anchors: int
     lost: str | None
+    num_points: int = 0
 
-    columns: ClassVar[Sequence[str]] = COLUMNS
+    @property
+    def columns(self) -> Sequence[str]:
+        return columns(self.num_points)
 
     @property
     def bank_offsets(self) -> tuple[int, ...]:
@@ -80,7 +83,8 @@ class CoTrainingLoader(PlanLoader[LabeledBatch]):
         infos = SourceInfo.of(self.sources, self.bank_offsets)
         size = self.augment.size
         key = SampleKey(self.plan.seed, step, lane)
-        batch = make_micro_batch(seen, numbers, infos, CollateConfig(self.augment, self.joint_set, self.anchors), key)
+        collate = CollateConfig(self.augment, self.joint_set, self.anchors, num_points=self.num_points)
+        batch = make_micro_batch(seen, numbers, infos, collate, key)
         if self.num_background_anchors:
             batch = replace(batch, anchors=np.concatenate([batch.anchors, self._background(batch, step, lane)], axis=1))
         parts_BSS = np.full((len(rows), size, size), IGNORE, np.uint8)
@@ -120,8 +124,13 @@ def cut_parts(row: dict, cut: Augmentation, size: int) -> np.ndarray:
     return warp_labels(labels, cut, size, LEFT_RIGHT_PAIRS, border=IGNORE)
 
 
+def columns(num_points: int) -> Sequence[str]:
+    """Return the columns that are read, with `num_points` also the camera."""
+    return (*COLUMNS, "camera") if num_points else COLUMNS
+
+
 def fixed_crops(
-    rows: Subset, augment: AugmentConfig, joint_set: str, *, limit: int | None, together: int
+    rows: Subset, augment: AugmentConfig, joint_set: str, *, limit: int | None, together: int, num_points: int = 0
 ) -> Iterator[LabeledBatch]:
     """Yield the rows (or the first `limit`) in storage order, `together` at a time.
 
@@ -132,10 +141,10 @@ def fixed_crops(
     """
     manifest = rows.manifest
     info = [SourceInfo(manifest.joints, manifest.depth_codec)]
-    reading = rows.rows(COLUMNS, limit)
+    reading = rows.rows(columns(num_points), limit)
     while piece := list(islice(reading, together)):
         try:
-            config, key = CollateConfig(augment, joint_set), SampleKey(0, 0)
+            config, key = CollateConfig(augment, joint_set, num_points=num_points), SampleKey(0, 0)
             batch = make_micro_batch(piece, [0] * len(piece), info, config, key, train=False)
             cuts = [row_augmentation(row, augment, key, train=False) for row in piece]
             parts = [cut_parts(row, cut, augment.size) for row, cut in zip(piece, cuts, strict=True)]

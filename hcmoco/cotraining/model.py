@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from hcmoco.data.schema import MAP_STRIDE
 from hcmoco.data.transfer import send
-from hcmoco.models.multimodal import HCMoCo, ModelConfig
+from hcmoco.models.multimodal import HCMoCo, ModelConfig, unit_length
+from hcmoco.models.points.encoder import read_cells
 from hcmoco.pretraining.losses import Views
 from hcmoco.rng import make_rng
 from hcmoco.tasks.parsing.head import ParsingHead
@@ -37,6 +38,9 @@ class CoTrained(nn.Module):
     Attributes:
         encoders: the multi-modal model, with its dense mappers.
         head: the classifier, on unit vectors.
+        no_reading: [D], the dense embedding of depth where it has no reading, not yet of unit length; None where depth
+            is read as a picture, whose embeddings are everywhere. Points are only where there is a reading, and of a
+            person who is cut out that leaves the background without any.
     """
 
     def __init__(self, config: ModelConfig, *, seed: int):
@@ -46,6 +50,7 @@ class CoTrained(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(make_rng(seed, "initial weights/head").integers(2**63)))
             self.head = ParsingHead([config.embedding])
+            self.no_reading = nn.Parameter(torch.randn(config.embedding)) if config.depth.is_points else None
 
     def dense(
         self, features: Mapping[str, Any], views: Views, which: str, wanted_B: np.ndarray
@@ -60,9 +65,7 @@ class CoTrained(nn.Module):
         for name in names:
             # The encoder saw the rows that have the modality; of these, those that are wanted.
             place_L = send(np.flatnonzero(wanted_B[views.has[name]]), views.index_B.device)
-            maps.append(
-                self.encoders.dense_map(name, [each[place_L] for each in features[name]]) if name in features else None
-            )
+            maps.append(self._map(name, [each[place_L] for each in features[name]]) if name in features else None)
         rows_L = np.flatnonzero(wanted_B)
         known = [each for each in maps if each is not None]
         if len(known) < len(names):  # nobody has the modality
@@ -70,6 +73,29 @@ class CoTrained(nn.Module):
             device = views.index_B.device
             return torch.zeros(0, self.encoders.config.embedding, grid, grid, device=device), rows_L
         return known[0] if len(known) == 1 else torch.maximum(*known), rows_L
+
+    def _map(self, name: str, features: list[Tensor]) -> Tensor:
+        """[L, D, H, W]: dense embeddings, of depth that is read as points `no_reading` where it has none."""
+        map_LDHW = self.encoders.dense_map(name, features)
+        if name != "depth" or self.no_reading is None:
+            return map_LDHW
+        return map_LDHW.where(read_cells(features)[:, None], unit_length(self.no_reading)[:, None, None])
+
+    def with_background(self, found: dict[str, Tensor], num_anchors: int, num_background: int) -> dict[str, Tensor]:
+        """Return what `embed` returned, with `no_reading` as the depth of the anchors on the background.
+
+        Args:
+            found: of the encoders; of the dense embeddings [B, P + J, D] the last of the P anchors are those on the
+                background.
+            num_anchors: the others, those with a reading.
+            num_background: anchors on the background.
+        """
+        if self.no_reading is None or not num_background or "dense/depth" not in found:
+            return found
+        depth_BCD = found["dense/depth"]
+        token_BPD = unit_length(self.no_reading).to(depth_BCD.dtype).expand(len(depth_BCD), num_background, -1)
+        after = num_anchors + num_background
+        return {**found, "dense/depth": torch.cat([depth_BCD[:, :num_anchors], token_BPD, depth_BCD[:, after:]], 1)}
 
     def logits(self, dense_LDHW: Tensor, size: int) -> Tensor:
         """float32 [L, K, S, S]: of the head, bilinearly enlarged to the crop."""

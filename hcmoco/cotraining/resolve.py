@@ -37,6 +37,11 @@ class ResolvedCoTraining:
     validation: Subset | None
     class_weights: tuple[float, ...] | None
 
+    @property
+    def num_points(self) -> int:
+        """Points of a crop of depth; 0: depth is read as a picture."""
+        return self.config.model.depth.points_at(self.config.augment.size)
+
     @cached_property
     def loader(self) -> CoTrainingLoader:
         """Return the loader of the training: every lane has rows of both data sets by their weights."""
@@ -53,6 +58,7 @@ class ResolvedCoTraining:
             config.objective.num_anchors,
             config.num_background_anchors,
             config.lost,
+            self.num_points,
         )
 
     def identity(self, init_digest: str) -> dict:
@@ -62,7 +68,14 @@ class ResolvedCoTraining:
     def crops(self, rows: Subset, limit: int | None = None) -> Iterator[LabeledBatch]:
         """Yield rows to be scored, in fixed crops."""
         config = self.config
-        return fixed_crops(rows, config.augment, config.model.joint_set, limit=limit, together=config.eval_batch_size)
+        return fixed_crops(
+            rows,
+            config.augment,
+            config.model.joint_set,
+            limit=limit,
+            together=config.eval_batch_size,
+            num_points=self.num_points,
+        )
 
 
 def resolve(

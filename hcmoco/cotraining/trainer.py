@@ -18,7 +18,7 @@ from hcmoco.data.transfer import send
 from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.objectives import Terms, bank_state, load_bank_state, total, update_banks
 from hcmoco.pretraining.banks import make_banks
-from hcmoco.pretraining.losses import compute_terms, draw_negatives, encode, to_device
+from hcmoco.pretraining.losses import compute_terms, draw_negatives, embed, encode, to_device
 from hcmoco.training.checkpoint import TrainState
 from hcmoco.training.precision import autocast
 from hcmoco.training.trainer import Losses, Trainer
@@ -80,8 +80,13 @@ class CoTraining(Trainer[CoTrainingConfig, LabeledBatch]):
             encoded = encode(self.model.encoders, views)
             if self.contrasts:
                 draws = send(drawn, self.device)
+                found = self.model.with_background(
+                    embed(self.model.encoders, views, stage=self.stage, encoded=encoded),
+                    config.objective.num_anchors,
+                    config.num_background_anchors,
+                )
                 terms, embeddings = compute_terms(
-                    self.model.encoders, self.objective, views, self.banks, draws, stage=self.stage, encoded=encoded
+                    self.model.encoders, self.objective, views, self.banks, draws, stage=self.stage, embedded=found
                 )
             parsing = parsing_loss(
                 self.model, encoded[0], views, config.supervised, parts_BSS, batch.labeled, self.weights_K

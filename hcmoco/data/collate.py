@@ -13,6 +13,7 @@ import numpy as np
 
 from hcmoco.data.codecs import check_rgb, decode_depth, decode_rgb
 from hcmoco.data.encoded_images import EncodedImages
+from hcmoco.data.points import crop_rays, draw_points, require_camera
 from hcmoco.data.released_keypoints import released_keypoints
 from hcmoco.data.schema import MAP_STRIDE, Batch
 from hcmoco.data.shards.reader import RowGroups
@@ -65,12 +66,15 @@ class CollateConfig:
         joint_set: name of the run's joint set; keypoints are converted to it by joint name.
         num_anchors: P, positions drawn per row for the dense terms.
         anchors_with_replacement: see `draw_anchors`.
+        num_points: N, pixels of depth that are read as points, which needs each row's camera; 0: depth is read as a
+            picture.
     """
 
     augment: AugmentConfig
     joint_set: str
     num_anchors: int = 0
     anchors_with_replacement: bool = False
+    num_points: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,7 @@ def make_micro_batch(
     Raises:
         ValueError: with the record's id, a row that does not decode. Records are checked when shards are written, so a
             shard has changed since.
+        UserError: with `config.num_points`, a row with depth and without a camera.
     """
     size, count = config.augment.size, len(rows)
     target = joint_set_named(config.joint_set)
@@ -190,6 +195,8 @@ def make_micro_batch(
         ),
         source=np.array(numbers, np.int64),
         anchors=np.full((count, config.num_anchors), -1, np.int64),
+        points=np.full((count, config.num_points), -1, np.int64),
+        rays=np.zeros((count, 2, 3), np.float32),
     )
     for position, (row, number) in enumerate(zip(rows, numbers, strict=True)):
         source = sources[number]
@@ -208,9 +215,15 @@ def make_micro_batch(
                 depth_SS = warp_depth(decode_depth(row["depth"], source.depth_codec, row["size"]), augmentation, size)
                 batch.depth[position] = depth_SS
                 batch.has_depth[position] = depth_SS.any()
-                batch.anchors[position] = draw_anchors(
-                    depth_SS, config.num_anchors, own.make_rng("anchors"), replace=config.anchors_with_replacement
-                )
+                if config.num_points:
+                    batch.rays[position] = crop_rays(require_camera(row), augmentation.matrix_23)
+                    batch.points[position], batch.anchors[position] = draw_points(
+                        depth_SS, config.num_points, config.num_anchors, own.make_rng("points")
+                    )
+                else:
+                    batch.anchors[position] = draw_anchors(
+                        depth_SS, config.num_anchors, own.make_rng("anchors"), replace=config.anchors_with_replacement
+                    )
             if row.get("keypoints") is not None:
                 stored_J3 = np.asarray(row["keypoints"], np.float32).reshape(-1, 3)
                 keypoints = convert(stored_J3, source.joint_set, config.joint_set)

@@ -8,7 +8,7 @@ A work item is one (window, lane) of the plan. Items are requested in the order 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -183,7 +183,9 @@ class PretrainLoader(PlanLoader[Batch]):
     collate: CollateConfig
     decode: Decode = "worker"
 
-    columns: ClassVar[Sequence[str]] = _COLUMNS
+    @property
+    def columns(self) -> Sequence[str]:
+        return (*_COLUMNS, "camera") if self.collate.num_points else _COLUMNS
 
     @property
     def item_rows(self) -> int:

@@ -244,6 +244,10 @@ class Batch:
         source: int64 [B], number of the data set in the run's mixture.
         anchors: int64 [B, P], valid positions of the stride-4 map, row * (S // 4) + column. They are distinct, with -1
             if there are fewer than P, or drawn with replacement. For the dense terms; all -1 for a row without depth.
+        points: int64 [B, N], pixels of the depth that are read as points, row * S + column; the first P lie in the
+            cells of the anchors. All -1 for a row without depth; N is 0 where depth is read as a picture.
+        rays: float32 [B, 2, 3], x, y in pixels of the S x S image to x / z, y / z (see hcmoco.data.points); 0 where N
+            is 0 and for a row without depth.
     """
 
     step: int
@@ -257,6 +261,8 @@ class Batch:
     index: np.ndarray
     source: np.ndarray
     anchors: np.ndarray
+    points: np.ndarray
+    rays: np.ndarray
 
     def __len__(self) -> int:
         return len(self.index)

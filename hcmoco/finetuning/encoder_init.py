@@ -16,6 +16,7 @@ from hcmoco.errors import UserError
 from hcmoco.export import load_export
 from hcmoco.license_terms import Terms, of_init, of_training, training_beside
 from hcmoco.models.encoders import Encoder, EncoderConfig, build_encoder, check_sizes
+from hcmoco.models.points.encoder import PointEncoder
 from hcmoco.models.vit.config import VitConfig
 from hcmoco.storage import Folder, absolute, is_local, join
 from hcmoco.tasks.base import TaskConfig
@@ -38,7 +39,7 @@ class EncoderInit:
         depth_masking: of the depth that they were trained on (data/depth_masking.py); "" of RGB, or if nobody knows.
     """
 
-    encoder: Encoder
+    encoder: Encoder | PointEncoder
     text: str
     digest: str
     terms: tuple[Terms, ...] = ()
@@ -98,14 +99,14 @@ def check_input_sizes(encoder: EncoderConfig, task: TaskConfig) -> None:
     Raises:
         UserError: it cannot be built, or does not run at one of them.
     """
-    if encoder.is_hrnet:
-        return  # it takes every size that its strides divide, and long to build
+    if encoder.is_hrnet or encoder.is_points:
+        return  # an HRNet takes every size that its strides divide, and long to build
     with torch.device("meta"):
         stride = build_encoder(encoder, load=False).strides[-1]
     check_sizes(encoder, task.input_sizes(stride))
 
 
-def weights_digest(encoder: Encoder) -> str:
+def weights_digest(encoder: Encoder | PointEncoder) -> str:
     """Return the SHA-256 over names, types, shapes and values of the weights."""
     digest = hashlib.sha256()
     for name, value in sorted(encoder.trunk.state_dict().items()):
@@ -130,7 +131,7 @@ def _imagenet(config: EncoderConfig, weights: str | None) -> EncoderInit:
     return _read(encoder, text)
 
 
-def _read(encoder: Encoder, text: str) -> EncoderInit:
+def _read(encoder: Encoder | PointEncoder, text: str) -> EncoderInit:
     return EncoderInit(
         encoder.train(), text, weights_digest(encoder), of_init(encoder.config.init, encoder.config.name)
     )

@@ -115,7 +115,7 @@ def resolve(config: FinetuneConfig, train: Shards, test: Shards, encoder_init: E
         statistics = cls.fit_statistics(config.task, rows, train.manifest)
     except ValueError as error:
         raise not_as_prepared(error) from None
-    task = make_task(config.task, train.manifest, statistics)
+    task = make_task(config.task, train.manifest, statistics, config.encoder)
     return ResolvedRun(
         config=config,
         train_subset=train_subset,

@@ -58,7 +58,7 @@ class Saved:
         Raises:
             UserError: labels of the data set mean something else than those of the training.
         """
-        task = make_task(self.config, self.about, self.statistics)
+        task = make_task(self.config, self.about, self.statistics, self.encoder)
         return task.over(about) if about else task
 
     def model(self) -> nn.Module:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from hcmoco.data.sampler import Plan
 from hcmoco.finetuning.config import FinetuneConfig
 from hcmoco.finetuning.encoder_init import load_encoder_init
-from hcmoco.models.encoders import Encoder
 from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.models.vit.layer_rates import layer_rates
 from hcmoco.rng import make_rng
@@ -31,7 +30,7 @@ def make_model(config: FinetuneConfig, task: Task, *, load: bool) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(make_rng(config.seed, "weights", 0).integers(2**63)))
-        encoder: Encoder = load_encoder_init(
+        encoder = load_encoder_init(
             config.init, config.encoder, task.modality, imagenet_weights=config.imagenet_weights, load=load
         ).encoder
         torch.manual_seed(int(make_rng(config.seed, "weights", 1).integers(2**63)))

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from hcmoco.data.codecs import encode_labels
-from hcmoco.inference.adapter import ImageResult, ImageTransform, PreparedImage, draw_box, labels_on_image
+from hcmoco.errors import UserError
+from hcmoco.inference.adapter import (
+    ImageResult,
+    ImageTransform,
+    PredictOptions,
+    PreparedImage,
+    draw_box,
+    labels_on_image,
+)
 from hcmoco.inference.person import PersonAdapter
 from hcmoco.tasks.base import Prediction
 from hcmoco.tasks.parsing.sheet import legend, paint_labels
@@ -24,6 +32,14 @@ class ParsingAdapter(PersonAdapter):
     """The adapter of `parsing-rgb` and `parsing-depth`. The task's `label_size` is for scores and is not used here."""
 
     task: ParsingTask
+
+    def __init__(self, task: ParsingTask, options: PredictOptions):
+        super().__init__(task, options)
+        if "camera" in task.columns and options.camera is None:
+            raise UserError(
+                "the model's encoder reads depth as points, which needs the depth camera: --camera fx,fy,cx,cy, focal "
+                "lengths and center in pixels of the whole picture, for example --camera 365.5,365.5,256.3,208.5"
+            )
 
     def make_batch(self, row: dict, transform: ImageTransform) -> ParsingBatch:
         batch = self.task.make_batch([row], None)

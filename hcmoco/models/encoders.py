@@ -19,6 +19,8 @@ from hcmoco.errors import UserError, one_line
 from hcmoco.models.compiled import call
 from hcmoco.models.hub import weights_arguments
 from hcmoco.models.lane_draws import draw_by_lane
+from hcmoco.models.points.encoder import PointEncoder, build_point_encoder
+from hcmoco.models.points.settings import POINTS, check_point_settings, points_of_crop
 from hcmoco.models.pretrained import WeightsReport, load_weights, trunk_key
 from hcmoco.models.strided_conv import skip_first
 from hcmoco.models.vit.config import VitConfig, is_plain_vit, vit_arguments
@@ -35,10 +37,16 @@ class EncoderConfig(Config):
     `hcmoco.models.pretrained.load_weights`).
     """
 
-    name: str = Field(default="hrnet_w18", description="timm model, with or without a tag for its published weights")
+    name: str = Field(
+        default="hrnet_w18",
+        description="timm model, with or without a tag for its published weights; of depth also pointnet2_msg, which "
+        "reads points (docs/points.md)",
+    )
     in_chans: int = Field(default=3, ge=1, description="channels of the input; depth is replicated to as many")
     args: dict[str, bool | int | float | str] = Field(
-        default={}, description="further arguments of timm.create_model, such as img_size"
+        default={},
+        description="further arguments of timm.create_model, such as img_size; pointnet2_msg has one, num_points: a "
+        "multiple of 64 from 256 on. Without it, a ninth of the crop's pixels, as a power of 2 of at most 4096 (paper)",
     )
     fusion: Literal["nearest", "bilinear"] = Field(
         default="nearest", description="HRNet only: upsampling in fusions; the paper's is bilinear"
@@ -55,7 +63,7 @@ class EncoderConfig(Config):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        if not timm.is_model(name):
+        if name != POINTS and not timm.is_model(name):
             close = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=3)
             raise ValueError(
                 f"timm has no such model{'; close: ' + ', '.join(close) if close else ''}; timm.list_models() lists all"
@@ -71,6 +79,9 @@ class EncoderConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> "EncoderConfig":
+        if self.is_points:
+            check_point_settings(self, {name: field.default for name, field in type(self).model_fields.items()})
+            return self
         if self.fusion == "bilinear" and not self.is_hrnet:
             raise ValueError(f"fusion=bilinear is for HRNet, {self.name} has no fusions; leave it at nearest")
         if self.vit != VitConfig() and not self.is_plain_vit:
@@ -85,6 +96,15 @@ class EncoderConfig(Config):
         if not self.is_plain_vit:
             del named["vit"]
         return named
+
+    @property
+    def is_points(self) -> bool:
+        """Whether it reads points of a cloud instead of a picture."""
+        return self.name == POINTS
+
+    def points_at(self, size: int) -> int:
+        """Return how many points are drawn of a crop of `size` pixels a side; 0: it reads pictures."""
+        return points_of_crop(self.args, size) if self.is_points else 0
 
     @property
     def is_hrnet(self) -> bool:
@@ -172,8 +192,8 @@ def check_sizes(config: EncoderConfig, sizes: Sequence[tuple[int, int]]) -> None
     Raises:
         UserError: it does not; the message says what it runs with.
     """
-    if config.is_hrnet:
-        return  # all of them; it takes seconds to build
+    if config.is_hrnet or config.is_points:
+        return  # all of them; an HRNet takes seconds to build
     for height, width in sizes:
         reason = _fault(config, height, width)
         if not reason:
@@ -233,7 +253,7 @@ def _fault_of(encoder: str, height: int, width: int) -> str:
     return reason
 
 
-def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:
+def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder | PointEncoder:
     """The encoder of a config, with its initial weights from torch's generator or from where `init` says.
 
     Args:
@@ -242,6 +262,8 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:
         UserError: weights that cannot be had or do not fit, arguments that the model does not take, a backbone without
             a pyramid.
     """
+    if config.is_points:
+        return build_point_encoder(config, load=load)
     download = load and config.init == "timm"
     try:
         weights = weights_arguments(config.name) if download else {"pretrained": False}

@@ -49,7 +49,7 @@ class MMV(MultiModalEncoders):
         """[B, 512]: an image in the fine space, not yet of unit length."""
         mapper = self.global_mappers[modality]
         assert isinstance(mapper, BranchMapper)
-        fine_BD = mapper.pooled(features)
+        fine_BD = mapper.pooled(self.pyramid(modality, features))
         return self.rgb_tail(fine_BD) if modality == "rgb" else fine_BD
 
     def coarse(self, modality: Modality, features: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class MMV(MultiModalEncoders):
         """
         mapper = self.global_mappers[modality]
         assert isinstance(mapper, BranchMapper)
-        fine_BDHW = mapper.full(maps)
+        fine_BDHW = mapper.full(self.cell_pyramid(modality, maps))
         if modality == "rgb":
             batch, _, height, width = fine_BDHW.shape
             cells_ND = self.rgb_tail(fine_BDHW.permute(0, 2, 3, 1).reshape(-1, FINE))

@@ -21,6 +21,7 @@ from hcmoco.models.compiled import call
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.models.mappers import BranchMapper, cells_of
 from hcmoco.models.normalization import normalize_depth, normalize_keypoints, normalize_rgb
+from hcmoco.models.points.encoder import PointCloud, PointEncoder, features_on_cells, make_cloud
 from hcmoco.models.semgcn import SemGCN, SkeletonConfig
 from hcmoco.models.semgcn_weights import load_skeleton_weights
 from hcmoco.rng import make_rng
@@ -49,6 +50,8 @@ class ModelConfig(Config):
     def _three_channels(cls, rgb: EncoderConfig) -> EncoderConfig:
         if rgb.in_chans != 3:
             raise ValueError(f"in_chans is {rgb.in_chans}, an RGB image has 3")
+        if rgb.is_points:
+            raise ValueError(f"name = {rgb.name} reads points, which depth has and RGB has not; name a timm model")
         return rgb
 
     @field_validator("joint_set")
@@ -100,12 +103,13 @@ class MultiModalEncoders(nn.Module, ABC):
         """Return the global embeddings [B, D'] of one modality, of unit length.
 
         Args:
-            features: an image's pyramid, stride 4 first, or joints' features [B, J, D].
+            features: an image encoder's, such as a pyramid with stride 4 first, or joints' features [B, J, D].
         """
 
     @abstractmethod
     def dense_at(self, modality: DenseModality, maps: Sequence[Tensor], cells_BP: Tensor) -> Tensor:
-        """Return the dense embeddings [B, P, D] at flat stride-4 positions, row * W + column.
+        """Return the dense embeddings [B, P, D] at flat stride-4 positions, row * W + column; of depth that is read as
+        points, at numbers of points.
 
         Negative indices are padding; the caller must mask them.
         """
@@ -122,6 +126,10 @@ class MultiModalEncoders(nn.Module, ABC):
         """Normalize a batch's depth, millimeters in uint16 [B, S, S], for the encoder."""
         return normalize_depth(depth_BSS, self.config.depth.in_chans)
 
+    def prepare_points(self, depth_BSS: Tensor, points_BN: Tensor, rays_B23: Tensor) -> PointCloud:
+        """Turn a batch's depth into points, for an encoder that reads those; see `make_cloud`."""
+        return make_cloud(depth_BSS, points_BN, rays_B23)
+
     def prepare_keypoints(self, keypoints_BJ3: Tensor) -> Tensor:
         """Normalize a batch's keypoints, pixels and visibility [B, J, 3], for the encoder: [B, J, 2]."""
         return normalize_keypoints(keypoints_BJ3, self.joint_set, released_root=self.config.polluted_keypoints)
@@ -130,9 +138,24 @@ class MultiModalEncoders(nn.Module, ABC):
         """Return the feature pyramid of normalized RGB, stride 4 first."""
         return self.rgb(x_BCHW)
 
-    def encode_depth(self, x_BCHW: Tensor) -> list[Tensor]:
-        """Return the feature pyramid of normalized depth, stride 4 first."""
-        return self.depth(x_BCHW)
+    def encode_depth(self, x: Tensor | PointCloud) -> list[Tensor]:
+        """Return the features of depth.
+
+        Args:
+            x: what the encoder takes: normalized depth, for a pyramid with stride 4 first; or points, for what
+                `PointEncoder` returns.
+        """
+        return self.depth(x)
+
+    def pyramid(self, modality: DenseModality, features: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the maps among an encoder's features: all of a picture's; of points one map, of a cell per point."""
+        return features[: len(getattr(self, modality).channels)]
+
+    def cell_pyramid(self, modality: DenseModality, features: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return maps over the picture, stride 4 first; the features of points are brought to the cells."""
+        if isinstance(getattr(self, modality), PointEncoder):
+            return [features_on_cells(list(features))]
+        return features
 
     def encode_keypoints(self, keypoints_BJ2: Tensor, visible_BJ: Tensor) -> Tensor:
         """Return the features [B, J, D] of normalized keypoints and their visibility (bool or 0/1).
@@ -197,14 +220,16 @@ class HCMoCo(MultiModalEncoders):
         """
         mapper = self.global_mappers[modality]
         return unit_length(
-            mapper(features.mean(1)) if isinstance(features, Tensor) else cast(BranchMapper, mapper).pooled(features)
+            mapper(features.mean(1))
+            if isinstance(features, Tensor)
+            else cast(BranchMapper, mapper).pooled(self.pyramid(modality, features))
         )
 
     def dense_at(self, modality: DenseModality, maps: Sequence[Tensor], cells_BP: Tensor) -> Tensor:
-        return unit_length(self._dense_mapper(modality).at(maps, cells_BP))
+        return unit_length(self._dense_mapper(modality).at(self.pyramid(modality, maps), cells_BP))
 
     def dense_map(self, modality: DenseModality, maps: Sequence[Tensor]) -> Tensor:
-        return unit_length(self._dense_mapper(modality).full(maps), dim=1)
+        return unit_length(self._dense_mapper(modality).full(self.cell_pyramid(modality, maps)), dim=1)
 
     def _dense_mapper(self, modality: DenseModality) -> BranchMapper:
         mappers = self.global_mappers if self.dense_mappers is None else self.dense_mappers

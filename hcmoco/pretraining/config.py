@@ -124,6 +124,34 @@ class PretrainTrainConfig(TrainConfig):
         return min(part.stop - part.start for part in cut)
 
 
+def check_anchors(
+    model: ModelConfig, objective: ObjectiveConfig, augment: AugmentConfig, num_background_anchors: int = 0
+) -> None:
+    """Check that the anchors of the dense terms can be had of the points of a crop, where depth is read as points.
+
+    Args:
+        model, objective, augment: of a run.
+        num_background_anchors: further anchors of a row, where depth has no reading.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    count = model.depth.points_at(augment.size)
+    if not count:
+        return
+    if objective.release.anchors_with_replacement:
+        raise ValueError(
+            "objective.release.anchors_with_replacement is of encoders of pictures; with "
+            f"model.depth.name = {model.depth.name} anchors are distinct points: set it to false"
+        )
+    if objective.num_anchors + num_background_anchors > count:
+        more = f" and num_background_anchors = {num_background_anchors}" if num_background_anchors else ""
+        raise ValueError(
+            f"objective.num_anchors = {objective.num_anchors}{more}: a crop of augment.size = {augment.size} "
+            f"pixels has {count} points, and anchors are among them; lower it, or raise model.depth.args.num_points"
+        )
+
+
 class PretrainConfig(Config):
     """A pre-training run.
 
@@ -175,6 +203,11 @@ class PretrainConfig(Config):
                 "probe.beside: probes are float32, and PyTorch turns TF32 off for a whole process, steps included; "
                 "set probe.beside=false, or train.precision=float32"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _anchors_among_points(self) -> "PretrainConfig":
+        check_anchors(self.model, self.objective, self.augment)
         return self
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from hcmoco.data.transfer import send
 from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.models.mmv import COARSE, FINE, MMV
 from hcmoco.models.multimodal import DENSE_MODALITIES, MultiModalEncoders, unit_length
+from hcmoco.models.points.encoder import PointCloud, nearest_points
 from hcmoco.models.sync_batch_norm import blank_rows
 from hcmoco.objectives import (
     LOCAL,
@@ -43,7 +44,7 @@ class Views:
     them.
 
     Attributes:
-        inputs: modality -> [R, ...], what its encoder takes.
+        inputs: modality -> what its encoder takes, [R, ...], or points of R rows.
         rows: modality -> int64 [R], which of the B rows these are, ascending.
         present: modality -> bool [B].
         has: the same on the host.
@@ -55,7 +56,7 @@ class Views:
             meet those of other workers.
     """
 
-    inputs: dict[str, Tensor]
+    inputs: dict[str, Tensor | PointCloud]
     rows: dict[str, Tensor]
     present: dict[str, Tensor]
     has: dict[str, np.ndarray]
@@ -121,22 +122,31 @@ def to_device(
         if len(shown[name]) == len(batch):
             return whole
         # 16-bit unsigned tensors have hardly any operations.
-        return whole.view(torch.int16)[rows[name]].view(whole.dtype) if name == "depth" else whole[rows[name]]
+        return whole.view(torch.int16)[rows[name]].view(whole.dtype) if array is batch.depth else whole[rows[name]]
 
-    taken: dict[str, Tensor] = {}
+    def depth() -> Tensor | PointCloud:
+        if not model.config.depth.is_points:
+            return model.prepare_depth(seen("depth", batch.depth))
+        if not batch.points.shape[1]:
+            raise ValueError("the batch has no points, and the depth encoder reads them: set CollateConfig.num_points")
+        arrays = (batch.depth, batch.points, batch.rays)
+        return model.prepare_points(*(seen("depth", array) for array in arrays))
+
+    taken: dict[str, Tensor | PointCloud] = {}
     if inputs:
         numbers = shown["keypoints"]
+        rgb_RCSS = model.prepare_rgb(seen("rgb", batch.rgb))
+        if encode_absent:
+            # Black is not zero once normalized; depth and keypoints are.
+            rgb_RCSS = rgb_RCSS.masked_fill(~present["rgb"][:, None, None, None], 0)
         taken = {
-            "rgb": model.prepare_rgb(seen("rgb", batch.rgb)),
-            "depth": model.prepare_depth(seen("depth", batch.depth)),
+            "rgb": rgb_RCSS,
+            "depth": depth(),
             # The release's skeletons do not follow the augmentation, and are normalized already.
             "keypoints": there(batch.released_keypoints[numbers] * (batch.keypoints[numbers][..., 2:] > 0))
             if model.config.polluted_keypoints
             else model.prepare_keypoints(seen("keypoints", batch.keypoints)),
         }
-        if encode_absent:
-            # Black is not zero once normalized; depth and keypoints are.
-            taken["rgb"] = taken["rgb"].masked_fill(~present["rgb"][:, None, None, None], 0)
     return Views(
         inputs=taken,
         rows=rows,
@@ -224,17 +234,28 @@ def embed(
     # Anchors and joints are read in one go: the first P cells of a row are its anchors, the other J its joints.
     cells_BC = torch.cat([views.anchors_BP, model.joint_cells(views.keypoints_BJ3, views.size)], 1)
     for name in DENSE_MODALITIES:
-        found[f"dense/{name}"] = (
-            views.spread(name, model.dense_at(name, features[name], cells_BC[views.rows[name]]))
-            if name in features
-            else views.nothing(cells_BC.shape[1], width)
-        )
+        if name not in features:
+            found[f"dense/{name}"] = views.nothing(cells_BC.shape[1], width)
+            continue
+        cells_RC = cells_BC[views.rows[name]]
+        if getattr(model.config, name).is_points:
+            cells_RC = _points_of(views, name, features[name])
+        found[f"dense/{name}"] = views.spread(name, model.dense_at(name, features[name], cells_RC))
     found["joints/keypoints"] = (
         views.spread("keypoints", model.joint_embedding(features["keypoints"]))
         if "keypoints" in features
         else views.nothing(views.keypoints_BJ3.shape[1], width)
     )
     return found
+
+
+def _points_of(views: Views, name: str, features: list[Tensor]) -> Tensor:
+    """int64 [R, P + J]: the points that are compared with RGB: those that lie in the anchors' cells, which are the
+    first P, and to each joint the nearest."""
+    rows_R = views.rows[name]
+    anchors_P = torch.arange(views.anchors_BP.shape[1], device=rows_R.device)
+    joints_RJ = nearest_points(features, views.keypoints_BJ3[rows_R, :, :2])
+    return torch.cat([anchors_P.expand(len(rows_R), -1), joints_RJ], 1)
 
 
 def encode(model: MultiModalEncoders, views: Views, names: Iterable[str] = MODALITIES) -> tuple[dict[str, Any], Tensor]:
@@ -245,7 +266,7 @@ def encode(model: MultiModalEncoders, views: Views, names: Iterable[str] = MODAL
         names: modalities whose encoders are run.
     """
     visible_BJ = views.visible
-    encoders: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    encoders: dict[str, Callable[[Any, Tensor], Any]] = {
         "rgb": lambda x, _: model.encode_rgb(x),
         "depth": lambda x, _: model.encode_depth(x),
         "keypoints": lambda x, rows_R: model.encode_keypoints(x, visible_BJ[rows_R]),
@@ -258,7 +279,7 @@ def encode(model: MultiModalEncoders, views: Views, names: Iterable[str] = MODAL
             with views.layers.of(name, rows_R) if views.layers else nullcontext():
                 features[name] = encoder(x, rows_R)
         elif views.collective:
-            blank = x.new_zeros((1, *x.shape[1:]))
+            blank = x.blank() if isinstance(x, PointCloud) else x.new_zeros((1, *x.shape[1:]))
             first = rows_R.new_zeros(1)
             with blank_rows(), views.layers.of(name, first) if views.layers else nullcontext():
                 found = encoder(blank, first)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from hcmoco.config import Config
 from hcmoco.data.shards.manifest import About
-from hcmoco.models.encoders import Encoder
+from hcmoco.errors import UserError
+from hcmoco.models.encoders import EncoderConfig
 from hcmoco.tasks.registry import REGISTRY
 
 Prediction = dict[str, Any]
@@ -214,6 +215,21 @@ class Task(ABC, Generic[BatchT]):
         """
         return type(self)(self.config, about, self.statistics)
 
+    def for_encoder(self, encoder: EncoderConfig) -> "Task":
+        """Return the task as it makes batches for an encoder: itself, unless the encoder reads points of depth.
+
+        Args:
+            encoder: that `make_model` will be given.
+        Raises:
+            UserError: the task has no batches for it.
+        """
+        if encoder.is_points:
+            raise UserError(
+                f"encoder.name = {encoder.name}: it reads points of depth, and {self.name} has none for it; take "
+                "parsing-depth or pose, or a timm model"
+            )
+        return self
+
     @abstractmethod
     def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> BatchT:
         """Decode, crop and augment rows: a pure function of its arguments.
@@ -226,8 +242,12 @@ class Task(ABC, Generic[BatchT]):
         """
 
     @abstractmethod
-    def make_model(self, encoder: Encoder) -> nn.Module:
-        """Return encoder and freshly drawn head. The encoder is the attribute `encoder` of the result."""
+    def make_model(self, encoder: Any) -> nn.Module:
+        """Return encoder and freshly drawn head. The encoder is the attribute `encoder` of the result.
+
+        Args:
+            encoder: an `Encoder`, or a `PointEncoder` for a task of which `for_encoder` made batches of points.
+        """
 
     def load_first_weights(self, model: nn.Module) -> None:
         """Load what `config.first_weights` names into a fresh model; called where it names something.

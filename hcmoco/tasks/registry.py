@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hcmoco.data.shards.manifest import About
+    from hcmoco.models.encoders import EncoderConfig
     from hcmoco.tasks.base import Task, TaskConfig
 
 
@@ -61,12 +62,22 @@ def task_class(name: str) -> "type[Task]":
     return REGISTRY[name].load()
 
 
-def make_task(config: "TaskConfig", about: "About", statistics: Mapping[str, Any] | None = None) -> "Task":
+def make_task(
+    config: "TaskConfig",
+    about: "About",
+    statistics: Mapping[str, Any] | None = None,
+    encoder: "EncoderConfig | None" = None,
+) -> "Task":
     """Return a task over a data set.
 
     Args:
         config: the task's own settings.
         about: manifest of the data set.
         statistics: what `Task.fit_statistics` returned for the labeled rows; None for a task that needs none.
+        encoder: that the task's batches are made for; None: one that reads pictures.
+
+    Raises:
+        UserError: the task has no batches for the encoder, or see the task.
     """
-    return task_class(config.name)(config, about, statistics)
+    task = task_class(config.name)(config, about, statistics)
+    return task if encoder is None else task.for_encoder(encoder)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hcmoco.models.multimodal import DENSE_MODALITIES, HCMoCo, MultiModalEncoders
+from hcmoco.models.points.encoder import PointCloud
 from hcmoco.pretraining.banks import bank_bytes
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.trainer import make_model
@@ -148,7 +149,6 @@ def activation_bytes(model: MultiModalEncoders, size: int) -> int:
         model: whose encoders are counted.
         size: side of the images in pixels.
     """
-    device = next(model.parameters()).device
     own = {storage_key(parameter.untyped_storage()) for parameter in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -159,9 +159,19 @@ def activation_bytes(model: MultiModalEncoders, size: int) -> int:
 
     rows = 2  # batch norm in training mode wants more than one value per channel
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        outputs = [getattr(model, name)(torch.empty(rows, 3, size, size, device=device)) for name in DENSE_MODALITIES]
+        outputs = [getattr(model, name)(_empty_input(model, name, rows, size)) for name in DENSE_MODALITIES]
     del outputs
     return sum(storage.nbytes() for address, storage in kept.items() if address not in own) // rows
+
+
+def _empty_input(model: MultiModalEncoders, name: str, rows: int, size: int) -> Tensor | PointCloud:
+    """What an image encoder takes, on the device of `model`."""
+    device, count = next(model.parameters()).device, getattr(model.config, name).points_at(size)
+    if not count:
+        return torch.empty(rows, 3, size, size, device=device)
+    depth_BSS = torch.zeros(rows, size, size, dtype=torch.uint16, device=device)
+    points_BN = torch.zeros(rows, count, dtype=torch.int64, device=device)
+    return model.prepare_points(depth_BSS, points_BN, torch.zeros(rows, 2, 3, device=device))
 
 
 def _training(config: PretrainConfig, batch: int, rows: int) -> float:

@@ -64,7 +64,9 @@ def parser() -> argparse.ArgumentParser:
     where = arguments.add_mutually_exclusive_group()
     where.add_argument("--box", help="the person, x0,y0,x1,y1 in pixels, or `picture`; parsing and pose")
     where.add_argument("--boxes", metavar="FILE", help="a JSON Lines file of boxes; parsing and pose")
-    arguments.add_argument("--camera", help="fx,fy,cx,cy in pixels of the whole picture; pose")
+    arguments.add_argument(
+        "--camera", help="fx,fy,cx,cy in pixels of the whole picture; pose, and parsing-depth with an encoder of points"
+    )
     arguments.add_argument(
         "--depth-unit",
         metavar="UNIT",

@@ -197,7 +197,8 @@ def make_loader(config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...])
     """Return the loader of a run over opened data sets."""
     objective = config.objective
     anchors = objective.num_anchors, objective.release.anchors_with_replacement
-    collate = CollateConfig(config.augment, config.model.joint_set, *anchors)
+    num_points = config.model.depth.points_at(config.augment.size)
+    collate = CollateConfig(config.augment, config.model.joint_set, *anchors, num_points=num_points)
     return PretrainLoader(plan, sources, collate, config.ingest.decode)
 
 
@@ -240,6 +241,7 @@ def probe_views(config: PretrainRecipe, held_out: Shards) -> ProbeViews:
         size=config.augment.size,
         count=config.probe.num_people,
         crops=config.probe.crops,
+        num_points=config.model.depth.points_at(config.augment.size),
     )
 
 

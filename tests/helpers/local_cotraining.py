@@ -64,6 +64,7 @@ def block_person(number: int, dataset: str, *, parts: bool = True) -> Person:
         size=SIDE,
         rgb=cv2.imencode(".png", np.repeat(10 * labels[..., None], 3, axis=2))[1].tobytes(),
         depth=encode_depth(depth, "png16"),
+        camera=np.float32([SIDE, SIDE, SIDE / 2, SIDE / 2]),
         box=np.float32([12, 12, 60, 60]),
         keypoints=np.column_stack([rng.uniform(14, 58, (JOINTS, 2)), np.ones(JOINTS)]).astype(np.float32),
         parts=encode_labels(labels) if parts else None,

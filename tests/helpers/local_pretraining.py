@@ -55,6 +55,7 @@ def blob_person(number: int, *, dataset: str, depth: bool, seed: int = 0, joints
         size=SIDE,
         rgb=encode_rgb(rgb.clip(0, 255).astype(np.uint8)),
         depth=encode_depth((near * inside).astype(np.uint16), "png16") if depth else None,
+        camera=np.float32([1.2 * SIDE, 1.2 * SIDE, SIDE / 2, SIDE / 2]) if depth else None,
         box=np.float32([12, 12, 60, 60]),
         keypoints=np.column_stack([places, np.ones(joints)]).astype(np.float32),
     )
@@ -140,7 +141,11 @@ def tiny_feed(config: PretrainConfig, sources: Sequence[Shards], decode: str = "
     plan = tiny_plan(config, sources)
     objective = config.objective
     collate = CollateConfig(
-        config.augment, config.model.joint_set, objective.num_anchors, objective.release.anchors_with_replacement
+        config.augment,
+        config.model.joint_set,
+        objective.num_anchors,
+        objective.release.anchors_with_replacement,
+        config.model.depth.points_at(config.augment.size),
     )
     return PretrainLoader(plan, tuple(sources), collate, decode)
 

@@ -142,6 +142,10 @@ def _on(array: np.ndarray, device: torch.device | str) -> Tensor:
 def _pyramid(model: MultiModalEncoders, modality: str, crops: Crops, device: torch.device) -> list[Tensor]:
     if modality == "rgb":
         return model.encode_rgb(model.prepare_rgb(_on(crops.rgb, device)))
+    if crops.points.shape[1]:
+        return model.encode_depth(
+            model.prepare_points(*(_on(each, device) for each in (crops.depth, crops.points, crops.rays)))
+        )
     return model.encode_depth(model.prepare_depth(_on(crops.depth, device)))
 
 

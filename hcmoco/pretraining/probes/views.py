@@ -15,6 +15,7 @@ from hcmoco.config import Config
 from hcmoco.config_errors import rule_of
 from hcmoco.data.body_parts import IGNORE
 from hcmoco.data.codecs import decode_depth, decode_labels, decode_rgb
+from hcmoco.data.points import crop_rays, draw_points, require_camera
 from hcmoco.data.schema import Person
 from hcmoco.data.skeletons import convert, joint_set
 from hcmoco.data.transforms import (
@@ -68,6 +69,8 @@ class Crops:
         keypoints: float32 [N, J, 3], x, y in pixels of the crop, visibility 0 or 1 (0 outside).
         silhouettes: bool [N, S, S], pixels on the person.
         affines: float64 [N, 2, 3], source image -> crop.
+        points: int64 [N, M], pixels that are read as points, see `Batch`; M is 0 where depth is read as a picture.
+        rays: float32 [N, 2, 3], see `Batch`.
     """
 
     rgb: np.ndarray
@@ -75,6 +78,8 @@ class Crops:
     keypoints: np.ndarray
     silhouettes: np.ndarray
     affines: np.ndarray
+    points: np.ndarray
+    rays: np.ndarray
 
     @property
     def body(self) -> np.ndarray:
@@ -138,6 +143,7 @@ def make_views(
     size: int,
     count: int,
     crops: CropConfig | None = None,
+    num_points: int = 0,
 ) -> ProbeViews:
     """Two crops of the first `count` people that have RGB, depth and keypoints.
 
@@ -149,8 +155,9 @@ def make_views(
         joints, target_joints: joint set of the records, and of the model.
         depth_codec: as the manifest names it.
         size: side of the crops in pixels, as the model is trained on.
+        num_points: of each crop, for a model that reads depth as points; else 0.
     Raises:
-        UserError: fewer than 2 such people, or a record that does not decode.
+        UserError: fewer than 2 such people, a record that does not decode, or with `num_points` one without a camera.
     """
     crops = CropConfig() if crops is None else crops
     augment = crops.augment(size)
@@ -184,14 +191,20 @@ def make_views(
         ]
         if row < PICTURE_PEOPLE:
             ways.append(center_affine(augment, person.box, image_size))
-        for crop, way in zip(views, ways, strict=False):
+        for number, (crop, way) in enumerate(zip(views, ways, strict=False)):
+            crop_depth = warp_depth(depth, way, size)
+            rng = make_rng(crops.seed, "probe points", row, number)
             crop.append(
                 (
                     warp_rgb(rgb, way, size),
-                    warp_depth(depth, way, size),
+                    crop_depth,
                     warp_keypoints(keypoints, way, size, flip_J),
                     warp_labels(silhouette, way, size) > 0,
                     way.matrix_23,
+                    draw_points(crop_depth, num_points, 0, rng)[0],
+                    crop_rays(require_camera(person.__dict__), way.matrix_23).astype(np.float32)
+                    if num_points
+                    else np.zeros((2, 3), np.float32),
                 )
             )
         heights.append(_height(person, silhouette))

@@ -65,6 +65,18 @@ def training_cut(
     rng: np.random.Generator,
     pairs: Pairs = LEFT_RIGHT_PAIRS,
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Augment a training pair: what `cut_with_matrix` returns, without the matrix."""
+    return cut_with_matrix(image, labels_HW, size, config, rng, pairs)[:2]
+
+
+def cut_with_matrix(
+    image: np.ndarray,
+    labels_HW: np.ndarray,
+    size: int,
+    config: ParsingAugment,
+    rng: np.random.Generator,
+    pairs: Pairs = LEFT_RIGHT_PAIRS,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Augment a training pair.
 
     Args:
@@ -74,7 +86,8 @@ def training_cut(
         rng: always gives the same number of values: a setting that is switched off does not change the others.
         pairs: of the label map.
     Returns:
-        image [S, S(, 3)] and labels uint8 [S, S], IGNORE outside the stored image.
+        image [S, S(, 3)] and labels uint8 [S, S], IGNORE outside the stored image; and float64 [2, 3], stored pixels to
+        pixels of the result, mirror included.
     """
     unit, turn = rng.random(7), rng.standard_normal()
     zoom, flipped = draw_zoom(config, unit[0]), bool(unit[1] < config.flip_probability)
@@ -89,7 +102,7 @@ def training_cut(
     degrees = float(np.clip(turn * config.rotation, -config.rotation_limit, config.rotation_limit))
     cut = Augmentation(crop_matrix((x, y), side / zoom, size, degrees, flipped), flipped, color)
     moved = warp_depth(image, cut, size) if image.ndim == 2 else warp_rgb(image, cut, size, _border(config))
-    return moved, warp_labels(labels_HW, cut, size, pairs, border=IGNORE)
+    return moved, warp_labels(labels_HW, cut, size, pairs, border=IGNORE), cut.matrix_23
 
 
 def _multi_scale(
@@ -102,12 +115,14 @@ def _multi_scale(
     zoom: float,
     flipped: bool,
     place: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The published way: resize to S, mirror, resize to `zoom` times S, pad, and crop at `place` (x, y in [0, 1))."""
+    stored = image.shape[1]
     image, labels = whole_image(image, size, config), resize_nearest(labels, size)
     if flipped:
         image, labels = flip(image, labels, pairs)
     side = int(size * zoom + 0.5)
+    matrix_23 = side / stored * np.array([[-1.0 if flipped else 1.0, 0, stored if flipped else 0], [0, 1, 0]])
     if image.ndim == 2 and config.depth_resize == "nearest":
         image = resize_nearest(image, side)
     else:
@@ -118,10 +133,11 @@ def _multi_scale(
         padded = np.empty((size, size, *image.shape[2:]), image.dtype)
         padded[...] = 0 if image.ndim == 2 else _border(config)
         padded[:side, :side] = image
-        return padded, np.pad(labels, room, constant_values=IGNORE)
+        return padded, np.pad(labels, room, constant_values=IGNORE), matrix_23
     column, row = (place * (side - size + 1)).astype(int)
     window = slice(row, row + size), slice(column, column + size)
-    return image[window], labels[window]
+    matrix_23[:, 2] -= column, row
+    return image[window], labels[window], matrix_23
 
 
 def _border(config: ParsingAugment) -> tuple[int, int, int]:

@@ -5,7 +5,7 @@ Shape suffixes: B batch, K classes, S side of the network's input, L side of a l
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -19,9 +19,9 @@ from hcmoco.data.shards.manifest import About, Manifest
 from hcmoco.data.transfer import send
 from hcmoco.data.transforms import resize_nearest
 from hcmoco.errors import UserError
-from hcmoco.models.encoders import Encoder
+from hcmoco.models.encoders import EncoderConfig
 from hcmoco.tasks.base import Prediction, Task, TaskBatch
-from hcmoco.tasks.parsing.augment import training_cut, whole_image
+from hcmoco.tasks.parsing.augment import cut_with_matrix, whole_image
 from hcmoco.tasks.parsing.config import PARSING_4K_WEIGHTS, ParsingConfig
 from hcmoco.tasks.parsing.head import ParsingModel, mean_with_mirror, resize_logits
 from hcmoco.tasks.parsing.loss import class_counts, cross_entropy, frequency_weights
@@ -42,6 +42,16 @@ class ParsingBatch(TaskBatch):
     image: np.ndarray
     labels: tuple[np.ndarray | None, ...]
     sides: tuple[int, ...]
+
+
+class ParsingCut(NamedTuple):
+    """One row of a batch, and the matrix [2, 3] from pixels of the stored image to pixels of the cut, mirror
+    included."""
+
+    image: np.ndarray
+    labels: np.ndarray | None
+    side: int
+    matrix_23: np.ndarray
 
 
 class ParsingTask(Task[ParsingBatch]):
@@ -100,25 +110,30 @@ class ParsingTask(Task[ParsingBatch]):
 
     def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> ParsingBatch:
         """See `Task.make_batch`. A row without its image, or in training without parts, is a ValueError too."""
-        size = self.config.size
-        images, labels, sides = [], [], []
-        for number, row in enumerate(rows):
-            image, truth = self._image(row), _truth(row, len(self.label_map))
-            if rngs is not None:
-                if truth is None:
-                    raise ValueError(f"record {row.get('id')!r} has no parts to train on")
-                image, truth = training_cut(image, truth, size, self.config.augment, rngs[number], self.label_map.pairs)
-                side = size
-            else:
-                side = row["size"] if self.config.label_size == "record" else self.config.label_size
-                image = whole_image(image, size, self.config.augment)
-                truth = truth if truth is None or len(truth) == side else resize_nearest(truth, side)
-            images.append(image)
-            labels.append(truth)
-            sides.append(side)
-        return ParsingBatch(tuple(row["id"] for row in rows), np.stack(images), tuple(labels), tuple(sides))
+        rngs_B = [None] * len(rows) if rngs is None else rngs
+        cuts = [self.cut(row, rng) for row, rng in zip(rows, rngs_B, strict=True)]
+        return ParsingBatch(
+            tuple(row["id"] for row in rows),
+            np.stack([each.image for each in cuts]),
+            tuple(each.labels for each in cuts),
+            tuple(each.side for each in cuts),
+        )
 
-    def make_model(self, encoder: Encoder) -> ParsingModel:
+    def cut(self, row: dict, rng: np.random.Generator | None) -> ParsingCut:
+        """Decode a row and cut it to the network's input; see `make_batch`."""
+        size = self.config.size
+        image, truth = self._image(row), _truth(row, len(self.label_map))
+        if rng is not None:
+            if truth is None:
+                raise ValueError(f"record {row.get('id')!r} has no parts to train on")
+            moved = cut_with_matrix(image, truth, size, self.config.augment, rng, self.label_map.pairs)
+            return ParsingCut(moved[0], moved[1], size, moved[2])
+        side = row["size"] if self.config.label_size == "record" else self.config.label_size
+        truth = truth if truth is None or len(truth) == side else resize_nearest(truth, side)
+        image = whole_image(image, size, self.config.augment)
+        return ParsingCut(image, truth, side, size / row["size"] * np.eye(2, 3))
+
+    def make_model(self, encoder: Any) -> nn.Module:
         """See `Task.make_model`. Raises UserError for RGB and an encoder that does not have three input channels."""
         if self.modality == "rgb" and encoder.config.in_chans != 3:
             raise UserError(
@@ -202,7 +217,15 @@ class DepthParsing(ParsingTask):
     name = "parsing-depth"
     modality: ClassVar = "depth"
     inputs = ("depth",)
-    columns = ("id", "size", "depth", "parts")
+    columns: ClassVar[tuple[str, ...]] = ("id", "size", "depth", "parts")
+
+    def for_encoder(self, encoder: EncoderConfig) -> "DepthParsing":
+        """See `Task.for_encoder`."""
+        if not encoder.is_points:
+            return self
+        from hcmoco.tasks.parsing.points import PointParsing
+
+        return PointParsing(self.config, self.about, self.statistics).for_encoder(encoder)
 
 
 def _truth(row: dict, classes: int) -> np.ndarray | None:

@@ -18,7 +18,8 @@ STRIDE = MAP_STRIDE
 
 
 class HeadConfig(Config):
-    """Three branches on the encoder's merged map.
+    """Three branches on the encoder's merged map; of an encoder of points (docs/points.md), layers on each point, for
+    which `num_convolutions` and `channels` alone apply.
 
     Published: 4 convolutions of 256 channels, 9 anchors in a cell, no reduction.
     """

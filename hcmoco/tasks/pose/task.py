@@ -18,7 +18,7 @@ from hcmoco.data.shards.manifest import About
 from hcmoco.data.skeletons import joint_set
 from hcmoco.data.transfer import send
 from hcmoco.errors import UserError
-from hcmoco.models.encoders import Encoder
+from hcmoco.models.encoders import Encoder, EncoderConfig
 from hcmoco.models.normalization import normalize_depth
 from hcmoco.tasks.base import Prediction, Task, TaskBatch
 from hcmoco.tasks.pose import crop
@@ -82,6 +82,14 @@ class PoseTask(Task[PoseBatch]):
                     f"task.joints = {config.joints!r}: the labels of {about.dataset} are {about.joints3d}, which "
                     f"has no {', '.join(missing)}; choose a joint set that it covers, such as {about.joints3d}"
                 )
+
+    def for_encoder(self, encoder: EncoderConfig) -> "PoseTask":
+        """See `Task.for_encoder`."""
+        if not encoder.is_points:
+            return self
+        from hcmoco.tasks.pose.points import PointPose
+
+        return PointPose(self.config, self.about, self.statistics).for_encoder(encoder)
 
     def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> PoseBatch:
         config: PoseConfig = self.config
@@ -155,7 +163,7 @@ class PoseTask(Task[PoseBatch]):
             )
         return crop.keep_before(depth_HW, float(known_K3[:, 2].max()) + crop.TRUTH_MARGIN)
 
-    def make_model(self, encoder: Encoder) -> PoseModel:
+    def make_model(self, encoder: Any) -> nn.Module:
         encoder.check_size(self.config.size, self.config.size)
         return PoseModel(encoder, len(self.joints), self.config.size, self.config.head)
 
