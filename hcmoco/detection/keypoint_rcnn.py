@@ -1,8 +1,8 @@
 """torchvision's Keypoint R-CNN (He et al. 2017) from the state dict of one.
 
 The file tells everything but how pictures are resized: the depth of the ResNet, the widths of the FPN and the heads,
-and the numbers of classes and joints are read off the shapes of its tensors, under torchvision's own names. Released
-files: https://docs.pytorch.org/vision/stable/models/keypoint_rcnn.html.
+and the numbers of classes and joints are read off the shapes of its tensors (`rcnn_parts`). Released files:
+https://docs.pytorch.org/vision/stable/models/keypoint_rcnn.html.
 
 Joints. A head's map is 56 x 56; torchvision reports its highest logit, which has no scale. As in detectron2
 (structures/keypoints.py, heatmaps_to_keypoints) the confidence is the share of a softmax over the map instead. COCO
@@ -18,12 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import KeypointRCNN
-from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from hcmoco.detection import rcnn_parts
 from hcmoco.detection.detector import Detected
 from hcmoco.errors import UserError
 
@@ -37,8 +35,8 @@ PIXEL_CENTER = 0.5
 # its normalization (models/detection/keypoint_rcnn.py); the file's name has the beginning of its SHA-256.
 _WITHOUT_EPSILON = "fc266e95"
 _PERSON = 1
-_LAYERS = ("layer1", "layer2", "layer3", "layer4")
-_BODY = "backbone.body."
+_FIRST = "roi_heads.keypoint_head.0.weight"
+_SCORES = "roi_heads.keypoint_predictor.kps_score_lowres.weight"
 _SIZE = (800, 1333)  # torchvision's own
 
 
@@ -46,7 +44,7 @@ def build(state: Mapping[str, Tensor], size: tuple[int, int] | None = None, **se
     """Build the model whose shapes these tensors have, and load them into it.
 
     Args:
-        state: under torchvision's names.
+        state: under torchvision's names, those of today or those from before 0.13.
         size: the shorter side to which pictures are resized, and the most that the longer one may have then; pixels.
             None: torchvision's 800 and 1333.
         settings: further ones of torchvision's KeypointRCNN.
@@ -55,34 +53,19 @@ def build(state: Mapping[str, Tensor], size: tuple[int, int] | None = None, **se
         UserError: the tensors are not those of such a model; the line names the first that is missing or of another
             shape.
     """
-    blocks = tuple(_count(state, rf"{re.escape(_BODY)}{layer}\.(\d+)\.") for layer in _LAYERS)
-    needed = (
-        f"{_BODY}conv1.weight",
-        f"{_BODY}layer1.0.conv1.weight",
-        "backbone.fpn.inner_blocks.0.0.weight",
-        "roi_heads.box_head.fc6.weight",
-        "roi_heads.box_predictor.cls_score.weight",
-        "roi_heads.keypoint_predictor.kps_score_lowres.weight",
-    )
-    if missing := next((name for name in needed if name not in state), None):
+    state = rcnn_parts.with_current_names(state)
+    if missing := next((name for name in (*rcnn_parts.NEEDED, _FIRST, _SCORES) if name not in state), None):
         raise _other(f"it lacks {missing}")
-    frozen = not any(name.endswith("num_batches_tracked") for name in state)
-    block = Bottleneck if f"{_BODY}layer1.0.conv3.weight" in state else BasicBlock
-    body = ResNet(block, list(blocks), norm_layer=FrozenBatchNorm2d if frozen else nn.BatchNorm2d)
-    width = len(state["backbone.fpn.inner_blocks.0.0.weight"])
-    layers = {name: str(number) for number, name in enumerate(_LAYERS)}
-    channels = [64 * 2**number * block.expansion for number in range(4)]
-    backbone = BackboneWithFPN(body, layers, channels, width)
     heads = [name for name in state if re.fullmatch(r"roi_heads\.keypoint_head\.\d+\.weight", name)]
-    scores = state["roi_heads.keypoint_predictor.kps_score_lowres.weight"]
-    classes = state["roi_heads.box_predictor.cls_score.weight"]
     shortest, longest = size or _SIZE
     model = KeypointRCNN(  # what it does not take beside its parts, their numbers of classes and joints, they have
-        backbone,
-        keypoint_head=KeypointRCNNHeads(width, [len(state[name]) for name in sorted(heads, key=_number)]),
-        keypoint_predictor=KeypointRCNNPredictor(*scores.shape[:2]),
-        box_head=TwoMLPHead(width * 49, len(state["roi_heads.box_head.fc6.weight"])),
-        box_predictor=FastRCNNPredictor(classes.shape[1], len(classes)),
+        rcnn_parts.make_backbone(state),
+        keypoint_head=KeypointRCNNHeads(
+            rcnn_parts.width(state), [len(state[name]) for name in sorted(heads, key=_number)]
+        ),
+        keypoint_predictor=KeypointRCNNPredictor(*state[_SCORES].shape[:2]),
+        box_head=rcnn_parts.make_box_head(state),
+        box_predictor=rcnn_parts.make_box_predictor(state),
         min_size=shortest,
         max_size=longest,
         **settings,
@@ -95,21 +78,15 @@ def build(state: Mapping[str, Tensor], size: tuple[int, int] | None = None, **se
             raise _other(f"{name} is {list(state[name].shape)}, not {list(tensor.shape)}")
     if unknown := next((name for name in state if name not in own), None):
         raise _other(f"it has {unknown}")
-    model.load_state_dict(dict(state))
+    model.load_state_dict(state)
     return model
 
 
 def num_joints(state: Mapping[str, Tensor]) -> int:
     """Return the number of joints of a state dict's model; raise UserError if it is another model's."""
-    name = "roi_heads.keypoint_predictor.kps_score_lowres.weight"
-    if name not in state or state[name].ndim != 4:
-        raise _other(f"it lacks {name}")
-    return state[name].shape[1]
-
-
-def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    numbers = {int(match[1]) for name in state if (match := re.match(pattern, name))}
-    return len(numbers)
+    if _SCORES not in state or state[_SCORES].ndim != 4:
+        raise _other(f"it lacks {_SCORES}")
+    return state[_SCORES].shape[1]
 
 
 def _number(name: str) -> int:

@@ -8,14 +8,15 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models.detection import KeypointRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
-from torchvision.models.resnet import Bottleneck
+from torchvision.models.resnet import Bottleneck, resnet18, resnet34, resnet50, resnet101
 
 from hcmoco.data.skeletons import COCO_17
-from hcmoco.detection import keypoint_rcnn
+from hcmoco.detection import keypoint_rcnn, rcnn_parts
 from hcmoco.detection.opened import joint_set_of, open_detector
 from hcmoco.detection.options import DetectOptions
 from hcmoco.errors import UserError
-from tests.helpers.fitted_detectors import small_keypoint_rcnn
+from tests.helpers.fitted_rcnn import small_keypoint_rcnn
+from tests.helpers.torchvision_files import old_names
 
 SIZE = (64, 128)
 
@@ -80,6 +81,33 @@ def test_torchvisions_own_names_and_depths():
     assert all(torch.equal(value, state[name]) for name, value in built.state_dict().items())
 
 
+def test_names_from_before_torchvision_0_13(small, tmp_path):
+    """The released files have them; torchvision's own model translates them, which is what is compared with."""
+    old = old_names(small.state_dict())
+    assert "backbone.fpn.inner_blocks.0.weight" in old
+    assert "rpn.head.conv.weight" in old
+    torch.save(old, tmp_path / "old.pth")
+    other = small_keypoint_rcnn()
+    other.load_state_dict(dict(old))
+    built = keypoint_rcnn.build(old).state_dict()
+    assert all(torch.equal(built[name], value) for name, value in other.state_dict().items())
+    torch.save(small.state_dict(), tmp_path / "new.pth")
+    options = {"detect_size": SIZE, "min_score": 0}
+    found, right = (
+        open_detector(DetectOptions(detect=str(tmp_path / name), **options)).detector.detect(picture())
+        for name in ("old.pth", "new.pth")
+    )
+    assert len(found) == len(right) > 0
+    assert all(np.array_equal(one.joints, other.joints) for one, other in zip(found, right, strict=True))
+
+
+@pytest.mark.parametrize(("make", "depth"), [(resnet18, 18), (resnet34, 34), (resnet50, 50), (resnet101, 101)])
+def test_a_resnet_is_called_by_its_depth(make, depth):
+    with torch.device("meta"):
+        state = make().state_dict()
+    assert rcnn_parts.depth({f"backbone.body.{name}": value for name, value in state.items()}) == depth
+
+
 def test_the_released_file_has_no_epsilon(small):
     frozen = {name: value for name, value in small.state_dict().items() if not name.endswith("num_batches_tracked")}
     for sha256, epsilon in (("fc266e95" + "0" * 56, 0.0), ("9f466800" + "0" * 56, 1e-5)):
@@ -108,6 +136,10 @@ def _changed(state, name, value):
         (
             lambda state: _changed(state, "rpn.head.bbox_pred.bias", torch.zeros(5)),
             r"rpn.head.bbox_pred.bias is \[5\], not \[12\]",
+        ),
+        (
+            lambda state: {name: value for name, value in state.items() if "keypoint_head" not in name},
+            r"it lacks roi_heads\.keypoint_head\.0\.weight",
         ),
         (lambda state: _changed(state, "roi_heads.mask_head.0.weight", torch.zeros(1)), "it has roi_heads.mask_head"),
         (lambda state: {"weight": torch.zeros(3)}, "it lacks roi_heads.keypoint_predictor"),

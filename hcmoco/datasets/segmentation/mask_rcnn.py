@@ -1,12 +1,14 @@
 """Person masks by a Mask R-CNN (He et al., ICCV 2017) of torchvision, from the file of its state dict.
 
 torchvision has two: maskrcnn_resnet50_fpn (its published file maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth) and
-maskrcnn_resnet50_fpn_v2 (maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth), which the keys of a file tell apart. Class 1 is
-the person: of COCO's 91, and of a network that was trained on people alone. Each process loads a file once.
+maskrcnn_resnet50_fpn_v2 (maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth), which the keys of a file tell apart. The first
+is built by the shapes of its tensors, so it may have another ResNet and other widths. Class 1 is the person: of COCO's
+91, and of a network that was trained on people alone. Each process loads a file once.
 https://docs.pytorch.org/vision/stable/models/mask_rcnn.html
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,7 +25,10 @@ _COCO_CLASSES = 91
 _LEAST_OVERLAP = 0.3  # of the person's box with that of a detection
 _SURE = 0.5  # a pixel of the mask is on the person from this probability on
 _MAX_LONG = 1333 / 800  # torchvision's longest over shortest side
-_COUNTER = ".num_batches_tracked"
+_LOGITS = "roi_heads.mask_predictor.mask_fcn_logits.weight"
+_FIRST = "roi_heads.mask_head.0.0.weight"
+_UPSAMPLED = "roi_heads.mask_predictor.conv5_mask.weight"
+_SECOND = "maskrcnn_resnet50_fpn_v2"
 
 
 @dataclass(frozen=True)
@@ -129,11 +134,11 @@ class _Network:
 
     def __init__(self, path: str, side: int):
         # Late: the programs that read data sets start without PyTorch.
+        from hcmoco.detection.rcnn_parts import with_current_names
         from hcmoco.models.weight_files import read_tensors
 
         state = {key.removeprefix("module."): value for key, value in read_tensors(path).items()}
-        self.name = _kind(state, path)
-        self.model = _loaded(self.name, state, path, side)
+        self.name, self.model = _loaded(with_current_names(state), path, side)
 
     def people(self, rgb_HW3: np.ndarray, min_score: float) -> list[Found]:
         import torch
@@ -154,44 +159,70 @@ def _network(path: str, side: int) -> _Network:
     return _Network(path, side)
 
 
-def _kind(state: dict[str, Any], path: str) -> str:
-    if "roi_heads.mask_predictor.mask_fcn_logits.weight" not in state:
+def _loaded(state: dict[str, Any], path: str, side: int) -> tuple[str, Any]:
+    """The network's name, and itself in evaluation mode, on the GPU if this process has one."""
+    import torch
+    from torchvision.ops.misc import FrozenBatchNorm2d
+
+    from hcmoco.detection import rcnn_parts
+
+    if _LOGITS not in state:
         other = "a Keypoint R-CNN" if any("keypoint_predictor" in key for key in state) else "something else"
         raise UserError(
             f"weights {path} are of {other}, which draws no masks; give the state dict of torchvision's "
-            "maskrcnn_resnet50_fpn or maskrcnn_resnet50_fpn_v2"
+            f"maskrcnn_resnet50_fpn or {_SECOND}"
         )
-    return "maskrcnn_resnet50_fpn" if "roi_heads.box_head.fc6.weight" in state else "maskrcnn_resnet50_fpn_v2"
-
-
-def _loaded(name: str, state: dict[str, Any], path: str, side: int) -> Any:
-    """The network in evaluation mode, on the GPU if this process has one."""
-    import torch
-    from torchvision.models import detection
-
     classes = len(state.get("roi_heads.box_predictor.cls_score.bias", ()))
     if classes <= PERSON:
         raise UserError(f"weights {path} do not say of how many classes they are; give a whole state dict")
-    model = getattr(detection, name)(
-        weights=None,
-        weights_backbone=None,
-        num_classes=classes,
-        min_size=side,
-        max_size=round(_MAX_LONG * side),
-    )
+    name, model = _made(state, path, classes, {"min_size": side, "max_size": round(_MAX_LONG * side)})
     try:
         lacking, unknown = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise UserError(f"weights {path} do not fit {name}: {str(error).splitlines()[-1].strip()}") from None
-    lacking = [key for key in lacking if not key.endswith(_COUNTER)]
+    lacking = [key for key in lacking if not key.endswith(rcnn_parts.COUNTER)]
     if lacking or unknown:
         raise UserError(
             f"weights {path} do not fit {name}: {len(lacking)} tensors are missing, {len(unknown)} unknown, such as "
             f"{[*lacking, *unknown][0]}; give a whole state dict"
         )
-    if classes == _COCO_CLASSES and not any(key.endswith(_COUNTER) for key in state):
+    if classes == _COCO_CLASSES:
         # The published weights were trained with frozen batch norm without an epsilon: torchvision sets it, too.
-        for module in model.backbone.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
+        for module in model.modules():
+            if isinstance(module, FrozenBatchNorm2d):
                 module.eps = 0.0
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return name, model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _made(state: dict[str, Any], path: str, classes: int, size: dict[str, int]) -> tuple[str, Any]:
+    """The network that these tensors are of, by its name and without its weights."""
+    from torchvision.models import detection
+    from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
+
+    from hcmoco.detection import rcnn_parts
+
+    if any(key.startswith("roi_heads.mask_head.0.1.") for key in state):  # its heads have normalization
+        model = detection.maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=classes, **size)
+        return _SECOND, model
+    if missing := [key for key in (*rcnn_parts.NEEDED, _FIRST, _UPSAMPLED) if key not in state]:
+        raise UserError(
+            f"weights {path} do not fit maskrcnn_resnet50_fpn: tensors that tell its shape are missing, such as "
+            f"{missing[0]}; give a whole state dict"
+        )
+    heads = [key for key in state if re.fullmatch(r"roi_heads\.mask_head\.\d+\.0\.weight", key)]
+    upsampled = state[_UPSAMPLED]
+    model = MaskRCNN(
+        rcnn_parts.make_backbone(state),
+        mask_head=MaskRCNNHeads(
+            rcnn_parts.width(state), [len(state[key]) for key in sorted(heads, key=_number)], dilation=1
+        ),
+        mask_predictor=MaskRCNNPredictor(upsampled.shape[0], upsampled.shape[1], classes),
+        box_head=rcnn_parts.make_box_head(state),
+        box_predictor=rcnn_parts.make_box_predictor(state),
+        **size,
+    )
+    return f"maskrcnn_resnet{rcnn_parts.depth(state)}_fpn", model
+
+
+def _number(key: str) -> int:
+    return int(key.split(".")[2])

@@ -17,6 +17,8 @@ from hcmoco.datasets.segmentation.mask_rcnn import Found, MaskRcnn, choose
 from hcmoco.errors import UserError
 from hcmoco.finetuning.row_mask import RowMask
 from hcmoco.inference.masks import make_mask
+from tests.helpers.fitted_rcnn import small_rcnn, without
+from tests.helpers.torchvision_files import old_names
 
 SIDE = 64
 
@@ -71,15 +73,31 @@ def test_a_file_says_of_what_it_is(weights):
         MaskRcnn(str(weights), 0.99, SIDE).mask(np.full((SIDE, SIDE, 3), 90, np.uint8))
 
 
-def test_masks_are_those_of_torchvision(network, weights):
-    """Class 1 of the same network at the same size, above the score."""
-    rgb = np.random.default_rng(1).integers(0, 255, (SIDE, 80, 3), np.uint8)
+def largest_mask(network, rgb):
+    """Of torchvision's own network, seen at the same size: class 1."""
     network.eval().transform.min_size, network.transform.max_size = (SIDE,), 107
     with torch.inference_mode():
         (right,) = network([torch.from_numpy(rgb).permute(2, 0, 1).float() / 255])
     largest = max((right["masks"][right["labels"] == 1, 0] >= 0.5).numpy(), key=np.sum)
     assert largest.any()
-    np.testing.assert_array_equal(MaskRcnn(str(weights), 0.0, SIDE).mask(rgb), largest)
+    return largest
+
+
+def test_masks_are_those_of_torchvision(network, weights):
+    rgb = np.random.default_rng(1).integers(0, 255, (SIDE, 80, 3), np.uint8)
+    np.testing.assert_array_equal(MaskRcnn(str(weights), 0.0, SIDE).mask(rgb), largest_mask(network, rgb))
+
+
+@pytest.mark.parametrize("name", ["small", "old"])
+def test_another_resnet_and_names_from_before_torchvision_0_13(tmp_path, name):
+    torch.manual_seed(0)
+    network = small_rcnn()
+    state = without(network.state_dict(), "keypoint")
+    torch.save(old_names(state) if name == "old" else state, tmp_path / f"{name}.pth")
+    rcnn = MaskRcnn(str(tmp_path / f"{name}.pth"), 0.0, SIDE)
+    assert rcnn.facts()["network"] == "maskrcnn_resnet10_fpn"
+    rgb = np.random.default_rng(1).integers(0, 255, (SIDE, 80, 3), np.uint8)
+    np.testing.assert_array_equal(rcnn.mask(rgb), largest_mask(network, rgb))
 
 
 def test_the_second_version_is_known_by_its_keys(tmp_path):
@@ -97,7 +115,7 @@ def test_the_second_version_is_known_by_its_keys(tmp_path):
         (("roi_heads.mask_predictor.mask_fcn_logits.weight",), "do not say of how many classes they are"),
         (
             ("roi_heads.mask_predictor.mask_fcn_logits.weight", "roi_heads.box_predictor.cls_score.bias"),
-            "tensors are missing, 0 unknown, such as",
+            "tensors that tell its shape are missing, such as backbone",
         ),
     ],
 )
@@ -106,6 +124,17 @@ def test_other_weights_are_refused(tmp_path, network, keys, message):
     torch.save({key: shapes.get(key, torch.zeros(1)) for key in keys}, tmp_path / "other.pth")
     with pytest.raises(UserError, match=message):
         MaskRcnn(str(tmp_path / "other.pth"), 0.5, SIDE).facts()
+
+
+def test_a_network_that_lacks_a_part_is_refused(tmp_path):
+    whole = without(small_rcnn().state_dict(), "keypoint")
+    for part, message in (
+        ("rpn.head.bbox_pred", r"do not fit maskrcnn_resnet10_fpn: 2 tensors are missing, 0 unknown, such as rpn"),
+        ("roi_heads.mask_head", r"tensors that tell its shape are missing, such as roi_heads\.mask_head\.0\.0\.weight"),
+    ):
+        torch.save({key: value for key, value in whole.items() if not key.startswith(part)}, tmp_path / "part.pth")
+        with pytest.raises(UserError, match=message):
+            MaskRcnn(str(tmp_path / "part.pth"), 0.5, SIDE).facts()
 
 
 def test_a_file_that_is_none_is_one_line(tmp_path):
