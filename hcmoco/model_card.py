@@ -1,7 +1,7 @@
 """The card that goes with exported encoders: short text with code that runs as it stands."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from hcmoco import __version__, license_terms, markdown
 from hcmoco.data.depth_masking import MASKED, SHOWN, UNMASKED
@@ -271,8 +271,8 @@ def _timm_code(encoder: Encoder, file: str) -> str:
 
 def _vit_lines(encoder: Encoder, file: str, side: int) -> list[str]:
     """Return the lines that load the ViT inside a `PlainVit`, and run it on whole patches."""
-    config, trunk = encoder.config, encoder.trunk
-    side = side // trunk.patch * trunk.patch
+    config, patch = encoder.config, cast(Any, encoder.trunk).patch
+    side = side // patch * patch
     padding = config.vit.patch_padding
     return [
         *([f"encoder.patch_embed.proj.padding = ({padding}, {padding})"] if padding else []),

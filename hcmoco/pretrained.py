@@ -250,6 +250,11 @@ class Pretrained(nn.Module):
                 )
         if len(set(sizes.values())) > 1 and given["keypoints"] is not None:
             raise ValueError(f"keypoints are pixels of both images, which differ in size: {sizes}")
+        if given["depth"] is not None and self.model.config.depth.is_points:
+            raise ValueError(
+                f"the depth encoder is {self.model.config.depth.name}, which reads points in the camera's frame; embed "
+                "rgb and keypoints, or call `depth` with points"
+            )
         depth, trained = given["depth"], str(self.training_info.get("depth_masking", ""))
         if depth is not None and trained in SHOWN:
             found = "unmasked" if all(shows_background(each) for each in depth[:8]) else ""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from hcmoco.data.schema import MODALITIES
 from hcmoco.errors import UserError
@@ -53,9 +53,14 @@ def convert(
         UserError: the export has no such form, or what was written computes something else.
     """
     model = export.model_with_mappers()
+    if model.config.depth.is_points and form != "hub" and "depth" in modalities:
+        raise UserError(
+            f"--to {form}: the depth encoder is {model.config.depth.name}, which reads points and has no such form; "
+            "take --modality rgb,keypoints; the export itself has its published key names"
+        )
     trained = export.training.get("size")
     side = side or (trained if isinstance(trained, int) else 224)
-    stride = max(model.rgb.strides[-1], model.depth.strides[-1], 32)
+    stride = max(*(each.strides[-1] for each in (model.rgb, model.depth) if isinstance(each, Encoder)), 32)
     if side % stride:
         raise UserError(f"--size {side}: the encoders take multiples of {stride}, for example {stride * 7}")
     if form == "hub":
@@ -81,7 +86,7 @@ def write(converted: list[Converted], out: str, *, overwrite: bool) -> None:
 
 
 def _timm(model: MultiModalEncoders, modality: str, side: int, accept_difference: bool) -> Converted:
-    encoder = getattr(model, modality)
+    encoder: Encoder = getattr(model, modality)
     made = timm_files(encoder, rgb=modality == "rgb", side=side, accept_difference=accept_difference)
     line = f"{modality}/: {_call(encoder, f'local-dir:{modality}')}; {_told(made.difference)}"
     return Converted({f"{modality}/{name}": data for name, data in made.files.items()}, line)
@@ -118,7 +123,8 @@ def _graph(model: MultiModalEncoders, modality: str, form: Literal["onnx", "pt2"
 
 def _hub(export: Export, model: MultiModalEncoders, side: int, accept_difference: bool) -> Converted:
     files = export_files(model, export.training, half=export.dtype == "float16")
-    made = timm_files(model.rgb, rgb=True, side=side, accept_difference=accept_difference)
+    rgb = cast(Encoder, model.rgb)  # no other encoder reads RGB
+    made = timm_files(rgb, rgb=True, side=side, accept_difference=accept_difference)
     config = json.loads(files[CONFIG])
     weights = made.files[WEIGHTS]
     config["files"][WEIGHTS] = {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()}
@@ -129,6 +135,6 @@ def _hub(export: Export, model: MultiModalEncoders, side: int, accept_difference
     }
     line = (
         "upload the folder with `hf upload OWNER/NAME FOLDER`; then hcmoco.load('OWNER/NAME') gives all, and "
-        f"{_call(model.rgb, 'hf_hub:OWNER/NAME')} the RGB encoder; {_told(made.difference)}"
+        f"{_call(rgb, 'hf_hub:OWNER/NAME')} the RGB encoder; {_told(made.difference)}"
     )
     return Converted(files, line)

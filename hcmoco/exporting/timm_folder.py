@@ -53,6 +53,11 @@ def timm_files(encoder: Encoder, *, rgb: bool, side: int, accept_difference: boo
         UserError: timm's model computes something else, and `accept_difference` is not set; or no such model.
     """
     config = encoder.config
+    if config.is_plain_vit:
+        raise UserError(
+            f"{config.name}: plain ViTs have a pyramid that timm's model has not; the card's code loads the ViT alone "
+            "in plain timm"
+        )
     if config.fusion == "bilinear" and not accept_difference:
         raise UserError(
             f"{config.name} was trained with bilinear fusion, timm fuses by nearest neighbor, so its maps would "
