@@ -8,6 +8,7 @@ import torch
 
 from hcmoco.errors import UserError
 from hcmoco.export import export_encoders, load_export
+from hcmoco.finetuning.encoder_init import load_encoder_init
 from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.multimodal import HCMoCo, ModelConfig
 
@@ -187,3 +188,24 @@ def test_a_path_that_cannot_be_written(exported, tmp_path):
         export_encoders(exported[0], tmp_path / "file" / "out")
     with pytest.raises(UserError, match="exists and is no export"):
         export_encoders(exported[0], tmp_path / "file")
+
+
+def test_an_encoder_of_points_is_exported_under_the_published_names(tmp_path, monkeypatch):
+    model = HCMoCo(ModelConfig(rgb=SMALL, depth=EncoderConfig(name="pointnet2_msg")), seed=0)
+    torch.manual_seed(0)
+    points = 0.5 * torch.randn(2, 256, 3)
+    model.depth.trunk(points)  # statistics of some data
+    model.eval()
+    export_encoders(model, tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    names = {}
+    exec(code_blocks(tmp_path / "out")[1], names)
+    assert "SA_modules.3.mlps.1.layer1.bn.bn.running_var" in names["encoder"].state_dict()
+    assert names["features"].shape == (1, 1024, 128)
+    loaded = load_export(tmp_path / "out").encoder("depth")
+    started = load_encoder_init(str(tmp_path / "out"), EncoderConfig(name="pointnet2_msg"), "depth").encoder.eval()
+    with torch.no_grad():
+        for network in (names["encoder"], loaded.trunk, started.trunk):
+            assert torch.equal(network(points), model.depth.trunk(points))
+    with pytest.raises(UserError, match=r"encoder\.name=pointnet2_msg"):
+        load_encoder_init(str(tmp_path / "out"), SMALL, "depth")
