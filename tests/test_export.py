@@ -8,6 +8,7 @@ import torch
 
 from hcmoco.errors import UserError
 from hcmoco.export import export_encoders, load_export
+from hcmoco.finetuning.encoder_init import load_encoder_init
 from hcmoco.license_terms import SYNTHETIC
 from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.multimodal import HCMoCo, ModelConfig
@@ -243,3 +244,24 @@ def test_the_card_is_one_of_the_hubs_and_has_its_tables(tmp_path):
     assert "```bash\npython pipelines/pretrain.py --recipe people-cpu\n```" in text
     assert "synthetic people only" in text
     assert "@inproceedings{hong2022versatile," in text
+
+
+def test_an_encoder_of_points_is_exported_under_the_published_names(tmp_path, monkeypatch):
+    model = HCMoCo(ModelConfig(rgb=SMALL, depth=EncoderConfig(name="pointnet2_msg")), seed=0)
+    torch.manual_seed(0)
+    points = 0.5 * torch.randn(2, 256, 3)
+    model.depth.trunk(points)  # statistics of some data
+    model.eval()
+    export_encoders(model, tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    names = {}
+    exec(code_blocks(tmp_path / "out")[1], names)
+    assert "SA_modules.3.mlps.1.layer1.bn.bn.running_var" in names["encoder"].state_dict()
+    assert names["features"].shape == (1, 1024, 128)
+    loaded = load_export(tmp_path / "out").encoder("depth")
+    started = load_encoder_init(str(tmp_path / "out"), EncoderConfig(name="pointnet2_msg"), "depth").encoder.eval()
+    with torch.no_grad():
+        for network in (names["encoder"], loaded.trunk, started.trunk):
+            assert torch.equal(network(points), model.depth.trunk(points))
+    with pytest.raises(UserError, match=r"encoder\.name=pointnet2_msg"):
+        load_encoder_init(str(tmp_path / "out"), SMALL, "depth")

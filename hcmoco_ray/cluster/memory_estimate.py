@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hcmoco.models.multimodal import DENSE_MODALITIES, HCMoCo, MultiModalEncoders
-from hcmoco.models.points.encoder import PointCloud
+from hcmoco.models.points.encoder import PointCloud, PointEncoder
 from hcmoco.pretraining.banks import bank_bytes
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.trainer import make_model
@@ -166,11 +166,11 @@ def activation_bytes(model: MultiModalEncoders, size: int) -> int:
 
 def _empty_input(model: MultiModalEncoders, name: str, rows: int, size: int) -> Tensor | PointCloud:
     """What an image encoder takes, on the device of `model`."""
-    device, count = next(model.parameters()).device, getattr(model.config, name).points_at(size)
-    if not count:
+    device, encoder = next(model.parameters()).device, getattr(model, name)
+    if not isinstance(encoder, PointEncoder):
         return torch.empty(rows, 3, size, size, device=device)
     depth_BSS = torch.zeros(rows, size, size, dtype=torch.uint16, device=device)
-    points_BN = torch.zeros(rows, count, dtype=torch.int64, device=device)
+    points_BN = torch.zeros(rows, encoder.config.points_at(size), dtype=torch.int64, device=device)
     return model.prepare_points(depth_BSS, points_BN, torch.zeros(rows, 2, 3, device=device))
 
 

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterable, Sequence
 
+from hcmoco.data.points import require_camera
 from hcmoco.data.sampler import Plan
 from hcmoco.data.shards.reader import Shards
 from hcmoco.errors import UserError
@@ -64,6 +65,26 @@ def check_mixture(config: PretrainConfig, plan: Plan, sources: Sequence[Shards])
     for modality in ("rgb", "keypoints"):
         if not any(shards.manifest.modalities.get(modality) for shards in sources):
             raise UserError(f"data.sources: no data set has {modality}; the objective needs RGB, depth and keypoints")
+
+
+def check_cameras(config: PretrainConfig, sources: Iterable[Shards]) -> None:
+    """Check, where depth is read as points, that the first row with depth of each data set has a camera.
+
+    A data set has cameras or has none; a row that lacks one among others stops the run when it is read.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not config.model.depth.is_points:
+        return
+    for shards in sources:
+        if not shards.manifest.modalities.get("depth"):
+            continue
+        for group in range(len(shards.group_rows)):
+            rows = shards.read_group(group, ("id", "depth", "camera")).to_pylist()
+            if row := next((row for row in rows if row["depth"] is not None), None):
+                require_camera(row)
+                break
 
 
 def check_model(config: PretrainConfig, *, load: bool) -> None:

@@ -112,6 +112,7 @@ class PretrainRun(Run[PretrainRecipe]):
         held_out = ensure.open_data("held_out", named, split="held-out") if named else None
         plan = make_plan(config, sources)
         preflight.check_mixture(config, plan, sources)
+        preflight.check_cameras(config, sources)
         _describe(config, plan, sources)
         for line in data_warnings(config, sources, held_out):
             log(line)

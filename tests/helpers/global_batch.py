@@ -58,6 +58,11 @@ def layers(rank, world, *, counts, out):
     torch.save(found, f"{out}/{rank}.pt")
 
 
+def _double(x):
+    """What an encoder takes, in float64: a tensor, or the tensors of a cloud of points."""
+    return x.double() if isinstance(x, torch.Tensor) else type(x)(*(each.double() for each in x))
+
+
 def run_in_float64(world, sources, over, full):
     """The loader and the state of a small pre-training, in stage 2 if `full`."""
     torch.set_default_dtype(torch.float64)
@@ -81,7 +86,7 @@ def step_in_float64(rank, world, *, sources, over, out, full=True, frozen=False,
         if frozen and isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
     for encoder in (run.model.rgb, run.model.depth, run.model.keypoints):
-        encoder.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(), *inputs[1:]))
+        encoder.register_forward_pre_hook(lambda _, inputs: (_double(inputs[0]), *inputs[1:]))
     lanes = list(range(rank, feed.plan.lanes, world))
     items = (feed.item(0, lane) for lane in lanes)
     batch = next(feed.batches(items, rank=rank, world=world, first_step=0, threads=1, ahead=1))

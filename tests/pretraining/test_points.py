@@ -22,6 +22,7 @@ from hcmoco.pretraining.trainer import Pretraining
 from hcmoco.training.checkpoint import States
 from tests.helpers import forked_runs
 from tests.helpers import local_pretraining as tiny
+from tests.pretraining.test_global_batch import assert_same, done
 
 CPU = torch.device("cpu")
 POINTS = {"model": {"depth": {"name": "pointnet2_msg"}}}
@@ -146,6 +147,14 @@ def test_killed_in_the_middle_it_ends_with_the_same_bits(sources, tmp_path):
     whole = States(str(tmp_path / "whole")).newest()
     for stop in range(1, 5):
         assert tiny.differences(whole, States(str(tmp_path / str(stop))).newest()) == []
+
+
+@pytest.mark.long
+def test_a_step_over_all_workers_rows_is_the_same_on_any_number_of_them(tmp_path):
+    """In float64: the whole step, also where some workers have no depth."""
+    steps = {"points": (POINTS, {}), "two workers of four without depth": (POINTS, {"lacking": {"depth": [1, 3]}})}
+    for worlds in done(tmp_path, steps, (1, 2, 4)).values():
+        assert_same(worlds)
 
 
 def test_probes_look_at_points(run):

@@ -61,19 +61,19 @@ def make_cloud(depth_BSS: Tensor, points_BN: Tensor, rays_B23: Tensor, *, stride
     """
     batch, side = len(depth_BSS), depth_BSS.shape[-1]
     # 16-bit unsigned tensors have hardly any operations.
-    z_BSS = depth_BSS.to(torch.int32).float() * 1e-3
+    z_BSS = depth_BSS.to(torch.int32) * 1e-3
     index_BN = points_BN.clamp(min=0)
     z_BN = z_BSS.flatten(1).gather(1, index_BN)
-    pixels_BN2 = torch.stack([index_BN % side, index_BN // side], -1).float() + 0.5
+    pixels_BN2 = torch.stack([index_BN % side, index_BN // side], -1) + 0.5
     points_BN3 = _unproject(pixels_BN2, z_BN, rays_B23)
     middle = slice(stride // 2, None, stride)
     z_BHW = z_BSS[:, middle, middle]
-    at_H = torch.arange(side, device=depth_BSS.device)[middle].float() + 0.5
+    at_H = torch.arange(side, device=depth_BSS.device)[middle] + 0.5
     cells_HW2 = torch.stack(torch.meshgrid(at_H, at_H, indexing="ij")[::-1], -1)
     cells_BHW3 = _unproject(cells_HW2.expand(batch, -1, -1, -1), z_BHW, rays_B23[:, None])
     mean_B13 = points_BN3.mean(1, keepdim=True)
     read_BHW1 = (z_BHW > 0)[..., None]
-    cells_BHW4 = torch.cat([(cells_BHW3 - mean_B13[:, None]).where(read_BHW1, 0), read_BHW1.float()], -1)
+    cells_BHW4 = torch.cat([(cells_BHW3 - mean_B13[:, None]).where(read_BHW1, 0), read_BHW1.to(cells_BHW3.dtype)], -1)
     return PointCloud(points_BN3 - mean_B13, pixels_BN2, cells_BHW4, mean_B13[:, 0])
 
 
@@ -150,7 +150,8 @@ def nearest_points(features: list[Tensor], places_BP2: Tensor) -> Tensor:
         features: of `PointEncoder`.
         places_BP2: x, y; a place that is not finite gives any point.
     """
-    return nearest(PointCloud(*features[1:]).pixels_BN2, places_BP2.float().nan_to_num())
+    pixels_BN2 = PointCloud(*features[1:]).pixels_BN2
+    return nearest(pixels_BN2, places_BP2.to(pixels_BN2.dtype).nan_to_num())
 
 
 def values_on_cells(values_BNC: Tensor, cloud: PointCloud) -> Tensor:

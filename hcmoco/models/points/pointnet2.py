@@ -117,7 +117,8 @@ def _map_places(weight_C3: Tensor, places_BN3: Tensor) -> Tensor:
 def _as_autocast(x: Tensor) -> Tensor:
     """The tensor in the type that linear layers compute in; what follows has no small differences any more."""
     kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+    under = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return x.to(torch.get_autocast_dtype(kind)) if under else x
 
 
 def _group(values_BNC: Tensor, index_BMK: Tensor) -> Tensor:

@@ -29,6 +29,20 @@ def test_counted_without_computing_is_what_computing_keeps(backbone):
     assert activation_bytes(shapes(config), 128) == pytest.approx(4 * activation_bytes(shapes(config), 64), rel=0.02)
 
 
+def test_points_are_counted_without_computing_too():
+    def config(**args: int) -> PretrainRecipe:
+        named = [f"model.depth.args.{name}={value}" for name, value in args.items()]
+        small = ["model.rgb.name=test_resnet", "model.depth.name=pointnet2_msg"]
+        return load(PretrainRecipe, "people-cpu-tables", [*small, *named])
+
+    real = HCMoCo(config().model, seed=0).train()
+    assert activation_bytes(shapes(config()), 64) == pytest.approx(activation_bytes(real, 64), rel=0.01)
+    counts = [activation_bytes(shapes(config(num_points=count)), 64) for count in (256, 512, 1024)]
+    assert counts[2] - counts[1] == pytest.approx(2 * (counts[1] - counts[0]), rel=0.02), (
+        "as many points, as much memory"
+    )
+
+
 def test_one_convolution_is_counted_by_hand():
     """Autograd keeps a convolution's input, and its weight, which is not counted."""
     model = torch.nn.ModuleDict({name: torch.nn.Conv2d(3, 8, 3, padding=1) for name in ("rgb", "depth")})

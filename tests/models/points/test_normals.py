@@ -75,5 +75,4 @@ def test_normals_of_surfaces_are_learned_in_50_steps():
     alike = torch.stack([(normals @ mean) for _, normals in tests]).unflatten(1, (len(SHAPES), 2)).mean((0, 2, 3))
     for name, learned, constant in zip(SHAPES, found.tolist(), alike.tolist(), strict=True):
         # Measured: 0.98, 0.98 and 0.80, where one direction for all points reaches 0.50, 0.87 and 0.5.
-        print(name, learned, constant)
         assert 1 - learned < 0.6 * (1 - constant), (name, learned, constant)
