@@ -22,6 +22,7 @@ from hcmoco.models.lane_draws import draw_by_lane
 from hcmoco.models.pretrained import WeightsReport, load_weights, trunk_key
 from hcmoco.models.strided_conv import skip_first
 from hcmoco.models.vit.config import VitConfig, is_plain_vit, vit_arguments
+from hcmoco.models.vit.normalization import HALF, take_imagenet_pixels
 from hcmoco.models.vit.pyramid import PlainVit
 from hcmoco.models.vit.weights import timm_names
 
@@ -256,6 +257,9 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:
     draw_by_lane(trunk)
     skip_first(trunk)
     encoder = Encoder(trunk, config)
+    if download and isinstance(trunk, PlainVit) and config.in_chans == 3:
+        published = timm.get_pretrained_cfg(config.name)
+        take_imagenet_pixels(trunk.model.patch_embed.proj, published.mean, published.std)
     if load and config.init not in ("scratch", "timm"):
         encoder.report = load_weights(
             trunk,
@@ -265,6 +269,9 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:
             convert=timm_names(trunk.model, config.vit.position_grid) if isinstance(trunk, PlainVit) else None,
             fresh="pyramid." if isinstance(trunk, PlainVit) else None,
         )
+        # An export of ours has the pyramid, and was trained on these pixels.
+        if encoder.report.fresh and config.vit.pixels == "half" and config.in_chans == 3:
+            take_imagenet_pixels(trunk.model.patch_embed.proj, HALF, HALF)
     return encoder
 
 
