@@ -1,13 +1,14 @@
 """The card that goes with exported encoders: short text with code that runs as it stands."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from hcmoco import license_terms
 from hcmoco.data.depth_masking import MASKED, SHOWN, UNMASKED
 from hcmoco.models.encoders import Encoder
 from hcmoco.models.multimodal import MultiModalEncoders
 from hcmoco.models.normalization import RGB_MEAN, RGB_STD
+from hcmoco.models.vit.pyramid import PlainVit
 
 _CARD = """---
 {license}
@@ -157,7 +158,7 @@ def _timm_code(encoder: Encoder, file: str) -> str:
 
 def _vit_lines(encoder: Encoder, file: str, side: int) -> list[str]:
     """Return the lines that load the ViT inside a `PlainVit`, and run it on whole patches."""
-    config, trunk = encoder.config, encoder.trunk
+    config, trunk = encoder.config, cast(PlainVit, encoder.trunk)
     side = side // trunk.patch * trunk.patch
     padding = config.vit.patch_padding
     return [

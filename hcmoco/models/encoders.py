@@ -258,8 +258,8 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:
     skip_first(trunk)
     encoder = Encoder(trunk, config)
     if download and isinstance(trunk, PlainVit) and config.in_chans == 3:
-        published = timm.get_pretrained_cfg(config.name)
-        take_imagenet_pixels(trunk.model.patch_embed.proj, published.mean, published.std)
+        published: Any = timm.get_pretrained_cfg(config.name)
+        take_imagenet_pixels(trunk.cut, published.mean, published.std)
     if load and config.init not in ("scratch", "timm"):
         encoder.report = load_weights(
             trunk,
@@ -270,8 +270,13 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder:
             fresh="pyramid." if isinstance(trunk, PlainVit) else None,
         )
         # An export of ours has the pyramid, and was trained on these pixels.
-        if encoder.report.fresh and config.vit.pixels == "half" and config.in_chans == 3:
-            take_imagenet_pixels(trunk.model.patch_embed.proj, HALF, HALF)
+        if (
+            isinstance(trunk, PlainVit)
+            and encoder.report.fresh
+            and config.vit.pixels == "half"
+            and config.in_chans == 3
+        ):
+            take_imagenet_pixels(trunk.cut, HALF, HALF)
     return encoder
 
 
