@@ -9,6 +9,7 @@ from hcmoco.models.encoders import Encoder
 from hcmoco.models.multimodal import MultiModalEncoders
 from hcmoco.models.normalization import RGB_MEAN, RGB_STD
 from hcmoco.models.points.encoder import PointEncoder
+from hcmoco.models.vit.pyramid import PlainVit
 
 # Keys of the training that have a section of their own.
 _ELSEWHERE = ("note", "terms", "probes", "data", "rows", "command", "commit")
@@ -271,8 +272,8 @@ def _timm_code(encoder: Encoder, file: str) -> str:
 
 def _vit_lines(encoder: Encoder, file: str, side: int) -> list[str]:
     """Return the lines that load the ViT inside a `PlainVit`, and run it on whole patches."""
-    config, patch = encoder.config, cast(Any, encoder.trunk).patch
-    side = side // patch * patch
+    config, trunk = encoder.config, cast(PlainVit, encoder.trunk)
+    side = side // trunk.patch * trunk.patch
     padding = config.vit.patch_padding
     return [
         *([f"encoder.patch_embed.proj.padding = ({padding}, {padding})"] if padding else []),

@@ -24,6 +24,7 @@ from hcmoco.models.points.settings import POINTS, check_point_settings, points_o
 from hcmoco.models.pretrained import WeightsReport, load_weights, trunk_key
 from hcmoco.models.strided_conv import skip_first
 from hcmoco.models.vit.config import VitConfig, is_plain_vit, vit_arguments
+from hcmoco.models.vit.normalization import HALF, take_imagenet_pixels
 from hcmoco.models.vit.pyramid import PlainVit
 from hcmoco.models.vit.weights import timm_names
 
@@ -278,6 +279,9 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder | Poin
     draw_by_lane(trunk)
     skip_first(trunk)
     encoder = Encoder(trunk, config)
+    if download and isinstance(trunk, PlainVit) and config.in_chans == 3:
+        published: Any = timm.get_pretrained_cfg(config.name)
+        take_imagenet_pixels(trunk.cut, published.mean, published.std)
     if load and config.init not in ("scratch", "timm"):
         encoder.report = load_weights(
             trunk,
@@ -287,6 +291,14 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder | Poin
             convert=timm_names(trunk.model, config.vit.position_grid) if isinstance(trunk, PlainVit) else None,
             fresh="pyramid." if isinstance(trunk, PlainVit) else None,
         )
+        # An export of ours has the pyramid, and was trained on these pixels.
+        if (
+            isinstance(trunk, PlainVit)
+            and encoder.report.fresh
+            and config.vit.pixels == "half"
+            and config.in_chans == 3
+        ):
+            take_imagenet_pixels(trunk.cut, HALF, HALF)
     return encoder
 
 

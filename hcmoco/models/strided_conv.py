@@ -21,7 +21,10 @@ class SkippingConv(nn.Conv2d):
 def skip_first(model: nn.Module) -> None:
     """Have all 1x1 convolutions of few channels inside `model` that have a stride skip pixels before they compute."""
     for layer in model.modules():
-        if type(layer) is not nn.Conv2d or layer.groups != 1 or layer.padding not in ((0, 0), "valid"):
-            continue
-        if layer.kernel_size == (1, 1) and max(layer.stride) > 1 and layer.in_channels < _FEW:
+        if isinstance(layer, nn.Conv2d) and type(layer) is nn.Conv2d and _is_affected(layer):
             layer.__class__ = SkippingConv
+
+
+def _is_affected(layer: nn.Conv2d) -> bool:
+    is_plain = layer.groups == 1 and layer.padding in ((0, 0), "valid")
+    return is_plain and layer.kernel_size == (1, 1) and max(layer.stride) > 1 and layer.in_channels < _FEW

@@ -26,6 +26,11 @@ class VitConfig(Config):
         description="rows and columns of the table of positions in a weights file; null: a square. Sapiens' for poses "
         "(1024 x 768 pixels): [64, 48]; ViTPose's: [16, 12]",
     )
+    pixels: Literal["imagenet", "half"] = Field(
+        "imagenet",
+        description="what a weights file was trained on: RGB less ImageNet's mean over its deviation (DeiT, DINO, MAE, "
+        "Sapiens), or half: less 0.5, over 0.5 (timm's ViTs of Google's weights, SigLIP); converted when it loads",
+    )
     patch_padding: int = Field(
         0, ge=0, description="pixels of zeros around the image before it is cut; the weights of Sapiens and ViTPose: 2"
     )

@@ -54,7 +54,7 @@ class PlainVit(nn.Module):
         if config.patch_padding:
             model.patch_embed.proj.padding = (config.patch_padding, config.patch_padding)
         model.prune_intermediate_layers(1, prune_norm=False, prune_head=True)
-        self.model = model
+        self.model: Any = model
         self.patch = height
         stride = _TARGET if height in _RESAMPLED else height
         strides, channels = _STRIDES[: config.pyramid_levels], config.pyramid_channels
@@ -66,6 +66,11 @@ class PlainVit(nn.Module):
             ],
             out_indices=tuple(range(len(strides))),
         )
+
+    @property
+    def cut(self) -> nn.Conv2d:
+        """The convolution that cuts the image into patches."""
+        return self.model.patch_embed.proj
 
     def tokens(self, x_BCHW: Tensor) -> Tensor:
         """Return the last block's patch tokens as a map, without class and register tokens.

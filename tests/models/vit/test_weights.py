@@ -13,6 +13,7 @@ from hcmoco.export import export_encoders
 from hcmoco.finetuning.encoder_init import load_encoder_init
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.models.multimodal import HCMoCo, ModelConfig
+from hcmoco.models.normalization import normalize_rgb
 
 TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 P16, DINOV2, DINOV3 = "vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2", "vit_small_patch16_dinov3"
@@ -208,3 +209,21 @@ def test_a_fine_tuning_of_another_pyramid_is_told_its_keys(tmp_path):
         load_encoder_init(str(tmp_path / "out"), EncoderConfig(name=P16, args=TINY), "rgb")
     encoder = load_encoder_init(str(tmp_path / "out"), trained, "rgb").encoder
     assert encoder.strides == (4, 8, 16)
+
+
+def test_a_file_of_other_pixels_gives_its_models_outputs_on_ours(tmp_path):
+    """The source sees RGB less 0.5 over 0.5, ours the same picture with ImageNet's mean and deviation."""
+    model = source(P16, num_classes=0, dynamic_img_size=True)
+    torch.save(model.state_dict(), tmp_path / "half.pth")
+    encoder = load(tmp_path / "half.pth", P16, pixels="half")
+    rgb_BSS3 = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    theirs = (rgb_BSS3.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
+    with torch.no_grad():
+        wanted = model.forward_features(theirs)[:, 1:].mT.reshape(2, 32, 4, 4)
+        ours = encoder.trunk.tokens(normalize_rgb(rgb_BSS3))
+        plain = load(tmp_path / "half.pth", P16).trunk.tokens(normalize_rgb(rgb_BSS3))
+    torch.testing.assert_close(ours, wanted, rtol=1e-3, atol=1e-4)
+    assert (plain - wanted).abs().max() > 0.1
+    torch.save(encoder.trunk.state_dict(), tmp_path / "ours.pth")
+    again = load(tmp_path / "ours.pth", P16, pixels="half").trunk.model.patch_embed.proj.weight
+    assert torch.equal(again, encoder.trunk.model.patch_embed.proj.weight), "converted once"
