@@ -79,7 +79,7 @@ def snapshots(root: Path, names: Sequence[str], config: RecordingConfig) -> Layo
     alone = [name for found in (color, depth) for number, name in found.items() if number not in set(numbers)]
     colored = len(by_stream["depth_colored"])
     notes: tuple[str, ...] = (f"{colored} colored depth pictures are passed over",) if colored else ()
-    _check_color(root, [name for number in numbers if (name := color.get(number))])
+    _check_color(root, [color[number] for number in numbers if number in color])
     if is_calibrated(names):
         by, said = recorded_by(root, frames, "rectified")
         notes += said
