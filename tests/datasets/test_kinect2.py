@@ -259,7 +259,7 @@ def test_a_calibration_file_that_is_damaged_is_one_line(tmp_path, damage):
 
 
 SIZES = [
-    ("distorted", (640, 480), (512, 424), "color pictures are 640 x 480 pixels; .* write camera.json for yours"),
+    ("distorted", (640, 480), (512, 424), "color pictures are 640 x 480 pixels; .* move .* and write camera.json"),
     ("distorted", (960, 540), (960, 540), "sd/image_depth. 512 x 424; .* give --lens rectified"),
     ("rectified", (960, 540), (512, 424), "sd/image_depth_rect. is so with the device's own numbers"),
     ("rectified", (1920, 1080), (960, 540), "both have one size: save both of hd, or both of qhd"),
