@@ -92,11 +92,15 @@ class PretrainRecipe(OnRay, PretrainConfig):
         for name in ("rgb", "depth"):
             encoder = getattr(model, name)
             model = model.model_copy(update={name: encoder.model_copy(update={"init": resolve_start(encoder.init)})})
+        if skeleton := model.skeleton.init:
+            own = model.skeleton.model_copy(update={"init": resolve_path(skeleton)})
+            model = model.model_copy(update={"skeleton": own})
         return self.model_copy(update={"output_dir": resolve_path(self.output_dir), "model": model})
 
     def initial_weights(self) -> list[str]:
         """Return where the encoders start: a word, or a path or URI."""
-        return [self.model.rgb.init, self.model.depth.init]
+        skeleton = self.model.skeleton.init
+        return [self.model.rgb.init, self.model.depth.init, *([skeleton] if skeleton else [])]
 
 
 class FinetuneRecipe(OnRay, FinetuneConfig):
@@ -107,13 +111,12 @@ class FinetuneRecipe(OnRay, FinetuneConfig):
     def with_absolute_paths(self) -> Self:
         init = resolve_start(self.init)
         weights = resolve_path(self.imagenet_weights) if self.imagenet_weights else None
-        return self.model_copy(
-            update={"output_dir": resolve_path(self.output_dir), "init": init, "imagenet_weights": weights}
-        )
+        paths = {"output_dir": resolve_path(self.output_dir), "init": init, "imagenet_weights": weights}
+        return self.model_copy(update={**paths, "task": self.task.with_paths(resolve_path)})
 
     def initial_weights(self) -> list[str]:
         """Return where the encoder starts: a word, or a path or URI."""
-        return [self.init, *([self.imagenet_weights] if self.imagenet_weights else [])]
+        return [self.init, *(each for each in (self.imagenet_weights, self.task.first_weights()) if each)]
 
 
 RecipeT = TypeVar("RecipeT", PretrainRecipe, FinetuneRecipe)

@@ -4,7 +4,7 @@ The loop around it (plan, optimizer, train states, evaluation over workers) is t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
@@ -44,6 +44,10 @@ class TaskConfig(Config):
     def first_weights(self) -> str | None:
         """Return the path or URI of weights of the whole model, encoder included, that a training starts from."""
         return None
+
+    def with_paths(self, resolve: Callable[[str], str]) -> Self:
+        """Return the settings with `resolve` applied to every path in them."""
+        return self
 
     @classmethod
     def variant(cls, values: Mapping[str, Any]) -> type[Config]:

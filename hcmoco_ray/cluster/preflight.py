@@ -95,7 +95,8 @@ def check_model(config: PretrainConfig, *, load: bool) -> None:
     Raises:
         UserError: they cannot.
     """
-    fresh = load and any(each.init != "scratch" for each in (config.model.rgb, config.model.depth))
+    encoders = config.model.rgb, config.model.depth
+    fresh = load and (any(each.init != "scratch" for each in encoders) or bool(config.model.skeleton.init))
     model = make_model(config) if fresh else shapes(config)
     for encoder in (model.rgb, model.depth):
         encoder.check_size(config.augment.size, config.augment.size)

@@ -11,7 +11,7 @@
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -83,7 +83,9 @@ class FinetuneRun(Run[FinetuneRecipe]):
         """The first weights of the encoder."""
         config = self.config
         modality = task_class(config.task.name).modality
-        return load_encoder_init(config.init, config.encoder, modality, imagenet_weights=config.imagenet_weights)
+        init = load_encoder_init(config.init, config.encoder, modality, imagenet_weights=config.imagenet_weights)
+        whole = config.task.first_weights()
+        return replace(init, text=f"a whole model: {whole}") if whole else init
 
     def finished(self) -> bool:
         return finished(self.config)
@@ -106,6 +108,8 @@ class FinetuneRun(Run[FinetuneRecipe]):
         train_data = ensure.open_data("train", self.config.data.train, kind=kind)
         test_data = ensure.open_data("test", self.config.data.test, kind=kind, split="test")
         resolved = resolve(self.config, train_data, test_data, self.encoder_init)
+        if saved_step is None and self.config.task.first_weights():
+            make_model(self.config, resolved.task, load=True)  # says before the workers start what does not fit
         _describe(resolved)
         if line := same_data({"data.train": train_data}, {"data.test": test_data}):
             log(line)

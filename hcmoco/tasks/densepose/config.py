@@ -3,11 +3,15 @@
 Published: detectron2's Base-DensePose-RCNN-FPN with the DensePoseV1ConvX head, as the paper's DensePose rows use it.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from hcmoco.tasks.base import TaskConfig
+
+PEOPLE = "people"
+"""The charts of the synthetic people, in place of a folder of published files."""
 
 LEVELS = 5
 """Maps of the feature pyramid: strides 4, 8, 16, 32, 64."""
@@ -23,7 +27,7 @@ class DensePoseConfig(TaskConfig):
     name: Literal["densepose"] = "densepose"
 
     charts: str = Field(
-        "people",
+        PEOPLE,
         min_length=1,
         description="surface that the labels are on: people (our own), or the folder of DensePose's published files "
         "(docs/data/densepose-coco.md)",
@@ -123,6 +127,10 @@ class DensePoseConfig(TaskConfig):
 
     def first_weights(self) -> str | None:
         return self.weights
+
+    def with_paths(self, resolve: Callable[[str], str]) -> Self:
+        charts = self.charts if self.charts == PEOPLE else resolve(self.charts)
+        return self.model_copy(update={"charts": charts, "weights": self.weights and resolve(self.weights)})
 
     @property
     def least_side(self) -> int:

@@ -23,7 +23,7 @@ from hcmoco.models.encoders import Encoder
 from hcmoco.models.normalization import RGB_MEAN, normalize_rgb
 from hcmoco.synthetic.body.surface_labels import mirror_iuv
 from hcmoco.tasks.base import Metric, Prediction, Task, TaskBatch
-from hcmoco.tasks.densepose.config import DensePoseConfig
+from hcmoco.tasks.densepose.config import PEOPLE, DensePoseConfig
 from hcmoco.tasks.densepose.decode import decode
 from hcmoco.tasks.densepose.model import STRIDE, DensePoseRCNN, to_stored
 from hcmoco.tasks.densepose.published_weights import load_published
@@ -34,7 +34,6 @@ from hcmoco.tasks.densepose.targets import Mirror, SceneTargets, read_instances,
 if TYPE_CHECKING:
     from hcmoco.tasks.densepose.metric.geodesics import Geodesics
 
-_OWN_CHARTS = "people"
 # Names in `prepare` of the sources whose labels are on these charts.
 _OWN_SOURCES = ("people", "scenes")
 
@@ -76,9 +75,9 @@ class DensePose(Task[SceneBatch]):
     def __init__(self, config: DensePoseConfig, about: About, statistics: Mapping[str, Any] | None = None):
         super().__init__(config, about, statistics)
         source = about.provenance.arguments.get("source", "scenes")
-        if config.charts == _OWN_CHARTS and source not in _OWN_SOURCES:
+        if config.charts == PEOPLE and source not in _OWN_SOURCES:
             raise UserError(
-                f"task.charts = {_OWN_CHARTS}: data set {about.dataset!r} is made from {source!r}, whose labels are on "
+                f"task.charts = {PEOPLE}: data set {about.dataset!r} is made from {source!r}, whose labels are on "
                 "another surface; give the folder of DensePose's published files"
             )
 
@@ -89,7 +88,7 @@ class DensePose(Task[SceneBatch]):
         Raises:
             UserError: a file of `config.charts` is missing; or damaged, of the symmetry.
         """
-        if config.charts != _OWN_CHARTS:
+        if config.charts != PEOPLE:
             from hcmoco.tasks.densepose.metric.published import check_files
 
             check_files(Path(config.charts).expanduser())
@@ -128,7 +127,7 @@ class DensePose(Task[SceneBatch]):
     @property
     def _mirror(self) -> Mirror:
         """What a mirror image does to the charts. Not kept by the task, which is sent to every worker."""
-        return mirror_iuv if self.config.charts == _OWN_CHARTS else read_symmetry(self.config.charts).mirror
+        return mirror_iuv if self.config.charts == PEOPLE else read_symmetry(self.config.charts).mirror
 
     def _cut(
         self, rgb_HW3: np.ndarray, rng: np.random.Generator | None
