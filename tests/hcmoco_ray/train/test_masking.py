@@ -77,7 +77,10 @@ def test_an_evaluation_tells_it_and_the_rows_own_masks_give_the_score_back(home,
     [
         (["--mask", "background"], "prepared rows are cuts, which do not tell what stays behind; give a depth picture"),
         (["--mask", "nowhere"], "--mask nowhere does not exist; give a folder of masks"),
-        (["--segment-side", "100"], "--segment-side is for --mask: give --mask, or drop it"),
+        (
+            ["--segment-side", "100"],
+            "--segment-side counts only with --mask, and there is none; leave --segment-side out",
+        ),
     ],
 )
 def test_what_cannot_mask_rows_is_one_line(home, masked, more, message):
