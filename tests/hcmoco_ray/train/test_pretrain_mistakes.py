@@ -30,7 +30,7 @@ BEFORE_RAY = {
     ),
     "an unknown joint set": (
         "model.joint_set=coco-133",
-        "model.joint_set = 'coco-133': allowed are mpii-16, common-13",
+        "model.joint_set = 'coco-133': allowed are coco-17, mpii-16, kinect-25, common-13, itop-15",
     ),
     "a misspelt backbone": ("model.rgb.name=hrnet_w18_smal", "timm has no such model; close: hrnet_w18_small,"),
     "workers that do not divide the lanes": (
