@@ -135,10 +135,11 @@ def test_a_block_of_experiments_has_an_encoder_of_its_own(home, capsys):
         [json.loads((home / "runs/grid" / each["result"]).read_text()) for each in index(home, program)["experiments"]]
         for program in ("label_fractions", "backbones")
     )
-    larger = {each["init"]["name"]: each["test"] for each in others}
+    larger = {each["init"]["name"]: each for each in others}
     assert larger.keys() == {"scratch", "hcmoco"}
-    assert plain["test"] != larger["scratch"], "the encoder is another one"
-    assert larger["hcmoco"] != larger["scratch"], "and starts from the pre-training"
+    assert plain["key"] != larger["scratch"]["key"], "the encoder is another one"
+    record = json.loads((home / "runs/grid/pretrainings/hcmoco-other.json").read_text())
+    assert larger["hcmoco"]["init"]["digest"] == record["digests"]["rgb"] != larger["scratch"]["init"]["digest"]
     assert go(home, over, program=backbones) == 0
     assert "2 done, 0 to do" in capsys.readouterr().out
 
