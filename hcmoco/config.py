@@ -75,7 +75,7 @@ class Config(BaseModel):
         return {
             name: _identity(getattr(self, name), dumped[name])
             for name, field in type(self).model_fields.items()
-            if field.json_schema_extra != FREE
+            if name in dumped and field.json_schema_extra != FREE
         }
 
     @classmethod

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import timm
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 from timm.layers import Format
 from torch import Tensor, nn
 
@@ -91,12 +91,10 @@ class EncoderConfig(Config):
             raise ValueError(f"init=timm: timm publishes no weights for {self.name}; use scratch or a weights file")
         return self
 
-    def identity(self) -> dict[str, Any]:
-        """See `Config.identity`. A backbone with a pyramid of its own has the identity that it had before `vit`."""
-        named = super().identity()
-        if not self.is_plain_vit:
-            del named["vit"]
-        return named
+    @model_serializer(mode="wrap")
+    def _without_vit(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `vit` out where it means nothing: of what is printed, kept, and compared on resume."""
+        return {key: value for key, value in whole(self).items() if key != "vit" or self.is_plain_vit}
 
     @property
     def is_points(self) -> bool:
