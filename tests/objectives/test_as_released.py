@@ -180,6 +180,8 @@ def mixed_batch(has_depth: Tensor) -> Batch:
         index=rng.permutation(N)[:B],
         source=(~has_depth).astype(np.int64),
         anchors=np.stack([rng.choice(each, P) if len(each) else np.full(P, -1) for each in valid]),
+        points=np.full((B, 0), -1, np.int64),
+        rays=np.zeros((B, 2, 3), np.float32),
     )
 
 
