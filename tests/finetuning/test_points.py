@@ -27,6 +27,7 @@ TASKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("name", TASKS)
 def test_people_are_learned_from_their_points(name, tmp_path):

@@ -133,6 +133,7 @@ def test_a_run_that_stopped_and_went_on_has_the_same_bits(sources, tmp_path):
     assert all(not torch.equal(value, last[name]) for name, value in moved.items())
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_killed_in_the_middle_it_ends_with_the_same_bits(sources, tmp_path):
     """By SIGKILL, before every step."""
@@ -149,6 +150,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_bits(sources, tmp_path):
         assert tiny.differences(whole, States(str(tmp_path / str(stop))).newest()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_step_over_all_workers_rows_is_the_same_on_any_number_of_them(tmp_path):
     """In float64: the whole step, also where some workers have no depth."""

@@ -54,6 +54,7 @@ def clouds(purpose: str, number: int) -> tuple[Tensor, Tensor]:
     return points - points.mean(1, keepdim=True), normals
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_normals_of_surfaces_are_learned_in_50_steps():
     torch.manual_seed(0)
