@@ -147,11 +147,13 @@ class Scored:
         joints: share of all visible joints that it has within 10 % of the longer side of the person's box.
         overlaps: for each person intersection over union of the depth that it kept and the true mask, where the
             camera had a reading; 0 for whom it lacks.
+        missing: number of true people whom it lacks.
         extra: number of its people beyond the true ones.
     """
 
     joints: float
     overlaps: np.ndarray
+    missing: int
     extra: int
 
 
@@ -195,7 +197,7 @@ def score(uri: str, truth: Unseen, folder: Path) -> Scored:
             limit = 0.1 * max(tile.box[2] - tile.box[0], tile.box[3] - tile.box[1])
             right += (seen & (person.keypoints[:, 2] > 0) & (apart <= limit)).sum()
             overlaps.append(_overlap(person, tile, folder / "depth" / name) if person.depth else 0.0)
-    return Scored(float(right / visible), np.array(overlaps), extra)
+    return Scored(float(right / visible), np.array(overlaps), len(overlaps) - len(found), extra)
 
 
 def _overlap(person: Person, tile: Tile, depth: Path) -> float:
@@ -204,7 +206,7 @@ def _overlap(person: Person, tile: Tile, depth: Path) -> float:
     columns, rows = (np.floor(places + first).astype(int) for first in (x0, y0))
     height, width = tile.mask.shape
     inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
-    true = (tile.mask & (read_depth_file(depth.parent, depth.name) > 0))[
+    true = (tile.mask & (read_depth_file(depth.parent, depth.name, upright=True) > 0))[
         rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)
     ]
     kept, true = decode_depth(person.depth, "png16") > 0, true & inside

@@ -4,8 +4,10 @@
 
 Both are one network with torchvision's names: a ResNet with an FPN, and heads for boxes, joints and masks. It is fitted
 in two phases, since neither needs the other. First the backbone and the heads of joints and masks learn on the true
-boxes, moved a little. Then the proposals and the boxes learn on the features of the finished backbone. A step of the
-first phase costs as much as one of torchvision's own loop with a quarter of the people.
+boxes, moved a little. Then the proposals and the boxes learn on the features of the finished backbone. A person costs a
+third of what they do in torchvision's own loop, and joints take tens of thousands of people. The best map that does
+not look at the picture has a loss of 6.57, where a guess has log(56 * 56) = 8.05; the fit passes it after 2,000 people,
+and is at 4.0 after all 38,400.
 
 The two files have no use beyond the proof that what `prepare --detect` and `--segment` read of such files is right: the
 people that they are scored on are others.
@@ -175,7 +177,7 @@ def _descend(parts: list[nn.Module], losses_of: Callable[[], dict[str, Tensor]],
 
 
 def write_rcnn(folder: Path) -> tuple[Path, Path]:
-    """Fit the network and write the state dicts of a Keypoint R-CNN and of a Mask R-CNN."""
+    """Fit the network and write the state dicts of a Keypoint R-CNN and of a Mask R-CNN: 9 minutes of one core."""
     state = fit(People(0, NUM_PEOPLE)).state_dict()
     paths = folder / "keypoint-rcnn.pth", folder / "mask-rcnn.pth"
     for path, other in zip(paths, ("mask", "keypoint"), strict=True):
