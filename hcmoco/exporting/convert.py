@@ -9,12 +9,13 @@ from hcmoco.data.schema import MODALITIES
 from hcmoco.errors import UserError
 from hcmoco.export import Export, export_files
 from hcmoco.exporting.graphs import write_graph
+from hcmoco.exporting.hrnet_keys import Program, hrnet_files
 from hcmoco.exporting.timm_folder import CONFIG, WEIGHTS, timm_files
 from hcmoco.models.encoders import Encoder
 from hcmoco.models.multimodal import MultiModalEncoders
 from hcmoco.storage import Folder
 
-Form = Literal["timm", "onnx", "pt2", "hub"]
+Form = Literal["timm", "onnx", "pt2", "hub", "hrnet-seg", "detectron2", "mmpose", "mmseg"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
 
@@ -44,7 +45,7 @@ def convert(
     Args:
         export: of a pre-training.
         form: timm: a folder for each image encoder. onnx, pt2: a graph for each encoder, with embeddings. hub: one
-            folder, an export of ours that timm's hub client reads too.
+            folder, an export of ours that timm's hub client reads too. Others: HRNets under these programs' names.
         modalities: which encoders; hub takes all.
         side: of the pictures, pixels; None: as in training.
         accept_difference: see `timm_files`.
@@ -67,7 +68,9 @@ def convert(
         return [_hub(export, model, side, accept_difference)]
     if form == "timm":
         return [_timm(model, name, side, accept_difference) for name in modalities if name != "keypoints"]
-    return [_graph(model, name, form, side) for name in modalities]
+    if form == "onnx" or form == "pt2":
+        return [_graph(model, name, form, side) for name in modalities]
+    return [_hrnet(model, name, form, accept_difference) for name in modalities if name != "keypoints"]
 
 
 def write(converted: list[Converted], out: str, *, overwrite: bool) -> None:
@@ -119,6 +122,19 @@ def _graph(model: MultiModalEncoders, modality: str, form: Literal["onnx", "pt2"
         f"PyTorch's at {sizes}"
     )
     return Converted({name: made.data}, line)
+
+
+def _hrnet(model: MultiModalEncoders, modality: str, program: Program, accept_difference: bool) -> Converted:
+    encoder: Encoder = getattr(model, modality)
+    checkpoint = f"{modality}-{program}.pth"
+    made = hrnet_files(encoder, program, name=checkpoint, rgb=modality == "rgb", accept_difference=accept_difference)
+    config = f"{modality}-{program}.{made.suffix}"
+    line = (
+        f"{checkpoint}: {len(encoder.trunk.state_dict())} tensors under {program}'s names; {config} builds the network"
+    )
+    if made.differs:
+        line += f"; its maps DIFFER from ours, since {program} fuses otherwise than it was trained"
+    return Converted({checkpoint: made.checkpoint, config: made.config.encode()}, line)
 
 
 def _hub(export: Export, model: MultiModalEncoders, side: int, accept_difference: bool) -> Converted:

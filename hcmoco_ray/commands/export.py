@@ -11,6 +11,8 @@ loaded again and compared with PyTorch before it is kept: the lines say how near
     onnx   rgb.onnx, depth.onnx, keypoints.onnx: a normalized image to its maps, dense and pooled embeddings
     pt2    the same, for torch.export.load
     hub    one folder with everything, its card, and the RGB encoder for timm
+    hrnet-seg, detectron2, mmpose, mmseg
+           an HRNet under the names of these programs, with the part of a config that builds it
 
 Relative paths are resolved against HCMOCO_HOME, else the current folder; in a submitted job, against ~/hcmoco.
 """
@@ -25,7 +27,7 @@ from hcmoco_ray.cluster import entrypoint
 from hcmoco_ray.paths import resolve_path, resolve_start
 
 # As `hcmoco.exporting.convert.FORMS`, which imports PyTorch.
-FORMS = ("timm", "onnx", "pt2", "hub")
+FORMS = ("timm", "onnx", "pt2", "hub", "hrnet-seg", "detectron2", "mmpose", "mmseg")
 
 
 @entrypoint.main_wrapper
@@ -37,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--modality {','.join(strange)}: allowed are {', '.join(MODALITIES)}, separated by commas")
     if given.to == "hub" and given.modality:
         raise UserError("--modality has no effect with --to hub, which takes all; leave it out")
-    if given.to == "timm" and modalities == ("keypoints",):
-        raise UserError("--to timm: the keypoints' encoder is no model of timm's; take --to onnx or --to pt2")
+    if given.to not in ("onnx", "pt2", "hub") and modalities == ("keypoints",):
+        raise UserError(f"--to {given.to}: it has no encoder of keypoints; take --to onnx or --to pt2")
     from hcmoco.export import load_export
     from hcmoco.exporting.convert import convert, write
     from hcmoco.weights import find_weights

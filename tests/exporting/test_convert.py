@@ -169,6 +169,7 @@ def test_the_program(exported, tmp_path, capsys, monkeypatch):
         (["--to", "onnx", "--modality", "rgb,sound"], "--modality sound: allowed are rgb, depth, keypoints"),
         (["--to", "hub", "--modality", "rgb"], "--modality has no effect with --to hub"),
         (["--to", "timm", "--modality", "keypoints"], "take --to onnx or --to pt2"),
+        (["--to", "mmpose", "--modality", "rgb"], "test_resnet is no HRNet"),
         (["--to", "timm", "--size", "100"], "--size 100: the encoders take multiples of 32, for example 224"),
     ],
 )
