@@ -165,6 +165,8 @@ def load_export(folder: str | Path) -> Export:
         config = json.loads(_read(folder, "config.json"))
         names = [*map(_file_name, MODALITIES), *([MAPPERS] if MAPPERS in config["files"] else [])]
         checksums = {name: config["files"][name]["sha256"] for name in names}
+        if not isinstance(config.get("training", {}), dict):
+            raise ValueError("its training is no mapping")
         if config["format"] != FORMAT:
             raise ValueError(f"its format is {config['format']!r}")
     except (ValueError, KeyError, TypeError) as error:

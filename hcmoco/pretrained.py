@@ -13,6 +13,7 @@ Needs neither Ray nor MLflow. Shapes: B rows, H, W rows and columns of the input
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from hcmoco.data.depth_masking import SHOWN, differs, shows_background
-from hcmoco.data.transforms import AugmentConfig, center_affine, warp_depth, warp_keypoints, warp_rgb
-from hcmoco.embed_inputs import depth_rows, keypoint_rows, rgb_rows
+from hcmoco.data.transforms import Augmentation, AugmentConfig, center_affine, warp_depth, warp_keypoints, warp_rgb
+from hcmoco.embed_inputs import check_keypoints, depth_rows, keypoint_rows, rgb_rows
 from hcmoco.export import load_export
 from hcmoco.models.multimodal import MultiModalEncoders
 from hcmoco.weights import find_weights
@@ -106,10 +107,14 @@ class Pretrained(nn.Module):
             ValueError: no picture, a box without area, or no size.
         """
         picture = np.asarray(image)
+        if picture.ndim not in (2, 3) or not picture.size:
+            raise ValueError(
+                f"an image is uint8 [H, W, 3] or depth [H, W]; this is {picture.dtype} {list(picture.shape)}"
+            )
         side = size or self.image_size
         if side is None:
             raise ValueError("the export does not say what size it was trained on; give size, a multiple of 32")
-        augmentation = self._augmentation(picture, box, side)
+        augmentation = self._augmentation(picture.shape[:2], box, side)
         if picture.ndim == 3 and picture.dtype == np.uint8 and picture.shape[2] == 3:
             return warp_rgb(picture, augmentation, side)
         if picture.ndim == 2:
@@ -137,8 +142,13 @@ class Pretrained(nn.Module):
         side = size or self.image_size
         if side is None:
             raise ValueError("the export does not say what size it was trained on; give size, a multiple of 32")
-        augmentation = self._augmentation(np.empty(picture_size), box, side)
-        return warp_keypoints(np.asarray(keypoints, np.float32), augmentation, side, np.arange(len(keypoints)))
+        given = np.asarray(keypoints, np.float32)
+        if given.ndim != 2 or given.shape[1] != 3:
+            raise ValueError(f"keypoints are [J, 3], x, y and visibility; these are {list(given.shape)}")
+        if not isinstance(picture_size, Sequence) or len(picture_size) != 2:
+            raise ValueError(f"picture_size is (height, width) of the picture, pixels; this is {picture_size!r}")
+        check_keypoints(given)
+        return warp_keypoints(given, self._augmentation(picture_size, box, side), side, np.arange(len(given)))
 
     @torch.inference_mode()
     def embed(
@@ -166,7 +176,7 @@ class Pretrained(nn.Module):
             batch_size: rows that are encoded at once.
 
         Returns:
-            Embeddings of what was given, on the model's device.
+            Embeddings of what was given, on the model's device. They are computed in evaluation mode.
 
         Raises:
             ValueError: values of another type, range, shape or unit, or of different numbers of rows.
@@ -187,6 +197,8 @@ class Pretrained(nn.Module):
             raise ValueError(f"batch_size is {batch_size}: at least 1")
         self._check(given)
         count = next(iter(counts.values()))
+        training = {module: module.training for module in self.modules()}
+        self.eval()
         parts = [
             self._embed(
                 {name: None if rows is None else rows[first : first + batch_size] for name, rows in given.items()},
@@ -194,6 +206,8 @@ class Pretrained(nn.Module):
             )
             for first in range(0, count, batch_size)
         ]
+        for module, mode in training.items():
+            module.training = mode
         return Embedded(**{name: _joined([getattr(part, name) for part in parts]) for name in given})
 
     def _embed(self, rows: dict[str, np.ndarray | None], dense: bool) -> Embedded:
@@ -230,11 +244,15 @@ class Pretrained(nn.Module):
             )
         return Embedded(**found)
 
-    def _augmentation(self, picture: np.ndarray, box: Sequence[float] | None, side: int):
-        height, width = picture.shape[:2]
+    def _augmentation(self, size: Sequence[int], box: Sequence[float] | None, side: int) -> Augmentation:
+        height, width = size
         corners = None if box is None else np.asarray(box, np.float64)
         if corners is not None and corners.shape != (4,):
             raise ValueError(f"a box is x0, y0, x1, y1, four numbers; this has the shape {list(corners.shape)}")
+        if corners is not None and not _lies_in(corners, height, width):
+            raise ValueError(
+                f"a box is x0, y0, x1, y1 in pixels; {corners.tolist()} is beside a picture of {width} x {height}"
+            )
         return center_affine(AugmentConfig(size=side), corners, (width, height))
 
     def _check(self, given: Mapping[str, np.ndarray | None]) -> None:
@@ -266,7 +284,15 @@ class Pretrained(nn.Module):
                 )
 
 
-def load(name: str, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Pretrained:
+def _lies_in(box: np.ndarray, height: int, width: int) -> bool:
+    """Whether a box shares at least a pixel with a picture."""
+    x0, y0, x1, y1 = box
+    return bool(min(x1, width) - max(x0, 0) >= 1 and min(y1, height) - max(y0, 0) >= 1)
+
+
+def load(
+    name: str | PathLike[str], *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> Pretrained:
     """Load pre-trained encoders with their mappers into the shared space.
 
     Args:
@@ -280,8 +306,13 @@ def load(name: str, *, device: str | torch.device = "cpu", dtype: torch.dtype = 
 
     Raises:
         UserError: nothing is there, or it is no export, damaged, or without mappers.
+        TypeError, RuntimeError: `dtype` is none of PyTorch's, or it has no such device.
     """
-    export = load_export(find_weights(name))
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(f"dtype is one of PyTorch's floating types, such as torch.bfloat16; this is {dtype!r}")
+    if not isinstance(name, str | PathLike):
+        raise TypeError(f"name is a text or a path; this is {name!r}")
+    export = load_export(find_weights(fspath(name)))
     return Pretrained(export.model_with_mappers(), export.training).to(device, dtype).eval()
 
 

@@ -144,8 +144,19 @@ def shares(keypoints):
         (lambda x: {"rgb": x["rgb"].transpose(0, 3, 1, 2)}, "move the channels to the end"),
         (lambda x: {"rgb": x["rgb"][:, :60]}, "multiples of 32"),
         (lambda x: {"rgb": [x["rgb"][0], x["rgb"][1][:32]]}, "one size"),
-        (lambda x: {"depth": x["depth"].astype(np.float32)}, "probably in millimeters: convert it to integers"),
-        (lambda x: {"depth": (x["depth"] // 1000).astype(np.uint16)}, "whole meters: convert them to floats"),
+        (lambda x: {"rgb": x["rgb"] // 255}, "multiply it by 255"),
+        (lambda x: {"rgb": x["rgb"][:0]}, "has no pixels"),
+        (lambda x: {"rgb": "person.jpg"}, "read the file first"),
+        (
+            lambda x: {"depth": x["depth"].astype(np.float32)},
+            "floats are meters, and half of the depth would be beyond",
+        ),
+        (lambda x: {"depth": x["depth"] / 10}, "floats are meters, and half of the depth would be beyond"),
+        (lambda x: {"depth": x["depth"].astype(np.int32) * 20}, "integers are millimeters, .* would be beyond"),
+        (lambda x: {"depth": x["depth"] // 20}, "integers are millimeters, .* would be within"),
+        (lambda x: {"depth": (x["depth"] // 1000).astype(np.uint16)}, "would be within 0.002 m"),
+        (lambda x: {"depth": np.where(x["depth"] > 2400, 65535, x["depth"])}, "the largest would be 65.535 m"),
+        (lambda x: {"keypoints": x["keypoints"] * [1, 1, 0]}, "no visible joint"),
         (lambda x: {"depth": x["depth"].astype(np.uint8)}, "16 bits or more"),
         (lambda x: {"depth": -x["depth"].astype(np.float32)}, "below 0"),
         (lambda x: {"keypoints": shares(x["keypoints"])}, "not shares"),
@@ -186,8 +197,19 @@ def test_a_crop_is_the_one_of_evaluation(model):
     assert moved.tolist() == [[32, 32, 1], [0, 0, 0]]
     depth = np.where(rgb[..., 0], 2000, 0).astype(np.uint16)
     assert set(np.unique(model.crop(depth, (120, 20, 160, 80)))) == {0, 2000}
-    with pytest.raises(ValueError, match="four numbers"):
-        model.crop(rgb, (1, 2, 3))
+    for call, said in (
+        (lambda: model.crop(rgb, (1, 2, 3)), "four numbers"),
+        (lambda: model.crop(rgb, (0.6, 0.2, 0.8, 0.8)), "in pixels"),
+        (lambda: model.crop(rgb, (1120, 20, 1160, 80)), "in pixels"),
+        (lambda: model.crop(rgb[:0], (120, 20, 160, 80)), "an image is uint8"),
+        (lambda: model.crop("person.png"), "an image is uint8"),
+        (lambda: model.crop_keypoints(np.array([[140, 50, 0.3]]), (100, 200)), "threshold"),
+        (lambda: model.crop_keypoints(np.array([[0.7, 0.5, 1]]), (100, 200)), "not shares"),
+        (lambda: model.crop_keypoints(np.array([[140, 50]]), (100, 200)), r"keypoints are \[J, 3\]"),
+        (lambda: model.crop_keypoints(np.array([[140, 50, 1]]), 200), "height, width"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            call()
 
 
 @pytest.mark.parametrize("kind", [HCMoCo, MMV])
@@ -224,6 +246,23 @@ def test_an_older_export_has_its_encoders_and_says_what_it_lacks(exported, tmp_p
     with pytest.raises(UserError, match=r"has no mappers\.safetensors"):
         hcmoco.load(str(older))
     assert load_export(ROOT / "tests/fixtures/v0.1/export").mappers is None
+
+
+def test_a_model_in_training_mode_embeds_as_in_evaluation_and_stays_as_it_was(exported):
+    model = hcmoco.load(str(exported[1]))
+    expected = model.embed(**people())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    assert torch.equal(model.embed(**people()).rgb.dense, expected.rgb.dense)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_what_is_no_name_and_no_dtype_is_said(exported):
+    for arguments, said in (((7,), "a text or a path"), ((str(exported[1]), "cpu", "bfloat16"), "torch.bfloat16")):
+        with pytest.raises(TypeError, match=said):
+            hcmoco.load(arguments[0], **dict(zip(("device", "dtype"), arguments[1:], strict=False)))
+    assert hcmoco.load(exported[1]).image_size == 64
 
 
 def test_half_precision_and_a_device_are_taken(exported):
@@ -305,3 +344,5 @@ def test_the_command_that_packs_a_run(exported, tmp_path, capsys):
     assert main([str(exported[1]), str(out)]) == 2
     assert "exists already; give another folder, or set overwrite" in capsys.readouterr().err
     assert main([str(exported[1]), str(out), "--overwrite"]) == 0
+    assert main([str(exported[1]), str(exported[1]), "--overwrite"]) == 2
+    assert "is what is packed; give another folder" in capsys.readouterr().err

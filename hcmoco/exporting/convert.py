@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from hcmoco.data.schema import MODALITIES
-from hcmoco.errors import UserError
+from hcmoco.errors import StorageError, UserError, one_line
 from hcmoco.export import Export, export_files
 from hcmoco.exporting.graphs import write_graph
 from hcmoco.exporting.hrnet_keys import Program, hrnet_files
@@ -16,6 +16,7 @@ from hcmoco.models.multimodal import MultiModalEncoders
 from hcmoco.storage import Folder
 
 Form = Literal["timm", "onnx", "pt2", "hub", "hrnet-seg", "detectron2", "mmpose", "mmseg"]
+_LARGEST = 2048  # pixels; outputs are compared at this size
 FORMS: tuple[Form, ...] = get_args(Form)
 
 
@@ -62,8 +63,10 @@ def convert(
     trained = export.training.get("size")
     side = side or (trained if isinstance(trained, int) else 224)
     stride = max(*(each.strides[-1] for each in (model.rgb, model.depth) if isinstance(each, Encoder)), 32)
-    if side % stride:
-        raise UserError(f"--size {side}: the encoders take multiples of {stride}, for example {stride * 7}")
+    if side % stride or side > _LARGEST:
+        raise UserError(
+            f"--size {side}: the encoders take multiples of {stride}, {_LARGEST} at most, for example {stride * 7}"
+        )
     if form == "hub":
         return [_hub(export, model, side, accept_difference)]
     if form == "timm":
@@ -83,9 +86,12 @@ def write(converted: list[Converted], out: str, *, overwrite: bool) -> None:
     names = [name for each in converted for name in each.files]
     if not overwrite and (there := [name for name in names if folder.exists(name)]):
         raise UserError(f"{out}: {there[0]} exists already; give another folder with --out, or --overwrite")
-    for each in converted:
-        for name, data in each.files.items():
-            folder.write(name, data)
+    try:
+        for each in converted:
+            for name, data in each.files.items():
+                folder.write(name, data)
+    except (OSError, StorageError) as error:
+        raise UserError(f"{out} cannot be written: {one_line(error)}; give another folder with --out") from error
 
 
 def _timm(model: MultiModalEncoders, modality: str, side: int, accept_difference: bool) -> Converted:

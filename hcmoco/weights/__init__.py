@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from hcmoco.errors import UserError, one_line
-from hcmoco.storage import Folder, is_local, join
+from hcmoco.storage import Folder, absolute, is_local, join
 
 SCRATCH, IMAGENET, TIMM = "scratch", "imagenet", "timm"
 """Words for where an encoder starts that name no file: drawn from the seed, and weights that timm publishes."""
@@ -45,9 +45,14 @@ def find_weights(name: str) -> str:
     if is_local(name) and not Path(name).exists() and _REPOSITORY.fullmatch(name):
         return _from_hub(name)
     raise UserError(
-        f"{name}: no export is there (no config.json); give a folder or URI of a finished pre-training or its export, "
-        f"owner/name of the Hugging Face Hub, or one of {', '.join(list_weights())}"
+        f"{_place(name)}: no export is there (no config.json); give a folder or URI of a finished pre-training or its "
+        f"export, owner/name of the Hugging Face Hub, or one of {', '.join(list_weights())}"
     )
+
+
+def _place(name: str) -> str:
+    """Where a name was looked for."""
+    return absolute(name) if is_local(name) and name else repr(name)
 
 
 def _from_hub(name: str) -> str:
@@ -60,8 +65,8 @@ def _from_hub(name: str) -> str:
         return snapshot_download(name, allow_patterns=_FILES, local_files_only=not is_reachable())
     except LocalEntryNotFoundError:
         raise UserError(
-            f"{name}: no folder is there, and of the Hugging Face Hub neither the address can be reached nor does its "
-            "local cache hold this repository; give a folder, or try again with a network"
+            f"{_place(name)}: no folder is there, and the Hugging Face Hub cannot be reached, nor does "
+            "its local cache hold this repository; give a folder, or try again with a network"
         ) from None
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise UserError(f"{name}: no folder is there, and the Hugging Face Hub says: {one_line(error)}") from error

@@ -11,6 +11,7 @@ import sys
 
 from hcmoco.errors import UserError
 from hcmoco.export import export_encoders, load_export
+from hcmoco.storage import absolute
 from hcmoco.weights import find_weights
 
 
@@ -26,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         export = load_export(find_weights(given.run))
+        if absolute(given.out).rstrip("/") in (absolute(export.folder).rstrip("/"), absolute(given.run).rstrip("/")):
+            raise UserError(f"{given.out} is what is packed; give another folder")
         model = export.model_with_mappers()
         training = {**export.training, **({"note": given.note} if given.note else {})}
         export_encoders(model, given.out, training=training, half=True, overwrite=given.overwrite)

@@ -34,10 +34,17 @@ FORMS = ("timm", "onnx", "pt2", "hub", "hrnet-seg", "detectron2", "mmpose", "mms
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
     given = parser().parse_args(argv)
-    modalities = tuple(given.modality.split(",")) if given.modality else MODALITIES
+    names = given.modality
+    modalities = MODALITIES if names is None else tuple(each.strip() for each in names.split(","))
+    if not given.output_dir:
+        raise UserError("--out is empty; name a folder or URI")
+    if given.size is not None and given.size < 1:
+        raise UserError(f"--size {given.size}: a side in pixels, for example 224")
     if strange := [name for name in modalities if name not in MODALITIES]:
-        raise UserError(f"--modality {','.join(strange)}: allowed are {', '.join(MODALITIES)}, separated by commas")
-    if given.to == "hub" and given.modality:
+        raise UserError(
+            f"--modality {', '.join(strange) or repr(names)}: allowed are {', '.join(MODALITIES)}, separated by commas"
+        )
+    if given.to == "hub" and names is not None:
         raise UserError("--modality has no effect with --to hub, which takes all; leave it out")
     if given.to not in ("onnx", "pt2", "hub") and modalities == ("keypoints",):
         raise UserError(f"--to {given.to}: it has no encoder of keypoints; take --to onnx or --to pt2")

@@ -177,6 +177,11 @@ def _check(source: Source) -> int:
             f"{source.name}: {rejected:,} of {num_read:,} records that were read to try it are rejected, as listed "
             "above; do what the lines say"
         )
+    if not num_read:
+        raise UserError(
+            f"{source.name}: no record comes of its files, so there is nothing to prepare; do what the lines above "
+            f"say, or look at where {where} points"
+        )
     print(f"  {num_read:,} records were read to try it, and none is rejected")
     return 0
 

@@ -170,13 +170,27 @@ def test_the_program(exported, tmp_path, capsys, monkeypatch):
         (["--to", "hub", "--modality", "rgb"], "--modality has no effect with --to hub"),
         (["--to", "timm", "--modality", "keypoints"], "take --to onnx or --to pt2"),
         (["--to", "mmpose", "--modality", "rgb"], "test_resnet is no HRNet"),
-        (["--to", "timm", "--size", "100"], "--size 100: the encoders take multiples of 32, for example 224"),
+        (
+            ["--to", "timm", "--size", "100"],
+            "--size 100: the encoders take multiples of 32, 2048 at most",
+        ),
+        (["--to", "timm", "--size", "0"], "--size 0: a side in pixels"),
+        (["--to", "timm", "--modality", ""], "--modality '': allowed are"),
     ],
 )
 def test_what_cannot_be_is_one_line(exported, capsys, tmp_path, options, said):
     assert command.main([exported.folder, *options, "--out", str(tmp_path / "out")]) == 2
     line = capsys.readouterr().err
     assert said in line
+    assert line.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(exported, capsys, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    assert command.main([exported.folder, "--to", "timm", "--modality", "rgb", "--out", str(tmp_path / "file")]) == 2
+    line = capsys.readouterr().err
+    assert "cannot be written" in line
+    assert "give another folder with --out" in line
     assert line.count("\n") == 1
 
 

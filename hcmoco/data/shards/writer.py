@@ -208,7 +208,10 @@ def finish(
             )
         first_index += part.rows
     if not first_index:
-        raise UserError(f"{folder.uri}: no usable record; look at the reasons above, and at where its files are")
+        why = Counter({reason: count for part in parts for reason, count in part.skipped.items()})
+        why.update(reason_kind(record.reason) for part in parts for record in part.rejected)
+        told = "; ".join(f"{count:,} x {reason}" for reason, count in why.most_common(3))
+        raise UserError(f"{folder.uri}: no usable record{f' ({told})' if told else ''}; look at where its files are")
     rejected = [record for part in parts for record in part.rejected]
     unmasked = [part.unmasked for part in parts if part.rows]
     if _is_looked_at(about) and None not in unmasked:
