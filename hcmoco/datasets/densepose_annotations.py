@@ -38,6 +38,7 @@ class PersonLabels(NamedTuple):
     outline: str | None
 
 
+_ENOUGH_PLACES = 10  # of a few points all may be in a corner
 _Share = Annotated[FiniteFloat, Field(ge=0, le=256)]
 
 
@@ -63,6 +64,12 @@ class _Annotation(BaseModel):
         if len(set(lengths.values())) > 1:
             raise ValueError(
                 "its points are not of one number: " + ", ".join(f"{n or 'no'} {name}" for name, n in lengths.items())
+            )
+        places = [*(self.dp_x or ()), *(self.dp_y or ())]
+        if len(places) >= _ENOUGH_PLACES and max(places) <= 1:
+            raise ValueError(
+                "dp_x and dp_y count 0 to 255 across the box, and none of these is above 1, as shares of it are; "
+                "multiply them by 255"
             )
         return self
 

@@ -142,6 +142,10 @@ def items(config: DensePoseCocoConfig) -> list[SceneItem | Rejected | Skipped]:
                 found.append(SceneItem(id, folder, picture, tuple(people[picture.id]), config.split))
             seen.add(picture.id)
     if not any(isinstance(each, SceneItem) for each in found):
+        if broken := next((each for each in found if isinstance(each, Rejected)), None):
+            raise UserError(
+                f"no picture with people can be used; the first that is rejected: {broken.id}: {broken.reason}"
+            )
         raise UserError(
             f"no picture with people is in {', '.join(map(str, config.files))}; give DensePose's annotation files"
         )

@@ -14,7 +14,7 @@ from hcmoco.config import Config
 from hcmoco.datasets.conventions import inside
 
 # Joints from which on "most of them" proves something.
-_ENOUGH = 3
+_ENOUGH, _ENOUGH_IN_BOX = 3, 5
 # Shares of a picture reach a little beyond it where a joint is guessed outside; no person is this few pixels large.
 _LARGEST_SHARE = 1.5
 # Detectors that do not end their scores in a sigmoid reach a little above 1.
@@ -183,6 +183,33 @@ def exchanged_fault(joints_J3: np.ndarray, convention: Convention, picture: tupl
     return _exchanged(convention, there > 0) if inside(convention.xy(xy[:, ::-1], picture), *picture).all() else None
 
 
+def exchanged_in_box_fault(
+    joints_J3: np.ndarray, convention: Convention, picture: tuple[int, int], box: Sequence[float]
+) -> Misread | None:
+    """Find joints of which most lie beside the person's box, and with x and y exchanged all in it; None if they do not.
+
+    Args:
+        joints_J3, convention, picture: as of `exchanged_fault`.
+        box: x0, y0, x1, y1 of the person, pixels.
+    """
+    xy = joints_J3[convention.seen(joints_J3), :2]
+    if convention.axes_known or len(xy) < _ENOUGH_IN_BOX:
+        return None
+    low, high = np.array(box[:2], np.float64), np.array(box[2:], np.float64)
+    room = _BESIDE * (high - low).max()
+
+    def in_box(places: np.ndarray) -> np.ndarray:
+        return ((places >= low - room) & (places <= high + room)).all(1)
+
+    if 2 * in_box(convention.xy(xy, picture)).sum() >= len(xy) or not in_box(convention.xy(xy[:, ::-1], picture)).all():
+        return None
+    right = "xy" if convention.swapped else "yx"
+    return Misread(
+        "most joints lie beside the given box, and all in it with x and y exchanged",
+        f"give --axes {right}, or --axes xy if they are as they should be",
+    )
+
+
 def picture_fault(joints_J3: np.ndarray, convention: Convention, picture: tuple[int, int]) -> Misread | None:
     """Find joints that cannot be of this picture: of another convention, or none of them in it; None if they can.
 
@@ -234,6 +261,10 @@ def sample_fault(people: Sequence[tuple[np.ndarray, tuple[int, int]]], conventio
         "if the keypoints were found in larger ones, give their size, probably "
         f"--keypoint-size {width * meant:.0f},{height * meant:.0f}",
     )
+
+
+# Of the box's longest side: a joint may lie as far beside the box.
+_BESIDE = 0.1
 
 
 def _exchanged(convention: Convention, doubtful: bool) -> Misread:

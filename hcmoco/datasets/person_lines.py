@@ -20,7 +20,13 @@ from hcmoco.data.skeletons import joint_set
 from hcmoco.datasets.base import Rejected
 from hcmoco.datasets.cameras.camera_file import RecordedBy
 from hcmoco.datasets.joints_3d import JointUnit
-from hcmoco.datasets.keypoint_convention import Convention, KeypointOptions, picture_fault, value_fault
+from hcmoco.datasets.keypoint_convention import (
+    Convention,
+    KeypointOptions,
+    exchanged_in_box_fault,
+    picture_fault,
+    value_fault,
+)
 from hcmoco.datasets.segmentation import Segmenter, SegmentOptions
 from hcmoco.detection.options import DetectOptions
 from hcmoco.errors import UserError
@@ -214,6 +220,8 @@ def place_keypoints(line: PersonLine, config: FolderConfig, picture: tuple[int, 
         return Convention(min_confidence=config.min_confidence or 0.0).placed(np.array(line.keypoints), picture)
     joints_J3 = _unflagged(np.array(line.keypoints, np.float64), config)
     if fault := picture_fault(joints_J3, config.convention, picture):
+        raise ValueError(str(fault))
+    if line.box is not None and (fault := exchanged_in_box_fault(joints_J3, config.convention, picture, line.box)):
         raise ValueError(str(fault))
     return config.convention.placed(joints_J3, picture)
 

@@ -99,6 +99,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
     source = from_arguments(arguments.kind, arguments)
     if getattr(arguments, "gpus", 0) and not is_detected(source.config):
         raise unused("--gpus", "--detect WEIGHTS")
+    if not 0 <= getattr(arguments, "max_broken", 0) <= 1:
+        raise UserError(f"--max-broken {arguments.max_broken}: must be a share from 0 to 1")
     if getattr(arguments, "check", False):
         return _check(_resolved(source))
     if not arguments.output_dir:

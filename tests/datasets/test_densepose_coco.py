@@ -202,6 +202,9 @@ def test_an_annotation_without_a_box_and_without_points_is_nobody(written, tmp_p
 FAULTS = {
     "dp_x: ": lambda a: a.update(dp_x=None),
     "not of one number: ": lambda a: a.update(dp_x=a["dp_x"][:-1]),
+    "none of these is above 1, as shares of it are; multiply them by 255": lambda a: a.update(
+        {name: [0.5] * 10 for name in ("dp_x", "dp_y", "dp_U", "dp_V")} | {"dp_I": [1.0] * 10}
+    ),
     "dp_y.0: ": lambda a: a.update(dp_y=[float("nan"), *a["dp_y"][1:]]),
     "dp_y.1: ": lambda a: a.update(dp_y=[1, 1e6, *a["dp_y"][2:]]),
     "dp_I.0: ": lambda a: a.update(dp_I=[25, *a["dp_I"][1:]]),

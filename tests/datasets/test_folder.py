@@ -222,6 +222,10 @@ CONVENTIONS = {
     "all inside with x and y exchanged: give --axes yx, or --axes xy if they are as they should be": {
         "keypoints": coco((20, 95, 2), (30, 100, 2), (25, 80, 2))
     },
+    "most joints lie beside the given box, and all in it with x and y exchanged: give --axes yx": {
+        "box": [60, 10, 90, 70],
+        "keypoints": coco((15, 70, 2), (30, 75, 2), (45, 80, 2), (55, 85, 2), (65, 72, 2)),
+    },
     # boxes
     "the box [0.25, 0.2, 0.5, 0.6] is of numbers up to 1, most probably shares": {"box": [0.25, 0.2, 0.5, 0.6]},
     "the box [60.0, 40.0, 30.0, 35.0] has no area; a box of left, top, width and height is written "
