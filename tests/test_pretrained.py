@@ -175,7 +175,7 @@ def test_another_convention_is_refused(model, change, said):
 
 def test_depth_of_another_kind_than_it_was_trained_on_is_told_of(exported):
     source, _ = exported
-    model = hcmoco.pretrained.Pretrained(source, {"depth_masking": "masked"})
+    model = hcmoco.Pretrained(source, {"depth_masking": "masked"})
     given = people()["depth"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
