@@ -24,7 +24,7 @@ from hcmoco.data.depth_masking import SHOWN, differs, shows_background
 from hcmoco.data.transforms import Augmentation, AugmentConfig, center_affine, warp_depth, warp_keypoints, warp_rgb
 from hcmoco.embed_inputs import check_keypoints, depth_rows, keypoint_rows, rgb_rows
 from hcmoco.export import load_export
-from hcmoco.models.multimodal import MultiModalEncoders
+from hcmoco.models.multimodal import MultiModalEncoders, evaluation_mode
 from hcmoco.weights import find_weights
 
 
@@ -197,17 +197,14 @@ class Pretrained(nn.Module):
             raise ValueError(f"batch_size is {batch_size}: at least 1")
         self._check(given)
         count = next(iter(counts.values()))
-        training = {module: module.training for module in self.modules()}
-        self.eval()
-        parts = [
-            self._embed(
-                {name: None if rows is None else rows[first : first + batch_size] for name, rows in given.items()},
-                dense,
-            )
-            for first in range(0, count, batch_size)
-        ]
-        for module, mode in training.items():
-            module.training = mode
+        with evaluation_mode(self):
+            parts = [
+                self._embed(
+                    {name: None if rows is None else rows[first : first + batch_size] for name, rows in given.items()},
+                    dense,
+                )
+                for first in range(0, count, batch_size)
+            ]
         return Embedded(**{name: _joined([getattr(part, name) for part in parts]) for name in given})
 
     def _embed(self, rows: dict[str, np.ndarray | None], dense: bool) -> Embedded:

@@ -82,19 +82,20 @@ def _copied(
 ) -> tuple[list[Tensor], torch.cuda.Event | None]:
     """Copies of arrays, and what is set once they are complete."""
     if device.type != "cuda":
-        return [
-            decode(each, device) if isinstance(each, EncodedImages) else _host_tensor(each).clone() for each in arrays
-        ], None
+        return [_copy(each, device) for each in arrays], None
     stream, ready = _stream(device), torch.cuda.Event()
     with torch.cuda.stream(stream):
-        copies = [
-            decode(each, device)
-            if isinstance(each, EncodedImages)
-            else _host_tensor(each).pin_memory().to(device, non_blocking=True)
-            for each in arrays
-        ]
+        copies = [_copy(each, device) for each in arrays]
         ready.record(stream)
     return copies, ready
+
+
+def _copy(array: np.ndarray | EncodedImages, device: torch.device) -> Tensor:
+    """A tensor of its own memory on the device."""
+    if isinstance(array, EncodedImages):
+        return decode(array, device)
+    tensor = _host_tensor(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.clone()
 
 
 def send(array: np.ndarray | EncodedImages, device: torch.device) -> Tensor:

@@ -20,9 +20,8 @@ from hcmoco.models.points.encoder import PointEncoder
 from hcmoco.models.vit.config import VitConfig
 from hcmoco.storage import Folder, absolute, is_local, join
 from hcmoco.tasks.base import TaskConfig
-from hcmoco.weights import packaged_weights
+from hcmoco.weights import IMAGENET, SCRATCH, packaged_weights
 
-SCRATCH, IMAGENET = "scratch", "imagenet"
 # Fields of an encoder's config that must be equal for its weights to fit.
 _SHAPE = ("name", "in_chans", "args", "fusion", "vit")
 

@@ -242,6 +242,18 @@ def unit_length(x: Tensor, dim: int = -1) -> Tensor:
 
 
 @contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """A context in which a model is in evaluation mode; afterwards every module is in its own mode again."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+@contextmanager
 def seeded(seed: int, part: str) -> Iterator[None]:
     """A context with torch's generator keyed by (seed, part); outside it is as it was."""
     with torch.random.fork_rng(devices=[]):

@@ -12,9 +12,10 @@ Relative paths are resolved against HCMOCO_HOME, else the current folder; in a s
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from hcmoco_ray.cluster import entrypoint
-from hcmoco_ray.experiments.cli import grid_parser
+from hcmoco_ray.experiments.cli import grid_parser, run_grid
 
 TITLES = {"cmc": "sample level", "hard": "+ hard dense", "soft": "+ soft dense", "hcmoco": "+ sparse"}
 
@@ -24,19 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
     given = parser().parse_intermixed_args(argv)
 
-    # Imported late: --help and a wrong argument do not wait for PyTorch.
-    from hcmoco_ray.cluster import resources
-    from hcmoco_ray.experiments.grid import run, tables
+    def table(grid: Any, experiments: Any, results: Any) -> str:
+        from hcmoco_ray.experiments.grid import tables
 
-    return run.run(
-        "ablation",
-        given.grid,
-        given.overrides,
-        resources.ResourceRequest("grid experiment", given.cpus, given.gpus, given.threads),
-        lambda grid, experiments, results: tables.ablation(experiments, results, TITLES),
-        plan_only=given.plan,
-        seeds=given.seeds,
-    )
+        return tables.ablation(experiments, results, TITLES)
+
+    return run_grid("ablation", given, table)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -13,27 +13,13 @@ import argparse
 from collections.abc import Sequence
 
 from hcmoco_ray.cluster import entrypoint
-from hcmoco_ray.experiments.cli import grid_parser
+from hcmoco_ray.experiments.cli import grid_parser, run_grid
 
 
 @entrypoint.main_wrapper
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status. `argv` defaults to the command line's."""
-    given = parser().parse_intermixed_args(argv)
-
-    # Imported late: --help and a wrong argument do not wait for PyTorch.
-    from hcmoco_ray.cluster import resources
-    from hcmoco_ray.experiments.grid import run, tables
-
-    return run.run(
-        "backbones",
-        given.grid,
-        given.overrides,
-        resources.ResourceRequest("grid experiment", given.cpus, given.gpus, given.threads),
-        lambda grid, experiments, results: tables.comparison(experiments, results, grid.baseline),
-        plan_only=given.plan,
-        seeds=given.seeds,
-    )
+    return run_grid("backbones", parser().parse_intermixed_args(argv))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,6 +1,8 @@
-"""Build the command-line parsers that the grids share, without importing PyTorch."""
+"""What the programs of the grids share: their command lines, without importing PyTorch, and how they run."""
 
 import argparse
+from collections.abc import Callable
+from typing import Any
 
 from hcmoco_ray.cli import Parser
 
@@ -17,6 +19,29 @@ def grid_parser(description: str | None, grid: str) -> argparse.ArgumentParser:
         "--grid", default=grid, help=f"a grid in recipes/grids/, or a path to a YAML file (default {grid})"
     )
     return parser
+
+
+def run_grid(program: str, given: argparse.Namespace, table: Callable[[Any, Any, Any], str] | None = None) -> int:
+    """Run the grid that a command line names, and return the exit status.
+
+    Args:
+        program: name of the program and of its table.
+        given: what `grid_parser` parsed.
+        table: (grid, experiments, results) -> the table; None: the comparison with the grid's baseline.
+    """
+    # Imported late: --help and a wrong argument do not wait for PyTorch.
+    from hcmoco_ray.cluster import resources
+    from hcmoco_ray.experiments.grid import run, tables
+
+    return run.run(
+        program,
+        given.grid,
+        given.overrides,
+        resources.ResourceRequest("grid experiment", given.cpus, given.gpus, given.threads),
+        table or (lambda grid, experiments, results: tables.comparison(experiments, results, grid.baseline)),
+        plan_only=given.plan,
+        seeds=given.seeds,
+    )
 
 
 def option_parser(description: str | None) -> argparse.ArgumentParser:

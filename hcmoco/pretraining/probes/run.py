@@ -20,7 +20,7 @@ from torch import Tensor
 from hcmoco.config import Config
 from hcmoco.data.schema import MODALITIES
 from hcmoco.data.skeletons import joint_set
-from hcmoco.models.multimodal import MultiModalEncoders
+from hcmoco.models.multimodal import MultiModalEncoders, evaluation_mode
 from hcmoco.pretraining.probes.collapse import effective_rank, pair_gap
 from hcmoco.pretraining.probes.correspondence import Correspondence, correspond
 from hcmoco.pretraining.probes.joints import at_joints, draw_partners, either_side, same_joint
@@ -124,14 +124,8 @@ def feature_picture(
 @contextmanager
 def _evaluating(model: MultiModalEncoders) -> Iterator[torch.device]:
     """Evaluation mode, float32 and no gradients inside; every module's own mode again after. Gives the device."""
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad(), float32():
-            yield next(model.parameters()).device
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    with evaluation_mode(model), torch.no_grad(), float32():
+        yield next(model.parameters()).device
 
 
 def _on(array: np.ndarray, device: torch.device | str) -> Tensor:

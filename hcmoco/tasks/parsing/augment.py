@@ -57,18 +57,6 @@ def draw_zoom(config: ParsingAugment, unit: float) -> float:
     return low + config.scale_step * int(unit * (int((high - low) / config.scale_step + 1e-9) + 1))
 
 
-def training_cut(
-    image: np.ndarray,
-    labels_HW: np.ndarray,
-    size: int,
-    config: ParsingAugment,
-    rng: np.random.Generator,
-    pairs: Pairs = LEFT_RIGHT_PAIRS,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Augment a training pair: what `cut_with_matrix` returns, without the matrix."""
-    return cut_with_matrix(image, labels_HW, size, config, rng, pairs)[:2]
-
-
 def cut_with_matrix(
     image: np.ndarray,
     labels_HW: np.ndarray,

@@ -8,24 +8,22 @@ Shape suffixes: B batch, K classes, S side of the network's input, N points, L s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hcmoco.data.body_parts import IGNORE
-from hcmoco.data.points import crop_rays, draw_points, require_camera
-from hcmoco.data.shards.manifest import About
+from hcmoco.data.points import require_camera
 from hcmoco.data.transfer import send
 from hcmoco.data.transforms import resize_nearest
-from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.points.encoder import PointCloud, PointEncoder, make_cloud, values_on_cells
-from hcmoco.rng import make_rng
 from hcmoco.tasks.base import Prediction
 from hcmoco.tasks.parsing.head import ParsingHead
 from hcmoco.tasks.parsing.loss import cross_entropy
 from hcmoco.tasks.parsing.task import DepthParsing, ParsingBatch
+from hcmoco.tasks.points import ReadsPoints
 
 BACKGROUND = 0
 
@@ -55,7 +53,7 @@ class PointParsingModel(nn.Module):
         return self.head(self.encoder(cloud)[:1])
 
 
-class PointParsing(DepthParsing):
+class PointParsing(ReadsPoints, DepthParsing):
     """`parsing-depth` for an encoder that reads points; `DepthParsing.for_encoder` makes it.
 
     Attributes:
@@ -64,18 +62,6 @@ class PointParsing(DepthParsing):
 
     # Manifests do not count cameras, so they are no input by name.
     columns = ("id", "size", "depth", "camera", "parts")
-    num_points: int
-
-    def for_encoder(self, encoder: EncoderConfig) -> Self:
-        """See `Task.for_encoder`."""
-        self.num_points = encoder.points_at(self.config.size)
-        return self
-
-    def over(self, about: About) -> Self:
-        """See `Task.over`."""
-        task = super().over(about)
-        task.num_points = self.num_points
-        return task
 
     def make_batch(self, rows: Sequence[dict], rngs: Sequence[np.random.Generator] | None) -> PointParsingBatch:
         """See `Task.make_batch`. Points of an evaluation are drawn too, for every row alike.
@@ -83,20 +69,18 @@ class PointParsing(DepthParsing):
         Raises:
             UserError: a row has no camera.
         """
-        cuts, points, rays = [], [], []
-        for number, row in enumerate(rows):
-            camera_4 = require_camera(row)
-            cuts.append(self.cut(row, None if rngs is None else rngs[number]))
-            rng = make_rng(0, "points of an evaluation") if rngs is None else rngs[number]
-            points.append(draw_points(cuts[-1].image, self.num_points, 0, rng)[0])
-            rays.append(crop_rays(camera_4, cuts[-1].matrix_23).astype(np.float32))
+        cameras = [require_camera(row) for row in rows]
+        cuts = [self.cut(row, None if rngs is None else rngs[number]) for number, row in enumerate(rows)]
+        points, rays = self.points_and_rays(
+            [each.image for each in cuts], cameras, [each.matrix_23 for each in cuts], rngs
+        )
         return PointParsingBatch(
             ids=tuple(row["id"] for row in rows),
             image=np.stack([each.image for each in cuts]),
             labels=tuple(each.labels for each in cuts),
             sides=tuple(each.side for each in cuts),
-            points=np.stack(points),
-            rays=np.stack(rays),
+            points=points,
+            rays=rays,
         )
 
     def make_model(self, encoder: Any) -> PointParsingModel:

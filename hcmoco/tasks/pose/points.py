@@ -8,20 +8,18 @@ Shape suffixes: B batch, J joints, N points, 2 is x and y, 3 those and z.
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hcmoco.data.pinhole import project
-from hcmoco.data.points import crop_rays, crop_turn, draw_points
-from hcmoco.data.shards.manifest import About
+from hcmoco.data.points import crop_turn
 from hcmoco.data.transfer import send
-from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.points.encoder import PointCloud, PointEncoder, make_cloud
-from hcmoco.rng import make_rng
 from hcmoco.tasks.base import Prediction
+from hcmoco.tasks.points import ReadsPoints
 from hcmoco.tasks.pose.anchors import Joints, weighted_joints
 from hcmoco.tasks.pose.config import HeadConfig
 from hcmoco.tasks.pose.loss import pose_losses
@@ -77,37 +75,20 @@ class PointPoseModel(nn.Module):
         return self.head(self.encoder(cloud)[0][..., 0], self.scale * cloud.points_BN3)
 
 
-class PointPose(PoseTask):
+class PointPose(ReadsPoints, PoseTask):
     """`pose` for an encoder that reads points; `PoseTask.for_encoder` makes it.
 
     Attributes:
         num_points: N.
     """
 
-    num_points: int
-
-    def for_encoder(self, encoder: EncoderConfig) -> Self:
-        """See `Task.for_encoder`."""
-        self.num_points = encoder.points_at(self.config.size)
-        return self
-
-    def over(self, about: About) -> Self:
-        """See `Task.over`."""
-        task = super().over(about)
-        task.num_points = self.num_points
-        return task
-
     def make_batch(self, rows, rngs) -> PointPoseBatch:
         """See `Task.make_batch`. Points of an evaluation are drawn too, for every row alike."""
         batch = super().make_batch(rows, rngs)
-        points, rays, turns = [], [], []
-        for number in range(len(batch)):
-            rng = make_rng(0, "points of an evaluation") if rngs is None else rngs[number]
-            points.append(draw_points(batch.depth[number], self.num_points, 0, rng)[0])
-            rays.append(crop_rays(batch.camera[number], batch.matrix[number]).astype(np.float32))
-            turns.append(crop_turn(batch.matrix[number]))
+        points, rays = self.points_and_rays(batch.depth, batch.camera, batch.matrix, rngs)
+        turns = [crop_turn(matrix) for matrix in batch.matrix]
         known = {field.name: getattr(batch, field.name) for field in fields(PoseBatch)}
-        return PointPoseBatch(**known, points=np.stack(points), rays=np.stack(rays), turn=np.stack(turns))
+        return PointPoseBatch(**known, points=points, rays=rays, turn=np.stack(turns))
 
     def make_model(self, encoder: Any) -> PointPoseModel:
         assert isinstance(encoder, PointEncoder)

@@ -9,12 +9,17 @@ from hcmoco.data.transforms import resize_nearest
 from hcmoco.errors import UserError
 from hcmoco.rng import make_rng
 from hcmoco.tasks.parsing import ParsingAugment
-from hcmoco.tasks.parsing.augment import draw_zoom, flip, training_cut, whole_image
+from hcmoco.tasks.parsing.augment import cut_with_matrix, draw_zoom, flip, whole_image
 from tests.helpers.parsing_rows import NEAR, block_labels, depth_of, rgb_of
 
 MULTI_SCALE = {"geometry": "multi-scale", "shift": 0.0, "rotation": 0.0, "scale": (0.5, 1.6), "scale_step": 0.1}
 NO_COLOUR = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 GEOMETRIES = [pytest.param({}, id="square"), pytest.param(MULTI_SCALE, id="multi-scale")]
+
+
+def training_cut(*arguments):
+    """The image and the labels of a cut."""
+    return cut_with_matrix(*arguments)[:2]
 
 
 def rngs(count: int = 20):
