@@ -117,25 +117,20 @@ def set_up(device: torch.device, precision: str, *, same_sizes: bool = True) -> 
             "set train.precision=float32"
         )
     if device.type == "cuda":
-        _cudnn.conv.fp32_precision = _convolutions(precision)
+        _cudnn.allow_tf32 = precision == "tf32"
         _cudnn.benchmark = same_sizes
 
 
 @contextmanager
 def float32() -> Iterator[None]:
     """A context in which convolutions on a GPU are float32, whatever the training's precision: that of scores."""
-    convolutions = _cudnn.conv
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = _convolutions("float32")
+    # This switch sets all of cuDNN's. With convolutions' own one, torch.export and others who ask for this one fail.
+    before = _cudnn.conv.fp32_precision == "tf32"
+    _cudnn.allow_tf32 = False
     try:
         yield
     finally:
-        convolutions.fp32_precision = before
-
-
-def _convolutions(precision: str) -> str:
-    """As PyTorch names it; only what autocast leaves in float32 is concerned."""
-    return "tf32" if precision == "tf32" else "ieee"
+        _cudnn.allow_tf32 = before
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

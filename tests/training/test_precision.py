@@ -110,16 +110,18 @@ def test_tf32_is_a_gpu_s_and_what_the_lines_say_helps():
 
 
 def test_convolutions_of_scores_are_float32_and_then_as_before():
-    convolutions = torch.backends.cudnn.conv
-    before = convolutions.fp32_precision
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32
     try:
-        for training in ("tf32", "ieee"):
-            convolutions.fp32_precision = training
+        for training in (True, False):
+            cudnn.allow_tf32 = training
             with float32():
-                assert convolutions.fp32_precision == "ieee"
-            assert convolutions.fp32_precision == training
+                assert cudnn.conv.fp32_precision != "tf32"
+                assert not cudnn.allow_tf32  # torch.export asks, and fails where convolutions alone are set
+            assert (cudnn.conv.fp32_precision == "tf32") == training
+            assert cudnn.allow_tf32 == training
     finally:
-        convolutions.fp32_precision = before
+        cudnn.allow_tf32 = before
 
 
 def test_on_a_cpu_nothing_is_set():

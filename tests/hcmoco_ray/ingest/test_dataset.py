@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -92,14 +93,15 @@ def test_a_shard_that_is_gone_is_a_user_s_mistake(ray_session, tmp_path, shards,
 
 
 def made(number: int) -> pa.Table:
-    """An item that says who made it."""
+    """An item that says who made it. It takes a while, so that no process has made all of its items in advance."""
+    time.sleep(0.01)
     return pa.table({"number": [number], "process": [os.getpid()]})
 
 
 @pytest.mark.parametrize("tasks", [1, 2])
 def test_a_process_that_reads_is_killed_and_no_item_is_lost(ray_session, tasks):
     """Twice; each time another process goes on from the item that was next."""
-    items, told = Items(OpenedOnce(made), 60), []
+    items, told = Items(OpenedOnce(made), 200), []
     read = dataset.read(items, items.of_worker(0, 1), Readers(tasks), told.append)
     numbers, processes = [], []
     for item in read:
@@ -108,7 +110,7 @@ def test_a_process_that_reads_is_killed_and_no_item_is_lost(ray_session, tasks):
             processes.append(item["process"][0].as_py())
         if numbers[-1] in (5, 25):
             os.kill(processes[-1], signal.SIGKILL)
-    assert numbers == list(range(60))
+    assert numbers == list(range(200))
     assert len(processes) == tasks + 2, "a process that was not killed did not go on"
     assert len(told) >= 2  # a busy Ray may choose a process that is just ending
     assert told[0].startswith("a process that reads the data was lost (")
