@@ -1,4 +1,4 @@
-"""Run the paper's comparison on another backbone (Table 8): whether the pre-training helps a larger encoder as well.
+"""Run the paper's comparison on other backbones (Table 8): a larger encoder for DensePose, and depth as points.
 
     python tuning/backbones.py                                         # recipes/grids/backbones-people-cpu.yaml
     python tuning/backbones.py --plan                                  # what is missing, and how long it may take

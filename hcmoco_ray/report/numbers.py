@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hcmoco_ray.report.paper_tables import NO_START, Group, Row, Table
 from hcmoco_ray.report.reader import Entry
@@ -137,7 +137,7 @@ def fill(table: Table, entries: Sequence[Entry]) -> Filled:
                 )
             )
             place += in_paper
-    known = {row.init for row in table.rows}
+    known = {row.init + ending for row in table.rows for ending in ("", *(group.ending for group in groups))}
     strange = dict.fromkeys(each.init for each in mine if each.init not in known)
     rows = (*table.rows, *(Row(init, "", init, False, ()) for init in strange))
     return Filled(table, tuple(groups), rows, tuple(columns), tuple(labels), tuple(facts), open_cells)
@@ -183,8 +183,11 @@ def _more_groups(table: Table, entries: Sequence[Entry]) -> list[Group]:
 
 
 def _of_group(group: Group, entries: Sequence[Entry]) -> tuple[list[Entry], str]:
-    """Return the entries of a group and their share of the labels: the first that has a result, else the first."""
-    of_task = [each for each in entries if each.task == group.task]
+    """Return the entries of a group and their share of the labels: the first that has a result, else the first.
+
+    The entries have the names of the table's rows, without the group's ending.
+    """
+    of_task = [replace(each, init=each.init.removesuffix(group.ending)) for each in entries if each.task == group.task]
     if not group.labels:
         return of_task, ""
     there = [label for label in group.labels if any(each.labels == label for each in of_task)]

@@ -23,6 +23,8 @@ class Group:
         labels: the shares of the labels here that may be shown in these columns; the first that was run is.
         figures: (the paper's head, name of the metric here) of each column.
         main: index of the column that a summary shows.
+        ending: of the names of the initializations here that belong in these columns, where a grid has several of a
+            row's; `cmc-points` for the row `cmc`.
     """
 
     title: str
@@ -30,6 +32,7 @@ class Group:
     labels: tuple[str, ...]
     figures: tuple[tuple[str, str], ...]
     main: int = 0
+    ending: str = ""
 
 
 @dataclass(frozen=True)
@@ -233,7 +236,7 @@ TABLES = (
                 tuple((head.removesuffix(" AP"), name) for head, name in _DENSEPOSE),
                 main=1,
             ),
-            Group("NTURGBD 20%", "", (), _PARSING[:2]),
+            Group("NTURGBD 20%", "parsing-depth", ("20%", "10%"), _PARSING[:2], ending="-points"),
         ),
         _rows("""
             *        | | scratch | yes | 55.10 54.60 57.60 61.73 45.36 59.51
@@ -241,7 +244,7 @@ TABLES = (
             Ours     | | hcmoco  | yes | 54.55 55.80 58.36 61.75 49.43 63.52
         """),
         "* IN Pre-train for DensePose, From Scratch for NTURGBD; here From Scratch. The paper's other rows of "
-        "DensePose start from ImageNet weights, those here from random ones. Which backbone it is here, the grid of "
-        "backbones.py says; PointNet++ is not among its experiments.",
+        "DensePose start from ImageNet weights, those here from random ones. Which backbone of DensePose it is here, "
+        "the grid of backbones.py says; depth is read as points here, too.",
     ),
 )

@@ -1,9 +1,11 @@
 """The grids: what they name is there, their programs share what they can, and the comparisons are fair."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 
+from hcmoco.errors import UserError
 from hcmoco.storage import Folder
 from hcmoco_ray import config
 from hcmoco_ray.config import PretrainRecipe
@@ -25,15 +27,17 @@ PUBLISHED = [name for name in ALL if name not in NAMES]
 def test_pre_trainings_differ_in_their_objective_alone(name):
     """The same encoders, data, order, batch and number of steps for all."""
     found = [each.config for each in resolve_inits(load_grid(name)).values() if each.config]
-    assert len(found) >= (2 if name.startswith("backbones") else 3)
+    assert len(found) >= 3
     identities = [each.identity() for each in found]
+    models = [each.pop("model") for each in identities]
     objectives = [each.pop("objective") for each in identities]
     optims = [each.pop("optim") for each in identities]
     assert all(each == identities[0] for each in identities)
     assert all(optim | {"lr": 0} == optims[0] | {"lr": 0} for optim in optims), (
         "each may have the learning rate that suits it"
     )
-    assert len({str(each) for each in objectives}) == len(found), "and none is there twice"
+    assert len({str(each) for each in zip(objectives, models, strict=True)}) == len(found), "and none is there twice"
+    assert len({str(each) for each in models}) == (2 if name.startswith("backbones") else 1)
     assert all(each.data == found[0].data and each.stages.steps == found[0].stages.steps for each in found)
     assert len({each.output_dir for each in found}) == len({each.name for each in found}) == len(found)
 
@@ -99,19 +103,18 @@ def test_the_ablation_shares_pre_trainings_and_experiments(recipe):
 
 @pytest.mark.parametrize(("recipe", "backbone"), [("people-cpu", "hrnet_w18_small_v2"), ("people-gpu", "hrnet_w32")])
 def test_another_backbone_is_all_that_differs_from_the_grid_of_the_labels(recipe, backbone, tmp_path):
-    """The same pre-trainings and the same fine-tuning of DensePose, with another encoder in all of them."""
+    """The same fine-tuning of DensePose, and the pre-trainings of the recipe, with another encoder in all of them."""
     grid, other = load_grid(recipe), load_grid(f"backbones-{recipe}")
     plain, larger = resolve_inits(grid), resolve_inits(other)
-    for name in ("cmc", "hcmoco"):
-        differing = {
-            key: values
-            for key, values in larger[name].config.identity().items()
-            if values != plain[name].config.identity()[key]
-        }
+    names = {"": [backbone] * 2, "-points": [config.load(PretrainRecipe, recipe, []).model.rgb.name, "pointnet2_msg"]}
+    for name, ending in itertools.product(("cmc", "hcmoco"), names):
+        trained = larger[name + ending]
+        usual = config.load(PretrainRecipe, recipe, [f"objective.method={name}"]).identity()
+        differing = {key: values for key, values in trained.config.identity().items() if values != usual[key]}
         assert differing.keys() == {"model"}
-        assert [differing["model"][each]["name"] for each in ("rgb", "depth")] == [backbone] * 2
-        assert larger[name].record != plain[name].record, "their records have one folder"
-        assert larger[name].key != plain[name].key
+        assert [differing["model"][each]["name"] for each in ("rgb", "depth")] == names[ending]
+        assert trained.record not in {each.record for each in plain.values()}, "their records have one folder"
+        assert trained.key not in {each.key for each in plain.values()}
     before, after = (
         next(
             each
@@ -173,3 +176,19 @@ def test_the_committed_results_are_those_of_the_recipes_under_either_precision(a
 @pytest.mark.parametrize("recipe", ["people-cpu", "people-gpu"])
 def test_versatility_starts_from_the_same_sample_level_run(recipe):
     assert run.load(recipe, []).init == load_grid(recipe).inits["cmc"]
+
+
+def test_a_block_compares_what_it_names(tmp_path):
+    grid = load_grid("backbones-people-cpu")
+    made = make_experiments(grid, resolve_inits(grid), [], str(tmp_path), Folder(str(tmp_path)))
+    assert {(each.task, each.init) for each in made} == {
+        *(("densepose", init) for init in ("scratch", "cmc", "hcmoco")),
+        *(("parsing-depth", init) for init in ("scratch", "cmc-points", "hcmoco-points")),
+    }
+
+
+def test_a_block_that_names_no_init_of_the_grid_is_refused(tmp_path):
+    text = (GRIDS / "backbones-people-cpu.yaml").read_text().replace("[scratch, cmc, hcmoco]", "[scratch, cmv]")
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"inits: 'cmv' is not among the grid's: scratch, cmc, hcmoco"):
+        load_grid(str(tmp_path / "mine.yaml"))

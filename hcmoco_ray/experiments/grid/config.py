@@ -35,7 +35,7 @@ class PretrainedConfig(Config):
 
 
 class ExperimentsConfig(Config):
-    """A block of a grid: every task with every initialization and every seed."""
+    """A block of a grid: every task with every seed and every initialization, or those that it names."""
 
     tasks: tuple[str, ...] = Field(min_length=1, description="names of tasks")
     labels: dict[str, float | int | str] = Field(
@@ -45,6 +45,7 @@ class ExperimentsConfig(Config):
     overrides: tuple[str, ...] = Field(
         (), description="dotted keys on top of each task's recipe, as on the command line, such as encoder.name"
     )
+    inits: tuple[str, ...] = Field((), description="names of the grid's initializations that it compares; (): all")
 
 
 class GridConfig(Config):
@@ -98,6 +99,9 @@ class GridConfig(Config):
                 for seed in some.seeds
             )
         )
+        strange = [name for some in self.experiments for name in some.inits if name not in self.inits]
+        if strange:
+            raise ValueError(f"experiments: inits: {strange[0]!r} is not among the grid's: {', '.join(self.inits)}")
         other = [name for name in self.seconds if name not in (*REGISTRY, "pretrain")]
         if other or min(self.seconds.values(), default=1) <= 0:
             raise ValueError(f"seconds: numbers above 0 for pretrain, {', '.join(REGISTRY)}")

@@ -99,7 +99,8 @@ def _combinations(
         for task in block.tasks:
             for seed in block.seeds:
                 for spec in inits.values():
-                    yield block, task, seed, spec
+                    if not block.inits or spec.name in block.inits:
+                        yield block, task, seed, spec
 
 
 def _recipe_of(

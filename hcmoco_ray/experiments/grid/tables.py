@@ -22,8 +22,16 @@ def comparison(experiments: Sequence[Experiment], results: Mapping[str, dict], b
         baseline: name of an initialization.
 
     Returns:
-        A Markdown table.
+        A Markdown table; several where not all tasks compare the same initializations.
     """
+    compared: dict[tuple[str, ...], list[Experiment]] = {}
+    for column in _unique((experiment.task, experiment.labels) for experiment in experiments):
+        of_row = [each for each in experiments if (each.task, each.labels) == column]
+        compared.setdefault(tuple(_unique(each.init for each in of_row)), []).extend(of_row)
+    return "\n\n".join(_comparison(some, results, baseline) for some in compared.values())
+
+
+def _comparison(experiments: Sequence[Experiment], results: Mapping[str, dict], baseline: str) -> str:
     inits = _unique(experiment.init for experiment in experiments)
     others = [init for init in inits if init != baseline]
     head = ["task", "labels", "metric", "seeds", *inits, *(f"{init} - {baseline}" for init in others)]

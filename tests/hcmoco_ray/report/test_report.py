@@ -262,12 +262,20 @@ def test_another_backbone_fills_its_table_and_no_other(tmp_path):
         name = f"experiments/densepose_{init}_larger.json"
         write(tmp_path, name, cell("densepose", init, "10%", 0, {"gps_ap": value, "box_ap": value / 2}))
         lines.append({"task": "densepose", "init": init, "labels": "10%", "seed": 0, "status": "done", "result": name})
+    for init, value in (("scratch", 0.11), ("cmc-points", 0.22), ("hcmoco-points", 0.33)):
+        name = f"experiments/parsing-depth_{init}.json"
+        write(tmp_path, name, cell("parsing-depth", init, "10%", 0, {"mIoU": value, "mAcc": value / 2}))
+        lines.append(
+            {"task": "parsing-depth", "init": init, "labels": "10%", "seed": 0, "status": "done", "result": name}
+        )
     write_index(tmp_path, "backbones", lines)
     page, _ = pages(tmp_path)
+    assert page.row(8, "CMC", "synthetic")[4:] == ["22.00", "11.00"]
+    assert page.row(8, "Ours", "synthetic")[4:] == ["33.00", "16.50"]
+    assert not any(row[0].endswith("points") for row in page.tables["table-8"]), "they are no rows of their own"
     assert page.row(8, "Ours", "synthetic")[:2] == ["20.00", "40.00"]
     assert page.row(8, "*", "synthetic")[:2] == ["5.00", "10.00"]
     assert page.row(8, "Ours", "paper")[:2] == ["54.55", "55.80"]
-    assert page.row(8, "Ours", "synthetic")[4] == "not run"
     assert "40.00" not in page.row(1, "Ours*", "synthetic")
 
 
