@@ -8,6 +8,7 @@
 
 With `--ntu DOWNLOAD`, images/ and depth/ are not needed: RGB and depth are those frames of an NTU RGB+D download, laid
 out as `prepare.py ntu` reads it, and RGB is registered onto depth as `ntu` does it, on the download's skeleton files.
+These also give the depth camera of each setup and camera, without which depth cannot become points.
 
 <frame> is SsssCcccPpppRrrrAaaaFfff: setup, camera, performer, repetition, action, and the frame's number, counted from
 1. Pixels and labels stay as they are published, mirrored as Kinect sees the world, unless `mirror` says otherwise.
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from hcmoco.config import Config
@@ -33,6 +35,7 @@ from hcmoco.datasets.base import DatasetReader, Rejected, Skipped
 from hcmoco.datasets.few import calibrated_few, readable, spread
 from hcmoco.datasets.io.files import below_source, read_inside, read_rgb, text_lines
 from hcmoco.datasets.io.inventory import Fault, Inventory
+from hcmoco.datasets.ntu.config import WIDTH
 from hcmoco.datasets.ntu.frames import (
     check_frames,
     download_clips,
@@ -345,13 +348,26 @@ def _person(item: NtuParsingItem) -> Person:
     if config.mirror == "pixels and sides":
         parts = flip_labels(parts, LEFT_RIGHT_PAIRS)
     box = labeled_box(parts)
-    person = Person(item.id, "ntu-parsing", config.split, config.size, item.frame[_PERFORMER], box=box)
+    person = Person(
+        *(item.id, "ntu-parsing", config.split, config.size, item.frame[_PERFORMER]), box=box, camera=_camera(item)
+    )
     images = PersonImages(rgb=rgb, depth=depth, parts=parts)
     if config.stored == "whole":
         return whole_picture(person, images, config.depth_codec)
     if box is None:
         raise ValueError("the label picture shows no person to crop around")
     return crop_person(person, images, config.depth_codec)
+
+
+def _camera(item: NtuParsingItem) -> np.ndarray | None:
+    """fx, fy, cx, cy of the depth camera in the picture as it is stored; None where no skeleton file tells it.
+
+    The measured one is of the published, mirrored pictures, and counts pixels from the center of the first.
+    """
+    if item.clip is None or not item.clip.camera:
+        return None
+    fx, fy, cx, cy = item.clip.camera
+    return np.array([fx, fy, cx + 0.5 if item.config.mirror == "none" else WIDTH - (cx + 0.5), cy + 0.5])
 
 
 def resolve(config: NtuParsingConfig) -> tuple[NtuParsingConfig, list[str]]:

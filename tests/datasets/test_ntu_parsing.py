@@ -304,9 +304,12 @@ def downloaded(tmp_path_factory):
 
 def seen(frame):
     """What the frame shows, mirrored as it is stored."""
-    clip = next(each for each in DOWNLOADED if each.tag == frame[:20])
-    found = truth(clip, int(frame[21:]))
+    found = truth_of(frame)
     return found.rgb[:, ::-1], found.depth[:, ::-1]
+
+
+def truth_of(frame):
+    return truth(next(each for each in DOWNLOADED if each.tag == frame[:20]), int(frame[21:]))
 
 
 def labels_of(frame):
@@ -327,9 +330,31 @@ def test_rgb_and_depth_come_from_a_download_of_ntu(downloaded):
         true_rgb, true_depth = seen(frame)
         assert np.array_equal(depth, true_depth)
         assert np.array_equal(parts > 0, true_depth > 0)
+        # The camera of the mirrored pictures, in the square that holds them.
+        cx, cy = WIDTH - truth_of(frame).camera[2], truth_of(frame).camera[3]
+        assert person.camera == pytest.approx([*truth_of(frame).camera[:2], cx, cy + TOP], abs=0.02)
         # RGB lies on depth: what it shows there is what was rendered, and no place beside it fits as well.
         errors = [np.abs(np.roll(rgb, shift, 1).astype(int) - true_rgb)[true_depth > 0].mean() for shift in (-4, 0, 4)]
         assert errors[1] < 0.7 * min(errors[0], errors[2]), errors
+
+
+@pytest.mark.parametrize("stored", ["whole", "person"])
+def test_the_camera_goes_with_mirrors_and_crops(downloaded, stored):
+    """Points of a picture and of its mirror image are each other's mirror image, at their true places."""
+    plain, mirrored = (
+        persons(downloaded, ntu="NTU", stored=stored, mirror=mirror)[0] for mirror in ("none", "pixels and sides")
+    )
+    points = []
+    for person in (plain, mirrored):
+        depth = decoded(person)[1]
+        rows, columns = np.nonzero(depth)
+        fx, fy, cx, cy = person.camera
+        z = depth[rows, columns] / 1000
+        found = np.stack([(columns + 0.5 - cx) / fx * z, (rows + 0.5 - cy) / fy * z, z], 1)
+        points.append(found.mean(0))
+    assert points[0] == pytest.approx(points[1] * (-1, 1, 1), abs=0.002)
+    joints = truth_of(DOWNLOADED_FRAMES[0]).joints3d
+    assert (joints.min(0) < points[1]).all() and (points[1] < joints.max(0)).all()
 
 
 def test_a_frame_whose_clip_is_not_there_is_named(downloaded, tmp_path):
