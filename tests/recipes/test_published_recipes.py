@@ -8,6 +8,7 @@ import torch
 
 from hcmoco.config import build, load_recipe, merge, parse_overrides
 from hcmoco.errors import UserError
+from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.multimodal import HCMoCo
 from hcmoco.objectives import ObjectiveConfig, ReleaseOptions
 from hcmoco.pretraining.config import PretrainConfig
@@ -121,6 +122,27 @@ def test_larger_backbones_are_all_that_differs_from_paper_w18(name):
     same["optim"] |= {"lr": rate}
     same["train"] |= {"batch_size_per_lane": {"paper-w32": 18, "paper-w48": 12}[name], "save_every": epoch}
     assert config.model_dump() == same
+
+
+def test_points_are_all_that_differs_from_paper_w18():
+    """And the data that have depth with a camera, the published 160 rows of a step, and as many epochs."""
+    config, paper = recipe("paper-w18-points"), recipe("paper-w18")
+    assert config.train.lanes * config.train.batch_size_per_lane == 160
+    epoch = math.ceil(330_000 / 160)
+    assert config.stages.stage1_steps == config.stages.stage2_steps == 100 * epoch
+    assert config.data.sources.keys() == {"ntu", "parsing"}
+    same = paper.model_dump()
+    same |= {"name": "paper-w18-points", "output_dir": "runs/paper-w18-points", "stages": config.stages.model_dump()}
+    same["data"]["sources"] = config.model_dump()["data"]["sources"]
+    same["model"]["depth"] = EncoderConfig(name="pointnet2_msg", args={"num_points": 4096}).model_dump()
+    same["train"] |= {"batch_size_per_lane": 20, "save_every": epoch}
+    assert config.model_dump() == same
+    with torch.device("meta"):
+        model = HCMoCo(config.model, seed=config.seed, load=False)
+        assert parameters(model.depth) == 2_674_992
+        model.add_dense_mappers()
+    # Counted by running the published code, whose dense mapper of points has batch norm's 256 in the place of 128 biases.
+    assert parameters(model) == 12_655_760 - 256 + 128
 
 
 def test_a_stage_of_paper_w18_is_100_epochs_of_its_assumed_rows():

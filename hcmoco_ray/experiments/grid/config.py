@@ -45,6 +45,7 @@ class ExperimentsConfig(Config):
     overrides: tuple[str, ...] = Field(
         (), description="dotted keys on top of each task's recipe, as on the command line, such as encoder.name"
     )
+    recipe: str | None = Field(None, description="the tasks' recipe in this block; null: the grid's")
     inits: tuple[str, ...] = Field((), description="names of the grid's initializations that it compares; (): all")
 
 

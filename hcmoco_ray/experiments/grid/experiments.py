@@ -108,8 +108,9 @@ def _recipe_of(
 ) -> FinetuneRecipe:
     labels = [f"{key}={value}" for key, value in block.labels.items()]
     own = [*labels, f"init={spec.init}", f"seed={seed}", f"output_dir={out}"]
-    values = cli.task_values(task, grid.recipe, overrides, below=[*own, *block.overrides])
-    config = run_config.check(FinetuneRecipe, values, grid.recipe if "/" in grid.recipe else f"{task}/{grid.recipe}")
+    recipe = block.recipe or grid.recipe
+    values = cli.task_values(task, recipe, overrides, below=[*own, *block.overrides])
+    config = run_config.check(FinetuneRecipe, values, recipe if "/" in recipe else f"{task}/{recipe}")
     check_input_sizes(config.encoder, config.task)
     return config
 
