@@ -141,7 +141,7 @@ def test_points_are_all_that_differs_from_paper_w18():
         model = HCMoCo(config.model, seed=config.seed, load=False)
         assert parameters(model.depth) == 2_674_992
         model.add_dense_mappers()
-    # Counted by running the published code, whose dense mapper of points has batch norm's 256 in the place of 128 biases.
+    # Counted by running the published code, whose dense mapper of points has batch norm's 256 and no 128 biases.
     assert parameters(model) == 12_655_760 - 256 + 128
 
 
