@@ -19,15 +19,13 @@ from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
 from hcmoco_ray.config import PretrainRecipe
 from hcmoco_ray.experiments.grid.config import GridConfig, PretrainedConfig
-from hcmoco_ray.experiments.results import deciding
+from hcmoco_ray.experiments.results import NO_WEIGHTS, deciding
 from hcmoco_ray.paths import resolve_path, resolve_start
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.config import TrackingConfig
 from hcmoco_ray.tracking.provenance import made_by
 from hcmoco_ray.train import pretrain as train_pretrain
 from hcmoco_ray.train.run_dir import load_saved_config, states_of
-
-NO_WEIGHTS = "not run: no weight file"
 
 
 @dataclass(frozen=True)

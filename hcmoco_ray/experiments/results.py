@@ -15,6 +15,8 @@ from hcmoco_ray.tracking.provenance import made_by
 
 DONE, MISSING = "done", "missing"
 EXPERIMENTS = "experiments"
+NO_WEIGHTS = "not run: no weight file"
+"""Status of an experiment that starts from ImageNet's weights where they are not at hand."""
 _EARLIER = {EXPERIMENTS: "cells"}  # folder of results -> what version 0.1 called it
 
 

@@ -6,12 +6,12 @@ from hcmoco.storage import Folder, absolute, join
 from hcmoco_ray.report import html, markdown
 from hcmoco_ray.report.conditions import conditions, recipes, synthetic
 from hcmoco_ray.report.figures import drawings
-from hcmoco_ray.report.model import Block, Bullets, Heading, Text
+from hcmoco_ray.report.model import Block, Bullets, Drawing, Heading, Text
 from hcmoco_ray.report.numbers import Filled, fill
 from hcmoco_ray.report.paper_tables import TABLES
 from hcmoco_ray.report.pictures import embedded
 from hcmoco_ray.report.reader import Results, read_results
-from hcmoco_ray.report.tables import summary_blocks, table_blocks
+from hcmoco_ray.report.tables import loss_blocks, summary_blocks, table_blocks
 
 _CURVES = (
     "Figure 6 of the paper shows Human3.6M parsing with all labels and with 20%. Here every task is shown: the line is "
@@ -54,7 +54,7 @@ def run(results_uri: str, out_uri: str) -> int:
     blocks += conditions(results)
 
     out = Folder(out_uri)
-    for drawing in drawn:
+    for drawing in [block for block in blocks if isinstance(block, Drawing)]:
         out.write(drawing.name, drawing.svg.encode())
     if absolute(out_uri) != absolute(results_uri):
         for name, data in results.pictures.items():
@@ -87,12 +87,12 @@ def _reading(source: str) -> str:
         f"Every method has the paper's line and below it the line “{source}”. The head of each group of columns says "
         "what "
         "was run. Bold is the best of the rows compared. The last two lines say whether HCMoCo is first: ✓ yes, ✗ no, "
-        "in brackets where the difference is within two standard errors or only one seed was run."
+        "in brackets where the 95 % interval of the difference has 0 in it or only one seed was run."
     )
 
 
 def _summary(results: Results, tables: Sequence[Filled], source: str) -> list[Block]:
-    blocks: list[Block] = [Heading("Summary", "summary"), *summary_blocks(tables, source)]
+    blocks: list[Block] = [Heading("Summary", "summary"), *summary_blocks(tables, source), *loss_blocks(tables)]
     num_open = sum(entry.run is None for entry in results.entries)
     if results.notes:
         blocks += [

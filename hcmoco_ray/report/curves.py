@@ -2,7 +2,7 @@
 
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,10 +49,9 @@ def curves(name: str, panels: Sequence[Panel], metric: str) -> str:
     Returns:
         An `<svg>` element with its namespace, without XML declaration.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 9}):
+    def draw() -> Figure:
         figure = Figure(figsize=(_WIDTH * len(panels), _HEIGHT), layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         handles: dict[str, Any] = {}
@@ -70,6 +69,17 @@ def curves(name: str, panels: Sequence[Panel], metric: str) -> str:
         )
         for text in legend.get_texts():
             text.set_parse_math(False)
+        return figure
+
+    return as_svg(name, draw)
+
+
+def as_svg(name: str, draw: Callable[[], Any]) -> str:
+    """Return the figure that `draw` makes as an `<svg>` element; `name` is unique in a page."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 9}):
+        figure = draw()
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", metadata=nothing)

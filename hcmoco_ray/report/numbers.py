@@ -5,7 +5,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from hcmoco_ray.report.paper_tables import NO_START, Group, Row, Table
+from scipy.special import stdtrit
+
+from hcmoco_ray.experiments.results import NO_WEIGHTS
+from hcmoco_ray.report.paper_tables import Group, Row, Table
 from hcmoco_ray.report.reader import Entry
 
 METHOD = "hcmoco"
@@ -36,7 +39,8 @@ class Margin:
         other: name of the strongest other.
         other_score: its mean.
         difference: mean over the common seeds of HCMoCo's score less the other's.
-        error: standard error of the difference; None for one seed.
+        interval: the difference's 95 % interval reaches this far to each side (Student's t, paired by seed); None for
+            one seed.
         seeds: number of common seeds; 0 for the paper, which does not say.
     """
 
@@ -44,7 +48,7 @@ class Margin:
     other: str
     other_score: float
     difference: float
-    error: float | None
+    interval: float | None
     seeds: int
 
     @property
@@ -53,12 +57,12 @@ class Margin:
 
     @property
     def clear(self) -> bool:
-        """Whether the difference is more than two standard errors; never for one seed."""
-        return self.error is not None and abs(self.difference) > 2 * self.error
+        """Whether the 95 % interval leaves out 0; never for one seed."""
+        return self.interval is not None and abs(self.difference) > self.interval
 
     @property
     def mark(self) -> str:
-        """✓ first, ✗ not first; in brackets within two standard errors or for a single seed, never for the paper's."""
+        """✓ first, ✗ not first; in brackets if the interval has 0 in it or for a single seed, never for the paper's."""
         sign = "✓" if self.first else "✗"
         return sign if self.clear or not self.seeds else f"({sign})"
 
@@ -150,12 +154,18 @@ def other_share(group: Group, label: str) -> str:
 
 def status(filled: Filled, row: Row, group: int) -> str:
     """Return why a row has no number here in a group."""
-    if not row.init:
-        return NO_START
     text = filled.open.get((row.init, group), "")
     if not text or text == "missing":
         return "not run"
     return "failed" if text.startswith("failed") else text
+
+
+def has_line(filled: Filled, row: Row) -> bool:
+    """Whether a row has a line of results here: not if it starts from weights that were not at hand."""
+    if not row.init:
+        return False
+    reasons = {status(filled, row, group) for group in range(len(filled.groups)) if (row.init, group) in filled.open}
+    return reasons != {NO_WEIGHTS} or any(row.init in column.scores for column in filled.columns)
 
 
 def _more_groups(table: Table, entries: Sequence[Entry]) -> list[Group]:
@@ -227,10 +237,16 @@ def _margin_here(scores: dict[str, Score]) -> Margin | None:
             continue
         shared = sorted(own.seeds.keys() & other.seeds.keys())
         pairs = [own.seeds[seed] - other.seeds[seed] for seed in shared]
-        error = statistics.stdev(pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else None
         difference = statistics.mean(pairs) if pairs else own.mean - other.mean
-        margins.append(Margin(own.mean, init, other.mean, difference, error, max(1, len(pairs))))
+        margins.append(Margin(own.mean, init, other.mean, difference, interval_95(pairs), max(1, len(pairs))))
     return min(margins, key=lambda each: each.difference, default=None)
+
+
+def interval_95(values: Sequence[float]) -> float | None:
+    """Return how far the 95 % interval of a mean reaches to each side, by Student's t; None for fewer than two."""
+    if len(values) < 2:
+        return None
+    return float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def _margin_paper(table: Table, place: int) -> Margin | None:

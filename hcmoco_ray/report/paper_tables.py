@@ -8,7 +8,17 @@ each group of columns the task and the share of the labels.
 
 from dataclasses import dataclass
 
-NO_START = "not run: pre-training that starts from ImageNet weights"
+SUBJECTS = {
+    1: "DensePose",
+    2: "RGB parsing",
+    3: "Ablation",
+    4: "Depth parsing",
+    5: "3D pose",
+    6: "Other modality",
+    7: "Missing modality",
+    8: "Other backbones",
+}
+"""Table number -> a few words on what it compares."""
 _PARSING = (("mIoU", "mIoU"), ("mAcc", "mAcc"), ("aAcc", "aAcc"))
 _DENSEPOSE = (("BBox AP", "box_ap"), ("GPS AP", "gps_ap"), ("GPSM AP", "gpsm_ap"), ("IoU AP", "mask_ap"))
 

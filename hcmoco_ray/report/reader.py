@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hcmoco import config_errors
 from hcmoco.errors import UserError
 from hcmoco.storage import Folder, join
+from hcmoco_ray.experiments.results import NO_WEIGHTS
 
 PROGRAMS = ("label_fractions", "ablation", "backbones", "versatility")
 _EARLIER = {"label_fractions": "fractions.json"}
@@ -211,10 +212,12 @@ def _without_result(entries: list[Entry]) -> list[str]:
     """Return a line for each initialization and status, with the experiments without a result."""
     groups: dict[tuple[str, str, str], dict[str, list[int]]] = {}
     for each in entries:
-        if each.run is None:
+        if each.run is None and each.status != NO_WEIGHTS:
             name = " ".join(part for part in (each.task, each.labels) if part)
             groups.setdefault((each.program, each.init, each.status), {}).setdefault(name, []).append(each.seed)
-    lines = []
+    unstarted = [each for each in entries if each.run is None and each.status == NO_WEIGHTS]
+    noun = "experiment starts" if len(unstarted) == 1 else "experiments start"
+    lines = [f"{len(unstarted)} {noun} from ImageNet's weights, which were not at hand"] if unstarted else []
     for (program, init, status), names in groups.items():
         listed = "; ".join(
             f"{name} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))})"

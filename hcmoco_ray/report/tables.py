@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hcmoco_ray.report.model import Block, Bullets, Grid, Heading, TableCell, Text
-from hcmoco_ray.report.numbers import METHOD, Column, Filled, Margin, other_share, status
-from hcmoco_ray.report.paper_tables import Row
+from hcmoco_ray.report.margins import margins
+from hcmoco_ray.report.model import Block, Bullets, Drawing, Grid, Heading, TableCell, Text
+from hcmoco_ray.report.numbers import METHOD, Column, Filled, Margin, has_line, other_share, status
+from hcmoco_ray.report.paper_tables import SUBJECTS, Row
 
 NAMES = {
     "scratch": "From Scratch",
@@ -22,7 +23,13 @@ NAMES = {
 def table_blocks(filled: Filled, source: str) -> list[Block]:
     """Return heading, grid and note of one table; `source` names the lines that are not the paper's."""
     table = filled.table
+    without = [row.method for row in filled.rows if row.values and not has_line(filled, row)]
     notes = [table.note] if table.note else []
+    if without and table.program:
+        notes.append(
+            f"{', '.join(without)}: these start from ImageNet's weights, which were not at hand, so they have the "
+            "paper's line alone. Where to get the file and which key takes it: docs/fine-tuning.md."
+        )
     heading = Heading(f"Table {table.number}. {table.title}", f"table-{table.number}", 3)
     return [heading, _grid(filled, source), *(Text(each, "note") for each in notes)]
 
@@ -36,7 +43,7 @@ def _grid(filled: Filled, source: str) -> Grid:
     body = []
     for row in filled.rows:
         lines = [_paper_line(filled, row)] if row.values else []
-        if filled.table.program:
+        if filled.table.program and has_line(filled, row):
             lines.append(_here_line(filled, row, source))
         note = row.note or ("HCMoCo" if row.init == METHOD and row.method.startswith("Ours") else "")
         name = TableCell(row.method or NAMES.get(row.init, row.init), note, kind="head", rows=len(lines))
@@ -112,36 +119,56 @@ def summary_blocks(tables: Sequence[Filled], source: str) -> list[Block]:
     papers = [column.paper for _, column, _ in found if column.paper]
     counted = (
         f"HCMoCo is first in {len(first)} of the {len(found)} columns that have a comparison here, in {clear} of them "
-        f"by more than two standard errors of the paired difference; of the {len(mains)} main metrics in "
+        f"by more than the 95 % interval of the paired difference; of the {len(mains)} main metrics in "
         f"{sum(margin.first for margin in mains)}."
     )
     if papers:
         counted += (
             f" Of these columns the paper has {len(papers)}, and is first in {sum(each.first for each in papers)}."
         )
-    blocks: list[Block] = [Text(counted)]
-    losses = [_loss(*each) for each in found if not each[2].first]
-    blocks += [Text("Not first here:"), Bullets(tuple(losses))] if losses else [Text("It is first in every column.")]
-    compared = [(filled, column) for filled in tables if filled.table.program for column in filled.columns]
-    paper_losses = [
-        _paper_loss(filled, column) for filled, column in compared if column.paper and not column.paper.first
+    if len(first) == len(found):
+        counted += " It is first in every column."
+    people = "synthetic people" if source == "synthetic" else "this project's own runs"
+    title = f"HCMoCo less the strongest other initialization, {people}"
+    rows = [
+        (f"{SUBJECTS[filled.table.number]}, {_group(filled, column)}, {column.head}", margin)
+        for filled, column, margin in found
+        if column.main
     ]
-    if paper_losses:
-        blocks += [Text("Not first in the paper, among the rows compared:"), Bullets(tuple(paper_losses))]
     return [
-        *blocks,
+        Text(counted),
+        Drawing(
+            "curves/margins.svg",
+            margins(rows, title),
+            f"{title}; main metrics; bars are 95 % intervals, hollow: a single seed",
+        ),
         Heading("Margins of the main metrics", "margins", 3),
         _margins(tables, source),
         Text(_MARKS, "note"),
     ]
 
 
+def loss_blocks(tables: Sequence[Filled]) -> list[Block]:
+    """List the columns in which HCMoCo is not first, here and in the paper."""
+    found = [(filled, column, column.here) for filled in tables for column in filled.columns if column.here]
+    losses = [_loss(*each) for each in found if not each[2].first]
+    blocks: list[Block] = [Text("Not first here:"), Bullets(tuple(losses))] if losses else []
+    compared = [(filled, column) for filled in tables if filled.table.program for column in filled.columns]
+    paper_losses = [
+        _paper_loss(filled, column) for filled, column in compared if column.paper and not column.paper.first
+    ]
+    if paper_losses:
+        blocks += [Text("Not first in the paper, among the rows compared:"), Bullets(tuple(paper_losses))]
+    return [Heading("Where HCMoCo is not first", "losses", 3), *blocks] if blocks else []
+
+
 _MARKS = (
-    "Difference: HCMoCo less the strongest of the others, mean over the seeds that both have ± its standard error. "
-    "✓ HCMoCo is first, ✗ it is not; in brackets where the difference is within two standard errors or only one seed "
-    "was "
-    "run. The paper gives no spread, so its marks have no brackets; in its Tables 1 and 2 the rows with random weights "
-    "before pre-training are compared (From Scratch and *), as here."
+    "Difference: HCMoCo less the strongest of the others, mean over the seeds that both have ± its 95 % interval "
+    "(Student's t, paired by seed). The seeds are those of the fine-tunings; each objective was pre-trained once, and "
+    "how much another pre-training would differ is not in the interval. "
+    "✓ HCMoCo is first, ✗ it is not; in brackets where the interval has 0 in it or only one seed was run. The paper "
+    "gives no spread, so its marks have no brackets; in its Tables 1 and 2 the rows with random weights before "
+    "pre-training are compared (From Scratch and *), as here."
 )
 
 
@@ -156,7 +183,7 @@ def _group(filled: Filled, column: Column) -> str:
 
 
 def _difference(margin: Margin) -> str:
-    return _signed(margin.difference) + ("" if margin.error is None else f" ± {margin.error:.2f}")
+    return _signed(margin.difference) + ("" if margin.interval is None else f" ± {margin.interval:.2f}")
 
 
 def _signed(number: float) -> str:
@@ -164,7 +191,7 @@ def _signed(number: float) -> str:
 
 
 def _loss(filled: Filled, column: Column, margin: Margin) -> str:
-    doubt = "" if margin.clear or margin.seeds == 1 else ", within two standard errors"
+    doubt = "" if margin.clear or margin.seeds == 1 else ", the interval has 0 in it"
     seeds = f"{margin.seeds} seed{'s' if margin.seeds > 1 else ''}"
     other = NAMES.get(margin.other, margin.other)
     return (

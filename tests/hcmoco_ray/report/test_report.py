@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from hcmoco_ray.commands import report
 from hcmoco_ray.report.markdown import plain
+from hcmoco_ray.report.numbers import interval_95
 
 PARSING = ("mIoU", "mAcc", "aAcc")
 VOID = {"meta", "link", "img", "br"}
@@ -141,11 +143,13 @@ def test_mean_spread_and_who_is_first(tmp_path):
     assert page.row(2, "Ours*", "paper")[6:9] == ["57.08", "71.75", "99.13"]
     assert page.row(2, "CMC*", "synthetic")[6] == "21.00 ± 1.00"
     assert ours[0] == "not run"
-    assert "not run: pre-training that starts from ImageNet weights" in page.row(2, "Ours†", "synthetic")
+    here = {row[0] for row in page.tables["table-2"] if row[1] == "synthetic"}
+    assert not any("†" in name for name in here), "a line without a number for rows that cannot be here"
+    assert "CMC† [45], MMV† [1], Ours†: these start from ImageNet's weights, which were not at hand" in page.text
     assert page.row(2, "HCMoCo first?", "paper")[6] == "✓"
-    # Pairs differ by 4, 5 and 3: 4 ± 0.58.
+    # Pairs differ by 4, 5 and 3: a mean of 4 with a standard error of 0.577, and t(0.975, 2) = 4.303.
     assert page.row(2, "HCMoCo first?", "synthetic")[6] == "✓"
-    assert "+4.00 ± 0.58" in page.text
+    assert "+4.00 ± 2.48" in page.text
     assert "It is first in every column." in page.text
     assert "| Ours\\* HCMoCo | synthetic | not run |" in markdown
     assert "**25.00** ± 1.73" in markdown
@@ -154,11 +158,11 @@ def test_mean_spread_and_who_is_first(tmp_path):
 @pytest.mark.parametrize(
     ("hcmoco", "mark", "line"),
     [
-        ([0.20, 0.22, 0.19], "✗", "HCMoCo 20.33, CMC 25.00 (difference −4.67 ± 0.33, 3 seeds)"),
+        ([0.20, 0.22, 0.19], "✗", "HCMoCo 20.33, CMC 25.00 (difference −4.67 ± 1.43, 3 seeds)"),
         (
             [0.20, 0.27, 0.26],
             "(✗)",
-            "HCMoCo 24.33, CMC 25.00 (difference −0.67 ± 2.19, 3 seeds, within two standard errors)",
+            "HCMoCo 24.33, CMC 25.00 (difference −0.67 ± 9.40, 3 seeds, the interval has 0 in it)",
         ),
         ([0.20], "(✗)", "HCMoCo 20.00, CMC 25.00 (difference −5.00, 1 seed)"),
         ([0.25, 0.27, 0.24], "(✓)", None),
@@ -212,7 +216,8 @@ def test_cells_without_a_result_say_why(tmp_path):
     ]
     parsing_grid(tmp_path, {"scratch": [0.1, 0.1], "hcmoco": [0.2, 0.2]}, more=more)
     page, markdown = pages(tmp_path)
-    assert page.row(2, "IN Pre-train", "synthetic")[6] == "not run: no weight file"
+    assert "IN Pre-train, CMC† [45], MMV† [1], Ours†: these start from ImageNet's weights" in page.text
+    assert "1 experiment starts from ImageNet's weights, which were not at hand" in page.text
     assert page.row(2, "MMV*", "synthetic")[6] == "failed"
     assert "experiments/lost.json does not exist, though label_fractions.json names it" in page.text
     assert "label_fractions, mmv: failed: <b> & | gone: parsing-rgb 10% (seed 1)" in page.text
@@ -297,7 +302,8 @@ def test_the_page_needs_nothing_else(tmp_path):
     assert shown.shape == (20, 1600, 3)
     assert "A b, HCMoCo" in page.text
     linked = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", markdown)
-    assert sorted(linked) == ["curves/parsing-rgb.svg", "pictures/a-b_hcmoco.png", "versatility/rgb-to-depth.png"]
+    pngs = ["pictures/a-b_hcmoco.png", "versatility/rgb-to-depth.png"]
+    assert sorted(linked) == ["curves/margins.svg", "curves/parsing-rgb.svg", *pngs]
     assert all((out / each).is_file() for each in linked)
 
 
@@ -311,6 +317,25 @@ def test_pictures_shrink_until_the_page_is_small_enough(tmp_path):
         )
     pages(tmp_path)
     assert (tmp_path / "index.html").stat().st_size < 6_000_000
+
+
+def test_the_first_picture_shows_each_margin_with_its_interval(tmp_path):
+    parsing_grid(tmp_path, {"cmc": [0.20, 0.22, 0.21], "hcmoco": [0.24, 0.27, 0.24]})
+    pages(tmp_path)
+    svg = (tmp_path / "curves/margins.svg").read_text()
+    assert "RGB parsing, 10% Data, mIoU" in svg
+    assert "synthetic people" in svg
+    text = (tmp_path / "tables.md").read_text()
+    assert text.index("curves/margins.svg") < text.index("Margins of the main metrics") < text.index("Table 1.")
+
+
+@pytest.mark.parametrize(("count", "quantile"), [(2, 12.7062), (3, 4.3027), (5, 2.7764)])
+def test_intervals_are_students(count, quantile):
+    """The quantiles of Student's t at 97.5 %, from its table, for 1, 2 and 4 degrees of freedom."""
+    values = [float(each) for each in range(count)]
+    error = np.std(values, ddof=1) / math.sqrt(count)
+    assert interval_95(values) == pytest.approx(quantile * error, rel=1e-4)
+    assert interval_95(values[:1]) is None
 
 
 def test_curves_are_the_validations(tmp_path):
