@@ -12,6 +12,7 @@ Shape suffixes: B rows of this worker, R rows of them that an encoder sees.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 
 import torch
 from timm.layers import DropPath
@@ -32,7 +33,7 @@ class LaneDraws:
 
     def __init__(self, seed: int, step: int, lanes: Sequence[int], batch_size_per_lane: int, device: torch.device):
         self._key, self._lanes, self._rows_per_lane, self._device = (seed, step), lanes, batch_size_per_lane, device
-        self._part = ""
+        self._part, self._beside = "", ""
         self._rows_R: Tensor | None = None
         self._generators: dict[tuple[str, int], torch.Generator] = {}
         self._first, self._count = 0, len(lanes) * batch_size_per_lane
@@ -50,6 +51,12 @@ class LaneDraws:
         part = LaneDraws(seed, step, lanes, size, self._device)
         part._first, part._count = rows.start % size, rows.stop - rows.start
         return part
+
+    def beside(self, others: str) -> "LaneDraws":
+        """Return a copy for a thread beside which `others` run, which draw from the same generator of torch."""
+        found = copy(self)
+        found._beside = f" or {others}, which runs beside it"
+        return found
 
     @contextmanager
     def of(self, part: str, rows_R: Tensor | None = None) -> Iterator[None]:
@@ -70,8 +77,8 @@ class LaneDraws:
             _current.reset(token)
         if self._torch_state() != before:
             raise UserError(
-                f"{part}: a layer of the encoder draws for a worker's rows together, so results would depend "
-                "on the number of workers; "
+                f"{part}{self._beside}: a layer of the encoder draws for a worker's rows together, so results would "
+                "depend on the number of workers; "
                 "of an encoder's args that draw, only drop_path_rate, drop_rate and proj_drop_rate can be used"
             )
 

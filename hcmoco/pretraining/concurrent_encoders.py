@@ -8,7 +8,6 @@ meet in the terms, whose backward pass ends at the features; from there each thr
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -72,7 +71,9 @@ class ConcurrentEncoders:
 
     def _encode(self, names: Sequence[str]) -> tuple[dict[str, Any], Tensor]:
         # A copy, since it knows which encoder draws.
-        views = replace(self._views, layers=copy(self._views.layers))
+        layers = self._views.layers
+        others = " or ".join(_HERE if names == _BESIDE else _BESIDE)
+        views = replace(self._views, layers=layers.beside(others) if layers else None)
         with self._context():
             return encode(self._model, views, names)
 
