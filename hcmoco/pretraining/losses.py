@@ -48,9 +48,12 @@ class Views:
         rows: modality -> int64 [R], which of the B rows these are, ascending.
         present: modality -> bool [B].
         has: the same on the host.
-        keypoints_BJ3: x, y in pixels of the crop, visibility.
-        anchors_BP: flat stride-4 cells, -1 where there is none.
-        size: side of the crop in pixels.
+        keypoints_BJ3: x, y in pixels of the skeleton's crop, visibility.
+        joints: "rgb" and "depth" -> float32 [B, J, 3], the same in the crop of the modality.
+        anchors: "rgb" and "depth" -> int64 [B, P], flat stride-4 cells of the modality's map that show the same places,
+            -1 where there is none.
+        rgb_to_depth_B23: pixels of the RGB crop to pixels of the depth crop; None where all rows share one.
+        size: side of the crops in pixels.
         layers: what the encoders' layers draw from in training; None: torch's generator.
         collective: whether an encoder also runs where no row has its modality, on a blank one, since its batch norms
             meet those of other workers.
@@ -63,7 +66,9 @@ class Views:
     index_B: Tensor
     source_B: Tensor
     keypoints_BJ3: Tensor
-    anchors_BP: Tensor
+    joints: dict[str, Tensor]
+    anchors: dict[str, Tensor]
+    rgb_to_depth_B23: Tensor | None
     size: int
     layers: LaneDraws | None = None
     collective: bool = False
@@ -80,8 +85,38 @@ class Views:
 
     @property
     def visible(self) -> Tensor:
-        """bool [B, J], which joints are visible; none of a row without keypoints."""
-        return (self.keypoints_BJ3[..., 2] > 0) & self.present["keypoints"][:, None]
+        """bool [B, J], which joints the skeleton encoder sees; none of a row without keypoints."""
+        return self._visible(self.keypoints_BJ3)
+
+    @property
+    def visible_by_modality(self) -> dict[str, Tensor]:
+        """Modality -> bool [B, J], which joints its crop shows; none of a row without keypoints."""
+        return {**{name: self._visible(each) for name, each in self.joints.items()}, "keypoints": self.visible}
+
+    def _visible(self, joints_BJ3: Tensor) -> Tensor:
+        return (joints_BJ3[..., 2] > 0) & self.present["keypoints"][:, None]
+
+    def anchor_cells(self) -> tuple[Tensor, Tensor | None]:
+        """Where the anchors lie, for Eq. 4's distances: float32 [B, P, 2], (row, column) of the depth cells and of the
+        RGB cells; None for the latter where they are the same.
+
+        Both are in the depth map, with distances as they are on average over the two maps: of crops that are zoomed
+        differently, the mean of what two places are apart in RGB cells and in depth cells.
+        """
+        grid = self.size // MAP_STRIDE
+        depth_BP, rgb_BP = self.anchors["depth"], self.anchors["rgb"]
+        depth_BP2 = torch.stack([depth_BP // grid, depth_BP % grid], -1).float()
+        if self.rgb_to_depth_B23 is None:
+            return depth_BP2, None
+        linear_B122, shift_B12 = self.rgb_to_depth_B23[:, None, :, :2], self.rgb_to_depth_B23[:, None, :, 2]
+        center_BP2 = MAP_STRIDE * (torch.stack([rgb_BP % grid, rgb_BP // grid], -1) + 0.5)
+        # A sum, and no matrix product, which is of few digits under autocast and in TF32.
+        at_BP2 = (linear_B122 * center_BP2[:, :, None]).sum(3) + shift_B12
+        rgb_BP2 = (at_BP2 / MAP_STRIDE - 0.5).flip(-1)
+        a_B, b_B, c_B, d_B = self.rgb_to_depth_B23[:, :, :2].flatten(1).unbind(1)
+        zoom_B11 = (a_B * d_B - b_B * c_B).abs().sqrt()[:, None, None]  # of depth, of RGB's
+        unit_B11 = (1 + 1 / zoom_B11) / 2
+        return depth_BP2 * unit_B11, rgb_BP2 * unit_B11
 
 
 def draw_negatives(
@@ -155,7 +190,9 @@ def to_device(
         index_B=there(batch.index),
         source_B=there(batch.source),
         keypoints_BJ3=there(batch.keypoints),
-        anchors_BP=there(batch.anchors),
+        joints={"rgb": there(batch.rgb_keypoints), "depth": there(batch.depth_keypoints)},
+        anchors={"rgb": there(batch.rgb_anchors), "depth": there(batch.anchors)},
+        rgb_to_depth_B23=None if (batch.rgb_to_depth == np.eye(2, 3)).all() else there(batch.rgb_to_depth),
         size=batch.rgb.shape[1],
     )
 
@@ -191,17 +228,18 @@ def compute_terms(
     if stage == 1:
         return terms, embeddings
 
-    P, grid = views.anchors_BP.shape[1], views.size // MAP_STRIDE
+    P = views.anchors["rgb"].shape[1]
     rgb_BCD, depth_BCD = found["dense/rgb"], found["dense/depth"]
-    valid_BP = (views.anchors_BP >= 0) & (views.present["rgb"] & views.present["depth"])[:, None]
-    cells_BP2 = torch.stack([views.anchors_BP // grid, views.anchors_BP % grid], -1).float()
-    terms |= dense_terms(config, rgb_BCD[:, :P], depth_BCD[:, :P], cells_BP2, valid_BP, scope)
+    both_B = views.present["rgb"] & views.present["depth"]
+    valid_BP = (views.anchors["rgb"] >= 0) & (views.anchors["depth"] >= 0) & both_B[:, None]
+    cells_BP2, rgb_cells_BP2 = views.anchor_cells()
+    terms |= dense_terms(config, rgb_BCD[:, :P], depth_BCD[:, :P], cells_BP2, valid_BP, scope, rgb_cells_BP2)
     return terms | sparse_terms(
         config,
         found["joints/keypoints"],
         rgb_BCD[:, P:],
         depth_BCD[:, P:],
-        views.visible,
+        views.visible_by_modality,
         views.present,
         scope,
     ), embeddings
@@ -231,9 +269,9 @@ def embed(
         )
     if stage == 1:
         return found
-    # Anchors and joints are read in one go: the first P cells of a row are its anchors, the other J its joints.
-    cells_BC = torch.cat([views.anchors_BP, model.joint_cells(views.keypoints_BJ3, views.size)], 1)
     for name in DENSE_MODALITIES:
+        # Anchors and joints are read in one go: the first P cells of a row are its anchors, the other J its joints.
+        cells_BC = torch.cat([views.anchors[name], model.joint_cells(views.joints[name], views.size)], 1)
         if name not in features:
             found[f"dense/{name}"] = views.nothing(cells_BC.shape[1], width)
             continue
@@ -253,8 +291,8 @@ def _points_of(views: Views, name: str, features: list[Tensor]) -> Tensor:
     """int64 [R, P + J]: the points that are compared with RGB: those that lie in the anchors' cells, which are the
     first P, and to each joint the nearest."""
     rows_R = views.rows[name]
-    anchors_P = torch.arange(views.anchors_BP.shape[1], device=rows_R.device)
-    joints_RJ = nearest_points(features, views.keypoints_BJ3[rows_R, :, :2])
+    anchors_P = torch.arange(views.anchors[name].shape[1], device=rows_R.device)
+    joints_RJ = nearest_points(features, views.joints[name][rows_R, :, :2])
     return torch.cat([anchors_P.expand(len(rows_R), -1), joints_RJ], 1)
 
 

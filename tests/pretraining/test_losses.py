@@ -88,7 +88,8 @@ def test_terms_are_those_of_the_parts_put_together_by_hand(model, objective, bat
         ).values
         visible = keypoints_BJ3[..., 2] > 0
         joints = at["rgb"][1], at["depth"][1]
-        expected |= sparse_terms(objective, again.joint_embedding(skeleton), *joints, visible, present).values
+        seen = dict.fromkeys(MODALITIES, visible)
+        expected |= sparse_terms(objective, again.joint_embedding(skeleton), *joints, seen, present).values
 
         got, got_embeddings = terms_of(model, objective, batch, banks)
     assert got.values.keys() == expected.keys()
