@@ -29,8 +29,8 @@ from hcmoco.models.multimodal import HCMoCo, MultiModalEncoders
 from hcmoco.objectives import MODALITIES, Bank, ObjectiveConfig, sample_terms
 from hcmoco.pretraining import trainer
 from hcmoco.pretraining.config import PretrainConfig
-from hcmoco.pretraining.losses import Views, to_device
 from hcmoco.pretraining.trainer import Pretraining
+from hcmoco.pretraining.views import Views, to_device
 from hcmoco.rng import make_rng
 from hcmoco.training import distributed
 from hcmoco.training.compile import compile_encoders

@@ -29,7 +29,8 @@ from hcmoco.objectives import (
     total,
     update_banks,
 )
-from hcmoco.pretraining.losses import Views, compute_terms, draw_negatives, to_device
+from hcmoco.pretraining.losses import compute_terms, draw_negatives
+from hcmoco.pretraining.views import Views, to_device
 from hcmoco.rng import make_rng
 from tests.helpers import objective_references as reference
 from tests.helpers.published_objective import published_dense, published_sample_level, published_sparse

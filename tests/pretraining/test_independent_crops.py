@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from hcmoco.data.crop_pairs import between, cell_centers
+from hcmoco.errors import UserError
 from hcmoco.models.multimodal import HCMoCo
 from hcmoco.objectives import MODALITIES, total
-from hcmoco.pretraining.losses import compute_terms, embed, encode, to_device
+from hcmoco.pretraining.loop import pretrain
+from hcmoco.pretraining.losses import compute_terms, embed, encode
 from hcmoco.pretraining.trainer import make_model
+from hcmoco.pretraining.views import to_device
 from tests.helpers import local_pretraining as tiny
 from tests.helpers import objective_references as reference
 from tests.helpers.tolerances import assert_step_close, flat_gradient
@@ -191,3 +194,18 @@ def test_what_a_crop_does_not_show_reaches_nothing(sources, modality):
         one, other = terms_of(model, config, batch), terms_of(model, config, garbage)
     assert all(torch.equal(one.values[term], other.values[term]) for term in one.values)
     assert all(value.isfinite() for value in one.values.values())
+
+
+def test_a_death_changes_no_bit(sources, tmp_path):
+    config = tiny.tiny_config(
+        augment=OWN, stages={"stage1_steps": 1, "stage2_steps": 3}, train={"save_every": 1, "window_steps": 2}
+    )
+    feed = tiny.tiny_feed(config, sources)
+    whole = pretrain(config, feed.plan, tiny.StoppingContext(feed), None)
+    with pytest.raises(tiny.DiedError):
+        pretrain(config, feed.plan, tiny.StoppingContext(feed, str(tmp_path), stop=3), None)
+    again = pretrain(config, feed.plan, tiny.StoppingContext(feed, str(tmp_path)), None)
+    assert tiny.differences(whole.state_dict(), again.state_dict()) == []
+    shared = config.model_copy(update={"augment": config.augment.model_copy(update={"independent": False})})
+    with pytest.raises(UserError, match=r"augment.independent was True, now None"):
+        pretrain(shared, feed.plan, tiny.StoppingContext(feed, str(tmp_path)), None)

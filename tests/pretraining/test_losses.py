@@ -6,7 +6,8 @@ import torch
 
 from hcmoco.models.multimodal import HCMoCo
 from hcmoco.objectives import MODALITIES, dense_terms, new_bank, sample_terms, sparse_terms, total
-from hcmoco.pretraining.losses import compute_terms, draw_negatives, encode, to_device
+from hcmoco.pretraining.losses import compute_terms, draw_negatives, encode
+from hcmoco.pretraining.views import to_device
 from tests.helpers import local_pretraining as tiny
 from tests.helpers.tolerances import assert_step_close, flat_gradient
 

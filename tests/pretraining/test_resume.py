@@ -27,7 +27,6 @@ RUNS = {
         "train": {"save_every": 1, "precision": "bfloat16"},
     },
     "rows for a third of the people": {"objective": {"bank_rows": 40}},
-    "crops of their own": {"augment": {"independent": True}},
     "as released": tiny.AS_RELEASED,
 }
 
