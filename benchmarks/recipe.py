@@ -35,6 +35,7 @@ ARMS = {
     "AdamW": f"people-cpu {_ADAMW}",
     "a quarter outdoors": "people-cpu data.sources.indoor.weight=3",
     "16 rows": "people-cpu train.lanes=2 stages.stage2_steps=860",
+    "a crop of its own for each modality": "people-cpu augment.independent=true",
     "200 anchors": "people-cpu objective.num_anchors=200",
     **{
         name: f"people-cpu model.rgb.name={name} model.depth.name={name} train.precision=float32"

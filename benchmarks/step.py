@@ -29,8 +29,8 @@ from hcmoco.models.multimodal import HCMoCo, MultiModalEncoders
 from hcmoco.objectives import MODALITIES, Bank, ObjectiveConfig, sample_terms
 from hcmoco.pretraining import trainer
 from hcmoco.pretraining.config import PretrainConfig
-from hcmoco.pretraining.losses import Views, to_device
 from hcmoco.pretraining.trainer import Pretraining
+from hcmoco.pretraining.views import Views, to_device
 from hcmoco.rng import make_rng
 from hcmoco.training import distributed
 from hcmoco.training.compile import compile_encoders
@@ -93,11 +93,14 @@ def make_batch(config: PretrainConfig, plan: Plan) -> Batch:
     if N:
         drawn = [draw_points(each, N, P, rng) for each in depth_BSS]
         points_BN, anchors_BP = (np.stack(each) for each in zip(*drawn, strict=True))
+    keypoints_BJ3 = np.concatenate([rng.uniform(0, S, (B, J, 2)), rng.random((B, J, 1)) < 0.9], 2).astype(np.float32)
     return Batch(
         step=0,
         rgb=rng.integers(0, 256, (B, S, S, 3)).astype(np.uint8),
         depth=depth_BSS,
-        keypoints=np.concatenate([rng.uniform(0, S, (B, J, 2)), rng.random((B, J, 1)) < 0.9], 2).astype(np.float32),
+        keypoints=keypoints_BJ3,
+        rgb_keypoints=keypoints_BJ3,
+        depth_keypoints=keypoints_BJ3,
         released_keypoints=rng.uniform(-1, 1, (B, J, 2)).astype(np.float32),
         has_rgb=np.ones(B, bool),
         has_depth=depth_BSS.any((1, 2)),
@@ -105,6 +108,8 @@ def make_batch(config: PretrainConfig, plan: Plan) -> Batch:
         index=rng.permutation(plan.offsets[-1])[:B].astype(np.int64),
         source=numbers.astype(np.int64),
         anchors=anchors_BP,
+        rgb_anchors=anchors_BP,
+        rgb_to_depth=np.tile(np.eye(2, 3, dtype=np.float32), (B, 1, 1)),
         points=points_BN,
         # A camera in whose picture a person of 1.7 m, 2.5 m away, is as high as the crop.
         rays=np.tile(np.float32([[1, 0, -S / 2], [0, 1, -S / 2]]) * np.float32(0.68 / S), (B, 1, 1)),

@@ -127,6 +127,11 @@ class CoTrainingSettings(Config):
             raise ValueError(
                 f"train.workers = {self.train.workers}: a co-training is one process; set train.workers: 1"
             )
+        if self.augment.independent:
+            raise ValueError(
+                "augment.independent: a co-training's labels, and the maximum of its two maps, are of one crop of RGB "
+                "and depth; set it to false"
+            )
         if self.augment.size < 64:
             raise ValueError(
                 f"augment.size = {self.augment.size}: must be at least 64, "

@@ -11,7 +11,8 @@ import torch
 from hcmoco.cotraining.loader import LabeledBatch
 from hcmoco.cotraining.model import INPUTS, CoTrained
 from hcmoco.errors import UserError
-from hcmoco.pretraining.losses import encode, to_device
+from hcmoco.pretraining.losses import encode
+from hcmoco.pretraining.views import to_device
 from hcmoco.tasks.base import Result
 from hcmoco.tasks.parsing.metric import ParsingMetric
 from hcmoco.tasks.parsing.task import ParsingBatch

@@ -86,7 +86,8 @@ class CoTrainingLoader(PlanLoader[LabeledBatch]):
         collate = CollateConfig(self.augment, self.joint_set, self.anchors, num_points=self.num_points)
         batch = make_micro_batch(seen, numbers, infos, collate, key)
         if self.num_background_anchors:
-            batch = replace(batch, anchors=np.concatenate([batch.anchors, self._background(batch, step, lane)], axis=1))
+            anchors = np.concatenate([batch.anchors, self._background(batch, step, lane)], axis=1)
+            batch = replace(batch, anchors=anchors, rgb_anchors=anchors)
         parts_BSS = np.full((len(rows), size, size), IGNORE, np.uint8)
         for position, (row, number) in enumerate(zip(rows, numbers, strict=True)):
             if number == LABELED:

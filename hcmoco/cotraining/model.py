@@ -16,7 +16,7 @@ from hcmoco.data.schema import MAP_STRIDE
 from hcmoco.data.transfer import send
 from hcmoco.models.multimodal import HCMoCo, ModelConfig, unit_length
 from hcmoco.models.points.encoder import read_cells
-from hcmoco.pretraining.losses import Views
+from hcmoco.pretraining.views import Views
 from hcmoco.rng import make_rng
 from hcmoco.tasks.parsing.head import ParsingHead
 from hcmoco.tasks.parsing.loss import cross_entropy

@@ -18,7 +18,8 @@ from hcmoco.data.transfer import send
 from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.objectives import Terms, bank_state, load_bank_state, total, update_banks
 from hcmoco.pretraining.banks import make_banks
-from hcmoco.pretraining.losses import compute_terms, draw_negatives, embed, encode, to_device
+from hcmoco.pretraining.losses import compute_terms, draw_negatives, embed, encode
+from hcmoco.pretraining.views import to_device
 from hcmoco.training.checkpoint import TrainState
 from hcmoco.training.precision import autocast
 from hcmoco.training.trainer import Losses, Trainer

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from hcmoco.data.codecs import check_rgb, decode_depth, decode_rgb
+from hcmoco.data.crop_pairs import between, matched_cells
 from hcmoco.data.encoded_images import EncodedImages
 from hcmoco.data.points import crop_rays, draw_points, require_camera
 from hcmoco.data.released_keypoints import released_keypoints
@@ -108,6 +109,8 @@ class SampleKey:
 def row_augmentation(row: dict, config: AugmentConfig, key: SampleKey, *, train: bool = True) -> Augmentation:
     """Return the crop of one row as `make_micro_batch` uses it, for callers that need the matrix itself.
 
+    It is the crop of all modalities, or with `independent` that of RGB.
+
     Args:
         row: of `person_schema`; `size` and `box` are used.
         config: how rows are cropped.
@@ -124,7 +127,47 @@ def row_augmentation(row: dict, config: AugmentConfig, key: SampleKey, *, train:
     return draw_affine(config, box, image_size, key.make_rng("augment"))
 
 
-def draw_anchors(depth_SS: np.ndarray, count: int, rng: np.random.Generator, *, replace: bool = False) -> np.ndarray:
+@dataclass(frozen=True)
+class RowCrops:
+    """The crops of one row, by modality."""
+
+    rgb: Augmentation
+    depth: Augmentation
+    keypoints: Augmentation
+
+
+def row_crops(row: dict, config: AugmentConfig, key: SampleKey, *, train: bool = True) -> RowCrops:
+    """Return the crops of one row: one for all modalities, or with `independent` one for each.
+
+    A row that lacks RGB or depth has no dense terms and keeps one crop. All crops of a row have the same mirror: a
+    mirrored person's left arm is a right arm, in every modality.
+
+    The keypoints have an affine of their own. Their position and size in the crop are normalized away before the
+    skeleton encoder sees them, but the crop's rotation and which joints it cuts off are not: a skeleton in the crop of
+    RGB could be told by these.
+
+    Args and errors: see `row_augmentation`.
+    """
+    first = row_augmentation(row, config, key, train=train)
+    if not (train and config.independent) or row.get("rgb") is None or row.get("depth") is None:
+        return RowCrops(first, first, first)
+    box = None if row.get("box") is None else np.asarray(row["box"], np.float64)
+
+    def another(modality: str) -> Augmentation:
+        rng = key.make_rng(f"augment {modality}")
+        return draw_affine(config, box, (row["size"], row["size"]), rng, flipped=first.flipped)
+
+    return RowCrops(first, another("depth"), another("keypoints"))
+
+
+def draw_anchors(
+    depth_SS: np.ndarray,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    replace: bool = False,
+    among_G: np.ndarray | None = None,
+) -> np.ndarray:
     """Draw positions of the stride-4 map that have a depth reading.
 
     Args:
@@ -132,12 +175,15 @@ def draw_anchors(depth_SS: np.ndarray, count: int, rng: np.random.Generator, *, 
         count: P.
         rng: source of the draws.
         replace: draw with replacement, as the published release does.
+        among_G: bool [(S / 4)²], positions that may be drawn; None: all.
 
     Returns:
         int64 [P], row * (S // 4) + column. Without `replace` they are distinct, followed by -1 where there are fewer
         than P positions with a reading. With `replace` they are all -1 if there is none.
     """
     cells = np.flatnonzero(depth_SS[::MAP_STRIDE, ::MAP_STRIDE])
+    if among_G is not None:
+        cells = cells[among_G[cells]]
     if replace and len(cells):
         cells = rng.choice(cells, count)
     elif len(cells) > count:
@@ -179,13 +225,16 @@ def make_micro_batch(
     target = joint_set_named(config.joint_set)
     flip_J = target.flip
     files: list[bytes | None] = [None] * count
-    augmentations: list[Augmentation] = []
+    crops_of_rgb: list[Augmentation] = []
     rgb = np.zeros((count if rgb_decoded else 0, size, size, 3), np.uint8)
+    joints, anchors = (count, len(target), 3), (count, config.num_anchors)
     batch = Batch(
         step=key.step,
         rgb=rgb,
         depth=np.zeros((count, size, size), np.uint16),
-        keypoints=np.zeros((count, len(target), 3), np.float32),
+        keypoints=np.zeros(joints, np.float32),
+        rgb_keypoints=np.zeros(joints, np.float32),
+        depth_keypoints=np.zeros(joints, np.float32),
         released_keypoints=np.zeros((count, len(target), 2), np.float32),
         has_rgb=np.zeros(count, bool),
         has_depth=np.zeros(count, bool),
@@ -194,7 +243,9 @@ def make_micro_batch(
             [row["index"] + sources[number].bank_offset for row, number in zip(rows, numbers, strict=True)], np.int64
         ),
         source=np.array(numbers, np.int64),
-        anchors=np.full((count, config.num_anchors), -1, np.int64),
+        anchors=np.full(anchors, -1, np.int64),
+        rgb_anchors=np.full(anchors, -1, np.int64),
+        rgb_to_depth=np.tile(np.eye(2, 3, dtype=np.float32), (count, 1, 1)),
         points=np.full((count, config.num_points), -1, np.int64),
         rays=np.zeros((count, 2, 3), np.float32),
     )
@@ -202,32 +253,45 @@ def make_micro_batch(
         source = sources[number]
         try:
             own = key.at(position)
-            augmentation = row_augmentation(row, config.augment, own, train=train)
-            augmentations.append(augmentation)
+            crops = row_crops(row, config.augment, own, train=train)
+            crops_of_rgb.append(crops.rgb)
             if row.get("rgb") is not None:
                 if rgb_decoded:
-                    rgb[position] = warp_rgb(decode_rgb(row["rgb"], row["size"]), augmentation, size)
+                    rgb[position] = warp_rgb(decode_rgb(row["rgb"], row["size"]), crops.rgb, size)
                 else:
                     check_rgb(row["rgb"], row["size"])
                     files[position] = row["rgb"]
                 batch.has_rgb[position] = True
             if row.get("depth") is not None:
-                depth_SS = warp_depth(decode_depth(row["depth"], source.depth_codec, row["size"]), augmentation, size)
+                depth_SS = warp_depth(decode_depth(row["depth"], source.depth_codec, row["size"]), crops.depth, size)
                 batch.depth[position] = depth_SS
                 batch.has_depth[position] = depth_SS.any()
+                partner_G = among_G = None
+                if crops.rgb is not crops.depth:
+                    batch.rgb_to_depth[position] = between(crops.rgb.matrix_23, crops.depth.matrix_23)
+                    partner_G = matched_cells(crops.depth.matrix_23, crops.rgb.matrix_23, size)
+                    among_G = partner_G >= 0
                 if config.num_points:
-                    batch.rays[position] = crop_rays(require_camera(row), augmentation.matrix_23)
+                    batch.rays[position] = crop_rays(require_camera(row), crops.depth.matrix_23)
                     batch.points[position], batch.anchors[position] = draw_points(
-                        depth_SS, config.num_points, config.num_anchors, own.make_rng("points")
+                        depth_SS, config.num_points, config.num_anchors, own.make_rng("points"), among_G=among_G
                     )
                 else:
                     batch.anchors[position] = draw_anchors(
-                        depth_SS, config.num_anchors, own.make_rng("anchors"), replace=config.anchors_with_replacement
+                        depth_SS,
+                        config.num_anchors,
+                        own.make_rng("anchors"),
+                        replace=config.anchors_with_replacement,
+                        among_G=among_G,
                     )
+                cells = batch.anchors[position]
+                batch.rgb_anchors[position] = cells if partner_G is None else np.where(cells < 0, -1, partner_G[cells])
             if row.get("keypoints") is not None:
                 stored_J3 = np.asarray(row["keypoints"], np.float32).reshape(-1, 3)
                 keypoints = convert(stored_J3, source.joint_set, config.joint_set)
-                batch.keypoints[position] = warp_keypoints(keypoints, augmentation, size, flip_J)
+                batch.keypoints[position] = warp_keypoints(keypoints, crops.keypoints, size, flip_J)
+                batch.rgb_keypoints[position] = warp_keypoints(keypoints, crops.rgb, size, flip_J)
+                batch.depth_keypoints[position] = warp_keypoints(keypoints, crops.depth, size, flip_J)
                 batch.released_keypoints[position] = released_keypoints(
                     stored_J3, row.get("crop"), row["size"], source.joint_set, config.joint_set
                 )
@@ -236,5 +300,5 @@ def make_micro_batch(
             raise ValueError(f"record {row.get('id')!r}: {error}") from error
     if not rgb_decoded:
         ids = tuple(str(row.get("id")) for row in rows)
-        batch.rgb = EncodedImages(ids, tuple(files), tuple(augmentations), size)
+        batch.rgb = EncodedImages(ids, tuple(files), tuple(crops_of_rgb), size)
     return batch

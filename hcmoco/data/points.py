@@ -61,7 +61,12 @@ def crop_turn(matrix_23: np.ndarray) -> np.ndarray:
 
 
 def draw_points(
-    depth_SS: np.ndarray, num_points: int, num_anchors: int, rng: np.random.Generator
+    depth_SS: np.ndarray,
+    num_points: int,
+    num_anchors: int,
+    rng: np.random.Generator,
+    *,
+    among_G: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the points of a crop, and the positions at which they are compared with the RGB map.
 
@@ -70,12 +75,13 @@ def draw_points(
         num_points: N.
         num_anchors: P, at most N.
         rng: source of the draws.
+        among_G: bool [(S / 4)²], cells that may be anchors; None: all.
 
     Returns:
         points: int64 [N], pixels with a reading, row * S + column, in random order. All are distinct, or each pixel is
             there at least once where the crop has fewer than N. All -1 in a crop without a reading.
         anchors: int64 [P], distinct cells of the stride-4 map, row * (S // 4) + column; the i-th is the cell of the
-            i-th point. -1 where the points lie in fewer than P cells.
+            i-th point. -1 where the points lie in fewer than P such cells.
     """
     pixels = np.flatnonzero(depth_SS)
     if not len(pixels):
@@ -86,7 +92,8 @@ def draw_points(
         points = np.concatenate([rng.permutation(pixels), rng.choice(pixels, num_points - len(pixels))])
     side = depth_SS.shape[1]
     cells = points // side // MAP_STRIDE * (side // MAP_STRIDE) + points % side // MAP_STRIDE
-    first = np.sort(np.unique(cells, return_index=True)[1])[:num_anchors]
+    first = np.sort(np.unique(cells, return_index=True)[1])
+    first = (first if among_G is None else first[among_G[cells[first]]])[:num_anchors]
     points = np.concatenate([points[first], np.delete(points, first)])
     anchors = np.concatenate([cells[first], np.full(num_anchors - len(first), -1)])
     return points.astype(np.int64), anchors.astype(np.int64)

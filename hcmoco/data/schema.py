@@ -235,7 +235,10 @@ class Batch:
         step: global step.
         rgb: uint8 [B, S, S, 3], RGB; or the same, still encoded, where the training device decodes.
         depth: uint16 [B, S, S], millimeters, 0 = no reading.
-        keypoints: float32 [B, J, 3], x, y in pixels of the S x S image, visibility 0 or 1 (0 outside the image).
+        keypoints: float32 [B, J, 3], x, y in pixels of the S x S image, visibility 0 or 1 (0 outside the image): what
+            the skeleton encoder reads.
+        rgb_keypoints, depth_keypoints: float32 [B, J, 3], the same joints in pixels of the RGB and of the depth crop;
+            equal to `keypoints` unless each modality has a crop of its own (`AugmentConfig.independent`).
         released_keypoints: float32 [B, J, 2], row, column of the same joints as the published code normalizes them,
             before the augmentation (see hcmoco.data.released_keypoints). For `model.polluted_keypoints`, which zeroes
             those that are not visible.
@@ -244,6 +247,11 @@ class Batch:
         source: int64 [B], number of the data set in the run's mixture.
         anchors: int64 [B, P], valid positions of the stride-4 map, row * (S // 4) + column. They are distinct, with -1
             if there are fewer than P, or drawn with replacement. For the dense terms; all -1 for a row without depth.
+            They are cells of the depth map.
+        rgb_anchors: int64 [B, P], the cells of the RGB map that show the same places, -1 where `anchors` is. Equal to
+            `anchors` where RGB and depth share their crop.
+        rgb_to_depth: float32 [B, 2, 3], the affine from pixels of the RGB crop to pixels of the depth crop; the
+            identity where they share one.
         points: int64 [B, N], pixels of the depth that are read as points, row * S + column; the first P lie in the
             cells of the anchors. All -1 for a row without depth; N is 0 where depth is read as a picture.
         rays: float32 [B, 2, 3], x, y in pixels of the S x S image to x / z, y / z (see hcmoco.data.points); 0 where N
@@ -254,6 +262,8 @@ class Batch:
     rgb: np.ndarray | EncodedImages
     depth: np.ndarray
     keypoints: np.ndarray
+    rgb_keypoints: np.ndarray
+    depth_keypoints: np.ndarray
     released_keypoints: np.ndarray
     has_rgb: np.ndarray
     has_depth: np.ndarray
@@ -261,6 +271,8 @@ class Batch:
     index: np.ndarray
     source: np.ndarray
     anchors: np.ndarray
+    rgb_anchors: np.ndarray
+    rgb_to_depth: np.ndarray
     points: np.ndarray
     rays: np.ndarray
 

@@ -8,7 +8,7 @@ p_result = matrix_23 @ (x, y, 1).
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import cv2
 import numpy as np
@@ -85,6 +85,12 @@ class AugmentConfig(Config):
     center_scale: float = Field(
         1.25, gt=0, le=CROP_MARGIN, description="side of the fixed crop of evaluations, in longest sides of the box"
     )
+    independent: bool = Field(
+        False,
+        description="in training, crop RGB, depth and keypoints of a row that has RGB and depth each by an affine of "
+        "its own (one mirror for all). Where they share one crop, as published, the position in it answers the dense "
+        "terms. Positions and joints are matched through the affines. Source: not the paper's",
+    )
 
     @field_validator("scale")
     @classmethod
@@ -104,6 +110,13 @@ class AugmentConfig(Config):
                 f"box sides; at most {room:g}, or a smaller scale"
             )
         return shift
+
+    def identity(self) -> dict[str, Any]:
+        """See `Config.identity`. Shared crops have the identity that they had before there were others."""
+        named = super().identity()
+        if not self.independent:
+            del named["independent"]
+        return named
 
 
 @dataclass(frozen=True)
@@ -156,7 +169,12 @@ def _center_and_side(box: np.ndarray | None, image_size: tuple[int, int]) -> tup
 
 
 def draw_affine(
-    config: AugmentConfig, box: np.ndarray | None, image_size: tuple[int, int], rng: np.random.Generator
+    config: AugmentConfig,
+    box: np.ndarray | None,
+    image_size: tuple[int, int],
+    rng: np.random.Generator,
+    *,
+    flipped: bool | None = None,
 ) -> Augmentation:
     """Draw a random crop around a person.
 
@@ -166,6 +184,7 @@ def draw_affine(
         image_size: width and height of the source image.
         rng: source of the draws. The number of draws is constant, so switching off one setting leaves the others as
             they were.
+        flipped: whether the crop is mirrored; None: that is drawn.
 
     Raises:
         ValueError: a box that is not finite or has no area.
@@ -174,7 +193,7 @@ def draw_affine(
     unit = rng.random(8)
     degrees = float(np.clip(rng.standard_normal() * config.rotation, -config.rotation_limit, config.rotation_limit))
     low, high = config.scale
-    flip = bool(unit[4] < config.flip_probability)
+    flip = bool(unit[4] < config.flip_probability) if flipped is None else flipped
     matrix = crop_matrix(
         (x + (2 * unit[1] - 1) * config.shift * longest, y + (2 * unit[2] - 1) * config.shift * longest),
         (low + (high - low) * unit[0]) * longest,

@@ -1,7 +1,10 @@
 """Dense intra-sample level (Eq. 3 to 5): a place on the body in RGB finds the same place in depth, and near places
 nearly so.
 
-Shape suffixes: B samples of the batch, P anchor cells of a sample, D embedding width.
+RGB and depth may be cropped differently. Then an anchor is a pair of cells, one of each map, and distances are taken
+where both maps' cells have been brought.
+
+Shape suffixes: B samples of the batch, P anchors of a sample, D embedding width.
 """
 
 from typing import Literal
@@ -12,9 +15,11 @@ from hcmoco.objectives.loss_terms import NEG_INF, Terms, at_least_float32, maske
 from hcmoco.objectives.scope import LOCAL, Scope
 
 
-def soft_target(cells_BP2: Tensor, valid_BP: Tensor, distance_scale: float = 1.0) -> Tensor:
-    """Eq. 4's weights [B, P, P]: entry [b, n, m] is the weight of cell m for anchor n, a softmax over the valid m of
-    minus their distance.
+def soft_target(
+    cells_BP2: Tensor, valid_BP: Tensor, distance_scale: float = 1.0, others_BP2: Tensor | None = None
+) -> Tensor:
+    """Eq. 4's weights [B, P, P]: entry [b, n, m] is the weight of the other modality's cell m for anchor n, a softmax
+    over the valid m of minus their distance.
 
     The paper prints exp(+distance), by which the farthest cell would weigh most; the published release, and its text,
     mean exp(-distance). Rows and columns of cells that are not valid are arbitrary but finite.
@@ -22,12 +27,14 @@ def soft_target(cells_BP2: Tensor, valid_BP: Tensor, distance_scale: float = 1.0
     Args:
         cells_BP2: (row, column) of each cell, in cells.
         distance_scale: what a distance of one cell counts, per cell; larger is harder.
+        others_BP2: likewise of the other modality's cells, in the same coordinates; None: they are the same.
     """
     out_BP = _out(valid_BP)
-    # Cells are whole numbers, so squares and their sums are exact. The expanded form a^2 + b^2 - 2ab would lose the
-    # small distances, which carry nearly all the weight.
+    # Cells of one crop are whole numbers, so squares and their sums are exact. The expanded form a^2 + b^2 - 2ab would
+    # lose the small distances, which carry nearly all the weight.
     row_BP, column_BP = cells_BP2.unbind(2)
-    down_BPP, across_BPP = row_BP[:, :, None] - row_BP[:, None], column_BP[:, :, None] - column_BP[:, None]
+    to_row_BP, to_column_BP = (cells_BP2 if others_BP2 is None else others_BP2).unbind(2)
+    down_BPP, across_BPP = row_BP[:, :, None] - to_row_BP[:, None], column_BP[:, :, None] - to_column_BP[:, None]
     distance_BPP = down_BPP.square_().addcmul_(across_BPP, across_BPP).sqrt_()
     return distance_BPP.mul_(-distance_scale).masked_fill_(out_BP[:, None], NEG_INF).softmax(2)
 
@@ -41,6 +48,7 @@ def dense_intra(
     tau: float,
     target: Literal["soft", "hard"] = "soft",
     distance_scale: float = 1.0,
+    rgb_cells_BP2: Tensor | None = None,
     scope: Scope = LOCAL,
 ) -> Terms:
     """`d/rgb-depth` and `d/depth-rgb`: with W the target's weights, a sample's loss is the mean over its valid anchors
@@ -53,12 +61,13 @@ def dense_intra(
     release W sums to 1 and m is summed.)
 
     Args:
-        rgb_BPD, depth_BPD: embeddings at the same cells, unit norm; cells that are not valid may hold anything.
-        cells_BP2: (row, column) of each cell, in cells; floating.
+        rgb_BPD, depth_BPD: embeddings at the same places, unit norm; cells that are not valid may hold anything.
+        cells_BP2: (row, column) of each depth cell, in cells; floating.
         valid_BP: bool; False for padding, all False for a sample without one of the modalities.
         tau: temperature, > 0.
         target: "soft" is Eq. 4; "hard" is InfoNCE, weight 1 for the same anchor and 0 else.
         distance_scale: see `soft_target`.
+        rgb_cells_BP2: of each RGB cell, in the coordinates of `cells_BP2`; None: they are the same.
         scope: whose samples the term is the mean of.
     """
     with no_autocast(rgb_BPD):
@@ -70,10 +79,16 @@ def dense_intra(
         out_BP = _out(valid_BP)
         # -sum W log softmax = logsumexp - sum W logits.
         if target == "soft":
-            weights_BPP = soft_target(cells_BP2.to(rgb_BPD.dtype), valid_BP, distance_scale)
+            cells_BP2 = cells_BP2.to(rgb_BPD.dtype)
+            if rgb_cells_BP2 is None:
+                to_depth_BPP = to_rgb_BPP = soft_target(cells_BP2, valid_BP, distance_scale)
+            else:
+                rgb_cells_BP2 = rgb_cells_BP2.to(rgb_BPD.dtype)
+                to_depth_BPP = soft_target(rgb_cells_BP2, valid_BP, distance_scale, cells_BP2)
+                to_rgb_BPP = soft_target(cells_BP2, valid_BP, distance_scale, rgb_cells_BP2)
             expected_rgb_BP, expected_depth_BP = (
-                (weights_BPP * logits_BPP).sum(2),
-                (weights_BPP * logits_BPP.mT).sum(2),
+                (to_depth_BPP * logits_BPP).sum(2),
+                (to_rgb_BPP * logits_BPP.mT).sum(2),
             )
         else:
             expected_rgb_BP = expected_depth_BP = logits_BPP.diagonal(dim1=1, dim2=2)

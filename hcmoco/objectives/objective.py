@@ -100,6 +100,7 @@ def dense_terms(
     cells_BP2: Tensor,
     valid_BP: Tensor,
     scope: Scope = LOCAL,
+    rgb_cells_BP2: Tensor | None = None,
 ) -> Terms:
     """The d terms; see `dense_intra`."""
     return dense_intra(
@@ -110,6 +111,7 @@ def dense_terms(
         tau=config.tau_d,
         target=config.dense_target,
         distance_scale=config.distance_scale,
+        rgb_cells_BP2=rgb_cells_BP2,
         scope=scope,
     )
 
@@ -119,30 +121,32 @@ def sparse_terms(
     skeleton_BJD: Tensor,
     rgb_BJD: Tensor,
     depth_BJD: Tensor,
-    visible_BJ: Tensor,
+    visible: Mapping[str, Tensor],
     present: Mapping[str, Tensor],
     scope: Scope = LOCAL,
 ) -> Terms:
     """The s terms; see `joint_intra` and `joint_inter`.
 
     Args:
-        visible_BJ: bool, the joint is marked visible and lies in the picture; False for samples without keypoints.
+        visible: "rgb", "depth" and "keypoints" -> bool [B, J], the joint is marked visible and lies in the modality's
+            crop; False for samples without keypoints. A skeleton and a picture are compared at the joints that both
+            show.
         present: "rgb", "depth" and "keypoints" -> bool [B].
     """
     terms, used = Terms(), []
     for modality, dense_BJD in (("rgb", rgb_BJD), ("depth", depth_BJD)):
         marked_B = present[modality] & present["keypoints"]
-        seen_BJ = visible_BJ & marked_B[:, None]
+        seen_BJ = visible[modality] & marked_B[:, None]
         terms |= joint_intra(
             skeleton_BJD,
             dense_BJD,
-            seen_BJ,
+            seen_BJ & visible["keypoints"],
             tau=config.tau_s,
             modality=modality,
             release=config.release,
             scope=scope,
         )
-        used.append(marked_B[:, None].expand_as(visible_BJ) if config.release.inter_invisible_joints else seen_BJ)
+        used.append(marked_B[:, None].expand_as(seen_BJ) if config.release.inter_invisible_joints else seen_BJ)
     return terms | joint_inter(
         rgb_BJD,
         depth_BJD,

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from hcmoco.models.multimodal import MultiModalEncoders
 from hcmoco.objectives import MODALITIES
-from hcmoco.pretraining.losses import Views, encode
+from hcmoco.pretraining.losses import encode
+from hcmoco.pretraining.views import Views
 
 _BESIDE, _HERE = ("rgb",), ("depth", "keypoints")
 

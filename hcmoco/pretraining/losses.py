@@ -1,21 +1,16 @@
-"""The terms of the objective of one batch: to the device, through the encoders, to the levels.
+"""The terms of the objective of one batch: through the encoders, to the levels.
 
 Shape suffixes: B rows of this worker, R rows of them that an encoder sees, P anchors, J joints, D embedding.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hcmoco.data.encoded_images import EncodedImages
-from hcmoco.data.schema import MAP_STRIDE, Batch
-from hcmoco.data.transfer import send
-from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.models.mmv import COARSE, FINE, MMV
 from hcmoco.models.multimodal import DENSE_MODALITIES, MultiModalEncoders, unit_length
 from hcmoco.models.points.encoder import PointCloud, nearest_points
@@ -33,55 +28,10 @@ from hcmoco.objectives import (
     sample_terms,
     sparse_terms,
 )
+from hcmoco.pretraining.views import Views
 from hcmoco.rng import make_rng
 
 _FINE, _COARSE = ("rgb", "depth"), ("rgb", "keypoints")  # what meets in each of MMV's spaces
-
-
-@dataclass
-class Views:
-    """A batch on the device, normalized. An encoder sees only the rows that have its modality, or (the release) all of
-    them.
-
-    Attributes:
-        inputs: modality -> what its encoder takes, [R, ...], or points of R rows.
-        rows: modality -> int64 [R], which of the B rows these are, ascending.
-        present: modality -> bool [B].
-        has: the same on the host.
-        keypoints_BJ3: x, y in pixels of the crop, visibility.
-        anchors_BP: flat stride-4 cells, -1 where there is none.
-        size: side of the crop in pixels.
-        layers: what the encoders' layers draw from in training; None: torch's generator.
-        collective: whether an encoder also runs where no row has its modality, on a blank one, since its batch norms
-            meet those of other workers.
-    """
-
-    inputs: dict[str, Tensor | PointCloud]
-    rows: dict[str, Tensor]
-    present: dict[str, Tensor]
-    has: dict[str, np.ndarray]
-    index_B: Tensor
-    source_B: Tensor
-    keypoints_BJ3: Tensor
-    anchors_BP: Tensor
-    size: int
-    layers: LaneDraws | None = None
-    collective: bool = False
-
-    def spread(self, modality: str, values_R: Tensor) -> Tensor:
-        """[R, ...] -> [B, ...], zeros in the rows that the encoder did not see."""
-        if len(values_R) == len(self.index_B):
-            return values_R
-        return values_R.new_zeros((len(self.index_B), *values_R.shape[1:])).index_copy(0, self.rows[modality], values_R)
-
-    def nothing(self, *shape: int) -> Tensor:
-        """[B, *shape] of zeros, for a modality that no row has."""
-        return torch.zeros(len(self.index_B), *shape, device=self.index_B.device)
-
-    @property
-    def visible(self) -> Tensor:
-        """bool [B, J], which joints are visible; none of a row without keypoints."""
-        return (self.keypoints_BJ3[..., 2] > 0) & self.present["keypoints"][:, None]
 
 
 def draw_negatives(
@@ -95,69 +45,6 @@ def draw_negatives(
         return make_rng(seed, "negatives", step).random(draw_shape(config, 0))
     shape = draw_shape(config, batch_size_per_lane)
     return np.concatenate([make_rng(seed, "negatives", step, lane).random(shape) for lane in lanes])
-
-
-def to_device(
-    batch: Batch, device: torch.device, model: MultiModalEncoders, *, encode_absent: bool = False, inputs: bool = True
-) -> Views:
-    """Copies a batch to `device` and makes of its integers, there, what the encoders of `model` take.
-
-    Args:
-        encode_absent: give the encoders all rows; what a row lacks is zeros there, after normalization (the release).
-        inputs: False leaves out what the encoders take.
-    """
-
-    def there(array: np.ndarray | EncodedImages) -> Tensor:
-        return send(array, device)
-
-    has = dict(zip(MODALITIES, (batch.has_rgb, batch.has_depth, batch.has_keypoints), strict=True))
-    # Row numbers are found on the host, which knows the flags: the device is never waited for.
-    shown = {name: np.arange(len(batch)) if encode_absent else np.flatnonzero(flags) for name, flags in has.items()}
-    rows = {name: there(numbers) for name, numbers in shown.items()}
-    present = {name: there(flags) for name, flags in has.items()}
-
-    def seen(name: str, array: np.ndarray | EncodedImages) -> Tensor:
-        # All rows are copied, since that copy may have been begun long ago; the encoder's are picked on the device.
-        whole = there(array)
-        if len(shown[name]) == len(batch):
-            return whole
-        # 16-bit unsigned tensors have hardly any operations.
-        return whole.view(torch.int16)[rows[name]].view(whole.dtype) if array is batch.depth else whole[rows[name]]
-
-    def depth() -> Tensor | PointCloud:
-        if not model.config.depth.is_points:
-            return model.prepare_depth(seen("depth", batch.depth))
-        if not batch.points.shape[1]:
-            raise ValueError("the batch has no points, and the depth encoder reads them: set CollateConfig.num_points")
-        arrays = (batch.depth, batch.points, batch.rays)
-        return model.prepare_points(*(seen("depth", array) for array in arrays))
-
-    taken: dict[str, Tensor | PointCloud] = {}
-    if inputs:
-        numbers = shown["keypoints"]
-        rgb_RCSS = model.prepare_rgb(seen("rgb", batch.rgb))
-        if encode_absent:
-            # Black is not zero once normalized; depth and keypoints are.
-            rgb_RCSS = rgb_RCSS.masked_fill(~present["rgb"][:, None, None, None], 0)
-        taken = {
-            "rgb": rgb_RCSS,
-            "depth": depth(),
-            # The release's skeletons do not follow the augmentation, and are normalized already.
-            "keypoints": there(batch.released_keypoints[numbers] * (batch.keypoints[numbers][..., 2:] > 0))
-            if model.config.polluted_keypoints
-            else model.prepare_keypoints(seen("keypoints", batch.keypoints)),
-        }
-    return Views(
-        inputs=taken,
-        rows=rows,
-        present=present,
-        has=has,
-        index_B=there(batch.index),
-        source_B=there(batch.source),
-        keypoints_BJ3=there(batch.keypoints),
-        anchors_BP=there(batch.anchors),
-        size=batch.rgb.shape[1],
-    )
 
 
 def compute_terms(
@@ -191,17 +78,18 @@ def compute_terms(
     if stage == 1:
         return terms, embeddings
 
-    P, grid = views.anchors_BP.shape[1], views.size // MAP_STRIDE
+    P = views.anchors["rgb"].shape[1]
     rgb_BCD, depth_BCD = found["dense/rgb"], found["dense/depth"]
-    valid_BP = (views.anchors_BP >= 0) & (views.present["rgb"] & views.present["depth"])[:, None]
-    cells_BP2 = torch.stack([views.anchors_BP // grid, views.anchors_BP % grid], -1).float()
-    terms |= dense_terms(config, rgb_BCD[:, :P], depth_BCD[:, :P], cells_BP2, valid_BP, scope)
+    both_B = views.present["rgb"] & views.present["depth"]
+    valid_BP = (views.anchors["rgb"] >= 0) & (views.anchors["depth"] >= 0) & both_B[:, None]
+    cells_BP2, rgb_cells_BP2 = views.anchor_cells()
+    terms |= dense_terms(config, rgb_BCD[:, :P], depth_BCD[:, :P], cells_BP2, valid_BP, scope, rgb_cells_BP2)
     return terms | sparse_terms(
         config,
         found["joints/keypoints"],
         rgb_BCD[:, P:],
         depth_BCD[:, P:],
-        views.visible,
+        views.visible_by_modality,
         views.present,
         scope,
     ), embeddings
@@ -231,9 +119,9 @@ def embed(
         )
     if stage == 1:
         return found
-    # Anchors and joints are read in one go: the first P cells of a row are its anchors, the other J its joints.
-    cells_BC = torch.cat([views.anchors_BP, model.joint_cells(views.keypoints_BJ3, views.size)], 1)
     for name in DENSE_MODALITIES:
+        # Anchors and joints are read in one go: the first P cells of a row are its anchors, the other J its joints.
+        cells_BC = torch.cat([views.anchors[name], model.joint_cells(views.joints[name], views.size)], 1)
         if name not in features:
             found[f"dense/{name}"] = views.nothing(cells_BC.shape[1], width)
             continue
@@ -253,8 +141,8 @@ def _points_of(views: Views, name: str, features: list[Tensor]) -> Tensor:
     """int64 [R, P + J]: the points that are compared with RGB: those that lie in the anchors' cells, which are the
     first P, and to each joint the nearest."""
     rows_R = views.rows[name]
-    anchors_P = torch.arange(views.anchors_BP.shape[1], device=rows_R.device)
-    joints_RJ = nearest_points(features, views.keypoints_BJ3[rows_R, :, :2])
+    anchors_P = torch.arange(views.anchors[name].shape[1], device=rows_R.device)
+    joints_RJ = nearest_points(features, views.joints[name][rows_R, :, :2])
     return torch.cat([anchors_P.expand(len(rows_R), -1), joints_RJ], 1)
 
 

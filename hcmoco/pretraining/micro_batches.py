@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from hcmoco.models.multimodal import MultiModalEncoders
-from hcmoco.pretraining.losses import Views, embed
+from hcmoco.pretraining.losses import embed
+from hcmoco.pretraining.views import Views
 from hcmoco.training.distributed import running_statistics
 
 

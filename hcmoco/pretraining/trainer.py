@@ -20,9 +20,10 @@ from hcmoco.pretraining.banks import make_banks
 from hcmoco.pretraining.concurrent_encoders import ConcurrentEncoders
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.global_batch import AllWorkers
-from hcmoco.pretraining.losses import Views, compute_terms, draw_negatives, embed, to_device
+from hcmoco.pretraining.losses import compute_terms, draw_negatives, embed
 from hcmoco.pretraining.micro_batches import CachedEmbeddings, micro_batches
 from hcmoco.pretraining.term_gradients import ask_for_gradients, gradient_norms
+from hcmoco.pretraining.views import Views, to_device
 from hcmoco.training import distributed
 from hcmoco.training.checkpoint import TrainState
 from hcmoco.training.lr_schedule import learning_rate

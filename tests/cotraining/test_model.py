@@ -9,7 +9,8 @@ from hcmoco.cotraining.evaluation import evaluate, predict
 from hcmoco.cotraining.model import CoTrained, parsing_loss
 from hcmoco.data.body_parts import IGNORE
 from hcmoco.errors import UserError
-from hcmoco.pretraining.losses import encode, to_device
+from hcmoco.pretraining.losses import encode
+from hcmoco.pretraining.views import to_device
 from tests.helpers import local_cotraining as tiny
 from tests.helpers.tolerances import assert_figures_close
 

@@ -11,7 +11,8 @@ from hcmoco.cotraining.trainer import CoTraining
 from hcmoco.data.schema import MAP_STRIDE
 from hcmoco.errors import UserError
 from hcmoco.models.multimodal import unit_length
-from hcmoco.pretraining.losses import embed, encode, to_device
+from hcmoco.pretraining.losses import embed, encode
+from hcmoco.pretraining.views import to_device
 from hcmoco.training.local import LocalContext
 from tests.helpers import local_cotraining as tiny
 

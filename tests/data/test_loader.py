@@ -13,11 +13,12 @@ from tests.helpers import local_pretraining as tiny
 LANES, ROWS, WINDOW, STEPS = 6, 2, 3, 8
 
 
-@pytest.fixture(scope="module")
-def config():
-    train = {"lanes": LANES, "batch_size_per_lane": ROWS, "window_steps": WINDOW}
+@pytest.fixture(scope="module", params=[False, True], ids=["shared crops", "crops of their own"])
+def config(request):
     return tiny.tiny_config(
-        train=train, stages={"stage1_steps": 3, "stage2_steps": STEPS - 3}, augment={"flip_probability": 0.5}
+        train={"lanes": LANES, "batch_size_per_lane": ROWS, "window_steps": WINDOW},
+        stages={"stage1_steps": 3, "stage2_steps": STEPS - 3},
+        augment={"flip_probability": 0.5, "independent": request.param},
     )
 
 

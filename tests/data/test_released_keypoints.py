@@ -18,7 +18,7 @@ from hcmoco.datasets.base import read_all
 from hcmoco.models.encoders import EncoderConfig
 from hcmoco.models.multimodal import HCMoCo, ModelConfig
 from hcmoco.models.semgcn import SkeletonConfig
-from hcmoco.pretraining.losses import to_device
+from hcmoco.pretraining.views import to_device
 from tests.helpers.coco_files import write_keypoints
 from tests.helpers.mpii_files import write_mpii
 

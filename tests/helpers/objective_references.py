@@ -75,24 +75,26 @@ def released_sample_level(embeddings, has_depth, index, banks, drawn, tau) -> di
     return result
 
 
-def dense_weights(cells, valid, scale) -> dict[tuple[int, int], float]:
-    """Eq. 4 with the sign that the text means: weight of cell m for anchor n, keyed (m, n)."""
+def dense_weights(cells, valid, scale, other_cells=None) -> dict[tuple[int, int], float]:
+    """Eq. 4 with the sign that the text means: weight of the other's cell m for anchor n, keyed (m, n)."""
+    others = cells if other_cells is None else other_cells
     usable = [p for p in range(len(valid)) if valid[p]]
     weights = {}
     for n in usable:
-        near = {m: math.exp(-scale * math.dist(cells[m].tolist(), cells[n].tolist())) for m in usable}
+        near = {m: math.exp(-scale * math.dist(others[m].tolist(), cells[n].tolist())) for m in usable}
         weights.update({(m, n): value / math.fsum(near.values()) for m, value in near.items()})
     return weights
 
 
-def dense_one_way(anchors_BPD, others_BPD, cells, valid, tau, target, scale) -> float:
-    """Eq. 3 per image, and the mean over images."""
+def dense_one_way(anchors_BPD, others_BPD, cells, valid, tau, target, scale, other_cells=None) -> float:
+    """Eq. 3 per image, and the mean over images. `other_cells`: of the others, where they are not those of the
+    anchors."""
     images = []
     for b in range(len(valid)):
         usable = [p for p in range(valid.shape[1]) if valid[b, p]]
         if not usable:
             continue
-        weights = dense_weights(cells[b], valid[b], scale)
+        weights = dense_weights(cells[b], valid[b], scale, None if other_cells is None else other_cells[b])
         per_anchor = []
         for n in usable:
             scores = {m: dot(anchors_BPD[b, n], others_BPD[b, m]) / tau for m in usable}

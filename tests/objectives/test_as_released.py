@@ -29,7 +29,8 @@ from hcmoco.objectives import (
     total,
     update_banks,
 )
-from hcmoco.pretraining.losses import Views, compute_terms, draw_negatives, to_device
+from hcmoco.pretraining.losses import compute_terms, draw_negatives
+from hcmoco.pretraining.views import Views, to_device
 from hcmoco.rng import make_rng
 from tests.helpers import objective_references as reference
 from tests.helpers.published_objective import published_dense, published_sample_level, published_sparse
@@ -118,7 +119,7 @@ def test_sparse_level(has_depth):
     leaves = [reference.unit(rng, B, J, D).requires_grad_() for _ in range(3)]
     visible = reference.flags(rng, B, J)
     visible[2] = False
-    terms = sparse_terms(RELEASED, *leaves, visible, present(has_depth))
+    terms = sparse_terms(RELEASED, *leaves, dict.fromkeys(MODALITIES, visible), present(has_depth))
     expected = published_sparse(*leaves, visible, has_depth)
     check(terms, expected)
     got = torch.autograd.grad(torch.stack(list(terms.values.values())).sum(), leaves)
@@ -168,18 +169,25 @@ def mixed_batch(has_depth: Tensor) -> Batch:
     keypoints[rng.random((B, J)) < 0.3] = 0
     keypoints[2] = 0  # has keypoints by its flag, but none is in sight
     valid = [np.flatnonzero(each[::4, ::4]) for each in depth]
+    images = {"rgb": rng.integers(0, 256, (B, SIDE, SIDE, 3)).astype(np.uint8), "depth": depth}
+    released = rng.uniform(-1, 1, (B, J, 2)).astype(np.float32)
+    index = rng.permutation(N)[:B]
+    anchors = np.stack([rng.choice(each, P) if len(each) else np.full(P, -1) for each in valid])
     return Batch(
         step=0,
-        rgb=rng.integers(0, 256, (B, SIDE, SIDE, 3)).astype(np.uint8),
-        depth=depth,
+        **images,
         keypoints=keypoints,
-        released_keypoints=rng.uniform(-1, 1, (B, J, 2)).astype(np.float32),
+        rgb_keypoints=keypoints,
+        depth_keypoints=keypoints,
+        released_keypoints=released,
         has_rgb=np.ones(B, bool),
         has_depth=has_depth,
         has_keypoints=np.ones(B, bool),
-        index=rng.permutation(N)[:B],
+        index=index,
         source=(~has_depth).astype(np.int64),
-        anchors=np.stack([rng.choice(each, P) if len(each) else np.full(P, -1) for each in valid]),
+        anchors=anchors,
+        rgb_anchors=anchors,
+        rgb_to_depth=np.tile(np.eye(2, 3, dtype=np.float32), (B, 1, 1)),
         points=np.full((B, 0), -1, np.int64),
         rays=np.zeros((B, 2, 3), np.float32),
     )

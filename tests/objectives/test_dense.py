@@ -50,6 +50,38 @@ def test_gradients_equal_finite_differences(target):
     assert torch.autograd.gradcheck(summed, (rgb.requires_grad_(), depth.requires_grad_()))
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("target", ["soft", "hard"])
+def test_cells_of_two_crops_are_weighed_by_where_both_lie(seed, target):
+    rgb, depth, cells, valid = case(seed)
+    moved = cells + torch.from_numpy(np.random.default_rng(seed).normal(0, 0.4, cells.shape))
+    given = {"tau": TAU, "target": target, "distance_scale": 0.7}
+    terms = dense_intra(rgb, depth, cells, valid, rgb_cells_BP2=moved, **given)
+    assert figures(terms) == pytest.approx(
+        {
+            "d/rgb-depth": reference.dense_one_way(rgb, depth, moved, valid, TAU, target, 0.7, cells),
+            "d/depth-rgb": reference.dense_one_way(depth, rgb, cells, valid, TAU, target, 0.7, moved),
+        },
+        rel=1e-9,
+    )
+    # The modalities in each other's place exchange the two terms.
+    swapped = dense_intra(depth, rgb, moved, valid, rgb_cells_BP2=cells, **given)
+    assert figures(swapped) == pytest.approx(
+        {"d/rgb-depth": figures(terms)["d/depth-rgb"], "d/depth-rgb": figures(terms)["d/rgb-depth"]}, rel=1e-12
+    )
+    alike = dense_intra(rgb, depth, cells, valid, rgb_cells_BP2=cells.clone(), **given)
+    assert figures(alike) == pytest.approx(figures(dense_intra(rgb, depth, cells, valid, **given)), rel=1e-12)
+    # The finite differences of the loss in both embeddings.
+    few = (slice(0, 2), slice(0, 4))
+    leaves = rgb[few].clone().requires_grad_(), depth[few].clone().requires_grad_()
+
+    def summed(rgb, depth):
+        found = dense_intra(rgb, depth, cells[few], valid[few], rgb_cells_BP2=moved[few], **{**given, "tau": 0.3})
+        return sum(found.values.values())
+
+    assert torch.autograd.gradcheck(summed, leaves)
+
+
 def test_target_is_a_distribution_that_peaks_at_the_anchor():
     rows, columns = torch.meshgrid(torch.arange(20.0), torch.arange(20.0), indexing="ij")
     cells = torch.stack((rows.flatten(), columns.flatten()), 1)[None]

@@ -68,7 +68,12 @@ class Step:
         sample = sample_terms(self.config, self.embeddings, self.present, self.index, self.banks, self.draws)
         dense = dense_terms(self.config, self.rgb_cells, self.depth_cells, self.cells, self.valid)
         sparse = sparse_terms(
-            self.config, self.skeleton, self.rgb_joints, self.depth_joints, self.visible, self.present
+            self.config,
+            self.skeleton,
+            self.rgb_joints,
+            self.depth_joints,
+            dict.fromkeys(MODALITIES, self.visible),
+            self.present,
         )
         return sample | dense | sparse
 

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from hcmoco.errors import UserError
 from hcmoco.models.mmv import MMV
 from hcmoco.pretraining.loop import STAGE_1, pretrain
-from hcmoco.pretraining.losses import compute_terms, to_device
+from hcmoco.pretraining.losses import compute_terms
 from hcmoco.pretraining.trainer import make_model
+from hcmoco.pretraining.views import to_device
 from hcmoco.training.checkpoint import States
 from hcmoco.training.lr_schedule import learning_rate
 from tests.helpers import local_pretraining as tiny

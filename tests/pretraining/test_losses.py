@@ -6,7 +6,8 @@ import torch
 
 from hcmoco.models.multimodal import HCMoCo
 from hcmoco.objectives import MODALITIES, dense_terms, new_bank, sample_terms, sparse_terms, total
-from hcmoco.pretraining.losses import compute_terms, draw_negatives, encode, to_device
+from hcmoco.pretraining.losses import compute_terms, draw_negatives, encode
+from hcmoco.pretraining.views import to_device
 from tests.helpers import local_pretraining as tiny
 from tests.helpers.tolerances import assert_step_close, flat_gradient
 
@@ -88,7 +89,8 @@ def test_terms_are_those_of_the_parts_put_together_by_hand(model, objective, bat
         ).values
         visible = keypoints_BJ3[..., 2] > 0
         joints = at["rgb"][1], at["depth"][1]
-        expected |= sparse_terms(objective, again.joint_embedding(skeleton), *joints, visible, present).values
+        seen = dict.fromkeys(MODALITIES, visible)
+        expected |= sparse_terms(objective, again.joint_embedding(skeleton), *joints, seen, present).values
 
         got, got_embeddings = terms_of(model, objective, batch, banks)
     assert got.values.keys() == expected.keys()

@@ -19,6 +19,7 @@ CONVNEXT = {
 STEPS = {
     "frozen statistics": ({}, {"frozen": True}),
     "no batch norm, layers that draw": ({"model": CONVNEXT}, {"frozen": True, "lacking": {"depth": [0]}}),
+    "crops of their own": ({"augment": {"independent": True}}, {"frozen": True}),
     "MMV": ({"objective": {"method": "mmv"}}, {"frozen": True, "full": False}),
 }
 

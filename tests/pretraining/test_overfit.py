@@ -5,9 +5,10 @@ import torch
 
 from hcmoco.objectives import MODALITIES, soft_target
 from hcmoco.pretraining.loop import pretrain
-from hcmoco.pretraining.losses import compute_terms, to_device
+from hcmoco.pretraining.losses import compute_terms
 from hcmoco.pretraining.probes.nearest import cosine
 from hcmoco.pretraining.probes.retrieval import retrieve
+from hcmoco.pretraining.views import to_device
 from tests.helpers import local_pretraining as tiny
 
 pytestmark = pytest.mark.slow

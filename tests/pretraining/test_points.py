@@ -15,10 +15,11 @@ from hcmoco.data.shards.writer import write_shards
 from hcmoco.errors import UserError
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.loop import pretrain
-from hcmoco.pretraining.losses import embed, encode, to_device
+from hcmoco.pretraining.losses import embed, encode
 from hcmoco.pretraining.probes.run import probe
 from hcmoco.pretraining.probes.views import make_views
 from hcmoco.pretraining.trainer import Pretraining
+from hcmoco.pretraining.views import to_device
 from hcmoco.training.checkpoint import States
 from tests.helpers import forked_runs
 from tests.helpers import local_pretraining as tiny

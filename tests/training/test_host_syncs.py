@@ -84,6 +84,7 @@ PRETRAININGS = {
     "few rows at once": {"train": {"micro_rows": 2}},
     "global batch, bounded bank": {"train": {"global_batch": True}, "objective": {"bank_rows": 40}},
     "layers that draw": {"model": {"rgb": {"args": {"drop_path_rate": 0.5}}}},
+    "crops of their own": {"augment": {"independent": True}},
     "mmv": {"objective": {"method": "mmv"}, "train": {"batch_size_per_lane": 4}},
     "as released": tiny.AS_RELEASED,
 }
