@@ -26,7 +26,7 @@ from hcmoco.data.codecs import (
 from hcmoco.data.pinhole import project
 from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.finetuning.saved_model import load_model, save_model
-from hcmoco.inference.images import find_images
+from hcmoco.inference.inputs import find_inputs
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.synthetic import PeopleConfig, make_person
 from hcmoco.tasks.densepose import DensePoseConfig
@@ -408,6 +408,7 @@ def test_a_second_run_replaces_the_first_and_nothing_else(predict, tmp_path):
     assert second.status == 0
     files = {str(path.relative_to(second.folder)) for path in second.folder.rglob("*") if path.is_file()}
     own = {"about.json", "index.jpg", "labels/b.png.0.png", "pictures/b.png.jpg", "predictions.jsonl"}
+    own |= {"overlays/b.png.png", "legend.png", "coco/images.json", "coco/segmentation.json"}
     assert files == own | {"notes.txt", "labels/mine.png"}
 
 
@@ -454,7 +455,7 @@ def test_a_folder_that_cannot_be_opened_is_said():
         (root / "in" / "closed").chmod(0)
         if own == 0:
             os.seteuid(65534)
-        found = find_images(str(root / "in"), "about.json")
+        found = find_inputs([str(root / "in")], "about.json")
     finally:
         os.seteuid(own)
         (root / "in" / "closed").chmod(0o755)
@@ -514,7 +515,7 @@ def test_a_folder_of_other_things_is_refused(predict, tmp_path):
         ("rgb.png", "parsing-rgb", ["--box=a"], "four numbers"),
         ("rgb.png", "parsing-rgb", ["--box=nan,0,20,10"], "four numbers"),
         ("rgb.png", "parsing-rgb", ["--boxes=missing.jsonl"], "does not exist"),
-        ("rgb.png", "parsing-rgb", ["--task=pose"], "are of parsing-rgb, --task says pose"),
+        ("rgb.png", "parsing-rgb", ["--task=pose"], "is of parsing-rgb, --task says pose"),
         ("rgb.png", "parsing-rgb", ["--camera=80,80,60,40"], "--camera is for pose"),
         ("rgb.png", "densepose", ["--box=picture"], "--box is for parsing-rgb"),
         ("rgb.png", "densepose", ["--min-score=2"], "from 0 to 1"),
@@ -548,7 +549,7 @@ def test_the_old_depth_scale_is_told_its_unit_and_the_unit_helps(predict, tmp_pa
         ('{"image": "rgb.png", "box": [1, 2, NaN, 9]}', "must be four numbers"),
         ('{"image": "rgb.png", "box": [30, 2, 20, 9]}', "with x0 < x1"),
         ('{"image": "rgb.png", "box": [0, 0.2, 1, 1]}', "most probably of shares of the picture"),
-        ('{"image": "other.png", "box": [1, 2, 3, 4]}', "is none of the 1 picture, for example 'rgb.png'"),
+        ('{"image": "other.png", "box": [1, 2, 3, 4]}', "is none of the 1 files, for example 'rgb.png'"),
         ("", "has no line"),
     ],
 )
