@@ -17,7 +17,7 @@ from hcmoco.inference.coco import image_ids
 from hcmoco.inference.inputs import LISTED, FoundInputs, VideoFile, find_inputs
 from hcmoco.inference.people import FLAG, check_box, read_boxes
 from hcmoco.inference.videos import VideoFacts, look_at
-from hcmoco.inference.writer import ABOUT, INDEX, LINES, Output, check_out
+from hcmoco.inference.writer import ABOUT, INDEX, LINES, Output, check_out, video_name
 from hcmoco.storage import is_local
 from hcmoco.unused_options import unused
 from hcmoco_ray import cli
@@ -117,7 +117,8 @@ def run(given: argparse.Namespace, *, weights: str, images: Sequence[str], out: 
         output.add_error(None, {"image": name.partition(", ")[2], "task": task.name, "error": reason, "people": []})
     every = given.every or 1
     frames = sum(-(-each.declared // every) for each in videos)
-    progress = Progress("predict", len(found.images) + frames, "pictures and frames" if videos else "pictures")
+    unit = " and ".join([*(["pictures"] if found.images else []), *(["frames"] if videos else [])])
+    progress = Progress("predict", len(found.images) + frames, unit)
     try:
         summary = predict_images(
             adapter,
@@ -132,6 +133,7 @@ def run(given: argparse.Namespace, *, weights: str, images: Sequence[str], out: 
         )
         counts = {
             "pictures": summary.predicted,
+            **({"frames": summary.frames} if found.videos else {}),
             "people": summary.people,
             "set_aside": len(summary.rejected) + len(found.rejected) + summary.rejected_frames,
         }
@@ -149,7 +151,7 @@ def run(given: argparse.Namespace, *, weights: str, images: Sequence[str], out: 
         _say(told)
     for video in summary.videos:
         if video.seen:
-            _say(f"video     {out}/videos/ has {_text(video.name)}, {_count(video.seen, 'frame')} read")
+            _say(f"video     {_text(f'{out}/{video_name(video)}')}, of {_count(video.seen, 'frame')}")
     _say(f"results   {out}/{LINES}\npictures  {out}/{INDEX}")
     return 0
 
@@ -163,13 +165,15 @@ def _report(found: FoundInputs, summary: Any, out: str) -> None:
         print(f"rejected {len(summary.rejected) - shown} more; {out}/{LINES} says why", file=sys.stderr)
     for video in summary.videos:
         for fault in video.faults():
-            print(f"damaged {_text(video.name)}: {fault}", file=sys.stderr)
+            print(f"video {_text(video.name)}: {fault}", file=sys.stderr)
     rejected = len(summary.rejected) + len(found.rejected) + summary.rejected_frames
-    if not summary.predicted:
+    if not summary.predicted + summary.frames:
         reasons = [*summary.rejected, *((each.name, fault) for each in summary.videos for fault in each.faults())]
         name, reason = reasons[0] if reasons else ("the video", summary.first_reason)
         raise UserError(f"none of {_inputs_text(found)} could be used; {_text(name)}: {reason}")
-    what = _count(summary.predicted, "picture") if not summary.videos else f"{summary.predicted} pictures and frames"
+    done = [(summary.predicted, "picture")] if summary.predicted or not summary.videos else []
+    done += [(summary.frames, "frame")] if summary.videos else []
+    what = " and ".join(_count(*each) for each in done)
     more = f", {rejected} rejected" if rejected else ""
     if summary.skipped:
         more += f", {_count(summary.skipped, 'person', 'people')} of the detector without a usable reading skipped"

@@ -24,7 +24,8 @@ class Summary:
     """The outcome of a prediction.
 
     Attributes:
-        predicted: number of images and frames.
+        predicted: number of images.
+        frames: number of frames of videos, likewise.
         people: number of people on them.
         unmasked: number of images whose depth shows more than the person.
         skipped: number of people on them whom a detector found and who could not be used.
@@ -35,6 +36,7 @@ class Summary:
     """
 
     predicted: int = 0
+    frames: int = 0
     people: int = 0
     unmasked: int = 0
     skipped: int = 0
@@ -179,7 +181,10 @@ def _write(
             line["skipped"] = image.skipped
         seen = not isinstance(item, VideoFrame) or item.first
         out.add(item, line, image, result, preview(image, result) if seen else None)
-        summary.predicted += 1
+        if isinstance(item, VideoFrame):
+            summary.frames += 1
+        else:
+            summary.predicted += 1
         summary.unmasked += image.unmasked
         summary.skipped += len(image.skipped)
         summary.people += len(result.people)

@@ -65,7 +65,7 @@ class VideoFacts:
             first = self.damaged[0]
             said.append(f"{len(self.damaged)} of {self.seen} frames are damaged, first frame {first}")
         if self.missing:
-            said.append(f"{self.missing} frames have no picture, first frame {self.first_missing}")
+            said.append(f"its times have room for {self.missing} frames more, first frame {self.first_missing}")
         if self.resized:
             said.append(f"{self.resized} frames have another size than the first, and are shown in its size")
         if self.cut:

@@ -138,7 +138,7 @@ class Output:
             {
                 "video": facts.name, "frames": facts.seen, "frames_per_second": round(float(facts.rate), 6),
                 "every": facts.every, "faults": facts.faults(), "damaged_frames": facts.damaged[:1000],
-                **({"overlay": _video_name(facts)} if written else {}),
+                **({"overlay": video_name(facts)} if written else {}),
             }
         )  # fmt: skip
 
@@ -167,7 +167,7 @@ class Output:
     def _add_frame(self, item: VideoFrame, rgb_HW3: np.ndarray) -> str:
         """Add a frame to the video of its file, and return the name of that video."""
         height, width = rgb_HW3.shape[:2]
-        name, facts = _video_name(item.facts), item.facts
+        name, facts = video_name(item.facts), item.facts
         if self._video is None:
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,7 +217,8 @@ def _frame_facts(item: VideoFrame) -> dict[str, Any]:
     return {"frame": item.frame.number, "seconds": round(seconds, 6)}
 
 
-def _video_name(facts: VideoFacts) -> str:
+def video_name(facts: VideoFacts) -> str:
+    """Return the path of the overlay of a video in the folder."""
     return f"videos/{file_name(facts.name, '' if facts.name.lower().endswith('.mp4') else '.mp4')}"
 
 
