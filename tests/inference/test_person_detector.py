@@ -1,4 +1,4 @@
-"""--person-detector: boxes by a detector whose answer is known, in turned photographs, of depth, and what is refused."""
+"""--person-detector: boxes by a detector whose answer is known, in turned photographs, of depth; what is refused."""
 
 import json
 from pathlib import Path
