@@ -66,7 +66,7 @@ class PeopleFinder:
             )
         with self._one_at_a_time:
             found = self.detector.detect(rgb)
-        people = []
+        people: list[tuple[tuple[float, ...], float]] = []
         for each in found:
             x0, y0, x1, y1 = np.clip(each.box, 0, (width, height, width, height)).tolist()
             if each.score >= self.min_score and x1 - x0 >= 1 and y1 - y0 >= 1:

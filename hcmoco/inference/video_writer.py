@@ -42,16 +42,8 @@ class VideoWriter:
         pixel_aspect: Fraction = Fraction(1),
         threads: int = 1,
     ):
-        import av
-
         self._size = width, height
-        try:
-            self._container: Any = av.open(str(path), "w", format="mp4")
-            self._stream: Any = self._container.add_stream(CODEC, rate=rate, options=_QUALITY)
-        except (av.FFmpegError, ValueError) as error:
-            raise UserError(
-                f"{path} cannot be written as H.264: {one_line(error)}; install PyAV's own wheel (pip install av)"
-            ) from None
+        self._container, self._stream = _open(path, rate)
         context = self._stream.codec_context
         context.width, context.height = width + width % 2, height + height % 2
         context.pix_fmt, context.time_base = "yuv420p", time_base
@@ -60,7 +52,6 @@ class VideoWriter:
         # Told in the file, for players take what they like where it is missing.
         context.color_range, context.colorspace, context.color_primaries, context.color_trc = 1, 1, 1, 1
         self._stream.time_base = self._time_base = time_base
-        self._first: int | None = None
 
     def add(self, rgb_HW3: np.ndarray, pts: int) -> None:
         """Add a frame.
@@ -98,3 +89,16 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _open(path: Path, rate: Fraction) -> tuple[Any, Any]:
+    """An MP4 that is open for writing, and its stream."""
+    import av
+
+    try:
+        container = av.open(str(path), "w", format="mp4")
+        return container, container.add_stream(CODEC, rate=rate, options=_QUALITY)
+    except (av.FFmpegError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be written as H.264: {one_line(error)}; install PyAV's own wheel (pip install av)"
+        ) from None

@@ -43,7 +43,7 @@ def test_records_that_are_rejected_are_mended_as_their_lines_say(call, tmp_path,
 
 
 def test_pictures_are_given_or_converted_as_the_lines_say(tmp_path):
-    with pytest.raises(UserError, match="give a picture, or a folder of pictures"):
+    with pytest.raises(UserError, match="give a picture, a video, or a folder of them"):
         find_inputs([str(tmp_path / "nowhere")], "about.json")
     (tmp_path / "a.heic").write_bytes(b"x")
     with pytest.raises(UserError, match="convert them first"):
