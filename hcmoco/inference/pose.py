@@ -41,7 +41,8 @@ class PoseAdapter(PersonAdapter):
         return depth_colors(image)
 
     def to_result(self, prepared: PreparedImage, predictions: Sequence[Prediction]) -> ImageResult:
-        people, front, sides, coco = [], (prepared.shown * 0.45).astype(np.uint8), [], []
+        people, sides, coco = list[dict[str, Any]](), list[np.ndarray](), list[dict[str, Any]]()
+        front = (prepared.shown * 0.45).astype(np.uint8)
         zoom_2 = np.array(prepared.shown.shape[1::-1]) / (prepared.width, prepared.height)
         for prediction, transform, known in zip(predictions, prepared.transforms, prepared.known, strict=True):
             facts = {key: value for key, value in known.items() if key != "row_side"}
