@@ -151,7 +151,7 @@ def _overrides(exported: EncoderConfig, config: EncoderConfig, name: str, key: s
     return " ".join(f"{key}.args.{each}={value}" for each, value in known.items() if each not in same)
 
 
-def _of_export(folder: str, config: EncoderConfig, modality: str, key: str, name: str) -> EncoderInit:
+def _of_export(folder: str, config: EncoderConfig, modality: str, key: str, source: str) -> EncoderInit:
     export = load_export(folder)
     exported = getattr(export.model, modality)
     for name in _SHAPE:
@@ -165,7 +165,7 @@ def _of_export(folder: str, config: EncoderConfig, modality: str, key: str, name
     encoder.trunk.load_state_dict(export.encoder(modality).trunk.state_dict())
     steps, stage = (export.training.get(key, "?") for key in ("steps", "stage"))
     # Weights of the package by their name: where the package lies is no fact of a model.
-    text = f"{modality} encoder of {name} (stage {stage}, {steps} steps)"
+    text = f"{modality} encoder of {source} (stage {stage}, {steps} steps)"
     terms, masking = of_training(export.training, folder), _masking(export.training, modality)
     return EncoderInit(encoder.train(), text, weights_digest(encoder), terms, masking)
 
