@@ -7,7 +7,7 @@ from typing import Any
 from hcmoco.credentials import refuse_secret
 from hcmoco.errors import UserError
 from hcmoco.storage import Folder, absolute, is_local, join
-from hcmoco.weights import IMAGENET, SCRATCH, TIMM, packaged_weights
+from hcmoco.weights import IMAGENET, SCRATCH, TIMM, list_weights, packaged_weights
 from hcmoco_ray.compat import in_submitted_job
 
 
@@ -53,6 +53,15 @@ def resolve_start(init: str) -> str:
         UserError: see `resolve_path`.
     """
     return init if init in (SCRATCH, IMAGENET, TIMM) or packaged_weights(init) else resolve_path(init)
+
+
+def resolve_model(weights: str) -> str:
+    """Return where a fine-tuned model is, with a relative path made absolute; names of weights in the package stay.
+
+    Raises:
+        UserError: see `resolve_path`.
+    """
+    return weights if weights in (*list_weights("models"), *list_weights()) else resolve_path(weights)
 
 
 def below_home(text: str) -> str:

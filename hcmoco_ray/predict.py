@@ -1,44 +1,33 @@
-"""Predict on a user's own images. Files are checked before PyTorch is loaded, which takes seconds."""
+"""Predict on a user's own images and videos. Files are checked before PyTorch is loaded, which takes seconds."""
 
 import argparse
-import math
 import sys
-from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hcmoco
-from hcmoco import unique_keys
 from hcmoco.data.depth_masking import masking_of, warning
-from hcmoco.data.depth_units import millimeters, unit_name
-from hcmoco.datasets.io.files import text_lines
-from hcmoco.datasets.segmentation import Request, parse
-from hcmoco.errors import UserError, one_line
-from hcmoco.inference.images import ImageFile, find_images
-from hcmoco.inference.writer import ABOUT, INDEX, LINES, Output, check_out
-from hcmoco.storage import is_local
-from hcmoco_ray import cli
+from hcmoco.errors import UserError
+from hcmoco.inference.coco import image_ids
+from hcmoco.inference.inputs import LISTED, FoundInputs, VideoFile, find_inputs
+from hcmoco.inference.people import FLAG, read_boxes
+from hcmoco.inference.videos import VideoFacts, look_at
+from hcmoco.inference.writer import ABOUT, INDEX, LINES, Output, check_out, video_name
 from hcmoco_ray.cluster.cpus import cpus_here
-from hcmoco_ray.commands.mask_options import mask_settings
+from hcmoco_ray.predict_options import check_options, check_task, detect_options, mask_request
 from hcmoco_ray.tracking.progress import Progress
 
 _SHOWN = 5
-_OF_TASKS = {
-    "box": ("parsing-rgb", "parsing-depth", "pose"),
-    "boxes": ("parsing-rgb", "parsing-depth", "pose"),
-    "camera": ("pose",),
-    "depth_unit": ("parsing-depth", "pose"),
-    "mask": ("parsing-depth", "pose"),
-    "min_score": ("densepose",),
-}
 
 
-def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
+def run(given: argparse.Namespace, *, weights: str, images: Sequence[str], out: str) -> int:
     """Predict, and write the results.
 
     Args:
         given: the arguments of predict.py.
-        weights: folder or URI of the model.
+        weights: name, folder or URI of the model.
+        images: what to predict on, see `find_inputs`.
         out: folder of the results.
     Returns:
         The exit status.
@@ -46,30 +35,11 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
         UserError: an argument, an image or the weights are bad.
     """
     threads = given.threads if given.threads is not None else cpus_here()
-    for name, value in (("--batch", given.batch), ("--threads", threads)):
-        if value < 1:
-            raise UserError(f"{name} {value}: must be at least 1")
-    if given.depth_scale is not None:
-        raise UserError(f"--depth-scale is now --depth-unit: give --depth-unit {_unit_of(given.depth_scale)}")
-    if given.depth_unit is not None:
-        try:
-            millimeters(given.depth_unit)
-        except ValueError as error:
-            raise UserError(f"--depth-unit {given.depth_unit}: {error}") from None
-    if given.min_score is not None and not 0 <= given.min_score <= 1:
-        raise UserError(f"--min-score {given.min_score:g}: must be from 0 to 1")
-    if not is_local(out):
-        raise UserError(f"--out {out}: must be a folder on this machine")
-    camera = None if given.camera is None else _four("--camera", given.camera, "365.5,365.5,256.3,208.5")
-    if camera is not None and not (camera[0] > 0 and camera[1] > 0):
-        raise UserError(f"--camera {given.camera}: fx and fy must be above 0")
-    box = given.box if given.box in (None, "picture") else _four("--box", given.box, "120,40,310,460 or --box picture")
-    if isinstance(box, tuple):
-        _check_box("--box", box)
-    segment = _segment(given)
-    found = find_images(given.images, ABOUT)
-    files = found.files
-    boxes = None if given.boxes is None else read_boxes(Path(given.boxes).expanduser(), files)
+    box, camera = check_options(given, threads, out)
+    segment = mask_request(given)
+    found = find_inputs(images, ABOUT, _listed() if LISTED in images else b"")
+    boxes = None if given.boxes is None else read_boxes(Path(given.boxes).expanduser(), found.files)
+    detect = detect_options(given)
     check_out(Path(out))
 
     import torch
@@ -77,81 +47,145 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
     from hcmoco.finetuning.saved_model import load_model
     from hcmoco.inference.adapter import PredictOptions
     from hcmoco.inference.masks import make_mask
+    from hcmoco.inference.people import make_finder
     from hcmoco.inference.run import make_adapter, predict_images
 
     saved = load_model(weights)
     task = saved.task()
-    if given.task not in (None, task.name):
-        raise UserError(
-            f"--weights {weights} are of {task.name}, --task says {given.task}; drop --task, or give other weights"
-        )
-    for name, tasks in _OF_TASKS.items():
-        if (
-            getattr(given, name) is not None
-            and task.name not in tasks
-            and not (name == "camera" and name in task.columns)
-        ):
-            raise UserError(
-                f"--{name.replace('_', '-')} is for {' and '.join(tasks)}; the weights are of {task.name}: drop it"
-            )
+    check_task(given, weights, task)
     if given.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no usable GPU here; give --device cpu")
-    mask, mask_facts = None, dict[str, Any]()
-    if segment is not None:
-        request, settings = segment
-        mask, mask_facts = make_mask(request, files, unit=given.depth_unit, rgb=given.rgb, **settings)
-    min_score = 0.3 if given.min_score is None else given.min_score
-    options = PredictOptions(box, boxes, camera, given.depth_unit, min_score, mask)
-    adapter = make_adapter(task, options)
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.set_num_threads(threads)
+    found, videos = _usable(found, task.modality)
+    mask, finder, mask_facts = None, None, dict[str, Any]()
+    if detect is not None:
+        if task.modality == "depth" and given.rgb is None:
+            raise UserError(f"{FLAG} looks at RGB: name the folder of pictures that show the same with --rgb")
+        rgb = given.rgb if task.modality == "depth" else None
+        finder = make_finder(detect, threads=threads, cuda=device.type == "cuda", rgb=rgb)
+    if segment is not None:
+        request, settings = segment
+        rgb = given.rgb if request.kind == "mask-rcnn" or finder is None else None
+        mask, mask_facts = make_mask(request, found.images, unit=given.depth_unit, rgb=rgb, **settings)
+    min_score = 0.3 if given.min_score is None else given.min_score
+    adapter = make_adapter(
+        task, PredictOptions(box, boxes, camera, given.depth_unit, min_score, mask=mask, people=finder)
+    )
     model = saved.model().to(device)
-    what = torch.cuda.get_device_name(device) if device.type == "cuda" else _count(threads, "thread")
-    _say(f"{task.name} of {saved.folder} on {device.type} ({what}): {_count(len(files), 'picture')}")
-    for each in found.passed_over:
-        _say(f"passed over: {_text(each)}")
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else _count(threads, "thread")
+    _say(f"{task.name} of {saved.folder} on {device.type} ({where}): {_inputs_text(found)}")
+    if finder is not None:
+        _say(f"people by {finder.path}: {finder.model.kind}, --min-score {finder.min_score:g}")
     passed_over = [_text(each) for each in found.passed_over]
-    facts = {**_facts(task.name, saved, given, adapter.facts()), "passed_over": passed_over}
-    output = Output(out, {**facts, "mask": mask_facts} if mask_facts else facts)
-    progress = Progress("predict", len(files), "pictures")
+    for each in passed_over:
+        _say(f"passed over: {each}")
+    facts = {
+        **_facts(task.name, saved, images, adapter.facts()),
+        "passed_over": passed_over,
+        **({"mask": mask_facts} if mask_facts else {}),
+        **({"person_detector": finder.facts()} if finder else {}),
+    }
+    output = Output(
+        out,
+        facts,
+        form=adapter.coco,
+        ids=None if found.videos else image_ids([each.name for each in found.files]),
+        legend=adapter.legend,
+        threads=threads,
+    )
+    for name, reason in found.rejected:
+        print(f"rejected {_text(name)}: {reason}", file=sys.stderr)
+        output.add_error(None, {"image": name.partition(", ")[2], "task": task.name, "error": reason, "people": []})
+    every = given.every or 1
+    frames = sum(-(-each.declared // every) for each in videos)
+    unit = " and ".join([*(["pictures"] if found.images else []), *(["frames"] if videos else [])])
+    progress = Progress("predict", len(found.images) + frames, unit)
     try:
         summary = predict_images(
-            adapter, model, device, files, output, batch=given.batch, threads=threads, done=progress.add
+            adapter,
+            model,
+            device,
+            found.files,
+            output,
+            batch=given.batch,
+            threads=threads,
+            every=every,
+            done=progress.add,
         )
+        counts = {
+            "pictures": summary.predicted,
+            **({"frames": summary.frames} if found.videos else {}),
+            "people": summary.people,
+            "set_aside": len(summary.rejected) + len(found.rejected) + summary.rejected_frames,
+        }
+        told = "" if task.modality != "depth" else _masking_warning(saved, summary.predicted, summary.unmasked)
+        if task.modality == "depth":
+            counts["unmasked"] = summary.unmasked
+        output.finish({**counts, **({"warning": told} if told else {})})
     except KeyboardInterrupt:
-        progress.close()
         raise KeyboardInterrupt(f"{out}/{LINES} has what was predicted so far, the same command starts again") from None
     finally:
+        progress.close()
         output.close()
-    progress.close()
-    counts = {"pictures": summary.predicted, "people": summary.people, "set_aside": len(summary.rejected)}
-    told = "" if task.modality != "depth" else _masking_warning(saved, summary.predicted, summary.unmasked)
-    if task.modality == "depth":
-        counts["unmasked"] = summary.unmasked
-    output.finish({**counts, **({"warning": told} if told else {})}, adapter.legend())
-    for name, reason in summary.rejected[:_SHOWN]:
-        print(f"rejected {_text(name)}: {reason}", file=sys.stderr)
-    if len(summary.rejected) > _SHOWN:
-        print(f"rejected {len(summary.rejected) - _SHOWN} more; {out}/{LINES} says why", file=sys.stderr)
-    if not summary.predicted:
-        name, reason = summary.rejected[0]
-        raise UserError(f"none of {_count(len(files), 'picture')} could be used; {_text(name)}: {reason}")
-    rejected = f", {len(summary.rejected)} rejected" if summary.rejected else ""
-    _say(f"{_count(summary.predicted, 'picture')}, {_count(summary.people, 'person', 'people')}{rejected}")
+    _report(found, summary, out)
     if told:
         _say(told)
+    for video in summary.videos:
+        if video.seen:
+            _say(f"video     {_text(f'{out}/{video_name(video)}')}, of {_count(video.seen, 'frame')}")
     _say(f"results   {out}/{LINES}\npictures  {out}/{INDEX}")
     return 0
 
 
-def _segment(given: argparse.Namespace) -> tuple[Request, dict[str, Any]] | None:
-    """What --mask asks for, and its settings; None without it."""
-    settings = mask_settings(given)
-    if given.mask is None:
-        if given.rgb is not None:
-            raise UserError("--rgb is for --mask with the weight file of a Mask R-CNN: give it, or drop --rgb")
-        return None
-    return parse(given.mask, "--mask"), settings
+def _report(found: FoundInputs, summary: Any, out: str) -> None:
+    """Say what was rejected, and how much was predicted. Raises UserError if nothing was."""
+    shown = len(summary.rejected) if found.listed else _SHOWN
+    for name, reason in summary.rejected[:shown]:
+        print(f"rejected {_text(name)}: {reason}", file=sys.stderr)
+    if len(summary.rejected) > shown:
+        print(f"rejected {len(summary.rejected) - shown} more; {out}/{LINES} says why", file=sys.stderr)
+    for video in summary.videos:
+        for fault in video.faults():
+            print(f"video {_text(video.name)}: {fault}", file=sys.stderr)
+    rejected = len(summary.rejected) + len(found.rejected) + summary.rejected_frames
+    if not summary.predicted + summary.frames:
+        reasons = [*summary.rejected, *((each.name, fault) for each in summary.videos for fault in each.faults())]
+        name, reason = reasons[0] if reasons else ("the video", summary.first_reason)
+        raise UserError(f"none of {_inputs_text(found)} could be used; {_text(name)}: {reason}")
+    done = [(summary.predicted, "picture")] if summary.predicted or not summary.videos else []
+    done += [(summary.frames, "frame")] if summary.videos else []
+    what = " and ".join(_count(*each) for each in done)
+    more = f", {rejected} rejected" if rejected else ""
+    if summary.skipped:
+        more += f", {_count(summary.skipped, 'person', 'people')} of the detector without a usable reading skipped"
+    _say(f"{what}, {_count(summary.people, 'person', 'people')}{more}")
+
+
+def _usable(found: FoundInputs, modality: str) -> tuple[FoundInputs, list[VideoFacts]]:
+    """Return the inputs without those that the task cannot read, and what the videos declare.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    if modality == "depth" and found.videos:
+        reason = "a video has no depth; give depth pictures, or take a model that looks at RGB"
+        if not found.images:
+            raise UserError(f"images: {_text(found.videos[0].name)}: {reason}")
+        left = [each for each in found.files if not isinstance(each, VideoFile)]
+        rejected = [*found.rejected, *((f"{each.place or 'given'}, {each.name}", reason) for each in found.videos)]
+        found = FoundInputs(list(left), found.passed_over, rejected, found.listed)
+    return found, [look_at(each) for each in found.videos]
+
+
+def _listed() -> bytes:
+    """The list on standard input."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UserError(
+            f"{LISTED} reads a list of files from standard input, which is the keyboard; pipe one, such as that of "
+            "find . -name '*.jpg'"
+        )
+    return sys.stdin.buffer.read()
 
 
 def _masking_warning(saved: Any, pictures: int, unmasked: int) -> str:
@@ -164,90 +198,22 @@ def _masking_warning(saved: Any, pictures: int, unmasked: int) -> str:
     return warning(f"the model of {saved.folder}", masking_of(saved.about), data, shown, advice)
 
 
-def read_boxes(path: Path, files: list[ImageFile]) -> dict[str, list[tuple[float, float, float, float]]]:
-    """Read the boxes of a JSON Lines file.
-
-    Args:
-        files: the images that the boxes may be of.
-    Returns:
-        (x0, y0, x1, y1) in pixels, by name of the image.
-    Raises:
-        UserError: a line is not of the form that predict.py describes, or of no image.
-    """
-    if not path.is_file():
-        raise UserError(f"--boxes {path} does not exist; write one JSON object per person into it, as --help shows")
-    names = {each.name for each in files}
-    found = defaultdict(list)
-    for number, text in text_lines(path, f"--boxes {path}"):
-        where = f"--boxes {path} line {number}"
-        try:
-            values = unique_keys.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{where} is not valid JSON: {one_line(error)}") from None
-        try:
-            name, box = values["image"], tuple(float(each) for each in values["box"])
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f'{where} is not of the form {{"image": "a.jpg", "box": [x0, y0, x1, y1]}}') from None
-        if len(box) != 4 or not all(map(math.isfinite, box)):
-            raise UserError(f"{where}: the box must be four numbers, x0, y0, x1, y1; it is {list(box)}")
-        _check_box(where, box)
-        if name not in names:
-            raise UserError(
-                f"{where}: {name!r} is none of the {_count(len(names), 'picture')}, for example {min(names)!r}"
-            )
-        found[name].append(box)
-    if not found:
-        raise UserError(f"--boxes {path} has no line; write one JSON object per person into it, as --help shows")
-    return dict(found)
-
-
-def _check_box(where: str, box: tuple[float, ...]) -> None:
-    """Raise UserError for a box without area, or of shares of the picture."""
-    x0, y0, x1, y1 = box
-    if max(map(abs, box)) <= 1:
-        raise UserError(
-            f"{where}: the box {list(box)} has no number above 1, so it is most probably of shares of the picture; "
-            "give pixels of the upright picture"
-        )
-    if x0 >= x1 or y0 >= y1:
-        as_sizes = f"; left, top, width and height would be {[x0, y0, x0 + x1, y0 + y1]}" if min(x1, y1) > 0 else ""
-        raise UserError(
-            f"{where}: the box must be x0, y0, x1, y1 with x0 < x1 and y0 < y1, it is {list(box)}{as_sizes}"
-        )
-
-
-def _unit_of(units_per_meter: str) -> str:
-    """The unit that version 0.1 called so many units per meter; mm for what it did not accept."""
-    try:
-        unit = unit_name(1000 / float(units_per_meter))
-        millimeters(unit)
-    except (ValueError, ZeroDivisionError, OverflowError):
-        return "mm"
-    return unit
-
-
-def _four(option: str, text: str, example: str) -> tuple[float, float, float, float]:
-    try:
-        a, b, c, d = (cli.number(each) for each in text.split(","))
-        if not all(map(math.isfinite, (a, b, c, d))):
-            raise ValueError
-    except (ValueError, argparse.ArgumentTypeError):
-        raise UserError(
-            f"{option} {text!r}: must be four numbers with commas between them, for example {option} {example}"
-        ) from None
-    return a, b, c, d
-
-
-def _facts(task: str, saved: Any, given: argparse.Namespace, facts: dict[str, Any]) -> dict[str, Any]:
+def _facts(task: str, saved: Any, images: Sequence[str], facts: dict[str, Any]) -> dict[str, Any]:
     return {
         "hcmoco": hcmoco.__version__,
         "task": task,
         "weights": {"folder": saved.folder, "sha256": saved.digest},
-        "images": given.images,
+        "images": images[0] if len(images) == 1 else list(images),
         "coordinates": "x, y in pixels of the upright picture (EXIF orientation applied), from its upper left corner: "
         "the first pixel's center is at 0.5, 0.5",
         **facts,
     }
+
+
+def _inputs_text(found: FoundInputs) -> str:
+    pictures, videos = len(found.images), len(found.videos)
+    said = [_count(pictures, "picture")] if pictures or not videos else []
+    return " and ".join([*said, *([_count(videos, "video")] if videos else [])])
 
 
 def _count(number: int, one: str, many: str = "") -> str:

@@ -9,8 +9,8 @@ from hcmoco.datasets import folder
 from hcmoco.datasets.base import read_all
 from hcmoco.datasets.io.files import read_json
 from hcmoco.errors import UserError
-from hcmoco.inference.images import ImageFile
-from hcmoco_ray.predict import read_boxes
+from hcmoco.inference.inputs import ImageFile
+from hcmoco.inference.people import read_boxes
 
 TWICE = '{"a": 1, "b": 2, "a": 1}'
 LINE = "the key 'a' appears twice, as entries 1 and 3; keep one of them"

@@ -72,7 +72,7 @@ def load_encoder_init(
     if init == IMAGENET:
         return _imagenet(config, imagenet_weights)
     if folder := export_folder(init):
-        return _of_export(folder, config, modality, key)
+        return _of_export(folder, config, modality, key, init if packaged_weights(init) else folder)
     if _is_folder(init):
         raise UserError(
             f"init: {init} is neither an export nor a finished run of pretrain.py (it has no config.json and no "
@@ -151,7 +151,7 @@ def _overrides(exported: EncoderConfig, config: EncoderConfig, name: str, key: s
     return " ".join(f"{key}.args.{each}={value}" for each, value in known.items() if each not in same)
 
 
-def _of_export(folder: str, config: EncoderConfig, modality: str, key: str) -> EncoderInit:
+def _of_export(folder: str, config: EncoderConfig, modality: str, key: str, source: str) -> EncoderInit:
     export = load_export(folder)
     exported = getattr(export.model, modality)
     for name in _SHAPE:
@@ -164,7 +164,8 @@ def _of_export(folder: str, config: EncoderConfig, modality: str, key: str) -> E
     encoder = build_encoder(config, load=False)
     encoder.trunk.load_state_dict(export.encoder(modality).trunk.state_dict())
     steps, stage = (export.training.get(key, "?") for key in ("steps", "stage"))
-    text = f"{modality} encoder of {folder} (stage {stage}, {steps} steps)"
+    # Weights of the package by their name: where the package lies is no fact of a model.
+    text = f"{modality} encoder of {source} (stage {stage}, {steps} steps)"
     terms, masking = of_training(export.training, folder), _masking(export.training, modality)
     return EncoderInit(encoder.train(), text, weights_digest(encoder), terms, masking)
 

@@ -23,6 +23,7 @@ from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.storage import Folder, join
 from hcmoco.tasks.base import Task, TaskConfig, parse_task_config
 from hcmoco.tasks.registry import REGISTRY, make_task
+from hcmoco.weights import list_weights, packaged_weights
 
 FORMAT, FORMAT_VERSION = "hcmoco-task", 1
 _FACTS = "config.json"
@@ -73,7 +74,16 @@ class Saved:
         return model.eval()
 
 
-def save_model(folder: str, model: nn.Module, task: Task, encoder: EncoderConfig, *, training: dict, card: str) -> None:
+def save_model(
+    folder: str,
+    model: nn.Module,
+    task: Task,
+    encoder: EncoderConfig,
+    *,
+    training: dict,
+    card: str,
+    half: bool = False,
+) -> None:
     """Write a fine-tuned model. An earlier one is replaced; until config.json is written, the folder is not a model.
 
     Args:
@@ -83,8 +93,14 @@ def save_model(folder: str, model: nn.Module, task: Task, encoder: EncoderConfig
         encoder: config of the encoder.
         training: facts of the training, JSON values.
         card: text of README.md.
+        half: store weights of two or more dimensions in float16. Norms, biases and running statistics stay float32.
     """
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    if half:
+        small = {name: value.half() for name, value in state.items() if value.ndim >= 2 and value.is_floating_point()}
+        if huge := next((name for name, value in small.items() if not value.isfinite().all()), None):
+            raise UserError(f"{huge} has numbers that float16 does not hold; the model cannot be packed")
+        state |= small
     files = {"model.safetensors": safetensors.torch.save(state, {"format": "pt"}), "README.md": card.encode()}
     about = About.model_validate({name: getattr(task.about, name) for name in About.model_fields})
     facts = {
@@ -95,6 +111,7 @@ def save_model(folder: str, model: nn.Module, task: Task, encoder: EncoderConfig
         "encoder": encoder.model_copy(update={"init": "scratch"}).model_dump(mode="json"),
         "about": about.model_dump(mode="json"),
         "statistics": task.statistics,
+        "dtype": "float16" if half else "float32",
         "training": training,
         "files": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
@@ -107,17 +124,52 @@ def save_model(folder: str, model: nn.Module, task: Task, encoder: EncoderConfig
     target.write(_FACTS, json.dumps(facts, indent=1).encode())
 
 
-def model_folder(weights: str) -> str:
-    """Return the folder of a model: `weights` itself, or `model` in a fine-tuning's folder. Raises UserError if neither
-    holds one."""
+def pack_model(saved: Saved, folder: str, *, note: str = "") -> None:
+    """Write a model in float16, see `save_model`, with its card.
+
+    Args:
+        saved: the model.
+        folder: path or URI.
+        note: a paragraph for the card.
+    """
+    card = Folder(saved.folder).read("README.md").decode()
+    said = f"{note}\n\n" if note else ""
+    head, title, rest = card.partition("\n# ")
+    packed = "Weights of two or more dimensions are stored in float16; the model computes in float32.\n"
+    first, line, rest = rest.partition("\n\n")
+    text = f"{head}{title}{first}{line}{said}{packed}\n{rest}"
+    save_model(folder, saved.model(), saved.task(), saved.encoder, training=saved.training, card=text, half=True)
+
+
+def find_model(weights: str) -> str | None:
+    """Return the folder of a model: one in this package by its name, `weights` itself, or `model` in a fine-tuning's
+    folder; None if none of them holds one."""
     weights = weights.rstrip("/")
-    for uri in (weights, join(weights, "model")):
-        folder = Folder(uri)
-        if folder.exists(_FACTS) and folder.exists("model.safetensors"):
-            return uri
+    if weights in list_weights("models"):
+        return packaged_weights(weights, "models")
+    return next(
+        (
+            uri
+            for uri in (weights, join(weights, "model"))
+            if Folder(uri).exists(_FACTS) and Folder(uri).exists("model.safetensors")
+        ),
+        None,
+    )
+
+
+def model_folder(weights: str) -> str:
+    """Return the folder of a model, see `find_model`. Raises UserError if there is none."""
+    if folder := find_model(weights):
+        return folder
+    packaged_weights(weights, "models")  # says what else it is, if it is in the package
+    if Folder(weights).exists(_FACTS) or Folder(join(weights, "export")).exists(_FACTS):
+        raise UserError(
+            f"weights: {weights} holds pre-trained encoders, which predict nothing; fine-tune them with `python "
+            f"pipelines/finetune.py TASK init={weights}`, or take {' or '.join(list_weights('models'))} of the package"
+        )
     raise UserError(
         f"weights: {weights} holds no fine-tuned model; give the folder of a finished run of `python "
-        "pipelines/finetune.py`, or its model/"
+        f"pipelines/finetune.py`, or its model/, or {' or '.join(list_weights('models'))}, which is in the package"
     )
 
 

@@ -12,14 +12,20 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hcmoco.inference.images import ImageFile
+from hcmoco.inference.coco import CocoForm
+from hcmoco.inference.inputs import ImageFile
 from hcmoco.inference.masks import DepthMask
+from hcmoco.inference.people import PeopleFinder
+from hcmoco.inference.videos import VideoFrame
 from hcmoco.tasks.base import Prediction, Task, TaskBatch
 
 WORKING_SIDE = 4096
 """Images with a longer side, in pixels, are shrunk before crops are cut from them. Results keep the image's pixels."""
 
-PREVIEW_SIDE = 480  # longer side of what is drawn, pixels
+PREVIEW_SIDE = 480
+"""Longer side of a preview, pixels; a smaller picture is enlarged for its overlay until it has as much."""
+OVERLAY_SIDE = 1600
+"""Longer side of an overlay at most, pixels; that of a video's frame has the frame's own size."""
 PICTURE = "picture"
 BOX_COLOR = (255, 225, 40)
 
@@ -30,7 +36,9 @@ class PredictOptions:
 
     Attributes:
         box: of the person, x0, y0, x1, y1, the same on every image; PICTURE: the person fills the image; None: unknown.
-        boxes: of the people on each image by its name, instead of `box`; images without a box are rejected.
+        boxes: of the people on each image by its name, instead of `box`; images without a box are rejected. Boxes
+            under the name of a video count for its frames without boxes of their own.
+        people: finds the boxes of the people on each image, instead of `box`.
         camera: fx, fy, cx, cy in pixels of the whole image.
         depth_unit: of depth files, see hcmoco.data.depth_units; None: mm for whole numbers, m for floating point.
         min_score: detections below are dropped, 0..1.
@@ -43,6 +51,7 @@ class PredictOptions:
     depth_unit: str | None = None
     min_score: float = 0.3
     mask: DepthMask | None = None
+    people: PeopleFinder | None = None
 
 
 @dataclass(frozen=True)
@@ -64,21 +73,25 @@ class PreparedImage:
     Attributes:
         name: see `ImageFile`.
         width, height: of the upright image, pixels.
-        preview: uint8 [h, w, 3], RGB: the image in a size to look at.
+        shown: uint8 [h, w, 3], RGB: the image in the size of its overlay.
+        of_video: it is a frame of a video.
         batches: one row each, ready for the network.
         transforms: from the image to each row's image.
         known: what is known of each row's person before the prediction, as JSON values.
         unmasked: depth that is predicted on shows more than the person.
+        skipped: why people whom the detector found are left out, one reason each.
     """
 
     name: str
     width: int
     height: int
-    preview: np.ndarray
+    shown: np.ndarray
+    of_video: bool = False
     batches: list[TaskBatch] = field(default_factory=list)
     transforms: list[ImageTransform] = field(default_factory=list)
     known: list[dict[str, Any]] = field(default_factory=list)
     unmasked: bool = False
+    skipped: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -88,12 +101,16 @@ class ImageResult:
     Attributes:
         people: JSON values of each person.
         labels: PNG bytes of label images by (number of the person, key of `people` that gets the file's name).
-        preview: uint8 [h, w', 3], RGB: the image beside the prediction.
+        overlay: uint8 [h, w, 3], RGB: the prediction over the image, of the size of `PreparedImage.shown`.
+        panels: further views of the same height, uint8 [h, w', 3]; none of a frame of a video.
+        coco: COCO results of the image, see coco.py.
     """
 
     people: list[dict[str, Any]]
     labels: dict[tuple[int, str], bytes]
-    preview: np.ndarray
+    overlay: np.ndarray
+    panels: list[np.ndarray] = field(default_factory=list)
+    coco: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Adapter(ABC):
@@ -110,7 +127,7 @@ class Adapter(ABC):
         self.task, self.options = task, options
 
     @abstractmethod
-    def prepare(self, file: ImageFile) -> PreparedImage:
+    def prepare(self, file: ImageFile | VideoFrame) -> PreparedImage:
         """Read an image and cut it into rows. Raises ValueError, with the reason, for one that cannot be used."""
 
     @abstractmethod
@@ -126,8 +143,17 @@ class Adapter(ABC):
     def facts(self) -> dict[str, Any]:
         """Return what a reader of the results has to know, as JSON values, for about.json."""
 
-    def legend(self) -> np.ndarray | None:
-        """Return uint8 [h, w, 3], RGB, that explains the colors of the previews; None if none is needed."""
+    def legend(self, width: int) -> np.ndarray | None:
+        """Return uint8 [h, width, 3], RGB, that explains the colors of the overlays; None if none is needed.
+
+        Args:
+            width: pixels, 480 at least.
+        """
+        return None
+
+    @property
+    def coco(self) -> CocoForm | None:
+        """The form of the COCO results; None for a task that has none."""
         return None
 
 
@@ -137,10 +163,20 @@ def working_size(width: int, height: int, largest: int = WORKING_SIDE) -> tuple[
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def preview_size(width: int, height: int) -> tuple[int, int]:
-    """Return width and height with the longer side PREVIEW_SIDE: smaller images are enlarged."""
-    scale = PREVIEW_SIDE / max(width, height)
+def shown_size(width: int, height: int, largest: int = OVERLAY_SIDE) -> tuple[int, int]:
+    """Return width and height of an image's overlay: the longer side is PREVIEW_SIDE to `largest` pixels."""
+    longer = max(width, height)
+    scale = min(max(longer, PREVIEW_SIDE), largest) / longer
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def preview(prepared: PreparedImage, result: ImageResult) -> np.ndarray:
+    """Return uint8 [h, w, 3], RGB: an image beside its prediction, each with the longer side PREVIEW_SIDE."""
+    height, width = prepared.shown.shape[:2]
+    scale = PREVIEW_SIDE / max(width, height)
+    rows = max(1, round(height * scale))
+    views = [prepared.shown, result.overlay, *result.panels]
+    return np.concatenate([resize(view, (max(1, round(view.shape[1] * scale)), rows)) for view in views], axis=1)
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -184,7 +220,7 @@ def labels_on_image(
 
 
 def draw_box(drawn_hw3: np.ndarray, box_4: Sequence[float], picture: tuple[int, int]) -> None:
-    """Draw a box on a preview.
+    """Draw a box on a view of an image.
 
     Args:
         drawn_hw3: uint8, RGB; changed in place.
@@ -196,7 +232,7 @@ def draw_box(drawn_hw3: np.ndarray, box_4: Sequence[float], picture: tuple[int, 
         int(np.clip(value * zoom, -9, 9999))
         for value, zoom in zip(box_4, (width / picture[0], height / picture[1]) * 2, strict=True)
     )
-    cv2.rectangle(drawn_hw3, (x0, y0), (x1 - 1, y1 - 1), BOX_COLOR, 1)
+    cv2.rectangle(drawn_hw3, (x0, y0), (x1 - 1, y1 - 1), BOX_COLOR, max(1, round(max(width, height) / 640)))
 
 
 def rounded(values: Any, digits: int = 3) -> list:

@@ -6,6 +6,7 @@ Shapes: h and w rows and columns of a detection.
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 
 from hcmoco.data.codecs import encode_iuv, encode_png
@@ -16,27 +17,31 @@ from hcmoco.inference.adapter import (
     ImageTransform,
     PreparedImage,
     draw_box,
-    preview_size,
     resize,
     rounded,
+    shown_size,
     working_size,
 )
-from hcmoco.inference.images import ImageFile, read_rgb
+from hcmoco.inference.coco import CocoForm, densepose_form, densepose_result
+from hcmoco.inference.inputs import ImageFile
+from hcmoco.inference.videos import VideoFrame
 from hcmoco.tasks.base import Prediction
-from hcmoco.tasks.densepose.sheet import colors, paste
-from hcmoco.visualization.sheet import dim_gray, write_text
+from hcmoco.tasks.densepose.sheet import colors, legend, paste
+from hcmoco.visualization.sheet import write_text
 
 FINEST = 1024
 """Longer side, pixels, at which surfaces are predicted, unless the network itself sees more."""
+_SHOWN = 960  # longer side of an overlay, of which three stand side by side, pixels
+_TINT = 0.7  # share of the color over the picture
 
 
 class DensePoseAdapter(Adapter):
     """The adapter of `densepose`."""
 
-    def prepare(self, file: ImageFile) -> PreparedImage:
-        rgb_HW3 = read_rgb(file.path)
+    def prepare(self, file: ImageFile | VideoFrame) -> PreparedImage:
+        rgb_HW3, of_video = file.rgb(), isinstance(file, VideoFrame)
         height, width = rgb_HW3.shape[:2]
-        preview = resize(rgb_HW3, preview_size(width, height))
+        shown = resize(rgb_HW3, (width, height) if of_video else shown_size(width, height, _SHOWN))
         seen_HW3 = resize(rgb_HW3, working_size(width, height, max(FINEST, self.task.config.long_side)))
         seen_height, seen_width = seen_HW3.shape[:2]
         # PNG is lossless: the prediction does not depend on this detour.
@@ -48,22 +53,35 @@ class DensePoseAdapter(Adapter):
             "instances": [],
         }
         transform = ImageTransform((seen_width / width, seen_height / height))
-        return PreparedImage(file.name, width, height, preview, [self.task.make_batch([row], None)], [transform], [{}])
+        batches = [self.task.make_batch([row], None)]
+        return PreparedImage(file.name, width, height, shown, of_video, batches, [transform], [{}])
 
     def to_result(self, prepared: PreparedImage, predictions: Sequence[Prediction]) -> ImageResult:
         prediction, transform, picture = predictions[0], prepared.transforms[0], (prepared.width, prepared.height)
         people: list[dict[str, Any]] = []
-        labels, found = {}, []
-        small = prepared.preview.shape[1], prepared.preview.shape[0]
+        labels, found, coco = {}, [], []
+        small = prepared.shown.shape[1], prepared.shown.shape[0]
         onto = ImageTransform((transform.scale[0] * picture[0] / small[0], transform.scale[1] * picture[1] / small[1]))
         for box_4, score, iuv_hw3 in zip(prediction["boxes"], prediction["scores"], prediction["iuv"], strict=True):
             if score < self.options.min_score or not iuv_hw3.size:
                 continue
             frame, finest = over_box(to_bytes(iuv_hw3), box_4, transform, picture)
-            labels[len(people), "iuv"] = encode_iuv(finest)
+            labels[len(people), "iuv"] = png = encode_iuv(finest)
+            mask_HW = np.zeros(picture[::-1], bool)
+            mask_HW[frame[1] : frame[3], frame[0] : frame[2]] = finest[..., 0] > 0
+            coco.append(densepose_result(png, frame, mask_HW, len(people), round(float(score), 4)))
             people.append({"box": rounded(_moved(box_4, transform)), "score": round(float(score), 4), "frame": frame})
             found.append((_moved(box_4, onto), *over_box(iuv_hw3, box_4, onto, small), score))
-        return ImageResult(people, labels, _draw(prepared.preview, found))
+        channels = (0,) if prepared.of_video else (0, 1, 2)
+        overlay, *panels = (_draw(prepared.shown, found, channel) for channel in channels)
+        return ImageResult(people, labels, overlay, panels, coco)
+
+    def legend(self, width: int) -> np.ndarray:
+        return legend(width)
+
+    @property
+    def coco(self) -> CocoForm:
+        return densepose_form()
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -113,21 +131,16 @@ def to_bytes(iuv_hw3: np.ndarray) -> np.ndarray:
     )
 
 
-def _draw(preview: np.ndarray, found: list) -> np.ndarray:
-    """The preview, then I with boxes and scores, U and V of every pixel."""
-    height, width = preview.shape[:2]
+def _draw(shown: np.ndarray, found: list, channel: int) -> np.ndarray:
+    """The picture with I and boxes and scores, or U, or V, of every pixel."""
+    height, width = shown.shape[:2]
     iuv_HW3 = paste(
         [iuv for _, _, iuv, _ in found], np.array([frame for _, frame, _, _ in found]).reshape(-1, 4), height, width
     )
-    dim = dim_gray(preview)
-    panels = [preview]
-    for channel in range(3):
-        panel = np.where(
-            iuv_HW3[..., :1] > 0, colors(iuv_HW3.reshape(-1, 3), channel).reshape(iuv_HW3.shape), dim
-        ).astype(np.uint8)
-        for box_4, _, _, score in found if channel == 0 else ():
-            draw_box(panel, box_4, (width, height))
-            x0, y0 = int(box_4[0]), int(box_4[1])
-            write_text(panel, f"{100 * score:.0f}", x0 + 3, y0 + 15, scale=0.45, color=BOX_COLOR)
-        panels.append(panel)
-    return np.concatenate(panels, axis=1)
+    colored = colors(iuv_HW3.reshape(-1, 3), channel).reshape(iuv_HW3.shape)
+    drawn = np.where(iuv_HW3[..., :1] > 0, cv2.addWeighted(shown, 1 - _TINT, colored, _TINT, 0), shown)
+    for box_4, _, _, score in found if channel == 0 else ():
+        draw_box(drawn, box_4, (width, height))
+        x0, y0 = int(box_4[0]), int(box_4[1])
+        write_text(drawn, f"{100 * score:.0f}", x0 + 3, y0 + 15, scale=0.45, color=BOX_COLOR)
+    return drawn

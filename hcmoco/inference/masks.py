@@ -11,7 +11,8 @@ from hcmoco.datasets.few import spread
 from hcmoco.datasets.segmentation import Background, MaskFolder, MaskRcnn, Request, Segmenter, stage
 from hcmoco.datasets.segmentation.background import MAX_FRAMES, near_box
 from hcmoco.errors import UserError
-from hcmoco.inference.images import ImageFile, read_depth, read_rgb
+from hcmoco.inference.images import read_depth, read_rgb
+from hcmoco.inference.inputs import ImageFile
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,21 @@ class DepthMask:
 
     def _rgb(self, name: str) -> np.ndarray:
         assert self.rgb is not None  # see make_mask
-        folder, found = MaskFolder(self.rgb, "--rgb").find(name)
-        return read_rgb(Path(folder, found))
+        return rgb_beside(self.rgb, name)
+
+
+def rgb_beside(rgb: str, name: str) -> np.ndarray:
+    """Return uint8 [H, W, 3]: the RGB picture that shows the same as a depth picture, upright.
+
+    Args:
+        rgb: folder of the RGB pictures, or the one such picture.
+        name: of the depth picture, see `ImageFile`.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    folder, found = MaskFolder(rgb, "--rgb").find(name)
+    return read_rgb(Path(folder, found))
 
 
 def make_mask(

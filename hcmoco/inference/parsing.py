@@ -16,16 +16,15 @@ from hcmoco.inference.adapter import (
     draw_box,
     labels_on_image,
 )
+from hcmoco.inference.coco import CocoForm, part_form, part_results
 from hcmoco.inference.person import PersonAdapter
 from hcmoco.tasks.base import Prediction
-from hcmoco.tasks.parsing.sheet import legend, paint_labels
+from hcmoco.tasks.parsing.sheet import legend, tint_labels
 from hcmoco.tasks.parsing.task import ParsingBatch, ParsingTask
 from hcmoco.visualization.sheet import gray_depth
 
 FINEST = 1024
 """Parts are predicted at the resolution of the image, up to this many pixels over the square around the person."""
-
-_LEGEND_WIDTH = 820
 
 
 class ParsingAdapter(PersonAdapter):
@@ -49,24 +48,29 @@ class ParsingAdapter(PersonAdapter):
         return gray_depth(image) if image.ndim == 2 else image
 
     def to_result(self, prepared: PreparedImage, predictions: Sequence[Prediction]) -> ImageResult:
-        picture, small = (prepared.width, prepared.height), prepared.preview.shape[1::-1]
-        people, labels, together = [], {}, np.zeros(small[::-1], np.uint8)
+        picture, shown = (prepared.width, prepared.height), prepared.shown.shape[1::-1]
+        people, labels, coco = [], {}, []
+        together = np.zeros(shown[::-1], np.uint8)
         for number, (prediction, transform, known) in enumerate(
             zip(predictions, prepared.transforms, prepared.known, strict=True)
         ):
             facts = dict(known)
             row_side = facts.pop("row_side")
-            labels[number, "parts"] = encode_labels(
-                labels_on_image(prediction["parts"], row_side, transform, picture, picture)
+            whole_HW = labels_on_image(prediction["parts"], row_side, transform, picture, picture)
+            labels[number, "parts"] = encode_labels(whole_HW)
+            coco += part_results(whole_HW, number, facts.get("score", 1.0))
+            mine = (
+                whole_HW
+                if shown == picture
+                else labels_on_image(prediction["parts"], row_side, transform, picture, shown)
             )
-            mine = labels_on_image(prediction["parts"], row_side, transform, picture, small)
             together = np.where(together > 0, together, mine)
             people.append(facts)
-        painted = paint_labels(prepared.preview, together, self.task.label_map)
+        painted = tint_labels(prepared.shown, together, self.task.label_map)
         for each in people:
             if each["box"] is not None:
                 draw_box(painted, each["box"], picture)
-        return ImageResult(people, labels, np.concatenate([prepared.preview, painted], axis=1))
+        return ImageResult(people, labels, painted, coco=coco)
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -74,5 +78,9 @@ class ParsingAdapter(PersonAdapter):
             "part_names": dict(enumerate(self.task.label_map.parts)),
         }
 
-    def legend(self) -> np.ndarray:
-        return legend(_LEGEND_WIDTH, self.task.label_map)
+    def legend(self, width: int) -> np.ndarray:
+        return legend(width, self.task.label_map)
+
+    @property
+    def coco(self) -> CocoForm:
+        return part_form(self.task.label_map.parts)

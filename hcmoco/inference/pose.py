@@ -7,9 +7,10 @@ import numpy as np
 
 from hcmoco.errors import UserError
 from hcmoco.inference.adapter import ImageResult, ImageTransform, PredictOptions, PreparedImage, draw_box, rounded
+from hcmoco.inference.coco import CocoForm, keypoint_form, keypoint_result
 from hcmoco.inference.person import PersonAdapter
 from hcmoco.tasks.base import Prediction
-from hcmoco.tasks.pose.sheet import draw_skeleton, side_view
+from hcmoco.tasks.pose.sheet import draw_skeleton, side_legend, side_view
 from hcmoco.tasks.pose.task import PoseBatch, PoseTask
 from hcmoco.visualization.sheet import depth_colors
 
@@ -40,8 +41,9 @@ class PoseAdapter(PersonAdapter):
         return depth_colors(image)
 
     def to_result(self, prepared: PreparedImage, predictions: Sequence[Prediction]) -> ImageResult:
-        people, front, sides = [], (prepared.preview * 0.45).astype(np.uint8), []
-        zoom_2 = np.array(prepared.preview.shape[1::-1]) / (prepared.width, prepared.height)
+        people, sides, coco = list[dict[str, Any]](), list[np.ndarray](), list[dict[str, Any]]()
+        front = (prepared.shown * 0.45).astype(np.uint8)
+        zoom_2 = np.array(prepared.shown.shape[1::-1]) / (prepared.width, prepared.height)
         for prediction, transform, known in zip(predictions, prepared.transforms, prepared.known, strict=True):
             facts = {key: value for key, value in known.items() if key != "row_side"}
             xy_J2, xyz_J3 = transform.to_picture(prediction["joints2d"]), np.asarray(prediction["joints3d"], np.float64)
@@ -50,7 +52,15 @@ class PoseAdapter(PersonAdapter):
             drawn_J = np.isfinite(xyz_J3).all(1) & np.isfinite(xy_J2).all(1)
             draw_skeleton(front, xy_J2 * zoom_2, drawn_J, self.task.joints)
             sides.append(side_view(xyz_J3, drawn_J, self.task.joints, len(front)))
-        return ImageResult(people, {}, np.concatenate([prepared.preview, front, *sides[:_SIDES]], axis=1))
+            coco.append(keypoint_result(np.where(drawn_J[:, None], xy_J2, np.nan), len(coco), facts.get("score", 1.0)))
+        return ImageResult(people, {}, front, sides[:_SIDES], coco)
+
+    def legend(self, width: int) -> np.ndarray:
+        return side_legend(width)
+
+    @property
+    def coco(self) -> CocoForm:
+        return keypoint_form(self.task.joints)
 
     def facts(self) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""Predict a list of image files, reading ahead in threads while the network works."""
+"""Predict image files and the frames of videos, reading ahead in threads while the network works."""
 
 import pkgutil
 from collections import deque
@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from hcmoco.errors import UserError, one_line
-from hcmoco.inference.adapter import Adapter, PredictOptions, PreparedImage
-from hcmoco.inference.images import ImageFile
-from hcmoco.inference.writer import Output
+from hcmoco.inference.adapter import Adapter, PredictOptions, PreparedImage, preview
+from hcmoco.inference.inputs import ImageFile, VideoFile
+from hcmoco.inference.videos import VideoEnd, VideoFacts, VideoFrame, read_frames
+from hcmoco.inference.writer import Output, line_of
 from hcmoco.tasks.base import Prediction, Task
 from hcmoco.tasks.registry import REGISTRY
 from hcmoco.training.precision import float32
@@ -24,15 +25,37 @@ class Summary:
 
     Attributes:
         predicted: number of images.
+        frames: number of frames of videos, likewise.
         people: number of people on them.
         unmasked: number of images whose depth shows more than the person.
-        rejected: names of images that could not be used, and the reasons.
+        skipped: number of people on them whom a detector found and who could not be used.
+        rejected: names of images that could not be used, and the reasons. Of frames, `videos` tells.
+        rejected_frames: number of frames that could not be used.
+        videos: what was met in each video.
+        first_reason: why the first frame could not be used.
     """
 
     predicted: int = 0
+    frames: int = 0
     people: int = 0
     unmasked: int = 0
+    skipped: int = 0
     rejected: list[tuple[str, str]] = field(default_factory=list)
+    rejected_frames: int = 0
+    videos: list[VideoFacts] = field(default_factory=list)
+    first_reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Failed:
+    """An image or frame that cannot be used."""
+
+    item: ImageFile | VideoFrame
+    reason: str
+
+
+_Item = ImageFile | VideoFrame | VideoEnd
+_Ready = tuple[ImageFile | VideoFrame, PreparedImage] | _Failed | VideoEnd
 
 
 def make_adapter(task: Task, options: PredictOptions) -> Adapter:
@@ -51,34 +74,38 @@ def predict_images(
     adapter: Adapter,
     model: nn.Module,
     device: torch.device,
-    files: Sequence[ImageFile],
+    files: Sequence[ImageFile | VideoFile],
     out: Output,
     *,
     batch: int,
     threads: int,
+    every: int = 1,
     done: Callable[[int], None] = lambda count: None,
 ) -> Summary:
-    """Predict images and write their files, in order. An image that cannot be used gets a line with the reason.
+    """Predict images and the frames of videos, and write their files, in order.
+
+    An image or frame that cannot be used gets a line with the reason. At most `batch` + `threads` are held at once.
 
     Args:
         adapter: of the model's task.
         model: on `device`, in evaluation mode.
         device: for the network.
-        files: the images.
+        files: the images and videos.
         out: the folder of results.
         batch: number of rows that are predicted together.
         threads: number of images that are read at once.
-        done: called with the number of images that have been finished since the last call.
+        every: of a video, the frames 0, `every`, 2 `every`, ... are predicted.
+        done: called with the number of images and frames that have been finished since the last call.
     Raises:
         UserError: the device's memory does not hold a batch.
     """
     summary = Summary()
-    waiting: list[PreparedImage | tuple[str, str]] = []
+    waiting: list[_Ready] = []
     rows = 0
-    for image in _read_ahead(adapter, files, threads, batch + threads):
-        waiting.append(image)
-        rows += len(image.batches) if isinstance(image, PreparedImage) else 0
-        if rows >= batch:
+    for ready in _read_ahead(adapter, _items(files, every), threads, batch + threads):
+        waiting.append(ready)
+        rows += len(ready[1].batches) if isinstance(ready, tuple) else 0
+        if rows >= batch or len(waiting) >= batch:
             _write(adapter, model, device, waiting, out, batch, summary)
             done(len(waiting))
             waiting, rows = [], 0
@@ -87,22 +114,31 @@ def predict_images(
     return summary
 
 
-def _read_ahead(
-    adapter: Adapter, files: Sequence[ImageFile], threads: int, ahead: int
-) -> Iterator[PreparedImage | tuple[str, str]]:
-    """The images in order, or name and reason of those that cannot be used; at most `ahead` are held."""
+def _items(files: Sequence[ImageFile | VideoFile], every: int) -> Iterator[_Item]:
+    for file in files:
+        if isinstance(file, VideoFile):
+            yield from read_frames(file, every)
+        else:
+            yield file
 
-    def read(file: ImageFile) -> PreparedImage | tuple[str, str]:
+
+def _read_ahead(adapter: Adapter, items: Iterator[_Item], threads: int, ahead: int) -> Iterator[_Ready]:
+    """The images in order, read and cut into rows; at most `ahead` are held."""
+
+    def read(item: _Item) -> _Ready:
+        if isinstance(item, VideoEnd):
+            return item
         try:
-            return adapter.prepare(file)
+            return item, adapter.prepare(item)
         except ValueError as error:
-            return file.name, one_line(error)
+            return _Failed(item, one_line(error))
 
-    with ThreadPoolExecutor(threads) as pool:
+    # PyTorch keeps the number of threads of each thread, and a detector computes in these.
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
         futures: deque[Future] = deque()
         try:
-            for file in files:
-                futures.append(pool.submit(read, file))
+            for item in items:
+                futures.append(pool.submit(read, item))
                 if len(futures) >= ahead:
                     yield futures.popleft().result()
             while futures:
@@ -113,24 +149,44 @@ def _read_ahead(
 
 
 def _write(
-    adapter: Adapter, model: nn.Module, device: torch.device, images: list, out: Output, batch: int, summary: Summary
+    adapter: Adapter,
+    model: nn.Module,
+    device: torch.device,
+    waiting: Sequence[_Ready],
+    out: Output,
+    batch: int,
+    summary: Summary,
 ) -> None:
-    rows = [row for image in images if isinstance(image, PreparedImage) for row in image.batches]
+    rows = [row for ready in waiting if isinstance(ready, tuple) for row in ready[1].batches]
     predictions = iter(_predict(adapter.task, model, device, rows, batch))
-    for image in images:
-        line = {"image": image.name if isinstance(image, PreparedImage) else image[0], "task": adapter.task.name}
-        if not isinstance(image, PreparedImage):
-            summary.rejected.append(image)
-            out.add_error({**line, "error": image[1], "people": []})
+    for ready in waiting:
+        if isinstance(ready, VideoEnd):
+            summary.videos.append(ready.facts)
+            out.end_video(ready.facts)
             continue
+        item = ready.item if isinstance(ready, _Failed) else ready[0]
+        line = {**line_of(item), "task": adapter.task.name}
+        if isinstance(ready, _Failed):
+            if isinstance(item, VideoFrame):
+                summary.rejected_frames += 1
+                summary.first_reason = summary.first_reason or ready.reason
+            else:
+                summary.rejected.append((f"{item.place}, {item.name}" if item.place else item.name, ready.reason))
+            out.add_error(item, {**line, "error": ready.reason, "people": []})
+            continue
+        image = ready[1]
         result = adapter.to_result(image, [next(predictions) for _ in image.batches])
-        out.add(
-            {**line, "error": None, "width": image.width, "height": image.height, "people": result.people},
-            result.labels,
-            result.preview,
-        )
-        summary.predicted += 1
+        line |= {"error": None, "width": image.width, "height": image.height, "people": result.people}
+        if image.skipped:
+            line["skipped"] = image.skipped
+        seen = not isinstance(item, VideoFrame) or item.first
+        out.add(item, line, image, result, preview(image, result) if seen else None)
+        if isinstance(item, VideoFrame):
+            summary.frames += 1
+        else:
+            summary.predicted += 1
         summary.unmasked += image.unmasked
+        summary.skipped += len(image.skipped)
         summary.people += len(result.people)
 
 

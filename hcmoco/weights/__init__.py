@@ -1,10 +1,13 @@
-"""Pre-trained weights by name: those in this package, and those on the Hugging Face Hub.
+"""Weights by name: those in this package, and those on the Hugging Face Hub.
 
-A folder beside this file is an export (see `hcmoco.export`), with its card.
+A folder beside this file is one of two kinds, with its card: an export of pre-trained encoders (see `hcmoco.export`),
+or a fine-tuned model that predicts (see `hcmoco.finetuning.saved_model`).
 """
 
+import json
 import re
 from pathlib import Path
+from typing import Literal, get_args
 
 from hcmoco.errors import UserError, one_line
 from hcmoco.storage import Folder, absolute, is_local, join
@@ -17,14 +20,51 @@ _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = ["config.json", "*.safetensors", "README.md"]
 
 
-def list_weights() -> list[str]:
-    """Return the names of the weights in this package, for `hcmoco.load` and `init=`."""
-    return sorted(each.parent.name for each in _HERE.glob("*/config.json"))
+Kind = Literal["encoders", "models"]
+_FORMATS = {"hcmoco-encoders": "encoders", "hcmoco-task": "models"}
+_ARE = {
+    "encoders": "pre-trained encoders, for hcmoco.load, init= of finetune.py, and export.py",
+    "models": "a fine-tuned model, for predict.py and evaluate.py",
+}
 
 
-def packaged_weights(name: str) -> str | None:
-    """Return the folder of weights in this package; None if there are none of this name."""
-    return str(_HERE / name) if name in list_weights() else None
+def list_weights(kind: Kind = "encoders") -> list[str]:
+    """Return the names of the weights in this package.
+
+    Args:
+        kind: "encoders" are pre-trained, for `hcmoco.load`, `init=` and export.py; "models" are fine-tuned for a task,
+            for predict.py and evaluate.py.
+
+    Raises:
+        ValueError: another kind.
+    """
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind is {kind!r}: encoders or models")
+    return sorted(name for name, each in _kinds().items() if each == kind)
+
+
+def describe_weights() -> list[str]:
+    """Return a line for each of the weights in this package: its name and what it is."""
+    return [f"{name}: {_ARE[kind]}" for name, kind in sorted(_kinds().items())]
+
+
+def packaged_weights(name: str, kind: Kind = "encoders") -> str | None:
+    """Return the folder of weights in this package; None if there are none of this name.
+
+    Raises:
+        UserError: there are, and they are of the other kind.
+    """
+    found = _kinds().get(name)
+    if found not in (None, kind):
+        there = ", ".join(list_weights(kind)) or "none in the package"
+        raise UserError(f"{name} is {_ARE[found]}; needed is {_ARE[kind]}: {there}, or a folder of your own")
+    return str(_HERE / name) if found else None
+
+
+def _kinds() -> dict[str, Kind]:
+    """The kind of each of the weights in this package, by name."""
+    files = _HERE.glob("*/config.json")
+    return {each.parent.name: _FORMATS[json.loads(each.read_bytes())["format"]] for each in files}  # type: ignore[misc]
 
 
 def find_weights(name: str) -> str:

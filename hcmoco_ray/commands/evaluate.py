@@ -5,8 +5,9 @@
 
 The scores are the same for any number of workers, bit for bit on one machine's CPU. Another --piece-rows or --threads
 changes them by rounding (docs/reproducibility.md). They are printed, and written to OUT/results.json with OUT/table.md
-and OUT/sheet.png (default: evaluations/<name of the data's folder> beside the model; with --mask that name and what
-masks, such as people-test-128-mask-rows).
+and OUT/sheet.png (default: evaluations/<name of the data's folder> beside the model, or in the current folder
+evaluations/<model>/<name of the data's folder> for a model in the package; with --mask that name and what masks, such
+as people-test-128-mask-rows).
 
 A model that was trained on depth of people alone says nothing right of depth with its background: a line tells, and
 --mask removes it before the rows are scored.
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from hcmoco_ray import cli
 from hcmoco_ray.cluster import entrypoint
 from hcmoco_ray.commands.mask_options import add_mask_options, mask_settings
-from hcmoco_ray.paths import resolve_path
+from hcmoco_ray.paths import resolve_model, resolve_path
 
 _FORMS = (
     "rows: the masks that the rows have; a folder of masks named like the rows' pictures; a depth picture of the empty "
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from hcmoco_ray.train import evaluate
 
     return evaluate.run(
-        resolve_path(given.weights),
+        resolve_model(given.weights),
         resolve_path(given.data),
         out=resolve_path(given.output_dir) if given.output_dir else None,
         workers=given.workers,
@@ -53,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     arguments = cli.Parser(description=__doc__)
-    arguments.add_argument("weights", help="folder of a finished fine-tuning, or of its model")
+    arguments.add_argument(
+        "weights", help="folder of a finished fine-tuning, or of its model; or the name of one in the package"
+    )
     arguments.add_argument("--data", required=True, help="folder or URI of a prepared data set with the task's labels")
     arguments.add_argument("--output-dir", "--out", dest="output_dir", help="folder or URI of the results")
     arguments.add_argument("--workers", type=int, default=1, help="processes that predict (default 1)")

@@ -30,8 +30,10 @@ from hcmoco.tasks.registry import task_class
 from hcmoco.training import distributed
 from hcmoco.training.config import TrainConfig
 from hcmoco.training.precision import float32
+from hcmoco.weights import list_weights
 from hcmoco_ray.cluster import interrupts, preflight, session
 from hcmoco_ray.ingest.dataset import EVALUATION, Items, Readers, evaluation_items
+from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.tracking.progress import Status, shown
 from hcmoco_ray.train.launch import Start, WorkerContext, in_this_process, train
 from hcmoco_ray.train.pulse import DATA, STEP
@@ -137,10 +139,12 @@ def run(
             raise UserError(f"--{name} {value}: must be at least 1")
     if not 0 < cpus < math.inf:
         raise UserError(f"--cpus {cpus:g}: must be more than 0")
-    saved = load_model(weights)
+    saved, packaged = load_model(weights), weights in list_weights("models")
     request = None if mask in (None, ROWS) else parse(str(mask), "--mask")
     masked = "" if mask is None else f"-mask-{request.kind.replace(' ', '-') if request else ROWS}"
-    out = out or join(saved.folder, "evaluations", base_name(data) + masked)
+    # The folder of the package is no place for results.
+    beside = join(resolve_path("evaluations"), weights) if packaged else join(saved.folder, "evaluations")
+    out = out or join(beside, base_name(data) + masked)
     folder = Folder(out)
     folder.check_writable()
     train = {

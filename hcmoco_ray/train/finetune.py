@@ -273,7 +273,7 @@ def _commands(task: str, folder: str, out: str = "") -> list[str]:
     """Return the commands to try on a model, the first one first: only some tasks predict."""
     weights = shlex.quote(folder)
     evaluate = f"python pipelines/evaluate.py {weights} --data FOLDER_OF_SHARDS"
-    predict = f"python pipelines/predict.py IMAGES --weights {weights}{out}"
+    predict = f"python pipelines/predict.py {weights} IMAGES{out}"
     return [predict, evaluate] if REGISTRY[task].adapter else [evaluate]
 
 

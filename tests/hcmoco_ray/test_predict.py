@@ -24,51 +24,26 @@ from hcmoco.data.codecs import (
     encode_rgb,
 )  # fmt: skip
 from hcmoco.data.pinhole import project
-from hcmoco.data.shards.manifest import About, Provenance
-from hcmoco.finetuning.saved_model import load_model, save_model
-from hcmoco.inference.images import find_images
-from hcmoco.models.encoders import EncoderConfig, build_encoder
+from hcmoco.finetuning.saved_model import load_model
+from hcmoco.inference.inputs import find_inputs
 from hcmoco.synthetic import PeopleConfig, make_person
-from hcmoco.tasks.densepose import DensePoseConfig
-from hcmoco.tasks.parsing import ParsingConfig
-from hcmoco.tasks.pose import PoseConfig
-from hcmoco.tasks.registry import make_task
 from hcmoco_ray.commands.predict import main
 from tests.helpers.called import Called
+from tests.helpers.drawn_models import CONFIGS, SIDE, write_model
 from tests.helpers.oriented import SIDES, as_seen, as_stored, tagged
 from tests.helpers.started import Started
 from tests.helpers.tolerances import assert_labels_close
 
 ROOT = Path(__file__).parents[2]
-SIDE = 64
 AT = 150, 90
-CONFIGS = {
-    "parsing-rgb": ParsingConfig(name="parsing-rgb", size=SIDE),
-    "parsing-depth": ParsingConfig(name="parsing-depth", size=SIDE),
-    "pose": PoseConfig(size=SIDE),
-    "densepose": DensePoseConfig(
-        score_threshold=0.0, detections=5, pyramid_channels=16, box_width=32, chart_width=16, chart_depth=1
-    ),
-}
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
     """A folder with a model of each task."""
     folder = tmp_path_factory.mktemp("models")
-    encoder = EncoderConfig(name="test_resnet")
-    for name, config in CONFIGS.items():
-        scene = name == "densepose"
-        about = {"kind": "scene"} if scene else {"joints": "people-31", "joints3d": "people-31", "size": SIDE}
-        task = make_task(config, About(dataset="people", provenance=Provenance(program="tests"), **about))
-        torch.manual_seed(1)
-        model = task.make_model(build_encoder(encoder, load=False))
-        if not scene:
-            # Drawn weights say nearly the same of every pixel; louder ones tell pixels apart.
-            with torch.no_grad():
-                for each in model.parameters():
-                    each.mul_(2.0 if each.ndim > 1 else 1.0)
-        save_model(str(folder / name), model, task, encoder, training={}, card="a test's")
+    for name in CONFIGS:
+        write_model(folder / name, name)
     return folder
 
 
@@ -408,6 +383,7 @@ def test_a_second_run_replaces_the_first_and_nothing_else(predict, tmp_path):
     assert second.status == 0
     files = {str(path.relative_to(second.folder)) for path in second.folder.rglob("*") if path.is_file()}
     own = {"about.json", "index.jpg", "labels/b.png.0.png", "pictures/b.png.jpg", "predictions.jsonl"}
+    own |= {"overlays/b.png.png", "legend.png", "coco/images.json", "coco/segmentation.json"}
     assert files == own | {"notes.txt", "labels/mine.png"}
 
 
@@ -454,7 +430,7 @@ def test_a_folder_that_cannot_be_opened_is_said():
         (root / "in" / "closed").chmod(0)
         if own == 0:
             os.seteuid(65534)
-        found = find_images(str(root / "in"), "about.json")
+        found = find_inputs([str(root / "in")], "about.json")
     finally:
         os.seteuid(own)
         (root / "in" / "closed").chmod(0o755)
@@ -514,7 +490,7 @@ def test_a_folder_of_other_things_is_refused(predict, tmp_path):
         ("rgb.png", "parsing-rgb", ["--box=a"], "four numbers"),
         ("rgb.png", "parsing-rgb", ["--box=nan,0,20,10"], "four numbers"),
         ("rgb.png", "parsing-rgb", ["--boxes=missing.jsonl"], "does not exist"),
-        ("rgb.png", "parsing-rgb", ["--task=pose"], "are of parsing-rgb, --task says pose"),
+        ("rgb.png", "parsing-rgb", ["--task=pose"], "is of parsing-rgb, --task says pose"),
         ("rgb.png", "parsing-rgb", ["--camera=80,80,60,40"], "--camera is for pose"),
         ("rgb.png", "densepose", ["--box=picture"], "--box is for parsing-rgb"),
         ("rgb.png", "densepose", ["--min-score=2"], "from 0 to 1"),
@@ -548,7 +524,7 @@ def test_the_old_depth_scale_is_told_its_unit_and_the_unit_helps(predict, tmp_pa
         ('{"image": "rgb.png", "box": [1, 2, NaN, 9]}', "must be four numbers"),
         ('{"image": "rgb.png", "box": [30, 2, 20, 9]}', "with x0 < x1"),
         ('{"image": "rgb.png", "box": [0, 0.2, 1, 1]}', "most probably of shares of the picture"),
-        ('{"image": "other.png", "box": [1, 2, 3, 4]}', "is none of the 1 picture, for example 'rgb.png'"),
+        ('{"image": "other.png", "box": [1, 2, 3, 4]}', "is none of the 1 files, for example 'rgb.png'"),
         ("", "has no line"),
     ],
 )

@@ -109,7 +109,7 @@ def test_masked_pictures_are_told_to_a_model_of_whole_ones(drawn, tmp_path, caps
         (["--mask", "{root}/masks/000.png"], "is one mask, and there are 5 pictures; give the folder of their masks"),
         (["--mask", "{root}/w.pth"], "looks at RGB: name the folder of pictures that show the same with --rgb"),
         (["--mask", "{root}/masks", "--rgb", "{root}"], "--rgb is for --mask with the weight file of a Mask R-CNN"),
-        (["--rgb", "{root}"], "--rgb is for --mask with the weight file of a Mask R-CNN: give it, or drop --rgb"),
+        (["--rgb", "{root}"], "--rgb is for --mask with the weight file of a Mask R-CNN, and for --person-detector"),
         (["--background-tolerance", "9"], "--background-tolerance counts only with --mask, and there is none; leave"),
         (["--mask", "background", "--background-tolerance", "0"], "must be from 1 to 1000"),
     ],

@@ -19,7 +19,22 @@ MAX_BYTES = 1 << 38
 _MAX_SIDE = 8192
 _REGULAR = 0.1  # of a frame: how far times may be off those of a constant rate; else frames are counted
 # FFmpeg goes by the content, and there are contents that name other files to read: only these are opened, as such.
-_FORMATS = {b"ftyp": "mov", b"moov": "mov", b"\x1a\x45\xdf\xa3": "matroska", b"RIFF": "avi"}
+RECORDED = ("mov", "matroska", "avi")
+"""What cameras and phones write: the formats, under FFmpeg's names, of a data set's videos."""
+FORMATS = (*RECORDED, "mpeg", "mpegts", "asf", "flv", "ogg", "gif", "ivf", "yuv4mpegpipe", "nut")
+"""All that are read."""
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".vob", ".ts", ".mts", ".m2ts"),
+    *(".wmv", ".asf", ".flv", ".ogv", ".gif", ".ivf", ".y4m", ".nut"),
+)
+"""By which videos in a folder are known."""
+_ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+_STILLS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")  # brands of pictures
+_STARTS = {
+    b"\x1a\x45\xdf\xa3": "matroska", b"\0\0\1\xba": "mpeg", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "asf",
+    b"FLV\1": "flv", b"OggS": "ogg", b"GIF8": "gif", b"DKIF": "ivf", b"YUV4MPEG2": "yuv4mpegpipe",
+    b"nut/multimedia": "nut",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,9 +64,32 @@ class Frame:
         return np.ascontiguousarray(np.rot90(rgb, self.quarter_turns)) if upright else rgb
 
 
+def container_of(path: Path) -> str | None:
+    """Return the format of a video file by its first bytes, one of FORMATS; None for any other file.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(4 + 192 + 1)
+    if start[4:8] in _ATOMS and not (start[4:8] == b"ftyp" and start[8:12] in _STILLS):
+        return "mov"
+    if start[:4] == b"RIFF":
+        return "avi" if start[8:12] == b"AVI " else None
+    # The first byte of each packet of a transport stream: every 188 bytes, or every 192 after 4 of a time.
+    if any(start[at : at + 1] == start[at + size : at + size + 1] == b"G" for at, size in ((0, 188), (4, 192))):
+        return "mpegts"
+    return next((name for head, name in _STARTS.items() if start.startswith(head)), None)
+
+
 @contextmanager
-def open_video(folder: str | Path, name: str) -> Iterator[Any]:
-    """Open the MP4, MOV, Matroska or AVI file `name` of `folder`, as a context manager that yields PyAV's container.
+def open_video(folder: str | Path, name: str, formats: Sequence[str] = RECORDED) -> Iterator[Any]:
+    """Open the video file `name` of `folder`, as a context manager that yields PyAV's container.
+
+    Args:
+        folder: of the file.
+        name: path of the file relative to it.
+        formats: those of FORMATS that are read.
 
     Raises:
         ValueError: as `files.path_inside`; the file is of another format, does not open, or has no video of at most
@@ -60,11 +98,10 @@ def open_video(folder: str | Path, name: str) -> Iterator[Any]:
     import av
 
     path = path_inside(folder, name, MAX_BYTES)
-    with path.open("rb") as file:
-        start = file.read(8)
-    form = _FORMATS.get(start[4:]) or _FORMATS.get(start[:4])
-    if form is None:
-        raise ValueError(f"{name!r} is no MP4, MOV, Matroska or AVI file")
+    form = container_of(path)
+    if form not in formats:
+        known = "MP4, MOV, Matroska or AVI file" + ("" if formats == RECORDED else ", or another video that is read")
+        raise ValueError(f"{name!r} is no {known}")
     try:
         with av.open(str(path), format=form) as container:
             for stream in container.streams.video:

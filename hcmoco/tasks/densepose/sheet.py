@@ -63,6 +63,20 @@ def paste(iuvs: Sequence[np.ndarray], boxes_D4: np.ndarray, height: int, width: 
     return whole_HW3
 
 
+def legend(width: int) -> np.ndarray:
+    """Return uint8 [H, width, 3]: the color of each chart of I by its number, and of U and V from 0 to 1."""
+    image = np.zeros((64, width, 3), np.uint8)
+    write_text(image, "I", 6, 19)
+    for number in range(1, 25):
+        x, y = 22 + (number - 1) % 12 * 36, 8 + 20 * ((number - 1) // 12)
+        image[y : y + 12, x : x + 12] = PART_COLORS[number]
+        write_text(image, str(number), x + 15, y + 11, scale=0.38)
+    write_text(image, "U, V   0", 6, 59)
+    image[48:60, 70:326] = turbo(np.arange(256, dtype=np.uint8))
+    write_text(image, "1", 332, 59)
+    return image
+
+
 def draw_sheet(rows: Sequence[dict], predictions: Sequence[Prediction]) -> np.ndarray:
     """Draw a line per row, with the columns of HEADS.
 

@@ -18,6 +18,7 @@ PANEL = 192
 HEADS = ("input", "truth", "prediction")
 
 _GAP = 12
+_TINT = 0.62  # share of the color of a part over the image
 _LEGEND_LINE = 20
 _LEGEND_COLUMN = 136
 _RIGHT = {
@@ -95,6 +96,18 @@ def paint_labels(image_HW3: np.ndarray, labels_HW: np.ndarray, of: LabelMap = _D
     border[1:] |= labels_HW[1:] != labels_HW[:-1]
     painted[border] *= 0.55
     return painted.astype(np.uint8)
+
+
+def tint_labels(image_HW3: np.ndarray, labels_HW: np.ndarray, of: LabelMap = _DEFAULT) -> np.ndarray:
+    """Return uint8 [H, W, 3]: the parts in color over the image, which stays as it is elsewhere.
+
+    Args:
+        image_HW3: uint8, RGB.
+        labels_HW: uint8, numbers of the label map, or IGNORE.
+        of: the label map.
+    """
+    tinted = cv2.addWeighted(image_HW3, 1 - _TINT, palette(of.name)[labels_HW], _TINT, 0)
+    return np.where((labels_HW > 0)[..., None], tinted, image_HW3)
 
 
 def parts_sheet(

@@ -11,13 +11,14 @@ import numpy as np
 from hcmoco.data.joint_set import JointSet
 from hcmoco.data.pinhole import project
 from hcmoco.tasks.base import Prediction
-from hcmoco.visualization.sheet import GROUND, depth_colors, header, write_text
+from hcmoco.visualization.sheet import GROUND, depth_colors, header, turbo, write_text
 
 _GAP = 6
 _HEADER = 26
 _TEXT = 0.48
 _TITLES = ("depth", "truth", "prediction", "from the side, truth gray")
 _MIDDLE, _LEFT, _RIGHT, _GRAY = (245, 245, 245), (70, 200, 255), (255, 150, 60), (130, 134, 142)
+_NEAR, _FAR = (tuple(turbo(np.array([level], np.uint8))[0].tolist()) for level in (245, 30))  # of `depth_colors`
 _SPAN = 2.4  # meters across the view from the side
 _SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
 
@@ -90,6 +91,17 @@ def side_view(joints_J3: np.ndarray, drawn_J: np.ndarray, joints: JointSet, tile
         middle_3 = (joints_J3[drawn_J].min(0) + joints_J3[drawn_J].max(0)) / 2
         draw_skeleton(side, _from_the_side(joints_J3, middle_3, tile), drawn_J, joints)
     return side
+
+
+def side_legend(width: int) -> np.ndarray:
+    """Return uint8 [H, width, 3]: which color is which side of the person, and what near and far depth look like."""
+    image = np.zeros((28, width, 3), np.uint8)
+    x = 6
+    for name, color in (("left", _LEFT), ("right", _RIGHT), ("middle", _MIDDLE), ("near", _NEAR), ("far", _FAR)):
+        image[8:20, x : x + 12] = color
+        write_text(image, name, x + 18, 19)
+        x += 92
+    return image
 
 
 def _safe_project(joints_J3: np.ndarray, drawn_J: np.ndarray, camera_4: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import pytest
 
 from hcmoco.errors import UserError
-from hcmoco.inference.images import find_images
+from hcmoco.inference.inputs import find_inputs
 from hcmoco.inference.writer import check_out
 from hcmoco_ray.commands.prepare import main
 from tests.helpers import humman_files, static_camera
@@ -43,14 +43,14 @@ def test_records_that_are_rejected_are_mended_as_their_lines_say(call, tmp_path,
 
 
 def test_pictures_are_given_or_converted_as_the_lines_say(tmp_path):
-    with pytest.raises(UserError, match="give a picture, or a folder of pictures"):
-        find_images(str(tmp_path / "nowhere"), "about.json")
+    with pytest.raises(UserError, match="give a picture, a video, or a folder of them"):
+        find_inputs([str(tmp_path / "nowhere")], "about.json")
     (tmp_path / "a.heic").write_bytes(b"x")
     with pytest.raises(UserError, match="convert them first"):
-        find_images(str(tmp_path), "about.json")
+        find_inputs([str(tmp_path)], "about.json")
     (tmp_path / "a.jpg").write_bytes(b"x")
     for given in (tmp_path, tmp_path / "a.jpg"):
-        assert len(find_images(str(given), "about.json").files) == 1
+        assert len(find_inputs([str(given)], "about.json").files) == 1
 
 
 def test_predictions_go_to_an_empty_or_a_new_folder(tmp_path):
