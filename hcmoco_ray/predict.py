@@ -19,7 +19,7 @@ from hcmoco.inference.writer import ABOUT, INDEX, LINES, Output, check_out
 from hcmoco.storage import is_local
 from hcmoco_ray import cli
 from hcmoco_ray.cluster.cpus import cpus_here
-from hcmoco_ray.commands.mask_options import mask_settings
+from hcmoco_ray.mask_options import mask_settings
 from hcmoco_ray.tracking.progress import Progress
 
 _SHOWN = 5
@@ -60,12 +60,12 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
         raise UserError(f"--min-score {given.min_score:g}: must be from 0 to 1")
     if not is_local(out):
         raise UserError(f"--out {out}: must be a folder on this machine")
-    camera = None if given.camera is None else _four("--camera", given.camera, "365.5,365.5,256.3,208.5")
+    camera = None if given.camera is None else four_numbers("--camera", given.camera, "365.5,365.5,256.3,208.5")
     if camera is not None and not (camera[0] > 0 and camera[1] > 0):
         raise UserError(f"--camera {given.camera}: fx and fy must be above 0")
-    box = given.box if given.box in (None, "picture") else _four("--box", given.box, "120,40,310,460 or --box picture")
+    box = given.box if given.box in (None, "picture") else four_numbers("--box", given.box, "120,40,310,460 or --box picture")
     if isinstance(box, tuple):
-        _check_box("--box", box)
+        check_box("--box", box)
     segment = _segment(given)
     found = find_images(given.images, ABOUT)
     files = found.files
@@ -190,7 +190,7 @@ def read_boxes(path: Path, files: list[ImageFile]) -> dict[str, list[tuple[float
             raise UserError(f'{where} is not of the form {{"image": "a.jpg", "box": [x0, y0, x1, y1]}}') from None
         if len(box) != 4 or not all(map(math.isfinite, box)):
             raise UserError(f"{where}: the box must be four numbers, x0, y0, x1, y1; it is {list(box)}")
-        _check_box(where, box)
+        check_box(where, box)
         if name not in names:
             raise UserError(
                 f"{where}: {name!r} is none of the {_count(len(names), 'picture')}, for example {min(names)!r}"
@@ -201,7 +201,7 @@ def read_boxes(path: Path, files: list[ImageFile]) -> dict[str, list[tuple[float
     return dict(found)
 
 
-def _check_box(where: str, box: tuple[float, ...]) -> None:
+def check_box(where: str, box: tuple[float, ...]) -> None:
     """Raise UserError for a box without area, or of shares of the picture."""
     x0, y0, x1, y1 = box
     if max(map(abs, box)) <= 1:
@@ -226,7 +226,8 @@ def _unit_of(units_per_meter: str) -> str:
     return unit
 
 
-def _four(option: str, text: str, example: str) -> tuple[float, float, float, float]:
+def four_numbers(option: str, text: str, example: str) -> tuple[float, float, float, float]:
+    """Return the four numbers of an option's text. Raises UserError, with an example, for any other text."""
     try:
         a, b, c, d = (cli.number(each) for each in text.split(","))
         if not all(map(math.isfinite, (a, b, c, d))):

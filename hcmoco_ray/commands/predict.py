@@ -35,7 +35,7 @@ from hcmoco.datasets.segmentation.config import FORMS
 from hcmoco.tasks.registry import REGISTRY
 from hcmoco_ray import cli
 from hcmoco_ray.cluster import entrypoint
-from hcmoco_ray.commands.mask_options import add_mask_options
+from hcmoco_ray.mask_options import add_mask_options
 from hcmoco_ray.paths import resolve_path
 
 
