@@ -207,9 +207,7 @@ class Pretrained(nn.Module):
             ]
         return Embedded(**{name: _joined([getattr(part, name) for part in parts]) for name in given})
 
-    def encode(
-        self, rows: Mapping[str, np.ndarray | None], *, joints: bool = True, dense: bool = True
-    ) -> Embedded:
+    def encode(self, rows: Mapping[str, np.ndarray | None], *, joints: bool = True, dense: bool = True) -> Embedded:
         """Encode one batch of rows that are known to be right: nothing is checked, unlike in `embed`.
 
         The caller sees to evaluation mode and to `torch.inference_mode`.

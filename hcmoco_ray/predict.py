@@ -63,7 +63,11 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
     camera = None if given.camera is None else four_numbers("--camera", given.camera, "365.5,365.5,256.3,208.5")
     if camera is not None and not (camera[0] > 0 and camera[1] > 0):
         raise UserError(f"--camera {given.camera}: fx and fy must be above 0")
-    box = given.box if given.box in (None, "picture") else four_numbers("--box", given.box, "120,40,310,460 or --box picture")
+    box = (
+        given.box
+        if given.box in (None, "picture")
+        else four_numbers("--box", given.box, "120,40,310,460 or --box picture")
+    )
     if isinstance(box, tuple):
         check_box("--box", box)
     segment = _segment(given)

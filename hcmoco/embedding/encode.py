@@ -137,8 +137,8 @@ class Collector:
         if not np.isfinite(pooled).all():
             bad = int(np.flatnonzero(~np.isfinite(pooled).all(1))[0])
             raise UserError(
-                f"the {name} embedding of record {self.found.crops[places[bad]].id!r} is not finite: the weights are of "
-                "a training that diverged, or the precision is too low; try --precision float32, or other weights"
+                f"the {name} embedding of record {self.found.crops[places[bad]].id!r} is not finite: the weights are "
+                "of a training that diverged, or the precision is too low; try --precision float32, or other weights"
             )
         self.found.put(name, places, pooled)
         if embeddings.joints is not None:

@@ -1,7 +1,8 @@
 """Find who is nearest between two sets of embeddings, in blocks: never are all similarities there at once.
 
 For each block of queries the gallery is gone through twice. The first time looks only at the rows that are the same
-person as a query, and finds the most similar of them; the second time counts who is more similar, and keeps the nearest.
+person as a query, and finds the most similar of them; the second time counts who is more similar, and
+keeps the nearest.
 
 Shapes: Q queries of a block, G gallery entries of a block, D embedding, K nearest that are kept.
 """
@@ -9,7 +10,6 @@ Shapes: Q queries of a block, G gallery entries of a block, D embedding, K neare
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from hcmoco.data.schema import Modality
-from hcmoco.embedding.table import EmbeddingSet, to_numpy
+from hcmoco.embedding.sides import Side
 from hcmoco.errors import UserError
 from hcmoco.pretraining.probes.nearest import TIE
 
@@ -27,65 +26,6 @@ QUERIES, GALLERY = 2048, 8192
 
 KEPT_BYTES = 512 << 20
 """A gallery of at most so many bytes is read once, and kept."""
-
-MATCHES = ("id", "name", "subject")
-
-
-@dataclass(frozen=True)
-class Side:
-    """One modality of a set of embeddings: the queries, or the gallery.
-
-    Attributes:
-        embeddings: the set.
-        modality: whose pooled embeddings are compared.
-    """
-
-    embeddings: EmbeddingSet
-    modality: Modality
-
-    def keys(self, match: str) -> pa.Table:
-        """Return `row`, `id`, `index` and `key` of everybody who has the modality, in order.
-
-        Args:
-            match: what makes two rows the same person, of MATCHES. A key is null where it is not known.
-        """
-        first, tables = 0, []
-        columns = ["id", "index", "subject", f"has_{self.modality}"]
-        for table in self.embeddings.read(columns):
-            rows = pa.array(np.arange(first, first + len(table)))
-            first += len(table)
-            tables.append(
-                table.append_column("row", rows)
-                .filter(table[f"has_{self.modality}"])
-                .select(["row", "id", "index", "subject"])
-            )
-        found = pa.concat_tables(tables).combine_chunks()
-        if match == "subject":
-            key = pc.if_else(pc.equal(found["subject"], ""), pa.scalar(None, pa.string()), found["subject"])
-        elif match == "name":
-            key = pa.array([name_of(each) for each in found["id"].to_pylist()], pa.string())
-        else:
-            key = found["id"]
-        return found.append_column("key", key).drop_columns(["subject"])
-
-    def blocks(self, rows: int) -> Iterator[np.ndarray]:
-        """Yield the embeddings of everybody who has the modality, float16 [at most `rows`, D], in order."""
-        shape = self.embeddings.manifest.shapes[self.modality]
-        for table in self.embeddings.read([self.modality, f"has_{self.modality}"]):
-            present = table[f"has_{self.modality}"].to_numpy()
-            values = to_numpy(table[self.modality], shape)[present]
-            for first in range(0, len(values), rows):
-                yield values[first : first + rows]
-
-
-def name_of(id: str) -> str:
-    """Return what pictures of one person in two folders have in common: their path without the ending of the file.
-
-    Args:
-        id: `<data set>/<path>`, with `#2` and so on for further people of a picture.
-    """
-    path, number, which = id.partition("/")[2].partition("#")
-    return str(PurePosixPath(path).with_suffix("")) + number + which if path else id
 
 
 @dataclass(frozen=True)
@@ -134,9 +74,7 @@ class Found:
         asked = self.asked
         values = [
             1 - _misses(int(wrong), int(right), count - int(better))
-            for better, wrong, right in zip(
-                self.better[asked], self.tied[asked], self.tied_right[asked], strict=True
-            )
+            for better, wrong, right in zip(self.better[asked], self.tied[asked], self.tied_right[asked], strict=True)
         ]
         return float(np.mean(values)) if values else math.nan
 
@@ -215,9 +153,7 @@ def search(
         torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)
     )
     candidates = np.full(len(keys), len(gallery_keys) - is_itself)
-    return Found(
-        keys, gallery_keys, nearest, similarity, right, best, num_right, better, tied, tied_right, candidates
-    )
+    return Found(keys, gallery_keys, nearest, similarity, right, best, num_right, better, tied, tied_right, candidates)
 
 
 def _check(query: Side, gallery: Side) -> None:
@@ -234,8 +170,8 @@ def _check(query: Side, gallery: Side) -> None:
     shapes = first.shapes[query.modality], second.shapes[gallery.modality]
     if shapes[0] != shapes[1]:
         raise UserError(
-            f"embeddings of {query.modality} and {gallery.modality} have {shapes[0][0]} and {shapes[1][0]} numbers: these "
-            "weights have no space that both share"
+            f"embeddings of {query.modality} and {gallery.modality} have {shapes[0][0]} and {shapes[1][0]} numbers: "
+            "these weights have no space that both share"
         )
 
 

@@ -3,6 +3,7 @@
 <folder>/
   part-00000.parquet   people in the order of their source
   ...
+  people.jsonl         the lines that were read; only of a folder of pictures
   rejected.jsonl       {"id": ..., "reason": ...} of each person that could not be read; only if there are any
   features.png         dense embeddings of the first people in color; only of pictures
   manifest.json        written last: a folder without it is not finished
@@ -26,7 +27,7 @@ from hcmoco.embedding.encode import Collected
 from hcmoco.errors import UserError, one_line
 from hcmoco.storage import Folder, HashingSink, absolute, join
 
-MANIFEST, REJECTED, FEATURES = "manifest.json", "rejected.jsonl", "features.png"
+MANIFEST, REJECTED, FEATURES, LINES = "manifest.json", "rejected.jsonl", "features.png", "people.jsonl"
 FORMAT, FORMAT_VERSION = "hcmoco-embeddings", 1
 _PART_BYTES, _GROUP_BYTES = 128 << 20, 8 << 20
 _PART_ROWS = (256, 16384)
@@ -50,7 +51,8 @@ class Manifest(Config):
     hcmoco: str = Field(description="version of the program")
     request: dict[str, JsonValue] = Field(description="what decides the content: weights, data, options")
     weights: dict[str, JsonValue] = Field(description="name as it was given, and digest")
-    data: dict[str, JsonValue] = Field(description="where the people are from, as it was given, and what is read of it")
+    data: dict[str, JsonValue] = Field(description="where the people are from, and what is read of it")
+    pictures: dict[str, JsonValue] | None = Field(None, description="how pictures were read; none of prepared people")
     embedding_size: int = Field(description="D; all embeddings have unit length, or are zero where there is nothing")
     image_size: int = Field(description="side of the crops, pixels")
     joint_set: str
@@ -61,7 +63,6 @@ class Manifest(Config):
     rejected: int
     warning: str = Field("", description="why the embeddings may mean little")
     files: tuple[File, ...]
-
 
 
 def schema(columns: Mapping[str, tuple[int, ...]], joints: int | None) -> pa.Schema:
@@ -167,8 +168,8 @@ class EmbeddingSet:
         for file in manifest.files:
             if sizes.get(file.name) != file.bytes:
                 raise UserError(
-                    f"{join(uri, file.name)} is missing or not of the {file.bytes} bytes that the manifest says; copy it "
-                    "again or embed again"
+                    f"{join(uri, file.name)} is missing or not of the {file.bytes} bytes that the manifest says; copy "
+                    "it again or embed again"
                 )
         return cls(folder.uri, manifest)
 
@@ -223,7 +224,8 @@ def read_manifest(folder: Folder) -> Manifest:
         raise UserError(f"{where} is not of embeddings; give the --out of an earlier `python pipelines/embed.py`")
     if values.get("format_version") != FORMAT_VERSION:
         raise UserError(
-            f"{where} has format version {values.get('format_version')}, this hcmoco reads {FORMAT_VERSION}; embed again"
+            f"{where} has format version {values.get('format_version')}, this hcmoco reads {FORMAT_VERSION}; "
+            "embed again"
         )
     return build(Manifest, values, where)
 

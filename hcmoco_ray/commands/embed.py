@@ -69,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
     arguments = cli.Parser(description=__doc__)
     arguments.add_argument("weights", metavar="WEIGHTS", nargs="?", help="name, folder or URI of pre-trained weights")
     arguments.add_argument("data", metavar="DATA", nargs="?", help="prepared data set, folder of pictures, or picture")
-    arguments.add_argument("--output-dir", "--out", dest="output_dir", required=True, help="folder or URI of the results")
+    arguments.add_argument(
+        "--output-dir", "--out", dest="output_dir", required=True, help="folder or URI of the results"
+    )
     what = arguments.add_argument_group("what is embedded")
     what.add_argument(
         "--modalities", metavar="LIST", help="of rgb,depth,keypoints, with commas (default: all that DATA has)"
@@ -103,12 +105,17 @@ def parser() -> argparse.ArgumentParser:
     )
     pictures.add_argument("--joint-set", help="of the keypoints in people.jsonl (default coco-17)")
     pictures.add_argument(
-        "--min-confidence", type=float, help="keypoints of people.jsonl have confidences, and are visible from this one on"
+        "--min-confidence",
+        type=float,
+        help="keypoints of people.jsonl have confidences, and are visible from this one on",
     )
     add_mask_options(arguments, _MASKS)
     near = arguments.add_argument_group("who is nearest")
     near.add_argument(
-        "--nearest", nargs=2, metavar=("QUERY", "GALLERY"), help="FOLDER:MODALITY each, for example embeddings/people:rgb"
+        "--nearest",
+        nargs=2,
+        metavar=("QUERY", "GALLERY"),
+        help="FOLDER:MODALITY each, for example embeddings/people:rgb",
     )
     near.add_argument(
         "--match",

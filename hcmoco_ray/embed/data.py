@@ -12,8 +12,10 @@ from hcmoco.data.shards.reader import Shards
 from hcmoco.data.transforms import CROP_MARGIN
 from hcmoco.datasets.person_lines import FolderConfig
 from hcmoco.datasets.segmentation import parse
-from hcmoco.embedding.sources import People, PreparedPeople, check_persons, lines_of, pictures_with_boxes
-from hcmoco.embedding.table import FORMAT, holds_embeddings
+from hcmoco.embedding import table
+from hcmoco.embedding.pictures import PicturedPeople, lines_of, pictures_with_boxes
+from hcmoco.embedding.sources import People, PreparedPeople, check_persons
+from hcmoco.embedding.table import EmbeddingSet, holds_embeddings
 from hcmoco.errors import UserError
 from hcmoco.finetuning.row_mask import ROWS, make_row_mask
 from hcmoco.finetuning.row_mask import facts as mask_facts
@@ -47,7 +49,9 @@ def open_people(given: argparse.Namespace, image_size: int) -> tuple[People, dic
     uri, path = resolve_path(given.data), Path(given.data).expanduser()
     if Folder(uri).exists(MANIFEST):
         if holds_embeddings(Folder(uri)):
-            raise UserError(f"DATA {given.data} holds embeddings ({FORMAT}); give what they were made of, or --nearest")
+            raise UserError(
+                f"DATA {given.data} holds embeddings ({table.FORMAT}); give what they were made of, or --nearest"
+            )
         _refuse(given, _OF_PICTURES, "a folder of pictures")
         shards = Shards.open(uri)
         check_persons(shards, given.data)
@@ -57,7 +61,9 @@ def open_people(given: argparse.Namespace, image_size: int) -> tuple[People, dic
         mask = make_row_mask(given.mask, request, shards.manifest, settings)
         return PreparedPeople(shards, mask), {"mask": mask_facts(mask)}, []
     if not is_local(given.data):
-        raise UserError(f"DATA {given.data} is not a prepared data set (it has no {MANIFEST}); pictures are read locally")
+        raise UserError(
+            f"DATA {given.data} is not a prepared data set (it has no {MANIFEST}); pictures are read locally"
+        )
     if not path.exists():
         raise UserError(
             f"DATA {given.data} does not exist; give a folder of pictures, or a data set of `python "
@@ -66,6 +72,26 @@ def open_people(given: argparse.Namespace, image_size: int) -> tuple[People, dic
     if given.mask is not None:
         raise unused("--mask", "a prepared data set; a folder's people.jsonl names masks itself")
     return _pictures(given, path, image_size)
+
+
+def reopen_people(embeddings: EmbeddingSet) -> People:
+    """Return the people of finished embeddings, to look at them again.
+
+    Raises:
+        UserError: they are not there any more, or have changed.
+    """
+    manifest = embeddings.manifest
+    uri = str(manifest.data["uri"])
+    people: People
+    if manifest.pictures is None:
+        people = PreparedPeople(Shards.open(uri))
+    else:
+        config = build(FolderConfig, manifest.pictures["config"], f"{embeddings.uri}: pictures")
+        lines = Folder(embeddings.uri).read(table.LINES)
+        people = PicturedPeople.from_lines(config, lines, whole=bool(manifest.pictures["whole"]))
+    if people.content != manifest.data["content"]:
+        raise UserError(f"the people of {uri} have changed since {embeddings.uri} was embedded")
+    return people
 
 
 def _pictures(given: argparse.Namespace, path: Path, image_size: int) -> tuple[People, dict[str, Any], list[str]]:

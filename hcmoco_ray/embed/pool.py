@@ -101,8 +101,8 @@ def embed_parts(job: Job, pool: Pool, done: dict[int, dict[str, Any]], add: Call
             if tries >= _TRIES:
                 raise
             say(
-                f"a process that embeds was lost ({type(error).__name__}); {left} of {job.parts} parts are left, and go "
-                f"on in others ({len(alive_nodes())} nodes)"
+                f"a process that embeds was lost ({type(error).__name__}); {left} of {job.parts} parts are left, and "
+                f"go on in others ({len(alive_nodes())} nodes)"
             )
 
 

@@ -23,8 +23,9 @@ from hcmoco.datasets.base import Rejected
 from hcmoco.embedding.crops import Cropping
 from hcmoco.embedding.encode import Kinds, shapes
 from hcmoco.embedding.features import PEOPLE, draw_features
+from hcmoco.embedding.pictures import PicturedPeople
 from hcmoco.embedding.sources import People
-from hcmoco.embedding.table import FEATURES, MANIFEST, REJECTED, File, Manifest, part_rows, read_manifest
+from hcmoco.embedding.table import FEATURES, LINES, MANIFEST, REJECTED, File, Manifest, part_rows, read_manifest
 from hcmoco.errors import UserError
 from hcmoco.export import Export, load_export
 from hcmoco.pretrained import Pretrained
@@ -136,11 +137,16 @@ def _finish(
     picture = draw_features(model, people, job.cropping, given.people_shown) if given.people_shown else None
     if picture is not None:
         folder.write(FEATURES, encode_png(picture))
+    pictures = None
+    if isinstance(people, PicturedPeople):
+        folder.write(LINES, people.to_lines())
+        pictures = {"config": people.config.model_dump(mode="json", exclude_defaults=True), "whole": people.whole}
     manifest = Manifest(
         hcmoco=hcmoco.__version__,
         request=request,
         weights={"name": given.weights, "sha256": export.digest},
         data={"uri": _place(given), "name": people.name, "content": people.content, "people": len(people)},
+        pictures=pictures,
         embedding_size=model.embedding_size,
         image_size=job.cropping.size,
         joint_set=model.joint_set,
@@ -231,13 +237,15 @@ def _modalities(people: People, export: Export, given: argparse.Namespace) -> tu
     if unknown := next((name for name in wanted if name not in MODALITIES), None):
         raise UserError(f"--modalities {unknown!r}: must be some of {','.join(MODALITIES)}, with commas between them")
     if given.modalities is not None and (missing := next((n for n in wanted if n not in people.modalities), None)):
-        raise UserError(f"--modalities: {given.data} has no {missing}; it has {', '.join(people.modalities) or 'nothing'}")
+        raise UserError(
+            f"--modalities: {given.data} has no {missing}; it has {', '.join(people.modalities) or 'nothing'}"
+        )
     found = tuple(name for name in MODALITIES if name in wanted and name in people.modalities)
     if "depth" in found and export.model.depth.is_points:
         if given.modalities is not None or found == ("depth",):
             raise UserError(
-                f"the depth encoder of {given.weights} is {export.model.depth.name}, which reads points in the camera's "
-                "frame; give --modalities rgb,keypoints, or other weights"
+                f"the depth encoder of {given.weights} is {export.model.depth.name}, which reads points in the "
+                "camera's frame; give --modalities rgb,keypoints, or other weights"
             )
         _say(f"depth is not embedded: the depth encoder of {given.weights} reads points ({export.model.depth.name})")
         found = tuple(name for name in found if name != "depth")
@@ -270,9 +278,7 @@ def _check_same(stored: dict, requested: dict, folder: Folder, what: str) -> Non
     if difference := first_difference(stored, requested, sort=False):
         key, value, needed = difference
         was, now = (f"no {key}" if each is None else f"{key} = {_short(each)}" for each in (value, needed))
-        raise UserError(
-            f"{folder.uri} {what} with {was}, and {now} is requested; choose another --out or delete it"
-        )
+        raise UserError(f"{folder.uri} {what} with {was}, and {now} is requested; choose another --out or delete it")
 
 
 def _short(value: Any) -> str:

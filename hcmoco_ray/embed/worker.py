@@ -142,7 +142,7 @@ class Embedder:
             name = f"part-{number:05d}.parquet"
             rows = table.to_table(found, job.columns)
             file = table.write_part(folder, name, rows, job.columns).model_dump()
-        present = [crop for crop in found.arrays.get("present", [])]
+        present = list(found.arrays.get("present", []))
         first, stop = job.bounds(number)
         record = {
             "part": number,
