@@ -114,6 +114,7 @@ def _outcomes(job: OpenedOnce[Job], missing: Sequence[int], pool: Pool) -> Itera
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it announces every execution
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
+    context.target_max_block_size = 1  # every outcome is a block, and arrives at once
     at_once = max(1, min(_AT_ONCE, len(missing) // (_ROUNDS * size)))
     with ray.data.DataContext.current(context):
         rows = [{"part": number} for number in missing]

@@ -15,32 +15,25 @@ import sys
 from typing import Any
 
 import hcmoco
-from hcmoco.config import first_difference
 from hcmoco.data.codecs import encode_png
 from hcmoco.data.depth_masking import counted, warning
-from hcmoco.data.schema import MODALITIES, Modality
+from hcmoco.data.schema import MODALITIES
 from hcmoco.datasets.base import Rejected
-from hcmoco.embedding.crops import Cropping
-from hcmoco.embedding.encode import Kinds, shapes
 from hcmoco.embedding.features import PEOPLE, draw_features
 from hcmoco.embedding.pictures import PicturedPeople
 from hcmoco.embedding.sources import People
-from hcmoco.embedding.table import FEATURES, LINES, MANIFEST, REJECTED, File, Manifest, part_rows, read_manifest
+from hcmoco.embedding.table import FEATURES, LINES, MANIFEST, REJECTED, File, Manifest, read_manifest
 from hcmoco.errors import UserError
-from hcmoco.export import Export, load_export
-from hcmoco.pretrained import Pretrained
+from hcmoco.export import Export
 from hcmoco.storage import Folder, absolute, is_local, join
-from hcmoco.weights import find_weights, packaged_weights
 from hcmoco_ray.cluster import session
-from hcmoco_ray.embed.data import open_people
 from hcmoco_ray.embed.pool import Pool, embed_parts, finished_parts
-from hcmoco_ray.embed.worker import WORK, Job
+from hcmoco_ray.embed.request import REQUEST, Embedding, check_request, is_finished, place_of, plan
+from hcmoco_ray.embed.worker import WORK
 from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.tracking.progress import Progress
 
-REQUEST = f"{WORK}/request.json"
 _SHOWN = 5
-_BATCH_CPU, _BATCH_GPU = 32, 256
 
 
 def run(given: argparse.Namespace) -> int:
@@ -52,54 +45,20 @@ def run(given: argparse.Namespace) -> int:
     pool = _pool(given)
     out = absolute(resolve_path(given.output_dir))
     folder = _folder(given.output_dir, out)
-    export = load_export(_weights(given.weights))
-    size = _image_size(export, given)
-    people, facts, lines = open_people(given, size)
-    batch = given.batch if given.batch is not None else _BATCH_GPU if given.gpus else _BATCH_CPU
-    modalities = _modalities(people, export, given)
-    kinds = Kinds(joints=given.joints, dense=given.dense)
-    if given.joints and "keypoints" not in modalities:
-        raise UserError(f"--joints: {given.data} has no keypoints that are embedded; drop --joints, or give keypoints")
-    model = Pretrained(export.model_with_mappers(), export.training).eval()
-    columns = shapes(model, modalities, size, kinds)
-    options = {
-        "modalities": list(modalities),
-        "joints": given.joints,
-        "dense": given.dense,
-        "size": size,
-        "batch": batch,
-        "precision": given.precision,
-        **facts,
-    }
-    request = {
-        "version": hcmoco.__version__,
-        "weights": export.digest,
-        "data": people.content,
-        "people": len(people),
-        **options,
-    }
-    if _is_finished(folder, request):
+    embedding = plan(given, out)
+    job, people, request = embedding.job, embedding.job.people, embedding.request
+    if is_finished(folder, request):
         manifest = read_manifest(folder)
         folder.delete_folder(WORK)  # of a process that was killed in its last moment
         print(f"{out}: already embedded, {manifest.rows} people in {len(manifest.files)} files")
         return 0
-    _check_request(folder, request)
+    check_request(folder, request)
     folder.check_writable()
-    cropping = Cropping(
-        size,
-        modalities,
-        people.joints,
-        model.joint_set,
-        people.depth_codec,
-        masking_known=bool(people.depth_masking),
-    )
-    rows = part_rows(len(people), columns)
-    job = Job(people, export, cropping, kinds, columns, batch, given.precision, rows, out)
-    for line in lines:
+    for line in embedding.lines:
         _say(line)
-    _say(f"{given.weights} on {len(people)} people of {given.data}: {', '.join(modalities)}")
+    _say(f"{given.weights} on {len(people)} people of {given.data}: {', '.join(job.cropping.modalities)}")
     cluster = session.connect()
-    cluster.require_shared_storage(("DATA", _place(given)), ("--out", out))
+    cluster.require_shared_storage(("DATA", place_of(given)), ("--out", out))
     pool.size(job.parts)  # before anything is written
     folder.write(REQUEST, json.dumps(request).encode())
     done = finished_parts(folder)
@@ -112,18 +71,12 @@ def run(given: argparse.Namespace) -> int:
         raise KeyboardInterrupt(f"{out} keeps what is written, the same command resumes") from None
     finally:
         progress.close()
-    return _finish(given, job, model, folder, request, [done[number] for number in range(job.parts)])
+    return _finish(given, embedding, folder, [done[number] for number in range(job.parts)])
 
 
-def _finish(
-    given: argparse.Namespace,
-    job: Job,
-    model: Pretrained,
-    folder: Folder,
-    request: dict[str, Any],
-    records: list[dict[str, Any]],
-) -> int:
+def _finish(given: argparse.Namespace, embedding: Embedding, folder: Folder, records: list[dict[str, Any]]) -> int:
     """Write what concerns all parts, the manifest last, and print what became of the people."""
+    job, model = embedding.job, embedding.model
     people, export = job.people, job.export
     files = tuple(File(**record["file"]) for record in records if record["file"])
     rejected = [Rejected(id, reason) for record in records for id, reason in record["rejected"]]
@@ -143,9 +96,9 @@ def _finish(
         pictures = {"config": people.config.model_dump(mode="json", exclude_defaults=True), "whole": people.whole}
     manifest = Manifest(
         hcmoco=hcmoco.__version__,
-        request=request,
+        request=embedding.request,
         weights={"name": given.weights, "sha256": export.digest},
-        data={"uri": _place(given), "name": people.name, "content": people.content, "people": len(people)},
+        data={"uri": place_of(given), "name": people.name, "content": people.content, "people": len(people)},
         pictures=pictures,
         embedding_size=model.embedding_size,
         image_size=job.cropping.size,
@@ -205,84 +158,6 @@ def _folder(given: str, out: str) -> Folder:
     if is_local(out) and folder.local_path.exists() and not folder.local_path.is_dir():
         raise UserError(f"--out {given} is a file; give a folder that is empty or does not exist yet")
     return folder
-
-
-def _weights(name: str) -> str:
-    """Where the export is. A name that is no folder is left as it is: `find_weights` knows the hub."""
-    resolved = name if packaged_weights(name) else resolve_path(name)
-    known = resolved == name or any(
-        Folder(place).exists("config.json") for place in (resolved, join(resolved, "export"))
-    )
-    return find_weights(resolved if known else name)
-
-
-def _place(given: argparse.Namespace) -> str:
-    """Where the people are, for every process."""
-    uri = resolve_path(given.data)
-    return uri if Folder(uri).exists(MANIFEST) else absolute(given.data)
-
-
-def _image_size(export: Export, given: argparse.Namespace) -> int:
-    size = given.size or export.training.get("size")
-    if not isinstance(size, int):
-        raise UserError("the weights do not say what size of pictures they were trained on; give --size, such as 96")
-    if size < 32 or size % 32:
-        raise UserError(f"--size {size}: must be a multiple of 32, such as {max(32, round(size / 32) * 32)}")
-    return size
-
-
-def _modalities(people: People, export: Export, given: argparse.Namespace) -> tuple[Modality, ...]:
-    """What is embedded: what is asked for, else all that the people have."""
-    wanted = MODALITIES if given.modalities is None else tuple(given.modalities.split(","))
-    if unknown := next((name for name in wanted if name not in MODALITIES), None):
-        raise UserError(f"--modalities {unknown!r}: must be some of {','.join(MODALITIES)}, with commas between them")
-    if given.modalities is not None and (missing := next((n for n in wanted if n not in people.modalities), None)):
-        raise UserError(
-            f"--modalities: {given.data} has no {missing}; it has {', '.join(people.modalities) or 'nothing'}"
-        )
-    found = tuple(name for name in MODALITIES if name in wanted and name in people.modalities)
-    if "depth" in found and export.model.depth.is_points:
-        if given.modalities is not None or found == ("depth",):
-            raise UserError(
-                f"the depth encoder of {given.weights} is {export.model.depth.name}, which reads points in the "
-                "camera's frame; give --modalities rgb,keypoints, or other weights"
-            )
-        _say(f"depth is not embedded: the depth encoder of {given.weights} reads points ({export.model.depth.name})")
-        found = tuple(name for name in found if name != "depth")
-    if not found:
-        raise UserError(f"{given.data} has nothing to embed: neither rgb, nor depth, nor keypoints")
-    return found
-
-
-def _is_finished(folder: Folder, request: dict[str, Any]) -> bool:
-    """Whether the folder holds these embeddings. Raises UserError if it holds others."""
-    if not folder.exists(MANIFEST):
-        return False
-    _check_same(read_manifest(folder).request, request, folder, "already holds embeddings")
-    return True
-
-
-def _check_request(folder: Folder, request: dict[str, Any]) -> None:
-    """Raise UserError unless the folder is empty, or holds the beginning of these embeddings."""
-    if folder.exists(REQUEST):
-        try:
-            earlier = json.loads(folder.read(REQUEST))
-        except ValueError:
-            earlier = {}  # cut short: no part was written after it
-        _check_same(earlier or request, request, folder, "holds the beginning of embeddings")
-    elif folder.sizes() or folder.folders():
-        raise UserError(f"--out {folder.uri} is not empty and holds no embeddings; choose another --out")
-
-
-def _check_same(stored: dict, requested: dict, folder: Folder, what: str) -> None:
-    if difference := first_difference(stored, requested, sort=False):
-        key, value, needed = difference
-        was, now = (f"no {key}" if each is None else f"{key} = {_short(each)}" for each in (value, needed))
-        raise UserError(f"{folder.uri} {what} with {was}, and {now} is requested; choose another --out or delete it")
-
-
-def _short(value: Any) -> str:
-    return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else repr(value)
 
 
 def _masking_warning(given: argparse.Namespace, export: Export, people: People, with_depth: int, unmasked: int) -> str:

@@ -5,12 +5,14 @@ are read and decoded; while a part is written, the next one is encoded.
 """
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import cv2
 import pyarrow as pa
 import torch
 
@@ -95,6 +97,7 @@ class Embedder:
 
     def __init__(self, job: OpenedOnce[Job], cuda: bool, threads: int):
         torch.set_num_threads(threads)
+        cv2.setNumThreads(1)  # pictures are decoded in threads of this process
         self._job, self._threads = job.value, threads
         self._model = self._job.model(cuda)
         self._writer = ThreadPoolExecutor(1, "writer")
@@ -104,16 +107,16 @@ class Embedder:
         waiting: Future[dict[str, Any]] | None = None
         try:
             numbers = batch["part"].to_pylist()
-            for number, collected, rejected in self._parts(numbers):
+            for number, begun, collected, rejected in self._parts(numbers):
                 if waiting is not None:
                     yield _outcome(waiting.result())
-                waiting = self._writer.submit(self._write, number, collected, rejected)
+                waiting = self._writer.submit(self._write, number, begun, collected, rejected)
             if waiting is not None:
                 yield _outcome(waiting.result())
         except (UserError, StorageError) as error:  # raised, it would lose its type in Ray Data
             yield _outcome({"part": -1, MISTAKE: str(error)})
 
-    def _parts(self, numbers: list[int]) -> Iterator[tuple[int, Collected, list[Rejected]]]:
+    def _parts(self, numbers: list[int]) -> Iterator[tuple[int, float, Collected, list[Rejected]]]:
         """Yield the embeddings of parts; people are read in advance, those of the next part too."""
         job = self._job
         pieces = {number: job.people.chunks(*job.bounds(number)) for number in numbers}
@@ -124,6 +127,7 @@ class Embedder:
             ahead=_AHEAD * self._threads,
         )
         for number in numbers:
+            begun = time.time()
             first, stop = job.bounds(number)
             collector, rejected = Collector(self._model, stop - first, job.kinds, job.batch), []
             for _ in pieces[number]:
@@ -132,9 +136,9 @@ class Embedder:
                         rejected.append(crop)
                     else:
                         collector.add(crop)
-            yield number, collector.finish(), rejected
+            yield number, begun, collector.finish(), rejected
 
-    def _write(self, number: int, found: Collected, rejected: list[Rejected]) -> dict[str, Any]:
+    def _write(self, number: int, begun: float, found: Collected, rejected: list[Rejected]) -> dict[str, Any]:
         """Write a part's file and then its record, without which the file does not count."""
         job, folder = self._job, Folder(self._job.out)
         file = None
@@ -151,6 +155,7 @@ class Embedder:
             "modalities": {name: int(sum(row[k] for row in present)) for k, name in enumerate(MODALITIES)},
             "unmasked": sum(crop.unmasked for crop in found.crops),
             "rejected": [[each.id, each.reason] for each in rejected],
+            "seconds": [begun, time.time()],
         }
         folder.write(f"{WORK}/part-{number:05d}.json", json.dumps(record).encode())
         return record
