@@ -6,7 +6,7 @@
 The encoders alone are a process for each actor of the program, with the same weights, batches, threads and precision,
 over crops that were read, decoded and cut out before; nothing is checked or written. They are timed from the moment in
 which all begin to the end of the last one. The program is timed from the first part that an actor begins to the last
-one that is written: reading, decoding, encoding and writing. Starting the actors with their weights is a row of its own.
+one that is written: reading, decoding, encoding and writing. Starting the actors is a row of its own.
 """
 
 import contextlib

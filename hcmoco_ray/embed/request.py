@@ -12,7 +12,7 @@ from hcmoco.data.shards.manifest import MANIFEST as DATA_MANIFEST
 from hcmoco.embedding.crops import Cropping
 from hcmoco.embedding.encode import Kinds, shapes
 from hcmoco.embedding.sources import People
-from hcmoco.embedding.table import MANIFEST, part_rows, read_manifest
+from hcmoco.embedding.table import MANIFEST, holds_embeddings, part_rows, read_manifest
 from hcmoco.errors import UserError
 from hcmoco.export import Export, load_export
 from hcmoco.pretrained import Pretrained
@@ -108,7 +108,7 @@ def _weights(name: str) -> str:
 
 
 def _image_size(export: Export, given: argparse.Namespace) -> int:
-    size = given.size or export.training.get("size")
+    size = export.training.get("size") if given.size is None else given.size
     if not isinstance(size, int):
         raise UserError("the weights do not say what size of pictures they were trained on; give --size, such as 96")
     if size < 32 or size % 32:
@@ -145,6 +145,8 @@ def is_finished(folder: Folder, request: dict[str, Any]) -> bool:
     """Return whether a folder holds these embeddings. Raises UserError if it holds others."""
     if not folder.exists(MANIFEST):
         return False
+    if not holds_embeddings(folder):
+        raise UserError(f"--out {folder.uri} holds something else, of which {MANIFEST} is; choose another --out")
     _check_same(read_manifest(folder).request, request, folder, "already holds embeddings")
     return True
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import uuid
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ from hcmoco.data.codecs import decode_depth, decode_rgb, encode_png
 from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.data.shards.writer import write_shards
 from hcmoco.embedding.table import EmbeddingSet, to_numpy
+from hcmoco.storage import Folder, join
 from hcmoco.synthetic import DEPTH_CODEC, PeopleConfig, make_person
 from hcmoco_ray.commands.embed import main
 from tests.helpers.called import Called
@@ -156,11 +158,28 @@ def test_a_folder_of_pictures(embed, tmp_path):
     assert to_numpy(table["rgb"], (128,))[0].astype(np.float32) @ wanted > 0.99  # stored as JPEG on the way
 
 
+@pytest.mark.slow
+def test_everything_in_a_store(embed, data, s3):
+    root = s3.uri(f"bucket/{uuid.uuid4().hex}")
+    for path in data.iterdir():
+        Folder(join(root, "people")).write(path.name, path.read_bytes())
+    assert main(["people-small", join(root, "people"), f"--out={join(root, 'e')}", f"--size={SIZE}"]) == 0
+    there, here = Folder(join(root, "e")), embed("people-small", data, f"--size={SIZE}").folder
+    assert sorted(there.sizes()) == sorted(each.name for each in here.iterdir())
+    assert not there.folders()
+    for name in ("part-00000.parquet", "features.png"):
+        assert there.read(name) == (here / name).read_bytes()
+    sides = [f"{join(root, 'e')}:{name}" for name in ("rgb", "depth")]
+    assert main(["--nearest", *sides, f"--out={join(root, 'm')}"]) == 0
+    assert set(Folder(join(root, "m")).sizes()) == {"matches.parquet", "matches.png", "results.json"}
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [
         (["--modalities=rgb,dept"], "must be some of rgb,depth,keypoints"),
         (["--size=100"], "must be a multiple of 32, such as 96"),
+        (["--size=0"], "must be a multiple of 32"),
         (["--workers=0"], "must be at least 1"),
         (["--cpus=0"], "must be more than 0"),
         (["--boxes=b.jsonl"], "--boxes counts only with a folder of pictures"),
@@ -181,4 +200,5 @@ def test_what_is_not_there(embed, data, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     assert "is not empty and holds no embeddings" in error(embed("people-small", data))
+    assert "holds something else" in error(embed("people-small", data, out=data))
     assert "WEIGHTS and DATA are missing" in error(embed(out="x"))
