@@ -36,7 +36,7 @@ def shapes(model: Pretrained, modalities: Sequence[Modality], size: int, kinds: 
         size: side of the crops, pixels.
         kinds: what is kept besides pooled embeddings.
     """
-    empty = {
+    empty: dict[str, np.ndarray] = {
         "rgb": np.zeros((1, size, size, 3), np.uint8),
         "depth": np.zeros((1, size, size), np.uint16),
         "keypoints": np.ones((1, len(model.joints), 3), np.float32),

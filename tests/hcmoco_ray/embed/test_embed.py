@@ -1,8 +1,10 @@
 """The program on a few synthetic people: what it writes is what `hcmoco.load(...).embed` returns."""
 
+import io
 import json
 import re
 import uuid
+from contextlib import redirect_stdout
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -54,15 +56,27 @@ def embed(tmp_path, capsys, ray_session):
     return call
 
 
+OPTIONS = (f"--size={SIZE}", "--joints", "--dense", "--batch=4")
+
+
+@pytest.fixture(scope="module")
+def embedded(data, tmp_path_factory, ray_session):
+    """The people embedded, once for all tests; none changes the folder."""
+    out, said = tmp_path_factory.mktemp("embedded") / "e", io.StringIO()
+    with redirect_stdout(said):
+        status = main(["people-small", str(data), *OPTIONS, f"--out={out}"])
+    return Called(status, said.getvalue(), "", out)
+
+
 def error(called: Called) -> str:
     assert called.status == 2, called
     (line,) = re.findall(r"^error: (.*)$", called.err, re.MULTILINE)
     return line
 
 
-def test_rows_are_what_the_model_embeds(embed, data):
-    done = embed("people-small", data, f"--size={SIZE}", "--joints", "--dense", "--batch=4")
-    assert done.status == 0, done.err
+def test_rows_are_what_the_model_embeds(embedded, data):
+    done = embedded
+    assert done.status == 0
     assert "12 people (10 with rgb, 11 with depth, 10 with keypoints) in 1 files" in done.out
     assert sorted(each.name for each in done.folder.iterdir()) == [
         "features.png",
@@ -100,14 +114,18 @@ def test_rows_are_what_the_model_embeds(embed, data):
     assert manifest.joints == model.joints
     assert manifest.weights["name"] == "people-small"
 
-    again = embed("people-small", data, f"--size={SIZE}", "--joints", "--dense", "--batch=4")
-    assert (again.status, "already embedded, 12 people" in again.out) == (0, True)
-    other = error(embed("people-small", data, f"--size={SIZE}", "--joints", "--batch=4"))
+
+def test_a_finished_folder(embed, embedded, data):
+    kept = {path.name: path.stat().st_mtime_ns for path in embedded.folder.iterdir()}
+    again = embed("people-small", data, *OPTIONS, out=embedded.folder)
+    assert (again.status, "already embedded, 12 people in 1 files" in again.out) == (0, True)
+    other = error(embed("people-small", data, f"--size={SIZE}", "--joints", "--batch=4", out=embedded.folder))
     assert "already holds embeddings with dense = True, and dense = False is requested" in other
+    assert kept == {path.name: path.stat().st_mtime_ns for path in embedded.folder.iterdir()}
 
 
-def test_who_is_nearest(embed, data, tmp_path):
-    embeddings = embed("people-small", data, f"--size={SIZE}", out="e").folder
+def test_who_is_nearest(embed, embedded, data):
+    embeddings = embedded.folder
     done = embed("--nearest", f"{embeddings}:rgb", f"{embeddings}:depth", out="matches")
     assert done.status == 0, done.err
     assert "10 queries among 11, same id" in done.out
@@ -123,7 +141,7 @@ def test_who_is_nearest(embed, data, tmp_path):
         assert row["rank"] != 1 or row["nearest"][0] == row["right"] == row["query"]
     assert (done.folder / "matches.png").stat().st_size > 10_000
     assert embed("--nearest", f"{embeddings}:keypoints", f"{embeddings}:rgb", out="matches").status == 0
-    assert "no earlier matches" in error(embed("--nearest", f"{embeddings}:rgb", f"{embeddings}:depth", out="e"))
+    assert "no earlier matches" in error(embed("--nearest", f"{embeddings}:rgb", f"{embeddings}:depth", out=embeddings))
     assert "colon" in error(embed("--nearest", embeddings, f"{embeddings}:depth", out="m"))
     assert "embed first" in error(embed("people-small", data, "--nearest", "a:rgb", "b:rgb", out="m"))
     assert "holds embeddings" in error(embed("people-small", embeddings, out="m"))
