@@ -141,7 +141,7 @@ def _half(
 def _tile(side: Shown, row: int, joints: str, text: str, color: tuple[int, int, int] | None = None) -> np.ndarray:
     """uint8 [T + a line of text, T, 3]."""
     crop = side.read(row)
-    picture = np.full((TILE, TILE, 3), GROUND, np.uint8)
+    picture: np.ndarray = np.full((TILE, TILE, 3), GROUND, np.uint8)
     if side.modality == "keypoints":
         if crop.keypoints is not None:
             xy_J2 = crop.keypoints[:, :2] * (TILE / side.size)

@@ -181,7 +181,7 @@ def _codes(keys: pa.ChunkedArray, gallery_keys: pa.ChunkedArray) -> tuple[np.nda
     return tuple(
         pc.index_in(each, value_set=known, skip_nulls=True).fill_null(missing).to_numpy().astype(np.int64)
         for each, missing in ((keys, -1), (gallery_keys, -2))
-    )  # type: ignore[return-value]
+    )
 
 
 def _num_right(codes: np.ndarray, gallery_codes: np.ndarray) -> np.ndarray:

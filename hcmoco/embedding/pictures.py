@@ -37,8 +37,6 @@ class PicturedPeople:
     items: Sequence[FolderItem | Rejected]
     whole: bool = False
 
-    unit = "people"
-
     @property
     def name(self) -> str:
         return self.config.name

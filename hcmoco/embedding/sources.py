@@ -21,25 +21,31 @@ _SHOWN = ("parts", "mask")  # what tells the person from the background in a pic
 
 
 class People(Protocol):
-    """People to embed, in a fixed order.
+    """People to embed, in a fixed order."""
 
-    Attributes:
-        name: of the data set, for lines of progress.
-        joints: name of the joint set of keypoints; "" where there are none.
-        depth_codec: codec of stored depth.
-        depth_masking: see `hcmoco.data.depth_masking`.
-        modalities: what at least one of them may have.
-        content: digest of what is read: other people, or other files, have another one.
-        unit: what they are counted in, in the plural.
-    """
+    @property
+    def name(self) -> str:
+        """Return the name of the data set, for lines of progress."""
 
-    name: str
-    joints: str
-    depth_codec: str
-    depth_masking: str
-    modalities: tuple[Modality, ...]
-    content: str
-    unit: str
+    @property
+    def joints(self) -> str:
+        """Return the name of the joint set of keypoints; "" where there are none."""
+
+    @property
+    def depth_codec(self) -> str:
+        """Return the codec of stored depth."""
+
+    @property
+    def depth_masking(self) -> str:
+        """Return what is known of depth beforehand, see `hcmoco.data.depth_masking`."""
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Return what at least one of them may have."""
+
+    @property
+    def content(self) -> str:
+        """Return a digest of what is read: other people, or other files, have another one."""
 
     def __len__(self) -> int: ...
 
@@ -72,8 +78,6 @@ class PreparedPeople:
 
     shards: Shards
     mask: RowMask | None = None
-
-    unit = "people"
 
     @property
     def name(self) -> str:

@@ -43,6 +43,13 @@ class File(Config):
     sha256: str
 
 
+class Pictures(Config):
+    """How a folder of pictures was read."""
+
+    config: dict[str, JsonValue] = Field(description="of the reader; see hcmoco/datasets/person_lines.py")
+    whole: bool = Field(description="pictures without a box show the person in the middle")
+
+
 class Manifest(Config):
     """What a folder of embeddings holds, and what its columns mean."""
 
@@ -52,7 +59,7 @@ class Manifest(Config):
     request: dict[str, JsonValue] = Field(description="what decides the content: weights, data, options")
     weights: dict[str, JsonValue] = Field(description="name as it was given, and digest")
     data: dict[str, JsonValue] = Field(description="where the people are from, and what is read of it")
-    pictures: dict[str, JsonValue] | None = Field(None, description="how pictures were read; none of prepared people")
+    pictures: Pictures | None = Field(None, description="how pictures were read; none of prepared people")
     embedding_size: int = Field(description="D; all embeddings have unit length, or are zero where there is nothing")
     image_size: int = Field(description="side of the crops, pixels")
     joint_set: str

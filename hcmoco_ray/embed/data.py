@@ -86,9 +86,9 @@ def reopen_people(embeddings: EmbeddingSet) -> People:
     if manifest.pictures is None:
         people = PreparedPeople(Shards.open(uri))
     else:
-        config = build(FolderConfig, manifest.pictures["config"], f"{embeddings.uri}: pictures")
+        config = build(FolderConfig, manifest.pictures.config, f"{embeddings.uri}: pictures")
         lines = Folder(embeddings.uri).read(table.LINES)
-        people = PicturedPeople.from_lines(config, lines, whole=bool(manifest.pictures["whole"]))
+        people = PicturedPeople.from_lines(config, lines, whole=manifest.pictures.whole)
     if people.content != manifest.data["content"]:
         raise UserError(f"the people of {uri} have changed since {embeddings.uri} was embedded")
     return people

@@ -22,7 +22,7 @@ from hcmoco.datasets.base import Rejected
 from hcmoco.embedding.features import PEOPLE, draw_features
 from hcmoco.embedding.pictures import PicturedPeople
 from hcmoco.embedding.sources import People
-from hcmoco.embedding.table import FEATURES, LINES, MANIFEST, REJECTED, File, Manifest, read_manifest
+from hcmoco.embedding.table import FEATURES, LINES, MANIFEST, REJECTED, File, Manifest, Pictures, read_manifest
 from hcmoco.errors import UserError
 from hcmoco.export import Export
 from hcmoco.storage import Folder, absolute, is_local, join
@@ -62,7 +62,7 @@ def run(given: argparse.Namespace) -> int:
     pool.size(job.parts)  # before anything is written
     folder.write(REQUEST, json.dumps(request).encode())
     done = finished_parts(folder)
-    progress = Progress(f"embedding {people.name}", len(people), people.unit)
+    progress = Progress(f"embedding {people.name}", len(people), "people")
     progress.add(sum(record["people"] for record in done.values()), free=True)
     try:
         embed_parts(job, pool, done, progress.add)
@@ -93,7 +93,8 @@ def _finish(given: argparse.Namespace, embedding: Embedding, folder: Folder, rec
     pictures = None
     if isinstance(people, PicturedPeople):
         folder.write(LINES, people.to_lines())
-        pictures = {"config": people.config.model_dump(mode="json", exclude_defaults=True), "whole": people.whole}
+        config = people.config.model_dump(mode="json", exclude_defaults=True)
+        pictures = Pictures(config=config, whole=people.whole)
     manifest = Manifest(
         hcmoco=hcmoco.__version__,
         request=embedding.request,
