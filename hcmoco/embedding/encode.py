@@ -61,8 +61,8 @@ class Collected:
         size: number of people that fit.
         kinds: what is kept.
         crops: the people without their pixels, by place.
-        arrays: float16 [size, ...] by name of the column, zero where a person has none; and `joints_visible`, bool
-            [size, J].
+        arrays: float16 [size, ...] by name of the column, zero where a person has none; `joints_visible`, bool
+            [size, J]; and `present`, bool [people, 3], in the order of MODALITIES.
     """
 
     size: int
@@ -91,6 +91,7 @@ class Collector:
     def __init__(self, model: Pretrained, size: int, kinds: Kinds, batch: int):
         self._model, self._batch = model, batch
         self._waiting: dict[tuple[Modality, ...], list[tuple[int, Crop]]] = defaultdict(list)
+        self._present: list[list[bool]] = []
         self.found = Collected(size, kinds)
 
     def add(self, crop: Crop) -> None:
@@ -102,7 +103,7 @@ class Collector:
         place = len(self.found.crops)
         self.found.crops.append(Crop(crop.index, crop.id, crop.source, crop.subject, None, None, None, crop.unmasked))
         present = crop.present
-        self.found.put("present", [place], np.array([[name in present for name in MODALITIES]]))
+        self._present.append([name in present for name in MODALITIES])
         if not present:
             return
         waiting = self._waiting[present]
@@ -114,6 +115,7 @@ class Collector:
         """Encode what is left, and return all."""
         for present in sorted(self._waiting):
             self._encode(present)
+        self.found.arrays["present"] = np.array(self._present, bool).reshape(-1, len(MODALITIES))
         return self.found
 
     def _encode(self, present: tuple[Modality, ...]) -> None:

@@ -115,7 +115,7 @@ def to_table(found: Collected, columns: Mapping[str, tuple[int, ...]]) -> pa.Tab
     visible = found.kinds.joints
     joints = next((shape[0] for name, shape in columns.items() if name.endswith("_joints")), 0) if visible else None
     wanted = schema(columns, joints)
-    present = found.arrays.get("present", np.zeros((0, len(MODALITIES)), bool))
+    present = found.arrays["present"]
     values: dict[str, Any] = {
         name: [getattr(crop, name) for crop in found.crops] for name in ("id", "source", "subject", "index")
     }

@@ -146,13 +146,13 @@ class Embedder:
             name = f"part-{number:05d}.parquet"
             rows = table.to_table(found, job.columns)
             file = table.write_part(folder, name, rows, job.columns).model_dump()
-        present = list(found.arrays.get("present", []))
+        present = found.arrays["present"].sum(0)
         first, stop = job.bounds(number)
         record = {
             "part": number,
             "people": stop - first,
             "file": file,
-            "modalities": {name: int(sum(row[k] for row in present)) for k, name in enumerate(MODALITIES)},
+            "modalities": {name: int(count) for name, count in zip(MODALITIES, present, strict=True)},
             "unmasked": sum(crop.unmasked for crop in found.crops),
             "rejected": [[each.id, each.reason] for each in rejected],
             "seconds": [begun, time.time()],

@@ -27,7 +27,7 @@ def data(tmp_path_factory) -> Path:
 
 
 def started(data: Path, out: Path) -> Started:
-    return Started("pipelines/embed.py", "people-small", str(data), f"--out={out}", "--size=64", "--workers=2", RAY_worker_niceness="0")
+    return Started("pipelines/embed.py", "people-small", str(data), f"--out={out}", "--size=64", "--workers=2")
 
 
 def finished(process: Started) -> str:
