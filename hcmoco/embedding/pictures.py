@@ -9,14 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hcmoco.data.schema import MODALITIES, Modality, Person
-from hcmoco.data.transforms import CROP_MARGIN
 from hcmoco.datasets import folder
 from hcmoco.datasets.base import Rejected
 from hcmoco.datasets.cameras.camera_file import read_camera_file
-from hcmoco.datasets.person_crop import PersonImages, checked, crop_person
+from hcmoco.datasets.person_crop import PersonImages, checked, crop_person, middle_box
 from hcmoco.datasets.person_lines import FolderConfig, FolderItem
 from hcmoco.inference.images import read_rgb
 
@@ -122,12 +119,6 @@ def _in_the_middle(item: FolderItem) -> Person:
     rgb = read_rgb(Path(item.config.path, item.line.rgb or ""))
     given = Person(item.id, item.config.name, item.config.split, item.config.size, box=middle_box(*rgb.shape[1::-1]))
     return crop_person(given, PersonImages(rgb=rgb))
-
-
-def middle_box(width: int, height: int) -> np.ndarray:
-    """Return the box, float [4], whose stored square is a whole picture of that size, padded to a square."""
-    half = max(width, height) / CROP_MARGIN / 2
-    return np.array([width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half])
 
 
 def _state(root: str, name: str) -> tuple[int, int]:
