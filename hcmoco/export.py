@@ -109,6 +109,7 @@ class Export:
         method: "hcmoco" or "mmv": what the mappers are.
         mappers: tensors of the mappers into the shared space; None for an export of before they were exported.
         dtype: of the stored weights of two or more dimensions.
+        digest: SHA-256 over the names and digests of the files of weights.
     """
 
     folder: str
@@ -118,6 +119,7 @@ class Export:
     method: str = "hcmoco"
     mappers: dict[str, Tensor] | None = None
     dtype: str = "float32"
+    digest: str = ""
 
     def encoder(self, modality: str) -> Encoder | PointEncoder:
         """The image encoder of "rgb" or "depth", in evaluation mode."""
@@ -194,6 +196,7 @@ def load_export(folder: str | Path) -> Export:
         config.get("method", "hcmoco"),
         states.get(MAPPERS),
         config.get("dtype", "float32"),
+        hashlib.sha256("".join(f"{name} {checksums[name]}\n" for name in sorted(names)).encode()).hexdigest(),
     )
 
 

@@ -199,15 +199,25 @@ class Pretrained(nn.Module):
         count = next(iter(counts.values()))
         with evaluation_mode(self):
             parts = [
-                self._embed(
+                self.encode(
                     {name: None if rows is None else rows[first : first + batch_size] for name, rows in given.items()},
-                    dense,
+                    dense=dense,
                 )
                 for first in range(0, count, batch_size)
             ]
         return Embedded(**{name: _joined([getattr(part, name) for part in parts]) for name in given})
 
-    def _embed(self, rows: dict[str, np.ndarray | None], dense: bool) -> Embedded:
+    def encode(self, rows: Mapping[str, np.ndarray | None], *, joints: bool = True, dense: bool = True) -> Embedded:
+        """Encode one batch of rows that are known to be right: nothing is checked, unlike in `embed`.
+
+        The caller sees to evaluation mode and to `torch.inference_mode`.
+
+        Args:
+            rows: by modality, or None: rgb uint8 [B, H, W, 3], depth uint16 [B, H, W] in millimeters, keypoints float32
+                [B, J, 3] of the model's joint set, pixels of the images and visibility 0 or 1.
+            joints: whether to return embeddings of the keypoints' joints.
+            dense: whether to return dense embeddings.
+        """
         model = self.model
         parameter = next(model.parameters())
         device, dtype = parameter.device, parameter.dtype
@@ -226,18 +236,18 @@ class Pretrained(nn.Module):
             features["keypoints"] = model.encode_keypoints(normalized, keypoints[..., 2])
         found = {}
         for name, each in features.items():
-            joints = None
-            if keypoints is not None:
+            at_joints = None
+            if joints and keypoints is not None:
                 size = None if name == "keypoints" else rows[name].shape[1:3]  # type: ignore[union-attr]
-                joints = (
+                at_joints = (
                     model.joint_embedding(each)
                     if size is None
                     else model.dense_at(name, each, model.joint_cells(keypoints, size))
                 )
-                joints = joints.where(keypoints[..., 2:] > 0, 0)
+                at_joints = at_joints.where(keypoints[..., 2:] > 0, 0)
             with_map = dense and name != "keypoints"
             found[name] = Embeddings(
-                model.global_embedding(name, each), model.dense_map(name, each) if with_map else None, joints
+                model.global_embedding(name, each), model.dense_map(name, each) if with_map else None, at_joints
             )
         return Embedded(**found)
 

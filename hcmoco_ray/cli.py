@@ -16,7 +16,7 @@ from hcmoco_ray.cluster import interrupts
 from hcmoco_ray.unread_output import end_quietly
 
 PROGRAMS = (
-    *("prepare", "pretrain", "finetune", "evaluate", "predict", "report", "export"),
+    *("prepare", "pretrain", "finetune", "evaluate", "predict", "embed", "report", "export"),
     *("sweep", "label_fractions", "ablation", "backbones", "versatility", "node", "doctor"),
 )
 # A wheel carries the recipes inside the package; in a checkout they lie on top, where people look.

@@ -78,7 +78,15 @@ def one_task(stream: Callable[[pa.Table], Iterator[pa.Table]], group: Any) -> "r
 
 
 def actor_pool(
-    data: "ray.data.Dataset", kind: type, arguments: tuple, *, size: int, num_cpus: float, num_gpus: float
+    data: "ray.data.Dataset",
+    kind: type,
+    arguments: tuple,
+    *,
+    size: int,
+    num_cpus: float,
+    num_gpus: float,
+    batch_size: int | None = 8,
+    at_once: bool = False,
 ) -> "ray.data.Dataset":
     """Return the dataset of what a pool of actors makes of another one. If an actor is lost, the dataset fails.
 
@@ -88,17 +96,21 @@ def actor_pool(
         arguments: of its constructor.
         size: number of actors at most.
         num_cpus, num_gpus: of each actor.
+        batch_size: rows of a call; None: a block of `data`.
+        at_once: start all actors at the beginning, and give each two calls at most: for calls that take seconds. By
+            default actors are started as they are needed.
     """
     import ray.data
 
+    more: dict[str, Any] = {"initial_size": size, "max_tasks_in_flight_per_actor": 2} if at_once else {}
     with warnings.catch_warnings():  # as in `one_task`
         warnings.simplefilter("ignore")
         return data.map_batches(
             kind,
-            batch_size=8,
+            batch_size=batch_size,
             batch_format="pyarrow",
             fn_constructor_args=arguments,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size, **more),
             num_cpus=num_cpus,
             num_gpus=num_gpus or None,
             # Ray would start a lost actor again, and prints a warning about that at each start.

@@ -14,7 +14,7 @@ from hcmoco.inference.people import FLAG, check_box
 from hcmoco.storage import is_local
 from hcmoco.unused_options import unused
 from hcmoco_ray import cli
-from hcmoco_ray.commands.mask_options import mask_settings
+from hcmoco_ray.mask_options import mask_settings
 
 _DETECT_OPTIONS = ("detect_input", "detect_size", "detect_sha256")
 _OF_PERSON = ("parsing-rgb", "parsing-depth", "pose")
@@ -58,10 +58,14 @@ def check_options(
         raise UserError(f"--min-score {given.min_score:g}: must be from 0 to 1")
     if not is_local(out):
         raise UserError(f"--out {out}: must be a folder on this machine")
-    camera = None if given.camera is None else _four("--camera", given.camera, "365.5,365.5,256.3,208.5")
+    camera = None if given.camera is None else four_numbers("--camera", given.camera, "365.5,365.5,256.3,208.5")
     if camera is not None and not (camera[0] > 0 and camera[1] > 0):
         raise UserError(f"--camera {given.camera}: fx and fy must be above 0")
-    box = given.box if given.box in (None, "picture") else _four("--box", given.box, "120,40,310,460 or --box picture")
+    box = (
+        given.box
+        if given.box in (None, "picture")
+        else four_numbers("--box", given.box, "120,40,310,460 or --box picture")
+    )
     if isinstance(box, tuple):
         check_box("--box", box)
     return box, camera
@@ -151,7 +155,8 @@ def _unit_of(units_per_meter: str) -> str:
     return unit
 
 
-def _four(option: str, text: str, example: str) -> tuple[float, float, float, float]:
+def four_numbers(option: str, text: str, example: str) -> tuple[float, float, float, float]:
+    """Return the four numbers of an option's text. Raises UserError, with an example, for any other text."""
     try:
         a, b, c, d = (cli.number(each) for each in text.split(","))
         if not all(map(math.isfinite, (a, b, c, d))):

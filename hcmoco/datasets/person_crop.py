@@ -66,6 +66,12 @@ def crop_square(box: np.ndarray, width: int, height: int) -> tuple[int, int, int
     return round((x0 + x1) / 2 - side / 2), round((y0 + y1) / 2 - side / 2), side
 
 
+def middle_box(width: int, height: int) -> np.ndarray:
+    """Return the box, float [4], whose stored square is a whole picture of that size, padded to a square."""
+    half = max(width, height) / CROP_MARGIN / 2
+    return np.array([width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half])
+
+
 def cut_square(image: np.ndarray, x0: int, y0: int, side: int, fill: int = 0) -> np.ndarray:
     """Return the square of `side` pixels whose corner is at x0, y0 as its own array, `fill` outside the source."""
     height, width = image.shape[:2]

@@ -10,8 +10,7 @@ from hcmoco.data.depth_masking import shows_background
 from hcmoco.data.depth_units import check_distance, shortest_m
 from hcmoco.data.depth_units import rounded as rounded_depth
 from hcmoco.data.schema import Person
-from hcmoco.data.transforms import CROP_MARGIN
-from hcmoco.datasets.person_crop import PersonImages, crop_person
+from hcmoco.datasets.person_crop import PersonImages, crop_person, middle_box
 from hcmoco.datasets.person_files import find_box
 from hcmoco.errors import one_line
 from hcmoco.inference.adapter import (
@@ -90,7 +89,7 @@ class PersonAdapter(Adapter):
             size=about.size or self.task.config.size,
             camera=None if self.options.camera is None else np.array(self.options.camera) * np.tile(scale_2, 2),
             # If the image is the square itself, the box is what the margin of a stored square surrounds.
-            box=_middle(image.shape[1], image.shape[0]) if found.source == "none" else working_4,
+            box=middle_box(image.shape[1], image.shape[0]) if found.source == "none" else working_4,
         )
         images = PersonImages(depth=image) if image.ndim == 2 else PersonImages(rgb=image)
         person = crop_person(given, images, about.depth_codec)
@@ -183,9 +182,3 @@ class PersonAdapter(Adapter):
             picture_px=max(width, height),
             least_m=shortest_m(box_4, width, height),
         )
-
-
-def _middle(width: int, height: int) -> np.ndarray:
-    """The box whose stored square is the whole image, padded to a square."""
-    half = max(width, height) / CROP_MARGIN / 2
-    return np.array([width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half])

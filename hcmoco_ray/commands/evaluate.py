@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from hcmoco_ray import cli
 from hcmoco_ray.cluster import entrypoint
-from hcmoco_ray.commands.mask_options import add_mask_options, mask_settings
+from hcmoco_ray.mask_options import add_mask_options, mask_settings
 from hcmoco_ray.paths import resolve_model, resolve_path
 
 _FORMS = (

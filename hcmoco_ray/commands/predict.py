@@ -47,7 +47,7 @@ from hcmoco.tasks.registry import REGISTRY
 from hcmoco.weights import list_weights
 from hcmoco_ray import cli
 from hcmoco_ray.cluster import entrypoint
-from hcmoco_ray.commands.mask_options import add_mask_options
+from hcmoco_ray.mask_options import add_mask_options
 from hcmoco_ray.paths import resolve_model, resolve_path
 
 

@@ -14,7 +14,7 @@ from tests.helpers.started import ROOT, Started
 SAID = "\nstopped; the same command resumes from what is saved\n"
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 PROGRAMS = {
-    "pipelines": ("prepare", "pretrain", "finetune", "evaluate", "predict", "report", "export"),
+    "pipelines": ("prepare", "pretrain", "finetune", "evaluate", "predict", "embed", "report", "export"),
     "tuning": ("sweep", "label_fractions", "ablation", "backbones", "versatility"),
 }
 LONG = ("stages.stage1_steps=5000", "train.save_every=10", "probe.every=1000")

@@ -119,10 +119,10 @@ def gray_depth(depth_NSS: np.ndarray, silhouettes_NSS: np.ndarray) -> np.ndarray
 
 
 def compose(
-    rgb_NSS3: np.ndarray,
-    depth_NSS: np.ndarray,
-    rgb_map_NDhw: Tensor,
-    depth_map_NDhw: Tensor,
+    rgb_NSS3: np.ndarray | None,
+    depth_NSS: np.ndarray | None,
+    rgb_map_NDhw: Tensor | None,
+    depth_map_NDhw: Tensor | None,
     body_Nhw: Tensor,
     silhouettes_NSS: Tensor,
     *,
@@ -132,20 +132,25 @@ def compose(
     """The picture: a row each for RGB, depth and the features of both, a column a person.
 
     Args:
-        rgb_NSS3: uint8. depth_NSS: uint16, millimeters, 0 = no reading.
-        rgb_map_NDhw, depth_map_NDhw, body_Nhw, silhouettes_NSS: see `paint`.
+        rgb_NSS3: uint8. depth_NSS: uint16, millimeters, 0 = no reading. None: nobody has it, and its rows are omitted.
+        rgb_map_NDhw, depth_map_NDhw: see `paint`; None with their pictures.
+        body_Nhw, silhouettes_NSS: see `paint`.
         panel: side of a panel in the picture, pixels.
         title: one line above the rows, for example the step.
     Returns:
-        uint8 [header + 4 * panel, MARGIN + N * panel, 3], RGB.
+        uint8 [header + rows * panel, MARGIN + N * panel, 3], RGB.
     """
-    rows = [
+    pictures = (
         rgb_NSS3,
-        gray_depth(depth_NSS, silhouettes_NSS.cpu().numpy()),
-        *paint([rgb_map_NDhw, depth_map_NDhw], body_Nhw, silhouettes_NSS),
-    ]
+        None if depth_NSS is None else gray_depth(depth_NSS, silhouettes_NSS.cpu().numpy()),
+    )
+    maps = (rgb_map_NDhw, depth_map_NDhw)
+    painted = iter(paint([each for each in maps if each is not None], body_Nhw, silhouettes_NSS))
+    rows = [*pictures, *(None if each is None else next(painted) for each in maps)]
     lines = []
     for name, row_NSS3 in zip(ROWS, rows, strict=True):
+        if row_NSS3 is None:
+            continue
         label = np.zeros((panel, MARGIN, 3), np.uint8)
         for number, word in enumerate(name.split()):
             _write(label, word, 6, panel // 2 + 18 * number)

@@ -1,0 +1,1 @@
+"""Embed whole sets of people on a cluster, and find who is nearest."""
