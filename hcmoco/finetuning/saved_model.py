@@ -9,6 +9,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import safetensors.torch
 from pydantic import ValidationError
@@ -20,9 +21,10 @@ from hcmoco.config import build, upgrade
 from hcmoco.data.shards.manifest import About
 from hcmoco.errors import UserError, one_line
 from hcmoco.models.encoders import EncoderConfig, build_encoder
-from hcmoco.storage import Folder, join
+from hcmoco.storage import Folder, absolute, is_local, join
 from hcmoco.tasks.base import Task, TaskConfig, parse_task_config
 from hcmoco.tasks.registry import REGISTRY, make_task
+from hcmoco.weights import from_hub, is_repository
 
 FORMAT, FORMAT_VERSION = "hcmoco-task", 1
 _FACTS = "config.json"
@@ -108,15 +110,25 @@ def save_model(folder: str, model: nn.Module, task: Task, encoder: EncoderConfig
 
 
 def model_folder(weights: str) -> str:
-    """Return the folder of a model: `weights` itself, or `model` in a fine-tuning's folder. Raises UserError if neither
-    holds one."""
+    """Return the folder of a model.
+
+    Args:
+        weights: the folder or URI itself, that of a fine-tuning, whose `model` it is, or `owner/name` on the Hugging
+            Face Hub.
+
+    Raises:
+        UserError: none of them holds one.
+    """
     weights = weights.rstrip("/")
+    if is_repository(weights) and not Path(weights).exists():
+        weights = from_hub(weights)
     for uri in (weights, join(weights, "model")):
         folder = Folder(uri)
         if folder.exists(_FACTS) and folder.exists("model.safetensors"):
             return uri
+    where = absolute(weights) if is_local(weights) else weights
     raise UserError(
-        f"weights: {weights} holds no fine-tuned model; give the folder of a finished run of `python "
+        f"weights: {where} holds no fine-tuned model; give the folder of a finished run of `python "
         "pipelines/finetune.py`, or its model/"
     )
 

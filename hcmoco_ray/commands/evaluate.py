@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from hcmoco_ray import cli
 from hcmoco_ray.cluster import entrypoint
 from hcmoco_ray.commands.mask_options import add_mask_options, mask_settings
-from hcmoco_ray.paths import resolve_path
+from hcmoco_ray.paths import resolve_model, resolve_path
 
 _FORMS = (
     "rows: the masks that the rows have; a folder of masks named like the rows' pictures; a depth picture of the empty "
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from hcmoco_ray.train import evaluate
 
     return evaluate.run(
-        resolve_path(given.weights),
+        resolve_model(given.weights),
         resolve_path(given.data),
         out=resolve_path(given.output_dir) if given.output_dir else None,
         workers=given.workers,

@@ -36,7 +36,7 @@ from hcmoco.tasks.registry import REGISTRY
 from hcmoco_ray import cli
 from hcmoco_ray.cluster import entrypoint
 from hcmoco_ray.commands.mask_options import add_mask_options
-from hcmoco_ray.paths import resolve_path
+from hcmoco_ray.paths import resolve_model, resolve_path
 
 
 @entrypoint.main_wrapper
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_args(argv)
     from hcmoco_ray import predict
 
-    return predict.run(given, weights=resolve_path(given.weights), out=resolve_path(given.output_dir))
+    return predict.run(given, weights=resolve_model(given.weights), out=resolve_path(given.output_dir))
 
 
 def parser() -> argparse.ArgumentParser:
