@@ -15,7 +15,7 @@ from hcmoco.errors import UserError
 from hcmoco.export import load_export
 from hcmoco.license_terms import Terms, of_init, of_training, training_beside
 from hcmoco.models.encoders import Encoder, EncoderConfig, build_encoder, check_sizes
-from hcmoco.models.fusion import AS_TRAINED, settle_fusion, with_fusion
+from hcmoco.models.fusion import AS_TRAINED, DEFAULT, settle_fusion, with_fusion
 from hcmoco.models.points.encoder import PointEncoder
 from hcmoco.models.vit.config import VitConfig
 from hcmoco.models.weight_files import WeightsReport
@@ -84,7 +84,7 @@ def load_encoder_init(
     if is_folder(init):
         raise not_an_export("init", init)
     encoder = build_encoder(config.model_copy(update={"init": init}))
-    read = _read(encoder, f"the weights file {init}")
+    read = _read(encoder, f"weights file: {init}")
     return replace(read, depth_masking=_masking(training_beside(init.partition("#")[0]) or {}, modality))
 
 
@@ -101,7 +101,8 @@ def settle_encoder(
         return settle_fusion(config, SCRATCH)
     if folder := export_folder(init):
         fusion = getattr(load_export(folder).model, modality).fusion
-        return with_fusion(config, fusion), f"{key}.fusion: {fusion}, as {folder} was trained"
+        line = "" if fusion == DEFAULT else f"{key}.fusion: {fusion}, as {folder} was trained"
+        return with_fusion(config, fusion), line
     if init == IMAGENET:
         init = TIMM if imagenet_weights is None else imagenet_weights
     return settle_fusion(config, init, modality=modality, key=key)

@@ -110,7 +110,7 @@ class FinetuneRun(Run[FinetuneRecipe]):
         resolved = resolve(self.config, train_data, test_data, self.encoder_init)
         if saved_step is None and self.config.task.first_weights():
             # Before the workers start: it says what does not fit.
-            log(str(first_weights(self.config, resolved.task)))
+            log(f"the model starts from {first_weights(self.config, resolved.task)}")
         _describe(resolved)
         if line := same_data({"data.train": train_data}, {"data.test": test_data}):
             log(line)
