@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 from hcmoco.errors import UserError
 from hcmoco.export import load_export
-from hcmoco.finetuning.encoder_init import SCRATCH, export_folder, load_encoder_init, settle_encoder
+from hcmoco.finetuning.encoder_init import load_encoder_init, settle_encoder
 from hcmoco.models.multimodal import DENSE_MODALITIES, HCMoCo, ModelConfig
+from hcmoco.weights import SCRATCH, export_folder
 
 _OF_SKELETON = ("joint_set", "skeleton", "embedding")
 

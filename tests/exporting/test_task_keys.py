@@ -11,7 +11,8 @@ import yaml
 from hcmoco.data.shards.manifest import About, Provenance
 from hcmoco.errors import UserError
 from hcmoco.exporting.convert_task import convert_task
-from hcmoco.finetuning.saved_model import load_model, save_model
+from hcmoco.exporting.source import open_source
+from hcmoco.finetuning.saved_model import Saved, load_model, save_model
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.models.normalization import normalize_rgb
 from hcmoco.tasks.densepose import DensePoseConfig
@@ -19,6 +20,8 @@ from hcmoco.tasks.densepose.published_weights import load_published
 from hcmoco.tasks.parsing import ParsingConfig
 from hcmoco.tasks.pose import PoseConfig
 from hcmoco.tasks.registry import make_task
+from hcmoco_ray.commands import export as command
+from hcmoco_ray.paths import resolve_model
 from tests.helpers.pasted_scenes import about as scene_about
 
 SMALL = "hrnet_w18_small"
@@ -172,3 +175,55 @@ def test_another_backbone_is_refused(tmp_path):
     saved = saved_model(tmp_path / "model", ParsingConfig(name="parsing-rgb", size=64), name="test_resnet")
     with pytest.raises(UserError, match="test_resnet is no HRNet"):
         convert_task(saved, "mmseg")
+
+
+def test_the_program_takes_a_runs_folder_and_writes_its_model(parsing, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "home" / "runs" / "parsing"
+    run.mkdir(parents=True)
+    (run / "model").symlink_to(parsing.folder)
+    monkeypatch.setenv("HCMOCO_HOME", str(tmp_path / "home"))
+    assert command.main(["runs/parsing", "--to", "mmseg", "--out", "exports"]) == 0
+    assert "tensors under mmseg's names, head included" in capsys.readouterr().out
+    names = {path.name for path in (tmp_path / "home" / "exports").iterdir()}
+    assert names == {"parsing-rgb-mmseg.pth", "parsing-rgb-mmseg.py"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--to", "mmseg", "--modality", "rgb"], "is a fine-tuned model, which reads one modality; leave it out"),
+        (["--to", "mmpose"], "take --to onnx, pt2 or hub for the whole model, or --part encoder for its encoder"),
+    ],
+)
+def test_what_a_fine_tuned_model_has_not_is_one_line(parsing, tmp_path, capsys, options, said):
+    assert command.main([parsing.folder, *options, "--out", str(tmp_path / "out")]) == 2
+    line = capsys.readouterr().err
+    assert said in line
+    assert line.count("\n") == 1
+
+
+def test_part_is_for_fine_tuned_models(tmp_path, capsys):
+    assert command.main(["people-small", "--to", "timm", "--part", "encoder", "--out", str(tmp_path / "out")]) == 2
+    assert "people-small is a pre-training, which has encoders alone" in capsys.readouterr().err
+
+
+def test_a_model_of_the_hub_is_found_in_its_cache(parsing, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    commit = "c" * 40
+    place = tmp_path / "models--somebody--parsing"
+    (place / "snapshots" / commit).mkdir(parents=True)
+    for name, data in convert_task(parsing, "hub")[0].files.items():
+        (place / "snapshots" / commit / name).write_bytes(data)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    assert resolve_model("somebody/parsing") == "somebody/parsing"
+    assert load_model("somebody/parsing").digest == parsing.digest
+    source = open_source("somebody/parsing")
+    assert isinstance(source, Saved)
+    assert source.digest == parsing.digest
+    (tmp_path / "somebody" / "parsing").mkdir(parents=True)
+    assert resolve_model("somebody/parsing") == str(tmp_path / "somebody/parsing")
