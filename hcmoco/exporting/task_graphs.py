@@ -5,7 +5,7 @@ Shape suffixes: B rows, S side of the input, K classes, J joints; a 2 is x, y, a
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from hcmoco.data.depth_masking import SHOWN
 from hcmoco.data.transforms import CROP_MARGIN
+from hcmoco.errors import UserError
+from hcmoco.exporting.densepose_graph import DensePoseGraph
 from hcmoco.exporting.encoder_graphs import (
     DEPTH_MEANING,
     MAX_ROWS,
@@ -25,6 +27,7 @@ from hcmoco.exporting.encoder_graphs import (
 from hcmoco.exporting.graphs import Graph, Port
 from hcmoco.finetuning.saved_model import Saved
 from hcmoco.models.normalization import normalize_depth
+from hcmoco.tasks.densepose.model import DensePoseRCNN
 from hcmoco.tasks.parsing.head import resize_logits
 from hcmoco.tasks.parsing.task import ParsingTask
 from hcmoco.tasks.pose.config import PoseConfig
@@ -167,13 +170,12 @@ def task_facts(saved: Saved) -> dict[str, Any]:
 
 
 def task_graph(saved: Saved) -> Graph:
-    """Return the graph of a fine-tuned model."""
+    """Return the graph of a fine-tuned model. Raises UserError for a task that has none."""
     task, model, facts = saved.task(), saved.model(), task_facts(saved)
     if isinstance(task, ParsingTask):
         return ParsingGraph(model, task, facts).eval()
     if isinstance(task, PoseTask):
         return PoseGraph(model, task, facts).eval()
-    from hcmoco.exporting.densepose_graph import DensePoseGraph
-    from hcmoco.tasks.densepose.model import DensePoseRCNN
-
-    return DensePoseGraph(cast(DensePoseRCNN, model), facts).eval()
+    if isinstance(model, DensePoseRCNN):
+        return DensePoseGraph(model, facts).eval()
+    raise UserError(f"{saved.folder} is a model of {saved.config.name}, which has no graph; take --to hub")

@@ -105,6 +105,8 @@ def settle_encoder(
         return with_fusion(config, fusion), line
     if init == IMAGENET:
         init = TIMM if imagenet_weights is None else imagenet_weights
+    elif init != SCRATCH and is_folder(init):
+        raise not_an_export("init", init)
     return settle_fusion(config, init, modality=modality, key=key)
 
 
