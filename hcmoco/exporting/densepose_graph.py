@@ -37,7 +37,10 @@ class DensePoseGraph(Graph):
     def __init__(self, model: DensePoseRCNN, facts: Mapping[str, Any]):
         super().__init__()
         self.model, config = model, model.config
-        self.side = -(-min(config.test_short_side, config.long_side) // STRIDE) * STRIDE
+        # The coarsest map has two cells at least, as the export assumes; the published pyramid cuts one off.
+        self.least = 3 if config.pyramid == "published" else 2
+        side = -(-min(config.test_short_side, config.long_side) // STRIDE)
+        self.side = max(side, self.least) * STRIDE
         anchors: Any = model.proposals.anchor_generator
         anchors.set_cell_anchors(torch.float32, torch.device("cpu"))
         for level, cell_A4 in enumerate(anchors.cell_anchors):
@@ -45,7 +48,12 @@ class DensePoseGraph(Graph):
         side = 2 * config.chart_cells * config.chart_upscale
         threshold = f"detections below are dropped; {config.score_threshold:g} in training and evaluation"
         self.inputs = (
-            Port("rgb", "uint8", (1, "height", "width", 3), f"{RGB_MEANING}; sides are multiples of {STRIDE}"),
+            Port(
+                "rgb",
+                "uint8",
+                (1, "height", "width", 3),
+                f"{RGB_MEANING}; sides are multiples of {STRIDE}, at least {self.least * STRIDE}",
+            ),
             Port("min_score", "float32", (), f"0 to 1; {threshold}"),
         )
         place = "at the cells of a grid over the box"
@@ -70,7 +78,8 @@ class DensePoseGraph(Graph):
     def forward(self, rgb: Tensor, min_score: Tensor) -> tuple[Tensor, ...]:
         model = self.model
         height, width = rgb.shape[1:3]
-        pyramid = model.pyramid(model.encoder(normalize_rgb(rgb)))
+        # Contiguous: else the export compares strides, and takes pictures of one orientation alone.
+        pyramid = model.pyramid(model.encoder(normalize_rgb(rgb).contiguous()))
         maps = [pyramid[f"p{level + 1}"] for level in range(LEVELS)]
         regions_R4 = self._proposals(maps, height, width)
         scores, deltas = model.boxes.box_predictor(
@@ -138,7 +147,7 @@ class DensePoseGraph(Graph):
         return [(picture, none) for picture in pictures]
 
     def dynamic_shapes(self) -> list[tuple[bool, Any]]:
-        high, wide = (torch.export.Dim(name, min=2, max=MAX_STRIDES // 2) for name in ("high", "wide"))
+        high, wide = (torch.export.Dim(name, min=self.least, max=MAX_STRIDES // 2) for name in ("high", "wide"))
         return [(True, ({1: STRIDE * high, 2: STRIDE * wide}, None)), (False, None)]
 
 

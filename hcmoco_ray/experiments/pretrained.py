@@ -105,9 +105,10 @@ def resolve_init(name: str, init: str | PretrainedConfig, tracking: TrackingConf
     overrides = tuple(f"tracking.{key}={json.dumps(value)}" for key, value in named.items())
     bare = InitSpec(name, init.output_dir, init, tracking=overrides)
     config = run_config.check(PretrainRecipe, bare.values(), init.pretrain)
-    with suppress(UserError):  # weights that are yet to be fetched; the pre-training says so
-        config, _ = config.with_settled_fusions()
-    decided = [deciding(config), {key: ensure.identity(source) for key, source in config.data.sources.items()}]
+    decided = [
+        deciding(_settled(config)),
+        {key: ensure.identity(source) for key, source in config.data.sources.items()},
+    ]
     key = fingerprint(decided)
     return InitSpec(name, resolve_path(init.output_dir), init, config, key, overrides, name)
 
@@ -120,12 +121,20 @@ def with_fusion_of(
     if encoder.fusion != AS_TRAINED:
         return encoder
     if spec.config is not None:
-        return with_fusion(encoder, getattr(spec.config.model, modality).fusion)
+        return with_fusion(encoder, getattr(_settled(spec.config).model, modality).fusion)
     try:
         init = resolve_start(spec.init)
         return settle_encoder(init, encoder, modality, imagenet_weights=imagenet_weights)[0]
     except UserError:  # `digest_of` says it
         return encoder
+
+
+def _settled(config: PretrainRecipe) -> PretrainRecipe:
+    """Return the config with its fusions decided; as it is where weights are yet to be fetched, which the pre-training
+    says itself."""
+    with suppress(UserError):
+        return config.with_settled_fusions()[0]
+    return config
 
 
 def digest_of(

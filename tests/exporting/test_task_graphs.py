@@ -34,6 +34,7 @@ CONFIGS = {
     "densepose": DensePoseConfig(
         score_threshold=0.0,
         detections=5,
+        long_side=320,
         pyramid_channels=16,
         box_width=32,
         chart_width=16,
@@ -173,7 +174,7 @@ def test_a_pose_graph_as_onnx(models, person):
 def check_densepose(saved, form):
     data, line = written(saved, form)
     assert "one picture at a time, sides multiples of 64" in line
-    for number, (height, width) in ((1, (192, 192)), (2, (128, 192))):
+    for number, (height, width) in ((1, (192, 192)), (2, (192, 320)), (3, (256, 192))):
         row = pasted_scene(number, height=height, width=width)
         found = predicted(saved, row)
         boxes, scores, coarse, fine, u, v = run_file(
@@ -183,7 +184,7 @@ def check_densepose(saved, form):
         np.testing.assert_allclose(scores, found["scores"], atol=1e-4)
         assert len(boxes) == 5
         assert [each.shape[1] for each in (coarse, fine, u, v)] == [2, 25, 24, 24]
-    nobody = run_file(data, form, [torch.zeros(1, 128, 128, 3, dtype=torch.uint8), torch.tensor(1.0)])
+    nobody = run_file(data, form, [torch.zeros(1, 192, 192, 3, dtype=torch.uint8), torch.tensor(1.0)])
     assert [len(each) for each in nobody] == [0] * 6
 
 
