@@ -10,7 +10,6 @@ import torch
 
 from hcmoco.data.codecs import decode_rgb
 from hcmoco.data.shards.manifest import About, Provenance
-from hcmoco.errors import UserError
 from hcmoco.exporting import graphs
 from hcmoco.exporting.convert_task import convert_task
 from hcmoco.exporting.graphs import run_file
@@ -208,9 +207,3 @@ def test_the_steps_of_the_densepose_graph_are_those_of_the_model(models):
     assert torch.equal(scores, found.scores)
     for name, value in zip(("coarse", "fine", "u", "v"), maps, strict=True):
         torch.testing.assert_close(value, getattr(found.maps, name), rtol=1e-5, atol=1e-5)
-
-
-def test_a_graph_that_computes_something_else_is_not_written(models, monkeypatch):
-    monkeypatch.setattr(graphs, "TOLERANCE", -1.0)
-    with pytest.raises(UserError, match="the pt2 of the pose model differs from PyTorch"):
-        convert_task(models("pose"), "pt2")
