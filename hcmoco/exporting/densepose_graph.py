@@ -89,15 +89,16 @@ class DensePoseGraph(Graph):
         boxes_R4 = model.boxes.box_coder.decode_single(deltas, regions_R4).reshape(-1, 2, 4)[:, 1]
         boxes_R4 = _clip(boxes_R4, height, width)
         kept_R = (scores_R > min_score) & ((boxes_R4[:, 2:] - boxes_R4[:, :2]) >= _LEAST_BOX).all(1)
-        boxes_R4, scores_R = boxes_R4[kept_R], scores_R[kept_R]
-        kept = nms(boxes_R4, scores_R, model.boxes.nms_thresh)[: model.boxes.detections_per_img]
+        # Two boxes beside the picture, dropped again: an export assumes that there are two detections or more.
+        spare_24 = boxes_R4.new_tensor([[-32.0, -32.0, -24.0, -24.0], [-64.0, -64.0, -56.0, -56.0]])
+        boxes_R4 = torch.cat([boxes_R4[kept_R], spare_24])
+        scores_R = torch.cat([scores_R[kept_R], scores_R.new_full((2,), -1.0)])
+        max_detections = model.boxes.detections_per_img
+        kept = nms(boxes_R4, scores_R, model.boxes.nms_thresh)[: max_detections + 2]
         boxes_D4, scores_D = boxes_R4[kept], scores_R[kept]
-        # Two boxes more, which are cut off again: exporters and runtimes expect convolutions of two rows or more.
-        spare_24 = boxes_D4.new_tensor([[0.0, 0.0, 8.0, 8.0]] * 2)
-        charts: ChartMaps = model.charts(
-            self._pooled(maps, torch.cat([boxes_D4, spare_24]), model.config.chart_cells)
-        ).at(slice(0, -2))
-        return boxes_D4, scores_D, charts.coarse, charts.fine, charts.u, charts.v
+        charts: ChartMaps = model.charts(self._pooled(maps, boxes_D4, model.config.chart_cells))
+        found_D = (scores_D >= 0) & (torch.arange(scores_D.shape[0]) < max_detections)
+        return tuple(each[found_D] for each in (boxes_D4, scores_D, charts.coarse, charts.fine, charts.u, charts.v))
 
     def _proposals(self, maps: Sequence[Tensor], height: int, width: int) -> Tensor:
         """Return the proposals of the picture, float32 [R, 4]."""
