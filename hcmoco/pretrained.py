@@ -304,7 +304,8 @@ def load(
 
     Args:
         name: a name of `hcmoco.list_weights()`; a folder or URI (`s3://...`) of a finished pre-training or of its
-            export; or `owner/name` of a repository of the Hugging Face Hub that holds an export.
+            export, a relative one below the current folder; or `owner/name` of a repository of the Hugging Face Hub
+            that holds an export.
         device: where it is to compute.
         dtype: of the encoders' arithmetic; embeddings are float32 always.
 

@@ -9,7 +9,10 @@ from hcmoco import yaml_core
 from hcmoco.config import FREE, Config, build
 from hcmoco.data.loader import Decode
 from hcmoco.finetuning.config import FinetuneConfig
+from hcmoco.models.fusion import AS_TRAINED, with_fusion
+from hcmoco.models.multimodal import settle_model, with_saved_fusions
 from hcmoco.pretraining.config import PretrainConfig
+from hcmoco.tasks.registry import task_class
 from hcmoco_ray import cli
 from hcmoco_ray.paths import resolve_path, resolve_start
 from hcmoco_ray.tracking.config import TrackingConfig, resolved
@@ -93,9 +96,19 @@ class PretrainRecipe(OnRay, PretrainConfig):
             encoder = getattr(model, name)
             model = model.model_copy(update={name: encoder.model_copy(update={"init": resolve_start(encoder.init)})})
         if skeleton := model.skeleton.init:
-            own = model.skeleton.model_copy(update={"init": resolve_path(skeleton)})
+            own = model.skeleton.model_copy(update={"init": resolve_start(skeleton)})
             model = model.model_copy(update={"skeleton": own})
         return self.model_copy(update={"output_dir": resolve_path(self.output_dir), "model": model})
+
+    def with_fusions_of(self, saved: Self) -> Self:
+        """Return the recipe with the fusions that a run was recorded with, where its own are not decided."""
+        model = with_saved_fusions(self.model, saved.model.model_dump())
+        return self.model_copy(update={"model": model})
+
+    def with_settled_fusions(self) -> tuple[Self, list[str]]:
+        """Return the recipe with the fusions of its encoders decided, and lines that say how. See `settle_model`."""
+        model, lines = settle_model(self.model)
+        return self.model_copy(update={"model": model}), lines
 
     def initial_weights(self) -> list[str]:
         """Return where the encoders start: a word, or a path or URI."""
@@ -113,6 +126,22 @@ class FinetuneRecipe(OnRay, FinetuneConfig):
         weights = resolve_path(self.imagenet_weights) if self.imagenet_weights else None
         paths = {"output_dir": resolve_path(self.output_dir), "init": init, "imagenet_weights": weights}
         return self.model_copy(update={**paths, "task": self.task.with_paths(resolve_path)})
+
+    def with_fusions_of(self, saved: Self) -> Self:
+        """Return the recipe with the fusion that a run was recorded with, where its own is not decided and the run
+        starts from the same weights."""
+        starts = [(each.init, each.imagenet_weights) for each in (self, saved)]
+        if self.encoder.fusion != AS_TRAINED or starts[0] != starts[1]:
+            return self
+        return self.model_copy(update={"encoder": with_fusion(self.encoder, saved.encoder.fusion)})
+
+    def with_settled_fusions(self) -> tuple[Self, list[str]]:
+        """Return the recipe with the fusion of its encoder decided, and lines that say how. See `settle_encoder`."""
+        from hcmoco.finetuning.encoder_init import settle_encoder
+
+        modality = task_class(self.task.name).modality
+        encoder, line = settle_encoder(self.init, self.encoder, modality, imagenet_weights=self.imagenet_weights)
+        return self.model_copy(update={"encoder": encoder}), [line] if line else []
 
     def initial_weights(self) -> list[str]:
         """Return where the encoder starts: a word, or a path or URI."""

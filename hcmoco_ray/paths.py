@@ -7,7 +7,7 @@ from typing import Any
 from hcmoco.credentials import refuse_secret
 from hcmoco.errors import UserError
 from hcmoco.storage import Folder, absolute, is_local, join
-from hcmoco.weights import IMAGENET, SCRATCH, TIMM, list_weights, packaged_weights
+from hcmoco.weights import IMAGENET, SCRATCH, TIMM, is_repository, list_weights, packaged_weights
 from hcmoco_ray.compat import in_submitted_job
 
 
@@ -55,13 +55,15 @@ def resolve_start(init: str) -> str:
     return init if init in (SCRATCH, IMAGENET, TIMM) or packaged_weights(init) else resolve_path(init)
 
 
-def resolve_model(weights: str) -> str:
-    """Return where a fine-tuned model is, with a relative path made absolute; names of weights in the package stay.
+def resolve_model(name: str) -> str:
+    """Return where a model is, with a relative path made absolute; names of weights in the package stay, and so does
+    `owner/name` of the Hugging Face Hub where no such folder exists.
 
     Raises:
         UserError: see `resolve_path`.
     """
-    return weights if weights in (*list_weights("models"), *list_weights()) else resolve_path(weights)
+    place = name if name in list_weights("models") else resolve_start(name)
+    return name if is_repository(name) and is_local(place) and not Path(place).exists() else place
 
 
 def below_home(text: str) -> str:

@@ -55,7 +55,7 @@ from hcmoco_ray.tracking.mlflow_store import open_store
         (["seed=1", "seed=2"], "keep one of them", [["seed=1"], ["seed=2"]]),
         (
             ["model.rgb.fusion=bilinear", "model.rgb.name=resnet18"],
-            "leave it at nearest",
+            "leave it at as-trained",
             [["model.rgb.name=resnet18"]],
         ),
         (["augment.size=100"], "for example 96", [["augment.size=96"]]),

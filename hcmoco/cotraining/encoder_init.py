@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 from hcmoco.errors import UserError
 from hcmoco.export import load_export
-from hcmoco.finetuning.encoder_init import SCRATCH, export_folder, load_encoder_init
-from hcmoco.models.multimodal import DENSE_MODALITIES, HCMoCo
+from hcmoco.finetuning.encoder_init import load_encoder_init, settle_encoder
+from hcmoco.models.multimodal import DENSE_MODALITIES, HCMoCo, ModelConfig
+from hcmoco.weights import SCRATCH, export_folder
 
 _OF_SKELETON = ("joint_set", "skeleton", "embedding")
 
@@ -46,6 +47,16 @@ def load_encoders_init(model: HCMoCo, init: str) -> dict[str, str]:
     model.keypoints.load_state_dict(export.skeleton_encoder().state_dict())
     steps, stage = (export.training.get(key, "?") for key in ("steps", "stage"))
     return {"text": f"encoders of {folder} (stage {stage}, {steps} steps)", "digest": start_digest(digests)}
+
+
+def settle_encoders(config: ModelConfig, init: str) -> ModelConfig:
+    """Return a config with the fusions of its encoders decided by the export that they start from.
+
+    Raises:
+        UserError: the export is damaged.
+    """
+    settled = {name: settle_encoder(init, getattr(config, name), name)[0] for name in DENSE_MODALITIES}
+    return config.model_copy(update=settled)
 
 
 def start_digest(digests: Mapping[str, str]) -> str:

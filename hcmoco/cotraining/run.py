@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from hcmoco.cotraining.config import CoTrainingConfig
-from hcmoco.cotraining.encoder_init import load_encoders_init
+from hcmoco.cotraining.encoder_init import load_encoders_init, settle_encoders
 from hcmoco.cotraining.evaluation import evaluate, predict
 from hcmoco.cotraining.loader import LabeledBatch
 from hcmoco.cotraining.resolve import ResolvedCoTraining, resolve
 from hcmoco.cotraining.sheet import versatility_sheet
 from hcmoco.cotraining.trainer import CoTraining
 from hcmoco.data.shards.reader import Shards
-from hcmoco.models.multimodal import HCMoCo
+from hcmoco.models.multimodal import HCMoCo, with_saved_fusions
 from hcmoco.training.checkpoint import States
 from hcmoco.training.context import TrainContext
 from hcmoco.training.local import LocalContext
@@ -97,6 +97,13 @@ def cotrain_and_score(
     begun = time.monotonic()
     saved = States(states).newest() if states else None
     config = settle(config, native_bfloat16(device), saved.identity if saved else None)
+    config = config.model_copy(
+        update={
+            "model": with_saved_fusions(config.model, saved.identity["model"])
+            if saved
+            else settle_encoders(config.model, config.init)
+        }
+    )
     del saved  # the training reads it again
     run = resolve(config, sources.unlabeled, sources.labeled, sources.test, sources.validation)
     init = init_of(config)

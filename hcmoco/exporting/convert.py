@@ -3,12 +3,13 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
-from hcmoco.data.schema import MODALITIES
+from hcmoco.data.schema import MODALITIES, Modality
 from hcmoco.errors import StorageError, UserError, one_line
 from hcmoco.export import Export, export_files
-from hcmoco.exporting.graphs import write_graph
+from hcmoco.exporting.encoder_graphs import encoder_graph
+from hcmoco.exporting.graphs import Graph, Kind, write_graph
 from hcmoco.exporting.hrnet_keys import Program, hrnet_files
 from hcmoco.exporting.timm_folder import CONFIG, WEIGHTS, timm_files
 from hcmoco.models.encoders import Encoder
@@ -16,7 +17,9 @@ from hcmoco.models.multimodal import MultiModalEncoders
 from hcmoco.storage import Folder
 
 Form = Literal["timm", "onnx", "pt2", "hub", "hrnet-seg", "detectron2", "mmpose", "mmseg"]
-_LARGEST = 2048  # pixels; outputs are compared at this size
+LARGEST = 2048
+"""Largest side of the pictures at which outputs are compared, pixels."""
+
 FORMS: tuple[Form, ...] = get_args(Form)
 
 
@@ -37,7 +40,7 @@ def convert(
     export: Export,
     form: Form,
     *,
-    modalities: tuple[str, ...] = MODALITIES,
+    modalities: tuple[Modality, ...] = MODALITIES,
     side: int | None = None,
     accept_difference: bool = False,
 ) -> list[Converted]:
@@ -63,17 +66,21 @@ def convert(
     trained = export.training.get("size")
     side = side or (trained if isinstance(trained, int) else 224)
     stride = max(*(each.strides[-1] for each in (model.rgb, model.depth) if isinstance(each, Encoder)), 32)
-    if side % stride or side > _LARGEST:
+    if side % stride or side > LARGEST:
         raise UserError(
-            f"--size {side}: the encoders take multiples of {stride}, {_LARGEST} at most, for example {stride * 7}"
+            f"--size {side}: the encoders take multiples of {stride}, {LARGEST} at most, for example {stride * 7}"
         )
     if form == "hub":
         return [_hub(export, model, side, accept_difference)]
     if form == "timm":
         return [_timm(model, name, side, accept_difference) for name in modalities if name != "keypoints"]
     if form == "onnx" or form == "pt2":
-        return [_graph(model, name, form, side) for name in modalities]
-    return [_hrnet(model, name, form, accept_difference) for name in modalities if name != "keypoints"]
+        return [_graph(export, model, name, form, side) for name in modalities]
+    return [
+        hrnet_checkpoint(getattr(model, name), name, form, accept_difference)
+        for name in modalities
+        if name != "keypoints"
+    ]
 
 
 def write(converted: list[Converted], out: str, *, overwrite: bool) -> None:
@@ -95,7 +102,11 @@ def write(converted: list[Converted], out: str, *, overwrite: bool) -> None:
 
 
 def _timm(model: MultiModalEncoders, modality: str, side: int, accept_difference: bool) -> Converted:
-    encoder: Encoder = getattr(model, modality)
+    return timm_folder(getattr(model, modality), modality, side, accept_difference)
+
+
+def timm_folder(encoder: Encoder, modality: str, side: int, accept_difference: bool) -> Converted:
+    """Convert an image encoder to a folder for timm."""
     made = timm_files(encoder, rgb=modality == "rgb", side=side, accept_difference=accept_difference)
     line = f"{modality}/: {_call(encoder, f'local-dir:{modality}')}; {_told(made.difference)}"
     return Converted({f"{modality}/{name}": data for name, data in made.files.items()}, line)
@@ -115,23 +126,30 @@ def _told(difference: float) -> str:
     return f"loaded by timm, its maps are within {difference:.1g} of a map's largest value at two sizes"
 
 
-def _graph(model: MultiModalEncoders, modality: str, form: Literal["onnx", "pt2"], side: int) -> Converted:
-    made = write_graph(model, modality, form, side)
-    rows = "any number of rows"
-    if modality != "keypoints":
-        encoder = getattr(model, modality)
-        rows += f", sides multiples of {max(encoder.strides[-1], 32)}" if made.any_size else f", {side} x {side} pixels"
+def graph_file(graph: Graph, kind: Kind, name: str) -> Converted:
+    """Convert a graph to a file of this name and kind."""
+    made = write_graph(graph, kind)
+    taken = "any number of rows" if graph.inputs[0].shape[0] == "rows" else "one picture at a time"
+    if made.any_size:
+        taken += f", sides multiples of {graph.stride}"
+    elif graph.stride:
+        taken += ", {} x {} pixels".format(*made.sizes[0][1:3])
     sizes = " and ".join(" x ".join(map(str, size)) for size in made.sizes)
-    name = f"{modality}.{form}"
     line = (
-        f"{name}: {len(made.data) / 1e6:.1f} MB; {rows}; loaded again, outputs within {made.difference:.1g} of "
+        f"{name}.{kind}: {len(made.data) / 1e6:.1f} MB; {taken}; loaded again, outputs within {made.difference:.1g} of "
         f"PyTorch's at {sizes}"
     )
-    return Converted({name: made.data}, line)
+    return Converted({f"{name}.{kind}": made.data}, line)
 
 
-def _hrnet(model: MultiModalEncoders, modality: str, program: Program, accept_difference: bool) -> Converted:
-    encoder: Encoder = getattr(model, modality)
+def _graph(export: Export, model: MultiModalEncoders, modality: Modality, form: Kind, side: int) -> Converted:
+    names = ("recipe", "steps", "depth_masking", "terms")
+    told: dict[str, Any] = {name: export.training[name] for name in names if name in export.training}
+    return graph_file(encoder_graph(model, modality, side, told), form, modality)
+
+
+def hrnet_checkpoint(encoder: Encoder, modality: str, program: Program, accept_difference: bool) -> Converted:
+    """Convert an HRNet to a program's checkpoint and config."""
     checkpoint = f"{modality}-{program}.pth"
     made = hrnet_files(encoder, program, name=checkpoint, rgb=modality == "rgb", accept_difference=accept_difference)
     config = f"{modality}-{program}.{made.suffix}"

@@ -1,19 +1,19 @@
-"""Encoders as graphs: ONNX, and PyTorch's own exported programs (.pt2).
+"""Write a graph as ONNX or as PyTorch's own exported program (.pt2), load the file again, and compare its outputs.
 
-The graph of an image encoder takes a normalized image and returns its feature pyramid, the dense embeddings and the
-pooled one; that of the skeleton encoder takes normalized keypoints. Numbers of rows are free, and sides are, where the
-backbone's own code allows it.
-
-Shapes: B rows, C channels, H, W pixels, J joints, D embedding.
+Every graph takes what a camera, a file or a detector gives: pixels, millimeters, keypoints in pixels. Normalization is
+inside, so a mean of another convention cannot be taken off. What each input and output is stands in the file: in
+ONNX's metadata, and as `hcmoco.json` inside a .pt2.
 """
 
 import contextlib
 import copy
 import importlib.util
 import io
+import json
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,40 +21,59 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hcmoco.data.schema import MODALITIES, Modality
+from hcmoco import __version__
 from hcmoco.errors import UserError, one_line
-from hcmoco.models.multimodal import MultiModalEncoders
 
 Kind = Literal["onnx", "pt2"]
 TOLERANCE = 1e-4
-"""Largest difference of any output from PyTorch's."""
+"""Largest difference of any output from PyTorch's, in shares of the output's largest value where that exceeds 1."""
+PT2_FACTS = "hcmoco.json"
+"""Name of the facts inside a .pt2, an extra file of `torch.export.load`."""
 
-_MOST_ROWS, _MOST_STRIDES = 4096, 128
+_WHOLE_SHARE = 1e-3  # of labels, such as parts, that rounding may change
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
-class ImageGraph(nn.Module):
-    """image [B, C, H, W] -> its maps, finest first, dense embeddings [B, D, H / 4, W / 4], pooled ones [B, D]."""
+@dataclass(frozen=True)
+class Port:
+    """One input or output of a graph.
 
-    def __init__(self, model: MultiModalEncoders, modality: Modality):
-        super().__init__()
-        self.model, self.modality = model, modality
+    Attributes:
+        name: in the file.
+        type: of its numbers, as NumPy names it.
+        shape: sizes, or names of those that are free.
+        meaning: unit, range and order, for people.
+    """
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        maps = self.model.encode_rgb(image) if self.modality == "rgb" else self.model.encode_depth(image)
-        return (*maps, self.model.dense_map(self.modality, maps), self.model.global_embedding(self.modality, maps))
+    name: str
+    type: str
+    shape: tuple[int | str, ...]
+    meaning: str
 
 
-class SkeletonGraph(nn.Module):
-    """keypoints [B, J, 2], visible [B, J] -> embeddings of joints [B, J, D], pooled ones [B, D]."""
+class Graph(nn.Module, ABC):
+    """A module that can be written.
 
-    def __init__(self, model: MultiModalEncoders):
-        super().__init__()
-        self.model = model
+    Attributes:
+        inputs, outputs: of `forward`, in order.
+        title: what is written, for messages.
+        stride: that divides the sides of its pictures, pixels; 0: it reads none.
+        facts: further facts for the file: name -> text or JSON values.
+    """
 
-    def forward(self, keypoints: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.model.encode_keypoints(keypoints, visible)
-        return self.model.joint_embedding(features), self.model.global_embedding("keypoints", features)
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    title: str
+    stride: int
+    facts: Mapping[str, Any]
+
+    @abstractmethod
+    def examples(self, any_size: bool) -> Sequence[tuple[Tensor, ...]]:
+        """Return two inputs of different sizes, to export and to compare with; equal on every call."""
+
+    @abstractmethod
+    def dynamic_shapes(self) -> list[tuple[bool, Any]]:
+        """Return what to try in turn: whether the sides are free, and `dynamic_shapes` of torch.export."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +83,8 @@ class Written:
     Attributes:
         data: bytes of the file.
         any_size: whether the sides of the image are free, as multiples of the largest stride.
-        difference: largest difference of any output.
-        sizes: of the inputs that were compared.
+        difference: largest difference of any output, see TOLERANCE.
+        sizes: of the first inputs that were compared.
     """
 
     data: bytes
@@ -74,103 +93,131 @@ class Written:
     sizes: tuple[tuple[int, ...], ...]
 
 
-def write_graph(model: MultiModalEncoders, modality: Modality, kind: Kind, side: int) -> Written:
-    """Export an encoder with its mappers, load the file anew, and compare its outputs at two sizes.
+def write_graph(graph: Graph, kind: Kind) -> Written:
+    """Write a graph, load the file again, and compare its outputs at two sizes.
 
     Args:
-        model: in evaluation mode, on the CPU, in float32.
-        modality: "rgb", "depth" or "keypoints".
+        graph: in evaluation mode, on the CPU, in float32.
         kind: of the file.
-        side: pixels of the image, a multiple of the largest stride; where other sides are possible, the first.
 
     Raises:
-        UserError: the encoder cannot be exported, the file computes something else, or a package is missing.
+        UserError: the graph cannot be exported, the file computes something else, or a package is missing.
     """
     if kind == "onnx" and (missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]):
         raise UserError(f"onnx needs {', '.join(missing)}; run `pip install 'hcmoco[export]'`")
-    model = _alone(model, modality)
-    if modality == "keypoints":
-        graph: nn.Module = SkeletonGraph(model)
-        names = ["joints", "pooled"]
-        joints = len(model.joint_set)
-        inputs: list[tuple[Tensor, ...]] = [(torch.randn(B, joints, 2), torch.ones(B, joints)) for B in (2, 5)]
-        rows = torch.export.Dim("rows", min=1, max=_MOST_ROWS)
-        attempts: list[tuple[bool, Any]] = [(False, ({0: rows}, {0: rows}))]
-    else:
-        graph = ImageGraph(model, modality)
-        encoder = getattr(model, modality)
-        names = [*(f"map{stride}" for stride in encoder.strides), "dense", "pooled"]
-        stride, channels = max(encoder.strides[-1], 32), encoder.config.in_chans
-        inputs = [(torch.randn(2, channels, side, side),), (torch.randn(3, channels, side + stride, side),)]
-        rows = torch.export.Dim("rows", min=1, max=_MOST_ROWS)
-        high, wide = (torch.export.Dim(name, min=1, max=_MOST_STRIDES) for name in ("high", "wide"))
-        attempts = [(True, ({0: rows, 2: stride * high, 3: stride * wide},)), (False, ({0: rows},))]
-    graph = graph.eval()
-    for any_size, shapes in attempts:
-        compared = inputs if any_size or modality == "keypoints" else [inputs[0], (inputs[0][0][:1],)]
+    failure: Exception = ValueError("nothing was tried")
+    for any_size, shapes in graph.dynamic_shapes():
+        compared = graph.examples(any_size)
         try:
             with _quiet(), torch.no_grad():
-                program = torch.export.export(graph, compared[0], dynamic_shapes=shapes)
-                data = _pt2(program) if kind == "pt2" else _onnx(program, compared[0], names)
-            differences = [_difference(graph, data, kind, given) for given in compared]
-        except UserError:
-            raise
+                # Before the export: constants that a module keeps must not be those of a trace.
+                expected = [graph(*given) for given in compared]
+                program = torch.export.export(graph, compared[0], dynamic_shapes=shapes, strict=False)
+                data = _pt2(program, graph) if kind == "pt2" else _onnx(program, compared[0], graph)
+                difference = max(
+                    _difference(wanted, run_file(data, kind, given))
+                    for wanted, given in zip(expected, compared, strict=True)
+                )
         except Exception as error:  # exporters raise whatever they like
             failure = error
             continue
-        if max(differences) > TOLERANCE:
+        if difference > TOLERANCE:
             raise UserError(
-                f"the {kind} of the {modality} encoder differs from PyTorch by {max(differences):.2g}, more than "
-                f"{TOLERANCE:g}; it was not written"
+                f"the {kind} of {graph.title} differs from PyTorch by {difference:.2g}, more than {TOLERANCE:g}; it "
+                "was not written"
             )
-        sizes = tuple(tuple(each[0].shape) for each in compared)
-        return Written(data, any_size, max(differences), sizes)
-    raise UserError(f"the {modality} encoder cannot be exported as {kind}: {one_line(failure)}")
+        return Written(data, any_size, difference, tuple(tuple(each[0].shape) for each in compared))
+    raise UserError(f"{graph.title} cannot be exported as {kind}: {one_line(failure)}")
 
 
-def _alone(model: MultiModalEncoders, modality: Modality) -> MultiModalEncoders:
-    """A copy without the other encoders, whose weights the file would hold too."""
-    alone = copy.copy(model)
-    alone._modules = dict(model._modules)
-    for other in MODALITIES:
-        if other != modality:
-            del alone._modules[other]
+def without(module: nn.Module, names: Sequence[str]) -> Any:
+    """Return a shallow copy of a module without some of its children, whose weights a file would hold too."""
+    alone = copy.copy(module)
+    alone._modules = {name: child for name, child in module._modules.items() if name not in names}
     return alone
 
 
-def _pt2(program: Any) -> bytes:
+def facts_of(graph: Graph) -> dict[str, Any]:
+    """Return what a file says of itself, as JSON values."""
+
+    def ports(each: Sequence[Port]) -> dict[str, Any]:
+        return {port.name: {"type": port.type, "shape": list(port.shape), "meaning": port.meaning} for port in each}
+
+    return {"hcmoco": __version__, "inputs": ports(graph.inputs), "outputs": ports(graph.outputs), **graph.facts}
+
+
+@torch.no_grad()
+def run_file(data: bytes, kind: Kind, given: Sequence[Tensor]) -> list[Tensor]:
+    """Load a file in the program that it is for, and return its outputs."""
+    if kind == "pt2":
+        return list(torch.export.load(io.BytesIO(data)).module()(*given))
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    named = {each.name: value.numpy() for each, value in zip(session.get_inputs(), given, strict=True)}
+    return [torch.from_numpy(each) for each in session.run(None, named)]
+
+
+def _pt2(program: Any, graph: Graph) -> bytes:
     buffer = io.BytesIO()
-    torch.export.save(program, buffer)
+    torch.export.save(program, buffer, extra_files={PT2_FACTS: json.dumps(facts_of(graph), indent=1)})
     return buffer.getvalue()
 
 
-def _onnx(program: Any, given: tuple[Tensor, ...], names: Sequence[str]) -> bytes:
-    inputs = ["image"] if len(given) == 1 else ["keypoints", "visible"]
+def _onnx(program: Any, given: tuple[Tensor, ...], graph: Graph) -> bytes:
+    import onnx
+
     written = torch.onnx.export(
-        program, given, dynamo=True, input_names=inputs, output_names=list(names), verbose=False, external_data=False
+        program,
+        given,
+        dynamo=True,
+        input_names=[port.name for port in graph.inputs],
+        output_names=[port.name for port in graph.outputs],
+        verbose=False,
+        external_data=False,
     )
     assert written is not None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         written.save(path, external_data=False)
-        return path.read_bytes()
+        model = onnx.load(path)
+    for name, value in facts_of(graph).items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = name, value if isinstance(value, str) else json.dumps(value)
+    _name_sizes(model, graph)
+    return model.SerializeToString()
 
 
-def _difference(graph: nn.Module, data: bytes, kind: Kind, given: tuple[Tensor, ...]) -> float:
-    """The largest difference between the outputs of a file and of the module."""
-    with torch.no_grad():
-        expected = graph(*given)
-        if kind == "pt2":
-            found = torch.export.load(io.BytesIO(data)).module()(*given)
+def _name_sizes(model: Any, graph: Graph) -> None:
+    """Give inputs and outputs their descriptions, and free sizes their names instead of the exporter's symbols."""
+    names: dict[str, str] = {}
+    for values, ports in ((model.graph.input, graph.inputs), (model.graph.output, graph.outputs)):
+        for value, port in zip(values, ports, strict=True):
+            value.doc_string = port.meaning
+            for dim, size in zip(value.type.tensor_type.shape.dim, port.shape, strict=True):
+                if dim.dim_param and isinstance(size, str):
+                    names.setdefault(dim.dim_param, size)
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in names:
+                dim.dim_param = names[dim.dim_param]
+
+
+def _difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    """Return the largest difference of any output, see TOLERANCE; infinite for another shape or too many labels."""
+    worst = 0.0
+    for one, other in zip(expected, found, strict=True):
+        if one.shape != other.shape:
+            return float("inf")
+        if not one.numel():
+            continue
+        if not one.is_floating_point():
+            worst = max(worst, 0.0 if float((one != other).float().mean()) <= _WHOLE_SHARE else float("inf"))
         else:
-            import onnxruntime
-
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 3
-            session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-            named = {each.name: value.numpy() for each, value in zip(session.get_inputs(), given, strict=True)}
-            found = [torch.from_numpy(each) for each in session.run(None, named)]
-    return max(float((one - other).abs().max()) for one, other in zip(expected, found, strict=True))
+            worst = max(worst, float((one - other).abs().max() / one.abs().max().clamp(min=1)))
+    return worst if worst == worst else float("inf")
 
 
 @contextlib.contextmanager

@@ -19,24 +19,24 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hcmoco.errors import UserError
-from hcmoco.models.encoders import Encoder
+from hcmoco.models.encoders import Encoder, EncoderConfig
 from hcmoco.models.normalization import RGB_MEAN, RGB_STD
 
 Program = Literal["hrnet-seg", "detectron2", "mmpose", "mmseg"]
 PROGRAMS: tuple[Program, ...] = get_args(Program)
 
 _PREFIX = {"hrnet-seg": "", "detectron2": "backbone.bottom_up.", "mmpose": "backbone.", "mmseg": "backbone."}
-_FUSIONS = {
+FUSIONS = {
     "hrnet-seg": ("bilinear",),
     "detectron2": ("nearest",),
     "mmpose": ("nearest", "bilinear"),
     "mmseg": ("bilinear",),
 }
 # Under which key a program's checkpoint keeps the state.
-_WRAPPER = {"hrnet-seg": None, "detectron2": "model", "mmpose": "state_dict", "mmseg": "state_dict"}
+WRAPPER = {"hrnet-seg": None, "detectron2": "model", "mmpose": "state_dict", "mmseg": "state_dict"}
 
 
 @dataclass(frozen=True)
@@ -72,27 +72,42 @@ def hrnet_files(
         UserError: another backbone, or another fusion and `accept_difference` is not set.
     """
     config = encoder.config
-    if not config.is_hrnet:
-        raise UserError(f"--to {program}: {config.name} is no HRNet, whose names these are; take --to timm or onnx")
-    differs = config.fusion not in _FUSIONS[program]
-    if differs and not accept_difference:
-        raise UserError(
-            f"--to {program}: {config.name} was trained with {config.fusion} fusion, {program} fuses "
-            f"{_FUSIONS[program][0]}, so its maps would differ; give --accept-difference to write it all the same"
-        )
+    differs = check_fusion(config, program, accept_difference)
     prefix = _PREFIX[program]
     state = {
         f"{prefix}{key}": value.detach().cpu().contiguous().clone() for key, value in encoder.trunk.state_dict().items()
     }
-    wrapper = _WRAPPER[program]
+    data, stages = checkpoint(state, program), stages_of(encoder.trunk)
+    if program == "detectron2":
+        return HrnetFiles(data, _detectron2(stages, name, rgb), "yaml", differs)
+    if program == "hrnet-seg":
+        return HrnetFiles(data, _hrnet_seg(stages, name), "yaml", differs)
+    return HrnetFiles(data, _openmmlab(stages, name, config.fusion, program, rgb), "py", differs)
+
+
+def check_fusion(config: EncoderConfig, program: Program, accept_difference: bool) -> bool:
+    """Return whether a program fuses otherwise than an HRNet was trained.
+
+    Raises:
+        UserError: it does, and `accept_difference` is not set; or the encoder is another backbone.
+    """
+    if not config.is_hrnet:
+        raise UserError(f"--to {program}: {config.name} is no HRNet, whose names these are; take --to timm or onnx")
+    differs = config.fusion not in FUSIONS[program]
+    if differs and not accept_difference:
+        raise UserError(
+            f"--to {program}: {config.name} was trained with {config.fusion} fusion, {program} fuses "
+            f"{FUSIONS[program][0]}, so its maps would differ; give --accept-difference to write it all the same"
+        )
+    return differs
+
+
+def checkpoint(state: dict[str, Tensor], program: Program) -> bytes:
+    """Return what torch.save writes of a state, as the program's checkpoints hold it."""
+    wrapper = WRAPPER[program]
     buffer = io.BytesIO()
     torch.save({wrapper: state} if wrapper else state, buffer)
-    stages = stages_of(encoder.trunk)
-    if program == "detectron2":
-        return HrnetFiles(buffer.getvalue(), _detectron2(stages, name, rgb), "yaml", differs)
-    if program == "hrnet-seg":
-        return HrnetFiles(buffer.getvalue(), _hrnet_seg(stages, name), "yaml", differs)
-    return HrnetFiles(buffer.getvalue(), _openmmlab(stages, name, config.fusion, program, rgb), "py", differs)
+    return buffer.getvalue()
 
 
 def stages_of(trunk: nn.Module) -> list[dict[str, Any]]:
@@ -118,41 +133,61 @@ def stages_of(trunk: nn.Module) -> list[dict[str, Any]]:
     return stages
 
 
-def _detectron2(stages: list[dict[str, Any]], name: str, rgb: bool) -> str:
-    lines = ["MODEL:", f"  WEIGHTS: {name}", "  BACKBONE: {NAME: build_hrfpn_backbone}"]
-    if rgb:
-        lines += [f"  PIXEL_MEAN: {[round(255 * each, 3) for each in RGB_MEAN]}"]
-        lines += [f"  PIXEL_STD: {[round(255 * each, 3) for each in RGB_STD]}"]
-    lines += ["  HRNET:", "    STEM_INPLANES: 64"]
+def hrnet_section(stages: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of detectron2's MODEL.HRNET that say what the stages are."""
+    lines = ["  HRNET:", "    STEM_INPLANES: 64"]
     for number, stage in enumerate(stages[1:], start=2):
         lines += [
             f"    STAGE{number}: {{NUM_MODULES: {stage['modules']}, NUM_BRANCHES: {number}, BLOCK: {stage['block']}, "
             f"NUM_BLOCKS: {stage['blocks']}, NUM_CHANNELS: {stage['channels']}, FUSE_METHOD: SUM}}"
         ]
+    return lines
+
+
+def _detectron2(stages: list[dict[str, Any]], name: str, rgb: bool) -> str:
+    lines = ["MODEL:", f"  WEIGHTS: {name}", "  BACKBONE: {NAME: build_hrfpn_backbone}"]
+    if rgb:
+        lines += [f"  PIXEL_MEAN: {[round(255 * each, 3) for each in RGB_MEAN]}"]
+        lines += [f"  PIXEL_STD: {[round(255 * each, 3) for each in RGB_STD]}"]
+    lines += hrnet_section(stages)
     return "\n".join([*lines, "INPUT: {FORMAT: RGB}", ""])
 
 
 def _hrnet_seg(stages: list[dict[str, Any]], name: str) -> str:
-    lines = ["MODEL:", "  NAME: seg_hrnet", f"  PRETRAINED: {name}", "  EXTRA:", "    FINAL_CONV_KERNEL: 1"]
+    return "\n".join(["MODEL:", "  NAME: seg_hrnet", f"  PRETRAINED: {name}", *extra_section(stages), ""])
+
+
+def extra_section(stages: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of HRNet-Semantic-Segmentation's MODEL.EXTRA."""
+    lines = ["  EXTRA:", "    FINAL_CONV_KERNEL: 1"]
     for number, stage in enumerate(stages, start=1):
         lines += [
             f"    STAGE{number}: {{NUM_MODULES: {stage['modules']}, NUM_BRANCHES: {number}, BLOCK: {stage['block']}, "
             f"NUM_BLOCKS: {stage['blocks']}, NUM_CHANNELS: {stage['channels']}, FUSE_METHOD: SUM}}"
         ]
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def _openmmlab(stages: list[dict[str, Any]], name: str, fusion: str, program: str, rgb: bool) -> str:
-    lines = ["model = dict("]
-    if rgb:
-        lines += [
-            "    data_preprocessor=dict(",
-            f"        mean={[round(255 * each, 3) for each in RGB_MEAN]},",
-            f"        std={[round(255 * each, 3) for each in RGB_STD]},",
-            "        bgr_to_rgb=True,",
-            "    ),",
-        ]
-    lines += ["    backbone=dict(", "        type='HRNet',", "        in_channels=3,", "        extra=dict("]
+    init = f"        init_cfg=dict(type='Pretrained', checkpoint={json.dumps(name)}, prefix='backbone.'),"
+    backbone = [*backbone_section(stages, fusion, program), init, "    ),"]
+    return "\n".join(["model = dict(", *(preprocessor_section() if rgb else []), *backbone, ")", ""])
+
+
+def preprocessor_section() -> list[str]:
+    """Return the lines of OpenMMLab's data_preprocessor for RGB."""
+    return [
+        "    data_preprocessor=dict(",
+        f"        mean={[round(255 * each, 3) for each in RGB_MEAN]},",
+        f"        std={[round(255 * each, 3) for each in RGB_STD]},",
+        "        bgr_to_rgb=True,",
+        "    ),",
+    ]
+
+
+def backbone_section(stages: list[dict[str, Any]], fusion: str, program: str) -> list[str]:
+    """Return the lines of OpenMMLab's backbone, without its closing bracket."""
+    lines = ["    backbone=dict(", "        type='HRNet',", "        in_channels=3,", "        extra=dict("]
     for number, stage in enumerate(stages, start=1):
         more = ", multiscale_output=True" if program == "mmpose" and number == 4 else ""
         lines += [
@@ -162,11 +197,4 @@ def _openmmlab(stages: list[dict[str, Any]], name: str, fusion: str, program: st
         ]
     if program == "mmpose" and fusion == "bilinear":
         lines += ["            upsample=dict(mode='bilinear', align_corners=False),"]
-    lines += [
-        "        ),",
-        f"        init_cfg=dict(type='Pretrained', checkpoint={json.dumps(name)}, prefix='backbone.'),",
-        "    ),",
-        ")",
-        "",
-    ]
-    return "\n".join(lines)
+    return [*lines, "        ),"]

@@ -6,7 +6,6 @@ Weights that cannot be loaded are an error; there is no fallback.
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,11 +15,13 @@ from hcmoco.errors import UserError
 from hcmoco.export import load_export
 from hcmoco.license_terms import Terms, of_init, of_training, training_beside
 from hcmoco.models.encoders import Encoder, EncoderConfig, build_encoder, check_sizes
+from hcmoco.models.fusion import AS_TRAINED, DEFAULT, settle_fusion, with_fusion
 from hcmoco.models.points.encoder import PointEncoder
 from hcmoco.models.vit.config import VitConfig
-from hcmoco.storage import Folder, absolute, is_local, join
+from hcmoco.models.weight_files import WeightsReport
+from hcmoco.storage import join
 from hcmoco.tasks.base import TaskConfig
-from hcmoco.weights import IMAGENET, SCRATCH, packaged_weights
+from hcmoco.weights import IMAGENET, SCRATCH, TIMM, export_folder, is_folder, not_an_export, packaged_weights
 
 # Fields of an encoder's config that must be equal for its weights to fit.
 _SHAPE = ("name", "in_chans", "args", "fusion", "vit")
@@ -43,6 +44,12 @@ class EncoderInit:
     digest: str
     terms: tuple[Terms, ...] = ()
     depth_masking: str = ""
+
+    @property
+    def told(self) -> str:
+        """Where the encoder starts, and what was taken of a file."""
+        report = self.encoder.report
+        return self.text if report is None else f"{self.text}: {report}"
 
 
 def load_encoder_init(
@@ -67,20 +74,40 @@ def load_encoder_init(
     Raises:
         UserError: the weights do not exist or are of another encoder.
     """
+    config, _ = settle_encoder(init if load else SCRATCH, config, modality, imagenet_weights=imagenet_weights)
     if init == SCRATCH or not load:
         return EncoderInit(build_encoder(config, load=False).train(), "scratch: weights drawn from the seed", "")
     if init == IMAGENET:
         return _imagenet(config, imagenet_weights)
     if folder := export_folder(init):
         return _of_export(folder, config, modality, key, init if packaged_weights(init) else folder)
-    if _is_folder(init):
-        raise UserError(
-            f"init: {init} is neither an export nor a finished run of pretrain.py (it has no config.json and no "
-            "export/); give one of these, a weights file, imagenet or scratch"
-        )
+    if is_folder(init):
+        raise not_an_export("init", init)
     encoder = build_encoder(config.model_copy(update={"init": init}))
-    read = _read(encoder, f"weights file: {encoder.report}")
+    read = _read(encoder, f"weights file: {init}")
     return replace(read, depth_masking=_masking(training_beside(init.partition("#")[0]) or {}, modality))
+
+
+def settle_encoder(
+    init: str, config: EncoderConfig, modality: str, *, imagenet_weights: str | None = None, key: str = "encoder"
+) -> tuple[EncoderConfig, str]:
+    """Return the config of an encoder with its fusion decided by the weights that it starts from, and a line that says
+    how, "" where nothing is worth saying. Arguments as of `load_encoder_init`.
+
+    Raises:
+        UserError: the weights cannot be read.
+    """
+    if config.fusion != AS_TRAINED or not config.is_hrnet:
+        return settle_fusion(config, SCRATCH)
+    if folder := export_folder(init):
+        fusion = getattr(load_export(folder).model, modality).fusion
+        line = "" if fusion == DEFAULT else f"{key}.fusion: {fusion}, as {folder} was trained"
+        return with_fusion(config, fusion), line
+    if init == IMAGENET:
+        init = TIMM if imagenet_weights is None else imagenet_weights
+    elif init != SCRATCH and is_folder(init):
+        raise not_an_export("init", init)
+    return settle_fusion(config, init, modality=modality, key=key)
 
 
 def depth_masking_of_init(init: str, modality: str) -> str:
@@ -126,7 +153,7 @@ def _imagenet(config: EncoderConfig, weights: str | None) -> EncoderInit:
         text = f"ImageNet weights that timm publishes for {config.name}"
     else:
         encoder = build_encoder(config.model_copy(update={"init": weights}))
-        text = f"ImageNet: {encoder.report}"
+        text = f"ImageNet: {weights}"
     return _read(encoder, text)
 
 
@@ -166,6 +193,7 @@ def _of_export(folder: str, config: EncoderConfig, modality: str, key: str, sour
     steps, stage = (export.training.get(key, "?") for key in ("steps", "stage"))
     # Weights of the package by their name: where the package lies is no fact of a model.
     text = f"{modality} encoder of {source} (stage {stage}, {steps} steps)"
+    encoder.report = WeightsReport(join(folder, f"{modality}.safetensors"), "", len(encoder.trunk.state_dict()))
     terms, masking = of_training(export.training, folder), _masking(export.training, modality)
     return EncoderInit(encoder.train(), text, weights_digest(encoder), terms, masking)
 
@@ -174,29 +202,3 @@ def _masking(training: dict[str, Any], modality: str) -> str:
     """What an export says of the depth that its encoder was trained on."""
     told = training.get("depth_masking", "") if modality == "depth" else ""
     return told if told in SHOWN else ""
-
-
-def export_folder(init: str) -> str | None:
-    """Return the folder of the export: weights of this package by name, `init` itself, or the export of a finished run;
-    None if it is none of them."""
-    if packaged := packaged_weights(init):
-        return packaged
-    init = init.rstrip("/")
-    return next(
-        (
-            folder
-            for folder in (init, join(init, "export"))
-            if _is_folder(folder) and Folder(folder).exists("config.json")
-        ),
-        None,
-    )
-
-
-def _is_folder(uri: str) -> bool:
-    if is_local(uri) and Path(absolute(uri)).is_dir():
-        return True
-    try:
-        folder = Folder(uri)
-        return bool(folder.sizes() or folder.folders())
-    except (OSError, ValueError):
-        return False

@@ -12,6 +12,8 @@ from hcmoco.finetuning.encoder_init import EncoderInit
 from hcmoco.finetuning.label_subset import Subset, all_rows, split
 from hcmoco.finetuning.loader import EvalLoader, TrainLoader
 from hcmoco.license_terms import Terms, of_data, of_first_weights
+from hcmoco.models.encoders import EncoderConfig
+from hcmoco.models.fusion import with_fusion
 from hcmoco.tasks.base import Task
 from hcmoco.tasks.registry import make_task, task_class
 
@@ -100,12 +102,18 @@ class ResolvedRun:
         return EvalLoader(self.test_task, self.test_subset, self.config.eval_batch_size, world)
 
 
+def recorded(encoder: EncoderConfig, encoder_init: EncoderInit) -> EncoderConfig:
+    """Return the encoder's config as a run records it: with the fusion that its first weights decided."""
+    return with_fusion(encoder, encoder_init.encoder.config.fusion)
+
+
 def resolve(config: FinetuneConfig, train: Shards, test: Shards, encoder_init: EncoderInit) -> ResolvedRun:
     """Resolve a fine-tuning over opened data sets.
 
     Raises:
         UserError: the data sets lack labels, labels of the two mean different things, or no row is left to train on.
     """
+    config = config.model_copy(update={"encoder": recorded(config.encoder, encoder_init)})
     cls = task_class(config.task.name)
     needed = (*cls.inputs, *cls.labels)
     train_subset, val_subset = split(train, config, needed, seed=config.seed)

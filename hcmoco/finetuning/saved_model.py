@@ -9,6 +9,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import safetensors.torch
 from pydantic import ValidationError
@@ -20,10 +21,10 @@ from hcmoco.config import build, upgrade
 from hcmoco.data.shards.manifest import About
 from hcmoco.errors import UserError, one_line
 from hcmoco.models.encoders import EncoderConfig, build_encoder
-from hcmoco.storage import Folder, join
+from hcmoco.storage import Folder, absolute, is_local, join
 from hcmoco.tasks.base import Task, TaskConfig, parse_task_config
 from hcmoco.tasks.registry import REGISTRY, make_task
-from hcmoco.weights import list_weights, packaged_weights
+from hcmoco.weights import from_hub, is_repository, list_weights, packaged_weights
 
 FORMAT, FORMAT_VERSION = "hcmoco-task", 1
 _FACTS = "config.json"
@@ -143,10 +144,12 @@ def pack_model(saved: Saved, folder: str, *, note: str = "") -> None:
 
 def find_model(weights: str) -> str | None:
     """Return the folder of a model: one in this package by its name, `weights` itself, or `model` in a fine-tuning's
-    folder; None if none of them holds one."""
+    folder; `owner/name` is fetched from the Hugging Face Hub. None if none of them holds one."""
     weights = weights.rstrip("/")
     if weights in list_weights("models"):
         return packaged_weights(weights, "models")
+    if is_repository(weights) and not Path(weights).exists():
+        weights = from_hub(weights)
     return next(
         (
             uri
@@ -161,6 +164,7 @@ def model_folder(weights: str) -> str:
     """Return the folder of a model, see `find_model`. Raises UserError if there is none."""
     if folder := find_model(weights):
         return folder
+    place = absolute(weights) if is_local(weights) else weights
     packaged_weights(weights, "models")  # says what else it is, if it is in the package
     if Folder(weights).exists(_FACTS) or Folder(join(weights, "export")).exists(_FACTS):
         raise UserError(
@@ -168,7 +172,7 @@ def model_folder(weights: str) -> str:
             f"pipelines/finetune.py TASK init={weights}`, or take {' or '.join(list_weights('models'))} of the package"
         )
     raise UserError(
-        f"weights: {weights} holds no fine-tuned model; give the folder of a finished run of `python "
+        f"weights: {place} holds no fine-tuned model; give the folder of a finished run of `python "
         f"pipelines/finetune.py`, or its model/, or {' or '.join(list_weights('models'))}, which is in the package"
     )
 

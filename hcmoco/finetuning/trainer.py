@@ -12,6 +12,7 @@ from hcmoco.finetuning.config import FinetuneConfig
 from hcmoco.finetuning.encoder_init import load_encoder_init
 from hcmoco.models.lane_draws import LaneDraws
 from hcmoco.models.vit.layer_rates import layer_rates
+from hcmoco.models.weight_files import WeightsReport
 from hcmoco.rng import make_rng
 from hcmoco.tasks.base import Task, TaskBatch
 from hcmoco.training import distributed
@@ -38,6 +39,15 @@ def make_model(config: FinetuneConfig, task: Task, *, load: bool) -> nn.Module:
     if load and config.task.first_weights():
         task.load_first_weights(model)
     return model
+
+
+def first_weights(config: FinetuneConfig, task: Task) -> WeightsReport:
+    """Return what `config.task.first_weights` gives a fresh model.
+
+    Raises:
+        UserError: see `Task.load_first_weights`.
+    """
+    return task.load_first_weights(make_model(config, task, load=False))
 
 
 def learning_rates(config: FinetuneConfig, model: nn.Module) -> dict[str, float]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hcmoco.config import Config
 from hcmoco.errors import UserError, one_line
 from hcmoco.models.compiled import call
+from hcmoco.models.fusion import AS_TRAINED, Fusion, set_fusion, settle_fusion
 from hcmoco.models.hub import weights_arguments
 from hcmoco.models.lane_draws import draw_by_lane
 from hcmoco.models.points.encoder import PointEncoder, build_point_encoder
@@ -27,6 +28,7 @@ from hcmoco.models.vit.config import VitConfig, is_plain_vit, vit_arguments
 from hcmoco.models.vit.normalization import HALF, take_imagenet_pixels
 from hcmoco.models.vit.pyramid import PlainVit
 from hcmoco.models.vit.weights import timm_names
+from hcmoco.weights import SCRATCH, TIMM, encoder_weights
 
 _OWN_ARGUMENTS = ("features_only", "feature_location", "pretrained", "in_chans", "out_indices")
 
@@ -34,8 +36,8 @@ _OWN_ARGUMENTS = ("features_only", "feature_location", "pretrained", "in_chans",
 class EncoderConfig(Config):
     """One image encoder.
 
-    `init` is "scratch", "timm" (the weights that timm publishes under `name`) or the path or URI of a weights file (see
-    `hcmoco.models.pretrained.load_weights`).
+    `init` is "scratch", "timm" (the weights that timm publishes under `name`), weights in this package by name, the
+    folder of a pre-training, or the path or URI of a weights file (see `hcmoco.models.pretrained.load_weights`).
     """
 
     name: str = Field(
@@ -49,8 +51,10 @@ class EncoderConfig(Config):
         description="further arguments of timm.create_model, such as img_size; pointnet2_msg has one, num_points: a "
         "multiple of 64 from 256 on. Without it, a ninth of the crop's pixels, as a power of 2 of at most 4096 (paper)",
     )
-    fusion: Literal["nearest", "bilinear"] = Field(
-        default="nearest", description="HRNet only: upsampling in fusions; the paper's is bilinear"
+    fusion: Fusion = Field(
+        default=AS_TRAINED,
+        description="HRNet only: upsampling in fusions. as-trained: as the weights of init were (hcmoco/models/"
+        "fusion.py), nearest for drawn ones; a run is recorded with what that was. The paper's is bilinear",
     )
     batch_norm_momentum: float | None = Field(
         default=None, gt=0, le=1, description="null keeps timm's; the release has 0.01"
@@ -58,7 +62,11 @@ class EncoderConfig(Config):
     conv_init: Literal["timm", "normal-0.001"] = Field(
         default="timm", description="initial convolutions; the release draws from N(0, 0.001)"
     )
-    init: str = Field(default="scratch", min_length=1, description="scratch, timm, or a weights file")
+    init: str = Field(
+        default="scratch",
+        min_length=1,
+        description="scratch, timm, a weights file, a folder of pretrain.py, or people-small",
+    )
     vit: VitConfig = VitConfig()
 
     @field_validator("name")
@@ -84,7 +92,7 @@ class EncoderConfig(Config):
             check_point_settings(self, {name: field.default for name, field in type(self).model_fields.items()})
             return self
         if self.fusion == "bilinear" and not self.is_hrnet:
-            raise ValueError(f"fusion=bilinear is for HRNet, {self.name} has no fusions; leave it at nearest")
+            raise ValueError(f"fusion=bilinear is for HRNet, {self.name} has no fusions; leave it at {AS_TRAINED}")
         if self.vit != VitConfig() and not self.is_plain_vit:
             raise ValueError(f"vit is for plain ViTs, {self.name} has its own pyramid; leave vit out")
         if self.init == "timm" and not timm.models.is_model_pretrained(self.name):
@@ -252,21 +260,25 @@ def _fault_of(encoder: str, height: int, width: int) -> str:
     return reason
 
 
-def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder | PointEncoder:
+def build_encoder(config: EncoderConfig, *, load: bool = True, modality: str = "") -> Encoder | PointEncoder:
     """The encoder of a config, with its initial weights from torch's generator or from where `init` says.
 
     Args:
-        load: False leaves `init` unread, for a caller that brings the state.
+        modality: "rgb" or "depth": whose weights are taken where `init` is a run, an export or weights of this package;
+            "": it is none of these.
+        load: False leaves `init` unread, for a caller that brings the state, and has decided the fusion.
     Raises:
         UserError: weights that cannot be had or do not fit, arguments that the model does not take, a backbone without
             a pyramid.
     """
+    weights = encoder_weights(config.init, modality) if load and modality else config.init
+    config, _ = settle_fusion(config, weights if load else SCRATCH, modality=modality)
     if config.is_points:
-        return build_point_encoder(config, load=load)
+        return build_point_encoder(config, weights if load else SCRATCH)
     download = load and config.init == "timm"
     try:
-        weights = weights_arguments(config.name) if download else {"pretrained": False}
-        trunk = timm.create_model(config.name, **weights, **config.create_arguments)
+        published = weights_arguments(config.name) if download else {"pretrained": False}
+        trunk = timm.create_model(config.name, **published, **config.create_arguments)
         if config.is_plain_vit:
             trunk = PlainVit(trunk, config.vit)
     except Exception as error:  # timm and what it downloads with raise many kinds; every one is about this config
@@ -278,12 +290,12 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder | Poin
     skip_first(trunk)
     encoder = Encoder(trunk, config)
     if download and isinstance(trunk, PlainVit) and config.in_chans == 3:
-        published: Any = timm.get_pretrained_cfg(config.name)
-        take_imagenet_pixels(trunk.cut, published.mean, published.std)
-    if load and config.init not in ("scratch", "timm"):
+        described: Any = timm.get_pretrained_cfg(config.name)
+        take_imagenet_pixels(trunk.cut, described.mean, described.std)
+    if load and weights not in (SCRATCH, TIMM):
         encoder.report = load_weights(
             trunk,
-            config.init,
+            weights,
             name=config.name,
             head_names=lambda: _head_names(config, trunk),
             convert=timm_names(trunk.model, config.vit.position_grid) if isinstance(trunk, PlainVit) else None,
@@ -298,13 +310,6 @@ def build_encoder(config: EncoderConfig, *, load: bool = True) -> Encoder | Poin
         ):
             take_imagenet_pixels(trunk.cut, HALF, HALF)
     return encoder
-
-
-def set_fusion(trunk: nn.Module, fusion: str) -> None:
-    """Sets the upsampling of HRNet's fusions: "nearest" as timm's, "bilinear" (corners not aligned) as published."""
-    for module in trunk.modules():
-        if isinstance(module, nn.Upsample):
-            module.mode, module.align_corners = fusion, (False if fusion == "bilinear" else None)
 
 
 def _configure(trunk: nn.Module, config: EncoderConfig, fresh: bool) -> None:

@@ -5,9 +5,9 @@ this module have unit length, computed in float32.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +19,15 @@ from hcmoco.data.schema import Modality
 from hcmoco.data.skeletons import TRAINING_SETS, joint_set
 from hcmoco.models.compiled import call
 from hcmoco.models.encoders import EncoderConfig, build_encoder
+from hcmoco.models.fusion import AS_TRAINED, settle_fusion, with_fusion
 from hcmoco.models.mappers import BranchMapper, cells_of
 from hcmoco.models.normalization import normalize_depth, normalize_keypoints, normalize_rgb
 from hcmoco.models.points.encoder import PointCloud, PointEncoder, features_on_cells, make_cloud
 from hcmoco.models.semgcn import SemGCN, SkeletonConfig
 from hcmoco.models.semgcn_weights import load_skeleton_weights
+from hcmoco.models.weight_files import WeightsReport
 from hcmoco.rng import make_rng
+from hcmoco.weights import encoder_weights
 
 DenseModality = str  # one of DENSE_MODALITIES
 DENSE_MODALITIES = ("rgb", "depth")
@@ -62,6 +65,35 @@ class ModelConfig(Config):
         return name
 
 
+def settle_model(config: ModelConfig) -> tuple[ModelConfig, list[str]]:
+    """Return a config with the fusions of its encoders decided, and lines that say how. See `settle_fusion`.
+
+    Raises:
+        UserError: first weights that cannot be read.
+    """
+    lines: list[str] = []
+    for name in DENSE_MODALITIES:
+        encoder: EncoderConfig = getattr(config, name)
+        weights = encoder_weights(encoder.init, name)
+        encoder, line = settle_fusion(encoder, weights, modality=name, key=f"model.{name}")
+        config, lines = config.model_copy(update={name: encoder}), [*lines, *filter(None, [line])]
+    return config, lines
+
+
+def with_saved_fusions(config: ModelConfig, saved: Mapping[str, Any]) -> ModelConfig:
+    """Return a config with the fusions that a run was recorded with, where its own are not decided.
+
+    Args:
+        saved: the model's part of the run's identity.
+    """
+    decided = {
+        name: with_fusion(getattr(config, name), saved[name]["fusion"])
+        for name in DENSE_MODALITIES
+        if getattr(config, name).fusion == AS_TRAINED
+    }
+    return config.model_copy(update=decided)
+
+
 class MultiModalEncoders(nn.Module, ABC):
     """One encoder per modality, and what every model on them has to offer.
 
@@ -73,6 +105,9 @@ class MultiModalEncoders(nn.Module, ABC):
         seed: of the initial weights; each part has a stream of its own, so a part's weights do not depend on the
             others.
         load: False leaves the encoders' `init` unread, for a caller that brings the state.
+    Attributes:
+        reports: modality -> what a weights file gave its encoder; empty where none was read.
+
     Raises:
         UserError: see `build_encoder`.
     """
@@ -81,17 +116,23 @@ class MultiModalEncoders(nn.Module, ABC):
 
     def __init__(self, config: ModelConfig, *, seed: int, load: bool = True):
         super().__init__()
-        self.config = config
         self.seed = seed
         self.joint_set = joint_set(config.joint_set)
         with seeded(seed, "rgb"):
-            self.rgb = build_encoder(config.rgb, load=load)
+            self.rgb = build_encoder(config.rgb, load=load, modality="rgb")
         with seeded(seed, "depth"):
-            self.depth = build_encoder(config.depth, load=load)
+            self.depth = build_encoder(config.depth, load=load, modality="depth")
+        # What the encoders decided is what is recorded and exported.
+        self.config = config.model_copy(update={"rgb": self.rgb.config, "depth": self.depth.config})
         with seeded(seed, "keypoints"):
             self.keypoints = SemGCN(self.joint_set, config.skeleton, config.embedding)
+        self.reports: dict[str, WeightsReport] = {}
+        for name in DENSE_MODALITIES:
+            if report := getattr(self, name).report:
+                self.reports[name] = report
         if load and config.skeleton.init:
-            load_skeleton_weights(self.keypoints, config.skeleton.init)
+            weights = encoder_weights(config.skeleton.init, "keypoints")
+            self.reports["keypoints"] = load_skeleton_weights(self.keypoints, weights)
 
     @property
     @abstractmethod

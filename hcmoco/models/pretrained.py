@@ -5,43 +5,11 @@ Nothing is loaded in part: a file whose keys and shapes do not cover the encoder
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from hcmoco.errors import UserError
-from hcmoco.models.weight_files import read_tensors
-
-
-@dataclass(frozen=True)
-class WeightsReport:
-    """What one file gave an encoder.
-
-    Attributes:
-        source: the file's path or URI.
-        prefix: what stood before the encoder's keys in the file.
-        loaded: tensors copied.
-        head_keys: keys of the backbone's classification or segmentation head, which a feature pyramid does not have.
-        other_keys: keys of the file outside the prefix: other encoders, mappers, detection heads.
-        fresh_counters: batch counters of normalization layers that the file, older than they are, does not hold.
-        fresh: keys of a part of the encoder that the file does not have at all, whose weights stay as they were drawn.
-    """
-
-    source: str
-    prefix: str
-    loaded: int
-    head_keys: tuple[str, ...] = ()
-    other_keys: tuple[str, ...] = ()
-    fresh_counters: tuple[str, ...] = ()
-    fresh: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        parts = [f"{self.loaded} tensors from {self.source}"]
-        parts += [f"under {self.prefix!r}"] if self.prefix else []
-        parts += [f"left out: head {_listed(_first_parts(self.head_keys))}"] if self.head_keys else []
-        parts += [f"left out: elsewhere {_listed(_first_parts(self.other_keys))}"] if self.other_keys else []
-        parts += [f"not in it, so drawn: {_listed(_first_parts(self.fresh))}"] if self.fresh else []
-        return ", ".join(parts)
+from hcmoco.models.weight_files import WeightsReport, listed, read_tensors
 
 
 def load_weights(
@@ -106,9 +74,9 @@ def load_weights(
         ],
     }
     if any(problems.values()):
-        listed = "; ".join(f"{len(keys)} {what}: {_listed(keys)}" for what, keys in problems.items() if keys)
+        problem = "; ".join(f"{len(keys)} {what}: {listed(keys)}" for what, keys in problems.items() if keys)
         raise UserError(
-            f"weights {source} do not fit {name}: {listed}; give weights of {name}, or set its init to scratch"
+            f"weights {source} do not fit {name}: {problem}; give weights of {name}, or set its init to scratch"
         )
     trunk.load_state_dict(state, strict=False)
     other_keys = tuple(key for key in tensors if not key.startswith(prefix))
@@ -140,15 +108,6 @@ def _find_prefix(tensors: Iterable[str], wanted: Mapping[str, Tensor], path: str
         choices = ", ".join(f"{path}#{prefix}" for prefix in complete)
         raise UserError(f"weights {path} hold {len(complete)} encoders that fit; say which: {choices}")
     return max(found, key=lambda prefix: found[prefix])
-
-
-def _listed(keys: Iterable[str], most: int = 3) -> str:
-    keys = list(keys)
-    return ", ".join(keys[:most]) + (f", ... ({len(keys)} in all)" if len(keys) > most else "")
-
-
-def _first_parts(keys: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(key.split(".")[0] for key in keys))
 
 
 def _shape(tensor: Tensor) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hcmoco.errors import UserError
 from hcmoco.models.semgcn import SemGCN
-from hcmoco.models.weight_files import read_tensors
+from hcmoco.models.weight_files import WeightsReport, read_tensors
 
 _PUBLISHED = re.compile(
     r"gconv_(?:(?P<stem>input\.0\.)|layers\.(?P<block>\d+)\.gconv(?P<half>[12])\.|(?P<head>output\.))"
@@ -33,13 +33,16 @@ def published_key(key: str) -> str | None:
     return f"{layer}.conv.{_LEAVES[found['leaf']]}" if found["part"] and found["leaf"] in _LEAVES else None
 
 
-def load_skeleton_weights(net: SemGCN, source: str) -> None:
+def load_skeleton_weights(net: SemGCN, source: str) -> WeightsReport:
     """Copy a file's weights into the skeleton encoder, all of them or none.
 
     Args:
         net: the encoder.
         source: path or URI of a file, see `read_tensors`, with an optional `#prefix` of the encoder's keys in it. In
             published names the prefix is found without being told.
+
+    Returns:
+        What was taken, and what was left.
 
     Raises:
         UserError: the file cannot be read, or its keys and shapes do not fit, as those of another joint set.
@@ -70,3 +73,6 @@ def load_skeleton_weights(net: SemGCN, source: str) -> None:
             "set model.skeleton.init to null"
         )
     net.load_state_dict(state)
+    strange = tuple(key for key in given if key not in wanted and published_key(key) not in wanted)
+    others = tuple(key for key in tensors if not key.startswith(prefix))
+    return WeightsReport(path, prefix, len(state), other_keys=others + strange)

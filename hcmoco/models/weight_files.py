@@ -9,6 +9,8 @@ import io
 import pickle
 import re
 import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import safetensors.torch
 import torch
@@ -16,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from hcmoco.errors import UserError, one_line
-from hcmoco.storage import base_name, read_file
+from hcmoco.storage import absolute, base_name, is_local, read_file
 
 # What safetensors, PyTorch's unpickler and its reader of archives raise for damaged files, besides UnpicklingError.
 _DAMAGE = (
@@ -29,6 +31,49 @@ _SAFETENSORS = ".safetensors"
 _HRNET = "https://github.com/HRNet/HRNet-Image-Classification"
 _IMAGENET = re.compile(r"hrnetv2_w\d+_imagenet_pretrained\.pth")
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What one file gave an encoder or a whole model. Every loader tells it in the same words.
+
+    Attributes:
+        source: the file's path or URI.
+        prefix: what stood before the encoder's keys in the file.
+        loaded: tensors taken.
+        head_keys: keys of the backbone's classification or segmentation head, which a feature pyramid does not have.
+        other_keys: keys of the file outside the prefix: other encoders, mappers, detection heads.
+        fresh_counters: batch counters of normalization layers that the file, older than they are, does not hold.
+        fresh: keys of a part of the encoder that the file does not have at all, whose weights stay as they were drawn.
+    """
+
+    source: str
+    prefix: str
+    loaded: int
+    head_keys: tuple[str, ...] = ()
+    other_keys: tuple[str, ...] = ()
+    fresh_counters: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        under = f" under {self.prefix!r}" if self.prefix else ""
+        heads, others = listed(_first_parts(self.head_keys)), listed(_first_parts(self.other_keys))
+        named = [f"head {heads}"] * bool(heads) + [f"elsewhere {others}"] * bool(others)
+        left = f"{len(self.head_keys) + len(self.other_keys)} left" + (f" ({'; '.join(named)})" if named else "")
+        drawn, counters = listed(_first_parts(self.fresh)), len(self.fresh_counters)
+        named = [f"drawn: {drawn}"] * bool(drawn) + [f"{counters} batch counters, set to 0"] * bool(counters)
+        missing = f"{len(self.fresh) + counters} missing" + (f" ({'; '.join(named)})" if named else "")
+        return f"{self.loaded} tensors taken from {self.source}{under}, {left}, {missing}"
+
+
+def listed(keys: Iterable[str], max_keys: int = 3) -> str:
+    """Return the first few of several names, and how many there are."""
+    keys = list(keys)
+    return ", ".join(keys[:max_keys]) + (f", ... ({len(keys)} in all)" if len(keys) > max_keys else "")
+
+
+def _first_parts(keys: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(key.split(".")[0] for key in keys))
 
 
 def read_tensors(source: str) -> dict[str, Tensor]:
@@ -54,7 +99,12 @@ def _missing(source: str) -> str:
     name = base_name(source)
     fetch = f"fetch {name} from {_HRNET} (a link of its README) and put it there" if _IMAGENET.fullmatch(name) else ""
     keys = "imagenet_weights or init of a fine-tuning, model.rgb.init and model.depth.init of a pre-training"
-    return f"weights {source} do not exist; {fetch or 'put the file there'}, or name another file ({keys})"
+    where = absolute(source) if is_local(source) else source
+    looked = "" if where == source else f" (looked for as {where})"
+    return (
+        f"weights {source} do not exist{looked}; {fetch or 'put the file there'}, or name another file, a run's folder "
+        f"or weights in the package ({keys})"
+    )
 
 
 def parse_tensors(data: bytes, name: str, what: str) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import torch
 
 from hcmoco.data.sampler import Plan
 from hcmoco.data.schema import Batch
+from hcmoco.models.multimodal import settle_model, with_saved_fusions
 from hcmoco.pretraining.config import PretrainConfig
 from hcmoco.pretraining.probes.beside import ProbesBeside
 from hcmoco.pretraining.probes.run import ProbeResult, ProbeViews, feature_picture, probe
@@ -34,6 +35,10 @@ def pretrain(
     """
     saved = context.restore()
     config = settle(config, native_bfloat16(context.device.type), saved.identity if saved else None)
+    if saved is None:
+        config = config.model_copy(update={"model": settle_model(config.model)[0]})
+    else:
+        config = config.model_copy(update={"model": with_saved_fusions(config.model, saved.identity["model"])})
     set_up(context.device, config.train.precision)
     trainer = Pretraining(config, plan, context.device, plan.lanes // context.world, load_init=saved is None)
     steps = plan.steps

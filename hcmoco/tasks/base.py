@@ -18,6 +18,7 @@ from hcmoco.config import Config
 from hcmoco.data.shards.manifest import About
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import EncoderConfig
+from hcmoco.models.weight_files import WeightsReport
 from hcmoco.tasks.registry import REGISTRY
 
 Prediction = dict[str, Any]
@@ -253,8 +254,11 @@ class Task(ABC, Generic[BatchT]):
             encoder: an `Encoder`, or a `PointEncoder` for a task of which `for_encoder` made batches of points.
         """
 
-    def load_first_weights(self, model: nn.Module) -> None:
+    def load_first_weights(self, model: nn.Module) -> WeightsReport:
         """Load what `config.first_weights` names into a fresh model; called where it names something.
+
+        Returns:
+            What was taken of the file.
 
         Raises:
             UserError: the file cannot be read, or does not fit.

@@ -98,6 +98,8 @@ def check_model(config: PretrainConfig, *, load: bool) -> None:
     encoders = config.model.rgb, config.model.depth
     fresh = load and (any(each.init != "scratch" for each in encoders) or bool(config.model.skeleton.init))
     model = make_model(config) if fresh else shapes(config)
+    for modality, report in model.reports.items():
+        log(f"the {modality} encoder starts from {report}")
     for encoder in (model.rgb, model.depth):
         encoder.check_size(config.augment.size, config.augment.size)
 

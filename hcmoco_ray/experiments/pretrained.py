@@ -6,13 +6,15 @@ experiments are all done needs no weights.
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from hcmoco.config import fingerprint
 from hcmoco.errors import UserError
 from hcmoco.export import load_export
-from hcmoco.finetuning.encoder_init import IMAGENET, SCRATCH, load_encoder_init, weights_digest
+from hcmoco.finetuning.encoder_init import IMAGENET, SCRATCH, load_encoder_init, settle_encoder, weights_digest
 from hcmoco.models.encoders import EncoderConfig
+from hcmoco.models.fusion import AS_TRAINED, with_fusion
 from hcmoco.models.multimodal import DENSE_MODALITIES
 from hcmoco.storage import Folder, join
 from hcmoco_ray import cli
@@ -101,9 +103,36 @@ def resolve_init(name: str, init: str | PretrainedConfig, tracking: TrackingConf
     overrides = tuple(f"tracking.{key}={json.dumps(value)}" for key, value in named.items())
     bare = InitSpec(name, init.output_dir, init, tracking=overrides)
     config = run_config.check(PretrainRecipe, bare.values(), init.pretrain)
-    decided = [deciding(config), {key: ensure.identity(source) for key, source in config.data.sources.items()}]
+    decided = [
+        deciding(_settled(config)),
+        {key: ensure.identity(source) for key, source in config.data.sources.items()},
+    ]
     key = fingerprint(decided)
     return InitSpec(name, resolve_path(init.output_dir), init, config, key, overrides, name)
+
+
+def with_fusion_of(
+    spec: InitSpec, encoder: EncoderConfig, modality: str, imagenet_weights: str | None
+) -> EncoderConfig:
+    """Return the config of an encoder with its fusion decided by the weights that it would start from; as it is where
+    they cannot be read yet."""
+    if encoder.fusion != AS_TRAINED:
+        return encoder
+    if spec.config is not None:
+        return with_fusion(encoder, getattr(_settled(spec.config).model, modality).fusion)
+    try:
+        init = resolve_start(spec.init)
+        return settle_encoder(init, encoder, modality, imagenet_weights=imagenet_weights)[0]
+    except UserError:  # `digest_of` says it
+        return encoder
+
+
+def _settled(config: PretrainRecipe) -> PretrainRecipe:
+    """Return the config with its fusions decided; as it is where weights are yet to be fetched, which the pre-training
+    says itself."""
+    with suppress(UserError):
+        return config.with_settled_fusions()[0]
+    return config
 
 
 def digest_of(

@@ -28,7 +28,7 @@ from hcmoco.finetuning.label_subset import STRIDES
 from hcmoco.finetuning.loop import finetune
 from hcmoco.finetuning.resolve import ResolvedRun, resolve
 from hcmoco.finetuning.saved_model import save_model
-from hcmoco.finetuning.trainer import make_model, select_weights
+from hcmoco.finetuning.trainer import first_weights, make_model, select_weights
 from hcmoco.results import upgrade_results
 from hcmoco.storage import Folder, join
 from hcmoco.tasks.base import Result, Task
@@ -101,7 +101,7 @@ class FinetuneRun(Run[FinetuneRecipe]):
         return {"train": self.config.data.train, "test": self.config.data.test}
 
     def check_machine(self, nodes: int) -> None:
-        log(f"the encoder starts from {self.encoder_init.text}")
+        log(f"the encoder starts from {self.encoder_init.told}")
 
     def open_data(self, saved_step: int | None) -> "PlannedFinetuning":
         kind = task_class(self.config.task.name).kind
@@ -109,7 +109,8 @@ class FinetuneRun(Run[FinetuneRecipe]):
         test_data = ensure.open_data("test", self.config.data.test, kind=kind, split="test")
         resolved = resolve(self.config, train_data, test_data, self.encoder_init)
         if saved_step is None and self.config.task.first_weights():
-            make_model(self.config, resolved.task, load=True)  # says before the workers start what does not fit
+            # Before the workers start: it says what does not fit.
+            log(f"the model starts from {first_weights(self.config, resolved.task)}")
         _describe(resolved)
         if line := same_data({"data.train": train_data}, {"data.test": test_data}):
             log(line)

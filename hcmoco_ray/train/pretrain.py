@@ -35,6 +35,7 @@ from hcmoco.pretraining.trainer import make_model
 from hcmoco.storage import Folder, join
 from hcmoco.training.checkpoint import TrainState
 from hcmoco.training.config import SourceConfig
+from hcmoco.weights import encoder_weights
 from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import preflight
 from hcmoco_ray.config import PretrainRecipe
@@ -259,8 +260,8 @@ def terms_of(config: PretrainConfig, sources: Sequence[Shards]) -> list[dict[str
     """Return the license terms of what a pre-training's weights are made from, as an export keeps them."""
     begun = [
         each
-        for encoder in (config.model.rgb, config.model.depth)
-        for each in license_terms.of_init(encoder.init, encoder.name)
+        for modality, encoder in (("rgb", config.model.rgb), ("depth", config.model.depth))
+        for each in license_terms.of_init(encoder_weights(encoder.init, modality), encoder.name)
     ]
     return license_terms.as_json([*(license_terms.of_data(each.manifest) for each in sources), *begun])
 

@@ -135,6 +135,9 @@ def execute(run: Run) -> int:
             return 0
         preflight.check_storage(out, run.sources().values())
         saved = states_of(run.config).newest()
+        run.config, lines = run.config.with_settled_fusions()
+        for line in lines:
+            log(line)
         run.check_config(resumed=saved is not None)
         cluster = preflight.connect_for(run.config)
         check_store(store, cluster.nodes)

@@ -110,7 +110,8 @@ def load_saved_config(config: RecipeT) -> tuple[RecipeT, RecipeT | None]:
         config: of this run.
 
     Returns:
-        `config`, with the saved precision if its own is auto and the runs are the same otherwise; and the saved config,
+        `config`, with the saved precision if its own is auto, and the saved fusions if its own are as-trained, and the
+        runs are the same otherwise; and the saved config,
         None if there is none.
 
     Raises:
@@ -132,6 +133,7 @@ def load_saved_config(config: RecipeT) -> tuple[RecipeT, RecipeT | None]:
             "choose another folder with output_dir=..."
         ) from None
     resumed = with_precision(config, saved.train.precision) if config.train.precision == "auto" else config
+    resumed = resumed.with_fusions_of(saved)
     if states_of(config).complete():
         check_identity(saved.identity(), resumed.identity(), config.output_dir)
     return (resumed if resumed.identity() == saved.identity() else config), saved

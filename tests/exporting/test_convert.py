@@ -51,13 +51,13 @@ def test_a_graph_takes_any_number_of_rows_and_any_size(exported, form):
     data = made.files[f"rgb.{form}"]
     assert "any number of rows, sides multiples of 32" in made.line
     for rows, height, width in ((1, 64, 64), (5, 96, 160)):
-        image = torch.randn(rows, 3, height, width)
+        image = torch.randint(0, 256, (rows, height, width, 3), dtype=torch.uint8)
         with torch.no_grad():
-            maps = model.encode_rgb(image)
+            maps = model.encode_rgb(model.prepare_rgb(image))
             expected = [*maps, model.dense_map("rgb", maps), model.global_embedding("rgb", maps)]
         if form == "onnx":
             session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-            found = session.run(["map4", "map8", "map16", "map32", "dense", "pooled"], {"image": image.numpy()})
+            found = session.run(["map4", "map8", "map16", "map32", "dense", "pooled"], {"rgb": image.numpy()})
         else:
             found = torch.export.load(io.BytesIO(data)).module()(image)
         same(found, expected)
@@ -67,11 +67,20 @@ def test_the_skeleton_encoder_is_a_graph_too(exported):
     model = exported.model_with_mappers()
     (made,) = convert(exported, "onnx", modalities=("keypoints",))
     session = onnxruntime.InferenceSession(made.files["keypoints.onnx"], providers=["CPUExecutionProvider"])
-    keypoints, visible = torch.rand(7, 16, 2), (torch.rand(7, 16) < 0.7).float()
-    found = session.run(["joints", "pooled"], {"keypoints": keypoints.numpy(), "visible": visible.numpy()})
+    keypoints = torch.cat([200 * torch.rand(7, 16, 2), (torch.rand(7, 16, 1) < 0.7).float()], -1)
+    found = session.run(["joints", "pooled"], {"keypoints": keypoints.numpy()})
     with torch.no_grad():
-        features = model.encode_keypoints(keypoints, visible)
+        features = model.encode_keypoints(model.prepare_keypoints(keypoints), keypoints[..., 2])
         same(found, [model.joint_embedding(features), model.global_embedding("keypoints", features)])
+
+
+def test_a_graph_of_depth_gives_what_embed_gives(exported):
+    (made,) = convert(exported, "onnx", modalities=("depth",))
+    session = onnxruntime.InferenceSession(made.files["depth.onnx"], providers=["CPUExecutionProvider"])
+    depth = np.random.default_rng(0).integers(500, 4000, (3, 64, 64)).astype(np.uint16)
+    depth[:, :20] = 0
+    (pooled,) = session.run(["pooled"], {"depth": depth})
+    same([pooled], [hcmoco.load(exported.folder).embed(depth=depth).depth.pooled])
 
 
 def test_a_file_holds_no_other_encoders_weights(exported):

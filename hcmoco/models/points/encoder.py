@@ -121,25 +121,25 @@ class PointEncoder(nn.Module):
         return [features_BNC.mT[..., None], *cloud]
 
 
-def build_point_encoder(config: "EncoderConfig", *, load: bool) -> PointEncoder:
+def build_point_encoder(config: "EncoderConfig", weights: str) -> PointEncoder:
     """Build the encoder with its initial weights: torch's generator, or a file under the published names.
 
     Args:
         config: with `is_points`.
-        load: False leaves `init` unread.
+        weights: file with them, or "scratch".
 
     Raises:
         UserError: weights that cannot be read or do not fit.
     """
-    if load and config.init == "timm":
+    if weights == "timm":
         raise UserError(f"encoder {config.name}: timm publishes no weights for it; give a weights file, or scratch")
     encoder = PointEncoder(config)
     if config.batch_norm_momentum is not None:
         for module in encoder.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = config.batch_norm_momentum
-    if load and config.init != _SCRATCH:
-        encoder.report = load_weights(encoder.trunk, config.init, name=config.name)
+    if weights != _SCRATCH:
+        encoder.report = load_weights(encoder.trunk, weights, name=config.name)
     return encoder
 
 

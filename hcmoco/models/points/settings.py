@@ -13,6 +13,10 @@ MIN_POINTS = 256
 NUM_POINTS = "num_points"
 
 
+_SETTLED = {"fusion": ("nearest",)}
+"""Values that a recorded run has in place of a default."""
+
+
 class _Settings(Protocol):
     @property
     def args(self) -> dict[str, Any]: ...
@@ -37,7 +41,7 @@ def check_point_settings(config: _Settings, defaults: Mapping[str, Any]) -> None
     if isinstance(count, bool) or not isinstance(count, int) or count < MIN_POINTS or count % 64:
         raise ValueError(f"args.{NUM_POINTS} = {count}: must be a multiple of 64, at least {MIN_POINTS}")
     for key in ("in_chans", "fusion", "conv_init"):
-        if getattr(config, key) != defaults[key]:
+        if getattr(config, key) not in (defaults[key], *_SETTLED.get(key, ())):
             raise ValueError(f"{key} is of encoders of pictures, {POINTS} reads points; leave it at {defaults[key]}")
     if config.init == "timm":
         raise ValueError(f"init=timm: timm publishes no weights for {POINTS}; use scratch or a weights file")

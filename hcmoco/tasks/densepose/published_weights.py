@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hcmoco.datasets.io.pickles import read_pickle
 from hcmoco.errors import UserError, one_line
 from hcmoco.models.normalization import RGB_STD
-from hcmoco.models.weight_files import read_tensors
+from hcmoco.models.weight_files import WeightsReport, read_tensors
 from hcmoco.storage import read_file
 
 _MODEL_ZOO = ".pkl"
@@ -37,17 +37,21 @@ _BODY = "roi_heads.densepose_head.body_conv_fcn"
 _PREDICTOR = "roi_heads.densepose_predictor."
 # In the order of the chart head's joint output, and the first channel that is taken.
 _OUTPUTS = {"ann_index_lowres": 0, "index_uv_lowres": 0, "u_lowres": 1, "v_lowres": 1}
+_CHANNELS = [2, 25, 24, 24]  # of the chart head's joint output
 # Constants of detectron2, which older versions saved.
 _CONSTANTS = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.")
 
 
-def load_published(model: nn.Module, source: str, body: Mapping[int, int]) -> None:
+def load_published(model: nn.Module, source: str, body: Mapping[int, int]) -> WeightsReport:
     """Copy the weights of a detectron2 checkpoint, all of them or none.
 
     Args:
         model: the R-CNN, with the published pyramid.
         source: path or URI: what torch.save wrote, safetensors, or the model zoo's .pkl, which is not unpickled.
         body: the number of each convolution of the chart head's body, from 1, to its place in the body.
+
+    Returns:
+        What was taken, and what was left; several of the file's tensors may be one of the model's.
 
     Raises:
         UserError: the file cannot be read, or its keys and shapes do not fit the model.
@@ -69,6 +73,9 @@ def load_published(model: nn.Module, source: str, body: Mapping[int, int]) -> No
             "same encoder.name and widths, with task.pyramid=published and task.chart_norm=none"
         )
     model.load_state_dict(state, strict=False)
+    counters = tuple(key for key in wanted if key not in state)
+    left = tuple(key for key in given if key.startswith(_CONSTANTS))
+    return WeightsReport(source, "", len(state), other_keys=left, fresh_counters=counters)
 
 
 def converted(given: Mapping[str, Tensor], body: Mapping[int, int]) -> tuple[dict[str, Tensor], list[str]]:
@@ -103,6 +110,39 @@ def converted(given: Mapping[str, Tensor], body: Mapping[int, int]) -> tuple[dic
         _change(state, f"{predictor}.cls_score.{leaf}", lambda value: value.flip(0))
         _change(state, f"{predictor}.bbox_pred.{leaf}", lambda value: torch.cat([torch.zeros_like(value), value]))
     return state, strange
+
+
+def to_published(state: Mapping[str, Tensor], body: Mapping[int, int]) -> dict[str, Tensor]:
+    """Return the weights of an R-CNN with the published pyramid under detectron2's key names: the inverse of
+    `converted`.
+
+    They are for detectron2's own input, BGR with a deviation of 1. The channels of the background in U and V are 0.
+
+    Args:
+        state: of the R-CNN.
+        body: see `load_published`.
+    """
+    places = {f"charts.body.{place}.": f"{_BODY}{number}." for number, place in body.items()}
+    # Longest first: one of our prefixes begins another.
+    names = sorted({**{ours: theirs for theirs, ours in _PARTS.items()}, **places}.items(), key=lambda each: each[0])
+    published: dict[str, Tensor] = {}
+    for key, value in state.items():
+        for ours, theirs in reversed(names):
+            if key.startswith(ours):
+                published[theirs + key.removeprefix(ours)] = value
+                break
+    for leaf, axis in (("weight", 1), ("bias", 0)):
+        kept = state[f"charts.out.{leaf}"].movedim(axis, 0).split(_CHANNELS)
+        for (name, first), value in zip(_OUTPUTS.items(), kept, strict=True):
+            whole = torch.cat([torch.zeros_like(value[:first]), value])
+            published[f"{_PREDICTOR}{name}.{leaf}"] = whole.movedim(0, axis)
+    deviation_C11 = 255 * torch.tensor(RGB_STD)[:, None, None]
+    _change(published, "backbone.bottom_up.conv1.weight", lambda weight: (weight / deviation_C11).flip(1))
+    for leaf in ("weight", "bias"):
+        predictor = "roi_heads.box_predictor"
+        _change(published, f"{predictor}.cls_score.{leaf}", lambda value: value.flip(0))
+        _change(published, f"{predictor}.bbox_pred.{leaf}", lambda value: value[len(value) // 2 :])
+    return {key: value.detach().cpu().contiguous().clone() for key, value in published.items()}
 
 
 def _change(state: dict[str, Tensor], key: str, change: Callable[[Tensor], Tensor]) -> None:

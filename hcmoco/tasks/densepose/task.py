@@ -21,6 +21,7 @@ from hcmoco.data.transfer import send
 from hcmoco.errors import UserError
 from hcmoco.models.encoders import Encoder
 from hcmoco.models.normalization import RGB_MEAN, normalize_rgb
+from hcmoco.models.weight_files import WeightsReport
 from hcmoco.synthetic.body.surface_labels import mirror_iuv
 from hcmoco.tasks.base import Metric, Prediction, Task, TaskBatch
 from hcmoco.tasks.densepose.config import PEOPLE, DensePoseConfig
@@ -148,7 +149,7 @@ class DensePose(Task[SceneBatch]):
     def make_model(self, encoder: Encoder) -> DensePoseRCNN:
         return DensePoseRCNN(encoder, self.config)
 
-    def load_first_weights(self, model: nn.Module) -> None:
+    def load_first_weights(self, model: nn.Module) -> WeightsReport:
         """See `Task`. Takes checkpoints of detectron2."""
         assert isinstance(model, DensePoseRCNN)
         if model.encoder.config.fusion != "nearest":
@@ -156,7 +157,7 @@ class DensePose(Task[SceneBatch]):
                 f"encoder.fusion = {model.encoder.config.fusion}: the HRNet of task.weights was trained with nearest; "
                 "set encoder.fusion=nearest"
             )
-        load_published(model, str(self.config.weights), model.charts.convolutions())
+        return load_published(model, str(self.config.weights), model.charts.convolutions())
 
     def losses(self, model: nn.Module, batch: SceneBatch, device: torch.device) -> dict[str, Tensor]:
         assert isinstance(model, DensePoseRCNN)

@@ -38,7 +38,7 @@ class PoseHead(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Joints:
         merged_BCHW = self._merge(maps)
-        batch = len(merged_BCHW)
+        batch = merged_BCHW.shape[0]  # not len(), which an export takes for a constant
         return weighted_joints(
             self.response(merged_BCHW).reshape(batch, self.joints, -1),
             self.offset(merged_BCHW).reshape(batch, 2, self.joints, -1),

@@ -16,7 +16,7 @@ from hcmoco_ray import config as run_config
 from hcmoco_ray.config import FinetuneRecipe
 from hcmoco_ray.experiments import results as result_files
 from hcmoco_ray.experiments.grid.config import ExperimentsConfig, GridConfig
-from hcmoco_ray.experiments.pretrained import InitSpec, digest_of
+from hcmoco_ray.experiments.pretrained import InitSpec, digest_of, with_fusion_of
 from hcmoco_ray.experiments.results import MISSING, deciding, standing
 from hcmoco_ray.prepare import ensure
 
@@ -75,6 +75,8 @@ def make_experiments(
     for block, task, seed, spec in _combinations(grid, inits):
         config = _recipe_of(grid, block, task, spec, seed, overrides, out)
         modality = task_class(task).modality
+        encoder = with_fusion_of(spec, config.encoder, modality, config.imagenet_weights)
+        config = config.model_copy(update={"encoder": encoder})
         try:
             if (spec.name, modality) not in digests:
                 digests[spec.name, modality] = digest_of(

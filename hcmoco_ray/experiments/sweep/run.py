@@ -80,6 +80,7 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
         # Decided once for all trials, or their scores would depend on the node that each ran on.
         saved = records.saved()
         recipe = precision.decide(recipe, resources.bundle, saved[1].get("pretrain") if saved else None)
+        recipe, _ = recipe.with_settled_fusions()
         trials = merge(base, {"train": {"precision": recipe.train.precision}})
         trials["tracking"] = recipe.tracking.model_dump(mode="json")  # a trial's node may have another environment
         sources, views, finetune_data, identity = _data_of(config, recipe, out)

@@ -34,7 +34,7 @@ def trial_config(base: dict[str, Any], values: Mapping[str, Value], output_dir: 
         UserError: a value is not allowed.
     """
     given = merge(trial_values(base, values), {"output_dir": output_dir})
-    config = run_config.check(PretrainRecipe, given, "of the trial")
+    config, _ = run_config.check(PretrainRecipe, given, "of the trial").with_settled_fusions()
     save_every = min(config.probe.every or config.train.save_every, config.train.save_every)
     train = config.train.model_copy(update={"save_every": save_every, "num_checkpoints": 1})
     return config.model_copy(update={"train": train})

@@ -18,6 +18,7 @@ from hcmoco.data.codecs import encode_png
 from hcmoco.errors import UserError
 from hcmoco.finetuning.encoder_init import depth_masking_of_init
 from hcmoco.models.encoders import check_sizes
+from hcmoco.models.multimodal import DENSE_MODALITIES
 from hcmoco.storage import Folder, join
 from hcmoco_ray import cli
 from hcmoco_ray import config as run_config
@@ -140,6 +141,10 @@ def load(recipe: str, overrides: Sequence[str], seeds: int | None = None) -> Ver
 def _experiments(config: VersatilityRecipe, spec: InitSpec, results: Folder) -> list[CoTrainingExperiment]:
     """Make all experiments. Raises UserError where their initial weights do not exist or are of other encoders."""
     init = resolve_start(spec.init)
+    fusions = {
+        name: pretrained.with_fusion_of(spec, getattr(config.model, name), name, None) for name in DENSE_MODALITIES
+    }
+    config = config.model_copy(update={"model": config.model.model_copy(update=fusions)})
     if spec.available:
         first = make_experiments(config, init, "")[0]
         return make_experiments(config, init, init_of(first.config)["digest"])

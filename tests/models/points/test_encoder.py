@@ -114,7 +114,7 @@ def test_a_crop_has_a_ninth_of_its_pixels_as_points(size, count):
         ({"args": {"num_points": 1000}}, "num_points", "1000"),
         ({"args": {"img_size": 96}}, "args", "img_size"),
         ({"in_chans": 1}, "in_chans", "3"),
-        ({"fusion": "bilinear"}, "fusion", "nearest"),
+        ({"fusion": "bilinear"}, "fusion", "as-trained"),
         ({"conv_init": "normal-0.001"}, "conv_init", "timm"),
         ({"init": "timm"}, "init", "scratch"),
     ],

@@ -52,7 +52,7 @@ def test_a_file_of_timm_gives_its_models_outputs(name, suffix, tmp_path):
     report = encoder.report
     assert report.loaded == len(encoder.trunk.model.state_dict())
     assert set(report.fresh) == {key for key in encoder.trunk.state_dict() if key.startswith("pyramid.")}
-    assert "not in it, so drawn: pyramid" in str(report)
+    assert "missing (drawn: pyramid" in str(report)
     assert all(key.split(".")[0].startswith("head") for key in report.head_keys)
 
 
