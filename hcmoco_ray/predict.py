@@ -14,6 +14,7 @@ from hcmoco.data.depth_units import millimeters, unit_name
 from hcmoco.datasets.io.files import text_lines
 from hcmoco.datasets.segmentation import Request, parse
 from hcmoco.errors import UserError, one_line
+from hcmoco.inference.boxes import Box, check_box
 from hcmoco.inference.images import ImageFile, find_images
 from hcmoco.inference.writer import ABOUT, INDEX, LINES, Output, check_out
 from hcmoco.storage import is_local
@@ -65,7 +66,7 @@ def run(given: argparse.Namespace, *, weights: str, out: str) -> int:
         raise UserError(f"--camera {given.camera}: fx and fy must be above 0")
     box = given.box if given.box in (None, "picture") else _four("--box", given.box, "120,40,310,460 or --box picture")
     if isinstance(box, tuple):
-        _check_box("--box", box)
+        check_box("--box", box)
     segment = _segment(given)
     found = find_images(given.images, ABOUT)
     files = found.files
@@ -164,7 +165,7 @@ def _masking_warning(saved: Any, pictures: int, unmasked: int) -> str:
     return warning(f"the model of {saved.folder}", masking_of(saved.about), data, shown, advice)
 
 
-def read_boxes(path: Path, files: list[ImageFile]) -> dict[str, list[tuple[float, float, float, float]]]:
+def read_boxes(path: Path, files: list[ImageFile]) -> dict[str, list[Box]]:
     """Read the boxes of a JSON Lines file.
 
     Args:
@@ -190,7 +191,7 @@ def read_boxes(path: Path, files: list[ImageFile]) -> dict[str, list[tuple[float
             raise UserError(f'{where} is not of the form {{"image": "a.jpg", "box": [x0, y0, x1, y1]}}') from None
         if len(box) != 4 or not all(map(math.isfinite, box)):
             raise UserError(f"{where}: the box must be four numbers, x0, y0, x1, y1; it is {list(box)}")
-        _check_box(where, box)
+        check_box(where, box)
         if name not in names:
             raise UserError(
                 f"{where}: {name!r} is none of the {_count(len(names), 'picture')}, for example {min(names)!r}"
@@ -199,21 +200,6 @@ def read_boxes(path: Path, files: list[ImageFile]) -> dict[str, list[tuple[float
     if not found:
         raise UserError(f"--boxes {path} has no line; write one JSON object per person into it, as --help shows")
     return dict(found)
-
-
-def _check_box(where: str, box: tuple[float, ...]) -> None:
-    """Raise UserError for a box without area, or of shares of the picture."""
-    x0, y0, x1, y1 = box
-    if max(map(abs, box)) <= 1:
-        raise UserError(
-            f"{where}: the box {list(box)} has no number above 1, so it is most probably of shares of the picture; "
-            "give pixels of the upright picture"
-        )
-    if x0 >= x1 or y0 >= y1:
-        as_sizes = f"; left, top, width and height would be {[x0, y0, x0 + x1, y0 + y1]}" if min(x1, y1) > 0 else ""
-        raise UserError(
-            f"{where}: the box must be x0, y0, x1, y1 with x0 < x1 and y0 < y1, it is {list(box)}{as_sizes}"
-        )
 
 
 def _unit_of(units_per_meter: str) -> str:
@@ -226,7 +212,7 @@ def _unit_of(units_per_meter: str) -> str:
     return unit
 
 
-def _four(option: str, text: str, example: str) -> tuple[float, float, float, float]:
+def _four(option: str, text: str, example: str) -> Box:
     try:
         a, b, c, d = (cli.number(each) for each in text.split(","))
         if not all(map(math.isfinite, (a, b, c, d))):

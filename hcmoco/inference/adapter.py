@@ -35,6 +35,7 @@ class PredictOptions:
         depth_unit: of depth files, see hcmoco.data.depth_units; None: mm for whole numbers, m for floating point.
         min_score: detections below are dropped, 0..1.
         mask: removes the background from depth; None: pictures are read as they are.
+        unit_advice: what a message tells the user to do where depth is in another unit, with {unit} in it.
     """
 
     box: tuple[float, float, float, float] | str | None = None
@@ -43,6 +44,7 @@ class PredictOptions:
     depth_unit: str | None = None
     min_score: float = 0.3
     mask: DepthMask | None = None
+    unit_advice: str = "give --depth-unit {unit}"
 
 
 @dataclass(frozen=True)

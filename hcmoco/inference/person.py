@@ -128,7 +128,7 @@ class PersonAdapter(Adapter):
         check_distance(
             inside,
             unit,
-            "give --depth-unit {unit}",
+            self.options.unit_advice,
             size_px=float(max(box_4[2] - box_4[0], box_4[3] - box_4[1])) if source == "given" else None,
             focal_px=max(self.options.camera[:2]) if self.options.camera is not None else None,
             picture_px=max(width, height),

@@ -5,14 +5,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
 from hcmoco.errors import UserError, one_line
 from hcmoco.inference.adapter import Adapter, PredictOptions, PreparedImage
 from hcmoco.inference.images import ImageFile
-from hcmoco.inference.writer import Output
 from hcmoco.tasks.base import Prediction, Task
 from hcmoco.tasks.registry import REGISTRY
 from hcmoco.training.precision import float32
@@ -35,6 +36,16 @@ class Summary:
     rejected: list[tuple[str, str]] = field(default_factory=list)
 
 
+class Results(Protocol):
+    """Protocol of what takes the results, one line after the other: a folder (`writer.Output`), or a table."""
+
+    def add(self, line: dict[str, Any], labels: dict[tuple[int, str], bytes], preview: np.ndarray) -> None:
+        """Take an image's JSON values, its label images and its picture, see `writer.Output.add`."""
+
+    def add_error(self, line: dict[str, Any]) -> None:
+        """Take the line of an image that was rejected."""
+
+
 def make_adapter(task: Task, options: PredictOptions) -> Adapter:
     """Return the adapter of a task.
 
@@ -52,7 +63,7 @@ def predict_images(
     model: nn.Module,
     device: torch.device,
     files: Sequence[ImageFile],
-    out: Output,
+    out: Results,
     *,
     batch: int,
     threads: int,
@@ -65,7 +76,7 @@ def predict_images(
         model: on `device`, in evaluation mode.
         device: for the network.
         files: the images.
-        out: the folder of results.
+        out: takes the results.
         batch: number of rows that are predicted together.
         threads: number of images that are read at once.
         done: called with the number of images that have been finished since the last call.
@@ -113,7 +124,7 @@ def _read_ahead(
 
 
 def _write(
-    adapter: Adapter, model: nn.Module, device: torch.device, images: list, out: Output, batch: int, summary: Summary
+    adapter: Adapter, model: nn.Module, device: torch.device, images: list, out: Results, batch: int, summary: Summary
 ) -> None:
     rows = [row for image in images if isinstance(image, PreparedImage) for row in image.batches]
     predictions = iter(_predict(adapter.task, model, device, rows, batch))
@@ -124,8 +135,9 @@ def _write(
             out.add_error({**line, "error": image[1], "people": []})
             continue
         result = adapter.to_result(image, [next(predictions) for _ in image.batches])
+        shown = {"unmasked": image.unmasked} if adapter.task.modality == "depth" else {}
         out.add(
-            {**line, "error": None, "width": image.width, "height": image.height, "people": result.people},
+            {**line, "error": None, "width": image.width, "height": image.height, **shown, "people": result.people},
             result.labels,
             result.preview,
         )
@@ -143,6 +155,7 @@ def _predict(task: Task, model: nn.Module, device: torch.device, rows: list, bat
                 found += task.predict(model, type(some[0]).concatenate(some), device)
     except torch.OutOfMemoryError:
         raise UserError(
-            f"the memory of {device} does not hold {batch} pictures at once; give a smaller --batch, or --device cpu"
+            f"the memory of {device} does not hold {batch} pictures at once; predict fewer at once (predict.py: "
+            "--batch), or on the CPU"
         ) from None
     return found
