@@ -54,6 +54,12 @@ class TrackingWriter(Protocol):
     def model(self, run_id: str, model: LoggedModel) -> None:
         """Log the weights of a run as a model. May return before it is written."""
 
+    def check_registry(self, name: str) -> None:
+        """Raise UserError where the store has no model registry."""
+
+    def register(self, run_id: str, model: LoggedModel, name: str, alias: str) -> str:
+        """Log the weights of a run as a model and register it under an alias, see `Writer.register`."""
+
     def flush(self) -> None:
         """Return when everything logged so far has been written, or has been tried."""
 
@@ -97,6 +103,12 @@ class ActorWriter:
 
     def model(self, run_id: str, model: LoggedModel) -> None:
         self._actor.model.remote(run_id, model)
+
+    def check_registry(self, name: str) -> None:
+        _call(self._actor.check_registry, name)
+
+    def register(self, run_id: str, model: LoggedModel, name: str, alias: str) -> str:
+        return _call(self._actor.register, run_id, model, name, alias)
 
     def flush(self) -> None:
         _call(self._actor.flush)

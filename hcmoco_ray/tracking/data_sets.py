@@ -19,6 +19,7 @@ from hcmoco.training.config import SourceConfig
 from hcmoco_ray.tracking.records import DataSet
 
 Context = Literal["train", "test"]
+CONTEXTS: tuple[Context, Context] = ("train", "test")
 _CONTEXT = "mlflow.data.context"
 _DIGEST_DIGITS = 32
 _TAG_LENGTH = 500  # characters, of an input's tag

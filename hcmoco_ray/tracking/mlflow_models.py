@@ -1,4 +1,4 @@
-"""Write a logged model of MLflow.
+"""Write a logged model of MLflow, and register it.
 
 The weights stay where the run put them: the logged model has their URI and digest as tags, its parameters, and the
 points of the run's metrics that were measured with them, each with its data set. A fine-tuned model is also a small
@@ -146,3 +146,44 @@ def _save(target: Path, model: LoggedModel, model_id: str, run_id: str) -> None:
             input_example=pandas.DataFrame([dict(own.example)]),
             pip_requirements=list(own.requirements),
         )
+
+
+def is_registered(client: Any, name: str) -> bool:
+    """Return whether the registry knows a registered model."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
+
+
+def register_version(client: Any, model_id: str, run_id: str, name: str, alias: str) -> str:
+    """Give a logged model's version of a registered model an alias, creating what is missing; return the version.
+
+    Args:
+        client: of MLflow.
+        model_id: of the logged model.
+        run_id: of its run.
+        name: of the registered model.
+        alias: moved from the version that has it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if not is_registered(client, name):
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another program was faster
+                raise
+    # Not models:/<id>: an SQLite registry would look that up in the store of MLflow's global settings.
+    source = client.get_logged_model(model_id).artifact_location
+    versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    version = next((each.version for each in versions if each.source == source), None)
+    if version is None:
+        version = client.create_model_version(name, source, run_id=run_id, model_id=model_id).version
+    client.set_registered_model_alias(name, alias, str(version))
+    return str(version)

@@ -12,7 +12,7 @@ from typing import Any
 from hcmoco import yaml_core
 from hcmoco.errors import UserError
 from hcmoco_ray.tracking import mlflow_errors
-from hcmoco_ray.tracking.mlflow_models import PendingModel
+from hcmoco_ray.tracking.mlflow_models import PendingModel, is_registered, register_version
 from hcmoco_ray.tracking.mlflow_params import KEY_LENGTH, TAG_LENGTH, clean_key, flatten, plain
 from hcmoco_ray.tracking.mlflow_store import open_store, store_errors
 from hcmoco_ray.tracking.records import DataSet, LoggedModel, Point
@@ -177,6 +177,26 @@ class Writer:
         self.runs[run_id].models.append(PendingModel(model))
         self._write_unless_pausing()
 
+    def check_registry(self, name: str) -> None:
+        """Raise UserError where the store has no model registry, or it does not let this user read it."""
+        with self._clear_errors("cannot read a registered model of"), self._registry_errors():
+            is_registered(self.client, name)
+
+    def register(self, run_id: str, model: LoggedModel, name: str, alias: str) -> str:
+        """Log the weights of a run, finished or not, as a model, and give its version of a registered model an alias.
+
+        Returns:
+            The version. A second call with the same weights gives the same.
+
+        Raises:
+            UserError: the store has no registry, or did not take the model.
+        """
+        with self._clear_errors("cannot register a model in"), self._registry_errors():
+            found = self.client.get_run(run_id)
+            newest = {each.key: (each.value, each.timestamp, each.step) for each in found.data.to_proto().metrics}
+            model_id = PendingModel(model).write(self.client, self.experiment_id, run_id, newest)
+            return register_version(self.client, model_id, run_id, name, alias)
+
     def flush(self) -> None:
         """Write everything that waits. If the store fails, keep it for later; `finish` reports the failure."""
         try:
@@ -234,6 +254,18 @@ class Writer:
                 f"{_others(run)} of run {run_id}: {self.failure}; the training states and weights are not affected"
             )
         return run.notes
+
+    @contextmanager
+    def _registry_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except store_errors() as error:
+            if not mlflow_errors.is_unknown(error):
+                raise
+            raise UserError(
+                f"the MLflow store {self.uri} has no model registry ({mlflow_errors.reason(error)}); drop "
+                "registered_model, or log to an MLflow server of version 3 with a database"
+            ) from None
 
     @contextmanager
     def _clear_errors(self, what: str) -> Iterator[None]:

@@ -170,14 +170,15 @@ def interface(task: Any) -> dict[str, Any]:
     """
     from hcmoco.inference import table
 
-    numbers = {"type": "array", "items": {"type": "double"}}
+    # Of any type: MLflow refuses whole numbers in an array of floating point ones. `table.py` checks them.
+    numbers = {"type": "any"}
     columns: dict[str, dict[str, Any]] = {
         table.PATH: {"type": "string"},
         table.IMAGE: {"type": "binary"},
         table.PIXELS: {"type": "any"},
     }
     if task.name != "densepose":
-        columns[table.BOXES] = {"type": "array", "items": numbers}
+        columns[table.BOXES] = numbers
     needs_camera = "camera" in task.columns
     if needs_camera:
         columns[table.CAMERA] = numbers

@@ -4,7 +4,7 @@ This module imports nothing that is not there anyway, because that process impor
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 URI, SHA256 = "hcmoco.uri", "hcmoco.sha256"
@@ -55,6 +55,10 @@ class LoggedModel:
     tags: Mapping[str, str]
     metrics: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     pyfunc: Pyfunc | None = None
+
+    def with_metrics(self, metrics: Mapping[str, tuple[str, str]]) -> "LoggedModel":
+        """Return the model with more metrics."""
+        return replace(self, metrics={**self.metrics, **metrics})
 
     @property
     def sha256(self) -> str:

@@ -24,52 +24,24 @@ from hcmoco.data.codecs import (
     encode_rgb,
 )  # fmt: skip
 from hcmoco.data.pinhole import project
-from hcmoco.data.shards.manifest import About, Provenance
-from hcmoco.finetuning.saved_model import load_model, save_model
+from hcmoco.finetuning.saved_model import load_model
 from hcmoco.inference.images import find_images
-from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.synthetic import PeopleConfig, make_person
-from hcmoco.tasks.densepose import DensePoseConfig
-from hcmoco.tasks.parsing import ParsingConfig
-from hcmoco.tasks.pose import PoseConfig
-from hcmoco.tasks.registry import make_task
 from hcmoco_ray.commands.predict import main
 from tests.helpers.called import Called
 from tests.helpers.oriented import SIDES, as_seen, as_stored, tagged
 from tests.helpers.started import Started
+from tests.helpers.task_models import SIDE, write_models
 from tests.helpers.tolerances import assert_labels_close
 
 ROOT = Path(__file__).parents[2]
-SIDE = 64
 AT = 150, 90
-CONFIGS = {
-    "parsing-rgb": ParsingConfig(name="parsing-rgb", size=SIDE),
-    "parsing-depth": ParsingConfig(name="parsing-depth", size=SIDE),
-    "pose": PoseConfig(size=SIDE),
-    "densepose": DensePoseConfig(
-        score_threshold=0.0, detections=5, pyramid_channels=16, box_width=32, chart_width=16, chart_depth=1
-    ),
-}
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
     """A folder with a model of each task."""
-    folder = tmp_path_factory.mktemp("models")
-    encoder = EncoderConfig(name="test_resnet")
-    for name, config in CONFIGS.items():
-        scene = name == "densepose"
-        about = {"kind": "scene"} if scene else {"joints": "people-31", "joints3d": "people-31", "size": SIDE}
-        task = make_task(config, About(dataset="people", provenance=Provenance(program="tests"), **about))
-        torch.manual_seed(1)
-        model = task.make_model(build_encoder(encoder, load=False))
-        if not scene:
-            # Drawn weights say nearly the same of every pixel; louder ones tell pixels apart.
-            with torch.no_grad():
-                for each in model.parameters():
-                    each.mul_(2.0 if each.ndim > 1 else 1.0)
-        save_model(str(folder / name), model, task, encoder, training={}, card="a test's")
-    return folder
+    return write_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
