@@ -3,6 +3,8 @@
 import base64
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -12,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas
+import psutil
 import pytest
 
 from hcmoco.finetuning.saved_model import load_model
@@ -157,8 +160,6 @@ def test_a_bad_picture_is_an_error_in_its_row_alone(loaded, person):
 
 
 def test_a_model_of_masked_depth_warns_of_a_background(models, person, tmp_path):
-    import shutil
-
     folder = Path(shutil.copytree(models / "parsing-depth", tmp_path / "masked"))
     facts = json.loads((folder / "config.json").read_text())
     facts["about"]["depth_masking"] = "masked"
@@ -174,8 +175,6 @@ def test_a_model_of_masked_depth_warns_of_a_background(models, person, tmp_path)
 
 
 def test_weights_that_were_replaced_are_refused(models, tmp_path):
-    import shutil
-
     folder = Path(shutil.copytree(models / "parsing-rgb", tmp_path / "model"))
     reference = pyfunc.make_reference(str(folder), "parsing-rgb", copied=False)
     (tmp_path / "reference.json").write_text(json.dumps(reference))
@@ -207,6 +206,17 @@ print(len(model.predict([{"path": sys.argv[2]}])["people"][0]))
     assert done.stdout.splitlines()[-1] == "1"
 
 
+def test_the_page_s_code_predicts(saved, person, tmp_path, monkeypatch, capsys):
+    """The first code of docs/mlflow.md, with a model in place of MODEL."""
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "mlflow.md").read_text(), re.DOTALL)[0]
+    assert "models:/MODEL" in code
+    monkeypatch.chdir(tmp_path)
+    for name in ("anna", "ben"):
+        Path(f"{name}.jpg").write_bytes(person.rgb)
+    exec(code.replace("models:/MODEL", str(saved("parsing-rgb"))), {})
+    assert capsys.readouterr().out.splitlines() == ["['given']", "['none']"]
+
+
 @pytest.mark.long
 @pytest.mark.slow
 def test_models_serve_answers_with_what_it_predicts(saved, loaded, person, tmp_path):
@@ -214,6 +224,7 @@ def test_models_serve_answers_with_what_it_predicts(saved, loaded, person, tmp_p
     port = free_port("127.0.0.1")
     command = ["-m", "mlflow", "models", "serve", "-m", str(saved("parsing-rgb")), "--env-manager", "local"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # as where the environment is active
     where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
@@ -258,8 +269,7 @@ def test_models_serve_answers_with_what_it_predicts(saved, loaded, person, tmp_p
         assert "most probably of shares of the picture" in answer["message"]
         assert "Traceback" not in json.dumps(answer)
     finally:
-        import psutil
-
-        for process in [server, *psutil.Process(server.pid).children(recursive=True)]:
-            process.kill()
+        if server.poll() is None:
+            for process in [*psutil.Process(server.pid).children(recursive=True), server]:
+                process.kill()
         server.wait()
