@@ -102,11 +102,6 @@ class TablePredictor:
                     results[row.number] = self._result(line)
         return results
 
-    @property
-    def needs_camera(self) -> bool:
-        """Whether every row needs the camera."""
-        return "camera" in self.task.columns
-
     def _row(self, number: int, row: Mapping[str, Any], folder: Path) -> "_Row":
         where, given = f"row {number}", {key: value for key, value in row.items() if not _is_empty(value)}
         named = [key for key in PICTURES if key in given]
@@ -119,7 +114,7 @@ class TablePredictor:
             raise UserError(f"{where}: {BOXES} are for parsing and pose; densepose finds the people itself: drop them")
         boxes = _boxes(where, given[BOXES]) if BOXES in given else ()
         camera = None
-        if self.needs_camera:
+        if "camera" in self.task.columns:
             if CAMERA not in given:
                 raise UserError(
                     f"{where}: {self.task.name} needs the depth camera: give {CAMERA} = [fx, fy, cx, cy], focal "

@@ -80,7 +80,7 @@ class PendingModel:
     def _link(self, client: Any, run_id: str) -> None:
         from mlflow.entities import LoggedModelOutput
 
-        client.log_outputs(run_id, [LoggedModelOutput(self.id, self.model.step)])
+        client.log_outputs(run_id, [LoggedModelOutput(str(self.id), self.model.step)])
 
     def _upload(self, client: Any, run_id: str) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -182,7 +182,7 @@ def interface(task: Any) -> dict[str, Any]:
     needs_camera = "camera" in task.columns
     if needs_camera:
         columns[table.CAMERA] = numbers
-    params = []
+    params: list[dict[str, Any]] = []
     if task.modality == "depth":
         params.append({"name": "depth_unit", "type": "string", "default": None, "shape": None})
     if task.name == "densepose":

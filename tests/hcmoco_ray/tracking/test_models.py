@@ -245,6 +245,23 @@ def test_a_version_gets_the_alias_once_and_a_better_one_takes_it(writer, data, t
     assert measured == 1.0
 
 
+def test_models_and_versions_follow_a_store_that_is_copied(writer, out, data, tmp_path):
+    run = start_run(writer)
+    run.finish()
+    writer.register(run.run_id, exported(encoders(tmp_path), data), "copied", "best")
+    copy = tmp_path / "a copy"
+    shutil.copytree(out, copy)
+    client = open_writer(TrackingConfig(), copy, actor=False).client
+    version = client.get_model_version_by_alias("copied", "best")
+    (model,) = models_of(writer, run.run_id)
+    here = str(copy / "mlartifacts") + model.artifact_location.removeprefix(str(out / "mlartifacts"))
+    assert client.get_logged_model(model.model_id).artifact_location == version.source == here
+    assert client.get_model_version_download_uri("copied", version.version) == here
+    assert Path(here, "MLmodel").is_file()
+    # The original keeps its own.
+    assert writer.client.get_logged_model(model.model_id).artifact_location == model.artifact_location
+
+
 def test_names_are_what_mlflow_takes():
     assert model_name("people: a/b") == "people- a-b"
     assert model_name("a.b%c\"d'e") == "a-b-c-d-e"

@@ -28,7 +28,7 @@ from tests.helpers.task_models import CONFIGS, write_models
 from tests.helpers.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
-CAMERA, BOX = [80.0, 80.0, 48.0, 48.0], [30.0, 10.0, 70.0, 90.0]
+CAMERA, BOX = [80, 80.0, 48, 48], [30, 10, 70, 90]
 KINDS = {"parsing-rgb": "rgb", "parsing-depth": "depth", "pose": "depth", "densepose": "rgb"}
 
 
