@@ -1,6 +1,7 @@
 """The config of a sweep: which keys vary, how values are chosen, how trials are scored and stopped early."""
 
 import math
+import re
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -145,15 +146,22 @@ class RegisteredModelConfig(Config):
     name: str = Field(min_length=1, max_length=250, description="of the registered model; each sweep adds a version")
     alias: str = Field(
         "best",
-        pattern=r"^(?![vV]\d+$)(?!(?i:latest)$)[\w-]{1,255}$",
+        pattern=r"^[A-Za-z0-9_-]{1,255}$",
         description="moved to the version of this sweep's best trial: letters, digits, _ and -; neither latest nor v1",
     )
+
+    @field_validator("alias")
+    @classmethod
+    def _not_reserved(cls, alias: str) -> str:
+        if alias.lower() == "latest" or re.fullmatch(r"[vV]\d+", alias):
+            raise ValueError(f"{alias} is reserved by MLflow; choose another, such as best")
+        return alias
 
     @field_validator("name")
     @classmethod
     def _known_characters(cls, name: str) -> str:
         if name != name.strip() or any(each in name for each in "/:'\"%\\"):
-            raise ValueError("must have neither / : % ' \" \\ nor spaces at its ends, which MLflow refuses")
+            raise ValueError("must have neither / : % ' \" \\ nor spaces at its ends")
         return name
 
 

@@ -184,6 +184,7 @@ def test_weights_that_were_replaced_are_refused(models, tmp_path):
         pyfunc._load_pyfunc(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_it_is_loaded_where_there_is_no_ray(saved, person, tmp_path):
     (tmp_path / "a.jpg").write_bytes(person.rgb)
     program = """

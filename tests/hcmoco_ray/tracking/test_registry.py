@@ -110,8 +110,7 @@ def test_a_server_has_the_model_its_metrics_and_the_alias(backends, data, tmp_pa
         model = model_of(tmp_path, 0, data)
         run.model(model)
         run.flush()
-        print(asked)
-        assert len(asked) <= 8, asked
+        assert len(asked) == 7, asked  # once at the end of a training; its steps cost no request more
         asked.clear()
         run.finish()
         client = writer.client
@@ -148,7 +147,7 @@ def test_a_server_without_a_registry_or_without_models_is_one_line(backends, dat
         run.text("note.txt", "after it")
         run.finish()
         said = capsys.readouterr().err
-        assert said.count("has no logged models (version 3 has): none is logged") == 1
+        assert said.count("has no logged models") == 1
         assert writer.client.get_run(run.run_id).info.status == "FINISHED"
 
 
