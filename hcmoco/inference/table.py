@@ -190,6 +190,8 @@ def _is_empty(value: Any) -> bool:
 def _boxes(where: str, value: Any) -> tuple[Box, ...]:
     if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
         raise UserError(f"{where}: {BOXES} must be a list of [x0, y0, x1, y1], it is {_kind(value)}")
+    if len(value) == 0:
+        raise UserError(f"{where}: {BOXES} is empty: drop the row, or give None for a picture of one person")
     if len(value) == 4 and all(np.isscalar(each) for each in value):
         raise UserError(f"{where}: {BOXES} must be a list of boxes: give [{list(value)}] in place of {list(value)}")
     return tuple(check_box(f"{where}: {BOXES}", _four(where, BOXES, each)) for each in value)

@@ -123,6 +123,8 @@ def test_its_example_is_predicted(loaded, name):
         ("parsing-rgb", {"path": "a.jpg", "boxes": [[0.1, 0.1, 0.5, 0.9]]}, "most probably of shares of the picture"),
         ("parsing-rgb", {"path": "a.jpg", "boxes": [[30, 40, 20, 10]]}, "x0 < x1 and y0 < y1"),
         ("parsing-rgb", {"path": "a.jpg", "boxes": [[30, 40, 20]]}, "row 0: boxes: four numbers are needed"),
+        ("parsing-rgb", {"path": "a.jpg", "boxes": [30, 10, 70, 90]}, r"give \[\[30, 10, 70, 90\]\] in place of"),
+        ("parsing-rgb", {"path": "a.jpg", "boxes": []}, "boxes is empty: drop the row"),
         ("parsing-rgb", {"pixels": np.zeros((20, 20), np.uint8)}, r"must be RGB, uint8 \[H, W, 3\]"),
         ("parsing-rgb", {"pixels": np.zeros((20, 20, 3), np.float32)}, "it is float32"),
         ("parsing-depth", {"pixels": np.zeros((20, 20, 3), np.uint8)}, r"must be depth \[H, W\]"),
