@@ -12,15 +12,17 @@ import pytest
 from hcmoco.config import build
 from hcmoco.errors import UserError
 from hcmoco.export import load_export
+from hcmoco.finetuning.saved_model import load_model
 from hcmoco.license_terms import SYNTHETIC
 from hcmoco_ray.experiments.sweep.config import SweepConfig
 from hcmoco_ray.tracking.client import open_writer, start_run
 from hcmoco_ray.tracking.config import TrackingConfig
 from hcmoco_ray.tracking.data_sets import describe
-from hcmoco_ray.tracking.weights import export_model
+from hcmoco_ray.tracking.weights import export_model, fine_tuned_model
 from tests.helpers import finetune_program, postgres
 from tests.helpers.local_pretraining import write_blobs
 from tests.helpers.mlflow_server import MlflowServer
+from tests.helpers.task_models import write_models
 
 TRAINING = {"recipe": "tiny", "steps": 6, "terms": [{"name": "people", "terms": SYNTHETIC}]}
 NO_REGISTRY = ("/registered-models", "/model-versions")
@@ -112,11 +114,19 @@ def test_a_server_has_the_model_its_metrics_and_the_alias(backends, data, tmp_pa
         run.flush()
         assert len(asked) == 7, asked  # once at the end of a training; its steps cost no request more
         asked.clear()
+        tuned = str(write_models(tmp_path / "tuned", **TRAINING) / "parsing-rgb")
+        saved = load_model(tuned)
+        run.model(
+            fine_tuned_model(tuned, saved.task(), saved.encoder, TRAINING, metrics=["probe/a"], test=data, copied=False)
+        )
+        run.flush()
+        # It looks at the first model, and has six files more.
+        assert len(asked) == 14, asked
+        asked.clear()
         run.finish()
         client = writer.client
-        (found,) = [
-            each for each in client.search_logged_models([writer.experiment_id]) if each.source_run_id == run.run_id
-        ]
+        logged = client.search_logged_models([writer.experiment_id])
+        (found,) = [each for each in logged if each.source_run_id == run.run_id and each.model_type == "encoders"]
         assert [(each.value, each.step, each.dataset_name) for each in found.metrics] == [(6.0, 6, "room")]
         assert len(client.get_metric_history(run.run_id, "probe/a")) == 6
         writer.check_registry("people")
