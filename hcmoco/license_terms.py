@@ -97,6 +97,15 @@ def license_lines(terms: Iterable[Terms]) -> str:
     return "license: other\nlicense_name: terms-of-the-training-data"
 
 
+def in_one_line(terms: Iterable[Terms]) -> str:
+    """The license of weights as a tag: `apache-2.0`, or `other` with the terms of all that they were trained on."""
+    known = list(dict.fromkeys(terms))
+    if is_ours(known):
+        return "apache-2.0"
+    named = "; ".join(" ".join(f"{each.name}: {each.terms}".split()) for each in known)
+    return f"other, terms of the training data: {named or 'not recorded'}"
+
+
 def section(terms: Iterable[Terms]) -> str:
     """A model card's section on the licence, in Markdown."""
     known = list(dict.fromkeys(terms))

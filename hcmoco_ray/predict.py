@@ -12,7 +12,7 @@ from hcmoco.errors import UserError
 from hcmoco.inference.coco import image_ids
 from hcmoco.inference.inputs import LISTED, FoundInputs, VideoFile, find_inputs
 from hcmoco.inference.people import FLAG, read_boxes
-from hcmoco.inference.videos import VideoFacts, look_at
+from hcmoco.inference.video.frames import VideoFacts, look_at
 from hcmoco.inference.writer import ABOUT, INDEX, LINES, Output, check_out, video_name
 from hcmoco_ray.cluster.cpus import cpus_here
 from hcmoco_ray.predict_options import check_options, check_task, detect_options, mask_request

@@ -10,7 +10,8 @@ from hcmoco.data.depth_units import millimeters, unit_name
 from hcmoco.datasets.segmentation import Request, parse
 from hcmoco.detection.options import DetectOptions
 from hcmoco.errors import UserError
-from hcmoco.inference.people import FLAG, check_box
+from hcmoco.inference.boxes import check_box
+from hcmoco.inference.people import FLAG
 from hcmoco.storage import is_local
 from hcmoco.unused_options import unused
 from hcmoco_ray import cli

@@ -16,7 +16,7 @@ from hcmoco.inference.coco import CocoForm
 from hcmoco.inference.inputs import ImageFile
 from hcmoco.inference.masks import DepthMask
 from hcmoco.inference.people import PeopleFinder
-from hcmoco.inference.videos import VideoFrame
+from hcmoco.inference.video.frames import VideoFrame
 from hcmoco.tasks.base import Prediction, Task, TaskBatch
 
 WORKING_SIDE = 4096
@@ -43,6 +43,7 @@ class PredictOptions:
         depth_unit: of depth files, see hcmoco.data.depth_units; None: mm for whole numbers, m for floating point.
         min_score: detections below are dropped, 0..1.
         mask: removes the background from depth; None: pictures are read as they are.
+        unit_advice: what a message tells the user to do where depth is in another unit, with {unit} in it.
     """
 
     box: tuple[float, float, float, float] | str | None = None
@@ -52,6 +53,7 @@ class PredictOptions:
     min_score: float = 0.3
     mask: DepthMask | None = None
     people: PeopleFinder | None = None
+    unit_advice: str = "give --depth-unit {unit}"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from hcmoco.inference.adapter import (
 )
 from hcmoco.inference.coco import CocoForm, densepose_form, densepose_result
 from hcmoco.inference.inputs import ImageFile
-from hcmoco.inference.videos import VideoFrame
+from hcmoco.inference.video.frames import VideoFrame
 from hcmoco.tasks.base import Prediction
 from hcmoco.tasks.densepose.sheet import colors, legend, paste
 from hcmoco.visualization.sheet import write_text

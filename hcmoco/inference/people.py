@@ -16,9 +16,10 @@ from hcmoco.detection.detector import Detector, Model
 from hcmoco.detection.opened import open_detector
 from hcmoco.detection.options import DetectOptions
 from hcmoco.errors import UserError, one_line
+from hcmoco.inference.boxes import check_box
 from hcmoco.inference.inputs import ImageFile, VideoFile
 from hcmoco.inference.masks import rgb_beside
-from hcmoco.inference.videos import frame_name
+from hcmoco.inference.video.frames import frame_name
 
 FLAG = "--person-detector"
 
@@ -148,18 +149,3 @@ def read_boxes(
     if not found:
         raise UserError(f"--boxes {path} has no line; write one JSON object per person into it, as --help shows")
     return dict(found)
-
-
-def check_box(where: str, box: tuple[float, ...]) -> None:
-    """Raise UserError for a box without area, or of shares of the picture."""
-    x0, y0, x1, y1 = box
-    if max(map(abs, box)) <= 1:
-        raise UserError(
-            f"{where}: the box {list(box)} has no number above 1, so it is most probably of shares of the picture; "
-            "give pixels of the upright picture"
-        )
-    if x0 >= x1 or y0 >= y1:
-        as_sizes = f"; left, top, width and height would be {[x0, y0, x0 + x1, y0 + y1]}" if min(x1, y1) > 0 else ""
-        raise UserError(
-            f"{where}: the box must be x0, y0, x1, y1 with x0 < x1 and y0 < y1, it is {list(box)}{as_sizes}"
-        )

@@ -25,7 +25,7 @@ from hcmoco.inference.adapter import (
 )
 from hcmoco.inference.images import read_depth
 from hcmoco.inference.inputs import ImageFile
-from hcmoco.inference.videos import VideoFrame
+from hcmoco.inference.video.frames import VideoFrame
 
 DETECTOR = "detector"
 
@@ -176,7 +176,7 @@ class PersonAdapter(Adapter):
         check_distance(
             inside,
             unit,
-            "give --depth-unit {unit}",
+            self.options.unit_advice,
             size_px=float(max(box_4[2] - box_4[0], box_4[3] - box_4[1])) if source in ("given", DETECTOR) else None,
             focal_px=max(self.options.camera[:2]) if self.options.camera is not None else None,
             picture_px=max(width, height),

@@ -5,15 +5,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
 from hcmoco.errors import UserError, one_line
-from hcmoco.inference.adapter import Adapter, PredictOptions, PreparedImage, preview
+from hcmoco.inference.adapter import Adapter, ImageResult, PredictOptions, PreparedImage, preview
 from hcmoco.inference.inputs import ImageFile, VideoFile
-from hcmoco.inference.videos import VideoEnd, VideoFacts, VideoFrame, read_frames
-from hcmoco.inference.writer import Output, line_of
+from hcmoco.inference.video.frames import VideoEnd, VideoFacts, VideoFrame, read_frames
+from hcmoco.inference.writer import line_of
 from hcmoco.tasks.base import Prediction, Task
 from hcmoco.tasks.registry import REGISTRY
 from hcmoco.training.precision import float32
@@ -58,6 +60,26 @@ _Item = ImageFile | VideoFrame | VideoEnd
 _Ready = tuple[ImageFile | VideoFrame, PreparedImage] | _Failed | VideoEnd
 
 
+class Results(Protocol):
+    """Protocol of what takes the results, one line after the other: a folder (`writer.Output`), or a table."""
+
+    def add(
+        self,
+        item: ImageFile | VideoFrame,
+        line: dict[str, Any],
+        prepared: PreparedImage,
+        result: ImageResult,
+        preview: np.ndarray | None,
+    ) -> None:
+        """Take an image's JSON values and its results, see `writer.Output.add`."""
+
+    def add_error(self, item: ImageFile | VideoFrame | None, line: dict[str, Any]) -> None:
+        """Take the line of an image that was rejected."""
+
+    def end_video(self, facts: VideoFacts) -> None:
+        """A video has ended."""
+
+
 def make_adapter(task: Task, options: PredictOptions) -> Adapter:
     """Return the adapter of a task.
 
@@ -75,7 +97,7 @@ def predict_images(
     model: nn.Module,
     device: torch.device,
     files: Sequence[ImageFile | VideoFile],
-    out: Output,
+    out: Results,
     *,
     batch: int,
     threads: int,
@@ -91,7 +113,7 @@ def predict_images(
         model: on `device`, in evaluation mode.
         device: for the network.
         files: the images and videos.
-        out: the folder of results.
+        out: takes the results.
         batch: number of rows that are predicted together.
         threads: number of images that are read at once.
         every: of a video, the frames 0, `every`, 2 `every`, ... are predicted.
@@ -153,7 +175,7 @@ def _write(
     model: nn.Module,
     device: torch.device,
     waiting: Sequence[_Ready],
-    out: Output,
+    out: Results,
     batch: int,
     summary: Summary,
 ) -> None:
@@ -176,9 +198,12 @@ def _write(
             continue
         image = ready[1]
         result = adapter.to_result(image, [next(predictions) for _ in image.batches])
-        line |= {"error": None, "width": image.width, "height": image.height, "people": result.people}
+        line |= {"error": None, "width": image.width, "height": image.height}
+        if adapter.task.modality == "depth":
+            line["unmasked"] = image.unmasked
         if image.skipped:
             line["skipped"] = image.skipped
+        line["people"] = result.people
         seen = not isinstance(item, VideoFrame) or item.first
         out.add(item, line, image, result, preview(image, result) if seen else None)
         if isinstance(item, VideoFrame):
@@ -199,6 +224,7 @@ def _predict(task: Task, model: nn.Module, device: torch.device, rows: list, bat
                 found += task.predict(model, type(some[0]).concatenate(some), device)
     except torch.OutOfMemoryError:
         raise UserError(
-            f"the memory of {device} does not hold {batch} pictures at once; give a smaller --batch, or --device cpu"
+            f"the memory of {device} does not hold {batch} pictures at once; predict fewer at once (predict.py: "
+            "--batch), or on the CPU"
         ) from None
     return found

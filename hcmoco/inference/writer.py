@@ -26,8 +26,8 @@ from hcmoco.data.codecs import encode_png
 from hcmoco.errors import UserError
 from hcmoco.inference import coco
 from hcmoco.inference.inputs import ImageFile
-from hcmoco.inference.video_writer import VideoWriter
-from hcmoco.inference.videos import VideoFacts, VideoFrame
+from hcmoco.inference.video.frames import VideoFacts, VideoFrame
+from hcmoco.inference.video.writer import VideoWriter
 from hcmoco.visualization.sheet import write_text
 
 if TYPE_CHECKING:  # the programs look at this folder before they load PyTorch, which those modules do

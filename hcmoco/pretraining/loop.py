@@ -69,6 +69,11 @@ def pretrain(
     return trainer
 
 
+def prefix_of(moment: str) -> str:
+    """Return what the names of the metrics of a full probe begin with: STAGE_1 gives `after-stage-1/`."""
+    return f"{moment.replace(' ', '-')}/"
+
+
 def _probes_beside(
     config: PretrainConfig, context: TrainContext[Batch], held_out: ProbeViews | None
 ) -> ProbesBeside | None:
@@ -108,6 +113,5 @@ def probe_and_log(trainer: Pretraining, context: TrainContext[Batch], held_out: 
     result: ProbeResult = probe(trainer.model, held_out, trainer.config.probe)
     moment = STAGE_2 if trainer.stage == 2 else STAGE_1
     trainer.history[moment] = result.to_json()
-    name = moment.replace(" ", "-")
-    context.metrics(trainer.step, result.flat(f"{name}/"))
-    context.picture(f"features-{name}", trainer.step, feature_picture(trainer.model, held_out))
+    context.metrics(trainer.step, result.flat(prefix_of(moment)))
+    context.picture(f"features-{prefix_of(moment).rstrip('/')}", trainer.step, feature_picture(trainer.model, held_out))

@@ -19,8 +19,9 @@ from hcmoco.embedding.table import EmbeddingSet, holds_embeddings
 from hcmoco.errors import UserError
 from hcmoco.finetuning.row_mask import ROWS, make_row_mask
 from hcmoco.finetuning.row_mask import facts as mask_facts
+from hcmoco.inference.boxes import check_box
 from hcmoco.inference.inputs import find_inputs
-from hcmoco.inference.people import check_box, read_boxes
+from hcmoco.inference.people import read_boxes
 from hcmoco.storage import Folder, is_local
 from hcmoco.unused_options import unused
 from hcmoco_ray.mask_options import mask_settings

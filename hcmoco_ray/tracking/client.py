@@ -13,7 +13,7 @@ Without `uri` the store is `<out>/mlflow.db` (SQLite) with its artifacts beside 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, overload
@@ -21,6 +21,8 @@ from typing import Any, Literal, Protocol, overload
 from hcmoco.errors import UserError
 from hcmoco_ray.tracking.config import TrackingConfig, private_access
 from hcmoco_ray.tracking.mlflow_writer import Writer
+from hcmoco_ray.tracking.progress import say
+from hcmoco_ray.tracking.records import DataSet, LoggedModel
 
 _PARENT, _KEY = "mlflow.parentRunId", "hcmoco.key"
 
@@ -46,17 +48,29 @@ class TrackingWriter(Protocol):
     def artifact(self, run_id: str, name: str, content: bytes) -> None:
         """Store a file under the relative path `name`. May return before it is written."""
 
+    def inputs(self, run_id: str, data_sets: list[DataSet]) -> None:
+        """Log data sets as inputs of a run. May return before they are written."""
+
+    def model(self, run_id: str, model: LoggedModel) -> None:
+        """Log the weights of a run as a model. May return before it is written."""
+
+    def check_registry(self, name: str) -> None:
+        """Raise UserError where the store has no model registry."""
+
+    def register(self, run_id: str, model: LoggedModel, name: str, alias: str) -> str:
+        """Log the weights of a run as a model and register it under an alias, see `Writer.register`."""
+
     def flush(self) -> None:
         """Return when everything logged so far has been written, or has been tried."""
 
-    def finish(self, run_id: str, status: str) -> None:
-        """Write what is left and close the run as FINISHED, FAILED or KILLED."""
+    def finish(self, run_id: str, status: str) -> list[str]:
+        """Write what is left and close the run as FINISHED, FAILED or KILLED; return lines for the user."""
 
 
 class ActorWriter:
     """A `Writer` in a Ray actor, which can be sent to workers and trials.
 
-    `metrics`, `system_metrics` and `artifact` do not wait for the actor.
+    `metrics`, `system_metrics`, `artifact`, `inputs` and `model` do not wait for the actor.
     """
 
     def __init__(self, actor: Any):
@@ -84,11 +98,23 @@ class ActorWriter:
     def artifact(self, run_id: str, name: str, content: bytes) -> None:
         self._actor.artifact.remote(run_id, name, content)
 
+    def inputs(self, run_id: str, data_sets: list[DataSet]) -> None:
+        self._actor.inputs.remote(run_id, data_sets)
+
+    def model(self, run_id: str, model: LoggedModel) -> None:
+        self._actor.model.remote(run_id, model)
+
+    def check_registry(self, name: str) -> None:
+        _call(self._actor.check_registry, name)
+
+    def register(self, run_id: str, model: LoggedModel, name: str, alias: str) -> str:
+        return _call(self._actor.register, run_id, model, name, alias)
+
     def flush(self) -> None:
         _call(self._actor.flush)
 
-    def finish(self, run_id: str, status: str) -> None:
-        _call(self._actor.finish, run_id, status)
+    def finish(self, run_id: str, status: str) -> list[str]:
+        return _call(self._actor.finish, run_id, status)
 
 
 def _call(method: Any, *arguments: Any) -> Any:
@@ -208,6 +234,14 @@ class Tracker:
         """Store a text as the artifact `name`."""
         self.writer.artifact(self.run_id, name, text.encode())
 
+    def inputs(self, data_sets: Iterable[DataSet]) -> None:
+        """Log data sets as inputs of the run. One that it has already is not logged again."""
+        self.writer.inputs(self.run_id, list(data_sets))
+
+    def model(self, model: LoggedModel) -> None:
+        """Log the weights of the run as a model. One that it has already, of the same files, is not logged again."""
+        self.writer.model(self.run_id, model)
+
     def flush(self) -> None:
         """Return when everything logged so far has been written, or has been tried."""
         self.writer.flush()
@@ -218,4 +252,5 @@ class Tracker:
         Raises:
             UserError: the store did not take everything.
         """
-        self.writer.finish(self.run_id, status)
+        for line in self.writer.finish(self.run_id, status):
+            say(line)

@@ -37,6 +37,12 @@ class TrackingConfig(Config):
         "fine-tuning logs as system/<node>/...; 0: none",
         json_schema_extra=FREE,
     )
+    log_weights: bool = Field(
+        False,
+        description="log a copy of a fine-tuned model's weights, which MLflow loads wherever its artifacts are "
+        "reached; false: the logged model names the folder of the weights, and is loaded where that is reached",
+        json_schema_extra=FREE,
+    )
 
     @field_validator("uri")
     @classmethod

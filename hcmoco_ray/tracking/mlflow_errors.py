@@ -38,6 +38,16 @@ def is_refusal(error: BaseException) -> bool:
     return known in ("401", "403")
 
 
+def is_unknown(error: BaseException) -> bool:
+    """Return whether the server does not know what it was asked for: an older one, or one without that part."""
+    match = _STATUS.search(str(error))
+    code = getattr(error, "error_code", "")
+    return bool(match and (match[1] or match[2]) in ("404", "405", "501")) or code in (
+        "ENDPOINT_NOT_FOUND",
+        "NOT_IMPLEMENTED",
+    )
+
+
 def is_silent(error: BaseException) -> bool:
     """Return whether the server did not answer in time; one that is busy may answer later."""
     return any(isinstance(each, TimeoutError) for each in _chain(error))

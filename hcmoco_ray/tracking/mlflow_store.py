@@ -19,6 +19,11 @@ _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRI
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
 
 _ARTIFACTS = "mlartifacts"
+_PLACES_OF_MODELS = (
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 # Tag of an experiment whose artifacts lie beside the SQLite file, wherever that is.
 _BESIDE = {"hcmoco.artifacts": "beside the store"}
 
@@ -146,6 +151,12 @@ def _follow_move(database: Path) -> None:
                 "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
                 (here, len(place) + 1, experiment, len(place) + 1, f"{place}/"),
             )
+            for table, column in _PLACES_OF_MODELS:
+                if table in tables:  # of versions that have logged models and a registry
+                    store.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                        (here, len(place) + 1, len(place) + 1, f"{place}/"),
+                    )
 
 
 def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:

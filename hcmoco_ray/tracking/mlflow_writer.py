@@ -12,8 +12,10 @@ from typing import Any
 from hcmoco import yaml_core
 from hcmoco.errors import UserError
 from hcmoco_ray.tracking import mlflow_errors
+from hcmoco_ray.tracking.mlflow_models import PendingModel, is_registered, register_version
 from hcmoco_ray.tracking.mlflow_params import KEY_LENGTH, TAG_LENGTH, clean_key, flatten, plain
 from hcmoco_ray.tracking.mlflow_store import open_store, store_errors
+from hcmoco_ray.tracking.records import DataSet, LoggedModel, Point
 
 _PARAMS_PER_CALL, _METRICS_PER_CALL = 100, 1000  # MLflow's limits on one log_batch
 _FLUSH_POINTS, _FLUSH_SECONDS = 500, 5.0
@@ -24,10 +26,16 @@ _PAUSE_AFTER_FAILURE = 60.0
 @dataclass
 class _Run:
     started_ms: int = 0  # since 1970
-    newest: dict[str, int] = field(default_factory=dict)  # highest step per metric key
+    newest: dict[str, Point] = field(default_factory=dict)  # the point with the highest step per metric key
     # Not yet written: (key, value, time in ms, step) of metrics, and (name, content) of artifacts.
     points: list[tuple[str, float, int, int]] = field(default_factory=list)
     files: list[tuple[str, bytes]] = field(default_factory=list)
+    data_sets: list[DataSet] = field(default_factory=list)
+    models: list[PendingModel] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what the user is told at the end
+
+    def newest_step(self, key: str) -> int:
+        return self.newest[key][2] if key in self.newest else -1
 
 
 class Writer:
@@ -119,7 +127,7 @@ class Writer:
         self.client.update_run(run_id, status="RUNNING")
         # The entity's public `metrics` drops the steps; its message keeps the last point of every key.
         run = self.runs.get(run_id) or _Run(found.info.start_time)
-        run.newest |= {metric.key: metric.step for metric in found.data.to_proto().metrics}
+        run.newest |= {each.key: (each.value, each.timestamp, each.step) for each in found.data.to_proto().metrics}
         return run, dict(found.data.params)
 
     def _log_params(self, run_id: str, params: dict[str, str], tags: dict[str, str]) -> None:
@@ -136,8 +144,8 @@ class Writer:
         run = self.runs[run_id]
         for key, value in values.items():
             key = clean_key(key)
-            if step > run.newest.get(key, -1):
-                run.newest[key] = step
+            if step > run.newest_step(key):
+                run.newest[key] = (value, time_ms, step)
                 run.points.append((key, value, time_ms, step))
         if len(run.points) >= _FLUSH_POINTS or time.monotonic() - self.flushed_at > _FLUSH_SECONDS:
             self._write_unless_pausing()
@@ -147,7 +155,7 @@ class Writer:
         if run is None:  # it was on its way from a node while the run was closed
             return
         # A node's clock may be set back, and two samples may come within a second.
-        after = 1 + max((run.newest.get(clean_key(key), -1) for key in values), default=-1)
+        after = 1 + max((run.newest_step(clean_key(key)) for key in values), default=-1)
         self.metrics(run_id, max((time_ms - run.started_ms) // 1000, after), values, time_ms)
 
     def artifact(self, run_id: str, name: str, content: bytes) -> None:
@@ -158,6 +166,36 @@ class Writer:
             )
         self.runs[run_id].files.append((name, content))
         self._write_unless_pausing()
+
+    def inputs(self, run_id: str, data_sets: list[DataSet]) -> None:
+        """Log data sets as inputs of a run. The store keeps one input for each name and digest."""
+        self.runs[run_id].data_sets += data_sets
+        self._write_unless_pausing()
+
+    def model(self, run_id: str, model: LoggedModel) -> None:
+        """Log the weights of a run as a model. One that the run has logged before is completed, not logged again."""
+        self.runs[run_id].models.append(PendingModel(model))
+        self._write_unless_pausing()
+
+    def check_registry(self, name: str) -> None:
+        """Raise UserError where the store has no model registry, or it does not let this user read it."""
+        with self._clear_errors("cannot read a registered model of"), self._registry_errors():
+            is_registered(self.client, name)
+
+    def register(self, run_id: str, model: LoggedModel, name: str, alias: str) -> str:
+        """Log the weights of a run, finished or not, as a model, and give its version of a registered model an alias.
+
+        Returns:
+            The version. A second call with the same weights gives the same.
+
+        Raises:
+            UserError: the store has no registry, or did not take the model.
+        """
+        with self._clear_errors("cannot register a model in"), self._registry_errors():
+            found = self.client.get_run(run_id)
+            newest = {each.key: (each.value, each.timestamp, each.step) for each in found.data.to_proto().metrics}
+            model_id = PendingModel(model).write(self.client, self.experiment_id, run_id, newest)
+            return register_version(self.client, model_id, run_id, name, alias)
 
     def flush(self) -> None:
         """Write everything that waits. If the store fails, keep it for later; `finish` reports the failure."""
@@ -177,6 +215,9 @@ class Writer:
     def _write(self, run_id: str, run: _Run) -> None:
         from mlflow.entities import Metric
 
+        if run.data_sets:
+            self.client.log_inputs(run_id, [_dataset_input(each) for each in run.data_sets])
+            run.data_sets.clear()
         while run.points:
             # Removed only once written: a failure in between leaves them for the next time.
             self.client.log_batch(run_id, metrics=[Metric(*point) for point in run.points[:_METRICS_PER_CALL]])
@@ -190,8 +231,18 @@ class Writer:
                     run_id, str(local), artifact_path=None if "/" not in name else str(Path(name).parent)
                 )
             del run.files[0]
+        while run.models:
+            try:
+                run.models[0].write(self.client, self.experiment_id, run_id, run.newest)
+            except store_errors() as error:
+                if run.models[0].created or not mlflow_errors.is_unknown(error):
+                    raise
+                run.notes.append(
+                    f"MLflow at {self.uri} has no logged models, which came with version 3: none is logged"
+                )
+            del run.models[0]
 
-    def finish(self, run_id: str, status: str) -> None:
+    def finish(self, run_id: str, status: str) -> list[str]:
         self.flush()
         if self.failure is None:
             with self._clear_errors("cannot close the run in"):
@@ -199,9 +250,22 @@ class Writer:
         run = self.runs.pop(run_id, _Run())
         if self.failure is not None:
             raise UserError(
-                f"MLflow at {self.uri} did not take {len(run.points)} metric values and {len(run.files)} artifacts of "
-                f"run {run_id}: {self.failure}; the training states and weights are not affected"
+                f"MLflow at {self.uri} did not take {len(run.points)} metric values and {len(run.files)} artifacts"
+                f"{_others(run)} of run {run_id}: {self.failure}; the training states and weights are not affected"
             )
+        return run.notes
+
+    @contextmanager
+    def _registry_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except store_errors() as error:
+            if not mlflow_errors.is_unknown(error):
+                raise
+            raise UserError(
+                f"the MLflow store {self.uri} has no model registry ({mlflow_errors.reason(error)}); drop "
+                "registered_model, or log to an MLflow server of version 3 with a database"
+            ) from None
 
     @contextmanager
     def _clear_errors(self, what: str) -> Iterator[None]:
@@ -209,3 +273,17 @@ class Writer:
             yield
         except store_errors() as error:
             raise UserError(f"{what} the MLflow store {self.uri}: {mlflow_errors.reason(error)}") from None
+
+
+def _others(run: _Run) -> str:
+    """What else than metrics and artifacts waits to be written, as part of a line."""
+    named = [f"{len(each)} {name}" for each, name in ((run.data_sets, "data sets"), (run.models, "models")) if each]
+    return "".join(f" and {each}" for each in named)
+
+
+def _dataset_input(data_set: DataSet) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    one = data_set
+    dataset = Dataset(one.name, one.digest, one.source_type, one.source, schema=one.columns, profile=one.profile)
+    return DatasetInput(dataset, [InputTag(key, value) for key, value in one.tags.items()])

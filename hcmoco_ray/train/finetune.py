@@ -39,9 +39,11 @@ from hcmoco_ray import config as run_config
 from hcmoco_ray.config import FinetuneRecipe
 from hcmoco_ray.ingest.dataset import EVALUATION, TRAIN, Items, Readers, evaluation_items, plan_items
 from hcmoco_ray.prepare import ensure
+from hcmoco_ray.tracking import data_sets
 from hcmoco_ray.tracking.client import Tracker
 from hcmoco_ray.tracking.config import how_to_see
 from hcmoco_ray.tracking.progress import Status
+from hcmoco_ray.tracking.weights import fine_tuned_model
 from hcmoco_ray.train.context import RayTaskContext
 from hcmoco_ray.train.evaluate import ScoreConfig, as_json, metric_lines, result_tables, score, sheet
 from hcmoco_ray.train.launch import Start, WorkerContext
@@ -131,6 +133,12 @@ class PlannedFinetuning(PlannedRun):
             "hcmoco.labels": f"{config.text}, {len(resolved.train_subset)} rows, {resolved.train_subset.digest}",
             "hcmoco.start": f"{resolved.init['text']} {resolved.init['digest']}".strip(),
         }
+        train, test = resolved.train_subset, resolved.test_subset
+        labels = {"labels": f"{len(train)} rows, {config.text}", "labels_digest": train.digest}
+        self.data_sets = (
+            data_sets.describe(train.shards, "train", key="data.train", **labels),
+            data_sets.describe(test.shards, "test", key="data.test"),
+        )
 
     def job(self, tracker: Tracker, status: Status) -> "FinetuneJob":
         return FinetuneJob(self.config, self.resolved, tracker, status)
@@ -230,6 +238,11 @@ def close(config: FinetuneRecipe, resolved: ResolvedRun, state: TrainState, trac
     tracker.picture(SHEET, png)
     tracker.text(TABLE, result_tables(result))
     tracker.text("model/place.txt", folder)
+    measured = [f"test/{name}" for name in result.metrics]
+    copied = config.tracking.log_weights
+    tracker.model(
+        fine_tuned_model(folder, task, config.encoder, facts, metrics=measured, test=test.shards, copied=copied)
+    )
     return {
         "hcmoco": hcmoco.__version__,
         "torch": torch.__version__,

@@ -28,7 +28,7 @@ from hcmoco.masking import masked
 from hcmoco.models.multimodal import HCMoCo, MultiModalEncoders
 from hcmoco.pretraining.banks import bank_bytes, bank_size
 from hcmoco.pretraining.config import PretrainConfig
-from hcmoco.pretraining.loop import pretrain
+from hcmoco.pretraining.loop import prefix_of, pretrain
 from hcmoco.pretraining.probes.result import ProbeResult, comparison
 from hcmoco.pretraining.probes.run import ProbeViews, make_views
 from hcmoco.pretraining.trainer import make_model
@@ -44,8 +44,10 @@ from hcmoco_ray.paths import below_home
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker
 from hcmoco_ray.tracking.config import how_to_see
+from hcmoco_ray.tracking.data_sets import describe_mixture
 from hcmoco_ray.tracking.progress import Status
 from hcmoco_ray.tracking.provenance import commit
+from hcmoco_ray.tracking.weights import export_model
 from hcmoco_ray.train.context import RayContext
 from hcmoco_ray.train.launch import Start, WorkerContext
 from hcmoco_ray.train.masking import depth_masking_of, mixed_depth
@@ -119,7 +121,7 @@ class PretrainRun(Run[PretrainRecipe]):
             log(line)
         unfinished = saved_step is None or saved_step < plan.steps
         views = probe_views(config, held_out) if held_out and unfinished else None
-        return PlannedPretraining(config, plan, sources, views)
+        return PlannedPretraining(config, plan, sources, held_out, views)
 
 
 class PlannedPretraining(PlannedRun):
@@ -127,14 +129,23 @@ class PlannedPretraining(PlannedRun):
 
     Attributes:
         sources: the opened data sets.
+        held_out: the data set of the probes; None if the run has none.
         views: the held-out people of the probes; None if no probe is left to do.
     """
 
-    def __init__(self, config: PretrainRecipe, plan: Plan, sources: tuple[Shards, ...], views: ProbeViews | None):
-        self.config, self.plan, self.sources, self.views = config, plan, sources, views
+    def __init__(
+        self,
+        config: PretrainRecipe,
+        plan: Plan,
+        sources: tuple[Shards, ...],
+        held_out: Shards | None,
+        views: ProbeViews | None,
+    ):
+        self.config, self.plan, self.sources, self.held_out, self.views = config, plan, sources, held_out, views
         self.identity = {**config.identity(), "plan": plan.description}
         masking = depth_masking_of(config, sources)
         self.tags = {"hcmoco.depth_masking": masking} if masking else {}
+        self.data_sets = describe_mixture(config.data.sources, sources, held_out)
 
     def job(self, tracker: Tracker, status: Status) -> "PretrainJob":
         import ray
@@ -143,7 +154,7 @@ class PlannedPretraining(PlannedRun):
         return PretrainJob(self.config, make_loader(self.config, self.plan, self.sources), views, tracker, status)
 
     def close(self, tracker: Tracker) -> dict[str, Any]:
-        return close(self.config, self.sources, tracker)
+        return close(self.config, self.sources, self.held_out, tracker)
 
     def mark_finished(self, results: dict[str, Any]) -> None:
         Folder(self.config.output_dir).write(FINISHED, json.dumps(results).encode())
@@ -266,7 +277,9 @@ def terms_of(config: PretrainConfig, sources: Sequence[Shards]) -> list[dict[str
     return license_terms.as_json([*(license_terms.of_data(each.manifest) for each in sources), *begun])
 
 
-def close(config: PretrainRecipe, sources: Sequence[Shards], tracker: Tracker) -> dict[str, Any]:
+def close(
+    config: PretrainRecipe, sources: Sequence[Shards], held_out: Shards | None, tracker: Tracker
+) -> dict[str, Any]:
     """See `PlannedRun.close`: export the encoders of the newest state, and record them and all probe results."""
     state = _newest(config)
     training = {"recipe": config.name, "steps": state.step, "stage": state.stage, "seed": config.seed}
@@ -286,6 +299,9 @@ def close(config: PretrainRecipe, sources: Sequence[Shards], tracker: Tracker) -
         tracker.text(f"export/{name}", Folder(folder).read(name).decode())
     tracker.text("export/place.txt", folder)
     tracker.text("states/place.txt", join(config.output_dir, "states"))
+    # At the last step the probes have measured the weights that are exported.
+    measured = [name for moment, result in results.items() for name in result.flat(prefix_of(moment))]
+    tracker.model(export_model(folder, config.model, training, metrics=measured, held_out=held_out))
     if results:
         table = comparison(results, markdown=True)
         Folder(config.output_dir).write(TABLE, table.encode())

@@ -17,6 +17,7 @@ from hcmoco_ray.tracking import system_metrics
 from hcmoco_ray.tracking.client import Tracker, open_writer, start_run
 from hcmoco_ray.tracking.config import described, store_uri
 from hcmoco_ray.tracking.progress import Status, shown
+from hcmoco_ray.tracking.records import DataSet
 from hcmoco_ray.train.launch import Job, in_this_process, start_ahead, train, worker_resources
 from hcmoco_ray.train.run_dir import (
     OUT,
@@ -38,11 +39,13 @@ class PlannedRun(ABC):
         plan: which row is read in which step.
         identity: what decides the result; a resumed run must have the same.
         tags: of the tracking run.
+        data_sets: that are trained on and scored on, as inputs of the tracking run.
     """
 
     plan: Plan
     identity: dict[str, Any]
     tags: dict[str, str]
+    data_sets: tuple[DataSet, ...]
 
     @abstractmethod
     def job(self, tracker: Tracker, status: Status) -> Job:
@@ -171,6 +174,7 @@ def execute(run: Run) -> int:
             tags={OUT: out, **planned.tags},
         )
         save_config(run.config, tracker)
+        tracker.inputs(planned.data_sets)
         with tracked_run(tracker), _sampled(tracker, run.config.tracking.system_metrics_interval):
             if saved is None or saved.step < steps:
                 del saved  # the workers read it again, perhaps on another machine

@@ -29,7 +29,7 @@ from hcmoco.inference.inputs import find_inputs
 from hcmoco.synthetic import PeopleConfig, make_person
 from hcmoco_ray.commands.predict import main
 from tests.helpers.called import Called
-from tests.helpers.drawn_models import CONFIGS, SIDE, write_model
+from tests.helpers.drawn_models import SIDE, write_models
 from tests.helpers.oriented import SIDES, as_seen, as_stored, tagged
 from tests.helpers.started import Started
 from tests.helpers.tolerances import assert_labels_close
@@ -41,10 +41,7 @@ AT = 150, 90
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
     """A folder with a model of each task."""
-    folder = tmp_path_factory.mktemp("models")
-    for name in CONFIGS:
-        write_model(folder / name, name)
-    return folder
+    return write_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,14 @@ CONFIGS = {
 }
 
 
-def write_model(folder: Path, name: str) -> Path:
+def write_models(folder: Path, **training) -> Path:
+    """Write one of each task into folders of their names; `training` is what they say of it. Returns `folder`."""
+    for name in CONFIGS:
+        write_model(folder / name, name, **training)
+    return folder
+
+
+def write_model(folder: Path, name: str, **training) -> Path:
     """Write the model of a task into `folder`, and return `folder`."""
     encoder, config, scene = EncoderConfig(name="test_resnet"), CONFIGS[name], name == "densepose"
     about = {"kind": "scene"} if scene else {"joints": "people-31", "joints3d": "people-31", "size": SIDE}
@@ -35,5 +42,7 @@ def write_model(folder: Path, name: str) -> Path:
         with torch.no_grad():
             for each in model.parameters():
                 each.mul_(2.0 if each.ndim > 1 else 1.0)
-    save_model(str(folder), model, task, encoder, training={}, card="---\nlicense: mit\n---\n\n# a test's\n\nText.\n")
+    save_model(
+        str(folder), model, task, encoder, training=training, card="---\nlicense: mit\n---\n\n# a test's\n\nText.\n"
+    )
     return folder

@@ -130,6 +130,16 @@ def tracked(out: Path) -> list[dict]:
     return runs
 
 
+def logged(out: Path) -> tuple:
+    """The one MLflow run of an output folder and its logged models."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    (run,) = client.search_runs(experiments)
+    return run, [each for each in client.search_logged_models(experiments) if each.source_run_id == run.info.run_id]
+
+
 def numbers(out: Path) -> dict[str, list[tuple[int, float]]]:
     """All that the one MLflow run of a folder has measured, the clock's and the machine's figures aside."""
     (run,) = tracked(out)

@@ -16,8 +16,8 @@ from hcmoco.finetuning.saved_model import load_model
 from hcmoco.inference.adapter import PredictOptions
 from hcmoco.inference.inputs import VideoFile
 from hcmoco.inference.run import make_adapter, predict_images
-from hcmoco.inference.video_writer import VideoWriter
-from hcmoco.inference.videos import VideoFrame, look_at, read_frames
+from hcmoco.inference.video.frames import VideoFrame, look_at, read_frames
+from hcmoco.inference.video.writer import VideoWriter
 from hcmoco.inference.writer import Output
 from hcmoco.tasks.parsing.sheet import PALETTE
 from hcmoco_ray.commands.predict import main

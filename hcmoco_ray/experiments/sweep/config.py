@@ -1,9 +1,10 @@
 """The config of a sweep: which keys vary, how values are chosen, how trials are scored and stopped early."""
 
 import math
+import re
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hcmoco.config import Config, build, merge
 from hcmoco.errors import UserError
@@ -139,6 +140,31 @@ class PopulationConfig(Config):
     )
 
 
+class RegisteredModelConfig(Config):
+    """Where the encoders of the best trial are registered in MLflow's model registry."""
+
+    name: str = Field(min_length=1, max_length=250, description="of the registered model; each sweep adds a version")
+    alias: str = Field(
+        "best",
+        pattern=r"^[A-Za-z0-9_-]{1,255}$",
+        description="moved to the version of this sweep's best trial: letters, digits, _ and -; neither latest nor v1",
+    )
+
+    @field_validator("alias")
+    @classmethod
+    def _not_reserved(cls, alias: str) -> str:
+        if alias.lower() == "latest" or re.fullmatch(r"[vV]\d+", alias):
+            raise ValueError(f"{alias} is reserved by MLflow; choose another, such as best")
+        return alias
+
+    @field_validator("name")
+    @classmethod
+    def _known_characters(cls, name: str) -> str:
+        if name != name.strip() or any(each in name for each in "/:'\"%\\"):
+            raise ValueError("must have neither / : % ' \" \\ nor spaces at its ends")
+        return name
+
+
 class SweepConfig(Config):
     """Many short pre-trainings that differ in some keys."""
 
@@ -161,6 +187,11 @@ class SweepConfig(Config):
     num_random_trials: int = Field(6, ge=1, description="of optuna: trials that must have ended before it chooses")
     early_stopping: EarlyStopping | None = Field(None, description="of random, asha and optuna")
     population: PopulationConfig | None = Field(None, description="of pbt")
+    registered_model: RegisteredModelConfig | None = Field(
+        None,
+        description="register the encoders of the best trial in MLflow, such as {name: people-encoders}; null: not. An "
+        "alias of a shared registry decides what others load, so a sweep moves one only where it is told to",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "SweepConfig":
@@ -264,7 +295,7 @@ def sweep_identity(config: SweepConfig, recipe: PretrainRecipe, data: dict[str, 
         data: digest of each data set's content by name.
         finetune: identity of the scoring fine-tuning, or None.
     """
-    own = config.model_dump(mode="json", exclude={"output_dir", "num_trials", "recipe", "fixed"})
+    own = config.model_dump(mode="json", exclude={"output_dir", "num_trials", "recipe", "fixed", "registered_model"})
     probe = recipe.probe.model_dump(mode="json", include=set(ProbeConfig.model_fields))
     identity = {"sweep": own, "pretrain": recipe.identity(), "probe": probe, "data": data, "finetune": finetune}
     # Batch statistics and negatives are of one worker's rows. The trials of earlier versions had one worker.

@@ -16,7 +16,7 @@ from hcmoco_ray import config as run_config
 from hcmoco_ray.cluster import interrupts, precision, preflight, session
 from hcmoco_ray.cluster.resources import ResourceRequest
 from hcmoco_ray.config import PretrainRecipe
-from hcmoco_ray.experiments.sweep import report
+from hcmoco_ray.experiments.sweep import best_model, report
 from hcmoco_ray.experiments.sweep.config import SweepConfig, check_probe, check_space, nested, sweep_identity
 from hcmoco_ray.experiments.sweep.job import Job
 from hcmoco_ray.experiments.sweep.records import DONE, FAILED, Records
@@ -26,6 +26,7 @@ from hcmoco_ray.paths import resolve_path
 from hcmoco_ray.prepare import ensure
 from hcmoco_ray.tracking.client import Tracker, find_run, open_writer, start_run
 from hcmoco_ray.tracking.config import described, how_to_see, store_uri
+from hcmoco_ray.tracking.data_sets import CONTEXTS, describe, describe_mixture
 from hcmoco_ray.train.masking import depth_masking_of, masking_warnings
 from hcmoco_ray.train.pretrain import data_warnings, make_plan, probe_views
 from hcmoco_ray.train.run_dir import lock_run_dir, log, tracked_run
@@ -83,12 +84,14 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
         recipe, _ = recipe.with_settled_fusions()
         trials = merge(base, {"train": {"precision": recipe.train.precision}})
         trials["tracking"] = recipe.tracking.model_dump(mode="json")  # a trial's node may have another environment
-        sources, views, finetune_data, identity = _data_of(config, recipe, out)
+        sources, held_out, views, finetune_data, identity = _data_of(config, recipe, out)
         cluster.require_shared_storage(
             data=[each.uri for each in (*sources, *(finetune_data or ()))], weights=recipe.initial_weights()
         )
         key = records.open(sweep_identity(config, recipe, *identity))
         writer = open_writer(recipe.tracking, out, actor=True)
+        if config.registered_model:
+            writer.check_registry(config.registered_model.name)  # now, not after hours
         parent = start_run(
             writer,
             run_id=find_run(writer, key),
@@ -96,6 +99,15 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
             name=recipe.tracking.run_name or f"sweep {Path(base_name(sweep)).stem}",
             params={"sweep": config.model_dump(mode="json"), "recipe": recipe.model_dump(mode="json")},
             tags={"hcmoco.out": out},
+        )
+        parent.inputs(
+            [
+                *describe_mixture(recipe.data.sources, sources, held_out),
+                *(
+                    describe(shards, context, key=f"score.finetune data.{context}")
+                    for shards, context in zip(finetune_data or (), CONTEXTS, strict=False)
+                ),
+            ]
         )
         with tracked_run(parent):
             job = Job(
@@ -113,6 +125,8 @@ def run(sweep: str, overrides: Sequence[str], *, cpus: float, gpus: float, threa
             )
             lost = _trials(job, recipe)
             first = _report(config, base, records, sweep, parent)
+        if config.registered_model and first is not None:
+            log(f"model   {best_model.register(job, first, held_out, best_model.tested_on(job, held_out))}")
         log(f"run     {how_to_see(recipe.tracking, out)}")
     return 1 if lost or first is None else 0
 
@@ -121,7 +135,7 @@ def _data_of(config: SweepConfig, recipe: PretrainRecipe, out: str) -> tuple:
     """Open everything that trials read, creating synthetic data that does not exist.
 
     Returns:
-        The sources, the probe's views, the fine-tuning's data, and what identifies all of them.
+        The sources, the probe's data set and its views, the fine-tuning's data, and what identifies all of them.
 
     Raises:
         UserError: a trial could not run.
@@ -157,7 +171,7 @@ def _data_of(config: SweepConfig, recipe: PretrainRecipe, out: str) -> tuple:
         contents |= {"finetune train": data[0].manifest.content, "finetune test": data[1].manifest.content}
     for line in filter(None, lines):
         log(line)
-    return sources, views, data, (contents, finetune)
+    return sources, held_out, views, data, (contents, finetune)
 
 
 def _probe_metrics(recipe: PretrainRecipe, views: ProbeViews) -> list[str]:
@@ -180,6 +194,8 @@ def _trials(job: Job, recipe: PretrainRecipe) -> list[str]:
     def on_finished(record: dict) -> None:
         interrupts.raise_if_interrupted()
         count[0] += 1
+        if config.registered_model:
+            best_model.prune(records)
         values = ", ".join(f"{name} {report.text(value)}" for name, value in record["values"].items())
         score = "" if record["score"] is None else f"{record['score']:.2f} %"
         log(

@@ -20,6 +20,7 @@ from hcmoco.pretraining.trainer import Pretraining
 from hcmoco.storage import is_local, join
 from hcmoco.training.checkpoint import TrainState
 from hcmoco_ray.config import FinetuneRecipe, PretrainRecipe
+from hcmoco_ray.experiments.sweep import best_model
 from hcmoco_ray.experiments.sweep.config import Value
 from hcmoco_ray.experiments.sweep.job import Job
 from hcmoco_ray.experiments.sweep.records import DONE, FAILED
@@ -28,6 +29,7 @@ from hcmoco_ray.experiments.sweep.trial_context import OtherContext, TrialContex
 from hcmoco_ray.experiments.sweep.trial_state import newest_state
 from hcmoco_ray.experiments.sweep.worker_group import WorkerGroup, prepare_process
 from hcmoco_ray.tracking.client import Tracker, find_run, start_run
+from hcmoco_ray.tracking.provenance import commit
 from hcmoco_ray.train.pretrain import make_loader, make_plan, terms_of
 
 _LOCK_TIMEOUT_S = 120
@@ -109,6 +111,10 @@ def _train_and_score(
             f"none of the held-out people could take the probe {job.config.score.probe}; take another score.probe"
         )
     context.record_progress()
+    if job.config.registered_model:
+        training = {**_training(job, config, run), "trial": number, "values": values, "score": score}
+        training |= {"data": {name: each.path for name, each in config.data.sources.items()}, "commit": commit()}
+        best_model.keep(job.records, number, score, run.model.eval(), training)
     tracker.metrics(run.step, {"score": score})
     tracker.flush()
     return job.records.end(number, DONE, score=score, steps=run.step, metrics=metrics, **more)
@@ -132,8 +138,7 @@ def _finetune(job: Job, number: int, config: PretrainRecipe, run: Pretraining, g
     assert job.config.score.finetune
     assert job.finetune_data
     place = job.records.place(number)
-    training = {"recipe": config.name, "steps": run.step, "stage": run.stage, "seed": config.seed}
-    training["terms"] = terms_of(config, job.sources)
+    training = _training(job, config, run)
     export = export_encoders(run.model.eval(), join(place, "export"), training=training, overwrite=True)
     finetuning = finetune_config(job.config.score.finetune, export, join(place, "finetune"), config)
     world = finetune_workers(finetuning, job.resources.workers)
@@ -141,6 +146,12 @@ def _finetune(job: Job, number: int, config: PretrainRecipe, run: Pretraining, g
     result = group.run(world, partial(work, 0), work)
     result["init"]["text"] = result["init"]["text"].replace(export, f"work/{number:04d}/export")
     return result
+
+
+def _training(job: Job, config: PretrainRecipe, run: Pretraining) -> dict[str, Any]:
+    """What an export of a trial says of its training."""
+    facts = {"recipe": config.name, "steps": run.step, "stage": run.stage, "seed": config.seed}
+    return {**facts, "terms": terms_of(config, job.sources)}
 
 
 def _finetune_cell(

@@ -11,7 +11,11 @@ from tests.helpers import sweep_program
 from tests.helpers.started import Started
 from tests.helpers.waiting import CEILING, wait_until
 
-SWEPT = {"space": {"objective.lambda_d": {"loguniform": [0.1, 10]}, "optim.lr": {"choice": [0.004, 1.0e30]}}, "seed": 1}
+SWEPT = {
+    "space": {"objective.lambda_d": {"loguniform": [0.1, 10]}, "optim.lr": {"choice": [0.004, 1.0e30]}},
+    "seed": 1,
+    "registered_model": {"name": "tiny-encoders"},
+}
 PBT = {"method": "pbt", "population": {"every": 2, "quantile": 0.5, "resample": 0}, "num_trials": 4}
 
 
@@ -71,6 +75,33 @@ def test_the_best_trial_is_a_recipe_that_pretrain_takes(swept):
         .startswith(f"| {best['number']:04d} | {best['score']:.2f} |")
     )
     assert (swept.folder / "response.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_best_trial_s_encoders_are_registered_under_the_alias(swept):
+    from mlflow import MlflowClient
+
+    from hcmoco.export import load_export
+
+    fine = [each for each in swept.records.values() if each["score"] is not None]
+    best = max(fine, key=lambda each: each["score"])
+    folder = swept.folder / "exports" / f"{best['number']:04d}"
+    assert [each.name for each in (swept.folder / "exports").iterdir()] == [folder.name]  # beaten trials leave none
+    export = load_export(folder)
+    assert (export.training["score"], export.training["trial"]) == (best["score"], best["number"])
+
+    client = MlflowClient(f"sqlite:///{swept.folder / 'mlflow.db'}")
+    version = client.get_model_version_by_alias("tiny-encoders", "best")
+    run = client.get_run(version.run_id)
+    assert run.data.tags["hcmoco.trial"] == f"{best['number']:04d}"
+    (model,) = client.search_logged_models([run.info.experiment_id])
+    assert (model.source_run_id, model.artifact_location) == (version.run_id, version.source)
+    assert model.tags["hcmoco.uri"] == str(folder)
+    measured = {each.key: (each.value, each.dataset_name) for each in model.metrics}
+    assert measured["score"] == (best["score"], "held-out")
+    for name, value in best["metrics"].items():
+        assert measured[f"after-stage-2/{name}"] == (value, "held-out")
+    assert f"model   models:/tiny-encoders@best (version {version.version}: trial {folder.name}" in swept.out
+    assert len(client.search_model_versions("name = 'tiny-encoders'")) == 1
 
 
 def test_trials_are_nested_runs(swept):

@@ -15,7 +15,7 @@ from hcmoco.license_terms import SYNTHETIC
 from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco_ray.config import FinetuneRecipe, load
 from tests.helpers import finetune_program as tiny
-from tests.helpers.pretrain_program import PROGRESS, ROOT, newest, numbers, tracked, tree
+from tests.helpers.pretrain_program import PROGRESS, ROOT, logged, newest, numbers, tracked, tree
 from tests.helpers.tolerances import assert_figures_close
 
 QUIET = rf"{PROGRESS}|scoring|$"
@@ -86,6 +86,22 @@ def test_one_mlflow_run_holds_it_all(done, task):
     assert tags["hcmoco.labels"] == f"100%, 32 rows, {results['labels']['digest']}"
     assert tags["hcmoco.start"] == "scratch: weights drawn from the seed"
     assert tags["hcmoco.task"] == task
+
+
+@pytest.mark.parametrize("task", PERSON_TASKS)
+def test_the_model_is_logged_with_its_test_and_predicts(done, task):
+    import mlflow
+
+    folder = done(task).folder
+    run, (model,) = logged(folder)
+    inputs = [each.dataset.name for each in run.inputs.dataset_inputs]
+    assert (inputs, model.model_type, model.status) == (["people", "people-test"], task, "READY")
+    measured = {each.key: (each.value, each.dataset_name) for each in model.metrics}
+    expected = tiny.results(folder)["test"]["metrics"]
+    assert measured == {f"test/{name}": (value, "people-test") for name, value in expected.items()}
+    loaded = mlflow.pyfunc.load_model(model.artifact_location)
+    (row,) = loaded.predict(loaded.input_example).to_dict("records")
+    assert (row["error"], len(row["people"])) == (None, 1)
 
 
 def test_once_finished_the_same_command_only_reports(done, finetune_home):

@@ -9,6 +9,7 @@ import yaml
 
 from hcmoco.export import load_export
 from hcmoco.license_terms import SYNTHETIC
+from hcmoco.pretraining.probes.result import ProbeResult
 from hcmoco_ray.config import PretrainRecipe, as_yaml, load
 from tests.helpers.pretrain_program import (
     PROGRESS,
@@ -16,6 +17,7 @@ from tests.helpers.pretrain_program import (
     call,
     differences,
     interrupted_at,
+    logged,
     newest,
     numbers,
     tracked,
@@ -97,6 +99,24 @@ def test_one_mlflow_run_holds_it_all(finished):
     assert [step for step, _ in metrics["after-stage-2/joint/rgb_to_rgb"]] == [6]
     wanted = {"config.yaml", "table.md", "export/README.md", "export/config.json", "export/place.txt"}
     assert wanted | {f"pictures/features-after-stage-{stage}.png" for stage in (1, 2)} <= run["artifacts"]
+
+
+def test_the_export_is_a_logged_model_measured_on_the_held_out_people(finished):
+    run, (model,) = logged(finished.folder)
+    inputs = {each.dataset.name: {tag.key: tag.value for tag in each.tags} for each in run.inputs.dataset_inputs}
+    assert {name: tags["mlflow.data.context"] for name, tags in inputs.items()} == {
+        "indoor": "train",
+        "wild": "train",
+        "held-out": "test",
+    }
+    assert (model.model_type, model.status, model.params["steps"]) == ("encoders", "READY", "6")
+    assert model.tags["hcmoco.uri"] == str(finished.folder / "export")
+    assert model.tags["hcmoco.license"] == "apache-2.0"
+    result = ProbeResult.from_json(newest(finished.folder).history["after stage 2"])
+    measured = {each.key: (each.value, each.dataset_name) for each in model.metrics}
+    assert measured.keys() == result.flat("after-stage-2/").keys()
+    for name, value in result.metrics.items():
+        assert measured[f"after-stage-2/{name}"] == (value, "held-out")
 
 
 def test_the_full_table_and_the_config_lie_beside(finished):

@@ -1,0 +1,1 @@
+"""Videos in and out: frames of a file as they are shown, and a file of frames."""
