@@ -128,10 +128,8 @@ class FinetuneRecipe(OnRay, FinetuneConfig):
         return self.model_copy(update={**paths, "task": self.task.with_paths(resolve_path)})
 
     def with_fusions_of(self, saved: Self) -> Self:
-        """Return the recipe with the fusion that a run was recorded with, where its own is not decided and the run
-        starts from the same weights."""
-        starts = [(each.init, each.imagenet_weights) for each in (self, saved)]
-        if self.encoder.fusion != AS_TRAINED or starts[0] != starts[1]:
+        """Return the recipe with the fusion that a run was recorded with, where its own is not decided."""
+        if self.encoder.fusion != AS_TRAINED:
             return self
         return self.model_copy(update={"encoder": with_fusion(self.encoder, saved.encoder.fusion)})
 

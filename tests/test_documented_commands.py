@@ -173,8 +173,8 @@ def check_grid(given) -> None:
     from hcmoco_ray.experiments.grid.config import load_grid
 
     grid = load_grid(given.grid, given.seeds)
-    for task in {task for experiments in grid.experiments for task in experiments.tasks}:
-        values = cli.task_values(task, grid.recipe, [*given.overrides, "init=scratch"])
+    for task, recipe in {(task, each.recipe or grid.recipe) for each in grid.experiments for task in each.tasks}:
+        values = cli.task_values(task, recipe, [*given.overrides, "init=scratch"])
         run_config.check(FinetuneRecipe, values, given.grid)
 
 

@@ -133,8 +133,11 @@ def load_saved_config(config: RecipeT) -> tuple[RecipeT, RecipeT | None]:
             "choose another folder with output_dir=..."
         ) from None
     resumed = with_precision(config, saved.train.precision) if config.train.precision == "auto" else config
-    resumed = resumed.with_fusions_of(saved)
-    if states_of(config).complete():
+    begun = states_of(config).complete()
+    # Weights that differ are refused once it has begun, and that line names them; before, they decide the fusion.
+    if begun or all(getattr(saved, name, None) == getattr(config, name, None) for name in ("init", "imagenet_weights")):
+        resumed = resumed.with_fusions_of(saved)
+    if begun:
         check_identity(saved.identity(), resumed.identity(), config.output_dir)
     return (resumed if resumed.identity() == saved.identity() else config), saved
 

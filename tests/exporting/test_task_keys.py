@@ -220,6 +220,7 @@ def test_a_model_of_the_hub_is_found_in_its_cache(parsing, tmp_path, monkeypatch
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HCMOCO_HOME", str(tmp_path))
     assert resolve_model("somebody/parsing") == "somebody/parsing"
     assert load_model("somebody/parsing").digest == parsing.digest
     source = open_source("somebody/parsing")

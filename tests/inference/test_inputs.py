@@ -21,6 +21,7 @@ from tests.helpers.drawn_models import write_model
 def place(tmp_path, monkeypatch) -> Path:
     """The current folder, with pictures."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HCMOCO_HOME", str(tmp_path))
     for name in ("a.png", "in/b.png", "in/é b.png", "else/b.png"):
         photo(tmp_path / name)
     (tmp_path / "clip").write_bytes(b"\0\0\0\x18ftypisom" + bytes(20))

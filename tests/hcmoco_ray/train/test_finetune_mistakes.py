@@ -344,7 +344,7 @@ def test_weights_that_are_none(finetune_home, people):
         line,
     )
     line = tiny.evaluate(finetune_home, tiny.export(finetune_home / "exported"), people("sound")).error
-    assert "exported holds no fine-tuned model" in line
+    assert "exported holds pre-trained encoders, which predict nothing; fine-tune them with" in line
 
 
 @pytest.mark.parametrize("part", ["a weight", "the format", "the version", "the task"])
