@@ -6,7 +6,7 @@ from hcmoco.errors import UserError
 from hcmoco.export import Export, load_export
 from hcmoco.finetuning.saved_model import FORMAT, Saved, load_model
 from hcmoco.storage import Folder, join
-from hcmoco.weights import find_weights, packaged_weights
+from hcmoco.weights import find_weights, list_weights, packaged_weights
 
 
 def open_source(name: str) -> Export | Saved:
@@ -19,6 +19,8 @@ def open_source(name: str) -> Export | Saved:
     Raises:
         UserError: nothing of that name exists, or it is damaged.
     """
+    if name in list_weights("models"):
+        return load_model(name)
     if not packaged_weights(name):
         for folder in (name.rstrip("/"), join(name.rstrip("/"), "model")):
             if _format(folder) == FORMAT:

@@ -109,7 +109,8 @@ def _pictures(given: argparse.Namespace, path: Path, image_size: int) -> tuple[P
         "name": root.resolve().name or "pictures",
         # A crop of the model's size is cut out of the stored square, which is not enlarged.
         "size": max(320, math.ceil(image_size * CROP_MARGIN / 1.25)),
-        "depth_codec": "zstd-delta",
+        # The lines may have no depth, for which a codec that is named would count for nothing.
+        **({} if has_lines else {"depth_codec": "zstd-delta"}),
         **{name: getattr(given, name) for name in ("depth_unit", *_OF_LINES) if getattr(given, name) is not None},
     }
     config = build(FolderConfig, values, "embed")

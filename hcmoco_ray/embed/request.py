@@ -9,6 +9,7 @@ import hcmoco
 from hcmoco.config import first_difference
 from hcmoco.data.schema import MODALITIES, Modality
 from hcmoco.data.shards.manifest import MANIFEST as DATA_MANIFEST
+from hcmoco.datasets.base import Rejected
 from hcmoco.embedding.crops import Cropping
 from hcmoco.embedding.encode import Kinds, shapes
 from hcmoco.embedding.sources import People
@@ -137,6 +138,9 @@ def _modalities(people: People, export: Export, given: argparse.Namespace, lines
         )
         found = tuple(name for name in found if name != "depth")
     if not found:
+        bad = next((each for each in getattr(people, "items", ()) if isinstance(each, Rejected)), None)
+        if bad is not None:
+            raise UserError(f"{given.data}: none of {len(people)} people could be read; {bad.id}: {bad.reason}")
         raise UserError(f"{given.data} has nothing to embed: neither rgb, nor depth, nor keypoints")
     return found
 

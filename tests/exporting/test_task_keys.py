@@ -228,3 +228,9 @@ def test_a_model_of_the_hub_is_found_in_its_cache(parsing, tmp_path, monkeypatch
     assert source.digest == parsing.digest
     (tmp_path / "somebody" / "parsing").mkdir(parents=True)
     assert resolve_model("somebody/parsing") == str(tmp_path / "somebody/parsing")
+
+
+def test_a_fine_tuned_model_of_the_package_is_a_source():
+    source = open_source("people-small-parsing")
+    assert isinstance(source, Saved)
+    assert source.config.name == "parsing-rgb"

@@ -220,3 +220,21 @@ def test_what_is_not_there(embed, data, tmp_path):
     assert "is not empty and holds no embeddings" in error(embed("people-small", data))
     assert "holds something else" in error(embed("people-small", data, out=data))
     assert "WEIGHTS and DATA are missing" in error(embed(out="x"))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"rgb":', "is not valid JSON"),
+        ('{"rgb": "a.png", "bbox": [1, 2, 30, 40]}', "unknown key 'bbox'"),
+        ('{"rgb": "gone.png", "box": [10, 20, 90, 140]}', "gone.png' does not exist"),
+        ('{"rgb": "a.png", "box": [0.1, 0.2, 0.6, 0.9]}', "most probably shares of the picture"),
+    ],
+)
+def test_where_nobody_can_be_read_the_first_reason_is_told(embed, tmp_path, line, said):
+    """RGB alone is enough: nothing that concerns depth is set for it."""
+    folder = tmp_path / "people"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(encode_png(np.zeros((160, 120, 3), np.uint8)))
+    (folder / "people.jsonl").write_text(f"{line}\n")
+    assert said in error(embed("people-small", str(folder)))
