@@ -81,7 +81,7 @@ def test_no_password_is_left_by_a_run(ray_session, tiny_home, server, proxy, wit
     assert run.data.metrics
     config = yaml.safe_load((done.folder / "config.yaml").read_text())
     given = {"uri": with_password, "experiment": "of the environment", "run_name": None}
-    assert config["tracking"] == {**given, "system_metrics_interval": 30}
+    assert config["tracking"] == {**given, "system_metrics_interval": 30, "log_weights": False}
     session = Path(ray._private.worker._global_node.get_session_dir_path())
     for folder in (done.folder, server.folder, session / "logs"):
         assert not showing(folder)
