@@ -23,6 +23,7 @@ from pydantic import Field, JsonValue
 
 from hcmoco.config import Config, build
 from hcmoco.data.schema import MODALITIES
+from hcmoco.data.shards.manifest import read_json
 from hcmoco.embedding.encode import Collected
 from hcmoco.errors import UserError, one_line
 from hcmoco.storage import Folder, HashingSink, absolute, join
@@ -218,15 +219,11 @@ def read_manifest(folder: Folder) -> Manifest:
         UserError: there is none, or it is of something else.
     """
     where = join(folder.uri, MANIFEST)
-    try:
-        values = json.loads(folder.read(MANIFEST))
-    except FileNotFoundError:
-        raise UserError(
-            f"{folder.uri} holds no finished embeddings (it has no {MANIFEST}); write them with "
-            "`python pipelines/embed.py WEIGHTS DATA --out OUT`, or run an interrupted command again"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{where} cannot be read: {one_line(error)}; embed again") from None
+    missing = (
+        f"{folder.uri} holds no finished embeddings (it has no {MANIFEST}); write them with "
+        "`python pipelines/embed.py WEIGHTS DATA --out OUT`, or run an interrupted command again"
+    )
+    values = read_json(folder, MANIFEST, missing, "embed again")
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{where} is not of embeddings; give the --out of an earlier `python pipelines/embed.py`")
     if values.get("format_version") != FORMAT_VERSION:

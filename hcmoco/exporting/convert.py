@@ -10,7 +10,7 @@ from hcmoco.errors import StorageError, UserError, one_line
 from hcmoco.export import Export, export_files
 from hcmoco.exporting.encoder_graphs import encoder_graph
 from hcmoco.exporting.graphs import Graph, Kind, write_graph
-from hcmoco.exporting.hrnet_keys import Program, hrnet_files
+from hcmoco.exporting.hrnet_keys import HrnetFiles, Program, hrnet_files
 from hcmoco.exporting.timm_folder import CONFIG, WEIGHTS, timm_files
 from hcmoco.models.encoders import Encoder
 from hcmoco.models.multimodal import MultiModalEncoders
@@ -150,12 +150,20 @@ def _graph(export: Export, model: MultiModalEncoders, modality: Modality, form: 
 
 def hrnet_checkpoint(encoder: Encoder, modality: str, program: Program, accept_difference: bool) -> Converted:
     """Convert an HRNet to a program's checkpoint and config."""
-    checkpoint = f"{modality}-{program}.pth"
-    made = hrnet_files(encoder, program, name=checkpoint, rgb=modality == "rgb", accept_difference=accept_difference)
-    config = f"{modality}-{program}.{made.suffix}"
-    line = (
-        f"{checkpoint}: {len(encoder.trunk.state_dict())} tensors under {program}'s names; {config} builds the network"
-    )
+    name = checkpoint_name(modality, program)
+    made = hrnet_files(encoder, program, name=name, rgb=modality == "rgb", accept_difference=accept_difference)
+    return checkpoint_files(made, modality, program)
+
+
+def checkpoint_name(what: str, program: str) -> str:
+    """Return the name of a program's checkpoint of `what`: a modality's encoder, or a task's model."""
+    return f"{what}-{program}.pth"
+
+
+def checkpoint_files(made: HrnetFiles, what: str, program: str, included: str = "") -> Converted:
+    """Return a program's checkpoint and config as files; `included` says in the line what else the names are of."""
+    checkpoint, config = checkpoint_name(what, program), f"{what}-{program}.{made.suffix}"
+    line = f"{checkpoint}: {made.num_tensors} tensors under {program}'s names{included}; {config} builds the network"
     if made.differs:
         line += f"; its maps DIFFER from ours, since {program} fuses otherwise than it was trained"
     return Converted({checkpoint: made.checkpoint, config: made.config.encode()}, line)

@@ -5,7 +5,16 @@ import json
 from typing import cast
 
 from hcmoco.errors import UserError
-from hcmoco.exporting.convert import LARGEST, Converted, Form, graph_file, hrnet_checkpoint, timm_folder
+from hcmoco.exporting.convert import (
+    LARGEST,
+    Converted,
+    Form,
+    checkpoint_files,
+    checkpoint_name,
+    graph_file,
+    hrnet_checkpoint,
+    timm_folder,
+)
 from hcmoco.exporting.hrnet_keys import Program
 from hcmoco.exporting.task_graphs import task_graph
 from hcmoco.exporting.task_keys import refuse, task_files
@@ -51,13 +60,8 @@ def convert_task(
         return [_hub(saved)]
     if form == "timm":
         raise refuse(saved, form)
-    checkpoint = f"{name}-{form}.pth"
-    made = task_files(saved, form, name=checkpoint, accept_difference=accept_difference)
-    config = f"{name}-{form}.{made.suffix}"
-    line = f"{checkpoint}: {made.num_tensors} tensors under {form}'s names, head included; {config} builds the network"
-    if made.differs:
-        line += f"; its maps DIFFER from ours, since {form} fuses otherwise than it was trained"
-    return [Converted({checkpoint: made.checkpoint, config: made.config.encode()}, line)]
+    made = task_files(saved, form, name=checkpoint_name(name, form), accept_difference=accept_difference)
+    return [checkpoint_files(made, name, form, ", head included")]
 
 
 def _encoder(saved: Saved, form: Form, side: int | None, accept_difference: bool) -> Converted:

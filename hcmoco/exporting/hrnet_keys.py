@@ -45,12 +45,14 @@ class HrnetFiles:
 
     Attributes:
         checkpoint: bytes of what torch.save writes.
+        num_tensors: in it.
         config: text of the config.
         suffix: of the config's file.
         differs: whether the program fuses otherwise than the encoder was trained.
     """
 
     checkpoint: bytes
+    num_tensors: int
     config: str
     suffix: str
     differs: bool
@@ -74,15 +76,13 @@ def hrnet_files(
     config = encoder.config
     differs = check_fusion(config, program, accept_difference)
     prefix = _PREFIX[program]
-    state = {
-        f"{prefix}{key}": value.detach().cpu().contiguous().clone() for key, value in encoder.trunk.state_dict().items()
-    }
-    data, stages = checkpoint(state, program), stages_of(encoder.trunk)
+    state = {f"{prefix}{key}": value for key, value in encoder.trunk.state_dict().items()}
+    data, count, stages = checkpoint(state, program), len(state), stages_of(encoder.trunk)
     if program == "detectron2":
-        return HrnetFiles(data, _detectron2(stages, name, rgb), "yaml", differs)
+        return HrnetFiles(data, count, _detectron2(stages, name, rgb), "yaml", differs)
     if program == "hrnet-seg":
-        return HrnetFiles(data, _hrnet_seg(stages, name), "yaml", differs)
-    return HrnetFiles(data, _openmmlab(stages, name, config.fusion, program, rgb), "py", differs)
+        return HrnetFiles(data, count, _hrnet_seg(stages, name), "yaml", differs)
+    return HrnetFiles(data, count, _openmmlab(stages, name, config.fusion, program, rgb), "py", differs)
 
 
 def check_fusion(config: EncoderConfig, program: Program, accept_difference: bool) -> bool:
@@ -106,7 +106,9 @@ def checkpoint(state: dict[str, Tensor], program: Program) -> bytes:
     """Return what torch.save writes of a state, as the program's checkpoints hold it."""
     wrapper = WRAPPER[program]
     buffer = io.BytesIO()
-    torch.save({wrapper: state} if wrapper else state, buffer)
+    # Of a view, all that it is a view of would be written.
+    plain = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    torch.save({wrapper: plain} if wrapper else plain, buffer)
     return buffer.getvalue()
 
 

@@ -9,13 +9,13 @@ detectron2, projects/DensePose: DensePose with the published pyramid and no norm
 """
 
 import json
-from dataclasses import dataclass
 from typing import Any, cast
 
 from torch import Tensor, nn
 
 from hcmoco.errors import UserError
 from hcmoco.exporting.hrnet_keys import (
+    HrnetFiles,
     Program,
     backbone_section,
     check_fusion,
@@ -47,25 +47,6 @@ _DEPTH_NOTE = (
 _BATCH_NORM = "dict(type='BN', requires_grad=True)"
 
 
-@dataclass(frozen=True)
-class TaskFiles:
-    """A checkpoint and its config.
-
-    Attributes:
-        checkpoint: bytes of what torch.save writes.
-        num_tensors: in it.
-        config: text of the config.
-        suffix: of the config's file.
-        differs: whether the program fuses otherwise than the encoder was trained.
-    """
-
-    checkpoint: bytes
-    num_tensors: int
-    config: str
-    suffix: str
-    differs: bool
-
-
 def refuse(saved: Saved, form: str) -> UserError:
     """Return the error that a program has no such model; it says why and what fits."""
     return UserError(
@@ -74,7 +55,7 @@ def refuse(saved: Saved, form: str) -> UserError:
     )
 
 
-def task_files(saved: Saved, program: Program, *, name: str, accept_difference: bool = False) -> TaskFiles:
+def task_files(saved: Saved, program: Program, *, name: str, accept_difference: bool = False) -> HrnetFiles:
     """Return a fine-tuned model under a program's names, with a config.
 
     Args:
@@ -98,7 +79,7 @@ def task_files(saved: Saved, program: Program, *, name: str, accept_difference: 
         detector = cast(DensePoseRCNN, saved.model())
         state = to_published(detector.state_dict(), detector.charts.convolutions())
         text = _detectron2(stages_of(detector.encoder.trunk), config, name)
-        return TaskFiles(checkpoint(state, program), len(state), text, "yaml", differs)
+        return HrnetFiles(checkpoint(state, program), len(state), text, "yaml", differs)
     if program in ("hrnet-seg", "mmseg") and isinstance(task, ParsingTask) and not saved.encoder.is_points:
         differs = check_fusion(saved.encoder, program, accept_difference)
         model = saved.model()
@@ -110,19 +91,13 @@ def task_files(saved: Saved, program: Program, *, name: str, accept_difference: 
         else:
             state = _mmseg_state(encoder.trunk, cast(ParsingHead, model.head))
             text, suffix = _mmseg(stages, encoder.channels, saved.encoder.fusion, task, classes, name), "py"
-        return TaskFiles(checkpoint(state, program), len(state), text, suffix, differs)
+        return HrnetFiles(checkpoint(state, program), len(state), text, suffix, differs)
     raise refuse(saved, program)
-
-
-def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
 
 
 def _hrnet_seg_state(trunk: nn.Module, head: ParsingHead) -> dict[str, Tensor]:
     parts = {"": trunk, "last_layer.0.": head.merge, "last_layer.1.": head.norm, "last_layer.3.": head.classify}
-    return _plain(
-        {f"model.{prefix}{key}": value for prefix, part in parts.items() for key, value in part.state_dict().items()}
-    )
+    return {f"model.{prefix}{key}": value for prefix, part in parts.items() for key, value in part.state_dict().items()}
 
 
 def _mmseg_state(trunk: nn.Module, head: ParsingHead) -> dict[str, Tensor]:
@@ -134,7 +109,7 @@ def _mmseg_state(trunk: nn.Module, head: ParsingHead) -> dict[str, Tensor]:
     state["decode_head.convs.0.conv.weight"] = head.merge.weight
     state |= {f"decode_head.convs.0.bn.{key}": value for key, value in norm.items()}
     state |= {f"decode_head.conv_seg.{key}": value for key, value in head.classify.state_dict().items()}
-    return _plain(state)
+    return state
 
 
 def _hrnet_seg(stages: list[dict[str, Any]], task: ParsingTask, name: str) -> str:

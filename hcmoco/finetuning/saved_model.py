@@ -25,7 +25,7 @@ from hcmoco.models.encoders import EncoderConfig, build_encoder
 from hcmoco.storage import Folder, absolute, is_local, join
 from hcmoco.tasks.base import Task, TaskConfig, parse_task_config
 from hcmoco.tasks.registry import REGISTRY, make_task
-from hcmoco.weights import from_hub, is_repository, list_weights, packaged_weights
+from hcmoco.weights import format_of, from_hub, is_repository, list_weights, packaged_weights
 
 FORMAT, FORMAT_VERSION = "hcmoco-task", 1
 _FACTS = "config.json"
@@ -161,20 +161,13 @@ def find_model(weights: str) -> str | None:
     )
 
 
-def _holds_encoders(folder: str) -> bool:
-    try:
-        return json.loads(Folder(folder).read(_FACTS))["format"] == ENCODERS
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
 def model_folder(weights: str) -> str:
     """Return the folder of a model, see `find_model`. Raises UserError if there is none."""
     if folder := find_model(weights):
         return folder
     place = absolute(weights) if is_local(weights) else weights
     packaged_weights(weights, "models")  # says what else it is, if it is in the package
-    if _holds_encoders(weights) or _holds_encoders(join(weights, "export")):
+    if ENCODERS in (format_of(weights), format_of(join(weights, "export"))):
         raise UserError(
             f"weights: {weights} holds pre-trained encoders, which predict nothing; fine-tune them with `python "
             f"pipelines/finetune.py TASK init={weights}`, or take {' or '.join(list_weights('models'))} of the package"

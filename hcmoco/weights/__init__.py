@@ -67,6 +67,15 @@ def _kinds() -> dict[str, Kind]:
     return {each.parent.name: _FORMATS[json.loads(each.read_bytes())["format"]] for each in files}  # type: ignore[misc]
 
 
+def format_of(folder: str) -> str:
+    """Return the format that the config.json of a folder or URI names, "" without one."""
+    try:
+        facts = json.loads(Folder(folder).read("config.json"))
+    except (OSError, ValueError, UserError):
+        return ""
+    return str(facts.get("format", "")) if isinstance(facts, dict) else ""
+
+
 def find_weights(name: str) -> str:
     """Return the folder or URI of an export.
 

@@ -138,9 +138,9 @@ def _modalities(people: People, export: Export, given: argparse.Namespace, lines
         )
         found = tuple(name for name in found if name != "depth")
     if not found:
-        bad = next((each for each in getattr(people, "items", ()) if isinstance(each, Rejected)), None)
-        if bad is not None:
-            raise UserError(f"{given.data}: none of {len(people)} people could be read; {bad.id}: {bad.reason}")
+        first = people.read(0, 1)[0] if len(people) else None
+        if isinstance(first, Rejected):
+            raise UserError(f"{given.data}: none of {len(people)} people could be read; {first.id}: {first.reason}")
         raise UserError(f"{given.data} has nothing to embed: neither rgb, nor depth, nor keypoints")
     return found
 

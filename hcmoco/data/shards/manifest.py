@@ -188,6 +188,26 @@ def reason_kind(reason: str) -> str:
     return re.sub(r"'[^']*'|\d+(\.\d+)?", "*", reason)
 
 
+def read_json(folder: Folder, name: str, missing: str, again: str) -> Any:
+    """Read a JSON file of a folder.
+
+    Args:
+        folder: that holds it.
+        name: of the file.
+        missing: the line for a folder without it.
+        again: what to do where it cannot be read, for the line.
+
+    Raises:
+        UserError: there is none, or it is no JSON.
+    """
+    try:
+        return json.loads(folder.read(name))
+    except FileNotFoundError:
+        raise UserError(missing) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{join(folder.uri, name)} cannot be read: {one_line(error)}; {again}") from None
+
+
 def read_manifest(folder: Folder) -> Manifest:
     """Read the manifest of a data set; names of earlier versions are brought up to date.
 
@@ -195,15 +215,11 @@ def read_manifest(folder: Folder) -> Manifest:
         UserError: there is none, it is of another schema version, or it contradicts itself.
     """
     where = join(folder.uri, MANIFEST)
-    try:
-        values = json.loads(folder.read(MANIFEST))
-    except FileNotFoundError:
-        raise UserError(
-            f"{folder.uri} is not a prepared data set (it has no {MANIFEST}); prepare one with "
-            "`python pipelines/prepare.py`, or run an interrupted prepare again"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{where} cannot be read: {one_line(error)}; prepare the data set again") from None
+    missing = (
+        f"{folder.uri} is not a prepared data set (it has no {MANIFEST}); prepare one with "
+        "`python pipelines/prepare.py`, or run an interrupted prepare again"
+    )
+    values = read_json(folder, MANIFEST, missing, "prepare the data set again")
     if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
         found = values.get("schema_version") if isinstance(values, dict) else None
         raise UserError(
