@@ -59,7 +59,7 @@ people: install
 PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
 # Random order each time (the seed is printed; repeat one with ARGS="-p randomly -p 'randomly_seed=...'").
 test: install
-	@$(RUN) -m pytest -q -m "not slow and not cluster" $(PARALLEL) $(ARGS)
+	@$(RUN) -m pytest -q -m "not slow and not long and not cluster" $(PARALLEL) $(ARGS)
 
 test-slow: install
 	@$(RUN) -m pytest -q -m "slow and not long and not cluster" $(PARALLEL) $(ARGS)
